@@ -1,0 +1,51 @@
+# Two commands: `make demo` and `make test`. Each makes the environment in .venv first where it is missing.
+PYTHON ?= python3.11
+IDENTITIES ?= 100
+PHOTOS := .dynamicid/photos
+BIN := $(CURDIR)/.venv/bin
+READY := .venv/.ready
+DYNAMICID := $(BIN)/python -m pipelines.cli
+export PATH := $(BIN):$(PATH)
+
+.PHONY: demo test lint env java mlflow airflow clean
+.DEFAULT_GOAL := demo
+
+env: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing: apt-get install python3.11 python3.11-venv (Debian, Ubuntu), brew install python@3.11 (macOS), or make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@# OpenCV's ordinary build needs libGL, which a machine without a screen may lack: take the headless one there.
+	@$(BIN)/python -c "import cv2" 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps -c constraints.txt opencv-python-headless
+	touch $@
+
+java:
+	@java -version >/dev/null 2>&1 || { echo "Java 17 is missing: apt-get install openjdk-17-jre-headless (Debian, Ubuntu) or brew install openjdk@17 (macOS)" >&2; exit 1; }
+
+# A versioned dataset, both training stages, an evaluation with pictures and a registered model; see README.md.
+demo: $(READY) java
+	@$(DYNAMICID) synthesize --identities $(IDENTITIES) --out $(PHOTOS)
+	@$(DYNAMICID) ingest $(PHOTOS) --out data/faces
+	@$(DYNAMICID) repro
+	@$(DYNAMICID) register --accept-refusal
+	@$(DYNAMICID) summary
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: $(READY) java lint
+	$(BIN)/python -m pytest
+
+# The ledger in a browser: http://127.0.0.1:5000
+mlflow: $(READY)
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000
+
+# A development server with every DAG: http://127.0.0.1:8080
+airflow: $(READY)
+	AIRFLOW_HOME=$(CURDIR)/airflow AIRFLOW__CORE__DAGS_FOLDER=$(CURDIR)/dags AIRFLOW__CORE__LOAD_EXAMPLES=False $(BIN)/airflow standalone
+
+clean:
+	rm -rf data/faces data/processed models reports .dynamicid mlflow.db mlartifacts

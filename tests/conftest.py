@@ -1,0 +1,56 @@
+"""Shared fixtures: real photos and networks where they are present."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests marked `realdata` where the folder ../shared is absent, and `gpu` where there is no CUDA device."""
+    cuda: bool | None = None
+    for item in items:
+        if item.get_closest_marker("realdata") and not SHARED.is_dir():
+            item.add_marker(pytest.mark.skip(reason="../shared is absent: no real photos and networks here"))
+        if item.get_closest_marker("gpu"):
+            if cuda is None:
+                import torch
+
+                cuda = torch.cuda.is_available()
+            if not cuda:
+                item.add_marker(pytest.mark.skip(reason="no GPU: no CUDA device here"))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real photos and small real networks."""
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def project() -> Path:
+    """The checkout under test."""
+    return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def checkout(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh checkout of the working tree as it is, with a git history of its own and no data, for whole runs."""
+    folder = tmp_path_factory.mktemp("checkout") / "dynamicid"
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=project, check=True, capture_output=True
+    ).stdout
+    for name in listed.decode().split("\0"):
+        if name and (project / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(project / name, folder / name)
+    for command in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-qm", "A checkout under test"]):
+        subprocess.run(
+            ["git", "-c", "user.name=test", "-c", "user.email=test@localhost", *command], cwd=folder, check=True
+        )
+    return folder
