@@ -1,0 +1,1 @@
+"""Procedural people: the embedded dataset, drawn instead of downloaded."""
