@@ -1,0 +1,1 @@
+"""DynamicID on torch and diffusers: attention, face encoder, reconfigurator, pipeline, training."""

@@ -1,0 +1,86 @@
+"""What a CLIP image encoder wants done to a picture first, in torch on whole batches."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# PIL's resampling numbers.
+_MODES = {0: "nearest", 2: "bilinear", 3: "bicubic"}
+
+
+@dataclass(frozen=True)
+class CropTransform:
+    """The parameters of CLIPImageProcessor: resize the shorter side, cut the centre, rescale, normalise."""
+
+    size: int
+    crop: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    resample: int = 3
+    rescale: float = 1 / 255
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> CropTransform:
+        """Read preprocessor_config.json of an image encoder's folder; ValueError where it is missing or incomplete."""
+        file = Path(folder) / "preprocessor_config.json"
+        if not file.is_file():
+            raise ValueError(f"{file}: no such file; expected the CLIPImageProcessor parameters of the image encoder")
+        return cls.from_config(json.loads(file.read_text("utf-8")), str(file))
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], origin: str) -> CropTransform:
+        """Take the parameters out of a CLIPImageProcessor's configuration; `origin` names it in errors."""
+        try:
+            size, crop = config["size"], config["crop_size"]
+            transform = cls(
+                size=int(size["shortest_edge"] if isinstance(size, dict) else size),
+                crop=int(crop["height"] if isinstance(crop, dict) else crop),
+                mean=tuple(config["image_mean"]),
+                std=tuple(config["image_std"]),
+                resample=int(config.get("resample", 3)),
+                rescale=float(config.get("rescale_factor", 1 / 255)),
+            )
+        except KeyError as error:
+            raise ValueError(f"{origin}: {error} missing; expected the parameters of a CLIPImageProcessor") from None
+        if transform.resample not in _MODES:
+            raise ValueError(f"{origin}: resample {transform.resample}; expected one of {sorted(_MODES)}")
+        return transform
+
+    def config(self) -> dict[str, Any]:
+        """Return the same parameters as arguments of a CLIPImageProcessor."""
+        return {
+            "size": {"shortest_edge": self.size},
+            "crop_size": {"height": self.crop, "width": self.crop},
+            "image_mean": list(self.mean),
+            "image_std": list(self.std),
+            "resample": self.resample,
+            "rescale_factor": self.rescale,
+        }
+
+    def __call__(self, pictures: Any, device: torch.device | str = "cpu") -> Tensor:
+        """(B, H, W, 3) uint8 RGB → (B, 3, crop, crop) float32 normalised, on `device`."""
+        if not isinstance(pictures, Tensor):
+            pictures = torch.from_numpy(np.ascontiguousarray(pictures))
+        pixels = pictures.to(device).permute(0, 3, 1, 2).float()
+        height, width = pixels.shape[-2:]
+        if min(height, width) != self.size:
+            ratio = self.size / min(height, width)
+            target = (max(self.size, int(height * ratio)), max(self.size, int(width * ratio)))
+            mode = _MODES[self.resample]
+            smooth = mode != "nearest"
+            pixels = F.interpolate(pixels, target, mode=mode, antialias=smooth)
+            pixels = pixels.round().clamp(0, 255)
+        top, left = (pixels.shape[-2] - self.crop) // 2, (pixels.shape[-1] - self.crop) // 2
+        if top < 0 or left < 0:
+            raise ValueError(f"crop {self.crop} is larger than the resized picture {tuple(pixels.shape[-2:])}")
+        pixels = pixels[..., top : top + self.crop, left : left + self.crop] * self.rescale
+        mean, std = (torch.tensor(x, device=pixels.device).view(1, -1, 1, 1) for x in (self.mean, self.std))
+        return (pixels - mean) / std

@@ -1,0 +1,72 @@
+"""The words of a face prompt: seven expressions and five head poses.
+
+A face prompt says what the face does ("sad, slightly turned to the left"); the text prompt says everything
+else. Directions are those of the picture: "left" is the viewer's left. Yaw is in degrees, positive when the
+face turns to the right side of the picture; pitch is positive upwards; roll is positive clockwise.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+EXPRESSIONS: tuple[str, ...] = ("neutral", "happy", "sad", "angry", "surprised", "fearful", "disgusted")
+POSES: tuple[str, ...] = ("left", "half_left", "front", "half_right", "right")
+
+POSE_YAW: dict[str, float] = {"left": -60.0, "half_left": -30.0, "front": 0.0, "half_right": 30.0, "right": 60.0}
+POSE_PHRASES: dict[str, str] = {
+    "left": "turned to the left",
+    "half_left": "slightly turned to the left",
+    "front": "facing the camera",
+    "half_right": "slightly turned to the right",
+    "right": "turned to the right",
+}
+
+_EXPRESSION_WORDS: dict[str, tuple[str, ...]] = {
+    "neutral": ("neutral", "calm", "expressionless", "relaxed", "serious"),
+    "happy": ("happy", "smiling", "smile", "laughing", "joyful", "cheerful"),
+    "sad": ("sad", "unhappy", "sorrowful", "crying", "gloomy"),
+    "angry": ("angry", "furious", "mad", "annoyed", "enraged"),
+    "surprised": ("surprised", "astonished", "amazed", "shocked"),
+    "fearful": ("fearful", "afraid", "scared", "frightened", "terrified"),
+    "disgusted": ("disgusted", "disgust", "revolted", "nauseated"),
+}
+_SLIGHTLY = re.compile(r"\b(slightly|half|a little|three[- ]quarter)\b")
+_SIDE = re.compile(r"\b(left|right)\b")
+_FRONT = re.compile(r"\b(front|frontal|facing|camera|straight|forward|ahead)\b")
+
+
+@dataclass(frozen=True)
+class FacePrompt:
+    """What a face prompt asks for; None where it says nothing."""
+
+    expression: str | None
+    pose: str | None
+
+
+def compose(expression: str, pose: str) -> str:
+    """Return the canonical face prompt, for example "sad, slightly turned to the left"."""
+    return f"{expression}, {POSE_PHRASES[pose]}"
+
+
+def parse(text: str) -> FacePrompt:
+    """Read expression and pose out of a face prompt; the first word that matches wins."""
+    lowered = text.lower()
+    found = [
+        (match.start(), expression)
+        for expression, words in _EXPRESSION_WORDS.items()
+        for word in words
+        if (match := re.search(rf"\b{word}\b", lowered))
+    ]
+    expression = min(found)[1] if found else None
+    pose: str | None = None
+    if side := _SIDE.search(lowered):
+        pose = f"half_{side.group(1)}" if _SLIGHTLY.search(lowered) else side.group(1)
+    elif _FRONT.search(lowered):
+        pose = "front"
+    return FacePrompt(expression, pose)
+
+
+def pose_of_yaw(yaw: float) -> str:
+    """Return the pose whose centre is nearest to `yaw` (degrees, positive to the picture's right)."""
+    return min(POSES, key=lambda pose: abs(POSE_YAW[pose] - yaw))

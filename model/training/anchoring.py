@@ -1,0 +1,204 @@
+"""Anchoring: face encoder, null tokens and SAA learn ordinary noise prediction (paper section 3.4).
+
+The reference is the face crop of the target photo itself, and the text never names what the face does: identity and
+motion both have to come through the tokens. Taking them apart is the next stage's work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from model.adapter import Adapter
+from model.base import Base
+from model.identity_state import IdentityState
+from model.training.curve import LossCurve
+from model.training.encode import Desk, FaceRecords, Records, clip_records, face_records, latent_records, text_records
+from model.training.loop import LoopSettings, Run, run_loop
+from model.training.losses import face_weights, noise_target, snr_weights, weighted_mse
+from model.training.photos import Photos
+from model.training.schedule import generator, normal, positions, spread
+
+_PROBE_SEED = 20230
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnchoringSettings(LoopSettings):
+    """The parameters of the stage; `sizes` as in Adapter.create."""
+
+    batch_size: int
+    drop_text: float
+    drop_identity: float
+    drop_both: float
+    gate_threshold: float
+    face_loss_weight: float
+    min_snr_gamma: float | None
+    gradient_checkpointing: bool
+    probe_photos: int
+    cache_batch: int
+    sizes: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class AnchoringData:
+    """What the frozen models say about the photos of one split."""
+
+    photos: Photos
+    latents: Records
+    states: Records
+    faces: FaceRecords
+    texts: Records
+
+
+def anchoring_data(base: Base, photos: Photos, desk: Desk, resolution: int) -> AnchoringData:
+    """Compute what is not in the cache yet; the last text is the empty prompt."""
+    return AnchoringData(
+        photos,
+        latent_records(base, photos, desk, resolution),
+        clip_records(base, photos, desk),
+        face_records(photos, desk),
+        text_records(base, [*photos.prompts, ""], desk),
+    )
+
+
+@dataclass(frozen=True)
+class AnchoringBatch:
+    """One batch on the host: latents, noise (B, C, h, w), steps (B,), conditions, and who goes without identity."""
+
+    latents: Tensor
+    noise: Tensor
+    steps: Tensor
+    text: Tensor
+    states: Tensor
+    embeddings: Tensor
+    boxes: Tensor
+    dropped: Tensor
+
+    def to(self, device: torch.device) -> AnchoringBatch:
+        """Return the batch on `device`."""
+        return AnchoringBatch(*(getattr(self, name).to(device, non_blocking=True) for name in self.__annotations__))
+
+
+def make_batch(
+    data: AnchoringData, rows: np.ndarray, rng: np.random.Generator, steps: np.ndarray, drops: tuple[float, ...]
+) -> AnchoringBatch:
+    """Return photos `rows` noised at `steps`; `drops` are the shares without text, without identity, without both."""
+    latents = data.latents.tensor(rows)
+    noise = torch.from_numpy(normal(rng, tuple(latents.shape)))
+    chance = rng.random(len(rows))
+    text, identity, both = np.cumsum(drops)
+    without_text = (chance < text) | ((chance >= identity) & (chance < both))
+    without_identity = (chance >= text) & (chance < both)
+    empty = len(data.photos.prompts)
+    return AnchoringBatch(
+        latents,
+        noise,
+        torch.from_numpy(steps),
+        data.texts.tensor(np.where(without_text, empty, data.photos.prompt[rows])),
+        data.states.tensor(rows),
+        data.faces.embeddings(rows),
+        data.faces.boxes(rows),
+        torch.from_numpy(without_identity),
+    )
+
+
+class AnchoringModel(nn.Module):
+    """The trainable parts around the frozen UNet, which is held but not registered: it is in no checkpoint."""
+
+    def __init__(self, adapter: Adapter, base: Base, settings: AnchoringSettings) -> None:
+        super().__init__()
+        from diffusers import DDPMScheduler
+
+        self.face_encoder = adapter.face_encoder
+        self.null_tokens = adapter.null_tokens
+        self.processors = adapter.processors
+        self.frozen = (adapter, base.unet, DDPMScheduler.from_config(base.scheduler.config))
+        self.settings = settings
+
+    def forward(self, batch: AnchoringBatch) -> Tensor:
+        """Return the loss, a scalar."""
+        adapter, unet, scheduler = self.frozen
+        settings = self.settings
+        tokens = adapter.identity_tokens(batch.embeddings, batch.states)
+        tokens = torch.where(batch.dropped[:, None, None], adapter.null_tokens, tokens)
+        noised = scheduler.add_noise(batch.latents, batch.noise, batch.steps)
+        height, width = noised.shape[-2:]
+        predicted = unet(
+            noised.to(unet.dtype),
+            batch.steps,
+            batch.text.to(unet.dtype),
+            cross_attention_kwargs={"identity": IdentityState(tokens, height=height, width=width)},
+            return_dict=False,
+        )[0]
+        return weighted_mse(
+            predicted,
+            noise_target(scheduler, batch.latents, batch.noise, batch.steps),
+            face_weights(batch.boxes, height, width, settings.face_loss_weight),
+            snr_weights(scheduler, batch.steps, settings.min_snr_gamma),
+        )
+
+
+def train_anchoring(
+    base: Base,
+    training: AnchoringData,
+    probing: AnchoringData,
+    settings: AnchoringSettings,
+    run: Run,
+) -> tuple[Adapter, LossCurve]:
+    """Train an adapter on `training`; `probing` are the photos of the fixed probe. The adapter has averaged weights.
+
+    Raises ValueError where there is no photo.
+    """
+    from accelerate.utils import set_seed
+
+    accelerator = run.accelerator
+    count = len(training.photos)
+    if not count:
+        raise ValueError("no photo to train on: expected rows with status ok in split train")
+    set_seed(settings.seed)
+    adapter = Adapter.create(base.unet, base.image_encoder, settings.sizes, settings.gate_threshold)
+    adapter.to(accelerator.device).train()
+    adapter.attach(base.unet)
+    if settings.gradient_checkpointing:
+        base.unet.enable_gradient_checkpointing()
+    model = AnchoringModel(adapter, base, settings)
+    total = int(base.scheduler.config.num_train_timesteps)
+    drops = (settings.drop_text, settings.drop_identity, settings.drop_both)
+    rank, world = accelerator.process_index, accelerator.num_processes
+
+    def batch_of(step: int) -> AnchoringBatch:
+        rows = positions(settings.seed, step, settings.batch_size, count, rank=rank, world=world)
+        rng = generator(settings.seed, "anchoring", step, rank)
+        return make_batch(training, rows, rng, spread(rng, len(rows), total), drops)
+
+    def losses(ready: nn.Module, batch: AnchoringBatch) -> Mapping[str, Tensor]:
+        return {"loss": ready(batch.to(accelerator.device))}
+
+    probes = _probe_batches(probing, settings, total)
+
+    @torch.no_grad()
+    def probe() -> float:
+        return float(np.mean([float(model(batch.to(accelerator.device))) for batch in probes]))
+
+    curve = run_loop(
+        model, make_batch=batch_of, losses=losses, probe=probe, settings=settings, run=run, label="anchoring"
+    )
+    adapter.detach(base.unet)
+    return adapter.eval(), curve
+
+
+def _probe_batches(data: AnchoringData, settings: AnchoringSettings, total: int) -> list[AnchoringBatch]:
+    """Return fixed photos with fixed noise, at steps spread evenly over the schedule; nothing is dropped."""
+    count = min(settings.probe_photos, len(data.photos))
+    rng = generator(_PROBE_SEED, "probe", 0)
+    rows = np.sort(rng.choice(len(data.photos), count, replace=False))
+    steps = ((rng.permutation(count) + 0.5) / count * total).astype(np.int64)
+    size = settings.batch_size
+    return [
+        make_batch(data, rows[start : start + size], rng, steps[start : start + size], (0.0, 0.0, 0.0))
+        for start in range(0, count, size)
+    ]

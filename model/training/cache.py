@@ -1,0 +1,185 @@
+"""Records of one size on disk, found by a 32-byte key: what is computed once per photo or prompt and never again.
+
+A store only grows. New photos append their own records, so a hundred new ones among ten million cost a hundred, and
+nothing but the keys is held in memory. A process killed while appending leaves at most records without a key, which
+the next append overwrites.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+
+_KEY = 32
+_APPEND_BYTES = 1 << 26
+
+
+def text_keys(texts: Sequence[str]) -> np.ndarray:
+    """Return (N, 32) uint8, the sha256 of each text."""
+    joined = b"".join(hashlib.sha256(text.encode()).digest() for text in texts)
+    return np.frombuffer(joined, np.uint8).reshape(-1, _KEY)
+
+
+class RecordStore:
+    """Records of `shape` and `dtype` under `folder`, which names what made them (see `store_folder`)."""
+
+    def __init__(self, folder: Path, shape: tuple[int, ...], dtype: str = "float16") -> None:
+        self.folder = folder
+        self.shape = tuple(shape)
+        self.dtype = np.dtype(dtype)
+        self.record_bytes = int(np.prod(self.shape)) * self.dtype.itemsize
+        folder.mkdir(parents=True, exist_ok=True)
+        self._keys_file = folder / "keys.bin"
+        self._records_file = folder / "records.bin"
+        self._lock = FileLock(folder / "store.lock")
+        self._records: np.ndarray | None = None
+        self._sorted = np.empty(0, f"S{_KEY}")
+        self._order = np.empty(0, np.int64)
+        with self._lock:
+            self._describe()
+        self.reload()
+
+    def _describe(self) -> None:
+        """Record what the files hold, or refuse those that hold something else."""
+        file = self.folder / "store.json"
+        wanted = {"shape": list(self.shape), "dtype": self.dtype.name}
+        if file.exists():
+            found = json.loads(file.read_text(encoding="utf-8"))
+            if found != wanted:
+                raise ValueError(f"{self.folder}: holds {found}, expected {wanted}; remove the folder")
+            return
+        temporary = file.with_suffix(".tmp")
+        temporary.write_text(json.dumps(wanted) + "\n", encoding="utf-8")
+        temporary.replace(file)
+
+    def reload(self) -> None:
+        """See what has been appended since, by this process or another."""
+        keys = np.fromfile(self._keys_file, np.uint8) if self._keys_file.exists() else np.empty(0, np.uint8)
+        keys = keys[: len(keys) // _KEY * _KEY].view(f"S{_KEY}")
+        self._order = np.argsort(keys, kind="stable")
+        self._sorted = keys[self._order]
+        self._records = (
+            np.memmap(self._records_file, self.dtype, "r", shape=(len(keys), *self.shape)) if len(keys) else None
+        )
+
+    def __len__(self) -> int:
+        return len(self._sorted)
+
+    def missing(self, keys: np.ndarray) -> np.ndarray:
+        """Return the positions in `keys` (N, 32) of those that have no record, ascending, repeats left out."""
+        flat = _flat(keys)
+        first = np.sort(np.unique(flat, return_index=True)[1])
+        return first[~self._known(flat[first])]
+
+    def _known(self, flat: np.ndarray) -> np.ndarray:
+        if not len(self._sorted):
+            return np.zeros(len(flat), bool)
+        place = np.minimum(np.searchsorted(self._sorted, flat), len(self._sorted) - 1)
+        return self._sorted[place] == flat
+
+    def rows(self, keys: np.ndarray) -> np.ndarray:
+        """Return for each of `keys` (N, 32) the number of its record; KeyError where one has none."""
+        flat = _flat(keys)
+        known = self._known(flat)
+        if not known.all():
+            raise KeyError(f"{self.folder}: {int((~known).sum())} of {len(flat)} records are missing")
+        return self._order[np.searchsorted(self._sorted, flat)] if len(flat) else np.empty(0, np.int64)
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        """Return records by number, copied out of the file: (…, *shape)."""
+        if self._records is None:
+            raise KeyError(f"{self.folder}: no records yet")
+        return np.asarray(self._records[rows])
+
+    def append(self, keys: np.ndarray, values: np.ndarray) -> None:
+        """Add records (N, *shape) under `keys` (N, 32); they are visible after `reload`."""
+        values = np.ascontiguousarray(values, self.dtype)
+        if values.shape != (len(keys), *self.shape):
+            raise ValueError(f"{self.folder}: records of shape {values.shape}, expected ({len(keys)}, *{self.shape})")
+        with self._lock:
+            count = self._keys_file.stat().st_size // _KEY if self._keys_file.exists() else 0
+            # The data first and on disk: a key is the promise that its record is whole.
+            _write_at(self._records_file, count * self.record_bytes, values.tobytes())
+            _write_at(self._keys_file, count * _KEY, np.ascontiguousarray(keys, np.uint8).tobytes())
+
+    def require_space(self, records: int) -> None:
+        """Raise ValueError where `records` more would not fit on the disk."""
+        needed, free = records * self.record_bytes, shutil.disk_usage(self.folder).free
+        if needed > free:
+            raise ValueError(
+                f"{self.folder}: {records} records need {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; make room "
+                "or train on fewer photos"
+            )
+
+
+def fill(
+    store: RecordStore,
+    keys: np.ndarray,
+    content: Callable[[np.ndarray], Iterator[Any]],
+    encode: Callable[[list[Any]], np.ndarray],
+    *,
+    batch: int,
+    label: str,
+    accelerator: Any = None,
+) -> np.ndarray:
+    """Compute the records that `keys` (N, 32) lack and return the number of every key's record.
+
+    `content(positions)` yields what `encode` takes a list of, always `batch` of them (the last is repeated to fill it
+    up), so that a record does not depend on how many were missing. With several processes each takes its share.
+    """
+    from tqdm import tqdm
+
+    rank, world = (0, 1) if accelerator is None else (accelerator.process_index, accelerator.num_processes)
+    todo = store.missing(keys)
+    if rank == 0:
+        store.require_space(len(todo))
+    if accelerator is not None:
+        accelerator.wait_for_everyone()
+    own = todo[rank::world]
+    if len(own):
+        items = content(own)
+        with tqdm(total=len(own), desc=label, unit="record", disable=rank > 0) as bar:
+            done: list[np.ndarray] = []
+            kept = 0
+            for start in range(0, len(own), batch):
+                chunk = list(islice(items, batch))
+                padded = chunk + [chunk[-1]] * (batch - len(chunk))
+                done.append(np.asarray(encode(padded)[: len(chunk)], store.dtype))
+                bar.update(len(chunk))
+                reached = start + len(chunk)
+                # Each append waits for the disk: few large ones, and little to repeat for one that was killed.
+                if (reached - kept) * store.record_bytes >= _APPEND_BYTES or reached == len(own):
+                    store.append(keys[own[kept:reached]], np.concatenate(done))
+                    done, kept = [], reached
+    if accelerator is not None:
+        accelerator.wait_for_everyone()
+    store.reload()
+    return store.rows(keys)
+
+
+def store_folder(root: Path, kind: str, *parts: object) -> Path:
+    """Return the folder of a store: the kind, and a hash over everything its records are made with."""
+    digest = hashlib.sha256(json.dumps([str(part) for part in parts]).encode()).hexdigest()
+    return root / kind / digest[:16]
+
+
+def _flat(keys: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(keys, np.uint8).reshape(-1, _KEY).view(f"S{_KEY}").reshape(-1)
+
+
+def _write_at(file: Path, position: int, data: bytes) -> None:
+    with file.open("r+b" if file.exists() else "xb") as handle:
+        handle.truncate(position)
+        handle.seek(position)
+        handle.write(data)
+        handle.flush()
+        os.fsync(handle.fileno())

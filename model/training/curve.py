@@ -1,0 +1,79 @@
+"""The loss curve of a training: means over a few steps, a smoothed line, and the loss on a fixed probe."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_SMOOTHING = 0.8
+
+
+class LossCurve:
+    """Collects the loss of every step; every few steps they become one row.
+
+    A row has `step` (how many steps are done), `loss` (mean since the row before), `smoothed`, further columns of the
+    stage (means likewise, empty where nothing was computed), and `probe`, the loss on the same pictures, noise and
+    steps every time; `start` is the probe before the first step.
+    """
+
+    def __init__(self, columns: tuple[str, ...] = ()) -> None:
+        self.columns = columns
+        self.start: float | None = None
+        self.rows: list[dict[str, float | None]] = []
+        self._pending: dict[str, list[float]] = {}
+
+    def add(self, values: Mapping[str, float]) -> None:
+        """Take the losses of one step; `loss` must be among them."""
+        for name, value in values.items():
+            self._pending.setdefault(name, []).append(float(value))
+
+    def latest(self) -> float:
+        """Return the loss of the last step that was added since the last row."""
+        return self._pending["loss"][-1]
+
+    def close_row(self, step: int, probe: float | None) -> dict[str, float | None]:
+        """Turn what was added into a row and return it."""
+        loss = float(np.mean(self._pending["loss"]))
+        before = self.rows[-1]["smoothed"] if self.rows else None
+        smoothed = loss if before is None else _SMOOTHING * before + (1 - _SMOOTHING) * loss
+        row: dict[str, float | None] = {"step": step, "loss": loss, "smoothed": smoothed}
+        for name in self.columns:
+            values = self._pending.get(name)
+            row[name] = float(np.mean(values)) if values else None
+        row["probe"] = probe
+        self.rows.append(row)
+        self._pending = {}
+        return row
+
+    def slope(self, column: str = "loss") -> float:
+        """Return the slope of a straight line through a column, per 1,000 steps; 0 with fewer than two rows."""
+        points = [(row["step"], row[column]) for row in self.rows if row[column] is not None]
+        if len(points) < 2:
+            return 0.0
+        steps, values = np.array(points, np.float64).T
+        return float(np.polyfit(steps / 1000, values, 1)[0])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything, for a checkpoint."""
+        return {"start": self.start, "rows": self.rows, "pending": self._pending}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.start = state["start"]
+        self.rows = list(state["rows"])
+        self._pending = {name: list(values) for name, values in state["pending"].items()}
+
+    def write(self, file: Path) -> None:
+        """Write the rows as CSV with six significant digits."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("w", encoding="utf-8", newline="") as handle:
+            writer = csv.writer(handle, lineterminator="\n")
+            names = ["step", "loss", "smoothed", *self.columns, "probe"]
+            writer.writerow(names)
+            for row in self.rows:
+                cells = [row[name] for name in names]
+                writer.writerow(["" if cell is None else f"{cell:.6g}" for cell in cells])

@@ -1,0 +1,163 @@
+"""What the frozen base models say about photos and prompts, computed once and kept on disk in half precision."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.base import Base
+from model.face_geometry import crop_landmarks, face_crop
+from model.training.cache import RecordStore, fill, store_folder, text_keys
+from model.training.photos import PhotoContent, Photos
+
+# Raise it when what a record holds, or how it is computed, changes.
+_VERSION = 1
+_EMBEDDING, _POINTS = 512, 68
+
+
+@dataclass(frozen=True)
+class Records:
+    """A store and, for each photo or prompt, the number of its record in it."""
+
+    store: RecordStore
+    rows: np.ndarray
+
+    def __getitem__(self, positions: np.ndarray) -> np.ndarray:
+        """Return the records of some photos or prompts, as stored."""
+        return self.store[self.rows[positions]]
+
+    def tensor(self, positions: np.ndarray) -> Tensor:
+        """Return the same as a float32 tensor on the host."""
+        return torch.from_numpy(self[positions].astype(np.float32))
+
+
+@dataclass(frozen=True)
+class FaceRecords:
+    """Geometry and embedding of photos, in one record each."""
+
+    records: Records
+
+    def embeddings(self, positions: np.ndarray) -> Tensor:
+        """Return (B, 512) float32, unit norm."""
+        return self.records.tensor(positions)[:, :_EMBEDDING]
+
+    def landmarks(self, positions: np.ndarray) -> np.ndarray:
+        """Return (B, 68, 2) float32 in the unit crop frame."""
+        return self.records[positions][:, _EMBEDDING : _EMBEDDING + 2 * _POINTS].reshape(-1, _POINTS, 2)
+
+    def boxes(self, positions: np.ndarray) -> Tensor:
+        """Return (B, 4): x0 y0 x1 y1 as shares of the picture."""
+        return self.records.tensor(positions)[:, _EMBEDDING + 2 * _POINTS :]
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Where records are kept, how many are computed at once, and by which processes."""
+
+    root: Path
+    batch: int
+    accelerator: Any
+
+    def fill(
+        self, store: RecordStore, keys: np.ndarray, content: Callable[..., Any], encode: Callable[..., Any], label: str
+    ) -> Records:
+        """Compute what `store` lacks."""
+        rows = fill(store, keys, content, encode, batch=self.batch, label=label, accelerator=self.accelerator)
+        return Records(store, rows)
+
+
+@cache
+def folder_digest(folder: Path) -> str:
+    """Return the sha256 (hex) over names and bytes of all files of a model folder."""
+    total = hashlib.sha256()
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with file.open("rb") as handle:
+            digest = hashlib.file_digest(handle, "sha256").hexdigest()
+        total.update(f"{file.relative_to(folder).as_posix()} {digest}\n".encode())
+    return total.hexdigest()
+
+
+def base_digest(base: Base) -> str:
+    """Return one hash over the base models, their configurations included."""
+    return hashlib.sha256(
+        (folder_digest(base.pipeline_folder) + folder_digest(base.image_encoder_folder)).encode()
+    ).hexdigest()
+
+
+def latent_records(base: Base, photos: Photos, desk: Desk, resolution: int) -> Records:
+    """Scaled latents (C, h, w) of the photos, the mode of the posterior; ValueError where a photo has another size."""
+
+    def encode(items: list[PhotoContent]) -> np.ndarray:
+        for item in items:
+            if item.image.shape != (resolution, resolution, 3):
+                height, width = item.image.shape[:2]
+                raise ValueError(
+                    f"a photo of {width}x{height} pixels, base.resolution is {resolution}: set "
+                    "preprocess.resolution to the same and run preprocess again"
+                )
+        return _half(base.encode_images(np.stack([item.image for item in items])))
+
+    side = resolution // 2 ** (len(base.vae.config.block_out_channels) - 1)
+    shape = (int(base.vae.config.latent_channels), side, side)
+    parts = folder_digest(base.pipeline_folder / "vae"), resolution, base.dtype
+    store = RecordStore(store_folder(desk.root, "latents", _VERSION, *parts), shape)
+    return desk.fill(store, photos.keys, photos.content, encode, "latents")
+
+
+def clip_records(base: Base, photos: Photos, desk: Desk) -> Records:
+    """Penultimate CLIP states (T, W) of the photos' own face crops, background and clothes out."""
+    size = base.crop_size
+
+    def encode(items: list[PhotoContent]) -> np.ndarray:
+        crops = [face_crop(item.image, item.keypoints, item.landmarks, size) for item in items]
+        return _half(base.encode_crops(np.stack(crops)))
+
+    config = base.image_encoder.config
+    shape = ((config.image_size // config.patch_size) ** 2 + 1, int(config.hidden_size))
+    parts = folder_digest(base.image_encoder_folder), size, base.dtype
+    store = RecordStore(store_folder(desk.root, "clip_states", _VERSION, *parts), shape)
+    return desk.fill(store, photos.keys, photos.content, encode, "face crops")
+
+
+def face_records(photos: Photos, desk: Desk) -> FaceRecords:
+    """Embeddings, landmarks in the crop frame and face boxes of the photos, in single precision."""
+
+    def encode(items: list[PhotoContent]) -> np.ndarray:
+        rows = []
+        for item in items:
+            height, width = item.image.shape[:2]
+            box = item.bbox / np.array([width, height, width, height], np.float32)
+            points = crop_landmarks(item.landmarks, item.keypoints)
+            rows.append(np.concatenate([item.embedding, points.reshape(-1), box]))
+        return np.stack(rows)
+
+    store = RecordStore(store_folder(desk.root, "faces", _VERSION), (_EMBEDDING + 2 * _POINTS + 4,), "float32")
+    return FaceRecords(desk.fill(store, photos.keys, photos.content, encode, "faces"))
+
+
+def text_records(base: Base, prompts: Sequence[str], desk: Desk) -> Records:
+    """Text states (77, D) of distinct prompts."""
+
+    def content(positions: np.ndarray) -> Iterator[str]:
+        return (prompts[position] for position in positions)
+
+    parts = [folder_digest(base.pipeline_folder / name) for name in ("text_encoder", "tokenizer")]
+    shape = (int(base.tokenizer.model_max_length), int(base.text_encoder.config.hidden_size))
+    store = RecordStore(store_folder(desk.root, "text_states", _VERSION, *parts, base.dtype), shape)
+
+    def encode(texts: list[str]) -> np.ndarray:
+        return _half(base.encode_text(texts)[0])
+
+    return desk.fill(store, text_keys(prompts), content, encode, "prompts")
+
+
+def _half(values: Tensor) -> np.ndarray:
+    return values.float().cpu().numpy().astype(np.float16)

@@ -1,0 +1,145 @@
+"""The loop both stages share: AdamW with warm-up, gradient clipping, EMA, a probe, checkpoints, a progress bar."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from model.training.curve import LossCurve
+from model.training.resume import Checkpoints
+from model.training.schedule import prefetch
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopSettings:
+    """How long and how fast; the names are those of the parameter sections."""
+
+    steps: int
+    learning_rate: float
+    learning_rate_decay: str
+    weight_decay: float
+    warmup_steps: int
+    max_grad_norm: float
+    ema_decay: float
+    checkpoint_every: int
+    log_every: int
+    seed: int
+    mixed_precision: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """With which processes a training runs, where its checkpoints are, and which of them was asked for."""
+
+    accelerator: Any
+    checkpoints: Checkpoints
+    resume_from: Path | None = None
+
+
+def rate_factor(settings: LoopSettings) -> Callable[[int], float]:
+    """Return the factor on the learning rate at a step: linear warm-up, then constant or half a cosine to zero."""
+
+    def factor(step: int) -> float:
+        if step < settings.warmup_steps:
+            return (step + 1) / settings.warmup_steps
+        if settings.learning_rate_decay == "none":
+            return 1.0
+        share = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+
+    return factor
+
+
+@torch.no_grad()
+def _probed(ema: Any, parameters: list[nn.Parameter], probe: Callable[[], float]) -> float:
+    """Return the probe's loss with the averaged weights."""
+    ema.store(parameters)
+    ema.copy_to(parameters)
+    value = probe()
+    ema.restore(parameters)
+    return value
+
+
+def run_loop(
+    module: nn.Module,
+    *,
+    make_batch: Callable[[int], Any],
+    losses: Callable[[nn.Module, Any], Mapping[str, Tensor]],
+    probe: Callable[[], float],
+    settings: LoopSettings,
+    run: Run,
+    label: str,
+    columns: tuple[str, ...] = (),
+) -> LossCurve:
+    """Train `module` and leave the averaged weights in it; return the curve.
+
+    `make_batch(step)` must be a pure function; `losses(module, batch)` returns scalars by name, `loss` is descended;
+    `probe()` measures the module on things that never change. Goes on from `run.resume_from` or the newest checkpoint.
+    Raises FloatingPointError where the loss is no number any more.
+    """
+    from diffusers.training_utils import EMAModel
+    from tqdm import tqdm
+
+    accelerator, checkpoints = run.accelerator, run.checkpoints
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate_factor(settings))
+    ready, optimizer = accelerator.prepare(module, optimizer)
+    ema = EMAModel(parameters, decay=settings.ema_decay, foreach=True)
+    # Not prepared: accelerate would advance it once for every process.
+    accelerator.register_for_checkpointing(schedule, ema)
+    curve = LossCurve(columns)
+    start = 0
+    found = run.resume_from or checkpoints.latest()
+    if found is not None:
+        start, state = checkpoints.load(accelerator, found)
+        ema.to(device=accelerator.device)
+        curve.load_state_dict(state)
+        accelerator.print(f"{label}: resumed at step {start} of {settings.steps}", file=sys.stderr)
+    elif accelerator.is_main_process:
+        curve.start = probe()
+    recent: list[Mapping[str, Tensor]] = []
+    with tqdm(
+        total=settings.steps, initial=start, desc=label, unit="step", disable=not accelerator.is_main_process
+    ) as bar:
+        for step, batch in enumerate(prefetch(make_batch, start, settings.steps), start + 1):
+            found_losses = losses(ready, batch)
+            accelerator.backward(found_losses["loss"])
+            accelerator.clip_grad_norm_(parameters, settings.max_grad_norm)
+            optimizer.step()
+            optimizer.zero_grad()
+            schedule.step()
+            ema.step(parameters)
+            recent.append({name: value.detach() for name, value in found_losses.items()})
+            bar.update()
+            last = step == settings.steps
+            if step % settings.log_every == 0 or last:
+                _collect(curve, recent, accelerator, label, step)
+                measured = _probed(ema, parameters, probe) if accelerator.is_main_process else math.nan
+                row = curve.close_row(step, measured)
+                bar.set_postfix(loss=f"{row['loss']:.4f}", probe=f"{measured:.4f}")
+            if step % settings.checkpoint_every == 0 or last:
+                _collect(curve, recent, accelerator, label, step)
+                checkpoints.save(accelerator, step, curve.state_dict())
+    ema.copy_to(parameters)
+    return curve
+
+
+def _collect(curve: LossCurve, recent: list[Mapping[str, Tensor]], accelerator: Any, label: str, step: int) -> None:
+    """Bring the losses of the last steps, averaged over the processes, from the device into the curve."""
+    if not recent:
+        return
+    flat = torch.stack([value.float() for losses in recent for value in losses.values()])
+    values = iter(accelerator.reduce(flat, "mean").tolist())
+    for losses in recent:
+        curve.add({name: next(values) for name in losses})
+    recent.clear()
+    if not math.isfinite(curve.latest()):
+        raise FloatingPointError(f"{label}: the loss is {curve.latest()} at step {step}: lower learning_rate")

@@ -1,0 +1,123 @@
+"""Checkpoints to resume from: outside the outputs, keyed by what is trained on what, behind a lock, whole or absent.
+
+They are accelerate's own state, which holds pickles; they never leave the machine and are removed when a stage is done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+PROGRESS = "progress.json"
+_KEPT = 2
+
+
+class Busy(Exception):
+    """Another process trains the same thing and did not finish in time."""
+
+
+def resume_key(inputs: Mapping[str, str], parameters: Mapping[str, Any]) -> str:
+    """Return 32 hex digits over the hashes of the inputs and the parameters: what decides the result."""
+    text = json.dumps({"inputs": dict(inputs), "parameters": dict(parameters)}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+class Checkpoints:
+    """The checkpoints of one training: `<root>/<stage>/<key>/step-<n>`."""
+
+    def __init__(self, root: Path, stage: str, key: str) -> None:
+        self.stage = stage
+        self.key = key
+        self.folder = root / stage / key
+
+    @contextmanager
+    def locked(self, timeout: float, say: Callable[[str], None] | None = None) -> Iterator[None]:
+        """Hold the training's lock: a `dvc` that was killed leaves its child running, and the two must not mix.
+
+        Raises Busy where another process still holds it after `timeout` seconds.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        say = say or (lambda text: print(text, file=sys.stderr, flush=True))
+        # Beside the folder, which is removed in the end while the lock is held.
+        lock = FileLock(self.folder.with_suffix(".lock"))
+        holder = self.folder.with_suffix(".pid")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            who = holder.read_text(encoding="utf-8").strip() if holder.exists() else "unknown"
+            say(f"{self.stage}: process {who} is training the same thing; waiting for it, at most {timeout:.0f} s")
+            try:
+                lock.acquire(timeout=timeout)
+            except Timeout:
+                raise Busy(
+                    f"{self.stage}: process {who} still trains the same thing after {timeout:.0f} s; "
+                    f"wait for it or end it (kill {who}), then run again: it resumes"
+                ) from None
+        try:
+            holder.write_text(f"{os.getpid()}\n", encoding="utf-8")
+            yield
+        finally:
+            holder.unlink(missing_ok=True)
+            lock.release()
+
+    def latest(self) -> Path | None:
+        """Return the newest whole checkpoint, or None."""
+        found = sorted(path for path in self.folder.glob("step-*") if (path / PROGRESS).is_file())
+        return found[-1] if found else None
+
+    def given(self, folder: Path) -> Path:
+        """Return `folder` if it is a checkpoint of this training; ValueError naming it where it is not."""
+        file = folder / PROGRESS
+        if not file.is_file():
+            raise ValueError(f"{folder}: no such checkpoint to resume from; expected a folder step-<n> with {PROGRESS}")
+        progress = json.loads(file.read_text(encoding="utf-8"))
+        if (progress["stage"], progress["key"]) != (self.stage, self.key):
+            raise ValueError(
+                f"{folder}: a checkpoint of {progress['stage']} with other inputs or parameters "
+                f"(key {progress['key'][:8]}, this run has {self.key[:8]}); it cannot be resumed here"
+            )
+        return folder
+
+    def save(self, accelerator: Any, step: int, state: Mapping[str, Any]) -> None:
+        """Write checkpoint `step` with `state` (JSON) beside accelerate's; older ones but one are removed."""
+        temporary = self.folder / f"tmp-{step:08d}"
+        if accelerator.is_main_process:
+            for left in self.folder.glob("tmp-*"):
+                shutil.rmtree(left)
+            temporary.mkdir(parents=True)
+        accelerator.wait_for_everyone()
+        accelerator.save_state(str(temporary))
+        accelerator.wait_for_everyone()
+        if not accelerator.is_main_process:
+            return
+        progress = {"stage": self.stage, "key": self.key, "step": step, "state": state}
+        (temporary / PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
+        for file in temporary.iterdir():
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())
+        final = self.folder / f"step-{step:08d}"
+        if final.exists():
+            shutil.rmtree(final)
+        temporary.rename(final)
+        for old in sorted(self.folder.glob("step-*"))[:-_KEPT]:
+            shutil.rmtree(old)
+
+    @staticmethod
+    def load(accelerator: Any, folder: Path) -> tuple[int, Mapping[str, Any]]:
+        """Restore accelerate's state from `folder`; return the step it was saved at and the state beside it."""
+        accelerator.load_state(str(folder))
+        progress = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
+        return int(progress["step"]), progress["state"]
+
+    def clear(self) -> None:
+        """Remove all checkpoints: the outputs are written."""
+        shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,74 @@
+"""Records on disk: found again, only added to, whole or absent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model.training.cache import RecordStore, fill, store_folder, text_keys
+
+KEYS = text_keys([f"photo {number}" for number in range(10)])
+
+
+def values(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(count, 2, 3)).astype(np.float16)
+
+
+def test_records_come_back_by_key(tmp_path: Path) -> None:
+    store = RecordStore(tmp_path, (2, 3))
+    store.append(KEYS[:6], values(6))
+    again = RecordStore(tmp_path, (2, 3))
+    assert len(again) == 6
+    order = np.array([4, 0, 5])
+    np.testing.assert_array_equal(again[again.rows(KEYS[order])], values(6)[order])
+    np.testing.assert_array_equal(again.missing(KEYS), [6, 7, 8, 9])
+    with pytest.raises(KeyError, match="4 of 10 records are missing"):
+        again.rows(KEYS)
+
+
+def test_an_append_that_was_killed_leaves_nothing(tmp_path: Path) -> None:
+    store = RecordStore(tmp_path, (2, 3))
+    store.append(KEYS[:2], values(2))
+    with (tmp_path / "records.bin").open("ab") as records, (tmp_path / "keys.bin").open("ab") as keys:
+        records.write(b"x" * 17)
+        keys.write(KEYS[2].tobytes()[:9])
+    store = RecordStore(tmp_path, (2, 3))
+    assert len(store) == 2
+    store.append(KEYS[2:3], values(1, seed=1))
+    store.reload()
+    np.testing.assert_array_equal(store[store.rows(KEYS[:3])], np.concatenate([values(2), values(1, seed=1)]))
+
+
+def test_only_what_is_missing_is_computed_and_always_in_full_batches(tmp_path: Path) -> None:
+    asked: list[list[int]] = []
+
+    def encode(items: list[int]) -> np.ndarray:
+        asked.append(items)
+        return np.stack([np.full((2, 3), item) for item in items])
+
+    store = RecordStore(tmp_path, (2, 3))
+    fill(store, KEYS[:5], lambda rows: iter(rows.tolist()), encode, batch=4, label="test")
+    assert asked == [[0, 1, 2, 3], [4, 4, 4, 4]]
+    rows = fill(store, KEYS[[0, 7, 4, 7]], lambda rows: iter(rows.tolist()), encode, batch=4, label="test")
+    assert asked[2:] == [[1, 1, 1, 1]]
+    np.testing.assert_array_equal(store[rows][:, 0, 0], [0, 1, 4, 1])
+
+
+def test_a_store_of_something_else_is_refused(tmp_path: Path) -> None:
+    RecordStore(tmp_path, (2, 3))
+    with pytest.raises(ValueError, match=r"holds .*expected"):
+        RecordStore(tmp_path, (2, 4))
+
+
+def test_records_that_do_not_fit_on_the_disk_are_refused_at_once(tmp_path: Path) -> None:
+    store = RecordStore(tmp_path, (2, 3))
+    with pytest.raises(ValueError, match="GB are free"):
+        store.require_space(10**15)
+
+
+def test_a_folder_is_named_by_all_that_made_its_records(tmp_path: Path) -> None:
+    names = {store_folder(tmp_path, "latents", *parts) for parts in [("a", 64), ("a", 128), ("b", 64)]}
+    assert len(names) == 3
+    assert store_folder(tmp_path, "latents", "a", 64) in names

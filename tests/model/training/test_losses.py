@@ -1,0 +1,58 @@
+"""Targets and weights of the noise-prediction loss."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers import DDPMScheduler
+
+from model.training.losses import face_weights, noise_target, snr_weights, weighted_mse
+
+
+def scheduler(kind: str, **options: object) -> DDPMScheduler:
+    return DDPMScheduler(prediction_type=kind, **options)
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
+def test_the_target_leads_back_to_the_latents(kind: str) -> None:
+    torch.manual_seed(0)
+    schedule = scheduler(kind, clip_sample=False)
+    latents, noise = torch.randn(3, 4, 2, 2), torch.randn(3, 4, 2, 2)
+    steps = torch.tensor([10, 400, 700])
+    noised = schedule.add_noise(latents, noise, steps)
+    target = noise_target(schedule, latents, noise, steps)
+    for number, step in enumerate(steps):
+        found = schedule.step(target[number : number + 1], int(step), noised[number : number + 1]).pred_original_sample
+        torch.testing.assert_close(found[0], latents[number], atol=1e-3, rtol=1e-3)
+
+
+def test_every_prediction_type_has_the_same_weight_in_terms_of_the_latents() -> None:
+    steps = torch.tensor([5, 300, 800])
+    snr = scheduler("epsilon").alphas_cumprod[steps] / (1 - scheduler("epsilon").alphas_cumprod[steps])
+    clipped = snr.clamp_max(5)
+    torch.testing.assert_close(snr_weights(scheduler("epsilon"), steps, 5.0) * snr, clipped)
+    torch.testing.assert_close(snr_weights(scheduler("v_prediction"), steps, 5.0) * (snr + 1), clipped)
+    torch.testing.assert_close(snr_weights(scheduler("sample"), steps, 5.0), clipped)
+    assert torch.equal(snr_weights(scheduler("epsilon"), steps, None), torch.ones(3))
+
+
+def test_weights_stay_finite_without_terminal_signal() -> None:
+    for kind in ("epsilon", "v_prediction"):
+        schedule = scheduler(kind, rescale_betas_zero_snr=True)
+        assert torch.isfinite(snr_weights(schedule, torch.tensor([0, 999]), 5.0)).all()
+
+
+def test_cells_in_the_box_weigh_more() -> None:
+    weights = face_weights(torch.tensor([[0.25, 0.0, 0.75, 0.5]]), 4, 4, 3.0)
+    assert weights.shape == (1, 1, 4, 4)
+    expected = torch.ones(4, 4)
+    expected[0:2, 1:3] = 3
+    assert torch.equal(weights[0, 0], expected)
+
+
+def test_weights_do_not_change_the_size_of_an_even_error() -> None:
+    cells = face_weights(torch.tensor([[0.0, 0.0, 0.5, 1.0]]).repeat(2, 1), 4, 4, 5.0)
+    predicted, target = torch.full((2, 4, 4, 4), 2.0), torch.zeros(2, 4, 4, 4)
+    assert weighted_mse(predicted, target, cells, torch.ones(2)).item() == pytest.approx(4.0)
+    predicted[:, :, :, :2] = 0  # perfect in the face, and that counts five times
+    assert weighted_mse(predicted, target, cells, torch.ones(2)).item() == pytest.approx(4.0 / 6)

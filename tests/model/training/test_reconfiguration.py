@@ -1,0 +1,118 @@
+"""The IMR's two loss terms, and that they teach it something."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from model.adapter import Adapter
+from model.base import Base
+from model.training.reconfiguration import Noised, ReconfigurationModel, ReconfigurationSettings
+from model.training.trivial_answers import Trial, compare
+
+
+@pytest.fixture
+def settings() -> ReconfigurationSettings:
+    return ReconfigurationSettings(
+        steps=10,
+        learning_rate=1e-3,
+        learning_rate_decay="none",
+        weight_decay=0.0,
+        warmup_steps=0,
+        max_grad_norm=1.0,
+        ema_decay=0.9,
+        checkpoint_every=10,
+        log_every=10,
+        seed=0,
+        mixed_precision="no",
+        helpers=3,
+        batch_size=2,
+        ldc_weight=2.0,
+        ldc_every=1,
+        ldc_targets=4,
+        residual=True,
+        template_share=0.5,
+        cache_batch=4,
+    )
+
+
+@pytest.fixture
+def model(base: Base, make_adapter: Callable[..., Adapter], settings: ReconfigurationSettings) -> ReconfigurationModel:
+    adapter = make_adapter(base)
+    adapter.requires_grad_(False)
+    adapter.reconfigurator.requires_grad_(True)
+    adapter.landmark_encoder.requires_grad_(True)
+    adapter.attach(base.unet)
+    return ReconfigurationModel(adapter, base, settings).train()
+
+
+def trial(sources: int = 2, targets: int = 3) -> Trial:
+    rng = torch.Generator().manual_seed(1)
+    every = sources * targets
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=rng)
+
+    def pictures(count: int) -> torch.Tensor:
+        return (torch.rand((count, 1, 96, 96), generator=rng) > 0.99).float() * 2 - 1
+
+    return Trial(
+        normal(sources, 4, 64),
+        pictures(sources),
+        normal(sources, 64),
+        pictures(every),
+        normal(every, 64),
+        normal(every, 4, 64),
+    )
+
+
+def noised() -> Noised:
+    rng = torch.Generator().manual_seed(2)
+    latents, noise = torch.randn((2, 2, 4, 16, 16), generator=rng)
+    return Noised(
+        torch.tensor([1, 4]), latents, noise, torch.tensor([100, 700]), torch.randn((2, 77, 64), generator=rng)
+    )
+
+
+def test_both_terms_fall(model: ReconfigurationModel) -> None:
+    optimizer = torch.optim.AdamW([x for x in model.parameters() if x.requires_grad], lr=2e-3)
+    before = None
+    for _ in range(25):
+        losses = model(trial(), noised())
+        before = before or {name: float(value.detach()) for name, value in losses.items()}
+        optimizer.zero_grad()
+        losses["loss"].backward()
+        optimizer.step()
+    for name in ("loss", "tokens", "noise"):
+        assert float(losses[name].detach()) < 0.7 * before[name], name
+
+
+def test_the_noise_term_is_zero_where_the_tokens_are_right(model: ReconfigurationModel) -> None:
+    batch = trial()
+    with torch.no_grad():
+        right = Trial(**{**vars(batch), "expected": batch.answer(model.frozen[0])})
+        losses = model(right, noised())
+    assert float(losses["noise"]) < 1e-6
+    assert float(losses["loss"]) < 1e-6
+
+
+def test_the_noise_term_is_weighted_and_left_out_when_not_asked_for(model: ReconfigurationModel) -> None:
+    with torch.no_grad():
+        losses = model(trial(), noised())
+        alone = model(trial())
+    assert float(losses["loss"]) == pytest.approx(float(losses["tokens"]) + 2.0 * float(losses["noise"]), rel=1e-5)
+    assert set(alone) == {"loss", "tokens"}
+
+
+def test_trivial_answers_are_what_they_say(model: ReconfigurationModel) -> None:
+    model.eval()
+    batch = trial(sources=1, targets=3)
+    mean = batch.expected.mean(dim=0, keepdim=True)
+    found = compare(model.frozen[0], [(batch, mean)], torch.device("cpu"))
+    assert found["copy_source"] == pytest.approx(float((batch.tokens - batch.expected).square().mean()), rel=1e-5)
+    assert found["person_mean"] == pytest.approx(float(batch.expected.var(dim=0, correction=0).mean()), rel=1e-5)
+    assert found["imr"] == pytest.approx(
+        float((batch.answer(model.frozen[0]) - batch.expected).square().mean().detach()), rel=1e-5
+    )

@@ -1,0 +1,47 @@
+"""The order of the data, and every random number, follow from seed and step alone."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from model.training.schedule import generator, normal, positions, prefetch, spread
+
+
+def test_a_pass_takes_everything_once_over_all_processes() -> None:
+    taken = [positions(3, step, 4, 24, rank=rank, world=2) for step in range(3) for rank in range(2)]
+    assert sorted(np.concatenate(taken)) == list(range(24))
+    following = [positions(3, step, 4, 24, rank=rank, world=2) for step in range(3, 6) for rank in range(2)]
+    assert sorted(np.concatenate(following)) == list(range(24))
+    assert not np.array_equal(np.concatenate(taken), np.concatenate(following))
+
+
+def test_a_batch_may_be_larger_than_the_data() -> None:
+    rows = positions(0, 5, 7, 3)
+    assert rows.shape == (7,)
+    assert set(rows) <= {0, 1, 2}
+
+
+def test_two_processes_are_one_with_twice_the_batch() -> None:
+    parts = [positions(1, 6, 4, 100, rank=rank, world=2) for rank in range(2)]
+    np.testing.assert_array_equal(np.concatenate(parts), positions(1, 6, 8, 100))
+
+
+def test_numbers_depend_on_seed_purpose_step_and_process() -> None:
+    same = normal(generator(1, "noise", 5), (3,))
+    np.testing.assert_array_equal(same, normal(generator(1, "noise", 5), (3,)))
+    for other in [(2, "noise", 5, 0), (1, "order", 5, 0), (1, "noise", 6, 0), (1, "noise", 5, 1)]:
+        assert not np.array_equal(same, normal(generator(*other), (3,)))
+
+
+def test_prefetching_changes_nothing() -> None:
+    assert list(prefetch(lambda step: step * step, 3, 7)) == [9, 16, 25, 36]
+    assert list(prefetch(lambda step: step, 7, 7)) == []
+
+
+def test_steps_of_a_batch_cover_the_schedule() -> None:
+    steps = np.sort(spread(generator(0, "steps", 1), 10, 1000))
+    np.testing.assert_array_equal(steps // 100, np.arange(10))
+    many = np.array([spread(generator(0, "steps", step), 10, 1000)[0] for step in range(2000)])
+    assert abs(many.mean() - 500) < 20
+    assert many.min() >= 0
+    assert many.max() <= 999
