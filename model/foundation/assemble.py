@@ -1,0 +1,85 @@
+"""Saves the generative networks in the layouts that the real ones have: a Stable Diffusion folder, CLIP, its halves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from model.foundation.clip import MEAN, SIZE, STD
+from model.foundation.unet import scheduler
+
+
+def _preprocessor(folder: Path) -> None:
+    config = {
+        "image_processor_type": "CLIPImageProcessor",
+        "crop_size": {"height": SIZE, "width": SIZE},
+        "do_center_crop": True,
+        "do_convert_rgb": True,
+        "do_normalize": True,
+        "do_rescale": True,
+        "do_resize": True,
+        "image_mean": list(MEAN),
+        "image_std": list(STD),
+        "resample": 3,
+        "rescale_factor": 1 / 255,
+        "size": {"shortest_edge": SIZE},
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def save_clip(clip: Any, tokenizer: Any, weights: Path) -> None:
+    """Save `clip/` (the whole, for judging text) and `image_encoder/` (its picture half) in half precision."""
+    from transformers import CLIPVisionModelWithProjection
+
+    clip = clip.half()
+    clip.save_pretrained(weights / "clip", safe_serialization=True)
+    tokenizer.save_pretrained(weights / "clip")
+    _preprocessor(weights / "clip")
+    vision = CLIPVisionModelWithProjection(clip.config.vision_config).half()
+    vision.vision_model.load_state_dict(clip.vision_model.state_dict())
+    vision.visual_projection.load_state_dict(clip.visual_projection.state_dict())
+    vision.save_pretrained(weights / "image_encoder", safe_serialization=True)
+    _preprocessor(weights / "image_encoder")
+
+
+def text_encoder_of(clip: Any) -> Any:
+    """Return the text half of a CLIPModel as the CLIPTextModel that Stable Diffusion has."""
+    from transformers import CLIPTextModel
+
+    text = CLIPTextModel(clip.config.text_config).to(clip.dtype)
+    missing, unexpected = text.load_state_dict(
+        {
+            key if key in text.state_dict() else f"text_model.{key}": value
+            for key, value in clip.text_model.state_dict().items()
+        },
+        strict=False,
+    )
+    if missing or unexpected:
+        raise ValueError(f"text half of CLIP: missing {missing}, unexpected {unexpected}")
+    return text.eval()
+
+
+def save_pipeline(vae: Any, text_encoder: Any, tokenizer: Any, unet: Any, weights: Path) -> None:
+    """Save `sd/`, a Stable Diffusion pipeline, in half precision."""
+    from diffusers import StableDiffusionPipeline
+
+    StableDiffusionPipeline(
+        vae=vae.half(),
+        text_encoder=text_encoder.half(),
+        tokenizer=tokenizer,
+        unet=unet.half(),
+        scheduler=scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(weights / "sd", safe_serialization=True)
+    forget_origin(weights / "sd")
+
+
+def forget_origin(folder: Path) -> None:
+    """Take out of every configuration under `folder` where on this machine the network was once loaded from."""
+    for file in sorted(folder.rglob("*.json")):
+        config = json.loads(file.read_text(encoding="utf-8"))
+        if isinstance(config, dict) and config.pop("_name_or_path", None) is not None:
+            file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,204 @@
+"""CLIP on procedural people: photos with their prompts, masked face crops with their face prompts.
+
+Prompts repeat, so every equal text in a batch is a positive (multi-positive contrastive loss). Heads that are thrown
+away afterwards keep expression, pose, clothes, background and identity in the states that are read later: the text
+encoder's by the UNet, the penultimate ones of the picture side by the face encoder.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.face_geometry import face_crop
+from model.face_prompts import EXPRESSIONS, POSES, compose
+from model.foundation.loop import fit
+from model.foundation.people import People
+from model.foundation.pictures import shrunk
+
+SIZE = 64
+WIDTH = 192
+BATCH = 32
+RATE = 1e-3
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+def build(tokenizer: Any) -> Any:
+    """Return an untrained CLIPModel: text 3 layers, pictures 4 layers on 8 × 8 patches, both 192 wide."""
+    from transformers import CLIPConfig, CLIPModel
+
+    shared = {"hidden_size": WIDTH, "intermediate_size": 4 * WIDTH, "projection_dim": WIDTH}
+    return CLIPModel(
+        CLIPConfig(
+            text_config={
+                **shared,
+                "vocab_size": len(tokenizer),
+                "num_hidden_layers": 3,
+                "num_attention_heads": 4,
+                "max_position_embeddings": tokenizer.model_max_length,
+                "bos_token_id": tokenizer.bos_token_id,
+                "eos_token_id": tokenizer.eos_token_id,
+                "pad_token_id": tokenizer.pad_token_id,
+            },
+            vision_config={
+                **shared,
+                "num_hidden_layers": 4,
+                "num_attention_heads": 4,
+                "image_size": SIZE,
+                "patch_size": 8,
+            },
+            projection_dim=WIDTH,
+        )
+    )
+
+
+def normalise(images: Any) -> Tensor:
+    """(B, S, S, 3) uint8 → (B, 3, S, S) as CLIP's image processor does."""
+    pixels = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 255
+    return (pixels - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
+
+
+def crops(people: People, folder: Path) -> Any:
+    """Return the masked face crop of every photo, (N, 64, 64, 3) uint8, made once into `folder`.
+
+    Every second one is cut from the photo shrunk to the size that the line stores, as the face encoder will see it.
+    """
+    file = folder / f"crops_{SIZE}.npy"
+    if not file.is_file():
+        small, _ = shrunk(people, folder, SIZE)
+        share = SIZE / people.photos.shape[1]
+        made = [
+            face_crop(np.asarray(small[i]), people.keypoints[i] * share, people.landmarks[i] * share, SIZE)
+            if i % 2
+            else face_crop(np.asarray(people.photos[i]), people.keypoints[i], people.landmarks[i], SIZE)
+            for i in range(len(people.photos))
+        ]
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(file, np.stack(made))
+    return np.load(file, mmap_mode="r")
+
+
+@dataclass(frozen=True)
+class Words:
+    """What the prompts name, as class numbers per photo: clothes (colour) and surroundings."""
+
+    colours: tuple[str, ...]
+    settings: tuple[str, ...]
+    colour: Any
+    setting: Any
+
+
+def words_of(prompts: tuple[str, ...]) -> Words:
+    """Read clothes' colour and surroundings out of the prompts of single people."""
+    clothes = [re.search(r"(?:wearing|in) an? (\w+)", prompt)[1] for prompt in prompts]  # type: ignore[index]
+    settings = [prompt.split(", ", 1)[1] for prompt in prompts]
+    colour_names, setting_names = tuple(sorted(set(clothes))), tuple(sorted(set(settings)))
+    return Words(
+        colour_names,
+        setting_names,
+        np.array([colour_names.index(name) for name in clothes]),
+        np.array([setting_names.index(name) for name in settings]),
+    )
+
+
+class Heads(nn.Module):
+    """Linear readings of the states, for training only."""
+
+    def __init__(self, identities: int, words: Words) -> None:
+        super().__init__()
+        classes = {"expression": len(EXPRESSIONS), "pose": len(POSES)}
+        scene = {"colour": len(words.colours), "setting": len(words.settings)}
+        self.crop = nn.ModuleDict({n: nn.Linear(WIDTH, k) for n, k in {**classes, "identity": identities}.items()})
+        self.photo = nn.ModuleDict({n: nn.Linear(WIDTH, k) for n, k in {**classes, **scene}.items()})
+        self.text = nn.ModuleDict({n: nn.Linear(WIDTH, k) for n, k in {**classes, **scene}.items()})
+
+
+def contrastive(pictures: Tensor, texts: Tensor, keys: list[str], scale: Tensor) -> Tensor:
+    """Multi-positive contrastive loss of (B, d) features; equal `keys` are positives of each other."""
+    logits = scale * F.normalize(pictures.float(), dim=-1) @ F.normalize(texts.float(), dim=-1).T
+    same = torch.tensor([[a == b for b in keys] for a in keys], dtype=torch.float32)
+    target = same / same.sum(1, keepdim=True)
+    return -0.5 * ((target * logits.log_softmax(1)).sum(1).mean() + (target * logits.T.log_softmax(1)).sum(1).mean())
+
+
+def train(people: People, tokenizer: Any, folder: Path, *, steps: int = 1000, seed: int = 0) -> tuple[Any, dict]:
+    """Train CLIP; return the CLIPModel and zero-shot accuracies on held-out people."""
+    torch.manual_seed(seed)
+    photos, _ = shrunk(people, folder.parent / "pictures", SIZE)
+    faces = crops(people, folder.parent / "pictures")
+    words = words_of(people.prompts)
+    labels = {
+        "expression": np.asarray(people.expression, np.int64),
+        "pose": np.asarray(people.pose, np.int64),
+        "identity": np.asarray(people.identity, np.int64),
+        "colour": words.colour,
+        "setting": words.setting,
+    }
+    clip = build(tokenizer)
+    heads = Heads(int(people.identity.max()) + 1, words)
+    both = nn.ModuleDict({"clip": clip, "heads": heads})
+    rows = people.train
+
+    def step(number: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+        one, two = np.sort(rng.choice(rows, BATCH)), np.sort(rng.choice(rows, BATCH))
+        texts = [f"{people.prompts[i]}, {people.face_prompts[i]}" for i in one]
+        texts += [people.face_prompts[i] for i in two]
+        seen = clip.vision_model(normalise(np.concatenate([photos[one], faces[two]])), output_hidden_states=True)
+        features = clip.visual_projection(seen.pooler_output)
+        tokens = tokenizer(texts, padding=True, return_tensors="pt")
+        read = clip.text_model(**tokens).pooler_output
+        written = clip.text_projection(read)
+        scale = clip.logit_scale.exp().clamp(max=50)
+        loss = contrastive(features[:BATCH], written[:BATCH], texts[:BATCH], scale)
+        loss = loss + contrastive(features[BATCH:], written[BATCH:], texts[BATCH:], scale)
+        # The face encoder reads the states before the last layer: what it needs must be there.
+        inner = seen.hidden_states[-2][:, 1:].mean(1)
+        figures = {"contrastive": float(loss.detach())}
+        for group, states, index in (
+            ("photo", seen.pooler_output[:BATCH], one),
+            ("crop", inner[BATCH:], two),
+            ("crop", seen.pooler_output[BATCH:], two),
+            ("text", read[:BATCH], one),
+        ):
+            for name, head in getattr(heads, group).items():
+                true = torch.from_numpy(labels[name][index])
+                loss = loss + (0.3 if name == "identity" else 0.5) * F.cross_entropy(head(states), true)
+                if name == "expression" and group == "crop":
+                    figures["expression"] = float((head(states).argmax(1) == true).float().mean())
+        return loss, figures
+
+    state = fit(both, step, folder, name="clip", steps=steps, rate=RATE, seed=seed, bf16=True)
+    both.load_state_dict(state)
+    return clip.eval(), measure(clip.eval(), tokenizer, people, photos, faces)
+
+
+@torch.no_grad()
+def measure(clip: Any, tokenizer: Any, people: People, photos: Any, faces: Any) -> dict[str, float]:
+    """Return zero-shot accuracies of expression and pose on crops of held-out people, and how far texts lie apart."""
+    rows = people.held_out[:700]
+    prompts = [compose(expression, pose) for expression in EXPRESSIONS for pose in POSES]
+
+    def written(texts: list[str]) -> Tensor:
+        tokens = tokenizer(texts, padding=True, return_tensors="pt")
+        return F.normalize(clip.text_projection(clip.text_model(**tokens).pooler_output), dim=-1)
+
+    parts = np.array_split(rows, min(12, len(rows)))
+    seen = [clip.vision_model(normalise(faces[part])).pooler_output for part in parts]
+    scores = F.normalize(clip.visual_projection(torch.cat(seen)), dim=-1) @ written(prompts).T
+    best = scores.argmax(1).numpy()
+    pooled = clip.text_model(
+        **tokenizer(["happy, facing the camera", "sad, facing the camera"], padding=True, return_tensors="pt")
+    )
+    return {
+        "zero_shot_expression": float((best // len(POSES) == people.expression[rows]).mean()),
+        "zero_shot_pose": float((best % len(POSES) == people.pose[rows]).mean()),
+        "happy_sad_text_cosine": float(F.cosine_similarity(*pooled.pooler_output[:, None])),
+    }

@@ -1,0 +1,121 @@
+"""The judge of what a face does: seven expressions, five poses and the angle to the side. It conditions nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.face_geometry import crop_matrix
+from model.face_prompts import EXPRESSIONS, POSES
+from model.foundation.augment import centred, degraded, resampled
+from model.foundation.export import export_onnx
+from model.foundation.layers import Residual, conv
+from model.foundation.loop import fit
+from model.foundation.people import People
+
+SIZE = 112
+BATCH = 48
+RATE = 2e-3
+YAW_UNIT = 45.0
+
+Array = npt.NDArray[Any]
+
+
+class ExpressionPose(nn.Module):
+    """(B, 3, 112, 112), (x − 127.5) / 127.5 RGB, to logits (B, 7) and (B, 5) in the order of `face_prompts`, and yaw
+    (B, 1) in degrees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            conv(3, 24, stride=2),
+            conv(24, 48, stride=2),
+            conv(48, 96, stride=2),
+            Residual(96),
+            conv(96, 128, stride=2),
+            Residual(128),
+            conv(128, 32, kernel=1),
+            nn.Flatten(),
+            nn.Dropout(0.3),
+            nn.Linear(32 * 49, 128),
+            nn.ReLU(),
+        )
+        self.expression = nn.Linear(128, len(EXPRESSIONS))
+        self.pose = nn.Linear(128, len(POSES))
+        self.yaw = nn.Linear(128, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return expression logits, pose logits and yaw."""
+        features = self.body(x)
+        return self.expression(features), self.pose(features), self.yaw(features) * YAW_UNIT
+
+
+def crop(image: Array, keypoints: Array, rng: np.random.Generator | None = None, jitter: float = 0.12) -> Array:
+    """Return the (112, 112, 3) crop of `model.face_geometry`, with what surrounds the face; `keypoints` (5, 2) pixels.
+
+    With `rng` the key points err by up to `jitter`, a share of the distance between eyes and mouth, as a detector does.
+    """
+    if rng is not None:
+        span = float(np.linalg.norm(keypoints[:2].mean(0) - keypoints[3:].mean(0)))
+        keypoints = keypoints + rng.standard_normal((5, 2)) * jitter * span * rng.random()
+    return cv2.warpAffine(image, crop_matrix(keypoints) * SIZE, (SIZE, SIZE), flags=cv2.INTER_LINEAR)
+
+
+def train(people: People, folder: Path, *, steps: int = 2000, seed: int = 2) -> tuple[ExpressionPose, dict[str, float]]:
+    """Train the judge; return it and its accuracies on held-out people."""
+    torch.manual_seed(seed)
+    network = ExpressionPose().to(memory_format=torch.channels_last)
+    rows = people.train
+
+    def step(number: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+        chosen = rng.choice(rows, BATCH, replace=False)
+        crops = [crop(degraded(people.photos[row], rng), people.keypoints[row], rng) for row in chosen]
+        with torch.autocast("cpu", torch.bfloat16):
+            answers = network(centred(np.stack(crops)))
+        expression, pose, yaw = (answer.float() for answer in answers)
+        true = torch.from_numpy(np.asarray(people.expression[chosen], np.int64))
+        loss = F.cross_entropy(expression, true, label_smoothing=0.05)
+        loss = loss + 0.5 * F.cross_entropy(pose, torch.from_numpy(np.asarray(people.pose[chosen], np.int64)))
+        angle = torch.from_numpy(np.asarray(people.angles[chosen, 0], np.float32))
+        loss = loss + F.smooth_l1_loss(yaw[:, 0] / YAW_UNIT, angle / YAW_UNIT, beta=0.1)
+        return loss, {"expression": float((expression.detach().argmax(1) == true).float().mean())}
+
+    network.load_state_dict(fit(network, step, folder, name="expression and pose", steps=steps, rate=RATE, seed=seed))
+    network.eval()
+    return network, measure(network, people)
+
+
+@torch.no_grad()
+def measure(network: nn.Module, people: People) -> dict[str, float]:
+    """Return accuracies and the mean yaw error in degrees, of held-out people, at 128 px and after a round trip
+    through 64."""
+    figures = {}
+    rows = people.held_out
+    for name, side in (("128", 0), ("64", 64)):
+        crops = np.stack(
+            [
+                crop(resampled(people.photos[row], side) if side else people.photos[row], people.keypoints[row])
+                for row in rows
+            ]
+        )
+        answers = [network(centred(part)) for part in np.array_split(crops, 16)]
+        expression, pose, yaw = (torch.cat([answer[part] for answer in answers]).numpy() for part in range(3))
+        figures[f"expression_{name}"] = float((expression.argmax(1) == people.expression[rows]).mean())
+        figures[f"pose_{name}"] = float((pose.argmax(1) == people.pose[rows]).mean())
+        figures[f"yaw_error_{name}"] = float(np.abs(yaw[:, 0] - people.angles[rows, 0]).mean())
+    return figures
+
+
+def export(network: ExpressionPose, file: Path) -> None:
+    """Write the network as ONNX: outputs `expression`, `pose`, `yaw` of any number of crops."""
+    example = torch.rand(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    export_onnx(
+        network, example, file, input_name="input", output_names=["expression", "pose", "yaw"], dynamic={0: "batch"}
+    )

@@ -1,0 +1,71 @@
+"""The gates of the foundation: which figure of which part must reach what, measured on people in no training set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+Figures = Mapping[str, Mapping[str, float | None]]
+"""Figures by part; None for one that could not be measured."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """`figures` of `part` must all be at least (or, with `at_most`, at most) `bound`."""
+
+    part: str
+    what: str
+    figures: tuple[str, ...]
+    bound: float
+    at_most: bool = False
+
+
+GATES: tuple[Gate, ...] = (
+    Gate("people", "expression read by the judge", ("expression",), 0.90),
+    Gate("people", "pose read by the judge", ("pose",), 0.98),
+    Gate("autoencoder", "expression rate kept by reconstructions", ("expression_kept",), 0.90),
+    Gate("autoencoder", "identity cosine, original and reconstruction", ("identity_cosine",), 0.90),
+    Gate("clip", "zero-shot expression", ("zero_shot_expression",), 0.80),
+    Gate("clip", "zero-shot pose", ("zero_shot_pose",), 0.80),
+    Gate("clip", "pooled text cosine of happy and sad", ("happy_sad_text_cosine",), 0.90, at_most=True),
+    Gate("recogniser", "AUC, 128 and 64 px", ("auc_128", "auc_64"), 0.998),
+    Gate("judge", "AUC, 128 and 64 px", ("auc_128", "auc_64"), 0.998),
+    Gate("landmarks", "mean error / √(box area), 128 and 64 px", ("nme_box_128", "nme_box_64"), 0.03, at_most=True),
+    Gate(
+        "detector",
+        "found by FaceAnalysis, 64 and 128 px, two detection sizes",
+        ("found_128_64", "found_128_128", "found_default_64", "found_default_128"),
+        0.99,
+    ),
+    Gate("unet", "a face is found", ("face_found",), 0.97),
+    Gate("unet", "asked expression", ("expression",), 0.70),
+    Gate("unet", "asked pose", ("pose",), 0.85),
+    Gate("unet", "asked colour of clothes", ("shirt",), 0.80),
+    Gate("unet", "asked colour of background", ("background",), 0.80),
+)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A gate with the worst of its figures, None where one of them could not be measured."""
+
+    part: str
+    what: str
+    value: float | None
+    bound: float
+    passed: bool
+    at_most: bool
+
+
+def read_gates(figures: Figures) -> list[Reading]:
+    """Return every gate whose figures are there; one that could not be measured has not passed."""
+    readings = []
+    for gate in GATES:
+        values = [figures[gate.part][name] for name in gate.figures if name in figures.get(gate.part, {})]
+        if len(values) < len(gate.figures):
+            continue
+        known = [value for value in values if value is not None]
+        worst = None if len(known) < len(values) else max(known) if gate.at_most else min(known)
+        passed = worst is not None and (worst <= gate.bound if gate.at_most else worst >= gate.bound)
+        readings.append(Reading(gate.part, gate.what, worst, gate.bound, passed, gate.at_most))
+    return readings

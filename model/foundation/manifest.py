@@ -1,0 +1,67 @@
+"""The manifest of the shipped networks: files with hashes and sizes, the recipe, and the figures each part reached."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+WEIGHTS = Path(__file__).parent / "weights"
+FILE = "manifest.json"
+MAX_BYTES = 40_000_000
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One file that is not what the manifest says."""
+
+    file: str
+    reason: str
+
+
+def describe(weights: Path, recipe: dict[str, Any], figures: dict[str, Any]) -> dict[str, Any]:
+    """Return the manifest of a folder of weights; raise ValueError where it is too large for a repository."""
+    files: dict[str, dict[str, Any]] = {
+        path.relative_to(weights).as_posix(): {
+            "bytes": path.stat().st_size,
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        }
+        for path in sorted(weights.rglob("*"))
+        if path.is_file() and path.name != FILE
+    }
+    total = sum(entry["bytes"] for entry in files.values())
+    if total > MAX_BYTES:
+        raise ValueError(f"{weights}: {total} bytes of weights, expected at most {MAX_BYTES}")
+    return {"format": 1, "bytes": total, "recipe": recipe, "figures": figures, "files": files}
+
+
+def write(weights: Path, recipe: dict[str, Any], figures: dict[str, Any]) -> Path:
+    """Write the manifest into the folder of weights and return its path."""
+    file = weights / FILE
+    file.write_text(json.dumps(describe(weights, recipe, figures), indent=2) + "\n", encoding="utf-8")
+    return file
+
+
+def read(weights: Path = WEIGHTS) -> dict[str, Any]:
+    """Read the manifest; raise ValueError where there is none."""
+    file = weights / FILE
+    if not file.is_file():
+        raise ValueError(f"{file}: no manifest; `dynamicid foundation train` writes the weights and it")
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def check(weights: Path = WEIGHTS) -> list[Problem]:
+    """Return every file that is missing, changed or unknown to the manifest."""
+    known = read(weights)["files"]
+    problems = []
+    for name, entry in known.items():
+        path = weights / name
+        if not path.is_file():
+            problems.append(Problem(name, "missing"))
+        elif hashlib.sha256(path.read_bytes()).hexdigest() != entry["sha256"]:
+            problems.append(Problem(name, "its bytes are not those of the manifest"))
+    here = {path.relative_to(weights).as_posix() for path in weights.rglob("*") if path.is_file() and path.name != FILE}
+    problems += [Problem(name, "not in the manifest") for name in sorted(here - set(known))]
+    return problems

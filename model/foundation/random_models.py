@@ -1,0 +1,153 @@
+"""Randomly initialised base models of the real classes, saved in the layout that the real ones have.
+
+What they draw is noise; they let a test or a trial run load, condition, train and save with nothing but code.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# Word pieces beyond single letters: enough that ordinary prompts differ in length and content.
+_PIECES = ("ph", "ot", "of", "in", "an", "th", "er", "on", "re", "ed")
+
+
+@dataclass(frozen=True)
+class RandomModels:
+    """Where the models lie: `pipeline` in the Stable Diffusion layout, `image_encoder` in the CLIP vision layout."""
+
+    pipeline: Path
+    image_encoder: Path
+
+
+def save_random_models(
+    folder: Path,
+    *,
+    cross_attention_dim: int = 64,
+    sample_size: int = 16,
+    channels: tuple[int, ...] = (16, 32),
+    heads: int = 2,
+    image_size: int = 64,
+    image_width: int = 48,
+    prediction_type: str = "epsilon",
+    seed: int = 0,
+) -> RandomModels:
+    """Save a Stable Diffusion pipeline and a CLIP image encoder with random weights under `folder`.
+
+    The latent is `sample_size` squared with 4 channels, a quarter of the picture's side (64 px by default);
+    `cross_attention_dim` must be a multiple of 64 (the face encoder's heads are 64 wide). `channels` are those of
+    the UNet's levels, each a multiple of 8. The same arguments give the same weights.
+    """
+    import torch
+    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    if cross_attention_dim % 64:
+        raise ValueError(f"cross_attention_dim {cross_attention_dim}: expected a multiple of 64")
+    folder = Path(folder)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        tokenizer = random_tokenizer()
+        text_encoder = CLIPTextModel(
+            CLIPTextConfig(
+                vocab_size=len(tokenizer),
+                hidden_size=cross_attention_dim,
+                intermediate_size=2 * cross_attention_dim,
+                projection_dim=cross_attention_dim,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                max_position_embeddings=77,
+                bos_token_id=tokenizer.bos_token_id,
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+            )
+        )
+        vae = AutoencoderKL(
+            block_out_channels=(8, 16, 16),
+            down_block_types=("DownEncoderBlock2D",) * 3,
+            up_block_types=("UpDecoderBlock2D",) * 3,
+            layers_per_block=1,
+            latent_channels=4,
+            norm_num_groups=8,
+            sample_size=4 * sample_size,
+            scaling_factor=0.18215,
+        )
+        levels = len(channels)
+        unet = UNet2DConditionModel(
+            sample_size=sample_size,
+            block_out_channels=channels,
+            down_block_types=("CrossAttnDownBlock2D",) * (levels - 1) + ("DownBlock2D",),
+            up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * (levels - 1),
+            layers_per_block=1,
+            attention_head_dim=heads,
+            cross_attention_dim=cross_attention_dim,
+            norm_num_groups=8,
+        )
+        image_encoder = CLIPVisionModelWithProjection(
+            CLIPVisionConfig(
+                hidden_size=image_width,
+                intermediate_size=2 * image_width,
+                projection_dim=32,
+                num_hidden_layers=3,
+                num_attention_heads=4,
+                image_size=image_size,
+                patch_size=image_size // 4,
+            )
+        )
+    pipeline = StableDiffusionPipeline(
+        vae=vae.eval(),
+        text_encoder=text_encoder.eval(),
+        tokenizer=tokenizer,
+        unet=unet.eval(),
+        scheduler=DDIMScheduler(
+            beta_start=0.00085,
+            beta_end=0.012,
+            beta_schedule="scaled_linear",
+            clip_sample=False,
+            set_alpha_to_one=False,
+            steps_offset=1,
+            prediction_type=prediction_type,
+        ),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.save_pretrained(folder / "sd")
+    image_encoder.eval().save_pretrained(folder / "image_encoder")
+    (folder / "image_encoder" / "preprocessor_config.json").write_text(
+        json.dumps(
+            {
+                "image_processor_type": "CLIPImageProcessor",
+                "crop_size": {"height": image_size, "width": image_size},
+                "do_center_crop": True,
+                "do_convert_rgb": True,
+                "do_normalize": True,
+                "do_rescale": True,
+                "do_resize": True,
+                "image_mean": [0.48145466, 0.4578275, 0.40821073],
+                "image_std": [0.26862954, 0.26130258, 0.27577711],
+                "resample": 3,
+                "rescale_factor": 1 / 255,
+                "size": {"shortest_edge": image_size},
+            },
+            indent=2,
+        ),
+        encoding="utf-8",
+    )
+    return RandomModels(folder / "sd", folder / "image_encoder")
+
+
+def random_tokenizer() -> Any:
+    """Return a real CLIPTokenizer over a vocabulary of single bytes and a few pairs of letters, 77 tokens long."""
+    from tokenizers.pre_tokenizers import ByteLevel
+    from transformers import CLIPTokenizer
+
+    letters = sorted(ByteLevel.alphabet())
+    words = [*letters, *(letter + "</w>" for letter in letters), *_PIECES, "<|startoftext|>", "<|endoftext|>"]
+    return CLIPTokenizer(
+        vocab={word: index for index, word in enumerate(words)},
+        merges=[(piece[0], piece[1]) for piece in _PIECES],
+        model_max_length=77,
+    )

@@ -1,0 +1,270 @@
+"""The recipe of the foundation: its parts in order, each resumable; the result is a folder of weights with a manifest.
+
+Every part keeps in `work`/<part>: `recipe.json` (settings, and hashes of what it was trained on), `state.pt` to go on
+from, and once it is finished `figures.json` and `files.json` (hashes of what it wrote). Delete a part's folder to
+train it anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from model.foundation import manifest
+from model.foundation.face_networks import FILES, train_face_network
+from model.foundation.measure import CLIP, UNET, VAE, Sample, measure_foundation
+from model.foundation.people import Draw, People, open_people, render_people
+
+Recipe = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Where a training reads and writes, and who draws."""
+
+    work: Path
+    weights: Path
+    draw: Draw
+    workers: int
+
+    @cached_property
+    def people(self) -> People:
+        """The training set; raises ValueError where it is not drawn."""
+        return open_people(self.work / "people")
+
+
+Make = Callable[[Workshop, str, dict[str, int]], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part: `make(shop, name, settings)` trains it, writes `files` under the weights and returns its figures.
+
+    `needs` are files of earlier parts that it is trained on.
+    """
+
+    name: str
+    make: Make
+    settings: dict[str, int]
+    files: tuple[str, ...] = ()
+    needs: tuple[str, ...] = field(default=())
+
+
+def _people(shop: Workshop, name: str, settings: dict[str, int]) -> dict[str, Any]:
+    share = settings["pairs"] / (settings["people"] * settings["photos"])
+    asked = {key: settings[key] for key in ("people", "photos", "size", "seed")}
+    data = render_people(shop.work / name, shop.draw, workers=shop.workers, groups=share, **asked)
+    # Smaller copies of an earlier set.
+    shutil.rmtree(shop.work / "pictures", ignore_errors=True)
+    return {
+        "photos": len(data.photos),
+        "pairs": len(data.group_prompts),
+        "people_held_out": int(data.identity.max()) + 1 - data.first_held_out,
+    }
+
+
+def _face_network(shop: Workshop, name: str, settings: dict[str, int]) -> dict[str, Any]:
+    return train_face_network(name, shop.people, shop.work / name, shop.weights, **settings)
+
+
+def _autoencoder(shop: Workshop, name: str, settings: dict[str, int]) -> dict[str, Any]:
+    from model.foundation import vae
+
+    network, figures = vae.train(shop.people, shop.work / name, **settings)
+    network.half().save_pretrained(shop.weights / "sd" / "vae", safe_serialization=True)
+    # Latents of an earlier autoencoder.
+    for latents in (shop.work / "pictures").glob("*latents.npy"):
+        latents.unlink()
+    return figures
+
+
+def _clip(shop: Workshop, name: str, settings: dict[str, int]) -> dict[str, Any]:
+    from model.foundation import clip
+    from model.foundation.assemble import save_clip
+    from model.foundation.tokenizer import learn_tokenizer
+
+    people = shop.people
+    tokenizer = learn_tokenizer([*people.prompts[:4000], *people.face_prompts[:1000], *people.group_prompts[:400]])
+    network, figures = clip.train(people, tokenizer, shop.work / name, **settings)
+    save_clip(network, tokenizer, shop.weights)
+    return figures
+
+
+def _unet(shop: Workshop, name: str, settings: dict[str, int]) -> dict[str, Any]:
+    from diffusers import AutoencoderKL
+    from transformers import CLIPModel, CLIPTokenizer
+
+    from model.foundation import unet
+    from model.foundation.assemble import save_pipeline, text_encoder_of
+
+    vae = AutoencoderKL.from_pretrained(shop.weights / "sd" / "vae", local_files_only=True).float().eval()
+    clip = CLIPModel.from_pretrained(shop.weights / "clip", local_files_only=True).float().eval()
+    tokenizer = CLIPTokenizer.from_pretrained(shop.weights / "clip", local_files_only=True)
+    text = text_encoder_of(clip)
+    network = unet.train(shop.people, vae, text, tokenizer, shop.work / name, **settings)
+    parameters = sum(value.numel() for value in network.parameters())
+    save_pipeline(vae, text, tokenizer, network, shop.weights)
+    return {"parameters": parameters}
+
+
+RECIPE: tuple[Part, ...] = (
+    Part("people", _people, {"people": 700, "photos": 28, "size": 128, "seed": 0, "pairs": 1568}),
+    Part("landmarks", _face_network, {"steps": 800, "seed": 0}, (FILES["landmarks"],)),
+    Part("recogniser", _face_network, {"steps": 1500, "seed": 0}, (FILES["recogniser"],)),
+    Part("detector", _face_network, {"steps": 2000, "batch": 48, "seed": 12}, (FILES["detector"],)),
+    Part("judge", _face_network, {"steps": 1000, "seed": 77}, (FILES["judge"],)),
+    Part("expression_pose", _face_network, {"steps": 2000, "seed": 2}, (FILES["expression_pose"],)),
+    Part("autoencoder", _autoencoder, {"steps": 5000, "seed": 0}, (VAE,)),
+    Part("clip", _clip, {"steps": 500, "seed": 0}, (CLIP, "image_encoder/model.safetensors")),
+    Part("unet", _unet, {"steps": 2350, "seed": 0}, (UNET, "sd/text_encoder/model.safetensors"), needs=(VAE, CLIP)),
+)
+PARTS: tuple[str, ...] = tuple(part.name for part in RECIPE)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training leaves: figures by part, the manifest, or the parts that it still lacks."""
+
+    figures: dict[str, dict[str, Any]]
+    manifest: Path | None
+    missing: tuple[str, ...]
+
+
+def train_foundation(
+    work: Path,
+    weights: Path,
+    draw: Draw,
+    *,
+    parts: Sequence[str] | None = None,
+    steps_scale: float = 1.0,
+    workers: int = 2,
+    sample: Sample | None = None,
+) -> Trained:
+    """Train what is not finished of `parts` (all by default), in the order of RECIPE; go on where one was stopped.
+
+    When every part is there, the whole is measured on people of `sample` and the manifest written. People that
+    `work` holds already are taken as they were drawn; `steps_scale` multiplies the steps of every part (at least one
+    remains). Raises ValueError for an unknown part, for a part that was begun with other settings or on other data,
+    and where a part lacks an earlier one's file.
+    """
+    chosen = _chosen(parts)
+    shop = Workshop(work, weights, draw, workers)
+    for part in chosen:
+        settings = _settings(part, work, steps_scale)
+        recipe = _recipe(part, shop, settings)
+        folder = work / part.name
+        _claim(folder, recipe)
+        if _finished(part, shop):
+            continue
+        weights.mkdir(parents=True, exist_ok=True)
+        _write(folder / "figures.json", part.make(shop, part.name, settings))
+        _write(folder / "files.json", {name: _hash(weights / name) for name in part.files})
+    return _finish(shop, sample or Sample())
+
+
+def _chosen(parts: Sequence[str] | None) -> list[Part]:
+    unknown = sorted(set(parts or ()) - set(PARTS))
+    if unknown:
+        raise ValueError(f"{', '.join(unknown)}: no part of the foundation; expected some of {', '.join(PARTS)}")
+    return [part for part in RECIPE if parts is None or part.name in parts]
+
+
+def _settings(part: Part, work: Path, steps_scale: float) -> dict[str, int]:
+    if part.name == "people":
+        drawn = _read(work / "people" / "settings.json")
+        return part.settings if drawn is None else {**part.settings, **drawn, "pairs": drawn["groups"]}
+    return {**part.settings, "steps": max(1, round(part.settings["steps"] * steps_scale))}
+
+
+def _recipe(part: Part, shop: Workshop, settings: dict[str, int]) -> Recipe:
+    """Settings, and hashes of what the part is trained on: other people or another autoencoder are another recipe."""
+    if part.name == "people":
+        return {"settings": settings}
+    people = shop.work / "people" / "prompts.json"
+    if not people.is_file():
+        raise ValueError(f"{shop.work}: no finished set of people there; train part people first")
+    inputs = {"people": _hash(people)}
+    for name in part.needs:
+        if not (shop.weights / name).is_file():
+            maker = next(other.name for other in RECIPE if name in other.files)
+            raise ValueError(f"{shop.weights / name}: missing, and {part.name} is trained on it; train {maker} first")
+        inputs[name] = _hash(shop.weights / name)
+    return {"settings": settings, "inputs": inputs}
+
+
+def _claim(folder: Path, recipe: Recipe) -> None:
+    kept = _read(folder / "recipe.json")
+    if kept is not None and kept != recipe:
+        changed = sorted(
+            f"{name} {json.dumps(kept.get(group, {}).get(name))} there, {json.dumps(value)} now"
+            for group, values in recipe.items()
+            for name, value in values.items()
+            if kept.get(group, {}).get(name) != value
+        )
+        raise ValueError(
+            f"{folder}: begun with another recipe ({'; '.join(changed)}); delete the folder to train it anew"
+        )
+    if kept is None and (folder / "state.pt").is_file():
+        raise ValueError(f"{folder}: a training of unknown settings (no recipe.json); delete the folder")
+    _write(folder / "recipe.json", recipe)
+
+
+def _finished(part: Part, shop: Workshop) -> bool:
+    """Whether the part is trained and the weights hold what came of it."""
+    written = _read(shop.work / part.name / "files.json")
+    return written is not None and _holds(shop.weights, written)
+
+
+def _holds(weights: Path, files: dict[str, str]) -> bool:
+    return all((weights / name).is_file() and _hash(weights / name) == known for name, known in files.items())
+
+
+def _finish(shop: Workshop, sample: Sample) -> Trained:
+    """Measure and write the manifest when all parts are there; of those not trained here, an earlier one knows."""
+    known = manifest.read(shop.weights) if (shop.weights / manifest.FILE).is_file() else None
+    recipe: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
+    missing = []
+    for part in RECIPE:
+        if _finished(part, shop):
+            recipe[part.name] = _read(shop.work / part.name / "recipe.json")["settings"]
+            figures[part.name] = _read(shop.work / part.name / "figures.json")
+        elif known and part.name in known["recipe"] and _holds(shop.weights, _known_hashes(known, part)):
+            recipe[part.name] = known["recipe"][part.name]
+            figures[part.name] = known["figures"].get(part.name, {})
+        else:
+            missing.append(part.name)
+    file = shop.weights / manifest.FILE
+    if missing:
+        return Trained(figures, None, tuple(missing))
+    if known and known["recipe"] == recipe and not manifest.check(shop.weights):
+        return Trained(known["figures"], file, ())
+    measured, _ = measure_foundation(shop.weights, shop.work, shop.draw, sample, workers=shop.workers)
+    figures = {name: {**figures[name], **measured.get(name, {})} for name in figures}
+    return Trained(figures, manifest.write(shop.weights, recipe, figures), ())
+
+
+def _known_hashes(known: dict[str, Any], part: Part) -> dict[str, str]:
+    return {name: known["files"].get(name, {}).get("sha256", "") for name in part.files}
+
+
+def _hash(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _read(file: Path) -> Any:
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+
+def _write(file: Path, values: dict[str, Any]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_suffix(".part")
+    temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(file)

@@ -1,0 +1,148 @@
+"""The UNet: latents of procedural people under their prompts, so that text alone can ask for face, clothes and place.
+
+v-prediction on a schedule with zero terminal signal (Lin et al. 2024) and trailing steps: otherwise backgrounds
+ignore the prompt. Faces are weighted up, and low-noise steps are kept from ruling the loss (min-SNR, Hang et al. 2023).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.foundation.loop import fit
+from model.foundation.people import People
+from model.foundation.pictures import as_tensor, face_weight, shrunk
+from model.foundation.vae import SIZE
+
+LATENT = 16
+BATCH = 32
+RATE = 1.2e-3
+FACE_WEIGHT = 3.0
+GAMMA = 5.0
+NOISE_FLOOR = 0.4
+DROP_TEXT = 0.1
+ONLY_PROMPT = 0.2
+PAIRS = 4
+"""Pictures of two people in every batch."""
+
+
+def build(width: int) -> Any:
+    """Return the untrained UNet2DConditionModel; `width` is that of the text states."""
+    from diffusers import UNet2DConditionModel
+
+    return UNet2DConditionModel(
+        sample_size=LATENT,
+        block_out_channels=(64, 128),
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        layers_per_block=1,
+        attention_head_dim=(2, 4),
+        cross_attention_dim=width,
+        norm_num_groups=16,
+    )
+
+
+def scheduler() -> Any:
+    """Return the scheduler that the UNet is trained and sampled with."""
+    from diffusers import DDIMScheduler
+
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+    )
+
+
+@torch.no_grad()
+def latents_of(vae: Any, photos: Any, file: Path) -> Any:
+    """Return the scaled latents of all photos, (N, 4, 16, 16) float16, made once into `file`."""
+    if not file.is_file():
+        made = [
+            (vae.encode(as_tensor(photos[start : start + 64])).latent_dist.mode() * vae.config.scaling_factor).half()
+            for start in range(0, len(photos), 64)
+        ]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.save(file, torch.cat(made).numpy())
+    return np.load(file, mmap_mode="r")
+
+
+class TextStates:
+    """States (B, 77, D) of texts by a frozen text encoder; a text is encoded once."""
+
+    def __init__(self, text_encoder: Any, tokenizer: Any) -> None:
+        self._encoder = text_encoder.eval()
+        self._tokenizer = tokenizer
+        self._known: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def __call__(self, texts: list[str]) -> Tensor:
+        """Return the states of `texts`."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        if new:
+            tokens = self._tokenizer(new, padding="max_length", truncation=True, return_tensors="pt")
+            with torch.autocast("cpu", enabled=False):
+                states = self._encoder(tokens.input_ids).last_hidden_state.half()
+            self._known.update(zip(new, states, strict=True))
+        return torch.stack([self._known[text].float() for text in texts])
+
+
+def train(
+    people: People,
+    vae: Any,
+    text_encoder: Any,
+    tokenizer: Any,
+    folder: Path,
+    *,
+    steps: int,
+    seed: int = 0,
+    snapshot: Any = None,
+) -> Any:
+    """Train the UNet and return it."""
+    torch.manual_seed(seed)
+    pictures = folder.parent / "pictures"
+    photos, groups = shrunk(people, pictures, SIZE)
+    single = latents_of(vae, photos, pictures / "latents.npy")
+    pairs = latents_of(vae, groups, pictures / "group_latents.npy")
+    states = TextStates(text_encoder, tokenizer)
+    noise_schedule = scheduler()
+    alphas = noise_schedule.alphas_cumprod
+    unet = build(text_encoder.config.hidden_size)
+    side = people.photos.shape[1]
+
+    def step(number: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+        one, two = rng.choice(people.train, BATCH - PAIRS), rng.choice(people.group_train, PAIRS)
+        latents = torch.from_numpy(np.concatenate([single[one], pairs[two]])).float()
+        texts = [
+            people.prompts[i] if rng.random() < ONLY_PROMPT else f"{people.prompts[i]}, {people.face_prompts[i]}"
+            for i in one
+        ]
+        texts += [people.group_prompts[i] for i in two]
+        texts = ["" if rng.random() < DROP_TEXT else text for text in texts]
+        noise = torch.randn_like(latents)
+        steps_of = torch.randint(0, len(alphas), (BATCH,))
+        noisy = noise_schedule.add_noise(latents, noise, steps_of)
+        target = noise_schedule.get_velocity(latents, noise, steps_of)
+        found = unet(noisy, steps_of, states(texts)).sample.float()
+        boxes = np.concatenate([np.repeat(people.boxes[one][:, None], 2, 1), people.group["boxes"][two]]) / side
+        weight = face_weight(boxes, LATENT, FACE_WEIGHT)
+        error = ((found - target).square() * weight).mean((1, 2, 3)) / weight.mean((1, 2, 3))
+        snr = alphas[steps_of] / (1 - alphas[steps_of])
+        # min-SNR for v-prediction, min(SNR, γ) / (SNR + 1), on a floor: clothes and surroundings are decided where
+        # the noise is high.
+        loss = (error * (snr.clamp(max=GAMMA) / (snr + 1) + NOISE_FLOOR)).mean()
+        return loss, {"error": float(error.detach().mean())}
+
+    unet.load_state_dict(
+        fit(unet, step, folder, name="unet", steps=steps, rate=RATE, seed=seed, ema=0.998, bf16=True, snapshot=snapshot)
+    )
+    return unet.eval()

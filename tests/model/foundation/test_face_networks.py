@@ -1,0 +1,171 @@
+"""The small face networks train, export to what the pipeline loads, and the shipped ones read people never seen."""
+
+from __future__ import annotations
+
+import warnings
+
+import cv2
+import numpy as np
+import onnxruntime
+import pytest
+
+from model.face_prompts import EXPRESSIONS, POSES
+from model.foundation import detector, expression_pose, judge, landmarks, recogniser
+from model.foundation.augment import degraded, resampled
+from model.foundation.face_networks import FILES, PACK, train_face_network
+from model.foundation.manifest import WEIGHTS
+from model.foundation.people import Drawn, Order, People, render_people
+from model.foundation.recogniser import aligned, verification
+from pipelines.evaluation.judges import ExpressionPoseJudge, RecogniserJudge
+from pipelines.faces.insightface_analyser import InsightFaceAnalyser
+from pipelines.faces.landmarks import OnnxLandmarker
+from pipelines.synthetic.foundation_people import draw
+
+# No set of the foundation reaches this number.
+FIRST_STRANGER = 90_000
+MODULES = {"landmarks": landmarks, "recogniser": recogniser, "judge": judge, "expression_pose": expression_pose}
+SHAPES = {
+    "landmarks": (64, [136]),
+    "recogniser": (112, [512]),
+    "judge": (112, [256]),
+    "expression_pose": (112, [7, 5, 1]),
+}
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> People:
+    folder = tmp_path_factory.mktemp("faces")
+    return render_people(folder / "people", draw, people=20, photos=2, size=64, workers=1, groups=0.0)
+
+
+@pytest.fixture(scope="module")
+def strangers() -> list[tuple[int, str, str, Drawn]]:
+    """Four photos of ten people each: (person, expression, pose, picture)."""
+    rng = np.random.default_rng(5)
+    looks = [(expression, pose) for expression in EXPRESSIONS for pose in POSES]
+    drawn = []
+    for person in range(FIRST_STRANGER, FIRST_STRANGER + 10):
+        for photo, look in enumerate(rng.choice(len(looks), 4, replace=False)):
+            expression, pose = looks[look]
+            drawn.append((person, expression, pose, draw(Order(1, photo, (person,), (expression,), (pose,), 128))))
+    return drawn
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_network_trains_and_exports_any_number_of_rows(name, people, tmp_path, monkeypatch):
+    monkeypatch.setattr(MODULES[name], "BATCH", 4)
+    figures = train_face_network(name, people, tmp_path / "state", tmp_path, steps=2)
+    # So few photos may hold no frontal face.
+    assert all(np.isfinite(value) for key, value in figures.items() if "front" not in key)
+    session = onnxruntime.InferenceSession(str(tmp_path / FILES[name]), providers=["CPUExecutionProvider"])
+    side, widths = SHAPES[name]
+    assert session.get_inputs()[0].name == "input"
+    for rows in (1, 3):
+        answers = session.run(None, {"input": np.zeros((rows, 3, side, side), np.float32)})
+        assert [answer.shape for answer in answers] == [(rows, width) for width in widths]
+    if name == "judge":
+        assert np.linalg.norm(answers[0], axis=1) == pytest.approx(1, abs=1e-3)
+
+
+def test_training_is_a_function_of_its_seed(people, tmp_path, monkeypatch):
+    monkeypatch.setattr(landmarks, "BATCH", 4)
+    one, _ = landmarks.train(people, tmp_path / "one", steps=2, seed=3)
+    two, _ = landmarks.train(people, tmp_path / "two", steps=2, seed=3)
+    other, _ = landmarks.train(people, tmp_path / "other", steps=2, seed=4)
+    weights = [network.state_dict()["points.weight"].numpy() for network in (one, two, other)]
+    assert np.array_equal(weights[0], weights[1])
+    assert not np.array_equal(weights[0], weights[2])
+
+
+def test_the_aligned_face_is_that_of_insightface(strangers):
+    from insightface.utils.face_align import norm_crop
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        for _, _, _, drawn in strangers[:3]:
+            wanted = norm_crop(drawn.image, drawn.keypoints[0])
+            assert np.abs(aligned(drawn.image, drawn.keypoints[0]).astype(int) - wanted).max() <= 2
+
+
+def test_landmark_square_follows_its_points():
+    image = np.zeros((128, 128, 3), np.uint8)
+    points = np.array([[40, 50], [80, 50], [60, 90]])
+    for x, y in points:
+        image[y - 1 : y + 1, x - 1 : x + 1] = 255
+    box = np.array([34.0, 40.0, 86.0, 96.0])
+    for seed in range(4):
+        square, shares = landmarks.square(image, box, points.astype(np.float32), np.random.default_rng(seed))
+        for share in shares:
+            x, y = share * landmarks.SIZE - 0.5
+            near = square[round(y) - 2 : round(y) + 3, round(x) - 2 : round(x) + 3, 0].astype(float)
+            ys, xs = np.mgrid[round(y) - 2 : round(y) + 3, round(x) - 2 : round(x) + 3]
+            assert (near * xs).sum() / near.sum() == pytest.approx(x, abs=0.25)
+            assert (near * ys).sum() / near.sum() == pytest.approx(y, abs=0.25)
+
+
+def test_degraded_photos_keep_shape_and_follow_the_generator(strangers):
+    image = strangers[0][3].image
+    for seed in range(12):
+        one, two = (degraded(image, np.random.default_rng(seed)) for _ in range(2))
+        assert one.shape == image.shape
+        assert one.dtype == np.uint8
+        assert np.array_equal(one, two)
+
+
+def test_verification_counts_pairs():
+    embeddings = np.eye(3)[[0, 0, 1, 1]]
+    assert verification(embeddings, np.array([0, 0, 1, 1])) == {"auc": 1.0, "same": 1.0, "different": 0.0}
+    assert verification(embeddings, np.array([0, 1, 0, 1]))["auc"] < 0.5
+
+
+def test_shipped_detector_finds_strangers(strangers):
+    analyser = InsightFaceAnalyser(WEIGHTS / PACK, det_sizes=(128,))
+    for side in (128, 64):
+        found = 0
+        for _, _, _, drawn in strangers:
+            image = cv2.resize(drawn.image, (side, side), interpolation=cv2.INTER_AREA)
+            faces = analyser.detect(image)
+            scaled = drawn.boxes[0] * side / 128
+            found += bool(faces) and detector._iou(faces[0].bbox, scaled) > 0.5
+        assert found >= 39, f"{found} of 40 found at {side} px"
+
+
+@pytest.mark.parametrize("which", ["recogniser", "judge"])
+def test_shipped_recognisers_tell_strangers_apart(which, strangers):
+    images = [resampled(drawn.image, 64) for *_, drawn in strangers]
+    points = [drawn.keypoints[0] for *_, drawn in strangers]
+    if which == "recogniser":
+        found = InsightFaceAnalyser(WEIGHTS / PACK).embed(images, points)
+    else:
+        found = RecogniserJudge(WEIGHTS / FILES["judge"], size=112, mean=127.5, scale=127.5).embed(images, points)
+    figures = verification(found, np.array([person for person, *_ in strangers]))
+    assert figures["auc"] >= 0.98
+    assert figures["same"] > figures["different"] + 0.35
+
+
+def test_shipped_landmarker_places_points_on_strangers(strangers):
+    landmarker = OnnxLandmarker(
+        WEIGHTS / FILES["landmarks"], input_size=64, box_scale=1.4, mean=127, scale=127, channel_order="rgb"
+    )
+    boxes = [drawn.boxes[0] for *_, drawn in strangers]
+    found = landmarker.landmarks([drawn.image for *_, drawn in strangers], boxes)
+    true = np.stack([drawn.landmarks[0] for *_, drawn in strangers])
+    scale = np.sqrt([(box[2] - box[0]) * (box[3] - box[1]) for box in boxes])
+    assert (np.linalg.norm(found - true, axis=2).mean(1) / scale).mean() <= 0.03
+
+
+def test_shipped_judge_reads_expression_and_pose_of_strangers(strangers):
+    reader = ExpressionPoseJudge(WEIGHTS / FILES["expression_pose"])
+    for side in (128, 64):
+        images = [resampled(drawn.image, side) for *_, drawn in strangers]
+        look = reader.read(images, [drawn.keypoints[0] for *_, drawn in strangers])
+        expression = np.array([EXPRESSIONS.index(name) for _, name, _, _ in strangers])
+        pose = np.array([POSES.index(name) for _, _, name, _ in strangers])
+        yaw = np.array([drawn.angles[0, 0] for *_, drawn in strangers])
+        assert (look.expression == expression).mean() >= 0.85
+        assert (look.pose == pose).mean() >= 0.95
+        assert np.abs(look.yaw - yaw).mean() <= 6
+
+
+def test_shipped_face_networks_are_small():
+    assert sum((WEIGHTS / place).stat().st_size for place in FILES.values()) <= 9_000_000

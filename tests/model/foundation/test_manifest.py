@@ -1,0 +1,55 @@
+"""The manifest names every file by hash, and finds what changed; the shipped one holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from model.foundation.manifest import MAX_BYTES, check, read, write
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    (tmp_path / "part").mkdir()
+    (tmp_path / "part" / "a.onnx").write_bytes(b"aaa")
+    (tmp_path / "b.json").write_text("{}")
+    write(tmp_path, {"part": {"steps": 3}}, {"part": {"accuracy": 0.5}})
+    return tmp_path
+
+
+def test_an_untouched_folder_has_no_problem(weights: Path) -> None:
+    assert check(weights) == []
+    assert read(weights)["files"]["part/a.onnx"]["bytes"] == 3
+    assert read(weights)["figures"]["part"]["accuracy"] == 0.5
+
+
+def test_changed_missing_and_unknown_files_are_found(weights: Path) -> None:
+    (weights / "part" / "a.onnx").write_bytes(b"aab")
+    (weights / "b.json").unlink()
+    (weights / "new.bin").write_bytes(b"x")
+    assert {(problem.file, problem.reason.split()[0]) for problem in check(weights)} == {
+        ("part/a.onnx", "its"),
+        ("b.json", "missing"),
+        ("new.bin", "not"),
+    }
+
+
+def test_too_many_bytes_are_refused(tmp_path: Path) -> None:
+    with (tmp_path / "big").open("wb") as handle:
+        handle.truncate(MAX_BYTES + 1)
+    with pytest.raises(ValueError, match="expected at most"):
+        write(tmp_path, {}, {})
+
+
+def test_no_manifest_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="foundation train"):
+        read(tmp_path)
+
+
+def test_the_shipped_weights_are_those_of_the_manifest() -> None:
+    assert check() == []
+    names = set(read()["files"])
+    assert not [name for name in names if name.endswith((".bin", ".pt", ".pkl", ".ckpt"))]
+    for needed in ("sd/model_index.json", "image_encoder/config.json", "clip/config.json", "landmarks68.onnx"):
+        assert needed in names

@@ -1,0 +1,168 @@
+"""The whole recipe in a step or two a part: a folder that loads and checks, that resumes, and that refuses mixtures."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from model.foundation import clip, expression_pose, judge, landmarks, manifest, recogniser, unet, vae
+from model.foundation.measure import Sample
+from model.foundation.people import render_people
+from model.foundation.text_to_image import Sampling
+from model.foundation.train import PARTS, RECIPE, Trained, train_foundation
+from pipelines.synthetic.foundation_people import draw
+
+# One step of most parts, two of the longest.
+SCALE = 0.0005
+SAMPLE = Sample(people=4, photos=5, size=64, groups=0.2, drawn=Sampling(pictures=2, steps=1, guidance=1.0))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        for module, batch in ((landmarks, 4), (recogniser, 4), (judge, 4), (expression_pose, 4), (clip, 4)):
+            patch.setattr(module, "BATCH", batch)
+        patch.setattr(vae, "BATCH", 8)
+        patch.setattr(unet, "BATCH", 6)
+        patch.setattr("model.foundation.canvases.SIDE", 128)
+        yield
+    torch.set_num_threads(threads)
+
+
+def train(work: Path, weights: Path, parts: list[str] | None = None, scale: float = SCALE) -> Trained:
+    return train_foundation(work, weights, draw, parts=parts, steps_scale=scale, workers=1, sample=SAMPLE)
+
+
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with five drawn people."""
+    work = tmp_path_factory.mktemp("crowd")
+    render_people(work / "people", draw, people=5, photos=7, size=64, workers=1, groups=0.3)
+    return work
+
+
+@pytest.fixture(scope="module")
+def trained(crowd: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Trained]:
+    """(work, weights, result) of a whole training."""
+    root = tmp_path_factory.mktemp("trained")
+    shutil.copytree(crowd / "people", root / "work" / "people")
+    return root / "work", root / "weights", train(root / "work", root / "weights")
+
+
+def test_the_whole_recipe_leaves_a_folder_that_checks(trained: tuple[Path, Path, Trained]) -> None:
+    work, weights, done = trained
+    assert done.missing == ()
+    assert done.manifest == weights / "manifest.json"
+    assert manifest.check(weights) == []
+    known = manifest.read(weights)
+    assert tuple(known["recipe"]) == tuple(known["figures"]) == PARTS
+    assert known["recipe"]["people"]["people"] == 5
+    assert known["recipe"]["judge"] == {"steps": 1, "seed": 77}
+    assert known["figures"] == json.loads(json.dumps(done.figures))
+    # Those of the training and those of the files, measured on strangers.
+    assert 0 <= known["figures"]["autoencoder"]["expression_rebuilt"] <= 1
+    assert 0 <= known["figures"]["unet"]["face_found"] <= 1
+    assert {part.name for part in RECIPE if not (work / part.name / "figures.json").is_file()} == set()
+
+
+def test_nothing_in_the_folder_names_this_machine_or_needs_pickle(trained: tuple[Path, Path, Trained]) -> None:
+    work, weights, _ = trained
+    for file in weights.rglob("*"):
+        assert file.suffix in {"", ".json", ".onnx", ".safetensors", ".txt"}
+        if file.is_file():
+            assert str(work.parent).encode() not in file.read_bytes()
+            assert b"_name_or_path" not in file.read_bytes()
+
+
+def test_the_folder_loads_where_the_profile_looks(trained: tuple[Path, Path, Trained]) -> None:
+    from model.base import load_base
+    from pipelines.evaluation.text_judge import TextJudge
+    from pipelines.faces.insightface_analyser import InsightFaceAnalyser
+
+    _, weights, _ = trained
+    base = load_base(weights / "sd", weights / "image_encoder")
+    latents = base.encode_images(np.zeros((1, 64, 64, 3), np.uint8))
+    assert base.decode_latents(latents).shape == (1, 64, 64, 3)
+    states, _ = base.encode_text(["a photo of a person"])
+    assert base.unet(latents, torch.tensor([10]), states).sample.shape == latents.shape
+    assert TextJudge(weights / "clip").texts(["sad"]).shape == (1, clip.WIDTH)
+    pack = InsightFaceAnalyser(weights / "insightface" / "models" / "tiny_faces", det_sizes=(64,))
+    assert pack.embed([np.zeros((64, 64, 3), np.uint8)], [np.eye(5, 2) * 9 + 20]).shape == (1, 512)
+
+
+def test_a_finished_training_is_left_as_it_is(trained: tuple[Path, Path, Trained]) -> None:
+    work, weights, done = trained
+    before = {file: file.stat().st_mtime_ns for file in weights.rglob("*")}
+    again = train(work, weights)
+    assert {file: file.stat().st_mtime_ns for file in weights.rglob("*")} == before
+    assert json.loads(json.dumps(again.figures)) == json.loads(json.dumps(done.figures))
+
+
+def test_a_killed_training_ends_like_one_that_was_not(
+    trained: tuple[Path, Path, Trained], crowd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(crowd / "people", tmp_path / "people")
+    weights = tmp_path / "weights"
+    fit = vae.fit
+
+    def killed_after_a_step(module, step, folder, **settings):  # type: ignore[no-untyped-def]
+        def until(number: int, rng: np.random.Generator):  # type: ignore[no-untyped-def]
+            if number == 1:
+                raise KeyboardInterrupt
+            return step(number, rng)
+
+        return fit(module, until, folder, **{**settings, "every": 1})
+
+    with monkeypatch.context() as patch:
+        patch.setattr(vae, "fit", killed_after_a_step)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path, weights, ["people", "autoencoder"])
+    assert not (tmp_path / "autoencoder" / "figures.json").exists()
+    assert torch.load(tmp_path / "autoencoder" / "state.pt", weights_only=True)["step"] == 1
+    done = train(tmp_path, weights, ["people", "autoencoder"])
+    assert done.manifest is None
+    assert "unet" in done.missing
+    name = "sd/vae/diffusion_pytorch_model.safetensors"
+    assert (weights / name).read_bytes() == (trained[1] / name).read_bytes()
+
+
+def test_one_part_retrained_in_another_place_agrees(
+    trained: tuple[Path, Path, Trained], crowd: Path, tmp_path: Path
+) -> None:
+    """The manifest knows the other parts, so that this one alone can be compared with what it names."""
+    shutil.copytree(crowd / "people", tmp_path / "people")
+    shutil.copytree(trained[1], tmp_path / "weights")
+    (tmp_path / "weights" / "landmarks68.onnx").unlink()
+    done = train(tmp_path, tmp_path / "weights", ["people", "landmarks"])
+    assert done.missing == ()
+    assert manifest.check(tmp_path / "weights") == []
+    assert manifest.read(tmp_path / "weights") == manifest.read(trained[1])
+
+
+def test_another_recipe_is_refused(trained: tuple[Path, Path, Trained], tmp_path: Path) -> None:
+    work, weights, _ = trained
+    with pytest.raises(ValueError, match=r"autoencoder: begun with another recipe \(steps 2 there, 32 now\)"):
+        train(work, weights, ["autoencoder"], scale=0.01)
+    other = tmp_path / "weights"
+    shutil.copytree(weights, other)
+    encoder = other / "clip" / "model.safetensors"
+    encoder.write_bytes(encoder.read_bytes()[:-1] + b"\0")
+    with pytest.raises(ValueError, match=r"clip/model\.safetensors"):
+        train(work, other, ["unet"])
+
+
+def test_what_is_missing_is_named(crowd: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"vea: no part of the foundation; expected some of people, landmarks"):
+        train(tmp_path, tmp_path / "weights", ["vea"])
+    with pytest.raises(ValueError, match="train part people first"):
+        train(tmp_path, tmp_path / "weights", ["clip"])
+    with pytest.raises(ValueError, match="unet is trained on it; train autoencoder first"):
+        train(crowd, tmp_path / "weights", ["unet"])
