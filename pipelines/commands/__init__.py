@@ -1,0 +1,1 @@
+"""One module per subcommand of `dynamicid`, imported when the subcommand is called."""

@@ -1,0 +1,178 @@
+"""`dynamicid foundation`: draw the people of the small networks, train these, measure them, check the shipped files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipelines.errors import StageFailed, UserError
+
+if TYPE_CHECKING:
+    from model.foundation.gates import Figures
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__, no_args_is_help=True)
+
+Work = Annotated[Path, typer.Option(help="Folder for people, states of training and figures.")]
+Weights = Annotated[Path | None, typer.Option(help="Folder of the networks; that of the project by default.")]
+Parts = Annotated[list[str] | None, typer.Option("--part", help="Only this part, repeatable.", metavar="PART")]
+Workers = Annotated[int, typer.Option(help="Processes that draw.", min=1)]
+
+WORK = Path(".dynamicid/foundation")
+
+
+@app.command()
+def draw(
+    *,
+    work: Work = WORK,
+    people: Annotated[int, typer.Option(help="How many people.", min=2)] = 700,
+    photos: Annotated[int, typer.Option(help="Photos of each.", min=1)] = 28,
+    size: Annotated[int, typer.Option(help="Side of the photos in pixels.", min=32)] = 128,
+    seed: Annotated[int, typer.Option(help="Other seeds are other people.", min=0)] = 0,
+    groups: Annotated[float, typer.Option(help="Pictures of two people, as a share of the others.", min=0)] = 0.08,
+    workers: Workers = 2,
+) -> None:
+    """Draw the training set, or what of it is missing, into WORK/people; a killed drawing goes on."""
+    from model.foundation.people import render_people
+    from pipelines.synthetic.foundation_people import draw as drawer
+
+    with _wrong_use():
+        data = render_people(
+            work / "people", drawer, people=people, photos=photos, size=size, seed=seed, workers=workers, groups=groups
+        )
+    held_out = people - data.first_held_out
+    typer.echo(json.dumps({"photos": len(data.photos), "pairs": len(data.group_prompts), "people_held_out": held_out}))
+
+
+@app.command()
+def train(
+    *,
+    parts: Parts = None,
+    work: Work = WORK,
+    weights: Weights = None,
+    steps_scale: Annotated[float, typer.Option(help="Multiplies the steps of every part.", min=0)] = 1.0,
+    workers: Workers = 2,
+) -> None:
+    """Train the parts that are not finished, in order, and write the manifest when all are; stopped, it goes on."""
+    from model.foundation.train import train_foundation
+    from pipelines.synthetic.foundation_people import draw as drawer
+
+    folder = _folder(weights)
+    with _wrong_use():
+        done = train_foundation(work, folder, drawer, parts=parts, steps_scale=steps_scale, workers=workers)
+    if done.missing:
+        typer.echo(f"{folder}: no manifest yet; not trained: {', '.join(done.missing)}", err=True)
+    _show(done.figures)
+    manifest = None if done.manifest is None else str(done.manifest)
+    typer.echo(json.dumps({"figures": done.figures, "manifest": manifest, "missing": list(done.missing)}))
+
+
+@app.command()
+def measure(
+    *,
+    parts: Parts = None,
+    work: Work = WORK,
+    weights: Weights = None,
+    pictures: Annotated[int, typer.Option(help="How many pictures are drawn from text.", min=1)] = 140,
+    steps: Annotated[int, typer.Option(help="Denoising steps of each.", min=1)] = 20,
+    guidance: Annotated[float, typer.Option(help="Guidance of each.", min=0)] = 3.0,
+    record: Annotated[bool, typer.Option("--record", help="Also keep the figures in the manifest.")] = False,
+    workers: Workers = 1,
+) -> None:
+    """Measure the networks on people that no training has seen: the figure of every gate, as JSON on stdout."""
+    from model.foundation import manifest
+    from model.foundation.gates import read_gates
+    from model.foundation.measure import Sample, measure_foundation
+    from model.foundation.text_to_image import Sampling
+    from pipelines.synthetic.foundation_people import draw as drawer
+
+    folder = _folder(weights)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder of weights; `dynamicid foundation train` makes one")
+    sample = Sample(drawn=Sampling(pictures, steps, guidance))
+    if record:
+        # Before anything is measured that has nowhere to go.
+        _refuse_changed(folder)
+    with _wrong_use():
+        figures, missing = measure_foundation(folder, work, drawer, sample, parts=parts, workers=workers)
+    for part, files in missing.items():
+        typer.echo(f"{part}: not measured, {', '.join(files)} missing in {folder}", err=True)
+    _show(figures)
+    if record:
+        known = manifest.read(folder)
+        merged = {name: {**known["figures"].get(name, {}), **figures.get(name, {})} for name in known["recipe"]}
+        manifest.write(folder, known["recipe"], merged)
+    gates = [vars(reading) for reading in read_gates(figures)]
+    typer.echo(json.dumps({"figures": figures, "gates": gates, "missing": missing}))
+
+
+@app.command()
+def check(weights: Weights = None) -> None:
+    """Compare the networks with their manifest and show the figures it keeps; exit 1 where a file is another."""
+    from model.foundation import manifest
+
+    folder = _folder(weights)
+    with _wrong_use():
+        known = manifest.read(folder)
+    _show(known["figures"])
+    _refuse_changed(folder)
+    typer.echo(json.dumps({"files": len(known["files"]), "bytes": known["bytes"], "figures": known["figures"]}))
+
+
+def _folder(weights: Path | None) -> Path:
+    from model.foundation.manifest import WEIGHTS
+
+    return WEIGHTS if weights is None else weights
+
+
+def _refuse_changed(folder: Path) -> None:
+    from model.foundation import manifest
+
+    with _wrong_use():
+        problems = manifest.check(folder)
+    for problem in problems:
+        typer.echo(f"{problem.file}: {problem.reason}", err=True)
+    if problems:
+        named = ", ".join(problem.file for problem in problems[:5]) + (", …" if len(problems) > 5 else "")
+        raise StageFailed(
+            f"{folder}: {len(problems)} files are not as in the manifest ({named}); "
+            "restore them or run `dynamicid foundation train`"
+        )
+
+
+@contextmanager
+def _wrong_use() -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(f"foundation: {error}") from error
+
+
+def _show(figures: Figures) -> None:
+    """Print gates and figures as tables on stderr."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from model.foundation.gates import read_gates
+
+    console = Console(stderr=True)
+    gates = Table("part", "gate", "bound", "reached", "", title="Gates")
+    for gate in read_gates(figures):
+        bound = f"{'≤' if gate.at_most else '≥'} {gate.bound}"
+        verdict = "[green]passed[/]" if gate.passed else "[red]missed[/]"
+        gates.add_row(gate.part, gate.what, bound, _short(gate.value), verdict)
+    if gates.row_count:
+        console.print(gates)
+    table = Table("part", "figures", title="Figures")
+    for part, values in figures.items():
+        table.add_row(part, ", ".join(f"{name} {_short(value)}" for name, value in values.items()))
+    if table.row_count:
+        console.print(table)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

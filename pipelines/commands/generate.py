@@ -1,0 +1,117 @@
+"""`dynamicid generate`: draw people from one photo each."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipelines.chain import ADAPTER
+from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
+from pipelines.errors import UserError
+
+if TYPE_CHECKING:
+    from pipelines.generation import Box
+
+
+def generate(
+    *,
+    reference: Annotated[
+        list[str],
+        typer.Option(help="Photo of a person, repeatable; @y0,x0,y1,x1 in [0, 1] says where.", metavar="FILE"),
+    ],
+    prompt: Annotated[str, typer.Option(help="What the picture shows besides the faces.")],
+    out: Annotated[Path, typer.Option(help="Picture to write: .png, .jpg, .webp.")],
+    face_prompt: Annotated[
+        list[str] | None, typer.Option(help='Expression and pose, one per reference: "sad, turned to the left".')
+    ] = None,
+    adapter: Annotated[
+        str, typer.Option(help="Adapter folder, or a registered model such as models:/dynamicid@champion.")
+    ] = ADAPTER,
+    negative_prompt: Annotated[str | None, typer.Option(help="What the picture must not show.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same picture.", min=0)] = 0,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps; evaluate.steps by default.", min=1)] = None,
+    guidance: Annotated[float | None, typer.Option(help="Guidance; evaluate.guidance by default.", min=0)] = None,
+    scale: Annotated[float, typer.Option(help="Strength of the identity, 0 = the base model's own people.")] = 1.0,
+    gate_map: Annotated[
+        Path | None, typer.Option(help="Also write where the identity was let in, a grey picture.", metavar="FILE")
+    ] = None,
+    file: ParamsFile = DEFAULT_PARAMS,
+    overrides: Overrides = None,
+) -> None:
+    """Draw the people of the references as the prompt says, with the expressions and poses of the face prompts."""
+    params = read_params(file, overrides)
+    from pipelines.generation import Generator, Request, check_request
+
+    photos, boxes = zip(*(split_reference(text) for text in reference), strict=True)
+    placed = tuple(box for box in boxes if box is not None)
+    for target in (out, gate_map):
+        _check_target(target)
+    request = Request(
+        references=tuple(_read(photo) for photo in photos),
+        prompt=prompt,
+        face_prompts=tuple(face_prompt or ()),
+        boxes=placed,
+        names=tuple(str(photo) for photo in photos),
+        seed=seed,
+        negative_prompt=negative_prompt,
+        steps=steps,
+        guidance=guidance,
+        scale=scale,
+    )
+    check_request(request)
+    folder = _adapter_folder(adapter)
+    drawn = Generator.load(folder, params).draw(request, gate_map=gate_map is not None)
+    _save(drawn.image, out)
+    written = {"picture": str(out), "seed": seed}
+    if gate_map is not None:
+        _save(_grey(drawn.gate_map, drawn.image.size), gate_map)
+        written["gate_map"] = str(gate_map)
+    typer.echo(json.dumps(written))
+
+
+def split_reference(text: str) -> tuple[Path, Box | None]:
+    """Take `photo.jpg@y0,x0,y1,x1` apart; a file name may itself contain an @."""
+    name, at, numbers = text.rpartition("@")
+    if not at or Path(text).exists():
+        return Path(text), None
+    try:
+        y0, x0, y1, x1 = (float(number) for number in numbers.split(","))
+    except ValueError:
+        raise UserError(f"--reference {text}: no such file, and {numbers!r} is not a box y0,x0,y1,x1") from None
+    return Path(name), (y0, x0, y1, x1)
+
+
+def _read(photo: Path) -> bytes:
+    if not photo.is_file():
+        raise UserError(f"--reference {photo}: no such file; expected a photo of one person")
+    return photo.read_bytes()
+
+
+def _check_target(target: Path | None) -> None:
+    from PIL import Image
+
+    if target is not None and target.suffix.lower() not in Image.registered_extensions():
+        raise UserError(f"{target}: {target.suffix or 'no extension'} is no picture format; use .png, .jpg or .webp")
+
+
+def _adapter_folder(adapter: str) -> Path:
+    from pipelines.paths import resolve
+    from pipelines.tracking.model_uri import adapter_folder, is_model_uri
+
+    return adapter_folder(adapter, Path.cwd()) if is_model_uri(adapter) else resolve(adapter)
+
+
+def _grey(gate: Any, size: tuple[int, int]) -> Any:
+    import numpy as np
+    from PIL import Image
+
+    grey = (np.clip(gate, 0, 1) * 255).round().astype(np.uint8)
+    return Image.fromarray(grey).resize(size, Image.Resampling.NEAREST)
+
+
+def _save(picture: Any, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(target)

@@ -1,0 +1,67 @@
+"""`dynamicid ingest`: photos into the dataset, and the dataset into a version."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.chain import FACES
+from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
+
+
+def ingest(
+    source: Annotated[Path, typer.Argument(help="Folder of photos, JSON list or tar shard.", metavar="SRC")],
+    *,
+    out: Annotated[Path, typer.Option(help="Dataset folder that is made or added to.", metavar="DIR")] = Path(FACES),
+    layout: Annotated[
+        str, typer.Option(help="auto, flat, identity-folders, consistentid or webdataset.", metavar="LAYOUT")
+    ] = "auto",
+    identity_depth: Annotated[
+        int | None, typer.Option(min=1, help="How many leading folders name a person (identity-folders; default 1).")
+    ] = None,
+    origin: Annotated[str | None, typer.Option("--source", help="Where the photos come from.")] = None,
+    licence: Annotated[str | None, typer.Option(help="Under what licence they are used.")] = None,
+    consent: Annotated[str | None, typer.Option(help="What the people in them agreed to.")] = None,
+    version: Annotated[
+        bool | None,
+        typer.Option(
+            "--version/--no-version",
+            help="Put DIR under DVC and tag its version (default: where DIR lies in a DVC repository).",
+        ),
+    ] = None,
+    params: ParamsFile = DEFAULT_PARAMS,
+    overrides: Overrides = None,
+) -> None:
+    """Add the photos of SRC that the dataset does not hold yet, and make a version faces-vN of it."""
+    from pipelines.dataset_version import dvc_root, make_version, restore_present
+    from pipelines.errors import UserError
+    from pipelines.git_tags import check_repository
+    from pipelines.ingest.summary import tell
+    from pipelines.stages.ingest import Inputs, Outputs, run
+
+    given = read_params(params, overrides)
+    told = {"source": origin, "licence": licence, "consent": consent}
+    section = given.ingest.model_copy(update={key: value for key, value in told.items() if value is not None})
+    root = None
+    if version is not False:
+        root = dvc_root(out.parent)
+        if root is not None:
+            check_repository(root)
+            restore_present(root, out.resolve().relative_to(root).as_posix())
+        elif version:
+            raise UserError(f"{out}: lies in no DVC repository, so no version can be kept; `dvc init`, or --no-version")
+        else:
+            typer.echo(f"{out} lies in no DVC repository: it gets no version", err=True)
+    summary = run(given.model_copy(update={"ingest": section}), Inputs(source, layout, identity_depth), Outputs(out))
+    tell(summary, out)
+    result = {**summary.as_dict(), "version": None}
+    if root is not None:
+        message = f"{summary.rows} photos of {summary.identities} people in {summary.bytes} bytes"
+        made = make_version(root, out.resolve(), message)
+        typer.echo(f"version {made.tag}", err=True)
+        result["version"] = asdict(made)
+    typer.echo(json.dumps(result))

@@ -1,0 +1,30 @@
+"""Options that every stage command shares."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.errors import UserError
+from pipelines.params import Params, load_params
+
+ParamsFile = Annotated[Path, typer.Option("--params", help="Parameter file.", metavar="FILE")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override one parameter, repeatable: section.key=value.", metavar="SECTION.KEY=VALUE"),
+]
+
+DEFAULT_PARAMS = Path("params.yaml")
+
+
+def read_params(file: Path, overrides: list[str] | None) -> Params:
+    """Load the parameters of a stage command; overrides are refused under DVC, which would not see them."""
+    if overrides and os.environ.get("DVC_STAGE"):
+        raise UserError(
+            f"--set {overrides[0]} under DVC stage {os.environ['DVC_STAGE']}: DVC would not see the value; "
+            "write it to params.yaml with `dynamicid configure --set …` first"
+        )
+    return load_params(file, overrides or ())

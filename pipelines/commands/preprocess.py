@@ -1,0 +1,28 @@
+"""`dynamicid preprocess`: look at every photo of a dataset version."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.chain import FACES, PROCESSED, VERDICT
+from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
+
+
+def preprocess(
+    faces: Annotated[Path, typer.Argument(help="Dataset folder.", metavar="DIR")] = Path(FACES),
+    out: Annotated[Path, typer.Option(help="Folder of the processed rows, replaced.", metavar="DIR")] = Path(PROCESSED),
+    params: ParamsFile = DEFAULT_PARAMS,
+    overrides: Overrides = None,
+) -> None:
+    """Look at every photo on Spark: face, landmarks, pose, identity embedding, captions, split. One row a photo."""
+    from pipelines.stages.preprocess import Inputs, Outputs, run
+
+    # The verdict of the chain is about the chain's dataset; another folder goes without.
+    verdict = Path(VERDICT) if faces == Path(FACES) and Path(VERDICT).is_file() else None
+    report = run(read_params(params, overrides), Inputs(faces, verdict), Outputs(out))
+    typer.echo(json.dumps(asdict(report)))

@@ -1,0 +1,35 @@
+"""`dynamicid repro`: bring stages up to date with DVC and record each in MLflow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def repro(
+    stages: Annotated[list[str] | None, typer.Argument(help="Stages, in order; default: the whole chain.")] = None,
+    force: Annotated[bool, typer.Option(help="Run even where nothing changed.")] = False,
+    pull: Annotated[bool, typer.Option(help="Take missing inputs and cached results from the DVC remote.")] = False,
+    record: Annotated[bool, typer.Option(help="Record each stage in MLflow once it is up to date.")] = True,
+) -> None:
+    """Run `dvc repro` stage by stage; a stage whose inputs did not change comes from the cache."""
+    from rich.console import Console
+
+    from pipelines.commands.options import DEFAULT_PARAMS
+    from pipelines.params import load_params
+    from pipelines.repro import check_stages, repro_stage
+
+    console = Console(stderr=True)
+    names = check_stages(list(stages or ()))
+    root = Path.cwd()
+    params = load_params(root / DEFAULT_PARAMS)
+    for position, name in enumerate(names, 1):
+        console.rule(f"{name} ({position}/{len(names)})")
+        repro_stage(root, name, force=force, pull=pull)
+        if record:
+            from pipelines.tracking.recorder import record_stage
+
+            run_id = record_stage(root, name, params)
+            console.print(f"{name}: recorded as MLflow run {run_id}")

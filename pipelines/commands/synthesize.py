@@ -1,0 +1,36 @@
+"""`dynamicid synthesize`: draw a dataset of procedural people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.errors import UserError
+
+
+def synthesize(
+    *,
+    identities: Annotated[int, typer.Option(help="How many people; 35 photos each.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder to draw them into; it only ever grows.")] = None,
+    seed: Annotated[int, typer.Option(help="Other seeds are other people.")] = 0,
+    size: Annotated[int, typer.Option(help="Side of the photos in pixels.")] = 128,
+    workers: Annotated[int, typer.Option(help="Processes that draw.")] = 2,
+    truth: Annotated[Path | None, typer.Option(help="Also write the ground truth to this Parquet file.")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet to this picture file.")] = None,
+) -> None:
+    """Draw people: <out>/person_00042/<n>.jpg with <n>.txt (prompt, face prompt)."""
+    if sheet is not None:
+        from pipelines.synthetic.sheet import write_sheet
+
+        write_sheet(sheet, seed, size)
+        typer.echo(f"contact sheet: {sheet}", err=True)
+        if out is None:
+            return
+    if out is None or identities < 1:
+        raise UserError("synthesize needs --identities (at least 1) and --out DIR, or --sheet FILE")
+    from pipelines.synthetic.dataset import write_dataset
+
+    new = write_dataset(identities, out, seed=seed, size=size, workers=workers, truth=truth)
+    typer.echo(f"{identities} people in {out}, {new} of them new", err=True)

@@ -1,0 +1,43 @@
+"""`dynamicid workspace`: a run's own clone: create, save what it made, restore it elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__, no_args_is_help=True)
+
+RunId = Annotated[
+    str, typer.Option("--run-id", help="The scheduler's id of the run.", envvar="DYNAMICID_AIRFLOW_RUN_ID")
+]
+Home = Annotated[Path, typer.Option(help="The checkout to clone from.", envvar="DYNAMICID_HOME")]
+
+
+@app.command()
+def create(run_id: RunId, home: Home = Path()) -> None:
+    """Make (or find) the workspace of a run; its path is the last line of stdout."""
+    from pipelines.workspace import create as make
+
+    typer.echo(str(make(home, run_id).path))
+
+
+@app.command()
+def save(run_id: RunId, home: Home = Path()) -> None:
+    """Save the run as a DVC experiment in the checkout; its name is the last line of stdout."""
+    from pipelines.workspace import save as keep
+
+    typer.echo(keep(home, run_id))
+
+
+@app.command()
+def restore(
+    run: Annotated[str, typer.Argument(help="The run's id or name.")],
+    out: Annotated[Path, typer.Option(help="A folder that does not exist yet.")],
+    home: Home = Path(),
+) -> None:
+    """Bring back a saved run: `dvc repro` in the new folder has nothing left to do."""
+    from pipelines.workspace import restore as bring_back
+
+    typer.echo(str(bring_back(home, run, out)))

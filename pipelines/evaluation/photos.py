@@ -1,0 +1,127 @@
+"""Real held-out photos as the evaluation sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow.dataset as ds
+
+from model.face import Face
+from model.face_geometry import crop_landmarks, face_crop
+from model.face_prompts import EXPRESSIONS, parse, pose_of_yaw
+from pipelines.errors import StageFailed, UserError
+from pipelines.records import OK, PROCESSED_SCHEMA, read_rows
+
+
+@dataclass(frozen=True)
+class PhotoRecord:
+    """What a row of the held-out split says about a photo; no pixels.
+
+    `expression` and `pose` are words of face_prompts: what the photo shows. `turned` is |yaw| in degrees.
+    """
+
+    image_id: str
+    identity: str
+    expression: str
+    pose: str
+    turned: float
+    prompt: str
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A real photo with what preprocessing found in it.
+
+    `image` (H, W, 3) uint8 RGB; `keypoints` (5, 2) and `landmarks` (68, 2) float32 in its pixels; `embedding`
+    (512,) float32, unit norm, of the recogniser that conditions the model.
+    """
+
+    record: PhotoRecord
+    image: np.ndarray
+    keypoints: np.ndarray
+    landmarks: np.ndarray
+    embedding: np.ndarray
+
+    def face(self, crop_size: int) -> Face:
+        """Return the photo's face as the model takes it, its aligned crop `crop_size` pixels a side."""
+        return Face(
+            embedding=self.embedding,
+            crop=face_crop(self.image, self.keypoints, self.landmarks, crop_size),
+            landmarks=crop_landmarks(self.landmarks, self.keypoints),
+            expression=self.record.expression,
+            pose=self.record.pose,
+        )
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The held-out people: `records` of all their usable photos, and `photos` by image id, those that are needed."""
+
+    records: Sequence[PhotoRecord]
+    photos: Mapping[str, Photo]
+
+
+def held_out_records(processed: Path) -> list[PhotoRecord]:
+    """Return the usable photos of the people of the test split, in the order of the rows.
+
+    Raises UserError where no held-out photo has a known identity, StageFailed where a held-out person also has
+    photos in another split.
+    """
+    columns = ["image_id", "identity", "expression", "yaw", "prompt", "face_prompt"]
+    held_out = ds.field("split") == "test"
+    rows = read_rows(processed, PROCESSED_SCHEMA, columns, held_out & (ds.field("status") == OK)).to_pylist()
+    known = [row for row in rows if row["identity"]]
+    if not known:
+        raise UserError(
+            f"{processed}: none of {len(rows)} held-out photos has a known identity; identity metrics need people: "
+            "group the photos with `dynamicid curate`, or raise preprocess.test_share"
+        )
+    people = {row["identity"] for row in known}
+    elsewhere = read_rows(processed, PROCESSED_SCHEMA, ["identity"], (ds.field("split") != "test")).column("identity")
+    shared = people & set(elsewhere.unique().to_pylist())
+    if shared:
+        raise StageFailed(
+            f"{processed}: {len(shared)} held-out people also have photos in another split ({min(shared)}, …); "
+            "splits must be by identity: run preprocess again"
+        )
+    return [_record(row) for row in known]
+
+
+def _record(row: dict[str, object]) -> PhotoRecord:
+    yaw = float(row["yaw"])  # type: ignore[arg-type]
+    said = parse(str(row["face_prompt"] or ""))
+    expression = str(row["expression"])
+    if expression not in EXPRESSIONS:
+        raise UserError(f"photo {row['image_id']}: expression {expression!r} is none of {', '.join(EXPRESSIONS)}")
+    return PhotoRecord(
+        image_id=str(row["image_id"]),
+        identity=str(row["identity"]),
+        expression=expression,
+        # A caption was written by somebody who saw the photo; a measured angle may fall on the other side of a border.
+        pose=said.pose or pose_of_yaw(yaw),
+        turned=abs(yaw),
+        prompt=str(row["prompt"] or ""),
+    )
+
+
+def read_photos(processed: Path, records: Sequence[PhotoRecord], ids: Iterable[str]) -> HeldOut:
+    """Read pixels and geometry of the photos `ids`, each described in `records`."""
+    known = {record.image_id: record for record in records}
+    wanted = {name: known[name] for name in ids}
+    columns = ["image_id", "image", "keypoints", "landmarks", "embedding"]
+    where = ds.field("image_id").isin(list(wanted)) & (ds.field("status") == OK)
+    photos = {}
+    for row in read_rows(processed, PROCESSED_SCHEMA, columns, where).to_pylist():
+        decoded = cv2.imdecode(np.frombuffer(row["image"], np.uint8), cv2.IMREAD_COLOR)
+        photos[row["image_id"]] = Photo(
+            record=wanted[row["image_id"]],
+            image=cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB),
+            keypoints=np.asarray(row["keypoints"], np.float32).reshape(5, 2),
+            landmarks=np.asarray(row["landmarks"], np.float32).reshape(68, 2),
+            embedding=np.asarray(row["embedding"], np.float32),
+        )
+    return HeldOut(records, photos)

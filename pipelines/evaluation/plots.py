@@ -1,0 +1,115 @@
+"""The report's drawings as SVG, the same bytes for the same numbers."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines.errors import UserError
+from pipelines.evaluation.intervals import Interval
+
+_INK = "#1f2933"
+_COLOURS = ("#2563a8", "#c2552d", "#3d8b57", "#7a5aa6")
+# Without a fixed salt the ids inside an SVG are random.
+_STYLE = {"svg.hashsalt": "dynamicid", "svg.fonttype": "path", "font.size": 9, "axes.edgecolor": "#9aa5b1"}
+
+
+def _svg(figure: Any) -> str:
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches="tight")
+    return text.getvalue()
+
+
+def _axes(figure: Any, *position: int) -> Any:
+    axes = figure.add_subplot(*(position or (1, 1, 1)))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(colors=_INK, labelsize=8)
+    return axes
+
+
+def read_losses(file: Path) -> dict[str, np.ndarray]:
+    """Read `step,loss,…` into columns; raise UserError where the file is missing or has other columns.
+
+    Rows in which a column is empty (a loss that is not computed in every step) are NaN there.
+    """
+    if not file.is_file():
+        raise UserError(f"{file}: no such loss curve; the training stage writes it")
+    with file.open(encoding="utf-8", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    if not rows or "step" not in rows[0] or "loss" not in rows[0]:
+        raise UserError(f"{file}: expected columns step and loss and at least one row")
+    return {key: np.array([float(row[key]) if row[key] else np.nan for row in rows]) for key in rows[0]}
+
+
+def loss_curves(curves: Mapping[str, Mapping[str, np.ndarray]]) -> str:
+    """Draw the loss of every stage over its steps: each value faint, the smoothed line strong, the probe apart.
+
+    The probe is the loss on the same pictures, noise and steps every time; a curve without one is drawn without.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(4.6 * len(curves), 2.6))
+        for place, (name, columns) in enumerate(curves.items(), 1):
+            axes = _axes(figure, 1, len(curves), place)
+            axes.plot(columns["step"], columns["loss"], color=_COLOURS[0], alpha=0.3, linewidth=0.8)
+            for column, colour in (("smoothed", _COLOURS[0]), ("probe", _COLOURS[1])):
+                if column in columns:
+                    shown = ~np.isnan(columns[column])
+                    axes.plot(columns["step"][shown], columns[column][shown], color=colour, linewidth=1.8, label=column)
+            axes.set_title(name, fontsize=9, color=_INK)
+            axes.set_xlabel("step")
+            axes.set_ylabel("loss")
+            if axes.get_legend_handles_labels()[1]:
+                axes.legend(frameon=False, fontsize=8)
+            if (columns["loss"] > 0).all():
+                axes.set_yscale("log")
+        figure.tight_layout()
+        return _svg(figure)
+
+
+def forest(rows: Sequence[tuple[str, Interval]], title: str) -> str:
+    """Draw differences with their intervals, one line each, zero marked."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(6.4, 0.5 + 0.24 * len(rows)))
+        axes = _axes(figure)
+        axes.axvline(0, color="#9aa5b1", linewidth=1)
+        for place, (_, interval) in enumerate(rows):
+            colour = _COLOURS[0] if interval.sign > 0 else _COLOURS[1] if interval.sign < 0 else "#7b8794"
+            axes.plot([interval.low, interval.high], [-place, -place], color=colour, linewidth=2)
+            axes.plot([interval.value], [-place], "o", color=colour, markersize=4.5)
+        axes.set_yticks([-place for place in range(len(rows))], [label for label, _ in rows])
+        axes.set_title(title, fontsize=9, color=_INK, loc="left")
+        return _svg(figure)
+
+
+def sweep_plot(sweeps: Mapping[tuple[str, float], Mapping[str, Interval]], words: Mapping[str, str]) -> str:
+    """Draw identity against prompt accuracy along each parameter that was swept, every point with its value."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    names = list(dict.fromkeys(name for name, _ in sweeps))
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(3.6 * len(names), 3.0))
+        for place, name in enumerate(names, 1):
+            axes = _axes(figure, 1, len(names), place)
+            points = [(value, row) for (swept, value), row in sweeps.items() if swept == name]
+            x = [row["prompt_accuracy"].value for _, row in points]
+            y = [row["id_similarity"].value for _, row in points]
+            axes.plot(x, y, "-o", color=_COLOURS[(place - 1) % len(_COLOURS)], markersize=4)
+            for (value, _), a, b in zip(points, x, y, strict=True):
+                axes.annotate(f"{value:g}", (a, b), textcoords="offset points", xytext=(4, 4), fontsize=8)
+            axes.set_title(words.get(name, name), fontsize=9, color=_INK)
+            axes.set_xlabel("prompt_accuracy")
+            axes.set_ylabel("id_similarity")
+        figure.tight_layout()
+        return _svg(figure)

@@ -1,0 +1,224 @@
+"""The protocol from beginning to end: draw every variant, let the judges read, compute every number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from model.face_prompts import EXPRESSIONS, POSES
+from pipelines.evaluation import ends
+from pipelines.evaluation.evaluation_set import EvaluationSet
+from pipelines.evaluation.groups import group_people, score_groups
+from pipelines.evaluation.intervals import Interval, bootstrap, resample
+from pipelines.evaluation.metrics.distribution import kid
+from pipelines.evaluation.metrics.editability import confusion
+from pipelines.evaluation.metrics.multi_person import PictureScore, score_picture
+from pipelines.evaluation.photos import HeldOut, Photo
+from pipelines.evaluation.readings import Examiner, Readings
+from pipelines.evaluation.results import METRICS, PAIR_METRICS, Resamples, Table, compare, normalise, plain, summarise
+from pipelines.evaluation.sampling import Drawn, Painter
+from pipelines.evaluation.scoring import (
+    Gallery,
+    Scores,
+    Seen,
+    TextFeatures,
+    asked_expression,
+    asked_pose,
+    score_pictures,
+)
+from pipelines.evaluation.sweeps import plan_sweeps, score_sweeps, summarise_sweeps
+from pipelines.evaluation.text_judge import TextJudge
+from pipelines.evaluation.variants import CEILING, FLOOR, MODEL, WITHOUT_IMR, Plan, plan_drawing
+from pipelines.params import Evaluate
+
+# Variants whose confusions are shown: the model, what the IMR adds, and how the judge reads real photos.
+CONFUSED: tuple[str, ...] = (MODEL, WITHOUT_IMR, CEILING)
+
+
+@dataclass(frozen=True)
+class Jury:
+    """All the judges."""
+
+    examiner: Examiner
+    text: TextJudge
+
+
+@dataclass(frozen=True)
+class PairSeen:
+    """A drawn picture of two people: boxes (F, 4) of its faces in [0, 1] and its scores."""
+
+    boxes: np.ndarray
+    score: PictureScore
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All that an evaluation found out; what `metrics.json` and the report are written from.
+
+    `readings` belongs to `drawn`, picture by picture; `pairs[variant][i]` to pair i; `confusions[variant]` holds
+    the counts for "expression" (7, 8) and "pose" (5, 6).
+    """
+
+    questions: EvaluationSet
+    photos: Mapping[str, Photo]
+    plan: Plan
+    drawn: Sequence[Drawn]
+    readings: Readings
+    scores: Mapping[str, Scores]
+    pairs: Mapping[str, Sequence[PairSeen]]
+    metrics: Table
+    normalised: Table
+    comparisons: Table
+    confusions: Mapping[str, Mapping[str, np.ndarray]]
+    groups: Mapping[str, list[int]]
+    group_metrics: Table
+    sweeps: Mapping[tuple[str, float], Mapping[str, Interval]]
+
+    def document(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what `metrics.json` holds."""
+        sweeps: dict[str, list[dict[str, Any]]] = {}
+        for (name, value), row in self.sweeps.items():
+            sweeps.setdefault(name, []).append({"at": value, **{key: one.plain() for key, one in row.items()}})
+        return {
+            "evaluation_set": self.questions.hash,
+            **plain(self.metrics),
+            "normalised": plain(self.normalised),
+            "comparisons": plain(self.comparisons),
+            "groups": {
+                name: {"people": len(self.groups[name]), **row} for name, row in plain(self.group_metrics).items()
+            },
+            "confusion": {
+                variant: {kind: counts.tolist() for kind, counts in found.items()}
+                for variant, found in self.confusions.items()
+            },
+            "settings": dict(settings),
+            **({"sweeps": sweeps} if sweeps else {}),
+        }
+
+
+def run_protocol(
+    questions: EvaluationSet, held_out: HeldOut, painter: Painter, jury: Jury, params: Evaluate
+) -> Outcome:
+    """Evaluate the painter's adapter; `held_out` has every photo that the questions name."""
+    photos = held_out.photos
+    ids = questions.photo_ids()
+    real = jury.examiner.known([photos[name].image for name in ids], [photos[name].keypoints for name in ids])
+    rows = {name: row for row, name in enumerate(ids)}
+    gallery = Gallery.of(questions, {name: real.embeddings[row] for name, row in rows.items()})
+    texts = TextFeatures(questions, jury.text)
+    tokens = painter.tokens(questions, photos)
+    plan = plan_drawing(questions, tokens, params.variant_cells)
+    drawn = painter.draw(plan.orders)
+    seen = _look(drawn, jury)
+
+    scores = {
+        variant: score_pictures(questions, list(cells), seen.rows(list(cells.values())), gallery, texts)
+        for variant, cells in plan.cells.items()
+    }
+    scores[CEILING] = ends.ceiling(questions, real, rows, gallery)
+    scores[FLOOR] = ends.floor(questions, gallery)
+    pairs = {
+        variant: _judge_pairs(questions, [drawn[number].image for number in cells.values()], jury.examiner, gallery)
+        for variant, cells in plan.pairs.items()
+    }
+    columns = {
+        variant: {name: np.array([getattr(one.score, name) for one in found]) for name in PAIR_METRICS}
+        for variant, found in pairs.items()
+    }
+    resamples = Resamples(
+        resample(len(questions.people), params.bootstrap, params.seed),
+        resample(len(questions.pairs), params.bootstrap, params.seed),
+    )
+    metrics = summarise(scores, columns, resamples)
+    photo_features = jury.text.pictures([photos[name].image for name in _asked_photos(questions)])
+    for variant, cells in plan.cells.items():
+        found = metrics[variant] | {"kid": _distance(questions, cells, seen, photo_features, resamples.people)}
+        metrics[variant] = {name: found[name] for name in METRICS if name in found}
+    groups = group_people(questions, held_out)
+    sweeps = {}
+    if params.sweeps:
+        sweep = plan_sweeps(questions, tokens, params.variant_cells)
+        swept = _look(painter.draw(sweep.orders), jury)
+        sweeps = summarise_sweeps(score_sweeps(questions, sweep, swept, gallery, texts), resamples)
+    return Outcome(
+        questions=questions,
+        photos=photos,
+        plan=plan,
+        drawn=drawn,
+        readings=seen.readings,
+        scores=scores,
+        pairs=pairs,
+        metrics=metrics,
+        normalised=normalise(scores, columns, resamples),
+        comparisons=compare(scores, columns, resamples),
+        confusions=_confusions(questions, plan, seen.readings, real, rows),
+        groups=groups,
+        group_metrics=score_groups(groups, scores[MODEL], resamples.people),
+        sweeps=sweeps,
+    )
+
+
+def _look(drawn: Sequence[Drawn], jury: Jury) -> Seen:
+    images = [one.image for one in drawn]
+    return Seen(jury.examiner.single(images), jury.text.pictures(images), [one.gate for one in drawn])
+
+
+def _judge_pairs(
+    questions: EvaluationSet, images: Sequence[np.ndarray], examiner: Examiner, gallery: Gallery
+) -> list[PairSeen]:
+    seen = []
+    for pair, (embeddings, boxes) in zip(questions.pairs, examiner.all_faces(images), strict=True):
+        known = [gallery.others(questions, person) for person in pair.people]
+        seen.append(PairSeen(boxes, score_picture(embeddings, known)))
+    return seen
+
+
+def _asked_photos(questions: EvaluationSet) -> dict[str, int]:
+    """Return the real photos in the mix of looks that is asked, with their people."""
+    return {
+        questions.cells[number].true_photo or "": questions.cells[number].person
+        for number in ends.graded_with_photo(questions)
+    }
+
+
+def _distance(
+    questions: EvaluationSet, cells: Mapping[int, int], seen: Seen, real: np.ndarray, weights: np.ndarray
+) -> Interval:
+    # A picture that answers several cells counts once: with its own copies it would look like less variety.
+    person = {
+        picture: questions.cells[number].person for number, picture in cells.items() if questions.cells[number].graded
+    }
+    people = weights.shape[1]
+    statistic = kid(
+        seen.features[list(person)],
+        np.array(list(person.values())),
+        real,
+        np.array(list(_asked_photos(questions).values())),
+        people,
+    )
+    return bootstrap(statistic, weights)
+
+
+def _confusions(
+    questions: EvaluationSet, plan: Plan, readings: Readings, real: Readings, rows: Mapping[str, int]
+) -> dict[str, dict[str, np.ndarray]]:
+    table = {}
+    for variant in CONFUSED:
+        if variant == CEILING:
+            numbers = ends.graded_with_photo(questions)
+            shown = real.rows([rows[questions.cells[number].true_photo or ""] for number in numbers])
+        else:
+            numbers = [number for number in plan.cells[variant] if questions.cells[number].graded]
+            shown = readings.rows([plan.cells[variant][number] for number in numbers])
+        cells = [questions.cells[number] for number in numbers]
+        faces = [row for row, cell in enumerate(cells) if cell.asks_expression]
+        turns = [row for row, cell in enumerate(cells) if cell.asks_pose]
+        one, other = shown.rows(faces), shown.rows(turns)
+        table[variant] = {
+            "expression": confusion(asked_expression(cells)[faces], one.expression, one.found, len(EXPRESSIONS)),
+            "pose": confusion(asked_pose(cells)[turns], other.pose, other.found, len(POSES)),
+        }
+    return table

@@ -1,0 +1,362 @@
+"""The page that a person judges by: numbers with intervals, and pictures in rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model.face_prompts import EXPRESSIONS, POSES
+from pipelines.evaluation.evaluation_set import LOOKS
+from pipelines.evaluation.intervals import Interval
+from pipelines.evaluation.pictures import data_uri, heat, svg_uri
+from pipelines.evaluation.plots import forest, loss_curves, read_losses, sweep_plot
+from pipelines.evaluation.protocol import CONFUSED, Outcome
+from pipelines.evaluation.results import METRICS
+from pipelines.evaluation.variants import (
+    CEILING,
+    DRAWN_PAIRS,
+    FLOOR,
+    HALVES,
+    MODEL,
+    TEXT_ONLY,
+    TRUE_TOKENS,
+    WITHOUT_GATE,
+    WITHOUT_IMR,
+)
+
+TITLES: dict[str, str] = {
+    MODEL: "model",
+    TEXT_ONLY: "base model, text only",
+    WITHOUT_GATE: "without gate",
+    WITHOUT_IMR: "without IMR",
+    TRUE_TOKENS: "true tokens",
+    CEILING: "ceiling: real, same person",
+    FLOOR: "floor: real, others",
+}
+MEANINGS: dict[str, str] = {
+    "id_similarity": "cosine to other real photos of the person, by a judge that conditioned nothing; higher is better",
+    "id_similarity_ref": "cosine to the reference itself",
+    "copy_paste": "0: as near to another photo as to the reference; 1: a copy of the reference; lower is better",
+    "own_over_other": "share of faces nearer to their own person than to any other; higher is better",
+    "expression_accuracy": "share of faces with the asked one of seven expressions; chance is .14",
+    "pose_accuracy": "share of faces with the asked one of five poses; chance is .20",
+    "yaw_mae": "mean error of the head's turn in degrees; lower is better",
+    "clip_t": "cosine of picture and text prompt; higher is better",
+    "prompt_accuracy": "share of shirt and background colours that are as asked, among eleven; higher is better",
+    "face_rate": "share of pictures in which a face is found; higher is better",
+    "kid": "kernel distance to real photos; lower is better",
+    "diversity": "spread of pictures that differ in the noise alone",
+    "gate_in_face": "share of the gate inside the face's box; higher is better",
+    "multi_id_similarity": "two people: mean similarity of each to the own photos; higher is better",
+    "multi_id_min": "two people: similarity of the worse of the two; higher is better",
+    "count_accuracy": "two people: share of pictures with exactly two faces; higher is better",
+    "leakage": "two people: similarity of each face to the other person; lower is better",
+}
+# What the method claims: the difference that shows it, and the sign that it has if the claim holds.
+EFFECTS: tuple[tuple[str, str, str, int], ...] = (
+    ("The adapter draws the person", "model_minus_text_only", "id_similarity", 1),
+    ("The gate keeps the picture to its text", "model_minus_without_gate", "prompt_accuracy", 1),
+    ("The IMR buys expression", "model_minus_without_imr", "expression_accuracy", 1),
+    ("The IMR buys pose", "model_minus_without_imr", "pose_accuracy", 1),
+    ("Identity pays for the gate", "model_minus_without_gate", "id_similarity", -1),
+    ("Identity pays for the IMR", "model_minus_without_imr", "id_similarity", -1),
+    ("A perfect IMR would buy more expression", "true_tokens_minus_model", "expression_accuracy", 1),
+)
+_SWEPT = {"scale": "identity scale λ", "threshold": "gate threshold τ", "guidance": "guidance"}
+_SHOWN_PEOPLE = 16
+_SHOWN_GATES = 12
+_PLACES = {"yaw_mae": 1, "kid": 4}
+
+
+def write_report(outcome: Outcome, document: Mapping[str, Any], losses: Mapping[str, Path]) -> str:
+    """Return the page as HTML; `document` is what `metrics.json` holds, `losses` the loss curves by stage."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    curves = {name: read_losses(file) for name, file in losses.items()}
+    return environment.get_template("report.html.j2").render(
+        settings=document["settings"],
+        evaluation_set=document["evaluation_set"],
+        people_count=len(outcome.questions.people),
+        summary=_summary(outcome),
+        table=_table(outcome),
+        meanings=MEANINGS,
+        effects=_effects(outcome),
+        forests=_forests(outcome),
+        people=[_person(outcome, index) for index in range(min(len(outcome.questions.people), _SHOWN_PEOPLE))],
+        pairs=[_pair(outcome, number) for number in range(len(outcome.questions.pairs))],
+        gates=_gates(outcome),
+        losses=svg_uri(loss_curves(curves)) if curves else None,
+        confusions=_confusions(outcome),
+        groups=_groups(outcome),
+        sweeps=svg_uri(sweep_plot(outcome.sweeps, _SWEPT)) if outcome.sweeps else None,
+    )
+
+
+def number_text(value: float, metric: str = "") -> str:
+    """Return a value as the report writes it: .42, −.05, 1.00, degrees with one place."""
+    text = f"{value:.{_PLACES.get(metric, 3)}f}".replace("-", "−")
+    return text if metric in _PLACES else text.replace("0.", ".", 1)
+
+
+def _cell(interval: Interval | None, metric: str) -> dict[str, str] | None:
+    if interval is None:
+        return None
+    low, high = number_text(interval.low, metric), number_text(interval.high, metric)
+    return {"value": number_text(interval.value, metric), "range": f"{low} … {high}"}
+
+
+def _summary(outcome: Outcome) -> dict[str, str]:
+    s = outcome.normalised
+    model = outcome.metrics[MODEL]
+    return {
+        "s": number_text(s[MODEL]["id_similarity"].value),
+        "s_text": number_text(s[TEXT_ONLY]["id_similarity"].value),
+        "own": number_text(model["own_over_other"].value),
+        "expression": number_text(model["expression_accuracy"].value),
+        "pose": number_text(model["pose_accuracy"].value),
+        "prompt": number_text(model["prompt_accuracy"].value),
+    }
+
+
+def _table(outcome: Outcome) -> dict[str, Any]:
+    rows = [
+        {
+            "metric": "s",
+            "meaning": "id_similarity on the scale from floor (0) to ceiling (1)",
+            "cells": [_cell(outcome.normalised.get(variant, {}).get("id_similarity"), "s") for variant in TITLES],
+        }
+    ]
+    rows += [
+        {
+            "metric": metric,
+            "meaning": MEANINGS[metric],
+            "cells": [_cell(outcome.metrics[variant].get(metric), metric) for variant in TITLES],
+        }
+        for metric in METRICS
+    ]
+    return {"titles": list(TITLES.values()), "rows": rows}
+
+
+def _effects(outcome: Outcome) -> list[dict[str, str]]:
+    shown = []
+    for claim, comparison, metric, sign in EFFECTS:
+        interval = outcome.comparisons[comparison].get(metric)
+        if interval is None:
+            continue
+        verdict = "not shown: the interval holds zero" if interval.sign == 0 else "the opposite is seen"
+        first, second = (TITLES[name] for name in comparison.split("_minus_"))
+        shown.append(
+            {
+                "claim": claim,
+                "what": f"{metric}: {first} − {second}",
+                "verdict": "shown" if interval.sign == sign else verdict,
+                "kind": "yes" if interval.sign == sign else "open" if interval.sign == 0 else "no",
+                **(_cell(interval, metric) or {}),
+            }
+        )
+    return shown
+
+
+def _forests(outcome: Outcome) -> list[str]:
+    uris = []
+    for comparison, differences in outcome.comparisons.items():
+        first, second = (TITLES[name] for name in comparison.split("_minus_"))
+        # Degrees would dwarf shares and cosines.
+        rows = [(metric, interval) for metric, interval in differences.items() if metric != "yaw_mae"]
+        uris.append(svg_uri(forest(rows, f"{first} − {second}")))
+    return uris
+
+
+def _drawn_tile(outcome: Outcome, variant: str, cell_number: int, title: str) -> dict[str, Any]:
+    picture = outcome.plan.cells[variant][cell_number]
+    cell, readings = outcome.questions.cells[cell_number], outcome.readings
+    found = bool(readings.found[picture])
+    read_expression = EXPRESSIONS[readings.expression[picture]] if found else "no face"
+    read_pose = POSES[readings.pose[picture]] if found else "no face"
+    row = int(np.flatnonzero(outcome.scores[variant].cells == cell_number)[0])
+    similarity = float(outcome.scores[variant].columns["id_similarity"][row])
+    right = read_expression == cell.expression and read_pose == cell.pose
+    likeness = number_text(similarity)
+    return {
+        "image": data_uri(outcome.drawn[picture].image),
+        "title": title,
+        "hint": f"asked: {cell.face_prompt}; read: {read_expression}, {read_pose}; similarity {likeness}",
+        "note": likeness if found else "no face",
+        "right": right,
+    }
+
+
+def _photo_tile(outcome: Outcome, image_id: str, title: str) -> dict[str, Any]:
+    photo = outcome.photos[image_id]
+    shows = f"{photo.record.expression}, {photo.record.pose.replace('_', ' ')}"
+    return {
+        "image": data_uri(photo.image),
+        "title": title,
+        "hint": f"real photo: {shows}",
+        "note": shows,
+        "right": None,
+    }
+
+
+def _person(outcome: Outcome, index: int) -> dict[str, Any]:
+    questions = outcome.questions
+    person = questions.people[index]
+    cells = {
+        (cell.expression, cell.pose): number
+        for number, cell in enumerate(questions.cells)
+        if cell.person == index and cell.graded and cell.seed == 0
+    }
+    shared = _shared_look(outcome, index)
+    side_by_side = [
+        _drawn_tile(outcome, variant, shared, TITLES[variant])
+        for variant in (MODEL, WITHOUT_GATE, WITHOUT_IMR, TRUE_TOKENS, TEXT_ONLY)
+        if shared in outcome.plan.cells[variant]
+    ]
+    true_photo = questions.cells[shared].true_photo
+    expressions = [_drawn_tile(outcome, MODEL, cells[look], look[0]) for look in LOOKS if look[1] == "front"]
+    poses = [_drawn_tile(outcome, MODEL, cells["neutral", pose], pose.replace("_", " ")) for pose in POSES]
+    return {
+        "number": index + 1,
+        "identity": person.identity,
+        "reference": _photo_tile(outcome, person.reference, "reference"),
+        "other": _photo_tile(outcome, person.others[0], "another real photo"),
+        "asked": questions.cells[shared].face_prompt,
+        "variants": side_by_side,
+        "true_photo": _photo_tile(outcome, true_photo, "real, as asked") if true_photo else None,
+        "expressions": expressions,
+        "poses": poses,
+        "together": _together(outcome, index),
+        "prompt": questions.prompt_of(questions.cells[cells["neutral", "front"]]).text,
+        "pose_prompt": questions.prompt_of(questions.cells[cells["neutral", "left"]]).text,
+    }
+
+
+def _together(outcome: Outcome, index: int) -> list[dict[str, Any]]:
+    """Return the first picture of two people in which the person takes part, if there is one."""
+    for number, pair in enumerate(outcome.questions.pairs):
+        if index in pair.people:
+            side = pair.people.index(index)
+            other = pair.people[1 - side] + 1
+            own = outcome.pairs[MODEL][number].score.own[side]
+            return [
+                {
+                    "image": data_uri(outcome.drawn[outcome.plan.pairs[MODEL][number]].image),
+                    "title": f"{('left', 'right')[side]}, beside person {other}",
+                    "hint": f"asked: {pair.face_prompts[side]}; similarity {number_text(own)}",
+                    "note": number_text(own),
+                    "right": None,
+                }
+            ]
+    return []
+
+
+def _shared_look(outcome: Outcome, index: int) -> int:
+    """Return the cell of a person that most variants have drawn, an expression that is not neutral if there is one."""
+
+    def rank(number: int) -> tuple[int, bool, int]:
+        variants = sum(number in cells for cells in outcome.plan.cells.values())
+        return -variants, outcome.questions.cells[number].expression == "neutral", number
+
+    mine = [number for number, cell in enumerate(outcome.questions.cells) if cell.person == index and cell.graded]
+    return min(mine, key=rank)
+
+
+def _pair(outcome: Outcome, index: int) -> dict[str, Any]:
+    pair = outcome.questions.pairs[index]
+    tiles = []
+    for variant in DRAWN_PAIRS:
+        seen = outcome.pairs[variant][index]
+        score = seen.score
+        faces = [
+            {"person": person + 1, "box": _percent(*seen.boxes[face]), "own": number_text(score.own[person])}
+            for person, face in enumerate(score.assigned)
+            if face >= 0
+        ]
+        tiles.append(
+            {
+                "title": TITLES[variant],
+                "image": data_uri(outcome.drawn[outcome.plan.pairs[variant][index]].image),
+                "faces": faces,
+                "note": f"{len(seen.boxes)} faces; own {number_text(score.multi_id_similarity)}, "
+                f"other {number_text(score.leakage)}",
+            }
+        )
+    asked = [_percent(x0, y0, x1, y1) for y0, x0, y1, x1 in HALVES]
+    return {
+        "prompt": outcome.questions.pair_prompt_of(pair).text,
+        "references": [
+            {
+                **_photo_tile(outcome, outcome.questions.people[person].reference, f"person {person + 1}, {side}"),
+                "note": text,
+            }
+            for person, side, text in zip(pair.people, ("left", "right"), pair.face_prompts, strict=True)
+        ],
+        "asked": asked,
+        "tiles": tiles,
+    }
+
+
+def _percent(x0: float, y0: float, x1: float, y1: float) -> str:
+    left, top, width, height = (f"{100 * value:.1f}%" for value in (x0, y0, x1 - x0, y1 - y0))
+    return f"left:{left};top:{top};width:{width};height:{height}"
+
+
+def _gates(outcome: Outcome) -> list[dict[str, Any]]:
+    shown = []
+    for index in range(min(len(outcome.questions.people), _SHOWN_GATES)):
+        picture = outcome.plan.cells[MODEL][_shared_look(outcome, index)]
+        drawn, found = outcome.drawn[picture], bool(outcome.readings.found[picture])
+        if drawn.gate is not None:
+            shown.append(
+                {
+                    "person": index + 1,
+                    "image": data_uri(drawn.image),
+                    "heat": data_uri(heat(drawn.gate, drawn.image)),
+                    "box": _percent(*outcome.readings.boxes[picture]) if found else None,
+                }
+            )
+    return shown
+
+
+def _confusions(outcome: Outcome) -> list[dict[str, Any]]:
+    tables = []
+    for kind, names in (("expression", EXPRESSIONS), ("pose", POSES)):
+        for variant in CONFUSED:
+            counts = outcome.confusions[variant][kind]
+            total = np.maximum(counts.sum(1, keepdims=True), 1)
+            rows = [
+                {
+                    "name": name.replace("_", " "),
+                    "cells": [
+                        {"count": int(count), "share": round(float(share), 3)}
+                        for count, share in zip(counts[row], (counts / total)[row], strict=True)
+                    ],
+                }
+                for row, name in enumerate(names)
+            ]
+            read = [name.replace("_", " ") for name in names] + ["no face"]
+            tables.append({"title": f"{kind}: {TITLES[variant]}", "read": read, "rows": rows})
+    return tables
+
+
+def _groups(outcome: Outcome) -> dict[str, Any]:
+    metrics = sorted({metric for row in outcome.group_metrics.values() for metric in row}, key=METRICS.index)
+    rows = [
+        {
+            "name": name,
+            "people": len(outcome.groups[name]),
+            "cells": [_cell(row.get(metric), metric) for metric in metrics],
+        }
+        for name, row in outcome.group_metrics.items()
+    ]
+    return {"metrics": metrics, "rows": rows}

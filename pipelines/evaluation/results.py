@@ -1,0 +1,144 @@
+"""From scores to the numbers of `metrics.json`: means over people, differences, the scale, all with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipelines.evaluation.intervals import Interval, bootstrap, mean_over_people, means_by_person
+from pipelines.evaluation.scoring import Scores
+from pipelines.evaluation.variants import CEILING, FLOOR, MODEL, TEXT_ONLY, TRUE_TOKENS, WITHOUT_GATE, WITHOUT_IMR
+
+# What is said about one picture of several people, in the order of the report.
+PAIR_METRICS: tuple[str, ...] = ("multi_id_similarity", "multi_id_min", "count_accuracy", "leakage")
+METRICS: tuple[str, ...] = (
+    "id_similarity",
+    "id_similarity_ref",
+    "copy_paste",
+    "own_over_other",
+    "expression_accuracy",
+    "pose_accuracy",
+    "yaw_mae",
+    "clip_t",
+    "prompt_accuracy",
+    "face_rate",
+    "kid",
+    "diversity",
+    "gate_in_face",
+    *PAIR_METRICS,
+)
+# "A not below B": first minus second, on the cells that both have.
+COMPARED: tuple[tuple[str, str], ...] = (
+    (MODEL, TEXT_ONLY),
+    (MODEL, WITHOUT_GATE),
+    (MODEL, WITHOUT_IMR),
+    (TRUE_TOKENS, MODEL),
+)
+
+Table = dict[str, dict[str, Interval]]
+
+
+@dataclass(frozen=True)
+class Resamples:
+    """Bootstrap weights over people (B, P) and over pairs of people (B, Q)."""
+
+    people: np.ndarray
+    pairs: np.ndarray
+
+
+def person_means(scores: Scores, metric: str, people: int, cells: np.ndarray | None = None) -> np.ndarray:
+    """Return a metric's mean of each person (P,), over all cells of `scores` or those in `cells`."""
+    values = scores.columns[metric]
+    if cells is not None:
+        values = np.where(np.isin(scores.cells, cells), values, np.nan)
+    return means_by_person(values, scores.person, people)
+
+
+def summarise(
+    scores: Mapping[str, Scores], pairs: Mapping[str, Mapping[str, np.ndarray]], resamples: Resamples
+) -> Table:
+    """Return every metric of every variant: mean over people, or over pairs of people, with its interval.
+
+    `pairs[variant][metric]` is (Q,), one value a picture of two people.
+    """
+    people = resamples.people.shape[1]
+    table: Table = {}
+    for variant, found in scores.items():
+        table[variant] = {
+            metric: bootstrap(mean_over_people(person_means(found, metric, people)), resamples.people)
+            for metric in METRICS
+            if metric in found.columns and not np.isnan(found.columns[metric]).all()
+        }
+        for metric, values in pairs.get(variant, {}).items():
+            table[variant][metric] = bootstrap(mean_over_people(values), resamples.pairs)
+    return table
+
+
+def compare(
+    scores: Mapping[str, Scores],
+    pairs: Mapping[str, Mapping[str, np.ndarray]],
+    resamples: Resamples,
+) -> Table:
+    """Return the paired differences of COMPARED, keyed `<first>_minus_<second>`.
+
+    Single-person metrics are compared on the cells that both variants drew, person by person; pair metrics picture
+    by picture. `pairs[variant][metric]` is (Q,).
+    """
+    people = resamples.people.shape[1]
+    table: Table = {}
+    for first, second in COMPARED:
+        a, b = scores[first], scores[second]
+        both = np.intersect1d(a.cells, b.cells)
+        differences: dict[str, Interval] = {}
+        for metric in METRICS:
+            if metric in PAIR_METRICS:
+                if first in pairs and second in pairs:
+                    gap = pairs[first][metric] - pairs[second][metric]
+                    differences[metric] = bootstrap(mean_over_people(gap), resamples.pairs)
+            elif metric in a.columns and metric in b.columns:
+                gap = person_means(a, metric, people, both) - person_means(b, metric, people, both)
+                if not np.isnan(gap).all():
+                    differences[metric] = bootstrap(mean_over_people(gap), resamples.people)
+        table[f"{first}_minus_{second}"] = differences
+    return table
+
+
+def normalise(
+    scores: Mapping[str, Scores],
+    pairs: Mapping[str, Mapping[str, np.ndarray]],
+    resamples: Resamples,
+) -> Table:
+    """Return s = (similarity − floor) / (ceiling − floor): 0 is another person, 1 another photo of the person.
+
+    Ends and similarity are resampled together. The two similarities of pairs are put on the same scale.
+    """
+    metric = "id_similarity"
+    people, weights = resamples.people.shape[1], resamples.people
+    low, high = (mean_over_people(person_means(scores[end], metric, people)) for end in (FLOOR, CEILING))
+    table: Table = {}
+    for variant, found in scores.items():
+        if variant in (FLOOR, CEILING):
+            continue
+        mean = mean_over_people(person_means(found, metric, people))
+        table[variant] = {
+            metric: bootstrap(lambda w, mean=mean: (mean(w) - low(w)) / (high(w) - low(w)), weights)  # type: ignore[misc]
+        }
+    joint = np.concatenate([resamples.people, resamples.pairs], axis=1)
+    for variant, columns in pairs.items():
+        for name in ("multi_id_similarity", "multi_id_min"):
+            mean = mean_over_people(columns[name])
+            table[variant][name] = bootstrap(
+                lambda w, mean=mean: (  # type: ignore[misc]
+                    (mean(w[:, people:]) - low(w[:, :people])) / (high(w[:, :people]) - low(w[:, :people]))
+                ),
+                joint,
+                units=resamples.pairs.shape[1],
+            )
+    return table
+
+
+def plain(table: Mapping[str, Mapping[str, Interval]]) -> dict[str, dict[str, dict[str, float]]]:
+    """Return the table for JSON."""
+    return {key: {metric: interval.plain() for metric, interval in row.items()} for key, row in table.items()}

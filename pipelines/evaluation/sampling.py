@@ -1,0 +1,128 @@
+"""Drawing: batches of orders through the pipeline, every picture from noise of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipelines.evaluation.evaluation_set import EvaluationSet
+from pipelines.evaluation.photos import Photo
+from pipelines.evaluation.variants import Order, TokenTable
+from pipelines.params import Evaluate
+
+_TOKENS_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A drawn picture: `image` (H, W, 3) uint8 RGB; `gate` (h, w) float32, mean over steps and layers, or None."""
+
+    image: np.ndarray
+    gate: np.ndarray | None
+
+
+class Painter:
+    """A pipeline with the sampling settings of the evaluation."""
+
+    def __init__(self, pipe: Any, params: Evaluate, resolution: int) -> None:
+        import diffusers
+
+        self.pipe = pipe
+        self._params = params
+        self._resolution = resolution
+        kind = {"ddim": diffusers.DDIMScheduler, "dpm": diffusers.DPMSolverMultistepScheduler}[params.sampler]
+        # Prediction type, schedule and spacing belong to the base model; only the solver is the evaluation's choice.
+        pipe.scheduler = kind.from_config(pipe.scheduler.config)
+        pipe.set_progress_bar_config(disable=True)
+
+    def tokens(self, questions: EvaluationSet, photos: Mapping[str, Photo]) -> TokenTable:
+        """Return the identity tokens of every reference, as it is and reconfigured, and of every true photo.
+
+        Target landmarks come from templates fitted to the reference: the held-out person's own are never seen, but
+        for the true tokens, which are what a perfect reconfiguration would give.
+        """
+        size = self.pipe.crop_size
+        references = [photos[person.reference].face(size) for person in questions.people]
+        own = self._encode(references, None)
+        looks = {(cell.person, cell.expression, cell.pose): cell.face_prompt for cell in questions.cells}
+        for pair in questions.pairs:
+            for person, expression, text in zip(pair.people, pair.expressions, pair.face_prompts, strict=True):
+                looks[person, expression, "front"] = text
+        asked = self._encode([references[person] for person, _, _ in looks], list(looks.values()))
+        shown = [(number, cell.true_photo) for number, cell in enumerate(questions.cells) if cell.true_photo]
+        true = self._encode([photos[photo].face(size) for _, photo in shown], None)
+        return TokenTable(
+            own=dict(enumerate(own)),
+            asked=dict(zip(looks, asked, strict=True)),
+            true={number: tokens for (number, _), tokens in zip(shown, true, strict=True)},
+        )
+
+    def _encode(self, faces: list[Any], prompts: list[str] | None) -> list[np.ndarray]:
+        rows: list[np.ndarray] = []
+        for start in range(0, len(faces), _TOKENS_AT_ONCE):
+            end = start + _TOKENS_AT_ONCE
+            texts = None if prompts is None else [[text] for text in prompts[start:end]]
+            encoded = self.pipe.tokens_of([[face] for face in faces[start:end]], texts)
+            rows += list(encoded.float().cpu().numpy())
+        return rows
+
+    def draw(self, orders: Sequence[Order]) -> list[Drawn]:
+        """Draw `orders`; pictures that share their settings are drawn together. The result is in their order."""
+        from tqdm import tqdm
+
+        groups: dict[tuple[object, ...], list[int]] = {}
+        for number, order in enumerate(orders):
+            groups.setdefault(order.settings, []).append(number)
+        drawn: dict[int, Drawn] = {}
+        with tqdm(total=len(orders), desc="drawing", unit="picture") as bar:
+            for numbers in groups.values():
+                for start in range(0, len(numbers), self._params.batch_size):
+                    batch = numbers[start : start + self._params.batch_size]
+                    drawn.update(zip(batch, self._batch([orders[number] for number in batch]), strict=True))
+                    bar.update(len(batch))
+        return [drawn[number] for number in range(len(orders))]
+
+    def _batch(self, orders: list[Order]) -> list[Drawn]:
+        import torch
+
+        first = orders[0]
+        guidance = self._params.guidance if first.guidance is None else first.guidance
+        arguments: dict[str, Any] = {
+            "latents": torch.stack([self._noise(order.noise) for order in orders]).to(self.pipe.unet.dtype),
+            "num_inference_steps": self._params.steps,
+            "guidance_scale": guidance,
+            "height": self._resolution,
+            "width": self._resolution,
+            "output_type": "np",
+        }
+        shows_gate = first.tokens is not None and first.gate and first.scale != 0
+        if first.tokens is not None:
+            tokens = np.stack([order.tokens for order in orders if order.tokens is not None])
+            several = first.boxes is not None and len(first.boxes) > 1
+            arguments |= {
+                "identity_tokens": torch.from_numpy(tokens),
+                "boxes": None if first.boxes is None else [list(box) for box in first.boxes],
+                "gate": first.gate,
+                "gate_threshold": first.threshold,
+                "identity_scale": first.scale,
+                # The boost draws people into their boxes; a single person needs none.
+                "boost": self._params.boost if several else 0.0,
+                "boost_steps": self._params.boost_steps if several else 0,
+                "return_gate_maps": shows_gate,
+            }
+        done = self.pipe([order.prompt for order in orders], **arguments)
+        images = np.clip(np.rint(done.images * 255.0), 0, 255).astype(np.uint8)
+        gates = done.gate_maps if shows_gate else [None] * len(orders)
+        return [Drawn(image, gate) for image, gate in zip(images, gates, strict=True)]
+
+    def _noise(self, seed: int) -> Any:
+        import torch
+
+        side = self._resolution // self.pipe.vae_scale_factor
+        shape = (self.pipe.unet.config.in_channels, side, side)
+        # On the host, so that a picture starts from the same noise on every device.
+        noise = torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed), dtype=torch.float32)
+        return noise.to(self.pipe.unet.device)

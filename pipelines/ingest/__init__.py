@@ -1,0 +1,1 @@
+"""From files as people keep them to rows of `data/faces`: layouts, headers, shards."""

@@ -1,0 +1,136 @@
+"""Which of the known layouts a source has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from pipelines.errors import UserError
+from pipelines.ingest.consistentid import looks_like_list, read_list
+from pipelines.ingest.folders import read_folder
+from pipelines.ingest.found import Found, Skipped, is_picture_name
+from pipelines.ingest.walk import Entry, check_root, walk_files
+from pipelines.ingest.webdataset_tar import is_tar_name, read_shards
+
+Layout = Literal["auto", "flat", "identity-folders", "consistentid", "webdataset"]
+LAYOUTS: tuple[str, ...] = get_args(Layout)
+# A folder is looked at until this many files have told what it is.
+_ENOUGH = 10_000
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source whose layout is known.
+
+    `root` is a real folder; `lists` are JSON files in it; `only` names the one file that is read of it, where the
+    source is a file and not the folder.
+    """
+
+    root: Path
+    layout: str
+    identity_depth: int = 1
+    lists: tuple[Path, ...] = ()
+    only: str | None = None
+
+    def read(self, max_bytes: int) -> Iterator[Found | Skipped]:
+        """Yield every picture of the source and everything that is left out."""
+        if self.layout == "consistentid":
+            return read_list(self.root, list(self.lists), whole_folder=self.only is None)
+        if self.layout == "webdataset":
+            return read_shards(self.root, self.only, max_bytes)
+        return read_folder(self.root, 0 if self.layout == "flat" else self.identity_depth)
+
+    def count(self) -> int | None:
+        """Return how many files there are to tell about (texts go with their photos), or None: only reading tells."""
+        if self.layout == "webdataset" or self.only is not None:
+            return None
+        names = (item.relative if isinstance(item, Entry) else "" for files in walk_files(self.root) for item in files)
+        return sum(not name.lower().endswith(".txt") for name in names)
+
+
+def open_source(source: Path, layout: str = "auto", identity_depth: int | None = None) -> Source:
+    """Return the source with its layout, detected where `layout` is "auto".
+
+    A `.json` or `.jsonl` file is ConsistentID's list, a tar file a webdataset shard. A folder with a list of photos
+    at its top is `consistentid`; one with tar shards and no picture at its top, `webdataset`; one with pictures in
+    sub-folders, `identity-folders`; else `flat`. Raises UserError where nothing fits, or where pictures lie so deep
+    that the folder which names a person must be told (`identity_depth`).
+    """
+    if layout not in LAYOUTS:
+        raise UserError(f"layout {layout!r}: expected one of {', '.join(LAYOUTS)}")
+    if source.is_file():
+        return _open_file(source, layout)
+    root = check_root(source)
+    if layout == "auto":
+        layout = _detect(source, root)
+    if layout == "consistentid":
+        lists = _lists(root)
+        if not lists:
+            raise UserError(f"{source}: no JSON list of photos at its top; expected JSON_all.json (see docs/data.md)")
+        return Source(root, layout, lists=tuple(lists))
+    if layout == "identity-folders":
+        return Source(root, layout, identity_depth or _identity_depth(source, root))
+    return Source(root, layout)
+
+
+def _open_file(source: Path, layout: str) -> Source:
+    real = source.resolve()
+    if layout in ("auto", "consistentid") and real.suffix.lower() in (".json", ".jsonl"):
+        return Source(real.parent, "consistentid", lists=(real,), only=real.name)
+    if layout in ("auto", "webdataset") and is_tar_name(real.name):
+        return Source(real.parent, "webdataset", only=real.name)
+    raise UserError(f"{source}: a file is ingested as a JSON list (.json, .jsonl) or a tar shard; give a folder")
+
+
+def _lists(root: Path) -> list[Path]:
+    found = [path for path in root.iterdir() if path.suffix.lower() in (".json", ".jsonl") and not path.is_symlink()]
+    return sorted(path for path in found if path.is_file() and looks_like_list(path))
+
+
+def _detect(source: Path, root: Path) -> str:
+    if _lists(root):
+        return "consistentid"
+    shards = pictures_at_top = pictures_below = 0
+    for files in walk_files(root):
+        for item in files:
+            if not isinstance(item, Entry):
+                continue
+            if is_tar_name(item.relative):
+                shards += 1
+            elif "/" in item.relative:
+                pictures_below += is_picture_name(item.relative)
+            else:
+                pictures_at_top += is_picture_name(item.relative)
+        if shards + pictures_below >= _ENOUGH:
+            break
+    if pictures_below:
+        return "identity-folders"
+    if shards and not pictures_at_top:
+        return "webdataset"
+    if not pictures_at_top and not any(isinstance(item, Entry) for files in walk_files(root) for item in files):
+        raise UserError(f"{source}: no file in it that could be a photo; expected pictures, a JSON list or tar shards")
+    return "flat"
+
+
+def _identity_depth(source: Path, root: Path) -> int:
+    """Return 1; raise UserError where all pictures lie deeper than one folder, as in train/<person>/1.jpg."""
+    seen = 0
+    example = ""
+    for files in walk_files(root):
+        for item in files:
+            if isinstance(item, Entry) and is_picture_name(item.relative):
+                if item.relative.count("/") == 1:
+                    return 1
+                if item.relative.count("/") > 1:
+                    example = example or item.relative
+                    seen += 1
+        if seen >= _ENOUGH:
+            break
+    if example:
+        raise UserError(
+            f"{source}: pictures lie more than one folder deep ({example!a}); say with --identity-depth N how many "
+            "folders name a person, or give the folder that holds the people"
+        )
+    return 1

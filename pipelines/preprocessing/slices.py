@@ -1,0 +1,78 @@
+"""Cutting a dataset into slices: what one task looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+# A slice of big photos holds fewer of them: the bytes one task reads stay bounded.
+_SLICE_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Rows `start` to `stop` (exclusive) of one shard."""
+
+    shard: str
+    start: int
+    stop: int
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return self.stop - self.start
+
+
+def cut_slices(shards: list[Path], photos: int) -> list[Slice]:
+    """Cut shards into slices of at most `photos` rows and some 64 MB, by their footers alone.
+
+    The cuts follow row groups and depend on the shard only: a shard that stays as it is keeps its slices, whatever is
+    added beside it and however many workers there are.
+    """
+    return [piece for shard in shards for piece in _cut(shard, photos)]
+
+
+def read_slice(piece: Slice, columns: list[str], batch: int) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a slice in batches of at most `batch` rows, holding no more of the shard than they need."""
+    file = pq.ParquetFile(piece.shard, pre_buffer=False, buffer_size=2**20)
+    try:
+        sizes = [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
+        ends = list(accumulate(sizes))
+        groups = [group for group, end in enumerate(ends) if end > piece.start and end - sizes[group] < piece.stop]
+        at = ends[groups[0]] - sizes[groups[0]]
+        for rows in file.iter_batches(batch_size=batch, row_groups=groups, columns=columns, use_threads=False):
+            low, high = max(piece.start - at, 0), min(piece.stop - at, rows.num_rows)
+            if low < high:
+                yield rows.slice(low, high - low)
+            at += rows.num_rows
+            if at >= piece.stop:
+                return
+    finally:
+        file.close()
+
+
+def _cut(shard: Path, photos: int) -> list[Slice]:
+    metadata = pq.read_metadata(shard)
+    pieces: list[tuple[int, float]] = []  # rows, bytes
+    for group in range(metadata.num_row_groups):
+        found = metadata.row_group(group)
+        rows, size = found.num_rows, found.total_byte_size
+        parts = max(1, -(-rows // photos), -(-size // _SLICE_BYTES))
+        bounds = [rows * part // parts for part in range(parts + 1)]
+        pieces += [(high - low, size * (high - low) / max(rows, 1)) for low, high in pairwise(bounds)]
+    slices: list[Slice] = []
+    start = rows_held = 0
+    bytes_held = 0.0
+    for rows, size in pieces:
+        if rows_held and (rows_held + rows > photos or bytes_held + size > _SLICE_BYTES):
+            slices.append(Slice(str(shard), start, start + rows_held))
+            start, rows_held, bytes_held = start + rows_held, 0, 0.0
+        rows_held, bytes_held = rows_held + rows, bytes_held + size
+    if rows_held:
+        slices.append(Slice(str(shard), start, start + rows_held))
+    return slices

@@ -1,0 +1,1 @@
+"""One module per stage of the chain; each has `run(params, inputs, outputs) -> report`."""

@@ -1,0 +1,161 @@
+"""evaluate: held-out people, every metric and every comparison with intervals, and a report with pictures."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.chain import ADAPTER, METRICS, PROCESSED, REPORT, stage
+from pipelines.errors import UserError
+from pipelines.params import Params
+from pipelines.paths import resolve
+
+SECTIONS = stage("evaluate").sections
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The processed photos, the adapter, and the loss curves of its training, which the report shows if given."""
+
+    processed: Path = Path(PROCESSED)
+    adapter: Path = Path(ADAPTER)
+    losses_anchoring: Path | None = None
+    losses_imr: Path | None = None
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The metrics and the self-contained report."""
+
+    metrics: Path = Path(METRICS)
+    report: Path = Path(REPORT)
+
+
+def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
+    """Evaluate `inputs.adapter`; write both outputs and return what `metrics.json` holds.
+
+    Raises UserError where a model, a judge or the IMR is missing or held-out people have no identity, StageFailed
+    where a held-out person is in another split.
+    """
+    from pipelines.evaluation.evaluation_set import build_evaluation_set
+    from pipelines.evaluation.photos import held_out_records, read_photos
+    from pipelines.evaluation.prompts import load_prompts
+    from pipelines.evaluation.protocol import run_protocol
+    from pipelines.evaluation.report import write_report
+    from pipelines.evaluation.sampling import Painter
+
+    settings = params.evaluate
+    records = held_out_records(inputs.processed)
+    questions = build_evaluation_set(records, settings, load_prompts())
+    if len(questions.people) < settings.people:
+        print(
+            f"evaluate: {len(questions.people)} held-out people take part, evaluate.people allows {settings.people}",
+            file=sys.stderr,
+        )
+    held_out = read_photos(inputs.processed, records, questions.photo_ids())
+    # The judges first: they are loaded in no time, and a missing one shows before anything is drawn.
+    jury = _jury(params)
+    pipe = _pipeline(params, inputs.adapter)
+    outcome = run_protocol(questions, held_out, Painter(pipe, settings, params.base.resolution), jury, settings)
+    document = outcome.document(_settings(params, inputs, pipe, pictures=len(outcome.drawn)))
+    _write(outputs.metrics, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    losses = {
+        name: file
+        for name, file in (("anchoring", inputs.losses_anchoring), ("reconfiguration", inputs.losses_imr))
+        if file is not None
+    }
+    _write(outputs.report, write_report(outcome, document, losses))
+    return document
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _pipeline(params: Params, adapter: Path) -> Any:
+    """Load base and adapter; raise UserError where they do not fit or the IMR is not trained yet."""
+    import torch
+
+    from model.pipeline import DynamicIDPipeline
+
+    try:
+        pipe = DynamicIDPipeline.from_folders(
+            resolve(params.base.pipeline),
+            resolve(params.base.image_encoder),
+            adapter,
+            dtype=getattr(torch, params.base.dtype),
+            device=_device(),
+        )
+    except ValueError as error:
+        raise UserError(f"evaluate: {error}") from error
+    if pipe.adapter is None or pipe.adapter.templates is None:
+        raise UserError(f"{adapter}: this adapter has no IMR yet; run train_imr, which adds it")
+    return pipe
+
+
+def _jury(params: Params) -> Any:
+    from pipelines.evaluation.judges import ExpressionPoseJudge, RecogniserJudge
+    from pipelines.evaluation.protocol import Jury
+    from pipelines.evaluation.readings import Examiner
+    from pipelines.evaluation.text_judge import TextJudge
+    from pipelines.faces.insightface_analyser import InsightFaceAnalyser, pack_folder
+
+    judges, faces = params.evaluate.judges, params.preprocess
+    recogniser = RecogniserJudge(
+        resolve(judges.recogniser),
+        size=judges.recogniser_size,
+        mean=judges.recogniser_mean,
+        scale=judges.recogniser_scale,
+    )
+    pack = pack_folder(faces.insightface_name, resolve(faces.insightface_root))
+    detector = InsightFaceAnalyser(pack, det_sizes=faces.det_sizes, det_threshold=faces.det_threshold)
+    expression_pose = ExpressionPoseJudge(resolve(judges.expression_pose))
+    return Jury(Examiner(detector, recogniser, expression_pose), TextJudge(resolve(judges.clip), _device()))
+
+
+def _settings(params: Params, inputs: Inputs, pipe: Any, *, pictures: int) -> dict[str, Any]:
+    """Return the conditions under which the result was made: without them two results cannot be compared."""
+    settings = params.evaluate
+    judges = settings.judges
+    return {
+        "profile": params.profile,
+        "resolution": params.base.resolution,
+        "sampler": settings.sampler,
+        "steps": settings.steps,
+        "guidance": settings.guidance,
+        "boost": settings.boost,
+        "boost_steps": settings.boost_steps,
+        "weights": "ema",  # training writes its moving averages into an adapter, never the last step
+        "gate_threshold": pipe.adapter.gate_threshold,
+        "bootstrap": settings.bootstrap,
+        "pictures": pictures,
+        "adapter": _digest(inputs.adapter / "adapter.safetensors"),
+        "base": pipe.adapter.base_reference.fingerprint,
+        "judges": {
+            "recogniser": _digest(resolve(judges.recogniser)),
+            "expression_pose": _digest(resolve(judges.expression_pose)),
+            "clip": _folder_digest(resolve(judges.clip)),
+        },
+    }
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _folder_digest(folder: Path) -> str:
+    from model.base import fingerprint
+
+    return fingerprint(folder)
+
+
+def _write(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")

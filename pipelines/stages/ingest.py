@@ -1,0 +1,117 @@
+"""ingest: photos as people keep them become rows of `data/faces`; what is there already stays as it is.
+
+Only headers are read, never pixels. A run that is killed leaves whole shards behind, and the next one goes on after
+them to the same files that an uninterrupted run would have written.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from pipelines.errors import StageFailed, UserError
+from pipelines.ingest.contents import Content, read_contents
+from pipelines.ingest.found import Skipped
+from pipelines.ingest.header import read_header
+from pipelines.ingest.known_rows import content_key, known_rows, label_key, row_key
+from pipelines.ingest.layout import Source, open_source
+from pipelines.ingest.shards import Row, ShardWriter
+from pipelines.ingest.summary import Summary, Tally, summarise
+from pipelines.params import Ingest, Params
+
+SECTIONS = ("ingest",)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """`source`: a folder, a JSON list or a tar shard; how many leading folders name a person (None: one)."""
+
+    source: Path
+    layout: str = "auto"
+    identity_depth: int | None = None
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """`faces`: the dataset folder that is made or added to."""
+
+    faces: Path
+
+
+def run(params: Params, inputs: Inputs, outputs: Outputs) -> Summary:
+    """Add the photos of `inputs.source` that `outputs.faces` does not hold yet, as new shards.
+
+    A photo is known by its file name and its bytes. Raises UserError where the source has no known layout, the dataset
+    cannot be read or another ingest writes to it; StageFailed where there is nothing to ingest.
+    """
+    source = open_source(inputs.source, inputs.layout, inputs.identity_depth)
+    faces = outputs.faces
+    if source.only is None and faces.resolve().is_relative_to(source.root):
+        raise UserError(f"{faces}: lies in the source {inputs.source}; choose a dataset folder outside of it")
+    if faces.exists() and not faces.is_dir():
+        raise UserError(f"{faces}: is a file; expected a folder for the shards")
+    faces.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        # Beside the folder, not in it: what lies in it is versioned.
+        with FileLock(faces.with_name(f".{faces.name}.lock"), timeout=0):
+            return _run(params.ingest, source, faces)
+    except Timeout:
+        raise UserError(f"{faces}: another ingest writes to it; wait for it to end") from None
+
+
+def _run(params: Ingest, source: Source, faces: Path) -> Summary:
+    from tqdm import tqdm
+
+    max_bytes = params.max_file_mb * 2**20
+    known = known_rows(faces)
+    writer = ShardWriter(faces, params.shard_mb * 2**20)
+    tally = Tally()
+    added: list[int] = []
+    items = read_contents(source.read(max_bytes), max_bytes)
+    try:
+        for item in tqdm(items, desc="ingest", unit=" files", total=source.count(), file=sys.stderr, mininterval=0.5):
+            if isinstance(item, Skipped):
+                tally.skip(item)
+                continue
+            labels = item.found.labels
+            told = known.labels_of(row_key(item.found.file_name, item.image_id))
+            if told is None:
+                writer.add(_row(item, params))
+                added.append(content_key(item.image_id))
+                continue
+            tally.known += 1
+            tally.changed_labels += told != label_key(labels.identity, labels.prompt, labels.face_prompt)
+        writer.close()
+    except BaseException:
+        writer.abandon()
+        raise
+    tally.new_rows = len(added)
+    contents = np.concatenate([known.contents, np.array(added, np.uint64)])
+    if not len(contents):
+        reasons = ", ".join(f"{count} {reason}" for reason, count in tally.skipped.items())
+        raise StageFailed(f"{source.root}: no photo in it ({source.layout} layout; left out: {reasons or 'nothing'})")
+    return summarise(faces, source.layout, tally, len(writer.written), contents)
+
+
+def _row(content: Content, params: Ingest) -> Row:
+    labels = content.found.labels
+    header = read_header(content.data)
+    return {
+        "image_id": content.image_id,
+        "identity": labels.identity,
+        "file_name": content.found.file_name,
+        "image": content.data,
+        "format": header.format if header else None,
+        "width": header.width if header else None,
+        "height": header.height if header else None,
+        "n_bytes": len(content.data),
+        "prompt": labels.prompt,
+        "face_prompt": labels.face_prompt,
+        "source": labels.source or params.source,
+        "licence": labels.licence or params.licence,
+        "consent": labels.consent or params.consent,
+    }

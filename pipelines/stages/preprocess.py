@@ -1,0 +1,184 @@
+"""preprocess: every photo of a dataset version is looked at, on Spark, and becomes one row of data/processed.
+
+Three steps, of which the second takes the time. Spark finds bytes that occur more than once, reading metadata only.
+Workers look at slices of the shards where they lie; no image crosses a process. Workers gather buckets from the
+slices. Rows depend on the photos and the parameters alone: not on the order or number of shards, slices or workers.
+
+What was found in a slice stays in a state folder outside the output, named by its photos and the analyser version: a
+run that was killed goes on from there, and a dataset version with a few new photos costs only those. The folder holds
+faces, as the output does.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from pipelines.chain import stage
+from pipelines.errors import StageFailed, UserError
+from pipelines.faces.version import analyser_version
+from pipelines.params import Params, Preprocess
+from pipelines.paths import resolve
+from pipelines.preprocessing.jobs import find_originals, gather, look
+from pipelines.preprocessing.slices import Slice, cut_slices
+from pipelines.preprocessing.work import Job, SliceReport
+from pipelines.records import DATASET_SCHEMA, OK, REASONS, open_rows
+from pipelines.spark import check_java, spark_context
+
+SECTIONS = stage("preprocess").sections
+STATE = Path(".dynamicid/preprocess")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """`faces`: a dataset folder; `verdict`: what `validate` said of it, or None to go without."""
+
+    faces: Path
+    verdict: Path | None = None
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """`processed`: the folder of buckets, replaced as a whole; `state`: where finished slices are kept."""
+
+    processed: Path
+    state: Path = STATE
+
+
+@dataclass(frozen=True)
+class Report:
+    """Rows in all, rows by status and reason, and rows that this run looked at (the others were known)."""
+
+    rows: int
+    ok: int
+    rejected: dict[str, int]
+    looked_at: int
+
+
+def run(params: Params, inputs: Inputs, outputs: Outputs) -> Report:
+    """Preprocess `inputs.faces` into `outputs.processed`.
+
+    Raises UserError on missing networks, Java or dataset; StageFailed where the verdict is negative, or where more
+    than `max_failed_share` of the rows are rejected for another reason than `duplicate`. On failure nothing is written
+    and a previous output stays.
+    """
+    section = params.preprocess
+    _check_verdict(inputs.verdict)
+    shards = [Path(file).resolve() for file in sorted(open_rows(inputs.faces, DATASET_SCHEMA).files)]
+    located = _located(section)
+    version = analyser_version(located)
+    slices = cut_slices(shards, section.slice_photos)
+    if not slices:
+        raise UserError(f"{inputs.faces}: a dataset without a row; ingest photos first")
+    _check_replaceable(outputs.processed)
+    check_java()
+    state = outputs.state.resolve()
+    state.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(state / ".lock", timeout=0):
+            return _run(Job(located, version, state), shards, slices, outputs.processed)
+    except Timeout:
+        raise UserError(f"{state}: another preprocess run works here; wait for it to end") from None
+
+
+def _run(job: Job, shards: Sequence[Path], slices: Sequence[Slice], out: Path) -> Report:
+    params = job.params
+    started = time.monotonic()
+    with spark_context(params.master, "dynamicid preprocess") as context:
+        originals = find_originals(context, shards)
+        ready = time.monotonic()
+        found = look(context, slices, job, originals)
+        looked = time.monotonic()
+        report = _report(found, params.max_failed_share)
+        part = out.with_name(f".{out.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        try:
+            written = gather(context, sorted({item.file for item in found}), params, part)
+            if written != report.rows:
+                raise StageFailed(f"{out}: {written} rows written of {report.rows}; nothing was kept, run it again")
+            shutil.rmtree(out, ignore_errors=True)
+            part.rename(out)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    _forget_other_slices(job.state, {Path(item.file) for item in found})
+    _tell(report, ready - started, looked - ready, time.monotonic() - looked)
+    return report
+
+
+def _report(found: Sequence[SliceReport], max_failed_share: float) -> Report:
+    outcomes: Counter[str] = Counter()
+    for item in found:
+        outcomes.update(item.outcomes)
+    rows = outcomes.total()
+    rejected = {reason: outcomes[reason] for reason in REASONS if outcomes[reason]}
+    # The same bytes twice are no failure to look at them; `validate` bounds their share.
+    failed = sum(rejected.values()) - rejected.get("duplicate", 0)
+    if failed > max_failed_share * rows:
+        counts = ", ".join(f"{count} {reason}" for reason, count in rejected.items())
+        detail = next((f" ({item.detail})" for item in found if item.detail), "")
+        raise StageFailed(
+            f"preprocess: {failed} of {rows} photos rejected ({failed / rows:.3f} > {max_failed_share:.3f} = "
+            f"preprocess.max_failed_share): {counts}{detail}"
+        )
+    return Report(rows, outcomes[OK], rejected, sum(item.rows for item in found if item.computed))
+
+
+def _located(params: Preprocess) -> Preprocess:
+    """Return the parameters with absolute paths: workers may have been started elsewhere."""
+
+    def absolute(path: str | None) -> str | None:
+        return None if path is None else str(resolve(path).absolute())
+
+    landmarker = params.landmarker.model_copy(update={"path": absolute(params.landmarker.path)})
+    captions = params.captions.model_copy(
+        update={
+            "clip_path": absolute(params.captions.clip_path),
+            "internvl_path": absolute(params.captions.internvl_path),
+        }
+    )
+    root = absolute(params.insightface_root)
+    return params.model_copy(update={"insightface_root": root, "landmarker": landmarker, "captions": captions})
+
+
+def _check_verdict(verdict: Path | None) -> None:
+    if verdict is None:
+        return
+    if not verdict.is_file():
+        raise UserError(f"{verdict}: no such file; run `dynamicid validate` first")
+    judged: Any = json.loads(verdict.read_text(encoding="utf-8"))
+    if judged.get("success") is False:
+        raise StageFailed(f"{verdict}: the dataset was refused by validate; see its failed expectations")
+
+
+def _check_replaceable(out: Path) -> None:
+    """Raise UserError where the output folder holds anything but an earlier output: it is replaced as a whole."""
+    strangers = [path.name for path in out.iterdir() if not path.match("part-*.parquet")] if out.is_dir() else []
+    if strangers or (out.exists() and not out.is_dir()):
+        raise UserError(f"{out}: would be replaced, but holds {min(strangers, default='a file')}; choose another --out")
+
+
+def _forget_other_slices(state: Path, used: set[Path]) -> None:
+    """Delete finished slices that this dataset version does not use: they hold faces."""
+    for file in state.glob("*.parquet"):
+        if file not in used:
+            file.unlink(missing_ok=True)
+
+
+def _tell(report: Report, preparing: float, looking: float, gathering: float) -> None:
+    reasons = ", ".join(f"{count} {reason}" for reason, count in report.rejected.items()) or "none"
+    rate = f"{report.looked_at / looking:.1f} photos/s" if report.looked_at else "all known from before"
+    print(
+        f"preprocess: {report.rows} photos, {report.ok} ok, rejected: {reasons}; {rate} "
+        f"(Spark and metadata {preparing:.1f} s, photos {looking:.1f} s, buckets {gathering:.1f} s)",
+        file=sys.stderr,
+    )

@@ -1,0 +1,92 @@
+"""train_anchoring: face encoder and SAA learn to draw a person from one photo (paper section 3.4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.chain import ANCHORING, LOSSES_ANCHORING, PROCESSED, stage
+from pipelines.params import Params
+from pipelines.training_stage import (
+    STATE,
+    load_models,
+    plain_errors,
+    training_run,
+    write_results,
+)
+
+NAME = "train_anchoring"
+SECTIONS = stage(NAME).sections
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The processed photos, where caches and checkpoints are kept, and a checkpoint to resume from if it is chosen."""
+
+    processed: Path = Path(PROCESSED)
+    state: Path = STATE
+    resume_from: Path | None = None
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The adapter folder, the loss curve and the figures."""
+
+    adapter: Path = Path(ANCHORING)
+    losses: Path = Path(LOSSES_ANCHORING)
+    metrics: Path = Path("reports/train_anchoring/metrics.json")
+
+
+def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
+    """Train on the photos of split train; write the outputs and return what `metrics.json` holds.
+
+    A run that was killed goes on from its last checkpoint and ends with the same bytes. Photos of split val are the
+    probe; without any, the first training photos are. Raises UserError where a model or photo does not fit,
+    StageFailed where the loss diverges or another process does not finish.
+    """
+    from model.training.anchoring import AnchoringSettings, anchoring_data, train_anchoring
+    from model.training.encode import Desk, base_digest
+    from model.training.runtime import make_accelerator
+    from pipelines.training_data import read_photos
+
+    section = params.train_anchoring
+    with plain_errors(NAME):
+        accelerator = make_accelerator(section.mixed_precision, params.base.dtype)
+        photos = {split: read_photos(inputs.processed, split) for split in ("train", "val")}
+        if not len(photos["train"]):
+            raise ValueError(f"{inputs.processed}: no usable photo in split train: nothing to train on")
+        base = load_models(params, accelerator)
+        settings = AnchoringSettings(**section.model_dump())
+        hashes = {"base": base_digest(base), **{split: found.digest() for split, found in photos.items()}}
+        with training_run(
+            NAME, section, hashes, accelerator, state=inputs.state, resume_from=inputs.resume_from
+        ) as running:
+            desk = Desk(inputs.state / "cache", section.cache_batch, accelerator)
+            training = anchoring_data(base, photos["train"], desk, params.base.resolution)
+            held_out = len(photos["val"]) > 0
+            probing = anchoring_data(base, photos["val"], desk, params.base.resolution) if held_out else training
+            adapter, curve = train_anchoring(base, training, probing, settings, running)
+            values = {
+                "photos": len(photos["train"]),
+                "people": len(photos["train"].people),
+                "probe_held_out": held_out,
+                "probe_initial": curve.start,
+                "probe_final": curve.rows[-1]["probe"],
+                "loss_initial": curve.rows[0]["loss"],
+                "loss_final": curve.rows[-1]["smoothed"],
+                "loss_slope": curve.slope(),
+                "probe_slope": curve.slope("probe"),
+            }
+            if accelerator.is_main_process:
+                write_results(
+                    adapter,
+                    base,
+                    params,
+                    folder=outputs.adapter,
+                    curve=curve,
+                    losses=outputs.losses,
+                    metrics=outputs.metrics,
+                    values=values,
+                )
+    return values

@@ -1,0 +1,48 @@
+"""validate_processed: Great Expectations on what preprocessing found, before anything is trained on it."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.params import Params
+from pipelines.records import DATASET_SCHEMA, open_rows
+from pipelines.validation.judge import judge
+from pipelines.validation.processed_frame import processed_frame
+from pipelines.validation.processed_suite import processed_checks
+from pipelines.validation.verdict import Verdict
+
+SECTIONS = ("validate_processed",)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """`processed`: what preprocess wrote; `faces`: the dataset it came from, to compare the number of rows."""
+
+    processed: Path
+    faces: Path | None = None
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """`report`: the folder of `verdict.json`; `data_docs`: where the HTML goes, or None for no HTML."""
+
+    report: Path
+    data_docs: Path | None = None
+
+
+def run(params: Params, inputs: Inputs, outputs: Outputs) -> Verdict:
+    """Judge the processed rows; the verdict is written whatever it is.
+
+    Raises UserError where a folder holds no such rows; StageFailed naming every expectation that failed.
+    """
+    rows = None if inputs.faces is None else open_rows(inputs.faces, DATASET_SCHEMA).count_rows()
+    frame = processed_frame(inputs.processed)
+    checks = processed_checks(params.validate_processed, rows)
+    verdict = judge("validate_processed", checks, frame, outputs.data_docs)
+    verdict.write(outputs.report / "verdict.json")
+    for warning in verdict.warnings():
+        print(f"validate_processed: warning: {warning.sentence()}", file=sys.stderr)
+    verdict.check()
+    return verdict

@@ -1,0 +1,1 @@
+"""Lineage, the MLflow ledger and the registry."""

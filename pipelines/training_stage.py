@@ -1,0 +1,127 @@
+"""What the two training stages share: base models, lock and checkpoints, outputs that appear whole."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.errors import StageFailed, UserError
+from pipelines.params import Loop, Params
+from pipelines.paths import resolve
+
+if TYPE_CHECKING:
+    from model.adapter import Adapter
+    from model.base import Base
+    from model.training.curve import LossCurve
+    from model.training.loop import Run
+
+# Where caches and checkpoints lie, beside the outputs and in none of them.
+STATE = Path(".dynamicid")
+# A second process trains nothing new: it waits for the first, which may have been left behind by a killed `dvc`.
+PATIENCE = 7200.0
+# They change how a training is watched and kept, not what comes out.
+_WITHOUT_EFFECT = {"checkpoint_every"}
+
+
+@contextmanager
+def plain_errors(stage: str) -> Iterator[None]:
+    """Turn what `model` raises into the two ways in which a command ends badly."""
+    from model.training.resume import Busy
+
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(f"{stage}: {error}") from error
+    except (FloatingPointError, Busy) as error:
+        raise StageFailed(str(error)) from error
+
+
+def load_models(params: Params, accelerator: Any) -> Base:
+    """Return the base models on the accelerator's device; ValueError where they make pictures of another size."""
+    from model.base import load_base
+
+    base = load_base(
+        resolve(params.base.pipeline),
+        resolve(params.base.image_encoder),
+        dtype=params.base.dtype,
+        device=accelerator.device,
+    )
+    if base.resolution != params.base.resolution:
+        raise ValueError(
+            f"base.resolution {params.base.resolution}: the UNet of {params.base.pipeline} makes pictures of "
+            f"{base.resolution} px; set it to that"
+        )
+    return base
+
+
+@contextmanager
+def training_run(
+    stage: str,
+    settings: Loop,
+    inputs: Mapping[str, str],
+    accelerator: Any,
+    *,
+    state: Path,
+    resume_from: Path | None,
+    patience: float = PATIENCE,
+) -> Iterator[Run]:
+    """Hold the lock of this training and yield what it resumes from; checkpoints go when the block has succeeded.
+
+    `inputs` are the hashes of everything the training reads. The main process holds the lock for all of them.
+    """
+    from model.training.loop import Run
+    from model.training.resume import Checkpoints, resume_key
+    from model.training.runtime import deterministic
+
+    parameters = settings.model_dump(mode="json", exclude=_WITHOUT_EFFECT)
+    shape = {"processes": str(accelerator.num_processes), "device": accelerator.device.type}
+    checkpoints = Checkpoints(state / "resume", stage, resume_key({**inputs, **shape}, parameters))
+    if resume_from is not None:
+        checkpoints.given(resume_from)
+    if not accelerator.is_main_process:
+        accelerator.wait_for_everyone()
+        with deterministic(accelerator.device):
+            yield Run(accelerator, checkpoints, resume_from)
+        accelerator.wait_for_everyone()
+        return
+    with checkpoints.locked(patience):
+        accelerator.wait_for_everyone()
+        with deterministic(accelerator.device):
+            yield Run(accelerator, checkpoints, resume_from)
+        accelerator.wait_for_everyone()
+        checkpoints.clear()
+
+
+def write_results(
+    adapter: Adapter,
+    base: Base,
+    params: Params,
+    *,
+    folder: Path,
+    curve: LossCurve,
+    losses: Path,
+    metrics: Path,
+    values: Mapping[str, Any],
+) -> None:
+    """Write the adapter, which replaces the old folder in one move, its loss curve and its figures."""
+    temporary = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(temporary, ignore_errors=True)
+    adapter.save(temporary, base.reference(params.base.pipeline, params.base.image_encoder))
+    shutil.rmtree(folder, ignore_errors=True)
+    temporary.rename(folder)
+    curve.write(losses)
+    metrics.parent.mkdir(parents=True, exist_ok=True)
+    metrics.write_text(json.dumps(rounded(values), indent=2) + "\n", encoding="utf-8")
+    print(f"{folder}: written; losses in {losses}", file=sys.stderr)
+
+
+def rounded(values: Any) -> Any:
+    """Return JSON values with six significant digits, as the loss curve has them."""
+    if isinstance(values, Mapping):
+        return {name: rounded(value) for name, value in values.items()}
+    return float(f"{values:.6g}") if isinstance(values, float) else values

@@ -1,0 +1,93 @@
+"""One expectation as data: what Great Expectations is asked, and how it is called in a verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+FAIL: Literal["fail"] = "fail"
+WARN: Literal["warn"] = "warn"
+Severity = Literal["fail", "warn"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """An expectation by its class name and arguments.
+
+    `name` is its name in the verdict; `parameter` the key of params.yaml that bounds it, if one does; `severity`
+    says whether its failure fails the stage. For expectations on each value, `allowed` is the share of values that
+    may break it.
+    """
+
+    name: str
+    expectation: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+    parameter: str | None = None
+    severity: Severity = FAIL
+    allowed: float | None = None
+
+    @property
+    def column(self) -> str | None:
+        """The column that is looked at; None where it is the whole table."""
+        return self.arguments.get("column")
+
+    @property
+    def bound(self) -> dict[str, Any]:
+        """What the observed value is compared with: minimum and maximum, as far as there are any."""
+        if self.allowed is not None:
+            return {"maximum": self.allowed}
+        pairs = (("minimum", self.arguments.get("min_value")), ("maximum", self.arguments.get("max_value")))
+        return {key: value for key, value in pairs if value is not None}
+
+
+def rows_between(name: str, *, minimum: int, maximum: int | None = None, parameter: str | None = None) -> Check:
+    """Expect a number of rows."""
+    arguments = {"min_value": minimum, "max_value": maximum}
+    return Check(name, "ExpectTableRowCountToBeBetween", arguments, parameter)
+
+
+def values(
+    name: str,
+    expectation: str,
+    column: str,
+    *,
+    allowed: float = 0.0,
+    parameter: str | None = None,
+    severity: Severity = FAIL,
+    **arguments: Any,
+) -> Check:
+    """Expect something of each value of `column`; a share `allowed` of them may break it."""
+    mostly = round(1.0 - allowed, 9)
+    return Check(name, expectation, {"column": column, "mostly": mostly, **arguments}, parameter, severity, allowed)
+
+
+def present(name: str, column: str, *, allowed: float = 0.0, **options: Any) -> Check:
+    """Expect values of `column` to be there."""
+    return values(name, "ExpectColumnValuesToNotBeNull", column, allowed=allowed, **options)
+
+
+def between(
+    name: str, column: str, minimum: float | None, maximum: float | None, *, allowed: float = 0.0, **options: Any
+) -> Check:
+    """Expect values of `column` within bounds, both included."""
+    return values(
+        name,
+        "ExpectColumnValuesToBeBetween",
+        column,
+        allowed=allowed,
+        min_value=minimum,
+        max_value=maximum,
+        **options,
+    )
+
+
+def one_of(name: str, column: str, known: tuple[str, ...], **options: Any) -> Check:
+    """Expect values of `column` from a closed list."""
+    return values(name, "ExpectColumnValuesToBeInSet", column, value_set=list(known), **options)
+
+
+def aggregate(
+    name: str, expectation: str, column: str, minimum: float, *, parameter: str | None = None, severity: Severity = FAIL
+) -> Check:
+    """Expect one number made of all values of `column` to reach a minimum."""
+    return Check(name, expectation, {"column": column, "min_value": minimum}, parameter, severity)

@@ -1,0 +1,112 @@
+"""`dynamicid foundation`: what it draws, checks and refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from model.foundation import manifest
+from pipelines.cli import app
+from pipelines.errors import StageFailed, UserError
+
+FEW = ("--people", "4", "--photos", "2", "--size", "32", "--workers", "1")
+
+
+def foundation(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, ["foundation", *map(str, arguments)])
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    folder = tmp_path / "weights"
+    (folder / "judges").mkdir(parents=True)
+    (folder / "judges" / "recogniser.onnx").write_bytes(b"network")
+    (folder / "landmarks68.onnx").write_bytes(b"points")
+    manifest.write(folder, {"clip": {}}, {"clip": {"zero_shot_pose": 0.9}, "judge": {"auc_128": 0.9, "auc_64": None}})
+    return folder
+
+
+def test_people_are_drawn_once(tmp_path: Path) -> None:
+    done = foundation("draw", "--work", tmp_path, *FEW, "--groups", "0.5")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout) == {"photos": 8, "pairs": 4, "people_held_out": 1}
+    photos = tmp_path / "people" / "photos.npy"
+    before = photos.stat().st_mtime_ns
+    assert foundation("draw", "--work", tmp_path, *FEW, "--groups", "0.5").exit_code == 0
+    assert photos.stat().st_mtime_ns == before
+    other = foundation("draw", "--work", tmp_path, *FEW, "--seed", "1")
+    assert isinstance(other.exception, UserError)
+    assert "holds people drawn with other settings" in str(other.exception)
+
+
+def test_a_folder_like_its_manifest_passes(weights: Path) -> None:
+    done = foundation("check", "--weights", weights)
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert (told["files"], told["bytes"]) == (2, 13)
+    assert told["figures"]["clip"]["zero_shot_pose"] == 0.9
+    assert "zero-shot pose" in done.stderr
+    assert "passed" in done.stderr
+    # A figure that could not be measured is a gate that is not passed.
+    assert "missed" in done.stderr
+
+
+def test_changed_and_missing_files_are_listed(weights: Path) -> None:
+    (weights / "landmarks68.onnx").write_bytes(b"others")
+    (weights / "judges" / "recogniser.onnx").unlink()
+    done = foundation("check", "--weights", weights)
+    assert isinstance(done.exception, StageFailed)
+    assert "2 files are not as in the manifest" in str(done.exception)
+    assert "judges/recogniser.onnx: missing" in done.stderr
+    assert "landmarks68.onnx: its bytes are not those of the manifest" in done.stderr
+    assert done.stdout == ""
+
+
+def test_measure_names_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "weights").mkdir()
+    done = foundation("measure", "--weights", tmp_path / "weights", "--work", tmp_path / "work")
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert told["figures"] == {}
+    assert told["gates"] == []
+    assert told["missing"]["landmarks"] == ["landmarks68.onnx"]
+    assert "unet: not measured, sd/unet/diffusion_pytorch_model.safetensors" in done.stderr
+    # Nobody is drawn to measure nothing.
+    assert not (tmp_path / "work").exists()
+
+
+def test_measured_figures_are_kept_in_the_manifest(weights: Path, tmp_path: Path) -> None:
+    before = manifest.read(weights)
+    done = foundation("measure", "--weights", weights, "--work", tmp_path / "work", "--part", "clip", "--record")
+    assert done.exit_code == 0, done.output
+    # Nothing could be measured, so what was known stays.
+    after = manifest.read(weights)
+    assert after["figures"]["clip"] == before["figures"]["clip"]
+    assert manifest.check(weights) == []
+    (weights / "landmarks68.onnx").write_bytes(b"others")
+    refused = foundation("measure", "--weights", weights, "--work", tmp_path / "work", "--part", "clip", "--record")
+    assert isinstance(refused.exception, StageFailed)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["check", "--weights", "nowhere"], "nowhere/manifest.json: no manifest"),
+        (["measure", "--weights", "nowhere"], "nowhere: no such folder of weights"),
+        (["measure", "--weights", ".", "--record"], "manifest.json: no manifest"),
+        (["measure", "--weights", ".", "--part", "nose"], "nose: no part of the foundation"),
+        (["train", "--weights", "nowhere", "--part", "nose"], "nose: no part of the foundation"),
+        (["train", "--weights", "nowhere", "--part", "clip"], "train part people first"),
+    ],
+)
+def test_wrong_use_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = foundation(*arguments)
+    assert isinstance(done.exception, UserError), done.output
+    assert message in str(done.exception)
+    assert "\n" not in str(done.exception)

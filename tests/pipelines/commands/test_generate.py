@@ -1,0 +1,206 @@
+"""`dynamicid generate`: what it draws, and what it says where it cannot."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from model.adapter import Adapter
+from model.base import load_base
+from model.foundation.random_models import save_random_models
+from model.templates import build_bank
+from pipelines.cli import app
+from pipelines.commands.generate import split_reference
+from pipelines.errors import UserError
+
+SIZES = {"lora_rank": 4, "reconfigurator_width": 64, "reconfigurator_heads": 4, "landmark_features": 32}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, project: Path, shared: Path) -> Path:
+    """A folder with random base models, an adapter on them, and parameters that name the real face networks."""
+    torch.set_num_threads(1)
+    home = tmp_path_factory.mktemp("home")
+    models = save_random_models(home / "base")
+    base = load_base(models.pipeline, models.image_encoder)
+    torch.manual_seed(0)
+    adapter = Adapter.create(base.unet, base.image_encoder, {**SIZES, "landmark_width": 2}, 0.3)
+    reference = base.reference("base/sd", "base/image_encoder")
+    adapter.save(home / "anchored", reference)
+    adapter.add_reconfigurator(residual=True)
+    torch.nn.init.normal_(adapter.reconfigurator.proj_out.weight, std=0.1)
+    shapes = np.random.default_rng(0).uniform(0.2, 0.8, (2, 68, 2))
+    adapter.templates = torch.from_numpy(build_bank(shapes, ["neutral", "happy"], ["front", "front"]))
+    adapter.save(home / "models" / "adapter", reference)
+    tree = yaml.safe_load((project / "profiles" / "tiny.yaml").read_text("utf-8"))
+    tree["base"] |= {"pipeline": str(models.pipeline), "image_encoder": str(models.image_encoder)}
+    tree["preprocess"] |= {
+        "insightface_name": "buffalo_real_mini",
+        "insightface_root": str(shared / "weights" / "insightface"),
+        "landmarker": {
+            "kind": "onnx",
+            "path": str(shared / "weights" / "landmarks68" / "slim_160_latest.onnx"),
+            "input_size": 160,
+            "channel_order": "bgr",
+        },
+        "captions": {"sources": ["sidecar"]},
+    }
+    tree["evaluate"]["steps"] = 2
+    (home / "params.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+    return home
+
+
+@pytest.fixture
+def photos(shared: Path) -> list[Path]:
+    people = shared / "photos" / "lfw10_krasserm"
+    return [sorted((people / name).glob("*.jpg"))[0] for name in ("Ariel_Sharon", "Colin_Powell")]
+
+
+def generate(home: Path, *arguments: str | Path) -> Result:
+    before = Path.cwd()
+    os.chdir(home)
+    try:
+        return CliRunner().invoke(app, ["generate", *map(str, arguments)])
+    finally:
+        os.chdir(before)
+
+
+@pytest.mark.realdata
+def test_two_people_with_boxes_and_face_prompts(home: Path, photos: list[Path], tmp_path: Path) -> None:
+    def draw(out: Path, *more: str | Path) -> np.ndarray:
+        references = ["--reference", f"{photos[0]}@0,0,1,0.5", "--reference", f"{photos[1]}@0,0.5,1,1"]
+        done = generate(home, *references, "--prompt", "two men", "--out", out, *more)
+        assert done.exit_code == 0, done.output
+        return np.asarray(Image.open(out))
+
+    plain = draw(tmp_path / "new" / "plain.png")
+    assert plain.shape == (64, 64, 3)
+    assert np.array_equal(draw(tmp_path / "again.png"), plain)
+    assert not np.array_equal(draw(tmp_path / "seed.png", "--seed", "1"), plain)
+    asked = ["--face-prompt", "happy, turned to the left", "--face-prompt", ""]
+    map_file = tmp_path / "gate.png"
+    assert not np.array_equal(draw(tmp_path / "asked.png", *asked, "--gate-map", map_file), plain)
+    gate = np.asarray(Image.open(map_file))
+    assert gate.shape == (64, 64)
+    assert 0 < gate.mean() < 255
+
+
+@pytest.mark.realdata
+def test_a_registered_model_draws_the_same(
+    home: Path, photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+
+    from pipelines.tracking.log_model import CODE
+    from pipelines.tracking.settings import connect
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}")
+    monkeypatch.chdir(home)
+    connect(home)
+    with mlflow.start_run():
+        mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(CODE),
+            artifacts={"adapter": str(home / "models" / "adapter"), "params": str(home / "params.yaml")},
+            pip_requirements=[],
+            registered_model_name="dynamicid",
+        )
+    mlflow.MlflowClient().set_registered_model_alias("dynamicid", "champion", "1")
+    common = ["--reference", photos[0], "--prompt", "a man", "--face-prompt", "happy"]
+    for out, more in (("folder.png", []), ("registry.png", ["--adapter", "models:/dynamicid@champion"])):
+        done = generate(home, *common, "--out", tmp_path / out, *more)
+        assert done.exit_code == 0, done.output
+    assert (tmp_path / "folder.png").read_bytes() == (tmp_path / "registry.png").read_bytes()
+    done = generate(home, *common, "--out", tmp_path / "x.png", "--adapter", "models:/dynamicid@nobody")
+    assert isinstance(done.exception, UserError)
+    assert "models:/dynamicid@nobody" in str(done.exception)
+
+
+@pytest.mark.realdata
+def test_the_result_is_told_as_json(home: Path, photos: list[Path], tmp_path: Path) -> None:
+    done = generate(home, "--reference", photos[0], "--prompt", "a man", "--out", tmp_path / "x.jpg", "--seed", "3")
+    assert json.loads(done.stdout) == {"picture": str(tmp_path / "x.jpg"), "seed": 3}
+
+
+@pytest.mark.realdata
+def test_photos_without_one_face_are_named(home: Path, photos: list[Path], tmp_path: Path) -> None:
+    pictures = [Image.open(photo).convert("RGB").resize((250, 250)) for photo in photos]
+    both = Image.new("RGB", (500, 250))
+    for column, picture in enumerate(pictures):
+        both.paste(picture, (250 * column, 0))
+    both.save(tmp_path / "both.png")
+    noise = np.random.default_rng(0).integers(0, 255, (200, 200, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    (tmp_path / "text.jpg").write_text("no picture", encoding="utf-8")
+    for name, message in (
+        ("both.png", "both.png: 2 faces found; crop the photo"),
+        ("noise.png", "noise.png: no face found; use a photo"),
+        ("text.jpg", "text.jpg: unreadable"),
+    ):
+        done = generate(home, "--reference", tmp_path / name, "--prompt", "a man", "--out", tmp_path / "x.png")
+        assert isinstance(done.exception, UserError)
+        assert message in str(done.exception)
+        assert not (tmp_path / "x.png").exists()
+
+
+@pytest.mark.realdata
+def test_an_adapter_without_imr_takes_no_face_prompt(home: Path, photos: list[Path], tmp_path: Path) -> None:
+    common = ["--reference", photos[0], "--prompt", "a man", "--out", tmp_path / "x.png", "--adapter", "anchored"]
+    done = generate(home, *common, "--face-prompt", "happy")
+    assert "needs an adapter with an IMR" in str(done.exception)
+    assert generate(home, *common).exit_code == 0
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--reference", "nowhere.jpg"], "nowhere.jpg: no such file"),
+        (["--reference", "nowhere.jpg@0,0,1"], "is not a box y0,x0,y1,x1"),
+        (["--reference", "{0}@0,0,1.5,1"], "box 0,0,1.5,1: expected y0,x0,y1,x1 between 0 and 1"),
+        (["--reference", "{0}@0,0.5,1,0.5"], "box 0,0.5,1,0.5: it has no area"),
+        (["--reference", "{0}@0,0,1,0.5", "--reference", "{1}"], "1 boxes for 2 people"),
+        (["--reference", "{0}", "--face-prompt", "sad", "--face-prompt", "sad"], "2 face prompts for 1 people"),
+        (["--reference", "{0}", "--face-prompt", "bored"], "'bored' names no expression"),
+        (["--reference", "{0}", "--adapter", "nowhere"], "nowhere: no adapter here"),
+        (["--reference", "{0}", "--set", "base.pipeline=nowhere"], "nowhere: no such folder"),
+        (["--reference", "{0}", "--out", "x.docx"], ".docx is no picture format"),
+    ],
+)
+def test_wrong_use_is_one_line(
+    home: Path, photos: list[Path], tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    given = [argument.format(*photos) for argument in arguments]
+    out = [] if "--out" in given else ["--out", str(tmp_path / "x.png")]
+    done = generate(home, *given, "--prompt", "a man", *out)
+    assert isinstance(done.exception, UserError)
+    assert message in str(done.exception)
+    assert "\n" not in str(done.exception)
+
+
+@pytest.mark.realdata
+def test_an_adapter_of_another_base_is_refused(home: Path, photos: list[Path], tmp_path: Path) -> None:
+    other = save_random_models(tmp_path / "other", seed=1)
+    done = generate(
+        home,
+        *("--reference", photos[0], "--prompt", "a man", "--out", tmp_path / "x.png"),
+        *("--set", f"base.pipeline={other.pipeline}"),
+    )
+    assert isinstance(done.exception, UserError)
+    assert "trained on base/sd with fingerprint" in str(done.exception)
+
+
+def test_references_are_taken_apart(tmp_path: Path) -> None:
+    assert split_reference("a.jpg") == (Path("a.jpg"), None)
+    assert split_reference("a@b.jpg@0,0.1,0.5,1") == (Path("a@b.jpg"), (0.0, 0.1, 0.5, 1.0))
+    odd = tmp_path / "me@home.jpg"
+    odd.write_bytes(b"")
+    assert split_reference(str(odd)) == (odd, None)

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.commands.summary import VARIANTS, rows_of, summary
+from pipelines.errors import UserError
+
+
+def document() -> dict[str, Any]:
+    def interval(value: float) -> dict[str, float]:
+        return {"value": value, "low": value - 0.1, "high": value + 0.1}
+
+    found: dict[str, Any] = {variant: {"id_similarity": interval(0.5)} for variant in VARIANTS}
+    found["model"] = {"id_similarity": interval(0.612), "face_rate": interval(0.9)}
+    found["normalised"] = {"model": {"id_similarity": interval(0.347)}, "text_only": {"id_similarity": interval(0.0)}}
+    return found
+
+
+def test_the_table_sets_the_model_against_the_baselines_and_names_the_paths(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DYNAMICID_HOME", raising=False)
+    file = tmp_path / "metrics.json"
+    file.write_text(json.dumps(document()))
+    summary(metrics=file)
+    out, err = capsys.readouterr()
+    assert out == ""
+    for words in ("id_similarity", "0.612", "0.51 … 0.71", "0.347", "face_rate", "0.900", "reports/index.html"):
+        assert words in err
+    assert str(tmp_path / "mlflow.db") in err
+
+    summary(metrics=file, as_json=True)
+    found = json.loads(capsys.readouterr().out)
+    assert found["metrics"]["model"]["id_similarity"] == 0.612
+    assert found["mlflow"] == str(tmp_path / "mlflow.db")
+
+
+def test_s_comes_first_where_there_is_a_scale() -> None:
+    rows = rows_of(document())
+    assert list(rows["model"]) == ["s", "id_similarity", "face_rate"]
+    assert list(rows["ceiling"]) == ["id_similarity"]
+
+
+def test_a_missing_file_says_what_writes_it(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="dynamicid repro"):
+        summary(metrics=tmp_path / "metrics.json")
+    (tmp_path / "metrics.json").write_text("{}")
+    with pytest.raises(UserError, match="text_only"):
+        summary(metrics=tmp_path / "metrics.json")

@@ -1,0 +1,226 @@
+"""A few held-out procedural people as processed rows, tiny judges as ONNX files, and a random CLIP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.evaluation.photos import PhotoRecord
+from pipelines.faces.protocols import Detection
+from pipelines.params import Params, load_params
+from pipelines.records import PROCESSED_SCHEMA
+
+HELD_OUT = 4
+SIZES = {
+    "tokens": 4,
+    "lora_rank": 4,
+    "reconfigurator_width": 64,
+    "reconfigurator_heads": 4,
+    "reconfigurator_depth": 1,
+    "landmark_features": 32,
+    "landmark_width": 2,
+}
+
+
+@pytest.fixture(scope="session")
+def processed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five procedural people at 64 px, 15 photos each: four held out, one to train on."""
+    from pipelines.synthetic.dataset import person_scenes
+    from pipelines.synthetic.draw import render
+    from pipelines.synthetic.person import Person
+
+    rows = []
+    for index in range(HELD_OUT + 1):
+        person = Person.sample("dataset", 0, index)
+        for number, scene in enumerate(person_scenes(0, index)):
+            if scene.pose != "front" and scene.expression not in ("neutral", "happy"):
+                continue
+            picture = render(person, scene, 64)
+            _, encoded = cv2.imencode(".png", cv2.cvtColor(picture.image, cv2.COLOR_RGB2BGR))
+            embedding = np.random.default_rng(index).normal(size=512).astype(np.float32)
+            rows.append(
+                {
+                    "image_id": f"{index:02d}{number:02d}".ljust(64, "0"),
+                    "identity": f"person_{index:05d}",
+                    "file_name": f"person_{index:05d}/{number}.jpg",
+                    "split": "test" if index < HELD_OUT else "train",
+                    "status": "ok",
+                    "reason": None,
+                    "image": encoded.tobytes(),
+                    "bbox": picture.box.tolist(),
+                    "keypoints": picture.keypoints.reshape(-1).tolist(),
+                    "landmarks": picture.landmarks.reshape(-1).tolist(),
+                    "yaw": picture.yaw,
+                    "pitch": picture.pitch,
+                    "roll": picture.roll,
+                    "embedding": (embedding / np.linalg.norm(embedding)).tolist(),
+                    "det_score": 0.9,
+                    "n_faces": 1,
+                    "sharpness": 100.0,
+                    "expression": scene.expression,
+                    "prompt": scene.prompt,
+                    "face_prompt": scene.face_prompt,
+                    "source": None,
+                    "licence": None,
+                    "consent": None,
+                }
+            )
+    folder = tmp_path_factory.mktemp("processed")
+    pq.write_table(pa.Table.from_pylist(rows, PROCESSED_SCHEMA), folder / "part-0000.parquet")
+    return folder
+
+
+@pytest.fixture
+def records() -> Callable[..., list[PhotoRecord]]:
+    """Return a maker of records: `people` people with a photo for every expression and pose."""
+    from model.face_prompts import EXPRESSIONS, POSE_YAW, POSES
+
+    def make(people: int = 4) -> list[PhotoRecord]:
+        return [
+            PhotoRecord(
+                image_id=f"{person}-{expression}-{pose}",
+                identity=f"p{person}",
+                expression=expression,
+                pose=pose,
+                turned=abs(POSE_YAW[pose]),
+                prompt="a photo of a woman" if person % 2 else "a photo of a person",
+            )
+            for person in range(people)
+            for expression in EXPRESSIONS
+            for pose in POSES
+        ]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def judge_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A recogniser and an expression-and-pose network of the contract's shapes: random linear maps of patches."""
+    folder = tmp_path_factory.mktemp("judges")
+    files = {"recogniser": folder / "recogniser.onnx", "expression_pose": folder / "expression_pose.onnx"}
+    save_linear_judge(files["recogniser"], {"embedding": 16}, seed=1)
+    save_linear_judge(files["expression_pose"], {"expression": 7, "pose": 5, "yaw": 1}, seed=2)
+    return files
+
+
+def save_linear_judge(file: Path, outputs: dict[str, int], seed: int) -> None:
+    from onnx import TensorProto, helper, numpy_helper, save_model
+
+    rng = np.random.default_rng(seed)
+    nodes = [
+        helper.make_node("AveragePool", ["input"], ["pooled"], kernel_shape=[14, 14], strides=[14, 14]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+    ]
+    weights = []
+    for name, width in outputs.items():
+        weights.append(numpy_helper.from_array(rng.normal(size=(192, width)).astype(np.float32), f"{name}_weight"))
+        nodes.append(helper.make_node("MatMul", ["flat", f"{name}_weight"], [name]))
+    graph = helper.make_graph(
+        nodes,
+        "judge",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, 112, 112])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", width]) for name, width in outputs.items()],
+        weights,
+    )
+    save_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), file)
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CLIPModel with random weights in its saved layout."""
+    import torch
+    from transformers import CLIPConfig, CLIPModel
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    from model.foundation.random_models import random_tokenizer
+
+    folder = tmp_path_factory.mktemp("clip")
+    tokenizer = random_tokenizer()
+    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    torch.manual_seed(0)
+    ids = {
+        "vocab_size": len(tokenizer),
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    config = CLIPConfig(
+        text_config={**small, **ids}, vision_config={**small, "image_size": 32, "patch_size": 16}, projection_dim=16
+    )
+    CLIPModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    CLIPImageProcessorPil(
+        size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}, do_center_crop=True
+    ).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def adapter_folder(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """Random base models and an adapter whose every part does something."""
+    import torch
+
+    from model.adapter import Adapter
+    from model.base import load_base
+    from model.foundation.random_models import save_random_models
+    from model.templates import build_bank
+
+    torch.set_num_threads(1)
+    models = save_random_models(tmp_path_factory.mktemp("base"))
+    base = load_base(models.pipeline, models.image_encoder)
+    torch.manual_seed(0)
+    adapter = Adapter.create(base.unet, base.image_encoder, SIZES, 0.3)
+    adapter.add_reconfigurator(residual=True)
+    assert adapter.reconfigurator is not None
+    torch.nn.init.normal_(adapter.reconfigurator.proj_out.weight, std=0.05)
+    shapes = np.random.default_rng(0).uniform(0.2, 0.8, (3, 68, 2))
+    bank = build_bank(shapes, ["neutral", "happy", "neutral"], ["front", "front", "left"])
+    adapter.templates = torch.from_numpy(bank)
+    folder = tmp_path_factory.mktemp("adapter")
+    adapter.save(folder, base.reference("sd", "image_encoder"))
+    return models.pipeline, models.image_encoder, folder
+
+
+class CentreDetector:
+    """Finds a face in the middle of every picture, or with `people` side by side in as many vertical slices."""
+
+    def __init__(self, people: int = 1) -> None:
+        self._people = people
+
+    def detect(self, image: np.ndarray) -> list[Detection]:
+        from model.face_geometry import CROP_TEMPLATE
+
+        height, width = image.shape[:2]
+        found = []
+        for place in range(self._people):
+            slot = width / self._people
+            points = CROP_TEMPLATE * [slot, height] + [place * slot, 0]
+            box = np.array([place * slot + 0.2 * slot, 0.2 * height, place * slot + 0.8 * slot, 0.8 * height])
+            found.append(Detection(box.astype(np.float32), points.astype(np.float32), 0.9))
+        return found
+
+
+@pytest.fixture(scope="session")
+def centre_detector() -> type[CentreDetector]:
+    return CentreDetector
+
+
+@pytest.fixture
+def params(project: Path) -> Params:
+    """The tiny profile with an evaluation of a few pictures."""
+    changes = (
+        "people=4",
+        "steps=2",
+        "pairs=2",
+        "bootstrap=200",
+        "variant_cells=3",
+        "batch_size=64",
+        "diversity_seeds=2",
+    )
+    return load_params(project / "profiles" / "tiny.yaml", [f"evaluate.{change}" for change in changes])

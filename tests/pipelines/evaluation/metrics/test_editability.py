@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import numpy as np
+
+from model.face_prompts import POSES
+from pipelines.evaluation.metrics.editability import confusion, correct, yaw_error
+
+
+def test_a_picture_without_a_face_is_wrong_and_a_cell_that_does_not_ask_is_silent() -> None:
+    asked, read = np.array([1, 1, 1, 1]), np.array([1, 2, 1, 1])
+    values = correct(asked, read, np.array([True, True, False, True]), np.array([True, True, True, False]))
+    assert values[:3].tolist() == [1.0, 0.0, 0.0]
+    assert np.isnan(values[3])
+
+
+def test_the_error_of_the_head_s_turn_is_in_degrees_and_a_missing_face_has_the_worst() -> None:
+    asked = np.array([POSES.index(pose) for pose in ("left", "left", "front", "front")])
+    yaw = np.array([-50.0, np.nan, np.nan, 12.0])
+    found, speaks = np.array([True, False, False, True]), np.array([True, True, True, True])
+    assert yaw_error(asked, yaw, found, speaks).tolist() == [10.0, 120.0, 60.0, 12.0]
+    assert np.isnan(yaw_error(asked, yaw, found, ~speaks)).all()
+
+
+def test_the_confusion_counts_what_was_read_and_the_missing_faces_apart() -> None:
+    counts = confusion(np.array([0, 0, 1, 1]), np.array([0, 1, 1, -1]), np.array([True, True, True, False]), 2)
+    assert counts.tolist() == [[1, 1, 0], [0, 1, 1]]

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipelines.evaluation.intervals import Interval, bootstrap, mean_over_people, means_by_person, resample
+
+
+def test_intervals_cover_the_true_mean_about_as_often_as_they_say() -> None:
+    rng = np.random.default_rng(0)
+    weights = resample(12, 400, seed=0)
+    covered = 0
+    for _ in range(400):
+        interval = bootstrap(mean_over_people(rng.normal(0.4, 0.2, 12)), weights)
+        covered += interval.low <= 0.4 <= interval.high
+    assert 0.91 <= covered / 400 <= 0.98
+
+
+def test_a_paired_difference_is_sharper_than_the_difference_of_two_intervals() -> None:
+    rng = np.random.default_rng(1)
+    base = rng.normal(0.5, 0.3, 15)
+    better = base + 0.05 + rng.normal(0, 0.01, 15)
+    weights = resample(15, 1000, seed=0)
+    gap = bootstrap(mean_over_people(better - base), weights)
+    alone = bootstrap(mean_over_people(base), weights)
+    assert gap.sign == 1
+    assert gap.high - gap.low < 0.1 * (alone.high - alone.low)
+
+
+def test_people_count_equally_however_many_pictures_they_have() -> None:
+    values = np.array([1.0, 1.0, 1.0, 0.0, np.nan])
+    means = means_by_person(values, np.array([0, 0, 0, 1, 2]), 3)
+    assert means[:2].tolist() == [1.0, 0.0]
+    assert np.isnan(means[2])
+    assert bootstrap(mean_over_people(means), resample(3, 100, 0)).value == 0.5
+
+
+def test_the_same_value_for_everybody_has_no_width() -> None:
+    interval = bootstrap(mean_over_people(np.full(7, 0.3)), resample(7, 200, 3))
+    assert interval.low == pytest.approx(0.3)
+    assert interval.high == pytest.approx(0.3)
+
+
+def test_a_metric_that_nobody_speaks_about_has_no_value() -> None:
+    with pytest.raises(ValueError, match="no person counts"):
+        bootstrap(mean_over_people(np.full(3, np.nan)), resample(3, 10, 0))
+
+
+def test_the_bounds_enclose_the_value_and_the_seed_fixes_them() -> None:
+    values = np.random.default_rng(4).exponential(size=9)
+    first, second = (bootstrap(mean_over_people(values), resample(9, 300, seed=5)) for _ in range(2))
+    assert first == second
+    assert first.low < first.value < first.high
+    assert Interval(0.1, -0.1, 0.2).sign == 0
+    assert Interval(-0.1, -0.2, -0.05).sign == -1

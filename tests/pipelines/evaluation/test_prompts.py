@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from model.face_prompts import parse
+from pipelines.errors import UserError
+from pipelines.evaluation.prompts import load_prompts
+
+
+def test_the_prompts_say_nothing_about_the_face_and_name_what_can_be_judged() -> None:
+    prompts = load_prompts()
+    assert len({prompt.text for prompt in prompts.single}) == len(prompts.single)
+    for prompt in (*prompts.single, *prompts.pairs):
+        said = parse(prompt.text)
+        assert (said.expression, said.pose) == (None, None)
+    assert all({slot for slot, _ in prompt.asked} == {"shirt", "background"} for prompt in prompts.single)
+
+
+def test_alternatives_differ_in_one_thing_and_hold_the_prompt_itself() -> None:
+    prompt = load_prompts().single[0]
+    texts, asked = prompt.alternatives("shirt")
+    assert texts[asked] == prompt.text == "a photo of a person wearing a red t-shirt, blue background"
+    assert len(set(texts)) == 11
+    assert all(text.endswith("t-shirt, blue background") for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("{text: 'a {shirt} shirt', shirt: mauve}", "mauve"),
+        ("{text: 'a person', shirt: red}", "asks for"),
+        ("{text: 'a smiling person in {shirt}', shirt: red}", "happy"),
+    ],
+)
+def test_a_prompt_that_cannot_be_judged_is_refused(tmp_path: Path, entry: str, message: str) -> None:
+    file = tmp_path / "prompts.yaml"
+    file.write_text(f"version: 1\nslots: {{shirt: {{red: a red}}}}\nsingle: [{entry}]\npairs: []\n")
+    with pytest.raises(UserError, match=message):
+        load_prompts(file)

@@ -1,0 +1,197 @@
+"""The whole protocol on random models: every number is there, the page shows it, and a rerun gives the same bytes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipelines.evaluation.evaluation_set import build_evaluation_set
+from pipelines.evaluation.judges import ExpressionPoseJudge, RecogniserJudge
+from pipelines.evaluation.photos import held_out_records, read_photos
+from pipelines.evaluation.prompts import load_prompts
+from pipelines.evaluation.protocol import Jury, Outcome, run_protocol
+from pipelines.evaluation.readings import Examiner
+from pipelines.evaluation.report import write_report
+from pipelines.evaluation.results import METRICS
+from pipelines.evaluation.sampling import Painter
+from pipelines.evaluation.text_judge import TextJudge
+from pipelines.params import Params, load_params
+
+CHANGES = ("people=4", "steps=2", "pairs=2", "bootstrap=200", "variant_cells=3", "batch_size=64", "diversity_seeds=2")
+
+
+@dataclass(frozen=True)
+class Result:
+    outcome: Outcome
+    document: dict[str, Any]
+    page: str
+
+
+@pytest.fixture(scope="module")
+def evaluate(
+    *,
+    processed: Path,
+    adapter_folder: tuple[Path, Path, Path],
+    judge_files: dict[str, Path],
+    clip_folder: Path,
+    centre_detector: type,
+    project: Path,
+) -> Callable[..., Result]:
+    from model.pipeline import DynamicIDPipeline
+
+    def run(*changes: str, losses: dict[str, Path] | None = None) -> Result:
+        names = [f"evaluate.{change}" for change in (*CHANGES, *changes)]
+        params: Params = load_params(project / "profiles" / "tiny.yaml", names)
+        recogniser = RecogniserJudge(judge_files["recogniser"], size=112, mean=127.5, scale=127.5)
+        examiner = Examiner(centre_detector(), recogniser, ExpressionPoseJudge(judge_files["expression_pose"]))
+        records = held_out_records(processed)
+        questions = build_evaluation_set(records, params.evaluate, load_prompts())
+        held_out = read_photos(processed, records, questions.photo_ids())
+        painter = Painter(DynamicIDPipeline.from_folders(*adapter_folder), params.evaluate, 64)
+        outcome = run_protocol(questions, held_out, painter, Jury(examiner, TextJudge(clip_folder)), params.evaluate)
+        document = outcome.document(
+            {"profile": "tiny", "sampler": "ddim", "steps": 2, "guidance": 3.0, "resolution": 64, "pictures": 99}
+        )
+        return Result(outcome, document, write_report(outcome, document, losses or {}))
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def result(evaluate: Callable[..., Result]) -> Result:
+    return evaluate()
+
+
+def test_every_metric_and_every_comparison_is_there_with_an_interval(result: Result) -> None:
+    document = json.loads(json.dumps(result.document))
+    assert set(document["model"]) == set(METRICS)
+    for variant in ("text_only", "without_gate", "without_imr", "true_tokens"):
+        assert {"id_similarity", "expression_accuracy", "pose_accuracy", "prompt_accuracy", "clip_t", "kid"} <= set(
+            document[variant]
+        )
+    for end in ("ceiling", "floor"):
+        assert {"id_similarity", "id_similarity_ref"} <= set(document[end])
+    comparisons = document["comparisons"]
+    assert set(comparisons) == {
+        "model_minus_text_only",
+        "model_minus_without_gate",
+        "model_minus_without_imr",
+        "true_tokens_minus_model",
+    }
+    tables = [document[name] for name in result.outcome.metrics]
+    tables += [*comparisons.values(), *document["normalised"].values()]
+    for table in tables:
+        for interval in table.values():
+            assert set(interval) == {"value", "low", "high"}
+            assert interval["low"] <= interval["value"] <= interval["high"]
+
+
+def test_the_scale_puts_the_floor_at_nought_and_the_ceiling_at_one(result: Result) -> None:
+    ends = [result.document[name]["id_similarity"]["value"] for name in ("floor", "ceiling")]
+    for variant in ("model", "text_only", "true_tokens"):
+        similarity = result.document[variant]["id_similarity"]["value"]
+        expected = (similarity - ends[0]) / (ends[1] - ends[0])
+        assert result.document["normalised"][variant]["id_similarity"]["value"] == pytest.approx(expected, abs=1e-3)
+    assert {"multi_id_similarity", "multi_id_min"} <= set(result.document["normalised"]["model"])
+
+
+def test_the_variants_differ_in_what_they_take_away(result: Result) -> None:
+    outcome, drawn = result.outcome, result.outcome.drawn
+
+    def picture(variant: str, number: int) -> np.ndarray:
+        return drawn[outcome.plan.cells[variant][number]].image
+
+    number = next(iter(outcome.plan.cells["true_tokens"]))
+    for variant in ("text_only", "without_gate", "without_imr", "true_tokens"):
+        assert not np.array_equal(picture("model", number), picture(variant, number))
+    gates = {variant: drawn[outcome.plan.cells[variant][number]].gate is not None for variant in outcome.plan.cells}
+    assert gates == {
+        "model": True,
+        "text_only": False,
+        "without_gate": False,
+        "without_imr": True,
+        "true_tokens": True,
+    }
+
+
+def test_a_comparison_is_taken_on_the_cells_of_both_sides(result: Result) -> None:
+    model, other = (result.outcome.scores[name] for name in ("model", "without_gate"))
+    both = set(model.cells.tolist()) & set(other.cells.tolist())
+    gaps: dict[int, list[float]] = {}
+    for number in both:
+        person = result.outcome.questions.cells[number].person
+        values = [side.columns["clip_t"][side.cells.tolist().index(number)] for side in (model, other)]
+        gaps.setdefault(person, []).append(values[0] - values[1])
+    expected = np.mean([np.mean(values) for values in gaps.values()])
+    found = result.document["comparisons"]["model_minus_without_gate"]["clip_t"]["value"]
+    assert found == pytest.approx(expected, abs=1e-5)
+
+
+class Page(HTMLParser):
+    """Counts what the report shows and collects every address in it."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.people = 0
+        self.addresses: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        named = dict(attrs)
+        self.people += tag == "section" and named.get("class") == "person"
+        self.addresses += [value for key, value in attrs if key in ("src", "href") and value]
+
+
+def test_the_page_has_a_row_for_everybody_and_needs_no_other_file(result: Result) -> None:
+    page = Page(result.page)
+    assert page.people == 4
+    assert page.addresses
+    assert all(address.startswith("data:image/") for address in page.addresses)
+    person = result.page.split('<section class="person">')[1].split("</section>")[0]
+    for words in ("reference", "without gate", "without IMR", "true tokens", "disgusted", "half left", "base model"):
+        assert words in person
+    # Reference, another photo, five variants, the real photo of what is asked, beside somebody else,
+    # seven expressions, five poses.
+    assert person.count("<figure") == 21
+    assert result.page.count('class="frame"') >= 2 * 2 + 4
+    assert result.document["evaluation_set"] in result.page
+
+
+def test_a_rerun_gives_the_same_bytes(result: Result, evaluate: Callable[..., Result]) -> None:
+    again = evaluate()
+    assert json.dumps(again.document) == json.dumps(result.document)
+    assert again.page == result.page
+    assert not re.search(r"20\d\d-\d\d-\d\d", result.page)
+
+
+def test_loss_curves_and_sweeps_are_shown_where_they_are_given(evaluate: Callable[..., Result], tmp_path: Path) -> None:
+    file = tmp_path / "losses.csv"
+    file.write_text("step,loss,smoothed,probe\n" + "".join(f"{step},{1 / step},0.5,\n" for step in range(1, 40)))
+    result = evaluate("sweeps=true", "variant_cells=2", losses={"anchoring": file})
+    assert 'alt="loss curves"' in result.page
+    assert "identity scale" not in result.page  # inside the drawing, as paths
+    assert 'alt="identity against prompt along each setting"' in result.page
+    sweeps = result.document["sweeps"]
+    assert set(sweeps) == {"scale", "threshold", "guidance"}
+    assert all({"id_similarity", "prompt_accuracy"} <= set(point) for points in sweeps.values() for point in points)
+    assert len({point["clip_t"]["value"] for point in sweeps["scale"]}) > 1
+    assert len({point["clip_t"]["value"] for point in sweeps["threshold"]}) > 1
+
+
+def test_names_of_people_are_escaped(result: Result) -> None:
+    from dataclasses import replace
+
+    questions = result.outcome.questions
+    named = replace(questions.people[0], identity="<script>alert(1)</script>")
+    outcome = replace(result.outcome, questions=replace(questions, people=(named, *questions.people[1:])))
+    page = write_report(outcome, result.document, {})
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert" in page

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+
+from model.face_prompts import EXPRESSIONS, POSES
+from pipelines.evaluation.evaluation_set import EvaluationSet, build_evaluation_set
+from pipelines.evaluation.photos import PhotoRecord
+from pipelines.evaluation.prompts import load_prompts
+from pipelines.evaluation.variants import TokenTable, plan_drawing, shared_cells
+from pipelines.params import Params, load_params
+
+
+def questions_of(records: list[PhotoRecord], params: Params, **changes: object) -> EvaluationSet:
+    return build_evaluation_set(records, params.evaluate.model_copy(update=changes), load_prompts())
+
+
+def some_tokens(questions: EvaluationSet) -> TokenTable:
+    rng = np.random.default_rng(0)
+
+    def token() -> np.ndarray:
+        return rng.normal(size=(4, 8)).astype(np.float32)
+
+    people = range(len(questions.people))
+    return TokenTable(
+        own={person: token() for person in people},
+        asked={(person, e, p): token() for person in people for e in EXPRESSIONS for p in POSES},
+        true={number: token() for number, cell in enumerate(questions.cells) if cell.true_photo},
+    )
+
+
+def test_the_demo_draws_about_four_hundred_pictures(records: Callable[..., list[PhotoRecord]], project: object) -> None:
+    params = load_params(project / "profiles" / "tiny.yaml")  # type: ignore[operator]
+    questions = build_evaluation_set(records(params.evaluate.people), params.evaluate, load_prompts())
+    plan = plan_drawing(questions, some_tokens(questions), params.evaluate.variant_cells)
+    assert 330 <= len(plan.orders) <= 420
+
+
+def test_every_variant_starts_from_the_model_s_noise_and_prompt(
+    records: Callable[..., list[PhotoRecord]], params: Params
+) -> None:
+    questions = questions_of(records(), params)
+    plan = plan_drawing(questions, some_tokens(questions), 5)
+    for variant, cells in plan.cells.items():
+        for number, picture in cells.items():
+            model, other = plan.orders[plan.cells["model"][number]], plan.orders[picture]
+            assert other.noise == model.noise
+            if variant == "text_only":
+                assert other.tokens is None
+                assert other.prompt == f"{model.prompt}, {questions.cells[number].face_prompt}"
+            else:
+                assert other.prompt == model.prompt
+                assert other.gate == (variant != "without_gate")
+                same = np.array_equal(other.tokens, model.tokens)
+                assert same == (variant in ("model", "without_gate"))
+
+
+def test_pictures_that_would_be_the_same_are_drawn_once(
+    records: Callable[..., list[PhotoRecord]], params: Params
+) -> None:
+    questions = questions_of(records(), params)
+    plan = plan_drawing(questions, some_tokens(questions), 5)
+    without = plan.cells["without_imr"]
+    assert len(without) == 4 * 11
+    assert len(set(without.values())) == 4 * params.evaluate.prompts
+    assert len({order.key for order in plan.orders}) == len(plan.orders)
+
+
+def test_the_shared_cells_cover_every_look_about_equally(
+    records: Callable[..., list[PhotoRecord]], params: Params
+) -> None:
+    questions = questions_of(records(14), params, people=14)
+    cells = [questions.cells[number] for number in shared_cells(questions, 5)]
+    looks = Counter((cell.expression, cell.pose) for cell in cells)
+    assert len(looks) == 11
+    # "neutral, front" stands in both rows.
+    assert max(count for look, count in looks.items() if look != ("neutral", "front")) <= 6
+    assert min(looks.values()) >= 5
+
+
+def test_true_tokens_are_drawn_only_where_a_real_photo_shows_what_is_asked(
+    records: Callable[..., list[PhotoRecord]], params: Params
+) -> None:
+    photos = [photo for photo in records() if photo.expression != "angry"]
+    questions = questions_of(photos, params)
+    plan = plan_drawing(questions, some_tokens(questions), 11)
+    asked = {questions.cells[number].expression for number in plan.cells["true_tokens"]}
+    assert asked == set(EXPRESSIONS) - {"angry"}
+    assert {questions.cells[number].expression for number in plan.cells["without_gate"]} == set(EXPRESSIONS)
+
+
+def test_two_people_are_drawn_into_the_two_halves(records: Callable[..., list[PhotoRecord]], params: Params) -> None:
+    questions = questions_of(records(), params, pairs=6)
+    plan = plan_drawing(questions, some_tokens(questions), 3)
+    order = plan.orders[plan.pairs["model"][0]]
+    assert order.tokens is not None
+    assert order.tokens.shape == (8, 8)
+    assert order.boxes == ((0.0, 0.0, 1.0, 0.5), (0.0, 0.5, 1.0, 1.0))
+    assert all(pair.people[0] != pair.people[1] for pair in questions.pairs)
+    assert len({frozenset(pair.people) for pair in questions.pairs[:4]}) == 4

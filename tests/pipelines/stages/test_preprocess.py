@@ -1,0 +1,256 @@
+"""The stage on real networks: one row a photo, the same bytes however the work was divided, reasons, resuming."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from pipelines.cli import main
+from pipelines.errors import StageFailed, UserError
+from pipelines.params import Params, load_params
+from pipelines.records import DATASET_SCHEMA, PROCESSED_SCHEMA, read_rows
+from pipelines.stages.preprocess import Inputs, Outputs, run
+
+pytestmark = pytest.mark.realdata
+
+Row = dict[str, object]
+
+
+def _row(name: str, data: bytes, identity: str | None, **texts: str) -> Row:
+    return {
+        "image_id": hashlib.sha256(data).hexdigest(),
+        "identity": identity,
+        "file_name": name,
+        "image": data,
+        "n_bytes": len(data),
+        "source": "a source",
+        **texts,
+    }
+
+
+def _write(folder: Path, shards: Iterable[list[Row]], row_group: int = 40) -> Path:
+    folder.mkdir(parents=True)
+    for number, rows in enumerate(shards):
+        full = [{name: row.get(name) for name in DATASET_SCHEMA.names} for row in rows]
+        table = pa.Table.from_pylist(full, schema=DATASET_SCHEMA)
+        pq.write_table(table, folder / f"shard-{number:05d}.parquet", row_group_size=row_group)
+    return folder
+
+
+def _settings(shared: Path) -> list[str]:
+    return [
+        "preprocess.insightface_name=buffalo_real_mini",
+        f"preprocess.insightface_root={shared / 'weights' / 'insightface'}",
+        "preprocess.det_sizes=[128]",
+        f"preprocess.landmarker.path={shared / 'weights' / 'landmarks68' / 'slim_160_latest.onnx'}",
+        "preprocess.landmarker.input_size=160",
+        "preprocess.landmarker.channel_order=bgr",
+        "preprocess.captions.sources=[sidecar]",
+    ]
+
+
+@pytest.fixture
+def params(shared: Path, project: Path) -> Callable[..., Params]:
+    """Parameters of the tiny profile with the real networks and changes."""
+
+    def make(*changes: str) -> Params:
+        return load_params(project / "profiles" / "tiny.yaml", [*_settings(shared), *changes])
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def people(shared: Path) -> list[Row]:
+    """Twelve photos of four people, two of them of nobody known."""
+    folder = shared / "photos" / "lfw10_krasserm"
+    files = [file for person in sorted(folder.iterdir())[:4] for file in sorted(person.glob("*.jpg"))[:3]]
+    rows = [_row(str(file.relative_to(folder)), file.read_bytes(), file.parent.name) for file in files]
+    for row in rows[-2:]:
+        row["identity"] = None
+    rows[0] |= {"prompt": "a man in a suit", "face_prompt": "happy, facing the camera"}
+    return rows
+
+
+def _bytes(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def test_rows_do_not_depend_on_how_the_work_was_divided(
+    people: list[Row], params: Callable[..., Params], tmp_path: Path
+) -> None:
+    one = _write(tmp_path / "one", [people])
+    other = _write(tmp_path / "other", [people[7:][::-1], people[:7]], row_group=3)
+    report = run(params(), Inputs(one), Outputs(tmp_path / "a" / "processed", tmp_path / "state-a"))
+    assert (report.rows, report.ok, report.rejected, report.looked_at) == (12, 12, {}, 12)
+    run(
+        params("preprocess.slice_photos=5", "preprocess.master=local[1]"),
+        Inputs(other),
+        Outputs(tmp_path / "b", tmp_path / "state-b"),
+    )
+    first, second = _bytes(tmp_path / "a" / "processed"), _bytes(tmp_path / "b")
+    assert sorted(first) == [f"part-{bucket:05d}.parquet" for bucket in range(4)]
+    assert first == second
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["processed"]
+
+    table = read_rows(tmp_path / "b", PROCESSED_SCHEMA)
+    assert table.schema.equals(PROCESSED_SCHEMA)
+    rows = table.to_pylist()
+    assert sorted(row["image_id"] for row in rows) == sorted(row["image_id"] for row in people)
+    assert all(len(row["embedding"]) == 512 and len(row["landmarks"]) == 136 for row in rows)
+    assert {row["split"] for row in rows if row["identity"] is None} == {"train"}
+    splits = {(row["identity"], row["split"]) for row in rows if row["identity"]}
+    assert len(splits) == len({identity for identity, _ in splits})
+    told = next(row for row in rows if row["prompt"] == "a man in a suit")
+    assert (told["expression"], told["face_prompt"], told["source"]) == (
+        "happy",
+        "happy, facing the camera",
+        "a source",
+    )
+    for part in (tmp_path / "b").iterdir():
+        keys = [(row["identity"] or "~", row["file_name"]) for row in pq.read_table(part).to_pylist()]
+        assert keys == sorted(keys)
+    people_of = [set(pq.read_table(part)["identity"].to_pylist()) - {None} for part in (tmp_path / "b").iterdir()]
+    assert sum(len(found) for found in people_of) == len(set.union(*people_of))
+
+
+def test_finished_slices_are_not_looked_at_again(
+    people: list[Row], params: Callable[..., Params], tmp_path: Path
+) -> None:
+    state = tmp_path / "state"
+    small = params("preprocess.slice_photos=4")
+    faces = _write(tmp_path / "v1", [people[:8]], row_group=4)
+    assert run(small, Inputs(faces), Outputs(tmp_path / "out", state)).looked_at == 8
+    # A new version with another shard costs its photos only; other buckets and splits cost none.
+    grown = _write(tmp_path / "v2", [people[:8], people[8:]], row_group=4)
+    assert run(small, Inputs(grown), Outputs(tmp_path / "out", state)).looked_at == 4
+    # A slice that was being written when the run was killed leaves nothing behind that counts.
+    victim = min(state.glob("*.parquet"))
+    victim.rename(state / f".{victim.name}.1.part")
+    others = params("preprocess.slice_photos=4", "preprocess.buckets=2", "preprocess.test_share=0.5")
+    assert run(others, Inputs(grown), Outputs(tmp_path / "out", state)).looked_at == 4
+    assert run(others, Inputs(grown), Outputs(tmp_path / "fresh", tmp_path / "fresh-state")).looked_at == 12
+    assert _bytes(tmp_path / "fresh") == _bytes(tmp_path / "out")
+    # Slices of photos that are no longer there are deleted: they hold faces.
+    assert run(others, Inputs(faces), Outputs(tmp_path / "out", state)).looked_at == 0
+    assert len(list(state.glob("*.parquet"))) == 2
+
+
+def test_every_awkward_file_is_one_row_with_its_reason(
+    shared: Path,
+    params: Callable[..., Params],
+    tmp_path: Path,
+    write_awkward_photos: Callable[[Path, Image.Image | None], Path],
+    awkward_expected: dict,
+) -> None:
+    source = shared / "photos" / "lfw10_krasserm" / "Tony_Blair" / "Tony_Blair_0001.jpg"
+    folder = write_awkward_photos(tmp_path / "awkward", Image.open(source).crop((45, 20, 205, 234)))
+    names = {os.fsencode(file.name): file for file in folder.iterdir()}
+    rows = [
+        _row(name.decode("latin-1").replace("é", "%E9"), file.read_bytes(), None)
+        for name, file in sorted(names.items())
+    ]
+    assert {row["file_name"] for row in rows} == set(awkward_expected)
+    faces = _write(tmp_path / "faces", [rows])
+    report = run(
+        params("preprocess.max_failed_share=0.5"), Inputs(faces), Outputs(tmp_path / "out", tmp_path / "state")
+    )
+    assert report.rows == len(awkward_expected)
+    found = {row["file_name"]: row for row in read_rows(tmp_path / "out", PROCESSED_SCHEMA).to_pylist()}
+    for name, expected in awkward_expected.items():
+        assert found[name]["reason"] == expected.reason, name
+        assert found[name]["status"] == ("rejected" if expected.reason else "ok"), name
+        assert (found[name]["image"] is None) == (expected.reason is not None), name
+    upright = np.asarray(Image.open(io.BytesIO(found["exif_rotated.jpg"]["image"])), int)
+    plain = np.asarray(Image.open(io.BytesIO(found["caf%E9.jpg"]["image"])), int)
+    assert np.abs(upright - plain).mean() < 12
+
+
+def test_too_many_rejected_photos_fail_the_stage_and_leave_the_output(
+    people: list[Row], params: Callable[..., Params], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "part-00000.parquet").write_text("what was there before")
+    bad = [_row(f"{number}.jpg", f"text {number}".encode(), None) for number in range(2)]
+    copies = [{**row, "file_name": f"copy/{row['file_name']}"} for row in people[:4]]
+    faces = _write(tmp_path / "faces", [people[:4], bad, copies])
+    with pytest.raises(StageFailed, match=r"2 of 10 photos rejected \(0\.200 > 0\.100.*2 unreadable, 4 duplicate"):
+        run(params("preprocess.max_failed_share=0.1"), Inputs(faces), Outputs(out, tmp_path / "state"))
+    assert _bytes(out) == {"part-00000.parquet": b"what was there before"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["faces", "out", "state"]
+    # Copies do not count as failures, and what was looked at is kept.
+    report = run(params("preprocess.max_failed_share=0.3"), Inputs(faces), Outputs(out, tmp_path / "state"))
+    assert (report.rejected, report.looked_at) == ({"unreadable": 2, "duplicate": 4}, 0)
+    duplicates = {
+        row["file_name"] for row in read_rows(out, PROCESSED_SCHEMA).to_pylist() if row["reason"] == "duplicate"
+    }
+    assert duplicates == {str(row["file_name"]) for row in people[:4]} or all("copy/" in name for name in duplicates)
+    assert len(duplicates) == 4
+
+
+def test_what_is_missing_is_named_before_spark_starts(
+    people: list[Row], params: Callable[..., Params], tmp_path: Path
+) -> None:
+    faces = _write(tmp_path / "faces", [people[:1]])
+    outputs = Outputs(tmp_path / "out", tmp_path / "state")
+    with pytest.raises(UserError, match=r"models/nobody: no such folder"):
+        run(params("preprocess.insightface_name=nobody"), Inputs(faces), outputs)
+    with pytest.raises(UserError, match="clip_path is not set"):
+        run(params("preprocess.captions={sources: [clip]}"), Inputs(faces), outputs)
+    with pytest.raises(UserError, match=r"nowhere: no Parquet shards"):
+        run(params(), Inputs(tmp_path / "nowhere"), outputs)
+    refused = tmp_path / "verdict.json"
+    with pytest.raises(UserError, match=r"verdict\.json: no such file"):
+        run(params(), Inputs(faces, refused), outputs)
+    refused.write_text('{"success": false}')
+    with pytest.raises(StageFailed, match="refused by validate"):
+        run(params(), Inputs(faces, refused), outputs)
+    broken = tmp_path / "landmarks.onnx"
+    broken.write_text("no network")
+    with pytest.raises(UserError, match="no ONNX network"):
+        run(params(f"preprocess.landmarker.path={broken}"), Inputs(faces), outputs)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(UserError, match="a dataset without a row"):
+        run(params(), Inputs(_write(tmp_path / "empty", [[]])), outputs)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("to be kept")
+    with pytest.raises(UserError, match=r"mine: would be replaced, but holds letter\.txt"):
+        run(params(), Inputs(faces), Outputs(tmp_path / "mine", tmp_path / "state"))
+
+
+def test_real_photos_are_told_apart_from_the_command_line(
+    shared: Path, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shared / "photos" / "lfw10_krasserm"
+    files = sorted(folder.glob("*/*.jpg"))
+    rows = [_row(str(file.relative_to(folder)), file.read_bytes(), file.parent.name) for file in files]
+    faces = _write(tmp_path / "faces", [rows[:60], rows[60:]])
+    monkeypatch.chdir(tmp_path)
+    sets = [word for setting in _settings(shared) for word in ("--set", setting)]
+    with pytest.raises(SystemExit) as ended:
+        main(["preprocess", str(faces), "--out", "processed", "--params", str(project / "params.yaml"), *sets])
+    assert ended.value.code == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == {"rows": 100, "ok": 100, "rejected": {}, "looked_at": 100}
+    assert "photos/s" in captured.err
+
+    table = read_rows(tmp_path / "processed", PROCESSED_SCHEMA).to_pylist()
+    assert sorted(row["image_id"] for row in table) == sorted(str(row["image_id"]) for row in rows)
+    ok = [row for row in table if row["status"] == "ok"]
+    embeddings = np.array([row["embedding"] for row in ok])
+    who = np.array([row["identity"] for row in ok])
+    likeness = embeddings @ embeddings.T
+    pair = np.triu(np.ones(likeness.shape, bool), 1)
+    same = who[:, None] == who[None, :]
+    assert likeness[pair & same].mean() >= 0.60
+    assert likeness[pair & ~same].mean() <= 0.06

@@ -1,0 +1,148 @@
+"""The anchoring stage: learns, resumes exactly, says what is wrong."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipelines.errors import UserError
+from pipelines.stages.train_anchoring import Inputs, Outputs, run
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def inputs(data: object, root: Path, **more: Path) -> Inputs:
+    return Inputs(processed=data.processed, state=root / ".dynamicid", **more)
+
+
+def outputs(root: Path) -> Outputs:
+    return Outputs(root / "models/anchoring", root / "reports/losses.csv", root / "reports/metrics.json")
+
+
+def files(root: Path) -> dict[str, bytes]:
+    """What the stage wrote, by name."""
+    folders = (root / "models", root / "reports")
+    return {str(f.relative_to(root)): f.read_bytes() for top in folders for f in top.rglob("*") if f.is_file()}
+
+
+@pytest.fixture(scope="module")
+def trained(training_data: object, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the stage has run once, uninterrupted."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp("anchoring")
+    os.environ["OMP_NUM_THREADS"], kept = "1", os.environ.get("OMP_NUM_THREADS")
+    run(training_data.read(), inputs(training_data, root), outputs(root))
+    if kept is None:
+        del os.environ["OMP_NUM_THREADS"]
+    torch.set_num_threads(before)
+    return root
+
+
+def test_the_loss_falls_and_is_reported(trained: Path) -> None:
+    metrics = json.loads((trained / "reports/metrics.json").read_text())
+    assert metrics["photos"] == 30
+    assert metrics["people"] == 6
+    assert metrics["probe_held_out"] is True
+    assert metrics["probe_final"] < metrics["probe_initial"]
+    with (trained / "reports/losses.csv").open() as handle:
+        rows = list(csv.DictReader(handle))
+    assert [int(row["step"]) for row in rows] == list(range(3, 13, 3))
+    assert float(rows[-1]["probe"]) == metrics["probe_final"]
+
+
+def test_the_adapter_loads_on_its_base_and_has_learnt(trained: Path, training_data: object) -> None:
+    import torch
+
+    from model.adapter import Adapter
+    from model.base import load_base
+
+    base_params = training_data.read().base
+    base = load_base(Path(base_params.pipeline), Path(base_params.image_encoder))
+    adapter = Adapter.load(trained / "models/anchoring", base.unet)
+    assert adapter.reconfigurator is None
+    assert adapter.base_reference.fingerprint == base.fingerprint()
+    assert any(bool(processor.to_q_lora.up.weight.abs().max() > 0) for processor in adapter.processors)
+    assert torch.isfinite(adapter.null_tokens).all()
+
+
+def test_checkpoints_are_gone_and_outputs_tell_no_time_or_place(trained: Path) -> None:
+    assert not list((trained / ".dynamicid/resume").rglob("step-*"))
+    for name, body in files(trained).items():
+        assert str(trained).encode() not in body, name
+
+
+def test_a_killed_training_ends_with_the_same_bytes(
+    trained: Path, training_data: object, tmp_path: Path, kill_and_count: Callable[..., int]
+) -> None:
+    command = ["train-anchoring", "--processed", str(training_data.processed), "--params", str(training_data.params)]
+    command += ["--out", "models/anchoring", "--reports", "reports"]
+    assert 0 < kill_and_count(command, tmp_path) < 12
+    run(training_data.read(), inputs(training_data, tmp_path), outputs(tmp_path))
+    assert files(tmp_path) == files(trained)
+
+
+def test_checkpoint_to_resume_from_that_is_missing_is_named(training_data: object, tmp_path: Path) -> None:
+    chosen = tmp_path / "step-00000099"
+    with pytest.raises(UserError, match=r"step-00000099: no such checkpoint to resume from") as error:
+        run(training_data.read(), inputs(training_data, tmp_path, resume_from=chosen), outputs(tmp_path))
+    assert "\n" not in str(error.value)
+
+
+def test_photos_of_another_size_are_refused(training_data: object, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"base.resolution 128: the UNet .* makes pictures of 64 px"):
+        run(training_data.read("base.resolution=128"), inputs(training_data, tmp_path), outputs(tmp_path))
+
+
+def test_a_missing_model_folder_is_named(training_data: object, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nowhere: no such folder"):
+        run(training_data.read("base.pipeline=nowhere"), inputs(training_data, tmp_path), outputs(tmp_path))
+
+
+def test_half_precision_needs_a_gpu(training_data: object, tmp_path: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU: half precision is possible")
+    params = training_data.read("train_anchoring.mixed_precision=fp16")
+    with pytest.raises(UserError, match="mixed_precision 'fp16' needs a GPU"):
+        run(params, inputs(training_data, tmp_path), outputs(tmp_path))
+
+
+def test_nobody_known_can_still_be_anchored(
+    training_data: object, tmp_path: Path, write_processed: Callable[..., Path]
+) -> None:
+    processed = write_processed(tmp_path / "processed", known=False)
+    params = training_data.read("train_anchoring.steps=2")
+    values = run(params, Inputs(processed=processed, state=tmp_path / ".dynamicid"), outputs(tmp_path))
+    assert values["photos"] == 30
+    assert values["people"] == 0
+
+
+def test_two_processes_share_the_work(training_data: object, tmp_path: Path, project: Path) -> None:
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    command += ["-m", "pipelines.cli", "train-anchoring", "--processed", str(training_data.processed)]
+    command += ["--params", str(training_data.params), "--set", "train_anchoring.steps=4", "--reports", "reports"]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(project), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "models/anchoring/adapter.safetensors").is_file()
+    with (tmp_path / "reports/losses.csv").open() as handle:
+        assert [row["step"] for row in csv.DictReader(handle)] == ["3", "4"]

@@ -1,0 +1,133 @@
+"""The reconfiguration stage: learns, resumes exactly, refuses photos of nobody."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipelines.errors import UserError
+from pipelines.stages import train_anchoring
+from pipelines.stages.train_imr import Inputs, Outputs, run
+
+Kill = Callable[[list[str], Path], int]
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def outputs(root: Path) -> Outputs:
+    return Outputs(root / "models/adapter", root / "reports/losses.csv", root / "reports/metrics.json")
+
+
+def files(root: Path) -> dict[str, bytes]:
+    """What the stage wrote, by name."""
+    folders = (root / "models", root / "reports")
+    return {str(f.relative_to(root)): f.read_bytes() for top in folders for f in top.rglob("*") if f.is_file()}
+
+
+@pytest.fixture
+def anchored(training_data: object, one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An anchoring adapter, made once."""
+    root = training_data.processed.parent / "anchored"
+    if not root.exists():
+        train_anchoring.run(
+            training_data.read("train_anchoring.steps=2"),
+            train_anchoring.Inputs(processed=training_data.processed, state=root.with_name("state")),
+            train_anchoring.Outputs(root, root.with_name("a.csv"), root.with_name("a.json")),
+        )
+    return root
+
+
+@pytest.fixture
+def stage_inputs(training_data: object, anchored: Path) -> Callable[..., Inputs]:
+    def make(root: Path, **more: Path) -> Inputs:
+        given = {"processed": training_data.processed, "anchoring": anchored, "state": root / ".dynamicid"}
+        return Inputs(**{**given, **more})
+
+    return make
+
+
+@pytest.fixture
+def trained(training_data: object, stage_inputs: Callable[..., Inputs]) -> Path:
+    """A folder in which the stage has run once, uninterrupted."""
+    root = training_data.processed.parent / "imr"
+    if not root.exists():
+        run(training_data.read(), stage_inputs(root), outputs(root))
+    return root
+
+
+def test_losses_and_the_trivial_answers_are_reported(trained: Path) -> None:
+    metrics = json.loads((trained / "reports/metrics.json").read_text())
+    assert metrics["people"] == 6
+    assert metrics["people_held_out"] == 1
+    # At the start the residual is zero: the IMR copies the source, and learning goes on from there.
+    assert metrics["probe_initial"] == pytest.approx(metrics["copy_source"], rel=1e-4)
+    assert metrics["imr"] == metrics["probe_final"] != metrics["probe_initial"]
+    assert metrics["person_mean"] > 0
+    with (trained / "reports/losses.csv").open() as handle:
+        rows = list(csv.DictReader(handle))
+    assert [int(row["step"]) for row in rows] == list(range(3, 13, 3))
+    assert all(float(row["noise"]) >= 0 for row in rows)
+
+
+def test_the_adapter_is_complete_and_anchoring_is_as_it_was(
+    trained: Path, anchored: Path, training_data: object
+) -> None:
+    import torch
+
+    from model.adapter import Adapter
+    from model.base import load_base
+
+    models = training_data.read().base
+    unet = load_base(Path(models.pipeline), Path(models.image_encoder)).unet
+    before = Adapter.load(anchored, unet).state_dict()
+    after = Adapter.load(trained / "models/adapter", unet)
+    assert after.templates.shape == (7, 5, 68, 2)
+    assert after.reconfigurator.proj_out.weight.abs().max() > 0
+    state = after.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in before.items())
+
+
+def test_a_killed_training_ends_with_the_same_bytes(
+    trained: Path, training_data: object, stage_inputs: Callable[..., Inputs], tmp_path: Path, kill_and_count: Kill
+) -> None:
+    anchored = stage_inputs(tmp_path).anchoring
+    command = ["train-imr", "--processed", str(training_data.processed), "--params", str(training_data.params)]
+    command += ["--anchoring", str(anchored), "--out", "models/adapter", "--reports", "reports"]
+    assert 0 < kill_and_count(command, tmp_path) < 12
+    run(training_data.read(), stage_inputs(tmp_path), outputs(tmp_path))
+    assert files(tmp_path) == files(trained)
+
+
+def test_photos_of_nobody_are_refused_and_curate_is_named(
+    training_data: object,
+    stage_inputs: Callable[..., Inputs],
+    tmp_path: Path,
+    write_processed: Callable[..., Path],
+) -> None:
+    processed = write_processed(tmp_path / "processed", known=False)
+    with pytest.raises(UserError, match=r"30 of 30 photos have no known identity.*dynamicid curate") as error:
+        run(training_data.read(), stage_inputs(tmp_path, processed=processed), outputs(tmp_path))
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_anchoring_adapter_is_named(
+    training_data: object, stage_inputs: Callable[..., Inputs], tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"nowhere/config.json: no such file"):
+        run(training_data.read(), stage_inputs(tmp_path, anchoring=tmp_path / "nowhere"), outputs(tmp_path))
+
+
+def test_an_adapter_of_another_base_is_refused(
+    training_data: object, stage_inputs: Callable[..., Inputs], anchored: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    other = shutil.copytree(anchored, tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    config["base"]["fingerprint"] = "0" * 64
+    (other / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="trained on another base model"):
+        run(training_data.read(), stage_inputs(tmp_path, anchoring=other), outputs(tmp_path))

@@ -1,0 +1,107 @@
+"""A dataset is judged by its metadata: what fails is told with its bound, and a verdict is always left."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.errors import StageFailed, UserError
+from pipelines.params import Params, load_params
+from pipelines.records import DATASET_SCHEMA
+from pipelines.stages import ingest
+from pipelines.stages.validate import Inputs, Outputs, run
+
+
+@pytest.fixture
+def params(project: Path) -> Params:
+    return load_params(project / "profiles" / "tiny.yaml")
+
+
+def dataset(folder: Path, count: int = 40, **changes: object) -> Path:
+    """A dataset of two photos a person; `changes` apply to every row."""
+    rows = [
+        {
+            "image_id": f"{number:064x}",
+            "identity": f"p{number // 2}",
+            "file_name": f"{number}.jpg",
+            "image": b"x",
+            "format": "JPEG",
+            "width": 200,
+            "height": 100,
+            "n_bytes": 1,
+            "prompt": "a person",
+        }
+        | changes
+        for number in range(count)
+    ]
+    folder.mkdir()
+    pq.write_table(pa.Table.from_pylist(rows, DATASET_SCHEMA), folder / "faces-00000.parquet")
+    return folder
+
+
+def test_a_good_dataset_passes(params: Params, tmp_path: Path) -> None:
+    verdict = run(params, Inputs(dataset(tmp_path / "faces")), Outputs(tmp_path / "report", tmp_path / "docs"))
+    assert (verdict.success, verdict.rows, verdict.warnings()) == (True, 40, [])
+    written = json.loads((tmp_path / "report" / "verdict.json").read_text())
+    assert (written["success"], written["rows"], written["failed"]) == (True, 40, [])
+    assert {"name", "column", "success", "observed", "bound", "severity"} <= set(written["expectations"][0])
+    assert (tmp_path / "docs" / "index.html").is_file()
+
+
+def test_awkward_photos_are_too_many(params: Params, awkward_photos: Path, tmp_path: Path) -> None:
+    ingest.run(params, ingest.Inputs(awkward_photos), ingest.Outputs(tmp_path / "faces"))
+    with pytest.raises(StageFailed) as caught:
+        run(params, Inputs(tmp_path / "faces"), Outputs(tmp_path / "report"))
+    for part in (
+        "4 of 13 expectations failed",
+        "photos: 10 < 20 (validate.min_photos)",
+        "unreadable_share in column format: 0.2 > 0.05 (validate.max_unreadable_share)",
+        "empty_share in column n_bytes: 0.1 > 0.05",
+        "too_large_share in column pixels: 0.125 > 0.05 (validate.max_large_share)",
+    ):
+        assert part in str(caught.value)
+    written = json.loads((tmp_path / "report" / "verdict.json").read_text())
+    assert written["failed"] == ["photos", "empty_share", "unreadable_share", "too_large_share"]
+    assert written["warned"] == ["without_identity_share", "without_prompt_share"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"image_id": "a" * 64}, "distinct_share"),
+        ({"image_id": "no hash"}, "malformed_image_id"),
+        ({"image_id": None}, "without_image_id"),
+        ({"format": "EXE"}, "unknown_format"),
+        ({"width": 20}, "too_small_share"),
+        ({"file_name": None}, "without_file_name"),
+    ],
+)
+def test_each_fault_has_its_expectation(params: Params, tmp_path: Path, changes: dict, name: str) -> None:
+    with pytest.raises(StageFailed):
+        run(params, Inputs(dataset(tmp_path / "faces", **changes)), Outputs(tmp_path / "report"))
+    assert name in json.loads((tmp_path / "report" / "verdict.json").read_text())["failed"]
+
+
+def test_a_warning_does_not_fail(params: Params, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    faces = dataset(tmp_path / "faces", identity=None, prompt=None)
+    verdict = run(params, Inputs(faces), Outputs(tmp_path / "report"))
+    assert verdict.success
+    assert [item.name for item in verdict.warnings()] == ["without_identity_share", "without_prompt_share"]
+    assert "without_identity_share in column identity: 1 > 0.5" in capsys.readouterr().err
+
+
+def test_no_dataset_is_wrong_use(params: Params, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no Parquet shards"):
+        run(params, Inputs(tmp_path), Outputs(tmp_path / "report"))
+
+
+@pytest.mark.realdata
+def test_real_photos_pass(params: Params, shared: Path, tmp_path: Path) -> None:
+    photos = shared / "photos" / "lfw10_krasserm"
+    ingest.run(params, ingest.Inputs(photos), ingest.Outputs(tmp_path / "faces"))
+    verdict = run(params, Inputs(tmp_path / "faces"), Outputs(tmp_path / "report"))
+    assert [item.name for item in verdict.warnings()] == ["without_prompt_share"]
