@@ -1,0 +1,143 @@
+"""The DAG really runs: from a clean Airflow home, twice at once, and what it recorded can be restored."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipelines.chain import STAGE_NAMES
+
+# Small enough for a test: eight people, a few steps; a third of the people are held out.
+FORM = {
+    "identities": 8,
+    "anchoring_steps": 4,
+    "imr_steps": 4,
+    "promote": False,
+    "overrides": [
+        "preprocess.test_share=0.4",
+        "preprocess.val_share=0.2",
+        "evaluate.people=2",
+        "evaluate.prompts=1",
+        "evaluate.pairs=1",
+        "evaluate.steps=2",
+        "evaluate.bootstrap=20",
+    ],
+}
+RUNS = {"2026-01-01T00:00:00+00:00": 0, "2026-01-02T00:00:00+00:00": 1}
+
+
+def _environment(home: Path, checkout: Path) -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("AIRFLOW", "MLFLOW", "DVC"))}
+    return {
+        **kept,
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(checkout / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+    }
+
+
+def _wait_for(log: Path, text: str, process: subprocess.Popen[bytes], seconds: int = 300) -> None:
+    deadline = time.monotonic() + seconds
+    while text not in log.read_text() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.5)
+
+
+@pytest.fixture(scope="module")
+def runs(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two runs of the DAG at once, with different training seeds, each from the same clean Airflow home."""
+    home = tmp_path_factory.mktemp("airflow")
+    env = _environment(home, checkout)
+    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], env=env, check=True, capture_output=True)
+    processes = {}
+    for date, seed in RUNS.items():
+        form = {**FORM, "overrides": [*FORM["overrides"], f"train_anchoring.seed={seed}"]}
+        log = (home / f"run-{seed}.log").open("w")
+        processes[date] = subprocess.Popen(
+            [sys.executable, "-m", "airflow", "dags", "test", "dynamicid_train", date, "-c", json.dumps(form)],
+            env=env,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        # Airflow itself stumbles where two processes enter a DAG into an empty database in the same second.
+        _wait_for(home / f"run-{seed}.log", "task_id=workspace", processes[date])
+    codes = {date: process.wait(timeout=1500) for date, process in processes.items()}
+    for date, seed in RUNS.items():
+        assert codes[date] == 0, (home / f"run-{seed}.log").read_text()[-6000:]
+        assert "state=failed" not in (home / f"run-{seed}.log").read_text()
+    return checkout
+
+
+def _client(checkout: Path):
+    from mlflow.tracking import MlflowClient
+
+    return MlflowClient(f"sqlite:///{checkout / 'mlflow.db'}")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_two_runs_at_once_both_record_every_stage(runs: Path) -> None:
+    client = _client(runs)
+    experiment = client.get_experiment_by_name("dynamicid").experiment_id
+    recorded = client.search_runs([experiment], max_results=200)
+    for name in STAGE_NAMES:
+        found = [run for run in recorded if run.data.tags.get("dynamicid.stage") == name]
+        assert found, name
+        for run in found:
+            assert run.info.status == "FINISHED"
+            assert run.data.tags["dynamicid.git_commit"]
+            assert run.data.tags["dynamicid.dataset_version"].startswith("faces-v")
+            assert run.data.tags["dynamicid.airflow_run_id"].startswith("dynamicid_train/")
+    trained = [run for run in recorded if run.data.tags.get("dynamicid.stage") == "train_anchoring"]
+    assert {run.data.params["train_anchoring.seed"] for run in trained} == {"0", "1"}
+    evaluated = [run for run in recorded if run.data.tags.get("dynamicid.stage") == "evaluate"]
+    assert all("id_similarity" in run.data.metrics for run in evaluated)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_both_adapters_are_registered_and_none_is_promoted(runs: Path) -> None:
+    client = _client(runs)
+    versions = client.search_model_versions("name = 'dynamicid'")
+    assert len(versions) == len(RUNS)
+    assert {version.tags["dynamicid.decision"] for version in versions} == {"not_asked"}
+    assert "challenger" in client.get_registered_model("dynamicid").aliases
+    assert "champion" not in client.get_registered_model("dynamicid").aliases
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_recorded_run_is_restored_with_nothing_left_to_do(runs: Path, tmp_path: Path) -> None:
+    saved = subprocess.run(
+        ["git", "for-each-ref", "--format=%(refname)", "refs/exps"],
+        cwd=runs,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split()
+    names = sorted({ref.rsplit("/", 1)[1] for ref in saved if "dynamicid-train" in ref})
+    assert len(names) == len(RUNS)
+    env = {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
+    target = tmp_path / "restored"
+    subprocess.run(
+        [sys.executable, "-m", "pipelines.cli", "workspace", "restore", names[0], "--out", str(target)],
+        cwd=runs,
+        env=env,
+        check=True,
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "repro"], cwd=target, env=env, check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Running stage" not in done.stdout
+    assert "up to date" in done.stdout
+    status = subprocess.run(
+        [sys.executable, "-m", "dvc", "status"], cwd=target, env=env, check=False, capture_output=True, text=True
+    )
+    assert "up to date" in status.stdout
