@@ -18,6 +18,7 @@ from pipelines.faces.decode import Decoded, Undecodable, decode
 from pipelines.faces.framing import Frame, encode_jpeg, frame_face
 from pipelines.faces.insightface_analyser import InsightFaceAnalyser, pack_folder
 from pipelines.faces.landmarks import load_landmarker
+from pipelines.faces.parts import PartTimes
 from pipelines.faces.pose import LandmarkPose
 from pipelines.faces.protocols import (
     CaptionRequest,
@@ -37,6 +38,12 @@ from pipelines.records import OK, REJECTED
 _LEAST_SIDE = 128
 # Where the stored square may be tightened around a small face, more pixels are kept until then.
 _DETAIL, _DETAIL_TIGHTENED, _WORKING_SIDE = 2, 4, 640
+# Decoded photos wait for company in the networks' batches until they hold this much memory.
+_WAITING_BYTES = 96 * 2**20
+
+
+# The prompt and the face prompt that came with a photo.
+Texts = tuple[str | None, str | None]
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,10 @@ class _Seen:
 
 
 class Analyser:
-    """Everything that looks at a face, loaded once. Results do not depend on what is analysed together."""
+    """Everything that looks at a face, loaded once. Results do not depend on what is analysed together.
+
+    `times` says how long the parts have taken so far.
+    """
 
     def __init__(
         self,
@@ -69,6 +79,7 @@ class Analyser:
         self._landmarker = landmarker
         self._pose = pose
         self._captions = captions
+        self.times = PartTimes()
         detail = _DETAIL_TIGHTENED if params.face_share > 0 else _DETAIL
         self._working_side = max(detail * params.resolution, _WORKING_SIDE)
 
@@ -82,10 +93,9 @@ class Analyser:
 
         `prompts` and `face_prompts` are the texts that came with the photos, if any.
         """
-        prompts = prompts or [None] * len(photos)
-        face_prompts = face_prompts or [None] * len(photos)
+        texts = list(zip(prompts or [None] * len(photos), face_prompts or [None] * len(photos), strict=True))
         records: list[FaceRecord | None] = [None] * len(photos)
-        seen: list[_Seen] = []
+        waiting: list[_Seen] = []
         for position, data in enumerate(photos):
             try:
                 looked = self._look(position, data)
@@ -94,19 +104,22 @@ class Analyser:
             except Exception as error:
                 looked = _failed(error)
             if isinstance(looked, _Seen):
-                seen.append(looked)
+                waiting.append(looked)
             else:
-                records[position] = replace(looked, prompt=prompts[position], face_prompt=face_prompts[position])
+                records[position] = replace(looked, prompt=texts[position][0], face_prompt=texts[position][1])
+            if sum(item.photo.image.nbytes for item in waiting) > _WAITING_BYTES:
+                self._finish(waiting, texts, records)
+                waiting = []
+        self._finish(waiting, texts, records)
+        return [record for record in records if record is not None]
 
-        def texts(item: _Seen) -> tuple[str | None, str | None]:
-            return prompts[item.position], face_prompts[item.position]
-
-        measured = _one_by_one_on_error(lambda part: self._measure(part, [texts(item) for item in part]), seen)
+    def _finish(self, seen: list[_Seen], texts: list[Texts], records: list[FaceRecord | None]) -> None:
+        """Measure the faces that were seen and put their records into their places."""
+        measured = _one_by_one_on_error(lambda part: self._measure(part, [texts[item.position] for item in part]), seen)
         for item, record in zip(seen, measured, strict=True):
-            prompt, face_prompt = texts(item)
+            prompt, face_prompt = texts[item.position]
             rejected = replace(record, prompt=prompt, face_prompt=face_prompt, n_faces=item.n_faces)
             records[item.position] = record if record.status == OK else rejected
-        return [record for record in records if record is not None]
 
     def analyse_images(self, images: Sequence[np.ndarray], *, embed: bool = False) -> list[list[FoundFace]]:
         """Return all faces of every picture (H, W, 3) uint8 RGB, the largest first; no framing, no rejection.
@@ -141,42 +154,54 @@ class Analyser:
     def _look(self, position: int, data: bytes) -> _Seen | FaceRecord:
         params = self._params
         try:
-            photo = decode(
-                data,
-                max_pixels=params.max_pixels,
-                min_side=params.min_face_side,
-                working_side=self._working_side,
-            )
+            with self.times.part("decode"):
+                photo = decode(
+                    data,
+                    max_pixels=params.max_pixels,
+                    min_side=params.min_face_side,
+                    working_side=self._working_side,
+                )
         except Undecodable as error:
             return FaceRecord(REJECTED, error.reason, detail=str(error))
-        view, factor = _enlarged(photo.image)
-        found = [
-            Detection(face.bbox / factor, face.keypoints / factor, face.score) for face in self._detector.detect(view)
-        ]
-        face, reason = choose_face(found, params.several_faces)
+        with self.times.part("detect"):
+            view, factor = _enlarged(photo.image)
+            seen = self._detector.detect(view)
+            found = [Detection(face.bbox / factor, face.keypoints / factor, face.score) for face in seen]
+            face, reason = choose_face(found, params.several_faces)
+            measure = 0.0 if face is None else sharpness(photo.image, face.bbox)
         if face is None:
             return FaceRecord(REJECTED, reason, n_faces=len(found))
         if face.side * photo.reduction < params.min_face_side:
             return FaceRecord(REJECTED, "too_small", n_faces=len(found), det_score=face.score)
-        measure = sharpness(photo.image, face.bbox)
         if measure < params.min_sharpness:
             return FaceRecord(REJECTED, "blurred", n_faces=len(found), det_score=face.score, sharpness=measure)
         return _Seen(position, photo, face, len(found), measure)
 
-    def _measure(self, seen: Sequence[_Seen], texts: Sequence[tuple[str | None, str | None]]) -> list[FaceRecord]:
-        params = self._params
+    def _measure(self, seen: Sequence[_Seen], texts: Sequence[Texts]) -> list[FaceRecord]:
         photos = [item.photo.image for item in seen]
-        points = self._landmarker.landmarks(photos, [item.face.bbox for item in seen])
-        embeddings = self._recogniser.embed(photos, [item.face.keypoints for item in seen])
-        poses = [self._pose.pose(photo, item.face, row) for photo, item, row in zip(photos, seen, points, strict=True)]
-        frames = [self._frame(item) for item in seen]
-        pictures = [frame.cut(photo) for frame, photo in zip(frames, photos, strict=True)]
-        captions = self._captions.describe(
-            [
-                CaptionRequest(picture, frame.box(item.face.bbox), prompt, face_prompt)
-                for picture, frame, item, (prompt, face_prompt) in zip(pictures, frames, seen, texts, strict=True)
+        with self.times.part("landmarks"):
+            points = self._landmarker.landmarks(photos, [item.face.bbox for item in seen])
+            poses = [
+                self._pose.pose(photo, item.face, row) for photo, item, row in zip(photos, seen, points, strict=True)
             ]
-        )
+        with self.times.part("embed"):
+            embeddings = self._recogniser.embed(photos, [item.face.keypoints for item in seen])
+        with self.times.part("encode"):
+            frames = [self._frame(item) for item in seen]
+            pictures = [frame.cut(photo) for frame, photo in zip(frames, photos, strict=True)]
+        with self.times.part("caption"):
+            captions = self._captions.describe(
+                [
+                    CaptionRequest(picture, frame.box(item.face.bbox), prompt, face_prompt)
+                    for picture, frame, item, (prompt, face_prompt) in zip(pictures, frames, seen, texts, strict=True)
+                ]
+            )
+        with self.times.part("encode"):
+            quality = self._params.jpeg_quality
+            encoded = [
+                None if caption.failed else encode_jpeg(picture, quality)
+                for picture, caption in zip(pictures, captions, strict=True)
+            ]
         records = []
         for row, (item, frame, caption) in enumerate(zip(seen, frames, captions, strict=True)):
             if caption.failed:
@@ -185,7 +210,7 @@ class Analyser:
             records.append(
                 FaceRecord(
                     OK,
-                    image=encode_jpeg(pictures[row], params.jpeg_quality),
+                    image=encoded[row],
                     bbox=frame.box(item.face.bbox),
                     keypoints=frame.points(item.face.keypoints),
                     landmarks=frame.points(points[row]),
