@@ -42,13 +42,13 @@ STAGES: tuple[Stage, ...] = (
     Stage("validate_processed", ("validate_processed",), (PROCESSED,), (VERDICT_PROCESSED,)),
     Stage(
         "train_anchoring",
-        ("base", "train_anchoring"),
+        ("base", "rights", "train_anchoring"),
         (PROCESSED, VERDICT_PROCESSED),
         (ANCHORING, "reports/train_anchoring/metrics.json", LOSSES_ANCHORING),
     ),
     Stage(
         "train_imr",
-        ("base", "train_imr"),
+        ("base", "rights", "train_imr"),
         (PROCESSED, ANCHORING),
         (ADAPTER, "reports/train_imr/metrics.json", LOSSES_IMR),
     ),

@@ -196,6 +196,45 @@ class TrainImr(Loop):
     template_share: float = Field(0.5, ge=0, le=1)
 
 
+class Term(Section):
+    """Which values of one column a row may have to be trained on: shell patterns, whatever the case of the letters.
+
+    `allow` is empty: every value, and none at all. Otherwise one of its patterns must fit ("*": something must be
+    said). A value that fits a pattern of `deny` is refused in any case.
+    """
+
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+
+
+class Rights(Section):
+    """Which photos may be trained on, by what their rows say of consent, licence and source; all three must agree."""
+
+    consent: Term = Term(deny=("no", "refused", "withdrawn*"))
+    licence: Term = Term()
+    source: Term = Term()
+
+
+class Parsing(Section):
+    """A face-parsing network (ONNX): one score per class and pixel, of which the highest names the part."""
+
+    path: str
+    input_size: int = Field(512, ge=32)
+    # The network sees (pixel / 255 - mean) / std, channels as in `channel_order`.
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    channel_order: Literal["rgb", "bgr"] = "rgb"
+
+
+class Export(Section):
+    """How a dataset leaves the project."""
+
+    # Tar and Parquet shards hold about this much.
+    shard_mb: int = Field(256, ge=1, le=4096)
+    # Masks in the ConsistentID layout; none without a network.
+    parsing: Parsing | None = None
+
+
 class Judges(Section):
     """Networks that judge and never condition."""
 
@@ -258,10 +297,12 @@ class Params(Section):
     validate_: Validate = Field(Validate(), alias="validate")
     preprocess: Preprocess
     validate_processed: ValidateProcessed = ValidateProcessed()
+    rights: Rights = Rights()
     train_anchoring: TrainAnchoring
     train_imr: TrainImr
     evaluate: Evaluate
     register_: Register = Field(Register(), alias="register")
+    export: Export = Export()
 
 
 def _set(tree: dict[str, Any], assignment: str) -> None:

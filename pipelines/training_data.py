@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +19,9 @@ import pyarrow.parquet as pq
 from model.face_prompts import EXPRESSIONS, POSES, parse, pose_of_yaw
 from model.training.photos import UNKNOWN, PhotoContent, Photos
 from pipelines.errors import StageFailed
+from pipelines.params import Rights
 from pipelines.records import OK, PROCESSED_SCHEMA, open_rows
+from pipelines.rights.policy import COLUMNS, refusal, told
 
 _CONTENT = ("image", "bbox", "keypoints", "landmarks", "embedding")
 _LABELS = ("identity", "yaw", "expression", "prompt", "face_prompt")
@@ -34,22 +38,56 @@ class _Numbers:
         return self.words.setdefault(word, len(self.words))
 
 
+@dataclass(frozen=True)
+class Permitted:
+    """The photos of a split that may be trained on, and how many may not, by the reason the policy gives."""
+
+    photos: Photos
+    left_out: dict[str, int]
+
+    @property
+    def refused(self) -> int:
+        """Number of usable photos that the policy left out."""
+        return sum(self.left_out.values())
+
+
+def permitted_photos(processed: Path, split: str, rights: Rights) -> Permitted:
+    """Return the usable photos of a split that `rights` lets anything be trained on; what is left out is told.
+
+    Raises what `read_photos` raises, and StageFailed where the policy leaves nothing of split train.
+    """
+    left_out: Counter[str] = Counter()
+    photos = _read(processed, split, rights, left_out)
+    if left_out:
+        line = f"{processed}, split {split}: {told(left_out, len(photos))}"
+        if split == "train" and not len(photos):
+            raise StageFailed(f"{line}; change the policy, or the rows with what is known of consent and licence")
+        print(line, file=sys.stderr)
+    return Permitted(photos, dict(sorted(left_out.items())))
+
+
 def read_photos(processed: Path, split: str) -> Photos:
-    """Return the usable photos of a split, in the order of shards and rows.
+    """Return all usable photos of a split, in the order of shards and rows, whoever may be trained on.
 
     The pose is the one the face prompt names, else the nearest to the measured yaw: as evaluation and use read it.
     Raises UserError where there are no shards, StageFailed where an expression is none of the seven.
     """
+    return _read(processed, split, None, Counter())
+
+
+def _read(processed: Path, split: str, rights: Rights | None, left_out: Counter[str]) -> Photos:
     shards = _shards(processed)
     people, prompts = _Numbers(), _Numbers()
     keys: list[bytes] = []
     labels: list[tuple[int, int, int, int]] = []
     places: list[tuple[int, int]] = []
     for number, shard in enumerate(shards):
-        columns = ("image_id", "split", "status", *_CONTENT, *_LABELS)
+        columns = ("image_id", "split", "status", *COLUMNS, *_CONTENT, *_LABELS)
         for start, batch in _batches(shard, columns):
             wanted = pc.and_(pc.equal(batch["status"], OK), pc.equal(batch["split"], split))
             rows = np.flatnonzero(wanted.fill_null(False).to_numpy(zero_copy_only=False))
+            if rights is not None and len(rows):
+                rows = _permitted_rows(batch, rows, rights, left_out)
             if not len(rows):
                 continue
             usable = batch.take(pa.array(rows))
@@ -70,6 +108,14 @@ def read_photos(processed: Path, split: str) -> Photos:
         pose=table[:, 3].astype(np.int8),
         content=lambda positions: _content(shards, located[positions]),
     )
+
+
+def _permitted_rows(batch: pa.RecordBatch, rows: np.ndarray, rights: Rights, left_out: Counter[str]) -> np.ndarray:
+    """Return those of `rows` that the policy lets be trained on; the others are counted by reason."""
+    said = batch.select(list(COLUMNS)).take(pa.array(rows)).to_pylist()
+    refusals = [refusal(rights, row) for row in said]
+    left_out.update(reason for reason in refusals if reason is not None)
+    return rows[[reason is None for reason in refusals]]
 
 
 def _shards(processed: Path) -> list[Path]:

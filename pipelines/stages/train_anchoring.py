@@ -48,12 +48,13 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
     from model.training.anchoring import AnchoringSettings, anchoring_data, train_anchoring
     from model.training.encode import Desk, base_digest
     from model.training.runtime import make_accelerator
-    from pipelines.training_data import read_photos
+    from pipelines.training_data import permitted_photos
 
     section = params.train_anchoring
     with plain_errors(NAME):
         accelerator = make_accelerator(section.mixed_precision, params.base.dtype)
-        photos = {split: read_photos(inputs.processed, split) for split in ("train", "val")}
+        permitted = {split: permitted_photos(inputs.processed, split, params.rights) for split in ("train", "val")}
+        photos = {split: found.photos for split, found in permitted.items()}
         if not len(photos["train"]):
             raise ValueError(f"{inputs.processed}: no usable photo in split train: nothing to train on")
         base = load_models(params, accelerator)
@@ -70,6 +71,7 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
             values = {
                 "photos": len(photos["train"]),
                 "people": len(photos["train"].people),
+                "photos_not_permitted": sum(found.refused for found in permitted.values()),
                 "probe_held_out": held_out,
                 "probe_initial": curve.start,
                 "probe_final": curve.rows[-1]["probe"],

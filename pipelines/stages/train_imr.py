@@ -59,12 +59,13 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
         train_reconfiguration,
     )
     from model.training.runtime import make_accelerator
-    from pipelines.training_data import read_photos
+    from pipelines.training_data import permitted_photos
 
     section = params.train_imr
     with plain_errors(NAME):
         accelerator = make_accelerator(section.mixed_precision, params.base.dtype)
-        photos = {split: read_photos(inputs.processed, split) for split in ("train", "val")}
+        permitted = {split: permitted_photos(inputs.processed, split, params.rights) for split in ("train", "val")}
+        photos = {split: found.photos for split, found in permitted.items()}
         require_identities(photos["train"], f"{inputs.processed}, split train")
         base = load_models(params, accelerator)
         adapter = _anchored(inputs.anchoring, base).to(accelerator.device)
@@ -87,6 +88,7 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
                 **answers,
                 "photos": len(photos["train"]),
                 "people": len(photos["train"].people),
+                "photos_not_permitted": sum(found.refused for found in permitted.values()),
                 "people_held_out": 0 if probing is None else len(photos["val"].people),
                 "probe_initial": curve.start,
                 "probe_final": curve.rows[-1]["probe"],

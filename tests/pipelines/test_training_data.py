@@ -14,8 +14,9 @@ import pytest
 from model.face_prompts import EXPRESSIONS, POSES
 from model.training.photos import UNKNOWN
 from pipelines.errors import StageFailed, UserError
+from pipelines.params import Rights, Term
 from pipelines.records import PROCESSED_SCHEMA
-from pipelines.training_data import read_photos
+from pipelines.training_data import permitted_photos, read_photos
 
 
 def row(number: int, **changes: object) -> dict[str, object]:
@@ -96,3 +97,34 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
     folder = write(tmp_path / "p", [row(0, expression="bored")])
     with pytest.raises(StageFailed, match="expression 'bored' is none of"):
         read_photos(folder, "train")
+
+
+def test_what_the_policy_refuses_is_left_out_counted_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        row(0, consent="research", licence="CC-BY-4.0"),
+        row(1, consent="withdrawn 2026-01-01", licence="CC-BY-4.0"),
+        row(2, consent="research", licence="all rights reserved"),
+        row(3, consent="research"),
+        row(4, consent="refused", split="test"),
+        row(5, consent="research", licence="cc-by-4.0", split="val"),
+    ]
+    folder = write(tmp_path / "p", rows[:2], rows[2:])
+    rights = Rights(licence=Term(allow=("CC-BY*",)))
+    found = permitted_photos(folder, "train", rights)
+    assert found.photos.keys.tolist() == read_photos(folder, "train").keys[:1].tolist()
+    assert [photo.image[0, 0, 0] for photo in found.photos.content(np.array([0]))] == [0]
+    assert found.left_out == {"consent denied": 1, "licence not allowed": 1, "licence unknown": 1}
+    assert found.refused == 3
+    assert "3 of 4 photos may not be trained on" in capsys.readouterr().err
+    assert permitted_photos(folder, "val", rights).left_out == {}
+    assert capsys.readouterr().err == ""
+
+
+def test_a_policy_that_leaves_nothing_to_train_on_is_an_error(tmp_path: Path) -> None:
+    folder = write(tmp_path / "p", [row(0), row(1), row(2, split="val")])
+    rights = Rights(consent=Term(allow=("*",)))
+    with pytest.raises(StageFailed, match=r"2 of 2 photos may not be trained on.*2 consent unknown"):
+        permitted_photos(folder, "train", rights)
+    assert len(permitted_photos(folder, "val", rights).photos) == 0
