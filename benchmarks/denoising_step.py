@@ -1,0 +1,188 @@
+"""One denoising step at Stable Diffusion 1.5's size: ours against the plain UNet, IP-Adapter and a literal version.
+
+    python benchmarks/denoising_step.py                                      # 512 px, float32, this machine's CPU
+    python benchmarks/denoising_step.py --resolutions 512 768 --rounds 5
+    python benchmarks/denoising_step.py --device cuda --dtype bfloat16 --resolutions 512 1024 --rounds 30
+
+Weights are random, so only time and memory mean something. The contestants take turns in one process; the peak memory
+of each is measured in a process of its own. The last line is JSON. See docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+
+from benchmarks.contestants import NAMES, Contestant, Workload, build_adapter, contestant, twin
+from benchmarks.full_size import random_unet
+from benchmarks.measure import PeakMemory, interleaved_times, machine, median_ratio, quiet
+
+# How far ours may be from the literal version, relative to the largest value, before its time means nothing.
+_TOLERANCE = {torch.float32: 1e-3, torch.float16: 5e-2, torch.bfloat16: 1e-1}
+
+
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--resolutions", type=int, nargs="+", default=[512], metavar="PX", help="multiples of 64")
+    parser.add_argument("--batch", type=int, default=2, help="pictures a step; 2 is one picture with guidance")
+    parser.add_argument("--rounds", type=int, default=7, help="timed steps of each contestant")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], default="float32")
+    parser.add_argument("--threads", type=int, help="threads on the CPU (all cores)")
+    parser.add_argument("--no-memory", action="store_true", help="leave out the four processes that measure memory")
+    parser.add_argument("--unet", type=Path, help="config.json of another UNet (Stable Diffusion 1.5's)")
+    parser.add_argument("--rank", type=int, default=128, help="rank of the LoRA")
+    parser.add_argument("--out", type=Path, help="also write the JSON, readable, to this file")
+    parser.add_argument("--memory-of", choices=NAMES, help=argparse.SUPPRESS)
+    found = parser.parse_args(argv)
+    for resolution in found.resolutions:
+        if resolution < 64 or resolution % 64:
+            parser.error(f"--resolutions {resolution}: expected multiples of 64")
+    if found.rounds < 1 or found.batch < 1 or found.rank < 1:
+        parser.error("--rounds, --batch and --rank: expected at least 1")
+    if found.device.startswith("cuda") and not torch.cuda.is_available():
+        parser.error(f"--device {found.device}: there is no CUDA device; leave it out to measure the CPU")
+    return found
+
+
+class Bench:
+    """The UNet and the adapter's processors that every contestant stands on."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.device = torch.device(options.device)
+        self.dtype = getattr(torch, options.dtype)
+        self.batch = options.batch
+        config = None if options.unet is None else json.loads(options.unet.read_text(encoding="utf-8"))
+        self.unet = random_unet(config).to(self.device, self.dtype)
+        self.processors = build_adapter(self.unet, rank=options.rank)
+
+    def workload(self, resolution: int) -> Workload:
+        width, channels = self.unet.config.cross_attention_dim, self.unet.config.in_channels
+        return Workload.make(resolution, self.batch, width, self.device, self.dtype, channels=channels)
+
+    def contestants(self, resolution: int) -> dict[str, Contestant]:
+        work = self.workload(resolution)
+        return {name: contestant(name, twin(self.unet), self.processors, work) for name in NAMES}
+
+    def times(self, resolution: int, rounds: int) -> dict[str, list[float]]:
+        """Return seconds a step; SystemExit where ours does not compute what the literal version does."""
+        ready = self.contestants(resolution)
+        answers = {name: item.step().float() for name, item in ready.items()}
+        error = float((answers["ours"] - answers["literal"]).abs().max() / answers["literal"].abs().max())
+        print(f"{resolution} px: ours and literal differ by {error:.1e} of the largest value", file=sys.stderr)
+        if not error <= _TOLERANCE[self.dtype]:
+            raise SystemExit(f"ours is not the method: relative difference {error:.1e} > {_TOLERANCE[self.dtype]:.0e}")
+        return interleaved_times({name: item.step for name, item in ready.items()}, rounds, self.device)
+
+    def peak(self, name: str, resolution: int) -> dict[str, int]:
+        """Return the peak memory of one contestant's first steps, what it computes once included."""
+        item = contestant(name, self.unet, self.processors, self.workload(resolution))
+        if name in ("plain", "ip_adapter"):
+            self.processors = None
+        memory = PeakMemory(self.device)
+        memory.reset()
+        for _ in range(2):
+            item.step()
+        return {"bytes": memory.bytes(), "added": item.added_bytes}
+
+
+def peaks(options: argparse.Namespace, resolution: int) -> dict[str, dict[str, int]]:
+    """Return the peak memory of every contestant, each in a process of its own."""
+    found = {}
+    for name in NAMES:
+        command = [sys.executable, __file__, "--memory-of", name, "--resolutions", str(resolution)]
+        command += ["--batch", str(options.batch), "--device", options.device, "--dtype", options.dtype]
+        command += ["--rank", str(options.rank)]
+        command += [] if options.threads is None else ["--threads", str(options.threads)]
+        command += [] if options.unet is None else ["--unet", str(options.unet)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"measuring the memory of {name} at {resolution} px ended with {done.returncode}")
+        found[name] = json.loads(done.stdout)
+    return found
+
+
+def summary(times: dict[str, list[float]], memory: dict[str, dict[str, int]] | None) -> dict[str, Any]:
+    """Return the ratios of one resolution with the raw figures they come from."""
+    found: dict[str, Any] = {
+        "ours_over_plain": median_ratio(times["ours"], times["plain"]),
+        "ours_over_ip_adapter": median_ratio(times["ours"], times["ip_adapter"]),
+        "literal_over_ours": median_ratio(times["literal"], times["ours"]),
+    }
+    if memory is not None:
+        bare = memory["ours"]["bytes"] - memory["ours"]["added"]
+        found["memory_ours_over_plain"] = bare / memory["plain"]["bytes"]
+        found["memory_literal_over_ours"] = memory["literal"]["bytes"] / memory["ours"]["bytes"]
+    found["median_seconds"] = {name: statistics.median(values) for name, values in times.items()}
+    found["seconds"] = times
+    if memory is not None:
+        found["peak_bytes"] = {name: item["bytes"] for name, item in memory.items()}
+        found["adapter_bytes"] = {name: item["added"] for name, item in memory.items()}
+    return rounded(found)
+
+
+def rounded(values: Any) -> Any:
+    if isinstance(values, dict):
+        return {name: rounded(value) for name, value in values.items()}
+    if isinstance(values, list):
+        return [rounded(value) for value in values]
+    return float(f"{values:.5g}") if isinstance(values, float) else values
+
+
+def print_table(results: dict[str, dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("px", "contestant", "s a step", "× plain", "peak GB", "adapter GB", "× plain, without adapter")
+    for resolution, result in results.items():
+        for name in NAMES:
+            seconds = result["median_seconds"]
+            row = [resolution, name, f"{seconds[name]:.3f}"]
+            row.append(f"{median_ratio(result['seconds'][name], result['seconds']['plain']):.3f}")
+            if "peak_bytes" in result:
+                peak, added = result["peak_bytes"], result["adapter_bytes"]
+                row += [f"{peak[name] / 1e9:.2f}", f"{added[name] / 1e9:.2f}"]
+                row.append(f"{(peak[name] - added[name]) / peak['plain']:.3f}")
+            table.add_row(*row)
+        table.add_section()
+    Console(width=110).print(table)
+
+
+@torch.inference_mode()
+def main(argv: list[str] | None = None) -> None:
+    options = arguments(argv)
+    quiet()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    bench = Bench(options)
+    if options.memory_of:
+        print(json.dumps(bench.peak(options.memory_of, options.resolutions[0])))
+        return
+    times = {resolution: bench.times(resolution, options.rounds) for resolution in options.resolutions}
+    where = machine(bench.device)
+    # The processes that measure memory need the room.
+    del bench
+    results = {
+        str(resolution): summary(times[resolution], None if options.no_memory else peaks(options, resolution))
+        for resolution in options.resolutions
+    }
+    print_table(results)
+    first = results[str(options.resolutions[0])]
+    report = {**first, "resolution": options.resolutions[0], "dtype": options.dtype, "batch": options.batch, **where}
+    report["resolutions"] = results
+    if options.out is not None:
+        options.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()

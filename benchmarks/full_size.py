@@ -1,0 +1,127 @@
+"""Models of the true size of Stable Diffusion 1.5 and its face encoder's CLIP, with random weights.
+
+Nothing that is drawn with them means anything; time, memory and file layout are those of the real ones.
+"""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+from typing import Any
+
+from model.foundation.random_models import RandomModels, random_tokenizer
+
+UNET: dict[str, Any] = {
+    "sample_size": 64,
+    "block_out_channels": (320, 640, 1280, 1280),
+    "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+    "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
+    "layers_per_block": 2,
+    # The number of heads, under the name that the published configuration has for it.
+    "attention_head_dim": 8,
+    "cross_attention_dim": 768,
+}
+VAE: dict[str, Any] = {
+    "block_out_channels": (128, 256, 512, 512),
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "layers_per_block": 2,
+    "latent_channels": 4,
+    "sample_size": 512,
+    "scaling_factor": 0.18215,
+}
+TEXT: dict[str, Any] = {
+    "vocab_size": 49408,
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "projection_dim": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "max_position_embeddings": 77,
+}
+# CLIP ViT-H/14, which IP-Adapter's and DynamicID's face encoders look through.
+VISION: dict[str, Any] = {
+    "hidden_size": 1280,
+    "intermediate_size": 5120,
+    "projection_dim": 1024,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 16,
+    "image_size": 224,
+    "patch_size": 14,
+    "hidden_act": "gelu",
+}
+# The tokens of a person, the states of ViT-H/14 they are read from, and the length of a text.
+TOKENS, TEXT_LENGTH = 4, 77
+
+
+def random_unet(config: dict[str, Any] | None = None, *, seed: int = 0) -> Any:
+    """Return a frozen UNet in eval mode, float32 on the CPU; by default of Stable Diffusion 1.5's size."""
+    import torch
+    from diffusers import UNet2DConditionModel
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return UNet2DConditionModel(**(config or UNET)).eval().requires_grad_(False)
+
+
+def save_full_size(folder: Path, *, dtype: str = "float16", seed: int = 0) -> RandomModels:
+    """Save a whole Stable Diffusion 1.5 pipeline and a CLIP ViT-H/14 with random weights under `folder`.
+
+    In `float16` that is 3.4 GB on disk and at most 5 GB of memory: one network is made at a time. The tokenizer is a
+    real one over a small vocabulary; every network has the published shapes.
+    """
+    import torch
+    from diffusers import AutoencoderKL, DDIMScheduler
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    pipeline, image_encoder = Path(folder) / "sd", Path(folder) / "image_encoder"
+    tokenizer = random_tokenizer()
+    text = CLIPTextConfig(
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        **TEXT,
+    )
+    networks = {
+        pipeline / "unet": lambda: random_unet(seed=seed),
+        pipeline / "vae": lambda: AutoencoderKL(**VAE),
+        pipeline / "text_encoder": lambda: CLIPTextModel(text),
+        image_encoder: lambda: CLIPVisionModelWithProjection(CLIPVisionConfig(**VISION)),
+    }
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for where, make in networks.items():
+            make().to(getattr(torch, dtype)).eval().save_pretrained(where)
+            gc.collect()
+    tokenizer.save_pretrained(pipeline / "tokenizer")
+    DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    ).save_pretrained(pipeline / "scheduler")
+    write_model_index(pipeline)
+    CLIPImageProcessorPil().save_pretrained(image_encoder)
+    return RandomModels(pipeline, image_encoder)
+
+
+def write_model_index(pipeline: Path) -> None:
+    """Write the file that says which class reads which folder."""
+    import json
+
+    index = {
+        "_class_name": "StableDiffusionPipeline",
+        "feature_extractor": [None, None],
+        "image_encoder": [None, None],
+        "requires_safety_checker": False,
+        "safety_checker": [None, None],
+        "scheduler": ["diffusers", "DDIMScheduler"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+    }
+    (pipeline / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
