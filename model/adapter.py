@@ -15,6 +15,7 @@ from model.attention import processor_for
 from model.base import BaseReference
 from model.face_encoder import FaceEncoder
 from model.face_prompts import EXPRESSIONS, POSES
+from model.folding import Folded
 from model.landmark_encoder import LandmarkEncoder
 from model.reconfigurator import Reconfigurator
 
@@ -51,6 +52,7 @@ class Adapter(nn.Module):
         self.width = int(unet.config.cross_attention_dim)
         self.base_reference: BaseReference | None = None
         self._replaced: dict[str, Any] = {}
+        self._folded: Folded | None = None
         tokens = self.sizes["tokens"]
         self.face_encoder = FaceEncoder(self.width, self.image_width, tokens, EMBEDDING)
         # Not zero: tokens without direction would give a gate that is closed everywhere and never learns.
@@ -113,12 +115,44 @@ class Adapter(nn.Module):
             layer.set_processor(processor)
 
     def detach(self, unet: Any) -> None:
-        """Give `unet` back the processors it had before `attach`."""
+        """Give `unet` back the processors it had before `attach`, and its own weights where LoRA was folded."""
         from diffusers.models.attention_processor import AttnProcessor2_0
 
+        self.unfold()
         for name, layer in _attention_layers(unet).items():
             layer.set_processor(self._replaced.get(f"{name}.processor") or AttnProcessor2_0())
         self._replaced = {}
+
+    @property
+    def folded(self) -> float:
+        """The scale at which LoRA is folded into the weights of the UNet; 0 where it is not."""
+        return 0.0 if self._folded is None else self._folded.scale
+
+    def fold(self, unet: Any, scale: float = 1.0) -> None:
+        """Put LoRA into the weights of `unet`, which this adapter is attached to, so that it costs no time.
+
+        For inference. Calls that ask for another LoRA scale, or for none, still get it (see model.folding.Folded).
+        Raises ValueError where the adapter is not attached to `unet`, or in training mode.
+        """
+        layers = _attention_layers(unet)
+        if [layer.processor for layer in layers.values()] != list(self.processors):
+            raise ValueError("LoRA is folded into the UNet that the adapter is attached to: attach it first")
+        if self.training:
+            raise ValueError("an adapter in training mode cannot be folded: its LoRA would change no more; call eval()")
+        self.unfold()
+        self._folded = Folded(layers.values(), self.processors, scale) if scale else None
+
+    def unfold(self) -> None:
+        """Give the UNet that LoRA was folded into its own weights back, bit for bit."""
+        if self._folded is not None:
+            self._folded.undo()
+        self._folded = None
+
+    def train(self, mode: bool = True) -> Adapter:
+        """Set training or eval mode; ValueError for training while LoRA is folded."""
+        if mode and getattr(self, "_folded", None) is not None:
+            raise ValueError("LoRA is folded into the UNet: unfold() before training")
+        return super().train(mode)
 
     def identity_tokens(self, embeddings: Tensor, clip_states: Tensor) -> Tensor:
         """Embeddings (B, 512), unit norm, and CLIP states of the crops (B, T, W) → identity tokens (B, tokens, D)."""

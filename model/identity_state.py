@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from model.regions import box_cells, mask_cells, slices
+
 Box = Sequence[float]
 
 
@@ -19,12 +21,13 @@ class IdentityState:
 
     `tokens` (B, 4·P, D), one row a picture (with classifier-free guidance the unconditional half first, holding the
     null tokens); `boxes` (P, 4) shared by all pictures or (B, P, 4), y0 x0 y1 x1 in [0, 1], None for equal vertical
-    slices; `gate` False is w = 1; `threshold` τ, None for the adapter's own; `scale` λ, a number, or (P,) or (B, P)
-    one per person; `lora_scale` multiplies the LoRA; while `step` < `boost_steps` the gate is w + `boost` inside the
-    boxes and w / (1 + `boost`) outside; `height`, `width` of the latent (None: square).
+    slices; `masks` (P, h, w) or (B, P, h, w) in [0, 1], of any size, in place of boxes; `gate` False is w = 1;
+    `threshold` τ, None for the adapter's own; `scale` λ, a number, or (P,) or (B, P) one per person; `lora_scale`
+    multiplies the LoRA; while `step` < `boost_steps` the gate is w + `boost` inside the boxes and w / (1 + `boost`)
+    outside; `height`, `width` of the latent (None: square).
     `maps`: give a list, and every cross-attention appends its gate (B, h, w), float32 in
     [0, 1], as it is before the boost.
-    `cache`: give an empty dict, for inference only, and keys, values and folded LoRA weights are computed once for
+    `cache`: give an empty dict, for inference only, and keys and values of text and identity are computed once for
     all steps that use this object.
     """
 
@@ -41,30 +44,44 @@ class IdentityState:
     width: int | None = None
     maps: list[Tensor] | None = None
     cache: dict[Any, Any] | None = None
-    _regions: dict[tuple[int, int], Tensor] = field(default_factory=dict, repr=False)
+    masks: Any = None
+    _regions: dict[Any, Tensor] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         if self.tokens.ndim != 3:
             raise ValueError(f"identity tokens of shape {tuple(self.tokens.shape)}: expected (pictures, tokens, width)")
+        if self.boxes is not None and self.masks is not None:
+            raise ValueError("boxes and masks: expected one of the two")
+        # On the host: cells are counted there once per layer size, and nothing is read back from the device.
         if self.boxes is not None:
-            # On the host: cells are counted there once per layer size, and nothing is read back from the device.
-            self.boxes = torch.as_tensor(self.boxes, dtype=torch.float64, device="cpu")
-            if self.boxes.ndim == 2:
-                self.boxes = self.boxes[None]
-            pictures = len(self.tokens)
-            if self.boxes.ndim != 3 or self.boxes.shape[-1] != 4 or len(self.boxes) not in (1, pictures):
-                raise ValueError(
-                    f"boxes of shape {tuple(self.boxes.shape)}: expected (people, 4) or ({pictures}, people, 4)"
-                )
+            self.boxes = self._shared(torch.as_tensor(self.boxes, dtype=torch.float64, device="cpu"), 3, "boxes")
+            if self.boxes.shape[-1] != 4:
+                raise ValueError(f"boxes of shape {tuple(self.boxes.shape)}: expected four numbers a box")
+        if self.masks is not None:
+            self.masks = self._shared(torch.as_tensor(self.masks, dtype=torch.float32, device="cpu"), 4, "masks")
         if not isinstance(self.scale, int | float):
             self.scale = torch.as_tensor(self.scale, dtype=torch.float32, device=self.tokens.device)
             if self.scale.ndim == 0:
                 self.scale = self.scale[None]
 
+    def _shared(self, given: Tensor, dimensions: int, name: str) -> Tensor:
+        """Return `given` with one row for all pictures, or one a picture."""
+        rows = given[None] if given.ndim == dimensions - 1 else given
+        pictures = len(self.tokens)
+        if rows.ndim != dimensions or len(rows) not in (1, pictures):
+            form = "people, 4" if name == "boxes" else "people, height, width"
+            raise ValueError(f"{name} of shape {tuple(given.shape)}: expected ({form}) or ({pictures}, {form})")
+        return rows
+
     @property
     def silent(self) -> bool:
         """True where λ is the number 0: the identity branch need not be computed."""
         return isinstance(self.scale, int | float) and self.scale == 0
+
+    @property
+    def boosted(self) -> bool:
+        """True while the gate is boosted."""
+        return bool(self.boost) and self.step < self.boost_steps
 
     def conditional_half(self) -> None:
         """Drop the unconditional half, for a loop that switches guidance off on its way."""
@@ -72,6 +89,8 @@ class IdentityState:
         self.tokens = self.tokens[half:]
         if self.boxes is not None and len(self.boxes) > 1:
             self.boxes = self.boxes[half:]
+        if self.masks is not None and len(self.masks) > 1:
+            self.masks = self.masks[half:]
         if isinstance(self.scale, Tensor) and self.scale.ndim == 2 and len(self.scale) > 1:
             self.scale = self.scale[half:]
         self._regions.clear()
@@ -93,39 +112,28 @@ class IdentityState:
         return rows, columns
 
     def covered(self, people: int, cells: int, device: torch.device) -> Tensor:
-        """Return which box covers which cell, (B or 1, P, cells) bool.
-
-        A box covers the cells ⌊y0·H⌋ … ⌊y1·H⌋ − 1, at least one; columns likewise.
-        """
-        known = self._regions.get((people, cells))
+        """Return which person's box or mask covers which cell, (B or 1, P, cells) bool (see model/regions.py)."""
+        known = self._regions.get(("covered", people, cells))
         if known is None:
-            boxes = self.boxes
-            if boxes is None:
-                edges = torch.arange(people + 1, dtype=torch.float64) / people
-                ones = torch.ones(people, dtype=torch.float64)
-                boxes = torch.stack([0 * ones, edges[:-1], ones, edges[1:]], dim=-1)[None]
-            if boxes.shape[1] != people:
-                raise ValueError(f"{boxes.shape[1]} boxes for {people} people")
-            rows, columns = self.grid(cells)
-            inside_rows = _span(boxes[..., 0], boxes[..., 2], rows)
-            inside_columns = _span(boxes[..., 1], boxes[..., 3], columns)
-            known = (inside_rows[..., :, None] & inside_columns[..., None, :]).flatten(2).to(device, non_blocking=True)
-            self._regions[(people, cells)] = known
+            given = self.masks if self.masks is not None else slices(people) if self.boxes is None else self.boxes
+            if given.shape[1] != people:
+                name = "boxes" if self.masks is None else "masks"
+                raise ValueError(f"{given.shape[1]} {name} for {people} people")
+            count = box_cells if self.masks is None else mask_cells
+            known = count(given, *self.grid(cells)).to(device, non_blocking=True)
+            self._regions["covered", people, cells] = known
         return known
 
     def inside(self, people: int, cells: int, device: torch.device) -> Tensor:
-        """Return which cells lie in anybody's box, (B or 1, cells) bool."""
+        """Return which cells lie in anybody's region, (B or 1, cells) bool."""
         return self.covered(people, cells, device).any(dim=1)
 
-    def closed(self, people: int, cells: int, device: torch.device) -> Tensor:
-        """Return (B or 1, P, cells) bool: cells in somebody's box, but not in this person's."""
-        covered = self.covered(people, cells, device)
-        return covered.any(dim=1, keepdim=True) & ~covered
-
-
-def _span(start: Tensor, end: Tensor, size: int) -> Tensor:
-    """(B, P) starts and ends in [0, 1] → (B, P, size) bool."""
-    first = (start * size).floor().clamp(0, size - 1)
-    last = torch.maximum((end * size).floor(), first + 1)
-    index = torch.arange(size, dtype=torch.float64)
-    return (index >= first[..., None]) & (index < last[..., None])
+    def closed(self, people: int, cells: int, tokens: int, device: torch.device) -> Tensor:
+        """Return (B or 1, cells, 1, tokens·P) bool: cells in somebody's region, but not in the token's person's."""
+        known = self._regions.get(("closed", people, cells, tokens))
+        if known is None:
+            covered = self.covered(people, cells, device)
+            closed = covered.any(dim=1, keepdim=True) & ~covered
+            known = closed.repeat_interleave(tokens, dim=1).transpose(1, 2)[:, :, None]
+            self._regions["closed", people, cells, tokens] = known
+        return known

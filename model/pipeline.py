@@ -111,6 +111,17 @@ class DynamicIDPipeline(StableDiffusionPipeline):
             self.adapter.detach(self.unet)
             self.adapter = None
 
+    def fold_lora(self, scale: float = 1.0) -> None:
+        """Put the adapter's LoRA into the UNet's weights: calls with `lora_scale` = `scale` cost no more than the base.
+
+        Other calls give what they gave before up to rounding, the base model without faces too, and cost a little more.
+        """
+        self._require_adapter().fold(self.unet, scale)
+
+    def unfold_lora(self) -> None:
+        """Give the UNet its own weights back, bit for bit."""
+        self._require_adapter().unfold()
+
     def to(self, *arguments: Any, **keywords: Any) -> DynamicIDPipeline:
         """Move every component, the adapter too."""
         super().to(*arguments, **keywords)
@@ -121,6 +132,7 @@ class DynamicIDPipeline(StableDiffusionPipeline):
     def save_pretrained(self, save_directory: str | Path, *arguments: Any, **keywords: Any) -> None:
         """Write the pipeline as diffusers does, and the adapter in a folder of its own beside the components."""
         adapter = self.adapter
+        folded = 0.0 if adapter is None else adapter.folded
         if adapter is not None:
             # Attached processors are modules of the UNet: its weight file would hold them too.
             adapter.detach(self.unet)
@@ -129,6 +141,7 @@ class DynamicIDPipeline(StableDiffusionPipeline):
         finally:
             if adapter is not None:
                 adapter.attach(self.unet)
+                adapter.fold(self.unet, folded)
         if adapter is not None:
             folder = Path(save_directory)
             own = BaseReference("..", "../image_encoder", fingerprint(folder))
