@@ -30,12 +30,18 @@ COMMANDS: dict[str, str] = {
     "train-imr": "train_imr",
     "evaluate": "evaluate",
     "register": "register",
+    "promote": "promote",
+    "rollback": "rollback",
     "record": "record",
     "repro": "repro",
     "summary": "summary",
     "generate": "generate",
+    "convert": "convert",
+    "export": "export",
     "foundation": "foundation",
     "workspace": "workspace",
+    "inbox": "inbox",
+    "stack": "stack",
 }
 
 

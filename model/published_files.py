@@ -1,0 +1,160 @@
+"""The files of the published checkpoints: reading them without running them, writing them, comparing keys.
+
+A published model is three files of torch.save: SAA, a dict `{"proj_module": face encoder, "SAA_module": processors in
+the order of unet.attn_processors}`, and two plain state dicts, IMR and landmark encoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# Kind of file → its published name, and the prefix of its keys → that of the adapter's.
+FILE_NAMES = {"saa": "SAA.bin", "imr": "IMR.bin", "landmark_encoder": "key_point_encoder.bin"}
+PREFIXES: dict[str, dict[str, str]] = {
+    "saa": {"proj_module.": "face_encoder.", "SAA_module.": "processors."},
+    "imr": {"": "reconfigurator."},
+    "landmark_encoder": {"": "landmark_encoder."},
+}
+
+
+class CheckpointError(ValueError):
+    """A file that is no checkpoint of the expected kind; the message names every key that is wrong."""
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """What is wrong with the keys of one file, one line a key; falsy where nothing is."""
+
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    misshapen: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.missing or self.unexpected or self.misshapen)
+
+    def told(self, origin: str) -> str:
+        """Return the whole list under one line that counts."""
+        counts = f"{len(self.missing)} missing, {len(self.unexpected)} unexpected, {len(self.misshapen)} misshapen"
+        lines = [f"{origin}: does not fit: {counts}"]
+        for word in ("missing", "unexpected", "misshapen"):
+            lines += [f"  {word:<10} {key}" for key in getattr(self, word)]
+        return "\n".join(lines)
+
+
+def compare(found: Mapping[str, Any], expected: Mapping[str, Tensor]) -> Misfit:
+    """Compare what a file holds with the tensors it should hold (of any device; only shape and kind count).
+
+    The precision is the file's own affair, but weights must be floating-point numbers, counters whole ones.
+    """
+    misshapen = [
+        f"{key} {_form(found[key])} instead of {_form(tensor)}"
+        for key, tensor in expected.items()
+        if key in found and not _alike(found[key], tensor)
+    ]
+    return Misfit(
+        tuple(f"{key} {_form(tensor)}" for key, tensor in expected.items() if key not in found),
+        tuple(f"{key} {_form(value)}" for key, value in found.items() if key not in expected),
+        tuple(misshapen),
+    )
+
+
+def _alike(found: Any, expected: Tensor) -> bool:
+    return (
+        isinstance(found, Tensor)
+        and found.layout == torch.strided
+        and not found.is_quantized
+        and found.shape == expected.shape
+        and found.is_floating_point() == expected.is_floating_point()
+        and (found.is_floating_point() or found.dtype == expected.dtype)
+    )
+
+
+def _form(value: Any) -> str:
+    if not isinstance(value, Tensor):
+        return f"({type(value).__name__}, no tensor)"
+    shape = "x".join(str(size) for size in value.shape) or "number"
+    return f"({shape})" if value.is_floating_point() else f"({shape} {str(value.dtype).removeprefix('torch.')})"
+
+
+def read_tensors(file: Path) -> dict[str, Any]:
+    """Return what a checkpoint holds, nested dicts flattened to dotted keys, on the CPU, in the file's own precision.
+
+    Pickles are read with `weights_only=True`: nothing in them is executed. A `.safetensors` file holds the dotted keys
+    itself. Values that are no tensors are kept, for the comparison to name. Raises CheckpointError where there is no
+    such file, or it cannot be read.
+    """
+    file = Path(file)
+    if not file.is_file():
+        raise CheckpointError(f"{file}: no such file; expected a published checkpoint")
+    try:
+        if file.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return dict(load_file(file))
+        loaded = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file may raise almost anything
+        why = str(error).strip().split("\n", maxsplit=1)[0] or type(error).__name__
+        raise CheckpointError(
+            f"{file}: not read: {why} (expected tensors in dicts, as torch.save writes them; "
+            "a file that holds anything else is never executed)"
+        ) from None
+    if not isinstance(loaded, Mapping):
+        raise CheckpointError(f"{file}: holds {_form(loaded)}; expected a dict of tensors")
+    return dict(_flattened(loaded))
+
+
+def _flattened(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flattened(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def to_adapter_keys(kind: str, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Rename the keys of a published file of `kind` to those of an adapter; others keep their names."""
+    return {_renamed(key, PREFIXES[kind]): value for key, value in found.items()}
+
+
+def to_published_keys(kind: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Take from an adapter's state what a published file of `kind` holds, under its keys."""
+    back = {ours: theirs for theirs, ours in PREFIXES[kind].items()}
+    return {_renamed(key, back): value for key, value in state.items() if key.startswith(tuple(back))}
+
+
+def _renamed(key: str, prefixes: Mapping[str, str]) -> str:
+    for old, new in prefixes.items():
+        if key.startswith(old):
+            return new + key.removeprefix(old)
+    return key
+
+
+def write_published(folder: Path, kind: str, tensors: Mapping[str, Tensor]) -> Path:
+    """Write one published file into `folder`, nested as the published ones are; return where it lies."""
+    own = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}
+    content: dict[str, Any] = own
+    if kind == "saa":
+        content = {
+            prefix.removesuffix("."): {
+                key.removeprefix(prefix): tensor for key, tensor in own.items() if key.startswith(prefix)
+            }
+            for prefix in PREFIXES[kind]
+        }
+    file = folder / FILE_NAMES[kind]
+    torch.save(content, file)
+    return file
+
+
+def likeness(found: Mapping[str, Any]) -> str | None:
+    """Say which published file a dict looks like (a kind of FILE_NAMES), or None."""
+    marks = {"saa": "SAA_module.", "imr": "entangleNet.", "landmark_encoder": "blocks."}
+    for kind, mark in marks.items():
+        if any(key.startswith(mark) for key in found):
+            return kind
+    return None

@@ -1,0 +1,205 @@
+"""`dynamicid convert`: published checkpoints to an adapter folder and back, and diffusers' IP-Adapter layout."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
+from pipelines.errors import UserError
+
+if TYPE_CHECKING:
+    from model.published import Published, Skeleton
+    from pipelines.params import Params
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__, no_args_is_help=True)
+
+AdapterFolder = Annotated[Path, typer.Argument(help="Adapter folder, such as models/adapter.")]
+
+
+@app.command("from-published")
+def from_published(
+    *,
+    saa: Annotated[Path, typer.Option(help="SAA file: face encoder and attention processors.", metavar="FILE")],
+    out: Annotated[Path, typer.Option(help="Adapter folder to write; it must not exist.", metavar="DIR")],
+    imr: Annotated[Path | None, typer.Option(help="IMR file; with --landmark-encoder.", metavar="FILE")] = None,
+    landmark_encoder: Annotated[Path | None, typer.Option(help="Landmark encoder file.", metavar="FILE")] = None,
+    rest: Annotated[
+        Path | None, typer.Option(help="rest.safetensors of `to-published`: what those files cannot hold.")
+    ] = None,
+    templates_of: Annotated[
+        Path | None, typer.Option(help="Adapter folder whose landmark templates are taken: face prompts need some.")
+    ] = None,
+    residual: Annotated[
+        bool | None, typer.Option(help="IMR adds to the source's tokens; published ones do not (the default).")
+    ] = None,
+    file: ParamsFile = DEFAULT_PARAMS,
+    overrides: Overrides = None,
+) -> None:
+    """Read published files into an adapter folder, bit for bit, for the base model of the parameters."""
+    params = read_params(file, overrides)
+    from model.published import PublishedFiles, read_published, to_adapter, verify
+
+    if rest is not None and (residual is not None or templates_of is not None):
+        raise UserError("--rest already says --residual and --templates-of: give it alone")
+    _check_free(out)
+    with _wrong_use():
+        published = read_published(PublishedFiles(saa, imr, landmark_encoder, rest))
+        skeleton = _skeleton(published, params, residual=bool(residual), templates=templates_of is not None)
+        verify(published, skeleton)
+        if published.config is not None:
+            reference, others = published.config["base"], published.rest
+        else:
+            reference, others = _rest(published, skeleton, params, templates_of)
+        from model.base import BaseReference
+
+        adapter = to_adapter(published, skeleton, others)
+        with _whole(out) as folder:
+            adapter.save(folder, BaseReference(**reference))
+    if skeleton.imr and not skeleton.templates:
+        _say("no landmark templates: face prompts need some (--templates-of, or `dynamicid train-imr`)")
+    tensors = len(adapter.state_dict())
+    typer.echo(json.dumps({"adapter": str(out), "tensors": tensors, "sizes": adapter.sizes, "imr": skeleton.imr}))
+
+
+@app.command("to-published")
+def to_published(
+    adapter: AdapterFolder,
+    out: Annotated[Path, typer.Option(help="Folder to write; it must not exist.", metavar="DIR")],
+    file: ParamsFile = DEFAULT_PARAMS,
+    overrides: Overrides = None,
+) -> None:
+    """Write an adapter as published files, and what these cannot hold as rest.safetensors, bit for bit."""
+    params = read_params(file, overrides)
+    from model.published import read_adapter, write_all
+
+    _check_free(out)
+    with _wrong_use():
+        config, state = read_adapter(adapter, _unet(params))
+        with _whole(out) as folder:
+            names = [written.name for written in write_all(config, state, folder)]
+    if config["reconfigurator"] and config["reconfigurator"]["residual"]:
+        _say("this IMR adds to the source's tokens (residual); published code must do so too, or its faces are wrong")
+    _say("published code has no place for null tokens, templates and τ: they are in rest.safetensors")
+    typer.echo(json.dumps({"folder": str(out), "files": names}))
+
+
+@app.command("to-ip-adapter")
+def to_ip_adapter(
+    adapter: AdapterFolder,
+    out: Annotated[Path, typer.Option(help="File to write: .safetensors; it must not exist.", metavar="FILE")],
+    file: ParamsFile = DEFAULT_PARAMS,
+    overrides: Overrides = None,
+) -> None:
+    """Write face encoder and k', v' as diffusers' `load_ip_adapter` reads them; what is lost is said."""
+    params = read_params(file, overrides)
+    from model.ip_adapter_export import write_ip_adapter
+    from model.published import read_adapter
+
+    if out.suffix != ".safetensors":
+        raise UserError(f"--out {out}: load_ip_adapter reads such a file only under a name ending in .safetensors")
+    _check_free(out)
+    with _wrong_use():
+        config, state = read_adapter(adapter, _unet(params))
+        with _whole(out, folder=False) as written:
+            lost = write_ip_adapter(config, state, written)
+    for text in lost.values():
+        _say(f"lost: {text}")
+    typer.echo(json.dumps({"file": str(out), "lost": sorted(lost)}))
+
+
+def _skeleton(published: Published, params: Params, *, residual: bool, templates: bool) -> Skeleton:
+    from model.published import Skeleton, sizes_of
+    from pipelines.paths import resolve
+
+    unet, imr = _unet(params), published.files.imr is not None
+    if published.config is not None:
+        config = published.config
+        own = config["reconfigurator"]
+        return Skeleton(
+            unet,
+            config["image_width"],
+            config["sizes"],
+            config["gate_threshold"],
+            residual=bool(own and own["residual"]),
+            imr=own is not None,
+            templates=config["templates"],
+        )
+    width = int(_config(unet)["cross_attention_dim"])
+    sizes = sizes_of(published, width, params.train_anchoring.sizes.model_dump())
+    image_width = int(_config(resolve(params.base.image_encoder))["hidden_size"])
+    threshold = params.train_anchoring.gate_threshold
+    return Skeleton(unet, image_width, sizes, threshold, residual=residual, imr=imr, templates=templates)
+
+
+def _rest(
+    published: Published, skeleton: Skeleton, params: Params, templates_of: Path | None
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """Return the base's reference, and the tensors that published files do not hold."""
+    from dataclasses import asdict
+
+    from model.base import load_base
+    from model.published import encoded_null_tokens, read_adapter
+    from pipelines.paths import resolve
+
+    base = load_base(resolve(params.base.pipeline), resolve(params.base.image_encoder))
+    rest = {"null_tokens": encoded_null_tokens(published, skeleton, base.image_encoder)}
+    if templates_of is not None:
+        _, state = read_adapter(templates_of, _unet(params))
+        if "templates" not in state:
+            raise ValueError(f"--templates-of {templates_of}: this adapter has no landmark templates")
+        rest["templates"] = state["templates"]
+    return asdict(base.reference(params.base.pipeline, params.base.image_encoder)), rest
+
+
+def _unet(params: Params) -> Path:
+    from pipelines.paths import resolve
+
+    return resolve(params.base.pipeline) / "unet"
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    file = folder / "config.json"
+    if not file.is_file():
+        raise UserError(f"{file}: no such file; the parameters' base model must be here (base.pipeline, image_encoder)")
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+@contextmanager
+def _wrong_use() -> Iterator[None]:
+    """Files that do not fit are wrong use: the message names them."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise UserError(str(error)) from None
+
+
+def _check_free(out: Path) -> None:
+    if out.exists():
+        raise UserError(f"--out {out}: exists already; nothing is overwritten, give another name")
+
+
+@contextmanager
+def _whole(out: Path, *, folder: bool = True) -> Iterator[Path]:
+    """Yield the same name in a folder beside `out`; it becomes `out` only when everything has been written."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        partial = beside / out.name
+        if folder:
+            partial.mkdir()
+        yield partial
+        partial.replace(out)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
