@@ -19,7 +19,7 @@ from pipelines.synthetic.landmarks import face_box, keypoints5, landmarks68
 from pipelines.synthetic.motion import motion
 from pipelines.synthetic.person import Person
 from pipelines.synthetic.scene import Scene
-from pipelines.synthetic.skin import beard, ear, light_direction, marks, paint_head, skin_colour, wrinkles
+from pipelines.synthetic.skin import beard, ear, light_direction, marks, paint_head, relief, skin_colour, wrinkles
 
 UNIT = 0.345
 """Half a head's height as a share of the picture's side, before the scene's own scale."""
@@ -156,6 +156,7 @@ def _draw_person(canvas: Canvas, head: Head, scene: Scene) -> None:
             ear(canvas, head, side, skin)
     mask, seen = paint_head(canvas, head, skin, light, scene.light_strength)
     clips = _halves(mask, seen, scene.yaw)
+    relief(canvas, head, mask, skin)
     marks(canvas, head, mask, skin)
     beard(canvas, head, mask, hair.colour, skin)
     wrinkles(canvas, head, mask, skin)

@@ -38,7 +38,7 @@ def eyes(canvas: Canvas, head: Head, clips: dict[int, Image], skin: Array, gaze:
         inside = np.zeros((canvas.side, canvas.side), np.uint8)
         cv2.fillPoly(inside, [fixed(opening)], 255, cv2.LINE_8, 4)
         inside = cv2.bitwise_and(inside, clip)
-        canvas.polygon(opening, (250, 248, 244), clip=clip)
+        canvas.polygon(opening, mix((250, 248, 244), skin, 0.35), clip=clip)
         x = eye.x + eye.half_length * 0.3 * gaze[0]
         y = eye.y - 0.012 + 0.035 * gaze[1] + 0.05 * motion.gaze_down
         radius = eye.iris

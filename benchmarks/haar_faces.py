@@ -1,0 +1,66 @@
+"""Does a detector of photographed faces find the drawn ones: OpenCV's stock frontal Haar cascade on frontal people.
+
+OpenCV 5 has no cascades, so the measurement installs OpenCV 4.10 into a temporary folder and runs it in a process of
+its own. The last line is JSON.
+
+    python benchmarks/haar_faces.py --people 280
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+OPENCV = "opencv-python-headless==4.10.0.84"
+LOOK = """
+import json, sys
+import cv2
+import numpy as np
+cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_alt2.xml")
+grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in np.load(sys.argv[1])]
+print(json.dumps([len(cascade.detectMultiScale(image, 1.03, 3)) for image in grey]))
+"""
+
+
+def main(
+    people: Annotated[int, typer.Option(help="How many people, one frontal photo each.", min=7)] = 280,
+    size: Annotated[int, typer.Option(help="Side of the photos in pixels.", min=64)] = 256,
+    seed: Annotated[int, typer.Option(help="Seed of the people; the networks' training set has 0.")] = 1,
+) -> None:
+    """Draw frontal people in all expressions, look for their faces, and print the share that is found."""
+    import numpy as np
+    from tqdm import tqdm
+
+    from model.face_prompts import EXPRESSIONS, POSES
+    from model.foundation.people import Order
+    from pipelines.synthetic.foundation_people import draw
+
+    front = POSES[len(POSES) // 2]
+    names = [EXPRESSIONS[number % len(EXPRESSIONS)] for number in range(people)]
+    photos = [
+        draw(Order(seed, number, (number,), (name,), (front,), size)).image
+        for number, name in enumerate(tqdm(names, desc="drawing", unit="photo"))
+    ]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder, file = Path(temporary) / "opencv", Path(temporary) / "photos.npy"
+        np.save(file, np.stack(photos))
+        install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(folder), OPENCV]
+        subprocess.run(install, check=True, stdout=sys.stderr)
+        env = {**os.environ, "PYTHONPATH": str(folder)}
+        done = subprocess.run(
+            [sys.executable, "-c", LOOK, str(file)], check=True, env=env, stdout=subprocess.PIPE, text=True
+        )
+    found = np.array(json.loads(done.stdout)) > 0
+    by_expression = {name: float(found[np.array(names) == name].mean()) for name in EXPRESSIONS}
+    typer.echo(json.dumps({"people": people, "found": float(found.mean()), "by_expression": by_expression}))
+
+
+if __name__ == "__main__":
+    typer.run(main)
