@@ -120,9 +120,15 @@ RECIPE: tuple[Part, ...] = (
     Part("detector", _face_network, {"steps": 2000, "batch": 48, "seed": 12}, (FILES["detector"],)),
     Part("judge", _face_network, {"steps": 1000, "seed": 77}, (FILES["judge"],)),
     Part("expression_pose", _face_network, {"steps": 2000, "seed": 2}, (FILES["expression_pose"],)),
-    Part("autoencoder", _autoencoder, {"steps": 5000, "seed": 0}, (VAE,)),
+    Part("autoencoder", _autoencoder, {"steps": 3200, "seed": 0}, (VAE,)),
     Part("clip", _clip, {"steps": 500, "seed": 0}, (CLIP, "image_encoder/model.safetensors")),
-    Part("unet", _unet, {"steps": 2350, "seed": 0}, (UNET, "sd/text_encoder/model.safetensors"), needs=(VAE, CLIP)),
+    Part(
+        "unet",
+        _unet,
+        {"steps": 2350, "second_steps": 3500, "seed": 0},
+        (UNET, "sd/text_encoder/model.safetensors"),
+        needs=(VAE, CLIP),
+    ),
 )
 PARTS: tuple[str, ...] = tuple(part.name for part in RECIPE)
 
@@ -179,7 +185,8 @@ def _settings(part: Part, work: Path, steps_scale: float) -> dict[str, int]:
     if part.name == "people":
         drawn = _read(work / "people" / "settings.json")
         return part.settings if drawn is None else {**part.settings, **drawn, "pairs": drawn["groups"]}
-    return {**part.settings, "steps": max(1, round(part.settings["steps"] * steps_scale))}
+    scaled = {key: max(1, round(value * steps_scale)) for key, value in part.settings.items() if key.endswith("steps")}
+    return {**part.settings, **scaled}
 
 
 def _recipe(part: Part, shop: Workshop, settings: dict[str, int]) -> Recipe:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from model.foundation.loop import fit
@@ -21,6 +22,7 @@ from model.foundation.vae import SIZE
 LATENT = 16
 BATCH = 32
 RATE = 1.2e-3
+SECOND_RATE = 8e-4
 FACE_WEIGHT = 3.0
 GAMMA = 5.0
 NOISE_FLOOR = 0.4
@@ -104,10 +106,15 @@ def train(
     folder: Path,
     *,
     steps: int,
+    second_steps: int = 0,
     seed: int = 0,
     snapshot: Any = None,
 ) -> Any:
-    """Train the UNet and return it."""
+    """Train the UNet and return it: `steps` from nothing, then `second_steps` from the average of those.
+
+    The second leg is a warm restart (Loshchilov & Hutter 2017) at a lower peak rate; what the first one reached is kept
+    in `folder`/first, so that more steps never cost it again.
+    """
     torch.manual_seed(seed)
     pictures = folder.parent / "pictures"
     photos, groups = shrunk(people, pictures, SIZE)
@@ -142,7 +149,15 @@ def train(
         loss = (error * (snr.clamp(max=GAMMA) / (snr + 1) + NOISE_FLOOR)).mean()
         return loss, {"error": float(error.detach().mean())}
 
-    unet.load_state_dict(
-        fit(unet, step, folder, name="unet", steps=steps, rate=RATE, seed=seed, ema=0.998, bf16=True, snapshot=snapshot)
-    )
+    first = folder / "first.safetensors"
+    settings: dict[str, Any] = {"ema": 0.998, "bf16": True, "snapshot": snapshot}
+    if not first.is_file():
+        reached = fit(unet, step, folder, name="unet", steps=steps, rate=RATE, seed=seed, **settings)
+        save_file(reached, folder / "first.part")
+        (folder / "first.part").replace(first)
+    unet.load_state_dict(load_file(first))
+    if second_steps:
+        rate, second = SECOND_RATE, folder / "second"
+        reached = fit(unet, step, second, name="unet again", steps=second_steps, rate=rate, seed=seed + 1, **settings)
+        unet.load_state_dict(reached)
     return unet.eval()
