@@ -7,7 +7,7 @@ READY := .venv/.ready
 DYNAMICID := $(BIN)/python -m pipelines.cli
 export PATH := $(BIN):$(PATH)
 
-.PHONY: demo test lint env java mlflow airflow clean
+.PHONY: demo test lint env java mlflow airflow stack stack-stop e2e clean
 .DEFAULT_GOAL := demo
 
 env: $(READY)
@@ -45,7 +45,18 @@ mlflow: $(READY)
 
 # A development server with every DAG: http://127.0.0.1:8080
 airflow: $(READY)
-	AIRFLOW_HOME=$(CURDIR)/airflow AIRFLOW__CORE__DAGS_FOLDER=$(CURDIR)/dags AIRFLOW__CORE__LOAD_EXAMPLES=False $(BIN)/airflow standalone
+	PYTHONPATH=$(CURDIR)/dags AIRFLOW_HOME=$(CURDIR)/airflow AIRFLOW__CORE__DAGS_FOLDER=$(CURDIR)/dags AIRFLOW__CORE__LOAD_EXAMPLES=False $(BIN)/airflow standalone
+
+# PostgreSQL, Airflow and MLflow as a team runs them, on this machine; see docs/operations.md. Passwords are generated.
+stack: $(READY) java
+	@$(DYNAMICID) stack start
+
+stack-stop: $(READY)
+	@$(DYNAMICID) stack stop
+
+# The whole line through the servers and a browser: needs Debian's postgresql and chromium.
+e2e: $(READY) java
+	$(BIN)/python -m pytest -m stack tests/stack tests/e2e
 
 clean:
 	rm -rf data/faces data/processed models reports .dynamicid mlflow.db mlartifacts

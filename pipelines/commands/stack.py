@@ -1,0 +1,141 @@
+"""`dynamicid stack`: PostgreSQL, Airflow and MLflow on this machine: start, stop, look, single services."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipelines.errors import UserError
+
+if TYPE_CHECKING:
+    from pipelines.stack.settings import Stack
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__, no_args_is_help=True)
+
+State = Annotated[
+    Path, typer.Option(help="Folder of databases, logs and credentials.", envvar="DYNAMICID_STACK", metavar="DIR")
+]
+_STATE = Path(".dynamicid/stack")
+PortOption = Annotated[int | None, typer.Option(min=1024, max=65535, help="Port on 127.0.0.1; default: as last time.")]
+
+
+@app.command()
+def start(
+    *,
+    state: State = _STATE,
+    postgres_port: PortOption = None,
+    airflow_port: PortOption = None,
+    mlflow_port: PortOption = None,
+    inbox: Annotated[
+        str | None,
+        typer.Option(help="Folder or object-store prefix that new photos come to.", envvar="DYNAMICID_INBOX"),
+    ] = None,
+    timeout: Annotated[int, typer.Option(min=10, help="Seconds to wait for every server.")] = 300,
+) -> None:
+    """Start what does not run yet, wait until all is healthy, print the addresses."""
+    from pipelines.paths import project_root
+    from pipelines.stack.credentials import FILE
+    from pipelines.stack.settings import Ports, Stack, known_ports
+    from pipelines.stack.start import start as bring_up
+
+    state = state.absolute()
+    before = known_ports(state) if (state / "ports.json").is_file() else Ports()
+    ports = Ports(
+        postgres_port or before.postgres,
+        airflow_port or before.airflow,
+        mlflow_port or before.mlflow,
+    )
+    stack = Stack(project_root(), state, ports, inbox)
+    bring_up(stack, lambda text: typer.echo(text, err=True), timeout)
+    typer.secho("the stack is up", fg=typer.colors.GREEN, err=True)
+    typer.echo(f"Airflow  {stack.airflow_url}  user admin", err=True)
+    typer.echo(f"MLflow   {stack.mlflow_url}  user admin", err=True)
+    typer.echo(f"passwords: {state / FILE}", err=True)
+    typer.echo(json.dumps({"airflow": stack.airflow_url, "mlflow": stack.mlflow_url, "credentials": str(state / FILE)}))
+
+
+@app.command()
+def stop(state: State = _STATE) -> None:
+    """End the processes of this stack and no others; databases, logs and credentials stay."""
+    from pipelines.stack.supervisor import is_running, members, shut_down
+
+    stack = _present(state)
+    if not is_running(stack) and not members(stack):
+        typer.echo("the stack does not run", err=True)
+        return
+    left = shut_down(stack)
+    typer.echo(f"the stack is down{f', {left} processes that it had left behind ended' if left else ''}", err=True)
+
+
+@app.command()
+def status(state: State = _STATE) -> None:
+    """Print the state of every service as JSON; exit 1 where something is not healthy."""
+    from pipelines.errors import StageFailed
+    from pipelines.stack import supervisor
+    from pipelines.stack.health import unhealthy
+
+    stack = _present(state)
+    if not supervisor.is_running(stack):
+        raise StageFailed("the stack does not run; `make stack` starts it")
+    typer.echo(json.dumps(supervisor.status(stack)))
+    if problems := unhealthy(stack):
+        raise StageFailed(", ".join(f"{name}: {why}" for name, why in problems.items()))
+
+
+@app.command()
+def service(
+    action: Annotated[str, typer.Argument(help="start, stop or restart.")],
+    name: Annotated[str, typer.Argument(help="A service as `dynamicid stack status` lists it.")],
+    state: State = _STATE,
+) -> None:
+    """Start, stop or restart one service, for maintenance."""
+    from pipelines.stack import supervisor
+
+    stack = _present(state)
+    if action not in ("start", "stop", "restart"):
+        raise UserError(f"{action}: expected start, stop or restart")
+    if name not in supervisor.SERVICES:
+        raise UserError(f"{name}: no such service; there are {', '.join(supervisor.SERVICES)}")
+    if not supervisor.is_running(stack):
+        raise UserError("the stack does not run; `make stack` starts it")
+    if action != "start":
+        supervisor.stop_services(stack, (name,))
+    if action != "stop":
+        supervisor.start_services(stack, (name,))
+
+
+@app.command()
+def credentials(state: State = _STATE) -> None:
+    """Generate the passwords where there are none yet; print the path of their file."""
+    from pipelines.stack.credentials import FILE
+    from pipelines.stack.credentials import credentials as generate
+
+    generate(state.absolute())
+    typer.echo(str(state.absolute() / FILE))
+
+
+@app.command()
+def accounts(
+    url: Annotated[str, typer.Option(help="Address of the MLflow server.", envvar="MLFLOW_TRACKING_URI")],
+) -> None:
+    """Make the pipeline's MLflow account, with the passwords of the environment; for containers."""
+    import os
+
+    from pipelines.stack.accounts import make_pipeline_account
+
+    missing = [name for name in ("MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_TRACKING_PASSWORD") if not os.environ.get(name)]
+    if missing:
+        raise UserError(f"{', '.join(missing)}: not set; `dynamicid stack credentials` generates them")
+    made = make_pipeline_account(url, os.environ)
+    typer.echo("the pipeline's account is new" if made else "the pipeline's account is there", err=True)
+
+
+def _present(state: Path) -> Stack:
+    from pipelines.paths import project_root
+    from pipelines.stack.settings import Stack, known_ports
+
+    state = state.absolute()
+    return Stack(project_root(), state, known_ports(state))

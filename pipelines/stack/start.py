@@ -1,0 +1,55 @@
+"""Starting the stack: database first, then schemas and pools, then every server, until all are healthy."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+
+from pipelines.errors import StageFailed
+from pipelines.stack import postgres as database
+from pipelines.stack.accounts import make_pipeline_account
+from pipelines.stack.credentials import credentials
+from pipelines.stack.health import wait_healthy
+from pipelines.stack.settings import Stack
+from pipelines.stack.supervisor import is_running, launch, start_services
+
+
+def start(stack: Stack, tell: Callable[[str], None], seconds: float = 300) -> None:
+    """Bring the stack up and wait until it is healthy; a second call finds it running and heals what is stopped."""
+    stack.state.mkdir(parents=True, exist_ok=True)
+    server = database.choose(stack.state)
+    running = is_running(stack)
+    if not running:
+        stack.check_ports()
+    environment = {**stack.environment(), **server.environment()}
+    if not running:
+        (stack.state / "ports.json").write_text(json.dumps(vars(stack.ports)), encoding="utf-8")
+        stack.write_passwords()
+        tell(f"PostgreSQL in {server.data}, as user {server.user}")
+        configuration = stack.root / "docker" / "postgres" / "postgresql.conf"
+        database.initialise(server, configuration, environment["POSTGRES_PASSWORD"])
+        launch(stack, environment)
+    start_services(stack, ("postgres",))
+    database.wait_ready(server, environment, seconds=60)
+    database.make_databases(server, stack.root / "docker" / "postgres" / "init.sql", environment)
+    tell("Airflow's schema and pools")
+    _airflow(environment, "db", "migrate")
+    _airflow(environment, "pools", "import", str(stack.root / "docker" / "pools.json"))
+    start_services(stack)
+    tell(f"waiting until everything is healthy: {wait_healthy(stack, seconds):.0f} s")
+    make_pipeline_account(stack.mlflow_url, credentials(stack.state))
+
+
+def _airflow(environment: Mapping[str, str], *arguments: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "airflow", *arguments],
+        env=dict(environment),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
+        raise StageFailed(f"airflow {' '.join(arguments)}: {lines[-1] if lines else f'exit {done.returncode}'}")

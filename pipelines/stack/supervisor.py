@@ -1,0 +1,129 @@
+"""The supervisor that keeps the stack's processes alive, and the end of just those processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from xmlrpc.client import ServerProxy
+
+from pipelines.errors import StageFailed
+from pipelines.stack.settings import MARK, Stack
+
+SERVICES = (
+    "postgres",
+    "mlflow",
+    "airflow-api-server",
+    "airflow-scheduler",
+    "airflow-dag-processor",
+    "airflow-triggerer",
+)
+
+
+def proxy(stack: Stack) -> ServerProxy:
+    """Return the supervisor's own interface, over its socket."""
+    from supervisor.xmlrpc import SupervisorTransport
+
+    return ServerProxy("http://127.0.0.1", transport=SupervisorTransport(None, None, f"unix://{stack.socket}"))
+
+
+def is_running(stack: Stack) -> bool:
+    """Whether the supervisor of this stack answers."""
+    try:
+        proxy(stack).supervisor.getState()
+    except OSError:
+        return False
+    return True
+
+
+def launch(stack: Stack, environment: Mapping[str, str]) -> None:
+    """Start the supervisor in the background; it starts PostgreSQL."""
+    (stack.state / "logs").mkdir(parents=True, exist_ok=True)
+    stack.socket.unlink(missing_ok=True)
+    configuration = stack.root / "docker" / "supervisord.conf"
+    done = subprocess.run(
+        [sys.executable, "-m", "supervisor.supervisord", "-c", str(configuration)],
+        env=dict(environment),
+        cwd=stack.state,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise StageFailed(f"supervisord: {done.stderr.strip().splitlines()[-1]}; see {stack.state / 'logs'}")
+
+
+def status(stack: Stack) -> dict[str, str]:
+    """Return the state of every service in the supervisor's words: RUNNING, STARTING, BACKOFF, STOPPED, FATAL …"""
+    listed: Any = proxy(stack).supervisor.getAllProcessInfo()
+    return {info["name"]: info["statename"] for info in listed}
+
+
+def start_services(stack: Stack, names: tuple[str, ...] = SERVICES) -> None:
+    """Start the services that do not run yet, without waiting for them."""
+    present = status(stack)
+    for name in names:
+        if present[name] not in ("RUNNING", "STARTING"):
+            proxy(stack).supervisor.startProcess(name, False)
+
+
+def stop_services(stack: Stack, names: tuple[str, ...]) -> None:
+    """Stop services and wait for their end; they stay stopped until they are started."""
+    present = status(stack)
+    for name in names:
+        if present[name] in ("RUNNING", "STARTING", "BACKOFF"):
+            proxy(stack).supervisor.stopProcess(name, True)
+
+
+def members(stack: Stack) -> list[int]:
+    """Return the ids of all processes that carry this stack's mark in their environment."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            variables = (folder / "environ").read_bytes().split(b"\0")
+        except OSError:  # it ended meanwhile, or is somebody else's
+            continue
+        if f"{MARK}={stack.state}".encode() in variables and int(folder.name) != os.getpid():
+            found.append(int(folder.name))
+    return found
+
+
+def shut_down(stack: Stack, seconds: float = 90) -> int:
+    """End the supervisor with its services, then what they left behind; return how many were left behind.
+
+    Only processes with this stack's mark are touched: a stack beside it, or a training begun by hand, goes on.
+    """
+    if is_running(stack):
+        # Database last: the others want to say good-bye to it.
+        stop_services(stack, SERVICES[1:])
+        proxy(stack).supervisor.shutdown()
+    deadline = time.monotonic() + seconds
+    while is_running(stack) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    while (stack.state / "postgres" / "postmaster.pid").exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    left = members(stack)
+    _end(stack, left)
+    return len(left)
+
+
+def _end(stack: Stack, processes: list[int]) -> None:
+    import psutil
+
+    found = []
+    for number in processes:
+        try:
+            found.append(psutil.Process(number))
+            found[-1].terminate()
+        except psutil.NoSuchProcess:
+            continue
+    _, stubborn = psutil.wait_procs(found, timeout=20)
+    for process in stubborn:
+        process.kill()
+    psutil.wait_procs(stubborn, timeout=10)
