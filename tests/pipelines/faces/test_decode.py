@@ -67,6 +67,7 @@ def test_cmyk_palette_grey_and_progressive_show_the_same_picture() -> None:
     variants = {
         "cmyk": (_bytes(picture.convert("CMYK"), "JPEG", quality=95), 6),
         "palette": (_bytes(picture.quantize(256), "PNG"), 12),
+        "palette with few colours": (_bytes(picture.quantize(16), "GIF"), 30),
         "progressive": (_bytes(picture, "JPEG", quality=95, progressive=True), 4),
         "webp": (_bytes(picture, "WEBP", lossless=True), 1),
     }
@@ -91,6 +92,75 @@ def test_a_colour_profile_is_brought_to_srgb() -> None:
     assert (same == (120, 60, 200)).all()
     broken = _decode(_bytes(picture, "PNG", icc_profile=b"not a profile"))
     assert (broken == (120, 60, 200)).all()
+
+
+def _turned_profile() -> bytes:
+    """Return an sRGB profile whose red and green primaries have changed places, under its old name."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    return profile.replace(b"rXYZ", b"____", 1).replace(b"gXYZ", b"rXYZ", 1).replace(b"____", b"gXYZ", 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"), [("PNG", "RGB"), ("PNG", "RGBA"), ("PNG", "P"), ("TIFF", "RGB"), ("WEBP", "RGB")]
+)
+def test_colours_are_what_the_profile_says_whatever_it_is_called(kind: str, mode: str) -> None:
+    picture = Image.new("RGB", (32, 32), (220, 40, 30))
+    stored = picture.quantize(4) if mode == "P" else picture.convert(mode)
+    options = {"lossless": True} if kind == "WEBP" else {}
+    image = _decode(_bytes(stored, kind, icc_profile=_turned_profile(), **options))
+    assert np.abs(image.astype(int) - (40, 220, 30)).max() <= 6, image[0, 0]
+
+
+def test_grey_follows_its_profile() -> None:
+    grey = Image.new("L", (32, 32), 100)
+    # A profile of another colour space says nothing about grey.
+    assert (_decode(_bytes(grey, "PNG", icc_profile=_turned_profile())) == 100).all()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_of_every_format_is_upright(kind: str, orientation: int) -> None:
+    upright = _gradient()
+    undo = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    stored = upright.transpose(undo[orientation]) if orientation in undo else upright
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = _decode(_bytes(stored, kind, exif=exif))
+    assert image.shape == (48, 64, 3)
+    assert np.abs(image.astype(int) - np.asarray(upright).astype(int)).mean() < 5
+
+
+def test_metadata_that_nobody_can_read_do_not_hide_the_picture() -> None:
+    data = _bytes(_gradient(), "JPEG", quality=95, exif=b"Exif\0\0MM\0*\xff\xff\xff\xff broken")
+    assert _decode(data).shape == (48, 64, 3)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L", "LA", "I;16", "CMYK"])
+def test_a_big_picture_read_in_strips_is_the_same_picture(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    big = _gradient(403, 607)
+    if mode == "I;16":
+        stored = Image.fromarray((np.asarray(big.convert("L")).astype(np.uint16)) * 257)
+    elif mode == "RGBA":
+        big.putalpha(Image.linear_gradient("L").resize(big.size))
+        stored = big
+    else:
+        stored = big.quantize(200) if mode == "P" else big.convert(mode)
+    data = _bytes(stored, "TIFF" if mode == "CMYK" else "PNG")
+    whole = _decode(data, working_side=100)
+    monkeypatch.setattr("pipelines.faces.decode._STRIP_PIXELS", 5000)
+    assert (_decode(data, working_side=100) == whole).all()
+    assert whole.shape == (152, 101, 3)
+    shown = _decode(data, working_side=640)
+    blocks = shown[:604, :400].reshape(151, 4, 100, 4, 3).mean((1, 3))
+    assert np.abs(whole[:151, :100] - blocks).max() <= 1
 
 
 def test_the_first_frame_of_an_animation_is_taken() -> None:
