@@ -288,6 +288,21 @@ class Register(Section):
     gates: tuple[Gate, ...] = ()
 
 
+class Inbox(Section):
+    """When photos dropped into the inbox are taken."""
+
+    # Nothing in a batch has changed for so long, where no file _READY says that it is complete.
+    quiet_seconds: float = Field(60.0, ge=0)
+
+
+class Retrain(Section):
+    """What a scheduled run does."""
+
+    # Where no dataset version is newer than those trained on: nothing, or the same data with another seed.
+    without_new_data: Literal["skip", "new_seed"] = "skip"
+    start_from: Literal["scratch", "champion"] = "scratch"
+
+
 class Params(Section):
     """Everything a run depends on."""
 
@@ -302,6 +317,8 @@ class Params(Section):
     train_imr: TrainImr
     evaluate: Evaluate
     register_: Register = Field(Register(), alias="register")
+    inbox: Inbox = Inbox()
+    retrain: Retrain = Retrain()
     export: Export = Export()
 
 
