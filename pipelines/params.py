@@ -277,7 +277,16 @@ class Gate(Section):
     variant: str = "model"
     minimum: float | None = None
     maximum: float | None = None
-    max_regression: float | None = None
+    # How much worse than the champion on the same evaluation set it may be.
+    max_regression: float | None = Field(None, ge=0)
+    # What a 95 % interval that reaches over the bound means: nothing, that the gate is passed, that it is failed.
+    doubt: Literal["ignore", "passes", "refuses"] = "ignore"
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Gate:
+        if self.minimum is None and self.maximum is None and self.max_regression is None:
+            raise ValueError(f"gate {self.metric} bounds nothing: give it minimum, maximum or max_regression")
+        return self
 
 
 class Register(Section):
