@@ -17,21 +17,34 @@ def register(
     accept_refusal: Annotated[
         bool, typer.Option(help="A refused challenger is a normal end (exit 0): for schedules.")
     ] = False,
+    promote: Annotated[
+        bool | None,
+        typer.Option(
+            "--promote/--no-promote",
+            help="Let the gates decide, or only judge and leave it to `dynamicid promote`. Default: register.promote.",
+        ),
+    ] = None,
 ) -> None:
     """Register models/adapter with the metrics of reports/metrics.json; exit 1 where a gate refuses promotion."""
     params = read_params(file, overrides)
+    if promote is not None:
+        section = params.register_.model_copy(update={"promote": promote})
+        params = params.model_copy(update={"register_": section})
     from pipelines.stages import register as stage
 
     done = stage.run(params, stage.Inputs(root=Path.cwd()))
     typer.echo(done.as_json())
+    failed = "; ".join(done.failed_gates)
     if done.decision == "refused":
-        reason = f"{done.model_name} v{done.version} is not promoted: " + "; ".join(done.failed_gates)
+        by = "" if done.by == "gates" else f" (refused by {done.by})"
+        reason = f"{done.model_name} v{done.version} is not promoted{by}: {failed or 'no gate failed'}"
         if not accept_refusal:
             raise StageFailed(reason)
         typer.secho(reason, fg=typer.colors.YELLOW, err=True)
-    else:
-        typer.secho(
-            f"{done.model_name} v{done.version}: {done.decision}; champion is v{done.champion}",
-            fg=typer.colors.GREEN,
-            err=True,
-        )
+        return
+    champion = "there is no champion" if done.champion is None else f"champion is v{done.champion}"
+    typer.secho(f"{done.model_name} v{done.version}: {done.decision}; {champion}", fg=typer.colors.GREEN, err=True)
+    if done.decision == "not_asked":
+        verdict = f"failed gates: {failed}" if failed else "every gate is passed"
+        uri = f"models:/{done.model_name}/{done.version}"
+        typer.secho(f"{verdict}; `dynamicid promote {uri} --by NAME` decides", err=True)

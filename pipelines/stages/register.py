@@ -1,26 +1,29 @@
 """register: the adapter becomes a version of the registered model, and champion if it passes the gates.
 
 Not a DVC stage: it has effects outside the workspace. It is idempotent instead, keyed by adapter hash × evaluation-set
-hash: registering the same adapter, judged on the same evaluation set, again finds its version and its decision.
+hash: registering the same adapter, judged on the same evaluation set, again finds its version and its decision. It is
+compared again only where the champion has changed since and no person has decided.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from pipelines.chain import ADAPTER, METRICS, REPORT
-from pipelines.errors import UserError
+from pipelines.errors import StageFailed, UserError
 from pipelines.params import Params
-from pipelines.tracking.gates import Champion, failed_gates
+from pipelines.tracking.decisions import GATES, Decision, last_decision
+from pipelines.tracking.gates import judge
+from pipelines.tracking.promotion import ChampionMoved, decide, finish_interrupted
+from pipelines.tracking.registry import CHALLENGER, champion_of, open_registry, registry_lock, versions_of
 
 SECTIONS = ("base", "preprocess", "evaluate", "register")
-CHALLENGER = "challenger"
-CHAMPION = "champion"
+# How often a comparison is begun again because another run promoted its own challenger meanwhile.
+_ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
@@ -41,120 +44,116 @@ class Registration:
     model_name: str
     version: str
     created: bool
-    decision: str  # promoted, refused or not_asked
+    decision: str  # promoted, refused or not_asked; rolled_back or restored where a person went back
     failed_gates: tuple[str, ...]
     champion: str | None
+    compared_with: str | None
+    by: str
 
     def as_json(self) -> str:
         """Return the registration as one JSON object."""
         return json.dumps(asdict(self))
 
 
-def _metrics_of(client: Any, version: Any) -> dict[str, Any]:
-    import mlflow
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = mlflow.artifacts.download_artifacts(
-            run_id=version.tags["dynamicid.evaluate_run"], artifact_path="metrics.json", dst_path=folder
-        )
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-
-
-def _champion(client: Any, params: Params, inputs: Inputs, evaluation_set: str) -> Champion | None:
-    """Return the present champion with its metrics on this evaluation set; it is evaluated again where they differ."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        version = client.get_model_version_by_alias(params.register_.model_name, CHAMPION)
-    except MlflowException:
-        return None
-    metrics = _metrics_of(client, version)
-    if metrics["evaluation_set"] != evaluation_set:
-        metrics = _evaluate_again(params, inputs, version)
-    return Champion(version=version.version, metrics=metrics)
-
-
-def _evaluate_again(params: Params, inputs: Inputs, version: Any) -> dict[str, Any]:
-    from pipelines.stages import evaluate
-    from pipelines.tracking.model_uri import adapter_folder
-
-    with tempfile.TemporaryDirectory() as folder:
-        outputs = evaluate.Outputs(metrics=Path(folder) / "metrics.json", report=Path(folder) / "index.html")
-        adapter = adapter_folder(f"models:/{version.name}/{version.version}", inputs.root)
-        evaluate.run(params, evaluate.Inputs(processed=inputs.root / inputs.processed, adapter=adapter), outputs)
-        return json.loads(outputs.metrics.read_text(encoding="utf-8"))
-
-
 def run(params: Params, inputs: Inputs) -> Registration:
     """Register the adapter as `challenger`, and promote it to `champion` where the gates let it.
 
-    The first version needs to pass the absolute bounds only. With `register.promote` off nothing is compared and the
-    champion stays. Raises UserError where adapter or metrics are missing.
+    The first version needs to pass the absolute bounds only. With `register.promote` off the gates are judged and
+    written down, the decision is left to `dynamicid promote`, and the champion stays. Raises UserError where adapter
+    or metrics are missing.
     """
-    from filelock import FileLock
-    from mlflow.tracking import MlflowClient
-
-    from pipelines.tracking.settings import connect, ledger_root
-
     for path in (inputs.adapter / "config.json", inputs.metrics):
         if not (inputs.root / path).is_file():
             raise UserError(f"{path}: missing; run `dynamicid repro` first")
-    connect(inputs.root)
-    lock = ledger_root(inputs.root) / ".dynamicid" / "register.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    # Two runs that end together must not both take the same champion for the one they were compared with.
-    with FileLock(lock):
-        return _register(MlflowClient(), params, inputs)
+    metrics = json.loads((inputs.root / inputs.metrics).read_text(encoding="utf-8"))
+    client = open_registry(inputs.root)
+    with registry_lock(inputs.root):
+        version, created = _version(client, params, inputs, metrics)
+        finish_interrupted(client, version)
+    for _ in range(_ATTEMPTS):
+        version = client.get_model_version(version.name, version.version)
+        if (last := _standing(client, version, params.register_.promote)) is not None:
+            return _registration(client, version, created, last)
+        decision = _compare(client, version, params, inputs, metrics)
+        # The comparison may draw pictures for minutes, so it is made without the lock; `decide` looks whether the
+        # champion is still the one it was made with.
+        with registry_lock(inputs.root), contextlib.suppress(ChampionMoved):
+            decide(client, version, decision)
+    raise StageFailed(
+        f"{version.name} v{version.version}: the champion changed during each of {_ATTEMPTS} comparisons; run again"
+    )
 
 
-def _register(client: Any, params: Params, inputs: Inputs) -> Registration:
+def _version(client: Any, params: Params, inputs: Inputs, metrics: dict[str, Any]) -> tuple[Any, bool]:
+    """Return the version of this adapter and evaluation set, and whether it was made now."""
     from mlflow.exceptions import MlflowException
 
     from pipelines.tracking.log_model import adapter_hash, log_version
     from pipelines.tracking.recorder import record_stage
 
     name = params.register_.model_name
-    metrics = json.loads((inputs.root / inputs.metrics).read_text(encoding="utf-8"))
-    evaluation_set = metrics["evaluation_set"]
     key = {
         "dynamicid.adapter_hash": adapter_hash(inputs.root / inputs.adapter),
-        "dynamicid.evaluation_set": evaluation_set,
+        "dynamicid.evaluation_set": metrics["evaluation_set"],
     }
     with contextlib.suppress(MlflowException):
         client.create_registered_model(name, description="DynamicID adapters; the base model is named by reference.")
-    version = next(
-        (
-            found
-            for found in client.search_model_versions(f"name = '{name}'", max_results=1000)
-            if all(found.tags.get(tag) == value for tag, value in key.items())
-        ),
-        None,
-    )
-    created = version is None
-    if version is None:
-        run_id = record_stage(inputs.root, "evaluate", params)
-        version = log_version(client, params, inputs, metrics, {**key, "dynamicid.evaluate_run": run_id})
-        client.set_registered_model_alias(name, CHALLENGER, version.version)
-    decided = version.tags.get("dynamicid.decision")
-    if decided in ("promoted", "refused") or (decided == "not_asked" and not params.register_.promote):
-        failures = json.loads(version.tags.get("dynamicid.failed_gates", "[]"))
-        return Registration(name, version.version, created, decided, tuple(failures), _alias(client, name))
-
-    failures, decision = [], "not_asked"
-    if params.register_.promote:
-        failures = failed_gates(params.register_.gates, metrics, _champion(client, params, inputs, evaluation_set))
-        decision = "refused" if failures else "promoted"
-    client.set_model_version_tag(name, version.version, "dynamicid.decision", decision)
-    client.set_model_version_tag(name, version.version, "dynamicid.failed_gates", json.dumps(failures))
-    if decision == "promoted":
-        client.set_registered_model_alias(name, CHAMPION, version.version)
-    return Registration(name, version.version, created, decision, tuple(failures), _alias(client, name))
+    for found in versions_of(client, name):
+        if all(found.tags.get(tag) == value for tag, value in key.items()):
+            return found, False
+    run_id = record_stage(inputs.root, "evaluate", params)
+    version = log_version(client, params, inputs, metrics, {**key, "dynamicid.evaluate_run": run_id})
+    client.set_registered_model_alias(name, CHALLENGER, version.version)
+    return version, True
 
 
-def _alias(client: Any, name: str) -> str | None:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return str(client.get_model_version_by_alias(name, CHAMPION).version)
-    except MlflowException:
+def _standing(client: Any, version: Any, promote: bool) -> Decision | None:
+    """Return the decision that stands, or None where the version has to be compared."""
+    last = last_decision(version)
+    if last is None or (last.decision == "not_asked" and promote):
         return None
+    if last.by != GATES or last.decision == "promoted":
+        return last
+    champion = champion_of(client, version.name)
+    return last if last.champion == (None if champion is None else str(champion.version)) else None
+
+
+def _compare(client: Any, version: Any, params: Params, inputs: Inputs, metrics: dict[str, Any]) -> Decision:
+    """Return what the gates say about the challenger against the present champion."""
+    from pipelines.tracking.champion import champion_metrics
+
+    present = champion_of(client, version.name)
+    champion = (
+        None
+        if present is None or str(present.version) == str(version.version)
+        else champion_metrics(present, params, inputs.root / inputs.processed, metrics, inputs.root)
+    )
+    judged = judge(params.register_.gates, metrics, champion)
+    failures = tuple(one.line() for one in judged if not one.passed)
+    kind = "not_asked" if not params.register_.promote else "refused" if failures else "promoted"
+    return Decision(
+        decision=kind,  # type: ignore[arg-type]
+        by=GATES,
+        champion=None if present is None else str(present.version),
+        reasons=failures,
+        evidence={
+            "evaluation_set": metrics["evaluation_set"],
+            "evaluate_run": version.tags.get("dynamicid.evaluate_run"),
+            "failed_gates": list(failures),
+            "gates": [one.plain() for one in judged],
+        },
+    )
+
+
+def _registration(client: Any, version: Any, created: bool, last: Decision) -> Registration:
+    champion = champion_of(client, version.name)
+    return Registration(
+        model_name=version.name,
+        version=str(version.version),
+        created=created,
+        decision=last.decision,
+        failed_gates=tuple(last.evidence.get("failed_gates", ())),
+        champion=None if champion is None else str(champion.version),
+        compared_with=last.champion,
+        by=last.by,
+    )

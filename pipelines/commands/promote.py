@@ -1,0 +1,33 @@
+"""`dynamicid promote`: a person's decision on a challenger."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.errors import UserError
+
+
+def promote(
+    uri: Annotated[str, typer.Argument(metavar="URI", help="models:/dynamicid/3 or models:/dynamicid@challenger.")],
+    by: Annotated[str, typer.Option(help="Who decides; written into the version's tags.", metavar="NAME")],
+    refuse: Annotated[bool, typer.Option("--refuse", help="Decide against it; the champion stays.")] = False,
+    reason: Annotated[str | None, typer.Option(help="Why; written into the version's tags.")] = None,
+    override_gates: Annotated[bool, typer.Option("--override-gates", help="Promote it though gates failed.")] = False,
+) -> None:
+    """Make a version the champion, or refuse it; exit 1 where gates failed or the champion changed meanwhile."""
+    from pipelines.tracking import promotion
+
+    if refuse and override_gates:
+        raise UserError("--refuse and --override-gates exclude each other: the one keeps the champion, the other not")
+    if refuse:
+        move = promotion.refuse(Path.cwd(), uri, by=by, reason=reason)
+    else:
+        move = promotion.promote(Path.cwd(), uri, by=by, reason=reason, override_gates=override_gates)
+    typer.echo(json.dumps(asdict(move)))
+    said = f"{move.model_name} v{move.version}: {move.decision} by {by}; champion is {promotion.shown(move.champion)}"
+    typer.secho(said, fg=typer.colors.GREEN, err=True)

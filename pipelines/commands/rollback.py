@@ -1,0 +1,28 @@
+"""`dynamicid rollback`: the champion before this one gets its alias back."""
+
+from __future__ import annotations
+
+import getpass
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def rollback(
+    by: Annotated[str | None, typer.Option(help="Who decides; default: the user's login name.", metavar="NAME")] = None,
+    to: Annotated[
+        str | None, typer.Option(metavar="URI", help="Back to this version; default: the champion before.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="The registered model.")] = "dynamicid",
+    reason: Annotated[str | None, typer.Option(help="Why; written into the tags of both versions.")] = None,
+) -> None:
+    """Set the alias `champion` back to a version that had it before, and say to which."""
+    from pipelines.tracking import promotion
+
+    move = promotion.rollback(Path.cwd(), name, by=by or getpass.getuser(), to=to, reason=reason)
+    typer.echo(json.dumps(asdict(move)))
+    said = f"{name}: the champion is v{move.champion} again, it was v{move.before}"
+    typer.secho(said, fg=typer.colors.GREEN, err=True)

@@ -1,0 +1,96 @@
+"""The champion on the challenger's evaluation set: judged again where it was judged on another one, and only once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from pipelines.errors import StageFailed
+from pipelines.params import Params
+from pipelines.tracking.gates import Champion
+
+# The settings in metrics.json that decide what a number means; the others belong to the adapter, or to the page.
+_CONDITIONS = ("resolution", "sampler", "steps", "guidance", "boost", "boost_steps", "weights", "judges")
+
+
+def conditions(metrics: dict[str, Any]) -> str:
+    """Return the sha256 (hex) of evaluation set and settings: two results compare only where it is the same."""
+    settings = {key: value for key, value in metrics.get("settings", {}).items() if key in _CONDITIONS}
+    text = json.dumps({"evaluation_set": metrics["evaluation_set"], "settings": settings}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def champion_metrics(version: Any, params: Params, processed: Path, challenger: dict[str, Any], root: Path) -> Champion:
+    """Return the champion with its metrics under the conditions of the challenger's.
+
+    They are taken from the run that registered it, from an earlier comparison, or made now: then the champion's own
+    adapter on its own base draws the present evaluation set, and the result is recorded as a run of its own.
+    """
+    wanted = conditions(challenger)
+    metrics = _document(version.tags["dynamicid.evaluate_run"])
+    if conditions(metrics) == wanted:
+        return Champion(str(version.version), metrics)
+    known = _judged_before(version, wanted)
+    if known is not None:
+        return Champion(str(version.version), _document(known))
+    return Champion(str(version.version), _judge_again(version, params, processed, wanted, root))
+
+
+def _document(run_id: str) -> dict[str, Any]:
+    import mlflow
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path="metrics.json", dst_path=folder)
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def _judged_before(version: Any, wanted: str) -> str | None:
+    import mlflow
+    from mlflow.tracking import MlflowClient
+
+    from pipelines.tracking.settings import EXPERIMENT
+
+    found = MlflowClient().search_runs(
+        [mlflow.get_experiment_by_name(EXPERIMENT).experiment_id],
+        filter_string=(
+            f"tags.`dynamicid.conditions` = '{wanted}' and tags.`dynamicid.model` = '{version.name}' "
+            f"and tags.`dynamicid.model_version` = '{version.version}' and attributes.status = 'FINISHED'"
+        ),
+        max_results=1,
+    )
+    return found[0].info.run_id if found else None
+
+
+def _judge_again(version: Any, params: Params, processed: Path, wanted: str, root: Path) -> dict[str, Any]:
+    import mlflow
+
+    from pipelines.params import load_params
+    from pipelines.stages import evaluate
+    from pipelines.tracking.model_uri import adapter_folder
+
+    uri = f"models:/{version.name}/{version.version}"
+    adapter = adapter_folder(uri, root)
+    # Its own base, or its adapter would not fit; everything else as the challenger was judged.
+    own = load_params(adapter.parent / "params.yaml")
+    settings = params.model_copy(update={"base": own.base})
+    tags = {
+        "dynamicid.stage": "evaluate_champion",
+        "dynamicid.model": version.name,
+        "dynamicid.model_version": str(version.version),
+        "dynamicid.conditions": wanted,
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        outputs = evaluate.Outputs(metrics=Path(folder) / "metrics.json", report=Path(folder) / "index.html")
+        metrics = evaluate.run(settings, evaluate.Inputs(processed=processed, adapter=adapter), outputs)
+        if conditions(metrics) != wanted:
+            raise StageFailed(
+                f"champion v{version.version} cannot be compared: reports/metrics.json of the challenger was made from "
+                "other data or settings than are here now; `dynamicid repro evaluate`, then register"
+            )
+        with mlflow.start_run(run_name=f"evaluate {version.name} v{version.version}", tags=tags):
+            mlflow.log_artifact(str(outputs.metrics))
+            mlflow.log_artifact(str(outputs.report))
+    return metrics
