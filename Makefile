@@ -45,7 +45,8 @@ mlflow: $(READY)
 
 # A development server with every DAG: http://127.0.0.1:8080
 airflow: $(READY)
-	PYTHONPATH=$(CURDIR)/dags AIRFLOW_HOME=$(CURDIR)/airflow AIRFLOW__CORE__DAGS_FOLDER=$(CURDIR)/dags AIRFLOW__CORE__LOAD_EXAMPLES=False $(BIN)/airflow standalone
+	export PYTHONPATH=$(CURDIR)/dags AIRFLOW_HOME=$(CURDIR)/airflow AIRFLOW__CORE__DAGS_FOLDER=$(CURDIR)/dags AIRFLOW__CORE__LOAD_EXAMPLES=False; \
+	$(BIN)/airflow db migrate && $(BIN)/airflow pools import docker/pools.json && exec $(BIN)/airflow standalone
 
 # PostgreSQL, Airflow and MLflow as a team runs them, on this machine; see docs/operations.md. Passwords are generated.
 stack: $(READY) java

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from pipelines.chain import FACES
+
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__, no_args_is_help=True)
 
 
@@ -20,10 +22,40 @@ def show() -> None:
     typer.echo(json.dumps(asdict(current_version(Path.cwd()))))
 
 
+@app.command("list")
+def list_versions() -> None:
+    """Print the versions of the dataset, oldest first, one a line."""
+    from pipelines.retraining import known_versions
+
+    for tag in known_versions(Path.cwd()):
+        typer.echo(tag)
+
+
 @app.command()
-def checkout(tag: Annotated[str, typer.Argument(help="A version such as faces-v3.")]) -> None:
+def checkout(tag: Annotated[str, typer.Argument(help="A version such as faces-v3, or latest.")]) -> None:
     """Put version TAG of the dataset into data/faces."""
     from pipelines.dataset_version import checkout_version
+    from pipelines.errors import UserError
+    from pipelines.retraining import LATEST, known_versions, newest
 
+    if tag == LATEST:
+        tag = newest(known_versions(Path.cwd())) or ""
+        if not tag:
+            raise UserError("latest: there is no dataset version yet; `dynamicid ingest` makes one")
     checkout_version(Path.cwd(), tag)
     typer.echo(tag)
+
+
+@app.command()
+def publish(
+    folder: Annotated[Path, typer.Option("--dir", help="Dataset folder.", metavar="DIR")] = Path(FACES),
+) -> None:
+    """Make a version of data/faces as it is; print it as JSON, with `new` false where the same data has one already."""
+    from pipelines.dataset_version import current_version, make_version
+    from pipelines.retraining import known_versions
+
+    before = set(known_versions(Path.cwd()))
+    parent = current_version(Path.cwd()).tag
+    made = make_version(Path.cwd(), folder, f"Photos added to {parent or 'nothing'}")
+    typer.echo(f"version {made.tag}{'' if made.tag not in before else ', which was there'}", err=True)
+    typer.echo(json.dumps({**asdict(made), "new": made.tag not in before}))

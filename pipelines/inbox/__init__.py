@@ -1,0 +1,1 @@
+"""The inbox: where new photos are dropped, and what becomes of them (protocol.py)."""
