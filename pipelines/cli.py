@@ -40,6 +40,7 @@ COMMANDS: dict[str, str] = {
     "export": "export",
     "foundation": "foundation",
     "workspace": "workspace",
+    "retrain": "retrain",
     "inbox": "inbox",
     "stack": "stack",
 }

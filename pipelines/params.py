@@ -158,6 +158,8 @@ class Loop(Section):
 class TrainAnchoring(Loop):
     """The anchoring stage (paper section 3.4): face encoder and SAA on single-person pictures."""
 
+    # A registered version whose face encoder and SAA training goes on from; by number, since an alias moves.
+    start_from: str | None = Field(None, pattern=r"^models:/[^/@]+/[0-9]+$")
     # Photos a step and process.
     batch_size: int = Field(ge=1)
     drop_text: float = Field(0.05, ge=0, le=1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -142,16 +143,29 @@ class AnchoringModel(nn.Module):
         )
 
 
+def begin_with(adapter: Adapter, other: Adapter, origin: Path) -> None:
+    """Copy what this stage trains from `other`; raise ValueError where its sizes are not those of `adapter`."""
+    try:
+        adapter.face_encoder.load_state_dict(other.face_encoder.state_dict())
+        adapter.processors.load_state_dict(other.processors.state_dict())
+    except RuntimeError as error:
+        problem = str(error).splitlines()[-1].strip()
+        raise ValueError(f"{origin}: this adapter has other sizes ({problem}); start from scratch, or use its sizes") from None
+    adapter.null_tokens.data.copy_(other.null_tokens.data)
+
+
 def train_anchoring(
     base: Base,
     training: AnchoringData,
     probing: AnchoringData,
     settings: AnchoringSettings,
     run: Run,
+    start: Path | None = None,
 ) -> tuple[Adapter, LossCurve]:
     """Train an adapter on `training`; `probing` are the photos of the fixed probe. The adapter has averaged weights.
 
-    Raises ValueError where there is no photo.
+    It begins with the weights of the adapter folder `start`, or new ones. Raises ValueError where there is no photo, or
+    where that adapter has other sizes.
     """
     from accelerate.utils import set_seed
 
@@ -161,6 +175,8 @@ def train_anchoring(
         raise ValueError("no photo to train on: expected rows with status ok in split train")
     set_seed(settings.seed)
     adapter = Adapter.create(base.unet, base.image_encoder, settings.sizes, settings.gate_threshold)
+    if start is not None:
+        begin_with(adapter, Adapter.load(start, base.unet), start)
     adapter.to(accelerator.device).train()
     adapter.attach(base.unet)
     if settings.gradient_checkpointing:

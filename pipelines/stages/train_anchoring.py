@@ -38,6 +38,14 @@ class Outputs:
     metrics: Path = Path("reports/train_anchoring/metrics.json")
 
 
+def _start(uri: str | None) -> Path | None:
+    if uri is None:
+        return None
+    from pipelines.tracking.model_uri import adapter_folder
+
+    return adapter_folder(uri, Path.cwd())
+
+
 def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
     """Train on the photos of split train; write the outputs and return what `metrics.json` holds.
 
@@ -58,7 +66,8 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
         if not len(photos["train"]):
             raise ValueError(f"{inputs.processed}: no usable photo in split train: nothing to train on")
         base = load_models(params, accelerator)
-        settings = AnchoringSettings(**section.model_dump())
+        settings = AnchoringSettings(**section.model_dump(exclude={"start_from"}))
+        start = _start(section.start_from)
         hashes = {"base": base_digest(base), **{split: found.digest() for split, found in photos.items()}}
         with training_run(
             NAME, section, hashes, accelerator, state=inputs.state, resume_from=inputs.resume_from
@@ -67,7 +76,7 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
             training = anchoring_data(base, photos["train"], desk, params.base.resolution)
             held_out = len(photos["val"]) > 0
             probing = anchoring_data(base, photos["val"], desk, params.base.resolution) if held_out else training
-            adapter, curve = train_anchoring(base, training, probing, settings, running)
+            adapter, curve = train_anchoring(base, training, probing, settings, running, start)
             values = {
                 "photos": len(photos["train"]),
                 "people": len(photos["train"].people),
