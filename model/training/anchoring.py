@@ -150,7 +150,8 @@ def begin_with(adapter: Adapter, other: Adapter, origin: Path) -> None:
         adapter.processors.load_state_dict(other.processors.state_dict())
     except RuntimeError as error:
         problem = str(error).splitlines()[-1].strip()
-        raise ValueError(f"{origin}: this adapter has other sizes ({problem}); start from scratch, or use its sizes") from None
+        reason = f"{origin}: this adapter has other sizes ({problem}); start from scratch, or use its sizes"
+        raise ValueError(reason) from None
     adapter.null_tokens.data.copy_(other.null_tokens.data)
 
 
@@ -160,6 +161,7 @@ def train_anchoring(
     probing: AnchoringData,
     settings: AnchoringSettings,
     run: Run,
+    *,
     start: Path | None = None,
 ) -> tuple[Adapter, LossCurve]:
     """Train an adapter on `training`; `probing` are the photos of the fixed probe. The adapter has averaged weights.

@@ -76,7 +76,7 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
             training = anchoring_data(base, photos["train"], desk, params.base.resolution)
             held_out = len(photos["val"]) > 0
             probing = anchoring_data(base, photos["val"], desk, params.base.resolution) if held_out else training
-            adapter, curve = train_anchoring(base, training, probing, settings, running, start)
+            adapter, curve = train_anchoring(base, training, probing, settings, running, start=start)
             values = {
                 "photos": len(photos["train"]),
                 "people": len(photos["train"].people),
