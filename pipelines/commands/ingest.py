@@ -18,7 +18,10 @@ def ingest(
     *,
     out: Annotated[Path, typer.Option(help="Dataset folder that is made or added to.", metavar="DIR")] = Path(FACES),
     layout: Annotated[
-        str, typer.Option(help="auto, flat, identity-folders, consistentid or webdataset.", metavar="LAYOUT")
+        str,
+        typer.Option(
+            help="auto, flat, sidecars, identity-folders, consistentid, webdataset or huggingface.", metavar="LAYOUT"
+        ),
     ] = "auto",
     identity_depth: Annotated[
         int | None, typer.Option(min=1, help="How many leading folders name a person (identity-folders; default 1).")

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.errors import UserError
-from pipelines.ingest.found import Found, Labels, Skipped, is_picture_name, one_line, row_name
+from pipelines.ingest.found import Found, Labels, Skipped, is_picture_name, one_line, row_name, system_name
 from pipelines.ingest.walk import MISSING, Entry, classify, walk_files
 
 # The first key whose file exists wins. The original comes before the resized copy, which is squeezed to a square.
@@ -79,7 +79,7 @@ def read_list(root: Path, lists: list[Path], *, whole_folder: bool) -> Iterator[
     """
     seen: set[str] = {row_name(path.name) for path in lists}
     for file in lists:
-        for number, entry in enumerate(_entries(file), start=1):
+        for number, entry in enumerate(entries_of(file), start=1):
             found = _locate(root, entry)
             if found is None:
                 yield Skipped(f"{row_name(file.name)}[{number}]", NO_PICTURE_KEY)
@@ -131,12 +131,14 @@ def _locate(root: Path, entry: dict[str, Any]) -> Entry | Skipped | None:
         if relative.startswith("../"):
             failures.append(Skipped(row_name(relative), LEADS_OUT))
             continue
-        for folder in PICTURE_FOLDERS:
-            result = classify(str(root), f"{folder}/{relative}" if folder else relative)
-            if isinstance(result, Entry):
-                return result
-            if not folder:
-                failures.append(result)
+        # JSON cannot hold every name of a file: one that it cannot may stand as it does in a row.
+        for name in dict.fromkeys((relative, system_name(relative))):
+            for folder in PICTURE_FOLDERS:
+                result = classify(str(root), f"{folder}/{name}" if folder else name)
+                if isinstance(result, Entry):
+                    return result
+                if not folder and name == relative:
+                    failures.append(result)
     return min(failures, key=lambda failure: failure.reason == MISSING) if failures else None
 
 
@@ -155,7 +157,8 @@ def _relative(root: Path, name: object) -> str | None:
     return "../" if relative == ".." else relative
 
 
-def _entries(file: Path) -> Iterator[dict[str, Any]]:
+def entries_of(file: Path) -> Iterator[dict[str, Any]]:
+    """Yield the objects of a JSON list or of lines of JSON; {} for what is no object. UserError where it is neither."""
     try:
         text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

@@ -28,6 +28,7 @@ _SIGNATURES: tuple[re.Pattern[bytes], ...] = tuple(
 SIGNATURE_BYTES = 16
 
 _PERCENT = re.compile(r"%(?=[0-9A-Fa-f]{2})")
+_CODE = re.compile(rb"%([0-9A-Fa-f]{2})")
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,12 @@ def row_name(relative: str) -> str:
     text = raw.decode("utf-8", "surrogateescape")
     escaped = _PERCENT.sub("%25", text)
     return "".join(f"%{ord(letter) - 0xDC00:02X}" if 0xDC80 <= ord(letter) <= 0xDCFF else letter for letter in escaped)
+
+
+def system_name(file_name: str) -> str:
+    """Return a row's `file_name` as the file system has it: the inverse of `row_name`."""
+    raw = file_name.encode("utf-8", "surrogateescape")
+    return os.fsdecode(_CODE.sub(lambda found: bytes([int(found.group(1), 16)]), raw))
 
 
 def one_line(text: object) -> str | None:

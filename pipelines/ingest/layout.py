@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,14 @@ from pipelines.errors import UserError
 from pipelines.ingest.consistentid import looks_like_list, read_list
 from pipelines.ingest.folders import read_folder
 from pipelines.ingest.found import Found, Skipped, is_picture_name
+from pipelines.ingest.huggingface import SUFFIX as PARQUET
+from pipelines.ingest.huggingface import picture_column, read_parquet
+from pipelines.ingest.metadata import read_metadata, with_metadata
+from pipelines.ingest.sidecars import looks_like_sidecars, read_sidecars
 from pipelines.ingest.walk import Entry, check_root, walk_files
 from pipelines.ingest.webdataset_tar import is_tar_name, read_shards
 
-Layout = Literal["auto", "flat", "identity-folders", "consistentid", "webdataset"]
+Layout = Literal["auto", "flat", "sidecars", "identity-folders", "consistentid", "webdataset", "huggingface"]
 LAYOUTS: tuple[str, ...] = get_args(Layout)
 # A folder is looked at until this many files have told what it is.
 _ENOUGH = 10_000
@@ -40,11 +45,16 @@ class Source:
             return read_list(self.root, list(self.lists), whole_folder=self.only is None)
         if self.layout == "webdataset":
             return read_shards(self.root, self.only, max_bytes)
-        return read_folder(self.root, 0 if self.layout == "flat" else self.identity_depth)
+        if self.layout == "huggingface":
+            return read_parquet(self.root, self.only, max_bytes)
+        known = read_metadata(self.root)
+        if self.layout == "sidecars":
+            return with_metadata(read_sidecars(self.root), known)
+        return with_metadata(read_folder(self.root, 0 if self.layout == "flat" else self.identity_depth), known)
 
     def count(self) -> int | None:
         """Return how many files there are to tell about (texts go with their photos), or None: only reading tells."""
-        if self.layout == "webdataset" or self.only is not None:
+        if self.layout in ("webdataset", "huggingface") or self.only is not None:
             return None
         names = (item.relative if isinstance(item, Entry) else "" for files in walk_files(self.root) for item in files)
         return sum(not name.lower().endswith(".txt") for name in names)
@@ -53,10 +63,12 @@ class Source:
 def open_source(source: Path, layout: str = "auto", identity_depth: int | None = None) -> Source:
     """Return the source with its layout, detected where `layout` is "auto".
 
-    A `.json` or `.jsonl` file is ConsistentID's list, a tar file a webdataset shard. A folder with a list of photos
-    at its top is `consistentid`; one with tar shards and no picture at its top, `webdataset`; one with pictures in
-    sub-folders, `identity-folders`; else `flat`. Raises UserError where nothing fits, or where pictures lie so deep
-    that the folder which names a person must be told (`identity_depth`).
+    A `.json` or `.jsonl` file is ConsistentID's list, a tar file a webdataset shard, a `.parquet` file with pictures in
+    it part of a Hugging Face dataset. A folder with a list of photos at its top is `consistentid`; one with pictures in
+    sub-folders, `identity-folders`; one with tar shards and no picture at its top, `webdataset`; one with Parquet of
+    pictures, `huggingface`; one whose photos have landmark pictures and embeddings, `sidecars`; else `flat`. Raises
+    UserError where nothing fits, or where pictures lie so deep that the folder which names a person must be told
+    (`identity_depth`).
     """
     if layout not in LAYOUTS:
         raise UserError(f"layout {layout!r}: expected one of {', '.join(LAYOUTS)}")
@@ -81,7 +93,12 @@ def _open_file(source: Path, layout: str) -> Source:
         return Source(real.parent, "consistentid", lists=(real,), only=real.name)
     if layout in ("auto", "webdataset") and is_tar_name(real.name):
         return Source(real.parent, "webdataset", only=real.name)
-    raise UserError(f"{source}: a file is ingested as a JSON list (.json, .jsonl) or a tar shard; give a folder")
+    if layout in ("auto", "huggingface") and picture_column(real) is not None:
+        return Source(real.parent, "huggingface", only=real.name)
+    raise UserError(
+        f"{source}: a file is ingested as a JSON list (.json, .jsonl), a tar shard or Parquet with a column of "
+        "pictures; give a folder"
+    )
 
 
 def _lists(root: Path) -> list[Path]:
@@ -92,26 +109,37 @@ def _lists(root: Path) -> list[Path]:
 def _detect(source: Path, root: Path) -> str:
     if _lists(root):
         return "consistentid"
-    shards = pictures_at_top = pictures_below = 0
+    seen: Counter[str] = Counter()
     for files in walk_files(root):
-        for item in files:
-            if not isinstance(item, Entry):
-                continue
-            if is_tar_name(item.relative):
-                shards += 1
-            elif "/" in item.relative:
-                pictures_below += is_picture_name(item.relative)
-            else:
-                pictures_at_top += is_picture_name(item.relative)
-        if shards + pictures_below >= _ENOUGH:
+        entries = [item for item in files if isinstance(item, Entry)]
+        seen.update(kind for item in entries if (kind := _kind(item)))
+        if "picture at top" in seen and entries and "/" not in entries[0].relative:
+            seen["sidecars"] += looks_like_sidecars(entries)
+        seen["file"] += len(entries)
+        if seen["shard"] + seen["parquet"] + seen["picture below"] >= _ENOUGH:
             break
-    if pictures_below:
+    if seen["picture below"]:
         return "identity-folders"
-    if shards and not pictures_at_top:
-        return "webdataset"
-    if not pictures_at_top and not any(isinstance(item, Entry) for files in walk_files(root) for item in files):
-        raise UserError(f"{source}: no file in it that could be a photo; expected pictures, a JSON list or tar shards")
-    return "flat"
+    if not seen["picture at top"]:
+        if seen["shard"]:
+            return "webdataset"
+        if seen["parquet"]:
+            return "huggingface"
+        if not seen["file"]:
+            raise UserError(
+                f"{source}: no file in it that could be a photo; expected pictures, a JSON list, tar shards or Parquet"
+            )
+    return "sidecars" if seen["sidecars"] else "flat"
+
+
+def _kind(item: Entry) -> str | None:
+    if is_tar_name(item.relative):
+        return "shard"
+    if item.relative.lower().endswith(PARQUET):
+        return "parquet" if picture_column(Path(item.path)) is not None else None
+    if is_picture_name(item.relative):
+        return "picture below" if "/" in item.relative else "picture at top"
+    return None
 
 
 def _identity_depth(source: Path, root: Path) -> int:

@@ -1,0 +1,45 @@
+"""`dynamicid export`: the dataset in a layout that other projects read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.chain import FACES, PROCESSED
+from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
+
+
+def export(
+    *,
+    layout: Annotated[
+        str, typer.Option(help="sidecars, variface, consistentid, webdataset or huggingface.", metavar="LAYOUT")
+    ],
+    out: Annotated[Path, typer.Option(help="A folder that does not exist yet.", metavar="DIR")],
+    faces: Annotated[Path, typer.Option(help="The dataset: photos as found.", metavar="DIR")] = Path(FACES),
+    processed: Annotated[
+        Path, typer.Option(help="What preprocessing found (sidecars, consistentid).", metavar="DIR")
+    ] = Path(PROCESSED),
+    permitted: Annotated[
+        bool, typer.Option("--permitted", help="Only photos that `rights` lets anything be trained on.")
+    ] = False,
+    identity: Annotated[list[str] | None, typer.Option(help="Only this person, repeatable.", metavar="NAME")] = None,
+    params: ParamsFile = DEFAULT_PARAMS,
+    overrides: Overrides = None,
+) -> None:
+    """Write the dataset into the new folder DIR; consent, licence and source go with every photo."""
+    from pipelines.export.rows import Selection
+    from pipelines.export.run import Inputs
+    from pipelines.export.run import export as write
+    from pipelines.rights.copies import note_copy
+
+    given = read_params(params, overrides)
+    wanted = Selection(given.rights if permitted else None, frozenset(identity) if identity else None)
+    result = write(layout, Inputs(faces, processed), out, given.export, wanted)
+    note_copy(Path.cwd(), out, f"export, {layout}")
+    left_out = ", ".join(f"{count} {reason}" for reason, count in result.left_out.items())
+    typer.echo(f"{out}: {result.photos} photos as {layout}" + (f"; left out: {left_out}" if left_out else ""), err=True)
+    typer.echo(json.dumps(asdict(result)))

@@ -1,0 +1,46 @@
+"""Where faces were copied to on purpose: `.dynamicid/copies.jsonl`, so that forgetting knows of every place."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock
+
+FILE = Path(".dynamicid") / "copies.jsonl"
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A folder that holds photos of the dataset, what wrote it and when (UTC, ISO 8601)."""
+
+    folder: str
+    what: str
+    when: str
+
+
+def note_copy(root: Path, folder: Path, what: str) -> None:
+    """Note that `what` (such as "export, webdataset") wrote photos of the dataset into `folder`."""
+    file = root / FILE
+    file.parent.mkdir(parents=True, exist_ok=True)
+    made = Copy(str(folder.resolve()), what, datetime.now(UTC).isoformat(timespec="seconds"))
+    with FileLock(file.with_suffix(".lock")), file.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(asdict(made)) + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def known_copies(root: Path) -> list[Copy]:
+    """Return the copies that are still there, each folder once, the latest note of it."""
+    file = root / FILE
+    if not file.is_file():
+        return []
+    found: dict[str, Copy] = {}
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if line.strip():
+            copy = Copy(**json.loads(line))
+            found[copy.folder] = copy
+    return [copy for copy in found.values() if Path(copy.folder).exists()]
