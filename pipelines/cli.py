@@ -38,6 +38,7 @@ COMMANDS: dict[str, str] = {
     "generate": "generate",
     "convert": "convert",
     "export": "export",
+    "export": "export",
     "foundation": "foundation",
     "workspace": "workspace",
     "retrain": "retrain",
