@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from model.adapter import EMBEDDING, FORMAT, WEIGHTS, Adapter, read_config
-from model.base import BaseReference
 from model.face_prompts import EXPRESSIONS, POSES
 from model.published_files import (
     FILE_NAMES,
@@ -246,8 +245,3 @@ def encoded_null_tokens(published: Published, skeleton: Skeleton, image_encoder:
     picture = torch.zeros(1, 3, side, side, dtype=image_encoder.dtype)
     states = image_encoder(picture, output_hidden_states=True).hidden_states[-2]
     return encoder(torch.zeros(1, EMBEDDING), states.float())
-
-
-def base_reference_of(config: Mapping[str, Any]) -> BaseReference:
-    """Return the base that an adapter's configuration names."""
-    return BaseReference(**config["base"])

@@ -11,11 +11,17 @@ import pytest
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--golden DIR`: another folder of exact vectors, in place of ../shared/golden."""
+    parser.addoption("--golden", metavar="DIR", default=None, help="folder of vectors for test_golden.py")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip tests marked `realdata` where the folder ../shared is absent, and `gpu` where there is no CUDA device."""
     cuda: bool | None = None
     for item in items:
-        if item.get_closest_marker("realdata") and not SHARED.is_dir():
+        elsewhere = item.config.getoption("--golden") and "golden" in getattr(item, "fixturenames", ())
+        if item.get_closest_marker("realdata") and not SHARED.is_dir() and not elsewhere:
             item.add_marker(pytest.mark.skip(reason="../shared is absent: no real photos and networks here"))
         if item.get_closest_marker("gpu"):
             if cuda is None:

@@ -63,7 +63,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, project: Path) -> Path:
 
 
 def write_published(state: Mapping[str, torch.Tensor], folder: Path) -> None:
-    """Write the files as their authors did, by hand: the landmark encoder in half precision, one weight not a number."""
+    """Write the files as their authors did, by hand: the landmark encoder in half precision, a weight that is NaN."""
     folder.mkdir()
 
     def part(prefix: str) -> dict[str, torch.Tensor]:
@@ -97,7 +97,7 @@ def refused(result: Result) -> str:
 
 
 def same_bits(one: Any, other: Any) -> bool:
-    """Whether two trees of dicts hold the same keys and tensors of the same kind, bit for bit (also where not numbers)."""
+    """Whether two trees of dicts hold the same keys and tensors of the same kind, bit for bit (NaN too)."""
     if isinstance(one, Mapping):
         return one.keys() == other.keys() and all(same_bits(one[key], other[key]) for key in one)
     if one.dtype != other.dtype or one.shape != other.shape:
