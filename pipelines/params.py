@@ -299,6 +299,39 @@ class Register(Section):
     gates: tuple[Gate, ...] = ()
 
 
+class DriftLimit(Section):
+    """Above what distance one feature warns, and above what it stops the run."""
+
+    warn: float = Field(ge=0)
+    stop: float = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> DriftLimit:
+        if self.stop < self.warn:
+            raise ValueError(f"stop {self.stop:g} is below warn {self.warn:g}")
+        return self
+
+
+class Drift(Section):
+    """How a dataset version is compared with the one that the champion was trained on."""
+
+    # Photos of each version that are looked at, at most.
+    sample: int = Field(2000, ge=20)
+    # Comparisons of the champion's own people with each other, which say what chance gives.
+    resamples: int = Field(100, ge=10)
+    limits: dict[Literal["embedding", "yaw", "pitch", "brightness", "size", "expression", "outcome"], DriftLimit] = {}
+
+
+class Keeping(Section):
+    """What is copied to the DVC remote, and how long what can be made again is kept."""
+
+    # After every dataset version and every registered model, where the repository has a default remote.
+    push: bool = True
+    workspaces_days: float = Field(14, ge=0)
+    checkpoints_days: float = Field(14, ge=0)
+    caches_days: float = Field(30, ge=0)
+
+
 class Inbox(Section):
     """When photos dropped into the inbox are taken."""
 
@@ -328,6 +361,8 @@ class Params(Section):
     train_imr: TrainImr
     evaluate: Evaluate
     register_: Register = Field(Register(), alias="register")
+    drift: Drift = Drift()
+    keeping: Keeping = Keeping()
     inbox: Inbox = Inbox()
     retrain: Retrain = Retrain()
     export: Export = Export()
