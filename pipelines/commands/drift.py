@@ -1,0 +1,43 @@
+"""`dynamicid drift`: the present dataset against the one that the champion was trained on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
+from pipelines.errors import StageFailed
+
+
+def drift(
+    file: ParamsFile = DEFAULT_PARAMS,
+    overrides: Overrides = None,
+    out: Annotated[Path, typer.Option(help="Folder of drift.json and index.html.")] = Path("reports/drift"),
+    against: Annotated[
+        str | None, typer.Option(metavar="URI", help="A registered version; default: the champion.")
+    ] = None,
+    accept: Annotated[bool, typer.Option("--accept", help="Report drift that stops, and go on (exit 0).")] = False,
+) -> None:
+    """Compare distributions of data/processed with the champion's; exit 1 where one lies beyond its stopping limit."""
+    params = read_params(file, overrides)
+    from pipelines.drift import against_champion
+
+    verdict = against_champion.run(params, Path.cwd(), out, against)
+    typer.echo(json.dumps(verdict.plain()))
+    if verdict.state == "no_champion":
+        typer.secho("drift: there is no champion yet, so nothing to compare with", err=True)
+        return
+    between = f"{verdict.reference_version or 'its data'} of champion v{verdict.champion}"
+    page = out / against_champion.PAGE
+    for line in verdict.lines("warn"):
+        typer.secho(f"drift warns: {line}, against {between}", fg=typer.colors.YELLOW, err=True)
+    if verdict.state == "stop":
+        reason = f"drift against {between}: {'; '.join(verdict.lines('stop'))}; see {page}"
+        if not accept:
+            raise StageFailed(f"{reason}; `--accept` goes on all the same")
+        typer.secho(reason, fg=typer.colors.YELLOW, err=True)
+    elif verdict.state == "ok":
+        typer.secho(f"drift: none against {between}; see {page}", fg=typer.colors.GREEN, err=True)

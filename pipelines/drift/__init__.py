@@ -1,0 +1,1 @@
+"""How far a dataset version lies from the one that the champion was trained on."""
