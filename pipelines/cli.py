@@ -32,6 +32,7 @@ COMMANDS: dict[str, str] = {
     "register": "register",
     "promote": "promote",
     "rollback": "rollback",
+    "drift": "drift",
     "record": "record",
     "repro": "repro",
     "summary": "summary",
