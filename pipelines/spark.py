@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -63,18 +63,21 @@ def with_retries(master: str) -> str:
 
 
 @contextmanager
-def spark_context(master: str, name: str) -> Iterator[Any]:
+def spark_context(master: str, name: str, own: Mapping[str, str] | None = None) -> Iterator[Any]:
     """Yield a SparkContext on `master`, and stop it at the end; raise UserError where Java is missing.
 
+    `own` are settings of Spark that win over this module's. On a cluster the workers run `spark.pyspark.python`: the
+    driver's own interpreter and checkout, which must then lie at the same place everywhere, or that of an archive.
     No SparkSession: the SQL engine would double the time that Spark takes to start, and nothing here asks it anything.
     """
     check_java()
     from pyspark import SparkConf, SparkContext
 
+    own = dict(own or {})
     python_path = os.pathsep.join([str(project_root()), *filter(None, [os.environ.get("PYTHONPATH")])])
     # Read by the JVM and by the workers it starts: they must run this Python and this checkout.
     environment = {
-        "PYSPARK_PYTHON": sys.executable,
+        "PYSPARK_PYTHON": own.get("spark.pyspark.python", sys.executable),
         "PYSPARK_DRIVER_PYTHON": sys.executable,
         "SPARK_LOCAL_IP": "127.0.0.1" if master.startswith("local") else os.environ.get("SPARK_LOCAL_IP", ""),
         "PYTHONPATH": python_path,
@@ -85,7 +88,9 @@ def spark_context(master: str, name: str) -> Iterator[Any]:
         log4j.write_text(_LOG4J, encoding="utf-8")
         os.environ.update({key: value for key, value in environment.items() if value})
         try:
-            settings = _settings(master, scratch, log4j, python_path)
+            # An interpreter of the workers' own brings its own code.
+            shipped = "spark.pyspark.python" in own
+            settings = _settings(master, scratch, log4j, "" if shipped else python_path) | own
             conf = SparkConf().setMaster(with_retries(master)).setAppName(name).setAll(list(settings.items()))
             context = SparkContext(conf=conf)
             try:
@@ -131,7 +136,9 @@ def run_tasks(
 
     def job() -> None:
         try:
-            results.extend(context.parallelize(list(enumerate(items)), len(items)).map(work).collect())
+            # The heaviest first: the last tasks to end are then short ones, and no worker waits long for another.
+            numbered = sorted(enumerate(items), key=lambda pair: -weights[pair[0]])
+            results.extend(context.parallelize(numbered, len(items)).map(work).collect())
         except Exception as error:
             failures.append(error)
 
@@ -174,9 +181,10 @@ def _settings(master: str, scratch: str, log4j: Path, python_path: str) -> dict[
         "spark.executorEnv.OMP_NUM_THREADS": "1",
         "spark.executorEnv.OPENBLAS_NUM_THREADS": "1",
         "spark.executorEnv.MKL_NUM_THREADS": "1",
-        "spark.executorEnv.PYTHONPATH": python_path,
         "spark.executorEnv.HF_HUB_OFFLINE": "1",
     }
+    if python_path:
+        settings["spark.executorEnv.PYTHONPATH"] = python_path
     if master.startswith("local"):
         settings |= {
             "spark.driver.host": "127.0.0.1",

@@ -18,11 +18,16 @@ def preprocess(
     out: Annotated[Path, typer.Option(help="Folder of the processed rows, replaced.", metavar="DIR")] = Path(PROCESSED),
     params: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,
+    master: Annotated[
+        str | None, typer.Option(help="Where Spark runs, over preprocess.master.", metavar="local[N]|spark://HOST:PORT")
+    ] = None,
 ) -> None:
     """Look at every photo on Spark: face, landmarks, pose, identity embedding, captions, split. One row a photo."""
     from pipelines.stages.preprocess import Inputs, Outputs, run
 
     # The verdict of the chain is about the chain's dataset; another folder goes without.
     verdict = Path(VERDICT) if faces == Path(FACES) and Path(VERDICT).is_file() else None
+    if master is not None:
+        overrides = [*(overrides or ()), f"preprocess.master={master}"]
     report = run(read_params(params, overrides), Inputs(faces, verdict), Outputs(out))
     typer.echo(json.dumps(asdict(report)))

@@ -13,7 +13,7 @@ from pipelines.params import Preprocess
 from pipelines.paths import project_root, resolve
 
 # They say how the work is divided and what becomes of its result, not what a record holds.
-_EXECUTION = frozenset({"test_share", "val_share", "buckets", "slice_photos", "master", "max_failed_share"})
+_EXECUTION = frozenset({"test_share", "val_share", "buckets", "slice_photos", "master", "spark", "max_failed_share"})
 _LIBRARIES = (
     "insightface",
     "onnxruntime",

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
 from pipelines.errors import UserError
 from pipelines.params import Preprocess
+from pipelines.preprocessing.files import read_columns
+from pipelines.preprocessing.rows import LOOK
 from pipelines.preprocessing.slices import Slice
-from pipelines.preprocessing.work import Job, Originals, SliceReport, look_at_slice, write_bucket
+from pipelines.preprocessing.work import (
+    Job,
+    Known,
+    Originals,
+    SliceReport,
+    finished,
+    look_at_slice,
+    looks_of,
+    write_bucket,
+)
 from pipelines.spark import run_tasks
+
+# Slices whose metadata one task of a small job reads: a task costs Spark some milliseconds, a slice's metadata one.
+_SLICES_A_TASK = 64
 
 
 def find_originals(context: Any, shards: Sequence[Path]) -> Originals:
@@ -45,16 +62,67 @@ def _is_repeated(item: tuple[str, tuple[int, tuple[str, str]]]) -> bool:
     return item[1][0] > 1
 
 
-def look(context: Any, slices: Sequence[Slice], job: Job, originals: Originals) -> list[SliceReport]:
+def find_finished(context: Any, slices: Sequence[Slice], job: Job, originals: Any) -> list[SliceReport | None]:
+    """Return, for every slice, the report of one that was finished before, or None."""
+
+    def task(piece: Slice) -> SliceReport | None:
+        return finished(piece, job, originals.value)
+
+    parts = -(-len(slices) // _SLICES_A_TASK)
+    reports: list[SliceReport | None] = context.parallelize(list(slices), parts).map(task).collect()
+    return reports
+
+
+def find_known(
+    context: Any, slices: Sequence[Slice], earlier: Sequence[str], job: Job, originals: Any
+) -> dict[int, Known]:
+    """Return, for slices by their number here, which of their rows the `earlier` slice files hold.
+
+    A dataset version that was cut differently, or that lost or gained rows in the midst of others, still costs only the
+    photos that nobody has looked at.
+    """
+
+    def wanted(numbered: tuple[int, Slice]) -> Iterable[tuple[str, tuple[int, int]]]:
+        number, piece = numbered
+        looks = looks_of(piece, job, originals.value)
+        return [(look, (number, row)) for row, look in enumerate(looks) if look is not None]
+
+    def held(numbered: tuple[int, str]) -> Iterable[tuple[str, tuple[int, int]]]:
+        number, file = numbered
+        try:
+            looks = read_columns(Path(file), [LOOK])[LOOK].to_pylist()
+        except pa.ArrowInvalid:
+            return []  # cut off by a machine that went down
+        return [(look, (number, row)) for row, look in enumerate(looks) if look is not None]
+
+    def packed(rows: Iterable[tuple[int, int, int]]) -> bytes:
+        return np.array(sorted(rows), np.int64).tobytes()
+
+    if not slices or not earlier:
+        return {}
+    parts = -(-len(slices) // _SLICES_A_TASK)
+    here = context.parallelize(list(enumerate(slices)), parts).flatMap(wanted)
+    there = context.parallelize(list(enumerate(earlier)), parts).flatMap(held).reduceByKey(min, parts)
+    both = here.join(there, parts).map(lambda pair: (pair[1][0][0], (pair[1][0][1], *pair[1][1])))
+    found: dict[int, Known] = {}
+    for number, rows in both.groupByKey(parts).mapValues(packed).collect():
+        places, files, there_at = np.frombuffer(rows, np.int64).reshape(-1, 3).T
+        found[number] = Known(places, [earlier[file] for file in files], there_at)
+    return found
+
+
+def look(context: Any, slices: Sequence[Slice], known: dict[int, Known], job: Job, originals: Any) -> list[SliceReport]:
     """Have the workers look at all slices, one task each, and return what became of them, in order."""
-    shared = context.broadcast(dict(originals))
 
-    def task(piece: Slice) -> SliceReport:
-        return look_at_slice(piece, job, shared.value)
+    def task(item: tuple[Slice, Known | None]) -> SliceReport:
+        return look_at_slice(item[0], job, originals.value, item[1])
 
+    if not slices:
+        return []
+    items = [(piece, known.get(number)) for number, piece in enumerate(slices)]
     weights = [piece.rows for piece in slices]
     reports: list[SliceReport] = run_tasks(
-        context, slices, task, weights=weights, title="looking at photos", unit="photos"
+        context, items, task, weights=weights, title="looking at photos", unit="photos"
     )
     for report in reports:
         if report.error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from pathlib import Path
 
 import pyarrow as pa
@@ -38,20 +38,27 @@ def cut_slices(shards: list[Path], photos: int) -> list[Slice]:
 
 
 def read_slice(piece: Slice, columns: list[str], batch: int) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of a slice in batches of at most `batch` rows, holding no more of the shard than they need."""
+    """Yield the rows of a slice in batches of at most `batch` rows and some 64 MB (of one row where photos are larger).
+
+    No more of the shard is held than a batch needs.
+    """
     file = pq.ParquetFile(piece.shard, pre_buffer=False, buffer_size=2**20)
     try:
-        sizes = [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
-        ends = list(accumulate(sizes))
-        groups = [group for group, end in enumerate(ends) if end > piece.start and end - sizes[group] < piece.stop]
-        at = ends[groups[0]] - sizes[groups[0]]
-        for rows in file.iter_batches(batch_size=batch, row_groups=groups, columns=columns, use_threads=False):
-            low, high = max(piece.start - at, 0), min(piece.stop - at, rows.num_rows)
-            if low < high:
-                yield rows.slice(low, high - low)
-            at += rows.num_rows
-            if at >= piece.stop:
-                return
+        at = 0
+        for group in range(file.metadata.num_row_groups):
+            found = file.metadata.row_group(group)
+            end = at + found.num_rows
+            if end > piece.start and at < piece.stop:
+                fitting = max(1, _SLICE_BYTES * found.num_rows // max(found.total_byte_size, 1))
+                size = min(batch, fitting) if "image" in columns else batch
+                for rows in file.iter_batches(batch_size=size, row_groups=[group], columns=columns, use_threads=False):
+                    low, high = max(piece.start - at, 0), min(piece.stop - at, rows.num_rows)
+                    if low < high:
+                        yield rows.slice(low, high - low)
+                    at += rows.num_rows
+                    if at >= piece.stop:
+                        return
+            at = end
     finally:
         file.close()
 

@@ -5,8 +5,8 @@ Workers look at slices of the shards where they lie; no image crosses a process.
 slices. Rows depend on the photos and the parameters alone: not on the order or number of shards, slices or workers.
 
 What was found in a slice stays in a state folder outside the output, named by its photos and the analyser version: a
-run that was killed goes on from there, and a dataset version with a few new photos costs only those. The folder holds
-faces, as the output does.
+run that was killed goes on from there, and a dataset version with a few new photos costs only those, wherever they lie.
+The folder holds faces, as the output does.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,12 @@ from filelock import FileLock, Timeout
 
 from pipelines.chain import stage
 from pipelines.errors import StageFailed, UserError
+from pipelines.faces.parts import PARTS
 from pipelines.faces.version import analyser_version
 from pipelines.params import Params, Preprocess
 from pipelines.paths import resolve
-from pipelines.preprocessing.jobs import find_originals, gather, look
+from pipelines.preprocessing.files import SLICE_SUFFIX, remove_parts
+from pipelines.preprocessing.jobs import find_finished, find_known, find_originals, gather, look
 from pipelines.preprocessing.slices import Slice, cut_slices
 from pipelines.preprocessing.work import Job, SliceReport
 from pipelines.records import DATASET_SCHEMA, OK, REASONS, open_rows
@@ -36,6 +38,7 @@ from pipelines.spark import check_java, spark_context
 
 SECTIONS = stage("preprocess").sections
 STATE = Path(".dynamicid/preprocess")
+_LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -56,12 +59,16 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Report:
-    """Rows in all, rows by status and reason, and rows that this run looked at (the others were known)."""
+    """Rows in all, rows by status and reason, and rows that this run looked at (the others were known).
+
+    `seconds` is what looking took, by part, summed over the workers.
+    """
 
     rows: int
     ok: int
     rejected: dict[str, int]
     looked_at: int
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 def run(params: Params, inputs: Inputs, outputs: Outputs) -> Report:
@@ -84,8 +91,11 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> Report:
     state = outputs.state.resolve()
     state.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(state / ".lock", timeout=0):
-            return _run(Job(located, version, state), shards, slices, outputs.processed)
+        with FileLock(state / _LOCK, timeout=0):
+            remove_parts(state)
+            # In local mode the workers run this very process's files; elsewhere they are made to prove it.
+            job = Job(located, version, state, section, verified=not section.master.startswith("local"))
+            return _run(job, shards, slices, outputs.processed)
     except Timeout:
         raise UserError(f"{state}: another preprocess run works here; wait for it to end") from None
 
@@ -93,10 +103,10 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> Report:
 def _run(job: Job, shards: Sequence[Path], slices: Sequence[Slice], out: Path) -> Report:
     params = job.params
     started = time.monotonic()
-    with spark_context(params.master, "dynamicid preprocess") as context:
-        originals = find_originals(context, shards)
+    with spark_context(params.master, "dynamicid preprocess", params.spark) as context:
+        originals = context.broadcast(find_originals(context, shards))
         ready = time.monotonic()
-        found = look(context, slices, job, originals)
+        found = _look(context, slices, job, originals)
         looked = time.monotonic()
         report = _report(found, params.max_failed_share)
         part = out.with_name(f".{out.name}.part")
@@ -115,6 +125,17 @@ def _run(job: Job, shards: Sequence[Path], slices: Sequence[Slice], out: Path) -
     return report
 
 
+def _look(context: Any, slices: Sequence[Slice], job: Job, originals: Any) -> list[SliceReport]:
+    """Return what became of all slices; only photos that no earlier run has looked at are looked at."""
+    before = find_finished(context, slices, job, originals)
+    used = {item.file for item in before if item is not None}
+    earlier = sorted(str(file) for file in job.state.glob(f"*{SLICE_SUFFIX}") if str(file) not in used)
+    missing = [piece for piece, item in zip(slices, before, strict=True) if item is None]
+    known = find_known(context, missing, earlier, job, originals)
+    now = iter(look(context, missing, known, job, originals))
+    return [next(now) if item is None else item for item in before]
+
+
 def _report(found: Sequence[SliceReport], max_failed_share: float) -> Report:
     outcomes: Counter[str] = Counter()
     for item in found:
@@ -130,7 +151,8 @@ def _report(found: Sequence[SliceReport], max_failed_share: float) -> Report:
             f"preprocess: {failed} of {rows} photos rejected ({failed / rows:.3f} > {max_failed_share:.3f} = "
             f"preprocess.max_failed_share): {counts}{detail}"
         )
-    return Report(rows, outcomes[OK], rejected, sum(item.rows for item in found if item.computed))
+    seconds = {part: round(sum(item.seconds.get(part, 0.0) for item in found), 3) for part in PARTS}
+    return Report(rows, outcomes[OK], rejected, sum(item.looked_at for item in found), seconds)
 
 
 def _located(params: Preprocess) -> Preprocess:
@@ -169,8 +191,8 @@ def _check_replaceable(out: Path) -> None:
 
 def _forget_other_slices(state: Path, used: set[Path]) -> None:
     """Delete finished slices that this dataset version does not use: they hold faces."""
-    for file in state.glob("*.parquet"):
-        if file not in used:
+    for file in state.iterdir():
+        if file not in used and file.name != _LOCK:
             file.unlink(missing_ok=True)
 
 
@@ -179,6 +201,7 @@ def _tell(report: Report, preparing: float, looking: float, gathering: float) ->
     rate = f"{report.looked_at / looking:.1f} photos/s" if report.looked_at else "all known from before"
     print(
         f"preprocess: {report.rows} photos, {report.ok} ok, rejected: {reasons}; {rate} "
-        f"(Spark and metadata {preparing:.1f} s, photos {looking:.1f} s, buckets {gathering:.1f} s)",
+        f"(Spark and metadata {preparing:.1f} s, photos {looking:.1f} s, buckets {gathering:.1f} s; "
+        f"of the workers' time {', '.join(f'{part} {took:.1f} s' for part, took in report.seconds.items())})",
         file=sys.stderr,
     )

@@ -1,14 +1,11 @@
-"""Records as Parquet rows: nothing lost, the same bytes each time."""
+"""Records as rows: nothing lost, whatever their order, and used again where the photo is the same."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
-import pyarrow.parquet as pq
 
 from pipelines.faces.record import FaceRecord
-from pipelines.preprocessing.rows import GIVEN, HASH, SLICE_SCHEMA, slice_table, write_atomically
+from pipelines.preprocessing.rows import GIVEN, HASH, LOOK, SLICE_SCHEMA, given_anew, in_order, look_key, slice_table
 
 
 def _rows(count: int) -> tuple[dict[str, list], list[FaceRecord]]:
@@ -38,27 +35,38 @@ def _rows(count: int) -> tuple[dict[str, list], list[FaceRecord]]:
     return given, records
 
 
-def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
+def test_rows_hold_what_was_given_and_found() -> None:
     given, records = _rows(10)
-    table = slice_table(given, records)
-    write_atomically(table, tmp_path / "s.parquet", 4)
-    again = pq.read_table(tmp_path / "s.parquet")
-    assert again.schema.equals(SLICE_SCHEMA)
-    assert again.equals(table)
-    by_id = {row["image_id"]: row for row in again.to_pylist()}
+    table = slice_table(given, records, [f"look-{row}" for row in range(10)])
+    assert table.schema.equals(SLICE_SCHEMA)
+    by_id = {row["image_id"]: row for row in table.to_pylist()}
     assert by_id["image_id-3"]["reason"] == "no_face"
     assert by_id["image_id-3"]["embedding"] is None
+    assert by_id["image_id-3"][LOOK] == "look-3"
     assert by_id["image_id-4"]["keypoints"] == [4.0] * 10
     assert by_id["image_id-4"]["embedding"].index(1.0) == 4
     assert by_id["image_id-0"]["identity"] is None
-    hashes = again[HASH].to_pylist()
+    hashes = table[HASH].to_pylist()
     assert hashes == sorted(hashes)
 
 
-def test_the_same_rows_in_any_order_are_the_same_bytes(tmp_path: Path) -> None:
+def test_rows_do_not_depend_on_their_order() -> None:
     given, records = _rows(20)
     turned = {name: values[::-1] for name, values in given.items()}
-    write_atomically(slice_table(given, records), tmp_path / "a.parquet", 8)
-    write_atomically(slice_table(turned, records[::-1]), tmp_path / "b.parquet", 8)
-    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.parquet", "b.parquet"]
+    assert slice_table(given, records).equals(slice_table(turned, records[::-1]))
+
+
+def test_an_earlier_row_takes_what_the_dataset_says_now_and_keeps_what_was_measured() -> None:
+    given, records = _rows(6)
+    earlier = slice_table(given, records)
+    renamed = {**given, "identity": ["somebody else"] * 6, "consent": [None] * 6}
+    places = [earlier["image_id"].to_pylist().index(name) for name in given["image_id"]]
+    now = in_order(given_anew(earlier.take(places), renamed))
+    assert now.equals(slice_table(renamed, records))
+
+
+def test_a_look_is_keyed_by_version_photo_and_texts() -> None:
+    keys = {look_key(*key) for key in [("v", "i", "p", "f"), ("w", "i", "p", "f"), ("v", "j", "p", "f")]}
+    keys |= {look_key("v", "i", None, "f"), look_key("v", "i", "p", None), look_key("v", "i", "pf", None)}
+    assert len(keys) == 6
+    assert look_key("v", "i", "p", "f") in keys

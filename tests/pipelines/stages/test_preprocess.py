@@ -134,15 +134,29 @@ def test_finished_slices_are_not_looked_at_again(
     grown = _write(tmp_path / "v2", [people[:8], people[8:]], row_group=4)
     assert run(small, Inputs(grown), Outputs(tmp_path / "out", state)).looked_at == 4
     # A slice that was being written when the run was killed leaves nothing behind that counts.
-    victim = min(state.glob("*.parquet"))
+    victim = min(state.glob("*.arrow"))
     victim.rename(state / f".{victim.name}.1.part")
     others = params("preprocess.slice_photos=4", "preprocess.buckets=2", "preprocess.test_share=0.5")
     assert run(others, Inputs(grown), Outputs(tmp_path / "out", state)).looked_at == 4
+    assert len(list(state.iterdir())) == len([state / ".lock", *state.glob("*.arrow")])
+    # One that a machine cut off as it went down is looked at again.
+    victim.write_bytes(victim.read_bytes()[:1000])
+    assert run(others, Inputs(grown), Outputs(tmp_path / "out", state)).looked_at == 4
     assert run(others, Inputs(grown), Outputs(tmp_path / "fresh", tmp_path / "fresh-state")).looked_at == 12
     assert _bytes(tmp_path / "fresh") == _bytes(tmp_path / "out")
+    # A version that lost a photo in the midst of others, gained one there and is cut otherwise costs the new one.
+    new = {**people[3], "identity": "a new name", "prompt": "a new prompt", "file_name": "new.jpg"}
+    copy = {**people[9], "file_name": "zz_copy.jpg"}
+    mixed = _write(tmp_path / "mixed", [[*people[:2], new, *people[4:8]], [*people[8:], copy]], row_group=3)
+    mixed_params = params("preprocess.slice_photos=3")
+    report = run(mixed_params, Inputs(mixed), Outputs(tmp_path / "out", state))
+    assert (report.rows, report.looked_at, report.rejected) == (12, 1, {"duplicate": 1})
+    run(mixed_params, Inputs(mixed), Outputs(tmp_path / "fresh", tmp_path / "mixed-state"))
+    assert _bytes(tmp_path / "fresh") == _bytes(tmp_path / "out")
     # Slices of photos that are no longer there are deleted: they hold faces.
-    assert run(others, Inputs(faces), Outputs(tmp_path / "out", state)).looked_at == 0
-    assert len(list(state.glob("*.parquet"))) == 2
+    report = run(mixed_params, Inputs(faces), Outputs(tmp_path / "out", state))
+    assert report.looked_at == 2
+    assert len(list(state.glob("*.arrow"))) == 4
 
 
 def test_every_awkward_file_is_one_row_with_its_reason(
@@ -241,7 +255,11 @@ def test_real_photos_are_told_apart_from_the_command_line(
         main(["preprocess", str(faces), "--out", "processed", "--params", str(project / "params.yaml"), *sets])
     assert ended.value.code == 0
     captured = capsys.readouterr()
-    assert json.loads(captured.out) == {"rows": 100, "ok": 100, "rejected": {}, "looked_at": 100}
+    report = json.loads(captured.out)
+    seconds = report.pop("seconds")
+    assert report == {"rows": 100, "ok": 100, "rejected": {}, "looked_at": 100}
+    assert set(seconds) == {"decode", "detect", "landmarks", "embed", "caption", "encode"}
+    assert min(seconds[part] for part in ("decode", "detect", "landmarks", "embed", "encode")) > 0
     assert "photos/s" in captured.err
 
     table = read_rows(tmp_path / "processed", PROCESSED_SCHEMA).to_pylist()

@@ -1,0 +1,216 @@
+"""Preprocessing on Spark against a plain loop: photos a second, efficiency, and where the time goes.
+
+    python benchmarks/preprocess.py --photos 8000
+
+The plain loop runs the same analysers on the same photos in one process and writes nothing. Efficiency is the rate of
+the whole stage on `local[2]`, starting and writing included, over twice that of the loop, loading excluded. Both are
+also given by processor time, which other programs on the machine disturb less. The photos are real ones, each changed a
+little (cut, mirrored, coded again), or drawn people (`--drawn`).
+
+The last line is JSON: `efficiency`, `photos_per_s`, `single_photos_per_s`, `parts` (seconds a photo by part).
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+from PIL import Image
+
+PROJECT = Path(__file__).resolve().parents[1]
+SHARED = PROJECT.parent / "shared"
+WORKERS = 2
+# Every so many photos of the dataset are given to the plain loop: its rate does not depend on their number.
+LOOP_PHOTOS = 1000
+BATCH = 32
+POLL_SECONDS = 0.25
+
+
+def settings(shared: Path) -> list[str]:
+    return [
+        "preprocess.insightface_name=buffalo_real_mini",
+        f"preprocess.insightface_root={shared / 'weights' / 'insightface'}",
+        "preprocess.det_sizes=[]",
+        f"preprocess.landmarker.path={shared / 'weights' / 'landmarks68' / 'slim_160_latest.onnx'}",
+        "preprocess.landmarker.input_size=160",
+        "preprocess.landmarker.channel_order=bgr",
+        "preprocess.captions.sources=[sidecar]",
+        "preprocess.max_failed_share=1.0",
+        f"preprocess.master=local[{WORKERS}]",
+    ]
+
+
+def varied(files: list[Path], count: int) -> Iterator[tuple[str, str, bytes]]:
+    """Yield name, person and bytes of `count` photos: the files again and again, each time other pixels."""
+    for number in range(count):
+        file = files[number % len(files)]
+        if number < len(files):
+            yield file.name, file.parent.name, file.read_bytes()
+            continue
+        rng = np.random.default_rng(number)
+        picture = Image.open(file).convert("RGB")
+        left, top, right, bottom = rng.integers(0, max(2, min(picture.size) // 24), 4)
+        picture = picture.crop((left, top, picture.width - right, picture.height - bottom))
+        if rng.random() < 0.5:
+            picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        buffer = io.BytesIO()
+        picture.save(buffer, "JPEG", quality=int(rng.integers(80, 96)))
+        yield f"{number}.jpg", file.parent.name, buffer.getvalue()
+
+
+def drawn(count: int) -> Iterator[tuple[str, str, bytes]]:
+    from pipelines.synthetic.dataset import write_dataset as draw
+
+    with tempfile.TemporaryDirectory() as folder:
+        draw(Path(folder) / "people", max(1, count // 35), workers=WORKERS)
+        files = sorted(file for file in Path(folder).rglob("*.*") if file.suffix in (".jpg", ".png"))
+        yield from varied(files[:count], count)
+
+
+def write_dataset(photos: Iterator[tuple[str, str, bytes]], folder: Path) -> None:
+    from pipelines.ingest.shards import ShardWriter
+
+    writer = ShardWriter(folder, 128 * 2**20)
+    for name, person, data in photos:
+        row = dict.fromkeys(("format", "width", "height", "prompt", "face_prompt", "source", "licence", "consent"))
+        image_id = hashlib.sha256(data).hexdigest()
+        writer.add(
+            {
+                **row,
+                "image_id": image_id,
+                "identity": person,
+                "file_name": f"{person}/{name}",
+                "image": data,
+                "n_bytes": len(data),
+            }
+        )
+    writer.close()
+
+
+def plain_loop(faces: Path, changes: list[str], every: int, phase: int) -> dict[str, object]:
+    """Look at every `every`-th photo in this process; return photos, seconds and seconds by part."""
+    import cv2
+    import pyarrow.parquet as pq
+
+    from pipelines.faces.analysis import load_analyser
+    from pipelines.params import load_params
+
+    cv2.setNumThreads(1)
+    analyser = load_analyser(load_params(PROJECT / "profiles" / "tiny.yaml", changes).preprocess)
+    photos = [
+        row
+        for shard in sorted(faces.glob("*.parquet"))
+        for row in pq.read_table(shard, columns=["image"])["image"].to_pylist()
+    ][phase::every]
+    analyser.analyse(photos[:BATCH])
+    analyser.times.seconds = dict.fromkeys(analyser.times.seconds, 0.0)
+    wall, cpu = time.perf_counter(), time.process_time()
+    for start in range(0, len(photos), BATCH):
+        analyser.analyse(photos[start : start + BATCH])
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    return {"photos": len(photos), "wall": wall, "cpu": cpu, "parts": analyser.times.seconds}
+
+
+def spark_stage(faces: Path, changes: list[str], folder: Path) -> dict[str, object]:
+    """Run the stage by its command; return its report, seconds, and processor seconds of all its processes."""
+    sets = [word for change in changes for word in ("--set", change)]
+    command = [
+        sys.executable,
+        "-m",
+        "pipelines.cli",
+        "preprocess",
+        str(faces),
+        "--out",
+        str(folder / "processed"),
+        "--params",
+        str(PROJECT / "profiles" / "tiny.yaml"),
+        *sets,
+    ]
+    started = time.perf_counter()
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
+    used: dict[tuple[int, float], float] = {}
+    while process.poll() is None:
+        for key, seconds in processor_seconds(process.pid):
+            used[key] = seconds
+        time.sleep(POLL_SECONDS)
+    wall = time.perf_counter() - started
+    if process.returncode:
+        raise SystemExit(f"preprocess ended with {process.returncode}")
+    report = json.loads(process.stdout.read()) if process.stdout else {}
+    return {
+        "photos": report["rows"],
+        "wall": wall,
+        "cpu": sum(used.values()),
+        "parts": report["seconds"],
+        "ok": report["ok"],
+    }
+
+
+def processor_seconds(pid: int) -> Iterator[tuple[tuple[int, float], float]]:
+    try:
+        root = psutil.Process(pid)
+        for process in [root, *root.children(recursive=True)]:
+            times = process.cpu_times()
+            yield (process.pid, process.create_time()), times.user + times.system
+    except psutil.NoSuchProcess:
+        return
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--photos", type=int, default=2000)
+    parser.add_argument("--drawn", action="store_true", help="drawn people instead of real photos")
+    parser.add_argument("--shared", type=Path, default=SHARED, help="folder of real photos and networks")
+    parser.add_argument("--set", action="append", default=[], dest="changes", metavar="SECTION.KEY=VALUE")
+    options = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"
+    changes = [*settings(options.shared), *options.changes]
+    with tempfile.TemporaryDirectory(prefix="dynamicid-benchmark-") as scratch:
+        folder = Path(scratch)
+        files = sorted((options.shared / "photos").rglob("*.jpg"))
+        write_dataset(drawn(options.photos) if options.drawn else varied(files, options.photos), folder / "faces")
+        every = max(1, options.photos // LOOP_PHOTOS)
+        # The loop runs before and after the stage, each time on half of its photos: a machine is not always as fast.
+        before = plain_loop(folder / "faces", changes, 2 * every, 0)
+        stage = spark_stage(folder / "faces", changes, folder)
+        after = plain_loop(folder / "faces", changes, 2 * every, every)
+    print(json.dumps(result(before, after, stage)))
+
+
+def result(before: dict, after: dict, stage: dict) -> dict[str, object]:
+    looped = {key: before[key] + after[key] for key in ("photos", "wall", "cpu")}
+    single = looped["photos"] / looped["wall"]
+    rate = stage["photos"] / stage["wall"]
+    parts = {part: seconds / stage["photos"] for part, seconds in stage["parts"].items()}
+    single_parts = {part: (before["parts"][part] + after["parts"][part]) / looped["photos"] for part in before["parts"]}
+    spark = WORKERS * stage["wall"] / stage["photos"] - sum(parts.values())
+    single_cpu, stage_cpu = looped["cpu"] / looped["photos"], stage["cpu"] / stage["photos"]
+    return {
+        "photos": stage["photos"],
+        "ok": stage["ok"],
+        "efficiency": round(rate / (WORKERS * single), 4),
+        "photos_per_s": round(rate, 2),
+        "single_photos_per_s": round(single, 2),
+        "efficiency_cpu": round(single_cpu / stage_cpu, 4),
+        "cpu_s_per_photo": round(stage_cpu, 5),
+        "single_cpu_s_per_photo": round(single_cpu, 5),
+        "parts": {part: round(seconds, 5) for part, seconds in {**parts, "spark": spark}.items()},
+        "single_parts": {part: round(seconds, 5) for part, seconds in single_parts.items()},
+        "load_average": os.getloadavg()[0],
+    }
+
+
+if __name__ == "__main__":
+    main()

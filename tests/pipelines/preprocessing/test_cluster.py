@@ -1,0 +1,145 @@
+"""The stage on a standalone Spark cluster of two workers on this machine, one of whose executors is killed."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+pytestmark = [pytest.mark.realdata, pytest.mark.timeout(900)]
+
+_PATIENCE = 300
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A standalone master with its workers."""
+
+    url: str
+    workers: list[subprocess.Popen[bytes]]
+
+    def executors(self) -> list[psutil.Process]:
+        """Return the executors' JVMs, one a worker."""
+        return [
+            child
+            for worker in self.workers
+            for child in psutil.Process(worker.pid).children(recursive=True)
+            if any("CoarseGrainedExecutorBackend" in word for word in child.cmdline())
+        ]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A real master and two real workers of one core each, on loopback."""
+    import pyspark
+
+    home = Path(pyspark.__file__).parent
+    folder = tmp_path_factory.mktemp("cluster")
+    log = folder / "master.log"
+    port = _free_port()
+    url = f"spark://127.0.0.1:{port}"
+    environment = {
+        **os.environ,
+        "SPARK_HOME": str(home),
+        "SPARK_LOCAL_IP": "127.0.0.1",
+        "SPARK_DAEMON_MEMORY": "256m",
+        "SPARK_DAEMON_JAVA_OPTS": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",
+    }
+
+    def start(name: str, *arguments: str) -> subprocess.Popen[bytes]:
+        with (folder / f"{name}.log").open("wb") as output:
+            command = [str(home / "bin" / "spark-class"), f"org.apache.spark.deploy.{arguments[0]}", *arguments[1:]]
+            return subprocess.Popen(command, env=environment, stdout=output, stderr=output, cwd=folder)
+
+    master = start("master", "master.Master", "--host", "127.0.0.1", "--port", str(port), "--webui-port", "0")
+    workers = [
+        start(
+            f"worker-{number}",
+            "worker.Worker",
+            *("--host", "127.0.0.1", "--cores", "1", "--memory", "1g", "--webui-port", "0"),
+            *("--work-dir", str(folder / f"work-{number}"), url),
+        )
+        for number in range(2)
+    ]
+    try:
+        deadline = time.monotonic() + _PATIENCE
+        while log.read_text().count("Registering worker") < len(workers):
+            assert time.monotonic() < deadline, log.read_text()[-3000:]
+            time.sleep(0.1)
+        yield Cluster(url, workers)
+    finally:
+        for process in [*workers, master]:
+            process.terminate()
+        for process in [*workers, master]:
+            process.wait(_PATIENCE)
+
+
+def test_an_executor_lost_on_a_cluster_costs_no_row(
+    cluster: Cluster,
+    faces: Path,
+    start_stage: Callable[..., Any],
+    undisturbed: dict[str, bytes],
+    tmp_path: Path,
+) -> None:
+    stage = start_stage(
+        tmp_path,
+        faces,
+        "preprocess.slice_photos=4",
+        "preprocess.spark={spark.executor.memory: 512m}",
+        options=("--master", cluster.url),
+    )
+    stage.wait_for_slices(2)
+    executors = cluster.executors()
+    print(f"\nexecutors: {len(executors)}")
+    assert executors
+    executors[0].kill()
+    finished = stage.finished()
+    report = stage.report()
+    again = sum(stage.finished()[file] != written for file, written in finished.items())
+    print(
+        f"executor killed: rows in 40, rows out {stage.count_rows()}, partitions {len(stage.finished())}, "
+        f"finished before the kill {len(finished)}, of these computed again {again}"
+    )
+    assert report["rows"] == stage.count_rows() == 40
+    assert again == 0
+    # The same bytes as one worker on this machine made, whose work was divided otherwise.
+    assert stage.rows() == undisturbed
+
+
+def test_a_worker_with_other_networks_than_the_driver_is_refused(
+    real_settings: list[str], project: Path, tmp_path: Path, shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    from pipelines.errors import UserError
+    from pipelines.faces.version import analyser_version
+    from pipelines.params import load_params
+    from pipelines.preprocessing.worker_analyser import worker_analyser
+
+    there = load_params(project / "profiles" / "tiny.yaml", real_settings).preprocess
+    version = analyser_version(there)
+    # Shipped as an archive, the networks lie in the worker's own folder.
+    shutil.copytree(shared / "weights" / "insightface", tmp_path / "networks" / "insightface")
+    monkeypatch.chdir(tmp_path)
+    away = there.model_copy(update={"insightface_root": "/nowhere/insightface"})
+    shipped = there.model_copy(update={"insightface_root": "networks/insightface"})
+    assert worker_analyser(away, shipped, version).analyse([b""])[0].reason == "empty"
+    with pytest.raises(UserError, match=re.escape("has other networks, libraries or code than the driver")):
+        worker_analyser(there, shipped, "of another time")
+    with pytest.raises(UserError, match="no such folder"):
+        worker_analyser(away, away, version)
