@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -87,8 +88,6 @@ def _write(out: Path, verdict: Verdict, page: str | None = None) -> None:
 
 
 def _record(verdict: Verdict, out: Path) -> None:
-    import os
-
     import mlflow
 
     from pipelines.tracking.lineage import AIRFLOW_RUN_VARIABLE

@@ -23,9 +23,9 @@ class Sample:
     """Photos of one dataset version, row by row.
 
     `person` (N,) is who is shown (the photo itself where nobody is named); `numbers` has (N,) float64 each: `yaw`,
-    `pitch` in degrees, `brightness` (mean luminance of the stored picture, 0 to 1), `size` (shorter side of the photo as
-    found, log2 of pixels); `words` (N,) str each: `expression`, `outcome` (`ok` or the reason of a rejection);
-    `embeddings` (N, 512). NaN, and an empty word, where a rejected photo has none. `photos` is how many the version has.
+    `pitch` in degrees, `brightness` (mean luminance of the stored picture, 0 to 1), `size` (shorter side of the photo
+    as found, log2 of pixels); `words` (N,) str each: `expression`, `outcome` (`ok` or the reason of a rejection);
+    `embeddings` (N, 512). NaN, and an empty word, where a rejected photo has none. `photos` counts the whole version.
     """
 
     image_ids: np.ndarray
@@ -71,7 +71,7 @@ def read_sample(faces: Path, processed: Path, size: int) -> Sample:
     people = [who if who is not None else one for who, one in zip(table["identity"].to_pylist(), found, strict=True)]
     numbers = {name: _floats(table[name].to_pylist(), ok) for name in ("yaw", "pitch")}
     numbers["brightness"] = np.array([_brightness(bytes_) for bytes_ in table["image"].to_pylist()])
-    numbers["size"] = np.array([np.log2(sides[one]) if sides[one] else np.nan for one in found])
+    numbers["size"] = np.log2([sides[one] or np.nan for one in found])
     embeddings = np.full((len(found), 512), np.nan, np.float32)
     for row, values in enumerate(table["embedding"].to_pylist()):
         if values is not None and ok[row]:

@@ -65,10 +65,10 @@ def compare(reference: Sample, current: Sample, params: Drift) -> tuple[Finding,
     A distance counts where it exceeds its limit and what chance gives. New photos warn at most: they say early what a
     whole version would show late.
     """
-    found = _findings(WHOLE, distances(reference, current, params.resamples), params.limits, "stop")
+    found = _findings(WHOLE, distances(reference, current, params.resamples), dict(params.limits), "stop")
     added = current.rows(~np.isin(current.image_ids, reference.image_ids))
     if _FEWEST <= len(added) < len(current):
-        found += _findings(ADDED, distances(reference, added, params.resamples), params.limits, "warn")
+        found += _findings(ADDED, distances(reference, added, params.resamples), dict(params.limits), "warn")
     return found
 
 

@@ -78,6 +78,10 @@ def log_version(client: Any, params: Params, inputs: Any, metrics: dict[str, Any
 
     lineages = [lineage_of(inputs.root, stage.name) for stage in STAGES]
     last = lineages[-1].tags()
+    # Of every stage, so that data and models of a version are found by their hashes alone.
+    for lineage in lineages:
+        last[f"dynamicid.lock_hash.{lineage.stage}"] = lineage.lock_hash
+        last.update({f"dynamicid.output.{path}": digest for path, digest in lineage.outputs.items()})
     with mlflow.start_run(run_name="register", tags={**last, **tags, "dynamicid.stage": "register"}) as run:
         with tempfile.TemporaryDirectory() as folder:
             card = Path(folder) / "model_card.md"
@@ -103,8 +107,4 @@ def log_version(client: Any, params: Params, inputs: Any, metrics: dict[str, Any
         params.register_.model_name, info.model_uri, run_id=run.info.run_id, tags={**last, **tags}
     )
     client.update_model_version(params.register_.model_name, version.version, model_card(params, metrics, lineages))
-    for lineage in lineages:
-        client.set_model_version_tag(
-            params.register_.model_name, version.version, f"dynamicid.lock_hash.{lineage.stage}", lineage.lock_hash
-        )
     return client.get_model_version(params.register_.model_name, version.version)
