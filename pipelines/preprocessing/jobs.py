@@ -115,7 +115,10 @@ def look(context: Any, slices: Sequence[Slice], known: dict[int, Known], job: Jo
     """Have the workers look at all slices, one task each, and return what became of them, in order."""
 
     def task(item: tuple[Slice, Known | None]) -> SliceReport:
-        return look_at_slice(item[0], job, originals.value, item[1])
+        from pyspark import TaskContext
+
+        running = TaskContext.get()
+        return look_at_slice(item[0], job, originals.value, item[1], running.attemptNumber() if running else 0)
 
     if not slices:
         return []

@@ -6,9 +6,9 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,8 +28,12 @@ from pipelines.preprocessing.files import (
 from pipelines.preprocessing.partition import bucket_bounds, split_of
 from pipelines.preprocessing.rows import GIVEN, given_anew, in_order, look_key, slice_table
 from pipelines.preprocessing.slices import Slice, read_slice
+from pipelines.preprocessing.suspects import Suspects, culprit_record
 from pipelines.preprocessing.worker_analyser import worker_analyser
 from pipelines.records import OK, PROCESSED_SCHEMA, REJECTED
+
+if TYPE_CHECKING:
+    from pipelines.faces.analysis import Analyser
 
 # image_id of bytes that occur more than once → file name and identity of the row that keeps them.
 Originals = Mapping[str, tuple[str, str]]
@@ -111,24 +115,28 @@ def looks_of(piece: Slice, job: Job, originals: Originals) -> list[str | None]:
     return _plan(piece, job, originals).looks
 
 
-def look_at_slice(piece: Slice, job: Job, originals: Originals, known: Known | None = None) -> SliceReport:
+def look_at_slice(
+    piece: Slice, job: Job, originals: Originals, known: Known | None = None, attempt: int = 0
+) -> SliceReport:
     """Look at the photos of a slice that are not known, and leave its rows in `job.state`.
 
-    A slice that lies there already is not looked at: a task whose worker died after its work may come again.
+    A slice that lies there already is not looked at: a task whose worker died after its work may come again. `attempt`
+    counts the workers that were lost with this slice: after the first, photos are looked at one by one, so that one
+    that kills workers is found (pipelines.preprocessing.suspects).
     """
     try:
-        return finished(piece, job, originals) or _look_at_slice(piece, job, originals, known)
+        return finished(piece, job, originals) or _look_at_slice(piece, job, originals, known, attempt)
     except UserError as error:
         return SliceReport("", {}, error=str(error))
 
 
-def _look_at_slice(piece: Slice, job: Job, originals: Originals, known: Known | None) -> SliceReport:
+def _look_at_slice(piece: Slice, job: Job, originals: Originals, known: Known | None, attempt: int) -> SliceReport:
     plan = _plan(piece, job, originals)
     places = np.zeros(0, np.int64) if known is None else known.rows
     old = set(places.tolist())
     fresh = [row for row in range(piece.rows) if row not in old]
     looked = [row for row in fresh if plan.looks[row] is not None]
-    found, seconds = _look(piece, looked, plan, job) if looked else ({}, {})
+    found, seconds = _look(piece, looked, plan, job, attempt) if looked else ({}, {})
     records = [found[row] if row in found else plan.copy(row) for row in fresh]
     tables = [slice_table(plan.given(fresh), records, [plan.looks[row] for row in fresh])]
     if known is not None:
@@ -167,6 +175,9 @@ class _Plan:
     def given(self, rows: Sequence[int]) -> dict[str, list[Any]]:
         return {name: [self.columns[name][row] for row in rows] for name in GIVEN}
 
+    def texts(self, rows: Sequence[int]) -> tuple[list[str | None], list[str | None]]:
+        return [self.columns["prompt"][row] for row in rows], [self.columns["face_prompt"][row] for row in rows]
+
     def copy(self, row: int) -> FaceRecord:
         prompt, face_prompt = self.columns["prompt"][row], self.columns["face_prompt"][row]
         return FaceRecord(REJECTED, "duplicate", prompt=prompt, face_prompt=face_prompt)
@@ -186,20 +197,37 @@ def _plan(piece: Slice, job: Job, originals: Originals) -> _Plan:
     return _Plan(columns, looks, job.state / f"{key}{SLICE_SUFFIX}")
 
 
-def _look(piece: Slice, rows: Sequence[int], plan: _Plan, job: Job) -> tuple[dict[int, FaceRecord], dict[str, float]]:
+def _look(
+    piece: Slice, rows: Sequence[int], plan: _Plan, job: Job, attempt: int
+) -> tuple[dict[int, FaceRecord], dict[str, float]]:
     """Return the records of some rows of a slice by their place in it, and the seconds by part."""
     analyser = worker_analyser(job.params, job.given, job.version if job.verified else None)
     before = dict(analyser.times.seconds)
+    suspects = Suspects(plan.file) if attempt else None
     wanted = set(rows)
     records: dict[int, FaceRecord] = {}
     at = 0
     for batch in read_slice(piece, ["image"], _BATCH):
         here = [row for row in range(at, at + batch.num_rows) if row in wanted]
         photos = [batch["image"][row - at].as_py() or b"" for row in here]
-        prompts, face_prompts = ([plan.columns[name][row] for row in here] for name in ("prompt", "face_prompt"))
-        records.update(zip(here, analyser.analyse(photos, prompts, face_prompts), strict=True))
+        if suspects is None:
+            records.update(zip(here, analyser.analyse(photos, *plan.texts(here)), strict=True))
+        else:
+            for row, photo in zip(here, photos, strict=True):
+                records[row] = _carefully(photo, row, plan, analyser, suspects)
         at += batch.num_rows
+    if suspects is not None:
+        suspects.forget()
     return records, {part: total - before[part] for part, total in analyser.times.seconds.items()}
+
+
+def _carefully(photo: bytes, row: int, plan: _Plan, analyser: Analyser, suspects: Suspects) -> FaceRecord:
+    image_id = plan.columns["image_id"][row]
+    prompts, face_prompts = plan.texts([row])
+    if suspects.is_culprit(image_id):
+        return replace(culprit_record(), prompt=prompts[0], face_prompt=face_prompts[0])
+    with suspects.looking_at(image_id):
+        return analyser.analyse([photo], prompts, face_prompts)[0]
 
 
 def _read_known(known: Known) -> Iterator[tuple[list[int], pa.Table]]:

@@ -42,6 +42,12 @@ def write_faces(folder: Path, photos: list[tuple[str, str | None, bytes]], row_g
 
 
 @pytest.fixture(scope="session")
+def write_small_faces() -> Callable[..., Path]:
+    """Write photos (name, identity, bytes) as one shard of a dataset: (folder, photos, row_group) → folder."""
+    return write_faces
+
+
+@pytest.fixture(scope="session")
 def real_settings(shared: Path) -> list[str]:
     """Real networks, as changes of the tiny profile."""
     return [
