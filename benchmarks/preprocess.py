@@ -99,11 +99,12 @@ def write_dataset(photos: Iterator[tuple[str, str, bytes]], folder: Path) -> Non
 
 
 def plain_loop(faces: Path, changes: list[str], every: int, phase: int) -> dict[str, object]:
-    """Look at every `every`-th photo in this process; return photos, seconds and seconds by part."""
+    """Look at every `every`-th photo in this process; return photos, seconds, and processor seconds by part."""
     import cv2
     import pyarrow.parquet as pq
 
     from pipelines.faces.analysis import load_analyser
+    from pipelines.faces.parts import PartTimes
     from pipelines.params import load_params
 
     cv2.setNumThreads(1)
@@ -114,7 +115,7 @@ def plain_loop(faces: Path, changes: list[str], every: int, phase: int) -> dict[
         for row in pq.read_table(shard, columns=["image"])["image"].to_pylist()
     ][phase::every]
     analyser.analyse(photos[:BATCH])
-    analyser.times.seconds = dict.fromkeys(analyser.times.seconds, 0.0)
+    analyser.times = PartTimes(time.thread_time)
     wall, cpu = time.perf_counter(), time.process_time()
     for start in range(0, len(photos), BATCH):
         analyser.analyse(photos[start : start + BATCH])
@@ -207,7 +208,7 @@ def result(before: dict, after: dict, stage: dict) -> dict[str, object]:
         "cpu_s_per_photo": round(stage_cpu, 5),
         "single_cpu_s_per_photo": round(single_cpu, 5),
         "parts": {part: round(seconds, 5) for part, seconds in {**parts, "spark": spark}.items()},
-        "single_parts": {part: round(seconds, 5) for part, seconds in single_parts.items()},
+        "single_cpu_parts": {part: round(seconds, 5) for part, seconds in single_parts.items()},
         "load_average": os.getloadavg()[0],
     }
 

@@ -1,0 +1,36 @@
+"""What a worker needs is bounded by the pixels of the largest photo allowed, not by how many photos there are."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.realdata
+
+_SIDE = 5000
+
+
+@pytest.mark.parametrize("case", ["png_alpha_rotated", "progressive"])
+def test_a_big_photo_is_held_once(project: Path, case: str) -> None:
+    script = project / "benchmarks" / "worker_memory.py"
+    command = [sys.executable, str(script), "--side", str(_SIDE), "--cases", case]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    (told,) = json.loads(done.stdout.splitlines()[-1])
+    each = (told["peak_mb"] - told["ready_mb"]) * 2**20 / _SIDE**2
+    print(f"\n{case}: {told['peak_mb']} MB, {each:.1f} bytes a pixel over {told['ready_mb']} MB")
+    assert told["outcomes"] == {"ok": 1}
+    # Four bytes a pixel as Pillow holds it, or six of a progressive JPEG's coefficients; the file itself comes on top.
+    assert each < 7.5
+
+
+def test_many_small_photos_need_no_more_than_few(project: Path) -> None:
+    script = project / "benchmarks" / "worker_memory.py"
+    command = [sys.executable, str(script), "--small", "64", "--cases", "small"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    (told,) = json.loads(done.stdout.splitlines()[-1])
+    assert told["outcomes"] == {"ok": 64}
+    assert told["peak_mb"] - told["ready_mb"] < 100
