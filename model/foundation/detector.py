@@ -24,7 +24,7 @@ from model.foundation.augment import centred
 from model.foundation.canvases import SIDE, Canvases, canvases
 from model.foundation.export import export_onnx, milliseconds
 from model.foundation.layers import Residual, conv
-from model.foundation.loop import fit
+from model.foundation.loop import fit, has_bfloat16
 from model.foundation.people import People
 
 STRIDES = (8, 16, 32)
@@ -166,7 +166,7 @@ def train(
 
     def step(_number: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         drawn = canvases(data, batch, rng)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16()):
             levels = detector.raw(centred(drawn.images, 127.5, 128.0))
         return _loss([(a.float(), b.float(), c.float()) for a, b, c in levels], drawn)
 

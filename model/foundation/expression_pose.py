@@ -17,7 +17,7 @@ from model.face_prompts import EXPRESSIONS, POSES
 from model.foundation.augment import centred, degraded, resampled
 from model.foundation.export import export_onnx
 from model.foundation.layers import Residual, conv
-from model.foundation.loop import fit
+from model.foundation.loop import fit, has_bfloat16
 from model.foundation.people import People
 
 SIZE = 112
@@ -77,7 +77,7 @@ def train(people: People, folder: Path, *, steps: int = 2000, seed: int = 2) -> 
     def step(number: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         chosen = rng.choice(rows, BATCH, replace=False)
         crops = [crop(degraded(people.photos[row], rng), people.keypoints[row], rng) for row in chosen]
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16()):
             answers = network(centred(np.stack(crops)))
         expression, pose, yaw = (answer.float() for answer in answers)
         true = torch.from_numpy(np.asarray(people.expression[chosen], np.int64))

@@ -42,6 +42,16 @@ GATES: tuple[Gate, ...] = (
     Gate("unet", "asked pose", ("pose",), 0.85),
     Gate("unet", "asked colour of clothes", ("shirt",), 0.80),
     Gate("unet", "asked colour of background", ("background",), 0.80),
+    Gate("identity_tokens", "linear probe reads expression", ("probe_expression",), 0.80),
+    Gate("identity_tokens", "linear probe reads pose", ("probe_pose",), 0.90),
+    Gate("identity_tokens", "expression by true tokens / by text", ("expression_kept",), 0.80),
+    Gate(
+        "imr",
+        "error / copying the source, error / the person's mean",
+        ("of_copying_source", "of_person_mean"),
+        1.0,
+        at_most=True,
+    ),
 )
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from model.foundation.augment import centred, degraded
 from model.foundation.export import export_onnx
 from model.foundation.layers import conv
-from model.foundation.loop import fit
+from model.foundation.loop import fit, has_bfloat16
 from model.foundation.people import People
 from model.foundation.recogniser import SIZE, aligned, measure
 
@@ -69,7 +69,7 @@ class AngularMargin(nn.Module):
 
     def forward(self, images: Tensor, identity: Tensor, margin: float) -> tuple[Tensor, Tensor]:
         """Return the loss and the share of `images` whose nearest centre is their own."""
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16()):
             found = self.network(images)
         cosine = F.linear(F.normalize(found.float()), F.normalize(self.centres)).clamp(-1 + 1e-5, 1 - 1e-5)
         own = cosine.gather(1, identity[:, None])

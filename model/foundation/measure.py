@@ -16,6 +16,7 @@ import torch
 
 from model.foundation import clip, detector, expression_pose, text_to_image, vae
 from model.foundation.face_networks import FILES
+from model.foundation.identity_gates import ADAPTER, AdapterBench, measure_imr, measure_tokens
 from model.foundation.people import Draw, People, render_people
 from model.foundation.pictures import as_tensor, shrunk
 from model.foundation.readers import FaceReader, OnnxNetwork
@@ -81,6 +82,7 @@ class _Bench:
     draw: Draw
     sample: Sample
     workers: int
+    adapter: Path
 
     @cached_property
     def people(self) -> Strangers:
@@ -99,6 +101,10 @@ class _Bench:
     def reader(self) -> FaceReader:
         return FaceReader(self.weights)
 
+    @cached_property
+    def identities(self) -> AdapterBench:
+        return AdapterBench(self.weights, self.adapter, self.people, self.photos)
+
 
 def measure_foundation(
     weights: Path,
@@ -107,26 +113,30 @@ def measure_foundation(
     sample: Sample,
     *,
     parts: Sequence[str] | None = None,
+    adapter: Path | None = None,
     workers: int = 1,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, list[str]]]:
     """Return the figures of `parts` (all by default) whose files are there, and the missing files of the others.
 
     Both are keyed by part; see `gates.GATES` for what the figures must reach. The people measured on are drawn into
-    `work` once. Raises ValueError for an unknown part.
+    `work` once. `adapter` is the folder whose identity tokens and IMR are measured, the shipped one by default. Raises
+    ValueError for an unknown part, and for an adapter that was trained on another base.
     """
     from tqdm import tqdm
 
     unknown = sorted(set(parts or ()) - set(_MEASURES))
     if unknown:
         raise ValueError(f"{', '.join(unknown)}: no part of the foundation; expected some of {', '.join(_MEASURES)}")
-    bench = _Bench(weights, strangers_folder(work, sample), draw, sample, workers)
+    adapter = weights / "adapter" if adapter is None else adapter
+    bench = _Bench(weights, strangers_folder(work, sample), draw, sample, workers, adapter)
     figures: dict[str, dict[str, Any]] = {}
     missing: dict[str, list[str]] = {}
     with tqdm([name for name in _MEASURES if parts is None or name in parts], desc="measuring", unit="part") as bar:
         for part in bar:
             bar.set_postfix_str(part)
             needs, measure = _MEASURES[part]
-            absent = [name for name in needs if not (weights / name).is_file()]
+            places = {ADAPTER: adapter / "adapter.safetensors"}
+            absent = [name for name in needs if not places.get(name, weights / name).is_file()]
             if absent:
                 missing[part] = absent
             else:
@@ -200,6 +210,14 @@ def _unet(bench: _Bench) -> dict[str, Any]:
     return text_to_image.measure(bench.weights, bench.people, bench.photos, bench.reader, bench.sample.drawn)
 
 
+def _identity_tokens(bench: _Bench) -> dict[str, Any]:
+    return measure_tokens(bench.identities, bench.reader, bench.sample.drawn)
+
+
+def _imr(bench: _Bench) -> dict[str, Any]:
+    return measure_imr(bench.identities)
+
+
 _FACES = ("landmarks", "recogniser", "judge", "expression_pose")
 _MEASURES: dict[str, tuple[tuple[str, ...], Callable[[_Bench], dict[str, Any]]]] = {
     "people": ((FILES["expression_pose"],), _people),
@@ -208,4 +226,6 @@ _MEASURES: dict[str, tuple[tuple[str, ...], Callable[[_Bench], dict[str, Any]]]]
     "autoencoder": ((VAE, *FaceReader.NEEDS), _autoencoder),
     "clip": ((CLIP,), _clip),
     "unet": ((UNET, VAE, CLIP, *FaceReader.NEEDS), _unet),
+    "identity_tokens": ((ADAPTER, UNET, VAE, CLIP, FILES["recogniser"], *FaceReader.NEEDS), _identity_tokens),
+    "imr": ((ADAPTER, UNET, FILES["recogniser"]), _imr),
 }

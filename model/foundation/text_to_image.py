@@ -47,8 +47,19 @@ def balanced_rows(people: People, count: int) -> Array:
     return np.lexsort((looks, rank))[:count]
 
 
-def draw_pictures(pipe: Any, prompts: Sequence[str], *, steps: int, guidance: float, seed: int = 0) -> Array:
-    """Return (N, S, S, 3) uint8 pictures of a Stable Diffusion pipeline; each starts from noise of its own number."""
+def draw_pictures(
+    pipe: Any,
+    prompts: Sequence[str],
+    *,
+    steps: int,
+    guidance: float,
+    seed: int = 0,
+    identity_tokens: Array | None = None,
+) -> Array:
+    """Return (N, S, S, 3) uint8 pictures of a Stable Diffusion pipeline; each starts from noise of its own number.
+
+    `identity_tokens` (N, K, D) are for a pipeline of the method.
+    """
     from tqdm import tqdm
 
     pipe.set_progress_bar_config(disable=True)
@@ -64,9 +75,10 @@ def draw_pictures(pipe: Any, prompts: Sequence[str], *, steps: int, guidance: fl
                     for number in range(len(asked))
                 ]
             )
-            done = pipe(
-                asked, latents=noise, num_inference_steps=steps, guidance_scale=guidance, output_type="np"
-            ).images
+            arguments: dict[str, Any] = {"num_inference_steps": steps, "guidance_scale": guidance, "output_type": "np"}
+            if identity_tokens is not None:
+                arguments["identity_tokens"] = torch.from_numpy(identity_tokens[start : start + BATCH])
+            done = pipe(asked, latents=noise, **arguments).images
             drawn.append(np.clip(np.rint(done * 255), 0, 255).astype(np.uint8))
             bar.update(len(asked))
     return np.concatenate(drawn)
@@ -111,7 +123,7 @@ def score(drawing: Drawing, reader: FaceReader, clip: ClipReader) -> dict[str, f
     }
     figures: dict[str, float] = {}
     for suffix, images in (("", drawing.pictures), ("_photos", photos[rows])):
-        figures |= {f"{name}{suffix}": value for name, value in _faces(reader, images, people, rows).items()}
+        figures |= {f"{name}{suffix}": value for name, value in faces_read(reader, images, people, rows).items()}
         for slot, (region, classes) in slots.items():
             known, asked = np.stack([region(image) for image in photos]), classes[rows]
             if suffix:
@@ -135,7 +147,8 @@ def _share(values: Array) -> float:
     return float(values.mean()) if len(values) else float("nan")
 
 
-def _faces(reader: FaceReader, images: Array, people: People, rows: Array) -> dict[str, float]:
+def faces_read(reader: FaceReader, images: Array, people: People, rows: Array) -> dict[str, float]:
+    """Return the shares of pictures with a face, with the expression and with the pose of `rows` of `people`."""
     points = reader.keypoints(list(images))
     found = np.array([row for row, five in enumerate(points) if five is not None], np.int64)
     expression, pose = np.full(len(images), -1), np.full(len(images), -1)

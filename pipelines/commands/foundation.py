@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipelines.chain import ADAPTER, METRICS
+from pipelines.commands.options import DEFAULT_PARAMS, ParamsFile, read_params
 from pipelines.errors import StageFailed, UserError
 
 if TYPE_CHECKING:
@@ -80,6 +82,9 @@ def measure(
     pictures: Annotated[int, typer.Option(help="How many pictures are drawn from text.", min=1)] = 140,
     steps: Annotated[int, typer.Option(help="Denoising steps of each.", min=1)] = 20,
     guidance: Annotated[float, typer.Option(help="Guidance of each.", min=0)] = 3.0,
+    adapter: Annotated[
+        Path | None, typer.Option(help="Adapter folder whose tokens and IMR are measured; the shipped one by default.")
+    ] = None,
     record: Annotated[bool, typer.Option("--record", help="Also keep the figures in the manifest.")] = False,
     workers: Workers = 1,
 ) -> None:
@@ -98,7 +103,9 @@ def measure(
         # Before anything is measured that has nowhere to go.
         _refuse_changed(folder)
     with _wrong_use():
-        figures, missing = measure_foundation(folder, work, drawer, sample, parts=parts, workers=workers)
+        figures, missing = measure_foundation(
+            folder, work, drawer, sample, parts=parts, adapter=adapter, workers=workers
+        )
     for part, files in missing.items():
         typer.echo(f"{part}: not measured, {', '.join(files)} missing in {folder}", err=True)
     _show(figures)
@@ -121,6 +128,35 @@ def check(weights: Weights = None) -> None:
     _show(known["figures"])
     _refuse_changed(folder)
     typer.echo(json.dumps({"files": len(known["files"]), "bytes": known["bytes"], "figures": known["figures"]}))
+
+
+@app.command()
+def ship(
+    adapter: Annotated[Path, typer.Argument(help="Folder of a trained adapter.")] = Path(ADAPTER),
+    *,
+    metrics: Annotated[Path, typer.Option(help="What `evaluate` found out about it.")] = Path(METRICS),
+    file: ParamsFile = DEFAULT_PARAMS,
+    weights: Weights = None,
+) -> None:
+    """Put an adapter, in half precision, beside the networks it was trained on, with its parameters and figures."""
+    from model.foundation.shipped_adapter import ship as put
+
+    params = read_params(file, None)
+    if not metrics.is_file():
+        raise UserError(f"{metrics}: no such file; `dynamicid evaluate` writes it")
+    document = json.loads(metrics.read_text(encoding="utf-8"))
+    folder = _folder(weights)
+    _refuse_changed(folder)
+    recipe = {
+        "profile": params.profile,
+        "train_anchoring": params.train_anchoring.model_dump(mode="json"),
+        "train_imr": params.train_imr.model_dump(mode="json"),
+    }
+    likeness = document["normalised"]["model"]["id_similarity"]
+    figures = {name: interval["value"] for name, interval in {"s": likeness, **document["model"]}.items()}
+    with _wrong_use():
+        shipped = put(adapter, folder, recipe, figures)
+    typer.echo(json.dumps({"adapter": str(shipped), "figures": figures}))
 
 
 def _folder(weights: Path | None) -> Path:

@@ -14,6 +14,7 @@ from pipelines.errors import UserError
 
 if TYPE_CHECKING:
     from pipelines.generation import Box
+    from pipelines.params import Params
 
 
 def generate(
@@ -28,8 +29,12 @@ def generate(
         list[str] | None, typer.Option(help='Expression and pose, one per reference: "sad, turned to the left".')
     ] = None,
     adapter: Annotated[
-        str, typer.Option(help="Adapter folder, or a registered model such as models:/dynamicid@champion.")
-    ] = ADAPTER,
+        str | None,
+        typer.Option(
+            help="Adapter folder, or a registered model such as models:/dynamicid@champion. By default the one just "
+            f"trained ({ADAPTER}), or where there is none the shipped one."
+        ),
+    ] = None,
     negative_prompt: Annotated[str | None, typer.Option(help="What the picture must not show.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same picture.", min=0)] = 0,
     steps: Annotated[int | None, typer.Option(help="Denoising steps; evaluate.steps by default.", min=1)] = None,
@@ -62,7 +67,7 @@ def generate(
         scale=scale,
     )
     check_request(request)
-    folder = _adapter_folder(adapter)
+    folder = _adapter_folder(adapter or default_adapter(params))
     drawn = Generator.load(folder, params).draw(request, gate_map=gate_map is not None)
     _save(drawn.image, out)
     written = {"picture": str(out), "seed": seed}
@@ -95,6 +100,17 @@ def _check_target(target: Path | None) -> None:
 
     if target is not None and target.suffix.lower() not in Image.registered_extensions():
         raise UserError(f"{target}: {target.suffix or 'no extension'} is no picture format; use .png, .jpg or .webp")
+
+
+def default_adapter(params: Params) -> str:
+    """Return the adapter just trained; where there is none the one that the profile ships, and say so on stderr."""
+    from pipelines.paths import resolve
+
+    shipped = params.evaluate.shipped_adapter
+    if shipped is None or (resolve(ADAPTER) / "config.json").is_file():
+        return ADAPTER
+    typer.echo(f"generate: no {ADAPTER} yet; drawing with the shipped adapter {shipped}", err=True)
+    return shipped
 
 
 def _adapter_folder(adapter: str) -> Path:

@@ -31,7 +31,16 @@ from pipelines.evaluation.scoring import (
 )
 from pipelines.evaluation.sweeps import plan_sweeps, score_sweeps, summarise_sweeps
 from pipelines.evaluation.text_judge import TextJudge
-from pipelines.evaluation.variants import CEILING, FLOOR, MODEL, WITHOUT_IMR, Plan, plan_drawing
+from pipelines.evaluation.variants import (
+    CEILING,
+    FLOOR,
+    MODEL,
+    WITHOUT_IMR,
+    Plan,
+    join_plans,
+    plan_drawing,
+    plan_shipped,
+)
 from pipelines.params import Evaluate
 
 # Variants whose confusions are shown: the model, what the IMR adds, and how the judge reads real photos.
@@ -100,9 +109,18 @@ class Outcome:
 
 
 def run_protocol(
-    questions: EvaluationSet, held_out: HeldOut, painter: Painter, jury: Jury, params: Evaluate
+    questions: EvaluationSet,
+    held_out: HeldOut,
+    painter: Painter,
+    jury: Jury,
+    params: Evaluate,
+    *,
+    shipped: Painter | None = None,
 ) -> Outcome:
-    """Evaluate the painter's adapter; `held_out` has every photo that the questions name."""
+    """Evaluate the painter's adapter; `held_out` has every photo that the questions name.
+
+    `shipped` draws with another adapter on the same base, for comparison.
+    """
     photos = held_out.photos
     ids = questions.photo_ids()
     real = jury.examiner.known([photos[name].image for name in ids], [photos[name].keypoints for name in ids])
@@ -112,6 +130,9 @@ def run_protocol(
     tokens = painter.tokens(questions, photos)
     plan = plan_drawing(questions, tokens, params.variant_cells)
     drawn = painter.draw(plan.orders)
+    if shipped is not None:
+        more = plan_shipped(questions, shipped.tokens(questions, photos), params.variant_cells)
+        plan, drawn = join_plans(plan, more), drawn + shipped.draw(more.orders)
     seen = _look(drawn, jury)
 
     scores = {

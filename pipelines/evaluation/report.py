@@ -21,6 +21,7 @@ from pipelines.evaluation.variants import (
     FLOOR,
     HALVES,
     MODEL,
+    SHIPPED,
     TEXT_ONLY,
     TRUE_TOKENS,
     WITHOUT_GATE,
@@ -29,6 +30,7 @@ from pipelines.evaluation.variants import (
 
 TITLES: dict[str, str] = {
     MODEL: "model",
+    SHIPPED: "shipped adapter",
     TEXT_ONLY: "base model, text only",
     WITHOUT_GATE: "without gate",
     WITHOUT_IMR: "without IMR",
@@ -67,6 +69,7 @@ EFFECTS: tuple[tuple[str, str, str, int], ...] = (
 )
 _SWEPT = {"scale": "identity scale λ", "threshold": "gate threshold τ", "guidance": "guidance"}
 _SHOWN_PEOPLE = 16
+_AT_A_GLANCE: dict[str, str] = {TEXT_ONLY: "base model", MODEL: "just trained", SHIPPED: "shipped"}
 _SHOWN_GATES = 12
 _PLACES = {"yaw_mae": 1, "kid": 4}
 
@@ -88,6 +91,7 @@ def write_report(outcome: Outcome, document: Mapping[str, Any], losses: Mapping[
         evaluation_set=document["evaluation_set"],
         people_count=len(outcome.questions.people),
         summary=_summary(outcome),
+        glance=_glance(outcome),
         table=_table(outcome),
         meanings=MEANINGS,
         effects=_effects(outcome),
@@ -128,23 +132,36 @@ def _summary(outcome: Outcome) -> dict[str, str]:
     }
 
 
+def _glance(outcome: Outcome) -> dict[str, Any]:
+    """Return for every person the reference and what base model, adapter and shipped adapter make of one look."""
+    variants = [variant for variant in _AT_A_GLANCE if variant in outcome.plan.cells]
+    people = []
+    for index, person in enumerate(outcome.questions.people[:_SHOWN_PEOPLE]):
+        look = _shared_look(outcome, index)
+        tiles = [_photo_tile(outcome, person.reference, "reference")]
+        tiles += [_drawn_tile(outcome, variant, look, _AT_A_GLANCE[variant]) for variant in variants]
+        people.append({"number": index + 1, "asked": outcome.questions.cells[look].face_prompt, "tiles": tiles})
+    return {"people": people, "names": [_AT_A_GLANCE[variant] for variant in variants]}
+
+
 def _table(outcome: Outcome) -> dict[str, Any]:
+    shown = [variant for variant in TITLES if variant in outcome.metrics]
     rows = [
         {
             "metric": "s",
             "meaning": "id_similarity on the scale from floor (0) to ceiling (1)",
-            "cells": [_cell(outcome.normalised.get(variant, {}).get("id_similarity"), "s") for variant in TITLES],
+            "cells": [_cell(outcome.normalised.get(variant, {}).get("id_similarity"), "s") for variant in shown],
         }
     ]
     rows += [
         {
             "metric": metric,
             "meaning": MEANINGS[metric],
-            "cells": [_cell(outcome.metrics[variant].get(metric), metric) for variant in TITLES],
+            "cells": [_cell(outcome.metrics[variant].get(metric), metric) for variant in shown],
         }
         for metric in METRICS
     ]
-    return {"titles": list(TITLES.values()), "rows": rows}
+    return {"titles": [TITLES[variant] for variant in shown], "rows": rows}
 
 
 def _effects(outcome: Outcome) -> list[dict[str, str]]:
@@ -219,8 +236,8 @@ def _person(outcome: Outcome, index: int) -> dict[str, Any]:
     shared = _shared_look(outcome, index)
     side_by_side = [
         _drawn_tile(outcome, variant, shared, TITLES[variant])
-        for variant in (MODEL, WITHOUT_GATE, WITHOUT_IMR, TRUE_TOKENS, TEXT_ONLY)
-        if shared in outcome.plan.cells[variant]
+        for variant in (MODEL, SHIPPED, WITHOUT_GATE, WITHOUT_IMR, TRUE_TOKENS, TEXT_ONLY)
+        if shared in outcome.plan.cells.get(variant, ())
     ]
     true_photo = questions.cells[shared].true_photo
     expressions = [_drawn_tile(outcome, MODEL, cells[look], look[0]) for look in LOOKS if look[1] == "front"]
@@ -274,7 +291,9 @@ def _shared_look(outcome: Outcome, index: int) -> int:
 def _pair(outcome: Outcome, index: int) -> dict[str, Any]:
     pair = outcome.questions.pairs[index]
     tiles = []
-    for variant in DRAWN_PAIRS:
+    for variant in (*DRAWN_PAIRS, SHIPPED):
+        if variant not in outcome.pairs:
+            continue
         seen = outcome.pairs[variant][index]
         score = seen.score
         faces = [

@@ -9,7 +9,16 @@ import numpy as np
 
 from pipelines.evaluation.intervals import Interval, bootstrap, mean_over_people, means_by_person
 from pipelines.evaluation.scoring import Scores
-from pipelines.evaluation.variants import CEILING, FLOOR, MODEL, TEXT_ONLY, TRUE_TOKENS, WITHOUT_GATE, WITHOUT_IMR
+from pipelines.evaluation.variants import (
+    CEILING,
+    FLOOR,
+    MODEL,
+    SHIPPED,
+    TEXT_ONLY,
+    TRUE_TOKENS,
+    WITHOUT_GATE,
+    WITHOUT_IMR,
+)
 
 # What is said about one picture of several people, in the order of the report.
 PAIR_METRICS: tuple[str, ...] = ("multi_id_similarity", "multi_id_min", "count_accuracy", "leakage")
@@ -35,6 +44,7 @@ COMPARED: tuple[tuple[str, str], ...] = (
     (MODEL, WITHOUT_GATE),
     (MODEL, WITHOUT_IMR),
     (TRUE_TOKENS, MODEL),
+    (SHIPPED, MODEL),
 )
 
 Table = dict[str, dict[str, Interval]]
@@ -89,6 +99,8 @@ def compare(
     people = resamples.people.shape[1]
     table: Table = {}
     for first, second in COMPARED:
+        if first not in scores:
+            continue
         a, b = scores[first], scores[second]
         both = np.intersect1d(a.cells, b.cells)
         differences: dict[str, Interval] = {}

@@ -1,8 +1,9 @@
 """The variants of a run and which pictures each of them draws, from the same noise.
 
-The model draws every cell. The others draw some looks of every person, chosen so that over the people every look
-occurs about equally often; differences are taken over the cells that both sides have. Pictures that would be the
-same are drawn once: without the IMR a person's looks differ in nothing but what they are judged against.
+The model draws every cell. The others, and the shipped adapter where there is one, draw some looks of every person,
+chosen so that over the people every look occurs about equally often; differences are taken over the cells that both
+sides have. Pictures that would be the same are drawn once: without the IMR a person's looks differ in nothing but what
+they are judged against.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ TEXT_ONLY = "text_only"
 WITHOUT_GATE = "without_gate"
 WITHOUT_IMR = "without_imr"
 TRUE_TOKENS = "true_tokens"
+SHIPPED = "shipped"
 CEILING = "ceiling"
 FLOOR = "floor"
 
@@ -147,20 +149,53 @@ def plan_drawing(questions: EvaluationSet, tokens: TokenTable, looks: int) -> Pl
         }
         for variant in DRAWN
     }
-    pairs: dict[str, dict[int, int]] = {variant: {} for variant in DRAWN_PAIRS}
-    for variant in DRAWN_PAIRS:
-        for number, pair in enumerate(questions.pairs):
-            both = [
-                tokens.asked[person, expression, "front"]
-                for person, expression in zip(pair.people, pair.expressions, strict=True)
-            ]
-            pairs[variant][number] = planner.add(
-                Order(
-                    prompt=questions.pair_prompt_of(pair).text,
-                    noise=pair.noise,
-                    tokens=np.concatenate(both),
-                    boxes=HALVES,
-                    gate=variant != WITHOUT_GATE,
-                )
-            )
+    pairs = {
+        variant: {
+            number: planner.add(pair_order_of(questions, tokens, variant, number))
+            for number in range(len(questions.pairs))
+        }
+        for variant in DRAWN_PAIRS
+    }
     return Plan(tuple(planner.orders), cells, pairs)
+
+
+def pair_order_of(questions: EvaluationSet, tokens: TokenTable, variant: str, number: int) -> Order:
+    """Return the order of `variant` for pair `number`."""
+    pair = questions.pairs[number]
+    both = [
+        tokens.asked[person, expression, "front"]
+        for person, expression in zip(pair.people, pair.expressions, strict=True)
+    ]
+    return Order(
+        prompt=questions.pair_prompt_of(pair).text,
+        noise=pair.noise,
+        tokens=np.concatenate(both),
+        boxes=HALVES,
+        gate=variant != WITHOUT_GATE,
+    )
+
+
+def plan_shipped(questions: EvaluationSet, tokens: TokenTable, looks: int) -> Plan:
+    """Lay out what the shipped adapter draws, with `tokens` of its own: the cells of the variants, and every pair."""
+    planner = Planner()
+    cells = {
+        number: planner.add(order_of(questions, tokens, SHIPPED, number)) for number in shared_cells(questions, looks)
+    }
+    pairs = {
+        number: planner.add(pair_order_of(questions, tokens, SHIPPED, number)) for number in range(len(questions.pairs))
+    }
+    return Plan(tuple(planner.orders), {SHIPPED: cells}, {SHIPPED: pairs})
+
+
+def join_plans(first: Plan, second: Plan) -> Plan:
+    """Return both plans as one: the pictures of `second` are numbered after those of `first`."""
+    shift = len(first.orders)
+
+    def shifted(table: Mapping[str, Mapping[int, int]]) -> dict[str, Mapping[int, int]]:
+        return {variant: {cell: shift + order for cell, order in found.items()} for variant, found in table.items()}
+
+    return Plan(
+        (*first.orders, *second.orders),
+        {**first.cells, **shifted(second.cells)},
+        {**first.pairs, **shifted(second.pairs)},
+    )

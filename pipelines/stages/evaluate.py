@@ -60,7 +60,11 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
     # The judges first: they are loaded in no time, and a missing one shows before anything is drawn.
     jury = _jury(params)
     pipe = _pipeline(params, inputs.adapter)
-    outcome = run_protocol(questions, held_out, Painter(pipe, settings, params.base.resolution), jury, settings)
+    painter, shipped = Painter(pipe, settings, params.base.resolution), None
+    if settings.shipped_adapter is not None:
+        other = _pipeline(params, resolve(settings.shipped_adapter))
+        shipped = Painter(other, settings, params.base.resolution)
+    outcome = run_protocol(questions, held_out, painter, jury, settings, shipped=shipped)
     document = outcome.document(_settings(params, inputs, pipe, pictures=len(outcome.drawn)))
     _write(outputs.metrics, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
     losses = {
@@ -82,11 +86,12 @@ def _pipeline(params: Params, adapter: Path) -> Any:
     """Load base and adapter; raise UserError where they do not fit or the IMR is not trained yet."""
     import torch
 
-    from model.pipeline import DynamicIDPipeline
+    from model.pipeline import pipeline_class
 
     try:
-        pipe = DynamicIDPipeline.from_folders(
-            resolve(params.base.pipeline),
+        base = resolve(params.base.pipeline)
+        pipe = pipeline_class(base).from_folders(
+            base,
             resolve(params.base.image_encoder),
             adapter,
             dtype=getattr(torch, params.base.dtype),
@@ -96,6 +101,7 @@ def _pipeline(params: Params, adapter: Path) -> Any:
         raise UserError(f"evaluate: {error}") from error
     if pipe.adapter is None or pipe.adapter.templates is None:
         raise UserError(f"{adapter}: this adapter has no IMR yet; run train_imr, which adds it")
+    pipe.fold_lora()
     return pipe
 
 
@@ -136,6 +142,8 @@ def _settings(params: Params, inputs: Inputs, pipe: Any, *, pictures: int) -> di
         "bootstrap": settings.bootstrap,
         "pictures": pictures,
         "adapter": _digest(inputs.adapter / "adapter.safetensors"),
+        "shipped_adapter": settings.shipped_adapter
+        and _digest(resolve(settings.shipped_adapter) / "adapter.safetensors"),
         "base": pipe.adapter.base_reference.fingerprint,
         "judges": {
             "recogniser": _digest(resolve(judges.recogniser)),

@@ -47,7 +47,7 @@ def evaluate(
 ) -> Callable[..., Result]:
     from model.pipeline import DynamicIDPipeline
 
-    def run(*changes: str, losses: dict[str, Path] | None = None) -> Result:
+    def run(*changes: str, losses: dict[str, Path] | None = None, ship: bool = False) -> Result:
         names = [f"evaluate.{change}" for change in (*CHANGES, *changes)]
         params: Params = load_params(project / "profiles" / "tiny.yaml", names)
         recogniser = RecogniserJudge(judge_files["recogniser"], size=112, mean=127.5, scale=127.5)
@@ -55,8 +55,11 @@ def evaluate(
         records = held_out_records(processed)
         questions = build_evaluation_set(records, params.evaluate, load_prompts())
         held_out = read_photos(processed, records, questions.photo_ids())
-        painter = Painter(DynamicIDPipeline.from_folders(*adapter_folder), params.evaluate, 64)
-        outcome = run_protocol(questions, held_out, painter, Jury(examiner, TextJudge(clip_folder)), params.evaluate)
+        painter, shipped = (
+            Painter(DynamicIDPipeline.from_folders(*adapter_folder), params.evaluate, 64) for _ in range(2)
+        )
+        jury = Jury(examiner, TextJudge(clip_folder))
+        outcome = run_protocol(questions, held_out, painter, jury, params.evaluate, shipped=shipped if ship else None)
         document = outcome.document(
             {"profile": "tiny", "sampler": "ddim", "steps": 2, "guidance": 3.0, "resolution": 64, "pictures": 99}
         )
@@ -184,6 +187,26 @@ def test_loss_curves_and_sweeps_are_shown_where_they_are_given(evaluate: Callabl
     assert all({"id_similarity", "prompt_accuracy"} <= set(point) for points in sweeps.values() for point in points)
     assert len({point["clip_t"]["value"] for point in sweeps["scale"]}) > 1
     assert len({point["clip_t"]["value"] for point in sweeps["threshold"]}) > 1
+
+
+def test_a_shipped_adapter_is_drawn_beside_the_one_just_trained(evaluate: Callable[..., Result]) -> None:
+    result = evaluate("people=2", "variant_cells=2", ship=True)
+    outcome, document = result.outcome, result.document
+    assert set(outcome.plan.cells["shipped"]) == set(outcome.plan.cells["without_gate"])
+    # The same adapter under both names: the same pictures, but for the rounding of batches of another size.
+    plan, drawn = outcome.plan, outcome.drawn
+    both = [(number, plan.cells["model"][cell]) for cell, number in plan.cells["shipped"].items()]
+    both += [(number, plan.pairs["model"][pair]) for pair, number in plan.pairs["shipped"].items()]
+    for shipped, model in both:
+        assert shipped != model
+        assert np.abs(drawn[shipped].image.astype(int) - drawn[model].image).max() <= 2
+    assert document["comparisons"]["shipped_minus_model"]["id_similarity"]["value"] == pytest.approx(0, abs=0.01)
+    assert document["shipped"]["multi_id_min"]["value"] == pytest.approx(
+        document["model"]["multi_id_min"]["value"], abs=0.01
+    )
+    glance = result.page.split('<div class="glance">')[1].split("<h2>")[0]
+    assert glance.count("<figure") == 2 * 4
+    assert glance.index("base model") < glance.index("just trained") < glance.index("shipped")
 
 
 def test_names_of_people_are_escaped(result: Result) -> None:

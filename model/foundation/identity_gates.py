@@ -1,0 +1,139 @@
+"""What an adapter's identity tokens say, and what its IMR makes of them, on people that no training has seen.
+
+The tokens must hold the motion of the photo they come from (or no IMR could change it), the base model must obey them,
+and the IMR must beat the two trivial answers: the source's own tokens, and the mean of the person's.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from model.face import Face
+from model.face_geometry import crop_landmarks, face_crop
+from model.face_prompts import EXPRESSIONS, POSES
+from model.foundation.augment import centred
+from model.foundation.face_networks import FILES
+from model.foundation.people import People
+from model.foundation.readers import FaceReader, OnnxNetwork
+from model.foundation.recogniser import aligned
+from model.foundation.text_to_image import Sampling, balanced_rows, draw_pictures, faces_read
+
+ADAPTER = "adapter/adapter.safetensors"
+FOLDS = 5
+SOURCES = 3
+PEOPLE = 16
+
+Array = npt.NDArray[Any]
+
+
+class AdapterBench:
+    """A pipeline with an adapter, and the faces of all photos of `people`, whose smaller copies are `photos`."""
+
+    def __init__(self, weights: Path, adapter: Path, people: People, photos: Array) -> None:
+        from model.pipeline import DynamicIDPipeline
+
+        self.pipe: Any = DynamicIDPipeline.from_folders(weights / "sd", weights / "image_encoder", adapter)
+        self.people, self.photos = people, photos
+        scale = photos.shape[1] / people.photos.shape[1]
+        points = np.asarray(people.keypoints) * scale
+        outlines = np.asarray(people.landmarks) * scale
+        recogniser = OnnxNetwork(weights / FILES["recogniser"])
+        size = self.pipe.crop_size
+        self.faces = []
+        for row, photo in enumerate(np.asarray(photos)):
+            embedding = recogniser(centred(aligned(photo, points[row])[None]))[0].numpy()
+            self.faces.append(
+                Face(
+                    embedding=embedding / np.linalg.norm(embedding),
+                    crop=face_crop(photo, points[row], outlines[row], size),
+                    landmarks=crop_landmarks(outlines[row], points[row]),
+                    expression=EXPRESSIONS[people.expression[row]],
+                    pose=POSES[people.pose[row]],
+                )
+            )
+        self.tokens = self.tokens_of(self.faces)
+
+    def tokens_of(self, faces: list[Face], prompts: list[str] | None = None) -> Array:
+        """Return the tokens (N, K, D) of faces, reconfigured to `prompts` where they are given."""
+        found = []
+        for start in range(0, len(faces), 64):
+            texts = None if prompts is None else [[text] for text in prompts[start : start + 64]]
+            found.append(self.pipe.tokens_of([[face] for face in faces[start : start + 64]], texts).float().numpy())
+        return np.concatenate(found)
+
+
+def probe(tokens: Array, labels: Array, identity: Array) -> float:
+    """Return the share of labels (N,) that a linear classifier reads from tokens (N, K, D) of people it never saw."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GroupKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    reader = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
+    folds = GroupKFold(min(FOLDS, len(np.unique(identity))))
+    read = cross_val_predict(reader, tokens.reshape(len(tokens), -1), labels, groups=identity, cv=folds)
+    return float((read == labels).mean())
+
+
+def measure_tokens(bench: AdapterBench, reader: FaceReader, sampling: Sampling) -> dict[str, float]:
+    """Return how well tokens tell expression and pose, and how well the base model obeys the true ones.
+
+    The same photos are asked for twice from the same noise: by their tokens beside the text prompt, and by text alone,
+    which names expression and pose.
+    """
+    people = bench.people
+    expression, pose = np.asarray(people.expression), np.asarray(people.pose)
+    rows = balanced_rows(people, sampling.pictures)
+    prompts = [people.prompts[row] for row in rows]
+    by_tokens = draw_pictures(
+        bench.pipe, prompts, steps=sampling.steps, guidance=sampling.guidance, identity_tokens=bench.tokens[rows]
+    )
+    texts = [f"{people.prompts[row]}, {people.face_prompts[row]}" for row in rows]
+    by_text = draw_pictures(bench.pipe, texts, steps=sampling.steps, guidance=sampling.guidance)
+    seen = {
+        name: faces_read(reader, images, people, rows) for name, images in (("tokens", by_tokens), ("text", by_text))
+    }
+    return {
+        "probe_expression": probe(bench.tokens, expression, np.asarray(people.identity)),
+        "probe_pose": probe(bench.tokens, pose, np.asarray(people.identity)),
+        "expression_by_tokens": seen["tokens"]["expression"],
+        "expression_by_text": seen["text"]["expression"],
+        "expression_kept": seen["tokens"]["expression"] / max(seen["text"]["expression"], 1e-9),
+        "pose_by_tokens": seen["tokens"]["pose"],
+    }
+
+
+@torch.no_grad()
+def measure_imr(bench: AdapterBench) -> dict[str, float]:
+    """Return the mean squared errors of the IMR's tokens and of the two trivial answers, means over people.
+
+    Target landmarks are templates retargeted to the source: the person's own are never seen.
+    """
+    identity = np.asarray(bench.people.identity)
+    errors: dict[str, list[float]] = {"error": [], "error_copying_source": [], "error_person_mean": []}
+    for person in np.unique(identity)[:PEOPLE]:
+        mine = np.flatnonzero(identity == person)
+        sources = mine[np.unique(np.linspace(0, len(mine) - 1, SOURCES).astype(int))]
+        pairs = [(source, target) for source in sources for target in mine if source != target]
+        found = bench.tokens_of(
+            [bench.faces[source] for source, _ in pairs], [bench.people.face_prompts[target] for _, target in pairs]
+        )
+        wanted = bench.tokens[[target for _, target in pairs]]
+        answers = {
+            "error": found,
+            "error_copying_source": bench.tokens[[source for source, _ in pairs]],
+            "error_person_mean": bench.tokens[mine].mean(0, keepdims=True),
+        }
+        for name, answer in answers.items():
+            errors[name].append(float(np.square(answer - wanted).mean()))
+    means = {name: float(np.mean(values)) for name, values in errors.items()}
+    return {
+        **means,
+        "of_copying_source": means["error"] / means["error_copying_source"],
+        "of_person_mean": means["error"] / means["error_person_mean"],
+    }

@@ -1,0 +1,100 @@
+"""An adapter is shipped in half precision beside its base, named by the manifest, or refused and nothing changes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from model.adapter import Adapter
+from model.base import load_base
+from model.foundation import manifest
+from model.foundation.random_models import save_random_models
+from model.foundation.shipped_adapter import ship
+from model.templates import build_bank
+
+SIZES = {
+    "tokens": 4,
+    "lora_rank": 2,
+    "reconfigurator_width": 64,
+    "reconfigurator_heads": 2,
+    "reconfigurator_depth": 1,
+    "landmark_features": 16,
+    "landmark_width": 2,
+}
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    models = save_random_models(tmp_path / "models")
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    models.pipeline.rename(folder / "sd")
+    models.image_encoder.rename(folder / "image_encoder")
+    manifest.write(folder, {"unet": {"steps": 1}}, {"unet": {"expression": 0.5}})
+    return folder
+
+
+def make_adapter(weights: Path, folder: Path, *, complete: bool = True, seed: int = 0) -> Adapter:
+    base = load_base(weights / "sd", weights / "image_encoder")
+    torch.manual_seed(seed)
+    adapter = Adapter.create(base.unet, base.image_encoder, SIZES, 0.3)
+    if complete:
+        adapter.add_reconfigurator(residual=True)
+        shapes = np.random.default_rng(0).uniform(0.2, 0.8, (3, 68, 2))
+        bank = build_bank(shapes, ["neutral", "happy", "neutral"], ["front", "front", "left"])
+        adapter.templates = torch.from_numpy(bank)
+    adapter.save(folder, base.reference("sd", "image_encoder"))
+    return adapter
+
+
+def test_half_the_bytes_and_the_same_tokens(weights: Path, tmp_path: Path) -> None:
+    whole = make_adapter(weights, tmp_path / "adapter").eval()
+    folder = ship(tmp_path / "adapter", weights, {"profile": "showcase"}, {"s": 0.7})
+    size = {
+        name: (place / "adapter.safetensors").stat().st_size
+        for name, place in (("whole", tmp_path / "adapter"), ("shipped", folder))
+    }
+    assert size["shipped"] < 0.6 * size["whole"]
+    assert manifest.check(weights) == []
+    known = manifest.read(weights)
+    assert known["recipe"] == {"unet": {"steps": 1}, "adapter": {"profile": "showcase"}}
+    assert known["figures"]["adapter"] == {"s": 0.7}
+    assert "adapter/adapter.safetensors" in known["files"]
+
+    base = load_base(weights / "sd", weights / "image_encoder")
+    shipped = Adapter.load(folder, base.unet)
+    assert torch.equal(shipped.templates, whole.templates)
+    generator = torch.Generator().manual_seed(1)
+    embedding = torch.nn.functional.normalize(torch.randn(2, 512, generator=generator), dim=-1)
+    states = torch.randn(2, 5, shipped.image_width, generator=generator)
+    with torch.no_grad():
+        found, wanted = (one.identity_tokens(embedding, states) for one in (shipped, whole))
+    assert found.dtype == torch.float32
+    assert float((found - wanted).abs().max()) < 0.02 * float(wanted.abs().max())
+
+
+def test_another_takes_its_place_and_a_refused_one_changes_nothing(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_adapter(weights, tmp_path / "first")
+    make_adapter(weights, tmp_path / "second", seed=1)
+    make_adapter(weights, tmp_path / "half_done", complete=False)
+    ship(tmp_path / "first", weights, {}, {})
+    ship(tmp_path / "second", weights, {}, {})
+    before = manifest.read(weights)
+    with pytest.raises(ValueError, match="has no IMR; run train_imr"):
+        ship(tmp_path / "half_done", weights, {}, {})
+    config = json.loads((tmp_path / "first" / "config.json").read_text())
+    config["base"]["fingerprint"] = "0" * 64
+    (tmp_path / "first" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="trained on a base with fingerprint 000000000000"):
+        ship(tmp_path / "first", weights, {}, {})
+    monkeypatch.setattr(manifest, "MAX_BYTES", before["bytes"] - 1)
+    with pytest.raises(ValueError, match="expected at most"):
+        ship(tmp_path / "second", weights, {}, {})
+    assert manifest.read(weights) == before
+    assert manifest.check(weights) == []
