@@ -107,7 +107,40 @@ class Preprocess(Section):
     # Photos per unit of work: what one task looks at, and what a killed run may have to look at again.
     slice_photos: int = Field(256, ge=1)
     master: str = "local[2]"
+    # Settings of Spark itself, over the project's own: memory, shipped archives, the workers' Python (docs/scaling.md).
+    spark: dict[str, str] = {}
     max_failed_share: float = Field(0.2, ge=0, le=1)
+
+
+class Curate(Section):
+    """From a pile of photos to a set of people: what is found, what is left out, who is one person, how many photos."""
+
+    # Shorter side that photos are looked at with, in pixels: smaller faces are found with more.
+    working_side: int = Field(1280, ge=128)
+    # Photos one task looks at, and what a killed run may have to look at again.
+    task_photos: int = Field(128, ge=1)
+    # A usable face: shorter side of its box in pixels of the photo, the detector's score, variance of the Laplacian,
+    # head pose in degrees, share of its box that is outside of the photo.
+    min_face_side: int = Field(48, ge=1)
+    min_score: float = Field(0.5, ge=0, le=1)
+    min_sharpness: float = Field(0.0, ge=0)
+    max_yaw: float = Field(90.0, gt=0, le=180)
+    max_pitch: float = Field(60.0, gt=0, le=180)
+    max_outside_share: float = Field(0.2, ge=0, le=1)
+    # Two groups of faces are one person from this mean cosine on: it belongs to the recogniser (docs/curation.md).
+    similarity: float = Field(0.32, gt=0, lt=1)
+    # Nearest faces that each face is compared with.
+    neighbours: int = Field(48, ge=2)
+    # Correlation of the grey values of two aligned faces from which they are one picture.
+    duplicate_similarity: float = Field(0.97, gt=0, le=1)
+    min_photos: int = Field(3, ge=1)
+    max_photos: int = Field(35, ge=1)
+
+    @model_validator(mode="after")
+    def _photos(self) -> Curate:
+        if self.min_photos > self.max_photos:
+            raise ValueError(f"min_photos {self.min_photos} > max_photos {self.max_photos}: nobody could be selected")
+        return self
 
 
 class ValidateProcessed(Section):
@@ -153,6 +186,8 @@ class Loop(Section):
     cache_batch: int = Field(32, ge=1)
     seed: int = Field(0, ge=0)
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+    # The UNet's activations are computed again on the way back: a third more time, a fraction of the memory.
+    gradient_checkpointing: bool = False
 
 
 class TrainAnchoring(Loop):
@@ -169,7 +204,6 @@ class TrainAnchoring(Loop):
     # Weight of the latent cells inside the face box, against 1 outside.
     face_loss_weight: float = Field(1.0, gt=0)
     min_snr_gamma: float | None = None
-    gradient_checkpointing: bool = False
     # Held-out photos with fixed noise on which the curve's `probe` is measured.
     probe_photos: int = Field(32, ge=1)
     sizes: FaceEncoderSize = FaceEncoderSize()
@@ -269,6 +303,8 @@ class Evaluate(Section):
     boost: float = 0.0
     sweeps: bool = False
     seed: int = 0
+    # An adapter on the same base that is drawn beside the one just trained, for comparison.
+    shipped_adapter: str | None = None
     judges: Judges
 
 
@@ -323,10 +359,8 @@ class Drift(Section):
 
 
 class Keeping(Section):
-    """What is copied to the DVC remote, and how long what can be made again is kept."""
+    """For how many days what can be made again is kept after its last use."""
 
-    # After every dataset version and every registered model, where the repository has a default remote.
-    push: bool = True
     workspaces_days: float = Field(14, ge=0)
     checkpoints_days: float = Field(14, ge=0)
     caches_days: float = Field(30, ge=0)
@@ -347,12 +381,25 @@ class Retrain(Section):
     start_from: Literal["scratch", "champion"] = "scratch"
 
 
+class Serve(Section):
+    """What a stranger may ask of the served model."""
+
+    max_request_mb: int = Field(64, ge=1)
+    # Of one reference photo, as it is sent.
+    max_upload_mb: int = Field(16, ge=1)
+    max_pixels: int = Field(40_000_000, ge=1)
+    # People in one picture, and pictures in one request.
+    max_people: int = Field(4, ge=1)
+    max_rows: int = Field(4, ge=1)
+
+
 class Params(Section):
     """Everything a run depends on."""
 
     profile: str
     base: BaseModels
     ingest: Ingest = Ingest()
+    curate: Curate = Curate()
     validate_: Validate = Field(Validate(), alias="validate")
     preprocess: Preprocess
     validate_processed: ValidateProcessed = ValidateProcessed()
@@ -366,6 +413,7 @@ class Params(Section):
     inbox: Inbox = Inbox()
     retrain: Retrain = Retrain()
     export: Export = Export()
+    serve: Serve = Serve()
 
 
 def _set(tree: dict[str, Any], assignment: str) -> None:
