@@ -25,6 +25,7 @@ from pipelines.preprocessing.work import (
     looks_of,
     write_bucket,
 )
+from pipelines.preprocessing.worker_analyser import use_own_gpu
 from pipelines.spark import run_tasks
 
 # Slices whose metadata one task of a small job reads: a task costs Spark some milliseconds, a slice's metadata one.
@@ -118,6 +119,7 @@ def look(context: Any, slices: Sequence[Slice], known: dict[int, Known], job: Jo
         from pyspark import TaskContext
 
         running = TaskContext.get()
+        use_own_gpu(running)
         return look_at_slice(item[0], job, originals.value, item[1], running.attemptNumber() if running else 0)
 
     if not slices:

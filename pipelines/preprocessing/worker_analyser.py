@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +26,17 @@ def worker_analyser(params: Preprocess, given: Preprocess | None, version: str |
     other networks, libraries or code.
     """
     return _load(_json(params), None if given is None else _json(given), version)
+
+
+def use_own_gpu(task: Any) -> None:
+    """Let this process see only the GPU that Spark gave to its first task (`spark.task.resource.gpu.amount`).
+
+    Networks are loaded once a process and stay on that GPU. Without such a setting all GPUs are seen and the first is
+    used. `task` is the TaskContext, None outside of Spark.
+    """
+    given = {} if task is None else task.resources()
+    if "gpu" in given:
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", ",".join(given["gpu"].addresses))
 
 
 def _json(params: Preprocess) -> str:

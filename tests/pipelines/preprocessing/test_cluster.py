@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
 import subprocess
 import time
@@ -119,27 +118,3 @@ def test_an_executor_lost_on_a_cluster_costs_no_row(
     assert again == 0
     # The same bytes as one worker on this machine made, whose work was divided otherwise.
     assert stage.rows() == undisturbed
-
-
-def test_a_worker_with_other_networks_than_the_driver_is_refused(
-    real_settings: list[str], project: Path, tmp_path: Path, shared: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import shutil
-
-    from pipelines.errors import UserError
-    from pipelines.faces.version import analyser_version
-    from pipelines.params import load_params
-    from pipelines.preprocessing.worker_analyser import worker_analyser
-
-    there = load_params(project / "profiles" / "tiny.yaml", real_settings).preprocess
-    version = analyser_version(there)
-    # Shipped as an archive, the networks lie in the worker's own folder.
-    shutil.copytree(shared / "weights" / "insightface", tmp_path / "networks" / "insightface")
-    monkeypatch.chdir(tmp_path)
-    away = there.model_copy(update={"insightface_root": "/nowhere/insightface"})
-    shipped = there.model_copy(update={"insightface_root": "networks/insightface"})
-    assert worker_analyser(away, shipped, version).analyse([b""])[0].reason == "empty"
-    with pytest.raises(UserError, match=re.escape("has other networks, libraries or code than the driver")):
-        worker_analyser(there, shipped, "of another time")
-    with pytest.raises(UserError, match="no such folder"):
-        worker_analyser(away, away, version)
