@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from xmlrpc.client import ServerProxy
+from xmlrpc.client import Fault, ServerProxy
 
 from pipelines.errors import StageFailed
 from pipelines.stack.settings import MARK, Stack
@@ -32,11 +32,13 @@ def proxy(stack: Stack) -> ServerProxy:
 
 
 def is_running(stack: Stack) -> bool:
-    """Whether the supervisor of this stack answers."""
+    """Whether the supervisor of this stack answers; one that is shutting down still does."""
     try:
         proxy(stack).supervisor.getState()
     except OSError:
         return False
+    except Fault:
+        pass
     return True
 
 
@@ -74,11 +76,13 @@ def start_services(stack: Stack, names: tuple[str, ...] = SERVICES) -> None:
 
 
 def stop_services(stack: Stack, names: tuple[str, ...]) -> None:
-    """Stop services and wait for their end; they stay stopped until they are started."""
+    """Stop services, all at once, and wait for their end; they stay stopped until they are started."""
     present = status(stack)
     for name in names:
         if present[name] in ("RUNNING", "STARTING", "BACKOFF"):
-            proxy(stack).supervisor.stopProcess(name, True)
+            proxy(stack).supervisor.stopProcess(name, False)
+    while any(status(stack)[name] == "STOPPING" for name in names):
+        time.sleep(0.2)  # the supervisor itself kills what does not end in its time
 
 
 def members(stack: Stack) -> list[int]:

@@ -1,0 +1,23 @@
+# Airflow without torch and Spark: API server and DAG processor, which never run a task. Build from the root:
+#   docker build -f docker/airflow.Dockerfile -t dynamicid-airflow .
+FROM python:3.11-slim-bookworm
+
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends tini \
+    && rm -rf /var/lib/apt/lists/* \
+    && groupadd --gid 50000 dynamicid && useradd --create-home --uid 50000 --gid dynamicid dynamicid \
+    && install -d -o dynamicid -g dynamicid /opt/airflow/logs /opt/dynamicid
+COPY constraints.txt /tmp/constraints.txt
+RUN pip install --no-cache-dir -c /tmp/constraints.txt \
+    apache-airflow==3.3.2 apache-airflow-providers-standard asyncpg psycopg2-binary pyyaml
+USER 50000:50000
+WORKDIR /opt/dynamicid
+# What a DAG file reads: the DAGs, the stages of dvc.yaml, the names of the profiles.
+COPY --chown=50000:50000 dags dags
+COPY --chown=50000:50000 profiles profiles
+COPY --chown=50000:50000 dvc.yaml dvc.yaml
+COPY --chown=50000:50000 docker/pools.json docker/pools.json
+ENV AIRFLOW_HOME=/opt/airflow PYTHONPATH=/opt/dynamicid/dags
+ENTRYPOINT ["tini", "--"]
+CMD ["airflow", "version"]

@@ -1,0 +1,88 @@
+"""Airflow's REST interface as the tests use it: log in, trigger, wait, read logs."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import requests
+
+ENDED = {"success", "failed"}
+
+
+class Airflow:
+    """A client of the public API with the administrator's password."""
+
+    def __init__(self, url: str, password: str) -> None:
+        self.url = url
+        self._password = password
+        self._session = requests.Session()
+        self.log_in()
+
+    def log_in(self) -> None:
+        token = requests.post(
+            f"{self.url}/auth/token", json={"username": "admin", "password": self._password}, timeout=60
+        )
+        token.raise_for_status()
+        self._session.headers["Authorization"] = f"Bearer {token.json()['access_token']}"
+
+    def call(self, method: str, path: str, **body: Any) -> Any:
+        answer = self._session.request(
+            method, f"{self.url}/api/v2/{path}", timeout=60, **({"json": body} if body else {})
+        )
+        if not answer.ok:
+            raise AssertionError(f"{method} {path}: HTTP {answer.status_code} {answer.text[:500]}")
+        return answer.json() if answer.content else None
+
+    def unpause(self, dag: str, *, paused: bool = False) -> None:
+        self.call("PATCH", f"dags/{dag}", is_paused=paused)
+
+    def wait_for_dag(self, dag: str, seconds: float = 300) -> None:
+        end = time.monotonic() + seconds
+        while dag not in {known["dag_id"] for known in self.call("GET", "dags")["dags"]}:
+            assert time.monotonic() < end, f"{dag}: not parsed after {seconds:.0f} s"
+            time.sleep(2)
+
+    def trigger(self, dag: str, run: str, conf: dict[str, Any]) -> None:
+        self.call("POST", f"dags/{dag}/dagRuns", dag_run_id=run, logical_date=None, conf=conf)
+
+    def runs(self, dag: str) -> list[dict[str, Any]]:
+        return self.call("GET", f"dags/{dag}/dagRuns?order_by=run_after&limit=100")["dag_runs"]
+
+    def tasks(self, dag: str, run: str) -> dict[str, dict[str, Any]]:
+        found = self.call("GET", f"dags/{dag}/dagRuns/{run}/taskInstances?limit=100")["task_instances"]
+        return {task["task_id"]: task for task in found}
+
+    def states(self, dag: str, run: str) -> dict[str, str | None]:
+        return {name: task["state"] for name, task in self.tasks(dag, run).items()}
+
+    def wait(self, dag: str, run: str, seconds: float) -> str:
+        """Wait for the end of a run and return its state; a server that is away for a while is waited for, too."""
+        end = time.monotonic() + seconds
+        state = None
+        while time.monotonic() < end:
+            try:
+                state = self.call("GET", f"dags/{dag}/dagRuns/{run}")["state"]
+            except (requests.RequestException, AssertionError):
+                state = None
+            if state in ENDED:
+                return state
+            time.sleep(2)
+        raise AssertionError(f"{dag} {run}: {state} after {seconds:.0f} s; {self.states(dag, run)}")
+
+    def wait_for_task(self, dag: str, run: str, task: str, states: set[str], seconds: float) -> str:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            found = self.states(dag, run).get(task)
+            if found in states:
+                return found
+            time.sleep(1)
+        raise AssertionError(f"{task}: not in {states} after {seconds:.0f} s; {self.states(dag, run)}")
+
+    def log(self, dag: str, run: str, task: str, attempt: int = 1) -> str:
+        answer = self._session.get(
+            f"{self.url}/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task}/logs/{attempt}",
+            headers={"Accept": "application/x-ndjson"},
+            timeout=60,
+        )
+        return answer.text
