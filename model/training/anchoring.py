@@ -22,6 +22,7 @@ from model.training.encode import Desk, FaceRecords, Records, clip_records, face
 from model.training.loop import LoopSettings, Run, run_loop
 from model.training.losses import face_weights, noise_target, snr_weights, weighted_mse
 from model.training.photos import Photos
+from model.training.runtime import leave_the_unet
 from model.training.schedule import generator, normal, positions, spread
 
 _PROBE_SEED = 20230
@@ -38,7 +39,6 @@ class AnchoringSettings(LoopSettings):
     gate_threshold: float
     face_loss_weight: float
     min_snr_gamma: float | None
-    gradient_checkpointing: bool
     probe_photos: int
     cache_batch: int
     sizes: Mapping[str, int]
@@ -181,8 +181,7 @@ def train_anchoring(
         begin_with(adapter, Adapter.load(start, base.unet), start)
     adapter.to(accelerator.device).train()
     adapter.attach(base.unet)
-    if settings.gradient_checkpointing:
-        base.unet.enable_gradient_checkpointing()
+    leave_the_unet(base, gradient_checkpointing=settings.gradient_checkpointing)
     model = AnchoringModel(adapter, base, settings)
     total = int(base.scheduler.config.num_train_timesteps)
     drops = (settings.drop_text, settings.drop_identity, settings.drop_both)

@@ -13,25 +13,23 @@ import torch
 from torch import Tensor, nn
 
 from model.training.curve import LossCurve
+from model.training.descent import Descent, DescentSettings
 from model.training.resume import Checkpoints
 from model.training.schedule import prefetch
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoopSettings:
-    """How long and how fast; the names are those of the parameter sections."""
+class LoopSettings(DescentSettings):
+    """How long and how fast; the names are those of the parameter sections.
 
-    steps: int
-    learning_rate: float
-    learning_rate_decay: str
-    weight_decay: float
-    warmup_steps: int
-    max_grad_norm: float
-    ema_decay: float
+    With `gradient_checkpointing` the UNet's activations are computed again on the way back instead of being kept.
+    """
+
     checkpoint_every: int
     log_every: int
     seed: int
     mixed_precision: str
+    gradient_checkpointing: bool
 
 
 @dataclass(frozen=True)
@@ -41,30 +39,6 @@ class Run:
     accelerator: Any
     checkpoints: Checkpoints
     resume_from: Path | None = None
-
-
-def rate_factor(settings: LoopSettings) -> Callable[[int], float]:
-    """Return the factor on the learning rate at a step: linear warm-up, then constant or half a cosine to zero."""
-
-    def factor(step: int) -> float:
-        if step < settings.warmup_steps:
-            return (step + 1) / settings.warmup_steps
-        if settings.learning_rate_decay == "none":
-            return 1.0
-        share = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
-
-    return factor
-
-
-@torch.no_grad()
-def _probed(ema: Any, parameters: list[nn.Parameter], probe: Callable[[], float]) -> float:
-    """Return the probe's loss with the averaged weights."""
-    ema.store(parameters)
-    ema.copy_to(parameters)
-    value = probe()
-    ema.restore(parameters)
-    return value
 
 
 def run_loop(
@@ -84,23 +58,16 @@ def run_loop(
     `probe()` measures the module on things that never change. Goes on from `run.resume_from` or the newest checkpoint.
     Raises FloatingPointError where the loss is no number any more.
     """
-    from diffusers.training_utils import EMAModel
     from tqdm import tqdm
 
     accelerator, checkpoints = run.accelerator, run.checkpoints
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate_factor(settings))
-    ready, optimizer = accelerator.prepare(module, optimizer)
-    ema = EMAModel(parameters, decay=settings.ema_decay, foreach=True)
-    # Not prepared: accelerate would advance it once for every process.
-    accelerator.register_for_checkpointing(schedule, ema)
+    descent = Descent(module, settings, accelerator)
     curve = LossCurve(columns)
     start = 0
     found = run.resume_from or checkpoints.latest()
     if found is not None:
         start, state = checkpoints.load(accelerator, found)
-        ema.to(device=accelerator.device)
+        descent.average.to(device=accelerator.device)
         curve.load_state_dict(state)
         accelerator.print(f"{label}: resumed at step {start} of {settings.steps}", file=sys.stderr)
     elif accelerator.is_main_process:
@@ -110,25 +77,23 @@ def run_loop(
         total=settings.steps, initial=start, desc=label, unit="step", disable=not accelerator.is_main_process
     ) as bar:
         for step, batch in enumerate(prefetch(make_batch, start, settings.steps), start + 1):
-            found_losses = losses(ready, batch)
-            accelerator.backward(found_losses["loss"])
-            accelerator.clip_grad_norm_(parameters, settings.max_grad_norm)
-            optimizer.step()
-            optimizer.zero_grad()
-            schedule.step()
-            ema.step(parameters)
+            found_losses = losses(descent.ready, batch)
+            descent.step(found_losses["loss"])
             recent.append({name: value.detach() for name, value in found_losses.items()})
             bar.update()
             last = step == settings.steps
             if step % settings.log_every == 0 or last:
                 _collect(curve, recent, accelerator, label, step)
-                measured = _probed(ema, parameters, probe) if accelerator.is_main_process else math.nan
+                measured = math.nan
+                if accelerator.is_main_process:
+                    with descent.averaged(), torch.no_grad():
+                        measured = probe()
                 row = curve.close_row(step, measured)
                 bar.set_postfix(loss=f"{row['loss']:.4f}", probe=f"{measured:.4f}")
             if step % settings.checkpoint_every == 0 or last:
                 _collect(curve, recent, accelerator, label, step)
                 checkpoints.save(accelerator, step, curve.state_dict())
-    ema.copy_to(parameters)
+    descent.average.copy_to(descent.parameters)
     return curve
 
 

@@ -24,6 +24,7 @@ from model.training.encode import Desk, Records, base_digest, clip_records, face
 from model.training.loop import LoopSettings, Run, run_loop
 from model.training.motion import Motion, face_prompt_states, template_bank
 from model.training.photos import UNKNOWN, Photos
+from model.training.runtime import leave_the_unet
 from model.training.schedule import generator, normal, positions, spread
 from model.training.trivial_answers import Trial, compare, held_out_trials
 
@@ -234,6 +235,7 @@ def train_reconfiguration(
     adapter.templates = torch.from_numpy(training.motion.bank).to(device)
     adapter.eval()
     adapter.attach(base.unet)
+    leave_the_unet(base, gradient_checkpointing=settings.gradient_checkpointing)
     model = ReconfigurationModel(adapter, base, settings)
     sampler = Sampler(
         training,

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from model.base import Base
+
 
 def make_accelerator(mixed_precision: str, base_dtype: str, *, patience: float = 7200) -> Any:
     """Return the Accelerator of a stage; several processes when started with `accelerate launch`.
@@ -30,6 +32,21 @@ def make_accelerator(mixed_precision: str, base_dtype: str, *, patience: float =
     if accelerator.device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // accelerator.num_processes))
     return accelerator
+
+
+def leave_the_unet(base: Base, *, gradient_checkpointing: bool) -> None:
+    """Keep of the base models only the UNet where training runs, and set how its activations are kept.
+
+    What looks at photos and texts has filled the caches: at full size it takes 1.8 GB of a card in half precision.
+    """
+    for name in ("vae", "text_encoder", "text_encoder_2", "image_encoder"):
+        network = getattr(base, name, None)
+        if network is not None:
+            network.to("cpu")
+    if gradient_checkpointing:
+        base.unet.enable_gradient_checkpointing()
+    else:
+        base.unet.disable_gradient_checkpointing()
 
 
 @contextmanager

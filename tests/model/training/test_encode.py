@@ -2,38 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from model.base import Base
-from model.face_geometry import CROP_TEMPLATE, crop_landmarks, face_crop
-from model.training.cache import text_keys
+from model.face_geometry import crop_landmarks, face_crop
 from model.training.encode import Desk, clip_records, face_records, latent_records, text_records
 from model.training.photos import PhotoContent, Photos
-
-
-def content(number: int) -> PhotoContent:
-    rng = np.random.default_rng(number)
-    return PhotoContent(
-        image=np.kron(rng.integers(0, 255, (8, 8, 3)), np.ones((8, 8, 1))).astype(np.uint8),
-        bbox=np.array([16, 8, 48, 64], np.float32),
-        keypoints=CROP_TEMPLATE * 64,
-        landmarks=rng.uniform(16, 48, (68, 2)).astype(np.float32),
-        embedding=(np.eye(512, dtype=np.float32)[number]),
-    )
-
-
-def photos(*numbers: int) -> Photos:
-    def read(positions: np.ndarray) -> Iterator[PhotoContent]:
-        return (content(numbers[position]) for position in positions)
-
-    count = len(numbers)
-    zeros = np.zeros(count, np.int32)
-    keys = text_keys([str(number) for number in numbers])
-    return Photos(keys, zeros, ["p"], zeros, ["a photo"], zeros.astype(np.int8), zeros.astype(np.int8), read)
 
 
 @pytest.fixture
@@ -41,9 +19,11 @@ def desk(tmp_path: Path) -> Desk:
     return Desk(tmp_path, 4, None)
 
 
-def test_records_hold_what_the_models_say(base: Base, desk: Desk) -> None:
-    found = photos(1, 2)
-    item = content(2)
+def test_records_hold_what_the_models_say(
+    base: Base, desk: Desk, make_photos: Callable[..., Photos], photo_content: Callable[[int], PhotoContent]
+) -> None:
+    found = make_photos(1, 2)
+    item = photo_content(2)
     latents = latent_records(base, found, desk, 64).tensor(np.array([1]))
     expected = base.encode_images(item.image[None])
     np.testing.assert_allclose(latents.numpy(), expected.numpy(), atol=2e-3, rtol=2e-3)
@@ -60,20 +40,22 @@ def test_records_hold_what_the_models_say(base: Base, desk: Desk) -> None:
     )
 
 
-def test_a_record_is_the_same_bits_whatever_was_missing(base: Base, tmp_path: Path) -> None:
+def test_a_record_is_the_same_bits_whatever_was_missing(
+    base: Base, tmp_path: Path, make_photos: Callable[..., Photos]
+) -> None:
     every = np.arange(6)
     one, other = Desk(tmp_path / "one", 4, None), Desk(tmp_path / "other", 4, None)
     numbers = (0, 1, 2, 3, 4, 5)
-    whole = photos(*numbers)
+    whole = make_photos(*numbers)
     # The other cache met some of the photos before, in another order.
-    latent_records(base, photos(4, 1), other, 64)
-    clip_records(base, photos(5, 0, 3), other)
+    latent_records(base, make_photos(4, 1), other, 64)
+    clip_records(base, make_photos(5, 0, 3), other)
     np.testing.assert_array_equal(
         latent_records(base, whole, one, 64)[every], latent_records(base, whole, other, 64)[every]
     )
     np.testing.assert_array_equal(clip_records(base, whole, one)[every], clip_records(base, whole, other)[every])
 
 
-def test_a_photo_of_another_size_is_refused(base: Base, desk: Desk) -> None:
+def test_a_photo_of_another_size_is_refused(base: Base, desk: Desk, make_photos: Callable[..., Photos]) -> None:
     with pytest.raises(ValueError, match=r"a photo of 64x64 pixels, base.resolution is 128"):
-        latent_records(base, photos(0), desk, 128)
+        latent_records(base, make_photos(0), desk, 128)

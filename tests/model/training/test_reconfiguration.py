@@ -27,6 +27,7 @@ def settings() -> ReconfigurationSettings:
         log_every=10,
         seed=0,
         mixed_precision="no",
+        gradient_checkpointing=False,
         helpers=3,
         batch_size=2,
         ldc_weight=2.0,
@@ -116,3 +117,17 @@ def test_trivial_answers_are_what_they_say(model: ReconfigurationModel) -> None:
     assert found["imr"] == pytest.approx(
         float((batch.answer(model.frozen[0]) - batch.expected).square().mean().detach()), rel=1e-5
     )
+
+
+def test_gradient_checkpointing_changes_no_gradient(model: ReconfigurationModel) -> None:
+    # Batch statistics move at every call in training mode; weights alone are compared.
+    model.eval()
+    found = []
+    for change in (model.frozen[1].disable_gradient_checkpointing, model.frozen[1].enable_gradient_checkpointing):
+        change()
+        model.zero_grad()
+        model(trial(), noised())["loss"].backward()
+        found.append([value.grad.clone() for value in model.parameters() if value.grad is not None])
+    assert len(found[0]) > 10
+    for plain, checkpointed in zip(*found, strict=True):
+        torch.testing.assert_close(checkpointed, plain, atol=1e-7, rtol=1e-5)

@@ -1,0 +1,44 @@
+"""Photos that nobody took, as training sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+from model.face_geometry import CROP_TEMPLATE
+from model.training.cache import text_keys
+from model.training.photos import PhotoContent, Photos
+
+
+def content(number: int) -> PhotoContent:
+    rng = np.random.default_rng(number)
+    return PhotoContent(
+        image=np.kron(rng.integers(0, 255, (8, 8, 3)), np.ones((8, 8, 1))).astype(np.uint8),
+        bbox=np.array([16, 8, 48, 64], np.float32),
+        keypoints=CROP_TEMPLATE * 64,
+        landmarks=rng.uniform(16, 48, (68, 2)).astype(np.float32),
+        embedding=(np.eye(512, dtype=np.float32)[number]),
+    )
+
+
+@pytest.fixture
+def photo_content() -> Callable[[int], PhotoContent]:
+    """Return what photo `number` holds, 64 px."""
+    return content
+
+
+@pytest.fixture
+def make_photos() -> Callable[..., Photos]:
+    """Return photos by their numbers, all of one person and with one prompt."""
+
+    def make(*numbers: int) -> Photos:
+        def read(positions: np.ndarray) -> Iterator[PhotoContent]:
+            return (content(numbers[position]) for position in positions)
+
+        zeros = np.zeros(len(numbers), np.int32)
+        keys = text_keys([str(number) for number in numbers])
+        return Photos(keys, zeros, ["p"], zeros, ["a photo"], zeros.astype(np.int8), zeros.astype(np.int8), read)
+
+    return make

@@ -1,0 +1,182 @@
+"""What anchoring trains, at what cost in memory, and that it needs nothing but the caches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from model.adapter import Adapter
+from model.base import Base, load_base
+from model.foundation.random_models import RandomModels
+from model.training.anchoring import (
+    AnchoringBatch,
+    AnchoringData,
+    AnchoringModel,
+    AnchoringSettings,
+    anchoring_data,
+    make_batch,
+    train_anchoring,
+)
+from model.training.descent import Descent
+from model.training.encode import Desk
+from model.training.loop import Run
+from model.training.photos import Photos
+from model.training.resume import Checkpoints
+from model.training.runtime import leave_the_unet
+from model.training.schedule import generator
+
+SETTINGS = AnchoringSettings(
+    steps=2,
+    learning_rate=1e-2,
+    learning_rate_decay="none",
+    weight_decay=0.0,
+    warmup_steps=0,
+    max_grad_norm=1.0,
+    ema_decay=0.0,
+    checkpoint_every=10,
+    log_every=1,
+    seed=0,
+    mixed_precision="no",
+    gradient_checkpointing=False,
+    batch_size=2,
+    drop_text=0.0,
+    drop_identity=0.25,
+    drop_both=0.25,
+    gate_threshold=0.3,
+    face_loss_weight=1.0,
+    min_snr_gamma=None,
+    probe_photos=2,
+    cache_batch=4,
+    sizes={"lora_rank": 4, "reconfigurator_width": 64, "reconfigurator_heads": 4, "landmark_features": 32},
+)
+
+
+@pytest.fixture
+def accelerator() -> Iterator[Callable[[str], Any]]:
+    """Make accelerators of any precision: their state belongs to the process, and is given back."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    def make(precision: str) -> Any:
+        AcceleratorState._reset_state(True)
+        return Accelerator(mixed_precision=precision, cpu=True)
+
+    yield make
+    AcceleratorState._reset_state(True)
+
+
+@pytest.fixture
+def data(base: Base, tmp_path: Path, make_photos: Callable[..., Photos]) -> AnchoringData:
+    return anchoring_data(base, make_photos(1, 2, 3, 4), Desk(tmp_path / "cache", 4, None), 64)
+
+
+def batch_of(data: AnchoringData) -> AnchoringBatch:
+    """Four photos at four noise levels, one of them without identity."""
+    rng = generator(0, "test", 1)
+    batch = make_batch(data, np.arange(4), rng, np.array([50, 300, 600, 900]), (0.0, 0.0, 0.0))
+    return replace(batch, dropped=torch.tensor([False, True, False, False]))
+
+
+def model_on(base: Base, make_adapter: Callable[..., Adapter], *, checkpointing: bool = False) -> AnchoringModel:
+    adapter = make_adapter(base, imr=False).train()
+    adapter.attach(base.unet)
+    leave_the_unet(base, gradient_checkpointing=checkpointing)
+    return AnchoringModel(adapter, base, SETTINGS)
+
+
+def gradients(model: AnchoringModel, batch: AnchoringBatch) -> tuple[float, dict[str, torch.Tensor], int]:
+    """Return the loss, the gradients by name, and the bytes kept for the way back outside of checkpointed blocks."""
+    kept = 0
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        nonlocal kept
+        kept += 0 if isinstance(tensor, torch.nn.Parameter) else tensor.numel() * tensor.element_size()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss = model(batch)
+    loss.backward()
+    return float(loss.detach()), {name: value.grad for name, value in model.named_parameters()}, kept
+
+
+def test_only_the_adapters_parts_are_trained(
+    base: Base, data: AnchoringData, make_adapter: Callable[..., Adapter], accelerator: Callable[[str], Any]
+) -> None:
+    model = model_on(base, make_adapter)
+    adapter = model.frozen[0]
+    descent = Descent(model, SETTINGS, accelerator("no"))
+    trained = {id(parameter) for group in descent.optimizer.param_groups for parameter in group["params"]}
+    assert trained == {id(parameter) for parameter in adapter.trainable_anchoring()}
+    names = {name.rpartition(".")[0].rpartition(".")[2] or name for name, _ in adapter.processors.named_parameters()}
+    assert names == {"down", "up", "to_k_ip", "to_v_ip"}
+    frozen = {name: value.clone() for name, value in base.unet.state_dict().items() if ".processor." not in name}
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
+    for _ in range(2):
+        descent.step(descent.ready(batch_of(data)))
+    still = [name for name, value in model.named_parameters() if torch.equal(value, before[name])]
+    assert not still
+    for name, value in base.unet.state_dict().items():
+        assert name not in frozen or torch.equal(value, frozen[name]), name
+    assert all(parameter.grad is None for name, parameter in base.unet.named_parameters() if ".processor." not in name)
+
+
+def test_gradient_checkpointing_changes_the_memory_and_nothing_else(
+    random_models: RandomModels, data: AnchoringData, make_adapter: Callable[..., Adapter]
+) -> None:
+    found = []
+    for checkpointing in (False, True):
+        base = load_base(random_models.pipeline, random_models.image_encoder)
+        found.append(gradients(model_on(base, make_adapter, checkpointing=checkpointing), batch_of(data)))
+    (loss, plain, kept), (same_loss, checkpointed, kept_less) = found
+    assert same_loss == loss
+    for name, gradient in plain.items():
+        torch.testing.assert_close(checkpointed[name], gradient, atol=1e-7, rtol=1e-5, msg=name)
+    assert kept_less < 0.5 * kept
+
+
+def test_mixed_precision_keeps_single_precision_weights(
+    random_models: RandomModels,
+    data: AnchoringData,
+    make_adapter: Callable[..., Adapter],
+    accelerator: Callable[[str], Any],
+) -> None:
+    whole = model_on(load_base(random_models.pipeline, random_models.image_encoder), make_adapter)
+    expected, reference, _ = gradients(whole, batch_of(data))
+    half = load_base(random_models.pipeline, random_models.image_encoder, dtype="bfloat16")
+    model = model_on(half, make_adapter)
+    # The same weights: those of k' and v' were copied from a rounded UNet.
+    model.load_state_dict(whole.state_dict())
+    descent = Descent(model, SETTINGS, accelerator("bf16"))
+    assert model.frozen[1].dtype == torch.bfloat16
+    loss = descent.ready(batch_of(data))
+    assert loss.dtype == torch.float32
+    assert float(loss.detach()) == pytest.approx(expected, rel=0.02)
+    loss.backward()
+    every = torch.cat([value.grad.flatten() for _, value in model.named_parameters()])
+    assert every.dtype == torch.float32
+    cosine = torch.cosine_similarity(every, torch.cat([x.flatten() for x in reference.values()]), dim=0)
+    assert float(cosine) > 0.98
+    descent.step(descent.ready(batch_of(data)))
+    assert all(value.dtype == torch.float32 and torch.isfinite(value).all() for value in model.parameters())
+
+
+def test_training_asks_nothing_of_the_encoders(
+    base: Base, data: AnchoringData, tmp_path: Path, accelerator: Callable[[str], Any]
+) -> None:
+    def refuse(module: Any, *_: Any) -> None:
+        raise AssertionError(f"{type(module).__name__} was asked, but its answers are in the cache")
+
+    for network in (base.vae, base.text_encoder, base.image_encoder):
+        for part in network.modules():
+            part.register_forward_pre_hook(refuse)
+    run = Run(accelerator("no"), Checkpoints(tmp_path, "train_anchoring", "key"))
+    adapter, curve = train_anchoring(base, data, data, SETTINGS, run)
+    assert [row["step"] for row in curve.rows] == [1, 2]
+    assert curve.rows[-1]["probe"] != curve.start
+    assert not adapter.training
