@@ -10,13 +10,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from model.face_prompts import parse
+from model.face_prompts import POSE_PHRASES, compose, parse, pose_of_yaw
 from pipelines.errors import UserError
 from pipelines.faces.protocols import Caption, CaptionRequest, CaptionSource
 from pipelines.params import Captions
 from pipelines.paths import resolve
 
 DEFAULT_PROMPT = "a photo of a person"
+
+
+def face_prompt_of(expression: str | None, yaw: float) -> str:
+    """Return the face prompt for a measured expression (None: unknown) and yaw (degrees, as model.face_prompts)."""
+    pose = pose_of_yaw(yaw)
+    return compose(expression, pose) if expression else POSE_PHRASES[pose]
 
 
 class Sidecar:

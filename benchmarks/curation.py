@@ -1,0 +1,86 @@
+"""How well `dynamicid curate` tells people apart whose names it is not told; prints one line of JSON last.
+
+    python benchmarks/curation.py [--shared ../shared] [--procedural DIR] [--identities 200]
+
+Real photos come with real networks: its folders photos and weights. The procedural people are drawn into DIR where they
+are not there yet. A photo counts by its largest face; a face that curation left out before comparing it is alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from pipelines.curation.agreement import pairwise
+from pipelines.curation.build import TABLE, Inputs, Outputs, run
+from pipelines.params import Params, load_params
+from pipelines.paths import project_root
+from pipelines.synthetic.dataset import write_dataset
+
+
+def real_params(shared: Path) -> Params:
+    landmarker = shared / "weights/landmarks68/slim_160_latest.onnx"
+    return load_params(
+        project_root() / "profiles/tiny.yaml",
+        [
+            "preprocess.insightface_name=buffalo_real_mini",
+            f"preprocess.insightface_root={shared / 'weights/insightface'}",
+            "preprocess.det_sizes=[]",
+            f"preprocess.landmarker={{kind: onnx, path: {landmarker}, input_size: 160, box_scale: 1.4, mean: 127.0, "
+            "scale: 127.0, channel_order: bgr}",
+            "preprocess.captions.sources=[sidecar]",
+            "curate.similarity=0.32",
+        ],
+    )
+
+
+def measure(name: str, source: Path, known: dict[str, str], params: Params, work: Path) -> dict[str, Any]:
+    started = time.monotonic()
+    report = run(params, Inputs(source), Outputs(work / name, work / "state"))
+    rows = pq.read_table(work / name / TABLE, columns=["file_name", "face_index", "identity"]).to_pylist()
+    found = {row["file_name"]: row["identity"] for row in rows if row["face_index"] == 0}
+    agreement = pairwise([found.get(file) for file in known], list(known.values()))
+    figures = {"photos": len(known), "people": len(set(known.values())), **asdict(agreement)}
+    print(f"{name}: {json.dumps(figures)} in {time.monotonic() - started:.0f} s; {asdict(report)}", file=sys.stderr)
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shared", type=Path, default=project_root().parent / "shared")
+    parser.add_argument("--procedural", type=Path, default=Path(".dynamicid/photos-curation"))
+    parser.add_argument("--identities", type=int, default=200)
+    parser.add_argument("--only", choices=("lfw10", "real", "procedural"))
+    options = parser.parse_args()
+    figures = {}
+    with tempfile.TemporaryDirectory(prefix="curation-") as folder:
+        if options.shared.is_dir() and options.only != "procedural":
+            shared = options.shared.resolve()
+            with (shared / "photos/MANIFEST.csv").open(newline="") as file:
+                known = {row["file"]: row["identity"] for row in csv.DictReader(file) if row["identity"]}
+            lfw = {name.removeprefix("lfw10_krasserm/"): who for name, who in known.items() if "lfw10_" in name}
+            params = real_params(shared)
+            if options.only != "real":
+                figures["lfw10"] = measure("lfw10", shared / "photos/lfw10_krasserm", lfw, params, Path(folder))
+            if options.only != "lfw10":
+                figures["real"] = measure("real", shared / "photos", known, params, Path(folder))
+        if options.only in (None, "procedural"):
+            write_dataset(options.identities, options.procedural)
+            drawn = sorted(options.procedural.glob("person_*/*.jpg"))
+            known = {file.relative_to(options.procedural).as_posix(): file.parent.name for file in drawn}
+            params = load_params(project_root() / "profiles/tiny.yaml")
+            figures["procedural"] = measure("procedural", options.procedural, known, params, Path(folder))
+    print(json.dumps({name: round(figure["f1"], 4) for name, figure in figures.items()}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""`dynamicid curate`: from an unlabelled pile of photos to an identity-labelled, balanced set."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
+from pipelines.errors import UserError
+
+
+def curate(
+    source: Annotated[Path, typer.Argument(help="Folder of photos; sub-folders are read too.", metavar="SRC")],
+    *,
+    out: Annotated[Path, typer.Option(help="Folder of the selected set, replaced.", metavar="DIR")],
+    labels: Annotated[
+        bool,
+        typer.Option("--labels/--no-labels", help="Folders name people: check them and list photos that do not fit."),
+    ] = False,
+    identity_depth: Annotated[
+        int | None, typer.Option(min=1, help="With --labels: how many leading folders name a person (default 1).")
+    ] = None,
+    params: ParamsFile = DEFAULT_PARAMS,
+    overrides: Overrides = None,
+) -> None:
+    """Find all faces in SRC, leave out repeats and junk, tell people apart, and write up to 35 photos of each."""
+    from pipelines.curation.build import Inputs, Outputs, run
+
+    if identity_depth is not None and not labels:
+        raise UserError("--identity-depth says which folders are labels: it needs --labels")
+    depth = (identity_depth or 1) if labels else 0
+    report = run(read_params(params, overrides), Inputs(source, depth), Outputs(out))
+    typer.echo(json.dumps(asdict(report)))

@@ -1,0 +1,1 @@
+"""From a pile of photos to an identity-labelled, balanced set: what `dynamicid curate` does."""
