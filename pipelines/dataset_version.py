@@ -28,6 +28,7 @@ from pipelines.git_tags import (
     run_git,
     wait_for_turn,
 )
+from pipelines.keeping.push import push_data
 from pipelines.records import DATASET_SCHEMA, open_rows
 from pipelines.repro import dvc
 
@@ -74,7 +75,9 @@ def make_version(root: Path, folder: Path | str, message: str) -> DatasetVersion
         raise UserError(f"{target}: lies outside the repository {root}; choose a folder in it, or --no-version")
     name = target.relative_to(root).as_posix()
     _dvc(root, "add", "--quiet", name)
-    return publish_version(root, name, message)
+    version = publish_version(root, name, message)
+    push_data(root, f"{name}.dvc")
+    return version
 
 
 def publish_version(root: Path, folder: str, message: str) -> DatasetVersion:

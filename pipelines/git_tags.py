@@ -84,6 +84,11 @@ def commit_files(root: Path, files: dict[str, bytes], message: str) -> str:
             blob = git(root, "hash-object", "-w", "--stdin", data=content)
             git(root, "update-index", "--add", "--cacheinfo", f"100644,{blob},{prefix}{name}", index=index)
         tree = git(root, "write-tree", index=index)
+    return commit_tree(root, tree, message)
+
+
+def commit_tree(root: Path, tree: str, message: str) -> str:
+    """Return a commit of `tree` upon HEAD; HEAD itself if it has that tree."""
     if tree == git(root, "rev-parse", "HEAD^{tree}"):
         return git(root, "rev-parse", "HEAD")
     return git(root, *_identity(root), "commit-tree", tree, "-p", "HEAD", data=message.encode())

@@ -58,14 +58,10 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 def _share_cache(home: Path, clone: Path) -> None:
-    done = dvc(home, "cache", "dir", capture=True)
-    if done.returncode:
-        raise UserError(f"{home}: not a DVC repository; `dvc init` makes one")
-    cache = (home / done.stdout.strip()).resolve()
-    cache.mkdir(parents=True, exist_ok=True)
-    for key, value in (("cache.dir", str(cache)), ("cache.type", "hardlink,copy")):
-        if dvc(clone, "config", "--local", key, value, capture=True).returncode:
-            raise StageFailed(f"{clone}: `dvc config {key}` failed")
+    from pipelines.keeping.objects import cache_folder, use_data_of
+
+    cache_folder(home).mkdir(parents=True, exist_ok=True)
+    use_data_of(home, clone)
 
 
 def clone_of(home: Path, target: Path) -> None:

@@ -65,10 +65,10 @@ def compare(reference: Sample, current: Sample, params: Drift) -> tuple[Finding,
     A distance counts where it exceeds its limit and what chance gives. New photos warn at most: they say early what a
     whole version would show late.
     """
-    found = _findings(WHOLE, distances(reference, current, params.resamples), dict(params.limits), "stop")
+    found = _findings(WHOLE, distances(reference, current, params.resamples), params.limits, "stop")
     added = current.rows(~np.isin(current.image_ids, reference.image_ids))
     if _FEWEST <= len(added) < len(current):
-        found += _findings(ADDED, distances(reference, added, params.resamples), dict(params.limits), "warn")
+        found += _findings(ADDED, distances(reference, added, params.resamples), params.limits, "warn")
     return found
 
 
@@ -78,7 +78,7 @@ def state_of(findings: tuple[Finding, ...]) -> State:
 
 
 def _findings(
-    part: str, found: Mapping[str, Distance], limits: Mapping[str, DriftLimit], worst: State
+    part: str, found: Mapping[str, Distance], limits: Mapping[Any, DriftLimit], worst: State
 ) -> tuple[Finding, ...]:
     findings = []
     for feature, distance in found.items():

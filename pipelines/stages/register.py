@@ -15,6 +15,7 @@ from typing import Any
 
 from pipelines.chain import ADAPTER, METRICS, REPORT
 from pipelines.errors import StageFailed, UserError
+from pipelines.keeping.push import push_data
 from pipelines.params import Params
 from pipelines.tracking.decisions import GATES, Decision, last_decision
 from pipelines.tracking.gates import judge
@@ -104,6 +105,7 @@ def _version(client: Any, params: Params, inputs: Inputs, metrics: dict[str, Any
     run_id = record_stage(inputs.root, "evaluate", params)
     version = log_version(client, params, inputs, metrics, {**key, "dynamicid.evaluate_run": run_id})
     client.set_registered_model_alias(name, CHALLENGER, version.version)
+    push_data(inputs.root)
     return version, True
 
 

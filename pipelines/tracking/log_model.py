@@ -75,6 +75,7 @@ def log_version(client: Any, params: Params, inputs: Any, metrics: dict[str, Any
     import pandas as pd
 
     from pipelines.tracking.lineage import lineage_of
+    from pipelines.tracking.snapshot import take_snapshot
 
     lineages = [lineage_of(inputs.root, stage.name) for stage in STAGES]
     last = lineages[-1].tags()
@@ -103,6 +104,9 @@ def log_version(client: Any, params: Params, inputs: Any, metrics: dict[str, Any
                 pip_requirements=[f"{name}=={installed(name).split('+')[0]}" for name in _REQUIREMENTS],
             )
         mlflow.log_artifact(str(inputs.root / inputs.report))
+    snapshot = take_snapshot(inputs.root, f"What {params.register_.model_name} {run.info.run_id} was made from")
+    if snapshot is not None:
+        last["dynamicid.snapshot"] = snapshot
     version = client.create_model_version(
         params.register_.model_name, info.model_uri, run_id=run.info.run_id, tags={**last, **tags}
     )

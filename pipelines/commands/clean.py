@@ -1,0 +1,46 @@
+"""`dynamicid clean`: old run workspaces, checkpoints and caches, and data that nothing names any more."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
+from pipelines.errors import UserError
+
+
+def clean(
+    file: ParamsFile = DEFAULT_PARAMS,
+    overrides: Overrides = None,
+    apply: Annotated[bool, typer.Option("--apply", help="Remove; without it only say what would go.")] = False,
+    unsaved: Annotated[bool, typer.Option("--unsaved", help="Also workspaces whose run was never saved.")] = False,
+    data: Annotated[
+        bool, typer.Option("--data", help="Also data in the DVC cache that no tag, branch or saved run names.")
+    ] = False,
+) -> None:
+    """Remove what the section `keeping` of the parameters lets go; JSON on stdout lists everything looked at."""
+    if data and not apply:
+        raise UserError("--data takes effect with --apply only: what DVC would remove is not known before")
+    params = read_params(file, overrides)
+    from pipelines.keeping.retention import remove, survey
+    from pipelines.keeping.unnamed_data import drop_unnamed
+
+    root = Path.cwd()
+    items = survey(root, params.keeping, unsaved=unsaved)
+    going = [item for item in items if item.kept is None]
+    for item in items:
+        said = f"goes ({item.size} bytes)" if item.kept is None else f"stays: {item.kept}"
+        typer.echo(f"{item.kind} {item.path}: {said}", err=True)
+    if apply:
+        count, size = remove(going)
+        if data:
+            drop_unnamed(root)
+        typer.secho(f"removed {count} things of {size} bytes", fg=typer.colors.GREEN, err=True)
+    else:
+        typer.echo(
+            f"{len(going)} things of {sum(item.size for item in going)} bytes would go; --apply removes them", err=True
+        )
+    typer.echo(json.dumps({"applied": apply, "items": [item.plain() for item in items]}))

@@ -1,0 +1,66 @@
+"""`dynamicid lineage`: what a registered version came from, or which versions came from a thing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.errors import StageFailed
+
+
+def lineage(
+    thing: Annotated[
+        str,
+        typer.Argument(metavar="URI|THING", help="models:/dynamicid/3; or faces-v3, a commit, an Airflow run, a hash."),
+    ],
+    name: Annotated[str, typer.Option(help="The registered model.")] = "dynamicid",
+    as_json: Annotated[bool, typer.Option("--json", help="Print to stdout as JSON instead.")] = False,
+) -> None:
+    """Print dataset version, git commit, DVC stage hashes, Airflow run and evaluation set of a registered version.
+
+    For a dataset version, a commit, an Airflow run or a hash: the registered versions that came from it.
+    """
+    from rich.console import Console
+
+    from pipelines.tracking import origins
+    from pipelines.tracking.model_uri import is_model_uri
+
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    if not is_model_uri(thing):
+        found = origins.versions_from(Path.cwd(), name, thing)
+        if as_json:
+            typer.echo(json.dumps(found))
+            return
+        if not found:
+            raise StageFailed(f"{thing}: no version of {name} came from it")
+        console.print(f"{thing}: {', '.join(found)}")
+        return
+    known = origins.origins_of(Path.cwd(), thing)
+    if as_json:
+        typer.echo(json.dumps(known.plain()))
+        return
+    dirty = " (with changes that were not committed)" if known.git_dirty else ""
+    rows = [
+        ("model", known.model),
+        ("dataset version", f"{known.dataset_version or 'no name'} (DVC {known.dataset_md5})"),
+        ("git commit", f"{known.git_commit}{dirty}"),
+        ("snapshot", known.snapshot),
+        ("evaluation set", known.evaluation_set),
+        ("Airflow run", known.airflow_run_id),
+        ("adapter", known.adapter_hash),
+        *((f"stage {stage}", f"{one.lock_hash}  run {one.run_id or '–'}") for stage, one in known.stages.items()),
+        *((f"output {path}", digest) for path, digest in sorted(known.outputs.items())),
+        *((f"decision {number}", _said(one)) for number, one in enumerate(known.decisions, 1)),
+    ]
+    width = max(len(label) for label, _ in rows)
+    for label, value in rows:
+        console.print(f"{label:<{width}}  {value or '–'}", markup=False)
+
+
+def _said(decision: dict) -> str:  # type: ignore[type-arg]
+    why = f": {'; '.join(decision['reasons'])}" if decision["reasons"] else ""
+    before = "none" if decision["champion"] is None else f"v{decision['champion']}"
+    return f"{decision['decision']} by {decision['by']} at {decision['at']} (champion: {before}){why}"

@@ -1,0 +1,27 @@
+"""`dynamicid reproduce`: a registered version with its code and data in a new folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.errors import StageFailed
+
+
+def reproduce(
+    uri: Annotated[str, typer.Argument(metavar="URI", help="models:/dynamicid/3 or models:/dynamicid@champion.")],
+    out: Annotated[Path, typer.Option(help="A folder that does not exist yet.")],
+) -> None:
+    """Bring back code, parameters, data and results of a version; exit 1 where `dvc status` there is not clean."""
+    from pipelines.tracking import reproduce as bring_back
+
+    done = bring_back.reproduce(Path.cwd(), uri, out)
+    typer.echo(json.dumps(asdict(done)))
+    if done.changed:
+        raise StageFailed(f"{done.folder}: dvc status is not clean: {json.dumps(done.changed)}")
+    said = f"{done.model}: {done.dataset_version or 'its data'} and its code are in {done.folder}; dvc status is clean"
+    typer.secho(said, fg=typer.colors.GREEN, err=True)
