@@ -7,12 +7,17 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipelines.chain import ADAPTER, METRICS, PROCESSED, REPORT, stage
 from pipelines.errors import UserError
 from pipelines.params import Params
 from pipelines.paths import resolve
+
+if TYPE_CHECKING:
+    from pipelines.evaluation.evaluation_set import EvaluationSet
+    from pipelines.evaluation.photos import HeldOut
+    from pipelines.evaluation.sampling import Painter
 
 SECTIONS = stage("evaluate").sections
 
@@ -41,31 +46,21 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
     Raises UserError where a model, a judge or the IMR is missing or held-out people have no identity, StageFailed
     where a held-out person is in another split.
     """
-    from pipelines.evaluation.evaluation_set import build_evaluation_set
-    from pipelines.evaluation.photos import held_out_records, read_photos
-    from pipelines.evaluation.prompts import load_prompts
     from pipelines.evaluation.protocol import run_protocol
     from pipelines.evaluation.report import write_report
-    from pipelines.evaluation.sampling import Painter
 
     settings = params.evaluate
-    records = held_out_records(inputs.processed)
-    questions = build_evaluation_set(records, settings, load_prompts())
+    # The judges first: they are loaded in no time, and a missing one shows before anything is drawn.
+    jury = _jury(params)
+    questions, held_out, painter = open_questions(params, inputs.processed, inputs.adapter)
     if len(questions.people) < settings.people:
         print(
             f"evaluate: {len(questions.people)} held-out people take part, evaluate.people allows {settings.people}",
             file=sys.stderr,
         )
-    held_out = read_photos(inputs.processed, records, questions.photo_ids())
-    # The judges first: they are loaded in no time, and a missing one shows before anything is drawn.
-    jury = _jury(params)
-    pipe = _pipeline(params, inputs.adapter)
-    painter, shipped = Painter(pipe, settings, params.base.resolution), None
-    if settings.shipped_adapter is not None:
-        other = _pipeline(params, resolve(settings.shipped_adapter))
-        shipped = Painter(other, settings, params.base.resolution)
+    shipped = None if settings.shipped_adapter is None else _painter(params, resolve(settings.shipped_adapter))
     outcome = run_protocol(questions, held_out, painter, jury, settings, shipped=shipped)
-    document = outcome.document(_settings(params, inputs, pipe, pictures=len(outcome.drawn)))
+    document = outcome.document(_settings(params, inputs, painter.pipe, pictures=len(outcome.drawn)))
     _write(outputs.metrics, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
     losses = {
         name: file
@@ -74,6 +69,17 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
     }
     _write(outputs.report, write_report(outcome, document, losses))
     return document
+
+
+def open_questions(params: Params, processed: Path, adapter: Path) -> tuple[EvaluationSet, HeldOut, Painter]:
+    """Return what is asked, every photo that it names, and who draws it; raises as `run` does."""
+    from pipelines.evaluation.evaluation_set import build_evaluation_set
+    from pipelines.evaluation.photos import held_out_records, read_photos
+    from pipelines.evaluation.prompts import load_prompts
+
+    records = held_out_records(processed)
+    questions = build_evaluation_set(records, params.evaluate, load_prompts())
+    return questions, read_photos(processed, records, questions.photo_ids()), _painter(params, adapter)
 
 
 def _device() -> str:
@@ -103,6 +109,12 @@ def _pipeline(params: Params, adapter: Path) -> Any:
         raise UserError(f"{adapter}: this adapter has no IMR yet; run train_imr, which adds it")
     pipe.fold_lora()
     return pipe
+
+
+def _painter(params: Params, adapter: Path) -> Painter:
+    from pipelines.evaluation.sampling import Painter
+
+    return Painter(_pipeline(params, adapter), params.evaluate, params.base.resolution)
 
 
 def _jury(params: Params) -> Any:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -14,17 +14,6 @@ from model.base import load_base
 from model.foundation import manifest
 from model.foundation.random_models import save_random_models
 from model.foundation.shipped_adapter import ship
-from model.templates import build_bank
-
-SIZES = {
-    "tokens": 4,
-    "lora_rank": 2,
-    "reconfigurator_width": 64,
-    "reconfigurator_heads": 2,
-    "reconfigurator_depth": 1,
-    "landmark_features": 16,
-    "landmark_width": 2,
-}
 
 
 @pytest.fixture
@@ -38,21 +27,10 @@ def weights(tmp_path: Path) -> Path:
     return folder
 
 
-def make_adapter(weights: Path, folder: Path, *, complete: bool = True, seed: int = 0) -> Adapter:
-    base = load_base(weights / "sd", weights / "image_encoder")
-    torch.manual_seed(seed)
-    adapter = Adapter.create(base.unet, base.image_encoder, SIZES, 0.3)
-    if complete:
-        adapter.add_reconfigurator(residual=True)
-        shapes = np.random.default_rng(0).uniform(0.2, 0.8, (3, 68, 2))
-        bank = build_bank(shapes, ["neutral", "happy", "neutral"], ["front", "front", "left"])
-        adapter.templates = torch.from_numpy(bank)
-    adapter.save(folder, base.reference("sd", "image_encoder"))
-    return adapter
-
-
-def test_half_the_bytes_and_the_same_tokens(weights: Path, tmp_path: Path) -> None:
-    whole = make_adapter(weights, tmp_path / "adapter").eval()
+def test_half_the_bytes_and_the_same_tokens(
+    weights: Path, tmp_path: Path, make_adapter: Callable[..., Adapter]
+) -> None:
+    whole = make_adapter(weights, tmp_path / "adapter")
     folder = ship(tmp_path / "adapter", weights, {"profile": "showcase"}, {"s": 0.7})
     size = {
         name: (place / "adapter.safetensors").stat().st_size
@@ -78,7 +56,7 @@ def test_half_the_bytes_and_the_same_tokens(weights: Path, tmp_path: Path) -> No
 
 
 def test_another_takes_its_place_and_a_refused_one_changes_nothing(
-    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_adapter: Callable[..., Adapter]
 ) -> None:
     make_adapter(weights, tmp_path / "first")
     make_adapter(weights, tmp_path / "second", seed=1)

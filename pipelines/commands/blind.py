@@ -1,0 +1,57 @@
+"""`dynamicid blind`: sheets for readers who know nothing, and what they got right."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.chain import ADAPTER, PROCESSED
+from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
+from pipelines.errors import UserError
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__, no_args_is_help=True)
+
+
+@app.command()
+def sheets(
+    *,
+    out: Annotated[Path, typer.Option(help="Folder for the sheets and their key.")],
+    seed: Annotated[int, typer.Option(help="Another seed is another reading.", min=0)] = 0,
+    people: Annotated[int, typer.Option(help="People to match with their references.", min=2, max=26)] = 8,
+    each: Annotated[int, typer.Option(help="Faces of every expression to be named.", min=1)] = 3,
+    processed: Annotated[Path, typer.Option(help="Processed photos.")] = Path(PROCESSED),
+    adapter: Annotated[Path, typer.Option(help="The adapter that draws.")] = Path(ADAPTER),
+    file: ParamsFile = DEFAULT_PARAMS,
+    overrides: Overrides = None,
+) -> None:
+    """Draw held-out people as the evaluation does, shuffled, on sheets that say nothing else."""
+    from pipelines.evaluation.blind import make_sheets, write_sheets
+    from pipelines.stages.evaluate import open_questions
+
+    params = read_params(file, overrides)
+    questions, held_out, painter = open_questions(params, processed, adapter)
+    write_sheets(make_sheets(questions, held_out.photos, painter, people=people, each=each, seed=seed), out)
+    typer.echo(json.dumps({"sheets": str(out), "people": people, "faces": each * 7, "seed": seed}))
+
+
+@app.command()
+def score(
+    folder: Annotated[Path, typer.Argument(help="Folder that `sheets` made.")],
+    answers: Annotated[Path, typer.Argument(help='JSON: {"matching": {"1": "C", …}, "expressions": {"1": "sad", …}}.')],
+) -> None:
+    """Compare a reader's answers with the key."""
+    from pipelines.evaluation.blind import KEY
+    from pipelines.evaluation.blind import score as compare
+
+    read = []
+    for given in (folder / KEY, answers):
+        if not given.is_file():
+            raise UserError(f"{given}: no such file")
+        try:
+            read.append(json.loads(given.read_text(encoding="utf-8")))
+        except json.JSONDecodeError as error:
+            raise UserError(f"{given}: no JSON ({error})") from None
+    typer.echo(json.dumps(compare(*read)))

@@ -1,0 +1,53 @@
+"""What identity tokens tell is read by a probe that never saw the person; an IMR that does nothing only copies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model.adapter import Adapter
+from model.foundation.identity_gates import AdapterBench, measure_imr, measure_tokens, probe
+from model.foundation.manifest import WEIGHTS
+from model.foundation.measure import Sample, strangers
+from model.foundation.readers import FaceReader
+from model.foundation.text_to_image import Sampling
+from pipelines.synthetic.foundation_people import draw
+
+
+def test_the_probe_reads_what_is_there_and_nothing_else() -> None:
+    rng = np.random.default_rng(0)
+    labels, identity = rng.integers(7, size=280), np.repeat(np.arange(20), 14)
+    tokens = rng.standard_normal((280, 4, 16))
+    assert probe(tokens, labels, identity) < 0.35
+    tokens[:, 0, :7] += 6 * np.eye(7)[labels]
+    assert probe(tokens, labels, identity) > 0.95
+    # A label that is the person itself cannot be known of a person never seen.
+    person = rng.standard_normal((20, 64))[identity].reshape(280, 4, 16)
+    assert probe(person, identity % 7, identity) < 0.5
+
+
+@pytest.fixture
+def bench(tmp_path: Path, make_adapter: Callable[..., Adapter]) -> AdapterBench:
+    make_adapter(WEIGHTS, tmp_path / "adapter")
+    people = strangers(tmp_path / "people", draw, Sample(people=3, photos=7, size=64, groups=0.0))
+    return AdapterBench(WEIGHTS, tmp_path / "adapter", people, people.photos)
+
+
+def test_an_untrained_adapter_copies_and_its_tokens_are_not_obeyed(bench: AdapterBench) -> None:
+    # A new IMR adds nothing to the source: exactly the first trivial answer.
+    imr = measure_imr(bench)
+    assert imr["of_copying_source"] == pytest.approx(1, abs=1e-3)
+    assert imr["error"] > 0
+    tokens = measure_tokens(bench, FaceReader(WEIGHTS), Sampling(pictures=4, steps=2))
+    assert set(tokens) == {
+        "probe_expression",
+        "probe_pose",
+        "expression_by_tokens",
+        "expression_by_text",
+        "expression_kept",
+        "pose_by_tokens",
+    }
+    assert all(0 <= tokens[name] <= 1 for name in ("probe_expression", "probe_pose", "expression_by_tokens"))
