@@ -1,7 +1,8 @@
-"""The DAG has one task a stage with the edges that DVC has, a typed form, and nothing heavy at import."""
+"""The DAGs: one task a stage with the edges that DVC has, a typed form, sound settings, and nothing heavy at import."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -14,17 +15,48 @@ from pipelines.chain import STAGE_NAMES
 
 _DUMP = """
 import json, sys, time
-start = time.perf_counter()
 from airflow.dag_processing.dagbag import DagBag
+start = time.perf_counter()
 bag = DagBag(sys.argv[1])
+seconds = time.perf_counter() - start
 dag = bag.dags.get("dynamicid_train")
 heavy = sorted({"torch", "pyspark", "mlflow", "diffusers", "transformers", "great_expectations"} & set(sys.modules))
 print("DUMP" + json.dumps({
     "errors": bag.import_errors,
     "edges": sorted([up, down] for up, task in dag.task_dict.items() for down in task.downstream_task_ids),
-    "tasks": {name: {"retries": task.retries, "script": task.bash_command} for name, task in dag.task_dict.items()},
+    "ingest_edges": [
+        [up, down] for up, task in bag.dags["dynamicid_ingest"].task_dict.items() for down in task.downstream_task_ids
+    ],
+    "tasks": {
+        name: {"retries": task.retries, "script": getattr(task, "bash_command", "")}
+        for name, task in dag.task_dict.items()
+    },
     "params": {name: dag.params.get_param(name).schema for name in dag.params},
+    "defaults": dag.params.validate(),
     "heavy": heavy,
+    "seconds": seconds,
+    "dags": {
+        name: {
+            "catchup": one.catchup,
+            "max_active_runs": one.max_active_runs,
+            "tags": sorted(one.tags),
+            "doc": one.doc_md,
+            "timetable": type(one.timetable).__name__,
+            "tasks": {
+                task.task_id: {
+                    "owner": task.owner,
+                    "pool": task.pool,
+                    "timeout": task.execution_timeout and task.execution_timeout.total_seconds(),
+                    "backoff": bool(task.retry_exponential_backoff),
+                    "callbacks": len(task.on_failure_callback or ()),
+                    "script": getattr(task, "bash_command", ""),
+                    "kind": type(task).__name__,
+                }
+                for task in one.task_dict.values()
+            },
+        }
+        for name, one in bag.dags.items()
+    },
 }))
 """
 
@@ -62,18 +94,61 @@ def test_the_folder_imports_cleanly_and_lightly(dag: dict) -> None:
     assert dag["heavy"] == []
 
 
+def test_the_folder_is_parsed_within_two_seconds(dag: dict) -> None:
+    assert 0 < dag["seconds"] < 2
+
+
+def test_every_dag_is_documented_bounded_and_never_catches_up(dag: dict) -> None:
+    assert set(dag["dags"]) == {"dynamicid_ingest", "dynamicid_train"}
+    for one in dag["dags"].values():
+        assert one["catchup"] is False
+        assert 1 <= one["max_active_runs"] <= 4
+        assert "dynamicid" in one["tags"]
+        assert len(one["doc"].split()) > 30
+        for name, task in one["tasks"].items():
+            assert task["owner"] == "dynamicid"
+            assert task["backoff"], name
+            assert task["callbacks"] == 1, name
+            # What waits for photos or a person holds no worker, and has a patience of its own.
+            assert task["timeout"] or name in ("wait_for_photos", "ask_a_person"), name
+
+
+def test_training_is_triggered_by_data_or_time_and_ingestion_always_waits(dag: dict) -> None:
+    assert dag["dags"]["dynamicid_train"]["timetable"] == "AssetOrTimeSchedule"
+    assert dag["dags"]["dynamicid_ingest"]["timetable"] == "ContinuousTimetable"
+    assert dag["dags"]["dynamicid_ingest"]["max_active_runs"] == 1
+
+
+def test_scarce_things_have_pools_and_promotion_has_one_slot(dag: dict, project: Path) -> None:
+    pools = json.loads((project / "docker" / "pools.json").read_text())
+    tasks = dag["dags"]["dynamicid_train"]["tasks"]
+    assert {tasks[name]["pool"] for name in ("train_anchoring", "train_imr", "evaluate")} == {"dynamicid_gpu"}
+    assert tasks["preprocess"]["pool"] == "dynamicid_spark"
+    assert {tasks[name]["pool"] for name in ("register", "decide")} == {"dynamicid_promotion"}
+    assert pools["dynamicid_promotion"]["slots"] == 1
+    used = {task["pool"] for one in dag["dags"].values() for task in one["tasks"].values()} - {"default_pool"}
+    assert used == set(pools)
+
+
+def test_ingestion_validates_before_it_publishes(dag: dict) -> None:
+    edges = {tuple(edge) for edge in dag["ingest_edges"]}
+    order = ["wait_for_photos", "workspace", "take", "ingest", "validate", "publish", "announce", "done"]
+    assert set(itertools.pairwise(order)) <= edges
+
+
 def test_stages_have_the_edges_of_dvc(dag: dict, dvc_edges: set[tuple[str, str]]) -> None:
     edges = {(up, down) for up, down in dag["edges"] if {up, down} <= set(STAGE_NAMES)}
     assert edges == dvc_edges
     assert len(edges) >= 5
 
 
-def test_ingest_comes_first_and_register_last(dag: dict) -> None:
+def test_ingest_comes_first_and_register_last_but_for_a_person(dag: dict) -> None:
     edges = {tuple(edge) for edge in dag["edges"]}
     assert ("ingest", "validate") in edges
     assert ("evaluate", "save_run") in edges
     assert ("save_run", "register") in edges
-    assert not [edge for edge in edges if edge[0] == "register"]
+    assert [edge for edge in edges if edge[0] == "register"] == [("register", "person_asked")]
+    assert {("person_asked", "ask_a_person"), ("ask_a_person", "decide")} <= edges
 
 
 def test_each_stage_runs_through_dvc_and_retries(dag: dict) -> None:
@@ -83,15 +158,22 @@ def test_each_stage_runs_through_dvc_and_retries(dag: dict) -> None:
 
 
 def test_no_form_value_is_a_template_in_a_script(dag: dict) -> None:
-    for task in dag["tasks"].values():
-        assert "{{" not in task["script"]
+    for one in dag["dags"].values():
+        for task in one["tasks"].values():
+            assert "{{" not in task["script"]
+            assert "{%" not in task["script"]
 
 
 def test_the_form_is_typed(dag: dict) -> None:
-    assert dag["params"]["profile"]["enum"] == ["sd15", "tiny"]
+    assert dag["params"]["profile"]["enum"] == [None, "sd15", "tiny"]
     assert dag["params"]["identities"]["type"] == "integer"
     assert dag["params"]["promote"]["type"] == "boolean"
+    assert dag["params"]["human_decision"]["type"] == "boolean"
+    assert dag["params"]["start_from"]["enum"] == [None, "scratch", "champion"]
     assert {"dataset_version", "anchoring_steps", "imr_steps"} <= set(dag["params"])
+    # A scheduled run fills no form: every value has a default.
+    assert dag["defaults"]["dataset_version"] is None
+    assert dag["defaults"]["human_decision"] is False
 
 
 def test_dag_files_are_short_and_know_no_stage_code(project: Path) -> None:

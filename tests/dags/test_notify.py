@@ -1,0 +1,73 @@
+"""A failed task is reported where a webhook is configured, and nowhere else."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+
+@pytest.fixture
+def notify(project: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("notify_under_test", project / "dags" / "notify.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def webhook() -> Iterator[tuple[str, list[dict]]]:
+    received: list[dict] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *arguments: object) -> None:
+            return
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/hook", received
+    server.shutdown()
+
+
+CONTEXT = {
+    "ti": SimpleNamespace(dag_id="dynamicid_train", task_id="train_imr", try_number=2, log_url="http://there/log"),
+    "run_id": "by-hand",
+    "exception": RuntimeError("the loss diverged"),
+}
+
+
+def test_nothing_is_sent_by_default(notify: ModuleType, webhook: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(notify.VARIABLE, raising=False)
+    notify.report_failure(CONTEXT)
+    assert webhook[1] == []
+
+
+def test_a_failure_is_posted_with_its_reason(
+    notify: ModuleType, webhook: tuple, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, received = webhook
+    monkeypatch.setenv(notify.VARIABLE, address)
+    notify.report_failure(CONTEXT)
+    assert len(received) == 1
+    assert received[0]["text"] == "dynamicid_train.train_imr failed in by-hand: the loss diverged"
+    assert received[0]["attempt"] == 2
+    assert received[0]["log"] == "http://there/log"
+
+
+def test_a_webhook_that_is_down_hides_no_failure(
+    notify: ModuleType, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(notify.VARIABLE, "http://127.0.0.1:9/closed")
+    notify.report_failure(CONTEXT)
+    assert "could not be reported" in caplog.text

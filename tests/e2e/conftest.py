@@ -1,0 +1,180 @@
+"""The servers that the end-to-end tests use: their own, or those that run for a checkout already."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+sys.path.insert(0, str(Path(__file__).parent))
+from airflow_api import Airflow
+
+# A checkout whose stack runs (state in its .dynamicid/stack); without it a stack is started for these tests and ended.
+HOME = "DYNAMICID_E2E_HOME"
+# Small enough for a test: few people and steps.
+SMALL = (
+    "preprocess.test_share=0.4",
+    "preprocess.val_share=0.2",
+    "evaluate.people=2",
+    "evaluate.prompts=1",
+    "evaluate.pairs=1",
+    "evaluate.steps=2",
+    "evaluate.bootstrap=20",
+)
+SECONDS = 1500
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave tests marked `stack` out unless they are asked for: `make e2e`."""
+    if "stack" in (config.getoption("-m") or ""):
+        return
+    left_out = [item for item in items if item.get_closest_marker("stack")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("stack")]
+
+
+@dataclass(frozen=True)
+class Team:
+    """A checkout and its servers."""
+
+    home: Path
+    state: Path
+    airflow: Airflow
+    addresses: dict[str, str]
+    secret: dict[str, str]
+
+    @property
+    def inbox(self) -> Path:
+        return self.home / ".dynamicid" / "inbox"
+
+    def environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "DYNAMICID_STACK": str(self.state),
+            "MLFLOW_TRACKING_URI": self.addresses["mlflow"],
+            "MLFLOW_TRACKING_USERNAME": "pipeline",
+            "MLFLOW_TRACKING_PASSWORD": self.secret["MLFLOW_TRACKING_PASSWORD"],
+        }
+
+    def cli(self, *arguments: str) -> str:
+        """Run the command line in the checkout and return what it prints."""
+        done = subprocess.run(
+            [sys.executable, "-m", "pipelines.cli", *arguments],
+            cwd=self.home,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+    def commit_params(self, *overrides: str) -> None:
+        """Change params.yaml as somebody of the team would, and commit it: runs work on what is committed."""
+        given = [part for override in overrides for part in ("--set", override)]
+        self.cli("configure", *given)
+        git = ["git", "-c", "user.name=test", "-c", "user.email=test@localhost"]
+        subprocess.run([*git, "commit", "-qam", "Other parameters", "--allow-empty"], cwd=self.home, check=True)
+
+    def workspace(self, dag: str, run: str) -> Path:
+        """Return the folder in which a run works."""
+        from pipelines.workspace import run_name
+
+        return self.home / ".dynamicid" / "runs" / run_name(f"{dag}/{run}")
+
+    def client(self) -> Any:
+        """Return a client of the MLflow server."""
+        os.environ.update({k: v for k, v in self.environment().items() if k.startswith("MLFLOW_")})
+        from mlflow.tracking import MlflowClient
+
+        return MlflowClient(self.addresses["mlflow"])
+
+    def new_run(self, dag: str, kind: str, seen: set[str], seconds: float = SECONDS) -> str:
+        """Wait for a run of `kind` that is not in `seen`, and return its id."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            for run in self.airflow.runs(dag):
+                if run["run_type"] == kind and run["dag_run_id"] not in seen:
+                    return run["dag_run_id"]
+            time.sleep(2)
+        raise AssertionError(f"{dag}: no {kind} run after {seconds:.0f} s")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _team(home: Path, state: Path, addresses: dict[str, str]) -> Team:
+    from pipelines.stack.credentials import FILE, read_env
+
+    secret = read_env(state / FILE)
+    airflow = Airflow(addresses["airflow"], secret["AIRFLOW_ADMIN_PASSWORD"])
+    for dag in ("dynamicid_train", "dynamicid_ingest"):
+        airflow.wait_for_dag(dag)
+    airflow.unpause("dynamicid_train")
+    return Team(home, state, airflow, addresses, secret)
+
+
+@pytest.fixture(scope="session")
+def team(request: pytest.FixtureRequest) -> Iterator[Team]:
+    """A checkout with small parameters, and its servers."""
+    if given := os.environ.get(HOME):
+        home = Path(given).resolve()
+        state = Path(os.environ.get("DYNAMICID_STACK", home / ".dynamicid" / "stack"))
+        ports = json.loads((state / "ports.json").read_text())
+        addresses = {name: f"http://127.0.0.1:{ports[name]}" for name in ("airflow", "mlflow")}
+        yield _small(_team(home, state, addresses))
+        return
+    home = request.getfixturevalue("checkout")
+    # Not under pytest's own folder, which the user that PostgreSQL runs as cannot enter.
+    state = Path(tempfile.mkdtemp(prefix="dynamicid-stack-"))
+    state.chmod(0o755)
+    command = [sys.executable, "-m", "pipelines.cli", "stack"]
+    env = {**os.environ, "DYNAMICID_STACK": str(state), "DYNAMICID_RETRY_SECONDS": "5"}
+    ports = [f"--{name}-port={_free_port()}" for name in ("postgres", "airflow", "mlflow")]
+    try:
+        begun = subprocess.run(
+            [*command, "start", *ports, "--timeout=600"], cwd=home, env=env, capture_output=True, text=True, check=False
+        )
+        assert begun.returncode == 0, begun.stderr[-3000:]
+        yield _small(_team(home, state, json.loads(begun.stdout.splitlines()[-1])))
+    finally:
+        subprocess.run([*command, "stop"], cwd=home, env=env, check=False)
+        logs = Path(__file__).parents[2] / "reports" / "e2e" / "logs"
+        shutil.copytree(state / "logs", logs, dirs_exist_ok=True)
+        shutil.rmtree(state)
+
+
+def _small(team: Team) -> Team:
+    gates = yaml.safe_dump([{"metric": "face_rate", "minimum": 0.0, "max_regression": 0.2}], default_flow_style=True)
+    team.commit_params(
+        *SMALL,
+        "train_anchoring.steps=4",
+        "train_imr.steps=4",
+        "inbox.quiet_seconds=2",
+        f"register.gates={gates.strip()}",
+    )
+    return team
+
+
+@pytest.fixture(scope="session")
+def pictures(project: Path) -> Path:
+    """Where screenshots are kept: a folder that git ignores and CI collects."""
+    folder = project / "reports" / "e2e"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -1,0 +1,111 @@
+"""New photos become a version, the version starts a training, and it ends with a decision and its reason."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(3600)]
+
+
+def _drop(team, batch: str, identities: int, seed: int) -> Path:
+    """Draw photos outside, then copy the batch into the inbox; `_READY` comes last."""
+    outside = team.home / ".dynamicid" / "drawn" / batch
+    team.cli("synthesize", "--identities", str(identities), "--seed", str(seed), "--out", str(outside))
+    team.inbox.mkdir(parents=True, exist_ok=True)
+    target = team.inbox / batch
+    outside.rename(target)
+    (next(target.iterdir()) / "broken.jpg").write_bytes(b"\xff\xd8\xff this is no picture")
+    (target / "_READY").touch()
+    return target
+
+
+def _ingested(team, batch: str, identities: int, seed: int) -> tuple[str, str]:
+    """Drop a batch and wait until it is ingested; return the ingesting run and the version it made."""
+    before = set(team.cli("dataset", "list").split())
+    runs = {run["dag_run_id"] for run in team.airflow.runs("dynamicid_ingest") if run["state"] == "success"}
+    target = _drop(team, batch, identities, seed)
+    team.airflow.unpause("dynamicid_ingest")
+    end = time.monotonic() + 1500
+    while time.monotonic() < end:
+        done = [
+            run["dag_run_id"]
+            for run in team.airflow.runs("dynamicid_ingest")
+            if run["state"] in ("success", "failed") and run["dag_run_id"] not in runs
+        ]
+        if done:
+            break
+        time.sleep(2)
+    assert done, team.airflow.runs("dynamicid_ingest")
+    team.airflow.unpause("dynamicid_ingest", paused=True)
+    states = team.airflow.states("dynamicid_ingest", done[0])
+    assert set(states.values()) == {"success"}, states
+    new = set(team.cli("dataset", "list").split()) - before
+    assert len(new) == 1
+    assert not target.exists()
+    return done[0], new.pop()
+
+
+def _retrained(team, seen: set[str], version: str) -> dict:
+    """Wait for the training that the new version starts, and return what was registered."""
+    run = team.new_run("dynamicid_train", "asset_triggered", seen)
+    state = team.airflow.wait("dynamicid_train", run, 1500)
+    assert state == "success", team.airflow.states("dynamicid_train", run)
+    assert team.airflow.states("dynamicid_train", run)["decide"] == "skipped"
+    folder = team.workspace("dynamicid_train", run)
+    registered = json.loads((folder / ".dynamicid" / "registration.json").read_text().splitlines()[-1])
+    tags = team.client().get_model_version(registered["model_name"], registered["version"]).tags
+    assert tags["dynamicid.dataset_version"] == version
+    decisions = [json.loads(text) for key, text in sorted(tags.items()) if key.startswith("dynamicid.decision.")]
+    return {**registered, "run": run, "decisions": decisions}
+
+
+@pytest.fixture(scope="module")
+def promoted(team) -> dict:
+    seen = {run["dag_run_id"] for run in team.airflow.runs("dynamicid_train")}
+    run, version = _ingested(team, "first", identities=8, seed=1)
+    return {**_retrained(team, seen, version), "ingest_run": run, "dataset": version}
+
+
+def test_new_photos_end_with_a_promoted_challenger(team, promoted: dict) -> None:
+    assert promoted["decision"] == "promoted"
+    assert promoted["champion"] == promoted["version"]
+    assert promoted["decisions"][-1]["decision"] == "promoted"
+    assert promoted["decisions"][-1]["by"] == "gates"
+    champion = team.client().get_model_version_by_alias(promoted["model_name"], "champion")
+    assert champion.version == promoted["version"]
+
+
+def test_the_batch_is_moved_and_what_is_bad_is_listed(team, promoted: dict) -> None:
+    from pipelines.workspace import run_name
+
+    name = run_name(f"dynamicid_ingest/{promoted['ingest_run']}")
+    done = list((team.inbox / "_done" / name).rglob("*.jpg"))
+    assert len(done) == 8 * 35
+    listed = json.loads((team.inbox / "_bad" / f"{name}.json").read_text())
+    assert [Path(file).name for file in listed] == ["broken.jpg"]
+    assert (team.inbox / "_bad" / name / next(iter(listed))).is_file()
+    assert not (team.inbox / "_taken" / name).exists()
+
+
+def test_a_worse_challenger_is_refused_with_a_reason(team, promoted: dict) -> None:
+    seen = {run["dag_run_id"] for run in team.airflow.runs("dynamicid_train")}
+    # Ten times the learning rate of a good training, at once: the pictures are destroyed.
+    team.commit_params("train_anchoring.learning_rate=0.3", "train_anchoring.warmup_steps=0")
+    try:
+        _, version = _ingested(team, "second", identities=2, seed=2)
+        refused = _retrained(team, seen, version)
+    finally:
+        team.commit_params("train_anchoring.learning_rate=0.0015", "train_anchoring.warmup_steps=50")
+    print(f"refused: {refused['failed_gates']}")
+    assert refused["decision"] == "refused"
+    assert any(
+        line.startswith("face_rate ") and f"champion v{promoted['version']}" in line for line in refused["failed_gates"]
+    )
+    assert refused["decisions"][-1]["decision"] == "refused"
+    assert refused["decisions"][-1]["reasons"]
+    champion = team.client().get_model_version_by_alias(promoted["model_name"], "champion")
+    assert champion.version == promoted["version"] != refused["version"]
