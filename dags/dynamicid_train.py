@@ -12,7 +12,7 @@ from airflow.sdk import DAG, AssetOrTimeSchedule, CronTriggerTimetable, task
 from assets import FACES
 from promotion import DECIDE, DECIDE_VALUES, QUESTION, REGISTER
 from stage_task import COMMON, HOME, PROJECT, PROMOTION, command_task, stage_task
-from training_plan import CONFIGURE, CONFIGURE_VALUES, FORM, PLAN, PLAN_VALUES, trigger_of, versions_of
+from training_plan import CONFIGURE, CONFIGURE_VALUES, DRIFT, FORM, PLAN, PLAN_VALUES, trigger_of, versions_of
 
 DOC = """
 ### From a dataset version to a registered DynamicID model
@@ -56,6 +56,9 @@ with DAG(
     for name, stage in STAGES.items():
         needs = {made_by[dep] for dep in stage["deps"] if dep in made_by}
         [tasks[need] for need in sorted(needs)] >> tasks[name] if needs else ingest >> tasks[name]
+    # New data that looks unlike the champion's stops here, before hours of training; the form may accept it.
+    drift = command_task("drift", DRIFT, env={"ACCEPT": "{{ '--accept' if params.accept_drift else '' }}"}, retries=1)
+    tasks["validate_processed"] >> drift >> tasks["train_anchoring"]
     save_run = command_task("save_run", 'exec "$PYTHON" -m pipelines.cli workspace save', cwd=HOME)
     register = command_task("register", REGISTER, pool=PROMOTION, output_processor=json.loads)
 

@@ -35,6 +35,7 @@ FORM = {
     "anchoring_steps": Param(None, type=["null", "integer"], minimum=1, description="Default: the profile's."),
     "imr_steps": Param(None, type=["null", "integer"], minimum=1, description="Default: the profile's."),
     "overrides": Param([], type="array", items={"type": "string"}, description="section.key=value, one each."),
+    "accept_drift": Param(False, type="boolean", description="Train though the data looks unlike the champion's."),
     "promote": Param(True, type="boolean", description="Let the gates decide on promotion; off: register only."),
     "human_decision": Param(
         False, type="boolean", description="A person decides, with the verdict of the gates at hand."
@@ -66,6 +67,7 @@ else
   "$PYTHON" -m pipelines.cli ingest .dynamicid/photos --out data/faces
 fi
 """
+DRIFT = '"$PYTHON" -m pipelines.cli drift $ACCEPT'
 PLAN_VALUES = {
     "TRIGGER": "{{ trigger_of(dag_run) }}",
     "VERSIONS": "{{ versions_of(triggering_asset_events, params) }}",

@@ -147,6 +147,7 @@ def test_ingest_comes_first_and_register_last_but_for_a_person(dag: dict) -> Non
     assert ("ingest", "validate") in edges
     assert ("evaluate", "save_run") in edges
     assert ("save_run", "register") in edges
+    assert {("validate_processed", "drift"), ("drift", "train_anchoring")} <= edges
     assert [edge for edge in edges if edge[0] == "register"] == [("register", "person_asked")]
     assert {("person_asked", "ask_a_person"), ("ask_a_person", "decide")} <= edges
 
