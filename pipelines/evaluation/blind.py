@@ -1,12 +1,12 @@
 """Blind reading: sheets of shuffled pictures that tell nothing but themselves, their key, and the reader's score.
 
-A judge network reads what it was trained to read. Whether a person can say who is who, and who is sad, people are asked.
+Judge networks read what they were trained to read; whether people can say who is who, and who is sad, is asked here.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,11 +107,11 @@ def score(key: Mapping[str, Mapping[str, str]], answers: Mapping[str, Any]) -> d
 def _paint(sheet: Question, file: Path) -> None:
     from matplotlib.figure import Figure
 
-    lines: list[tuple[str, Sequence[np.ndarray], Sequence[str]]] = []
-    for title, pictures, labels in sheet.rows:
-        for start in range(0, len(pictures), _COLUMNS):
-            end = start + _COLUMNS
-            lines.append((title if start == 0 else "", pictures[start:end], labels[start:end]))
+    lines = [
+        (title if start == 0 else "", pictures[start : start + _COLUMNS], labels[start : start + _COLUMNS])
+        for title, pictures, labels in sheet.rows
+        for start in range(0, len(pictures), _COLUMNS)
+    ]
     inches = _SIDE / 100
     figure = Figure(figsize=(_COLUMNS * inches, len(lines) * (inches + 0.35)), dpi=100, layout="constrained")
     axes = figure.subplots(len(lines), _COLUMNS, squeeze=False)
