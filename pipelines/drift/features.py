@@ -99,7 +99,7 @@ def _of(folder: Path, schema: object, ids: np.ndarray, columns: list[str]):  # t
     names = table["image_id"].to_pylist()
     # A repeat of the same bytes is a row of its own, rejected as a duplicate; the photo counts once.
     first = [row for row, name in enumerate(names) if row == 0 or names[row - 1] != name]
-    return table.take(first)
+    return table.take(pa.array(first, pa.int64()))
 
 
 def _sides(faces: Path, ids: np.ndarray) -> dict[str, int | None]:

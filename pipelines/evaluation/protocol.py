@@ -18,7 +18,17 @@ from pipelines.evaluation.metrics.editability import confusion
 from pipelines.evaluation.metrics.multi_person import PictureScore, score_picture
 from pipelines.evaluation.photos import HeldOut, Photo
 from pipelines.evaluation.readings import Examiner, Readings
-from pipelines.evaluation.results import METRICS, PAIR_METRICS, Resamples, Table, compare, normalise, plain, summarise
+from pipelines.evaluation.results import (
+    METRICS,
+    PAIR_METRICS,
+    Resamples,
+    Table,
+    compare,
+    normalise,
+    person_means,
+    plain,
+    summarise,
+)
 from pipelines.evaluation.sampling import Drawn, Painter
 from pipelines.evaluation.scoring import (
     Gallery,
@@ -103,8 +113,21 @@ class Outcome:
                 variant: {kind: counts.tolist() for kind, counts in found.items()}
                 for variant, found in self.confusions.items()
             },
+            "by_unit": self._by_unit(),
             "settings": dict(settings),
             **({"sweeps": sweeps} if sweeps else {}),
+        }
+
+    def _by_unit(self) -> dict[str, list[float | None]]:
+        """Return the model's metrics person by person (pair by pair), so that another model's compare in pairs."""
+        scores, people = self.scores[MODEL], len(self.questions.people)
+        columns = {
+            **{metric: person_means(scores, metric, people) for metric in METRICS if metric in scores.columns},
+            **{name: np.array([getattr(one.score, name) for one in self.pairs[MODEL]]) for name in PAIR_METRICS},
+        }
+        return {
+            name: [None if np.isnan(one) else round(float(one), 6) for one in values]
+            for name, values in columns.items()
         }
 
 

@@ -19,7 +19,7 @@ Write = Callable[..., None]
 
 
 def _jpeg(level: float, rng: np.random.Generator) -> bytes:
-    pixels = np.clip(rng.normal(level * 255, 12, (32, 32, 3)), 0, 255).astype(np.uint8)
+    pixels = np.clip(rng.normal((level + rng.normal(0, 0.08)) * 255, 12, (32, 32, 3)), 0, 255).astype(np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=90)
     return buffer.getvalue()

@@ -51,6 +51,11 @@ def test_pictures_without_a_face_count_nothing_and_every_number_is_still_there(
     for metric in ("face_rate", "id_similarity", "own_over_other", "expression_accuracy", "gate_in_face", "leakage"):
         assert model[metric]["value"] == 0
     assert model["yaw_mae"]["value"] == pytest.approx((120 + 90 + 60 + 90 + 120) / 5)
+    for metric, values in document["by_unit"].items():
+        known = [value for value in values if value is not None]
+        if known:
+            assert sum(known) / len(known) == pytest.approx(model[metric]["value"], abs=1e-5), metric
+    assert len(document["by_unit"]["id_similarity"]) == params.evaluate.people
     assert document["settings"]["sampler"] == "ddim"
     assert len(document["settings"]["adapter"]) == 64
     page = outputs.report.read_text()

@@ -1,0 +1,95 @@
+"""A champion that was judged on another evaluation set is judged on the challenger's, with real pictures, and once."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipelines.errors import StageFailed
+from pipelines.params import Params, load_params
+from pipelines.stages import evaluate
+from pipelines.tracking.champion import champion_metrics, conditions
+from pipelines.tracking.registry import find_version, open_registry
+
+CHANGES = ("people=4", "steps=1", "pairs=1", "bootstrap=20", "variant_cells=2", "batch_size=64", "diversity_seeds=2")
+
+
+@pytest.fixture
+def params(
+    project: Path,
+    adapter_folder: tuple[Path, Path, Path],
+    judge_files: dict[str, Path],
+    clip_folder: Path,
+    shared: Path,
+) -> Params:
+    return load_params(
+        project / "profiles" / "tiny.yaml",
+        [
+            *(f"evaluate.{change}" for change in CHANGES),
+            f"base.pipeline={adapter_folder[0]}",
+            f"base.image_encoder={adapter_folder[1]}",
+            "preprocess.insightface_name=buffalo_real_mini",
+            f"preprocess.insightface_root={shared / 'weights' / 'insightface'}",
+            f"evaluate.judges.recogniser={shared / 'weights' / 'judge' / 'mobilefacenet128.onnx'}",
+            f"evaluate.judges.expression_pose={judge_files['expression_pose']}",
+            f"evaluate.judges.clip={clip_folder}",
+        ],
+    )
+
+
+@pytest.mark.realdata
+def test_the_champion_is_judged_on_the_challengers_set_once(
+    *,
+    params: Params,
+    processed: Path,
+    adapter_folder: tuple[Path, Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import mlflow
+
+    for name in ("MLFLOW_TRACKING_URI", "DYNAMICID_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    model = tmp_path / "model" / "artifacts"
+    shutil.copytree(adapter_folder[2], model / "adapter")
+    (model / "params.yaml").write_text(yaml.safe_dump(params.model_dump(mode="json", by_alias=True)))
+    outputs = evaluate.Outputs(tmp_path / "metrics.json", tmp_path / "index.html")
+    challenger = evaluate.run(params, evaluate.Inputs(processed, adapter_folder[2]), outputs)
+    old = {**challenger, "evaluation_set": "0" * 64}
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "metrics.json").write_text(json.dumps(old))
+
+    client = open_registry(tmp_path)
+    with mlflow.start_run() as run:
+        mlflow.log_artifact(str(tmp_path / "old" / "metrics.json"))
+    client.create_registered_model("dynamicid")
+    tags = {"dynamicid.evaluate_run": run.info.run_id}
+    client.create_model_version("dynamicid", model.parent.as_uri(), tags=tags)
+    version = find_version(client, "models:/dynamicid/1")
+
+    def compare(against: dict[str, Any]) -> dict[str, Any]:
+        return champion_metrics(version, params, processed, against, tmp_path).metrics
+
+    assert compare(old) == old, "judged under the same conditions already"
+    assert count(client) == 0
+    again = compare(challenger)
+    assert conditions(again) == conditions(challenger)
+    assert again["model"] == challenger["model"], "the same adapter on the same set gives the same numbers"
+    assert count(client) == 1
+    assert compare(challenger) == again
+    assert count(client) == 1, "what was judged once is taken from the ledger"
+
+    stale = {**challenger, "settings": {**challenger["settings"], "steps": 99}}
+    with pytest.raises(StageFailed, match=r"champion v1 cannot be compared: .* made from other data or settings"):
+        compare(stale)
+    assert count(client) == 1
+
+
+def count(client: Any) -> int:
+    experiment = client.get_experiment_by_name("dynamicid").experiment_id
+    return len(client.search_runs([experiment], filter_string="tags.`dynamicid.stage` = 'evaluate_champion'"))
