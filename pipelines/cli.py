@@ -6,6 +6,7 @@ Results for machines go to files or stdout as JSON, everything for people to std
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -99,6 +100,13 @@ def main(arguments: list[str] | None = None) -> None:
     except (UserError, StageFailed) as error:
         typer.secho(f"dynamicid: {error}", fg=typer.colors.RED, err=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = f" for {error.filename}" if error.filename else ""
+        told = f"no space left on the disk{where}; what was complete before is untouched: free some, then run again"
+        typer.secho(f"dynamicid: {told} (`dynamicid clean` says what could go)", fg=typer.colors.RED, err=True)
+        sys.exit(StageFailed.exit_code)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ They are accelerate's own state, which holds pickles; they never leave the machi
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -19,6 +20,8 @@ from filelock import FileLock, Timeout
 
 PROGRESS = "progress.json"
 _KEPT = 2
+# Bytes free below which a checkpoint that could not be written failed for want of room.
+_NO_ROOM = 1 << 16
 
 
 class Busy(Exception):
@@ -29,6 +32,12 @@ def resume_key(inputs: Mapping[str, str], parameters: Mapping[str, Any]) -> str:
     """Return 32 hex digits over the hashes of the inputs and the parameters: what decides the result."""
     text = json.dumps({"inputs": dict(inputs), "parameters": dict(parameters)}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _disk_full(error: BaseException, folder: Path) -> bool:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return os.strerror(errno.ENOSPC) in str(error) or shutil.disk_usage(folder).free < _NO_ROOM
 
 
 class Checkpoints:
@@ -95,15 +104,24 @@ class Checkpoints:
                 shutil.rmtree(left)
             temporary.mkdir(parents=True)
         accelerator.wait_for_everyone()
-        accelerator.save_state(str(temporary))
-        accelerator.wait_for_everyone()
-        if not accelerator.is_main_process:
-            return
-        progress = {"stage": self.stage, "key": self.key, "step": step, "state": state}
-        (temporary / PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
-        for file in temporary.iterdir():
-            with file.open("rb") as handle:
-                os.fsync(handle.fileno())
+        try:
+            accelerator.save_state(str(temporary))
+            accelerator.wait_for_everyone()
+            if not accelerator.is_main_process:
+                return
+            progress = {"stage": self.stage, "key": self.key, "step": step, "state": state}
+            (temporary / PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
+            for file in temporary.iterdir():
+                with file.open("rb") as handle:
+                    os.fsync(handle.fileno())
+        except Exception as error:
+            # torch and safetensors say it in errors of their own kinds, some of them without the reason.
+            full = _disk_full(error, temporary)
+            shutil.rmtree(temporary, ignore_errors=True)
+            if full:
+                told = f"{os.strerror(errno.ENOSPC)}: checkpoint of step {step}; the one before is whole"
+                raise OSError(errno.ENOSPC, told, str(self.folder)) from error
+            raise
         final = self.folder / f"step-{step:08d}"
         if final.exists():
             shutil.rmtree(final)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 
@@ -76,7 +77,9 @@ class ShardWriter:
     def abandon(self) -> None:
         """Drop the shard that is not complete."""
         if self._writer is not None:
-            self._writer.close()
+            # On a full disk the footer cannot be written either, and the part must go all the same.
+            with contextlib.suppress(OSError):
+                self._writer.close()
             self._writer = None
         self._part().unlink(missing_ok=True)
 
