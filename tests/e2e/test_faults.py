@@ -1,0 +1,134 @@
+"""Servers and tasks that die in the middle of a run cost time, and nothing else."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(3600)]
+RUN = "faults"
+STEPS = 40
+
+
+def _service_pid(team, name: str) -> int:
+    from pipelines.stack.settings import Stack, known_ports
+    from pipelines.stack.supervisor import proxy
+
+    return proxy(Stack(team.home, team.state, known_ports(team.state))).supervisor.getProcessInfo(name)["pid"]
+
+
+def _wait_healthy(team, seconds: float = 300) -> float:
+    from pipelines.stack.health import wait_healthy
+    from pipelines.stack.settings import Stack, known_ports
+
+    return wait_healthy(Stack(team.home, team.state, known_ports(team.state)), seconds)
+
+
+def _training(folder: Path) -> psutil.Process | None:
+    """Return the process that trains in `folder`, the innermost one."""
+    for process in psutil.process_iter(["cmdline", "cwd"]):
+        command = process.info["cmdline"] or []
+        if "train-anchoring" in command and process.info["cwd"] == str(folder) and "pipelines.cli" in command:
+            return process
+    return None
+
+
+@pytest.fixture(scope="module")
+def survived(team) -> dict:
+    """One run through all three faults: PostgreSQL killed, MLflow away for a minute, the training killed."""
+    seen: dict = {}
+    run = f"{RUN}-{time.time_ns()}"
+    conf = {
+        "identities": 8,
+        "anchoring_steps": STEPS,
+        "imr_steps": 3,
+        "promote": False,
+        "overrides": ["train_anchoring.checkpoint_every=4"],
+    }
+    team.airflow.trigger("dynamicid_train", run, conf)
+    seen["run"], dag = run, "dynamicid_train"
+    folder = team.workspace(dag, run)
+
+    team.airflow.wait_for_task(dag, run, "preprocess", {"running"}, 1200)
+    before = team.airflow.tasks(dag, run)
+    seen["finished_before"] = {
+        name: (task["try_number"], task["end_date"]) for name, task in before.items() if task["state"] == "success"
+    }
+    postmaster = _service_pid(team, "postgres")
+    os.kill(postmaster, signal.SIGKILL)
+    time.sleep(5)
+    seen["healthy_after"] = _wait_healthy(team)
+    assert _service_pid(team, "postgres") != postmaster
+    team.airflow.log_in()
+
+    team.airflow.wait_for_task(dag, run, "train_anchoring", {"running"}, 1200)
+    team.cli("stack", "service", "stop", "mlflow")
+    stopped = time.monotonic()
+    # A checkpoint holds `progress.json` last: what is killed before has nothing to resume from.
+    end = time.monotonic() + 900
+    while not list((folder / ".dynamicid" / "resume").rglob("step-*/progress.json")):
+        assert time.monotonic() < end, "no checkpoint was written"
+        time.sleep(0.1)
+    training = _training(folder)
+    assert training is not None, "the training ended before it could be killed"
+    training.kill()
+    time.sleep(max(0.0, 60 - (time.monotonic() - stopped)))
+    seen["mlflow_away"] = time.monotonic() - stopped
+    team.cli("stack", "service", "start", "mlflow")
+
+    seen["state"] = team.airflow.wait(dag, run, 1800)
+    seen["tasks"] = team.airflow.tasks(dag, run)
+    seen["folder"] = folder
+    return seen
+
+
+def test_the_run_ends_well(survived: dict) -> None:
+    assert survived["state"] == "success"
+
+
+def test_postgresql_killed_loses_no_finished_task(survived: dict) -> None:
+    after = {
+        name: (survived["tasks"][name]["try_number"], survived["tasks"][name]["end_date"])
+        for name in survived["finished_before"]
+    }
+    assert {"plan", "workspace", "ingest", "validate"} <= set(after)
+    lost = {name for name in after if after[name] != survived["finished_before"][name]}
+    print(f"PostgreSQL killed: healthy after {survived['healthy_after']:.0f} s; finished tasks lost: {len(lost)}")
+    assert lost == set()
+
+
+def test_mlflow_away_for_a_minute_loses_no_metric(team, survived: dict) -> None:
+    client = team.client()
+    experiment = client.get_experiment_by_name("dynamicid").experiment_id
+    lost = 0
+    for stage in ("train_anchoring", "train_imr"):
+        runs = client.search_runs([experiment], f"tags.`dynamicid.stage` = '{stage}'", max_results=100)
+        run = next(
+            run
+            for run in runs
+            if run.info.status == "FINISHED" and any(survived["run"] in v for v in run.data.tags.values())
+        )
+        with (survived["folder"] / "reports" / stage / "losses.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        for name in rows[0].keys() - {"step"}:
+            written = {int(row["step"]): float(row[name]) for row in rows if row[name] not in ("", "nan")}
+            kept = {point.step: point.value for point in client.get_metric_history(run.info.run_id, name)}
+            lost += len(set(written) - set(kept))
+            assert kept == pytest.approx(written)
+    print(f"MLflow away for {survived['mlflow_away']:.0f} s: metric values lost: {lost}")
+    assert survived["mlflow_away"] >= 60
+
+
+def test_a_killed_training_resumes_from_its_checkpoint(team, survived: dict) -> None:
+    assert survived["tasks"]["train_anchoring"]["try_number"] == 2
+    log = team.airflow.log("dynamicid_train", survived["run"], "train_anchoring", 2)
+    resumed = [step for step in range(1, STEPS + 1) if f"resumed at step {step} of {STEPS}" in log]
+    print(f"training killed: resumed at step {resumed} of {STEPS}; steps lost: fewer than 4 (one checkpoint interval)")
+    assert len(resumed) == 1
+    assert resumed[0] % 4 == 0

@@ -1,0 +1,68 @@
+"""The inbox from the command line: photos dropped, unreadable ones set aside, the rest added and published."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+RUN = ("--run-id", "dynamicid_ingest/one")
+
+
+@pytest.fixture
+def place(tmp_path: Path, write_awkward_photos, project: Path) -> Path:
+    """A git and DVC repository with an inbox that holds ten awkward files, five of which are no pictures."""
+    write_awkward_photos(tmp_path / "inbox" / "monday", None)
+    (tmp_path / "inbox" / "monday" / "_READY").touch()
+    (tmp_path / "params.yaml").write_bytes((project / "params.yaml").read_bytes())
+    for command in (
+        ["git", "init", "-q"],
+        [sys.executable, "-m", "dvc", "init", "-q"],
+        ["git", "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qm", "start"],
+    ):
+        subprocess.run(command, cwd=tmp_path, check=True)
+    return tmp_path
+
+
+def _cli(place: Path, project: Path, *arguments: str) -> dict:
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.cli", *arguments],
+        cwd=place,
+        env={
+            "PYTHONPATH": str(project),
+            "PATH": "/usr/bin:/bin",
+            "HOME": str(place),
+            "DYNAMICID_INBOX": str(place / "inbox"),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1]) if done.stdout.strip().endswith("}") else {"out": done.stdout}
+
+
+def test_from_dropped_photos_to_a_published_version(place: Path, project: Path) -> None:
+    assert _cli(place, project, "inbox", "ready") == {"ready": ["monday"], "waiting": {}}
+    taken = _cli(place, project, "inbox", "take", *RUN)
+    assert taken["batches"] == ["monday"]
+    reasons = {Path(file).name: reason.split(":")[0] for file, reason in taken["bad"].items()}
+    assert reasons == {
+        "empty.jpg": "empty",
+        "huge_header.png": "too_large",
+        "text.jpg": "unreadable",
+        "truncated.jpg": "truncated",
+    }
+    assert _cli(place, project, "inbox", "add", *RUN) == {"monday": 6}
+    first = _cli(place, project, "dataset", "publish")
+    assert (first["tag"], first["rows"], first["new"]) == ("faces-v1", 6, True)
+    assert _cli(place, project, "dataset", "publish")["new"] is False
+    assert _cli(place, project, "dataset", "list")["out"].split() == ["faces-v1"]
+    _cli(place, project, "inbox", "done", *RUN)
+    moved = list((place / "inbox" / "_done" / "dynamicid-ingest-one" / "monday").iterdir())
+    assert len(moved) == 6
+    assert len(json.loads((place / "inbox" / "_bad" / "dynamicid-ingest-one.json").read_text())) == len(reasons)
+    assert _cli(place, project, "inbox", "ready") == {"ready": [], "waiting": {}}
