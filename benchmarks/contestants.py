@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from benchmarks.full_size import TEXT_LENGTH, TOKENS
 from benchmarks.literal_attention import literal_processors
 from model.attention import processor_for
+from model.folding import Folded
 from model.identity_state import IdentityState
 
 NAMES = ("plain", "ip_adapter", "literal", "ours")
@@ -81,10 +82,18 @@ def contestant(name: str, unet: Any, processors: nn.ModuleList, work: Workload) 
     return Contestant(name, step, added)
 
 
-def twin(unet: Any) -> Any:
-    """Return a UNet of its own structure on the same weights, so that four contestants cost the memory of one."""
-    shared = {id(tensor): tensor for tensor in (*unet.parameters(), *unet.buffers())}
-    return copy.deepcopy(unet, shared)
+def twin(unet: Any, *, own_attention: bool = False) -> Any:
+    """Return a UNet of its own structure on the same weights, so that four contestants cost the memory of one.
+
+    With `own_attention` the attention layers are copied: those that LoRA is folded into.
+    """
+    own = {
+        id(weight)
+        for name in (unet.attn_processors if own_attention else ())
+        for weight in unet.get_submodule(name.removesuffix(".processor")).parameters()
+    }
+    tensors = (*unet.parameters(), *unet.buffers())
+    return copy.deepcopy(unet, {id(tensor): tensor for tensor in tensors if id(tensor) not in own})
 
 
 def _call(unet: Any, work: Workload, text: Tensor | None = None, **keywords: Any) -> Tensor:
@@ -125,11 +134,19 @@ def _ip_adapter(unet: Any, processors: nn.ModuleList, work: Workload) -> tuple[C
 
 
 def _ours(unet: Any, processors: nn.ModuleList, work: Workload) -> tuple[Callable[[], Tensor], int]:
+    layers = [unet.get_submodule(name.removesuffix(".processor")) for name in unet.attn_processors]
     unet.set_attn_processor(dict(zip(unet.attn_processors, processors, strict=True)))
+    folded = Folded(layers, processors)
     height, width = work.latents.shape[-2:]
     # One state for all steps of a picture, as the pipeline has it: what does not change is computed in the first.
     state = IdentityState(work.tokens, height=height, width=width, cache={})
-    return lambda: _call(unet, work, cross_attention_kwargs={"identity": state}), _bytes(processors)
+
+    def step() -> Tensor:
+        # Held as the adapter holds it: the weights to unfold to count as memory.
+        assert folded.scale == 1
+        return _call(unet, work, cross_attention_kwargs={"identity": state})
+
+    return step, _bytes(processors)
 
 
 def _bytes(module: nn.Module) -> int:

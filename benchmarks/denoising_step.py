@@ -11,6 +11,7 @@ of each is measured in a process of its own. The last line is JSON. See docs/ben
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import statistics
 import subprocess
@@ -24,7 +25,7 @@ import torch
 
 from benchmarks.contestants import NAMES, Contestant, Workload, build_adapter, contestant, twin
 from benchmarks.full_size import random_unet
-from benchmarks.measure import PeakMemory, interleaved_times, machine, median_ratio, quiet
+from benchmarks.measure import PeakMemory, interleaved_times, machine, median_ratio, quiet, rounded
 
 # How far ours may be from the literal version, relative to the largest value, before its time means nothing.
 _TOLERANCE = {torch.float32: 1e-3, torch.float16: 5e-2, torch.bfloat16: 1e-1}
@@ -71,7 +72,10 @@ class Bench:
 
     def contestants(self, resolution: int) -> dict[str, Contestant]:
         work = self.workload(resolution)
-        return {name: contestant(name, twin(self.unet), self.processors, work) for name in NAMES}
+        return {
+            name: contestant(name, twin(self.unet, own_attention=name == "ours"), self.processors, work)
+            for name in NAMES
+        }
 
     def times(self, resolution: int, rounds: int) -> dict[str, list[float]]:
         """Return seconds a step; SystemExit where ours does not compute what the literal version does."""
@@ -130,14 +134,6 @@ def summary(times: dict[str, list[float]], memory: dict[str, dict[str, int]] | N
     return rounded(found)
 
 
-def rounded(values: Any) -> Any:
-    if isinstance(values, dict):
-        return {name: rounded(value) for name, value in values.items()}
-    if isinstance(values, list):
-        return [rounded(value) for value in values]
-    return float(f"{values:.5g}") if isinstance(values, float) else values
-
-
 def print_table(results: dict[str, dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -171,6 +167,7 @@ def main(argv: list[str] | None = None) -> None:
     where = machine(bench.device)
     # The processes that measure memory need the room.
     del bench
+    gc.collect()
     results = {
         str(resolution): summary(times[resolution], None if options.no_memory else peaks(options, resolution))
         for resolution in options.resolutions

@@ -59,9 +59,23 @@ def random_unet(config: dict[str, Any] | None = None, *, seed: int = 0) -> Any:
     import torch
     from diffusers import UNet2DConditionModel
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return UNet2DConditionModel(**(config or UNET)).eval().requires_grad_(False)
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**(config or UNET))
+    if list(unet.buffers()):
+        raise ValueError("this UNet has buffers, which no random weight can stand for: give one without")
+    unet = unet.to_empty(device="cpu").eval().requires_grad_(False)
+    # One block of noise over and over: drawing a thousand million numbers takes longer than what is measured. Its
+    # length is prime, so that no two rows of a weight are alike.
+    noise = torch.randn(1_048_573, generator=torch.Generator().manual_seed(seed))
+    for name, weight in unet.named_parameters():
+        if weight.ndim == 1:
+            weight.fill_(1.0 if name.endswith("weight") else 0.0)
+            continue
+        flat, deviation = weight.view(-1), (3 * weight[0].numel()) ** -0.5
+        for start in range(0, flat.numel(), noise.numel()):
+            part = flat[start : start + noise.numel()]
+            torch.mul(noise[: part.numel()], deviation, out=part)
+    return unet
 
 
 def save_full_size(folder: Path, *, dtype: str = "float16", seed: int = 0) -> RandomModels:

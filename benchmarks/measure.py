@@ -43,6 +43,15 @@ def median_ratio(over: list[float], under: list[float]) -> float:
     return statistics.median(a / b for a, b in zip(over, under, strict=True))
 
 
+def rounded(values: Any) -> Any:
+    """Return JSON values with five significant digits: no stopwatch has more."""
+    if isinstance(values, dict):
+        return {name: rounded(value) for name, value in values.items()}
+    if isinstance(values, list):
+        return [rounded(value) for value in values]
+    return float(f"{values:.5g}") if isinstance(values, float) else values
+
+
 def quiet() -> None:
     """Keep what diffusers says about models that no user of a benchmark will ever load off the screen."""
     import diffusers

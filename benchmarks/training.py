@@ -1,0 +1,168 @@
+"""A step of the anchoring stage at full size, ready to be timed: from the caches, or computing everything anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.adapter import Adapter
+from model.base import Base
+from model.face_geometry import CROP_TEMPLATE, face_crop
+from model.training.anchoring import (
+    AnchoringBatch,
+    AnchoringData,
+    AnchoringModel,
+    AnchoringSettings,
+    anchoring_data,
+    make_batch,
+)
+from model.training.cache import text_keys
+from model.training.descent import Descent
+from model.training.encode import Desk
+from model.training.photos import PhotoContent, Photos
+from model.training.runtime import leave_the_unet
+from model.training.schedule import generator, positions, spread
+
+
+@dataclass(frozen=True)
+class Mode:
+    """What the latents, CLIP states and text states come from, and whether activations are kept for the way back."""
+
+    name: str
+    cached: bool
+    checkpointing: bool
+
+
+MODES = (
+    Mode("cached", cached=True, checkpointing=False),
+    Mode("cached, checkpointing", cached=True, checkpointing=True),
+    Mode("no caches", cached=False, checkpointing=False),
+    Mode("no caches, checkpointing", cached=False, checkpointing=True),
+)
+
+
+def settings(batch: int, precision: str, rank: int) -> AnchoringSettings:
+    """Return the settings of the profile `sd15` with this batch and precision."""
+    return AnchoringSettings(
+        steps=60_000,
+        learning_rate=1e-4,
+        learning_rate_decay="none",
+        weight_decay=1e-2,
+        warmup_steps=500,
+        max_grad_norm=1.0,
+        ema_decay=0.9999,
+        checkpoint_every=1000,
+        log_every=50,
+        seed=0,
+        mixed_precision=precision,
+        gradient_checkpointing=False,
+        batch_size=batch,
+        drop_text=0.05,
+        drop_identity=0.05,
+        drop_both=0.05,
+        gate_threshold=0.3,
+        face_loss_weight=1.0,
+        min_snr_gamma=None,
+        probe_photos=1,
+        cache_batch=batch,
+        sizes={"lora_rank": rank},
+    )
+
+
+def random_photos(count: int, side: int) -> Photos:
+    """Return photos of nothing, `side` px, each with a prompt of its own and a face in its middle."""
+
+    def content(number: int) -> PhotoContent:
+        rng = np.random.default_rng(number)
+        embedding = rng.normal(size=512).astype(np.float32)
+        return PhotoContent(
+            image=rng.integers(0, 255, (side, side, 3), dtype=np.uint8),
+            bbox=np.array([0.25, 0.125, 0.75, 1.0], np.float32) * side,
+            keypoints=CROP_TEMPLATE * side,
+            landmarks=rng.uniform(0.3 * side, 0.7 * side, (68, 2)).astype(np.float32),
+            embedding=embedding / np.linalg.norm(embedding),
+        )
+
+    def read(rows: np.ndarray) -> Iterator[PhotoContent]:
+        return (content(int(row)) for row in rows)
+
+    zeros = np.zeros(count, np.int8)
+    keys = text_keys([f"{side} px, {number}" for number in range(count)])
+    prompts = [f"a photo of person number {number}" for number in range(count)]
+    order = np.arange(count, dtype=np.int32)
+    return Photos(keys, np.zeros(count, np.int32), ["somebody"], order, prompts, zeros, zeros, read)
+
+
+class Trainer:
+    """An anchoring that can take its next step in any mode: the weights, and so the work, are the same in all."""
+
+    def __init__(self, base: Base, photos: Photos, state: Path, accelerator: Any, *, batch: int, rank: int) -> None:
+        self.base, self.photos, self.accelerator = base, photos, accelerator
+        self.settings = settings(batch, accelerator.mixed_precision, rank)
+        # Made for every mode: without caches only geometry and embeddings are read, which no network computes.
+        self.data: AnchoringData = anchoring_data(base, photos, Desk(state, batch, None), base.resolution)
+        torch.manual_seed(0)
+        adapter = Adapter.create(base.unet, base.image_encoder, self.settings.sizes, self.settings.gate_threshold)
+        adapter.to(accelerator.device).train()
+        adapter.attach(base.unet)
+        self.descent = Descent(AnchoringModel(adapter, base, self.settings), self.settings, accelerator)
+        self.taken = 0
+
+    @property
+    def trained(self) -> int:
+        """Number of trainable parameters."""
+        return sum(parameter.numel() for parameter in self.descent.parameters)
+
+    def alone(self, mode: Mode) -> None:
+        """Leave in memory what a training in `mode` alone needs."""
+        if mode.cached:
+            leave_the_unet(self.base, gradient_checkpointing=mode.checkpointing)
+
+    def step(self, mode: Mode) -> Tensor:
+        """Make a batch, as the stage does, and take one step down its loss, which is returned."""
+        unet = self.base.unet
+        (unet.enable_gradient_checkpointing if mode.checkpointing else unet.disable_gradient_checkpointing)()
+        size = self.settings.batch_size
+        rows = positions(0, self.taken, size, len(self.photos))
+        rng = generator(0, "anchoring", self.taken)
+        drops = (self.settings.drop_text, self.settings.drop_identity, self.settings.drop_both)
+        batch = make_batch(self.data, rows, rng, spread(rng, size, 1000), drops)
+        if not mode.cached:
+            batch = self._encoded(batch, rows)
+        self.taken += 1
+        loss = self.descent.ready(batch.to(self.accelerator.device))
+        self.descent.step(loss)
+        return loss.detach()
+
+    def _encoded(self, batch: AnchoringBatch, rows: np.ndarray) -> AnchoringBatch:
+        """Return the same batch with everything computed from the photos and prompts themselves."""
+        base = self.base
+        items = list(self.photos.content(rows))
+        crops = np.stack([face_crop(x.image, x.keypoints, x.landmarks, base.crop_size) for x in items])
+        return replace(
+            batch,
+            latents=base.encode_images(np.stack([item.image for item in items])).float(),
+            states=base.encode_crops(crops).float(),
+            text=base.encode_text([self.photos.prompts[self.photos.prompt[row]] for row in rows])[0].float(),
+        )
+
+
+def counted_flops(step: Callable[[], Any]) -> int:
+    """Return the floating-point operations of matrix products, convolutions and attention in one call."""
+    from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop, sdpa_flop
+
+    ops = torch.ops.aten
+    # The fused attention of CPUs has no entry of its own in torch's table.
+    cpu = {
+        ops._scaled_dot_product_flash_attention_for_cpu: sdpa_flop,
+        ops._scaled_dot_product_flash_attention_for_cpu_backward: sdpa_backward_flop,
+    }
+    with FlopCounterMode(display=False, custom_mapping=cpu) as counter:
+        step()
+    return int(counter.get_total_flops())
