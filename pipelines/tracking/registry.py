@@ -88,4 +88,7 @@ def champion_of(client: Any, name: str) -> Any | None:
         # A server that does not answer must not look like a registry without a champion.
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
+        # A server with accounts refuses to tell of a model that is not there.
+        if error.error_code == "PERMISSION_DENIED" and not client.search_registered_models(f"name = '{name}'"):
+            return None
         raise
