@@ -49,7 +49,7 @@ class Adapter(nn.Module):
         self.sizes = _read_sizes(sizes)
         self.gate_threshold = float(gate_threshold)
         self.image_width = int(image_width)
-        self.width = int(unet.config.cross_attention_dim)
+        self.width = _width(unet)
         self.base_reference: BaseReference | None = None
         self._replaced: dict[str, Any] = {}
         self._folded: Folded | None = None
@@ -127,6 +127,21 @@ class Adapter(nn.Module):
     def folded(self) -> float:
         """The scale at which LoRA is folded into the weights of the UNet; 0 where it is not."""
         return 0.0 if self._folded is None else self._folded.scale
+
+    def encoders_to(self, device: torch.device) -> None:
+        """Move what makes identity tokens to `device`; the processors stay with the UNet they are attached to."""
+        for part in (self.face_encoder, self.reconfigurator, self.landmark_encoder):
+            if part is not None:
+                part.to(device)
+        self.null_tokens.data = self.null_tokens.data.to(device)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Adapter:
+        templates = self.templates
+        super()._apply(fn, recurse)
+        if templates is not None:
+            # Landmarks are data: half precision would move points by a fifth of a pixel.
+            self.templates = templates.to(self.null_tokens.device)
+        return self
 
     def fold(self, unet: Any, scale: float = 1.0) -> None:
         """Put LoRA into the weights of `unet`, which this adapter is attached to, so that it costs no time.
@@ -219,7 +234,7 @@ class Adapter(nn.Module):
 
         folder = Path(folder)
         config = read_config(folder)
-        width = int(unet.config.cross_attention_dim)
+        width = _width(unet)
         if config["cross_attention_width"] != width:
             raise ValueError(
                 f"{folder}: made for cross-attention width {config['cross_attention_width']}, the UNet has {width}"
@@ -245,6 +260,21 @@ def read_config(folder: Path) -> dict[str, Any]:
     if config.get("format") != FORMAT:
         raise ValueError(f"{file}: format {config.get('format')!r}; this version reads {FORMAT}")
     return config
+
+
+def _width(unet: Any) -> int:
+    """Return the cross-attention width of a UNet; ValueError for a model that is none, or that has several."""
+    from diffusers import UNet2DConditionModel
+
+    model = getattr(unet, "_orig_mod", unet)
+    if not isinstance(model, UNet2DConditionModel):
+        raise ValueError(
+            f"base model {type(model).__name__}: expected a UNet2DConditionModel (Stable Diffusion 1.x, 2.x or XL)"
+        )
+    width = model.config.cross_attention_dim
+    if not isinstance(width, int):
+        raise ValueError(f"cross-attention widths {width}: expected one for the whole UNet")
+    return width
 
 
 def _attention_layers(unet: Any) -> dict[str, Any]:

@@ -1,6 +1,7 @@
-"""The frozen models an adapter stands on: a Stable Diffusion folder and a CLIP image encoder, read from disk only.
+"""The frozen models an adapter stands on: a Stable Diffusion folder (1.x, 2.x, XL) and a CLIP image encoder.
 
-Nothing here reaches for a model hub: a folder that is not complete is an error that names what is missing.
+Nothing here reaches for a model hub: everything is read from disk, and a folder that is not complete is an error that
+names what is missing.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ import torch
 from torch import Tensor
 
 from model.crop_transform import CropTransform
+from model.text_encoding import TextEncoder, encode_text
 
 _PARTS = ("vae", "unet", "text_encoder", "tokenizer", "scheduler")
+_SECOND_TEXT = ("text_encoder_2", "tokenizer_2")
 # What encodes and decodes pictures or text changes what an adapter means; the safety checker does not.
 _FINGERPRINTED = (".safetensors", ".bin")
 
@@ -34,7 +37,10 @@ class BaseReference:
 
 @dataclass(frozen=True)
 class Base:
-    """The base models, frozen and in eval mode, with what is asked of them over and over."""
+    """The base models, frozen and in eval mode, with what is asked of them over and over.
+
+    `text_encoder_2` and `tokenizer_2` are None but for Stable Diffusion XL.
+    """
 
     vae: Any
     unet: Any
@@ -45,6 +51,14 @@ class Base:
     crop_transform: CropTransform
     pipeline_folder: Path
     image_encoder_folder: Path
+    text_encoder_2: Any = None
+    tokenizer_2: Any = None
+
+    @property
+    def texts(self) -> tuple[TextEncoder, ...]:
+        """Tokenizer and text model, and the second pair of Stable Diffusion XL."""
+        pairs = [(self.tokenizer, self.text_encoder), (self.tokenizer_2, self.text_encoder_2)]
+        return tuple(pair for pair in pairs if pair[1] is not None)
 
     @property
     def device(self) -> torch.device:
@@ -68,8 +82,7 @@ class Base:
 
     def fingerprint(self) -> str:
         """Return one sha256 (hex) over the weights of both folders."""
-        parts = fingerprint(self.pipeline_folder) + fingerprint(self.image_encoder_folder)
-        return hashlib.sha256(parts.encode()).hexdigest()
+        return fingerprint_of_base(self.pipeline_folder, self.image_encoder_folder)
 
     def reference(self, pipeline: str, image_encoder: str) -> BaseReference:
         """Return what an adapter records: the folders as the parameters write them, and the fingerprint."""
@@ -77,8 +90,8 @@ class Base:
 
     @torch.no_grad()
     def encode_text(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Return the text model's states (B, 77, D) and pooler output (B, D)."""
-        return encode_text(self.text_encoder, self.tokenizer, prompts)
+        """Return the states (B, 77, D) that the UNet looks at, and the pooled text (B, D)."""
+        return encode_text(self.texts, prompts)
 
     @torch.no_grad()
     def encode_crops(self, crops: Any) -> Tensor:
@@ -106,19 +119,21 @@ def load_base(
 ) -> Base:
     """Load the base models from two folders, frozen.
 
-    `pipeline` has the diffusers layout of Stable Diffusion, `image_encoder` that of a CLIP vision model with its
-    preprocessor_config.json; `dtype` may be a name ("float16"). Raises ValueError naming a folder or file that is
-    missing.
+    `pipeline` has the diffusers layout of Stable Diffusion 1.x, 2.x or XL, `image_encoder` that of a CLIP vision model
+    with its preprocessor_config.json; `dtype` may be a name ("float16"). Raises ValueError naming a folder or file that
+    is missing, and for a pipeline without a UNet2DConditionModel.
     """
     import diffusers
     from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionModelWithProjection
 
     if isinstance(dtype, str):
         dtype = getattr(torch, dtype)
     pipeline, image_encoder = Path(pipeline), Path(image_encoder)
-    _require(pipeline, "a Stable Diffusion model in diffusers layout", "model_index.json", *_PARTS)
-    for part in _PARTS[:3]:
+    two_texts = has_two_texts(pipeline)
+    second = _SECOND_TEXT if two_texts else ()
+    _require(pipeline, "a Stable Diffusion model in diffusers layout", *_PARTS, *second)
+    for part in (*_PARTS[:3], *second[:1]):
         _require(pipeline / part, f"the {part} of a Stable Diffusion model", "config.json")
     _require(pipeline / "scheduler", "a scheduler of diffusers", "scheduler_config.json")
     _require(image_encoder, "a CLIP image encoder", "config.json", "preprocessor_config.json")
@@ -129,8 +144,9 @@ def load_base(
         _load(UNet2DConditionModel, pipeline / "unet", torch_dtype=dtype),
         _load(CLIPTextModel, pipeline / "text_encoder", dtype=dtype),
         _load(CLIPVisionModelWithProjection, image_encoder, dtype=dtype),
+        *([_load(CLIPTextModelWithProjection, pipeline / "text_encoder_2", dtype=dtype)] if two_texts else []),
     ]
-    vae, unet, text_encoder, vision = (model.to(device).eval().requires_grad_(False) for model in models)
+    vae, unet, text_encoder, vision, *others = (model.to(device).eval().requires_grad_(False) for model in models)
     return Base(
         vae=vae,
         unet=unet,
@@ -141,7 +157,29 @@ def load_base(
         crop_transform=CropTransform.from_folder(image_encoder),
         pipeline_folder=pipeline,
         image_encoder_folder=image_encoder,
+        text_encoder_2=others[0] if two_texts else None,
+        tokenizer_2=_load(CLIPTokenizer, pipeline / "tokenizer_2") if two_texts else None,
     )
+
+
+def read_index(pipeline: Path) -> dict[str, Any]:
+    """Return what model_index.json of a diffusers folder says; ValueError where there is none, or no UNet in it."""
+    pipeline = Path(pipeline)
+    _require(pipeline, "a Stable Diffusion model in diffusers layout", "model_index.json")
+    index = json.loads((pipeline / "model_index.json").read_text("utf-8"))
+    found = (index.get("unet") or (None, None))[1]
+    if found != "UNet2DConditionModel":
+        denoiser = found or (index.get("transformer") or index.get("prior") or (None, "nothing that denoises"))[1]
+        raise ValueError(
+            f"{pipeline}: a {index.get('_class_name')} with {denoiser}; expected a UNet2DConditionModel: give a base "
+            "of Stable Diffusion 1.x, 2.x or XL"
+        )
+    return index
+
+
+def has_two_texts(pipeline: Path) -> bool:
+    """Return whether the folder holds Stable Diffusion XL, with its second text encoder; ValueError as `read_index`."""
+    return (read_index(pipeline).get("text_encoder_2") or (None, None))[1] is not None
 
 
 def _load(kind: Any, folder: Path, **options: Any) -> Any:
@@ -167,6 +205,11 @@ def _require(folder: Path, what: str, *names: str) -> None:
         raise ValueError(f"{folder}: {', '.join(missing)} missing; expected {what}")
 
 
+def fingerprint_of_base(pipeline: Path, image_encoder: Path) -> str:
+    """Return one sha256 (hex) over the weights of both folders."""
+    return hashlib.sha256((fingerprint(pipeline) + fingerprint(image_encoder)).encode()).hexdigest()
+
+
 def fingerprint(folder: Path) -> str:
     """Return the sha256 (hex) of the weight files under `folder`, by relative name; ValueError where there are none."""
     files = sorted(
@@ -184,24 +227,14 @@ def fingerprint(folder: Path) -> str:
     return total.hexdigest()
 
 
-def encode_text(text_encoder: Any, tokenizer: Any, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Return the text model's states (B, 77, D) and pooler output (B, D), as Stable Diffusion asks for them."""
-    inputs = tokenizer(
-        list(prompts),
-        padding="max_length",
-        max_length=tokenizer.model_max_length,
-        truncation=True,
-        return_tensors="pt",
-    )
-    mask = inputs.attention_mask.to(text_encoder.device)
-    masked = getattr(text_encoder.config, "use_attention_mask", False)
-    out = text_encoder(inputs.input_ids.to(text_encoder.device), attention_mask=mask if masked else None)
-    return out.last_hidden_state, out.pooler_output
+def encode_crops(
+    image_encoder: Any, transform: CropTransform, crops: Any, device: torch.device | None = None
+) -> Tensor:
+    """Face crops (B, S, S, 3) uint8 RGB → penultimate hidden states of a CLIP image encoder (B, T, W).
 
-
-def encode_crops(image_encoder: Any, transform: CropTransform, crops: Any) -> Tensor:
-    """Face crops (B, S, S, 3) uint8 RGB → penultimate hidden states of a CLIP image encoder (B, T, W)."""
-    pixels = transform(crops, image_encoder.device).to(image_encoder.dtype)
+    `device` is where the encoder runs, for one that is offloaded; by default where it lies.
+    """
+    pixels = transform(crops, image_encoder.device if device is None else device).to(image_encoder.dtype)
     return image_encoder(pixel_values=pixels, output_hidden_states=True).hidden_states[-2]
 
 

@@ -1,4 +1,4 @@
-"""One face as the model sees it."""
+"""One face as the model sees it, and a mix of two."""
 
 from __future__ import annotations
 
@@ -20,3 +20,20 @@ class Face:
     landmarks: np.ndarray
     expression: str = "neutral"
     pose: str = "front"
+
+
+@dataclass(frozen=True)
+class Blend:
+    """A person between two: the identity tokens of `first` and `second`, mixed with `share` (0 to 1) of the second.
+
+    A face prompt is asked of both before they are mixed, so that the mix is one of identities and not of motions.
+    Raises ValueError for a share outside [0, 1].
+    """
+
+    first: Face
+    second: Face
+    share: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1:
+            raise ValueError(f"share {self.share:g} of the second face: expected a number between 0 and 1")

@@ -1,6 +1,8 @@
-"""Averages the gates of all layers and steps into one map a picture."""
+"""Where the identity was let in: gates of all layers and steps in one map a picture, and as heat over the picture."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,3 +39,28 @@ class GateMaps:
         if self._total is None:
             raise ValueError("no gate maps: the gate was off, or the identity scale 0")
         return (self._total / self._count).to(torch.float32).cpu().numpy()
+
+
+def heat_map(picture: Any, gate: np.ndarray, opacity: float = 0.6) -> Any:
+    """Return a picture (PIL, RGB) with its gate map over it: untouched where the gate is 0, hot where it is 1.
+
+    `picture`: PIL, or (H, W, 3) uint8 or float in [0, 1]; `gate` (h, w) in [0, 1] of any size; `opacity` (0 to 1) is
+    how much of the picture the hottest colour hides. Raises ValueError for another opacity or shape.
+    """
+    from matplotlib import colormaps
+    from PIL import Image
+
+    if not 0 <= opacity <= 1:
+        raise ValueError(f"opacity {opacity:g}: expected a number between 0 and 1")
+    gate = np.asarray(gate, np.float32)
+    if gate.ndim != 2:
+        raise ValueError(f"gate map of shape {gate.shape}: expected (height, width), the map of one picture")
+    if isinstance(picture, np.ndarray) and picture.dtype != np.uint8:
+        picture = (np.clip(picture, 0, 1) * 255).round().astype(np.uint8)
+    shown = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    large = Image.fromarray(np.clip(gate, 0, 1)).resize(shown.size, Image.Resampling.BILINEAR)
+    heat = np.asarray(large)[..., None]
+    colours = colormaps["inferno"](heat[..., 0])[..., :3] * 255
+    weight = opacity * heat
+    mixed = np.asarray(shown.convert("RGB")) * (1 - weight) + colours * weight
+    return Image.fromarray(mixed.round().astype(np.uint8))

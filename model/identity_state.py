@@ -24,7 +24,7 @@ class IdentityState:
     slices; `masks` (P, h, w) or (B, P, h, w) in [0, 1], of any size, in place of boxes; `gate` False is w = 1;
     `threshold` τ, None for the adapter's own; `scale` λ, a number, or (P,) or (B, P) one per person; `lora_scale`
     multiplies the LoRA; while `step` < `boost_steps` the gate is w + `boost` inside the boxes and w / (1 + `boost`)
-    outside; `height`, `width` of the latent (None: square).
+    outside (`boosted` says whether that is so now); `height`, `width` of the latent (None: square).
     `maps`: give a list, and every cross-attention appends its gate (B, h, w), float32 in
     [0, 1], as it is before the boost.
     `cache`: give an empty dict, for inference only, and keys and values of text and identity are computed once for
@@ -45,7 +45,14 @@ class IdentityState:
     maps: list[Tensor] | None = None
     cache: dict[Any, Any] | None = None
     masks: Any = None
+    boosted: bool = field(default=False, init=False)
     _regions: dict[Any, Tensor] = field(default_factory=dict, repr=False)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+        if name in ("boost", "boost_steps", "step"):
+            # Ready before the step: a UNet that compares numbers itself would be compiled anew for every one.
+            object.__setattr__(self, "boosted", bool(self.boost) and self.step < self.boost_steps)
 
     def __post_init__(self) -> None:
         if self.tokens.ndim != 3:
@@ -77,11 +84,6 @@ class IdentityState:
     def silent(self) -> bool:
         """True where λ is the number 0: the identity branch need not be computed."""
         return isinstance(self.scale, int | float) and self.scale == 0
-
-    @property
-    def boosted(self) -> bool:
-        """True while the gate is boosted."""
-        return bool(self.boost) and self.step < self.boost_steps
 
     def conditional_half(self) -> None:
         """Drop the unconditional half, for a loop that switches guidance off on its way."""

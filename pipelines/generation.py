@@ -87,14 +87,15 @@ class Generator:
         """Load everything from local files; raise UserError where a folder is missing or does not fit."""
         import torch
 
-        from model.pipeline import DynamicIDPipeline
+        from model.pipeline import pipeline_class
         from pipelines.faces.analysis import load_analyser
 
         if not (adapter / "config.json").is_file():
             raise UserError(f"{adapter}: no adapter here (config.json is missing); `dynamicid repro` trains one")
         try:
-            pipeline = DynamicIDPipeline.from_folders(
-                resolve(params.base.pipeline),
+            base = resolve(params.base.pipeline)
+            pipeline = pipeline_class(base).from_folders(
+                base,
                 resolve(params.base.image_encoder),
                 adapter,
                 dtype=params.base.dtype,
@@ -102,6 +103,7 @@ class Generator:
             )
         except ValueError as error:
             raise UserError(str(error)) from None
+        pipeline.fold_lora()
         pipeline.set_progress_bar_config(desc="drawing", leave=False)
         # The largest face is looked at; `_check_alone` refuses photos in which another one could be meant.
         preprocess = params.preprocess.model_copy(update={"several_faces": "largest"})

@@ -1,0 +1,41 @@
+"""Texts as the UNet and the IMR see them, with one text encoder or with the two of Stable Diffusion XL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+TextEncoder = tuple[Any, Any]
+
+
+def encode_text(
+    texts: Sequence[TextEncoder], prompts: Sequence[str], device: torch.device | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return the states (B, 77, D) that the UNet looks at, and the pooled text (B, D).
+
+    `texts`: pairs of tokenizer and text model. With one (Stable Diffusion 1.x, 2.x) the states are its last ones and
+    the pooled text its pooler output. With two (XL) both are the two models' side by side: their penultimate states,
+    and pooler output next to the projected text of the second, as wide together as the states are. `device` is where
+    the models run, for models that are offloaded; by default where they lie.
+    """
+    states, pooled = [], []
+    for tokenizer, model in texts:
+        inputs = tokenizer(
+            list(prompts),
+            padding="max_length",
+            max_length=tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        )
+        where = model.device if device is None else device
+        mask = inputs.attention_mask.to(where)
+        masked = getattr(model.config, "use_attention_mask", False)
+        several = len(texts) > 1
+        out = model(inputs.input_ids.to(where), attention_mask=mask if masked else None, output_hidden_states=several)
+        states.append(out.hidden_states[-2] if several else out.last_hidden_state)
+        projected = getattr(out, "text_embeds", None)
+        pooled.append(out.pooler_output if projected is None else projected)
+    return torch.cat(states, dim=-1), torch.cat(pooled, dim=-1)
