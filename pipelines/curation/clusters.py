@@ -13,7 +13,6 @@ import numpy as np
 
 # Parts up to this many faces are linked exactly: a matrix of 32 MB.
 _PART = 2000
-_STEP = 0.05
 _LINKS, _EFFORT = 32, 128
 
 
@@ -70,37 +69,48 @@ def _join(means: np.ndarray, threshold: float, count: int) -> np.ndarray:
     norms = np.maximum(np.linalg.norm(means, axis=1), 1e-12)
     others, cosines = neighbours(means / norms[:, None], count)
     here, there = np.repeat(np.arange(len(means)), others.shape[1]), others.reshape(-1)
-    found_any = there >= 0
-    here, there = here[found_any], there[found_any]
-    alike = cosines.reshape(-1)[found_any] * norms[here] * norms[there]
-    groups = np.full(len(means), -1, np.int64)
-    pending, bound, used = np.arange(len(means)), threshold, 0
-    while len(pending):
-        kept = alike >= bound
-        parts = _components(len(means), here[kept], there[kept])[pending]
-        order = np.argsort(parts, kind="stable")
-        left: list[np.ndarray] = []
-        for members in np.split(pending[order], np.flatnonzero(np.diff(parts[order])) + 1):
-            if len(members) > _PART and bound < 1:
-                left.append(members)
-                continue
-            # Faces equal to the last digit may exceed a part even at the highest bound: they are linked in pieces.
-            for start in range(0, len(members), _PART):
-                piece = members[start : start + _PART]
-                found = _linked(means[piece], threshold)
-                groups[piece] = found + used
-                used += int(found.max()) + 1
-        pending = np.sort(np.concatenate(left)) if left else np.array([], np.int64)
-        bound += _STEP
+    present = there >= 0
+    here, there = here[present], there[present]
+    alike = cosines.reshape(-1)[present] * norms[here] * norms[there]
+    near = alike >= threshold
+    parts = _parts(len(means), here[near], there[near], alike[near])
+    groups = np.empty(len(means), np.int64)
+    order, used = np.argsort(parts, kind="stable"), 0
+    for members in np.split(order, np.flatnonzero(np.diff(parts[order])) + 1):
+        linked = _linked(means[members], threshold)
+        groups[members] = linked + used
+        used += int(linked.max()) + 1
     return groups
 
 
-def _components(nodes: int, here: np.ndarray, there: np.ndarray) -> np.ndarray:
+def _parts(nodes: int, here: np.ndarray, there: np.ndarray, alike: np.ndarray) -> np.ndarray:
+    """Return the part (N,) of every node: connected components, where too large the most alike put together first."""
     from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
+    from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
-    graph = coo_matrix((np.ones(len(here), bool), (here, there)), shape=(nodes, nodes))
-    return np.asarray(connected_components(graph, directed=False)[1])
+    # An entry of zero would be no edge.
+    lengths = np.maximum(1 - alike, 1e-9)
+    order = np.lexsort((there, here, lengths))
+    graph = coo_matrix((lengths[order], (here[order], there[order])), shape=(nodes, nodes)).tocsr()
+    parts = np.asarray(connected_components(graph, directed=False)[1])
+    if np.bincount(parts).max() <= _PART:
+        return parts
+    tree = minimum_spanning_tree(graph).tocoo()
+    shortest = np.lexsort((tree.col, tree.row, tree.data))
+    parent, size = list(range(nodes)), [1] * nodes
+
+    def root(node: int) -> int:
+        while parent[node] != node:
+            parent[node] = parent[parent[node]]
+            node = parent[node]
+        return node
+
+    for one, other in zip(tree.row[shortest].tolist(), tree.col[shortest].tolist(), strict=True):
+        first, second = sorted((root(one), root(other)))
+        if size[first] + size[second] <= _PART:
+            parent[second] = first
+            size[first] += size[second]
+    return np.array([root(node) for node in range(nodes)])
 
 
 def _linked(means: np.ndarray, threshold: float) -> np.ndarray:
