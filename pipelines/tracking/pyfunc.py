@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import io
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,56 +16,48 @@ class DynamicIDModel(PythonModel):
     """Draws the people of the references as the prompt says."""
 
     def load_context(self, context: Any) -> None:
-        """Load base model, adapter and face analysers once."""
+        """Load base model, adapter and face analysers once; in a scoring server, put the door before it."""
         from pipelines.generation import Generator
         from pipelines.params import load_params
+        from pipelines.serving.door import install
 
-        self._generator = Generator.load(
-            Path(context.artifacts["adapter"]), load_params(Path(context.artifacts["params"]))
-        )
+        params = load_params(Path(context.artifacts["params"]))
+        self._generator = Generator.load(Path(context.artifacts["adapter"]), params)
+        self._limits = params.serve
+        # One pipeline, one scheduler: callers wait for each other. They would share the processor anyway.
+        self._drawing = threading.Lock()
+        install(params.serve)
 
     def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> Any:
         """Return a frame with the column `image` (base64 PNG), one row per row of `model_input`.
 
         Columns: `references` (list of base64 pictures), `prompt`, and optionally `face_prompts` (one per reference),
-        `boxes` (y0, x0, y1, x1 in [0, 1], one per reference), `seed`. Raises ValueError on input that cannot be drawn.
+        `boxes` (y0, x0, y1, x1 in [0, 1], one per reference), `seed`. Raises MlflowException, which a server answers
+        with 400, on input that cannot be drawn (no row is drawn then), and with 500 where the drawing itself fails.
         """
         import pandas as pd
+        from mlflow.exceptions import MlflowException
+        from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 
-        from pipelines.generation import Request
+        from pipelines.errors import UserError
+        from pipelines.serving.request import read_row
 
         images = []
-        for row in model_input.to_dict(orient="records"):
-            request = Request(
-                references=tuple(_decode(text) for text in row["references"]),
-                prompt=str(row["prompt"]),
-                face_prompts=tuple(str(text) for text in _listed(row, "face_prompts")),
-                boxes=tuple(_box(box) for box in _listed(row, "boxes")),
-                seed=int(row["seed"]) if row.get("seed") is not None else 0,
-            )
-            buffer = io.BytesIO()
-            self._generator.draw(request).image.save(buffer, format="PNG")
-            images.append(base64.b64encode(buffer.getvalue()).decode())
+        try:
+            rows = model_input.to_dict(orient="records")
+            requests = [read_row(row, self._limits) for row in rows]
+            for request in requests:
+                with self._drawing:
+                    picture = self._generator.draw(request).image
+                buffer = io.BytesIO()
+                picture.save(buffer, format="PNG")
+                images.append(base64.b64encode(buffer.getvalue()).decode())
+        except UserError as error:
+            raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from error
+        except Exception as error:
+            reason = f"drawing failed: {type(error).__name__}: {error}"
+            raise MlflowException(reason, error_code=INTERNAL_ERROR) from error
         return pd.DataFrame({"image": images})
-
-
-def _listed(row: dict[str, Any], key: str) -> list[Any]:
-    value = row.get(key)
-    return [] if value is None else list(value)
-
-
-def _box(values: Any) -> tuple[float, float, float, float]:
-    if len(values) != 4:
-        raise ValueError(f"boxes: expected y0, x0, y1, x1, got {len(values)} numbers")
-    y0, x0, y1, x1 = (float(edge) for edge in values)
-    return y0, x0, y1, x1
-
-
-def _decode(text: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise ValueError("references: expected base64 of a JPEG or PNG picture") from None
 
 
 mlflow.models.set_model(DynamicIDModel())

@@ -1,0 +1,1 @@
+"""The registered model behind HTTP: what a request may hold, and how it is refused (docs/serving.md)."""

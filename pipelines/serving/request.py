@@ -1,0 +1,127 @@
+"""One row of a scoring request → one picture to draw. Everything a stranger may send is checked here, in words."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from pipelines.errors import UserError
+from pipelines.generation import Request, check_request
+from pipelines.params import Serve
+
+REQUIRED = ("references", "prompt")
+OPTIONAL = ("face_prompts", "boxes", "seed")
+_MEGABYTE = 2**20
+_MAX_TEXT = 2_000
+_MAX_SEED = 2**63 - 1
+
+
+def read_row(row: Mapping[str, Any], limits: Serve) -> Request:
+    """Return the request of one row; UserError on the first thing that cannot be drawn, saying what was expected.
+
+    `references`: base64 pictures, one a person; `prompt`: text; and, where given, `face_prompts` and `boxes` (y0, x0,
+    y1, x1 in [0, 1]), one per reference, and `seed`, a whole number from 0.
+    """
+    check_columns(row)
+    encoded = _listed(row["references"], "references")
+    if not encoded:
+        raise UserError("references: empty; give one base64 picture per person")
+    if len(encoded) > limits.max_people:
+        raise UserError(f"references: {len(encoded)} people; at most {limits.max_people}")
+    request = Request(
+        references=tuple(_picture(text, f"reference {n}", limits) for n, text in enumerate(encoded, 1)),
+        prompt=_text(row["prompt"], "prompt"),
+        face_prompts=tuple(
+            _text("" if text is None else text, f"face prompt {n}")
+            for n, text in enumerate(_listed(row.get("face_prompts"), "face_prompts"), 1)
+        ),
+        boxes=tuple(_box(box, f"box {n}") for n, box in enumerate(_listed(row.get("boxes"), "boxes"), 1)),
+        seed=_seed(row.get("seed")),
+    )
+    check_request(request)
+    return request
+
+
+def check_columns(names: Any) -> None:
+    """Raise UserError where a column is missing or none of ours."""
+    missing = [name for name in REQUIRED if name not in names]
+    unknown = sorted(str(name) for name in names if name not in (*REQUIRED, *OPTIONAL))
+    if missing or unknown:
+        problems = [f"{name} missing" for name in missing] + [f"unknown column {name[:40]}" for name in unknown]
+        raise UserError(f"{', '.join(problems)}; expected {', '.join(REQUIRED)}, and optionally {', '.join(OPTIONAL)}")
+
+
+def _absent(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _listed(value: Any, name: str) -> list[Any]:
+    if _absent(value):
+        return []
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if not isinstance(value, list | tuple):
+        raise UserError(f"{name}: {type(value).__name__}; expected a list with one entry per person")
+    return list(value)
+
+
+def _text(value: Any, name: str) -> str:
+    if not isinstance(value, str):
+        raise UserError(f"{name}: {type(value).__name__}; expected text")
+    if len(value) > _MAX_TEXT:
+        raise UserError(f"{name}: {len(value)} characters; at most {_MAX_TEXT}")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise UserError(f"{name}: half a character (a lone surrogate); expected valid Unicode text") from None
+    return value
+
+
+def _picture(text: Any, name: str, limits: Serve) -> bytes:
+    """Decode base64 and look at the header alone: a picture that is too large is never unpacked."""
+    from PIL import Image
+
+    if not isinstance(text, str):
+        raise UserError(f"{name}: {type(text).__name__}; expected a picture as base64 text")
+    if len(text) > limits.max_upload_mb * _MEGABYTE * 4 / 3 + 4:
+        raise UserError(f"{name}: more than {limits.max_upload_mb} MB; send a smaller picture")
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise UserError(f"{name}: not base64; expected a JPEG or PNG picture as base64 text") from None
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            width, height = picture.size
+    except Image.DecompressionBombError:
+        raise UserError(f"{name}: too many pixels; at most {limits.max_pixels:,}") from None
+    except Exception:  # a damaged header may raise almost anything
+        raise UserError(f"{name}: no picture in it; expected a JPEG or PNG as base64 text") from None
+    if width * height > limits.max_pixels:
+        raise UserError(f"{name}: {width}x{height} pixels; at most {limits.max_pixels:,}")
+    return data
+
+
+def _box(values: Any, name: str) -> tuple[float, float, float, float]:
+    edges = _listed(values, name)
+    if len(edges) != 4 or not all(_number(edge) for edge in edges):
+        raise UserError(f"{name}: expected four numbers y0, x0, y1, x1 in [0, 1]")
+    y0, x0, y1, x1 = (float(edge) for edge in edges)
+    return y0, x0, y1, x1
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _seed(value: Any) -> int:
+    if _absent(value):
+        return 0
+    if hasattr(value, "item"):
+        value = value.item()
+    if not _number(value) or value != int(value) or not 0 <= value <= _MAX_SEED:
+        raise UserError(f"seed: {str(value)[:40]}; expected a whole number from 0 to {_MAX_SEED}")
+    return int(value)

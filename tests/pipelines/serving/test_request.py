@@ -1,0 +1,86 @@
+"""What a row may hold, without a server: the edges of each limit, and what pandas makes of absent values."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks.malformed_requests import malformed_requests
+from pipelines.errors import UserError
+from pipelines.params import Serve
+from pipelines.serving.door import read_payload
+from pipelines.serving.request import read_row
+
+LIMITS = Serve(max_upload_mb=1, max_pixels=10_000, max_people=2, max_rows=2)
+
+
+def picture(width: int = 100, height: int = 100) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, height)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def row(**more: Any) -> dict[str, Any]:
+    return {"references": [base64.b64encode(picture()).decode()], "prompt": "a photo", **more}
+
+
+def test_a_row_becomes_a_request() -> None:
+    boxes = np.array([np.array([0.0, 0.0, 1.0, 0.5])], dtype=object)
+    request = read_row(row(face_prompts=np.array(["sad"], dtype=object), boxes=boxes, seed=np.int64(2**40)), LIMITS)
+    assert request.references == (picture(),)
+    assert request.face_prompts == ("sad",)
+    assert request.boxes == ((0.0, 0.0, 1.0, 0.5),)
+    assert request.seed == 2**40
+
+
+@pytest.mark.parametrize("absent", [None, float("nan")])
+def test_what_is_absent_in_a_frame_is_absent(absent: Any) -> None:
+    """A column that only another row has arrives as None or NaN, whole numbers beside it as floats."""
+    request = read_row(row(face_prompts=absent, boxes=absent, seed=absent), LIMITS)
+    assert (request.face_prompts, request.boxes, request.seed) == ((), (), 0)
+    assert read_row(row(seed=3.0), LIMITS).seed == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"references": [base64.b64encode(picture(101, 100)).decode()]}, "reference 1: 101x100 pixels; at most 10,000"),
+        ({"references": ["A" * 1_500_000]}, "reference 1: more than 1 MB"),
+        ({"references": [base64.b64encode(b"GIF89a").decode()]}, "reference 1: no picture in it"),
+        ({"references": row()["references"] * 3}, "references: 3 people; at most 2"),
+        ({"prompt": "x" * 2_001}, "prompt: 2001 characters; at most 2000"),
+        ({"prompt": "\ud800"}, "prompt: half a character"),
+        ({"boxes": [[0, 0, 1, float("nan")]]}, "box 1: expected four numbers"),
+        ({"seed": 2**63}, "seed: 9223372036854775808; expected a whole number"),
+        ({"seed": True}, "seed: True; expected a whole number"),
+        ({"steps": 3}, "unknown column steps"),
+    ],
+)
+def test_what_is_beyond_a_limit_is_refused(change: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UserError) as caught:
+        read_row(row(**change), LIMITS)
+    assert str(caught.value).startswith(reason)
+
+
+def test_malformed_json_never_gets_past_the_door() -> None:
+    """All that is known to be malformed is a UserError here, but for photos that only a face detector can judge."""
+    passed, reasons = [], []
+    for request in malformed_requests(picture(), 130):
+        if (request.content_type or "").split(";")[0] != "application/json":
+            continue
+        try:
+            (table,) = read_payload(request.body, Serve()).values()
+            for one in table:
+                read_row(one, Serve())
+            passed.append(request.what)
+        except UserError as error:
+            reasons.append(str(error))
+    assert all(0 < len(reason) < 600 for reason in reasons)
+    judged_elsewhere = [what for what in passed if not what.startswith("{'references'")]
+    assert judged_elsewhere == ["another charset", "a parameter nobody knows"], "MLflow refuses these two itself"
+    assert len(passed) <= 6

@@ -1,0 +1,116 @@
+"""`mlflow models serve` on a registered version: pictures for good requests, words for bad ones, whoever else calls."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks.serving_load import alive, load, nonsense, reason_of, send
+
+pytestmark = pytest.mark.realdata
+
+
+def row(photos: list[bytes], **more: Any) -> dict[str, Any]:
+    references = [base64.b64encode(photo).decode() for photo in photos]
+    return {"references": references, "prompt": "a photo of a person", **more}
+
+
+def ask(server: str, payload: Any) -> tuple[int, Any]:
+    answer = send(server, json.dumps(payload).encode())
+    return answer.status, json.loads(answer.body)
+
+
+def drawn(server: str, payload: Any) -> list[np.ndarray]:
+    status, answer = ask(server, payload)
+    assert status == 200, answer
+    encoded = [prediction["image"] for prediction in answer["predictions"]]
+    return [np.asarray(Image.open(io.BytesIO(base64.b64decode(text, validate=True)))) for text in encoded]
+
+
+def test_one_picture_per_row(server: str, photos: list[bytes]) -> None:
+    """Columns that are not given, or only in some rows, stand for none of it."""
+    boxes = [[0.0, 0.0, 1.0, 0.5], [0.0, 0.5, 1.0, 1.0]]
+    rows = [
+        row(photos[:1]),
+        row(photos, face_prompts=["happy", ""], boxes=boxes, seed=3),
+    ]
+    plain, two = drawn(server, {"dataframe_records": rows})
+    assert plain.shape == two.shape == (64, 64, 3)
+    assert plain.std() > 0
+    assert not np.array_equal(plain, two)
+    assert np.array_equal(drawn(server, {"dataframe_records": rows[:1]})[0], plain), "a row alone is the same"
+    assert not np.array_equal(drawn(server, {"dataframe_records": [row(photos[:1], seed=1)]})[0], plain)
+
+
+@pytest.mark.parametrize("shape", ["dataframe_split", "inputs", "instances"])
+def test_every_shape_of_mlflow_draws_the_same(server: str, photos: list[bytes], shape: str) -> None:
+    one = row(photos[:1], seed=5)
+    tables = {
+        "dataframe_split": {"columns": list(one), "data": [list(one.values())]},
+        "inputs": [one],
+        "instances": [one],
+    }
+    expected = drawn(server, {"dataframe_records": [one]})
+    assert np.array_equal(drawn(server, {shape: tables[shape]}), expected)
+
+
+def test_eight_clients_get_what_one_gets(server: str, photos: list[bytes]) -> None:
+    alone = load(server, photos, count=6, clients=1, seeds=6)
+    together = load(server, photos, count=30, clients=8, seeds=6)
+    for found in (alone, together):
+        assert found["errors"] == 0, found["first_error"]
+        assert found["most_answers_of_one_seed"] == 1
+        assert found["pictures"] == 6
+
+
+def test_nonsense_is_refused_with_a_reason(server: str, photos: list[bytes]) -> None:
+    """Every request that is known to be malformed, several at a time: 4xx each, and the server draws on."""
+    found = nonsense(server, photos[0], count=130, clients=4)
+    assert found["not_refused"] == []
+    assert sum(found["statuses"].values()) == 130
+    assert alive(server)
+    assert load(server, photos, count=2, clients=2, seeds=1)["errors"] == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"references": []}, "references: empty; give one base64 picture per person"),
+        ({"references": ["no base64!"]}, "reference 1: not base64; expected a JPEG or PNG"),
+        ({"face_prompts": ["bored"]}, "face prompt 'bored' names no expression"),
+        ({"face_prompt": "sad"}, "unknown column face_prompt; expected references, prompt"),
+        ({"boxes": [[0, 0, 1.5, 1]]}, "box 0,0,1.5,1: expected y0,x0,y1,x1 between 0 and 1"),
+        ({"seed": -1}, "seed: -1; expected a whole number from 0"),
+    ],
+)
+def test_the_reason_says_what_to_change(server: str, photos: list[bytes], change: dict[str, Any], reason: str) -> None:
+    payload = {"dataframe_records": [row(photos[:1], **change)]}
+    status, answer = ask(server, payload)
+    assert status == 400
+    assert answer["message"].startswith(reason)
+    assert answer["error_code"] == "INVALID_PARAMETER_VALUE"
+    assert "Traceback" not in json.dumps(answer), "the inside of the server is nobody's business"
+    assert payload["dataframe_records"][0]["prompt"] not in answer["message"]
+
+
+def test_a_photo_without_a_face_is_named(server: str, photos: list[bytes]) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (200, 200), "grey").save(buffer, "PNG")
+    status, answer = ask(server, {"dataframe_records": [row([photos[0], buffer.getvalue()])]})
+    assert status == 400
+    assert answer["message"] == "reference 2: no face found; use a photo that shows one face large and clear"
+
+
+def test_other_media_types_and_huge_requests_have_their_own_status(server: str) -> None:
+    answer = send(server, b"references,prompt\n1,2\n", "text/csv")
+    assert answer.status == 415
+    assert reason_of(answer) == "Content-Type 'text/csv'; expected application/json"
+    answer = send(server, b" " * (65 * 2**20))
+    assert answer.status == 413
+    assert reason_of(answer) == "request of 65 MB; at most 64 MB"
