@@ -28,6 +28,8 @@ import numpy as np
 import psutil
 from PIL import Image
 
+from pipelines.params import Preprocess, load_params
+
 PROJECT = Path(__file__).resolve().parents[1]
 SHARED = PROJECT.parent / "shared"
 WORKERS = 2
@@ -98,17 +100,16 @@ def write_dataset(photos: Iterator[tuple[str, str, bytes]], folder: Path) -> Non
     writer.close()
 
 
-def plain_loop(faces: Path, changes: list[str], every: int, phase: int) -> dict[str, object]:
+def plain_loop(faces: Path, params: Preprocess, every: int, phase: int) -> dict[str, object]:
     """Look at every `every`-th photo in this process; return photos, seconds, and processor seconds by part."""
     import cv2
     import pyarrow.parquet as pq
 
     from pipelines.faces.analysis import load_analyser
     from pipelines.faces.parts import PartTimes
-    from pipelines.params import load_params
 
     cv2.setNumThreads(1)
-    analyser = load_analyser(load_params(PROJECT / "profiles" / "tiny.yaml", changes).preprocess)
+    analyser = load_analyser(params)
     photos = [
         row
         for shard in sorted(faces.glob("*.parquet"))
@@ -178,15 +179,16 @@ def main() -> None:
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     changes = [*settings(options.shared), *options.changes]
+    params = load_params(PROJECT / "profiles" / "tiny.yaml", changes).preprocess
     with tempfile.TemporaryDirectory(prefix="dynamicid-benchmark-") as scratch:
         folder = Path(scratch)
         files = sorted((options.shared / "photos").rglob("*.jpg"))
         write_dataset(drawn(options.photos) if options.drawn else varied(files, options.photos), folder / "faces")
         every = max(1, options.photos // LOOP_PHOTOS)
         # The loop runs before and after the stage, each time on half of its photos: a machine is not always as fast.
-        before = plain_loop(folder / "faces", changes, 2 * every, 0)
+        before = plain_loop(folder / "faces", params, 2 * every, 0)
         stage = spark_stage(folder / "faces", changes, folder)
-        after = plain_loop(folder / "faces", changes, 2 * every, every)
+        after = plain_loop(folder / "faces", params, 2 * every, every)
     print(json.dumps(result(before, after, stage)))
 
 

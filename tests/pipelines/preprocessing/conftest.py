@@ -19,7 +19,7 @@ import pytest
 
 from pipelines.records import DATASET_SCHEMA
 
-_PATIENCE = 500
+_PATIENCE = 800
 
 
 def write_faces(folder: Path, photos: list[tuple[str, str | None, bytes]], row_group: int = 4) -> Path:
