@@ -7,6 +7,7 @@ often and in however many clones it is added.
 from __future__ import annotations
 
 import re
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ from pipelines.git_tags import (
 from pipelines.keeping.push import push_data
 from pipelines.records import DATASET_SCHEMA, open_rows
 from pipelines.repro import dvc
+from pipelines.rights.ledger import LEDGER, read_ledger, told
 
 _ROWS = re.compile(r"^Rows: (\d+)$", re.MULTILINE)
 _LOCK_ATTEMPTS = 20
@@ -103,7 +105,9 @@ def publish_version(root: Path, folder: str, message: str) -> DatasetVersion:
             return DatasetVersion(tag, md5, rows)
         pointer = Path(f"{folder}.dvc")
         ignore = pointer.parent / ".gitignore"
-        files = {path.as_posix(): (root / path).read_bytes() for path in (pointer, ignore) if (root / path).is_file()}
+        # What was forgotten travels with every version: a clone that brings an older one back must know.
+        kept = (pointer, ignore, Path(LEDGER))
+        files = {path.as_posix(): (root / path).read_bytes() for path in kept if (root / path).is_file()}
         if tag := claim_tag(root, prefix, commit_files(root, files, told), told, push=shared):
             return DatasetVersion(tag, md5, rows)
         attempt += 1
@@ -124,6 +128,7 @@ def checkout_version(root: Path, tag: str, folder: str = FACES) -> DatasetVersio
     content = read_at(root, [tag], f"{folder}.dvc").get(tag) if tag in known else None
     if content is None:
         raise UserError(f"version {tag}: no such tag; there are {', '.join(known) or 'none (`dynamicid ingest`)'}")
+    content = _without_forgotten(root, tag, content)
     before = pointer.read_bytes() if pointer.is_file() else None
     _replace(pointer, content)
     if problem := _bring(root, f"{folder}.dvc"):
@@ -133,6 +138,22 @@ def checkout_version(root: Path, tag: str, folder: str = FACES) -> DatasetVersio
             _replace(pointer, before)
         raise UserError(f"version {tag}: its data cannot be brought to {folder}: {problem}")
     return DatasetVersion(tag, _md5(root, folder), _rows_of(root, tag))
+
+
+def _without_forgotten(root: Path, tag: str, content: bytes) -> bytes:
+    """Return the `.dvc` file of what is left of a version, and tell what was forgotten since it was made."""
+    md5 = _parse_md5(content) or ""
+    known = read_ledger(root)
+    entries = known.of_dataset(md5)
+    if not entries:
+        return content
+    left = known.left_of(md5)
+    if left is None:
+        raise UserError(f"version {tag}: nothing is left of it; {told(entries)}")
+    print(f"version {tag}: brought back without what was {told(entries)}", file=sys.stderr)
+    tree = yaml.safe_load(content)
+    tree["outs"][0] = {"md5": left, "hash": "md5", "path": tree["outs"][0]["path"]}
+    return yaml.safe_dump(tree, sort_keys=False).encode()
 
 
 def restore_present(root: Path, folder: str = FACES) -> None:

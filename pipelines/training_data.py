@@ -91,7 +91,7 @@ def _read(processed: Path, split: str, rights: Rights | None, left_out: Counter[
             if not len(rows):
                 continue
             usable = batch.take(pa.array(rows))
-            keys += _keys(usable)
+            keys += photo_keys(usable)
             for row in usable.select(["image_id", *_LABELS]).to_pylist():
                 person = people.of(row["identity"]) if row["identity"] else UNKNOWN
                 labels.append((person, prompts.of(row["prompt"] or ""), *_motion(row)))
@@ -132,8 +132,13 @@ def _batches(shard: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, pa.Re
             start += batch.num_rows
 
 
-def _keys(batch: pa.RecordBatch) -> list[bytes]:
-    """Return for each photo the sha256 of all that training reads of its content."""
+def key_columns() -> tuple[str, ...]:
+    """Return the columns of a processed row that `photo_keys` needs."""
+    return _CONTENT
+
+
+def photo_keys(batch: pa.RecordBatch) -> list[bytes]:
+    """Return for each accepted photo the sha256 of all that training reads of its content: its key in every cache."""
     columns = [batch[name].flatten().to_numpy().reshape(batch.num_rows, -1) for name in _CONTENT[1:]]
     numbers = np.concatenate(columns, axis=1).astype("<f4")
     return [

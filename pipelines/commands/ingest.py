@@ -44,6 +44,7 @@ def ingest(
     from pipelines.errors import UserError
     from pipelines.git_tags import check_repository
     from pipelines.ingest.summary import tell
+    from pipelines.rights.ledger import read_ledger
     from pipelines.stages.ingest import Inputs, Outputs, run
 
     given = read_params(params, overrides)
@@ -59,7 +60,9 @@ def ingest(
             raise UserError(f"{out}: lies in no DVC repository, so no version can be kept; `dvc init`, or --no-version")
         else:
             typer.echo(f"{out} lies in no DVC repository: it gets no version", err=True)
-    summary = run(given.model_copy(update={"ingest": section}), Inputs(source, layout, identity_depth), Outputs(out))
+    home = root or dvc_root(out.parent)
+    inputs = Inputs(source, layout, identity_depth, read_ledger(home) if home is not None else None)
+    summary = run(given.model_copy(update={"ingest": section}), inputs, Outputs(out))
     tell(summary, out)
     result = {**summary.as_dict(), "version": None}
     if root is not None:

@@ -22,17 +22,23 @@ from pipelines.ingest.layout import Source, open_source
 from pipelines.ingest.shards import Row, ShardWriter
 from pipelines.ingest.summary import Summary, Tally, summarise
 from pipelines.params import Ingest, Params
+from pipelines.rights.ledger import LEDGER, Forgotten
 
 SECTIONS = ("ingest",)
+FORGOTTEN = f"forgotten on request ({LEDGER})"
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """`source`: a folder, a JSON list or a tar shard; how many leading folders name a person (None: one)."""
+    """`source`: a folder or a file that `open_source` knows; how many leading folders name a person (None: one).
+
+    `forgotten`: people and photos that must not come back.
+    """
 
     source: Path
     layout: str = "auto"
     identity_depth: int | None = None
+    forgotten: Forgotten | None = None
 
 
 @dataclass(frozen=True)
@@ -58,12 +64,12 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> Summary:
     try:
         # Beside the folder, not in it: what lies in it is versioned.
         with FileLock(faces.with_name(f".{faces.name}.lock"), timeout=0):
-            return _run(params.ingest, source, faces)
+            return _run(params.ingest, source, faces, inputs.forgotten or Forgotten([]))
     except Timeout:
         raise UserError(f"{faces}: another ingest writes to it; wait for it to end") from None
 
 
-def _run(params: Ingest, source: Source, faces: Path) -> Summary:
+def _run(params: Ingest, source: Source, faces: Path, forgotten: Forgotten) -> Summary:
     from tqdm import tqdm
 
     max_bytes = params.max_file_mb * 2**20
@@ -78,6 +84,9 @@ def _run(params: Ingest, source: Source, faces: Path) -> Summary:
                 tally.skip(item)
                 continue
             labels = item.found.labels
+            if forgotten.entry_of(labels.identity, item.image_id) is not None:
+                tally.skip(Skipped(item.found.file_name, FORGOTTEN))
+                continue
             told = known.labels_of(row_key(item.found.file_name, item.image_id))
             if told is None:
                 writer.add(_row(item, params))

@@ -1,0 +1,68 @@
+"""`dynamicid forget`: a person or a photo out of everything that the project keeps."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from pipelines.rights.forget import Outcome
+
+
+def forget(
+    *,
+    identity: Annotated[list[str] | None, typer.Option(help="A person, by name; repeatable.", metavar="NAME")] = None,
+    image_id: Annotated[
+        list[str] | None, typer.Option(help="A photo, by the image_id of its row; repeatable.", metavar="ID")
+    ] = None,
+    delete_copies: Annotated[
+        bool, typer.Option("--delete-copies", help="Delete exports that this checkout knows of, as a whole.")
+    ] = False,
+    delete_artefacts: Annotated[
+        bool, typer.Option("--delete-artefacts", help="Delete pictures of them that MLflow runs have logged.")
+    ] = False,
+    check: Annotated[
+        bool, typer.Option("--check/--no-check", help="Search all files for what may be left of them.")
+    ] = True,
+) -> None:
+    """Make a dataset version without them, remove them from every cache, and list the models that knew them."""
+    from pipelines.errors import StageFailed
+    from pipelines.rights.forget import Options
+    from pipelines.rights.forget import forget as carry_out
+    from pipelines.rights.subject import subject_of
+
+    subject = subject_of(identity or (), image_id or ())
+    done = carry_out(Path.cwd(), subject, Options(delete_copies, delete_artefacts, check))
+    _tell(done)
+    typer.echo(json.dumps(asdict(done)))
+    if done.remaining:
+        raise StageFailed(
+            f"{len(done.remaining)} files still hold bytes of them: {', '.join(done.remaining[:10])}; delete those too"
+        )
+
+
+def _tell(done: Outcome) -> None:
+    objects = ", ".join(f"{count} from {name}" for name, count in done.objects.items()) or "none"
+    lines = [
+        f"{done.photos} photos forgotten; the dataset is {done.version.tag or 'empty or without a version'}",
+        f"cached objects deleted: {objects}; records of photos deleted: {done.records}",
+        f"tables rewritten: {done.tables['rewritten']}, deleted: {done.tables['deleted']}",
+        f"run workspaces deleted: {', '.join(done.workspaces) or 'none'}; checkpoints: {done.checkpoints}",
+        f"reports deleted: {', '.join(done.reports) or 'none'}",
+    ]
+    for model in done.traces.models:
+        did = " and ".join(
+            word for word, flag in (("trained", model["trained_on"]), ("evaluated", model["evaluated_on"])) if flag
+        )
+        aliases = f" ({', '.join(model['aliases'])})" if model["aliases"] else ""
+        lines.append(f"model {model['name']} version {model['version']}{aliases} was {did} on them: train another")
+    lines += [f"MLflow run {item['run_id']}: {item['path']} may show them" for item in done.traces.artefacts]
+    lines += [f"copy in {copy.folder} ({copy.what}, {copy.when}) may hold them" for copy in done.copies]
+    lines += [f"not searched: {place}" for place in done.beyond]
+    lines.append("commit data/forgotten.jsonl and data/faces.dvc, so that everybody who has the project knows")
+    for line in lines:
+        typer.echo(line, err=True)
