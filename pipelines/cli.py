@@ -48,6 +48,7 @@ COMMANDS: dict[str, str] = {
     "convert": "convert",
     "export": "export",
     "forget": "forget",
+    "forget": "forget",
     "foundation": "foundation",
     "workspace": "workspace",
     "retrain": "retrain",
