@@ -67,6 +67,8 @@ def run(params: Params, inputs: Inputs) -> Registration:
         if not (inputs.root / path).is_file():
             raise UserError(f"{path}: missing; run `dynamicid repro` first")
     metrics = json.loads((inputs.root / inputs.metrics).read_text(encoding="utf-8"))
+    # First the copy: a version whose data is on one disk only should not be on offer to anybody.
+    push_data(inputs.root)
     client = open_registry(inputs.root)
     with registry_lock(inputs.root):
         version, created = _version(client, params, inputs, metrics)
@@ -105,7 +107,6 @@ def _version(client: Any, params: Params, inputs: Inputs, metrics: dict[str, Any
     run_id = record_stage(inputs.root, "evaluate", params)
     version = log_version(client, params, inputs, metrics, {**key, "dynamicid.evaluate_run": run_id})
     client.set_registered_model_alias(name, CHALLENGER, version.version)
-    push_data(inputs.root)
     return version, True
 
 

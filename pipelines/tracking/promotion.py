@@ -65,8 +65,9 @@ def finish_interrupted(client: Any, version: Any) -> None:
 def promote(root: Path, uri: str, *, by: str, reason: str | None = None, override_gates: bool = False) -> Move:
     """Make `uri` the champion on a person's word.
 
-    The version must have been compared by `register`; with failed gates `override_gates` and a reason are needed.
-    Raises UserError on wrong use, StageFailed where gates failed or the champion is not the compared one any more.
+    The version must have been compared by `register`; with failed gates `override_gates` is needed, and the decision
+    names each of them. Raises UserError on wrong use, StageFailed where gates failed or the champion is not the
+    compared one any more.
     """
     person = _person(by)
     client = open_registry(root)
@@ -80,9 +81,7 @@ def promote(root: Path, uri: str, *, by: str, reason: str | None = None, overrid
         if failed := compared.evidence.get("failed_gates", []):
             told = f"{version.name} v{version.version} failed its gates: {'; '.join(failed)}"
             if not override_gates:
-                raise StageFailed(f"{told}; `--override-gates --reason …` promotes it all the same")
-            if not reason:
-                raise UserError(f"{told}; --override-gates needs a --reason, which is kept with the version")
+                raise StageFailed(f"{told}; `--override-gates` promotes it all the same, and says so in its tags")
         reasons = (*((reason,) if reason else ()), *(f"overridden: {line}" for line in failed))
         taken = replace(compared, decision="promoted", by=person, reasons=reasons)
         try:
@@ -157,7 +156,7 @@ def _before(version: Any) -> str | None:
 
 def _comparison(version: Any) -> Decision:
     """Return the last decision that rests on a comparison by the gates."""
-    compared = [one for one in decisions_of(version) if "gates" in one.evidence]
+    compared = [one for one in decisions_of(version) if one.by == GATES and "gates" in one.evidence]
     if not compared:
         raise UserError(
             f"models:/{version.name}/{version.version}: its gates were never judged; `dynamicid register` does that"

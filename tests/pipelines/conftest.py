@@ -1,10 +1,12 @@
-"""Photos as they are found in the wild: broken, huge, animated, oddly coded, oddly named."""
+"""Photos as they are found in the wild: broken, huge, animated, oddly coded, oddly named; and a ledger of one's own."""
 
 from __future__ import annotations
 
 import io
 import os
+import shutil
 import struct
+import subprocess
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -124,3 +126,31 @@ def awkward_expected() -> dict[str, Awkward]:
 def write_awkward_photos() -> Callable[[Path, Image.Image | None], Path]:
     """Write the awkward files from a face of the test's own choice: (folder, picture) → folder."""
     return make_awkward_photos
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's database with nothing in it but the experiment: its tables take longer to make than a test does."""
+    from pipelines.tracking.settings import connect, database
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MLFLOW_TRACKING_URI", "DYNAMICID_HOME"):
+            patch.delenv(name, raising=False)
+        root = tmp_path_factory.mktemp("ledger")
+        connect(root)
+        return database(root)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A git repository whose ledger is a new database beside it."""
+    for name in ("MLFLOW_TRACKING_URI", "DYNAMICID_HOME", "DYNAMICID_AIRFLOW_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    root = tmp_path / "checkout"
+    root.mkdir()
+    shutil.copy2(empty_database, root / "mlflow.db")
+    (root / ".gitignore").write_text("/mlflow.db*\n/.dynamicid/\n")
+    (root / "README").write_text("a checkout\n")
+    for command in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-qm", "start"]):
+        subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *command], cwd=root, check=True)
+    return root

@@ -1,10 +1,9 @@
-"""A registry of its own for every test: a real MLflow on SQLite, in a repository with a commit."""
+"""Registries to try things on: judged versions without a model, and two real ones from a small chain."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,34 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow's database with nothing in it but the experiment: its tables take longer to make than a test does."""
-    from pipelines.tracking.settings import connect, database
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("MLFLOW_TRACKING_URI", "DYNAMICID_HOME"):
-            patch.delenv(name, raising=False)
-        root = tmp_path_factory.mktemp("ledger")
-        connect(root)
-        return database(root)
-
-
-@pytest.fixture
-def ledger(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A git repository whose ledger is a new database beside it."""
-    for name in ("MLFLOW_TRACKING_URI", "DYNAMICID_HOME", "DYNAMICID_AIRFLOW_RUN_ID"):
-        monkeypatch.delenv(name, raising=False)
-    root = tmp_path / "checkout"
-    root.mkdir()
-    shutil.copy2(empty_database, root / "mlflow.db")
-    (root / ".gitignore").write_text("/mlflow.db*\n/.dynamicid/\n")
-    (root / "README").write_text("a checkout\n")
-    for command in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-qm", "start"]):
-        subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *command], cwd=root, check=True)
-    return root
 
 
 @pytest.fixture

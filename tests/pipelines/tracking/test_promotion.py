@@ -56,12 +56,10 @@ def test_a_challenger_compared_with_another_champion_is_not_promoted(ledger: Pat
     assert said(ledger, "2") == [("not_asked", "gates", None)]
 
 
-def test_failed_gates_need_to_be_overridden_with_a_reason(ledger: Path, compared: Make) -> None:
+def test_failed_gates_need_to_be_overridden_and_stay_on_record(ledger: Path, compared: Make) -> None:
     compared(None, "id_similarity 0.100 < 0.400")
     with pytest.raises(StageFailed, match=r"id_similarity 0\.100 < 0\.400; `--override-gates"):
         promote(ledger, "models:/dynamicid/1", by="Ada")
-    with pytest.raises(UserError, match="needs a --reason"):
-        promote(ledger, "models:/dynamicid/1", by="Ada", override_gates=True)
     promote(ledger, "models:/dynamicid/1", by="Ada", override_gates=True, reason="a first one")
     kept = find_version(open_registry(ledger), "models:/dynamicid@champion").tags["dynamicid.decision.2"]
     assert json.loads(kept)["reasons"] == ["a first one", "overridden: id_similarity 0.100 < 0.400"]
@@ -74,8 +72,13 @@ def test_refusing_keeps_the_champion_and_is_written_once(ledger: Path, compared:
     for _ in range(2):
         assert refuse(ledger, "models:/dynamicid/2", by="Bob", reason="squints").champion == "1"
     assert said(ledger, "2") == [("not_asked", "gates", "1"), ("refused", "Bob", "1")]
+    compared("1")
+    promote(ledger, "models:/dynamicid/3", by="Ada")
+    refuse(ledger, "models:/dynamicid/2", by="Eve")
+    with pytest.raises(StageFailed, match="the champion is v3 now, the comparison was with v1"):
+        promote(ledger, "models:/dynamicid/2", by="Ada")
     with pytest.raises(UserError, match="this is the champion"):
-        refuse(ledger, "models:/dynamicid/1", by="Bob")
+        refuse(ledger, "models:/dynamicid/3", by="Bob")
     with pytest.raises(UserError, match="name of the person"):
         refuse(ledger, "models:/dynamicid/2", by="gates")
 

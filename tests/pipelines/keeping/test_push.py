@@ -1,0 +1,70 @@
+"""Every dataset version is copied to the default remote, also from a run's workspace, and comes back from there."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipelines.dataset_version import checkout_version, make_version
+from pipelines.errors import StageFailed
+from pipelines.git_tags import numbered_tags
+from pipelines.keeping.objects import bring_objects, cache_folder, default_remote
+from pipelines.workspace import create
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A repository whose remote is a folder beside it, given relative to the repository."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    (tmp_path / "store").mkdir()
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@t"]
+    subprocess.run([*git, "init", "-q", "-b", "main"], cwd=folder, check=True)
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], cwd=folder, check=True)
+    (folder / ".dvc" / "config").write_text("[core]\n    remote = store\n['remote \"store\"']\n    url = ../../store\n")
+    (folder / ".gitignore").write_text("/data/faces\n/data/.gitignore\n/.dynamicid/\n")
+    subprocess.run([*git, "add", "-A"], cwd=folder, check=True)
+    subprocess.run([*git, "commit", "-qm", "start"], cwd=folder, check=True)
+    return folder
+
+
+def write(root: Path, text: str) -> None:
+    (root / "data" / "faces").mkdir(parents=True, exist_ok=True)
+    (root / "data" / "faces" / "photo.txt").write_text(text)
+
+
+def stored(home: Path) -> int:
+    return sum(path.is_file() for path in (home.parent / "store").rglob("*"))
+
+
+def test_versions_of_checkout_and_workspace_are_in_the_remote_and_come_back(home: Path, tmp_path: Path) -> None:
+    write(home, "one")
+    first = make_version(home, "data/faces", "one photo")
+    assert (first.tag, stored(home)) == ("faces-v1", 2)
+    work = create(home, "run-1").path
+    assert default_remote(work) == "store"
+    write(work, "two")
+    assert (make_version(work, "data/faces", "another").tag, stored(home)) == ("faces-v2", 4)
+
+    shutil.rmtree(cache_folder(home))
+    shutil.rmtree(home / "data" / "faces")
+    checkout_version(home, "faces-v2")
+    assert (home / "data" / "faces" / "photo.txt").read_text() == "two"
+    bring_objects(home, {"faces": str(first.md5)}, tmp_path / "brought")
+    assert (tmp_path / "brought" / "faces" / "photo.txt").read_text() == "one"
+
+
+def test_a_remote_that_cannot_be_reached_fails_after_the_version_is_made(home: Path) -> None:
+    (home.parent / "store").rmdir()
+    (home.parent / "store").write_text("not a folder")
+    write(home, "one")
+    with pytest.raises(StageFailed, match=r"data/faces\.dvc: kept here, but not copied to the DVC remote 'store'"):
+        make_version(home, "data/faces", "one photo")
+    assert [name for _, name in numbered_tags(home, "faces-v")] == ["faces-v1"]
+    (home.parent / "store").unlink()
+    assert make_version(home, "data/faces", "one photo").tag == "faces-v1"
+    assert stored(home) == 2
