@@ -48,7 +48,6 @@ COMMANDS: dict[str, str] = {
     "convert": "convert",
     "export": "export",
     "forget": "forget",
-    "forget": "forget",
     "foundation": "foundation",
     "workspace": "workspace",
     "retrain": "retrain",
