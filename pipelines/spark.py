@@ -70,10 +70,15 @@ def spark_context(master: str, name: str, own: Mapping[str, str] | None = None) 
     driver's own interpreter and checkout, which must then lie at the same place everywhere, or that of an archive.
     No SparkSession: the SQL engine would double the time that Spark takes to start, and nothing here asks it anything.
     """
+    own = dict(own or {})
+    strangers = sorted(key for key in own if not key.startswith("spark."))
+    if strangers:
+        raise UserError(
+            f"preprocess.spark: {', '.join(strangers)} is no setting of Spark; their names begin with spark."
+        )
     check_java()
     from pyspark import SparkConf, SparkContext
 
-    own = dict(own or {})
     python_path = os.pathsep.join([str(project_root()), *filter(None, [os.environ.get("PYTHONPATH")])])
     # Read by the JVM and by the workers it starts: they must run this Python and this checkout.
     environment = {

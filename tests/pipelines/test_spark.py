@@ -48,6 +48,14 @@ def test_local_masters_retry(master: str, expected: str) -> None:
     assert with_retries(master) == expected
 
 
+def test_what_is_no_setting_of_spark_is_refused() -> None:
+    with (
+        pytest.raises(UserError, match=r"preprocess\.spark: executor\.memory is no setting of Spark"),
+        spark_context("local[1]", "test", {"executor.memory": "2g", "spark.executor.cores": "1"}),
+    ):
+        pass
+
+
 def test_tasks_run_on_this_python_survive_a_kill_and_report_errors(tmp_path: Path) -> None:
     killed = tmp_path / "killed"
 
