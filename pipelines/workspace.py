@@ -124,6 +124,19 @@ def restore(home: Path, run: str, target: Path) -> Path:
         done = dvc(target, *arguments, capture=True)
         if done.returncode:
             reason = (done.stderr.strip() or done.stdout.strip()).splitlines()
+            forgotten = _forgotten(home, target)
             shutil.rmtree(target)
-            raise UserError(f"run {name}: `dvc {' '.join(arguments)}` failed: {reason[-1] if reason else 'no reason'}")
+            raise UserError(
+                f"run {name}: `dvc {' '.join(arguments)}` failed: {reason[-1] if reason else 'no reason'}"
+                + (f"; its data is not whole any more: {forgotten}" if forgotten else "")
+            )
     return target
+
+
+def _forgotten(home: Path, target: Path) -> str:
+    """Return what was forgotten of the dataset that `target` names, in words; empty where nothing was."""
+    from pipelines.dataset_version import current_version
+    from pipelines.rights.ledger import read_ledger, told
+
+    md5 = current_version(target).md5
+    return told(read_ledger(home).of_dataset(md5)) if md5 else ""
