@@ -1,6 +1,8 @@
 # Two commands: `make demo` and `make test`. Each makes the environment in .venv first where it is missing.
 PYTHON ?= python3.11
 IDENTITIES ?= 100
+# Processes that tests are shared between; each takes up to two gigabytes.
+WORKERS ?= 2
 PHOTOS := .dynamicid/photos
 BIN := $(CURDIR)/.venv/bin
 READY := .venv/.ready
@@ -37,7 +39,7 @@ lint: $(READY)
 	$(BIN)/mypy
 
 test: $(READY) java lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 # The ledger in a browser: http://127.0.0.1:5000
 mlflow: $(READY)
