@@ -194,7 +194,7 @@ def test_a_new_version_is_made_and_can_be_built_on(story: Story) -> None:
 
 def test_an_older_version_comes_back_without_them_and_says_so(story: Story, capsys: pytest.CaptureFixture[str]) -> None:
     root = story.home.root
-    checkout_version(root, "faces-v1")
+    assert checkout_version(root, "faces-v1").rows == 2
     told = capsys.readouterr().err
     assert "version faces-v1: brought back without what was forgotten since: 3 photos of 1 person on 2" in told
     assert "data/forgotten.jsonl" in told
