@@ -25,7 +25,7 @@ import torch
 
 from benchmarks.contestants import NAMES, Contestant, Workload, build_adapter, contestant, twin
 from benchmarks.full_size import random_unet
-from benchmarks.measure import PeakMemory, interleaved_times, machine, median_ratio, quiet, rounded
+from benchmarks.measure import PeakMemory, Times, interleaved_times, machine, median_ratio, quiet, rounded
 
 # How far ours may be from the literal version, relative to the largest value, before its time means nothing.
 _TOLERANCE = {torch.float32: 1e-3, torch.float16: 5e-2, torch.bfloat16: 1e-1}
@@ -77,7 +77,7 @@ class Bench:
             for name in NAMES
         }
 
-    def times(self, resolution: int, rounds: int) -> dict[str, list[float]]:
+    def times(self, resolution: int, rounds: int) -> Times:
         """Return seconds a step; SystemExit where ours does not compute what the literal version does."""
         ready = self.contestants(resolution)
         answers = {name: item.step().float() for name, item in ready.items()}
@@ -115,19 +115,24 @@ def peaks(options: argparse.Namespace, resolution: int) -> dict[str, dict[str, i
     return found
 
 
-def summary(times: dict[str, list[float]], memory: dict[str, dict[str, int]] | None) -> dict[str, Any]:
-    """Return the ratios of one resolution with the raw figures they come from."""
-    found: dict[str, Any] = {
-        "ours_over_plain": median_ratio(times["ours"], times["plain"]),
-        "ours_over_ip_adapter": median_ratio(times["ours"], times["ip_adapter"]),
-        "literal_over_ours": median_ratio(times["literal"], times["ours"]),
+def ratios(seconds: dict[str, list[float]]) -> dict[str, float]:
+    return {
+        "ours_over_plain": median_ratio(seconds["ours"], seconds["plain"]),
+        "ours_over_ip_adapter": median_ratio(seconds["ours"], seconds["ip_adapter"]),
+        "literal_over_ours": median_ratio(seconds["literal"], seconds["ours"]),
     }
+
+
+def summary(times: Times, memory: dict[str, dict[str, int]] | None) -> dict[str, Any]:
+    """Return the ratios of one resolution with the raw figures they come from."""
+    found: dict[str, Any] = ratios(times.wall)
     if memory is not None:
         bare = memory["ours"]["bytes"] - memory["ours"]["added"]
         found["memory_ours_over_plain"] = bare / memory["plain"]["bytes"]
         found["memory_literal_over_ours"] = memory["literal"]["bytes"] / memory["ours"]["bytes"]
-    found["median_seconds"] = {name: statistics.median(values) for name, values in times.items()}
-    found["seconds"] = times
+    found["median_seconds"] = {name: statistics.median(values) for name, values in times.wall.items()}
+    found["cpu"] = {**ratios(times.cpu), "seconds": times.cpu}
+    found["seconds"] = times.wall
     if memory is not None:
         found["peak_bytes"] = {name: item["bytes"] for name, item in memory.items()}
         found["adapter_bytes"] = {name: item["added"] for name, item in memory.items()}
@@ -138,12 +143,13 @@ def print_table(results: dict[str, dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("px", "contestant", "s a step", "× plain", "peak GB", "adapter GB", "× plain, without adapter")
+    table = Table("px", "contestant", "s a step", "× plain", "CPU s, × plain", "peak GB", "adapter GB", "× plain, bare")
     for resolution, result in results.items():
         for name in NAMES:
             seconds = result["median_seconds"]
             row = [resolution, name, f"{seconds[name]:.3f}"]
             row.append(f"{median_ratio(result['seconds'][name], result['seconds']['plain']):.3f}")
+            row.append(f"{median_ratio(result['cpu']['seconds'][name], result['cpu']['seconds']['plain']):.3f}")
             if "peak_bytes" in result:
                 peak, added = result["peak_bytes"], result["adapter_bytes"]
                 row += [f"{peak[name] / 1e9:.2f}", f"{added[name] / 1e9:.2f}"]

@@ -7,6 +7,7 @@ import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,19 @@ import torch
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-def interleaved_times(
-    steps: Mapping[str, Callable[[], Any]], rounds: int, device: torch.device
-) -> dict[str, list[float]]:
+@dataclass(frozen=True)
+class Times:
+    """Seconds of every call, by name: on the wall, and of this process's own work (all its threads together).
+
+    Work for a card is not in the latter. On one thread of a crowded machine it is what the clock would have said on an
+    idle one; several threads wait for each other busily, and waiting counts.
+    """
+
+    wall: dict[str, list[float]]
+    cpu: dict[str, list[float]]
+
+
+def interleaved_times(steps: Mapping[str, Callable[[], Any]], rounds: int, device: torch.device) -> Times:
     """Return the seconds of every call: `rounds` rounds in each of which everybody has one turn.
 
     Whoever begins a round ends the next one. What other processes take falls on all alike, and the ratio within a
@@ -26,15 +37,16 @@ def interleaved_times(
     if rounds < 1:
         raise ValueError(f"{rounds} rounds: expected at least 1")
     names = list(steps)
-    times: dict[str, list[float]] = {name: [] for name in names}
+    times = Times({name: [] for name in names}, {name: [] for name in names})
     for number in range(rounds):
         shift = number % len(names)
         for name in names[shift:] + names[:shift]:
             synchronise(device)
-            start = time.perf_counter()
+            start, worked = time.perf_counter(), time.process_time()
             steps[name]()
             synchronise(device)
-            times[name].append(time.perf_counter() - start)
+            times.wall[name].append(time.perf_counter() - start)
+            times.cpu[name].append(time.process_time() - worked)
     return times
 
 

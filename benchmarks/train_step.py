@@ -101,7 +101,7 @@ def measured(options: argparse.Namespace, folder: Path, state: Path) -> dict[str
     for mode in MODES:
         training.step(mode)
     steps = {mode.name: (lambda mode=mode: training.step(mode)) for mode in MODES}
-    times = interleaved_times(steps, options.rounds, device)
+    times = interleaved_times(steps, options.rounds, device).wall
     rate = matrix_rate(device, getattr(torch, options.dtype))
     medians = {name: statistics.median(values) for name, values in times.items()}
     first = MODES[0].name

@@ -155,13 +155,19 @@ class Trainer:
 
 def counted_flops(step: Callable[[], Any]) -> int:
     """Return the floating-point operations of matrix products, convolutions and attention in one call."""
-    from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop, sdpa_flop
+    from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+
+    def forward(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+        return sdpa_flop_count(query, key, value)
+
+    def backward(gradient: Any, query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+        return sdpa_backward_flop_count(gradient, query, key, value)
 
     ops = torch.ops.aten
     # The fused attention of CPUs has no entry of its own in torch's table.
     cpu = {
-        ops._scaled_dot_product_flash_attention_for_cpu: sdpa_flop,
-        ops._scaled_dot_product_flash_attention_for_cpu_backward: sdpa_backward_flop,
+        ops._scaled_dot_product_flash_attention_for_cpu: forward,
+        ops._scaled_dot_product_flash_attention_for_cpu_backward: backward,
     }
     with FlopCounterMode(display=False, custom_mapping=cpu) as counter:
         step()

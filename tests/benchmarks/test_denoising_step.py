@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks import denoising_step
 from benchmarks.contestants import NAMES
+from benchmarks.measure import Times
 
 
 def test_ratios_come_from_the_raw_figures(
@@ -36,6 +37,7 @@ def test_ratios_come_from_the_raw_figures(
         ]:
             expected = statistics.median(a / b for a, b in zip(seconds[over], seconds[under], strict=True))
             assert result[ratio] == pytest.approx(expected, rel=1e-3)
+        assert set(result["cpu"]["seconds"]) == set(NAMES)
     assert report["ours_over_plain"] == report["resolutions"]["128"]["ours_over_plain"]
     assert json.loads((tmp_path / "out.json").read_text()) == report
 
@@ -51,10 +53,10 @@ def test_memory_is_measured_in_a_process_of_its_own(small_unet_file: Path, proje
 
 
 def test_memory_of_the_adapter_is_set_aside() -> None:
-    times = {name: [1.0] for name in NAMES}
+    seconds = {name: [1.0] for name in NAMES}
     memory = {name: {"bytes": 1000, "added": 0} for name in NAMES}
     memory |= {"ours": {"bytes": 1250, "added": 200}, "literal": {"bytes": 2500, "added": 200}}
-    found = denoising_step.summary(times, memory)
+    found = denoising_step.summary(Times(seconds, seconds), memory)
     assert found["memory_ours_over_plain"] == 1.05
     assert found["memory_literal_over_ours"] == 2.0
 
