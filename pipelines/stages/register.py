@@ -126,13 +126,15 @@ def _compare(client: Any, version: Any, params: Params, inputs: Inputs, metrics:
     from pipelines.tracking.champion import champion_metrics
 
     present = champion_of(client, version.name)
-    champion = (
-        None
-        if present is None or str(present.version) == str(version.version)
-        else champion_metrics(present, params, inputs.root / inputs.processed, metrics, inputs.root)
-    )
+    champion, unknown = None, []
+    if present is not None and str(present.version) != str(version.version):
+        try:
+            champion = champion_metrics(present, params, inputs.root / inputs.processed, metrics, inputs.root)
+        except UserError as error:
+            # Its base may be gone, for good: the challenger is refused, and a person may override that.
+            unknown = [f"champion v{present.version} cannot be judged on this evaluation set: {error}"]
     judged = judge(params.register_.gates, metrics, champion)
-    failures = tuple(one.line() for one in judged if not one.passed)
+    failures = (*(one.line() for one in judged if not one.passed), *unknown)
     kind = "not_asked" if not params.register_.promote else "refused" if failures else "promoted"
     return Decision(
         decision=kind,  # type: ignore[arg-type]

@@ -48,7 +48,7 @@ def reproduce(root: Path, uri: str, target: Path) -> Reproduction:
     clone_of(root.resolve(), target)
     try:
         git(target, "checkout", "--quiet", "--detach", f"refs/tags/{origins.snapshot}")
-        _bring(target)
+        _bring(target, _forgotten(root, origins.dataset_md5))
         if adapter_hash(target / ADAPTER) != origins.adapter_hash:
             raise StageFailed(f"{origins.model}: the adapter that came back is not the registered one; is it damaged?")
         changed = _status(target)
@@ -58,12 +58,21 @@ def reproduce(root: Path, uri: str, target: Path) -> Reproduction:
     return Reproduction(origins.model, str(target), origins.snapshot, origins.dataset_version, changed)
 
 
-def _bring(target: Path) -> None:
+def _forgotten(root: Path, dataset_md5: str | None) -> str:
+    """Return what was forgotten of the version's dataset since, in words; empty where nothing was."""
+    from pipelines.rights.ledger import read_ledger, told
+
+    return told(read_ledger(root).of_dataset(dataset_md5)) if dataset_md5 else ""
+
+
+def _bring(target: Path, forgotten: str) -> None:
     done = dvc(target, "checkout", "--quiet", capture=True)
     if done.returncode and default_remote(target) is not None:
         done = dvc(target, "pull", "--quiet", capture=True)
     if done.returncode:
         lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+        if forgotten:
+            raise UserError(f"{target}: this version cannot come back as it was, its people were {forgotten}")
         raise UserError(
             f"{target}: its data is neither in the DVC cache nor in a remote ({lines[0] if lines else 'no reason'}); "
             "`dvc remote add -d` names a remote that has it"

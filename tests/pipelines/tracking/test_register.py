@@ -40,6 +40,18 @@ def test_the_evidence_is_kept_with_the_version(registered: Any) -> None:
     assert str(find_version(client, "models:/dynamicid@challenger").version) == "2"
 
 
+def test_a_champion_that_cannot_be_judged_any_more_refuses_and_says_so(registered: Any) -> None:
+    root: Path = registered.root
+    client = open_registry(root)
+    metrics = json.loads((root / "reports" / "metrics.json").read_text())
+    other = {**metrics, "evaluation_set": "f" * 64}
+    challenger = find_version(client, "models:/dynamicid/2")
+    said = register._compare(client, challenger, load_params(root / "params.yaml"), register.Inputs(root), other)
+    assert (said.decision, said.champion) == ("refused", "1")
+    (line,) = said.reasons
+    assert line.startswith("champion v1 cannot be judged on this evaluation set: ")
+
+
 def test_registering_again_finds_the_version_and_its_decision(registered: Any) -> None:
     root: Path = registered.root
     again = json.loads(register.run(load_params(root / "params.yaml"), register.Inputs(root)).as_json())
