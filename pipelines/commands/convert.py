@@ -143,20 +143,26 @@ def _rest(
     published: Published, skeleton: Skeleton, params: Params, templates_of: Path | None
 ) -> tuple[dict[str, str], dict[str, Any]]:
     """Return the base's reference, and the tensors that published files do not hold."""
-    from dataclasses import asdict
+    import torch
+    from transformers import CLIPVisionModelWithProjection
 
-    from model.base import load_base
+    from model.base import fingerprint_of_base
     from model.published import encoded_null_tokens, read_adapter
     from pipelines.paths import resolve
 
-    base = load_base(resolve(params.base.pipeline), resolve(params.base.image_encoder))
-    rest = {"null_tokens": encoded_null_tokens(published, skeleton, base.image_encoder)}
+    pipeline, image_encoder = params.base.pipeline, params.base.image_encoder
+    fingerprint = fingerprint_of_base(resolve(pipeline), resolve(image_encoder))
+    # Of the base only the eye is asked, in float32 whatever it is used in: the rest need not fit into memory.
+    eye = CLIPVisionModelWithProjection.from_pretrained(
+        resolve(image_encoder), local_files_only=True, dtype=torch.float32
+    )
+    rest = {"null_tokens": encoded_null_tokens(published, skeleton, eye.eval())}
     if templates_of is not None:
         _, state = read_adapter(templates_of, _unet(params))
         if "templates" not in state:
             raise ValueError(f"--templates-of {templates_of}: this adapter has no landmark templates")
         rest["templates"] = state["templates"]
-    return asdict(base.reference(params.base.pipeline, params.base.image_encoder)), rest
+    return {"pipeline": pipeline, "image_encoder": image_encoder, "fingerprint": fingerprint}, rest
 
 
 def _unet(params: Params) -> Path:

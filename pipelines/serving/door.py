@@ -15,7 +15,7 @@ from typing import Any
 
 from pipelines.errors import UserError
 from pipelines.params import Serve
-from pipelines.serving.request import REQUIRED, check_columns
+from pipelines.serving.request import REQUIRED, check_columns, read_seed
 
 _SERVER = "mlflow.pyfunc.scoring_server"
 _SHAPES = ("dataframe_records", "dataframe_split", "inputs", "instances")
@@ -82,7 +82,21 @@ def read_payload(data: bytes, limits: Serve) -> dict[str, Any]:
     check_columns(columns)
     if not 1 <= rows <= limits.max_rows:
         raise UserError(f"{rows} rows; expected 1 to {limits.max_rows} pictures in a request")
+    for seed in _seeds(payload[shapes[0]]):
+        read_seed(seed)
     return payload
+
+
+def _seeds(table: Any) -> list[Any]:
+    """Return the seeds as they were sent: MLflow turns 1.5 into 1 on its way to the model."""
+    if isinstance(table, list):
+        return [row.get("seed") for row in table]
+    if isinstance(table.get("columns"), list):
+        return [
+            value for row in table["data"] for name, value in zip(table["columns"], row, strict=True) if name == "seed"
+        ]
+    seeds = table.get("seed")
+    return seeds if isinstance(seeds, list) else [seeds]
 
 
 def _shape(table: Any, name: str) -> tuple[list[str], int]:

@@ -40,7 +40,7 @@ def read_row(row: Mapping[str, Any], limits: Serve) -> Request:
             for n, text in enumerate(_listed(row.get("face_prompts"), "face_prompts"), 1)
         ),
         boxes=tuple(_box(box, f"box {n}") for n, box in enumerate(_listed(row.get("boxes"), "boxes"), 1)),
-        seed=_seed(row.get("seed")),
+        seed=read_seed(row.get("seed")),
     )
     check_request(request)
     return request
@@ -117,7 +117,8 @@ def _number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _seed(value: Any) -> int:
+def read_seed(value: Any) -> int:
+    """Return a seed, 0 where there is none; UserError for anything but a whole number from 0."""
     if _absent(value):
         return 0
     if hasattr(value, "item"):

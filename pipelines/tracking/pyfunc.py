@@ -28,7 +28,8 @@ class DynamicIDModel(PythonModel):
         self._drawing = threading.Lock()
         install(params.serve)
 
-    def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> Any:
+    # Without type hints: MLflow takes them for the signature, which is logged beside the model, and warns.
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         """Return a frame with the column `image` (base64 PNG), one row per row of `model_input`.
 
         Columns: `references` (list of base64 pictures), `prompt`, and optionally `face_prompts` (one per reference),

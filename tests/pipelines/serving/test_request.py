@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,20 @@ def test_what_is_beyond_a_limit_is_refused(change: dict[str, Any], reason: str) 
     with pytest.raises(UserError) as caught:
         read_row(row(**change), LIMITS)
     assert str(caught.value).startswith(reason)
+
+
+@pytest.mark.parametrize("shape", ["dataframe_records", "dataframe_split", "inputs", "instances", "columns"])
+def test_a_broken_seed_is_seen_before_mlflow_rounds_it(shape: str) -> None:
+    def payload(seed: Any) -> bytes:
+        one = row(seed=seed)
+        tables = {"dataframe_split": {"columns": list(one), "data": [list(one.values())]}}
+        tables["columns"] = {name: [value] for name, value in one.items()}
+        return json.dumps({"inputs" if shape == "columns" else shape: tables.get(shape, [one])}).encode()
+
+    assert read_payload(payload(7), LIMITS)
+    assert read_payload(payload(None), LIMITS)
+    with pytest.raises(UserError, match=r"seed: 1\.5; expected a whole number"):
+        read_payload(payload(1.5), LIMITS)
 
 
 def test_malformed_json_never_gets_past_the_door() -> None:
