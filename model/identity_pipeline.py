@@ -99,7 +99,8 @@ class IdentityPipeline(DiffusionPipeline):
             )
 
     def set_adapter(self, adapter: Adapter) -> None:
-        """Attach an adapter, in place of any other."""
+        """Attach an adapter, in place of any other; ValueError under sequential CPU offload."""
+        self._require_weights()
         self.unload_adapter()
         adapter.to(self.unet.device, self.unet.dtype).eval()
         adapter.attach(self.unet)
@@ -107,6 +108,7 @@ class IdentityPipeline(DiffusionPipeline):
 
     def load_adapter(self, folder: Path) -> None:  # type: ignore[override]
         """Read an adapter folder and attach it, in place of any other; ValueError where it does not fit."""
+        self._require_weights()
         adapter = Adapter.load(Path(folder), self.unet)
         self.set_adapter(adapter)
 
@@ -307,6 +309,10 @@ class IdentityPipeline(DiffusionPipeline):
         if self.image_encoder is None or processor is None:
             raise ValueError(f"this pipeline has no image encoder: faces need one ({type(self).__name__}.from_folders)")
         return CropTransform.from_config(processor.to_dict(), "crop_processor")
+
+    def _require_weights(self) -> None:
+        if self.unet.device.type == "meta":
+            raise ValueError("an adapter cannot be attached under sequential CPU offload: load it first, then offload")
 
     def _require_adapter(self) -> Adapter:
         if self.adapter is None:

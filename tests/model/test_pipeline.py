@@ -20,11 +20,15 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 from diffusers.callbacks import SDCFGCutoffCallback
+from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
+from transformers import CLIPConfig
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from model.adapter import Adapter
-from model.base import Base
-from model.face import Face
+from model.base import Base, load_base
+from model.face import Blend, Face
 from model.foundation.random_models import RandomModels
+from model.gate_maps import heat_map
 from model.pipeline import DynamicIDPipeline
 
 HALVES = [[0, 0, 1, 0.5], [0, 0.5, 1, 1]]
@@ -255,6 +259,14 @@ def test_half_precision_moves_the_adapter_too(pipe: DynamicIDPipeline, faces: li
         ({"people": 1, "boxes": [[0, 0, 1.2, 1]]}, "box 0,0,1.2,1"),
         ({"people": 1, "boxes": [[0.5, 0, 0.5, 1]]}, "box 0.5,0,0.5,1"),
         ({"people": 0}, "at least one person"),
+        ({"people": 1, "face_prompts": ["happy", "sad"]}, "2 face prompts for 1 people"),
+        ({"people": 1, "face_prompts": "happy"}, "a list with one entry per person"),
+        ({"people": 1, "height": 100, "width": 64}, "height 100: expected a multiple of 8, for example 96 or 104"),
+        ({"people": 2, "identity_scale": [1.0]}, "one for each of 2"),
+        ({"people": 1, "masks": np.zeros((1, 8, 8), np.float32)}, "mask of person 1: it covers nothing"),
+        ({"people": 1, "masks": np.full((1, 8, 8), 2.0)}, "values between 0 and 1"),
+        ({"people": 2, "masks": np.ones((1, 8, 8))}, "for each of 2 people"),
+        ({"people": 1, "masks": np.ones((1, 8, 8)), "boxes": [[0, 0, 1, 1]]}, "one of the two"),
     ],
 )
 def test_wrong_requests_are_named(
@@ -279,3 +291,110 @@ def test_without_imr_a_face_prompt_is_refused(
     assert draw(pipe, faces=faces[:1]).images.shape == (1, 64, 64, 3)
     with pytest.raises(ValueError, match="train_imr"):
         draw(pipe, faces=faces[:1], face_prompts=["happy"])
+
+
+def test_a_person_must_be_a_face(pipe: DynamicIDPipeline, faces: list[Face]) -> None:
+    with pytest.raises(ValueError, match="a person given as ndarray: expected a Face"):
+        pipe.tokens_of([faces[0].crop])
+    wrong = Face(faces[0].embedding[:128], faces[0].crop, faces[0].landmarks)
+    with pytest.raises(ValueError, match=r"embedding of shape \(128,\): expected \(512,\)"):
+        pipe.tokens_of([wrong])
+
+
+def test_a_mix_lies_between_two_people(pipe: DynamicIDPipeline, faces: list[Face]) -> None:
+    first, second = (pipe.tokens_of([face], ["sad"]) for face in faces)
+    for share in (0.0, 0.25, 1.0):
+        mixed = pipe.tokens_of([Blend(*faces, share)], ["sad"])
+        assert torch.allclose(mixed, first + share * (second - first), atol=1e-6)
+    both = pipe.tokens_of([Blend(*faces), faces[0]], [None, "sad"])
+    assert torch.allclose(both[:, 4:], first, atol=1e-6)
+    picture = draw(pipe, faces=[Blend(*faces)]).images
+    assert all(np.abs(picture - draw(pipe, faces=[face]).images).max() > 1e-4 for face in faces)
+    with pytest.raises(ValueError, match="share 2"):
+        Blend(*faces, 2)
+
+
+def test_masks_place_people_as_boxes_do(pipe: DynamicIDPipeline, faces: list[Face]) -> None:
+    masks = np.zeros((2, 64, 64), np.uint8)
+    masks[0, :, :32], masks[1, :, 32:] = 255, 255
+    boost = {"boost": 2.0, "boost_steps": 2}
+    expected = draw(pipe, faces=faces, boxes=HALVES, **boost).images
+    assert np.array_equal(draw(pipe, faces=faces, masks=masks, **boost).images, expected)
+    batch = draw(pipe, ["a photo of a person"] * 2, faces=[faces] * 2, masks=np.stack([masks, masks[::-1]]), **boost)
+    assert np.allclose(batch.images[0], expected[0], atol=2e-4)
+    turned = draw(pipe, faces=faces, boxes=HALVES[::-1], seed=1, **boost).images
+    assert np.allclose(batch.images[1], turned[0], atol=2e-4)
+
+
+def test_a_strength_for_each_person(pipe: DynamicIDPipeline, faces: list[Face]) -> None:
+    both = draw(pipe, faces=faces, identity_scale=[1.0, 1.0]).images
+    assert np.allclose(both, draw(pipe, faces=faces).images, atol=1e-5)
+    first = draw(pipe, faces=faces, identity_scale=[1.0, 0.0]).images
+    assert np.abs(first - both).max() > 1e-4
+    batch = draw(pipe, ["one", "one"], faces=[faces] * 2, identity_scale=[[1.0, 1.0], [1.0, 0.0]]).images
+    assert np.allclose(batch[1], draw(pipe, "one", faces=faces, identity_scale=[1.0, 0.0], seed=1).images, atol=2e-4)
+
+
+def test_heat_maps_lie_over_the_picture(pipe: DynamicIDPipeline, faces: list[Face]) -> None:
+    out = draw(pipe, faces=faces[:1], return_gate_maps=True)
+    picture = (out.images[0] * 255).round().astype(np.uint8)
+    assert np.array_equal(np.asarray(heat_map(picture, np.zeros((16, 16)))), picture)
+    hot = np.zeros((16, 16))
+    hot[:8] = 1
+    warm = np.asarray(heat_map(picture, hot, 1.0)).astype(int)
+    assert np.abs(warm[:24] - np.array([252, 255, 164])).max() <= 1
+    assert np.array_equal(warm[40:], picture[40:])
+    assert np.array_equal(np.asarray(out.heat_maps()[0]), np.asarray(heat_map(out.images[0], out.gate_maps[0])))
+    with pytest.raises(ValueError, match="return_gate_maps=True"):
+        draw(pipe, faces=faces[:1]).heat_maps()
+
+
+def test_the_safety_checker_of_the_base_is_kept(
+    random_models: RandomModels, make_adapter: Callable[..., Adapter], faces: list[Face], tmp_path: Path
+) -> None:
+    vision = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    checker = StableDiffusionSafetyChecker(
+        CLIPConfig(vision_config={**vision, "image_size": 32, "patch_size": 16}, projection_dim=8)
+    )
+    processor = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    StableDiffusionPipeline.from_pretrained(
+        random_models.pipeline, safety_checker=checker, feature_extractor=processor
+    ).save_pretrained(tmp_path / "safe")
+    base = load_base(tmp_path / "safe", random_models.image_encoder)
+    pipe = quiet(DynamicIDPipeline.from_base(base, make_adapter(base)))
+    pipe.save_pretrained(tmp_path / "again")
+    for shown in (pipe, quiet(DynamicIDPipeline.from_pretrained(tmp_path / "again"))):
+        # The faces' crops keep their own preprocessing, whatever the checker wants.
+        assert shown.crop_size == 64
+        seen = {}
+        for sign in (-1, 1):
+            shown.safety_checker.concept_embeds_weights.data.fill_(-2.0 * sign)
+            out = draw(shown, faces=faces[:1])
+            seen[sign] = (out.nsfw_content_detected, float(out.images.max()))
+        assert seen[-1][0] == [False]
+        assert seen[-1][1] > 0
+        assert seen[1] == ([True], 0.0)
+
+
+def test_offloading_changes_nothing(pipe: DynamicIDPipeline, faces: list[Face]) -> None:
+    """The library's own hooks, with the CPU as the device that models are brought to in turn."""
+    settings: dict[str, Any] = {"faces": faces, "face_prompts": ["happy", None], "boxes": HALVES}
+    pipe.fold_lora()
+    expected = draw(pipe, **settings).images
+    pipe.enable_model_cpu_offload(device="cpu")
+    for _ in range(2):
+        assert np.allclose(draw(pipe, **settings).images, expected, atol=1e-5)
+        assert hasattr(pipe.unet, "_hf_hook")
+
+
+def test_weights_that_are_elsewhere_are_not_touched(pipe: DynamicIDPipeline, base: Base, tmp_path: Path) -> None:
+    """Sequential offloading leaves meta tensors behind."""
+    adapter = pipe.adapter
+    adapter.save(tmp_path, base.reference("sd", "clip"))
+    pipe.fold_lora()
+    pipe.unet.to("meta")
+    with pytest.raises(ValueError, match="unfolded under sequential"):
+        pipe.unfold_lora()
+    for attach in (lambda: pipe.load_adapter(tmp_path), lambda: pipe.set_adapter(adapter)):
+        with pytest.raises(ValueError, match="load it first, then offload"):
+            attach()
