@@ -25,7 +25,7 @@ _MEGABYTE = 2**20
 
 def install(limits: Serve) -> bool:
     """Lead the requests of the scoring server in this process through the door; False where there is no server."""
-    server = sys.modules.get(_SERVER)
+    server: Any = sys.modules.get(_SERVER)
     # The application module is being imported while the model loads: without it the library is merely imported.
     if server is None or f"{_SERVER}.app" not in sys.modules:
         return False
