@@ -56,7 +56,8 @@ def credentials(state: Path) -> dict[str, str]:
             f"`chmod 600 {file}`, else delete the stack's state and begin anew"
         )
     # Letters and digits only: the values pass through shells, URLs and configuration files.
-    made = {name: secrets.token_hex(16) for name in _PASSWORDS}
+    # Keys that sign are as long as the hash they sign with.
+    made = {name: secrets.token_hex(32 if "SECRET" in name else 16) for name in _PASSWORDS}
     made[_FERNET] = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
     complete = {**made, **known}
     if complete != known:

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ class Team:
     state: Path
     airflow: Airflow
     addresses: dict[str, str]
-    secret: dict[str, str]
+    secret: dict[str, str] = field(repr=False)
 
     @property
     def inbox(self) -> Path:
