@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import subprocess
@@ -72,7 +73,8 @@ def call(root: Path, *arguments: str) -> None:
     """Run DVC in this process: a new one for each command would take most of the test's time."""
     from dvc.cli import main
 
-    assert main(["--cd", str(root), *arguments]) == 0, arguments
+    with contextlib.chdir(root):
+        assert main([*arguments]) == 0, arguments
 
 
 def portrait(seed: int) -> bytes:
