@@ -132,7 +132,7 @@ class Curate(Section):
     # Nearest faces that each face is compared with.
     neighbours: int = Field(48, ge=2)
     # Correlation of the grey values of two aligned faces from which they are one picture.
-    duplicate_similarity: float = Field(0.97, gt=0, le=1)
+    duplicate_similarity: float = Field(0.82, gt=0, le=1)
     min_photos: int = Field(3, ge=1)
     max_photos: int = Field(35, ge=1)
 
