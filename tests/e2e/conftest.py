@@ -167,6 +167,11 @@ def _small(team: Team) -> Team:
         "train_anchoring.steps=4",
         "train_imr.steps=4",
         "inbox.quiet_seconds=2",
+        # A handful of people is another mix every time.
+        *(
+            f"drift.limits.{name}.stop=1000"
+            for name in yaml.safe_load((team.home / "params.yaml").read_text())["drift"]["limits"]
+        ),
         f"register.gates={gates.strip()}",
     )
     return team

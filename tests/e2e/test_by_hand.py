@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from browser import browser
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(7200)]
 RUN = "by-hand-in-the-browser"
 
 
