@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import DAG, task
 from assets import FACES
@@ -55,6 +55,8 @@ with DAG(
     description="Turn new photos into a dataset version",
     doc_md=DOC,
     schedule="@continuous",
+    # Without a fixed start the second run would get the first one's date and name, and never begin.
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
     max_active_runs=1,
     tags=["dynamicid", "data"],
     **COMMON,

@@ -42,6 +42,7 @@ print("DUMP" + json.dumps({
             "tags": sorted(one.tags),
             "doc": one.doc_md,
             "timetable": type(one.timetable).__name__,
+            "start_date": one.start_date and one.start_date.isoformat(),
             "tasks": {
                 task.task_id: {
                     "owner": task.owner,
@@ -117,6 +118,8 @@ def test_training_is_triggered_by_data_or_time_and_ingestion_always_waits(dag: d
     assert dag["dags"]["dynamicid_train"]["timetable"] == "AssetOrTimeSchedule"
     assert dag["dags"]["dynamicid_ingest"]["timetable"] == "ContinuousTimetable"
     assert dag["dags"]["dynamicid_ingest"]["max_active_runs"] == 1
+    # Runs of a continuous schedule without a start date all get the same date, so there is only ever one.
+    assert dag["dags"]["dynamicid_ingest"]["start_date"]
 
 
 def test_scarce_things_have_pools_and_promotion_has_one_slot(dag: dict, project: Path) -> None:
