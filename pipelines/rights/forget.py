@@ -6,6 +6,7 @@ that is killed in between is finished by the same command.
 
 from __future__ import annotations
 
+import base64
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -188,6 +189,7 @@ def _sample(source: Any, subject: Subject, probe: Probe) -> None:
             for row in batch.filter(subject.mask(batch)).to_pylist():
                 if row.get("image"):
                     probe.add(row["image"])
+                    probe.add(base64.b64encode(row["image"]))  # as a page embeds it
                 if row.get("embedding"):
                     probe.add(np.asarray(row["embedding"], "<f4").tobytes())
 

@@ -87,7 +87,8 @@ def record(home: Home) -> dict[str, str]:
         ("other", {"dynamicid.dataset_md5": "0"}),
     ):
         run = client.create_run(client.get_experiment_by_name("dynamicid").experiment_id, tags=tags)
-        client.log_artifact(run.info.run_id, str(home.root / "reports" / "index.html"))
+        page = home.root / "reports" / "index.html" if name == "on_them" else home.root / "report.py"
+        client.log_artifact(run.info.run_id, str(page))
         ids[name] = run.info.run_id
         if name == "on_them":
             client.create_registered_model("dynamicid")
