@@ -9,7 +9,7 @@ READY := .venv/.ready
 DYNAMICID := $(BIN)/python -m pipelines.cli
 export PATH := $(BIN):$(PATH)
 
-.PHONY: demo test lint env java mlflow airflow stack stack-stop e2e clean
+.PHONY: demo showcase test lint env java mlflow airflow stack stack-stop e2e clean
 .DEFAULT_GOAL := demo
 
 env: $(READY)
@@ -31,6 +31,15 @@ demo: $(READY) java
 	@$(DYNAMICID) ingest $(PHOTOS) --out data/faces
 	@$(DYNAMICID) repro
 	@$(DYNAMICID) register --accept-refusal
+	@$(DYNAMICID) summary
+
+# The same line with as many people and steps as two to three hours on two cores allow; its adapter ships with the
+# foundation: `dynamicid foundation ship`. `git checkout params.yaml` brings the demo's parameters back.
+showcase: $(READY) java
+	@$(DYNAMICID) configure --profile showcase
+	@$(DYNAMICID) synthesize --identities 600 --out .dynamicid/showcase
+	@$(DYNAMICID) ingest .dynamicid/showcase --out data/faces
+	@$(DYNAMICID) repro
 	@$(DYNAMICID) summary
 
 lint: $(READY)

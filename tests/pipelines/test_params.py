@@ -17,7 +17,7 @@ def tiny(project: Path) -> Path:
     return project / "profiles" / "tiny.yaml"
 
 
-@pytest.mark.parametrize("profile", ["tiny", "sd15"])
+@pytest.mark.parametrize("profile", ["tiny", "showcase", "sd15"])
 def test_every_profile_is_a_complete_parameter_file(project: Path, profile: str) -> None:
     params = load_params(project / "profiles" / f"{profile}.yaml")
     assert params.profile == profile
@@ -28,6 +28,27 @@ def test_every_profile_is_a_complete_parameter_file(project: Path, profile: str)
 def test_profiles_have_the_same_sections_as_each_other(project: Path) -> None:
     tiny, sd15 = (yaml.safe_load((project / "profiles" / f"{name}.yaml").read_text()) for name in ("tiny", "sd15"))
     assert list(tiny) == list(sd15)
+
+
+def test_the_showcase_is_the_demo_with_more_of_everything(project: Path) -> None:
+    tiny, showcase = (
+        load_params(project / "profiles" / f"{name}.yaml").model_dump(by_alias=True) for name in ("tiny", "showcase")
+    )
+    changed = {
+        f"{section}.{key}"
+        for section, values in tiny.items()
+        if isinstance(values, dict)
+        for key, value in values.items()
+        if showcase[section][key] != value
+    }
+    assert changed == {
+        "preprocess.test_share",
+        "preprocess.buckets",
+        *(f"train_{stage}.{key}" for stage in ("anchoring", "imr") for key in ("steps", "ema_decay")),
+        *(f"evaluate.{key}" for key in ("people", "seeds", "pairs")),
+    }
+    for section, key in (("train_anchoring", "steps"), ("train_imr", "steps"), ("evaluate", "people")):
+        assert showcase[section][key] > tiny[section][key]
 
 
 def test_override_changes_one_value(tiny: Path) -> None:
