@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -120,12 +121,13 @@ class Registered:
 def registered(tmp_path_factory: pytest.TempPathFactory, project: Path, empty_database: Path) -> Registered:
     """Two versions from two dataset versions: v1 is promoted by the gates, v2 is worse and refused.
 
-    In a ledger of its own, whose artefacts lie beside it; the run id of a scheduler is on v1.
+    In a ledger of its own; the run id of a scheduler is on v1.
     """
     from pipelines.tracking.lineage import AIRFLOW_RUN_VARIABLE
 
     root = tmp_path_factory.mktemp("registered") / "checkout"
     small_chain(root, project)
+    shutil.copy2(empty_database, root / "mlflow.db")
     said = []
     for quality, run in ((0.5, "dynamicid_train/manual__1"), (0.4, "")):
         make_result(root, quality)
