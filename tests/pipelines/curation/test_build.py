@@ -26,7 +26,8 @@ PEOPLE, PHOTOS = (0, 1, 3), 6
 @pytest.fixture(scope="module")
 def params(project: Path) -> Params:
     return load_params(
-        project / "profiles/tiny.yaml", ["preprocess.master=local[1]", "curate.min_photos=4", "curate.max_photos=5"]
+        project / "profiles/tiny.yaml",
+        ["preprocess.master=local[1]", "curate.similarity=0.5", "curate.min_photos=4", "curate.max_photos=5"],
     )
 
 
