@@ -168,8 +168,10 @@ def test_no_form_value_is_a_template_in_a_script(dag: dict) -> None:
             assert "{%" not in task["script"]
 
 
-def test_the_form_is_typed(dag: dict) -> None:
-    assert dag["params"]["profile"]["enum"] == [None, "sd15", "tiny"]
+def test_the_form_is_typed(dag: dict, project: Path) -> None:
+    profiles = sorted(path.stem for path in (project / "profiles").glob("*.yaml"))
+    assert {"sd15", "tiny"} <= set(profiles)
+    assert dag["params"]["profile"]["enum"] == [None, *profiles]
     assert dag["params"]["identities"]["type"] == "integer"
     assert dag["params"]["promote"]["type"] == "boolean"
     assert dag["params"]["human_decision"]["type"] == "boolean"
