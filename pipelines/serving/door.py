@@ -20,6 +20,8 @@ from pipelines.serving.request import REQUIRED, check_columns, read_seed
 _SERVER = "mlflow.pyfunc.scoring_server"
 _SHAPES = ("dataframe_records", "dataframe_split", "inputs", "instances")
 _MAX_REASON = 600
+# What stands for "not given", by column.
+_NOTHING: dict[str, Any] = {"face_prompts": [], "boxes": [], "seed": 0}
 _MEGABYTE = 2**20
 
 
@@ -84,7 +86,19 @@ def read_payload(data: bytes, limits: Serve) -> dict[str, Any]:
         raise UserError(f"{rows} rows; expected 1 to {limits.max_rows} pictures in a request")
     for seed in _seeds(payload[shapes[0]]):
         read_seed(seed)
+    _fill(payload[shapes[0]])
+    if shapes[0] == "instances" and isinstance(payload["instances"], list):
+        # MLflow makes tensors of these, which lists of several lengths are not; rows are rows.
+        payload["dataframe_records"] = payload.pop("instances")
     return payload
+
+
+def _fill(table: Any) -> None:
+    """Give rows what only other rows have: a gap would reach MLflow's signature as a number that is none."""
+    if isinstance(table, list):
+        given = {name for row in table for name in row}
+        for row in table:
+            row.update({name: value for name, value in _NOTHING.items() if name in given and row.get(name) is None})
 
 
 def _seeds(table: Any) -> list[Any]:

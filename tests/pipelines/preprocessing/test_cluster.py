@@ -32,8 +32,16 @@ class Cluster:
             child
             for worker in self.workers
             for child in psutil.Process(worker.pid).children(recursive=True)
-            if any("CoarseGrainedExecutorBackend" in word for word in child.cmdline())
+            if _is_executor(child)
         ]
+
+
+def _is_executor(process: psutil.Process) -> bool:
+    try:
+        return any("CoarseGrainedExecutorBackend" in word for word in process.cmdline())
+    except psutil.NoSuchProcess:
+        # Gone, or a zombie, since it was listed.
+        return False
 
 
 def _free_port() -> int:
