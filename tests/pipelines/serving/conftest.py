@@ -57,7 +57,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory, project: Path, shared
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def registered(model_folder: Path) -> Iterator[str]:
     """The address of version 1 in a registry of its own, signature and all, as `dynamicid register` logs it."""
     import mlflow
@@ -65,9 +65,12 @@ def registered(model_folder: Path) -> Iterator[str]:
     from pipelines.tracking.log_model import CODE, signature
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{model_folder / 'mlflow.db'}")
+        # The address and the experiment that another test chose stay set in this process.
+        before, registry = mlflow.get_tracking_uri(), f"sqlite:///{model_folder / 'mlflow.db'}"
+        patch.setenv("MLFLOW_TRACKING_URI", registry)
         patch.chdir(model_folder)
-        with mlflow.start_run():
+        mlflow.set_tracking_uri(registry)
+        with mlflow.start_run(experiment_id="0"):
             mlflow.pyfunc.log_model(
                 name="model",
                 python_model=str(CODE),
@@ -77,9 +80,10 @@ def registered(model_folder: Path) -> Iterator[str]:
                 registered_model_name="dynamicid",
             )
         yield "models:/dynamicid/1"
+        mlflow.set_tracking_uri(before)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(registered: str) -> Iterator[str]:
     """The address of `mlflow models serve` on that version."""
     from benchmarks.serving_load import served
