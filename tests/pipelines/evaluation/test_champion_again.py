@@ -16,7 +16,7 @@ from pipelines.stages import evaluate
 from pipelines.tracking.champion import champion_metrics, conditions
 from pipelines.tracking.registry import find_version, open_registry
 
-CHANGES = ("people=4", "steps=1", "pairs=1", "bootstrap=20", "variant_cells=2", "batch_size=64", "diversity_seeds=2")
+CHANGES = ("people=2", "steps=1", "pairs=1", "bootstrap=20", "variant_cells=2", "batch_size=64", "diversity_seeds=2")
 
 
 @pytest.fixture
