@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -109,26 +110,33 @@ class Generator:
         preprocess = params.preprocess.model_copy(update={"several_faces": "largest"})
         return cls(pipeline, load_analyser(preprocess), params)
 
-    def draw(self, request: Request, *, gate_map: bool = False) -> Drawn:
-        """Draw the request; the same request and seed give the same picture."""
+    @property
+    def takes_face_prompts(self) -> bool:
+        """Whether the adapter has an IMR, without which expression and pose stay those of the reference."""
+        return self._pipeline.adapter.templates is not None
+
+    def draw(
+        self, request: Request, *, gate_map: bool = False, on_step: Callable[[int, int], None] | None = None
+    ) -> Drawn:
+        """Draw the request; the same request and seed give the same picture.
+
+        `on_step` is called after every denoising step with how many are done, and of how many.
+        """
         import torch
 
-        from pipelines.faces.analysis import analyse_photo, to_face
+        from pipelines.faces.analysis import to_face
 
         check_request(request)
-        if any(request.face_prompts) and self._pipeline.adapter.templates is None:
+        if any(request.face_prompts) and not self.takes_face_prompts:
             raise UserError("a face prompt needs an adapter with an IMR: `dynamicid train-imr` adds it")
         crop_size = self._pipeline.crop_size
         faces = []
         for position, data in enumerate(request.references):
             name = request.names[position] if request.names else f"reference {position + 1}"
-            record = analyse_photo(data, self._analyser)
-            if record.status != OK:
-                raise UserError(f"{name}: {_refusal(record)}")
-            self._check_alone(name, data, record)
-            faces.append(to_face(record, crop_size))
+            faces.append(to_face(self._look(name, data), crop_size))
         settings = self._params.evaluate
         size = self._params.base.resolution
+        steps = request.steps or settings.steps
         done = self._pipeline(
             request.prompt,
             faces=faces,
@@ -138,14 +146,33 @@ class Generator:
             boost_steps=settings.boost_steps if len(faces) > 1 else 0,
             boost=settings.boost if len(faces) > 1 else 0.0,
             negative_prompt=request.negative_prompt,
-            num_inference_steps=request.steps or settings.steps,
+            num_inference_steps=steps,
             guidance_scale=settings.guidance if request.guidance is None else request.guidance,
             height=size,
             width=size,
             generator=torch.Generator("cpu").manual_seed(request.seed),
             return_gate_maps=gate_map,
+            callback_on_step_end=None if on_step is None else _telling(on_step, steps),
         )
         return Drawn(done.images[0], done.gate_maps[0] if gate_map else None)
+
+    def shows_a_face(self, photo: bytes) -> bool:
+        """Tell whether `photo`, an encoded picture, can be a reference."""
+        try:
+            self._look("photo", photo)
+        except UserError:
+            return False
+        return True
+
+    def _look(self, name: str, data: bytes) -> Any:
+        """Return the record of the one face that a reference shows; UserError where there is none, or no single one."""
+        from pipelines.faces.analysis import analyse_photo
+
+        record = analyse_photo(data, self._analyser)
+        if record.status != OK:
+            raise UserError(f"{name}: {_refusal(record)}")
+        self._check_alone(name, data, record)
+        return record
 
     def _check_alone(self, name: str, data: bytes, record: Any) -> None:
         """Raise UserError where more than one face of the photo could be meant; a far smaller one is a passer-by."""
@@ -159,6 +186,16 @@ class Generator:
         areas = sorted(((x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in boxes), reverse=True)
         if len(areas) > 1 and areas[1] * _DOMINANCE > areas[0]:
             raise UserError(f"{name}: {len(areas)} faces found; crop the photo to the person who is meant")
+
+
+def _telling(on_step: Callable[[int, int], None], steps: int) -> Callable[..., dict[str, Any]]:
+    """Return the callback of diffusers that tells `on_step` how far the drawing is."""
+
+    def callback(pipeline: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        on_step(step + 1, steps)
+        return tensors
+
+    return callback
 
 
 def _refusal(record: Any) -> str:

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from model.face_prompts import EXPRESSIONS, POSES, parse, pose_of_yaw
 from model.training.photos import UNKNOWN, PhotoContent, Photos
 from pipelines.errors import StageFailed
-from pipelines.params import Rights
+from pipelines.param_sections.data import Rights
 from pipelines.records import OK, PROCESSED_SCHEMA, open_rows
 from pipelines.rights.policy import COLUMNS, refusal, told
 

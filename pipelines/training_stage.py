@@ -7,11 +7,13 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import StageFailed, UserError
-from pipelines.params import Loop, Params
+from pipelines.param_sections.training import Loop
+from pipelines.params import Params
 from pipelines.paths import resolve
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from model.base import Base
     from model.training.curve import LossCurve
     from model.training.loop import Run
+    from model.training.photos import Photos
 
 # Where caches and checkpoints lie, beside the outputs and in none of them.
 STATE = Path(".dynamicid")
@@ -26,6 +29,15 @@ STATE = Path(".dynamicid")
 PATIENCE = 7200.0
 # They change how a training is watched and kept, not what comes out.
 _WITHOUT_EFFECT = {"checkpoint_every"}
+
+
+@dataclass(frozen=True)
+class TrainingOutputs:
+    """The adapter folder, the loss curve and the figures of a training."""
+
+    adapter: Path
+    losses: Path
+    metrics: Path
 
 
 @contextmanager
@@ -97,18 +109,39 @@ def training_run(
         checkpoints.clear()
 
 
+def photos_to_train_on(params: Params, processed: Path) -> tuple[dict[str, Photos], int]:
+    """Return what may be trained on of the splits train and val, and how many photos the policy of rights refused."""
+    from pipelines.training_data import permitted_photos
+
+    permitted = {split: permitted_photos(processed, split, params.rights) for split in ("train", "val")}
+    return {split: found.photos for split, found in permitted.items()}, sum(
+        found.refused for found in permitted.values()
+    )
+
+
+def learned(curve: LossCurve) -> dict[str, float | None]:
+    """Return what a loss curve says in six figures: where loss and probe began and ended, and how steeply they fell."""
+    return {
+        "probe_initial": curve.start,
+        "probe_final": curve.rows[-1]["probe"],
+        "loss_initial": curve.rows[0]["loss"],
+        "loss_final": curve.rows[-1]["smoothed"],
+        "loss_slope": curve.slope(),
+        "probe_slope": curve.slope("probe"),
+    }
+
+
 def write_results(
     adapter: Adapter,
     base: Base,
     params: Params,
+    outputs: TrainingOutputs,
     *,
-    folder: Path,
     curve: LossCurve,
-    losses: Path,
-    metrics: Path,
     values: Mapping[str, Any],
 ) -> None:
     """Write the adapter, which replaces the old folder in one move, its loss curve and its figures."""
+    folder, losses, metrics = outputs.adapter, outputs.losses, outputs.metrics
     temporary = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(temporary, ignore_errors=True)
     adapter.save(temporary, base.reference(params.base.pipeline, params.base.image_encoder))

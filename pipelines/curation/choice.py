@@ -6,7 +6,7 @@ import numpy as np
 
 from model.face_prompts import POSES, pose_of_yaw
 from pipelines.curation.faces import Faces
-from pipelines.params import Curate
+from pipelines.param_sections.data import Curate
 
 _DEGREES = 30.0
 # Landmarks of one person in the crop frame move by some hundredths of its side.

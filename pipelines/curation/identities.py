@@ -9,7 +9,7 @@ import numpy as np
 
 from pipelines.curation.clusters import cluster
 from pipelines.curation.faces import Faces
-from pipelines.params import Curate
+from pipelines.param_sections.data import Curate
 
 _UNSAFE = re.compile(r"[^\w.-]+")
 

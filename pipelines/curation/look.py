@@ -23,7 +23,8 @@ from pipelines.faces.framing import encode_jpeg, frame_face
 from pipelines.faces.protocols import CaptionRequest
 from pipelines.faces.quality import sharpness
 from pipelines.faces.record import FoundFace
-from pipelines.params import Curate, Params, Preprocess
+from pipelines.param_sections.data import Curate, Preprocess
+from pipelines.params import Params
 
 # Photos decoded at once; big ones sooner fill the memory.
 _BATCH, _BATCH_PIXELS = 16, 24_000_000

@@ -6,7 +6,7 @@ import numpy as np
 
 from pipelines.curation.clusters import neighbours
 from pipelines.curation.faces import Faces
-from pipelines.params import Curate
+from pipelines.param_sections.data import Curate
 
 # A repeated picture of a face has nearly the same embedding; what is less alike is not compared further.
 _SAME_FACE = 0.8

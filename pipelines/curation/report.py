@@ -12,7 +12,7 @@ import pyarrow as pa
 from model.face_prompts import EXPRESSIONS, POSES, pose_of_yaw
 from pipelines.curation.faces import Faces
 from pipelines.curation.records import REASONS
-from pipelines.params import Curate
+from pipelines.param_sections.data import Curate
 
 # A page of more would not open; `faces.parquet` has all rows.
 _PEOPLE, _FACES_A_REASON, _LISTED = 100, 60, 5000

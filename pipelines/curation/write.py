@@ -16,7 +16,8 @@ from pipelines.faces.captions import CaptionChain, face_prompt_of, load_captions
 from pipelines.faces.decode import decode
 from pipelines.faces.framing import encode_jpeg, frame_face
 from pipelines.faces.protocols import CaptionRequest
-from pipelines.params import Params, Preprocess
+from pipelines.param_sections.data import Preprocess
+from pipelines.params import Params
 
 _BATCH = 16
 _CUT_QUALITY = 95

@@ -10,7 +10,7 @@ import numpy as np
 
 from pipelines.drift.distances import Distance, distances
 from pipelines.drift.features import Sample
-from pipelines.params import Drift, DriftLimit
+from pipelines.param_sections.operations import Drift, DriftLimit
 
 State = Literal["ok", "warn", "stop"]
 WHOLE = "whole"

@@ -16,7 +16,7 @@ from model.face_prompts import EXPRESSIONS, POSES, compose
 from pipelines.errors import UserError
 from pipelines.evaluation.photos import PhotoRecord
 from pipelines.evaluation.prompts import Prompts, TextPrompt
-from pipelines.params import Evaluate
+from pipelines.param_sections.evaluation import Evaluate
 
 # Seven expressions facing the camera and four more poses with a neutral face: "neutral, front" belongs to both rows.
 LOOKS: tuple[tuple[str, str], ...] = (

@@ -51,7 +51,7 @@ from pipelines.evaluation.variants import (
     plan_drawing,
     plan_shipped,
 )
-from pipelines.params import Evaluate
+from pipelines.param_sections.evaluation import Evaluate
 
 # Variants whose confusions are shown: the model, what the IMR adds, and how the judge reads real photos.
 CONFUSED: tuple[str, ...] = (MODEL, WITHOUT_IMR, CEILING)

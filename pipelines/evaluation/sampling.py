@@ -11,7 +11,7 @@ import numpy as np
 from pipelines.evaluation.evaluation_set import EvaluationSet
 from pipelines.evaluation.photos import Photo
 from pipelines.evaluation.variants import Order, TokenTable
-from pipelines.params import Evaluate
+from pipelines.param_sections.evaluation import Evaluate
 
 _TOKENS_AT_ONCE = 64
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from pipelines.errors import UserError
-from pipelines.params import Parsing
+from pipelines.param_sections.data import Parsing
 from pipelines.paths import resolve
 
 

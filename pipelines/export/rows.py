@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from pipelines.params import Rights
+from pipelines.param_sections.data import Rights
 from pipelines.records import DATASET_SCHEMA, OK, PROCESSED_SCHEMA, open_rows
 from pipelines.rights.policy import refusal
 

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 from pipelines.errors import StageFailed, UserError
 from pipelines.export.rows import Row, Selection, looked_at, photos
 from pipelines.export.target import Target, new_folder
-from pipelines.params import Export
+from pipelines.param_sections.data import Export
 
 Layout = Literal["sidecars", "variface", "consistentid", "webdataset", "huggingface"]
 LAYOUTS: tuple[str, ...] = get_args(Layout)

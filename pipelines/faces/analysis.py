@@ -11,9 +11,9 @@ import numpy as np
 
 from model.face import Face
 from model.face_geometry import crop_landmarks, face_crop
-from model.face_prompts import POSE_PHRASES, compose, parse, pose_of_yaw
+from model.face_prompts import parse, pose_of_yaw
 from pipelines.errors import UserError
-from pipelines.faces.captions import CaptionChain, load_captions
+from pipelines.faces.captions import CaptionChain, face_prompt_of, load_captions
 from pipelines.faces.decode import Decoded, Undecodable, decode
 from pipelines.faces.framing import Frame, encode_jpeg, frame_face
 from pipelines.faces.insightface_analyser import InsightFaceAnalyser, pack_folder
@@ -30,7 +30,7 @@ from pipelines.faces.protocols import (
 )
 from pipelines.faces.quality import choose_face, sharpness
 from pipelines.faces.record import FaceRecord, FoundFace
-from pipelines.params import Preprocess
+from pipelines.param_sections.data import Preprocess
 from pipelines.paths import resolve
 from pipelines.records import OK, REJECTED
 
@@ -223,7 +223,7 @@ class Analyser:
                     sharpness=item.sharpness,
                     expression=caption.expression,
                     prompt=caption.prompt,
-                    face_prompt=texts[row][1] or _face_prompt(caption.expression, poses[row].yaw),
+                    face_prompt=texts[row][1] or face_prompt_of(caption.expression, poses[row].yaw),
                 )
             )
         return records
@@ -269,11 +269,6 @@ def to_face(record: FaceRecord, clip_size: int) -> Face:
         expression=record.expression or "neutral",
         pose=said.pose or pose_of_yaw(record.yaw or 0.0),
     )
-
-
-def _face_prompt(expression: str | None, yaw: float) -> str:
-    pose = pose_of_yaw(yaw)
-    return compose(expression, pose) if expression else POSE_PHRASES[pose]
 
 
 def _enlarged(image: np.ndarray) -> tuple[np.ndarray, float]:

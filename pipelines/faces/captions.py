@@ -13,7 +13,7 @@ from pathlib import Path
 from model.face_prompts import POSE_PHRASES, compose, parse, pose_of_yaw
 from pipelines.errors import UserError
 from pipelines.faces.protocols import Caption, CaptionRequest, CaptionSource
-from pipelines.params import Captions
+from pipelines.param_sections.data import Captions
 from pipelines.paths import resolve
 
 DEFAULT_PROMPT = "a photo of a person"

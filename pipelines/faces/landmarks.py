@@ -11,7 +11,7 @@ import numpy as np
 from pipelines.errors import UserError
 from pipelines.faces.networks import Batches, open_network
 from pipelines.faces.protocols import Landmarker
-from pipelines.params import Landmarker as LandmarkerParams
+from pipelines.param_sections.data import Landmarker as LandmarkerParams
 
 _POINTS = 68
 

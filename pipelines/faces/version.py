@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipelines.faces.captions import caption_folders
 from pipelines.faces.insightface_analyser import pack_folder
-from pipelines.params import Preprocess
+from pipelines.param_sections.data import Preprocess
 from pipelines.paths import project_root, resolve
 
 # They say how the work is divided and what becomes of its result, not what a record holds.

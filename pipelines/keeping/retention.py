@@ -15,7 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from pipelines.git_tags import git
-from pipelines.params import Keeping
+from pipelines.param_sections.operations import Keeping
 from pipelines.workspace import runs_folder
 
 _DAY = 86400.0

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.errors import UserError
-from pipelines.params import Preprocess
+from pipelines.param_sections.data import Preprocess
 from pipelines.preprocessing.files import read_columns
 from pipelines.preprocessing.rows import LOOK
 from pipelines.preprocessing.slices import Slice

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from pipelines.errors import UserError
 from pipelines.faces.record import FaceRecord
-from pipelines.params import Preprocess
+from pipelines.param_sections.data import Preprocess
 from pipelines.preprocessing.files import (
     SLICE_SUFFIX,
     read_columns,

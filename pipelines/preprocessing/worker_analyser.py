@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.errors import UserError
-from pipelines.params import Preprocess
+from pipelines.param_sections.data import Preprocess
 
 if TYPE_CHECKING:
     from pipelines.faces.analysis import Analyser

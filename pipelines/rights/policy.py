@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from fnmatch import translate
 from functools import lru_cache
 
-from pipelines.params import Rights, Term
+from pipelines.param_sections.data import Rights, Term
 
 # The columns of a row that the policy looks at, in the order in which a refusal names them.
 COLUMNS: tuple[str, ...] = ("consent", "licence", "source")

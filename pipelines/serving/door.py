@@ -14,7 +14,7 @@ from functools import wraps
 from typing import Any
 
 from pipelines.errors import UserError
-from pipelines.params import Serve
+from pipelines.param_sections.operations import Serve
 from pipelines.serving.request import REQUIRED, check_columns, read_seed
 
 _SERVER = "mlflow.pyfunc.scoring_server"

@@ -6,12 +6,12 @@ import base64
 import binascii
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pipelines.errors import UserError
 from pipelines.generation import Request, check_request
-from pipelines.params import Serve
+from pipelines.param_sections.operations import Serve
 
 REQUIRED = ("references", "prompt")
 OPTIONAL = ("face_prompts", "boxes", "seed")
@@ -28,22 +28,44 @@ def read_row(row: Mapping[str, Any], limits: Serve) -> Request:
     """
     check_columns(row)
     encoded = _listed(row["references"], "references")
-    if not encoded:
-        raise UserError("references: empty; give one base64 picture per person")
-    if len(encoded) > limits.max_people:
-        raise UserError(f"references: {len(encoded)} people; at most {limits.max_people}")
+    check_people(len(encoded), limits)
+    pictures = (_decoded(text, f"reference {n}", limits) for n, text in enumerate(encoded, 1))
+    return read_request(pictures, row, limits)
+
+
+def read_request(
+    pictures: Iterable[bytes], texts: Mapping[str, Any], limits: Serve, names: Sequence[str] = ()
+) -> Request:
+    """Return the request for encoded `pictures`, one a person, and the other columns of a row; UserError as there.
+
+    `names` is what errors call the pictures, "reference 1" and so on by default.
+    """
+    references = []
+    for n, data in enumerate(pictures, 1):
+        check_picture(data, names[n - 1] if names else f"reference {n}", limits)
+        references.append(data)
+    check_people(len(references), limits)
     request = Request(
-        references=tuple(_picture(text, f"reference {n}", limits) for n, text in enumerate(encoded, 1)),
-        prompt=_text(row["prompt"], "prompt"),
+        references=tuple(references),
+        prompt=_text(texts["prompt"], "prompt"),
         face_prompts=tuple(
             _text("" if text is None else text, f"face prompt {n}")
-            for n, text in enumerate(_listed(row.get("face_prompts"), "face_prompts"), 1)
+            for n, text in enumerate(_listed(texts.get("face_prompts"), "face_prompts"), 1)
         ),
-        boxes=tuple(_box(box, f"box {n}") for n, box in enumerate(_listed(row.get("boxes"), "boxes"), 1)),
-        seed=read_seed(row.get("seed")),
+        boxes=tuple(_box(box, f"box {n}") for n, box in enumerate(_listed(texts.get("boxes"), "boxes"), 1)),
+        names=tuple(names),
+        seed=read_seed(texts.get("seed")),
     )
     check_request(request)
     return request
+
+
+def check_people(count: int, limits: Serve) -> None:
+    """Raise UserError unless there is somebody to draw, and no more than may be in one picture."""
+    if not count:
+        raise UserError("references: empty; give one base64 picture per person")
+    if count > limits.max_people:
+        raise UserError(f"references: {count} people; at most {limits.max_people}")
 
 
 def check_columns(names: Any) -> None:
@@ -81,28 +103,33 @@ def _text(value: Any, name: str) -> str:
     return value
 
 
-def _picture(text: Any, name: str, limits: Serve) -> bytes:
-    """Decode base64 and look at the header alone: a picture that is too large is never unpacked."""
-    from PIL import Image
-
+def _decoded(text: Any, name: str, limits: Serve) -> bytes:
+    """Decode base64 that is not longer than a picture may be."""
     if not isinstance(text, str):
         raise UserError(f"{name}: {type(text).__name__}; expected a picture as base64 text")
     if len(text) > limits.max_upload_mb * _MEGABYTE * 4 / 3 + 4:
         raise UserError(f"{name}: more than {limits.max_upload_mb} MB; send a smaller picture")
     try:
-        data = base64.b64decode(text, validate=True)
+        return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raise UserError(f"{name}: not base64; expected a JPEG or PNG picture as base64 text") from None
+
+
+def check_picture(data: bytes, name: str, limits: Serve) -> None:
+    """Raise UserError on bytes that are no picture within the limits; only the header is read, nothing is unpacked."""
+    from PIL import Image
+
+    if len(data) > limits.max_upload_mb * _MEGABYTE:
+        raise UserError(f"{name}: more than {limits.max_upload_mb} MB; send a smaller picture")
     try:
         with Image.open(io.BytesIO(data)) as picture:
             width, height = picture.size
     except Image.DecompressionBombError:
         raise UserError(f"{name}: too many pixels; at most {limits.max_pixels:,}") from None
     except Exception:  # a damaged header may raise almost anything
-        raise UserError(f"{name}: no picture in it; expected a JPEG or PNG as base64 text") from None
+        raise UserError(f"{name}: no picture in it; expected a JPEG or PNG") from None
     if width * height > limits.max_pixels:
         raise UserError(f"{name}: {width}x{height} pixels; at most {limits.max_pixels:,}")
-    return data
 
 
 def _box(values: Any, name: str) -> tuple[float, float, float, float]:

@@ -21,7 +21,8 @@ from pipelines.ingest.known_rows import content_key, known_rows, label_key, row_
 from pipelines.ingest.layout import Source, open_source
 from pipelines.ingest.shards import Row, ShardWriter
 from pipelines.ingest.summary import Summary, Tally, summarise
-from pipelines.params import Ingest, Params
+from pipelines.param_sections.data import Ingest
+from pipelines.params import Params
 from pipelines.rights.ledger import LEDGER, Forgotten
 
 SECTIONS = ("ingest",)

@@ -27,7 +27,8 @@ from pipelines.chain import stage
 from pipelines.errors import StageFailed, UserError
 from pipelines.faces.parts import PARTS
 from pipelines.faces.version import analyser_version
-from pipelines.params import Params, Preprocess
+from pipelines.param_sections.data import Preprocess
+from pipelines.params import Params
 from pipelines.paths import resolve
 from pipelines.preprocessing.files import SLICE_SUFFIX, remove_parts
 from pipelines.preprocessing.jobs import find_finished, find_known, find_originals, gather, look

@@ -10,7 +10,10 @@ from pipelines.chain import ANCHORING, LOSSES_ANCHORING, PROCESSED, stage
 from pipelines.params import Params
 from pipelines.training_stage import (
     STATE,
+    TrainingOutputs,
+    learned,
     load_models,
+    photos_to_train_on,
     plain_errors,
     training_run,
     write_results,
@@ -30,7 +33,7 @@ class Inputs:
 
 
 @dataclass(frozen=True)
-class Outputs:
+class Outputs(TrainingOutputs):
     """The adapter folder, the loss curve and the figures."""
 
     adapter: Path = Path(ANCHORING)
@@ -56,13 +59,11 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
     from model.training.anchoring import AnchoringSettings, anchoring_data, train_anchoring
     from model.training.encode import Desk, base_digest
     from model.training.runtime import make_accelerator
-    from pipelines.training_data import permitted_photos
 
     section = params.train_anchoring
     with plain_errors(NAME):
         accelerator = make_accelerator(section.mixed_precision, params.base.dtype)
-        permitted = {split: permitted_photos(inputs.processed, split, params.rights) for split in ("train", "val")}
-        photos = {split: found.photos for split, found in permitted.items()}
+        photos, refused = photos_to_train_on(params, inputs.processed)
         if not len(photos["train"]):
             raise ValueError(f"{inputs.processed}: no usable photo in split train: nothing to train on")
         base = load_models(params, accelerator)
@@ -80,24 +81,10 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
             values = {
                 "photos": len(photos["train"]),
                 "people": len(photos["train"].people),
-                "photos_not_permitted": sum(found.refused for found in permitted.values()),
+                "photos_not_permitted": refused,
                 "probe_held_out": held_out,
-                "probe_initial": curve.start,
-                "probe_final": curve.rows[-1]["probe"],
-                "loss_initial": curve.rows[0]["loss"],
-                "loss_final": curve.rows[-1]["smoothed"],
-                "loss_slope": curve.slope(),
-                "probe_slope": curve.slope("probe"),
+                **learned(curve),
             }
             if accelerator.is_main_process:
-                write_results(
-                    adapter,
-                    base,
-                    params,
-                    folder=outputs.adapter,
-                    curve=curve,
-                    losses=outputs.losses,
-                    metrics=outputs.metrics,
-                    values=values,
-                )
+                write_results(adapter, base, params, outputs, curve=curve, values=values)
     return values

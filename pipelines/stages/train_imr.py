@@ -10,7 +10,10 @@ from pipelines.chain import ADAPTER, ANCHORING, LOSSES_IMR, PROCESSED, stage
 from pipelines.params import Params
 from pipelines.training_stage import (
     STATE,
+    TrainingOutputs,
+    learned,
     load_models,
+    photos_to_train_on,
     plain_errors,
     training_run,
     write_results,
@@ -35,7 +38,7 @@ class Inputs:
 
 
 @dataclass(frozen=True)
-class Outputs:
+class Outputs(TrainingOutputs):
     """The complete adapter, the loss curve and the figures."""
 
     adapter: Path = Path(ADAPTER)
@@ -59,13 +62,11 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
         train_reconfiguration,
     )
     from model.training.runtime import make_accelerator
-    from pipelines.training_data import permitted_photos
 
     section = params.train_imr
     with plain_errors(NAME):
         accelerator = make_accelerator(section.mixed_precision, params.base.dtype)
-        permitted = {split: permitted_photos(inputs.processed, split, params.rights) for split in ("train", "val")}
-        photos = {split: found.photos for split, found in permitted.items()}
+        photos, refused = photos_to_train_on(params, inputs.processed)
         require_identities(photos["train"], f"{inputs.processed}, split train")
         base = load_models(params, accelerator)
         adapter = _anchored(inputs.anchoring, base).to(accelerator.device)
@@ -88,26 +89,12 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
                 **answers,
                 "photos": len(photos["train"]),
                 "people": len(photos["train"].people),
-                "photos_not_permitted": sum(found.refused for found in permitted.values()),
+                "photos_not_permitted": refused,
                 "people_held_out": 0 if probing is None else len(photos["val"].people),
-                "probe_initial": curve.start,
-                "probe_final": curve.rows[-1]["probe"],
-                "loss_initial": curve.rows[0]["loss"],
-                "loss_final": curve.rows[-1]["smoothed"],
-                "loss_slope": curve.slope(),
-                "probe_slope": curve.slope("probe"),
+                **learned(curve),
             }
             if accelerator.is_main_process:
-                write_results(
-                    adapter,
-                    base,
-                    params,
-                    folder=outputs.adapter,
-                    curve=curve,
-                    losses=outputs.losses,
-                    metrics=outputs.metrics,
-                    values=values,
-                )
+                write_results(adapter, base, params, outputs, curve=curve, values=values)
     return values
 
 

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipelines.errors import UserError
-from pipelines.params import Gate
+from pipelines.param_sections.evaluation import Gate
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipelines.ingest.header import KNOWN_FORMATS
-from pipelines.params import Validate
+from pipelines.param_sections.data import Validate
 from pipelines.validation.check import WARN, Check, aggregate, between, one_of, present, rows_between, values
 
 

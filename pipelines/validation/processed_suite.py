@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from model.face_prompts import EXPRESSIONS
-from pipelines.params import ValidateProcessed
+from pipelines.param_sections.data import ValidateProcessed
 from pipelines.records import OK, REASONS, REJECTED, SPLITS
 from pipelines.validation.check import WARN, Check, aggregate, between, one_of, present, rows_between
 

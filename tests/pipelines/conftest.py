@@ -1,4 +1,5 @@
-"""Photos as they are found in the wild: broken, huge, animated, oddly coded, oddly named; and a ledger of one's own."""
+"""Photos as they are found in the wild: broken, huge, animated, oddly coded, oddly named; a ledger of one's own; a
+folder as a trained project leaves it, on random base models, with parameters that name the real face networks."""
 
 from __future__ import annotations
 
@@ -14,7 +15,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import yaml
 from PIL import Image, ImageDraw
+
+from model.adapter import Adapter
+from model.base import load_base
+from model.foundation.random_models import save_random_models
+from model.templates import build_bank
 
 
 @dataclass(frozen=True)
@@ -154,3 +162,44 @@ def ledger(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch
     for command in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-qm", "start"]):
         subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *command], cwd=root, check=True)
     return root
+
+
+_SIZES = {"lora_rank": 4, "reconfigurator_width": 64, "reconfigurator_heads": 4, "landmark_features": 32}
+
+
+def _write_random_home(home: Path, profile: Path, shared: Path) -> Path:
+    """Write `anchored` (no IMR yet), `models/adapter` and `params.yaml` into `home` and return it."""
+    torch.set_num_threads(1)
+    models = save_random_models(home / "base")
+    base = load_base(models.pipeline, models.image_encoder)
+    torch.manual_seed(0)
+    adapter = Adapter.create(base.unet, base.image_encoder, {**_SIZES, "landmark_width": 2}, 0.3)
+    reference = base.reference(str(models.pipeline), str(models.image_encoder))
+    adapter.save(home / "anchored", reference)
+    adapter.add_reconfigurator(residual=True)
+    torch.nn.init.normal_(adapter.reconfigurator.proj_out.weight, std=0.1)
+    shapes = np.random.default_rng(0).uniform(0.2, 0.8, (2, 68, 2))
+    adapter.templates = torch.from_numpy(build_bank(shapes, ["neutral", "happy"], ["front", "front"]))
+    adapter.save(home / "models" / "adapter", reference)
+    tree = yaml.safe_load(profile.read_text("utf-8"))
+    tree["base"] |= {"pipeline": str(models.pipeline), "image_encoder": str(models.image_encoder)}
+    tree["preprocess"] |= {
+        "insightface_name": "buffalo_real_mini",
+        "insightface_root": str(shared / "weights" / "insightface"),
+        "landmarker": {
+            "kind": "onnx",
+            "path": str(shared / "weights" / "landmarks68" / "slim_160_latest.onnx"),
+            "input_size": 160,
+            "channel_order": "bgr",
+        },
+        "captions": {"sources": ["sidecar"]},
+    }
+    tree["evaluate"]["steps"] = 2
+    (home / "params.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+    return home
+
+
+@pytest.fixture(scope="session")
+def random_home(project: Path, shared: Path) -> Callable[[Path], Path]:
+    """Fills the folder it is given, see `_write_random_home`."""
+    return lambda home: _write_random_home(home, project / "profiles" / "tiny.yaml", shared)

@@ -14,7 +14,7 @@ import pytest
 from model.face_prompts import EXPRESSIONS, POSES
 from model.training.photos import UNKNOWN
 from pipelines.errors import StageFailed, UserError
-from pipelines.params import Rights, Term
+from pipelines.param_sections.data import Rights, Term
 from pipelines.records import PROCESSED_SCHEMA
 from pipelines.training_data import permitted_photos, read_photos
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipelines.curation.choice import choose
 from pipelines.curation.faces import Faces
-from pipelines.params import Curate
+from pipelines.param_sections.data import Curate
 
 Make = Callable[[list[dict[str, Any]]], Faces]
 Seen = Callable[..., dict[str, Any]]

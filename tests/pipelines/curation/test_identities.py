@@ -7,7 +7,7 @@ from typing import Any
 
 from pipelines.curation.faces import Faces
 from pipelines.curation.identities import find_identities
-from pipelines.params import Curate
+from pipelines.param_sections.data import Curate
 
 Make = Callable[[list[dict[str, Any]]], Faces]
 Seen = Callable[..., dict[str, Any]]

@@ -10,7 +10,7 @@ import pytest
 
 from pipelines.curation.faces import Faces
 from pipelines.curation.quality import leave_out_near_duplicates, leave_out_poor, leave_out_repeats
-from pipelines.params import Curate
+from pipelines.param_sections.data import Curate
 
 Make = Callable[[list[dict[str, Any]]], Faces]
 Seen = Callable[..., dict[str, Any]]

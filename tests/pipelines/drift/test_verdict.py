@@ -13,7 +13,8 @@ from pipelines.drift.features import Sample, read_sample
 from pipelines.drift.page import write_page
 from pipelines.drift.verdict import ADDED, WHOLE, Verdict, compare, state_of
 from pipelines.errors import StageFailed
-from pipelines.params import Drift, Params, load_params
+from pipelines.param_sections.operations import Drift
+from pipelines.params import Params, load_params
 
 Write = Any
 

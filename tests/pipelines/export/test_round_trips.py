@@ -171,7 +171,7 @@ def parsing_network(file: Path) -> Path:
 
 
 def with_parsing(params: Params, network: Path) -> Params:
-    from pipelines.params import Export, Parsing
+    from pipelines.param_sections.data import Export, Parsing
 
     parsing = Parsing(path=str(network), input_size=32, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     return params.model_copy(update={"export": Export(parsing=parsing)})

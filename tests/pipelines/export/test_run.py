@@ -16,7 +16,7 @@ from pipelines.errors import StageFailed, UserError
 from pipelines.export.rows import Selection
 from pipelines.export.run import LAYOUTS, Inputs, export
 from pipelines.ingest.shards import ShardWriter
-from pipelines.params import Export, Parsing, Rights
+from pipelines.param_sections.data import Export, Parsing, Rights
 from pipelines.records import PROCESSED_SCHEMA
 from pipelines.rights.copies import known_copies
 

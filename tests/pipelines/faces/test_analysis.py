@@ -15,7 +15,7 @@ from model.face_prompts import POSE_PHRASES
 from pipelines.errors import UserError
 from pipelines.faces.analysis import Analyser, analyse_photo, load_analyser, to_face
 from pipelines.faces.version import analyser_version
-from pipelines.params import Preprocess
+from pipelines.param_sections.data import Preprocess
 
 pytestmark = pytest.mark.realdata
 

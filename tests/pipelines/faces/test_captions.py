@@ -14,7 +14,7 @@ from pipelines.errors import UserError
 from pipelines.faces.captions import DEFAULT_PROMPT, CaptionChain, Sidecar, load_captions
 from pipelines.faces.internvl_captions import InternVLCaptions, one_sentence
 from pipelines.faces.protocols import Caption, CaptionRequest
-from pipelines.params import Captions
+from pipelines.param_sections.data import Captions
 
 _BOX = np.array([16, 16, 48, 48.0], np.float32)
 

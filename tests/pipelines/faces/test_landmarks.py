@@ -12,7 +12,7 @@ import pytest
 from pipelines.errors import UserError
 from pipelines.faces.insightface_analyser import InsightFaceAnalyser, pack_folder
 from pipelines.faces.landmarks import OnnxLandmarker, load_landmarker
-from pipelines.params import Landmarker
+from pipelines.param_sections.data import Landmarker
 
 
 def _slim(shared: Path) -> Landmarker:

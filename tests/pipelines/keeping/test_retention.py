@@ -12,7 +12,7 @@ import pytest
 from filelock import FileLock
 
 from pipelines.keeping.retention import Item, remove, survey
-from pipelines.params import Keeping
+from pipelines.param_sections.operations import Keeping
 
 DAYS = Keeping(workspaces_days=14, checkpoints_days=14, caches_days=30)
 

@@ -12,7 +12,8 @@ import pytest
 
 from pipelines.errors import UserError
 from pipelines.faces.version import analyser_version
-from pipelines.params import Preprocess, load_params
+from pipelines.param_sections.data import Preprocess
+from pipelines.params import load_params
 from pipelines.preprocessing.worker_analyser import use_own_gpu, worker_analyser
 
 

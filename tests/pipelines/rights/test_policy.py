@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from pipelines.errors import UserError
-from pipelines.params import Rights, Term, load_params
+from pipelines.param_sections.data import Rights, Term
+from pipelines.params import load_params
 from pipelines.rights.policy import refusal
 
 

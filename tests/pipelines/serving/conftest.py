@@ -3,20 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
-import yaml
-
-from model.adapter import Adapter
-from model.base import load_base
-from model.foundation.random_models import save_random_models
-from model.templates import build_bank
-
-SIZES = {"lora_rank": 4, "reconfigurator_width": 64, "reconfigurator_heads": 4, "landmark_features": 32}
 
 
 @pytest.fixture(scope="session")
@@ -26,35 +16,9 @@ def photos(shared: Path) -> list[bytes]:
 
 
 @pytest.fixture(scope="session")
-def model_folder(tmp_path_factory: pytest.TempPathFactory, project: Path, shared: Path) -> Path:
+def model_folder(tmp_path_factory: pytest.TempPathFactory, random_home: Callable[[Path], Path]) -> Path:
     """What a registered version's artefacts are made from: adapter and parameters."""
-    torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("served")
-    models = save_random_models(folder / "base")
-    base = load_base(models.pipeline, models.image_encoder)
-    torch.manual_seed(0)
-    adapter = Adapter.create(base.unet, base.image_encoder, {**SIZES, "landmark_width": 2}, 0.3)
-    adapter.add_reconfigurator(residual=True)
-    torch.nn.init.normal_(adapter.reconfigurator.proj_out.weight, std=0.1)
-    shapes = np.random.default_rng(0).uniform(0.2, 0.8, (2, 68, 2))
-    adapter.templates = torch.from_numpy(build_bank(shapes, ["neutral", "happy"], ["front", "front"]))
-    adapter.save(folder / "adapter", base.reference(str(models.pipeline), str(models.image_encoder)))
-    tree = yaml.safe_load((project / "profiles" / "tiny.yaml").read_text("utf-8"))
-    tree["base"] |= {"pipeline": str(models.pipeline), "image_encoder": str(models.image_encoder)}
-    tree["preprocess"] |= {
-        "insightface_name": "buffalo_real_mini",
-        "insightface_root": str(shared / "weights" / "insightface"),
-        "landmarker": {
-            "kind": "onnx",
-            "path": str(shared / "weights" / "landmarks68" / "slim_160_latest.onnx"),
-            "input_size": 160,
-            "channel_order": "bgr",
-        },
-        "captions": {"sources": ["sidecar"]},
-    }
-    tree["evaluate"]["steps"] = 2
-    (folder / "params.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
-    return folder
+    return random_home(tmp_path_factory.mktemp("served"))
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +38,10 @@ def registered(model_folder: Path) -> Iterator[str]:
             mlflow.pyfunc.log_model(
                 name="model",
                 python_model=str(CODE),
-                artifacts={"adapter": str(model_folder / "adapter"), "params": str(model_folder / "params.yaml")},
+                artifacts={
+                    "adapter": str(model_folder / "models" / "adapter"),
+                    "params": str(model_folder / "params.yaml"),
+                },
                 signature=signature(),
                 pip_requirements=[],
                 registered_model_name="dynamicid",

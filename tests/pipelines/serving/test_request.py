@@ -13,7 +13,7 @@ from PIL import Image
 
 from benchmarks.malformed_requests import malformed_requests
 from pipelines.errors import UserError
-from pipelines.params import Serve
+from pipelines.param_sections.operations import Serve
 from pipelines.serving.door import read_payload
 from pipelines.serving.request import read_row
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from pipelines.errors import UserError
-from pipelines.params import Gate, check_params, read_tree
+from pipelines.param_sections.evaluation import Gate
+from pipelines.params import check_params, read_tree
 from pipelines.tracking.gates import Champion, failed_gates, judge
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipelines.errors import UserError
-from pipelines.params import Gate
+from pipelines.param_sections.evaluation import Gate
 from pipelines.tracking.gates import Champion, failed_gates
 
 

@@ -1,0 +1,1 @@
+"""The sections of `params.yaml`, typed; `pipelines.params` reads the file."""
