@@ -28,7 +28,8 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from pipelines.params import Preprocess, load_params
+from pipelines.param_sections.data import Preprocess
+from pipelines.params import load_params
 
 PROJECT = Path(__file__).resolve().parents[1]
 SHARED = PROJECT.parent / "shared"
