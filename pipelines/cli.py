@@ -45,6 +45,7 @@ COMMANDS: dict[str, str] = {
     "repro": "repro",
     "summary": "summary",
     "generate": "generate",
+    "app": "app",
     "convert": "convert",
     "export": "export",
     "forget": "forget",
@@ -72,7 +73,7 @@ class LazyCommands(TyperGroup):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"pipelines.commands.{COMMANDS[cmd_name]}")
-        if hasattr(module, "app"):
+        if isinstance(getattr(module, "app", None), typer.Typer):
             group = typer.main.get_group(module.app)
             group.name = cmd_name
             return group

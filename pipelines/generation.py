@@ -45,7 +45,7 @@ class Drawn:
     """The picture (PIL, RGB) and, where asked for, the gate averaged over steps and layers, (H, W) in [0, 1]."""
 
     image: Any
-    gate_map: Any | None = field(default=None)
+    gate_map: Any = field(default=None)
 
 
 def check_request(request: Request) -> None:

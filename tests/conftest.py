@@ -16,8 +16,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--golden", metavar="DIR", default=None, help="folder of vectors for test_golden.py")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests marked `realdata` where the folder ../shared is absent, and `gpu` where there is no CUDA device."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip tests marked `realdata` where the folder ../shared is absent, and `gpu` where there is no CUDA device.
+
+    Those marked `stack` are left out unless they are asked for: `make e2e`.
+    """
+    if "stack" not in (config.getoption("-m") or ""):
+        left_out = [item for item in items if item.get_closest_marker("stack")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("stack")]
     cuda: bool | None = None
     for item in items:
         elsewhere = item.config.getoption("--golden") and "golden" in getattr(item, "fixturenames", ())

@@ -36,16 +36,6 @@ SMALL = (
 SECONDS = 1500
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave tests marked `stack` out unless they are asked for: `make e2e`."""
-    if "stack" in (config.getoption("-m") or ""):
-        return
-    left_out = [item for item in items if item.get_closest_marker("stack")]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if not item.get_closest_marker("stack")]
-
-
 @dataclass(frozen=True)
 class Team:
     """A checkout and its servers."""

@@ -1,0 +1,60 @@
+"""`dynamicid app`: a page on which people draw."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.chain import ADAPTER
+from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
+from pipelines.errors import UserError
+
+
+def app(
+    *,
+    adapter: Annotated[
+        str | None,
+        typer.Option(
+            help="Adapter folder, or a registered model such as models:/dynamicid@champion. By default the one just "
+            f"trained ({ADAPTER}), or where there is none the shipped one."
+        ),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; others than loopback need --accounts.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 7860,
+    accounts: Annotated[
+        Path | None, typer.Option(help="Who may log in: lines of name:password, readable by you alone.", metavar="FILE")
+    ] = None,
+    file: ParamsFile = DEFAULT_PARAMS,
+    overrides: Overrides = None,
+) -> None:
+    """Open a page on which people upload references and draw; it serves until Ctrl+C."""
+    from pipelines.webpage.accounts import check_host, is_loopback, read_accounts
+
+    known = read_accounts(accounts) if accounts else {}
+    check_host(host, known)
+    params = read_params(file, overrides)
+    if importlib.util.find_spec("gradio") is None:
+        raise UserError("the page needs Gradio: pip install -c constraints.txt '.[app]'")
+    from pipelines.commands.generate import default_adapter
+    from pipelines.webpage.model_version import find_model
+    from pipelines.webpage.server import serve_page
+
+    shown = find_model(adapter or default_adapter(params), Path.cwd())
+
+    def ready(url: str) -> None:
+        typer.echo(json.dumps({"url": url, "model": shown.version}))
+        typer.secho(f"app: {url} draws with {shown.version}; Ctrl+C ends it", fg=typer.colors.GREEN, err=True)
+        if not is_loopback(host):
+            typer.secho(
+                "app: passwords and photos travel unencrypted; put a proxy with TLS before it",
+                fg=typer.colors.YELLOW,
+                err=True,
+            )
+
+    serve_page(shown, params, root=Path.cwd(), host=host, port=port, accounts=known, ready=ready)

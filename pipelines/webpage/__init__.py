@@ -1,0 +1,1 @@
+"""`dynamicid app`: the page on which people draw (docs/app.md)."""

@@ -1,0 +1,75 @@
+"""The page's API: `/draw` takes uploaded references and gives a picture; `/model` says which model draws."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.data_classes import FileData
+
+from pipelines.errors import UserError
+from pipelines.serving.request import read_request
+from pipelines.webpage.drawing import Studio
+from pipelines.webpage.words import in_words
+
+# Annotations are read as they stand by Gradio, so that they are no strings here (no `from __future__`).
+
+
+def add_api(studio: Studio, shared: dict[str, Any]) -> None:
+    """Add the endpoints to the Blocks being built; `shared` is what their events have in common with the page's."""
+    gr.api(_draw(studio), api_name="draw", **shared)
+    gr.api(_model(studio), api_name="model", queue=False)
+
+
+def _model(studio: Studio) -> Callable[..., str]:
+    def model() -> str:
+        """Return the version that draws."""
+        return studio.version
+
+    return model
+
+
+def _draw(studio: Studio) -> Callable[..., tuple[FileData, FileData, dict]]:
+    def draw(
+        references: list[FileData],
+        prompt: str,
+        face_prompts: list[str] | None = None,
+        boxes: list[list[float]] | None = None,
+        seed: int = 0,
+    ) -> tuple[FileData, FileData, dict]:
+        """Draw the people of the references: the picture, the heat map of the gate, and what they were drawn with.
+
+        `face_prompts` and `boxes` (y0, x0, y1, x1 in [0, 1]): none, or one per reference. The same request gives the
+        same bytes.
+        """
+        with in_words():
+            if not isinstance(references, list):
+                raise UserError("references: expected a list of uploaded pictures, one per person")
+            if not 1 <= len(references) <= studio.people:
+                raise UserError(f"references: {len(references)} people; expected 1 to {studio.people}")
+            pictures = [_uploaded(file, f"reference {n}", studio) for n, file in enumerate(references, 1)]
+            texts = {"prompt": prompt, "face_prompts": face_prompts, "boxes": boxes, "seed": seed}
+            request = read_request(pictures, texts, studio.params.serve)
+            drawn = studio.draw(request)
+            made = {"seed": request.seed, "model": studio.version, "seconds": round(drawn.seconds, 3)}
+            return _served(drawn.picture), _served(drawn.heat), made
+
+    return draw
+
+
+def _uploaded(file: Any, name: str, studio: Studio) -> bytes:
+    """Return the bytes of a file that was uploaded to this page, and of no other."""
+    path = file.get("path") if isinstance(file, dict) else None
+    if not isinstance(path, str) or "\0" in path:
+        raise UserError(f"{name}: no uploaded file; upload it and send what the upload answered")
+    real = Path(os.path.realpath(path))
+    if not real.is_relative_to(studio.folder) or not real.is_file():
+        raise UserError(f"{name}: no such upload; files are removed after an hour, upload it again")
+    if real.stat().st_size > studio.params.serve.max_upload_mb * 2**20:
+        raise UserError(f"{name}: more than {studio.params.serve.max_upload_mb} MB; send a smaller picture")
+    return real.read_bytes()
+
+
+def _served(file: Path) -> Any:
+    return FileData(path=str(file), orig_name=file.name, mime_type="image/png").model_dump()

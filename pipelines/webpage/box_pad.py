@@ -1,0 +1,57 @@
+"""A square on which people drag a box for everybody, and what its value means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from pipelines.errors import UserError
+
+_HERE = Path(__file__).parent
+
+
+def box_pad(people: int) -> Any:
+    """Return the component; its value is {"boxes": [[y0, x0, y1, x1] or None, …], "active": whose box is drawn}."""
+    return gr.HTML(
+        empty(),
+        html_template=_read("html"),
+        css_template=_read("css"),
+        js_on_load=_read("js"),
+        people=people,
+        elem_id="boxes",
+        label="Boxes",
+    )
+
+
+def empty() -> dict[str, Any]:
+    """Return the value without any box."""
+    return with_boxes(())
+
+
+def with_boxes(boxes: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """Return the value that shows `boxes` (y0, x0, y1, x1)."""
+    return {"boxes": [list(box) for box in boxes], "active": 0}
+
+
+def chosen(value: Any, positions: Sequence[int]) -> list[Any] | None:
+    """Return the boxes of the people at `positions` (from 0), or None where none of them has one.
+
+    Raises UserError where some have a box and others none. What is in a box is looked at by whoever reads the request.
+    """
+    boxes = value.get("boxes") if isinstance(value, dict) else None
+    if not isinstance(boxes, list):
+        return None
+    found = [boxes[position] if position < len(boxes) else None for position in positions]
+    if not any(found):
+        return None
+    missing = [f"person {position + 1}" for position, box in zip(positions, found, strict=True) if not box]
+    if missing:
+        raise UserError(f"{', '.join(missing)}: no box, but others have one; drag one, or press No boxes")
+    return found
+
+
+def _read(kind: str) -> str:
+    return (_HERE / f"box_pad.{kind}").read_text(encoding="utf-8")

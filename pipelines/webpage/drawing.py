@@ -1,0 +1,86 @@
+"""What happens behind the page's button: one request drawn at a time, into files of the page's own folder."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.generation import Request
+from pipelines.params import Params
+
+if TYPE_CHECKING:
+    from pipelines.generation import Generator
+
+# Pictures are far smaller than a screen: heat over one is smooth only when it is drawn larger.
+_HEAT_SIDE = 512
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A picture and its heat map as PNG files; how long the drawing took, waiting left out."""
+
+    picture: Path
+    heat: Path
+    seconds: float
+
+
+class Studio:
+    """The loaded model, what it is called, what it may be asked, and where its pictures go."""
+
+    def __init__(self, generator: Generator, params: Params, version: str, folder: Path) -> None:
+        self._generator = generator
+        self.params = params
+        self.version = version
+        self.folder = folder
+        # Page and API share one pipeline and one scheduler.
+        self._drawing = threading.Lock()
+
+    @property
+    def people(self) -> int:
+        """Return how many people fit into one picture of the page."""
+        return min(4, self.params.serve.max_people)
+
+    @property
+    def takes_face_prompts(self) -> bool:
+        """Tell whether expression and pose can be asked for."""
+        return self._generator.takes_face_prompts
+
+    def draw(self, request: Request, on_step: Callable[[int, int], None] | None = None) -> Drawing:
+        """Draw `request` and its gate's heat map; UserError where it cannot be drawn."""
+        from model.gate_maps import heat_map
+
+        with self._drawing:
+            begun = time.monotonic()
+            drawn = self._generator.draw(request, gate_map=True, on_step=on_step)
+            seconds = time.monotonic() - begun
+        # A name that cannot be guessed: pictures of others are on the same server.
+        place = self.folder / secrets.token_urlsafe(16)
+        place.mkdir()
+        name = f"dynamicid-seed-{request.seed}"
+        heat = heat_map(_enlarged(drawn.image), drawn.gate_map)
+        return Drawing(_save(drawn.image, place / f"{name}.png"), _save(heat, place / f"{name}-gate.png"), seconds)
+
+    def accepts(self, photo: bytes) -> bool:
+        """Tell whether the face networks find one face in `photo`."""
+        return self._generator.shows_a_face(photo)
+
+
+def _enlarged(picture: Any) -> Any:
+    from PIL import Image
+
+    side = max(picture.size)
+    if side >= _HEAT_SIDE:
+        return picture
+    factor = _HEAT_SIDE / side
+    size = round(picture.width * factor), round(picture.height * factor)
+    return picture.resize(size, Image.Resampling.BICUBIC)
+
+
+def _save(picture: Any, file: Path) -> Path:
+    picture.save(file, format="PNG")
+    return file

@@ -1,0 +1,48 @@
+"""The one place where the page writes: uploads and pictures, gone when it ends."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from pipelines.errors import UserError
+
+HOME = Path(".dynamicid") / "app"
+# Where Gradio keeps uploads, and what it draws from PIL pictures.
+_GRADIO = "GRADIO_TEMP_DIR"
+
+
+@contextmanager
+def own_folder(root: Path, port: int) -> Iterator[Path]:
+    """Yield an empty folder `.dynamicid/app/<port>` of `root`, in which all temporary files of this process lie.
+
+    It is emptied before (a page that was killed leaves photos of people behind) and removed afterwards. To be entered
+    before Gradio is imported, which reads its place once. Raises UserError where another page uses it.
+    """
+    folder = (root / HOME / str(port)).resolve()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_suffix(".lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"{folder}: another page is using it; choose another --port") from None
+    before = tempfile.tempdir, os.environ.get(_GRADIO)
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=0o700)
+        tempfile.tempdir = os.environ[_GRADIO] = str(folder)
+        yield folder
+    finally:
+        tempfile.tempdir = before[0]
+        if before[1] is None:
+            os.environ.pop(_GRADIO, None)
+        else:
+            os.environ[_GRADIO] = before[1]
+        shutil.rmtree(folder, ignore_errors=True)
+        lock.release()

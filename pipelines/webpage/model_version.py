@@ -1,0 +1,40 @@
+"""Which model the page draws with, and what it says about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.errors import UserError
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An adapter folder, and the words that tell people which model it is."""
+
+    adapter: Path
+    version: str
+
+
+def find_model(wanted: str, root: Path) -> Shown:
+    """Find an adapter folder, or a registered model such as `models:/dynamicid@champion` in the ledger of `root`.
+
+    An alias is resolved to its version first: what is shown is what was loaded, though the alias may move meanwhile.
+    Raises UserError where there is no such version, or no adapter in the folder.
+    """
+    from pipelines.paths import resolve
+    from pipelines.tracking.log_model import adapter_hash
+    from pipelines.tracking.model_uri import adapter_folder, is_model_uri
+
+    if is_model_uri(wanted):
+        from pipelines.tracking.registry import find_version, open_registry
+
+        found = find_version(open_registry(root), wanted)
+        exact = f"models:/{found.name}/{found.version}"
+        version = f"{found.name}, version {found.version}"
+        alias = wanted.partition("@")[2]
+        return Shown(adapter_folder(exact, root), f"{version} ({alias})" if alias else version)
+    folder = resolve(wanted)
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder}: no adapter here (config.json is missing); `dynamicid repro` trains one")
+    return Shown(folder, f"{wanted}, {adapter_hash(folder)[:12]}")

@@ -1,0 +1,240 @@
+"""How the page looks, and what its buttons do."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from model.face_prompts import EXPRESSIONS, POSE_PHRASES, POSES
+from pipelines.errors import UserError
+from pipelines.serving.request import read_request
+from pipelines.webpage.api import add_api
+from pipelines.webpage.box_pad import box_pad, chosen, with_boxes
+from pipelines.webpage.drawing import Studio
+from pipelines.webpage.examples import Example
+from pipelines.webpage.form import Form, Person
+from pipelines.webpage.words import in_words
+
+# How often files are looked at, and how old they grow, in seconds.
+_SWEEP, _KEEP = 300, 3600
+_EARLIER = 24
+# Gradio's own would also share pictures on a website.
+_BUTTONS = ["download", "fullscreen"]
+_SEEDS = 2**31
+
+
+def build(studio: Studio, examples: Sequence[Example]) -> Any:
+    """Return the page as Gradio's Blocks, its API included; the examples lie in the studio's folder."""
+    # One picture at a time, whoever asks.
+    shared = {"concurrency_id": "drawing", "concurrency_limit": 1}
+    with gr.Blocks(title="DynamicID", analytics_enabled=False, delete_cache=(_SWEEP, _KEEP)) as page:
+        gr.Markdown(
+            "# DynamicID\nPeople from one photo each, with the expression and pose you ask for. "
+            f"Model: **{_plain(studio.version)}**",
+            elem_id="head",
+        )
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=5, min_width=400):
+                form = _form(studio)
+                _examples(form, examples)
+            with gr.Column(scale=6, min_width=400):
+                with gr.Row():
+                    picture = gr.Image(
+                        label="Picture",
+                        buttons=_BUTTONS,
+                        elem_id="picture",
+                        format="png",
+                        interactive=False,
+                        height=360,
+                        min_width=240,
+                    )
+                    heat = gr.Image(
+                        label="Where the identity was let in",
+                        buttons=_BUTTONS,
+                        elem_id="heat",
+                        format="png",
+                        interactive=False,
+                        height=360,
+                        min_width=240,
+                    )
+                said = gr.Markdown("Give a photo of somebody, or begin with a drawn person.", elem_id="said")
+                earlier = gr.Gallery(
+                    label="Earlier pictures of this visit",
+                    elem_id="earlier",
+                    columns=6,
+                    height=240,
+                    fit_columns=False,
+                    buttons=_BUTTONS,
+                    format="png",
+                    interactive=False,
+                )
+        kept = gr.State([], time_to_live=_KEEP)
+        gr.on(
+            [form.draw.click, form.prompt.submit],
+            _drawing(studio, form, kept),
+            inputs={*form.inputs(), kept},
+            outputs=[picture, heat, said, earlier, kept, form.seed],
+            api_name="draw_form",
+            api_visibility="private",
+            show_progress_on=[picture, heat],
+            **shared,
+        )
+        add_api(studio, shared)
+    return page
+
+
+def _form(studio: Studio) -> Form:
+    settings = studio.params.evaluate
+    people = []
+    with gr.Tabs(elem_id="people"):
+        for n in range(studio.people):
+            with gr.Tab(f"Person {n + 1}", id=n), gr.Row():
+                people.append(_person(n, studio.takes_face_prompts))
+    prompt = gr.Textbox(
+        label="What the picture shows besides the faces",
+        placeholder="a photo of a person wearing a red t-shirt, blue background",
+        lines=2,
+        max_length=2000,
+        elem_id="prompt",
+        submit_btn=False,
+    )
+    with gr.Accordion("Where everybody stands", open=False, elem_id="places"):
+        gr.Markdown("Without boxes people stand side by side.")
+        boxes = box_pad(studio.people)
+    with gr.Row():
+        seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**53 - 1, min_width=140, elem_id="seed")
+        new_seed = gr.Checkbox(
+            True, label="A new seed for every picture", info="Off: the same seed, the same picture.", elem_id="new-seed"
+        )
+    with gr.Accordion("More", open=False):
+        negative = gr.Textbox(label="What it must not show", max_length=2000)
+        steps = gr.Slider(1, max(50, settings.steps), settings.steps, step=1, label="Denoising steps")
+        guidance = gr.Slider(0, max(15, settings.guidance), settings.guidance, step=0.5, label="Guidance by the text")
+        scale = gr.Slider(0, 1.5, 1, step=0.05, label="Strength of the identity")
+    draw = gr.Button("Draw", variant="primary", size="lg", elem_id="draw")
+    return Form(tuple(people), prompt, boxes, seed, new_seed, negative, steps, guidance, scale, draw)
+
+
+def _person(n: int, takes_face_prompts: bool) -> Person:
+    with gr.Column(scale=2, min_width=180):
+        photo = gr.Image(
+            label=f"Photo {n + 1}",
+            buttons=["fullscreen"],
+            type="filepath",
+            # As it was uploaded: nothing is unpacked before its size is known.
+            image_mode=None,
+            sources=["upload", "clipboard", "webcam"],
+            height=230,
+            elem_id=f"photo-{n + 1}",
+        )
+    with gr.Column(scale=3, min_width=200):
+        info = None if takes_face_prompts else "This adapter has no IMR: everybody looks as in the photo."
+        kept = ("as in the photo", "")
+        expression = gr.Radio(
+            [kept, *EXPRESSIONS],
+            value="",
+            label="Expression",
+            info=info,
+            interactive=takes_face_prompts,
+            elem_classes="chips",
+            elem_id=f"expression-{n + 1}",
+        )
+        pose = gr.Radio(
+            [kept, *((pose.replace("_", " "), pose) for pose in POSES)],
+            value="",
+            label="Head pose, seen from you",
+            interactive=takes_face_prompts,
+            elem_classes="chips",
+            elem_id=f"pose-{n + 1}",
+        )
+    return Person(photo, expression, pose)
+
+
+def _examples(form: Form, examples: Sequence[Example]) -> None:
+    """Add a button for every example, which fills the form."""
+    outputs = [*form.faces(), form.prompt, form.boxes]
+
+    def filling(example: Example) -> Callable[[], list[Any]]:
+        def fill() -> list[Any]:
+            faces: list[Any] = []
+            for n in range(len(form.people)):
+                there = n < len(example.photos)
+                faces += [example.photos[n], example.expressions[n], example.poses[n]] if there else [None, "", ""]
+            return [*faces, example.prompt, with_boxes(example.boxes)]
+
+        return fill
+
+    if examples:
+        with gr.Row(elem_id="examples"):
+            for example in examples:
+                button = gr.Button(example.name, size="sm")
+                button.click(
+                    filling(example), outputs=outputs, queue=False, show_progress="hidden", api_visibility="private"
+                )
+
+
+def _drawing(studio: Studio, form: Form, kept: Any) -> Callable[..., Any]:
+    """Return what the button does, given the values of the form by component."""
+
+    def draw(values: dict[Any, Any], progress: Any = gr.Progress()) -> tuple[Any, ...]:  # noqa: B008
+        with in_words():
+            request = _request(studio, form, values)
+            progress(0, desc="looking at the photos")
+            drawn = studio.draw(request, lambda done, of: progress((done, of), desc="drawing", unit="steps"))
+            wishes = "; ".join(text for text in request.face_prompts if text)
+            caption = f"seed {request.seed}" + (f" · {wishes}" if wishes else "")
+            pictures = [(str(drawn.picture), caption), *values[kept]][:_EARLIER]
+            # What grew too old has been removed.
+            pictures = [(file, words) for file, words in pictures if Path(file).is_file()]
+            said = f"Seed **{request.seed}**, {drawn.seconds:.1f} s, {_plain(studio.version)}"
+            return drawn.picture, drawn.heat, said, pictures, pictures, request.seed
+
+    return draw
+
+
+def _request(studio: Studio, form: Form, values: dict[Any, Any]) -> Any:
+    """Return the request that the form's values ask for; UserError where they ask for nothing that can be drawn."""
+    there = [n for n, person in enumerate(form.people) if values[person.photo]]
+    if not there:
+        raise UserError("no photo yet: give one of somebody, or press a drawn person")
+    if values[form.new_seed]:
+        seed = secrets.randbelow(_SEEDS)
+    elif values[form.seed] is None:
+        raise UserError("no seed: type a whole number, or tick a new seed for every picture")
+    else:
+        seed = values[form.seed]
+    faces = [form.people[n] for n in there]
+    wishes = [face_prompt(values[person.expression], values[person.pose]) for person in faces]
+    request = read_request(
+        (Path(values[person.photo]).read_bytes() for person in faces),
+        {
+            "prompt": values[form.prompt] or "",
+            "face_prompts": wishes if any(wishes) else None,
+            "boxes": chosen(values[form.boxes], there),
+            "seed": seed,
+        },
+        studio.params.serve,
+        [f"person {n + 1}" for n in there],
+    )
+    return replace(
+        request,
+        negative_prompt=values[form.negative] or None,
+        steps=values[form.steps],
+        guidance=values[form.guidance],
+        scale=values[form.scale],
+    )
+
+
+def face_prompt(expression: str | None, pose: str | None) -> str:
+    """Return the face prompt of two chips, either of which may leave things as they are in the photo."""
+    return ", ".join(text for text in (expression, POSE_PHRASES[pose] if pose else None) if text)
+
+
+def _plain(text: str) -> str:
+    """Return `text` without what Markdown would take for its own."""
+    return "".join(f"\\{letter}" if letter in "\\`*_{}[]<>#|!" else letter for letter in text)

@@ -1,0 +1,31 @@
+"""Refusals in words: what a person reads in the page, and a program in the answer of the API."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import gradio as gr
+
+from pipelines.errors import UserError
+
+_LOG = logging.getLogger(__name__)
+
+
+@contextmanager
+def in_words() -> Iterator[None]:
+    """Turn what goes wrong inside into an error that Gradio shows; what nobody foresaw goes to the server's log too."""
+    try:
+        yield
+    except UserError as error:
+        reason = str(error)
+        raise gr.Error(reason, duration=None, title="This cannot be drawn", print_exception=False) from None
+    except gr.Error:
+        raise
+    except Exception as error:
+        _LOG.exception("drawing failed")
+        reason = (
+            f"{type(error).__name__}: {str(error)[:300]}. Nothing was wrong with your input; the server's log says more"
+        )
+        raise gr.Error(reason, duration=None, title="Drawing failed", print_exception=False) from None

@@ -1,0 +1,50 @@
+"""`dynamicid app` as people start it, on random base models, and photos of two real people."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page that is being served, what it says draws, and the folder that it alone writes to."""
+
+    url: str
+    model: str
+    folder: Path
+
+
+@pytest.fixture(scope="session")
+def photos(shared: Path) -> list[Path]:
+    people = shared / "photos" / "lfw10_krasserm"
+    return [sorted((people / name).glob("*.jpg"))[0] for name in ("Ariel_Sharon", "Colin_Powell")]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory, random_home: Callable[[Path], Path]) -> Iterator[Page]:
+    home = random_home(tmp_path_factory.mktemp("page"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "pipelines.cli", "app", "--port", str(port)]
+    with (home / "app.log").open("w") as log:
+        served = subprocess.Popen(command, cwd=home, stdout=subprocess.PIPE, stderr=log, text=True)
+    assert served.stdout is not None
+    try:
+        line = served.stdout.readline()
+        assert line, (home / "app.log").read_text()
+        said = json.loads(line)
+        yield Page(said["url"].rstrip("/"), said["model"], home / ".dynamicid" / "app" / str(port))
+    finally:
+        served.terminate()
+        served.wait(60)
+    assert served.returncode == 0
+    assert not (home / ".dynamicid" / "app" / str(port)).exists(), "uploads and pictures are gone with the page"

@@ -1,0 +1,59 @@
+"""Who may use the page."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from pipelines.errors import UserError
+from pipelines.webpage import accounts
+from pipelines.webpage.accounts import check_host, gatekeeper, is_loopback, read_accounts
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "localhost", "::1", "[::1]"])
+def test_this_machine_needs_no_account(host: str) -> None:
+    assert is_loopback(host)
+    check_host(host, {})
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4", "example.org"])
+def test_others_need_one(host: str) -> None:
+    with pytest.raises(UserError, match="give --accounts FILE"):
+        check_host(host, {})
+    check_host(host, {"ada": "a long password"})
+
+
+def test_accounts_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "accounts"
+    file.write_text("# who\n\nada:correct:horse battery\ngrace:another long one\n", encoding="utf-8")
+    file.chmod(0o600)
+    assert read_accounts(file) == {"ada": "correct:horse battery", "grace": "another long one"}
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "message"),
+    [
+        ("ada:correct horse battery\n", 0o644, "others can read it"),
+        ("", 0o600, "nobody in it"),
+        ("ada\n", 0o600, "line 1: expected name:password"),
+        ("ada:short\n", 0o600, "fewer than 12 characters"),
+        ("ada:correct horse battery\nada:correct horse staple\n", 0o600, "line 2: ada is there twice"),
+    ],
+)
+def test_bad_accounts_are_refused(tmp_path: Path, text: str, mode: int, message: str) -> None:
+    file = tmp_path / "accounts"
+    file.write_text(text, encoding="utf-8")
+    file.chmod(mode)
+    with pytest.raises(UserError, match=message) as refused:
+        read_accounts(file)
+    assert "horse" not in str(refused.value)
+    assert "short" not in str(refused.value)
+
+
+def test_only_the_right_password_opens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accounts, "_PAUSE_SECONDS", 0.0)
+    knows = gatekeeper({"ada": "correct horse battery"})
+    tries = [("ada", "correct horse battery"), ("ada", "wrong"), ("eve", ""), ("", "")]
+    assert [asyncio.run(knows(*given)) for given in tries] == [True, False, False, False]

@@ -1,0 +1,117 @@
+"""The page's API: pictures for good requests, words for bad ones, and nothing of anybody else's files."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+
+if TYPE_CHECKING:
+    from tests.pipelines.webpage.conftest import Page
+
+pytestmark = pytest.mark.realdata
+
+
+@pytest.fixture(scope="module")
+def client(page: Page, tmp_path_factory: pytest.TempPathFactory) -> Client:
+    return Client(page.url, verbose=False, download_files=str(tmp_path_factory.mktemp("answers")))
+
+
+def draw(client: Client, references: Any, **more: Any) -> tuple[Path, Path, dict[str, Any]]:
+    picture, heat, made = client.predict(
+        references=references, **{"prompt": "a photo of a person", **more}, api_name="/draw"
+    )
+    return Path(picture), Path(heat), made
+
+
+def test_the_same_request_gives_the_same_bytes(client: Client, page: Page, photos: list[Path]) -> None:
+    one, other, different = (draw(client, [handle_file(photos[0])], seed=seed) for seed in (3, 3, 4))
+    assert one[0].read_bytes() == other[0].read_bytes() != different[0].read_bytes()
+    assert one[2]["seed"] == 3
+    assert one[2]["model"] == page.model == client.predict(api_name="/model")
+    with Image.open(one[0]) as picture, Image.open(one[1]) as heat:
+        assert picture.size == (64, 64)
+        assert heat.size == (512, 512), "large enough to look at"
+
+
+def test_two_people_in_their_boxes(client: Client, photos: list[Path]) -> None:
+    references = [handle_file(photo) for photo in photos]
+    boxes = [[0, 0, 1, 0.5], [0, 0.5, 1, 1]]
+    plain = draw(client, references, boxes=boxes)
+    asked = draw(client, references, boxes=boxes, face_prompts=["sad", "happy, turned to the left"])
+    assert plain[0].read_bytes() != asked[0].read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"references": []}, "0 people"),
+        ({"references": [0, 1, 0, 1, 0]}, "5 people"),
+        ({"boxes": [[0, 0, 1, 2]]}, "between 0 and 1"),
+        ({"boxes": [[0, 0, 1, 0]]}, "no area"),
+        ({"face_prompts": ["bored"]}, "names no expression"),
+        ({"face_prompts": ["sad", "sad"]}, "2 face prompts for 1 people"),
+        ({"seed": -1}, "expected a whole number from 0"),
+        ({"prompt": "a" * 2001}, "at most 2000"),
+        ({"references": "noise.png"}, "no face found"),
+        ({"references": "text.jpg"}, "no picture in it"),
+    ],
+)
+def test_what_cannot_be_drawn_is_said_in_words(
+    client: Client, photos: list[Path], tmp_path: Path, changed: dict[str, Any], message: str
+) -> None:
+    Image.effect_noise((200, 200), 40).save(tmp_path / "noise.png")
+    (tmp_path / "text.jpg").write_text("no picture")
+    wanted = changed.get("references", [0])
+    files = [tmp_path / wanted] if isinstance(wanted, str) else [photos[index] for index in wanted]
+    more = {name: value for name, value in changed.items() if name != "references"}
+    with pytest.raises(AppError, match=message):
+        draw(client, [handle_file(file) for file in files], **more)
+    assert draw(client, [handle_file(photos[0])])[0].is_file(), "the next request is drawn"
+
+
+@pytest.mark.parametrize("path", ["/etc/hostname", "../../../../../../etc/hostname", "params.yaml"])
+def test_files_that_nobody_uploaded_are_not_read(page: Page, client: Client, path: str) -> None:
+    with pytest.raises((AppError, ValueError)):
+        client.predict([{"path": path, "meta": {"_type": "gradio.FileData"}}], "a photo", api_name="/draw")
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(f"{page.url}/gradio_api/file={path}", timeout=30)
+    assert 400 <= refused.value.code < 500
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"{", 400),
+        (b"[" * 100_000, 400),
+        (b'{"data": [[{"path": "http://127.0.0.1/x"}], "a", null, null, 0]}', 400),
+        (b'{"data": "nothing"}', 422),
+    ],
+)
+def test_malformed_requests_are_refused(page: Page, client: Client, body: bytes, status: int) -> None:
+    request = urllib.request.Request(
+        f"{page.url}/gradio_api/call/draw", data=body, headers={"Content-Type": "application/json"}
+    )
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=30)
+    assert refused.value.code == status
+    assert client.predict(api_name="/model") == page.model
+
+
+def test_requests_are_answered_one_after_the_other(client: Client, page: Page, photos: list[Path]) -> None:
+    """Several at once: every one is answered, and a seed has one picture."""
+    jobs = [
+        client.submit(
+            references=[handle_file(photos[0])], prompt="a photo of a person", seed=number % 2, api_name="/draw"
+        )
+        for number in range(8)
+    ]
+    answers = [Path(job.result(timeout=120)[0]).read_bytes() for job in jobs]
+    assert len(set(answers[::2])) == len(set(answers[1::2])) == 1
+    assert len(set(answers)) == 2

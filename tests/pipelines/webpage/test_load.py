@@ -1,0 +1,33 @@
+"""The page under several clients at once, and under calls that make no sense."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from benchmarks.page_load import alive, load, nonsense
+
+if TYPE_CHECKING:
+    from tests.pipelines.webpage.conftest import Page
+
+pytestmark = pytest.mark.realdata
+
+
+def test_fifty_requests_of_five_clients(page: Page, photos: list[Path]) -> None:
+    found = load(page.url, photos, count=50, clients=5, seeds=10)
+    assert found["errors"] == 0, found["first_error"]
+    assert found["most_answers_of_one_seed"] == 1
+    assert found["pictures"] == 10
+
+
+def test_nonsense_is_refused_with_a_reason(page: Page, photos: list[Path]) -> None:
+    before = {file for file in page.folder.parents[2].rglob("*") if page.folder not in file.parents}
+    found = nonsense(page.url, photos[0].read_bytes())
+    assert found["not_refused"] == []
+    assert found["malformed"] > 60
+    assert alive(page.url)
+    assert load(page.url, photos, count=2, clients=2, seeds=1)["errors"] == 0
+    after = {file for file in page.folder.parents[2].rglob("*") if page.folder not in file.parents}
+    assert after == before, "nothing is written outside the page's folder"
