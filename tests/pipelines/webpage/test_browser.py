@@ -68,9 +68,10 @@ def test_two_drawn_people_in_boxes_that_are_dragged(tab: Any) -> None:
     expect(boxes).to_have_count(2)
     tab.get_by_role("button", name="No boxes").click()
     expect(boxes).to_have_count(0)
-    pad = tab.locator("#boxes .pad").bounding_box()
     for person, (left, right) in enumerate(((0.0, 0.45), (0.55, 1.0))):
         tab.locator(f"#boxes [data-person='{person}']").click()
+        tab.locator("#boxes .pad").scroll_into_view_if_needed()
+        pad = tab.locator("#boxes .pad").bounding_box()
         tab.mouse.move(pad["x"] + left * pad["width"], pad["y"] + 1)
         tab.mouse.down()
         tab.mouse.move(pad["x"] + right * pad["width"], pad["y"] + 0.9 * pad["height"], steps=4)
