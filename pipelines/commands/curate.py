@@ -29,9 +29,11 @@ def curate(
 ) -> None:
     """Find all faces in SRC, leave out repeats and junk, tell people apart, and write up to 35 photos of each."""
     from pipelines.curation.build import Inputs, Outputs, run
+    from pipelines.rights.copies import note_copy
 
     if identity_depth is not None and not labels:
         raise UserError("--identity-depth says which folders are labels: it needs --labels")
     depth = (identity_depth or 1) if labels else 0
     report = run(read_params(params, overrides), Inputs(source, depth), Outputs(out))
+    note_copy(Path.cwd(), out, "curate")
     typer.echo(json.dumps(asdict(report)))

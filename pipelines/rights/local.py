@@ -43,7 +43,7 @@ def workspaces(root: Path) -> list[Path]:
 
 @contextmanager
 def quiet(root: Path, others: Iterable[Path]) -> Iterator[None]:
-    """Hold the locks of ingest, preprocessing and trainings in `root` and `others` while the block runs.
+    """Hold the locks of ingest, preprocessing, curation and trainings in `root` and `others` while the block runs.
 
     Raises StageFailed where one of them is at work: it would write what is being forgotten.
     """
@@ -51,7 +51,7 @@ def quiet(root: Path, others: Iterable[Path]) -> Iterator[None]:
         for folder in (root, *others):
             faces = folder / FACES
             locks = [faces.with_name(f".{faces.name}.lock")] if faces.parent.is_dir() else []
-            locks += [folder / STATE / "preprocess" / ".lock"]
+            locks += [folder / STATE / name / ".lock" for name in ("preprocess", "curate")]
             locks += sorted((folder / STATE / "resume").glob("*/*.lock"))
             for lock in locks:
                 if not lock.parent.is_dir():
@@ -60,8 +60,8 @@ def quiet(root: Path, others: Iterable[Path]) -> Iterator[None]:
                     held.enter_context(FileLock(lock, timeout=0))
                 except Timeout:
                     raise StageFailed(
-                        f"{lock}: an ingest, preprocessing or training is at work there; wait for it to end, then "
-                        "forget again"
+                        f"{lock}: an ingest, preprocessing, curation or training is at work there; wait for it to end, "
+                        "then forget again"
                     ) from None
         yield
 

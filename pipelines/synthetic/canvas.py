@@ -50,19 +50,23 @@ class Canvas:
         if alpha >= 1.0 and soft <= 0.0 and clip is None:
             cv2.fillPoly(self.image, [fixed(points)], tuple(float(c) for c in colour), cv2.LINE_8, _SHIFT)
             return
-        pad = int(np.ceil(soft * 2.5)) + 1
-        low = np.maximum(np.floor(points.min(0)).astype(int) - pad, 0)
-        high = np.minimum(np.ceil(points.max(0)).astype(int) + pad + 1, self.side)
-        if (high <= low).any():
+        window = rows, columns = self.window(points, int(np.ceil(soft * 2.5)) + 1)
+        if rows.stop <= rows.start or columns.stop <= columns.start:
             return
-        window = (slice(low[1], high[1]), slice(low[0], high[0]))
-        mask = np.zeros((high[1] - low[1], high[0] - low[0]), np.uint8)
-        cv2.fillPoly(mask, [fixed(points - low)], 255, cv2.LINE_8, _SHIFT)
+        mask = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.uint8)
+        corner = np.array([columns.start, rows.start])
+        cv2.fillPoly(mask, [fixed(points - corner)], 255, cv2.LINE_8, _SHIFT)
         if soft > 0.3:
             mask = cv2.GaussianBlur(mask, (0, 0), soft)
         if clip is not None:
             mask = cv2.bitwise_and(mask, clip[window])
         self.blend(window, mask, colour, alpha)
+
+    def window(self, points: Array, pad: int) -> tuple[slice, slice]:
+        """Return the rows and columns of the picture around points (N, 2), `pad` pixels further out on all sides."""
+        low = np.maximum(np.floor(points.min(0)).astype(int) - pad, 0)
+        high = np.minimum(np.ceil(points.max(0)).astype(int) + pad + 1, self.side)
+        return slice(int(low[1]), int(high[1])), slice(int(low[0]), int(high[0]))
 
     def blend(self, window: tuple[slice, slice], mask: Image, colour: Colour | Image, alpha: float = 1.0) -> None:
         """Lay a colour, or a picture of the window's shape, over a window by a mask 0..255."""

@@ -52,12 +52,15 @@ def paint_head(canvas: Canvas, head: Head, colour: Array, light: Array, strength
     colours = np.stack([brightness, np.broadcast_to(column, brightness.shape), np.full(brightness.shape, 255)], -1)
     layers = np.zeros((canvas.side, canvas.side, 3), np.uint8)
     paint_mesh(layers, points, head.camera, colours.astype(np.uint8))
-    level, seen, mask = (np.ascontiguousarray(layers[..., c]) for c in range(3))
+    seen, mask = (np.ascontiguousarray(layers[..., c]) for c in (1, 2))
+    # Only the head and as much around it as the blur reaches: the rest is empty.
     sigma = 0.028 * head.camera.unit
-    weight = cv2.GaussianBlur(mask, (0, 0), sigma).astype(np.float32)
+    window = canvas.window(head.camera.project(points)[0].reshape(-1, 2), int(3 * sigma) + 3)
+    near, level = mask[window], np.ascontiguousarray(layers[window][..., 0])
+    weight = cv2.GaussianBlur(near, (0, 0), sigma).astype(np.float32)
     smooth = cv2.GaussianBlur(level, (0, 0), sigma).astype(np.float32) * 255 / np.maximum(weight, 1)
     shades = ramp_of(colour)[np.clip(smooth, 0, 255).astype(np.uint8)]
-    np.copyto(canvas.image, shades, where=mask[..., None] > 0)
+    np.copyto(canvas.image[window], shades, where=near[..., None] > 0)
     return mask, seen
 
 

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from PIL import Image
 
-from pipelines.curation.build import REPORT, TABLE, Inputs, Outputs, Report, run
+from pipelines.cli import main
+from pipelines.curation.build import REPORT, STATE, TABLE, Inputs, Outputs, Report, run
 from pipelines.curation.records import FACES_SCHEMA, LEFT_OUT, REASONS, SELECTED
 from pipelines.errors import StageFailed, UserError
 from pipelines.ingest.layout import open_source
 from pipelines.params import Params, load_params
+from pipelines.rights.copies import known_copies
+from pipelines.rights.local import clean_tables, find_tables
+from pipelines.rights.subject import Subject
 from pipelines.synthetic.dataset import person_scenes
 from pipelines.synthetic.draw import render
 from pipelines.synthetic.person import Person
@@ -183,3 +189,31 @@ def test_a_folder_with_something_else_in_it_is_refused(params: Params, pile: Pat
     with pytest.raises(UserError, match="lies in the source"):
         run(params, Inputs(pile), Outputs(pile / "set", tmp_path / "state"))
     assert (tmp_path / "mine.txt").read_text() == "keep me"
+
+
+@pytest.fixture
+def home(
+    curated: tuple[Path, Path, Report], params: Params, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A folder to run the command in: parameters, networks, and what was seen of the pile."""
+    shutil.copytree(curated[1], tmp_path / STATE)
+    (tmp_path / "model").symlink_to(project / "model")
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params.model_dump(mode="json", by_alias=True)))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_command_leaves_nothing_that_forgetting_does_not_know(
+    home: Path, pile: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["curate", str(pile), "--out", "set"])
+    assert ended.value.code == 0
+    assert json.loads(capsys.readouterr().out)["looked_at"] == 0
+    assert [(copy.folder, copy.what) for copy in known_copies(home)] == [(str(home / "set"), "curate")]
+    somebody = next(row["image_id"] for row in pq.read_table(home / "set" / TABLE).to_pylist() if row["image_id"])
+    subject = Subject(frozenset(), frozenset([somebody]))
+    looks = find_tables(home, subject)
+    assert any(file.is_relative_to(home / STATE) for file in looks)
+    clean_tables(home, looks, subject)
+    assert find_tables(home, subject) == {}

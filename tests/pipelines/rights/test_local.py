@@ -67,7 +67,8 @@ def _hold(lock: Path, ready: object, done: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "lock", ["preprocess/.lock", "resume/train_imr/0123.lock", "runs/one/.dynamicid/preprocess/.lock"]
+    "lock",
+    ["preprocess/.lock", "curate/.lock", "resume/train_imr/0123.lock", "runs/one/.dynamicid/preprocess/.lock"],
 )
 def test_nothing_begins_while_something_writes(tmp_path: Path, lock: str) -> None:
     file = tmp_path / ".dynamicid" / lock
