@@ -23,7 +23,7 @@ def find_identities(faces: Faces, params: Curate) -> None:
     """
     rows = faces.rows
     members = np.flatnonzero(faces.open)
-    clusters = cluster(faces.embeddings[members], params.similarity, params.neighbours)
+    clusters = cluster(faces.embeddings[members], params.similarity, params.neighbours, params.likeness)
     rows.loc[members, "cluster"] = clusters
     groups = [members[clusters == number] for number in range(clusters.max(initial=-1) + 1)]
     for group in groups:

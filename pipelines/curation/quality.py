@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipelines.curation.clusters import neighbours
 from pipelines.curation.faces import Faces
+from pipelines.curation.neighbourhood import neighbours
 from pipelines.param_sections.data import Curate
 
 # A repeated picture of a face has nearly the same embedding; what is less alike is not compared further.

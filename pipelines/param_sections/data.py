@@ -118,10 +118,12 @@ class Curate(Section):
     max_yaw: float = Field(90.0, gt=0, le=180)
     max_pitch: float = Field(60.0, gt=0, le=180)
     max_outside_share: float = Field(0.2, ge=0, le=1)
-    # Two groups of faces are one person from this mean cosine on: it belongs to the recogniser (docs/curation.md).
+    # Mean cosine from which two groups of faces are one person: it belongs to the recogniser (docs/curation.md).
     similarity: float = Field(0.32, gt=0, lt=1)
     # Nearest faces that each face is compared with.
-    neighbours: int = Field(48, ge=2)
+    neighbours: int = Field(30, ge=2)
+    # Likeness from which they are without: a third cosine, two thirds common neighbours.
+    likeness: float = Field(0.5, gt=0, lt=1)
     # Correlation of the grey values of two aligned faces from which they are one picture.
     duplicate_similarity: float = Field(0.82, gt=0, le=1)
     min_photos: int = Field(3, ge=1)

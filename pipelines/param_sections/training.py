@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from pipelines.param_sections.section import Section
+
+# YAML reads a plain `no` as false.
+Precision = Annotated[Literal["no", "fp16", "bf16"], BeforeValidator(lambda value: "no" if value is False else value)]
 
 
 class BaseModels(Section):
@@ -47,7 +50,7 @@ class Loop(Section):
     # Photos whose latents, crops or prompts are encoded at once.
     cache_batch: int = Field(32, ge=1)
     seed: int = Field(0, ge=0)
-    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+    mixed_precision: Precision = "no"
     # The UNet's activations are computed again on the way back: a third more time, a fraction of the memory.
     gradient_checkpointing: bool = False
 

@@ -76,6 +76,11 @@ def test_bad_override_is_one_line_that_names_it(tiny: Path, override: str, named
     assert "\n" not in str(caught.value)
 
 
+def test_no_mixed_precision_may_be_written_as_yaml_reads_it(tiny: Path) -> None:
+    params = load_params(tiny, ["train_anchoring.mixed_precision=no", "train_imr.mixed_precision=fp16"])
+    assert (params.train_anchoring.mixed_precision, params.train_imr.mixed_precision) == ("no", "fp16")
+
+
 def test_unknown_key_in_the_file_is_named_with_the_file(tiny: Path, tmp_path: Path) -> None:
     tree = yaml.safe_load(tiny.read_text())
     tree["evaluate"]["peple"] = 3
