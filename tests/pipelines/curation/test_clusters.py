@@ -10,7 +10,6 @@ import pytest
 from pipelines.curation import clusters
 from pipelines.curation.agreement import pairwise
 from pipelines.curation.clusters import cluster
-from pipelines.curation.neighbourhood import neighbours
 
 Embed = Callable[..., np.ndarray]
 LIKENESS = 0.5
@@ -77,16 +76,3 @@ def test_many_equal_faces_are_one_person(embed: Embed, monkeypatch: pytest.Monke
 def test_few_faces_are_no_problem(faces: int, embed: Embed) -> None:
     embeddings = np.stack([embed(person, 0) for person in range(faces)]) if faces else np.zeros((0, 512), np.float32)
     assert cluster(embeddings, 0.5, 48, LIKENESS).tolist() == list(range(faces))
-
-
-def test_neighbours_are_nearly_the_true_ones_and_never_the_row_itself(people: tuple[np.ndarray, list[int]]) -> None:
-    embeddings, _ = people
-    found, cosines = neighbours(embeddings, 10)
-    exact = embeddings @ embeddings.T
-    np.fill_diagonal(exact, -1)
-    true = np.argsort(-exact, axis=1)[:, :10]
-    shared = [len(set(one) & set(other)) for one, other in zip(found.tolist(), true.tolist(), strict=True)]
-    assert np.mean(shared) / 10 > 0.97
-    assert not (found == np.arange(len(found))[:, None]).any()
-    here = np.arange(len(found))[:, None]
-    np.testing.assert_allclose(cosines, exact[here, found], atol=1e-5)
