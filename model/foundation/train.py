@@ -35,13 +35,8 @@ class Workshop:
 
     @cached_property
     def people(self) -> People:
-        """The training set of most parts; raises ValueError where it is not drawn."""
+        """The training set; raises ValueError where it is not drawn."""
         return open_people(self.work / "people")
-
-    @cached_property
-    def crowd(self) -> People:
-        """The training set of what tells people apart: more people, fewer photos of each."""
-        return open_people(self.work / "crowd")
 
 
 Make = Callable[[Workshop, str, dict[str, int]], dict[str, Any]]
@@ -51,7 +46,7 @@ Make = Callable[[Workshop, str, dict[str, int]], dict[str, Any]]
 class Part:
     """One part: `make(shop, name, settings)` trains it, writes `files` under the weights and returns its figures.
 
-    `data` is the part that draws what it is trained on, `needs` are files of earlier parts that it also is.
+    `needs` are files of earlier parts that it is trained on.
     """
 
     name: str
@@ -59,16 +54,14 @@ class Part:
     settings: dict[str, int]
     files: tuple[str, ...] = ()
     needs: tuple[str, ...] = field(default=())
-    data: str = "people"
 
 
 def _people(shop: Workshop, name: str, settings: dict[str, int]) -> dict[str, Any]:
     share = settings["pairs"] / (settings["people"] * settings["photos"])
     asked = {key: settings[key] for key in ("people", "photos", "size", "seed")}
     data = render_people(shop.work / name, shop.draw, workers=shop.workers, groups=share, **asked)
-    if name == "people":
-        # Smaller copies of an earlier set.
-        shutil.rmtree(shop.work / "pictures", ignore_errors=True)
+    # Smaller copies of an earlier set.
+    shutil.rmtree(shop.work / "pictures", ignore_errors=True)
     return {
         "photos": len(data.photos),
         "pairs": len(data.group_prompts),
@@ -78,10 +71,6 @@ def _people(shop: Workshop, name: str, settings: dict[str, int]) -> dict[str, An
 
 def _face_network(shop: Workshop, name: str, settings: dict[str, int]) -> dict[str, Any]:
     return train_face_network(name, shop.people, shop.work / name, shop.weights, **settings)
-
-
-def _recogniser(shop: Workshop, name: str, settings: dict[str, int]) -> dict[str, Any]:
-    return train_face_network(name, shop.crowd, shop.work / name, shop.weights, **settings)
 
 
 def _autoencoder(shop: Workshop, name: str, settings: dict[str, int]) -> dict[str, Any]:
@@ -126,11 +115,10 @@ def _unet(shop: Workshop, name: str, settings: dict[str, int]) -> dict[str, Any]
 
 RECIPE: tuple[Part, ...] = (
     Part("people", _people, {"people": 700, "photos": 28, "size": 128, "seed": 0, "pairs": 1568}),
-    Part("crowd", _people, {"people": 1000, "photos": 10, "size": 128, "seed": 0, "pairs": 0}),
     Part("landmarks", _face_network, {"steps": 800, "seed": 0}, (FILES["landmarks"],)),
-    Part("recogniser", _recogniser, {"steps": 1500, "seed": 0}, (FILES["recogniser"],), data="crowd"),
+    Part("recogniser", _face_network, {"steps": 1500, "seed": 0}, (FILES["recogniser"],)),
     Part("detector", _face_network, {"steps": 2000, "batch": 48, "seed": 12}, (FILES["detector"],)),
-    Part("judge", _recogniser, {"steps": 1500, "seed": 77}, (FILES["judge"],), data="crowd"),
+    Part("judge", _face_network, {"steps": 1000, "seed": 77}, (FILES["judge"],)),
     Part("expression_pose", _face_network, {"steps": 2000, "seed": 2}, (FILES["expression_pose"],)),
     Part("autoencoder", _autoencoder, {"steps": 3200, "seed": 0}, (VAE,)),
     Part("clip", _clip, {"steps": 500, "seed": 0}, (CLIP, "image_encoder/model.safetensors")),
@@ -194,8 +182,8 @@ def _chosen(parts: Sequence[str] | None) -> list[Part]:
 
 
 def _settings(part: Part, work: Path, steps_scale: float) -> dict[str, int]:
-    if part.make is _people:
-        drawn = _read(work / part.name / "settings.json")
+    if part.name == "people":
+        drawn = _read(work / "people" / "settings.json")
         return part.settings if drawn is None else {**part.settings, **drawn, "pairs": drawn["groups"]}
     scaled = {key: max(1, round(value * steps_scale)) for key, value in part.settings.items() if key.endswith("steps")}
     return {**part.settings, **scaled}
@@ -203,12 +191,12 @@ def _settings(part: Part, work: Path, steps_scale: float) -> dict[str, int]:
 
 def _recipe(part: Part, shop: Workshop, settings: dict[str, int]) -> Recipe:
     """Settings, and hashes of what the part is trained on: other people or another autoencoder are another recipe."""
-    if part.make is _people:
+    if part.name == "people":
         return {"settings": settings}
-    people = shop.work / part.data / "prompts.json"
+    people = shop.work / "people" / "prompts.json"
     if not people.is_file():
-        raise ValueError(f"{people.parent}: no finished set of people there; train part {part.data} first")
-    inputs = {part.data: _hash(people)}
+        raise ValueError(f"{shop.work}: no finished set of people there; train part people first")
+    inputs = {"people": _hash(people)}
     for name in part.needs:
         if not (shop.weights / name).is_file():
             maker = next(other.name for other in RECIPE if name in other.files)
