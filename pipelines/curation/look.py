@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -137,11 +137,15 @@ def _faces(
     rows: list[dict[str, Any]] = []
     requests: list[CaptionRequest] = []
     asked: list[dict[str, Any]] = []
-    found = analyser.analyse_images([decoded.image for _, _, decoded in batch], embed=True)
+    images = [decoded.image for _, _, decoded in batch]
+    found = analyser.analyse_images(images, embed=True)
+    mirrored = iter(analyser.embed_mirrored(images, found))
     for (photo, image_id, decoded), faces in zip(batch, found, strict=True):
         if not faces:
             rows.append(_row(photo, image_id, decoded, reason="no_face"))
-        for index, face in enumerate(faces):
+        for index, seen in enumerate(faces):
+            # A face turned left and one turned right are nearer to each other with their mirror images.
+            face = replace(seen, embedding=_middle(seen.embedding, next(mirrored)))
             rows.append(_row(photo, image_id, decoded, face=face, index=index, n_faces=len(faces)))
             asked.append(rows[-1])
             requests.append(_request(decoded.image, face, photo.face_prompt if len(faces) == 1 else None))
@@ -184,6 +188,12 @@ def _row(
             "thumbnail": thumbnail(decoded.image, face.bbox),
         }
     return row
+
+
+def _middle(one: np.ndarray | None, other: np.ndarray) -> np.ndarray:
+    """Return the unit vector between two."""
+    both = other if one is None else one + other
+    return np.asarray(both / max(float(np.linalg.norm(both)), 1e-12), np.float32)
 
 
 def texture(image: np.ndarray, face: FoundFace) -> np.ndarray:

@@ -58,7 +58,7 @@ SEEN_SCHEMA = pa.schema(
         ("pitch", pa.float32()),
         ("roll", pa.float32()),
         ("expression", pa.string()),
-        ("embedding", pa.list_(pa.float32())),  # 512, unit norm
+        ("embedding", pa.list_(pa.float32())),  # 512, unit norm: between that of the face and of its mirror image
         ("texture", pa.binary()),  # 256 grey values between brows and chin
         ("thumbnail", pa.binary()),  # JPEG
     ]

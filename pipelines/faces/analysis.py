@@ -40,6 +40,8 @@ _LEAST_SIDE = 128
 _DETAIL, _DETAIL_TIGHTENED, _WORKING_SIDE = 2, 4, 640
 # Decoded photos wait for company in the networks' batches until they hold this much memory.
 _WAITING_BYTES = 96 * 2**20
+# The five key points in a mirror: eyes and mouth corners change sides.
+_MIRRORED = [1, 0, 2, 4, 3]
 
 
 # The prompt and the face prompt that came with a photo.
@@ -150,6 +152,18 @@ class Analyser:
                 )
             )
         return results
+
+    def embed_mirrored(self, images: Sequence[np.ndarray], faces: Sequence[Sequence[FoundFace]]) -> np.ndarray:
+        """Return the embeddings (N, 512) of all faces that `analyse_images` found, as a mirror shows them, in order."""
+        views: list[np.ndarray] = []
+        points: list[np.ndarray] = []
+        for image, found in zip(images, faces, strict=True):
+            view, factor = _enlarged(image)
+            mirrored = np.ascontiguousarray(view[:, ::-1]) if found else view
+            for face in found:
+                views.append(mirrored)
+                points.append(np.array([view.shape[1] - 1, 0]) + face.keypoints[_MIRRORED] * factor * [-1, 1])
+        return self._recogniser.embed(views, points)
 
     def _look(self, position: int, data: bytes) -> _Seen | FaceRecord:
         params = self._params

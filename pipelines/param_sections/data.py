@@ -123,7 +123,7 @@ class Curate(Section):
     # Nearest faces that each face is compared with.
     neighbours: int = Field(30, ge=2)
     # Likeness from which they are without: a third cosine, two thirds common neighbours.
-    likeness: float = Field(0.5, gt=0, lt=1)
+    likeness: float = Field(0.55, gt=0, lt=1)
     # Correlation of the grey values of two aligned faces from which they are one picture.
     duplicate_similarity: float = Field(0.82, gt=0, le=1)
     min_photos: int = Field(3, ge=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -164,6 +165,20 @@ def test_small_generated_pictures_are_looked_at_enlarged(analyser: Analyser, pho
     assert faces[0].embedding @ analyse_photo(photo, analyser).embedding > 0.5
     both = analyser.analyse_images([np.concatenate([small, small[:, ::-1]], axis=1)])[0]
     assert len(both) == 2
+
+
+@pytest.mark.parametrize("side", [64, 400])
+def test_a_mirrored_picture_in_a_mirror_is_the_picture(analyser: Analyser, photo: bytes, side: int) -> None:
+    image = np.asarray(Image.fromarray(_array(photo)).resize((side, side), Image.Resampling.LANCZOS))
+    blank = np.zeros((side, side, 3), np.uint8)
+    (found,), _ = analyser.analyse_images([image, blank], embed=True)
+    turned = found.keypoints[[1, 0, 2, 4, 3]] * [-1, 1] + [side - 1, 0]
+    other = replace(found, keypoints=turned.astype(np.float32))
+    mirrored = analyser.embed_mirrored([blank, image[:, ::-1]], [[], [other]])
+    assert mirrored.shape == (1, 512)
+    # Enlarging moves the middle of a pixel a little.
+    assert mirrored[0] @ found.embedding > (0.98 if side < 128 else 0.9999)
+    assert 0.5 < analyser.embed_mirrored([image], [[found]])[0] @ found.embedding < 0.999
 
 
 def test_a_record_becomes_a_face_of_the_model(analyser: Analyser, photo: bytes) -> None:
