@@ -122,7 +122,7 @@ class Curate(Section):
     similarity: float = Field(0.32, gt=0, lt=1)
     # Nearest faces that each face is compared with.
     neighbours: int = Field(30, ge=2)
-    # Likeness from which they are without: a third cosine, two thirds common neighbours.
+    # They also are from this likeness on: a third of it is their cosine, two thirds the neighbours they share.
     likeness: float = Field(0.55, gt=0, lt=1)
     # Correlation of the grey values of two aligned faces from which they are one picture.
     duplicate_similarity: float = Field(0.82, gt=0, le=1)

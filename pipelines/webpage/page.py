@@ -44,24 +44,8 @@ def build(studio: Studio, examples: Sequence[Example]) -> Any:
                 _examples(form, examples)
             with gr.Column(scale=6, min_width=400):
                 with gr.Row():
-                    picture = gr.Image(
-                        label="Picture",
-                        buttons=_BUTTONS,
-                        elem_id="picture",
-                        format="png",
-                        interactive=False,
-                        height=360,
-                        min_width=240,
-                    )
-                    heat = gr.Image(
-                        label="Where the identity was let in",
-                        buttons=_BUTTONS,
-                        elem_id="heat",
-                        format="png",
-                        interactive=False,
-                        height=360,
-                        min_width=240,
-                    )
+                    picture = _result("Picture", "picture")
+                    heat = _result("Where the identity was let in", "heat")
                 said = gr.Markdown("Give a photo of somebody, or begin with a drawn person.", elem_id="said")
                 earlier = gr.Gallery(
                     label="Earlier pictures of this visit",
@@ -86,6 +70,12 @@ def build(studio: Studio, examples: Sequence[Example]) -> Any:
         )
         add_api(studio, shared)
     return page
+
+
+def _result(label: str, name: str) -> Any:
+    return gr.Image(
+        label=label, buttons=_BUTTONS, elem_id=name, format="png", interactive=False, height=360, min_width=240
+    )
 
 
 def _form(studio: Studio) -> Form:
