@@ -107,8 +107,13 @@ def log_version(client: Any, params: Params, inputs: Any, metrics: dict[str, Any
     snapshot = take_snapshot(inputs.root, f"What {params.register_.model_name} {run.info.run_id} was made from")
     if snapshot is not None:
         last["dynamicid.snapshot"] = snapshot
+    # A server refuses a source `models:/m-…` unless the model's id stands beside it.
     version = client.create_model_version(
-        params.register_.model_name, info.model_uri, run_id=run.info.run_id, tags={**last, **tags}
+        params.register_.model_name,
+        info.model_uri,
+        run_id=run.info.run_id,
+        tags={**last, **tags},
+        model_id=info.model_id,
     )
     client.update_model_version(params.register_.model_name, version.version, model_card(params, metrics, lineages))
     return client.get_model_version(params.register_.model_name, version.version)

@@ -8,6 +8,8 @@ from typing import Any
 import requests
 
 ENDED = {"success", "failed"}
+# A task in one of these never gets anywhere else.
+LOST = {"failed", "upstream_failed", "skipped", "removed"}
 
 
 class Airflow:
@@ -76,6 +78,7 @@ class Airflow:
             found = self.states(dag, run).get(task)
             if found in states:
                 return found
+            assert found not in LOST, f"{task}: {found}; {self.states(dag, run)}"
             time.sleep(1)
         raise AssertionError(f"{task}: not in {states} after {seconds:.0f} s; {self.states(dag, run)}")
 

@@ -1,0 +1,76 @@
+"""Registering at an MLflow server, which checks what a local ledger takes as it is."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def server(tmp_path: Path, empty_database: Path) -> Iterator[str]:
+    """A real server with a ledger of its own; yields its address."""
+    shutil.copy2(empty_database, tmp_path / "server.db")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{tmp_path / 'server.db'}"]
+    command += ["--artifacts-destination", (tmp_path / "artifacts").as_uri()]
+    # uvicorn is found by name: the environment of this Python comes first.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    process = subprocess.Popen(command, env={**os.environ, "PATH": path}, start_new_session=True)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _wait(f"{url}/health", process)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _wait(url: str, process: subprocess.Popen[bytes], seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        assert process.poll() is None, f"the server ended with {process.returncode}"
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except OSError:
+            time.sleep(0.5)
+    raise AssertionError(f"{url}: no answer after {seconds:.0f} s")
+
+
+def test_a_version_is_registered_judged_and_has_its_files(registered: Any, server: str, tmp_path: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    root = tmp_path / "checkout"
+    shutil.copytree(registered.root, root, symlinks=True)
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW", "DYNAMICID"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.cli", "register", "--accept-refusal"],
+        cwd=root,
+        env={**kept, "MLFLOW_TRACKING_URI": server},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert (said["decision"], said["version"]) == ("promoted", "1")
+    client = MlflowClient(server, registry_uri=server)
+    version = client.get_model_version("dynamicid", "1")
+    assert "champion" in version.aliases
+    model = version.source.removeprefix("models:/")
+    kept_there = {file.path for file in client.list_logged_model_artifacts(model, "artifacts/adapter")}
+    assert kept_there == {"artifacts/adapter/config.json"}
