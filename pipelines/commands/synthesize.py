@@ -12,8 +12,9 @@ from pipelines.errors import UserError
 
 def synthesize(
     *,
-    identities: Annotated[int, typer.Option(help="How many people; 35 photos each.")] = 0,
+    identities: Annotated[int, typer.Option(help="How many people.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder to draw them into; it only ever grows.")] = None,
+    photos: Annotated[int, typer.Option(help="Photos of each, up to 35: every expression in every pose.")] = 35,
     seed: Annotated[int, typer.Option(help="Other seeds are other people.")] = 0,
     size: Annotated[int, typer.Option(help="Side of the photos in pixels.")] = 128,
     workers: Annotated[int, typer.Option(help="Processes that draw.")] = 2,
@@ -32,5 +33,5 @@ def synthesize(
         raise UserError("synthesize needs --identities (at least 1) and --out DIR, or --sheet FILE")
     from pipelines.synthetic.dataset import write_dataset
 
-    new = write_dataset(identities, out, seed=seed, size=size, workers=workers, truth=truth)
+    new = write_dataset(identities, out, photos=photos, seed=seed, size=size, workers=workers, truth=truth)
     typer.echo(f"{identities} people in {out}, {new} of them new", err=True)

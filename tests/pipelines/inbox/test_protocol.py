@@ -6,6 +6,7 @@ import json
 import os
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
@@ -13,6 +14,7 @@ import pytest
 
 from pipelines.errors import UserError
 from pipelines.inbox.protocol import LOOSE, READY, Inbox
+from tests.pipelines.object_store import BUCKET, s3_server
 
 QUIET = 60.0
 RUN = "dynamicid_ingest/scheduled__2026-01-01"
@@ -26,8 +28,17 @@ def _put(inbox: Inbox, files: dict[str, bytes]) -> None:
         inbox.fs.pipe_file(path, data)
 
 
-@pytest.fixture(params=["folder", "objects"])
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """The address of a bucket on a server."""
+    with s3_server():
+        yield f"s3://{BUCKET}"
+
+
+@pytest.fixture(params=["folder", "objects", "s3"])
 def inbox(request: pytest.FixtureRequest, tmp_path: Path) -> Inbox:
+    if request.param == "s3":
+        return Inbox(f"{request.getfixturevalue('bucket')}/{uuid.uuid4().hex}/inbox", QUIET)
     address = str(tmp_path / "inbox") if request.param == "folder" else f"memory://bucket-{uuid.uuid4().hex}/inbox"
     return Inbox(address, QUIET)
 

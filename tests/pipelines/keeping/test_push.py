@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from pipelines.errors import StageFailed
 from pipelines.git_tags import numbered_tags
 from pipelines.keeping.objects import bring_objects, cache_folder, default_remote
 from pipelines.workspace import create
+from tests.pipelines.object_store import BUCKET, objects, s3_server
 
 
 @pytest.fixture
@@ -30,6 +32,19 @@ def home(tmp_path: Path) -> Path:
     subprocess.run([*git, "add", "-A"], cwd=folder, check=True)
     subprocess.run([*git, "commit", "-qm", "start"], cwd=folder, check=True)
     return folder
+
+
+@pytest.fixture
+def home_of_s3(home: Path) -> Iterator[Path]:
+    """The same repository with a bucket for a remote."""
+    with s3_server():
+        (home / ".dvc" / "config").write_text(
+            f"[core]\n    remote = store\n['remote \"store\"']\n    url = s3://{BUCKET}/dvc\n"
+        )
+        subprocess.run(
+            ["git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qam", "bucket"], cwd=home, check=True
+        )
+        yield home
 
 
 def write(root: Path, text: str) -> None:
@@ -49,6 +64,23 @@ def test_versions_of_checkout_and_workspace_are_in_the_remote_and_come_back(home
     assert default_remote(work) == "store"
     write(work, "two")
     assert (make_version(work, "data/faces", "another").tag, stored(home)) == ("faces-v2", 4)
+
+    shutil.rmtree(cache_folder(home))
+    shutil.rmtree(home / "data" / "faces")
+    checkout_version(home, "faces-v2")
+    assert (home / "data" / "faces" / "photo.txt").read_text() == "two"
+    bring_objects(home, {"faces": str(first.md5)}, tmp_path / "brought")
+    assert (tmp_path / "brought" / "faces" / "photo.txt").read_text() == "one"
+
+
+def test_versions_are_in_a_bucket_and_come_back(home_of_s3: Path, tmp_path: Path) -> None:
+    home = home_of_s3
+    write(home, "one")
+    first = make_version(home, "data/faces", "one photo")
+    assert (first.tag, len(objects("dvc/"))) == ("faces-v1", 2)
+    work = create(home, "run-1").path
+    write(work, "two")
+    assert (make_version(work, "data/faces", "another").tag, len(objects("dvc/"))) == ("faces-v2", 4)
 
     shutil.rmtree(cache_folder(home))
     shutil.rmtree(home / "data" / "faces")

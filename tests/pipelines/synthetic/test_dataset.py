@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from pipelines.errors import UserError
-from pipelines.synthetic.dataset import MANIFEST, person_scenes, write_dataset
+from pipelines.synthetic.dataset import LOOKS, MANIFEST, chosen_scenes, person_scenes, write_dataset
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -39,6 +39,24 @@ def test_a_second_write_draws_nothing_and_growth_adds_only_the_new(tmp_path: Pat
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())
     write_dataset(3, other, size=32, workers=1)
     assert digests(other) == after
+
+
+def test_fewer_photos_show_every_look_equally_often(tmp_path: Path) -> None:
+    out, whole = tmp_path / "faces", tmp_path / "whole"
+    write_dataset(2, out, photos=9, size=32, workers=1)
+    write_dataset(2, whole, size=32, workers=1)
+    few, all_of_them = digests(out), digests(whole)
+    assert len(few) == 2 * 9 * 2
+    assert few == {name: all_of_them[name] for name in few}
+    chosen = [chosen_scenes(index, 9) for index in range(LOOKS)]
+    assert {sum(number in numbers for numbers in chosen) for number in range(LOOKS)} == {9}
+    for numbers in chosen:
+        assert {number // 5 for number in numbers} == set(range(7))
+        assert {number % 5 for number in numbers} == set(range(5))
+    with pytest.raises(UserError, match="photos 9, asked for 35"):
+        write_dataset(2, out, size=32)
+    with pytest.raises(UserError, match="photos 36"):
+        write_dataset(2, tmp_path / "more", photos=36, size=32)
 
 
 def test_an_interrupted_write_is_finished(tmp_path: Path) -> None:
