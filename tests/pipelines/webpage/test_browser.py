@@ -72,7 +72,7 @@ def test_two_drawn_people_in_boxes_that_are_dragged(tab: Any) -> None:
         tab.locator(f"#boxes [data-person='{person}']").click()
         tab.locator("#boxes .pad").scroll_into_view_if_needed()
         pad = tab.locator("#boxes .pad").bounding_box()
-        tab.mouse.move(pad["x"] + left * pad["width"], pad["y"] + 1)
+        tab.mouse.move(pad["x"] + 1 + left * pad["width"], pad["y"] + 1)
         tab.mouse.down()
         tab.mouse.move(pad["x"] + right * pad["width"], pad["y"] + 0.9 * pad["height"], steps=4)
         tab.mouse.up()
