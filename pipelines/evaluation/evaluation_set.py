@@ -23,11 +23,14 @@ LOOKS: tuple[tuple[str, str], ...] = (
     *((expression, "front") for expression in EXPRESSIONS),
     *(("neutral", pose) for pose in POSES if pose != "front"),
 )
+# Where two people are asked for, y0 x0 y1 x1: around the heads of two who stand side by side. Halves of the picture
+# would give each one's tokens the background, too, and a boost would paint it with them.
+SIDE_BY_SIDE: tuple[tuple[float, float, float, float], ...] = ((0.15, 0.06, 0.8, 0.46), (0.15, 0.54, 0.8, 0.94))
 # A profile hides half of what an identity is judged by, so the photos compared with are turned at most this far
 # where the person has such photos. Degrees.
 _TURNED_AT_MOST = 45.0
 _OTHERS = 4
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,7 @@ class EvaluationSet:
             "prompts": self.prompts.version,
             "people": [asdict(person) for person in self.people],
             "cells": [{**said(cell, self.prompts.single), "face_prompt": cell.face_prompt} for cell in self.cells],
+            "boxes": SIDE_BY_SIDE,
             "pairs": [{**said(pair, self.prompts.pairs), "face_prompts": pair.face_prompts} for pair in self.pairs],
         }
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from model.face_prompts import EXPRESSIONS, POSES
-from pipelines.evaluation.evaluation_set import LOOKS
+from pipelines.evaluation.evaluation_set import LOOKS, SIDE_BY_SIDE
 from pipelines.evaluation.intervals import Interval
 from pipelines.evaluation.pictures import data_uri, heat, svg_uri
 from pipelines.evaluation.plots import forest, loss_curves, read_losses, sweep_plot
@@ -19,7 +19,6 @@ from pipelines.evaluation.variants import (
     CEILING,
     DRAWN_PAIRS,
     FLOOR,
-    HALVES,
     MODEL,
     SHIPPED,
     TEXT_ONLY,
@@ -310,7 +309,7 @@ def _pair(outcome: Outcome, index: int) -> dict[str, Any]:
                 f"other {number_text(score.leakage)}",
             }
         )
-    asked = [_percent(x0, y0, x1, y1) for y0, x0, y1, x1 in HALVES]
+    asked = [_percent(x0, y0, x1, y1) for y0, x0, y1, x1 in SIDE_BY_SIDE]
     return {
         "prompt": outcome.questions.pair_prompt_of(pair).text,
         "references": [

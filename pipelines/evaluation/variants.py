@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from model.face_prompts import EXPRESSIONS, POSES
-from pipelines.evaluation.evaluation_set import LOOKS, EvaluationSet
+from pipelines.evaluation.evaluation_set import LOOKS, SIDE_BY_SIDE, EvaluationSet
 
 MODEL = "model"
 TEXT_ONLY = "text_only"
@@ -27,8 +27,6 @@ FLOOR = "floor"
 
 DRAWN: tuple[str, ...] = (MODEL, TEXT_ONLY, WITHOUT_GATE, WITHOUT_IMR, TRUE_TOKENS)
 DRAWN_PAIRS: tuple[str, ...] = (MODEL, WITHOUT_GATE)
-# The left half and the right half: y0, x0, y1, x1.
-HALVES: tuple[tuple[float, float, float, float], ...] = ((0.0, 0.0, 1.0, 0.5), (0.0, 0.5, 1.0, 1.0))
 
 
 @dataclass(frozen=True)
@@ -170,7 +168,7 @@ def pair_order_of(questions: EvaluationSet, tokens: TokenTable, variant: str, nu
         prompt=questions.pair_prompt_of(pair).text,
         noise=pair.noise,
         tokens=np.concatenate(both),
-        boxes=HALVES,
+        boxes=SIDE_BY_SIDE,
         gate=variant != WITHOUT_GATE,
     )
 
