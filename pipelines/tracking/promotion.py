@@ -8,7 +8,7 @@ from typing import Any
 
 from pipelines.errors import StageFailed, UserError
 from pipelines.tracking.decisions import GATES, Decision, add_decision, decisions_of, last_decision
-from pipelines.tracking.registry import CHAMPION, champion_of, find_version, open_registry, registry_lock
+from pipelines.tracking.registry import CHAMPION, champion_of, find_version, open_registry, registry_lock, versions_of
 
 
 class ChampionMoved(Exception):
@@ -53,12 +53,11 @@ def finish_interrupted(client: Any, version: Any) -> None:
     """Move the alias where a process was killed between writing `promoted` and moving it. Hold the lock."""
     last = last_decision(version)
     present = _number(champion_of(client, version.name))
-    if (
-        last is not None
-        and last.decision == "promoted"
-        and present == last.champion
-        and present != str(version.version)
-    ):
+    if last is None or last.decision != "promoted" or present != last.champion or present == str(version.version):
+        return
+    # Who took the alias over from this version names it: then it had it, and a rollback brought the old champion back.
+    later = (one for other in versions_of(client, version.name) for one in decisions_of(other))
+    if not any(one.decision == "promoted" and one.champion == str(version.version) for one in later):
         client.set_registered_model_alias(version.name, CHAMPION, version.version)
 
 

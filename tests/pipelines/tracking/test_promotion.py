@@ -13,7 +13,7 @@ import pytest
 
 from pipelines.errors import StageFailed, UserError
 from pipelines.tracking.decisions import decisions_of
-from pipelines.tracking.promotion import promote, refuse, rollback
+from pipelines.tracking.promotion import finish_interrupted, promote, refuse, rollback
 from pipelines.tracking.registry import champion_of, find_version, open_registry
 
 Make = Callable[..., Any]
@@ -141,6 +141,20 @@ def test_a_promotion_that_was_killed_before_the_alias_moved_is_finished(ledger: 
     assert champion(ledger) is None
     assert promote(ledger, "models:/dynamicid/1", by="Ada").champion == "1"
     assert champion(ledger) == "1"
+
+
+def test_a_champion_of_old_times_does_not_come_back_by_itself(ledger: Path, compared: Make) -> None:
+    """v2 was promoted over v1, v3 over v2, then somebody went back to v1: nothing was interrupted."""
+    compared(None)
+    promote(ledger, "models:/dynamicid/1", by="Ada")
+    for number in (2, 3):
+        compared(str(number - 1))
+        promote(ledger, f"models:/dynamicid/{number}", by="Ada")
+    assert rollback(ledger, "dynamicid", by="Eve", to="models:/dynamicid/1").champion == "1"
+    client = open_registry(ledger)
+    finish_interrupted(client, find_version(client, "models:/dynamicid/2"))
+    assert champion(ledger) == "1"
+    assert refuse(ledger, "models:/dynamicid/2", by="Eve").champion == "1"
 
 
 @pytest.mark.parametrize("uri", ["dynamicid/1", "models:/dynamicid", "models:/dynamicid/latest"])
