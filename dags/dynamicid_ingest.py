@@ -39,7 +39,9 @@ verdict=reports/validate/verdict.json
 rm -f "$verdict"
 "$PYTHON" -m pipelines.cli validate data/faces 2>&1 | tee .dynamicid/validate.log
 code=${PIPESTATUS[0]}
-if [ "$code" = 1 ] && [ -s "$verdict" ]; then "$PYTHON" -m pipelines.cli inbox refuse --reason "$(tail -n 1 .dynamicid/validate.log)"; fi
+if [ "$code" = 1 ] && [ -s "$verdict" ]; then
+  "$PYTHON" -m pipelines.cli inbox refuse --reason "$(tail -n 1 .dynamicid/validate.log)"
+fi
 exit "$code"
 """
 # What was published is kept beside the data: a retry must still tell of a version that it made before.
