@@ -21,8 +21,9 @@ def validate(
     from pipelines.stages.validate import Inputs, Outputs, run
 
     docs = out.parent / "data_docs" / "validate"
+    read = read_params(params, overrides)
     try:
-        verdict = run(read_params(params, overrides), Inputs(faces), Outputs(out, docs))
+        verdict = run(read, Inputs(faces), Outputs(out, docs))
     finally:
         if (docs / "index.html").is_file():
             typer.echo(f"Data Docs: {docs / 'index.html'}", err=True)

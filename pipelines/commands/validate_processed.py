@@ -24,8 +24,9 @@ def validate_processed(
     from pipelines.stages.validate_processed import Inputs, Outputs, run
 
     docs = out.parent / "data_docs" / "validate_processed"
+    read = read_params(params, overrides)
     try:
-        verdict = run(read_params(params, overrides), Inputs(processed, faces), Outputs(out, docs))
+        verdict = run(read, Inputs(processed, faces), Outputs(out, docs))
     finally:
         if (docs / "index.html").is_file():
             typer.echo(f"Data Docs: {docs / 'index.html'}", err=True)
