@@ -56,6 +56,16 @@ def stored(home: Path) -> int:
     return sum(path.is_file() for path in (home.parent / "store").rglob("*"))
 
 
+def both_come_back(home: Path, first: str, out: Path) -> None:
+    """Lose the cache and the data, then fetch the second version into place and the first one into `out`."""
+    shutil.rmtree(cache_folder(home))
+    shutil.rmtree(home / "data" / "faces")
+    checkout_version(home, "faces-v2")
+    assert (home / "data" / "faces" / "photo.txt").read_text() == "two"
+    bring_objects(home, {"faces": first}, out)
+    assert (out / "faces" / "photo.txt").read_text() == "one"
+
+
 def test_versions_of_checkout_and_workspace_are_in_the_remote_and_come_back(home: Path, tmp_path: Path) -> None:
     write(home, "one")
     first = make_version(home, "data/faces", "one photo")
@@ -65,12 +75,7 @@ def test_versions_of_checkout_and_workspace_are_in_the_remote_and_come_back(home
     write(work, "two")
     assert (make_version(work, "data/faces", "another").tag, stored(home)) == ("faces-v2", 4)
 
-    shutil.rmtree(cache_folder(home))
-    shutil.rmtree(home / "data" / "faces")
-    checkout_version(home, "faces-v2")
-    assert (home / "data" / "faces" / "photo.txt").read_text() == "two"
-    bring_objects(home, {"faces": str(first.md5)}, tmp_path / "brought")
-    assert (tmp_path / "brought" / "faces" / "photo.txt").read_text() == "one"
+    both_come_back(home, str(first.md5), tmp_path / "brought")
 
 
 def test_versions_are_in_a_bucket_and_come_back(home_of_s3: Path, tmp_path: Path) -> None:
@@ -82,12 +87,7 @@ def test_versions_are_in_a_bucket_and_come_back(home_of_s3: Path, tmp_path: Path
     write(work, "two")
     assert (make_version(work, "data/faces", "another").tag, len(objects("dvc/"))) == ("faces-v2", 4)
 
-    shutil.rmtree(cache_folder(home))
-    shutil.rmtree(home / "data" / "faces")
-    checkout_version(home, "faces-v2")
-    assert (home / "data" / "faces" / "photo.txt").read_text() == "two"
-    bring_objects(home, {"faces": str(first.md5)}, tmp_path / "brought")
-    assert (tmp_path / "brought" / "faces" / "photo.txt").read_text() == "one"
+    both_come_back(home, str(first.md5), tmp_path / "brought")
 
 
 def test_a_remote_that_cannot_be_reached_fails_after_the_version_is_made(home: Path) -> None:
