@@ -60,10 +60,10 @@ def start(
 @app.command()
 def stop(state: State = _STATE) -> None:
     """End the processes of this stack and no others; databases, logs and credentials stay."""
-    from pipelines.stack.supervisor import is_running, members, shut_down
+    from pipelines.stack.supervisor import left_over, shut_down
 
     stack = _present(state)
-    if not is_running(stack) and not members(stack):
+    if not left_over(stack):
         typer.echo("the stack does not run", err=True)
         return
     left = shut_down(stack)
@@ -131,6 +131,17 @@ def accounts(
         raise UserError(f"{', '.join(missing)}: not set; `dynamicid stack credentials` generates them")
     made = make_pipeline_account(url, os.environ)
     typer.echo("the pipeline's account is new" if made else "the pipeline's account is there", err=True)
+
+
+@app.command()
+def project(
+    home: Annotated[Path, typer.Argument(help="The project's repository, in a volume; made where there is none.")],
+) -> None:
+    """Bring the project's repository up to the code of this image; for containers."""
+    from pipelines.paths import project_root
+    from pipelines.stack.project import bring_up_to_date
+
+    typer.echo(bring_up_to_date(home.absolute(), project_root()), err=True)
 
 
 def _present(state: Path) -> Stack:

@@ -6,6 +6,7 @@ import getpass
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -16,6 +17,7 @@ from pathlib import Path
 from pipelines.errors import StageFailed, UserError
 
 DATA_VARIABLE = "DYNAMICID_POSTGRES_DATA"
+_KNOWN = "postgres_data"
 _PROGRAMS = ("initdb", "postgres", "psql", "pg_isready")
 _DEBIAN = Path("/usr/lib/postgresql")
 
@@ -54,13 +56,20 @@ def find_programs(search: str | None = None) -> Path:
     )
 
 
+def data_folder(state: Path) -> Path:
+    """Return where the data of the stack in `state` lies: where its last start put it, there otherwise."""
+    known = state / _KNOWN
+    return Path(known.read_text(encoding="utf-8")) if known.is_file() else state / "postgres"
+
+
 def choose(state: Path) -> Postgres:
     """Return the PostgreSQL of the stack in `state`; as root it runs as the user postgres, who must reach the folder.
 
-    The data lies in `state`, or where DYNAMICID_POSTGRES_DATA says.
+    The data lies where DYNAMICID_POSTGRES_DATA says, which is remembered in `state`.
     """
     programs = find_programs()
-    data = Path(os.environ.get(DATA_VARIABLE) or state / "postgres").absolute()
+    data = Path(os.environ.get(DATA_VARIABLE) or data_folder(state)).absolute()
+    (state / _KNOWN).write_text(str(data), encoding="utf-8")
     if os.getuid() != 0:
         return Postgres(programs, getpass.getuser(), data)
     try:
@@ -135,3 +144,38 @@ def make_databases(postgres: Postgres, script: Path, environment: Mapping[str, s
     )
     if done.returncode:
         raise StageFailed(f"{script.name}: {done.stderr.strip().splitlines()[-1]}")
+
+
+def postmaster(data: Path) -> int | None:
+    """Return the process that serves the data folder, or None: a `postmaster.pid` may have outlived its server."""
+    import psutil
+
+    try:
+        number = int((data / "postmaster.pid").read_text(encoding="utf-8").splitlines()[0])
+        # Another program may have got the number since.
+        return number if str(data) in psutil.Process(number).cmdline() else None
+    except (OSError, ValueError, IndexError, psutil.NoSuchProcess):
+        return None
+
+
+def end(data: Path, seconds: float = 60) -> bool:
+    """End the server of the data folder by a fast shutdown, wait for it, and return whether there was one.
+
+    For a server that outlived its supervisor: connections are closed, nothing that was committed is lost.
+    """
+    import psutil
+
+    number = postmaster(data)
+    if number is None:
+        return False
+    try:
+        server = psutil.Process(number)
+        server.send_signal(signal.SIGINT)
+        server.wait(seconds)
+    except psutil.NoSuchProcess:
+        pass
+    except psutil.TimeoutExpired:
+        raise StageFailed(
+            f"PostgreSQL in {data} (process {number}) did not end in {seconds:.0f} s; see its log"
+        ) from None
+    return True

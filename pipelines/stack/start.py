@@ -13,14 +13,17 @@ from pipelines.stack.accounts import make_pipeline_account
 from pipelines.stack.credentials import credentials
 from pipelines.stack.health import wait_healthy
 from pipelines.stack.settings import Stack
-from pipelines.stack.supervisor import is_running, launch, start_services
+from pipelines.stack.supervisor import is_running, launch, left_over, shut_down, start_services
 
 
 def start(stack: Stack, tell: Callable[[str], None], seconds: float = 300) -> None:
     """Bring the stack up and wait until it is healthy; a second call finds it running and heals what is stopped."""
     stack.state.mkdir(parents=True, exist_ok=True)
-    server = database.choose(stack.state)
     running = is_running(stack)
+    if not running and left_over(stack):
+        tell("the supervisor was killed: ending what it left behind")
+        shut_down(stack)
+    server = database.choose(stack.state)
     if not running:
         stack.check_ports()
     environment = {**stack.environment(), **server.environment()}

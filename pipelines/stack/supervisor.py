@@ -12,6 +12,7 @@ from typing import Any
 from xmlrpc.client import Fault, ServerProxy
 
 from pipelines.errors import StageFailed
+from pipelines.stack import postgres as database
 from pipelines.stack.settings import MARK, Stack
 
 SERVICES = (
@@ -98,10 +99,18 @@ def members(stack: Stack) -> list[int]:
     return found
 
 
+def left_over(stack: Stack) -> bool:
+    """Whether anything of this stack runs, its supervisor or what a killed one left behind."""
+    return (
+        is_running(stack) or bool(members(stack)) or database.postmaster(database.data_folder(stack.state)) is not None
+    )
+
+
 def shut_down(stack: Stack, seconds: float = 90) -> int:
     """End the supervisor with its services, then what they left behind; return how many were left behind.
 
-    Only processes with this stack's mark are touched: a stack beside it, or a training begun by hand, goes on.
+    Only processes with this stack's mark are touched, and the server of its data folder: a stack beside it, or a
+    training begun by hand, goes on.
     """
     if is_running(stack):
         # Database last: the others want to say good-bye to it.
@@ -110,11 +119,10 @@ def shut_down(stack: Stack, seconds: float = 90) -> int:
     deadline = time.monotonic() + seconds
     while is_running(stack) and time.monotonic() < deadline:
         time.sleep(0.2)
-    while (stack.state / "postgres" / "postmaster.pid").exists() and time.monotonic() < deadline:
-        time.sleep(0.2)
     left = members(stack)
     _end(stack, left)
-    return len(left)
+    # The database carries no mark: it is given none of the stack's environment.
+    return len(left) + database.end(database.data_folder(stack.state))
 
 
 def _end(stack: Stack, processes: list[int]) -> None:
