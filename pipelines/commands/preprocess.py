@@ -19,7 +19,12 @@ def preprocess(
     params: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,
     master: Annotated[
-        str | None, typer.Option(help="Where Spark runs, over preprocess.master.", metavar="local[N]|spark://HOST:PORT")
+        str | None,
+        typer.Option(
+            help="Where Spark runs, over preprocess.master.",
+            metavar="local[N]|spark://HOST:PORT",
+            envvar="DYNAMICID_SPARK_MASTER",
+        ),
     ] = None,
 ) -> None:
     """Look at every photo on Spark: face, landmarks, pose, identity embedding, captions, split. One row a photo."""

@@ -86,7 +86,7 @@ def test_supervisor_runs_the_same_servers(project: Path, compose: dict) -> None:
     parser = configparser.RawConfigParser(inline_comment_prefixes=None)
     parser.read(project / "docker" / "supervisord.conf")
     native = {section.removeprefix("program:") for section in parser.sections() if section.startswith("program:")}
-    only_contained = {"objects", "objects-volume", "bucket", "mlflow-accounts", "airflow-setup"}
+    only_contained = {"objects", "objects-volume", "bucket", "mlflow-accounts", "airflow-setup", "project"}
     only_contained |= {"spark-master", "spark-worker"}  # natively Spark is started by the stage, inside its process
     assert native == set(compose["services"]) - only_contained
     for name in native:
@@ -99,3 +99,22 @@ def test_both_read_the_same_settings(compose: dict) -> None:
     mounts = compose["services"]["postgres"]["volumes"]
     assert any("postgres/init.sql" in mount for mount in mounts)
     assert any("postgres/postgresql.conf" in mount for mount in mounts)
+
+
+def test_preprocessing_runs_on_the_cluster_that_is_there(compose: dict) -> None:
+    scheduler, master = compose["services"]["airflow-scheduler"], compose["services"]["spark-master"]
+    command = master["command"]
+    address = f"spark://{command[command.index('--host') + 1]}:{command[command.index('--port') + 1]}"
+    assert scheduler["environment"]["DYNAMICID_SPARK_MASTER"] == address
+    assert compose["services"]["spark-worker"]["command"][-1] == address
+    assert scheduler["depends_on"]["spark-worker"] == {"condition": "service_healthy"}
+
+
+def test_no_volume_hides_the_code_of_an_image(project: Path, compose: dict) -> None:
+    image = re.search(r"^WORKDIR (\S+)$", (project / "docker" / "Dockerfile").read_text(), re.MULTILINE)[1]
+    for name, service in compose["services"].items():
+        mounted = [volume.split(":")[1] for volume in service.get("volumes", ())]
+        assert image not in mounted, name
+    assert compose["services"]["project"]["command"][-1] == "/opt/project"
+    for name in ("project", "airflow-scheduler", "spark-worker"):
+        assert "project:/opt/project" in compose["services"][name]["volumes"], name

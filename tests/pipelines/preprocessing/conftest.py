@@ -122,13 +122,13 @@ def _runs(process: psutil.Process | None, module: str) -> bool:
 def start_stage(project: Path, real_settings: list[str]) -> Callable[..., StageProcess]:
     """Start the stage in a folder of its own: (folder, faces, *changes) → the process."""
 
-    def start(folder: Path, faces: Path, *changes: str, options: tuple[str, ...] = ()) -> StageProcess:
+    def start(folder: Path, faces: Path, *changes: str) -> StageProcess:
         folder.mkdir(parents=True, exist_ok=True)
         sets = [word for change in (*real_settings, *changes) for word in ("--set", change)]
         params = str(project / "profiles" / "tiny.yaml")
         command = [sys.executable, "-m", "pipelines.cli", "preprocess", str(faces), "--out", "processed"]
         process = subprocess.Popen(
-            [*command, "--params", params, *sets, *options],
+            [*command, "--params", params, *sets],
             cwd=folder,
             env={**os.environ, "PYTHONPATH": str(project), "SPARK_LOCAL_IP": "127.0.0.1"},
             stdout=subprocess.PIPE,

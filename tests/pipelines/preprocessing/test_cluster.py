@@ -102,14 +102,11 @@ def test_an_executor_lost_on_a_cluster_costs_no_row(
     start_stage: Callable[..., Any],
     undisturbed: dict[str, bytes],
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    stage = start_stage(
-        tmp_path,
-        faces,
-        "preprocess.slice_photos=4",
-        "preprocess.spark={spark.executor.memory: 512m}",
-        options=("--master", cluster.url),
-    )
+    # As the containers name it: where Spark runs is the place's affair, over what the parameters say.
+    monkeypatch.setenv("DYNAMICID_SPARK_MASTER", cluster.url)
+    stage = start_stage(tmp_path, faces, "preprocess.slice_photos=4", "preprocess.spark={spark.executor.memory: 512m}")
     stage.wait_for_slices(2)
     executors = cluster.executors()
     print(f"\nexecutors: {len(executors)}")
