@@ -21,8 +21,8 @@ from model.foundation.vae import SIZE
 
 LATENT = 16
 BATCH = 32
-RATE = 1.2e-3
-SECOND_RATE = 8e-4
+RATES = (1.2e-3, 8e-4, 8e-4)
+"""Peak rates of the legs; the later ones are warm restarts (Loshchilov & Hutter 2017) from the average before."""
 FACE_WEIGHT = 3.0
 GAMMA = 5.0
 NOISE_FLOOR = 0.4
@@ -107,13 +107,14 @@ def train(
     *,
     steps: int,
     second_steps: int = 0,
+    third_steps: int = 0,
     seed: int = 0,
     snapshot: Any = None,
 ) -> Any:
-    """Train the UNet and return it: `steps` from nothing, then `second_steps` from the average of those.
+    """Train the UNet and return it: `steps` from nothing, then two more legs from the average of the one before.
 
-    The second leg is a warm restart (Loshchilov & Hutter 2017) at a lower peak rate; what the first one reached is kept
-    in `folder`/first, so that more steps never cost it again.
+    What a leg reached is kept in `folder`/leg<n>.safetensors, so that more steps never cost it again; a leg of no steps
+    is none.
     """
     torch.manual_seed(seed)
     pictures = folder.parent / "pictures"
@@ -149,15 +150,13 @@ def train(
         loss = (error * (snr.clamp(max=GAMMA) / (snr + 1) + NOISE_FLOOR)).mean()
         return loss, {"error": float(error.detach().mean())}
 
-    first = folder / "first.safetensors"
-    settings: dict[str, Any] = {"ema": 0.998, "bf16": True, "snapshot": snapshot}
-    if not first.is_file():
-        reached = fit(unet, step, folder, name="unet", steps=steps, rate=RATE, seed=seed, **settings)
-        save_file(reached, folder / "first.part")
-        (folder / "first.part").replace(first)
-    unet.load_state_dict(load_file(first))
-    if second_steps:
-        rate, second = SECOND_RATE, folder / "second"
-        reached = fit(unet, step, second, name="unet again", steps=second_steps, rate=rate, seed=seed + 1, **settings)
-        unet.load_state_dict(reached)
+    for leg, (count, rate) in enumerate(zip((steps, second_steps, third_steps), RATES, strict=True)):
+        kept = folder / f"leg{leg}.safetensors"
+        if count and not kept.is_file():
+            settings: dict[str, Any] = {"steps": count, "rate": rate, "seed": seed + leg, "ema": 0.998, "bf16": True}
+            reached = fit(unet, step, folder / f"leg{leg}", name=f"unet, leg {leg}", snapshot=snapshot, **settings)
+            save_file(reached, folder / "leg.part")
+            (folder / "leg.part").replace(kept)
+        if count:
+            unet.load_state_dict(load_file(kept))
     return unet.eval()
