@@ -26,8 +26,11 @@ def connect(root: Path) -> str:
     """Point MLflow to the ledger and make sure that the experiment exists; return the tracking URI.
 
     MLFLOW_TRACKING_URI wins, so that a team's server is used as it is; otherwise a SQLite database in the checkout.
+    A server that is away is waited for.
     """
     import mlflow
+
+    from pipelines.tracking.server import wait_until_there
 
     own = f"sqlite:///{database(root)}"
     given = os.environ.get(_URI_VARIABLE)
@@ -36,6 +39,7 @@ def connect(root: Path) -> str:
     if uri == own:
         _CHOSEN.add(own)
     mlflow.set_tracking_uri(uri)
+    wait_until_there(uri)
     if mlflow.get_experiment_by_name(EXPERIMENT) is None:
         location = (ledger_root(root) / "mlartifacts").as_uri() if uri == own else None
         try:
