@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -140,11 +142,24 @@ def write_results(
     curve: LossCurve,
     values: Mapping[str, Any],
 ) -> None:
-    """Write the adapter, which replaces the old folder in one move, its loss curve and its figures."""
+    """Write the adapter, which replaces the old folder in one move, its loss curve and its figures.
+
+    An adapter that could not be written leaves the old one and nothing beside it; OSError where the disk is full.
+    """
+    from model.training.resume import disk_full
+
     folder, losses, metrics = outputs.adapter, outputs.losses, outputs.metrics
     temporary = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(temporary, ignore_errors=True)
-    adapter.save(temporary, base.reference(params.base.pipeline, params.base.image_encoder))
+    temporary.mkdir(parents=True)
+    try:
+        adapter.save(temporary, base.reference(params.base.pipeline, params.base.image_encoder))
+    except Exception as error:
+        full = disk_full(error, temporary)
+        shutil.rmtree(temporary, ignore_errors=True)
+        if full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
+        raise
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
     curve.write(losses)

@@ -1,9 +1,10 @@
-"""Shared fixtures: real photos and networks where they are present."""
+"""Shared fixtures: real photos and networks where they are present, drawn people and shipped networks anywhere."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,39 @@ def shared() -> Path:
 def project() -> Path:
     """The checkout under test."""
     return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def drawn_people(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Photos of two people whom nobody knows, a JPEG and a PNG."""
+    import numpy as np
+    from PIL import Image
+
+    from pipelines.synthetic.draw import render
+    from pipelines.synthetic.person import Person
+    from pipelines.synthetic.scene import Scene
+
+    folder = tmp_path_factory.mktemp("drawn_people")
+    files = [folder / "first.jpg", folder / "second.png"]
+    for index, file in enumerate(files):
+        scene = Scene.sample(np.random.default_rng(index), "neutral", "front")
+        Image.fromarray(render(Person.sample("tests", 0, index), scene, 256).image).save(file)
+    return files
+
+
+@pytest.fixture(scope="session")
+def with_shipped_networks(project: Path) -> Callable[[Path], Path]:
+    """Have `params.yaml` of a folder name the face networks that the project ships; return the folder."""
+    import yaml
+
+    def change(home: Path) -> Path:
+        shipped = yaml.safe_load((project / "profiles" / "tiny.yaml").read_text("utf-8"))
+        tree = yaml.safe_load((home / "params.yaml").read_text("utf-8"))
+        tree["preprocess"] = shipped["preprocess"]
+        (home / "params.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+        return home
+
+    return change
 
 
 @pytest.fixture(scope="session")

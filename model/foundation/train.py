@@ -125,7 +125,7 @@ RECIPE: tuple[Part, ...] = (
     Part(
         "unet",
         _unet,
-        {"steps": 2350, "second_steps": 2750, "third_steps": 6000, "seed": 0},
+        {"steps": 2350, "second_steps": 2750, "third_steps": 5000, "seed": 0},
         (UNET, "sd/text_encoder/model.safetensors"),
         needs=(VAE, CLIP),
     ),

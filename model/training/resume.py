@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 PROGRESS = "progress.json"
 _KEPT = 2
-# Bytes free below which a checkpoint that could not be written failed for want of room.
+# Bytes free below which what could not be written failed for want of room: not every error says so.
 _NO_ROOM = 1 << 16
 
 
@@ -34,7 +34,8 @@ def resume_key(inputs: Mapping[str, str], parameters: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _disk_full(error: BaseException, folder: Path) -> bool:
+def disk_full(error: BaseException, folder: Path) -> bool:
+    """Whether `error` came of a full disk at `folder`: torch and safetensors say so in errors of their own kinds."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     return os.strerror(errno.ENOSPC) in str(error) or shutil.disk_usage(folder).free < _NO_ROOM
@@ -115,8 +116,7 @@ class Checkpoints:
                 with file.open("rb") as handle:
                     os.fsync(handle.fileno())
         except Exception as error:
-            # torch and safetensors say it in errors of their own kinds, some of them without the reason.
-            full = _disk_full(error, temporary)
+            full = disk_full(error, temporary)
             shutil.rmtree(temporary, ignore_errors=True)
             if full:
                 told = f"{os.strerror(errno.ENOSPC)}: checkpoint of step {step}; the one before is whole"

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from tests.pipelines.stages import conftest as stages
+
+# A fixture of the training stages: processed photos of eight people.
+write_processed = stages.write_processed
 
 # A small file system of its own, seen by this command and its children only.
 _SMALL = ["unshare", "--mount", "--map-root-user", "sh", "-c"]
@@ -29,13 +36,28 @@ def on_small_disk(project: Path, folder: Path, kilobytes: int, script: str) -> s
     """Run the shell `script` with $DISK, a file system of that size, and $PYTHON."""
     folder.mkdir(parents=True, exist_ok=True)
     mounted = f"mount -t tmpfs -o size={kilobytes}k none {folder} && {script}"
+    settings = [f"DISK={folder}", f"PYTHON={sys.executable}", f"PYTHONPATH={project}", "OMP_NUM_THREADS=1"]
     return subprocess.run(
-        ["env", f"DISK={folder}", f"PYTHON={sys.executable}", "OMP_NUM_THREADS=1", *_SMALL, mounted],
-        cwd=project,
-        capture_output=True,
-        text=True,
-        check=False,
+        ["env", *settings, *_SMALL, mounted], cwd=project, capture_output=True, text=True, check=False
     )
+
+
+def said_by(file: Path) -> str:
+    """Return the one line in which a command said why it ended."""
+    text = file.read_text()
+    assert "Traceback" not in text
+    (line,) = (line for line in text.splitlines() if line.startswith("dynamicid: "))
+    return line
+
+
+def digests(file: Path) -> dict[str, str]:
+    """Return what sha256sum wrote: file → digest."""
+    return {name: digest for digest, name in (line.split(maxsplit=1) for line in file.read_text().splitlines())}
+
+
+def lost(before: dict[str, str], after: dict[str, str]) -> list[str]:
+    """Return the files that are gone or hold other bytes."""
+    return [name for name, digest in before.items() if after.get(name) != digest]
 
 
 def photos(folder: Path, count: int, seed: int) -> Path:
@@ -62,54 +84,99 @@ def test_a_full_disk_while_a_shard_is_written_leaves_the_dataset_as_it_was(proje
     """
     done = on_small_disk(project, tmp_path / "disk", 1024, script)
     assert done.returncode == 0, done.stdout + done.stderr
-    said = (tmp_path / "said").read_text()
+    before, after = digests(tmp_path / "before"), digests(tmp_path / "after")
+    (rows,) = map(int, re.findall(r'"rows": (\d+)', (tmp_path / "again").read_text()))
+    gone = lost(before, after)
+    print(f"disk full while a shard is written: shards lost: {len(gone)} of {len(before)}; with room: {rows} photos")
     assert (tmp_path / "code").read_text() == "exit 1\n"
-    assert "no space left on the disk" in said
-    assert "Traceback" not in said
-    assert (tmp_path / "after").read_text() == (tmp_path / "before").read_text()
+    assert "no space left on the disk" in said_by(tmp_path / "said")
+    assert after == before
     assert ".part" not in (tmp_path / "files").read_text()
-    assert '"rows": 44' in (tmp_path / "again").read_text()
+    assert rows == 44
 
 
-_TRAIN = """
-import hashlib, sys
-from pathlib import Path
-import torch
-from accelerate import Accelerator
-from model.training.resume import Checkpoints
-
-accelerator = Accelerator(cpu=True)
-model = torch.nn.Linear(256, 256)
-optimizer = torch.optim.AdamW(model.parameters())
-model, optimizer = accelerator.prepare(model, optimizer)
-model(torch.ones(1, 256)).sum().backward()
-optimizer.step()
-kept = Checkpoints(Path(sys.argv[1]), "train_imr", "key")
-
-def digest():
-    files = sorted(path for path in kept.latest().rglob("*") if path.is_file())
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
-
-kept.save(accelerator, 1, {"losses": [0.5]})
-first, before = kept.latest(), digest()
-try:
-    kept.save(accelerator, 2, {"losses": [0.5, 0.4]})
-except OSError as error:
-    print("said:", error)
-assert kept.latest() == first and digest() == before
-assert [path.name for path in kept.folder.iterdir()] == ["step-00000001"], "what was begun is gone, its room is free"
-step, state = Checkpoints.load(accelerator, first)
-assert (step, state) == (1, {"losses": [0.5]})
-print("resumes from", step)
-"""
+_LOOP = {"steps": 6, "checkpoint_every": 2, "log_every": 2, "batch_size": 4, "probe_photos": 4}
 
 
-def test_a_full_disk_while_a_checkpoint_is_written_leaves_the_one_before(project: Path, tmp_path: Path) -> None:
-    (tmp_path / "train.py").write_text(_TRAIN)
-    # A checkpoint takes about 800 kB: one fits, a second does not.
-    script = f'PYTHONPATH=. "$PYTHON" {tmp_path / "train.py"} "$DISK"'
-    done = on_small_disk(project, tmp_path / "disk", 1200, script)
+@pytest.fixture
+def train(project: Path, tmp_path: Path, write_processed: Callable[..., Path]) -> str:
+    """The command that trains the first stage of the profile `tiny` for a few steps, in the folder it is given in."""
+    command = f'"$PYTHON" -m pipelines.cli train-anchoring --params {project}/profiles/tiny.yaml'
+    command += f" --processed {write_processed(tmp_path / 'processed')} --out models/anchoring --reports reports"
+    return command + "".join(f" --set train_anchoring.{name}={value}" for name, value in _LOOP.items())
+
+
+def written(folder: Path) -> dict[str, bytes]:
+    """Return what the stage wrote: weights and their description, loss curve and figures."""
+    found = [*folder.glob("models/*/*"), *folder.glob("reports/*")]
+    assert len(found) == 4
+    return {str(file.relative_to(folder)): file.read_bytes() for file in found}
+
+
+def test_a_full_disk_while_a_checkpoint_is_written_costs_no_checkpoint(
+    project: Path, tmp_path: Path, train: str
+) -> None:
+    """Out of room at its second checkpoint, with room on from the first, in the end the same bytes."""
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    # The training is held between its two checkpoints: what the first holds is known before the second is begun.
+    script = f"""
+        set -e
+        digest() {{ find "$DISK" -path '*/step-*' -type f -exec sha256sum {{}} +; }}
+        mkdir {whole}
+        cd {whole}
+        {train}
+        cd {cut}
+        {train} 2> {tmp_path}/said & training=$!
+        until ls -d "$DISK"/*/*/step-* > /dev/null 2>&1; do kill -0 $training; sleep 0.02; done
+        kill -STOP $training
+        digest > {tmp_path}/before
+        kill -CONT $training
+        if wait $training; then exit 9; else echo "exit $?" > {tmp_path}/code; fi
+        digest > {tmp_path}/after
+        ls -A "$DISK"/*/*/ > {tmp_path}/files
+        mount -o remount,size=400m "$DISK"
+        {train} 2> {tmp_path}/resumed
+    """
+    # A checkpoint takes 55 MB: one fits, of a second the weights do and the optimiser's state does not.
+    done = on_small_disk(project, cut / ".dynamicid" / "resume", 80 * 1024, script)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "No space left on device" in done.stdout
-    assert "checkpoint of step 2" in done.stdout
-    assert "resumes from 1" in done.stdout
+    before, after = digests(tmp_path / "before"), digests(tmp_path / "after")
+    (resumed,) = map(int, re.findall(r"resumed at step (\d+) of 6", (tmp_path / "resumed").read_text()))
+    gone = {Path(name).parent for name in lost(before, after)}
+    print(f"disk full while a checkpoint is written: checkpoints lost: {len(gone)}; resumed at step {resumed} of 6")
+    line = said_by(tmp_path / "said")
+    assert (tmp_path / "code").read_text() == "exit 1\n"
+    assert "no space left on the disk for .dynamicid/resume/train_anchoring/" in line
+    assert {Path(name).name for name in before} >= {"model.safetensors", "optimizer.bin", "progress.json"}
+    assert after == before
+    assert (tmp_path / "files").read_text() == "step-00000002\n", "what was begun is gone, its room is free"
+    assert resumed == 2
+    assert written(cut) == written(whole)
+
+
+def test_a_full_disk_while_the_weights_are_written_leaves_those_of_before(
+    project: Path, tmp_path: Path, train: str
+) -> None:
+    disk = tmp_path / "models"
+    script = f"""
+        set -e
+        cd {tmp_path}
+        mkdir "$DISK/anchoring"
+        head -c 1000000 /dev/urandom > "$DISK/anchoring/adapter.safetensors"
+        sha256sum "$DISK"/anchoring/* > before
+        if {train} --set train_anchoring.steps=2 2> said; then exit 9; else echo "exit $?" > code; fi
+        sha256sum "$DISK"/anchoring/* > after
+        ls -A "$DISK" > files
+    """
+    # The weights take 14 MB.
+    done = on_small_disk(project, disk, 8 * 1024, script)
+    assert done.returncode == 0, done.stdout + done.stderr
+    before, after = digests(tmp_path / "before"), digests(tmp_path / "after")
+    kept = [file.parent.name for file in tmp_path.glob(".dynamicid/resume/*/*/*/progress.json")]
+    gone = lost(before, after)
+    print(f"disk full while weights are written: files lost: {len(gone)} of {len(before)}; checkpoint kept: {kept[0]}")
+    assert (tmp_path / "code").read_text() == "exit 1\n"
+    assert "no space left on the disk for models/anchoring;" in said_by(tmp_path / "said")
+    assert after == before
+    assert (tmp_path / "files").read_text() == "anchoring\n", "what was begun is gone"
+    assert kept == ["step-00000002"], "the next run has the weights to write and nothing to train"

@@ -97,6 +97,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 def test_an_executor_lost_on_a_cluster_costs_no_row(
+    *,
     cluster: Cluster,
     faces: Path,
     start_stage: Callable[..., Any],

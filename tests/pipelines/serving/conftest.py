@@ -1,4 +1,4 @@
-"""A registered model on random base models, served by MLflow itself, and photos of two real people."""
+"""A registered model on random base models, served by MLflow itself, and photos of two drawn people."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def photos(shared: Path) -> list[bytes]:
-    people = shared / "photos" / "lfw10_krasserm"
-    return [sorted((people / name).glob("*.jpg"))[0].read_bytes() for name in ("Ariel_Sharon", "Colin_Powell")]
+def photos(drawn_people: list[Path]) -> list[bytes]:
+    return [file.read_bytes() for file in drawn_people]
 
 
 @pytest.fixture(scope="session")
-def model_folder(tmp_path_factory: pytest.TempPathFactory, random_home: Callable[[Path], Path]) -> Path:
+def model_folder(
+    tmp_path_factory: pytest.TempPathFactory,
+    random_home: Callable[[Path], Path],
+    with_shipped_networks: Callable[[Path], Path],
+) -> Path:
     """What a registered version's artefacts are made from: adapter and parameters."""
-    return random_home(tmp_path_factory.mktemp("served"))
+    return with_shipped_networks(random_home(tmp_path_factory.mktemp("served")))
 
 
 @pytest.fixture(scope="module")

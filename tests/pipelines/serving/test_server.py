@@ -13,8 +13,6 @@ from PIL import Image
 
 from benchmarks.serving_load import alive, load, nonsense, reason_of, send
 
-pytestmark = pytest.mark.realdata
-
 
 def row(photos: list[bytes], **more: Any) -> dict[str, Any]:
     references = [base64.b64encode(photo).decode() for photo in photos]

@@ -1,4 +1,4 @@
-"""`dynamicid app` as people start it, on random base models, and photos of two real people."""
+"""`dynamicid app` as people start it, on random base models, and photos of two drawn people."""
 
 from __future__ import annotations
 
@@ -23,14 +23,17 @@ class Page:
 
 
 @pytest.fixture(scope="session")
-def photos(shared: Path) -> list[Path]:
-    people = shared / "photos" / "lfw10_krasserm"
-    return [sorted((people / name).glob("*.jpg"))[0] for name in ("Ariel_Sharon", "Colin_Powell")]
+def photos(drawn_people: list[Path]) -> list[Path]:
+    return drawn_people
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory, random_home: Callable[[Path], Path]) -> Iterator[Page]:
-    home = random_home(tmp_path_factory.mktemp("page"))
+def page(
+    tmp_path_factory: pytest.TempPathFactory,
+    random_home: Callable[[Path], Path],
+    with_shipped_networks: Callable[[Path], Path],
+) -> Iterator[Page]:
+    home = with_shipped_networks(random_home(tmp_path_factory.mktemp("page")))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

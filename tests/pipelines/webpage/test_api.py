@@ -15,8 +15,6 @@ from PIL import Image
 if TYPE_CHECKING:
     from tests.pipelines.webpage.conftest import Page
 
-pytestmark = pytest.mark.realdata
-
 
 @pytest.fixture(scope="module")
 def client(page: Page, tmp_path_factory: pytest.TempPathFactory) -> Client:

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = [
-    pytest.mark.realdata,
     pytest.mark.stack,
     pytest.mark.skipif(CHROMIUM is None, reason="chromium is missing: apt-get install chromium"),
 ]

@@ -5,14 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
-
 from benchmarks.page_load import alive, load, nonsense
 
 if TYPE_CHECKING:
     from tests.pipelines.webpage.conftest import Page
-
-pytestmark = pytest.mark.realdata
 
 
 def test_fifty_requests_of_five_clients(page: Page, photos: list[Path]) -> None:
