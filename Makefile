@@ -68,7 +68,7 @@ stack-stop: $(READY)
 
 # The whole line through the servers and a browser: needs Debian's postgresql and chromium.
 e2e: $(READY) java
-	$(BIN)/python -m pytest -s -m stack tests/stack tests/e2e tests/pipelines/serving tests/pipelines/webpage
+	$(BIN)/python -m pytest -s -m stack tests/stack tests/e2e tests/pipelines/keeping tests/pipelines/serving tests/pipelines/webpage
 
 clean:
 	rm -rf data/faces data/processed models reports .dynamicid mlflow.db mlartifacts

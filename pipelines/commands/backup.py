@@ -1,4 +1,4 @@
-"""`dynamicid backup`: registry, Airflow's database and the tags of versions in one checked folder."""
+"""`dynamicid backup`: registry, accounts, Airflow's database and the tags of versions in one checked folder."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from typing import Annotated
 import typer
 
 Ledger = Annotated[
-    str | None, typer.Option(metavar="ADDRESS", help="MLflow's database; default: mlflow.db of the checkout.")
+    str | None,
+    typer.Option(metavar="ADDRESS", help="MLflow's database; default: the stack's, else mlflow.db of the checkout."),
 ]
 Artefacts = Annotated[
-    Path | None, typer.Option(help="MLflow's artefact folder; default: mlartifacts/ of the checkout.")
+    Path | None, typer.Option(help="MLflow's artefact folder; default: the stack's, else mlartifacts/ of the checkout.")
+]
+Accounts = Annotated[
+    str | None, typer.Option(metavar="ADDRESS", help="Database of MLflow's accounts; default: the stack's.")
 ]
 Airflow = Annotated[
     str | None,
@@ -21,27 +25,47 @@ Airflow = Annotated[
         metavar="ADDRESS",
         envvar="AIRFLOW__DATABASE__SQL_ALCHEMY_CONN",
         show_envvar=True,
-        help="Airflow's database; default: airflow.db in AIRFLOW_HOME or airflow/.",
+        help="Airflow's database; default: the stack's, else airflow.db in AIRFLOW_HOME or airflow/.",
+    ),
+]
+State = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        envvar="DYNAMICID_STACK",
+        help="Folder of the stack; default: .dynamicid/stack of the checkout, if a stack was started there.",
     ),
 ]
 
 
 def backup(
+    *,
     out: Annotated[Path, typer.Option(help="A folder that does not exist yet.")],
     ledger: Ledger = None,
     artefacts: Artefacts = None,
     airflow: Airflow = None,
+    accounts: Accounts = None,
+    state: State = None,
 ) -> None:
-    """Copy both databases (while they are in use), MLflow's artefacts and git's tags into a new folder.
+    """Copy the databases (while they are in use), MLflow's artefacts and git's tags into a new folder.
 
-    Addresses are SQLAlchemy's: sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME.
+    Where a stack was started it is the stack's, with MLflow's accounts and the passwords. Addresses are SQLAlchemy's:
+    sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME; what is named is not taken from the stack.
     """
     from pipelines.keeping.backup import make_backup
-    from pipelines.keeping.places import places_of
+    from pipelines.keeping.places import Named, places_of
+    from pipelines.tracking.settings import database
 
-    places = places_of(Path.cwd(), ledger, artefacts, airflow)
+    places = places_of(Path.cwd(), Named.given(ledger, artefacts, airflow, accounts), state)
     manifest = make_backup(places, out)
     typer.echo(json.dumps(asdict(manifest)))
-    what = [name for name, place in (("ledger", places.ledger), ("Airflow", places.airflow)) if place is not None]
-    said = f"{out}: {len(manifest.files)} files, with the database of {' and '.join(what)}"
+    of_stack = "" if places.credentials is None else f" of the stack in {places.credentials.parent}"
+    said = f"{out}: {len(manifest.files)} files{of_stack}: {', '.join(manifest.contents())}"
     typer.secho(said, fg=typer.colors.GREEN, err=True)
+    if manifest.secret:
+        typer.echo(f"{out} holds passwords and keys: only you can enter it (mode 700), keep its copies so", err=True)
+    own = database(Path.cwd())
+    if places.served and own.is_file():
+        typer.echo(
+            f"not in it: {own}, the ledger of work without the stack; --ledger sqlite:///{own} copies that", err=True
+        )

@@ -6,11 +6,27 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import tempfile
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from pipelines.errors import StageFailed, UserError
+from pipelines.stack.postgres import find_programs
+
+_KINDS = {"sqlite": ".sqlite", "postgresql": ".pgdump"}
+# A newer schema may have tables that the copy does not know, and that refer to those it replaces.
+_EMPTY = """
+SET LOCAL client_min_messages = warning;
+DO $$
+DECLARE found record;
+BEGIN
+  FOR found IN SELECT schemaname, tablename FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')
+  LOOP
+    EXECUTE format('DROP TABLE IF EXISTS %I.%I CASCADE', found.schemaname, found.tablename);
+  END LOOP;
+END $$
+"""
 
 
 def dump(uri: str, target: Path) -> Path:
@@ -27,17 +43,25 @@ def dump(uri: str, target: Path) -> Path:
     return file
 
 
+def check_kind(file: Path, uri: str) -> None:
+    """Raise UserError where the copy `file` is of another kind of database than the one at `uri`."""
+    kind = _parse(uri).get_backend_name()
+    if file.suffix != _KINDS[kind]:
+        raise UserError(
+            f"{file.name}: a copy of another kind of database than {kind}; expected a file *{_KINDS[kind]}, or name "
+            "the database that it shall go to"
+        )
+
+
 def load(file: Path, uri: str) -> None:
     """Put the copy `file` in the place of the database at `uri`: in one transaction, or by one rename.
 
-    Raises UserError where the copy is of another kind of database, StageFailed where it cannot be put there; the
-    database is as it was then.
+    Every table that was there goes, those of a newer schema too. Raises UserError where the copy is of another kind of
+    database, StageFailed where it cannot be put there; the database is as it was then.
     """
+    check_kind(file, uri)
     address = _parse(uri)
-    kind = ".sqlite" if address.get_backend_name() == "sqlite" else ".pgdump"
-    if file.suffix != kind:
-        raise UserError(f"{file.name}: a copy of another kind of database than {address.get_backend_name()}")
-    if kind == ".sqlite":
+    if address.get_backend_name() == "sqlite":
         place = _sqlite_file(address)
         place.parent.mkdir(parents=True, exist_ok=True)
         part = place.with_name(f".{place.name}.part")
@@ -46,14 +70,18 @@ def load(file: Path, uri: str) -> None:
             journal.unlink(missing_ok=True)  # they belong to the file that is replaced
         part.replace(place)
         return
-    database = _database(address)
-    options = ("--clean", "--if-exists", "--no-owner", "--single-transaction", "--exit-on-error")
-    _postgres(address, "pg_restore", *options, f"--dbname={database}", str(file))
+    with tempfile.TemporaryDirectory() as folder:
+        # Written out whole first: a pipe that breaks would be the end of the text, and half of it be committed.
+        script = Path(folder) / "script.sql"
+        _postgres(address, "pg_restore", "--clean", "--if-exists", "--no-owner", f"--file={script}", str(file))
+        options = ("--no-psqlrc", "--quiet", "--single-transaction", "--set=ON_ERROR_STOP=1", "--output=/dev/null")
+        _postgres(address, "psql", *options, "-c", _EMPTY, "-f", str(script), _database(address))
 
 
 def is_empty(uri: str) -> bool:
-    """Whether there is no database at `uri`, or one without a table."""
+    """Whether there is no SQLite database at `uri`, or one without a table; StageFailed where nobody answers."""
     from sqlalchemy import create_engine, inspect
+    from sqlalchemy.exc import OperationalError
 
     address = _parse(uri)
     if address.get_backend_name() == "sqlite" and not _sqlite_file(address).is_file():
@@ -61,6 +89,9 @@ def is_empty(uri: str) -> bool:
     engine = create_engine(address)
     try:
         return not inspect(engine).get_table_names()
+    except OperationalError as error:
+        why = str(error.orig).strip().splitlines()[0]
+        raise StageFailed(f"{address.render_as_string()}: it cannot be opened: {why}") from None
     finally:
         engine.dispose()
 
@@ -107,9 +138,22 @@ def _dump_sqlite(place: Path, file: Path) -> Path:
     return file
 
 
-def _postgres(address: Any, program: str, *arguments: str) -> None:
-    if shutil.which(program) is None:
-        raise UserError(f"{program} is missing: apt-get install postgresql-client (Debian, Ubuntu)")
+def _program(name: str) -> str:
+    """Return the path of a program of PostgreSQL: the newest server's own, since an older one refuses its databases."""
+    try:
+        own = find_programs() / name
+    except UserError:
+        own = None
+    if own is not None and own.is_file():
+        return str(own)
+    found = shutil.which(name)
+    if found is None:
+        raise UserError(f"{name} is missing: apt-get install postgresql-client (Debian, Ubuntu)")
+    return found
+
+
+def _postgres(address: Any, name: str, *arguments: str) -> None:
+    program = _program(name)
     # By the environment: a password on the command line is visible to everybody on the machine.
     given = {
         "PGHOST": address.host or address.query.get("host"),
@@ -121,4 +165,5 @@ def _postgres(address: Any, program: str, *arguments: str) -> None:
     done = subprocess.run([program, *arguments], env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = done.stderr.strip().splitlines()
-        raise StageFailed(f"{program}: {lines[0] if lines else f'exit {done.returncode}'}")
+        told = [line for line in lines if "error:" in line.lower()] or lines
+        raise StageFailed(f"{name}: {told[0] if told else f'exit {done.returncode}'}")

@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from pipelines.errors import StageFailed, UserError
-from pipelines.keeping.backup import Places, make_backup, read_backup, restore_backup
+from pipelines.keeping.backup import make_backup, read_backup
 from pipelines.keeping.databases import dump, load
+from pipelines.keeping.places import Places
+from pipelines.keeping.restore import Restored, restore_backup
 
 
 def table(file: Path, *rows: str) -> str:
@@ -54,6 +56,10 @@ def places(tmp_path: Path) -> Places:
     )
 
 
+def restore(folder: Path, places: Places, *, force: bool = False) -> Restored:
+    return restore_backup(folder, read_backup(folder), places, force=force)
+
+
 def test_everything_lost_comes_back(places: Places, tmp_path: Path) -> None:
     git(places.root, "tag", "model-1")
     with closing(sqlite3.connect(places.root / "mlflow.db")) as other:
@@ -65,7 +71,7 @@ def test_everything_lost_comes_back(places: Places, tmp_path: Path) -> None:
     (places.root / "airflow.db").unlink()
     shutil.rmtree(places.root / "mlartifacts")
     git(places.root, "tag", "-d", "model-1")
-    done = restore_backup(tmp_path / "copy", places)
+    done = restore(tmp_path / "copy", places).done
     assert words(places.root / "mlflow.db") == ["v1", "v2"]
     assert words(places.root / "airflow.db") == ["run"]
     assert (places.root / "mlartifacts" / "1" / "adapter.safetensors").read_bytes() == b"weights"
@@ -79,7 +85,7 @@ def test_a_damaged_backup_changes_nothing(places: Places, tmp_path: Path) -> Non
     (tmp_path / "copy" / "airflow.sqlite").unlink()
     table(places.root / "mlflow.db", "newer")
     with pytest.raises(UserError, match=r"airflow\.sqlite is missing; artefacts/1/adapter\.safetensors is damaged"):
-        restore_backup(tmp_path / "copy", places, force=True)
+        restore(tmp_path / "copy", places, force=True)
     assert words(places.root / "mlflow.db") == ["newer"]
 
 
@@ -87,10 +93,23 @@ def test_what_holds_something_is_replaced_by_force_only(places: Places, tmp_path
     make_backup(places, tmp_path / "copy")
     table(places.root / "mlflow.db", "newer")
     with pytest.raises(UserError, match="databases of mlflow and airflow hold something already; --force"):
-        restore_backup(tmp_path / "copy", places)
+        restore(tmp_path / "copy", places)
     assert words(places.root / "mlflow.db") == ["newer"]
-    restore_backup(tmp_path / "copy", places, force=True)
+    restore(tmp_path / "copy", places, force=True)
     assert words(places.root / "mlflow.db") == ["v1", "v2"]
+
+
+def test_other_artefacts_are_replaced_by_force_only(places: Places, tmp_path: Path) -> None:
+    make_backup(places, tmp_path / "copy")
+    file = places.root / "mlartifacts" / "1" / "adapter.safetensors"
+    (places.root / "mlflow.db").unlink()
+    (places.root / "airflow.db").unlink()
+    file.write_bytes(b"other weights")
+    with pytest.raises(UserError, match=r"1 files are others .* 1/adapter\.safetensors; --force"):
+        restore(tmp_path / "copy", places)
+    assert (file.read_bytes(), (places.root / "mlflow.db").exists()) == (b"other weights", False)
+    restore(tmp_path / "copy", places, force=True)
+    assert file.read_bytes() == b"weights"
 
 
 def test_a_backup_is_never_written_over_and_never_half_there(places: Places, tmp_path: Path) -> None:
@@ -109,7 +128,7 @@ def test_artefacts_go_back_to_the_path_that_the_ledger_names(places: Places, tmp
     make_backup(places, tmp_path / "copy")
     elsewhere = Places(places.root, f"sqlite:///{tmp_path / 'new.db'}", tmp_path / "elsewhere", None)
     with pytest.raises(UserError, match="restore into a checkout at the same path"):
-        restore_backup(tmp_path / "copy", elsewhere)
+        restore(tmp_path / "copy", elsewhere)
     assert not (tmp_path / "new.db").exists()
 
 
@@ -153,15 +172,17 @@ def test_postgresql_is_dumped_and_brought_back(places: Places, tmp_path: Path, s
     def sql(text: str, database: str) -> str:
         return run("psql", "-h", socket_folder, "-U", "ada", "-Atc", text, database)
 
-    sql("create table t (word text); insert into t values ('run')", "airflow")
+    sql("create table t (word text primary key); insert into t values ('run')", "airflow")
     uri = f"postgresql://ada@/airflow?host={socket_folder}"
     file = dump(uri, tmp_path / "airflow")
     with pytest.raises(UserError, match="another kind of database"):
         load(file, str(places.ledger))
-    sql("update t set word = 'lost'", "airflow")
+    # What a newer schema would add: a table that refers to one of the copy.
+    sql("update t set word = 'lost'; create table later (word text references t)", "airflow")
     for database in ("airflow", "other"):
         load(file, uri.replace("/airflow", f"/{database}"))
         assert sql("select word from t", database) == "run"
+        assert sql("select tablename from pg_tables where schemaname = 'public'", database) == "t"
     with pytest.raises(StageFailed, match="pg_restore"):
         load(tmp_path / "nothing.pgdump", uri)
     assert sql("select word from t", "airflow") == "run"
