@@ -142,7 +142,7 @@ def write_results(
     curve: LossCurve,
     values: Mapping[str, Any],
 ) -> None:
-    """Write the adapter, which replaces the old folder in one move, its loss curve and its figures.
+    """Write the adapter, which replaces the old folder by renames, its loss curve and its figures.
 
     An adapter that could not be written leaves the old one and nothing beside it; OSError where the disk is full.
     """
@@ -160,8 +160,13 @@ def write_results(
         if full:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
         raise
-    shutil.rmtree(folder, ignore_errors=True)
+    # Aside by a rename: what is removed file by file would be half there for a while.
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.is_dir():
+        folder.rename(old)
     temporary.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
     curve.write(losses)
     metrics.parent.mkdir(parents=True, exist_ok=True)
     metrics.write_text(json.dumps(rounded(values), indent=2) + "\n", encoding="utf-8")

@@ -60,13 +60,14 @@ def start(
 @app.command()
 def stop(state: State = _STATE) -> None:
     """End the processes of this stack and no others; databases, logs and credentials stay."""
-    from pipelines.stack.supervisor import left_over, shut_down
+    from pipelines.stack.supervisor import alone, left_over, shut_down
 
     stack = _present(state)
     if not left_over(stack):
         typer.echo("the stack does not run", err=True)
         return
-    left = shut_down(stack)
+    with alone(stack):
+        left = shut_down(stack)
     typer.echo(f"the stack is down{f', {left} processes that it had left behind ended' if left else ''}", err=True)
 
 

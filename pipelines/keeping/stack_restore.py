@@ -18,7 +18,7 @@ from pipelines.keeping.stack_places import ARTEFACTS, addresses, stack_for
 from pipelines.stack import postgres as database
 from pipelines.stack.credentials import FILE, read_env, write_secret
 from pipelines.stack.settings import Stack
-from pipelines.stack.supervisor import left_over
+from pipelines.stack.supervisor import alone, left_over
 
 
 def restore_anywhere(
@@ -60,7 +60,8 @@ def restore_stack(
     server = database.choose(stack.state)
     settings = stack.root / "docker" / "postgres"
     database.initialise(server, settings / "postgresql.conf", secret["POSTGRES_PASSWORD"])
-    with quiet(server) as environment:
+    database.remember(stack.state, server)
+    with alone(stack), quiet(server) as environment:
         database.make_databases(server, settings / "init.sql", {**environment, **secret})
         places = _places(stack, root, named, environment["PGHOST"])
         check_places(folder, manifest, places, force=force)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from pipelines.errors import StageFailed, UserError
 
 DATA_VARIABLE = "DYNAMICID_POSTGRES_DATA"
 _KNOWN = "postgres_data"
+_MADE = "PG_VERSION"
 _PROGRAMS = ("initdb", "postgres", "psql", "pg_isready")
 _DEBIAN = Path("/usr/lib/postgresql")
 
@@ -39,8 +41,8 @@ class Postgres:
         }
 
 
-def find_programs(search: str | None = None) -> Path:
-    """Return the folder of PostgreSQL's programs: the newest of Debian's, or the one on PATH.
+def find_programs(search: str | None = None, version: str | None = None) -> Path:
+    """Return the folder of PostgreSQL's programs: the newest of Debian's, or the one on PATH; of `version` where given.
 
     Raises UserError saying which package to install where there is none.
     """
@@ -48,12 +50,20 @@ def find_programs(search: str | None = None) -> Path:
     on_path = shutil.which("postgres", path=search)
     folders = [*reversed(versions), *([Path(on_path).resolve().parent] if on_path else [])]
     for folder in folders:
-        if all((folder / name).is_file() for name in _PROGRAMS):
+        if all((folder / name).is_file() for name in _PROGRAMS) and version in (None, _version(folder)):
             return folder
     raise UserError(
-        f"PostgreSQL is missing ({', '.join(_PROGRAMS)} in one folder): apt-get install postgresql (Debian, Ubuntu), "
-        "brew install postgresql@15 (macOS)"
+        f"PostgreSQL{f' {version}, which made the data,' if version else ''} is missing ({', '.join(_PROGRAMS)} in one "
+        f"folder): apt-get install postgresql{f'-{version}' if version else ''} (Debian, Ubuntu), "
+        f"brew install postgresql@{version or 15} (macOS)"
     )
+
+
+def _version(programs: Path) -> str:
+    """Return the major version, as PG_VERSION of a data folder has it."""
+    said = subprocess.run([programs / "postgres", "--version"], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"(\d+)", said)
+    return found[1] if found else ""
 
 
 def data_folder(state: Path) -> Path:
@@ -62,14 +72,32 @@ def data_folder(state: Path) -> Path:
     return Path(known.read_text(encoding="utf-8")) if known.is_file() else state / "postgres"
 
 
-def choose(state: Path) -> Postgres:
+def remember(state: Path, server: Postgres) -> None:
+    """Note in `state` where the data lies, unless it is in `state` itself, which may be moved."""
+    if server.data == state / "postgres":
+        (state / _KNOWN).unlink(missing_ok=True)
+    else:
+        (state / _KNOWN).write_text(str(server.data), encoding="utf-8")
+
+
+def choose(state: Path, *, running: bool = False) -> Postgres:
     """Return the PostgreSQL of the stack in `state`; as root it runs as the user postgres, who must reach the folder.
 
-    The data lies where DYNAMICID_POSTGRES_DATA says, which is remembered in `state`.
+    The data lies where DYNAMICID_POSTGRES_DATA says, else where it was; that of a `running` stack where it is. Raises
+    UserError for a folder of something else, and where the data that there was is gone.
     """
-    programs = find_programs()
-    data = Path(os.environ.get(DATA_VARIABLE) or data_folder(state)).absolute()
-    (state / _KNOWN).write_text(str(data), encoding="utf-8")
+    data = data_folder(state)
+    if not running and (named := os.environ.get(DATA_VARIABLE)):
+        data = Path(named).absolute()
+    elif (state / _KNOWN).is_file() and not (data / _MADE).is_file():
+        raise UserError(
+            f"{data}: the databases of this stack were there and are gone; bring the folder back, name it where it is "
+            f"now with {DATA_VARIABLE}, or delete {state / _KNOWN} to begin with empty ones"
+        )
+    made = data / _MADE
+    programs = find_programs(version=made.read_text(encoding="utf-8").strip() if made.is_file() else None)
+    if data.is_dir() and any(data.iterdir()) and not made.is_file():
+        raise UserError(f"{data}: neither empty nor a data folder of PostgreSQL; name another one with {DATA_VARIABLE}")
     if os.getuid() != 0:
         return Postgres(programs, getpass.getuser(), data)
     try:
@@ -89,7 +117,7 @@ def choose(state: Path) -> Postgres:
 
 def initialise(postgres: Postgres, configuration: Path, password: str) -> bool:
     """Make the data folder where there is none yet; copy the configuration into it; return whether it is new."""
-    new = not (postgres.data / "PG_VERSION").is_file()
+    new = not (postgres.data / _MADE).is_file()
     owner = pwd.getpwnam(postgres.user)
     if new:
         with tempfile.NamedTemporaryFile("w", suffix=".password") as file:
@@ -146,36 +174,38 @@ def make_databases(postgres: Postgres, script: Path, environment: Mapping[str, s
         raise StageFailed(f"{script.name}: {done.stderr.strip().splitlines()[-1]}")
 
 
-def postmaster(data: Path) -> int | None:
-    """Return the process that serves the data folder, or None: a `postmaster.pid` may have outlived its server."""
+def orphan(data: Path) -> int | None:
+    """Return the process that serves the data folder and lost its supervisor, or None.
+
+    A `postmaster.pid` may have outlived its server, and another program may have got the number since; a server that
+    has a supervisor belongs to that one, though its data folder is named here, too.
+    """
     import psutil
 
     try:
-        number = int((data / "postmaster.pid").read_text(encoding="utf-8").splitlines()[0])
-        # Another program may have got the number since.
-        return number if str(data) in psutil.Process(number).cmdline() else None
-    except (OSError, ValueError, IndexError, psutil.NoSuchProcess):
+        server = psutil.Process(int((data / "postmaster.pid").read_text(encoding="utf-8").splitlines()[0]))
+        if str(data) not in server.cmdline() or server.status() == psutil.STATUS_ZOMBIE:
+            return None
+        parent = server.parent()
+        supervised = parent is not None and "supervisor.supervisord" in parent.cmdline()
+        return None if supervised else server.pid
+    except (OSError, ValueError, IndexError, psutil.NoSuchProcess, psutil.AccessDenied):
         return None
 
 
 def end(data: Path, seconds: float = 60) -> bool:
-    """End the server of the data folder by a fast shutdown, wait for it, and return whether there was one.
+    """End a server that outlived its supervisor, and return whether there was one.
 
-    For a server that outlived its supervisor: connections are closed, nothing that was committed is lost.
+    By a fast shutdown: connections are closed, nothing that was committed is lost. Raises StageFailed where it does not
+    end in `seconds`.
     """
-    import psutil
-
-    number = postmaster(data)
+    number = orphan(data)
     if number is None:
         return False
-    try:
-        server = psutil.Process(number)
-        server.send_signal(signal.SIGINT)
-        server.wait(seconds)
-    except psutil.NoSuchProcess:
-        pass
-    except psutil.TimeoutExpired:
-        raise StageFailed(
-            f"PostgreSQL in {data} (process {number}) did not end in {seconds:.0f} s; see its log"
-        ) from None
+    os.kill(number, signal.SIGINT)
+    deadline = time.monotonic() + seconds
+    while orphan(data) == number:
+        if time.monotonic() > deadline:
+            raise StageFailed(f"PostgreSQL in {data}, process {number}, still runs after {seconds:.0f} s; see its log")
+        time.sleep(0.1)
     return True

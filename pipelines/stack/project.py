@@ -19,17 +19,13 @@ _NAMED = ("-c", "user.name=dynamicid", "-c", "user.email=dynamicid@localhost")
 def bring_up_to_date(home: Path, image: Path) -> str:
     """Give the repository at `home` the code of the repository at `image`, and say in words what was done.
 
-    `home` may be missing or empty: it is made a clone. Raises UserError where `home` holds something else, and
-    StageFailed where both changed the same lines: `home` is then as it was.
+    `home` may be missing, empty or left unfinished by a call that was killed: it is made. Raises UserError where `home`
+    holds something else, and StageFailed where the code cannot be merged: `home` is then as it was.
     """
-    if not home.is_dir() or not any(home.iterdir()):
-        _git(home.parent, "clone", "--quiet", "--no-local", str(image), str(home))
-        _git(home, "branch", "--force", BRANCH)
-        # Where it was cloned from is a layer of an image: nothing to push to.
-        _git(home, "remote", "remove", "origin")
-        return "a new project with the code of the image"
-    if not (home / ".git").is_dir():
-        raise UserError(f"{home}: neither empty nor a git repository; give the project a volume of its own")
+    if not _has(home, "HEAD"):
+        return _make(home, image)
+    if not _has(home, f"refs/heads/{BRANCH}"):
+        raise UserError(f"{home}: a repository that no image made; give the project a volume of its own")
     _git(home, "fetch", "--quiet", "--no-tags", str(image), "HEAD")
     tree = _git(home, "rev-parse", "FETCH_HEAD^{tree}")
     if tree == _git(home, "rev-parse", f"{BRANCH}^{{tree}}"):
@@ -39,13 +35,33 @@ def bring_up_to_date(home: Path, image: Path) -> str:
     if merged.returncode:
         conflicts = _git(home, "diff", "--name-only", "--diff-filter=U").splitlines()
         _run(home, "merge", "--abort")
-        reason = f"both changed {', '.join(conflicts)}" if conflicts else _last(merged)
+        reason = f"both changed {', '.join(conflicts)}" if conflicts else _said(merged)
         raise StageFailed(
-            f"{home}: the code of the new image does not merge with what was committed there: {reason}; it is as it "
-            f"was. Merge commit {code} there by hand, or start the image before"
+            f"{home}: the code of the new image does not merge with what is there: {reason}; it is as it was. Merge "
+            f"commit {code} there by hand, or start the image before"
         )
-    _git(home, "branch", "--force", BRANCH, code)
+    _git(home, "update-ref", f"refs/heads/{BRANCH}", code)
     return "the code of the new image is merged into the project"
+
+
+def _make(home: Path, image: Path) -> str:
+    """Make the repository; its own branch comes last, so that what was killed before is made again."""
+    found = {path.name for path in home.iterdir()} - {"lost+found"} if home.is_dir() else set()
+    if found and ".git" not in found:
+        raise UserError(f"{home}: neither empty nor a git repository; give the project a volume of its own")
+    home.mkdir(parents=True, exist_ok=True)
+    _git(home, "init", "--quiet", "--initial-branch", "main")
+    (home / ".git" / "index.lock").unlink(missing_ok=True)
+    _git(home, "fetch", "--quiet", "--no-tags", str(image), "HEAD")
+    _git(home, "update-ref", f"refs/heads/{BRANCH}", "FETCH_HEAD")
+    _git(home, "read-tree", "--reset", "-u", "FETCH_HEAD")
+    _git(home, "update-ref", "HEAD", "FETCH_HEAD")
+    return "a new project with the code of the image"
+
+
+def _has(home: Path, name: str) -> bool:
+    """Whether `home` is itself a repository in which `name` is a commit."""
+    return (home / ".git").is_dir() and not _run(home, "rev-parse", "--verify", "--quiet", name).returncode
 
 
 def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -55,10 +71,10 @@ def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def _git(folder: Path, *arguments: str) -> str:
     done = _run(folder, *arguments)
     if done.returncode:
-        raise StageFailed(f"git {arguments[0]} in {folder}: {_last(done)}")
+        raise StageFailed(f"git {arguments[0]} in {folder}: {_said(done)}")
     return done.stdout.strip()
 
 
-def _last(done: subprocess.CompletedProcess[str]) -> str:
-    said = (done.stderr.strip() or done.stdout.strip()).splitlines()
-    return said[-1] if said else f"exit {done.returncode}"
+def _said(done: subprocess.CompletedProcess[str]) -> str:
+    """Return git's words in one line: which files are in the way stands in the middle of them."""
+    return " ".join((done.stderr.strip() or done.stdout.strip()).split()) or f"exit {done.returncode}"

@@ -41,9 +41,19 @@ class Stack:
 
     @property
     def socket(self) -> Path:
-        """The supervisor's socket, in a short path: the system allows about a hundred characters."""
+        """The supervisor's socket, in the folder that its start chose: another shell may have another TMPDIR.
+
+        A short path, as the system allows about a hundred characters, and of this state alone, though it is a copy.
+        """
+        known = self.state / "socket_folder"
+        folder = known.read_text(encoding="utf-8") if known.is_file() else tempfile.gettempdir()
         name = hashlib.sha256(str(self.state).encode()).hexdigest()[:12]
-        return Path(tempfile.gettempdir()) / f"dynamicid-stack-{os.getuid()}-{name}.sock"
+        return Path(folder) / f"dynamicid-stack-{os.getuid()}-{name}.sock"
+
+    def place_socket(self) -> None:
+        """Choose where the socket of a supervisor that is about to start will be, and remember it."""
+        (self.state / "socket_folder").write_text(tempfile.gettempdir(), encoding="utf-8")
+        self.socket.unlink(missing_ok=True)
 
     @property
     def airflow_url(self) -> str:
@@ -81,11 +91,12 @@ class Stack:
         secret = credentials(self.state)
         here = {
             MARK: str(self.state),
-            "STACK_SOCKET": str(self.socket),
             "STACK_PYTHON": sys.executable,
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
             "PYTHONPATH": str(self.root / "dags"),  # the triggerer imports the trigger by name
             "PYTHONUNBUFFERED": "1",
+            # Airflow renames its processes; by itself that overwrites their environment, and the mark with it.
+            "SPT_NOENV": "1",
             "PGHOST": LOOPBACK,
             "PGPORT": str(self.ports.postgres),
             "PGUSER": "airflow",

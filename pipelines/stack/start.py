@@ -7,23 +7,37 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 
-from pipelines.errors import StageFailed
+from pipelines.errors import StageFailed, UserError
 from pipelines.stack import postgres as database
 from pipelines.stack.accounts import make_pipeline_account
 from pipelines.stack.credentials import credentials
 from pipelines.stack.health import wait_healthy
-from pipelines.stack.settings import Stack
-from pipelines.stack.supervisor import is_running, launch, left_over, shut_down, start_services
+from pipelines.stack.settings import Stack, known_ports
+from pipelines.stack.supervisor import alone, is_running, launch, left_over, shut_down, start_services, unreachable
 
 
 def start(stack: Stack, tell: Callable[[str], None], seconds: float = 300) -> None:
-    """Bring the stack up and wait until it is healthy; a second call finds it running and heals what is stopped."""
-    stack.state.mkdir(parents=True, exist_ok=True)
+    """Bring the stack up and wait until it is healthy; a second call finds it running and heals what is stopped.
+
+    Raises UserError where it runs on other ports, StageFailed where it does not get healthy in `seconds`.
+    """
+    with alone(stack):
+        _start(stack, tell, seconds)
+
+
+def _start(stack: Stack, tell: Callable[[str], None], seconds: float) -> None:
     running = is_running(stack)
+    if running and known_ports(stack.state) != stack.ports:
+        raise UserError(f"the stack runs on other ports, {known_ports(stack.state)}; `make stack-stop` ends it first")
+    if (deaf := unreachable(stack)) is not None:
+        raise StageFailed(
+            f"the stack runs, but its supervisor (process {deaf}) does not answer at {stack.socket}; `make stack-stop` "
+            "ends it, with what it works on"
+        )
     if not running and left_over(stack):
         tell("the supervisor was killed: ending what it left behind")
         shut_down(stack)
-    server = database.choose(stack.state)
+    server = database.choose(stack.state, running=running)
     if not running:
         stack.check_ports()
     environment = {**stack.environment(), **server.environment()}
@@ -33,6 +47,7 @@ def start(stack: Stack, tell: Callable[[str], None], seconds: float = 300) -> No
         tell(f"PostgreSQL in {server.data}, as user {server.user}")
         configuration = stack.root / "docker" / "postgres" / "postgresql.conf"
         database.initialise(server, configuration, environment["POSTGRES_PASSWORD"])
+        database.remember(stack.state, server)
         launch(stack, environment)
     start_services(stack, ("postgres",))
     database.wait_ready(server, environment, seconds=60)

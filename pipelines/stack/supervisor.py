@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from xmlrpc.client import Fault, ServerProxy
@@ -15,6 +17,7 @@ from pipelines.errors import StageFailed
 from pipelines.stack import postgres as database
 from pipelines.stack.settings import MARK, Stack
 
+_PID = "supervisord.pid"
 SERVICES = (
     "postgres",
     "mlflow",
@@ -43,14 +46,39 @@ def is_running(stack: Stack) -> bool:
     return True
 
 
+def unreachable(stack: Stack) -> int | None:
+    """Return the supervisor of this stack where it runs but does not answer, as one whose socket was deleted."""
+    import psutil
+
+    try:
+        number = int((stack.state / _PID).read_text(encoding="utf-8"))
+        found = "supervisor.supervisord" in psutil.Process(number).cmdline() and number in members(stack)
+    except (OSError, ValueError, psutil.NoSuchProcess, psutil.AccessDenied):
+        return None
+    return number if found and not is_running(stack) else None
+
+
+@contextmanager
+def alone(stack: Stack) -> Iterator[None]:
+    """Keep a second start or end of the same stack out meanwhile; raise StageFailed where one is at work."""
+    from filelock import FileLock, Timeout
+
+    stack.state.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(stack.state / "stack.lock", timeout=0):
+            yield
+    except Timeout:
+        raise StageFailed(f"{stack.state}: this stack is being started or ended already; wait for that") from None
+
+
 def launch(stack: Stack, environment: Mapping[str, str]) -> None:
     """Start the supervisor in the background; it starts PostgreSQL."""
     (stack.state / "logs").mkdir(parents=True, exist_ok=True)
-    stack.socket.unlink(missing_ok=True)
+    stack.place_socket()
     configuration = stack.root / "docker" / "supervisord.conf"
     done = subprocess.run(
         [sys.executable, "-m", "supervisor.supervisord", "-c", str(configuration)],
-        env=dict(environment),
+        env={**environment, "STACK_SOCKET": str(stack.socket)},
         cwd=stack.state,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -101,31 +129,35 @@ def members(stack: Stack) -> list[int]:
 
 def left_over(stack: Stack) -> bool:
     """Whether anything of this stack runs, its supervisor or what a killed one left behind."""
-    return (
-        is_running(stack) or bool(members(stack)) or database.postmaster(database.data_folder(stack.state)) is not None
-    )
+    return is_running(stack) or bool(members(stack)) or database.orphan(database.data_folder(stack.state)) is not None
 
 
 def shut_down(stack: Stack, seconds: float = 90) -> int:
     """End the supervisor with its services, then what they left behind; return how many were left behind.
 
-    Only processes with this stack's mark are touched, and the server of its data folder: a stack beside it, or a
-    training begun by hand, goes on.
+    Only processes with this stack's mark are touched, and a server of its data folder that has no supervisor: a stack
+    beside it, or a training begun by hand, goes on.
     """
+    deaf = unreachable(stack)
     if is_running(stack):
         # Database last: the others want to say good-bye to it.
         stop_services(stack, SERVICES[1:])
         proxy(stack).supervisor.shutdown()
+    elif deaf is not None:
+        os.kill(deaf, signal.SIGTERM)  # it ends its services by itself, database last
     deadline = time.monotonic() + seconds
-    while is_running(stack) and time.monotonic() < deadline:
+    while (is_running(stack) or unreachable(stack) is not None) and time.monotonic() < deadline:
         time.sleep(0.2)
-    left = members(stack)
-    _end(stack, left)
+    ended = 0
+    for _ in range(5):  # what ends may have started something meanwhile
+        left = members(stack)
+        ended += len(left)
+        _end(left)
     # The database carries no mark: it is given none of the stack's environment.
-    return len(left) + database.end(database.data_folder(stack.state))
+    return ended + database.end(database.data_folder(stack.state))
 
 
-def _end(stack: Stack, processes: list[int]) -> None:
+def _end(processes: list[int]) -> None:
     import psutil
 
     found = []
@@ -137,5 +169,6 @@ def _end(stack: Stack, processes: list[int]) -> None:
             continue
     _, stubborn = psutil.wait_procs(found, timeout=20)
     for process in stubborn:
-        process.kill()
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
     psutil.wait_procs(stubborn, timeout=10)

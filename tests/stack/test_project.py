@@ -73,9 +73,35 @@ def test_a_conflict_is_named_and_changes_nothing(home: Path, tmp_path: Path) -> 
 
 def test_what_is_not_committed_is_not_overwritten(home: Path, tmp_path: Path) -> None:
     (home / "code").write_text("in the middle of something\n")
-    with pytest.raises(StageFailed, match="does not merge"):
+    with pytest.raises(StageFailed, match=r"does not merge .*overwritten by merge: code Please"):
         bring_up_to_date(home, _image(tmp_path / "image", code="two\n", settings=SETTINGS))
     assert (home / "code").read_text() == "in the middle of something\n"
+
+
+@pytest.mark.parametrize("killed_at", ["init", "fetch", "update-ref", "read-tree"])
+def test_a_project_left_half_made_is_made(killed_at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipelines.stack import project
+
+    class Killed(BaseException):
+        pass
+
+    def dies(folder: Path, *arguments: str) -> str:
+        said = done(folder, *arguments)
+        if arguments[0] == killed_at:
+            (folder / ".git" / "index.lock").touch()
+            raise Killed
+        return said
+
+    image, done = _image(tmp_path / "image", code="one\n"), project._git
+    (tmp_path / "home" / "lost+found").mkdir(parents=True)
+    monkeypatch.setattr(project, "_git", dies)
+    with pytest.raises(Killed):
+        bring_up_to_date(tmp_path / "home", image)
+    monkeypatch.undo()
+    assert bring_up_to_date(tmp_path / "home", image) == "a new project with the code of the image"
+    assert bring_up_to_date(tmp_path / "home", image) == "the project has the code of the image"
+    assert (tmp_path / "home" / "code").read_text() == "one\n"
+    assert _git(tmp_path / "home", "status", "--porcelain") == ""
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
@@ -83,6 +109,10 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "photos" / "one.jpg").touch()
     with pytest.raises(UserError, match="neither empty nor a git repository"):
         bring_up_to_date(tmp_path / "photos", _image(tmp_path / "image", code="one\n"))
+    other = _image(tmp_path / "other", code="mine\n")
+    with pytest.raises(UserError, match="a repository that no image made"):
+        bring_up_to_date(other, tmp_path / "image")
+    assert (other / "code").read_text() == "mine\n"
 
 
 def test_the_command_makes_a_checkout_from_which_runs_are_cloned(checkout: Path, tmp_path: Path) -> None:

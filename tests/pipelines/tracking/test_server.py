@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from pipelines.errors import StageFailed
+from pipelines.errors import StageFailed, UserError
 from pipelines.tracking.server import WAIT_VARIABLE, wait_until_there
 
 
@@ -21,8 +21,13 @@ def port() -> int:
 
 
 class _Refusing(http.server.BaseHTTPRequestHandler):
+    """A proxy whose server comes back at the third request, and then wants a password."""
+
+    asked = 0
+
     def do_HEAD(self) -> None:
-        self.send_error(401)
+        _Refusing.asked += 1
+        self.send_error(503 if _Refusing.asked < 3 else 401)
 
     def log_message(self, *_: object) -> None:
         pass
@@ -40,6 +45,7 @@ def test_what_comes_back_is_waited_for(port: int, capsys: pytest.CaptureFixture[
     wait_until_there(f"http://somebody:secret@127.0.0.1:{port}/")
     servers[0].shutdown()
     servers[0].server_close()
+    assert _Refusing.asked == 3
     # Any answer is one: who may read it is the client's affair. The password is not for a log.
     assert capsys.readouterr().err == (
         f"MLflow at http://127.0.0.1:{port} is away (Connection refused); waiting for it\n"
@@ -51,6 +57,14 @@ def test_what_stays_away_is_named(port: int, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv(WAIT_VARIABLE, "1")
     with pytest.raises(StageFailed, match=rf"127.0.0.1:{port}: no answer in 1 s \(Connection refused\); .*kept"):
         wait_until_there(f"http://127.0.0.1:{port}")
+
+
+def test_what_can_never_be_there_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=r"expected the address of an MLflow server"):
+        wait_until_there("http://*.nowhere:5000")
+    monkeypatch.setenv(WAIT_VARIABLE, "long")
+    with pytest.raises(UserError, match=f"{WAIT_VARIABLE}=long: expected a number of seconds"):
+        wait_until_there("http://127.0.0.1:5000")
 
 
 @pytest.mark.parametrize("uri", ["sqlite:////somewhere/mlflow.db", "databricks", "file:///somewhere"])
