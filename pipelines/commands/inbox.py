@@ -27,7 +27,7 @@ _SCRATCH = Path(".dynamicid/inbox")
 
 
 @app.command()
-def ready(inbox: Address, params: ParamsFile = DEFAULT_PARAMS) -> None:
+def ready(inbox: Address = ".dynamicid/inbox", params: ParamsFile = DEFAULT_PARAMS) -> None:
     """Print which batches are ready and which wait, with the reason, as JSON."""
     batches = _open(inbox, params).batches()
     told = {

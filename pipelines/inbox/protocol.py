@@ -7,8 +7,8 @@
     <inbox>/_done/<run>/…        what is in a dataset version
     <inbox>/_bad/<run>/…         photos nobody can read, or a refused run; <run>.json beside it says why of each
 
-A run takes a batch by moving it, so what arrives later under the same name is another batch. Names that begin with `_`
-or `.` are the protocol's own. The inbox is a folder or the prefix of an object store (any address fsspec knows).
+A run takes a batch by moving it, so what arrives later under the same name is another batch. Names that begin with `.`
+are nobody's batch. The inbox is a folder or the prefix of an object store (any address fsspec knows).
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import csv
 import json
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,20 @@ def find_run(client: Any, experiment_id: str, lineage: Lineage) -> str | None:
     return found[0].info.run_id if found else None
 
 
+def _end_cut_off(client: Any, experiment_id: str, lineage: Lineage) -> None:
+    """Mark as failed what an earlier attempt of the same Airflow run began to record and could not finish."""
+    if not lineage.airflow_run_id:
+        return
+    begun = client.search_runs(
+        [experiment_id],
+        filter_string=f"tags.`dynamicid.stage` = '{lineage.stage}' and attributes.status = 'RUNNING'",
+        max_results=1000,
+    )
+    for run in begun:
+        if run.data.tags.get("dynamicid.airflow_run_id") == lineage.airflow_run_id:
+            client.set_terminated(run.info.run_id, "FAILED")
+
+
 def record_stage(root: Path, name: str, params: Params) -> str:
     """Record the present result of stage `name` and return the MLflow run's id.
 
@@ -108,6 +123,7 @@ def record_stage(root: Path, name: str, params: Params) -> str:
             client.set_tag(existing, f"dynamicid.used_by.{run_name(lineage.airflow_run_id)}", lineage.airflow_run_id)
         return existing
 
+    _end_cut_off(client, experiment.experiment_id, lineage)
     run = client.create_run(experiment.experiment_id, run_name=name, tags=lineage.tags())
     run_id: str = run.info.run_id
     try:
@@ -126,7 +142,8 @@ def record_stage(root: Path, name: str, params: Params) -> str:
             if (root / path).is_file():
                 client.log_artifact(run_id, str(root / path))
     except BaseException:
-        client.set_terminated(run_id, "FAILED")
+        with suppress(Exception):  # a server that is away cannot be told: the next attempt tells it
+            client.set_terminated(run_id, "FAILED")
         raise
     client.set_terminated(run_id, "FINISHED")
     return run_id

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -11,6 +14,13 @@ from browser import browser
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(7200)]
 RUN = "by-hand-in-the-browser"
+# What is on the screen, whatever way a colour is written in.
+_DRAWN_COLOURS = """squares => squares.map(square => {
+  const pixel = Object.assign(document.createElement("canvas"), {width: 1, height: 1}).getContext("2d");
+  pixel.fillStyle = getComputedStyle(square).backgroundColor;
+  pixel.fillRect(0, 0, 1, 1);
+  return [...pixel.getImageData(0, 0, 1, 1).data];
+})"""
 
 
 def _log_in(page, team) -> None:
@@ -45,6 +55,8 @@ def test_a_wrong_password_lets_nobody_in(team) -> None:
 @pytest.fixture(scope="module")
 def finished(team, pictures: Path) -> dict:
     """Trigger a run in the browser, answer what it asks, and wait until every task is green."""
+    from playwright.sync_api import expect
+
     name = f"{RUN}-{time.time_ns()}"
     with browser() as page:
         _log_in(page, team)
@@ -68,15 +80,20 @@ def finished(team, pictures: Path) -> dict:
         page.get_by_role("button", name="Promote though gates failed").click()
         assert team.airflow.wait("dynamicid_train", name, 600) == "success"
         page.goto(f"{team.addresses['airflow']}/dags/dynamicid_train/runs/{name}")
-        page.get_by_text("Success").first.wait_for()
-        page.wait_for_timeout(3000)
+        states = page.get_by_test_id("table-cell-state")
+        expect(states).to_have_text(["Success"] * len(team.airflow.tasks("dynamicid_train", name)), timeout=60_000)
+        squares = page.locator(f"[data-testid^='grid-{name}-'] [data-testid='task-state-badge']")
+        colours = squares.evaluate_all(_DRAWN_COLOURS)
         page.screenshot(path=pictures / "4-green.png")
-    return {"run": name, "states": team.airflow.states("dynamicid_train", name)}
+    return {"run": name, "states": team.airflow.states("dynamicid_train", name), "colours": colours}
 
 
 def test_every_task_is_green(finished: dict) -> None:
     assert len(finished["states"]) == 15
     assert set(finished["states"].values()) == {"success"}
+    assert len(finished["colours"]) == 15
+    for red, green, blue, _ in finished["colours"]:
+        assert green > 2 * max(red, blue), finished["colours"]
 
 
 def test_what_the_form_said_is_what_was_done(team, finished: dict) -> None:
@@ -112,9 +129,54 @@ def test_mlflow_shows_run_metrics_pictures_and_alias(team, finished: dict, pictu
         page.screenshot(path=pictures / "5-mlflow-metrics.png")
         page.goto(f"{base}/#/experiments/{experiment}/runs/{run.info.run_id}/artifacts")
         page.get_by_text("index.html").first.click()
-        page.wait_for_timeout(5000)
+        report = page.frame_locator("iframe").first
+        report.locator("img").first.wait_for()
+        widths = report.locator("img").evaluate_all("images => images.map(image => image.naturalWidth)")
         page.screenshot(path=pictures / "6-mlflow-pictures.png")
         page.goto(f"{base}/#/models/dynamicid")
         page.get_by_text("champion").first.wait_for()
         page.screenshot(path=pictures / "7-mlflow-champion.png")
-    assert all((pictures / name).stat().st_size > 10_000 for name in ("5-mlflow-metrics.png", "6-mlflow-pictures.png"))
+    assert len(widths) > 10
+    assert min(widths) >= 64, "every picture of the report is there"
+
+
+def test_the_champion_draws_on_the_page(
+    team, finished: dict, pictures: Path, drawn_people: list[Path], tmp_path: Path
+) -> None:
+    """The version that was promoted just now, fetched from the registry: a photo goes up, a picture comes back."""
+    from playwright.sync_api import expect
+
+    assert set(finished["states"].values()) == {"success"}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "pipelines.cli", "app", "--adapter", "models:/dynamicid@champion"]
+    with (tmp_path / "log").open("w") as log:
+        served = subprocess.Popen(
+            [*command, "--port", str(port)],
+            cwd=team.home,
+            env=team.environment(),
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+    try:
+        assert served.stdout is not None
+        line = served.stdout.readline()
+        assert line, (tmp_path / "log").read_text()[-3000:]
+        said = json.loads(line)
+        with browser() as page:
+            page.goto(said["url"])
+            expect(page.locator("#head")).to_contain_text("dynamicid", timeout=60_000)
+            page.locator("#photo-1 input[type=file]").set_input_files(str(drawn_people[0]))
+            expect(page.locator("#photo-1 img").first).to_be_visible(timeout=60_000)
+            page.locator("#prompt textarea").fill("a photo of a person wearing a red t-shirt, blue background")
+            page.locator("#draw").click()
+            drawn = page.locator("#picture img").first
+            expect(drawn).to_be_visible(timeout=180_000)
+            assert drawn.evaluate("image => image.naturalWidth") == 64
+            page.screenshot(path=pictures / "8-page.png")
+    finally:
+        served.terminate()
+        served.wait(60)
+    assert "dynamicid" in said["model"], said

@@ -139,10 +139,11 @@ def test_mlflow_away_for_a_minute_loses_no_metric(team, survived: dict) -> None:
         for name in rows[0].keys() - {"step"}:
             written = {int(row["step"]): float(row[name]) for row in rows if row[name] not in ("", "nan")}
             kept = {point.step: point.value for point in client.get_metric_history(run.info.run_id, name)}
-            lost += len(set(written) - set(kept))
-            assert kept == pytest.approx(written)
+            lost += sum(kept.get(step) != pytest.approx(value) for step, value in written.items())
+            assert set(kept) <= set(written)
     print(f"MLflow killed, away for {survived['mlflow_away']:.0f} s, writes refused: metric values lost: {lost}")
     assert survived["mlflow_away"] >= 60
+    assert lost == 0
 
 
 def test_a_killed_training_resumes_from_its_checkpoint(team, survived: dict) -> None:

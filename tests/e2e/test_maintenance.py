@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,6 +36,33 @@ def test_a_service_is_restarted(team) -> None:
     after = _pids(stack)
     assert {name for name in before if before[name] != after[name]} == {"mlflow"}
     assert team.client().search_experiments()
+
+
+def test_tasks_are_not_given_the_administrators_passwords(team) -> None:
+    pids, secret = _pids(_stack(team)), team.secret
+    for name in ("airflow-scheduler", "airflow-triggerer", "airflow-dag-processor"):
+        given = Path(f"/proc/{pids[name]}/environ").read_bytes()
+        assert secret["MLFLOW_TRACKING_PASSWORD"].encode() in given, "its own account it has"
+        for key in ("POSTGRES_PASSWORD", "MLFLOW_AUTH_ADMIN_PASSWORD", "AIRFLOW_ADMIN_PASSWORD", "MLFLOW_DB_PASSWORD"):
+            assert secret[key].encode() not in given, (name, key)
+    given = Path(f"/proc/{pids['mlflow']}/environ").read_bytes()
+    assert secret["AIRFLOW__CORE__FERNET_KEY"].encode() not in given
+
+
+def test_the_server_is_named_as_the_documentation_says(team) -> None:
+    """The lines of docs/operations.md, typed as they stand there but for the place and the port."""
+    text = (team.home / "docs" / "operations.md").read_text()
+    (lines,) = (block for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL) if "credentials.env" in block)
+    lines = lines.replace(".dynamicid/stack", str(team.state)).replace(
+        "http://127.0.0.1:5000", team.addresses["mlflow"]
+    )
+    ask = f'"{sys.executable}" -m pipelines.cli lineage models:/dynamicid@champion'
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW")}
+    done = subprocess.run(
+        ["bash", "-c", f"{lines}\n{ask}"], cwd=team.home, env=clean, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "dataset" in done.stdout
 
 
 def test_a_killed_supervisor_is_replaced_and_nothing_of_the_old_one_stays(team) -> None:

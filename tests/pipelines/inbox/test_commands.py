@@ -27,7 +27,7 @@ def place(tmp_path: Path, write_awkward_photos, project: Path) -> Path:
     return tmp_path
 
 
-def _cli(place: Path, project: Path, *arguments: str) -> dict:
+def _cli(place: Path, project: Path, *arguments: str, inbox: str | None = "inbox") -> dict:
     done = subprocess.run(
         [sys.executable, "-m", "pipelines.cli", *arguments],
         cwd=place,
@@ -35,7 +35,7 @@ def _cli(place: Path, project: Path, *arguments: str) -> dict:
             "PYTHONPATH": str(project),
             "PATH": "/usr/bin:/bin",
             "HOME": str(place),
-            "DYNAMICID_INBOX": str(place / "inbox"),
+            **({"DYNAMICID_INBOX": str(place / inbox)} if inbox else {}),
         },
         capture_output=True,
         text=True,
@@ -47,6 +47,7 @@ def _cli(place: Path, project: Path, *arguments: str) -> dict:
 
 def test_from_dropped_photos_to_a_published_version(place: Path, project: Path) -> None:
     assert _cli(place, project, "inbox", "ready") == {"ready": ["monday"], "waiting": {}}
+    assert _cli(place, project, "inbox", "ready", inbox=None) == {"ready": [], "waiting": {}}, "none is the checkout's"
     taken = _cli(place, project, "inbox", "take", *RUN)
     assert taken["batches"] == ["monday"]
     reasons = {Path(file).name: reason.split(":")[0] for file, reason in taken["bad"].items()}

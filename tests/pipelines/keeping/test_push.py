@@ -27,7 +27,9 @@ def home(tmp_path: Path) -> Path:
     git = ["git", "-c", "user.name=t", "-c", "user.email=t@t"]
     subprocess.run([*git, "init", "-q", "-b", "main"], cwd=folder, check=True)
     subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], cwd=folder, check=True)
-    (folder / ".dvc" / "config").write_text("[core]\n    remote = store\n['remote \"store\"']\n    url = ../../store\n")
+    subprocess.run(
+        [sys.executable, "-m", "dvc", "remote", "add", "-q", "-d", "store", "../store"], cwd=folder, check=True
+    )
     (folder / ".gitignore").write_text("/data/faces\n/data/.gitignore\n/.dynamicid/\n")
     subprocess.run([*git, "add", "-A"], cwd=folder, check=True)
     subprocess.run([*git, "commit", "-qm", "start"], cwd=folder, check=True)
@@ -38,8 +40,9 @@ def home(tmp_path: Path) -> Path:
 def home_of_s3(home: Path) -> Iterator[Path]:
     """The same repository with a bucket for a remote."""
     with s3_server():
-        (home / ".dvc" / "config").write_text(
-            f"[core]\n    remote = store\n['remote \"store\"']\n    url = s3://{BUCKET}/dvc\n"
+        address = f"s3://{BUCKET}/dvc"
+        subprocess.run(
+            [sys.executable, "-m", "dvc", "remote", "add", "-q", "-f", "-d", "store", address], cwd=home, check=True
         )
         subprocess.run(
             ["git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qam", "bucket"], cwd=home, check=True

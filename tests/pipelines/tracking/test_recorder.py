@@ -81,6 +81,23 @@ def test_a_stage_is_recorded_once_with_everything(root: Path) -> None:
     assert RUN_ID in {value for key, value in run.data.tags.items() if key.startswith("dynamicid.used_by.")}
 
 
+def test_what_an_earlier_attempt_could_not_finish_does_not_run_for_ever(root: Path) -> None:
+    """As when the ledger dies in the middle, and cannot be told that the recording failed."""
+    from mlflow.tracking import MlflowClient
+
+    params = load_params(root / "params.yaml")
+    client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
+    first = record_stage(root, "evaluate", params)
+    tags = dict(client.get_run(first).data.tags)
+    experiment = client.get_run(first).info.experiment_id
+    client.set_terminated(first, "FAILED")  # so that it is recorded again
+    cut_off = client.create_run(experiment, tags=tags).info.run_id
+    other = client.create_run(experiment, tags={**tags, "dynamicid.airflow_run_id": "another"}).info.run_id
+    again = record_stage(root, "evaluate", params)
+    states = {run: client.get_run(run).info.status for run in (cut_off, other, again)}
+    assert states == {cut_off: "FAILED", other: "RUNNING", again: "FINISHED"}
+
+
 def test_a_changed_lock_entry_is_another_run(root: Path) -> None:
     params = load_params(root / "params.yaml")
     first = record_stage(root, "train_imr", params)
