@@ -48,7 +48,7 @@ lint: $(READY)
 	$(BIN)/mypy
 
 test: $(READY) java lint
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # The ledger in a browser: http://127.0.0.1:5000
 mlflow: $(READY)

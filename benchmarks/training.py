@@ -70,6 +70,8 @@ def settings(batch: int, precision: str, rank: int) -> AnchoringSettings:
         face_loss_weight=1.0,
         min_snr_gamma=None,
         probe_photos=1,
+        identity_weight=0.0,
+        identity_faces=8,
         cache_batch=batch,
         sizes={"lora_rank": rank},
     )
@@ -136,7 +138,7 @@ class Trainer:
         if not mode.cached:
             batch = self._encoded(batch, rows)
         self.taken += 1
-        loss = self.descent.ready(batch.to(self.accelerator.device))
+        loss = self.descent.ready(batch.to(self.accelerator.device))["loss"]
         self.descent.step(loss)
         return loss.detach()
 

@@ -10,13 +10,13 @@ import cv2
 import numpy as np
 
 # ArcFace's 112-px template: left-of-picture eye, right-of-picture eye, nose tip, mouth corners.
-_ARCFACE = np.array(
+ARCFACE_TEMPLATE = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]], np.float32
 )
 # Shrinking the template around a point a little above its centre leaves room for chin and forehead.
 _ZOOM = 0.62
 _CENTRE = np.array([56.0, 66.0], np.float32)
-CROP_TEMPLATE = (((_ARCFACE - _CENTRE) * _ZOOM) / 112.0 + np.array([0.5, 0.54], np.float32)).astype(np.float32)
+CROP_TEMPLATE = (((ARCFACE_TEMPLATE - _CENTRE) * _ZOOM) / 112.0 + np.array([0.5, 0.54], np.float32)).astype(np.float32)
 
 _BACKGROUND = 127
 # The 68 points end at the brows: the mask of the face reaches this share of the brow-to-chin height above them.

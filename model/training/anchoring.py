@@ -19,9 +19,11 @@ from model.base import Base
 from model.identity_state import IdentityState
 from model.training.curve import LossCurve
 from model.training.encode import Desk, FaceRecords, Records, clip_records, face_records, latent_records, text_records
+from model.training.identity_loss import IdentityLoss
 from model.training.loop import LoopSettings, Run, run_loop
-from model.training.losses import face_weights, noise_target, snr_weights, weighted_mse
+from model.training.losses import clean_latents, face_weights, noise_target, snr_weights, weighted_mse
 from model.training.photos import Photos
+from model.training.recognition_network import RecognitionNetwork
 from model.training.runtime import leave_the_unet
 from model.training.schedule import generator, normal, positions, spread
 
@@ -40,6 +42,8 @@ class AnchoringSettings(LoopSettings):
     face_loss_weight: float
     min_snr_gamma: float | None
     probe_photos: int
+    identity_weight: float
+    identity_faces: int
     cache_batch: int
     sizes: Mapping[str, int]
 
@@ -77,6 +81,7 @@ class AnchoringBatch:
     states: Tensor
     embeddings: Tensor
     boxes: Tensor
+    alignments: Tensor
     dropped: Tensor
 
     def to(self, device: torch.device) -> AnchoringBatch:
@@ -103,6 +108,7 @@ def make_batch(
         data.states.tensor(rows),
         data.faces.embeddings(rows),
         data.faces.boxes(rows),
+        data.faces.alignments(rows),
         torch.from_numpy(without_identity),
     )
 
@@ -110,31 +116,60 @@ def make_batch(
 class AnchoringModel(nn.Module):
     """The trainable parts around the frozen UNet, which is held but not registered: it is in no checkpoint."""
 
-    def __init__(self, adapter: Adapter, base: Base, settings: AnchoringSettings) -> None:
+    def __init__(
+        self,
+        adapter: Adapter,
+        base: Base,
+        settings: AnchoringSettings,
+        recogniser: RecognitionNetwork | None = None,
+    ) -> None:
         super().__init__()
         from diffusers import DDPMScheduler
 
         self.face_encoder = adapter.face_encoder
         self.null_tokens = adapter.null_tokens
         self.processors = adapter.processors
-        self.frozen = (adapter, base.unet, DDPMScheduler.from_config(base.scheduler.config))
+        scheduler = DDPMScheduler.from_config(base.scheduler.config)
+        self.frozen = (adapter, base.unet, scheduler)
         self.settings = settings
+        self.identity_loss = None
+        if recogniser is not None and settings.identity_weight:
+            self.identity_loss = IdentityLoss(recogniser.to(base.device), base.vae.to(base.device))
 
-    def forward(self, batch: AnchoringBatch) -> Tensor:
-        """Return the loss, a scalar."""
+    def forward(self, batch: AnchoringBatch) -> dict[str, Tensor]:
+        """Return the losses by name, scalars: `loss`, and where there is an identity term `noise` and `identity`."""
+        noised, predicted = self._predict(batch)
+        noise = self._noise_loss(batch, predicted)
+        if self.identity_loss is None:
+            return {"loss": noise}
+        # Nobody is expected where the identity tokens were dropped. Steps are shuffled: the first rows are any.
+        rows = torch.nonzero(~batch.dropped)[: self.settings.identity_faces, 0]
+        clean = clean_latents(self.frozen[2], noised[rows], predicted[rows], batch.steps[rows])
+        identity = self.identity_loss(clean, batch.embeddings[rows], batch.alignments[rows])
+        return {"loss": noise + self.settings.identity_weight * identity, "noise": noise, "identity": identity}
+
+    def noise_loss(self, batch: AnchoringBatch) -> Tensor:
+        """Return the loss of the paper alone, a scalar."""
+        return self._noise_loss(batch, self._predict(batch)[1])
+
+    def _predict(self, batch: AnchoringBatch) -> tuple[Tensor, Tensor]:
+        """Return the noised latents and what the UNet predicts for them."""
         adapter, unet, scheduler = self.frozen
-        settings = self.settings
         tokens = adapter.identity_tokens(batch.embeddings, batch.states)
         tokens = torch.where(batch.dropped[:, None, None], adapter.null_tokens, tokens)
         noised = scheduler.add_noise(batch.latents, batch.noise, batch.steps)
         height, width = noised.shape[-2:]
-        predicted = unet(
+        return noised, unet(
             noised.to(unet.dtype),
             batch.steps,
             batch.text.to(unet.dtype),
             cross_attention_kwargs={"identity": IdentityState(tokens, height=height, width=width)},
             return_dict=False,
         )[0]
+
+    def _noise_loss(self, batch: AnchoringBatch, predicted: Tensor) -> Tensor:
+        settings, scheduler = self.settings, self.frozen[2]
+        height, width = predicted.shape[-2:]
         return weighted_mse(
             predicted,
             noise_target(scheduler, batch.latents, batch.noise, batch.steps),
@@ -163,11 +198,13 @@ def train_anchoring(
     run: Run,
     *,
     start: Path | None = None,
+    recogniser: RecognitionNetwork | None = None,
 ) -> tuple[Adapter, LossCurve]:
     """Train an adapter on `training`; `probing` are the photos of the fixed probe. The adapter has averaged weights.
 
-    It begins with the weights of the adapter folder `start`, or new ones. Raises ValueError where there is no photo, or
-    where that adapter has other sizes.
+    It begins with the weights of the adapter folder `start`, or new ones. With a `recogniser` and a weight for it, the
+    identity term is added; the probe is of noise prediction alone. Raises ValueError where there is no photo, or where
+    that adapter has other sizes.
     """
     from accelerate.utils import set_seed
 
@@ -182,7 +219,7 @@ def train_anchoring(
     adapter.to(accelerator.device).train()
     adapter.attach(base.unet)
     leave_the_unet(base, gradient_checkpointing=settings.gradient_checkpointing)
-    model = AnchoringModel(adapter, base, settings)
+    model = AnchoringModel(adapter, base, settings, recogniser)
     total = int(base.scheduler.config.num_train_timesteps)
     drops = (settings.drop_text, settings.drop_identity, settings.drop_both)
     rank, world = accelerator.process_index, accelerator.num_processes
@@ -193,16 +230,23 @@ def train_anchoring(
         return make_batch(training, rows, rng, spread(rng, len(rows), total), drops)
 
     def losses(ready: nn.Module, batch: AnchoringBatch) -> Mapping[str, Tensor]:
-        return {"loss": ready(batch.to(accelerator.device))}
+        return ready(batch.to(accelerator.device))
 
     probes = _probe_batches(probing, settings, total)
 
     @torch.no_grad()
     def probe() -> float:
-        return float(np.mean([float(model(batch.to(accelerator.device))) for batch in probes]))
+        return float(np.mean([float(model.noise_loss(batch.to(accelerator.device))) for batch in probes]))
 
     curve = run_loop(
-        model, make_batch=batch_of, losses=losses, probe=probe, settings=settings, run=run, label="anchoring"
+        model,
+        make_batch=batch_of,
+        losses=losses,
+        probe=probe,
+        settings=settings,
+        run=run,
+        label="anchoring",
+        columns=() if model.identity_loss is None else ("noise", "identity"),
     )
     adapter.detach(base.unet)
     return adapter.eval(), curve

@@ -15,11 +15,13 @@ from torch import Tensor
 
 from model.base import Base
 from model.face_geometry import crop_landmarks, face_crop
+from model.training.alignment import alignment, keypoint_shares
 from model.training.cache import RecordStore, fill, store_folder, text_keys
 from model.training.photos import PhotoContent, Photos
 
 # Raise it when what a record holds, or how it is computed, changes.
 _VERSION = 1
+_FACES_VERSION = 2
 _EMBEDDING, _POINTS = 512, 68
 
 
@@ -55,7 +57,11 @@ class FaceRecords:
 
     def boxes(self, positions: np.ndarray) -> Tensor:
         """Return (B, 4): x0 y0 x1 y1 as shares of the picture."""
-        return self.records.tensor(positions)[:, _EMBEDDING + 2 * _POINTS :]
+        return self.records.tensor(positions)[:, _EMBEDDING + 2 * _POINTS :][:, :4]
+
+    def alignments(self, positions: np.ndarray) -> Tensor:
+        """Return (B, 2, 3): where the recogniser's picture lies in the photo, for `affine_grid`."""
+        return self.records.tensor(positions)[:, _EMBEDDING + 2 * _POINTS + 4 :].reshape(-1, 2, 3)
 
 
 @dataclass(frozen=True)
@@ -128,7 +134,7 @@ def clip_records(base: Base, photos: Photos, desk: Desk) -> Records:
 
 
 def face_records(photos: Photos, desk: Desk) -> FaceRecords:
-    """Embeddings, landmarks in the crop frame and face boxes of the photos, in single precision."""
+    """Embeddings, landmarks in the crop frame, face boxes and alignments of the photos, in single precision."""
 
     def encode(items: list[PhotoContent]) -> np.ndarray:
         rows = []
@@ -136,10 +142,13 @@ def face_records(photos: Photos, desk: Desk) -> FaceRecords:
             height, width = item.image.shape[:2]
             box = item.bbox / np.array([width, height, width, height], np.float32)
             points = crop_landmarks(item.landmarks, item.keypoints)
-            rows.append(np.concatenate([item.embedding, points.reshape(-1), box]))
+            place = alignment(keypoint_shares(item.keypoints, height, width))
+            rows.append(np.concatenate([item.embedding, points.reshape(-1), box, place.reshape(-1)]))
         return np.stack(rows)
 
-    store = RecordStore(store_folder(desk.root, "faces", _VERSION), (_EMBEDDING + 2 * _POINTS + 4,), "float32")
+    store = RecordStore(
+        store_folder(desk.root, "faces", _FACES_VERSION), (_EMBEDDING + 2 * _POINTS + 4 + 6,), "float32"
+    )
     return FaceRecords(desk.fill(store, photos.keys, photos.content, encode, "faces"))
 
 

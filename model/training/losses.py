@@ -1,4 +1,4 @@
-"""The noise-prediction loss of the anchoring stage (paper section 3.4), with its two weightings."""
+"""The noise-prediction loss of the anchoring stage (paper section 3.4): target, weightings, and what it stands for."""
 
 from __future__ import annotations
 
@@ -21,6 +21,19 @@ def noise_target(scheduler: Any, latents: Tensor, noise: Tensor, steps: Tensor) 
     if kind == "sample":
         return latents
     raise ValueError(f"prediction type {kind!r} of the scheduler: expected epsilon, v_prediction or sample")
+
+
+def clean_latents(scheduler: Any, noised: Tensor, predicted: Tensor, steps: Tensor) -> Tensor:
+    """Return the latents (B, C, h, w) float32 that a prediction for `noised` at `steps` stands for."""
+    kept = scheduler.alphas_cumprod.to(noised.device)[steps].float()[:, None, None, None]
+    noised, predicted = noised.float(), predicted.float()
+    kind = scheduler.config.prediction_type
+    if kind == "epsilon":
+        # Where nothing is kept the noise says nothing about the latents.
+        return (noised - (1 - kept).sqrt() * predicted) / kept.sqrt().clamp_min(1e-2)
+    if kind == "v_prediction":
+        return kept.sqrt() * noised - (1 - kept).sqrt() * predicted
+    return predicted
 
 
 def snr_weights(scheduler: Any, steps: Tensor, gamma: float | None) -> Tensor:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipelines.chain import ANCHORING, LOSSES_ANCHORING, PROCESSED, stage
 from pipelines.params import Params
+from pipelines.paths import resolve
 from pipelines.training_stage import (
     STATE,
     TrainingOutputs,
@@ -18,6 +19,10 @@ from pipelines.training_stage import (
     training_run,
     write_results,
 )
+
+if TYPE_CHECKING:
+    from model.training.photos import Photos
+    from model.training.recognition_network import RecognitionNetwork
 
 NAME = "train_anchoring"
 SECTIONS = stage(NAME).sections
@@ -49,6 +54,15 @@ def _start(uri: str | None) -> Path | None:
     return adapter_folder(uri, Path.cwd())
 
 
+def _recogniser(file: Path, photos: Photos) -> RecognitionNetwork:
+    from model.training.identity_loss import conditioning_recogniser
+
+    try:
+        return conditioning_recogniser(file, photos)
+    except ValueError as error:
+        raise ValueError(f"train_anchoring.identity.recogniser: {error}; or set the weight beside it to 0") from None
+
+
 def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
     """Train on the photos of split train; write the outputs and return what `metrics.json` holds.
 
@@ -67,9 +81,17 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
         if not len(photos["train"]):
             raise ValueError(f"{inputs.processed}: no usable photo in split train: nothing to train on")
         base = load_models(params, accelerator)
-        settings = AnchoringSettings(**section.model_dump(exclude={"start_from"}))
+        term = section.identity
+        settings = AnchoringSettings(
+            **section.model_dump(exclude={"start_from", "identity"}),
+            identity_weight=term.weight,
+            identity_faces=term.faces,
+        )
+        recogniser = _recogniser(resolve(term.recogniser), photos["train"]) if term.weight else None
         start = _start(section.start_from)
         hashes = {"base": base_digest(base), **{split: found.digest() for split, found in photos.items()}}
+        if recogniser is not None:
+            hashes["recogniser"] = recogniser.digest
         with training_run(
             NAME, section, hashes, accelerator, state=inputs.state, resume_from=inputs.resume_from
         ) as running:
@@ -77,7 +99,9 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
             training = anchoring_data(base, photos["train"], desk, params.base.resolution)
             held_out = len(photos["val"]) > 0
             probing = anchoring_data(base, photos["val"], desk, params.base.resolution) if held_out else training
-            adapter, curve = train_anchoring(base, training, probing, settings, running, start=start)
+            adapter, curve = train_anchoring(
+                base, training, probing, settings, running, start=start, recogniser=recogniser
+            )
             values = {
                 "photos": len(photos["train"]),
                 "people": len(photos["train"].people),

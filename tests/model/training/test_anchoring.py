@@ -52,6 +52,8 @@ SETTINGS = AnchoringSettings(
     face_loss_weight=1.0,
     min_snr_gamma=None,
     probe_photos=2,
+    identity_weight=0.0,
+    identity_faces=8,
     cache_batch=4,
     sizes={"lora_rank": 4, "reconfigurator_width": 64, "reconfigurator_heads": 4, "landmark_features": 32},
 )
@@ -100,7 +102,7 @@ def gradients(model: AnchoringModel, batch: AnchoringBatch) -> tuple[float, dict
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        loss = model(batch)
+        loss = model(batch)["loss"]
     loss.backward()
     return float(loss.detach()), {name: value.grad for name, value in model.named_parameters()}, kept
 
@@ -118,7 +120,7 @@ def test_only_the_adapters_parts_are_trained(
     frozen = {name: value.clone() for name, value in base.unet.state_dict().items() if ".processor." not in name}
     before = {name: value.detach().clone() for name, value in model.named_parameters()}
     for _ in range(2):
-        descent.step(descent.ready(batch_of(data)))
+        descent.step(descent.ready(batch_of(data))["loss"])
     still = [name for name, value in model.named_parameters() if torch.equal(value, before[name])]
     assert not still
     for name, value in base.unet.state_dict().items():
@@ -154,7 +156,7 @@ def test_mixed_precision_keeps_single_precision_weights(
     model.load_state_dict(whole.state_dict())
     descent = Descent(model, SETTINGS, accelerator("bf16"))
     assert model.frozen[1].dtype == torch.bfloat16
-    loss = descent.ready(batch_of(data))
+    loss = descent.ready(batch_of(data))["loss"]
     assert loss.dtype == torch.float32
     assert float(loss.detach()) == pytest.approx(expected, rel=0.02)
     loss.backward()
@@ -162,7 +164,7 @@ def test_mixed_precision_keeps_single_precision_weights(
     assert every.dtype == torch.float32
     cosine = torch.cosine_similarity(every, torch.cat([x.flatten() for x in reference.values()]), dim=0)
     assert float(cosine) > 0.98
-    descent.step(descent.ready(batch_of(data)))
+    descent.step(descent.ready(batch_of(data))["loss"])
     assert all(value.dtype == torch.float32 and torch.isfinite(value).all() for value in model.parameters())
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from model.training.losses import face_weights, noise_target, snr_weights, weighted_mse
+from model.training.losses import clean_latents, face_weights, noise_target, snr_weights, weighted_mse
 
 
 def scheduler(kind: str, **options: object) -> DDPMScheduler:
@@ -24,6 +24,7 @@ def test_the_target_leads_back_to_the_latents(kind: str) -> None:
     for number, step in enumerate(steps):
         found = schedule.step(target[number : number + 1], int(step), noised[number : number + 1]).pred_original_sample
         torch.testing.assert_close(found[0], latents[number], atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(clean_latents(schedule, noised, target, steps), latents, atol=1e-3, rtol=1e-3)
 
 
 def test_every_prediction_type_has_the_same_weight_in_terms_of_the_latents() -> None:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -16,14 +17,30 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
+from insightface.utils.face_align import norm_crop
 
 from model.face_geometry import CROP_TEMPLATE
 from model.face_prompts import EXPRESSIONS, POSE_YAW, POSES, compose
 from model.foundation.random_models import save_random_models
+from model.training.recognition_network import RecognitionNetwork
 from pipelines.params import Params, load_params
 from pipelines.records import PROCESSED_SCHEMA
 
 SIZE = 64
+_RECOGNISER = Path(__file__).parents[3] / "model/foundation/weights/insightface/models/tiny_faces/rec.onnx"
+
+
+@cache
+def _recogniser() -> RecognitionNetwork:
+    return RecognitionNetwork(_RECOGNISER)
+
+
+def _embedding(picture: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
+    """What the conditioning recogniser says about the picture."""
+    face = norm_crop(picture[..., ::-1], keypoints, _recogniser().side)
+    with torch.no_grad():
+        return _recogniser()(torch.from_numpy(face.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1)[0].numpy()
 
 
 def _row(person: int, photo: int, split: str, *, known: bool) -> dict[str, object]:
@@ -31,7 +48,7 @@ def _row(person: int, photo: int, split: str, *, known: bool) -> dict[str, objec
     rng = np.random.default_rng([person, photo])
     picture = cv2.resize(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8), (SIZE, SIZE))
     shape = np.random.default_rng(person).uniform(0.3, 0.7, (68, 2)) + rng.normal(0, 0.01, (68, 2))
-    embedding = np.random.default_rng(person).normal(size=512) + rng.normal(0, 0.3, 512)
+    keypoints = CROP_TEMPLATE * SIZE
     expression, pose = EXPRESSIONS[photo % 7], POSES[(person + photo) % 5]
     return {
         "image_id": f"{person:032d}{photo:032d}",
@@ -41,12 +58,12 @@ def _row(person: int, photo: int, split: str, *, known: bool) -> dict[str, objec
         "status": "ok",
         "image": cv2.imencode(".jpg", picture)[1].tobytes(),
         "bbox": [16.0, 12.0, 48.0, 56.0],
-        "keypoints": (CROP_TEMPLATE * SIZE).ravel().tolist(),
+        "keypoints": keypoints.ravel().tolist(),
         "landmarks": (shape * SIZE).ravel().tolist(),
         "yaw": POSE_YAW[pose],
         "pitch": 0.0,
         "roll": 0.0,
-        "embedding": (embedding / np.linalg.norm(embedding)).tolist(),
+        "embedding": _embedding(picture, keypoints).tolist(),
         "det_score": 0.9,
         "n_faces": 1,
         "sharpness": 50.0,
@@ -99,6 +116,7 @@ def training_data(
     tree["train_anchoring"] |= {**loop, "batch_size": 4, "probe_photos": 5, "learning_rate": 0.003}
     tree["train_anchoring"]["sizes"] |= {"lora_rank": 2, "reconfigurator_width": 32, "landmark_features": 16}
     tree["train_anchoring"]["sizes"] |= {"reconfigurator_heads": 2, "landmark_width": 2}
+    tree["train_anchoring"]["identity"] |= {"faces": 2, "recogniser": str(_RECOGNISER)}
     tree["train_imr"] |= {**loop, "helpers": 3, "batch_size": 2, "ldc_every": 2, "ldc_targets": 4}
     file = root / "params.yaml"
     file.write_text(yaml.safe_dump(tree))

@@ -58,6 +58,9 @@ def test_the_loss_falls_and_is_reported(trained: Path) -> None:
         rows = list(csv.DictReader(handle))
     assert [int(row["step"]) for row in rows] == list(range(3, 13, 3))
     assert float(rows[-1]["probe"]) == metrics["probe_final"]
+    for row in rows:
+        assert float(row["loss"]) == pytest.approx(float(row["noise"]) + 0.2 * float(row["identity"]), rel=1e-4)
+    assert float(rows[-1]["identity"]) < float(rows[0]["identity"])
 
 
 def test_the_adapter_loads_on_its_base_and_has_learnt(trained: Path, training_data: object) -> None:
@@ -106,6 +109,22 @@ def test_photos_of_another_size_are_refused(training_data: object, tmp_path: Pat
 def test_a_missing_model_folder_is_named(training_data: object, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nowhere: no such folder"):
         run(training_data.read("base.pipeline=nowhere"), inputs(training_data, tmp_path), outputs(tmp_path))
+
+
+def test_a_judge_cannot_be_trained_on(training_data: object, tmp_path: Path, project: Path) -> None:
+    judge = project / "model/foundation/weights/judges/recogniser.onnx"
+    params = training_data.read(f"train_anchoring.identity.recogniser={judge}")
+    with pytest.raises(
+        UserError, match=r"identity.recogniser: .*judges/recogniser.onnx: .*set the weight beside it to 0"
+    ):
+        run(params, inputs(training_data, tmp_path), outputs(tmp_path))
+
+
+def test_without_the_identity_term_the_loss_is_noise_prediction(training_data: object, tmp_path: Path) -> None:
+    params = training_data.read("train_anchoring.identity.weight=0", "train_anchoring.steps=3")
+    run(params, inputs(training_data, tmp_path), outputs(tmp_path))
+    with (tmp_path / "reports/losses.csv").open() as handle:
+        assert list(next(csv.DictReader(handle))) == ["step", "loss", "smoothed", "probe"]
 
 
 def test_half_precision_needs_a_gpu(training_data: object, tmp_path: Path) -> None:

@@ -1,0 +1,115 @@
+"""A face recogniser's ONNX file as a frozen torch network, so that gradients reach the picture it looks at.
+
+onnxruntime, which runs recognisers everywhere else, gives no gradients. Networks of the ArcFace family (residual
+convolutions, one linear layer) need a dozen operators; a file with another one is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Values = list[Any]
+Attributes = Mapping[str, Any]
+
+
+class RecognitionNetwork(nn.Module):
+    """Aligned faces (B, 3, S, S), RGB in −1 … 1, to unit embeddings (B, d) float32; `side` is S, `digest` the file's.
+
+    The weights are buffers: they move with the module and are never trained.
+    """
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        import onnx
+        from insightface.model_zoo import get_model
+        from onnx import helper, numpy_helper
+
+        if not file.is_file():
+            raise ValueError(f"{file}: no such file; expected the recogniser of the face pack, an ONNX file")
+        described = get_model(str(file), providers=["CPUExecutionProvider"])
+        if getattr(described, "taskname", None) != "recognition":
+            raise ValueError(f"{file}: not a face recognition network to insightface")
+        self.digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        self.side = int(described.input_size[0])
+        self._mean, self._scale = float(described.input_mean), float(described.input_std)
+        graph = onnx.load(str(file)).graph
+        self._names: dict[str, str] = {}
+        for number, tensor in enumerate(graph.initializer):
+            self._keep(tensor.name, numpy_helper.to_array(tensor), number)
+        self._nodes = []
+        for number, node in enumerate(graph.node):
+            attributes = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+            if node.op_type == "Constant":
+                self._keep(node.output[0], numpy_helper.to_array(attributes["value"]), len(graph.initializer) + number)
+                continue
+            if node.op_type not in _OPERATORS:
+                known = ", ".join(sorted(_OPERATORS))
+                raise ValueError(f"{file}: operator {node.op_type} cannot be differentiated here; known: {known}")
+            self._nodes.append((_OPERATORS[node.op_type], list(node.input), node.output[0], attributes))
+        self._input, self._output = graph.input[0].name, graph.output[0].name
+
+    def _keep(self, name: str, value: Any, number: int) -> None:
+        tensor = torch.from_numpy(value.copy())
+        # Files that store halves cast them back when they are loaded.
+        self.register_buffer(f"value_{number}", tensor.float() if tensor.is_floating_point() else tensor)
+        self._names[name] = f"value_{number}"
+
+    def forward(self, faces: Tensor) -> Tensor:
+        """Return the embeddings."""
+        with torch.autocast(faces.device.type, enabled=False):
+            pixels = (faces.float() + 1) * 127.5
+            values = {name: getattr(self, kept) for name, kept in self._names.items()}
+            values[self._input] = (pixels - self._mean) / self._scale
+            for operator, inputs, output, attributes in self._nodes:
+                values[output] = operator([values[name] if name else None for name in inputs], attributes)
+            return F.normalize(values[self._output])
+
+
+def _convolution(x: Values, at: Attributes) -> Tensor:
+    top, left, bottom, right = at.get("pads", (0, 0, 0, 0))
+    padded = F.pad(x[0], (left, right, top, bottom)) if (top, left) != (bottom, right) else x[0]
+    padding = (top, left) if padded is x[0] else (0, 0)
+    bias = x[2] if len(x) > 2 else None
+    stride, dilation = tuple(at.get("strides", (1, 1))), tuple(at.get("dilations", (1, 1)))
+    return F.conv2d(padded, x[1], bias, stride, padding, dilation, at.get("group", 1))
+
+
+def _linear(x: Values, at: Attributes) -> Tensor:
+    left = x[0].T if at.get("transA", 0) else x[0]
+    right = x[1].T if at.get("transB", 0) else x[1]
+    product = at.get("alpha", 1.0) * (left @ right)
+    return product if len(x) < 3 else product + at.get("beta", 1.0) * x[2]
+
+
+def _batch_norm(x: Values, at: Attributes) -> Tensor:
+    values, scale, bias, mean, variance = x
+    return F.batch_norm(values, mean, variance, scale, bias, training=False, eps=at.get("epsilon", 1e-5))
+
+
+_OPERATORS: Mapping[str, Callable[[Values, Attributes], Tensor]] = {
+    "Add": lambda x, at: x[0] + x[1],
+    "BatchNormalization": _batch_norm,
+    "Cast": lambda x, at: x[0],
+    "Clip": lambda x, at: x[0].clamp(*(float(limit) for limit in x[1:3])),
+    "Conv": _convolution,
+    "Div": lambda x, at: x[0] / x[1],
+    "Dropout": lambda x, at: x[0],
+    "Flatten": lambda x, at: x[0].flatten(at.get("axis", 1)),
+    "Gemm": _linear,
+    "Identity": lambda x, at: x[0],
+    "MatMul": lambda x, at: x[0] @ x[1],
+    "Mul": lambda x, at: x[0] * x[1],
+    # ONNX has the slopes as (C, 1, 1).
+    "PRelu": lambda x, at: F.prelu(x[0], x[1].reshape(-1)),
+    "Relu": lambda x, at: F.relu(x[0]),
+    # What is reshaped is flattened before the linear layer: the batch keeps its size.
+    "Reshape": lambda x, at: x[0].reshape(len(x[0]), -1),
+    "Sub": lambda x, at: x[0] - x[1],
+}

@@ -1,0 +1,112 @@
+"""The identity term: what the recogniser sees is what it sees elsewhere, and it says whose face it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from insightface.utils.face_align import norm_crop
+
+from model.adapter import Adapter
+from model.base import Base
+from model.training.alignment import aligned_faces, alignment, keypoint_shares
+from model.training.anchoring import AnchoringModel, anchoring_data, make_batch
+from model.training.encode import Desk
+from model.training.identity_loss import IdentityLoss, conditioning_recogniser
+from model.training.photos import PhotoContent, Photos
+from model.training.recognition_network import RecognitionNetwork
+from model.training.schedule import generator
+from tests.model.training.test_anchoring import SETTINGS
+
+STEPS = np.array([50, 300, 600, 900])
+
+
+@pytest.fixture(scope="module")
+def network(project: Path) -> RecognitionNetwork:
+    return RecognitionNetwork(project / "model/foundation/weights/insightface/models/tiny_faces/rec.onnx")
+
+
+@pytest.fixture
+def photos(make_photos: Callable[..., Photos], network: RecognitionNetwork) -> Photos:
+    """Four photos with the embeddings that the network gives them."""
+    plain = make_photos(1, 2, 3, 4)
+
+    def read(positions: np.ndarray) -> Iterator[PhotoContent]:
+        for item in plain.content(positions):
+            crop = norm_crop(item.image, item.keypoints, network.side)
+            with torch.no_grad():
+                found = network(torch.from_numpy(crop).permute(2, 0, 1)[None].float() / 127.5 - 1)
+            yield replace(item, embedding=found[0].numpy())
+
+    return replace(plain, content=read)
+
+
+def test_the_aligned_face_is_insightfaces(photo_content: Callable[[int], PhotoContent]) -> None:
+    item = photo_content(3)
+    turned = item.keypoints + np.float32([[2, 3], [-1, 5], [0, 1], [3, 0], [-2, 2]])
+    picture = torch.from_numpy(item.image).permute(2, 0, 1)[None].float() / 127.5 - 1
+    place = torch.from_numpy(alignment(keypoint_shares(turned, 64, 64)))[None]
+    found = ((aligned_faces(picture, place, 112)[0] + 1) * 127.5).permute(1, 2, 0).numpy()
+    wanted = norm_crop(item.image, turned, 112).astype(np.float32)
+    assert np.abs(found - wanted).mean() < 2  # of 255; a pixel off would be ten times that
+    assert np.abs(found[:, 4:] - wanted[:, :-4]).mean() > 10
+
+
+def test_the_loss_is_nothing_on_the_photo_itself_and_grows_with_another(
+    base: Base, network: RecognitionNetwork, photos: Photos, tmp_path: Path
+) -> None:
+    data = anchoring_data(base, photos, Desk(tmp_path, 4, None), 64)
+    rows = np.arange(4)
+    latents, places = data.latents.tensor(rows), data.faces.alignments(rows)
+    loss = IdentityLoss(network, base.vae)
+    # What the autoencoder makes of the photos: its weights are random.
+    with torch.no_grad():
+        pictures = torch.from_numpy(base.decode_latents(latents)).permute(0, 3, 1, 2).float() / 127.5 - 1
+        own = network(aligned_faces(pictures, places, network.side))
+        assert float(loss(latents, own, places)) == pytest.approx(0, abs=0.01)
+        # 1 − cosine with somebody at a right angle.
+        other = torch.linalg.qr(torch.cat([own.T, torch.ones(len(own.T), 1)], 1)).Q[:, -1]
+        assert float(loss(latents, other.expand(4, -1), places)) == pytest.approx(1, abs=0.01)
+        assert float(loss(latents[:0], own[:0], places[:0])) == 0
+
+
+def test_the_term_counts_only_who_is_expected_and_reaches_the_adapter(
+    base: Base,
+    network: RecognitionNetwork,
+    photos: Photos,
+    make_adapter: Callable[..., Adapter],
+    tmp_path: Path,
+) -> None:
+    data = anchoring_data(base, photos, Desk(tmp_path, 4, None), 64)
+    adapter = make_adapter(base, imr=False).train()
+    adapter.attach(base.unet)
+    model = AnchoringModel(adapter, base, replace(SETTINGS, identity_weight=0.5, identity_faces=2), network)
+    batch = make_batch(data, np.arange(4), generator(0, "test", 1), STEPS, (0.0, 0.0, 0.0))
+    batch = replace(batch, dropped=torch.tensor([True, False, False, False]))
+    losses = model(batch)
+    assert float(losses["loss"]) == pytest.approx(float(losses["noise"] + 0.5 * losses["identity"]))
+    assert float(losses["noise"]) == pytest.approx(float(model.noise_loss(batch)))
+    losses["identity"].backward()
+    assert all(bool(value.grad.abs().max() > 0) for name, value in model.named_parameters() if name != "null_tokens")
+    assert all(value.grad is None for value in base.vae.parameters())
+    # Photos 0, who is not expected, and 3, beyond the number of faces, do not count.
+    for row, counts in ((0, False), (1, True), (2, True), (3, False)):
+        places = batch.alignments.clone()
+        places[row, :, 2] += 0.5
+        moved = float(model(replace(batch, alignments=places))["identity"])
+        assert (abs(moved - float(losses["identity"])) > 1e-4) is counts, row
+    nobody = model(replace(batch, dropped=torch.ones(4, dtype=torch.bool)))
+    assert float(nobody["loss"]) == float(nobody["noise"])
+
+
+def test_only_the_recogniser_that_conditions_is_taken(
+    photos: Photos, make_photos: Callable[..., Photos], project: Path
+) -> None:
+    file = project / "model/foundation/weights/insightface/models/tiny_faces/rec.onnx"
+    assert conditioning_recogniser(file, photos).side == 112
+    with pytest.raises(ValueError, match=r"not the recogniser that the photos were preprocessed with \(median cosine"):
+        conditioning_recogniser(file, make_photos(1, 2, 3, 4))
