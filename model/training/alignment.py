@@ -20,12 +20,12 @@ def alignment(points: np.ndarray) -> np.ndarray:
     """Return (2, 3) float32 for `affine_grid`: from the recogniser's picture to a square photo.
 
     `points` (5, 2) are the face's key points as `keypoint_shares` gives them. What is cut out is what insightface's
-    `norm_crop` does.
+    `norm_crop` does for sides that are multiples of 112.
     """
     template = keypoint_shares(ARCFACE_TEMPLATE, _TEMPLATE_SIDE, _TEMPLATE_SIDE)
     # The best fit from photo to template, as norm_crop has it: the one back would shrink what does not fit.
     there = similarity(points, template)
-    linear = np.linalg.inv(there[:, :2])
+    linear = np.linalg.pinv(there[:, :2])
     shift = -linear @ there[:, 2]
     # From shares, 0 … 1, to affine_grid's −1 … 1.
     return np.hstack([linear, (2 * shift + linear.sum(1) - 1)[:, None]]).astype(np.float32)

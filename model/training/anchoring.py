@@ -21,7 +21,14 @@ from model.training.curve import LossCurve
 from model.training.encode import Desk, FaceRecords, Records, clip_records, face_records, latent_records, text_records
 from model.training.identity_loss import IdentityLoss
 from model.training.loop import LoopSettings, Run, run_loop
-from model.training.losses import clean_latents, face_weights, noise_target, snr_weights, weighted_mse
+from model.training.losses import (
+    clean_latents,
+    face_weights,
+    noise_target,
+    snr_weights,
+    speaks_of_latents,
+    weighted_mse,
+)
 from model.training.photos import Photos
 from model.training.recognition_network import RecognitionNetwork
 from model.training.runtime import leave_the_unet
@@ -135,6 +142,8 @@ class AnchoringModel(nn.Module):
         self.identity_loss = None
         if recogniser is not None and settings.identity_weight:
             self.identity_loss = IdentityLoss(recogniser.to(base.device), base.vae.to(base.device))
+            if settings.gradient_checkpointing:
+                base.vae.enable_gradient_checkpointing()
 
     def forward(self, batch: AnchoringBatch) -> dict[str, Tensor]:
         """Return the losses by name, scalars: `loss`, and where there is an identity term `noise` and `identity`."""
@@ -143,7 +152,8 @@ class AnchoringModel(nn.Module):
         if self.identity_loss is None:
             return {"loss": noise}
         # Nobody is expected where the identity tokens were dropped. Steps are shuffled: the first rows are any.
-        rows = torch.nonzero(~batch.dropped)[: self.settings.identity_faces, 0]
+        counted = ~batch.dropped & speaks_of_latents(self.frozen[2], batch.steps)
+        rows = torch.nonzero(counted)[: self.settings.identity_faces, 0]
         clean = clean_latents(self.frozen[2], noised[rows], predicted[rows], batch.steps[rows])
         identity = self.identity_loss(clean, batch.embeddings[rows], batch.alignments[rows])
         return {"loss": noise + self.settings.identity_weight * identity, "noise": noise, "identity": identity}
@@ -236,7 +246,10 @@ def train_anchoring(
 
     @torch.no_grad()
     def probe() -> float:
-        return float(np.mean([float(model.noise_loss(batch.to(accelerator.device))) for batch in probes]))
+        # Only a prepared model's `forward` is under autocast by itself.
+        with accelerator.autocast():
+            found = [float(model.noise_loss(batch.to(accelerator.device))) for batch in probes]
+        return float(np.mean(found))
 
     curve = run_loop(
         model,

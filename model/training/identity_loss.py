@@ -22,7 +22,8 @@ from model.training.recognition_network import RecognitionNetwork
 if TYPE_CHECKING:
     from model.training.photos import Photos
 
-_CHECKED, _ALIKE = 8, 0.8
+# Stored photos are smaller than those that were embedded: of small real faces the right recogniser says .75.
+_CHECKED, _ALIKE = 8, 0.4
 
 
 class IdentityLoss:
@@ -41,13 +42,13 @@ class IdentityLoss:
         with torch.autocast(clean.device.type, enabled=False):
             latents = unscale_latents(self._vae, clean.to(self._vae.dtype))
             pictures = self._vae.decode(latents, return_dict=False)[0].clamp(-1, 1)
-        found = self._network(aligned_faces(pictures, alignments, self._network.side))
+            found = self._network(aligned_faces(pictures, alignments, self._network.side))
         return 1 - (found * embeddings).sum(1).mean()
 
 
-def conditioning_recogniser(file: Path, photos: Photos) -> RecognitionNetwork:
-    """Return the network of `file`; ValueError where it is not the one that embedded the photos."""
-    network = RecognitionNetwork(file).eval()
+def conditioning_recogniser(pack: Path, photos: Photos) -> RecognitionNetwork:
+    """Return the recogniser of a face pack; ValueError where it is not the one that embedded the photos."""
+    network = RecognitionNetwork(recogniser_of(pack)).eval()
     rows = np.unique(np.linspace(0, len(photos) - 1, _CHECKED).astype(int))
     items = list(photos.content(rows))
     pictures = torch.from_numpy(np.stack([item.image for item in items])).permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -56,11 +57,22 @@ def conditioning_recogniser(file: Path, photos: Photos) -> RecognitionNetwork:
         found = network(aligned_faces(pictures, torch.from_numpy(places), network.side))
     known = torch.from_numpy(np.stack([item.embedding for item in items]))
     if found.shape != known.shape:
-        raise ValueError(f"{file}: gives {found.shape[1]} numbers a face, the photos' embeddings have {known.shape[1]}")
+        raise ValueError(f"{pack}: gives {found.shape[1]} numbers a face, the photos' embeddings have {known.shape[1]}")
     cosine = float((found * known).sum(1).median())
     if not cosine >= _ALIKE:
         raise ValueError(
-            f"{file}: not the recogniser that the photos were preprocessed with (median cosine {cosine:.2f} over "
-            f"{len(items)} photos, expected at least {_ALIKE}): name that of preprocess.insightface_name"
+            f"{pack}: its recogniser sees others in the stored photos than their embeddings say (median cosine "
+            f"{cosine:.2f} over {len(items)} photos, expected at least {_ALIKE}): they were preprocessed with another "
+            "pack (run preprocess again), or are stored too small for it"
         )
     return network
+
+
+def recogniser_of(pack: Path) -> Path:
+    """Return the ONNX file of a face pack that insightface takes for the recogniser; ValueError where there is none."""
+    from insightface.model_zoo import get_model
+
+    for file in sorted(pack.glob("*.onnx")):
+        if getattr(get_model(str(file), providers=["CPUExecutionProvider"]), "taskname", None) == "recognition":
+            return file
+    raise ValueError(f"{pack}: no recognition network there; expected a face pack of insightface")

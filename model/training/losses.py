@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+_LEAST_KEPT = 0.05
+
 
 def noise_target(scheduler: Any, latents: Tensor, noise: Tensor, steps: Tensor) -> Tensor:
     """Return what the UNet should predict, as `scheduler` defines it: noise, velocity or the latents themselves.
@@ -29,11 +31,21 @@ def clean_latents(scheduler: Any, noised: Tensor, predicted: Tensor, steps: Tens
     noised, predicted = noised.float(), predicted.float()
     kind = scheduler.config.prediction_type
     if kind == "epsilon":
-        # Where nothing is kept the noise says nothing about the latents.
         return (noised - (1 - kept).sqrt() * predicted) / kept.sqrt().clamp_min(1e-2)
     if kind == "v_prediction":
         return kept.sqrt() * noised - (1 - kept).sqrt() * predicted
     return predicted
+
+
+def speaks_of_latents(scheduler: Any, steps: Tensor) -> Tensor:
+    """Return (B,) bool: whether `clean_latents` means something there.
+
+    Predicted noise is divided by the share of the latents that is left: where that is next to nothing, so is what it
+    says of them. Predicted velocity and latents always do.
+    """
+    if scheduler.config.prediction_type != "epsilon":
+        return torch.ones_like(steps, dtype=torch.bool)
+    return scheduler.alphas_cumprod.to(steps.device)[steps] > _LEAST_KEPT
 
 
 def snr_weights(scheduler: Any, steps: Tensor, gamma: float | None) -> Tensor:

@@ -31,35 +31,44 @@ class RecognitionNetwork(nn.Module):
         from insightface.model_zoo import get_model
         from onnx import helper, numpy_helper
 
-        if not file.is_file():
-            raise ValueError(f"{file}: no such file; expected the recogniser of the face pack, an ONNX file")
-        described = get_model(str(file), providers=["CPUExecutionProvider"])
+        try:
+            self.digest = hashlib.sha256(file.read_bytes()).hexdigest()
+            described = get_model(str(file), providers=["CPUExecutionProvider"])
+            graph = onnx.load(str(file)).graph
+        except Exception as error:  # whatever onnx, onnxruntime and insightface raise
+            problem = (str(error).splitlines() or ["empty"])[0]
+            raise ValueError(f"{file}: cannot be read as an ONNX network: {problem}") from error
         if getattr(described, "taskname", None) != "recognition":
             raise ValueError(f"{file}: not a face recognition network to insightface")
-        self.digest = hashlib.sha256(file.read_bytes()).hexdigest()
         self.side = int(described.input_size[0])
+        if self.side % 112:
+            raise ValueError(
+                f"{file}: looks at {self.side} px; expected a multiple of 112, for which faces are aligned"
+            )
         self._mean, self._scale = float(described.input_mean), float(described.input_std)
-        graph = onnx.load(str(file)).graph
         self._names: dict[str, str] = {}
-        for number, tensor in enumerate(graph.initializer):
-            self._keep(tensor.name, numpy_helper.to_array(tensor), number)
+        for tensor in graph.initializer:
+            self._keep(tensor.name, numpy_helper.to_array(tensor))
         self._nodes = []
-        for number, node in enumerate(graph.node):
+        for node in graph.node:
             attributes = {each.name: helper.get_attribute_value(each) for each in node.attribute}
-            if node.op_type == "Constant":
-                self._keep(node.output[0], numpy_helper.to_array(attributes["value"]), len(graph.initializer) + number)
+            if node.op_type == "Constant" and "value" in attributes:
+                self._keep(node.output[0], numpy_helper.to_array(attributes["value"]))
                 continue
-            if node.op_type not in _OPERATORS:
-                known = ", ".join(sorted(_OPERATORS))
-                raise ValueError(f"{file}: operator {node.op_type} cannot be differentiated here; known: {known}")
+            padded = attributes.get("auto_pad", b"NOTSET") != b"NOTSET"
+            if node.op_type not in _OPERATORS or padded:
+                raise ValueError(
+                    f"{file}: operator {node.op_type}{' with auto_pad' if padded else ''} cannot be differentiated "
+                    f"here (quantised networks never can); known: {', '.join(sorted(_OPERATORS))}"
+                )
             self._nodes.append((_OPERATORS[node.op_type], list(node.input), node.output[0], attributes))
         self._input, self._output = graph.input[0].name, graph.output[0].name
 
-    def _keep(self, name: str, value: Any, number: int) -> None:
+    def _keep(self, name: str, value: Any) -> None:
         tensor = torch.from_numpy(value.copy())
         # Files that store halves cast them back when they are loaded.
-        self.register_buffer(f"value_{number}", tensor.float() if tensor.is_floating_point() else tensor)
-        self._names[name] = f"value_{number}"
+        kept = self._names[name] = f"value_{len(self._names)}"
+        self.register_buffer(kept, tensor.float() if tensor.is_floating_point() else tensor)
 
     def forward(self, faces: Tensor) -> Tensor:
         """Return the embeddings."""
@@ -81,6 +90,12 @@ def _convolution(x: Values, at: Attributes) -> Tensor:
     return F.conv2d(padded, x[1], bias, stride, padding, dilation, at.get("group", 1))
 
 
+def _clip(x: Values, at: Attributes) -> Tensor:
+    # The limits are inputs since opset 11, attributes before.
+    low, high = ([*x[1:], None, None] if len(x) > 1 else [at.get("min"), at.get("max")])[:2]
+    return x[0].clamp(*(None if limit is None else float(limit) for limit in (low, high)))
+
+
 def _linear(x: Values, at: Attributes) -> Tensor:
     left = x[0].T if at.get("transA", 0) else x[0]
     right = x[1].T if at.get("transB", 0) else x[1]
@@ -97,7 +112,7 @@ _OPERATORS: Mapping[str, Callable[[Values, Attributes], Tensor]] = {
     "Add": lambda x, at: x[0] + x[1],
     "BatchNormalization": _batch_norm,
     "Cast": lambda x, at: x[0],
-    "Clip": lambda x, at: x[0].clamp(*(float(limit) for limit in x[1:3])),
+    "Clip": _clip,
     "Conv": _convolution,
     "Div": lambda x, at: x[0] / x[1],
     "Dropout": lambda x, at: x[0],

@@ -56,14 +56,12 @@ class Loop(Section):
 
 
 class IdentityTerm(Section):
-    """The identity term of anchoring: 1 − cosine of the conditioning recogniser on decoded predictions."""
+    """The identity term of anchoring: 1 − cosine of preprocessing's recogniser on decoded predictions."""
 
     # Against the noise prediction's 1; 0 is the paper's loss.
     weight: float = Field(0.0, ge=0)
     # How many photos of a batch it is computed on.
     faces: int = Field(8, ge=1)
-    # The ONNX file with which preprocessing embeds faces, never a judge.
-    recogniser: str
 
 
 class TrainAnchoring(Loop):
@@ -82,7 +80,7 @@ class TrainAnchoring(Loop):
     min_snr_gamma: float | None = None
     # Held-out photos with fixed noise on which the curve's `probe` is measured.
     probe_photos: int = Field(32, ge=1)
-    identity: IdentityTerm
+    identity: IdentityTerm = IdentityTerm()
     sizes: FaceEncoderSize = FaceEncoderSize()
 
     @model_validator(mode="after")

@@ -54,13 +54,15 @@ def _start(uri: str | None) -> Path | None:
     return adapter_folder(uri, Path.cwd())
 
 
-def _recogniser(file: Path, photos: Photos) -> RecognitionNetwork:
+def _recogniser(params: Params, photos: Photos) -> RecognitionNetwork:
+    """Return the recogniser with which the photos were preprocessed, for gradients."""
     from model.training.identity_loss import conditioning_recogniser
 
+    pack = resolve(params.preprocess.insightface_root) / "models" / params.preprocess.insightface_name
     try:
-        return conditioning_recogniser(file, photos)
+        return conditioning_recogniser(pack, photos)
     except ValueError as error:
-        raise ValueError(f"train_anchoring.identity.recogniser: {error}; or set the weight beside it to 0") from None
+        raise ValueError(f"{error}; without the identity term: train_anchoring.identity.weight=0") from None
 
 
 def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
@@ -87,7 +89,7 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
             identity_weight=term.weight,
             identity_faces=term.faces,
         )
-        recogniser = _recogniser(resolve(term.recogniser), photos["train"]) if term.weight else None
+        recogniser = _recogniser(params, photos["train"]) if term.weight else None
         start = _start(section.start_from)
         hashes = {"base": base_digest(base), **{split: found.digest() for split, found in photos.items()}}
         if recogniser is not None:

@@ -104,3 +104,10 @@ def test_written_overrides_read_back_the_same(tiny: Path, tmp_path: Path) -> Non
 def test_parameters_cannot_be_changed(tiny: Path) -> None:
     with pytest.raises(ValidationError):
         load_params(tiny).train_imr.steps = 3
+
+
+def test_parameters_from_before_the_identity_term_are_those_without_it(tiny: Path, tmp_path: Path) -> None:
+    tree = yaml.safe_load(tiny.read_text("utf-8"))
+    del tree["train_anchoring"]["identity"]
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
+    assert load_params(tmp_path / "params.yaml").train_anchoring.identity.weight == 0

@@ -182,3 +182,13 @@ def test_training_asks_nothing_of_the_encoders(
     assert [row["step"] for row in curve.rows] == [1, 2]
     assert curve.rows[-1]["probe"] != curve.start
     assert not adapter.training
+
+
+def test_half_precision_trains_and_probes(
+    random_models: RandomModels, data: AnchoringData, tmp_path: Path, accelerator: Callable[[str], Any]
+) -> None:
+    half = load_base(random_models.pipeline, random_models.image_encoder, dtype="bfloat16")
+    run = Run(accelerator("bf16"), Checkpoints(tmp_path, "train_anchoring", "key"))
+    _, curve = train_anchoring(half, data, data, SETTINGS, run)
+    assert curve.start is not None
+    assert np.isfinite([curve.start, *(row["probe"] for row in curve.rows)]).all()

@@ -104,9 +104,25 @@ def test_the_term_counts_only_who_is_expected_and_reaches_the_adapter(
 
 
 def test_only_the_recogniser_that_conditions_is_taken(
-    photos: Photos, make_photos: Callable[..., Photos], project: Path
+    photos: Photos, make_photos: Callable[..., Photos], project: Path, tmp_path: Path
 ) -> None:
-    file = project / "model/foundation/weights/insightface/models/tiny_faces/rec.onnx"
-    assert conditioning_recogniser(file, photos).side == 112
-    with pytest.raises(ValueError, match=r"not the recogniser that the photos were preprocessed with \(median cosine"):
-        conditioning_recogniser(file, make_photos(1, 2, 3, 4))
+    pack = project / "model/foundation/weights/insightface/models/tiny_faces"
+    assert conditioning_recogniser(pack, photos).side == 112
+    with pytest.raises(
+        ValueError, match=r"than their embeddings say \(median cosine .*: they were preprocessed with ano"
+    ):
+        conditioning_recogniser(pack, make_photos(1, 2, 3, 4))
+    with pytest.raises(ValueError, match="no recognition network there; expected a face pack"):
+        conditioning_recogniser(tmp_path, photos)
+
+
+def test_half_precision_moves_no_face(base: Base, network: RecognitionNetwork, photos: Photos, tmp_path: Path) -> None:
+    data = anchoring_data(base, photos, Desk(tmp_path, 4, None), 64)
+    rows = np.arange(4)
+    latents, places = data.latents.tensor(rows), data.faces.alignments(rows)
+    embeddings = data.faces.embeddings(rows)
+    loss = IdentityLoss(network, base.vae)
+    with torch.no_grad():
+        whole = loss(latents, embeddings, places)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert float(loss(latents, embeddings, places)) == float(whole)

@@ -6,7 +6,14 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from model.training.losses import clean_latents, face_weights, noise_target, snr_weights, weighted_mse
+from model.training.losses import (
+    clean_latents,
+    face_weights,
+    noise_target,
+    snr_weights,
+    speaks_of_latents,
+    weighted_mse,
+)
 
 
 def scheduler(kind: str, **options: object) -> DDPMScheduler:
@@ -25,6 +32,15 @@ def test_the_target_leads_back_to_the_latents(kind: str) -> None:
         found = schedule.step(target[number : number + 1], int(step), noised[number : number + 1]).pred_original_sample
         torch.testing.assert_close(found[0], latents[number], atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(clean_latents(schedule, noised, target, steps), latents, atol=1e-3, rtol=1e-3)
+
+
+def test_noise_without_signal_says_nothing_of_the_latents() -> None:
+    steps = torch.tensor([0, 500, 999])
+    for kind, meant in (("epsilon", [True, True, False]), ("v_prediction", [True] * 3), ("sample", [True] * 3)):
+        schedule = scheduler(kind, rescale_betas_zero_snr=True)
+        assert speaks_of_latents(schedule, steps).tolist() == meant, kind
+        clean = clean_latents(schedule, torch.ones(3, 1, 1, 1), torch.ones(3, 1, 1, 1), steps)
+        assert torch.isfinite(clean).all()
 
 
 def test_every_prediction_type_has_the_same_weight_in_terms_of_the_latents() -> None:

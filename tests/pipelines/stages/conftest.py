@@ -113,10 +113,11 @@ def training_data(
     tree = yaml.safe_load((project / "profiles" / "tiny.yaml").read_text())
     tree["base"] |= {"pipeline": str(models.pipeline), "image_encoder": str(models.image_encoder)}
     loop = {"steps": 12, "warmup_steps": 2, "checkpoint_every": 2, "log_every": 3, "cache_batch": 8}
+    tree["preprocess"]["insightface_root"] = str(project / "model/foundation/weights/insightface")
     tree["train_anchoring"] |= {**loop, "batch_size": 4, "probe_photos": 5, "learning_rate": 0.003}
     tree["train_anchoring"]["sizes"] |= {"lora_rank": 2, "reconfigurator_width": 32, "landmark_features": 16}
     tree["train_anchoring"]["sizes"] |= {"reconfigurator_heads": 2, "landmark_width": 2}
-    tree["train_anchoring"]["identity"] |= {"faces": 2, "recogniser": str(_RECOGNISER)}
+    tree["train_anchoring"]["identity"] |= {"faces": 2}
     tree["train_imr"] |= {**loop, "helpers": 3, "batch_size": 2, "ldc_every": 2, "ldc_targets": 4}
     file = root / "params.yaml"
     file.write_text(yaml.safe_dump(tree))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -48,7 +49,7 @@ def trained(training_data: object, tmp_path_factory: pytest.TempPathFactory) -> 
     return root
 
 
-def test_the_loss_falls_and_is_reported(trained: Path) -> None:
+def test_the_loss_falls_and_is_reported(trained: Path, training_data: object) -> None:
     metrics = json.loads((trained / "reports/metrics.json").read_text())
     assert metrics["photos"] == 30
     assert metrics["people"] == 6
@@ -58,8 +59,9 @@ def test_the_loss_falls_and_is_reported(trained: Path) -> None:
         rows = list(csv.DictReader(handle))
     assert [int(row["step"]) for row in rows] == list(range(3, 13, 3))
     assert float(rows[-1]["probe"]) == metrics["probe_final"]
+    weight = training_data.read().train_anchoring.identity.weight
     for row in rows:
-        assert float(row["loss"]) == pytest.approx(float(row["noise"]) + 0.2 * float(row["identity"]), rel=1e-4)
+        assert float(row["loss"]) == pytest.approx(float(row["noise"]) + weight * float(row["identity"]), rel=1e-4)
     assert float(rows[-1]["identity"]) < float(rows[0]["identity"])
 
 
@@ -111,12 +113,16 @@ def test_a_missing_model_folder_is_named(training_data: object, tmp_path: Path) 
         run(training_data.read("base.pipeline=nowhere"), inputs(training_data, tmp_path), outputs(tmp_path))
 
 
-def test_a_judge_cannot_be_trained_on(training_data: object, tmp_path: Path, project: Path) -> None:
-    judge = project / "model/foundation/weights/judges/recogniser.onnx"
-    params = training_data.read(f"train_anchoring.identity.recogniser={judge}")
-    with pytest.raises(
-        UserError, match=r"identity.recogniser: .*judges/recogniser.onnx: .*set the weight beside it to 0"
-    ):
+def test_another_recogniser_than_that_of_the_photos_is_not_trained_on(
+    training_data: object, tmp_path: Path, project: Path
+) -> None:
+    pack = tmp_path / "packs" / "models" / "tiny_faces"
+    pack.mkdir(parents=True)
+    params = training_data.read(f"preprocess.insightface_root={tmp_path / 'packs'}")
+    with pytest.raises(UserError, match=r"no recognition network there.*without the identity term: .*weight=0"):
+        run(params, inputs(training_data, tmp_path), outputs(tmp_path))
+    shutil.copy(project / training_data.read().evaluate.judges.recogniser, pack / "rec.onnx")
+    with pytest.raises(UserError, match=r"cannot be differentiated here.*without the identity term: .*weight=0"):
         run(params, inputs(training_data, tmp_path), outputs(tmp_path))
 
 
