@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.face_geometry import similarity
+from model.face_geometry import ARCFACE_TEMPLATE, similarity
 from model.foundation.augment import centred, degraded, resampled
 from model.foundation.export import export_onnx
 from model.foundation.layers import Residual, conv
@@ -29,11 +29,6 @@ SCALE = 24.0
 MARGIN = 0.35
 
 Array = npt.NDArray[Any]
-
-# The template of insightface's norm_crop.
-_TEMPLATE = np.array(
-    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]], np.float32
-)
 
 
 class Recogniser(nn.Module):
@@ -85,7 +80,7 @@ def aligned(image: Array, keypoints: Array, rng: np.random.Generator | None = No
     if rng is not None:
         span = float(np.linalg.norm(keypoints[:2].mean(0) - keypoints[3:].mean(0)))
         keypoints = keypoints + rng.standard_normal((5, 2)) * jitter * span * rng.random()
-    return cv2.warpAffine(image, similarity(keypoints, _TEMPLATE), (SIZE, SIZE), flags=cv2.INTER_LINEAR)
+    return cv2.warpAffine(image, similarity(keypoints, ARCFACE_TEMPLATE), (SIZE, SIZE), flags=cv2.INTER_LINEAR)
 
 
 def train(people: People, folder: Path, *, steps: int = 1500, seed: int = 0) -> tuple[Recogniser, dict[str, float]]:
