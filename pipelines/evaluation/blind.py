@@ -113,14 +113,14 @@ def _paint(sheet: Question, file: Path) -> None:
         for start in range(0, len(pictures), _COLUMNS)
     ]
     inches = _SIDE / 100
-    figure = Figure(figsize=(_COLUMNS * inches, len(lines) * (inches + 0.35)), dpi=100, layout="constrained")
-    axes = figure.subplots(len(lines), _COLUMNS, squeeze=False)
-    for row, (title, pictures, labels) in zip(axes, lines, strict=True):
-        for place, axis in enumerate(row):
+    figure = Figure(figsize=(_COLUMNS * inches, len(lines) * (inches + 0.55)), dpi=100, layout="constrained")
+    parts = figure.subfigures(len(lines), 1, squeeze=False)[:, 0]
+    for part, (title, pictures, labels) in zip(parts, lines, strict=True):
+        for place, axis in enumerate(part.subplots(1, _COLUMNS)):
             axis.set_axis_off()
             if place < len(pictures):
                 axis.imshow(pictures[place], interpolation="bicubic")
                 axis.set_title(labels[place], fontsize=11)
-        if title:
-            row[0].text(0, 1.28, title, transform=row[0].transAxes, fontsize=11, weight="bold")
+        # A column would be widened by a title of its own.
+        part.suptitle(title or " ", x=0.005, ha="left", fontsize=11, weight="bold")
     figure.savefig(file, metadata={"Software": None})
