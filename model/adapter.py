@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from model.attention import processor_for
 from model.base import BaseReference
+from model.compact import whole
 from model.face_encoder import FaceEncoder
 from model.face_prompts import EXPRESSIONS, POSES
 from model.folding import Folded
@@ -246,7 +247,7 @@ class Adapter(nn.Module):
             adapter.templates = torch.zeros(len(EXPRESSIONS), len(POSES), 68, 2)
         if not (folder / WEIGHTS).is_file():
             raise ValueError(f"{folder / WEIGHTS}: no such file; expected the weights of an adapter")
-        _load_exactly(adapter, load_file(folder / WEIGHTS), str(folder / WEIGHTS))
+        _load_exactly(adapter, whole(load_file(folder / WEIGHTS)), str(folder / WEIGHTS))
         adapter.base_reference = BaseReference(**config["base"])
         return adapter.eval()
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from model.adapter import EMBEDDING, FORMAT, WEIGHTS, Adapter, read_config
+from model.compact import whole
 from model.face_prompts import EXPRESSIONS, POSES
 from model.published_files import (
     FILE_NAMES,
@@ -212,7 +213,7 @@ def read_adapter(folder: Path, unet: Path) -> tuple[dict[str, Any], dict[str, Te
         templates=config["templates"],
     )
     expected = skeleton.build().state_dict()
-    found = read_tensors(folder / WEIGHTS)
+    found = whole(read_tensors(folder / WEIGHTS))
     misfit = compare(found, expected)
     if misfit:
         raise CheckpointError(misfit.told(str(folder / WEIGHTS)))

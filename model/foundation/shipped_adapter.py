@@ -1,4 +1,4 @@
-"""An adapter that travels with the foundation, in half precision: pictures can be drawn right after installing."""
+"""An adapter that travels with the foundation, a byte a weight: pictures can be drawn right after installing."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from model.adapter import CONFIG, WEIGHTS, read_config
+from model.compact import compact, whole
 from model.foundation import manifest
 
 FOLDER = "adapter"
-# Landmarks are data: half precision would move points by a fifth of a pixel.
+# Landmarks are data: fewer bits would move points.
 _WHOLE = ("templates",)
 
 
 def ship(adapter: Path, weights: Path, recipe: dict[str, Any], figures: dict[str, Any]) -> Path:
-    """Copy `adapter` in half precision into `weights`/adapter, name it in the manifest, and return the folder.
+    """Copy `adapter`, made compact, into `weights`/adapter, name it in the manifest, and return the folder.
 
     `recipe` says how it was trained, `figures` what it reached. Raises ValueError for an adapter without IMR, for one
     that was trained on another base than the one in `weights`, and where the manifest would become too large; the
@@ -38,10 +37,7 @@ def ship(adapter: Path, weights: Path, recipe: dict[str, Any], figures: dict[str
             f"{adapter}: trained on a base with fingerprint {config['base']['fingerprint'][:12]}, {weights} has "
             f"{base[:12]}; train it on that"
         )
-    tensors = {
-        name: value if name in _WHOLE or not value.is_floating_point() else value.to(torch.float16)
-        for name, value in load_file(adapter / WEIGHTS).items()
-    }
+    tensors = compact(whole(load_file(adapter / WEIGHTS)), keep=_WHOLE)
     folder = weights / FOLDER
     others = sum(path.stat().st_size for path in weights.rglob("*") if path.is_file() and folder not in path.parents)
     with tempfile.TemporaryDirectory(dir=weights.parent) as temporary:

@@ -138,7 +138,7 @@ def ship(
     file: ParamsFile = DEFAULT_PARAMS,
     weights: Weights = None,
 ) -> None:
-    """Put an adapter, in half precision, beside the networks it was trained on, with its parameters and figures."""
+    """Put an adapter, a byte a weight, beside the networks it was trained on, with its parameters and figures."""
     from model.foundation.shipped_adapter import ship as put
 
     params = read_params(file, None)

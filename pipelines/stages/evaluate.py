@@ -58,7 +58,7 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
             f"evaluate: {len(questions.people)} held-out people take part, evaluate.people allows {settings.people}",
             file=sys.stderr,
         )
-    shipped = None if settings.shipped_adapter is None else _painter(params, resolve(settings.shipped_adapter))
+    shipped = _shipped(params)
     outcome = run_protocol(questions, held_out, painter, jury, settings, shipped=shipped)
     document = outcome.document(_settings(params, inputs, painter.pipe, pictures=len(outcome.drawn)))
     _write(outputs.metrics, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
@@ -115,6 +115,16 @@ def _painter(params: Params, adapter: Path) -> Painter:
     from pipelines.evaluation.sampling import Painter
 
     return Painter(_pipeline(params, adapter), params.evaluate, params.base.resolution)
+
+
+def _shipped(params: Params) -> Painter | None:
+    """Return who draws with the shipped adapter; raise UserError where it does not fit the base."""
+    if params.evaluate.shipped_adapter is None:
+        return None
+    try:
+        return _painter(params, resolve(params.evaluate.shipped_adapter))
+    except UserError as error:
+        raise UserError(f"{error}; evaluate.shipped_adapter=null leaves the shipped adapter out") from error
 
 
 def _jury(params: Params) -> Any:

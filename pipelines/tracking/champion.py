@@ -73,9 +73,11 @@ def _judge_again(version: Any, params: Params, processed: Path, wanted: str, roo
 
     uri = f"models:/{version.name}/{version.version}"
     adapter = adapter_folder(uri, root)
-    # Its own base, or its adapter would not fit; everything else as the challenger was judged.
+    # Its own base, or its adapter would not fit; everything else as the challenger was judged. The shipped adapter
+    # says nothing about the champion, and might not fit that base.
     own = load_params(adapter.parent / "params.yaml")
-    settings = params.model_copy(update={"base": own.base})
+    alone = params.evaluate.model_copy(update={"shipped_adapter": None})
+    settings = params.model_copy(update={"base": own.base, "evaluate": alone})
     tags = {
         "dynamicid.stage": "evaluate_champion",
         "dynamicid.model": version.name,

@@ -194,7 +194,8 @@ def _write_random_home(home: Path, profile: Path, shared: Path) -> Path:
         },
         "captions": {"sources": ["sidecar"]},
     }
-    tree["evaluate"]["steps"] = 2
+    # What ships fits the shipped base alone.
+    tree["evaluate"] |= {"steps": 2, "shipped_adapter": None}
     # A quantised network passes no gradients.
     tree["train_anchoring"]["identity"]["weight"] = 0.0
     (home / "params.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""An adapter is shipped in half precision beside its base, named by the manifest, or refused and nothing changes."""
+"""An adapter is shipped at a byte a weight beside its base, named by the manifest, or refused and nothing changes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def weights(tmp_path: Path) -> Path:
     return folder
 
 
-def test_half_the_bytes_and_the_same_tokens(
+def test_a_third_of_the_bytes_and_the_same_tokens(
     weights: Path, tmp_path: Path, make_adapter: Callable[..., Adapter]
 ) -> None:
     whole = make_adapter(weights, tmp_path / "adapter")
@@ -36,7 +36,7 @@ def test_half_the_bytes_and_the_same_tokens(
         name: (place / "adapter.safetensors").stat().st_size
         for name, place in (("whole", tmp_path / "adapter"), ("shipped", folder))
     }
-    assert size["shipped"] < 0.6 * size["whole"]
+    assert size["shipped"] < 0.4 * size["whole"]
     assert manifest.check(weights) == []
     known = manifest.read(weights)
     assert known["recipe"] == {"unet": {"steps": 1}, "adapter": {"profile": "showcase"}}

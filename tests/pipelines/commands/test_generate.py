@@ -14,8 +14,9 @@ from typer.testing import CliRunner, Result
 
 from model.foundation.random_models import save_random_models
 from pipelines.cli import app
-from pipelines.commands.generate import split_reference
+from pipelines.commands.generate import default_adapter, split_reference
 from pipelines.errors import UserError
+from pipelines.params import load_params
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +163,36 @@ def test_an_adapter_of_another_base_is_refused(home: Path, photos: list[Path], t
     )
     assert isinstance(done.exception, UserError)
     assert "/sd with fingerprint" in str(done.exception)
+
+
+def test_before_anything_is_trained_the_shipped_adapter_draws(
+    project: Path, drawn_people: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = load_params(project / "profiles" / "tiny.yaml")
+    with monkeypatch.context() as elsewhere:
+        elsewhere.chdir(tmp_path)
+        elsewhere.setattr("pipelines.paths.project_root", lambda: tmp_path)
+        shipped = default_adapter(params)
+        assert shipped == params.evaluate.shipped_adapter
+        (tmp_path / "models" / "adapter").mkdir(parents=True)
+        (tmp_path / "models" / "adapter" / "config.json").write_text("{}")
+        assert default_adapter(params) == "models/adapter"
+
+    def draw(name: str, face_prompt: str) -> np.ndarray:
+        common = [
+            "--reference",
+            drawn_people[0],
+            "--prompt",
+            "a photo of a person wearing a red shirt, blue background",
+        ]
+        chosen = ["--adapter", shipped, "--params", project / "profiles" / "tiny.yaml"]
+        done = generate(tmp_path, *common, *chosen, "--face-prompt", face_prompt, "--out", tmp_path / name)
+        assert done.exit_code == 0, done.output
+        return np.asarray(Image.open(tmp_path / name)).astype(float)
+
+    left, right = draw("left.png", "turned to the left"), draw("right.png", "turned to the right")
+    assert left.shape == (64, 64, 3)
+    assert np.abs(left - right).mean() > 2
 
 
 def test_references_are_taken_apart(tmp_path: Path) -> None:

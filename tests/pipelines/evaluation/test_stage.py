@@ -16,7 +16,8 @@ CHANGES = ("people=4", "steps=1", "pairs=1", "bootstrap=50", "variant_cells=2", 
 
 
 def params_of(project: Path, **values: object) -> Params:
-    changes = [f"evaluate.{change}" for change in CHANGES]
+    # The shipped adapter fits the shipped base alone.
+    changes = [f"evaluate.{change}" for change in (*CHANGES, "shipped_adapter=null")]
     changes += [f"{name.replace('__', '.')}={value}" for name, value in values.items()]
     return load_params(project / "profiles" / "tiny.yaml", changes)
 
@@ -105,3 +106,6 @@ def test_an_adapter_that_cannot_be_judged_is_named(
     )
     with pytest.raises(UserError, match="no IMR yet; run train_imr"):
         run(params, Inputs(processed, tmp_path / "anchored"), outputs)
+    beside = params.evaluate.model_copy(update={"shipped_adapter": str(tmp_path / "anchored")})
+    with pytest.raises(UserError, match=r"anchored: .* no IMR yet.*; evaluate\.shipped_adapter=null leaves"):
+        run(params.model_copy(update={"evaluate": beside}), Inputs(processed, adapter_folder[2]), outputs)
