@@ -71,7 +71,7 @@ def square(image: Array, box: Array, landmarks: Array, rng: np.random.Generator 
     return picture, (landmarks @ matrix[:, :2].T + matrix[:, 2]) / SIZE
 
 
-def train(people: People, folder: Path, *, steps: int = 800, seed: int = 0) -> tuple[Landmarker, dict[str, float]]:
+def train(people: People, folder: Path, *, steps: int = 1600, seed: int = 0) -> tuple[Landmarker, dict[str, float]]:
     """Train the landmarker; return it and its errors on held-out people."""
     torch.manual_seed(seed)
     network = Landmarker().to(memory_format=torch.channels_last)

@@ -115,7 +115,7 @@ def _unet(shop: Workshop, name: str, settings: dict[str, int]) -> dict[str, Any]
 
 RECIPE: tuple[Part, ...] = (
     Part("people", _people, {"people": 700, "photos": 28, "size": 128, "seed": 0, "pairs": 1568}),
-    Part("landmarks", _face_network, {"steps": 800, "seed": 0}, (FILES["landmarks"],)),
+    Part("landmarks", _face_network, {"steps": 1600, "seed": 0}, (FILES["landmarks"],)),
     Part("recogniser", _face_network, {"steps": 1500, "seed": 0}, (FILES["recogniser"],)),
     Part("detector", _face_network, {"steps": 2000, "batch": 48, "seed": 12}, (FILES["detector"],)),
     Part("judge", _face_network, {"steps": 1500, "seed": 77}, (FILES["judge"],)),
