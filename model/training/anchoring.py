@@ -30,6 +30,7 @@ from model.training.losses import (
     weighted_mse,
 )
 from model.training.photos import Photos
+from model.training.projection import teach_projection
 from model.training.recognition_network import RecognitionNetwork
 from model.training.runtime import leave_the_unet
 from model.training.schedule import generator, normal, positions, spread
@@ -45,6 +46,8 @@ class AnchoringSettings(LoopSettings):
     drop_text: float
     drop_identity: float
     drop_both: float
+    noise_shift: float
+    projection_steps: int
     gate_threshold: float
     face_loss_weight: float
     min_snr_gamma: float | None
@@ -212,7 +215,8 @@ def train_anchoring(
 ) -> tuple[Adapter, LossCurve]:
     """Train an adapter on `training`; `probing` are the photos of the fixed probe. The adapter has averaged weights.
 
-    It begins with the weights of the adapter folder `start`, or new ones. With a `recogniser` and a weight for it, the
+    It begins with the weights of the adapter folder `start`, or new ones, whose projection of the embedding is taught
+    first where settings ask for it. With a `recogniser` and a weight for it, the
     identity term is added; the probe is of noise prediction alone. Raises ValueError where there is no photo, or where
     that adapter has other sizes.
     """
@@ -227,6 +231,15 @@ def train_anchoring(
     if start is not None:
         begin_with(adapter, Adapter.load(start, base.unet), start)
     adapter.to(accelerator.device).train()
+    if settings.projection_steps and start is None and not run.resumes:
+        teach_projection(
+            adapter.face_encoder,
+            (training.latents, training.faces),
+            (probing.latents, probing.faces),
+            steps=settings.projection_steps,
+            seed=settings.seed,
+            accelerator=accelerator,
+        )
     adapter.attach(base.unet)
     leave_the_unet(base, gradient_checkpointing=settings.gradient_checkpointing)
     model = AnchoringModel(adapter, base, settings, recogniser)
@@ -237,7 +250,7 @@ def train_anchoring(
     def batch_of(step: int) -> AnchoringBatch:
         rows = positions(settings.seed, step, settings.batch_size, count, rank=rank, world=world)
         rng = generator(settings.seed, "anchoring", step, rank)
-        return make_batch(training, rows, rng, spread(rng, len(rows), total), drops)
+        return make_batch(training, rows, rng, spread(rng, len(rows), total, settings.noise_shift), drops)
 
     def losses(ready: nn.Module, batch: AnchoringBatch) -> Mapping[str, Tensor]:
         return ready(batch.to(accelerator.device))

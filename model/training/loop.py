@@ -40,6 +40,11 @@ class Run:
     checkpoints: Checkpoints
     resume_from: Path | None = None
 
+    @property
+    def resumes(self) -> bool:
+        """Whether the training goes on from a checkpoint."""
+        return self.resume_from is not None or self.checkpoints.latest() is not None
+
 
 def run_loop(
     module: nn.Module,

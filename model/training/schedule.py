@@ -44,12 +44,14 @@ def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return rng.standard_normal(shape, dtype=np.float32)
 
 
-def spread(rng: np.random.Generator, count: int, total: int) -> np.ndarray:
+def spread(rng: np.random.Generator, count: int, total: int, shift: float = 1.0) -> np.ndarray:
     """Return `count` noise steps of `total`, int64, each uniform, together spread evenly over the schedule.
 
-    Every batch then sees all noise levels alike, which takes most of the noise out of its loss and its gradient.
+    Every batch then sees all noise levels alike, which takes most of the noise out of its loss and its gradient. A
+    `shift` s above 1 moves the steps towards the noisy end, share u to s·u / (1 + (s - 1)·u) (Esser et al., ICML 2024).
     """
     shares = (rng.permutation(count) + rng.random(count)) / count
+    shares = shift * shares / (1 + (shift - 1) * shares)
     return np.minimum((shares * total).astype(np.int64), total - 1)
 
 

@@ -74,6 +74,10 @@ class TrainAnchoring(Loop):
     drop_text: float = Field(0.05, ge=0, le=1)
     drop_identity: float = Field(0.05, ge=0, le=1)
     drop_both: float = Field(0.05, ge=0, le=1)
+    # 1: noise steps are uniform; 3: three quarters of them lie in the noisier half of the schedule.
+    noise_shift: float = Field(1.0, gt=0)
+    # Steps in which the embedding's projection learns what faces look like, without the UNet, before all others.
+    projection_steps: int = Field(0, ge=0)
     gate_threshold: float = Field(0.3, ge=0, lt=1)
     # Weight of the latent cells inside the face box, against 1 outside.
     face_loss_weight: float = Field(1.0, gt=0)

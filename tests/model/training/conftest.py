@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,3 +43,17 @@ def make_photos() -> Callable[..., Photos]:
         return Photos(keys, zeros, ["p"], zeros, ["a photo"], zeros.astype(np.int8), zeros.astype(np.int8), read)
 
     return make
+
+
+@pytest.fixture
+def accelerator() -> Iterator[Callable[[str], Any]]:
+    """Make accelerators of any precision: their state belongs to the process, and is given back."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    def make(precision: str) -> Any:
+        AcceleratorState._reset_state(True)
+        return Accelerator(mixed_precision=precision, cpu=True)
+
+    yield make
+    AcceleratorState._reset_state(True)

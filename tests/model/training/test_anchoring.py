@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,8 @@ SETTINGS = AnchoringSettings(
     drop_text=0.0,
     drop_identity=0.25,
     drop_both=0.25,
+    noise_shift=1.0,
+    projection_steps=0,
     gate_threshold=0.3,
     face_loss_weight=1.0,
     min_snr_gamma=None,
@@ -57,20 +59,6 @@ SETTINGS = AnchoringSettings(
     cache_batch=4,
     sizes={"lora_rank": 4, "reconfigurator_width": 64, "reconfigurator_heads": 4, "landmark_features": 32},
 )
-
-
-@pytest.fixture
-def accelerator() -> Iterator[Callable[[str], Any]]:
-    """Make accelerators of any precision: their state belongs to the process, and is given back."""
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
-
-    def make(precision: str) -> Any:
-        AcceleratorState._reset_state(True)
-        return Accelerator(mixed_precision=precision, cpu=True)
-
-    yield make
-    AcceleratorState._reset_state(True)
 
 
 @pytest.fixture

@@ -45,3 +45,12 @@ def test_steps_of_a_batch_cover_the_schedule() -> None:
     assert abs(many.mean() - 500) < 20
     assert many.min() >= 0
     assert many.max() <= 999
+
+
+def test_a_shift_moves_noise_steps_towards_the_noisy_end() -> None:
+    even = np.concatenate([spread(generator(0, "steps", step), 10, 1000) for step in range(200)])
+    moved = np.concatenate([spread(generator(0, "steps", step), 10, 1000, 3.0) for step in range(200)])
+    assert (moved >= even).all()
+    assert abs((moved >= 500).mean() - 3 / 4) < 0.02
+    assert moved.min() < 30
+    assert moved.max() == even.max() == 999
