@@ -216,9 +216,8 @@ def train_anchoring(
     """Train an adapter on `training`; `probing` are the photos of the fixed probe. The adapter has averaged weights.
 
     It begins with the weights of the adapter folder `start`, or new ones, whose projection of the embedding is taught
-    first where settings ask for it. With a `recogniser` and a weight for it, the
-    identity term is added; the probe is of noise prediction alone. Raises ValueError where there is no photo, or where
-    that adapter has other sizes.
+    first where settings ask for it. With a `recogniser` and a weight for it, the identity term is added; the probe is
+    of noise prediction alone. Raises ValueError where there is no photo, or where that adapter has other sizes.
     """
     from accelerate.utils import set_seed
 
@@ -231,7 +230,7 @@ def train_anchoring(
     if start is not None:
         begin_with(adapter, Adapter.load(start, base.unet), start)
     adapter.to(accelerator.device).train()
-    if settings.projection_steps and start is None and not run.resumes:
+    if settings.projection_steps and start is None and run.checkpoint is None:
         teach_projection(
             adapter.face_encoder,
             (training.latents, training.faces),

@@ -41,9 +41,9 @@ class Run:
     resume_from: Path | None = None
 
     @property
-    def resumes(self) -> bool:
-        """Whether the training goes on from a checkpoint."""
-        return self.resume_from is not None or self.checkpoints.latest() is not None
+    def checkpoint(self) -> Path | None:
+        """The checkpoint to go on from: the one asked for, else the newest, or None."""
+        return self.resume_from or self.checkpoints.latest()
 
 
 def run_loop(
@@ -69,7 +69,7 @@ def run_loop(
     descent = Descent(module, settings, accelerator)
     curve = LossCurve(columns)
     start = 0
-    found = run.resume_from or checkpoints.latest()
+    found = run.checkpoint
     if found is not None:
         start, state = checkpoints.load(accelerator, found)
         descent.average.to(device=accelerator.device)
