@@ -33,7 +33,7 @@ from model.training.photos import Photos
 from model.training.projection import teach_projection
 from model.training.recognition_network import RecognitionNetwork
 from model.training.runtime import leave_the_unet
-from model.training.schedule import generator, normal, positions, spread
+from model.training.schedule import faded, generator, normal, positions, spread
 
 _PROBE_SEED = 20230
 
@@ -249,7 +249,8 @@ def train_anchoring(
     def batch_of(step: int) -> AnchoringBatch:
         rows = positions(settings.seed, step, settings.batch_size, count, rank=rank, world=world)
         rng = generator(settings.seed, "anchoring", step, rank)
-        return make_batch(training, rows, rng, spread(rng, len(rows), total, settings.noise_shift), drops)
+        shift = faded(settings.noise_shift, step, settings.steps)
+        return make_batch(training, rows, rng, spread(rng, len(rows), total, shift), drops)
 
     def losses(ready: nn.Module, batch: AnchoringBatch) -> Mapping[str, Tensor]:
         return ready(batch.to(accelerator.device))

@@ -55,6 +55,14 @@ def spread(rng: np.random.Generator, count: int, total: int, shift: float = 1.0)
     return np.minimum((shares * total).astype(np.int64), total - 1)
 
 
+def faded(shift: float, step: int, steps: int) -> float:
+    """Return what is left of a `shift` at `step` of `steps`, which falls to 1 by the same factor every step.
+
+    Who somebody is is decided at noisy steps, what the face does at later ones: so a training learns the one first.
+    """
+    return float(shift ** (1 - step / steps))
+
+
 def prefetch(make: Callable[[int], Batch], start: int, stop: int) -> Iterator[Batch]:
     """Yield `make(step)` for the steps from `start` to `stop` - 1, the next one being made while one is used."""
     if start >= stop:

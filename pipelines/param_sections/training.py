@@ -74,7 +74,7 @@ class TrainAnchoring(Loop):
     drop_text: float = Field(0.05, ge=0, le=1)
     drop_identity: float = Field(0.05, ge=0, le=1)
     drop_both: float = Field(0.05, ge=0, le=1)
-    # 1: noise steps are uniform; 3: three quarters of them lie in the noisier half of the schedule.
+    # Where noise steps lie at the start: 1 uniform, 3 three quarters of them in the noisier half. It fades to 1.
     noise_shift: float = Field(1.0, gt=0)
     # Steps in which the embedding's projection learns what faces look like, without the UNet, before all others.
     projection_steps: int = Field(0, ge=0)

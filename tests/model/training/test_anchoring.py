@@ -14,6 +14,7 @@ import torch
 from model.adapter import Adapter
 from model.base import Base, load_base
 from model.foundation.random_models import RandomModels
+from model.training import anchoring
 from model.training.anchoring import (
     AnchoringBatch,
     AnchoringData,
@@ -29,7 +30,7 @@ from model.training.loop import Run
 from model.training.photos import Photos
 from model.training.resume import Checkpoints
 from model.training.runtime import leave_the_unet
-from model.training.schedule import generator
+from model.training.schedule import generator, spread
 
 SETTINGS = AnchoringSettings(
     steps=2,
@@ -170,6 +171,25 @@ def test_training_asks_nothing_of_the_encoders(
     assert [row["step"] for row in curve.rows] == [1, 2]
     assert curve.rows[-1]["probe"] != curve.start
     assert not adapter.training
+
+
+def test_it_begins_with_noisy_steps_and_ends_with_all_of_them(
+    base: Base,
+    data: AnchoringData,
+    tmp_path: Path,
+    accelerator: Callable[[str], Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shifts: list[float] = []
+
+    def watched(rng: np.random.Generator, count: int, total: int, shift: float) -> np.ndarray:
+        shifts.append(round(shift, 6))
+        return spread(rng, count, total, shift)
+
+    monkeypatch.setattr(anchoring, "spread", watched)
+    run = Run(accelerator("no"), Checkpoints(tmp_path, "train_anchoring", "key"))
+    train_anchoring(base, data, data, replace(SETTINGS, noise_shift=16.0, steps=4), run)
+    assert shifts == [16.0, 8.0, 4.0, 2.0]
 
 
 def test_half_precision_trains_and_probes(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from model.training.schedule import generator, normal, positions, prefetch, spread
+from model.training.schedule import faded, generator, normal, positions, prefetch, spread
 
 
 def test_a_pass_takes_everything_once_over_all_processes() -> None:
@@ -45,6 +45,11 @@ def test_steps_of_a_batch_cover_the_schedule() -> None:
     assert abs(many.mean() - 500) < 20
     assert many.min() >= 0
     assert many.max() <= 999
+
+
+def test_a_shift_fades_evenly_in_its_logarithm() -> None:
+    assert [round(faded(4.0, step, 8), 9) for step in (0, 4, 8)] == [4.0, 2.0, 1.0]
+    assert faded(1.0, 3, 8) == 1.0
 
 
 def test_a_shift_moves_noise_steps_towards_the_noisy_end() -> None:
