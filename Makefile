@@ -70,5 +70,8 @@ stack-stop: $(READY)
 e2e: $(READY) java
 	$(BIN)/python -m pytest -s -m stack tests/stack tests/e2e tests/pipelines/keeping tests/pipelines/serving tests/pipelines/webpage
 
+# What was made here, for a fresh start: dataset, models, reports, ledger, caches. The team's servers, the inbox and the
+# list of copies of faces stay; `dynamicid clean` takes away what is merely old.
 clean:
-	rm -rf data/faces data/processed models reports .dynamicid mlflow.db mlartifacts
+	rm -rf data/faces data/processed models reports mlflow.db mlartifacts
+	cd .dynamicid 2>/dev/null && rm -rf cache resume preprocess curate photos showcase foundation runs app || true

@@ -37,18 +37,3 @@ def train_face_network(name: str, people: People, folder: Path, weights: Path, *
         module.export(network, file)
     (folder / "figures.json").write_text(json.dumps(figures, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return figures
-
-
-def train_face_networks(people: People, folder: Path, weights: Path) -> dict[str, dict[str, Any]]:
-    """Train what is missing of all five, each in `folder`/<name>; return the figures of all by name.
-
-    A network whose figures and file are there already is left as it is.
-    """
-    done = {}
-    for name, place in FILES.items():
-        kept = folder / name / "figures.json"
-        if kept.is_file() and (weights / place).is_file():
-            done[name] = json.loads(kept.read_text(encoding="utf-8"))
-        else:
-            done[name] = train_face_network(name, people, folder / name, weights)
-    return done

@@ -58,14 +58,13 @@ def fit(
     weight_decay: float = 1e-2,
     every: int = 250,
     bf16: bool = False,
-    snapshot: Callable[[dict[str, Tensor]], None] | None = None,
 ) -> dict[str, Tensor]:
     """Train `module` for `steps` steps and return its averaged state.
 
     `step(number, rng)` returns the loss and figures to show; its randomness comes from `rng`, a pure function of
     `seed` and the number, and from torch's generator, seeded likewise, so that a resumed training goes the same way.
     `bf16` runs the step under autocast where the CPU has bfloat16 instructions, 1.4 times faster.
-    State is kept in `folder`/state.pt every `every` steps; `snapshot` gets the average then.
+    State is kept in `folder`/state.pt every `every` steps.
     """
     from tqdm import tqdm
 
@@ -111,6 +110,4 @@ def fit(
                     temporary,
                 )
                 temporary.replace(state)
-                if snapshot is not None:
-                    snapshot(average.state)
     return average.state

@@ -12,6 +12,8 @@ from model.compact import compact, whole
 from model.foundation import manifest
 
 FOLDER = "adapter"
+# Gates that are measured of an adapter, not of the networks it stands on.
+OF_AN_ADAPTER = ("identity_tokens", "imr")
 # Landmarks are data: fewer bits would move points.
 _WHOLE = ("templates",)
 
@@ -50,5 +52,17 @@ def ship(adapter: Path, weights: Path, recipe: dict[str, Any], figures: dict[str
             raise ValueError(f"{weights}: {total} bytes with {adapter}, expected at most {manifest.MAX_BYTES}")
         shutil.rmtree(folder, ignore_errors=True)
         made.rename(folder)
-    manifest.write(weights, {**known["recipe"], FOLDER: recipe}, {**known["figures"], FOLDER: figures})
+    # What was measured of the adapter before says nothing of this one.
+    kept = {name: found for name, found in known["figures"].items() if name not in OF_AN_ADAPTER}
+    manifest.write(weights, {**known["recipe"], FOLDER: recipe}, {**kept, FOLDER: figures})
     return folder
+
+
+def fits(weights: Path) -> bool:
+    """Whether `weights` ships an adapter, and one that was trained on the base beside it."""
+    from model.base import fingerprint_of_base
+
+    if not (weights / FOLDER / CONFIG).is_file():
+        return False
+    base = fingerprint_of_base(weights / "sd", weights / "image_encoder")
+    return bool(read_config(weights / FOLDER)["base"]["fingerprint"] == base)

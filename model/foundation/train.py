@@ -20,6 +20,7 @@ from model.foundation import manifest
 from model.foundation.face_networks import FILES, train_face_network
 from model.foundation.measure import CLIP, UNET, VAE, Sample, measure_foundation
 from model.foundation.people import Draw, People, open_people, render_people
+from model.foundation.shipped_adapter import FOLDER, fits
 
 Recipe = dict[str, Any]
 
@@ -184,9 +185,14 @@ def _chosen(parts: Sequence[str] | None) -> list[Part]:
 def _settings(part: Part, work: Path, steps_scale: float) -> dict[str, int]:
     if part.name == "people":
         drawn = _read(work / "people" / "settings.json")
-        return part.settings if drawn is None else {**part.settings, **drawn, "pairs": drawn["groups"]}
+        # As they were drawn, in the recipe's own words: the folder's are the same before and after it is drawn.
+        return part.settings if drawn is None else {**_named(part.settings, drawn), "pairs": drawn["groups"]}
     scaled = {key: max(1, round(value * steps_scale)) for key, value in part.settings.items() if key.endswith("steps")}
     return {**part.settings, **scaled}
+
+
+def _named(settings: dict[str, int], found: dict[str, int]) -> dict[str, int]:
+    return {name: found.get(name, value) for name, value in settings.items()}
 
 
 def _recipe(part: Part, shop: Workshop, settings: dict[str, int]) -> Recipe:
@@ -250,10 +256,14 @@ def _finish(shop: Workshop, sample: Sample) -> Trained:
     file = shop.weights / manifest.FILE
     if missing:
         return Trained(figures, None, tuple(missing))
-    if known and known["recipe"] == recipe and not manifest.check(shop.weights):
+    if known and not manifest.check(shop.weights) and all(known["recipe"].get(name) == recipe[name] for name in recipe):
         return Trained(known["figures"], file, ())
     measured, _ = measure_foundation(shop.weights, shop.work, shop.draw, sample, workers=shop.workers)
     figures = {name: {**figures[name], **measured.get(name, {})} for name in figures}
+    if known and fits(shop.weights):
+        # The shipped adapter stays as long as it is one for this base.
+        recipe |= {FOLDER: known["recipe"][FOLDER]} if FOLDER in known["recipe"] else {}
+        figures |= {name: found for name, found in {**known["figures"], **measured}.items() if name not in PARTS}
     return Trained(figures, manifest.write(shop.weights, recipe, figures), ())
 
 

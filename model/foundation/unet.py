@@ -109,7 +109,6 @@ def train(
     second_steps: int = 0,
     third_steps: int = 0,
     seed: int = 0,
-    snapshot: Any = None,
 ) -> Any:
     """Train the UNet and return it: `steps` from nothing, then two more legs from the average of the one before.
 
@@ -154,7 +153,7 @@ def train(
         kept = folder / f"leg{leg}.safetensors"
         if count and not kept.is_file():
             settings: dict[str, Any] = {"steps": count, "rate": rate, "seed": seed + leg, "ema": 0.998, "bf16": True}
-            reached = fit(unet, step, folder / f"leg{leg}", name=f"unet, leg {leg}", snapshot=snapshot, **settings)
+            reached = fit(unet, step, folder / f"leg{leg}", name=f"unet, leg {leg}", **settings)
             save_file(reached, folder / "leg.part")
             (folder / "leg.part").replace(kept)
         if count:

@@ -28,13 +28,16 @@ def sheets(
     overrides: Overrides = None,
 ) -> None:
     """Draw held-out people as the evaluation does, shuffled, on sheets that say nothing else."""
-    from pipelines.evaluation.blind import make_sheets, write_sheets
+    from pipelines.evaluation.blind import EXPRESSION, make_sheets, write_sheets
     from pipelines.stages.evaluate import open_questions
 
     params = read_params(file, overrides)
     questions, held_out, painter = open_questions(params, processed, adapter)
-    write_sheets(make_sheets(questions, held_out.photos, painter, people=people, each=each, seed=seed), out)
-    typer.echo(json.dumps({"sheets": str(out), "people": people, "faces": each * 7, "seed": seed}))
+    drawn = make_sheets(questions, held_out.photos, painter, people=people, each=each, seed=seed)
+    write_sheets(drawn, out)
+    typer.echo(
+        json.dumps({"sheets": str(out), "people": people, "faces": len(drawn[EXPRESSION].answers), "seed": seed})
+    )
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -101,6 +102,8 @@ def measure(
     sample = Sample(drawn=Sampling(pictures, steps, guidance))
     if record:
         # Before anything is measured that has nowhere to go.
+        if adapter is not None:
+            raise UserError("--record keeps figures of what ships: leave out --adapter, or ship it first")
         _refuse_changed(folder)
     with _wrong_use():
         figures, missing = measure_foundation(
@@ -111,7 +114,8 @@ def measure(
     _show(figures)
     if record:
         known = manifest.read(folder)
-        merged = {name: {**known["figures"].get(name, {}), **figures.get(name, {})} for name in known["recipe"]}
+        names = {**known["recipe"], **known["figures"], **figures}
+        merged = {name: {**known["figures"].get(name, {}), **figures.get(name, {})} for name in names}
         manifest.write(folder, known["recipe"], merged)
     gates = [vars(reading) for reading in read_gates(figures)]
     typer.echo(json.dumps({"figures": figures, "gates": gates, "missing": missing}))
@@ -145,6 +149,7 @@ def ship(
     if not metrics.is_file():
         raise UserError(f"{metrics}: no such file; `dynamicid evaluate` writes it")
     document = json.loads(metrics.read_text(encoding="utf-8"))
+    _refuse_others_figures(document, metrics, adapter, params.profile)
     folder = _folder(weights)
     _refuse_changed(folder)
     recipe = {
@@ -163,6 +168,26 @@ def _folder(weights: Path | None) -> Path:
     from model.foundation.manifest import WEIGHTS
 
     return WEIGHTS if weights is None else weights
+
+
+def _refuse_others_figures(document: dict[str, Any], metrics: Path, adapter: Path, profile: str) -> None:
+    """Raise UserError where `document` is about another adapter, or was made with another profile."""
+    from model.adapter import WEIGHTS as FILE
+
+    if not (adapter / FILE).is_file():
+        raise UserError(f"{adapter / FILE}: no such file; expected the folder of a trained adapter")
+    with (adapter / FILE).open("rb") as handle:
+        digest = hashlib.file_digest(handle, "sha256").hexdigest()
+    known = document.get("settings", {})
+    for name, found, expected in (
+        ("adapter", known.get("adapter"), digest),
+        ("profile", known.get("profile"), profile),
+    ):
+        if found != expected:
+            raise UserError(
+                f"{metrics}: figures of {name} {found}, and this one is {expected}; evaluate it, with the parameters "
+                "that it was trained with"
+            )
 
 
 def _refuse_changed(folder: Path) -> None:

@@ -95,8 +95,8 @@ def score(key: Mapping[str, Mapping[str, str]], answers: Mapping[str, Any]) -> d
     """Return for every sheet how many of its answers are right; raise UserError where one is not answered."""
     found: dict[str, dict[str, Any]] = {}
     for sheet, wanted in key.items():
-        given = answers.get(sheet)
-        missing = sorted(set(wanted) - set(given or ()), key=int)
+        given = answers.get(sheet) if isinstance(answers, Mapping) else None
+        missing = sorted(set(wanted) - set(given if isinstance(given, Mapping) else ()), key=int)
         if not isinstance(given, Mapping) or missing:
             raise UserError(f"answers to {sheet}: {', '.join(missing[:8])} missing; expected one for each number")
         right = [name for name, answer in wanted.items() if str(given[name]).strip().lower() == answer.lower()]

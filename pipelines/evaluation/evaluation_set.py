@@ -226,19 +226,28 @@ def _cells_of(person: int, identity: str, photos: list[PhotoRecord], params: Eva
 
 def _pairs(people: int, params: Evaluate, prompts: int) -> tuple[Pair, ...]:
     """Pair neighbours first, then people further apart, so that everybody takes part about equally often."""
-    pairs = []
-    for number in range(params.pairs):
-        lap, place = divmod(number, max(people // 2, 1))
-        first = 2 * place % people
-        second = (first + 1 + 2 * lap) % people
-        if second == first:
-            second = (first + 1) % people
-        pairs.append(
-            Pair(
-                people=(first, second),
-                expressions=(EXPRESSIONS[number % 7], EXPRESSIONS[(number + 1 + number // 7) % 7]),
-                prompt=number % prompts,
-                noise=_noise(params.seed, "pair", number),
-            )
+    partners = _partners(people)
+    return tuple(
+        Pair(
+            people=partners[number % len(partners)],
+            expressions=(EXPRESSIONS[number % 7], EXPRESSIONS[(number + 1 + number // 7) % 7]),
+            prompt=number % prompts,
+            noise=_noise(params.seed, "pair", number),
         )
-    return tuple(pairs)
+        for number in range(params.pairs)
+    )
+
+
+def _partners(people: int) -> list[tuple[int, int]]:
+    """Return every two of `people` people once, in rounds in which nobody is twice (the circle method).
+
+    The first round pairs neighbours. Of an odd number one sits out in every round, another one each time.
+    """
+    seats = people + people % 2
+    circle = [*range(0, seats, 2), *range(seats - 1, 0, -2)]
+    found = []
+    for _ in range(seats - 1):
+        facing = [(circle[place], circle[-1 - place]) for place in range(seats // 2)]
+        found += [pair for pair in facing if max(pair) < people]
+        circle = [circle[0], circle[-1], *circle[1:-1]]
+    return found

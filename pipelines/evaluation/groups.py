@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from pipelines.evaluation.evaluation_set import EvaluationSet
-from pipelines.evaluation.intervals import Interval, bootstrap, mean_over_people
+from pipelines.evaluation.intervals import Interval
 from pipelines.evaluation.photos import HeldOut
 from pipelines.evaluation.results import person_means
 from pipelines.evaluation.scoring import Scores
@@ -75,17 +75,27 @@ def group_people(questions: EvaluationSet, held_out: HeldOut) -> dict[str, list[
     return {name: members for name, members in groups.items() if members}
 
 
-def score_groups(
-    groups: Mapping[str, list[int]], scores: Scores, weights: np.ndarray
-) -> dict[str, dict[str, Interval]]:
-    """Return GROUP_METRICS of the model in every group, with intervals over the people of the group."""
-    people = weights.shape[1]
+def score_groups(groups: Mapping[str, list[int]], scores: Scores, people: int) -> dict[str, dict[str, Interval]]:
+    """Return GROUP_METRICS of the model in every group, with intervals over the people of the group.
+
+    Groups have few people, and resampling those would give intervals that are far too narrow: these are Student's. A
+    metric that fewer than two of a group have is left out, for nothing is known of its spread.
+    """
     table: dict[str, dict[str, Interval]] = {}
     for name, members in groups.items():
-        inside = np.isin(np.arange(people), members)
         table[name] = {}
         for metric in GROUP_METRICS:
-            means = np.where(inside, person_means(scores, metric, people), np.nan)
-            if not np.isnan(means).all():
-                table[name][metric] = bootstrap(mean_over_people(means), weights)
+            means = person_means(scores, metric, people)[members]
+            known = means[~np.isnan(means)]
+            if len(known) > 1:
+                table[name][metric] = _students(known)
     return table
+
+
+def _students(values: np.ndarray) -> Interval:
+    """Return the mean of two or more values with Student's 95 % interval."""
+    from scipy.stats import t
+
+    value = float(values.mean())
+    reach = float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    return Interval(value, value - reach, value + reach)

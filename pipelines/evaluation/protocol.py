@@ -200,7 +200,7 @@ def run_protocol(
         comparisons=compare(scores, columns, resamples),
         confusions=_confusions(questions, plan, seen.readings, real, rows),
         groups=groups,
-        group_metrics=score_groups(groups, scores[MODEL], resamples.people),
+        group_metrics=score_groups(groups, scores[MODEL], len(questions.people)),
         sweeps=sweeps,
     )
 

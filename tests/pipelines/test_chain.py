@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,35 @@ def test_stage_agrees_with_dvc(stage: Stage, dvc_stages: dict) -> None:
     assert made == set(stage.outputs)
     assert set(entry["params"]) == set(stage.sections)
     assert entry["cmd"].split()[:4] == ["python", "-m", "pipelines.cli", stage.command]
+
+
+def _imported(file: Path, project: Path) -> set[Path]:
+    """Return the files of `model` and `pipelines` that a file imports when it is imported or run, not for types."""
+    tree = ast.parse(file.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    places = (project.joinpath(*name.split(".")).with_suffix(".py") for name in names)
+    return {place for place in places if place.is_file()}
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
+def test_a_stage_depends_on_all_of_the_model_that_it_runs(stage: Stage, dvc_stages: dict, project: Path) -> None:
+    reached: set[Path] = set()
+    coming = {project / "pipelines" / "stages" / f"{stage.name}.py"}
+    while coming:
+        reached |= coming
+        coming = set().union(*(_imported(file, project) for file in coming)) - reached
+    used = {file.relative_to(project) for file in reached}
+    known = {Path(place) for place in _paths(dvc_stages[stage.name]["deps"])}
+    missing = sorted(str(file) for file in used if file.parts[0] == "model" and not known & {file, *file.parents})
+    assert not missing
 
 
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)

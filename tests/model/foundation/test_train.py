@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from model.adapter import Adapter
 from model.foundation import clip, expression_pose, judge, landmarks, manifest, recogniser, unet, vae
 from model.foundation.measure import Sample
 from model.foundation.people import render_people
+from model.foundation.shipped_adapter import ship
 from model.foundation.text_to_image import Sampling
 from model.foundation.train import PARTS, RECIPE, Trained, train_foundation
 from pipelines.synthetic.foundation_people import draw
@@ -104,6 +107,32 @@ def test_a_finished_training_is_left_as_it_is(trained: tuple[Path, Path, Trained
     again = train(work, weights)
     assert {file: file.stat().st_mtime_ns for file in weights.rglob("*")} == before
     assert json.loads(json.dumps(again.figures)) == json.loads(json.dumps(done.figures))
+
+
+def test_it_goes_on_with_the_people_that_it_drew_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = {"people": 5, "photos": 2, "size": 64, "seed": 0, "pairs": 2}
+    monkeypatch.setattr("model.foundation.train.RECIPE", (replace(RECIPE[0], settings=few), *RECIPE[1:]))
+    first, again = (train(tmp_path / "work", tmp_path / "weights", ["people"]) for _ in range(2))
+    assert first.figures["people"] == again.figures["people"] == {"photos": 10, "pairs": 2, "people_held_out": 1}
+    assert json.loads((tmp_path / "work" / "people" / "recipe.json").read_text()) == {"settings": few}
+
+
+def test_a_part_trained_anew_keeps_the_adapter_that_fits(
+    trained: tuple[Path, Path, Trained], tmp_path: Path, make_adapter: Callable[..., Adapter]
+) -> None:
+    work, weights = tmp_path / "work", tmp_path / "weights"
+    shutil.copytree(trained[0], work)
+    shutil.copytree(trained[1], weights)
+    make_adapter(weights, tmp_path / "adapter")
+    ship(tmp_path / "adapter", weights, {"profile": "showcase"}, {"s": 0.7})
+    assert train(work, weights).figures["adapter"] == {"s": 0.7}
+    shutil.rmtree(work / "landmarks")
+    train(work, weights, ["landmarks"], scale=2 * SCALE)
+    known = manifest.read(weights)
+    assert known["recipe"]["adapter"] == {"profile": "showcase"}
+    assert known["figures"]["adapter"] == {"s": 0.7}
+    assert known["recipe"]["landmarks"]["steps"] == 2
+    assert manifest.check(weights) == []
 
 
 def test_a_killed_training_ends_like_one_that_was_not(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -78,14 +79,24 @@ def test_measure_names_what_is_missing(tmp_path: Path) -> None:
     assert not (tmp_path / "work").exists()
 
 
-def test_measured_figures_are_kept_in_the_manifest(weights: Path, tmp_path: Path) -> None:
+def test_measured_figures_are_kept_in_the_manifest(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = manifest.read(weights)
     done = foundation("measure", "--weights", weights, "--work", tmp_path / "work", "--part", "clip", "--record")
     assert done.exit_code == 0, done.output
     # Nothing could be measured, so what was known stays.
-    after = manifest.read(weights)
-    assert after["figures"]["clip"] == before["figures"]["clip"]
+    assert manifest.read(weights)["figures"] == before["figures"]
+    found = {"clip": {"zero_shot_expression": 0.8}, "identity_tokens": {"expression_kept": 0.7}}
+    monkeypatch.setattr("model.foundation.measure.measure_foundation", lambda *_, **__: (found, {}))
+    assert foundation("measure", "--weights", weights, "--work", tmp_path / "work", "--record").exit_code == 0
+    after = manifest.read(weights)["figures"]
+    assert after["clip"] == {"zero_shot_pose": 0.9, "zero_shot_expression": 0.8}
+    assert after["identity_tokens"] == {"expression_kept": 0.7}
+    assert after["judge"] == before["figures"]["judge"]
     assert manifest.check(weights) == []
+    others = foundation("measure", "--weights", weights, "--adapter", tmp_path, "--record")
+    assert "leave out --adapter" in str(others.exception)
     (weights / "landmarks68.onnx").write_bytes(b"others")
     refused = foundation("measure", "--weights", weights, "--work", tmp_path / "work", "--part", "clip", "--record")
     assert isinstance(refused.exception, StageFailed)
@@ -110,3 +121,32 @@ def test_wrong_use_is_one_line(
     assert isinstance(done.exception, UserError), done.output
     assert message in str(done.exception)
     assert "\n" not in str(done.exception)
+
+
+def test_an_adapter_is_shipped_with_its_own_figures_alone(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, project: Path
+) -> None:
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter.safetensors").write_bytes(b"weights")
+    digest = hashlib.sha256(b"weights").hexdigest()
+    settings = {"adapter": digest, "profile": "tiny"}
+    document = {"settings": settings, "normalised": {"model": {"id_similarity": {"value": 0.5}}}, "model": {}}
+    shipped: list[dict[str, float]] = []
+    monkeypatch.setattr(
+        "model.foundation.shipped_adapter.ship", lambda *given: shipped.append(given[3]) or weights / "adapter"
+    )
+    metrics = tmp_path / "metrics.json"
+
+    def ship(**changed: str) -> Result:
+        metrics.write_text(json.dumps({**document, "settings": {**settings, **changed}}))
+        arguments = ("--metrics", metrics, "--weights", weights, "--params", project / "profiles" / "tiny.yaml")
+        return foundation("ship", adapter, *arguments)
+
+    for changed in ({"adapter": "0" * 64}, {"profile": "showcase"}):
+        refused = ship(**changed)
+        assert isinstance(refused.exception, UserError)
+        assert f"figures of {next(iter(changed))} {next(iter(changed.values()))}" in str(refused.exception)
+    assert not shipped
+    assert ship().exit_code == 0
+    assert shipped == [{"s": 0.5}]

@@ -67,3 +67,6 @@ def test_a_score_counts_what_is_right_and_misses_nothing() -> None:
     assert found["expressions"]["share"] == 1
     with pytest.raises(UserError, match="answers to matching: 2 missing"):
         score(key, {"matching": {"1": "B"}, "expressions": {"1": "sad"}})
+    for given in ([], {"matching": 3}, {"matching": ["B", "A"]}):
+        with pytest.raises(UserError, match="answers to matching: 1, 2 missing"):
+            score(key, given)  # type: ignore[arg-type]

@@ -100,6 +100,21 @@ def test_a_new_person_does_not_change_who_was_chosen_before(
     assert [name for name in more if name in few] == [p.identity for p in build(records(6), params, people=6).people]
 
 
+@pytest.mark.parametrize(("people", "pairs"), [(2, 3), (4, 6), (5, 7), (5, 10), (9, 20)])
+def test_everybody_is_paired_about_equally_often_and_with_others(
+    *, people: int, pairs: int, records: Callable[..., list[PhotoRecord]], params: Params
+) -> None:
+    found = [pair.people for pair in build(records(people), params, people=people, pairs=pairs).pairs]
+    assert len(found) == pairs
+    turns = Counter(person for pair in found for person in pair)
+    assert set(turns) == set(range(people))
+    assert max(turns.values()) - min(turns.values()) <= 1 + people % 2
+    # Nobody meets anybody again before everybody has met.
+    possible = people * (people - 1) // 2
+    assert len({frozenset(pair) for pair in found}) == min(pairs, possible)
+    assert found[: people // 2] == [(first, first + 1) for first in range(0, people - 1, 2)]
+
+
 def test_people_without_three_photos_take_no_part(records: Callable[..., list[PhotoRecord]], params: Params) -> None:
     photos = [photo for photo in records(3) if photo.identity != "p1"] + records(3)[35:37]
     assert {person.identity for person in build(photos, params).people} == {"p0", "p2"}

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipelines.evaluation.groups import sex_of, tone_of, typology_angle
+from pipelines.evaluation.groups import GROUP_METRICS, score_groups, sex_of, tone_of, typology_angle
+from pipelines.evaluation.scoring import Scores
 
 
 def face_of(colour: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -31,3 +32,27 @@ def test_the_sex_is_what_most_captions_name() -> None:
     assert sex_of(["a portrait of a man in red", "a person"]) == "men"
     assert sex_of(["a person", "a photo of a person"]) is None
     assert sex_of(["a man", "a woman"]) is None
+
+
+def test_intervals_of_small_groups_hold_the_true_mean_as_often_as_they_say() -> None:
+    """Drawn anew 400 times from a normal distribution around nothing: 95 % of the intervals lie around it, ± 3 %."""
+    rng = np.random.default_rng(3)
+    person = np.arange(12)
+    members = {size: list(range(size)) for size in (2, 3, 6)}
+    held = dict.fromkeys(members, 0)
+    for _ in range(400):
+        scores = Scores(person, person, {name: rng.standard_normal(12) for name in GROUP_METRICS})
+        found = score_groups({str(size): rows for size, rows in members.items()}, scores, 12)
+        for size in members:
+            interval = found[str(size)]["id_similarity"]
+            held[size] += interval.low <= 0 <= interval.high
+    assert all(0.92 <= count / 400 <= 0.98 for count in held.values()), held
+
+
+def test_a_metric_of_one_person_has_no_interval_and_is_left_out() -> None:
+    person = np.arange(3)
+    columns = {name: np.array([0.5, np.nan, 0.7]) for name in GROUP_METRICS}
+    found = score_groups({"two": [0, 2], "one": [0], "half": [0, 1]}, Scores(person, person, columns), 3)
+    assert set(found["two"]) == set(GROUP_METRICS)
+    assert found["two"]["face_rate"].value == pytest.approx(0.6)
+    assert found["one"] == found["half"] == {}
