@@ -152,7 +152,7 @@ def _motion(row: dict[str, Any]) -> tuple[int, int]:
     if row["expression"] not in EXPRESSIONS:
         raise StageFailed(
             f"photo {row['image_id']}: expression {row['expression']!r} is none of {', '.join(EXPRESSIONS)}; "
-            "run preprocess again"
+            "run preprocess again, with clip among preprocess.captions.sources"
         )
     pose = parse(row["face_prompt"] or "").pose or pose_of_yaw(float(row["yaw"]))
     return EXPRESSIONS.index(row["expression"]), POSES.index(pose)

@@ -71,10 +71,12 @@ class AnchoringData:
 
 def anchoring_data(base: Base, photos: Photos, desk: Desk, resolution: int) -> AnchoringData:
     """Compute what is not in the cache yet; the last text is the empty prompt."""
+    # By far the largest first: where there is no room for them, nothing has been computed for nothing.
+    states = clip_records(base, photos, desk)
     return AnchoringData(
         photos,
         latent_records(base, photos, desk, resolution),
-        clip_records(base, photos, desk),
+        states,
         face_records(photos, desk),
         text_records(base, [*photos.prompts, ""], desk),
     )

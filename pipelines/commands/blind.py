@@ -28,16 +28,17 @@ def sheets(
     overrides: Overrides = None,
 ) -> None:
     """Draw held-out people as the evaluation does, shuffled, on sheets that say nothing else."""
+    from model.adapter import WEIGHTS
     from pipelines.evaluation.blind import EXPRESSION, make_sheets, write_sheets
-    from pipelines.stages.evaluate import open_questions
+    from pipelines.stages.evaluate import digest, open_questions
 
     params = read_params(file, overrides)
     questions, held_out, painter = open_questions(params, processed, adapter)
     drawn = make_sheets(questions, held_out.photos, painter, people=people, each=each, seed=seed)
-    write_sheets(drawn, out)
-    typer.echo(
-        json.dumps({"sheets": str(out), "people": people, "faces": len(drawn[EXPRESSION].answers), "seed": seed})
-    )
+    settings = {"seed": seed, "people": people, "faces": len(drawn[EXPRESSION].answers)}
+    asked = {"evaluation_set": questions.hash, "steps": params.evaluate.steps, "guidance": params.evaluate.guidance}
+    write_sheets(drawn, out, {**settings, **asked, "adapter": digest(adapter / WEIGHTS)})
+    typer.echo(json.dumps({"sheets": str(out), **settings}))
 
 
 @app.command()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -173,14 +172,13 @@ def _folder(weights: Path | None) -> Path:
 def _refuse_others_figures(document: dict[str, Any], metrics: Path, adapter: Path, profile: str) -> None:
     """Raise UserError where `document` is about another adapter, or was made with another profile."""
     from model.adapter import WEIGHTS as FILE
+    from pipelines.stages.evaluate import digest
 
     if not (adapter / FILE).is_file():
         raise UserError(f"{adapter / FILE}: no such file; expected the folder of a trained adapter")
-    with (adapter / FILE).open("rb") as handle:
-        digest = hashlib.file_digest(handle, "sha256").hexdigest()
     known = document.get("settings", {})
     for name, found, expected in (
-        ("adapter", known.get("adapter"), digest),
+        ("adapter", known.get("adapter"), digest(adapter / FILE)),
         ("profile", known.get("profile"), profile),
     ):
         if found != expected:

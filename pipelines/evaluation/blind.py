@@ -20,7 +20,7 @@ from pipelines.evaluation.photos import Photo
 from pipelines.evaluation.sampling import Painter
 from pipelines.evaluation.variants import MODEL, order_of
 
-KEY, MATCHING, EXPRESSION = "key.json", "matching.png", "expressions.png"
+KEY, READING, MATCHING, EXPRESSION = "key.json", "reading.json", "matching.png", "expressions.png"
 _SIDE = 160
 _COLUMNS = 8
 
@@ -82,13 +82,14 @@ def make_sheets(
     return {MATCHING: matching, EXPRESSION: expressions}
 
 
-def write_sheets(sheets: Mapping[str, Question], out: Path) -> None:
-    """Write every sheet as a picture, and the key, which the reader must not see, beside them."""
+def write_sheets(sheets: Mapping[str, Question], out: Path, made_from: Mapping[str, Any]) -> None:
+    """Write every sheet as a picture, and beside them the key, which the reader must not see, and what made them."""
     out.mkdir(parents=True, exist_ok=True)
     for name, sheet in sheets.items():
         _paint(sheet, out / name)
     key = {Path(name).stem: dict(sheet.answers) for name, sheet in sheets.items()}
-    (out / KEY).write_text(json.dumps(key, indent=1) + "\n", encoding="utf-8")
+    for name, values in ((KEY, key), (READING, made_from)):
+        (out / name).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
 def score(key: Mapping[str, Mapping[str, str]], answers: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

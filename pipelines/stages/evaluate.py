@@ -51,7 +51,7 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
 
     settings = params.evaluate
     # The judges first: they are loaded in no time, and a missing one shows before anything is drawn.
-    jury = _jury(params)
+    jury = jury_of(params)
     questions, held_out, painter = open_questions(params, inputs.processed, inputs.adapter)
     if len(questions.people) < settings.people:
         print(
@@ -127,7 +127,8 @@ def _shipped(params: Params) -> Painter | None:
         raise UserError(f"{error}; evaluate.shipped_adapter=null leaves the shipped adapter out") from error
 
 
-def _jury(params: Params) -> Any:
+def jury_of(params: Params) -> Any:
+    """Return all the judges that the parameters name; raise UserError where one is missing or is none."""
     from pipelines.evaluation.judges import ExpressionPoseJudge, RecogniserJudge
     from pipelines.evaluation.protocol import Jury
     from pipelines.evaluation.readings import Examiner
@@ -163,19 +164,20 @@ def _settings(params: Params, inputs: Inputs, pipe: Any, *, pictures: int) -> di
         "gate_threshold": pipe.adapter.gate_threshold,
         "bootstrap": settings.bootstrap,
         "pictures": pictures,
-        "adapter": _digest(inputs.adapter / "adapter.safetensors"),
+        "adapter": digest(inputs.adapter / "adapter.safetensors"),
         "shipped_adapter": settings.shipped_adapter
-        and _digest(resolve(settings.shipped_adapter) / "adapter.safetensors"),
+        and digest(resolve(settings.shipped_adapter) / "adapter.safetensors"),
         "base": pipe.adapter.base_reference.fingerprint,
         "judges": {
-            "recogniser": _digest(resolve(judges.recogniser)),
-            "expression_pose": _digest(resolve(judges.expression_pose)),
+            "recogniser": digest(resolve(judges.recogniser)),
+            "expression_pose": digest(resolve(judges.expression_pose)),
             "clip": _folder_digest(resolve(judges.clip)),
         },
     }
 
 
-def _digest(file: Path) -> str:
+def digest(file: Path) -> str:
+    """Return the sha256 (hex) of a file: how results name the adapter that they are about."""
     with file.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 

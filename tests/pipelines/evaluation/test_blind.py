@@ -46,7 +46,8 @@ def test_the_key_names_what_was_drawn(
     photos = read_photos(processed, found, questions.photo_ids()).photos
     painter = Painter(DynamicIDPipeline.from_folders(*adapter_folder), params.evaluate, 64)
     sheets = make_sheets(questions, photos, painter, people=3, each=1, seed=2)
-    write_sheets(sheets, tmp_path / "sheets")
+    write_sheets(sheets, tmp_path / "sheets", {"seed": 2})
+    assert json.loads((tmp_path / "sheets" / "reading.json").read_text()) == {"seed": 2}
     key = json.loads((tmp_path / "sheets" / "key.json").read_text())
     assert sorted(key["matching"].values()) == ["A", "B", "C"]
     assert Counter(key["expressions"].values()) == dict.fromkeys(EXPRESSIONS, 1)

@@ -1,0 +1,142 @@
+"""How good anchoring is, before any IMR: held-out people drawn by the true tokens of photos that show what is asked.
+
+The same cells, prompts and noise for every adapter, so that differences are far better known than values. With
+`--others embedding` or `--others crop` one of the face encoder's two inputs is somebody else's, in the same look:
+what is left of the person then came through the other. The last line is JSON.
+
+    python benchmarks/true_tokens.py models/anchoring model/foundation/weights/adapter
+    python benchmarks/true_tokens.py models/anchoring --others crop
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipelines.chain import PROCESSED
+
+_EXAMPLES = 16
+_METRICS = ("own_over_other", "expression_accuracy", "pose_accuracy")
+
+
+def main(
+    adapters: Annotated[list[Path], typer.Argument(help="Adapter folders, with or without IMR.")],
+    *,
+    processed: Annotated[Path, typer.Option(help="Processed photos.")] = Path(PROCESSED),
+    params_file: Annotated[Path, typer.Option("--params", help="Parameter file.")] = Path("params.yaml"),
+    people: Annotated[int, typer.Option(help="Held-out people, at most.", min=2)] = 40,
+    pictures: Annotated[int, typer.Option(help="Pictures of each adapter, at most.", min=2)] = 84,
+    steps: Annotated[int, typer.Option(help="Denoising steps.", min=1)] = 12,
+    seed: Annotated[int, typer.Option(help="Which of the cells are drawn.", min=0)] = 5,
+    others: Annotated[str | None, typer.Option(help="Somebody else's: embedding, or crop.")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Write photos and pictures, one above the other.")] = None,
+) -> None:
+    """Draw with every adapter and print s, own_over_other, expression and pose."""
+    import numpy as np
+
+    from pipelines.evaluation import ends
+    from pipelines.evaluation.evaluation_set import build_evaluation_set
+    from pipelines.evaluation.photos import held_out_records, read_photos
+    from pipelines.evaluation.prompts import load_prompts
+    from pipelines.evaluation.scoring import Gallery, score_faces
+    from pipelines.params import load_params
+    from pipelines.stages.evaluate import jury_of
+
+    if others not in (None, "embedding", "crop"):
+        raise typer.BadParameter(f"--others {others}: expected embedding or crop")
+    params = load_params(params_file)
+    changed = {"people": people, "seeds": 1, "diversity_seeds": 1, "steps": steps}
+    params = params.model_copy(update={"evaluate": params.evaluate.model_copy(update=changed)})
+    examiner = jury_of(params).examiner
+    records = held_out_records(processed)
+    questions = build_evaluation_set(records, params.evaluate, load_prompts())
+    ids = questions.photo_ids()
+    photos = read_photos(processed, records, ids).photos
+    real = examiner.known([photos[name].image for name in ids], [photos[name].keypoints for name in ids])
+    rows = {name: row for row, name in enumerate(ids)}
+    gallery = Gallery.of(questions, {name: real.embeddings[row] for name, row in rows.items()})
+    shown = ends.graded_with_photo(questions)
+    rng = np.random.default_rng(seed)
+    cells = sorted(rng.choice(shown, min(pictures, len(shown)), replace=False).tolist())
+    shows = [
+        (photos[questions.cells[number].true_photo or ""], photos[_stranger(questions, shown, number)])
+        for number in cells
+    ]
+
+    def mean(columns: Any, metric: str) -> float:
+        return float(np.nanmean(columns[metric]))
+
+    low = mean(ends.floor(questions, gallery).columns, "id_similarity")
+    high = mean(ends.ceiling(questions, real, rows, gallery).columns, "id_similarity")
+    asked = [(questions.prompt_of(questions.cells[number]).text, questions.cells[number].noise) for number in cells]
+    found: dict[str, dict[str, float]] = {}
+    for adapter in adapters:
+        drawn = _draw(params, adapter, asked, shows, others)
+        columns = score_faces(questions, cells, examiner.single(drawn), gallery)
+        found[str(adapter)] = {
+            "s": round((mean(columns, "id_similarity") - low) / (high - low), 3),
+            **{name: round(mean(columns, name), 3) for name in _METRICS},
+        }
+        print(adapter, found[str(adapter)])
+        if sheet is not None:
+            _paste([photo.image for photo, _ in shows], drawn, sheet)
+    print(json.dumps({"pictures": len(cells), "people": len(questions.people), "others": others, "adapters": found}))
+
+
+def _stranger(questions: Any, shown: list[int], number: int) -> str:
+    """Return the photo of another person in the look of cell `number`; where nobody has one, in any look."""
+    cell = questions.cells[number]
+    away = [questions.cells[other] for other in shown if questions.cells[other].person != cell.person]
+    looks = (cell.expression, cell.pose)
+    turn = {one: (one.person - cell.person) % len(questions.people) for one in away}
+    return str(min(away, key=lambda one: ((one.expression, one.pose) != looks, turn[one])).true_photo)
+
+
+def _draw(
+    params: Any,
+    adapter: Path,
+    asked: list[tuple[str, int]],
+    shows: list[tuple[Any, Any]],
+    others: str | None,
+) -> list[Any]:
+    """Return the pictures of `asked` (prompt, noise), drawn by the tokens of `shows` (photo, a stranger's)."""
+    import torch
+
+    from model.pipeline import pipeline_class
+    from pipelines.evaluation.sampling import Painter
+    from pipelines.evaluation.variants import Order
+    from pipelines.paths import resolve
+
+    base = resolve(params.base.pipeline)
+    pipe = pipeline_class(base).from_folders(
+        base, resolve(params.base.image_encoder), adapter, dtype=getattr(torch, params.base.dtype), device="cpu"
+    )
+    pipe.fold_lora()
+    faces = [photo.face(pipe.crop_size) for photo, _ in shows]
+    if others is not None:
+        away = [photo.face(pipe.crop_size) for _, photo in shows]
+        faces = [replace(face, **{others: getattr(one, others)}) for face, one in zip(faces, away, strict=True)]
+    tokens = pipe.tokens_of([[face] for face in faces]).float().cpu().numpy()
+    painter = Painter(pipe, params.evaluate, params.base.resolution)
+    orders = [Order(text, noise, tokens=one) for (text, noise), one in zip(asked, tokens, strict=True)]
+    return [one.image for one in painter.draw(orders)]
+
+
+def _paste(photos: list[Any], drawn: list[Any], file: Path) -> None:
+    """Write the first photos with what was drawn by their tokens below them."""
+    from PIL import Image
+
+    side = 128
+    picture = Image.new("RGB", (side * min(_EXAMPLES, len(drawn)), 2 * side))
+    for place, pair in enumerate(list(zip(photos, drawn, strict=True))[:_EXAMPLES]):
+        for line, image in enumerate(pair):
+            picture.paste(Image.fromarray(image).resize((side, side)), (place * side, line * side))
+    picture.save(file)
+
+
+if __name__ == "__main__":
+    typer.run(main)
