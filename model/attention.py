@@ -50,7 +50,7 @@ class LoRAAttention(nn.Module):
 
     def _linear(self, name: str, base: nn.Linear, states: Tensor, identity: IdentityState | None) -> Tensor:
         """Apply the base layer and as much of its LoRA as the state asks for and the base weights do not hold yet."""
-        wanted = 0.0 if identity is None else identity.lora_scale
+        wanted = 0.0 if identity is None else identity.lora_now
         missing = wanted - self.folded if name in self.foldable else wanted
         if missing == 0:
             return base(states)

@@ -207,6 +207,7 @@ class IdentityPipeline(DiffusionPipeline):
         gate_threshold: float | None = None,
         identity_scale: Any = 1.0,
         lora_scale: float = 1.0,
+        layout_steps: int = 0,
         boost_steps: int = 0,
         boost: float = 0.0,
         return_gate_maps: bool = False,
@@ -218,7 +219,8 @@ class IdentityPipeline(DiffusionPipeline):
         likewise (see `tokens_of`). `identity_tokens` (B, 4·P, D) or (1, 4·P, D) given directly win over both. `boxes`
         (P, 4) for all pictures or (B, P, 4): y0 x0 y1 x1 in [0, 1]; or `masks` (P, h, w) or (B, P, h, w), of any size,
         also a list of grey pictures; neither for equal vertical slices. `gate` False draws with plain decoupled
-        attention. `identity_scale` λ, a number, (P,) or (B, P); `boost` is added to the gate inside the boxes for the
+        attention. `identity_scale` λ, a number, (P,) or (B, P); the LoRA is left out in the first `layout_steps` steps,
+        so that the base model lays out several people; `boost` is added to the gate inside the boxes for the
         first `boost_steps` steps. The rest are the arguments of the base pipeline. Without faces and tokens the base
         model draws alone. Raises ValueError for what does not fit together, saying what to change.
         """
@@ -256,6 +258,7 @@ class IdentityPipeline(DiffusionPipeline):
             gate=gate,
             threshold=gate_threshold,
             lora_scale=lora_scale,
+            layout_steps=layout_steps,
             boost=boost,
             boost_steps=boost_steps,
             height=rows,

@@ -23,8 +23,10 @@ class IdentityState:
     null tokens); `boxes` (P, 4) shared by all pictures or (B, P, 4), y0 x0 y1 x1 in [0, 1], None for equal vertical
     slices; `masks` (P, h, w) or (B, P, h, w) in [0, 1], of any size, in place of boxes; `gate` False is w = 1;
     `threshold` τ, None for the adapter's own; `scale` λ, a number, or (P,) or (B, P) one per person; `lora_scale`
-    multiplies the LoRA; while `step` < `boost_steps` the gate is w + `boost` inside the boxes and w / (1 + `boost`)
-    outside (`boosted` says whether that is so now); `height`, `width` of the latent (None: square).
+    multiplies the LoRA (`lora_now` says by how much: not at all while `step` < `layout_steps`, when the base model lays
+    the picture out; the LoRA has learned single people alone); while `step` < `boost_steps` the gate is w + `boost`
+    inside the boxes and w / (1 + `boost`) outside (`boosted` says whether that is so now); `height`, `width` of the
+    latent (None: square).
     `maps`: give a list, and every cross-attention appends its gate (B, h, w), float32 in
     [0, 1], as it is before the boost.
     `cache`: give an empty dict, for inference only, and keys and values of text and identity are computed once for
@@ -37,6 +39,7 @@ class IdentityState:
     threshold: float | None = None
     scale: Any = 1.0
     lora_scale: float = 1.0
+    layout_steps: int = 0
     boost: float = 0.0
     boost_steps: int = 0
     step: int = 0
@@ -46,6 +49,7 @@ class IdentityState:
     cache: dict[Any, Any] | None = None
     masks: Any = None
     boosted: bool = field(default=False, init=False)
+    lora_now: float = field(default=1.0, init=False)
     _regions: dict[Any, Tensor] = field(default_factory=dict, repr=False)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -53,6 +57,12 @@ class IdentityState:
         if name in ("boost", "boost_steps", "step"):
             # Ready before the step: a UNet that compares numbers itself would be compiled anew for every one.
             object.__setattr__(self, "boosted", bool(self.boost) and self.step < self.boost_steps)
+        if name in ("lora_scale", "layout_steps", "step"):
+            now = 0.0 if self.step < self.layout_steps else self.lora_scale
+            if now != self.lora_now and self.cache:
+                # Keys and values of the text were made with as much LoRA as there was.
+                self.cache.clear()
+            object.__setattr__(self, "lora_now", now)
 
     def __post_init__(self) -> None:
         if self.tokens.ndim != 3:

@@ -145,6 +145,7 @@ class Generator:
             identity_scale=request.scale,
             boost_steps=settings.boost_steps if len(faces) > 1 else 0,
             boost=settings.boost if len(faces) > 1 else 0.0,
+            layout_steps=round(settings.layout_steps * steps / settings.steps) if len(faces) > 1 else 0,
             negative_prompt=request.negative_prompt,
             num_inference_steps=steps,
             guidance_scale=settings.guidance if request.guidance is None else request.guidance,

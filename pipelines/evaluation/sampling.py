@@ -111,6 +111,7 @@ class Painter:
                 # The boost draws people into their boxes; a single person needs none.
                 "boost": self._params.boost if several else 0.0,
                 "boost_steps": self._params.boost_steps if several else 0,
+                "layout_steps": self._params.layout_steps if several else 0,
                 "return_gate_maps": shows_gate,
             }
         done = self.pipe([order.prompt for order in orders], **arguments)

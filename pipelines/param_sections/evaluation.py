@@ -37,6 +37,8 @@ class Evaluate(Section):
     sampler: Literal["ddim", "dpm"] = "ddim"
     batch_size: int = 16
     bootstrap: int = 1000
+    # Pictures of several people: steps that the base model lays out without the LoRA, and steps that are boosted.
+    layout_steps: int = Field(0, ge=0)
     boost_steps: int = 0
     boost: float = 0.0
     sweeps: bool = False

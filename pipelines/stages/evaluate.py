@@ -160,6 +160,7 @@ def _settings(params: Params, inputs: Inputs, pipe: Any, *, pictures: int) -> di
         "guidance": settings.guidance,
         "boost": settings.boost,
         "boost_steps": settings.boost_steps,
+        "layout_steps": settings.layout_steps,
         "weights": "ema",  # training writes its moving averages into an adapter, never the last step
         "gate_threshold": pipe.adapter.gate_threshold,
         "bootstrap": settings.bootstrap,

@@ -82,6 +82,21 @@ def test_cache_changes_nothing(base: Base, adapter: Adapter, draw: Callable[...,
 
 
 @torch.no_grad()
+def test_what_the_cache_keeps_of_the_text_goes_with_the_lora(
+    base: Base, adapter: Adapter, draw: Callable[..., Tensor]
+) -> None:
+    adapter.attach(base.unet)
+    tokens = torch.randn(2, 4, adapter.width, generator=torch.Generator().manual_seed(4))
+    state = IdentityState(tokens, layout_steps=1, cache={})
+    first = draw(state)
+    assert state.lora_now == 0
+    torch.testing.assert_close(first, draw(IdentityState(tokens, lora_scale=0.0)))
+    state.step = 1
+    assert state.lora_now == 1
+    torch.testing.assert_close(draw(state), draw(IdentityState(tokens)))
+
+
+@torch.no_grad()
 def test_a_batch_with_a_box_per_picture(base: Base, adapter: Adapter, draw: Callable[..., Tensor]) -> None:
     adapter.attach(base.unet)
     boxes = [[[0, 0, 1, 0.5], [0, 0.5, 1, 1]], [[0, 0, 0.4, 1], [0.3, 0.2, 1, 0.9]]]
