@@ -13,7 +13,17 @@ from pipelines.params import Params
 from pipelines.tracking.gates import Champion
 
 # The settings in metrics.json that decide what a number means; the others belong to the adapter, or to the page.
-_CONDITIONS = tuple("resolution sampler steps guidance boost boost_steps layout_steps weights judges".split())
+_CONDITIONS = (
+    "resolution",
+    "sampler",
+    "steps",
+    "guidance",
+    "boost",
+    "boost_steps",
+    "layout_steps",
+    "weights",
+    "judges",
+)
 
 
 def conditions(metrics: dict[str, Any]) -> str:
