@@ -1,6 +1,6 @@
 # Two commands: `make demo` and `make test`. Each makes the environment in .venv first where it is missing.
 PYTHON ?= python3.11
-IDENTITIES ?= 250
+IDENTITIES ?= 100
 # Processes that tests are shared between; each takes up to two gigabytes.
 WORKERS ?= 2
 PHOTOS := .dynamicid/photos
@@ -27,7 +27,7 @@ java:
 
 # A versioned dataset, both training stages, an evaluation with pictures and a registered model; see README.md.
 demo: $(READY) java
-	@$(DYNAMICID) synthesize --identities $(IDENTITIES) --photos 14 --out $(PHOTOS)
+	@$(DYNAMICID) synthesize --identities $(IDENTITIES) --out $(PHOTOS)
 	@$(DYNAMICID) ingest $(PHOTOS) --out data/faces
 	@$(DYNAMICID) repro
 	@$(DYNAMICID) register --accept-refusal

@@ -24,7 +24,7 @@ FORM = {
         description="A dataset version, such as faces-v3, or latest; empty: procedural people.",
     ),
     "identities": Param(
-        250, type="integer", minimum=4, maximum=100_000, description="Procedural people, where no version is given."
+        100, type="integer", minimum=4, maximum=100_000, description="Procedural people, where no version is given."
     ),
     "start_from": Param(
         None,
@@ -63,7 +63,7 @@ END
 if [ -n "$DATASET_VERSION" ]; then
   "$PYTHON" -m pipelines.cli dataset checkout "$DATASET_VERSION"
 else
-  "$PYTHON" -m pipelines.cli synthesize --identities "$IDENTITIES" --photos 14 --out .dynamicid/photos
+  "$PYTHON" -m pipelines.cli synthesize --identities "$IDENTITIES" --out .dynamicid/photos
   "$PYTHON" -m pipelines.cli ingest .dynamicid/photos --out data/faces
 fi
 """
