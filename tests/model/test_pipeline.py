@@ -184,30 +184,6 @@ def test_any_scheduler(pipe: DynamicIDPipeline, faces: list[Face], scheduler: An
     assert np.isfinite(images).all()
 
 
-def test_the_boost_ends_with_its_steps(pipe: DynamicIDPipeline, faces: list[Face]) -> None:
-    pictures = {
-        steps: draw(pipe, faces=faces, boost=2.0, boost_steps=steps, boxes=HALVES).images for steps in (0, 1, 2, 3, 4)
-    }
-    assert np.array_equal(pictures[0], draw(pipe, faces=faces, boxes=HALVES).images)
-    assert np.array_equal(pictures[3], pictures[4])
-    for steps in (0, 1, 2):
-        assert not np.array_equal(pictures[steps], pictures[steps + 1])
-
-
-def test_the_base_model_lays_out_the_picture_without_lora(pipe: DynamicIDPipeline, faces: list[Face]) -> None:
-    kept = {"faces": faces, "boxes": HALVES}
-    pictures = {steps: draw(pipe, **kept, layout_steps=steps).images for steps in (0, 1, 2, 3, 4)}
-    assert np.array_equal(pictures[0], draw(pipe, **kept).images)
-    # All three steps without LoRA, whether it was folded or not.
-    assert np.array_equal(pictures[3], pictures[4])
-    assert np.array_equal(pictures[3], draw(pipe, **kept, lora_scale=0.0).images)
-    for steps in (0, 1, 2):
-        assert not np.array_equal(pictures[steps], pictures[steps + 1])
-    pipe.fold_lora()
-    for steps, picture in pictures.items():
-        np.testing.assert_allclose(draw(pipe, **kept, layout_steps=steps).images, picture, atol=2e-3)
-
-
 def test_gate_maps(pipe: DynamicIDPipeline, faces: list[Face]) -> None:
     plain = draw(pipe, faces=faces[:1])
     assert plain.gate_maps is None
