@@ -33,7 +33,7 @@ demo: $(READY) java
 	@$(DYNAMICID) register --accept-refusal
 	@$(DYNAMICID) summary
 
-# The same line with eighteen hundred people and 8,000 steps, an hour and a half to three on two cores; its adapter ships with the
+# The same line with more people and steps; what it took in two processes: docs/foundation.md. Its adapter ships with the
 # foundation: `dynamicid foundation ship`. `git checkout params.yaml` brings the demo's parameters back.
 showcase: $(READY) java
 	@$(DYNAMICID) configure --profile showcase
