@@ -149,6 +149,7 @@ class Generator:
             negative_prompt=request.negative_prompt,
             num_inference_steps=steps,
             guidance_scale=settings.guidance if request.guidance is None else request.guidance,
+            guidance_rescale=settings.guidance_rescale,
             height=size,
             width=size,
             generator=torch.Generator("cpu").manual_seed(request.seed),

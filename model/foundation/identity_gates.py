@@ -90,11 +90,9 @@ def measure_tokens(bench: AdapterBench, reader: FaceReader, sampling: Sampling) 
     expression, pose = np.asarray(people.expression), np.asarray(people.pose)
     rows = balanced_rows(people, sampling.pictures)
     prompts = [people.prompts[row] for row in rows]
-    by_tokens = draw_pictures(
-        bench.pipe, prompts, steps=sampling.steps, guidance=sampling.guidance, identity_tokens=bench.tokens[rows]
-    )
+    by_tokens = draw_pictures(bench.pipe, prompts, sampling, identity_tokens=bench.tokens[rows])
     texts = [f"{people.prompts[row]}, {people.face_prompts[row]}" for row in rows]
-    by_text = draw_pictures(bench.pipe, texts, steps=sampling.steps, guidance=sampling.guidance)
+    by_text = draw_pictures(bench.pipe, texts, sampling)
     seen = {
         name: faces_read(reader, images, people, rows) for name, images in (("tokens", by_tokens), ("text", by_text))
     }

@@ -36,7 +36,8 @@ def sheets(
     questions, held_out, painter = open_questions(params, processed, adapter)
     drawn = make_sheets(questions, held_out.photos, painter, people=people, each=each, seed=seed)
     settings = {"seed": seed, "people": people, "faces": len(drawn[EXPRESSION].answers)}
-    asked = {"evaluation_set": questions.hash, "steps": params.evaluate.steps, "guidance": params.evaluate.guidance}
+    sampled = {name: getattr(params.evaluate, name) for name in ("steps", "guidance", "guidance_rescale")}
+    asked = {"evaluation_set": questions.hash, **sampled}
     write_sheets(drawn, out, {**settings, **asked, "adapter": digest(adapter / WEIGHTS)})
     typer.echo(json.dumps({"sheets": str(out), **settings}))
 

@@ -82,6 +82,7 @@ def measure(
     pictures: Annotated[int, typer.Option(help="How many pictures are drawn from text.", min=1)] = 140,
     steps: Annotated[int, typer.Option(help="Denoising steps of each.", min=1)] = 20,
     guidance: Annotated[float, typer.Option(help="Guidance of each.", min=0)] = 3.0,
+    rescale: Annotated[float, typer.Option(help="Rescaling of the guidance of each.", min=0, max=1)] = 0.7,
     adapter: Annotated[
         Path | None, typer.Option(help="Adapter folder whose tokens and IMR are measured; the shipped one by default.")
     ] = None,
@@ -98,7 +99,7 @@ def measure(
     folder = _folder(weights)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder of weights; `dynamicid foundation train` makes one")
-    sample = Sample(drawn=Sampling(pictures, steps, guidance))
+    sample = Sample(drawn=Sampling(pictures, steps, guidance, rescale))
     if record:
         # Before anything is measured that has nowhere to go.
         if adapter is not None:

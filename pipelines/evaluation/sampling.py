@@ -94,6 +94,7 @@ class Painter:
             "latents": torch.stack([self._noise(order.noise) for order in orders]).to(self.pipe.unet.dtype),
             "num_inference_steps": self._params.steps,
             "guidance_scale": guidance,
+            "guidance_rescale": self._params.guidance_rescale,
             "height": self._resolution,
             "width": self._resolution,
             "output_type": "np",

@@ -34,6 +34,8 @@ class Evaluate(Section):
     pairs: int = Field(4, ge=1)
     steps: int = Field(20, ge=1)
     guidance: float = 3.0
+    # How far guided predictions get back the contrast of unguided ones (Lin et al., WACV 2024); 0: not at all.
+    guidance_rescale: float = Field(0.0, ge=0, le=1)
     sampler: Literal["ddim", "dpm"] = "ddim"
     batch_size: int = 16
     bootstrap: int = 1000

@@ -158,6 +158,7 @@ def _settings(params: Params, inputs: Inputs, pipe: Any, *, pictures: int) -> di
         "sampler": settings.sampler,
         "steps": settings.steps,
         "guidance": settings.guidance,
+        "guidance_rescale": settings.guidance_rescale,
         "boost": settings.boost,
         "boost_steps": settings.boost_steps,
         "layout_steps": settings.layout_steps,

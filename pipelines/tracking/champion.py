@@ -18,6 +18,7 @@ _CONDITIONS = (
     "sampler",
     "steps",
     "guidance",
+    "guidance_rescale",
     "boost",
     "boost_steps",
     "layout_steps",
