@@ -140,6 +140,9 @@ def ship(
     *,
     metrics: Annotated[Path, typer.Option(help="What `evaluate` found out about it.")] = Path(METRICS),
     file: ParamsFile = DEFAULT_PARAMS,
+    before: Annotated[
+        list[Path] | None, typer.Option(help="Parameter file of a leg of anchoring before this one, in order; repeat.")
+    ] = None,
     weights: Weights = None,
 ) -> None:
     """Put an adapter, a byte a weight, beside the networks it was trained on, with its parameters and figures."""
@@ -152,8 +155,16 @@ def ship(
     _refuse_others_figures(document, metrics, adapter, params.profile)
     folder = _folder(weights)
     _refuse_changed(folder)
+    legs = [read_params(leg, None).train_anchoring for leg in before or ()]
+    if (params.train_anchoring.start_from is not None) != bool(legs):
+        raise UserError(
+            f"{file}: start_from is {params.train_anchoring.start_from}, and --before names {len(legs)} "
+            "earlier legs; name every leg before this one, or none where it began from scratch: the manifest says how "
+            "the adapter came about"
+        )
     recipe = {
         "profile": params.profile,
+        **({"legs_before": [leg.model_dump(mode="json") for leg in legs]} if legs else {}),
         "train_anchoring": params.train_anchoring.model_dump(mode="json"),
         "train_imr": params.train_imr.model_dump(mode="json"),
     }

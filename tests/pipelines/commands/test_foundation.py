@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -133,15 +134,20 @@ def test_an_adapter_is_shipped_with_its_own_figures_alone(
     settings = {"adapter": digest, "profile": "tiny"}
     document = {"settings": settings, "normalised": {"model": {"id_similarity": {"value": 0.5}}}, "model": {}}
     shipped: list[dict[str, float]] = []
-    monkeypatch.setattr(
-        "model.foundation.shipped_adapter.ship", lambda *given: shipped.append(given[3]) or weights / "adapter"
-    )
-    metrics = tmp_path / "metrics.json"
+    recipes: list[dict[str, Any]] = []
 
-    def ship(**changed: str) -> Result:
+    def put(_: Path, folder: Path, recipe: dict[str, Any], figures: dict[str, float]) -> Path:
+        recipes.append(recipe)
+        shipped.append(figures)
+        return folder / "adapter"
+
+    monkeypatch.setattr("model.foundation.shipped_adapter.ship", put)
+    metrics = tmp_path / "metrics.json"
+    first = project / "profiles" / "tiny.yaml"
+
+    def ship(*more: str | Path, params: Path = first, **changed: str) -> Result:
         metrics.write_text(json.dumps({**document, "settings": {**settings, **changed}}))
-        arguments = ("--metrics", metrics, "--weights", weights, "--params", project / "profiles" / "tiny.yaml")
-        return foundation("ship", adapter, *arguments)
+        return foundation("ship", adapter, "--metrics", metrics, "--weights", weights, "--params", params, *more)
 
     for changed in ({"adapter": "0" * 64}, {"profile": "showcase"}):
         refused = ship(**changed)
@@ -150,3 +156,16 @@ def test_an_adapter_is_shipped_with_its_own_figures_alone(
     assert not shipped
     assert ship().exit_code == 0
     assert shipped == [{"s": 0.5}]
+
+    second = tmp_path / "second.yaml"
+    began = first.read_text().replace("start_from: null", "start_from: models:/dynamicid/1", 1)
+    second.write_text(began.replace("  learning_rate: 0.0015", "  learning_rate: 0.0007", 1))
+    for named, params in (([], second), (["--before", first], first)):
+        refused = ship(*named, params=params)
+        assert isinstance(refused.exception, UserError)
+        assert "earlier legs" in str(refused.exception)
+    assert len(shipped) == 1
+    assert ship("--before", first, params=second).exit_code == 0
+    assert "legs_before" not in recipes[0]
+    assert recipes[1]["legs_before"] == [recipes[0]["train_anchoring"]]
+    assert recipes[1]["train_anchoring"]["start_from"] == "models:/dynamicid/1"
