@@ -16,6 +16,7 @@ from pipelines.errors import StageFailed, UserError
 
 if TYPE_CHECKING:
     from model.foundation.gates import Figures
+    from pipelines.param_sections.training import TrainAnchoring
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__, no_args_is_help=True)
 
@@ -156,12 +157,7 @@ def ship(
     folder = _folder(weights)
     _refuse_changed(folder)
     legs = [read_params(leg, None).train_anchoring for leg in before or ()]
-    if (params.train_anchoring.start_from is not None) != bool(legs):
-        raise UserError(
-            f"{file}: start_from is {params.train_anchoring.start_from}, and --before names {len(legs)} "
-            "earlier legs; name every leg before this one, or none where it began from scratch: the manifest says how "
-            "the adapter came about"
-        )
+    _refuse_broken_chain([*(before or ()), file], [*legs, params.train_anchoring])
     recipe = {
         "profile": params.profile,
         **({"legs_before": [leg.model_dump(mode="json") for leg in legs]} if legs else {}),
@@ -198,6 +194,19 @@ def _refuse_others_figures(document: dict[str, Any], metrics: Path, adapter: Pat
                 f"{metrics}: figures of {name} {found}, and this one is {expected}; evaluate it, with the parameters "
                 "that it was trained with"
             )
+
+
+def _refuse_broken_chain(files: list[Path], legs: list[TrainAnchoring]) -> None:
+    """Raise UserError where the legs of anchoring cannot have followed one another: first from scratch, sizes equal."""
+    for position, (named, leg) in enumerate(zip(files, legs, strict=True)):
+        if (leg.start_from is None) != (position == 0):
+            raise UserError(
+                f"{named}: start_from is {leg.start_from}, and --before names {position} earlier legs; name every leg "
+                "before this one, in order, or none where it began from scratch: the manifest says how the adapter "
+                "came about"
+            )
+        if leg.sizes != legs[0].sizes:
+            raise UserError(f"{named}: other sizes than {files[0]}; legs of one adapter have the same sizes")
 
 
 def _refuse_changed(folder: Path) -> None:

@@ -25,11 +25,15 @@ _CONDITIONS = (
     "weights",
     "judges",
 )
+# What a setting was before it could be set: at this value it is left out, as in the documents of that time.
+_BEFORE = {"guidance_rescale": 0.0}
 
 
 def conditions(metrics: dict[str, Any]) -> str:
     """Return the sha256 (hex) of evaluation set and settings: two results compare only where it is the same."""
-    settings = {key: value for key, value in metrics.get("settings", {}).items() if key in _CONDITIONS}
+    known = metrics.get("settings", {})
+    settings = {key: known[key] for key in _CONDITIONS if key in known}
+    settings = {key: value for key, value in settings.items() if key not in _BEFORE or value != _BEFORE[key]}
     text = json.dumps({"evaluation_set": metrics["evaluation_set"], "settings": settings}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -178,7 +178,7 @@ def test_before_anything_is_trained_the_shipped_adapter_draws(
         (tmp_path / "models" / "adapter" / "config.json").write_text("{}")
         assert default_adapter(params) == "models/adapter"
 
-    def draw(name: str, face_prompt: str) -> np.ndarray:
+    def draw(name: str, face_prompt: str, *more: str) -> np.ndarray:
         common = [
             "--reference",
             drawn_people[0],
@@ -186,13 +186,18 @@ def test_before_anything_is_trained_the_shipped_adapter_draws(
             "a photo of a person wearing a red shirt, blue background",
         ]
         chosen = ["--adapter", shipped, "--params", project / "profiles" / "tiny.yaml"]
-        done = generate(tmp_path, *common, *chosen, "--face-prompt", face_prompt, "--out", tmp_path / name)
+        done = generate(tmp_path, *common, *chosen, "--face-prompt", face_prompt, "--out", tmp_path / name, *more)
         assert done.exit_code == 0, done.output
         return np.asarray(Image.open(tmp_path / name)).astype(float)
 
     left, right = draw("left.png", "turned to the left"), draw("right.png", "turned to the right")
     assert left.shape == (64, 64, 3)
     assert np.abs(left - right).mean() > 2
+    rescaled, plain = (
+        draw(f"{value}.png", "", "--set", "evaluate.guidance=6", "--set", f"evaluate.guidance_rescale={value}")
+        for value in (0.7, 0.0)
+    )
+    assert rescaled.std() < plain.std(), "strong guidance adds contrast, which the setting takes back"
 
 
 def test_references_are_taken_apart(tmp_path: Path) -> None:

@@ -94,6 +94,15 @@ def test_the_champion_is_judged_on_the_challengers_set_once(
     assert count(client) == 1
 
 
+def test_results_from_before_a_setting_compare_with_those_that_leave_it_off() -> None:
+    def judged(**settings: float) -> dict[str, Any]:
+        return {"evaluation_set": "0" * 64, "settings": {"guidance": 3.0, "steps": 20, **settings}}
+
+    assert conditions(judged(guidance_rescale=0.0)) == conditions(judged())
+    assert conditions(judged(guidance_rescale=0.7)) != conditions(judged())
+    assert conditions(judged(guidance=0.0)) != conditions(judged(guidance=3.0))
+
+
 def count(client: Any) -> int:
     experiment = client.get_experiment_by_name("dynamicid").experiment_id
     return len(client.search_runs([experiment], filter_string="tags.`dynamicid.stage` = 'evaluate_champion'"))
