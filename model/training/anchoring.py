@@ -194,15 +194,38 @@ class AnchoringModel(nn.Module):
 
 
 def begin_with(adapter: Adapter, other: Adapter, origin: Path) -> None:
-    """Copy what this stage trains from `other`; raise ValueError where its sizes are not those of `adapter`."""
+    """Copy what this stage trains from `other`; raise ValueError where its sizes are not those of `adapter`.
+
+    A LoRA of higher rank than the other's keeps its directions and begins as it: what is new adds nothing yet.
+    """
     try:
         adapter.face_encoder.load_state_dict(other.face_encoder.state_dict())
-        adapter.processors.load_state_dict(other.processors.state_dict())
+        adapter.processors.load_state_dict(
+            {
+                name: _widened(name, weight, adapter.sizes["lora_rank"])
+                for name, weight in other.processors.state_dict().items()
+            }
+        )
     except RuntimeError as error:
         problem = str(error).splitlines()[-1].strip()
         reason = f"{origin}: this adapter has other sizes ({problem}); start from scratch, or use its sizes"
         raise ValueError(reason) from None
     adapter.null_tokens.data.copy_(other.null_tokens.data)
+
+
+def _widened(name: str, weight: Tensor, rank: int) -> Tensor:
+    """Return `weight`; where `name` says that it is half of a LoRA of lower rank, with what lacks to `rank`.
+
+    Rows of `down` (rank, inputs) are added at random, as large as those that the other began with, so that new
+    directions learn as fast as the old ones did; columns of `up` (outputs, rank) are zeros.
+    """
+    down = "_lora.down." in name
+    if not down and "_lora.up." not in name:
+        return weight
+    known = weight.shape[0] if down else weight.shape[1]
+    if down:
+        return torch.cat([weight, torch.randn(max(rank - known, 0), weight.shape[1]) / known])
+    return torch.cat([weight, weight.new_zeros(weight.shape[0], max(rank - known, 0))], dim=1)
 
 
 def train_anchoring(

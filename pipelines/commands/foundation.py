@@ -197,7 +197,10 @@ def _refuse_others_figures(document: dict[str, Any], metrics: Path, adapter: Pat
 
 
 def _refuse_broken_chain(files: list[Path], legs: list[TrainAnchoring]) -> None:
-    """Raise UserError where the legs of anchoring cannot have followed one another: first from scratch, sizes equal."""
+    """Raise UserError where the legs of anchoring cannot have followed one another: first from scratch, sizes equal.
+
+    The LoRA alone may get wider from one to the next.
+    """
     for position, (named, leg) in enumerate(zip(files, legs, strict=True)):
         if (leg.start_from is None) != (position == 0):
             raise UserError(
@@ -205,8 +208,11 @@ def _refuse_broken_chain(files: list[Path], legs: list[TrainAnchoring]) -> None:
                 "before this one, in order, or none where it began from scratch: the manifest says how the adapter "
                 "came about"
             )
-        if leg.sizes != legs[0].sizes:
-            raise UserError(f"{named}: other sizes than {files[0]}; legs of one adapter have the same sizes")
+        earlier = legs[max(position - 1, 0)].sizes
+        if leg.sizes != earlier.model_copy(update={"lora_rank": max(earlier.lora_rank, leg.sizes.lora_rank)}):
+            raise UserError(
+                f"{named}: other sizes than the leg before it; those of one adapter stay, or lora_rank alone grows"
+            )
 
 
 def _refuse_changed(folder: Path) -> None:

@@ -67,7 +67,8 @@ class IdentityTerm(Section):
 class TrainAnchoring(Loop):
     """The anchoring stage (paper section 3.4): face encoder and SAA on single-person pictures."""
 
-    # A registered version whose face encoder and SAA training goes on from; by number, since an alias moves.
+    # A registered version whose face encoder and SAA training goes on from; by number, since an alias moves. Its LoRA
+    # may be narrower than `sizes.lora_rank`, all other sizes are the same.
     start_from: str | None = Field(None, pattern=r"^models:/[^/@]+/[0-9]+$")
     # Photos a step and process.
     batch_size: int = Field(ge=1)

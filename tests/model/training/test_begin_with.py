@@ -1,4 +1,4 @@
-"""Training may begin with the weights of an earlier adapter of the same sizes, and says what differs in another."""
+"""Training may begin with an earlier adapter of the same sizes, or of a narrower LoRA, and says what else differs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from model.adapter import Adapter
+from model.attention import LoRA
 from model.base import Base
 from model.training.anchoring import begin_with
 
@@ -25,8 +26,33 @@ def test_it_takes_what_the_stage_trains_and_nothing_else(base: Base, make_adapte
     assert champion.null_tokens.abs().sum() > 0
 
 
-def test_other_sizes_are_named(base: Base, make_adapter: Callable[..., Adapter]) -> None:
-    sizes = {**make_adapter(base).sizes, "lora_rank": 2}
+def test_a_wider_lora_begins_as_the_narrow_one(base: Base, make_adapter: Callable[..., Adapter]) -> None:
+    narrow = make_adapter(base, imr=False, seed=1)
+    for name, value in narrow.processors.state_dict().items():
+        if "_lora." in name:
+            value.copy_(torch.randn_like(value))
+    rank = narrow.sizes["lora_rank"]
+    sizes = {**narrow.sizes, "lora_rank": rank + 3}
+    wide = Adapter.create(base.unet, base.image_encoder, sizes, 0.3)
+    begin_with(wide, narrow, Path("narrow"))
+    pairs = [
+        (mine, theirs)
+        for mine, theirs in zip(wide.processors.modules(), narrow.processors.modules(), strict=True)
+        if isinstance(mine, LoRA) and isinstance(theirs, LoRA)
+    ]
+    assert pairs
+    for mine, theirs in pairs:
+        assert mine.down.weight.shape[0] == rank + 3
+        states = torch.randn(5, mine.down.in_features)
+        torch.testing.assert_close(mine(states), theirs(states))
+        new = mine.down.weight[rank:]
+        assert 0.3 / rank < new.std() < 3 / rank, "directions that can be learned"
+        assert not mine.up.weight[:, rank:].any()
+
+
+@pytest.mark.parametrize("changed", [{"lora_rank": 9}, {"tokens": 2}])
+def test_other_sizes_are_named(base: Base, make_adapter: Callable[..., Adapter], changed: dict[str, int]) -> None:
+    sizes = {**make_adapter(base).sizes, **changed}
     other = Adapter.create(base.unet, base.image_encoder, sizes, 0.3)
     with pytest.raises(ValueError, match=r"champion: this adapter has other sizes .*start from scratch"):
         begin_with(make_adapter(base, imr=False), other, Path("champion"))

@@ -160,20 +160,23 @@ def test_an_adapter_is_shipped_with_its_own_figures_alone(
     second = tmp_path / "second.yaml"
     began = first.read_text().replace("start_from: null", "start_from: models:/dynamicid/1", 1)
     second.write_text(began.replace("  learning_rate: 0.0015", "  learning_rate: 0.0007", 1))
-    wider = tmp_path / "wider.yaml"
-    wider.write_text(second.read_text().replace("    lora_rank: 8", "    lora_rank: 4", 1))
+    wider, narrower = tmp_path / "wider.yaml", tmp_path / "narrower.yaml"
+    wider.write_text(second.read_text().replace("    lora_rank: 8", "    lora_rank: 16", 1))
+    narrower.write_text(second.read_text().replace("    lora_rank: 8", "    lora_rank: 4", 1))
     for named, params, message in (
         ([], second, "earlier legs"),
         (["--before", first], first, "earlier legs"),
         (["--before", second], second, "earlier legs"),
         (["--before", first, "--before", first], second, "earlier legs"),
-        (["--before", first], wider, "other sizes"),
+        (["--before", first], narrower, "other sizes"),
+        (["--before", first, "--before", wider], second, "other sizes"),
     ):
         refused = ship(*named, params=params)
         assert isinstance(refused.exception, UserError)
         assert message in str(refused.exception)
     assert len(shipped) == 1
     assert ship("--before", first, params=second).exit_code == 0
+    assert ship("--before", first, "--before", second, params=wider).exit_code == 0
     assert "legs_before" not in recipes[0]
     assert recipes[1]["legs_before"] == [recipes[0]["train_anchoring"]]
     assert recipes[1]["train_anchoring"]["start_from"] == "models:/dynamicid/1"
