@@ -124,6 +124,7 @@ class Generator:
         """
         import torch
 
+        from pipelines.evaluation.sampling import company
         from pipelines.faces.analysis import to_face
 
         check_request(request)
@@ -143,9 +144,6 @@ class Generator:
             face_prompts=[text or None for text in request.face_prompts] or None,
             boxes=[list(box) for box in request.boxes] or None,
             identity_scale=request.scale,
-            boost_steps=settings.boost_steps if len(faces) > 1 else 0,
-            boost=settings.boost if len(faces) > 1 else 0.0,
-            layout_steps=round(settings.layout_steps * steps / settings.steps) if len(faces) > 1 else 0,
             negative_prompt=request.negative_prompt,
             num_inference_steps=steps,
             guidance_scale=settings.guidance if request.guidance is None else request.guidance,
@@ -155,6 +153,7 @@ class Generator:
             generator=torch.Generator("cpu").manual_seed(request.seed),
             return_gate_maps=gate_map,
             callback_on_step_end=None if on_step is None else _telling(on_step, steps),
+            **company(settings, len(faces), steps),
         )
         return Drawn(done.images[0], done.gate_maps[0] if gate_map else None)
 

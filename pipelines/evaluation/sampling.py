@@ -24,6 +24,19 @@ class Drawn:
     gate: np.ndarray | None
 
 
+def company(params: Evaluate, people: int, steps: int | None = None) -> dict[str, float | int]:
+    """Return the arguments of a call that draw `people` people into their boxes; a single one needs none of it.
+
+    Steps are counted in `params.steps`; where `steps` are taken instead, their share stays.
+    """
+    share = 0 if people < 2 else 1 if steps is None else steps / params.steps
+    return {
+        "boost": params.boost if people > 1 else 0.0,
+        "boost_steps": round(params.boost_steps * share),
+        "layout_steps": round(params.layout_steps * share),
+    }
+
+
 class Painter:
     """A pipeline with the sampling settings of the evaluation."""
 
@@ -102,18 +115,14 @@ class Painter:
         shows_gate = first.tokens is not None and first.gate and first.scale != 0
         if first.tokens is not None:
             tokens = np.stack([order.tokens for order in orders if order.tokens is not None])
-            several = first.boxes is not None and len(first.boxes) > 1
             arguments |= {
                 "identity_tokens": torch.from_numpy(tokens),
                 "boxes": None if first.boxes is None else [list(box) for box in first.boxes],
                 "gate": first.gate,
                 "gate_threshold": first.threshold,
                 "identity_scale": first.scale,
-                # The boost draws people into their boxes; a single person needs none.
-                "boost": self._params.boost if several else 0.0,
-                "boost_steps": self._params.boost_steps if several else 0,
-                "layout_steps": self._params.layout_steps if several else 0,
                 "return_gate_maps": shows_gate,
+                **company(self._params, 1 if first.boxes is None else len(first.boxes)),
             }
         done = self.pipe([order.prompt for order in orders], **arguments)
         images = np.clip(np.rint(done.images * 255.0), 0, 255).astype(np.uint8)

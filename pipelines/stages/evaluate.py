@@ -133,7 +133,7 @@ def jury_of(params: Params) -> Any:
     from pipelines.evaluation.protocol import Jury
     from pipelines.evaluation.readings import Examiner
     from pipelines.evaluation.text_judge import TextJudge
-    from pipelines.faces.insightface_analyser import InsightFaceAnalyser, pack_folder
+    from pipelines.faces.insightface_analyser import InsightFaceAnalyser
 
     judges, faces = params.evaluate.judges, params.preprocess
     recogniser = RecogniserJudge(
@@ -142,10 +142,16 @@ def jury_of(params: Params) -> Any:
         mean=judges.recogniser_mean,
         scale=judges.recogniser_scale,
     )
-    pack = pack_folder(faces.insightface_name, resolve(faces.insightface_root))
-    detector = InsightFaceAnalyser(pack, det_sizes=faces.det_sizes, det_threshold=faces.det_threshold)
+    detector = InsightFaceAnalyser(_pack(params), det_sizes=faces.det_sizes, det_threshold=faces.det_threshold)
     expression_pose = ExpressionPoseJudge(resolve(judges.expression_pose))
     return Jury(Examiner(detector, recogniser, expression_pose), TextJudge(resolve(judges.clip), _device()))
+
+
+def _pack(params: Params) -> Path:
+    """Return the folder of the face pack that finds the faces; raise UserError where it is missing."""
+    from pipelines.faces.insightface_analyser import pack_folder
+
+    return pack_folder(params.preprocess.insightface_name, resolve(params.preprocess.insightface_root))
 
 
 def _settings(params: Params, inputs: Inputs, pipe: Any, *, pictures: int) -> dict[str, Any]:
@@ -170,6 +176,11 @@ def _settings(params: Params, inputs: Inputs, pipe: Any, *, pictures: int) -> di
         "shipped_adapter": settings.shipped_adapter
         and digest(resolve(settings.shipped_adapter) / "adapter.safetensors"),
         "base": pipe.adapter.base_reference.fingerprint,
+        "faces": {
+            "pack": {file.name: digest(file) for file in sorted(_pack(params).glob("*.onnx"))},
+            "det_sizes": list(params.preprocess.det_sizes),
+            "det_threshold": params.preprocess.det_threshold,
+        },
         "judges": {
             "recogniser": digest(resolve(judges.recogniser)),
             "expression_pose": digest(resolve(judges.expression_pose)),

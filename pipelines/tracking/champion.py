@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from pipelines.errors import StageFailed
+from pipelines.errors import StageFailed, UserError
 from pipelines.params import Params
 from pipelines.tracking.gates import Champion
 
@@ -23,10 +23,11 @@ _CONDITIONS = (
     "boost_steps",
     "layout_steps",
     "weights",
+    "faces",
     "judges",
 )
 # What a setting was before it could be set: at this value it is left out, as in the documents of that time.
-_BEFORE = {"guidance_rescale": 0.0}
+_BEFORE = {"guidance_rescale": 0.0, "layout_steps": 0}
 
 
 def conditions(metrics: dict[str, Any]) -> str:
@@ -91,6 +92,7 @@ def _judge_again(version: Any, params: Params, processed: Path, wanted: str, roo
     # Its own base, or its adapter would not fit; everything else as the challenger was judged. The shipped adapter
     # says nothing about the champion, and might not fit that base.
     own = load_params(adapter.parent / "params.yaml")
+    _refuse_others_eyes(own, params)
     alone = params.evaluate.model_copy(update={"shipped_adapter": None})
     settings = params.model_copy(update={"base": own.base, "evaluate": alone})
     tags = {
@@ -111,3 +113,14 @@ def _judge_again(version: Any, params: Params, processed: Path, wanted: str, roo
             mlflow.log_artifact(str(outputs.metrics))
             mlflow.log_artifact(str(outputs.report))
     return metrics
+
+
+def _refuse_others_eyes(own: Params, params: Params) -> None:
+    """Raise UserError where the champion draws at another size, or knows people by another recogniser's embeddings."""
+    packs = tuple(each.preprocess.insightface_name for each in (own, params))
+    for name, its, present in (
+        ("base.resolution", own.base.resolution, params.base.resolution),
+        ("preprocess.insightface_name", *packs),
+    ):
+        if its != present:
+            raise UserError(f"it was trained with {name} {its}, the present data and parameters have {present}")

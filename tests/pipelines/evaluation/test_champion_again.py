@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines.errors import StageFailed
+from pipelines.errors import StageFailed, UserError
 from pipelines.params import Params, load_params
 from pipelines.stages import evaluate
 from pipelines.tracking.champion import champion_metrics, conditions
@@ -88,6 +88,14 @@ def test_the_champion_is_judged_on_the_challengers_set_once(
     assert compare(challenger) == again
     assert count(client) == 1, "what was judged once is taken from the ledger"
 
+    for update, named in (
+        ({"base": params.base.model_copy(update={"resolution": 128})}, "base.resolution 64"),
+        ({"preprocess": params.preprocess.model_copy(update={"insightface_name": "x"})}, "insightface_name buffalo"),
+    ):
+        away = profile.model_copy(update=update)
+        with pytest.raises(UserError, match=f"it was trained with .*{named}"):
+            champion_metrics(version, away, processed, {**challenger, "evaluation_set": "1" * 64}, tmp_path)
+
     stale = {**challenger, "settings": {**challenger["settings"], "steps": 99}}
     with pytest.raises(StageFailed, match=r"champion v1 cannot be compared: .* made from other data or settings"):
         compare(stale)
@@ -99,6 +107,8 @@ def test_results_from_before_a_setting_compare_with_those_that_leave_it_off() ->
         return {"evaluation_set": "0" * 64, "settings": {"guidance": 3.0, "steps": 20, **settings}}
 
     assert conditions(judged(guidance_rescale=0.0)) == conditions(judged())
+    assert conditions(judged(layout_steps=0)) == conditions(judged())
+    assert conditions(judged(layout_steps=8)) != conditions(judged())
     assert conditions(judged(guidance_rescale=0.7)) != conditions(judged())
     assert conditions(judged(guidance=0.0)) != conditions(judged(guidance=3.0))
 
