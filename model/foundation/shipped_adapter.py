@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import tempfile
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from model.adapter import CONFIG, WEIGHTS, read_config
 from model.compact import compact, whole
 from model.foundation import manifest
+from model.foundation.face_networks import FILES
 
 FOLDER = "adapter"
 # Gates that are measured of an adapter, not of the networks it stands on.
@@ -54,15 +56,24 @@ def ship(adapter: Path, weights: Path, recipe: dict[str, Any], figures: dict[str
         made.rename(folder)
     # What was measured of the adapter before says nothing of this one.
     kept = {name: found for name, found in known["figures"].items() if name not in OF_AN_ADAPTER}
-    manifest.write(weights, {**known["recipe"], FOLDER: recipe}, {**kept, FOLDER: figures})
+    trained = {**recipe, "recogniser": _recogniser(weights)}
+    manifest.write(weights, {**known["recipe"], FOLDER: trained}, {**kept, FOLDER: figures})
     return folder
 
 
 def fits(weights: Path) -> bool:
-    """Whether `weights` ships an adapter, and one that was trained on the base beside it."""
+    """Whether `weights` ships an adapter, and one for the base and for the recogniser beside it."""
     from model.base import fingerprint_of_base
 
     if not (weights / FOLDER / CONFIG).is_file():
         return False
+    known = manifest.read(weights)["recipe"].get(FOLDER, {})
     base = fingerprint_of_base(weights / "sd", weights / "image_encoder")
-    return bool(read_config(weights / FOLDER)["base"]["fingerprint"] == base)
+    same = bool(read_config(weights / FOLDER)["base"]["fingerprint"] == base)
+    return same and known.get("recogniser") == _recogniser(weights)
+
+
+def _recogniser(weights: Path) -> str | None:
+    """Return the sha256 (hex) of the network whose embeddings an adapter takes, None where there is none."""
+    file = weights / FILES["recogniser"]
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None

@@ -198,18 +198,20 @@ def begin_with(adapter: Adapter, other: Adapter, origin: Path) -> None:
 
     A LoRA of higher rank than the other's keeps its directions and begins as it: what is new adds nothing yet.
     """
-    try:
-        adapter.face_encoder.load_state_dict(other.face_encoder.state_dict())
-        adapter.processors.load_state_dict(
-            {
-                name: _widened(name, weight, adapter.sizes["lora_rank"])
-                for name, weight in other.processors.state_dict().items()
-            }
+    rank = adapter.sizes["lora_rank"]
+    found = {**other.sizes, "image_width": other.image_width, "width": other.width}
+    wanted = {**adapter.sizes, "image_width": adapter.image_width, "width": adapter.width}
+    if other.sizes["lora_rank"] <= rank:
+        found["lora_rank"] = rank
+    differing = [f"{name} {found[name]}, here {value}" for name, value in wanted.items() if found[name] != value]
+    if differing:
+        raise ValueError(
+            f"{origin}: this adapter has other sizes ({'; '.join(differing)}); start from scratch, or use its sizes"
         )
-    except RuntimeError as error:
-        problem = str(error).splitlines()[-1].strip()
-        reason = f"{origin}: this adapter has other sizes ({problem}); start from scratch, or use its sizes"
-        raise ValueError(reason) from None
+    adapter.face_encoder.load_state_dict(other.face_encoder.state_dict())
+    adapter.processors.load_state_dict(
+        {name: _widened(name, weight, rank) for name, weight in other.processors.state_dict().items()}
+    )
     adapter.null_tokens.data.copy_(other.null_tokens.data)
 
 

@@ -16,7 +16,6 @@ from pipelines.errors import StageFailed, UserError
 
 if TYPE_CHECKING:
     from model.foundation.gates import Figures
-    from pipelines.param_sections.training import TrainAnchoring
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__, no_args_is_help=True)
 
@@ -100,11 +99,17 @@ def measure(
     folder = _folder(weights)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder of weights; `dynamicid foundation train` makes one")
+    if adapter is not None and not adapter.is_dir():
+        raise UserError(f"{adapter}: no such folder; expected that of a trained adapter")
     sample = Sample(drawn=Sampling(pictures, steps, guidance, rescale))
     if record:
         # Before anything is measured that has nowhere to go.
         if adapter is not None:
             raise UserError("--record keeps figures of what ships: leave out --adapter, or ship it first")
+        if sample.drawn != Sampling():
+            raise UserError(
+                "--record keeps figures that compare: leave out --pictures, --steps, --guidance and --rescale"
+            )
         _refuse_changed(folder)
     with _wrong_use():
         figures, missing = measure_foundation(
@@ -144,30 +149,21 @@ def ship(
     before: Annotated[
         list[Path] | None, typer.Option(help="Parameter file of a leg of anchoring before this one, in order; repeat.")
     ] = None,
+    processes: Annotated[int, typer.Option(help="Processes that shared every step of its trainings.", min=1)] = 1,
     weights: Weights = None,
 ) -> None:
     """Put an adapter, a byte a weight, beside the networks it was trained on, with its parameters and figures."""
     from model.foundation.shipped_adapter import ship as put
+    from pipelines.shipping import read_legs, read_metrics, recipe_of
 
-    params = read_params(file, None)
-    if not metrics.is_file():
-        raise UserError(f"{metrics}: no such file; `dynamicid evaluate` writes it")
-    document = json.loads(metrics.read_text(encoding="utf-8"))
-    _refuse_others_figures(document, metrics, adapter, params.profile)
+    document = read_metrics(metrics, adapter, read_params(file, None).profile)
     folder = _folder(weights)
     _refuse_changed(folder)
-    legs = [read_params(leg, None).train_anchoring for leg in before or ()]
-    _refuse_broken_chain([*(before or ()), file], [*legs, params.train_anchoring])
-    recipe = {
-        "profile": params.profile,
-        **({"legs_before": [leg.model_dump(mode="json") for leg in legs]} if legs else {}),
-        "train_anchoring": params.train_anchoring.model_dump(mode="json"),
-        "train_imr": params.train_imr.model_dump(mode="json"),
-    }
+    legs = read_legs([*(before or ()), file], adapter)
     likeness = document["normalised"]["model"]["id_similarity"]
     figures = {name: interval["value"] for name, interval in {"s": likeness, **document["model"]}.items()}
     with _wrong_use():
-        shipped = put(adapter, folder, recipe, figures)
+        shipped = put(adapter, folder, recipe_of(legs, processes, document), figures)
     typer.echo(json.dumps({"adapter": str(shipped), "figures": figures}))
 
 
@@ -175,44 +171,6 @@ def _folder(weights: Path | None) -> Path:
     from model.foundation.manifest import WEIGHTS
 
     return WEIGHTS if weights is None else weights
-
-
-def _refuse_others_figures(document: dict[str, Any], metrics: Path, adapter: Path, profile: str) -> None:
-    """Raise UserError where `document` is about another adapter, or was made with another profile."""
-    from model.adapter import WEIGHTS as FILE
-    from pipelines.stages.evaluate import digest
-
-    if not (adapter / FILE).is_file():
-        raise UserError(f"{adapter / FILE}: no such file; expected the folder of a trained adapter")
-    known = document.get("settings", {})
-    for name, found, expected in (
-        ("adapter", known.get("adapter"), digest(adapter / FILE)),
-        ("profile", known.get("profile"), profile),
-    ):
-        if found != expected:
-            raise UserError(
-                f"{metrics}: figures of {name} {found}, and this one is {expected}; evaluate it, with the parameters "
-                "that it was trained with"
-            )
-
-
-def _refuse_broken_chain(files: list[Path], legs: list[TrainAnchoring]) -> None:
-    """Raise UserError where the legs of anchoring cannot have followed one another: first from scratch, sizes equal.
-
-    The LoRA alone may get wider from one to the next.
-    """
-    for position, (named, leg) in enumerate(zip(files, legs, strict=True)):
-        if (leg.start_from is None) != (position == 0):
-            raise UserError(
-                f"{named}: start_from is {leg.start_from}, and --before names {position} earlier legs; name every leg "
-                "before this one, in order, or none where it began from scratch: the manifest says how the adapter "
-                "came about"
-            )
-        earlier = legs[max(position - 1, 0)].sizes
-        if leg.sizes != earlier.model_copy(update={"lora_rank": max(earlier.lora_rank, leg.sizes.lora_rank)}):
-            raise UserError(
-                f"{named}: other sizes than the leg before it; those of one adapter stay, or lora_rank alone grows"
-            )
 
 
 def _refuse_changed(folder: Path) -> None:

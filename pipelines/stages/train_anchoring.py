@@ -73,7 +73,7 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
     StageFailed where the loss diverges or another process does not finish.
     """
     from model.training.anchoring import AnchoringSettings, anchoring_data, train_anchoring
-    from model.training.encode import Desk, base_digest
+    from model.training.encode import Desk, base_digest, folder_digest
     from model.training.runtime import make_accelerator
 
     section = params.train_anchoring
@@ -94,6 +94,9 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
         hashes = {"base": base_digest(base), **{split: found.digest() for split, found in photos.items()}}
         if recogniser is not None:
             hashes["recogniser"] = recogniser.digest
+        if start is not None:
+            # The same address is another model in another registry.
+            hashes["start"] = folder_digest(start)
         with training_run(
             NAME, section, hashes, accelerator, state=inputs.state, resume_from=inputs.resume_from
         ) as running:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +13,9 @@ import torch
 from model.adapter import Adapter
 from model.base import load_base
 from model.foundation import manifest
+from model.foundation.face_networks import FILES
 from model.foundation.random_models import save_random_models
-from model.foundation.shipped_adapter import ship
+from model.foundation.shipped_adapter import fits, ship
 
 
 @pytest.fixture
@@ -23,6 +25,8 @@ def weights(tmp_path: Path) -> Path:
     folder.mkdir()
     models.pipeline.rename(folder / "sd")
     models.image_encoder.rename(folder / "image_encoder")
+    (folder / FILES["recogniser"]).parent.mkdir(parents=True)
+    (folder / FILES["recogniser"]).write_bytes(b"recogniser")
     manifest.write(folder, {"unet": {"steps": 1}}, {"unet": {"expression": 0.5}})
     return folder
 
@@ -39,7 +43,8 @@ def test_a_third_of_the_bytes_and_the_same_tokens(
     assert size["shipped"] < 0.4 * size["whole"]
     assert manifest.check(weights) == []
     known = manifest.read(weights)
-    assert known["recipe"] == {"unet": {"steps": 1}, "adapter": {"profile": "showcase"}}
+    recogniser = hashlib.sha256(b"recogniser").hexdigest()
+    assert known["recipe"] == {"unet": {"steps": 1}, "adapter": {"profile": "showcase", "recogniser": recogniser}}
     assert known["figures"]["adapter"] == {"s": 0.7}
     assert "adapter/adapter.safetensors" in known["files"]
 
@@ -76,3 +81,14 @@ def test_another_takes_its_place_and_a_refused_one_changes_nothing(
         ship(tmp_path / "second", weights, {}, {})
     assert manifest.read(weights) == before
     assert manifest.check(weights) == []
+
+
+def test_it_fits_its_own_base_and_recogniser_alone(
+    weights: Path, tmp_path: Path, make_adapter: Callable[..., Adapter]
+) -> None:
+    assert not fits(weights)
+    make_adapter(weights, tmp_path / "adapter")
+    ship(tmp_path / "adapter", weights, {}, {})
+    assert fits(weights)
+    (weights / FILES["recogniser"]).write_bytes(b"another")
+    assert not fits(weights)

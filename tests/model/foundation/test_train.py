@@ -129,7 +129,7 @@ def test_a_part_trained_anew_keeps_the_adapter_that_fits(
     shutil.rmtree(work / "landmarks")
     train(work, weights, ["landmarks"], scale=2 * SCALE)
     known = manifest.read(weights)
-    assert known["recipe"]["adapter"] == {"profile": "showcase"}
+    assert known["recipe"]["adapter"]["profile"] == "showcase"
     assert known["figures"]["adapter"] == {"s": 0.7}
     assert known["recipe"]["landmarks"]["steps"] == 2
     assert manifest.check(weights) == []

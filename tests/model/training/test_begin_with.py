@@ -50,9 +50,10 @@ def test_a_wider_lora_begins_as_the_narrow_one(base: Base, make_adapter: Callabl
         assert not mine.up.weight[:, rank:].any()
 
 
-@pytest.mark.parametrize("changed", [{"lora_rank": 9}, {"tokens": 2}])
+@pytest.mark.parametrize("changed", [{"lora_rank": 9}, {"tokens": 2}, {"landmark_features": 7}])
 def test_other_sizes_are_named(base: Base, make_adapter: Callable[..., Adapter], changed: dict[str, int]) -> None:
     sizes = {**make_adapter(base).sizes, **changed}
     other = Adapter.create(base.unet, base.image_encoder, sizes, 0.3)
-    with pytest.raises(ValueError, match=r"champion: this adapter has other sizes .*start from scratch"):
+    ((name, value),) = changed.items()
+    with pytest.raises(ValueError, match=rf"champion: this adapter has other sizes \({name} {value}, here .*scratch"):
         begin_with(make_adapter(base, imr=False), other, Path("champion"))

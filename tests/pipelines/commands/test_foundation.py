@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 from model.foundation import manifest
 from pipelines.cli import app
 from pipelines.errors import StageFailed, UserError
+from pipelines.params import load_params
 
 FEW = ("--people", "4", "--photos", "2", "--size", "32", "--workers", "1")
 
@@ -96,8 +97,10 @@ def test_measured_figures_are_kept_in_the_manifest(
     assert after["identity_tokens"] == {"expression_kept": 0.7}
     assert after["judge"] == before["figures"]["judge"]
     assert manifest.check(weights) == []
-    others = foundation("measure", "--weights", weights, "--adapter", tmp_path, "--record")
-    assert "leave out --adapter" in str(others.exception)
+    for changed in (["--adapter", tmp_path], ["--guidance", "9"], ["--pictures", "7"]):
+        others = foundation("measure", "--weights", weights, "--work", tmp_path / "work", *changed, "--record")
+        assert isinstance(others.exception, UserError)
+        assert "leave out --" in str(others.exception)
     (weights / "landmarks68.onnx").write_bytes(b"others")
     refused = foundation("measure", "--weights", weights, "--work", tmp_path / "work", "--part", "clip", "--record")
     assert isinstance(refused.exception, StageFailed)
@@ -109,6 +112,7 @@ def test_measured_figures_are_kept_in_the_manifest(
         (["check", "--weights", "nowhere"], "nowhere/manifest.json: no manifest"),
         (["measure", "--weights", "nowhere"], "nowhere: no such folder of weights"),
         (["measure", "--weights", ".", "--record"], "manifest.json: no manifest"),
+        (["measure", "--weights", ".", "--adapter", "nowhere"], "nowhere: no such folder"),
         (["measure", "--weights", ".", "--part", "nose"], "nose: no part of the foundation"),
         (["train", "--weights", "nowhere", "--part", "nose"], "nose: no part of the foundation"),
         (["train", "--weights", "nowhere", "--part", "clip"], "train part people first"),
@@ -124,59 +128,34 @@ def test_wrong_use_is_one_line(
     assert "\n" not in str(done.exception)
 
 
-def test_an_adapter_is_shipped_with_its_own_figures_alone(
+def test_an_adapter_is_shipped_with_its_figures_and_recipe(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, project: Path
 ) -> None:
-    adapter = tmp_path / "adapter"
+    first = project / "profiles" / "tiny.yaml"
+    section = load_params(first).train_anchoring
+    adapter, metrics = tmp_path / "adapter", tmp_path / "metrics.json"
     adapter.mkdir()
     (adapter / "adapter.safetensors").write_bytes(b"weights")
-    digest = hashlib.sha256(b"weights").hexdigest()
-    settings = {"adapter": digest, "profile": "tiny"}
-    document = {"settings": settings, "normalised": {"model": {"id_similarity": {"value": 0.5}}}, "model": {}}
-    shipped: list[dict[str, float]] = []
-    recipes: list[dict[str, Any]] = []
+    config = {"format": 1, "sizes": section.sizes.model_dump(), "gate_threshold": section.gate_threshold}
+    (adapter / "config.json").write_text(json.dumps(config))
+    settings = {"adapter": hashlib.sha256(b"weights").hexdigest(), "profile": "tiny"}
+    likeness = {"model": {"id_similarity": {"value": 0.5}}}
+    metrics.write_text(json.dumps({"settings": settings, "normalised": likeness, "model": {"leakage": {"value": 0.1}}}))
+    second = tmp_path / "second.yaml"
+    second.write_text(first.read_text().replace("start_from: null", "start_from: models:/dynamicid/1", 1))
+    shipped: list[tuple[dict[str, Any], dict[str, float]]] = []
 
     def put(_: Path, folder: Path, recipe: dict[str, Any], figures: dict[str, float]) -> Path:
-        recipes.append(recipe)
-        shipped.append(figures)
+        shipped.append((recipe, figures))
         return folder / "adapter"
 
     monkeypatch.setattr("model.foundation.shipped_adapter.ship", put)
-    metrics = tmp_path / "metrics.json"
-    first = project / "profiles" / "tiny.yaml"
-
-    def ship(*more: str | Path, params: Path = first, **changed: str) -> Result:
-        metrics.write_text(json.dumps({**document, "settings": {**settings, **changed}}))
-        return foundation("ship", adapter, "--metrics", metrics, "--weights", weights, "--params", params, *more)
-
-    for changed in ({"adapter": "0" * 64}, {"profile": "showcase"}):
-        refused = ship(**changed)
-        assert isinstance(refused.exception, UserError)
-        assert f"figures of {next(iter(changed))} {next(iter(changed.values()))}" in str(refused.exception)
+    common = ["ship", adapter, "--metrics", metrics, "--weights", weights, "--processes", "2", "--params", second]
+    assert isinstance(foundation(*common).exception, UserError)
     assert not shipped
-    assert ship().exit_code == 0
-    assert shipped == [{"s": 0.5}]
-
-    second = tmp_path / "second.yaml"
-    began = first.read_text().replace("start_from: null", "start_from: models:/dynamicid/1", 1)
-    second.write_text(began.replace("  learning_rate: 0.0015", "  learning_rate: 0.0007", 1))
-    wider, narrower = tmp_path / "wider.yaml", tmp_path / "narrower.yaml"
-    wider.write_text(second.read_text().replace("    lora_rank: 8", "    lora_rank: 16", 1))
-    narrower.write_text(second.read_text().replace("    lora_rank: 8", "    lora_rank: 4", 1))
-    for named, params, message in (
-        ([], second, "earlier legs"),
-        (["--before", first], first, "earlier legs"),
-        (["--before", second], second, "earlier legs"),
-        (["--before", first, "--before", first], second, "earlier legs"),
-        (["--before", first], narrower, "other sizes"),
-        (["--before", first, "--before", wider], second, "other sizes"),
-    ):
-        refused = ship(*named, params=params)
-        assert isinstance(refused.exception, UserError)
-        assert message in str(refused.exception)
-    assert len(shipped) == 1
-    assert ship("--before", first, params=second).exit_code == 0
-    assert ship("--before", first, "--before", second, params=wider).exit_code == 0
-    assert "legs_before" not in recipes[0]
-    assert recipes[1]["legs_before"] == [recipes[0]["train_anchoring"]]
-    assert recipes[1]["train_anchoring"]["start_from"] == "models:/dynamicid/1"
+    done = foundation(*common, "--before", first)
+    assert done.exit_code == 0, done.output
+    ((recipe, figures),) = shipped
+    assert figures == {"s": 0.5, "leakage": 0.1}
+    assert recipe["processes"] == 2
+    assert len(recipe["legs_before"]) == 1

@@ -96,6 +96,43 @@ def test_a_killed_training_ends_with_the_same_bytes(
     assert files(tmp_path) == files(trained)
 
 
+def test_it_goes_on_from_a_registered_adapter_with_a_wider_lora(
+    trained: Path, training_data: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.tracking.model_uri.adapter_folder", lambda *_: trained / "models/anchoring")
+    rank = training_data.read().train_anchoring.sizes.lora_rank
+    began = ("train_anchoring.start_from=models:/dynamicid/1", "train_anchoring.steps=4")
+    params = training_data.read(*began, f"train_anchoring.sizes.lora_rank={rank + 2}")
+    metrics = run(params, inputs(training_data, tmp_path), outputs(tmp_path))
+    before = json.loads((trained / "reports/metrics.json").read_text())
+    assert metrics["probe_initial"] == pytest.approx(before["probe_final"], rel=1e-4)
+    config = json.loads((tmp_path / "models/anchoring/config.json").read_text())
+    assert config["sizes"]["lora_rank"] == rank + 2
+
+
+def test_checkpoints_of_a_training_from_another_adapter_are_not_resumed(
+    trained: Path, training_data: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One address names another model in another registry."""
+    seen: list[dict[str, str]] = []
+
+    def told(_: str, __: object, hashes: dict[str, str], *___: object, **____: object) -> None:
+        seen.append(hashes)
+        raise UserError("enough")
+
+    monkeypatch.setattr("pipelines.stages.train_anchoring.training_run", told)
+    other = shutil.copytree(trained / "models/anchoring", tmp_path / "other")
+    (other / "adapter.safetensors").write_bytes((other / "adapter.safetensors").read_bytes()[:-1] + b"\0")
+    params = training_data.read("train_anchoring.start_from=models:/dynamicid/1")
+    for folder in (trained / "models/anchoring", other):
+        monkeypatch.setattr("pipelines.tracking.model_uri.adapter_folder", lambda *_, found=folder: found)
+        with pytest.raises(UserError, match="enough"):
+            run(params, inputs(training_data, tmp_path), outputs(tmp_path))
+    first, second = seen
+    assert first.keys() == second.keys()
+    assert {name for name in first if first[name] != second[name]} == {"start"}
+
+
 def test_checkpoint_to_resume_from_that_is_missing_is_named(training_data: object, tmp_path: Path) -> None:
     chosen = tmp_path / "step-00000099"
     with pytest.raises(UserError, match=r"step-00000099: no such checkpoint to resume from") as error:
