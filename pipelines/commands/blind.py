@@ -29,17 +29,22 @@ def sheets(
 ) -> None:
     """Draw held-out people as the evaluation does, shuffled, on sheets that say nothing else."""
     from model.adapter import WEIGHTS
-    from pipelines.evaluation.blind import EXPRESSION, make_sheets, write_sheets
+    from pipelines.evaluation.blind import EXPRESSION, KEY, make_sheets, write_sheets
     from pipelines.stages.evaluate import digest, open_questions
 
     params = read_params(file, overrides)
     questions, held_out, painter = open_questions(params, processed, adapter)
     drawn = make_sheets(questions, held_out.photos, painter, people=people, each=each, seed=seed)
     settings = {"seed": seed, "people": people, "faces": len(drawn[EXPRESSION].answers)}
-    sampled = {name: getattr(params.evaluate, name) for name in ("steps", "guidance", "guidance_rescale")}
-    asked = {"evaluation_set": questions.hash, **sampled}
-    write_sheets(drawn, out, {**settings, **asked, "adapter": digest(adapter / WEIGHTS)})
-    typer.echo(json.dumps({"sheets": str(out), **settings}))
+    sampled = {name: getattr(params.evaluate, name) for name in ("sampler", "steps", "guidance", "guidance_rescale")}
+    networks = {
+        "adapter": digest(adapter / WEIGHTS),
+        "base": painter.pipe.adapter.base_reference.fingerprint,
+        "resolution": params.base.resolution,
+    }
+    write_sheets(drawn, out, {**settings, "evaluation_set": questions.hash, **sampled, **networks})
+    shown = [str(out / name) for name in drawn]
+    typer.echo(json.dumps({"for_the_reader": shown, "not_for_the_reader": str(out / KEY), **settings}))
 
 
 @app.command()

@@ -36,7 +36,7 @@ class Question:
 def choose_cells(questions: EvaluationSet, people: int, each: int, seed: int) -> tuple[list[int], list[int]]:
     """Return the cells to match with references, one a person, and those whose expression is asked, `each` of seven.
 
-    Raises UserError where fewer people than asked for are held out.
+    Raises UserError where fewer people, or frontal cells of an expression, than asked for are held out.
     """
     if len(questions.people) < people:
         raise UserError(f"a sheet of {people} people: only {len(questions.people)} are held out; ask for fewer")
@@ -50,7 +50,9 @@ def choose_cells(questions: EvaluationSet, people: int, each: int, seed: int) ->
     asked = []
     for name in EXPRESSIONS:
         mine = [n for n in graded if questions.cells[n].expression == name and questions.cells[n].pose == "front"]
-        asked += rng.choice(mine, min(each, len(mine)), replace=False).tolist()
+        if len(mine) < each:
+            raise UserError(f"{each} faces of every expression: only {len(mine)} cells ask for {name}; ask for fewer")
+        asked += rng.choice(mine, each, replace=False).tolist()
     return matched, [int(number) for number in rng.permutation(asked)]
 
 
@@ -93,13 +95,22 @@ def write_sheets(sheets: Mapping[str, Question], out: Path, made_from: Mapping[s
 
 
 def score(key: Mapping[str, Mapping[str, str]], answers: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return for every sheet how many of its answers are right; raise UserError where one is not answered."""
+    """Return for every sheet how many of its answers are right.
+
+    Raises UserError where a number is not answered, and where an answer to expressions is none of the seven.
+    """
     found: dict[str, dict[str, Any]] = {}
     for sheet, wanted in key.items():
         given = answers.get(sheet) if isinstance(answers, Mapping) else None
         missing = sorted(set(wanted) - set(given if isinstance(given, Mapping) else ()), key=int)
         if not isinstance(given, Mapping) or missing:
             raise UserError(f"answers to {sheet}: {', '.join(missing[:8])} missing; expected one for each number")
+        unknown = {str(given[name]).strip().lower() for name in wanted} - {"", *EXPRESSIONS}
+        if unknown and sheet == Path(EXPRESSION).stem:
+            raise UserError(
+                f"answers to {sheet}: {', '.join(sorted(unknown))}; expected {', '.join(EXPRESSIONS)}, or nothing at "
+                "all where a reader cannot tell"
+            )
         right = [name for name, answer in wanted.items() if str(given[name]).strip().lower() == answer.lower()]
         found[sheet] = {"right": len(right), "of": len(wanted), "share": round(len(right) / len(wanted), 4)}
     return found

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,10 +17,11 @@ from model.face_prompts import EXPRESSIONS
 from pipelines.cli import app
 from pipelines.errors import UserError
 from pipelines.evaluation.blind import choose_cells, make_sheets, score, write_sheets
-from pipelines.evaluation.evaluation_set import PhotoRecord, build_evaluation_set
+from pipelines.evaluation.evaluation_set import EvaluationSet, PhotoRecord, build_evaluation_set
 from pipelines.evaluation.photos import held_out_records, read_photos
 from pipelines.evaluation.prompts import load_prompts
-from pipelines.evaluation.sampling import Painter
+from pipelines.evaluation.sampling import Drawn, Painter
+from pipelines.evaluation.variants import Order, TokenTable
 from pipelines.params import Params
 
 
@@ -36,7 +38,48 @@ def test_every_person_once_and_every_expression_as_often(
         choose_cells(questions, people=5, each=2, seed=0)
 
 
-def test_the_key_names_what_was_drawn(
+class Painted:
+    """Draws who was asked for, and in which expression, as the first two numbers of every pixel."""
+
+    def tokens(self, questions: EvaluationSet, _: object) -> TokenTable:
+        looks = {(cell.person, cell.expression, cell.pose) for cell in questions.cells}
+        asked = {(who, what, pose): np.array([[who, EXPRESSIONS.index(what)]]) for who, what, pose in looks}
+        return TokenTable(own={}, asked=asked, true={})
+
+    def draw(self, orders: list[Order]) -> list[Drawn]:
+        return [
+            Drawn(np.broadcast_to(np.array([*order.tokens[0], 0], np.uint8), (8, 8, 3)), None)
+            for order in orders
+            if order.tokens is not None
+        ]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_key_names_what_was_drawn(records: Callable[..., list[PhotoRecord]], params: Params, seed: int) -> None:
+    questions = build_evaluation_set(records(4), params.evaluate, load_prompts())
+    photos = {
+        person.reference: SimpleNamespace(image=np.full((8, 8, 3), number, np.uint8))
+        for number, person in enumerate(questions.people)
+    }
+    sheets = make_sheets(questions, photos, Painted(), people=4, each=2, seed=seed)  # type: ignore[arg-type]
+    (_, references, letters), (_, drawn, numbers) = sheets["matching.png"].rows
+    shown = {letter: int(picture[0, 0, 0]) for letter, picture in zip(letters, references, strict=True)}
+    who = {number: int(picture[0, 0, 0]) for number, picture in zip(numbers, drawn, strict=True)}
+    assert {number: shown[letter] for number, letter in sheets["matching.png"].answers.items()} == who
+    assert len(set(who.values())) == 4
+    ((_, faces, names),) = sheets["expressions.png"].rows
+    read = {name: EXPRESSIONS[int(picture[0, 0, 1])] for name, picture in zip(names, faces, strict=True)}
+    assert sheets["expressions.png"].answers == read
+    assert Counter(read.values()) == dict.fromkeys(EXPRESSIONS, 2)
+
+
+def test_what_a_seed_cannot_fill_is_refused(records: Callable[..., list[PhotoRecord]], params: Params) -> None:
+    questions = build_evaluation_set(records(2), params.evaluate, load_prompts())
+    with pytest.raises(UserError, match=r"9 faces of every expression: only \d cells ask for neutral"):
+        choose_cells(questions, people=2, each=9, seed=0)
+
+
+def test_sheets_are_pictures_and_the_key_scores_full_marks(
     *, processed: Path, adapter_folder: tuple[Path, Path, Path], params: Params, tmp_path: Path
 ) -> None:
     from model.pipeline import DynamicIDPipeline
@@ -71,3 +114,6 @@ def test_a_score_counts_what_is_right_and_misses_nothing() -> None:
     for given in ([], {"matching": 3}, {"matching": ["B", "A"]}):
         with pytest.raises(UserError, match="answers to matching: 1, 2 missing"):
             score(key, given)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"answers to expressions: sadd; expected neutral, "):
+        score(key, {"matching": {"1": "B", "2": "A"}, "expressions": {"1": "sadd"}})
+    assert score(key, {"matching": {"1": "", "2": ""}, "expressions": {"1": ""}})["expressions"]["right"] == 0
