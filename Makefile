@@ -33,8 +33,8 @@ demo: $(READY) java
 	@$(DYNAMICID) register --accept-refusal
 	@$(DYNAMICID) summary
 
-# The same line with more people and steps; what it took in two processes: docs/foundation.md. Its adapter ships with the
-# foundation: `dynamicid foundation ship`. `git checkout params.yaml` brings the demo's parameters back.
+# The same line with more people and steps: the first leg of the adapter that ships with the foundation. The further legs, and
+# what all took in two processes: docs/foundation.md. `git checkout params.yaml` brings the demo's parameters back.
 showcase: $(READY) java
 	@$(DYNAMICID) configure --profile showcase
 	@$(DYNAMICID) synthesize --identities 1800 --photos 12 --out .dynamicid/showcase
