@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.commands.options import read_params
 from pipelines.errors import UserError
-from pipelines.params import Params
+from pipelines.params import Params, load_params
 
 
 def read_metrics(file: Path, adapter: Path, profile: str) -> dict[str, Any]:
@@ -47,7 +46,7 @@ def read_legs(files: Sequence[Path], adapter: Path) -> list[Params]:
     adapter, of one profile and of the same sizes, but that the LoRA may get wider; and where the last one's are not
     what the adapter says of itself.
     """
-    legs = [read_params(file, None) for file in files]
+    legs = [load_params(file) for file in files]
     for number, (file, leg) in enumerate(zip(files, legs, strict=True)):
         named, start = f"{file}: leg {number + 1} of {len(legs)}", leg.train_anchoring.start_from
         if (start is None) != (number == 0):

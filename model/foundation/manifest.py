@@ -21,12 +21,18 @@ class Problem:
     reason: str
 
 
+def digest(file: Path) -> str:
+    """Return the sha256 (hex) of a file."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
 def describe(weights: Path, recipe: dict[str, Any], figures: dict[str, Any]) -> dict[str, Any]:
     """Return the manifest of a folder of weights; raise ValueError where it is too large for a repository."""
     files: dict[str, dict[str, Any]] = {
         path.relative_to(weights).as_posix(): {
             "bytes": path.stat().st_size,
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "sha256": digest(path),
         }
         for path in sorted(weights.rglob("*"))
         if path.is_file() and path.name != FILE
@@ -60,7 +66,7 @@ def check(weights: Path = WEIGHTS) -> list[Problem]:
         path = weights / name
         if not path.is_file():
             problems.append(Problem(name, "missing"))
-        elif hashlib.sha256(path.read_bytes()).hexdigest() != entry["sha256"]:
+        elif digest(path) != entry["sha256"]:
             problems.append(Problem(name, "its bytes are not those of the manifest"))
     here = {path.relative_to(weights).as_posix() for path in weights.rglob("*") if path.is_file() and path.name != FILE}
     problems += [Problem(name, "not in the manifest") for name in sorted(here - set(known))]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import tempfile
 from pathlib import Path
@@ -76,4 +75,4 @@ def fits(weights: Path) -> bool:
 def _recogniser(weights: Path) -> str | None:
     """Return the sha256 (hex) of the network whose embeddings an adapter takes, None where there is none."""
     file = weights / FILES["recogniser"]
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
+    return manifest.digest(file) if file.is_file() else None

@@ -7,7 +7,6 @@ train it anew.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -171,7 +170,7 @@ def train_foundation(
             continue
         weights.mkdir(parents=True, exist_ok=True)
         _write(folder / "figures.json", part.make(shop, part.name, settings))
-        _write(folder / "files.json", {name: _hash(weights / name) for name in part.files})
+        _write(folder / "files.json", {name: manifest.digest(weights / name) for name in part.files})
     return _finish(shop, sample or Sample())
 
 
@@ -202,12 +201,12 @@ def _recipe(part: Part, shop: Workshop, settings: dict[str, int]) -> Recipe:
     people = shop.work / "people" / "prompts.json"
     if not people.is_file():
         raise ValueError(f"{shop.work}: no finished set of people there; train part people first")
-    inputs = {"people": _hash(people)}
+    inputs = {"people": manifest.digest(people)}
     for name in part.needs:
         if not (shop.weights / name).is_file():
             maker = next(other.name for other in RECIPE if name in other.files)
             raise ValueError(f"{shop.weights / name}: missing, and {part.name} is trained on it; train {maker} first")
-        inputs[name] = _hash(shop.weights / name)
+        inputs[name] = manifest.digest(shop.weights / name)
     return {"settings": settings, "inputs": inputs}
 
 
@@ -235,7 +234,7 @@ def _finished(part: Part, shop: Workshop) -> bool:
 
 
 def _holds(weights: Path, files: dict[str, str]) -> bool:
-    return all((weights / name).is_file() and _hash(weights / name) == known for name, known in files.items())
+    return all((weights / name).is_file() and manifest.digest(weights / name) == known for name, known in files.items())
 
 
 def _finish(shop: Workshop, sample: Sample) -> Trained:
@@ -269,11 +268,6 @@ def _finish(shop: Workshop, sample: Sample) -> Trained:
 
 def _known_hashes(known: dict[str, Any], part: Part) -> dict[str, str]:
     return {name: known["files"].get(name, {}).get("sha256", "") for name in part.files}
-
-
-def _hash(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _read(file: Path) -> Any:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipelines.chain import ADAPTER, METRICS
-from pipelines.commands.options import DEFAULT_PARAMS, ParamsFile, read_params
+from pipelines.commands.options import DEFAULT_PARAMS, ParamsFile
 from pipelines.errors import StageFailed, UserError
 
 if TYPE_CHECKING:
@@ -156,10 +156,10 @@ def ship(
     from model.foundation.shipped_adapter import ship as put
     from pipelines.shipping import read_legs, read_metrics, recipe_of
 
-    document = read_metrics(metrics, adapter, read_params(file, None).profile)
+    legs = read_legs([*(before or ()), file], adapter)
+    document = read_metrics(metrics, adapter, legs[-1].profile)
     folder = _folder(weights)
     _refuse_changed(folder)
-    legs = read_legs([*(before or ()), file], adapter)
     likeness = document["normalised"]["model"]["id_similarity"]
     figures = {name: interval["value"] for name, interval in {"s": likeness, **document["model"]}.items()}
     with _wrong_use():

@@ -33,8 +33,8 @@ _BEFORE = {"guidance_rescale": 0.0, "layout_steps": 0}
 def conditions(metrics: dict[str, Any]) -> str:
     """Return the sha256 (hex) of evaluation set and settings: two results compare only where it is the same."""
     known = metrics.get("settings", {})
-    settings = {key: known[key] for key in _CONDITIONS if key in known}
-    settings = {key: value for key, value in settings.items() if key not in _BEFORE or value != _BEFORE[key]}
+    told = [key for key in _CONDITIONS if key in known and not (key in _BEFORE and known[key] == _BEFORE[key])]
+    settings = {key: known[key] for key in told}
     text = json.dumps({"evaluation_set": metrics["evaluation_set"], "settings": settings}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -117,10 +117,9 @@ def _judge_again(version: Any, params: Params, processed: Path, wanted: str, roo
 
 def _refuse_others_eyes(own: Params, params: Params) -> None:
     """Raise UserError where the champion draws at another size, or knows people by another recogniser's embeddings."""
-    packs = tuple(each.preprocess.insightface_name for each in (own, params))
     for name, its, present in (
         ("base.resolution", own.base.resolution, params.base.resolution),
-        ("preprocess.insightface_name", *packs),
+        ("preprocess.insightface_name", own.preprocess.insightface_name, params.preprocess.insightface_name),
     ):
         if its != present:
             raise UserError(f"it was trained with {name} {its}, the present data and parameters have {present}")
