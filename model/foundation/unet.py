@@ -21,7 +21,7 @@ from model.foundation.vae import SIZE
 
 LATENT = 16
 BATCH = 32
-RATES = (1.2e-3, 8e-4, 8e-4)
+RATES = (1.2e-3, 8e-4, 8e-4, 6e-4)
 """Peak rates of the legs; the later ones are warm restarts (Loshchilov & Hutter 2017) from the average before."""
 FACE_WEIGHT = 3.0
 GAMMA = 5.0
@@ -108,9 +108,10 @@ def train(
     steps: int,
     second_steps: int = 0,
     third_steps: int = 0,
+    fourth_steps: int = 0,
     seed: int = 0,
 ) -> Any:
-    """Train the UNet and return it: `steps` from nothing, then two more legs from the average of the one before.
+    """Train the UNet and return it: `steps` from nothing, then more legs from the average of the one before.
 
     What a leg reached is kept in `folder`/leg<n>.safetensors, so that more steps never cost it again; a leg of no steps
     is none.
@@ -149,7 +150,8 @@ def train(
         loss = (error * (snr.clamp(max=GAMMA) / (snr + 1) + NOISE_FLOOR)).mean()
         return loss, {"error": float(error.detach().mean())}
 
-    for leg, (count, rate) in enumerate(zip((steps, second_steps, third_steps), RATES, strict=True)):
+    legs = (steps, second_steps, third_steps, fourth_steps)
+    for leg, (count, rate) in enumerate(zip(legs, RATES, strict=True)):
         kept = folder / f"leg{leg}.safetensors"
         if count and not kept.is_file():
             settings: dict[str, Any] = {"steps": count, "rate": rate, "seed": seed + leg, "ema": 0.998, "bf16": True}

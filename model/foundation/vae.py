@@ -1,7 +1,8 @@
 """The autoencoder: 64-pixel pictures to 16 × 16 × 4 latents, trained with the faces weighted up.
 
 What counts is not the pixel error but whether an expression can still be read after the round trip, so the error is
-weighted on the face and its edges are compared too.
+weighted on the face and its edges are compared too. The decoder then goes on alone: latents stay what they are, and
+so whatever was trained on them still fits (as Stability AI's decoders fine-tuned for the one of Stable Diffusion do).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from model.foundation.loop import fit
 from model.foundation.people import People
@@ -22,7 +23,8 @@ SIZE = 64
 BATCH = 16
 FACE_WEIGHT = 3.0
 KL_WEIGHT = 1e-6
-RATE = 2e-3
+RATES = (2e-3, 1.5e-3)
+"""Peak rates: of encoder and decoder together, then of the decoder alone."""
 
 
 def build() -> Any:
@@ -54,25 +56,43 @@ def reconstruction_loss(found: Tensor, true: Tensor, weight: Tensor) -> Tensor:
     return loss + F.l1_loss(F.avg_pool2d(found, 4), F.avg_pool2d(true, 4))
 
 
-def train(people: People, folder: Path, *, steps: int = 3200, seed: int = 0) -> tuple[Any, dict[str, float]]:
-    """Train the autoencoder; return it, with its scaling factor set, and what was measured on held-out people."""
+def train(
+    people: People, folder: Path, *, steps: int = 3200, decoder_steps: int = 0, seed: int = 0
+) -> tuple[Any, dict[str, float]]:
+    """Train the autoencoder, then its decoder alone for `decoder_steps`.
+
+    Return it, with its scaling factor set, and what was measured on held-out people.
+    """
     torch.manual_seed(seed)
     vae = build()
     singles, groups = shrunk(people, folder.parent / "pictures", SIZE)
     side = people.photos.shape[1]
     rows, group_rows = people.train, people.group_train
 
-    def step(number: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+    def batch(rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         pairs = BATCH // 8
         one, two = np.sort(rng.choice(rows, BATCH - pairs)), np.sort(rng.choice(group_rows, pairs))
-        images = as_tensor(np.concatenate([singles[one], groups[two]]))
         boxes = np.concatenate([np.repeat(people.boxes[one][:, None], 2, 1), people.group["boxes"][two]]) / side
+        return as_tensor(np.concatenate([singles[one], groups[two]])), face_weight(boxes, SIZE, FACE_WEIGHT)
+
+    def step(number: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+        images, weight = batch(rng)
         posterior = vae.encode(images).latent_dist
-        found = vae.decode(posterior.sample()).sample.float()
-        error = reconstruction_loss(found, images, face_weight(boxes, SIZE, FACE_WEIGHT))
+        error = reconstruction_loss(vae.decode(posterior.sample()).sample.float(), images, weight)
         return error + KL_WEIGHT * posterior.kl().mean(), {"error": float(error.detach())}
 
-    vae.load_state_dict(fit(vae, step, folder, name="autoencoder", steps=steps, rate=RATE, seed=seed, bf16=True))
+    def decoder_step(number: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+        images, weight = batch(rng)
+        with torch.no_grad():
+            latents = vae.encode(images).latent_dist.sample()
+        error = reconstruction_loss(vae.decode(latents).sample.float(), images, weight)
+        return error, {"error": float(error.detach())}
+
+    vae.load_state_dict(fit(vae, step, folder, name="autoencoder", steps=steps, rate=RATES[0], seed=seed, bf16=True))
+    if decoder_steps:
+        decoder = nn.ModuleDict({"decoder": vae.decoder, "post_quant_conv": vae.post_quant_conv})
+        settings: dict[str, Any] = {"steps": decoder_steps, "rate": RATES[1], "seed": seed + 1, "bf16": True}
+        decoder.load_state_dict(fit(decoder, decoder_step, folder / "decoder", name="decoder", **settings))
     vae.eval()
     with torch.no_grad():
         sample = as_tensor(

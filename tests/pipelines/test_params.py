@@ -48,7 +48,7 @@ def test_the_showcase_is_the_demo_with_more_of_everything(project: Path) -> None
         *(f"train_{stage}.{key}" for stage in ("anchoring", "imr") for key in ("steps", "ema_decay")),
         "train_imr.batch_size",
         *(f"train_anchoring.{key}" for key in ("learning_rate", "noise_shift", "projection_steps")),
-        *(f"evaluate.{key}" for key in ("people", "seeds", "pairs", "guidance")),
+        *(f"evaluate.{key}" for key in ("people", "seeds", "pairs")),
     }
     for section, key in (("train_anchoring", "steps"), ("train_imr", "steps"), ("evaluate", "people")):
         assert showcase[section][key] > tiny[section][key]

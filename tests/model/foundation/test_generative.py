@@ -48,6 +48,21 @@ def test_prompts_are_read_into_colours_and_places() -> None:
     assert words.settings == ("on a beach", "red background")
 
 
+def test_the_decoder_goes_on_alone_and_latents_stay_what_they_are(
+    people: People, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vae_module, "BATCH", 8)
+    before, _ = vae_module.train(people, tmp_path / "before", steps=2)
+    after, _ = vae_module.train(people, tmp_path / "after", steps=2, decoder_steps=2)
+    assert after.config.scaling_factor == before.config.scaling_factor
+    changed = {
+        name.split(".")[0]
+        for (name, old), new in zip(before.state_dict().items(), after.state_dict().values(), strict=True)
+        if not torch.equal(old, new)
+    }
+    assert changed == {"decoder", "post_quant_conv"}
+
+
 def test_all_three_train_and_load_as_a_stable_diffusion_pipeline(
     people: People, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
