@@ -2,7 +2,7 @@
 
 What counts is not the pixel error but whether an expression can still be read after the round trip, so the error is
 weighted on the face and its edges are compared too. The decoder then goes on alone: latents stay what they are, and
-so whatever was trained on them still fits (as Stability AI's decoders fine-tuned for the one of Stable Diffusion do).
+so whatever was trained on them still fits (as with the decoders that Stability AI fine-tuned for Stable Diffusion).
 """
 
 from __future__ import annotations
