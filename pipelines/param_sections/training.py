@@ -75,6 +75,8 @@ class TrainAnchoring(Loop):
     drop_text: float = Field(0.05, ge=0, le=1)
     drop_identity: float = Field(0.05, ge=0, le=1)
     drop_both: float = Field(0.05, ge=0, le=1)
+    # Share of photos whose embedding is that of another photo of the same person; 0 is the paper's way.
+    other_embedding: float = Field(0.0, ge=0, le=1)
     # Where noise steps lie at the start: 1 uniform, 3 three quarters of them in the noisier half. It fades to 1.
     noise_shift: float = Field(1.0, gt=0)
     # Steps in which the embedding's projection learns what faces look like, without the UNet, before all others.
