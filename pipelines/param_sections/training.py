@@ -110,5 +110,7 @@ class TrainImr(Loop):
     ldc_every: int = Field(1, ge=1)
     ldc_targets: int = Field(32, ge=1)
     residual: bool = True
+    # The embedding that targets' tokens are made with: each photo's own, as in the paper, or the mean of its person's.
+    target_embedding: Literal["photo", "person"] = "photo"
     # Share of targets whose landmarks are a template's, moved to the source's shape, instead of their own.
     template_share: float = Field(0.5, ge=0, le=1)
