@@ -66,7 +66,6 @@ def settings(batch: int, precision: str, rank: int) -> AnchoringSettings:
         drop_text=0.05,
         drop_identity=0.05,
         drop_both=0.05,
-        other_embedding=0.0,
         noise_shift=1.0,
         projection_steps=0,
         gate_threshold=0.3,

@@ -1,9 +1,7 @@
 """Anchoring: face encoder, null tokens and SAA learn ordinary noise prediction (paper section 3.4).
 
 The reference is the face crop of the target photo itself, and the text never names what the face does: identity and
-motion both have to come through the tokens. Taking them apart is the next stage's work. For a share of the photos the
-embedding is of another photo of the same person: what is drawn then follows who somebody is, and not what one photo
-makes the recogniser see.
+motion both have to come through the tokens. Taking them apart is the next stage's work.
 """
 
 from __future__ import annotations
@@ -31,7 +29,7 @@ from model.training.losses import (
     speaks_of_latents,
     weighted_mse,
 )
-from model.training.photos import Companions, Photos
+from model.training.photos import Photos
 from model.training.projection import teach_projection
 from model.training.recognition_network import RecognitionNetwork
 from model.training.runtime import leave_the_unet
@@ -48,7 +46,6 @@ class AnchoringSettings(LoopSettings):
     drop_text: float
     drop_identity: float
     drop_both: float
-    other_embedding: float
     noise_shift: float
     projection_steps: int
     gate_threshold: float
@@ -87,10 +84,7 @@ def anchoring_data(base: Base, photos: Photos, desk: Desk, resolution: int) -> A
 
 @dataclass(frozen=True)
 class AnchoringBatch:
-    """One batch on the host: latents, noise (B, C, h, w), steps (B,), conditions, and who goes without identity.
-
-    `embeddings` (B, 512) are the conditions, `drawn` (B, 512) those of the photos themselves.
-    """
+    """One batch on the host: latents, noise (B, C, h, w), steps (B,), conditions, and who goes without identity."""
 
     latents: Tensor
     noise: Tensor
@@ -98,7 +92,6 @@ class AnchoringBatch:
     text: Tensor
     states: Tensor
     embeddings: Tensor
-    drawn: Tensor
     boxes: Tensor
     alignments: Tensor
     dropped: Tensor
@@ -109,18 +102,9 @@ class AnchoringBatch:
 
 
 def make_batch(
-    data: AnchoringData,
-    rows: np.ndarray,
-    rng: np.random.Generator,
-    steps: np.ndarray,
-    drops: tuple[float, ...],
-    *,
-    seen: np.ndarray | None = None,
+    data: AnchoringData, rows: np.ndarray, rng: np.random.Generator, steps: np.ndarray, drops: tuple[float, ...]
 ) -> AnchoringBatch:
-    """Return photos `rows` noised at `steps`; `drops` are the shares without text, without identity, without both.
-
-    `seen` are the photos whose embeddings are the condition, `rows` themselves where it is None.
-    """
+    """Return photos `rows` noised at `steps`; `drops` are the shares without text, without identity, without both."""
     latents = data.latents.tensor(rows)
     noise = torch.from_numpy(normal(rng, tuple(latents.shape)))
     chance = rng.random(len(rows))
@@ -134,7 +118,6 @@ def make_batch(
         torch.from_numpy(steps),
         data.texts.tensor(np.where(without_text, empty, data.photos.prompt[rows])),
         data.states.tensor(rows),
-        data.faces.embeddings(rows if seen is None else seen),
         data.faces.embeddings(rows),
         data.faces.boxes(rows),
         data.faces.alignments(rows),
@@ -177,7 +160,7 @@ class AnchoringModel(nn.Module):
         counted = ~batch.dropped & speaks_of_latents(self.frozen[2], batch.steps)
         rows = torch.nonzero(counted)[: self.settings.identity_faces, 0]
         clean = clean_latents(self.frozen[2], noised[rows], predicted[rows], batch.steps[rows])
-        identity = self.identity_loss(clean, batch.drawn[rows], batch.alignments[rows])
+        identity = self.identity_loss(clean, batch.embeddings[rows], batch.alignments[rows])
         return {"loss": noise + self.settings.identity_weight * identity, "noise": noise, "identity": identity}
 
     def noise_loss(self, batch: AnchoringBatch) -> Tensor:
@@ -289,16 +272,12 @@ def train_anchoring(
     total = int(base.scheduler.config.num_train_timesteps)
     drops = (settings.drop_text, settings.drop_identity, settings.drop_both)
     rank, world = accelerator.process_index, accelerator.num_processes
-    companions = Companions(training.photos)
 
     def batch_of(step: int) -> AnchoringBatch:
         rows = positions(settings.seed, step, settings.batch_size, count, rank=rank, world=world)
         rng = generator(settings.seed, "anchoring", step, rank)
         shift = faded(settings.noise_shift, step, settings.steps)
-        seen = companions.exchanged(
-            rows, settings.other_embedding, generator(settings.seed, "other photos", step, rank)
-        )
-        return make_batch(training, rows, rng, spread(rng, len(rows), total, shift), drops, seen=seen)
+        return make_batch(training, rows, rng, spread(rng, len(rows), total, shift), drops)
 
     def losses(ready: nn.Module, batch: AnchoringBatch) -> Mapping[str, Tensor]:
         return ready(batch.to(accelerator.device))

@@ -65,28 +65,3 @@ class Photos:
         order = np.argsort(self.person, kind="stable")
         edges = np.searchsorted(self.person[order], np.arange(len(self.people) + 1))
         return [order[start:end] for start, end in pairwise(edges)]
-
-
-class Companions:
-    """The other photos of everybody in a split; a photo of nobody known, or of somebody with one photo, has none."""
-
-    def __init__(self, photos: Photos) -> None:
-        person = photos.person
-        self._order = np.argsort(person, kind="stable")
-        self._place = np.empty_like(self._order)
-        self._place[self._order] = np.arange(len(person))
-        counts = np.bincount(person[person != UNKNOWN], minlength=len(photos.people))
-        unknown = len(person) - counts.sum()
-        # UNKNOWN is sorted first, and is the last element of both.
-        self._first = np.append(unknown + np.cumsum(counts) - counts, 0)
-        self._count = np.append(counts, 0)
-        self._person = person
-
-    def exchanged(self, rows: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-        """Return `rows` (B,), where each is, with chance `share`, any other photo of its person."""
-        chosen, step = rng.random(len(rows)) < share, rng.random(len(rows))
-        count, first = self._count[self._person[rows]], self._first[self._person[rows]]
-        chosen &= count > 1
-        further = 1 + (step * (count - 1)).astype(np.int64)
-        others = first + (self._place[rows] - first + further) % np.maximum(count, 1)
-        return np.where(chosen, self._order[np.where(chosen, others, 0)], rows)

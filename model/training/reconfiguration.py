@@ -2,14 +2,11 @@
 
 Everything else is frozen, so the identity tokens of every photo are computed once. One step takes one photo of a
 person as the source and others as targets: L = MSE(ξ_pred, ξ_tgt) + λ · MSE(ε(x_t, ξ_pred), ε(x_t, ξ_tgt)).
-
-ξ_tgt may be made with the mean embedding of the person in place of the target photo's own: the IMR then also learns
-who somebody is beyond what one photo makes the recogniser see.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -23,16 +20,7 @@ from model.base import Base
 from model.identity_state import IdentityState
 from model.training.cache import RecordStore, store_folder
 from model.training.curve import LossCurve
-from model.training.encode import (
-    Desk,
-    FaceRecords,
-    Records,
-    base_digest,
-    clip_records,
-    face_records,
-    latent_records,
-    text_records,
-)
+from model.training.encode import Desk, Records, base_digest, clip_records, face_records, latent_records, text_records
 from model.training.loop import LoopSettings, Run, run_loop
 from model.training.motion import Motion, face_prompt_states, template_bank
 from model.training.photos import UNKNOWN, Photos
@@ -53,21 +41,16 @@ class ReconfigurationSettings(LoopSettings):
     ldc_every: int
     ldc_targets: int
     residual: bool
-    target_embedding: str
     template_share: float
     cache_batch: int
 
 
 @dataclass(frozen=True)
 class ReconfigurationData:
-    """What training reads of one split: identity tokens, motion, and for the noise term latents and text states.
-
-    `tokens` are those of the photos as sources, `expected` those of the photos as targets.
-    """
+    """What training reads of one split: identity tokens, motion, and for the noise term latents and text states."""
 
     photos: Photos
     tokens: Records
-    expected: Records
     motion: Motion
     latents: Records
     texts: Records
@@ -93,50 +76,30 @@ def reconfiguration_data(
     *,
     resolution: int,
     adapter_digest: str,
-    target_embedding: str = "photo",
     bank: np.ndarray | None = None,
 ) -> ReconfigurationData:
-    """Compute what is not in the cache yet; without `bank` the templates are built from these photos.
-
-    `target_embedding` says what the targets' tokens are made with: `photo`, each photo's own embedding, or `person`,
-    the mean of the embeddings of everybody's photos.
-    """
+    """Compute what is not in the cache yet; without `bank` the templates are built from these photos."""
     states, faces = clip_records(base, photos, desk), face_records(photos, desk)
 
-    def tokens_of(embeddings: Callable[[np.ndarray], Tensor], label: str, *parts: str) -> Records:
-        @torch.no_grad()
-        def encode(rows: list[int]) -> np.ndarray:
-            chosen = np.array(rows)
-            device = adapter.null_tokens.device
-            found = adapter.identity_tokens(embeddings(chosen).to(device), states.tensor(chosen).to(device))
-            return found.float().cpu().numpy()
+    @torch.no_grad()
+    def encode(rows: list[int]) -> np.ndarray:
+        chosen = np.array(rows)
+        device = adapter.null_tokens.device
+        found = adapter.identity_tokens(faces.embeddings(chosen).to(device), states.tensor(chosen).to(device))
+        return found.float().cpu().numpy()
 
-        shape = (adapter.sizes["tokens"], adapter.width)
-        folder = store_folder(desk.root, "identity_tokens", _VERSION, adapter_digest, base_digest(base), *parts)
-        store = RecordStore(folder, shape, "float32")
-        return desk.fill(store, photos.keys, lambda rows: iter(rows.tolist()), encode, label)
-
-    tokens = expected = tokens_of(faces.embeddings, "identity tokens")
-    if target_embedding == "person":
-        means = torch.from_numpy(person_embeddings(photos, faces))
-        person = torch.from_numpy(photos.person.astype(np.int64))
-        # A person's mean is of all photos of this split: other splits of the same photos have other means.
-        expected = tokens_of(lambda rows: means[person[rows]], "tokens of targets", photos.digest())
+    shape = (adapter.sizes["tokens"], adapter.width)
+    folder = store_folder(desk.root, "identity_tokens", _VERSION, adapter_digest, base_digest(base))
+    store = RecordStore(folder, shape, "float32")
+    tokens = desk.fill(store, photos.keys, lambda rows: iter(rows.tolist()), encode, "identity tokens")
     bank = template_bank(photos, faces) if bank is None else bank
     return ReconfigurationData(
         photos,
         tokens,
-        expected,
         Motion(photos, faces, face_prompt_states(base), bank),
         latent_records(base, photos, desk, resolution),
         text_records(base, photos.prompts, desk),
     )
-
-
-def person_embeddings(photos: Photos, faces: FaceRecords) -> np.ndarray:
-    """Return (P, 512) float32 of unit norm: the mean embedding of everybody's photos, in the order of `people`."""
-    sums = [faces.embeddings(rows).sum(dim=0) for rows in photos.by_person()]
-    return F.normalize(torch.stack(sums), dim=1).numpy()
 
 
 @dataclass(frozen=True)
@@ -167,7 +130,7 @@ def make_trial(data: ReconfigurationData, sources: np.ndarray, targets: np.ndarr
         source_text=data.motion.text(sources),
         target_landmarks=torch.cat(pictures),
         target_text=data.motion.text(flat),
-        expected=data.expected.tensor(flat),
+        expected=data.tokens.tensor(flat),
     )
 
 

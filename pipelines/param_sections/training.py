@@ -75,8 +75,6 @@ class TrainAnchoring(Loop):
     drop_text: float = Field(0.05, ge=0, le=1)
     drop_identity: float = Field(0.05, ge=0, le=1)
     drop_both: float = Field(0.05, ge=0, le=1)
-    # Share of photos whose embedding is that of another photo of the same person; 0 is the paper's way.
-    other_embedding: float = Field(0.0, ge=0, le=1)
     # Where noise steps lie at the start: 1 uniform, 3 three quarters of them in the noisier half. It fades to 1.
     noise_shift: float = Field(1.0, gt=0)
     # Steps in which the embedding's projection learns what faces look like, without the UNet, before all others.
@@ -110,7 +108,5 @@ class TrainImr(Loop):
     ldc_every: int = Field(1, ge=1)
     ldc_targets: int = Field(32, ge=1)
     residual: bool = True
-    # The embedding that targets' tokens are made with: each photo's own, as in the paper, or the mean of its person's.
-    target_embedding: Literal["photo", "person"] = "photo"
     # Share of targets whose landmarks are a template's, moved to the source's shape, instead of their own.
     template_share: float = Field(0.5, ge=0, le=1)

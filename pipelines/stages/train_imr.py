@@ -79,9 +79,7 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
         ) as running:
             desk = Desk(inputs.state / "cache", section.cache_batch, accelerator)
             known: dict[str, Any] = {"resolution": params.base.resolution, "adapter_digest": anchoring}
-            training = reconfiguration_data(
-                base, adapter, photos["train"], desk, **known, target_embedding=section.target_embedding
-            )
+            training = reconfiguration_data(base, adapter, photos["train"], desk, **known)
             probing = None
             if any(len(rows) > 1 for rows in photos["val"].by_person()):
                 bank = training.motion.bank

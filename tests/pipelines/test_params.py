@@ -47,7 +47,7 @@ def test_the_showcase_is_the_demo_with_more_of_everything(project: Path) -> None
         "preprocess.buckets",
         *(f"train_{stage}.{key}" for stage in ("anchoring", "imr") for key in ("steps", "ema_decay")),
         "train_imr.batch_size",
-        *(f"train_anchoring.{key}" for key in ("learning_rate", "other_embedding", "projection_steps")),
+        *(f"train_anchoring.{key}" for key in ("learning_rate", "projection_steps")),
         *(f"evaluate.{key}" for key in ("people", "seeds", "pairs")),
     }
     for section, key in (("train_anchoring", "steps"), ("train_imr", "steps"), ("evaluate", "people")):

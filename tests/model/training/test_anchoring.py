@@ -49,7 +49,6 @@ SETTINGS = AnchoringSettings(
     drop_text=0.0,
     drop_identity=0.25,
     drop_both=0.25,
-    other_embedding=0.0,
     noise_shift=1.0,
     projection_steps=0,
     gate_threshold=0.3,
@@ -191,51 +190,6 @@ def test_it_begins_with_noisy_steps_and_ends_with_all_of_them(
     run = Run(accelerator("no"), Checkpoints(tmp_path, "train_anchoring", "key"))
     train_anchoring(base, data, data, replace(SETTINGS, noise_shift=16.0, steps=4), run)
     assert shifts == [16.0, 8.0, 4.0, 2.0]
-
-
-def test_another_photos_embedding_is_the_condition_and_the_photos_own_what_is_expected(
-    base: Base,
-    data: AnchoringData,
-    tmp_path: Path,
-    accelerator: Callable[[str], Any],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    batches: list[AnchoringBatch] = []
-
-    def watched(*arguments: Any, **named: Any) -> AnchoringBatch:
-        batches.append(make_batch(*arguments, **named))
-        return batches[-1]
-
-    monkeypatch.setattr(anchoring, "make_batch", watched)
-    run = Run(accelerator("no"), Checkpoints(tmp_path, "train_anchoring", "key"))
-    train_anchoring(base, data, data, replace(SETTINGS, other_embedding=1.0), run)
-    probe, *training = batches
-    torch.testing.assert_close(probe.embeddings, probe.drawn)
-    assert len(training) == SETTINGS.steps
-    known = data.faces.embeddings(np.arange(4))
-    for batch in training:
-        shown = [torch.equal(one, other) for one, other in zip(batch.embeddings, batch.drawn, strict=True)]
-        assert not any(shown)
-        for row, latents in zip(batch.drawn, batch.latents, strict=True):
-            (place,) = torch.nonzero((known == row).all(1))[0]
-            torch.testing.assert_close(latents, data.latents.tensor(np.array([place]))[0])
-
-
-def test_the_identity_term_expects_who_is_in_the_photo(
-    base: Base, data: AnchoringData, make_adapter: Callable[..., Adapter], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[torch.Tensor] = []
-
-    def term(latents: torch.Tensor, embeddings: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-        asked.append(embeddings)
-        return latents.sum() * 0
-
-    model = model_on(base, make_adapter)
-    monkeypatch.setattr(model, "identity_loss", term)
-    batch = batch_of(data)
-    model(replace(batch, embeddings=batch.embeddings.roll(1, 0)))
-    # The second goes without identity, and of the fourth nothing can be seen at so noisy a step.
-    torch.testing.assert_close(asked[0], batch.drawn[[0, 2]])
 
 
 def test_half_precision_trains_and_probes(

@@ -34,7 +34,6 @@ def settings() -> ReconfigurationSettings:
         ldc_every=1,
         ldc_targets=4,
         residual=True,
-        target_embedding="photo",
         template_share=0.5,
         cache_batch=4,
     )
