@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,6 +67,9 @@ def check_request(request: Request) -> None:
                 f"face prompt {text!r} names no expression ({', '.join(EXPRESSIONS)}) and no pose "
                 f"({', '.join(POSE_PHRASES.values())})"
             )
+    for name, number in (("guidance", request.guidance), ("scale", request.scale)):
+        if number is not None and not math.isfinite(number):
+            raise UserError(f"{name} {number}: expected a finite number")
     for box in request.boxes:
         y0, x0, y1, x1 = box
         shown = ",".join(f"{edge:g}" for edge in box)
@@ -203,5 +207,5 @@ def _refusal(record: Any) -> str:
     """Say why a reference cannot be used, and what to do."""
     if record.reason == "no_face":
         return "no face found; use a photo that shows one face large and clear"
-    detail = f" ({record.detail})" if record.detail else ""
+    detail = f" ({record.detail.removeprefix(f'{record.reason}: ')})" if record.detail else ""
     return f"{str(record.reason).replace('_', ' ')}{detail}; use a photo that shows one face large and clear"

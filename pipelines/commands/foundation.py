@@ -99,8 +99,6 @@ def measure(
     folder = _folder(weights)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder of weights; `dynamicid foundation train` makes one")
-    if adapter is not None and not adapter.is_dir():
-        raise UserError(f"{adapter}: no such folder; expected that of a trained adapter")
     sample = Sample(drawn=Sampling(pictures, steps, guidance, rescale))
     if record:
         # Before anything is measured that has nowhere to go.
@@ -111,12 +109,15 @@ def measure(
                 "--record keeps figures that compare: leave out --pictures, --steps, --guidance and --rescale"
             )
         _refuse_changed(folder)
+    if adapter is not None and not (adapter / "adapter.safetensors").is_file():
+        raise UserError(f"{adapter}: no adapter here (adapter.safetensors is missing); expected a trained one's folder")
     with _wrong_use():
         figures, missing = measure_foundation(
             folder, work, drawer, sample, parts=parts, adapter=adapter, workers=workers
         )
-    for part, files in missing.items():
-        typer.echo(f"{part}: not measured, {', '.join(files)} missing in {folder}", err=True)
+    lacking = [f"{part}: not measured, {', '.join(files)} missing in {folder}" for part, files in missing.items()]
+    for line in lacking:
+        typer.echo(line, err=True)
     _show(figures)
     if record:
         known = manifest.read(folder)
@@ -125,6 +126,9 @@ def measure(
         manifest.write(folder, known["recipe"], merged)
     gates = [vars(reading) for reading in read_gates(figures)]
     typer.echo(json.dumps({"figures": figures, "gates": gates, "missing": missing}))
+    if parts and lacking:
+        # Who names no part measures what is there; who names one wants its figure.
+        raise UserError("; ".join(lacking))
 
 
 @app.command()

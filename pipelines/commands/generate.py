@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from model.face_prompts import EXPRESSIONS, POSE_PHRASES, parse
 from pipelines.chain import ADAPTER
 from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
 from pipelines.errors import UserError
@@ -15,6 +16,9 @@ from pipelines.errors import UserError
 if TYPE_CHECKING:
     from pipelines.generation import Box
     from pipelines.params import Params
+
+
+_FORMATS = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def generate(
@@ -67,6 +71,8 @@ def generate(
         scale=scale,
     )
     check_request(request)
+    for text in request.face_prompts:
+        _say_what_stays(text)
     folder = _adapter_folder(adapter or default_adapter(params))
     drawn = Generator.load(folder, params).draw(request, gate_map=gate_map is not None)
     _save(drawn.image, out)
@@ -96,10 +102,20 @@ def _read(photo: Path) -> bytes:
 
 
 def _check_target(target: Path | None) -> None:
-    from PIL import Image
-
-    if target is not None and target.suffix.lower() not in Image.registered_extensions():
+    if target is not None and target.suffix.lower() not in _FORMATS:
         raise UserError(f"{target}: {target.suffix or 'no extension'} is no picture format; use .png, .jpg or .webp")
+
+
+def _say_what_stays(face_prompt: str) -> None:
+    """Say on stderr which half of a face prompt is open: a word that nobody knows asks for nothing."""
+    wish = parse(face_prompt)
+    asked = {
+        f"expression ({', '.join(EXPRESSIONS)})": wish.expression,
+        f"pose ({', '.join(POSE_PHRASES.values())})": wish.pose,
+    }
+    for half, word in asked.items():
+        if face_prompt and word is None:
+            typer.echo(f"generate: {face_prompt!r} names no {half}: it stays that of the reference", err=True)
 
 
 def default_adapter(params: Params) -> str:

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, UnidentifiedImageError
 
 # Photographs only: no format that runs an interpreter (EPS, WMF) or that anything can pass for (TGA, raw text).
 FORMATS: tuple[str, ...] = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000")
@@ -73,7 +73,10 @@ def decode(data: bytes, *, max_pixels: int, min_side: int, working_side: int) ->
         raise
     except Exception as error:  # decoders of damaged bytes raise nearly anything
         cut = isinstance(error, EOFError) or "truncat" in str(error).lower() or _ends_early(data)
-        raise Undecodable("truncated" if cut else "unreadable", " ".join(str(error).split())) from None
+        # Pillow's own words for it name an object of this process.
+        unknown = isinstance(error, UnidentifiedImageError)
+        detail = "no picture of a known format" if unknown else " ".join(str(error).split())
+        raise Undecodable("truncated" if cut else "unreadable", detail) from None
     finally:
         Image.MAX_IMAGE_PIXELS = limit
 

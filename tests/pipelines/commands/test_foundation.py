@@ -86,7 +86,8 @@ def test_measured_figures_are_kept_in_the_manifest(
 ) -> None:
     before = manifest.read(weights)
     done = foundation("measure", "--weights", weights, "--work", tmp_path / "work", "--part", "clip", "--record")
-    assert done.exit_code == 0, done.output
+    assert isinstance(done.exception, UserError)
+    assert "clip: not measured, clip/model.safetensors" in str(done.exception)
     # Nothing could be measured, so what was known stays.
     assert manifest.read(weights)["figures"] == before["figures"]
     found = {"clip": {"zero_shot_expression": 0.8}, "identity_tokens": {"expression_kept": 0.7}}
@@ -112,7 +113,7 @@ def test_measured_figures_are_kept_in_the_manifest(
         (["check", "--weights", "nowhere"], "nowhere/manifest.json: no manifest"),
         (["measure", "--weights", "nowhere"], "nowhere: no such folder of weights"),
         (["measure", "--weights", ".", "--record"], "manifest.json: no manifest"),
-        (["measure", "--weights", ".", "--adapter", "nowhere"], "nowhere: no such folder"),
+        (["measure", "--weights", ".", "--adapter", "nowhere"], "nowhere: no adapter here"),
         (["measure", "--weights", ".", "--part", "nose"], "nose: no part of the foundation"),
         (["train", "--weights", "nowhere", "--part", "nose"], "nose: no part of the foundation"),
         (["train", "--weights", "nowhere", "--part", "clip"], "train part people first"),

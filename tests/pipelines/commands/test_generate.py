@@ -110,7 +110,7 @@ def test_photos_without_one_face_are_named(home: Path, photos: list[Path], tmp_p
     for name, message in (
         ("both.png", "both.png: 2 faces found; crop the photo"),
         ("noise.png", "noise.png: no face found; use a photo"),
-        ("text.jpg", "text.jpg: unreadable"),
+        ("text.jpg", "text.jpg: unreadable (no picture of a known format); use a photo"),
     ):
         done = generate(home, "--reference", tmp_path / name, "--prompt", "a man", "--out", tmp_path / "x.png")
         assert isinstance(done.exception, UserError)
@@ -140,6 +140,10 @@ def test_an_adapter_without_imr_takes_no_face_prompt(home: Path, photos: list[Pa
         (["--reference", "{0}", "--adapter", "nowhere"], "nowhere: no adapter here"),
         (["--reference", "{0}", "--set", "base.pipeline=nowhere"], "nowhere: no such folder"),
         (["--reference", "{0}", "--out", "x.docx"], ".docx is no picture format"),
+        (["--reference", "{0}", "--out", "x.gif"], ".gif is no picture format"),
+        (["--reference", "{0}", "--scale", "nan"], "scale nan: expected a finite number"),
+        (["--reference", "{0}", "--guidance", "inf"], "guidance inf: expected a finite number"),
+        (["--reference", "{0}", "--set", "evaluate.guidance=.nan"], "evaluate.guidance = nan"),
     ],
 )
 def test_wrong_use_is_one_line(
@@ -151,6 +155,23 @@ def test_wrong_use_is_one_line(
     assert isinstance(done.exception, UserError)
     assert message in str(done.exception)
     assert "\n" not in str(done.exception)
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize(
+    ("face_prompt", "kept"),
+    [("ecstatic, facing the camera", "expression"), ("sad", "pose"), ("sad, turned to the left", None), ("", None)],
+)
+def test_what_a_face_prompt_leaves_open_is_said(
+    home: Path, photos: list[Path], tmp_path: Path, face_prompt: str, kept: str | None
+) -> None:
+    common = ["--reference", photos[0], "--prompt", "a man", "--out", tmp_path / "x.png", "--steps", "1"]
+    done = generate(home, *common, "--face-prompt", face_prompt)
+    assert done.exit_code == 0, done.output
+    said = [line for line in done.stderr.splitlines() if "it stays that of the reference" in line]
+    assert len(said) == (kept is not None)
+    if kept is not None:
+        assert f"{face_prompt!r} names no {kept} (" in said[0]
 
 
 @pytest.mark.realdata
