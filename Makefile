@@ -9,7 +9,7 @@ READY := .venv/.ready
 DYNAMICID := $(BIN)/python -m pipelines.cli
 export PATH := $(BIN):$(PATH)
 
-.PHONY: demo showcase test lint env java mlflow airflow stack stack-stop e2e clean
+.PHONY: demo showcase test lint architecture env java mlflow airflow stack stack-stop e2e clean
 .DEFAULT_GOAL := demo
 
 env: $(READY)
@@ -46,6 +46,11 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# Rooms, floors and imports between them, printed and drawn: docs/pictures/rooms.svg
+architecture: $(READY)
+	$(BIN)/python docs/scripts/architecture.py
 
 test: $(READY) java lint
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
@@ -68,7 +73,7 @@ stack-stop: $(READY)
 
 # The whole line through the servers and a browser: needs Debian's postgresql and chromium.
 e2e: $(READY) java
-	$(BIN)/python -m pytest -s -m stack tests/stack tests/e2e tests/pipelines/keeping tests/pipelines/serving tests/pipelines/webpage
+	$(BIN)/python -m pytest -s -m stack tests/stack tests/e2e tests/pipelines/operations/backup tests/pipelines/serving tests/pipelines/webpage
 
 # What was made here, for a fresh start: dataset, models, reports, ledger, caches. The team's servers, the inbox and the
 # list of copies of faces stay; `dynamicid clean` takes away what is merely old.

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from benchmarks.full_size import TEXT_LENGTH, TOKENS
 from benchmarks.literal_attention import literal_processors
-from model.attention import processor_for
-from model.folding import Folded
-from model.identity_state import IdentityState
+from model.network.attention import processor_for
+from model.network.folding import Folded
+from model.network.identity_state import IdentityState
 
 NAMES = ("plain", "ip_adapter", "literal", "ours")
 # Width of the image embedding that diffusers' plain IP-Adapter projects to tokens.

@@ -20,11 +20,11 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from pipelines.curation.agreement import pairwise
-from pipelines.curation.build import TABLE, Inputs, Outputs, run
-from pipelines.params import Params, load_params
-from pipelines.paths import project_root
-from pipelines.synthetic.dataset import write_dataset
+from pipelines.core.params import Params, load_params
+from pipelines.core.paths import project_root
+from pipelines.data.curation.agreement import pairwise
+from pipelines.data.curation.build import TABLE, Inputs, Outputs, run
+from pipelines.data.synthetic.dataset import write_dataset
 
 
 def real_params(shared: Path) -> Params:

@@ -38,9 +38,9 @@ def main(
     import numpy as np
     from tqdm import tqdm
 
-    from model.face_prompts import EXPRESSIONS, POSES
+    from model.face.face_prompts import EXPRESSIONS, POSES
     from model.foundation.people import Order
-    from pipelines.synthetic.foundation_people import draw
+    from pipelines.data.synthetic.foundation_people import draw
 
     front = POSES[len(POSES) // 2]
     names = [EXPRESSIONS[number % len(EXPRESSIONS)] for number in range(people)]

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model.attention import LoRA, LoRAAttention, SemanticActivatedAttention
+from model.network.attention import LoRA, LoRAAttention, SemanticActivatedAttention
 
 _EPSILON = 1e-6
 

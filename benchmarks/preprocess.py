@@ -28,8 +28,8 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from pipelines.param_sections.data import Preprocess
-from pipelines.params import load_params
+from pipelines.core.params import load_params
+from pipelines.core.sections.data import Preprocess
 
 PROJECT = Path(__file__).resolve().parents[1]
 SHARED = PROJECT.parent / "shared"
@@ -73,7 +73,7 @@ def varied(files: list[Path], count: int) -> Iterator[tuple[str, str, bytes]]:
 
 
 def drawn(count: int) -> Iterator[tuple[str, str, bytes]]:
-    from pipelines.synthetic.dataset import write_dataset as draw
+    from pipelines.data.synthetic.dataset import write_dataset as draw
 
     with tempfile.TemporaryDirectory() as folder:
         draw(Path(folder) / "people", max(1, count // 35), workers=WORKERS)
@@ -82,7 +82,7 @@ def drawn(count: int) -> Iterator[tuple[str, str, bytes]]:
 
 
 def write_dataset(photos: Iterator[tuple[str, str, bytes]], folder: Path) -> None:
-    from pipelines.ingest.shards import ShardWriter
+    from pipelines.data.ingest.shards import ShardWriter
 
     writer = ShardWriter(folder, 128 * 2**20)
     for name, person, data in photos:
@@ -106,8 +106,8 @@ def plain_loop(faces: Path, params: Preprocess, every: int, phase: int) -> dict[
     import cv2
     import pyarrow.parquet as pq
 
-    from pipelines.faces.analysis import load_analyser
-    from pipelines.faces.parts import PartTimes
+    from pipelines.data.faces.analysis import load_analyser
+    from pipelines.data.faces.parts import PartTimes
 
     cv2.setNumThreads(1)
     analyser = load_analyser(params)

@@ -152,7 +152,7 @@ def reason_of(answer: Answer) -> str:
 
 
 def _example() -> bytes:
-    from pipelines.tracking.log_model import input_example
+    from pipelines.registry.log_model import input_example
 
     return base64.b64decode(input_example()["references"][0][0])
 

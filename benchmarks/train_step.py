@@ -59,7 +59,7 @@ def trainer(options: argparse.Namespace, folder: Path, state: Path) -> Trainer:
     """Load the models as the stage does and make an adapter for them."""
     from accelerate import Accelerator
 
-    from model.base import load_base
+    from model.network.base import load_base
 
     accelerator = Accelerator(mixed_precision=_PRECISION[options.dtype], cpu=options.device == "cpu")
     base = load_base(folder / "sd", folder / "image_encoder", dtype=options.dtype, device=accelerator.device)

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.adapter import Adapter
-from model.base import Base
-from model.face_geometry import CROP_TEMPLATE, face_crop
+from model.face.face_geometry import CROP_TEMPLATE, face_crop
+from model.network.adapter import Adapter
+from model.network.base import Base
 from model.training.anchoring import (
     AnchoringBatch,
     AnchoringData,

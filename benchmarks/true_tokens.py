@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipelines.chain import PROCESSED
+from pipelines.core.chain import PROCESSED
 
 _EXAMPLES = 16
 _METRICS = ("own_over_other", "expression_accuracy", "pose_accuracy")
@@ -38,13 +38,13 @@ def main(
     """Draw with every adapter and print s, own_over_other, expression and pose."""
     import numpy as np
 
+    from pipelines.core.params import load_params
     from pipelines.evaluation import ends
+    from pipelines.evaluation.evaluate import jury_of
     from pipelines.evaluation.evaluation_set import build_evaluation_set
     from pipelines.evaluation.photos import held_out_records, read_photos
     from pipelines.evaluation.prompts import load_prompts
     from pipelines.evaluation.scoring import Gallery, score_faces
-    from pipelines.params import load_params
-    from pipelines.stages.evaluate import jury_of
 
     if others not in (None, "embedding", "crop"):
         raise typer.BadParameter(f"--others {others}: expected embedding or crop")
@@ -106,10 +106,10 @@ def _draw(
     """Return the pictures of `asked` (prompt, noise), drawn by the tokens of `shows` (photo, a stranger's)."""
     import torch
 
-    from model.pipeline import pipeline_class
+    from model.inference.pipeline import pipeline_class
+    from pipelines.core.paths import resolve
     from pipelines.evaluation.sampling import Painter
     from pipelines.evaluation.variants import Order
-    from pipelines.paths import resolve
 
     base = resolve(params.base.pipeline)
     pipe = pipeline_class(base).from_folders(

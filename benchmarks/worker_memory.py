@@ -55,8 +55,8 @@ def big_photo(case: str, side: int, face: Path) -> bytes:
 def write_photos(case: str, side: int, small: int, face: Path, faces: Path) -> None:
     from PIL import Image
 
-    from pipelines.ingest.shards import ShardWriter
-    from pipelines.records import DATASET_SCHEMA
+    from pipelines.core.records import DATASET_SCHEMA
+    from pipelines.data.ingest.shards import ShardWriter
 
     def row(name: str, data: bytes) -> dict[str, object]:
         known = {"image_id": hashlib.sha256(data).hexdigest(), "file_name": name, "image": data, "n_bytes": len(data)}
@@ -76,11 +76,11 @@ def write_photos(case: str, side: int, small: int, face: Path, faces: Path) -> N
 
 def work(case: str, faces: Path, side: int, shared: Path) -> None:
     """Do a worker's work on the slices of a dataset and print its peaks."""
-    from pipelines.faces.version import analyser_version
-    from pipelines.params import load_params
-    from pipelines.preprocessing.slices import cut_slices
-    from pipelines.preprocessing.work import Job, look_at_slice
-    from pipelines.preprocessing.worker_analyser import worker_analyser
+    from pipelines.core.params import load_params
+    from pipelines.data.faces.version import analyser_version
+    from pipelines.data.preprocessing.slices import cut_slices
+    from pipelines.data.preprocessing.work import Job, look_at_slice
+    from pipelines.data.preprocessing.worker_analyser import worker_analyser
 
     weights = shared / "weights"
     params = load_params(

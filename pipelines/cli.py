@@ -15,8 +15,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from pipelines.errors import StageFailed, UserError
-from pipelines.privacy import TELEMETRY_OFF
+from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.privacy import TELEMETRY_OFF
 
 # Command name → module in pipelines.commands that holds a function of the same name (dashes as underscores).
 COMMANDS: dict[str, str] = {

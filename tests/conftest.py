@@ -58,9 +58,9 @@ def drawn_people(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     import numpy as np
     from PIL import Image
 
-    from pipelines.synthetic.draw import render
-    from pipelines.synthetic.person import Person
-    from pipelines.synthetic.scene import Scene
+    from pipelines.data.synthetic.draw import render
+    from pipelines.data.synthetic.person import Person
+    from pipelines.data.synthetic.scene import Scene
 
     folder = tmp_path_factory.mktemp("drawn_people")
     files = [folder / "first.jpg", folder / "second.png"]

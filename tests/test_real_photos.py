@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.records import PROCESSED_SCHEMA, read_rows
+from pipelines.core.records import PROCESSED_SCHEMA, read_rows
 
 pytestmark = [pytest.mark.realdata, pytest.mark.slow]
 PHOTOS = 100

@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.face_geometry import face_crop
-from model.face_prompts import EXPRESSIONS, POSES, compose
+from model.face.face_geometry import face_crop
+from model.face.face_prompts import EXPRESSIONS, POSES, compose
 from model.foundation.loop import fit
 from model.foundation.people import People
 from model.foundation.pictures import shrunk

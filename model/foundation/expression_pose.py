@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.face_geometry import crop_matrix
-from model.face_prompts import EXPRESSIONS, POSES
+from model.face.face_geometry import crop_matrix
+from model.face.face_prompts import EXPRESSIONS, POSES
 from model.foundation.augment import centred, degraded, resampled
 from model.foundation.export import export_onnx
 from model.foundation.layers import Residual, conv
@@ -58,7 +58,7 @@ class ExpressionPose(nn.Module):
 
 
 def crop(image: Array, keypoints: Array, rng: np.random.Generator | None = None, jitter: float = 0.12) -> Array:
-    """Return the (112, 112, 3) crop of `model.face_geometry`, with what surrounds the face; `keypoints` (5, 2) pixels.
+    """Return the (112, 112, 3) crop of `face_geometry`, with what surrounds the face; `keypoints` (5, 2) pixels.
 
     With `rng` the key points err by up to `jitter`, a share of the distance between eyes and mouth, as a detector does.
     """

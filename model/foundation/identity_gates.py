@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from model.face import Face
-from model.face_geometry import crop_landmarks, face_crop
-from model.face_prompts import EXPRESSIONS, POSES
+from model.face.face import Face
+from model.face.face_geometry import crop_landmarks, face_crop
+from model.face.face_prompts import EXPRESSIONS, POSES
 from model.foundation.augment import centred
 from model.foundation.face_networks import FILES
 from model.foundation.people import People
@@ -35,7 +35,7 @@ class AdapterBench:
     """A pipeline with an adapter, and the faces of all photos of `people`, whose smaller copies are `photos`."""
 
     def __init__(self, weights: Path, adapter: Path, people: People, photos: Array) -> None:
-        from model.pipeline import DynamicIDPipeline
+        from model.inference.pipeline import DynamicIDPipeline
 
         self.pipe: Any = DynamicIDPipeline.from_folders(weights / "sd", weights / "image_encoder", adapter)
         self.people, self.photos = people, photos

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from model.face_prompts import EXPRESSIONS, POSES
+from model.face.face_prompts import EXPRESSIONS, POSES
 
 HELD_OUT_SHARE = 0.08
 """Share of the people, at the end of the set, that no network is trained on."""

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.face_geometry import ARCFACE_TEMPLATE, similarity
+from model.face.face_geometry import ARCFACE_TEMPLATE, similarity
 from model.foundation.augment import centred, degraded, resampled
 from model.foundation.export import export_onnx
 from model.foundation.layers import Residual, conv

@@ -7,10 +7,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from model.adapter import CONFIG, WEIGHTS, read_config
-from model.compact import compact, whole
 from model.foundation import manifest
 from model.foundation.face_networks import FILES
+from model.network.adapter import CONFIG, WEIGHTS, read_config
+from model.network.compact import compact, whole
 
 FOLDER = "adapter"
 # Gates that are measured of an adapter, not of the networks it stands on.
@@ -28,7 +28,7 @@ def ship(adapter: Path, weights: Path, recipe: dict[str, Any], figures: dict[str
     """
     from safetensors.torch import load_file, save_file
 
-    from model.base import fingerprint_of_base
+    from model.network.base import fingerprint_of_base
 
     known = manifest.read(weights)
     config = read_config(adapter)
@@ -62,7 +62,7 @@ def ship(adapter: Path, weights: Path, recipe: dict[str, Any], figures: dict[str
 
 def fits(weights: Path) -> bool:
     """Whether `weights` ships an adapter, and one for the base and for the recogniser beside it."""
-    from model.base import fingerprint_of_base
+    from model.network.base import fingerprint_of_base
 
     if not (weights / FOLDER / CONFIG).is_file():
         return False

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from model.face_prompts import POSES
+from model.face.face_prompts import POSES
 from model.foundation.clip import Words, normalise, words_of
 from model.foundation.people import People
 from model.foundation.readers import FaceReader, clothes_colour, nearest_class, surroundings_colour

@@ -6,7 +6,7 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.face_geometry import ARCFACE_TEMPLATE, similarity
+from model.face.face_geometry import ARCFACE_TEMPLATE, similarity
 
 _TEMPLATE_SIDE = 112
 

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model.adapter import Adapter
-from model.base import Base
-from model.identity_state import IdentityState
+from model.network.adapter import Adapter
+from model.network.base import Base
+from model.network.identity_state import IdentityState
 from model.training.curve import LossCurve
 from model.training.encode import Desk, FaceRecords, Records, clip_records, face_records, latent_records, text_records
 from model.training.identity_loss import IdentityLoss

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.base import Base
-from model.face_geometry import crop_landmarks, face_crop
+from model.face.face_geometry import crop_landmarks, face_crop
+from model.network.base import Base
 from model.training.alignment import alignment, keypoint_shares
 from model.training.cache import RecordStore, fill, store_folder, text_keys
 from model.training.photos import PhotoContent, Photos

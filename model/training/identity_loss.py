@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.base import unscale_latents
+from model.network.base import unscale_latents
 from model.training.alignment import aligned_faces, alignment, keypoint_shares
 from model.training.recognition_network import RecognitionNetwork
 

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.base import Base
-from model.face_geometry import landmark_picture
-from model.face_prompts import EXPRESSIONS, POSES, compose
-from model.templates import build_bank, retarget
+from model.face.face_geometry import landmark_picture
+from model.face.face_prompts import EXPRESSIONS, POSES, compose
+from model.network.base import Base
+from model.network.templates import build_bank, retarget
 from model.training.encode import FaceRecords
 from model.training.photos import Photos
 

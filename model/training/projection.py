@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.face_encoder import FaceEncoder
+from model.network.face_encoder import FaceEncoder
 from model.training.encode import FaceRecords, Records
 from model.training.schedule import generator, positions
 

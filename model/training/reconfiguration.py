@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.adapter import Adapter
-from model.base import Base
-from model.identity_state import IdentityState
+from model.network.adapter import Adapter
+from model.network.base import Base
+from model.network.identity_state import IdentityState
 from model.training.cache import RecordStore, store_folder
 from model.training.curve import LossCurve
 from model.training.encode import Desk, Records, base_digest, clip_records, face_records, latent_records, text_records

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from model.base import Base
+from model.network.base import Base
 
 
 def make_accelerator(mixed_precision: str, base_dtype: str, *, patience: float = 7200) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.adapter import Adapter
+from model.network.adapter import Adapter
 from model.training.photos import Photos
 
 _PEOPLE = 24

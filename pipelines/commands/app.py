@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from pipelines.chain import ADAPTER
 from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
-from pipelines.errors import UserError
+from pipelines.core.chain import ADAPTER
+from pipelines.core.errors import UserError
 
 
 def app(

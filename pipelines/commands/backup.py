@@ -52,9 +52,9 @@ def backup(
     Where a stack was started it is the stack's, with MLflow's accounts and the passwords. Addresses are SQLAlchemy's:
     sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME; what is named is not taken from the stack.
     """
-    from pipelines.keeping.backup import make_backup
-    from pipelines.keeping.places import Named, places_of
-    from pipelines.tracking.settings import database
+    from pipelines.operations.backup.backup import make_backup
+    from pipelines.operations.backup.places import Named, places_of
+    from pipelines.registry.settings import database
 
     places = places_of(Path.cwd(), Named.given(ledger, artefacts, airflow, accounts), state)
     manifest = make_backup(places, out)

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from pipelines.chain import ADAPTER, PROCESSED
 from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
-from pipelines.errors import UserError
+from pipelines.core.chain import ADAPTER, PROCESSED
+from pipelines.core.errors import UserError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__, no_args_is_help=True)
 
@@ -28,9 +28,9 @@ def sheets(
     overrides: Overrides = None,
 ) -> None:
     """Draw held-out people as the evaluation does, shuffled, on sheets that say nothing else."""
-    from model.adapter import WEIGHTS
+    from model.network.adapter import WEIGHTS
     from pipelines.evaluation.blind import EXPRESSION, KEY, make_sheets, write_sheets
-    from pipelines.stages.evaluate import digest, open_questions
+    from pipelines.evaluation.evaluate import digest, open_questions
 
     params = read_params(file, overrides)
     questions, held_out, painter = open_questions(params, processed, adapter)

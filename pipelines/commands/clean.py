@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
-from pipelines.errors import UserError
+from pipelines.core.errors import UserError
 
 
 def clean(
@@ -25,8 +25,8 @@ def clean(
     if data and not apply:
         raise UserError("--data takes effect with --apply only: what DVC would remove is not known before")
     params = read_params(file, overrides)
-    from pipelines.keeping.retention import remove, survey
-    from pipelines.keeping.unnamed_data import drop_unnamed
+    from pipelines.operations.retention import remove, survey
+    from pipelines.operations.unnamed_data import drop_unnamed
 
     root = Path.cwd()
     items = survey(root, params.keeping, unsaved=unsaved)

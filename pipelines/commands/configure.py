@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile
-from pipelines.errors import UserError
-from pipelines.params import dump_params, overridden_tree
-from pipelines.paths import project_root
+from pipelines.core.errors import UserError
+from pipelines.core.params import dump_params, overridden_tree
+from pipelines.core.paths import project_root
 
 
 def configure(

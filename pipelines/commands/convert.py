@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
-from pipelines.errors import UserError
+from pipelines.core.errors import UserError
 
 if TYPE_CHECKING:
-    from model.published import Published, Skeleton
-    from pipelines.params import Params
+    from model.checkpoints.published import Published, Skeleton
+    from pipelines.core.params import Params
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__, no_args_is_help=True)
 
@@ -45,7 +45,7 @@ def from_published(
 ) -> None:
     """Read published files into an adapter folder, bit for bit, for the base model of the parameters."""
     params = read_params(file, overrides)
-    from model.published import PublishedFiles, read_published, to_adapter, verify
+    from model.checkpoints.published import PublishedFiles, read_published, to_adapter, verify
 
     if rest is not None and (residual is not None or templates_of is not None):
         raise UserError("--rest already says --residual and --templates-of: give it alone")
@@ -58,7 +58,7 @@ def from_published(
             reference, others = published.config["base"], published.rest
         else:
             reference, others = _rest(published, skeleton, params, templates_of)
-        from model.base import BaseReference
+        from model.network.base import BaseReference
 
         adapter = to_adapter(published, skeleton, others)
         with _whole(out) as folder:
@@ -78,7 +78,7 @@ def to_published(
 ) -> None:
     """Write an adapter as published files, and what these cannot hold as rest.safetensors, bit for bit."""
     params = read_params(file, overrides)
-    from model.published import read_adapter, write_all
+    from model.checkpoints.published import read_adapter, write_all
 
     _check_free(out)
     with _wrong_use():
@@ -100,8 +100,8 @@ def to_ip_adapter(
 ) -> None:
     """Write face encoder and k', v' as diffusers' `load_ip_adapter` reads them; what is lost is said."""
     params = read_params(file, overrides)
-    from model.ip_adapter_export import write_ip_adapter
-    from model.published import read_adapter
+    from model.checkpoints.ip_adapter_export import write_ip_adapter
+    from model.checkpoints.published import read_adapter
 
     if out.suffix != ".safetensors":
         raise UserError(f"--out {out}: load_ip_adapter reads such a file only under a name ending in .safetensors")
@@ -116,8 +116,8 @@ def to_ip_adapter(
 
 
 def _skeleton(published: Published, params: Params, *, residual: bool, templates: bool) -> Skeleton:
-    from model.published import Skeleton, sizes_of
-    from pipelines.paths import resolve
+    from model.checkpoints.published import Skeleton, sizes_of
+    from pipelines.core.paths import resolve
 
     unet, imr = _unet(params), published.files.imr is not None
     if published.config is not None:
@@ -146,9 +146,9 @@ def _rest(
     import torch
     from transformers import CLIPVisionModelWithProjection
 
-    from model.base import fingerprint_of_base
-    from model.published import encoded_null_tokens, read_adapter
-    from pipelines.paths import resolve
+    from model.checkpoints.published import encoded_null_tokens, read_adapter
+    from model.network.base import fingerprint_of_base
+    from pipelines.core.paths import resolve
 
     pipeline, image_encoder = params.base.pipeline, params.base.image_encoder
     fingerprint = fingerprint_of_base(resolve(pipeline), resolve(image_encoder))
@@ -166,7 +166,7 @@ def _rest(
 
 
 def _unet(params: Params) -> Path:
-    from pipelines.paths import resolve
+    from pipelines.core.paths import resolve
 
     return resolve(params.base.pipeline) / "unet"
 

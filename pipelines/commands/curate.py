@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
-from pipelines.errors import UserError
+from pipelines.core.errors import UserError
 
 
 def curate(
@@ -28,8 +28,8 @@ def curate(
     overrides: Overrides = None,
 ) -> None:
     """Find all faces in SRC, leave out repeats and junk, tell people apart, and write up to 35 photos of each."""
-    from pipelines.curation.build import Inputs, Outputs, run
-    from pipelines.rights.copies import note_copy
+    from pipelines.data.curation.build import Inputs, Outputs, run
+    from pipelines.operations.forgetting.copies import note_copy
 
     if identity_depth is not None and not labels:
         raise UserError("--identity-depth says which folders are labels: it needs --labels")

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.chain import FACES
+from pipelines.core.chain import FACES
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__, no_args_is_help=True)
 
@@ -17,7 +17,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__d
 @app.command()
 def show() -> None:
     """Print the present version as JSON: tag (null where it has none), md5, rows."""
-    from pipelines.dataset_version import current_version
+    from pipelines.versions.dataset_version import current_version
 
     typer.echo(json.dumps(asdict(current_version(Path.cwd()))))
 
@@ -25,7 +25,7 @@ def show() -> None:
 @app.command("list")
 def list_versions() -> None:
     """Print the versions of the dataset, oldest first, one a line."""
-    from pipelines.retraining import known_versions
+    from pipelines.registry.retraining import known_versions
 
     for tag in known_versions(Path.cwd()):
         typer.echo(tag)
@@ -34,9 +34,9 @@ def list_versions() -> None:
 @app.command()
 def checkout(tag: Annotated[str, typer.Argument(help="A version such as faces-v3, or latest.")]) -> None:
     """Put version TAG of the dataset into data/faces."""
-    from pipelines.dataset_version import checkout_version
-    from pipelines.errors import UserError
-    from pipelines.retraining import LATEST, known_versions, newest
+    from pipelines.core.errors import UserError
+    from pipelines.registry.retraining import LATEST, known_versions, newest
+    from pipelines.versions.dataset_version import checkout_version
 
     if tag == LATEST:
         tag = newest(known_versions(Path.cwd())) or ""
@@ -51,8 +51,8 @@ def publish(
     folder: Annotated[Path, typer.Option("--dir", help="Dataset folder.", metavar="DIR")] = Path(FACES),
 ) -> None:
     """Make a version of data/faces as it is; print it as JSON, with `new` false where the same data has one already."""
-    from pipelines.dataset_version import current_version, make_version
-    from pipelines.retraining import known_versions
+    from pipelines.registry.retraining import known_versions
+    from pipelines.versions.dataset_version import current_version, make_version
 
     before = set(known_versions(Path.cwd()))
     parent = current_version(Path.cwd()).tag

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
-from pipelines.errors import StageFailed
+from pipelines.core.errors import StageFailed
 
 
 def drift(
@@ -23,7 +23,7 @@ def drift(
 ) -> None:
     """Compare distributions of data/processed with the champion's; exit 1 where one lies beyond its stopping limit."""
     params = read_params(file, overrides)
-    from pipelines.drift import against_champion
+    from pipelines.registry.drift import against_champion
 
     verdict = against_champion.run(params, Path.cwd(), out, against)
     typer.echo(json.dumps(verdict.plain()))

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from pipelines.chain import ADAPTER, LOSSES_ANCHORING, LOSSES_IMR, METRICS, PROCESSED, REPORT
 from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
+from pipelines.core.chain import ADAPTER, LOSSES_ANCHORING, LOSSES_IMR, METRICS, PROCESSED, REPORT
 
 
 def evaluate(

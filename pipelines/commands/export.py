@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from pipelines.chain import FACES, PROCESSED
 from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
+from pipelines.core.chain import FACES, PROCESSED
 
 
 def export(
@@ -31,10 +31,10 @@ def export(
     overrides: Overrides = None,
 ) -> None:
     """Write the dataset into the new folder DIR; consent, licence and source go with every photo."""
-    from pipelines.export.rows import Selection
-    from pipelines.export.run import Inputs
-    from pipelines.export.run import export as write
-    from pipelines.rights.copies import note_copy
+    from pipelines.data.export.rows import Selection
+    from pipelines.data.export.run import Inputs
+    from pipelines.data.export.run import export as write
+    from pipelines.operations.forgetting.copies import note_copy
 
     given = read_params(params, overrides)
     wanted = Selection(given.rights if permitted else None, frozenset(identity) if identity else None)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from pipelines.rights.forget import Outcome
+    from pipelines.operations.forgetting.forget import Outcome
 
 
 def forget(
@@ -30,10 +30,10 @@ def forget(
     ] = True,
 ) -> None:
     """Make a dataset version without them, remove them from every cache, and list the models that knew them."""
-    from pipelines.errors import StageFailed
-    from pipelines.rights.forget import Options
-    from pipelines.rights.forget import forget as carry_out
-    from pipelines.rights.subject import subject_of
+    from pipelines.core.errors import StageFailed
+    from pipelines.operations.forgetting.forget import Options
+    from pipelines.operations.forgetting.forget import forget as carry_out
+    from pipelines.operations.forgetting.subject import subject_of
 
     subject = subject_of(identity or (), image_id or ())
     done = carry_out(Path.cwd(), subject, Options(delete_copies, delete_artefacts, check))

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.chain import ADAPTER, METRICS
 from pipelines.commands.options import DEFAULT_PARAMS, ParamsFile
-from pipelines.errors import StageFailed, UserError
+from pipelines.core.chain import ADAPTER, METRICS
+from pipelines.core.errors import StageFailed, UserError
 
 if TYPE_CHECKING:
     from model.foundation.gates import Figures
@@ -40,7 +40,7 @@ def draw(
 ) -> None:
     """Draw the training set, or what of it is missing, into WORK/people; a killed drawing goes on."""
     from model.foundation.people import render_people
-    from pipelines.synthetic.foundation_people import draw as drawer
+    from pipelines.data.synthetic.foundation_people import draw as drawer
 
     with _wrong_use():
         data = render_people(
@@ -61,7 +61,7 @@ def train(
 ) -> None:
     """Train the parts that are not finished, in order, and write the manifest when all are; stopped, it goes on."""
     from model.foundation.train import train_foundation
-    from pipelines.synthetic.foundation_people import draw as drawer
+    from pipelines.data.synthetic.foundation_people import draw as drawer
 
     folder = _folder(weights)
     with _wrong_use():
@@ -94,7 +94,7 @@ def measure(
     from model.foundation.gates import read_gates
     from model.foundation.measure import Sample, measure_foundation
     from model.foundation.text_to_image import Sampling
-    from pipelines.synthetic.foundation_people import draw as drawer
+    from pipelines.data.synthetic.foundation_people import draw as drawer
 
     folder = _folder(weights)
     if not folder.is_dir():
@@ -158,7 +158,7 @@ def ship(
 ) -> None:
     """Put an adapter, a byte a weight, beside the networks it was trained on, with its parameters and figures."""
     from model.foundation.shipped_adapter import ship as put
-    from pipelines.shipping import read_legs, read_metrics, recipe_of
+    from pipelines.evaluation.shipping import read_legs, read_metrics, recipe_of
 
     legs = read_legs([*(before or ()), file], adapter)
     document = read_metrics(metrics, adapter, legs[-1].profile)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from model.face_prompts import EXPRESSIONS, POSE_PHRASES, parse
-from pipelines.chain import ADAPTER
+from model.face.face_prompts import EXPRESSIONS, POSE_PHRASES, parse
 from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
-from pipelines.errors import UserError
+from pipelines.core.chain import ADAPTER
+from pipelines.core.errors import UserError
 
 if TYPE_CHECKING:
-    from pipelines.generation import Box
-    from pipelines.params import Params
+    from pipelines.core.params import Params
+    from pipelines.serving.generation import Box
 
 
 _FORMATS = (".png", ".jpg", ".jpeg", ".webp")
@@ -52,7 +52,7 @@ def generate(
 ) -> None:
     """Draw the people of the references as the prompt says, with the expressions and poses of the face prompts."""
     params = read_params(file, overrides)
-    from pipelines.generation import Generator, Request, check_request
+    from pipelines.serving.generation import Generator, Request, check_request
 
     photos, boxes = zip(*(split_reference(text) for text in reference), strict=True)
     placed = tuple(box for box in boxes if box is not None)
@@ -120,7 +120,7 @@ def _say_what_stays(face_prompt: str) -> None:
 
 def default_adapter(params: Params) -> str:
     """Return the adapter just trained; where there is none the one that the profile ships, and say so on stderr."""
-    from pipelines.paths import resolve
+    from pipelines.core.paths import resolve
 
     shipped = params.evaluate.shipped_adapter
     if shipped is None or (resolve(ADAPTER) / "config.json").is_file():
@@ -130,8 +130,8 @@ def default_adapter(params: Params) -> str:
 
 
 def _adapter_folder(adapter: str) -> Path:
-    from pipelines.paths import resolve
-    from pipelines.tracking.model_uri import adapter_folder, is_model_uri
+    from pipelines.core.paths import resolve
+    from pipelines.registry.model_uri import adapter_folder, is_model_uri
 
     return adapter_folder(adapter, Path.cwd()) if is_model_uri(adapter) else resolve(adapter)
 

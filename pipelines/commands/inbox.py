@@ -1,4 +1,4 @@
-"""`dynamicid inbox`: new photos into the dataset, by the rules of pipelines/inbox/protocol.py."""
+"""`dynamicid inbox`: new photos into the dataset, by the rules of pipelines/operations/inbox/protocol.py."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 from pipelines.commands.options import DEFAULT_PARAMS, ParamsFile
 
 if TYPE_CHECKING:
-    from pipelines.inbox.protocol import Inbox
+    from pipelines.operations.inbox.protocol import Inbox
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__, no_args_is_help=True)
 
@@ -40,8 +40,8 @@ def ready(inbox: Address = ".dynamicid/inbox", params: ParamsFile = DEFAULT_PARA
 @app.command()
 def take(run_id: RunId, inbox: Address, params: ParamsFile = DEFAULT_PARAMS) -> None:
     """Take every ready batch for a run and set unreadable photos aside; print what was taken as JSON."""
-    from pipelines.inbox.reading import local_batches, unreadable
-    from pipelines.params import load_params
+    from pipelines.core.params import load_params
+    from pipelines.operations.inbox.reading import local_batches, unreadable
 
     box = _open(inbox, params)
     names = box.take(run_id)
@@ -65,9 +65,9 @@ def add(
     params: ParamsFile = DEFAULT_PARAMS,
 ) -> None:
     """Add the photos that a run took to the dataset, which gets no version yet; print the counts as JSON."""
-    from pipelines.inbox.reading import local_batches
-    from pipelines.ingest.found import is_picture_name
-    from pipelines.params import load_params
+    from pipelines.core.params import load_params
+    from pipelines.data.ingest.found import is_picture_name
+    from pipelines.operations.inbox.reading import local_batches
     from pipelines.stages.ingest import Inputs, Outputs, run
 
     given = load_params(params)
@@ -101,7 +101,7 @@ def refuse(
 
 
 def _open(address: str, params: Path) -> Inbox:
-    from pipelines.inbox.protocol import Inbox as Box
-    from pipelines.params import load_params
+    from pipelines.core.params import load_params
+    from pipelines.operations.inbox.protocol import Inbox as Box
 
     return Box(address, load_params(params).inbox.quiet_seconds)

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from pipelines.chain import FACES
 from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
+from pipelines.core.chain import FACES
 
 
 def ingest(
@@ -40,12 +40,12 @@ def ingest(
     overrides: Overrides = None,
 ) -> None:
     """Add the photos of SRC that the dataset does not hold yet, and make a version faces-vN of it."""
-    from pipelines.dataset_version import dvc_root, make_version, restore_present
-    from pipelines.errors import UserError
-    from pipelines.git_tags import check_repository
-    from pipelines.ingest.summary import tell
-    from pipelines.rights.ledger import read_ledger
+    from pipelines.core.errors import UserError
+    from pipelines.data.ingest.summary import tell
     from pipelines.stages.ingest import Inputs, Outputs, run
+    from pipelines.versions.dataset_version import dvc_root, make_version, restore_present
+    from pipelines.versions.forgotten import read_ledger
+    from pipelines.versions.git_tags import check_repository
 
     given = read_params(params, overrides)
     told = {"source": origin, "licence": licence, "consent": consent}

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.errors import StageFailed
+from pipelines.core.errors import StageFailed
 
 
 def lineage(
@@ -25,8 +25,8 @@ def lineage(
     """
     from rich.console import Console
 
-    from pipelines.tracking import origins
-    from pipelines.tracking.model_uri import is_model_uri
+    from pipelines.registry import origins
+    from pipelines.registry.model_uri import is_model_uri
 
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     if not is_model_uri(thing):

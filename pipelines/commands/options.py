@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from pipelines.errors import UserError
-from pipelines.params import Params, load_params
+from pipelines.core.errors import UserError
+from pipelines.core.params import Params, load_params
 
 ParamsFile = Annotated[Path, typer.Option("--params", help="Parameter file.", metavar="FILE")]
 Overrides = Annotated[

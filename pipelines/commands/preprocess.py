@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from pipelines.chain import FACES, PROCESSED, VERDICT
 from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
+from pipelines.core.chain import FACES, PROCESSED, VERDICT
 
 
 def preprocess(

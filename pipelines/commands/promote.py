@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.errors import UserError
+from pipelines.core.errors import UserError
 
 
 def promote(
@@ -20,7 +20,7 @@ def promote(
     override_gates: Annotated[bool, typer.Option("--override-gates", help="Promote it though gates failed.")] = False,
 ) -> None:
     """Make a version the champion, or refuse it; exit 1 where gates failed or the champion changed meanwhile."""
-    from pipelines.tracking import promotion
+    from pipelines.registry import promotion
 
     if refuse and override_gates:
         raise UserError("--refuse and --override-gates exclude each other: the one keeps the champion, the other not")

@@ -14,9 +14,9 @@ def record(
 ) -> None:
     """Record the present result of each stage; one that is recorded already is found, not doubled."""
     from pipelines.commands.options import DEFAULT_PARAMS
-    from pipelines.params import load_params
-    from pipelines.repro import check_stages
-    from pipelines.tracking.recorder import record_stage
+    from pipelines.core.params import load_params
+    from pipelines.registry.recorder import record_stage
+    from pipelines.versions.repro import check_stages
 
     root = Path.cwd()
     params = load_params(root / DEFAULT_PARAMS)

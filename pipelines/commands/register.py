@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
-from pipelines.errors import StageFailed
+from pipelines.core.errors import StageFailed
 
 
 def register(

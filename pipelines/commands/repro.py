@@ -18,8 +18,8 @@ def repro(
     from rich.console import Console
 
     from pipelines.commands.options import DEFAULT_PARAMS
-    from pipelines.params import load_params
-    from pipelines.repro import check_stages, repro_stage
+    from pipelines.core.params import load_params
+    from pipelines.versions.repro import check_stages, repro_stage
 
     console = Console(stderr=True)
     names = check_stages(list(stages or ()))
@@ -29,7 +29,7 @@ def repro(
         console.rule(f"{name} ({position}/{len(names)})")
         repro_stage(root, name, force=force, pull=pull)
         if record:
-            from pipelines.tracking.recorder import record_stage
+            from pipelines.registry.recorder import record_stage
 
             run_id = record_stage(root, name, params)
             console.print(f"{name}: recorded as MLflow run {run_id}")

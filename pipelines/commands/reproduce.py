@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.errors import StageFailed
+from pipelines.core.errors import StageFailed
 
 
 def reproduce(
@@ -17,7 +17,7 @@ def reproduce(
     out: Annotated[Path, typer.Option(help="A folder that does not exist yet.")],
 ) -> None:
     """Bring back code, parameters, data and results of a version; exit 1 where `dvc status` there is not clean."""
-    from pipelines.tracking import reproduce as bring_back
+    from pipelines.registry import reproduce as bring_back
 
     done = bring_back.reproduce(Path.cwd(), uri, out)
     typer.echo(json.dumps(asdict(done)))

@@ -27,8 +27,8 @@ def restore(
 
     The backup of a stack goes into a stack that does not run, new or old: `make stack` comes afterwards.
     """
-    from pipelines.keeping.places import Named
-    from pipelines.keeping.stack_restore import restore_anywhere
+    from pipelines.operations.backup.places import Named
+    from pipelines.operations.backup.stack_restore import restore_anywhere
 
     named = Named.given(ledger, artefacts, airflow, accounts)
     restored = restore_anywhere(folder, Path.cwd(), named, state, force=force)

@@ -46,8 +46,8 @@ def plan(
     params: ParamsFile = DEFAULT_PARAMS,
 ) -> None:
     """Print the plan as JSON: train, reason, dataset_version, seed, start_from."""
-    from pipelines.params import load_params
-    from pipelines.retraining import make_plan
+    from pipelines.core.params import load_params
+    from pipelines.registry.retraining import make_plan
 
     made = make_plan(
         Path.cwd(), load_params(params), trigger.value, version or [], start_from.value if start_from else None

@@ -20,7 +20,7 @@ def rollback(
     reason: Annotated[str | None, typer.Option(help="Why; written into the tags of both versions.")] = None,
 ) -> None:
     """Set the alias `champion` back to a version that had it before, and say to which."""
-    from pipelines.tracking import promotion
+    from pipelines.registry import promotion
 
     move = promotion.rollback(Path.cwd(), name, by=by or getpass.getuser(), to=to, reason=reason)
     typer.echo(json.dumps(asdict(move)))

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.errors import UserError
+from pipelines.core.errors import UserError
 
 if TYPE_CHECKING:
-    from pipelines.stack.settings import Stack
+    from pipelines.operations.stack.settings import Stack
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__, no_args_is_help=True)
 
@@ -36,10 +36,10 @@ def start(
     timeout: Annotated[int, typer.Option(min=10, help="Seconds to wait for every server.")] = 300,
 ) -> None:
     """Start what does not run yet, wait until all is healthy, print the addresses."""
-    from pipelines.paths import project_root
-    from pipelines.stack.credentials import FILE
-    from pipelines.stack.settings import Ports, Stack, known_ports
-    from pipelines.stack.start import start as bring_up
+    from pipelines.core.paths import project_root
+    from pipelines.operations.stack.credentials import FILE
+    from pipelines.operations.stack.settings import Ports, Stack, known_ports
+    from pipelines.operations.stack.start import start as bring_up
 
     state = state.absolute()
     before = known_ports(state) if (state / "ports.json").is_file() else Ports()
@@ -60,7 +60,7 @@ def start(
 @app.command()
 def stop(state: State = _STATE) -> None:
     """End the processes of this stack and no others; databases, logs and credentials stay."""
-    from pipelines.stack.supervisor import alone, left_over, shut_down
+    from pipelines.operations.stack.supervisor import alone, left_over, shut_down
 
     stack = _present(state)
     if not left_over(stack):
@@ -74,9 +74,9 @@ def stop(state: State = _STATE) -> None:
 @app.command()
 def status(state: State = _STATE) -> None:
     """Print the state of every service as JSON; exit 1 where something is not healthy."""
-    from pipelines.errors import StageFailed
-    from pipelines.stack import supervisor
-    from pipelines.stack.health import unhealthy
+    from pipelines.core.errors import StageFailed
+    from pipelines.operations.stack import supervisor
+    from pipelines.operations.stack.health import unhealthy
 
     stack = _present(state)
     if not supervisor.is_running(stack):
@@ -93,7 +93,7 @@ def service(
     state: State = _STATE,
 ) -> None:
     """Start, stop or restart one service, for maintenance."""
-    from pipelines.stack import supervisor
+    from pipelines.operations.stack import supervisor
 
     stack = _present(state)
     if action not in ("start", "stop", "restart"):
@@ -111,8 +111,8 @@ def service(
 @app.command()
 def credentials(state: State = _STATE) -> None:
     """Generate the passwords where there are none yet; print the path of their file."""
-    from pipelines.stack.credentials import FILE
-    from pipelines.stack.credentials import credentials as generate
+    from pipelines.operations.stack.credentials import FILE
+    from pipelines.operations.stack.credentials import credentials as generate
 
     generate(state.absolute())
     typer.echo(str(state.absolute() / FILE))
@@ -125,7 +125,7 @@ def accounts(
     """Make the pipeline's MLflow account, with the passwords of the environment; for containers."""
     import os
 
-    from pipelines.stack.accounts import make_pipeline_account
+    from pipelines.operations.stack.accounts import make_pipeline_account
 
     missing = [name for name in ("MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_TRACKING_PASSWORD") if not os.environ.get(name)]
     if missing:
@@ -139,15 +139,15 @@ def project(
     home: Annotated[Path, typer.Argument(help="The project's repository, in a volume; made where there is none.")],
 ) -> None:
     """Bring the project's repository up to the code of this image; for containers."""
-    from pipelines.paths import project_root
-    from pipelines.stack.project import bring_up_to_date
+    from pipelines.core.paths import project_root
+    from pipelines.operations.stack.project import bring_up_to_date
 
     typer.echo(bring_up_to_date(home.absolute(), project_root()), err=True)
 
 
 def _present(state: Path) -> Stack:
-    from pipelines.paths import project_root
-    from pipelines.stack.settings import Stack, known_ports
+    from pipelines.core.paths import project_root
+    from pipelines.operations.stack.settings import Stack, known_ports
 
     state = state.absolute()
     return Stack(project_root(), state, known_ports(state))

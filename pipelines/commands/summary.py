@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from pipelines.chain import METRICS, REPORT
-from pipelines.errors import UserError
+from pipelines.core.chain import METRICS, REPORT
+from pipelines.core.errors import UserError
 
 _WIDTH = 110
 # The columns of the table: variant in metrics.json → heading.
@@ -30,7 +30,7 @@ def summary(
     as_json: Annotated[bool, typer.Option("--json", help="Print the values to stdout as JSON instead.")] = False,
 ) -> None:
     """Print the metrics against the baselines, and the paths of the report and the MLflow database."""
-    from pipelines.tracking.settings import database
+    from pipelines.registry.settings import database
 
     document = _read(metrics)
     ledger = database(Path.cwd())

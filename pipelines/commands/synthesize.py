@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.errors import UserError
+from pipelines.core.errors import UserError
 
 
 def synthesize(
@@ -23,7 +23,7 @@ def synthesize(
 ) -> None:
     """Draw people: <out>/person_00042/<n>.jpg with <n>.txt (prompt, face prompt)."""
     if sheet is not None:
-        from pipelines.synthetic.sheet import write_sheet
+        from pipelines.data.synthetic.sheet import write_sheet
 
         write_sheet(sheet, seed, size)
         typer.echo(f"contact sheet: {sheet}", err=True)
@@ -31,7 +31,7 @@ def synthesize(
             return
     if out is None or identities < 1:
         raise UserError("synthesize needs --identities (at least 1) and --out DIR, or --sheet FILE")
-    from pipelines.synthetic.dataset import write_dataset
+    from pipelines.data.synthetic.dataset import write_dataset
 
     new = write_dataset(identities, out, photos=photos, seed=seed, size=size, workers=workers, truth=truth)
     typer.echo(f"{identities} people in {out}, {new} of them new", err=True)

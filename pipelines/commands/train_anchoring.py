@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from pipelines.chain import ANCHORING, PROCESSED
 from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
+from pipelines.core.chain import ANCHORING, PROCESSED
 
 
 def train_anchoring(

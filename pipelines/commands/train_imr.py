@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from pipelines.chain import ADAPTER, ANCHORING, PROCESSED
 from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
+from pipelines.core.chain import ADAPTER, ANCHORING, PROCESSED
 
 
 def train_imr(

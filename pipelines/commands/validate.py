@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from pipelines.chain import FACES, VERDICT
 from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
+from pipelines.core.chain import FACES, VERDICT
 
 
 def validate(

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from pipelines.chain import PROCESSED, VERDICT_PROCESSED
 from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
+from pipelines.core.chain import PROCESSED, VERDICT_PROCESSED
 
 
 def validate_processed(

@@ -18,7 +18,7 @@ Home = Annotated[Path, typer.Option(help="The checkout to clone from.", envvar="
 @app.command()
 def create(run_id: RunId, home: Home = Path()) -> None:
     """Make (or find) the workspace of a run; its path is the last line of stdout."""
-    from pipelines.workspace import create as make
+    from pipelines.versions.workspace import create as make
 
     typer.echo(str(make(home, run_id).path))
 
@@ -26,7 +26,7 @@ def create(run_id: RunId, home: Home = Path()) -> None:
 @app.command()
 def save(run_id: RunId, home: Home = Path()) -> None:
     """Save the run as a DVC experiment in the checkout; its name is the last line of stdout."""
-    from pipelines.workspace import save as keep
+    from pipelines.versions.workspace import save as keep
 
     typer.echo(keep(home, run_id))
 
@@ -38,6 +38,6 @@ def restore(
     home: Home = Path(),
 ) -> None:
     """Bring back a saved run: `dvc repro` in the new folder has nothing left to do."""
-    from pipelines.workspace import restore as bring_back
+    from pipelines.versions.workspace import restore as bring_back
 
     typer.echo(str(bring_back(home, run, out)))

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from model.face_prompts import EXPRESSIONS
-from pipelines.errors import UserError
+from model.face.face_prompts import EXPRESSIONS
+from pipelines.core.errors import UserError
 from pipelines.evaluation.evaluation_set import EvaluationSet
 from pipelines.evaluation.photos import Photo
 from pipelines.evaluation.sampling import Painter

@@ -12,11 +12,11 @@ from collections import defaultdict
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from model.face_prompts import EXPRESSIONS, POSES, compose
-from pipelines.errors import UserError
+from model.face.face_prompts import EXPRESSIONS, POSES, compose
+from pipelines.core.errors import UserError
+from pipelines.core.sections.evaluation import Evaluate
 from pipelines.evaluation.photos import PhotoRecord
 from pipelines.evaluation.prompts import Prompts, TextPrompt
-from pipelines.param_sections.evaluation import Evaluate
 
 # Seven expressions facing the camera and four more poses with a neutral face: "neutral, front" belongs to both rows.
 LOOKS: tuple[tuple[str, str], ...] = (

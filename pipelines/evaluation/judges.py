@@ -14,10 +14,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from model.face_geometry import crop_matrix
-from model.face_prompts import EXPRESSIONS, POSES
-from pipelines.errors import UserError
-from pipelines.faces.networks import open_network
+from model.face.face_geometry import crop_matrix
+from model.face.face_prompts import EXPRESSIONS, POSES
+from pipelines.core.errors import UserError
+from pipelines.data.faces.networks import open_network
 
 _CHUNK = 64
 _EXPRESSION_POSE_SIZE = 112

@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 import pyarrow.dataset as ds
 
-from model.face import Face
-from model.face_geometry import crop_landmarks, face_crop
-from model.face_prompts import EXPRESSIONS, parse, pose_of_yaw
-from pipelines.errors import StageFailed, UserError
-from pipelines.records import OK, PROCESSED_SCHEMA, read_rows
+from model.face.face import Face
+from model.face.face_geometry import crop_landmarks, face_crop
+from model.face.face_prompts import EXPRESSIONS, parse, pose_of_yaw
+from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.records import OK, PROCESSED_SCHEMA, read_rows
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.errors import UserError
+from pipelines.core.errors import UserError
 from pipelines.evaluation.intervals import Interval
 
 _INK = "#1f2933"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import yaml
 
-from model.face_prompts import parse
-from pipelines.errors import UserError
+from model.face.face_prompts import parse
+from pipelines.core.errors import UserError
 
 PROMPTS_FILE = Path(__file__).with_name("prompts.yaml")
 

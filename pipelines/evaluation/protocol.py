@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from model.face_prompts import EXPRESSIONS, POSES
+from model.face.face_prompts import EXPRESSIONS, POSES
+from pipelines.core.sections.evaluation import Evaluate
 from pipelines.evaluation import ends
 from pipelines.evaluation.evaluation_set import EvaluationSet
 from pipelines.evaluation.groups import group_people, score_groups
@@ -51,7 +52,6 @@ from pipelines.evaluation.variants import (
     plan_drawing,
     plan_shipped,
 )
-from pipelines.param_sections.evaluation import Evaluate
 
 # Variants whose confusions are shown: the model, what the IMR adds, and how the judge reads real photos.
 CONFUSED: tuple[str, ...] = (MODEL, WITHOUT_IMR, CEILING)

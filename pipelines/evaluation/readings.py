@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from pipelines.data.faces.protocols import Detection, FaceDetector
 from pipelines.evaluation.judges import ExpressionPoseJudge, RecogniserJudge
-from pipelines.faces.protocols import Detection, FaceDetector
 
 
 @dataclass(frozen=True)

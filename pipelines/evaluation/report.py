@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from model.face_prompts import EXPRESSIONS, POSES
+from model.face.face_prompts import EXPRESSIONS, POSES
 from pipelines.evaluation.evaluation_set import LOOKS, SIDE_BY_SIDE
 from pipelines.evaluation.intervals import Interval
 from pipelines.evaluation.pictures import data_uri, heat, svg_uri

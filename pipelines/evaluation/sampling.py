@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.core.sections.evaluation import Evaluate
 from pipelines.evaluation.evaluation_set import EvaluationSet
 from pipelines.evaluation.photos import Photo
 from pipelines.evaluation.variants import Order, TokenTable
-from pipelines.param_sections.evaluation import Evaluate
 
 _TOKENS_AT_ONCE = 64
 

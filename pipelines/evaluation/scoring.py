@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from model.face_prompts import EXPRESSIONS, POSES
+from model.face.face_prompts import EXPRESSIONS, POSES
 from pipelines.evaluation.evaluation_set import Cell, EvaluationSet
 from pipelines.evaluation.metrics.distribution import diversity, share_in_box
 from pipelines.evaluation.metrics.editability import correct, yaw_error

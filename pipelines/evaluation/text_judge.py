@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.errors import UserError
+from pipelines.core.errors import UserError
 
 _CHUNK = 64
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from model.face_prompts import EXPRESSIONS, POSES
+from model.face.face_prompts import EXPRESSIONS, POSES
 from pipelines.evaluation.evaluation_set import LOOKS, SIDE_BY_SIDE, EvaluationSet
 
 MODEL = "model"

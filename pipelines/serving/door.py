@@ -13,8 +13,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from pipelines.errors import UserError
-from pipelines.param_sections.operations import Serve
+from pipelines.core.errors import UserError
+from pipelines.core.sections.operations import Serve
 from pipelines.serving.request import REQUIRED, check_columns, read_seed
 
 _SERVER = "mlflow.pyfunc.scoring_server"

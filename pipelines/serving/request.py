@@ -9,9 +9,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pipelines.errors import UserError
-from pipelines.generation import Request, check_request
-from pipelines.param_sections.operations import Serve
+from pipelines.core.errors import UserError
+from pipelines.core.sections.operations import Serve
+from pipelines.serving.generation import Request, check_request
 
 REQUIRED = ("references", "prompt")
 OPTIONAL = ("face_prompts", "boxes", "seed")

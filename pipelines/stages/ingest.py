@@ -13,19 +13,18 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
-from pipelines.errors import StageFailed, UserError
-from pipelines.ingest.contents import Content, read_contents
-from pipelines.ingest.found import Skipped
-from pipelines.ingest.header import read_header
-from pipelines.ingest.known_rows import content_key, known_rows, label_key, row_key
-from pipelines.ingest.layout import Source, open_source
-from pipelines.ingest.shards import Row, ShardWriter
-from pipelines.ingest.summary import Summary, Tally, summarise
-from pipelines.param_sections.data import Ingest
-from pipelines.params import Params
-from pipelines.rights.ledger import LEDGER, Forgotten
+from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.params import Params
+from pipelines.core.sections.data import Ingest
+from pipelines.data.ingest.contents import Content, read_contents
+from pipelines.data.ingest.found import Skipped
+from pipelines.data.ingest.header import read_header
+from pipelines.data.ingest.known_rows import content_key, known_rows, label_key, row_key
+from pipelines.data.ingest.layout import Source, open_source
+from pipelines.data.ingest.shards import Row, ShardWriter
+from pipelines.data.ingest.summary import Summary, Tally, summarise
+from pipelines.versions.forgotten import LEDGER, Forgotten
 
-SECTIONS = ("ingest",)
 FORGOTTEN = f"forgotten on request ({LEDGER})"
 
 

@@ -23,21 +23,19 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from pipelines.chain import stage
-from pipelines.errors import StageFailed, UserError
-from pipelines.faces.parts import PARTS
-from pipelines.faces.version import analyser_version
-from pipelines.param_sections.data import Preprocess
-from pipelines.params import Params
-from pipelines.paths import resolve
-from pipelines.preprocessing.files import SLICE_SUFFIX, remove_parts
-from pipelines.preprocessing.jobs import find_finished, find_known, find_originals, gather, look
-from pipelines.preprocessing.slices import Slice, cut_slices
-from pipelines.preprocessing.work import Job, SliceReport
-from pipelines.records import DATASET_SCHEMA, OK, REASONS, open_rows
-from pipelines.spark import check_java, spark_context
+from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.params import Params
+from pipelines.core.paths import resolve
+from pipelines.core.records import DATASET_SCHEMA, OK, REASONS, open_rows
+from pipelines.core.sections.data import Preprocess
+from pipelines.data.faces.parts import PARTS
+from pipelines.data.faces.version import analyser_version
+from pipelines.data.preprocessing.files import SLICE_SUFFIX, remove_parts
+from pipelines.data.preprocessing.jobs import find_finished, find_known, find_originals, gather, look
+from pipelines.data.preprocessing.slices import Slice, cut_slices
+from pipelines.data.preprocessing.work import Job, SliceReport
+from pipelines.data.spark import check_java, spark_context
 
-SECTIONS = stage("preprocess").sections
 STATE = Path(".dynamicid/preprocess")
 _LOCK = ".lock"
 

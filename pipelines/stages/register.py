@@ -13,16 +13,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.chain import ADAPTER, METRICS, REPORT
-from pipelines.errors import StageFailed, UserError
-from pipelines.keeping.push import push_data
-from pipelines.params import Params
-from pipelines.tracking.decisions import GATES, Decision, last_decision
-from pipelines.tracking.gates import judge
-from pipelines.tracking.promotion import ChampionMoved, decide, finish_interrupted
-from pipelines.tracking.registry import CHALLENGER, champion_of, open_registry, registry_lock, versions_of
+from pipelines.core.chain import ADAPTER, METRICS, REPORT
+from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.params import Params
+from pipelines.registry.decisions import GATES, Decision, last_decision
+from pipelines.registry.gates import judge
+from pipelines.registry.promotion import ChampionMoved, decide, finish_interrupted
+from pipelines.registry.registry import CHALLENGER, champion_of, open_registry, registry_lock, versions_of
+from pipelines.versions.push import push_data
 
-SECTIONS = ("base", "preprocess", "evaluate", "register")
 # How often a comparison is begun again because another run promoted its own challenger meanwhile.
 _ATTEMPTS = 5
 
@@ -91,8 +90,8 @@ def _version(client: Any, params: Params, inputs: Inputs, metrics: dict[str, Any
     """Return the version of this adapter and evaluation set, and whether it was made now."""
     from mlflow.exceptions import MlflowException
 
-    from pipelines.tracking.log_model import adapter_hash, log_version
-    from pipelines.tracking.recorder import record_stage
+    from pipelines.registry.log_model import adapter_hash, log_version
+    from pipelines.registry.recorder import record_stage
 
     name = params.register_.model_name
     key = {
@@ -123,7 +122,7 @@ def _standing(client: Any, version: Any, promote: bool) -> Decision | None:
 
 def _compare(client: Any, version: Any, params: Params, inputs: Inputs, metrics: dict[str, Any]) -> Decision:
     """Return what the gates say about the challenger against the present champion."""
-    from pipelines.tracking.champion import champion_metrics
+    from pipelines.registry.champion import champion_metrics
 
     present = champion_of(client, version.name)
     champion, unknown = None, []

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.chain import ANCHORING, LOSSES_ANCHORING, PROCESSED, stage
-from pipelines.params import Params
-from pipelines.paths import resolve
-from pipelines.training_stage import (
+from pipelines.core.chain import ANCHORING, LOSSES_ANCHORING, PROCESSED
+from pipelines.core.params import Params
+from pipelines.core.paths import resolve
+from pipelines.stages.training_stage import (
     STATE,
     TrainingOutputs,
     learned,
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from model.training.recognition_network import RecognitionNetwork
 
 NAME = "train_anchoring"
-SECTIONS = stage(NAME).sections
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class Outputs(TrainingOutputs):
 def _start(uri: str | None) -> Path | None:
     if uri is None:
         return None
-    from pipelines.tracking.model_uri import adapter_folder
+    from pipelines.registry.model_uri import adapter_folder
 
     return adapter_folder(uri, Path.cwd())
 

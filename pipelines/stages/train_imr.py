@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.chain import ADAPTER, ANCHORING, LOSSES_IMR, PROCESSED, stage
-from pipelines.params import Params
-from pipelines.training_stage import (
+from pipelines.core.chain import ADAPTER, ANCHORING, LOSSES_IMR, PROCESSED
+from pipelines.core.params import Params
+from pipelines.stages.training_stage import (
     STATE,
     TrainingOutputs,
     learned,
@@ -20,11 +20,10 @@ from pipelines.training_stage import (
 )
 
 if TYPE_CHECKING:
-    from model.adapter import Adapter
-    from model.base import Base
+    from model.network.adapter import Adapter
+    from model.network.base import Base
 
 NAME = "train_imr"
-SECTIONS = stage(NAME).sections
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
 
 def _anchored(folder: Path, base: Base) -> Adapter:
     """Load the adapter of the anchoring stage; ValueError where it is missing or was trained on another base."""
-    from model.adapter import Adapter
+    from model.network.adapter import Adapter
 
     adapter = Adapter.load(folder, base.unet)
     reference = adapter.base_reference

@@ -6,13 +6,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.params import Params
-from pipelines.validation.dataset_frame import dataset_frame
-from pipelines.validation.dataset_suite import dataset_checks
-from pipelines.validation.judge import judge
-from pipelines.validation.verdict import Verdict
+from pipelines.core.params import Params
+from pipelines.data.validation.dataset_frame import dataset_frame
+from pipelines.data.validation.dataset_suite import dataset_checks
+from pipelines.data.validation.judge import judge
+from pipelines.data.validation.verdict import Verdict
 
-SECTIONS = ("validate",)
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.params import Params
-from pipelines.records import DATASET_SCHEMA, open_rows
-from pipelines.validation.judge import judge
-from pipelines.validation.processed_frame import processed_frame
-from pipelines.validation.processed_suite import processed_checks
-from pipelines.validation.verdict import Verdict
+from pipelines.core.params import Params
+from pipelines.core.records import DATASET_SCHEMA, open_rows
+from pipelines.data.validation.judge import judge
+from pipelines.data.validation.processed_frame import processed_frame
+from pipelines.data.validation.processed_suite import processed_checks
+from pipelines.data.validation.verdict import Verdict
 
-SECTIONS = ("validate_processed",)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import ipaddress
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
-from pipelines.errors import UserError
+from pipelines.core.errors import UserError
 
 LEAST_LENGTH = 12
 # Whoever guesses passwords waits after each.

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 from gradio.data_classes import FileData
 
-from pipelines.errors import UserError
+from pipelines.core.errors import UserError
 from pipelines.serving.request import read_request
 from pipelines.webpage.drawing import Studio
 from pipelines.webpage.words import in_words

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from pipelines.errors import UserError
+from pipelines.core.errors import UserError
 
 _HERE = Path(__file__).parent
 

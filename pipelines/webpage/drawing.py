@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.generation import Request
-from pipelines.params import Params
+from pipelines.core.params import Params
+from pipelines.serving.generation import Request
 
 if TYPE_CHECKING:
-    from pipelines.generation import Generator
+    from pipelines.serving.generation import Generator
 
 # Pictures are far smaller than a screen: heat over one is smooth only when it is drawn larger.
 _HEAT_SIDE = 512
@@ -52,7 +52,7 @@ class Studio:
 
     def draw(self, request: Request, on_step: Callable[[int, int], None] | None = None) -> Drawing:
         """Draw `request` and its gate's heat map; UserError where it cannot be drawn."""
-        from model.gate_maps import heat_map
+        from model.inference.gate_maps import heat_map
 
         with self._drawing:
             begun = time.monotonic()

@@ -47,9 +47,9 @@ def _portrait(file: Path, index: int) -> Path:
     import numpy as np
     from PIL import Image
 
-    from pipelines.synthetic.draw import render
-    from pipelines.synthetic.person import Person
-    from pipelines.synthetic.scene import Scene
+    from pipelines.data.synthetic.draw import render
+    from pipelines.data.synthetic.person import Person
+    from pipelines.data.synthetic.scene import Scene
 
     scene = Scene.sample(np.random.default_rng(index), "neutral", "front")
     file.parent.mkdir(parents=True, exist_ok=True)

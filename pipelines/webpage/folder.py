@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from pipelines.errors import UserError
+from pipelines.core.errors import UserError
 
 HOME = Path(".dynamicid") / "app"
 # Where Gradio keeps uploads, and what it draws from PIL pictures.

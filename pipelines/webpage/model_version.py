@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.errors import UserError
+from pipelines.core.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,12 @@ def find_model(wanted: str, root: Path) -> Shown:
     An alias is resolved to its version first: what is shown is what was loaded, though the alias may move meanwhile.
     Raises UserError where there is no such version, or no adapter in the folder.
     """
-    from pipelines.paths import resolve
-    from pipelines.tracking.log_model import adapter_hash
-    from pipelines.tracking.model_uri import adapter_folder, is_model_uri
+    from pipelines.core.paths import resolve
+    from pipelines.registry.log_model import adapter_hash
+    from pipelines.registry.model_uri import adapter_folder, is_model_uri
 
     if is_model_uri(wanted):
-        from pipelines.tracking.registry import find_version, open_registry
+        from pipelines.registry.registry import find_version, open_registry
 
         found = find_version(open_registry(root), wanted)
         exact = f"models:/{found.name}/{found.version}"

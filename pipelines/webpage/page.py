@@ -10,8 +10,8 @@ from typing import Any
 
 import gradio as gr
 
-from model.face_prompts import EXPRESSIONS, POSE_PHRASES, POSES
-from pipelines.errors import UserError
+from model.face.face_prompts import EXPRESSIONS, POSE_PHRASES, POSES
+from pipelines.core.errors import UserError
 from pipelines.serving.request import read_request
 from pipelines.webpage.api import add_api
 from pipelines.webpage.box_pad import box_pad, chosen, with_boxes

@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.privacy import TELEMETRY_OFF
+from pipelines.core.privacy import TELEMETRY_OFF
 from pipelines.webpage.accounts import check_host, gatekeeper
 from pipelines.webpage.folder import own_folder
 
 if TYPE_CHECKING:
-    from pipelines.params import Params
+    from pipelines.core.params import Params
     from pipelines.webpage.drawing import Studio
     from pipelines.webpage.examples import Example
     from pipelines.webpage.model_version import Shown
@@ -42,7 +42,7 @@ def serve_page(
     # Not set as defaults: whatever the environment says, nobody is told that this ran.
     os.environ.update(TELEMETRY_OFF)
     with own_folder(root, port) as folder:
-        from pipelines.generation import Generator
+        from pipelines.serving.generation import Generator
         from pipelines.webpage.drawing import Studio
         from pipelines.webpage.examples import draw_examples
 
@@ -68,7 +68,7 @@ def _open(
     import gradio as gr
     from starlette.middleware import Middleware
 
-    from pipelines.errors import UserError
+    from pipelines.core.errors import UserError
     from pipelines.webpage.door import Door
     from pipelines.webpage.page import build
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import gradio as gr
 
-from pipelines.errors import UserError
+from pipelines.core.errors import UserError
 
 _LOG = logging.getLogger(__name__)
 

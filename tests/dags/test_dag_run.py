@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.chain import STAGE_NAMES
-from pipelines.tracking.decisions import decisions_of
+from pipelines.core.chain import STAGE_NAMES
+from pipelines.registry.decisions import decisions_of
 
 # Small enough for a test: eight people, a few steps; a third of the people are held out.
 FORM = {

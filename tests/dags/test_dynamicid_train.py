@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.chain import STAGE_NAMES
+from pipelines.core.chain import STAGE_NAMES
 
 _DUMP = """
 import json, sys, time

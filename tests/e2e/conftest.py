@@ -81,7 +81,7 @@ class Team:
 
     def workspace(self, dag: str, run: str) -> Path:
         """Return the folder in which a run works."""
-        from pipelines.workspace import run_name
+        from pipelines.versions.workspace import run_name
 
         return self.home / ".dynamicid" / "runs" / run_name(f"{dag}/{run}")
 
@@ -110,7 +110,7 @@ def _free_port() -> int:
 
 
 def _team(home: Path, state: Path, addresses: dict[str, str]) -> Team:
-    from pipelines.stack.credentials import FILE, read_env
+    from pipelines.operations.stack.credentials import FILE, read_env
 
     secret = read_env(state / FILE)
     airflow = Airflow(addresses["airflow"], secret["AIRFLOW_ADMIN_PASSWORD"])

@@ -17,15 +17,15 @@ STEPS = 40
 
 
 def _service_pid(team, name: str) -> int:
-    from pipelines.stack.settings import Stack, known_ports
-    from pipelines.stack.supervisor import proxy
+    from pipelines.operations.stack.settings import Stack, known_ports
+    from pipelines.operations.stack.supervisor import proxy
 
     return proxy(Stack(team.home, team.state, known_ports(team.state))).supervisor.getProcessInfo(name)["pid"]
 
 
 def _wait_healthy(team, seconds: float = 300) -> float:
-    from pipelines.stack.health import wait_healthy
-    from pipelines.stack.settings import Stack, known_ports
+    from pipelines.operations.stack.health import wait_healthy
+    from pipelines.operations.stack.settings import Stack, known_ports
 
     return wait_healthy(Stack(team.home, team.state, known_ports(team.state)), seconds)
 

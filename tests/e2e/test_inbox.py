@@ -82,7 +82,7 @@ def test_new_photos_end_with_a_promoted_challenger(team, promoted: dict) -> None
 
 
 def test_the_batch_is_moved_and_what_is_bad_is_listed(team, promoted: dict) -> None:
-    from pipelines.workspace import run_name
+    from pipelines.versions.workspace import run_name
 
     name = run_name(f"dynamicid_ingest/{promoted['ingest_run']}")
     done = list((team.inbox / "_done" / name).rglob("*.jpg"))

@@ -15,19 +15,19 @@ pytestmark = [pytest.mark.stack, pytest.mark.timeout(1800)]
 
 
 def _stack(team):
-    from pipelines.stack.settings import Stack, known_ports
+    from pipelines.operations.stack.settings import Stack, known_ports
 
     return Stack(team.home, team.state, known_ports(team.state))
 
 
 def _pids(stack) -> dict[str, int]:
-    from pipelines.stack.supervisor import proxy
+    from pipelines.operations.stack.supervisor import proxy
 
     return {info["name"]: info["pid"] for info in proxy(stack).supervisor.getAllProcessInfo()}
 
 
 def test_a_service_is_restarted(team) -> None:
-    from pipelines.stack.health import wait_healthy
+    from pipelines.operations.stack.health import wait_healthy
 
     stack = _stack(team)
     before = _pids(stack)
@@ -66,7 +66,7 @@ def test_the_server_is_named_as_the_documentation_says(team) -> None:
 
 
 def test_a_killed_supervisor_is_replaced_and_nothing_of_the_old_one_stays(team) -> None:
-    from pipelines.stack.supervisor import is_running, left_over, proxy
+    from pipelines.operations.stack.supervisor import is_running, left_over, proxy
 
     stack = _stack(team)
     known = {run["dag_run_id"] for run in team.airflow.runs("dynamicid_train")}

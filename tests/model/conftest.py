@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from model.adapter import Adapter
-from model.base import Base, load_base
-from model.face import Face
+from model.face.face import Face
 from model.foundation.random_models import RandomModels, save_random_models
-from model.templates import build_bank
+from model.network.adapter import Adapter
+from model.network.base import Base, load_base
+from model.network.templates import build_bank
 
 SIZES = {
     "tokens": 4,

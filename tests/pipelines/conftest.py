@@ -19,10 +19,10 @@ import torch
 import yaml
 from PIL import Image, ImageDraw
 
-from model.adapter import Adapter
-from model.base import load_base
 from model.foundation.random_models import save_random_models
-from model.templates import build_bank
+from model.network.adapter import Adapter
+from model.network.base import load_base
+from model.network.templates import build_bank
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def write_awkward_photos() -> Callable[[Path, Image.Image | None], Path]:
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """MLflow's database with nothing in it but the experiment: its tables take longer to make than a test does."""
-    from pipelines.tracking.settings import connect, database
+    from pipelines.registry.settings import connect, database
 
     with pytest.MonkeyPatch.context() as patch:
         for name in ("MLFLOW_TRACKING_URI", "DYNAMICID_HOME"):

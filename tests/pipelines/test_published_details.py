@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from pipelines.params import load_params
+from pipelines.core.params import load_params
 
 # Published, and the same in every full-size training: whoever changes one changes the method.
 METHOD = ("tokens", "lora_rank", "gate_threshold", "drop_text", "drop_identity", "drop_both", "helpers", "sampler")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from model.face_prompts import POSE_YAW, POSES
+from model.face.face_prompts import POSE_YAW, POSES
 
 _YAWS = np.array([POSE_YAW[pose] for pose in POSES])
 

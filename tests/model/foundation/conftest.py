@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from model.adapter import Adapter
-from model.base import load_base
-from model.templates import build_bank
+from model.network.adapter import Adapter
+from model.network.base import load_base
+from model.network.templates import build_bank
 
 SIZES = {
     "tokens": 4,

@@ -9,17 +9,17 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from model.face_prompts import EXPRESSIONS, POSES
+from model.face.face_prompts import EXPRESSIONS, POSES
 from model.foundation import detector, expression_pose, judge, landmarks, recogniser
 from model.foundation.augment import degraded, resampled
 from model.foundation.face_networks import FILES, PACK, train_face_network
 from model.foundation.manifest import WEIGHTS
 from model.foundation.people import Drawn, Order, People, render_people
 from model.foundation.recogniser import aligned, verification
+from pipelines.data.faces.insightface_analyser import InsightFaceAnalyser
+from pipelines.data.faces.landmarks import OnnxLandmarker
+from pipelines.data.synthetic.foundation_people import draw
 from pipelines.evaluation.judges import ExpressionPoseJudge, RecogniserJudge
-from pipelines.faces.insightface_analyser import InsightFaceAnalyser
-from pipelines.faces.landmarks import OnnxLandmarker
-from pipelines.synthetic.foundation_people import draw
 
 # No set of the foundation reaches this number.
 FIRST_STRANGER = 90_000

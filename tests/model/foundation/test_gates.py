@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from model.face_prompts import POSES
+from model.face.face_prompts import POSES
 from model.foundation.clip import words_of
 from model.foundation.gates import read_gates
 from model.foundation.measure import Strangers

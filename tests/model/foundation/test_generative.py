@@ -17,7 +17,7 @@ from model.foundation.clip import contrastive, words_of
 from model.foundation.people import People, render_people
 from model.foundation.pictures import face_weight
 from model.foundation.tokenizer import learn_tokenizer
-from pipelines.synthetic.foundation_people import draw
+from pipelines.data.synthetic.foundation_people import draw
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_all_three_train_and_load_as_a_stable_diffusion_pipeline(
     image = pipe("a photo of a person", num_inference_steps=2, generator=torch.Generator().manual_seed(0)).images[0]
     assert image.size == (64, 64)
 
-    from model.base import load_base
+    from model.network.base import load_base
 
     base = load_base(weights / "sd", weights / "image_encoder")
     assert base.encode_crops(np.zeros((1, 64, 64, 3), np.uint8)).shape == (1, 65, clip_module.WIDTH)

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.adapter import Adapter
 from model.foundation.identity_gates import AdapterBench, measure_imr, measure_tokens, probe
 from model.foundation.manifest import WEIGHTS
 from model.foundation.measure import Sample, strangers
 from model.foundation.readers import FaceReader
 from model.foundation.text_to_image import Sampling
-from pipelines.synthetic.foundation_people import draw
+from model.network.adapter import Adapter
+from pipelines.data.synthetic.foundation_people import draw
 
 
 def test_the_probe_reads_what_is_there_and_nothing_else() -> None:

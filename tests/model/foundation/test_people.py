@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from model.face_prompts import EXPRESSIONS, POSES, compose
+from model.face.face_prompts import EXPRESSIONS, POSES, compose
 from model.foundation import people as module
 from model.foundation.people import Drawn, Order, open_people, render_people
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.adapter import Adapter
-from model.base import load_base
 from model.foundation import manifest
 from model.foundation.face_networks import FILES
 from model.foundation.random_models import save_random_models
 from model.foundation.shipped_adapter import fits, ship
+from model.network.adapter import Adapter
+from model.network.base import load_base
 
 
 @pytest.fixture

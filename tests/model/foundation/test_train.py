@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from model.adapter import Adapter
 from model.foundation import clip, expression_pose, judge, landmarks, manifest, recogniser, unet, vae
 from model.foundation.measure import Sample
 from model.foundation.people import render_people
 from model.foundation.shipped_adapter import ship
 from model.foundation.text_to_image import Sampling
 from model.foundation.train import PARTS, RECIPE, Trained, train_foundation
-from pipelines.synthetic.foundation_people import draw
+from model.network.adapter import Adapter
+from pipelines.data.synthetic.foundation_people import draw
 
 # One step of most parts, two of the longest.
 SCALE = 0.0005
@@ -86,9 +86,9 @@ def test_nothing_in_the_folder_names_this_machine_or_needs_pickle(trained: tuple
 
 
 def test_the_folder_loads_where_the_profile_looks(trained: tuple[Path, Path, Trained]) -> None:
-    from model.base import load_base
+    from model.network.base import load_base
+    from pipelines.data.faces.insightface_analyser import InsightFaceAnalyser
     from pipelines.evaluation.text_judge import TextJudge
-    from pipelines.faces.insightface_analyser import InsightFaceAnalyser
 
     _, weights, _ = trained
     base = load_base(weights / "sd", weights / "image_encoder")

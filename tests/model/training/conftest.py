@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model.face_geometry import CROP_TEMPLATE
+from model.face.face_geometry import CROP_TEMPLATE
 from model.training.cache import text_keys
 from model.training.photos import PhotoContent, Photos
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from model.adapter import Adapter
-from model.base import Base, load_base
 from model.foundation.random_models import RandomModels
+from model.network.adapter import Adapter
+from model.network.base import Base, load_base
 from model.training import anchoring
 from model.training.anchoring import (
     AnchoringBatch,

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.adapter import Adapter
-from model.attention import LoRA
-from model.base import Base
+from model.network.adapter import Adapter
+from model.network.attention import LoRA
+from model.network.base import Base
 from model.training.anchoring import begin_with
 
 

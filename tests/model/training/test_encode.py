@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.base import Base
-from model.face_geometry import crop_landmarks, face_crop
+from model.face.face_geometry import crop_landmarks, face_crop
+from model.network.base import Base
 from model.training.encode import Desk, clip_records, face_records, latent_records, text_records
 from model.training.photos import PhotoContent, Photos
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from insightface.utils.face_align import norm_crop
 
-from model.adapter import Adapter
-from model.base import Base
+from model.network.adapter import Adapter
+from model.network.base import Base
 from model.training.alignment import aligned_faces, alignment, keypoint_shares
 from model.training.anchoring import AnchoringModel, anchoring_data, make_batch
 from model.training.encode import Desk

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from model.base import Base
-from model.face_encoder import FaceEncoder
+from model.network.base import Base
+from model.network.face_encoder import FaceEncoder
 from model.training import anchoring, projection
 from model.training.anchoring import AnchoringData, anchoring_data, train_anchoring
 from model.training.encode import Desk

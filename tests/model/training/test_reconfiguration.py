@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from model.adapter import Adapter
-from model.base import Base
+from model.network.adapter import Adapter
+from model.network.base import Base
 from model.training.reconfiguration import Noised, ReconfigurationModel, ReconfigurationSettings
 from model.training.trivial_answers import Trial, compare
 

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pipelines.cli import app
-from pipelines.errors import UserError
+from pipelines.core.errors import UserError
 
 
 def run(*arguments: str) -> Exception | None:

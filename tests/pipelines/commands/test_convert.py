@@ -16,12 +16,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner, Result
 
-from model.adapter import Adapter
-from model.base import load_base
 from model.foundation.random_models import save_random_models
-from model.templates import build_bank
+from model.network.adapter import Adapter
+from model.network.base import load_base
+from model.network.templates import build_bank
 from pipelines.cli import app
-from pipelines.errors import UserError
+from pipelines.core.errors import UserError
 
 SIZES = {
     "lora_rank": 4,

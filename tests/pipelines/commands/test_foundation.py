@@ -12,8 +12,8 @@ from typer.testing import CliRunner, Result
 
 from model.foundation import manifest
 from pipelines.cli import app
-from pipelines.errors import StageFailed, UserError
-from pipelines.params import load_params
+from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.params import load_params
 
 FEW = ("--people", "4", "--photos", "2", "--size", "32", "--workers", "1")
 

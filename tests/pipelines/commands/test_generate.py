@@ -15,8 +15,8 @@ from typer.testing import CliRunner, Result
 from model.foundation.random_models import save_random_models
 from pipelines.cli import app
 from pipelines.commands.generate import default_adapter, split_reference
-from pipelines.errors import UserError
-from pipelines.params import load_params
+from pipelines.core.errors import UserError
+from pipelines.core.params import load_params
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +66,8 @@ def test_a_registered_model_draws_the_same(
 ) -> None:
     import mlflow
 
-    from pipelines.tracking.log_model import CODE
-    from pipelines.tracking.settings import connect
+    from pipelines.registry.log_model import CODE
+    from pipelines.registry.settings import connect
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}")
     monkeypatch.chdir(home)
@@ -192,7 +192,7 @@ def test_before_anything_is_trained_the_shipped_adapter_draws(
     params = load_params(project / "profiles" / "tiny.yaml")
     with monkeypatch.context() as elsewhere:
         elsewhere.chdir(tmp_path)
-        elsewhere.setattr("pipelines.paths.project_root", lambda: tmp_path)
+        elsewhere.setattr("pipelines.core.paths.project_root", lambda: tmp_path)
         shipped = default_adapter(params)
         assert shipped == params.evaluate.shipped_adapter
         (tmp_path / "models" / "adapter").mkdir(parents=True)

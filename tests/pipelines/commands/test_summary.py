@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pipelines.commands.summary import VARIANTS, rows_of, summary
-from pipelines.errors import UserError
+from pipelines.core.errors import UserError
 
 
 def document() -> dict[str, Any]:

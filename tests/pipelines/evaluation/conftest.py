@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.core.params import Params, load_params
+from pipelines.core.records import PROCESSED_SCHEMA
+from pipelines.data.faces.protocols import Detection
 from pipelines.evaluation.photos import PhotoRecord
-from pipelines.faces.protocols import Detection
-from pipelines.params import Params, load_params
-from pipelines.records import PROCESSED_SCHEMA
 
 HELD_OUT = 4
 SIZES = {
@@ -31,9 +31,9 @@ SIZES = {
 @pytest.fixture(scope="session")
 def processed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Five procedural people at 64 px, 15 photos each: four held out, one to train on."""
-    from pipelines.synthetic.dataset import person_scenes
-    from pipelines.synthetic.draw import render
-    from pipelines.synthetic.person import Person
+    from pipelines.data.synthetic.dataset import person_scenes
+    from pipelines.data.synthetic.draw import render
+    from pipelines.data.synthetic.person import Person
 
     rows = []
     for index in range(HELD_OUT + 1):
@@ -79,7 +79,7 @@ def processed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def records() -> Callable[..., list[PhotoRecord]]:
     """Return a maker of records: `people` people with a photo for every expression and pose."""
-    from model.face_prompts import EXPRESSIONS, POSE_YAW, POSES
+    from model.face.face_prompts import EXPRESSIONS, POSE_YAW, POSES
 
     def make(people: int = 4) -> list[PhotoRecord]:
         return [
@@ -166,10 +166,10 @@ def adapter_folder(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path
     """Random base models and an adapter whose every part does something."""
     import torch
 
-    from model.adapter import Adapter
-    from model.base import load_base
     from model.foundation.random_models import save_random_models
-    from model.templates import build_bank
+    from model.network.adapter import Adapter
+    from model.network.base import load_base
+    from model.network.templates import build_bank
 
     torch.set_num_threads(1)
     models = save_random_models(tmp_path_factory.mktemp("base"))
@@ -194,7 +194,7 @@ class CentreDetector:
         self._people = people
 
     def detect(self, image: np.ndarray) -> list[Detection]:
-        from model.face_geometry import CROP_TEMPLATE
+        from model.face.face_geometry import CROP_TEMPLATE
 
         height, width = image.shape[:2]
         found = []

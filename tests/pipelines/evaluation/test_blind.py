@@ -13,16 +13,16 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from model.face_prompts import EXPRESSIONS
+from model.face.face_prompts import EXPRESSIONS
 from pipelines.cli import app
-from pipelines.errors import UserError
+from pipelines.core.errors import UserError
+from pipelines.core.params import Params
 from pipelines.evaluation.blind import choose_cells, make_sheets, score, write_sheets
 from pipelines.evaluation.evaluation_set import EvaluationSet, PhotoRecord, build_evaluation_set
 from pipelines.evaluation.photos import held_out_records, read_photos
 from pipelines.evaluation.prompts import load_prompts
 from pipelines.evaluation.sampling import Drawn, Painter
 from pipelines.evaluation.variants import Order, TokenTable
-from pipelines.params import Params
 
 
 def test_every_person_once_and_every_expression_as_often(
@@ -82,7 +82,7 @@ def test_what_a_seed_cannot_fill_is_refused(records: Callable[..., list[PhotoRec
 def test_sheets_are_pictures_and_the_key_scores_full_marks(
     *, processed: Path, adapter_folder: tuple[Path, Path, Path], params: Params, tmp_path: Path
 ) -> None:
-    from model.pipeline import DynamicIDPipeline
+    from model.inference.pipeline import DynamicIDPipeline
 
     found = held_out_records(processed)
     questions = build_evaluation_set(found, params.evaluate, load_prompts())

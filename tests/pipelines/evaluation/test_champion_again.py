@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines.errors import StageFailed, UserError
-from pipelines.params import Params, load_params
-from pipelines.stages import evaluate
-from pipelines.tracking.champion import champion_metrics, conditions
-from pipelines.tracking.registry import find_version, open_registry
+from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.params import Params, load_params
+from pipelines.evaluation.evaluate import evaluate
+from pipelines.registry.champion import champion_metrics, conditions
+from pipelines.registry.registry import find_version, open_registry
 
 CHANGES = ("people=2", "steps=1", "pairs=1", "bootstrap=20", "variant_cells=2", "batch_size=64", "diversity_seeds=2")
 
@@ -58,8 +58,8 @@ def test_the_champion_is_judged_on_the_challengers_set_once(
     model = tmp_path / "model" / "artifacts"
     shutil.copytree(adapter_folder[2], model / "adapter")
     (model / "params.yaml").write_text(yaml.safe_dump(params.model_dump(mode="json", by_alias=True)))
-    outputs = evaluate.Outputs(tmp_path / "metrics.json", tmp_path / "index.html")
-    challenger = evaluate.run(params, evaluate.Inputs(processed, adapter_folder[2]), outputs)
+    files = {"metrics": tmp_path / "metrics.json", "report": tmp_path / "index.html"}
+    challenger = evaluate(params, processed, adapter_folder[2], **files)
     old = {**challenger, "evaluation_set": "0" * 64}
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "metrics.json").write_text(json.dumps(old))

@@ -9,13 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from model.face_prompts import EXPRESSIONS, POSES
-from pipelines.errors import StageFailed, UserError
+from model.face.face_prompts import EXPRESSIONS, POSES
+from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.params import Params
+from pipelines.core.records import PROCESSED_SCHEMA, read_rows
 from pipelines.evaluation.evaluation_set import LOOKS, EvaluationSet, build_evaluation_set
 from pipelines.evaluation.photos import PhotoRecord, held_out_records
 from pipelines.evaluation.prompts import load_prompts
-from pipelines.params import Params
-from pipelines.records import PROCESSED_SCHEMA, read_rows
 
 
 def build(records: list[PhotoRecord], params: Params, **changes: object) -> EvaluationSet:

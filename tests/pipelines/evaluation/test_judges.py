@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.face_geometry import CROP_TEMPLATE
-from pipelines.errors import UserError
+from model.face.face_geometry import CROP_TEMPLATE
+from pipelines.core.errors import UserError
 from pipelines.evaluation.judges import ExpressionPoseJudge, RecogniserJudge
 from pipelines.evaluation.readings import Examiner
 from pipelines.evaluation.text_judge import TextJudge

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.errors import UserError
+from pipelines.core.errors import UserError
 from pipelines.evaluation.intervals import Interval
 from pipelines.evaluation.pictures import data_uri, heat
 from pipelines.evaluation.plots import forest, loss_curves, read_losses

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from model.face_prompts import parse
-from pipelines.errors import UserError
+from model.face.face_prompts import parse
+from pipelines.core.errors import UserError
 from pipelines.evaluation.prompts import load_prompts
 
 

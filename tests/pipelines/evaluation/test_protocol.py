@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipelines.core.params import Params, load_params
 from pipelines.evaluation.evaluation_set import build_evaluation_set
 from pipelines.evaluation.judges import ExpressionPoseJudge, RecogniserJudge
 from pipelines.evaluation.photos import held_out_records, read_photos
@@ -23,7 +24,6 @@ from pipelines.evaluation.report import write_report
 from pipelines.evaluation.results import METRICS
 from pipelines.evaluation.sampling import Painter
 from pipelines.evaluation.text_judge import TextJudge
-from pipelines.params import Params, load_params
 
 CHANGES = ("people=4", "steps=2", "pairs=2", "bootstrap=200", "variant_cells=3", "batch_size=64", "diversity_seeds=2")
 
@@ -45,7 +45,7 @@ def evaluate(
     centre_detector: type,
     project: Path,
 ) -> Callable[..., Result]:
-    from model.pipeline import DynamicIDPipeline
+    from model.inference.pipeline import DynamicIDPipeline
 
     def run(*changes: str, losses: dict[str, Path] | None = None, ship: bool = False) -> Result:
         names = [f"evaluate.{change}" for change in (*CHANGES, *changes)]

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from diffusers import DDIMScheduler
 
-from model.pipeline import DynamicIDPipeline
+from model.inference.pipeline import DynamicIDPipeline
+from pipelines.core.params import Params
 from pipelines.evaluation.sampling import Painter, company
 from pipelines.evaluation.variants import Order
-from pipelines.params import Params
 
 ORDERS = [Order(prompt, noise, tokens=None) for prompt in ("a man in a red shirt", "a woman") for noise in (1, 2)]
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from model.face_prompts import EXPRESSIONS, POSE_YAW, POSES
+from model.face.face_prompts import EXPRESSIONS, POSE_YAW, POSES
+from pipelines.core.params import Params
 from pipelines.evaluation import ends
 from pipelines.evaluation.evaluation_set import EvaluationSet, build_evaluation_set
 from pipelines.evaluation.intervals import resample
@@ -16,7 +17,6 @@ from pipelines.evaluation.prompts import load_prompts
 from pipelines.evaluation.readings import Readings
 from pipelines.evaluation.results import Resamples, compare, normalise, summarise
 from pipelines.evaluation.scoring import Gallery, Scores, score_faces
-from pipelines.params import Params
 
 PEOPLE = 4
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.errors import UserError
+from pipelines.core.errors import UserError
+from pipelines.core.params import Params, load_params
 from pipelines.evaluation.results import METRICS
-from pipelines.params import Params, load_params
 from pipelines.stages.evaluate import Inputs, Outputs, run
 
 CHANGES = ("people=4", "steps=1", "pairs=1", "bootstrap=50", "variant_cells=2", "batch_size=64", "diversity_seeds=2")
@@ -83,8 +83,8 @@ def test_an_adapter_that_cannot_be_judged_is_named(
     shared: Path,
     tmp_path: Path,
 ) -> None:
-    from model.adapter import Adapter
-    from model.base import load_base
+    from model.network.adapter import Adapter
+    from model.network.base import load_base
 
     params = params_of(
         project,

@@ -5,12 +5,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from model.face_prompts import EXPRESSIONS, POSES
+from model.face.face_prompts import EXPRESSIONS, POSES
+from pipelines.core.params import Params, load_params
 from pipelines.evaluation.evaluation_set import EvaluationSet, build_evaluation_set
 from pipelines.evaluation.photos import PhotoRecord
 from pipelines.evaluation.prompts import load_prompts
 from pipelines.evaluation.variants import TokenTable, plan_drawing, shared_cells
-from pipelines.params import Params, load_params
 
 
 def questions_of(records: list[PhotoRecord], params: Params, **changes: object) -> EvaluationSet:

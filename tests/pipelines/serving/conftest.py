@@ -29,7 +29,7 @@ def registered(model_folder: Path) -> Iterator[str]:
     """The address of version 1 in a registry of its own, signature and all, as `dynamicid register` logs it."""
     import mlflow
 
-    from pipelines.tracking.log_model import CODE, signature
+    from pipelines.registry.log_model import CODE, signature
 
     with pytest.MonkeyPatch.context() as patch:
         # The address and the experiment that another test chose stay set in this process.

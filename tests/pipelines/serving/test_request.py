@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from benchmarks.malformed_requests import malformed_requests
-from pipelines.errors import UserError
-from pipelines.param_sections.operations import Serve
+from pipelines.core.errors import UserError
+from pipelines.core.sections.operations import Serve
 from pipelines.serving.door import read_payload
 from pipelines.serving.request import read_row
 

@@ -20,12 +20,12 @@ import pytest
 import torch
 from insightface.utils.face_align import norm_crop
 
-from model.face_geometry import CROP_TEMPLATE
-from model.face_prompts import EXPRESSIONS, POSE_YAW, POSES, compose
+from model.face.face_geometry import CROP_TEMPLATE
+from model.face.face_prompts import EXPRESSIONS, POSE_YAW, POSES, compose
 from model.foundation.random_models import save_random_models
 from model.training.recognition_network import RecognitionNetwork
-from pipelines.params import Params, load_params
-from pipelines.records import PROCESSED_SCHEMA
+from pipelines.core.params import Params, load_params
+from pipelines.core.records import PROCESSED_SCHEMA
 
 SIZE = 64
 _RECOGNISER = Path(__file__).parents[3] / "model/foundation/weights/insightface/models/tiny_faces/rec.onnx"

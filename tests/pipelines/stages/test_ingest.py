@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipelines.errors import StageFailed, UserError
-from pipelines.ingest.contents import read_contents
-from pipelines.ingest.found import Found, Labels, Skipped
-from pipelines.params import Params, load_params
-from pipelines.records import DATASET_SCHEMA, read_rows
+from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.params import Params, load_params
+from pipelines.core.records import DATASET_SCHEMA, read_rows
+from pipelines.data.ingest.contents import read_contents
+from pipelines.data.ingest.found import Found, Labels, Skipped
 from pipelines.stages.ingest import Inputs, Outputs, run
 
 
@@ -117,7 +117,7 @@ def test_a_killed_ingest_leaves_a_readable_dataset_and_is_continued(
     script = (
         "import os, sys, signal\n"
         "from pathlib import Path\n"
-        "from pipelines.params import load_params\n"
+        "from pipelines.core.params import load_params\n"
         "from pipelines.stages import ingest\n"
         "row, count = ingest._row, 0\n"
         "def dying(*given):\n"

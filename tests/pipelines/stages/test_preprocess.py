@@ -16,9 +16,9 @@ import pytest
 from PIL import Image
 
 from pipelines.cli import main
-from pipelines.errors import StageFailed, UserError
-from pipelines.params import Params, load_params
-from pipelines.records import DATASET_SCHEMA, PROCESSED_SCHEMA, read_rows
+from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.params import Params, load_params
+from pipelines.core.records import DATASET_SCHEMA, PROCESSED_SCHEMA, read_rows
 from pipelines.stages.preprocess import Inputs, Outputs, run
 
 pytestmark = pytest.mark.realdata

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.errors import UserError
+from pipelines.core.errors import UserError
 from pipelines.stages.train_anchoring import Inputs, Outputs, run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -68,8 +68,8 @@ def test_the_loss_falls_and_is_reported(trained: Path, training_data: object) ->
 def test_the_adapter_loads_on_its_base_and_has_learnt(trained: Path, training_data: object) -> None:
     import torch
 
-    from model.adapter import Adapter
-    from model.base import load_base
+    from model.network.adapter import Adapter
+    from model.network.base import load_base
 
     base_params = training_data.read().base
     base = load_base(Path(base_params.pipeline), Path(base_params.image_encoder))
@@ -99,7 +99,7 @@ def test_a_killed_training_ends_with_the_same_bytes(
 def test_it_goes_on_from_a_registered_adapter_with_a_wider_lora(
     trained: Path, training_data: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.tracking.model_uri.adapter_folder", lambda *_: trained / "models/anchoring")
+    monkeypatch.setattr("pipelines.registry.model_uri.adapter_folder", lambda *_: trained / "models/anchoring")
     rank = training_data.read().train_anchoring.sizes.lora_rank
     began = ("train_anchoring.start_from=models:/dynamicid/1", "train_anchoring.steps=4")
     params = training_data.read(*began, f"train_anchoring.sizes.lora_rank={rank + 2}")
@@ -125,7 +125,7 @@ def test_checkpoints_of_a_training_from_another_adapter_are_not_resumed(
     (other / "adapter.safetensors").write_bytes((other / "adapter.safetensors").read_bytes()[:-1] + b"\0")
     params = training_data.read("train_anchoring.start_from=models:/dynamicid/1")
     for folder in (trained / "models/anchoring", other):
-        monkeypatch.setattr("pipelines.tracking.model_uri.adapter_folder", lambda *_, found=folder: found)
+        monkeypatch.setattr("pipelines.registry.model_uri.adapter_folder", lambda *_, found=folder: found)
         with pytest.raises(UserError, match="enough"):
             run(params, inputs(training_data, tmp_path), outputs(tmp_path))
     first, second = seen

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.errors import UserError
+from pipelines.core.errors import UserError
 from pipelines.stages import train_anchoring
 from pipelines.stages.train_imr import Inputs, Outputs, run
 
@@ -77,8 +77,8 @@ def test_the_adapter_is_complete_and_anchoring_is_as_it_was(
 ) -> None:
     import torch
 
-    from model.adapter import Adapter
-    from model.base import load_base
+    from model.network.adapter import Adapter
+    from model.network.base import load_base
 
     models = training_data.read().base
     unet = load_base(Path(models.pipeline), Path(models.image_encoder)).unet

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.errors import StageFailed, UserError
-from pipelines.params import Params, load_params
-from pipelines.records import DATASET_SCHEMA
+from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.params import Params, load_params
+from pipelines.core.records import DATASET_SCHEMA
 from pipelines.stages import ingest
 from pipelines.stages.validate import Inputs, Outputs, run
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.errors import UserError
+from pipelines.core.errors import UserError
 from pipelines.webpage import accounts
 from pipelines.webpage.accounts import check_host, gatekeeper, is_loopback, read_accounts
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from model.face_prompts import EXPRESSIONS, POSES, parse
-from pipelines.errors import UserError
+from model.face.face_prompts import EXPRESSIONS, POSES, parse
+from pipelines.core.errors import UserError
 from pipelines.webpage.box_pad import chosen, empty, with_boxes
 from pipelines.webpage.door import fault
 from pipelines.webpage.examples import draw_examples

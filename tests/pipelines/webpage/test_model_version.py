@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.errors import UserError
+from pipelines.core.errors import UserError
 from pipelines.webpage.model_version import find_model
 
 
@@ -50,7 +50,7 @@ def test_no_adapter_is_said(tmp_path: Path) -> None:
 def test_an_alias_is_shown_as_the_version_it_is(ledger: Path, tmp_path: Path) -> None:
     import mlflow
 
-    from pipelines.tracking.settings import connect
+    from pipelines.registry.settings import connect
 
     connect(ledger)
     for text in ("{}", '{"second": 1}'):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from model.face_prompts import POSES
+from model.face.face_prompts import POSES
 from pipelines.evaluation.metrics.editability import confusion, correct, yaw_error
 
 

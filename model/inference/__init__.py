@@ -1,0 +1,1 @@
+"""Pipelines of diffusers with people in them."""

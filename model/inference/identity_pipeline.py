@@ -1,0 +1,348 @@
+"""What every pipeline of the method shares, whatever Stable Diffusion it stands on."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline
+from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
+from torch import Tensor
+
+from model.inference.gate_maps import GateMaps
+from model.inference.identity_request import (
+    FacePrompts,
+    Faces,
+    check_boxes,
+    check_masks,
+    check_scale,
+    check_size,
+    for_pictures,
+)
+from model.inference.identity_tokens import TokenMaker
+from model.network.adapter import Adapter
+from model.network.base import Base, BaseReference, encode_crops, fingerprint, has_two_texts, load_base
+from model.network.crop_transform import CropTransform
+from model.network.identity_state import IdentityState
+from model.network.text_encoding import TextEncoder, encode_text
+
+_ADAPTER_FOLDER = "adapter"
+
+
+class IdentityPipeline(DiffusionPipeline):
+    """Draws given people, each from one reference, with the expression and pose that a face prompt asks for.
+
+    To be put in front of a pipeline of diffusers, whose own loop draws: `class X(IdentityPipeline, SomePipeline)`. The
+    pipeline has an `adapter`, the CLIP `image_encoder` that looks at face crops, and `crop_processor`, which holds the
+    parameters of that encoder's preprocessing (`feature_extractor` where there is none). Called without faces, it is
+    the base model. Several threads may call one pipeline: nothing of a call is kept in it.
+    """
+
+    adapter: Adapter | None = None
+    two_texts: bool = False
+
+    @classmethod
+    def from_base(cls, base: Base, adapter: Adapter | None = None) -> Self:
+        """Build a pipeline out of loaded base models, with an adapter where one is given.
+
+        ValueError where the base is of the other kind (one text encoder or two).
+        """
+        cls._check_kind(len(base.texts) == 2, base.pipeline_folder)
+        pipe = cls(**cls._parts(base))
+        if adapter is not None:
+            pipe.set_adapter(adapter)
+        return pipe
+
+    @classmethod
+    def from_folders(
+        cls,
+        pipeline: Path,
+        image_encoder: Path,
+        adapter: Path | None = None,
+        *,
+        dtype: torch.dtype | str = torch.float32,
+        device: str | torch.device = "cpu",
+    ) -> Self:
+        """Load base and adapter from three folders; ValueError where the adapter was trained on other weights."""
+        base = load_base(pipeline, image_encoder, dtype=dtype, device=device)
+        pipe = cls.from_base(base)
+        if adapter is not None:
+            pipe.load_adapter(adapter)
+            reference = pipe._require_adapter().base_reference
+            found = base.fingerprint()
+            if reference is not None and reference.fingerprint != found:
+                raise ValueError(
+                    f"{adapter}: trained on {reference.pipeline} with fingerprint {reference.fingerprint[:12]}, but "
+                    f"{pipeline} and {image_encoder} have {found[:12]}; give the base it was trained on"
+                )
+        return pipe
+
+    @classmethod
+    def _parts(cls, base: Base) -> dict[str, Any]:
+        """Return the arguments of the constructor."""
+        raise NotImplementedError
+
+    @classmethod
+    def _check_kind(cls, two_texts: bool, folder: Path) -> None:
+        if two_texts != cls.two_texts:
+            kinds = [
+                "Stable Diffusion 1.x or 2.x, with one text encoder",
+                "Stable Diffusion XL, with two text encoders",
+            ]
+            raise ValueError(
+                f"{folder}: {kinds[two_texts]}; {cls.__name__} draws with {kinds[cls.two_texts]}: use "
+                "model.inference.pipeline.pipeline_class(folder)"
+            )
+
+    def set_adapter(self, adapter: Adapter) -> None:
+        """Attach an adapter, in place of any other; ValueError under sequential CPU offload."""
+        self._require_weights()
+        self.unload_adapter()
+        adapter.to(self.unet.device, self.unet.dtype).eval()
+        adapter.attach(self.unet)
+        self.adapter = adapter
+
+    def load_adapter(self, folder: Path) -> None:  # type: ignore[override]
+        """Read an adapter folder and attach it, in place of any other; ValueError where it does not fit."""
+        self._require_weights()
+        adapter = Adapter.load(Path(folder), self.unet)
+        self.set_adapter(adapter)
+
+    def unload_adapter(self) -> None:
+        """Take the adapter off; the pipeline is the base model again, bit for bit."""
+        if self.adapter is not None:
+            self.adapter.detach(self.unet)
+            self.adapter = None
+
+    def fold_lora(self, scale: float = 1.0) -> None:
+        """Put the adapter's LoRA into the UNet's weights: calls with `lora_scale` = `scale` cost no more than the base.
+
+        Other calls give what they gave before up to rounding, the base model without faces too, and cost a little more.
+        """
+        self._require_adapter().fold(self.unet, scale)
+
+    def unfold_lora(self) -> None:
+        """Give the UNet its own weights back, bit for bit."""
+        self._require_adapter().unfold()
+
+    def to(self, *arguments: Any, **keywords: Any) -> Self:
+        """Move every component, the adapter too."""
+        super().to(*arguments, **keywords)
+        if self.adapter is not None:
+            self.adapter.to(self.unet.device, self.unet.dtype)
+        return self
+
+    def save_pretrained(self, save_directory: str | Path, *arguments: Any, **keywords: Any) -> None:
+        """Write the pipeline as diffusers does, and the adapter in a folder of its own beside the components."""
+        adapter = self.adapter
+        folded = 0.0 if adapter is None else adapter.folded
+        if adapter is not None:
+            # Attached processors are modules of the UNet: its weight file would hold them too.
+            adapter.detach(self.unet)
+        try:
+            super().save_pretrained(save_directory, *arguments, **keywords)
+        finally:
+            if adapter is not None:
+                adapter.attach(self.unet)
+                adapter.fold(self.unet, folded)
+        if adapter is not None:
+            folder = Path(save_directory)
+            own = BaseReference("..", "../image_encoder", fingerprint(folder))
+            adapter.save(folder / _ADAPTER_FOLDER, adapter.base_reference or own)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, **keywords: Any) -> Self:
+        """Read what `save_pretrained` wrote, or any Stable Diffusion folder (then without adapter); never a hub."""
+        if not Path(folder).is_dir():
+            raise ValueError(f"{folder}: no such folder; expected a saved pipeline")
+        cls._check_kind(has_two_texts(Path(folder)), Path(folder))
+        pipe = super().from_pretrained(folder, **{**keywords, "local_files_only": True})
+        if (Path(folder) / _ADAPTER_FOLDER).is_dir():
+            pipe.load_adapter(Path(folder) / _ADAPTER_FOLDER)
+        return pipe
+
+    def tokens_of(self, faces: Faces, face_prompts: FacePrompts | None = None) -> Tensor:
+        """Return identity tokens (B, 4·P, D).
+
+        `faces`: the P people of one picture, or one such list per picture (all of one length), each a Face or a Blend
+        of two. `face_prompts` in the same shape: None keeps a reference's own expression and pose; a text ("sad,
+        slightly turned to the left") is read into one of seven expressions and five poses, and what it leaves open
+        stays as in the reference. Raises ValueError for a text that names neither, where the adapter has no IMR, and
+        where faces and texts do not match.
+        """
+        adapter, device = self._require_adapter(), self._execution_device
+        transform = self._crop_transform()
+
+        def clip_states(crop: np.ndarray) -> Tensor:
+            return encode_crops(self.image_encoder, transform, crop[None], device)
+
+        def pooled_text(texts: Any) -> Tensor:
+            return encode_text(self._texts(), texts, device)[1]
+
+        adapter.encoders_to(device)
+        tokens = TokenMaker(adapter, clip_states, pooled_text)(faces, face_prompts)
+        if getattr(self, "_all_hooks", None):
+            # The models take turns on the device, and so do the adapter's own.
+            adapter.encoders_to(torch.device("cpu"))
+        return tokens
+
+    def _texts(self) -> tuple[TextEncoder, ...]:
+        return ((self.tokenizer, self.text_encoder),)
+
+    @torch.no_grad()
+    def __call__(  # type: ignore[override]
+        self,
+        prompt: str | list[str] | None = None,
+        faces: Faces | None = None,
+        face_prompts: FacePrompts | None = None,
+        boxes: Any = None,
+        identity_tokens: Tensor | None = None,
+        *,
+        masks: Any = None,
+        gate: bool = True,
+        gate_threshold: float | None = None,
+        identity_scale: Any = 1.0,
+        lora_scale: float = 1.0,
+        layout_steps: int = 0,
+        boost_steps: int = 0,
+        boost: float = 0.0,
+        return_gate_maps: bool = False,
+        **arguments: Any,
+    ) -> Any:
+        """Draw one picture for every prompt (`num_images_per_prompt` of each).
+
+        `faces`: the people of the picture, or with several prompts also one list of people per prompt; `face_prompts`
+        likewise (see `tokens_of`). `identity_tokens` (B, 4·P, D) or (1, 4·P, D) given directly win over both. `boxes`
+        (P, 4) for all pictures or (B, P, 4): y0 x0 y1 x1 in [0, 1]; or `masks` (P, h, w) or (B, P, h, w), of any size,
+        also a list of grey pictures; neither for equal vertical slices. `gate` False draws with plain decoupled
+        attention. `identity_scale` λ, a number, (P,) or (B, P); the LoRA is left out in the first `layout_steps` steps,
+        so that the base model lays out several people; `boost` is added to the gate inside the boxes for the
+        first `boost_steps` steps. The rest are the arguments of the base pipeline. Without faces and tokens the base
+        model draws alone. Raises ValueError for what does not fit together, saying what to change.
+        """
+        check_size(arguments.get("height"), arguments.get("width"))
+        if identity_tokens is None and faces is None:
+            if any(x is not None for x in (face_prompts, boxes, masks)) or return_gate_maps:
+                raise ValueError("face_prompts, boxes, masks and return_gate_maps need faces or identity_tokens")
+            return self._draw(None, None, prompt, arguments)
+        adapter = self._require_adapter()
+        if boxes is not None and masks is not None:
+            raise ValueError("boxes and masks: give one of the two")
+        if identity_tokens is None:
+            identity_tokens = self.tokens_of(faces, face_prompts)  # type: ignore[arg-type]
+        embeds = arguments.get("prompt_embeds")
+        prompts = len(embeds) if embeds is not None else 1 if isinstance(prompt, str) else len(prompt or ())
+        copies = arguments.get("num_images_per_prompt") or 1
+        # Only whether it is above 1 counts, and every base pipeline's own default is.
+        guided = arguments.get("guidance_scale", 7.5) > 1 and self.unet.config.time_cond_proj_dim is None
+        tokens = for_pictures(identity_tokens, prompts, copies, "identity tokens")
+        tokens = tokens.to(self._execution_device, self.unet.dtype)
+        people = tokens.shape[1] // adapter.sizes["tokens"]
+        places = {
+            "boxes": check_boxes(boxes, people, prompts, copies),
+            "masks": check_masks(masks, people, prompts, copies),
+            "scale": check_scale(identity_scale, people, prompts, copies),
+        }
+        if guided:
+            null = adapter.null_tokens.to(tokens).repeat(len(tokens), people, 1)
+            tokens = torch.cat([null, tokens])
+            places = {name: _for_both_halves(value, name) for name, value in places.items()}
+        rows, columns = self._latent_size(arguments.get("height"), arguments.get("width"))
+        maps = GateMaps(rows, columns, guided) if return_gate_maps else None
+        state = IdentityState(
+            tokens,
+            gate=gate,
+            threshold=gate_threshold,
+            lora_scale=lora_scale,
+            layout_steps=layout_steps,
+            boost=boost,
+            boost_steps=boost_steps,
+            height=rows,
+            width=columns,
+            maps=None if maps is None else maps.pending,
+            cache={},
+            **places,
+        )
+        return self._draw(state, maps, prompt, arguments)
+
+    def _latent_size(self, height: int | None, width: int | None) -> tuple[int, int]:
+        size = self.unet.config.sample_size
+        rows, columns = (size, size) if isinstance(size, int) else size
+        if height and width:
+            rows, columns = height // self.vae_scale_factor, width // self.vae_scale_factor
+        return rows, columns
+
+    def _draw(self, state: IdentityState | None, maps: GateMaps | None, prompt: Any, arguments: dict[str, Any]) -> Any:
+        arguments = dict(arguments)
+        return_dict = arguments.pop("return_dict", True)
+        if state is not None:
+            arguments["cross_attention_kwargs"] = {**(arguments.get("cross_attention_kwargs") or {}), "identity": state}
+            callback = arguments.get("callback_on_step_end")
+            if isinstance(callback, PipelineCallback | MultiPipelineCallbacks):
+                arguments["callback_on_step_end_tensor_inputs"] = callback.tensor_inputs
+            arguments["callback_on_step_end"] = _advancing(state, maps, callback)
+        # The loop keeps what it was given, and the scheduler its step, in the pipeline: a copy for each call, or two
+        # callers would draw each other's people.
+        own = copy.copy(self)
+        own.scheduler = copy.deepcopy(self.scheduler)
+        found = own._loop(prompt, arguments)
+        if hasattr(own, "_all_hooks"):
+            self._all_hooks: Any = own._all_hooks
+        return self._output(*found, None if maps is None else maps.mean(), return_dict)
+
+    def _loop(self, prompt: Any, arguments: dict[str, Any]) -> tuple[Any, Any]:
+        """Return the pictures, and which of them the safety checker flagged, from the base pipeline's own loop."""
+        images, *flagged = super().__call__(prompt, return_dict=False, **arguments)
+        return images, flagged[0] if flagged else None
+
+    def _output(self, images: Any, flagged: Any, gates: np.ndarray | None, return_dict: bool) -> Any:
+        raise NotImplementedError
+
+    @property
+    def crop_size(self) -> int:
+        """Side in pixels of the face crops the image encoder sees (larger ones are resized)."""
+        return self._crop_transform().crop
+
+    def _crop_transform(self) -> CropTransform:
+        processor = getattr(self, "crop_processor", None) or self.feature_extractor
+        if self.image_encoder is None or processor is None:
+            raise ValueError(f"this pipeline has no image encoder: faces need one ({type(self).__name__}.from_folders)")
+        return CropTransform.from_config(processor.to_dict(), "crop_processor")
+
+    def _require_weights(self) -> None:
+        if self.unet.device.type == "meta":
+            raise ValueError("an adapter cannot be attached under sequential CPU offload: load it first, then offload")
+
+    def _require_adapter(self) -> Adapter:
+        if self.adapter is None:
+            raise ValueError("no adapter: load_adapter(folder) first")
+        return self.adapter
+
+
+def _for_both_halves(value: Any, name: str) -> Any:
+    """Repeat rows of single pictures for the unconditional half; what all pictures share stays as it is."""
+    per_picture = isinstance(value, Tensor) and value.ndim > 1 and (len(value) > 1 or name == "scale")
+    return torch.cat([value, value]) if per_picture else value
+
+
+def _advancing(state: IdentityState, maps: GateMaps | None, callback: Callable[..., Any] | None) -> Callable[..., Any]:
+    """Return a step callback that counts the steps for the boost, folds gate maps, and then calls the caller's own."""
+
+    def advance(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        guided = pipe.do_classifier_free_guidance
+        out = tensors if callback is None else callback(pipe, step, timestep, tensors)
+        # Schedulers of higher order evaluate the UNet several times in one step.
+        state.step = (step + 1) // getattr(pipe.scheduler, "order", 1)
+        if maps is not None:
+            maps.fold()
+        if guided and not pipe.do_classifier_free_guidance:
+            state.conditional_half()
+            if maps is not None:
+                maps.guided = False
+        return out
+
+    return advance

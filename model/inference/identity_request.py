@@ -1,0 +1,148 @@
+"""Reads what a caller asks for, people, places, strengths and face prompts, into one row per drawn picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.face.face import Blend, Face
+from model.face.face_prompts import EXPRESSIONS, POSE_PHRASES, parse
+
+Person = Face | Blend
+Faces = Sequence[Person] | Sequence[Sequence[Person]]
+FacePrompts = Sequence[str | None] | Sequence[Sequence[str | None]]
+
+
+def wished(face_prompt: str, face: Face) -> tuple[str, str]:
+    """Return the expression and pose a face prompt asks of `face`; what it leaves open stays as in the reference."""
+    wish = parse(face_prompt)
+    if wish.expression is None and wish.pose is None:
+        raise ValueError(
+            f"face prompt {face_prompt!r} names no expression ({', '.join(EXPRESSIONS)}) and no pose "
+            f"({', '.join(POSE_PHRASES.values())})"
+        )
+    return wish.expression or face.expression, wish.pose or face.pose
+
+
+def per_picture(given: Sequence[Any], name: str) -> list[list[Any]]:
+    """Return one list of people per picture; a flat list is one picture. ValueError where their lengths differ."""
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise ValueError(f"{name}: {type(given).__name__}; expected a list with one entry per person")
+    nested = [list(x) if isinstance(x, list | tuple) else x for x in given]
+    if not nested:
+        raise ValueError(f"{name}: empty; expected at least one person")
+    pictures: list[list[Any]] = nested if isinstance(nested[0], list) else [nested]
+    if any(not isinstance(people, list) or len(people) != len(pictures[0]) or not people for people in pictures):
+        raise ValueError(f"{name}: expected the same number of people, at least one, in every picture")
+    return pictures
+
+
+def people_and_prompts(
+    faces: Faces, face_prompts: FacePrompts | None
+) -> tuple[list[list[Person]], list[list[str | None]]]:
+    """Return people and their face prompts, one list a picture; ValueError where they do not match."""
+    pictures: list[list[Person]] = per_picture(faces, "faces")
+    for face in (part for people in pictures for person in people for part in faces_of(person)):
+        check_face(face)
+    prompts: list[list[str | None]] = [[None] * len(people) for people in pictures]
+    if face_prompts is not None:
+        prompts = per_picture(face_prompts, "face_prompts")
+        if len(prompts) != len(pictures):
+            raise ValueError(f"face prompts for {len(prompts)} pictures, faces of {len(pictures)}: expected the same")
+        for texts, people in zip(prompts, pictures, strict=True):
+            if len(texts) != len(people):
+                raise ValueError(
+                    f"{len(texts)} face prompts for {len(people)} people: expected one face prompt a person "
+                    "(None keeps the reference's own)"
+                )
+    return pictures, prompts
+
+
+def faces_of(person: Any) -> tuple[Face, ...]:
+    """Return the one face of a person, or the two of a mix; ValueError for anything else."""
+    if isinstance(person, Blend):
+        return (person.first, person.second)
+    if isinstance(person, Face):
+        return (person,)
+    raise ValueError(
+        f"a person given as {type(person).__name__}: expected a Face (an analysed photo) or a Blend of two"
+    )
+
+
+def check_face(face: Face) -> None:
+    """Raise ValueError where the arrays of a face have other shapes than model.face.face.Face says."""
+    crop = np.asarray(face.crop)
+    if np.shape(face.embedding) != (512,):
+        raise ValueError(f"face embedding of shape {np.shape(face.embedding)}: expected (512,)")
+    if crop.ndim != 3 or crop.shape[0] != crop.shape[1] or crop.shape[2] != 3 or crop.dtype != np.uint8:
+        raise ValueError(f"face crop of shape {crop.shape}, {crop.dtype}: expected (S, S, 3) uint8, RGB")
+    if np.shape(face.landmarks) != (68, 2):
+        raise ValueError(f"face landmarks of shape {np.shape(face.landmarks)}: expected (68, 2)")
+
+
+def for_pictures(rows: Tensor, prompts: int, copies: int, name: str) -> Tensor:
+    """Give every drawn picture its row: one row serves all prompts, and the copies of a prompt lie side by side."""
+    if len(rows) not in (1, prompts):
+        raise ValueError(f"{name} of {len(rows)} pictures for {prompts} prompts")
+    return rows.expand(prompts, *rows.shape[1:]).repeat_interleave(copies, dim=0)
+
+
+def check_boxes(boxes: Any, people: int, prompts: int, copies: int) -> Tensor | None:
+    """Return (1 or B, P, 4) float64; ValueError for a box outside [0, 1] or without area."""
+    if boxes is None:
+        return None
+    given = torch.as_tensor(np.asarray(boxes, np.float64))
+    given = given[None] if given.ndim == 2 else given
+    if given.ndim != 3 or given.shape[1:] != (people, 4):
+        raise ValueError(f"boxes of shape {tuple(given.shape)}: expected (y0, x0, y1, x1) for each of {people} people")
+    for y0, x0, y1, x1 in given.flatten(0, 1).tolist():
+        if not (0 <= y0 < y1 <= 1 and 0 <= x0 < x1 <= 1):
+            raise ValueError(f"box {y0:g},{x0:g},{y1:g},{x1:g}: expected 0 <= y0 < y1 <= 1 and 0 <= x0 < x1 <= 1")
+    return given if len(given) == 1 else for_pictures(given, prompts, copies, "boxes")
+
+
+def check_masks(masks: Any, people: int, prompts: int, copies: int) -> Tensor | None:
+    """Return (1 or B, P, h, w) float32 in [0, 1]; whole numbers are taken as 0 to 255, as grey pictures have them.
+
+    `masks` (P, h, w) or (B, P, h, w): an array, or a list of equally large arrays or grey PIL pictures. ValueError for
+    other shapes or values, and for a mask that covers nothing.
+    """
+    if masks is None:
+        return None
+    array = np.stack([np.asarray(mask) for mask in masks]) if isinstance(masks, list | tuple) else np.asarray(masks)
+    given = torch.as_tensor(array.astype(np.float32) / (255 if array.dtype == np.uint8 else 1))
+    given = given[None] if given.ndim == 3 else given
+    if given.ndim != 4 or given.shape[1] != people:
+        raise ValueError(f"masks of shape {array.shape}: expected (height, width) for each of {people} people")
+    if not bool(((given >= 0) & (given <= 1)).all()):
+        raise ValueError("masks: expected values between 0 and 1 (or uint8, 0 to 255)")
+    for row, mask in enumerate(given.flatten(0, 1)):
+        if not bool(mask.any()):
+            raise ValueError(f"mask of person {row % people + 1}: it covers nothing; draw where the person shall be")
+    return given if len(given) == 1 else for_pictures(given, prompts, copies, "masks")
+
+
+def check_scale(scale: Any, people: int, prompts: int, copies: int) -> Any:
+    """Return λ as a number, or (P,) or (B, P) float32; ValueError where it is not one number a person."""
+    if isinstance(scale, int | float):
+        return float(scale)
+    given = torch.as_tensor(scale, dtype=torch.float32)
+    if given.ndim == 0:
+        return float(given)
+    if given.ndim > 2 or given.shape[-1] != people:
+        raise ValueError(
+            f"identity_scale of shape {tuple(given.shape)}: expected a number, or one for each of {people}"
+        )
+    return given if given.ndim == 1 else for_pictures(given, prompts, copies, "identity_scale")
+
+
+def check_size(height: int | None, width: int | None) -> None:
+    """Raise ValueError for a size in pixels that is not a positive multiple of 8, naming those next to it."""
+    for name, value in (("height", height), ("width", width)):
+        if value is not None and (value <= 0 or value % 8):
+            below = max(8, value // 8 * 8)
+            raise ValueError(f"{name} {value}: expected a multiple of 8, for example {below} or {below + 8}")

@@ -1,0 +1,198 @@
+"""The pipelines of the method: DynamicIDPipeline on Stable Diffusion 1.x and 2.x, DynamicIDXLPipeline on XL."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
+from diffusers.pipelines.stable_diffusion import StableDiffusionPipelineOutput
+from diffusers.pipelines.stable_diffusion_xl import StableDiffusionXLPipelineOutput
+
+from model.inference.gate_maps import heat_map
+from model.inference.identity_pipeline import IdentityPipeline
+from model.network.base import Base, has_two_texts, read_index, unscale_latents
+from model.network.text_encoding import TextEncoder
+
+
+@dataclass
+class _GateMaps:
+    """What both outputs add: `gate_maps` (B, h, w) of the latent's size, None where none was asked for.
+
+    A gate map, float32 in [0, 1], is the mean of the gates (before any boost) of all cross-attentions and denoising
+    steps.
+    """
+
+    gate_maps: np.ndarray | None = None
+
+    def heat_maps(self, opacity: float = 0.6) -> list[Any]:
+        """Return the pictures (PIL) with their gate maps over them; ValueError where there are none."""
+        if self.gate_maps is None:
+            raise ValueError("no gate maps: call the pipeline with return_gate_maps=True")
+        return [heat_map(image, gate, opacity) for image, gate in zip(self.images, self.gate_maps, strict=True)]  # type: ignore[attr-defined]
+
+
+@dataclass
+class DynamicIDPipelineOutput(_GateMaps, StableDiffusionPipelineOutput):
+    """`images` and `nsfw_content_detected` as in the parent, `gate_maps` and `heat_maps()`."""
+
+
+@dataclass
+class DynamicIDXLPipelineOutput(_GateMaps, StableDiffusionXLPipelineOutput):
+    """`images` as in the parent, `gate_maps` and `heat_maps()`."""
+
+
+class DynamicIDPipeline(IdentityPipeline, StableDiffusionPipeline):
+    """Draws given people on Stable Diffusion 1.x or 2.x (see IdentityPipeline)."""
+
+    _optional_components: ClassVar[list[str]] = [*StableDiffusionPipeline._optional_components, "crop_processor"]
+
+    def __init__(  # noqa: PLR0917
+        self,
+        vae: Any,
+        text_encoder: Any,
+        tokenizer: Any,
+        unet: Any,
+        scheduler: Any,
+        safety_checker: Any,
+        feature_extractor: Any,
+        image_encoder: Any = None,
+        requires_safety_checker: bool = True,
+        crop_processor: Any = None,
+    ) -> None:
+        super().__init__(
+            vae,
+            text_encoder,
+            tokenizer,
+            unet,
+            scheduler,
+            safety_checker,
+            feature_extractor,
+            image_encoder,
+            requires_safety_checker,
+        )
+        self.register_modules(crop_processor=crop_processor)
+
+    @classmethod
+    def _parts(cls, base: Base) -> dict[str, Any]:
+        checker, extractor = _safety(base)
+        return {
+            **_common_parts(base),
+            "safety_checker": checker,
+            "feature_extractor": extractor,
+            "requires_safety_checker": checker is not None,
+        }
+
+    def _loop(self, prompt: Any, arguments: dict[str, Any]) -> tuple[Any, Any]:
+        arguments = dict(arguments)
+        output_type = arguments.pop("output_type", "pil")
+        # The parent decodes with the scaling factor alone; an autoencoder may also have statistics per channel.
+        latents, _ = super()._loop(prompt, {**arguments, "output_type": "latent"})
+        if output_type == "latent":
+            return latents, None
+        generator = arguments.get("generator")
+        pixels = self.vae.decode(unscale_latents(self.vae, latents), return_dict=False, generator=generator)[0]
+        pixels, flagged = self.run_safety_checker(pixels, self._execution_device, pixels.dtype)
+        shown = [True] * len(pixels) if flagged is None else [not flag for flag in flagged]
+        images = self.image_processor.postprocess(pixels, output_type=output_type, do_denormalize=shown)
+        self.maybe_free_model_hooks()
+        return images, flagged
+
+    def _output(self, images: Any, flagged: Any, gates: np.ndarray | None, return_dict: bool) -> Any:
+        if not return_dict:
+            return images, flagged, gates
+        return DynamicIDPipelineOutput(images=images, nsfw_content_detected=flagged, gate_maps=gates)
+
+
+class DynamicIDXLPipeline(IdentityPipeline, StableDiffusionXLPipeline):
+    """Draws given people on Stable Diffusion XL, with its two text encoders and added conditions."""
+
+    two_texts = True
+    _optional_components: ClassVar[list[str]] = [*StableDiffusionXLPipeline._optional_components, "crop_processor"]
+
+    def __init__(  # noqa: PLR0917
+        self,
+        vae: Any,
+        text_encoder: Any,
+        text_encoder_2: Any,
+        tokenizer: Any,
+        tokenizer_2: Any,
+        unet: Any,
+        scheduler: Any,
+        image_encoder: Any = None,
+        feature_extractor: Any = None,
+        force_zeros_for_empty_prompt: bool = True,
+        add_watermarker: bool | None = None,
+        crop_processor: Any = None,
+    ) -> None:
+        super().__init__(
+            vae,
+            text_encoder,
+            text_encoder_2,
+            tokenizer,
+            tokenizer_2,
+            unet,
+            scheduler,
+            image_encoder,
+            feature_extractor,
+            force_zeros_for_empty_prompt,
+            add_watermarker,
+        )
+        self.register_modules(crop_processor=crop_processor)
+
+    @classmethod
+    def _parts(cls, base: Base) -> dict[str, Any]:
+        index = read_index(base.pipeline_folder)
+        return {
+            **_common_parts(base),
+            "text_encoder_2": base.text_encoder_2,
+            "tokenizer_2": base.tokenizer_2,
+            "force_zeros_for_empty_prompt": index.get("force_zeros_for_empty_prompt", True),
+        }
+
+    def _texts(self) -> tuple[TextEncoder, ...]:
+        return ((self.tokenizer, self.text_encoder), (self.tokenizer_2, self.text_encoder_2))
+
+    def _output(self, images: Any, flagged: Any, gates: np.ndarray | None, return_dict: bool) -> Any:
+        if not return_dict:
+            return images, gates
+        return DynamicIDXLPipelineOutput(images=images, gate_maps=gates)
+
+
+def pipeline_class(folder: Path) -> type[IdentityPipeline]:
+    """Return the pipeline for the Stable Diffusion in `folder`; ValueError where there is none, or one without UNet."""
+    return DynamicIDXLPipeline if has_two_texts(folder) else DynamicIDPipeline
+
+
+def _common_parts(base: Base) -> dict[str, Any]:
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    return {
+        "vae": base.vae,
+        "text_encoder": base.text_encoder,
+        "tokenizer": base.tokenizer,
+        "unet": base.unet,
+        "scheduler": base.scheduler,
+        "image_encoder": base.image_encoder,
+        "crop_processor": CLIPImageProcessorPil(**base.crop_transform.config()),
+    }
+
+
+def _safety(base: Base) -> tuple[Any, Any]:
+    """Return the safety checker and its image processor where the base has one, else None twice."""
+    from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    folder = base.pipeline_folder
+    if (read_index(folder).get("safety_checker") or (None, None))[1] is None:
+        return None, None
+    for part in ("safety_checker", "feature_extractor"):
+        if not (folder / part).is_dir():
+            raise ValueError(f"{folder / part}: no such folder, but model_index.json names a safety checker")
+    checker = StableDiffusionSafetyChecker.from_pretrained(
+        folder / "safety_checker", local_files_only=True, torch_dtype=base.dtype
+    )
+    extractor = CLIPImageProcessorPil.from_pretrained(folder / "feature_extractor", local_files_only=True)
+    return checker.to(base.device).eval().requires_grad_(False), extractor

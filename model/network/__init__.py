@@ -1,0 +1,1 @@
+"""The adapter and its parts, and the frozen base that it stands on."""

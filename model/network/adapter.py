@@ -1,0 +1,305 @@
+"""Everything that is trained, as one module and one folder; the base model is only named (paper section 3)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from model.face.face_prompts import EXPRESSIONS, POSES
+from model.network.attention import processor_for
+from model.network.base import BaseReference
+from model.network.compact import whole
+from model.network.face_encoder import FaceEncoder
+from model.network.folding import Folded
+from model.network.landmark_encoder import LandmarkEncoder
+from model.network.reconfigurator import Reconfigurator
+
+WEIGHTS = "adapter.safetensors"
+CONFIG = "config.json"
+FORMAT = 1
+EMBEDDING = 512
+_SIZES: dict[str, int] = {
+    "tokens": 4,
+    "lora_rank": 128,
+    "reconfigurator_width": 1024,
+    "reconfigurator_heads": 16,
+    "reconfigurator_depth": 1,
+    "landmark_features": 768,
+    "landmark_width": 16,
+}
+
+
+class Adapter(nn.Module):
+    """Face encoder, SAA processors and, once they are trained, IMR, landmark encoder and landmark templates.
+
+    `face_encoder`; `null_tokens` (1, tokens, D), a learned identity of nobody; `processors` in the order of
+    `unet.attn_processors`; `reconfigurator`, `landmark_encoder` and `templates` (7, 5, 68, 2), None before the
+    reconfiguration stage. Parameters are in float32 unless moved; `state_dict()` holds everything that is saved.
+    """
+
+    templates: Tensor | None
+
+    def __init__(self, unet: Any, image_width: int, sizes: Any, gate_threshold: float) -> None:
+        super().__init__()
+        self.sizes = _read_sizes(sizes)
+        self.gate_threshold = float(gate_threshold)
+        self.image_width = int(image_width)
+        self.width = _width(unet)
+        self.base_reference: BaseReference | None = None
+        self._replaced: dict[str, Any] = {}
+        self._folded: Folded | None = None
+        tokens = self.sizes["tokens"]
+        self.face_encoder = FaceEncoder(self.width, self.image_width, tokens, EMBEDDING)
+        # Not zero: tokens without direction would give a gate that is closed everywhere and never learns.
+        self.null_tokens = nn.Parameter(torch.randn(1, tokens, self.width) * 0.02)
+        self.processors = nn.ModuleList(
+            processor_for(layer, self.sizes["lora_rank"], tokens, self.gate_threshold)
+            for layer in _attention_layers(unet).values()
+        )
+        self.reconfigurator: Reconfigurator | None = None
+        self.landmark_encoder: LandmarkEncoder | None = None
+        self.register_buffer("templates", None)
+
+    @classmethod
+    def create(cls, unet: Any, image_encoder: Any, sizes: Any, gate_threshold: float = 0.3) -> Adapter:
+        """Return an untrained adapter for `unet`: identity is added, LoRA changes nothing yet.
+
+        `image_encoder` is the CLIP vision model (its width is read); `sizes` an object or mapping with tokens,
+        lora_rank, reconfigurator_width, reconfigurator_heads, reconfigurator_depth, landmark_features. `k'`, `v'` start
+        as copies of the text's k, v in `unet`.
+        """
+        return cls(unet, image_encoder.config.hidden_size, sizes, gate_threshold)
+
+    def add_reconfigurator(self, *, residual: bool = True) -> None:
+        """Add an untrained IMR and landmark encoder; with `residual` the IMR predicts a change, zero at the start."""
+        sizes = self.sizes
+        self.reconfigurator = Reconfigurator(
+            self.width,
+            sizes["landmark_features"] + self.width,
+            width=sizes["reconfigurator_width"],
+            heads=sizes["reconfigurator_heads"],
+            depth=sizes["reconfigurator_depth"],
+            residual=residual,
+        ).to(self.null_tokens.device)
+        self.landmark_encoder = LandmarkEncoder(sizes["landmark_features"], sizes["landmark_width"]).to(
+            self.null_tokens.device
+        )
+
+    def trainable_anchoring(self) -> list[nn.Parameter]:
+        """Parameters the anchoring stage trains: face encoder, null tokens, processors."""
+        return [*self.face_encoder.parameters(), self.null_tokens, *self.processors.parameters()]
+
+    def trainable_imr(self) -> list[nn.Parameter]:
+        """Parameters the reconfiguration stage trains: IMR and landmark encoder."""
+        reconfigurator, landmark_encoder = self._imr()
+        return [*reconfigurator.parameters(), *landmark_encoder.parameters()]
+
+    def attach(self, unet: Any) -> None:
+        """Put the processors into `unet`; without an identity state it still behaves as the base model.
+
+        They become modules of `unet`: freeze it before, not after, or the adapter is frozen with it.
+        """
+        layers = _attention_layers(unet)
+        if len(layers) != len(self.processors):
+            raise ValueError(f"adapter with {len(self.processors)} processors for a UNet with {len(layers)} attentions")
+        current = unet.attn_processors
+        ours = {id(processor) for processor in self.processors}
+        if not any(id(processor) in ours for processor in current.values()):
+            self._replaced = current
+        for layer, processor in zip(layers.values(), self.processors, strict=True):
+            layer.set_processor(processor)
+
+    def detach(self, unet: Any) -> None:
+        """Give `unet` back the processors it had before `attach`, and its own weights where LoRA was folded."""
+        from diffusers.models.attention_processor import AttnProcessor2_0
+
+        self.unfold()
+        for name, layer in _attention_layers(unet).items():
+            layer.set_processor(self._replaced.get(f"{name}.processor") or AttnProcessor2_0())
+        self._replaced = {}
+
+    @property
+    def folded(self) -> float:
+        """The scale at which LoRA is folded into the weights of the UNet; 0 where it is not."""
+        return 0.0 if self._folded is None else self._folded.scale
+
+    def encoders_to(self, device: torch.device) -> None:
+        """Move what makes identity tokens to `device`; the processors stay with the UNet they are attached to."""
+        for part in (self.face_encoder, self.reconfigurator, self.landmark_encoder):
+            if part is not None:
+                part.to(device)
+        self.null_tokens.data = self.null_tokens.data.to(device)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Adapter:
+        templates = self.templates
+        super()._apply(fn, recurse)
+        if templates is not None:
+            # Landmarks are data: half precision would move points by a fifth of a pixel.
+            self.templates = templates.to(self.null_tokens.device)
+        return self
+
+    def fold(self, unet: Any, scale: float = 1.0) -> None:
+        """Put LoRA into the weights of `unet`, which this adapter is attached to, so that it costs no time.
+
+        For inference. Calls that ask for another LoRA scale, or for none, still get it (see folding.Folded).
+        Raises ValueError where the adapter is not attached to `unet`, or in training mode.
+        """
+        layers = _attention_layers(unet)
+        if [layer.processor for layer in layers.values()] != list(self.processors):
+            raise ValueError("LoRA is folded into the UNet that the adapter is attached to: attach it first")
+        if self.training:
+            raise ValueError("an adapter in training mode cannot be folded: its LoRA would change no more; call eval()")
+        self.unfold()
+        self._folded = Folded(layers.values(), self.processors, scale) if scale else None
+
+    def unfold(self) -> None:
+        """Give the UNet that LoRA was folded into its own weights back, bit for bit."""
+        if self._folded is not None:
+            self._folded.undo()
+        self._folded = None
+
+    def train(self, mode: bool = True) -> Adapter:
+        """Set training or eval mode; ValueError for training while LoRA is folded."""
+        if mode and getattr(self, "_folded", None) is not None:
+            raise ValueError("LoRA is folded into the UNet: unfold() before training")
+        return super().train(mode)
+
+    def identity_tokens(self, embeddings: Tensor, clip_states: Tensor) -> Tensor:
+        """Embeddings (B, 512), unit norm, and CLIP states of the crops (B, T, W) → identity tokens (B, tokens, D)."""
+        like = self.null_tokens
+        return self.face_encoder(embeddings.to(like), clip_states.to(like))
+
+    def reconfigure(
+        self,
+        tokens: Tensor,
+        source_landmarks: Tensor,
+        source_text: Tensor,
+        target_landmarks: Tensor,
+        target_text: Tensor,
+    ) -> Tensor:
+        """Return the tokens of the same people in another motion, (T, tokens, D).
+
+        `tokens` (B, tokens, D); landmark pictures (B, 1, 96, 96) and (T, 1, 96, 96) in {-1, 1}; pooled text of the face
+        prompts (B, D) and (T, D). T is a multiple of B: the first T / B targets belong to the first source, and so on.
+        """
+        reconfigurator, landmark_encoder = self._imr()
+        like = self.null_tokens
+        # One batch for both sides: a single source alone has no batch statistics to learn from.
+        features = landmark_encoder(torch.cat([source_landmarks, target_landmarks]).to(like))
+        source, target = features.split([len(source_landmarks), len(target_landmarks)])
+        return reconfigurator(tokens.to(like), source, source_text.to(like), target, target_text.to(like))
+
+    def _imr(self) -> tuple[Reconfigurator, LandmarkEncoder]:
+        if self.reconfigurator is None or self.landmark_encoder is None:
+            raise ValueError("this adapter has no IMR yet: the stage train_imr adds it")
+        return self.reconfigurator, self.landmark_encoder
+
+    def config(self, base_reference: BaseReference) -> dict[str, Any]:
+        """Return what `config.json` holds."""
+        return {
+            "format": FORMAT,
+            "sizes": self.sizes,
+            "gate_threshold": self.gate_threshold,
+            "cross_attention_width": self.width,
+            "image_width": self.image_width,
+            "reconfigurator": None if self.reconfigurator is None else {"residual": self.reconfigurator.residual},
+            "templates": self.templates is not None,
+            "base": asdict(base_reference),
+        }
+
+    def save(self, folder: Path, base_reference: BaseReference) -> None:
+        """Write `adapter.safetensors` and `config.json` into `folder`; the same adapter gives the same bytes."""
+        from safetensors.torch import save_file
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
+        save_file(tensors, folder / WEIGHTS, {"format": "pt"})
+        text = json.dumps(self.config(base_reference), indent=2)
+        (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path, unet: Any) -> Adapter:
+        """Read an adapter for `unet`, not yet attached, in eval mode.
+
+        Raises ValueError where a file is missing, the sizes do not fit `unet`, or keys are missing, unknown or of
+        another shape (all of them are listed).
+        """
+        from safetensors.torch import load_file
+
+        folder = Path(folder)
+        config = read_config(folder)
+        width = _width(unet)
+        if config["cross_attention_width"] != width:
+            raise ValueError(
+                f"{folder}: made for cross-attention width {config['cross_attention_width']}, the UNet has {width}"
+            )
+        adapter = cls(unet, config["image_width"], config["sizes"], config["gate_threshold"])
+        if config["reconfigurator"] is not None:
+            adapter.add_reconfigurator(residual=config["reconfigurator"]["residual"])
+        if config["templates"]:
+            adapter.templates = torch.zeros(len(EXPRESSIONS), len(POSES), 68, 2)
+        if not (folder / WEIGHTS).is_file():
+            raise ValueError(f"{folder / WEIGHTS}: no such file; expected the weights of an adapter")
+        _load_exactly(adapter, whole(load_file(folder / WEIGHTS)), str(folder / WEIGHTS))
+        adapter.base_reference = BaseReference(**config["base"])
+        return adapter.eval()
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return the configuration of the adapter in `folder`; ValueError where it is missing or of another format."""
+    file = Path(folder) / CONFIG
+    if not file.is_file():
+        raise ValueError(f"{file}: no such file; expected an adapter folder ({WEIGHTS}, {CONFIG})")
+    config = json.loads(file.read_text(encoding="utf-8"))
+    if config.get("format") != FORMAT:
+        raise ValueError(f"{file}: format {config.get('format')!r}; this version reads {FORMAT}")
+    return config
+
+
+def _width(unet: Any) -> int:
+    """Return the cross-attention width of a UNet; ValueError for a model that is none, or that has several."""
+    from diffusers import UNet2DConditionModel
+
+    model = getattr(unet, "_orig_mod", unet)
+    if not isinstance(model, UNet2DConditionModel):
+        raise ValueError(
+            f"base model {type(model).__name__}: expected a UNet2DConditionModel (Stable Diffusion 1.x, 2.x or XL)"
+        )
+    width = model.config.cross_attention_dim
+    if not isinstance(width, int):
+        raise ValueError(f"cross-attention widths {width}: expected one for the whole UNet")
+    return width
+
+
+def _attention_layers(unet: Any) -> dict[str, Any]:
+    """The attention layers by name, in the order of `unet.attn_processors`."""
+    names = [name.removesuffix(".processor") for name in unet.attn_processors]
+    return {name: unet.get_submodule(name) for name in names}
+
+
+def _read_sizes(sizes: Any) -> dict[str, int]:
+    def value(name: str, default: int) -> Any:
+        return sizes.get(name, default) if isinstance(sizes, Mapping) else getattr(sizes, name, default)
+
+    return {name: int(value(name, default)) for name, default in _SIZES.items()}
+
+
+def _load_exactly(module: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:
+    expected = module.state_dict()
+    problems = [f"missing {name}" for name in expected if name not in tensors]
+    problems += [f"unknown {name}" for name in tensors if name not in expected]
+    problems += [
+        f"{name} {tuple(tensors[name].shape)} instead of {tuple(value.shape)}"
+        for name, value in expected.items()
+        if name in tensors and tensors[name].shape != value.shape
+    ]
+    if problems:
+        raise ValueError(f"{origin}: does not fit: {', '.join(problems)}")
+    module.load_state_dict(dict(tensors))

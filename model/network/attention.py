@@ -1,0 +1,261 @@
+"""Attention processors: Semantic-Activated Attention (SAA) beside the text, LoRA in both kinds of attention.
+
+Paper section 3.1. Everything that changes from call to call travels in `cross_attention_kwargs={"identity":
+IdentityState(...)}`; the processors hold weights only, so one UNet can serve several callers. Without an identity
+state an attention behaves as in the base model.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.attention_processor import Attention
+from torch import Tensor, nn
+
+from model.network.identity_state import IdentityState
+
+_EPSILON = 1e-6
+
+
+class LoRA(nn.Module):
+    """A low-rank addition to a linear layer, up(down(x)); zero at the start."""
+
+    def __init__(self, inputs: int, outputs: int, rank: int) -> None:
+        super().__init__()
+        self.down = nn.Linear(inputs, rank, bias=False)
+        self.up = nn.Linear(rank, outputs, bias=False)
+        nn.init.normal_(self.down.weight, std=1 / rank)
+        nn.init.zeros_(self.up.weight)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Map (..., inputs) to (..., outputs)."""
+        return self.up(self.down(states))
+
+
+class LoRAAttention(nn.Module):
+    """What both processors share: q, k, v, out of the base layer with LoRA on each.
+
+    `folded` is the scale at which the LoRA of `foldable` already is in the base layer's weights (see folding.py).
+    """
+
+    foldable: tuple[str, ...] = ()
+
+    def __init__(self, hidden: int, context: int, rank: int) -> None:
+        super().__init__()
+        self.folded = 0.0
+        self.to_q_lora = LoRA(hidden, hidden, rank)
+        self.to_k_lora = LoRA(context, hidden, rank)
+        self.to_v_lora = LoRA(context, hidden, rank)
+        self.to_out_lora = LoRA(hidden, hidden, rank)
+
+    def _linear(self, name: str, base: nn.Linear, states: Tensor, identity: IdentityState | None) -> Tensor:
+        """Apply the base layer and as much of its LoRA as the state asks for and the base weights do not hold yet."""
+        wanted = 0.0 if identity is None else identity.lora_now
+        missing = wanted - self.folded if name in self.foldable else wanted
+        if missing == 0:
+            return base(states)
+        # In place: a linear layer does not need its own output for the gradient.
+        return base(states).add_(getattr(self, f"{name}_lora")(states), alpha=missing)
+
+    def _output(self, attn: Attention, states: Tensor, identity: IdentityState | None) -> Tensor:
+        states = attn.to_out[1](self._linear("to_out", attn.to_out[0], states, identity))
+        return states if attn.rescale_output_factor == 1 else states / attn.rescale_output_factor
+
+
+class SelfAttentionLoRA(LoRAAttention):
+    """Processor of a self-attention: the base layer with LoRA.
+
+    `hidden` is the width of the layer, `rank` that of the LoRA.
+    """
+
+    foldable = ("to_q", "to_k", "to_v", "to_out")
+
+    def __init__(self, hidden: int, rank: int) -> None:
+        super().__init__(hidden, hidden, rank)
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        *,
+        temb: Tensor | None = None,
+        identity: IdentityState | None = None,
+    ) -> Tensor:
+        """Attend (B, N, C) to itself and return (B, N, C)."""
+        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        query = split_heads(self._linear("to_q", attn.to_q, hidden_states, identity), attn.heads)
+        key = split_heads(self._linear("to_k", attn.to_k, context, identity), attn.heads)
+        value = split_heads(self._linear("to_v", attn.to_v, context, identity), attn.heads)
+        mask = _mask(attn, attention_mask, context)
+        states = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        return self._output(attn, join_heads(states), identity)
+
+
+class SemanticActivatedAttention(LoRAAttention):
+    """Processor of a cross-attention: text attention with LoRA, and the gated identity branch beside it.
+
+    `hidden` is the width of the layer, `context` that of text and identity tokens, `rank` that of the LoRA, `tokens`
+    the number of identity tokens a person has, `threshold` the gate's τ where the state names none.
+    """
+
+    # Not k and v: those of the text are computed once a picture, their LoRA with them.
+    foldable = ("to_q", "to_out")
+
+    def __init__(self, hidden: int, context: int, rank: int, tokens: int = 4, threshold: float = 0.3) -> None:
+        super().__init__(hidden, context, rank)
+        self.tokens = tokens
+        self.threshold = threshold
+        self.to_k_ip = nn.Linear(context, hidden, bias=False)
+        self.to_v_ip = nn.Linear(context, hidden, bias=False)
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        *,
+        temb: Tensor | None = None,
+        identity: IdentityState | None = None,
+    ) -> Tensor:
+        """Attend (B, N, C) to the text (B, T, D) and to the identity tokens of the state; return (B, N, C)."""
+        text = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        query = self._linear("to_q", attn.to_q, hidden_states, identity)
+        key, value = self._text(attn, text, identity)
+        mask = _mask(attn, attention_mask, text)
+        states = join_heads(F.scaled_dot_product_attention(split_heads(query, attn.heads), key, value, attn_mask=mask))
+        if identity is not None and not identity.silent:
+            weights, identity_value = self._identity(attn, query, identity)
+            weights, identity_value = weights.to(states.dtype), identity_value.to(states.dtype)
+            if torch.is_grad_enabled():
+                states = torch.baddbmm(states, weights, identity_value)
+            else:
+                # The attention's output belongs to nobody else: no second tensor of its size.
+                states = states.baddbmm_(weights, identity_value)
+        return self._output(attn, states, identity)
+
+    def _text(self, attn: Attention, text: Tensor, identity: IdentityState | None) -> tuple[Tensor, Tensor]:
+        """Keys and values of the text, each (B, heads, T, d); they do not change over the steps of one call."""
+        cache = None if identity is None else identity.cache
+        known = None if cache is None else cache.get((id(self), "text"))
+        # The very same tensor: comparing contents would wait for the device.
+        if known is None or known[0] is not text:
+            key = self._linear("to_k", attn.to_k, text, identity)
+            value = self._linear("to_v", attn.to_v, text, identity)
+            known = (text, split_heads(key, attn.heads), split_heads(value, attn.heads))
+            if cache is not None:
+                cache[(id(self), "text")] = known
+        return known[1], known[2]
+
+    def _identity(self, attn: Attention, query: Tensor, identity: IdentityState) -> tuple[Tensor, Tensor]:
+        """Return the gated softmax(S), (B, N, heads·4·P), and λ·V as (B, heads·4·P, C): their product is the branch."""
+        batch, cells, _ = query.shape
+        count = identity.tokens.shape[1]
+        if identity.tokens.shape[0] != batch:
+            raise ValueError(f"identity tokens of {identity.tokens.shape[0]} pictures for {batch} pictures")
+        if count % self.tokens:
+            raise ValueError(f"{count} identity tokens: expected a multiple of {self.tokens}")
+        people = count // self.tokens
+        key, value = self._identity_keys_values(attn, identity)
+        # The logits are wanted for the gate, and SDPA would not give them. In float32, also in mixed precision, because
+        # the gate divides by a range that may be small.
+        with torch.autocast(query.device.type, enabled=False):
+            logits = torch.bmm(query.float(), key)
+        gate = self._gate(logits, people, identity)
+        per_head = logits.unflatten(-1, (attn.heads, count))
+        if people > 1:
+            closed = identity.closed(people, cells, self.tokens, logits.device)
+            per_head = per_head.masked_fill(closed, -torch.inf)
+        weights = per_head.softmax(dim=-1).flatten(2)
+        return (weights if gate is None else weights * gate[..., None]), value
+
+    def _identity_keys_values(self, attn: Attention, identity: IdentityState) -> tuple[Tensor, Tensor]:
+        """K / √d in float32, (B, C, heads·4·P), and λ·V, (B, heads·4·P, C), each zero where head meets other head.
+
+        With so few keys the zeros cost less than bringing the queries of each head together would.
+        """
+        known = None if identity.cache is None else identity.cache.get((id(self), "identity"))
+        if known is not None:
+            return known
+        tokens = identity.tokens.to(self.to_k_ip.weight.dtype)
+        key, value = self.to_k_ip(tokens), self.to_v_ip(tokens)
+        scale = identity.scale
+        if isinstance(scale, Tensor):
+            scale = scale.repeat_interleave(self.tokens, dim=-1).to(value.dtype)[..., None]
+        width = key.shape[-1] // attn.heads
+        key = _block_diagonal(key.float() * width**-0.5, attn.heads).transpose(1, 2)
+        known = key.contiguous(), _block_diagonal(value * scale, attn.heads)
+        if identity.cache is not None:
+            identity.cache[(id(self), "identity")] = known
+        return known
+
+    def _gate(self, logits: Tensor, people: int, identity: IdentityState) -> Tensor | None:
+        """Return the gate w (B, N) in float32, or None where it is off (w = 1)."""
+        if not identity.gate:
+            return None
+        activation = logits.sum(dim=-1)
+        low = activation.amin(dim=1, keepdim=True)
+        high = activation.amax(dim=1, keepdim=True)
+        gate = (activation - low) / (high - low + _EPSILON)
+        threshold = self.threshold if identity.threshold is None else identity.threshold
+        gate = gate * (gate >= threshold)
+        cells = gate.shape[1]
+        if identity.maps is not None:
+            identity.maps.append(gate.detach().unflatten(1, identity.grid(cells)))
+        if identity.boosted:
+            inside = identity.inside(people, cells, gate.device)
+            gate = torch.where(inside, gate + identity.boost, gate / (1 + identity.boost))
+        return gate
+
+
+def split_heads(states: Tensor, heads: int) -> Tensor:
+    """(B, N, heads·d) → (B, heads, N, d)."""
+    return states.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def join_heads(states: Tensor) -> Tensor:
+    """(B, heads, N, d) → (B, N, heads·d)."""
+    return states.transpose(1, 2).flatten(2)
+
+
+def _block_diagonal(states: Tensor, heads: int) -> Tensor:
+    """(B, K, heads·d) → (B, heads·K, heads·d): row (head, k) holds what that head has of token k, zero elsewhere."""
+    apart = split_heads(states, heads)[:, :, :, None]
+    same = torch.eye(heads, dtype=states.dtype, device=states.device)[None, :, None, :, None]
+    return (apart * same).flatten(3).flatten(1, 2)
+
+
+def _mask(attn: Attention, mask: Tensor | None, context: Tensor) -> Tensor | None:
+    if mask is None:
+        return None
+    batch, length, _ = context.shape
+    mask = attn.prepare_attention_mask(mask, length, batch)
+    return mask.view(batch, attn.heads, -1, mask.shape[-1])
+
+
+def processor_for(attn: Attention, rank: int, tokens: int, threshold: float) -> LoRAAttention:
+    """Return a fresh processor for a layer of the base model: k', v' are copies of the text's k, v; LoRA adds nothing.
+
+    Raises ValueError for attention variants that Stable Diffusion's UNet does not have.
+    """
+    variants = {
+        "group_norm": attn.group_norm,
+        "spatial_norm": attn.spatial_norm,
+        "norm_q": attn.norm_q,
+        "norm_cross": attn.norm_cross,
+        "added_kv_proj_dim": attn.added_kv_proj_dim,
+        "residual_connection": attn.residual_connection or None,
+    }
+    found = [name for name, value in variants.items() if value is not None]
+    if found:
+        raise ValueError(f"attention with {', '.join(found)}: expected the plain attention of a Stable Diffusion UNet")
+    hidden = attn.to_q.out_features
+    if not attn.is_cross_attention:
+        return SelfAttentionLoRA(hidden, rank)
+    processor = SemanticActivatedAttention(hidden, attn.to_k.in_features, rank, tokens, threshold)
+    with torch.no_grad():
+        processor.to_k_ip.weight.copy_(attn.to_k.weight)
+        processor.to_v_ip.weight.copy_(attn.to_v.weight)
+    return processor

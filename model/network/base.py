@@ -1,0 +1,260 @@
+"""The frozen models an adapter stands on: a Stable Diffusion folder (1.x, 2.x, XL) and a CLIP image encoder.
+
+Nothing here reaches for a model hub: everything is read from disk, and a folder that is not complete is an error that
+names what is missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.network.crop_transform import CropTransform
+from model.network.text_encoding import TextEncoder, encode_text
+
+_PARTS = ("vae", "unet", "text_encoder", "tokenizer", "scheduler")
+_SECOND_TEXT = ("text_encoder_2", "tokenizer_2")
+# What encodes and decodes pictures or text changes what an adapter means; the safety checker does not.
+_FINGERPRINTED = (".safetensors", ".bin")
+
+
+@dataclass(frozen=True)
+class BaseReference:
+    """How an adapter names its base: the folders as written in the parameters, and the hash of their weights."""
+
+    pipeline: str
+    image_encoder: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Base:
+    """The base models, frozen and in eval mode, with what is asked of them over and over.
+
+    `text_encoder_2` and `tokenizer_2` are None but for Stable Diffusion XL.
+    """
+
+    vae: Any
+    unet: Any
+    text_encoder: Any
+    tokenizer: Any
+    scheduler: Any
+    image_encoder: Any
+    crop_transform: CropTransform
+    pipeline_folder: Path
+    image_encoder_folder: Path
+    text_encoder_2: Any = None
+    tokenizer_2: Any = None
+
+    @property
+    def texts(self) -> tuple[TextEncoder, ...]:
+        """Tokenizer and text model, and the second pair of Stable Diffusion XL."""
+        pairs = [(self.tokenizer, self.text_encoder), (self.tokenizer_2, self.text_encoder_2)]
+        return tuple(pair for pair in pairs if pair[1] is not None)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the UNet lies."""
+        return self.unet.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the weights."""
+        return self.unet.dtype
+
+    @property
+    def resolution(self) -> int:
+        """Side in pixels of the pictures the UNet was made for."""
+        return int(self.unet.config.sample_size) * 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    @property
+    def crop_size(self) -> int:
+        """Side in pixels of the face crops the image encoder sees (larger ones are resized)."""
+        return self.crop_transform.crop
+
+    def fingerprint(self) -> str:
+        """Return one sha256 (hex) over the weights of both folders."""
+        return fingerprint_of_base(self.pipeline_folder, self.image_encoder_folder)
+
+    def reference(self, pipeline: str, image_encoder: str) -> BaseReference:
+        """Return what an adapter records: the folders as the parameters write them, and the fingerprint."""
+        return BaseReference(pipeline, image_encoder, self.fingerprint())
+
+    @torch.no_grad()
+    def encode_text(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Return the states (B, 77, D) that the UNet looks at, and the pooled text (B, D)."""
+        return encode_text(self.texts, prompts)
+
+    @torch.no_grad()
+    def encode_crops(self, crops: Any) -> Tensor:
+        """Face crops (B, S, S, 3) uint8 RGB → penultimate hidden states of the image encoder (B, T, W)."""
+        return encode_crops(self.image_encoder, self.crop_transform, crops)
+
+    @torch.no_grad()
+    def encode_images(self, images: Any) -> Tensor:
+        """Pictures (B, H, W, 3) uint8 RGB → scaled latents (B, 4, h, w), the mode of the posterior."""
+        pixels = torch.as_tensor(np.asarray(images) if not isinstance(images, Tensor) else images)
+        pixels = pixels.to(self.device, self.dtype).permute(0, 3, 1, 2) / 127.5 - 1
+        return scale_latents(self.vae, self.vae.encode(pixels).latent_dist.mode())
+
+    @torch.no_grad()
+    def decode_latents(self, latents: Tensor) -> np.ndarray:
+        """Scaled latents (B, 4, h, w) → pictures (B, H, W, 3) uint8 RGB."""
+        latents = latents.to(self.device, self.dtype)
+        pixels = self.vae.decode(unscale_latents(self.vae, latents), return_dict=False)[0]
+        pixels = ((pixels.float() / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
+        return pixels.permute(0, 2, 3, 1).cpu().numpy()
+
+
+def load_base(
+    pipeline: Path, image_encoder: Path, *, dtype: torch.dtype | str = torch.float32, device: str | torch.device = "cpu"
+) -> Base:
+    """Load the base models from two folders, frozen.
+
+    `pipeline` has the diffusers layout of Stable Diffusion 1.x, 2.x or XL, `image_encoder` that of a CLIP vision model
+    with its preprocessor_config.json; `dtype` may be a name ("float16"). Raises ValueError naming a folder or file that
+    is missing, and for a pipeline without a UNet2DConditionModel.
+    """
+    import diffusers
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionModelWithProjection
+
+    if isinstance(dtype, str):
+        dtype = getattr(torch, dtype)
+    pipeline, image_encoder = Path(pipeline), Path(image_encoder)
+    two_texts = has_two_texts(pipeline)
+    second = _SECOND_TEXT if two_texts else ()
+    _require(pipeline, "a Stable Diffusion model in diffusers layout", *_PARTS, *second)
+    for part in (*_PARTS[:3], *second[:1]):
+        _require(pipeline / part, f"the {part} of a Stable Diffusion model", "config.json")
+    _require(pipeline / "scheduler", "a scheduler of diffusers", "scheduler_config.json")
+    _require(image_encoder, "a CLIP image encoder", "config.json", "preprocessor_config.json")
+    scheduler_class = json.loads((pipeline / "scheduler" / "scheduler_config.json").read_text("utf-8"))["_class_name"]
+
+    models = [
+        _load(AutoencoderKL, pipeline / "vae", torch_dtype=dtype),
+        _load(UNet2DConditionModel, pipeline / "unet", torch_dtype=dtype),
+        _load(CLIPTextModel, pipeline / "text_encoder", dtype=dtype),
+        _load(CLIPVisionModelWithProjection, image_encoder, dtype=dtype),
+        *([_load(CLIPTextModelWithProjection, pipeline / "text_encoder_2", dtype=dtype)] if two_texts else []),
+    ]
+    vae, unet, text_encoder, vision, *others = (model.to(device).eval().requires_grad_(False) for model in models)
+    return Base(
+        vae=vae,
+        unet=unet,
+        text_encoder=text_encoder,
+        tokenizer=_load(CLIPTokenizer, pipeline / "tokenizer"),
+        scheduler=_load(getattr(diffusers, scheduler_class), pipeline / "scheduler"),
+        image_encoder=vision,
+        crop_transform=CropTransform.from_folder(image_encoder),
+        pipeline_folder=pipeline,
+        image_encoder_folder=image_encoder,
+        text_encoder_2=others[0] if two_texts else None,
+        tokenizer_2=_load(CLIPTokenizer, pipeline / "tokenizer_2") if two_texts else None,
+    )
+
+
+def read_index(pipeline: Path) -> dict[str, Any]:
+    """Return what model_index.json of a diffusers folder says; ValueError where there is none, or no UNet in it."""
+    pipeline = Path(pipeline)
+    _require(pipeline, "a Stable Diffusion model in diffusers layout", "model_index.json")
+    index = json.loads((pipeline / "model_index.json").read_text("utf-8"))
+    found = (index.get("unet") or (None, None))[1]
+    if found != "UNet2DConditionModel":
+        denoiser = found or (index.get("transformer") or index.get("prior") or (None, "nothing that denoises"))[1]
+        raise ValueError(
+            f"{pipeline}: a {index.get('_class_name')} with {denoiser}; expected a UNet2DConditionModel: give a base "
+            "of Stable Diffusion 1.x, 2.x or XL"
+        )
+    return index
+
+
+def has_two_texts(pipeline: Path) -> bool:
+    """Return whether the folder holds Stable Diffusion XL, with its second text encoder; ValueError as `read_index`."""
+    return (read_index(pipeline).get("text_encoder_2") or (None, None))[1] is not None
+
+
+def _load(kind: Any, folder: Path, **options: Any) -> Any:
+    from transformers.utils import logging
+
+    bars = logging.is_progress_bar_enabled()
+    # One bar per network, each over within a moment, would only bury what a stage has to say.
+    logging.disable_progress_bar()
+    try:
+        return kind.from_pretrained(folder, local_files_only=True, **options)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder}: not a {kind.__name__}: {' '.join(str(error).split())}") from error
+    finally:
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _require(folder: Path, what: str, *names: str) -> None:
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder; expected {what}")
+    missing = [name for name in names if not (folder / name).exists()]
+    if missing:
+        raise ValueError(f"{folder}: {', '.join(missing)} missing; expected {what}")
+
+
+def fingerprint_of_base(pipeline: Path, image_encoder: Path) -> str:
+    """Return one sha256 (hex) over the weights of both folders."""
+    return hashlib.sha256((fingerprint(pipeline) + fingerprint(image_encoder)).encode()).hexdigest()
+
+
+def fingerprint(folder: Path) -> str:
+    """Return the sha256 (hex) of the weight files under `folder`, by relative name; ValueError where there are none."""
+    files = sorted(
+        file
+        for file in Path(folder).rglob("*")
+        if file.suffix in _FINGERPRINTED and "safety_checker" not in file.relative_to(folder).parts
+    )
+    if not files:
+        raise ValueError(f"{folder}: no weight files (*.safetensors, *.bin); expected a model folder")
+    total = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as opened:
+            digest = hashlib.file_digest(opened, "sha256").hexdigest()
+        total.update(f"{file.relative_to(folder).as_posix()} {digest}\n".encode())
+    return total.hexdigest()
+
+
+def encode_crops(
+    image_encoder: Any, transform: CropTransform, crops: Any, device: torch.device | None = None
+) -> Tensor:
+    """Face crops (B, S, S, 3) uint8 RGB → penultimate hidden states of a CLIP image encoder (B, T, W).
+
+    `device` is where the encoder runs, for one that is offloaded; by default where it lies.
+    """
+    pixels = transform(crops, image_encoder.device if device is None else device).to(image_encoder.dtype)
+    return image_encoder(pixel_values=pixels, output_hidden_states=True).hidden_states[-2]
+
+
+def scale_latents(vae: Any, latents: Tensor) -> Tensor:
+    """Take the autoencoder's latents to the range of the diffusion: its mean, spread and scaling factor."""
+    shift, spread = _statistics(vae, latents)
+    return (latents - shift) * (vae.config.scaling_factor / spread)
+
+
+def unscale_latents(vae: Any, latents: Tensor) -> Tensor:
+    """Undo `scale_latents`."""
+    shift, spread = _statistics(vae, latents)
+    if isinstance(spread, Tensor):
+        return latents * (spread / vae.config.scaling_factor) + shift
+    return latents / vae.config.scaling_factor + shift
+
+
+def _statistics(vae: Any, latents: Tensor) -> tuple[Tensor | float, Tensor | float]:
+    """Mean and spread per latent channel where the configuration has them, else its shift factor and 1."""
+    mean, spread = (getattr(vae.config, name, None) for name in ("latents_mean", "latents_std"))
+    if mean is not None and spread is not None:
+        return tuple(torch.tensor(x).view(1, -1, 1, 1).to(latents) for x in (mean, spread))  # type: ignore[return-value]
+    return getattr(vae.config, "shift_factor", None) or 0.0, 1.0

@@ -1,0 +1,1 @@
+"""What everything else leans on: the chain, parameters, paths, errors, row schemas, files, privacy."""

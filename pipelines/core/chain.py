@@ -1,0 +1,87 @@
+"""The chain as `dvc.yaml` tells it: which parameter sections, inputs and outputs each stage has.
+
+The name of a stage is the same in `dvc.yaml`, the Airflow DAG, the command line (with dashes) and the MLflow runs.
+Between the bars are the DVC stages: ingest │ validate → … → evaluate │ register.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pipelines.core.errors import UserError
+from pipelines.core.paths import project_root
+
+FACES = "data/faces"
+PROCESSED = "data/processed"
+ANCHORING = "models/anchoring"
+ADAPTER = "models/adapter"
+METRICS = "reports/metrics.json"
+REPORT = "reports/index.html"
+LOSSES_ANCHORING = "reports/train_anchoring/losses.csv"
+LOSSES_IMR = "reports/train_imr/losses.csv"
+VERDICT = "reports/validate/verdict.json"
+VERDICT_PROCESSED = "reports/validate_processed/verdict.json"
+
+
+# Networks that ship: like those that the parameters name, neither data of the chain nor its code.
+_WEIGHTS = "model/foundation/weights/"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One DVC stage: the parameter sections it reads, the data it depends on, what it makes, and its code.
+
+    `inputs` and `outputs` are relative paths of data; `code` are the files and folders of `pipelines` and `model` whose
+    change runs the stage again. Networks are in neither.
+    """
+
+    name: str
+    sections: tuple[str, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    code: tuple[str, ...]
+
+    @property
+    def command(self) -> str:
+        """The subcommand of `dynamicid` that runs this stage."""
+        return self.name.replace("_", "-")
+
+
+def stages() -> tuple[Stage, ...]:
+    """Return the stages of the project's `dvc.yaml`, in its order; raise UserError where there is none."""
+    return _read(project_root() / "dvc.yaml")
+
+
+def stage_names() -> tuple[str, ...]:
+    """Return the names of the DVC stages, in the order of the chain."""
+    return tuple(stage.name for stage in stages())
+
+
+@cache
+def _read(file: Path) -> tuple[Stage, ...]:
+    import yaml
+
+    if not file.is_file():
+        raise UserError(f"{file}: no such file; the stages of the chain run in a checkout of the project")
+    entries = yaml.safe_load(file.read_text(encoding="utf-8"))["stages"]
+    return tuple(_stage(name, entry) for name, entry in entries.items())
+
+
+def _stage(name: str, entry: dict[str, Any]) -> Stage:
+    needs = [path for path in _paths(entry["deps"]) if not path.startswith(("${", _WEIGHTS))]
+    code = tuple(path for path in needs if path.startswith(("pipelines/", "model/")))
+    return Stage(
+        name=name,
+        sections=tuple(entry["params"]),
+        inputs=tuple(path for path in needs if path not in code),
+        outputs=tuple(path for kind in ("outs", "metrics", "plots") for path in _paths(entry.get(kind, ()))),
+        code=code,
+    )
+
+
+def _paths(entries: Any) -> list[str]:
+    """Return the paths of a list of DVC, in which an entry with options is a mapping of one key."""
+    return [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]

@@ -1,0 +1,98 @@
+"""The rows of the two Parquet datasets: their schemas, statuses and the closed list of reasons.
+
+`data/faces` holds one row per input file as found; `data/processed` one row per row of it, looked at.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from pipelines.core.errors import UserError
+
+DATASET_SCHEMA = pa.schema(
+    [
+        ("image_id", pa.string()),  # sha256 of the bytes, hex
+        ("identity", pa.string()),
+        ("file_name", pa.string()),  # relative; bytes that are not UTF-8 percent-encoded
+        ("image", pa.binary()),  # the file as found
+        ("format", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("n_bytes", pa.int64()),
+        ("prompt", pa.string()),
+        ("face_prompt", pa.string()),
+        ("source", pa.string()),
+        ("licence", pa.string()),
+        ("consent", pa.string()),
+    ]
+)
+
+# Lists have the length given beside them. They are not declared as fixed-size lists: pyarrow 25 writes those with nulls
+# (rejected rows) but cannot read them back (apache/arrow#35692).
+PROCESSED_SCHEMA = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("identity", pa.string()),
+        ("file_name", pa.string()),
+        ("split", pa.string()),  # train, val or test: by identity
+        ("status", pa.string()),
+        ("reason", pa.string()),
+        ("image", pa.binary()),  # JPEG, profile resolution, RGB, EXIF applied; null when rejected
+        ("bbox", pa.list_(pa.float32())),  # 4: x0 y0 x1 y1, pixels of `image`
+        ("keypoints", pa.list_(pa.float32())),  # 10: 5 x (x, y): eyes, nose tip, mouth corners
+        ("landmarks", pa.list_(pa.float32())),  # 136: 68 x (x, y), iBUG order
+        ("yaw", pa.float32()),  # degrees, positive to the picture's right
+        ("pitch", pa.float32()),  # degrees, positive upwards
+        ("roll", pa.float32()),  # degrees, positive clockwise
+        ("embedding", pa.list_(pa.float32())),  # 512: unit norm
+        ("det_score", pa.float32()),
+        ("n_faces", pa.int32()),
+        ("sharpness", pa.float32()),
+        ("expression", pa.string()),  # one of model.face.face_prompts.EXPRESSIONS
+        ("prompt", pa.string()),
+        ("face_prompt", pa.string()),
+        ("source", pa.string()),
+        ("licence", pa.string()),
+        ("consent", pa.string()),
+    ]
+)
+
+OK = "ok"
+REJECTED = "rejected"
+SPLITS: tuple[str, ...] = ("train", "val", "test")
+
+REASONS: dict[str, str] = {
+    "unreadable": "the bytes are no picture that can be decoded",
+    "empty": "the file has no bytes",
+    "truncated": "the picture ends before its data does",
+    "too_small": "the picture or its face is smaller than the profile allows",
+    "too_large": "the picture has more pixels than allowed, so it was not decoded",
+    "duplicate": "the same bytes occur in an earlier row",
+    "no_face": "no face was found",
+    "several_faces": "more than one face was found",
+    "blurred": "the face is less sharp than the profile allows",
+    "no_caption": "no caption could be made",
+    "analyser_failed": "an analyser raised an error on this picture",
+}
+
+
+def open_rows(folder: Path, schema: pa.Schema) -> ds.Dataset:
+    """Open the Parquet shards of `folder`; raise UserError where there are none or a column is missing."""
+    shards = sorted(str(path) for path in folder.rglob("*.parquet"))
+    if not shards:
+        raise UserError(f"{folder}: no Parquet shards found; expected a dataset folder (run the stage that writes it)")
+    dataset = ds.dataset(shards, format="parquet")
+    missing = [name for name in schema.names if name not in dataset.schema.names]
+    if missing:
+        raise UserError(f"{folder}: columns {', '.join(missing)} are missing; expected the layout of docs/data.md")
+    return dataset
+
+
+def read_rows(
+    folder: Path, schema: pa.Schema, columns: list[str] | None = None, where: ds.Expression | None = None
+) -> pa.Table:
+    """Read `columns` (default all) of the rows that match `where`, in the order of shards and rows."""
+    return open_rows(folder, schema).to_table(columns=columns, filter=where)

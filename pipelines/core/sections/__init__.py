@@ -1,0 +1,1 @@
+"""The sections of `params.yaml`, typed; `pipelines.core.params` reads the file."""

@@ -1,0 +1,1 @@
+"""Everything between a photo and a training row."""

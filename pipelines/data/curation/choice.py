@@ -1,0 +1,75 @@
+"""Which faces of an identity are taken: all expressions and poses first, then those that differ most."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from model.face.face_prompts import POSES, pose_of_yaw
+from pipelines.data.curation.faces import Faces
+from pipelines.core.sections.data import Curate
+
+_DEGREES = 30.0
+# Landmarks of one person in the crop frame move by some hundredths of its side.
+_MOTION = 0.02
+
+
+def choose(faces: Faces, params: Curate) -> dict[str, list[int]]:
+    """Return the chosen rows of every identity that has enough of them, and leave the other open ones out.
+
+    An identity with fewer than `min_photos` open faces is left out; of more than `max_photos` the most diverse
+    are taken.
+    """
+    rows = faces.rows
+    quality = faces.quality()
+    open_rows = np.flatnonzero(faces.open)
+    chosen: dict[str, list[int]] = {}
+    for name, part in rows.loc[open_rows].groupby("identity", sort=True):
+        members = part.index.to_numpy()
+        if len(members) < params.min_photos:
+            texts = [f"{len(members)} of {name}, at least {params.min_photos}"] * len(members)
+            faces.leave_out(members, "too_few", texts)
+            continue
+        taken = diverse(members, faces, quality, params.max_photos)
+        chosen[str(name)] = sorted(taken)
+        faces.leave_out(np.setdiff1d(members, taken), "enough")
+    return chosen
+
+
+def diverse(members: np.ndarray, faces: Faces, quality: np.ndarray, count: int) -> list[int]:
+    """Return up to `count` of the rows `members`, spread over expression and pose.
+
+    Cells of expression and pose are visited in turns, those with fewest candidates first; a cell gives its best
+    picture, then always the one whose landmarks and head pose differ most from those already taken from it.
+    """
+    cells: dict[tuple[str, int], list[int]] = {}
+    for row in members.tolist():
+        expression = faces.rows.at[row, "expression"] or ""
+        pose = POSES.index(pose_of_yaw(float(faces.rows.at[row, "yaw"])))
+        cells.setdefault((expression, pose), []).append(row)
+    motion = _motion(members, faces)
+    place = {row: index for index, row in enumerate(members.tolist())}
+    order = sorted(cells, key=lambda cell: (len(cells[cell]), cell))
+    taken: list[int] = []
+    given: dict[tuple[str, int], list[int]] = {cell: [] for cell in cells}
+    while len(taken) < min(count, len(members)):
+        for cell in order:
+            left = [row for row in cells[cell] if row not in given[cell]]
+            if not left or len(taken) == count:
+                continue
+            if given[cell]:
+                known = motion[[place[row] for row in given[cell]]]
+                apart = [float(np.linalg.norm(known - motion[place[row]], axis=1).min()) for row in left]
+                best = left[int(np.argmax(np.round(apart, 6)))]
+            else:
+                best = max(left, key=lambda row: (quality[row], -row))
+            given[cell].append(best)
+            taken.append(best)
+    return taken
+
+
+def _motion(members: np.ndarray, faces: Faces) -> np.ndarray:
+    """Return (N, 138): the moved landmarks of each face and its yaw and pitch, in comparable units."""
+    points = faces.landmarks[members].reshape(len(members), -1)
+    points = (points - points.mean(0)) / (_MOTION * np.sqrt(points.shape[1]))
+    angles = faces.rows.loc[members, ["yaw", "pitch"]].to_numpy(float) / _DEGREES
+    return np.hstack([points, angles])

@@ -1,0 +1,107 @@
+"""All faces of a pile in memory, and what has been decided about each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from pipelines.data.curation.records import FACES_SCHEMA, LEFT_OUT, REASONS, SELECTED
+
+_LISTS = ("embedding", "landmarks", "texture", "thumbnail", "bbox")
+_EMBEDDING, _POINTS, _TEXTURE = 512, 136, 256
+
+
+class Faces:
+    """The rows of a pile, one a face or a photo without one, in the order of file names and faces.
+
+    `rows` (DataFrame) holds what was measured and, growing, what was decided; the arrays beside it have one row a
+    face with NaN or zeros for photos without one: `embeddings` (N, 512), `landmarks` (N, 68, 2) unit crop frame,
+    `textures` (N, 256) zero mean and unit norm, `boxes` (N, 4); `thumbnails` are JPEG bytes or None.
+    """
+
+    def __init__(self, seen: pa.Table) -> None:
+        # A DataFrame; its stubs know nothing of the columns' types.
+        self.rows: Any = seen.drop_columns(list(_LISTS)).to_pandas()
+        self.embeddings = _matrix(seen["embedding"], _EMBEDDING)
+        self.landmarks = _matrix(seen["landmarks"], _POINTS).reshape(-1, 68, 2)
+        self.boxes = _matrix(seen["bbox"], 4)
+        self.thumbnails: list[bytes | None] = seen["thumbnail"].to_pylist()
+        self.textures = _textures(seen["texture"].to_pylist())
+        for name in ("label", "identity", "selected_file", "prompt", "face_prompt"):
+            self.rows[name] = pd.Series([None] * len(self.rows), dtype=object)
+        for name in ("reason", "detail", "expression", "image_id"):
+            self.rows[name] = self.rows[name].astype(object).where(self.rows[name].notna(), None)
+        self.rows["similarity"] = np.nan
+        self.rows["cluster"] = -1
+
+    @property
+    def open(self) -> np.ndarray:
+        """Whether each row is a face that nothing speaks against so far."""
+        is_open: np.ndarray = (self.rows["reason"].isna() & self.rows["face_index"].notna()).to_numpy()
+        return is_open
+
+    def leave_out(self, rows: Iterable[int] | np.ndarray, reason: str, details: Iterable[str] | None = None) -> None:
+        """Leave rows (numbers, or a mask) out for a reason of REASONS; a row keeps the first that is given."""
+        if reason not in REASONS:
+            raise ValueError(f"{reason}: no reason of pipelines.data.curation.records.REASONS")
+        numbers = np.asarray(list(rows) if not isinstance(rows, np.ndarray) else rows)
+        numbers = np.flatnonzero(numbers) if numbers.dtype == bool else numbers.astype(int)
+        texts = list(details) if details is not None else [None] * len(numbers)
+        for number, text in zip(numbers, texts, strict=True):
+            if self.rows.at[number, "reason"] is None:
+                self.rows.at[number, "reason"] = reason
+                self.rows.at[number, "detail"] = text
+
+    def similarities(self, members: np.ndarray) -> np.ndarray:
+        """Return the cosine of each member (row numbers) to the mean of the other members; NaN for one alone."""
+        if len(members) < 2:
+            return np.full(len(members), np.nan)
+        own = self.embeddings[members].astype(np.float64)
+        others = own.sum(0) - own
+        return np.einsum("ij,ij->i", own, others) / np.maximum(np.linalg.norm(others, axis=1), 1e-12)
+
+    def quality(self) -> np.ndarray:
+        """Return how good a picture of a face each row is: larger is better, only the order counts."""
+        rows = self.rows
+        # A face twice as large is worth as much as one four times as sharp.
+        value = np.log2(np.maximum(rows["side"].fillna(1), 1)) + 0.5 * np.log2(
+            np.maximum(rows["sharpness"].fillna(0), 1)
+        )
+        result: np.ndarray = (value + rows["det_score"].fillna(0)).to_numpy(float)
+        return result
+
+    def table(self) -> pa.Table:
+        """Return the rows of `faces.parquet`."""
+        rows = self.rows.assign(status=np.where(self.rows["selected_file"].notna(), SELECTED, LEFT_OUT))
+        columns: list[pa.Array] = []
+        for field in FACES_SCHEMA:
+            if field.name == "bbox":
+                boxes = [None if np.isnan(box).any() else box for box in self.boxes]
+                columns.append(pa.array(boxes, field.type))
+            else:
+                columns.append(pa.Array.from_pandas(rows[field.name], type=field.type))
+        return pa.Table.from_arrays(columns, schema=FACES_SCHEMA)
+
+
+def _matrix(column: pa.ChunkedArray, width: int) -> np.ndarray:
+    """Return a column of lists as (N, width) float32, NaN where the list is null."""
+    matrix = np.full((len(column), width), np.nan, np.float32)
+    present = column.is_valid().to_numpy(zero_copy_only=False)
+    if present.any():
+        values = column.drop_null().combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        matrix[present] = values.reshape(-1, width)
+    return matrix
+
+
+def _textures(values: list[bytes | None]) -> np.ndarray:
+    matrix = np.zeros((len(values), _TEXTURE), np.float32)
+    for row, value in enumerate(values):
+        if value is not None:
+            grey = np.frombuffer(value, np.uint8).astype(np.float32)
+            grey -= grey.mean()
+            matrix[row] = grey / max(float(np.linalg.norm(grey)), 1e-6)
+    return matrix

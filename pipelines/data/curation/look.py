@@ -1,0 +1,214 @@
+"""Looking at photos: every face of each, as rows of SEEN_SCHEMA. This is what the workers do."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+
+from model.face.face_geometry import crop_landmarks, face_crop
+from pipelines.data.curation.records import SEEN_SCHEMA, write_rows
+from pipelines.core.errors import UserError
+from pipelines.data.faces.analysis import Analyser, load_analyser
+from pipelines.data.faces.captions import CaptionChain, load_captions
+from pipelines.data.faces.decode import Decoded, Undecodable, decode
+from pipelines.data.faces.framing import encode_jpeg, frame_face
+from pipelines.data.faces.protocols import CaptionRequest
+from pipelines.data.faces.quality import sharpness
+from pipelines.data.faces.record import FoundFace
+from pipelines.core.sections.data import Curate, Preprocess
+from pipelines.core.params import Params
+
+# Photos decoded at once; big ones sooner fill the memory.
+_BATCH, _BATCH_PIXELS = 16, 24_000_000
+_THUMBNAIL, _THUMBNAIL_QUALITY = 96, 85
+# In an aligned crop of this side, rows and columns between brows and chin: always face, whatever surrounds it.
+_TEXTURE_SIDE, _TEXTURE_ROWS, _TEXTURE_COLUMNS = 40, slice(15, 31), slice(12, 28)
+_EXPRESSION_SIDE, _EXPRESSION_SHARE = 128, 0.5
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo to look at: its key in the state, its name in the source, where it lies, and its own face prompt."""
+
+    key: str
+    file_name: str
+    path: str
+    face_prompt: str | None = None
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one task looks at and where it leaves the rows; `params` is JSON, which travels and can be a cache's key."""
+
+    photos: tuple[Photo, ...]
+    params: str
+    out: str
+
+
+def look_and_keep(work: Work) -> str:
+    """Look at the photos of a task and write their rows; return what is wrong with the configuration, or nothing."""
+    try:
+        table = look_at(work.photos, Params.model_validate_json(work.params).curate, *_networks(work.params))
+    except UserError as error:
+        return str(error)
+    write_rows(table, Path(work.out))
+    return ""
+
+
+@lru_cache(maxsize=1)
+def _networks(params: str) -> tuple[Analyser, CaptionChain, Preprocess]:
+    section = Params.model_validate_json(params).preprocess
+    return load_analyser(section), load_expressions(section), section
+
+
+def load_expressions(params: Preprocess) -> CaptionChain:
+    """Return the caption sources that tell an expression; the others are asked about selected photos only."""
+    sources = tuple(name for name in params.captions.sources if name != "internvl")
+    return load_captions(params.captions.model_copy(update={"sources": sources}))
+
+
+def look_at(
+    photos: Sequence[Photo], params: Curate, analyser: Analyser, expressions: CaptionChain, preprocess: Preprocess
+) -> pa.Table:
+    """Return the faces of photos as SEEN_SCHEMA rows, the largest of a photo first; a photo without one is one row."""
+    rows: list[dict[str, Any]] = []
+    for batch in _decoded(photos, params, preprocess, rows):
+        try:
+            rows += _faces(batch, analyser, expressions)
+        except UserError:
+            raise
+        except Exception:
+            # One bad photo costs only itself.
+            for item in batch:
+                try:
+                    rows += _faces([item], analyser, expressions)
+                except UserError:
+                    raise
+                except Exception as error:
+                    detail = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                    rows.append(_row(item[0], item[1], reason="analyser_failed", detail=detail))
+    rows.sort(key=lambda row: (row["file_name"], row["face_index"] or 0))
+    return pa.Table.from_pylist(rows, schema=SEEN_SCHEMA)
+
+
+def _decoded(
+    photos: Sequence[Photo], params: Curate, preprocess: Preprocess, rows: list[dict[str, Any]]
+) -> Iterator[list[tuple[Photo, str, Decoded]]]:
+    """Yield decoded photos in batches, with the sha256 of their bytes; those that cannot be decoded go to `rows`."""
+    batch: list[tuple[Photo, str, Decoded]] = []
+    pixels = 0
+    for photo in photos:
+        try:
+            data = Path(photo.path).read_bytes()
+        except OSError as error:
+            rows.append(_row(photo, None, reason="not_read", detail=error.strerror or type(error).__name__))
+            continue
+        image_id = hashlib.sha256(data).hexdigest()
+        try:
+            decoded = decode(
+                data,
+                max_pixels=preprocess.max_pixels,
+                min_side=params.min_face_side,
+                working_side=params.working_side,
+            )
+        except Undecodable as error:
+            rows.append(_row(photo, image_id, reason=error.reason, detail=str(error)))
+            continue
+        batch.append((photo, image_id, decoded))
+        pixels += decoded.image.size // 3
+        if len(batch) == _BATCH or pixels > _BATCH_PIXELS:
+            yield batch
+            batch, pixels = [], 0
+    if batch:
+        yield batch
+
+
+def _faces(
+    batch: Sequence[tuple[Photo, str, Decoded]], analyser: Analyser, expressions: CaptionChain
+) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    requests: list[CaptionRequest] = []
+    asked: list[dict[str, Any]] = []
+    images = [decoded.image for _, _, decoded in batch]
+    found = analyser.analyse_images(images, embed=True)
+    mirrored = iter(analyser.embed_mirrored(images, found))
+    for (photo, image_id, decoded), faces in zip(batch, found, strict=True):
+        if not faces:
+            rows.append(_row(photo, image_id, decoded, reason="no_face"))
+        for index, seen in enumerate(faces):
+            # A face turned left and one turned right are nearer to each other with their mirror images.
+            face = replace(seen, embedding=_middle(seen.embedding, next(mirrored)))
+            rows.append(_row(photo, image_id, decoded, face=face, index=index, n_faces=len(faces)))
+            asked.append(rows[-1])
+            requests.append(_request(decoded.image, face, photo.face_prompt if len(faces) == 1 else None))
+    for row, caption in zip(asked, expressions.describe(requests) if requests else [], strict=True):
+        row["expression"] = caption.expression
+    return rows
+
+
+def _row(
+    photo: Photo,
+    image_id: str | None,
+    decoded: Decoded | None = None,
+    *,
+    face: FoundFace | None = None,
+    index: int | None = None,
+    n_faces: int = 0,
+    reason: str | None = None,
+    detail: str | None = None,
+) -> dict[str, Any]:
+    row: dict[str, Any] = dict.fromkeys(SEEN_SCHEMA.names)
+    row |= {"key": photo.key, "file_name": photo.file_name, "image_id": image_id, "reason": reason, "detail": detail}
+    row["n_faces"] = n_faces
+    if decoded is not None:
+        height, width = (round(side * decoded.reduction) for side in decoded.image.shape[:2])
+        row |= {"width": width, "height": height}
+    if decoded is not None and face is not None and face.embedding is not None:
+        box = face.bbox * decoded.reduction
+        row |= {
+            "face_index": index,
+            "bbox": box.astype(np.float32),
+            "landmarks": crop_landmarks(face.landmarks, face.keypoints).reshape(-1),
+            "det_score": face.det_score,
+            "side": float(min(box[2] - box[0], box[3] - box[1])),
+            "sharpness": sharpness(decoded.image, face.bbox),
+            "yaw": face.pose.yaw,
+            "pitch": face.pose.pitch,
+            "roll": face.pose.roll,
+            "embedding": face.embedding,
+            "texture": texture(decoded.image, face).tobytes(),
+            "thumbnail": thumbnail(decoded.image, face.bbox),
+        }
+    return row
+
+
+def _middle(one: np.ndarray | None, other: np.ndarray) -> np.ndarray:
+    """Return the unit vector between two."""
+    both = other if one is None else one + other
+    return np.asarray(both / max(float(np.linalg.norm(both)), 1e-12), np.float32)
+
+
+def texture(image: np.ndarray, face: FoundFace) -> np.ndarray:
+    """Return (16, 16) uint8 grey values of the aligned face between brows and chin."""
+    crop = face_crop(image, face.keypoints, face.landmarks, _TEXTURE_SIDE)
+    grey: np.ndarray = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
+    return np.ascontiguousarray(grey[_TEXTURE_ROWS, _TEXTURE_COLUMNS])
+
+
+def thumbnail(image: np.ndarray, bbox: np.ndarray) -> bytes:
+    """Return the surroundings of a face as a small JPEG, for contact sheets."""
+    height, width = image.shape[:2]
+    return encode_jpeg(frame_face(width, height, bbox, _THUMBNAIL, 0.6).cut(image), _THUMBNAIL_QUALITY)
+
+
+def _request(image: np.ndarray, face: FoundFace, face_prompt: str | None) -> CaptionRequest:
+    frame = frame_face(image.shape[1], image.shape[0], face.bbox, _EXPRESSION_SIDE, _EXPRESSION_SHARE)
+    return CaptionRequest(frame.cut(image), frame.box(face.bbox), None, face_prompt)

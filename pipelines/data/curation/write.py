@@ -1,0 +1,110 @@
+"""Writing the chosen photos with their texts, in the layout of a folder per identity. This is what the workers do."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.data.curation.cut import Box
+from pipelines.core.errors import UserError
+from pipelines.data.faces.captions import CaptionChain, face_prompt_of, load_captions
+from pipelines.data.faces.decode import decode
+from pipelines.data.faces.framing import encode_jpeg, frame_face
+from pipelines.data.faces.protocols import CaptionRequest
+from pipelines.core.sections.data import Preprocess
+from pipelines.core.params import Params
+
+_BATCH = 16
+_CUT_QUALITY = 95
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """One face to write: its row, the photo's path, the file to write, and what is known for its texts.
+
+    `cut` (left, top, right, bottom) is the part of the photo that is written, None for the file as it is; `bbox` is
+    the face; both in pixels of the upright photo.
+    """
+
+    row: int
+    path: str
+    file: str
+    cut: Box | None
+    bbox: tuple[float, float, float, float]
+    prompt: str | None
+    face_prompt: str | None
+    expression: str | None
+    yaw: float
+
+
+@dataclass(frozen=True)
+class Written:
+    """What became of a chosen face: its texts, or None where no caption could be made and nothing was written."""
+
+    row: int
+    prompt: str | None
+    face_prompt: str | None
+
+
+@dataclass(frozen=True)
+class Errand:
+    """What one task writes; `params` is JSON."""
+
+    faces: tuple[Chosen, ...]
+    params: str
+
+
+def write_chosen(errand: Errand) -> list[Written] | str:
+    """Write photos and texts of a task; return what became of them, or what is wrong with the configuration."""
+    captions, params = _sources(errand.params)
+    written: list[Written] = []
+    try:
+        for start in range(0, len(errand.faces), _BATCH):
+            written += _write(errand.faces[start : start + _BATCH], captions, params)
+    except UserError as error:
+        return str(error)
+    return written
+
+
+@lru_cache(maxsize=1)
+def _sources(params: str) -> tuple[CaptionChain, Preprocess]:
+    section = Params.model_validate_json(params).preprocess
+    return load_captions(section.captions), section
+
+
+def _write(faces: Sequence[Chosen], captions: CaptionChain, params: Preprocess) -> list[Written]:
+    requests: list[CaptionRequest] = []
+    cuts: list[bytes | None] = []
+    for face in faces:
+        data = Path(face.path).read_bytes()
+        # A part is taken of the whole photo; a description needs no more than the profile's pixels.
+        side = 2**31 if face.cut else 2 * params.resolution
+        decoded = decode(data, max_pixels=params.max_pixels, min_side=1, working_side=side)
+        image, box = decoded.image, np.array(face.bbox, np.float32) / decoded.reduction
+        if face.cut:
+            left, top, right, bottom = face.cut
+            image = np.ascontiguousarray(image[top:bottom, left:right])
+            box = box - np.array([left, top, left, top], np.float32)
+        cuts.append(encode_jpeg(image, _CUT_QUALITY) if face.cut else None)
+        frame = frame_face(image.shape[1], image.shape[0], box, params.resolution, 0.0)
+        requests.append(CaptionRequest(frame.cut(image), frame.box(box), face.prompt, face.face_prompt))
+    written = []
+    for face, cut, caption in zip(faces, cuts, captions.describe(requests), strict=True):
+        if caption.failed:
+            written.append(Written(face.row, None, None))
+            continue
+        file = Path(face.file)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if cut is None:
+            shutil.copyfile(face.path, file)
+        else:
+            file.write_bytes(cut)
+        says = face.face_prompt or face_prompt_of(face.expression or caption.expression, face.yaw)
+        file.with_suffix(".txt").write_text(f"{caption.prompt}\n{says}\n", encoding="utf-8")
+        written.append(Written(face.row, caption.prompt, says))
+    return written

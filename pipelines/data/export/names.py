@@ -1,0 +1,69 @@
+"""Names of exported files: what a row is called, as a path that stays inside the folder and hides nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+from pipelines.data.ingest.found import system_name
+
+# What file systems allow in one part of a path, with room for a suffix.
+_PART_BYTES = 200
+# Pillow's name of a format → the suffix that says so.
+_SUFFIXES: dict[str, str] = {
+    "JPEG": ".jpg",
+    "MPO": ".jpg",
+    "PNG": ".png",
+    "WEBP": ".webp",
+    "GIF": ".gif",
+    "BMP": ".bmp",
+    "TIFF": ".tif",
+    "AVIF": ".avif",
+    "JPEG2000": ".jp2",
+    "PPM": ".ppm",
+}
+
+
+def file_path(file_name: str) -> str:
+    """Return a row's `file_name` as a relative path of the file system: the inverse of ingest's `row_name`.
+
+    %XX become the bytes they stand for. Parts that would lead elsewhere or hide the file ("", ".", "..", ".x") and
+    bytes that no name may hold are replaced, and parts that are too long cut: such a name is not the row's own.
+    """
+    raw = os.fsencode(system_name(file_name))
+    parts = [_part(part) for part in raw.split(b"/") if part not in (b"", b".")]
+    return os.fsdecode(b"/".join(parts) or b"_")
+
+
+def folder_name(identity: str) -> str:
+    """Return an identity as a folder: several parts where it has several ("session/anna"), each of them harmless."""
+    return file_path(identity.replace("%", "%25"))
+
+
+def suffix_of(image_format: str | None, file_name: str) -> str:
+    """Return the suffix of a picture: the one its name has, else the one of its format, else ".bin"."""
+    own = os.path.splitext(file_path(file_name))[1]  # noqa: PTH122 (names that are not UTF-8)
+    return own or _SUFFIXES.get(image_format or "", ".bin")
+
+
+def with_mark(path: str, image_id: str) -> str:
+    """Return `path` with the beginning of the photo's hash in it, for the second photo of one name."""
+    stem, suffix = os.path.splitext(path)  # noqa: PTH122
+    return f"{stem}-{image_id[:12]}{suffix}"
+
+
+def stem_of(path: str) -> str:
+    """Return a path without its suffix."""
+    return os.path.splitext(path)[0]  # noqa: PTH122
+
+
+def _part(part: bytes) -> bytes:
+    clean = part.replace(b"\0", b"_")
+    if clean.startswith(b"."):
+        clean = b"_" + clean[1:]
+    if len(clean) > _PART_BYTES:
+        stem, dot, suffix = clean.rpartition(b".")
+        if not dot or len(suffix) > 10:
+            stem, dot, suffix = clean, b"", b""
+        clean = stem[:150] + b"-" + hashlib.sha256(clean).hexdigest()[:16].encode() + dot + suffix
+    return clean

@@ -1,0 +1,81 @@
+"""The rows that are exported, a few at a time: the photos as found, or as preprocessing left them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from pipelines.core.sections.data import Rights
+from pipelines.core.records import DATASET_SCHEMA, OK, PROCESSED_SCHEMA, open_rows
+from pipelines.data.policy import refusal
+
+# What is said of a photo and travels with it into every layout that can hold it.
+SAID: tuple[str, ...] = ("identity", "prompt", "face_prompt", "source", "licence", "consent")
+_ROWS_AT_ONCE = 64
+
+Row = dict[str, Any]
+
+
+@dataclass
+class Selection:
+    """Which rows are wanted, and how many were left out, by reason.
+
+    With `rights` only those that may be trained on; `identities` None: everybody.
+    """
+
+    rights: Rights | None = None
+    identities: frozenset[str] | None = None
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def takes(self, row: Row) -> bool:
+        """Whether a row is exported; counts it where it is not."""
+        reason = None
+        if self.identities is not None and row["identity"] not in self.identities:
+            reason = "other people"
+        elif self.rights is not None:
+            reason = refusal(self.rights, row)
+        if reason is not None:
+            self.left_out[reason] += 1
+        return reason is None
+
+
+def photos(faces: Path, wanted: Selection) -> Iterator[Row]:
+    """Yield the rows of a dataset folder that are wanted, in the order of shards and rows."""
+    open_rows(faces, DATASET_SCHEMA)
+    yield from _rows(faces, list(DATASET_SCHEMA.names), wanted)
+
+
+def looked_at(processed: Path, wanted: Selection, columns: list[str] | None = None) -> Iterator[Row]:
+    """Yield the accepted rows of a processed folder that are wanted; rejected ones are counted as left out."""
+    open_rows(processed, PROCESSED_SCHEMA)
+    for row in _rows(processed, columns or list(PROCESSED_SCHEMA.names), None):
+        if row["status"] != OK:
+            wanted.left_out[f"rejected: {row['reason']}"] += 1
+        elif wanted.takes(row):
+            yield row
+
+
+def said_of(row: Row) -> dict[str, str]:
+    """Return what is known of a photo, without what is not, for the JSON beside it."""
+    known = {name: row[name] for name in ("image_id", *SAID) if row[name] is not None}
+    return {**known, "dataset_file_name": row["file_name"]}
+
+
+def sidecar(row: Row) -> bytes | None:
+    """Return the text beside a photo as ingest reads it (prompt, then face prompt), or None where there is neither."""
+    lines = [row["prompt"] or "", *([row["face_prompt"]] if row["face_prompt"] else [])]
+    return "".join(f"{line}\n" for line in lines).encode() if any(lines) else None
+
+
+def _rows(folder: Path, columns: list[str], wanted: Selection | None) -> Iterator[Row]:
+    for shard in sorted(folder.rglob("*.parquet")):
+        with pq.ParquetFile(shard, pre_buffer=False) as file:
+            for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=columns):
+                for row in batch.to_pylist():
+                    if wanted is None or wanted.takes(row):
+                        yield row

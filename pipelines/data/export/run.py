@@ -1,0 +1,120 @@
+"""One export: which rows, into which layout, and where the copy went."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from pipelines.core.errors import StageFailed, UserError
+from pipelines.data.export.rows import Row, Selection, looked_at, photos
+from pipelines.data.export.target import Target, new_folder
+from pipelines.core.sections.data import Export
+
+Layout = Literal["sidecars", "variface", "consistentid", "webdataset", "huggingface"]
+LAYOUTS: tuple[str, ...] = get_args(Layout)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The dataset as found and as preprocessed; which of the two is read depends on the layout."""
+
+    faces: Path
+    processed: Path
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written: photos, and rows that were left out, by reason."""
+
+    layout: str
+    photos: int
+    left_out: dict[str, int]
+
+
+def export(layout: str, inputs: Inputs, out: Path, params: Export, wanted: Selection) -> Exported:
+    """Write the wanted rows into the new folder `out`, which appears when it is whole.
+
+    `sidecars` and `consistentid` hold what preprocessing found, so they take accepted rows of `inputs.processed`; the
+    others take the photos as found. Raises UserError on an unknown layout, a folder that is not empty or a missing
+    dataset, StageFailed where no row is left to export or the two datasets do not belong together.
+    """
+    if layout not in LAYOUTS:
+        raise UserError(f"layout {layout!r}: expected one of {', '.join(LAYOUTS)}")
+    for folder in (inputs.faces, inputs.processed):
+        if out.resolve().is_relative_to(folder.resolve()):
+            raise UserError(f"{out}: lies in the dataset {folder}; choose a folder outside of it")
+    with new_folder(out) as target:
+        count = _WRITERS[layout](inputs, target, params, wanted)
+        if not count:
+            reasons = ", ".join(f"{number} {reason}" for reason, number in sorted(wanted.left_out.items()))
+            raise StageFailed(f"{out}: no row to export (left out: {reasons or 'nothing'})")
+    return Exported(layout, count, dict(sorted(wanted.left_out.items())))
+
+
+def _sidecars(inputs: Inputs, target: Target, params: Export, wanted: Selection) -> int:
+    from pipelines.data.export.sidecars import write_row
+
+    number = 0
+    for number, row in enumerate(_progress(looked_at(inputs.processed, wanted)), start=1):
+        write_row(target, number, row)
+    return number
+
+
+def _variface(inputs: Inputs, target: Target, params: Export, wanted: Selection) -> int:
+    from pipelines.data.export.variface import FoldersWriter
+
+    writer = FoldersWriter(target)
+    return _add_all(inputs, wanted, writer.add)
+
+
+def _consistentid(inputs: Inputs, target: Target, params: Export, wanted: Selection) -> int:
+    from pipelines.data.export.consistentid import export as write
+    from pipelines.data.export.parsing import FaceParser
+
+    parser = FaceParser(params.parsing) if params.parsing is not None else None
+    try:
+        return write(inputs.faces, inputs.processed, wanted, target, parser)
+    except KeyError as error:
+        raise StageFailed(f"{error.args[0]}: they are of different versions; run preprocess first") from None
+
+
+def _webdataset(inputs: Inputs, target: Target, params: Export, wanted: Selection) -> int:
+    from pipelines.data.export.webdataset_tar import TarWriter
+
+    with closing(TarWriter(target.folder, params.shard_mb * 2**20)) as writer:
+        return _add_all(inputs, wanted, writer.add)
+
+
+def _huggingface(inputs: Inputs, target: Target, params: Export, wanted: Selection) -> int:
+    from pipelines.data.export.huggingface import HubWriter
+
+    with closing(HubWriter(target.folder, params.shard_mb * 2**20)) as writer:
+        return _add_all(inputs, wanted, writer.add)
+
+
+def _add_all(inputs: Inputs, wanted: Selection, add: Callable[[Row], None]) -> int:
+    count = 0
+    for row in _progress(photos(inputs.faces, wanted)):
+        add(row)
+        count += 1
+    return count
+
+
+def _progress(rows: Iterable[Row]) -> Iterable[Row]:
+    import sys
+
+    from tqdm import tqdm
+
+    return tqdm(rows, desc="export", unit=" photos", file=sys.stderr, mininterval=0.5)
+
+
+_WRITERS: dict[str, Callable[[Inputs, Target, Export, Selection], int]] = {
+    "sidecars": _sidecars,
+    "variface": _variface,
+    "consistentid": _consistentid,
+    "webdataset": _webdataset,
+    "huggingface": _huggingface,
+}

@@ -1,0 +1,312 @@
+"""Looking at photos: from bytes to a framed face with everything that is measured on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cv2
+import numpy as np
+
+from model.face.face import Face
+from model.face.face_geometry import crop_landmarks, face_crop
+from model.face.face_prompts import parse, pose_of_yaw
+from pipelines.core.errors import UserError
+from pipelines.data.faces.captions import CaptionChain, face_prompt_of, load_captions
+from pipelines.data.faces.decode import Decoded, Undecodable, decode
+from pipelines.data.faces.framing import Frame, encode_jpeg, frame_face
+from pipelines.data.faces.insightface_analyser import InsightFaceAnalyser, pack_folder
+from pipelines.data.faces.landmarks import load_landmarker
+from pipelines.data.faces.parts import PartTimes
+from pipelines.data.faces.pose import LandmarkPose
+from pipelines.data.faces.protocols import (
+    CaptionRequest,
+    Detection,
+    FaceDetector,
+    Landmarker,
+    PoseEstimator,
+    Recogniser,
+)
+from pipelines.data.faces.quality import choose_face, sharpness
+from pipelines.data.faces.record import FaceRecord, FoundFace
+from pipelines.core.sections.data import Preprocess
+from pipelines.core.paths import resolve
+from pipelines.core.records import OK, REJECTED
+
+# Detectors need a face of some size: smaller pictures are looked at enlarged.
+_LEAST_SIDE = 128
+# Where the stored square may be tightened around a small face, more pixels are kept until then.
+_DETAIL, _DETAIL_TIGHTENED, _WORKING_SIDE = 2, 4, 640
+# Decoded photos wait for company in the networks' batches until they hold this much memory.
+_WAITING_BYTES = 96 * 2**20
+# The five key points in a mirror: eyes and mouth corners change sides.
+_MIRRORED = [1, 0, 2, 4, 3]
+
+
+# The prompt and the face prompt that came with a photo.
+Texts = tuple[str | None, str | None]
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A decoded photo and its chosen face, on the way to a record."""
+
+    position: int
+    photo: Decoded
+    face: Detection
+    n_faces: int
+    sharpness: float
+
+
+class Analyser:
+    """Everything that looks at a face, loaded once. Results do not depend on what is analysed together.
+
+    `times` says how long the parts have taken so far.
+    """
+
+    def __init__(
+        self,
+        params: Preprocess,
+        *,
+        detector: FaceDetector,
+        recogniser: Recogniser,
+        landmarker: Landmarker,
+        pose: PoseEstimator,
+        captions: CaptionChain,
+    ) -> None:
+        self._params = params
+        self._detector = detector
+        self._recogniser = recogniser
+        self._landmarker = landmarker
+        self._pose = pose
+        self._captions = captions
+        self.times = PartTimes()
+        detail = _DETAIL_TIGHTENED if params.face_share > 0 else _DETAIL
+        self._working_side = max(detail * params.resolution, _WORKING_SIDE)
+
+    def analyse(
+        self,
+        photos: Sequence[bytes],
+        prompts: Sequence[str | None] | None = None,
+        face_prompts: Sequence[str | None] | None = None,
+    ) -> list[FaceRecord]:
+        """Return one record a photo, in order; a photo that cannot be used is a rejected record with its reason.
+
+        `prompts` and `face_prompts` are the texts that came with the photos, if any.
+        """
+        texts = list(zip(prompts or [None] * len(photos), face_prompts or [None] * len(photos), strict=True))
+        records: list[FaceRecord | None] = [None] * len(photos)
+        waiting: list[_Seen] = []
+        for position, data in enumerate(photos):
+            try:
+                looked = self._look(position, data)
+            except UserError:
+                raise
+            except Exception as error:
+                looked = _failed(error)
+            if isinstance(looked, _Seen):
+                waiting.append(looked)
+            else:
+                records[position] = replace(looked, prompt=texts[position][0], face_prompt=texts[position][1])
+            if sum(item.photo.image.nbytes for item in waiting) > _WAITING_BYTES:
+                self._finish(waiting, texts, records)
+                waiting = []
+        self._finish(waiting, texts, records)
+        return [record for record in records if record is not None]
+
+    def _finish(self, seen: list[_Seen], texts: list[Texts], records: list[FaceRecord | None]) -> None:
+        """Measure the faces that were seen and put their records into their places."""
+        measured = _one_by_one_on_error(lambda part: self._measure(part, [texts[item.position] for item in part]), seen)
+        for item, record in zip(seen, measured, strict=True):
+            prompt, face_prompt = texts[item.position]
+            rejected = replace(record, prompt=prompt, face_prompt=face_prompt, n_faces=item.n_faces)
+            records[item.position] = record if record.status == OK else rejected
+
+    def analyse_images(self, images: Sequence[np.ndarray], *, embed: bool = False) -> list[list[FoundFace]]:
+        """Return all faces of every picture (H, W, 3) uint8 RGB, the largest first; no framing, no rejection.
+
+        Pictures with a side below 128 pixels are looked at enlarged; geometry is in pixels of the picture as given.
+        `embed` also computes the embedding that conditions the model.
+        """
+        shown = [_enlarged(image) for image in images]
+        found = [
+            sorted(self._detector.detect(image), key=lambda face: (face.area, face.score), reverse=True)
+            for image, _ in shown
+        ]
+        pairs = [(index, face) for index, faces in enumerate(found) for face in faces]
+        views = [shown[index][0] for index, _ in pairs]
+        points = self._landmarker.landmarks(views, [face.bbox for _, face in pairs])
+        embeddings = self._recogniser.embed(views, [face.keypoints for _, face in pairs]) if embed else None
+        results: list[list[FoundFace]] = [[] for _ in images]
+        for row, (index, face) in enumerate(pairs):
+            image, factor = shown[index]
+            results[index].append(
+                FoundFace(
+                    bbox=(face.bbox / factor).astype(np.float32),
+                    keypoints=(face.keypoints / factor).astype(np.float32),
+                    landmarks=(points[row] / factor).astype(np.float32),
+                    det_score=face.score,
+                    pose=self._pose.pose(image, face, points[row]),
+                    embedding=None if embeddings is None else embeddings[row],
+                )
+            )
+        return results
+
+    def embed_mirrored(self, images: Sequence[np.ndarray], faces: Sequence[Sequence[FoundFace]]) -> np.ndarray:
+        """Return the embeddings (N, 512) of all faces that `analyse_images` found, as a mirror shows them, in order."""
+        views: list[np.ndarray] = []
+        points: list[np.ndarray] = []
+        for image, found in zip(images, faces, strict=True):
+            view, factor = _enlarged(image)
+            mirrored = np.ascontiguousarray(view[:, ::-1]) if found else view
+            for face in found:
+                views.append(mirrored)
+                points.append(np.array([view.shape[1] - 1, 0]) + face.keypoints[_MIRRORED] * factor * [-1, 1])
+        return self._recogniser.embed(views, points)
+
+    def _look(self, position: int, data: bytes) -> _Seen | FaceRecord:
+        params = self._params
+        try:
+            with self.times.part("decode"):
+                photo = decode(
+                    data,
+                    max_pixels=params.max_pixels,
+                    min_side=params.min_face_side,
+                    working_side=self._working_side,
+                )
+        except Undecodable as error:
+            return FaceRecord(REJECTED, error.reason, detail=str(error))
+        with self.times.part("detect"):
+            view, factor = _enlarged(photo.image)
+            seen = self._detector.detect(view)
+            found = [Detection(face.bbox / factor, face.keypoints / factor, face.score) for face in seen]
+            face, reason = choose_face(found, params.several_faces)
+            measure = 0.0 if face is None else sharpness(photo.image, face.bbox)
+        if face is None:
+            return FaceRecord(REJECTED, reason, n_faces=len(found))
+        if face.side * photo.reduction < params.min_face_side:
+            return FaceRecord(REJECTED, "too_small", n_faces=len(found), det_score=face.score)
+        if measure < params.min_sharpness:
+            return FaceRecord(REJECTED, "blurred", n_faces=len(found), det_score=face.score, sharpness=measure)
+        return _Seen(position, photo, face, len(found), measure)
+
+    def _measure(self, seen: Sequence[_Seen], texts: Sequence[Texts]) -> list[FaceRecord]:
+        photos = [item.photo.image for item in seen]
+        with self.times.part("landmarks"):
+            points = self._landmarker.landmarks(photos, [item.face.bbox for item in seen])
+            poses = [
+                self._pose.pose(photo, item.face, row) for photo, item, row in zip(photos, seen, points, strict=True)
+            ]
+        with self.times.part("embed"):
+            embeddings = self._recogniser.embed(photos, [item.face.keypoints for item in seen])
+        with self.times.part("encode"):
+            frames = [self._frame(item) for item in seen]
+            pictures = [frame.cut(photo) for frame, photo in zip(frames, photos, strict=True)]
+        with self.times.part("caption"):
+            captions = self._captions.describe(
+                [
+                    CaptionRequest(picture, frame.box(item.face.bbox), prompt, face_prompt)
+                    for picture, frame, item, (prompt, face_prompt) in zip(pictures, frames, seen, texts, strict=True)
+                ]
+            )
+        with self.times.part("encode"):
+            quality = self._params.jpeg_quality
+            encoded = [
+                None if caption.failed else encode_jpeg(picture, quality)
+                for picture, caption in zip(pictures, captions, strict=True)
+            ]
+        records = []
+        for row, (item, frame, caption) in enumerate(zip(seen, frames, captions, strict=True)):
+            if caption.failed:
+                records.append(FaceRecord(REJECTED, "no_caption", det_score=item.face.score, sharpness=item.sharpness))
+                continue
+            records.append(
+                FaceRecord(
+                    OK,
+                    image=encoded[row],
+                    bbox=frame.box(item.face.bbox),
+                    keypoints=frame.points(item.face.keypoints),
+                    landmarks=frame.points(points[row]),
+                    yaw=poses[row].yaw,
+                    pitch=poses[row].pitch,
+                    roll=poses[row].roll,
+                    embedding=embeddings[row],
+                    det_score=item.face.score,
+                    n_faces=item.n_faces,
+                    sharpness=item.sharpness,
+                    expression=caption.expression,
+                    prompt=caption.prompt,
+                    face_prompt=texts[row][1] or face_prompt_of(caption.expression, poses[row].yaw),
+                )
+            )
+        return records
+
+    def _frame(self, item: _Seen) -> Frame:
+        height, width = item.photo.image.shape[:2]
+        return frame_face(width, height, item.face.bbox, self._params.resolution, self._params.face_share)
+
+
+def load_analyser(params: Preprocess) -> Analyser:
+    """Load every analyser that the parameters name; raise UserError naming the first that is missing."""
+    pack = InsightFaceAnalyser(
+        pack_folder(params.insightface_name, resolve(params.insightface_root)),
+        det_sizes=params.det_sizes,
+        det_threshold=params.det_threshold,
+    )
+    return Analyser(
+        params,
+        detector=pack,
+        recogniser=pack,
+        landmarker=load_landmarker(params.landmarker, resolve(params.landmarker.path)),
+        pose=pack if pack.measures_pose else LandmarkPose(),
+        captions=load_captions(params.captions),
+    )
+
+
+def analyse_photo(data: bytes, analyser: Analyser) -> FaceRecord:
+    """Return the record of one photo."""
+    return analyser.analyse([data])[0]
+
+
+def to_face(record: FaceRecord, clip_size: int) -> Face:
+    """Return the face of an `ok` record as the model takes it, its aligned crop `clip_size` pixels a side."""
+    if record.image is None or record.keypoints is None or record.landmarks is None or record.embedding is None:
+        raise UserError(f"the photo shows no usable face: {record.reason}")
+    encoded = cv2.imdecode(np.frombuffer(record.image, np.uint8), cv2.IMREAD_COLOR)
+    image = cv2.cvtColor(encoded, cv2.COLOR_BGR2RGB)
+    said = parse(record.face_prompt or "")
+    return Face(
+        embedding=record.embedding,
+        crop=face_crop(image, record.keypoints, record.landmarks, clip_size),
+        landmarks=crop_landmarks(record.landmarks, record.keypoints),
+        expression=record.expression or "neutral",
+        pose=said.pose or pose_of_yaw(record.yaw or 0.0),
+    )
+
+
+def _enlarged(image: np.ndarray) -> tuple[np.ndarray, float]:
+    side = max(image.shape[:2])
+    if side >= _LEAST_SIDE:
+        return image, 1.0
+    factor = _LEAST_SIDE / side
+    size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
+    return cv2.resize(image, size, interpolation=cv2.INTER_CUBIC), factor
+
+
+def _failed(error: Exception) -> FaceRecord:
+    return FaceRecord(REJECTED, "analyser_failed", detail=f"{type(error).__name__}: {' '.join(str(error).split())}")
+
+
+def _one_by_one_on_error(work: Callable[[Sequence[Any]], list[FaceRecord]], items: Sequence[Any]) -> list[FaceRecord]:
+    """Run `work` on all items at once; where that raises, on each alone, so that one bad photo costs only itself."""
+    if not items:
+        return []
+    try:
+        return work(items)
+    except UserError:
+        raise
+    except Exception as error:
+        if len(items) == 1:
+            return [_failed(error)]
+        return [record for item in items for record in _one_by_one_on_error(work, [item])]

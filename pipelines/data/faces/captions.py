@@ -1,0 +1,102 @@
+"""What a photo shows, in words: the sources of the parameters are asked in order, the first answer wins.
+
+A photo whose prompt no source gives is "a photo of a person". Its expression stays unknown (null) where neither its
+own face prompt names one nor an attribute matcher is configured: nothing else here can tell an expression.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from model.face.face_prompts import POSE_PHRASES, compose, parse, pose_of_yaw
+from pipelines.core.errors import UserError
+from pipelines.data.faces.protocols import Caption, CaptionRequest, CaptionSource
+from pipelines.core.sections.data import Captions
+from pipelines.core.paths import resolve
+
+DEFAULT_PROMPT = "a photo of a person"
+
+
+def face_prompt_of(expression: str | None, yaw: float) -> str:
+    """Return the face prompt for a measured expression (None: unknown) and yaw (degrees, as model.face.face_prompts)."""
+    pose = pose_of_yaw(yaw)
+    return compose(expression, pose) if expression else POSE_PHRASES[pose]
+
+
+class Sidecar:
+    """The texts that came with a photo."""
+
+    def describe(self, requests: Sequence[CaptionRequest]) -> list[Caption]:
+        """Return the photo's own prompt and the expression that its face prompt names."""
+        return [
+            Caption(request.prompt or None, parse(request.face_prompt).expression if request.face_prompt else None)
+            for request in requests
+        ]
+
+
+class CaptionChain:
+    """Caption sources in order, each asked only about photos that still lack something it can give."""
+
+    def __init__(self, sources: Sequence[CaptionSource]) -> None:
+        self._sources = tuple(sources)
+
+    def describe(self, requests: Sequence[CaptionRequest]) -> list[Caption]:
+        """Return prompt and expression of every request, None where no source can tell."""
+        captions = [Caption() for _ in requests]
+        for source in self._sources:
+            tells_expression = getattr(source, "tells_expression", True)
+            open_ = [
+                index
+                for index, caption in enumerate(captions)
+                if caption.prompt is None or (tells_expression and caption.expression is None)
+            ]
+            if not open_:
+                continue
+            for index, answer in zip(open_, source.describe([requests[index] for index in open_]), strict=True):
+                known = captions[index]
+                prompt = known.prompt or answer.prompt
+                captions[index] = Caption(
+                    prompt, known.expression or answer.expression, prompt is None and (known.failed or answer.failed)
+                )
+        return [
+            caption if caption.prompt or caption.failed else replace(caption, prompt=DEFAULT_PROMPT)
+            for caption in captions
+        ]
+
+
+def load_captions(params: Captions) -> CaptionChain:
+    """Load the caption sources; raise UserError where the folder of one is not named or missing.
+
+    The networks themselves are opened when the first photo needs them: a dataset with texts of its own needs none.
+    """
+    sources: list[CaptionSource] = []
+    for name in params.sources:
+        if name == "sidecar":
+            sources.append(Sidecar())
+        elif name == "clip":
+            from pipelines.data.faces.clip_captions import ClipCaptions
+
+            sources.append(ClipCaptions(_folder("clip", params.clip_path)))
+        else:
+            from pipelines.data.faces.internvl_captions import InternVLCaptions
+
+            sources.append(InternVLCaptions(_folder("internvl", params.internvl_path)))
+    return CaptionChain(sources)
+
+
+def caption_folders(params: Captions) -> list[Path]:
+    """Return the folders of the networks that the sources use."""
+    paths = {"clip": params.clip_path, "internvl": params.internvl_path}
+    return [_folder(name, paths[name]) for name in params.sources if name in paths]
+
+
+def _folder(source: str, path: str | None) -> Path:
+    key = f"preprocess.captions.{source}_path"
+    if path is None:
+        raise UserError(f"{key} is not set, but preprocess.captions.sources names {source}: set it or drop the source")
+    folder = resolve(path)
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{key} = {path}: no such model folder (config.json is missing)")
+    return folder

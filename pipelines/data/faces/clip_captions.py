@@ -1,0 +1,116 @@
+"""Prompts and expressions by CLIP: the text that fits a picture best among the texts it could have had."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model.face.face_prompts import EXPRESSIONS, POSES, compose
+from pipelines.data.faces.protocols import Caption, CaptionRequest
+
+_COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "gray", "white")
+_GARMENTS = ("t-shirt", "shirt", "sweater", "hoodie", "suit", "dress")
+_PLACES = ("on a beach", "in a park", "in a city", "in the mountains", "in a library", "in a room", "at night")
+
+CLOTHES: tuple[str, ...] = tuple(
+    f"{'an' if colour == 'orange' else 'a'} {colour} {garment}" for colour in _COLOURS for garment in _GARMENTS
+)
+SETTINGS: tuple[str, ...] = (*(f"{colour} background" for colour in _COLOURS), *_PLACES)
+
+_CHUNK = 32
+# The expression is read off the face with a margin, as the face prompts were written for it.
+_FACE_MARGIN = 1.5
+# Similarities nearer than this count as equal, so that the order of a sum never decides.
+_DECIMALS = 4
+
+
+class ClipCaptions:
+    """CaptionSource of pipelines.data.faces.protocols on a CLIPModel folder with tokenizer and preprocessor."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._clip: Any = None
+        self._texts: dict[str, np.ndarray] = {}
+
+    def describe(self, requests: Sequence[CaptionRequest]) -> list[Caption]:
+        """Return clothes and background of the picture, and the expression of the face, that fit best."""
+        self._open()
+        pictures = self._features([request.image for request in requests])
+        faces = self._features([_face(request.image, request.bbox) for request in requests])
+        clothes = _best(pictures, self._texts["clothes"])
+        settings = _best(pictures, self._texts["settings"])
+        expressions = _best(faces, self._texts["expressions"])
+        return [
+            Caption(f"a photo of a person wearing {CLOTHES[worn]}, {SETTINGS[behind]}", EXPRESSIONS[shown])
+            for worn, behind, shown in zip(clothes, settings, expressions, strict=True)
+        ]
+
+    def _open(self) -> None:
+        if self._clip is not None:
+            return
+        import torch
+        from transformers import CLIPModel, CLIPTokenizer
+        from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._clip = CLIPModel.from_pretrained(self._folder, local_files_only=True).float().eval().to(self._device)
+        self._tokenizer: Any = CLIPTokenizer.from_pretrained(self._folder, local_files_only=True)
+        self._processor: Any = CLIPImageProcessorPil.from_pretrained(self._folder, local_files_only=True)
+        self._texts = {
+            "clothes": self._text_features([(f"a photo of a person wearing {worn}",) for worn in CLOTHES]),
+            "settings": self._text_features([(f"a photo of a person, {behind}",) for behind in SETTINGS]),
+            "expressions": self._text_features(
+                [
+                    (f"a photo of a person with a {word} face", *(compose(word, pose) for pose in POSES))
+                    for word in EXPRESSIONS
+                ]
+            ),
+        }
+
+    def _features(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        import torch
+        from PIL import Image
+
+        features = []
+        for start in range(0, len(images), _CHUNK):
+            chunk = [Image.fromarray(image) for image in images[start : start + _CHUNK]]
+            pixels = self._processor(images=chunk, return_tensors="pt")["pixel_values"].to(self._device)
+            with torch.inference_mode():
+                features.append(self._clip.get_image_features(pixel_values=pixels).pooler_output.cpu().numpy())
+        return _unit(np.concatenate(features))
+
+    def _text_features(self, groups: Sequence[tuple[str, ...]]) -> np.ndarray:
+        """Return one feature a group: the mean over its wordings."""
+        import torch
+
+        length = self._clip.config.text_config.max_position_embeddings
+        rows = []
+        for group in groups:
+            tokens = self._tokenizer(
+                list(group), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
+            ).to(self._device)
+            with torch.inference_mode():
+                rows.append(_unit(self._clip.get_text_features(**tokens).pooler_output.cpu().numpy()).mean(0))
+        return _unit(np.stack(rows))
+
+
+def _best(pictures: np.ndarray, texts: np.ndarray) -> np.ndarray:
+    return np.round(pictures @ texts.T, _DECIMALS).argmax(1)
+
+
+def _unit(features: np.ndarray) -> np.ndarray:
+    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+
+
+def _face(image: np.ndarray, bbox: np.ndarray) -> np.ndarray:
+    """Cut the square around a face box with a margin, inside the picture."""
+    height, width = image.shape[:2]
+    x0, y0, x1, y1 = (float(value) for value in bbox)
+    half = max(x1 - x0, y1 - y0) * _FACE_MARGIN / 2
+    x, y = (x0 + x1) / 2, (y0 + y1) / 2
+    left, top = max(0, int(x - half)), max(0, int(y - half))
+    right, bottom = min(width, int(np.ceil(x + half))), min(height, int(np.ceil(y + half)))
+    return image[top : max(bottom, top + 1), left : max(right, left + 1)]

@@ -1,0 +1,118 @@
+"""Prompts by InternVL, a vision-language model: one sentence a photo, in batches."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines.data.faces.protocols import Caption, CaptionRequest
+
+QUESTION = (
+    "Describe this photo in one short sentence: the person, the clothes and the background. "
+    "Do not mention the facial expression or where the head is turned."
+)
+_BATCH = 8
+_MAX_NEW_TOKENS = 48
+_SENTENCE = re.compile(r"^(.+?)(?:[.!?](?:\s|$)|$)", re.DOTALL)
+
+
+class InternVLCaptions:
+    """CaptionSource of pipelines.data.faces.protocols on an InternVLForConditionalGeneration folder.
+
+    It tells prompts, no expressions. A photo without an answer after a second attempt is a failed caption.
+    """
+
+    tells_expression = False
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._model: Any = None
+
+    def describe(self, requests: Sequence[CaptionRequest]) -> list[Caption]:
+        """Return a one-sentence prompt for every request."""
+        self._open()
+        captions: list[Caption] = []
+        for start in range(0, len(requests), _BATCH):
+            images = [request.image for request in requests[start : start + _BATCH]]
+            captions += [Caption(prompt=sentence, failed=sentence is None) for sentence in self._sentences(images)]
+        return captions
+
+    def _sentences(self, images: list[np.ndarray]) -> list[str | None]:
+        try:
+            sentences = [one_sentence(text) for text in self._generate(images, least=1)]
+        except RuntimeError:
+            # Out of memory, most often: a batch that fails says nothing about its members.
+            sentences = [None] * len(images)
+        return [known or self._again(image) for image, known in zip(images, sentences, strict=True)]
+
+    def _again(self, image: np.ndarray) -> str | None:
+        try:
+            return one_sentence(self._generate([image], least=4)[0])
+        except RuntimeError:
+            return None
+
+    def _open(self) -> None:
+        if self._model is not None:
+            return
+        import torch
+        from transformers import AutoTokenizer, InternVLForConditionalGeneration
+        from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
+
+        cuda = torch.cuda.is_available()
+        self._model = InternVLForConditionalGeneration.from_pretrained(
+            self._folder, local_files_only=True, dtype=torch.bfloat16 if cuda else torch.float32
+        )
+        self._model.eval().to("cuda" if cuda else "cpu")
+        self._tokenizer: Any = AutoTokenizer.from_pretrained(self._folder, local_files_only=True, padding_side="left")
+        # The model's own processor wants torchvision; this one does the same with Pillow.
+        self._processor: Any = GotOcr2ImageProcessorPil.from_pretrained(self._folder, local_files_only=True)
+        self._text = self._prompt()
+
+    def _prompt(self) -> str:
+        """Return the chat turn with the picture's place filled by as many context tokens as it has features."""
+        config = self._model.config
+        context = self._tokenizer.convert_ids_to_tokens(config.image_token_id)
+        begin = getattr(self._tokenizer, "start_image_token", "<img>")
+        end = getattr(self._tokenizer, "end_image_token", "</img>")
+        picture = f"{begin}{context * config.image_seq_length}{end}"
+        if self._tokenizer.chat_template is None:
+            return f"<|im_start|>user\n{picture}\n{QUESTION}<|im_end|>\n<|im_start|>assistant\n"
+        content = [{"type": "image"}, {"type": "text", "text": QUESTION}]
+        turn = self._tokenizer.apply_chat_template(
+            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+        )
+        return str(turn).replace(context, picture, 1)
+
+    def _generate(self, images: list[np.ndarray], *, least: int) -> list[str]:
+        import torch
+        from PIL import Image
+
+        pictures = [Image.fromarray(image) for image in images]
+        pixels = self._processor(images=pictures, crop_to_patches=False, return_tensors="pt")["pixel_values"]
+        tokens = self._tokenizer([self._text] * len(images), return_tensors="pt")
+        device, dtype = self._model.device, self._model.dtype
+        with torch.inference_mode():
+            answer = self._model.generate(
+                input_ids=tokens["input_ids"].to(device),
+                attention_mask=tokens["attention_mask"].to(device),
+                pixel_values=pixels.to(device, dtype),
+                do_sample=False,
+                min_new_tokens=least,
+                max_new_tokens=_MAX_NEW_TOKENS,
+            )
+        texts: list[str] = self._tokenizer.batch_decode(
+            answer[:, tokens["input_ids"].shape[1] :], skip_special_tokens=True
+        )
+        return texts
+
+
+def one_sentence(text: str) -> str | None:
+    """Return the first sentence of an answer without its full stop, or None where there is no word in it."""
+    flat = " ".join(text.split())
+    match = _SENTENCE.match(flat)
+    sentence = match.group(1).strip(" \"'") if match else ""
+    return sentence if re.search(r"\w", sentence) else None

@@ -1,0 +1,85 @@
+"""ONNX networks that give a picture the same answer whatever it is batched with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines.core.errors import UserError
+
+BATCH = 16
+
+
+def session_options() -> Any:
+    """Return options for one thread: under Spark every core has a worker of its own, and sums keep one order."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return options
+
+
+def providers() -> list[str]:
+    """Return the CUDA provider where there is one, and the CPU's."""
+    import onnxruntime
+
+    there = onnxruntime.get_available_providers()
+    return [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in there]
+
+
+def open_network(file: Path, parameter: str) -> Any:
+    """Open an ONNX file; raise UserError naming `parameter` where it is missing or no network."""
+    import onnxruntime
+    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, InvalidProtobuf
+
+    if not file.is_file():
+        raise UserError(f"{parameter} = {file}: no such file; expected an ONNX network")
+    try:
+        return onnxruntime.InferenceSession(str(file), session_options(), providers=providers())
+    except (Fail, InvalidGraph, InvalidProtobuf) as error:
+        raise UserError(f"{parameter} = {file}: no ONNX network: {' '.join(str(error).split())}") from None
+
+
+class Batches:
+    """Runs a network on many inputs, in batches where its answers do not depend on the company an input is in.
+
+    A network quantised at run time takes one scale for a whole batch, and matrix kernels may sum in another order for
+    another batch size. Rows must not depend on how photos were divided among workers, so batches have one size
+    (filled up with copies), and a network that fails the trial at loading is run picture by picture.
+    """
+
+    def __init__(self, session: Any, output: str | None = None) -> None:
+        self._session = session
+        self._entry = session.get_inputs()[0]
+        self._output = output or session.get_outputs()[0].name
+        self.size = BATCH if self._is_independent() else 1
+
+    def run(self, inputs: Sequence[np.ndarray]) -> np.ndarray:
+        """Run (C, H, W) float32 inputs; return the network's first output, one row an input, in order."""
+        rows = []
+        for start in range(0, len(inputs), self.size):
+            part = list(inputs[start : start + self.size])
+            full = part + [part[-1]] * (self.size - len(part))
+            rows.append(self._batch(np.stack(full))[: len(part)])
+        return np.concatenate(rows)
+
+    def _batch(self, stacked: np.ndarray) -> np.ndarray:
+        (answer,) = self._session.run([self._output], {self._entry.name: np.ascontiguousarray(stacked)})
+        return np.asarray(answer).reshape(len(stacked), -1)
+
+    def _is_independent(self) -> bool:
+        batch, *shape = self._entry.shape
+        if isinstance(batch, int) or any(not isinstance(length, int) for length in shape):
+            return False
+        noise = np.random.default_rng(0).uniform(-1, 1, (2 * BATCH, *shape)).astype(np.float32)
+        first, second = noise[:BATCH], noise[BATCH:] * 3
+        second[-1] = first[0]
+        alone = self._batch(first)
+        if not (self._batch(second)[-1] == alone[0]).all():
+            return False
+        return bool((self._batch(first[::-1])[::-1] == alone).all())

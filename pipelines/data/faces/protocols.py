@@ -1,0 +1,106 @@
+"""What the parts that look at a face promise each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One face as a detector sees it, in pixels of the picture.
+
+    `bbox` (4,) float32: x0, y0, x1, y1; `keypoints` (5, 2) float32: the eyes left and right in the picture, nose
+    tip, mouth corners; `score` in [0, 1].
+    """
+
+    bbox: np.ndarray
+    keypoints: np.ndarray
+    score: float
+
+    @property
+    def area(self) -> float:
+        """Area of the box in square pixels."""
+        return float((self.bbox[2] - self.bbox[0]) * (self.bbox[3] - self.bbox[1]))
+
+    @property
+    def side(self) -> float:
+        """The shorter side of the box in pixels."""
+        return float(min(self.bbox[2] - self.bbox[0], self.bbox[3] - self.bbox[1]))
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Where a head points, in degrees: yaw > 0 to the picture's right, pitch > 0 up, roll > 0 clockwise."""
+
+    yaw: float
+    pitch: float
+    roll: float
+
+
+@dataclass(frozen=True)
+class CaptionRequest:
+    """What a caption source is asked about.
+
+    `image` (S, S, 3) uint8 RGB, `bbox` (4,) the face in its pixels, and the texts that came with the photo.
+    """
+
+    image: np.ndarray
+    bbox: np.ndarray
+    prompt: str | None = None
+    face_prompt: str | None = None
+
+
+@dataclass(frozen=True)
+class Caption:
+    """What a caption source can tell; None where it cannot.
+
+    `expression` is a word of model.face.face_prompts; `failed` says that the source tried to find a prompt and could not.
+    """
+
+    prompt: str | None = None
+    expression: str | None = None
+    failed: bool = False
+
+
+class FaceDetector(Protocol):
+    """Finds faces."""
+
+    def detect(self, image: np.ndarray) -> list[Detection]:
+        """Return the faces of a picture (H, W, 3) uint8 RGB, best score first; empty where there is none."""
+        ...
+
+
+class Recogniser(Protocol):
+    """Tells people apart."""
+
+    def embed(self, images: Sequence[np.ndarray], keypoints: Sequence[np.ndarray]) -> np.ndarray:
+        """Return unit-norm embeddings (N, 512) float32 of N pictures with the key points (5, 2) of their faces."""
+        ...
+
+
+class Landmarker(Protocol):
+    """Finds the 68 iBUG points of a face."""
+
+    def landmarks(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray]) -> np.ndarray:
+        """Return (N, 68, 2) float32 in pixels of N pictures (H, W, 3) uint8 RGB, given their face boxes (4,)."""
+        ...
+
+
+class PoseEstimator(Protocol):
+    """Measures where a head points."""
+
+    def pose(self, image: np.ndarray, detection: Detection, landmarks: np.ndarray) -> Pose:
+        """Return the pose of one face, given its landmarks (68, 2) in pixels of the picture."""
+        ...
+
+
+class CaptionSource(Protocol):
+    """Says in words what a photo shows."""
+
+    def describe(self, requests: Sequence[CaptionRequest]) -> list[Caption]:
+        """Return one caption a request, in order."""
+        ...

@@ -1,0 +1,48 @@
+"""What looking at a photo or a picture yields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pipelines.data.faces.protocols import Pose
+
+
+@dataclass(frozen=True)
+class FaceRecord:
+    """What was found in one photo: the measured columns of pipelines.core.records.PROCESSED_SCHEMA.
+
+    `image` is the stored JPEG; geometry is in its pixels. All of it is None where `status` is "rejected".
+    `detail` says more about a rejection, for people; it is not stored.
+    """
+
+    status: str
+    reason: str | None = None
+    image: bytes | None = None
+    bbox: np.ndarray | None = None
+    keypoints: np.ndarray | None = None
+    landmarks: np.ndarray | None = None
+    yaw: float | None = None
+    pitch: float | None = None
+    roll: float | None = None
+    embedding: np.ndarray | None = None
+    det_score: float | None = None
+    n_faces: int | None = None
+    sharpness: float | None = None
+    expression: str | None = None
+    prompt: str | None = None
+    face_prompt: str | None = None
+    detail: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True)
+class FoundFace:
+    """One face of a picture, in its pixels: box (4,), key points (5, 2), landmarks (68, 2), all float32."""
+
+    bbox: np.ndarray
+    keypoints: np.ndarray
+    landmarks: np.ndarray
+    det_score: float
+    pose: Pose
+    embedding: np.ndarray | None = None

@@ -1,0 +1,185 @@
+"""ConsistentID's training list: a JSON file that names the photos and their captions.
+
+The published scripts (JackAILab/ConsistentID, `data/FGID_*.py`) write `JSON_all.json`, a list of objects
+
+    {"origin_IMG": "15/0062963.png", "resize_IMG": "15/0062963_resize.png", "parsing_mask_IMG": …,
+     "vqa_llva": "The image features a young woman …", "vqa_llva_face_caption": …, "id_embed_file_resize": …}
+
+with paths relative to folders such as `FGID_Origin` and `FGID_resize`; other versions say `IMG` or `image`. Lists made
+by other tools with the same idea (`file_name`, `text`) are read too, and so is one object per line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipelines.core.errors import UserError
+from pipelines.data.ingest.found import Found, Labels, Skipped, is_picture_name, one_line, row_name, system_name
+from pipelines.data.ingest.walk import MISSING, Entry, classify, walk_files
+
+# The first key whose file exists wins. The original comes before the resized copy, which is squeezed to a square.
+PICTURE_KEYS: tuple[str, ...] = (
+    "IMG",
+    "origin_IMG",
+    "resize_IMG",
+    "image",
+    "image_path",
+    "image_file",
+    "file_name",
+    "file",
+    "path",
+)
+# Where published trees keep the pictures, beside the list itself.
+PICTURE_FOLDERS: tuple[str, ...] = (
+    "",
+    "FGID_Origin",
+    "origin_IMG",
+    "FGID_resize",
+    "resize_IMG",
+    "IMG",
+    "images",
+    "data",
+)
+_NAMED = re.compile(rf'"(?:{"|".join(PICTURE_KEYS)})"\s*:\s*"([^"]*)"')
+PROMPT_KEYS: tuple[str, ...] = ("prompt", "text", "caption", "vqa_llva", "vqa_llva_more_face_detail")
+# ConsistentID's facial captions tell who a face is (nose, hair), not what it does: they are no face prompts.
+FACE_PROMPT_KEYS: tuple[str, ...] = ("face_prompt",)
+IDENTITY_KEYS: tuple[str, ...] = ("identity", "identity_id", "person", "person_id", "celebrity")
+OTHER_KEYS: tuple[str, ...] = ("source", "licence", "consent")
+
+NOT_NAMED = "not named by the list"
+NAMED_TWICE = "named by the list more than once"
+LEADS_OUT = "path that leads out of the folder"
+NO_PICTURE_KEY = "entry of the list that names no picture"
+
+
+def looks_like_list(file: Path) -> bool:
+    """Whether a JSON file begins as a list of photos (`.jsonl`: as lines of them) does; its first 64 KB are read."""
+    try:
+        with file.open("rb") as stream:
+            start = stream.read(64 * 1024).decode("utf-8-sig", "ignore").lstrip()
+    except OSError:
+        return False
+    if not start.startswith("{" if file.suffix.lower() == ".jsonl" else "["):
+        return False
+    return any(is_picture_name(name) for name in _NAMED.findall(start))
+
+
+def read_list(root: Path, lists: list[Path], *, whole_folder: bool) -> Iterator[Found | Skipped]:
+    """Yield the photos that JSON `lists` in `root` name, in the order of the lists.
+
+    With `whole_folder` the files of `root` that no list names follow, as left out.
+
+    Paths that lead out of `root` are not followed. Raises UserError where a list cannot be parsed.
+    """
+    seen: set[str] = {row_name(path.name) for path in lists}
+    for file in lists:
+        for number, entry in enumerate(entries_of(file), start=1):
+            found = _locate(root, entry)
+            if found is None:
+                yield Skipped(f"{row_name(file.name)}[{number}]", NO_PICTURE_KEY)
+            elif isinstance(found, Skipped):
+                yield found
+            elif (name := row_name(found.relative)) in seen:
+                yield Skipped(name, NAMED_TWICE)
+            else:
+                seen.add(name)
+                yield Found(name, found.path, None, found.n_bytes, labels_of(entry))
+    for files in walk_files(root) if whole_folder else ():
+        for item in files:
+            if isinstance(item, Skipped):
+                yield item
+            elif row_name(item.relative) not in seen:
+                yield Skipped(row_name(item.relative), NOT_NAMED)
+
+
+def labels_of(entry: dict[str, Any]) -> Labels:
+    """Return the labels that an entry of a list, or the JSON file of a sample, holds."""
+    identity = _first(entry, IDENTITY_KEYS)
+    return Labels(
+        identity,
+        _first(entry, PROMPT_KEYS),
+        _first(entry, FACE_PROMPT_KEYS),
+        *(_first(entry, (key,)) for key in OTHER_KEYS),
+    )
+
+
+def _first(entry: dict[str, Any], keys: tuple[str, ...]) -> str | None:
+    for key in keys:
+        value = entry.get(key)
+        if isinstance(value, list) and value:
+            value = value[0]
+        if isinstance(value, int) and not isinstance(value, bool):
+            value = str(value)
+        if text := one_line(value):
+            return text
+    return None
+
+
+def _locate(root: Path, entry: dict[str, Any]) -> Entry | Skipped | None:
+    """Return the file an entry names, or why there is none; a path that leads out is told before a missing file."""
+    failures: list[Skipped] = []
+    for key in PICTURE_KEYS:
+        relative = _relative(root, entry.get(key))
+        if relative is None:
+            continue
+        if relative.startswith("../"):
+            failures.append(Skipped(row_name(relative), LEADS_OUT))
+            continue
+        # JSON cannot hold every name of a file: one that it cannot may stand as it does in a row.
+        for name in dict.fromkeys((relative, system_name(relative))):
+            for folder in PICTURE_FOLDERS:
+                result = classify(str(root), f"{folder}/{name}" if folder else name)
+                if isinstance(result, Entry):
+                    return result
+                if not folder and name == relative:
+                    failures.append(result)
+    return min(failures, key=lambda failure: failure.reason == MISSING) if failures else None
+
+
+def _relative(root: Path, name: object) -> str | None:
+    """Return a path of the list relative to `root`, "../…" where it leads out of it, or None where it is no path."""
+    if not isinstance(name, str) or not name.strip() or "\x00" in name:
+        return None
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return None
+    if os.path.isabs(name):  # noqa: PTH117
+        # The list may have been made when the folder lay here, under this or another name of it.
+        name = os.path.relpath(os.path.realpath(name), root)
+    relative = os.path.normpath(name)
+    return "../" if relative == ".." else relative
+
+
+def entries_of(file: Path) -> Iterator[dict[str, Any]]:
+    """Yield the objects of a JSON list or of lines of JSON; {} for what is no object. UserError where it is neither."""
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: cannot be read as UTF-8 text ({error}); expected a JSON list of photos") from None
+    try:
+        tree = json.loads(text)
+    except (json.JSONDecodeError, RecursionError):
+        tree = _lines(file, text)
+    if isinstance(tree, dict):
+        inner = [value for value in tree.values() if isinstance(value, list)]
+        tree = inner[0] if len(inner) == 1 else [tree]
+    if not isinstance(tree, list):
+        raise UserError(f"{file}: expected a JSON list of objects that name photos, found {type(tree).__name__}")
+    for entry in tree:
+        yield entry if isinstance(entry, dict) else {}
+
+
+def _lines(file: Path, text: str) -> list[Any]:
+    try:
+        return [json.loads(line) for line in text.splitlines() if line.strip()]
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise UserError(
+            f"{file}: not valid JSON ({error}); expected a list of objects that name photos, or one object a line"
+        ) from None

@@ -1,0 +1,71 @@
+"""Reading and hashing files ahead of the writer, in order and with bounded memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from pipelines.data.ingest.found import Found, Skipped
+from pipelines.data.ingest.walk import DENIED, MISSING
+
+TOO_BIG = "larger than ingest.max_file_mb"
+_THREADS = 4
+_AHEAD = 64
+_AHEAD_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Content:
+    """A picture's bytes and their sha256 (hex): its `image_id`."""
+
+    found: Found
+    data: bytes
+    image_id: str
+
+
+def read_contents(items: Iterable[Found | Skipped], max_bytes: int) -> Iterator[Content | Skipped]:
+    """Yield the content of every Found in the order given; what cannot be read becomes Skipped.
+
+    Threads read and hash at most some 64 MB, or one file, ahead of the consumer.
+    """
+    pending: deque[tuple[int, Future[Content | Skipped] | Skipped]] = deque()
+    ahead = 0
+    with ThreadPoolExecutor(_THREADS) as pool:
+        try:
+            for item in items:
+                size = 0 if isinstance(item, Skipped) else item.n_bytes
+                while pending and (len(pending) >= _AHEAD or ahead + size > _AHEAD_BYTES):
+                    done, result = pending.popleft()
+                    ahead -= done
+                    yield result if isinstance(result, Skipped) else result.result()
+                pending.append((size, item if isinstance(item, Skipped) else pool.submit(_read, item, max_bytes)))
+                ahead += size
+            while pending:
+                _, result = pending.popleft()
+                yield result if isinstance(result, Skipped) else result.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _read(found: Found, max_bytes: int) -> Content | Skipped:
+    data = found.data
+    if data is None:
+        if found.path is None:
+            raise ValueError(f"{found.file_name}: neither a path nor bytes; a reader gives one of them")
+        if found.n_bytes > max_bytes:
+            return Skipped(found.file_name, TOO_BIG)
+        try:
+            with open(found.path, "rb") as file:  # noqa: PTH123 (names that are not UTF-8)
+                data = file.read(max_bytes + 1)
+        except PermissionError:
+            return Skipped(found.file_name, DENIED)
+        except FileNotFoundError:
+            return Skipped(found.file_name, MISSING)
+        except OSError as error:
+            return Skipped(found.file_name, f"cannot be read: {error.strerror}")
+        if len(data) > max_bytes:
+            return Skipped(found.file_name, TOO_BIG)
+    return Content(found, data, hashlib.sha256(data).hexdigest())

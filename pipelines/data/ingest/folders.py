@@ -1,0 +1,64 @@
+"""Folders of photos: flat, or one folder per identity; a text file beside a photo holds its prompts.
+
+`1.jpg` may have a `1.txt`: line 1 is the prompt, line 2 the face prompt (both optional).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipelines.data.ingest.found import Found, Labels, Skipped, one_line, row_name
+from pipelines.data.ingest.walk import DENIED, Entry, walk_photos
+
+# A caption of this length is no caption; the bound keeps a misnamed gigabyte out of memory.
+_SIDECAR_BYTES = 64 * 1024
+BAD_SIDECAR = "text beside a photo that is not UTF-8 or longer than 64 KB; the photo has no prompt"
+
+
+def read_folder(root: Path, identity_depth: int) -> Iterator[Found | Skipped]:
+    """Yield the photos under `root`; the first `identity_depth` folders of a photo's path name its person.
+
+    Depth 0 is the flat layout: no photo has an identity. A photo that lies less deep than `identity_depth` has none
+    either; one that lies deeper belongs to the same person (folders of sessions, for example).
+    """
+    for item in walk_photos(root):
+        if isinstance(item, Skipped):
+            yield item
+            continue
+        prompt, face_prompt, problem = read_sidecar(item.sidecar)
+        if problem and item.sidecar:
+            yield Skipped(row_name(item.sidecar.relative), problem)
+        name = row_name(item.entry.relative)
+        labels = Labels(identity_of(name, identity_depth), prompt, face_prompt)
+        yield Found(name, item.entry.path, None, item.entry.n_bytes, labels)
+
+
+def identity_of(file_name: str, depth: int) -> str | None:
+    """Return the first `depth` folders of a row's name joined by "/", or None where there are fewer."""
+    folders = file_name.split("/")[:-1]
+    return "/".join(folders[:depth]) if depth and len(folders) >= depth else None
+
+
+def read_sidecar(file: Entry | None) -> tuple[str | None, str | None, str | None]:
+    """Return prompt, face prompt and what is wrong with the text file (all None where there is no file)."""
+    if file is None:
+        return None, None, None
+    try:
+        with open(file.path, "rb") as stream:  # noqa: PTH123
+            raw = stream.read(_SIDECAR_BYTES + 1)
+    except OSError:
+        return None, None, DENIED
+    return parse_sidecar(raw)
+
+
+def parse_sidecar(raw: bytes) -> tuple[str | None, str | None, str | None]:
+    """Read the bytes of a text file: line 1 prompt, line 2 face prompt; the third value says what is wrong."""
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return None, None, BAD_SIDECAR
+    if len(raw) > _SIDECAR_BYTES:
+        return None, None, BAD_SIDECAR
+    lines = [*text.splitlines(), "", ""]
+    return one_line(lines[0]), one_line(lines[1]), None

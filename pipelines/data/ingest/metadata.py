@@ -1,0 +1,42 @@
+"""`metadata.jsonl` beside photos: what is known of each, a JSON object a line that names its photo by `file_name`.
+
+The convention of Hugging Face's image folders, which exports of this project follow. It wins over texts and folders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+
+from pipelines.data.ingest.consistentid import entries_of, labels_of
+from pipelines.data.ingest.found import Found, Labels, Skipped
+
+NAME = "metadata.jsonl"
+
+
+def read_metadata(root: Path) -> dict[str, Labels]:
+    """Return the labels by `file_name` of `root`/metadata.jsonl, in memory; none where there is no such file.
+
+    Raises UserError where it is no list of objects in UTF-8.
+    """
+    file = root / NAME
+    if not file.is_file() or file.is_symlink():
+        return {}
+    named = ((entry.get("file_name"), entry) for entry in entries_of(file))
+    return {name: labels_of(entry) for name, entry in named if isinstance(name, str)}
+
+
+def with_metadata(items: Iterable[Found | Skipped], known: Mapping[str, Labels]) -> Iterator[Found | Skipped]:
+    """Yield the items with what `known` says of them; the file of that name is no longer told as left out."""
+    for item in items:
+        if isinstance(item, Found) and (told := known.get(item.file_name)) is not None:
+            yield replace(item, labels=merged(item.labels, told))
+        elif not (isinstance(item, Skipped) and item.file_name == NAME and known):
+            yield item
+
+
+def merged(labels: Labels, told: Labels) -> Labels:
+    """Return `labels` with every value that `told` has."""
+    values = {item.name: getattr(told, item.name) for item in fields(told)}
+    return replace(labels, **{name: value for name, value in values.items() if value is not None})

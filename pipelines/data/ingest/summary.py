@@ -1,0 +1,118 @@
+"""What an ingest did: every file of the source is a row, a known row or in the list of what was left out."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from pipelines.data.ingest.found import Skipped
+from pipelines.core.records import DATASET_SCHEMA, open_rows
+
+_LISTED = 1000
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Figures of the whole dataset after an ingest, and of what this ingest added and left out."""
+
+    layout: str
+    rows: int
+    new_rows: int
+    new_shards: int
+    # Photos of this source that the dataset already held, and how many of those came with other labels this time.
+    known: int
+    changed_labels: int
+    identities: int
+    without_identity: int
+    formats: dict[str, int]
+    unreadable_headers: int
+    duplicates: int
+    bytes: int
+    skipped: dict[str, int]
+    # At most 1,000 of them, in the order met.
+    skipped_files: list[dict[str, str]] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the summary as plain values for JSON."""
+        return asdict(self)
+
+
+@dataclass
+class Tally:
+    """Counts kept while a source is read."""
+
+    known: int = 0
+    changed_labels: int = 0
+    new_rows: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    skipped_files: list[dict[str, str]] = field(default_factory=list)
+
+    def skip(self, item: Skipped) -> None:
+        """Count what was left out; the first thousand are listed by name."""
+        self.skipped[item.reason] += 1
+        if len(self.skipped_files) < _LISTED:
+            self.skipped_files.append({"file_name": item.file_name, "reason": item.reason})
+
+
+def summarise(folder: Path, layout: str, tally: Tally, new_shards: int, contents: np.ndarray) -> Summary:
+    """Return the summary of the dataset in `folder`; `contents` holds a content key for each of its rows."""
+    identities: set[str] = set()
+    formats: Counter[str] = Counter()
+    rows = without = size = 0
+    columns = ["identity", "format", "n_bytes"]
+    for batch in open_rows(folder, DATASET_SCHEMA).to_batches(columns=columns):
+        rows += batch.num_rows
+        without += batch.column("identity").null_count
+        identities.update(name for name in pc.unique(batch.column("identity")).to_pylist() if name is not None)
+        for item in pc.value_counts(batch.column("format")).to_pylist():
+            formats[item["values"]] += item["counts"]
+        size += pc.sum(batch.column("n_bytes")).as_py() or 0
+    unreadable = formats.pop(None, 0)  # type: ignore[call-overload]
+    return Summary(
+        layout=layout,
+        rows=rows,
+        new_rows=tally.new_rows,
+        new_shards=new_shards,
+        known=tally.known,
+        changed_labels=tally.changed_labels,
+        identities=len(identities),
+        without_identity=without,
+        formats=dict(sorted(formats.items())),
+        unreadable_headers=unreadable,
+        duplicates=rows - len(np.unique(contents)),
+        bytes=size,
+        skipped=dict(sorted(tally.skipped.items())),
+        skipped_files=tally.skipped_files,
+    )
+
+
+def tell(summary: Summary, folder: Path) -> None:
+    """Print the summary for people to stderr."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{folder} ({summary.layout})", show_header=False)
+    lines: list[tuple[str, str]] = [
+        ("photos", f"{summary.rows:,} ({summary.new_rows:,} new in {summary.new_shards} shards)"),
+        ("bytes", f"{summary.bytes:,}"),
+        ("people", f"{summary.identities:,} ({summary.without_identity:,} photos of nobody named)"),
+        ("formats", ", ".join(f"{name} {count:,}" for name, count in summary.formats.items())),
+        ("unreadable headers", f"{summary.unreadable_headers:,}"),
+        ("repeated bytes", f"{summary.duplicates:,}"),
+        *((f"left out: {reason}", f"{count:,}") for reason, count in summary.skipped.items()),
+    ]
+    for line in lines:
+        table.add_row(*line)
+    console = Console(file=sys.stderr, highlight=False)
+    console.print(table)
+    if summary.changed_labels:
+        console.print(
+            f"{summary.changed_labels:,} photos are known with another identity or prompt; their rows keep the labels "
+            "they were ingested with (ingest into a new folder to change them)"
+        )

@@ -1,0 +1,153 @@
+"""Walking a folder of photos: sorted, on one's own ground, with every file accounted for."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from pipelines.core.errors import UserError
+from pipelines.data.ingest.found import SIGNATURE_BYTES, Skipped, is_picture_name, is_picture_start, row_name
+
+HIDDEN = "hidden"
+MISSING = "missing"
+BROKEN_LINK = "link to nothing"
+LINK_OUT = "link that leads out of the folder"
+FOLDER = "link to a folder; the folder itself is read under its own name"
+NOT_REGULAR = "not a regular file"
+DENIED = "permission denied"
+NO_PICTURE = "not a picture"
+LONELY_TEXT = "text without a picture of its name"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A regular file: name relative to the root, the real path that was checked, its size."""
+
+    relative: str
+    path: str
+    n_bytes: int
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A file that is or claims to be a picture, and the text file of its name, if any."""
+
+    entry: Entry
+    sidecar: Entry | None
+
+
+def check_root(root: Path) -> Path:
+    """Return the real path of a folder; raise UserError where it is none or cannot be listed."""
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder; expected a folder of photos, a JSON list or a tar shard")
+    real = root.resolve()
+    try:
+        with os.scandir(real):
+            return real
+    except PermissionError:
+        raise UserError(f"{root}: permission denied; its files cannot be listed") from None
+
+
+def inside(root: str, path: str) -> bool:
+    """Whether the real path `path` lies in the real folder `root`."""
+    return os.path.commonpath([root, path]) == root
+
+
+def classify(root: str, relative: str) -> Entry | Skipped:
+    """Return the regular file that `relative` names in `root`, or why it is none; links out are not followed."""
+    path = os.path.join(root, relative)  # noqa: PTH118 (millions of names, some not UTF-8)
+    name = row_name(relative)
+    real = os.path.realpath(path)
+    if not inside(root, real):
+        return Skipped(name, LINK_OUT)
+    try:
+        status = os.lstat(real)
+    except PermissionError:
+        return Skipped(name, DENIED)
+    except OSError:
+        return Skipped(name, BROKEN_LINK if os.path.islink(path) else MISSING)  # noqa: PTH114
+    kind = stat.S_IFMT(status.st_mode)
+    if kind == stat.S_IFREG:
+        return Entry(relative, real, status.st_size)
+    # A link that is still a link after all were resolved goes in a circle.
+    return Skipped(name, {stat.S_IFLNK: BROKEN_LINK, stat.S_IFDIR: FOLDER}.get(kind, NOT_REGULAR))
+
+
+def walk_files(root: Path) -> Iterator[list[Entry | Skipped]]:
+    """Yield, for each folder under `root`, its files in the order of their names' bytes; sub-folders follow in theirs.
+
+    Hidden files and folders, and links that must not be followed, are yielded as Skipped.
+    """
+    base = os.fspath(root)
+    stack: list[Iterator[list[Entry | Skipped] | str]] = [_folder(base, "")]
+    while stack:
+        step = next(stack[-1], None)
+        if step is None:
+            stack.pop()
+        elif isinstance(step, str):
+            stack.append(_folder(base, step))
+        else:
+            yield step
+
+
+def _folder(root: str, relative: str) -> Iterator[list[Entry | Skipped] | str]:
+    """Yield the files of one folder as one list, then the names of its sub-folders."""
+    try:
+        with os.scandir(os.path.join(root, relative) if relative else root) as scan:  # noqa: PTH118
+            items = sorted(scan, key=lambda item: os.fsencode(item.name))
+    except PermissionError:
+        yield [Skipped(row_name(relative), DENIED)]
+        return
+    files: list[Entry | Skipped] = []
+    folders: list[str] = []
+    for item in items:
+        name = f"{relative}/{item.name}" if relative else item.name
+        if item.name.startswith("."):
+            files.append(Skipped(row_name(name), HIDDEN))
+        elif item.is_symlink():
+            files.append(classify(root, name))
+        elif item.is_dir():
+            folders.append(name)
+        elif item.is_file():
+            files.append(Entry(name, item.path, item.stat().st_size))
+        else:
+            files.append(Skipped(row_name(name), NOT_REGULAR))
+    yield files
+    yield from folders
+
+
+def walk_photos(root: Path) -> Iterator[Photo | Skipped]:
+    """Yield every picture under `root` with its text file, and every other file with the reason it is left out."""
+    for files in walk_files(root):
+        texts = {
+            item.relative[:-4]: item
+            for item in files
+            if isinstance(item, Entry) and item.relative.lower().endswith(".txt")
+        }
+        used: set[str] = set()
+        for item in files:
+            if isinstance(item, Skipped):
+                yield item
+                continue
+            stem = item.relative.removesuffix(PurePosixPath(item.relative).suffix)
+            if is_picture_name(item.relative) or (texts.get(stem) != item and _starts_like_one(item)):
+                used.add(stem)
+                yield Photo(item, texts.get(stem))
+            elif texts.get(stem) != item:
+                yield Skipped(row_name(item.relative), NO_PICTURE)
+        for stem, text in texts.items():
+            if stem not in used:
+                yield Photo(text, None) if _starts_like_one(text) else Skipped(row_name(text.relative), LONELY_TEXT)
+
+
+def _starts_like_one(entry: Entry) -> bool:
+    if entry.n_bytes == 0:
+        return False
+    try:
+        with open(entry.path, "rb") as file:  # noqa: PTH123
+            return is_picture_start(file.read(SIGNATURE_BYTES))
+    except OSError:
+        return False

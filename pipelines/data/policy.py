@@ -1,0 +1,46 @@
+"""Which rows may be trained on: what they say of consent, licence and source against the section `rights`."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping
+from fnmatch import translate
+from functools import lru_cache
+
+from pipelines.core.sections.data import Rights, Term
+
+# The columns of a row that the policy looks at, in the order in which a refusal names them.
+COLUMNS: tuple[str, ...] = ("consent", "licence", "source")
+
+
+@lru_cache(maxsize=256)
+def _fits_any(patterns: tuple[str, ...]) -> Callable[[str], bool]:
+    joined = re.compile("|".join(translate(pattern.strip().casefold()) for pattern in patterns) or r"(?!)")
+    return lambda value: joined.match(value) is not None
+
+
+def refusal(rights: Rights, row: Mapping[str, object]) -> str | None:
+    """Return why a row may not be trained on, such as "consent refused", or None where it may.
+
+    `row` holds the columns COLUMNS, each a string or None. The text is one of few: it is made to be counted.
+    """
+    for column in COLUMNS:
+        term: Term = getattr(rights, column)
+        value = row.get(column)
+        said = " ".join(str(value).split()).casefold() if value is not None else ""
+        if not said:
+            if term.allow:
+                return f"{column} unknown"
+        elif _fits_any(term.deny)(said):
+            return f"{column} denied"
+        elif term.allow and not _fits_any(term.allow)(said):
+            return f"{column} not allowed"
+    return None
+
+
+def told(left_out: Mapping[str, int], kept: int) -> str:
+    """Return one line for people: how many photos the policy left out, and why."""
+    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
+    total = Counter(left_out).total()
+    return f"{total} of {total + kept} photos may not be trained on by `rights` of the parameters: {reasons}"

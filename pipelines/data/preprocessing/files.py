@@ -1,0 +1,104 @@
+"""Files that are whole or not there: finished slices (Arrow) and buckets (Parquet).
+
+A bucket takes a few rows from every slice. Slices are therefore Arrow files without compression: a reader maps them and
+touches the bytes of the rows it wants, where Parquet would have it read and unpack row groups of other people's photos.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.data.preprocessing.rows import HASH
+
+SLICE_SUFFIX = ".arrow"
+# Slices that are mapped at once: the system bounds the maps of a process.
+_MAPPED = 1024
+_ROW_GROUP = 256
+_REPEATING = ["identity", "split", "status", "reason", "expression", "prompt", "face_prompt"]
+_TEXTS = ("image_id", "file_name", "source", "licence", "consent", *_REPEATING)
+
+
+def write_slice(rows: pa.Table, file: Path) -> None:
+    """Write the rows of a finished slice; the same rows give the same bytes."""
+
+    def write(part: Path) -> None:
+        with pa.ipc.new_file(part, rows.schema) as writer:
+            writer.write_table(rows.combine_chunks())
+
+    _atomically(file, write)
+
+
+def read_columns(file: Path, columns: Sequence[str]) -> pa.Table:
+    """Return some columns of a slice, copied out of the file."""
+    return _copied(file, columns, lambda rows: np.arange(rows.num_rows))
+
+
+def read_rows_at(file: Path, rows: Sequence[int]) -> pa.Table:
+    """Return the rows of a slice at these places, in the order of `rows`."""
+    return _copied(file, None, lambda _: np.asarray(rows, np.int64))
+
+
+def read_hash_range(files: Sequence[Path], low: int, high: int) -> pa.Table:
+    """Return the rows of slices whose partition hash is in [low, high], in the order of `files`."""
+    groups = []
+    for start in range(0, len(files), _MAPPED):
+        views = [_view(file, low, high) for file in files[start : start + _MAPPED]]
+        groups.append(pa.concat_tables(views).combine_chunks())
+    return pa.concat_tables(groups).combine_chunks()
+
+
+def _view(file: Path, low: int, high: int) -> pa.Table:
+    # Columns keep their map when the file is closed.
+    with pa.memory_map(str(file)) as mapped:
+        rows = pa.ipc.open_file(mapped).read_all()
+    hashes = rows[HASH].to_numpy()
+    first, last = np.searchsorted(hashes, low, "left"), np.searchsorted(hashes, high, "right")
+    return rows.slice(first, last - first)
+
+
+def write_bucket_file(rows: pa.Table, file: Path) -> None:
+    """Write a bucket as Parquet; the same rows give the same bytes."""
+    names = rows.schema.names
+
+    def write(part: Path) -> None:
+        pq.write_table(
+            rows,
+            part,
+            row_group_size=_ROW_GROUP,
+            # JPEG does not get smaller.
+            compression={name: "NONE" if name == "image" else "ZSTD" for name in names},
+            use_dictionary=[name for name in _REPEATING if name in names],
+            write_statistics=[name for name in names if name in _TEXTS],
+        )
+
+    _atomically(file, write)
+
+
+def remove_parts(folder: Path) -> None:
+    """Delete what killed writers left in a folder: it holds faces, and nobody will finish it."""
+    for part in folder.glob(".*.part"):
+        part.unlink(missing_ok=True)
+
+
+def _copied(file: Path, columns: Sequence[str] | None, choose: Callable[[pa.Table], np.ndarray]) -> pa.Table:
+    # Copies: the caller may delete the file, or hold few rows of very many.
+    with pa.memory_map(str(file)) as mapped:
+        rows = pa.ipc.open_file(mapped).read_all()
+        places = choose(rows)
+        chosen = rows if columns is None else rows.select(list(columns))
+        return chosen.take(pa.array(places, pa.int64()))
+
+
+def _atomically(file: Path, write: Callable[[Path], None]) -> None:
+    part = file.with_name(f".{file.name}.{os.getpid()}.part")
+    try:
+        write(part)
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,145 @@
+"""The Spark jobs of preprocessing, seen from the driver."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipelines.core.errors import UserError
+from pipelines.core.sections.data import Preprocess
+from pipelines.data.preprocessing.files import read_columns
+from pipelines.data.preprocessing.rows import LOOK
+from pipelines.data.preprocessing.slices import Slice
+from pipelines.data.preprocessing.work import (
+    Job,
+    Known,
+    Originals,
+    SliceReport,
+    finished,
+    look_at_slice,
+    looks_of,
+    write_bucket,
+)
+from pipelines.data.preprocessing.worker_analyser import use_own_gpu
+from pipelines.data.spark import run_tasks
+
+# Slices whose metadata one task of a small job reads: a task costs Spark some milliseconds, a slice's metadata one.
+_SLICES_A_TASK = 64
+
+
+def find_originals(context: Any, shards: Sequence[Path]) -> Originals:
+    """Return, for every image id that occurs more than once, file name and identity of the row that keeps it.
+
+    That is the first in the order of file names (of equal ones, of identities). Only metadata columns are read. The
+    rows of a shard are reduced where they are read, so that little more than the ids of all photos is exchanged.
+    """
+    files = context.parallelize([str(shard) for shard in shards], len(shards))
+    repeated = files.flatMap(_rows_by_image).reduceByKey(_earlier, max(1, len(shards) // 4)).filter(_is_repeated)
+    return {image_id: first for image_id, (_, first) in repeated.collect()}
+
+
+def _rows_by_image(shard: str) -> list[tuple[str, tuple[int, tuple[str, str]]]]:
+    """Return image id → number of rows and the first of them (file name, identity), for one shard."""
+    import pyarrow.parquet as pq
+
+    columns = pq.read_table(shard, columns=["image_id", "file_name", "identity"], use_threads=False).to_pydict()
+    found: dict[str, tuple[int, tuple[str, str]]] = {}
+    for image_id, file_name, identity in zip(*columns.values(), strict=True):
+        row = (1, (file_name, identity or ""))
+        found[image_id] = _earlier(found[image_id], row) if image_id in found else row
+    return list(found.items())
+
+
+def _earlier(one: tuple[int, tuple[str, str]], other: tuple[int, tuple[str, str]]) -> tuple[int, tuple[str, str]]:
+    return one[0] + other[0], min(one[1], other[1])
+
+
+def _is_repeated(item: tuple[str, tuple[int, tuple[str, str]]]) -> bool:
+    return item[1][0] > 1
+
+
+def find_finished(context: Any, slices: Sequence[Slice], job: Job, originals: Any) -> list[SliceReport | None]:
+    """Return, for every slice, the report of one that was finished before, or None."""
+
+    def task(piece: Slice) -> SliceReport | None:
+        return finished(piece, job, originals.value)
+
+    parts = -(-len(slices) // _SLICES_A_TASK)
+    reports: list[SliceReport | None] = context.parallelize(list(slices), parts).map(task).collect()
+    return reports
+
+
+def find_known(
+    context: Any, slices: Sequence[Slice], earlier: Sequence[str], job: Job, originals: Any
+) -> dict[int, Known]:
+    """Return, for slices by their number here, which of their rows the `earlier` slice files hold.
+
+    A dataset version that was cut differently, or that lost or gained rows in the midst of others, still costs only the
+    photos that nobody has looked at.
+    """
+
+    def wanted(numbered: tuple[int, Slice]) -> Iterable[tuple[str, tuple[int, int]]]:
+        number, piece = numbered
+        looks = looks_of(piece, job, originals.value)
+        return [(look, (number, row)) for row, look in enumerate(looks) if look is not None]
+
+    def held(numbered: tuple[int, str]) -> Iterable[tuple[str, tuple[int, int]]]:
+        number, file = numbered
+        try:
+            looks = read_columns(Path(file), [LOOK])[LOOK].to_pylist()
+        except pa.ArrowInvalid:
+            return []  # cut off by a machine that went down
+        return [(look, (number, row)) for row, look in enumerate(looks) if look is not None]
+
+    def packed(rows: Iterable[tuple[int, int, int]]) -> bytes:
+        return np.array(sorted(rows), np.int64).tobytes()
+
+    if not slices or not earlier:
+        return {}
+    parts = -(-len(slices) // _SLICES_A_TASK)
+    here = context.parallelize(list(enumerate(slices)), parts).flatMap(wanted)
+    there = context.parallelize(list(enumerate(earlier)), parts).flatMap(held).reduceByKey(min, parts)
+    both = here.join(there, parts).map(lambda pair: (pair[1][0][0], (pair[1][0][1], *pair[1][1])))
+    found: dict[int, Known] = {}
+    for number, rows in both.groupByKey(parts).mapValues(packed).collect():
+        places, files, there_at = np.frombuffer(rows, np.int64).reshape(-1, 3).T
+        found[number] = Known(places, [earlier[file] for file in files], there_at)
+    return found
+
+
+def look(context: Any, slices: Sequence[Slice], known: dict[int, Known], job: Job, originals: Any) -> list[SliceReport]:
+    """Have the workers look at all slices, one task each, and return what became of them, in order."""
+
+    def task(item: tuple[Slice, Known | None]) -> SliceReport:
+        from pyspark import TaskContext
+
+        running = TaskContext.get()
+        use_own_gpu(running)
+        return look_at_slice(item[0], job, originals.value, item[1], running.attemptNumber() if running else 0)
+
+    if not slices:
+        return []
+    items = [(piece, known.get(number)) for number, piece in enumerate(slices)]
+    weights = [piece.rows for piece in slices]
+    reports: list[SliceReport] = run_tasks(
+        context, items, task, weights=weights, title="looking at photos", unit="photos"
+    )
+    for report in reports:
+        if report.error:
+            raise UserError(report.error)
+    return reports
+
+
+def gather(context: Any, files: Sequence[str], params: Preprocess, out: Path) -> int:
+    """Have the workers write all buckets into `out`, one task each; return the number of rows written."""
+    task = partial(write_bucket, slices=list(files), params=params, out=out.resolve())
+    buckets = range(params.buckets)
+    written: list[int] = run_tasks(
+        context, buckets, task, weights=[1] * len(buckets), title="writing buckets", unit="buckets"
+    )
+    return sum(written)

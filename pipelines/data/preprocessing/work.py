@@ -1,0 +1,244 @@
+"""What a worker process does: look at a slice, or put a bucket together."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.core.errors import UserError
+from pipelines.data.faces.record import FaceRecord
+from pipelines.core.sections.data import Preprocess
+from pipelines.data.preprocessing.files import (
+    SLICE_SUFFIX,
+    read_columns,
+    read_hash_range,
+    read_rows_at,
+    write_bucket_file,
+    write_slice,
+)
+from pipelines.data.preprocessing.partition import bucket_bounds, split_of
+from pipelines.data.preprocessing.rows import GIVEN, given_anew, in_order, look_key, slice_table
+from pipelines.data.preprocessing.slices import Slice, read_slice
+from pipelines.data.preprocessing.suspects import Suspects, culprit_record
+from pipelines.data.preprocessing.worker_analyser import worker_analyser
+from pipelines.core.records import OK, PROCESSED_SCHEMA, REJECTED
+
+if TYPE_CHECKING:
+    from pipelines.data.faces.analysis import Analyser
+
+# image_id of bytes that occur more than once → file name and identity of the row that keeps them.
+Originals = Mapping[str, tuple[str, str]]
+
+_BATCH = 32
+_METADATA = [*GIVEN, "prompt", "face_prompt"]
+
+
+@dataclass(frozen=True)
+class SliceReport:
+    """What became of a slice: its file, rows by outcome ("ok" or the reason), how many were looked at now.
+
+    `seconds` is where looking took its time (pipelines.data.faces.parts), `detail` one message of an analyser that failed;
+    `error` is a wrong configuration that ends the run.
+    """
+
+    file: str
+    outcomes: dict[str, int]
+    looked_at: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    detail: str = ""
+    error: str = ""
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return sum(self.outcomes.values())
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all slices of a run share.
+
+    `params` has paths as the driver sees them, `given` as they were written: a worker on another machine may find its
+    networks by either. `version` is the analysers', `state` the folder of finished slices. `verified`: workers compare
+    their analysers with the version, since they may not run the driver's files.
+    """
+
+    params: Preprocess
+    version: str
+    state: Path
+    given: Preprocess | None = None
+    verified: bool = False
+
+
+@dataclass(frozen=True)
+class Known:
+    """Rows of a slice that an earlier slice holds: places here, files, and places in these."""
+
+    rows: np.ndarray
+    files: Sequence[str]
+    places: np.ndarray
+
+
+def slice_file(piece: Slice, job: Job, originals: Originals) -> Path:
+    """Return the file of a slice's rows.
+
+    It is named by a hash of the rows' metadata (image ids among them) and the analyser version, so it is found again by
+    whoever needs the same photos looked at in the same way.
+    """
+    return _plan(piece, job, originals).file
+
+
+def finished(piece: Slice, job: Job, originals: Originals) -> SliceReport | None:
+    """Return the report of a slice that was finished before, None where it is yet to be looked at."""
+    file = slice_file(piece, job, originals)
+    try:
+        return SliceReport(str(file), _outcomes(read_columns(file, ["reason"])["reason"]))
+    except FileNotFoundError:
+        return None
+    except pa.ArrowInvalid:
+        # Cut off by a machine that went down: nothing that can be used.
+        file.unlink(missing_ok=True)
+        return None
+
+
+def looks_of(piece: Slice, job: Job, originals: Originals) -> list[str | None]:
+    """Return the look keys of a slice's rows; None for copies, which nobody looks at."""
+    return _plan(piece, job, originals).looks
+
+
+def look_at_slice(
+    piece: Slice, job: Job, originals: Originals, known: Known | None = None, attempt: int = 0
+) -> SliceReport:
+    """Look at the photos of a slice that are not known, and leave its rows in `job.state`.
+
+    A slice that lies there already is not looked at: a task whose worker died after its work may come again. `attempt`
+    counts the workers that were lost with this slice: after the first, photos are looked at one by one, so that one
+    that kills workers is found (pipelines.data.preprocessing.suspects).
+    """
+    try:
+        return finished(piece, job, originals) or _look_at_slice(piece, job, originals, known, attempt)
+    except UserError as error:
+        return SliceReport("", {}, error=str(error))
+
+
+def _look_at_slice(piece: Slice, job: Job, originals: Originals, known: Known | None, attempt: int) -> SliceReport:
+    plan = _plan(piece, job, originals)
+    places = np.zeros(0, np.int64) if known is None else known.rows
+    old = set(places.tolist())
+    fresh = [row for row in range(piece.rows) if row not in old]
+    looked = [row for row in fresh if plan.looks[row] is not None]
+    found, seconds = _look(piece, looked, plan, job, attempt) if looked else ({}, {})
+    records = [found[row] if row in found else plan.copy(row) for row in fresh]
+    tables = [slice_table(plan.given(fresh), records, [plan.looks[row] for row in fresh])]
+    if known is not None:
+        tables += [given_anew(rows, plan.given(here)) for here, rows in _read_known(known)]
+    table = in_order(pa.concat_tables(tables))
+    write_slice(table, plan.file)
+    detail = next((record.detail for record in records if record.reason == "analyser_failed"), "")
+    return SliceReport(str(plan.file), _outcomes(table["reason"]), len(looked), seconds, detail)
+
+
+def write_bucket(bucket: int, slices: list[str], params: Preprocess, out: Path) -> int:
+    """Gather the rows of a bucket from all slices and write `part-<bucket>.parquet` into `out`; return their number.
+
+    Rows are in the order of identity (unknown last), file name and image id.
+    """
+    low, high = bucket_bounds(bucket, params.buckets)
+    rows = read_hash_range([Path(file) for file in slices], low, high)
+    keys = [(name, "ascending", "at_end") for name in ("identity", "file_name", "image_id")]
+    rows = rows.take(pc.sort_indices(rows, sort_keys=keys))
+    people = rows["identity"].to_pylist()
+    splits = {name: split_of(name, params.test_share, params.val_share) for name in set(people)}
+    rows = rows.append_column("split", pa.array([splits[name] for name in people], pa.string()))
+    table = rows.select(PROCESSED_SCHEMA.names).cast(PROCESSED_SCHEMA)
+    write_bucket_file(table, out / f"part-{bucket:05d}.parquet")
+    return int(table.num_rows)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A slice before it is looked at: metadata columns, look keys, the file its rows go to."""
+
+    columns: dict[str, list[Any]]
+    looks: list[str | None]
+    file: Path
+
+    def given(self, rows: Sequence[int]) -> dict[str, list[Any]]:
+        return {name: [self.columns[name][row] for row in rows] for name in GIVEN}
+
+    def texts(self, rows: Sequence[int]) -> tuple[list[str | None], list[str | None]]:
+        return [self.columns["prompt"][row] for row in rows], [self.columns["face_prompt"][row] for row in rows]
+
+    def copy(self, row: int) -> FaceRecord:
+        prompt, face_prompt = self.columns["prompt"][row], self.columns["face_prompt"][row]
+        return FaceRecord(REJECTED, "duplicate", prompt=prompt, face_prompt=face_prompt)
+
+
+def _plan(piece: Slice, job: Job, originals: Originals) -> _Plan:
+    columns = _columns(pa.Table.from_batches(read_slice(piece, _METADATA, piece.rows)))
+    repeats = [
+        originals.get(image_id, (file_name, identity or "")) != (file_name, identity or "")
+        for image_id, file_name, identity in zip(
+            columns["image_id"], columns["file_name"], columns["identity"], strict=True
+        )
+    ]
+    key = hashlib.sha256(json.dumps([job.version, columns, repeats], sort_keys=True).encode()).hexdigest()
+    asked = zip(repeats, columns["image_id"], columns["prompt"], columns["face_prompt"], strict=True)
+    looks = [None if repeat else look_key(job.version, *texts) for repeat, *texts in asked]
+    return _Plan(columns, looks, job.state / f"{key}{SLICE_SUFFIX}")
+
+
+def _look(
+    piece: Slice, rows: Sequence[int], plan: _Plan, job: Job, attempt: int
+) -> tuple[dict[int, FaceRecord], dict[str, float]]:
+    """Return the records of some rows of a slice by their place in it, and the seconds by part."""
+    analyser = worker_analyser(job.params, job.given, job.version if job.verified else None)
+    before = dict(analyser.times.seconds)
+    suspects = Suspects(plan.file) if attempt else None
+    wanted = set(rows)
+    records: dict[int, FaceRecord] = {}
+    at = 0
+    for batch in read_slice(piece, ["image"], _BATCH):
+        here = [row for row in range(at, at + batch.num_rows) if row in wanted]
+        photos = [batch["image"][row - at].as_py() or b"" for row in here]
+        if suspects is None:
+            records.update(zip(here, analyser.analyse(photos, *plan.texts(here)), strict=True))
+        else:
+            for row, photo in zip(here, photos, strict=True):
+                records[row] = _carefully(photo, row, plan, analyser, suspects)
+        at += batch.num_rows
+    if suspects is not None:
+        suspects.forget()
+    return records, {part: total - before[part] for part, total in analyser.times.seconds.items()}
+
+
+def _carefully(photo: bytes, row: int, plan: _Plan, analyser: Analyser, suspects: Suspects) -> FaceRecord:
+    image_id = plan.columns["image_id"][row]
+    prompts, face_prompts = plan.texts([row])
+    if suspects.is_culprit(image_id):
+        return replace(culprit_record(), prompt=prompts[0], face_prompt=face_prompts[0])
+    with suspects.looking_at(image_id):
+        return analyser.analyse([photo], prompts, face_prompts)[0]
+
+
+def _read_known(known: Known) -> Iterator[tuple[list[int], pa.Table]]:
+    for file in sorted(set(known.files)):
+        here = np.array([name == file for name in known.files])
+        yield known.rows[here].tolist(), read_rows_at(Path(file), known.places[here].tolist())
+
+
+def _columns(rows: pa.Table | pa.RecordBatch) -> dict[str, list[Any]]:
+    return {name: rows.column(name).to_pylist() for name in rows.schema.names}
+
+
+def _outcomes(reasons: pa.ChunkedArray) -> dict[str, int]:
+    return dict(Counter(reason or OK for reason in reasons.to_pylist()))

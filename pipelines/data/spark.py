@@ -1,0 +1,200 @@
+"""Starting Spark: quiet, on this machine's own Python and code, with retries also in local mode."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.paths import project_root
+
+_POLL_SECONDS = 0.3
+_NEEDED_JAVA = 17
+_HOW = "Spark needs Java 17: `apt-get install openjdk-17-jre-headless` (Debian, Ubuntu) or `brew install openjdk@17`"
+_LOG4J = """\
+status = error
+rootLogger.level = error
+rootLogger.appenderRef.stderr.ref = stderr
+appender.stderr.type = Console
+appender.stderr.name = stderr
+appender.stderr.target = SYSTEM_ERR
+appender.stderr.layout.type = PatternLayout
+appender.stderr.layout.pattern = spark: %p %c{1}: %m%n
+logger.executor.name = org.apache.spark.executor
+logger.executor.level = off
+logger.tasks.name = org.apache.spark.scheduler
+logger.tasks.level = off
+logger.python.name = org.apache.spark.api.python.PythonRunner
+logger.python.level = off
+logger.gateway.name = org.apache.spark.api.python.PythonGatewayServer
+logger.gateway.level = error
+"""
+
+
+def check_java() -> None:
+    """Raise UserError, saying how to get it, where no Java that Spark runs on is found (JAVA_HOME, then PATH)."""
+    home = os.environ.get("JAVA_HOME")
+    java = shutil.which("java", path=str(Path(home) / "bin")) if home else shutil.which("java")
+    if java is None:
+        where = f"JAVA_HOME = {home} holds no bin/java" if home else "no java on PATH"
+        raise UserError(f"{where}; {_HOW}")
+    answer = subprocess.run([java, "-version"], capture_output=True, text=True, check=False)
+    version = re.search(r'version "(\d+)', answer.stderr + answer.stdout)
+    if version is None or int(version[1]) < _NEEDED_JAVA:
+        found = version[1] if version else "of unknown version"
+        raise UserError(f"{java} is Java {found}; {_HOW}")
+
+
+def with_retries(master: str) -> str:
+    """Return the master with four attempts a task in local mode, where Spark by itself makes one.
+
+    A worker process that the system kills then costs its task a second attempt and not the run.
+    """
+    match = re.fullmatch(r"local(?:\[(\d+|\*)\])?", master)
+    return f"local[{match[1] or 1},4]" if match else master
+
+
+@contextmanager
+def spark_context(master: str, name: str, own: Mapping[str, str] | None = None) -> Iterator[Any]:
+    """Yield a SparkContext on `master`, and stop it at the end; raise UserError where Java is missing.
+
+    `own` are settings of Spark that win over this module's. On a cluster the workers run `spark.pyspark.python`: the
+    driver's own interpreter and checkout, which must then lie at the same place everywhere, or that of an archive.
+    No SparkSession: the SQL engine would double the time that Spark takes to start, and nothing here asks it anything.
+    """
+    own = dict(own or {})
+    strangers = sorted(key for key in own if not key.startswith("spark."))
+    if strangers:
+        raise UserError(
+            f"preprocess.spark: {', '.join(strangers)} is no setting of Spark; their names begin with spark."
+        )
+    check_java()
+    from pyspark import SparkConf, SparkContext
+
+    python_path = os.pathsep.join([str(project_root()), *filter(None, [os.environ.get("PYTHONPATH")])])
+    # Read by the JVM and by the workers it starts: they must run this Python and this checkout.
+    environment = {
+        "PYSPARK_PYTHON": own.get("spark.pyspark.python", sys.executable),
+        "PYSPARK_DRIVER_PYTHON": sys.executable,
+        "SPARK_LOCAL_IP": "127.0.0.1" if master.startswith("local") else os.environ.get("SPARK_LOCAL_IP", ""),
+        "PYTHONPATH": python_path,
+    }
+    before = {key: os.environ.get(key) for key in environment}
+    with tempfile.TemporaryDirectory(prefix="dynamicid-spark-") as scratch:
+        log4j = Path(scratch) / "log4j2.properties"
+        log4j.write_text(_LOG4J, encoding="utf-8")
+        os.environ.update({key: value for key, value in environment.items() if value})
+        try:
+            # An interpreter of the workers' own brings its own code.
+            shipped = "spark.pyspark.python" in own
+            settings = _settings(master, scratch, log4j, "" if shipped else python_path) | own
+            conf = SparkConf().setMaster(with_retries(master)).setAppName(name).setAll(list(settings.items()))
+            context = SparkContext(conf=conf)
+            try:
+                yield context
+            finally:
+                context.stop()
+        finally:
+            for key, was in before.items():
+                if was is None:
+                    os.environ.pop(key, None)
+                else:
+                    os.environ[key] = was
+
+
+def run_tasks(
+    context: Any,
+    items: Sequence[Any],
+    task: Callable[[Any], Any],
+    *,
+    weights: Sequence[int],
+    title: str,
+    unit: str,
+) -> list[Any]:
+    """Run one Spark task an item and return the results in the order of items.
+
+    A progress bar called `title` counts the `weights` of finished items in `unit`. Raises StageFailed with the worker's
+    error where a task fails for good.
+    """
+    from py4j.protocol import Py4JJavaError
+    from pyspark import InheritableThread
+    from pyspark.errors import PySparkException
+    from tqdm import tqdm
+
+    done = context.accumulator(0)
+    results: list[Any] = []
+    failures: list[BaseException] = []
+
+    def work(numbered: tuple[int, Any]) -> tuple[int, Any]:
+        index, item = numbered
+        result = task(item)
+        done.add(weights[index])
+        return index, result
+
+    def job() -> None:
+        try:
+            # The heaviest first: the last tasks to end are then short ones, and no worker waits long for another.
+            numbered = sorted(enumerate(items), key=lambda pair: -weights[pair[0]])
+            results.extend(context.parallelize(numbered, len(items)).map(work).collect())
+        except Exception as error:
+            failures.append(error)
+
+    thread = InheritableThread(target=job, daemon=True)
+    thread.start()
+    with tqdm(total=sum(weights), desc=title, unit=unit, file=sys.stderr, disable=None) as bar:
+        try:
+            while thread.is_alive():
+                thread.join(_POLL_SECONDS)
+                bar.update(done.value - bar.n)
+        except BaseException:
+            context.cancelAllJobs()
+            raise
+    if failures:
+        if isinstance(failures[0], PySparkException | Py4JJavaError):
+            raise StageFailed(f"{title}: a worker failed: {_python_error(str(failures[0]))}") from None
+        raise failures[0]
+    return [result for _, result in sorted(results, key=lambda pair: pair[0])]
+
+
+def _python_error(account: str) -> str:
+    """Return the line that names the error out of Spark's account of it, which mixes Python and Java traces."""
+    lines = [line.strip() for line in account.splitlines() if line.strip()]
+    own = [line for line in lines if not line.startswith(("at ", "...", "Driver stacktrace"))]
+    errors = [line for line in own if re.match(r"[\w.]*(Error|Exception|Interrupt|Exit)\b", line)]
+    return (errors or own or ["no message"])[-1]
+
+
+def _settings(master: str, scratch: str, log4j: Path, python_path: str) -> dict[str, str]:
+    settings = {
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        # The work is done in Python: a JVM that compiles little and collects with one thread starts in half the time.
+        "spark.driver.extraJavaOptions": (
+            f"-Dlog4j2.configurationFile={log4j} -XX:+UseSerialGC -XX:TieredStopAtLevel=1"
+        ),
+        "spark.pyspark.python": sys.executable,
+        "spark.python.worker.reuse": "true",
+        # One core is one worker with models of its own: libraries must not start more threads.
+        "spark.executorEnv.OMP_NUM_THREADS": "1",
+        "spark.executorEnv.OPENBLAS_NUM_THREADS": "1",
+        "spark.executorEnv.MKL_NUM_THREADS": "1",
+        "spark.executorEnv.HF_HUB_OFFLINE": "1",
+    }
+    if python_path:
+        settings["spark.executorEnv.PYTHONPATH"] = python_path
+    if master.startswith("local"):
+        settings |= {
+            "spark.driver.host": "127.0.0.1",
+            "spark.driver.bindAddress": "127.0.0.1",
+            "spark.driver.memory": "1g",
+            "spark.local.dir": scratch,
+        }
+    return settings

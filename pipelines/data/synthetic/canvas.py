@@ -1,0 +1,124 @@
+"""A picture being drawn: polygons with sub-pixel corners, soft edges and transparency, and shaded meshes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.data.synthetic.camera import Array, Camera
+
+Image = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
+Colour = Sequence[float] | npt.NDArray[np.floating]
+
+_SHIFT = 4
+
+
+def fixed(points: Array) -> npt.NDArray[np.int32]:
+    """Return pixel coordinates as the fixed-point integers of OpenCV's drawing functions."""
+    return np.round((np.asarray(points) - 0.5) * (1 << _SHIFT)).astype(np.int32)
+
+
+def ribbon(points: Array, widths: Array | float) -> Array:
+    """Return the outline (2 N, 2) of a stroke along points (N, 2) with full widths (N,) in pixels."""
+    points = np.asarray(points, np.float32)
+    tangent = np.gradient(points, axis=0)
+    length = np.maximum(np.linalg.norm(tangent, axis=1, keepdims=True), 1e-6)
+    normal = np.stack([-tangent[:, 1], tangent[:, 0]], axis=1) / length
+    half = (np.broadcast_to(np.asarray(widths, np.float32), (len(points),)) / 2)[:, None]
+    return np.concatenate([points + normal * half, (points - normal * half)[::-1]]).astype(np.float32)
+
+
+class Canvas:
+    """An RGB picture of `side` × `side` pixels."""
+
+    def __init__(self, side: int) -> None:
+        self.side = side
+        self.image: Image = np.zeros((side, side, 3), np.uint8)
+
+    def polygon(
+        self, points: Array, colour: Colour, alpha: float = 1.0, *, soft: float = 0.0, clip: Image | None = None
+    ) -> None:
+        """Fill a polygon (N, 2) with a colour.
+
+        `alpha` is its opacity, `soft` the sigma of its edge in pixels, `clip` a mask (side, side) of 0 or 255
+        that the polygon stays inside of.
+        """
+        if alpha >= 1.0 and soft <= 0.0 and clip is None:
+            cv2.fillPoly(self.image, [fixed(points)], tuple(float(c) for c in colour), cv2.LINE_8, _SHIFT)
+            return
+        window = rows, columns = self.window(points, int(np.ceil(soft * 2.5)) + 1)
+        if rows.stop <= rows.start or columns.stop <= columns.start:
+            return
+        mask = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.uint8)
+        corner = np.array([columns.start, rows.start])
+        cv2.fillPoly(mask, [fixed(points - corner)], 255, cv2.LINE_8, _SHIFT)
+        if soft > 0.3:
+            mask = cv2.GaussianBlur(mask, (0, 0), soft)
+        if clip is not None:
+            mask = cv2.bitwise_and(mask, clip[window])
+        self.blend(window, mask, colour, alpha)
+
+    def window(self, points: Array, pad: int) -> tuple[slice, slice]:
+        """Return the rows and columns of the picture around points (N, 2), `pad` pixels further out on all sides."""
+        low = np.maximum(np.floor(points.min(0)).astype(int) - pad, 0)
+        high = np.minimum(np.ceil(points.max(0)).astype(int) + pad + 1, self.side)
+        return slice(int(low[1]), int(high[1])), slice(int(low[0]), int(high[0]))
+
+    def blend(self, window: tuple[slice, slice], mask: Image, colour: Colour | Image, alpha: float = 1.0) -> None:
+        """Lay a colour, or a picture of the window's shape, over a window by a mask 0..255."""
+        part = self.image[window]
+        weight = (mask.astype(np.float32) * (alpha / 255.0))[..., None]
+        mixed = part + (np.asarray(colour, np.float32) - part) * weight
+        self.image[window] = np.clip(mixed + 0.5, 0, 255).astype(np.uint8)
+
+    def line(
+        self,
+        points: Array,
+        colour: Colour,
+        widths: Array | float,
+        alpha: float = 1.0,
+        *,
+        soft: float = 0.0,
+        clip: Image | None = None,
+    ) -> None:
+        """Draw a stroke along points (N, 2) with full widths (N,) in pixels."""
+        self.polygon(ribbon(points, widths), colour, alpha, soft=soft, clip=clip)
+
+
+def paint_mesh(
+    image: Image, points: Array, camera: Camera, colours: Image, *, facing: int = 1, keep: Mask | None = None
+) -> None:
+    """Paint the quads of a grid from far to near, each in one colour.
+
+    points: (R, C, 3) head coordinates; colours: (R - 1, C - 1, channels of image) uint8; facing: 1 draws the
+    quads whose outside is seen (rows run down, columns to the picture's right as seen from outside), -1 those
+    whose inside is seen; keep: (R - 1, C - 1), which quads to draw at all.
+    """
+    pixels, depth = camera.project(points)
+    corners = np.stack([pixels[:-1, :-1], pixels[:-1, 1:], pixels[1:, 1:], pixels[1:, :-1]], axis=2)
+    diagonal, other = corners[:, :, 2] - corners[:, :, 0], corners[:, :, 3] - corners[:, :, 1]
+    area = diagonal[..., 0] * other[..., 1] - diagonal[..., 1] * other[..., 0]
+    seen = area * facing > 1e-4
+    if keep is not None:
+        seen &= keep
+    middle = depth[:-1, :-1] + depth[:-1, 1:] + depth[1:, :-1] + depth[1:, 1:]
+    order = np.argsort(middle[seen], kind="stable")
+    quads = fixed(corners[seen][order])
+    for quad, colour in zip(quads, colours[seen][order].tolist(), strict=True):
+        cv2.fillConvexPoly(image, quad, colour, cv2.LINE_8, _SHIFT)
+
+
+def normals(points: Array) -> Array:
+    """Return the outward unit normals (R, C, 3) of a grid whose rows run down and columns to the right."""
+    down, right = np.gradient(points, axis=0), np.gradient(points, axis=1)
+    normal = np.cross(right, down)
+    return (normal / np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-9)).astype(np.float32)
+
+
+def quad_mean(values: Array) -> Array:
+    """Average a grid of vertex values (R, C, ...) over its quads: (R - 1, C - 1, ...)."""
+    return (values[:-1, :-1] + values[:-1, 1:] + values[1:, :-1] + values[1:, 1:]) / 4

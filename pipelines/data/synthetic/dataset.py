@@ -1,0 +1,164 @@
+"""A dataset of procedural people: ordinary photos in a folder per identity, with their prompts beside them."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import shutil
+from pathlib import Path
+
+from model.face.face_prompts import EXPRESSIONS, POSES
+from pipelines.core.errors import UserError
+from pipelines.data.synthetic.person import Person, stream
+from pipelines.data.synthetic.scene import Scene
+
+JPEG_QUALITY = 92
+MANIFEST = ".synthesize.json"
+_DRAWING_VERSION = 2
+# Every expression in every pose.
+LOOKS = len(EXPRESSIONS) * len(POSES)
+
+
+def identity_name(index: int) -> str:
+    """Return the folder name of a person."""
+    return f"person_{index:05d}"
+
+
+def person_scenes(seed: int, index: int, namespace: str = "dataset") -> list[Scene]:
+    """Return a person's 35 scenes, every expression in every pose, each with clothes and surroundings of its own."""
+    noun = "woman" if Person.sample(namespace, seed, index).presentation == "feminine" else "man"
+    rng = stream(f"{namespace} scenes", seed, index)
+    return [Scene.sample(rng, expression, pose, noun) for expression in EXPRESSIONS for pose in POSES]
+
+
+def chosen_scenes(index: int, photos: int) -> list[int]:
+    """Return which of the 35 scenes a person of `photos` photos has, in rising order.
+
+    Seven of them show every expression and every pose, and over 35 people every scene is equally frequent.
+    """
+    # The next expression and the next pose every turn: 7 and 5 have no divisor in common, so 35 turns meet every scene.
+    turns = range(11 * index, 11 * index + photos)
+    return sorted(turn % len(EXPRESSIONS) * len(POSES) + turn % len(POSES) for turn in turns)
+
+
+def write_dataset(
+    identities: int,
+    out: Path,
+    *,
+    photos: int = LOOKS,
+    seed: int = 0,
+    size: int = 128,
+    workers: int = 2,
+    truth: Path | None = None,
+) -> int:
+    """Draw `identities` people with `photos` photos each (1 to 35) into `out` and return how many people were new.
+
+    Each person is a folder `person_00042` of files `<n>.jpg` with `<n>.txt` (line 1 the prompt, line 2 the face
+    prompt). The files are a pure function of seed, photos and size; a person appears whole or not at all, so an
+    interrupted call is finished by the next one. `truth` names a Parquet file for the ground truth.
+
+    Raises UserError where `out` holds something else or was drawn with other arguments.
+    """
+    if identities < 1 or workers < 1 or size < 16 or not 1 <= photos <= LOOKS:
+        raise UserError(
+            f"synthesize: identities {identities}, photos {photos}, workers {workers}, size {size}: expected at least "
+            f"1, 1, 1 and 16, and at most {LOOKS} photos"
+        )
+    _claim(out, {"identities": identities, "photos": photos, "seed": seed, "size": size})
+    missing = [index for index in range(identities) if not (out / identity_name(index)).is_dir()]
+    jobs = [(str(out), index, photos, seed, size) for index in missing]
+    if jobs:
+        _run(jobs, min(workers, len(jobs)))
+    if truth is not None:
+        write_truth(identities, truth, photos=photos, seed=seed, size=size)
+    return len(missing)
+
+
+def _claim(out: Path, arguments: dict[str, int]) -> None:
+    """Record the arguments in `out`, or refuse it."""
+    wanted, identities = {"drawing": _DRAWING_VERSION, **arguments}, arguments["identities"]
+    manifest = out / MANIFEST
+    if manifest.exists():
+        found = {"photos": LOOKS, **json.loads(manifest.read_text())}
+        for name in ("drawing", "photos", "seed", "size"):
+            if found.get(name) != wanted[name]:
+                raise UserError(
+                    f"{out} was drawn with {name} {found.get(name)}, asked for {wanted[name]}: choose another folder"
+                )
+        if found["identities"] > identities:
+            raise UserError(
+                f"{out} holds {found['identities']} people, asked for {identities}: "
+                "a folder only grows, choose another one for fewer"
+            )
+        for left in out.glob(".person_*"):
+            shutil.rmtree(left)
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} is not empty and was not drawn by synthesize: choose another folder")
+    out.mkdir(parents=True, exist_ok=True)
+    temporary = out / f"{MANIFEST}.new"
+    temporary.write_text(json.dumps(wanted, sort_keys=True) + "\n")
+    temporary.replace(manifest)
+
+
+def _run(jobs: list[tuple[str, int, int, int, int]], workers: int) -> None:
+    from tqdm import tqdm
+
+    with tqdm(total=len(jobs), desc="synthesize", unit="person") as bar:
+        if workers == 1:
+            for job in jobs:
+                _draw_person(job)
+                bar.update()
+            return
+        with multiprocessing.get_context("spawn").Pool(workers) as pool:
+            for _ in pool.imap_unordered(_draw_person, jobs):
+                bar.update()
+
+
+def _draw_person(job: tuple[str, int, int, int, int]) -> None:
+    import cv2
+    from PIL import Image
+
+    from pipelines.data.synthetic.draw import render
+
+    folder, index, photos, seed, size = job
+    cv2.setNumThreads(1)  # the workers already use every core they were given
+    person = Person.sample("dataset", seed, index)
+    target = Path(folder) / identity_name(index)
+    temporary = target.with_name(f".{target.name}")
+    temporary.mkdir(exist_ok=True)
+    scenes = person_scenes(seed, index)
+    for number in chosen_scenes(index, photos):
+        picture = render(person, scenes[number], size)
+        Image.fromarray(picture.image).save(temporary / f"{number}.jpg", quality=JPEG_QUALITY)
+        (temporary / f"{number}.txt").write_text(f"{picture.prompt}\n{picture.face_prompt}\n")
+    temporary.replace(target)
+
+
+def write_truth(identities: int, file: Path, *, photos: int = LOOKS, seed: int = 0, size: int = 128) -> None:
+    """Write the ground truth of a dataset as Parquet, one row per photo, for measuring what looks at the photos.
+
+    Columns: file_name, identity, presentation, skin_tone, expression, pose, yaw, pitch, roll, landmarks (136),
+    keypoints (10), box (4), prompt, face_prompt.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from pipelines.data.synthetic.draw import truth
+
+    rows = []
+    for index in range(identities):
+        person, name = Person.sample("dataset", seed, index), identity_name(index)
+        scenes = person_scenes(seed, index)
+        for number in chosen_scenes(index, photos):
+            known = truth(person, scenes[number], size)
+            arrays = {key: getattr(known, key).ravel().tolist() for key in ("landmarks", "keypoints", "box")}
+            words = {
+                key: getattr(known, key)
+                for key in ("expression", "pose", "yaw", "pitch", "roll", "prompt", "face_prompt")
+            }
+            group = {"presentation": person.presentation, "skin_tone": person.skin_tone}
+            rows.append({"file_name": f"{name}/{number}.jpg", "identity": name} | group | words | arrays)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.name}")
+    pq.write_table(pa.Table.from_pylist(rows), temporary)
+    temporary.replace(file)

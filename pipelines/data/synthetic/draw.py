@@ -1,0 +1,184 @@
+"""Drawing a picture of a person in a scene, with its truth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from pipelines.data.synthetic.background import draw_background
+from pipelines.data.synthetic.body import draw_body
+from pipelines.data.synthetic.camera import Array, Camera
+from pipelines.data.synthetic.canvas import Canvas, Image
+from pipelines.data.synthetic.features import brows, eyes, mix, mouth, nose
+from pipelines.data.synthetic.glasses import draw_glasses
+from pipelines.data.synthetic.hair import COVERS_EARS, Hair
+from pipelines.data.synthetic.head import Head
+from pipelines.data.synthetic.landmarks import face_box, keypoints5, landmarks68
+from pipelines.data.synthetic.motion import motion
+from pipelines.data.synthetic.person import Person
+from pipelines.data.synthetic.scene import Scene
+from pipelines.data.synthetic.skin import beard, ear, light_direction, marks, paint_head, relief, skin_colour, wrinkles
+
+UNIT = 0.345
+"""Half a head's height as a share of the picture's side, before the scene's own scale."""
+_CENTRE = (0.5, 0.47)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is known about one person in a picture.
+
+    `landmarks` (68, 2), `keypoints` (5, 2: eye centres, nose tip, mouth corners, each from the picture's left to its
+    right) and `box` (4: x0, y0, x1, y1) float32 in pixels; angles in degrees.
+    """
+
+    landmarks: Array
+    keypoints: Array
+    box: Array
+    expression: str
+    pose: str
+    yaw: float
+    pitch: float
+    roll: float
+    prompt: str
+    face_prompt: str
+
+
+@dataclass(frozen=True)
+class Picture(Truth):
+    """A picture, `image` (size, size, 3) uint8 RGB, and the truth about one person in it."""
+
+    image: Image
+
+
+def render(person: Person, scene: Scene, size: int) -> Picture:
+    """Draw `person` in `scene`, size × size pixels. The same scene in any size shows the same picture."""
+    canvas, factor = _canvas(size)
+    draw_background(canvas, scene)
+    head = _head(person, scene, canvas.side)
+    _draw_person(canvas, head, scene)
+    return Picture(**vars(_truth(head, scene, factor, scene.prompt)), image=_finish(canvas, size))
+
+
+def truth(person: Person, scene: Scene, size: int) -> Truth:
+    """Return the truth about the picture that `render` would draw of the same arguments, without drawing it."""
+    return _truth(_head(person, scene, size), scene, 1, scene.prompt)
+
+
+def _head(person: Person, scene: Scene, side: int) -> Head:
+    # The face, not the middle of the skull, is what a photographer centres.
+    sway = -0.055 * float(np.sin(np.radians(scene.yaw)))
+    centre = ((_CENTRE[0] + scene.offset_x + sway) * side, (_CENTRE[1] + scene.offset_y) * side)
+    return _place(person, scene, UNIT * scene.scale * side, centre)
+
+
+def _place(person: Person, scene: Scene, unit: float, centre: tuple[float, float]) -> Head:
+    camera = Camera.facing(scene.yaw, scene.pitch, scene.roll, unit, centre)
+    return Head(person, motion(scene.expression, scene.intensity), camera)
+
+
+def render_group(people: list[tuple[Person, Scene]], size: int) -> tuple[Image, list[Truth]]:
+    """Draw two or three people side by side in one picture.
+
+    Returns the picture and, from the picture's left to its right, the truth about each person; all of them share
+    the picture and its prompt, and the first scene's background and light.
+    """
+    if not 2 <= len(people) <= 3:
+        raise ValueError(f"a group has {len(people)} people, expected 2 or 3")
+    count = len(people)
+    first = people[0][1]
+    canvas, factor = _canvas(size)
+    draw_background(canvas, first)
+    side = canvas.side
+    unit = UNIT * (0.78 if count == 2 else 0.58)
+    heads = []
+    for index, (person, scene) in enumerate(people):
+        lit = replace(
+            scene, light_yaw=first.light_yaw, light_pitch=first.light_pitch, light_strength=first.light_strength
+        )
+        x = (index + 0.5) / count + 0.5 * scene.offset_x
+        centre = (x * side, (0.53 + 0.5 * scene.offset_y) * side)
+        heads.append(_place(person, scene, unit * scene.scale * side, centre))
+        _draw_person(canvas, heads[-1], lit)
+    prompt = group_prompt([scene for _, scene in people])
+    truths = [_truth(head, scene, factor, prompt) for head, (_, scene) in zip(heads, people, strict=True)]
+    return _finish(canvas, size), truths
+
+
+def group_prompt(scenes: list[Scene]) -> str:
+    """Return the text prompt of several people in the first one's surroundings."""
+    words = {2: "two", 3: "three"}[len(scenes)]
+    clothes = " and ".join(scene.clothes for scene in scenes)
+    return f"a photo of {words} people, wearing {clothes}, {scenes[0].setting}"
+
+
+def _canvas(size: int) -> tuple[Canvas, int]:
+    if size < 16:
+        raise ValueError(f"picture size {size}, expected at least 16 pixels")
+    factor = 4 if size <= 96 else 3 if size <= 256 else 2
+    return Canvas(size * factor), factor
+
+
+def _finish(canvas: Canvas, size: int) -> Image:
+    return cv2.resize(canvas.image, (size, size), interpolation=cv2.INTER_AREA).astype(np.uint8)
+
+
+def _truth(head: Head, scene: Scene, factor: int, prompt: str) -> Truth:
+    landmarks = landmarks68(head) / factor
+    return Truth(
+        landmarks=landmarks,
+        keypoints=keypoints5(landmarks),
+        box=face_box(head, landmarks * factor) / factor,
+        expression=scene.expression,
+        pose=scene.pose,
+        yaw=scene.yaw,
+        pitch=scene.pitch,
+        roll=scene.roll,
+        prompt=prompt,
+        face_prompt=scene.face_prompt,
+    )
+
+
+def _draw_person(canvas: Canvas, head: Head, scene: Scene) -> None:
+    person, camera = head.person, head.camera
+    light = light_direction(scene.light_yaw, scene.light_pitch)
+    skin = skin_colour(person)
+    hair = Hair(head, light, scene.light_strength)
+    hair.behind_body(canvas)
+    draw_body(canvas, head, scene, skin)
+    hair.behind_head(canvas)
+    # An ear that faces the camera lies on the head, and on short hair; the other one is behind it.
+    facing = {side: float(camera.rotation[2, 0]) * side > 0.12 for side in (-1, 1)}
+    for side in (-1, 1):
+        if not facing[side]:
+            ear(canvas, head, side, skin)
+    mask, seen = paint_head(canvas, head, skin, light, scene.light_strength)
+    clips = _halves(mask, seen, scene.yaw)
+    relief(canvas, head, mask, skin)
+    marks(canvas, head, mask, skin)
+    beard(canvas, head, mask, hair.colour, skin)
+    wrinkles(canvas, head, mask, skin)
+    mouth(canvas, head, mask, skin)
+    nose(canvas, head, mask, skin)
+    eyes(canvas, head, clips, skin, (scene.gaze_x, scene.gaze_y))
+    brows(canvas, head, clips, mix(hair.colour * 0.75, skin * 0.4, 1 - person.brow_shade))
+    for side in (-1, 1):
+        if facing[side] and person.hair_style in COVERS_EARS:
+            ear(canvas, head, side, skin)
+    hair.over_head(canvas, mask)
+    for side in (-1, 1):
+        if facing[side] and person.hair_style not in COVERS_EARS:
+            ear(canvas, head, side, skin)
+    draw_glasses(canvas, head)
+
+
+def _halves(mask: Image, seen: Image, yaw: float) -> dict[int, Image]:
+    """The visible parts of the left (-1) and right (1) half of the face: the nose hides some of the far one."""
+    clips = {-1: mask, 1: mask}
+    if abs(yaw) > 15:
+        far = 1 if yaw > 0 else -1
+        beyond = seen > 128 + 3 if far > 0 else seen < 128 - 3
+        clips[far] = np.where(beyond, mask, 0).astype(np.uint8)
+    return clips

@@ -1,0 +1,43 @@
+"""A contact sheet: many people once, then a few people in every expression and pose."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from model.face.face_prompts import EXPRESSIONS, POSES
+from pipelines.data.synthetic.canvas import Image
+from pipelines.data.synthetic.draw import render
+from pipelines.data.synthetic.person import Person, stream
+from pipelines.data.synthetic.scene import Scene
+
+_COLUMNS = 12
+
+
+def contact_sheet(seed: int = 0, size: int = 128, people: int = 24, grid_people: int = 3) -> Image:
+    """Draw a sheet twelve pictures wide, RGB uint8.
+
+    First `people` (a multiple of 12) of the dataset with this seed, one neutral picture each; then `grid_people` of
+    them in two rows each: seven frontal expressions and the neutral face in five poses, then the expressions turned.
+    """
+    rng = stream("sheet", seed, 0)
+    cells: list[Image] = []
+    for index in range(people):
+        scene = Scene.sample(rng, "neutral", "front")
+        cells.append(render(Person.sample("dataset", seed, index), scene, size).image)
+    for index in range(grid_people):
+        person = Person.sample("dataset", seed, index)
+        wanted = [(expression, "front") for expression in EXPRESSIONS] + [("neutral", pose) for pose in POSES]
+        wanted += [(e, "left") for e in EXPRESSIONS[1:]] + [(e, "half_right") for e in EXPRESSIONS[1:]]
+        cells += [render(person, Scene.sample(rng, *pair), size).image for pair in wanted]
+    rows = [np.concatenate(cells[i : i + _COLUMNS], axis=1) for i in range(0, len(cells), _COLUMNS)]
+    return np.concatenate(rows, axis=0)
+
+
+def write_sheet(file: Path, seed: int = 0, size: int = 128) -> None:
+    """Write a contact sheet as a picture file."""
+    from PIL import Image as Picture
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Picture.fromarray(contact_sheet(seed, size)).save(file)

@@ -1,0 +1,179 @@
+"""From `data/processed` to what `model.training` reads: one pass for labels and keys, pixels when they are needed."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from model.face.face_prompts import EXPRESSIONS, POSES, parse, pose_of_yaw
+from model.training.photos import UNKNOWN, PhotoContent, Photos
+from pipelines.core.errors import StageFailed
+from pipelines.core.sections.data import Rights
+from pipelines.core.records import OK, PROCESSED_SCHEMA, open_rows
+from pipelines.data.policy import COLUMNS, refusal, told
+
+_CONTENT = ("image", "bbox", "keypoints", "landmarks", "embedding")
+_LABELS = ("identity", "yaw", "expression", "prompt", "face_prompt")
+_ROWS_AT_ONCE = 512
+
+
+@dataclass
+class _Numbers:
+    """Distinct words in the order in which they were first seen."""
+
+    words: dict[str, int] = field(default_factory=dict)
+
+    def of(self, word: str) -> int:
+        return self.words.setdefault(word, len(self.words))
+
+
+@dataclass(frozen=True)
+class Permitted:
+    """The photos of a split that may be trained on, and how many may not, by the reason the policy gives."""
+
+    photos: Photos
+    left_out: dict[str, int]
+
+    @property
+    def refused(self) -> int:
+        """Number of usable photos that the policy left out."""
+        return sum(self.left_out.values())
+
+
+def permitted_photos(processed: Path, split: str, rights: Rights) -> Permitted:
+    """Return the usable photos of a split that `rights` lets anything be trained on; what is left out is told.
+
+    Raises what `read_photos` raises, and StageFailed where the policy leaves nothing of split train.
+    """
+    left_out: Counter[str] = Counter()
+    photos = _read(processed, split, rights, left_out)
+    if left_out:
+        line = f"{processed}, split {split}: {told(left_out, len(photos))}"
+        if split == "train" and not len(photos):
+            raise StageFailed(f"{line}; change the policy, or the rows with what is known of consent and licence")
+        print(line, file=sys.stderr)
+    return Permitted(photos, dict(sorted(left_out.items())))
+
+
+def read_photos(processed: Path, split: str) -> Photos:
+    """Return all usable photos of a split, in the order of shards and rows, whoever may be trained on.
+
+    The pose is the one the face prompt names, else the nearest to the measured yaw: as evaluation and use read it.
+    Raises UserError where there are no shards, StageFailed where an expression is none of the seven.
+    """
+    return _read(processed, split, None, Counter())
+
+
+def _read(processed: Path, split: str, rights: Rights | None, left_out: Counter[str]) -> Photos:
+    shards = _shards(processed)
+    people, prompts = _Numbers(), _Numbers()
+    keys: list[bytes] = []
+    labels: list[tuple[int, int, int, int]] = []
+    places: list[tuple[int, int]] = []
+    for number, shard in enumerate(shards):
+        columns = ("image_id", "split", "status", *COLUMNS, *_CONTENT, *_LABELS)
+        for start, batch in _batches(shard, columns):
+            wanted = pc.and_(pc.equal(batch["status"], OK), pc.equal(batch["split"], split))
+            rows = np.flatnonzero(wanted.fill_null(False).to_numpy(zero_copy_only=False))
+            if rights is not None and len(rows):
+                rows = _permitted_rows(batch, rows, rights, left_out)
+            if not len(rows):
+                continue
+            usable = batch.take(pa.array(rows))
+            keys += photo_keys(usable)
+            for row in usable.select(["image_id", *_LABELS]).to_pylist():
+                person = people.of(row["identity"]) if row["identity"] else UNKNOWN
+                labels.append((person, prompts.of(row["prompt"] or ""), *_motion(row)))
+            places += [(number, start + int(row)) for row in rows]
+    table = np.array(labels, np.int32).reshape(-1, 4)
+    located = np.array(places, np.int64).reshape(-1, 2)
+    return Photos(
+        keys=np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 32),
+        person=table[:, 0],
+        people=list(people.words),
+        prompt=table[:, 1],
+        prompts=list(prompts.words),
+        expression=table[:, 2].astype(np.int8),
+        pose=table[:, 3].astype(np.int8),
+        content=lambda positions: _content(shards, located[positions]),
+    )
+
+
+def _permitted_rows(batch: pa.RecordBatch, rows: np.ndarray, rights: Rights, left_out: Counter[str]) -> np.ndarray:
+    """Return those of `rows` that the policy lets be trained on; the others are counted by reason."""
+    said = batch.select(list(COLUMNS)).take(pa.array(rows)).to_pylist()
+    refusals = [refusal(rights, row) for row in said]
+    left_out.update(reason for reason in refusals if reason is not None)
+    return rows[[reason is None for reason in refusals]]
+
+
+def _shards(processed: Path) -> list[Path]:
+    open_rows(processed, PROCESSED_SCHEMA)  # says what is wrong where a shard or a column is missing
+    return sorted(processed.rglob("*.parquet"))
+
+
+def _batches(shard: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Yield the rows of a shard in order, a few at a time, with the number of the first."""
+    start = 0
+    with pq.ParquetFile(shard) as file:
+        for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=list(columns)):
+            yield start, batch
+            start += batch.num_rows
+
+
+def key_columns() -> tuple[str, ...]:
+    """Return the columns of a processed row that `photo_keys` needs."""
+    return _CONTENT
+
+
+def photo_keys(batch: pa.RecordBatch) -> list[bytes]:
+    """Return for each accepted photo the sha256 of all that training reads of its content: its key in every cache."""
+    columns = [batch[name].flatten().to_numpy().reshape(batch.num_rows, -1) for name in _CONTENT[1:]]
+    numbers = np.concatenate(columns, axis=1).astype("<f4")
+    return [
+        hashlib.sha256(b"".join((image.as_py(), row.tobytes()))).digest()
+        for image, row in zip(batch["image"], numbers, strict=True)
+    ]
+
+
+def _motion(row: dict[str, Any]) -> tuple[int, int]:
+    """Return the numbers of the expression and the pose that a photo shows."""
+    if row["expression"] not in EXPRESSIONS:
+        raise StageFailed(
+            f"photo {row['image_id']}: expression {row['expression']!r} is none of {', '.join(EXPRESSIONS)}; "
+            "run preprocess again, with clip among preprocess.captions.sources"
+        )
+    pose = parse(row["face_prompt"] or "").pose or pose_of_yaw(float(row["yaw"]))
+    return EXPRESSIONS.index(row["expression"]), POSES.index(pose)
+
+
+def _content(shards: list[Path], located: np.ndarray) -> Iterator[PhotoContent]:
+    """Yield the photos at (shard, row), both ascending; shards without any are not opened."""
+    for number in np.unique(located[:, 0]):
+        rows = located[located[:, 0] == number, 1]
+        for start, batch in _batches(shards[number], _CONTENT):
+            here = rows[(rows >= start) & (rows < start + batch.num_rows)] - start
+            for row in batch.take(pa.array(here)).to_pylist():
+                yield _photo(row)
+
+
+def _photo(row: dict[str, Any]) -> PhotoContent:
+    decoded = cv2.imdecode(np.frombuffer(row["image"], np.uint8), cv2.IMREAD_COLOR)
+    return PhotoContent(
+        image=cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB),
+        bbox=np.asarray(row["bbox"], np.float32),
+        keypoints=np.asarray(row["keypoints"], np.float32).reshape(5, 2),
+        landmarks=np.asarray(row["landmarks"], np.float32).reshape(68, 2),
+        embedding=np.asarray(row["embedding"], np.float32),
+    )

@@ -1,0 +1,120 @@
+"""What preprocessing found, as a frame: vectors become one number a row, and the pictures stay unread."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from PIL import Image
+
+from pipelines.core.records import OK, PROCESSED_SCHEMA, REJECTED, open_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_PLAIN = ["image_id", "identity", "file_name", "split", "status", "reason", "expression", "yaw", "pitch", "roll"]
+# Columns of lists, and the length that each must have.
+_VECTORS = {"embedding": 512, "landmarks": 136, "keypoints": 10, "bbox": 4}
+_TEXTS = ["prompt", "face_prompt"]
+_MISSING = "missing"
+# Rows whose vectors are in memory at once: some 30 MB.
+_BATCH = 8192
+
+
+def processed_frame(folder: Path) -> pd.DataFrame:
+    """Return one row a processed row.
+
+    What an accepted row must have is filled in where it lacks it so that it fails (0, infinity, "missing"); in rejected
+    rows, which are not judged by it, it is null. Made of other columns: `embedding_norm`; `points_finite` and
+    `bbox_inside` (1 or 0); `reason_fits` (1 or 0: a rejected row gives a reason, an accepted one none); `accepted` (1
+    or 0, null for repeats of the same bytes); `accepted_identity` and `test_identity` (null in other rows);
+    `splits_of_identity`; `repeats` (rows of the same name and bytes).
+    """
+    import pandas as pd
+
+    dataset = open_rows(folder, PROCESSED_SCHEMA)
+    side = _picture_side(dataset)
+    batches = dataset.to_batches(columns=[*_PLAIN, *_VECTORS, *_TEXTS], batch_size=_BATCH)
+    parts = [_part(batch, side) for batch in batches if batch.num_rows]
+    frame = pd.concat(parts, ignore_index=True) if parts else _part(_no_rows(), side)
+    identity = frame["identity"]
+    frame["accepted_identity"] = identity.where(frame["status"] == OK)
+    frame["test_identity"] = identity.where((frame["status"] == OK) & (frame["split"] == "test"))
+    frame["splits_of_identity"] = frame.groupby("identity")["split"].transform("nunique")
+    frame["repeats"] = frame.groupby("row_key")["row_key"].transform("size")
+    return frame.drop(columns="row_key")
+
+
+def _part(batch: pa.RecordBatch, side: int) -> pd.DataFrame:
+    import pandas as pd
+
+    ok = pc.equal(batch.column("status"), OK).fill_null(False).to_numpy(zero_copy_only=False)
+    frame = pa.Table.from_batches([batch.select([name for name in _PLAIN if name != "file_name"])]).to_pandas()
+    for name in ("split", "expression"):
+        frame[name] = frame[name].where(~ok | frame[name].notna(), _MISSING)
+    for name in ("yaw", "pitch", "roll"):
+        # Accepted and unknown must fail a range: no angle is infinite.
+        frame[name] = frame[name].where(~ok | np.isfinite(frame[name]), np.inf).where(ok)
+    for name in _TEXTS:
+        given = batch.column(name).is_valid().to_numpy(zero_copy_only=False)
+        frame[name] = np.where(ok, np.where(given, 1.0, 0.0), np.nan)
+    embedding = _matrix(batch, "embedding")
+    frame["embedding_norm"] = np.where(ok, np.nan_to_num(np.linalg.norm(embedding, axis=1)), np.nan)
+    finite = np.isfinite(_matrix(batch, "landmarks")).all(1) & np.isfinite(_matrix(batch, "keypoints")).all(1)
+    frame["points_finite"] = np.where(ok, finite.astype(float), np.nan)
+    frame["bbox_inside"] = np.where(ok, _inside(_matrix(batch, "bbox"), side).astype(float), np.nan)
+    rejected = (frame["status"] == REJECTED).to_numpy()
+    frame["reason_fits"] = (frame["reason"].notna().to_numpy() == rejected).astype(float)
+    frame["accepted"] = np.where(frame["reason"] == "duplicate", np.nan, ok.astype(float))
+    keys = pd.DataFrame({name: batch.column(name).to_pandas() for name in ("file_name", "image_id")})
+    frame["row_key"] = pd.util.hash_pandas_object(keys, index=False).to_numpy()
+    return frame
+
+
+def _matrix(batch: pa.RecordBatch, name: str) -> np.ndarray:
+    """Return a column of lists as (rows, width) float64; rows that are null or of another length are NaN."""
+    column, width = batch.column(name), _VECTORS[name]
+    fits = pc.equal(pc.list_value_length(column), width).fill_null(False)
+    matrix = np.full((len(column), width), np.nan)
+    flat = column.filter(fits).flatten().to_numpy(zero_copy_only=False)
+    matrix[fits.to_numpy(zero_copy_only=False)] = flat.reshape(-1, width)
+    return matrix
+
+
+def _inside(boxes: np.ndarray, side: int) -> np.ndarray:
+    x0, y0, x1, y1 = boxes.T
+    with np.errstate(invalid="ignore"):
+        return (x0 >= 0) & (y0 >= 0) & (x1 <= side) & (y1 <= side) & (x1 > x0) & (y1 > y0)
+
+
+def _picture_side(dataset: ds.Dataset) -> int:
+    """Return the side of the stored pictures, by the header of the first one; 0 where there is none."""
+    for fragment in _fragments(dataset):
+        rows = fragment.scanner(
+            columns=["image"],
+            filter=(ds.field("status") == OK) & ds.field("image").is_valid(),
+            batch_size=16,
+            batch_readahead=0,
+            fragment_readahead=0,
+            use_threads=False,
+        ).head(1)
+        if rows.num_rows:
+            with Image.open(io.BytesIO(rows["image"][0].as_py())) as picture:
+                return max(picture.size)
+    return 0
+
+
+def _fragments(dataset: ds.Dataset) -> Iterator[ds.Fragment]:
+    for fragment in dataset.get_fragments():
+        yield from fragment.split_by_row_group()
+
+
+def _no_rows() -> pa.RecordBatch:
+    schema = pa.schema([PROCESSED_SCHEMA.field(name) for name in (*_PLAIN, *_VECTORS, *_TEXTS)])
+    return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)

@@ -1,0 +1,99 @@
+"""What must agree before an adapter ships: its weights, its parameters, the legs before it, what was measured of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipelines.core.errors import UserError
+from pipelines.core.params import Params, load_params
+
+
+def read_metrics(file: Path, adapter: Path, profile: str) -> dict[str, Any]:
+    """Return what `evaluate` wrote into `file`; UserError where it is about another adapter or of another profile."""
+    from model.network.adapter import WEIGHTS
+    from pipelines.evaluation.evaluate import digest
+
+    if not (adapter / WEIGHTS).is_file():
+        raise UserError(f"{adapter / WEIGHTS}: no such file; expected the folder of a trained adapter")
+    if not file.is_file():
+        raise UserError(f"{file}: no such file; `dynamicid evaluate` writes it")
+    try:
+        document: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        known = document["settings"]
+        if not isinstance(document["normalised"]["model"]["id_similarity"]["value"], float):
+            raise TypeError
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{file}: not what `dynamicid evaluate` writes; evaluate the adapter again") from None
+    for name, found, expected in (
+        ("adapter", known.get("adapter"), digest(adapter / WEIGHTS)),
+        ("profile", known.get("profile"), profile),
+    ):
+        if found != expected:
+            raise UserError(
+                f"{file}: figures of {name} {found}, and this one is {expected}; evaluate it, with the parameters "
+                "that it was trained with"
+            )
+    return document
+
+
+def read_legs(files: Sequence[Path], adapter: Path) -> list[Params]:
+    """Return the parameters of the legs of anchoring, the last one that of `adapter`.
+
+    Raises UserError where they cannot have followed one another: the first begins from scratch and every other from an
+    adapter, of one profile and of the same sizes, but that the LoRA may get wider; and where the last one's are not
+    what the adapter says of itself.
+    """
+    legs = [load_params(file) for file in files]
+    for number, (file, leg) in enumerate(zip(files, legs, strict=True)):
+        named, start = f"{file}: leg {number + 1} of {len(legs)}", leg.train_anchoring.start_from
+        if (start is None) != (number == 0):
+            raise UserError(
+                f"{named} has start_from {start or 'null'}; the first leg begins from scratch and every later one from "
+                "an adapter: name all legs before the last in order (--before), the manifest says how it came about"
+            )
+        earlier, sizes = legs[max(number - 1, 0)].train_anchoring.sizes, leg.train_anchoring.sizes
+        if sizes != earlier.model_copy(update={"lora_rank": max(earlier.lora_rank, sizes.lora_rank)}):
+            raise UserError(f"{named} has other sizes than the one before; they stay, or lora_rank alone grows")
+        if leg.profile != legs[-1].profile:
+            raise UserError(f"{named} has profile {leg.profile}, the last one {legs[-1].profile}; expected one profile")
+    _refuse_others_parameters(files[-1], legs[-1], adapter)
+    return legs
+
+
+def recipe_of(legs: Sequence[Params], processes: int, document: dict[str, Any]) -> dict[str, Any]:
+    """Return how an adapter came about and under which conditions its figures hold, for the manifest.
+
+    `processes` shared every step of all trainings: `batch_size` is counted for each of them.
+    """
+    *before, last = legs
+    return {
+        "profile": last.profile,
+        "processes": processes,
+        **({"legs_before": [leg.train_anchoring.model_dump(mode="json") for leg in before]} if before else {}),
+        "train_anchoring": last.train_anchoring.model_dump(mode="json"),
+        "train_imr": last.train_imr.model_dump(mode="json"),
+        "evaluated": {"evaluation_set": document.get("evaluation_set"), "settings": document["settings"]},
+    }
+
+
+def _refuse_others_parameters(file: Path, params: Params, adapter: Path) -> None:
+    """Raise UserError where `params` cannot be those that the adapter in folder `adapter` was trained with."""
+    from model.network.adapter import read_config
+
+    try:
+        config = read_config(adapter)
+    except ValueError as error:
+        raise UserError(f"foundation: {error}") from error
+    section = params.train_anchoring
+    for name, found, expected in (
+        ("sizes", config["sizes"], section.sizes.model_dump()),
+        ("gate_threshold", config["gate_threshold"], section.gate_threshold),
+    ):
+        if found != expected:
+            raise UserError(
+                f"{adapter}: has {name} {found}, train_anchoring of {file} has {expected}; give the parameters that it "
+                "was trained with (--params)"
+            )

@@ -1,1 +1,0 @@
-"""From rows of the dataset to files as other projects keep them: the other direction of pipelines.ingest."""

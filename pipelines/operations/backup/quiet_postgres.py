@@ -1,0 +1,104 @@
+"""PostgreSQL of a stack that does not run, for its owner alone: no port, no servers, no password asked."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipelines.core.errors import StageFailed
+from pipelines.operations.stack.postgres import Postgres
+
+# Part of the socket's name; nothing listens on a port.
+PORT = 5432
+_NEW_PASSWORD = "\\getenv password POSTGRES_PASSWORD\nALTER ROLE postgres PASSWORD :'password';\n"
+
+
+@contextmanager
+def quiet(server: Postgres, seconds: float = 60) -> Iterator[dict[str, str]]:
+    """Run `server` on a socket that its user and root alone reach; yield the environment in which libpq finds it.
+
+    It is ended with the block. Raises StageFailed with PostgreSQL's own words where it does not start, as it does not
+    while another one uses the same data folder.
+    """
+    owner = pwd.getpwnam(server.user)
+    as_root = not os.getuid()
+    with tempfile.TemporaryDirectory(prefix="dynamicid-pg-") as name:
+        folder = Path(name)
+        rules, log = folder / "pg_hba.conf", folder / "log"
+        rules.write_text("local all all trust\n", encoding="utf-8")
+        if as_root:
+            for path in (folder, rules):
+                os.chown(path, owner.pw_uid, owner.pw_gid)
+        places = {"listen_addresses": "", "unix_socket_directories": folder, "hba_file": rules}
+        options = [part for setting, value in places.items() for part in ("-c", f"{setting}={value}")]
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                [str(server.programs / "postgres"), "-D", str(server.data), "-p", str(PORT), *options],
+                cwd="/",
+                env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                user=owner.pw_uid if as_root else None,
+                group=owner.pw_gid if as_root else None,
+            )
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+        environment |= {"PGHOST": str(folder), "PGPORT": str(PORT)}
+        try:
+            _wait(server, process, environment, log, seconds)
+            yield environment
+        finally:
+            _end(process)
+
+
+def set_superuser_password(server: Postgres, environment: Mapping[str, str], password: str) -> None:
+    """Give the superuser of a quiet server `password`, which is on no command line."""
+    done = subprocess.run(
+        [
+            str(server.programs / "psql"),
+            "--no-psqlrc",
+            "--quiet",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-U",
+            "postgres",
+            "postgres",
+        ],
+        env={**environment, "POSTGRES_PASSWORD": password},
+        input=_NEW_PASSWORD,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise StageFailed(f"PostgreSQL's superuser cannot be given a password: {done.stderr.strip()}")
+
+
+def _wait(
+    server: Postgres, process: subprocess.Popen[bytes], environment: Mapping[str, str], log: Path, seconds: float
+) -> None:
+    deadline = time.monotonic() + seconds
+    ready = [str(server.programs / "pg_isready"), "-q"]
+    while subprocess.run(ready, env=dict(environment), check=False).returncode:
+        if process.poll() is not None or time.monotonic() > deadline:
+            said = [line for line in log.read_text(errors="replace").splitlines() if line.strip()][-2:]
+            why = "; ".join(said) or f"not ready after {seconds:.0f} s"
+            raise StageFailed(f"PostgreSQL in {server.data} does not start: {why}")
+        time.sleep(0.2)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)  # PostgreSQL's fast shutdown: everything is on disk
+    try:
+        process.wait(60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -1,0 +1,72 @@
+"""Which cached reports may show somebody: those of an evaluation on photos among which the person was held out."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipelines.core.chain import PROCESSED
+from pipelines.operations.forgetting.stores import Found
+from pipelines.versions.git_tags import git, run_git
+
+TEST = "test"
+
+
+def may_show(splits: frozenset[str]) -> bool:
+    """Whether reports may show somebody whose photos are in `splits`: held-out people, and those of unknown split."""
+    return not splits or TEST in splits
+
+
+def pages_showing(root: Path, cache: Path, found: Found) -> set[str]:
+    """Return the page objects that may show the subject of `found`.
+
+    A page is kept only where every evaluation that made it is known, with the photos that it had, and the person was
+    not held out among them.
+    """
+    split = frozenset().union(*(rows.splits for rows in found.tables.values()))
+    if not may_show(split):
+        return set()
+    shown = found.folders_with({oid for oid, rows in found.tables.items() if TEST in rows.splits})
+    made_of: dict[str, set[str]] = defaultdict(set)
+    for lock in (*_locks(root), *_run_cache(cache)):
+        deps = {item["path"]: item.get("md5") for item in lock.get("deps") or []}
+        for out in lock.get("outs") or []:
+            made_of[out.get("md5") or ""].add(deps.get(PROCESSED) or "")
+    known = set(found.folders) - shown
+    return {page for page in found.pages if not made_of.get(page) or not made_of[page] <= known}
+
+
+def _locks(root: Path) -> Iterator[dict[str, Any]]:
+    """Yield the stages of every dvc.lock: of the working tree, of all commits and of all saved runs."""
+    texts = [(root / "dvc.lock").read_bytes()] if (root / "dvc.lock").is_file() else []
+    if run_git(root, "rev-parse", "--git-dir")[0] == 0:
+        prefix = git(root, "rev-parse", "--show-prefix")
+        commits = git(root, "rev-list", "--all", "--", "dvc.lock").splitlines()
+        wanted = "".join(f"{commit}:{prefix}dvc.lock\n" for commit in commits).encode()
+        texts += _blobs(run_git(root, "cat-file", "--batch", data=wanted)[1]) if commits else []
+    for text in dict.fromkeys(texts):
+        yield from (yaml.safe_load(text) or {}).get("stages", {}).values()
+
+
+def _blobs(out: bytes) -> Iterator[bytes]:
+    at = 0
+    while at < len(out):
+        end = out.index(b"\n", at)
+        header, at = out[at:end].split(), end + 1
+        if header[-1] == b"missing":
+            continue
+        size = int(header[-1])
+        yield out[at : at + size]
+        at += size + 1
+
+
+def _run_cache(cache: Path) -> Iterator[dict[str, Any]]:
+    for file in sorted((cache / "runs").rglob("*")):
+        if file.is_file():
+            entry = yaml.safe_load(file.read_text(encoding="utf-8"))
+            if isinstance(entry, dict):
+                yield entry

@@ -1,0 +1,108 @@
+"""Registered model versions and MLflow runs that were trained on somebody, or whose artefacts show them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.registry.settings import connect, database
+
+_OUTPUT = "dynamicid.output."
+
+
+@dataclass(frozen=True)
+class Traces:
+    """What the ledger of runs holds of somebody.
+
+    `models`: name, version, aliases, whether it was trained on them or evaluated on them. `artefacts`: pictures logged
+    by a run (`run_id`, `stage`, `path`). `runs`: ids of all runs on data that held them.
+    """
+
+    models: list[dict[str, Any]]
+    artefacts: list[dict[str, str]]
+    runs: list[str]
+
+
+def traces(root: Path, datasets: set[str], outputs: set[str], splits: frozenset[str]) -> Traces:
+    """Return what is recorded of runs on `datasets`, or with one of `outputs` (DVC's hashes, "….dir" for folders).
+
+    People of the splits train and val are trained on, people of the split test are shown; of unknown split both.
+    """
+    if not database(root).is_file() and not os.environ.get("MLFLOW_TRACKING_URI"):
+        return Traces([], [], [])
+    from mlflow.tracking import MlflowClient
+
+    connect(root)
+    client = MlflowClient()
+    trained = not splits or bool(splits & {"train", "val"})
+    shown = not splits or "test" in splits
+    runs = [run for run in _runs(client) if _concerned(run.data.tags, datasets, outputs)]
+    artefacts = [
+        {"run_id": run.info.run_id, "stage": run.data.tags.get("dynamicid.stage", ""), "path": path}
+        for run in runs
+        if shown
+        for path in _pages(client, run.info.run_id)
+    ]
+    ids = {run.info.run_id for run in runs}
+    models = [
+        {
+            "name": version.name,
+            "version": str(version.version),
+            "aliases": sorted(client.get_model_version(version.name, version.version).aliases),
+            "trained_on": trained,
+            "evaluated_on": shown,
+        }
+        for version in _versions(client)
+        if version.run_id in ids or _concerned(version.tags, datasets, outputs)
+    ]
+    return Traces(models, artefacts, sorted(ids))
+
+
+def delete_artefacts(root: Path, artefacts: list[dict[str, str]]) -> None:
+    """Delete artefacts of runs; metrics, parameters and models stay."""
+    if not artefacts:
+        return
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+    from mlflow.tracking import MlflowClient
+
+    connect(root)
+    client = MlflowClient()
+    for item in artefacts:
+        get_artifact_repository(client.get_run(item["run_id"]).info.artifact_uri).delete_artifacts(item["path"])
+
+
+def _runs(client: Any) -> Iterator[Any]:
+    experiments = [found.experiment_id for found in client.search_experiments()]
+    token: str | None = None
+    while True:
+        page = client.search_runs(experiments, max_results=1000, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _versions(client: Any) -> Iterator[Any]:
+    token: str | None = None
+    while True:
+        page = client.search_model_versions(max_results=1000, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _concerned(tags: dict[str, str], datasets: set[str], outputs: set[str]) -> bool:
+    made = {value for key, value in tags.items() if key.startswith(_OUTPUT)}
+    return tags.get("dynamicid.dataset_md5") in datasets or bool(made & outputs)
+
+
+def _pages(client: Any, run_id: str, folder: str | None = None) -> Iterator[str]:
+    for item in client.list_artifacts(run_id, folder):
+        if item.is_dir:
+            yield from _pages(client, run_id, item.path)
+        elif item.path.endswith((".html", ".png", ".jpg", ".jpeg")):
+            yield item.path

@@ -1,0 +1,115 @@
+"""Who is to be forgotten, and how a table tells: by the name of the person or by the hash of a photo."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipelines.core.errors import UserError
+
+_ID = re.compile(r"[0-9a-f]{64}")
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Subject:
+    """People by name and photos by `image_id`; a photo of a person is meant wherever its bytes occur."""
+
+    identities: frozenset[str]
+    image_ids: frozenset[str]
+
+    def mask(self, rows: pa.Table | pa.RecordBatch) -> pa.Array:
+        """Return for each row of a table with `image_id` and maybe `identity` whether it is meant."""
+        meant = pc.is_in(rows["image_id"], value_set=pa.array(sorted(self.image_ids), pa.string()))
+        if "identity" in rows.schema.names and self.identities:
+            named = pc.is_in(rows["identity"], value_set=pa.array(sorted(self.identities), pa.string()))
+            meant = pc.or_(meant, named)
+        return meant.fill_null(False)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a table holds of a subject: its photos and the splits they are in."""
+
+    image_ids: frozenset[str]
+    splits: frozenset[str]
+    # A table of the dataset as found, and not of what was made from it.
+    as_found: bool
+
+
+def subject_of(identities: Iterable[str], image_ids: Iterable[str]) -> Subject:
+    """Return the subject that a command line names; UserError where it names none or an id is no sha256 in hex."""
+    people, photos = frozenset(identities), frozenset(name.strip().lower() for name in image_ids)
+    for name in photos:
+        if not _ID.fullmatch(name):
+            raise UserError(f"--image-id {name}: expected the 64 hexadecimal digits of a row's image_id")
+    if not people and not photos:
+        raise UserError("nobody named: give --identity NAME or --image-id ID, each as often as needed")
+    return Subject(people, photos)
+
+
+def rows_in(source: Any, subject: Subject) -> Rows | None:
+    """Return what a Parquet file (path or open file) holds of a subject; None where it is no table of photos.
+
+    Reads names and hashes only. `image_ids` is empty where the table holds nothing of it.
+    """
+    try:
+        file = pq.ParquetFile(source, pre_buffer=False)
+    except (pa.ArrowInvalid, pa.ArrowException):
+        return None
+    with file:
+        names = file.schema_arrow.names
+        if "image_id" not in names:
+            return None
+        table = file.read(columns=[name for name in ("image_id", "identity", "split") if name in names])
+        found = table.filter(subject.mask(table))
+        splits = frozenset(found["split"].to_pylist()) if "split" in names else frozenset()
+        ids = frozenset(name for name in found["image_id"].to_pylist() if name is not None)
+        return Rows(ids, frozenset(name for name in splits if name), "n_bytes" in names)
+
+
+def write_without(source: Any, destination: Path, subject: Subject) -> int:
+    """Copy a Parquet table without the rows of a subject; return how many rows are left (with none, no file).
+
+    A few rows at a time; the same table and subject give the same bytes.
+    """
+    part = destination.with_name(f".{destination.name}.part")
+    rows = 0
+    try:
+        with pq.ParquetFile(source, pre_buffer=False) as file:
+            schema = file.schema_arrow
+            compression = {name: "NONE" if name == "image" else "ZSTD" for name in schema.names}
+            writer = None
+            try:
+                for group in range(file.metadata.num_row_groups):
+                    kept = [
+                        left
+                        for batch in file.iter_batches(batch_size=_BATCH, row_groups=[group])
+                        if (left := batch.filter(pc.invert(subject.mask(batch)))).num_rows
+                    ]
+                    if not kept:
+                        continue
+                    writer = writer or pq.ParquetWriter(
+                        part,
+                        schema,
+                        compression=compression,
+                        use_dictionary=[name for name in ("identity", "licence", "consent") if name in schema.names],
+                        write_statistics=[name for name in schema.names if name != "image"],
+                    )
+                    writer.write_table(pa.Table.from_batches(kept, schema=schema))
+                    rows += sum(batch.num_rows for batch in kept)
+            finally:
+                if writer is not None:
+                    writer.close()
+        if rows:
+            part.replace(destination)
+        return rows
+    finally:
+        part.unlink(missing_ok=True)

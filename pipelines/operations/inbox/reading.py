@@ -1,0 +1,43 @@
+"""What a run took, as folders of this machine, without the photos that nobody can read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipelines.data.ingest.found import is_picture_name
+from pipelines.operations.inbox.protocol import TAKEN, Inbox
+from pipelines.versions.workspace import run_name
+
+
+def local_batches(inbox: Inbox, run_id: str, scratch: Path) -> dict[str, Path]:
+    """Return batch name → folder; the files of an object store are copied into `scratch` first."""
+    names = inbox.taken(run_id)
+    if inbox.is_folder:
+        return {name: Path(inbox.path(TAKEN, run_name(run_id), name)) for name in names}
+    folders = {name: scratch / name for name in names}
+    for name, folder in folders.items():
+        source = inbox.path(TAKEN, run_name(run_id), name)
+        for path in inbox.fs.find(source):
+            target = folder / path[len(source) :].strip("/")
+            if not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                part = target.with_name(f".{target.name}.part")
+                inbox.fs.get_file(path, str(part))
+                part.replace(target)
+    return folders
+
+
+def unreadable(batches: dict[str, Path], max_pixels: int) -> dict[str, str]:
+    """Return `<batch>/<file>` → reason of every picture that cannot be decoded."""
+    from pipelines.data.faces.decode import Undecodable, decode
+
+    reasons = {}
+    for name, folder in batches.items():
+        for file in sorted(folder.rglob("*")):
+            if not file.is_file() or not is_picture_name(file.name):
+                continue
+            try:
+                decode(file.read_bytes(), max_pixels=max_pixels, min_side=1, working_side=64)
+            except Undecodable as error:
+                reasons[f"{name}/{file.relative_to(folder).as_posix()}"] = str(error)
+    return reasons

@@ -1,0 +1,141 @@
+"""Where the stack lies, on which ports it listens, and the environment that its processes get."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipelines.core.errors import UserError
+from pipelines.core.privacy import TELEMETRY_OFF
+from pipelines.operations.stack.credentials import credentials, read_env, write_secret
+
+LOOPBACK = "127.0.0.1"
+# Marks every process of one stack, however deep: its value is the folder of the stack's state.
+MARK = "STACK_STATE"
+PIPELINE_USER = "pipeline"
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Ports on the loopback interface."""
+
+    postgres: int = 5433
+    airflow: int = 8080
+    mlflow: int = 5000
+
+
+@dataclass(frozen=True)
+class Stack:
+    """One stack: the checkout whose DAGs and files it uses, the folder of its state, its ports."""
+
+    root: Path
+    state: Path
+    ports: Ports = field(default_factory=Ports)
+    inbox: str | None = None
+
+    @property
+    def socket(self) -> Path:
+        """The supervisor's socket, in the folder that its start chose: another shell may have another TMPDIR.
+
+        A short path, as the system allows about a hundred characters, and of this state alone, though it is a copy.
+        """
+        known = self.state / "socket_folder"
+        folder = known.read_text(encoding="utf-8") if known.is_file() else tempfile.gettempdir()
+        name = hashlib.sha256(str(self.state).encode()).hexdigest()[:12]
+        return Path(folder) / f"dynamicid-stack-{os.getuid()}-{name}.sock"
+
+    def place_socket(self) -> None:
+        """Choose where the socket of a supervisor that is about to start will be, and remember it."""
+        (self.state / "socket_folder").write_text(tempfile.gettempdir(), encoding="utf-8")
+        self.socket.unlink(missing_ok=True)
+
+    @property
+    def airflow_url(self) -> str:
+        """Where Airflow's pages are."""
+        return f"http://{LOOPBACK}:{self.ports.airflow}"
+
+    @property
+    def mlflow_url(self) -> str:
+        """Where MLflow's pages are."""
+        return f"http://{LOOPBACK}:{self.ports.mlflow}"
+
+    def check_ports(self) -> None:
+        """Raise UserError naming every port that somebody else listens on."""
+        taken = []
+        for name, port in vars(self.ports).items():
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind((LOOPBACK, port))
+                except OSError:
+                    taken.append(f"{port} ({name})")
+        if taken:
+            raise UserError(
+                f"taken on {LOOPBACK}: port {', '.join(taken)}; choose others with --postgres-port, --airflow-port, "
+                "--mlflow-port, or end what listens there"
+            )
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables of every process: the shared files, the credentials, addresses and folders."""
+        given = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("AIRFLOW", "MLFLOW", "DVC_", "PG", "STACK_", "DYNAMICID_HOME", "SUPERVISOR"))
+        }
+        secret = credentials(self.state)
+        here = {
+            MARK: str(self.state),
+            "STACK_PYTHON": sys.executable,
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+            "PYTHONPATH": str(self.root / "dags"),  # the triggerer imports the trigger by name
+            "PYTHONUNBUFFERED": "1",
+            # Airflow renames its processes; by itself that overwrites their environment, and the mark with it.
+            "SPT_NOENV": "1",
+            "PGHOST": LOOPBACK,
+            "PGPORT": str(self.ports.postgres),
+            "PGUSER": "airflow",
+            "PGPASSWORD": secret["AIRFLOW_DB_PASSWORD"],
+            "AIRFLOW_HOME": str(self.state / "airflow"),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(self.root / "dags"),
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self.passwords_file),
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.airflow_url}/execution/",
+            "AIRFLOW__API__HOST": LOOPBACK,
+            "AIRFLOW__API__PORT": str(self.ports.airflow),
+            "AIRFLOW__API__BASE_URL": self.airflow_url,
+            "MLFLOW_HOST": LOOPBACK,
+            "MLFLOW_PORT": str(self.ports.mlflow),
+            "MLFLOW_ARTIFACTS_DESTINATION": str(self.state / "mlartifacts"),
+            "MLFLOW_AUTH_CONFIG_PATH": str(self.root / "mlflow" / "basic_auth.ini"),
+            "MLFLOW_TRACKING_URI": self.mlflow_url,
+            "MLFLOW_TRACKING_USERNAME": PIPELINE_USER,
+            "DYNAMICID_PYTHON": sys.executable,
+            "DYNAMICID_HOME": str(self.root),
+            "DYNAMICID_INBOX": self.inbox
+            or os.environ.get("DYNAMICID_INBOX")
+            or str(self.root / ".dynamicid" / "inbox"),
+        }
+        files = {**read_env(self.root / "docker" / "airflow.env"), **read_env(self.root / "mlflow" / "server.env")}
+        return {**given, **TELEMETRY_OFF, **files, **secret, **here}
+
+    @property
+    def passwords_file(self) -> Path:
+        """The file in which Airflow's simple auth manager looks passwords up."""
+        return self.state / "airflow_passwords.json"
+
+    def write_passwords(self) -> None:
+        """Give Airflow's administrator the generated password."""
+        write_secret(self.passwords_file, json.dumps({"admin": credentials(self.state)["AIRFLOW_ADMIN_PASSWORD"]}))
+
+
+def known_ports(state: Path) -> Ports:
+    """Return the ports that the stack in `state` was started with; raise UserError where there never was one."""
+    file = state / "ports.json"
+    if not file.is_file():
+        raise UserError(f"{state}: no stack was started there; `make stack` starts one")
+    return Ports(**json.loads(file.read_text(encoding="utf-8")))

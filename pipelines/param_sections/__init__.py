@@ -1,1 +1,0 @@
-"""The sections of `params.yaml`, typed; `pipelines.params` reads the file."""

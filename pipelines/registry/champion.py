@@ -1,0 +1,125 @@
+"""The champion on the challenger's evaluation set: judged again where it was judged on another one, and only once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.params import Params
+from pipelines.registry.gates import Champion
+
+# The settings in metrics.json that decide what a number means; the others belong to the adapter, or to the page.
+_CONDITIONS = (
+    "resolution",
+    "sampler",
+    "steps",
+    "guidance",
+    "guidance_rescale",
+    "boost",
+    "boost_steps",
+    "layout_steps",
+    "weights",
+    "faces",
+    "judges",
+)
+# What a setting was before it could be set: at this value it is left out, as in the documents of that time.
+_BEFORE = {"guidance_rescale": 0.0, "layout_steps": 0}
+
+
+def conditions(metrics: dict[str, Any]) -> str:
+    """Return the sha256 (hex) of evaluation set and settings: two results compare only where it is the same."""
+    known = metrics.get("settings", {})
+    told = [key for key in _CONDITIONS if key in known and not (key in _BEFORE and known[key] == _BEFORE[key])]
+    settings = {key: known[key] for key in told}
+    text = json.dumps({"evaluation_set": metrics["evaluation_set"], "settings": settings}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def champion_metrics(version: Any, params: Params, processed: Path, challenger: dict[str, Any], root: Path) -> Champion:
+    """Return the champion with its metrics under the conditions of the challenger's.
+
+    They are taken from the run that registered it, from an earlier comparison, or made now: then the champion's own
+    adapter on its own base draws the present evaluation set, and the result is recorded as a run of its own.
+    """
+    wanted = conditions(challenger)
+    metrics = _document(version.tags["dynamicid.evaluate_run"])
+    if conditions(metrics) == wanted:
+        return Champion(str(version.version), metrics)
+    known = _judged_before(version, wanted)
+    if known is not None:
+        return Champion(str(version.version), _document(known))
+    return Champion(str(version.version), _judge_again(version, params, processed, wanted, root))
+
+
+def _document(run_id: str) -> dict[str, Any]:
+    import mlflow
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path="metrics.json", dst_path=folder)
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def _judged_before(version: Any, wanted: str) -> str | None:
+    import mlflow
+    from mlflow.tracking import MlflowClient
+
+    from pipelines.registry.settings import EXPERIMENT
+
+    found = MlflowClient().search_runs(
+        [mlflow.get_experiment_by_name(EXPERIMENT).experiment_id],
+        filter_string=(
+            f"tags.`dynamicid.conditions` = '{wanted}' and tags.`dynamicid.model` = '{version.name}' "
+            f"and tags.`dynamicid.model_version` = '{version.version}' and attributes.status = 'FINISHED'"
+        ),
+        max_results=1,
+    )
+    return found[0].info.run_id if found else None
+
+
+def _judge_again(version: Any, params: Params, processed: Path, wanted: str, root: Path) -> dict[str, Any]:
+    import mlflow
+
+    from pipelines.core.params import load_params
+    from pipelines.evaluation.evaluate import evaluate
+    from pipelines.registry.model_uri import adapter_folder
+
+    uri = f"models:/{version.name}/{version.version}"
+    adapter = adapter_folder(uri, root)
+    # Its own base, or its adapter would not fit; everything else as the challenger was judged. The shipped adapter
+    # says nothing about the champion, and might not fit that base.
+    own = load_params(adapter.parent / "params.yaml")
+    _refuse_others_eyes(own, params)
+    alone = params.evaluate.model_copy(update={"shipped_adapter": None})
+    settings = params.model_copy(update={"base": own.base, "evaluate": alone})
+    tags = {
+        "dynamicid.stage": "evaluate_champion",
+        "dynamicid.model": version.name,
+        "dynamicid.model_version": str(version.version),
+        "dynamicid.conditions": wanted,
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        files = {"metrics": Path(folder) / "metrics.json", "report": Path(folder) / "index.html"}
+        metrics = evaluate(settings, processed, adapter, **files)
+        if conditions(metrics) != wanted:
+            raise StageFailed(
+                f"champion v{version.version} cannot be compared: reports/metrics.json of the challenger was made from "
+                "other data or settings than are here now; `dynamicid repro evaluate`, then register"
+            )
+        with mlflow.start_run(run_name=f"evaluate {version.name} v{version.version}", tags=tags):
+            for file in files.values():
+                mlflow.log_artifact(str(file))
+    return metrics
+
+
+def _refuse_others_eyes(own: Params, params: Params) -> None:
+    """Raise UserError where the champion draws at another size, or knows people by another recogniser's embeddings."""
+    for name, its, present in (
+        ("base.resolution", own.base.resolution, params.base.resolution),
+        ("preprocess.insightface_name", own.preprocess.insightface_name, params.preprocess.insightface_name),
+    ):
+        if its != present:
+            raise UserError(f"it was trained with {name} {its}, the present data and parameters have {present}")

@@ -1,0 +1,107 @@
+"""The present dataset against the one of a registered version: the verdict, the page, and a run in the ledger."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from pipelines.core.chain import FACES, PROCESSED
+from pipelines.core.errors import UserError
+from pipelines.core.params import Params
+from pipelines.registry.drift.features import Sample, read_sample
+from pipelines.registry.drift.page import write_page
+from pipelines.registry.drift.verdict import ADDED, Verdict, compare, state_of
+from pipelines.registry.registry import champion_of, find_version, open_registry
+from pipelines.versions.dataset_version import current_version
+from pipelines.versions.objects import bring_objects
+
+DRIFT = "drift.json"
+PAGE = "index.html"
+
+
+def run(params: Params, root: Path, out: Path, against: str | None = None) -> Verdict:
+    """Compare `data/faces` and `data/processed` of `root` with those that `against` (default: the champion) had.
+
+    Writes `drift.json` and `index.html` into `out`. Raises UserError where the version does not say what it was trained
+    on, or that data is nowhere.
+    """
+    client = open_registry(root)
+    version = find_version(client, against) if against else champion_of(client, params.register_.model_name)
+    if version is None:
+        verdict = Verdict("no_champion", current_version=current_version(root).tag)
+        _write(out, verdict)
+        return verdict
+    objects = {
+        "faces": _tag(version, "dynamicid.dataset_md5"),
+        "processed": _tag(version, f"dynamicid.output.{PROCESSED}"),
+    }
+    size = params.drift.sample
+    current = read_sample(root / FACES, root / PROCESSED, size)
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "reference"
+        bring_objects(root, objects, place)
+        reference = read_sample(place / "faces", place / "processed", size)
+    findings = compare(reference, current, params.drift)
+    verdict = Verdict(
+        state=state_of(findings),
+        champion=str(version.version),
+        reference_version=version.tags.get("dynamicid.dataset_version"),
+        current_version=current_version(root).tag,
+        photos=_photos(reference, current),
+        findings=findings,
+    )
+    _write(out, verdict, write_page(verdict, reference, current))
+    _record(verdict, out)
+    return verdict
+
+
+def _tag(version: Any, key: str) -> str:
+    if key not in version.tags:
+        raise UserError(
+            f"models:/{version.name}/{version.version}: no tag {key}, so what it was trained on is unknown; "
+            "register a newer version, or name one with --against"
+        )
+    return str(version.tags[key])
+
+
+def _photos(reference: Sample, current: Sample) -> dict[str, int]:
+    known = set(reference.image_ids.tolist())
+    return {
+        "reference": reference.photos,
+        "current": current.photos,
+        "reference_sample": len(reference),
+        "current_sample": len(current),
+        "added": sum(one not in known for one in current.image_ids.tolist()),
+    }
+
+
+def _write(out: Path, verdict: Verdict, page: str | None = None) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    (out / DRIFT).write_text(json.dumps(verdict.plain(), indent=2) + "\n", encoding="utf-8")
+    if page is None:
+        (out / PAGE).unlink(missing_ok=True)  # a page of an earlier comparison would contradict the verdict
+    else:
+        (out / PAGE).write_text(page, encoding="utf-8")
+
+
+def _record(verdict: Verdict, out: Path) -> None:
+    import mlflow
+
+    from pipelines.registry.lineage import AIRFLOW_RUN_VARIABLE
+
+    tags = {
+        "dynamicid.stage": "drift",
+        "dynamicid.model_version": str(verdict.champion),
+        "dynamicid.drift": verdict.state,
+        "dynamicid.dataset_version": verdict.current_version or "",
+        "dynamicid.airflow_run_id": os.environ.get(AIRFLOW_RUN_VARIABLE, ""),
+    }
+    with mlflow.start_run(run_name="drift", tags={key: value for key, value in tags.items() if value}):
+        for one in verdict.findings:
+            name = f"drift.{one.feature}{'.added' if one.part == ADDED else ''}"
+            mlflow.log_metric(name, one.distance)
+            mlflow.log_metric(f"{name}.chance", one.chance)
+        mlflow.log_artifacts(str(out))

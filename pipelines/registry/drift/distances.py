@@ -1,0 +1,114 @@
+"""Distances between two samples, 0 where they agree, and what chance alone would give.
+
+    numbers     Wasserstein distance in standard deviations of the reference
+    words       Jensen–Shannon distance (base 2, in [0, 1])
+    embedding   2 · AUC − 1 of a classifier that tells the two apart, judged on people it was not trained on (in [0, 1])
+
+Photos of one person resemble each other, so chance is measured with people, not photos: the same distance between two
+groups of the reference's own people that have nobody in common, each at most as many as the other sample has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipelines.registry.drift.features import EMBEDDING, FEATURES, NUMBERS, Sample
+
+_COMPONENTS = 32
+_FOLDS = 5
+# The classifier costs a thousand times the others, and its noise needs fewer draws to be seen.
+_EMBEDDING_SHARE = 5
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far one feature lies from the reference, and the 95th percentile of what chance gives."""
+
+    value: float
+    chance: float
+
+
+def distances(reference: Sample, current: Sample, resamples: int, seed: int = 0) -> dict[str, Distance]:
+    """Return the distance of every feature that both samples have values of."""
+    return {
+        feature: found
+        for feature in FEATURES
+        if (found := _distance(feature, reference, current, resamples, seed)) is not None
+    }
+
+
+def _distance(feature: str, reference: Sample, current: Sample, resamples: int, seed: int) -> Distance | None:
+    reference, current = _known(feature, reference), _known(feature, current)
+    ours, theirs = len(np.unique(current.person)), len(np.unique(reference.person))
+    # Chance needs two groups of two people, and the classifier people whom it was not trained on.
+    if theirs < 4 or ours < 2:
+        return None
+    measure = _measure(feature)
+    draws = max(2, resamples // _EMBEDDING_SHARE) if feature == EMBEDDING else resamples
+    rng = np.random.default_rng([seed, FEATURES.index(feature)])
+    size = min(ours, theirs // 2)
+    chance = [measure(*_two_groups(reference, size, rng)) for _ in range(draws)]
+    return Distance(measure(reference, current), float(np.quantile(chance, 0.95)))
+
+
+def _measure(feature: str) -> Callable[[Sample, Sample], float]:
+    if feature == EMBEDDING:
+        return _separable
+    if feature in NUMBERS:
+        return lambda a, b: _moved(a.numbers[feature], b.numbers[feature])
+    return lambda a, b: _reworded(a.words[feature], b.words[feature])
+
+
+def _known(feature: str, sample: Sample) -> Sample:
+    if feature == EMBEDDING:
+        return sample.rows(~np.isnan(sample.embeddings[:, 0]))
+    if feature in NUMBERS:
+        return sample.rows(~np.isnan(sample.numbers[feature]))
+    return sample.rows(sample.words[feature] != "")
+
+
+def _two_groups(sample: Sample, people: int, rng: np.random.Generator) -> tuple[Sample, Sample]:
+    """Return two groups of `people` people each, nobody in both, with all their photos."""
+    names = rng.permutation(np.unique(sample.person))
+    groups = (names[:people], names[people : 2 * people])
+    first, second = (sample.rows(np.isin(sample.person, group)) for group in groups)
+    return first, second
+
+
+def _moved(reference: np.ndarray, current: np.ndarray) -> float:
+    from scipy.stats import wasserstein_distance
+
+    # Where the reference hardly varies, a thousandth of its size is still a step that matters.
+    spread = max(float(reference.std()), 1e-3 * float(np.abs(reference).mean()), 1e-6)
+    return float(wasserstein_distance(reference, current)) / spread
+
+
+def _reworded(reference: np.ndarray, current: np.ndarray) -> float:
+    from scipy.spatial.distance import jensenshannon
+
+    words = np.union1d(reference, current)
+    a, b = ((sample[:, None] == words).mean(axis=0) for sample in (reference, current))
+    return float(np.nan_to_num(jensenshannon(a, b, base=2)))
+
+
+def _separable(reference: Sample, current: Sample) -> float:
+    from sklearn.decomposition import PCA
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import roc_auc_score
+    from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    rows = np.concatenate([reference.embeddings, current.embeddings])
+    side = np.repeat([0, 1], [len(reference), len(current)])
+    people = np.concatenate([reference.person, current.person])
+    # Every fold holds people of both sides.
+    folds = min(_FOLDS, len(np.unique(reference.person)), len(np.unique(current.person)))
+    components = max(1, min(_COMPONENTS, rows.shape[1], len(rows) // 4))
+    model = make_pipeline(PCA(components, random_state=0), StandardScaler(), LogisticRegression(C=0.1))
+    chosen = StratifiedGroupKFold(folds)
+    guess = cross_val_predict(model, rows, side, groups=people, cv=chosen, method="predict_proba")
+    return max(0.0, 2 * float(roc_auc_score(side, guess[:, 1])) - 1)

@@ -1,0 +1,82 @@
+"""The drift report: one self-contained page of numbers and distributions, no faces."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines.registry.drift.features import NUMBERS, WORDS, Sample
+from pipelines.registry.drift.verdict import Verdict
+
+_STYLE = {"svg.hashsalt": "dynamicid", "svg.fonttype": "path", "font.size": 9, "axes.edgecolor": "#9aa5b1"}
+_BEFORE, _NOW = "#9aa5b1", "#2563a8"
+_AXES = {"yaw": "yaw, degrees", "pitch": "pitch, degrees", "brightness": "mean luminance", "size": "log2 of pixels"}
+
+
+def write_page(verdict: Verdict, reference: Sample, current: Sample) -> str:
+    """Return the page as HTML."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    plots = [
+        *((name, _numbers(name, reference, current)) for name in NUMBERS),
+        *((name, _words(name, reference, current)) for name in WORDS),
+    ]
+    return environment.get_template("drift.html.j2").render(verdict=verdict, plots=plots)
+
+
+def _figure() -> tuple[Any, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.2, 2.4))
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _uri(figure: Any) -> str:
+    import matplotlib as mpl
+
+    text = io.StringIO()
+    with mpl.rc_context(_STYLE):
+        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches="tight")
+    return "data:image/svg+xml;base64," + base64.b64encode(text.getvalue().encode()).decode()
+
+
+def _numbers(name: str, reference: Sample, current: Sample) -> str:
+    figure, axes = _figure()
+    values = [sample.numbers[name][~np.isnan(sample.numbers[name])] for sample in (reference, current)]
+    both = np.concatenate(values)
+    if len(both):
+        edges = np.linspace(both.min(), both.max() + 1e-9, 31)
+        for part, colour, label in zip(values, (_BEFORE, _NOW), ("champion's version", "new version"), strict=True):
+            weights = np.full(len(part), 1 / max(len(part), 1))
+            axes.hist(part, edges, weights=weights, color=colour, histtype="step", linewidth=1.6, label=label)
+        axes.legend(frameon=False, fontsize=7)
+    axes.set_xlabel(_AXES[name])
+    axes.set_ylabel("share of photos")
+    return _uri(figure)
+
+
+def _words(name: str, reference: Sample, current: Sample) -> str:
+    figure, axes = _figure()
+    before, now = (sample.words[name][sample.words[name] != ""] for sample in (reference, current))
+    words = np.union1d(before, now)
+    places = np.arange(len(words))
+    for part, colour, shift in ((before, _BEFORE, -0.2), (now, _NOW, 0.2)):
+        axes.barh(
+            places + shift, (part[:, None] == words).mean(axis=0) if len(part) else 0 * places, 0.38, color=colour
+        )
+    axes.set_yticks(places, words)
+    axes.set_xlabel("share of photos")
+    return _uri(figure)

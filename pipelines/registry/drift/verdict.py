@@ -1,0 +1,93 @@
+"""From distances to a verdict: which features drifted, whether that warns or stops."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from pipelines.core.sections.operations import Drift, DriftLimit
+from pipelines.registry.drift.distances import Distance, distances
+from pipelines.registry.drift.features import Sample
+
+State = Literal["ok", "warn", "stop"]
+WHOLE = "whole"
+ADDED = "added"
+# Fewer new photos than this say nothing about a distribution.
+_FEWEST = 20
+_ORDER: tuple[State, ...] = ("ok", "warn", "stop")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One feature of one part of the new version against the champion's."""
+
+    feature: str
+    part: str  # whole: the version; added: the photos that the champion's version does not have
+    distance: float
+    chance: float
+    warn: float
+    stop: float
+    state: State
+
+    def line(self) -> str:
+        """Return `feature distance > limit` with the part that is meant."""
+        limit = self.stop if self.state == "stop" else self.warn
+        where = "" if self.part == WHOLE else " (new photos)"
+        return f"{self.feature}{where} {self.distance:.3f} > {limit:.3f} (chance: {self.chance:.3f})"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What `drift.json` holds."""
+
+    state: str  # ok, warn, stop; no_champion where there is nothing to compare with
+    champion: str | None = None
+    reference_version: str | None = None
+    current_version: str | None = None
+    photos: dict[str, int] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+
+    def lines(self, *states: str) -> list[str]:
+        """Return one line per finding in one of `states`."""
+        return [one.line() for one in self.findings if one.state in states]
+
+    def plain(self) -> dict[str, Any]:
+        """Return the verdict for JSON."""
+        return asdict(self)
+
+
+def compare(reference: Sample, current: Sample, params: Drift) -> tuple[Finding, ...]:
+    """Compare the new version, and the photos that are new in it, with the reference.
+
+    A distance counts where it exceeds its limit and what chance gives. New photos warn at most: they say early what a
+    whole version would show late.
+    """
+    found = _findings(WHOLE, distances(reference, current, params.resamples), params.limits, "stop")
+    added = current.rows(~np.isin(current.image_ids, reference.image_ids))
+    if _FEWEST <= len(added) < len(current):
+        found += _findings(ADDED, distances(reference, added, params.resamples), params.limits, "warn")
+    return found
+
+
+def state_of(findings: tuple[Finding, ...]) -> State:
+    """Return the worst state of the findings."""
+    return max((one.state for one in findings), key=_ORDER.index, default="ok")
+
+
+def _findings(
+    part: str, found: Mapping[str, Distance], limits: Mapping[Any, DriftLimit], worst: State
+) -> tuple[Finding, ...]:
+    findings = []
+    for feature, distance in found.items():
+        limit = limits.get(feature)
+        if limit is None:
+            continue
+        state: State = "ok"
+        if distance.value > distance.chance and distance.value > limit.warn:
+            state = "stop" if distance.value > limit.stop and worst == "stop" else "warn"
+        numbers = (round(distance.value, 6), round(distance.chance, 6))
+        findings.append(Finding(feature, part, *numbers, limit.warn, limit.stop, state))
+    return tuple(findings)

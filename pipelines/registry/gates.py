@@ -1,0 +1,148 @@
+"""Promotion gates: absolute bounds and no-regression margins, every failed one reported.
+
+What a confidence interval does to a gate is the gate's `doubt`:
+
+    ignore    the value alone is judged
+    passes    fails only what is shown to be too bad: the whole 95 % interval lies beyond the bound
+    refuses   passes only what is shown to be good enough: no part of the interval lies beyond the bound
+
+For a regression it is the interval of the difference: a paired bootstrap over the people of the evaluation set where
+both results name them, otherwise the two intervals put together (Zou and Donner 2008, the MOVER interval).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pipelines.core.errors import UserError
+from pipelines.core.sections.evaluation import Gate
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The version that a challenger is compared with, and its metrics on the same evaluation set."""
+
+    version: str
+    metrics: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One bound on one metric and how the challenger stands to it. `edge` is the end of the interval that counted."""
+
+    metric: str
+    value: float
+    relation: str  # what a failure looks like: "<" for bounds from below, ">" for bounds from above
+    bound: float
+    edge: float
+    doubt: str
+    kind: str  # absolute or regression
+    champion: str | None
+    champion_value: float | None
+    passed: bool
+
+    def line(self) -> str:
+        """Return `metric value < bound (champion vN: value)`, with the end of the interval where that decided."""
+        note = "" if self.champion is None else f" (champion v{self.champion}: {self.champion_value:.3f})"
+        judged = "" if self.doubt == "ignore" else f", 95 % interval reaches {self.edge:.3f}"
+        return f"{self.metric} {self.value:.3f} {self.relation} {self.bound:.3f}{note}{judged}"
+
+    def plain(self) -> dict[str, Any]:
+        """Return what is kept as evidence."""
+        return {key: round(one, 6) if isinstance(one, float) else one for key, one in asdict(self).items()}
+
+
+def judge(gates: Iterable[Gate], challenger: dict[str, Any], champion: Champion | None) -> list[Judged]:
+    """Judge every bound of every gate; without a champion only the absolute ones.
+
+    `challenger` and `champion.metrics` have the layout of `reports/metrics.json`. A regression is a value worse than
+    the champion's by more than `max_regression`; worse means lower, except for gates that bound from above only.
+    Raises UserError where a gate names an unknown metric.
+    """
+    return [judged for gate in gates for judged in _bounds(gate, challenger, champion)]
+
+
+def failed_gates(gates: Iterable[Gate], challenger: dict[str, Any], champion: Champion | None) -> list[str]:
+    """Return one line per failed bound: `metric value < bound (champion vN: value)`."""
+    return [judged.line() for judged in judge(gates, challenger, champion) if not judged.passed]
+
+
+def _bounds(gate: Gate, challenger: dict[str, Any], champion: Champion | None) -> Iterable[Judged]:
+    value, low, high = _interval(challenger, gate, "the challenger")
+    theirs = None if champion is None else _interval(champion.metrics, gate, f"champion v{champion.version}")
+    named = gate.metric if gate.variant == "model" else f"{gate.variant}.{gate.metric}"
+
+    def judged(kind: str, bound: float, upper: bool, ends: tuple[float, float]) -> Judged:
+        # The end that speaks for the challenger, or against it; a regression's ends are moved beside its value.
+        kindly, strictly = (ends[0], ends[1]) if upper else (ends[1], ends[0])
+        edge = {"ignore": value, "passes": kindly, "refuses": strictly}[gate.doubt]
+        return Judged(
+            metric=named,
+            value=value,
+            relation=">" if upper else "<",
+            bound=bound,
+            edge=edge,
+            doubt=gate.doubt,
+            kind=kind,
+            champion=None if champion is None else champion.version,
+            champion_value=None if theirs is None else theirs[0],
+            passed=edge <= bound if upper else edge >= bound,
+        )
+
+    if gate.minimum is not None:
+        yield judged("absolute", gate.minimum, False, (low, high))
+    if gate.maximum is not None:
+        yield judged("absolute", gate.maximum, True, (low, high))
+    if gate.max_regression is not None and champion is not None and theirs is not None:
+        upper = gate.maximum is not None and gate.minimum is None
+        bound = theirs[0] + gate.max_regression if upper else theirs[0] - gate.max_regression
+        gap_low, gap_high = _difference(gate, challenger, champion.metrics, (value, low, high), theirs)
+        yield judged("regression", bound, upper, (theirs[0] + gap_low, theirs[0] + gap_high))
+
+
+def _interval(metrics: dict[str, Any], gate: Gate, whose: str) -> tuple[float, float, float]:
+    try:
+        found = metrics[gate.variant][gate.metric]
+        return float(found["value"]), float(found.get("low", found["value"])), float(found.get("high", found["value"]))
+    except KeyError:
+        raise UserError(
+            f"gate {gate.variant}.{gate.metric}: {whose} has no such metric; expected a name of reports/metrics.json"
+        ) from None
+
+
+def _difference(
+    gate: Gate,
+    challenger: dict[str, Any],
+    champion: dict[str, Any],
+    ours: tuple[float, float, float],
+    theirs: tuple[float, float, float],
+) -> tuple[float, float]:
+    """Return the 95 % interval of challenger − champion."""
+    paired = _paired(gate, challenger, champion)
+    if paired is not None:
+        return paired
+    gap = ours[0] - theirs[0]
+    low = gap - math.hypot(ours[0] - ours[1], theirs[2] - theirs[0])
+    high = gap + math.hypot(ours[2] - ours[0], theirs[0] - theirs[1])
+    return low, high
+
+
+def _paired(gate: Gate, challenger: dict[str, Any], champion: dict[str, Any]) -> tuple[float, float] | None:
+    """Return the interval of the mean difference person by person (or pair by pair), None where it is not known."""
+    if gate.variant != "model" or challenger.get("evaluation_set") != champion.get("evaluation_set"):
+        return None
+    a, b = (one.get("by_unit", {}).get(gate.metric) for one in (challenger, champion))
+    if a is None or b is None or len(a) != len(b):
+        return None
+    import numpy as np
+
+    from pipelines.evaluation.intervals import bootstrap, mean_over_people, resample
+
+    gap = np.array(a, dtype=float) - np.array(b, dtype=float)  # null becomes NaN: that person does not count
+    if np.isnan(gap).all():
+        return None
+    interval = bootstrap(mean_over_people(gap), resample(len(gap), 2000, 0))
+    return interval.low, interval.high

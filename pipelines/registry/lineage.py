@@ -1,0 +1,84 @@
+"""What a stage's result came from: git commit, dataset version, the stage's lock entry, evaluation set, Airflow run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipelines.core.chain import METRICS
+from pipelines.core.errors import UserError
+from pipelines.versions.dataset_version import current_version
+
+AIRFLOW_RUN_VARIABLE = "DYNAMICID_AIRFLOW_RUN_ID"
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Where one stage's present result came from; None where a thing does not exist."""
+
+    stage: str
+    git_commit: str | None
+    git_dirty: bool
+    dataset_version: str | None
+    dataset_md5: str | None
+    lock_hash: str
+    outputs: dict[str, str]
+    evaluation_set: str | None
+    airflow_run_id: str | None
+
+    def tags(self) -> dict[str, str]:
+        """Return the lineage as MLflow tags, without what is unknown."""
+        values: dict[str, Any] = {
+            "dynamicid.stage": self.stage,
+            "dynamicid.git_commit": self.git_commit,
+            "dynamicid.git_dirty": str(self.git_dirty).lower(),
+            "dynamicid.dataset_version": self.dataset_version,
+            "dynamicid.dataset_md5": self.dataset_md5,
+            "dynamicid.lock_hash": self.lock_hash,
+            "dynamicid.evaluation_set": self.evaluation_set,
+            "dynamicid.airflow_run_id": self.airflow_run_id,
+            **{f"dynamicid.output.{path}": digest for path, digest in self.outputs.items()},
+        }
+        return {key: str(value) for key, value in values.items() if value is not None}
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def lock_entry(root: Path, stage: str) -> dict[str, Any]:
+    """Return the stage's entry of `dvc.lock`; raise UserError where the stage has not been run."""
+    file = root / "dvc.lock"
+    stages = yaml.safe_load(file.read_text(encoding="utf-8"))["stages"] if file.is_file() else {}
+    if stage not in stages:
+        raise UserError(f"{file.name}: no entry for stage {stage}; run `dynamicid repro {stage}` first")
+    return stages[stage]
+
+
+def lineage_of(root: Path, stage: str) -> Lineage:
+    """Collect the lineage of `stage` in the checkout `root` from git, DVC's lock file and the reports."""
+    entry = lock_entry(root, stage)
+    version = current_version(root)
+    metrics = root / METRICS
+    evaluation_set = None
+    if stage == "evaluate" and metrics.is_file():
+        evaluation_set = json.loads(metrics.read_text(encoding="utf-8")).get("evaluation_set")
+    return Lineage(
+        stage=stage,
+        git_commit=_git(root, "rev-parse", "HEAD"),
+        git_dirty=bool(_git(root, "status", "--porcelain", "--untracked-files=no")),
+        dataset_version=version.tag,
+        dataset_md5=version.md5,
+        lock_hash=hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest(),
+        outputs={out["path"]: out["md5"] for out in entry.get("outs", [])},
+        evaluation_set=evaluation_set,
+        airflow_run_id=os.environ.get(AIRFLOW_RUN_VARIABLE) or None,
+    )

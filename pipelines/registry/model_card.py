@@ -1,0 +1,43 @@
+"""The model card of a registered version."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipelines.core.params import Params
+
+_TEMPLATE = Path(__file__).with_name("model_card.md.j2")
+
+
+def model_card(params: Params, metrics: dict[str, Any], lineages: list[Any]) -> str:
+    """Render the card (Markdown) from parameters, `reports/metrics.json` and the stages' lineage."""
+    from jinja2 import Environment, StrictUndefined
+
+    def shown(variant: str, metric: str) -> str:
+        interval = metrics.get(variant, {}).get(metric)
+        return "–" if interval is None else f"{interval['value']:.3f}"
+
+    rows = [
+        {
+            "name": metric,
+            "value": shown("model", metric),
+            "interval": f"{interval['low']:.3f} … {interval['high']:.3f}",
+            "text_only": shown("text_only", metric),
+            "ceiling": shown("ceiling", metric),
+        }
+        for metric, interval in metrics["model"].items()
+    ]
+    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
+    last = lineages[-1]
+    return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
+        profile=params.profile,
+        base=params.base.pipeline,
+        dataset_version=last.dataset_version,
+        dataset_md5=last.dataset_md5,
+        git_commit=last.git_commit,
+        git_dirty=last.git_dirty,
+        rows=rows,
+        evaluation_set=metrics["evaluation_set"],
+        model_name=params.register_.model_name,
+    )

@@ -1,0 +1,104 @@
+"""Lineage both ways: what a registered version came from, and which versions came from a thing."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.core.chain import stage_names
+from pipelines.core.errors import UserError
+from pipelines.registry.decisions import decisions_of
+from pipelines.registry.registry import find_version, open_registry, versions_of
+from pipelines.registry.settings import EXPERIMENT
+
+_OUTPUT = "dynamicid.output."
+
+
+@dataclass(frozen=True)
+class StageOrigin:
+    """One stage behind a version: the hash of its `dvc.lock` entry, its outputs' DVC hashes, and its MLflow run."""
+
+    lock_hash: str
+    run_id: str | None
+
+
+@dataclass(frozen=True)
+class Origins:
+    """Everything that a registered version came from; None where it is not known."""
+
+    model: str
+    run_id: str | None
+    dataset_version: str | None
+    dataset_md5: str | None
+    git_commit: str | None
+    git_dirty: bool
+    snapshot: str | None
+    evaluation_set: str | None
+    airflow_run_id: str | None
+    adapter_hash: str | None
+    stages: dict[str, StageOrigin]
+    outputs: dict[str, str]
+    decisions: list[dict[str, Any]]
+
+    def plain(self) -> dict[str, Any]:
+        """Return the origins for JSON."""
+        return asdict(self)
+
+
+def origins_of(root: Path, uri: str) -> Origins:
+    """Return what the registered version `uri` came from; raise UserError where there is none."""
+    client = open_registry(root)
+    version = find_version(client, uri)
+    tags = version.tags
+    stages = {
+        name: StageOrigin(tags[key], _run_of(client, name, tags[key]))
+        for name in stage_names()
+        if (key := f"dynamicid.lock_hash.{name}") in tags
+    }
+    return Origins(
+        model=f"models:/{version.name}/{version.version}",
+        run_id=version.run_id,
+        dataset_version=tags.get("dynamicid.dataset_version"),
+        dataset_md5=tags.get("dynamicid.dataset_md5"),
+        git_commit=tags.get("dynamicid.git_commit"),
+        git_dirty=tags.get("dynamicid.git_dirty") == "true",
+        snapshot=tags.get("dynamicid.snapshot"),
+        evaluation_set=tags.get("dynamicid.evaluation_set"),
+        airflow_run_id=tags.get("dynamicid.airflow_run_id"),
+        adapter_hash=tags.get("dynamicid.adapter_hash"),
+        stages=stages,
+        outputs={key.removeprefix(_OUTPUT): value for key, value in tags.items() if key.startswith(_OUTPUT)},
+        decisions=[asdict(one) for one in decisions_of(version)],
+    )
+
+
+def versions_from(root: Path, name: str, thing: str) -> list[str]:
+    """Return the URIs of the versions of model `name` that came from `thing`, oldest first.
+
+    `thing` is a dataset version (`faces-v3`), a git commit (seven digits or more), the id of an Airflow run, a DVC
+    hash, or the hash of an evaluation set. Raises UserError where it is too short to mean one thing.
+    """
+    if len(thing) < 7:
+        raise UserError(f"{thing}: expected models:/…, a version such as faces-v3, a commit, a run id or a hash")
+    found = []
+    for version in versions_of(open_registry(root), name):
+        tags = version.tags
+        commit = tags.get("dynamicid.git_commit", "")
+        values = {value for key, value in tags.items() if key.startswith("dynamicid.") and "decision" not in key}
+        if thing in values or commit.startswith(thing.lower()):
+            found.append(f"models:/{name}/{version.version}")
+    return found
+
+
+def _run_of(client: Any, stage: str, lock_hash: str) -> str | None:
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    found = client.search_runs(
+        [experiment.experiment_id],
+        filter_string=(
+            f"tags.`dynamicid.stage` = '{stage}' and tags.`dynamicid.lock_hash` = '{lock_hash}' "
+            "and attributes.status = 'FINISHED'"
+        ),
+        max_results=1,
+    )
+    return found[0].info.run_id if found else None

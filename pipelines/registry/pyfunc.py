@@ -1,0 +1,64 @@
+"""The registered model as MLflow loads it: JSON in, base64 PNG out. Logged as this file, never as a pickle."""
+
+from __future__ import annotations
+
+import base64
+import io
+import threading
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow.pyfunc import PythonModel
+
+
+class DynamicIDModel(PythonModel):
+    """Draws the people of the references as the prompt says."""
+
+    def load_context(self, context: Any) -> None:
+        """Load base model, adapter and face analysers once; in a scoring server, put the door before it."""
+        from pipelines.core.params import load_params
+        from pipelines.serving.door import install
+        from pipelines.serving.generation import Generator
+
+        params = load_params(Path(context.artifacts["params"]))
+        self._generator = Generator.load(Path(context.artifacts["adapter"]), params)
+        self._limits = params.serve
+        # One pipeline, one scheduler: callers wait for each other. They would share the processor anyway.
+        self._drawing = threading.Lock()
+        install(params.serve)
+
+    # Without type hints: MLflow takes them for the signature, which is logged beside the model, and warns.
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+        """Return a frame with the column `image` (base64 PNG), one row per row of `model_input`.
+
+        Columns: `references` (list of base64 pictures), `prompt`, and optionally `face_prompts` (one per reference),
+        `boxes` (y0, x0, y1, x1 in [0, 1], one per reference), `seed`. Raises MlflowException, which a server answers
+        with 400, on input that cannot be drawn (no row is drawn then), and with 500 where the drawing itself fails.
+        """
+        import pandas as pd
+        from mlflow.exceptions import MlflowException
+        from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
+
+        from pipelines.core.errors import UserError
+        from pipelines.serving.request import read_row
+
+        images = []
+        try:
+            rows = model_input.to_dict(orient="records")
+            requests = [read_row(row, self._limits) for row in rows]
+            for request in requests:
+                with self._drawing:
+                    picture = self._generator.draw(request).image
+                buffer = io.BytesIO()
+                picture.save(buffer, format="PNG")
+                images.append(base64.b64encode(buffer.getvalue()).decode())
+        except UserError as error:
+            raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from error
+        except Exception as error:
+            reason = f"drawing failed: {type(error).__name__}: {error}"
+            raise MlflowException(reason, error_code=INTERNAL_ERROR) from error
+        return pd.DataFrame({"image": images})
+
+
+mlflow.models.set_model(DynamicIDModel())

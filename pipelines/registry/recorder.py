@@ -1,0 +1,149 @@
+"""Writes a finished stage into MLflow: parameters, lineage, metrics, curves and pictures.
+
+Stages write plain files and know nothing of MLflow, so a ledger that is down or slow never costs a result, and a
+stage that DVC took from its cache is recorded like one that ran: it finds the run of the same lock entry.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pipelines.core.chain import LOSSES_ANCHORING, LOSSES_IMR, METRICS, REPORT, VERDICT, VERDICT_PROCESSED, stages
+from pipelines.core.params import Params
+from pipelines.registry.lineage import Lineage, lineage_of
+from pipelines.registry.settings import EXPERIMENT, connect
+from pipelines.versions.workspace import run_name
+
+_VARIANTS = ("model", "text_only", "without_gate", "without_imr", "true_tokens", "ceiling", "floor")
+_ARTEFACTS: dict[str, tuple[str, ...]] = {
+    "validate": (VERDICT,),
+    "validate_processed": (VERDICT_PROCESSED,),
+    "train_anchoring": (LOSSES_ANCHORING, "reports/train_anchoring/metrics.json", "models/anchoring/config.json"),
+    "train_imr": (LOSSES_IMR, "reports/train_imr/metrics.json", "models/adapter/config.json"),
+    "evaluate": (METRICS, REPORT),
+}
+
+
+def flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield ("a.b.c", leaf) of nested mappings; lists are leaves."""
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            yield from flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, tree
+
+
+def stage_metrics(root: Path, name: str) -> dict[str, float]:
+    """Return the scalar metrics of a stage; of `evaluate`, `<variant>.<metric>` with `.low` and `.high`.
+
+    The model's own metrics also appear without a prefix: `id_similarity`, `expression_accuracy` …
+    """
+    if name == "evaluate":
+        tree = json.loads((root / METRICS).read_text(encoding="utf-8"))
+        found: dict[str, float] = {}
+        for variant in _VARIANTS:
+            for metric, interval in tree.get(variant, {}).items():
+                found[f"{variant}.{metric}"] = interval["value"]
+                found[f"{variant}.{metric}.low"] = interval["low"]
+                found[f"{variant}.{metric}.high"] = interval["high"]
+                if variant == "model":
+                    found[metric] = interval["value"]
+        for variant, metrics in tree.get("normalised", {}).items():
+            for metric, interval in metrics.items():
+                found[f"normalised.{variant}.{metric}"] = interval["value"]
+    else:
+        file = root / "reports" / name / "metrics.json"
+        tree = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        found = {key: value for key, value in flatten(tree) if isinstance(value, int | float)}
+    return {key: float(value) for key, value in found.items() if value is not None and math.isfinite(value)}
+
+
+def _log_curves(client: Any, run_id: str, file: Path) -> None:
+    from mlflow.entities import Metric
+
+    points = []
+    with file.open(encoding="utf-8", newline="") as handle:
+        for row in csv.DictReader(handle):
+            step = int(row.pop("step"))
+            points += [Metric(key, float(text), 0, step) for key, text in row.items() if text not in ("", "nan")]
+    for start in range(0, len(points), 1000):
+        client.log_batch(run_id, metrics=points[start : start + 1000])
+
+
+def find_run(client: Any, experiment_id: str, lineage: Lineage) -> str | None:
+    """Return the finished run that already records this lock entry of the stage, or None."""
+    found = client.search_runs(
+        [experiment_id],
+        filter_string=(
+            f"tags.`dynamicid.stage` = '{lineage.stage}' and tags.`dynamicid.lock_hash` = '{lineage.lock_hash}' "
+            "and attributes.status = 'FINISHED'"
+        ),
+        max_results=1,
+    )
+    return found[0].info.run_id if found else None
+
+
+def _end_cut_off(client: Any, experiment_id: str, lineage: Lineage) -> None:
+    """Mark as failed what an earlier attempt of the same Airflow run began to record and could not finish."""
+    if not lineage.airflow_run_id:
+        return
+    begun = client.search_runs(
+        [experiment_id],
+        filter_string=f"tags.`dynamicid.stage` = '{lineage.stage}' and attributes.status = 'RUNNING'",
+        max_results=1000,
+    )
+    for run in begun:
+        if run.data.tags.get("dynamicid.airflow_run_id") == lineage.airflow_run_id:
+            client.set_terminated(run.info.run_id, "FAILED")
+
+
+def record_stage(root: Path, name: str, params: Params) -> str:
+    """Record the present result of stage `name` and return the MLflow run's id.
+
+    A result that is recorded already is not recorded twice; an Airflow run that used it is added to its tags.
+    Raises UserError where the stage has no entry in `dvc.lock`.
+    """
+    import mlflow
+    from mlflow.tracking import MlflowClient
+
+    lineage = lineage_of(root, name)
+    connect(root)
+    client = MlflowClient()
+    experiment = mlflow.get_experiment_by_name(EXPERIMENT)
+    existing = find_run(client, experiment.experiment_id, lineage)
+    if existing is not None:
+        if lineage.airflow_run_id:
+            # A tag's name may not hold every character of a run id; its value may.
+            client.set_tag(existing, f"dynamicid.used_by.{run_name(lineage.airflow_run_id)}", lineage.airflow_run_id)
+        return existing
+
+    _end_cut_off(client, experiment.experiment_id, lineage)
+    run = client.create_run(experiment.experiment_id, run_name=name, tags=lineage.tags())
+    run_id: str = run.info.run_id
+    try:
+        sections = params.model_dump(mode="json", by_alias=True)
+        leaves = {"profile": params.profile}
+        for section in next(stage for stage in stages() if stage.name == name).sections:
+            leaves.update({key: str(value) for key, value in flatten(sections[section], section)})
+        for key, value in leaves.items():
+            client.log_param(run_id, key, value[:6000])
+        losses = root / "reports" / name / "losses.csv"
+        if losses.is_file():
+            _log_curves(client, run_id, losses)
+        for key, number in stage_metrics(root, name).items():
+            client.log_metric(run_id, key, number)
+        for path in _ARTEFACTS.get(name, ()):
+            if (root / path).is_file():
+                client.log_artifact(run_id, str(root / path))
+    except BaseException:
+        with suppress(Exception):  # a server that is away cannot be told: the next attempt tells it
+            client.set_terminated(run_id, "FAILED")
+        raise
+    client.set_terminated(run_id, "FINISHED")
+    return run_id

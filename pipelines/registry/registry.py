@@ -1,0 +1,94 @@
+"""Names of the registry: versions by URI, the aliases `champion` and `challenger`, the lock under which they move."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipelines.core.errors import StageFailed, UserError
+from pipelines.registry.settings import connect, ledger_root
+
+CHALLENGER = "challenger"
+CHAMPION = "champion"
+LOCK_SECONDS = 600.0
+_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[\w.-]+))")
+
+
+def open_registry(root: Path) -> Any:
+    """Point MLflow to the ledger of `root` and return its client."""
+    from mlflow.tracking import MlflowClient
+
+    connect(root)
+    return MlflowClient()
+
+
+@contextmanager
+def registry_lock(root: Path, timeout: float = LOCK_SECONDS) -> Iterator[None]:
+    """Hold the lock of the ledger: aliases and decisions change under it only.
+
+    It is a file beside the ledger, so it holds off every process of this machine. Runs on several machines that share
+    an MLflow server are kept apart by the scheduler's single-slot pool. Raises StageFailed after `timeout` seconds.
+    """
+    from filelock import FileLock, Timeout
+
+    file = ledger_root(root) / ".dynamicid" / "register.lock"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(file, timeout=timeout):
+            yield
+    except Timeout:
+        raise StageFailed(
+            f"{file}: another process has been changing the registry for {timeout:.0f} s; wait for it, then run again"
+        ) from None
+
+
+def find_version(client: Any, uri: str) -> Any:
+    """Return the registered version that `uri` names: `models:/dynamicid/3` or `models:/dynamicid@challenger`.
+
+    Raises UserError where the URI has another form or there is no such version.
+    """
+    from mlflow.exceptions import MlflowException
+
+    match = _URI.fullmatch(uri)
+    if match is None:
+        raise UserError(f"{uri}: expected models:/<name>/<version> or models:/<name>@<alias>")
+    name, number, alias = match["name"], match["version"], match["alias"]
+    try:
+        if number is not None:
+            return client.get_model_version(name, number)
+        return client.get_model_version_by_alias(name, alias)
+    except MlflowException:
+        known = [version.version for version in versions_of(client, name)]
+        there = f"there are {', '.join(f'v{one}' for one in known)}" if known else "`dynamicid register` makes versions"
+        raise UserError(f"{uri}: no such version in the registry; {there}") from None
+
+
+def versions_of(client: Any, name: str) -> list[Any]:
+    """Return every version of the model `name`, oldest first; none where there is no such model."""
+    found: list[Any] = []
+    token = None
+    while True:
+        page = client.search_model_versions(f"name = '{name}'", max_results=1000, page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return sorted(found, key=lambda version: int(version.version))
+
+
+def champion_of(client: Any, name: str) -> Any | None:
+    """Return the version with the alias `champion`, or None where no version has it."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_model_version_by_alias(name, CHAMPION)
+    except MlflowException as error:
+        # A server that does not answer must not look like a registry without a champion.
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        # A server with accounts refuses to tell of a model that is not there.
+        if error.error_code == "PERMISSION_DENIED" and not client.search_registered_models(f"name = '{name}'"):
+            return None
+        raise

@@ -1,0 +1,86 @@
+"""A registered version brought back whole: its code, parameters, data and results in a new folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.core.chain import ADAPTER
+from pipelines.core.errors import StageFailed, UserError
+from pipelines.registry.log_model import adapter_hash
+from pipelines.registry.origins import origins_of
+from pipelines.registry.snapshot import fetch_snapshot
+from pipelines.versions.git_tags import git
+from pipelines.versions.objects import default_remote
+from pipelines.versions.repro import dvc
+from pipelines.versions.workspace import clone_of
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """Where a version was brought back to, and what `dvc status` says there: nothing, where it is exact."""
+
+    model: str
+    folder: str
+    snapshot: str
+    dataset_version: str | None
+    changed: dict[str, Any]
+
+
+def reproduce(root: Path, uri: str, target: Path) -> Reproduction:
+    """Bring `uri` back into the new folder `target`: a clone at its snapshot with its data checked out.
+
+    Raises UserError where the version cannot be brought back, and StageFailed where the adapter that comes back is not
+    the registered one; nothing is left behind then.
+    """
+    origins = origins_of(root, uri)
+    if target.exists():
+        raise UserError(f"{target}: it exists; give a folder that does not")
+    if origins.snapshot is None:
+        raise UserError(
+            f"{origins.model}: registered outside of a git repository, so there is no code to bring back; "
+            f"its data: {origins.outputs or 'unknown'}"
+        )
+    fetch_snapshot(root, origins.snapshot)
+    clone_of(root.resolve(), target)
+    try:
+        git(target, "checkout", "--quiet", "--detach", f"refs/tags/{origins.snapshot}")
+        _bring(target, _forgotten(root, origins.dataset_md5))
+        if adapter_hash(target / ADAPTER) != origins.adapter_hash:
+            raise StageFailed(f"{origins.model}: the adapter that came back is not the registered one; is it damaged?")
+        changed = _status(target)
+    except BaseException:
+        shutil.rmtree(target)
+        raise
+    return Reproduction(origins.model, str(target), origins.snapshot, origins.dataset_version, changed)
+
+
+def _forgotten(root: Path, dataset_md5: str | None) -> str:
+    """Return what was forgotten of the version's dataset since, in words; empty where nothing was."""
+    from pipelines.versions.forgotten import read_ledger, told
+
+    return told(read_ledger(root).of_dataset(dataset_md5)) if dataset_md5 else ""
+
+
+def _bring(target: Path, forgotten: str) -> None:
+    done = dvc(target, "checkout", "--quiet", capture=True)
+    if done.returncode and default_remote(target) is not None:
+        done = dvc(target, "pull", "--quiet", capture=True)
+    if done.returncode:
+        lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+        if forgotten:
+            raise UserError(f"{target}: this version cannot come back as it was, its people were {forgotten}")
+        raise UserError(
+            f"{target}: its data is neither in the DVC cache nor in a remote ({lines[0] if lines else 'no reason'}); "
+            "`dvc remote add -d` names a remote that has it"
+        )
+
+
+def _status(target: Path) -> dict[str, Any]:
+    done = dvc(target, "status", "--json", capture=True)
+    if done.returncode:
+        raise StageFailed(f"dvc status in {target}: {done.stderr.strip().splitlines()[-1]}")
+    return dict(json.loads(done.stdout or "{}"))

@@ -1,0 +1,97 @@
+"""What a run of the training is to do: which dataset version, which seed, from where, or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pipelines.core.chain import FACES
+from pipelines.core.errors import UserError
+from pipelines.core.params import Params
+
+Trigger = Literal["hand", "schedule", "data"]
+LATEST = "latest"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do, and why. No dataset version: procedural people; no seed: the one of params.yaml."""
+
+    train: bool
+    reason: str
+    dataset_version: str | None = None
+    seed: int | None = None
+    start_from: str | None = None
+
+
+def newest(tags: Sequence[str]) -> str | None:
+    """Return the dataset version with the greatest number, or None where there is none."""
+    return max(tags, key=lambda tag: int(tag.rpartition("-v")[2]), default=None)
+
+
+def known_versions(root: Path) -> list[str]:
+    """Return the dataset versions of the checkout, oldest first."""
+    from pipelines.versions.git_tags import numbered_tags
+
+    return [name for _, name in numbered_tags(root, f"{Path(FACES).name}-v")]
+
+
+def make_plan(
+    root: Path, params: Params, trigger: Trigger, versions: Sequence[str], start_from: str | None = None
+) -> Plan:
+    """Decide what a run trains.
+
+    `versions`: by hand, the version that was chosen (`latest` for the newest, none for procedural people); by data,
+    those that the events name, of which the newest counts; by schedule, none: the newest is trained on unless a
+    registered version was trained on it already, and then `retrain.without_new_data` says what happens. `start_from`
+    is "scratch" or "champion", by default what `retrain.start_from` says. Raises UserError where a version is unknown.
+    """
+    known = known_versions(root)
+    for version in versions:
+        if version != LATEST and version not in known:
+            raise UserError(f"dataset version {version}: there is none; there are {', '.join(known) or 'none yet'}")
+    chosen = newest(known) if LATEST in versions or trigger == "schedule" else newest(versions)
+    if LATEST in versions and chosen is None:
+        raise UserError("the latest dataset version: there is none yet; `dynamicid ingest` makes one")
+    if chosen is None and trigger != "hand":
+        return Plan(False, "there is no dataset version yet")
+    reason = f"{chosen} by {trigger}" if chosen else "procedural people"
+    seed = None
+    if trigger == "schedule":
+        used = _trained_on(root, params, chosen)
+        if used and params.retrain.without_new_data == "skip":
+            return Plan(
+                False, f"no new data: {chosen} was trained on for {', '.join(f'v{one}' for one in used)}", chosen
+            )
+        if used:
+            seed = params.train_anchoring.seed + len(used)
+            reason = f"no newer data than {chosen}: trained again with seed {seed}"
+    start, note = _start(root, params, start_from or params.retrain.start_from)
+    return Plan(True, f"{reason}; {note}", chosen, seed, start)
+
+
+def _registered(root: Path, params: Params) -> tuple[Any, list[Any]]:
+    from pipelines.registry.registry import open_registry, versions_of
+
+    client = open_registry(root)
+    return client, versions_of(client, params.register_.model_name)
+
+
+def _trained_on(root: Path, params: Params, dataset: str | None) -> list[str]:
+    _, versions = _registered(root, params)
+    return [str(version.version) for version in versions if version.tags.get("dynamicid.dataset_version") == dataset]
+
+
+def _start(root: Path, params: Params, start_from: str) -> tuple[str | None, str]:
+    if start_from == "scratch":
+        return None, "from scratch"
+    from pipelines.registry.registry import champion_of
+
+    client, _ = _registered(root, params)
+    champion = champion_of(client, params.register_.model_name)
+    if champion is None:
+        return None, "from scratch, there being no champion"
+    # The number, not the alias: what a run starts from must stay the same when the champion changes.
+    return f"models:/{champion.name}/{champion.version}", f"from the champion v{champion.version}"

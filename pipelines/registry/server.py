@@ -1,0 +1,84 @@
+"""Waiting for an MLflow server that is away, aloud: MLflow's own client repeats for minutes without a word."""
+
+from __future__ import annotations
+
+import os
+from urllib.parse import urlsplit
+
+from pipelines.core.errors import StageFailed, UserError
+
+WAIT_VARIABLE = "DYNAMICID_MLFLOW_WAIT"
+WAIT_SECONDS = 300.0
+# What a proxy says of a server that is away.
+_AWAY = (502, 503, 504)
+
+
+def wait_until_there(uri: str) -> None:
+    """Wait until the server at `uri` answers, whatever it says; other kinds of ledger are not asked.
+
+    Says on stderr that and why it waits. Raises StageFailed after DYNAMICID_MLFLOW_WAIT seconds (default 300), and
+    UserError for an address that nothing can be at.
+    """
+    address = urlsplit(uri)
+    if address.scheme not in ("http", "https"):
+        return
+    import requests
+    import typer
+    from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_exponential
+
+    # Without name and password, which an address may hold.
+    name = f"{address.scheme}://{address.hostname}" + (f":{address.port}" if address.port else "")
+    seconds = _seconds()
+
+    def away(error: BaseException) -> bool:
+        return isinstance(error, _Gateway | requests.ConnectionError | requests.Timeout) and not isinstance(
+            error, requests.exceptions.SSLError
+        )
+
+    def say(state: RetryCallState) -> None:
+        if state.attempt_number == 1 and state.outcome is not None:
+            typer.echo(f"MLflow at {name} is away ({_why(state.outcome.exception())}); waiting for it", err=True)
+
+    try:
+        for attempt in Retrying(
+            stop=stop_after_delay(seconds),
+            wait=wait_exponential(multiplier=0.5, max=5),
+            retry=retry_if_exception(away),
+            before_sleep=say,
+            reraise=True,
+        ):
+            with attempt:
+                answer = requests.head(f"{uri.rstrip('/')}/health", timeout=30)
+                if answer.status_code in _AWAY:
+                    raise _Gateway(f"HTTP {answer.status_code}")
+        if attempt.retry_state.attempt_number > 1:
+            typer.echo(f"MLflow at {name} is there again", err=True)
+    except (_Gateway, requests.RequestException) as error:
+        if not away(error):
+            raise UserError(f"MLflow at {name}: {_why(error)}; expected the address of an MLflow server") from None
+        raise StageFailed(
+            f"MLflow at {name}: no answer in {seconds:.0f} s ({_why(error)}); what was computed is kept: once the "
+            f"server is there, the same command or `dynamicid record` writes it down. {WAIT_VARIABLE} waits longer"
+        ) from None
+
+
+class _Gateway(Exception):
+    """A proxy answered that the server behind it does not."""
+
+
+def _seconds() -> float:
+    given = os.environ.get(WAIT_VARIABLE) or WAIT_SECONDS
+    try:
+        return float(given)
+    except ValueError:
+        raise UserError(f"{WAIT_VARIABLE}={given}: expected a number of seconds") from None
+
+
+def _why(error: BaseException | None) -> str:
+    """Return the innermost reason: the outer ones are the client's words around it."""
+    reason = str(error) if isinstance(error, _Gateway) else type(error).__name__
+    while error is not None:
+        if isinstance(error, OSError) and error.strerror:
+            reason = error.strerror
+        error = error.__context__
+    return reason

@@ -1,0 +1,180 @@
+"""What the two training stages share: base models, lock and checkpoints, outputs that appear whole."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.params import Params
+from pipelines.core.paths import resolve
+from pipelines.core.sections.training import Loop
+
+if TYPE_CHECKING:
+    from model.network.adapter import Adapter
+    from model.network.base import Base
+    from model.training.curve import LossCurve
+    from model.training.loop import Run
+    from model.training.photos import Photos
+
+# Where caches and checkpoints lie, beside the outputs and in none of them.
+STATE = Path(".dynamicid")
+# A second process trains nothing new: it waits for the first, which may have been left behind by a killed `dvc`.
+PATIENCE = 7200.0
+# They change how a training is watched and kept, not what comes out.
+_WITHOUT_EFFECT = {"checkpoint_every"}
+
+
+@dataclass(frozen=True)
+class TrainingOutputs:
+    """The adapter folder, the loss curve and the figures of a training."""
+
+    adapter: Path
+    losses: Path
+    metrics: Path
+
+
+@contextmanager
+def plain_errors(stage: str) -> Iterator[None]:
+    """Turn what `model` raises into the two ways in which a command ends badly."""
+    from model.training.resume import Busy
+
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(f"{stage}: {error}") from error
+    except (FloatingPointError, Busy) as error:
+        raise StageFailed(str(error)) from error
+
+
+def load_models(params: Params, accelerator: Any) -> Base:
+    """Return the base models on the accelerator's device; ValueError where they make pictures of another size."""
+    from model.network.base import load_base
+
+    base = load_base(
+        resolve(params.base.pipeline),
+        resolve(params.base.image_encoder),
+        dtype=params.base.dtype,
+        device=accelerator.device,
+    )
+    if base.resolution != params.base.resolution:
+        raise ValueError(
+            f"base.resolution {params.base.resolution}: the UNet of {params.base.pipeline} makes pictures of "
+            f"{base.resolution} px; set it to that"
+        )
+    return base
+
+
+@contextmanager
+def training_run(
+    stage: str,
+    settings: Loop,
+    inputs: Mapping[str, str],
+    accelerator: Any,
+    *,
+    state: Path,
+    resume_from: Path | None,
+    patience: float = PATIENCE,
+) -> Iterator[Run]:
+    """Hold the lock of this training and yield what it resumes from; checkpoints go when the block has succeeded.
+
+    `inputs` are the hashes of everything the training reads. The main process holds the lock for all of them.
+    """
+    from model.training.loop import Run
+    from model.training.resume import Checkpoints, resume_key
+    from model.training.runtime import deterministic
+
+    parameters = settings.model_dump(mode="json", exclude=_WITHOUT_EFFECT)
+    shape = {"processes": str(accelerator.num_processes), "device": accelerator.device.type}
+    checkpoints = Checkpoints(state / "resume", stage, resume_key({**inputs, **shape}, parameters))
+    if resume_from is not None:
+        checkpoints.given(resume_from)
+    if not accelerator.is_main_process:
+        accelerator.wait_for_everyone()
+        with deterministic(accelerator.device):
+            yield Run(accelerator, checkpoints, resume_from)
+        accelerator.wait_for_everyone()
+        return
+    with checkpoints.locked(patience):
+        accelerator.wait_for_everyone()
+        with deterministic(accelerator.device):
+            yield Run(accelerator, checkpoints, resume_from)
+        accelerator.wait_for_everyone()
+        checkpoints.clear()
+
+
+def photos_to_train_on(params: Params, processed: Path) -> tuple[dict[str, Photos], int]:
+    """Return what may be trained on of the splits train and val, and how many photos the policy of rights refused."""
+    from pipelines.data.training_data import permitted_photos
+
+    permitted = {split: permitted_photos(processed, split, params.rights) for split in ("train", "val")}
+    return {split: found.photos for split, found in permitted.items()}, sum(
+        found.refused for found in permitted.values()
+    )
+
+
+def learned(curve: LossCurve) -> dict[str, float | None]:
+    """Return what a loss curve says in six figures: where loss and probe began and ended, and how steeply they fell."""
+    return {
+        "probe_initial": curve.start,
+        "probe_final": curve.rows[-1]["probe"],
+        "loss_initial": curve.rows[0]["loss"],
+        "loss_final": curve.rows[-1]["smoothed"],
+        "loss_slope": curve.slope(),
+        "probe_slope": curve.slope("probe"),
+    }
+
+
+def write_results(
+    adapter: Adapter,
+    base: Base,
+    params: Params,
+    outputs: TrainingOutputs,
+    *,
+    curve: LossCurve,
+    values: Mapping[str, Any],
+) -> None:
+    """Write the adapter, which replaces the old folder by renames, its loss curve and its figures.
+
+    An adapter that could not be written leaves the old one and nothing beside it; OSError where the disk is full.
+    """
+    from model.training.resume import disk_full
+
+    folder, losses, metrics = outputs.adapter, outputs.losses, outputs.metrics
+    temporary = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        adapter.save(temporary, base.reference(params.base.pipeline, params.base.image_encoder))
+    except Exception as error:
+        full = disk_full(error, temporary)
+        shutil.rmtree(temporary, ignore_errors=True)
+        if full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
+        raise
+    # Aside by a rename: what is removed file by file would be half there for a while.
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.is_dir():
+        folder.rename(old)
+    temporary.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+    curve.write(losses)
+    metrics.parent.mkdir(parents=True, exist_ok=True)
+    metrics.write_text(json.dumps(rounded(values), indent=2) + "\n", encoding="utf-8")
+    print(f"{folder}: written; losses in {losses}", file=sys.stderr)
+
+
+def rounded(values: Any) -> Any:
+    """Return JSON values with six significant digits, as the loss curve has them."""
+    if isinstance(values, Mapping):
+        return {name: rounded(value) for name, value in values.items()}
+    return float(f"{values:.6g}") if isinstance(values, float) else values

@@ -1,0 +1,1 @@
+"""Dataset versions: git tags, DVC, workspaces, pushed objects, what was forgotten."""

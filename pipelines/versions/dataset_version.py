@@ -1,0 +1,254 @@
+"""Versions of a dataset folder: DVC keeps the data, a git tag `<folder>-vN` names it.
+
+A tag's commit is HEAD plus the folder's `.dvc` file; the branch does not move. The same data has one version, however
+often and in however many clones it is added.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from pipelines.core.chain import FACES
+from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.records import DATASET_SCHEMA, open_rows
+from pipelines.versions.forgotten import LEDGER, read_ledger, told
+from pipelines.versions.git_tags import (
+    check_repository,
+    claim_tag,
+    commit_files,
+    fetch_tags,
+    git,
+    local_origin,
+    numbered_tags,
+    push_tag,
+    read_at,
+    run_git,
+    wait_for_turn,
+)
+from pipelines.versions.push import push_data
+from pipelines.versions.repro import dvc
+
+_ROWS = re.compile(r"^Rows: (\d+)$", re.MULTILINE)
+_LOCK_ATTEMPTS = 20
+
+
+@dataclass(frozen=True)
+class DatasetVersion:
+    """A version: its tag, DVC's hash of the folder, its photos; None where unknown (no tag, no `.dvc`, no data)."""
+
+    tag: str | None
+    md5: str | None
+    rows: int | None
+
+
+def dvc_root(folder: Path) -> Path | None:
+    """Return the DVC repository that `folder` lies in, or None."""
+    real = folder.resolve()
+    return next((parent for parent in (real, *real.parents) if (parent / ".dvc" / "config").is_file()), None)
+
+
+def current_version(root: Path, folder: str = FACES) -> DatasetVersion:
+    """Return which version the `.dvc` file of `folder` names."""
+    md5 = _md5(root, folder)
+    if md5 is None:
+        return DatasetVersion(None, None, _count(root / folder))
+    tag = _tag_of(root, folder, md5)
+    return DatasetVersion(tag, md5, _rows_of(root, tag) if tag else _count(root / folder))
+
+
+def make_version(root: Path, folder: Path | str, message: str) -> DatasetVersion:
+    """Put `folder` under DVC and name its version: the tag that the same data already has, or the next number.
+
+    Raises UserError where `root` is no git repository with a commit, or no DVC repository; StageFailed where DVC or
+    git fails.
+    """
+    root = root.resolve()
+    check_repository(root)
+    if not (root / ".dvc" / "config").is_file():
+        raise UserError(f"{root}: not a DVC repository, so no version can be kept; `dvc init`, or --no-version")
+    target = (root / folder).resolve()
+    if not target.is_relative_to(root) or target == root:
+        raise UserError(f"{target}: lies outside the repository {root}; choose a folder in it, or --no-version")
+    name = target.relative_to(root).as_posix()
+    _dvc(root, "add", "--quiet", name)
+    version = publish_version(root, name, message)
+    push_data(root, f"{name}.dvc")
+    return version
+
+
+def publish_version(root: Path, folder: str, message: str) -> DatasetVersion:
+    """Name the version that the `.dvc` file of `folder` describes.
+
+    A clone that shares the DVC cache of its local origin, as the workspace of a run does, publishes the tag there:
+    the data is there already. Clones that publish at once get different numbers, or the same one for the same data.
+    """
+    md5 = _md5(root, folder)
+    if md5 is None:
+        raise UserError(f"{root / folder}.dvc: no such file; `dvc add {folder}` writes it")
+    prefix = _prefix(folder)
+    shared = _shares_cache(root)
+    rows = _count(root / folder)
+    told = f"{message.strip()}\n\nRows: {rows}" if rows is not None else message.strip()
+    attempt = 0
+    while True:
+        if shared:
+            fetch_tags(root, prefix)
+        if tag := _tag_of(root, folder, md5):
+            if shared:
+                push_tag(root, tag)
+            return DatasetVersion(tag, md5, rows)
+        pointer = Path(f"{folder}.dvc")
+        ignore = pointer.parent / ".gitignore"
+        # What was forgotten travels with every version: a clone that brings an older one back must know.
+        kept = (pointer, ignore, Path(LEDGER))
+        files = {path.as_posix(): (root / path).read_bytes() for path in kept if (root / path).is_file()}
+        if tag := claim_tag(root, prefix, commit_files(root, files, told), told, push=shared):
+            return DatasetVersion(tag, md5, rows)
+        attempt += 1
+        wait_for_turn(attempt)
+
+
+def checkout_version(root: Path, tag: str, folder: str = FACES) -> DatasetVersion:
+    """Bring version `tag` back into `folder`: from DVC's cache, or from its remote where there is one.
+
+    Raises UserError where there is no such version or its data is nowhere; the present version then stays.
+    """
+    root = root.resolve()
+    check_repository(root)
+    if _shares_cache(root):
+        fetch_tags(root, _prefix(folder))
+    known = [name for _, name in numbered_tags(root, _prefix(folder))]
+    pointer = root / f"{folder}.dvc"
+    content = read_at(root, [tag], f"{folder}.dvc").get(tag) if tag in known else None
+    if content is None:
+        raise UserError(f"version {tag}: no such tag; there are {', '.join(known) or 'none (`dynamicid ingest`)'}")
+    content = _without_forgotten(root, tag, content)
+    before = pointer.read_bytes() if pointer.is_file() else None
+    _replace(pointer, content)
+    if problem := _bring(root, f"{folder}.dvc"):
+        if before is None:
+            pointer.unlink()
+        else:
+            _replace(pointer, before)
+        raise UserError(f"version {tag}: its data cannot be brought to {folder}: {problem}")
+    md5 = _md5(root, folder)
+    whole = md5 == _parse_md5(read_at(root, [tag], f"{folder}.dvc")[tag])
+    return DatasetVersion(tag, md5, _rows_of(root, tag) if whole else _count(root / folder))
+
+
+def _without_forgotten(root: Path, tag: str, content: bytes) -> bytes:
+    """Return the `.dvc` file of what is left of a version, and tell what was forgotten since it was made."""
+    md5 = _parse_md5(content) or ""
+    known = read_ledger(root)
+    entries = known.of_dataset(md5)
+    if not entries:
+        return content
+    left = known.left_of(md5)
+    if left is None:
+        raise UserError(f"version {tag}: nothing is left of it; {told(entries)}")
+    print(f"version {tag}: brought back without what was {told(entries)}", file=sys.stderr)
+    tree = yaml.safe_load(content)
+    tree["outs"][0] = {"md5": left, "hash": "md5", "path": tree["outs"][0]["path"]}
+    return yaml.safe_dump(tree, sort_keys=False).encode()
+
+
+def restore_present(root: Path, folder: str = FACES) -> None:
+    """Bring back a folder whose `.dvc` file is there and whose data is not, so that it is added to, not replaced."""
+    if (
+        (root / f"{folder}.dvc").is_file()
+        and not (root / folder).exists()
+        and (problem := _bring(root, f"{folder}.dvc"))
+    ):
+        raise UserError(
+            f"{folder}.dvc names data that is not here and cannot be brought back ({problem}); fetch it with "
+            f"`dvc pull`, or delete {folder}.dvc to begin a new dataset"
+        )
+
+
+def _shares_cache(root: Path) -> bool:
+    """Whether `root` is a local clone with the DVC cache of its origin: a tag is published only where its data is."""
+    origin = local_origin(root)
+    return origin is not None and _cache(root) == _cache(origin)
+
+
+def _cache(root: Path) -> Path:
+    from dvc.config import Config
+
+    folder = root / ".dvc"
+    config = Config(str(folder), validate=False)
+    return (folder / config.get("cache", {}).get("dir", "cache")).resolve()
+
+
+def _bring(root: Path, pointer: str) -> str | None:
+    """Check out what `pointer` names, pulling it where the cache lacks it; return what went wrong."""
+    done = dvc(root, "checkout", "--quiet", pointer, capture=True)
+    if done.returncode and dvc(root, "remote", "list", capture=True).stdout.strip():
+        done = dvc(root, "pull", "--quiet", pointer, capture=True)
+    return _last_line(done.stderr, done.stdout) if done.returncode else None
+
+
+def _dvc(root: Path, *arguments: str) -> None:
+    for attempt in range(_LOCK_ATTEMPTS):
+        done = dvc(root, *arguments, capture=True)
+        if not done.returncode:
+            return
+        if "lock" not in done.stderr.lower() or attempt == _LOCK_ATTEMPTS - 1:
+            raise StageFailed(f"dvc {arguments[0]} in {root}: {_last_line(done.stderr, done.stdout)}")
+        time.sleep(1.0)  # another DVC command works in this repository
+
+
+def _last_line(*texts: str) -> str:
+    lines = [line.removeprefix("ERROR: ").strip() for text in texts for line in text.splitlines() if line.strip()]
+    errors = [line for line in lines if not line.lower().startswith(("warning", "having any troubles"))]
+    return errors[0] if errors else "no reason given"
+
+
+def _prefix(folder: str) -> str:
+    return f"{Path(folder).name}-v"
+
+
+def _parse_md5(content: bytes) -> str | None:
+    try:
+        return str(yaml.safe_load(content)["outs"][0]["md5"])
+    except (yaml.YAMLError, KeyError, IndexError, TypeError):
+        return None
+
+
+def _md5(root: Path, folder: str) -> str | None:
+    pointer = root / f"{folder}.dvc"
+    if not pointer.is_file():
+        return None
+    md5 = _parse_md5(pointer.read_bytes())
+    if md5 is None:
+        raise UserError(f"{pointer}: no hash in it; expected a file written by `dvc add`")
+    return md5
+
+
+def _tag_of(root: Path, folder: str, md5: str) -> str | None:
+    if run_git(root, "rev-parse", "--git-dir")[0]:
+        return None
+    tags = [name for _, name in numbered_tags(root, _prefix(folder))]
+    contents = read_at(root, tags, f"{folder}.dvc") if tags else {}
+    return next((tag for tag, content in contents.items() if _parse_md5(content) == md5), None)
+
+
+def _rows_of(root: Path, tag: str) -> int | None:
+    match = _ROWS.search(git(root, "for-each-ref", "--format=%(contents)", f"refs/tags/{tag}"))
+    return int(match.group(1)) if match else None
+
+
+def _count(folder: Path) -> int | None:
+    return open_rows(folder, DATASET_SCHEMA).count_rows() if any(folder.glob("*.parquet")) else None
+
+
+def _replace(file: Path, content: bytes) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f".{file.name}.part")
+    part.write_bytes(content)
+    part.replace(file)

@@ -1,0 +1,142 @@
+"""A run's own workspace: a local clone that shares the DVC cache and the ledger of the checkout it was made from.
+
+Two runs at once never touch each other's files. What a run made is saved as a DVC experiment of its own name and pushed
+to the checkout, from which `restore` brings it back with nothing left to run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.core.errors import StageFailed, UserError
+from pipelines.versions.repro import dvc
+
+RUNS_VARIABLE = "DYNAMICID_RUNS"
+_READY = ".dynamicid/workspace.json"
+# What a checkout may hold beside the code and a clone does not carry: big local weights of the full-size profile.
+_LINKED = ("weights",)
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The clone of one run."""
+
+    run: str
+    home: Path
+    path: Path
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables that commands in the workspace need: the checkout whose ledger they write to."""
+        return {"DYNAMICID_HOME": str(self.home)}
+
+
+def run_name(run_id: str) -> str:
+    """Return a name that git, DVC and a file system accept, made of a scheduler's run id."""
+    name = re.sub(r"[^A-Za-z0-9]+", "-", run_id).strip("-").lower()
+    if not name:
+        raise UserError(f"run id {run_id!r}: it has no letter or digit to name a workspace by")
+    return name[:80]
+
+
+def runs_folder(home: Path) -> Path:
+    """Return the folder that holds the workspaces of `home`."""
+    return Path(os.environ.get(RUNS_VARIABLE) or home / ".dynamicid" / "runs")
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = (done.stderr.strip() or done.stdout.strip()).splitlines()
+        raise StageFailed(f"git {arguments[0]} in {folder}: {reason[-1] if reason else 'failed'}")
+    return done.stdout.strip()
+
+
+def _share_cache(home: Path, clone: Path) -> None:
+    from pipelines.versions.objects import cache_folder, use_data_of
+
+    cache_folder(home).mkdir(parents=True, exist_ok=True)
+    use_data_of(home, clone)
+
+
+def clone_of(home: Path, target: Path) -> None:
+    """Make `target` a clone of `home` with the same DVC cache; nothing is left behind where it fails."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = target.with_name(f".{target.name}.part")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    _git(home, "clone", "--quiet", "--local", str(home), str(unfinished))
+    for name in ("user.name", "user.email"):
+        # DVC commits experiments: it needs somebody's name where the machine knows none.
+        if subprocess.run(["git", "config", name], cwd=unfinished, capture_output=True, check=False).returncode:
+            _git(unfinished, "config", name, "dynamicid" if name == "user.name" else "dynamicid@localhost")
+    _share_cache(home, unfinished)
+    for name in _LINKED:
+        if (home / name).exists() and not (unfinished / name).exists():
+            (unfinished / name).symlink_to(home / name)
+    unfinished.rename(target)
+
+
+def create(home: Path, run_id: str) -> Workspace:
+    """Return the workspace of `run_id`, made when it is not there yet, so that a retry finds its work."""
+    home = home.resolve()
+    name = run_name(run_id)
+    path = runs_folder(home) / name
+    if not (path / _READY).is_file():
+        if path.exists():
+            shutil.rmtree(path)
+        clone_of(home, path)
+        marker = path / _READY
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        marker.write_text(json.dumps({"run": name, "run_id": run_id}), encoding="utf-8")
+    return Workspace(name, home, path)
+
+
+def save(home: Path, run_id: str) -> str:
+    """Save the workspace as the DVC experiment of its run's name and push it to `home`; return the name."""
+    work = create(home, run_id)
+    # A dataset that the run itself added is named by a .dvc file that git does not know yet.
+    new = _git(work.path, "ls-files", "--others", "--exclude-standard", "--", "*.dvc").splitlines()
+    untracked = [part for file in new for part in ("--include-untracked", file)]
+    for arguments in (
+        ("exp", "save", "--force", "--name", work.run, *untracked),
+        ("exp", "push", "--no-cache", "--force", "origin", work.run),
+    ):
+        done = dvc(work.path, *arguments, capture=True)
+        if done.returncode:
+            reason = (done.stderr.strip() or done.stdout.strip()).splitlines()
+            raise StageFailed(f"dvc {' '.join(arguments)} in {work.path}: {reason[-1] if reason else 'failed'}")
+    return work.run
+
+
+def restore(home: Path, run: str, target: Path) -> Path:
+    """Bring back what run `run` recorded into `target`, a new folder: code, parameters, data and results."""
+    home = home.resolve()
+    if target.exists():
+        raise UserError(f"{target}: it exists; give a folder that does not")
+    clone_of(home, target)
+    name = run_name(run)
+    for arguments in (("exp", "pull", "--no-cache", "origin", name), ("exp", "apply", name), ("checkout",)):
+        done = dvc(target, *arguments, capture=True)
+        if done.returncode:
+            reason = (done.stderr.strip() or done.stdout.strip()).splitlines()
+            forgotten = _forgotten(home, target)
+            shutil.rmtree(target)
+            raise UserError(
+                f"run {name}: `dvc {' '.join(arguments)}` failed: {reason[-1] if reason else 'no reason'}"
+                + (f"; its data is not whole any more: {forgotten}" if forgotten else "")
+            )
+    return target
+
+
+def _forgotten(home: Path, target: Path) -> str:
+    """Return what was forgotten of the dataset that `target` names, in words; empty where nothing was."""
+    from pipelines.versions.dataset_version import current_version
+    from pipelines.versions.forgotten import read_ledger, told
+
+    md5 = current_version(target).md5
+    return told(read_ledger(home).of_dataset(md5)) if md5 else ""

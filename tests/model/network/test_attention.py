@@ -1,0 +1,252 @@
+"""SAA inside a real UNet: what changes nothing, what changes something, and what must stay finite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from model.network.adapter import Adapter
+from model.network.attention import IdentityState, SemanticActivatedAttention
+from model.network.base import Base
+
+
+@pytest.fixture
+def adapter(base: Base, make_adapter: Callable[..., Adapter]) -> Adapter:
+    return make_adapter(base)
+
+
+@pytest.fixture
+def draw(base: Base) -> Callable[..., Tensor]:
+    torch.manual_seed(1)
+    text, _ = base.encode_text(["a photo of a person", "a drawing"])
+    latents = torch.randn(2, 4, 16, 16)
+
+    def run(state: IdentityState | None = None, *, rows: slice = slice(None)) -> Tensor:
+        extra = {} if state is None else {"cross_attention_kwargs": {"identity": state}}
+        return base.unet(latents[rows], torch.tensor(500), text[rows], **extra).sample
+
+    return run
+
+
+def tokens(people: int = 1, pictures: int = 2, seed: int = 2) -> Tensor:
+    return torch.randn(pictures, 4 * people, 64, generator=torch.Generator().manual_seed(seed))
+
+
+@torch.no_grad()
+def test_attached_without_identity_is_the_base(base: Base, adapter: Adapter, draw: Callable[..., Tensor]) -> None:
+    plain = draw()
+    adapter.attach(base.unet)
+    assert torch.equal(draw(), plain)
+    adapter.detach(base.unet)
+    assert torch.equal(draw(), plain)
+    assert not any("processor" in name for name in base.unet.state_dict())
+
+
+@torch.no_grad()
+def test_scales_of_zero_give_the_base(base: Base, adapter: Adapter, draw: Callable[..., Tensor]) -> None:
+    plain = draw()
+    adapter.attach(base.unet)
+    for cache in (None, {}):
+        off = draw(IdentityState(tokens(), scale=0.0, lora_scale=0.0, cache=cache))
+        assert float((off - plain).abs().max()) <= 1e-5
+    per_person = draw(IdentityState(tokens(), scale=[0.0], lora_scale=0.0))
+    assert float((per_person - plain).abs().max()) <= 1e-5
+    assert float((draw(IdentityState(tokens(), lora_scale=0.0)) - plain).abs().max()) > 1e-3
+    assert float((draw(IdentityState(tokens(), scale=0.0)) - plain).abs().max()) > 1e-3
+
+
+@torch.no_grad()
+def test_new_adapter_only_adds_identity(base: Base, draw: Callable[..., Tensor]) -> None:
+    adapter = Adapter.create(base.unet, base.image_encoder, {"lora_rank": 4}, 0.3)
+    plain = draw()
+    first = next(p for p in adapter.processors if isinstance(p, SemanticActivatedAttention))
+    layer = base.unet.down_blocks[0].attentions[0].transformer_blocks[0].attn2
+    assert torch.equal(first.to_k_ip.weight, layer.to_k.weight)
+    assert torch.equal(first.to_v_ip.weight, layer.to_v.weight)
+    adapter.attach(base.unet)
+    assert float((draw(IdentityState(tokens(), scale=0.0)) - plain).abs().max()) <= 1e-5
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("people", [1, 2, 3])
+def test_cache_changes_nothing(base: Base, adapter: Adapter, draw: Callable[..., Tensor], people: int) -> None:
+    adapter.attach(base.unet)
+    plain = draw(IdentityState(tokens(people)))
+    state = IdentityState(tokens(people), cache={})
+    for _ in range(2):
+        assert torch.allclose(draw(state), plain, atol=1e-5)
+    assert state.cache
+
+
+@torch.no_grad()
+def test_what_the_cache_keeps_of_the_text_goes_with_the_lora(
+    base: Base, adapter: Adapter, draw: Callable[..., Tensor]
+) -> None:
+    adapter.attach(base.unet)
+    tokens = torch.randn(2, 4, adapter.width, generator=torch.Generator().manual_seed(4))
+    state = IdentityState(tokens, layout_steps=1, cache={})
+    first = draw(state)
+    assert state.lora_now == 0
+    torch.testing.assert_close(first, draw(IdentityState(tokens, lora_scale=0.0)))
+    state.step = 1
+    assert state.lora_now == 1
+    torch.testing.assert_close(draw(state), draw(IdentityState(tokens)))
+
+
+@torch.no_grad()
+def test_a_batch_with_a_box_per_picture(base: Base, adapter: Adapter, draw: Callable[..., Tensor]) -> None:
+    adapter.attach(base.unet)
+    boxes = [[[0, 0, 1, 0.5], [0, 0.5, 1, 1]], [[0, 0, 0.4, 1], [0.3, 0.2, 1, 0.9]]]
+    both = tokens(2)
+    together = draw(IdentityState(both, boxes=boxes, boost=2.0, boost_steps=3, scale=[1.0, 0.5]))
+    for row in range(2):
+        state = IdentityState(both[row : row + 1], boxes=boxes[row], boost=2.0, boost_steps=3, scale=[1.0, 0.5])
+        assert torch.allclose(draw(state, rows=slice(row, row + 1)), together[row : row + 1], atol=1e-5)
+    assert not torch.allclose(draw(IdentityState(both)), together, atol=1e-3)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("given", "boxes"),
+    [
+        (torch.zeros(2, 4, 64), None),
+        (torch.zeros(2, 8, 64), [[0, 0, 1, 1], [0, 0, 1, 1]]),
+        (tokens(2), [[0.1, 0.1, 0.8, 0.7], [0.4, 0.3, 1.0, 0.9]]),
+        (tokens(2), [[0.5, 0.5, 0.501, 0.501], [0.999, 0.999, 1.0, 1.0]]),
+        (tokens(3), [[0, 0, 0.01, 1], [0, 0, 1, 0.01], [1, 1, 1, 1]]),
+        (tokens(4), None),
+        (torch.zeros(2, 16, 64), [[0, 0, 0.6, 0.6], [0, 0.4, 0.6, 1], [0.4, 0, 1, 0.6], [0.99, 0.99, 1, 1]]),
+        (tokens(1) * 1e4, None),
+    ],
+)
+def test_awkward_input_stays_finite(
+    base: Base, adapter: Adapter, draw: Callable[..., Tensor], given: Tensor, boxes: list[list[float]] | None
+) -> None:
+    adapter.attach(base.unet)
+    state = IdentityState(given, boxes=boxes, boost=2.0, boost_steps=1, maps=[])
+    assert draw(state).isfinite().all()
+    assert all(gate.isfinite().all() for gate in state.maps)
+
+
+def test_boxes_cover_the_cells_they_name() -> None:
+    state = IdentityState(tokens(2), boxes=[[0.25, 0, 1, 0.5], [0.5, 0.5, 0.51, 0.51]])
+    covered = state.covered(2, 64, torch.device("cpu")).view(2, 8, 8)
+    expected = torch.zeros(2, 8, 8, dtype=torch.bool)
+    expected[0, 2:, :4] = True
+    expected[1, 4, 4] = True
+    assert torch.equal(covered, expected)
+
+
+def test_equal_slices_where_no_boxes_are_given() -> None:
+    covered = IdentityState(tokens(2), height=4, width=6).covered(2, 24, torch.device("cpu")).view(2, 4, 6)
+    assert covered[0, :, :3].all()
+    assert not covered[0, :, 3:].any()
+    assert torch.equal(covered[1], ~covered[0])
+
+
+def test_layer_size_follows_the_latent() -> None:
+    state = IdentityState(tokens(), height=15, width=24)
+    assert [state.grid(cells) for cells in (360, 96, 24)] == [(15, 24), (8, 12), (4, 6)]
+    with pytest.raises(ValueError, match="95 queries"):
+        state.grid(95)
+    with pytest.raises(ValueError, match="height and width"):
+        IdentityState(tokens()).grid(24)
+
+
+@torch.no_grad()
+def test_person_outside_its_box_is_not_seen(base: Base, adapter: Adapter, draw: Callable[..., Tensor]) -> None:
+    """With the gate off, the right half's tokens change nothing in the very attention of the left half."""
+    layer = base.unet.down_blocks[0].attentions[0].transformer_blocks[0].attn2
+    adapter.attach(base.unet)
+    torch.manual_seed(3)
+    hidden = torch.randn(1, 64, layer.to_q.in_features)
+    text = torch.randn(1, 77, 64)
+    one, other = tokens(2, 1), tokens(2, 1)
+    other[:, 4:] += 1
+    found = []
+    for given in (one, other):
+        state = IdentityState(given, boxes=[[0, 0, 1, 0.5], [0, 0.5, 1, 1]], gate=False)
+        found.append(layer(hidden, encoder_hidden_states=text, identity=state).view(8, 8, -1))
+    assert torch.allclose(found[0][:, :4], found[1][:, :4], atol=1e-6)
+    assert not torch.allclose(found[0][:, 4:], found[1][:, 4:], atol=1e-3)
+
+
+@torch.no_grad()
+def test_gate_maps_on_request(base: Base, adapter: Adapter, draw: Callable[..., Tensor]) -> None:
+    adapter.attach(base.unet)
+    state = IdentityState(tokens(), maps=[])
+    draw(state)
+    assert len(state.maps) == sum(isinstance(p, SemanticActivatedAttention) for p in adapter.processors)
+    for gate in state.maps:
+        assert gate.shape[0] == 2
+        assert gate.min() == 0
+        assert 0.99 < gate.max() <= 1
+        assert not ((gate > 0) & (gate < 0.3)).any()
+
+
+def test_training_reaches_the_adapter_and_not_the_base(
+    base: Base, adapter: Adapter, draw: Callable[..., Tensor]
+) -> None:
+    adapter.attach(base.unet)
+    adapter.train()
+    trained = adapter.trainable_anchoring()
+    optimiser = torch.optim.AdamW(trained, lr=3e-3)
+    frozen = {name: x.clone() for name, x in base.unet.named_parameters() if "processor" not in name}
+    embeddings, states = torch.nn.functional.normalize(torch.randn(2, 512)), torch.randn(2, 17, 48)
+    losses = []
+    for _ in range(8):
+        found = adapter.identity_tokens(embeddings, states)
+        given = torch.cat([found[:1], adapter.null_tokens])
+        loss = (draw(IdentityState(given)) - 1).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    assert all(x.grad is not None and x.grad.abs().sum() > 0 for x in trained)
+    assert all(torch.equal(x, frozen[name]) for name, x in base.unet.named_parameters() if name in frozen)
+
+
+def test_gradient_checkpointing_gives_the_same_gradients(
+    base: Base, adapter: Adapter, draw: Callable[..., Tensor]
+) -> None:
+    adapter.attach(base.unet)
+    embeddings, states = torch.nn.functional.normalize(torch.randn(2, 512)), torch.randn(2, 17, 48)
+    gradients = []
+    for saving in (False, True):
+        if saving:
+            base.unet.enable_gradient_checkpointing()
+        base.unet.train(saving)
+        adapter.zero_grad()
+        draw(IdentityState(adapter.identity_tokens(embeddings, states))).square().mean().backward()
+        gradients.append([x.grad.clone() for x in adapter.trainable_anchoring() if x.grad is not None])
+    assert len(gradients[0]) == len(gradients[1])
+    assert all(torch.allclose(one, other, atol=1e-6) for one, other in zip(*gradients, strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_mixed_precision_trains(base: Base, adapter: Adapter, draw: Callable[..., Tensor], dtype: torch.dtype) -> None:
+    adapter.attach(base.unet)
+    embeddings, states = torch.nn.functional.normalize(torch.randn(2, 512)), torch.randn(2, 17, 48)
+    full = draw(IdentityState(adapter.identity_tokens(embeddings, states)))
+    with torch.autocast("cpu", dtype=dtype):
+        mixed = draw(IdentityState(adapter.identity_tokens(embeddings, states)))
+        mixed.float().square().mean().backward()
+    assert float((mixed.float() - full).detach().abs().max()) < 0.1 * float(full.detach().abs().max())
+    assert all(x.grad.isfinite().all() for x in adapter.trainable_anchoring() if x.grad is not None)
+
+
+@torch.no_grad()
+def test_wrong_numbers_are_named(base: Base, adapter: Adapter, draw: Callable[..., Tensor]) -> None:
+    adapter.attach(base.unet)
+    with pytest.raises(ValueError, match="3 pictures for 2 pictures"):
+        draw(IdentityState(tokens(pictures=3)))
+    with pytest.raises(ValueError, match="multiple of 4"):
+        draw(IdentityState(torch.randn(2, 6, 64)))
+    with pytest.raises(ValueError, match="1 boxes for 2 people"):
+        draw(IdentityState(tokens(2), boxes=[[0, 0, 1, 1]]))
+    with pytest.raises(ValueError, match="boxes of shape"):
+        IdentityState(tokens(), boxes=[0, 0, 1, 1])

@@ -1,0 +1,204 @@
+"""The method's modules against exact vectors of the published ones (tolerance 1e-4 absolute, float32).
+
+`pytest tests/model/test_golden.py --golden DIR` takes the vectors of another folder of the same format. Sizes are read
+off the tensors; how many heads an attention has is told by no shape, so a file may name them in its metadata
+(`heads`), and has four otherwise. The largest error of every file is printed at the end.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers.models.attention_processor import Attention
+from safetensors import safe_open
+
+from model.network.attention import IdentityState, LoRAAttention, SelfAttentionLoRA, SemanticActivatedAttention
+from model.network.face_encoder import FaceEncoder
+from model.network.folding import Folded
+from model.network.landmark_encoder import LandmarkEncoder
+from model.network.reconfigurator import Reconfigurator
+
+pytestmark = pytest.mark.realdata
+TOLERANCE = 1e-4
+HEADS = 4
+TOKENS = 4
+
+
+class Golden:
+    """One file of vectors; `check` compares one of them with what was computed, and remembers the error."""
+
+    def __init__(self, file: Path, errors: dict[str, float]) -> None:
+        self.name = file.stem
+        self.errors = errors
+        with safe_open(file, "pt") as opened:
+            self.metadata = opened.metadata() or {}
+            self.tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        self.heads = int(self.metadata.get("heads", HEADS))
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return self.tensors[name]
+
+    def size(self, name: str, axis: int = 0) -> int:
+        return self.tensors[name].shape[axis]
+
+    def count(self, start: str) -> int:
+        """Return how many numbers follow `start` in the names: the depth of a list of modules."""
+        return len({name.removeprefix(start).split(".")[0] for name in self.tensors if name.startswith(start)})
+
+    def load(self, module: torch.nn.Module, prefix: str = "weights.") -> None:
+        state = {name.removeprefix(prefix): value for name, value in self.tensors.items() if name.startswith(prefix)}
+        module.load_state_dict({name: x.float() if x.is_floating_point() else x for name, x in state.items()})
+        module.eval()
+
+    def check(self, found: torch.Tensor, name: str, case: str = "") -> None:
+        error = float((found - self[name]).abs().max())
+        self.errors[self.name] = max(error, self.errors.get(self.name, 0.0))
+        assert found.dtype == torch.float32
+        assert found.shape == self[name].shape
+        assert error <= TOLERANCE, f"{self.name}, {name} {case}: largest error {error:.1e} > {TOLERANCE}"
+
+
+@pytest.fixture(scope="module")
+def errors(request: pytest.FixtureRequest) -> Iterator[dict[str, float]]:
+    """The largest error per file, printed when all cases have run, whether output is captured or not."""
+    found: dict[str, float] = {}
+    yield found
+    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
+    with request.config.pluginmanager.get_plugin("capturemanager").global_and_fixture_disabled():
+        reporter.write_line("")
+        for name, error in found.items():
+            reporter.write_line(f"{name}: largest error {error:.1e} (allowed {TOLERANCE:.0e})")
+
+
+@pytest.fixture
+def golden(shared: Path, errors: dict[str, float], request: pytest.FixtureRequest) -> Golden:
+    folder = Path(request.config.getoption("--golden") or shared / "golden")
+    return Golden(folder / f"{request.param}.safetensors", errors)
+
+
+def of(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Run a test on the file `name`."""
+    return pytest.mark.parametrize("golden", [name], indirect=True, ids=[name])
+
+
+@of("face_encoder")
+@torch.no_grad()
+def test_face_encoder(golden: Golden) -> None:
+    width = golden.size("weights.norm.weight")
+    encoder = FaceEncoder(
+        width,
+        golden.size("clip_embeds", -1),
+        tokens=golden.size("tokens", 1),
+        embedding=golden.size("id_embeds", -1),
+        depth=golden.count("weights.perceiver_resampler.layers."),
+    )
+    golden.load(encoder)
+    golden.check(encoder(golden["id_embeds"], golden["clip_embeds"]), "tokens")
+    golden.check(encoder(golden["id_embeds"], golden["clip_embeds"], shortcut=0.7), "tokens_shortcut")
+
+
+@of("landmark_encoder")
+@torch.no_grad()
+def test_landmark_encoder(golden: Golden) -> None:
+    encoder = LandmarkEncoder(golden.size("feature", -1), golden.size("weights.blocks.0.0.conv_block.0.weight"))
+    golden.load(encoder)
+    assert set(golden["landmark_image"].unique().tolist()) == {-1.0, 1.0}
+    golden.check(encoder(golden["landmark_image"]), "feature")
+
+
+@of("reconfigurator")
+@torch.no_grad()
+def test_reconfigurator(golden: Golden) -> None:
+    """Published checkpoints take the output as it is: no residual."""
+    width = golden.size("weights.proj_in.weight")
+    depth = golden.count("weights.disentangleNet.")
+    assert depth == golden.count("weights.entangleNet.")
+    imr = Reconfigurator(
+        golden.size("source_tokens", -1),
+        golden.size("source_landmark", -1) + golden.size("source_text", -1),
+        width=width,
+        heads=golden.heads,
+        depth=depth,
+        latents=golden.size("weights.feature_fusion.4.weight") // width,
+        residual=False,
+    )
+    golden.load(imr)
+    names = ("source_tokens", "source_landmark", "source_text", "target_landmark", "target_text")
+    inputs = [golden[name] for name in names]
+    golden.check(imr(*inputs), "predicted_tokens")
+    for number, expected in enumerate(golden["predicted_tokens"]):
+        alone = imr(*inputs[:3], *(targets[number : number + 1] for targets in inputs[3:]))
+        assert float((alone[0] - expected).abs().max()) <= TOLERANCE, "a target alone is what it is among others"
+
+
+def attention_of(golden: Golden, processor: LoRAAttention) -> Attention:
+    """Return the base layer of the file, with its weights and with `processor` on it, with its weights."""
+    hidden, context = golden["attn.to_k.weight"].shape
+    crossing = isinstance(processor, SemanticActivatedAttention)
+    attention = Attention(
+        hidden, cross_attention_dim=context if crossing else None, heads=golden.heads, dim_head=hidden // golden.heads
+    )
+    golden.load(attention, "attn.")
+    golden.load(processor, "processor.")
+    attention.set_processor(processor)
+    return attention
+
+
+WAYS = pytest.mark.parametrize("way", ["plain", "cached", "folded"])
+
+
+@WAYS
+@of("self_attention_lora")
+@torch.no_grad()
+def test_self_attention(golden: Golden, way: str) -> None:
+    hidden = golden.size("attn.to_q.weight")
+    processor = SelfAttentionLoRA(hidden, golden.size("processor.to_q_lora.down.weight"))
+    attention = attention_of(golden, processor)
+    if way == "folded":
+        Folded([attention], [processor])
+    state = IdentityState(torch.zeros(len(golden["hidden_states"]), TOKENS, 24), cache=None if way == "plain" else {})
+    golden.check(attention(golden["hidden_states"], identity=state), "out", way)
+
+
+@WAYS
+@of("semantic_activated_attention")
+@torch.no_grad()
+def test_semantic_activated_attention(golden: Golden, way: str) -> None:
+    """Every case of the file; twice with one state, as in a second denoising step that finds keys and values there."""
+    hidden, context = golden["processor.to_k_ip.weight"].shape
+    processor = SemanticActivatedAttention(
+        hidden, context, golden.size("processor.to_q_lora.down.weight"), tokens=TOKENS
+    )
+    attention = attention_of(golden, processor)
+    if way == "folded":
+        Folded([attention], [processor])
+    cases = json.loads(golden.metadata["cases"])
+    assert {f"out.{name}" for name in cases} == {name for name in golden.tensors if name.startswith("out.")}
+    for name, case in cases.items():
+        wide = case["width_height"] is not None
+        width, height = case["width_height"] or (None, None)
+        (tokens,) = (
+            value
+            for key, value in golden.tensors.items()
+            if key.startswith("id_") and value.shape[1] == TOKENS * case["ids"]
+        )
+        state = IdentityState(
+            tokens,
+            boxes=case["bbox"],
+            gate=case["gate"],
+            scale=case["id_scale"],
+            boost=case["boost"],
+            boost_steps=case["boost_steps"],
+            step=case["step"],
+            height=height,
+            width=width,
+            cache=None if way == "plain" else {},
+        )
+        states = golden["hidden_states_wide" if wide else "hidden_states"]
+        for _ in range(2):
+            found = attention(states, encoder_hidden_states=golden["text"], identity=state)
+            golden.check(found, f"out.{name}", way)

@@ -1,0 +1,128 @@
+"""`dvc.yaml` is the table of the chain: it names all the code that a stage runs, and a change of it runs the stage."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import grimp
+import pytest
+
+from pipelines.cli import COMMANDS
+from pipelines.core.chain import Stage, stage_names, stages
+from pipelines.core.errors import UserError
+from pipelines.core.params import load_params
+
+# What a stage imports and no result depends on: where files lie, how errors read, how parameters are read (DVC compares
+# their values), where an adapter to start from comes from (it is named by its number, so it never changes).
+WITHOUT_EFFECT = ("pipelines.core", "pipelines.registry", "pipelines.versions")
+WITH_EFFECT = ("pipelines.core.records",)
+NAMES = ("validate", "preprocess", "validate_processed", "train_anchoring", "train_imr", "evaluate")
+
+
+def test_the_chain_is_read_from_dvc_yaml() -> None:
+    assert stage_names() == NAMES
+    anchoring = next(stage for stage in stages() if stage.name == "train_anchoring")
+    assert anchoring.sections == ("base", "rights", "train_anchoring")
+    assert anchoring.inputs == ("data/processed", "reports/validate_processed/verdict.json")
+    assert anchoring.outputs == (
+        "models/anchoring",
+        "reports/train_anchoring/metrics.json",
+        "reports/train_anchoring/losses.csv",
+    )
+    assert "model/network" in anchoring.code
+
+
+def test_outside_of_a_checkout_there_is_no_chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.core.chain.project_root", lambda: tmp_path)
+    with pytest.raises(UserError, match=r"dvc.yaml: no such file; the stages of the chain run in a checkout"):
+        stages()
+
+
+@pytest.fixture(scope="module")
+def imports(project: Path) -> grimp.ImportGraph:
+    return grimp.build_graph("pipelines", "model", exclude_type_checking_imports=True, cache_dir=None)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_stage_names_all_the_code_that_it_imports(name: str, imports: grimp.ImportGraph, project: Path) -> None:
+    stage = next(stage for stage in stages() if stage.name == name)
+    reached: set[str] = set()
+    coming = {f"pipelines.stages.{name}"}
+    while coming:
+        reached |= coming
+        found = set().union(*(imports.find_modules_directly_imported_by(module) for module in coming))
+        coming = {module for module in found - reached if module in WITH_EFFECT or not _without_effect(module)}
+    known = {project / path for path in stage.code}
+    files = {_file(project, module) for module in reached}
+    missing = sorted(str(file) for file in files if file.name != "__init__.py" and not known & {file, *file.parents})
+    assert not missing
+
+
+def _without_effect(module: str) -> bool:
+    return module.startswith(tuple(f"{room}." for room in WITHOUT_EFFECT))
+
+
+def _file(project: Path, module: str) -> Path:
+    place = project.joinpath(*module.split("."))
+    return place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+
+
+@pytest.fixture(scope="module")
+def locked(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout in which DVC has seen every stage run: outputs that stand for the real ones, and their lock."""
+    root = tmp_path_factory.mktemp("locked") / "dynamicid"
+    shutil.copytree(checkout, root)
+    for path in {"data/faces", *(path for stage in stages() for path in stage.outputs)}:
+        place = root / path
+        if place.suffix:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text("{}")
+        else:
+            place.mkdir(parents=True)
+            (place / "part").write_text("x")
+    subprocess.run([sys.executable, "-m", "dvc", "commit", "--force", "--quiet"], cwd=root, check=True)
+    return root
+
+
+def _changed(root: Path) -> set[str]:
+    from dvc.repo import Repo
+
+    with Repo(str(root)) as repo:
+        return {name.partition(":")[2] or name for name in repo.status()}
+
+
+def test_a_change_of_any_folder_that_a_stage_names_runs_the_stage_again(locked: Path) -> None:
+    assert not _changed(locked)
+    places = sorted({path for stage in stages() for path in stage.code})
+    for path in places:
+        place = locked / path
+        file = place if place.is_file() else next(file for file in sorted(place.rglob("*.py")) if file.stat().st_size)
+        whole = file.read_bytes()
+        file.write_bytes(whole + b"\n# changed\n")
+        assert _changed(locked) == {stage.name for stage in stages() if path in stage.code}, path
+        file.write_bytes(whole)
+
+
+def test_inputs_are_made_by_earlier_stages() -> None:
+    made = {"data/faces"}
+    for stage in stages():
+        assert set(stage.inputs) <= made, stage.name
+        made |= set(stage.outputs)
+
+
+def test_every_stage_is_a_command_that_dvc_calls(project: Path) -> None:
+    import yaml
+
+    entries = yaml.safe_load((project / "dvc.yaml").read_text())["stages"]
+    sections = load_params(project / "params.yaml").model_dump(by_alias=True)
+
+    def call(stage: Stage) -> list[str]:
+        return entries[stage.name]["cmd"].split()[:4]
+
+    for stage in stages():
+        assert stage.command in COMMANDS
+        assert call(stage) == ["python", "-m", "pipelines.cli", stage.command]
+        assert {stage.name, *stage.sections} <= set(sections)

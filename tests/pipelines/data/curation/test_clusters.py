@@ -1,0 +1,78 @@
+"""Clusters are people: whatever the order, the neighbours looked at and the size of the parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from pipelines.data.curation import clusters
+from pipelines.data.curation.agreement import pairwise
+from pipelines.data.curation.clusters import cluster
+
+Embed = Callable[..., np.ndarray]
+LIKENESS = 0.5
+
+
+@pytest.fixture
+def people(embed: Embed) -> tuple[np.ndarray, list[int]]:
+    """Twenty-four people with one to forty photos each."""
+    known = [person for person in range(24) for _ in range(1 + person * 7 % 40)]
+    return np.stack([embed(person, number, 0.9) for number, person in enumerate(known)]), known
+
+
+def test_people_are_found_again(people: tuple[np.ndarray, list[int]]) -> None:
+    embeddings, known = people
+    found = cluster(embeddings, 0.3, 48, LIKENESS)
+    assert pairwise([str(one) for one in found], [str(one) for one in known]).f1 == 1.0
+    assert found.max() + 1 == 24
+
+
+def test_clusters_are_numbered_by_their_first_face(people: tuple[np.ndarray, list[int]]) -> None:
+    found = cluster(people[0], 0.3, 48, LIKENESS)
+    first = [int(np.flatnonzero(found == number)[0]) for number in range(found.max() + 1)]
+    assert first == sorted(first)
+
+
+def test_the_order_of_faces_does_not_matter(people: tuple[np.ndarray, list[int]]) -> None:
+    embeddings, _ = people
+    order = np.random.default_rng(0).permutation(len(embeddings))
+    straight, shuffled = cluster(embeddings, 0.3, 48, LIKENESS), cluster(embeddings[order], 0.3, 48, LIKENESS)
+    assert pairwise([str(one) for one in shuffled], [str(one) for one in straight[order]]).f1 == 1.0
+
+
+@pytest.mark.parametrize(("part", "count"), [(25, 48), (2000, 5), (10, 4)])
+def test_small_parts_and_few_neighbours_find_the_same_people(
+    people: tuple[np.ndarray, list[int]], part: int, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Someone with more photos than a part holds, or than neighbours are looked at, is one person all the same."""
+    monkeypatch.setattr(clusters, "_PART", part)
+    embeddings, known = people
+    found = cluster(embeddings, 0.3, count, LIKENESS)
+    assert pairwise([str(one) for one in found], [str(one) for one in known]).f1 > 0.99
+
+
+def test_one_face_between_two_people_does_not_join_them(embed: Embed) -> None:
+    one, other = (np.stack([embed(person, photo, 0.4) for photo in range(12)]) for person in (1, 2))
+    between = one.mean(0) + other.mean(0)
+    between /= np.linalg.norm(between)
+    assert float((one @ between).mean()) > 0.5
+    assert float((other @ between).mean()) > 0.5
+    found = cluster(np.vstack([one, other, between[None]]).astype(np.float32), 0.5, 16, LIKENESS)
+    assert len(set(found[:12])) == len(set(found[12:24])) == 1
+    assert found[0] != found[12]
+
+
+def test_many_equal_faces_are_one_person(embed: Embed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clusters, "_PART", 20)
+    embeddings = np.vstack([np.repeat(embed(1, 0)[None], 90, 0), np.repeat(embed(2, 0)[None], 5, 0)])
+    found = cluster(embeddings, 0.5, 8, LIKENESS)
+    assert len(set(found[:90])) == len(set(found[90:])) == 1
+    assert found[0] != found[-1]
+
+
+@pytest.mark.parametrize("faces", [0, 1, 2])
+def test_few_faces_are_no_problem(faces: int, embed: Embed) -> None:
+    embeddings = np.stack([embed(person, 0) for person in range(faces)]) if faces else np.zeros((0, 512), np.float32)
+    assert cluster(embeddings, 0.5, 48, LIKENESS).tolist() == list(range(faces))

@@ -1,0 +1,79 @@
+"""Whose faces a face is among: the nearest, those that agree on it, and what groups have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_matrix
+
+from pipelines.data.curation.neighbourhood import mutual, neighbours, profiles
+
+Embed = Callable[..., np.ndarray]
+
+
+@pytest.fixture
+def people(embed: Embed) -> tuple[np.ndarray, np.ndarray]:
+    """Twelve people with ten photos each."""
+    known = np.repeat(np.arange(12), 10)
+    return np.stack([embed(person, number, 0.9) for number, person in enumerate(known)]), known
+
+
+def test_neighbours_are_nearly_the_true_ones_and_never_the_row_itself(people: tuple[np.ndarray, np.ndarray]) -> None:
+    embeddings, _ = people
+    found, cosines = neighbours(embeddings, 10)
+    exact = embeddings @ embeddings.T
+    np.fill_diagonal(exact, -1)
+    true = np.argsort(-exact, axis=1)[:, :10]
+    shared = [len(set(one) & set(other)) for one, other in zip(found.tolist(), true.tolist(), strict=True)]
+    assert np.mean(shared) / 10 > 0.97
+    assert not (found == np.arange(len(found))[:, None]).any()
+    here = np.arange(len(found))[:, None]
+    np.testing.assert_allclose(cosines, exact[here, found], atol=1e-5)
+
+
+def test_mutual_neighbours_agree_and_are_alike_enough(people: tuple[np.ndarray, np.ndarray]) -> None:
+    embeddings, known = people
+    graph = mutual(embeddings, 9, 0.3)
+    dense = graph.toarray()
+    np.testing.assert_allclose(dense, dense.T)
+    np.testing.assert_allclose(np.diag(dense), 1)
+    others = dense[dense > 0]
+    assert others.min() >= 0.3
+    assert ((dense > 0) == (known[:, None] == known[None])).mean() > 0.99
+    assert mutual(embeddings, 9, 0.99).nnz == len(known)
+
+
+def test_a_face_that_many_take_for_their_neighbour_is_nobodys_who_is_not_its_own(embed: Embed) -> None:
+    """A blurred face is near to everybody: it names five of twenty, and only these can be its neighbours."""
+    faces = np.stack([embed(person, 0) for person in range(20)])
+    hub = faces.mean(0) / np.linalg.norm(faces.mean(0))
+    graph = mutual(np.vstack([faces, hub[None]]).astype(np.float32), 5, 0.1)
+    assert 0 < graph[-1].nnz - 1 <= 5
+
+
+def test_profiles_compare_where_links_lead_whatever_the_size_of_groups() -> None:
+    graph = csr_matrix(
+        np.array(
+            [
+                [1, 0, 0, 1, 0, 0],
+                [0, 1, 0, 1, 0, 0],
+                [0, 0, 1, 1, 0, 0],
+                [1, 1, 1, 1, 0, 0],
+                [0, 0, 0, 0, 1, 1],
+                [0, 0, 0, 0, 1, 1],
+            ],
+            float,
+        )
+    )
+    each = profiles(graph, np.arange(6))
+    alike = (each @ each.T).toarray()
+    assert alike[4, 5] == pytest.approx(1)
+    assert alike[0, 4] == 0
+    assert alike[0, 1] == pytest.approx(0.5)
+    groups = profiles(graph, np.array([0, 0, 1, 1, 2, 2]))
+    together = (groups @ groups.T).toarray()
+    np.testing.assert_allclose(np.diag(together), 1)
+    assert together[0, 1] > alike[0, 1]
+    assert together[0, 2] == together[1, 2] == 0

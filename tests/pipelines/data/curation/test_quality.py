@@ -1,0 +1,73 @@
+"""What is no use is left out with its reason; of nearly equal pictures the best stays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipelines.data.curation.faces import Faces
+from pipelines.data.curation.quality import leave_out_near_duplicates, leave_out_poor, leave_out_repeats
+from pipelines.core.sections.data import Curate
+
+Make = Callable[[list[dict[str, Any]]], Faces]
+Seen = Callable[..., dict[str, Any]]
+PARAMS = Curate(min_face_side=50, min_score=0.6, min_sharpness=20, max_yaw=70, max_pitch=40, max_outside_share=0.1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason", "detail"),
+    [
+        ({"side": 49.0}, "small_face", "49px < 50px"),
+        ({"det_score": 0.55}, "uncertain_face", "0.55 < 0.6"),
+        ({"sharpness": 3.0}, "blurred", "3 < 20"),
+        ({"yaw": -75.0}, "turned_away", "yaw -75°, at most 70°"),
+        ({"pitch": 41.0}, "turned_away", "pitch 41°, at most 40°"),
+        ({"bbox": [-50.0, 80, 50, 220]}, "cut_off", "0.50 of the face box is outside of the photo"),
+        ({"side": 50.0, "det_score": 0.6, "sharpness": 20.0, "yaw": 70.0}, None, None),
+    ],
+)
+def test_poor_faces_are_left_out(
+    changes: dict[str, Any], reason: str | None, detail: str | None, make_faces: Make, seen: Seen
+) -> None:
+    faces = make_faces([seen("a.jpg", 1, 0, **changes)])
+    leave_out_poor(faces, PARAMS)
+    assert (faces.rows.at[0, "reason"], faces.rows.at[0, "detail"]) == (reason, detail)
+
+
+def test_a_reason_from_looking_stays_and_a_photo_without_a_face_has_one(make_faces: Make, seen: Seen) -> None:
+    absent = dict.fromkeys(("face_index", "bbox", "landmarks", "embedding", "texture", "thumbnail", "side", "yaw"))
+    rows = [seen("a.jpg", 1, 0, **absent, reason="truncated", n_faces=0), seen("b.jpg", 1, 1, **absent, n_faces=0)]
+    faces = make_faces(rows)
+    leave_out_poor(faces, PARAMS)
+    assert faces.rows["reason"].tolist() == ["truncated", "no_face"]
+    assert not faces.open.any()
+
+
+def test_the_first_file_of_the_same_bytes_stays(make_faces: Make, seen: Seen) -> None:
+    faces = make_faces(
+        [seen(name, 1, 0, image_id="same") for name in ("b.jpg", "a.jpg", "c.jpg")] + [seen("d.jpg", 1, 1)]
+    )
+    leave_out_repeats(faces)
+    assert faces.rows["reason"].tolist() == [None, "duplicate", "duplicate", None]
+    assert faces.rows.at[2, "detail"] == "same bytes as a.jpg"
+
+
+def test_of_nearly_equal_pictures_the_best_stays(make_faces: Make, seen: Seen) -> None:
+    grey = np.random.default_rng(0).integers(0, 255, 256).astype(np.uint8)
+    noisy = np.clip(grey.astype(int) + np.random.default_rng(1).integers(-8, 8, 256), 0, 255).astype(np.uint8)
+    same = seen("a.jpg", 1, 0)["embedding"]
+    rows = [
+        seen("a.jpg", 1, 0, texture=grey.tobytes(), side=60.0),
+        seen("b.jpg", 1, 0, texture=noisy.tobytes(), embedding=same, side=200.0),
+        seen("c.jpg", 1, 0, texture=(grey // 2 + 40).astype(np.uint8).tobytes(), embedding=same, side=90.0),
+        seen("d.jpg", 1, 0, embedding=same, texture=np.roll(grey, 77).tobytes()),
+        # The picture of another person is no copy, however alike the grey values are.
+        seen("e.jpg", 2, 0, texture=grey.tobytes()),
+    ]
+    faces = make_faces(rows)
+    leave_out_near_duplicates(faces, PARAMS)
+    assert faces.rows["reason"].tolist() == ["near_duplicate", None, "near_duplicate", None, None]
+    assert faces.rows.at[0, "detail"] == "of b.jpg"

@@ -1,0 +1,107 @@
+"""A small dataset as found and as preprocessing would leave it, with awkward names and rights."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from pipelines.data.ingest.shards import ShardWriter
+from pipelines.core.params import Params, load_params
+from pipelines.core.records import DATASET_SCHEMA, PROCESSED_SCHEMA, read_rows
+from pipelines.stages.ingest import Inputs, Outputs, run
+
+
+def photo(number: int, kind: str = "JPEG", size: int = 24) -> bytes:
+    pixels = np.random.default_rng(number).integers(0, 255, (size, size, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def row(number: int, file_name: str, identity: str | None, kind: str = "JPEG", **said: str | None) -> dict[str, object]:
+    data = photo(number, kind)
+    known = {"prompt": f"person {number} in a park", "face_prompt": None, "source": None, "licence": None}
+    return {
+        "image_id": hashlib.sha256(data).hexdigest(),
+        "identity": identity,
+        "file_name": file_name,
+        "image": data,
+        "format": kind,
+        "width": 24,
+        "height": 24,
+        "n_bytes": len(data),
+        "consent": None,
+        **known,
+        **said,
+    }
+
+
+ROWS = [
+    row(0, "anna/1.jpg", "anna", consent="research", licence="CC-BY-4.0", source="studio", face_prompt="happy"),
+    row(1, "anna/2.png", "anna", "PNG", consent="research", prompt=None, face_prompt="sad"),
+    row(2, "bert/a.b.jpg", "bert", consent="withdrawn", licence="CC-BY-4.0", prompt="a man\u2019s caf\u00e9"),
+    row(3, "bert/1.jpg", "bert", prompt=None),
+    row(4, "caf%E9.jpg", None),
+]
+
+
+def processed_row(number: int, given: dict[str, object], **changes: object) -> dict[str, object]:
+    rng = np.random.default_rng(100 + number)
+    embedding = rng.normal(size=512)
+    said = ("image_id", "identity", "file_name", "prompt", "face_prompt", "source", "licence", "consent")
+    return {
+        **{name: given[name] for name in said},
+        "split": "train",
+        "status": "ok",
+        "image": photo(100 + number, size=32),
+        "bbox": [4.0, 4.0, 28.0, 28.0],
+        "keypoints": rng.uniform(8, 24, 10).tolist(),
+        "landmarks": rng.uniform(4, 28, 136).tolist(),
+        "yaw": 0.0,
+        "embedding": (embedding / np.linalg.norm(embedding)).tolist(),
+        "expression": "neutral",
+        **changes,
+    }
+
+
+@dataclass(frozen=True)
+class Data:
+    """A dataset and its processed rows; the last photo was rejected."""
+
+    faces: Path
+    processed: Path
+    params: Params
+
+
+@pytest.fixture
+def data(tmp_path: Path, project: Path) -> Data:
+    writer = ShardWriter(tmp_path / "data" / "faces", 2**20)
+    for item in ROWS:
+        writer.add(item)
+    writer.close()
+    processed = tmp_path / "data" / "processed"
+    processed.mkdir()
+    rows = [processed_row(number, item) for number, item in enumerate(ROWS)]
+    rows[4] |= {"status": "rejected", "reason": "no_face", "image": None, "landmarks": None, "embedding": None}
+    for bucket in range(2):
+        table = pa.Table.from_pylist(rows[bucket::2], schema=PROCESSED_SCHEMA)
+        pq.write_table(table, processed / f"part-{bucket:05d}.parquet")
+    return Data(writer.folder, processed, load_params(project / "profiles" / "tiny.yaml"))
+
+
+def ingest(params: Params, source: Path, faces: Path, layout: str = "auto") -> list[dict[str, object]]:
+    """Ingest `source` into the new folder `faces` and return its rows."""
+    run(params, Inputs(source, layout), Outputs(faces))
+    return read_rows(faces, DATASET_SCHEMA).to_pylist()
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

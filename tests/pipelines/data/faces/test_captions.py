@@ -1,0 +1,207 @@
+"""Where prompts and expressions come from: sidecars, CLIP, InternVL, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model.face.face_prompts import EXPRESSIONS
+from model.foundation.random_models import random_tokenizer
+from pipelines.core.errors import UserError
+from pipelines.data.faces.captions import DEFAULT_PROMPT, CaptionChain, Sidecar, load_captions
+from pipelines.data.faces.internvl_captions import InternVLCaptions, one_sentence
+from pipelines.data.faces.protocols import Caption, CaptionRequest
+from pipelines.core.sections.data import Captions
+
+_BOX = np.array([16, 16, 48, 48.0], np.float32)
+
+
+def _request(prompt: str | None = None, face_prompt: str | None = None, seed: int = 0) -> CaptionRequest:
+    image = np.random.default_rng(seed).integers(0, 255, (64, 64, 3), np.uint8)
+    return CaptionRequest(image, _BOX, prompt, face_prompt)
+
+
+class _Fixed:
+    """A source that gives one answer and remembers what it was asked."""
+
+    def __init__(self, answer: Caption, *, tells_expression: bool = True) -> None:
+        self.answer, self.tells_expression, self.asked = answer, tells_expression, 0
+
+    def describe(self, requests: Sequence[CaptionRequest]) -> list[Caption]:
+        self.asked += len(requests)
+        return [self.answer] * len(requests)
+
+
+def test_the_texts_of_a_photo_win_and_the_default_comes_last() -> None:
+    known, unknown = CaptionChain([Sidecar()]).describe(
+        [_request("a man in red", "sad, turned to the left"), _request()]
+    )
+    assert known == Caption("a man in red", "sad")
+    assert unknown == Caption(DEFAULT_PROMPT, None)
+
+
+def test_a_source_is_asked_only_for_what_is_missing() -> None:
+    later = _Fixed(Caption("from later", "happy"))
+    texts_only = _Fixed(Caption("a text"), tells_expression=False)
+    chain = CaptionChain([Sidecar(), texts_only, later])
+    requests = [_request("given", "angry"), _request("given", "facing the camera"), _request(None, "angry"), _request()]
+    captions = chain.describe(requests)
+    assert captions == [
+        Caption("given", "angry"),
+        Caption("given", "happy"),
+        Caption("a text", "angry"),
+        Caption("a text", "happy"),
+    ]
+    assert (texts_only.asked, later.asked) == (2, 2)
+
+
+def test_a_failed_caption_is_failed_unless_another_source_knows() -> None:
+    failing = _Fixed(Caption(failed=True), tells_expression=False)
+    assert CaptionChain([failing]).describe([_request()])[0].failed
+    answered = CaptionChain([failing, _Fixed(Caption("a text", "sad"))]).describe([_request()])[0]
+    assert answered == Caption("a text", "sad")
+
+
+@pytest.mark.parametrize("source", ["clip", "internvl"])
+def test_a_source_without_its_folder_is_refused(source: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"{source}_path is not set"):
+        load_captions(Captions(sources=(source,)))
+    with pytest.raises(UserError, match=f"{source}_path = .*nowhere: no such model folder"):
+        load_captions(Captions(sources=(source,), **{f"{source}_path": str(tmp_path / "nowhere")}))
+
+
+def test_clip_names_clothes_background_and_expression(tmp_path: Path) -> None:
+    folder = _save_clip(tmp_path / "clip")
+    chain = load_captions(Captions(sources=("sidecar", "clip"), clip_path=str(folder)))
+    requests = [_request(seed=seed) for seed in range(3)] + [_request("kept", "happy, facing the camera")]
+    captions = chain.describe(requests)
+    for caption in captions[:3]:
+        assert caption.prompt.startswith("a photo of a person wearing a")
+        assert caption.expression in EXPRESSIONS
+    assert captions[3] == Caption("kept", "happy")
+    assert chain.describe(requests[1:2])[0] == captions[1]
+
+
+def test_clip_picks_the_text_that_fits(tmp_path: Path) -> None:
+    """Where picture features are those of a text, that text is the answer."""
+    from pipelines.data.faces.clip_captions import CLOTHES, SETTINGS, ClipCaptions
+
+    clip = ClipCaptions(_save_clip(tmp_path / "clip"))
+    clip.describe([_request()])
+    wanted = {"clothes": 7, "settings": 3, "expressions": 5}
+    features = {name: clip._texts[name][index] for name, index in wanted.items()}
+    picture = features["clothes"] + features["settings"]
+    clip._features = lambda images: np.stack([features["expressions"] if images[0].shape[0] < 64 else picture])
+    (caption,) = clip.describe([_request()])
+    assert caption.expression == EXPRESSIONS[5]
+    best = {name: int((clip._texts[name] @ picture).argmax()) for name in ("clothes", "settings")}
+    assert caption.prompt == f"a photo of a person wearing {CLOTHES[best['clothes']]}, {SETTINGS[best['settings']]}"
+
+
+def test_internvl_answers_in_one_sentence_and_in_batches(tmp_path: Path) -> None:
+    source = InternVLCaptions(_save_internvl(tmp_path / "internvl"))
+    requests = [_request(seed=seed) for seed in range(10)]
+    captions = source.describe(requests)
+    assert len(captions) == 10
+    assert all((caption.prompt is None) == caption.failed for caption in captions)
+    assert all(caption.expression is None for caption in captions)
+    said = [caption.prompt for caption in captions if caption.prompt]
+    assert len(set(said)) > 1, "the answer depends on the picture"
+    assert not any("\n" in sentence or "IMG_CONTEXT" in sentence for sentence in said)
+    assert source.describe(requests[3:4]) == captions[3:4]
+
+
+def test_internvl_is_asked_again_and_then_recorded_as_failed(tmp_path: Path) -> None:
+    source = InternVLCaptions(_save_internvl(tmp_path / "internvl"))
+    asked: list[int] = []
+
+    def fails_in_a_batch(images: list[np.ndarray], *, least: int) -> list[str]:
+        asked.append(len(images))
+        if len(images) > 1:
+            raise RuntimeError("out of memory")
+        return ["  " if len(asked) == 2 else "A person in a park. And more."]
+
+    source._generate = fails_in_a_batch
+    assert source.describe([_request(seed=seed) for seed in range(3)]) == [
+        Caption(failed=True),
+        Caption("A person in a park"),
+        Caption("A person in a park"),
+    ]
+    assert asked == [3, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [(" A man. He smiles.", "A man"), ('"A man"\n', "A man"), ("a\nb c", "a b c"), (" .. ", None), ("", None)],
+)
+def test_one_sentence_is_cut_out(text: str, sentence: str | None) -> None:
+    assert one_sentence(text) == sentence
+
+
+def _save_clip(folder: Path) -> Path:
+    import torch
+    from transformers import CLIPConfig, CLIPModel
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    tokenizer = random_tokenizer()
+    tower = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    special = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    config = CLIPConfig(
+        text_config={**tower, **special, "vocab_size": len(tokenizer), "max_position_embeddings": 77},
+        vision_config={**tower, "image_size": 32, "patch_size": 8},
+        projection_dim=16,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        CLIPModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    side = {"height": 32, "width": 32}
+    CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size=side).save_pretrained(folder)
+    return folder
+
+
+def _save_internvl(folder: Path) -> Path:
+    import torch
+    from tokenizers.pre_tokenizers import ByteLevel
+    from transformers import InternVLConfig, InternVLForConditionalGeneration, Qwen2TokenizerFast
+    from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
+
+    letters = {letter: index for index, letter in enumerate(sorted(ByteLevel.alphabet()))}
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<img>", "</img>", "<IMG_CONTEXT>"]
+    tokenizer = Qwen2TokenizerFast(vocab={**letters, "<|endoftext|>": len(letters)}, merges=[])
+    tokenizer.add_special_tokens({"additional_special_tokens": special[1:]})
+    text = {
+        "model_type": "qwen2",
+        "vocab_size": len(tokenizer),
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "initializer_range": 0.5,
+    }
+    vision = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": [32, 32],
+        "patch_size": [8, 8],
+        "initializer_range": 0.5,
+    }
+    config = InternVLConfig(
+        text_config=text,
+        vision_config=vision,
+        image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
+        image_seq_length=4,
+        tie_word_embeddings=False,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        InternVLForConditionalGeneration(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    GotOcr2ImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder

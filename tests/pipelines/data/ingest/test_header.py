@@ -1,0 +1,37 @@
+"""Headers are read whatever they claim, and nothing is decoded."""
+
+from __future__ import annotations
+
+import io
+import struct
+import tracemalloc
+
+import pytest
+from PIL import Image
+
+from pipelines.data.ingest.header import Header, read_header
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF"])
+def test_formats(kind: str) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (30, 20), "red").save(buffer, kind)
+    assert read_header(buffer.getvalue()) == Header(kind, 30, 20)
+
+
+def test_huge_pictures_are_measured_and_not_decoded() -> None:
+    bmp = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(bmp, "BMP")
+    body = bytearray(bmp.getvalue())
+    body[18:26] = struct.pack("<ii", 60000, 50000)
+    gif = b"GIF89a" + struct.pack("<HHBBB", 65535, 65535, 0, 0, 0) + b"," + struct.pack("<HHHHB", 0, 0, 65535, 65535, 0)
+    tracemalloc.start()
+    assert read_header(bytes(body)) == Header("BMP", 60000, 50000)
+    assert read_header(gif + b"\x02\x00;") == Header("GIF", 65535, 65535)
+    assert tracemalloc.get_traced_memory()[1] < 5e6
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff\xd8\xff", b"hello", b"\x89PNG\r\n\x1a\n\0\0", b"GIF89a", b"P6\n-1 x"])
+def test_what_has_no_header_is_none(data: bytes) -> None:
+    assert read_header(data) is None

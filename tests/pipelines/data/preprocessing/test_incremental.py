@@ -1,0 +1,47 @@
+"""A hundred new photos in ten thousand cost a hundred, wherever they lie."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pipelines.core.params import load_params
+from pipelines.core.records import PROCESSED_SCHEMA, read_rows
+from pipelines.stages.preprocess import Inputs, Outputs, run
+
+pytestmark = pytest.mark.realdata
+
+OLD, NEW = 10_000, 100
+
+
+def _photo(number: int) -> tuple[str, str | None, bytes]:
+    """Return a photo so small that its header is all there is to look at."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8), (number % 256, number // 256 % 256, number // 65536)).save(buffer, "BMP")
+    person = f"person {number % 300}"
+    return f"{hashlib.sha256(str(number).encode()).hexdigest()[:8]}.bmp", person, buffer.getvalue()
+
+
+def test_a_hundred_new_photos_in_ten_thousand_cost_a_hundred(
+    real_settings: list[str], project: Path, tmp_path: Path, write_small_faces: Callable[..., Path]
+) -> None:
+    params = load_params(project / "profiles" / "tiny.yaml", [*real_settings, "preprocess.max_failed_share=1.0"])
+    old = [_photo(number) for number in range(OLD)]
+    new = [_photo(OLD + number) for number in range(NEW)]
+    first = write_small_faces(tmp_path / "v1", old, row_group=256)
+    outputs = Outputs(tmp_path / "processed", tmp_path / "state")
+    report = run(params, Inputs(first), outputs)
+    assert (report.rows, report.looked_at, report.rejected) == (OLD, OLD, {"too_small": OLD})
+
+    # Sorted by name, the new ones lie among the old: no slice is what it was.
+    mixed = write_small_faces(tmp_path / "v2", sorted(old + new), row_group=200)
+    report = run(params, Inputs(mixed), outputs)
+    print(f"\nrows {report.rows}, looked at {report.looked_at}")
+    assert (report.rows, report.looked_at) == (OLD + NEW, NEW)
+    ids = read_rows(tmp_path / "processed", PROCESSED_SCHEMA, ["image_id"])["image_id"].to_pylist()
+    assert sorted(ids) == sorted(hashlib.sha256(data).hexdigest() for _, _, data in old + new)

@@ -1,0 +1,72 @@
+"""Records as rows: nothing lost, whatever their order, and used again where the photo is the same."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipelines.data.faces.record import FaceRecord
+from pipelines.data.preprocessing.rows import GIVEN, HASH, LOOK, SLICE_SCHEMA, given_anew, in_order, look_key, slice_table
+
+
+def _rows(count: int) -> tuple[dict[str, list], list[FaceRecord]]:
+    given = {name: [f"{name}-{row}" for row in range(count)] for name in GIVEN}
+    given["identity"][0] = None
+    records = [
+        FaceRecord("rejected", "no_face", prompt="p")
+        if row % 3 == 0
+        else FaceRecord(
+            "ok",
+            image=bytes([row]),
+            bbox=np.arange(4, dtype=np.float32),
+            keypoints=np.full((5, 2), row, np.float32),
+            landmarks=np.full((68, 2), row, np.float32),
+            yaw=1.5,
+            pitch=0.0,
+            roll=-2.0,
+            embedding=np.eye(512, dtype=np.float32)[row],
+            det_score=0.9,
+            n_faces=1,
+            sharpness=33.0,
+            expression="sad",
+            detail="not stored",
+        )
+        for row in range(count)
+    ]
+    return given, records
+
+
+def test_rows_hold_what_was_given_and_found() -> None:
+    given, records = _rows(10)
+    table = slice_table(given, records, [f"look-{row}" for row in range(10)])
+    assert table.schema.equals(SLICE_SCHEMA)
+    by_id = {row["image_id"]: row for row in table.to_pylist()}
+    assert by_id["image_id-3"]["reason"] == "no_face"
+    assert by_id["image_id-3"]["embedding"] is None
+    assert by_id["image_id-3"][LOOK] == "look-3"
+    assert by_id["image_id-4"]["keypoints"] == [4.0] * 10
+    assert by_id["image_id-4"]["embedding"].index(1.0) == 4
+    assert by_id["image_id-0"]["identity"] is None
+    hashes = table[HASH].to_pylist()
+    assert hashes == sorted(hashes)
+
+
+def test_rows_do_not_depend_on_their_order() -> None:
+    given, records = _rows(20)
+    turned = {name: values[::-1] for name, values in given.items()}
+    assert slice_table(given, records).equals(slice_table(turned, records[::-1]))
+
+
+def test_an_earlier_row_takes_what_the_dataset_says_now_and_keeps_what_was_measured() -> None:
+    given, records = _rows(6)
+    earlier = slice_table(given, records)
+    renamed = {**given, "identity": ["somebody else"] * 6, "consent": [None] * 6}
+    places = [earlier["image_id"].to_pylist().index(name) for name in given["image_id"]]
+    now = in_order(given_anew(earlier.take(places), renamed))
+    assert now.equals(slice_table(renamed, records))
+
+
+def test_a_look_is_keyed_by_version_photo_and_texts() -> None:
+    keys = {look_key(*key) for key in [("v", "i", "p", "f"), ("w", "i", "p", "f"), ("v", "j", "p", "f")]}
+    keys |= {look_key("v", "i", None, "f"), look_key("v", "i", "p", None), look_key("v", "i", "pf", None)}
+    assert len(keys) == 6
+    assert look_key("v", "i", "p", "f") in keys

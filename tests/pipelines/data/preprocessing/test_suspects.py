@@ -1,0 +1,79 @@
+"""A photo that kills its worker costs itself; one that was there by chance costs nothing."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from pipelines.data.faces.parts import PartTimes
+from pipelines.data.faces.record import FaceRecord
+from pipelines.core.params import load_params
+from pipelines.data.preprocessing import work
+from pipelines.data.preprocessing.files import read_columns
+from pipelines.data.preprocessing.slices import cut_slices
+from pipelines.data.preprocessing.suspects import Suspects
+
+DEADLY = b"photo 5"
+
+
+class DeadlyAnalyser:
+    """An analyser whose decoder crashes on one photo, as a fault in a library does."""
+
+    def __init__(self) -> None:
+        self.times = PartTimes()
+
+    def analyse(self, photos: Sequence[bytes], prompts: object, face_prompts: object) -> list[FaceRecord]:
+        if DEADLY in photos:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return [FaceRecord("rejected", "no_face") for _ in photos]
+
+
+def _in_a_worker(task: Callable[[], None]) -> int:
+    """Run a task in a process of its own; return how that ended."""
+    process = multiprocessing.get_context("fork").Process(target=task)
+    process.start()
+    process.join(60)
+    assert process.exitcode is not None
+    return process.exitcode
+
+
+def test_a_photo_that_kills_its_workers_is_the_only_one_left_out(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_small_faces: Callable[..., Path]
+) -> None:
+    faces = write_small_faces(tmp_path / "faces", [(f"{row}.jpg", None, b"photo %d" % row) for row in range(10)])
+    (piece,) = cut_slices(sorted(faces.glob("*.parquet")), 100)
+    (tmp_path / "state").mkdir()
+    params = load_params(project / "profiles" / "tiny.yaml").preprocess
+    job = work.Job(params, "version", tmp_path / "state")
+    monkeypatch.setattr(work, "worker_analyser", lambda *_: DeadlyAnalyser())
+
+    ends = [_in_a_worker(lambda at=attempt: work.look_at_slice(piece, job, {}, None, at)) for attempt in range(4)]
+    # As many attempts as Spark makes: the first dies of it, two find it, the last goes without.
+    assert ends == [-signal.SIGKILL] * 3 + [0]
+    report = work.look_at_slice(piece, job, {})
+    assert (report.outcomes, report.looked_at) == ({"no_face": 9, "analyser_failed": 1}, 0)
+    rows = read_columns(Path(report.file), ["file_name", "reason"]).to_pylist()
+    assert [row["file_name"] for row in rows if row["reason"] == "analyser_failed"] == ["5.jpg"]
+    assert [file.suffix for file in (tmp_path / "state").iterdir()] == [".arrow"]
+
+
+def test_one_death_is_chance_and_notes_that_are_damaged_say_nothing(tmp_path: Path) -> None:
+    def die(image_id: str) -> None:
+        with Suspects(tmp_path / "slice.arrow").looking_at(image_id):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    for image_id in ("a", "b"):
+        assert _in_a_worker(lambda name=image_id: die(name)) == -signal.SIGKILL
+    assert not any(Suspects(tmp_path / "slice.arrow").is_culprit(image_id) for image_id in ("a", "b"))
+    with Suspects(tmp_path / "slice.arrow").looking_at("c"):
+        pass
+    assert _in_a_worker(lambda: die("a")) == -signal.SIGKILL
+    found = Suspects(tmp_path / "slice.arrow")
+    assert [image_id for image_id in ("a", "b", "c") if found.is_culprit(image_id)] == ["a"]
+    (tmp_path / ".slice.suspects").write_text('{"a": ')
+    assert not Suspects(tmp_path / "slice.arrow").is_culprit("a")

@@ -1,0 +1,130 @@
+"""From processed rows to what training reads."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from model.face.face_prompts import EXPRESSIONS, POSES
+from model.training.photos import UNKNOWN
+from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.sections.data import Rights, Term
+from pipelines.core.records import PROCESSED_SCHEMA
+from pipelines.data.training_data import permitted_photos, read_photos
+
+
+def row(number: int, **changes: object) -> dict[str, object]:
+    rng = np.random.default_rng(number)
+    picture = np.full((8, 8, 3), (10 * number % 250, 80, 200), np.uint8)
+    embedding = rng.normal(size=512)
+    values = {
+        "image_id": hashlib.sha256(bytes([number])).hexdigest(),
+        "identity": f"p{number // 2}",
+        "split": "train",
+        "status": "ok",
+        "image": cv2.imencode(".png", picture[..., ::-1])[1].tobytes(),
+        "bbox": rng.uniform(0, 8, 4).tolist(),
+        "keypoints": rng.uniform(0, 8, 10).tolist(),
+        "landmarks": rng.uniform(0, 8, 136).tolist(),
+        "yaw": 58.0,
+        "embedding": (embedding / np.linalg.norm(embedding)).tolist(),
+        "expression": "sad",
+        "prompt": f"prompt {number % 2}",
+        "face_prompt": None,
+    }
+    return {**values, **changes}
+
+
+def write(folder: Path, *shards: list[dict[str, object]]) -> Path:
+    folder.mkdir(exist_ok=True)
+    for number, rows in enumerate(shards):
+        pq.write_table(pa.Table.from_pylist(rows, schema=PROCESSED_SCHEMA), folder / f"part-{number:05d}.parquet")
+    return folder
+
+
+def test_usable_photos_of_the_split_in_order(tmp_path: Path) -> None:
+    rejected = row(7, status="rejected", reason="blurred", image=None, bbox=None, keypoints=None, landmarks=None)
+    folder = write(tmp_path / "p", [row(0), row(5, split="val"), row(1)], [rejected, row(4, identity=None), row(3)])
+    photos = read_photos(folder, "train")
+    assert len(photos) == 4
+    assert list(photos.people) == ["p0", "p1"]
+    assert photos.person.tolist() == [0, 0, UNKNOWN, 1]
+    assert [photos.prompts[number] for number in photos.prompt] == ["prompt 0", "prompt 1", "prompt 0", "prompt 1"]
+    assert [rows.tolist() for rows in photos.by_person()] == [[0, 1], [3]]
+    assert len(read_photos(folder, "val")) == 1
+    assert len(read_photos(folder, "test")) == 0
+
+
+def test_content_is_read_for_the_positions_asked_for(tmp_path: Path) -> None:
+    folder = write(tmp_path / "p", [row(number) for number in range(3)], [row(number) for number in range(3, 6)])
+    photos = read_photos(folder, "train")
+    found = list(photos.content(np.array([1, 3, 5])))
+    for number, photo in zip([1, 3, 5], found, strict=True):
+        assert photo.image[0, 0].tolist() == [10 * number, 80, 200]
+        np.testing.assert_allclose(photo.landmarks.ravel(), row(number)["landmarks"], rtol=1e-6)
+        assert photo.keypoints.shape == (5, 2)
+        np.testing.assert_allclose(photo.embedding, row(number)["embedding"], rtol=1e-5)
+
+
+def test_the_pose_is_what_the_face_prompt_says_else_what_was_measured(tmp_path: Path) -> None:
+    folder = write(tmp_path / "p", [row(0, face_prompt="happy, slightly turned to the left"), row(1)])
+    photos = read_photos(folder, "train")
+    assert [POSES[number] for number in photos.pose] == ["half_left", "right"]
+    assert [EXPRESSIONS[number] for number in photos.expression] == ["sad", "sad"]
+
+
+def test_keys_and_digest_follow_the_content_not_the_shards(tmp_path: Path) -> None:
+    one = read_photos(write(tmp_path / "a", [row(0), row(1)]), "train")
+    other = read_photos(write(tmp_path / "b", [row(0)], [row(1)]), "train")
+    assert one.digest() == other.digest()
+    moved = read_photos(write(tmp_path / "c", [row(0), row(1, bbox=[0.0, 0.0, 1.0, 1.0])]), "train")
+    assert (moved.keys[0] == one.keys[0]).all()
+    assert (moved.keys[1] != one.keys[1]).any()
+    renamed = read_photos(write(tmp_path / "d", [row(0), row(1, identity="q")]), "train")
+    assert (renamed.keys == one.keys).all()
+    assert len({one.digest(), moved.digest(), renamed.digest()}) == 3
+
+
+def test_what_is_wrong_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no Parquet shards found"):
+        read_photos(tmp_path, "train")
+    folder = write(tmp_path / "p", [row(0, expression="bored")])
+    with pytest.raises(StageFailed, match="expression 'bored' is none of"):
+        read_photos(folder, "train")
+
+
+def test_what_the_policy_refuses_is_left_out_counted_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        row(0, consent="research", licence="CC-BY-4.0"),
+        row(1, consent="withdrawn 2026-01-01", licence="CC-BY-4.0"),
+        row(2, consent="research", licence="all rights reserved"),
+        row(3, consent="research"),
+        row(4, consent="refused", split="test"),
+        row(5, consent="research", licence="cc-by-4.0", split="val"),
+    ]
+    folder = write(tmp_path / "p", rows[:2], rows[2:])
+    rights = Rights(licence=Term(allow=("CC-BY*",)))
+    found = permitted_photos(folder, "train", rights)
+    assert found.photos.keys.tolist() == read_photos(folder, "train").keys[:1].tolist()
+    assert [photo.image[0, 0, 0] for photo in found.photos.content(np.array([0]))] == [0]
+    assert found.left_out == {"consent denied": 1, "licence not allowed": 1, "licence unknown": 1}
+    assert found.refused == 3
+    assert "3 of 4 photos may not be trained on" in capsys.readouterr().err
+    assert permitted_photos(folder, "val", rights).left_out == {}
+    assert capsys.readouterr().err == ""
+
+
+def test_a_policy_that_leaves_nothing_to_train_on_is_an_error(tmp_path: Path) -> None:
+    folder = write(tmp_path / "p", [row(0), row(1), row(2, split="val")])
+    rights = Rights(consent=Term(allow=("*",)))
+    with pytest.raises(StageFailed, match=r"2 of 2 photos may not be trained on.*2 consent unknown"):
+        permitted_photos(folder, "train", rights)
+    assert len(permitted_photos(folder, "val", rights).photos) == 0

@@ -1,0 +1,190 @@
+"""What preprocessing found is judged row by row, and each kind of damage breaks its own expectation."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.params import Params, load_params
+from pipelines.core.records import OK, PROCESSED_SCHEMA, REJECTED
+from pipelines.stages.validate_processed import Inputs, Outputs, run
+from pipelines.data.validation.processed_frame import processed_frame
+
+Row = dict[str, Any]
+
+
+def good_rows(people: int = 8, each: int = 3) -> list[Row]:
+    """Accepted rows of several people and a rejected one of each."""
+    rng = np.random.default_rng(0)
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(buffer, "JPEG")
+    rows: list[Row] = []
+    for person in range(people):
+        for number in range(each):
+            embedding = rng.normal(size=512)
+            row = dict.fromkeys(PROCESSED_SCHEMA.names) | {
+                "image_id": f"{person * each + number:064x}",
+                "identity": f"p{person}",
+                "file_name": f"p{person}/{number}.jpg",
+                "split": "test" if person < 2 else "train",
+                "status": OK,
+                "image": buffer.getvalue(),
+                "bbox": [10.0, 12.0, 50.0, 64.0],
+                "keypoints": rng.uniform(10, 50, 10),
+                "landmarks": rng.uniform(0, 64, 136),
+                "yaw": 10.0,
+                "pitch": 0.0,
+                "roll": -3.0,
+                "embedding": embedding / np.linalg.norm(embedding),
+                "det_score": 0.9,
+                "n_faces": 1,
+                "sharpness": 50.0,
+                "expression": "happy",
+                "prompt": "a person",
+                "face_prompt": "happy, facing the camera",
+            }
+            rows.append(row)
+    rejected = dict.fromkeys(PROCESSED_SCHEMA.names) | {
+        "image_id": "f" * 64,
+        "identity": "p0",
+        "file_name": "p0/bad.jpg",
+        "split": "test",
+        "status": REJECTED,
+        "reason": "unreadable",
+    }
+    return [*rows, rejected]
+
+
+def write(folder: Path, rows: list[Row]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    columns = [
+        [list(v) if isinstance(v := row[name], np.ndarray) else v for row in rows] for name in PROCESSED_SCHEMA.names
+    ]
+    table = pa.Table.from_arrays(
+        [pa.array(column, field.type) for column, field in zip(columns, PROCESSED_SCHEMA, strict=True)],
+        schema=PROCESSED_SCHEMA,
+    )
+    half = len(rows) // 2
+    pq.write_table(table.slice(0, half), folder / "part-0.parquet")
+    pq.write_table(table.slice(half), folder / "part-1.parquet")
+    return folder
+
+
+@pytest.fixture
+def params(project: Path) -> Params:
+    return load_params(project / "profiles" / "tiny.yaml")
+
+
+def failed(params: Params, folder: Path, rows: list[Row]) -> tuple[str, list[str]]:
+    with pytest.raises(StageFailed) as caught:
+        run(params, Inputs(write(folder / "processed", rows)), Outputs(folder / "report"))
+    verdict = json.loads((folder / "report" / "verdict.json").read_text())
+    assert verdict["success"] is False
+    return str(caught.value), verdict["failed"]
+
+
+def test_good_rows_pass_and_the_verdict_is_stable(params: Params, tmp_path: Path) -> None:
+    processed = write(tmp_path / "processed", good_rows())
+    for name in ("one", "two"):
+        verdict = run(params, Inputs(processed), Outputs(tmp_path / name, tmp_path / f"docs-{name}"))
+    assert verdict.success
+    assert verdict.rows == 25
+    assert (tmp_path / "one/verdict.json").read_bytes() == (tmp_path / "two/verdict.json").read_bytes()
+    assert str(tmp_path) not in (tmp_path / "one/verdict.json").read_text()
+    observed = {item.name: item.observed for item in verdict.findings}
+    assert (observed["identities"], observed["test_identities"], observed["accepted_share"]) == (8, 2, 0.96)
+    pages = {path.relative_to(tmp_path / "docs-one"): path for path in (tmp_path / "docs-one").rglob("*.html")}
+    assert Path("index.html") in pages
+    assert all((tmp_path / "docs-two" / name).read_bytes() == path.read_bytes() for name, path in pages.items())
+    assert not any("great-expectations-web-assets" in path.read_text() for path in pages.values())
+
+
+def set_to(index: int, **values: Any) -> Callable[[list[Row]], None]:
+    return lambda rows: rows[index].update(values)
+
+
+@pytest.mark.parametrize(
+    ("damage", "name"),
+    [
+        (set_to(3, embedding=np.full(512, 0.1)), "embedding_not_unit"),
+        (set_to(3, embedding=None), "embedding_not_unit"),
+        (set_to(3, landmarks=np.full(136, np.nan)), "points_not_finite"),
+        (set_to(3, keypoints=None), "points_not_finite"),
+        (set_to(3, bbox=[-2.0, 0.0, 10.0, 10.0]), "box_outside_picture"),
+        (set_to(3, bbox=[0.0, 0.0, 65.0, 10.0]), "box_outside_picture"),
+        (set_to(3, expression="bored"), "unknown_expression"),
+        (set_to(3, expression=None), "unknown_expression"),
+        (set_to(3, yaw=400.0), "yaw_out_of_range"),
+        (set_to(3, roll=None), "roll_out_of_range"),
+        (set_to(3, split="train", identity="p0"), "people_in_several_splits"),
+        (set_to(3, split=None), "unknown_split"),
+        (set_to(3, status="maybe"), "unknown_status"),
+        (set_to(3, status=None), "without_status"),
+        (set_to(-1, reason="ugly"), "unknown_reason"),
+        (set_to(-1, reason=None), "reason_that_does_not_fit"),
+        (set_to(3, reason="no_face"), "reason_that_does_not_fit"),
+        (set_to(3, image_id=None), "without_image_id"),
+        (set_to(4, image_id=f"{3:064x}", file_name="p1/0.jpg"), "repeated_rows"),
+    ],
+)
+def test_each_kind_of_damage_breaks_its_expectation(project: Path, tmp_path: Path, damage: Callable, name: str) -> None:
+    from pipelines.data.validation.judge import judge
+    from pipelines.data.validation.processed_suite import processed_checks
+
+    params = load_params(project / "profiles" / "tiny.yaml").validate_processed
+    rows = good_rows()
+    damage(rows)
+    frame = processed_frame(write(tmp_path, rows))
+    # One expectation at a time keeps this quick; the whole suite runs in the tests around.
+    checks = [check for check in processed_checks(params) if check.name == name]
+    verdict = judge("validate_processed", checks, frame, None)
+    assert [item.name for item in verdict.failures()] == [name]
+
+
+def test_all_failures_are_told_at_once_with_bounds(params: Params, tmp_path: Path) -> None:
+    rows = good_rows(people=3)
+    for row in rows[:6]:
+        row.update(status=REJECTED, reason="no_face")
+    message, names = failed(params, tmp_path, rows)
+    assert set(names) == {"accepted_share", "identities", "test_identities"}
+    assert "accepted_share in column accepted: 0.3 < 0.8 (validate_processed.min_ok_share)" in message
+    assert "identities in column accepted_identity: 1 < 4 (validate_processed.min_identities)" in message
+    assert "\n" not in message
+
+
+def test_repeats_do_not_lower_the_accepted_share(params: Params, tmp_path: Path) -> None:
+    rows = good_rows()
+    for row in rows[-12:]:
+        row.update(status=REJECTED, reason="duplicate")
+    frame = processed_frame(write(tmp_path / "p", rows))
+    assert frame["accepted"].mean() == 1.0
+
+
+def test_rows_of_nobody_named_and_nothing_accepted(params: Params, tmp_path: Path) -> None:
+    rows = [row | {"identity": None, "status": REJECTED, "reason": "no_face", "image": None} for row in good_rows(2)]
+    _, names = failed(params, tmp_path, rows)
+    assert set(names) == {"accepted_share", "identities", "test_identities"}
+
+
+def test_fewer_rows_than_photos_fail(params: Params, tmp_path: Path) -> None:
+    from pipelines.core.records import DATASET_SCHEMA
+
+    faces = tmp_path / "faces"
+    faces.mkdir()
+    photo = dict.fromkeys(DATASET_SCHEMA.names)
+    pq.write_table(pa.Table.from_pylist([photo] * 30, DATASET_SCHEMA), faces / "faces-00000.parquet")
+    processed = write(tmp_path / "processed", good_rows())
+    with pytest.raises(StageFailed, match=r"rows: 25 < 30"):
+        run(params, Inputs(processed, faces), Outputs(tmp_path / "report"))
+    with pytest.raises(UserError, match="no Parquet shards"):
+        run(params, Inputs(tmp_path / "nothing"), Outputs(tmp_path / "report"))

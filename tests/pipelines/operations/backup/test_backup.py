@@ -1,0 +1,188 @@
+"""A backup is whole, checked, and brings back a ledger that works."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from pipelines.core.errors import StageFailed, UserError
+from pipelines.operations.backup.backup import make_backup, read_backup
+from pipelines.operations.backup.databases import dump, load
+from pipelines.operations.backup.places import Places
+from pipelines.operations.backup.restore import Restored, restore_backup
+
+
+def table(file: Path, *rows: str) -> str:
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("create table if not exists t (word text)")
+        connection.execute("delete from t")
+        connection.executemany("insert into t values (?)", [(row,) for row in rows])
+        connection.commit()
+    return f"sqlite:///{file}"
+
+
+def words(file: Path) -> list[str]:
+    with closing(sqlite3.connect(file)) as connection:
+        return [row[0] for row in connection.execute("select word from t order by word")]
+
+
+def git(root: Path, *arguments: str) -> str:
+    command = ["git", "-c", "user.name=t", "-c", "user.email=t@t", *arguments]
+    return subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    root = tmp_path / "checkout"
+    root.mkdir()
+    git(root, "init", "-q", "-b", "main")
+    git(root, "commit", "-q", "--allow-empty", "-m", "start")
+    git(root, "tag", "faces-v1")
+    (root / "mlartifacts" / "1").mkdir(parents=True)
+    (root / "mlartifacts" / "1" / "adapter.safetensors").write_bytes(b"weights")
+    return Places(
+        root=root,
+        ledger=table(root / "mlflow.db", "v1", "v2"),
+        artefacts=root / "mlartifacts",
+        airflow=table(root / "airflow.db", "run"),
+    )
+
+
+def restore(folder: Path, places: Places, *, force: bool = False) -> Restored:
+    return restore_backup(folder, read_backup(folder), places, force=force)
+
+
+def test_everything_lost_comes_back(places: Places, tmp_path: Path) -> None:
+    git(places.root, "tag", "model-1")
+    with closing(sqlite3.connect(places.root / "mlflow.db")) as other:
+        other.execute("begin immediate")  # somebody writes while the copy is made
+        other.execute("insert into t values ('half')")
+        make_backup(places, tmp_path / "copy")
+        other.rollback()
+    (places.root / "mlflow.db").unlink()
+    (places.root / "airflow.db").unlink()
+    shutil.rmtree(places.root / "mlartifacts")
+    git(places.root, "tag", "-d", "model-1")
+    done = restore(tmp_path / "copy", places).done
+    assert words(places.root / "mlflow.db") == ["v1", "v2"]
+    assert words(places.root / "airflow.db") == ["run"]
+    assert (places.root / "mlartifacts" / "1" / "adapter.safetensors").read_bytes() == b"weights"
+    assert git(places.root, "tag").split() == ["faces-v1", "model-1"]
+    assert "1 tags and saved runs" in done
+
+
+def test_a_damaged_backup_changes_nothing(places: Places, tmp_path: Path) -> None:
+    make_backup(places, tmp_path / "copy")
+    (tmp_path / "copy" / "artefacts" / "1" / "adapter.safetensors").write_bytes(b"Weights")
+    (tmp_path / "copy" / "airflow.sqlite").unlink()
+    table(places.root / "mlflow.db", "newer")
+    with pytest.raises(UserError, match=r"airflow\.sqlite is missing; artefacts/1/adapter\.safetensors is damaged"):
+        restore(tmp_path / "copy", places, force=True)
+    assert words(places.root / "mlflow.db") == ["newer"]
+
+
+def test_what_holds_something_is_replaced_by_force_only(places: Places, tmp_path: Path) -> None:
+    make_backup(places, tmp_path / "copy")
+    table(places.root / "mlflow.db", "newer")
+    with pytest.raises(UserError, match="databases of mlflow and airflow hold something already; --force"):
+        restore(tmp_path / "copy", places)
+    assert words(places.root / "mlflow.db") == ["newer"]
+    restore(tmp_path / "copy", places, force=True)
+    assert words(places.root / "mlflow.db") == ["v1", "v2"]
+
+
+def test_other_artefacts_are_replaced_by_force_only(places: Places, tmp_path: Path) -> None:
+    make_backup(places, tmp_path / "copy")
+    file = places.root / "mlartifacts" / "1" / "adapter.safetensors"
+    (places.root / "mlflow.db").unlink()
+    (places.root / "airflow.db").unlink()
+    file.write_bytes(b"other weights")
+    with pytest.raises(UserError, match=r"1 files are others .* 1/adapter\.safetensors; --force"):
+        restore(tmp_path / "copy", places)
+    assert (file.read_bytes(), (places.root / "mlflow.db").exists()) == (b"other weights", False)
+    restore(tmp_path / "copy", places, force=True)
+    assert file.read_bytes() == b"weights"
+
+
+def test_a_backup_is_never_written_over_and_never_half_there(places: Places, tmp_path: Path) -> None:
+    make_backup(places, tmp_path / "copy")
+    with pytest.raises(UserError, match="it exists"):
+        make_backup(places, tmp_path / "copy")
+    lost = Places(places.root, f"sqlite:///{tmp_path / 'nowhere.db'}", None, None)
+    with pytest.raises(UserError, match="no such database"):
+        make_backup(lost, tmp_path / "other")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkout", "copy"]
+    with pytest.raises(UserError, match="expected a folder with manifest"):
+        read_backup(places.root)
+
+
+def test_artefacts_go_back_to_the_path_that_the_ledger_names(places: Places, tmp_path: Path) -> None:
+    make_backup(places, tmp_path / "copy")
+    elsewhere = Places(places.root, f"sqlite:///{tmp_path / 'new.db'}", tmp_path / "elsewhere", None)
+    with pytest.raises(UserError, match="restore into a checkout at the same path"):
+        restore(tmp_path / "copy", elsewhere)
+    assert not (tmp_path / "new.db").exists()
+
+
+def _programs() -> Path | None:
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    return found[-1].parent if found else None
+
+
+def run(*command: str | Path) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True, cwd="/").stdout.strip()
+
+
+@pytest.fixture
+def socket_folder() -> Iterator[Path]:
+    """A PostgreSQL server with the databases `airflow` and `other`; user `ada` reaches it by the folder's socket."""
+    programs = _programs()
+    assert programs is not None
+    # PostgreSQL refuses to run as root.
+    as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    # The path of a socket must be short.
+    with tempfile.TemporaryDirectory(prefix="pg", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        if as_user:
+            shutil.chown(folder, "postgres", "postgres")
+        control = [*as_user, programs / "pg_ctl", "-D", folder / "data", "-w"]
+        run(*as_user, programs / "initdb", "-D", folder / "data", "-U", "ada", "-A", "trust")
+        options = f"-k {folder} -c listen_addresses='' -c fsync=off"
+        run(*control, "-o", options, "-l", folder / "log", "start")
+        try:
+            for database in ("airflow", "other"):
+                run("createdb", "-h", folder, "-U", "ada", database)
+            yield folder
+        finally:
+            run(*control, "-m", "immediate", "stop")
+
+
+@pytest.mark.skipif(
+    _programs() is None or shutil.which("pg_dump") is None, reason="no PostgreSQL server on this machine"
+)
+def test_postgresql_is_dumped_and_brought_back(places: Places, tmp_path: Path, socket_folder: Path) -> None:
+    def sql(text: str, database: str) -> str:
+        return run("psql", "-h", socket_folder, "-U", "ada", "-Atc", text, database)
+
+    sql("create table t (word text primary key); insert into t values ('run')", "airflow")
+    uri = f"postgresql://ada@/airflow?host={socket_folder}"
+    file = dump(uri, tmp_path / "airflow")
+    with pytest.raises(UserError, match="another kind of database"):
+        load(file, str(places.ledger))
+    # What a newer schema would add: a table that refers to one of the copy.
+    sql("update t set word = 'lost'; create table later (word text references t)", "airflow")
+    for database in ("airflow", "other"):
+        load(file, uri.replace("/airflow", f"/{database}"))
+        assert sql("select word from t", database) == "run"
+        assert sql("select tablename from pg_tables where schemaname = 'public'", database) == "t"
+    with pytest.raises(StageFailed, match="pg_restore"):
+        load(tmp_path / "nothing.pgdump", uri)
+    assert sql("select word from t", "airflow") == "run"

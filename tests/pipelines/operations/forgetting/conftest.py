@@ -1,0 +1,183 @@
+"""A project that holds people in every place where the line keeps them: versions, caches, remote, runs, ledger."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from pipelines.core.params import load_params
+from pipelines.stages.ingest import Inputs, Outputs, run
+from pipelines.versions.dataset_version import make_version
+from pipelines.versions.forgotten import read_ledger
+from pipelines.versions.workspace import create
+
+# Two stages as short as possible that make what the real ones make: rows with other pixels, a page with pictures.
+PREPARE = """
+import hashlib, io, sys
+from pathlib import Path
+import numpy as np, pyarrow as pa, pyarrow.parquet as pq
+from PIL import Image
+sys.path.insert(0, sys.argv[1])
+from pipelines.core.records import PROCESSED_SCHEMA
+rows = []
+for shard in sorted(Path("data/faces").glob("*.parquet")):
+    for row in pq.read_table(shard).to_pylist():
+        small, rng = io.BytesIO(), np.random.default_rng(int(row["image_id"][:8], 16))
+        Image.open(io.BytesIO(row["image"])).resize((48, 48)).save(small, "JPEG", quality=95)
+        said = {key: row[key] for key in ("image_id", "identity", "file_name", "prompt", "face_prompt")}
+        split = "test" if row["identity"] == "anna" else "train"
+        rows.append({**said, "split": split, "status": "ok", "image": small.getvalue(), "bbox": [0.0] * 4,
+                     "keypoints": rng.uniform(0, 48, 10).tolist(), "landmarks": rng.uniform(0, 48, 136).tolist(),
+                     "embedding": rng.normal(size=512).tolist(), "yaw": 0.0, "expression": "neutral"})
+Path("data/processed").mkdir(parents=True)
+for bucket in range(2):
+    part = [row for row in rows if int(row["image_id"], 16) % 2 == bucket]
+    pq.write_table(pa.Table.from_pylist(part, schema=PROCESSED_SCHEMA), f"data/processed/part-{bucket:05d}.parquet",
+                   compression={name: "NONE" if name == "image" else "ZSTD" for name in PROCESSED_SCHEMA.names})
+"""
+REPORT = """
+import base64
+from pathlib import Path
+import pyarrow.parquet as pq
+shards = sorted(Path("data/processed").glob("*.parquet"))
+held_out = [row for shard in shards for row in pq.read_table(shard).to_pylist() if row["split"] == "test"]
+pictures = "".join(f'<img src="data:image/jpeg;base64,{base64.b64encode(row["image"]).decode()}">' for row in held_out)
+Path("reports").mkdir(exist_ok=True)
+Path("reports/index.html").write_text(f"<!doctype html><p>{len(held_out)} photos</p>{pictures}")
+"""
+DVC_YAML = """
+stages:
+  preprocess: {{cmd: {python} prepare.py {project}, deps: [data/faces, prepare.py], outs: [data/processed]}}
+  evaluate: {{cmd: {python} report.py, deps: [data/processed, report.py], outs: [reports/index.html]}}
+"""
+IGNORED = "/.dynamicid/\n/data/faces\n/data/processed\n/data/.gitignore\n/reports/\n/mlflow.db*\n/mlartifacts/\n"
+
+
+def git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-c", "user.name=t", "-c", "user.email=t@localhost", *arguments]
+    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def call(root: Path, *arguments: str) -> None:
+    """Run DVC in this process: a new one for each command would take most of the test's time."""
+    from dvc.cli import main
+
+    with contextlib.chdir(root):
+        assert main([*arguments]) == 0, arguments
+
+
+def portrait(seed: int) -> bytes:
+    """A picture that no other one resembles, in a few kilobytes."""
+    pixels = np.random.default_rng(seed).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class Home:
+    """The project, its remote, the photos by name as they came, and the folder they came from."""
+
+    root: Path
+    remote: Path
+    photos: dict[str, bytes]
+    source: Path
+    project: Path
+
+    def ingest(self) -> None:
+        """Ingest the source again as the command does, and version it."""
+        params = load_params(self.project / "profiles" / "tiny.yaml")
+        run(params, Inputs(self.source, forgotten=read_ledger(self.root)), Outputs(self.root / "data" / "faces"))
+        make_version(self.root, "data/faces", "photos")
+
+    def of(self, *people: str) -> list[bytes]:
+        return [body for name, body in self.photos.items() if name.split("/")[0] in people]
+
+
+def add_people(home: Home, names: list[str]) -> None:
+    for name in names:
+        body = portrait(sum(map(ord, name)) * 7919)
+        file = home.source / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(body)
+        file.with_suffix(".txt").write_text(f"a photo called {name}\n")
+        home.photos[name] = body
+
+
+def make_home(folder: Path, project: Path) -> Home:
+    """Two versions of a dataset, a processed one, a report, a run, caches, a checkpoint; everything pushed."""
+    root, remote = folder / "home", folder / "remote"
+    root.mkdir(parents=True)
+    git(root, "init", "-q", "-b", "main")
+    git(root, "config", "user.name", "t")
+    git(root, "config", "user.email", "t@localhost")
+    call(root, "init", "-q")
+    call(root, "remote", "add", "-d", "store", str(remote))
+    (root / "dvc.yaml").write_text(DVC_YAML.format(python=sys.executable, project=project))
+    (root / "prepare.py").write_text(PREPARE)
+    (root / "report.py").write_text(REPORT)
+    (root / ".gitignore").write_text(IGNORED)
+    git(root, "add", "-A")
+    git(root, "commit", "-qm", "start")
+    home = Home(root, remote, {}, folder / "source", project)
+    add_people(home, ["anna/1.jpg", "anna/2.jpg", "bert/1.jpg", "carl/1.jpg"])
+    home.ingest()
+    call(root, "push", "-q")
+    add_people(home, ["anna/3.jpg", "bert/2.jpg", "dora/1.jpg"])
+    home.ingest()
+    call(root, "repro", "-q")
+    call(root, "push", "-q")
+    git(root, "add", "-A")
+    git(root, "commit", "-qm", "a run")
+    _state(home)
+    return home
+
+
+def _state(home: Home) -> None:
+    """Fill what lies beside the outputs: a workspace, records of photos, a slice, a checkpoint, drawn photos."""
+    from model.training.cache import RecordStore, text_keys
+    from pipelines.data.training_data import read_photos
+
+    root = home.root
+    state = root / ".dynamicid"
+    call(create(root, "holds them").path, "checkout", "-q")
+    create(root, "holds nobody")
+    photos = read_photos(root / "data" / "processed", "train")
+    held_out = read_photos(root / "data" / "processed", "test")
+    keys = np.concatenate([photos.keys, held_out.keys])
+    faces = RecordStore(state / "cache" / "faces" / "0", (512,), "float32")
+    embeddings = [item.embedding for part in (photos, held_out) for item in part.content(np.arange(len(part)))]
+    faces.append(keys, np.stack(embeddings))
+    texts = RecordStore(state / "cache" / "text_states" / "0", (4,))
+    prompts = ["", *photos.prompts, *held_out.prompts]
+    texts.append(text_keys(prompts), np.arange(4 * len(prompts)).reshape(-1, 4))
+    (state / "preprocess").mkdir(parents=True)
+    rows = pq.read_table(root / "data" / "processed")
+    people = sorted(set(rows["identity"].to_pylist()))
+    for name in people:
+        of_one = rows.filter(pa.array([found == name for found in rows["identity"].to_pylist()]))
+        pq.write_table(of_one, state / "preprocess" / f"{name}.parquet", compression="NONE")
+    (state / "resume" / "train_imr" / "key" / "step-00000001").mkdir(parents=True)
+    (state / "resume" / "train_imr" / "key" / "step-00000001" / "progress.json").write_text(json.dumps({}))
+    for name, body in home.photos.items():
+        file = state / "photos" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(body)
+        file.with_suffix(".txt").write_text("a prompt")
+
+
+@pytest.fixture(scope="session")
+def make(project: Path):
+    """Make a home in a folder."""
+    return lambda folder: make_home(folder, project)

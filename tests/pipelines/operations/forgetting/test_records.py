@@ -1,0 +1,51 @@
+"""Record stores keep what a remaining photo claims, at its place, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from model.training.cache import RecordStore, text_keys
+from pipelines.operations.forgetting.records import keep_only, stores_below
+
+
+def sorted_keys(keys: np.ndarray) -> np.ndarray:
+    return np.sort(np.ascontiguousarray(keys).view("S32").reshape(-1))
+
+
+def test_records_of_others_stay_as_they_are(tmp_path: Path) -> None:
+    keys = text_keys([f"photo {number}" for number in range(50)])
+    values = np.random.default_rng(0).normal(size=(50, 3, 4)).astype(np.float32)
+    store = RecordStore(tmp_path / "latents" / "0", (3, 4), "float32")
+    store.append(keys, values)
+    kept = np.array([0, 7, 8, 33, 49])
+    assert list(stores_below(tmp_path)) == [store.folder]
+    assert keep_only(store.folder, sorted_keys(keys[kept])) == 45
+    again = RecordStore(store.folder, (3, 4), "float32")
+    assert len(again) == 5
+    np.testing.assert_array_equal(again[again.rows(keys[kept])], values[kept])
+    assert (store.folder / "records.bin").stat().st_size == 5 * 48
+    assert values[1].tobytes() not in (store.folder / "records.bin").read_bytes()
+    assert keep_only(store.folder, sorted_keys(keys)) == 0
+    again.append(keys[:2] + 1, values[:2])
+    again.reload()
+    np.testing.assert_array_equal(again[again.rows(keys[kept])], values[kept])
+
+
+def test_records_without_a_key_go_too(tmp_path: Path) -> None:
+    keys = text_keys(["a"])
+    store = RecordStore(tmp_path / "s", (2,), "float32")
+    store.append(keys, np.ones((1, 2)))
+    with (store.folder / "records.bin").open("ab") as file:
+        file.write(b"what a killed process left")
+    assert keep_only(store.folder, sorted_keys(keys)) == 0
+    assert (store.folder / "records.bin").read_bytes() == np.ones(2, np.float32).tobytes()
+
+
+def test_nothing_claimed_leaves_an_empty_store(tmp_path: Path) -> None:
+    store = RecordStore(tmp_path / "s", (2,), "float32")
+    assert keep_only(store.folder, sorted_keys(text_keys(["a"]))) == 0
+    store.append(text_keys(["a", "b"]), np.ones((2, 2)))
+    assert keep_only(store.folder, np.empty(0, "S32")) == 2
+    assert len(RecordStore(store.folder, (2,), "float32")) == 0

@@ -1,0 +1,141 @@
+"""Half-copied batches wait, ready ones are taken whole, done and bad ones have their places; folder or object store."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from pipelines.core.errors import UserError
+from pipelines.operations.inbox.protocol import LOOSE, READY, Inbox
+from tests.pipelines.object_store import BUCKET, s3_server
+
+QUIET = 60.0
+RUN = "dynamicid_ingest/scheduled__2026-01-01"
+NAME = "dynamicid-ingest-scheduled-2026-01-01"
+
+
+def _put(inbox: Inbox, files: dict[str, bytes]) -> None:
+    for name, data in files.items():
+        path = inbox.path(name)
+        inbox.fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+        inbox.fs.pipe_file(path, data)
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """The address of a bucket on a server."""
+    with s3_server():
+        yield f"s3://{BUCKET}"
+
+
+@pytest.fixture(params=["folder", "objects", "s3"])
+def inbox(request: pytest.FixtureRequest, tmp_path: Path) -> Inbox:
+    if request.param == "s3":
+        return Inbox(f"{request.getfixturevalue('bucket')}/{uuid.uuid4().hex}/inbox", QUIET)
+    address = str(tmp_path / "inbox") if request.param == "folder" else f"memory://bucket-{uuid.uuid4().hex}/inbox"
+    return Inbox(address, QUIET)
+
+
+def _files(inbox: Inbox, *place: str) -> list[str]:
+    folder = inbox.path(*place)
+    inbox.fs.invalidate_cache()
+    return sorted(path[len(folder) :].strip("/") for path in inbox.fs.find(folder)) if inbox.fs.isdir(folder) else []
+
+
+def test_an_inbox_that_is_not_there_is_empty(inbox: Inbox) -> None:
+    assert inbox.batches() == []
+    assert inbox.take(RUN) == []
+
+
+def test_what_changed_lately_waits_and_is_ready_when_it_is_quiet(inbox: Inbox) -> None:
+    _put(inbox, {"monday/anna/1.jpg": b"1"})
+    waiting = inbox.batches()
+    assert [batch.name for batch in waiting] == ["monday"]
+    assert "changed less than 60 s ago" in waiting[0].waits
+    assert inbox.take(RUN) == []
+    later = inbox.batches(now=time.time() + QUIET + 1)
+    assert later[0].waits is None
+    assert later[0].files == ("monday/anna/1.jpg",)
+
+
+def test_a_mark_makes_a_batch_ready_at_once_and_is_no_photo(inbox: Inbox) -> None:
+    _put(inbox, {"monday/anna/1.jpg": b"1", f"monday/{READY}": b"", "tuesday/2.jpg": b"2"})
+    assert inbox.take(RUN) == ["monday"]
+    assert _files(inbox, "_taken", NAME) == ["monday/anna/1.jpg"]
+    assert not inbox.fs.exists(inbox.path("monday"))
+    assert [batch.name for batch in inbox.batches()] == ["tuesday"]
+
+
+def test_a_file_still_being_copied_holds_its_batch_back(inbox: Inbox) -> None:
+    _put(inbox, {"monday/1.jpg": b"1", "monday/2.jpg.part": b"2"})
+    batch = inbox.batches(now=time.time() + 10 * QUIET)[0]
+    assert batch.waits == "monday/2.jpg.part is still being copied"
+
+
+def test_a_copy_that_keeps_old_dates_waits_all_the_same(tmp_path: Path) -> None:
+    file = tmp_path / "monday" / "1.jpg"
+    file.parent.mkdir()
+    file.write_bytes(b"1")
+    os.utime(file, (0, 0))
+    assert "changed less than" in Inbox(str(tmp_path), QUIET).batches()[0].waits
+
+
+def test_single_files_are_one_batch(inbox: Inbox) -> None:
+    _put(inbox, {"1.jpg": b"1", "1.txt": b"text", READY: b""})
+    assert inbox.take(RUN) == [LOOSE]
+    assert _files(inbox, "_taken", NAME) == [f"{LOOSE}/1.jpg", f"{LOOSE}/1.txt"]
+    assert inbox.batches() == []
+
+
+def test_a_retry_finds_what_it_took_and_later_photos_are_another_batch(inbox: Inbox) -> None:
+    _put(inbox, {"monday/1.jpg": b"1", f"monday/{READY}": b""})
+    assert inbox.take(RUN) == ["monday"]
+    _put(inbox, {"monday/2.jpg": b"2"})
+    assert inbox.take(RUN) == ["monday"]
+    assert _files(inbox, "_taken", NAME) == ["monday/1.jpg"]
+    assert [batch.files for batch in inbox.batches()] == [("monday/2.jpg",)]
+
+
+def test_done_batches_keep_every_byte(inbox: Inbox) -> None:
+    _put(inbox, {"monday/anna/1.jpg": b"1", "monday/anna/1.txt": b"text", f"monday/{READY}": b""})
+    inbox.take(RUN)
+    inbox.finish(RUN)
+    assert _files(inbox, "_done", NAME) == ["monday/anna/1.jpg", "monday/anna/1.txt"]
+    assert inbox.fs.cat_file(inbox.path("_done", NAME, "monday/anna/1.txt")) == b"text"
+    assert inbox.taken(RUN) == []
+    assert inbox.finish(RUN)  # a retry has nothing left to do
+
+
+def test_bad_photos_are_moved_and_listed_and_a_refusal_lists_the_rest(inbox: Inbox) -> None:
+    _put(inbox, {"monday/1.jpg": b"1", "monday/2.jpg": b"2", f"monday/{READY}": b""})
+    inbox.take(RUN)
+    inbox.set_aside(RUN, {"monday/2.jpg": "truncated: it ends early"})
+    inbox.set_aside(RUN, {"monday/2.jpg": "truncated: it ends early"})  # a retry
+    assert _files(inbox, "_taken", NAME) == ["monday/1.jpg"]
+    inbox.finish(RUN, refused="too few photos")
+    assert _files(inbox, "_bad", NAME) == ["monday/1.jpg", "monday/2.jpg"]
+    listed = json.loads(inbox.fs.cat_file(inbox.path("_bad", f"{NAME}.json")))
+    assert listed == {"monday/1.jpg": "too few photos", "monday/2.jpg": "truncated: it ends early"}
+
+
+def test_an_address_nobody_knows_is_refused() -> None:
+    with pytest.raises(UserError, match="expected a folder or an address"):
+        Inbox("nonsense://bucket/inbox", QUIET)
+
+
+def test_objects_are_read_as_local_files(tmp_path: Path) -> None:
+    from pipelines.operations.inbox.reading import local_batches
+
+    inbox = Inbox(f"memory://bucket-{uuid.uuid4().hex}/inbox", QUIET)
+    _put(inbox, {"monday/anna/1.jpg": b"one", f"monday/{READY}": b""})
+    inbox.take(RUN)
+    folders = local_batches(inbox, RUN, tmp_path)
+    assert (folders["monday"] / "anna" / "1.jpg").read_bytes() == b"one"
+    assert fsspec.filesystem("memory").exists(inbox.path("_taken", NAME, "monday/anna/1.jpg"))

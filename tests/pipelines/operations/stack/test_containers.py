@@ -1,0 +1,120 @@
+"""The containers' files are valid, refuse to start without generated passwords, and start what `make stack` starts."""
+
+from __future__ import annotations
+
+import configparser
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+FILES = ("Dockerfile", "airflow.Dockerfile", "mlflow.Dockerfile")
+
+
+@pytest.fixture(scope="module")
+def compose(project: Path) -> dict:
+    return yaml.safe_load((project / "docker" / "compose.yaml").read_text())
+
+
+def test_compose_file_is_valid(project: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", "docker/compose.yaml"],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_dockerfiles_pass_hadolint(project: Path, name: str) -> None:
+    hadolint = Path(sys.executable).parent / "hadolint"
+    done = subprocess.run([hadolint, f"docker/{name}"], cwd=project, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_no_password_has_a_default(project: Path, compose: dict) -> None:
+    text = (project / "docker" / "compose.yaml").read_text()
+    variables = set(re.findall(r"(?<!\$)\$\{(\w+)(:\?)?", text))
+    assert {name for name, refused in variables if not refused} == set()
+    secret = re.compile(r"PASSWORD$|SECRET|FERNET|ACCESS_KEY")
+    checked = 0
+    for service in compose["services"].values():
+        for name, value in service.get("environment", {}).items():
+            if secret.search(name):
+                assert str(value).startswith("${"), (name, value)
+                checked += 1
+    assert checked >= 10
+
+
+def test_every_variable_is_generated(project: Path, tmp_path: Path) -> None:
+    from pipelines.operations.stack.credentials import credentials
+
+    wanted = set(re.findall(r"(?<!\$)\$\{(\w+)", (project / "docker" / "compose.yaml").read_text()))
+    assert wanted <= set(credentials(tmp_path))
+
+
+def test_services_are_limited_not_root_and_checked(compose: dict) -> None:
+    for name, service in compose["services"].items():
+        assert service["mem_limit"], name
+        assert service["cap_drop"] == ["ALL"], name
+        if name == "objects-volume":  # hands a new volume over, without a network
+            assert service["network_mode"] == "none"
+            continue
+        assert service.get("user") or (service["image"] == "dynamicid-mlflow"), name
+        assert service.get("user") not in ("0", "root", "0:0"), name
+        assert "healthcheck" in service or service["restart"] == "no", name
+        for port in service.get("ports", ()):
+            assert port.startswith("127.0.0.1:"), (name, port)
+
+
+def test_volumes_in_use_are_declared(compose: dict) -> None:
+    named = {
+        volume.split(":")[0]
+        for service in compose["services"].values()
+        for volume in service.get("volumes", ())
+        if not volume.startswith(".")
+    }
+    assert named == set(compose["volumes"])
+
+
+def test_supervisor_runs_the_same_servers(project: Path, compose: dict) -> None:
+    parser = configparser.RawConfigParser(inline_comment_prefixes=None)
+    parser.read(project / "docker" / "supervisord.conf")
+    native = {section.removeprefix("program:") for section in parser.sections() if section.startswith("program:")}
+    only_contained = {"objects", "objects-volume", "bucket", "mlflow-accounts", "airflow-setup", "project"}
+    only_contained |= {"spark-master", "spark-worker"}  # natively Spark is started by the stage, inside its process
+    assert native == set(compose["services"]) - only_contained
+    for name in native:
+        assert parser.get(f"program:{name}", "autorestart") == "true"
+
+
+def test_both_read_the_same_settings(compose: dict) -> None:
+    assert compose["services"]["airflow-scheduler"]["env_file"] == ["airflow.env"]
+    assert compose["services"]["mlflow"]["env_file"] == ["../mlflow/server.env"]
+    mounts = compose["services"]["postgres"]["volumes"]
+    assert any("postgres/init.sql" in mount for mount in mounts)
+    assert any("postgres/postgresql.conf" in mount for mount in mounts)
+
+
+def test_preprocessing_runs_on_the_cluster_that_is_there(compose: dict) -> None:
+    scheduler, master = compose["services"]["airflow-scheduler"], compose["services"]["spark-master"]
+    command = master["command"]
+    address = f"spark://{command[command.index('--host') + 1]}:{command[command.index('--port') + 1]}"
+    assert scheduler["environment"]["DYNAMICID_SPARK_MASTER"] == address
+    assert compose["services"]["spark-worker"]["command"][-1] == address
+    assert scheduler["depends_on"]["spark-worker"] == {"condition": "service_healthy"}
+
+
+def test_no_volume_hides_the_code_of_an_image(project: Path, compose: dict) -> None:
+    image = re.search(r"^WORKDIR (\S+)$", (project / "docker" / "Dockerfile").read_text(), re.MULTILINE)[1]
+    for name, service in compose["services"].items():
+        mounted = [volume.split(":")[1] for volume in service.get("volumes", ())]
+        assert image not in mounted, name
+    assert compose["services"]["project"]["command"][-1] == "/opt/project"
+    for name in ("project", "airflow-scheduler", "spark-worker"):
+        assert "project:/opt/project" in compose["services"][name]["volumes"], name

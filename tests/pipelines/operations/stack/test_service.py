@@ -1,0 +1,231 @@
+"""The command line of the stack where nothing runs, and the end of just the stack's own processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pipelines.core.errors import UserError
+from pipelines.operations.stack import postgres as database
+from pipelines.operations.stack.settings import MARK, Ports, Stack
+from pipelines.operations.stack.supervisor import (
+    SERVICES,
+    alone,
+    is_running,
+    launch,
+    left_over,
+    members,
+    shut_down,
+    unreachable,
+)
+
+
+def _missing() -> bool:
+    try:
+        database.find_programs()
+    except UserError:
+        return True
+    return False
+
+
+needs_postgres = pytest.mark.skipif(_missing(), reason="PostgreSQL is missing: apt-get install postgresql")
+
+
+@pytest.fixture
+def stopped(project: Path, tmp_path: Path) -> Stack:
+    """A stack that was started once and does not run."""
+    (tmp_path / "ports.json").write_text(json.dumps(vars(Ports())))
+    return Stack(project, tmp_path)
+
+
+def _cli(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pipelines.cli", "stack", *arguments, "--state", str(stack.state)],
+        cwd=stack.root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_commands_say_that_nothing_runs(stopped: Stack) -> None:
+    assert not is_running(stopped)
+    status = _cli(stopped, "status")
+    assert (status.returncode, "`make stack` starts it" in status.stderr) == (1, True)
+    unknown = _cli(stopped, "service", "restart", "apache")
+    assert unknown.returncode == 2
+    assert all(name in unknown.stderr for name in SERVICES)
+    assert _cli(stopped, "stop").returncode == 0
+
+
+def test_only_processes_of_this_stack_are_ended(stopped: Stack, tmp_path: Path) -> None:
+    sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
+    ours = subprocess.Popen(sleep, env={**os.environ, MARK: str(stopped.state)}, start_new_session=True)
+    other = subprocess.Popen(sleep, env={**os.environ, MARK: str(tmp_path.parent)}, start_new_session=True)
+    try:
+        assert members(stopped) == [ours.pid]
+        assert shut_down(stopped, seconds=5) == 1
+        assert ours.poll() is not None
+        assert other.poll() is None
+        assert members(stopped) == []
+    finally:
+        for process in (ours, other):
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def reachable(project: Path) -> Iterator[Path]:
+    """A folder that the user of PostgreSQL can enter, with two states of stacks in it."""
+    folder = Path(tempfile.mkdtemp(prefix="dynamicid-stacks-"))
+    folder.chmod(0o755)
+    for name in ("one", "two"):
+        (folder / name).mkdir()
+        (folder / name / "ports.json").write_text(json.dumps(vars(Ports())))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def supervised(project: Path, reachable: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Stack, Stack]]:
+    """Two stacks with their supervisors, of whose services only the databases run: one elsewhere, one in its state."""
+    stacks = []
+    for name in ("one", "two"):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            stack = Stack(project, reachable / name, Ports(postgres=probe.getsockname()[1]))
+        monkeypatch.setenv(database.DATA_VARIABLE, str(reachable / "elsewhere" / name) if name == "one" else "")
+        server = database.choose(stack.state)
+        environment = {**stack.environment(), **server.environment()}
+        database.initialise(server, project / "docker" / "postgres" / "postgresql.conf", "secret")
+        database.remember(stack.state, server)
+        launch(stack, environment)
+        stacks.append(stack)
+        database.wait_ready(server, environment, 60)
+    monkeypatch.delenv(database.DATA_VARIABLE)  # as in another shell: where the data lies is remembered
+    first, second = stacks
+    yield first, second
+    for stack in stacks:
+        shut_down(stack)
+
+
+def _database_pid(stack: Stack) -> int:
+    return int((database.data_folder(stack.state) / "postmaster.pid").read_text().splitlines()[0])
+
+
+def _supervisor_pid(stack: Stack) -> int:
+    return int((stack.state / "supervisord.pid").read_text())
+
+
+@needs_postgres
+def test_what_a_killed_supervisor_left_is_ended_and_nothing_else(supervised: tuple[Stack, Stack]) -> None:
+    stack, other = supervised
+    assert database.data_folder(stack.state).parts[-2:] == ("elsewhere", "one")
+    assert database.data_folder(other.state) == other.state / "postgres"
+    served = _database_pid(stack)
+    assert not database.orphan(database.data_folder(stack.state)), "it has a supervisor"
+    os.kill(_supervisor_pid(stack), signal.SIGKILL)
+    _until(lambda: database.orphan(database.data_folder(stack.state)) == served)
+    assert (is_running(stack), unreachable(stack), left_over(stack)) == (False, None, True)
+    done = _cli(stack, "stop")
+    assert (done.returncode, "1 processes that it had left behind ended" in done.stderr) == (0, True), done.stderr
+    log = database.data_folder(stack.state) / "postmaster.pid"
+    assert not log.exists(), "a fast shutdown takes its file away, a kill does not"
+    assert not left_over(stack)
+    assert is_running(other)
+    assert _database_pid(other)
+
+
+@needs_postgres
+def test_a_supervisor_without_its_socket_is_not_taken_for_a_dead_one(
+    supervised: tuple[Stack, Stack], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack, other = supervised
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert is_running(stack), "another shell may have another TMPDIR"
+    supervisor, served = _supervisor_pid(stack), _database_pid(stack)
+    stack.socket.unlink()
+    assert (is_running(stack), unreachable(stack)) == (False, supervisor)
+    begun = _cli(stack, "start")
+    assert (begun.returncode, f"process {supervisor}" in begun.stderr) == (1, True), begun.stderr
+    assert _database_pid(stack) == served, "nothing was ended"
+    assert _cli(stack, "stop").returncode == 0
+    assert not left_over(stack)
+    assert is_running(other)
+
+
+@needs_postgres
+def test_a_running_stack_is_not_started_on_other_ports_nor_by_two(supervised: tuple[Stack, Stack]) -> None:
+    stack, _ = supervised
+    begun = _cli(stack, "start", "--airflow-port=18081")
+    assert (begun.returncode, "runs on other ports" in begun.stderr) == (2, True), begun.stderr
+    with alone(stack):
+        second = _cli(stack, "stop")
+    assert (second.returncode, "started or ended already" in second.stderr) == (1, True), second.stderr
+    assert is_running(stack)
+
+
+def test_a_process_that_renames_itself_keeps_its_mark(stopped: Stack) -> None:
+    """As Airflow's do."""
+    rename = "import setproctitle, sys, time; setproctitle.setproctitle('airflow api_server'); print(flush=True); "
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"{rename}time.sleep(600)"],
+        env=stopped.environment(),
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert Path(f"/proc/{process.pid}/cmdline").read_bytes().startswith(b"airflow api_server")
+        assert members(stopped) == [process.pid]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_number_that_another_program_has_now_is_not_a_server(stopped: Stack) -> None:
+    data = stopped.state / "postgres"
+    data.mkdir()
+    (data / "postmaster.pid").write_text(f"{os.getpid()}\n{data}\n")
+    assert database.orphan(data) is None
+    assert shut_down(stopped, seconds=5) == 0
+
+
+@needs_postgres
+def test_the_data_is_where_it_was_and_nobody_elses_folder_is_taken(
+    reachable: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, elsewhere = reachable / "one", reachable / "elsewhere"
+    monkeypatch.setenv(database.DATA_VARIABLE, str(reachable))
+    with pytest.raises(UserError, match="neither empty nor a data folder of PostgreSQL"):
+        database.choose(state)
+    assert reachable.stat().st_mode & 0o777 == 0o755
+    database.remember(state, database.Postgres(Path("bin"), "me", elsewhere))
+    monkeypatch.delenv(database.DATA_VARIABLE)
+    with pytest.raises(UserError, match=r"elsewhere: the databases of this stack were there and are gone"):
+        database.choose(state)
+    database.remember(state, database.Postgres(Path("bin"), "me", state / "postgres"))
+    moved = state.rename(reachable / "moved")
+    assert database.choose(moved).data == moved / "postgres"
+    (moved / "postgres" / "PG_VERSION").write_text("9.6\n")
+    with pytest.raises(UserError, match=r"PostgreSQL 9.6, which made the data, is missing .* postgresql-9.6"):
+        database.choose(moved)
+
+
+def _until(done: Callable[[], bool], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end
+        time.sleep(0.05)

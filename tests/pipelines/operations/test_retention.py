@@ -1,0 +1,91 @@
+"""Clean-up takes what is old, saved and idle, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from pipelines.core.sections.operations import Keeping
+from pipelines.operations.retention import Item, remove, survey
+
+DAYS = Keeping(workspaces_days=14, checkpoints_days=14, caches_days=30)
+
+
+def age(path: Path, days: float) -> None:
+    moment = time.time() - days * 86400
+    for one in (*path.rglob("*"), path):
+        os.utime(one, (moment, moment), follow_symlinks=False)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for command in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "start"]):
+        subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *command], cwd=tmp_path, check=True)
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    for run in ("saved", "busy", "young"):
+        subprocess.run(["git", "update-ref", f"refs/exps/aa/bb/{run}", head.strip()], cwd=tmp_path, check=True)
+    for run in ("saved", "busy", "young", "unsaved"):
+        folder = tmp_path / ".dynamicid" / "runs" / run
+        (folder / ".dynamicid" / "resume" / "train_imr").mkdir(parents=True)
+        (folder / ".dynamicid" / "workspace.json").write_text(json.dumps({"run": run}))
+        (folder / "result.txt").write_text("x" * 1000)
+        age(folder, 1 if run == "young" else 40)
+    return tmp_path
+
+
+def named(items: list[Item]) -> dict[str, str | None]:
+    return {item.path.name: item.kept for item in items}
+
+
+def test_old_saved_idle_workspaces_go(root: Path) -> None:
+    with FileLock(root / ".dynamicid" / "runs" / "busy" / ".dynamicid" / "resume" / "train_imr" / "key.lock"):
+        age(root / ".dynamicid" / "runs" / "busy", 40)
+        found = named(survey(root, DAYS))
+        assert found["saved"] is None
+        assert found["busy"] == "a process works in it"
+        assert str(found["young"]).startswith("used 1.0 days ago")
+        assert str(found["unsaved"]).startswith("its run was not saved")
+        assert named(survey(root, DAYS, unsaved=True))["unsaved"] is None
+        count, size = remove(survey(root, DAYS))
+    assert (count, size >= 1000) == (1, True)
+    assert sorted(path.name for path in (root / ".dynamicid" / "runs").iterdir()) == ["busy", "unsaved", "young"]
+
+
+def test_checkpoints_of_a_running_training_and_young_ones_stay(root: Path) -> None:
+    for key in ("old", "running", "fresh"):
+        folder = root / ".dynamicid" / "resume" / "train_anchoring" / key
+        (folder / "step-00000010").mkdir(parents=True)
+        (folder / "step-00000010" / "model.safetensors").write_bytes(b"w" * 64)
+        age(folder, 0 if key == "fresh" else 20)
+    with FileLock(root / ".dynamicid" / "resume" / "train_anchoring" / "running.lock"):
+        found = {item.path.name: item.kept for item in survey(root, DAYS) if item.kind == "checkpoint"}
+        assert found["old"] is None
+        assert found["running"] == "a process is training it"
+        assert str(found["fresh"]).startswith("written 0.0 days ago")
+        remove(survey(root, DAYS))
+    left = root / ".dynamicid" / "resume" / "train_anchoring"
+    assert sorted(path.name for path in left.iterdir() if path.is_dir()) == ["fresh", "running"]
+
+
+def test_cache_files_go_by_their_last_use(root: Path) -> None:
+    for name, days in (("old.npz", 31.0), ("used.npz", 2.0)):
+        file = root / ".dynamicid" / "cache" / "latents" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"1234")
+        moment = time.time() - days * 86400
+        os.utime(file, (moment, moment))
+    remove(survey(root, DAYS))
+    assert [path.name for path in (root / ".dynamicid" / "cache" / "latents").iterdir()] == ["used.npz"]
+
+
+def test_surveying_changes_nothing(root: Path) -> None:
+    before = sorted(path.as_posix() for path in root.rglob("*"))
+    survey(root, DAYS, unsaved=True)
+    after = sorted(path.as_posix() for path in root.rglob("*") if path.suffix != ".lock")
+    assert after == [path for path in before if not path.endswith(".lock")]

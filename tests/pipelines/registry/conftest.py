@@ -1,0 +1,146 @@
+"""Registries to try things on: judged versions without a model, and two real ones from a small chain."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def compared(ledger: Path) -> Callable[..., Any]:
+    """Make a version that the gates have judged: (champion it was compared with, lines of failed gates) → version."""
+    from mlflow.exceptions import MlflowException
+
+    from pipelines.registry.decisions import Decision, add_decision
+    from pipelines.registry.registry import open_registry
+
+    client = open_registry(ledger)
+
+    def make(champion: str | None, *failed: str) -> Any:
+        with contextlib.suppress(MlflowException):
+            client.create_registered_model("dynamicid")
+        version = client.create_model_version("dynamicid", (ledger / "README").as_uri())
+        evidence = {"evaluation_set": "e", "failed_gates": list(failed), "gates": []}
+        add_decision(client, version, Decision("not_asked", "gates", champion, tuple(failed), evidence))
+        return client.get_model_version("dynamicid", version.version)
+
+    return make
+
+
+_STEP = """
+import json, pathlib, sys
+
+name, outs = sys.argv[1], sys.argv[2:]
+quality = float(pathlib.Path("data/faces/quality.txt").read_text())
+for out in map(pathlib.Path, outs):
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if out.name == "metrics.json" and name == "evaluate":
+        value = {"value": quality, "low": quality - 0.05, "high": quality + 0.05}
+        document = {"evaluation_set": "e" * 64, "model": {"id_similarity": value}, "settings": {"sampler": "ddim"}}
+        out.write_text(json.dumps(document))
+    elif out.suffix:
+        out.write_text(json.dumps({"quality": quality}))
+    else:
+        out.mkdir()
+        (out / "config.json").write_text(json.dumps({"stage": name, "quality": quality}))
+"""
+GATES = [{"metric": "id_similarity", "minimum": 0.3, "max_regression": 0.02}]
+
+
+def shell(folder: Path, *command: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run a command in `folder` with this interpreter's tools and the ledger of the folder itself."""
+    from pipelines.versions.repro import stage_environment
+
+    kept = {key: value for key, value in stage_environment().items() if not key.startswith(("MLFLOW", "DYNAMICID"))}
+    done = subprocess.run(command, cwd=folder, env=kept, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+def git(folder: Path, *arguments: str) -> str:
+    return shell(folder, "git", "-c", "user.name=t", "-c", "user.email=t@localhost", *arguments).stdout
+
+
+def small_chain(folder: Path, project: Path) -> None:
+    """Write a repository with stages of the chain's names that only write small files."""
+    import yaml
+
+    from pipelines.core.chain import STAGES
+
+    folder.mkdir(parents=True)
+    git(folder, "init", "-q", "-b", "main")
+    shell(folder, sys.executable, "-m", "dvc", "init", "-q")
+    stages = {
+        stage.name: {
+            "cmd": f"python step.py {stage.name} {' '.join(stage.outputs)}",
+            "deps": ["step.py", *stage.inputs],
+            "outs": list(stage.outputs),
+        }
+        for stage in STAGES
+    }
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
+    (folder / "step.py").write_text(_STEP)
+    tree = yaml.safe_load((project / "profiles" / "tiny.yaml").read_text())
+    tree["register"]["gates"] = GATES
+    (folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    ignored = (".dynamicid/", "data/faces", "data/processed", "data/.gitignore", "models/", "reports/", "mlflow.db*")
+    (folder / ".gitignore").write_text("".join(f"/{name}\n" for name in (*ignored, "mlartifacts/")))
+    git(folder, "add", "-A")
+    git(folder, "commit", "-qm", "start")
+
+
+def make_result(folder: Path, quality: float) -> None:
+    """Make a dataset version and bring the chain up to date with it."""
+    from pipelines.versions.dataset_version import make_version
+
+    (folder / "data" / "faces").mkdir(parents=True, exist_ok=True)
+    (folder / "data" / "faces" / "quality.txt").write_text(str(quality))
+    make_version(folder, "data/faces", f"quality {quality}")
+    shell(folder, sys.executable, "-m", "dvc", "repro", "-q")
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A repository with two registered versions, and what registering each said."""
+
+    root: Path
+    first: dict[str, Any]
+    second: dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def registered(tmp_path_factory: pytest.TempPathFactory, project: Path, empty_database: Path) -> Registered:
+    """Two versions from two dataset versions: v1 is promoted by the gates, v2 is worse and refused.
+
+    In a ledger of its own; the run id of a scheduler is on v1.
+    """
+    from pipelines.registry.lineage import AIRFLOW_RUN_VARIABLE
+
+    root = tmp_path_factory.mktemp("registered") / "checkout"
+    small_chain(root, project)
+    shutil.copy2(empty_database, root / "mlflow.db")
+    said = []
+    for quality, run in ((0.5, "dynamicid_train/manual__1"), (0.4, "")):
+        make_result(root, quality)
+        with pytest.MonkeyPatch.context() as patch:
+            for name in ("MLFLOW_TRACKING_URI", "DYNAMICID_HOME"):
+                patch.delenv(name, raising=False)
+            patch.setenv(AIRFLOW_RUN_VARIABLE, run)
+            said.append(_register(root))
+    return Registered(root, *said)
+
+
+def _register(root: Path) -> dict[str, Any]:
+    from pipelines.core.params import load_params
+    from pipelines.stages import register
+
+    return json.loads(register.run(load_params(root / "params.yaml"), register.Inputs(root)).as_json())

@@ -1,0 +1,75 @@
+"""The present dataset is compared with the one that the champion's tags name, brought from DVC's cache."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipelines.core.errors import UserError
+from pipelines.core.params import Params, load_params
+from pipelines.registry.drift.against_champion import run
+from pipelines.registry.registry import open_registry
+from pipelines.versions.repro import dvc
+
+SMALL = ["drift.resamples=10"]
+
+
+@pytest.fixture
+def params(project: Path) -> Params:
+    return load_params(project / "profiles" / "tiny.yaml", SMALL)
+
+
+def hash_of(root: Path, folder: str) -> str:
+    assert dvc(root, "add", "-q", folder, capture=True).returncode == 0
+    return str(yaml.safe_load((root / f"{folder}.dvc").read_text())["outs"][0]["md5"])
+
+
+def test_drift_is_none_then_stops_and_is_told_everywhere(
+    ledger: Path, write_version: Any, params: Params, project: Path
+) -> None:
+    assert run(params, ledger, ledger / "drift").state == "no_champion"
+    assert json.loads((ledger / "drift" / "drift.json").read_text())["state"] == "no_champion"
+
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], cwd=ledger, check=True)
+    write_version(ledger / "data", {"old": 16})
+    tags = {
+        "dynamicid.dataset_version": "faces-v1",
+        "dynamicid.dataset_md5": hash_of(ledger, "data/faces"),
+        "dynamicid.output.data/processed": hash_of(ledger, "data/processed"),
+    }
+    client = open_registry(ledger)
+    client.create_registered_model("dynamicid")
+    client.create_model_version("dynamicid", ledger.as_uri(), tags=tags)
+    client.create_model_version("dynamicid", ledger.as_uri())
+    client.set_registered_model_alias("dynamicid", "champion", "1")
+    same = run(params, ledger, ledger / "drift")
+    assert (same.state, same.champion, same.reference_version) == ("ok", "1", "faces-v1")
+    assert same.photos["added"] == 0
+    with pytest.raises(UserError, match=r"models:/dynamicid/2: no tag dynamicid\.dataset_md5"):
+        run(params, ledger, ledger / "drift", "models:/dynamicid/2")
+
+    shutil.rmtree(ledger / "data" / "faces")
+    shutil.rmtree(ledger / "data" / "processed")
+    write_version(ledger / "data", {"old": 4, "dark": 16}, brightness=0.1, changed="dark")
+    (ledger / "params.yaml").write_text((project / "profiles" / "tiny.yaml").read_text())
+    command = [sys.executable, "-m", "pipelines.cli", "drift", "--set", *SMALL]
+    done = subprocess.run(command, cwd=ledger, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "drift against faces-v1 of champion v1: brightness " in done.stderr
+    assert "see reports/drift/index.html" in done.stderr
+    told = json.loads(done.stdout)
+    assert told == json.loads((ledger / "reports" / "drift" / "drift.json").read_text())
+    assert (told["state"], told["photos"]["added"]) == ("stop", 96)
+    assert "champion v1" in (ledger / "reports" / "drift" / "index.html").read_text()
+
+    experiment = client.get_experiment_by_name("dynamicid").experiment_id
+    recorded = client.search_runs([experiment], filter_string="tags.`dynamicid.stage` = 'drift'")
+    assert [one.data.tags["dynamicid.drift"] for one in recorded] == ["stop", "ok"]
+    assert recorded[0].data.metrics["drift.brightness"] > params.drift.limits["brightness"].stop

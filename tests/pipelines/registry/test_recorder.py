@@ -1,0 +1,128 @@
+"""A finished stage is recorded in a real MLflow: once, with lineage, parameters, metrics and curves."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipelines.core.errors import UserError
+from pipelines.core.params import load_params
+from pipelines.registry.recorder import record_stage, stage_metrics
+
+RUN_ID = "dynamicid_train/manual__2026-01-01T00:00:00.5+00:00"
+
+
+def interval(value: float) -> dict[str, float]:
+    return {"value": value, "low": value - 0.1, "high": value + 0.1}
+
+
+@pytest.fixture
+def root(tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("DYNAMICID_HOME", raising=False)
+    monkeypatch.setenv("DYNAMICID_AIRFLOW_RUN_ID", RUN_ID)
+    (tmp_path / "params.yaml").write_text((project / "profiles" / "tiny.yaml").read_text())
+    (tmp_path / "reports" / "train_imr").mkdir(parents=True)
+    (tmp_path / "reports" / "train_imr" / "losses.csv").write_text("step,loss,ldc\n1,0.5,\n2,0.25,0.125\n")
+    (tmp_path / "reports" / "train_imr" / "metrics.json").write_text(json.dumps({"imr": 0.05, "copy_source": 0.07}))
+    (tmp_path / "reports" / "metrics.json").write_text(
+        json.dumps(
+            {
+                "evaluation_set": "e" * 64,
+                "model": {"id_similarity": interval(0.5)},
+                "text_only": {"id_similarity": interval(0.0)},
+                "normalised": {"model": {"id_similarity": interval(0.6)}},
+            }
+        )
+    )
+    (tmp_path / "dvc.lock").write_text(
+        yaml.safe_dump(
+            {
+                "schema": "2.0",
+                "stages": {
+                    "train_imr": {"cmd": "x", "outs": [{"path": "models/adapter", "md5": "abc.dir"}]},
+                    "evaluate": {"cmd": "y", "outs": [{"path": "reports/metrics.json", "md5": "def"}]},
+                },
+            }
+        )
+    )
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "start"]):
+        subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *command], cwd=tmp_path, check=True)
+    return tmp_path
+
+
+def test_a_stage_is_recorded_once_with_everything(root: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    params = load_params(root / "params.yaml")
+    first = record_stage(root, "train_imr", params)
+    assert record_stage(root, "train_imr", params) == first
+
+    client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
+    run = client.get_run(first)
+    assert run.info.run_name == "train_imr"
+    assert run.info.status == "FINISHED"
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True)
+    assert run.data.tags["dynamicid.git_commit"] == commit.stdout.strip()
+    assert run.data.tags["dynamicid.airflow_run_id"] == RUN_ID
+    assert run.data.tags["dynamicid.output.models/adapter"] == "abc.dir"
+    assert len(run.data.tags["dynamicid.lock_hash"]) == 64
+    assert run.data.params["train_imr.steps"] == str(params.train_imr.steps)
+    assert run.data.params["profile"] == "tiny"
+    assert run.data.metrics["imr"] == 0.05
+    assert [point.value for point in client.get_metric_history(first, "loss")] == [0.5, 0.25]
+    assert [point.step for point in client.get_metric_history(first, "ldc")] == [2]
+    assert {file.path for file in client.list_artifacts(first)} >= {"losses.csv", "metrics.json"}
+    assert str(root / "mlartifacts") in run.info.artifact_uri
+    assert RUN_ID in {value for key, value in run.data.tags.items() if key.startswith("dynamicid.used_by.")}
+
+
+def test_what_an_earlier_attempt_could_not_finish_does_not_run_for_ever(root: Path) -> None:
+    """As when the ledger dies in the middle, and cannot be told that the recording failed."""
+    from mlflow.tracking import MlflowClient
+
+    params = load_params(root / "params.yaml")
+    client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
+    first = record_stage(root, "evaluate", params)
+    tags = dict(client.get_run(first).data.tags)
+    experiment = client.get_run(first).info.experiment_id
+    client.set_terminated(first, "FAILED")  # so that it is recorded again
+    cut_off = client.create_run(experiment, tags=tags).info.run_id
+    other = client.create_run(experiment, tags={**tags, "dynamicid.airflow_run_id": "another"}).info.run_id
+    again = record_stage(root, "evaluate", params)
+    states = {run: client.get_run(run).info.status for run in (cut_off, other, again)}
+    assert states == {cut_off: "FAILED", other: "RUNNING", again: "FINISHED"}
+
+
+def test_a_changed_lock_entry_is_another_run(root: Path) -> None:
+    params = load_params(root / "params.yaml")
+    first = record_stage(root, "train_imr", params)
+    lock = yaml.safe_load((root / "dvc.lock").read_text())
+    lock["stages"]["train_imr"]["outs"][0]["md5"] = "xyz.dir"
+    (root / "dvc.lock").write_text(yaml.safe_dump(lock))
+    assert record_stage(root, "train_imr", params) != first
+
+
+def test_evaluation_is_recorded_by_variant_and_by_plain_name(root: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    run_id = record_stage(root, "evaluate", load_params(root / "params.yaml"))
+    data = MlflowClient(f"sqlite:///{root / 'mlflow.db'}").get_run(run_id).data
+    assert data.metrics["id_similarity"] == 0.5
+    assert data.metrics["text_only.id_similarity.high"] == 0.1
+    assert data.metrics["normalised.model.id_similarity"] == 0.6
+    assert data.tags["dynamicid.evaluation_set"] == "e" * 64
+
+
+def test_metrics_that_are_not_finite_are_left_out(root: Path) -> None:
+    (root / "reports" / "train_imr" / "metrics.json").write_text('{"imr": NaN, "copy_source": 0.07}')
+    assert stage_metrics(root, "train_imr") == {"copy_source": 0.07}
+
+
+def test_a_stage_that_never_ran_is_named(root: Path) -> None:
+    with pytest.raises(UserError, match="preprocess"):
+        record_stage(root, "preprocess", load_params(root / "params.yaml"))

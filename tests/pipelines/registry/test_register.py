@@ -1,0 +1,59 @@
+"""Registering: the gates decide, once, with evidence; worse challengers are refused with a reason."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.core.params import load_params
+from pipelines.registry.decisions import decisions_of
+from pipelines.registry.registry import find_version, open_registry
+from pipelines.stages import register
+
+
+@pytest.fixture(autouse=True)
+def _own_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MLFLOW_TRACKING_URI", "DYNAMICID_HOME", "DYNAMICID_AIRFLOW_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_the_first_passes_the_bounds_and_a_worse_one_is_refused_with_every_reason(registered: Any) -> None:
+    assert registered.first["decision"] == "promoted"
+    assert registered.first["champion"] == "1"
+    assert registered.second["decision"] == "refused"
+    assert registered.second["failed_gates"] == ["id_similarity 0.400 < 0.480 (champion v1: 0.500)"]
+    assert (registered.second["champion"], registered.second["compared_with"]) == ("1", "1")
+
+
+def test_the_evidence_is_kept_with_the_version(registered: Any) -> None:
+    client = open_registry(registered.root)
+    (refused,) = decisions_of(find_version(client, "models:/dynamicid/2"))
+    assert (refused.decision, refused.by, refused.champion) == ("refused", "gates", "1")
+    absolute, regression = refused.evidence["gates"]
+    assert (absolute["bound"], absolute["passed"]) == (0.3, True)
+    assert (regression["kind"], regression["bound"], regression["passed"]) == ("regression", 0.48, False)
+    run = client.get_run(refused.evidence["evaluate_run"])
+    assert run.data.tags["dynamicid.stage"] == "evaluate"
+    assert str(find_version(client, "models:/dynamicid@challenger").version) == "2"
+
+
+def test_a_champion_that_cannot_be_judged_any_more_refuses_and_says_so(registered: Any) -> None:
+    root: Path = registered.root
+    client = open_registry(root)
+    metrics = json.loads((root / "reports" / "metrics.json").read_text())
+    other = {**metrics, "evaluation_set": "f" * 64}
+    challenger = find_version(client, "models:/dynamicid/2")
+    said = register._compare(client, challenger, load_params(root / "params.yaml"), register.Inputs(root), other)
+    assert (said.decision, said.champion) == ("refused", "1")
+    (line,) = said.reasons
+    assert line.startswith("champion v1 cannot be judged on this evaluation set: ")
+
+
+def test_registering_again_finds_the_version_and_its_decision(registered: Any) -> None:
+    root: Path = registered.root
+    again = json.loads(register.run(load_params(root / "params.yaml"), register.Inputs(root)).as_json())
+    assert again == {**registered.second, "created": False}
+    assert len(decisions_of(find_version(open_registry(root), "models:/dynamicid/2"))) == 1

@@ -1,0 +1,97 @@
+"""A registered version says what it came from, and an earlier one comes back with nothing left to do."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.core.errors import StageFailed, UserError
+from pipelines.registry.lineage import lineage_of
+from pipelines.registry.origins import origins_of, versions_from
+from pipelines.registry.reproduce import reproduce
+from pipelines.versions.repro import dvc
+
+
+@pytest.fixture(autouse=True)
+def _own_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MLFLOW_TRACKING_URI", "DYNAMICID_HOME", "DYNAMICID_AIRFLOW_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_an_earlier_version_comes_back_with_a_clean_status(registered: Any, tmp_path: Path) -> None:
+    root: Path = registered.root
+    assert (root / "data/faces/quality.txt").read_text() == "0.4"
+    before = dvc(root, "status", "--json", capture=True).stdout
+    target = tmp_path / "first"
+    done = reproduce(root, "models:/dynamicid/1", target)
+    assert done.changed == {}
+    assert done.dataset_version == "faces-v1"
+    assert (target / "data/faces/quality.txt").read_text() == "0.5"
+    assert json.loads((target / "models/adapter/config.json").read_text())["quality"] == 0.5
+    status = dvc(target, "status", capture=True)
+    assert "up to date" in status.stdout
+    repro = dvc(target, "repro", capture=True)
+    assert "Running stage" not in repro.stdout
+    assert (root / "data/faces/quality.txt").read_text() == "0.4", "the checkout itself is left as it was"
+    assert dvc(root, "status", "--json", capture=True).stdout == before
+
+
+def test_lineage_names_everything_that_a_version_came_from(registered: Any) -> None:
+    root: Path = registered.root
+    found = origins_of(root, "models:/dynamicid/1")
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True).stdout
+    assert found.dataset_version == "faces-v1"
+    assert found.git_commit == head.strip()
+    assert found.evaluation_set == "e" * 64
+    assert found.airflow_run_id == "dynamicid_train/manual__1"
+    assert set(found.stages) >= {"preprocess", "train_imr", "evaluate"}
+    assert found.stages["evaluate"].run_id is not None
+    assert found.outputs["data/processed"].endswith(".dir")
+    assert found.decisions[0]["decision"] == "promoted"
+    second = origins_of(root, "models:/dynamicid/2")
+    assert second.stages["evaluate"].lock_hash == lineage_of(root, "evaluate").lock_hash
+    assert second.stages["evaluate"].lock_hash != found.stages["evaluate"].lock_hash
+    assert second.airflow_run_id is None
+
+
+def test_and_which_versions_came_from_a_thing(registered: Any) -> None:
+    root: Path = registered.root
+    commit = str(origins_of(root, "models:/dynamicid/1").git_commit)
+    assert versions_from(root, "dynamicid", "faces-v2") == ["models:/dynamicid/2"]
+    assert versions_from(root, "dynamicid", commit[:8]) == ["models:/dynamicid/1", "models:/dynamicid/2"]
+    assert versions_from(root, "dynamicid", "dynamicid_train/manual__1") == ["models:/dynamicid/1"]
+    assert versions_from(root, "dynamicid", "faces-v9") == []
+    with pytest.raises(UserError, match="expected models:/"):
+        versions_from(root, "dynamicid", "3")
+
+
+def test_the_command_prints_it(registered: Any) -> None:
+    command = [sys.executable, "-m", "pipelines.cli", "lineage", "models:/dynamicid/1"]
+    done = subprocess.run(command, cwd=registered.root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for word in ("faces-v1", "stage evaluate", "dynamicid_train/manual__1", "e" * 64, "promoted by gates"):
+        assert word in done.stderr, word
+
+
+def test_what_cannot_come_back_is_said_and_leaves_nothing(registered: Any, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="it exists"):
+        reproduce(registered.root, "models:/dynamicid/1", tmp_path)
+    with pytest.raises(UserError, match="there are v1, v2"):
+        reproduce(registered.root, "models:/dynamicid/7", tmp_path / "new")
+    snapshot = origins_of(registered.root, "models:/dynamicid/1").snapshot
+    tag = f"refs/tags/{snapshot}"
+    commit = subprocess.run(["git", "rev-parse", tag], cwd=registered.root, capture_output=True, text=True, check=True)
+    subprocess.run(["git", "update-ref", "-d", tag], cwd=registered.root, check=True)
+    try:
+        with pytest.raises(
+            StageFailed, match=f"{snapshot}: the snapshot of this version is neither here nor at origin"
+        ):
+            reproduce(registered.root, "models:/dynamicid/1", tmp_path / "new")
+    finally:
+        subprocess.run(["git", "update-ref", tag, commit.stdout.strip()], cwd=registered.root, check=True)
+    assert not (tmp_path / "new").exists()

@@ -1,0 +1,179 @@
+"""Versions: tags beside the branch, one per content, never the same number twice, and back again."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.records import DATASET_SCHEMA
+from pipelines.versions.dataset_version import checkout_version, current_version, make_version, restore_present
+from pipelines.versions.repro import dvc
+from pipelines.versions.workspace import clone_of
+
+
+def git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", "-c", "user.name=t", "-c", "user.email=t@localhost", *arguments],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return done.stdout.strip()
+
+
+def repository(folder: Path) -> Path:
+    folder.mkdir()
+    git(folder, "init", "-q", "-b", "main")
+    assert dvc(folder, "init", "-q", capture=True).returncode == 0
+    (folder / "code.py").write_text("print()\n")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-qm", "start")
+    return folder
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return repository(tmp_path / "home")
+
+
+def fill(root: Path, count: int) -> None:
+    """A dataset of `count` photos; the same count is the same data."""
+    (root / "data" / "faces").mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        row = dict.fromkeys(DATASET_SCHEMA.names) | {"image_id": f"{number:064x}", "file_name": f"{number}.jpg"}
+        shard = root / "data" / "faces" / f"faces-{number:05d}.parquet"
+        if not shard.exists():
+            pq.write_table(pa.Table.from_pylist([row], DATASET_SCHEMA), shard)
+
+
+def test_a_version_is_a_tag_and_the_branch_stays(root: Path) -> None:
+    head, index = git(root, "rev-parse", "HEAD"), (root / ".git" / "index").read_bytes()
+    fill(root, 2)
+    version = make_version(root, "data/faces", "two photos")
+    assert (version.tag, version.rows) == ("faces-v1", 2)
+    assert git(root, "rev-parse", "HEAD") == head
+    assert git(root, "rev-parse", "faces-v1^{commit}^") == head
+    assert (root / ".git" / "index").read_bytes() == index
+    assert git(root, "cat-file", "-t", "faces-v1") == "tag"
+    assert git(root, "show", "faces-v1:code.py") == "print()"
+    assert git(root, "show", "faces-v1:data/.gitignore") == "/faces"
+    assert current_version(root) == version
+    assert make_version(root, root / "data/faces", "again") == version
+
+    fill(root, 3)
+    later = make_version(root, "data/faces", "three photos")
+    assert (later.tag, later.rows) == ("faces-v2", 3)
+
+    assert checkout_version(root, "faces-v1") == version
+    assert len(list((root / "data/faces").iterdir())) == 2
+    assert current_version(root) == version
+    assert make_version(root, "data/faces", "back") == version
+    with pytest.raises(UserError, match="version faces-v7: no such tag; there are faces-v1, faces-v2"):
+        checkout_version(root, "faces-v7")
+
+    subprocess.run(["rm", "-rf", str(root / "data/faces")], check=True)
+    restore_present(root)
+    assert len(list((root / "data/faces").iterdir())) == 2
+
+
+def test_data_that_is_nowhere_leaves_the_present_version(root: Path) -> None:
+    fill(root, 1)
+    make_version(root, "data/faces", "one")
+    fill(root, 2)
+    second = make_version(root, "data/faces", "two")
+    pointer = (root / "data/faces.dvc").read_bytes()
+    for file in (root / ".dvc/cache").rglob("*.dir"):
+        if second.md5 and second.md5[2:].removesuffix(".dir") not in file.name:
+            file.unlink()
+    with pytest.raises(UserError, match="version faces-v1: its data cannot be brought to data/faces: "):
+        checkout_version(root, "faces-v1")
+    assert (root / "data/faces.dvc").read_bytes() == pointer
+
+
+def test_a_repository_that_cannot_hold_a_version_says_so(tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    fill(bare, 1)
+    with pytest.raises(UserError, match="not a git repository"):
+        make_version(bare, "data/faces", "m")
+    git(bare, "init", "-q")
+    with pytest.raises(UserError, match="no commit"):
+        make_version(bare, "data/faces", "m")
+    git(bare, "commit", "-qm", "start", "--allow-empty")
+    with pytest.raises(UserError, match="not a DVC repository"):
+        make_version(bare, "data/faces", "m")
+    assert current_version(bare).tag is None
+    assert dvc(bare, "init", "-q", capture=True).returncode == 0
+    with pytest.raises(UserError, match="outside the repository"):
+        make_version(bare, tmp_path, "m")
+    with pytest.raises(StageFailed, match="dvc add in "):
+        make_version(bare, "data/absent", "m")
+
+
+def test_git_needs_no_name(root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    fill(root, 1)
+    assert make_version(root, "data/faces", "one").tag == "faces-v1"
+    assert "dynamicid@localhost" in git(root, "cat-file", "-p", "faces-v1")
+
+
+def test_clones_that_share_the_cache_never_share_a_number(root: Path, tmp_path: Path) -> None:
+    clones = [tmp_path / name for name in "abc"]
+    for clone in clones:
+        clone_of(root, clone)
+    fill(clones[0], 1)
+    fill(clones[1], 2)
+    fill(clones[2], 2)
+    with ThreadPoolExecutor(3) as pool:
+        versions = list(pool.map(lambda clone: make_version(clone, "data/faces", "photos"), clones))
+    assert {version.tag for version in versions} == {"faces-v1", "faces-v2"}
+    assert versions[1].tag == versions[2].tag
+    assert git(root, "tag").split() == ["faces-v1", "faces-v2"]
+    # The data lies in the shared cache: the checkout itself can take either version.
+    assert checkout_version(root, str(versions[0].tag)).rows == 1
+    assert checkout_version(clones[0], str(versions[1].tag)).rows == 2
+
+
+def test_a_clone_with_a_cache_of_its_own_publishes_nothing(root: Path, tmp_path: Path) -> None:
+    clone = tmp_path / "mine"
+    git(tmp_path, "clone", "-q", str(root), str(clone))
+    fill(clone, 1)
+    assert make_version(clone, "data/faces", "one").tag == "faces-v1"
+    assert git(root, "tag") == ""
+
+
+def test_the_command_ingests_and_versions(checkout: Path, awkward_photos: Path, tmp_path: Path) -> None:
+    root = tmp_path / "clone"
+    # Runs of other tests may have left versions in the shared checkout.
+    git(tmp_path, "clone", "-q", "--no-tags", str(checkout), str(root))
+
+    def ingest(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "pipelines.cli", "ingest", *arguments]
+        return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+
+    done = ingest(str(awkward_photos))
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert (summary["rows"], summary["version"]["tag"], summary["version"]["rows"]) == (10, "faces-v1", 10)
+    assert git(root, "status", "--porcelain") == "?? data/"
+    again = json.loads(ingest(str(awkward_photos)).stdout)
+    assert (again["new_rows"], again["version"]) == (0, summary["version"])
+
+    outside = ingest(str(awkward_photos), "--out", str(tmp_path / "elsewhere" / "faces"))
+    assert outside.returncode == 0
+    assert json.loads(outside.stdout)["version"] is None
+    assert "no version" in outside.stderr
+    refused = ingest(str(awkward_photos), "--out", str(tmp_path / "elsewhere" / "faces"), "--version")
+    assert refused.returncode == 2
+    assert "no DVC repository" in refused.stderr
+    assert ingest(str(tmp_path / "nowhere"), "--no-version").returncode == 2

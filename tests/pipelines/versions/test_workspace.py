@@ -1,0 +1,119 @@
+"""A run's workspace: isolated, resumable, saved as a DVC experiment and restored with nothing left to do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from pipelines.core.errors import UserError
+from pipelines.versions.repro import dvc
+from pipelines.versions.workspace import create, restore, run_name, save
+
+_DVC_YAML = """
+stages:
+  double:
+    cmd: python double.py
+    deps: [double.py, data/number]
+    params: [factor]
+    outs: [result.txt]
+"""
+_SCRIPT = """
+import re, pathlib
+factor = int(re.search(r"factor: (\\d+)", pathlib.Path("params.yaml").read_text()).group(1))
+pathlib.Path("result.txt").write_text(str(factor * int(pathlib.Path("data/number/n.txt").read_text())))
+"""
+
+
+def git(folder: Path, *arguments: str) -> str:
+    return subprocess.run(
+        ["git", "-c", "user.name=t", "-c", "user.email=t@localhost", *arguments],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    folder = tmp_path / "home"
+    folder.mkdir()
+    git(folder, "init", "-q", "-b", "main")
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], cwd=folder, check=True)
+    (folder / "dvc.yaml").write_text(_DVC_YAML)
+    (folder / "double.py").write_text(_SCRIPT)
+    (folder / "params.yaml").write_text("factor: 2\n")
+    with (folder / ".gitignore").open("a") as handle:
+        handle.write("/.dynamicid/\n/result.txt\n/data/number\n/data/.gitignore\n")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-qm", "start")
+    return folder
+
+
+def add_data(folder: Path, number: int = 21) -> None:
+    """Add a dataset that git does not know yet, as `dynamicid ingest` does inside a workspace."""
+    (folder / "data" / "number").mkdir(parents=True)
+    (folder / "data" / "number" / "n.txt").write_text(str(number))
+    assert dvc(folder, "add", "-q", "data/number", capture=True).returncode == 0
+
+
+def test_a_retry_finds_the_same_workspace_and_its_work(home: Path) -> None:
+    first = create(home, "manual__2026-01-01T00:00:00+00:00")
+    (first.path / "half-done").write_text("kept")
+    again = create(home, "manual__2026-01-01T00:00:00+00:00")
+    assert again == first
+    assert (again.path / "half-done").read_text() == "kept"
+
+
+def test_an_interrupted_clone_is_made_again(home: Path) -> None:
+    path = create(home, "run").path
+    (path / ".dynamicid" / "workspace.json").unlink()
+    (path / "rubbish").write_text("x")
+    assert not (create(home, "run").path / "rubbish").exists()
+
+
+def test_a_saved_run_is_restored_with_nothing_left_to_do(home: Path, tmp_path: Path) -> None:
+    work = create(home, "run-a")
+    (work.path / "params.yaml").write_text("factor: 3\n")
+    add_data(work.path)
+    assert dvc(work.path, "repro", capture=True).returncode == 0
+    assert (work.path / "result.txt").read_text() == "63"
+    save(home, "run-a")
+
+    restored = restore(home, "run-a", tmp_path / "elsewhere")
+    assert (restored / "params.yaml").read_text() == "factor: 3\n"
+    assert (restored / "result.txt").read_text() == "63"
+    done = dvc(restored, "repro", capture=True)
+    assert done.returncode == 0
+    assert "didn't change, skipping" in done.stdout
+    assert "up to date" in done.stdout
+    assert git(home, "status", "--porcelain") == ""
+
+
+def test_two_runs_at_once_do_not_meet(home: Path, tmp_path: Path) -> None:
+    def whole(factor: int) -> str:
+        work = create(home, f"run {factor}")
+        (work.path / "params.yaml").write_text(f"factor: {factor}\n")
+        add_data(work.path)
+        assert dvc(work.path, "repro", capture=True).returncode == 0
+        save(home, f"run {factor}")
+        return (work.path / "result.txt").read_text()
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(whole, (4, 5))) == ["84", "105"]
+    assert (restore(home, "run 4", tmp_path / "four") / "result.txt").read_text() == "84"
+    assert (restore(home, "run 5", tmp_path / "five") / "result.txt").read_text() == "105"
+
+
+def test_errors_name_what_was_wrong(home: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="never-ran"):
+        restore(home, "never-ran", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(UserError, match="it exists"):
+        restore(home, "x", home)
+    with pytest.raises(UserError, match="no letter or digit"):
+        run_name("+++")
