@@ -102,16 +102,16 @@ def _judge_again(version: Any, params: Params, processed: Path, wanted: str, roo
         "dynamicid.conditions": wanted,
     }
     with tempfile.TemporaryDirectory() as folder:
-        files = {"metrics": Path(folder) / "metrics.json", "report": Path(folder) / "index.html"}
-        metrics = evaluate(settings, processed, adapter, **files)
+        file, report = Path(folder) / "metrics.json", Path(folder) / "index.html"
+        metrics = evaluate(settings, processed, adapter, metrics=file, report=report)
         if conditions(metrics) != wanted:
             raise StageFailed(
                 f"champion v{version.version} cannot be compared: reports/metrics.json of the challenger was made from "
                 "other data or settings than are here now; `dynamicid repro evaluate`, then register"
             )
         with mlflow.start_run(run_name=f"evaluate {version.name} v{version.version}", tags=tags):
-            for file in files.values():
-                mlflow.log_artifact(str(file))
+            mlflow.log_artifact(str(file))
+            mlflow.log_artifact(str(report))
     return metrics
 
 

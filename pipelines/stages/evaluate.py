@@ -10,7 +10,6 @@ from pipelines.core.chain import ADAPTER, METRICS, PROCESSED, REPORT
 from pipelines.core.params import Params
 
 
-
 @dataclass(frozen=True)
 class Inputs:
     """The processed photos, the adapter, and the loss curves of its training, which the report shows if given."""

@@ -13,7 +13,6 @@ from pipelines.data.validation.judge import judge
 from pipelines.data.validation.verdict import Verdict
 
 
-
 @dataclass(frozen=True)
 class Inputs:
     """`faces`: a dataset folder."""

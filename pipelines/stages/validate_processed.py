@@ -14,7 +14,6 @@ from pipelines.data.validation.processed_suite import processed_checks
 from pipelines.data.validation.verdict import Verdict
 
 
-
 @dataclass(frozen=True)
 class Inputs:
     """`processed`: what preprocess wrote; `faces`: the dataset it came from, to compare the number of rows."""

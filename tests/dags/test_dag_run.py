@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.core.chain import STAGE_NAMES
+from pipelines.core.chain import stage_names
 from pipelines.registry.decisions import decisions_of
 
 # Small enough for a test: eight people, a few steps; a third of the people are held out.
@@ -87,7 +87,7 @@ def test_two_runs_at_once_both_record_every_stage(runs: Path) -> None:
     client = _client(runs)
     experiment = client.get_experiment_by_name("dynamicid").experiment_id
     recorded = client.search_runs([experiment], max_results=200)
-    for name in STAGE_NAMES:
+    for name in stage_names():
         found = [run for run in recorded if run.data.tags.get("dynamicid.stage") == name]
         assert found, name
         for run in found:

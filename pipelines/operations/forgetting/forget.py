@@ -18,11 +18,12 @@ import pyarrow.parquet as pq
 
 from pipelines.core.chain import FACES, PROCESSED
 from pipelines.core.errors import UserError
-from pipelines.operations.forgetting import ledger, local, pages, records, stores
+from pipelines.operations.forgetting import local, pages, records, stores
 from pipelines.operations.forgetting.copies import Copy, known_copies
 from pipelines.operations.forgetting.probe import Probe
 from pipelines.operations.forgetting.registry import Traces, delete_artefacts, traces
 from pipelines.operations.forgetting.subject import Subject
+from pipelines.versions import forgotten
 from pipelines.versions.dataset_version import DatasetVersion, current_version, make_version, restore_present
 from pipelines.versions.git_tags import check_repository
 
@@ -117,7 +118,7 @@ def _forget(root: Path, held: _Held, places: list[stores.Store], beyond: list[st
     datasets = stores.rewrite_folders(found, stores.rewrite(found, as_found, subject))
     if before is not None and any(file.is_relative_to(root / FACES) for file in held.tables):
         datasets.setdefault(before, None)
-    ledger.append(root, ledger.new_entry(subject.identities, subject.image_ids, datasets))
+    forgotten.append(root, forgotten.new_entry(subject.identities, subject.image_ids, datasets))
     tables = local.clean_tables(root, held.tables, subject)
     version = _new_version(root, len(subject.image_ids))
     pictures = local.delete_photos(root, subject.image_ids)
@@ -201,10 +202,10 @@ def _searched(root: Path, places: Iterable[stores.Store]) -> list[Path]:
 
 
 def _nobody(root: Path, subject: Subject) -> str:
-    known = ledger.read_ledger(root)
+    known = forgotten.read_ledger(root)
     names = [*((name, None) for name in subject.identities), *((None, name) for name in subject.image_ids)]
     entries = {id(entry): entry for name in names if (entry := known.entry_of(*name)) is not None}
     if entries:
-        return f"nothing is left to forget: {ledger.told(entries.values())}"
+        return f"nothing is left to forget: {forgotten.told(entries.values())}"
     wanted = ", ".join(sorted(subject.identities | subject.image_ids))
     return f"{wanted}: no such person or photo in the dataset, its cache or its remotes; nothing was changed"

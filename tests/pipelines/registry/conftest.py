@@ -74,7 +74,7 @@ def small_chain(folder: Path, project: Path) -> None:
     """Write a repository with stages of the chain's names that only write small files."""
     import yaml
 
-    from pipelines.core.chain import STAGES
+    from pipelines.core.chain import stages
 
     folder.mkdir(parents=True)
     git(folder, "init", "-q", "-b", "main")
@@ -85,7 +85,7 @@ def small_chain(folder: Path, project: Path) -> None:
             "deps": ["step.py", *stage.inputs],
             "outs": list(stage.outputs),
         }
-        for stage in STAGES
+        for stage in stages()
     }
     (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
     (folder / "step.py").write_text(_STEP)
