@@ -15,7 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from pipelines.core.sections.operations import Keeping
-from pipelines.versions.git_tags import git
+from pipelines.versions.git import git
 from pipelines.versions.workspace import runs_folder
 
 _DAY = 86400.0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import yaml
 from pipelines.core.chain import METRICS
 from pipelines.core.errors import UserError
 from pipelines.versions.dataset_version import current_version
+from pipelines.versions.git import git, has_commit, run_git
 
 AIRFLOW_RUN_VARIABLE = "DYNAMICID_AIRFLOW_RUN_ID"
 
@@ -49,11 +49,6 @@ class Lineage:
         return {key: str(value) for key, value in values.items() if value is not None}
 
 
-def _git(root: Path, *arguments: str) -> str | None:
-    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
-    return done.stdout.strip() if done.returncode == 0 else None
-
-
 def lock_entry(root: Path, stage: str) -> dict[str, Any]:
     """Return the stage's entry of `dvc.lock`; raise UserError where the stage has not been run."""
     file = root / "dvc.lock"
@@ -73,8 +68,8 @@ def lineage_of(root: Path, stage: str) -> Lineage:
         evaluation_set = json.loads(metrics.read_text(encoding="utf-8")).get("evaluation_set")
     return Lineage(
         stage=stage,
-        git_commit=_git(root, "rev-parse", "HEAD"),
-        git_dirty=bool(_git(root, "status", "--porcelain", "--untracked-files=no")),
+        git_commit=git(root, "rev-parse", "HEAD") if has_commit(root) else None,
+        git_dirty=bool(run_git(root, "status", "--porcelain", "--untracked-files=no").text),
         dataset_version=version.tag,
         dataset_md5=version.md5,
         lock_hash=hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest(),

@@ -13,7 +13,7 @@ from pipelines.core.errors import StageFailed, UserError
 from pipelines.registry.log_model import adapter_hash
 from pipelines.registry.origins import origins_of
 from pipelines.registry.snapshot import fetch_snapshot
-from pipelines.versions.git_tags import git
+from pipelines.versions.git import git
 from pipelines.versions.objects import default_remote
 from pipelines.versions.repro import dvc
 from pipelines.versions.workspace import clone_of

@@ -10,7 +10,8 @@ import tempfile
 from pathlib import Path
 
 from pipelines.core.errors import StageFailed
-from pipelines.versions.git_tags import commit_tree, git, local_origin, push_tag, run_git
+from pipelines.versions.git import git, has_commit, run_git
+from pipelines.versions.git_tags import commit_tree, local_origin, push_tag
 
 PREFIX = "model-"
 # Files that git does not know yet and without which the result cannot be made again.
@@ -23,7 +24,7 @@ def take_snapshot(root: Path, message: str) -> str | None:
     Tracked files are taken as they stand, changed or not. The branch, the index and the files stay as they are. In the
     workspace of a run the tag is made in the checkout that it is a clone of as well.
     """
-    if run_git(root, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")[0]:
+    if not has_commit(root):
         return None
     with tempfile.TemporaryDirectory() as folder:
         index = Path(folder) / "index"
@@ -44,11 +45,11 @@ def take_snapshot(root: Path, message: str) -> str | None:
 def fetch_snapshot(root: Path, tag: str) -> None:
     """Make sure that `root` has the tag, from its origin where need be; raise StageFailed where nobody has it."""
     known = f"refs/tags/{tag}"
-    if run_git(root, "rev-parse", "--verify", "--quiet", known)[0] == 0:
+    if run_git(root, "rev-parse", "--verify", "--quiet", known).code == 0:
         return
-    code, _, problem = run_git(root, "fetch", "--quiet", "--no-tags", "origin", f"{known}:{known}")
-    if code:
+    done = run_git(root, "fetch", "--quiet", "--no-tags", "origin", f"{known}:{known}")
+    if done.code:
         raise StageFailed(
-            f"{tag}: the snapshot of this version is neither here nor at origin ({problem}); "
+            f"{tag}: the snapshot of this version is neither here nor at origin ({done.problem}); "
             "`dynamicid restore` brings back the tags of a backup"
         )

@@ -18,17 +18,16 @@ from pipelines.core.chain import FACES
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.records import DATASET_SCHEMA, open_rows
 from pipelines.versions.forgotten import LEDGER, read_ledger, told
+from pipelines.versions.git import git, in_repository
 from pipelines.versions.git_tags import (
     check_repository,
     claim_tag,
     commit_files,
     fetch_tags,
-    git,
     local_origin,
     numbered_tags,
     push_tag,
     read_at,
-    run_git,
     wait_for_turn,
 )
 from pipelines.versions.push import push_data
@@ -231,7 +230,7 @@ def _md5(root: Path, folder: str) -> str | None:
 
 
 def _tag_of(root: Path, folder: str, md5: str) -> str | None:
-    if run_git(root, "rev-parse", "--git-dir")[0]:
+    if not in_repository(root):
         return None
     tags = [name for _, name in numbered_tags(root, _prefix(folder))]
     contents = read_at(root, tags, f"{folder}.dvc") if tags else {}

@@ -15,7 +15,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pipelines.versions.git_tags import numbered_tags, read_at, run_git
+from pipelines.versions.git import in_repository
+from pipelines.versions.git_tags import numbered_tags, read_at
 
 LEDGER = "data/forgotten.jsonl"
 
@@ -87,7 +88,7 @@ def read_ledger(root: Path) -> Forgotten:
     file = root / LEDGER
     if file.is_file():
         texts.append(file.read_text(encoding="utf-8"))
-    if run_git(root, "rev-parse", "--git-dir")[0] == 0:
+    if in_repository(root):
         tags = [name for _, name in numbered_tags(root, "faces-v")]
         texts += [content.decode() for content in read_at(root, tags, LEDGER).values()] if tags else []
     lines = dict.fromkeys(line for text in texts for line in text.splitlines() if line.strip())

@@ -2,47 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 import tempfile
 import time
 from pathlib import Path
 
 from pipelines.core.errors import StageFailed, UserError
+from pipelines.versions.git import git, has_commit, in_repository, run_git
 
 _ATTEMPTS = 30
-# Set by git inside hooks and aliases; they would point the commands below at another repository.
-_GIT_VARIABLES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")
 _NOBODY = {"user.name": "dynamicid", "user.email": "dynamicid@localhost"}
-
-
-def run_git(
-    root: Path, *arguments: str, data: bytes | None = None, index: Path | None = None
-) -> tuple[int, bytes, str]:
-    """Run git in `root`; return exit code, stdout, and the last line of stderr."""
-    environment = {key: value for key, value in os.environ.items() if key not in _GIT_VARIABLES}
-    environment["LC_ALL"] = "C"
-    if index is not None:
-        environment["GIT_INDEX_FILE"] = str(index)
-    done = subprocess.run(["git", *arguments], cwd=root, env=environment, input=data, capture_output=True, check=False)
-    lines = done.stderr.decode(errors="replace").strip().splitlines()
-    return done.returncode, done.stdout, lines[-1] if lines else ""
-
-
-def git(root: Path, *arguments: str, data: bytes | None = None, index: Path | None = None) -> str:
-    """Return what git prints; raise StageFailed with its last word where it fails."""
-    code, out, problem = run_git(root, *arguments, data=data, index=index)
-    if code:
-        raise StageFailed(f"git {arguments[0]} in {root}: {problem or f'exit {code}'}")
-    return out.decode("utf-8", "surrogateescape").strip()
 
 
 def check_repository(root: Path) -> None:
     """Raise UserError where `root` is in no git repository, or in one without a commit."""
-    if run_git(root, "rev-parse", "--git-dir")[0]:
+    if not in_repository(root):
         raise UserError(f"{root}: not a git repository, so no version can be tagged; `git init`, or --no-version")
-    if run_git(root, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")[0]:
+    if not has_commit(root):
         raise UserError(f"{root}: the git repository has no commit to put a version on; commit first, or --no-version")
 
 
@@ -59,7 +35,7 @@ def read_at(root: Path, tags: list[str], file: str) -> dict[str, bytes]:
     """Return the content of `file` (relative to `root`) at each tag that has it."""
     prefix = git(root, "rev-parse", "--show-prefix")
     wanted = "".join(f"{tag}:{prefix}{file}\n" for tag in tags)
-    _, out, _ = run_git(root, "cat-file", "--batch", data=wanted.encode())
+    out = run_git(root, "cat-file", "--batch", data=wanted.encode()).out
     contents: dict[str, bytes] = {}
     at = 0
     for tag in tags:
@@ -96,19 +72,16 @@ def commit_tree(root: Path, tree: str, message: str) -> str:
 
 def local_origin(root: Path) -> Path | None:
     """Return the checkout on this machine that `root` is a clone of, or None where origin is none or elsewhere."""
-    code, out, _ = run_git(root, "remote", "get-url", "origin")
-    url = out.decode("utf-8", "surrogateescape").strip().removeprefix("file://")
-    return (root / url).resolve() if code == 0 and url and (root / url).is_dir() else None
+    url = run_git(root, "remote", "get-url", "origin").text.removeprefix("file://")
+    return (root / url).resolve() if url and (root / url).is_dir() else None
 
 
 def fetch_tags(root: Path, prefix: str) -> None:
     """Bring the tags `<prefix>*` of a local origin here; raise StageFailed where one name means two things."""
-    code, _, problem = run_git(
-        root, "fetch", "--quiet", "--no-tags", "origin", f"refs/tags/{prefix}*:refs/tags/{prefix}*"
-    )
-    if code:
+    done = run_git(root, "fetch", "--quiet", "--no-tags", "origin", f"refs/tags/{prefix}*:refs/tags/{prefix}*")
+    if done.code:
         raise StageFailed(
-            f"{root}: the tags {prefix}* of origin cannot be fetched ({problem}); if one of them differs here, "
+            f"{root}: the tags {prefix}* of origin cannot be fetched ({done.problem}); if one of them differs here, "
             "`git tag -d` the one that is wrong"
         )
 
@@ -128,10 +101,10 @@ def claim_tag(root: Path, prefix: str, commit: str, message: str, *, push: bool)
     tagger = git(root, *_identity(root), "var", "GIT_COMMITTER_IDENT")
     body = f"object {commit}\ntype commit\ntag {name}\ntagger {tagger}\n\n{message.strip()}\n"
     made = git(root, "mktag", data=body.encode())
-    if push and run_git(root, "push", "--quiet", "origin", f"{made}:refs/tags/{name}")[0]:
+    if push and run_git(root, "push", "--quiet", "origin", f"{made}:refs/tags/{name}").code:
         return None
     # An old value of zeros: only where there is no such tag yet.
-    return name if run_git(root, "update-ref", f"refs/tags/{name}", made, "0" * len(made))[0] == 0 else None
+    return name if run_git(root, "update-ref", f"refs/tags/{name}", made, "0" * len(made)).code == 0 else None
 
 
 def wait_for_turn(attempt: int) -> None:
@@ -145,6 +118,6 @@ def _identity(root: Path) -> list[str]:
     """Return options that give git a name and an address, for those of the two that it lacks."""
     options: list[str] = []
     for key, value in _NOBODY.items():
-        if run_git(root, "config", key)[0]:
+        if run_git(root, "config", key).code:
             options += ["-c", f"{key}={value}"]
     return options

@@ -10,12 +10,13 @@ from pathlib import Path
 from pipelines.core.chain import stage_names
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.privacy import TELEMETRY_OFF
+from pipelines.versions.git import git_environment
 
 
 def stage_environment() -> dict[str, str]:
     """Return the environment in which DVC runs a stage: `python` is this interpreter, telemetry is off."""
     bin_folder = str(Path(sys.executable).parent)
-    return {**os.environ, **TELEMETRY_OFF, "PATH": os.pathsep.join([bin_folder, os.environ.get("PATH", "")])}
+    return {**git_environment(), **TELEMETRY_OFF, "PATH": os.pathsep.join([bin_folder, os.environ.get("PATH", "")])}
 
 
 def dvc(root: Path, *arguments: str, capture: bool = False) -> subprocess.CompletedProcess[str]:

@@ -10,11 +10,11 @@ import json
 import os
 import re
 import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.core.errors import StageFailed, UserError
+from pipelines.versions.git import git, run_git
 from pipelines.versions.repro import dvc
 
 RUNS_VARIABLE = "DYNAMICID_RUNS"
@@ -49,14 +49,6 @@ def runs_folder(home: Path) -> Path:
     return Path(os.environ.get(RUNS_VARIABLE) or home / ".dynamicid" / "runs")
 
 
-def _git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False)
-    if done.returncode:
-        reason = (done.stderr.strip() or done.stdout.strip()).splitlines()
-        raise StageFailed(f"git {arguments[0]} in {folder}: {reason[-1] if reason else 'failed'}")
-    return done.stdout.strip()
-
-
 def _share_cache(home: Path, clone: Path) -> None:
     from pipelines.versions.objects import cache_folder, use_data_of
 
@@ -69,11 +61,11 @@ def clone_of(home: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_name(f".{target.name}.part")
     shutil.rmtree(unfinished, ignore_errors=True)
-    _git(home, "clone", "--quiet", "--local", str(home), str(unfinished))
+    git(home, "clone", "--quiet", "--local", str(home), str(unfinished))
     for name in ("user.name", "user.email"):
         # DVC commits experiments: it needs somebody's name where the machine knows none.
-        if subprocess.run(["git", "config", name], cwd=unfinished, capture_output=True, check=False).returncode:
-            _git(unfinished, "config", name, "dynamicid" if name == "user.name" else "dynamicid@localhost")
+        if run_git(unfinished, "config", name).code:
+            git(unfinished, "config", name, "dynamicid" if name == "user.name" else "dynamicid@localhost")
     _share_cache(home, unfinished)
     for name in _LINKED:
         if (home / name).exists() and not (unfinished / name).exists():
@@ -100,7 +92,7 @@ def save(home: Path, run_id: str) -> str:
     """Save the workspace as the DVC experiment of its run's name and push it to `home`; return the name."""
     work = create(home, run_id)
     # A dataset that the run itself added is named by a .dvc file that git does not know yet.
-    new = _git(work.path, "ls-files", "--others", "--exclude-standard", "--", "*.dvc").splitlines()
+    new = git(work.path, "ls-files", "--others", "--exclude-standard", "--", "*.dvc").splitlines()
     untracked = [part for file in new for part in ("--include-untracked", file)]
     for arguments in (
         ("exp", "save", "--force", "--name", work.run, *untracked),

@@ -18,7 +18,7 @@ from pipelines.core.errors import UserError
 from pipelines.operations.backup.databases import dump
 from pipelines.operations.backup.places import Places
 from pipelines.operations.stack.credentials import FILE, write_secret
-from pipelines.versions.git_tags import git
+from pipelines.versions.git import git
 
 MANIFEST = "manifest.json"
 ARTEFACTS = "artefacts"

@@ -14,7 +14,7 @@ from pipelines.operations.backup.backup import ARTEFACTS, BUNDLE, REFS, Manifest
 from pipelines.operations.backup.databases import check_kind, is_empty, load
 from pipelines.operations.backup.places import Places
 from pipelines.operations.stack.credentials import FILE
-from pipelines.versions.git_tags import git, run_git
+from pipelines.versions.git import git, run_git
 
 
 @dataclass(frozen=True)
@@ -106,9 +106,9 @@ def _restore_refs(root: Path, bundle: Path) -> int:
     listed = git(root, "bundle", "list-heads", str(bundle.resolve())).splitlines()
     missing = [ref for line in listed if (ref := line.split(maxsplit=1)[1]) not in before]
     if missing:
-        code, _, problem = run_git(
+        done = run_git(
             root, "fetch", "--quiet", "--no-tags", str(bundle.resolve()), *(f"{ref}:{ref}" for ref in missing)
         )
-        if code:
-            raise UserError(f"{bundle}: git cannot read it: {problem}")
+        if done.code:
+            raise UserError(f"{bundle}: git cannot read it: {done.problem}")
     return len(missing)

@@ -11,7 +11,7 @@ import yaml
 
 from pipelines.core.chain import PROCESSED
 from pipelines.operations.forgetting.stores import Found
-from pipelines.versions.git_tags import git, run_git
+from pipelines.versions.git import git, in_repository, run_git
 
 TEST = "test"
 
@@ -43,11 +43,11 @@ def pages_showing(root: Path, cache: Path, found: Found) -> set[str]:
 def _locks(root: Path) -> Iterator[dict[str, Any]]:
     """Yield the stages of every dvc.lock: of the working tree, of all commits and of all saved runs."""
     texts = [(root / "dvc.lock").read_bytes()] if (root / "dvc.lock").is_file() else []
-    if run_git(root, "rev-parse", "--git-dir")[0] == 0:
+    if in_repository(root):
         prefix = git(root, "rev-parse", "--show-prefix")
         commits = git(root, "rev-list", "--all", "--", "dvc.lock").splitlines()
         wanted = "".join(f"{commit}:{prefix}dvc.lock\n" for commit in commits).encode()
-        texts += _blobs(run_git(root, "cat-file", "--batch", data=wanted)[1]) if commits else []
+        texts += _blobs(run_git(root, "cat-file", "--batch", data=wanted).out) if commits else []
     for text in dict.fromkeys(texts):
         yield from (yaml.safe_load(text) or {}).get("stages", {}).values()
 

@@ -9,7 +9,8 @@ import pytest
 from pipelines.core.errors import UserError
 from pipelines.core.params import Params, load_params
 from pipelines.registry.retraining import LATEST, Plan, make_plan, newest
-from pipelines.versions.git_tags import claim_tag, git
+from pipelines.versions.git import git
+from pipelines.versions.git_tags import claim_tag
 
 
 @pytest.fixture(scope="module")

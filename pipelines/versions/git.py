@@ -1,0 +1,73 @@
+"""Running git, so that it acts on the repository that it is told, inside a hook too."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.core.errors import StageFailed
+
+# Set by git inside hooks and aliases; they would point commands at another repository.
+_VARIABLES = (
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_PREFIX",
+    "GIT_COMMON_DIR",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_NAMESPACE",
+)
+
+
+@dataclass(frozen=True)
+class GitRun:
+    """What became of one git command: exit code, stdout, and stderr as text."""
+
+    code: int
+    out: bytes
+    error: str
+
+    @property
+    def text(self) -> str:
+        """Return stdout as text, without blanks around it."""
+        return self.out.decode("utf-8", "surrogateescape").strip()
+
+    @property
+    def problem(self) -> str:
+        """Return the last line of stderr, or of stdout where that is empty; "" where both are."""
+        return (self.error or self.text).rpartition("\n")[2].strip()
+
+
+def git_environment() -> dict[str, str]:
+    """Return this process's environment without what points git at a repository."""
+    return {key: value for key, value in os.environ.items() if key not in _VARIABLES}
+
+
+def run_git(root: Path, *arguments: str, data: bytes | None = None, index: Path | None = None) -> GitRun:
+    """Run git in `root` with `data` as its stdin, on the index file `index` in place of the repository's."""
+    environment = {**git_environment(), "LC_ALL": "C"}
+    if index is not None:
+        environment["GIT_INDEX_FILE"] = str(index)
+    done = subprocess.run(["git", *arguments], cwd=root, env=environment, input=data, capture_output=True, check=False)
+    return GitRun(done.returncode, done.stdout, done.stderr.decode(errors="replace").strip())
+
+
+def git(root: Path, *arguments: str, data: bytes | None = None, index: Path | None = None) -> str:
+    """Return what git prints; raise StageFailed with its last word where it fails."""
+    done = run_git(root, *arguments, data=data, index=index)
+    if done.code:
+        raise StageFailed(f"git {arguments[0]} in {root}: {done.problem or f'exit {done.code}'}")
+    return done.text
+
+
+def in_repository(root: Path) -> bool:
+    """Whether `root` lies in a git repository."""
+    return run_git(root, "rev-parse", "--git-dir").code == 0
+
+
+def has_commit(root: Path, name: str = "HEAD") -> bool:
+    """Whether `name` is a commit of the repository that `root` lies in."""
+    return run_git(root, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").code == 0
