@@ -11,6 +11,7 @@ import typer
 from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
 from pipelines.core.chain import ADAPTER, PROCESSED
 from pipelines.core.errors import UserError
+from pipelines.core.files import sha256
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__, no_args_is_help=True)
 
@@ -30,7 +31,7 @@ def sheets(
     """Draw held-out people as the evaluation does, shuffled, on sheets that say nothing else."""
     from model.network.adapter import WEIGHTS
     from pipelines.evaluation.blind import EXPRESSION, KEY, make_sheets, write_sheets
-    from pipelines.evaluation.evaluate import digest, open_questions
+    from pipelines.evaluation.evaluate import open_questions
 
     params = read_params(file, overrides)
     questions, held_out, painter = open_questions(params, processed, adapter)
@@ -38,7 +39,7 @@ def sheets(
     settings = {"seed": seed, "people": people, "faces": len(drawn[EXPRESSION].answers)}
     sampled = {name: getattr(params.evaluate, name) for name in ("sampler", "steps", "guidance", "guidance_rescale")}
     networks = {
-        "adapter": digest(adapter / WEIGHTS),
+        "adapter": sha256(adapter / WEIGHTS),
         "base": painter.pipe.adapter.base_reference.fingerprint,
         "resolution": params.base.resolution,
     }

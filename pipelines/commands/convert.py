@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +12,7 @@ import typer
 
 from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
 from pipelines.core.errors import UserError
+from pipelines.core.files import atomic_file, atomic_folder
 
 if TYPE_CHECKING:
     from model.checkpoints.published import Published, Skeleton
@@ -61,7 +60,7 @@ def from_published(
         from model.network.base import BaseReference
 
         adapter = to_adapter(published, skeleton, others)
-        with _whole(out) as folder:
+        with atomic_folder(out) as folder:
             adapter.save(folder, BaseReference(**reference))
     if skeleton.imr and not skeleton.templates:
         _say("no landmark templates: face prompts need some (--templates-of, or `dynamicid train-imr`)")
@@ -83,7 +82,7 @@ def to_published(
     _check_free(out)
     with _wrong_use():
         config, state = read_adapter(adapter, _unet(params))
-        with _whole(out) as folder:
+        with atomic_folder(out) as folder:
             names = [written.name for written in write_all(config, state, folder)]
     if config["reconfigurator"] and config["reconfigurator"]["residual"]:
         _say("this IMR adds to the source's tokens (residual); published code must do so too, or its faces are wrong")
@@ -108,7 +107,7 @@ def to_ip_adapter(
     _check_free(out)
     with _wrong_use():
         config, state = read_adapter(adapter, _unet(params))
-        with _whole(out, folder=False) as written:
+        with atomic_file(out) as written:
             lost = write_ip_adapter(config, state, written)
     for text in lost.values():
         _say(f"lost: {text}")
@@ -190,21 +189,6 @@ def _wrong_use() -> Iterator[None]:
 def _check_free(out: Path) -> None:
     if out.exists():
         raise UserError(f"--out {out}: exists already; nothing is overwritten, give another name")
-
-
-@contextmanager
-def _whole(out: Path, *, folder: bool = True) -> Iterator[Path]:
-    """Yield the same name in a folder beside `out`; it becomes `out` only when everything has been written."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
-        partial = beside / out.name
-        if folder:
-            partial.mkdir()
-        yield partial
-        partial.replace(out)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 def _say(text: str) -> None:

@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 from model.face.face_prompts import EXPRESSIONS, POSES, parse, pose_of_yaw
 from model.training.photos import UNKNOWN, PhotoContent, Photos
 from pipelines.core.errors import StageFailed
-from pipelines.core.sections.data import Rights
 from pipelines.core.records import OK, PROCESSED_SCHEMA, open_rows
+from pipelines.core.sections.data import Rights
 from pipelines.data.policy import COLUMNS, refusal, told
 
 _CONTENT = ("image", "bbox", "keypoints", "landmarks", "embedding")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.core.errors import UserError
+from pipelines.core.files import sha256
 from pipelines.core.params import Params
 from pipelines.core.paths import resolve
 
@@ -139,6 +139,8 @@ def _pack(params: Params) -> Path:
 
 def _settings(params: Params, adapter: Path, pipe: Any, *, pictures: int) -> dict[str, Any]:
     """Return the conditions under which the result was made: without them two results cannot be compared."""
+    from model.network.base import fingerprint
+
     settings = params.evaluate
     judges = settings.judges
     return {
@@ -155,33 +157,21 @@ def _settings(params: Params, adapter: Path, pipe: Any, *, pictures: int) -> dic
         "gate_threshold": pipe.adapter.gate_threshold,
         "bootstrap": settings.bootstrap,
         "pictures": pictures,
-        "adapter": digest(adapter / "adapter.safetensors"),
+        "adapter": sha256(adapter / "adapter.safetensors"),
         "shipped_adapter": settings.shipped_adapter
-        and digest(resolve(settings.shipped_adapter) / "adapter.safetensors"),
+        and sha256(resolve(settings.shipped_adapter) / "adapter.safetensors"),
         "base": pipe.adapter.base_reference.fingerprint,
         "faces": {
-            "pack": {file.name: digest(file) for file in sorted(_pack(params).glob("*.onnx"))},
+            "pack": {file.name: sha256(file) for file in sorted(_pack(params).glob("*.onnx"))},
             "det_sizes": list(params.preprocess.det_sizes),
             "det_threshold": params.preprocess.det_threshold,
         },
         "judges": {
-            "recogniser": digest(resolve(judges.recogniser)),
-            "expression_pose": digest(resolve(judges.expression_pose)),
-            "clip": _folder_digest(resolve(judges.clip)),
+            "recogniser": sha256(resolve(judges.recogniser)),
+            "expression_pose": sha256(resolve(judges.expression_pose)),
+            "clip": fingerprint(resolve(judges.clip)),
         },
     }
-
-
-def digest(file: Path) -> str:
-    """Return the sha256 (hex) of a file: how results name the adapter that they are about."""
-    with file.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def _folder_digest(folder: Path) -> str:
-    from model.network.base import fingerprint
-
-    return fingerprint(folder)
 
 
 def _write(file: Path, text: str) -> None:

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.core.errors import UserError
+from pipelines.core.files import sha256
 from pipelines.core.params import Params, load_params
 
 
 def read_metrics(file: Path, adapter: Path, profile: str) -> dict[str, Any]:
     """Return what `evaluate` wrote into `file`; UserError where it is about another adapter or of another profile."""
     from model.network.adapter import WEIGHTS
-    from pipelines.evaluation.evaluate import digest
 
     if not (adapter / WEIGHTS).is_file():
         raise UserError(f"{adapter / WEIGHTS}: no such file; expected the folder of a trained adapter")
@@ -28,7 +28,7 @@ def read_metrics(file: Path, adapter: Path, profile: str) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{file}: not what `dynamicid evaluate` writes; evaluate the adapter again") from None
     for name, found, expected in (
-        ("adapter", known.get("adapter"), digest(adapter / WEIGHTS)),
+        ("adapter", known.get("adapter"), sha256(adapter / WEIGHTS)),
         ("profile", known.get("profile"), profile),
     ):
         if found != expected:

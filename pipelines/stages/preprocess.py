@@ -12,7 +12,6 @@ The folder holds faces, as the output does.
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 import time
 from collections import Counter
@@ -24,6 +23,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.files import atomic_folder
 from pipelines.core.params import Params
 from pipelines.core.paths import resolve
 from pipelines.core.records import DATASET_SCHEMA, OK, REASONS, open_rows
@@ -108,17 +108,10 @@ def _run(job: Job, shards: Sequence[Path], slices: Sequence[Slice], out: Path) -
         found = _look(context, slices, job, originals)
         looked = time.monotonic()
         report = _report(found, params.max_failed_share)
-        part = out.with_name(f".{out.name}.part")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        try:
+        with atomic_folder(out) as part:
             written = gather(context, sorted({item.file for item in found}), params, part)
             if written != report.rows:
                 raise StageFailed(f"{out}: {written} rows written of {report.rows}; nothing was kept, run it again")
-            shutil.rmtree(out, ignore_errors=True)
-            part.rename(out)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
     _forget_other_slices(job.state, {Path(item.file) for item in found})
     _tell(report, ready - started, looked - ready, time.monotonic() - looked)
     return report

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.files import atomic_folder
 from pipelines.core.params import Params
 from pipelines.core.paths import resolve
 from pipelines.core.sections.training import Loop
@@ -149,24 +149,13 @@ def write_results(
     from model.training.resume import disk_full
 
     folder, losses, metrics = outputs.adapter, outputs.losses, outputs.metrics
-    temporary = folder.with_name(f".{folder.name}.new")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        adapter.save(temporary, base.reference(params.base.pipeline, params.base.image_encoder))
-    except Exception as error:
-        full = disk_full(error, temporary)
-        shutil.rmtree(temporary, ignore_errors=True)
-        if full:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
-        raise
-    # Aside by a rename: what is removed file by file would be half there for a while.
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.is_dir():
-        folder.rename(old)
-    temporary.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    with atomic_folder(folder) as part:
+        try:
+            adapter.save(part, base.reference(params.base.pipeline, params.base.image_encoder))
+        except Exception as error:
+            if disk_full(error, part):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
+            raise
     curve.write(losses)
     metrics.parent.mkdir(parents=True, exist_ok=True)
     metrics.write_text(json.dumps(rounded(values), indent=2) + "\n", encoding="utf-8")

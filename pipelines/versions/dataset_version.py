@@ -16,6 +16,7 @@ import yaml
 
 from pipelines.core.chain import FACES
 from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.files import write_atomically
 from pipelines.core.records import DATASET_SCHEMA, open_rows
 from pipelines.versions.forgotten import LEDGER, read_ledger, told
 from pipelines.versions.git import git, in_repository
@@ -129,12 +130,12 @@ def checkout_version(root: Path, tag: str, folder: str = FACES) -> DatasetVersio
         raise UserError(f"version {tag}: no such tag; there are {', '.join(known) or 'none (`dynamicid ingest`)'}")
     content = _without_forgotten(root, tag, content)
     before = pointer.read_bytes() if pointer.is_file() else None
-    _replace(pointer, content)
+    write_atomically(pointer, content)
     if problem := _bring(root, f"{folder}.dvc"):
         if before is None:
             pointer.unlink()
         else:
-            _replace(pointer, before)
+            write_atomically(pointer, before)
         raise UserError(f"version {tag}: its data cannot be brought to {folder}: {problem}")
     md5 = _md5(root, folder)
     whole = md5 == _parse_md5(read_at(root, [tag], f"{folder}.dvc")[tag])
@@ -244,10 +245,3 @@ def _rows_of(root: Path, tag: str) -> int | None:
 
 def _count(folder: Path) -> int | None:
     return open_rows(folder, DATASET_SCHEMA).count_rows() if any(folder.glob("*.parquet")) else None
-
-
-def _replace(file: Path, content: bytes) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f".{file.name}.part")
-    part.write_bytes(content)
-    part.replace(file)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.files import atomic_folder
 from pipelines.versions.git import git, run_git
 from pipelines.versions.repro import dvc
 
@@ -58,19 +59,16 @@ def _share_cache(home: Path, clone: Path) -> None:
 
 def clone_of(home: Path, target: Path) -> None:
     """Make `target` a clone of `home` with the same DVC cache; nothing is left behind where it fails."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f".{target.name}.part")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    git(home, "clone", "--quiet", "--local", str(home), str(unfinished))
-    for name in ("user.name", "user.email"):
-        # DVC commits experiments: it needs somebody's name where the machine knows none.
-        if run_git(unfinished, "config", name).code:
-            git(unfinished, "config", name, "dynamicid" if name == "user.name" else "dynamicid@localhost")
-    _share_cache(home, unfinished)
-    for name in _LINKED:
-        if (home / name).exists() and not (unfinished / name).exists():
-            (unfinished / name).symlink_to(home / name)
-    unfinished.rename(target)
+    with atomic_folder(target) as part:
+        git(home, "clone", "--quiet", "--local", str(home), str(part.resolve()))
+        for name in ("user.name", "user.email"):
+            # DVC commits experiments: it needs somebody's name where the machine knows none.
+            if run_git(part, "config", name).code:
+                git(part, "config", name, "dynamicid" if name == "user.name" else "dynamicid@localhost")
+        _share_cache(home, part)
+        for name in _LINKED:
+            if (home / name).exists() and not (part / name).exists():
+                (part / name).symlink_to(home / name)
 
 
 def create(home: Path, run_id: str) -> Workspace:

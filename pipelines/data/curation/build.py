@@ -13,6 +13,9 @@ import numpy as np
 import pyarrow as pa
 from filelock import FileLock, Timeout
 
+from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.files import atomic_folder
+from pipelines.core.params import Params
 from pipelines.data.curation.choice import choose
 from pipelines.data.curation.cut import Box, free_square
 from pipelines.data.curation.faces import Faces
@@ -22,9 +25,7 @@ from pipelines.data.curation.records import REASONS, write_rows
 from pipelines.data.curation.report import write_report
 from pipelines.data.curation.survey import Pile, list_pile, look, read_seen, state_folder
 from pipelines.data.curation.write import Chosen, Errand, write_chosen
-from pipelines.core.errors import StageFailed, UserError
 from pipelines.data.ingest.found import Found
-from pipelines.core.params import Params
 from pipelines.data.spark import run_tasks, spark_context
 
 STATE = Path(".dynamicid/curate")
@@ -81,10 +82,7 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> Report:
 
 
 def _run(params: Params, pile: Pile, folder: Path, out: Path, *, labelled: bool) -> Report:
-    part = out.with_name(f".{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
+    with atomic_folder(out) as part:
         with spark_context(params.preprocess.master, "dynamicid curate", params.preprocess.spark) as context:
             looked_at = look(pile, params, folder, context)
             faces, chosen = decide(params, pile, read_seen(pile, folder), labelled=labelled)
@@ -96,10 +94,6 @@ def _run(params: Params, pile: Pile, folder: Path, out: Path, *, labelled: bool)
             raise StageFailed(f"{out}: nobody has {params.curate.min_photos} usable photos; left out: {reasons}")
         write_rows(table, part / TABLE)
         (part / REPORT).write_text(write_report(faces, table, params.curate), encoding="utf-8")
-        shutil.rmtree(out, ignore_errors=True)
-        part.rename(out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     found = int(faces.rows["face_index"].notna().sum())
     people = int(faces.rows.loc[faces.rows["selected_file"].notna(), "identity"].nunique())
     report = Report(len(pile.photos) + len(pile.unread), found, people, selected, left_out(table), looked_at)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from model.face.face_prompts import POSES, pose_of_yaw
-from pipelines.data.curation.faces import Faces
 from pipelines.core.sections.data import Curate
+from pipelines.data.curation.faces import Faces
 
 _DEGREES = 30.0
 # Landmarks of one person in the crop frame move by some hundredths of its side.

@@ -7,9 +7,9 @@ from collections import Counter
 
 import numpy as np
 
+from pipelines.core.sections.data import Curate
 from pipelines.data.curation.clusters import cluster
 from pipelines.data.curation.faces import Faces
-from pipelines.core.sections.data import Curate
 
 _UNSAFE = re.compile(r"[^\w.-]+")
 

@@ -14,8 +14,10 @@ import numpy as np
 import pyarrow as pa
 
 from model.face.face_geometry import crop_landmarks, face_crop
-from pipelines.data.curation.records import SEEN_SCHEMA, write_rows
 from pipelines.core.errors import UserError
+from pipelines.core.params import Params
+from pipelines.core.sections.data import Curate, Preprocess
+from pipelines.data.curation.records import SEEN_SCHEMA, write_rows
 from pipelines.data.faces.analysis import Analyser, load_analyser
 from pipelines.data.faces.captions import CaptionChain, load_captions
 from pipelines.data.faces.decode import Decoded, Undecodable, decode
@@ -23,8 +25,6 @@ from pipelines.data.faces.framing import encode_jpeg, frame_face
 from pipelines.data.faces.protocols import CaptionRequest
 from pipelines.data.faces.quality import sharpness
 from pipelines.data.faces.record import FoundFace
-from pipelines.core.sections.data import Curate, Preprocess
-from pipelines.core.params import Params
 
 # Photos decoded at once; big ones sooner fill the memory.
 _BATCH, _BATCH_PIXELS = 16, 24_000_000

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from pipelines.core.sections.data import Curate
 from pipelines.data.curation.faces import Faces
 from pipelines.data.curation.neighbourhood import neighbours
-from pipelines.core.sections.data import Curate
 
 # A repeated picture of a face has nearly the same embedding; what is less alike is not compared further.
 _SAME_FACE = 0.8

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from pipelines.core.files import atomic_file
 
 SELECTED = "selected"
 LEFT_OUT = "left_out"
@@ -92,9 +93,5 @@ REASONS: dict[str, str] = {
 
 def write_rows(rows: pa.Table, file: Path) -> None:
     """Write a Parquet file that is whole or not there; the same rows give the same bytes."""
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
-    try:
+    with atomic_file(file, shared=True) as part:
         pq.write_table(rows, part, compression="ZSTD", row_group_size=4096)
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from model.face.face_prompts import EXPRESSIONS, POSES, pose_of_yaw
+from pipelines.core.sections.data import Curate
 from pipelines.data.curation.faces import Faces
 from pipelines.data.curation.records import REASONS
-from pipelines.core.sections.data import Curate
 
 # A page of more would not open; `faces.parquet` has all rows.
 _PEOPLE, _FACES_A_REASON, _LISTED = 100, 60, 5000

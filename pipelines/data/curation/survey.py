@@ -13,14 +13,14 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from pipelines.core.errors import UserError
+from pipelines.core.params import Params
 from pipelines.data.curation.look import Photo, Work, look_and_keep
 from pipelines.data.curation.records import SEEN_SCHEMA, write_rows
-from pipelines.core.errors import UserError
 from pipelines.data.faces.version import analyser_version
 from pipelines.data.ingest.found import Found, Skipped
 from pipelines.data.ingest.layout import open_source
 from pipelines.data.ingest.walk import HIDDEN, LONELY_TEXT, NO_PICTURE
-from pipelines.core.params import Params
 from pipelines.data.spark import run_tasks
 
 # What the rows of the state depend on besides photos and analysers.

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.data.curation.cut import Box
 from pipelines.core.errors import UserError
+from pipelines.core.params import Params
+from pipelines.core.sections.data import Preprocess
+from pipelines.data.curation.cut import Box
 from pipelines.data.faces.captions import CaptionChain, face_prompt_of, load_captions
 from pipelines.data.faces.decode import decode
 from pipelines.data.faces.framing import encode_jpeg, frame_face
 from pipelines.data.faces.protocols import CaptionRequest
-from pipelines.core.sections.data import Preprocess
-from pipelines.core.params import Params
 
 _BATCH = 16
 _CUT_QUALITY = 95

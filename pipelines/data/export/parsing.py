@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 
 from pipelines.core.errors import UserError
-from pipelines.core.sections.data import Parsing
 from pipelines.core.paths import resolve
+from pipelines.core.sections.data import Parsing
 
 
 class FaceParser:

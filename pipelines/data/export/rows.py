@@ -10,8 +10,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from pipelines.core.sections.data import Rights
 from pipelines.core.records import DATASET_SCHEMA, OK, PROCESSED_SCHEMA, open_rows
+from pipelines.core.sections.data import Rights
 from pipelines.data.policy import refusal
 
 # What is said of a photo and travels with it into every layout that can hold it.

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.sections.data import Export
 from pipelines.data.export.rows import Row, Selection, looked_at, photos
 from pipelines.data.export.target import Target, new_folder
-from pipelines.core.sections.data import Export
 
 Layout = Literal["sidecars", "variface", "consistentid", "webdataset", "huggingface"]
 LAYOUTS: tuple[str, ...] = get_args(Layout)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO
 
 from pipelines.core.errors import UserError
+from pipelines.core.files import atomic_folder
 from pipelines.data.export.names import with_mark
 
 METADATA = "metadata.jsonl"
@@ -80,16 +80,5 @@ def new_folder(out: Path) -> Iterator[Target]:
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: it exists and is not empty; an export goes to a new folder, choose another --out")
-    part = out.with_name(f".{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    target = Target(part)
-    try:
+    with atomic_folder(out) as part, closing(Target(part)) as target:
         yield target
-        target.close()
-        if out.is_dir():
-            out.rmdir()
-        part.rename(out)
-    finally:
-        target.close()
-        shutil.rmtree(part, ignore_errors=True)

@@ -13,6 +13,9 @@ from model.face.face import Face
 from model.face.face_geometry import crop_landmarks, face_crop
 from model.face.face_prompts import parse, pose_of_yaw
 from pipelines.core.errors import UserError
+from pipelines.core.paths import resolve
+from pipelines.core.records import OK, REJECTED
+from pipelines.core.sections.data import Preprocess
 from pipelines.data.faces.captions import CaptionChain, face_prompt_of, load_captions
 from pipelines.data.faces.decode import Decoded, Undecodable, decode
 from pipelines.data.faces.framing import Frame, encode_jpeg, frame_face
@@ -30,9 +33,6 @@ from pipelines.data.faces.protocols import (
 )
 from pipelines.data.faces.quality import choose_face, sharpness
 from pipelines.data.faces.record import FaceRecord, FoundFace
-from pipelines.core.sections.data import Preprocess
-from pipelines.core.paths import resolve
-from pipelines.core.records import OK, REJECTED
 
 # Detectors need a face of some size: smaller pictures are looked at enlarged.
 _LEAST_SIDE = 128

@@ -12,15 +12,15 @@ from pathlib import Path
 
 from model.face.face_prompts import POSE_PHRASES, compose, parse, pose_of_yaw
 from pipelines.core.errors import UserError
-from pipelines.data.faces.protocols import Caption, CaptionRequest, CaptionSource
-from pipelines.core.sections.data import Captions
 from pipelines.core.paths import resolve
+from pipelines.core.sections.data import Captions
+from pipelines.data.faces.protocols import Caption, CaptionRequest, CaptionSource
 
 DEFAULT_PROMPT = "a photo of a person"
 
 
 def face_prompt_of(expression: str | None, yaw: float) -> str:
-    """Return the face prompt for a measured expression (None: unknown) and yaw (degrees, as model.face.face_prompts)."""
+    """Return the face prompt for an expression (None: unknown) and yaw (degrees, as in model.face.face_prompts)."""
     pose = pose_of_yaw(yaw)
     return compose(expression, pose) if expression else POSE_PHRASES[pose]
 

@@ -29,7 +29,7 @@ def pack_folder(name: str, root: Path) -> Path:
 
 
 class InsightFaceAnalyser:
-    """A face pack: FaceDetector, Recogniser and, with `landmark_3d_68`, PoseEstimator of pipelines.data.faces.protocols."""
+    """A face pack: FaceDetector, Recogniser and, with `landmark_3d_68`, PoseEstimator of faces.protocols."""
 
     def __init__(self, folder: Path, *, det_sizes: Sequence[int] = (), det_threshold: float = 0.5) -> None:
         """Load the detection and recognition networks of a pack, and its 3-D landmarks where it has them.

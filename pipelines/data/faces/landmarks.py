@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 
 from pipelines.core.errors import UserError
+from pipelines.core.sections.data import Landmarker as LandmarkerParams
 from pipelines.data.faces.networks import Batches, open_network
 from pipelines.data.faces.protocols import Landmarker
-from pipelines.core.sections.data import Landmarker as LandmarkerParams
 
 _POINTS = 68
 

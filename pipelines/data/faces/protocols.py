@@ -58,7 +58,7 @@ class CaptionRequest:
 class Caption:
     """What a caption source can tell; None where it cannot.
 
-    `expression` is a word of model.face.face_prompts; `failed` says that the source tried to find a prompt and could not.
+    `expression` is a word of model.face.face_prompts; `failed` says that the source tried and could not find a prompt.
     """
 
     prompt: str | None = None

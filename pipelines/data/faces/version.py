@@ -7,10 +7,10 @@ import json
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from pipelines.core.paths import project_root, resolve
+from pipelines.core.sections.data import Preprocess
 from pipelines.data.faces.captions import caption_folders
 from pipelines.data.faces.insightface_analyser import pack_folder
-from pipelines.core.sections.data import Preprocess
-from pipelines.core.paths import project_root, resolve
 
 # They say how the work is divided and what becomes of its result, not what a record holds.
 _EXECUTION = frozenset({"test_share", "val_share", "buckets", "slice_photos", "master", "spark", "max_failed_share"})
@@ -41,7 +41,10 @@ def analyser_version(params: Preprocess) -> str:
     for library in _LIBRARIES:
         digest.update(f"{library} {_installed(library)}\n".encode())
     root = project_root()
-    sources = [*sorted((root / "pipelines" / "data" / "faces").glob("*.py")), root / "model" / "face" / "face_prompts.py"]
+    sources = [
+        *sorted((root / "pipelines" / "data" / "faces").glob("*.py")),
+        root / "model" / "face" / "face_prompts.py",
+    ]
     for file in [*sources, *network_files(params)]:
         digest.update(f"{file.name}\n".encode())
         _add(digest, file)

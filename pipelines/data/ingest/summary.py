@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from pipelines.data.ingest.found import Skipped
 from pipelines.core.records import DATASET_SCHEMA, open_rows
+from pipelines.data.ingest.found import Skipped
 
 _LISTED = 1000
 

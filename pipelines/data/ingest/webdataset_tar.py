@@ -17,7 +17,15 @@ from pathlib import Path
 from pipelines.data.ingest.consistentid import labels_of
 from pipelines.data.ingest.contents import TOO_BIG
 from pipelines.data.ingest.folders import parse_sidecar
-from pipelines.data.ingest.found import SIGNATURE_BYTES, Found, Labels, Skipped, is_picture_name, is_picture_start, row_name
+from pipelines.data.ingest.found import (
+    SIGNATURE_BYTES,
+    Found,
+    Labels,
+    Skipped,
+    is_picture_name,
+    is_picture_start,
+    row_name,
+)
 from pipelines.data.ingest.walk import NO_PICTURE, NOT_REGULAR, Entry, classify, walk_files
 
 TAR_SUFFIXES: tuple[str, ...] = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")

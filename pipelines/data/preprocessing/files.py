@@ -6,7 +6,6 @@ touches the bytes of the rows it wants, where Parquet would have it read and unp
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.core.files import atomic_file
 from pipelines.data.preprocessing.rows import HASH
 
 SLICE_SUFFIX = ".arrow"
@@ -26,12 +26,8 @@ _TEXTS = ("image_id", "file_name", "source", "licence", "consent", *_REPEATING)
 
 def write_slice(rows: pa.Table, file: Path) -> None:
     """Write the rows of a finished slice; the same rows give the same bytes."""
-
-    def write(part: Path) -> None:
-        with pa.ipc.new_file(part, rows.schema) as writer:
-            writer.write_table(rows.combine_chunks())
-
-    _atomically(file, write)
+    with atomic_file(file, shared=True) as part, pa.ipc.new_file(part, rows.schema) as writer:
+        writer.write_table(rows.combine_chunks())
 
 
 def read_columns(file: Path, columns: Sequence[str]) -> pa.Table:
@@ -65,8 +61,7 @@ def _view(file: Path, low: int, high: int) -> pa.Table:
 def write_bucket_file(rows: pa.Table, file: Path) -> None:
     """Write a bucket as Parquet; the same rows give the same bytes."""
     names = rows.schema.names
-
-    def write(part: Path) -> None:
+    with atomic_file(file, shared=True) as part:
         pq.write_table(
             rows,
             part,
@@ -76,8 +71,6 @@ def write_bucket_file(rows: pa.Table, file: Path) -> None:
             use_dictionary=[name for name in _REPEATING if name in names],
             write_statistics=[name for name in names if name in _TEXTS],
         )
-
-    _atomically(file, write)
 
 
 def remove_parts(folder: Path) -> None:
@@ -93,12 +86,3 @@ def _copied(file: Path, columns: Sequence[str] | None, choose: Callable[[pa.Tabl
         places = choose(rows)
         chosen = rows if columns is None else rows.select(list(columns))
         return chosen.take(pa.array(places, pa.int64()))
-
-
-def _atomically(file: Path, write: Callable[[Path], None]) -> None:
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
-    try:
-        write(part)
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pipelines.core.records import PROCESSED_SCHEMA
 from pipelines.data.faces.record import FaceRecord
 from pipelines.data.preprocessing.partition import partition_hash
-from pipelines.core.records import PROCESSED_SCHEMA
 
 # Copied from the dataset's row; everything else is measured, or known only when buckets are written.
 GIVEN = ("image_id", "identity", "file_name", "source", "licence", "consent")

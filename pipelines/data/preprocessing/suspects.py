@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipelines.data.faces.record import FaceRecord
 from pipelines.core.records import REJECTED
+from pipelines.data.faces.record import FaceRecord
 
 _DEATHS = 2
 

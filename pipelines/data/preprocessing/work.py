@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.core.errors import UserError
-from pipelines.data.faces.record import FaceRecord
+from pipelines.core.records import OK, PROCESSED_SCHEMA, REJECTED
 from pipelines.core.sections.data import Preprocess
+from pipelines.data.faces.record import FaceRecord
 from pipelines.data.preprocessing.files import (
     SLICE_SUFFIX,
     read_columns,
@@ -30,7 +31,6 @@ from pipelines.data.preprocessing.rows import GIVEN, given_anew, in_order, look_
 from pipelines.data.preprocessing.slices import Slice, read_slice
 from pipelines.data.preprocessing.suspects import Suspects, culprit_record
 from pipelines.data.preprocessing.worker_analyser import worker_analyser
-from pipelines.core.records import OK, PROCESSED_SCHEMA, REJECTED
 
 if TYPE_CHECKING:
     from pipelines.data.faces.analysis import Analyser
@@ -46,7 +46,7 @@ _METADATA = [*GIVEN, "prompt", "face_prompt"]
 class SliceReport:
     """What became of a slice: its file, rows by outcome ("ok" or the reason), how many were looked at now.
 
-    `seconds` is where looking took its time (pipelines.data.faces.parts), `detail` one message of an analyser that failed;
+    `seconds` is where looking took its time (faces.parts), `detail` one message of an analyser that failed;
     `error` is a wrong configuration that ends the run.
     """
 

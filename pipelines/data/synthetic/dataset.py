@@ -9,6 +9,7 @@ from pathlib import Path
 
 from model.face.face_prompts import EXPRESSIONS, POSES
 from pipelines.core.errors import UserError
+from pipelines.core.files import atomic_file, atomic_folder, write_atomically
 from pipelines.data.synthetic.person import Person, stream
 from pipelines.data.synthetic.scene import Scene
 
@@ -94,10 +95,7 @@ def _claim(out: Path, arguments: dict[str, int]) -> None:
             shutil.rmtree(left)
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is not empty and was not drawn by synthesize: choose another folder")
-    out.mkdir(parents=True, exist_ok=True)
-    temporary = out / f"{MANIFEST}.new"
-    temporary.write_text(json.dumps(wanted, sort_keys=True) + "\n")
-    temporary.replace(manifest)
+    write_atomically(manifest, json.dumps(wanted, sort_keys=True) + "\n")
 
 
 def _run(jobs: list[tuple[str, int, int, int, int]], workers: int) -> None:
@@ -123,15 +121,12 @@ def _draw_person(job: tuple[str, int, int, int, int]) -> None:
     folder, index, photos, seed, size = job
     cv2.setNumThreads(1)  # the workers already use every core they were given
     person = Person.sample("dataset", seed, index)
-    target = Path(folder) / identity_name(index)
-    temporary = target.with_name(f".{target.name}")
-    temporary.mkdir(exist_ok=True)
     scenes = person_scenes(seed, index)
-    for number in chosen_scenes(index, photos):
-        picture = render(person, scenes[number], size)
-        Image.fromarray(picture.image).save(temporary / f"{number}.jpg", quality=JPEG_QUALITY)
-        (temporary / f"{number}.txt").write_text(f"{picture.prompt}\n{picture.face_prompt}\n")
-    temporary.replace(target)
+    with atomic_folder(Path(folder) / identity_name(index)) as part:
+        for number in chosen_scenes(index, photos):
+            picture = render(person, scenes[number], size)
+            Image.fromarray(picture.image).save(part / f"{number}.jpg", quality=JPEG_QUALITY)
+            (part / f"{number}.txt").write_text(f"{picture.prompt}\n{picture.face_prompt}\n")
 
 
 def write_truth(identities: int, file: Path, *, photos: int = LOOKS, seed: int = 0, size: int = 128) -> None:
@@ -158,7 +153,5 @@ def write_truth(identities: int, file: Path, *, photos: int = LOOKS, seed: int =
             }
             group = {"presentation": person.presentation, "skin_tone": person.skin_tone}
             rows.append({"file_name": f"{name}/{number}.jpg", "identity": name} | group | words | arrays)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}")
-    pq.write_table(pa.Table.from_pylist(rows), temporary)
-    temporary.replace(file)
+    with atomic_file(file) as part:
+        pq.write_table(pa.Table.from_pylist(rows), part)

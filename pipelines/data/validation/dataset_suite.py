@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pipelines.data.ingest.header import KNOWN_FORMATS
 from pipelines.core.sections.data import Validate
+from pipelines.data.ingest.header import KNOWN_FORMATS
 from pipelines.data.validation.check import WARN, Check, aggregate, between, one_of, present, rows_between, values
 
 

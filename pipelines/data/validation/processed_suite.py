@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from model.face.face_prompts import EXPRESSIONS
-from pipelines.core.sections.data import ValidateProcessed
 from pipelines.core.records import OK, REASONS, REJECTED, SPLITS
+from pipelines.core.sections.data import ValidateProcessed
 from pipelines.data.validation.check import WARN, Check, aggregate, between, one_of, present, rows_between
 
 _NORM_TOLERANCE = 1e-3

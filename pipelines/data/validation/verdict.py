@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.core.errors import StageFailed
+from pipelines.core.files import write_atomically
 from pipelines.data.validation.check import FAIL, Check, Severity
 
 
@@ -67,10 +68,7 @@ class Verdict:
             "warned": [item.name for item in self.warnings()],
             "expectations": [asdict(item) for item in self.findings],
         }
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_name(f".{file.name}.part")
-        part.write_text(json.dumps(tree, indent=2) + "\n", encoding="utf-8")
-        part.replace(file)
+        write_atomically(file, json.dumps(tree, indent=2) + "\n")
 
     def check(self) -> None:
         """Raise StageFailed naming every failed expectation with what was observed and its bound."""

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from pipelines.core.errors import UserError
-from pipelines.core.sections.data import Rights, Term
 from pipelines.core.params import load_params
+from pipelines.core.sections.data import Rights, Term
 from pipelines.data.policy import refusal
 
 

@@ -14,17 +14,17 @@ import yaml
 from PIL import Image
 
 from pipelines.cli import main
+from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.params import Params, load_params
 from pipelines.data.curation.build import REPORT, STATE, TABLE, Inputs, Outputs, Report, run
 from pipelines.data.curation.records import FACES_SCHEMA, LEFT_OUT, REASONS, SELECTED
-from pipelines.core.errors import StageFailed, UserError
 from pipelines.data.ingest.layout import open_source
-from pipelines.core.params import Params, load_params
-from pipelines.operations.forgetting.copies import known_copies
-from pipelines.operations.forgetting.local import clean_tables, find_tables
-from pipelines.operations.forgetting.subject import Subject
 from pipelines.data.synthetic.dataset import person_scenes
 from pipelines.data.synthetic.draw import render
 from pipelines.data.synthetic.person import Person
+from pipelines.operations.forgetting.copies import known_copies
+from pipelines.operations.forgetting.local import clean_tables, find_tables
+from pipelines.operations.forgetting.subject import Subject
 
 PEOPLE, PHOTOS = (0, 1, 3), 6
 

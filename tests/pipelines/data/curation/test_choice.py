@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.core.sections.data import Curate
 from pipelines.data.curation.choice import choose
 from pipelines.data.curation.faces import Faces
-from pipelines.core.sections.data import Curate
 
 Make = Callable[[list[dict[str, Any]]], Faces]
 Seen = Callable[..., dict[str, Any]]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from pipelines.core.sections.data import Curate
 from pipelines.data.curation.faces import Faces
 from pipelines.data.curation.identities import find_identities
-from pipelines.core.sections.data import Curate
 
 Make = Callable[[list[dict[str, Any]]], Faces]
 Seen = Callable[..., dict[str, Any]]

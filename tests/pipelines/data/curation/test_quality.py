@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipelines.core.sections.data import Curate
 from pipelines.data.curation.faces import Faces
 from pipelines.data.curation.quality import leave_out_near_duplicates, leave_out_poor, leave_out_repeats
-from pipelines.core.sections.data import Curate
 
 Make = Callable[[list[dict[str, Any]]], Faces]
 Seen = Callable[..., dict[str, Any]]

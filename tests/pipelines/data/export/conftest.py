@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipelines.data.ingest.shards import ShardWriter
 from pipelines.core.params import Params, load_params
 from pipelines.core.records import DATASET_SCHEMA, PROCESSED_SCHEMA, read_rows
+from pipelines.data.ingest.shards import ShardWriter
 from pipelines.stages.ingest import Inputs, Outputs, run
 
 

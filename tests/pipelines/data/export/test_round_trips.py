@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 import pytest
 
-from pipelines.data.export.rows import Selection
-from pipelines.data.export.run import Inputs, export
 from pipelines.core.params import Params
 from pipelines.core.records import PROCESSED_SCHEMA, read_rows
+from pipelines.data.export.rows import Selection
+from pipelines.data.export.run import Inputs, export
 
 from .conftest import ROWS, Data, files_of, ingest
 

@@ -13,11 +13,11 @@ import pytest
 
 from pipelines.cli import main
 from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.records import PROCESSED_SCHEMA
+from pipelines.core.sections.data import Export, Parsing, Rights
 from pipelines.data.export.rows import Selection
 from pipelines.data.export.run import LAYOUTS, Inputs, export
 from pipelines.data.ingest.shards import ShardWriter
-from pipelines.core.sections.data import Export, Parsing, Rights
-from pipelines.core.records import PROCESSED_SCHEMA
 from pipelines.operations.forgetting.copies import known_copies
 
 from .conftest import ROWS, Data, files_of, processed_row, row

@@ -14,9 +14,9 @@ from PIL import Image
 from model.face.face_geometry import transform
 from model.face.face_prompts import POSE_PHRASES
 from pipelines.core.errors import UserError
+from pipelines.core.sections.data import Preprocess
 from pipelines.data.faces.analysis import Analyser, analyse_photo, load_analyser, to_face
 from pipelines.data.faces.version import analyser_version
-from pipelines.core.sections.data import Preprocess
 
 pytestmark = pytest.mark.realdata
 

@@ -11,10 +11,10 @@ import pytest
 from model.face.face_prompts import EXPRESSIONS
 from model.foundation.random_models import random_tokenizer
 from pipelines.core.errors import UserError
+from pipelines.core.sections.data import Captions
 from pipelines.data.faces.captions import DEFAULT_PROMPT, CaptionChain, Sidecar, load_captions
 from pipelines.data.faces.internvl_captions import InternVLCaptions, one_sentence
 from pipelines.data.faces.protocols import Caption, CaptionRequest
-from pipelines.core.sections.data import Captions
 
 _BOX = np.array([16, 16, 48, 48.0], np.float32)
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from pipelines.core.errors import UserError
+from pipelines.core.sections.data import Landmarker
 from pipelines.data.faces.insightface_analyser import InsightFaceAnalyser, pack_folder
 from pipelines.data.faces.landmarks import OnnxLandmarker, load_landmarker
-from pipelines.core.sections.data import Landmarker
 
 
 def _slim(shared: Path) -> Landmarker:

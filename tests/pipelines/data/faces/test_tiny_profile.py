@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from model.face.face_prompts import pose_of_yaw
-from pipelines.data.faces.analysis import Analyser, load_analyser
 from pipelines.core.params import load_params
+from pipelines.data.faces.analysis import Analyser, load_analyser
 from pipelines.data.synthetic.dataset import person_scenes
 from pipelines.data.synthetic.draw import Picture, render
 from pipelines.data.synthetic.person import Person

@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from pipelines.data.faces.record import FaceRecord
-from pipelines.data.preprocessing.rows import GIVEN, HASH, LOOK, SLICE_SCHEMA, given_anew, in_order, look_key, slice_table
+from pipelines.data.preprocessing.rows import (
+    GIVEN,
+    HASH,
+    LOOK,
+    SLICE_SCHEMA,
+    given_anew,
+    in_order,
+    look_key,
+    slice_table,
+)
 
 
 def _rows(count: int) -> tuple[dict[str, list], list[FaceRecord]]:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.core.params import load_params
 from pipelines.data.faces.parts import PartTimes
 from pipelines.data.faces.record import FaceRecord
-from pipelines.core.params import load_params
 from pipelines.data.preprocessing import work
 from pipelines.data.preprocessing.files import read_columns
 from pipelines.data.preprocessing.slices import cut_slices

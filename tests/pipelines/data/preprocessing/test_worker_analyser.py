@@ -11,9 +11,9 @@ from types import SimpleNamespace
 import pytest
 
 from pipelines.core.errors import UserError
-from pipelines.data.faces.version import analyser_version
-from pipelines.core.sections.data import Preprocess
 from pipelines.core.params import load_params
+from pipelines.core.sections.data import Preprocess
+from pipelines.data.faces.version import analyser_version
 from pipelines.data.preprocessing.worker_analyser import use_own_gpu, worker_analyser
 
 

@@ -17,8 +17,8 @@ from PIL import Image
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.params import Params, load_params
 from pipelines.core.records import OK, PROCESSED_SCHEMA, REJECTED
-from pipelines.stages.validate_processed import Inputs, Outputs, run
 from pipelines.data.validation.processed_frame import processed_frame
+from pipelines.stages.validate_processed import Inputs, Outputs, run
 
 Row = dict[str, Any]
 
