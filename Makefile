@@ -47,6 +47,7 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python docs/scripts/parameters.py --check
 
 # Rooms, floors and imports between them, printed and drawn: docs/pictures/rooms.svg
 architecture: $(READY)

@@ -1,0 +1,220 @@
+"""Write the reference of all parameters and the comments of the tiny profile, from the sections in `pipelines/core`.
+
+    python docs/scripts/parameters.py            writes docs/reference/parameters.md and profiles/tiny.yaml
+    python docs/scripts/parameters.py --check    names what is out of date, and writes nothing
+
+A key's type, range and default are its field's; what it does is the docstring under it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+REFERENCE = ROOT / "docs" / "reference" / "parameters.md"
+TINY = ROOT / "profiles" / "tiny.yaml"
+WIDTH = 120
+# Commands that read a section besides the stages, which `dvc.yaml` tells.
+COMMANDS: dict[str, tuple[str, ...]] = {
+    "base": ("register", "generate", "app", "blind", "convert"),
+    "ingest": ("ingest", "curate", "inbox"),
+    "curate": ("curate",),
+    "validate": (),
+    "preprocess": ("curate", "inbox", "register", "generate", "app"),
+    "validate_processed": (),
+    "rights": ("export",),
+    "train_anchoring": ("retrain", "convert", "foundation"),
+    "train_imr": ("foundation",),
+    "evaluate": ("register", "generate", "app", "blind", "foundation"),
+    "register": ("register", "drift", "retrain"),
+    "drift": ("drift",),
+    "keeping": ("clean",),
+    "inbox": ("inbox",),
+    "retrain": ("retrain",),
+    "export": ("export",),
+    "serve": ("app", "register"),
+}
+TYPES = {"string": "text", "boolean": "true or false", "object": "mapping"}
+BOUNDS = {
+    "minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}", "exclusiveMaximum": "< {}",
+    "multipleOf": "multiple of {}",
+}  # fmt: skip
+TABLE = "| key | type | range | default | what it is |\n|---|---|---|---|---|\n"
+HEAD = f"""# Parameters
+
+Every key of `params.yaml`. `dynamicid configure --profile NAME --set SECTION.KEY=VALUE` writes that file from a
+profile. A stage reads the sections that `dvc.yaml` names, and runs again when one of them changes. A key that is not
+listed here is refused. `docs/scripts/parameters.py` writes this page from `pipelines/core/sections`.
+
+{TABLE}"""
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key of `params.yaml` by its dotted path; a section or list of sections has `inner`."""
+
+    path: str
+    schema: dict[str, Any]
+    default: str
+    text: str
+    inner: bool
+
+
+def schema_of_params() -> dict[str, Any]:
+    """Return the JSON schema of all parameters, descriptions included."""
+    from pipelines.core.sections.section import Section
+
+    # Docstrings under fields are read from the source, which nothing but this script has a use for.
+    Section.model_config["use_attribute_docstrings"] = True
+    from pipelines.core.params import Params
+
+    return Params.model_json_schema(by_alias=True)
+
+
+def keys_of(
+    schema: dict[str, Any], sections: dict[str, Any], path: str = "", values: dict[str, Any] | None = None
+) -> Iterator[Key]:
+    """Yield the keys of a section and of those in it; raise ValueError for a key that nobody described.
+
+    `values` is the default of the whole section, where it has one.
+    """
+    for name, field in schema["properties"].items():
+        held, place = referred(field)
+        inner = sections[held] if held else {}
+        text = field.get("description") or inner.get("description")
+        if not text:
+            raise ValueError(f"{path}{name}: no docstring under it says what it is")
+        default = (values or {}).get(name, field.get("default", {}))
+        required = name in schema.get("required", ()) and not values
+        yield Key(path + name, field, "required" if required else as_yaml(default), text, bool(held))
+        if held:
+            yield from keys_of(inner, sections, f"{path}{name}{place}.", default if isinstance(default, dict) else None)
+
+
+def referred(field: dict[str, Any]) -> tuple[str, str]:
+    """Return the section that a field holds, and what stands between its key and theirs; empty where it holds none."""
+    places = [(field, ""), (field.get("items", {}), "[]"), (field.get("additionalProperties", {}), ".NAME")]
+    places += [(option, "") for option in field.get("anyOf", ())]
+    found = [(part["$ref"].rsplit("/", 1)[1], place) for part, place in places if "$ref" in part]
+    return found[0] if found else ("", "")
+
+
+def as_yaml(value: Any) -> str:
+    """Return a default in code quotes, as it would be written in `params.yaml`."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return f"`{text}`"
+
+
+def type_of(field: dict[str, Any]) -> str:
+    """Return the type of a key in words, or the values that it may have."""
+    if "anyOf" in field:
+        return " or ".join(map(type_of, field["anyOf"]))
+    if "enum" in field:
+        return ", ".join(f"`{value}`" for value in field["enum"])
+    if field.get("type") == "array":
+        parts = field.get("prefixItems")
+        return f"{len(parts)} × {type_of(parts[0])}" if parts else f"list of {type_of(field['items'])}"
+    return TYPES.get(field["type"], field["type"]) if "type" in field else "section"
+
+
+def range_of(field: dict[str, Any]) -> str:
+    """Return the bounds of a key such as `≥ 0, ≤ 1`, or nothing."""
+    options = (field, *field.get("anyOf", ()))
+    return ", ".join(text.format(f"{part[key]:,}") for part in options for key, text in BOUNDS.items() if key in part)
+
+
+def reference(schema: dict[str, Any]) -> str:
+    """Return the page of all keys, a table a section."""
+    from pipelines.cli import COMMANDS as KNOWN
+    from pipelines.core.chain import stages
+
+    sections = schema["$defs"]
+    if wrong := set().union(*COMMANDS.values()) - set(KNOWN):
+        raise ValueError(f"no such commands: {sorted(wrong)}")
+    keys = list(keys_of(schema, sections))
+    page = [HEAD]
+    for key in keys:
+        name, _, rest = key.path.partition(".")
+        if not key.inner:
+            row = (f"`{rest or name}`", type_of(key.schema), range_of(key.schema), key.default, key.text)
+            page.append("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n")
+        elif not rest:
+            running = tuple(stage.name for stage in stages() if name in stage.sections)
+            readers = {"Stages": running, "Commands": COMMANDS[name]}
+            read_by = " ".join(f"{kind}: `{'`, `'.join(names)}`." for kind, names in readers.items() if names)
+            page.append(f"\n## {name}\n\n{paragraphs(key.text)}\n\n{paragraphs(read_by)}\n\n")
+            for inner in keys:
+                if inner.inner and inner.path.startswith(f"{name}."):
+                    page.append(f"* `{inner.path.partition('.')[2]}`: {' '.join(inner.text.split())}\n")
+            page.append("\n" * page[-1].startswith("*"))
+            page.append(TABLE)
+    return "".join(page)
+
+
+def paragraphs(text: str) -> str:
+    """Return text wrapped to the page, paragraph by paragraph."""
+    return "\n\n".join(textwrap.fill(part, WIDTH) for part in text.split("\n\n"))
+
+
+def commented(text: str, schema: dict[str, Any]) -> str:
+    """Return a profile with each key's description behind it, or above it where the line would be too long.
+
+    The comment at the top of the file stays, all others are written anew; values stay as they are written.
+    """
+    keys = {key.path: key for key in keys_of(schema, schema["$defs"])}
+    lines = text.splitlines()
+    head = next(number for number, line in enumerate(lines) if line and not line.startswith("#"))
+    written, parents = lines[:head], []
+    for line in lines[head:]:
+        bare = re.sub(r"(^|\s+)#.*$", "", line)
+        if not (found := re.match(r"( *)([\w]+):", bare)):
+            written += [bare] if bare.strip() else []
+            continue
+        indent, name = found.groups()
+        parents = [*parents[: len(indent) // 2], name]
+        key = keys.get(".".join(parents))
+        comment = f"# {note(key)}" if key else ""
+        if not indent and key and key.inner:
+            written += ["", *textwrap.wrap(comment, WIDTH, subsequent_indent="# "), bare]
+        elif len(f"{bare}  {comment}") <= WIDTH:
+            written.append(f"{bare}  {comment}".rstrip())
+        else:
+            written += [*textwrap.wrap(comment, WIDTH, initial_indent=indent, subsequent_indent=f"{indent}# "), bare]
+    return "\n".join(written) + "\n"
+
+
+def note(key: Key) -> str:
+    """Return what a key is in one paragraph, with its choices or its range where both ends are bounded."""
+    bounds, choices = range_of(key.schema), type_of(key.schema)
+    more = choices.replace("`", "") if "enum" in key.schema else bounds if "," in bounds else ""
+    return " ".join(key.text.split("\n\n")[0].split()) + f" [{more}]" * bool(more)
+
+
+def main() -> int:
+    """Write what is out of date, or with --check say so; 1 where there was anything to say."""
+    sys.path.insert(0, str(ROOT))
+    schema = schema_of_params()
+    wrong = 0
+    for file, text in ((REFERENCE, reference(schema)), (TINY, commented(TINY.read_text(encoding="utf-8"), schema))):
+        if file.is_file() and file.read_text(encoding="utf-8") == text:
+            continue
+        name = file.relative_to(ROOT)
+        if "--check" in sys.argv:
+            wrong = 1
+            print(f"{name}: out of date; run `python docs/scripts/parameters.py`", file=sys.stderr)
+        else:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+            print(f"written: {name}")
+    return wrong
+
+
+if __name__ == "__main__":
+    sys.exit(main())
