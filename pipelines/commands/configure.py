@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile
-from pipelines.core.errors import UserError
-from pipelines.core.params import dump_params, overridden_tree
+from pipelines.core.params import check_params, dump_params, overridden_tree, profile_file
 from pipelines.core.paths import project_root
 
 
@@ -20,9 +19,8 @@ def configure(
     """Write the parameter file: a profile (default: the present file) with every --set applied."""
     source = file
     if profile is not None:
-        source = project_root() / "profiles" / f"{profile}.yaml"
-        if not source.is_file():
-            known = ", ".join(sorted(path.stem for path in source.parent.glob("*.yaml")))
-            raise UserError(f"profile {profile!r}: no file {source.name} in profiles/; there are {known}")
-    dump_params(overridden_tree(source, overrides or ()), file)
+        source = profile_file(project_root() / "profiles", profile, f"profile {profile!r}")
+    tree = overridden_tree(source, overrides or ())
+    check_params(tree, str(source))
+    dump_params(tree, file)
     typer.echo(f"{file}: profile {profile or 'unchanged'}, {len(overrides or ())} changes", err=True)

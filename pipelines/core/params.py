@@ -1,11 +1,13 @@
 """Typed parameters: one section a stage, frozen, unknown keys refused; `params.yaml` is the single source.
 
-A profile (`profiles/<name>.yaml`) is a complete parameter file and nothing but data; `dynamicid configure`
-copies one to `params.yaml` with changes applied.
+A profile (`profiles/<name>.yaml`) is a parameter file and nothing but data. It may say `extends: <name>`, and then
+holds only what differs from that profile beside it. `dynamicid configure` writes a whole one to `params.yaml` with
+changes applied, since DVC reads that file as it stands.
 """
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from pipelines.core.errors import UserError
 from pipelines.core.sections.data import Curate, Export, Ingest, Preprocess, Rights, Validate, ValidateProcessed
 from pipelines.core.sections.evaluation import Evaluate, Register
 from pipelines.core.sections.operations import Drift, Inbox, Keeping, Retrain, Serve
-from pipelines.core.sections.section import Section
+from pipelines.core.sections.section import Section, keys_of, section_in
 from pipelines.core.sections.training import BaseModels, TrainAnchoring, TrainImr
 
 
@@ -25,6 +27,7 @@ class Params(Section):
     """Everything a run depends on."""
 
     profile: str
+    """Name of the profile; recorded with every result."""
     base: BaseModels
     ingest: Ingest = Ingest()
     curate: Curate = Curate()
@@ -42,6 +45,47 @@ class Params(Section):
     retrain: Retrain = Retrain()
     export: Export = Export()
     serve: Serve = Serve()
+
+
+def profile_file(folder: Path, name: str, asked: str) -> Path:
+    """Return the file of a profile; raise UserError beginning with `asked` where there is none of that name."""
+    file = (folder / f"{name}.yaml").resolve()
+    if not file.is_file():
+        known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
+        raise UserError(f"{asked}: no file {file.name} in {file.parent}; there are {known}")
+    return file
+
+
+def read_tree(file: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Read a YAML parameter file into a plain tree that is whole with what the file extends.
+
+    `extended_by` are the files on the way to this one. Raises UserError where a file is missing or not a mapping, and
+    where profiles extend each other in a circle.
+    """
+    if not file.is_file():
+        raise UserError(f"{file}: no such parameter file; `dynamicid configure --profile tiny` writes params.yaml")
+    try:
+        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UserError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise UserError(f"{file}: expected a mapping of sections")
+    if "extends" not in tree:
+        return tree
+    name = tree.pop("extends")
+    below = profile_file(file.parent, name, f"{file}: extends {name!r}")
+    path = (*extended_by, file.resolve())
+    if below in path:
+        circle = " → ".join(each.stem for each in (*path, below))
+        raise UserError(f"{file}: profiles extend each other in a circle: {circle}")
+    return dict(_merged(read_tree(below, path), tree))
+
+
+def _merged(below: Any, above: Any) -> Any:
+    """Return `above`, and where both are mappings what `below` has besides, key by key."""
+    if not (isinstance(below, dict) and isinstance(above, dict)):
+        return above
+    return {**below, **{key: _merged(below.get(key), value) for key, value in above.items()}}
 
 
 def _set(tree: dict[str, Any], assignment: str) -> None:
@@ -67,7 +111,7 @@ def check_params(tree: dict[str, Any], origin: str) -> Params:
         for problem in error.errors():
             where = ".".join(str(part) for part in problem["loc"])
             if problem["type"] == "extra_forbidden":
-                problems.append(f"unknown key {where}")
+                problems.append(f"unknown key {where}{_suggestion(problem['loc'])}")
             elif problem["type"] == "missing":
                 problems.append(f"missing key {where}")
             else:
@@ -75,36 +119,31 @@ def check_params(tree: dict[str, Any], origin: str) -> Params:
         raise UserError(f"{origin}: {'; '.join(problems)}") from None
 
 
-def read_tree(file: Path) -> dict[str, Any]:
-    """Read a YAML parameter file into a plain tree; raise UserError where it is missing or not a mapping."""
-    if not file.is_file():
-        raise UserError(f"{file}: no such parameter file; `dynamicid configure --profile tiny` writes params.yaml")
-    try:
-        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UserError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(tree, dict):
-        raise UserError(f"{file}: expected a mapping of sections")
+def _suggestion(location: tuple[int | str, ...]) -> str:
+    """Return the question whether the nearest key of the same section was meant, or nothing where none is near."""
+    *parents, unknown = location
+    section: type[Section] = Params
+    for part in parents:
+        # A part that is no key is a place in a list or mapping of one kind of section.
+        if part in (keys := keys_of(section)):
+            section = section_in(keys[str(part)].annotation) or section
+    near = difflib.get_close_matches(str(unknown), keys_of(section), n=1)
+    return "".join(f"; did you mean {'.'.join(map(str, (*parents, key)))}?" for key in near)
+
+
+def overridden_tree(file: Path, overrides: Iterable[str]) -> dict[str, Any]:
+    """Return the whole tree of `file` with `section.key=value` overrides applied in order, its keys unchecked."""
+    tree = read_tree(file)
+    for assignment in overrides:
+        _set(tree, assignment)
     return tree
 
 
 def load_params(file: Path, overrides: Iterable[str] = ()) -> Params:
     """Read `file`, apply `section.key=value` overrides in order, and check every key."""
-    tree = read_tree(file)
-    for assignment in overrides:
-        _set(tree, assignment)
-    return check_params(tree, str(file))
+    return check_params(overridden_tree(file, overrides), str(file))
 
 
 def dump_params(tree: dict[str, Any], file: Path) -> None:
     """Write a parameter tree as YAML, sections in the order of the chain."""
     file.write_text(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=110), encoding="utf-8")
-
-
-def overridden_tree(file: Path, overrides: Iterable[str]) -> dict[str, Any]:
-    """Return the tree of `file` with overrides applied, after checking that it is a valid parameter file."""
-    tree = read_tree(file)
-    for assignment in overrides:
-        _set(tree, assignment)
-    check_params(tree, str(file))
-    return tree

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from pydantic import ValidationError
 
 from pipelines.core.errors import UserError
-from pipelines.core.params import dump_params, load_params, overridden_tree
+from pipelines.core.params import dump_params, load_params, overridden_tree, read_tree
 
 
 @pytest.fixture
@@ -17,41 +21,70 @@ def tiny(project: Path) -> Path:
     return project / "profiles" / "tiny.yaml"
 
 
-@pytest.mark.parametrize("profile", ["tiny", "showcase", "sd15"])
-def test_every_profile_is_a_complete_parameter_file(project: Path, profile: str) -> None:
-    params = load_params(project / "profiles" / f"{profile}.yaml")
-    assert params.profile == profile
-    tree = yaml.safe_load((project / "profiles" / f"{profile}.yaml").read_text())
-    assert set(tree) == set(params.model_dump(by_alias=True))
+# sha256 of what each profile loads to, as canonical JSON. A value of tiny is also that of every profile that does not
+# set it, so one change may change all. After an intended one, compare what `dynamicid configure --profile NAME` writes
+# with what it wrote before, and put in the digests that this test reports.
+LOADED = {
+    "tiny": "8a355466e1ea9600a15ec6a9e7badf1d0a1ee48f830cd16ffa56338c5c6774e0",
+    "showcase": "b06fe6260fcad77be0f68dbfbdacc6d41189ba2985d188ba6c492a727c4764a9",
+    "sd15": "c71bbe5a20f3834001c4e2b69e188a95774659afb754e0fef7301d2e3ad38075",
+}
 
 
-def test_profiles_have_the_same_sections_as_each_other(project: Path) -> None:
-    tiny, sd15 = (yaml.safe_load((project / "profiles" / f"{name}.yaml").read_text()) for name in ("tiny", "sd15"))
-    assert list(tiny) == list(sd15)
+def _leaves(tree: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", value
 
 
-def test_the_showcase_is_the_demo_with_more_of_everything(project: Path) -> None:
-    tiny, showcase = (
-        load_params(project / "profiles" / f"{name}.yaml").model_dump(by_alias=True) for name in ("tiny", "showcase")
-    )
-    changed = {
-        f"{section}.{key}"
-        for section, values in tiny.items()
-        if isinstance(values, dict)
-        for key, value in values.items()
-        if showcase[section][key] != value
+def test_profiles_load_to_what_they_loaded_to_before(project: Path) -> None:
+    def digest(name: str) -> str:
+        values = load_params(project / "profiles" / f"{name}.yaml").model_dump(mode="json", by_alias=True)
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+    assert {file.stem: digest(file.stem) for file in (project / "profiles").iterdir()} == LOADED
+
+
+def test_tiny_has_every_key_and_the_other_profiles_what_differs(project: Path, tiny: Path) -> None:
+    whole = dict(_leaves(yaml.safe_load(tiny.read_text("utf-8"))))
+    assert set(whole) == {key for key, _ in _leaves(load_params(tiny).model_dump(by_alias=True))}
+    for name in set(LOADED) - {"tiny"}:
+        said = yaml.safe_load((project / "profiles" / f"{name}.yaml").read_text("utf-8"))
+        assert said.pop("extends") == "tiny"
+        assert not {key for key, value in _leaves(said) if whole[key] == value}, name
+
+
+def test_the_parameters_of_the_checkout_are_those_of_tiny(project: Path, tiny: Path) -> None:
+    assert yaml.safe_load((project / "params.yaml").read_text("utf-8")) == read_tree(tiny)
+
+
+def test_a_profile_replaces_values_and_lists_and_goes_on_in_sections(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("one: {list: [1, 2], left: 1, inner: {x: 1, y: 1}}\ntwo: 1\n")
+    (tmp_path / "b.yaml").write_text("extends: a\none: {list: [3], inner: {y: null}}\n")
+    (tmp_path / "c.yaml").write_text("extends: b\ntwo: {new: 2}\n")
+    assert read_tree(tmp_path / "c.yaml") == {
+        "one": {"list": [3], "left": 1, "inner": {"x": 1, "y": None}},
+        "two": {"new": 2},
     }
-    assert changed == {
-        "preprocess.test_share",
-        "preprocess.val_share",
-        "preprocess.buckets",
-        *(f"train_{stage}.{key}" for stage in ("anchoring", "imr") for key in ("steps", "ema_decay")),
-        "train_imr.batch_size",
-        *(f"train_anchoring.{key}" for key in ("learning_rate", "projection_steps")),
-        *(f"evaluate.{key}" for key in ("people", "seeds", "pairs")),
-    }
-    for section, key in (("train_anchoring", "steps"), ("train_imr", "steps"), ("evaluate", "people")):
-        assert showcase[section][key] > tiny[section][key]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("extends: b", r"profiles extend each other in a circle: a → b → a"),
+        ("extends: a", r"in a circle: a → a"),
+        ("extends: tyni", r"a\.yaml: extends 'tyni': no file tyni\.yaml in .*; there are a, b"),
+        ("extends: [b]", r"a\.yaml: extends \['b'\]: no file"),
+        ("- extends", r"a\.yaml: expected a mapping"),
+    ],
+)
+def test_a_profile_that_cannot_be_made_whole_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "a.yaml").write_text(text)
+    (tmp_path / "b.yaml").write_text("extends: a")
+    with pytest.raises(UserError, match=message):
+        read_tree(tmp_path / "a.yaml")
 
 
 def test_override_changes_one_value(tiny: Path) -> None:
@@ -64,8 +97,11 @@ def test_override_changes_one_value(tiny: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "named"),
     [
-        ("train_anchoring.stepz=7", "train_anchoring.stepz"),
-        ("trian_anchoring.steps=7", "trian_anchoring"),
+        ("train_imr.step=7", "unknown key train_imr.step; did you mean train_imr.steps?"),
+        ("trian_imr.steps=7", "unknown key trian_imr; did you mean train_imr?"),
+        ("preprocess.captions.clip=x", "preprocess.captions.clip; did you mean preprocess.captions.clip_path?"),
+        ("register.gates=[{metrc: a}]", "register.gates.0.metrc; did you mean register.gates.0.metric?"),
+        ("drift.limits.yaw.stops=1", "drift.limits.yaw.stops; did you mean drift.limits.yaw.stop?"),
         ("train_anchoring.steps=0", "train_anchoring.steps = 0"),
         ("train_anchoring.steps=many", "train_anchoring.steps = 'many'"),
         ("train_anchoring", "expected section.key=value"),
@@ -84,12 +120,14 @@ def test_no_mixed_precision_may_be_written_as_yaml_reads_it(tiny: Path) -> None:
     assert (params.train_anchoring.mixed_precision, params.train_imr.mixed_precision) == ("no", "fp16")
 
 
-def test_unknown_key_in_the_file_is_named_with_the_file(tiny: Path, tmp_path: Path) -> None:
-    tree = yaml.safe_load(tiny.read_text())
-    tree["evaluate"]["peple"] = 3
-    file = tmp_path / "params.yaml"
-    dump_params(tree, file)
-    with pytest.raises(UserError, match=r"params\.yaml: unknown key evaluate\.peple"):
+def test_all_problems_of_a_file_are_reported_at_once_and_with_its_name(tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(tiny.read_text("utf-8"))
+    file = tmp_path / "mine.yaml"
+    file.write_text("extends: tiny\nevaluate: {peple: 3, steps: 0}\nqqq: 1\n")
+    message = (
+        r"mine\.yaml: evaluate\.steps = 0: .*; unknown key evaluate\.peple; did you mean evaluate\.people\?; .*qqq$"
+    )
+    with pytest.raises(UserError, match=message):
         load_params(file)
 
 
