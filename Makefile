@@ -9,7 +9,7 @@ READY := .venv/.ready
 DYNAMICID := $(BIN)/python -m pipelines.cli
 export PATH := $(BIN):$(PATH)
 
-.PHONY: demo showcase test lint architecture env java mlflow airflow stack stack-stop e2e clean
+.PHONY: demo showcase test nightly lint style types rooms workflows architecture env java mlflow airflow stack stack-stop e2e clean
 .DEFAULT_GOAL := demo
 
 env: $(READY)
@@ -42,19 +42,43 @@ showcase: $(READY) java
 	@$(DYNAMICID) repro
 	@$(DYNAMICID) summary
 
-lint: $(READY)
+lint: style types rooms workflows
+
+style: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(READY)
 	$(BIN)/mypy
+
+rooms: $(READY)
 	$(BIN)/lint-imports
 	$(BIN)/python docs/scripts/parameters.py --check
+
+SCHEMA := $(BIN)/check-jsonschema --builtin-schema
+workflows: $(READY)
+	$(BIN)/jactionlint --shellcheck=
+	$(SCHEMA) custom.github-workflows-require-timeout .github/workflows/*.yaml
+	$(SCHEMA) vendor.github-workflows .github/workflows/*.yaml
+	$(SCHEMA) vendor.github-actions .github/actions/*/action.yaml
+	$(SCHEMA) vendor.dependabot .github/dependabot.yml
+	$(SCHEMA) vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	$(SCHEMA) vendor.github-issue-forms .github/ISSUE_TEMPLATE/[!c]*.yml
+	$(SCHEMA) vendor.citation-file-format CITATION.cff
+	$(BIN)/pre-commit validate-config
 
 # Rooms, floors and imports between them, printed and drawn: docs/pictures/rooms.svg
 architecture: $(READY)
 	$(BIN)/python docs/scripts/architecture.py
 
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
 test: $(READY) java lint
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
+
+# Every test that can run here: whole chains, kills, clusters too, and the team's servers one after another.
+nightly: test e2e
+	$(PYTEST) -m "nightly and not stack and not full_size"
 
 # The ledger in a browser: http://127.0.0.1:5000
 mlflow: $(READY)
@@ -74,7 +98,7 @@ stack-stop: $(READY)
 
 # The whole line through the servers and a browser: needs Debian's postgresql and chromium.
 e2e: $(READY) java
-	$(BIN)/python -m pytest -s -m stack tests/stack tests/e2e tests/pipelines/operations/backup tests/pipelines/serving tests/pipelines/webpage
+	$(BIN)/python -m pytest -s -m stack tests/e2e tests/pipelines/operations/backup tests/pipelines/serving tests/pipelines/webpage
 
 # What was made here, for a fresh start: dataset, models, reports, ledger, caches. The team's servers, the inbox and the
 # list of copies of faces stay; `dynamicid clean` takes away what is merely old.

@@ -14,7 +14,7 @@ import pytest
 
 from pipelines.core.records import PROCESSED_SCHEMA, read_rows
 
-pytestmark = [pytest.mark.realdata, pytest.mark.slow]
+pytestmark = [pytest.mark.realdata, pytest.mark.nightly]
 PHOTOS = 100
 
 

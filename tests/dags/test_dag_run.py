@@ -81,7 +81,7 @@ def _client(checkout: Path):
     return MlflowClient(f"sqlite:///{checkout / 'mlflow.db'}")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(1800)
 def test_two_runs_at_once_both_record_every_stage(runs: Path) -> None:
     client = _client(runs)
@@ -101,7 +101,7 @@ def test_two_runs_at_once_both_record_every_stage(runs: Path) -> None:
     assert all("id_similarity" in run.data.metrics for run in evaluated)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(1800)
 def test_both_adapters_are_registered_and_none_is_promoted(runs: Path) -> None:
     client = _client(runs)
@@ -112,7 +112,7 @@ def test_both_adapters_are_registered_and_none_is_promoted(runs: Path) -> None:
     assert "champion" not in client.get_registered_model("dynamicid").aliases
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(1800)
 def test_a_recorded_run_is_restored_with_nothing_left_to_do(runs: Path, tmp_path: Path) -> None:
     saved = subprocess.run(

@@ -24,7 +24,7 @@ print("DUMP" + json.dumps({"run": str(run.state), "tasks": states}))
 """
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_wait_without_photos_is_skipped_and_fails_nothing(project: Path, tmp_path: Path) -> None:
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("AIRFLOW", "MLFLOW", "DVC"))}
     env = {

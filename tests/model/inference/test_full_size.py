@@ -22,7 +22,7 @@ from model.face.face_geometry import CROP_TEMPLATE
 from pipelines.core.params import Params, load_params
 from pipelines.core.records import PROCESSED_SCHEMA
 
-pytestmark = [pytest.mark.slow, pytest.mark.full_size, pytest.mark.timeout(5400)]
+pytestmark = [pytest.mark.full_size, pytest.mark.timeout(5400)]
 
 LIMIT = 24e9
 SIZE = 512
