@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
+
+from tests.processes import commit_all, git
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -53,6 +56,28 @@ def project() -> Path:
 
 
 @pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Return `once(name, fill)`: a folder that `fill` fills once a run, in whichever process of it asks first.
+
+    All processes share the folder, so nobody changes what is in it: a test that must, copies it.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared_by_all = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def made(name: str, fill: Callable[[Path], object]) -> Path:
+        folder = shared_by_all / "once" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(f".{name}.lock")):
+            filled = folder.with_name(f".{name}.filled")
+            if not filled.exists():
+                fill(folder)
+                filled.touch()
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
 def drawn_people(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Photos of two people whom nobody knows, a JPEG and a PNG."""
     import numpy as np
@@ -86,21 +111,15 @@ def with_shipped_networks(project: Path) -> Callable[[Path], Path]:
 
 
 @pytest.fixture(scope="session")
-def checkout(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh checkout of the working tree as it is, with a git history of its own and no data, for whole runs."""
-    folder = tmp_path_factory.mktemp("checkout") / "dynamicid"
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=project, check=True, capture_output=True
-    ).stdout
-    for name in listed.decode().split("\0"):
-        # A demo that ran here before leaves a dataset version: that belongs to this checkout, not to a fresh one.
-        if name.startswith("data/") or name == "dvc.lock":
-            continue
-        if name and (project / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(project / name, folder / name)
-    for command in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-qm", "A checkout under test"]):
-        subprocess.run(
-            ["git", "-c", "user.name=test", "-c", "user.email=test@localhost", *command], cwd=folder, check=True
-        )
-    return folder
+def checkout(project: Path, once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+    """A fresh checkout of the working tree as it is, with a git history of its own and no data (see `once`)."""
+
+    def fill(folder: Path) -> None:
+        for name in git(project, "ls-files", "-co", "--exclude-standard", "-z").split("\0"):
+            # A demo that ran here before leaves a dataset version: that belongs to this checkout, not to a fresh one.
+            if name and not name.startswith("data/") and name != "dvc.lock" and (project / name).is_file():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(project / name, folder / name)
+        commit_all(folder, "A checkout under test")
+
+    return once("checkout", fill)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -54,6 +55,7 @@ def _wait_for(log: Path, text: str, process: subprocess.Popen[bytes], seconds: i
 def runs(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two runs of the DAG at once, with different training seeds, each from the same clean Airflow home."""
     home = tmp_path_factory.mktemp("airflow")
+    checkout = shutil.copytree(checkout, tmp_path_factory.mktemp("runs") / "dynamicid")
     env = _environment(home, checkout)
     subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], env=env, check=True, capture_output=True)
     processes = {}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import requests
+
+from tests.processes import wait_until
 
 ENDED = {"success", "failed"}
 # A task in one of these never gets anywhere else.
@@ -40,10 +41,10 @@ class Airflow:
         self.call("PATCH", f"dags/{dag}", is_paused=paused)
 
     def wait_for_dag(self, dag: str, seconds: float = 300) -> None:
-        end = time.monotonic() + seconds
-        while dag not in {known["dag_id"] for known in self.call("GET", "dags")["dags"]}:
-            assert time.monotonic() < end, f"{dag}: not parsed after {seconds:.0f} s"
-            time.sleep(2)
+        def known() -> bool:
+            return dag in {known["dag_id"] for known in self.call("GET", "dags")["dags"]}
+
+        wait_until(known, seconds, f"{dag}: not parsed", 2)
 
     def trigger(self, dag: str, run: str, conf: dict[str, Any]) -> None:
         self.call("POST", f"dags/{dag}/dagRuns", dag_run_id=run, logical_date=None, conf=conf)
@@ -60,27 +61,23 @@ class Airflow:
 
     def wait(self, dag: str, run: str, seconds: float) -> str:
         """Wait for the end of a run and return its state; a server that is away for a while is waited for, too."""
-        end = time.monotonic() + seconds
-        state = None
-        while time.monotonic() < end:
+
+        def ended() -> str | None:
             try:
                 state = self.call("GET", f"dags/{dag}/dagRuns/{run}")["state"]
             except (requests.RequestException, AssertionError):
-                state = None
-            if state in ENDED:
-                return state
-            time.sleep(2)
-        raise AssertionError(f"{dag} {run}: {state} after {seconds:.0f} s; {self.states(dag, run)}")
+                return None
+            return state if state in ENDED else None
+
+        return wait_until(ended, seconds, lambda: f"{dag} {run}: {self.states(dag, run)}", 2) or ""
 
     def wait_for_task(self, dag: str, run: str, task: str, states: set[str], seconds: float) -> str:
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
+        def reached() -> str | None:
             found = self.states(dag, run).get(task)
-            if found in states:
-                return found
-            assert found not in LOST, f"{task}: {found}; {self.states(dag, run)}"
-            time.sleep(1)
-        raise AssertionError(f"{task}: not in {states} after {seconds:.0f} s; {self.states(dag, run)}")
+            assert found not in LOST - states, f"{task}: {found}; {self.states(dag, run)}"
+            return found if found in states else None
+
+        return wait_until(reached, seconds, lambda: f"{task}: not in {states}; {self.states(dag, run)}", 1) or ""
 
     def log(self, dag: str, run: str, task: str, attempt: int = 1) -> str:
         answer = self._session.get(

@@ -5,11 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +17,8 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parent))
 from airflow_api import Airflow
+
+from tests.processes import dynamicid, free_port, git, wait_until
 
 # A checkout whose stack runs (state in its .dynamicid/stack); without it a stack is started for these tests and ended.
 HOME = "DYNAMICID_E2E_HOME"
@@ -59,25 +58,21 @@ class Team:
             "MLFLOW_TRACKING_PASSWORD": self.secret["MLFLOW_TRACKING_PASSWORD"],
         }
 
+    @property
+    def stack(self) -> Any:
+        from pipelines.operations.stack.settings import Stack, known_ports
+
+        return Stack(self.home, self.state, known_ports(self.state))
+
     def cli(self, *arguments: str) -> str:
         """Run the command line in the checkout and return what it prints."""
-        done = subprocess.run(
-            [sys.executable, "-m", "pipelines.cli", *arguments],
-            cwd=self.home,
-            env=self.environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        return done.stdout
+        return dynamicid(*arguments, cwd=self.home, env=self.environment()).stdout
 
     def commit_params(self, *overrides: str) -> None:
         """Change params.yaml as somebody of the team would, and commit it: runs work on what is committed."""
         given = [part for override in overrides for part in ("--set", override)]
         self.cli("configure", *given)
-        git = ["git", "-c", "user.name=test", "-c", "user.email=test@localhost"]
-        subprocess.run([*git, "commit", "-qam", "Other parameters", "--allow-empty"], cwd=self.home, check=True)
+        git(self.home, "commit", "-qam", "Other parameters", "--allow-empty")
 
     def workspace(self, dag: str, run: str) -> Path:
         """Return the folder in which a run works."""
@@ -87,26 +82,19 @@ class Team:
 
     def client(self) -> Any:
         """Return a client of the MLflow server."""
-        os.environ.update({k: v for k, v in self.environment().items() if k.startswith("MLFLOW_")})
+        os.environ.update({name: value for name, value in self.environment().items() if name.startswith("MLFLOW_")})
         from mlflow.tracking import MlflowClient
 
         return MlflowClient(self.addresses["mlflow"])
 
     def new_run(self, dag: str, kind: str, seen: set[str], seconds: float = SECONDS) -> str:
         """Wait for a run of `kind` that is not in `seen`, and return its id."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            for run in self.airflow.runs(dag):
-                if run["run_type"] == kind and run["dag_run_id"] not in seen:
-                    return run["dag_run_id"]
-            time.sleep(2)
-        raise AssertionError(f"{dag}: no {kind} run after {seconds:.0f} s")
 
+        def found() -> str | None:
+            ids = (run["dag_run_id"] for run in self.airflow.runs(dag) if run["run_type"] == kind)
+            return next((name for name in ids if name not in seen), None)
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+        return wait_until(found, seconds, f"{dag}: no {kind} run", 2) or ""
 
 
 def _team(home: Path, state: Path, addresses: dict[str, str]) -> Team:
@@ -121,7 +109,7 @@ def _team(home: Path, state: Path, addresses: dict[str, str]) -> Team:
 
 
 @pytest.fixture(scope="session")
-def team(request: pytest.FixtureRequest) -> Iterator[Team]:
+def team(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
     """A checkout with small parameters, and its servers."""
     if given := os.environ.get(HOME):
         home = Path(given).resolve()
@@ -130,21 +118,17 @@ def team(request: pytest.FixtureRequest) -> Iterator[Team]:
         addresses = {name: f"http://127.0.0.1:{ports[name]}" for name in ("airflow", "mlflow")}
         yield _small(_team(home, state, addresses))
         return
-    home = request.getfixturevalue("checkout")
+    home = shutil.copytree(request.getfixturevalue("checkout"), tmp_path_factory.mktemp("team") / "dynamicid")
     # Not under pytest's own folder, which the user that PostgreSQL runs as cannot enter.
     state = Path(tempfile.mkdtemp(prefix="dynamicid-stack-"))
     state.chmod(0o755)
-    command = [sys.executable, "-m", "pipelines.cli", "stack"]
-    env = {**os.environ, "DYNAMICID_STACK": str(state), "DYNAMICID_RETRY_SECONDS": "5"}
-    ports = [f"--{name}-port={_free_port()}" for name in ("postgres", "airflow", "mlflow")]
+    env = {"DYNAMICID_STACK": str(state), "DYNAMICID_RETRY_SECONDS": "5"}
+    ports = [f"--{name}-port={free_port()}" for name in ("postgres", "airflow", "mlflow")]
     try:
-        begun = subprocess.run(
-            [*command, "start", *ports, "--timeout=600"], cwd=home, env=env, capture_output=True, text=True, check=False
-        )
-        assert begun.returncode == 0, begun.stderr[-3000:]
+        begun = dynamicid("stack", "start", *ports, "--timeout=600", cwd=home, env=env)
         yield _small(_team(home, state, json.loads(begun.stdout.splitlines()[-1])))
     finally:
-        subprocess.run([*command, "stop"], cwd=home, env=env, check=False)
+        dynamicid("stack", "stop", cwd=home, env=env)
         logs = Path(__file__).parents[2] / "reports" / "e2e" / "logs"
         shutil.copytree(state / "logs", logs, dirs_exist_ok=True)
         shutil.rmtree(state)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
 import time
@@ -11,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from browser import browser
+
+from tests.processes import free_port
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(7200)]
 RUN = "by-hand-in-the-browser"
@@ -34,22 +35,16 @@ def _log_in(page, team) -> None:
 def test_a_wrong_password_lets_nobody_in(team) -> None:
     import requests
 
-    for url, answer in (
-        (
-            f"{team.addresses['airflow']}/auth/token",
-            lambda url: requests.post(url, json={"username": "admin", "password": "admin"}, timeout=60),
-        ),
-        (
-            f"{team.addresses['mlflow']}/api/2.0/mlflow/experiments/search?max_results=1",
-            lambda url: requests.get(url, auth=("admin", "password1234"), timeout=60),
-        ),
-        (f"{team.addresses['airflow']}/api/v2/dags", lambda url: requests.get(url, timeout=60)),
-        (
-            f"{team.addresses['mlflow']}/api/2.0/mlflow/experiments/search?max_results=1",
-            lambda url: requests.get(url, timeout=60),
-        ),
-    ):
-        assert answer(url).status_code == 401, url
+    airflow = team.addresses["airflow"]
+    experiments = f"{team.addresses['mlflow']}/api/2.0/mlflow/experiments/search?max_results=1"
+    wrong = {"username": "admin", "password": "admin"}
+    answers = (
+        requests.post(f"{airflow}/auth/token", json=wrong, timeout=60),
+        requests.get(f"{airflow}/api/v2/dags", timeout=60),
+        requests.get(experiments, auth=("admin", "password1234"), timeout=60),
+        requests.get(experiments, timeout=60),
+    )
+    assert [answer.status_code for answer in answers] == [401] * 4
 
 
 @pytest.fixture(scope="module")
@@ -147,18 +142,11 @@ def test_the_champion_draws_on_the_page(
     from playwright.sync_api import expect
 
     assert set(finished["states"].values()) == {"success"}
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     command = [sys.executable, "-m", "pipelines.cli", "app", "--adapter", "models:/dynamicid@champion"]
+    command += ["--port", str(free_port())]
     with (tmp_path / "log").open("w") as log:
         served = subprocess.Popen(
-            [*command, "--port", str(port)],
-            cwd=team.home,
-            env=team.environment(),
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
+            command, cwd=team.home, env=team.environment(), stdout=subprocess.PIPE, stderr=log, text=True
         )
     try:
         assert served.stdout is not None

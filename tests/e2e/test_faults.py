@@ -11,23 +11,17 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.processes import wait_until
+
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(7200)]
 RUN = "faults"
 STEPS = 40
 
 
 def _service_pid(team, name: str) -> int:
-    from pipelines.operations.stack.settings import Stack, known_ports
     from pipelines.operations.stack.supervisor import proxy
 
-    return proxy(Stack(team.home, team.state, known_ports(team.state))).supervisor.getProcessInfo(name)["pid"]
-
-
-def _wait_healthy(team, seconds: float = 300) -> float:
-    from pipelines.operations.stack.health import wait_healthy
-    from pipelines.operations.stack.settings import Stack, known_ports
-
-    return wait_healthy(Stack(team.home, team.state, known_ports(team.state)), seconds)
+    return proxy(team.stack).supervisor.getProcessInfo(name)["pid"]
 
 
 def _kill(number: int) -> None:
@@ -39,12 +33,12 @@ def _kill(number: int) -> None:
 
 def _wait_for_refused_write(team, run: str, task: str, seconds: float = 900) -> None:
     """Wait until the task has met the server that is away, in whichever attempt."""
-    end = time.monotonic() + seconds
-    while not any(
-        "is away (Connection refused)" in team.airflow.log("dynamicid_train", run, task, n) for n in (1, 2, 3)
-    ):
-        assert time.monotonic() < end, f"{task}: nothing was written while MLflow was away"
-        time.sleep(2)
+
+    def refused() -> bool:
+        logs = (team.airflow.log("dynamicid_train", run, task, attempt) for attempt in (1, 2, 3))
+        return any("is away (Connection refused)" in log for log in logs)
+
+    wait_until(refused, seconds, f"{task}: nothing was written while MLflow was away", 2)
 
 
 def _training(folder: Path) -> psutil.Process | None:
@@ -59,6 +53,8 @@ def _training(folder: Path) -> psutil.Process | None:
 @pytest.fixture(scope="module")
 def survived(team) -> dict:
     """One run through all three faults: PostgreSQL killed, MLflow killed and a minute away, the training killed."""
+    from pipelines.operations.stack.health import wait_healthy
+
     seen: dict = {}
     run = f"{RUN}-{time.time_ns()}"
     conf = {
@@ -80,7 +76,7 @@ def survived(team) -> dict:
     postmaster = _service_pid(team, "postgres")
     os.kill(postmaster, signal.SIGKILL)
     time.sleep(5)
-    seen["healthy_after"] = _wait_healthy(team)
+    seen["healthy_after"] = wait_healthy(team.stack, 300)
     assert _service_pid(team, "postgres") != postmaster
     team.airflow.log_in()
 
@@ -89,10 +85,8 @@ def survived(team) -> dict:
     team.cli("stack", "service", "stop", "mlflow")  # the supervisor would have it back in a second
     stopped = time.monotonic()
     # A checkpoint holds `progress.json` last: what is killed before has nothing to resume from.
-    end = time.monotonic() + 900
-    while not list((folder / ".dynamicid" / "resume").rglob("step-*/progress.json")):
-        assert time.monotonic() < end, "no checkpoint was written"
-        time.sleep(0.1)
+    resume = folder / ".dynamicid" / "resume"
+    wait_until(lambda: list(resume.rglob("step-*/progress.json")), 900, "no checkpoint was written")
     training = _training(folder)
     assert training is not None, "the training ended before it could be killed"
     training.kill()

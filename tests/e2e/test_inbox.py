@@ -7,6 +7,9 @@ import time
 from pathlib import Path
 
 import pytest
+from airflow_api import ENDED
+
+from tests.processes import wait_until
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(7200)]
 SECONDS = 2400
@@ -31,17 +34,12 @@ def _ingested(team, batch: str, identities: int) -> tuple[str, str]:
     # People whom no run before has seen: a stack that runs for long keeps what it ingested.
     target = _drop(team, batch, identities, seed=time.time_ns() % 10**6)
     team.airflow.unpause("dynamicid_ingest")
-    end = time.monotonic() + SECONDS
-    while time.monotonic() < end:
-        done = [
-            run["dag_run_id"]
-            for run in team.airflow.runs("dynamicid_ingest")
-            if run["state"] in ("success", "failed") and run["dag_run_id"] not in runs
-        ]
-        if done:
-            break
-        time.sleep(2)
-    assert done, team.airflow.runs("dynamicid_ingest")
+
+    def ended() -> list[str]:
+        found = (run for run in team.airflow.runs("dynamicid_ingest") if run["state"] in ENDED)
+        return [run["dag_run_id"] for run in found if run["dag_run_id"] not in runs]
+
+    done = wait_until(ended, SECONDS, lambda: team.airflow.runs("dynamicid_ingest"), 2)
     team.airflow.unpause("dynamicid_ingest", paused=True)
     states = team.airflow.states("dynamicid_ingest", done[0])
     assert set(states.values()) == {"success"}, states

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from pipelines.cli import COMMANDS
-
-
-def run(*arguments: str, cwd: Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pipelines.cli", *arguments],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **(env or {})},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+from tests.processes import dynamicid, run
 
 
 def test_help_lists_every_command_and_imports_nothing_heavy(project: Path) -> None:
@@ -30,8 +18,7 @@ def test_help_lists_every_command_and_imports_nothing_heavy(project: Path) -> No
         "heavy = {'torch', 'pyspark', 'mlflow', 'diffusers', 'transformers', 'great_expectations', 'airflow'}; "
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", script], cwd=project, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    done = run(sys.executable, "-c", script, cwd=project)
     for name in COMMANDS:
         assert name in done.stdout
 
@@ -39,26 +26,23 @@ def test_help_lists_every_command_and_imports_nothing_heavy(project: Path) -> No
 def test_unknown_parameter_key_is_exit_2_and_one_line(project: Path, tmp_path: Path) -> None:
     file = tmp_path / "params.yaml"
     file.write_text((project / "profiles" / "tiny.yaml").read_text() + "surprise: 1\n")
-    done = run("validate", str(tmp_path), "--params", str(file), cwd=project)
-    assert done.returncode == 2
+    done = dynamicid("validate", tmp_path, "--params", file, cwd=project, code=2)
     assert "unknown key surprise" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
 
 def test_override_is_refused_under_dvc(project: Path) -> None:
-    done = run("validate", "--set", "validate.min_photos=1", cwd=project, env={"DVC_STAGE": "validate"})
-    assert done.returncode == 2
+    wrong = ("validate", "--set", "validate.min_photos=1")
+    done = dynamicid(*wrong, cwd=project, env={"DVC_STAGE": "validate"}, code=2)
     assert "DVC would not see" in done.stderr
 
 
-def test_configure_writes_a_profile_with_changes(project: Path, tmp_path: Path) -> None:
-    done = run("configure", "--profile", "sd15", "--set", "train_imr.steps=11", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+def test_configure_writes_a_profile_with_changes(tmp_path: Path) -> None:
+    dynamicid("configure", "--profile", "sd15", "--set", "train_imr.steps=11", cwd=tmp_path)
     text = (tmp_path / "params.yaml").read_text()
     assert "profile: sd15" in text
     assert "steps: 11" in text
-    again = run("configure", "--set", "train_imr.helpers=4", cwd=tmp_path)
-    assert again.returncode == 0
+    dynamicid("configure", "--set", "train_imr.helpers=4", cwd=tmp_path)
     assert "steps: 11" in (tmp_path / "params.yaml").read_text()
 
 
@@ -71,6 +55,4 @@ def test_configure_writes_a_profile_with_changes(project: Path, tmp_path: Path) 
     ],
 )
 def test_wrong_use_is_exit_2_and_names_it(project: Path, arguments: tuple[str, ...], named: str) -> None:
-    done = run(*arguments, cwd=project)
-    assert done.returncode == 2
-    assert named in done.stderr
+    assert named in dynamicid(*arguments, cwd=project, code=2).stderr

@@ -37,6 +37,23 @@ def test_dockerfiles_pass_hadolint(project: Path, name: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_what_images_copy_and_services_read_is_there(project: Path, compose: dict) -> None:
+    copied = [
+        source
+        for name in FILES
+        for line in re.findall(r"^COPY (.+) \S+$", (project / "docker" / name).read_text(), re.MULTILINE)
+        for source in line.split()
+        if not source.startswith("--")
+    ]
+    assert "dags" in copied
+    assert [source for source in copied if not (project / source).exists()] == []
+    for name, service in compose["services"].items():
+        mounted = [volume.split(":")[0] for volume in service.get("volumes", ()) if volume.startswith(".")]
+        dockerfile = ["../" + service["build"]["dockerfile"]] if "build" in service else []
+        for file in [*mounted, *dockerfile, *service.get("env_file", ())]:
+            assert (project / "docker" / file).exists(), (name, file)
+
+
 def test_no_password_has_a_default(project: Path, compose: dict) -> None:
     text = (project / "docker" / "compose.yaml").read_text()
     variables = set(re.findall(r"(?<!\$)\$\{(\w+)(:\?)?", text))
