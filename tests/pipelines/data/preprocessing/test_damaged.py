@@ -22,7 +22,7 @@ from PIL import Image
 
 from pipelines.core.records import PROCESSED_SCHEMA, REASONS, read_rows
 
-pytestmark = [pytest.mark.realdata, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.realdata, pytest.mark.nightly, pytest.mark.timeout(900)]
 
 # A worker is some 350 MB with its networks loaded; the largest file here decodes to 70 million pixels.
 _MEMORY_MB = 1200

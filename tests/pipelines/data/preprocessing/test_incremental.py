@@ -14,7 +14,7 @@ from pipelines.core.params import load_params
 from pipelines.core.records import PROCESSED_SCHEMA, read_rows
 from pipelines.stages.preprocess import Inputs, Outputs, run
 
-pytestmark = pytest.mark.realdata
+pytestmark = [pytest.mark.realdata, pytest.mark.nightly]
 
 OLD, NEW = 10_000, 100
 

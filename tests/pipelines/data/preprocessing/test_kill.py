@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-pytestmark = [pytest.mark.realdata, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.realdata, pytest.mark.nightly, pytest.mark.timeout(900)]
 
 SMALL = ("preprocess.slice_photos=4",)
 SLICES = 10
