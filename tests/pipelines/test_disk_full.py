@@ -113,6 +113,7 @@ def written(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in found}
 
 
+@pytest.mark.nightly
 def test_a_full_disk_while_a_checkpoint_is_written_costs_no_checkpoint(
     project: Path, tmp_path: Path, train: str
 ) -> None:
@@ -154,6 +155,7 @@ def test_a_full_disk_while_a_checkpoint_is_written_costs_no_checkpoint(
     assert written(cut) == written(whole)
 
 
+@pytest.mark.nightly
 def test_a_full_disk_while_the_weights_are_written_leaves_those_of_before(
     project: Path, tmp_path: Path, train: str
 ) -> None:

@@ -117,6 +117,7 @@ def test_it_goes_on_with_the_people_that_it_drew_itself(tmp_path: Path, monkeypa
     assert json.loads((tmp_path / "work" / "people" / "recipe.json").read_text()) == {"settings": few}
 
 
+@pytest.mark.nightly
 def test_a_part_trained_anew_keeps_the_adapter_that_fits(
     trained: tuple[Path, Path, Trained], tmp_path: Path, make_adapter: Callable[..., Adapter]
 ) -> None:
@@ -135,6 +136,7 @@ def test_a_part_trained_anew_keeps_the_adapter_that_fits(
     assert manifest.check(weights) == []
 
 
+@pytest.mark.nightly
 def test_a_killed_training_ends_like_one_that_was_not(
     trained: tuple[Path, Path, Trained], crowd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,6 +165,7 @@ def test_a_killed_training_ends_like_one_that_was_not(
     assert (weights / name).read_bytes() == (trained[1] / name).read_bytes()
 
 
+@pytest.mark.nightly
 def test_one_part_retrained_in_another_place_agrees(
     trained: tuple[Path, Path, Trained], crowd: Path, tmp_path: Path
 ) -> None:

@@ -43,6 +43,7 @@ def params(
 
 
 @pytest.mark.realdata
+@pytest.mark.nightly
 def test_the_champion_is_judged_on_the_challengers_set_once(
     *,
     params: Params,

@@ -51,6 +51,7 @@ def _wait(url: str, process: subprocess.Popen[bytes], seconds: float = 120) -> N
     raise AssertionError(f"{url}: no answer after {seconds:.0f} s")
 
 
+@pytest.mark.nightly
 def test_a_version_is_registered_judged_and_has_its_files(registered: Any, server: str, tmp_path: Path) -> None:
     from mlflow.tracking import MlflowClient
 

@@ -242,6 +242,7 @@ def test_what_is_missing_is_named_before_spark_starts(
         run(params(), Inputs(faces), Outputs(tmp_path / "mine", tmp_path / "state"))
 
 
+@pytest.mark.nightly
 def test_real_photos_are_told_apart_from_the_command_line(
     shared: Path, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -86,6 +86,7 @@ def test_checkpoints_are_gone_and_outputs_tell_no_time_or_place(trained: Path) -
         assert str(trained).encode() not in body, name
 
 
+@pytest.mark.nightly
 def test_a_killed_training_ends_with_the_same_bytes(
     trained: Path, training_data: object, tmp_path: Path, kill_and_count: Callable[..., int]
 ) -> None:

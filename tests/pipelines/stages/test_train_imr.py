@@ -90,6 +90,7 @@ def test_the_adapter_is_complete_and_anchoring_is_as_it_was(
     assert all(torch.equal(value, state[name]) for name, value in before.items())
 
 
+@pytest.mark.nightly
 def test_a_killed_training_ends_with_the_same_bytes(
     trained: Path, training_data: object, stage_inputs: Callable[..., Inputs], tmp_path: Path, kill_and_count: Kill
 ) -> None:

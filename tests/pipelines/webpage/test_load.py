@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from benchmarks.page_load import alive, load, nonsense
 
 if TYPE_CHECKING:
     from tests.pipelines.webpage.conftest import Page
 
 
+@pytest.mark.nightly
 def test_fifty_requests_of_five_clients(page: Page, photos: list[Path]) -> None:
     found = load(page.url, photos, count=50, clients=5, seeds=10)
     assert found["errors"] == 0, found["first_error"]

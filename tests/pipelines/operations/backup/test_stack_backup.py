@@ -28,7 +28,10 @@ def _present() -> bool:
     return True
 
 
-pytestmark = pytest.mark.skipif(not _present(), reason="no PostgreSQL server on this machine")
+pytestmark = [
+    pytest.mark.nightly,
+    pytest.mark.skipif(not _present(), reason="no PostgreSQL server on this machine"),
+]
 
 
 def bring_up(stack: Stack) -> None:

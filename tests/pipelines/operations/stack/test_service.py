@@ -129,6 +129,7 @@ def _supervisor_pid(stack: Stack) -> int:
 
 
 @needs_postgres
+@pytest.mark.nightly
 def test_what_a_killed_supervisor_left_is_ended_and_nothing_else(supervised: tuple[Stack, Stack]) -> None:
     stack, other = supervised
     assert database.data_folder(stack.state).parts[-2:] == ("elsewhere", "one")
@@ -148,6 +149,7 @@ def test_what_a_killed_supervisor_left_is_ended_and_nothing_else(supervised: tup
 
 
 @needs_postgres
+@pytest.mark.nightly
 def test_a_supervisor_without_its_socket_is_not_taken_for_a_dead_one(
     supervised: tuple[Stack, Stack], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,6 +168,7 @@ def test_a_supervisor_without_its_socket_is_not_taken_for_a_dead_one(
 
 
 @needs_postgres
+@pytest.mark.nightly
 def test_a_running_stack_is_not_started_on_other_ports_nor_by_two(supervised: tuple[Stack, Stack]) -> None:
     stack, _ = supervised
     begun = _cli(stack, "start", "--airflow-port=18081")
