@@ -34,7 +34,7 @@ demo: $(READY) java
 	@$(DYNAMICID) summary
 
 # The same line with more people and steps: the first leg of the adapter that ships with the foundation. The further legs, and
-# what all took in two processes: docs/foundation.md. `git checkout params.yaml` brings the demo's parameters back.
+# what all took in two processes: docs/log/shipped-adapter.md. `git checkout params.yaml` brings the demo's parameters back.
 showcase: $(READY) java
 	@$(DYNAMICID) configure --profile showcase
 	@$(DYNAMICID) synthesize --identities 1800 --photos 12 --out .dynamicid/showcase
@@ -89,7 +89,7 @@ airflow: $(READY)
 	export PYTHONPATH=$(CURDIR)/dags AIRFLOW_HOME=$(CURDIR)/airflow AIRFLOW__CORE__DAGS_FOLDER=$(CURDIR)/dags AIRFLOW__CORE__LOAD_EXAMPLES=False; \
 	$(BIN)/airflow db migrate && $(BIN)/airflow pools import docker/pools.json && exec $(BIN)/airflow standalone
 
-# PostgreSQL, Airflow and MLflow as a team runs them, on this machine; see docs/operations.md. Passwords are generated.
+# PostgreSQL, Airflow and MLflow as a team runs them, on this machine; see docs/guides/stack.md. Passwords are generated.
 stack: $(READY) java
 	@$(DYNAMICID) stack start
 

@@ -5,7 +5,7 @@
     python benchmarks/denoising_step.py --device cuda --dtype bfloat16 --resolutions 512 1024 --rounds 30
 
 Weights are random, so only time and memory mean something. The contestants take turns in one process; the peak memory
-of each is measured in a process of its own. The last line is JSON. See docs/benchmarks.md.
+of each is measured in a process of its own. The last line is JSON. See docs/guides/measure.md.
 """
 
 from __future__ import annotations

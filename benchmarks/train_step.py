@@ -5,7 +5,7 @@
     python benchmarks/train_step.py --models DIR                                 # keep the 3.4 GB of random weights
 
 Weights and photos are random. The modes take turns in one process, on one adapter; the peak memory of each is measured
-in a process of its own. The last line is JSON. See docs/benchmarks.md.
+in a process of its own. The last line is JSON. See docs/guides/measure.md.
 """
 
 from __future__ import annotations

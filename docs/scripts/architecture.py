@@ -14,12 +14,47 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import grimp
-import matplotlib
 import networkx as nx
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURE = ROOT / "docs" / "pictures" / "rooms.svg"
 Pair = tuple[str, str]
+WIDTH = 860
+BOX = (256, 48)
+# What no import shows: the command line is typed by the DAGs, and imports a command when it is called.
+CALLS = (("dags", "cli"), ("cli", "commands"))
+# Columns that leave room for an arrow; all other rooms of a row stand side by side.
+BESIDE = {"commands": 0, "benchmarks": 1, "serving": -0.5, "evaluation": -0.5, "model": -0.5, "core": 0.5}
+WORDS = {
+    "dags": "Airflow: types commands",
+    "benchmarks": "scripts that measure",
+    "cli": "the command line",
+    "commands": "one file a command",
+    "stages": "one file a stage of the chain",
+    "webpage": "the page on which people draw",
+    "operations": "servers, inbox, backup, forgetting",
+    "registry": "ledger, gates, promotion, drift",
+    "serving": "from a request to a picture",
+    "evaluation": "questions, judges, metrics, report",
+    "data": "from a photo to a training row",
+    "versions": "dataset versions, git, DVC",
+    "core": "parameters, chain, errors, schemas",
+    "model": "the method: torch and diffusers alone",
+}
+PAGE = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">
+<title>Rooms of the project; an arrow is an import, a dashed one a call</title>
+<style>
+text {{ font-family: "DejaVu Sans", Verdana, sans-serif; text-anchor: middle; fill: #1f2933 }}
+.name {{ font-size: 15px; font-weight: bold }} .words {{ font-size: 12px; fill: #52606d }}
+.arrow {{ fill: none; stroke: #7b8794; stroke-width: 1.4 }}
+rect {{ stroke: #52606d }} .room {{ fill: #e3f2fd }} .model {{ fill: #fff3e0 }} .outside {{ fill: #e8f5e9 }}
+</style>
+<defs><marker id="head" viewBox="0 0 10 10" refX="8" refY="5" markerWidth="7" markerHeight="7" orient="auto">
+<path d="M0 0 L10 5 L0 10 z" fill="#7b8794"/></marker></defs>
+<rect width="{width}" height="{height}" style="fill: #ffffff; stroke: none"/>
+{body}
+</svg>
+"""
 
 
 def rooms_of(package: str, old_names: Iterable[str]) -> tuple[set[str], set[Pair]]:
@@ -78,33 +113,43 @@ def against_the_order(pairs: Iterable[Pair], layers: list[str]) -> set[Pair]:
     return {pair for pair in pairs if pair[0] in level and pair[1] in level and level[pair[0]] >= level[pair[1]]}
 
 
-def draw(floors: dict[str, int], pairs: Iterable[Pair], file: Path) -> None:
-    """Draw rooms as boxes on their floors; a pair that others imply is left out."""
-    matplotlib.use("svg")
-    matplotlib.rcParams |= {"svg.hashsalt": "rooms", "svg.fonttype": "none", "font.family": "sans-serif"}
-    import matplotlib.pyplot as plt
-
-    by_floor = {floor: sorted(room for room in floors if floors[room] == floor) for floor in set(floors.values())}
-    place = {
-        room: (3.2 * (number - (len(names) - 1) / 2), floor)
-        for floor, names in by_floor.items()
-        for number, room in enumerate(names)
+def places_of(rooms: Iterable[str], layers: list[str]) -> dict[str, tuple[int, float]]:
+    """Return row and column (in boxes, from the middle) of each room: the contract's layers, below what calls them."""
+    rows = [["dags"], *(sorted(room.strip() for room in layer.split("|")) for layer in layers)]
+    rows[2].append("benchmarks")
+    rows[-1].append("model")
+    return {
+        room: (number, BESIDE.get(room, column - (len(row) - 1) / 2))
+        for number, row in enumerate(rows)
+        for column, room in enumerate(row)
+        if room in rooms
     }
-    figure, axes = plt.subplots(figsize=(8, 1 + 0.95 * len(by_floor)))
-    for above, below in nx.transitive_reduction(nx.DiGraph(pairs)).edges:
-        axes.annotate(
-            "", place[below], place[above],
-            arrowprops={"arrowstyle": "-|>", "color": "#90a4ae", "shrinkA": 13, "shrinkB": 13, "linewidth": 1.1},
-        )  # fmt: skip
-    for room, (x, y) in place.items():
-        colour = "#fff3e0" if room == "model" else "#e8f5e9" if room in ("dags", "benchmarks") else "#e3f2fd"
-        box = {"boxstyle": "round,pad=0.45", "facecolor": colour, "edgecolor": "#546e7a"}
-        axes.text(x, y, room, ha="center", va="center", fontsize=11, bbox=box)
-    axes.set_xlim(-6, 6)
-    axes.set_ylim(0.5, len(by_floor) + 0.5)
-    axes.axis("off")
+
+
+def draw(rooms: set[str], pairs: Iterable[Pair], layers: list[str], file: Path) -> None:
+    """Draw rooms as boxes, the lowest at the bottom; a pair that others imply is left out, a call is dashed."""
+    place = places_of(rooms, layers)
+    centre = {room: (WIDTH / 2 + column * (BOX[0] + 24), 44 + row * 88) for room, (row, column) in place.items()}
+    reduced = nx.transitive_reduction(nx.DiGraph([*pairs, *CALLS])).edges
+    arrows = [(*pair, "") for pair in sorted(set(reduced) - set(CALLS))] + [
+        (*call, ' stroke-dasharray="5 4"') for call in CALLS
+    ]
+    lines = []
+    for above, below, dashes in arrows:
+        (x0, y0), (x1, y1) = centre[above], centre[below]
+        start, end = y0 + BOX[1] / 2, y1 - BOX[1] / 2 - 3
+        bend = (end - start) / 2
+        curve = f"M{x0:g} {start:g} C{x0:g} {start + bend:g} {x1:g} {end - bend:g} {x1:g} {end:g}"
+        lines.append(f'<path d="{curve}" class="arrow"{dashes} marker-end="url(#head)"/>')
+    for room, (x, y) in centre.items():
+        kind = room if room == "model" else "outside" if room in ("dags", "benchmarks") else "room"
+        left, top = x - BOX[0] / 2, y - BOX[1] / 2
+        lines.append(f'<rect x="{left:g}" y="{top:g}" width="{BOX[0]}" height="{BOX[1]}" rx="7" class="{kind}"/>')
+        lines.append(f'<text x="{x:g}" y="{y - 5:g}" class="name">{room}</text>')
+        lines.append(f'<text x="{x:g}" y="{y + 14:g}" class="words">{WORDS[room]}</text>')
+    height = 44 + max(row for row, _ in place.values()) * 88 + 44
     file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, bbox_inches="tight", metadata={"Date": None})
+    file.write_text(PAGE.format(width=WIDTH, height=height, body="\n".join(lines)), encoding="utf-8")
 
 
 def main() -> int:
@@ -126,7 +171,7 @@ def main() -> int:
         for above, below in sorted(up):
             print(f"  against the order: {above} imports {below}")
         if name == "project":
-            draw(floors, pairs, PICTURE)
+            draw(rooms, pairs, contracts[package]["layers"], PICTURE)
     print(f"drawn: {PICTURE.relative_to(ROOT)}")
     return 1 if wrong else 0
 

@@ -87,7 +87,7 @@ def open_rows(folder: Path, schema: pa.Schema) -> ds.Dataset:
     dataset = ds.dataset(shards, format="parquet")
     missing = [name for name in schema.names if name not in dataset.schema.names]
     if missing:
-        raise UserError(f"{folder}: columns {', '.join(missing)} are missing; expected the layout of docs/data.md")
+        raise UserError(f"{folder}: columns {', '.join(missing)} are missing; expected those of docs/reference/data.md")
     return dataset
 
 

@@ -1,1 +1,1 @@
-"""The registered model behind HTTP: what a request may hold, and how it is refused (docs/serving.md)."""
+"""The registered model behind HTTP: what a request may hold, and how it is refused (docs/guides/serve.md)."""

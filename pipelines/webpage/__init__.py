@@ -1,1 +1,1 @@
-"""`dynamicid app`: the page on which people draw (docs/app.md)."""
+"""`dynamicid app`: the page on which people draw (docs/guides/page.md)."""

@@ -44,8 +44,8 @@ def test_tasks_are_not_given_the_administrators_passwords(team) -> None:
 
 
 def test_the_server_is_named_as_the_documentation_says(team) -> None:
-    """The lines of docs/operations.md, typed as they stand there but for the place and the port."""
-    text = (team.home / "docs" / "operations.md").read_text()
+    """The lines of docs/guides/retrain.md, typed as they stand there but for the place and the port."""
+    text = (team.home / "docs" / "guides" / "retrain.md").read_text()
     (lines,) = (block for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL) if "credentials.env" in block)
     lines = lines.replace(".dynamicid/stack", str(team.state)).replace(
         "http://127.0.0.1:5000", team.addresses["mlflow"]

@@ -15,8 +15,8 @@ METHOD = ("tokens", "lora_rank", "gate_threshold", "drop_text", "drop_identity",
 
 
 def table(project: Path) -> dict[str, dict[str, Any]]:
-    """Return {parameter: {column: value}} of the table in docs/checkpoints.md."""
-    text = (project / "docs" / "checkpoints.md").read_text("utf-8")
+    """Return {parameter: {column: value}} of the table in docs/reference/published.md."""
+    text = (project / "docs" / "reference" / "published.md").read_text("utf-8")
     rows = re.findall(r"^\| `((?:train|evaluate)[a-z_.]+)` \| (.+) \| (.+) \|$", text, re.MULTILINE)
     return {name: dict(zip(("published", "sd15"), map(yaml.safe_load, values), strict=True)) for name, *values in rows}
 

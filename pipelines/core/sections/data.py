@@ -119,7 +119,7 @@ class Preprocess(Section):
     master: str = "local[2]"
     """Spark's master: `local[N]` for N processes here, or the address of a cluster."""
     spark: dict[str, str] = Field(default_factory=dict)
-    """Settings of Spark itself, over the project's own (docs/scaling.md)."""
+    """Settings of Spark itself, over the project's own (docs/guides/cluster.md)."""
     max_failed_share: float = Field(0.2, ge=0, le=1)
     """Share of photos above whose rejection the stage fails."""
 
@@ -159,7 +159,7 @@ class Curate(Section):
     max_outside_share: float = Field(0.2, ge=0, le=1)
     """Share of a face box that may lie outside of the photo."""
     similarity: float = Field(0.32, gt=0, lt=1)
-    """Mean cosine from which two groups of faces are one person; belongs to the recogniser (docs/curation.md)."""
+    """Mean cosine from which two groups of faces are one person; belongs to the recogniser (docs/explanation/curation.md)."""
     neighbours: int = Field(30, ge=2)
     """Nearest faces that each face is compared with."""
     likeness: float = Field(0.55, gt=0, lt=1)

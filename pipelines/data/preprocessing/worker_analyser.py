@@ -62,7 +62,7 @@ def _load(params: str, given: str | None, version: str | None) -> Analyser:
     if here != version:
         raise UserError(
             f"the worker on {socket.gethostname()} has other networks, libraries or code than the driver: "
-            "ship the same environment to every machine (docs/scaling.md)"
+            "ship the same environment to every machine (docs/guides/cluster.md)"
         )
     analyser = load_analyser(settings)
     # The first picture is slow: networks set up their memory for it.

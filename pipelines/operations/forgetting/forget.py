@@ -1,4 +1,4 @@
-"""Forgetting people or photos wherever the project keeps them (docs/rights.md says where that is).
+"""Forgetting people or photos wherever the project keeps them (docs/guides/forget.md says where that is).
 
 Everything is found before anything is deleted. The ledger is written first and the old data goes last, so that a run
 that is killed in between is finished by the same command.

@@ -1,4 +1,4 @@
-"""What docs/operations.md tells people to type in an ordinary week, in a checkout with two registered versions."""
+"""What docs/guides/retrain.md tells people to type in an ordinary week, in a checkout with two registered versions."""
 
 from __future__ import annotations
 

@@ -1,0 +1,62 @@
+"""Write docs/reference/commands.md from the command line itself; `--check` compares instead."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import typer
+from page import finish, table
+
+PAGE = Path("docs/reference/commands.md")
+HEAD = """# Commands
+
+Generated from the command line by `make reference`. `dynamicid COMMAND --help` prints the same.
+
+Exit codes: 0 done; 1 the work failed (data, gate), with the reason; 2 wrong use or configuration. Results for machines
+go to files or to stdout as JSON, everything for people to stderr. `--params FILE` names another parameter file than
+`params.yaml`; `--set section.key=value`, repeatable, changes one parameter for one call. Under DVC `--set` is refused,
+because DVC would not see the value: `dynamicid configure --set …` writes it into the file first.
+
+"""
+# Described once, at the head of the page.
+_EVERYWHERE = ("--help", "--params", "--set")
+
+
+def sections(command: Any, path: str, parent: Any) -> Iterator[str]:
+    """Yield one section for each command of a tree: what it does, how it is called, its arguments and options."""
+    context = typer.Context(command, info_name=path, parent=parent)
+    members = command.list_commands(context) if hasattr(command, "list_commands") else []
+    if path != "dynamicid":
+        yield f"{'#' * len(path.split())} {path.removeprefix('dynamicid ')}\n"
+        text = clean(command.help or "").removeprefix(f"`{path}`: ")
+        yield f"{text[:1].upper()}{text[1:]}\n"
+        if not members:
+            usage = " ".join(command.collect_usage_pieces(context)).replace("{", "").replace("}", "")
+            yield f"    {path} {usage}\n"
+            records = [parameter.get_help_record(context) for parameter in command.get_params(context)]
+            rows = [(f"`{record[0]}`", clean(record[1])) for record in records if record is not None]
+            if shown := [row for row in rows if not row[0].startswith(tuple(f"`{name}" for name in _EVERYWHERE))]:
+                yield table(("argument or option", "meaning"), shown)
+    for name in members:
+        yield from sections(command.get_command(context, name), f"{path} {name}", context)
+
+
+def clean(text: str) -> str:
+    """Return a help text as Markdown: `<` is escaped outside of code, where it would begin an HTML tag."""
+    parts = unescape(text).split("`")
+    return "`".join(part if number % 2 else part.replace("<", "&lt;") for number, part in enumerate(parts))
+
+
+def main() -> int:
+    """Write the page, or with `--check` return 1 where it is out of date."""
+    from pipelines.cli import app
+
+    return finish(HEAD + "\n".join(sections(typer.main.get_command(app), "dynamicid", None)), PAGE)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
