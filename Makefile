@@ -9,7 +9,7 @@ READY := .venv/.ready
 DYNAMICID := $(BIN)/python -m pipelines.cli
 export PATH := $(BIN):$(PATH)
 
-.PHONY: demo showcase test nightly lint style types rooms workflows architecture env java mlflow airflow stack stack-stop e2e clean
+.PHONY: demo showcase test nightly lint style types rooms pages workflows reference docs architecture env java mlflow airflow stack stack-stop e2e clean
 .DEFAULT_GOAL := demo
 
 env: $(READY)
@@ -42,7 +42,7 @@ showcase: $(READY) java
 	@$(DYNAMICID) repro
 	@$(DYNAMICID) summary
 
-lint: style types rooms workflows
+lint: style types rooms pages workflows
 
 style: $(READY)
 	$(BIN)/ruff check .
@@ -53,7 +53,19 @@ types: $(READY)
 
 rooms: $(READY)
 	$(BIN)/lint-imports
-	$(BIN)/python docs/scripts/parameters.py --check
+
+# Figures, words, links and paths of all pages; pages that are generated from code; the site, which needs no network.
+REFERENCES := commands data metrics parameters
+pages: $(READY)
+	$(BIN)/python docs/scripts/prose.py
+	@for page in $(REFERENCES); do $(BIN)/python docs/scripts/$$page.py --check || exit 1; done
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+reference: $(READY)
+	@for page in $(REFERENCES); do $(BIN)/python docs/scripts/$$page.py || exit 1; done
+
+docs: $(READY)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && echo "the pages: $(CURDIR)/site/index.html"
 
 SCHEMA := $(BIN)/check-jsonschema --builtin-schema
 workflows: $(READY)

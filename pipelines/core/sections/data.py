@@ -159,7 +159,7 @@ class Curate(Section):
     max_outside_share: float = Field(0.2, ge=0, le=1)
     """Share of a face box that may lie outside of the photo."""
     similarity: float = Field(0.32, gt=0, lt=1)
-    """Mean cosine from which two groups of faces are one person; belongs to the recogniser (docs/explanation/curation.md)."""
+    """Mean cosine from which two groups of faces are one person; of the recogniser (docs/explanation/curation.md)."""
     neighbours: int = Field(30, ge=2)
     """Nearest faces that each face is compared with."""
     likeness: float = Field(0.55, gt=0, lt=1)

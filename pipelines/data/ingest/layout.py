@@ -80,7 +80,8 @@ def open_source(source: Path, layout: str = "auto", identity_depth: int | None =
     if layout == "consistentid":
         lists = _lists(root)
         if not lists:
-            raise UserError(f"{source}: no JSON list of photos at its top; expected JSON_all.json (see docs/reference/layouts.md)")
+            expected = "expected JSON_all.json (see docs/reference/layouts.md)"
+            raise UserError(f"{source}: no JSON list of photos at its top; {expected}")
         return Source(root, layout, lists=tuple(lists))
     if layout == "identity-folders":
         return Source(root, layout, identity_depth or _identity_depth(source, root))
