@@ -20,7 +20,9 @@ CHECKS = (
     (re.compile(rf"\b({WORDS})\b", re.IGNORECASE), "jargon"),
 )
 LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
-TREE = re.compile(r"(?<![\w./~-])(?:docs|pipelines|model|dags|tests|benchmarks|docker|mlflow|profiles)/[\w./-]*[\w/]")
+TREE = re.compile(
+    r"(?<![\w./~-])(?:docs|pipelines|model|dags|tests|benchmarks|docker|mlflow|profiles)/[\w./-]*+(?![<*{])"
+)
 PAGE = re.compile(r"(?<![\w./-])docs/[\w/.-]+\.\w+")
 
 
@@ -34,9 +36,10 @@ def faults_of(file: Path, text: str) -> Iterator[tuple[int, str]]:
     for pattern, kind in CHECKS[: 1 if file.is_relative_to("docs/log") else 2]:
         yield from ((at.start(), f"{kind}: {at[0]}") for at in pattern.finditer(prose))
     for at in LINK.finditer(prose):
-        if "://" not in at[1] and not at[1].startswith("mailto:") and not (ROOT / file.parent / at[1]).exists():
+        if "://" not in at[1] and not (ROOT / file.parent / at[1]).exists():
             yield at.start(), f"link to nothing: {at[1]}"
-    yield from ((at.start(), f"no path {at[0]}") for at in TREE.finditer(text) if not (ROOT / at[0]).exists())
+    named = {at.start(): at[0].rstrip(".-") for at in TREE.finditer(text)}
+    yield from ((start, f"no path {path}") for start, path in named.items() if not (ROOT / path).exists())
 
 
 def main() -> int:
@@ -44,9 +47,7 @@ def main() -> int:
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     suffixes = (".md", ".py", ".toml", ".yaml", ".yml", ".j2", ".env", "Makefile", "Dockerfile")
     count = 0
-    for name in listed.split("\0"):
-        if not name.endswith(suffixes) or not (ROOT / name).is_file():
-            continue
+    for name in (name for name in listed.split("\0") if name.endswith(suffixes) and (ROOT / name).is_file()):
         text = (ROOT / name).read_text(encoding="utf-8")
         for position, what in faults_of(Path(name), text):
             count += 1
