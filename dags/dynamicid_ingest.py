@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from airflow.sdk import DAG, task
 from assets import FACES
 from inbox_sensor import InboxSensor
-from stage_task import COMMON, HOME, INBOX, PYTHON, command_task
+from stage_task import COMMON, HOME, INBOX, PYTHON, SKIP, command_task
 
 DOC = """
 ### From the inbox to a dataset version
@@ -21,38 +21,6 @@ version. Finished batches move to `_done`; photos nobody can read and refused ba
 `_bad/<run>.json`. A task that failed for another reason can be cleared: its batch is still in `_taken/<run>`.
 
 The event of the Asset `faces` carries `dataset_version`; `dynamicid_train` is triggered by it.
-"""
-TAKE = """
-taken=$("$PYTHON" -m pipelines.cli inbox take) || exit $?
-echo "$taken"
-case "$taken" in *'"batches": []'*) echo "somebody else took what was ready"; exit 99;; esac
-"""
-ADD = """
-set -eu
-rm -rf data/faces
-if [ -n "$("$PYTHON" -m pipelines.cli dataset list)" ]; then "$PYTHON" -m pipelines.cli dataset checkout latest; fi
-"$PYTHON" -m pipelines.cli inbox add
-"""
-# Only a verdict refuses a batch: a full disk is exit 1, too, and leaves none.
-VALIDATE = """
-verdict=reports/validate/verdict.json
-rm -f "$verdict"
-"$PYTHON" -m pipelines.cli validate data/faces 2>&1 | tee .dynamicid/validate.log
-code=${PIPESTATUS[0]}
-if [ "$code" = 1 ] && [ -s "$verdict" ]; then
-  "$PYTHON" -m pipelines.cli inbox refuse --reason "$(tail -n 1 .dynamicid/validate.log)"
-fi
-exit "$code"
-"""
-# What was published is kept beside the data: a retry must still tell of a version that it made before.
-PUBLISH = """
-set -eu
-if [ ! -s .dynamicid/published.json ]; then
-  "$PYTHON" -m pipelines.cli dataset publish > .dynamicid/published.part
-  mv .dynamicid/published.part .dynamicid/published.json
-fi
-cat .dynamicid/published.json
-if grep -q '"new": false' .dynamicid/published.json; then echo "every photo was in the dataset already"; exit 99; fi
 """
 
 with DAG(
@@ -75,11 +43,11 @@ with DAG(
         patience=timedelta(hours=12),
         execution_timeout=None,
     )
-    workspace = command_task("workspace", 'exec "$PYTHON" -m pipelines.cli workspace create', cwd=HOME)
-    take = command_task("take", TAKE)
-    ingest = command_task("ingest", ADD)
-    validate = command_task("validate", VALIDATE, retries=0)
-    publish = command_task("publish", PUBLISH, output_processor=json.loads)
+    workspace = command_task("workspace", "workspace create", cwd=HOME)
+    take = command_task("take", f"inbox take --skip-code {SKIP}")
+    ingest = command_task("ingest", "inbox add --latest")
+    validate = command_task("validate", "inbox validate", retries=0)
+    publish = command_task("publish", f"inbox publish --skip-code {SKIP}", output_processor=json.loads)
 
     @task(outlets=[FACES])
     def announce(published: dict, *, outlet_events=None) -> str:
@@ -88,6 +56,6 @@ with DAG(
         return published["tag"]
 
     # Also where nothing was new, but not where nothing was taken: validation succeeded in the one case only.
-    done = command_task("done", '"$PYTHON" -m pipelines.cli inbox done', trigger_rule="none_failed_min_one_success")
+    done = command_task("done", "inbox done", trigger_rule="none_failed_min_one_success")
     wait >> workspace >> take >> ingest >> validate >> publish >> announce(publish.output) >> done
     validate >> done

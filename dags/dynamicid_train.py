@@ -10,9 +10,9 @@ import yaml
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import DAG, AssetOrTimeSchedule, CronTriggerTimetable, task
 from assets import FACES
-from promotion import DECIDE, DECIDE_VALUES, QUESTION, REGISTER
-from stage_task import COMMON, HOME, PROJECT, PROMOTION, command_task, stage_task
-from training_plan import CONFIGURE, CONFIGURE_VALUES, DRIFT, FORM, PLAN, PLAN_VALUES, trigger_of, versions_of
+from promotion import ANSWERED, QUESTION, answer_of
+from stage_task import COMMON, HOME, PROJECT, PROMOTION, SKIP, command_task, stage_task
+from training_form import ASKED, FILLED, FORM, PLANNED, trigger_of, versions_of
 
 DOC = """
 ### From a dataset version to a registered DynamicID model
@@ -40,12 +40,12 @@ with DAG(
     max_active_runs=4,
     params=FORM,
     tags=["dynamicid", "training"],
-    user_defined_macros={"trigger_of": trigger_of, "versions_of": versions_of},
+    user_defined_macros={"trigger_of": trigger_of, "versions_of": versions_of, "answer_of": answer_of},
     **COMMON,
 ) as dag:
-    plan = command_task("plan", PLAN, cwd=HOME, env=PLAN_VALUES, output_processor=json.loads)
-    workspace = command_task("workspace", 'exec "$PYTHON" -m pipelines.cli workspace create', cwd=HOME)
-    ingest = command_task("ingest", CONFIGURE, env=CONFIGURE_VALUES)
+    plan = command_task("plan", f"retrain plan --skip-code {SKIP}", form=ASKED, cwd=HOME, output_processor=json.loads)
+    workspace = command_task("workspace", "workspace create", cwd=HOME)
+    ingest = command_task("ingest", "retrain configure", form=PLANNED)
     made_by = {
         out if isinstance(out, str) else next(iter(out)): name
         for name, stage in STAGES.items()
@@ -57,10 +57,10 @@ with DAG(
         needs = {made_by[dep] for dep in stage["deps"] if dep in made_by}
         [tasks[need] for need in sorted(needs)] >> tasks[name] if needs else ingest >> tasks[name]
     # New data that looks unlike the champion's stops here, before hours of training; the form may accept it.
-    drift = command_task("drift", DRIFT, env={"ACCEPT": "{{ '--accept' if params.accept_drift else '' }}"}, retries=1)
+    drift = command_task("drift", "retrain drift", form=FILLED, retries=1)
     tasks["validate_processed"] >> drift >> tasks["train_anchoring"]
-    save_run = command_task("save_run", 'exec "$PYTHON" -m pipelines.cli workspace save', cwd=HOME)
-    register = command_task("register", REGISTER, pool=PROMOTION, output_processor=json.loads)
+    save_run = command_task("save_run", "workspace save", cwd=HOME)
+    register = command_task("register", "register --accept-refusal", pool=PROMOTION, output_processor=json.loads)
 
     @task.short_circuit
     def person_asked(params: dict) -> bool:
@@ -68,6 +68,6 @@ with DAG(
         return bool(params["human_decision"])
 
     ask = HITLOperator(task_id="ask_a_person", **QUESTION)
-    decide = command_task("decide", DECIDE, pool=PROMOTION, env=DECIDE_VALUES)
+    decide = command_task("decide", "retrain decide", form=ANSWERED, pool=PROMOTION)
     plan >> workspace >> ingest
     tasks["evaluate"] >> save_run >> register >> person_asked() >> ask >> decide

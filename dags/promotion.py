@@ -1,27 +1,13 @@
-"""Registering a challenger, and what a person is asked about it."""
+"""What a person is asked about a challenger, and what was answered."""
 
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
-REGISTER = """
-set -eu
-"$PYTHON" -m pipelines.cli register --accept-refusal > .dynamicid/registration.json
-cat .dynamicid/registration.json
-"""
 PROMOTE, OVERRIDE, REFUSE = "Promote", "Promote though gates failed", "Refuse"
-DECIDE = f"""
-set -eu
-set -- "$MODEL" --by "$BY"
-case "$CHOICE" in
-  "{PROMOTE}") ;;
-  "{OVERRIDE}") set -- "$@" --override-gates;;
-  *) set -- "$@" --refuse;;
-esac
-"$PYTHON" -m pipelines.cli promote "$@"
-"""
+_CHOICES = {PROMOTE: "promote", OVERRIDE: "override", REFUSE: "refuse"}
 _DONE = "{% set done = ti.xcom_pull(task_ids='register') %}"
-_ANSWER = "{% set answer = ti.xcom_pull(task_ids='ask_a_person') %}"
 QUESTION = {
     "subject": _DONE + "Shall {{ done.model_name }} v{{ done.version }} become the champion?",
     "body": _DONE + "Champion now: {{ 'v' ~ done.champion if done.champion else 'none' }}.\n\n"
@@ -32,8 +18,15 @@ QUESTION = {
     "response_timeout": timedelta(days=7),
     "execution_timeout": None,
 }
-DECIDE_VALUES = {
-    "MODEL": _DONE + "models:/{{ done.model_name }}/{{ done.version }}",
-    "CHOICE": _ANSWER + "{{ answer.chosen_options[0] }}",
-    "BY": _ANSWER + "{{ (answer.responded_by_user or {}).get('name') or 'nobody in time' }}",
-}
+ANSWERED = (
+    "{{ {'answer': answer_of(ti.xcom_pull(task_ids='register'), ti.xcom_pull(task_ids='ask_a_person'))} | tojson }}"
+)
+
+
+def answer_of(done: dict[str, Any], answer: dict[str, Any]) -> dict[str, str]:
+    """Return what was answered about the version that was registered, and by whom."""
+    return {
+        "model": f"models:/{done['model_name']}/{done['version']}",
+        "choice": _CHOICES[answer["chosen_options"][0]],
+        "by": (answer.get("responded_by_user") or {}).get("name") or "nobody in time",
+    }

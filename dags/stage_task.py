@@ -17,7 +17,7 @@ PYTHON = os.environ.get("DYNAMICID_PYTHON", sys.executable)
 HOME = os.environ.get("DYNAMICID_HOME", str(PROJECT))
 INBOX = os.environ.get("DYNAMICID_INBOX", str(Path(HOME) / ".dynamicid" / "inbox"))
 WORKSPACE = "{{ ti.xcom_pull(task_ids='workspace') }}"
-# The exit code of a script that has nothing to do: the task is skipped, and its log says why.
+# The exit code of a command that has nothing to do: the task is skipped, and its log says why.
 SKIP = 99
 # Pools of docker/pools.json.
 GPU, SPARK, PROMOTION = "dynamicid_gpu", "dynamicid_spark", "dynamicid_promotion"
@@ -37,22 +37,22 @@ COMMON: dict[str, Any] = {
 }
 
 
-def command_task(task_id: str, script: str, *, cwd: str = WORKSPACE, env: dict[str, str] | None = None, **options: Any):
-    """Return a task that runs `script`, in which "$PYTHON" -m pipelines.cli is the command line.
+def command_task(task_id: str, words: str, *, cwd: str = WORKSPACE, form: str | None = None, **options: Any):
+    """Return a task that runs the command line with `words`, which are fixed; its result is the last line, a JSON.
 
-    What a user typed into the form reaches the script through `env` only: a template in the script itself would be
-    executed by the shell.
+    What a user typed reaches it as one JSON document only: `form`, a template that ends with `tojson`, becomes the
+    value of an environment variable, which no shell reads.
     """
     return BashOperator(
         task_id=task_id,
-        bash_command=script,
+        bash_command=f'exec "$PYTHON" -m pipelines.cli {words}',
         cwd=cwd,
         env={
             "PYTHON": PYTHON,
             "DYNAMICID_HOME": HOME,
             "DYNAMICID_INBOX": INBOX,
             "DYNAMICID_AIRFLOW_RUN_ID": "{{ dag_run.dag_id }}/{{ run_id }}",
-            **(env or {}),
+            **({"DYNAMICID_FORM": form} if form else {}),
         },
         append_env=True,
         skip_on_exit_code=SKIP,
@@ -63,4 +63,4 @@ def command_task(task_id: str, script: str, *, cwd: str = WORKSPACE, env: dict[s
 def stage_task(name: str, **options: Any):
     """Return the task that brings the DVC stage `name` up to date and records it; a retry resumes the stage."""
     pool = {"pool": _PLACES[name]} if name in _PLACES else {}
-    return command_task(name, f'"$PYTHON" -m pipelines.cli repro {name}', **pool, **options)
+    return command_task(name, f"repro {name}", **pool, **options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -51,6 +51,11 @@ def publish(
     folder: Annotated[Path, typer.Option("--dir", help="Dataset folder.", metavar="DIR")] = Path(FACES),
 ) -> None:
     """Make a version of data/faces as it is; print it as JSON, with `new` false where the same data has one already."""
+    typer.echo(json.dumps(publish_version(folder)))
+
+
+def publish_version(folder: Path) -> dict[str, Any]:
+    """Make a version of a dataset folder, and say so on stderr; `new` is false where the same data had one already."""
     from pipelines.registry.retraining import known_versions
     from pipelines.versions.dataset_version import current_version, make_version
 
@@ -58,4 +63,4 @@ def publish(
     parent = current_version(Path.cwd()).tag
     made = make_version(Path.cwd(), folder, f"Photos added to {parent or 'nothing'}")
     typer.echo(f"version {made.tag}{'' if made.tag not in before else ', which was there'}", err=True)
-    typer.echo(json.dumps({**asdict(made), "new": made.tag not in before}))
+    return {**asdict(made), "new": made.tag not in before}

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.commands.options import DEFAULT_PARAMS, ParamsFile
+from pipelines.commands.options import DEFAULT_PARAMS, ParamsFile, SkipCode
+from pipelines.core.chain import FACES, VERDICT
+from pipelines.core.errors import StageFailed
 
 if TYPE_CHECKING:
     from pipelines.operations.inbox.protocol import Inbox
@@ -24,6 +26,8 @@ RunId = Annotated[
     typer.Option("--run-id", help="Who takes it: the scheduler's id of the run.", envvar="DYNAMICID_AIRFLOW_RUN_ID"),
 ]
 _SCRATCH = Path(".dynamicid/inbox")
+# What was published is kept beside the data: a retry must still tell of a version that it made before.
+_PUBLISHED = Path(".dynamicid/published.json")
 
 
 @app.command()
@@ -38,7 +42,7 @@ def ready(inbox: Address = ".dynamicid/inbox", params: ParamsFile = DEFAULT_PARA
 
 
 @app.command()
-def take(run_id: RunId, inbox: Address, params: ParamsFile = DEFAULT_PARAMS) -> None:
+def take(run_id: RunId, inbox: Address, params: ParamsFile = DEFAULT_PARAMS, skip_code: SkipCode = 0) -> None:
     """Take every ready batch for a run and set unreadable photos aside; print what was taken as JSON."""
     from pipelines.core.params import load_params
     from pipelines.operations.inbox.reading import local_batches, unreadable
@@ -55,22 +59,34 @@ def take(run_id: RunId, inbox: Address, params: ParamsFile = DEFAULT_PARAMS) -> 
             (_SCRATCH / file).unlink(missing_ok=True)
     typer.echo(f"{len(names)} batches taken, {len(reasons)} photos set aside", err=True)
     typer.echo(json.dumps({"batches": names, "bad": reasons}))
+    if not names:
+        typer.echo("nothing is ready, or somebody else took it", err=True)
+        raise typer.Exit(skip_code)
 
 
 @app.command()
 def add(
     run_id: RunId,
     inbox: Address,
-    out: Annotated[Path, typer.Option(help="Dataset folder that is added to.", metavar="DIR")] = Path("data/faces"),
+    out: Annotated[Path, typer.Option(help="Dataset folder that is added to.", metavar="DIR")] = Path(FACES),
+    latest: Annotated[
+        bool, typer.Option("--latest", help="Begin with the newest dataset version, whatever is here.")
+    ] = False,
     params: ParamsFile = DEFAULT_PARAMS,
 ) -> None:
     """Add the photos that a run took to the dataset, which gets no version yet; print the counts as JSON."""
+    from pipelines.commands.dataset import checkout
     from pipelines.core.params import load_params
     from pipelines.data.ingest.found import is_picture_name
     from pipelines.operations.inbox.reading import local_batches
+    from pipelines.registry.retraining import LATEST, known_versions
     from pipelines.stages.ingest import Inputs, Outputs, run
 
     given = load_params(params)
+    if latest:
+        shutil.rmtree(out, ignore_errors=True)
+        if known_versions(Path.cwd()):
+            checkout(LATEST)
     counts = {}
     for name, folder in local_batches(_open(inbox, params), run_id, _SCRATCH).items():
         pictures = [file for file in folder.rglob("*") if is_picture_name(file.name)]
@@ -80,6 +96,37 @@ def add(
         counts[name] = run(given, Inputs(folder), Outputs(out)).new_rows
         typer.echo(f"{name}: {counts[name]} new photos", err=True)
     typer.echo(json.dumps(counts))
+
+
+@app.command()
+def validate(run_id: RunId, inbox: Address, params: ParamsFile = DEFAULT_PARAMS) -> None:
+    """Judge the dataset as `dynamicid validate` does; where the verdict is against it, refuse what the run took."""
+    from pipelines.commands.validate import validate as judge
+
+    verdict = Path(VERDICT)
+    verdict.unlink(missing_ok=True)
+    try:
+        judge(params=params)
+    except StageFailed as error:
+        # Only a verdict refuses a batch: other failures leave none, and their batch is tried again.
+        if verdict.is_file():
+            refuse(run_id, inbox, str(error), params)
+        raise
+
+
+@app.command()
+def publish(skip_code: SkipCode = 0) -> None:
+    """Make a version of the dataset once: a retry prints the one that was made before, as JSON."""
+    from pipelines.commands.dataset import publish_version
+    from pipelines.core.files import write_atomically
+
+    if not (_PUBLISHED.is_file() and _PUBLISHED.stat().st_size):
+        write_atomically(_PUBLISHED, json.dumps(publish_version(Path(FACES))))
+    published = _PUBLISHED.read_text(encoding="utf-8")
+    typer.echo(published)
+    if not json.loads(published)["new"]:
+        typer.echo("every photo was in the dataset already", err=True)
+        raise typer.Exit(skip_code)
 
 
 @app.command()

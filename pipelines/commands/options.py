@@ -16,6 +16,8 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", help="Override one parameter, repeatable: section.key=value.", metavar="SECTION.KEY=VALUE"),
 ]
+# A scheduler skips a task that ends with this code.
+SkipCode = Annotated[int, typer.Option(help="Exit code where there is nothing to do.", metavar="CODE")]
 
 DEFAULT_PARAMS = Path("params.yaml")
 

@@ -33,18 +33,21 @@ def register(
     from pipelines.stages import register as stage
 
     done = stage.run(params, stage.Inputs(root=Path.cwd()))
-    typer.echo(done.as_json())
     failed = "; ".join(done.failed_gates)
     if done.decision == "refused":
         by = "" if done.by == "gates" else f" (refused by {done.by})"
         reason = f"{done.model_name} v{done.version} is not promoted{by}: {failed or 'no gate failed'}"
         if not accept_refusal:
+            typer.echo(done.as_json())
             raise StageFailed(reason)
         typer.secho(reason, fg=typer.colors.YELLOW, err=True)
-        return
-    champion = "there is no champion" if done.champion is None else f"champion is v{done.champion}"
-    typer.secho(f"{done.model_name} v{done.version}: {done.decision}; {champion}", fg=typer.colors.GREEN, err=True)
+    else:
+        champion = "there is no champion" if done.champion is None else f"champion is v{done.champion}"
+        said = f"{done.model_name} v{done.version}: {done.decision}; {champion}"
+        typer.secho(said, fg=typer.colors.GREEN, err=True)
     if done.decision == "not_asked":
         verdict = f"failed gates: {failed}" if failed else "every gate is passed"
         uri = f"models:/{done.model_name}/{done.version}"
         typer.secho(f"{verdict}; `dynamicid promote {uri} --by NAME` decides", err=True)
+    # Last: a scheduler reads the last line of what it sees of both streams.
+    typer.echo(done.as_json())

@@ -1,4 +1,4 @@
-"""`dynamicid retrain`: what a scheduled, data-driven or hand-started run of the training is to do."""
+"""`dynamicid retrain`: a run of the training as a scheduler drives it, from the form that somebody filled."""
 
 from __future__ import annotations
 
@@ -6,13 +6,28 @@ import json
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.commands.options import DEFAULT_PARAMS, ParamsFile
+from pipelines.commands.options import DEFAULT_PARAMS, ParamsFile, SkipCode
+from pipelines.core.errors import UserError
+
+if TYPE_CHECKING:
+    from pipelines.registry.training_run import TrainingRun
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__, no_args_is_help=True)
+
+FormOption = Annotated[
+    str,
+    typer.Option(
+        "--form",
+        metavar="JSON",
+        envvar="DYNAMICID_FORM",
+        show_envvar=True,
+        help="What the scheduler hands over, as pipelines/registry/training_run.py says: form, trigger, versions …",
+    ),
+]
 
 
 class Trigger(StrEnum):
@@ -30,29 +45,79 @@ class Start(StrEnum):
     champion = "champion"
 
 
-@app.callback()
-def group() -> None:
-    """Plan a run of the training."""
-
-
 @app.command()
 def plan(
-    trigger: Annotated[Trigger, typer.Option(help="What began the run.")],
+    *,
+    form: FormOption = "{}",
+    trigger: Annotated[Trigger | None, typer.Option(help="What began the run; default: what the form says.")] = None,
     version: Annotated[
         list[str] | None, typer.Option(help="A dataset version, repeatable; the newest counts. `latest`: of all.")
     ] = None,
-    start_from: Annotated[Start | None, typer.Option(help="Default: retrain.start_from.")] = None,
-    skip_code: Annotated[int, typer.Option(help="Exit code where there is nothing to train.")] = 0,
+    start_from: Annotated[Start | None, typer.Option(help="Default: the form's, else retrain.start_from.")] = None,
+    skip_code: SkipCode = 0,
     params: ParamsFile = DEFAULT_PARAMS,
 ) -> None:
     """Print the plan as JSON: train, reason, dataset_version, seed, start_from."""
     from pipelines.core.params import load_params
     from pipelines.registry.retraining import make_plan
 
+    run = _read(form)
+    versions = version or run.dataset_versions()
     made = make_plan(
-        Path.cwd(), load_params(params), trigger.value, version or [], start_from.value if start_from else None
+        Path.cwd(), load_params(params), trigger or run.trigger, versions, start_from or run.form.start_from
     )
     typer.echo(made.reason, err=True)
     typer.echo(json.dumps(asdict(made)))
     if not made.train:
         raise typer.Exit(skip_code)
+
+
+@app.command()
+def configure(form: FormOption, params: ParamsFile = DEFAULT_PARAMS) -> None:
+    """Write the parameters that form and plan ask for, and bring the dataset: a version, or procedural people."""
+    from pipelines.commands.configure import configure as write
+    from pipelines.commands.dataset import checkout
+    from pipelines.commands.ingest import ingest
+    from pipelines.commands.synthesize import synthesize
+    from pipelines.core.chain import FACES
+
+    run = _read(form)
+    if run.plan is None:
+        raise UserError("the form of the run: missing key plan; `dynamicid retrain plan` makes one")
+    write(profile=run.form.profile, overrides=run.overrides(), file=params)
+    if run.plan.dataset_version is not None:
+        checkout(run.plan.dataset_version)
+        return
+    photos = Path(".dynamicid/photos")
+    synthesize(identities=run.form.identities, out=photos)
+    ingest(photos, out=Path(FACES), params=params)
+
+
+@app.command()
+def drift(form: FormOption, params: ParamsFile = DEFAULT_PARAMS) -> None:
+    """Compare the data with the champion's as `dynamicid drift` does, with `--accept` where the form accepts it."""
+    from pipelines.commands.drift import drift as compare
+
+    compare(params, accept=_read(form).form.accept_drift)
+
+
+@app.command()
+def decide(form: FormOption) -> None:
+    """Promote or refuse the registered version as the person answered who was asked."""
+    from pipelines.commands.promote import promote
+
+    answer = _read(form).answer
+    if answer is None:
+        raise UserError("the form of the run: missing key answer")
+    promote(
+        answer.model,
+        by=answer.by,
+        refuse=answer.choice == "refuse",
+        override_gates=answer.choice == "override",
+    )
+
+
+def _read(form: str) -> TrainingRun:
+    from pipelines.registry.training_run import read_run
+
+    return read_run(form)

@@ -102,27 +102,31 @@ def _set(tree: dict[str, Any], assignment: str) -> None:
     node[last] = yaml.safe_load(text)
 
 
+def problems_of(error: ValidationError, section: type[Section]) -> list[str]:
+    """Return every problem of a section as one sentence: keys that are unknown or missing, values out of range."""
+    problems = []
+    for problem in error.errors():
+        where = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            problems.append(f"unknown key {where}{_suggestion(problem['loc'], section)}")
+        elif problem["type"] == "missing":
+            problems.append(f"missing key {where}")
+        else:
+            problems.append(f"{where} = {problem['input']!r}: {problem['msg']}")
+    return problems
+
+
 def check_params(tree: dict[str, Any], origin: str) -> Params:
     """Turn a plain tree into Params; raise UserError naming every key that is unknown, missing or out of range."""
     try:
         return Params.model_validate(tree)
     except ValidationError as error:
-        problems = []
-        for problem in error.errors():
-            where = ".".join(str(part) for part in problem["loc"])
-            if problem["type"] == "extra_forbidden":
-                problems.append(f"unknown key {where}{_suggestion(problem['loc'])}")
-            elif problem["type"] == "missing":
-                problems.append(f"missing key {where}")
-            else:
-                problems.append(f"{where} = {problem['input']!r}: {problem['msg']}")
-        raise UserError(f"{origin}: {'; '.join(problems)}") from None
+        raise UserError(f"{origin}: {'; '.join(problems_of(error, Params))}") from None
 
 
-def _suggestion(location: tuple[int | str, ...]) -> str:
+def _suggestion(location: tuple[int | str, ...], section: type[Section]) -> str:
     """Return the question whether the nearest key of the same section was meant, or nothing where none is near."""
     *parents, unknown = location
-    section: type[Section] = Params
     for part in parents:
         # A part that is no key is a place in a list or mapping of one kind of section.
         if part in (keys := keys_of(section)):

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -34,17 +35,6 @@ FORM = {
 RUNS = {"2026-01-01T00:00:00+00:00": 0, "2026-01-02T00:00:00+00:00": 1}
 
 
-def _environment(home: Path, checkout: Path) -> dict[str, str]:
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("AIRFLOW", "MLFLOW", "DVC"))}
-    return {
-        **kept,
-        "AIRFLOW_HOME": str(home),
-        "AIRFLOW__CORE__DAGS_FOLDER": str(checkout / "dags"),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
-    }
-
-
 def _wait_for(log: Path, text: str, process: subprocess.Popen[bytes], seconds: int = 300) -> None:
     deadline = time.monotonic() + seconds
     while text not in log.read_text() and process.poll() is None and time.monotonic() < deadline:
@@ -52,12 +42,13 @@ def _wait_for(log: Path, text: str, process: subprocess.Popen[bytes], seconds: i
 
 
 @pytest.fixture(scope="module")
-def runs(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs(
+    checkout: Path, airflow_home: Callable[[Path], dict[str, str]], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """Two runs of the DAG at once, with different training seeds, each from the same clean Airflow home."""
-    home = tmp_path_factory.mktemp("airflow")
     checkout = shutil.copytree(checkout, tmp_path_factory.mktemp("runs") / "dynamicid")
-    env = _environment(home, checkout)
-    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], env=env, check=True, capture_output=True)
+    env = airflow_home(checkout)
+    home = Path(env["AIRFLOW_HOME"])
     processes = {}
     for date, seed in RUNS.items():
         form = {**FORM, "overrides": [*FORM["overrides"], f"train_anchoring.seed={seed}"]}
@@ -117,30 +108,19 @@ def test_both_adapters_are_registered_and_none_is_promoted(runs: Path) -> None:
 @pytest.mark.nightly
 @pytest.mark.timeout(1800)
 def test_a_recorded_run_is_restored_with_nothing_left_to_do(runs: Path, tmp_path: Path) -> None:
-    saved = subprocess.run(
-        ["git", "for-each-ref", "--format=%(refname)", "refs/exps"],
-        cwd=runs,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout.split()
+    env = {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
+
+    def call(*command: str, cwd: Path = runs) -> str:
+        done = subprocess.run(command, cwd=cwd, env=env, check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    saved = call("git", "for-each-ref", "--format=%(refname)", "refs/exps").split()
     names = sorted({ref.rsplit("/", 1)[1] for ref in saved if "dynamicid-train" in ref})
     assert len(names) == len(RUNS)
-    env = {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
     target = tmp_path / "restored"
-    subprocess.run(
-        [sys.executable, "-m", "pipelines.cli", "workspace", "restore", names[0], "--out", str(target)],
-        cwd=runs,
-        env=env,
-        check=True,
-    )
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", "repro"], cwd=target, env=env, check=False, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert "Running stage" not in done.stdout
-    assert "up to date" in done.stdout
-    status = subprocess.run(
-        [sys.executable, "-m", "dvc", "status"], cwd=target, env=env, check=False, capture_output=True, text=True
-    )
-    assert "up to date" in status.stdout
+    call(sys.executable, "-m", "pipelines.cli", "workspace", "restore", names[0], "--out", str(target))
+    done = call(sys.executable, "-m", "dvc", "repro", cwd=target)
+    assert "Running stage" not in done
+    assert "up to date" in done
+    assert "up to date" in call(sys.executable, "-m", "dvc", "status", cwd=target)

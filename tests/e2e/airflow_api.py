@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import requests
@@ -78,6 +79,11 @@ class Airflow:
             return found if found in states else None
 
         return wait_until(reached, seconds, lambda: f"{task}: not in {states}; {self.states(dag, run)}", 1) or ""
+
+    def result(self, dag: str, run: str, task: str) -> Any:
+        """Return what a task handed to those after it."""
+        value = self.call("GET", f"dags/{dag}/dagRuns/{run}/taskInstances/{task}/xcomEntries/return_value")["value"]
+        return json.loads(value) if isinstance(value, str) else value
 
     def log(self, dag: str, run: str, task: str, attempt: int = 1) -> str:
         answer = self._session.get(

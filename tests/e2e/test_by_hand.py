@@ -101,8 +101,7 @@ def test_what_the_form_said_is_what_was_done(team, finished: dict) -> None:
 
 
 def test_the_decision_bears_the_name_of_who_took_it(team, finished: dict) -> None:
-    folder = team.workspace("dynamicid_train", finished["run"])
-    registered = json.loads((folder / ".dynamicid" / "registration.json").read_text().splitlines()[-1])
+    registered = team.airflow.result("dynamicid_train", finished["run"], "register")
     version = team.client().get_model_version(registered["model_name"], registered["version"])
     decisions = [json.loads(text) for key, text in sorted(version.tags.items()) if "dynamicid.decision." in key]
     assert decisions[-1]["decision"] == "promoted"

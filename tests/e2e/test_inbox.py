@@ -55,8 +55,7 @@ def _retrained(team, seen: set[str], version: str) -> dict:
     state = team.airflow.wait("dynamicid_train", run, SECONDS)
     assert state == "success", team.airflow.states("dynamicid_train", run)
     assert team.airflow.states("dynamicid_train", run)["decide"] == "skipped"
-    folder = team.workspace("dynamicid_train", run)
-    registered = json.loads((folder / ".dynamicid" / "registration.json").read_text().splitlines()[-1])
+    registered = team.airflow.result("dynamicid_train", run, "register")
     tags = team.client().get_model_version(registered["model_name"], registered["version"]).tags
     assert tags["dynamicid.dataset_version"] == version
     decisions = [json.loads(text) for key, text in sorted(tags.items()) if key.startswith("dynamicid.decision.")]

@@ -1,0 +1,72 @@
+"""What a scheduler hands to a run of the training: the form somebody filled, and what tasks before found out."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from pipelines.core.errors import UserError
+from pipelines.core.params import problems_of
+from pipelines.core.sections.section import Section
+from pipelines.registry.retraining import Plan, Trigger
+
+
+class Form(Section):
+    """What somebody asked for; a scheduled run fills nothing, so every field has a default."""
+
+    profile: str | None = None
+    dataset_version: str | None = None
+    identities: int = Field(100, ge=4, le=100_000)
+    start_from: Literal["scratch", "champion"] | None = None
+    anchoring_steps: int | None = Field(None, ge=1)
+    imr_steps: int | None = Field(None, ge=1)
+    overrides: tuple[str, ...] = ()
+    accept_drift: bool = False
+    promote: bool = True
+    human_decision: bool = False
+
+
+class Answer(Section):
+    """What a person, or nobody in time, said about the version `model` (a URI)."""
+
+    model: str
+    choice: Literal["promote", "override", "refuse"]
+    by: str
+
+
+class TrainingRun(Section):
+    """The form of a run, what began it, the dataset versions that its events name, its plan and a person's answer."""
+
+    form: Form = Form()
+    trigger: Trigger = "hand"
+    versions: tuple[str, ...] = ()
+    plan: Plan | None = None
+    answer: Answer | None = None
+
+    def dataset_versions(self) -> list[str]:
+        """Return the versions that the form or the events name."""
+        return sorted({*self.versions, *([self.form.dataset_version] if self.form.dataset_version else [])})
+
+    def overrides(self) -> list[str]:
+        """Return the changes `section.key=value` that form and plan ask for; those that were typed come last."""
+        form, plan = self.form, self.plan
+        seed = None if plan is None else plan.seed
+        asked = {
+            "register.promote": "true" if form.promote and not form.human_decision else "false",
+            "train_anchoring.steps": form.anchoring_steps,
+            "train_imr.steps": form.imr_steps,
+            "train_anchoring.seed": seed,
+            "train_imr.seed": seed,
+            "train_anchoring.start_from": None if plan is None else plan.start_from,
+        }
+        typed = [line.strip() for line in form.overrides if line.strip()]
+        return [*(f"{key}={value}" for key, value in asked.items() if value is not None), *typed]
+
+
+def read_run(text: str) -> TrainingRun:
+    """Read the JSON document; UserError names every key that is unknown and every value that does not fit."""
+    try:
+        return TrainingRun.model_validate_json(text)
+    except ValidationError as error:
+        raise UserError(f"the form of the run: {'; '.join(problems_of(error, TrainingRun))}") from None

@@ -1,0 +1,73 @@
+"""The commands that a scheduler runs do what the form says, by the commands that people type."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from pipelines.cli import main
+
+
+def _exit(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    return int(ended.value.code or 0)
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...], dict[str, Any]]]:
+    """The calls of commands that have effects, in order, in place of the effects."""
+    import importlib
+
+    calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
+    for module, name in (
+        ("configure", "configure"),
+        ("dataset", "checkout"),
+        ("synthesize", "synthesize"),
+        ("ingest", "ingest"),
+        ("drift", "drift"),
+        ("promote", "promote"),
+    ):
+        place = importlib.import_module(f"pipelines.commands.{module}")
+        monkeypatch.setattr(place, name, lambda *given, _name=name, **named: calls.append((_name, given, named)))
+    return calls
+
+
+def test_the_form_comes_from_the_environment(called: list, monkeypatch: pytest.MonkeyPatch) -> None:
+    document = {"form": {"profile": "tiny", "identities": 8}, "plan": {"train": True, "reason": "so"}}
+    monkeypatch.setenv("DYNAMICID_FORM", json.dumps(document))
+    assert _exit("retrain", "configure") == 0
+    assert [name for name, _, _ in called] == ["configure", "synthesize", "ingest"]
+    assert called[0][2]["profile"] == "tiny"
+    assert called[1][2]["identities"] == 8
+
+
+def test_a_planned_version_is_checked_out(called: list) -> None:
+    document = {"plan": {"train": True, "reason": "so", "dataset_version": "faces-v3"}}
+    assert _exit("retrain", "configure", "--form", json.dumps(document)) == 0
+    assert [(name, given) for name, given, _ in called][1:] == [("checkout", ("faces-v3",))]
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+def test_drift_stops_unless_the_form_accepts_it(called: list, accepted: bool) -> None:
+    assert _exit("retrain", "drift", "--form", json.dumps({"form": {"accept_drift": accepted}})) == 0
+    assert called[0][2]["accept"] is accepted
+
+
+@pytest.mark.parametrize(
+    ("choice", "refuse", "override"), [("promote", False, False), ("override", False, True), ("refuse", True, False)]
+)
+def test_the_answer_is_carried_out(called: list, choice: str, refuse: bool, override: bool) -> None:
+    answer = {"model": "models:/dynamicid/2", "choice": choice, "by": "ann"}
+    assert _exit("retrain", "decide", "--form", json.dumps({"answer": answer})) == 0
+    assert called == [
+        ("promote", ("models:/dynamicid/2",), {"by": "ann", "refuse": refuse, "override_gates": override})
+    ]
+
+
+@pytest.mark.parametrize("command", ["configure", "decide"])
+def test_a_document_without_what_a_task_before_found_is_wrong_use(command: str, called: list) -> None:
+    assert _exit("retrain", command, "--form", "{}") == 2
+    assert called == []
