@@ -7,6 +7,7 @@ Results for machines go to files or stdout as JSON, everything for people to std
 from __future__ import annotations
 
 import errno
+import functools
 import importlib
 import os
 import sys
@@ -15,50 +16,30 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from pipelines.commands.output import accepting_json
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.privacy import TELEMETRY_OFF
+from pipelines.core.quiet import silence_libraries
 
-# Command name → module in pipelines.commands that holds a function of the same name (dashes as underscores).
-COMMANDS: dict[str, str] = {
-    "synthesize": "synthesize",
-    "configure": "configure",
-    "ingest": "ingest",
-    "curate": "curate",
-    "dataset": "dataset",
-    "validate": "validate",
-    "preprocess": "preprocess",
-    "validate-processed": "validate_processed",
-    "train-anchoring": "train_anchoring",
-    "train-imr": "train_imr",
-    "evaluate": "evaluate",
-    "blind": "blind",
-    "register": "register",
-    "promote": "promote",
-    "rollback": "rollback",
-    "drift": "drift",
-    "lineage": "lineage",
-    "reproduce": "reproduce",
-    "clean": "clean",
-    "backup": "backup",
-    "restore": "restore",
-    "record": "record",
-    "repro": "repro",
-    "summary": "summary",
-    "generate": "generate",
-    "app": "app",
-    "convert": "convert",
-    "export": "export",
-    "forget": "forget",
-    "foundation": "foundation",
-    "workspace": "workspace",
-    "retrain": "retrain",
-    "inbox": "inbox",
-    "stack": "stack",
+# The commands by the panel of `--help` that shows them, in the order of the chain.
+PANELS: dict[str, tuple[str, ...]] = {
+    "Data": ("synthesize", "ingest", "curate", "dataset", "validate", "preprocess", "validate-processed", "export"),
+    "Training": (
+        *("configure", "train-anchoring", "train-imr", "evaluate", "summary", "blind", "repro", "record"),
+        *("generate", "app", "foundation", "convert"),
+    ),
+    "Registry": ("register", "promote", "rollback", "drift", "lineage", "reproduce", "retrain"),
+    "Operations": ("inbox", "workspace", "stack", "backup", "restore", "clean", "forget"),
 }
-
-
-# Import-time remarks of libraries about things that are not used here.
-QUIET = {"TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}
+COMMANDS = {name: panel for panel, names in PANELS.items() for name in names}
+# Commands whose module in pipelines.commands has another name: it holds a function for each of several.
+_TOGETHER = {
+    "validate-processed": "validate",
+    "train-anchoring": "train",
+    "train-imr": "train",
+    "record": "repro",
+    "restore": "backup",
+}
 
 
 class LazyCommands(TyperGroup):
@@ -70,21 +51,27 @@ class LazyCommands(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Import the module of `cmd_name` and return its command, or None where there is none of that name."""
-        if cmd_name not in COMMANDS:
-            return None
-        module = importlib.import_module(f"pipelines.commands.{COMMANDS[cmd_name]}")
-        if isinstance(getattr(module, "app", None), typer.Typer):
-            group = typer.main.get_group(module.app)
-            group.name = cmd_name
-            return group
-        app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        app.command(cmd_name)(getattr(module, cmd_name.replace("-", "_")))
-        return typer.main.get_command(app)
+        return _command(cmd_name) if cmd_name in COMMANDS else None
 
 
-app = typer.Typer(
-    cls=LazyCommands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
-)
+@functools.cache
+def _command(name: str) -> Any:
+    function = name.replace("-", "_")
+    module = importlib.import_module(f"pipelines.commands.{_TOGETHER.get(name, function)}")
+    members = getattr(module, "app", None)
+    if not isinstance(members, typer.Typer):
+        members = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        members.command(name)(getattr(module, function))
+    for member in members.registered_commands:
+        if member.callback is not None:
+            member.callback = accepting_json(member.callback)
+    command = typer.main.get_command(members)
+    command.name = name
+    command.rich_help_panel = COMMANDS[name]  # type: ignore[attr-defined]
+    return command
+
+
+app = typer.Typer(cls=LazyCommands, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
 
 @app.callback()
@@ -94,8 +81,9 @@ def root() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
-    for name, value in {**TELEMETRY_OFF, **QUIET}.items():
+    for name, value in TELEMETRY_OFF.items():
         os.environ.setdefault(name, value)
+    silence_libraries()
     try:
         app(args=arguments, prog_name="dynamicid")
     except (UserError, StageFailed) as error:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
+from pipelines.commands.output import emit, say_done, warn
 from pipelines.core.chain import ADAPTER
 from pipelines.core.errors import UserError
 
@@ -48,13 +48,9 @@ def app(
     shown = find_model(adapter or default_adapter(params), Path.cwd())
 
     def ready(url: str) -> None:
-        typer.echo(json.dumps({"url": url, "model": shown.version}))
-        typer.secho(f"app: {url} draws with {shown.version}; Ctrl+C ends it", fg=typer.colors.GREEN, err=True)
+        emit({"url": url, "model": shown.version})
+        say_done(f"app: {url} draws with {shown.version}; Ctrl+C ends it")
         if not is_loopback(host):
-            typer.secho(
-                "app: passwords and photos travel unencrypted; put a proxy with TLS before it",
-                fg=typer.colors.YELLOW,
-                err=True,
-            )
+            warn("app: passwords and photos travel unencrypted; put a proxy with TLS before it")
 
     serve_page(shown, params, root=Path.cwd(), host=host, port=port, accounts=known, ready=ready)

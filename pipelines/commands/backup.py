@@ -1,13 +1,13 @@
-"""`dynamicid backup`: registry, accounts, Airflow's database and the tags of versions in one checked folder."""
+"""`dynamicid backup` and `dynamicid restore`: registry, accounts, Airflow's database and tags in one checked folder."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from pipelines.commands.output import emit, say, say_done
 
 Ledger = Annotated[
     str | None,
@@ -58,14 +58,40 @@ def backup(
 
     places = places_of(Path.cwd(), Named.given(ledger, artefacts, airflow, accounts), state)
     manifest = make_backup(places, out)
-    typer.echo(json.dumps(asdict(manifest)))
+    emit(manifest)
     of_stack = "" if places.credentials is None else f" of the stack in {places.credentials.parent}"
-    said = f"{out}: {len(manifest.files)} files{of_stack}: {', '.join(manifest.contents())}"
-    typer.secho(said, fg=typer.colors.GREEN, err=True)
+    say_done(f"{out}: {len(manifest.files)} files{of_stack}: {', '.join(manifest.contents())}")
     if manifest.secret:
-        typer.echo(f"{out} holds passwords and keys: only you can enter it (mode 700), keep its copies so", err=True)
+        say(f"{out} holds passwords and keys: only you can enter it (mode 700), keep its copies so")
     own = database(Path.cwd())
     if places.served and own.is_file():
-        typer.echo(
-            f"not in it: {own}, the ledger of work without the stack; --ledger sqlite:///{own} copies that", err=True
-        )
+        say(f"not in it: {own}, the ledger of work without the stack; --ledger sqlite:///{own} copies that")
+
+
+def restore(
+    folder: Annotated[Path, typer.Argument(help="A folder that `dynamicid backup` wrote.")],
+    *,
+    ledger: Ledger = None,
+    artefacts: Artefacts = None,
+    airflow: Airflow = None,
+    accounts: Accounts = None,
+    state: State = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace what holds something: databases, artefacts, passwords.")
+    ] = False,
+) -> None:
+    """Check a backup and put it back; servers that use the databases must be stopped first.
+
+    The backup of a stack goes into a stack that does not run, new or old: `make stack` comes afterwards.
+    """
+    from pipelines.operations.backup.places import Named
+    from pipelines.operations.backup.stack_restore import restore_anywhere
+
+    named = Named.given(ledger, artefacts, airflow, accounts)
+    restored = restore_anywhere(folder, Path.cwd(), named, state, force=force)
+    emit({"restored": restored.done, "left": restored.left})
+    say_done(f"restored: {', '.join(restored.done)}")
+    if restored.left:
+        say(f"left in the backup: {', '.join(restored.left)}")
+    if any(part.startswith("credentials.env") for part in restored.done):
+        say("`make stack` starts Airflow and MLflow with it")

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
+from pipelines.commands.output import emit
 from pipelines.core.chain import ADAPTER, PROCESSED
 from pipelines.core.errors import UserError
 from pipelines.core.files import sha256
@@ -45,7 +46,7 @@ def sheets(
     }
     write_sheets(drawn, out, {**settings, "evaluation_set": questions.hash, **sampled, **networks})
     shown = [str(out / name) for name in drawn]
-    typer.echo(json.dumps({"for_the_reader": shown, "not_for_the_reader": str(out / KEY), **settings}))
+    emit({"for_the_reader": shown, "not_for_the_reader": str(out / KEY), **settings})
 
 
 @app.command()
@@ -65,4 +66,4 @@ def score(
             read.append(json.loads(given.read_text(encoding="utf-8")))
         except json.JSONDecodeError as error:
             raise UserError(f"{given}: no JSON ({error})") from None
-    typer.echo(json.dumps(compare(*read)))
+    emit(compare(*read))

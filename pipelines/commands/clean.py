@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
+from pipelines.commands.output import emit, say, say_done
 from pipelines.core.errors import UserError
 
 
@@ -33,14 +33,12 @@ def clean(
     going = [item for item in items if item.kept is None]
     for item in items:
         said = f"goes ({item.size} bytes)" if item.kept is None else f"stays: {item.kept}"
-        typer.echo(f"{item.kind} {item.path}: {said}", err=True)
+        say(f"{item.kind} {item.path}: {said}")
     if apply:
         count, size = remove(going)
         if data:
             drop_unnamed(root)
-        typer.secho(f"removed {count} things of {size} bytes", fg=typer.colors.GREEN, err=True)
+        say_done(f"removed {count} things of {size} bytes")
     else:
-        typer.echo(
-            f"{len(going)} things of {sum(item.size for item in going)} bytes would go; --apply removes them", err=True
-        )
-    typer.echo(json.dumps({"applied": apply, "items": [item.plain() for item in items]}))
+        say(f"{len(going)} things of {sum(item.size for item in going)} bytes would go; --apply removes them")
+    emit({"applied": apply, "items": [item.plain() for item in items]})

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile
+from pipelines.commands.output import emit_if_asked, say
 from pipelines.core.params import check_params, dump_params, overridden_tree, profile_file
 from pipelines.core.paths import project_root
 
@@ -23,4 +24,6 @@ def configure(
     tree = overridden_tree(source, overrides or ())
     check_params(tree, str(source))
     dump_params(tree, file)
-    typer.echo(f"{file}: profile {profile or 'unchanged'}, {len(overrides or ())} changes", err=True)
+    changes = list(overrides or ())
+    say(f"{file}: profile {profile or 'unchanged'}, {len(changes)} changes")
+    emit_if_asked({"params": str(file), "profile": profile, "changes": changes})

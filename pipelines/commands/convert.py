@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
+from pipelines.commands.output import emit, say
 from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_file, atomic_folder
 
@@ -63,9 +64,9 @@ def from_published(
         with atomic_folder(out) as folder:
             adapter.save(folder, BaseReference(**reference))
     if skeleton.imr and not skeleton.templates:
-        _say("no landmark templates: face prompts need some (--templates-of, or `dynamicid train-imr`)")
+        say("no landmark templates: face prompts need some (--templates-of, or `dynamicid train-imr`)")
     tensors = len(adapter.state_dict())
-    typer.echo(json.dumps({"adapter": str(out), "tensors": tensors, "sizes": adapter.sizes, "imr": skeleton.imr}))
+    emit({"adapter": str(out), "tensors": tensors, "sizes": adapter.sizes, "imr": skeleton.imr})
 
 
 @app.command("to-published")
@@ -85,9 +86,9 @@ def to_published(
         with atomic_folder(out) as folder:
             names = [written.name for written in write_all(config, state, folder)]
     if config["reconfigurator"] and config["reconfigurator"]["residual"]:
-        _say("this IMR adds to the source's tokens (residual); published code must do so too, or its faces are wrong")
-    _say("published code has no place for null tokens, templates and τ: they are in rest.safetensors")
-    typer.echo(json.dumps({"folder": str(out), "files": names}))
+        say("this IMR adds to the source's tokens (residual); published code must do so too, or its faces are wrong")
+    say("published code has no place for null tokens, templates and τ: they are in rest.safetensors")
+    emit({"folder": str(out), "files": names})
 
 
 @app.command("to-ip-adapter")
@@ -110,8 +111,8 @@ def to_ip_adapter(
         with atomic_file(out) as written:
             lost = write_ip_adapter(config, state, written)
     for text in lost.values():
-        _say(f"lost: {text}")
-    typer.echo(json.dumps({"file": str(out), "lost": sorted(lost)}))
+        say(f"lost: {text}")
+    emit({"file": str(out), "lost": sorted(lost)})
 
 
 def _skeleton(published: Published, params: Params, *, residual: bool, templates: bool) -> Skeleton:
@@ -189,7 +190,3 @@ def _wrong_use() -> Iterator[None]:
 def _check_free(out: Path) -> None:
     if out.exists():
         raise UserError(f"--out {out}: exists already; nothing is overwritten, give another name")
-
-
-def _say(text: str) -> None:
-    typer.echo(text, err=True)

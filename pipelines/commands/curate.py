@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
+from pipelines.commands.output import emit
 from pipelines.core.errors import UserError
 
 
@@ -36,4 +35,4 @@ def curate(
     depth = (identity_depth or 1) if labels else 0
     report = run(read_params(params, overrides), Inputs(source, depth), Outputs(out))
     note_copy(Path.cwd(), out, "curate")
-    typer.echo(json.dumps(asdict(report)))
+    emit(report)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from pipelines.commands.output import emit, say
 from pipelines.core.chain import FACES
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__, no_args_is_help=True)
@@ -19,7 +19,7 @@ def show() -> None:
     """Print the present version as JSON: tag (null where it has none), md5, rows."""
     from pipelines.versions.dataset_version import current_version
 
-    typer.echo(json.dumps(asdict(current_version(Path.cwd()))))
+    emit(current_version(Path.cwd()))
 
 
 @app.command("list")
@@ -27,8 +27,8 @@ def list_versions() -> None:
     """Print the versions of the dataset, oldest first, one a line."""
     from pipelines.registry.retraining import known_versions
 
-    for tag in known_versions(Path.cwd()):
-        typer.echo(tag)
+    known = known_versions(Path.cwd())
+    emit(known, "\n".join(known))
 
 
 @app.command()
@@ -43,7 +43,7 @@ def checkout(tag: Annotated[str, typer.Argument(help="A version such as faces-v3
         if not tag:
             raise UserError("latest: there is no dataset version yet; `dynamicid ingest` makes one")
     checkout_version(Path.cwd(), tag)
-    typer.echo(tag)
+    emit({"tag": tag}, tag)
 
 
 @app.command()
@@ -51,7 +51,7 @@ def publish(
     folder: Annotated[Path, typer.Option("--dir", help="Dataset folder.", metavar="DIR")] = Path(FACES),
 ) -> None:
     """Make a version of data/faces as it is; print it as JSON, with `new` false where the same data has one already."""
-    typer.echo(json.dumps(publish_version(folder)))
+    emit(publish_version(folder))
 
 
 def publish_version(folder: Path) -> dict[str, Any]:
@@ -62,5 +62,5 @@ def publish_version(folder: Path) -> dict[str, Any]:
     before = set(known_versions(Path.cwd()))
     parent = current_version(Path.cwd()).tag
     made = make_version(Path.cwd(), folder, f"Photos added to {parent or 'nothing'}")
-    typer.echo(f"version {made.tag}{'' if made.tag not in before else ', which was there'}", err=True)
+    say(f"version {made.tag}{'' if made.tag not in before else ', which was there'}")
     return {**asdict(made), "new": made.tag not in before}

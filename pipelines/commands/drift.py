@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
+from pipelines.commands.output import emit, say, say_done, warn
 from pipelines.core.errors import StageFailed
 
 
@@ -26,18 +26,18 @@ def drift(
     from pipelines.registry.drift import against_champion
 
     verdict = against_champion.run(params, Path.cwd(), out, against)
-    typer.echo(json.dumps(verdict.plain()))
+    emit(verdict.plain())
     if verdict.state == "no_champion":
-        typer.secho("drift: there is no champion yet, so nothing to compare with", err=True)
+        say("drift: there is no champion yet, so nothing to compare with")
         return
     between = f"{verdict.reference_version or 'its data'} of champion v{verdict.champion}"
     page = out / against_champion.PAGE
     for line in verdict.lines("warn"):
-        typer.secho(f"drift warns: {line}, against {between}", fg=typer.colors.YELLOW, err=True)
+        warn(f"drift warns: {line}, against {between}")
     if verdict.state == "stop":
         reason = f"drift against {between}: {'; '.join(verdict.lines('stop'))}; see {page}"
         if not accept:
             raise StageFailed(f"{reason}; `--accept` goes on all the same")
-        typer.secho(reason, fg=typer.colors.YELLOW, err=True)
+        warn(reason)
     elif verdict.state == "ok":
-        typer.secho(f"drift: none against {between}; see {page}", fg=typer.colors.GREEN, err=True)
+        say_done(f"drift: none against {between}; see {page}")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
+from pipelines.commands.output import emit_if_asked, say
 from pipelines.core.chain import ADAPTER, LOSSES_ANCHORING, LOSSES_IMR, METRICS, PROCESSED, REPORT
 
 
@@ -31,8 +32,8 @@ def evaluate(
         losses_imr=Path(LOSSES_IMR) if adapter == Path(ADAPTER) else None,
     )
     document = run(read_params(params, overrides), inputs, Outputs(metrics=metrics, report=report))
-    typer.echo(
+    say(
         f"{metrics}: id_similarity {document['model']['id_similarity']['value']:.3f}, "
-        f"s {document['normalised']['model']['id_similarity']['value']:.2f}; pictures in {report}",
-        err=True,
+        f"s {document['normalised']['model']['id_similarity']['value']:.2f}; pictures in {report}"
     )
+    emit_if_asked({"metrics": str(metrics), "report": str(report), "model": document["model"]})

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
+from pipelines.commands.output import emit, say
 from pipelines.core.chain import FACES, PROCESSED
 
 
@@ -41,5 +40,5 @@ def export(
     result = write(layout, Inputs(faces, processed), out, given.export, wanted)
     note_copy(Path.cwd(), out, f"export, {layout}")
     left_out = ", ".join(f"{count} {reason}" for reason, count in result.left_out.items())
-    typer.echo(f"{out}: {result.photos} photos as {layout}" + (f"; left out: {left_out}" if left_out else ""), err=True)
-    typer.echo(json.dumps(asdict(result)))
+    say(f"{out}: {result.photos} photos as {layout}" + (f"; left out: {left_out}" if left_out else ""))
+    emit(result)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from pipelines.commands.output import emit, say
 
 if TYPE_CHECKING:
     from pipelines.operations.forgetting.forget import Outcome
@@ -38,7 +38,7 @@ def forget(
     subject = subject_of(identity or (), image_id or ())
     done = carry_out(Path.cwd(), subject, Options(delete_copies, delete_artefacts, check))
     _tell(done)
-    typer.echo(json.dumps(asdict(done)))
+    emit(done)
     if done.remaining:
         raise StageFailed(
             f"{len(done.remaining)} files still hold bytes of them: {', '.join(done.remaining[:10])}; delete those too"
@@ -65,4 +65,4 @@ def _tell(done: Outcome) -> None:
     lines += [f"not searched: {place}" for place in done.beyond]
     lines.append("commit data/forgotten.jsonl and data/faces.dvc, so that everybody who has the project knows")
     for line in lines:
-        typer.echo(line, err=True)
+        say(line)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipelines.commands.options import DEFAULT_PARAMS, ParamsFile
+from pipelines.commands.output import emit, say
 from pipelines.core.chain import ADAPTER, METRICS
 from pipelines.core.errors import StageFailed, UserError
 
@@ -47,7 +47,7 @@ def draw(
             work / "people", drawer, people=people, photos=photos, size=size, seed=seed, workers=workers, groups=groups
         )
     held_out = people - data.first_held_out
-    typer.echo(json.dumps({"photos": len(data.photos), "pairs": len(data.group_prompts), "people_held_out": held_out}))
+    emit({"photos": len(data.photos), "pairs": len(data.group_prompts), "people_held_out": held_out})
 
 
 @app.command()
@@ -67,10 +67,10 @@ def train(
     with _wrong_use():
         done = train_foundation(work, folder, drawer, parts=parts, steps_scale=steps_scale, workers=workers)
     if done.missing:
-        typer.echo(f"{folder}: no manifest yet; not trained: {', '.join(done.missing)}", err=True)
+        say(f"{folder}: no manifest yet; not trained: {', '.join(done.missing)}")
     _show(done.figures)
     manifest = None if done.manifest is None else str(done.manifest)
-    typer.echo(json.dumps({"figures": done.figures, "manifest": manifest, "missing": list(done.missing)}))
+    emit({"figures": done.figures, "manifest": manifest, "missing": list(done.missing)})
 
 
 @app.command()
@@ -117,7 +117,7 @@ def measure(
         )
     lacking = [f"{part}: not measured, {', '.join(files)} missing in {folder}" for part, files in missing.items()]
     for line in lacking:
-        typer.echo(line, err=True)
+        say(line)
     _show(figures)
     if record:
         known = manifest.read(folder)
@@ -125,7 +125,7 @@ def measure(
         merged = {name: {**known["figures"].get(name, {}), **figures.get(name, {})} for name in names}
         manifest.write(folder, known["recipe"], merged)
     gates = [vars(reading) for reading in read_gates(figures)]
-    typer.echo(json.dumps({"figures": figures, "gates": gates, "missing": missing}))
+    emit({"figures": figures, "gates": gates, "missing": missing})
     if parts and lacking:
         # Who names no part measures what is there; who names one wants its figure.
         raise UserError("; ".join(lacking))
@@ -141,7 +141,7 @@ def check(weights: Weights = None) -> None:
         known = manifest.read(folder)
     _show(known["figures"])
     _refuse_changed(folder)
-    typer.echo(json.dumps({"files": len(known["files"]), "bytes": known["bytes"], "figures": known["figures"]}))
+    emit({"files": len(known["files"]), "bytes": known["bytes"], "figures": known["figures"]})
 
 
 @app.command()
@@ -168,7 +168,7 @@ def ship(
     figures = {name: interval["value"] for name, interval in {"s": likeness, **document["model"]}.items()}
     with _wrong_use():
         shipped = put(adapter, folder, recipe_of(legs, processes, document), figures)
-    typer.echo(json.dumps({"adapter": str(shipped), "figures": figures}))
+    emit({"adapter": str(shipped), "figures": figures})
 
 
 def _folder(weights: Path | None) -> Path:
@@ -183,7 +183,7 @@ def _refuse_changed(folder: Path) -> None:
     with _wrong_use():
         problems = manifest.check(folder)
     for problem in problems:
-        typer.echo(f"{problem.file}: {problem.reason}", err=True)
+        say(f"{problem.file}: {problem.reason}")
     if problems:
         named = ", ".join(problem.file for problem in problems[:5]) + (", …" if len(problems) > 5 else "")
         raise StageFailed(

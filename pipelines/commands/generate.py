@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +9,7 @@ import typer
 
 from model.face.face_prompts import EXPRESSIONS, POSE_PHRASES, parse
 from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
+from pipelines.commands.output import emit, say
 from pipelines.core.chain import ADAPTER
 from pipelines.core.errors import UserError
 
@@ -80,7 +80,7 @@ def generate(
     if gate_map is not None:
         _save(_grey(drawn.gate_map, drawn.image.size), gate_map)
         written["gate_map"] = str(gate_map)
-    typer.echo(json.dumps(written))
+    emit(written)
 
 
 def split_reference(text: str) -> tuple[Path, Box | None]:
@@ -115,7 +115,7 @@ def _say_what_stays(face_prompt: str) -> None:
     }
     for half, word in asked.items():
         if face_prompt and word is None:
-            typer.echo(f"generate: {face_prompt!r} names no {half}: it stays that of the reference", err=True)
+            say(f"generate: {face_prompt!r} names no {half}: it stays that of the reference")
 
 
 def default_adapter(params: Params) -> str:
@@ -125,7 +125,7 @@ def default_adapter(params: Params) -> str:
     shipped = params.evaluate.shipped_adapter
     if shipped is None or (resolve(ADAPTER) / "config.json").is_file():
         return ADAPTER
-    typer.echo(f"generate: no {ADAPTER} yet; drawing with the shipped adapter {shipped}", err=True)
+    say(f"generate: no {ADAPTER} yet; drawing with the shipped adapter {shipped}")
     return shipped
 
 

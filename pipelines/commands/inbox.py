@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipelines.commands.options import DEFAULT_PARAMS, ParamsFile, SkipCode
+from pipelines.commands.output import emit, say
 from pipelines.core.chain import FACES, VERDICT
 from pipelines.core.errors import StageFailed
 
@@ -38,7 +39,7 @@ def ready(inbox: Address = ".dynamicid/inbox", params: ParamsFile = DEFAULT_PARA
         "ready": [batch.name for batch in batches if batch.waits is None],
         "waiting": {batch.name: batch.waits for batch in batches if batch.waits is not None},
     }
-    typer.echo(json.dumps(told))
+    emit(told)
 
 
 @app.command()
@@ -53,14 +54,14 @@ def take(run_id: RunId, inbox: Address, params: ParamsFile = DEFAULT_PARAMS, ski
     reasons = unreadable(batches, load_params(params).preprocess.max_pixels)
     box.set_aside(run_id, reasons)
     for file, reason in reasons.items():
-        typer.echo(f"{file}: {reason}; set aside", err=True)
+        say(f"{file}: {reason}; set aside")
     if not box.is_folder:
         for file in reasons:
             (_SCRATCH / file).unlink(missing_ok=True)
-    typer.echo(f"{len(names)} batches taken, {len(reasons)} photos set aside", err=True)
-    typer.echo(json.dumps({"batches": names, "bad": reasons}))
+    say(f"{len(names)} batches taken, {len(reasons)} photos set aside")
+    emit({"batches": names, "bad": reasons})
     if not names:
-        typer.echo("nothing is ready, or somebody else took it", err=True)
+        say("nothing is ready, or somebody else took it")
         raise typer.Exit(skip_code)
 
 
@@ -91,11 +92,11 @@ def add(
     for name, folder in local_batches(_open(inbox, params), run_id, _SCRATCH).items():
         pictures = [file for file in folder.rglob("*") if is_picture_name(file.name)]
         if not pictures and not any(folder.rglob("*.tar")) and not any(folder.rglob("*.parquet")):
-            typer.echo(f"{name}: no readable photo is left in it", err=True)
+            say(f"{name}: no readable photo is left in it")
             continue
         counts[name] = run(given, Inputs(folder), Outputs(out)).new_rows
-        typer.echo(f"{name}: {counts[name]} new photos", err=True)
-    typer.echo(json.dumps(counts))
+        say(f"{name}: {counts[name]} new photos")
+    emit(counts)
 
 
 @app.command()
@@ -122,17 +123,18 @@ def publish(skip_code: SkipCode = 0) -> None:
 
     if not (_PUBLISHED.is_file() and _PUBLISHED.stat().st_size):
         write_atomically(_PUBLISHED, json.dumps(publish_version(Path(FACES))))
-    published = _PUBLISHED.read_text(encoding="utf-8")
-    typer.echo(published)
-    if not json.loads(published)["new"]:
-        typer.echo("every photo was in the dataset already", err=True)
+    published = json.loads(_PUBLISHED.read_text(encoding="utf-8"))
+    emit(published)
+    if not published["new"]:
+        say("every photo was in the dataset already")
         raise typer.Exit(skip_code)
 
 
 @app.command()
 def done(run_id: RunId, inbox: Address, params: ParamsFile = DEFAULT_PARAMS) -> None:
     """Move what a run took to where finished batches are kept."""
-    typer.echo(_open(inbox, params).finish(run_id))
+    place = _open(inbox, params).finish(run_id)
+    emit({"moved_to": place}, place)
     shutil.rmtree(_SCRATCH, ignore_errors=True)
 
 
@@ -144,7 +146,8 @@ def refuse(
     params: ParamsFile = DEFAULT_PARAMS,
 ) -> None:
     """Move what a run took to where bad batches are kept, with the reason."""
-    typer.echo(_open(inbox, params).finish(run_id, refused=reason))
+    place = _open(inbox, params).finish(run_id, refused=reason)
+    emit({"moved_to": place}, place)
 
 
 def _open(address: str, params: Path) -> Inbox:

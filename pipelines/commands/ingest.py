@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +9,7 @@ from typing import Annotated
 import typer
 
 from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
+from pipelines.commands.output import emit, say
 from pipelines.core.chain import FACES
 
 
@@ -59,7 +59,7 @@ def ingest(
         elif version:
             raise UserError(f"{out}: lies in no DVC repository, so no version can be kept; `dvc init`, or --no-version")
         else:
-            typer.echo(f"{out} lies in no DVC repository: it gets no version", err=True)
+            say(f"{out} lies in no DVC repository: it gets no version")
     home = root or dvc_root(out.parent)
     inputs = Inputs(source, layout, identity_depth, read_ledger(home) if home is not None else None)
     summary = run(given.model_copy(update={"ingest": section}), inputs, Outputs(out))
@@ -68,6 +68,6 @@ def ingest(
     if root is not None:
         message = f"{summary.rows} photos of {summary.identities} people in {summary.bytes} bytes"
         made = make_version(root, out.resolve(), message)
-        typer.echo(f"version {made.tag}", err=True)
+        say(f"version {made.tag}")
         result["version"] = asdict(made)
-    typer.echo(json.dumps(result))
+    emit(result)

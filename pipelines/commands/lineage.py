@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from pipelines.commands.output import emit, json_wanted
 from pipelines.core.errors import StageFailed
 
 
@@ -17,7 +17,6 @@ def lineage(
         typer.Argument(metavar="URI|THING", help="models:/dynamicid/3; or faces-v3, a commit, an Airflow run, a hash."),
     ],
     name: Annotated[str, typer.Option(help="The registered model.")] = "dynamicid",
-    as_json: Annotated[bool, typer.Option("--json", help="Print to stdout as JSON instead.")] = False,
 ) -> None:
     """Print dataset version, git commit, DVC stage hashes, Airflow run and evaluation set of a registered version.
 
@@ -31,16 +30,16 @@ def lineage(
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     if not is_model_uri(thing):
         found = origins.versions_from(Path.cwd(), name, thing)
-        if as_json:
-            typer.echo(json.dumps(found))
+        if json_wanted():
+            emit(found)
             return
         if not found:
             raise StageFailed(f"{thing}: no version of {name} came from it")
         console.print(f"{thing}: {', '.join(found)}")
         return
     known = origins.origins_of(Path.cwd(), thing)
-    if as_json:
-        typer.echo(json.dumps(known.plain()))
+    if json_wanted():
+        emit(known.plain())
         return
     dirty = " (with changes that were not committed)" if known.git_dirty else ""
     rows = [

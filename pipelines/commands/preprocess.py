@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
+from pipelines.commands.output import emit
 from pipelines.core.chain import FACES, PROCESSED, VERDICT
 
 
@@ -35,4 +34,4 @@ def preprocess(
     if master is not None:
         overrides = [*(overrides or ()), f"preprocess.master={master}"]
     report = run(read_params(params, overrides), Inputs(faces, verdict), Outputs(out))
-    typer.echo(json.dumps(asdict(report)))
+    emit(report)

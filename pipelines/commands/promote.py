@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from pipelines.commands.output import emit, say_done
 from pipelines.core.errors import UserError
 
 
@@ -28,6 +27,6 @@ def promote(
         move = promotion.refuse(Path.cwd(), uri, by=by, reason=reason)
     else:
         move = promotion.promote(Path.cwd(), uri, by=by, reason=reason, override_gates=override_gates)
-    typer.echo(json.dumps(asdict(move)))
+    emit(move)
     said = f"{move.model_name} v{move.version}: {move.decision} by {by}; champion is {promotion.shown(move.champion)}"
-    typer.secho(said, fg=typer.colors.GREEN, err=True)
+    say_done(said)

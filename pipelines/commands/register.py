@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
+from pipelines.commands.output import emit, say, say_done, warn
 from pipelines.core.errors import StageFailed
 
 
@@ -38,16 +39,15 @@ def register(
         by = "" if done.by == "gates" else f" (refused by {done.by})"
         reason = f"{done.model_name} v{done.version} is not promoted{by}: {failed or 'no gate failed'}"
         if not accept_refusal:
-            typer.echo(done.as_json())
+            emit(done)
             raise StageFailed(reason)
-        typer.secho(reason, fg=typer.colors.YELLOW, err=True)
+        warn(reason)
     else:
         champion = "there is no champion" if done.champion is None else f"champion is v{done.champion}"
-        said = f"{done.model_name} v{done.version}: {done.decision}; {champion}"
-        typer.secho(said, fg=typer.colors.GREEN, err=True)
+        say_done(f"{done.model_name} v{done.version}: {done.decision}; {champion}")
     if done.decision == "not_asked":
         verdict = f"failed gates: {failed}" if failed else "every gate is passed"
         uri = f"models:/{done.model_name}/{done.version}"
-        typer.secho(f"{verdict}; `dynamicid promote {uri} --by NAME` decides", err=True)
+        say(f"{verdict}; `dynamicid promote {uri} --by NAME` decides")
     # Last: a scheduler reads the last line of what it sees of both streams.
-    typer.echo(done.as_json())
+    emit(done)

@@ -1,4 +1,4 @@
-"""`dynamicid repro`: bring stages up to date with DVC and record each in MLflow."""
+"""`dynamicid repro` and `dynamicid record`: stages brought up to date with DVC, and written into MLflow."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from pipelines.commands.options import DEFAULT_PARAMS
+from pipelines.commands.output import emit, emit_if_asked
+from pipelines.core.params import load_params
 
 
 def repro(
@@ -17,19 +21,32 @@ def repro(
     """Run `dvc repro` stage by stage; a stage whose inputs did not change comes from the cache."""
     from rich.console import Console
 
-    from pipelines.commands.options import DEFAULT_PARAMS
-    from pipelines.core.params import load_params
     from pipelines.versions.repro import check_stages, repro_stage
 
     console = Console(stderr=True)
     names = check_stages(list(stages or ()))
     root = Path.cwd()
     params = load_params(root / DEFAULT_PARAMS)
+    runs: dict[str, str | None] = {}
     for position, name in enumerate(names, 1):
         console.rule(f"{name} ({position}/{len(names)})")
         repro_stage(root, name, force=force, pull=pull)
+        runs[name] = None
         if record:
             from pipelines.registry.recorder import record_stage
 
-            run_id = record_stage(root, name, params)
-            console.print(f"{name}: recorded as MLflow run {run_id}")
+            runs[name] = record_stage(root, name, params)
+            console.print(f"{name}: recorded as MLflow run {runs[name]}")
+    emit_if_asked(runs)
+
+
+def record(
+    stages: Annotated[list[str] | None, typer.Argument(help="Stages; default: every stage in dvc.lock.")] = None,
+) -> None:
+    """Record the present result of each stage; one that is recorded already is found, not doubled."""
+    from pipelines.registry.recorder import record_stage
+    from pipelines.versions.repro import check_stages
+
+    root = Path.cwd()
+    params = load_params(root / DEFAULT_PARAMS)
+    emit({name: record_stage(root, name, params) for name in check_stages(list(stages or ()))})

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from pipelines.commands.output import emit, say_done
 from pipelines.core.errors import StageFailed
 
 
@@ -20,8 +20,8 @@ def reproduce(
     from pipelines.registry import reproduce as bring_back
 
     done = bring_back.reproduce(Path.cwd(), uri, out)
-    typer.echo(json.dumps(asdict(done)))
+    emit(done)
     if done.changed:
         raise StageFailed(f"{done.folder}: dvc status is not clean: {json.dumps(done.changed)}")
     said = f"{done.model}: {done.dataset_version or 'its data'} and its code are in {done.folder}; dvc status is clean"
-    typer.secho(said, fg=typer.colors.GREEN, err=True)
+    say_done(said)

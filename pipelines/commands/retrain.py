@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipelines.commands.options import DEFAULT_PARAMS, ParamsFile, SkipCode
+from pipelines.commands.output import emit, say
 from pipelines.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -62,12 +61,15 @@ def plan(
     from pipelines.registry.retraining import make_plan
 
     run = _read(form)
-    versions = version or run.dataset_versions()
     made = make_plan(
-        Path.cwd(), load_params(params), trigger or run.trigger, versions, start_from or run.form.start_from
+        Path.cwd(),
+        load_params(params),
+        run.trigger if trigger is None else trigger.value,
+        version or run.dataset_versions(),
+        start_from or run.form.start_from,
     )
-    typer.echo(made.reason, err=True)
-    typer.echo(json.dumps(asdict(made)))
+    say(made.reason)
+    emit(made)
     if not made.train:
         raise typer.Exit(skip_code)
 

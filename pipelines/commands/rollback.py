@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import getpass
-import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from pipelines.commands.output import emit, say_done
 
 
 def rollback(
@@ -23,6 +23,6 @@ def rollback(
     from pipelines.registry import promotion
 
     move = promotion.rollback(Path.cwd(), name, by=by or getpass.getuser(), to=to, reason=reason)
-    typer.echo(json.dumps(asdict(move)))
+    emit(move)
     said = f"{name}: the champion is v{move.champion} again, it was v{move.before}"
-    typer.secho(said, fg=typer.colors.GREEN, err=True)
+    say_done(said)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipelines.commands.output import emit, emit_if_asked, say, say_done
 from pipelines.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -49,12 +49,12 @@ def start(
         mlflow_port or before.mlflow,
     )
     stack = Stack(project_root(), state, ports, inbox)
-    bring_up(stack, lambda text: typer.echo(text, err=True), timeout)
-    typer.secho("the stack is up", fg=typer.colors.GREEN, err=True)
-    typer.echo(f"Airflow  {stack.airflow_url}  user admin", err=True)
-    typer.echo(f"MLflow   {stack.mlflow_url}  user admin", err=True)
-    typer.echo(f"passwords: {state / FILE}", err=True)
-    typer.echo(json.dumps({"airflow": stack.airflow_url, "mlflow": stack.mlflow_url, "credentials": str(state / FILE)}))
+    bring_up(stack, say, timeout)
+    say_done("the stack is up")
+    say(f"Airflow  {stack.airflow_url}  user admin")
+    say(f"MLflow   {stack.mlflow_url}  user admin")
+    say(f"passwords: {state / FILE}")
+    emit({"airflow": stack.airflow_url, "mlflow": stack.mlflow_url, "credentials": str(state / FILE)})
 
 
 @app.command()
@@ -64,11 +64,12 @@ def stop(state: State = _STATE) -> None:
 
     stack = _present(state)
     if not left_over(stack):
-        typer.echo("the stack does not run", err=True)
+        say("the stack does not run")
+        emit_if_asked({"ended": False})
         return
     with alone(stack):
         left = shut_down(stack)
-    typer.echo(f"the stack is down{f', {left} processes that it had left behind ended' if left else ''}", err=True)
+    say(f"the stack is down{f', {left} processes that it had left behind ended' if left else ''}")
 
 
 @app.command()
@@ -81,7 +82,7 @@ def status(state: State = _STATE) -> None:
     stack = _present(state)
     if not supervisor.is_running(stack):
         raise StageFailed("the stack does not run; `make stack` starts it")
-    typer.echo(json.dumps(supervisor.status(stack)))
+    emit(supervisor.status(stack))
     if problems := unhealthy(stack):
         raise StageFailed(", ".join(f"{name}: {why}" for name, why in problems.items()))
 
@@ -115,7 +116,8 @@ def credentials(state: State = _STATE) -> None:
     from pipelines.operations.stack.credentials import credentials as generate
 
     generate(state.absolute())
-    typer.echo(str(state.absolute() / FILE))
+    file = str(state.absolute() / FILE)
+    emit({"credentials": file}, file)
 
 
 @app.command()
@@ -131,7 +133,7 @@ def accounts(
     if missing:
         raise UserError(f"{', '.join(missing)}: not set; `dynamicid stack credentials` generates them")
     made = make_pipeline_account(url, os.environ)
-    typer.echo("the pipeline's account is new" if made else "the pipeline's account is there", err=True)
+    say("the pipeline's account is new" if made else "the pipeline's account is there")
 
 
 @app.command()
@@ -142,7 +144,7 @@ def project(
     from pipelines.core.paths import project_root
     from pipelines.operations.stack.project import bring_up_to_date
 
-    typer.echo(bring_up_to_date(home.absolute(), project_root()), err=True)
+    say(bring_up_to_date(home.absolute(), project_root()))
 
 
 def _present(state: Path) -> Stack:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pipelines.commands.output import emit, json_wanted
 from pipelines.core.chain import METRICS, REPORT
 from pipelines.core.errors import UserError
 
@@ -27,19 +28,18 @@ VARIANTS: dict[str, str] = {
 def summary(
     metrics: Annotated[Path, typer.Option(help="The numbers of an evaluation.")] = Path(METRICS),
     report: Annotated[Path, typer.Option(help="The page with its pictures.")] = Path(REPORT),
-    as_json: Annotated[bool, typer.Option("--json", help="Print the values to stdout as JSON instead.")] = False,
 ) -> None:
     """Print the metrics against the baselines, and the paths of the report and the MLflow database."""
     from pipelines.registry.settings import database
 
     document = _read(metrics)
     ledger = database(Path.cwd())
-    if as_json:
+    if json_wanted():
         values = {
             variant: {metric: interval["value"] for metric, interval in row.items()}
             for variant, row in rows_of(document).items()
         }
-        typer.echo(json.dumps({"metrics": values, "report": str(report), "mlflow": str(ledger)}))
+        emit({"metrics": values, "report": str(report), "mlflow": str(ledger)})
         return
     from rich.console import Console
 

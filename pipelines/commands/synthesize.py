@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pipelines.commands.output import emit_if_asked, say
 from pipelines.core.errors import UserError
 
 
@@ -26,7 +27,7 @@ def synthesize(
         from pipelines.data.synthetic.sheet import write_sheet
 
         write_sheet(sheet, seed, size)
-        typer.echo(f"contact sheet: {sheet}", err=True)
+        say(f"contact sheet: {sheet}")
         if out is None:
             return
     if out is None or identities < 1:
@@ -34,4 +35,5 @@ def synthesize(
     from pipelines.data.synthetic.dataset import write_dataset
 
     new = write_dataset(identities, out, photos=photos, seed=seed, size=size, workers=workers, truth=truth)
-    typer.echo(f"{identities} people in {out}, {new} of them new", err=True)
+    say(f"{identities} people in {out}, {new} of them new")
+    emit_if_asked({"people": identities, "new": new, "folder": str(out)})

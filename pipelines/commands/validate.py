@@ -1,30 +1,57 @@
-"""`dynamicid validate`: may this dataset be used?"""
+"""`dynamicid validate` and `dynamicid validate-processed`: may these photos, or these rows, be used?"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
-from pipelines.core.chain import FACES, VERDICT
+from pipelines.commands.output import emit_if_asked, say
+from pipelines.core.chain import FACES, PROCESSED, VERDICT, VERDICT_PROCESSED
+
+if TYPE_CHECKING:
+    from pipelines.data.validation.verdict import Verdict
+
+Out = Annotated[Path, typer.Option(help="Folder of verdict.json.", metavar="DIR")]
 
 
 def validate(
     faces: Annotated[Path, typer.Argument(help="Dataset folder.", metavar="DIR")] = Path(FACES),
-    out: Annotated[Path, typer.Option(help="Folder of verdict.json.", metavar="DIR")] = Path(VERDICT).parent,
+    out: Out = Path(VERDICT).parent,
     params: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,
 ) -> None:
     """Judge the metadata of a dataset with Great Expectations: verdict.json, and Data Docs beside it."""
     from pipelines.stages.validate import Inputs, Outputs, run
 
-    docs = out.parent / "data_docs" / "validate"
-    read = read_params(params, overrides)
+    read, docs = read_params(params, overrides), out.parent / "data_docs" / "validate"
+    _judge(lambda: run(read, Inputs(faces), Outputs(out, docs)), docs, "photos")
+
+
+def validate_processed(
+    processed: Annotated[Path, typer.Argument(help="Folder that preprocess wrote.", metavar="DIR")] = Path(PROCESSED),
+    out: Out = Path(VERDICT_PROCESSED).parent,
+    faces: Annotated[
+        Path | None, typer.Option(help="Dataset they came from: every photo must have its row.", metavar="DIR")
+    ] = None,
+    params: ParamsFile = DEFAULT_PARAMS,
+    overrides: Overrides = None,
+) -> None:
+    """Judge what preprocessing found with Great Expectations: verdict.json, and Data Docs beside it."""
+    from pipelines.stages.validate_processed import Inputs, Outputs, run
+
+    read, docs = read_params(params, overrides), out.parent / "data_docs" / "validate_processed"
+    _judge(lambda: run(read, Inputs(processed, faces), Outputs(out, docs)), docs, "rows")
+
+
+def _judge(run: Callable[[], Verdict], docs: Path, counted: str) -> None:
     try:
-        verdict = run(read, Inputs(faces), Outputs(out, docs))
+        verdict = run()
     finally:
         if (docs / "index.html").is_file():
-            typer.echo(f"Data Docs: {docs / 'index.html'}", err=True)
-    typer.echo(f"{verdict.rows:,} photos, {len(verdict.findings)} expectations, all that must hold do", err=True)
+            say(f"Data Docs: {docs / 'index.html'}")
+    say(f"{verdict.rows:,} {counted}, {len(verdict.findings)} expectations, all that must hold do")
+    emit_if_asked(verdict)

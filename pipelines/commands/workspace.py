@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from pipelines.commands.output import emit
+
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__, no_args_is_help=True)
 
 RunId = Annotated[
@@ -20,7 +22,7 @@ def create(run_id: RunId, home: Home = Path()) -> None:
     """Make (or find) the workspace of a run; its path is the last line of stdout."""
     from pipelines.versions.workspace import create as make
 
-    typer.echo(str(make(home, run_id).path))
+    _tell(make(home, run_id).path)
 
 
 @app.command()
@@ -28,7 +30,8 @@ def save(run_id: RunId, home: Home = Path()) -> None:
     """Save the run as a DVC experiment in the checkout; its name is the last line of stdout."""
     from pipelines.versions.workspace import save as keep
 
-    typer.echo(keep(home, run_id))
+    name = keep(home, run_id)
+    emit({"experiment": name}, name)
 
 
 @app.command()
@@ -40,4 +43,8 @@ def restore(
     """Bring back a saved run: `dvc repro` in the new folder has nothing left to do."""
     from pipelines.versions.workspace import restore as bring_back
 
-    typer.echo(str(bring_back(home, run, out)))
+    _tell(bring_back(home, run, out))
+
+
+def _tell(folder: Path) -> None:
+    emit({"workspace": str(folder)}, str(folder))

@@ -148,7 +148,9 @@ class Inbox:
     def _write(self, path: str, document: dict[str, str]) -> None:
         # Whole or not at all: the list must survive whatever ends this process.
         part = f"{path}.part"
-        self.fs.pipe_file(part, json.dumps(document, indent=1, ensure_ascii=False).encode())
+        # A name that is no UTF-8 becomes the escape that JSON has for it.
+        text = json.dumps(document, indent=1, ensure_ascii=False)
+        self.fs.pipe_file(part, text.encode(errors="backslashreplace"))
         self.fs.mv(part, path)
 
     def _move(self, name: str, *target: str) -> None:

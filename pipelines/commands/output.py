@@ -1,0 +1,64 @@
+"""What commands print: results for programs on stdout, everything for people on stderr."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import asdict, is_dataclass
+from typing import Annotated, Any
+
+import typer
+
+_JSON: ContextVar[bool] = ContextVar("json", default=False)
+_Json = Annotated[bool, typer.Option("--json", help="Print the result to stdout as JSON.")]
+
+
+def accepting_json(command: Callable[..., None]) -> Callable[..., None]:
+    """Return `command` with the option --json, which `emit` and `json_wanted` go by."""
+
+    @functools.wraps(command)
+    def run(*, as_json: bool = False, **options: Any) -> None:
+        _JSON.set(as_json)
+        command(**options)
+
+    signature = inspect.signature(command, eval_str=True)
+    option = inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=_Json)
+    run.__dict__["__signature__"] = signature.replace(parameters=[*signature.parameters.values(), option])
+    return run
+
+
+def json_wanted() -> bool:
+    """Return whether --json was given."""
+    return _JSON.get()
+
+
+def emit(value: Any, text: str | None = None) -> None:
+    """Print a result (plain, or a dataclass) to stdout: as JSON, or as `text`, if there is one, without --json."""
+    if text is None or json_wanted():
+        text = json.dumps(asdict(value) if is_dataclass(value) else value, default=str)  # type: ignore[arg-type]
+    if text:
+        typer.echo(text)
+
+
+def emit_if_asked(value: Any) -> None:
+    """Print as JSON, with --json only, what people read on stderr."""
+    if json_wanted():
+        emit(value)
+
+
+def say(text: str) -> None:
+    """Tell people something."""
+    typer.echo(text, err=True)
+
+
+def say_done(text: str) -> None:
+    """Tell people that something is done."""
+    typer.secho(text, fg=typer.colors.GREEN, err=True)
+
+
+def warn(text: str) -> None:
+    """Tell people what they should know before they go on."""
+    typer.secho(text, fg=typer.colors.YELLOW, err=True)
