@@ -19,11 +19,12 @@ Generated from the command line by `make reference`. `dynamicid COMMAND --help` 
 Exit codes: 0 done; 1 the work failed (data, gate), with the reason; 2 wrong use or configuration. Results for machines
 go to files or to stdout as JSON, everything for people to stderr. `--params FILE` names another parameter file than
 `params.yaml`; `--set section.key=value`, repeatable, changes one parameter for one call. Under DVC `--set` is refused,
-because DVC would not see the value: `dynamicid configure --set …` writes it into the file first.
+because DVC would not see the value: `dynamicid configure --set …` writes it into the file first. `--json`
+prints to stdout as JSON what a command tells people. `dynamicid --install-completion` lets the shell complete commands.
 
 """
 # Described once, at the head of the page.
-_EVERYWHERE = ("--help", "--params", "--set")
+_EVERYWHERE = ("--help", "--params", "--set", "--json")
 
 
 def sections(command: Any, path: str, parent: Any) -> Iterator[str]:

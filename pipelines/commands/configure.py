@@ -8,7 +8,6 @@ import typer
 
 from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile
 from pipelines.commands.output import emit_if_asked, say
-from pipelines.core.params import check_params, dump_params, overridden_tree, profile_file
 from pipelines.core.paths import project_root
 
 
@@ -18,6 +17,8 @@ def configure(
     file: ParamsFile = DEFAULT_PARAMS,
 ) -> None:
     """Write the parameter file: a profile (default: the present file) with every --set applied."""
+    from pipelines.core.params import check_params, dump_params, overridden_tree, profile_file
+
     source = file
     if profile is not None:
         source = profile_file(project_root() / "profiles", profile, f"profile {profile!r}")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipelines.core.errors import UserError
-from pipelines.core.params import Params, load_params
+
+if TYPE_CHECKING:
+    from pipelines.core.params import Params
 
 ParamsFile = Annotated[Path, typer.Option("--params", help="Parameter file.", metavar="FILE")]
 Overrides = Annotated[
@@ -24,6 +26,8 @@ DEFAULT_PARAMS = Path("params.yaml")
 
 def read_params(file: Path, overrides: list[str] | None) -> Params:
     """Load the parameters of a stage command; overrides are refused under DVC, which would not see them."""
+    from pipelines.core.params import load_params
+
     if overrides and os.environ.get("DVC_STAGE"):
         raise UserError(
             f"--set {overrides[0]} under DVC stage {os.environ['DVC_STAGE']}: DVC would not see the value; "

@@ -9,7 +9,6 @@ import typer
 
 from pipelines.commands.options import DEFAULT_PARAMS
 from pipelines.commands.output import emit, emit_if_asked
-from pipelines.core.params import load_params
 
 
 def repro(
@@ -21,6 +20,7 @@ def repro(
     """Run `dvc repro` stage by stage; a stage whose inputs did not change comes from the cache."""
     from rich.console import Console
 
+    from pipelines.core.params import load_params
     from pipelines.versions.repro import check_stages, repro_stage
 
     console = Console(stderr=True)
@@ -44,6 +44,7 @@ def record(
     stages: Annotated[list[str] | None, typer.Argument(help="Stages; default: every stage in dvc.lock.")] = None,
 ) -> None:
     """Record the present result of each stage; one that is recorded already is found, not doubled."""
+    from pipelines.core.params import load_params
     from pipelines.registry.recorder import record_stage
     from pipelines.versions.repro import check_stages
 

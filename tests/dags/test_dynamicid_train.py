@@ -167,7 +167,7 @@ def test_every_command_is_one_fixed_call_of_the_command_line(dag: dict) -> None:
         assert re.fullmatch(r'exec "\$PYTHON" -m pipelines\.cli( [a-z0-9_-]+)+', script), script
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_what_was_typed_into_the_form_stays_data(checkout: Path, tmp_path: Path, run_dag) -> None:
     made = tmp_path / "made-by-a-shell"
     typed = f"it's `touch {made}` $(touch {made}) \"; touch {made}; {{{{ 1 + 1 }}}}"

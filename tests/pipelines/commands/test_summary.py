@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from pipelines.cli import app
 from pipelines.commands.summary import VARIANTS, rows_of, summary
 from pipelines.core.errors import UserError
 
@@ -34,8 +36,7 @@ def test_the_table_sets_the_model_against_the_baselines_and_names_the_paths(
         assert words in err
     assert str(tmp_path / "mlflow.db") in err
 
-    summary(metrics=file, as_json=True)
-    found = json.loads(capsys.readouterr().out)
+    found = json.loads(CliRunner().invoke(app, ["summary", "--metrics", str(file), "--json"]).stdout)
     assert found["metrics"]["model"]["id_similarity"] == 0.612
     assert found["mlflow"] == str(tmp_path / "mlflow.db")
 
