@@ -23,6 +23,13 @@ from model.foundation.random_models import save_random_models
 from model.network.adapter import Adapter
 from model.network.base import load_base
 from model.network.templates import build_bank
+from pipelines.core.params import Params, load_params
+
+
+@pytest.fixture(scope="session")
+def params(project: Path) -> Params:
+    """The tiny profile."""
+    return load_params(project / "profiles" / "tiny.yaml")
 
 
 @dataclass(frozen=True)

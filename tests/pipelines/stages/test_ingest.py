@@ -14,16 +14,11 @@ import pytest
 from PIL import Image
 
 from pipelines.core.errors import StageFailed, UserError
-from pipelines.core.params import Params, load_params
+from pipelines.core.params import Params
 from pipelines.core.records import DATASET_SCHEMA, read_rows
 from pipelines.data.ingest.contents import read_contents
 from pipelines.data.ingest.found import Found, Labels, Skipped
 from pipelines.stages.ingest import Inputs, Outputs, run
-
-
-@pytest.fixture
-def params(project: Path) -> Params:
-    return load_params(project / "profiles" / "tiny.yaml")
 
 
 def photo(file: Path, seed: int, side: int = 40) -> Path:

@@ -10,15 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.core.errors import StageFailed, UserError
-from pipelines.core.params import Params, load_params
+from pipelines.core.params import Params
 from pipelines.core.records import DATASET_SCHEMA
 from pipelines.stages import ingest
 from pipelines.stages.validate import Inputs, Outputs, run
-
-
-@pytest.fixture
-def params(project: Path) -> Params:
-    return load_params(project / "profiles" / "tiny.yaml")
 
 
 def dataset(folder: Path, count: int = 40, **changes: object) -> Path:

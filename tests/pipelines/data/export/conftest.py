@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipelines.core.params import Params, load_params
+from pipelines.core.params import Params
 from pipelines.core.records import DATASET_SCHEMA, PROCESSED_SCHEMA, read_rows
 from pipelines.data.ingest.shards import ShardWriter
 from pipelines.stages.ingest import Inputs, Outputs, run
@@ -82,7 +82,7 @@ class Data:
 
 
 @pytest.fixture
-def data(tmp_path: Path, project: Path) -> Data:
+def data(tmp_path: Path, params: Params) -> Data:
     writer = ShardWriter(tmp_path / "data" / "faces", 2**20)
     for item in ROWS:
         writer.add(item)
@@ -94,7 +94,7 @@ def data(tmp_path: Path, project: Path) -> Data:
     for bucket in range(2):
         table = pa.Table.from_pylist(rows[bucket::2], schema=PROCESSED_SCHEMA)
         pq.write_table(table, processed / f"part-{bucket:05d}.parquet")
-    return Data(writer.folder, processed, load_params(project / "profiles" / "tiny.yaml"))
+    return Data(writer.folder, processed, params)
 
 
 def ingest(params: Params, source: Path, faces: Path, layout: str = "auto") -> list[dict[str, object]]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from model.face.face_prompts import pose_of_yaw
-from pipelines.core.params import load_params
+from pipelines.core.params import Params
 from pipelines.data.faces.analysis import Analyser, load_analyser
 from pipelines.data.synthetic.dataset import person_scenes
 from pipelines.data.synthetic.draw import Picture, render
@@ -28,8 +27,8 @@ def pictures() -> list[Picture]:
 
 
 @pytest.fixture(scope="module")
-def analyser(project: Path) -> Analyser:
-    return load_analyser(load_params(project / "profiles" / "tiny.yaml").preprocess)
+def analyser(params: Params) -> Analyser:
+    return load_analyser(params.preprocess)
 
 
 def test_drawn_people_are_measured_near_their_truth(analyser: Analyser, pictures: list[Picture]) -> None:

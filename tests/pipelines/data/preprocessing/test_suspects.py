@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.core.params import load_params
+from pipelines.core.params import Params
 from pipelines.data.faces.parts import PartTimes
 from pipelines.data.faces.record import FaceRecord
 from pipelines.data.preprocessing import work
@@ -43,13 +43,12 @@ def _in_a_worker(task: Callable[[], None]) -> int:
 
 
 def test_a_photo_that_kills_its_workers_is_the_only_one_left_out(
-    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_small_faces: Callable[..., Path]
+    params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_small_faces: Callable[..., Path]
 ) -> None:
     faces = write_small_faces(tmp_path / "faces", [(f"{row}.jpg", None, b"photo %d" % row) for row in range(10)])
     (piece,) = cut_slices(sorted(faces.glob("*.parquet")), 100)
     (tmp_path / "state").mkdir()
-    params = load_params(project / "profiles" / "tiny.yaml").preprocess
-    job = work.Job(params, "version", tmp_path / "state")
+    job = work.Job(params.preprocess, "version", tmp_path / "state")
     monkeypatch.setattr(work, "worker_analyser", lambda *_: DeadlyAnalyser())
 
     ends = [_in_a_worker(lambda at=attempt: work.look_at_slice(piece, job, {}, None, at)) for attempt in range(4)]

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from pipelines.core.errors import StageFailed, UserError
-from pipelines.core.params import Params, load_params
+from pipelines.core.params import Params
 from pipelines.core.records import OK, PROCESSED_SCHEMA, REJECTED
 from pipelines.data.validation.processed_frame import processed_frame
 from pipelines.stages.validate_processed import Inputs, Outputs, run
@@ -80,11 +80,6 @@ def write(folder: Path, rows: list[Row]) -> Path:
     return folder
 
 
-@pytest.fixture
-def params(project: Path) -> Params:
-    return load_params(project / "profiles" / "tiny.yaml")
-
-
 def failed(params: Params, folder: Path, rows: list[Row]) -> tuple[str, list[str]]:
     with pytest.raises(StageFailed) as caught:
         run(params, Inputs(write(folder / "processed", rows)), Outputs(folder / "report"))
@@ -137,16 +132,15 @@ def set_to(index: int, **values: Any) -> Callable[[list[Row]], None]:
         (set_to(4, image_id=f"{3:064x}", file_name="p1/0.jpg"), "repeated_rows"),
     ],
 )
-def test_each_kind_of_damage_breaks_its_expectation(project: Path, tmp_path: Path, damage: Callable, name: str) -> None:
+def test_each_damage_breaks_its_expectation(params: Params, tmp_path: Path, damage: Callable, name: str) -> None:
     from pipelines.data.validation.judge import judge
     from pipelines.data.validation.processed_suite import processed_checks
 
-    params = load_params(project / "profiles" / "tiny.yaml").validate_processed
     rows = good_rows()
     damage(rows)
     frame = processed_frame(write(tmp_path, rows))
     # One expectation at a time keeps this quick; the whole suite runs in the tests around.
-    checks = [check for check in processed_checks(params) if check.name == name]
+    checks = [check for check in processed_checks(params.validate_processed) if check.name == name]
     verdict = judge("validate_processed", checks, frame, None)
     assert [item.name for item in verdict.failures()] == [name]
 

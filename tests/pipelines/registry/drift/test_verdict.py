@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipelines.core.errors import StageFailed
-from pipelines.core.params import Params, load_params
+from pipelines.core.params import Params
 from pipelines.core.sections.operations import Drift
 from pipelines.registry.drift.distances import distances
 from pipelines.registry.drift.features import Sample, read_sample
@@ -20,8 +20,7 @@ Write = Any
 
 
 @pytest.fixture(scope="module")
-def settings(project: Path) -> Drift:
-    params: Params = load_params(project / "profiles" / "tiny.yaml")
+def settings(params: Params) -> Drift:
     return params.drift.model_copy(update={"resamples": 20})
 
 
