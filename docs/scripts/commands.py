@@ -32,7 +32,7 @@ def sections(command: Any, path: str, parent: Any) -> Iterator[str]:
     context = typer.Context(command, info_name=path, parent=parent)
     members = command.list_commands(context) if hasattr(command, "list_commands") else []
     if path != "dynamicid":
-        yield f"{'#' * len(path.split())} {path.removeprefix('dynamicid ')}\n"
+        yield f"{'#' * (len(path.split()) + 1)} {path.removeprefix('dynamicid ')}\n"
         text = clean(command.help or "").removeprefix(f"`{path}`: ")
         yield f"{text[:1].upper()}{text[1:]}\n"
         if not members:
@@ -42,8 +42,13 @@ def sections(command: Any, path: str, parent: Any) -> Iterator[str]:
             rows = [(f"`{record[0]}`", clean(record[1])) for record in records if record is not None]
             if shown := [row for row in rows if not row[0].startswith(tuple(f"`{name}" for name in _EVERYWHERE))]:
                 yield table(("argument or option", "meaning"), shown)
+    panel = None
     for name in members:
-        yield from sections(command.get_command(context, name), f"{path} {name}", context)
+        member = command.get_command(context, name)
+        if parent is None and member.rich_help_panel != panel:
+            panel = member.rich_help_panel
+            yield f"## {panel}\n"
+        yield from sections(member, f"{path} {name}", context)
 
 
 def clean(text: str) -> str:
