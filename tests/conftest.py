@@ -12,6 +12,8 @@ from filelock import FileLock
 
 from tests.processes import commit_all, git
 
+# Each process of a run has a core; one thread's sums are the same in every process, to the last bit.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 

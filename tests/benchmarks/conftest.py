@@ -20,13 +20,6 @@ SMALL: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="session", autouse=True)
-def one_thread() -> None:
-    import torch
-
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="session")
 def small_unet_config() -> dict[str, Any]:
     return SMALL

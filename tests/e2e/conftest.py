@@ -122,7 +122,8 @@ def team(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     # Not under pytest's own folder, which the user that PostgreSQL runs as cannot enter.
     state = Path(tempfile.mkdtemp(prefix="dynamicid-stack-"))
     state.chmod(0o755)
-    env = {"DYNAMICID_STACK": str(state), "DYNAMICID_RETRY_SECONDS": "5"}
+    threads = {"OMP_NUM_THREADS": str(os.cpu_count())}  # one training at a time has all cores
+    env = {"DYNAMICID_STACK": str(state), "DYNAMICID_RETRY_SECONDS": "5", **threads}
     ports = [f"--{name}-port={free_port()}" for name in ("postgres", "airflow", "mlflow")]
     try:
         begun = dynamicid("stack", "start", *ports, "--timeout=600", cwd=home, env=env)

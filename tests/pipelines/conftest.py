@@ -7,7 +7,6 @@ import io
 import os
 import shutil
 import struct
-import subprocess
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,15 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import yaml
 from PIL import Image, ImageDraw
 
 from model.foundation.random_models import save_random_models
-from model.network.adapter import Adapter
 from model.network.base import load_base
-from model.network.templates import build_bank
 from pipelines.core.params import Params, load_params
+from tests.processes import commit_all
+from tests.random_adapter import random_adapter
 
 
 @pytest.fixture(scope="session")
@@ -144,16 +142,14 @@ def write_awkward_photos() -> Callable[[Path, Image.Image | None], Path]:
 
 
 @pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def empty_database(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
     """MLflow's database with nothing in it but the experiment: its tables take longer to make than a test does."""
     from pipelines.registry.settings import connect, database
 
     with pytest.MonkeyPatch.context() as patch:
         for name in ("MLFLOW_TRACKING_URI", "DYNAMICID_HOME"):
             patch.delenv(name, raising=False)
-        root = tmp_path_factory.mktemp("ledger")
-        connect(root)
-        return database(root)
+        return database(once("ledger", connect))
 
 
 @pytest.fixture
@@ -166,28 +162,17 @@ def ledger(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch
     shutil.copy2(empty_database, root / "mlflow.db")
     (root / ".gitignore").write_text("/mlflow.db*\n/.dynamicid/\n")
     (root / "README").write_text("a checkout\n")
-    for command in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-qm", "start"]):
-        subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *command], cwd=root, check=True)
+    commit_all(root, "start")
     return root
-
-
-_SIZES = {"lora_rank": 4, "reconfigurator_width": 64, "reconfigurator_heads": 4, "landmark_features": 32}
 
 
 def _write_random_home(home: Path, profile: Path, shared: Path) -> Path:
     """Write `anchored` (no IMR yet), `models/adapter` and `params.yaml` into `home` and return it."""
-    torch.set_num_threads(1)
     models = save_random_models(home / "base")
     base = load_base(models.pipeline, models.image_encoder)
-    torch.manual_seed(0)
-    adapter = Adapter.create(base.unet, base.image_encoder, {**_SIZES, "landmark_width": 2}, 0.3)
     reference = base.reference(str(models.pipeline), str(models.image_encoder))
-    adapter.save(home / "anchored", reference)
-    adapter.add_reconfigurator(residual=True)
-    torch.nn.init.normal_(adapter.reconfigurator.proj_out.weight, std=0.1)
-    shapes = np.random.default_rng(0).uniform(0.2, 0.8, (2, 68, 2))
-    adapter.templates = torch.from_numpy(build_bank(shapes, ["neutral", "happy"], ["front", "front"]))
-    adapter.save(home / "models" / "adapter", reference)
+    random_adapter(base, imr=False).save(home / "anchored", reference)
+    random_adapter(base).save(home / "models" / "adapter", reference)
     tree = yaml.safe_load(profile.read_text("utf-8"))
     tree["base"] |= {"pipeline": str(models.pipeline), "image_encoder": str(models.image_encoder)}
     tree["preprocess"] |= {

@@ -36,7 +36,7 @@ def on_small_disk(project: Path, folder: Path, kilobytes: int, script: str) -> s
     """Run the shell `script` with $DISK, a file system of that size, and $PYTHON."""
     folder.mkdir(parents=True, exist_ok=True)
     mounted = f"mount -t tmpfs -o size={kilobytes}k none {folder} && {script}"
-    settings = [f"DISK={folder}", f"PYTHON={sys.executable}", f"PYTHONPATH={project}", "OMP_NUM_THREADS=1"]
+    settings = [f"DISK={folder}", f"PYTHON={sys.executable}", f"PYTHONPATH={project}"]
     return subprocess.run(
         ["env", *settings, *_SMALL, mounted], cwd=project, capture_output=True, text=True, check=False
     )

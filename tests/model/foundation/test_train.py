@@ -28,8 +28,6 @@ SAMPLE = Sample(people=4, photos=5, size=64, groups=0.2, drawn=Sampling(pictures
 
 @pytest.fixture(scope="module", autouse=True)
 def small() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         for module, batch in ((landmarks, 4), (recogniser, 4), (judge, 4), (expression_pose, 4), (clip, 4)):
             patch.setattr(module, "BATCH", batch)
@@ -37,7 +35,6 @@ def small() -> Iterator[None]:
         patch.setattr(unet, "BATCH", 6)
         patch.setattr("model.foundation.canvases.SIDE", 128)
         yield
-    torch.set_num_threads(threads)
 
 
 def train(work: Path, weights: Path, parts: list[str] | None = None, scale: float = SCALE) -> Trained:

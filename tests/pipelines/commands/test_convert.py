@@ -40,7 +40,6 @@ def home(tmp_path_factory: pytest.TempPathFactory, project: Path) -> Path:
 
     The parameters speak of other sizes than the files: what shapes tell is read off the files.
     """
-    torch.set_num_threads(1)
     home = tmp_path_factory.mktemp("home")
     models = save_random_models(home / "base")
     base = load_base(models.pipeline, models.image_encoder)

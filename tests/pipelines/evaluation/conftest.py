@@ -17,15 +17,6 @@ from pipelines.data.faces.protocols import Detection
 from pipelines.evaluation.photos import PhotoRecord
 
 HELD_OUT = 4
-SIZES = {
-    "tokens": 4,
-    "lora_rank": 4,
-    "reconfigurator_width": 64,
-    "reconfigurator_heads": 4,
-    "reconfigurator_depth": 1,
-    "landmark_features": 32,
-    "landmark_width": 2,
-}
 
 
 @pytest.fixture(scope="session")
@@ -164,26 +155,14 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def adapter_folder(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
     """Random base models and an adapter whose every part does something."""
-    import torch
-
     from model.foundation.random_models import save_random_models
-    from model.network.adapter import Adapter
     from model.network.base import load_base
-    from model.network.templates import build_bank
+    from tests.random_adapter import random_adapter
 
-    torch.set_num_threads(1)
     models = save_random_models(tmp_path_factory.mktemp("base"))
     base = load_base(models.pipeline, models.image_encoder)
-    torch.manual_seed(0)
-    adapter = Adapter.create(base.unet, base.image_encoder, SIZES, 0.3)
-    adapter.add_reconfigurator(residual=True)
-    assert adapter.reconfigurator is not None
-    torch.nn.init.normal_(adapter.reconfigurator.proj_out.weight, std=0.05)
-    shapes = np.random.default_rng(0).uniform(0.2, 0.8, (3, 68, 2))
-    bank = build_bank(shapes, ["neutral", "happy", "neutral"], ["front", "front", "left"])
-    adapter.templates = torch.from_numpy(bank)
     folder = tmp_path_factory.mktemp("adapter")
-    adapter.save(folder, base.reference("sd", "image_encoder"))
+    random_adapter(base).save(folder, base.reference("sd", "image_encoder"))
     return models.pipeline, models.image_encoder, folder
 
 

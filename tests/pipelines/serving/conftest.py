@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -58,6 +57,5 @@ def server(registered: str) -> Iterator[str]:
     """The address of `mlflow models serve` on that version."""
     from benchmarks.serving_load import served
 
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     with served(registered) as url:
         yield url

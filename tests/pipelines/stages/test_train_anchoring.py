@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +13,7 @@ import pytest
 
 from pipelines.core.errors import UserError
 from pipelines.stages.train_anchoring import Inputs, Outputs, run
-
-pytestmark = pytest.mark.usefixtures("one_thread")
+from tests.processes import run as run_command
 
 
 def inputs(data: object, root: Path, **more: Path) -> Inputs:
@@ -36,16 +33,8 @@ def files(root: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def trained(training_data: object, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the stage has run once, uninterrupted."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("anchoring")
-    os.environ["OMP_NUM_THREADS"], kept = "1", os.environ.get("OMP_NUM_THREADS")
     run(training_data.read(), inputs(training_data, root), outputs(root))
-    if kept is None:
-        del os.environ["OMP_NUM_THREADS"]
-    torch.set_num_threads(before)
     return root
 
 
@@ -196,16 +185,7 @@ def test_two_processes_share_the_work(training_data: object, tmp_path: Path, pro
     command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
     command += ["-m", "pipelines.cli", "train-anchoring", "--processed", str(training_data.processed)]
     command += ["--params", str(training_data.params), "--set", "train_anchoring.steps=4", "--reports", "reports"]
-    done = subprocess.run(
-        command,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(project), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_command(*command, cwd=tmp_path, env={"PYTHONPATH": str(project)})
     assert (tmp_path / "models/anchoring/adapter.safetensors").is_file()
     with (tmp_path / "reports/losses.csv").open() as handle:
         assert [row["step"] for row in csv.DictReader(handle)] == ["3", "4"]

@@ -14,7 +14,6 @@ from pipelines.stages import train_anchoring
 from pipelines.stages.train_imr import Inputs, Outputs, run
 
 Kill = Callable[[list[str], Path], int]
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def outputs(root: Path) -> Outputs:
@@ -28,7 +27,7 @@ def files(root: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def anchored(training_data: object, one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def anchored(training_data: object, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An anchoring adapter, made once."""
     root = training_data.processed.parent / "anchored"
     if not root.exists():
