@@ -16,7 +16,7 @@ _HERE = Path(__file__).parent
 def box_pad(people: int) -> Any:
     """Return the component; its value is {"boxes": [[y0, x0, y1, x1] or None, …], "active": whose box is drawn}."""
     return gr.HTML(
-        empty(),
+        with_boxes(()),
         html_template=_read("html"),
         css_template=_read("css"),
         js_on_load=_read("js"),
@@ -24,11 +24,6 @@ def box_pad(people: int) -> Any:
         elem_id="boxes",
         label="Boxes",
     )
-
-
-def empty() -> dict[str, Any]:
-    """Return the value without any box."""
-    return with_boxes(())
 
 
 def with_boxes(boxes: Sequence[Sequence[float]]) -> dict[str, Any]:

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _LOG = logging.getLogger(__name__)
 _MEGABYTE = 2**20
-_FORMS = (b"multipart/form-data", b"application/x-www-form-urlencoded")
+_FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 _ADDRESSES = ("http:", "https:", "ftp:", "data:", "//")
 # Deeper than any request of the page, and far from where Python gives up.
 _DEEPEST = 40
@@ -26,7 +25,7 @@ _DEEPEST = 40
 class Door:
     """ASGI middleware: refuses with a status from 400 to 499 and a reason in `detail`, as Gradio itself does."""
 
-    def __init__(self, app: Any, *, max_request_mb: int) -> None:
+    def __init__(self, app: ASGIApp, *, max_request_mb: int) -> None:
         self._app = app
         self._max_mb = max_request_mb
 
@@ -35,21 +34,24 @@ class Door:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = {name.lower(): value for name, value in scope["headers"]}
-        refusal = self._refusal(scope, headers)
-        kind = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
+        request = Request(scope, receive)
+        refusal = self._refusal(request)
+        kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
         # Whatever is not a form is read as JSON, whatever it calls itself.
-        if refusal is None and scope["method"] not in ("GET", "HEAD", "OPTIONS") and kind not in _FORMS:
-            body = await _read(receive)
-            reason = fault(body)
-            refusal = None if reason is None else (400, reason)
+        if refusal is None and request.method not in ("GET", "HEAD", "OPTIONS") and kind not in _FORMS:
+            try:
+                body = await request.body()
+            except ClientDisconnect:
+                return
+            if reason := fault(body):
+                refusal = _refused(400, reason)
             receive = _again(body, receive)
         if refusal is not None:
-            await _answer(send, *refusal)
+            await refusal(scope, receive, send)
             return
         begun = False
 
-        async def told(message: MutableMapping[str, Any]) -> None:
+        async def told(message: Message) -> None:
             nonlocal begun
             begun = True
             await send(message)
@@ -61,20 +63,25 @@ class Door:
             if begun:
                 raise
             _LOG.warning("request to %s not understood", scope["path"], exc_info=True)
-            await _answer(send, 400, f"request not understood: {type(error).__name__}: {str(error)[:200]}")
+            reason = f"request not understood: {type(error).__name__}: {str(error)[:200]}"
+            await _refused(400, reason)(scope, receive, send)
 
-    def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> tuple[int, str] | None:
+    def _refusal(self, request: Request) -> JSONResponse | None:
         """Judge by the head alone."""
-        _, mark, wanted = scope["path"].partition("/file=")
+        _, mark, wanted = request.scope["path"].partition("/file=")
         if mark and _is_address(wanted):
-            return 403, "addresses are not fetched; only files of this page are served"
-        if b"transfer-encoding" in headers:
-            return 411, "send a Content-Length: the size of a request must be known before it is read"
-        length = headers.get(b"content-length", b"0")
+            return _refused(403, "addresses are not fetched; only files of this page are served")
+        if "transfer-encoding" in request.headers:
+            return _refused(411, "send a Content-Length: the size of a request must be known before it is read")
+        length = request.headers.get("content-length", "0")
         # The server reads no more than was announced.
-        if not length.isdigit() or int(length) > self._max_mb * _MEGABYTE:
-            return 413, f"the request is larger than {self._max_mb} MB; send smaller pictures"
+        if not length.isdecimal() or int(length) > self._max_mb * _MEGABYTE:
+            return _refused(413, f"the request is larger than {self._max_mb} MB; send smaller pictures")
         return None
+
+
+def _refused(status: int, reason: str) -> JSONResponse:
+    return JSONResponse({"detail": reason}, status)
 
 
 def fault(body: bytes) -> str | None:
@@ -91,7 +98,7 @@ def fault(body: bytes) -> str | None:
     for _ in range(_DEEPEST):
         for node in level:
             # The page itself sends where a file is served from, in `url`, beside its path.
-            if isinstance(node, dict) and (_is_address(node.get("path")) or _is_inline(node.get("url"))):
+            if isinstance(node, dict) and (_is_address(node.get("path")) or _is_address(node.get("url"), ("data:",))):
                 return "a file is an address; upload it instead: addresses are not fetched"
         level = [child for node in level for child in _children(node)]
         if not level:
@@ -104,40 +111,15 @@ def _children(node: Any) -> list[Any]:
     return [child for child in children if isinstance(child, dict | list)]
 
 
-def _is_address(text: Any) -> bool:
-    return isinstance(text, str) and text.strip().lower().startswith(_ADDRESSES)
-
-
-def _is_inline(text: Any) -> bool:
-    return isinstance(text, str) and text.strip().lower().startswith("data:")
-
-
-async def _read(receive: Receive) -> bytes:
-    parts = []
-    more = True
-    while more:
-        message = await receive()
-        parts.append(message.get("body", b""))
-        more = message.get("more_body", False)
-    return b"".join(parts)
+def _is_address(text: Any, kinds: tuple[str, ...] = _ADDRESSES) -> bool:
+    return isinstance(text, str) and text.strip().lower().startswith(kinds)
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
     """Return a `receive` that gives `body` once, and then what comes after it."""
-    given = False
+    whole = iter([{"type": "http.request", "body": body, "more_body": False}])
 
-    async def once() -> MutableMapping[str, Any]:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
+    async def once() -> Message:
+        return next(whole, None) or await receive()
 
     return once
-
-
-async def _answer(send: Send, status: int, reason: str) -> None:
-    body = json.dumps({"detail": reason}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from pipelines.core.errors import UserError
+from pipelines.core.locks import hold
 
 HOME = Path(".dynamicid") / "app"
 # Where Gradio keeps uploads, and what it draws from PIL pictures.
@@ -26,23 +25,17 @@ def own_folder(root: Path, port: int) -> Iterator[Path]:
     before Gradio is imported, which reads its place once. Raises UserError where another page uses it.
     """
     folder = (root / HOME / str(port)).resolve()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.with_suffix(".lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(f"{folder}: another page is using it; choose another --port") from None
-    before = tempfile.tempdir, os.environ.get(_GRADIO)
-    try:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(mode=0o700)
-        tempfile.tempdir = os.environ[_GRADIO] = str(folder)
-        yield folder
-    finally:
-        tempfile.tempdir = before[0]
-        if before[1] is None:
+    taken = UserError(f"{folder}: another page is using it; choose another --port")
+    with hold(folder.with_suffix(".lock"), taken):
+        before = tempfile.tempdir, os.environ.get(_GRADIO)
+        try:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(mode=0o700)
+            tempfile.tempdir = os.environ[_GRADIO] = str(folder)
+            yield folder
+        finally:
+            tempfile.tempdir = before[0]
             os.environ.pop(_GRADIO, None)
-        else:
-            os.environ[_GRADIO] = before[1]
-        shutil.rmtree(folder, ignore_errors=True)
-        lock.release()
+            if before[1] is not None:
+                os.environ[_GRADIO] = before[1]
+            shutil.rmtree(folder, ignore_errors=True)

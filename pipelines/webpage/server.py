@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from pipelines.core.errors import UserError
 from pipelines.core.privacy import TELEMETRY_OFF
 from pipelines.webpage.accounts import check_host, gatekeeper
 from pipelines.webpage.folder import own_folder
 
 if TYPE_CHECKING:
     from pipelines.core.params import Params
-    from pipelines.webpage.drawing import Studio
-    from pipelines.webpage.examples import Example
+    from pipelines.core.sections.operations import Serve
     from pipelines.webpage.model_version import Shown
 
 # Requests that wait while one is drawn; who comes then is told so.
@@ -45,6 +45,7 @@ def serve_page(
         from pipelines.serving.generation import Generator
         from pipelines.webpage.drawing import Studio
         from pipelines.webpage.examples import draw_examples
+        from pipelines.webpage.page import build
 
         studio = Studio(Generator.load(shown.adapter, params), params, shown.version, folder)
         examples = [
@@ -53,33 +54,28 @@ def serve_page(
             if len(example.photos) <= studio.people
             and all(studio.accepts(photo.read_bytes()) for photo in example.photos)
         ]
-        _open(studio, examples, accounts, host=host, port=port, ready=ready)
+        page = build(studio, examples)
+        url = _open(page, params.serve, gatekeeper(accounts) if accounts else None, host, port)
+        try:
+            ready(url)
+            _wait()
+        finally:
+            page.close(verbose=False)
 
 
-def _open(
-    studio: Studio,
-    examples: Sequence[Example],
-    accounts: Mapping[str, str],
-    *,
-    host: str,
-    port: int,
-    ready: Callable[[str], None],
-) -> None:
+def _open(page: Any, limits: Serve, knows: Callable[..., Any] | None, host: str, port: int) -> str:
+    """Serve the page in the background to those whom `knows` lets in; return its address."""
     import gradio as gr
     from starlette.middleware import Middleware
 
-    from pipelines.core.errors import UserError
     from pipelines.webpage.door import Door
-    from pipelines.webpage.page import build
 
-    limits = studio.params.serve
-    page = build(studio, examples)
     page.queue(max_size=WAITING, default_concurrency_limit=1)
     try:
         _, url, _ = page.launch(
             server_name=host,
             server_port=port,
-            auth=gatekeeper(accounts) if accounts else None,
+            auth=knows,
             max_file_size=f"{limits.max_upload_mb}mb",
             app_kwargs={"middleware": [Middleware(Door, max_request_mb=limits.max_request_mb)]},
             # System fonts, and nothing from elsewhere: the page must work where there is no other network.
@@ -99,11 +95,7 @@ def _open(
         )
     except OSError as error:
         raise UserError(f"--host {host} --port {port}: {error}; choose another --port") from None
-    try:
-        ready(url)
-        _wait()
-    finally:
-        page.close(verbose=False)
+    return str(url)
 
 
 def _wait() -> None:

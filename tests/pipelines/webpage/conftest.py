@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.processes import free_port
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,7 @@ def page(
     with_shipped_networks: Callable[[Path], Path],
 ) -> Iterator[Page]:
     home = with_shipped_networks(random_home(tmp_path_factory.mktemp("page")))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "pipelines.cli", "app", "--port", str(port)]
     with (home / "app.log").open("w") as log:
         served = subprocess.Popen(command, cwd=home, stdout=subprocess.PIPE, stderr=log, text=True)

@@ -2,43 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import MutableMapping
 from typing import Any
 
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.testclient import TestClient
 
 from pipelines.webpage.door import Door
-
-
-class Inside:
-    """What stands behind the door; it remembers the bodies that came through."""
-
-    def __init__(self) -> None:
-        self.bodies: list[bytes] = []
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        self.bodies.append((await receive())["body"])
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"in"})
 
 
 def knock(
     path: str, headers: dict[str, str], body: bytes = b"", method: str = "POST"
 ) -> tuple[int, bytes, list[bytes]]:
     """Return the status, the answer, and the bodies that came through."""
-    inside, sent = Inside(), []
+    bodies = []
 
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": body, "more_body": False}
+    async def inside(scope: Any, receive: Any, send: Any) -> None:
+        bodies.append(await Request(scope, receive).body())
+        await Response("in")(scope, receive, send)
 
-    async def send(message: MutableMapping[str, Any]) -> None:
-        sent.append(message)
-
-    given = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-    scope = {"type": "http", "path": path, "method": method, "headers": given}
-    asyncio.run(Door(inside, max_request_mb=1)(scope, receive, send))
-    return sent[0]["status"], sent[1]["body"], inside.bodies
+    answer = TestClient(Door(inside, max_request_mb=1)).request(method, path, headers=headers, content=body)
+    return answer.status_code, answer.content, bodies
 
 
 def test_a_good_request_comes_through_as_it_was() -> None:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from model.face.face_prompts import EXPRESSIONS, POSES, parse
 from pipelines.core.errors import UserError
-from pipelines.webpage.box_pad import chosen, empty, with_boxes
+from pipelines.webpage.box_pad import chosen, with_boxes
 from pipelines.webpage.door import fault
 from pipelines.webpage.examples import draw_examples
 from pipelines.webpage.page import face_prompt
@@ -24,7 +24,7 @@ def test_two_chips_are_a_face_prompt_that_is_understood() -> None:
 
 def test_boxes_belong_to_the_people_who_are_there() -> None:
     left, right = [0, 0, 1, 0.5], [0, 0.5, 1, 1]
-    assert chosen(empty(), [0, 1]) is None
+    assert chosen(with_boxes(()), [0, 1]) is None
     assert chosen(with_boxes((left, right)), [0, 1]) == [left, right]
     assert chosen(with_boxes((left, right)), [1]) == [right]
     with pytest.raises(UserError, match="person 3: no box"):
