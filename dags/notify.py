@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import urllib.request
 from typing import Any
 
 VARIABLE = "DYNAMICID_WEBHOOK"
@@ -18,6 +16,8 @@ def report_failure(context: dict[str, Any]) -> None:
     address = os.environ.get(VARIABLE)
     if not address:
         return
+    import requests
+
     instance = context["ti"]
     message = {
         "text": f"{instance.dag_id}.{instance.task_id} failed in {context['run_id']}: {context.get('exception')}",
@@ -27,11 +27,7 @@ def report_failure(context: dict[str, Any]) -> None:
         "attempt": instance.try_number,
         "log": getattr(instance, "log_url", None),
     }
-    request = urllib.request.Request(
-        address, data=json.dumps(message, default=str).encode(), headers={"Content-Type": "application/json"}
-    )
     try:
-        with urllib.request.urlopen(request, timeout=_SECONDS):
-            return
-    except OSError as error:
+        requests.post(address, json=message, timeout=_SECONDS).raise_for_status()
+    except requests.RequestException as error:
         log.warning("the failure could not be reported to the address in %s: %s", VARIABLE, error)

@@ -53,10 +53,10 @@ def backup(
     sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME; what is named is not taken from the stack.
     """
     from pipelines.operations.backup.backup import make_backup
-    from pipelines.operations.backup.places import Named, places_of
+    from pipelines.operations.backup.places import Addresses, places_of
     from pipelines.registry.settings import database
 
-    places = places_of(Path.cwd(), Named.given(ledger, artefacts, airflow, accounts), state)
+    places = places_of(Path.cwd(), Addresses(ledger, artefacts, airflow, accounts), state)
     manifest = make_backup(places, out)
     emit(manifest)
     of_stack = "" if places.credentials is None else f" of the stack in {places.credentials.parent}"
@@ -84,10 +84,10 @@ def restore(
 
     The backup of a stack goes into a stack that does not run, new or old: `make stack` comes afterwards.
     """
-    from pipelines.operations.backup.places import Named
+    from pipelines.operations.backup.places import Addresses
     from pipelines.operations.backup.stack_restore import restore_anywhere
 
-    named = Named.given(ledger, artefacts, airflow, accounts)
+    named = Addresses(ledger, artefacts, airflow, accounts)
     restored = restore_anywhere(folder, Path.cwd(), named, state, force=force)
     emit({"restored": restored.done, "left": restored.left})
     say_done(f"restored: {', '.join(restored.done)}")

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from pipelines.commands.output import emit, emit_if_asked, say, say_done
 from pipelines.core.errors import UserError
-
-if TYPE_CHECKING:
-    from pipelines.operations.stack.settings import Stack
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__, no_args_is_help=True)
 
@@ -36,33 +34,30 @@ def start(
     timeout: Annotated[int, typer.Option(min=10, help="Seconds to wait for every server.")] = 300,
 ) -> None:
     """Start what does not run yet, wait until all is healthy, print the addresses."""
-    from pipelines.core.paths import project_root
     from pipelines.operations.stack.credentials import FILE
-    from pipelines.operations.stack.settings import Ports, Stack, known_ports
+    from pipelines.operations.stack.settings import Ports, stack_in
     from pipelines.operations.stack.start import start as bring_up
 
-    state = state.absolute()
-    before = known_ports(state) if (state / "ports.json").is_file() else Ports()
-    ports = Ports(
-        postgres_port or before.postgres,
-        airflow_port or before.airflow,
-        mlflow_port or before.mlflow,
-    )
-    stack = Stack(project_root(), state, ports, inbox)
+    stack = stack_in(state, started=False)
+    before = stack.ports
+    ports = Ports(postgres_port or before.postgres, airflow_port or before.airflow, mlflow_port or before.mlflow)
+    stack = replace(stack, ports=ports, inbox=inbox)
     bring_up(stack, say, timeout)
     say_done("the stack is up")
     say(f"Airflow  {stack.airflow_url}  user admin")
     say(f"MLflow   {stack.mlflow_url}  user admin")
-    say(f"passwords: {state / FILE}")
-    emit({"airflow": stack.airflow_url, "mlflow": stack.mlflow_url, "credentials": str(state / FILE)})
+    file = stack.state / FILE
+    say(f"passwords: {file}")
+    emit({"airflow": stack.airflow_url, "mlflow": stack.mlflow_url, "credentials": str(file)})
 
 
 @app.command()
 def stop(state: State = _STATE) -> None:
     """End the processes of this stack and no others; databases, logs and credentials stay."""
+    from pipelines.operations.stack.settings import stack_in
     from pipelines.operations.stack.supervisor import alone, left_over, shut_down
 
-    stack = _present(state)
+    stack = stack_in(state)
     if not left_over(stack):
         say("the stack does not run")
         emit_if_asked({"ended": False})
@@ -78,8 +73,9 @@ def status(state: State = _STATE) -> None:
     from pipelines.core.errors import StageFailed
     from pipelines.operations.stack import supervisor
     from pipelines.operations.stack.health import unhealthy
+    from pipelines.operations.stack.settings import stack_in
 
-    stack = _present(state)
+    stack = stack_in(state)
     if not supervisor.is_running(stack):
         raise StageFailed("the stack does not run; `make stack` starts it")
     emit(supervisor.status(stack))
@@ -95,8 +91,9 @@ def service(
 ) -> None:
     """Start, stop or restart one service, for maintenance."""
     from pipelines.operations.stack import supervisor
+    from pipelines.operations.stack.settings import stack_in
 
-    stack = _present(state)
+    stack = stack_in(state)
     if action not in ("start", "stop", "restart"):
         raise UserError(f"{action}: expected start, stop or restart")
     if name not in supervisor.SERVICES:
@@ -145,11 +142,3 @@ def project(
     from pipelines.operations.stack.project import bring_up_to_date
 
     say(bring_up_to_date(home.absolute(), project_root()))
-
-
-def _present(state: Path) -> Stack:
-    from pipelines.core.paths import project_root
-    from pipelines.operations.stack.settings import Stack, known_ports
-
-    state = state.absolute()
-    return Stack(project_root(), state, known_ports(state))

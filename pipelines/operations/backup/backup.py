@@ -7,7 +7,6 @@ A backup is a folder: `manifest.json` with the sha256 of every file, `mlflow.*` 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from dataclasses import asdict, dataclass
@@ -15,9 +14,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pipelines.core.errors import UserError
+from pipelines.core.files import atomic_folder, sha256, write_atomically
 from pipelines.operations.backup.databases import dump
 from pipelines.operations.backup.places import Places
-from pipelines.operations.stack.credentials import FILE, write_secret
+from pipelines.operations.stack.credentials import FILE, OWNER_ONLY
 from pipelines.versions.git import git
 
 MANIFEST = "manifest.json"
@@ -64,18 +64,13 @@ def make_backup(places: Places, target: Path) -> Manifest:
     The databases go before the artefacts: what they name is then among them, whatever is logged meanwhile. Where it
     holds passwords and keys, nobody but its owner can enter the folder.
     """
-    if target.exists():
-        raise UserError(f"{target}: it exists; a backup needs a folder of its own")
+    _check_new(target)
     databases = places.databases()
     if not databases:
         raise UserError("nothing to back up: neither a ledger nor Airflow's database was found or named")
-    part = target.with_name(f".{target.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.parent.mkdir(parents=True, exist_ok=True)
-    part.mkdir(mode=0o777 if places.credentials is None else 0o700)
-    try:
+    with atomic_folder(target, mode=0o777 if places.credentials is None else 0o700) as part:
         if places.credentials is not None:
-            write_secret(part / FILE, places.credentials.read_bytes().decode())
+            write_atomically(part / FILE, places.credentials.read_bytes(), mode=OWNER_ONLY)
         for name, uri in databases.items():
             dump(uri, part / name)
         if places.artefacts is not None and places.artefacts.is_dir():
@@ -90,11 +85,13 @@ def make_backup(places: Places, target: Path) -> Manifest:
             served=places.served,
         )
         (part / MANIFEST).write_text(json.dumps(asdict(manifest), indent=2) + "\n", encoding="utf-8")
-        part.rename(target)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
+        _check_new(target)
     return manifest
+
+
+def _check_new(target: Path) -> None:
+    if target.exists():
+        raise UserError(f"{target}: it exists; a backup needs a folder of its own")
 
 
 def read_backup(folder: Path) -> Manifest:
@@ -114,12 +111,6 @@ def read_backup(folder: Path) -> Manifest:
     if wrong:
         raise UserError(f"{folder}: {'; '.join(wrong[:5])}; nothing was restored")
     return manifest
-
-
-def sha256(file: Path) -> str:
-    """Return the sha256 (hex) of a file's bytes."""
-    with file.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _files(folder: Path) -> list[str]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-import subprocess
 import tempfile
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.files import atomic_file
+from pipelines.operations.programs import run_program
 from pipelines.operations.stack.postgres import find_programs
 
 _KINDS = {"sqlite": ".sqlite", "postgresql": ".pgdump"}
@@ -63,12 +64,10 @@ def load(file: Path, uri: str) -> None:
     address = _parse(uri)
     if address.get_backend_name() == "sqlite":
         place = _sqlite_file(address)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        part = place.with_name(f".{place.name}.part")
-        shutil.copyfile(file, part)
-        for journal in (place.with_name(f"{place.name}-wal"), place.with_name(f"{place.name}-shm")):
-            journal.unlink(missing_ok=True)  # they belong to the file that is replaced
-        part.replace(place)
+        with atomic_file(place) as part:
+            shutil.copyfile(file, part)
+            for journal in ("-wal", "-shm"):
+                Path(f"{place}{journal}").unlink(missing_ok=True)  # they belong to the file that is replaced
         return
     with tempfile.TemporaryDirectory() as folder:
         # Written out whole first: a pipe that breaks would be the end of the text, and half of it be committed.
@@ -140,12 +139,10 @@ def _dump_sqlite(place: Path, file: Path) -> Path:
 
 def _program(name: str) -> str:
     """Return the path of a program of PostgreSQL: the newest server's own, since an older one refuses its databases."""
-    try:
+    with suppress(UserError):
         own = find_programs() / name
-    except UserError:
-        own = None
-    if own is not None and own.is_file():
-        return str(own)
+        if own.is_file():
+            return str(own)
     found = shutil.which(name)
     if found is None:
         raise UserError(f"{name} is missing: apt-get install postgresql-client (Debian, Ubuntu)")
@@ -162,8 +159,4 @@ def _postgres(address: Any, name: str, *arguments: str) -> None:
         "PGPASSWORD": address.password,
     }
     environment = {**os.environ, **{key: str(value) for key, value in given.items() if value}}
-    done = subprocess.run([program, *arguments], env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        lines = done.stderr.strip().splitlines()
-        told = [line for line in lines if "error:" in line.lower()] or lines
-        raise StageFailed(f"{name}: {told[0] if told else f'exit {done.returncode}'}")
+    run_program(name, program, *arguments, env=environment)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import pwd
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from pipelines.core.errors import StageFailed
-from pipelines.operations.stack.postgres import Postgres
+from pipelines.operations.programs import run_program, wait_while
+from pipelines.operations.stack.postgres import Postgres, is_ready
 
 # Part of the socket's name; nothing listens on a port.
 PORT = 5432
@@ -27,15 +26,11 @@ def quiet(server: Postgres, seconds: float = 60) -> Iterator[dict[str, str]]:
     It is ended with the block. Raises StageFailed with PostgreSQL's own words where it does not start, as it does not
     while another one uses the same data folder.
     """
-    owner = pwd.getpwnam(server.user)
-    as_root = not os.getuid()
     with tempfile.TemporaryDirectory(prefix="dynamicid-pg-") as name:
         folder = Path(name)
         rules, log = folder / "pg_hba.conf", folder / "log"
         rules.write_text("local all all trust\n", encoding="utf-8")
-        if as_root:
-            for path in (folder, rules):
-                os.chown(path, owner.pw_uid, owner.pw_gid)
+        server.give(folder, rules)
         places = {"listen_addresses": "", "unix_socket_directories": folder, "hba_file": rules}
         options = [part for setting, value in places.items() for part in ("-c", f"{setting}={value}")]
         with log.open("wb") as out:
@@ -46,13 +41,16 @@ def quiet(server: Postgres, seconds: float = 60) -> Iterator[dict[str, str]]:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
-                user=owner.pw_uid if as_root else None,
-                group=owner.pw_gid if as_root else None,
+                **server.owner(),
             )
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
         environment |= {"PGHOST": str(folder), "PGPORT": str(PORT)}
         try:
-            _wait(server, process, environment, log, seconds)
+            late = wait_while(lambda: process.poll() is None and not is_ready(server, environment), seconds)
+            if late or process.poll() is not None:
+                said = [line for line in log.read_text(errors="replace").splitlines() if line.strip()][-2:]
+                why = "; ".join(said) or f"not ready after {seconds:.0f} s"
+                raise StageFailed(f"PostgreSQL in {server.data} does not start: {why}")
             yield environment
         finally:
             _end(process)
@@ -60,38 +58,9 @@ def quiet(server: Postgres, seconds: float = 60) -> Iterator[dict[str, str]]:
 
 def set_superuser_password(server: Postgres, environment: Mapping[str, str], password: str) -> None:
     """Give the superuser of a quiet server `password`, which is on no command line."""
-    done = subprocess.run(
-        [
-            str(server.programs / "psql"),
-            "--no-psqlrc",
-            "--quiet",
-            "-v",
-            "ON_ERROR_STOP=1",
-            "-U",
-            "postgres",
-            "postgres",
-        ],
-        env={**environment, "POSTGRES_PASSWORD": password},
-        input=_NEW_PASSWORD,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise StageFailed(f"PostgreSQL's superuser cannot be given a password: {done.stderr.strip()}")
-
-
-def _wait(
-    server: Postgres, process: subprocess.Popen[bytes], environment: Mapping[str, str], log: Path, seconds: float
-) -> None:
-    deadline = time.monotonic() + seconds
-    ready = [str(server.programs / "pg_isready"), "-q"]
-    while subprocess.run(ready, env=dict(environment), check=False).returncode:
-        if process.poll() is not None or time.monotonic() > deadline:
-            said = [line for line in log.read_text(errors="replace").splitlines() if line.strip()][-2:]
-            why = "; ".join(said) or f"not ready after {seconds:.0f} s"
-            raise StageFailed(f"PostgreSQL in {server.data} does not start: {why}")
-        time.sleep(0.2)
+    psql = (server.programs / "psql", "--no-psqlrc", "--quiet", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "postgres")
+    secret = {**environment, "POSTGRES_PASSWORD": password}
+    run_program("PostgreSQL's superuser cannot be given a password", *psql, env=secret, input=_NEW_PASSWORD)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

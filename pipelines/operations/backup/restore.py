@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.core.errors import UserError
-from pipelines.operations.backup.backup import ARTEFACTS, BUNDLE, REFS, Manifest, sha256
+from pipelines.core.files import atomic_file, sha256
+from pipelines.operations.backup.backup import ARTEFACTS, BUNDLE, REFS, Manifest
 from pipelines.operations.backup.databases import check_kind, is_empty, load
 from pipelines.operations.backup.places import Places
 from pipelines.operations.stack.credentials import FILE
@@ -93,10 +94,8 @@ def _other_artefacts(manifest: Manifest, target: Path) -> list[str]:
 
 
 def _copy(source: str, target: str) -> str:
-    """Copy a file beside its place and rename it, so that none is half there."""
-    part = Path(target).with_name(f".{Path(target).name}.part")
-    shutil.copy2(source, part)
-    part.replace(target)
+    with atomic_file(Path(target)) as part:
+        shutil.copy2(source, part)
     return target
 
 
@@ -106,9 +105,8 @@ def _restore_refs(root: Path, bundle: Path) -> int:
     listed = git(root, "bundle", "list-heads", str(bundle.resolve())).splitlines()
     missing = [ref for line in listed if (ref := line.split(maxsplit=1)[1]) not in before]
     if missing:
-        done = run_git(
-            root, "fetch", "--quiet", "--no-tags", str(bundle.resolve()), *(f"{ref}:{ref}" for ref in missing)
-        )
+        refs = [f"{ref}:{ref}" for ref in missing]
+        done = run_git(root, "fetch", "--quiet", "--no-tags", str(bundle.resolve()), *refs)
         if done.code:
             raise UserError(f"{bundle}: git cannot read it: {done.problem}")
     return len(missing)

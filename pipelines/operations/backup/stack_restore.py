@@ -6,23 +6,28 @@ databases filled when they start for the first time. `make stack` comes afterwar
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from pipelines.core.errors import UserError
+from pipelines.core.files import write_atomically
 from pipelines.operations.backup.backup import Manifest, read_backup
-from pipelines.operations.backup.places import Named, Places, places_for
+from pipelines.operations.backup.places import (
+    Addresses,
+    addresses,
+    default_state,
+    places_of_checkout,
+    places_of_stack,
+)
 from pipelines.operations.backup.quiet_postgres import PORT, quiet, set_superuser_password
 from pipelines.operations.backup.restore import Restored, check_places, fill_places, restore_backup
-from pipelines.operations.backup.stack_places import ARTEFACTS, addresses, stack_for
 from pipelines.operations.stack import postgres as database
-from pipelines.operations.stack.credentials import FILE, read_env, write_secret
-from pipelines.operations.stack.settings import Stack
+from pipelines.operations.stack.credentials import FILE, OWNER_ONLY, read_env
+from pipelines.operations.stack.settings import Stack, stack_in, was_started
 from pipelines.operations.stack.supervisor import alone, left_over
 
 
 def restore_anywhere(
-    folder: Path, root: Path, named: Named, state: Path | None = None, *, force: bool = False
+    folder: Path, root: Path, named: Addresses, state: Path | None = None, *, force: bool = False
 ) -> Restored:
     """Check the backup `folder` and put it where it belongs, see `restore_backup`.
 
@@ -31,19 +36,20 @@ def restore_anywhere(
     """
     manifest = read_backup(folder)
     if not manifest.secret or named.whole:
-        return restore_backup(folder, manifest, places_for(root, named), force=force)
-    return restore_stack(folder, manifest, stack_for(root, state), root, named, force=force)
+        return restore_backup(folder, manifest, places_of_checkout(root, named, present=False), force=force)
+    stack = stack_in(state or default_state(root), started=False)
+    return restore_stack(folder, manifest, stack, root, named, force=force)
 
 
 def restore_stack(
-    folder: Path, manifest: Manifest, stack: Stack, root: Path, named: Named, *, force: bool = False
+    folder: Path, manifest: Manifest, stack: Stack, root: Path, named: Addresses, *, force: bool = False
 ) -> Restored:
     """Put credentials (mode 600), artefacts and databases into `stack`, and tags into the checkout `root`.
 
     Raises UserError where the stack runs, or something is there and `force` is not given: nothing is changed then. A
     restore that was cut short is done again with `force`.
     """
-    if (stack.state / "ports.json").is_file() and left_over(stack):
+    if was_started(stack.state) and left_over(stack):
         raise UserError(
             f"{stack.state}: this stack runs, and its servers write to the databases; `dynamicid stack stop` ends it "
             "(`make stack-stop`), then restore again, then `make stack`"
@@ -63,22 +69,13 @@ def restore_stack(
     database.remember(stack.state, server)
     with alone(stack), quiet(server) as environment:
         database.make_databases(server, settings / "init.sql", {**environment, **secret})
-        places = _places(stack, root, named, environment["PGHOST"])
+        own = addresses(stack, environment["PGHOST"], PORT)
+        places = places_of_stack(places_of_checkout(root, named, present=False), named, stack, own)
         check_places(folder, manifest, places, force=force)
         # From here on the stack is the backup's: its file first, then the one password that init.sql does not set.
         if not same:
-            write_secret(file, kept.read_bytes().decode())
-        file.chmod(0o600)
+            write_atomically(file, kept.read_bytes(), mode=OWNER_ONLY)
+        file.chmod(OWNER_ONLY)
         set_superuser_password(server, environment, secret["POSTGRES_PASSWORD"])
         restored = fill_places(folder, manifest, places)
     return Restored([f"{FILE} to {stack.state}", *restored.done], restored.left)
-
-
-def _places(stack: Stack, root: Path, named: Named, host: str) -> Places:
-    own = addresses(stack, host, PORT)
-    here = places_for(root, named)
-    found = replace(here, airflow=named.airflow or own.airflow, credentials=stack.state / FILE)
-    if named.ledger:
-        return found
-    artefacts = named.artefacts or stack.state / ARTEFACTS
-    return replace(found, ledger=own.ledger, accounts=named.accounts or own.accounts, artefacts=artefacts, served=True)

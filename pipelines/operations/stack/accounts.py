@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 
 from pipelines.core.errors import StageFailed
-from pipelines.operations.stack.health import fetch
+from pipelines.operations.stack.health import ask
 from pipelines.operations.stack.settings import PIPELINE_USER
 
 
@@ -15,12 +14,11 @@ def make_pipeline_account(url: str, secret: Mapping[str, str], administrator: st
 
     Raises StageFailed where the server answers neither yes nor "there already".
     """
-    password = secret["MLFLOW_AUTH_ADMIN_PASSWORD"]
-    token = base64.b64encode(f"{administrator}:{password}".encode()).decode()
-    code, body = fetch(
+    code, body = ask(
+        "POST",
         f"{url}/api/2.0/mlflow/users/create",
-        data={"username": PIPELINE_USER, "password": secret["MLFLOW_TRACKING_PASSWORD"]},
-        headers={"Authorization": f"Basic {token}"},
+        json={"username": PIPELINE_USER, "password": secret["MLFLOW_TRACKING_PASSWORD"]},
+        auth=(administrator.encode(), secret["MLFLOW_AUTH_ADMIN_PASSWORD"].encode()),
     )
     if code == 200:
         return True

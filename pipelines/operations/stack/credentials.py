@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
-import os
 import secrets
 from pathlib import Path
 
 from pipelines.core.errors import UserError
+from pipelines.core.files import write_atomically
 
 FILE = "credentials.env"
+OWNER_ONLY = 0o600
 # Every name, and how many random bytes it has; AIRFLOW__CORE__FERNET_KEY is a key of 32 bytes in base64.
 _PASSWORDS = (
     "POSTGRES_PASSWORD",
@@ -61,24 +62,7 @@ def credentials(state: Path) -> dict[str, str]:
     made[_FERNET] = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
     complete = {**made, **known}
     if complete != known:
-        _write(file, complete)
+        lines = (f"{name}={value}\n" for name, value in complete.items())
+        head = "# Generated on the first start. Airflow and MLflow: user admin.\n"
+        write_atomically(file, head + "".join(lines), mode=OWNER_ONLY)
     return complete
-
-
-def _write(file: Path, values: dict[str, str]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    lines = [
-        "# Generated on the first start. Airflow and MLflow: user admin.",
-        *(f"{k}={v}" for k, v in values.items()),
-    ]
-    write_secret(file, "\n".join(lines) + "\n")
-
-
-def write_secret(file: Path, text: str) -> None:
-    """Replace `file` with `text` in one move; nobody but its owner can read it at any moment."""
-    part = file.with_name(f".{file.name}.part")
-    part.unlink(missing_ok=True)
-    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8") as stream:
-        stream.write(text)
-    part.replace(file)

@@ -4,39 +4,34 @@ from __future__ import annotations
 
 import json
 import time
-import urllib.error
-import urllib.request
 from typing import Any
 
 from pipelines.core.errors import StageFailed
+from pipelines.operations.programs import wait_while
 from pipelines.operations.stack.settings import Stack
 from pipelines.operations.stack.supervisor import status
 
 _AIRFLOW_PARTS = ("metadatabase", "scheduler", "triggerer", "dag_processor")
 
 
-def fetch(
-    url: str, *, data: Any = None, headers: dict[str, str] | None = None, seconds: float = 10
-) -> tuple[int, bytes]:
-    """Send a request (POST of JSON where there is `data`); return status and body, status 0 where nobody answers."""
-    body = None if data is None else json.dumps(data).encode()
-    request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json", **(headers or {})})
+def ask(method: str, url: str, **more: Any) -> tuple[int, bytes]:
+    """Send a request of `requests`; return status and body, status 0 where nobody answers in ten seconds."""
+    import requests
+
     try:
-        with urllib.request.urlopen(request, timeout=seconds) as answer:
-            return answer.status, answer.read()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read()
-    except OSError:
+        answer = requests.request(method, url, timeout=10, **more)
+    except requests.RequestException:
         return 0, b""
+    return answer.status_code, answer.content
 
 
 def unhealthy(stack: Stack) -> dict[str, str]:
     """Return what is not healthy, and why; empty when everything is."""
     problems = {name: state for name, state in status(stack).items() if state != "RUNNING"}
-    code, body = fetch(f"{stack.mlflow_url}/health")
+    code, body = ask("GET", f"{stack.mlflow_url}/health")
     if code != 200:
         problems["mlflow"] = f"HTTP {code}" if code else "does not answer"
-    code, body = fetch(f"{stack.airflow_url}/api/v2/monitor/health")
+    code, body = ask("GET", f"{stack.airflow_url}/api/v2/monitor/health")
     if code != 200:
         problems["airflow-api-server"] = f"HTTP {code}" if code else "does not answer"
     else:
@@ -51,9 +46,7 @@ def unhealthy(stack: Stack) -> dict[str, str]:
 def wait_healthy(stack: Stack, seconds: float) -> float:
     """Wait until every part is healthy; return the seconds it took, raise StageFailed naming what is not."""
     begin = time.monotonic()
-    while problems := unhealthy(stack):
-        if time.monotonic() - begin > seconds:
-            told = ", ".join(f"{name}: {why}" for name, why in problems.items())
-            raise StageFailed(f"not healthy after {seconds:.0f} s: {told}; logs in {stack.state / 'logs'}")
-        time.sleep(1)
+    if problems := wait_while(lambda: unhealthy(stack), seconds, pause=1):
+        told = ", ".join(f"{name}: {why}" for name, why in problems.items())
+        raise StageFailed(f"not healthy after {seconds:.0f} s: {told}; logs in {stack.state / 'logs'}")
     return time.monotonic() - begin

@@ -10,12 +10,12 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.core.errors import StageFailed, UserError
+from pipelines.operations.programs import run_program, wait_while
 
 DATA_VARIABLE = "DYNAMICID_POSTGRES_DATA"
 _KNOWN = "postgres_data"
@@ -39,6 +39,19 @@ class Postgres:
             "STACK_POSTGRES_USER": self.user,
             "STACK_POSTGRES_DATA": str(self.data),
         }
+
+    def owner(self) -> dict[str, int]:
+        """Return `user` and `group` (numbers) for a process of it or a file; none where this is that user already."""
+        if os.getuid():
+            return {}
+        known = pwd.getpwnam(self.user)
+        return {"user": known.pw_uid, "group": known.pw_gid}
+
+    def give(self, *paths: Path) -> None:
+        """Hand files over to the user that it runs as."""
+        if owner := self.owner():
+            for path in paths:
+                shutil.chown(path, **owner)
 
 
 def find_programs(search: str | None = None, version: str | None = None) -> Path:
@@ -100,78 +113,55 @@ def choose(state: Path, *, running: bool = False) -> Postgres:
         raise UserError(f"{data}: neither empty nor a data folder of PostgreSQL; name another one with {DATA_VARIABLE}")
     if os.getuid() != 0:
         return Postgres(programs, getpass.getuser(), data)
+    server = Postgres(programs, "postgres", data)
     try:
-        user = pwd.getpwnam("postgres")
+        owner = server.owner()
     except KeyError:
         raise UserError("PostgreSQL refuses root, and there is no user postgres; `useradd --system postgres`") from None
     data.mkdir(parents=True, exist_ok=True)
-    os.chown(data, user.pw_uid, user.pw_gid)
+    server.give(data)
     data.chmod(0o700)
-    if subprocess.run(["test", "-w", str(data)], user=user.pw_uid, group=user.pw_gid, check=False).returncode:
+    if subprocess.run(["test", "-w", str(data)], check=False, **owner).returncode:
         raise UserError(
             f"{data}: the user postgres cannot reach this folder (PostgreSQL refuses to run as root); open the folders "
             f"above it with `chmod o+x`, or name another with {DATA_VARIABLE}"
         )
-    return Postgres(programs, "postgres", data)
+    return server
 
 
-def initialise(postgres: Postgres, configuration: Path, password: str) -> bool:
-    """Make the data folder where there is none yet; copy the configuration into it; return whether it is new."""
-    new = not (postgres.data / _MADE).is_file()
-    owner = pwd.getpwnam(postgres.user)
-    if new:
+def initialise(postgres: Postgres, configuration: Path, password: str) -> None:
+    """Make the data folder where there is none yet; copy the configuration into it."""
+    if not (postgres.data / _MADE).is_file():
         with tempfile.NamedTemporaryFile("w", suffix=".password") as file:
             file.write(password)
             file.flush()
-            if not os.getuid():
-                os.chown(file.name, owner.pw_uid, owner.pw_gid)
-            command = [postgres.programs / "initdb", "-D", postgres.data, "-U", "postgres", "--auth=scram-sha-256"]
-            done = subprocess.run(
-                [*map(str, command), "--encoding=UTF8", "--locale=C.UTF-8", f"--pwfile={file.name}"],
-                cwd="/",
-                capture_output=True,
-                text=True,
-                check=False,
-                user=None if os.getuid() else owner.pw_uid,
-                group=None if os.getuid() else owner.pw_gid,
-            )
-        if done.returncode:
-            raise StageFailed(
-                f"initdb in {postgres.data}: {(done.stderr.strip() or done.stdout.strip()).splitlines()[-1]}"
-            )
+            postgres.give(Path(file.name))
+            options = ("-U", "postgres", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8")
+            command = (postgres.programs / "initdb", "-D", postgres.data, *options, f"--pwfile={file.name}")
+            run_program(f"initdb in {postgres.data}", *command, cwd="/", **postgres.owner())
     # A copy: the user it runs as may not be able to read the checkout.
     target = postgres.data / "postgresql.conf"
     target.write_text(configuration.read_text(encoding="utf-8"), encoding="utf-8")
-    if not os.getuid():
-        os.chown(target, owner.pw_uid, owner.pw_gid)
-    return new
+    postgres.give(target)
+
+
+def is_ready(postgres: Postgres, environment: Mapping[str, str]) -> bool:
+    """Whether the server accepts connections."""
+    command = [str(postgres.programs / "pg_isready"), "-q"]
+    return not subprocess.run(command, env=dict(environment), capture_output=True, check=False).returncode
 
 
 def wait_ready(postgres: Postgres, environment: Mapping[str, str], seconds: float) -> None:
     """Wait until the server accepts connections; raise StageFailed after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        done = subprocess.run(
-            [str(postgres.programs / "pg_isready"), "-q"], env=dict(environment), capture_output=True, check=False
-        )
-        if done.returncode == 0:
-            return
-        time.sleep(0.3)
-    raise StageFailed(f"PostgreSQL on port {environment['PGPORT']} is not ready after {seconds:.0f} s; see its log")
+    if wait_while(lambda: not is_ready(postgres, environment), seconds):
+        raise StageFailed(f"PostgreSQL on port {environment['PGPORT']} is not ready after {seconds:.0f} s; see its log")
 
 
 def make_databases(postgres: Postgres, script: Path, environment: Mapping[str, str]) -> None:
     """Run the SQL that makes roles and databases, as the database's superuser."""
     as_superuser = {**environment, "PGUSER": "postgres", "PGPASSWORD": environment["POSTGRES_PASSWORD"]}
-    done = subprocess.run(
-        [str(postgres.programs / "psql"), "--no-psqlrc", "--quiet", "-d", "postgres", "-f", str(script)],
-        env=as_superuser,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise StageFailed(f"{script.name}: {done.stderr.strip().splitlines()[-1]}")
+    psql = (postgres.programs / "psql", "--no-psqlrc", "--quiet", "-d", "postgres", "-f", script)
+    run_program(script.name, *psql, env=as_superuser)
 
 
 def orphan(data: Path) -> int | None:
@@ -189,7 +179,7 @@ def orphan(data: Path) -> int | None:
         parent = server.parent()
         supervised = parent is not None and "supervisor.supervisord" in parent.cmdline()
         return None if supervised else server.pid
-    except (OSError, ValueError, IndexError, psutil.NoSuchProcess, psutil.AccessDenied):
+    except (OSError, ValueError, IndexError, psutil.Error):
         return None
 
 
@@ -203,9 +193,6 @@ def end(data: Path, seconds: float = 60) -> bool:
     if number is None:
         return False
     os.kill(number, signal.SIGINT)
-    deadline = time.monotonic() + seconds
-    while orphan(data) == number:
-        if time.monotonic() > deadline:
-            raise StageFailed(f"PostgreSQL in {data}, process {number}, still runs after {seconds:.0f} s; see its log")
-        time.sleep(0.1)
+    if wait_while(lambda: orphan(data) == number, seconds):
+        raise StageFailed(f"PostgreSQL in {data}, process {number}, still runs after {seconds:.0f} s; see its log")
     return True

@@ -7,10 +7,10 @@ git then tells what the image changed from what the team did.
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 from pipelines.core.errors import StageFailed, UserError
+from pipelines.versions.git import git, has_commit, run_git
 
 BRANCH = "image"
 _NAMED = ("-c", "user.name=dynamicid", "-c", "user.email=dynamicid@localhost")
@@ -26,21 +26,23 @@ def bring_up_to_date(home: Path, image: Path) -> str:
         return _make(home, image)
     if not _has(home, f"refs/heads/{BRANCH}"):
         raise UserError(f"{home}: a repository that no image made; give the project a volume of its own")
-    _git(home, "fetch", "--quiet", "--no-tags", str(image), "HEAD")
-    tree = _git(home, "rev-parse", "FETCH_HEAD^{tree}")
-    if tree == _git(home, "rev-parse", f"{BRANCH}^{{tree}}"):
+    git(home, "fetch", "--quiet", "--no-tags", str(image), "HEAD")
+    tree = git(home, "rev-parse", "FETCH_HEAD^{tree}")
+    if tree == git(home, "rev-parse", f"{BRANCH}^{{tree}}"):
         return "the project has the code of the image"
-    code = _git(home, *_NAMED, "commit-tree", tree, "-p", BRANCH, "-m", "The code of the image")
-    merged = _run(home, *_NAMED, "merge", "--quiet", "--no-edit", "-m", "Take the code of a new image", code)
-    if merged.returncode:
-        conflicts = _git(home, "diff", "--name-only", "--diff-filter=U").splitlines()
-        _run(home, "merge", "--abort")
-        reason = f"both changed {', '.join(conflicts)}" if conflicts else _said(merged)
+    code = git(home, *_NAMED, "commit-tree", tree, "-p", BRANCH, "-m", "The code of the image")
+    merged = run_git(home, *_NAMED, "merge", "--quiet", "--no-edit", "-m", "Take the code of a new image", code)
+    if merged.code:
+        conflicts = git(home, "diff", "--name-only", "--diff-filter=U").splitlines()
+        run_git(home, "merge", "--abort")
+        # Which files are in the way stands in the middle of git's words.
+        words = " ".join((merged.error or merged.text).split())
+        reason = f"both changed {', '.join(conflicts)}" if conflicts else words
         raise StageFailed(
             f"{home}: the code of the new image does not merge with what is there: {reason}; it is as it was. Merge "
             f"commit {code} there by hand, or start the image before"
         )
-    _git(home, "update-ref", f"refs/heads/{BRANCH}", code)
+    git(home, "update-ref", f"refs/heads/{BRANCH}", code)
     return "the code of the new image is merged into the project"
 
 
@@ -50,31 +52,15 @@ def _make(home: Path, image: Path) -> str:
     if found and ".git" not in found:
         raise UserError(f"{home}: neither empty nor a git repository; give the project a volume of its own")
     home.mkdir(parents=True, exist_ok=True)
-    _git(home, "init", "--quiet", "--initial-branch", "main")
+    git(home, "init", "--quiet", "--initial-branch", "main")
     (home / ".git" / "index.lock").unlink(missing_ok=True)
-    _git(home, "fetch", "--quiet", "--no-tags", str(image), "HEAD")
-    _git(home, "update-ref", f"refs/heads/{BRANCH}", "FETCH_HEAD")
-    _git(home, "read-tree", "--reset", "-u", "FETCH_HEAD")
-    _git(home, "update-ref", "HEAD", "FETCH_HEAD")
+    git(home, "fetch", "--quiet", "--no-tags", str(image), "HEAD")
+    git(home, "update-ref", f"refs/heads/{BRANCH}", "FETCH_HEAD")
+    git(home, "read-tree", "--reset", "-u", "FETCH_HEAD")
+    git(home, "update-ref", "HEAD", "FETCH_HEAD")
     return "a new project with the code of the image"
 
 
 def _has(home: Path, name: str) -> bool:
     """Whether `home` is itself a repository in which `name` is a commit."""
-    return (home / ".git").is_dir() and not _run(home, "rev-parse", "--verify", "--quiet", name).returncode
-
-
-def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False)
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    done = _run(folder, *arguments)
-    if done.returncode:
-        raise StageFailed(f"git {arguments[0]} in {folder}: {_said(done)}")
-    return done.stdout.strip()
-
-
-def _said(done: subprocess.CompletedProcess[str]) -> str:
-    """Return git's words in one line: which files are in the way stands in the middle of them."""
-    return " ".join((done.stderr.strip() or done.stdout.strip()).split()) or f"exit {done.returncode}"
+    return (home / ".git").is_dir() and has_commit(home, name)

@@ -12,13 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipelines.core.errors import UserError
+from pipelines.core.files import write_atomically
+from pipelines.core.paths import project_root
 from pipelines.core.privacy import TELEMETRY_OFF
-from pipelines.operations.stack.credentials import credentials, read_env, write_secret
+from pipelines.operations.stack.credentials import OWNER_ONLY, credentials, read_env
 
 LOOPBACK = "127.0.0.1"
 # Marks every process of one stack, however deep: its value is the folder of the stack's state.
 MARK = "STACK_STATE"
 PIPELINE_USER = "pipeline"
+_PORTS = "ports.json"
 
 
 @dataclass(frozen=True)
@@ -130,12 +133,31 @@ class Stack:
 
     def write_passwords(self) -> None:
         """Give Airflow's administrator the generated password."""
-        write_secret(self.passwords_file, json.dumps({"admin": credentials(self.state)["AIRFLOW_ADMIN_PASSWORD"]}))
+        passwords = {"admin": credentials(self.state)["AIRFLOW_ADMIN_PASSWORD"]}
+        write_atomically(self.passwords_file, json.dumps(passwords), mode=OWNER_ONLY)
+
+
+def was_started(state: Path) -> bool:
+    """Whether a stack was ever started in the folder `state`."""
+    return (state / _PORTS).is_file()
+
+
+def keep_ports(stack: Stack) -> None:
+    """Note the ports that a stack is started with."""
+    (stack.state / _PORTS).write_text(json.dumps(vars(stack.ports)), encoding="utf-8")
 
 
 def known_ports(state: Path) -> Ports:
     """Return the ports that the stack in `state` was started with; raise UserError where there never was one."""
-    file = state / "ports.json"
-    if not file.is_file():
+    if not was_started(state):
         raise UserError(f"{state}: no stack was started there; `make stack` starts one")
-    return Ports(**json.loads(file.read_text(encoding="utf-8")))
+    return Ports(**json.loads((state / _PORTS).read_text(encoding="utf-8")))
+
+
+def stack_in(state: Path, *, started: bool = True) -> Stack:
+    """Return this checkout's stack in the folder `state`, with the ports that it was started with.
+
+    Where there never was one: with the default ports, and UserError where it has to have been `started`.
+    """
+    state = state.absolute()
+    return Stack(project_root(), state, known_ports(state) if started or was_started(state) else Ports())

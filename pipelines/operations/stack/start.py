@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from pipelines.core.errors import StageFailed, UserError
+from pipelines.operations.programs import run_program
 from pipelines.operations.stack import postgres as database
 from pipelines.operations.stack.accounts import make_pipeline_account
 from pipelines.operations.stack.credentials import credentials
 from pipelines.operations.stack.health import wait_healthy
-from pipelines.operations.stack.settings import Stack, known_ports
+from pipelines.operations.stack.settings import Stack, keep_ports, known_ports
 from pipelines.operations.stack.supervisor import (
     alone,
     is_running,
@@ -50,7 +49,7 @@ def _start(stack: Stack, tell: Callable[[str], None], seconds: float) -> None:
         stack.check_ports()
     environment = {**stack.environment(), **server.environment()}
     if not running:
-        (stack.state / "ports.json").write_text(json.dumps(vars(stack.ports)), encoding="utf-8")
+        keep_ports(stack)
         stack.write_passwords()
         tell(f"PostgreSQL in {server.data}, as user {server.user}")
         configuration = stack.root / "docker" / "postgres" / "postgresql.conf"
@@ -61,21 +60,9 @@ def _start(stack: Stack, tell: Callable[[str], None], seconds: float) -> None:
     database.wait_ready(server, environment, seconds=60)
     database.make_databases(server, stack.root / "docker" / "postgres" / "init.sql", environment)
     tell("Airflow's schema and pools")
-    _airflow(environment, "db", "migrate")
-    _airflow(environment, "pools", "import", str(stack.root / "docker" / "pools.json"))
+    for arguments in (("db", "migrate"), ("pools", "import", str(stack.root / "docker" / "pools.json"))):
+        command = (sys.executable, "-m", "airflow", *arguments)
+        run_program(f"airflow {' '.join(arguments)}", *command, env=environment)
     start_services(stack)
     tell(f"waiting until everything is healthy: {wait_healthy(stack, seconds):.0f} s")
     make_pipeline_account(stack.mlflow_url, credentials(stack.state))
-
-
-def _airflow(environment: Mapping[str, str], *arguments: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "airflow", *arguments],
-        env=dict(environment),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
-        raise StageFailed(f"airflow {' '.join(arguments)}: {lines[-1] if lines else f'exit {done.returncode}'}")

@@ -6,16 +6,19 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, suppress
+from typing import TYPE_CHECKING, Any
 from xmlrpc.client import Fault, ServerProxy
 
 from pipelines.core.errors import StageFailed
+from pipelines.core.locks import hold
+from pipelines.operations.programs import wait_while
 from pipelines.operations.stack import postgres as database
 from pipelines.operations.stack.settings import MARK, Stack
+
+if TYPE_CHECKING:
+    import psutil
 
 _PID = "supervisord.pid"
 SERVICES = (
@@ -51,24 +54,17 @@ def unreachable(stack: Stack) -> int | None:
     import psutil
 
     try:
-        number = int((stack.state / _PID).read_text(encoding="utf-8"))
-        found = "supervisor.supervisord" in psutil.Process(number).cmdline() and number in members(stack)
-    except (OSError, ValueError, psutil.NoSuchProcess, psutil.AccessDenied):
+        process = psutil.Process(int((stack.state / _PID).read_text(encoding="utf-8")))
+        found = "supervisor.supervisord" in process.cmdline() and _is_marked(process, stack)
+    except (OSError, ValueError, psutil.Error):
         return None
-    return number if found and not is_running(stack) else None
+    return process.pid if found and not is_running(stack) else None
 
 
-@contextmanager
-def alone(stack: Stack) -> Iterator[None]:
+def alone(stack: Stack) -> AbstractContextManager[None]:
     """Keep a second start or end of the same stack out meanwhile; raise StageFailed where one is at work."""
-    from filelock import FileLock, Timeout
-
-    stack.state.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(stack.state / "stack.lock", timeout=0):
-            yield
-    except Timeout:
-        raise StageFailed(f"{stack.state}: this stack is being started or ended already; wait for that") from None
+    taken = StageFailed(f"{stack.state}: this stack is being started or ended already; wait for that")
+    return hold(stack.state / "stack.lock", taken)
 
 
 def launch(stack: Stack, environment: Mapping[str, str]) -> None:
@@ -110,21 +106,24 @@ def stop_services(stack: Stack, names: tuple[str, ...]) -> None:
     for name in names:
         if present[name] in ("RUNNING", "STARTING", "BACKOFF"):
             proxy(stack).supervisor.stopProcess(name, False)
-    while any(status(stack)[name] == "STOPPING" for name in names):
-        time.sleep(0.2)  # the supervisor itself kills what does not end in its time
+    # The supervisor itself kills what does not end in its time.
+    wait_while(lambda: any(status(stack)[name] == "STOPPING" for name in names))
 
 
-def members(stack: Stack) -> list[int]:
-    """Return the ids of all processes that carry this stack's mark in their environment."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            variables = (folder / "environ").read_bytes().split(b"\0")
-        except OSError:  # it ended meanwhile, or is somebody else's
-            continue
-        if f"{MARK}={stack.state}".encode() in variables and int(folder.name) != os.getpid():
-            found.append(int(folder.name))
-    return found
+def members(stack: Stack) -> list[psutil.Process]:
+    """Return all processes but this one that carry this stack's mark in their environment."""
+    import psutil
+
+    return [one for one in psutil.process_iter() if one.pid != os.getpid() and _is_marked(one, stack)]
+
+
+def _is_marked(process: psutil.Process, stack: Stack) -> bool:
+    import psutil
+
+    try:
+        return process.environ().get(MARK) == str(stack.state)
+    except (OSError, psutil.Error):  # it ended meanwhile, or is somebody else's
+        return False
 
 
 def left_over(stack: Stack) -> bool:
@@ -145,9 +144,7 @@ def shut_down(stack: Stack, seconds: float = 90) -> int:
         proxy(stack).supervisor.shutdown()
     elif deaf is not None:
         os.kill(deaf, signal.SIGTERM)  # it ends its services by itself, database last
-    deadline = time.monotonic() + seconds
-    while (is_running(stack) or unreachable(stack) is not None) and time.monotonic() < deadline:
-        time.sleep(0.2)
+    wait_while(lambda: is_running(stack) or unreachable(stack) is not None, seconds)
     ended = 0
     for _ in range(5):  # what ends may have started something meanwhile
         left = members(stack)
@@ -157,17 +154,13 @@ def shut_down(stack: Stack, seconds: float = 90) -> int:
     return ended + database.end(database.data_folder(stack.state))
 
 
-def _end(processes: list[int]) -> None:
+def _end(processes: list[psutil.Process]) -> None:
     import psutil
 
-    found = []
-    for number in processes:
-        try:
-            found.append(psutil.Process(number))
-            found[-1].terminate()
-        except psutil.NoSuchProcess:
-            continue
-    _, stubborn = psutil.wait_procs(found, timeout=20)
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+    _, stubborn = psutil.wait_procs(processes, timeout=20)
     for process in stubborn:
         with suppress(psutil.NoSuchProcess):
             process.kill()

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import socket
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,19 +14,10 @@ import pytest
 from pipelines.operations.stack.settings import Ports, Stack
 from pipelines.operations.stack.supervisor import shut_down
 from tests.pipelines.operations.backup.stack_contents import EXPECTED
+from tests.pipelines.operations.stacks import open_folder
+from tests.processes import dynamicid, free_port, git, run
 
 _CONTENTS = Path(__file__).with_name("stack_contents.py")
-
-
-def _ports() -> Ports:
-    probes = [socket.socket() for _ in range(3)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return Ports(*(probe.getsockname()[1] for probe in probes))
-    finally:
-        for probe in probes:
-            probe.close()
 
 
 @dataclass(frozen=True)
@@ -47,49 +34,29 @@ class Place:
 
     def cli(self, stack: Stack, *arguments: str, code: int = 0) -> str:
         """Run a command beside `stack` and return what it tells people."""
-        env = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "MLFLOW", "PG"))}
-        done = subprocess.run(
-            [sys.executable, "-m", "pipelines.cli", *arguments],
-            cwd=self.checkout,
-            env={**env, "DYNAMICID_STACK": str(stack.state)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == code, done.stderr[-3000:]
-        return done.stderr
+        env = {"DYNAMICID_STACK": str(stack.state)}
+        return dynamicid(*arguments, cwd=self.checkout, env=env, code=code).stderr
 
     def contents(self, stack: Stack, action: str, ledger: str) -> None:
         """Fill a stack, or look at it: either way everything that the script puts there is there."""
-        done = subprocess.run(
-            [sys.executable, str(_CONTENTS), action, ledger],
-            cwd=self.folder,
-            env={**stack.environment(), "PYTHONWARNINGS": "ignore"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        assert json.loads(done.stdout.splitlines()[-1]) == EXPECTED
-
-    def git(self, *arguments: str) -> str:
-        command = ["git", "-c", "user.name=t", "-c", "user.email=t@t", *arguments]
-        return subprocess.run(command, cwd=self.checkout, check=True, capture_output=True, text=True).stdout
+        env = {**stack.environment(), "PYTHONWARNINGS": "ignore"}
+        told = run(sys.executable, _CONTENTS, action, ledger, cwd=self.folder, env=env).stdout
+        assert json.loads(told.splitlines()[-1]) == EXPECTED
 
 
 @pytest.fixture(scope="module")
 def place(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     checkout = tmp_path_factory.mktemp("checkout")
-    # Not under pytest's own folder, which the user that PostgreSQL runs as cannot enter.
-    folder = Path(tempfile.mkdtemp(prefix="dynamicid-stacks-"))
-    folder.chmod(0o755)
-    made = Place(project, checkout, folder, _ports())
-    made.git("init", "-q", "-b", "main")
-    made.git("commit", "-q", "--allow-empty", "-m", "start")
-    made.git("tag", "faces-v1")
-    try:
-        yield made
-    finally:
-        for state in folder.iterdir():
-            shut_down(made.stack(state.name))
-        shutil.rmtree(folder)
+    git(checkout, "init", "-q", "-b", "main")
+    git(checkout, "commit", "-q", "--allow-empty", "-m", "start")
+    git(checkout, "tag", "faces-v1")
+    with open_folder() as folder, pytest.MonkeyPatch.context() as patch:
+        for name in os.environ:
+            if name.startswith(("AIRFLOW", "MLFLOW", "PG")):
+                patch.delenv(name)
+        made = Place(project, checkout, folder, Ports(free_port(), free_port(), free_port()))
+        try:
+            yield made
+        finally:
+            for state in folder.iterdir():
+                shut_down(made.stack(state.name))

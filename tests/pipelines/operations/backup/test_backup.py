@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -17,7 +14,11 @@ from pipelines.core.errors import StageFailed, UserError
 from pipelines.operations.backup.backup import make_backup, read_backup
 from pipelines.operations.backup.databases import dump, load
 from pipelines.operations.backup.places import Places
+from pipelines.operations.backup.quiet_postgres import quiet
 from pipelines.operations.backup.restore import Restored, restore_backup
+from pipelines.operations.stack import postgres
+from tests.pipelines.operations.stacks import needs_postgres, open_folder
+from tests.processes import git, run
 
 
 def table(file: Path, *rows: str) -> str:
@@ -32,11 +33,6 @@ def table(file: Path, *rows: str) -> str:
 def words(file: Path) -> list[str]:
     with closing(sqlite3.connect(file)) as connection:
         return [row[0] for row in connection.execute("select word from t order by word")]
-
-
-def git(root: Path, *arguments: str) -> str:
-    command = ["git", "-c", "user.name=t", "-c", "user.email=t@t", *arguments]
-    return subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
 
 
 @pytest.fixture
@@ -116,7 +112,7 @@ def test_a_backup_is_never_written_over_and_never_half_there(places: Places, tmp
     make_backup(places, tmp_path / "copy")
     with pytest.raises(UserError, match="it exists"):
         make_backup(places, tmp_path / "copy")
-    lost = Places(places.root, f"sqlite:///{tmp_path / 'nowhere.db'}", None, None)
+    lost = Places(root=places.root, ledger=f"sqlite:///{tmp_path / 'nowhere.db'}")
     with pytest.raises(UserError, match="no such database"):
         make_backup(lost, tmp_path / "other")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkout", "copy"]
@@ -126,54 +122,32 @@ def test_a_backup_is_never_written_over_and_never_half_there(places: Places, tmp
 
 def test_artefacts_go_back_to_the_path_that_the_ledger_names(places: Places, tmp_path: Path) -> None:
     make_backup(places, tmp_path / "copy")
-    elsewhere = Places(places.root, f"sqlite:///{tmp_path / 'new.db'}", tmp_path / "elsewhere", None)
+    elsewhere = Places(f"sqlite:///{tmp_path / 'new.db'}", tmp_path / "elsewhere", root=places.root)
     with pytest.raises(UserError, match="restore into a checkout at the same path"):
         restore(tmp_path / "copy", elsewhere)
     assert not (tmp_path / "new.db").exists()
 
 
-def _programs() -> Path | None:
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    return found[-1].parent if found else None
-
-
-def run(*command: str | Path) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True, cwd="/").stdout.strip()
-
-
 @pytest.fixture
-def socket_folder() -> Iterator[Path]:
-    """A PostgreSQL server with the databases `airflow` and `other`; user `ada` reaches it by the folder's socket."""
-    programs = _programs()
-    assert programs is not None
-    # PostgreSQL refuses to run as root.
-    as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-    # The path of a socket must be short.
-    with tempfile.TemporaryDirectory(prefix="pg", ignore_cleanup_errors=True) as name:
-        folder = Path(name)
-        if as_user:
-            shutil.chown(folder, "postgres", "postgres")
-        control = [*as_user, programs / "pg_ctl", "-D", folder / "data", "-w"]
-        run(*as_user, programs / "initdb", "-D", folder / "data", "-U", "ada", "-A", "trust")
-        options = f"-k {folder} -c listen_addresses='' -c fsync=off"
-        run(*control, "-o", options, "-l", folder / "log", "start")
-        try:
+def server(project: Path) -> Iterator[dict[str, str]]:
+    """The environment in which libpq finds a PostgreSQL server with the databases `airflow` and `other`."""
+    with open_folder() as folder:
+        own = postgres.choose(folder)
+        postgres.initialise(own, project / "docker" / "postgres" / "postgresql.conf", "password")
+        with quiet(own) as environment:
+            environment |= {"PGUSER": "postgres"}
             for database in ("airflow", "other"):
-                run("createdb", "-h", folder, "-U", "ada", database)
-            yield folder
-        finally:
-            run(*control, "-m", "immediate", "stop")
+                run("createdb", database, env=environment)
+            yield environment
 
 
-@pytest.mark.skipif(
-    _programs() is None or shutil.which("pg_dump") is None, reason="no PostgreSQL server on this machine"
-)
-def test_postgresql_is_dumped_and_brought_back(places: Places, tmp_path: Path, socket_folder: Path) -> None:
+@needs_postgres
+def test_postgresql_is_dumped_and_brought_back(places: Places, tmp_path: Path, server: dict[str, str]) -> None:
     def sql(text: str, database: str) -> str:
-        return run("psql", "-h", socket_folder, "-U", "ada", "-Atc", text, database)
+        return run("psql", "-Atqc", text, database, env=server).stdout.strip()
 
     sql("create table t (word text primary key); insert into t values ('run')", "airflow")
-    uri = f"postgresql://ada@/airflow?host={socket_folder}"
+    uri = f"postgresql://postgres@/airflow?host={server['PGHOST']}&port={server['PGPORT']}"
     file = dump(uri, tmp_path / "airflow")
     with pytest.raises(UserError, match="another kind of database"):
         load(file, str(places.ledger))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
 from pipelines.core.errors import UserError
-from pipelines.operations.backup.places import Named, places_of
-from pipelines.operations.stack.settings import Ports
+from pipelines.operations.backup.places import Addresses, places_of
+from pipelines.operations.stack.settings import keep_ports, stack_in
 
 
 @pytest.fixture
@@ -21,26 +20,21 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def started(state: Path) -> Path:
-    """A stack that was started once and does not run."""
-    state.mkdir(parents=True)
-    (state / "ports.json").write_text(json.dumps(vars(Ports())))
-    return state
-
-
 def test_without_a_stack_it_is_the_checkout(checkout: Path) -> None:
-    found = places_of(checkout)
+    found = places_of(checkout, Addresses())
     assert found.databases() == {"mlflow": f"sqlite:///{checkout / 'mlflow.db'}"}
     assert (found.credentials, found.served) == (None, False)
     with pytest.raises(UserError, match="no stack was started there"):
-        places_of(checkout, state=checkout / "nowhere")
+        places_of(checkout, Addresses(), checkout / "nowhere")
 
 
 def test_a_stack_that_was_started_is_needed_where_something_is_not_named(checkout: Path) -> None:
-    started(checkout / ".dynamicid" / "stack")
-    for named in (Named(), Named(ledger="sqlite:///ledger.db"), Named(airflow="sqlite:///airflow.db")):
+    stack = stack_in(checkout / ".dynamicid" / "stack", started=False)
+    stack.state.mkdir(parents=True)
+    keep_ports(stack)
+    for named in (Addresses(), Addresses(ledger="sqlite:///ledger.db"), Addresses(airflow="sqlite:///airflow.db")):
         with pytest.raises(UserError, match=r"PostgreSQL of this stack does not run.*`make stack` starts it"):
             places_of(checkout, named)
-    whole = places_of(checkout, Named("sqlite:///ledger.db", None, "sqlite:///airflow.db"))
+    whole = places_of(checkout, Addresses("sqlite:///ledger.db", None, "sqlite:///airflow.db"))
     assert whole.databases() == {"mlflow": "sqlite:///ledger.db", "airflow": "sqlite:///airflow.db"}
     assert whole.credentials is None

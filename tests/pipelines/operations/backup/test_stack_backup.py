@@ -2,50 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from pipelines.core.errors import StageFailed, UserError
-from pipelines.operations.backup.places import Named, places_of
+from pipelines.core.errors import StageFailed
+from pipelines.operations.backup.places import Addresses, places_of
 from pipelines.operations.backup.quiet_postgres import quiet
 from pipelines.operations.stack import postgres
 from pipelines.operations.stack.settings import Stack
-from pipelines.operations.stack.supervisor import launch, shut_down, start_services
+from pipelines.operations.stack.supervisor import shut_down
 from tests.pipelines.operations.backup.conftest import Place
+from tests.pipelines.operations.stacks import bring_up, needs_postgres
+from tests.processes import git, run
 
-
-def _present() -> bool:
-    try:
-        postgres.find_programs()
-    except UserError:
-        return False
-    return True
-
-
-pytestmark = [
-    pytest.mark.nightly,
-    pytest.mark.skipif(not _present(), reason="no PostgreSQL server on this machine"),
-]
-
-
-def bring_up(stack: Stack) -> None:
-    """Start PostgreSQL as `dynamicid stack start` does, and nothing else."""
-    stack.state.mkdir(parents=True, exist_ok=True)
-    (stack.state / "ports.json").write_text(json.dumps(vars(stack.ports)))
-    server = postgres.choose(stack.state)
-    environment = {**stack.environment(), **server.environment()}
-    settings = stack.root / "docker" / "postgres"
-    postgres.initialise(server, settings / "postgresql.conf", environment["POSTGRES_PASSWORD"])
-    launch(stack, environment)
-    start_services(stack, ("postgres",))
-    postgres.wait_ready(server, environment, 60)
-    postgres.make_databases(server, settings / "init.sql", environment)
+pytestmark = [pytest.mark.nightly, needs_postgres]
 
 
 def ledger(stack: Stack) -> str:
@@ -66,10 +40,9 @@ class Lost:
 def lost(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Lost:
     stack, copy, saved = place.stack("first"), tmp_path_factory.mktemp("kept") / "copy", "refs/exps/ab/cdef0123/brave"
     bring_up(stack)
-    migrate = [sys.executable, "-m", "airflow", "db", "migrate"]
-    subprocess.run(migrate, env=stack.environment(), check=True, capture_output=True)
+    run(sys.executable, "-m", "airflow", "db", "migrate", env=stack.environment())
     place.contents(stack, "fill", ledger(stack))
-    place.git("update-ref", saved, "HEAD")
+    git(place.checkout, "update-ref", saved, "HEAD")
     said = place.cli(stack, "backup", "--out", str(copy))
     passwords = (stack.state / "credentials.env").read_bytes()
 
@@ -82,7 +55,7 @@ def lost(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Lost:
     assert [path.name for path in copy.parent.iterdir()] == ["copy"]
 
     shutil.rmtree(stack.state)
-    place.git("update-ref", "-d", saved)
+    git(place.checkout, "update-ref", "-d", saved)
     return Lost(copy, passwords, saved, said)
 
 
@@ -98,7 +71,7 @@ def test_a_lost_stack_comes_back(place: Place, lost: Lost) -> None:
     assert "`make stack` starts" in place.cli(fresh, "restore", str(lost.copy))
     assert (fresh.state / "credentials.env").read_bytes() == lost.passwords
     assert (fresh.state / "credentials.env").stat().st_mode & 0o777 == 0o600
-    refs = place.git("for-each-ref", "--format=%(refname)").split()
+    refs = git(place.checkout, "for-each-ref", "--format=%(refname)").split()
     assert refs == [lost.saved, "refs/heads/main", "refs/tags/faces-v1"]
     bring_up(fresh)
     place.contents(fresh, "look", ledger(fresh))
@@ -111,9 +84,7 @@ def test_another_stack_is_replaced_by_force_only(place: Place, lost: Lost) -> No
     other = place.stack("third")
 
     def sql(text: str) -> str:
-        command = [str(postgres.find_programs() / "psql"), "-Atqc", text, "airflow"]
-        done = subprocess.run(command, env=other.environment(), check=True, capture_output=True, text=True)
-        return done.stdout.strip()
+        return run(postgres.find_programs() / "psql", "-Atqc", text, "airflow", env=other.environment()).stdout.strip()
 
     bring_up(other)
     sql("create table dag_run (word text)")
@@ -126,7 +97,7 @@ def test_another_stack_is_replaced_by_force_only(place: Place, lost: Lost) -> No
     bring_up(other)  # with the backup's passwords, that of PostgreSQL's superuser among them
     assert sql("select run_id, state from dag_run") == "by-hand|success"
 
-    mixed = places_of(place.checkout, Named(ledger="sqlite:///own.db"), other.state)
+    mixed = places_of(place.checkout, Addresses(ledger="sqlite:///own.db"), other.state)
     assert (mixed.ledger, mixed.artefacts, mixed.accounts, mixed.served) == ("sqlite:///own.db", None, None, False)
     assert (str(mixed.airflow)[:20], mixed.credentials) == ("postgresql+psycopg2:", other.state / "credentials.env")
 

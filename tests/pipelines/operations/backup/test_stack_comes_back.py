@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import urllib.error
-import urllib.request
-from base64 import b64encode
 from pathlib import Path
 
 import pytest
+import requests
 
 from pipelines.operations.stack.credentials import read_env
 from pipelines.operations.stack.settings import Stack
@@ -33,14 +30,10 @@ def logged_in(stack: Stack) -> Airflow:
 
 def answer(stack: Stack, password: str) -> int:
     """What MLflow's server says to the account under `password`: an HTTP status."""
-    token = b64encode(f"{ACCOUNT}:{password}".encode()).decode()
     url = f"{stack.mlflow_url}/api/2.0/mlflow/registered-models/get?name=dynamicid"
-    try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers={"Authorization": f"Basic {token}"})) as said:
-            assert json.load(said)["registered_model"]["name"] == "dynamicid"
-            return said.status
-    except urllib.error.HTTPError as error:
-        return error.code
+    said = requests.get(url, auth=(ACCOUNT, password), timeout=60)
+    assert not said.ok or said.json()["registered_model"]["name"] == "dynamicid"
+    return said.status_code
 
 
 @pytest.mark.stack

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.operations.stack.project import bring_up_to_date
-
-_AS = ("-c", "user.name=test", "-c", "user.email=test@localhost")
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", *_AS, *arguments], cwd=folder, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
+from tests.processes import commit_all, dynamicid, git
 
 
 def _image(folder: Path, **files: str) -> Path:
@@ -24,9 +16,7 @@ def _image(folder: Path, **files: str) -> Path:
     folder.mkdir()
     for name, text in files.items():
         (folder / name).write_text(text)
-    _git(folder, "init", "-q")
-    _git(folder, "add", "-A")
-    _git(folder, "commit", "-qm", "The code of this image")
+    commit_all(folder, "The code of this image")
     return folder
 
 
@@ -42,9 +32,8 @@ def home(tmp_path: Path) -> Path:
     assert bring_up_to_date(home, first) == "a new project with the code of the image"
     (home / "settings").write_text(SETTINGS.replace("people: 100", "people: 7000"))
     (home / "faces.dvc").write_text("md5: 1\n")
-    _git(home, "add", "-A")
-    _git(home, "commit", "-qm", "faces v1")
-    _git(home, "tag", "faces-v1")
+    commit_all(home, "faces v1")
+    git(home, "tag", "faces-v1")
     assert bring_up_to_date(home, first) == "the project has the code of the image"
     return home
 
@@ -58,16 +47,16 @@ def test_new_code_arrives_and_the_teams_work_stays(home: Path, tmp_path: Path) -
     assert not (home / "gone").exists()
     assert (home / "settings").read_text() == SETTINGS.replace("900", "600").replace("100", "7000")
     assert (home / "faces.dvc").read_text() == "md5: 1\n"
-    assert _git(home, "rev-parse", "faces-v1") in _git(home, "log", "--format=%H").splitlines()
-    assert _git(home, "status", "--porcelain") == ""
+    assert git(home, "rev-parse", "faces-v1").strip() in git(home, "log", "--format=%H").splitlines()
+    assert git(home, "status", "--porcelain") == ""
 
 
 def test_a_conflict_is_named_and_changes_nothing(home: Path, tmp_path: Path) -> None:
     image = _image(tmp_path / "image", code="two\n", settings=SETTINGS.replace("people: 100", "people: 50"))
-    before = _git(home, "rev-parse", "HEAD")
+    before = git(home, "rev-parse", "HEAD")
     with pytest.raises(StageFailed, match=r"both changed settings; it is as it was"):
         bring_up_to_date(home, image)
-    assert (_git(home, "rev-parse", "HEAD"), _git(home, "status", "--porcelain")) == (before, "")
+    assert (git(home, "rev-parse", "HEAD"), git(home, "status", "--porcelain")) == (before, "")
     assert (home / "code").read_text() == "one\n"
 
 
@@ -92,16 +81,16 @@ def test_a_project_left_half_made_is_made(killed_at: str, tmp_path: Path, monkey
             raise Killed
         return said
 
-    image, done = _image(tmp_path / "image", code="one\n"), project._git
+    image, done = _image(tmp_path / "image", code="one\n"), project.git
     (tmp_path / "home" / "lost+found").mkdir(parents=True)
-    monkeypatch.setattr(project, "_git", dies)
+    monkeypatch.setattr(project, "git", dies)
     with pytest.raises(Killed):
         bring_up_to_date(tmp_path / "home", image)
     monkeypatch.undo()
     assert bring_up_to_date(tmp_path / "home", image) == "a new project with the code of the image"
     assert bring_up_to_date(tmp_path / "home", image) == "the project has the code of the image"
     assert (tmp_path / "home" / "code").read_text() == "one\n"
-    assert _git(tmp_path / "home", "status", "--porcelain") == ""
+    assert git(tmp_path / "home", "status", "--porcelain") == ""
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
@@ -118,13 +107,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
 def test_the_command_makes_a_checkout_from_which_runs_are_cloned(checkout: Path, tmp_path: Path) -> None:
     from pipelines.versions.workspace import create
 
-    done = subprocess.run(
-        [sys.executable, "-m", "pipelines.cli", "stack", "project", str(tmp_path / "project")],
-        cwd=checkout,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "a new project with the code of the image\n")
+    done = dynamicid("stack", "project", tmp_path / "project", cwd=checkout)
+    assert done.stderr == "a new project with the code of the image\n"
     work = create(tmp_path / "project", "manual__1")
     assert (work.path / "dvc.yaml").read_bytes() == (checkout / "dvc.yaml").read_bytes()

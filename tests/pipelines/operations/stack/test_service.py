@@ -2,71 +2,49 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pipelines.core.errors import UserError
 from pipelines.operations.stack import postgres as database
-from pipelines.operations.stack.settings import MARK, Ports, Stack
+from pipelines.operations.stack.settings import MARK, Ports, Stack, keep_ports
 from pipelines.operations.stack.supervisor import (
     SERVICES,
     alone,
     is_running,
-    launch,
     left_over,
     members,
     shut_down,
     unreachable,
 )
-
-
-def _missing() -> bool:
-    try:
-        database.find_programs()
-    except UserError:
-        return True
-    return False
-
-
-needs_postgres = pytest.mark.skipif(_missing(), reason="PostgreSQL is missing: apt-get install postgresql")
+from tests.pipelines.operations.stacks import bring_up, needs_postgres, open_folder
+from tests.processes import dynamicid, free_port, wait_until
 
 
 @pytest.fixture
 def stopped(project: Path, tmp_path: Path) -> Stack:
     """A stack that was started once and does not run."""
-    (tmp_path / "ports.json").write_text(json.dumps(vars(Ports())))
-    return Stack(project, tmp_path)
+    stack = Stack(project, tmp_path)
+    keep_ports(stack)
+    return stack
 
 
-def _cli(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pipelines.cli", "stack", *arguments, "--state", str(stack.state)],
-        cwd=stack.root,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def _cli(stack: Stack, *arguments: str, code: int = 0) -> str:
+    return dynamicid("stack", *arguments, "--state", stack.state, cwd=stack.root, code=code).stderr
 
 
 def test_commands_say_that_nothing_runs(stopped: Stack) -> None:
     assert not is_running(stopped)
-    status = _cli(stopped, "status")
-    assert (status.returncode, "`make stack` starts it" in status.stderr) == (1, True)
-    unknown = _cli(stopped, "service", "restart", "apache")
-    assert unknown.returncode == 2
-    assert all(name in unknown.stderr for name in SERVICES)
-    assert _cli(stopped, "stop").returncode == 0
+    assert "`make stack` starts it" in _cli(stopped, "status", code=1)
+    unknown = _cli(stopped, "service", "restart", "apache", code=2)
+    assert all(name in unknown for name in SERVICES)
+    _cli(stopped, "stop")
 
 
 def test_only_processes_of_this_stack_are_ended(stopped: Stack, tmp_path: Path) -> None:
@@ -74,7 +52,7 @@ def test_only_processes_of_this_stack_are_ended(stopped: Stack, tmp_path: Path) 
     ours = subprocess.Popen(sleep, env={**os.environ, MARK: str(stopped.state)}, start_new_session=True)
     other = subprocess.Popen(sleep, env={**os.environ, MARK: str(tmp_path.parent)}, start_new_session=True)
     try:
-        assert members(stopped) == [ours.pid]
+        assert [one.pid for one in members(stopped)] == [ours.pid]
         assert shut_down(stopped, seconds=5) == 1
         assert ours.poll() is not None
         assert other.poll() is None
@@ -86,37 +64,21 @@ def test_only_processes_of_this_stack_are_ended(stopped: Stack, tmp_path: Path) 
 
 
 @pytest.fixture
-def reachable(project: Path) -> Iterator[Path]:
-    """A folder that the user of PostgreSQL can enter, with two states of stacks in it."""
-    folder = Path(tempfile.mkdtemp(prefix="dynamicid-stacks-"))
-    folder.chmod(0o755)
-    for name in ("one", "two"):
-        (folder / name).mkdir()
-        (folder / name / "ports.json").write_text(json.dumps(vars(Ports())))
-    yield folder
-    shutil.rmtree(folder)
+def reachable() -> Iterator[Path]:
+    with open_folder() as folder:
+        yield folder
 
 
 @pytest.fixture
 def supervised(project: Path, reachable: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Stack, Stack]]:
     """Two stacks with their supervisors, of whose services only the databases run: one elsewhere, one in its state."""
-    stacks = []
-    for name in ("one", "two"):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            stack = Stack(project, reachable / name, Ports(postgres=probe.getsockname()[1]))
-        monkeypatch.setenv(database.DATA_VARIABLE, str(reachable / "elsewhere" / name) if name == "one" else "")
-        server = database.choose(stack.state)
-        environment = {**stack.environment(), **server.environment()}
-        database.initialise(server, project / "docker" / "postgres" / "postgresql.conf", "secret")
-        database.remember(stack.state, server)
-        launch(stack, environment)
-        stacks.append(stack)
-        database.wait_ready(server, environment, 60)
+    first, second = (Stack(project, reachable / name, Ports(postgres=free_port())) for name in ("one", "two"))
+    monkeypatch.setenv(database.DATA_VARIABLE, str(reachable / "elsewhere" / "one"))
+    bring_up(first)
     monkeypatch.delenv(database.DATA_VARIABLE)  # as in another shell: where the data lies is remembered
-    first, second = stacks
+    bring_up(second)
     yield first, second
-    for stack in stacks:
+    for stack in (first, second):
         shut_down(stack)
 
 
@@ -137,10 +99,9 @@ def test_what_a_killed_supervisor_left_is_ended_and_nothing_else(supervised: tup
     served = _database_pid(stack)
     assert not database.orphan(database.data_folder(stack.state)), "it has a supervisor"
     os.kill(_supervisor_pid(stack), signal.SIGKILL)
-    _until(lambda: database.orphan(database.data_folder(stack.state)) == served)
+    wait_until(lambda: database.orphan(database.data_folder(stack.state)) == served, 30, "it has a supervisor")
     assert (is_running(stack), unreachable(stack), left_over(stack)) == (False, None, True)
-    done = _cli(stack, "stop")
-    assert (done.returncode, "1 processes that it had left behind ended" in done.stderr) == (0, True), done.stderr
+    assert "1 processes that it had left behind ended" in _cli(stack, "stop")
     log = database.data_folder(stack.state) / "postmaster.pid"
     assert not log.exists(), "a fast shutdown takes its file away, a kill does not"
     assert not left_over(stack)
@@ -159,10 +120,9 @@ def test_a_supervisor_without_its_socket_is_not_taken_for_a_dead_one(
     supervisor, served = _supervisor_pid(stack), _database_pid(stack)
     stack.socket.unlink()
     assert (is_running(stack), unreachable(stack)) == (False, supervisor)
-    begun = _cli(stack, "start")
-    assert (begun.returncode, f"process {supervisor}" in begun.stderr) == (1, True), begun.stderr
+    assert f"process {supervisor}" in _cli(stack, "start", code=1)
     assert _database_pid(stack) == served, "nothing was ended"
-    assert _cli(stack, "stop").returncode == 0
+    _cli(stack, "stop")
     assert not left_over(stack)
     assert is_running(other)
 
@@ -171,11 +131,9 @@ def test_a_supervisor_without_its_socket_is_not_taken_for_a_dead_one(
 @pytest.mark.nightly
 def test_a_running_stack_is_not_started_on_other_ports_nor_by_two(supervised: tuple[Stack, Stack]) -> None:
     stack, _ = supervised
-    begun = _cli(stack, "start", "--airflow-port=18081")
-    assert (begun.returncode, "runs on other ports" in begun.stderr) == (2, True), begun.stderr
+    assert "runs on other ports" in _cli(stack, "start", "--airflow-port=18081", code=2)
     with alone(stack):
-        second = _cli(stack, "stop")
-    assert (second.returncode, "started or ended already" in second.stderr) == (1, True), second.stderr
+        assert "started or ended already" in _cli(stack, "stop", code=1)
     assert is_running(stack)
 
 
@@ -192,7 +150,7 @@ def test_a_process_that_renames_itself_keeps_its_mark(stopped: Stack) -> None:
         assert process.stdout is not None
         process.stdout.readline()
         assert Path(f"/proc/{process.pid}/cmdline").read_bytes().startswith(b"airflow api_server")
-        assert members(stopped) == [process.pid]
+        assert [one.pid for one in members(stopped)] == [process.pid]
     finally:
         process.kill()
         process.communicate()
@@ -211,6 +169,7 @@ def test_the_data_is_where_it_was_and_nobody_elses_folder_is_taken(
     reachable: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state, elsewhere = reachable / "one", reachable / "elsewhere"
+    state.mkdir()
     monkeypatch.setenv(database.DATA_VARIABLE, str(reachable))
     with pytest.raises(UserError, match="neither empty nor a data folder of PostgreSQL"):
         database.choose(state)
@@ -225,10 +184,3 @@ def test_the_data_is_where_it_was_and_nobody_elses_folder_is_taken(
     (moved / "postgres" / "PG_VERSION").write_text("9.6\n")
     with pytest.raises(UserError, match=r"PostgreSQL 9.6, which made the data, is missing .* postgresql-9.6"):
         database.choose(moved)
-
-
-def _until(done: Callable[[], bool], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end
-        time.sleep(0.05)
