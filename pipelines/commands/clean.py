@@ -25,8 +25,7 @@ def clean(
     if data and not apply:
         raise UserError("--data takes effect with --apply only: what DVC would remove is not known before")
     params = read_params(file, overrides)
-    from pipelines.operations.retention import remove, survey
-    from pipelines.operations.unnamed_data import drop_unnamed
+    from pipelines.operations.retention import drop_unnamed, remove, survey
 
     root = Path.cwd()
     items = survey(root, params.keeping, unsaved=unsaved)

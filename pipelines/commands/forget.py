@@ -31,12 +31,11 @@ def forget(
 ) -> None:
     """Make a dataset version without them, remove them from every cache, and list the models that knew them."""
     from pipelines.core.errors import StageFailed
-    from pipelines.operations.forgetting.forget import Options
     from pipelines.operations.forgetting.forget import forget as carry_out
     from pipelines.operations.forgetting.subject import subject_of
 
     subject = subject_of(identity or (), image_id or ())
-    done = carry_out(Path.cwd(), subject, Options(delete_copies, delete_artefacts, check))
+    done = carry_out(Path.cwd(), subject, copies=delete_copies, artefacts=delete_artefacts, check=check)
     _tell(done)
     emit(done)
     if done.remaining:

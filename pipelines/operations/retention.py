@@ -1,6 +1,7 @@
 """What may be cleaned up: run workspaces, checkpoints and caches that can be made again and are old enough.
 
-Data, models and the ledger are never among it. What a process works with is left alone, however old it is.
+Models and the ledger are never among it, data only where nothing names it any more. What a process works with is left
+alone, however old it is.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
+from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.locks import is_held
 from pipelines.core.sections.operations import Keeping
 from pipelines.versions.git import git
-from pipelines.versions.workspace import runs_folder
+from pipelines.versions.repro import dvc
+from pipelines.versions.workspace import workspaces
 
 _DAY = 86400.0
 STATE = Path(".dynamicid")
@@ -35,13 +37,8 @@ class Item:
 
     def plain(self) -> dict[str, object]:
         """Return the item for JSON."""
-        return {
-            "kind": self.kind,
-            "path": str(self.path),
-            "days": round(self.days, 2),
-            "bytes": self.size,
-            "kept": self.kept,
-        }
+        shown = {"kind": self.kind, "path": str(self.path), "days": round(self.days, 2)}
+        return {**shown, "bytes": self.size, "kept": self.kept}
 
 
 def survey(root: Path, params: Keeping, *, unsaved: bool = False, now: float | None = None) -> list[Item]:
@@ -78,11 +75,8 @@ def remove(items: Iterable[Item]) -> tuple[int, int]:
 
 
 def _workspaces(root: Path, days: float, unsaved: bool, now: float) -> Iterator[Item]:
-    folder = runs_folder(root)
     saved = {ref.rsplit("/", 1)[-1] for ref in git(root, "for-each-ref", "--format=%(refname)", "refs/exps").split()}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if not path.is_dir():
-            continue
+    for path in workspaces(root):
         age, size = _measure(path, now)
         kept = None
         if path.name.startswith(".") and path.name.endswith(".gone"):
@@ -102,7 +96,7 @@ def _checkpoints(root: Path, days: float, now: float) -> Iterator[Item]:
         kept = None
         if age < days:
             kept = f"written {age:.1f} days ago, kept for {days:g}"
-        elif _locked(path.with_suffix(".lock")):
+        elif is_held(path.with_suffix(".lock")):
             kept = "a process is training it"
         yield Item("checkpoint", path, age, size, kept)
 
@@ -136,14 +130,21 @@ def busy(workspace: Path) -> bool:
     locks = [workspace / ".dvc" / "tmp" / "lock", *(workspace / STATE / "resume").glob("*/*.lock")]
     running = workspace / ".dvc" / "tmp" / "rwlock"
     stages = running.is_file() and running.read_text(encoding="utf-8").strip() not in ("", "{}")
-    return stages or any(_locked(lock) for lock in locks)
+    return stages or any(is_held(lock) for lock in locks)
 
 
-def _locked(file: Path) -> bool:
-    if not file.is_file():
-        return False
-    try:
-        with FileLock(file, timeout=0):
-            return False
-    except Timeout:
-        return True
+def drop_unnamed(root: Path) -> None:
+    """Remove from the DVC cache of `root` what no tag, branch, saved run, checkout or workspace names.
+
+    Dataset versions and snapshots of registered models are tags, so their data stays. Raises UserError while a
+    workspace is at work: what it has just made may be named nowhere yet.
+    """
+    living = [path for path in workspaces(root.resolve()) if (path / ".dvc").is_dir()]
+    if at_work := [path.name for path in living if busy(path)]:
+        raise UserError(f"{', '.join(at_work)}: a process works there; clean data when no run is under way")
+    names = ("--all-branches", "--all-tags", "--all-experiments", "--workspace")
+    others = ("--projects", *map(str, living)) if living else ()
+    done = dvc(root, "gc", "--quiet", "--force", *names, *others, capture=True)
+    if done.returncode:
+        lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+        raise StageFailed(f"dvc gc in {root}: {lines[-1] if lines else 'no reason given'}")

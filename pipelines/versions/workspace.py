@@ -50,6 +50,12 @@ def runs_folder(home: Path) -> Path:
     return Path(os.environ.get(RUNS_VARIABLE) or home / ".dynamicid" / "runs")
 
 
+def workspaces(home: Path) -> list[Path]:
+    """Return the folders of all runs of `home`, unfinished ones too."""
+    runs = runs_folder(home)
+    return sorted(path for path in runs.iterdir() if path.is_dir()) if runs.is_dir() else []
+
+
 def _share_cache(home: Path, clone: Path) -> None:
     from pipelines.versions.objects import cache_folder, use_data_of
 

@@ -38,9 +38,6 @@ def known_copies(root: Path) -> list[Copy]:
     file = root / FILE
     if not file.is_file():
         return []
-    found: dict[str, Copy] = {}
-    for line in file.read_text(encoding="utf-8").splitlines():
-        if line.strip():
-            copy = Copy(**json.loads(line))
-            found[copy.folder] = copy
-    return [copy for copy in found.values() if Path(copy.folder).exists()]
+    noted = (Copy(**json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines() if line.strip())
+    latest = {copy.folder: copy for copy in noted}
+    return [copy for copy in latest.values() if Path(copy.folder).exists()]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +26,7 @@ from pipelines.operations.forgetting.subject import Subject
 from pipelines.versions import forgotten
 from pipelines.versions.dataset_version import DatasetVersion, current_version, make_version, restore_present
 from pipelines.versions.git_tags import check_repository
-
-
-@dataclass(frozen=True)
-class Options:
-    """What goes beyond the project's own places: exports, pictures logged to MLflow; and the search at the end."""
-
-    copies: bool = False
-    artefacts: bool = False
-    check: bool = True
+from pipelines.versions.workspace import runs_folder, workspaces
 
 
 @dataclass(frozen=True)
@@ -54,7 +46,7 @@ class Outcome:
     copies: list[Copy]
     traces: Traces
     beyond: list[str]
-    remaining: list[str]
+    remaining: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -72,8 +64,13 @@ class _Held:
         return frozenset().union(*(item.splits for item in rows))
 
 
-def forget(root: Path, subject: Subject, options: Options) -> Outcome:
+def forget(
+    root: Path, subject: Subject, *, copies: bool = False, artefacts: bool = False, check: bool = True
+) -> Outcome:
     """Forget `subject` in the checkout `root`, its DVC cache and remotes; return what was done.
+
+    `copies` (exports) and `artefacts` (pictures logged to MLflow) go beyond the project's own places; `check` searches
+    all files at the end.
 
     Raises UserError where `root` is no DVC repository or nobody of that name is anywhere; StageFailed where something
     is at work that would write what is being forgotten.
@@ -84,12 +81,20 @@ def forget(root: Path, subject: Subject, options: Options) -> Outcome:
     check_repository(root)
     if (root / f"{FACES}.dvc").is_file():
         restore_present(root, FACES)
-    with local.quiet(root, local.workspaces(root)):
+    with local.quiet(root, workspaces(root)):
         places, beyond = stores.open_stores(root)
         held = _find(root, subject, places)
         if not held.subject.image_ids or not (held.found.tables or held.tables or held.workspaces):
             raise UserError(_nobody(root, subject))
-        return _forget(root, held, places, beyond, options)
+        probe = _probe(held)
+        done = _forget(root, held, places, beyond)
+        if copies:
+            for copy in done.copies:
+                shutil.rmtree(copy.folder)
+        if artefacts:
+            delete_artefacts(root, done.traces.artefacts)
+        remaining = probe.files_with(_searched(root, places)) if check else []
+        return replace(done, remaining=[str(file) for file in remaining])
 
 
 def _find(root: Path, subject: Subject, places: list[stores.Store]) -> _Held:
@@ -97,45 +102,36 @@ def _find(root: Path, subject: Subject, places: list[stores.Store]) -> _Held:
     while True:
         found = stores.search(places, subject)
         tables = local.find_tables(root, subject)
-        inside = [local.find_tables(path, subject) for path in local.workspaces(root)]
-        everything = [tables, *inside]
-        ids = found.image_ids.union(*(rows.image_ids for held in everything for rows in held.values()))
+        inside = [local.find_tables(path, subject) for path in workspaces(root)]
+        everything = [*found.tables.values(), *(rows for held in (tables, *inside) for rows in held.values())]
+        ids = frozenset[str]().union(*(rows.image_ids for rows in everything))
         if ids <= subject.image_ids:
             # Whole workspaces go: their reports and caches hold the same people as their tables.
-            runs = [path for path in local.workspaces(root) if local.holds(path, subject)]
+            runs = [path for path in workspaces(root) if local.holds(path, subject)]
             return _Held(subject, found, tables, runs)
         subject = Subject(subject.identities, subject.image_ids | ids)
 
 
-def _forget(root: Path, held: _Held, places: list[stores.Store], beyond: list[str], options: Options) -> Outcome:
+def _forget(root: Path, held: _Held, places: list[stores.Store], beyond: list[str]) -> Outcome:
     subject, found, splits = held.subject, held.found, held.splits
     cache = Path(places[0].odb.path).parents[1]
-    probe = _probe(held)
-    recorded = traces(root, *_hashes(held), splits)
+    made = set(found.tables) - found.as_found
+    recorded = traces(root, found.folders_with(found.as_found), found.folders_with(made), splits)
     shown = pages.pages_showing(root, cache, found)
     before = current_version(root).md5
-    as_found = {oid for oid, rows in found.tables.items() if rows.as_found}
-    datasets = stores.rewrite_folders(found, stores.rewrite(found, as_found, subject))
+    datasets = stores.rewrite_folders(found, stores.rewrite(found, found.as_found, subject))
     if before is not None and any(file.is_relative_to(root / FACES) for file in held.tables):
         datasets.setdefault(before, None)
     forgotten.append(root, forgotten.new_entry(subject.identities, subject.image_ids, datasets))
     tables = local.clean_tables(root, held.tables, subject)
     version = _new_version(root, len(subject.image_ids))
     pictures = local.delete_photos(root, subject.image_ids)
-    claimed = records.claimed_keys(root / PROCESSED)
-    stale = sum(records.keep_only(folder, claimed) for folder in records.stores_below(root / local.STATE / "cache"))
+    stale = records.clean_stores(root / local.STATE / "cache", root / PROCESSED)
     checkpoints = local.delete_checkpoints(root)
     reports = local.delete_reports(root) if pages.may_show(splits) else []
     for path in held.workspaces:
         shutil.rmtree(path)
     objects = stores.delete(found, set(found.tables) | shown)
-    copies = known_copies(root)
-    if options.copies:
-        for copy in copies:
-            shutil.rmtree(copy.folder)
-    if options.artefacts:
-        delete_artefacts(root, recorded.artefacts)
-    remaining = probe.files_with(_searched(root, places)) if options.check else []
     return Outcome(
         photos=len(subject.image_ids),
         version=version,
@@ -147,10 +143,9 @@ def _forget(root: Path, held: _Held, places: list[stores.Store], beyond: list[st
         checkpoints=checkpoints,
         workspaces=[path.name for path in held.workspaces],
         reports=reports,
-        copies=copies,
+        copies=known_copies(root),
         traces=recorded,
         beyond=beyond,
-        remaining=[str(file) for file in remaining],
     )
 
 
@@ -161,13 +156,6 @@ def _new_version(root: Path, photos: int) -> DatasetVersion:
         (root / f"{FACES}.dvc").unlink(missing_ok=True)
         return DatasetVersion(None, None, None)
     return make_version(root, FACES, f"Without {photos} photos that were forgotten")
-
-
-def _hashes(held: _Held) -> tuple[set[str], set[str]]:
-    """Return DVC's hashes of the datasets and of the stage outputs that hold the subject."""
-    found = held.found
-    as_found = {oid for oid, rows in found.tables.items() if rows.as_found}
-    return found.folders_with(as_found), found.folders_with(set(found.tables) - as_found)
 
 
 def _probe(held: _Held) -> Probe:
@@ -196,9 +184,9 @@ def _sample(source: Any, subject: Subject, probe: Probe) -> None:
 
 
 def _searched(root: Path, places: Iterable[stores.Store]) -> list[Path]:
-    """Return the checkout, and every store that is a folder of this machine."""
+    """Return the checkout, its runs, and every store that is a folder of this machine."""
     local_stores = [Path(store.odb.path) for store in places if store.odb.fs.protocol == "local"]
-    return [root, *(path for path in local_stores if path.is_dir())]
+    return [root, runs_folder(root), *(path for path in local_stores if path.is_dir())]
 
 
 def _nobody(root: Path, subject: Subject) -> str:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from pipelines.core.chain import FACES
 from pipelines.core.errors import StageFailed
+from pipelines.core.files import sha256
+from pipelines.core.locks import hold
 from pipelines.data.ingest.found import is_picture_name
 from pipelines.operations.forgetting.subject import Rows, Subject, rows_in, write_without
 from pipelines.versions.workspace import runs_folder
@@ -20,25 +19,21 @@ from pipelines.versions.workspace import runs_folder
 STATE = ".dynamicid"
 
 
-def tables_of(root: Path) -> Iterator[Path]:
-    """Yield the Parquet files of a checkout's data and state folders, without those of its run workspaces."""
+def _files(root: Path, *folders: str) -> Iterator[Path]:
+    """Yield the files below `folders` of a checkout, without those of its run workspaces, which are checkouts too."""
     runs = runs_folder(root).resolve()
-    for name in ("data", STATE):
-        for file in sorted((root / name).rglob("*.parquet")):
-            if not file.resolve().is_relative_to(runs):
-                yield file
+    for name in folders:
+        for folder, _, names in os.walk(root / name):
+            # A workspace lies in the runs of its own checkout where one folder is named for all.
+            if not (runs.is_relative_to(root.resolve()) and Path(folder).resolve().is_relative_to(runs)):
+                yield from (Path(folder) / name for name in names)
 
 
 def find_tables(root: Path, subject: Subject) -> dict[Path, Rows]:
     """Return the tables of a checkout that hold somebody, and what they hold."""
-    found = {file: rows_in(file, subject) for file in tables_of(root)}
+    tables = sorted(file for file in _files(root, "data", STATE) if file.suffix == ".parquet")
+    found = {file: rows_in(file, subject) for file in tables}
     return {file: rows for file, rows in found.items() if rows is not None and rows.image_ids}
-
-
-def workspaces(root: Path) -> list[Path]:
-    """Return the folders of all runs, unfinished ones too."""
-    runs = runs_folder(root)
-    return sorted(path for path in runs.iterdir() if path.is_dir()) if runs.is_dir() else []
 
 
 @contextmanager
@@ -54,15 +49,12 @@ def quiet(root: Path, others: Iterable[Path]) -> Iterator[None]:
             locks += [folder / STATE / name / ".lock" for name in ("preprocess", "curate")]
             locks += sorted((folder / STATE / "resume").glob("*/*.lock"))
             for lock in locks:
-                if not lock.parent.is_dir():
-                    continue
-                try:
-                    held.enter_context(FileLock(lock, timeout=0))
-                except Timeout:
-                    raise StageFailed(
-                        f"{lock}: an ingest, preprocessing, curation or training is at work there; wait for it to end, "
-                        "then forget again"
-                    ) from None
+                message = (
+                    f"{lock}: an ingest, preprocessing, curation or training is at work there; wait for it to end, "
+                    "then forget again"
+                )
+                if lock.parent.is_dir():
+                    held.enter_context(hold(lock, StageFailed(message)))
         yield
 
 
@@ -80,28 +72,25 @@ def clean_tables(root: Path, tables: Iterable[Path], subject: Subject) -> dict[s
 
 def delete_photos(root: Path, image_ids: frozenset[str]) -> int:
     """Delete pictures in the state folder whose bytes are the subject's, with the text beside them; return how many."""
-    runs, count = runs_folder(root).resolve(), 0
-    for folder, _, names in os.walk(root / STATE):
-        if Path(folder).resolve().is_relative_to(runs):
-            continue
-        for name in names:
-            file = Path(folder) / name
-            if is_picture_name(name) and sha256(file) in image_ids:
-                file.unlink()
-                file.with_suffix(".txt").unlink(missing_ok=True)
-                count += 1
-    return count
+    theirs = [file for file in _files(root, STATE) if _is_one_of(image_ids, file)]
+    for file in theirs:
+        file.unlink()
+        file.with_suffix(".txt").unlink(missing_ok=True)
+    return len(theirs)
 
 
 def holds(workspace: Path, subject: Subject) -> bool:
     """Whether a run's workspace has a table or a picture of the subject."""
-    if find_tables(workspace, subject):
-        return True
-    return any(
-        is_picture_name(name) and sha256(Path(folder) / name) in subject.image_ids
-        for folder, _, names in os.walk(workspace / STATE)
-        for name in names
-    )
+    pictures = (_is_one_of(subject.image_ids, file) for file in _files(workspace, STATE))
+    return bool(find_tables(workspace, subject)) or any(pictures)
+
+
+def _is_one_of(image_ids: frozenset[str], file: Path) -> bool:
+    """Whether a file is one of the photos; one that cannot be read is none."""
+    try:
+        return is_picture_name(file.name) and sha256(file) in image_ids
+    except OSError:
+        return False
 
 
 def delete_checkpoints(root: Path) -> int:
@@ -121,12 +110,3 @@ def delete_reports(root: Path) -> list[str]:
             page.unlink()
             deleted.append(page.relative_to(root).as_posix())
     return deleted
-
-
-def sha256(file: Path) -> str:
-    """Return the hash of a file's bytes in hex, "" where it cannot be read."""
-    try:
-        with file.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError:
-        return ""

@@ -11,7 +11,8 @@ import yaml
 
 from pipelines.core.chain import PROCESSED
 from pipelines.operations.forgetting.stores import Found
-from pipelines.versions.git import git, in_repository, run_git
+from pipelines.versions.git import git, in_repository
+from pipelines.versions.git_tags import read_at
 
 TEST = "test"
 
@@ -44,24 +45,10 @@ def _locks(root: Path) -> Iterator[dict[str, Any]]:
     """Yield the stages of every dvc.lock: of the working tree, of all commits and of all saved runs."""
     texts = [(root / "dvc.lock").read_bytes()] if (root / "dvc.lock").is_file() else []
     if in_repository(root):
-        prefix = git(root, "rev-parse", "--show-prefix")
         commits = git(root, "rev-list", "--all", "--", "dvc.lock").splitlines()
-        wanted = "".join(f"{commit}:{prefix}dvc.lock\n" for commit in commits).encode()
-        texts += _blobs(run_git(root, "cat-file", "--batch", data=wanted).out) if commits else []
+        texts += read_at(root, commits, "dvc.lock").values()
     for text in dict.fromkeys(texts):
         yield from (yaml.safe_load(text) or {}).get("stages", {}).values()
-
-
-def _blobs(out: bytes) -> Iterator[bytes]:
-    at = 0
-    while at < len(out):
-        end = out.index(b"\n", at)
-        header, at = out[at:end].split(), end + 1
-        if header[-1] == b"missing":
-            continue
-        size = int(header[-1])
-        yield out[at : at + size]
-        at += size + 1
 
 
 def _run_cache(cache: Path) -> Iterator[dict[str, Any]]:

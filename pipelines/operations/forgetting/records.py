@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from filelock import FileLock
 
+from pipelines.core.files import atomic_file, write_atomically
 from pipelines.core.records import OK
 
 _KEY = 32
@@ -30,18 +30,18 @@ def claimed_keys(processed: Path) -> np.ndarray:
     for shard in sorted(processed.rglob("*.parquet")):
         with pq.ParquetFile(shard, pre_buffer=False) as file:
             for batch in file.iter_batches(batch_size=256, columns=[*key_columns(), "status", "prompt"]):
-                rows = np.flatnonzero(np.array([status == OK for status in batch["status"].to_pylist()]))
-                if len(rows):
-                    usable = batch.take(pa.array(rows))
+                usable = batch.filter(pc.equal(batch["status"], OK))
+                if usable.num_rows:
                     keys += photo_keys(usable)
                     prompts.update(text or "" for text in usable["prompt"].to_pylist())
     keys += [row.tobytes() for row in text_keys(sorted(prompts))]
     return np.sort(np.frombuffer(b"".join(keys), f"V{_KEY}").view(f"S{_KEY}"))
 
 
-def stores_below(cache: Path) -> Iterable[Path]:
-    """Return the folders of record stores below `cache`."""
-    return sorted(file.parent for file in cache.rglob("store.json"))
+def clean_stores(cache: Path, processed: Path) -> int:
+    """Rewrite the record stores below `cache` to what a training on `processed` looks up; return how many went."""
+    claimed = claimed_keys(processed)
+    return sum(keep_only(file.parent, claimed) for file in sorted(cache.rglob("store.json")))
 
 
 def keep_only(folder: Path, claimed: np.ndarray) -> int:
@@ -56,19 +56,15 @@ def keep_only(folder: Path, claimed: np.ndarray) -> int:
         if not keys_file.is_file():
             records_file.unlink(missing_ok=True)
             return 0
-        raw = np.fromfile(keys_file, np.uint8)
-        keys = raw[: len(raw) // _KEY * _KEY].view(f"S{_KEY}")
-        kept = np.flatnonzero(np.isin(keys, claimed))
-        whole = records_file.stat().st_size == len(keys) * size and len(raw) == len(keys) * _KEY
+        keys = np.fromfile(keys_file, f"V{_KEY}")
+        kept = np.flatnonzero(np.isin(keys.view(f"S{_KEY}"), claimed))
+        whole = (records_file.stat().st_size, keys_file.stat().st_size) == (len(keys) * size, len(keys) * _KEY)
         if len(kept) == len(keys) and whole:
             return 0
-        part = records_file.with_suffix(".part")
-        _copy_records(records_file, part, kept, size)
-        keys_file.write_bytes(b"")
-        part.replace(records_file)
-        fresh = keys_file.with_suffix(".part")
-        fresh.write_bytes(b"".join(raw[row * _KEY : (row + 1) * _KEY].tobytes() for row in kept))
-        fresh.replace(keys_file)
+        with atomic_file(records_file) as part:
+            _copy_records(records_file, part, kept, size)
+            keys_file.write_bytes(b"")
+        write_atomically(keys_file, keys[kept].tobytes())
         return len(keys) - len(kept)
 
 
@@ -76,8 +72,7 @@ def _copy_records(source: Path, destination: Path, rows: np.ndarray, size: int) 
     with destination.open("wb") as target:
         if not len(rows):
             return
-        records = np.memmap(source, np.uint8, "r")
+        records = np.memmap(source, f"V{size}", "r", shape=(int(rows[-1]) + 1,))
         step = max(1, _COPIED // size)
         for start in range(0, len(rows), step):
-            for row in rows[start : start + step]:
-                target.write(records[row * size : (row + 1) * size].tobytes())
+            records[rows[start : start + step]].tofile(target)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,9 @@ def traces(root: Path, datasets: set[str], outputs: set[str], splits: frozenset[
     client = MlflowClient()
     trained = not splits or bool(splits & {"train", "val"})
     shown = not splits or "test" in splits
-    runs = [run for run in _runs(client) if _concerned(run.data.tags, datasets, outputs)]
+    experiments = [found.experiment_id for found in client.search_experiments()]
+    recorded = _all(client.search_runs, experiment_ids=experiments)
+    runs = [run for run in recorded if _concerned(run.data.tags, datasets, outputs)]
     artefacts = [
         {"run_id": run.info.run_id, "stage": run.data.tags.get("dynamicid.stage", ""), "path": path}
         for run in runs
@@ -55,7 +57,7 @@ def traces(root: Path, datasets: set[str], outputs: set[str], splits: frozenset[
             "trained_on": trained,
             "evaluated_on": shown,
         }
-        for version in _versions(client)
+        for version in _all(client.search_model_versions)
         if version.run_id in ids or _concerned(version.tags, datasets, outputs)
     ]
     return Traces(models, artefacts, sorted(ids))
@@ -74,21 +76,11 @@ def delete_artefacts(root: Path, artefacts: list[dict[str, str]]) -> None:
         get_artifact_repository(client.get_run(item["run_id"]).info.artifact_uri).delete_artifacts(item["path"])
 
 
-def _runs(client: Any) -> Iterator[Any]:
-    experiments = [found.experiment_id for found in client.search_experiments()]
+def _all(search: Callable[..., Any], **wanted: Any) -> Iterator[Any]:
+    """Yield what a paged search of MLflow finds, from all of its pages."""
     token: str | None = None
     while True:
-        page = client.search_runs(experiments, max_results=1000, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
-
-
-def _versions(client: Any) -> Iterator[Any]:
-    token: str | None = None
-    while True:
-        page = client.search_model_versions(max_results=1000, page_token=token)
+        page = search(max_results=1000, page_token=token, **wanted)
         yield from page
         token = page.token
         if not token:

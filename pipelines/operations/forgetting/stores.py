@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +14,7 @@ from typing import Any
 from pipelines.operations.forgetting.subject import Rows, Subject, rows_in, write_without
 
 _PARQUET = b"PAR1"
+_OID = re.compile(r"[0-9a-f]{32}(\.dir)?")
 _HTML = (b"<!doctype html", b"<html")
 
 
@@ -43,9 +44,9 @@ class Found:
     holders: dict[str, list[Store]] = field(default_factory=dict)
 
     @property
-    def image_ids(self) -> frozenset[str]:
-        """Return the photos found."""
-        return frozenset().union(*(rows.image_ids for rows in self.tables.values()))
+    def as_found(self) -> set[str]:
+        """Return those of `tables` that are of the dataset as found, and not of what was made from it."""
+        return {oid for oid, rows in self.tables.items() if rows.as_found}
 
     def folders_with(self, tables: set[str]) -> set[str]:
         """Return the folder objects that have one of `tables` among their files."""
@@ -120,8 +121,7 @@ def _objects(store: Store) -> Iterator[str]:
     if not store.odb.fs.exists(store.odb.path):
         return
     for oid in store.odb.all():
-        bare = oid.removesuffix(".dir")
-        if len(bare) == 32 and all(letter in "0123456789abcdef" for letter in bare):
+        if _OID.fullmatch(oid):
             yield oid
 
 
@@ -145,11 +145,12 @@ def _look(store: Store, oid: str, subject: Subject, found: Found) -> None:
 
 def _add(holders: list[Store], file: Path) -> str:
     from dvc.fs import LocalFileSystem
+    from dvc_data.hashfile.hash import file_md5
 
-    with file.open("rb") as stream:
-        oid = hashlib.file_digest(stream, "md5").hexdigest()
+    local = LocalFileSystem()
+    oid = str(file_md5(str(file), local))
     for store in holders:
-        store.odb.add(str(file), LocalFileSystem(), oid)
+        store.odb.add(str(file), local, oid)
     return oid
 
 

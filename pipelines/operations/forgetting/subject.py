@@ -85,29 +85,20 @@ def write_without(source: Any, destination: Path, subject: Subject) -> int:
     try:
         with pq.ParquetFile(source, pre_buffer=False) as file:
             schema = file.schema_arrow
-            compression = {name: "NONE" if name == "image" else "ZSTD" for name in schema.names}
-            writer = None
-            try:
+            with pq.ParquetWriter(
+                part,
+                schema,
+                compression={name: "NONE" if name == "image" else "ZSTD" for name in schema.names},
+                use_dictionary=[name for name in ("identity", "licence", "consent") if name in schema.names],
+                write_statistics=[name for name in schema.names if name != "image"],
+            ) as writer:
                 for group in range(file.metadata.num_row_groups):
-                    kept = [
-                        left
-                        for batch in file.iter_batches(batch_size=_BATCH, row_groups=[group])
-                        if (left := batch.filter(pc.invert(subject.mask(batch)))).num_rows
-                    ]
-                    if not kept:
-                        continue
-                    writer = writer or pq.ParquetWriter(
-                        part,
-                        schema,
-                        compression=compression,
-                        use_dictionary=[name for name in ("identity", "licence", "consent") if name in schema.names],
-                        write_statistics=[name for name in schema.names if name != "image"],
-                    )
-                    writer.write_table(pa.Table.from_batches(kept, schema=schema))
-                    rows += sum(batch.num_rows for batch in kept)
-            finally:
-                if writer is not None:
-                    writer.close()
+                    batches = file.iter_batches(batch_size=_BATCH, row_groups=[group])
+                    kept = [batch.filter(pc.invert(subject.mask(batch))) for batch in batches]
+                    table = pa.Table.from_batches([batch for batch in kept if batch.num_rows], schema=schema)
+                    if table.num_rows:
+                        writer.write_table(table)
+                        rows += table.num_rows
         if rows:
             part.replace(destination)
         return rows

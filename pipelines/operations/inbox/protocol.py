@@ -65,6 +65,12 @@ class Inbox:
         """Return the file system's path of something in the inbox."""
         return "/".join((self.root, *parts))
 
+    def files(self, *place: str) -> list[str]:
+        """Return the files below a place in the inbox by their names in it, in order; none where it is not there."""
+        folder = self.path(*place)
+        self.fs.invalidate_cache()
+        return [path[len(folder) :].strip("/") for path in self.fs.find(folder)] if self.fs.isdir(folder) else []
+
     def batches(self, now: float | None = None) -> list[Batch]:
         """Return every batch in the order of names, ready or waiting; an inbox that is not there yet has none."""
         moment = time.time() if now is None else now
@@ -75,10 +81,16 @@ class Inbox:
         for path, info in self.fs.find(self.root, detail=True).items():
             name = path[len(self.root) :].strip("/")
             top = name.split("/", 1)[0]
-            if top in (TAKEN, DONE, BAD) or top.startswith(".") or info["type"] != "file":
+            # An object's name may lead out of any folder that it is copied to.
+            nobodys = top.startswith(".") or ".." in name.split("/")
+            if top in (TAKEN, DONE, BAD) or nobodys or info["type"] != "file":
                 continue
             found.setdefault(top if "/" in name else LOOSE, {})[name] = info
-        return [self._batch(name, files, moment) for name, files in sorted(found.items()) if _photos_or_mark(files)]
+        return [
+            self._batch(name, files, moment)
+            for name, files in sorted(found.items())
+            if any(PurePosixPath(file).name != READY for file in files)
+        ]
 
     def _batch(self, name: str, files: dict[str, Any], moment: float) -> Batch:
         mark = READY if name == LOOSE else f"{name}/{READY}"
@@ -117,9 +129,7 @@ class Inbox:
         run = run_name(run_id)
         if not reasons:
             return
-        listed = {**self.bad(run_id), **reasons}
-        self.fs.makedirs(self.path(BAD), exist_ok=True)
-        self._write(self.path(BAD, f"{run}.json"), listed)
+        self._list(run_id, reasons)
         for file in reasons:
             if self.fs.exists(self.path(TAKEN, run, file)):
                 self._move(f"{TAKEN}/{run}/{file}", BAD, run, file)
@@ -134,24 +144,23 @@ class Inbox:
         run = run_name(run_id)
         source = self.path(TAKEN, run)
         place = DONE if refused is None else BAD
-        self.fs.invalidate_cache()
-        names = [path[len(source) :].strip("/") for path in self.fs.find(source)] if self.fs.isdir(source) else []
+        names = self.files(TAKEN, run)
         if refused is not None:
-            self.fs.makedirs(self.path(BAD), exist_ok=True)
-            self._write(self.path(BAD, f"{run}.json"), {**self.bad(run_id), **dict.fromkeys(names, refused)})
+            self._list(run_id, dict.fromkeys(names, refused))
         for name in names:
             self._move(f"{TAKEN}/{run}/{name}", place, run, name)
         if self.fs.isdir(source):
             self.fs.rm(source, recursive=True)
         return self.path(place, run)
 
-    def _write(self, path: str, document: dict[str, str]) -> None:
-        # Whole or not at all: the list must survive whatever ends this process.
-        part = f"{path}.part"
+    def _list(self, run_id: str, reasons: dict[str, str]) -> None:
+        """Add to the list of what is bad in a run, whole or not at all: it must survive whatever ends this process."""
+        listed = json.dumps({**self.bad(run_id), **reasons}, indent=1, ensure_ascii=False)
+        self.fs.makedirs(self.path(BAD), exist_ok=True)
+        file = self.path(BAD, f"{run_name(run_id)}.json")
         # A name that is no UTF-8 becomes the escape that JSON has for it.
-        text = json.dumps(document, indent=1, ensure_ascii=False)
-        self.fs.pipe_file(part, text.encode(errors="backslashreplace"))
-        self.fs.mv(part, path)
+        self.fs.pipe_file(f"{file}.part", listed.encode(errors="backslashreplace"))
+        self.fs.mv(f"{file}.part", file)
 
     def _move(self, name: str, *target: str) -> None:
         goal = self.path(*target)
@@ -168,14 +177,8 @@ class Inbox:
             self.fs.rm(folder, recursive=True)
 
 
-def _photos_or_mark(files: dict[str, Any]) -> bool:
-    return any(PurePosixPath(file).name != READY for file in files)
-
-
 def _changed(info: dict[str, Any]) -> float:
     """Return when a file was last written. A folder tells the change of the inode, too: copies may keep old dates."""
     times = [info.get(key) for key in ("mtime", "created", "LastModified", "last_modified", "updated")]
-    seconds = [
-        value.timestamp() if isinstance(value, datetime) else float(value) for value in times if value is not None
-    ]
+    seconds = [one.timestamp() if isinstance(one, datetime) else float(one) for one in times if one is not None]
     return max(seconds, default=time.time())

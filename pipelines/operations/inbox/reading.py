@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pipelines.core.files import atomic_file
 from pipelines.data.ingest.found import is_picture_name
 from pipelines.operations.inbox.protocol import TAKEN, Inbox
 from pipelines.versions.workspace import run_name
@@ -15,15 +16,12 @@ def local_batches(inbox: Inbox, run_id: str, scratch: Path) -> dict[str, Path]:
     if inbox.is_folder:
         return {name: Path(inbox.path(TAKEN, run_name(run_id), name)) for name in names}
     folders = {name: scratch / name for name in names}
-    for name, folder in folders.items():
-        source = inbox.path(TAKEN, run_name(run_id), name)
-        for path in inbox.fs.find(source):
-            target = folder / path[len(source) :].strip("/")
-            if not target.exists():
-                target.parent.mkdir(parents=True, exist_ok=True)
-                part = target.with_name(f".{target.name}.part")
-                inbox.fs.get_file(path, str(part))
-                part.replace(target)
+    for batch, folder in folders.items():
+        place = (TAKEN, run_name(run_id), batch)
+        for name in inbox.files(*place):
+            if not (folder / name).exists():
+                with atomic_file(folder / name) as part:
+                    inbox.fs.get_file(inbox.path(*place, name), str(part))
     return folders
 
 

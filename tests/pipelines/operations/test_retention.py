@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import time
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from filelock import FileLock
 
 from pipelines.core.sections.operations import Keeping
 from pipelines.operations.retention import Item, remove, survey
+from tests.processes import git
 
 DAYS = Keeping(workspaces_days=14, checkpoints_days=14, caches_days=30)
 
@@ -25,11 +25,10 @@ def age(path: Path, days: float) -> None:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    for command in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "start"]):
-        subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *command], cwd=tmp_path, check=True)
-    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "commit", "-q", "--allow-empty", "-m", "start")
     for run in ("saved", "busy", "young"):
-        subprocess.run(["git", "update-ref", f"refs/exps/aa/bb/{run}", head.strip()], cwd=tmp_path, check=True)
+        git(tmp_path, "update-ref", f"refs/exps/aa/bb/{run}", "HEAD")
     for run in ("saved", "busy", "young", "unsaved"):
         folder = tmp_path / ".dynamicid" / "runs" / run
         (folder / ".dynamicid" / "resume" / "train_imr").mkdir(parents=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from pipelines.stages.ingest import Inputs, Outputs, run
 from pipelines.versions.dataset_version import make_version
 from pipelines.versions.forgotten import read_ledger
 from pipelines.versions.workspace import create
+from tests.processes import commit_all, git
 
 # Two stages as short as possible that make what the real ones make: rows with other pixels, a page with pictures.
 PREPARE = """
@@ -62,11 +62,6 @@ stages:
   evaluate: {{cmd: {python} report.py, deps: [data/processed, report.py], outs: [reports/index.html]}}
 """
 IGNORED = "/.dynamicid/\n/data/faces\n/data/processed\n/data/.gitignore\n/reports/\n/mlflow.db*\n/mlartifacts/\n"
-
-
-def git(folder: Path, *arguments: str) -> str:
-    command = ["git", "-c", "user.name=t", "-c", "user.email=t@localhost", *arguments]
-    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def call(root: Path, *arguments: str) -> None:
@@ -128,8 +123,7 @@ def make_home(folder: Path, project: Path) -> Home:
     (root / "prepare.py").write_text(PREPARE)
     (root / "report.py").write_text(REPORT)
     (root / ".gitignore").write_text(IGNORED)
-    git(root, "add", "-A")
-    git(root, "commit", "-qm", "start")
+    commit_all(root, "start")
     home = Home(root, remote, {}, folder / "source", project)
     add_people(home, ["anna/1.jpg", "anna/2.jpg", "bert/1.jpg", "carl/1.jpg"])
     home.ingest()
@@ -138,8 +132,7 @@ def make_home(folder: Path, project: Path) -> Home:
     home.ingest()
     call(root, "repro", "-q")
     call(root, "push", "-q")
-    git(root, "add", "-A")
-    git(root, "commit", "-qm", "a run")
+    commit_all(root, "a run")
     _state(home)
     return home
 

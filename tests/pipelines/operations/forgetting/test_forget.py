@@ -18,8 +18,9 @@ import pytest
 from pipelines.cli import main
 from pipelines.core.records import DATASET_SCHEMA, read_rows
 from pipelines.versions.dataset_version import checkout_version, current_version
+from tests.processes import git
 
-from .conftest import Home, call, git
+from .conftest import Home, call
 
 # A dozen DVC commands: seconds on a free machine, minutes on a busy one.
 pytestmark = pytest.mark.timeout(1800)
@@ -49,27 +50,19 @@ def processed_of(home: Home, person: str) -> list[bytes]:
     return [row["image"] for row in rows if row["identity"] == person]
 
 
-@dataclass(frozen=True)
-class Done:
-    """What a command said and how it ended."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def command(root: Path, *arguments: str) -> Done:
+def command(root: Path, *arguments: str, code: int = 0) -> tuple[str, str]:
     """Run a command as the shell would, in this process and with nothing of the environment that leads elsewhere."""
-    out, err, code = io.StringIO(), io.StringIO(), 0
+    out, err, ended = io.StringIO(), io.StringIO(), 0
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         patch.chdir(root)
         for name in ("MLFLOW_TRACKING_URI", "DYNAMICID_HOME", "DYNAMICID_RUNS"):
             patch.delenv(name, raising=False)
         try:
             main([*arguments])
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-    return Done(code, out.getvalue(), err.getvalue())
+        except SystemExit as exit:
+            ended = int(exit.code or 0)
+    assert ended == code, err.getvalue()
+    return out.getvalue(), err.getvalue()
 
 
 def record(home: Home) -> dict[str, str]:
@@ -118,9 +111,8 @@ def story(make: Callable[[Path], Home], tmp_path_factory: pytest.TempPathFactory
         found = Story(home, runs=record(home))
     found.pieces = pieces_of([*home.of("anna"), *processed_of(home, "anna")])
     found.before = files_with([home.root, home.remote], found.pieces)
-    done = command(home.root, "forget", "--identity", "anna", "--delete-artefacts")
-    assert done.returncode == 0, done.stderr
-    found.told, found.stderr = json.loads(done.stdout), done.stderr
+    told, found.stderr = command(home.root, "forget", "--identity", "anna", "--delete-artefacts")
+    found.told = json.loads(told)
     return found
 
 
@@ -183,7 +175,7 @@ def test_a_new_version_is_made_and_can_be_built_on(story: Story) -> None:
     assert story.told["version"]["tag"] == "faces-v3"
     assert story.told["version"]["rows"] == 4
     assert current_version(root).tag == "faces-v3"
-    assert git(root, "status", "--porcelain", "--", "data") == "M data/faces.dvc\n?? data/forgotten.jsonl"
+    assert git(root, "status", "--porcelain", "--", "data").strip() == "M data/faces.dvc\n?? data/forgotten.jsonl"
     assert "faces-v3" in git(root, "tag")
     ledger = git(root, "show", "faces-v3:data/forgotten.jsonl")
     assert "anna" not in ledger
@@ -230,22 +222,12 @@ def test_models_and_artefacts_that_knew_them_are_listed(story: Story) -> None:
 def test_they_do_not_come_back_with_the_folder_they_came_from(story: Story) -> None:
     story.home.ingest()
     assert current_version(story.home.root).tag == "faces-v3"
-    done = command(
-        story.home.root,
-        "ingest",
-        str(story.home.source),
-        "--no-version",
-        "--params",
-        str(story.home.project / "profiles" / "tiny.yaml"),
-    )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["skipped"] == {"forgotten on request (data/forgotten.jsonl)": 3}
+    profile = str(story.home.project / "profiles" / "tiny.yaml")
+    told, _ = command(story.home.root, "ingest", str(story.home.source), "--no-version", "--params", profile)
+    assert json.loads(told)["skipped"] == {"forgotten on request (data/forgotten.jsonl)": 3}
 
 
 def test_asking_again_says_when_it_was_done(story: Story) -> None:
-    done = command(story.home.root, "forget", "--identity", "anna")
-    assert done.returncode == 2
-    assert "nothing is left to forget: forgotten since: 3 photos of 1 person on 2" in done.stderr
-    done = command(story.home.root, "forget", "--identity", "nobody")
-    assert done.returncode == 2
-    assert "nobody: no such person or photo" in done.stderr
+    _, told = command(story.home.root, "forget", "--identity", "anna", code=2)
+    assert "nothing is left to forget: forgotten since: 3 photos of 1 person on 2" in told
+    assert "nobody: no such person or photo" in command(story.home.root, "forget", "--identity", "nobody", code=2)[1]

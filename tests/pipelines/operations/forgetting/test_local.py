@@ -15,6 +15,7 @@ from pipelines.core.errors import StageFailed
 from pipelines.core.records import DATASET_SCHEMA
 from pipelines.operations.forgetting import local
 from pipelines.operations.forgetting.subject import Subject
+from pipelines.versions.workspace import RUNS_VARIABLE, workspaces
 
 ANNA = Subject(frozenset(["anna"]), frozenset())
 
@@ -26,7 +27,7 @@ def table(file: Path, *people: str) -> Path:
     return file
 
 
-def test_data_keeps_its_other_rows_and_caches_go(tmp_path: Path) -> None:
+def test_data_keeps_its_other_rows_and_caches_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     both = table(tmp_path / "data" / "faces" / "faces-00000.parquet", "anna", "bert")
     alone = table(tmp_path / "data" / "processed" / "part-00000.parquet", "anna")
     other = table(tmp_path / "data" / "mine" / "x.parquet", "anna", "carl")
@@ -41,6 +42,8 @@ def test_data_keeps_its_other_rows_and_caches_go(tmp_path: Path) -> None:
     assert [file.exists() for file in (alone, cached, kept, run)] == [False, False, True, True]
     assert local.holds(tmp_path / ".dynamicid" / "runs" / "one", ANNA)
     assert not local.holds(tmp_path, ANNA)
+    monkeypatch.setenv(RUNS_VARIABLE, str(tmp_path / ".dynamicid" / "runs"))
+    assert local.holds(tmp_path / ".dynamicid" / "runs" / "one", ANNA), "one folder for the runs of all"
 
 
 def test_pictures_by_their_bytes_and_pages_that_show_any(tmp_path: Path) -> None:
@@ -78,9 +81,9 @@ def test_nothing_begins_while_something_writes(tmp_path: Path, lock: str) -> Non
     holder = context.Process(target=_hold, args=(file, ready, done))
     holder.start()
     assert ready.wait(60)
-    with pytest.raises(StageFailed, match="is at work there"), local.quiet(tmp_path, local.workspaces(tmp_path)):
+    with pytest.raises(StageFailed, match="is at work there"), local.quiet(tmp_path, workspaces(tmp_path)):
         pass
     done.set()
     holder.join()
-    with local.quiet(tmp_path, local.workspaces(tmp_path)):
+    with local.quiet(tmp_path, workspaces(tmp_path)):
         assert file.exists()

@@ -43,12 +43,6 @@ def inbox(request: pytest.FixtureRequest, tmp_path: Path) -> Inbox:
     return Inbox(address, QUIET)
 
 
-def _files(inbox: Inbox, *place: str) -> list[str]:
-    folder = inbox.path(*place)
-    inbox.fs.invalidate_cache()
-    return sorted(path[len(folder) :].strip("/") for path in inbox.fs.find(folder)) if inbox.fs.isdir(folder) else []
-
-
 def test_an_inbox_that_is_not_there_is_empty(inbox: Inbox) -> None:
     assert inbox.batches() == []
     assert inbox.take(RUN) == []
@@ -68,7 +62,7 @@ def test_what_changed_lately_waits_and_is_ready_when_it_is_quiet(inbox: Inbox) -
 def test_a_mark_makes_a_batch_ready_at_once_and_is_no_photo(inbox: Inbox) -> None:
     _put(inbox, {"monday/anna/1.jpg": b"1", f"monday/{READY}": b"", "tuesday/2.jpg": b"2"})
     assert inbox.take(RUN) == ["monday"]
-    assert _files(inbox, "_taken", NAME) == ["monday/anna/1.jpg"]
+    assert inbox.files("_taken", NAME) == ["monday/anna/1.jpg"]
     assert not inbox.fs.exists(inbox.path("monday"))
     assert [batch.name for batch in inbox.batches()] == ["tuesday"]
 
@@ -90,7 +84,7 @@ def test_a_copy_that_keeps_old_dates_waits_all_the_same(tmp_path: Path) -> None:
 def test_single_files_are_one_batch(inbox: Inbox) -> None:
     _put(inbox, {"1.jpg": b"1", "1.txt": b"text", READY: b""})
     assert inbox.take(RUN) == [LOOSE]
-    assert _files(inbox, "_taken", NAME) == [f"{LOOSE}/1.jpg", f"{LOOSE}/1.txt"]
+    assert inbox.files("_taken", NAME) == [f"{LOOSE}/1.jpg", f"{LOOSE}/1.txt"]
     assert inbox.batches() == []
 
 
@@ -99,7 +93,7 @@ def test_a_retry_finds_what_it_took_and_later_photos_are_another_batch(inbox: In
     assert inbox.take(RUN) == ["monday"]
     _put(inbox, {"monday/2.jpg": b"2"})
     assert inbox.take(RUN) == ["monday"]
-    assert _files(inbox, "_taken", NAME) == ["monday/1.jpg"]
+    assert inbox.files("_taken", NAME) == ["monday/1.jpg"]
     assert [batch.files for batch in inbox.batches()] == [("monday/2.jpg",)]
 
 
@@ -107,7 +101,7 @@ def test_done_batches_keep_every_byte(inbox: Inbox) -> None:
     _put(inbox, {"monday/anna/1.jpg": b"1", "monday/anna/1.txt": b"text", f"monday/{READY}": b""})
     inbox.take(RUN)
     inbox.finish(RUN)
-    assert _files(inbox, "_done", NAME) == ["monday/anna/1.jpg", "monday/anna/1.txt"]
+    assert inbox.files("_done", NAME) == ["monday/anna/1.jpg", "monday/anna/1.txt"]
     assert inbox.fs.cat_file(inbox.path("_done", NAME, "monday/anna/1.txt")) == b"text"
     assert inbox.taken(RUN) == []
     assert inbox.finish(RUN)  # a retry has nothing left to do
@@ -118,9 +112,9 @@ def test_bad_photos_are_moved_and_listed_and_a_refusal_lists_the_rest(inbox: Inb
     inbox.take(RUN)
     inbox.set_aside(RUN, {"monday/2.jpg": "truncated: it ends early"})
     inbox.set_aside(RUN, {"monday/2.jpg": "truncated: it ends early"})  # a retry
-    assert _files(inbox, "_taken", NAME) == ["monday/1.jpg"]
+    assert inbox.files("_taken", NAME) == ["monday/1.jpg"]
     inbox.finish(RUN, refused="too few photos")
-    assert _files(inbox, "_bad", NAME) == ["monday/1.jpg", "monday/2.jpg"]
+    assert inbox.files("_bad", NAME) == ["monday/1.jpg", "monday/2.jpg"]
     listed = json.loads(inbox.fs.cat_file(inbox.path("_bad", f"{NAME}.json")))
     assert listed == {"monday/1.jpg": "too few photos", "monday/2.jpg": "truncated: it ends early"}
 
@@ -134,8 +128,9 @@ def test_objects_are_read_as_local_files(tmp_path: Path) -> None:
     from pipelines.operations.inbox.reading import local_batches
 
     inbox = Inbox(f"memory://bucket-{uuid.uuid4().hex}/inbox", QUIET)
-    _put(inbox, {"monday/anna/1.jpg": b"one", f"monday/{READY}": b""})
+    _put(inbox, {"monday/anna/1.jpg": b"one", f"monday/{READY}": b"", "monday/../../climbs.jpg": b"out"})
     inbox.take(RUN)
+    assert inbox.files("_taken", NAME) == ["monday/anna/1.jpg"]
     folders = local_batches(inbox, RUN, tmp_path)
     assert (folders["monday"] / "anna" / "1.jpg").read_bytes() == b"one"
     assert fsspec.filesystem("memory").exists(inbox.path("_taken", NAME, "monday/anna/1.jpg"))
