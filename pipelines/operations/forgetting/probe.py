@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 _PIECE = 48
-_CHUNK = 1 << 24
+_CHUNK = 1 << 22
 # A piece of fewer different bytes (padding, a plain wall) occurs in many files.
 _VARIED = 16
 _SKIPPED = frozenset({".git", ".venv", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache"})
@@ -58,18 +58,11 @@ class _Search:
         )
 
     def _in(self, chunk: np.ndarray) -> bool:
-        for shift in (0, 1):
-            even = (len(chunk) - shift) // 2 * 2
-            words = np.ascontiguousarray(chunk[shift : shift + even]).view("<u2")
-            places = np.flatnonzero(self._starts[words]) * 2 + shift
-            places = places[places <= len(chunk) - _PIECE]
-            if not len(places):
-                continue
-            heads = np.ascontiguousarray(chunk[places[:, None] + np.arange(8)]).view("<u8").reshape(-1)
-            for place in places[np.isin(heads, self._keys)]:
-                if chunk[place : place + _PIECE].tobytes() in self._pieces:
-                    return True
-        return False
+        words = chunk[:-1].astype(np.uint16) | chunk[1:].astype(np.uint16) << 8
+        places = np.flatnonzero(self._starts[words[: len(chunk) - _PIECE + 1]])
+        heads = chunk[places[:, None] + np.arange(8)].view("<u8").reshape(-1)
+        likely = places[np.isin(heads, self._keys)]
+        return any(chunk[place : place + _PIECE].tobytes() in self._pieces for place in likely)
 
 
 def _files(folders: Iterable[Path]) -> Iterator[Path]:

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.operations.programs import run_program, wait_while
@@ -40,7 +41,7 @@ class Postgres:
             "STACK_POSTGRES_DATA": str(self.data),
         }
 
-    def owner(self) -> dict[str, int]:
+    def owner(self) -> dict[str, Any]:
         """Return `user` and `group` (numbers) for a process of it or a file; none where this is that user already."""
         if os.getuid():
             return {}
