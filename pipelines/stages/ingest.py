@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.locks import hold
 from pipelines.core.params import Params
 from pipelines.core.sections.data import Ingest
 from pipelines.data.ingest.contents import Content, read_contents
@@ -60,13 +60,10 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> Summary:
         raise UserError(f"{faces}: lies in the source {inputs.source}; choose a dataset folder outside of it")
     if faces.exists() and not faces.is_dir():
         raise UserError(f"{faces}: is a file; expected a folder for the shards")
-    faces.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        # Beside the folder, not in it: what lies in it is versioned.
-        with FileLock(faces.with_name(f".{faces.name}.lock"), timeout=0):
-            return _run(params.ingest, source, faces, inputs.forgotten or Forgotten([]))
-    except Timeout:
-        raise UserError(f"{faces}: another ingest writes to it; wait for it to end") from None
+    taken = UserError(f"{faces}: another ingest writes to it; wait for it to end")
+    # Beside the folder, not in it: what lies in it is versioned.
+    with hold(faces.with_name(f".{faces.name}.lock"), taken):
+        return _run(params.ingest, source, faces, inputs.forgotten or Forgotten([]))
 
 
 def _run(params: Ingest, source: Source, faces: Path, forgotten: Forgotten) -> Summary:

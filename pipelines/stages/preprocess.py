@@ -20,10 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.files import atomic_folder
+from pipelines.core.locks import hold
 from pipelines.core.params import Params
 from pipelines.core.paths import resolve
 from pipelines.core.records import DATASET_SCHEMA, OK, REASONS, open_rows
@@ -88,15 +87,11 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> Report:
     _check_replaceable(outputs.processed)
     check_java()
     state = outputs.state.resolve()
-    state.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(state / _LOCK, timeout=0):
-            remove_parts(state)
-            # In local mode the workers run this very process's files; elsewhere they are made to prove it.
-            job = Job(located, version, state, section, verified=not section.master.startswith("local"))
-            return _run(job, shards, slices, outputs.processed)
-    except Timeout:
-        raise UserError(f"{state}: another preprocess run works here; wait for it to end") from None
+    with hold(state / _LOCK, UserError(f"{state}: another preprocess run works here; wait for it to end")):
+        remove_parts(state)
+        # In local mode the workers run this very process's files; elsewhere they are made to prove it.
+        job = Job(located, version, state, section, verified=not section.master.startswith("local"))
+        return _run(job, shards, slices, outputs.processed)
 
 
 def _run(job: Job, shards: Sequence[Path], slices: Sequence[Slice], out: Path) -> Report:

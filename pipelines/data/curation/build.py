@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from filelock import FileLock, Timeout
 
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.files import atomic_folder
+from pipelines.core.locks import hold
 from pipelines.core.params import Params
 from pipelines.data.curation.choice import choose
 from pipelines.data.curation.cut import Box, free_square
@@ -72,13 +72,10 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> Report:
     if out.resolve().is_relative_to(source.resolve()):
         raise UserError(f"{out}: lies in the source {source}; choose a folder outside of it")
     _check_replaceable(out)
-    outputs.state.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(outputs.state / ".lock", timeout=0):
-            folder = state_folder(params, outputs.state, source).resolve()
-            return _run(params, pile, folder, out, labelled=inputs.identity_depth > 0)
-    except Timeout:
-        raise UserError(f"{outputs.state}: another curate run works here; wait for it to end") from None
+    taken = UserError(f"{outputs.state}: another curate run works here; wait for it to end")
+    with hold(outputs.state / ".lock", taken):
+        folder = state_folder(params, outputs.state, source).resolve()
+        return _run(params, pile, folder, out, labelled=inputs.identity_depth > 0)
 
 
 def _run(params: Params, pile: Pile, folder: Path, out: Path, *, labelled: bool) -> Report:
