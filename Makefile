@@ -55,7 +55,7 @@ rooms: $(READY)
 	$(BIN)/lint-imports
 
 # Figures, words, links and paths of all pages; pages that are generated from code; the site, which needs no network.
-REFERENCES := commands data metrics parameters
+REFERENCES := commands data metrics parameters architecture
 pages: $(READY)
 	$(BIN)/python docs/scripts/prose.py
 	@for page in $(REFERENCES); do $(BIN)/python docs/scripts/$$page.py --check || exit 1; done

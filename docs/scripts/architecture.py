@@ -1,4 +1,4 @@
-"""Count and draw the rooms of the project: `make architecture`.
+"""Count and draw the rooms of the project: `make architecture`; `--check` compares the drawing alone.
 
 A room is a direct child of `pipelines`; `model`, `dags` and `benchmarks` are one each. A pair is one room importing
 another, however many lines do it. A floor is a level of the longest chain of pairs. The order is that of the layers in
@@ -15,9 +15,9 @@ from pathlib import Path
 
 import grimp
 import networkx as nx
+from page import ROOT, finish
 
-ROOT = Path(__file__).resolve().parents[2]
-PICTURE = ROOT / "docs" / "pictures" / "rooms.svg"
+PICTURE = Path("docs/pictures/rooms.svg")
 Pair = tuple[str, str]
 WIDTH = 860
 BOX = (256, 48)
@@ -126,8 +126,8 @@ def places_of(rooms: Iterable[str], layers: list[str]) -> dict[str, tuple[int, f
     }
 
 
-def draw(rooms: set[str], pairs: Iterable[Pair], layers: list[str], file: Path) -> None:
-    """Draw rooms as boxes, the lowest at the bottom; a pair that others imply is left out, a call is dashed."""
+def draw(rooms: set[str], pairs: Iterable[Pair], layers: list[str]) -> str:
+    """Return SVG with rooms as boxes, the lowest at the bottom; a pair that others imply is left out, a call dashed."""
     place = places_of(rooms, layers)
     centre = {room: (WIDTH / 2 + column * (BOX[0] + 24), 44 + row * 88) for room, (row, column) in place.items()}
     reduced = nx.transitive_reduction(nx.DiGraph([*pairs, *CALLS])).edges
@@ -148,32 +148,34 @@ def draw(rooms: set[str], pairs: Iterable[Pair], layers: list[str], file: Path) 
         lines.append(f'<text x="{x:g}" y="{y - 5:g}" class="name">{room}</text>')
         lines.append(f'<text x="{x:g}" y="{y + 14:g}" class="words">{WORDS[room]}</text>')
     height = 44 + max(row for row, _ in place.values()) * 88 + 44
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(PAGE.format(width=WIDTH, height=height, body="\n".join(lines)), encoding="utf-8")
+    return PAGE.format(width=WIDTH, height=height, body="\n".join(lines))
+
+
+def show(name: str, rooms: Iterable[str], pairs: set[Pair], up: set[Pair]) -> None:
+    """Print the floors of rooms, and every pair that goes up."""
+    floors = floors_of(rooms, pairs)
+    top = max(floors.values())
+    print(f"{name}: {len(floors)} rooms, {top} floors, {len(pairs)} pairs, {len(up)} against the order")
+    for floor in range(top, 0, -1):
+        print(f"  {floor}  {'  '.join(sorted(room for room in floors if floors[room] == floor))}")
+    for above, below in sorted(up):
+        print(f"  against the order: {above} imports {below}")
 
 
 def main() -> int:
     """Print the counts of the project and of `model` alone, and draw the project's rooms; 1 where a pair goes up."""
-    sys.path.insert(0, str(ROOT))
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
     contracts = {contract["containers"][0]: contract for contract in settings["contracts"] if "containers" in contract}
-    old_names = contracts["pipelines"].get("exhaustive_ignores", ())
-    wrong = 0
-    for name, (rooms, pairs) in (("project", project_rooms(old_names)), ("model", rooms_of("model", ()))):
-        package = "pipelines" if name == "project" else name
-        up = against_the_order(pairs, contracts[package]["layers"])
-        wrong += len(up)
-        floors = floors_of(rooms, pairs)
-        top = max(floors.values())
-        print(f"{name}: {len(rooms)} rooms, {top} floors, {len(pairs)} pairs, {len(up)} against the order")
-        for floor in range(top, 0, -1):
-            print(f"  {floor}  {'  '.join(sorted(room for room in rooms if floors[room] == floor))}")
-        for above, below in sorted(up):
-            print(f"  against the order: {above} imports {below}")
-        if name == "project":
-            draw(rooms, pairs, contracts[package]["layers"], PICTURE)
-    print(f"drawn: {PICTURE.relative_to(ROOT)}")
-    return 1 if wrong else 0
+    whole, model = contracts["pipelines"], contracts["model"]
+    rooms, pairs = project_rooms(whole.get("exhaustive_ignores", ()))
+    wrong = against_the_order(pairs, whole["layers"])
+    if "--check" not in sys.argv[1:]:
+        show("project", rooms, pairs, wrong)
+        parts, between = rooms_of("model", ())
+        up = against_the_order(between, model["layers"])
+        show("model", parts, between, up)
+        wrong |= up
+    return finish(draw(rooms, pairs, whole["layers"]), PICTURE) or int(bool(wrong))
 
 
 if __name__ == "__main__":
