@@ -18,6 +18,8 @@ import yaml
 sys.path.insert(0, str(Path(__file__).parent))
 from airflow_api import Airflow
 
+from pipelines.core.errors import UserError
+from pipelines.operations.stack.postgres import find_programs
 from tests.processes import dynamicid, free_port, git, wait_until
 
 # A checkout whose stack runs (state in its .dynamicid/stack); without it a stack is started for these tests and ended.
@@ -118,6 +120,10 @@ def team(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         addresses = {name: f"http://127.0.0.1:{ports[name]}" for name in ("airflow", "mlflow")}
         yield _small(_team(home, state, addresses))
         return
+    try:
+        find_programs()
+    except UserError as error:
+        pytest.skip(str(error))
     home = shutil.copytree(request.getfixturevalue("checkout"), tmp_path_factory.mktemp("team") / "dynamicid")
     # Not under pytest's own folder, which the user that PostgreSQL runs as cannot enter.
     state = Path(tempfile.mkdtemp(prefix="dynamicid-stack-"))
