@@ -1,9 +1,7 @@
-"""Write the reference of all parameters and the comments of the tiny profile, from the sections in `pipelines/core`.
+"""Write the reference of all parameters and the comments of the tiny profile, from `pipelines/core/sections`.
 
-    python docs/scripts/parameters.py            writes docs/reference/parameters.md and profiles/tiny.yaml
-    python docs/scripts/parameters.py --check    names what is out of date, and writes nothing
-
-A key's type, range and default are its field's; what it does is the docstring under it.
+python docs/scripts/parameters.py            writes docs/reference/parameters.md and profiles/tiny.yaml
+python docs/scripts/parameters.py --check    lists what is out of date, and writes nothing
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "docs" / "reference" / "parameters.md"
 TINY = ROOT / "profiles" / "tiny.yaml"
 WIDTH = 120
-# Commands that read a section besides the stages, which `dvc.yaml` tells.
+# Commands that read a section; `dvc.yaml` lists the stages that do.
 COMMANDS: dict[str, tuple[str, ...]] = {
     "base": ("register", "generate", "app", "blind", "convert"),
     "ingest": ("ingest", "curate", "inbox"),
@@ -67,30 +65,19 @@ class Key:
     inner: bool
 
 
-def schema_of_params() -> dict[str, Any]:
-    """Return the JSON schema of all parameters, descriptions included."""
-    from pipelines.core.sections.section import Section
-
-    # Docstrings under fields are read from the source, which nothing but this script has a use for.
-    Section.model_config["use_attribute_docstrings"] = True
-    from pipelines.core.params import Params
-
-    return Params.model_json_schema(by_alias=True)
-
-
 def keys_of(
     schema: dict[str, Any], sections: dict[str, Any], path: str = "", values: dict[str, Any] | None = None
 ) -> Iterator[Key]:
-    """Yield the keys of a section and of those in it; raise ValueError for a key that nobody described.
+    """Yield the keys of a section and of the sections in it; raise ValueError for a key without a description.
 
-    `values` is the default of the whole section, where it has one.
+    `values` is the default of the whole section, if it has one.
     """
     for name, field in schema["properties"].items():
         held, place = referred(field)
         inner = sections[held] if held else {}
         text = field.get("description") or inner.get("description")
         if not text:
-            raise ValueError(f"{path}{name}: no docstring under it says what it is")
+            raise ValueError(f"{path}{name}: expected a description of the field")
         default = (values or {}).get(name, field.get("default", {}))
         required = name in schema.get("required", ()) and not values
         yield Key(path + name, field, "required" if required else as_yaml(default), text, bool(held))
@@ -99,21 +86,20 @@ def keys_of(
 
 
 def referred(field: dict[str, Any]) -> tuple[str, str]:
-    """Return the section that a field holds, and what stands between its key and theirs; empty where it holds none."""
+    """Return the section that a field holds and the text between its key and theirs, or two empty strings."""
     places = [(field, ""), (field.get("items", {}), "[]"), (field.get("additionalProperties", {}), ".NAME")]
     places += [(option, "") for option in field.get("anyOf", ())]
-    found = [(part["$ref"].rsplit("/", 1)[1], place) for part, place in places if "$ref" in part]
-    return found[0] if found else ("", "")
+    return next(((part["$ref"].rsplit("/", 1)[1], place) for part, place in places if "$ref" in part), ("", ""))
 
 
 def as_yaml(value: Any) -> str:
-    """Return a default in code quotes, as it would be written in `params.yaml`."""
+    """Return a default in code quotes, as in `params.yaml`."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return f"`{text}`"
 
 
 def type_of(field: dict[str, Any]) -> str:
-    """Return the type of a key in words, or the values that it may have."""
+    """Return the name of a key's type, or its allowed values."""
     if "anyOf" in field:
         return " or ".join(map(type_of, field["anyOf"]))
     if "enum" in field:
@@ -131,12 +117,12 @@ def range_of(field: dict[str, Any]) -> str:
 
 
 def reference(schema: dict[str, Any]) -> str:
-    """Return the page of all keys, a table a section."""
-    from pipelines.cli import COMMANDS as KNOWN
+    """Return the page of all keys, with one table per section."""
+    from pipelines.cli import COMMANDS as ALL_COMMANDS
     from pipelines.core.chain import stages
 
     sections = schema["$defs"]
-    if wrong := set().union(*COMMANDS.values()) - set(KNOWN):
+    if wrong := set().union(*COMMANDS.values()) - set(ALL_COMMANDS):
         raise ValueError(f"no such commands: {sorted(wrong)}")
     keys = list(keys_of(schema, sections))
     page = [HEAD]
@@ -159,14 +145,14 @@ def reference(schema: dict[str, Any]) -> str:
 
 
 def paragraphs(text: str) -> str:
-    """Return text wrapped to the page, paragraph by paragraph."""
+    """Return text with its paragraphs wrapped to `WIDTH`."""
     return "\n\n".join(textwrap.fill(part, WIDTH) for part in text.split("\n\n"))
 
 
 def commented(text: str, schema: dict[str, Any]) -> str:
-    """Return a profile with each key's description behind it, or above it where the line would be too long.
+    """Return the text of a profile with each key's description after it, or above it where the line is too long.
 
-    The comment at the top of the file stays, all others are written anew; values stay as they are written.
+    The comment at the top of the file and all values stay; all other comments are replaced.
     """
     keys = {key.path: key for key in keys_of(schema, schema["$defs"])}
     lines = text.splitlines()
@@ -174,10 +160,10 @@ def commented(text: str, schema: dict[str, Any]) -> str:
     written, parents = lines[:head], []
     for line in lines[head:]:
         bare = re.sub(r"(^|\s+)#.*$", "", line)
-        if not (found := re.match(r"( *)([\w]+):", bare)):
+        if not (match := re.match(r"( *)([\w]+):", bare)):
             written += [bare] if bare.strip() else []
             continue
-        indent, name = found.groups()
+        indent, name = match.groups()
         parents = [*parents[: len(indent) // 2], name]
         key = keys.get(".".join(parents))
         comment = f"# {note(key)}" if key else ""
@@ -191,16 +177,18 @@ def commented(text: str, schema: dict[str, Any]) -> str:
 
 
 def note(key: Key) -> str:
-    """Return what a key is in one paragraph, with its choices or its range where both ends are bounded."""
+    """Return the first paragraph of a key's description, with its choices, or its range if it has two bounds."""
     bounds, choices = range_of(key.schema), type_of(key.schema)
     more = choices.replace("`", "") if "enum" in key.schema else bounds if "," in bounds else ""
     return " ".join(key.text.split("\n\n")[0].split()) + f" [{more}]" * bool(more)
 
 
 def main() -> int:
-    """Write what is out of date, or with --check say so; 1 where there was anything to say."""
+    """Write the files that are out of date; with `--check` list them and return 1 where there are any."""
     sys.path.insert(0, str(ROOT))
-    schema = schema_of_params()
+    from pipelines.core.params import Params
+
+    schema = Params.model_json_schema(by_alias=True)
     wrong = 0
     for file, text in ((REFERENCE, reference(schema)), (TINY, commented(TINY.read_text(encoding="utf-8"), schema))):
         if file.is_file() and file.read_text(encoding="utf-8") == text:

@@ -1,1 +1,1 @@
-"""What everything else leans on: the chain, parameters, paths, errors, row schemas, files, privacy."""
+"""The base of all packages: the chain, parameters, paths, errors, row schemas, files, settings of libraries."""

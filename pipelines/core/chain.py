@@ -1,7 +1,7 @@
-"""The chain as `dvc.yaml` tells it: which parameter sections, inputs and outputs each stage has.
+"""The stages of `dvc.yaml`: their parameter sections, inputs, outputs and code.
 
-The name of a stage is the same in `dvc.yaml`, the Airflow DAG, the command line (with dashes) and the MLflow runs.
-Between the bars are the DVC stages: ingest │ validate → … → evaluate │ register.
+A stage has one name in `dvc.yaml`, the Airflow DAG, the command line (with dashes) and the MLflow runs. DVC runs
+`validate` to `evaluate`; `ingest` comes before them, `register` after them.
 """
 
 from __future__ import annotations
@@ -24,18 +24,16 @@ LOSSES_ANCHORING = "reports/train_anchoring/losses.csv"
 LOSSES_IMR = "reports/train_imr/losses.csv"
 VERDICT = "reports/validate/verdict.json"
 VERDICT_PROCESSED = "reports/validate_processed/verdict.json"
-
-
-# Networks that ship: like those that the parameters name, neither data of the chain nor its code.
+# Networks in the repository: like those that parameters name, neither data nor code.
 _WEIGHTS = "model/foundation/weights/"
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One DVC stage: the parameter sections it reads, the data it depends on, what it makes, and its code.
+    """One DVC stage: its parameter sections, and relative paths of the data it reads, the data it writes and its code.
 
-    `inputs` and `outputs` are relative paths of data; `code` are the files and folders of `pipelines` and `model` whose
-    change runs the stage again. Networks are in neither.
+    `code` lists files and folders of `pipelines` and `model`; a change in them runs the stage again. Networks are
+    listed nowhere.
     """
 
     name: str
@@ -51,7 +49,7 @@ class Stage:
 
 
 def stages() -> tuple[Stage, ...]:
-    """Return the stages of the project's `dvc.yaml`, in its order; raise UserError where there is none."""
+    """Return the stages in the order of the project's `dvc.yaml`; raise UserError where there is no such file."""
     return _read(project_root() / "dvc.yaml")
 
 
@@ -83,5 +81,5 @@ def _stage(name: str, entry: dict[str, Any]) -> Stage:
 
 
 def _paths(entries: Any) -> list[str]:
-    """Return the paths of a list of DVC, in which an entry with options is a mapping of one key."""
+    """Return the paths in a list of `dvc.yaml`; an entry with options is a mapping from its path to them."""
     return [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]

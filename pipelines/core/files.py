@@ -1,4 +1,4 @@
-"""The hash of a file, and files and folders that are whole or not there."""
+"""File hashes, and files and folders that are replaced as a whole."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from pathlib import Path
 
 
 def sha256(file: Path) -> str:
-    """Return the sha256 (hex) of a file's bytes, read in pieces; OSError where it cannot be read."""
+    """Return the sha256 (hex) of a file; raise OSError where it cannot be read."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 @contextmanager
 def atomic_file(file: Path, *, shared: bool = False) -> Iterator[Path]:
-    """Yield `.<name>.part` beside `file` to write to; it replaces `file` when the block has succeeded.
+    """Yield the path `.<name>.part` beside `file` to write to; after the block it replaces `file`.
 
-    Its folder is made where it is missing. On failure the file is as it was, and nothing is left beside it. `shared`
-    puts the number of the process into the name, for a file that several may write at once.
+    A missing folder is created. If the block fails, `file` is unchanged and the part is removed. `shared` adds the
+    process number to the name, for a file that several processes may write at once.
     """
     part = file.with_name(f".{file.name}.{os.getpid()}.part" if shared else f".{file.name}.part")
     part.parent.mkdir(parents=True, exist_ok=True)
@@ -34,7 +34,7 @@ def atomic_file(file: Path, *, shared: bool = False) -> Iterator[Path]:
 
 
 def write_atomically(file: Path, content: str | bytes, *, mode: int = 0o666) -> None:
-    """Replace `file` with `content` (text in UTF-8) by one rename; `mode`, less umask, holds from the first byte on."""
+    """Write `content` (text in UTF-8) to `file` by one rename; `mode`, less the umask, applies from the first byte."""
     with atomic_file(file) as part:
         handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         with os.fdopen(handle, "wb") as stream:
@@ -43,9 +43,9 @@ def write_atomically(file: Path, content: str | bytes, *, mode: int = 0o666) -> 
 
 @contextmanager
 def atomic_folder(folder: Path, *, mode: int = 0o777) -> Iterator[Path]:
-    """Yield a new folder `.<name>.part` beside `folder`; it replaces `folder` when the block has succeeded.
+    """Yield a new folder `.<name>.part` beside `folder`; after the block it replaces `folder`.
 
-    What a killed process left there goes first. On failure `folder` is as it was, and nothing is left beside it.
+    A part that a killed process left is removed first. If the block fails, `folder` is unchanged and the part removed.
     """
     part, old = (folder.with_name(f".{folder.name}.{kind}") for kind in ("part", "old"))
     shutil.rmtree(part, ignore_errors=True)
@@ -53,7 +53,7 @@ def atomic_folder(folder: Path, *, mode: int = 0o777) -> Iterator[Path]:
     part.mkdir(mode=mode)
     try:
         yield part
-        # Aside by a rename: what is removed file by file would be half there for a while.
+        # Renamed before it is removed: readers must not see a folder with some of its files.
         shutil.rmtree(old, ignore_errors=True)
         if folder.is_dir():
             folder.rename(old)

@@ -1,8 +1,7 @@
-"""Typed parameters: one section a stage, frozen, unknown keys refused; `params.yaml` is the single source.
+"""All parameters of a run, read from `params.yaml` and checked: frozen, unknown keys refused.
 
-A profile (`profiles/<name>.yaml`) is a parameter file and nothing but data. It may say `extends: <name>`, and then
-holds only what differs from that profile beside it. `dynamicid configure` writes a whole one to `params.yaml` with
-changes applied, since DVC reads that file as it stands.
+A profile (`profiles/<name>.yaml`) is a parameter file. With `extends: <name>` it holds only what differs from that
+profile in the same folder. `dynamicid configure` writes a complete one to `params.yaml`, since DVC knows no `extends`.
 """
 
 from __future__ import annotations
@@ -24,10 +23,9 @@ from pipelines.core.sections.training import BaseModels, TrainAnchoring, TrainIm
 
 
 class Params(Section):
-    """Everything a run depends on."""
+    """All parameters of a run."""
 
-    profile: str
-    """Name of the profile; recorded with every result."""
+    profile: str = Field(description="Name of the profile; recorded with every result.")
     base: BaseModels
     ingest: Ingest = Ingest()
     curate: Curate = Curate()
@@ -48,7 +46,7 @@ class Params(Section):
 
 
 def profile_file(folder: Path, name: str, asked: str) -> Path:
-    """Return the file of a profile; raise UserError beginning with `asked` where there is none of that name."""
+    """Return the file of profile `name` in `folder`; where it is missing, raise UserError that begins with `asked`."""
     file = (folder / f"{name}.yaml").resolve()
     if not file.is_file():
         known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
@@ -57,10 +55,10 @@ def profile_file(folder: Path, name: str, asked: str) -> Path:
 
 
 def read_tree(file: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """Read a YAML parameter file into a plain tree that is whole with what the file extends.
+    """Read a YAML parameter file, completed by the profile that it extends, into nested dicts.
 
-    `extended_by` are the files on the way to this one. Raises UserError where a file is missing or not a mapping, and
-    where profiles extend each other in a circle.
+    `extended_by` lists the files whose `extends` led to this one. Raises UserError where a file is missing or not a
+    mapping, and where profiles extend each other in a circle.
     """
     if not file.is_file():
         raise UserError(f"{file}: no such parameter file; `dynamicid configure --profile tiny` writes params.yaml")
@@ -82,7 +80,7 @@ def read_tree(file: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
 
 
 def _merged(below: Any, above: Any) -> Any:
-    """Return `above`, and where both are mappings what `below` has besides, key by key."""
+    """Return `above`; where both are mappings, with the keys that only `below` has, at every depth."""
     if not (isinstance(below, dict) and isinstance(above, dict)):
         return above
     return {**below, **{key: _merged(below.get(key), value) for key, value in above.items()}}
@@ -103,7 +101,7 @@ def _set(tree: dict[str, Any], assignment: str) -> None:
 
 
 def problems_of(error: ValidationError, section: type[Section]) -> list[str]:
-    """Return every problem of a section as one sentence: keys that are unknown or missing, values out of range."""
+    """Return one sentence for every unknown key, missing key and wrong value of a section."""
     problems = []
     for problem in error.errors():
         where = ".".join(str(part) for part in problem["loc"])
@@ -117,7 +115,7 @@ def problems_of(error: ValidationError, section: type[Section]) -> list[str]:
 
 
 def check_params(tree: dict[str, Any], origin: str) -> Params:
-    """Turn a plain tree into Params; raise UserError naming every key that is unknown, missing or out of range."""
+    """Return `tree` as Params; raise UserError that lists every unknown key, missing key and wrong value."""
     try:
         return Params.model_validate(tree)
     except ValidationError as error:
@@ -125,10 +123,10 @@ def check_params(tree: dict[str, Any], origin: str) -> Params:
 
 
 def _suggestion(location: tuple[int | str, ...], section: type[Section]) -> str:
-    """Return the question whether the nearest key of the same section was meant, or nothing where none is near."""
+    """Return "; did you mean …?" with the most similar key of the same section, or "" where none is similar."""
     *parents, unknown = location
     for part in parents:
-        # A part that is no key is a place in a list or mapping of one kind of section.
+        # Other parts are list indices or mapping keys, under which the same kind of section continues.
         if part in (keys := keys_of(section)):
             section = section_in(keys[str(part)].annotation) or section
     near = difflib.get_close_matches(str(unknown), keys_of(section), n=1)
@@ -136,7 +134,7 @@ def _suggestion(location: tuple[int | str, ...], section: type[Section]) -> str:
 
 
 def overridden_tree(file: Path, overrides: Iterable[str]) -> dict[str, Any]:
-    """Return the whole tree of `file` with `section.key=value` overrides applied in order, its keys unchecked."""
+    """Return `read_tree(file)` with `section.key=value` overrides applied in order; keys are not checked."""
     tree = read_tree(file)
     for assignment in overrides:
         _set(tree, assignment)
@@ -149,5 +147,5 @@ def load_params(file: Path, overrides: Iterable[str] = ()) -> Params:
 
 
 def dump_params(tree: dict[str, Any], file: Path) -> None:
-    """Write a parameter tree as YAML, sections in the order of the chain."""
+    """Write a parameter tree as YAML, in its order."""
     file.write_text(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=110), encoding="utf-8")

@@ -1,24 +1,20 @@
-"""Where the project lies and how the relative paths of `params.yaml` are found."""
+"""The project's root folder, and how relative paths of `params.yaml` are resolved."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import model
-
 
 def project_root() -> Path:
     """Return the folder that holds `model/` and `pipelines/`: the checkout whose code is running."""
-    return Path(model.__file__).resolve().parent.parent
+    return Path(__file__).resolve().parents[2]
 
 
 def resolve(path: str | Path) -> Path:
-    """Return an existing path: as given, relative to the working directory, or relative to the project root.
+    """Return `path`, or where only that exists, `path` relative to the project root.
 
-    Where neither exists the path is returned as given, and whoever opens it reports it missing.
+    Where neither exists, `path` is returned, so that opening it names it as the user wrote it.
     """
     given = Path(path).expanduser()
-    if given.is_absolute() or given.exists():
-        return given
-    shipped = project_root() / given
-    return shipped if shipped.exists() else given
+    in_project = project_root() / given
+    return in_project if not given.exists() and in_project.exists() else given

@@ -1,4 +1,4 @@
-"""A face is biometric data: no library tells anybody that it ran."""
+"""Settings that stop libraries from sending usage data or downloading models: faces are biometric data."""
 
 from __future__ import annotations
 

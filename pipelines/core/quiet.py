@@ -1,11 +1,11 @@
-"""No word of libraries between our own lines: loading bars, remarks and warnings about old names are turned off."""
+"""Turn off progress bars, remarks and deprecation warnings of libraries."""
 
 from __future__ import annotations
 
 import os
 import warnings
 
-# Read by the libraries themselves when they are imported, here and in the processes that are started.
+# Libraries read these when they are imported, also in child processes.
 _SETTINGS = {
     "TRANSFORMERS_VERBOSITY": "error",
     "DIFFUSERS_VERBOSITY": "error",
@@ -16,7 +16,7 @@ _LIBRARIES = ("diffusers", "huggingface_hub", "insightface", "onnxruntime", "ski
 
 
 def silence_libraries() -> None:
-    """Let models be loaded and used without remarks; errors, and whatever the user has set, stay."""
+    """Turn off what libraries print besides errors; variables that the user has set stay."""
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     for category in (FutureWarning, DeprecationWarning, UserWarning):

@@ -1,6 +1,6 @@
-"""The rows of the two Parquet datasets: their schemas, statuses and the closed list of reasons.
+"""Schemas of the two Parquet datasets, and the values of their columns `split`, `status` and `reason`.
 
-`data/faces` holds one row per input file as found; `data/processed` one row per row of it, looked at.
+`data/faces` has one row per input file; `data/processed` has one row per row of it, with the results of the analysis.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ DATASET_SCHEMA = pa.schema(
         ("image_id", pa.string()),  # sha256 of the bytes, hex
         ("identity", pa.string()),
         ("file_name", pa.string()),  # relative; bytes that are not UTF-8 percent-encoded
-        ("image", pa.binary()),  # the file as found
+        ("image", pa.binary()),  # the bytes of the input file
         ("format", pa.string()),
         ("width", pa.int32()),
         ("height", pa.int32()),
@@ -30,8 +30,8 @@ DATASET_SCHEMA = pa.schema(
     ]
 )
 
-# Lists have the length given beside them. They are not declared as fixed-size lists: pyarrow 25 writes those with nulls
-# (rejected rows) but cannot read them back (apache/arrow#35692).
+# Comments give the length of lists. Not fixed-size lists: pyarrow 25 writes those with nulls (rejected rows), but does
+# not read them (apache/arrow#35692).
 PROCESSED_SCHEMA = pa.schema(
     [
         ("image_id", pa.string()),
@@ -80,7 +80,7 @@ REASONS: dict[str, str] = {
 
 
 def open_rows(folder: Path, schema: pa.Schema) -> ds.Dataset:
-    """Open the Parquet shards of `folder`; raise UserError where there are none or a column is missing."""
+    """Return the shards of `folder` as a dataset; raise UserError where there are none or a column is missing."""
     shards = sorted(str(path) for path in folder.rglob("*.parquet"))
     if not shards:
         raise UserError(f"{folder}: no Parquet shards found; expected a dataset folder (run the stage that writes it)")
@@ -94,5 +94,5 @@ def open_rows(folder: Path, schema: pa.Schema) -> ds.Dataset:
 def read_rows(
     folder: Path, schema: pa.Schema, columns: list[str] | None = None, where: ds.Expression | None = None
 ) -> pa.Table:
-    """Read `columns` (default all) of the rows that match `where`, in the order of shards and rows."""
+    """Return `columns` (default: all) of the rows that match `where`, in the order of shards; errors: `open_rows`."""
     return open_rows(folder, schema).to_table(columns=columns, filter=where)

@@ -1,4 +1,4 @@
-"""Sections of `params.yaml` about photos: taken in, validated, analysed, curated, permitted, given out."""
+"""Sections of `params.yaml` for photos: ingest, validation, preprocessing, curation, rights, export."""
 
 from __future__ import annotations
 
@@ -6,170 +6,130 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from pipelines.core.sections.section import Section
+from pipelines.core.sections.section import ChannelOrder, Count, Section, Share
 
 
 class Ingest(Section):
     """How files become rows of `data/faces`."""
 
-    shard_mb: int = Field(128, ge=1, le=1024)
-    """Size of a shard of the dataset, about, in MB."""
-    max_file_mb: int = Field(256, ge=1, le=1024)
-    """A file above so many MB is left out, and listed in the summary."""
-    source: str | None = None
-    """Where photos come from, for those that do not say."""
-    licence: str | None = None
-    """Under what licence photos are used, for those that do not say."""
-    consent: str | None = None
-    """What the people in photos agreed to, for those that do not say."""
+    shard_mb: int = Field(128, ge=1, le=1024, description="Approximate size of a shard of the dataset, in MB.")
+    max_file_mb: int = Field(256, ge=1, le=1024, description="Files of more MB are skipped, and listed in the summary.")
+    source: str | None = Field(None, description="Source of photos whose metadata names none.")
+    licence: str | None = Field(None, description="Licence of photos whose metadata names none.")
+    consent: str | None = Field(None, description="Consent of the people in photos whose metadata names none.")
 
 
 class Validate(Section):
     """What the metadata of a dataset version must satisfy before it is preprocessed."""
 
-    min_photos: int = Field(1, ge=1)
-    """Photos that there must be."""
-    min_side: int = Field(32, ge=1)
-    """A photo whose shorter side has fewer pixels is small."""
-    max_small_share: float = Field(0.1, ge=0, le=1)
-    """Share of photos that may be small."""
-    max_pixels: int = Field(89_000_000, ge=1)
-    """A photo of more pixels is large."""
-    max_large_share: float = Field(0.05, ge=0, le=1)
-    """Share of photos that may be large."""
-    max_unreadable_share: float = Field(0.05, ge=0, le=1)
-    """Share of files that may be empty or of no known format."""
-    max_duplicate_share: float = Field(0.2, ge=0, le=1)
-    """Share of photos that may be repeats of others."""
-    max_without_identity_share: float = Field(0.5, ge=0, le=1)
-    """Share of photos without a person's name above which there is a warning: anchoring can do without."""
-    max_without_prompt_share: float = Field(0.5, ge=0, le=1)
-    """Share of photos without a prompt above which there is a warning: preprocessing writes captions."""
+    min_photos: Count = Field(1, description="Minimum number of photos.")
+    min_side: Count = Field(32, description="A photo whose shorter side has fewer pixels is small.")
+    max_small_share: Share = Field(0.1, description="Maximum share of small photos.")
+    max_pixels: Count = Field(89_000_000, description="A photo of more pixels is large.")
+    max_large_share: Share = Field(0.05, description="Maximum share of large photos.")
+    max_unreadable_share: Share = Field(0.05, description="Maximum share of files that are empty or no known format.")
+    max_duplicate_share: Share = Field(0.2, description="Maximum share of photos that repeat others.")
+    max_without_identity_share: Share = Field(
+        0.5, description="Warn above this share of photos without a person's name: anchoring needs no names."
+    )
+    max_without_prompt_share: Share = Field(
+        0.5, description="Warn above this share of photos without a prompt: preprocessing writes captions."
+    )
 
 
 class Landmarker(Section):
-    """The 68-point network: FAN (face-alignment) or any ONNX file with its input convention.
+    """The network for 68 landmarks: FAN (face-alignment) or an ONNX file.
 
-    An ONNX network sees a square around the face as (pixel - mean) / scale; its first 136 outputs are x, y pairs in
-    [0, 1] of that square.
+    The input of an ONNX network is a square around the face, (pixel - mean) / scale; its first 136 outputs are x, y
+    pairs in [0, 1] of that square.
     """
 
-    kind: Literal["onnx", "fan"]
-    """Kind of network; the keys below `path` are the convention of an ONNX network."""
-    path: str
-    """ONNX file; for FAN the weights file, or the folder that holds it under face-alignment's own name."""
-    input_size: int = Field(64, ge=16)
-    """Side of the square, in pixels."""
-    box_scale: float = Field(1.4, gt=0)
-    """Side of the square, in longer sides of the face box."""
-    mean: float = 127.0
-    """Subtracted from every pixel (0 to 255)."""
-    scale: float = Field(127.0, gt=0)
-    """What the difference is divided by."""
-    channel_order: Literal["rgb", "bgr"] = "rgb"
-    """Order of the colour channels."""
+    kind: Literal["onnx", "fan"] = Field(description="Kind of network; the keys below `path` are for `onnx` alone.")
+    path: str = Field(description="ONNX file; for FAN the weights file, or its folder if it has FAN's name.")
+    input_size: int = Field(64, ge=16, description="Side of the square, in pixels.")
+    box_scale: float = Field(1.4, gt=0, description="Side of the square, as a multiple of the face box's longer side.")
+    mean: float = Field(127.0, description="Subtracted from every pixel (0 to 255).")
+    scale: float = Field(127.0, gt=0, description="Divisor of the difference.")
+    channel_order: ChannelOrder = Field("rgb", description="Order of the colour channels.")
 
 
 class Captions(Section):
     """Where prompts and face prompts come from."""
 
-    sources: tuple[Literal["sidecar", "clip", "internvl"], ...] = ("sidecar", "clip")
-    """Asked in this order; the first answer wins."""
-    clip_path: str | None = None
-    """Folder of a CLIPModel, in the layout of transformers."""
-    internvl_path: str | None = None
-    """Folder of an InternVLForConditionalGeneration, in the layout of transformers."""
+    sources: tuple[Literal["sidecar", "clip", "internvl"], ...] = Field(
+        ("sidecar", "clip"), description="Asked in this order; the first answer is taken."
+    )
+    clip_path: str | None = Field(None, description="Folder of a CLIPModel, in the layout of transformers.")
+    internvl_path: str | None = Field(None, description="Folder of an InternVL model, in the layout of transformers.")
 
 
 class Preprocess(Section):
     """Analysis of every photo, on Spark."""
 
-    resolution: int = Field(ge=32)
-    """Side of the stored square, in pixels."""
-    jpeg_quality: int = Field(95, ge=50, le=100)
-    """JPEG quality of the stored square."""
-    insightface_name: str
-    """Pack of insightface: a folder in `models` of `insightface_root`."""
-    insightface_root: str
-    """Folder of insightface's packs."""
-    det_sizes: tuple[int, ...] = ()
-    """Sides in pixels of the squares that faces are detected in; none: insightface's own, 128 and 640."""
-    det_threshold: float = Field(0.5, gt=0, lt=1)
-    """Score from which a detection is a face."""
+    resolution: int = Field(ge=32, description="Side of the stored square, in pixels.")
+    jpeg_quality: int = Field(95, ge=50, le=100, description="JPEG quality of the stored square.")
+    insightface_name: str = Field(description="insightface pack: a folder in `models` of `insightface_root`.")
+    insightface_root: str = Field(description="Folder of insightface's packs.")
+    det_sizes: tuple[int, ...] = Field(
+        (), description="Sides of the squares in which faces are detected, in pixels; none: insightface's 128 and 640."
+    )
+    det_threshold: float = Field(0.5, gt=0, lt=1, description="Minimum score of a detected face.")
     landmarker: Landmarker
     captions: Captions = Captions()
-    face_share: float = Field(0.0, ge=0, le=1)
-    """The stored square is tightened until the face box is this share of its height; 0: never."""
-    several_faces: Literal["reject", "largest"] = "largest"
-    """What becomes of a photo of several faces: rejected, or its largest face is taken."""
-    max_pixels: int = Field(89_000_000, ge=1)
-    """A photo of more pixels is rejected unread."""
-    min_face_side: int = Field(20, ge=1)
-    """Shorter side that a face box must have, in pixels of the photo as found."""
-    min_sharpness: float = Field(0.0, ge=0)
-    """Variance of the Laplacian that a face must have."""
-    test_share: float = Field(0.12, ge=0, lt=1)
-    """Share of people who are held out for evaluation."""
-    val_share: float = Field(0.04, ge=0, lt=1)
-    """Share of people who are held out to watch the training."""
-    buckets: int = Field(8, ge=1)
-    """Parquet files that rows are gathered in, by person."""
-    slice_photos: int = Field(256, ge=1)
-    """Photos of one task of Spark, and what a killed run may have to analyse again."""
-    master: str = "local[2]"
-    """Spark's master: `local[N]` for N processes here, or the address of a cluster."""
-    spark: dict[str, str] = Field(default_factory=dict)
-    """Settings of Spark itself, over the project's own (docs/guides/cluster.md)."""
-    max_failed_share: float = Field(0.2, ge=0, le=1)
-    """Share of photos above whose rejection the stage fails."""
+    face_share: Share = Field(0.0, description="Minimum face height as a share of the stored square; 0: none.")
+    several_faces: Literal["reject", "largest"] = Field(
+        "largest", description="A photo of several faces is rejected, or its largest face is taken."
+    )
+    max_pixels: Count = Field(89_000_000, description="A photo of more pixels is rejected without decoding.")
+    min_face_side: Count = Field(20, description="Minimum shorter side of the face box, in pixels of the source photo.")
+    min_sharpness: float = Field(0.0, ge=0, description="Minimum variance of the Laplacian of the face.")
+    test_share: float = Field(0.12, ge=0, lt=1, description="Share of people held out for evaluation.")
+    val_share: float = Field(0.04, ge=0, lt=1, description="Share of people held out to monitor the training.")
+    buckets: Count = Field(8, description="Parquet files over which rows are distributed by person.")
+    slice_photos: Count = Field(256, description="Photos of a Spark task; a killed run repeats unfinished tasks.")
+    master: str = Field("local[2]", description="Spark master: `local[N]` for N processes, or a cluster's address.")
+    spark: dict[str, str] = Field({}, description="Spark settings, over the project's (docs/guides/cluster.md).")
+    max_failed_share: Share = Field(0.2, description="Maximum share of rejected photos; above it the stage fails.")
 
 
 class ValidateProcessed(Section):
     """What the processed rows must satisfy before anything is trained on them."""
 
-    min_ok_share: float = Field(0.8, ge=0, le=1)
-    """Share of photos that must be accepted, repeats not counted."""
-    min_identities: int = Field(2, ge=0)
-    """Named people with an accepted photo; 0 to train on photos of nobody named."""
-    min_test_identities: int = Field(1, ge=0)
-    """Of them, people held out for evaluation."""
-    max_angle: float = Field(120.0, gt=0, le=180)
-    """Yaw, pitch and roll that 99 % of faces must stay within, in degrees."""
-    max_without_prompt_share: float = Field(0.1, ge=0, le=1)
-    """Share of photos without a prompt or face prompt above which there is a warning."""
+    min_ok_share: Share = Field(0.8, description="Minimum share of accepted photos, repeats not counted.")
+    min_identities: int = Field(2, ge=0, description="Minimum of named people with an accepted photo; 0: none needed.")
+    min_test_identities: int = Field(1, ge=0, description="Minimum of them that are held out for evaluation.")
+    max_angle: float = Field(120.0, gt=0, le=180, description="Maximum yaw, pitch and roll of 99 % of faces (degrees).")
+    max_without_prompt_share: Share = Field(0.1, description="Warn above this share without prompt or face prompt.")
 
 
 class Curate(Section):
-    """From a pile of photos to a set of people: who is one person, which photos are left out, how many are taken."""
+    """From unnamed photos to people: which faces are one person, which photos are left out, how many are taken."""
 
-    working_side: int = Field(1280, ge=128)
-    """Shorter side that photos are analysed with, in pixels: more finds smaller faces."""
-    task_photos: int = Field(128, ge=1)
-    """Photos of one task of Spark, and what a killed run may have to analyse again."""
-    min_face_side: int = Field(48, ge=1)
-    """Shorter side that a face box must have, in pixels of the photo."""
-    min_score: float = Field(0.5, ge=0, le=1)
-    """Score that the detector must give a face."""
-    min_sharpness: float = Field(0.0, ge=0)
-    """Variance of the Laplacian that a face must have."""
-    max_yaw: float = Field(90.0, gt=0, le=180)
-    """How far a head may be turned sideways, in degrees."""
-    max_pitch: float = Field(60.0, gt=0, le=180)
-    """How far a head may be turned up or down, in degrees."""
-    max_outside_share: float = Field(0.2, ge=0, le=1)
-    """Share of a face box that may lie outside of the photo."""
-    similarity: float = Field(0.32, gt=0, lt=1)
-    """Mean cosine from which two groups of faces are one person; of the recogniser (docs/explanation/curation.md)."""
-    neighbours: int = Field(30, ge=2)
-    """Nearest faces that each face is compared with."""
-    likeness: float = Field(0.55, gt=0, lt=1)
-    """They are also one from here on: a third of it is their cosine, two thirds the neighbours they share."""
-    duplicate_similarity: float = Field(0.82, gt=0, le=1)
-    """Correlation of the grey values of two aligned faces from which they are one picture."""
-    min_photos: int = Field(3, ge=1)
-    """Usable photos that a person must have."""
-    max_photos: int = Field(35, ge=1)
-    """Photos taken of one person, at most: the most diverse."""
+    working_side: int = Field(
+        1280, ge=128, description="Shorter side of analysed photos, in pixels; larger finds smaller faces."
+    )
+    task_photos: Count = Field(128, description="Photos of a Spark task; a killed run repeats unfinished tasks.")
+    min_face_side: Count = Field(48, description="Minimum shorter side of a face box, in pixels of the photo.")
+    min_score: Share = Field(0.5, description="Minimum score of a detected face.")
+    min_sharpness: float = Field(0.0, ge=0, description="Minimum variance of the Laplacian of the face.")
+    max_yaw: float = Field(90.0, gt=0, le=180, description="Maximum yaw to either side, in degrees.")
+    max_pitch: float = Field(60.0, gt=0, le=180, description="Maximum pitch up or down, in degrees.")
+    max_outside_share: Share = Field(0.2, description="Maximum share of the face box outside of the photo.")
+    similarity: float = Field(
+        0.32,
+        gt=0,
+        lt=1,
+        description="Minimum mean cosine of two groups of faces of one person; depends on the recogniser.",
+    )
+    neighbours: int = Field(30, ge=2, description="Nearest faces that each face is compared with.")
+    likeness: float = Field(
+        0.55, gt=0, lt=1, description="In a first round: minimum of ⅓ mean cosine + ⅔ share of neighbours in common."
+    )
+    duplicate_similarity: float = Field(
+        0.82, gt=0, le=1, description="Minimum correlation of the grey values of two aligned faces of one picture."
+    )
+    min_photos: Count = Field(3, description="Minimum number of usable photos of a person.")
+    max_photos: Count = Field(35, description="Maximum number of photos taken of one person: the most diverse.")
 
     @model_validator(mode="after")
     def _photos(self) -> Curate:
@@ -179,50 +139,38 @@ class Curate(Section):
 
 
 class Term(Section):
-    """Which values of one column a row may have to be trained on."""
+    """Values of one column with which a row may be trained on."""
 
-    allow: tuple[str, ...] = ()
-    """One of these patterns must fit, "*" any value; empty: every value, and none at all."""
-    deny: tuple[str, ...] = ()
-    """A value that fits one of these patterns is refused in any case."""
+    allow: tuple[str, ...] = Field((), description='One of these patterns must match, "*" any value; empty: all rows.')
+    deny: tuple[str, ...] = Field((), description="A value that matches one of these patterns is always refused.")
 
 
 class Rights(Section):
-    """Which photos may be trained on, by what their rows say in three columns, which must all agree.
+    """Which photos may be trained on, by three columns, all of which must permit it.
 
-    Patterns are those of the shell, upper and lower case alike.
+    Patterns are those of the shell; case is ignored.
     """
 
-    consent: Term = Term(deny=("no", "refused", "withdrawn*"))
-    """What the people in a photo agreed to."""
-    licence: Term = Term()
-    """Under what licence a photo is used."""
-    source: Term = Term()
-    """Where a photo comes from."""
+    consent: Term = Field(Term(deny=("no", "refused", "withdrawn*")), description="What the people agreed to.")
+    licence: Term = Field(Term(), description="Licence under which a photo is used.")
+    source: Term = Field(Term(), description="Where a photo comes from.")
 
 
 class Parsing(Section):
-    """A face-parsing network (ONNX): one score per class and pixel, of which the highest names the part.
+    """A face-parsing network (ONNX): one score per class and pixel; the class of the highest is the part.
 
-    It sees (pixel / 255 - mean) / std.
+    Its input is (pixel / 255 - mean) / std.
     """
 
-    path: str
-    """ONNX file."""
-    input_size: int = Field(512, ge=32)
-    """Side of the square that it sees, in pixels."""
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    """Subtracted from the channels, in their order."""
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    """What the channels are divided by."""
-    channel_order: Literal["rgb", "bgr"] = "rgb"
-    """Order of the colour channels."""
+    path: str = Field(description="ONNX file.")
+    input_size: int = Field(512, ge=32, description="Side of the square input, in pixels.")
+    mean: tuple[float, float, float] = Field((0.485, 0.456, 0.406), description="Subtracted, per channel in order.")
+    std: tuple[float, float, float] = Field((0.229, 0.224, 0.225), description="Divisors, per channel in order.")
+    channel_order: ChannelOrder = Field("rgb", description="Order of the colour channels.")
 
 
 class Export(Section):
-    """How a dataset leaves the project."""
+    """How a dataset is exported."""
 
-    shard_mb: int = Field(256, ge=1, le=4096)
-    """Size of tar and Parquet shards, about, in MB."""
-    parsing: Parsing | None = None
-    """Network for the masks of the ConsistentID layout; null: no masks."""
+    shard_mb: int = Field(256, ge=1, le=4096, description="Approximate size of tar and Parquet shards, in MB.")
+    parsing: Parsing | None = Field(None, description="Network for the masks of the ConsistentID layout; null: none.")

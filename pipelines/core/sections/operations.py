@@ -1,4 +1,4 @@
-"""Sections of `params.yaml` about what runs every week: drift, retention, the inbox, retraining, serving."""
+"""Sections of `params.yaml` for drift, retention, the inbox, retraining and serving."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from pipelines.core.sections.section import Section
+from pipelines.core.sections.section import Count, Section
 
 Feature = Literal["embedding", "yaw", "pitch", "brightness", "size", "expression", "outcome"]
 
@@ -14,10 +14,8 @@ Feature = Literal["embedding", "yaw", "pitch", "brightness", "size", "expression
 class DriftLimit(Section):
     """Bounds on the distance of one feature."""
 
-    warn: float = Field(ge=0)
-    """Distance above which there is a warning."""
-    stop: float = Field(ge=0)
-    """Distance above which the run stops; not below warn."""
+    warn: float = Field(ge=0, description="Distance above which there is a warning.")
+    stop: float = Field(ge=0, description="Distance above which the run stops; not below warn.")
 
     @model_validator(mode="after")
     def _ordered(self) -> DriftLimit:
@@ -29,51 +27,41 @@ class DriftLimit(Section):
 class Drift(Section):
     """How a dataset version is compared with the one that the champion was trained on."""
 
-    sample: int = Field(2000, ge=20)
-    """Photos of each version that are compared, at most."""
-    resamples: int = Field(100, ge=10)
-    """Comparisons of the champion's own people with each other, which say what chance gives."""
-    limits: dict[Feature, DriftLimit] = Field(default_factory=dict)
-    """Bounds on embedding, yaw, pitch, brightness, size, expression and outcome; what has none is not judged."""
+    sample: int = Field(2000, ge=20, description="Photos of each version that are compared, at most.")
+    resamples: int = Field(100, ge=10, description="Comparisons among the champion's people, for the chance distance.")
+    limits: dict[Feature, DriftLimit] = Field(
+        {}, description="Bounds on embedding, yaw, pitch, brightness, size, expression, outcome; others are not judged."
+    )
 
 
 class Keeping(Section):
-    """For how many days what can be made again is kept after its last use."""
+    """How long data that can be recomputed is kept after its last use."""
 
-    workspaces_days: float = Field(14, ge=0)
-    """Workspaces of runs, in days."""
-    checkpoints_days: float = Field(14, ge=0)
-    """Checkpoints to resume from, in days."""
-    caches_days: float = Field(30, ge=0)
-    """Caches, in days."""
+    workspaces_days: float = Field(14, ge=0, description="Workspaces of runs, in days.")
+    checkpoints_days: float = Field(14, ge=0, description="Checkpoints to resume from, in days.")
+    caches_days: float = Field(30, ge=0, description="Caches, in days.")
 
 
 class Inbox(Section):
-    """When photos dropped into the inbox are taken."""
+    """When a batch of photos is taken from the inbox."""
 
-    quiet_seconds: float = Field(60.0, ge=0)
-    """For so many seconds nothing in a batch has changed, where no file _READY says that it is complete."""
+    quiet_seconds: float = Field(60.0, ge=0, description="Seconds unchanged until a batch without _READY is complete.")
 
 
 class Retrain(Section):
     """What a scheduled run does."""
 
-    without_new_data: Literal["skip", "new_seed"] = "skip"
-    """Where no dataset version is newer than those trained on: do nothing, or train with another seed."""
-    start_from: Literal["scratch", "champion"] = "scratch"
-    """Where training begins."""
+    without_new_data: Literal["skip", "new_seed"] = Field(
+        "skip", description="Without a newer dataset version: do nothing, or train with another seed."
+    )
+    start_from: Literal["scratch", "champion"] = Field("scratch", description="Weights at the start of the training.")
 
 
 class Serve(Section):
-    """What a stranger may ask of the served model."""
+    """Limits on requests to the served model."""
 
-    max_request_mb: int = Field(64, ge=1)
-    """Size of a request, in MB."""
-    max_upload_mb: int = Field(16, ge=1)
-    """Size of one reference photo as it is sent, in MB."""
-    max_pixels: int = Field(40_000_000, ge=1)
-    """Pixels of one reference photo."""
-    max_people: int = Field(4, ge=1)
-    """People in one picture."""
-    max_rows: int = Field(4, ge=1)
-    """Pictures in one request."""
+    max_request_mb: Count = Field(64, description="Size of a request, in MB.")
+    max_upload_mb: Count = Field(16, description="Size of one reference photo as it is sent, in MB.")
+    max_pixels: Count = Field(40_000_000, description="Pixels of one reference photo.")
+    max_people: Count = Field(4, description="People in one picture.")
+    max_rows: Count = Field(4, description="Pictures in one request.")

@@ -1,18 +1,21 @@
-"""What every section of `params.yaml` is: frozen, closed to keys it does not know, each of its fields described."""
+"""The base class of all sections of `params.yaml`, and types that their fields share."""
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+ChannelOrder = Literal["rgb", "bgr"]
 
 
 class Section(BaseModel):
     """A frozen group of parameters that refuses unknown keys, NaN and infinite values.
 
-    The docstring under a field is its description: `docs/scripts/parameters.py` puts it into the reference and beside
-    the key in `profiles/tiny.yaml`.
+    `docs/scripts/parameters.py` writes the description of each field into the reference and into `profiles/tiny.yaml`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
@@ -24,7 +27,7 @@ def keys_of(section: type[Section]) -> dict[str, FieldInfo]:
 
 
 def section_in(annotation: Any) -> type[Section] | None:
-    """Return the section that an annotation such as `Parsing | None` or `tuple[Gate, ...]` holds, or None."""
+    """Return the section class in an annotation such as `Parsing | None` or `tuple[Gate, ...]`, or None."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return annotation
     return next(filter(None, map(section_in, get_args(annotation))), None)
