@@ -40,7 +40,7 @@ def main(
 
     from pipelines.core.params import load_params
     from pipelines.evaluation import ends
-    from pipelines.evaluation.evaluate import jury_of
+    from pipelines.evaluation.evaluate import load_judges
     from pipelines.evaluation.evaluation_set import build_evaluation_set
     from pipelines.evaluation.photos import held_out_records, read_photos
     from pipelines.evaluation.prompts import load_prompts
@@ -51,12 +51,12 @@ def main(
     params = load_params(params_file)
     changed = {"people": people, "seeds": 1, "diversity_seeds": 1, "steps": steps}
     params = params.model_copy(update={"evaluate": params.evaluate.model_copy(update=changed)})
-    examiner = jury_of(params).examiner
+    face_reader = load_judges(params).faces
     records = held_out_records(processed)
     questions = build_evaluation_set(records, params.evaluate, load_prompts())
     ids = questions.photo_ids()
     photos = read_photos(processed, records, ids).photos
-    real = examiner.known([photos[name].image for name in ids], [photos[name].keypoints for name in ids])
+    real = face_reader.known([photos[name].image for name in ids], [photos[name].keypoints for name in ids])
     rows = {name: row for row, name in enumerate(ids)}
     gallery = Gallery.of(questions, {name: real.embeddings[row] for name, row in rows.items()})
     shown = ends.graded_with_photo(questions)
@@ -76,7 +76,7 @@ def main(
     found: dict[str, dict[str, float]] = {}
     for adapter in adapters:
         drawn = _draw(params, adapter, asked, shows, others)
-        columns = score_faces(questions, cells, examiner.single(drawn), gallery)
+        columns = score_faces(questions, cells, face_reader.single(drawn), gallery)
         found[str(adapter)] = {
             "s": round((mean(columns, "id_similarity") - low) / (high - low), 3),
             **{name: round(mean(columns, name), 3) for name in _METRICS},
@@ -108,8 +108,8 @@ def _draw(
 
     from model.inference.pipeline import pipeline_class
     from pipelines.core.paths import resolve
-    from pipelines.evaluation.sampling import Painter
-    from pipelines.evaluation.variants import Order
+    from pipelines.evaluation.plan import Order
+    from pipelines.evaluation.sampling import CellRenderer
 
     base = resolve(params.base.pipeline)
     pipe = pipeline_class(base).from_folders(
@@ -121,9 +121,9 @@ def _draw(
         away = [photo.face(pipe.crop_size) for _, photo in shows]
         faces = [replace(face, **{others: getattr(one, others)}) for face, one in zip(faces, away, strict=True)]
     tokens = pipe.tokens_of([[face] for face in faces]).float().cpu().numpy()
-    painter = Painter(pipe, params.evaluate, params.base.resolution)
+    renderer = CellRenderer(pipe, params.evaluate, params.base.resolution)
     orders = [Order(text, noise, tokens=one) for (text, noise), one in zip(asked, tokens, strict=True)]
-    return [one.image for one in painter.draw(orders)]
+    return [one.image for one in renderer.draw(orders)]
 
 
 def _paste(photos: list[Any], drawn: list[Any], file: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 
@@ -28,18 +27,19 @@ person is. For two people in one picture, `multi_id_similarity` and `multi_id_mi
 
 def main() -> int:
     """Write the page, or with `--check` return 1 where it is out of date."""
-    from pipelines.evaluation.report import EFFECTS, MEANINGS, TITLES
-    from pipelines.evaluation.results import COMPARED, METRICS
+    from pipelines.evaluation.report import EFFECTS
+    from pipelines.evaluation.results import COMPARED
+    from pipelines.evaluation.variants import MEANINGS, TITLES
 
-    def cells(texts: dict[str, str], names: tuple[str, ...]) -> list[tuple[str, ...]]:
-        return [(f"`{name}`", re.sub(r"(?<![\d\w.])\.(?=\d)", "0.", texts[name])) for name in names]
+    def cells(texts: dict[str, str]) -> list[tuple[str, ...]]:
+        return [(f"`{name}`", text) for name, text in texts.items()]
 
     claims = [
         (claim, f"`{pair}`", f"`{metric}`", "> 0" if sign > 0 else "< 0") for claim, pair, metric, sign in EFFECTS
     ]
     text = HEAD
-    text += "\n## Variants\n\n" + table(("variant", "what is judged"), cells(TITLES, tuple(TITLES)))
-    text += "\n## Metrics of a variant\n\n" + table(("metric", "meaning"), cells(MEANINGS, METRICS)) + SCALE
+    text += "\n## Variants\n\n" + table(("variant", "what is judged"), cells(TITLES))
+    text += "\n## Metrics of a variant\n\n" + table(("metric", "meaning"), cells(MEANINGS)) + SCALE
     text += (
         "\n## Comparisons\n\n`comparisons` holds paired differences, person by person, over pictures that both drew: "
     )

@@ -35,13 +35,13 @@ def sheets(
     from pipelines.evaluation.evaluate import open_questions
 
     params = read_params(file, overrides)
-    questions, held_out, painter = open_questions(params, processed, adapter)
-    drawn = make_sheets(questions, held_out.photos, painter, people=people, each=each, seed=seed)
+    questions, held_out, renderer = open_questions(params, processed, adapter)
+    drawn = make_sheets(questions, held_out.photos, renderer, people=people, each=each, seed=seed)
     settings = {"seed": seed, "people": people, "faces": len(drawn[EXPRESSION].answers)}
     sampled = {name: getattr(params.evaluate, name) for name in ("sampler", "steps", "guidance", "guidance_rescale")}
     networks = {
         "adapter": sha256(adapter / WEIGHTS),
-        "base": painter.pipe.adapter.base_reference.fingerprint,
+        "base": renderer.pipe.adapter.base_reference.fingerprint,
         "resolution": params.base.resolution,
     }
     write_sheets(drawn, out, {**settings, "evaluation_set": questions.hash, **sampled, **networks})

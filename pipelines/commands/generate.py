@@ -15,7 +15,7 @@ from pipelines.core.errors import UserError
 
 if TYPE_CHECKING:
     from pipelines.core.params import Params
-    from pipelines.serving.generation import Box
+    from pipelines.serving.request import Box
 
 
 _FORMATS = (".png", ".jpg", ".jpeg", ".webp")
@@ -52,28 +52,27 @@ def generate(
 ) -> None:
     """Draw the people of the references as the prompt says, with the expressions and poses of the face prompts."""
     params = read_params(file, overrides)
-    from pipelines.serving.generation import Generator, Request, check_request
+    from pipelines.registry.model_uri import find_adapter
+    from pipelines.serving.generation import Generator
+    from pipelines.serving.request import DrawRequest, Reference
 
     photos, boxes = zip(*(split_reference(text) for text in reference), strict=True)
-    placed = tuple(box for box in boxes if box is not None)
     for target in (out, gate_map):
         _check_target(target)
-    request = Request(
-        references=tuple(_read(photo) for photo in photos),
+    request = DrawRequest(
+        references=tuple(Reference(str(photo), _read(photo)) for photo in photos),
         prompt=prompt,
         face_prompts=tuple(face_prompt or ()),
-        boxes=placed,
-        names=tuple(str(photo) for photo in photos),
+        boxes=tuple(box for box in boxes if box is not None),
         seed=seed,
         negative_prompt=negative_prompt,
         steps=steps,
         guidance=guidance,
         scale=scale,
     )
-    check_request(request)
     for text in request.face_prompts:
         _say_what_stays(text)
-    folder = _adapter_folder(adapter or default_adapter(params))
+    folder = find_adapter(adapter or default_adapter(params), Path.cwd())
     drawn = Generator.load(folder, params).draw(request, gate_map=gate_map is not None)
     _save(drawn.image, out)
     written = {"picture": str(out), "seed": seed}
@@ -127,13 +126,6 @@ def default_adapter(params: Params) -> str:
         return ADAPTER
     say(f"generate: no {ADAPTER} yet; drawing with the shipped adapter {shipped}")
     return shipped
-
-
-def _adapter_folder(adapter: str) -> Path:
-    from pipelines.core.paths import resolve
-    from pipelines.registry.model_uri import adapter_folder, is_model_uri
-
-    return adapter_folder(adapter, Path.cwd()) if is_model_uri(adapter) else resolve(adapter)
 
 
 def _grey(gate: Any, size: tuple[int, int]) -> Any:

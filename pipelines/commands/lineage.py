@@ -39,7 +39,7 @@ def lineage(
         return
     known = origins.origins_of(Path.cwd(), thing)
     if json_wanted():
-        emit(known.plain())
+        emit(known)
         return
     dirty = " (with changes that were not committed)" if known.git_dirty else ""
     rows = [

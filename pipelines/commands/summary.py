@@ -11,18 +11,9 @@ import typer
 from pipelines.commands.output import emit, json_wanted
 from pipelines.core.chain import METRICS, REPORT
 from pipelines.core.errors import UserError
+from pipelines.evaluation.variants import HEADINGS, SUMMARISED
 
 _WIDTH = 110
-# The columns of the table: variant in metrics.json → heading.
-VARIANTS: dict[str, str] = {
-    "model": "model",
-    "text_only": "text only",
-    "without_gate": "without gate",
-    "without_imr": "without IMR",
-    "true_tokens": "true tokens",
-    "ceiling": "ceiling",
-    "floor": "floor",
-}
 
 
 def summary(
@@ -58,7 +49,7 @@ def rows_of(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
             **({"s": scaled[variant]["id_similarity"]} if variant in scaled else {}),
             **document[variant],
         }
-        for variant in VARIANTS
+        for variant in SUMMARISED
     }
 
 
@@ -66,7 +57,7 @@ def _read(metrics: Path) -> dict[str, Any]:
     if not metrics.is_file():
         raise UserError(f"{metrics}: no such file; `dynamicid repro` runs the stages up to evaluate, which writes it")
     document = json.loads(metrics.read_text(encoding="utf-8"))
-    missing = [key for key in (*VARIANTS, "normalised") if key not in document]
+    missing = [key for key in (*SUMMARISED, "normalised") if key not in document]
     if missing:
         raise UserError(f"{metrics}: {', '.join(missing)} missing; expected the metrics of the stage evaluate")
     return document
@@ -80,14 +71,14 @@ def _table(document: dict[str, Any]) -> Any:
         title="held-out people; their faces are judged by networks that conditioned nothing", box=box.SIMPLE_HEAD
     )
     table.add_column("metric", no_wrap=True)
-    for variant, heading in VARIANTS.items():
-        table.add_column(heading, justify="right")
+    for variant in SUMMARISED:
+        table.add_column(HEADINGS[variant], justify="right")
         if variant == "model":
             table.add_column("95 %", justify="right", no_wrap=True)
     rows = rows_of(document)
     for metric in rows["model"]:
         cells = []
-        for variant in VARIANTS:
+        for variant in SUMMARISED:
             interval = rows[variant].get(metric)
             cells.append("" if interval is None else f"{interval['value']:.3f}")
             if interval is not None and variant == "model":

@@ -17,8 +17,9 @@ from model.face.face_prompts import EXPRESSIONS
 from pipelines.core.errors import UserError
 from pipelines.evaluation.evaluation_set import EvaluationSet
 from pipelines.evaluation.photos import Photo
-from pipelines.evaluation.sampling import Painter
-from pipelines.evaluation.variants import MODEL, order_of
+from pipelines.evaluation.plan import order_of
+from pipelines.evaluation.sampling import CellRenderer
+from pipelines.evaluation.variants import MODEL
 
 KEY, READING, MATCHING, EXPRESSION = "key.json", "reading.json", "matching.png", "expressions.png"
 _SIDE = 160
@@ -57,12 +58,12 @@ def choose_cells(questions: EvaluationSet, people: int, each: int, seed: int) ->
 
 
 def make_sheets(
-    questions: EvaluationSet, photos: Mapping[str, Photo], painter: Painter, *, people: int, each: int, seed: int
+    questions: EvaluationSet, photos: Mapping[str, Photo], renderer: CellRenderer, *, people: int, each: int, seed: int
 ) -> dict[str, Question]:
     """Draw the cells as the evaluation does and return the sheets by file name; another seed is another reading."""
     matched, asked = choose_cells(questions, people, each, seed)
-    tokens = painter.tokens(questions, photos)
-    drawn = painter.draw([order_of(questions, tokens, MODEL, number) for number in (*matched, *asked)])
+    tokens = renderer.tokens(questions, photos)
+    drawn = renderer.draw([order_of(questions, tokens, MODEL, number) for number in (*matched, *asked)])
     pictures = [one.image for one in drawn]
     rng = np.random.default_rng([seed, 1])
     order = rng.permutation(people).tolist()

@@ -16,10 +16,11 @@ from pipelines.evaluation.intervals import Interval
 _INK = "#1f2933"
 _COLOURS = ("#2563a8", "#c2552d", "#3d8b57", "#7a5aa6")
 # Without a fixed salt the ids inside an SVG are random.
-_STYLE = {"svg.hashsalt": "dynamicid", "svg.fonttype": "path", "font.size": 9, "axes.edgecolor": "#9aa5b1"}
+STYLE = {"svg.hashsalt": "dynamicid", "svg.fonttype": "path", "font.size": 9, "axes.edgecolor": "#9aa5b1"}
 
 
-def _svg(figure: Any) -> str:
+def svg(figure: Any) -> str:
+    """Return a figure of matplotlib as SVG; call it within `STYLE`."""
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches="tight")
     return text.getvalue()
@@ -54,7 +55,7 @@ def loss_curves(curves: Mapping[str, Mapping[str, np.ndarray]]) -> str:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.6 * len(curves), 2.6))
         for place, (name, columns) in enumerate(curves.items(), 1):
             axes = _axes(figure, 1, len(curves), place)
@@ -71,7 +72,7 @@ def loss_curves(curves: Mapping[str, Mapping[str, np.ndarray]]) -> str:
             if (columns["loss"] > 0).all():
                 axes.set_yscale("log")
         figure.tight_layout()
-        return _svg(figure)
+        return svg(figure)
 
 
 def forest(rows: Sequence[tuple[str, Interval]], title: str) -> str:
@@ -79,7 +80,7 @@ def forest(rows: Sequence[tuple[str, Interval]], title: str) -> str:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 0.5 + 0.24 * len(rows)))
         axes = _axes(figure)
         axes.axvline(0, color="#9aa5b1", linewidth=1)
@@ -89,7 +90,7 @@ def forest(rows: Sequence[tuple[str, Interval]], title: str) -> str:
             axes.plot([interval.value], [-place], "o", color=colour, markersize=4.5)
         axes.set_yticks([-place for place in range(len(rows))], [label for label, _ in rows])
         axes.set_title(title, fontsize=9, color=_INK, loc="left")
-        return _svg(figure)
+        return svg(figure)
 
 
 def sweep_plot(sweeps: Mapping[tuple[str, float], Mapping[str, Interval]], words: Mapping[str, str]) -> str:
@@ -98,7 +99,7 @@ def sweep_plot(sweeps: Mapping[tuple[str, float], Mapping[str, Interval]], words
     from matplotlib.figure import Figure
 
     names = list(dict.fromkeys(name for name, _ in sweeps))
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(3.6 * len(names), 3.0))
         for place, name in enumerate(names, 1):
             axes = _axes(figure, 1, len(names), place)
@@ -112,4 +113,4 @@ def sweep_plot(sweeps: Mapping[tuple[str, float], Mapping[str, Interval]], words
             axes.set_xlabel("prompt_accuracy")
             axes.set_ylabel("id_similarity")
         figure.tight_layout()
-        return _svg(figure)
+        return svg(figure)

@@ -18,19 +18,10 @@ from pipelines.evaluation.metrics.distribution import kid
 from pipelines.evaluation.metrics.editability import confusion
 from pipelines.evaluation.metrics.multi_person import PictureScore, score_picture
 from pipelines.evaluation.photos import HeldOut, Photo
-from pipelines.evaluation.readings import Examiner, Readings
-from pipelines.evaluation.results import (
-    METRICS,
-    PAIR_METRICS,
-    Resamples,
-    Table,
-    compare,
-    normalise,
-    person_means,
-    plain,
-    summarise,
-)
-from pipelines.evaluation.sampling import Drawn, Painter
+from pipelines.evaluation.plan import Plan, join_plans, plan_drawing, plan_shipped
+from pipelines.evaluation.readings import FaceReader, Readings
+from pipelines.evaluation.results import Resamples, Table, compare, normalise, person_means, plain, summarise
+from pipelines.evaluation.sampling import CellRenderer, DrawnPicture
 from pipelines.evaluation.scoring import (
     Gallery,
     Scores,
@@ -42,26 +33,17 @@ from pipelines.evaluation.scoring import (
 )
 from pipelines.evaluation.sweeps import plan_sweeps, score_sweeps, summarise_sweeps
 from pipelines.evaluation.text_judge import TextJudge
-from pipelines.evaluation.variants import (
-    CEILING,
-    FLOOR,
-    MODEL,
-    WITHOUT_IMR,
-    Plan,
-    join_plans,
-    plan_drawing,
-    plan_shipped,
-)
+from pipelines.evaluation.variants import CEILING, FLOOR, METRICS, MODEL, PAIR_METRICS, WITHOUT_IMR
 
 # Variants whose confusions are shown: the model, what the IMR adds, and how the judge reads real photos.
 CONFUSED: tuple[str, ...] = (MODEL, WITHOUT_IMR, CEILING)
 
 
 @dataclass(frozen=True)
-class Jury:
+class Judges:
     """All the judges."""
 
-    examiner: Examiner
+    faces: FaceReader
     text: TextJudge
 
 
@@ -84,7 +66,7 @@ class Outcome:
     questions: EvaluationSet
     photos: Mapping[str, Photo]
     plan: Plan
-    drawn: Sequence[Drawn]
+    drawn: Sequence[DrawnPicture]
     readings: Readings
     scores: Mapping[str, Scores]
     pairs: Mapping[str, Sequence[PairSeen]]
@@ -134,29 +116,29 @@ class Outcome:
 def run_protocol(
     questions: EvaluationSet,
     held_out: HeldOut,
-    painter: Painter,
-    jury: Jury,
+    renderer: CellRenderer,
+    judges: Judges,
     params: Evaluate,
     *,
-    shipped: Painter | None = None,
+    shipped: CellRenderer | None = None,
 ) -> Outcome:
-    """Evaluate the painter's adapter; `held_out` has every photo that the questions name.
+    """Evaluate the renderer's adapter; `held_out` has every photo that the questions name.
 
     `shipped` draws with another adapter on the same base, for comparison.
     """
     photos = held_out.photos
     ids = questions.photo_ids()
-    real = jury.examiner.known([photos[name].image for name in ids], [photos[name].keypoints for name in ids])
+    real = judges.faces.known([photos[name].image for name in ids], [photos[name].keypoints for name in ids])
     rows = {name: row for row, name in enumerate(ids)}
     gallery = Gallery.of(questions, {name: real.embeddings[row] for name, row in rows.items()})
-    texts = TextFeatures(questions, jury.text)
-    tokens = painter.tokens(questions, photos)
+    texts = TextFeatures(questions, judges.text)
+    tokens = renderer.tokens(questions, photos)
     plan = plan_drawing(questions, tokens, params.variant_cells)
-    drawn = painter.draw(plan.orders)
+    drawn = renderer.draw(plan.orders)
     if shipped is not None:
         more = plan_shipped(questions, shipped.tokens(questions, photos), params.variant_cells)
         plan, drawn = join_plans(plan, more), drawn + shipped.draw(more.orders)
-    seen = _look(drawn, jury)
+    seen = _look(drawn, judges)
 
     scores = {
         variant: score_pictures(questions, list(cells), seen.rows(list(cells.values())), gallery, texts)
@@ -165,7 +147,7 @@ def run_protocol(
     scores[CEILING] = ends.ceiling(questions, real, rows, gallery)
     scores[FLOOR] = ends.floor(questions, gallery)
     pairs = {
-        variant: _judge_pairs(questions, [drawn[number].image for number in cells.values()], jury.examiner, gallery)
+        variant: _judge_pairs(questions, [drawn[number].image for number in cells.values()], judges.faces, gallery)
         for variant, cells in plan.pairs.items()
     }
     columns = {
@@ -177,7 +159,7 @@ def run_protocol(
         resample(len(questions.pairs), params.bootstrap, params.seed),
     )
     metrics = summarise(scores, columns, resamples)
-    photo_features = jury.text.pictures([photos[name].image for name in _asked_photos(questions)])
+    photo_features = judges.text.pictures([photos[name].image for name in _asked_photos(questions)])
     for variant, cells in plan.cells.items():
         found = metrics[variant] | {"kid": _distance(questions, cells, seen, photo_features, resamples.people)}
         metrics[variant] = {name: found[name] for name in METRICS if name in found}
@@ -185,7 +167,7 @@ def run_protocol(
     sweeps = {}
     if params.sweeps:
         sweep = plan_sweeps(questions, tokens, params.variant_cells)
-        swept = _look(painter.draw(sweep.orders), jury)
+        swept = _look(renderer.draw(sweep.orders), judges)
         sweeps = summarise_sweeps(score_sweeps(questions, sweep, swept, gallery, texts), resamples)
     return Outcome(
         questions=questions,
@@ -205,16 +187,16 @@ def run_protocol(
     )
 
 
-def _look(drawn: Sequence[Drawn], jury: Jury) -> Seen:
+def _look(drawn: Sequence[DrawnPicture], judges: Judges) -> Seen:
     images = [one.image for one in drawn]
-    return Seen(jury.examiner.single(images), jury.text.pictures(images), [one.gate for one in drawn])
+    return Seen(judges.faces.single(images), judges.text.pictures(images), [one.gate for one in drawn])
 
 
 def _judge_pairs(
-    questions: EvaluationSet, images: Sequence[np.ndarray], examiner: Examiner, gallery: Gallery
+    questions: EvaluationSet, images: Sequence[np.ndarray], face_reader: FaceReader, gallery: Gallery
 ) -> list[PairSeen]:
     seen = []
-    for pair, (embeddings, boxes) in zip(questions.pairs, examiner.all_faces(images), strict=True):
+    for pair, (embeddings, boxes) in zip(questions.pairs, face_reader.all_faces(images), strict=True):
         known = [gallery.others(questions, person) for person in pair.people]
         seen.append(PairSeen(boxes, score_picture(embeddings, known)))
     return seen

@@ -34,7 +34,7 @@ class Readings:
 
 
 @dataclass(frozen=True)
-class Examiner:
+class FaceReader:
     """The face detector and the judges together; the recogniser that conditions the model has no part in it."""
 
     detector: FaceDetector

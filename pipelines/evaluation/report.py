@@ -9,53 +9,25 @@ from typing import Any
 import numpy as np
 
 from model.face.face_prompts import EXPRESSIONS, POSES
+from pipelines.core.pages import render_page
 from pipelines.evaluation.evaluation_set import LOOKS, SIDE_BY_SIDE
 from pipelines.evaluation.intervals import Interval
 from pipelines.evaluation.pictures import data_uri, heat, svg_uri
+from pipelines.evaluation.plan import DRAWN_PAIRS
 from pipelines.evaluation.plots import forest, loss_curves, read_losses, sweep_plot
 from pipelines.evaluation.protocol import CONFUSED, Outcome
-from pipelines.evaluation.results import METRICS
 from pipelines.evaluation.variants import (
-    CEILING,
-    DRAWN_PAIRS,
-    FLOOR,
+    MEANINGS,
+    METRICS,
     MODEL,
     SHIPPED,
     TEXT_ONLY,
+    TITLES,
     TRUE_TOKENS,
     WITHOUT_GATE,
     WITHOUT_IMR,
 )
 
-TITLES: dict[str, str] = {
-    MODEL: "model",
-    SHIPPED: "shipped adapter",
-    TEXT_ONLY: "base model, text only",
-    WITHOUT_GATE: "without gate",
-    WITHOUT_IMR: "without IMR",
-    TRUE_TOKENS: "true tokens",
-    CEILING: "ceiling: real, same person",
-    FLOOR: "floor: real, others",
-}
-MEANINGS: dict[str, str] = {
-    "id_similarity": "cosine to other real photos of the person, by a judge that conditioned nothing; higher is better",
-    "id_similarity_ref": "cosine to the reference itself",
-    "copy_paste": "0: as near to another photo as to the reference; 1: a copy of the reference; lower is better",
-    "own_over_other": "share of faces nearer to their own person than to any other; higher is better",
-    "expression_accuracy": "share of faces with the asked one of seven expressions; chance is .14",
-    "pose_accuracy": "share of faces with the asked one of five poses; chance is .20",
-    "yaw_mae": "mean error of the head's turn in degrees; lower is better",
-    "clip_t": "cosine of picture and text prompt; higher is better",
-    "prompt_accuracy": "share of shirt and background colours that are as asked, among eleven; higher is better",
-    "face_rate": "share of pictures in which a face is found; higher is better",
-    "kid": "kernel distance to real photos; lower is better",
-    "diversity": "spread of pictures that differ in the noise alone",
-    "gate_in_face": "share of the gate inside the face's box; higher is better",
-    "multi_id_similarity": "two people: mean similarity of each to the own photos; higher is better",
-    "multi_id_min": "two people: similarity of the worse of the two; higher is better",
-    "count_accuracy": "two people: share of pictures with exactly two faces; higher is better",
-    "leakage": "two people: similarity of each face to the other person; lower is better",
-}
 # What the method claims: the difference that shows it, and the sign that it has if the claim holds.
 EFFECTS: tuple[tuple[str, str, str, int], ...] = (
     ("The adapter draws the person", "model_minus_text_only", "id_similarity", 1),
@@ -75,17 +47,9 @@ _PLACES = {"yaw_mae": 1, "kid": 4}
 
 def write_report(outcome: Outcome, document: Mapping[str, Any], losses: Mapping[str, Path]) -> str:
     """Return the page as HTML; `document` is what `metrics.json` holds, `losses` the loss curves by stage."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     curves = {name: read_losses(file) for name, file in losses.items()}
-    return environment.get_template("report.html.j2").render(
+    return render_page(
+        Path(__file__).with_name("report.html.j2"),
         settings=document["settings"],
         evaluation_set=document["evaluation_set"],
         people_count=len(outcome.questions.people),
@@ -106,9 +70,8 @@ def write_report(outcome: Outcome, document: Mapping[str, Any], losses: Mapping[
 
 
 def number_text(value: float, metric: str = "") -> str:
-    """Return a value as the report writes it: .42, −.05, 1.00, degrees with one place."""
-    text = f"{value:.{_PLACES.get(metric, 3)}f}".replace("-", "−")
-    return text if metric in _PLACES else text.replace("0.", ".", 1)
+    """Return a value as the report writes it: 0.420, −0.050, degrees with one place."""
+    return f"{value:.{_PLACES.get(metric, 3)}f}".replace("-", "−")
 
 
 def _cell(interval: Interval | None, metric: str) -> dict[str, str] | None:

@@ -12,7 +12,9 @@ from pipelines.evaluation.scoring import Scores
 from pipelines.evaluation.variants import (
     CEILING,
     FLOOR,
+    METRICS,
     MODEL,
+    PAIR_METRICS,
     SHIPPED,
     TEXT_ONLY,
     TRUE_TOKENS,
@@ -20,24 +22,6 @@ from pipelines.evaluation.variants import (
     WITHOUT_IMR,
 )
 
-# What is said about one picture of several people, in the order of the report.
-PAIR_METRICS: tuple[str, ...] = ("multi_id_similarity", "multi_id_min", "count_accuracy", "leakage")
-METRICS: tuple[str, ...] = (
-    "id_similarity",
-    "id_similarity_ref",
-    "copy_paste",
-    "own_over_other",
-    "expression_accuracy",
-    "pose_accuracy",
-    "yaw_mae",
-    "clip_t",
-    "prompt_accuracy",
-    "face_rate",
-    "kid",
-    "diversity",
-    "gate_in_face",
-    *PAIR_METRICS,
-)
 # "A not below B": first minus second, on the cells that both have.
 COMPARED: tuple[tuple[str, str], ...] = (
     (MODEL, TEXT_ONLY),

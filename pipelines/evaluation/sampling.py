@@ -4,27 +4,53 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pipelines.core.errors import UserError
+from pipelines.core.params import Params
+from pipelines.core.paths import resolve
 from pipelines.core.sections.evaluation import Evaluate
 from pipelines.evaluation.evaluation_set import EvaluationSet
 from pipelines.evaluation.photos import Photo
-from pipelines.evaluation.variants import Order, TokenTable
+from pipelines.evaluation.plan import Order, TokenTable
 
 _TOKENS_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
-class Drawn:
+class DrawnPicture:
     """A drawn picture: `image` (H, W, 3) uint8 RGB; `gate` (h, w) float32, mean over steps and layers, or None."""
 
     image: np.ndarray
     gate: np.ndarray | None
 
 
-def company(params: Evaluate, people: int, steps: int | None = None) -> dict[str, float | int]:
+def device() -> str:
+    """Return where networks run: on the accelerator where there is one."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def load_pipeline(params: Params, adapter: Path) -> Any:
+    """Load the base models with `adapter`, its LoRA folded in; raise UserError where one is missing or does not fit."""
+    from model.inference.pipeline import pipeline_class
+
+    try:
+        base = resolve(params.base.pipeline)
+        pipe = pipeline_class(base).from_folders(
+            base, resolve(params.base.image_encoder), adapter, dtype=params.base.dtype, device=device()
+        )
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    pipe.fold_lora()
+    return pipe
+
+
+def multi_person_settings(params: Evaluate, people: int, steps: int | None = None) -> dict[str, float | int]:
     """Return the arguments of a call that draw `people` people into their boxes; a single one needs none of it.
 
     Steps are counted in `params.steps`; where `steps` are taken instead, their share stays.
@@ -37,7 +63,7 @@ def company(params: Evaluate, people: int, steps: int | None = None) -> dict[str
     }
 
 
-class Painter:
+class CellRenderer:
     """A pipeline with the sampling settings of the evaluation."""
 
     def __init__(self, pipe: Any, params: Evaluate, resolution: int) -> None:
@@ -82,14 +108,14 @@ class Painter:
             rows += list(encoded.float().cpu().numpy())
         return rows
 
-    def draw(self, orders: Sequence[Order]) -> list[Drawn]:
+    def draw(self, orders: Sequence[Order]) -> list[DrawnPicture]:
         """Draw `orders`; pictures that share their settings are drawn together. The result is in their order."""
         from tqdm import tqdm
 
         groups: dict[tuple[object, ...], list[int]] = {}
         for number, order in enumerate(orders):
             groups.setdefault(order.settings, []).append(number)
-        drawn: dict[int, Drawn] = {}
+        drawn: dict[int, DrawnPicture] = {}
         with tqdm(total=len(orders), desc="drawing", unit="picture") as bar:
             for numbers in groups.values():
                 for start in range(0, len(numbers), self._params.batch_size):
@@ -98,7 +124,7 @@ class Painter:
                     bar.update(len(batch))
         return [drawn[number] for number in range(len(orders))]
 
-    def _batch(self, orders: list[Order]) -> list[Drawn]:
+    def _batch(self, orders: list[Order]) -> list[DrawnPicture]:
         import torch
 
         first = orders[0]
@@ -122,12 +148,12 @@ class Painter:
                 "gate_threshold": first.threshold,
                 "identity_scale": first.scale,
                 "return_gate_maps": shows_gate,
-                **company(self._params, 1 if first.boxes is None else len(first.boxes)),
+                **multi_person_settings(self._params, 1 if first.boxes is None else len(first.boxes)),
             }
         done = self.pipe([order.prompt for order in orders], **arguments)
         images = np.clip(np.rint(done.images * 255.0), 0, 255).astype(np.uint8)
         gates = done.gate_maps if shows_gate else [None] * len(orders)
-        return [Drawn(image, gate) for image, gate in zip(images, gates, strict=True)]
+        return [DrawnPicture(image, gate) for image, gate in zip(images, gates, strict=True)]
 
     def _noise(self, seed: int) -> Any:
         import torch

@@ -7,9 +7,10 @@ from typing import Any
 
 from pipelines.evaluation.evaluation_set import EvaluationSet
 from pipelines.evaluation.intervals import Interval
+from pipelines.evaluation.plan import Order, TokenTable, order_of, shared_cells
 from pipelines.evaluation.results import Resamples, summarise
 from pipelines.evaluation.scoring import Gallery, Scores, Seen, TextFeatures, score_pictures
-from pipelines.evaluation.variants import MODEL, Order, TokenTable, order_of, shared_cells
+from pipelines.evaluation.variants import MODEL
 
 # Field of Order → the values that it takes; everything else is as the model has it.
 SWEEPS: dict[str, tuple[float, ...]] = {

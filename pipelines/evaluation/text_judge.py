@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,35 +32,38 @@ class TextJudge:
 
     def pictures(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Return the features of N pictures (H, W, 3) uint8 RGB."""
-        import torch
         from PIL import Image
 
-        features = []
-        for start in range(0, len(images), _CHUNK):
-            chunk = [Image.fromarray(image) for image in images[start : start + _CHUNK]]
-            pixels = self._processor(images=chunk, return_tensors="pt")["pixel_values"].to(self._device)
-            with torch.inference_mode():
-                features.append(self._model.get_image_features(pixel_values=pixels).pooler_output.cpu().numpy())
-        return self._unit(features, self._model.config.projection_dim)
+        def features(chunk: Sequence[np.ndarray]) -> Any:
+            shown = [Image.fromarray(image) for image in chunk]
+            pixels = self._processor(images=shown, return_tensors="pt")["pixel_values"].to(self._device)
+            return self._model.get_image_features(pixel_values=pixels)
+
+        return self._unit(images, features)
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
         """Return the features of N texts; words beyond the model's 77 tokens are left out, as the model itself does."""
-        import torch
 
-        features = []
-        for start in range(0, len(texts), _CHUNK):
+        def features(chunk: Sequence[str]) -> Any:
             tokens = self._tokenizer(
-                list(texts[start : start + _CHUNK]),
+                list(chunk),
                 padding="max_length",
                 truncation=True,
                 max_length=self._model.config.text_config.max_position_embeddings,
                 return_tensors="pt",
             ).to(self._device)
-            with torch.inference_mode():
-                features.append(self._model.get_text_features(**tokens).pooler_output.cpu().numpy())
-        return self._unit(features, self._model.config.projection_dim)
+            return self._model.get_text_features(**tokens)
 
-    @staticmethod
-    def _unit(chunks: list[np.ndarray], width: int) -> np.ndarray:
-        features = np.concatenate(chunks) if chunks else np.zeros((0, width), np.float32)
-        return (features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)).astype(np.float32)
+        return self._unit(texts, features)
+
+    def _unit(self, items: Sequence[Any], features: Callable[[Sequence[Any]], Any]) -> np.ndarray:
+        """Return unit-norm features (N, d) of `items`, some at a time."""
+        import torch
+
+        with torch.inference_mode():
+            chunks = [
+                features(items[start : start + _CHUNK]).pooler_output.cpu().numpy()
+                for start in range(0, len(items), _CHUNK)
+            ]
+        found = np.concatenate(chunks or [np.zeros((0, self._model.config.projection_dim), np.float32)])
+        return (found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)).astype(np.float32)

@@ -11,6 +11,7 @@ from typing import Any
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.params import Params
 from pipelines.registry.gates import Champion
+from pipelines.registry.runs import finished_run
 
 # The settings in metrics.json that decide what a number means; the others belong to the adapter, or to the page.
 _CONDITIONS = (
@@ -45,14 +46,14 @@ def champion_metrics(version: Any, params: Params, processed: Path, challenger: 
     They are taken from the run that registered it, from an earlier comparison, or made now: then the champion's own
     adapter on its own base draws the present evaluation set, and the result is recorded as a run of its own.
     """
+    from mlflow.tracking import MlflowClient
+
     wanted = conditions(challenger)
     metrics = _document(version.tags["dynamicid.evaluate_run"])
-    if conditions(metrics) == wanted:
-        return Champion(str(version.version), metrics)
-    known = _judged_before(version, wanted)
-    if known is not None:
-        return Champion(str(version.version), _document(known))
-    return Champion(str(version.version), _judge_again(version, params, processed, wanted, root))
+    if conditions(metrics) != wanted:
+        known = finished_run(MlflowClient(), conditions=wanted, model=version.name, model_version=str(version.version))
+        metrics = _document(known) if known else _judge_again(version, params, processed, wanted, root)
+    return Champion(str(version.version), metrics)
 
 
 def _document(run_id: str) -> dict[str, Any]:
@@ -61,23 +62,6 @@ def _document(run_id: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         path = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path="metrics.json", dst_path=folder)
         return json.loads(Path(path).read_text(encoding="utf-8"))
-
-
-def _judged_before(version: Any, wanted: str) -> str | None:
-    import mlflow
-    from mlflow.tracking import MlflowClient
-
-    from pipelines.registry.settings import EXPERIMENT
-
-    found = MlflowClient().search_runs(
-        [mlflow.get_experiment_by_name(EXPERIMENT).experiment_id],
-        filter_string=(
-            f"tags.`dynamicid.conditions` = '{wanted}' and tags.`dynamicid.model` = '{version.name}' "
-            f"and tags.`dynamicid.model_version` = '{version.version}' and attributes.status = 'FINISHED'"
-        ),
-        max_results=1,
-    )
-    return found[0].info.run_id if found else None
 
 
 def _judge_again(version: Any, params: Params, processed: Path, wanted: str, root: Path) -> dict[str, Any]:

@@ -31,8 +31,8 @@ class Decision:
 
 def decisions_of(version: Any) -> list[Decision]:
     """Return the decisions about a registered version, in the order in which they were taken."""
-    found = {int(match[1]): text for key, text in version.tags.items() if (match := _TAG.fullmatch(key))}
-    return [_read(found[number]) for number in sorted(found)]
+    found = {int(match[1]): json.loads(text) for key, text in version.tags.items() if (match := _TAG.fullmatch(key))}
+    return [Decision(**{**plain, "reasons": tuple(plain["reasons"])}) for _, plain in sorted(found.items())]
 
 
 def last_decision(version: Any) -> Decision | None:
@@ -41,17 +41,10 @@ def last_decision(version: Any) -> Decision | None:
     return decisions[-1] if decisions else None
 
 
-def add_decision(client: Any, version: Any, decision: Decision) -> Decision:
-    """Write `decision` after the ones that `version` has, and return it with its time. Hold the registry's lock."""
+def add_decision(client: Any, version: Any, decision: Decision) -> None:
+    """Write `decision`, with the time, after the ones that `version` has. Hold the registry's lock."""
     present = client.get_model_version(version.name, version.version)
     number = 1 + max((int(match[1]) for key in present.tags if (match := _TAG.fullmatch(key))), default=0)
-    written = Decision(**{**asdict(decision), "at": datetime.now(UTC).isoformat(timespec="seconds")})
-    client.set_model_version_tag(
-        version.name, version.version, f"dynamicid.decision.{number}", json.dumps(asdict(written), ensure_ascii=False)
-    )
-    return written
-
-
-def _read(text: str) -> Decision:
-    plain = json.loads(text)
-    return Decision(**{**plain, "reasons": tuple(plain["reasons"])})
+    plain = {**asdict(decision), "at": datetime.now(UTC).isoformat(timespec="seconds")}
+    text = json.dumps(plain, ensure_ascii=False)
+    client.set_model_version_tag(version.name, version.version, f"dynamicid.decision.{number}", text)

@@ -65,11 +65,6 @@ def judge(gates: Iterable[Gate], challenger: dict[str, Any], champion: Champion 
     return [judged for gate in gates for judged in _bounds(gate, challenger, champion)]
 
 
-def failed_gates(gates: Iterable[Gate], challenger: dict[str, Any], champion: Champion | None) -> list[str]:
-    """Return one line per failed bound: `metric value < bound (champion vN: value)`."""
-    return [judged.line() for judged in judge(gates, challenger, champion) if not judged.passed]
-
-
 def _bounds(gate: Gate, challenger: dict[str, Any], champion: Champion | None) -> Iterable[Judged]:
     value, low, high = _interval(challenger, gate, "the challenger")
     theirs = None if champion is None else _interval(champion.metrics, gate, f"champion v{champion.version}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,17 +35,9 @@ class Lineage:
 
     def tags(self) -> dict[str, str]:
         """Return the lineage as MLflow tags, without what is unknown."""
-        values: dict[str, Any] = {
-            "dynamicid.stage": self.stage,
-            "dynamicid.git_commit": self.git_commit,
-            "dynamicid.git_dirty": str(self.git_dirty).lower(),
-            "dynamicid.dataset_version": self.dataset_version,
-            "dynamicid.dataset_md5": self.dataset_md5,
-            "dynamicid.lock_hash": self.lock_hash,
-            "dynamicid.evaluation_set": self.evaluation_set,
-            "dynamicid.airflow_run_id": self.airflow_run_id,
-            **{f"dynamicid.output.{path}": digest for path, digest in self.outputs.items()},
-        }
+        values: dict[str, Any] = {f"dynamicid.{key}": value for key, value in asdict(self).items() if key != "outputs"}
+        values["dynamicid.git_dirty"] = str(self.git_dirty).lower()
+        values |= {f"dynamicid.output.{path}": digest for path, digest in self.outputs.items()}
         return {key: str(value) for key, value in values.items() if value is not None}
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import io
 import tempfile
+from dataclasses import dataclass
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,25 @@ import yaml
 from pipelines.core.chain import stage_names
 from pipelines.core.params import Params
 from pipelines.registry.model_card import model_card
+from pipelines.registry.registry import CHALLENGER, versions_of
 
 CODE = Path(__file__).with_name("pyfunc.py")
 _REQUIREMENTS = ("mlflow", "torch", "diffusers", "transformers", "insightface", "onnxruntime", "safetensors")
+
+
+@dataclass(frozen=True)
+class Challenger:
+    """An adapter that is to be registered, and how it was judged.
+
+    `root` is the checkout that it comes from, `adapter` its folder, `metrics` what `reports/metrics.json` holds,
+    `report` the page beside it, `processed` the photos that a champion is judged on again.
+    """
+
+    root: Path
+    adapter: Path
+    metrics: dict[str, Any]
+    report: Path
+    processed: Path
 
 
 def adapter_hash(folder: Path) -> str:
@@ -69,7 +87,29 @@ def signature() -> Any:
     return ModelSignature(inputs=inputs, outputs=Schema([ColSpec("string", "image")]))
 
 
-def log_version(client: Any, params: Params, inputs: Any, metrics: dict[str, Any], tags: dict[str, str]) -> Any:
+def find_or_log(client: Any, params: Params, challenger: Challenger) -> tuple[Any, bool]:
+    """Return the version of this adapter and evaluation set, and whether it was made now; that one is `challenger`."""
+    from mlflow.exceptions import MlflowException
+
+    from pipelines.registry.recorder import record_stage
+
+    name = params.register_.model_name
+    key = {
+        "dynamicid.adapter_hash": adapter_hash(challenger.adapter),
+        "dynamicid.evaluation_set": challenger.metrics["evaluation_set"],
+    }
+    with contextlib.suppress(MlflowException):
+        client.create_registered_model(name, description="DynamicID adapters; the base model is named by reference.")
+    for found in versions_of(client, name):
+        if all(found.tags.get(tag) == value for tag, value in key.items()):
+            return found, False
+    run_id = record_stage(challenger.root, "evaluate", params)
+    version = _log(client, params, challenger, {**key, "dynamicid.evaluate_run": run_id})
+    client.set_registered_model_alias(name, CHALLENGER, version.version)
+    return version, True
+
+
+def _log(client: Any, params: Params, challenger: Challenger, tags: dict[str, str]) -> Any:
     """Log the adapter in a run of its own and create a registered version from it; return the version."""
     import mlflow
     import pandas as pd
@@ -77,43 +117,34 @@ def log_version(client: Any, params: Params, inputs: Any, metrics: dict[str, Any
     from pipelines.registry.lineage import lineage_of
     from pipelines.registry.snapshot import take_snapshot
 
-    lineages = [lineage_of(inputs.root, name) for name in stage_names()]
-    last = lineages[-1].tags()
+    name, root = params.register_.model_name, challenger.root
+    lineages = [lineage_of(root, stage) for stage in stage_names()]
+    tags = {**lineages[-1].tags(), **tags}
     # Of every stage, so that data and models of a version are found by their hashes alone.
     for lineage in lineages:
-        last[f"dynamicid.lock_hash.{lineage.stage}"] = lineage.lock_hash
-        last.update({f"dynamicid.output.{path}": digest for path, digest in lineage.outputs.items()})
-    with mlflow.start_run(run_name="register", tags={**last, **tags, "dynamicid.stage": "register"}) as run:
+        tags[f"dynamicid.lock_hash.{lineage.stage}"] = lineage.lock_hash
+        tags |= {f"dynamicid.output.{path}": digest for path, digest in lineage.outputs.items()}
+    card = model_card(params, challenger.metrics, lineages)
+    with mlflow.start_run(run_name="register", tags={**tags, "dynamicid.stage": "register"}) as run:
         with tempfile.TemporaryDirectory() as folder:
-            card = Path(folder) / "model_card.md"
-            card.write_text(model_card(params, metrics, lineages), encoding="utf-8")
-            settings = Path(folder) / "params.yaml"
-            settings.write_text(
-                yaml.safe_dump(params.model_dump(mode="json", by_alias=True), sort_keys=False), encoding="utf-8"
-            )
+            files = {"params": Path(folder) / "params.yaml", "model_card": Path(folder) / "model_card.md"}
+            settings = params.model_dump(mode="json", by_alias=True)
+            files["params"].write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+            files["model_card"].write_text(card, encoding="utf-8")
             info = mlflow.pyfunc.log_model(
                 name="model",
                 python_model=str(CODE),
-                artifacts={
-                    "adapter": str(inputs.root / inputs.adapter),
-                    "params": str(settings),
-                    "model_card": str(card),
-                },
+                artifacts={key: str(path) for key, path in {"adapter": challenger.adapter, **files}.items()},
                 signature=signature(),
                 input_example=pd.DataFrame(input_example()),
-                pip_requirements=[f"{name}=={installed(name).split('+')[0]}" for name in _REQUIREMENTS],
+                pip_requirements=[f"{package}=={installed(package).split('+')[0]}" for package in _REQUIREMENTS],
             )
-        mlflow.log_artifact(str(inputs.root / inputs.report))
-    snapshot = take_snapshot(inputs.root, f"What {params.register_.model_name} {run.info.run_id} was made from")
+        mlflow.log_artifact(str(challenger.report))
+    snapshot = take_snapshot(root, f"What {name} {run.info.run_id} was made from")
     if snapshot is not None:
-        last["dynamicid.snapshot"] = snapshot
+        tags["dynamicid.snapshot"] = snapshot
     # A server refuses a source `models:/m-…` unless the model's id stands beside it.
     version = client.create_model_version(
-        params.register_.model_name,
-        info.model_uri,
-        run_id=run.info.run_id,
-        tags={**last, **tags},
-        model_id=info.model_id,
+        name, info.model_uri, run_id=run.info.run_id, tags=tags, model_id=info.model_id, description=card
     )
-    client.update_model_version(params.register_.model_name, version.version, model_card(params, metrics, lineages))
-    return client.get_model_version(params.register_.model_name, version.version)
+    return client.get_model_version(name, version.version)

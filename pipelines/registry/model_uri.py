@@ -5,12 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipelines.core.errors import UserError
+from pipelines.core.paths import resolve
 from pipelines.registry.settings import connect
 
 
 def is_model_uri(text: str) -> bool:
     """Tell whether `text` names a registered model, such as `models:/dynamicid@champion`, and not a folder."""
     return text.startswith("models:/")
+
+
+def find_adapter(wanted: str, root: Path) -> Path:
+    """Return the adapter folder that `wanted` names, a registered model or a folder; UserError where there is none."""
+    if is_model_uri(wanted):
+        return adapter_folder(wanted, root)
+    folder = resolve(wanted)
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder}: no adapter here (config.json is missing); `dynamicid repro` trains one")
+    return folder
 
 
 def adapter_folder(uri: str, root: Path) -> Path:

@@ -10,9 +10,13 @@ from pipelines.core.chain import stage_names
 from pipelines.core.errors import UserError
 from pipelines.registry.decisions import decisions_of
 from pipelines.registry.registry import find_version, open_registry, versions_of
-from pipelines.registry.settings import EXPERIMENT
+from pipelines.registry.runs import finished_run
 
 _OUTPUT = "dynamicid.output."
+_TAGS = (
+    *("dataset_version", "dataset_md5", "git_commit", "snapshot"),
+    *("evaluation_set", "airflow_run_id", "adapter_hash"),
+)
 
 
 @dataclass(frozen=True)
@@ -41,10 +45,6 @@ class Origins:
     outputs: dict[str, str]
     decisions: list[dict[str, Any]]
 
-    def plain(self) -> dict[str, Any]:
-        """Return the origins for JSON."""
-        return asdict(self)
-
 
 def origins_of(root: Path, uri: str) -> Origins:
     """Return what the registered version `uri` came from; raise UserError where there is none."""
@@ -52,21 +52,15 @@ def origins_of(root: Path, uri: str) -> Origins:
     version = find_version(client, uri)
     tags = version.tags
     stages = {
-        name: StageOrigin(tags[key], _run_of(client, name, tags[key]))
+        name: StageOrigin(tags[key], finished_run(client, stage=name, lock_hash=tags[key]))
         for name in stage_names()
         if (key := f"dynamicid.lock_hash.{name}") in tags
     }
     return Origins(
         model=f"models:/{version.name}/{version.version}",
         run_id=version.run_id,
-        dataset_version=tags.get("dynamicid.dataset_version"),
-        dataset_md5=tags.get("dynamicid.dataset_md5"),
-        git_commit=tags.get("dynamicid.git_commit"),
         git_dirty=tags.get("dynamicid.git_dirty") == "true",
-        snapshot=tags.get("dynamicid.snapshot"),
-        evaluation_set=tags.get("dynamicid.evaluation_set"),
-        airflow_run_id=tags.get("dynamicid.airflow_run_id"),
-        adapter_hash=tags.get("dynamicid.adapter_hash"),
+        **{name: tags.get(f"dynamicid.{name}") for name in _TAGS},
         stages=stages,
         outputs={key.removeprefix(_OUTPUT): value for key, value in tags.items() if key.startswith(_OUTPUT)},
         decisions=[asdict(one) for one in decisions_of(version)],
@@ -89,16 +83,3 @@ def versions_from(root: Path, name: str, thing: str) -> list[str]:
         if thing in values or commit.startswith(thing.lower()):
             found.append(f"models:/{name}/{version.version}")
     return found
-
-
-def _run_of(client: Any, stage: str, lock_hash: str) -> str | None:
-    experiment = client.get_experiment_by_name(EXPERIMENT)
-    found = client.search_runs(
-        [experiment.experiment_id],
-        filter_string=(
-            f"tags.`dynamicid.stage` = '{stage}' and tags.`dynamicid.lock_hash` = '{lock_hash}' "
-            "and attributes.status = 'FINISHED'"
-        ),
-        max_results=1,
-    )
-    return found[0].info.run_id if found else None

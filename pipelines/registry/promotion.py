@@ -1,21 +1,54 @@
-"""Moving the alias `champion`: by the gates, by a person, and back again."""
+"""The story of a promotion, top to bottom: how an adapter becomes champion, by the gates or by a person, and back.
+
+    register    finds or logs the version, compares it with the champion, decides, and moves the alias
+    promote     a person decides for it
+    refuse      a person decides against it
+    rollback    an earlier champion gets the alias back
+
+Decisions and the alias change under the registry's lock. A comparison may draw pictures for minutes, so it is made
+without the lock; a decision looks whether the champion is still the one that the comparison was made with.
+"""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.params import Params
+from pipelines.registry.champion import champion_metrics
 from pipelines.registry.decisions import GATES, Decision, add_decision, decisions_of, last_decision
-from pipelines.registry.registry import CHAMPION, champion_of, find_version, open_registry, registry_lock, versions_of
+from pipelines.registry.gates import judge
+from pipelines.registry.log_model import Challenger, find_or_log
+from pipelines.registry.registry import (
+    CHAMPION,
+    champion_number,
+    champion_of,
+    find_version,
+    open_registry,
+    registry_lock,
+    versions_of,
+)
+
+# How often a comparison is begun again because another run promoted its own challenger meanwhile.
+_ATTEMPTS = 5
 
 
-class ChampionMoved(Exception):
-    """The champion is no longer the version that the challenger was compared with."""
+@dataclass(frozen=True)
+class Registration:
+    """What became of an adapter in the registry."""
 
-    def __init__(self, compared: str | None, present: str | None) -> None:
-        super().__init__(f"the champion is {shown(present)} now, the comparison was with {shown(compared)}")
+    model_name: str
+    version: str
+    created: bool
+    decision: str  # promoted, refused or not_asked; rolled_back or restored where a person went back
+    failed_gates: tuple[str, ...]
+    champion: str | None
+    compared_with: str | None
+    by: str
 
 
 @dataclass(frozen=True)
@@ -29,36 +62,70 @@ class Move:
     before: str | None
 
 
-def shown(version: str | None) -> str:
-    """Return `v7`, or `none` where no version is meant."""
-    return "none" if version is None else f"v{version}"
+class ChampionMoved(Exception):
+    """The champion is no longer the version that the challenger was compared with."""
+
+    def __init__(self, compared: str | None, present: str | None) -> None:
+        super().__init__(f"the champion is {shown(present)} now, the comparison was with {shown(compared)}")
 
 
-def decide(client: Any, version: Any, decision: Decision) -> Decision:
-    """Write a decision of gates or person and move the alias where it promotes. Hold the registry's lock.
+def register(params: Params, challenger: Challenger) -> Registration:
+    """Register the adapter as `challenger`, and promote it to `champion` where the gates let it.
 
-    `decision.champion` is the version that was compared with. Raises ChampionMoved, and changes nothing, where the
-    alias is on another one by now.
+    It is idempotent by adapter hash × evaluation-set hash: the same adapter, judged on the same evaluation set, finds
+    its version and its decision again, and is compared again only where the champion has changed since and no person
+    has decided. The first version needs to pass the absolute bounds only. With `register.promote` off the gates are
+    judged and written down, the decision is left to `promote`, and the champion stays.
     """
-    present = _number(champion_of(client, version.name))
-    if present != decision.champion:
-        raise ChampionMoved(decision.champion, present)
-    written = add_decision(client, version, decision)
-    if decision.decision == "promoted":
-        client.set_registered_model_alias(version.name, CHAMPION, version.version)
-    return written
+    client = open_registry(challenger.root)
+    with registry_lock(challenger.root):
+        version, created = find_or_log(client, params, challenger)
+        _finish_interrupted(client, version)
+    for _ in range(_ATTEMPTS):
+        version = client.get_model_version(version.name, version.version)
+        if (decision := _standing(client, version, params.register_.promote)) is not None:
+            return Registration(
+                model_name=version.name,
+                version=str(version.version),
+                created=created,
+                decision=decision.decision,
+                failed_gates=tuple(decision.evidence.get("failed_gates", ())),
+                champion=champion_number(client, version.name),
+                compared_with=decision.champion,
+                by=decision.by,
+            )
+        decision = compare(client, version, params, challenger)
+        with registry_lock(challenger.root), contextlib.suppress(ChampionMoved):
+            _decide(client, version, decision)
+    raise StageFailed(
+        f"{version.name} v{version.version}: the champion changed during each of {_ATTEMPTS} comparisons; run again"
+    )
 
 
-def finish_interrupted(client: Any, version: Any) -> None:
-    """Move the alias where a process was killed between writing `promoted` and moving it. Hold the lock."""
-    last = last_decision(version)
-    present = _number(champion_of(client, version.name))
-    if last is None or last.decision != "promoted" or present != last.champion or present == str(version.version):
-        return
-    # Who took the alias over from this version names it: then it had it, and a rollback brought the old champion back.
-    later = (one for other in versions_of(client, version.name) for one in decisions_of(other))
-    if not any(one.decision == "promoted" and one.champion == str(version.version) for one in later):
-        client.set_registered_model_alias(version.name, CHAMPION, version.version)
+def compare(client: Any, version: Any, params: Params, challenger: Challenger) -> Decision:
+    """Return what the gates say about the challenger's `version` against the present champion."""
+    present = champion_of(client, version.name)
+    champion, unknown = None, []
+    if present is not None and str(present.version) != str(version.version):
+        try:
+            champion = champion_metrics(present, params, challenger.processed, challenger.metrics, challenger.root)
+        except UserError as error:
+            # Its base may be gone, for good: the challenger is refused, and a person may override that.
+            unknown = [f"champion v{present.version} cannot be judged on this evaluation set: {error}"]
+    judged = judge(params.register_.gates, challenger.metrics, champion)
+    failures = (*(one.line() for one in judged if not one.passed), *unknown)
+    return Decision(
+        decision="not_asked" if not params.register_.promote else "refused" if failures else "promoted",
+        by=GATES,
+        champion=None if present is None else str(present.version),
+        reasons=failures,
+        evidence={
+            "evaluation_set": challenger.metrics["evaluation_set"],
+            "evaluate_run": version.tags.get("dynamicid.evaluate_run"),
+            "failed_gates": list(failures),
+            "gates": [one.plain() for one in judged],
+        },
+    )
 
 
 def promote(root: Path, uri: str, *, by: str, reason: str | None = None, override_gates: bool = False) -> Move:
@@ -68,45 +135,37 @@ def promote(root: Path, uri: str, *, by: str, reason: str | None = None, overrid
     names each of them. Raises UserError on wrong use, StageFailed where gates failed or the champion is not the
     compared one any more.
     """
-    person = _person(by)
-    client = open_registry(root)
-    with registry_lock(root):
-        version = find_version(client, uri)
-        finish_interrupted(client, version)
-        present = _number(champion_of(client, version.name))
-        if present == str(version.version):
-            return Move(version.name, str(version.version), "promoted", present, _before(version))
+    with _person_decides(root, uri, by) as (person, client, version, present):
+        name, number = version.name, str(version.version)
+        if present == number:
+            return Move(name, number, "promoted", present, _champion_before(version))
         compared = _comparison(version)
-        if failed := compared.evidence.get("failed_gates", []):
-            told = f"{version.name} v{version.version} failed its gates: {'; '.join(failed)}"
-            if not override_gates:
-                raise StageFailed(f"{told}; `--override-gates` promotes it all the same, and says so in its tags")
-        reasons = (*((reason,) if reason else ()), *(f"overridden: {line}" for line in failed))
-        taken = replace(compared, decision="promoted", by=person, reasons=reasons)
+        failed = compared.evidence.get("failed_gates", [])
+        if failed and not override_gates:
+            raise StageFailed(
+                f"{name} v{number} failed its gates: {'; '.join(failed)}; `--override-gates` promotes it all the same, "
+                "and says so in its tags"
+            )
+        reasons = (*_why(reason), *(f"overridden: {line}" for line in failed))
         try:
-            decide(client, version, taken)
+            _decide(client, version, replace(compared, decision="promoted", by=person, reasons=reasons))
         except ChampionMoved as moved:
             raise StageFailed(
-                f"{version.name} v{version.version} is not promoted: {moved}; `dynamicid register` where it was "
-                "trained (or in a folder made by `dynamicid reproduce`) compares again"
+                f"{name} v{number} is not promoted: {moved}; `dynamicid register` where it was trained (or in a folder "
+                "made by `dynamicid reproduce`) compares again"
             ) from None
-        return Move(version.name, str(version.version), "promoted", str(version.version), present)
+        return Move(name, number, "promoted", number, present)
 
 
 def refuse(root: Path, uri: str, *, by: str, reason: str | None = None) -> Move:
     """Write down that a person refused `uri`; the champion stays. Raises UserError where `uri` is the champion."""
-    person = _person(by)
-    client = open_registry(root)
-    with registry_lock(root):
-        version = find_version(client, uri)
-        finish_interrupted(client, version)
-        present = _number(champion_of(client, version.name))
+    with _person_decides(root, uri, by) as (person, client, version, present):
         if present == str(version.version):
             raise UserError(f"{uri}: this is the champion; `dynamicid rollback` puts an earlier one in its place")
         last = last_decision(version)
         if last is None or (last.decision, last.by) != ("refused", person):
             evidence = last.evidence if last else {}
-            add_decision(client, version, Decision("refused", person, present, (reason,) if reason else (), evidence))
+            add_decision(client, version, Decision("refused", person, present, _why(reason), evidence))
         return Move(version.name, str(version.version), "refused", present, present)
 
 
@@ -121,34 +180,79 @@ def rollback(root: Path, name: str, *, by: str, to: str | None = None, reason: s
         present = champion_of(client, name)
         if present is None:
             raise UserError(f"{name}: no version has the alias {CHAMPION}, so there is nothing to roll back")
-        target = find_version(client, to) if to is not None else _earlier(client, present)
+        old = str(present.version)
+        before = _champion_before(present)
+        if to is None and before is None:
+            raise UserError(f"{name} v{old}: there was no champion before it; --to names one that was promoted")
+        target = find_version(client, to or f"models:/{name}/{before}")
+        new = str(target.version)
         if target.name != name:
             raise UserError(f"{to}: this is a version of {target.name}, the champion is one of {name}")
-        if str(target.version) == str(present.version):
+        if new == old:
             raise UserError(f"{to}: this is the champion already")
         if not any(one.decision == "promoted" for one in decisions_of(target)):
-            raise UserError(f"{to}: v{target.version} was never champion; `dynamicid promote` is for new ones")
-        why = (reason,) if reason else ()
-        old, new = str(present.version), str(target.version)
+            raise UserError(f"{to}: v{new} was never champion; `dynamicid promote` is for new ones")
         # The one that goes first: a process killed here leaves the champion where it was, and a second try moves it.
         if (last := last_decision(present)) is None or last.decision != "rolled_back":
-            add_decision(client, present, Decision("rolled_back", person, old, why, {"to": new}))
+            add_decision(client, present, Decision("rolled_back", person, old, _why(reason), {"to": new}))
         client.set_registered_model_alias(name, CHAMPION, new)
-        add_decision(client, target, Decision("restored", person, old, why, {"from": old}))
+        add_decision(client, target, Decision("restored", person, old, _why(reason), {"from": old}))
         return Move(name, new, "restored", new, old)
 
 
-def _number(version: Any | None) -> str | None:
-    return None if version is None else str(version.version)
+def shown(version: str | None) -> str:
+    """Return `v7`, or `none` where no version is meant."""
+    return "none" if version is None else f"v{version}"
 
 
-def _person(name: str) -> str:
-    if not name.strip() or name.strip() == GATES:
-        raise UserError(f"--by {name!r}: expected the name of the person who decides")
-    return name.strip()
+@contextlib.contextmanager
+def _person_decides(root: Path, uri: str, by: str) -> Iterator[tuple[str, Any, Any, str | None]]:
+    """Hold the lock and yield who decides, the client, the version of `uri`, and the number of the champion."""
+    person = _person(by)
+    client = open_registry(root)
+    with registry_lock(root):
+        version = find_version(client, uri)
+        _finish_interrupted(client, version)
+        yield person, client, version, champion_number(client, version.name)
 
 
-def _before(version: Any) -> str | None:
+def _decide(client: Any, version: Any, decision: Decision) -> None:
+    """Write a decision of gates or person and move the alias where it promotes. Hold the lock.
+
+    `decision.champion` is the version that was compared with. Raises ChampionMoved, and changes nothing, where the
+    alias is on another one by now.
+    """
+    present = champion_number(client, version.name)
+    if present != decision.champion:
+        raise ChampionMoved(decision.champion, present)
+    add_decision(client, version, decision)
+    if decision.decision == "promoted":
+        client.set_registered_model_alias(version.name, CHAMPION, version.version)
+
+
+def _finish_interrupted(client: Any, version: Any) -> None:
+    """Move the alias where a process was killed between writing `promoted` and moving it. Hold the lock."""
+    last = last_decision(version)
+    number, present = str(version.version), champion_number(client, version.name)
+    if last is None or last.decision != "promoted" or present != last.champion or present == number:
+        return
+    # Who took the alias over from this version names it: then it had it, and a rollback brought the old champion back.
+    later = (one for other in versions_of(client, version.name) for one in decisions_of(other))
+    if not any(one.decision == "promoted" and one.champion == number for one in later):
+        client.set_registered_model_alias(version.name, CHAMPION, version.version)
+
+
+def _standing(client: Any, version: Any, promote: bool) -> Decision | None:
+    """Return the decision that stands, or None where the version has to be compared."""
+    last = last_decision(version)
+    if last is None or (last.decision == "not_asked" and promote):
+        return None
+    final = last.by != GATES or last.decision == "promoted"
+    return last if final or last.champion == champion_number(client, version.name) else None
+
+
+def _champion_before(version: Any) -> str | None:
+    """Return the number of the champion that `version` followed when it was promoted last, None where there is none."""
     promoted = [one for one in decisions_of(version) if one.decision == "promoted"]
     return promoted[-1].champion if promoted else None
 
@@ -163,10 +267,11 @@ def _comparison(version: Any) -> Decision:
     return compared[-1]
 
 
-def _earlier(client: Any, present: Any) -> Any:
-    before = _before(present)
-    if before is None:
-        raise UserError(
-            f"{present.name} v{present.version}: there was no champion before it; --to names one that was promoted"
-        )
-    return find_version(client, f"models:/{present.name}/{before}")
+def _person(name: str) -> str:
+    if not name.strip() or name.strip() == GATES:
+        raise UserError(f"--by {name!r}: expected the name of the person who decides")
+    return name.strip()
+
+
+def _why(reason: str | None) -> tuple[str, ...]:
+    return (reason,) if reason else ()

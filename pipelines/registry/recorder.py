@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -16,11 +17,12 @@ from typing import Any
 
 from pipelines.core.chain import LOSSES_ANCHORING, LOSSES_IMR, METRICS, REPORT, VERDICT, VERDICT_PROCESSED, stages
 from pipelines.core.params import Params
+from pipelines.evaluation.variants import SUMMARISED
 from pipelines.registry.lineage import Lineage, lineage_of
+from pipelines.registry.runs import finished_run, log_values, search_runs
 from pipelines.registry.settings import EXPERIMENT, connect
 from pipelines.versions.workspace import run_name
 
-_VARIANTS = ("model", "text_only", "without_gate", "without_imr", "true_tokens", "ceiling", "floor")
 _ARTEFACTS: dict[str, tuple[str, ...]] = {
     "validate": (VERDICT,),
     "validate_processed": (VERDICT_PROCESSED,),
@@ -47,7 +49,7 @@ def stage_metrics(root: Path, name: str) -> dict[str, float]:
     if name == "evaluate":
         tree = json.loads((root / METRICS).read_text(encoding="utf-8"))
         found: dict[str, float] = {}
-        for variant in _VARIANTS:
+        for variant in SUMMARISED:
             for metric, interval in tree.get(variant, {}).items():
                 found[f"{variant}.{metric}"] = interval["value"]
                 found[f"{variant}.{metric}.low"] = interval["low"]
@@ -64,7 +66,8 @@ def stage_metrics(root: Path, name: str) -> dict[str, float]:
     return {key: float(value) for key, value in found.items() if value is not None and math.isfinite(value)}
 
 
-def _log_curves(client: Any, run_id: str, file: Path) -> None:
+def _curves(file: Path) -> list[Any]:
+    """Return the points of a loss curve (CSV with a column `step`) as metrics of MLflow."""
     from mlflow.entities import Metric
 
     points = []
@@ -72,33 +75,14 @@ def _log_curves(client: Any, run_id: str, file: Path) -> None:
         for row in csv.DictReader(handle):
             step = int(row.pop("step"))
             points += [Metric(key, float(text), 0, step) for key, text in row.items() if text not in ("", "nan")]
-    for start in range(0, len(points), 1000):
-        client.log_batch(run_id, metrics=points[start : start + 1000])
+    return points
 
 
-def find_run(client: Any, experiment_id: str, lineage: Lineage) -> str | None:
-    """Return the finished run that already records this lock entry of the stage, or None."""
-    found = client.search_runs(
-        [experiment_id],
-        filter_string=(
-            f"tags.`dynamicid.stage` = '{lineage.stage}' and tags.`dynamicid.lock_hash` = '{lineage.lock_hash}' "
-            "and attributes.status = 'FINISHED'"
-        ),
-        max_results=1,
-    )
-    return found[0].info.run_id if found else None
-
-
-def _end_cut_off(client: Any, experiment_id: str, lineage: Lineage) -> None:
+def _end_cut_off(client: Any, lineage: Lineage) -> None:
     """Mark as failed what an earlier attempt of the same Airflow run began to record and could not finish."""
     if not lineage.airflow_run_id:
         return
-    begun = client.search_runs(
-        [experiment_id],
-        filter_string=f"tags.`dynamicid.stage` = '{lineage.stage}' and attributes.status = 'RUNNING'",
-        max_results=1000,
-    )
-    for run in begun:
+    for run in search_runs(client, "RUNNING", {"stage": lineage.stage}):
         if run.data.tags.get("dynamicid.airflow_run_id") == lineage.airflow_run_id:
             client.set_terminated(run.info.run_id, "FAILED")
 
@@ -110,34 +94,32 @@ def record_stage(root: Path, name: str, params: Params) -> str:
     Raises UserError where the stage has no entry in `dvc.lock`.
     """
     import mlflow
+    from mlflow.entities import Metric
     from mlflow.tracking import MlflowClient
 
     lineage = lineage_of(root, name)
     connect(root)
     client = MlflowClient()
-    experiment = mlflow.get_experiment_by_name(EXPERIMENT)
-    existing = find_run(client, experiment.experiment_id, lineage)
+    existing = finished_run(client, stage=name, lock_hash=lineage.lock_hash)
     if existing is not None:
         if lineage.airflow_run_id:
             # A tag's name may not hold every character of a run id; its value may.
             client.set_tag(existing, f"dynamicid.used_by.{run_name(lineage.airflow_run_id)}", lineage.airflow_run_id)
         return existing
 
-    _end_cut_off(client, experiment.experiment_id, lineage)
-    run = client.create_run(experiment.experiment_id, run_name=name, tags=lineage.tags())
-    run_id: str = run.info.run_id
+    _end_cut_off(client, lineage)
+    experiment = mlflow.get_experiment_by_name(EXPERIMENT)
+    run_id: str = client.create_run(experiment.experiment_id, run_name=name, tags=lineage.tags()).info.run_id
     try:
         sections = params.model_dump(mode="json", by_alias=True)
         leaves = {"profile": params.profile}
         for section in next(stage for stage in stages() if stage.name == name).sections:
-            leaves.update({key: str(value) for key, value in flatten(sections[section], section)})
-        for key, value in leaves.items():
-            client.log_param(run_id, key, value[:6000])
+            leaves.update({key: str(value)[:6000] for key, value in flatten(sections[section], section)})
         losses = root / "reports" / name / "losses.csv"
-        if losses.is_file():
-            _log_curves(client, run_id, losses)
-        for key, number in stage_metrics(root, name).items():
-            client.log_metric(run_id, key, number)
+        curves = _curves(losses) if losses.is_file() else []
+        now = time.time_ns() // 1_000_000
+        values = [Metric(key, number, now, 0) for key, number in stage_metrics(root, name).items()]
+        log_values(client, run_id, leaves, [*curves, *values])
         for path in _ARTEFACTS.get(name, ()):
             if (root / path).is_file():
                 client.log_artifact(run_id, str(root / path))

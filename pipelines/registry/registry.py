@@ -78,6 +78,12 @@ def versions_of(client: Any, name: str) -> list[Any]:
             return sorted(found, key=lambda version: int(version.version))
 
 
+def champion_number(client: Any, name: str) -> str | None:
+    """Return the number of the version with the alias `champion`, or None where no version has it."""
+    champion = champion_of(client, name)
+    return None if champion is None else str(champion.version)
+
+
 def champion_of(client: Any, name: str) -> Any | None:
     """Return the version with the alias `champion`, or None where no version has it."""
     from mlflow.exceptions import MlflowException

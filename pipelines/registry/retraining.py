@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pipelines.core.chain import FACES
 from pipelines.core.errors import UserError
 from pipelines.core.params import Params
+from pipelines.registry.registry import champion_number, open_registry, versions_of
 
 Trigger = Literal["hand", "schedule", "data"]
 LATEST = "latest"
@@ -72,26 +73,17 @@ def make_plan(
     return Plan(True, f"{reason}; {note}", chosen, seed, start)
 
 
-def _registered(root: Path, params: Params) -> tuple[Any, list[Any]]:
-    from pipelines.registry.registry import open_registry, versions_of
-
-    client = open_registry(root)
-    return client, versions_of(client, params.register_.model_name)
-
-
 def _trained_on(root: Path, params: Params, dataset: str | None) -> list[str]:
-    _, versions = _registered(root, params)
+    versions = versions_of(open_registry(root), params.register_.model_name)
     return [str(version.version) for version in versions if version.tags.get("dynamicid.dataset_version") == dataset]
 
 
 def _start(root: Path, params: Params, start_from: str) -> tuple[str | None, str]:
     if start_from == "scratch":
         return None, "from scratch"
-    from pipelines.registry.registry import champion_of
-
-    client, _ = _registered(root, params)
-    champion = champion_of(client, params.register_.model_name)
+    name = params.register_.model_name
+    champion = champion_number(open_registry(root), name)
     if champion is None:
         return None, "from scratch, there being no champion"
     # The number, not the alias: what a run starts from must stay the same when the champion changes.
-    return f"models:/{champion.name}/{champion.version}", f"from the champion v{champion.version}"
+    return f"models:/{name}/{champion}", f"from the champion v{champion}"

@@ -15,7 +15,7 @@ from typing import Any
 
 from pipelines.core.errors import UserError
 from pipelines.core.sections.operations import Serve
-from pipelines.serving.request import REQUIRED, check_columns, read_seed
+from pipelines.serving.request import check_columns, read_seed
 
 _SERVER = "mlflow.pyfunc.scoring_server"
 _SHAPES = ("dataframe_records", "dataframe_split", "inputs", "instances")
@@ -80,58 +80,44 @@ def read_payload(data: bytes, limits: Serve) -> dict[str, Any]:
     shapes = [name for name in payload if name in _SHAPES] if isinstance(payload, dict) else []
     if len(shapes) != 1:
         raise UserError(f"expected a JSON object with one of {', '.join(_SHAPES)}")
-    columns, rows = _shape(payload[shapes[0]], shapes[0])
-    check_columns(columns)
-    if not 1 <= rows <= limits.max_rows:
-        raise UserError(f"{rows} rows; expected 1 to {limits.max_rows} pictures in a request")
-    for seed in _seeds(payload[shapes[0]]):
-        read_seed(seed)
-    _fill(payload[shapes[0]])
-    if shapes[0] == "instances" and isinstance(payload["instances"], list):
-        # MLflow makes tensors of these, which lists of several lengths are not; rows are rows.
-        payload["dataframe_records"] = payload.pop("instances")
-    return payload
+    rows = _rows(payload[shapes[0]], shapes[0])
+    if not 1 <= len(rows) <= limits.max_rows:
+        raise UserError(f"{len(rows)} rows; expected 1 to {limits.max_rows} pictures in a request")
+    for row in rows:
+        read_seed(row.get("seed"))
+    # A gap would reach MLflow's signature as NaN: rows get what only other rows have.
+    given = {name for row in rows for name in row}
+    for row in rows:
+        row.update({name: value for name, value in _NOTHING.items() if name in given and row.get(name) is None})
+    # One shape for all: of some, MLflow makes tensors, which lists of several lengths are not.
+    return {**{name: value for name, value in payload.items() if name != shapes[0]}, "dataframe_records": rows}
 
 
-def _fill(table: Any) -> None:
-    """Give rows what only other rows have: a gap would reach MLflow's signature as a number that is none."""
-    if isinstance(table, list):
-        given = {name for row in table for name in row}
-        for row in table:
-            row.update({name: value for name, value in _NOTHING.items() if name in given and row.get(name) is None})
-
-
-def _seeds(table: Any) -> list[Any]:
-    """Return the seeds as they were sent: MLflow turns 1.5 into 1 on its way to the model."""
-    if isinstance(table, list):
-        return [row.get("seed") for row in table]
-    if isinstance(table.get("columns"), list):
-        return [
-            value for row in table["data"] for name, value in zip(table["columns"], row, strict=True) if name == "seed"
-        ]
-    seeds = table.get("seed")
-    return seeds if isinstance(seeds, list) else [seeds]
-
-
-def _shape(table: Any, name: str) -> tuple[list[str], int]:
-    """Return the columns that occur, and the number of rows."""
+def _rows(table: Any, name: str) -> list[dict[str, Any]]:
+    """Return a table of any shape as rows whose columns are ours."""
     if name == "dataframe_split":
-        if isinstance(table, dict) and isinstance(table.get("columns"), list) and isinstance(table.get("data"), list):
-            columns = table["columns"]
-            if all(isinstance(column, str) for column in columns):
-                if any(not isinstance(row, list) or len(row) != len(columns) for row in table["data"]):
-                    raise UserError("dataframe_split: every row of data needs one value per column")
-                return columns, len(table["data"])
-        raise UserError("dataframe_split: expected columns (texts) and data (rows)")
+        known = isinstance(table, dict) and set(table) <= {"columns", "data", "index"}
+        columns: Any = table.get("columns") if known else None
+        data: Any = table.get("data") if known else None
+        texts = isinstance(columns, list) and all(isinstance(column, str) for column in columns)
+        if not texts or not isinstance(data, list) or len(set(columns)) != len(columns):
+            raise UserError("dataframe_split: expected columns (texts) and data (rows)")
+        if any(not isinstance(row, list) or len(row) != len(columns) for row in data):
+            raise UserError("dataframe_split: every row of data needs one value per column")
+        check_columns(columns)
+        return [dict(zip(columns, row, strict=True)) for row in data]
     if isinstance(table, list) and all(isinstance(row, dict) for row in table):
         for row in table:
             check_columns(row)
-        return list(table[0]) if table else list(REQUIRED), len(table)
+        return table
     if isinstance(table, dict) and name != "dataframe_records":
         lengths = {len(value) if isinstance(value, list) else 1 for value in table.values()}
         if len(lengths) > 1:
             raise UserError(f"{name}: columns of {sorted(lengths)} rows; expected as many everywhere")
-        return list(table), lengths.pop() if lengths else 0
+        check_columns(table)
+        if not all(isinstance(value, list) for value in table.values()):
+            return [table]
+        return [dict(zip(table, values, strict=True)) for values in zip(*table.values(), strict=True)]
     raise UserError(f"{name}: expected a list of rows, each an object with references, prompt, …")
 
 

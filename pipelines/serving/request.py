@@ -1,4 +1,7 @@
-"""One row of a scoring request → one picture to draw. Everything a stranger may send is checked here, in words."""
+"""What is to be drawn, checked once: a `DrawRequest` cannot be made of anything that cannot be drawn.
+
+`read_row` makes one of a row that a stranger sent, `read_request` one of photos that are here already.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,15 @@ import base64
 import binascii
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
+from model.face.face_prompts import EXPRESSIONS, POSE_PHRASES, parse
 from pipelines.core.errors import UserError
 from pipelines.core.sections.operations import Serve
-from pipelines.serving.generation import Request, check_request
+
+Box = tuple[float, float, float, float]
 
 REQUIRED = ("references", "prompt")
 OPTIONAL = ("face_prompts", "boxes", "seed")
@@ -20,7 +26,59 @@ _MAX_TEXT = 2_000
 _MAX_SEED = 2**63 - 1
 
 
-def read_row(row: Mapping[str, Any], limits: Serve) -> Request:
+class Reference(NamedTuple):
+    """An encoded photo of one person, and what errors call it."""
+
+    name: str
+    photo: bytes
+
+
+@dataclass(frozen=True)
+class DrawRequest:
+    """One picture to draw; raises UserError, saying what to change, where it could not be drawn.
+
+    `references`: one per person; `face_prompts`: none, or one per person (an empty one keeps what the reference
+    shows); `boxes`: none, or one per person as (y0, x0, y1, x1) in [0, 1]. `steps` and `guidance` are the parameters'
+    where they are None.
+    """
+
+    references: tuple[Reference, ...]
+    prompt: str
+    face_prompts: tuple[str, ...] = ()
+    boxes: tuple[Box, ...] = ()
+    seed: int = 0
+    negative_prompt: str | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check everything that can be judged without looking at the photos."""
+        people = len(self.references)
+        if not people:
+            raise UserError("no reference photo: give at least one")
+        for what, given in (("face prompts", self.face_prompts), ("boxes", self.boxes)):
+            if given and len(given) != people:
+                raise UserError(f"{len(given)} {what} for {people} people: give none or one per reference")
+        for text in self.face_prompts:
+            wish = parse(text)
+            if text and wish.expression is None and wish.pose is None:
+                raise UserError(
+                    f"face prompt {text!r} names no expression ({', '.join(EXPRESSIONS)}) and no pose "
+                    f"({', '.join(POSE_PHRASES.values())})"
+                )
+        for name, number in (("guidance", self.guidance), ("scale", self.scale)):
+            if number is not None and not math.isfinite(number):
+                raise UserError(f"{name} {number}: expected a finite number")
+        for y0, x0, y1, x1 in self.boxes:
+            shown = f"box {y0:g},{x0:g},{y1:g},{x1:g}"
+            if not all(0 <= edge <= 1 for edge in (y0, x0, y1, x1)):
+                raise UserError(f"{shown}: expected y0,x0,y1,x1 between 0 and 1")
+            if y1 <= y0 or x1 <= x0:
+                raise UserError(f"{shown}: it has no area; expected y0 < y1 and x0 < x1")
+
+
+def read_row(row: Mapping[str, Any], limits: Serve) -> DrawRequest:
     """Return the request of one row; UserError on the first thing that cannot be drawn, saying what was expected.
 
     `references`: base64 pictures, one a person; `prompt`: text; and, where given, `face_prompts` and `boxes` (y0, x0,
@@ -28,44 +86,37 @@ def read_row(row: Mapping[str, Any], limits: Serve) -> Request:
     """
     check_columns(row)
     encoded = _listed(row["references"], "references")
-    check_people(len(encoded), limits)
-    pictures = (_decoded(text, f"reference {n}", limits) for n, text in enumerate(encoded, 1))
-    return read_request(pictures, row, limits)
+    if not encoded:
+        raise UserError("references: empty; give one base64 picture per person")
+    if len(encoded) > limits.max_people:
+        raise UserError(f"references: {len(encoded)} people; at most {limits.max_people}")
+    named = ((f"reference {n}", text) for n, text in enumerate(encoded, 1))
+    return read_request((Reference(name, _decoded(text, name, limits)) for name, text in named), row, limits)
 
 
 def read_request(
-    pictures: Iterable[bytes], texts: Mapping[str, Any], limits: Serve, names: Sequence[str] = ()
-) -> Request:
-    """Return the request for encoded `pictures`, one a person, and the other columns of a row; UserError as there.
+    references: Iterable[Reference], texts: Mapping[str, Any], limits: Serve, **sampling: Any
+) -> DrawRequest:
+    """Return the request for photos and the other columns of a row; UserError as there.
 
-    `names` is what errors call the pictures, "reference 1" and so on by default.
+    The photos are taken one after another, so that the first bad one ends it. `sampling` are further fields of the
+    request.
     """
-    references = []
-    for n, data in enumerate(pictures, 1):
-        check_picture(data, names[n - 1] if names else f"reference {n}", limits)
-        references.append(data)
-    check_people(len(references), limits)
-    request = Request(
-        references=tuple(references),
+    checked = []
+    for reference in references:
+        _check_picture(reference, limits)
+        checked.append(reference)
+    return DrawRequest(
+        references=tuple(checked),
         prompt=_text(texts["prompt"], "prompt"),
         face_prompts=tuple(
             _text("" if text is None else text, f"face prompt {n}")
             for n, text in enumerate(_listed(texts.get("face_prompts"), "face_prompts"), 1)
         ),
         boxes=tuple(_box(box, f"box {n}") for n, box in enumerate(_listed(texts.get("boxes"), "boxes"), 1)),
-        names=tuple(names),
         seed=read_seed(texts.get("seed")),
+        **sampling,
     )
-    check_request(request)
-    return request
-
-
-def check_people(count: int, limits: Serve) -> None:
-    """Raise UserError unless there is somebody to draw, and no more than may be in one picture."""
-    if not count:
-        raise UserError("references: empty; give one base64 picture per person")
-    if count > limits.max_people:
-        raise UserError(f"references: {count} people; at most {limits.max_people}")
 
 
 def check_columns(names: Any) -> None:
@@ -115,10 +166,11 @@ def _decoded(text: Any, name: str, limits: Serve) -> bytes:
         raise UserError(f"{name}: not base64; expected a JPEG or PNG picture as base64 text") from None
 
 
-def check_picture(data: bytes, name: str, limits: Serve) -> None:
+def _check_picture(reference: Reference, limits: Serve) -> None:
     """Raise UserError on bytes that are no picture within the limits; only the header is read, nothing is unpacked."""
     from PIL import Image
 
+    name, data = reference
     if len(data) > limits.max_upload_mb * _MEGABYTE:
         raise UserError(f"{name}: more than {limits.max_upload_mb} MB; send a smaller picture")
     try:
@@ -132,7 +184,7 @@ def check_picture(data: bytes, name: str, limits: Serve) -> None:
         raise UserError(f"{name}: {width}x{height} pixels; at most {limits.max_pixels:,}")
 
 
-def _box(values: Any, name: str) -> tuple[float, float, float, float]:
+def _box(values: Any, name: str) -> Box:
     edges = _listed(values, name)
     if len(edges) != 4 or not all(_number(edge) for edge in edges):
         raise UserError(f"{name}: expected four numbers y0, x0, y1, x1 in [0, 1]")

@@ -9,28 +9,28 @@ import gradio as gr
 from gradio.data_classes import FileData
 
 from pipelines.core.errors import UserError
-from pipelines.serving.request import read_request
-from pipelines.webpage.drawing import Studio
+from pipelines.serving.request import Reference, read_request
+from pipelines.webpage.drawing import Renderer
 from pipelines.webpage.words import in_words
 
 # Annotations are read as they stand by Gradio, so that they are no strings here (no `from __future__`).
 
 
-def add_api(studio: Studio, shared: dict[str, Any]) -> None:
+def add_api(renderer: Renderer, shared: dict[str, Any]) -> None:
     """Add the endpoints to the Blocks being built; `shared` is what their events have in common with the page's."""
-    gr.api(_draw(studio), api_name="draw", **shared)
-    gr.api(_model(studio), api_name="model", queue=False)
+    gr.api(_draw(renderer), api_name="draw", **shared)
+    gr.api(_model(renderer), api_name="model", queue=False)
 
 
-def _model(studio: Studio) -> Callable[..., str]:
+def _model(renderer: Renderer) -> Callable[..., str]:
     def model() -> str:
         """Return the version that draws."""
-        return studio.version
+        return renderer.version
 
     return model
 
 
-def _draw(studio: Studio) -> Callable[..., tuple[FileData, FileData, dict]]:
+def _draw(renderer: Renderer) -> Callable[..., tuple[FileData, FileData, dict]]:
     def draw(
         references: list[FileData],
         prompt: str,
@@ -46,29 +46,29 @@ def _draw(studio: Studio) -> Callable[..., tuple[FileData, FileData, dict]]:
         with in_words():
             if not isinstance(references, list):
                 raise UserError("references: expected a list of uploaded pictures, one per person")
-            if not 1 <= len(references) <= studio.people:
-                raise UserError(f"references: {len(references)} people; expected 1 to {studio.people}")
-            pictures = [_uploaded(file, f"reference {n}", studio) for n, file in enumerate(references, 1)]
+            if not 1 <= len(references) <= renderer.people:
+                raise UserError(f"references: {len(references)} people; expected 1 to {renderer.people}")
+            uploads = [_uploaded(file, f"reference {n}", renderer) for n, file in enumerate(references, 1)]
             texts = {"prompt": prompt, "face_prompts": face_prompts, "boxes": boxes, "seed": seed}
-            request = read_request(pictures, texts, studio.params.serve)
-            drawn = studio.draw(request)
-            made = {"seed": request.seed, "model": studio.version, "seconds": round(drawn.seconds, 3)}
+            request = read_request(uploads, texts, renderer.params.serve)
+            drawn = renderer.draw(request)
+            made = {"seed": request.seed, "model": renderer.version, "seconds": round(drawn.seconds, 3)}
             return _served(drawn.picture), _served(drawn.heat), made
 
     return draw
 
 
-def _uploaded(file: Any, name: str, studio: Studio) -> bytes:
-    """Return the bytes of a file that was uploaded to this page, and of no other."""
+def _uploaded(file: Any, name: str, renderer: Renderer) -> Reference:
+    """Return a file that was uploaded to this page, and no other."""
     path = file.get("path") if isinstance(file, dict) else None
     if not isinstance(path, str) or "\0" in path:
         raise UserError(f"{name}: no uploaded file; upload it and send what the upload answered")
     real = Path(os.path.realpath(path))
-    if not real.is_relative_to(studio.folder) or not real.is_file():
+    if not real.is_relative_to(renderer.folder) or not real.is_file():
         raise UserError(f"{name}: no such upload; files are removed after an hour, upload it again")
-    if real.stat().st_size > studio.params.serve.max_upload_mb * 2**20:
-        raise UserError(f"{name}: more than {studio.params.serve.max_upload_mb} MB; send a smaller picture")
-    return real.read_bytes()
+    if real.stat().st_size > renderer.params.serve.max_upload_mb * 2**20:
+        raise UserError(f"{name}: more than {renderer.params.serve.max_upload_mb} MB; send a smaller picture")
+    return Reference(name, real.read_bytes())
 
 
 def _served(file: Path) -> Any:

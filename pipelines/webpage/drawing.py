@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.core.params import Params
-from pipelines.serving.generation import Request
-
 if TYPE_CHECKING:
+    from pipelines.core.params import Params
     from pipelines.serving.generation import Generator
+    from pipelines.serving.request import DrawRequest
 
 # Pictures are far smaller than a screen: heat over one is smooth only when it is drawn larger.
 _HEAT_SIDE = 512
@@ -29,7 +28,7 @@ class Drawing:
     seconds: float
 
 
-class Studio:
+class Renderer:
     """The loaded model, what it is called, what it may be asked, and where its pictures go."""
 
     def __init__(self, generator: Generator, params: Params, version: str, folder: Path) -> None:
@@ -50,7 +49,7 @@ class Studio:
         """Tell whether expression and pose can be asked for."""
         return self._generator.takes_face_prompts
 
-    def draw(self, request: Request, on_step: Callable[[int, int], None] | None = None) -> Drawing:
+    def draw(self, request: DrawRequest, on_step: Callable[[int, int], None] | None = None) -> Drawing:
         """Draw `request` and its gate's heat map; UserError where it cannot be drawn."""
         from model.inference.gate_maps import heat_map
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.core.errors import UserError
-
 
 @dataclass(frozen=True)
 class Shown:
@@ -22,19 +20,15 @@ def find_model(wanted: str, root: Path) -> Shown:
     An alias is resolved to its version first: what is shown is what was loaded, though the alias may move meanwhile.
     Raises UserError where there is no such version, or no adapter in the folder.
     """
-    from pipelines.core.paths import resolve
     from pipelines.registry.log_model import adapter_hash
-    from pipelines.registry.model_uri import adapter_folder, is_model_uri
+    from pipelines.registry.model_uri import adapter_folder, find_adapter, is_model_uri
+    from pipelines.registry.registry import find_version, open_registry
 
-    if is_model_uri(wanted):
-        from pipelines.registry.registry import find_version, open_registry
-
-        found = find_version(open_registry(root), wanted)
-        exact = f"models:/{found.name}/{found.version}"
-        version = f"{found.name}, version {found.version}"
-        alias = wanted.partition("@")[2]
-        return Shown(adapter_folder(exact, root), f"{version} ({alias})" if alias else version)
-    folder = resolve(wanted)
-    if not (folder / "config.json").is_file():
-        raise UserError(f"{folder}: no adapter here (config.json is missing); `dynamicid repro` trains one")
-    return Shown(folder, f"{wanted}, {adapter_hash(folder)[:12]}")
+    if not is_model_uri(wanted):
+        folder = find_adapter(wanted, root)
+        return Shown(folder, f"{wanted}, {adapter_hash(folder)[:12]}")
+    found = find_version(open_registry(root), wanted)
+    version = f"{found.name}, version {found.version}"
+    alias = wanted.partition("@")[2]
+    adapter = adapter_folder(f"models:/{found.name}/{found.version}", root)
+    return Shown(adapter, f"{version} ({alias})" if alias else version)

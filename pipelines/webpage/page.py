@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,10 @@ import gradio as gr
 
 from model.face.face_prompts import EXPRESSIONS, POSE_PHRASES, POSES
 from pipelines.core.errors import UserError
-from pipelines.serving.request import read_request
+from pipelines.serving.request import DrawRequest, Reference, read_request
 from pipelines.webpage.api import add_api
 from pipelines.webpage.box_pad import box_pad, chosen, with_boxes
-from pipelines.webpage.drawing import Studio
+from pipelines.webpage.drawing import Renderer
 from pipelines.webpage.examples import Example
 from pipelines.webpage.form import Form, Person
 from pipelines.webpage.words import in_words
@@ -28,19 +27,19 @@ _BUTTONS = ["download", "fullscreen"]
 _SEEDS = 2**31
 
 
-def build(studio: Studio, examples: Sequence[Example]) -> Any:
-    """Return the page as Gradio's Blocks, its API included; the examples lie in the studio's folder."""
+def build(renderer: Renderer, examples: Sequence[Example]) -> Any:
+    """Return the page as Gradio's Blocks, its API included; the examples lie in the renderer's folder."""
     # One picture at a time, whoever asks.
     shared = {"concurrency_id": "drawing", "concurrency_limit": 1}
     with gr.Blocks(title="DynamicID", analytics_enabled=False, delete_cache=(_SWEEP, _KEEP)) as page:
         gr.Markdown(
             "# DynamicID\nPeople from one photo each, with the expression and pose you ask for. "
-            f"Model: **{_plain(studio.version)}**",
+            f"Model: **{_plain(renderer.version)}**",
             elem_id="head",
         )
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=400):
-                form = _form(studio)
+                form = _form(renderer)
                 _examples(form, examples)
             with gr.Column(scale=6, min_width=400):
                 with gr.Row():
@@ -60,7 +59,7 @@ def build(studio: Studio, examples: Sequence[Example]) -> Any:
         kept = gr.State([], time_to_live=_KEEP)
         gr.on(
             [form.draw.click, form.prompt.submit],
-            _drawing(studio, form, kept),
+            _drawing(renderer, form, kept),
             inputs={*form.inputs(), kept},
             outputs=[picture, heat, said, earlier, kept, form.seed],
             api_name="draw_form",
@@ -68,7 +67,7 @@ def build(studio: Studio, examples: Sequence[Example]) -> Any:
             show_progress_on=[picture, heat],
             **shared,
         )
-        add_api(studio, shared)
+        add_api(renderer, shared)
     return page
 
 
@@ -78,13 +77,13 @@ def _result(label: str, name: str) -> Any:
     )
 
 
-def _form(studio: Studio) -> Form:
-    settings = studio.params.evaluate
+def _form(renderer: Renderer) -> Form:
+    settings = renderer.params.evaluate
     people = []
     with gr.Tabs(elem_id="people"):
-        for n in range(studio.people):
+        for n in range(renderer.people):
             with gr.Tab(f"Person {n + 1}", id=n), gr.Row():
-                people.append(_person(n, studio.takes_face_prompts))
+                people.append(_person(n, renderer.takes_face_prompts))
     prompt = gr.Textbox(
         label="What the picture shows besides the faces",
         placeholder="a photo of a person wearing a red t-shirt, blue background",
@@ -95,7 +94,7 @@ def _form(studio: Studio) -> Form:
     )
     with gr.Accordion("Where everybody stands", open=False, elem_id="places"):
         gr.Markdown("Without boxes people stand side by side.")
-        boxes = box_pad(studio.people)
+        boxes = box_pad(renderer.people)
     with gr.Row():
         seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**53 - 1, min_width=140, elem_id="seed")
         new_seed = gr.Checkbox(
@@ -168,26 +167,26 @@ def _examples(form: Form, examples: Sequence[Example]) -> None:
                 )
 
 
-def _drawing(studio: Studio, form: Form, kept: Any) -> Callable[..., Any]:
+def _drawing(renderer: Renderer, form: Form, kept: Any) -> Callable[..., Any]:
     """Return what the button does, given the values of the form by component."""
 
     def draw(values: dict[Any, Any], progress: Any = gr.Progress()) -> tuple[Any, ...]:  # noqa: B008
         with in_words():
-            request = _request(studio, form, values)
+            request = _request(renderer, form, values)
             progress(0, desc="looking at the photos")
-            drawn = studio.draw(request, lambda done, of: progress((done, of), desc="drawing", unit="steps"))
+            drawn = renderer.draw(request, lambda done, of: progress((done, of), desc="drawing", unit="steps"))
             wishes = "; ".join(text for text in request.face_prompts if text)
             caption = f"seed {request.seed}" + (f" · {wishes}" if wishes else "")
             pictures = [(str(drawn.picture), caption), *values[kept]][:_EARLIER]
             # What grew too old has been removed.
             pictures = [(file, words) for file, words in pictures if Path(file).is_file()]
-            said = f"Seed **{request.seed}**, {drawn.seconds:.1f} s, {_plain(studio.version)}"
+            said = f"Seed **{request.seed}**, {drawn.seconds:.1f} s, {_plain(renderer.version)}"
             return drawn.picture, drawn.heat, said, pictures, pictures, request.seed
 
     return draw
 
 
-def _request(studio: Studio, form: Form, values: dict[Any, Any]) -> Any:
+def _request(renderer: Renderer, form: Form, values: dict[Any, Any]) -> DrawRequest:
     """Return the request that the form's values ask for; UserError where they ask for nothing that can be drawn."""
     there = [n for n, person in enumerate(form.people) if values[person.photo]]
     if not there:
@@ -200,19 +199,16 @@ def _request(studio: Studio, form: Form, values: dict[Any, Any]) -> Any:
         seed = values[form.seed]
     faces = [form.people[n] for n in there]
     wishes = [face_prompt(values[person.expression], values[person.pose]) for person in faces]
-    request = read_request(
-        (Path(values[person.photo]).read_bytes() for person in faces),
+    photos = ((f"person {n + 1}", Path(values[person.photo])) for n, person in zip(there, faces, strict=True))
+    return read_request(
+        (Reference(name, file.read_bytes()) for name, file in photos),
         {
             "prompt": values[form.prompt] or "",
             "face_prompts": wishes if any(wishes) else None,
             "boxes": chosen(values[form.boxes], there),
             "seed": seed,
         },
-        studio.params.serve,
-        [f"person {n + 1}" for n in there],
-    )
-    return replace(
-        request,
+        renderer.params.serve,
         negative_prompt=values[form.negative] or None,
         steps=values[form.steps],
         guidance=values[form.guidance],

@@ -43,18 +43,18 @@ def serve_page(
     os.environ.update(TELEMETRY_OFF)
     with own_folder(root, port) as folder:
         from pipelines.serving.generation import Generator
-        from pipelines.webpage.drawing import Studio
+        from pipelines.webpage.drawing import Renderer
         from pipelines.webpage.examples import draw_examples
         from pipelines.webpage.page import build
 
-        studio = Studio(Generator.load(shown.adapter, params), params, shown.version, folder)
+        renderer = Renderer(Generator.load(shown.adapter, params), params, shown.version, folder)
         examples = [
             example
             for example in draw_examples(folder / "examples")
-            if len(example.photos) <= studio.people
-            and all(studio.accepts(photo.read_bytes()) for photo in example.photos)
+            if len(example.photos) <= renderer.people
+            and all(renderer.accepts(photo.read_bytes()) for photo in example.photos)
         ]
-        page = build(studio, examples)
+        page = build(renderer, examples)
         url = _open(page, params.serve, gatekeeper(accounts) if accounts else None, host, port)
         try:
             ready(url)

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from model.face.face_prompts import EXPRESSIONS, POSES, pose_of_yaw
+from pipelines.core.pages import render_page
 from pipelines.core.sections.data import Curate
 from pipelines.data.curation.faces import Faces
 from pipelines.data.curation.records import REASONS
@@ -20,19 +21,11 @@ _PEOPLE, _FACES_A_REASON, _LISTED = 100, 60, 5000
 
 def write_report(faces: Faces, table: pa.Table, params: Curate) -> str:
     """Return the page as HTML that needs no other file; `table` holds the rows of `faces.parquet`."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     rows = table.drop_columns(["bbox"]).to_pylist()
     people = _people(faces)
     absent = [row for row in rows if row["status"] != "selected"]
-    return environment.get_template("report.html.j2").render(
+    return render_page(
+        Path(__file__).with_name("report.html.j2"),
         counts={
             "photos": len({row["file_name"] for row in rows}),
             "faces": sum(row["face_index"] is not None for row in rows),

@@ -55,7 +55,7 @@ class _Seen:
     position: int
     photo: Decoded
     face: Detection
-    n_faces: int
+    areas: tuple[float, ...]
     sharpness: float
 
 
@@ -120,7 +120,7 @@ class Analyser:
         measured = _one_by_one_on_error(lambda part: self._measure(part, [texts[item.position] for item in part]), seen)
         for item, record in zip(seen, measured, strict=True):
             prompt, face_prompt = texts[item.position]
-            rejected = replace(record, prompt=prompt, face_prompt=face_prompt, n_faces=item.n_faces)
+            rejected = replace(record, prompt=prompt, face_prompt=face_prompt, n_faces=len(item.areas))
             records[item.position] = record if record.status == OK else rejected
 
     def analyse_images(self, images: Sequence[np.ndarray], *, embed: bool = False) -> list[list[FoundFace]]:
@@ -189,7 +189,8 @@ class Analyser:
             return FaceRecord(REJECTED, "too_small", n_faces=len(found), det_score=face.score)
         if measure < params.min_sharpness:
             return FaceRecord(REJECTED, "blurred", n_faces=len(found), det_score=face.score, sharpness=measure)
-        return _Seen(position, photo, face, len(found), measure)
+        areas = tuple(sorted((each.area for each in found), reverse=True))
+        return _Seen(position, photo, face, areas, measure)
 
     def _measure(self, seen: Sequence[_Seen], texts: Sequence[Texts]) -> list[FaceRecord]:
         photos = [item.photo.image for item in seen]
@@ -233,7 +234,8 @@ class Analyser:
                     roll=poses[row].roll,
                     embedding=embeddings[row],
                     det_score=item.face.score,
-                    n_faces=item.n_faces,
+                    n_faces=len(item.areas),
+                    areas=item.areas,
                     sharpness=item.sharpness,
                     expression=caption.expression,
                     prompt=caption.prompt,

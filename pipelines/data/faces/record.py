@@ -14,7 +14,8 @@ class FaceRecord:
     """What was found in one photo: the measured columns of pipelines.core.records.PROCESSED_SCHEMA.
 
     `image` is the stored JPEG; geometry is in its pixels. All of it is None where `status` is "rejected".
-    `detail` says more about a rejection, for people; it is not stored.
+    Not stored: `areas`, of the boxes of all faces in the picture that was looked at, in its square pixels, the largest
+    first; `detail`, which says more about a rejection, for people.
     """
 
     status: str
@@ -33,6 +34,7 @@ class FaceRecord:
     expression: str | None = None
     prompt: str | None = None
     face_prompt: str | None = None
+    areas: tuple[float, ...] = field(default=(), compare=False)
     detail: str = field(default="", compare=False)
 
 

@@ -100,8 +100,7 @@ def _record(verdict: Verdict, out: Path) -> None:
         "dynamicid.airflow_run_id": os.environ.get(AIRFLOW_RUN_VARIABLE, ""),
     }
     with mlflow.start_run(run_name="drift", tags={key: value for key, value in tags.items() if value}):
-        for one in verdict.findings:
-            name = f"drift.{one.feature}{'.added' if one.part == ADDED else ''}"
-            mlflow.log_metric(name, one.distance)
-            mlflow.log_metric(f"{name}.chance", one.chance)
+        names = {f"drift.{one.feature}{'.added' if one.part == ADDED else ''}": one for one in verdict.findings}
+        mlflow.log_metrics({name: one.distance for name, one in names.items()})
+        mlflow.log_metrics({f"{name}.chance": one.chance for name, one in names.items()})
         mlflow.log_artifacts(str(out))

@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pipelines.core.pages import render_page
+from pipelines.evaluation.pictures import svg_uri
+from pipelines.evaluation.plots import STYLE, svg
 from pipelines.registry.drift.features import NUMBERS, WORDS, Sample
 from pipelines.registry.drift.verdict import Verdict
 
-_STYLE = {"svg.hashsalt": "dynamicid", "svg.fonttype": "path", "font.size": 9, "axes.edgecolor": "#9aa5b1"}
 _BEFORE, _NOW = "#9aa5b1", "#2563a8"
 _AXES = {"yaw": "yaw, degrees", "pitch": "pitch, degrees", "brightness": "mean luminance", "size": "log2 of pixels"}
 
 
 def write_page(verdict: Verdict, reference: Sample, current: Sample) -> str:
     """Return the page as HTML."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     plots = [
         *((name, _numbers(name, reference, current)) for name in NUMBERS),
         *((name, _words(name, reference, current)) for name in WORDS),
     ]
-    return environment.get_template("drift.html.j2").render(verdict=verdict, plots=plots)
+    return render_page(Path(__file__).with_name("drift.html.j2"), verdict=verdict, plots=plots)
 
 
 def _figure() -> tuple[Any, Any]:
@@ -47,10 +38,8 @@ def _figure() -> tuple[Any, Any]:
 def _uri(figure: Any) -> str:
     import matplotlib as mpl
 
-    text = io.StringIO()
-    with mpl.rc_context(_STYLE):
-        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches="tight")
-    return "data:image/svg+xml;base64," + base64.b64encode(text.getvalue().encode()).decode()
+    with mpl.rc_context(STYLE):
+        return svg_uri(svg(figure))
 
 
 def _numbers(name: str, reference: Sample, current: Sample) -> str:

@@ -8,15 +8,16 @@ import pytest
 from typer.testing import CliRunner
 
 from pipelines.cli import app
-from pipelines.commands.summary import VARIANTS, rows_of, summary
+from pipelines.commands.summary import rows_of, summary
 from pipelines.core.errors import UserError
+from pipelines.evaluation.variants import SUMMARISED
 
 
 def document() -> dict[str, Any]:
     def interval(value: float) -> dict[str, float]:
         return {"value": value, "low": value - 0.1, "high": value + 0.1}
 
-    found: dict[str, Any] = {variant: {"id_similarity": interval(0.5)} for variant in VARIANTS}
+    found: dict[str, Any] = {variant: {"id_similarity": interval(0.5)} for variant in SUMMARISED}
     found["model"] = {"id_similarity": interval(0.612), "face_rate": interval(0.9)}
     found["normalised"] = {"model": {"id_similarity": interval(0.347)}, "text_only": {"id_similarity": interval(0.0)}}
     return found

@@ -14,9 +14,15 @@ import pytest
 from pipelines.core.params import Params, load_params
 from pipelines.core.records import PROCESSED_SCHEMA
 from pipelines.data.faces.protocols import Detection
+from pipelines.evaluation.evaluation_set import EvaluationSet, build_evaluation_set
 from pipelines.evaluation.photos import PhotoRecord
+from pipelines.evaluation.prompts import load_prompts
 
 HELD_OUT = 4
+SMALL = [
+    *("evaluate.people=4", "evaluate.steps=2", "evaluate.pairs=2", "evaluate.bootstrap=200"),
+    *("evaluate.variant_cells=3", "evaluate.batch_size=64", "evaluate.diversity_seeds=2"),
+]
 
 
 @pytest.fixture(scope="session")
@@ -190,16 +196,41 @@ def centre_detector() -> type[CentreDetector]:
     return CentreDetector
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def params(project: Path) -> Params:
     """The tiny profile with an evaluation of a few pictures."""
-    changes = (
-        "people=4",
-        "steps=2",
-        "pairs=2",
-        "bootstrap=200",
-        "variant_cells=3",
-        "batch_size=64",
-        "diversity_seeds=2",
-    )
-    return load_params(project / "profiles" / "tiny.yaml", [f"evaluate.{change}" for change in changes])
+    return load_params(project / "profiles" / "tiny.yaml", SMALL)
+
+
+@pytest.fixture
+def ask(records: Callable[..., list[PhotoRecord]], params: Params) -> Callable[..., EvaluationSet]:
+    """Make an evaluation set: (how many people, or their photos, changes of the section evaluate) → the set."""
+
+    def make(photos: int | list[PhotoRecord] = 4, **changes: object) -> EvaluationSet:
+        found = records(photos) if isinstance(photos, int) else photos
+        return build_evaluation_set(found, params.evaluate.model_copy(update=changes), load_prompts())
+
+    return make
+
+
+@pytest.fixture
+def random_params(
+    project: Path,
+    adapter_folder: tuple[Path, Path, Path],
+    judge_files: dict[str, Path],
+    clip_folder: Path,
+    shared: Path,
+) -> Params:
+    """Parameters of the whole evaluation on the random base models, with real networks that find and know faces."""
+    # The shipped adapter fits the shipped base alone.
+    changes = {
+        **{"evaluate.shipped_adapter": "null", "evaluate.steps": 1, "evaluate.pairs": 1, "evaluate.bootstrap": 50},
+        **{"evaluate.variant_cells": 2, "base.pipeline": adapter_folder[0], "base.image_encoder": adapter_folder[1]},
+        "preprocess.insightface_name": "buffalo_real_mini",
+        "preprocess.insightface_root": shared / "weights" / "insightface",
+        "evaluate.judges.recogniser": shared / "weights" / "judge" / "mobilefacenet128.onnx",
+        "evaluate.judges.expression_pose": judge_files["expression_pose"],
+        "evaluate.judges.clip": clip_folder,
+    }
+    names = [*SMALL, *(f"{name}={value}" for name, value in changes.items())]
+    return load_params(project / "profiles" / "tiny.yaml", names)

@@ -20,9 +20,9 @@ from pipelines.core.params import Params
 from pipelines.evaluation.blind import choose_cells, make_sheets, score, write_sheets
 from pipelines.evaluation.evaluation_set import EvaluationSet, PhotoRecord, build_evaluation_set
 from pipelines.evaluation.photos import held_out_records, read_photos
+from pipelines.evaluation.plan import Order, TokenTable
 from pipelines.evaluation.prompts import load_prompts
-from pipelines.evaluation.sampling import Drawn, Painter
-from pipelines.evaluation.variants import Order, TokenTable
+from pipelines.evaluation.sampling import CellRenderer, DrawnPicture
 
 
 def test_every_person_once_and_every_expression_as_often(
@@ -46,9 +46,9 @@ class Painted:
         asked = {(who, what, pose): np.array([[who, EXPRESSIONS.index(what)]]) for who, what, pose in looks}
         return TokenTable(own={}, asked=asked, true={})
 
-    def draw(self, orders: list[Order]) -> list[Drawn]:
+    def draw(self, orders: list[Order]) -> list[DrawnPicture]:
         return [
-            Drawn(np.broadcast_to(np.array([*order.tokens[0], 0], np.uint8), (8, 8, 3)), None)
+            DrawnPicture(np.broadcast_to(np.array([*order.tokens[0], 0], np.uint8), (8, 8, 3)), None)
             for order in orders
             if order.tokens is not None
         ]
@@ -87,8 +87,8 @@ def test_sheets_are_pictures_and_the_key_scores_full_marks(
     found = held_out_records(processed)
     questions = build_evaluation_set(found, params.evaluate, load_prompts())
     photos = read_photos(processed, found, questions.photo_ids()).photos
-    painter = Painter(DynamicIDPipeline.from_folders(*adapter_folder), params.evaluate, 64)
-    sheets = make_sheets(questions, photos, painter, people=3, each=1, seed=2)
+    renderer = CellRenderer(DynamicIDPipeline.from_folders(*adapter_folder), params.evaluate, 64)
+    sheets = make_sheets(questions, photos, renderer, people=3, each=1, seed=2)
     write_sheets(sheets, tmp_path / "sheets", {"seed": 2})
     assert json.loads((tmp_path / "sheets" / "reading.json").read_text()) == {"seed": 2}
     key = json.loads((tmp_path / "sheets" / "key.json").read_text())

@@ -11,48 +11,37 @@ import pytest
 
 from model.face.face_prompts import EXPRESSIONS, POSES
 from pipelines.core.errors import StageFailed, UserError
-from pipelines.core.params import Params
 from pipelines.core.records import PROCESSED_SCHEMA, read_rows
-from pipelines.evaluation.evaluation_set import LOOKS, EvaluationSet, build_evaluation_set
+from pipelines.evaluation.evaluation_set import LOOKS, EvaluationSet
 from pipelines.evaluation.photos import PhotoRecord, held_out_records
 from pipelines.evaluation.prompts import load_prompts
 
+Ask = Callable[..., EvaluationSet]
+Records = Callable[..., list[PhotoRecord]]
 
-def build(records: list[PhotoRecord], params: Params, **changes: object) -> EvaluationSet:
-    return build_evaluation_set(records, params.evaluate.model_copy(update=changes), load_prompts())
 
-
-def test_the_hash_changes_exactly_with_what_is_asked(records: Callable[..., list[PhotoRecord]], params: Params) -> None:
+def test_the_hash_changes_exactly_with_what_is_asked(records: Records, ask: Ask) -> None:
     photos = records()
-    known = build(photos, params).hash
-    assert build(list(reversed(photos)), params).hash == known
-    assert build(photos, params, steps=50, guidance=9.0, batch_size=1, bootstrap=7, sweeps=True).hash == known
+    known = ask(photos).hash
+    assert ask(list(reversed(photos))).hash == known
+    assert ask(photos, steps=50, guidance=9.0, batch_size=1, bootstrap=7, sweeps=True).hash == known
     changed = [
-        build(photos, params, seed=1).hash,
-        build(photos, params, people=3).hash,
-        build(photos, params, seeds=2).hash,
-        build(photos, params, prompts=1).hash,
-        build(photos, params, pairs=3).hash,
-        build([photo for photo in photos if photo.image_id != "0-happy-front"], params).hash,
+        ask(photos, seed=1).hash,
+        ask(photos, people=3).hash,
+        ask(photos, seeds=2).hash,
+        ask(photos, prompts=1).hash,
+        ask(photos, pairs=3).hash,
+        ask([photo for photo in photos if photo.image_id != "0-happy-front"]).hash,
     ]
     prompts = load_prompts()
-    changed.append(build_evaluation_set(photos, params.evaluate, replace(prompts, version=99)).hash)
     single = (replace(prompts.single[0], template="a portrait of {shirt} coat, {background}"), *prompts.single[1:])
-    changed.append(build_evaluation_set(photos, params.evaluate, replace(prompts, single=single)).hash)
+    for other in (replace(prompts, version=99), replace(prompts, single=single)):
+        changed.append(replace(ask(photos), prompts=other).hash)
     assert len({known, *changed}) == len(changed) + 1
 
 
-def test_the_hash_of_a_known_set_is_the_same_on_every_machine(
-    records: Callable[..., list[PhotoRecord]], params: Params
-) -> None:
-    assert len(build(records(), params).hash) == 64
-    assert build(records(), params).hash == build(records(), params).hash
-
-
-def test_every_person_is_asked_seven_expressions_and_five_poses(
-    records: Callable[..., list[PhotoRecord]], params: Params
-) -> None:
-    questions = build(records(), params, seeds=2)
+def test_every_person_is_asked_seven_expressions_and_five_poses(ask: Ask) -> None:
+    questions = ask(4, seeds=2)
     for person in range(4):
         cells = [cell for cell in questions.cells if cell.person == person and cell.graded]
         assert Counter((cell.expression, cell.pose) for cell in cells) == dict.fromkeys(LOOKS, 2)
@@ -60,18 +49,16 @@ def test_every_person_is_asked_seven_expressions_and_five_poses(
         assert {cell.pose for cell in cells if cell.asks_pose} == set(POSES)
 
 
-def test_half_of_the_references_are_neither_neutral_nor_frontal(
-    records: Callable[..., list[PhotoRecord]], params: Params
-) -> None:
-    questions = build(records(), params)
+def test_half_of_the_references_are_neither_neutral_nor_frontal(records: Records, ask: Ask) -> None:
+    questions = ask()
     shown = {photo.image_id: photo for photo in records()}
     references = [shown[person.reference] for person in questions.people]
     assert [photo.expression == "neutral" and photo.pose == "front" for photo in references] == [True, False] * 2
     assert all(photo.expression != "neutral" and photo.pose != "front" for photo in references[1::2])
 
 
-def test_no_photo_has_two_roles(records: Callable[..., list[PhotoRecord]], params: Params) -> None:
-    questions = build(records(), params)
+def test_no_photo_has_two_roles(records: Records, ask: Ask) -> None:
+    questions = ask()
     for index, person in enumerate(questions.people):
         true = {cell.true_photo for cell in questions.cells if cell.person == index and cell.true_photo}
         roles = [{person.reference}, set(person.others), true]
@@ -81,30 +68,24 @@ def test_no_photo_has_two_roles(records: Callable[..., list[PhotoRecord]], param
         assert owners == {person.identity}
 
 
-def test_the_cells_of_one_person_share_their_noise_and_other_people_have_their_own(
-    records: Callable[..., list[PhotoRecord]], params: Params
-) -> None:
-    cells = build(records(), params).cells
+def test_the_cells_of_one_person_share_their_noise_and_other_people_have_their_own(ask: Ask) -> None:
+    cells = ask().cells
     graded = {(cell.person, cell.noise) for cell in cells if cell.graded}
     assert len(graded) == 4
     assert len({noise for _, noise in graded}) == 4
     assert not {cell.noise for cell in cells if not cell.graded} & {noise for _, noise in graded}
 
 
-def test_a_new_person_does_not_change_who_was_chosen_before(
-    records: Callable[..., list[PhotoRecord]], params: Params
-) -> None:
-    few = {person.identity for person in build(records(6), params, people=6).people}
-    more = [person.identity for person in build(records(7), params, people=7).people]
+def test_a_new_person_does_not_change_who_was_chosen_before(ask: Ask) -> None:
+    few = {person.identity for person in ask(6, people=6).people}
+    more = [person.identity for person in ask(7, people=7).people]
     assert few < set(more)
-    assert [name for name in more if name in few] == [p.identity for p in build(records(6), params, people=6).people]
+    assert [name for name in more if name in few] == [p.identity for p in ask(6, people=6).people]
 
 
 @pytest.mark.parametrize(("people", "pairs"), [(2, 3), (4, 6), (5, 7), (5, 10), (9, 20)])
-def test_everybody_is_paired_about_equally_often_and_with_others(
-    *, people: int, pairs: int, records: Callable[..., list[PhotoRecord]], params: Params
-) -> None:
-    found = [pair.people for pair in build(records(people), params, people=people, pairs=pairs).pairs]
+def test_everybody_is_paired_about_equally_often_and_with_others(people: int, pairs: int, ask: Ask) -> None:
+    found = [pair.people for pair in ask(people, people=people, pairs=pairs).pairs]
     assert len(found) == pairs
     turns = Counter(person for pair in found for person in pair)
     assert set(turns) == set(range(people))
@@ -115,14 +96,14 @@ def test_everybody_is_paired_about_equally_often_and_with_others(
     assert found[: people // 2] == [(first, first + 1) for first in range(0, people - 1, 2)]
 
 
-def test_people_without_three_photos_take_no_part(records: Callable[..., list[PhotoRecord]], params: Params) -> None:
+def test_people_without_three_photos_take_no_part(records: Records, ask: Ask) -> None:
     photos = [photo for photo in records(3) if photo.identity != "p1"] + records(3)[35:37]
-    assert {person.identity for person in build(photos, params).people} == {"p0", "p2"}
+    assert {person.identity for person in ask(photos).people} == {"p0", "p2"}
     with pytest.raises(UserError, match="expected at least 2"):
-        build(records(1), params)
+        ask(1)
 
 
-def test_no_held_out_person_has_a_photo_in_another_split(processed: Path, params: Params, tmp_path: Path) -> None:
+def test_no_held_out_person_has_a_photo_in_another_split(processed: Path, tmp_path: Path) -> None:
     records = held_out_records(processed)
     trained = read_rows(processed, PROCESSED_SCHEMA).filter(pa.compute.field("split") == "train")
     assert not {record.image_id for record in records} & set(trained["image_id"].to_pylist())

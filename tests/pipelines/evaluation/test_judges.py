@@ -8,7 +8,7 @@ import pytest
 from model.face.face_geometry import CROP_TEMPLATE
 from pipelines.core.errors import UserError
 from pipelines.evaluation.judges import ExpressionPoseJudge, RecogniserJudge
-from pipelines.evaluation.readings import Examiner
+from pipelines.evaluation.readings import FaceReader
 from pipelines.evaluation.text_judge import TextJudge
 
 
@@ -48,15 +48,15 @@ def test_the_largest_face_counts_and_a_picture_without_one_is_empty(
             return [] if image.mean() == 0 else super().detect(image)
 
     recogniser = RecogniserJudge(judge_files["recogniser"], size=112, mean=127.5, scale=127.5)
-    examiner = Examiner(Some(), recogniser, ExpressionPoseJudge(judge_files["expression_pose"]))
+    face_reader = FaceReader(Some(), recogniser, ExpressionPoseJudge(judge_files["expression_pose"]))
     images, _ = faces(2)
-    readings = examiner.single([images[0], np.zeros_like(images[0]), images[1]])
+    readings = face_reader.single([images[0], np.zeros_like(images[0]), images[1]])
     assert readings.found.tolist() == [True, False, True]
     assert readings.boxes[0] == pytest.approx([0.2, 0.2, 0.8, 0.8])
     assert not readings.embeddings[1].any()
     assert (readings.expression[1], readings.pose[1]) == (-1, -1)
     assert np.isnan(readings.yaw[1])
-    faces_seen = examiner.all_faces([images[0], np.zeros_like(images[0])])
+    faces_seen = face_reader.all_faces([images[0], np.zeros_like(images[0])])
     assert [len(embeddings) for embeddings, _ in faces_seen] == [1, 0]
 
 

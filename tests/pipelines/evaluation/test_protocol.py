@@ -18,12 +18,12 @@ from pipelines.evaluation.evaluation_set import build_evaluation_set
 from pipelines.evaluation.judges import ExpressionPoseJudge, RecogniserJudge
 from pipelines.evaluation.photos import held_out_records, read_photos
 from pipelines.evaluation.prompts import load_prompts
-from pipelines.evaluation.protocol import Jury, Outcome, run_protocol
-from pipelines.evaluation.readings import Examiner
+from pipelines.evaluation.protocol import Judges, Outcome, run_protocol
+from pipelines.evaluation.readings import FaceReader
 from pipelines.evaluation.report import write_report
-from pipelines.evaluation.results import METRICS
-from pipelines.evaluation.sampling import Painter
+from pipelines.evaluation.sampling import CellRenderer
 from pipelines.evaluation.text_judge import TextJudge
+from pipelines.evaluation.variants import METRICS
 
 CHANGES = ("people=4", "steps=2", "pairs=2", "bootstrap=200", "variant_cells=3", "batch_size=64", "diversity_seeds=2")
 
@@ -51,15 +51,17 @@ def evaluate(
         names = [f"evaluate.{change}" for change in (*CHANGES, *changes)]
         params: Params = load_params(project / "profiles" / "tiny.yaml", names)
         recogniser = RecogniserJudge(judge_files["recogniser"], size=112, mean=127.5, scale=127.5)
-        examiner = Examiner(centre_detector(), recogniser, ExpressionPoseJudge(judge_files["expression_pose"]))
+        face_reader = FaceReader(centre_detector(), recogniser, ExpressionPoseJudge(judge_files["expression_pose"]))
         records = held_out_records(processed)
         questions = build_evaluation_set(records, params.evaluate, load_prompts())
         held_out = read_photos(processed, records, questions.photo_ids())
-        painter, shipped = (
-            Painter(DynamicIDPipeline.from_folders(*adapter_folder), params.evaluate, 64) for _ in range(2)
+        renderer, shipped = (
+            CellRenderer(DynamicIDPipeline.from_folders(*adapter_folder), params.evaluate, 64) for _ in range(2)
         )
-        jury = Jury(examiner, TextJudge(clip_folder))
-        outcome = run_protocol(questions, held_out, painter, jury, params.evaluate, shipped=shipped if ship else None)
+        judges = Judges(face_reader, TextJudge(clip_folder))
+        outcome = run_protocol(
+            questions, held_out, renderer, judges, params.evaluate, shipped=shipped if ship else None
+        )
         document = outcome.document(
             {"profile": "tiny", "sampler": "ddim", "steps": 2, "guidance": 3.0, "resolution": 64, "pictures": 99}
         )

@@ -10,8 +10,8 @@ from diffusers import DDIMScheduler
 
 from model.inference.pipeline import DynamicIDPipeline
 from pipelines.core.params import Params
-from pipelines.evaluation.sampling import Painter, company
-from pipelines.evaluation.variants import Order
+from pipelines.evaluation.plan import Order
+from pipelines.evaluation.sampling import CellRenderer, multi_person_settings
 
 ORDERS = [Order(prompt, noise, tokens=None) for prompt in ("a man in a red shirt", "a woman") for noise in (1, 2)]
 
@@ -23,8 +23,8 @@ def test_rescaling_takes_the_contrast_that_guidance_adds(params: Params, project
 
     def contrast(guidance: float, rescale: float) -> np.ndarray:
         changed = {"guidance": guidance, "guidance_rescale": rescale, "steps": 6, "batch_size": 4}
-        painter = Painter(pipe, params.evaluate.model_copy(update=changed), 64)
-        return np.array([drawn.image.std() for drawn in painter.draw(ORDERS)])
+        renderer = CellRenderer(pipe, params.evaluate.model_copy(update=changed), 64)
+        return np.array([drawn.image.std() for drawn in renderer.draw(ORDERS)])
 
     plain = contrast(1.0, 0.0)
     off = [np.abs(contrast(9.0, rescale) - plain).mean() for rescale in (0.0, 0.5, 1.0)]
@@ -50,20 +50,20 @@ def test_what_draws_several_people_is_asked_for_them_alone(params: Params) -> No
             return SimpleNamespace(images=np.zeros((len(prompts), 64, 64, 3)), gate_maps=[None] * len(prompts))
 
     tokens = np.zeros((8, 16), np.float32)
-    Painter(Pipe(), settings, 64).draw(
+    CellRenderer(Pipe(), settings, 64).draw(
         [
             Order("two people", 1, tokens=tokens, boxes=((0, 0, 1, 0.5), (0, 0.5, 1, 1))),
             Order("a man", 1, tokens=tokens[:4], boxes=((0, 0, 1, 1),)),
             Order("a man", 1, tokens=tokens[:4]),
         ]
     )
-    several, boxed, single = ({name: call[name] for name in company(settings, 2)} for call in calls)
+    several, boxed, single = ({name: call[name] for name in multi_person_settings(settings, 2)} for call in calls)
     assert several == {"boost": 0.5, "boost_steps": 8, "layout_steps": 4}
     assert boxed == single == {"boost": 0.0, "boost_steps": 0, "layout_steps": 0}
 
 
 def test_another_number_of_steps_keeps_their_share(params: Params) -> None:
     settings = params.evaluate.model_copy(update={"steps": 20, "boost_steps": 8, "layout_steps": 4})
-    assert company(settings, 2, 50) == {"boost": settings.boost, "boost_steps": 20, "layout_steps": 10}
-    assert company(settings, 3, 10)["layout_steps"] == 2
-    assert not any(company(settings, 1, 50).values())
+    assert multi_person_settings(settings, 2, 50) == {"boost": settings.boost, "boost_steps": 20, "layout_steps": 10}
+    assert multi_person_settings(settings, 3, 10)["layout_steps"] == 2
+    assert not any(multi_person_settings(settings, 1, 50).values())

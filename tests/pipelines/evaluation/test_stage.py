@@ -9,7 +9,7 @@ import pytest
 
 from pipelines.core.errors import UserError
 from pipelines.core.params import Params, load_params
-from pipelines.evaluation.results import METRICS
+from pipelines.evaluation.variants import METRICS
 from pipelines.stages.evaluate import Inputs, Outputs, run
 
 CHANGES = ("people=4", "steps=1", "pairs=1", "bootstrap=50", "variant_cells=2", "batch_size=64", "diversity_seeds=2")

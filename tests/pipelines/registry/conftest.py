@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+LEDGER = ("MLFLOW_TRACKING_URI", "DYNAMICID_HOME", "DYNAMICID_AIRFLOW_RUN_ID")
+
+
+@pytest.fixture(autouse=True)
+def _own_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep what the environment says of a ledger away from these tests."""
+    for name in LEDGER:
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
@@ -132,7 +140,7 @@ def registered(tmp_path_factory: pytest.TempPathFactory, project: Path, empty_da
     for quality, run in ((0.5, "dynamicid_train/manual__1"), (0.4, "")):
         make_result(root, quality)
         with pytest.MonkeyPatch.context() as patch:
-            for name in ("MLFLOW_TRACKING_URI", "DYNAMICID_HOME"):
+            for name in LEDGER:
                 patch.delenv(name, raising=False)
             patch.setenv(AIRFLOW_RUN_VARIABLE, run)
             said.append(_register(root))
@@ -143,4 +151,4 @@ def _register(root: Path) -> dict[str, Any]:
     from pipelines.core.params import load_params
     from pipelines.stages import register
 
-    return json.loads(register.run(load_params(root / "params.yaml"), register.Inputs(root)).as_json())
+    return asdict(register.run(load_params(root / "params.yaml"), register.Inputs(root)))

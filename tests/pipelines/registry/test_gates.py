@@ -1,17 +1,17 @@
-"""Promotion gates: every failed one is reported with value, bound and the champion's value."""
+"""Promotion gates: every failed one is reported with value, bound and the champion's value; what doubt does."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import pytest
 
 from pipelines.core.errors import UserError
+from pipelines.core.params import check_params, read_tree
 from pipelines.core.sections.evaluation import Gate
-from pipelines.registry.gates import Champion, failed_gates
-
-
-def metrics(**values: float) -> dict:
-    return {"model": {name: {"value": value, "low": value, "high": value} for name, value in values.items()}}
-
+from pipelines.registry.gates import Champion, judge
 
 GATES = (
     Gate(metric="id_similarity", minimum=0.4, max_regression=0.02),
@@ -20,33 +20,101 @@ GATES = (
 )
 
 
+def metrics(half: float = 0.0, by_unit: list[float] | None = None, evaluation_set: str = "e", **values: float) -> dict:
+    """Return what `metrics.json` holds: every value with an interval that reaches `half` to both sides."""
+    intervals = {name: {"value": value, "low": value - half, "high": value + half} for name, value in values.items()}
+    document: dict[str, Any] = {"evaluation_set": evaluation_set, "model": intervals}
+    return document if by_unit is None else {**document, "by_unit": {"id_similarity": by_unit}}
+
+
+def failures(gates: Any, challenger: dict, champion: dict | None = None) -> list[str]:
+    known = None if champion is None else Champion("7", champion)
+    return [one.line() for one in judge(gates, challenger, known) if not one.passed]
+
+
+def fails(challenger: dict, champion: dict | None = None, **gate: Any) -> bool:
+    return bool(failures([Gate(metric="id_similarity", **gate)], challenger, champion))
+
+
 def test_first_version_needs_the_absolute_bounds_only() -> None:
-    assert failed_gates(GATES, metrics(id_similarity=0.41, leakage=0.05, pose_accuracy=0.0), None) == []
+    assert failures(GATES, metrics(id_similarity=0.41, leakage=0.05, pose_accuracy=0.0)) == []
 
 
 def test_every_failed_gate_is_reported_at_once() -> None:
-    champion = Champion("7", metrics(id_similarity=0.5, leakage=0.02, pose_accuracy=0.9))
-    failures = failed_gates(GATES, metrics(id_similarity=0.39, leakage=0.2, pose_accuracy=0.8), champion)
-    assert failures == [
+    champion = metrics(id_similarity=0.5, leakage=0.02, pose_accuracy=0.9)
+    assert failures(GATES, metrics(id_similarity=0.39, leakage=0.2, pose_accuracy=0.8), champion) == [
         "id_similarity 0.390 < 0.400 (champion v7: 0.500)",
         "id_similarity 0.390 < 0.480 (champion v7: 0.500)",
         "leakage 0.200 > 0.100 (champion v7: 0.020)",
         "pose_accuracy 0.800 < 0.850 (champion v7: 0.900)",
     ]
-
-
-def test_a_challenger_within_the_margins_passes() -> None:
-    champion = Champion("7", metrics(id_similarity=0.5, leakage=0.02, pose_accuracy=0.9))
-    assert failed_gates(GATES, metrics(id_similarity=0.49, leakage=0.09, pose_accuracy=0.86), champion) == []
+    assert failures(GATES, metrics(id_similarity=0.49, leakage=0.09, pose_accuracy=0.86), champion) == []
 
 
 def test_regression_of_a_metric_bound_from_above_is_a_rise() -> None:
-    gate = Gate(metric="leakage", maximum=0.5, max_regression=0.01)
-    champion = Champion("1", metrics(leakage=0.1))
-    assert failed_gates([gate], metrics(leakage=0.2), champion) == ["leakage 0.200 > 0.110 (champion v1: 0.100)"]
-    assert failed_gates([gate], metrics(leakage=0.05), champion) == []
+    gates = [Gate(metric="leakage", maximum=0.5, max_regression=0.01)]
+    line = "leakage 0.200 > 0.110 (champion v7: 0.100)"
+    assert failures(gates, metrics(leakage=0.2), metrics(leakage=0.1)) == [line]
+    assert failures(gates, metrics(leakage=0.05), metrics(leakage=0.1)) == []
 
 
-def test_unknown_metric_is_an_error_that_names_it() -> None:
+@pytest.mark.parametrize(
+    ("gate", "expected"),
+    [
+        ({"doubt": "ignore", "minimum": 0.45}, False),
+        ({"doubt": "ignore", "minimum": 0.55}, True),
+        ({"doubt": "passes", "minimum": 0.55}, False),
+        ({"doubt": "passes", "minimum": 0.61}, True),
+        ({"doubt": "refuses", "minimum": 0.45}, True),
+        ({"doubt": "refuses", "minimum": 0.39}, False),
+        ({"doubt": "passes", "maximum": 0.45}, False),
+        ({"doubt": "passes", "maximum": 0.39}, True),
+        ({"doubt": "refuses", "maximum": 0.55}, True),
+        ({"doubt": "refuses", "maximum": 0.61}, False),
+    ],
+)
+def test_the_end_of_the_interval_that_counts(gate: dict[str, Any], expected: bool) -> None:
+    assert fails(metrics(0.1, id_similarity=0.5), **gate) is expected
+
+
+@pytest.mark.parametrize(
+    ("doubt", "margin", "expected"),
+    [
+        ("ignore", 0.04, True),
+        ("ignore", 0.06, False),
+        ("passes", 0.0, False),
+        ("refuses", 0.09, True),
+        ("refuses", 0.11, False),
+    ],
+)
+def test_unpaired_intervals_are_put_together(doubt: str, margin: float, expected: bool) -> None:
+    # The difference is −0.05, its half interval √(0.03² + 0.04²) = 0.05: from −0.10 to 0.00.
+    champion, challenger = metrics(0.04, id_similarity=0.60), metrics(0.03, id_similarity=0.55)
+    assert fails(challenger, champion, max_regression=margin, doubt=doubt) is expected
+
+
+def test_the_same_people_are_compared_one_by_one() -> None:
+    rng = np.random.default_rng(0)
+    theirs = rng.uniform(0.2, 0.8, 30)  # people differ a lot, the two models hardly
+    ours = theirs - 0.03 + rng.normal(0, 0.005, 30)
+    champion = metrics(0.1, theirs.tolist(), id_similarity=float(theirs.mean()))
+    gates = [Gate(metric="id_similarity", max_regression=0.01, doubt="passes")]
+    mean = float(ours.mean())
+    (line,) = failures(gates, metrics(0.1, ours.tolist(), id_similarity=mean), champion)
+    assert line.startswith(f"id_similarity {mean:.3f} < {theirs.mean() - 0.01:.3f} (champion v7: ")
+    # Without knowing who is who the same numbers are within the noise, and so they are on another evaluation set.
+    assert failures(gates, metrics(0.1, id_similarity=mean), champion) == []
+    assert failures(gates, metrics(0.1, ours.tolist(), "f", id_similarity=mean), champion) == []
+
+
+def test_nan_never_passes() -> None:
+    assert fails(metrics(id_similarity=float("nan")), minimum=0.1)
+
+
+def test_an_unknown_metric_and_a_gate_that_bounds_nothing_are_named(project: Path) -> None:
     with pytest.raises(UserError, match=r"model\.id_similarty"):
-        failed_gates([Gate(metric="id_similarty", minimum=0.1)], metrics(id_similarity=1.0), None)
+        failures([Gate(metric="id_similarty", minimum=0.1)], metrics(id_similarity=1.0))
+    tree = read_tree(project / "params.yaml")
+    tree["register"]["gates"].append({"metric": "kid"})
+    with pytest.raises(UserError, match="gate kid bounds nothing: give it minimum, maximum or max_regression"):
+        check_params(tree, "params.yaml")

@@ -13,7 +13,7 @@ import pytest
 
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.registry.decisions import decisions_of
-from pipelines.registry.promotion import finish_interrupted, promote, refuse, rollback
+from pipelines.registry.promotion import _finish_interrupted, promote, refuse, rollback
 from pipelines.registry.registry import champion_of, find_version, open_registry
 
 Make = Callable[..., Any]
@@ -152,7 +152,7 @@ def test_a_champion_of_old_times_does_not_come_back_by_itself(ledger: Path, comp
         promote(ledger, f"models:/dynamicid/{number}", by="Ada")
     assert rollback(ledger, "dynamicid", by="Eve", to="models:/dynamicid/1").champion == "1"
     client = open_registry(ledger)
-    finish_interrupted(client, find_version(client, "models:/dynamicid/2"))
+    _finish_interrupted(client, find_version(client, "models:/dynamicid/2"))
     assert champion(ledger) == "1"
     assert refuse(ledger, "models:/dynamicid/2", by="Eve").champion == "1"
 

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from pipelines.core.params import load_params
 from pipelines.registry.decisions import decisions_of
+from pipelines.registry.log_model import Challenger
+from pipelines.registry.promotion import compare
 from pipelines.registry.registry import find_version, open_registry
 from pipelines.stages import register
-
-
-@pytest.fixture(autouse=True)
-def _own_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MLFLOW_TRACKING_URI", "DYNAMICID_HOME", "DYNAMICID_AIRFLOW_RUN_ID"):
-        monkeypatch.delenv(name, raising=False)
 
 
 def test_the_first_passes_the_bounds_and_a_worse_one_is_refused_with_every_reason(registered: Any) -> None:
     assert registered.first["decision"] == "promoted"
     assert registered.first["champion"] == "1"
     assert registered.second["decision"] == "refused"
-    assert registered.second["failed_gates"] == ["id_similarity 0.400 < 0.480 (champion v1: 0.500)"]
+    assert registered.second["failed_gates"] == ("id_similarity 0.400 < 0.480 (champion v1: 0.500)",)
     assert (registered.second["champion"], registered.second["compared_with"]) == ("1", "1")
 
 
@@ -46,7 +41,8 @@ def test_a_champion_that_cannot_be_judged_any_more_refuses_and_says_so(registere
     metrics = json.loads((root / "reports" / "metrics.json").read_text())
     other = {**metrics, "evaluation_set": "f" * 64}
     challenger = find_version(client, "models:/dynamicid/2")
-    said = register._compare(client, challenger, load_params(root / "params.yaml"), register.Inputs(root), other)
+    again = Challenger(root, root / "models/adapter", other, root / "reports/index.html", root / "data/processed")
+    said = compare(client, challenger, load_params(root / "params.yaml"), again)
     assert (said.decision, said.champion) == ("refused", "1")
     (line,) = said.reasons
     assert line.startswith("champion v1 cannot be judged on this evaluation set: ")
@@ -54,6 +50,6 @@ def test_a_champion_that_cannot_be_judged_any_more_refuses_and_says_so(registere
 
 def test_registering_again_finds_the_version_and_its_decision(registered: Any) -> None:
     root: Path = registered.root
-    again = json.loads(register.run(load_params(root / "params.yaml"), register.Inputs(root)).as_json())
+    again = asdict(register.run(load_params(root / "params.yaml"), register.Inputs(root)))
     assert again == {**registered.second, "created": False}
     assert len(decisions_of(find_version(open_registry(root), "models:/dynamicid/2"))) == 1

@@ -17,12 +17,6 @@ from pipelines.registry.reproduce import reproduce
 from pipelines.versions.repro import dvc
 
 
-@pytest.fixture(autouse=True)
-def _own_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MLFLOW_TRACKING_URI", "DYNAMICID_HOME", "DYNAMICID_AIRFLOW_RUN_ID"):
-        monkeypatch.delenv(name, raising=False)
-
-
 def test_an_earlier_version_comes_back_with_a_clean_status(registered: Any, tmp_path: Path) -> None:
     root: Path = registered.root
     assert (root / "data/faces/quality.txt").read_text() == "0.4"

@@ -34,12 +34,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def _own_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.delenv("DYNAMICID_HOME", raising=False)
-
-
 def _params(project: Path, *changes: str) -> Params:
     return load_params(project / "params.yaml", changes)
 

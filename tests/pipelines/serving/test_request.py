@@ -33,7 +33,7 @@ def row(**more: Any) -> dict[str, Any]:
 def test_a_row_becomes_a_request() -> None:
     boxes = np.array([np.array([0.0, 0.0, 1.0, 0.5])], dtype=object)
     request = read_row(row(face_prompts=np.array(["sad"], dtype=object), boxes=boxes, seed=np.int64(2**40)), LIMITS)
-    assert request.references == (picture(),)
+    assert request.references == (("reference 1", picture()),)
     assert request.face_prompts == ("sad",)
     assert request.boxes == ((0.0, 0.0, 1.0, 0.5),)
     assert request.seed == 2**40

@@ -9,8 +9,8 @@ from model.face.face_prompts import EXPRESSIONS, POSES
 from pipelines.core.params import Params, load_params
 from pipelines.evaluation.evaluation_set import EvaluationSet, build_evaluation_set
 from pipelines.evaluation.photos import PhotoRecord
+from pipelines.evaluation.plan import TokenTable, plan_drawing, shared_cells
 from pipelines.evaluation.prompts import load_prompts
-from pipelines.evaluation.variants import TokenTable, plan_drawing, shared_cells
 
 
 def questions_of(records: list[PhotoRecord], params: Params, **changes: object) -> EvaluationSet:

@@ -1,0 +1,43 @@
+"""Runs of the ledger: the finished one that has some tags, and many values of one at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipelines.registry.settings import EXPERIMENT
+
+# What a server takes at once.
+_PARAMS, _METRICS = 100, 1000
+
+
+def search_runs(client: Any, status: str, tags: Mapping[str, str], most: int = 1000) -> list[Any]:
+    """Return at most `most` runs of the experiment, the newest first, with a status (`FINISHED` …) and `tags`.
+
+    Tags are named without their prefix `dynamicid.`.
+    """
+    wanted = [f"tags.`dynamicid.{name}` = '{value}'" for name, value in tags.items()]
+    return list(
+        client.search_runs(
+            [client.get_experiment_by_name(EXPERIMENT).experiment_id],
+            filter_string=" and ".join([*wanted, f"attributes.status = '{status}'"]),
+            max_results=most,
+        )
+    )
+
+
+def finished_run(client: Any, **tags: str) -> str | None:
+    """Return the id of the newest finished run with `tags`, named without their prefix, or None where there is none."""
+    found = search_runs(client, "FINISHED", tags, 1)
+    return found[0].info.run_id if found else None
+
+
+def log_values(client: Any, run_id: str, params: Mapping[str, str], metrics: Sequence[Any]) -> None:
+    """Write parameters and metrics (MLflow's `Metric`) of a run, as many at once as a server takes."""
+    from mlflow.entities import Param
+
+    entities = [Param(key, value) for key, value in params.items()]
+    for start in range(0, len(entities), _PARAMS):
+        client.log_batch(run_id, params=entities[start : start + _PARAMS])
+    for start in range(0, len(metrics), _METRICS):
+        client.log_batch(run_id, metrics=metrics[start : start + _METRICS])
