@@ -1,8 +1,8 @@
 """Count and draw the rooms of the project: `make architecture`; `--check` compares the drawing alone.
 
-A room is a direct child of `pipelines`; `model`, `dags` and `benchmarks` are one each. A pair is one room importing
-another, however many lines do it. A floor is a level of the longest chain of pairs. The order is that of the layers in
-`pyproject.toml`, which `make lint` enforces.
+A room is a direct child of `pipelines`, or `model`, `dags` or `benchmarks`. A pair is one room that imports another. A
+floor is a level of the longest chain of pairs. The allowed order is that of the layers in `pyproject.toml`, which
+`make lint` enforces.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ PICTURE = Path("docs/pictures/rooms.svg")
 Pair = tuple[str, str]
 WIDTH = 860
 BOX = (256, 48)
-# What no import shows: the command line is typed by the DAGs, and imports a command when it is called.
+# Calls without an import: DAGs run the command line, which imports a command when it is called.
 CALLS = (("dags", "cli"), ("cli", "commands"))
-# Columns that leave room for an arrow; all other rooms of a row stand side by side.
+# Columns that leave space for an arrow; all other rooms of a row are side by side.
 BESIDE = {"commands": 0, "benchmarks": 1, "serving": -0.5, "evaluation": -0.5, "model": -0.5, "core": 0.5}
 WORDS = {
     "dags": "Airflow: types commands",
@@ -33,7 +33,7 @@ WORDS = {
     "stages": "one file a stage of the chain",
     "webpage": "the page on which people draw",
     "operations": "servers, inbox, backup, forgetting",
-    "registry": "ledger, gates, promotion, drift",
+    "registry": "MLflow, gates, promotion, drift",
     "serving": "from a request to a picture",
     "evaluation": "questions, judges, metrics, report",
     "data": "from a photo to a training row",
@@ -58,7 +58,7 @@ rect {{ stroke: #52606d }} .room {{ fill: #e3f2fd }} .model {{ fill: #fff3e0 }} 
 
 
 def rooms_of(package: str, old_names: Iterable[str]) -> tuple[set[str], set[Pair]]:
-    """Return the direct children of `package`, without modules that keep an old name alive, and their pairs."""
+    """Return the direct children of `package`, without the modules `old_names`, and their pairs."""
     graph = grimp.build_graph(package, cache_dir=None)
     rooms = {module.split(".")[1] for module in graph.modules if "." in module} - set(old_names)
     pairs = set()
@@ -71,14 +71,14 @@ def rooms_of(package: str, old_names: Iterable[str]) -> tuple[set[str], set[Pair
 
 
 def imports_of_scripts(folder: str) -> set[str]:
-    """Return the rooms that the scripts of a folder, which is no package, import."""
-    found = set()
+    """Return the rooms that scripts in `folder` import."""
+    rooms = set()
     for file in (ROOT / folder).rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
-            found |= {name.split(".")[1] if name.startswith("pipelines.") else name.split(".")[0] for name in names}
-    return found
+            rooms |= {name.split(".")[1] if name.startswith("pipelines.") else name.split(".")[0] for name in names}
+    return rooms
 
 
 def project_rooms(old_names: Iterable[str]) -> tuple[set[str], set[Pair]]:
@@ -96,7 +96,7 @@ def project_rooms(old_names: Iterable[str]) -> tuple[set[str], set[Pair]]:
 
 
 def floors_of(rooms: Iterable[str], pairs: Iterable[Pair]) -> dict[str, int]:
-    """Return the floor of each room, the ground floor being 1; raise ValueError where rooms import in a circle."""
+    """Return the floor of each room, counted from 1; raise ValueError where rooms import each other in a circle."""
     graph = nx.DiGraph(pairs)
     graph.add_nodes_from(rooms)
     if not nx.is_directed_acyclic_graph(graph):
@@ -108,13 +108,13 @@ def floors_of(rooms: Iterable[str], pairs: Iterable[Pair]) -> dict[str, int]:
 
 
 def against_the_order(pairs: Iterable[Pair], layers: list[str]) -> set[Pair]:
-    """Return the pairs that go up or sideways in `layers`, listed from the top floor down."""
+    """Return the pairs that go up or sideways in `layers`, which are listed from the top down."""
     level = {room.strip(): number for number, layer in enumerate(layers) for room in layer.split("|")}
     return {pair for pair in pairs if pair[0] in level and pair[1] in level and level[pair[0]] >= level[pair[1]]}
 
 
 def places_of(rooms: Iterable[str], layers: list[str]) -> dict[str, tuple[int, float]]:
-    """Return row and column (in boxes, from the middle) of each room: the contract's layers, below what calls them."""
+    """Return the row, and the column in boxes from the middle, of each room: `dags`, then the contract's layers."""
     rows = [["dags"], *(sorted(room.strip() for room in layer.split("|")) for layer in layers)]
     rows[2].append("benchmarks")
     rows[-1].append("model")
@@ -127,7 +127,7 @@ def places_of(rooms: Iterable[str], layers: list[str]) -> dict[str, tuple[int, f
 
 
 def draw(rooms: set[str], pairs: Iterable[Pair], layers: list[str]) -> str:
-    """Return SVG with rooms as boxes, the lowest at the bottom; a pair that others imply is left out, a call dashed."""
+    """Return SVG with rooms as boxes, the lowest at the bottom; pairs that others imply are left out, calls dashed."""
     place = places_of(rooms, layers)
     centre = {room: (WIDTH / 2 + column * (BOX[0] + 24), 44 + row * 88) for room, (row, column) in place.items()}
     reduced = nx.transitive_reduction(nx.DiGraph([*pairs, *CALLS])).edges
@@ -151,8 +151,8 @@ def draw(rooms: set[str], pairs: Iterable[Pair], layers: list[str]) -> str:
     return PAGE.format(width=WIDTH, height=height, body="\n".join(lines))
 
 
-def show(name: str, rooms: Iterable[str], pairs: set[Pair], up: set[Pair]) -> None:
-    """Print the floors of rooms, and every pair that goes up."""
+def print_floors(name: str, rooms: Iterable[str], pairs: set[Pair], up: set[Pair]) -> None:
+    """Print the floors of rooms and the pairs `up`, which are not allowed."""
     floors = floors_of(rooms, pairs)
     top = max(floors.values())
     print(f"{name}: {len(floors)} rooms, {top} floors, {len(pairs)} pairs, {len(up)} against the order")
@@ -163,17 +163,17 @@ def show(name: str, rooms: Iterable[str], pairs: set[Pair], up: set[Pair]) -> No
 
 
 def main() -> int:
-    """Print the counts of the project and of `model` alone, and draw the project's rooms; 1 where a pair goes up."""
+    """Draw the rooms, print floors of the project and of `model`; return 1 where a pair is not allowed."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
     contracts = {contract["containers"][0]: contract for contract in settings["contracts"] if "containers" in contract}
     whole, model = contracts["pipelines"], contracts["model"]
     rooms, pairs = project_rooms(whole.get("exhaustive_ignores", ()))
     wrong = against_the_order(pairs, whole["layers"])
     if "--check" not in sys.argv[1:]:
-        show("project", rooms, pairs, wrong)
+        print_floors("project", rooms, pairs, wrong)
         parts, between = rooms_of("model", ())
         up = against_the_order(between, model["layers"])
-        show("model", parts, between, up)
+        print_floors("model", parts, between, up)
         wrong |= up
     return finish(draw(rooms, pairs, whole["layers"]), PICTURE) or int(bool(wrong))
 

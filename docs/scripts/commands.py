@@ -1,4 +1,4 @@
-"""Write docs/reference/commands.md from the command line itself; `--check` compares instead."""
+"""Write docs/reference/commands.md from the command line; `--check` only compares."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ HEAD = """# Commands
 
 Generated from the command line by `make reference`. `dynamicid COMMAND --help` prints the same.
 
-Exit codes: 0 done; 1 the work failed (data, gate), with the reason; 2 wrong use or configuration. Results for machines
-go to files or to stdout as JSON, everything for people to stderr. `--params FILE` names another parameter file than
-`params.yaml`; `--set section.key=value`, repeatable, changes one parameter for one call. Under DVC `--set` is refused,
-because DVC would not see the value: `dynamicid configure --set …` writes it into the file first. `--json`
-prints to stdout as JSON what a command tells people. `dynamicid --install-completion` lets the shell complete commands.
+Exit codes: 0 done; 1 the work failed (data, gate), with the reason; 2 wrong use or configuration. Results
+go to files or, as JSON, to stdout; messages go to stderr. `--json` prints a command's report to stdout as JSON. `--params
+FILE` reads another parameter file than `params.yaml`; `--set section.key=value`, repeatable, changes one parameter for
+one call. Under DVC `--set` is refused, because DVC would not see the value: `dynamicid configure --set …` writes it into
+the file first. `dynamicid --install-completion` lets the shell complete commands.
 
 """
-# Described once, at the head of the page.
+# Described once, in `HEAD`.
 _EVERYWHERE = ("--help", "--params", "--set", "--json")
 
 
 def sections(command: Any, path: str, parent: Any) -> Iterator[str]:
-    """Yield one section for each command of a tree: what it does, how it is called, its arguments and options."""
+    """Yield one section per command and subcommand: its help, its call, its arguments and options."""
     context = typer.Context(command, info_name=path, parent=parent)
     members = command.list_commands(context) if hasattr(command, "list_commands") else []
     if path != "dynamicid":
@@ -52,7 +52,7 @@ def sections(command: Any, path: str, parent: Any) -> Iterator[str]:
 
 
 def clean(text: str) -> str:
-    """Return a help text as Markdown: `<` is escaped outside of code, where it would begin an HTML tag."""
+    """Return a help text as Markdown; `<` outside of code is escaped, since it would begin an HTML tag."""
     parts = unescape(text).split("`")
     return "`".join(part if number % 2 else part.replace("<", "&lt;") for number, part in enumerate(parts))
 

@@ -1,4 +1,4 @@
-"""Write docs/reference/data.md from the chain, the schemas and the closed lists; `--check` compares instead."""
+"""Write docs/reference/data.md from `dvc.yaml` and the schemas; `--check` only compares."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ MEANINGS: dict[str, str] = {
     "height": "pixels as stored, before any EXIF rotation",
     "n_bytes": "length of `image`",
     "prompt": "what the photo shows besides the face",
-    "face_prompt": "expression and pose in words",
+    "face_prompt": "expression and pose as text",
     "source": "where the photo comes from",
-    "licence": "under what licence it is used",
+    "licence": "licence under which it is used",
     "consent": "what the person agreed to",
     "split": "train, val or test; all photos of a person are in one",
     "status": "ok or rejected",
-    "reason": "why it was rejected, of the list below; null: ok",
+    "reason": "why it was rejected (list below); null: ok",
     "bbox": "4 numbers: x0 y0 x1 y1 of the face, pixels of `image`",
     "keypoints": "10 numbers: x y of eyes, nose tip, corners of the mouth, pixels of `image`",
     "landmarks": "136 numbers: x y of 68 points in iBUG order, pixels of `image`",
@@ -40,11 +40,11 @@ MEANINGS: dict[str, str] = {
     "sharpness": "variance of the Laplacian of the face at 128 pixels",
     "expression": "one of seven; null: unknown",
 }
-IMAGES = {"data/faces": "the file as found", "data/processed": "JPEG at the profile's resolution, RGB, upright"}
+IMAGES = {"data/faces": "bytes of the input file", "data/processed": "JPEG at the profile's resolution, RGB, upright"}
 
 
 def main() -> int:
-    """Write the page, or with `--check` return 1 where it is out of date; KeyError for a column without a meaning."""
+    """Write the page, or with `--check` return 1 if it is out of date; raise KeyError for an undescribed column."""
     from pipelines.core.chain import stages
     from pipelines.core.records import DATASET_SCHEMA, PROCESSED_SCHEMA, REASONS
 
@@ -52,25 +52,19 @@ def main() -> int:
         return ", ".join(f"`{name}`" for name in names)
 
     chain = [(f"`{one.name}`", code(one.sections), code(one.inputs), code(one.outputs)) for one in stages()]
-    text = (
-        HEAD
-        + "\n## Stages\n\nThe stages that DVC runs, in order. `ingest` comes before them, `register` after them.\n\n"
-    )
+    text = f"{HEAD}\n## Stages\n\nThe stages that DVC runs, in order, after `ingest` and before `register`.\n\n"
     text += table(("stage", "sections of params.yaml", "reads", "writes"), chain)
     for folder, schema, meaning in (
-        ("data/faces", DATASET_SCHEMA, "One row per photo as found; Parquet shards `faces-00000.parquet` …"),
+        ("data/faces", DATASET_SCHEMA, "One row per input file; Parquet shards `faces-00000.parquet` …"),
         (
             "data/processed",
             PROCESSED_SCHEMA,
             "One row per row of `data/faces`; Parquet, one file per bucket of people.",
         ),
     ):
-        rows = [
-            (f"`{field.name}`", str(field.type).replace("list<item: float>", "list of float"), MEANINGS[field.name])
-            if field.name != "image"
-            else ("`image`", str(field.type), IMAGES[folder])
-            for field in schema
-        ]
+        meanings = MEANINGS | {"image": IMAGES[folder]}
+        types = {field.name: str(field.type).replace("list<item: float>", "list of float") for field in schema}
+        rows = [(f"`{name}`", kind, meanings[name]) for name, kind in types.items()]
         text += f"\n## {folder}\n\n{meaning}\n\n" + table(("column", "type", "meaning"), rows)
     text += "\n## Reasons\n\nWhy a row of `data/processed` is rejected.\n\n"
     text += table(("reason", "meaning"), [(f"`{name}`", meaning) for name, meaning in REASONS.items()])

@@ -10,7 +10,7 @@ sys.path.insert(0, str(ROOT))
 
 
 def finish(text: str, file: Path) -> int:
-    """Write `text` to `file` (relative to the project); with `--check` return 1 where the file holds another text."""
+    """Write `text` to `file` (relative to the project); with `--check` only return 1 where the file differs."""
     target = ROOT / file
     if "--check" not in sys.argv[1:]:
         target.write_text(text, encoding="utf-8")
@@ -18,11 +18,11 @@ def finish(text: str, file: Path) -> int:
         return 0
     if target.is_file() and target.read_text(encoding="utf-8") == text:
         return 0
-    print(f"{file} is out of date: `make reference` writes it anew", file=sys.stderr)
+    print(f"{file} is out of date: run `make reference`", file=sys.stderr)
     return 1
 
 
 def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """Return a Markdown table; a `|` inside a cell is escaped."""
+    """Return a Markdown table; `|` in cells is escaped."""
     lines = [head, tuple("---" for _ in head), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"

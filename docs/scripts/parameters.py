@@ -1,7 +1,6 @@
-"""Write the reference of all parameters and the comments of the tiny profile, from `pipelines/core/sections`.
+"""Write docs/reference/parameters.md and the comments of profiles/tiny.yaml from `pipelines/core/sections`.
 
-python docs/scripts/parameters.py            writes docs/reference/parameters.md and profiles/tiny.yaml
-python docs/scripts/parameters.py --check    lists what is out of date, and writes nothing
+`--check` lists what is out of date, and writes nothing.
 """
 
 from __future__ import annotations
@@ -15,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-REFERENCE = ROOT / "docs" / "reference" / "parameters.md"
-TINY = ROOT / "profiles" / "tiny.yaml"
+from page import ROOT, finish
+
+REFERENCE = Path("docs/reference/parameters.md")
+TINY = Path("profiles/tiny.yaml")
 WIDTH = 120
 # Commands that read a section; `dvc.yaml` lists the stages that do.
 COMMANDS: dict[str, tuple[str, ...]] = {
@@ -48,8 +48,8 @@ TABLE = "| key | type | range | default | what it is |\n|---|---|---|---|---|\n"
 HEAD = f"""# Parameters
 
 Every key of `params.yaml`. `dynamicid configure --profile NAME --set SECTION.KEY=VALUE` writes that file from a
-profile. A stage reads the sections that `dvc.yaml` names, and runs again when one of them changes. A key that is not
-listed here is refused. `docs/scripts/parameters.py` writes this page from `pipelines/core/sections`.
+profile. A stage runs again when a section changes that `dvc.yaml` lists for it. Other keys are refused.
+`docs/scripts/parameters.py` writes this page from `pipelines/core/sections`.
 
 {TABLE}"""
 
@@ -184,24 +184,12 @@ def note(key: Key) -> str:
 
 
 def main() -> int:
-    """Write the files that are out of date; with `--check` list them and return 1 where there are any."""
-    sys.path.insert(0, str(ROOT))
+    """Write both files; with `--check` list those that are out of date, and return 1 where there are any."""
     from pipelines.core.params import Params
 
     schema = Params.model_json_schema(by_alias=True)
-    wrong = 0
-    for file, text in ((REFERENCE, reference(schema)), (TINY, commented(TINY.read_text(encoding="utf-8"), schema))):
-        if file.is_file() and file.read_text(encoding="utf-8") == text:
-            continue
-        name = file.relative_to(ROOT)
-        if "--check" in sys.argv:
-            wrong = 1
-            print(f"{name}: out of date; run `python docs/scripts/parameters.py`", file=sys.stderr)
-        else:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text, encoding="utf-8")
-            print(f"written: {name}")
-    return wrong
+    profile = commented((ROOT / TINY).read_text(encoding="utf-8"), schema)
+    return finish(reference(schema), REFERENCE) | finish(profile, TINY)
 
 
 if __name__ == "__main__":

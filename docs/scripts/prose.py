@@ -1,7 +1,7 @@
-"""Check the prose of the project: figures, words, links, and paths that pages and code name; exit 1 with every fault.
+"""Check figures, words, links and paths in pages, and names of pages in code; exit 1 with a list of all faults.
 
-Figures have a leading zero; jargon of earlier pages does not come back; links of README and the like lead somewhere
-(mkdocs checks those of the site); a path of this tree that a page names exists, and so does a page that code names.
+Figures have a leading zero; words of `WORDS` do not occur; links have a target (mkdocs checks those of the site); paths
+in pages exist, and so do the pages that code names.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ PAGE = re.compile(r"(?<![\w./-])docs/[\w/.-]+\.\w+")
 
 
 def faults_of(file: Path, text: str) -> Iterator[tuple[int, str]]:
-    """Yield position and kind of every fault in a file of the project."""
+    """Yield the position and the kind of every fault in `text`, the content of `file`."""
     if file.suffix != ".md":
         yield from ((at.start(), f"no file {at[0]}") for at in PAGE.finditer(text) if not (ROOT / at[0]).is_file())
         return
-    # Blanked, so that positions stay.
-    prose = CODE.sub(lambda found: re.sub(r"[^\n]", " ", found[0]), text)
+    # Code is blanked: positions stay.
+    prose = CODE.sub(lambda at: re.sub(r"[^\n]", " ", at[0]), text)
     for pattern, kind in CHECKS[: 1 if file.is_relative_to("docs/log") else 2]:
         yield from ((at.start(), f"{kind}: {at[0]}") for at in pattern.finditer(prose))
     for at in LINK.finditer(prose):
         if "://" not in at[1] and not (ROOT / file.parent / at[1]).exists():
-            yield at.start(), f"link to nothing: {at[1]}"
+            yield at.start(), f"no target of the link {at[1]}"
     named = {at.start(): at[0].rstrip(".-") for at in TREE.finditer(text)}
     yield from ((start, f"no path {path}") for start, path in named.items() if not (ROOT / path).exists())
 
