@@ -16,11 +16,11 @@ HEAD = """# Commands
 
 Generated from the command line by `make reference`. `dynamicid COMMAND --help` prints the same.
 
-Exit codes: 0 done; 1 the work failed (data, gate), with the reason; 2 wrong use or configuration. Results
-go to files or, as JSON, to stdout; messages go to stderr. `--json` prints a command's report to stdout as JSON. `--params
+Exit codes: 0 done; 1 the work failed (data, gate), with the reason; 2 wrong use or configuration. Results go
+to files or, as JSON, to stdout; messages go to stderr. `--json` prints a command's report to stdout as JSON. `--params
 FILE` reads another parameter file than `params.yaml`; `--set section.key=value`, repeatable, changes one parameter for
-one call. Under DVC `--set` is refused, because DVC would not see the value: `dynamicid configure --set …` writes it into
-the file first. `dynamicid --install-completion` lets the shell complete commands.
+one call. Under DVC `--set` is refused, because DVC would not see the value: `dynamicid configure --set …` writes it
+into the file first. `dynamicid --install-completion` lets the shell complete commands.
 
 """
 # Described once, in `HEAD`.
