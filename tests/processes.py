@@ -9,29 +9,40 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Answer = TypeVar("Answer")
 PROJECT = Path(__file__).resolve().parents[1]
 
 
 def run(
-    *command: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None, code: int = 0
+    *command: str | Path,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    without: tuple[str, ...] = (),
+    code: int = 0,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command with `env` on top of the environment; fail with what it said where it ends with another code."""
-    done = subprocess.run(
-        command, cwd=cwd, env={**os.environ, **(env or {})}, capture_output=True, text=True, check=False
-    )
+    """Run a command; fail with what it said where it does not end with `code`.
+
+    `env` goes on top of the environment, of which what begins with a word of `without` is left out.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(without or ("\0",))}
+    done = subprocess.run(command, cwd=cwd, env={**kept, **(env or {})}, capture_output=True, text=True, check=False)
     assert done.returncode == code, (done.stdout + done.stderr)[-5000:]
     return done
 
 
 def dynamicid(
-    *arguments: str | Path, cwd: Path, env: Mapping[str, str] | None = None, code: int = 0
+    *arguments: str | Path, cwd: Path, env: Mapping[str, str] | None = None, **options: Any
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line in `cwd`: the code of `cwd` where it is a checkout, else of the checkout under test."""
     code_of = {} if (cwd / "pipelines").is_dir() else {"PYTHONPATH": str(PROJECT)}
-    return run(sys.executable, "-m", "pipelines.cli", *arguments, cwd=cwd, env={**code_of, **(env or {})}, code=code)
+    return run(sys.executable, "-m", "pipelines.cli", *arguments, cwd=cwd, env={**code_of, **(env or {})}, **options)
+
+
+def dvc(folder: Path, *arguments: str) -> str:
+    """Run DVC in `folder` and return what it prints."""
+    return run(sys.executable, "-m", "dvc", *arguments, cwd=folder).stdout
 
 
 def git(folder: Path, *arguments: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 from benchmarks import denoising_step
 from benchmarks.contestants import NAMES
 from benchmarks.measure import Times
+from tests.processes import run
 
 
 def test_ratios_come_from_the_raw_figures(
@@ -45,9 +45,7 @@ def test_ratios_come_from_the_raw_figures(
 def test_memory_is_measured_in_a_process_of_its_own(small_unet_file: Path, project: Path) -> None:
     command = [sys.executable, str(project / "benchmarks/denoising_step.py"), "--memory-of", "ours"]
     command += ["--unet", str(small_unet_file), "--rank", "4", "--resolutions", "128", "--threads", "1"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    found = json.loads(run(*command).stdout)
     assert found["bytes"] > 1e8
     assert 0 < found["added"] < 1e7
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from benchmarks import train_step
 from benchmarks.training import MODES, counted_flops
 from model.foundation.random_models import save_random_models
+from tests.processes import run
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +49,7 @@ def test_every_mode_is_timed_on_real_steps(models: Path, capsys: pytest.CaptureF
 
 def test_memory_is_measured_in_a_process_of_its_own(models: Path, project: Path) -> None:
     command = [sys.executable, str(project / "benchmarks/train_step.py"), "--memory-of", "cached, checkpointing"]
-    done = subprocess.run(
-        [*command, "--models", str(models), "--rank", "2", "--threads", "1"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    done = run(*command, "--models", models, "--rank", "2", "--threads", "1")
     assert json.loads(done.stdout)["bytes"] > 1e8
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from pipelines.core.chain import stage_names
 from pipelines.registry.decisions import decisions_of
+from tests import processes
 
 # Small enough for a test: eight people, a few steps; a third of the people are held out.
 FORM = {
@@ -108,12 +109,10 @@ def test_both_adapters_are_registered_and_none_is_promoted(runs: Path) -> None:
 @pytest.mark.nightly
 @pytest.mark.timeout(1800)
 def test_a_recorded_run_is_restored_with_nothing_left_to_do(runs: Path, tmp_path: Path) -> None:
-    env = {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
+    env = {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
 
     def call(*command: str, cwd: Path = runs) -> str:
-        done = subprocess.run(command, cwd=cwd, env=env, check=False, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        return processes.run(*command, cwd=cwd, env=env).stdout
 
     saved = call("git", "for-each-ref", "--format=%(refname)", "refs/exps").split()
     names = sorted({ref.rsplit("/", 1)[1] for ref in saved if "dynamicid-train" in ref})

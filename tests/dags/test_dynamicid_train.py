@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from pipelines.core.chain import stage_names
+from tests.processes import run
 
 _DUMP = """
 import json, sys, time
@@ -64,14 +63,8 @@ print("DUMP" + json.dumps({
 def dag(tmp_path_factory: pytest.TempPathFactory) -> dict:
     home = tmp_path_factory.mktemp("airflow")
     root = Path(__file__).parents[2]
-    done = subprocess.run(
-        [sys.executable, "-c", _DUMP, str(root / "dags")],
-        env={**os.environ, "AIRFLOW_HOME": str(home), "PYTHONPATH": str(root / "dags")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    env = {"AIRFLOW_HOME": str(home), "PYTHONPATH": str(root / "dags")}
+    done = run(sys.executable, "-c", _DUMP, root / "dags", env=env)
     return json.loads(done.stdout.split("DUMP", 1)[1])
 
 

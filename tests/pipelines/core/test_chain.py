@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import grimp
@@ -14,6 +12,7 @@ from pipelines.cli import COMMANDS
 from pipelines.core.chain import Stage, stage_names, stages
 from pipelines.core.errors import UserError
 from pipelines.core.params import load_params
+from tests.processes import dvc
 
 # What a stage imports and no result depends on: where files lie, how errors read, how parameters are read (DVC compares
 # their values), where an adapter to start from comes from (it is named by its number, so it never changes).
@@ -83,7 +82,7 @@ def locked(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         else:
             place.mkdir(parents=True)
             (place / "part").write_text("x")
-    subprocess.run([sys.executable, "-m", "dvc", "commit", "--force", "--quiet"], cwd=root, check=True)
+    dvc(root, "commit", "--force", "--quiet")
     return root
 
 

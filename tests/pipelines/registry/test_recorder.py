@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import yaml
 from pipelines.core.errors import UserError
 from pipelines.core.params import load_params
 from pipelines.registry.recorder import record_stage, stage_metrics
+from tests.processes import commit_all, git
 
 RUN_ID = "dynamicid_train/manual__2026-01-01T00:00:00.5+00:00"
 
@@ -29,29 +29,19 @@ def root(tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     (tmp_path / "reports" / "train_imr").mkdir(parents=True)
     (tmp_path / "reports" / "train_imr" / "losses.csv").write_text("step,loss,ldc\n1,0.5,\n2,0.25,0.125\n")
     (tmp_path / "reports" / "train_imr" / "metrics.json").write_text(json.dumps({"imr": 0.05, "copy_source": 0.07}))
-    (tmp_path / "reports" / "metrics.json").write_text(
-        json.dumps(
-            {
-                "evaluation_set": "e" * 64,
-                "model": {"id_similarity": interval(0.5)},
-                "text_only": {"id_similarity": interval(0.0)},
-                "normalised": {"model": {"id_similarity": interval(0.6)}},
-            }
-        )
-    )
-    (tmp_path / "dvc.lock").write_text(
-        yaml.safe_dump(
-            {
-                "schema": "2.0",
-                "stages": {
-                    "train_imr": {"cmd": "x", "outs": [{"path": "models/adapter", "md5": "abc.dir"}]},
-                    "evaluate": {"cmd": "y", "outs": [{"path": "reports/metrics.json", "md5": "def"}]},
-                },
-            }
-        )
-    )
-    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "start"]):
-        subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *command], cwd=tmp_path, check=True)
+    metrics = {
+        "evaluation_set": "e" * 64,
+        "model": {"id_similarity": interval(0.5)},
+        "text_only": {"id_similarity": interval(0.0)},
+        "normalised": {"model": {"id_similarity": interval(0.6)}},
+    }
+    (tmp_path / "reports" / "metrics.json").write_text(json.dumps(metrics))
+    stages = {
+        "train_imr": {"cmd": "x", "outs": [{"path": "models/adapter", "md5": "abc.dir"}]},
+        "evaluate": {"cmd": "y", "outs": [{"path": "reports/metrics.json", "md5": "def"}]},
+    }
+    (tmp_path / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
+    commit_all(tmp_path, "start")
     return tmp_path
 
 
@@ -66,8 +56,7 @@ def test_a_stage_is_recorded_once_with_everything(root: Path) -> None:
     run = client.get_run(first)
     assert run.info.run_name == "train_imr"
     assert run.info.status == "FINISHED"
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True)
-    assert run.data.tags["dynamicid.git_commit"] == commit.stdout.strip()
+    assert run.data.tags["dynamicid.git_commit"] == git(root, "rev-parse", "HEAD").strip()
     assert run.data.tags["dynamicid.airflow_run_id"] == RUN_ID
     assert run.data.tags["dynamicid.output.models/adapter"] == "abc.dir"
     assert len(run.data.tags["dynamicid.lock_hash"]) == 64

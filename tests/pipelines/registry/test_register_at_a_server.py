@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,14 +14,14 @@ from typing import Any
 
 import pytest
 
+from tests.processes import dynamicid, free_port, wait_until
+
 
 @pytest.fixture
 def server(tmp_path: Path, empty_database: Path) -> Iterator[str]:
     """A real server with a ledger of its own; yields its address."""
     shutil.copy2(empty_database, tmp_path / "server.db")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{tmp_path / 'server.db'}"]
     command += ["--artifacts-destination", (tmp_path / "artifacts").as_uri()]
@@ -32,23 +30,20 @@ def server(tmp_path: Path, empty_database: Path) -> Iterator[str]:
     process = subprocess.Popen(command, env={**os.environ, "PATH": path}, start_new_session=True)
     url = f"http://127.0.0.1:{port}"
     try:
-        _wait(f"{url}/health", process)
+        wait_until(lambda: _answers(f"{url}/health", process), 120, f"{url}: no answer", 0.5)
         yield url
     finally:
         process.terminate()
         process.wait(30)
 
 
-def _wait(url: str, process: subprocess.Popen[bytes], seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        assert process.poll() is None, f"the server ended with {process.returncode}"
-        try:
-            with urllib.request.urlopen(url, timeout=5):
-                return
-        except OSError:
-            time.sleep(0.5)
-    raise AssertionError(f"{url}: no answer after {seconds:.0f} s")
+def _answers(url: str, process: subprocess.Popen[bytes]) -> bool:
+    assert process.poll() is None, f"the server ended with {process.returncode}"
+    try:
+        with urllib.request.urlopen(url, timeout=5):
+            return True
+    except OSError:
+        return False
 
 
 @pytest.mark.nightly
@@ -57,16 +52,8 @@ def test_a_version_is_registered_judged_and_has_its_files(registered: Any, serve
 
     root = tmp_path / "checkout"
     shutil.copytree(registered.root, root, symlinks=True)
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW", "DYNAMICID"))}
-    done = subprocess.run(
-        [sys.executable, "-m", "pipelines.cli", "register", "--accept-refusal"],
-        cwd=root,
-        env={**kept, "MLFLOW_TRACKING_URI": server},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    at_server = {"MLFLOW_TRACKING_URI": server}
+    done = dynamicid("register", "--accept-refusal", cwd=root, env=at_server, without=("MLFLOW", "DYNAMICID"))
     said = json.loads(done.stdout.splitlines()[-1])
     assert (said["decision"], said["version"]) == ("promoted", "1")
     client = MlflowClient(server, registry_uri=server)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.server
-import socket
 import threading
 import time
 
@@ -11,13 +10,12 @@ import pytest
 
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.registry.server import WAIT_VARIABLE, wait_until_there
+from tests.processes import free_port
 
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_port()
 
 
 class _Refusing(http.server.BaseHTTPRequestHandler):

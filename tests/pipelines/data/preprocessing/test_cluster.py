@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,8 @@ from typing import Any
 
 import psutil
 import pytest
+
+from tests.processes import free_port, wait_until
 
 pytestmark = [pytest.mark.realdata, pytest.mark.nightly, pytest.mark.timeout(900)]
 
@@ -44,12 +44,6 @@ def _is_executor(process: psutil.Process) -> bool:
         return False
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A real master and two real workers of one core each, on loopback."""
@@ -58,7 +52,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     home = Path(pyspark.__file__).parent
     folder = tmp_path_factory.mktemp("cluster")
     log = folder / "master.log"
-    port = _free_port()
+    port = free_port()
     url = f"spark://127.0.0.1:{port}"
     environment = {
         **os.environ,
@@ -84,10 +78,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         for number in range(2)
     ]
     try:
-        deadline = time.monotonic() + _PATIENCE
-        while log.read_text().count("Registering worker") < len(workers):
-            assert time.monotonic() < deadline, log.read_text()[-3000:]
-            time.sleep(0.1)
+        wait_until(lambda: log.read_text().count("Registering worker") == 2, _PATIENCE, log.read_text)
         yield Cluster(url, workers)
     finally:
         for process in [*workers, master]:

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from tests.processes import run
 
 pytestmark = [pytest.mark.realdata, pytest.mark.nightly]
 
 _SIDE = 5000
 
 
+def measured(project: Path, *arguments: str) -> dict[str, Any]:
+    done = run(sys.executable, project / "benchmarks" / "worker_memory.py", *arguments)
+    (told,) = json.loads(done.stdout.splitlines()[-1])
+    return told
+
+
 @pytest.mark.parametrize("case", ["png_alpha_rotated", "progressive"])
 def test_a_big_photo_is_held_once(project: Path, case: str) -> None:
-    script = project / "benchmarks" / "worker_memory.py"
-    command = [sys.executable, str(script), "--side", str(_SIDE), "--cases", case]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    (told,) = json.loads(done.stdout.splitlines()[-1])
+    told = measured(project, "--side", str(_SIDE), "--cases", case)
     each = (told["peak_mb"] - told["ready_mb"]) * 2**20 / _SIDE**2
     print(f"\n{case}: {told['peak_mb']} MB, {each:.1f} bytes a pixel over {told['ready_mb']} MB")
     assert told["outcomes"] == {"ok": 1}
@@ -28,9 +33,6 @@ def test_a_big_photo_is_held_once(project: Path, case: str) -> None:
 
 
 def test_many_small_photos_need_no_more_than_few(project: Path) -> None:
-    script = project / "benchmarks" / "worker_memory.py"
-    command = [sys.executable, str(script), "--small", "64", "--cases", "small"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    (told,) = json.loads(done.stdout.splitlines()[-1])
+    told = measured(project, "--small", "64", "--cases", "small")
     assert told["outcomes"] == {"ok": 64}
     assert told["peak_mb"] - told["ready_mb"] < 100

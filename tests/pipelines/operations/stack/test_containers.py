@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import configparser
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+
+from tests.processes import run
 
 FILES = ("Dockerfile", "airflow.Dockerfile", "mlflow.Dockerfile")
 
@@ -20,21 +21,13 @@ def compose(project: Path) -> dict:
 
 
 def test_compose_file_is_valid(project: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", "docker/compose.yaml"],
-        cwd=project,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    check = (sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec")
+    run(*check, "docker/compose.yaml", cwd=project)
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_dockerfiles_pass_hadolint(project: Path, name: str) -> None:
-    hadolint = Path(sys.executable).parent / "hadolint"
-    done = subprocess.run([hadolint, f"docker/{name}"], cwd=project, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    run(Path(sys.executable).parent / "hadolint", f"docker/{name}", cwd=project)
 
 
 def test_what_images_copy_and_services_read_is_there(project: Path, compose: dict) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from pipelines.core.errors import UserError
 from pipelines.operations.stack.credentials import FILE, credentials, read_env
 from pipelines.operations.stack.postgres import find_programs
 from pipelines.operations.stack.settings import LOOPBACK, Ports, Stack, known_ports
+from tests.processes import git
 
 
 def test_they_are_generated_once_for_the_owner_only(tmp_path: Path) -> None:
@@ -42,10 +42,7 @@ def test_a_file_that_others_can_read_is_refused(tmp_path: Path) -> None:
 
 
 def test_git_ignores_them(project: Path) -> None:
-    done = subprocess.run(
-        ["git", "check-ignore", "--quiet", f".dynamicid/stack/{FILE}"], cwd=project, check=False, capture_output=True
-    )
-    assert done.returncode == 0
+    git(project, "check-ignore", "--quiet", f".dynamicid/stack/{FILE}")
 
 
 def test_a_line_that_is_no_assignment_is_named(tmp_path: Path) -> None:
