@@ -6,9 +6,7 @@ import importlib.util
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
+from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, option, read_params
 from pipelines.commands.output import emit, say_done, warn
 from pipelines.core.chain import ADAPTER
 from pipelines.core.errors import UserError
@@ -18,17 +16,15 @@ def app(
     *,
     adapter: Annotated[
         str | None,
-        typer.Option(
-            help="Adapter folder, or a registered model such as models:/dynamicid@champion. By default the one just "
+        option(
+            "Adapter folder, or a registered model such as models:/dynamicid@champion. By default the one just "
             f"trained ({ADAPTER}), or where there is none the shipped one."
         ),
     ] = None,
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; others than loopback need --accounts.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 7860,
+    host: Annotated[str, option("Address to listen on; others than loopback need --accounts.")] = "127.0.0.1",
+    port: Annotated[int, option("Port to listen on.", min=1, max=65535)] = 7860,
     accounts: Annotated[
-        Path | None, typer.Option(help="Who may log in: lines of name:password, readable by you alone.", metavar="FILE")
+        Path | None, option("Who may log in: lines of name:password, readable by you alone.", metavar="FILE")
     ] = None,
     file: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,

@@ -5,42 +5,38 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
+from pipelines.commands.options import argument, option
 from pipelines.commands.output import emit, say, say_done
 
 Ledger = Annotated[
-    str | None,
-    typer.Option(metavar="ADDRESS", help="MLflow's database; default: the stack's, else mlflow.db of the checkout."),
+    str | None, option("MLflow's database; default: the stack's, else mlflow.db of the checkout.", metavar="ADDRESS")
 ]
 Artefacts = Annotated[
-    Path | None, typer.Option(help="MLflow's artefact folder; default: the stack's, else mlartifacts/ of the checkout.")
+    Path | None, option("MLflow's artefact folder; default: the stack's, else mlartifacts/ of the checkout.")
 ]
-Accounts = Annotated[
-    str | None, typer.Option(metavar="ADDRESS", help="Database of MLflow's accounts; default: the stack's.")
-]
+Accounts = Annotated[str | None, option("Database of MLflow's accounts; default: the stack's.", metavar="ADDRESS")]
 Airflow = Annotated[
     str | None,
-    typer.Option(
+    option(
+        "Airflow's database; default: the stack's, else airflow.db in AIRFLOW_HOME or airflow/.",
         metavar="ADDRESS",
         envvar="AIRFLOW__DATABASE__SQL_ALCHEMY_CONN",
         show_envvar=True,
-        help="Airflow's database; default: the stack's, else airflow.db in AIRFLOW_HOME or airflow/.",
     ),
 ]
 State = Annotated[
     Path | None,
-    typer.Option(
+    option(
+        "Folder of the stack; default: .dynamicid/stack of the checkout, if a stack was started there.",
         metavar="DIR",
         envvar="DYNAMICID_STACK",
-        help="Folder of the stack; default: .dynamicid/stack of the checkout, if a stack was started there.",
     ),
 ]
 
 
 def backup(
     *,
-    out: Annotated[Path, typer.Option(help="A folder that does not exist yet.")],
+    out: Annotated[Path, option("A folder that does not exist yet.")],
     ledger: Ledger = None,
     artefacts: Artefacts = None,
     airflow: Airflow = None,
@@ -69,16 +65,14 @@ def backup(
 
 
 def restore(
-    folder: Annotated[Path, typer.Argument(help="A folder that `dynamicid backup` wrote.")],
+    folder: Annotated[Path, argument("A folder that `dynamicid backup` wrote.")],
     *,
     ledger: Ledger = None,
     artefacts: Artefacts = None,
     airflow: Airflow = None,
     accounts: Accounts = None,
     state: State = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace what holds something: databases, artefacts, passwords.")
-    ] = False,
+    force: Annotated[bool, option("Replace what holds something: databases, artefacts, passwords.", "--force")] = False,
 ) -> None:
     """Check a backup and put it back; servers that use the databases must be stopped first.
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
+from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, argument, option, read_params
 from pipelines.commands.output import emit
 from pipelines.core.chain import ADAPTER, PROCESSED
 from pipelines.core.errors import UserError
@@ -20,12 +20,12 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__d
 @app.command()
 def sheets(
     *,
-    out: Annotated[Path, typer.Option(help="Folder for the sheets and their key.")],
-    seed: Annotated[int, typer.Option(help="Another seed is another reading.", min=0)] = 0,
-    people: Annotated[int, typer.Option(help="People to match with their references.", min=2, max=26)] = 8,
-    each: Annotated[int, typer.Option(help="Faces of every expression to be named.", min=1)] = 3,
-    processed: Annotated[Path, typer.Option(help="Processed photos.")] = Path(PROCESSED),
-    adapter: Annotated[Path, typer.Option(help="The adapter that draws.")] = Path(ADAPTER),
+    out: Annotated[Path, option("Folder for the sheets and their key.")],
+    seed: Annotated[int, option("Another seed is another reading.", min=0)] = 0,
+    people: Annotated[int, option("People to match with their references.", min=2, max=26)] = 8,
+    each: Annotated[int, option("Faces of every expression to be named.", min=1)] = 3,
+    processed: Annotated[Path, option("Processed photos.")] = Path(PROCESSED),
+    adapter: Annotated[Path, option("The adapter that draws.")] = Path(ADAPTER),
     file: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,
 ) -> None:
@@ -51,8 +51,8 @@ def sheets(
 
 @app.command()
 def score(
-    folder: Annotated[Path, typer.Argument(help="Folder that `sheets` made.")],
-    answers: Annotated[Path, typer.Argument(help='JSON: {"matching": {"1": "C", …}, "expressions": {"1": "sad", …}}.')],
+    folder: Annotated[Path, argument("Folder that `sheets` made.")],
+    answers: Annotated[Path, argument('JSON: {"matching": {"1": "C", …}, "expressions": {"1": "sad", …}}.')],
 ) -> None:
     """Compare a reader's answers with the key."""
     from pipelines.evaluation.blind import KEY

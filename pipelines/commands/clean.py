@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
+from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, option, read_params
 from pipelines.commands.output import emit, say, say_done
 from pipelines.core.errors import UserError
 
@@ -15,10 +13,10 @@ from pipelines.core.errors import UserError
 def clean(
     file: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,
-    apply: Annotated[bool, typer.Option("--apply", help="Remove; without it only say what would go.")] = False,
-    unsaved: Annotated[bool, typer.Option("--unsaved", help="Also workspaces whose run was never saved.")] = False,
+    apply: Annotated[bool, option("Remove; without it only say what would go.", "--apply")] = False,
+    unsaved: Annotated[bool, option("Also workspaces whose run was never saved.", "--unsaved")] = False,
     data: Annotated[
-        bool, typer.Option("--data", help="Also data in the DVC cache that no tag, branch or saved run names.")
+        bool, option("Also data in the DVC cache that no tag, branch or saved run names.", "--data")
     ] = False,
 ) -> None:
     """Remove what the section `keeping` of the parameters lets go; JSON on stdout lists everything looked at."""

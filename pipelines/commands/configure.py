@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
-from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile
+from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, option
 from pipelines.commands.output import emit_if_asked, say
 from pipelines.core.paths import project_root
 
 
 def configure(
-    profile: Annotated[str | None, typer.Option(help="Profile to start from: a file in profiles/.")] = None,
+    profile: Annotated[str | None, option("Profile to start from: a file in profiles/.")] = None,
     overrides: Overrides = None,
     file: ParamsFile = DEFAULT_PARAMS,
 ) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
+from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, argument, option, read_params
 from pipelines.commands.output import emit, say
 from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_file, atomic_folder
@@ -21,24 +21,22 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__, no_args_is_help=True)
 
-AdapterFolder = Annotated[Path, typer.Argument(help="Adapter folder, such as models/adapter.")]
+AdapterFolder = Annotated[Path, argument("Adapter folder, such as models/adapter.")]
 
 
 @app.command("from-published")
 def from_published(
     *,
-    saa: Annotated[Path, typer.Option(help="SAA file: face encoder and attention processors.", metavar="FILE")],
-    out: Annotated[Path, typer.Option(help="Adapter folder to write; it must not exist.", metavar="DIR")],
-    imr: Annotated[Path | None, typer.Option(help="IMR file; with --landmark-encoder.", metavar="FILE")] = None,
-    landmark_encoder: Annotated[Path | None, typer.Option(help="Landmark encoder file.", metavar="FILE")] = None,
-    rest: Annotated[
-        Path | None, typer.Option(help="rest.safetensors of `to-published`: what those files cannot hold.")
-    ] = None,
+    saa: Annotated[Path, option("SAA file: face encoder and attention processors.", metavar="FILE")],
+    out: Annotated[Path, option("Adapter folder to write; it must not exist.", metavar="DIR")],
+    imr: Annotated[Path | None, option("IMR file; with --landmark-encoder.", metavar="FILE")] = None,
+    landmark_encoder: Annotated[Path | None, option("Landmark encoder file.", metavar="FILE")] = None,
+    rest: Annotated[Path | None, option("rest.safetensors of `to-published`: what those files cannot hold.")] = None,
     templates_of: Annotated[
-        Path | None, typer.Option(help="Adapter folder whose landmark templates are taken: face prompts need some.")
+        Path | None, option("Adapter folder whose landmark templates are taken: face prompts need some.")
     ] = None,
     residual: Annotated[
-        bool | None, typer.Option(help="IMR adds to the source's tokens; published ones do not (the default).")
+        bool | None, option("IMR adds to the source's tokens; published ones do not (the default).")
     ] = None,
     file: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,
@@ -72,7 +70,7 @@ def from_published(
 @app.command("to-published")
 def to_published(
     adapter: AdapterFolder,
-    out: Annotated[Path, typer.Option(help="Folder to write; it must not exist.", metavar="DIR")],
+    out: Annotated[Path, option("Folder to write; it must not exist.", metavar="DIR")],
     file: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,
 ) -> None:
@@ -94,7 +92,7 @@ def to_published(
 @app.command("to-ip-adapter")
 def to_ip_adapter(
     adapter: AdapterFolder,
-    out: Annotated[Path, typer.Option(help="File to write: .safetensors; it must not exist.", metavar="FILE")],
+    out: Annotated[Path, option("File to write: .safetensors; it must not exist.", metavar="FILE")],
     file: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,
 ) -> None:

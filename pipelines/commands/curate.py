@@ -5,23 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
+from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, argument, option, read_params
 from pipelines.commands.output import emit
 from pipelines.core.errors import UserError
 
 
 def curate(
-    source: Annotated[Path, typer.Argument(help="Folder of photos; sub-folders are read too.", metavar="SRC")],
+    source: Annotated[Path, argument("Folder of photos; sub-folders are read too.", metavar="SRC")],
     *,
-    out: Annotated[Path, typer.Option(help="Folder of the selected set, replaced.", metavar="DIR")],
+    out: Annotated[Path, option("Folder of the selected set, replaced.", metavar="DIR")],
     labels: Annotated[
-        bool,
-        typer.Option("--labels/--no-labels", help="Folders name people: check them and list photos that do not fit."),
+        bool, option("Folders name people: check them and list photos that do not fit.", "--labels/--no-labels")
     ] = False,
     identity_depth: Annotated[
-        int | None, typer.Option(min=1, help="With --labels: how many leading folders name a person (default 1).")
+        int | None, option("With --labels: how many leading folders name a person (default 1).", min=1)
     ] = None,
     params: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,

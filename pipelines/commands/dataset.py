@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pipelines.commands.options import argument, option
 from pipelines.commands.output import emit, say
 from pipelines.core.chain import FACES
 
@@ -32,7 +33,7 @@ def list_versions() -> None:
 
 
 @app.command()
-def checkout(tag: Annotated[str, typer.Argument(help="A version such as faces-v3, or latest.")]) -> None:
+def checkout(tag: Annotated[str, argument("A version such as faces-v3, or latest.")]) -> None:
     """Put version TAG of the dataset into data/faces."""
     from pipelines.core.errors import UserError
     from pipelines.registry.retraining import LATEST, known_versions, newest
@@ -47,9 +48,7 @@ def checkout(tag: Annotated[str, typer.Argument(help="A version such as faces-v3
 
 
 @app.command()
-def publish(
-    folder: Annotated[Path, typer.Option("--dir", help="Dataset folder.", metavar="DIR")] = Path(FACES),
-) -> None:
+def publish(folder: Annotated[Path, option("Dataset folder.", "--dir", metavar="DIR")] = Path(FACES)) -> None:
     """Make a version of data/faces as it is; print it as JSON, with `new` false where the same data has one already."""
     emit(publish_version(folder))
 

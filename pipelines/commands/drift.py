@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
+from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, option, read_params
 from pipelines.commands.output import emit, say, say_done, warn
 from pipelines.core.errors import StageFailed
 
@@ -15,11 +13,9 @@ from pipelines.core.errors import StageFailed
 def drift(
     file: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,
-    out: Annotated[Path, typer.Option(help="Folder of drift.json and index.html.")] = Path("reports/drift"),
-    against: Annotated[
-        str | None, typer.Option(metavar="URI", help="A registered version; default: the champion.")
-    ] = None,
-    accept: Annotated[bool, typer.Option("--accept", help="Report drift that stops, and go on (exit 0).")] = False,
+    out: Annotated[Path, option("Folder of drift.json and index.html.")] = Path("reports/drift"),
+    against: Annotated[str | None, option("A registered version; default: the champion.", metavar="URI")] = None,
+    accept: Annotated[bool, option("Report drift that stops, and go on (exit 0).", "--accept")] = False,
 ) -> None:
     """Compare distributions of data/processed with the champion's; exit 1 where one lies beyond its stopping limit."""
     params = read_params(file, overrides)

@@ -5,19 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
+from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, option, read_params
 from pipelines.commands.output import emit_if_asked, say
 from pipelines.core.chain import ADAPTER, LOSSES_ANCHORING, LOSSES_IMR, METRICS, PROCESSED, REPORT
 
 
 def evaluate(
     *,
-    processed: Annotated[Path, typer.Option(help="Processed photos.")] = Path(PROCESSED),
-    adapter: Annotated[Path, typer.Option(help="The adapter to judge.")] = Path(ADAPTER),
-    metrics: Annotated[Path, typer.Option(help="Where the numbers go.")] = Path(METRICS),
-    report: Annotated[Path, typer.Option(help="Where the page with pictures goes.")] = Path(REPORT),
+    processed: Annotated[Path, option("Processed photos.")] = Path(PROCESSED),
+    adapter: Annotated[Path, option("The adapter to judge.")] = Path(ADAPTER),
+    metrics: Annotated[Path, option("Where the numbers go.")] = Path(METRICS),
+    report: Annotated[Path, option("Where the page with pictures goes.")] = Path(REPORT),
     params: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,
 ) -> None:

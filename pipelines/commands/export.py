@@ -5,27 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
+from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, option, read_params
 from pipelines.commands.output import emit, say
 from pipelines.core.chain import FACES, PROCESSED
 
 
 def export(
     *,
-    layout: Annotated[
-        str, typer.Option(help="sidecars, variface, consistentid, webdataset or huggingface.", metavar="LAYOUT")
-    ],
-    out: Annotated[Path, typer.Option(help="A folder that does not exist yet.", metavar="DIR")],
-    faces: Annotated[Path, typer.Option(help="The dataset: photos as found.", metavar="DIR")] = Path(FACES),
-    processed: Annotated[
-        Path, typer.Option(help="What preprocessing found (sidecars, consistentid).", metavar="DIR")
-    ] = Path(PROCESSED),
-    permitted: Annotated[
-        bool, typer.Option("--permitted", help="Only photos that `rights` lets anything be trained on.")
-    ] = False,
-    identity: Annotated[list[str] | None, typer.Option(help="Only this person, repeatable.", metavar="NAME")] = None,
+    layout: Annotated[str, option("sidecars, variface, consistentid, webdataset or huggingface.", metavar="LAYOUT")],
+    out: Annotated[Path, option("A folder that does not exist yet.", metavar="DIR")],
+    faces: Annotated[Path, option("The dataset: photos as found.", metavar="DIR")] = Path(FACES),
+    processed: Annotated[Path, option("What preprocessing found (sidecars, consistentid).", metavar="DIR")] = Path(
+        PROCESSED
+    ),
+    permitted: Annotated[bool, option("Only photos that `rights` lets anything be trained on.", "--permitted")] = False,
+    identity: Annotated[list[str] | None, option("Only this person, repeatable.", metavar="NAME")] = None,
     params: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,
 ) -> None:

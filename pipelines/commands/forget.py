@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
+from pipelines.commands.options import option
 from pipelines.commands.output import emit, say
 
 if TYPE_CHECKING:
@@ -15,19 +14,17 @@ if TYPE_CHECKING:
 
 def forget(
     *,
-    identity: Annotated[list[str] | None, typer.Option(help="A person, by name; repeatable.", metavar="NAME")] = None,
+    identity: Annotated[list[str] | None, option("A person, by name; repeatable.", metavar="NAME")] = None,
     image_id: Annotated[
-        list[str] | None, typer.Option(help="A photo, by the image_id of its row; repeatable.", metavar="ID")
+        list[str] | None, option("A photo, by the image_id of its row; repeatable.", metavar="ID")
     ] = None,
     delete_copies: Annotated[
-        bool, typer.Option("--delete-copies", help="Delete exports that this checkout knows of, as a whole.")
+        bool, option("Delete exports that this checkout knows of, as a whole.", "--delete-copies")
     ] = False,
     delete_artefacts: Annotated[
-        bool, typer.Option("--delete-artefacts", help="Delete pictures of them that MLflow runs have logged.")
+        bool, option("Delete pictures of them that MLflow runs have logged.", "--delete-artefacts")
     ] = False,
-    check: Annotated[
-        bool, typer.Option("--check/--no-check", help="Search all files for what may be left of them.")
-    ] = True,
+    check: Annotated[bool, option("Search all files for what may be left of them.", "--check/--no-check")] = True,
 ) -> None:
     """Make a dataset version without them, remove them from every cache, and list the models that knew them."""
     from pipelines.core.errors import StageFailed

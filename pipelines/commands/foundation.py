@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.commands.options import DEFAULT_PARAMS, ParamsFile
+from pipelines.commands.options import DEFAULT_PARAMS, ParamsFile, argument, option
 from pipelines.commands.output import emit, say
 from pipelines.core.chain import ADAPTER, METRICS
 from pipelines.core.errors import StageFailed, UserError
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__, no_args_is_help=True)
 
-Work = Annotated[Path, typer.Option(help="Folder for people, states of training and figures.")]
-Weights = Annotated[Path | None, typer.Option(help="Folder of the networks; that of the project by default.")]
-Parts = Annotated[list[str] | None, typer.Option("--part", help="Only this part, repeatable.", metavar="PART")]
-Workers = Annotated[int, typer.Option(help="Processes that draw.", min=1)]
+Work = Annotated[Path, option("Folder for people, states of training and figures.")]
+Weights = Annotated[Path | None, option("Folder of the networks; that of the project by default.")]
+Parts = Annotated[list[str] | None, option("Only this part, repeatable.", "--part", metavar="PART")]
+Workers = Annotated[int, option("Processes that draw.", min=1)]
 
 WORK = Path(".dynamicid/foundation")
 
@@ -31,11 +31,11 @@ WORK = Path(".dynamicid/foundation")
 def draw(
     *,
     work: Work = WORK,
-    people: Annotated[int, typer.Option(help="How many people.", min=2)] = 700,
-    photos: Annotated[int, typer.Option(help="Photos of each.", min=1)] = 28,
-    size: Annotated[int, typer.Option(help="Side of the photos in pixels.", min=32)] = 128,
-    seed: Annotated[int, typer.Option(help="Other seeds are other people.", min=0)] = 0,
-    groups: Annotated[float, typer.Option(help="Pictures of two people, as a share of the others.", min=0)] = 0.08,
+    people: Annotated[int, option("How many people.", min=2)] = 700,
+    photos: Annotated[int, option("Photos of each.", min=1)] = 28,
+    size: Annotated[int, option("Side of the photos in pixels.", min=32)] = 128,
+    seed: Annotated[int, option("Other seeds are other people.", min=0)] = 0,
+    groups: Annotated[float, option("Pictures of two people, as a share of the others.", min=0)] = 0.08,
     workers: Workers = 2,
 ) -> None:
     """Draw the training set, or what of it is missing, into WORK/people; a killed drawing goes on."""
@@ -56,7 +56,7 @@ def train(
     parts: Parts = None,
     work: Work = WORK,
     weights: Weights = None,
-    steps_scale: Annotated[float, typer.Option(help="Multiplies the steps of every part.", min=0)] = 1.0,
+    steps_scale: Annotated[float, option("Multiplies the steps of every part.", min=0)] = 1.0,
     workers: Workers = 2,
 ) -> None:
     """Train the parts that are not finished, in order, and write the manifest when all are; stopped, it goes on."""
@@ -79,14 +79,14 @@ def measure(
     parts: Parts = None,
     work: Work = WORK,
     weights: Weights = None,
-    pictures: Annotated[int, typer.Option(help="How many pictures are drawn from text.", min=1)] = 140,
-    steps: Annotated[int, typer.Option(help="Denoising steps of each.", min=1)] = 20,
-    guidance: Annotated[float, typer.Option(help="Guidance of each.", min=0)] = 3.0,
-    rescale: Annotated[float, typer.Option(help="Rescaling of the guidance of each.", min=0, max=1)] = 0.7,
+    pictures: Annotated[int, option("How many pictures are drawn from text.", min=1)] = 140,
+    steps: Annotated[int, option("Denoising steps of each.", min=1)] = 20,
+    guidance: Annotated[float, option("Guidance of each.", min=0)] = 3.0,
+    rescale: Annotated[float, option("Rescaling of the guidance of each.", min=0, max=1)] = 0.7,
     adapter: Annotated[
-        Path | None, typer.Option(help="Adapter folder whose tokens and IMR are measured; the shipped one by default.")
+        Path | None, option("Adapter folder whose tokens and IMR are measured; the shipped one by default.")
     ] = None,
-    record: Annotated[bool, typer.Option("--record", help="Also keep the figures in the manifest.")] = False,
+    record: Annotated[bool, option("Also keep the figures in the manifest.", "--record")] = False,
     workers: Workers = 1,
 ) -> None:
     """Measure the networks on people that no training has seen: the figure of every gate, as JSON on stdout."""
@@ -146,14 +146,14 @@ def check(weights: Weights = None) -> None:
 
 @app.command()
 def ship(
-    adapter: Annotated[Path, typer.Argument(help="Folder of a trained adapter.")] = Path(ADAPTER),
+    adapter: Annotated[Path, argument("Folder of a trained adapter.")] = Path(ADAPTER),
     *,
-    metrics: Annotated[Path, typer.Option(help="What `evaluate` found out about it.")] = Path(METRICS),
+    metrics: Annotated[Path, option("What `evaluate` found out about it.")] = Path(METRICS),
     file: ParamsFile = DEFAULT_PARAMS,
     before: Annotated[
-        list[Path] | None, typer.Option(help="Parameter file of a leg of anchoring before this one, in order; repeat.")
+        list[Path] | None, option("Parameter file of a leg of anchoring before this one, in order; repeat.")
     ] = None,
-    processes: Annotated[int, typer.Option(help="Processes that shared every step of its trainings.", min=1)] = 1,
+    processes: Annotated[int, option("Processes that shared every step of its trainings.", min=1)] = 1,
     weights: Weights = None,
 ) -> None:
     """Put an adapter, a byte a weight, beside the networks it was trained on, with its parameters and figures."""

@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from model.face.face_prompts import EXPRESSIONS, POSE_PHRASES, parse
-from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
+from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, option, read_params
 from pipelines.commands.output import emit, say
 from pipelines.core.chain import ADAPTER
 from pipelines.core.errors import UserError
@@ -24,28 +22,27 @@ _FORMATS = (".png", ".jpg", ".jpeg", ".webp")
 def generate(
     *,
     reference: Annotated[
-        list[str],
-        typer.Option(help="Photo of a person, repeatable; @y0,x0,y1,x1 in [0, 1] says where.", metavar="FILE"),
+        list[str], option("Photo of a person, repeatable; @y0,x0,y1,x1 in [0, 1] says where.", metavar="FILE")
     ],
-    prompt: Annotated[str, typer.Option(help="What the picture shows besides the faces.")],
-    out: Annotated[Path, typer.Option(help="Picture to write: .png, .jpg, .webp.")],
+    prompt: Annotated[str, option("What the picture shows besides the faces.")],
+    out: Annotated[Path, option("Picture to write: .png, .jpg, .webp.")],
     face_prompt: Annotated[
-        list[str] | None, typer.Option(help='Expression and pose, one per reference: "sad, turned to the left".')
+        list[str] | None, option('Expression and pose, one per reference: "sad, turned to the left".')
     ] = None,
     adapter: Annotated[
         str | None,
-        typer.Option(
-            help="Adapter folder, or a registered model such as models:/dynamicid@champion. By default the one just "
+        option(
+            "Adapter folder, or a registered model such as models:/dynamicid@champion. By default the one just "
             f"trained ({ADAPTER}), or where there is none the shipped one."
         ),
     ] = None,
-    negative_prompt: Annotated[str | None, typer.Option(help="What the picture must not show.")] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same picture.", min=0)] = 0,
-    steps: Annotated[int | None, typer.Option(help="Denoising steps; evaluate.steps by default.", min=1)] = None,
-    guidance: Annotated[float | None, typer.Option(help="Guidance; evaluate.guidance by default.", min=0)] = None,
-    scale: Annotated[float, typer.Option(help="Strength of the identity, 0 = the base model's own people.")] = 1.0,
+    negative_prompt: Annotated[str | None, option("What the picture must not show.")] = None,
+    seed: Annotated[int, option("The same seed gives the same picture.", min=0)] = 0,
+    steps: Annotated[int | None, option("Denoising steps; evaluate.steps by default.", min=1)] = None,
+    guidance: Annotated[float | None, option("Guidance; evaluate.guidance by default.", min=0)] = None,
+    scale: Annotated[float, option("Strength of the identity, 0 = the base model's own people.")] = 1.0,
     gate_map: Annotated[
-        Path | None, typer.Option(help="Also write where the identity was let in, a grey picture.", metavar="FILE")
+        Path | None, option("Also write where the identity was let in, a grey picture.", metavar="FILE")
     ] = None,
     file: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.commands.options import DEFAULT_PARAMS, ParamsFile, SkipCode
+from pipelines.commands.options import DEFAULT_PARAMS, ParamsFile, SkipCode, option
 from pipelines.commands.output import emit, say
 from pipelines.core.chain import FACES, VERDICT
 from pipelines.core.errors import StageFailed
@@ -19,12 +19,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__, no_args_is_help=True)
 
-Address = Annotated[
-    str, typer.Option("--inbox", help="Folder or object-store prefix.", envvar="DYNAMICID_INBOX", metavar="URL")
-]
+Address = Annotated[str, option("Folder or object-store prefix.", "--inbox", envvar="DYNAMICID_INBOX", metavar="URL")]
 RunId = Annotated[
-    str,
-    typer.Option("--run-id", help="Who takes it: the scheduler's id of the run.", envvar="DYNAMICID_AIRFLOW_RUN_ID"),
+    str, option("Who takes it: the scheduler's id of the run.", "--run-id", envvar="DYNAMICID_AIRFLOW_RUN_ID")
 ]
 _SCRATCH = Path(".dynamicid/inbox")
 # What was published is kept beside the data: a retry must still tell of a version that it made before.
@@ -69,10 +66,8 @@ def take(run_id: RunId, inbox: Address, params: ParamsFile = DEFAULT_PARAMS, ski
 def add(
     run_id: RunId,
     inbox: Address,
-    out: Annotated[Path, typer.Option(help="Dataset folder that is added to.", metavar="DIR")] = Path(FACES),
-    latest: Annotated[
-        bool, typer.Option("--latest", help="Begin with the newest dataset version, whatever is here.")
-    ] = False,
+    out: Annotated[Path, option("Dataset folder that is added to.", metavar="DIR")] = Path(FACES),
+    latest: Annotated[bool, option("Begin with the newest dataset version, whatever is here.", "--latest")] = False,
     params: ParamsFile = DEFAULT_PARAMS,
 ) -> None:
     """Add the photos that a run took to the dataset, which gets no version yet; print the counts as JSON."""
@@ -142,7 +137,7 @@ def done(run_id: RunId, inbox: Address, params: ParamsFile = DEFAULT_PARAMS) -> 
 def refuse(
     run_id: RunId,
     inbox: Address,
-    reason: Annotated[str, typer.Option(help="Why; stands beside every file in the list.")],
+    reason: Annotated[str, option("Why; stands beside every file in the list.")],
     params: ParamsFile = DEFAULT_PARAMS,
 ) -> None:
     """Move what a run took to where bad batches are kept, with the reason."""

@@ -6,34 +6,30 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
+from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, argument, option, read_params
 from pipelines.commands.output import emit, say
 from pipelines.core.chain import FACES
 
 
 def ingest(
-    source: Annotated[Path, typer.Argument(help="Folder of photos, JSON list or tar shard.", metavar="SRC")],
+    source: Annotated[Path, argument("Folder of photos, JSON list or tar shard.", metavar="SRC")],
     *,
-    out: Annotated[Path, typer.Option(help="Dataset folder that is made or added to.", metavar="DIR")] = Path(FACES),
+    out: Annotated[Path, option("Dataset folder that is made or added to.", metavar="DIR")] = Path(FACES),
     layout: Annotated[
         str,
-        typer.Option(
-            help="auto, flat, sidecars, identity-folders, consistentid, webdataset or huggingface.", metavar="LAYOUT"
-        ),
+        option("auto, flat, sidecars, identity-folders, consistentid, webdataset or huggingface.", metavar="LAYOUT"),
     ] = "auto",
     identity_depth: Annotated[
-        int | None, typer.Option(min=1, help="How many leading folders name a person (identity-folders; default 1).")
+        int | None, option("How many leading folders name a person (identity-folders; default 1).", min=1)
     ] = None,
-    origin: Annotated[str | None, typer.Option("--source", help="Where the photos come from.")] = None,
-    licence: Annotated[str | None, typer.Option(help="Under what licence they are used.")] = None,
-    consent: Annotated[str | None, typer.Option(help="What the people in them agreed to.")] = None,
+    origin: Annotated[str | None, option("Where the photos come from.", "--source")] = None,
+    licence: Annotated[str | None, option("Under what licence they are used.")] = None,
+    consent: Annotated[str | None, option("What the people in them agreed to.")] = None,
     version: Annotated[
         bool | None,
-        typer.Option(
+        option(
+            "Put DIR under DVC and tag its version (default: where DIR lies in a DVC repository).",
             "--version/--no-version",
-            help="Put DIR under DVC and tag its version (default: where DIR lies in a DVC repository).",
         ),
     ] = None,
     params: ParamsFile = DEFAULT_PARAMS,

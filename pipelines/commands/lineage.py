@@ -5,18 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
+from pipelines.commands.options import argument, option
 from pipelines.commands.output import emit, json_wanted
 from pipelines.core.errors import StageFailed
 
 
 def lineage(
     thing: Annotated[
-        str,
-        typer.Argument(metavar="URI|THING", help="models:/dynamicid/3; or faces-v3, a commit, an Airflow run, a hash."),
+        str, argument("models:/dynamicid/3; or faces-v3, a commit, an Airflow run, a hash.", metavar="URI|THING")
     ],
-    name: Annotated[str, typer.Option(help="The registered model.")] = "dynamicid",
+    name: Annotated[str, option("The registered model.")] = "dynamicid",
 ) -> None:
     """Print dataset version, git commit, DVC stage hashes, Airflow run and evaluation set of a registered version.
 

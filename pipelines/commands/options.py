@@ -1,10 +1,10 @@
-"""Options that every stage command shares."""
+"""Options that commands share, and how each is described."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,13 +13,24 @@ from pipelines.core.errors import UserError
 if TYPE_CHECKING:
     from pipelines.core.params import Params
 
-ParamsFile = Annotated[Path, typer.Option("--params", help="Parameter file.", metavar="FILE")]
+
+def option(meaning: str, *names: str, **settings: Any) -> Any:
+    """Describe an option: what --help says, its names where they are not the parameter's, what else typer takes."""
+    return typer.Option(*names, help=meaning, **settings)
+
+
+def argument(meaning: str, **settings: Any) -> Any:
+    """Describe an argument: what --help says, and what else typer takes."""
+    return typer.Argument(help=meaning, **settings)
+
+
+ParamsFile = Annotated[Path, option("Parameter file.", "--params", metavar="FILE")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Override one parameter, repeatable: section.key=value.", metavar="SECTION.KEY=VALUE"),
+    option("Override one parameter, repeatable: section.key=value.", "--set", metavar="SECTION.KEY=VALUE"),
 ]
 # A scheduler skips a task that ends with this code.
-SkipCode = Annotated[int, typer.Option(help="Exit code where there is nothing to do.", metavar="CODE")]
+SkipCode = Annotated[int, option("Exit code where there is nothing to do.", metavar="CODE")]
 
 DEFAULT_PARAMS = Path("params.yaml")
 

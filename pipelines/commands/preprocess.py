@@ -5,22 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
+from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, argument, option, read_params
 from pipelines.commands.output import emit
 from pipelines.core.chain import FACES, PROCESSED, VERDICT
 
 
 def preprocess(
-    faces: Annotated[Path, typer.Argument(help="Dataset folder.", metavar="DIR")] = Path(FACES),
-    out: Annotated[Path, typer.Option(help="Folder of the processed rows, replaced.", metavar="DIR")] = Path(PROCESSED),
+    faces: Annotated[Path, argument("Dataset folder.", metavar="DIR")] = Path(FACES),
+    out: Annotated[Path, option("Folder of the processed rows, replaced.", metavar="DIR")] = Path(PROCESSED),
     params: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,
     master: Annotated[
         str | None,
-        typer.Option(
-            help="Where Spark runs, over preprocess.master.",
+        option(
+            "Where Spark runs, over preprocess.master.",
             metavar="local[N]|spark://HOST:PORT",
             envvar="DYNAMICID_SPARK_MASTER",
         ),

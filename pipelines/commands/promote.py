@@ -5,18 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
+from pipelines.commands.options import argument, option
 from pipelines.commands.output import emit, say_done
 from pipelines.core.errors import UserError
 
 
 def promote(
-    uri: Annotated[str, typer.Argument(metavar="URI", help="models:/dynamicid/3 or models:/dynamicid@challenger.")],
-    by: Annotated[str, typer.Option(help="Who decides; written into the version's tags.", metavar="NAME")],
-    refuse: Annotated[bool, typer.Option("--refuse", help="Decide against it; the champion stays.")] = False,
-    reason: Annotated[str | None, typer.Option(help="Why; written into the version's tags.")] = None,
-    override_gates: Annotated[bool, typer.Option("--override-gates", help="Promote it though gates failed.")] = False,
+    uri: Annotated[str, argument("models:/dynamicid/3 or models:/dynamicid@challenger.", metavar="URI")],
+    by: Annotated[str, option("Who decides; written into the version's tags.", metavar="NAME")],
+    refuse: Annotated[bool, option("Decide against it; the champion stays.", "--refuse")] = False,
+    reason: Annotated[str | None, option("Why; written into the version's tags.")] = None,
+    override_gates: Annotated[bool, option("Promote it though gates failed.", "--override-gates")] = False,
 ) -> None:
     """Make a version the champion, or refuse it; exit 1 where gates failed or the champion changed meanwhile."""
     from pipelines.registry import promotion

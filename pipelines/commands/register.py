@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
+from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, option, read_params
 from pipelines.commands.output import emit, say, say_done, warn
 from pipelines.core.errors import StageFailed
 
@@ -15,14 +13,12 @@ from pipelines.core.errors import StageFailed
 def register(
     file: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,
-    accept_refusal: Annotated[
-        bool, typer.Option(help="A refused challenger is a normal end (exit 0): for schedules.")
-    ] = False,
+    accept_refusal: Annotated[bool, option("A refused challenger is a normal end (exit 0): for schedules.")] = False,
     promote: Annotated[
         bool | None,
-        typer.Option(
+        option(
+            "Let the gates decide, or only judge and leave it to `dynamicid promote`. Default: register.promote.",
             "--promote/--no-promote",
-            help="Let the gates decide, or only judge and leave it to `dynamicid promote`. Default: register.promote.",
         ),
     ] = None,
 ) -> None:

@@ -5,17 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from pipelines.commands.options import DEFAULT_PARAMS
+from pipelines.commands.options import DEFAULT_PARAMS, argument, option
 from pipelines.commands.output import emit, emit_if_asked
 
 
 def repro(
-    stages: Annotated[list[str] | None, typer.Argument(help="Stages, in order; default: the whole chain.")] = None,
-    force: Annotated[bool, typer.Option(help="Run even where nothing changed.")] = False,
-    pull: Annotated[bool, typer.Option(help="Take missing inputs and cached results from the DVC remote.")] = False,
-    record: Annotated[bool, typer.Option(help="Record each stage in MLflow once it is up to date.")] = True,
+    stages: Annotated[list[str] | None, argument("Stages, in order; default: the whole chain.")] = None,
+    force: Annotated[bool, option("Run even where nothing changed.")] = False,
+    pull: Annotated[bool, option("Take missing inputs and cached results from the DVC remote.")] = False,
+    record: Annotated[bool, option("Record each stage in MLflow once it is up to date.")] = True,
 ) -> None:
     """Run `dvc repro` stage by stage; a stage whose inputs did not change comes from the cache."""
     from rich.console import Console
@@ -40,9 +38,7 @@ def repro(
     emit_if_asked(runs)
 
 
-def record(
-    stages: Annotated[list[str] | None, typer.Argument(help="Stages; default: every stage in dvc.lock.")] = None,
-) -> None:
+def record(stages: Annotated[list[str] | None, argument("Stages; default: every stage in dvc.lock.")] = None) -> None:
     """Record the present result of each stage; one that is recorded already is found, not doubled."""
     from pipelines.core.params import load_params
     from pipelines.registry.recorder import record_stage

@@ -6,15 +6,14 @@ import json
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
+from pipelines.commands.options import argument, option
 from pipelines.commands.output import emit, say_done
 from pipelines.core.errors import StageFailed
 
 
 def reproduce(
-    uri: Annotated[str, typer.Argument(metavar="URI", help="models:/dynamicid/3 or models:/dynamicid@champion.")],
-    out: Annotated[Path, typer.Option(help="A folder that does not exist yet.")],
+    uri: Annotated[str, argument("models:/dynamicid/3 or models:/dynamicid@champion.", metavar="URI")],
+    out: Annotated[Path, option("A folder that does not exist yet.")],
 ) -> None:
     """Bring back code, parameters, data and results of a version; exit 1 where `dvc status` there is not clean."""
     from pipelines.registry import reproduce as bring_back

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.commands.options import DEFAULT_PARAMS, ParamsFile, SkipCode
+from pipelines.commands.options import DEFAULT_PARAMS, ParamsFile, SkipCode, option
 from pipelines.commands.output import emit, say
 from pipelines.core.errors import UserError
 
@@ -19,12 +19,12 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__d
 
 FormOption = Annotated[
     str,
-    typer.Option(
+    option(
+        "What the scheduler hands over, as pipelines/registry/training_run.py says: form, trigger, versions …",
         "--form",
         metavar="JSON",
         envvar="DYNAMICID_FORM",
         show_envvar=True,
-        help="What the scheduler hands over, as pipelines/registry/training_run.py says: form, trigger, versions …",
     ),
 ]
 
@@ -48,11 +48,11 @@ class Start(StrEnum):
 def plan(
     *,
     form: FormOption = "{}",
-    trigger: Annotated[Trigger | None, typer.Option(help="What began the run; default: what the form says.")] = None,
+    trigger: Annotated[Trigger | None, option("What began the run; default: what the form says.")] = None,
     version: Annotated[
-        list[str] | None, typer.Option(help="A dataset version, repeatable; the newest counts. `latest`: of all.")
+        list[str] | None, option("A dataset version, repeatable; the newest counts. `latest`: of all.")
     ] = None,
-    start_from: Annotated[Start | None, typer.Option(help="Default: the form's, else retrain.start_from.")] = None,
+    start_from: Annotated[Start | None, option("Default: the form's, else retrain.start_from.")] = None,
     skip_code: SkipCode = 0,
     params: ParamsFile = DEFAULT_PARAMS,
 ) -> None:
@@ -111,12 +111,7 @@ def decide(form: FormOption) -> None:
     answer = _read(form).answer
     if answer is None:
         raise UserError("the form of the run: missing key answer")
-    promote(
-        answer.model,
-        by=answer.by,
-        refuse=answer.choice == "refuse",
-        override_gates=answer.choice == "override",
-    )
+    promote(answer.model, by=answer.by, refuse=answer.choice == "refuse", override_gates=answer.choice == "override")
 
 
 def _read(form: str) -> TrainingRun:

@@ -6,18 +6,15 @@ import getpass
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
+from pipelines.commands.options import option
 from pipelines.commands.output import emit, say_done
 
 
 def rollback(
-    by: Annotated[str | None, typer.Option(help="Who decides; default: the user's login name.", metavar="NAME")] = None,
-    to: Annotated[
-        str | None, typer.Option(metavar="URI", help="Back to this version; default: the champion before.")
-    ] = None,
-    name: Annotated[str, typer.Option(help="The registered model.")] = "dynamicid",
-    reason: Annotated[str | None, typer.Option(help="Why; written into the tags of both versions.")] = None,
+    by: Annotated[str | None, option("Who decides; default: the user's login name.", metavar="NAME")] = None,
+    to: Annotated[str | None, option("Back to this version; default: the champion before.", metavar="URI")] = None,
+    name: Annotated[str, option("The registered model.")] = "dynamicid",
+    reason: Annotated[str | None, option("Why; written into the tags of both versions.")] = None,
 ) -> None:
     """Set the alias `champion` back to a version that had it before, and say to which."""
     from pipelines.registry import promotion

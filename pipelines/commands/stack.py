@@ -8,16 +8,15 @@ from typing import Annotated
 
 import typer
 
+from pipelines.commands.options import argument, option
 from pipelines.commands.output import emit, emit_if_asked, say, say_done
 from pipelines.core.errors import UserError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__, no_args_is_help=True)
 
-State = Annotated[
-    Path, typer.Option(help="Folder of databases, logs and credentials.", envvar="DYNAMICID_STACK", metavar="DIR")
-]
+State = Annotated[Path, option("Folder of databases, logs and credentials.", envvar="DYNAMICID_STACK", metavar="DIR")]
 _STATE = Path(".dynamicid/stack")
-PortOption = Annotated[int | None, typer.Option(min=1024, max=65535, help="Port on 127.0.0.1; default: as last time.")]
+PortOption = Annotated[int | None, option("Port on 127.0.0.1; default: as last time.", min=1024, max=65535)]
 
 
 @app.command()
@@ -28,10 +27,9 @@ def start(
     airflow_port: PortOption = None,
     mlflow_port: PortOption = None,
     inbox: Annotated[
-        str | None,
-        typer.Option(help="Folder or object-store prefix that new photos come to.", envvar="DYNAMICID_INBOX"),
+        str | None, option("Folder or object-store prefix that new photos come to.", envvar="DYNAMICID_INBOX")
     ] = None,
-    timeout: Annotated[int, typer.Option(min=10, help="Seconds to wait for every server.")] = 300,
+    timeout: Annotated[int, option("Seconds to wait for every server.", min=10)] = 300,
 ) -> None:
     """Start what does not run yet, wait until all is healthy, print the addresses."""
     from pipelines.operations.stack.credentials import FILE
@@ -85,8 +83,8 @@ def status(state: State = _STATE) -> None:
 
 @app.command()
 def service(
-    action: Annotated[str, typer.Argument(help="start, stop or restart.")],
-    name: Annotated[str, typer.Argument(help="A service as `dynamicid stack status` lists it.")],
+    action: Annotated[str, argument("start, stop or restart.")],
+    name: Annotated[str, argument("A service as `dynamicid stack status` lists it.")],
     state: State = _STATE,
 ) -> None:
     """Start, stop or restart one service, for maintenance."""
@@ -118,9 +116,7 @@ def credentials(state: State = _STATE) -> None:
 
 
 @app.command()
-def accounts(
-    url: Annotated[str, typer.Option(help="Address of the MLflow server.", envvar="MLFLOW_TRACKING_URI")],
-) -> None:
+def accounts(url: Annotated[str, option("Address of the MLflow server.", envvar="MLFLOW_TRACKING_URI")]) -> None:
     """Make the pipeline's MLflow account, with the passwords of the environment; for containers."""
     import os
 
@@ -135,7 +131,7 @@ def accounts(
 
 @app.command()
 def project(
-    home: Annotated[Path, typer.Argument(help="The project's repository, in a volume; made where there is none.")],
+    home: Annotated[Path, argument("The project's repository, in a volume; made where there is none.")],
 ) -> None:
     """Bring the project's repository up to the code of this image; for containers."""
     from pipelines.core.paths import project_root

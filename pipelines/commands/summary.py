@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
+from pipelines.commands.options import option
 from pipelines.commands.output import emit, json_wanted
 from pipelines.core.chain import METRICS, REPORT
 from pipelines.core.errors import UserError
@@ -17,8 +16,8 @@ _WIDTH = 110
 
 
 def summary(
-    metrics: Annotated[Path, typer.Option(help="The numbers of an evaluation.")] = Path(METRICS),
-    report: Annotated[Path, typer.Option(help="The page with its pictures.")] = Path(REPORT),
+    metrics: Annotated[Path, option("The numbers of an evaluation.")] = Path(METRICS),
+    report: Annotated[Path, option("The page with its pictures.")] = Path(REPORT),
 ) -> None:
     """Print the metrics against the baselines, and the paths of the report and the MLflow database."""
     from pipelines.registry.settings import database
@@ -45,10 +44,7 @@ def rows_of(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the intervals by variant and metric, with s (the similarity on the scale from floor to ceiling) first."""
     scaled = document["normalised"]
     return {
-        variant: {
-            **({"s": scaled[variant]["id_similarity"]} if variant in scaled else {}),
-            **document[variant],
-        }
+        variant: {**({"s": scaled[variant]["id_similarity"]} if variant in scaled else {}), **document[variant]}
         for variant in SUMMARISED
     }
 

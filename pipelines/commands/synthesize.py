@@ -5,22 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
+from pipelines.commands.options import option
 from pipelines.commands.output import emit_if_asked, say
 from pipelines.core.errors import UserError
 
 
 def synthesize(
     *,
-    identities: Annotated[int, typer.Option(help="How many people.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Folder to draw them into; it only ever grows.")] = None,
-    photos: Annotated[int, typer.Option(help="Photos of each, up to 35: every expression in every pose.")] = 35,
-    seed: Annotated[int, typer.Option(help="Other seeds are other people.")] = 0,
-    size: Annotated[int, typer.Option(help="Side of the photos in pixels.")] = 128,
-    workers: Annotated[int, typer.Option(help="Processes that draw.")] = 2,
-    truth: Annotated[Path | None, typer.Option(help="Also write the ground truth to this Parquet file.")] = None,
-    sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet to this picture file.")] = None,
+    identities: Annotated[int, option("How many people.")] = 0,
+    out: Annotated[Path | None, option("Folder to draw them into; it only ever grows.")] = None,
+    photos: Annotated[int, option("Photos of each, up to 35: every expression in every pose.")] = 35,
+    seed: Annotated[int, option("Other seeds are other people.")] = 0,
+    size: Annotated[int, option("Side of the photos in pixels.")] = 128,
+    workers: Annotated[int, option("Processes that draw.")] = 2,
+    truth: Annotated[Path | None, option("Also write the ground truth to this Parquet file.")] = None,
+    sheet: Annotated[Path | None, option("Write a contact sheet to this picture file.")] = None,
 ) -> None:
     """Draw people: <out>/person_00042/<n>.jpg with <n>.txt (prompt, face prompt)."""
     if sheet is not None:

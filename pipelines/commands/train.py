@@ -5,23 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
+from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, option, read_params
 from pipelines.commands.output import emit_if_asked
 from pipelines.core.chain import ADAPTER, ANCHORING, PROCESSED
 
-Processed = Annotated[Path, typer.Option(help="Processed photos.")]
-Reports = Annotated[Path, typer.Option(help="Folder for losses.csv and metrics.json.")]
-ResumeFrom = Annotated[
-    Path | None, typer.Option(help="Checkpoint to resume from; without it, the newest of this training.")
-]
+Processed = Annotated[Path, option("Processed photos.")]
+Reports = Annotated[Path, option("Folder for losses.csv and metrics.json.")]
+ResumeFrom = Annotated[Path | None, option("Checkpoint to resume from; without it, the newest of this training.")]
 
 
 def train_anchoring(
     *,
     processed: Processed = Path(PROCESSED),
-    out: Annotated[Path, typer.Option(help="Folder for the adapter.")] = Path(ANCHORING),
+    out: Annotated[Path, option("Folder for the adapter.")] = Path(ANCHORING),
     reports: Reports = Path("reports/train_anchoring"),
     resume_from: ResumeFrom = None,
     params: ParamsFile = DEFAULT_PARAMS,
@@ -38,8 +34,8 @@ def train_anchoring(
 def train_imr(
     *,
     processed: Processed = Path(PROCESSED),
-    anchoring: Annotated[Path, typer.Option(help="The adapter of the anchoring stage.")] = Path(ANCHORING),
-    out: Annotated[Path, typer.Option(help="Folder for the complete adapter.")] = Path(ADAPTER),
+    anchoring: Annotated[Path, option("The adapter of the anchoring stage.")] = Path(ANCHORING),
+    out: Annotated[Path, option("Folder for the complete adapter.")] = Path(ADAPTER),
     reports: Reports = Path("reports/train_imr"),
     resume_from: ResumeFrom = None,
     params: ParamsFile = DEFAULT_PARAMS,

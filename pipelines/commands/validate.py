@@ -6,20 +6,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, read_params
+from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, argument, option, read_params
 from pipelines.commands.output import emit_if_asked, say
 from pipelines.core.chain import FACES, PROCESSED, VERDICT, VERDICT_PROCESSED
 
 if TYPE_CHECKING:
     from pipelines.data.validation.verdict import Verdict
 
-Out = Annotated[Path, typer.Option(help="Folder of verdict.json.", metavar="DIR")]
+Out = Annotated[Path, option("Folder of verdict.json.", metavar="DIR")]
 
 
 def validate(
-    faces: Annotated[Path, typer.Argument(help="Dataset folder.", metavar="DIR")] = Path(FACES),
+    faces: Annotated[Path, argument("Dataset folder.", metavar="DIR")] = Path(FACES),
     out: Out = Path(VERDICT).parent,
     params: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,
@@ -32,10 +30,10 @@ def validate(
 
 
 def validate_processed(
-    processed: Annotated[Path, typer.Argument(help="Folder that preprocess wrote.", metavar="DIR")] = Path(PROCESSED),
+    processed: Annotated[Path, argument("Folder that preprocess wrote.", metavar="DIR")] = Path(PROCESSED),
     out: Out = Path(VERDICT_PROCESSED).parent,
     faces: Annotated[
-        Path | None, typer.Option(help="Dataset they came from: every photo must have its row.", metavar="DIR")
+        Path | None, option("Dataset they came from: every photo must have its row.", metavar="DIR")
     ] = None,
     params: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,

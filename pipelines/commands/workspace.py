@@ -7,14 +7,13 @@ from typing import Annotated
 
 import typer
 
+from pipelines.commands.options import argument, option
 from pipelines.commands.output import emit
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__, no_args_is_help=True)
 
-RunId = Annotated[
-    str, typer.Option("--run-id", help="The scheduler's id of the run.", envvar="DYNAMICID_AIRFLOW_RUN_ID")
-]
-Home = Annotated[Path, typer.Option(help="The checkout to clone from.", envvar="DYNAMICID_HOME")]
+RunId = Annotated[str, option("The scheduler's id of the run.", "--run-id", envvar="DYNAMICID_AIRFLOW_RUN_ID")]
+Home = Annotated[Path, option("The checkout to clone from.", envvar="DYNAMICID_HOME")]
 
 
 @app.command()
@@ -36,8 +35,8 @@ def save(run_id: RunId, home: Home = Path()) -> None:
 
 @app.command()
 def restore(
-    run: Annotated[str, typer.Argument(help="The run's id or name.")],
-    out: Annotated[Path, typer.Option(help="A folder that does not exist yet.")],
+    run: Annotated[str, argument("The run's id or name.")],
+    out: Annotated[Path, option("A folder that does not exist yet.")],
     home: Home = Path(),
 ) -> None:
     """Bring back a saved run: `dvc repro` in the new folder has nothing left to do."""
