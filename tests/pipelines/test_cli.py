@@ -2,25 +2,95 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
 
-from pipelines.cli import COMMANDS
-from tests.processes import dynamicid, run
+from pipelines.cli import COMMANDS, PANELS, app
+from tests.processes import commit_all, dynamicid, run
+
+HEAVY = "{'torch', 'pyspark', 'mlflow', 'diffusers', 'transformers', 'great_expectations', 'airflow', 'pandas'}"
+LIGHT = """
+import sys
+from pipelines.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit as end:
+    assert not end.code, end.code
+assert not HEAVY & set(sys.modules), HEAVY & set(sys.modules)
+""".replace("HEAVY", HEAVY)
 
 
-def test_help_lists_every_command_and_imports_nothing_heavy(project: Path) -> None:
-    script = (
-        "import sys; from typer.testing import CliRunner; from pipelines.cli import app; "
-        "done = CliRunner().invoke(app, ['--help']); print(done.stdout); "
-        "heavy = {'torch', 'pyspark', 'mlflow', 'diffusers', 'transformers', 'great_expectations', 'airflow'}; "
-        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
-    )
-    done = run(sys.executable, "-c", script, cwd=project)
+def lightly(*arguments: str, cwd: Path, **env: str) -> str:
+    """Run the command line in a process that must import nothing heavy; return what it prints."""
+    return run(sys.executable, "-c", LIGHT, *arguments, cwd=cwd, env=env).stdout
+
+
+def test_help_lists_every_command_in_its_panel_and_imports_nothing_heavy(project: Path) -> None:
+    shown = lightly("--help", cwd=project)
+    places = [shown.index(f" {panel} ─") for panel in PANELS]
+    assert places == sorted(places)
     for name in COMMANDS:
-        assert name in done.stdout
+        assert f" {name} " in shown
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [
+        ("dynamicid train-", {"train-anchoring", "train-imr"}),
+        ("dynamicid inbox re", {"ready", "refuse"}),
+        ("dynamicid validate --js", {"--json"}),
+    ],
+)
+def test_the_shell_completes_what_is_imported_lazily(project: Path, typed: str, completed: set[str]) -> None:
+    env = {"_DYNAMICID_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
+    assert set(lightly(cwd=project, **env).split()) == completed
+
+
+def test_the_script_for_the_shell_is_shown(project: Path) -> None:
+    env = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    assert "_DYNAMICID_COMPLETE=complete_bash" in lightly("--show-completion", "bash", cwd=project, **env)
+
+
+def test_every_command_takes_json() -> None:
+    def leaves(command: Any) -> Iterator[Any]:
+        for name in command.list_commands(None) if hasattr(command, "list_commands") else ():
+            yield from leaves(command.get_command(None, name))
+        if not hasattr(command, "list_commands"):
+            yield command
+
+    lacking = [leaf.name for leaf in leaves(get_command(app)) if not any("--json" in each.opts for each in leaf.params)]
+    assert lacking == []
+
+
+@pytest.mark.parametrize(
+    ("command", "key"),
+    [
+        (("configure", "--profile", "tiny"), "changes"),
+        (("synthesize", "--identities", "1", "--photos", "1", "--size", "32", "--out", "people"), "people"),
+        (("dataset", "show"), "tag"),
+        (("inbox", "ready"), "ready"),
+        (("inbox", "done", "--run-id", "one", "--inbox", "inbox"), "moved_to"),
+        (("retrain", "plan", "--trigger", "schedule"), "reason"),
+        (("clean",), "items"),
+        (("stack", "credentials", "--state", "state"), "credentials"),
+    ],
+)
+def test_a_result_is_one_json_object_on_stdout(
+    command: tuple[str, ...], key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, project: Path
+) -> None:
+    (tmp_path / "params.yaml").write_bytes((project / "profiles" / "tiny.yaml").read_bytes())
+    commit_all(tmp_path, "A place to work in")
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, [*command, "--json"])
+    assert done.exit_code == 0, done.output
+    assert key in json.loads(done.stdout)
 
 
 def test_unknown_parameter_key_is_exit_2_and_one_line(project: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from pipelines.cli import app
 from pipelines.commands.generate import default_adapter, split_reference
 from pipelines.core.errors import UserError
 from pipelines.core.params import load_params
+from tests.processes import dynamicid
 
 
 @pytest.fixture(scope="module")
@@ -219,6 +221,16 @@ def test_before_anything_is_trained_the_shipped_adapter_draws(
         for value in (0.7, 0.0)
     )
     assert rescaled.std() < plain.std(), "strong guidance adds contrast, which the setting takes back"
+
+
+def test_no_library_has_a_word_between_our_lines(project: Path, drawn_people: list[Path], tmp_path: Path) -> None:
+    common = ("--reference", drawn_people[0], "--prompt", "a photo of a person", "--face-prompt", "sad", "--steps", "2")
+    chosen = ("--params", project / "profiles" / "tiny.yaml", "--out", tmp_path / "x.png")
+    done = dynamicid("generate", *common, *chosen, cwd=tmp_path)
+    assert json.loads(done.stdout) == {"picture": str(tmp_path / "x.png"), "seed": 0}
+    lines = [line for line in re.split(r"[\r\n]", done.stderr) if line.strip()]
+    assert [line for line in lines if not line.startswith(("generate: ", "drawing: "))] == []
+    assert any("names no pose" in line for line in lines)
 
 
 def test_references_are_taken_apart(tmp_path: Path) -> None:
