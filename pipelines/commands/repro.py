@@ -19,7 +19,7 @@ def repro(
     from rich.console import Console
 
     from pipelines.core.params import load_params
-    from pipelines.versions.repro import check_stages, repro_stage
+    from pipelines.versions.dvc import check_stages, repro_stage
 
     console = Console(stderr=True)
     names = check_stages(list(stages or ()))
@@ -42,7 +42,7 @@ def record(stages: Annotated[list[str] | None, argument("Stages; default: every 
     """Record the present result of each stage; one that is recorded already is found, not doubled."""
     from pipelines.core.params import load_params
     from pipelines.registry.recorder import record_stage
-    from pipelines.versions.repro import check_stages
+    from pipelines.versions.dvc import check_stages
 
     root = Path.cwd()
     params = load_params(root / DEFAULT_PARAMS)

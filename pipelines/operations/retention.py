@@ -16,8 +16,8 @@ from pathlib import Path
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.locks import is_held
 from pipelines.core.sections.operations import Keeping
+from pipelines.versions.dvc import dvc
 from pipelines.versions.git import git
-from pipelines.versions.repro import dvc
 from pipelines.versions.workspace import workspaces
 
 _DAY = 86400.0

@@ -13,9 +13,8 @@ from pipelines.core.errors import StageFailed, UserError
 from pipelines.registry.log_model import adapter_hash
 from pipelines.registry.origins import origins_of
 from pipelines.registry.snapshot import fetch_snapshot
+from pipelines.versions.dvc import bring_data, dvc, dvc_problem
 from pipelines.versions.git import git
-from pipelines.versions.objects import default_remote
-from pipelines.versions.repro import dvc
 from pipelines.versions.workspace import clone_of
 
 
@@ -66,15 +65,11 @@ def _forgotten(root: Path, dataset_md5: str | None) -> str:
 
 
 def _bring(target: Path, forgotten: str) -> None:
-    done = dvc(target, "checkout", "--quiet", capture=True)
-    if done.returncode and default_remote(target) is not None:
-        done = dvc(target, "pull", "--quiet", capture=True)
-    if done.returncode:
-        lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+    if problem := bring_data(target):
         if forgotten:
             raise UserError(f"{target}: this version cannot come back as it was, its people were {forgotten}")
         raise UserError(
-            f"{target}: its data is neither in the DVC cache nor in a remote ({lines[0] if lines else 'no reason'}); "
+            f"{target}: its data is neither in the DVC cache nor in a remote ({problem}); "
             "`dvc remote add -d` names a remote that has it"
         )
 
@@ -82,5 +77,5 @@ def _bring(target: Path, forgotten: str) -> None:
 def _status(target: Path) -> dict[str, Any]:
     done = dvc(target, "status", "--json", capture=True)
     if done.returncode:
-        raise StageFailed(f"dvc status in {target}: {done.stderr.strip().splitlines()[-1]}")
+        raise StageFailed(f"dvc status in {target}: {dvc_problem(done)}")
     return dict(json.loads(done.stdout or "{}"))

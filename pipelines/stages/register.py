@@ -14,7 +14,7 @@ from pipelines.core.errors import UserError
 from pipelines.core.params import Params
 from pipelines.registry.log_model import Challenger
 from pipelines.registry.promotion import Registration, register
-from pipelines.versions.push import push_data
+from pipelines.versions.dvc import push_data
 
 
 @dataclass(frozen=True)

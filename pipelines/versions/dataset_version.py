@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from pipelines.core.chain import FACES
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.files import write_atomically
 from pipelines.core.records import DATASET_SCHEMA, open_rows
+from pipelines.versions.dvc import bring_data, cache_folder, dvc, dvc_problem, push_data
 from pipelines.versions.forgotten import LEDGER, read_ledger, told
 from pipelines.versions.git import git, in_repository
 from pipelines.versions.git_tags import (
@@ -25,14 +25,12 @@ from pipelines.versions.git_tags import (
     claim_tag,
     commit_files,
     fetch_tags,
+    in_turn,
     local_origin,
     numbered_tags,
     push_tag,
     read_at,
-    wait_for_turn,
 )
-from pipelines.versions.push import push_data
-from pipelines.versions.repro import dvc
 
 _ROWS = re.compile(r"^Rows: (\d+)$", re.MULTILINE)
 _LOCK_ATTEMPTS = 20
@@ -76,7 +74,7 @@ def make_version(root: Path, folder: Path | str, message: str) -> DatasetVersion
     if not target.is_relative_to(root) or target == root:
         raise UserError(f"{target}: lies outside the repository {root}; choose a folder in it, or --no-version")
     name = target.relative_to(root).as_posix()
-    _dvc(root, "add", "--quiet", name)
+    _add(root, name)
     version = publish_version(root, name, message)
     push_data(root, f"{name}.dvc")
     return version
@@ -95,23 +93,22 @@ def publish_version(root: Path, folder: str, message: str) -> DatasetVersion:
     shared = _shares_cache(root)
     rows = _count(root / folder)
     told = f"{message.strip()}\n\nRows: {rows}" if rows is not None else message.strip()
-    attempt = 0
-    while True:
+
+    def claim() -> str | None:
         if shared:
             fetch_tags(root, prefix)
         if tag := _tag_of(root, folder, md5):
             if shared:
                 push_tag(root, tag)
-            return DatasetVersion(tag, md5, rows)
+            return tag
         pointer = Path(f"{folder}.dvc")
         ignore = pointer.parent / ".gitignore"
         # What was forgotten travels with every version: a clone that brings an older one back must know.
         kept = (pointer, ignore, Path(LEDGER))
         files = {path.as_posix(): (root / path).read_bytes() for path in kept if (root / path).is_file()}
-        if tag := claim_tag(root, prefix, commit_files(root, files, told), told, push=shared):
-            return DatasetVersion(tag, md5, rows)
-        attempt += 1
-        wait_for_turn(attempt)
+        return claim_tag(root, prefix, commit_files(root, files, told), told, push=shared)
+
+    return DatasetVersion(in_turn(claim), md5, rows)
 
 
 def checkout_version(root: Path, tag: str, folder: str = FACES) -> DatasetVersion:
@@ -131,7 +128,7 @@ def checkout_version(root: Path, tag: str, folder: str = FACES) -> DatasetVersio
     content = _without_forgotten(root, tag, content)
     before = pointer.read_bytes() if pointer.is_file() else None
     write_atomically(pointer, content)
-    if problem := _bring(root, f"{folder}.dvc"):
+    if problem := bring_data(root, f"{folder}.dvc"):
         if before is None:
             pointer.unlink()
         else:
@@ -163,7 +160,7 @@ def restore_present(root: Path, folder: str = FACES) -> None:
     if (
         (root / f"{folder}.dvc").is_file()
         and not (root / folder).exists()
-        and (problem := _bring(root, f"{folder}.dvc"))
+        and (problem := bring_data(root, f"{folder}.dvc"))
     ):
         raise UserError(
             f"{folder}.dvc names data that is not here and cannot be brought back ({problem}); fetch it with "
@@ -174,39 +171,22 @@ def restore_present(root: Path, folder: str = FACES) -> None:
 def _shares_cache(root: Path) -> bool:
     """Whether `root` is a local clone with the DVC cache of its origin: a tag is published only where its data is."""
     origin = local_origin(root)
-    return origin is not None and _cache(root) == _cache(origin)
+    return origin is not None and dvc_root(origin) == origin and cache_folder(root) == cache_folder(origin)
 
 
-def _cache(root: Path) -> Path:
-    from dvc.config import Config
+def _add(root: Path, folder: str) -> None:
+    from tenacity import Retrying, retry_if_result, stop_after_attempt, wait_fixed
 
-    folder = root / ".dvc"
-    config = Config(str(folder), validate=False)
-    return (folder / config.get("cache", {}).get("dir", "cache")).resolve()
-
-
-def _bring(root: Path, pointer: str) -> str | None:
-    """Check out what `pointer` names, pulling it where the cache lacks it; return what went wrong."""
-    done = dvc(root, "checkout", "--quiet", pointer, capture=True)
-    if done.returncode and dvc(root, "remote", "list", capture=True).stdout.strip():
-        done = dvc(root, "pull", "--quiet", pointer, capture=True)
-    return _last_line(done.stderr, done.stdout) if done.returncode else None
-
-
-def _dvc(root: Path, *arguments: str) -> None:
-    for attempt in range(_LOCK_ATTEMPTS):
-        done = dvc(root, *arguments, capture=True)
-        if not done.returncode:
-            return
-        if "lock" not in done.stderr.lower() or attempt == _LOCK_ATTEMPTS - 1:
-            raise StageFailed(f"dvc {arguments[0]} in {root}: {_last_line(done.stderr, done.stdout)}")
-        time.sleep(1.0)  # another DVC command works in this repository
-
-
-def _last_line(*texts: str) -> str:
-    lines = [line.removeprefix("ERROR: ").strip() for text in texts for line in text.splitlines() if line.strip()]
-    errors = [line for line in lines if not line.lower().startswith(("warning", "having any troubles"))]
-    return errors[0] if errors else "no reason given"
+    # Another DVC command may be at work in this repository.
+    patiently = Retrying(
+        retry=retry_if_result(lambda done: done.returncode and "lock" in done.stderr.lower()),
+        stop=stop_after_attempt(_LOCK_ATTEMPTS),
+        wait=wait_fixed(1.0),
+        retry_error_callback=lambda state: state.outcome and state.outcome.result(),
+    )
+    done = patiently(dvc, root, "add", "--quiet", folder, capture=True)
+    if done.returncode:
+        raise StageFailed(f"dvc add in {root}: {dvc_problem(done)}")
 
 
 def _prefix(folder: str) -> str:

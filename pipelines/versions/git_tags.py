@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 from pipelines.core.errors import StageFailed, UserError
@@ -107,11 +107,17 @@ def claim_tag(root: Path, prefix: str, commit: str, message: str, *, push: bool)
     return name if run_git(root, "update-ref", f"refs/tags/{name}", made, "0" * len(made)).code == 0 else None
 
 
-def wait_for_turn(attempt: int) -> None:
-    """Wait a little longer after each attempt; raise StageFailed when there were too many."""
-    if attempt >= _ATTEMPTS:
-        raise StageFailed(f"no version number could be claimed in {attempt} attempts; is origin writable?")
-    time.sleep(min(0.05 * 1.3**attempt, 2.0))
+def in_turn(claim: Callable[[], str | None]) -> str:
+    """Return the tag that `claim` gets, after a little longer wait each time it gets none; StageFailed in the end."""
+    from tenacity import RetryError, Retrying, retry_if_result, stop_after_attempt, wait_exponential
+
+    again = retry_if_result(lambda tag: tag is None)
+    wait = wait_exponential(multiplier=0.065, exp_base=1.3, max=2.0)
+    try:
+        return str(Retrying(retry=again, stop=stop_after_attempt(_ATTEMPTS), wait=wait)(claim))
+    except RetryError:
+        message = f"no version number could be claimed in {_ATTEMPTS} attempts; is origin writable?"
+        raise StageFailed(message) from None
 
 
 def _identity(root: Path) -> list[str]:

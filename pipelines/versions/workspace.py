@@ -15,8 +15,8 @@ from pathlib import Path
 
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.files import atomic_folder
+from pipelines.versions.dvc import cache_folder, dvc, dvc_problem, use_data_of
 from pipelines.versions.git import git, run_git
-from pipelines.versions.repro import dvc
 
 RUNS_VARIABLE = "DYNAMICID_RUNS"
 _READY = ".dynamicid/workspace.json"
@@ -56,13 +56,6 @@ def workspaces(home: Path) -> list[Path]:
     return sorted(path for path in runs.iterdir() if path.is_dir()) if runs.is_dir() else []
 
 
-def _share_cache(home: Path, clone: Path) -> None:
-    from pipelines.versions.objects import cache_folder, use_data_of
-
-    cache_folder(home).mkdir(parents=True, exist_ok=True)
-    use_data_of(home, clone)
-
-
 def clone_of(home: Path, target: Path) -> None:
     """Make `target` a clone of `home` with the same DVC cache; nothing is left behind where it fails."""
     with atomic_folder(target) as part:
@@ -71,7 +64,8 @@ def clone_of(home: Path, target: Path) -> None:
             # DVC commits experiments: it needs somebody's name where the machine knows none.
             if run_git(part, "config", name).code:
                 git(part, "config", name, "dynamicid" if name == "user.name" else "dynamicid@localhost")
-        _share_cache(home, part)
+        cache_folder(home).mkdir(parents=True, exist_ok=True)
+        use_data_of(home, part)
         for name in _LINKED:
             if (home / name).exists() and not (part / name).exists():
                 (part / name).symlink_to(home / name)
@@ -104,8 +98,7 @@ def save(home: Path, run_id: str) -> str:
     ):
         done = dvc(work.path, *arguments, capture=True)
         if done.returncode:
-            reason = (done.stderr.strip() or done.stdout.strip()).splitlines()
-            raise StageFailed(f"dvc {' '.join(arguments)} in {work.path}: {reason[-1] if reason else 'failed'}")
+            raise StageFailed(f"dvc {' '.join(arguments)} in {work.path}: {dvc_problem(done)}")
     return work.run
 
 
@@ -119,11 +112,10 @@ def restore(home: Path, run: str, target: Path) -> Path:
     for arguments in (("exp", "pull", "--no-cache", "origin", name), ("exp", "apply", name), ("checkout",)):
         done = dvc(target, *arguments, capture=True)
         if done.returncode:
-            reason = (done.stderr.strip() or done.stdout.strip()).splitlines()
             forgotten = _forgotten(home, target)
             shutil.rmtree(target)
             raise UserError(
-                f"run {name}: `dvc {' '.join(arguments)}` failed: {reason[-1] if reason else 'no reason'}"
+                f"run {name}: `dvc {' '.join(arguments)}` failed: {dvc_problem(done)}"
                 + (f"; its data is not whole any more: {forgotten}" if forgotten else "")
             )
     return target

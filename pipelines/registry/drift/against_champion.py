@@ -16,7 +16,7 @@ from pipelines.registry.drift.page import write_page
 from pipelines.registry.drift.verdict import ADDED, Verdict, compare, state_of
 from pipelines.registry.registry import champion_of, find_version, open_registry
 from pipelines.versions.dataset_version import current_version
-from pipelines.versions.objects import bring_objects
+from pipelines.versions.dvc import bring_objects
 
 DRIFT = "drift.json"
 PAGE = "index.html"

@@ -66,7 +66,7 @@ GATES = [{"metric": "id_similarity", "minimum": 0.3, "max_regression": 0.02}]
 
 def shell(folder: Path, *command: str, code: int = 0) -> subprocess.CompletedProcess[str]:
     """Run a command in `folder` with this interpreter's tools and the ledger of the folder itself."""
-    from pipelines.versions.repro import stage_environment
+    from pipelines.versions.dvc import stage_environment
 
     kept = {key: value for key, value in stage_environment().items() if not key.startswith(("MLFLOW", "DYNAMICID"))}
     done = subprocess.run(command, cwd=folder, env=kept, capture_output=True, text=True, check=False)

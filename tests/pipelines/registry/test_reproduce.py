@@ -14,7 +14,7 @@ from pipelines.core.errors import StageFailed, UserError
 from pipelines.registry.lineage import lineage_of
 from pipelines.registry.origins import origins_of, versions_from
 from pipelines.registry.reproduce import reproduce
-from pipelines.versions.repro import dvc
+from pipelines.versions.dvc import dvc
 
 
 def test_an_earlier_version_comes_back_with_a_clean_status(registered: Any, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.core.errors import UserError
-from pipelines.versions.repro import dvc
+from pipelines.versions.dvc import dvc
 from pipelines.versions.workspace import create, restore, run_name, save
 
 _DVC_YAML = """

@@ -16,7 +16,7 @@ from pipelines.core.errors import UserError
 from pipelines.core.params import Params, load_params
 from pipelines.registry.drift.against_champion import run
 from pipelines.registry.registry import open_registry
-from pipelines.versions.repro import dvc
+from pipelines.versions.dvc import dvc
 
 SMALL = ["drift.resamples=10"]
 

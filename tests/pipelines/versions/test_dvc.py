@@ -12,8 +12,8 @@ import pytest
 
 from pipelines.core.errors import StageFailed
 from pipelines.versions.dataset_version import checkout_version, make_version
+from pipelines.versions.dvc import bring_objects, cache_folder, default_remote
 from pipelines.versions.git_tags import numbered_tags
-from pipelines.versions.objects import bring_objects, cache_folder, default_remote
 from pipelines.versions.workspace import create
 from tests.pipelines.object_store import BUCKET, objects, s3_server
 

@@ -1,0 +1,154 @@
+"""What is asked of DVC: its commands, where a checkout's data is, data by its hash, a copy at the remote, stages.
+
+It runs in processes of this interpreter, which is the first Python on their PATH.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipelines.core.chain import stage_names
+from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.privacy import TELEMETRY_OFF
+from pipelines.versions.git import git_environment
+
+
+def stage_environment() -> dict[str, str]:
+    """Return the environment in which DVC runs a stage: `python` is this interpreter, telemetry is off."""
+    bin_folder = str(Path(sys.executable).parent)
+    return {**git_environment(), **TELEMETRY_OFF, "PATH": os.pathsep.join([bin_folder, os.environ.get("PATH", "")])}
+
+
+def dvc(root: Path, *arguments: str, capture: bool = False) -> subprocess.CompletedProcess[str]:
+    """Run `dvc …` in `root` with this interpreter; output goes to stderr unless captured."""
+    return subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments],
+        cwd=root,
+        env=stage_environment(),
+        text=True,
+        check=False,
+        stdout=subprocess.PIPE if capture else sys.stderr,
+        stderr=subprocess.PIPE if capture else None,
+    )
+
+
+def dvc_problem(done: subprocess.CompletedProcess[str]) -> str:
+    """Return the line in which a DVC command that was captured says what went wrong."""
+    lines = [line.removeprefix("ERROR: ").strip() for line in f"{done.stderr}\n{done.stdout}".splitlines()]
+    errors = [line for line in lines if line and not line.lower().startswith(("warning", "having any troubles"))]
+    return errors[0] if errors else "no reason given"
+
+
+def cache_folder(root: Path) -> Path:
+    """Return the DVC cache of the checkout `root`."""
+    config = _config(root)
+    return (root / ".dvc" / config.get("cache", {}).get("dir", "cache")).resolve()
+
+
+def remotes(root: Path) -> dict[str, Any]:
+    """Return DVC's settings of the checkout that say where data is: `remote` by name, the default's name in `core`.
+
+    Relative folders are made absolute, so that the settings hold in another checkout as well.
+    """
+    config = _config(root)
+    found = {name: {key: str(value) for key, value in one.items()} for name, one in config.get("remote", {}).items()}
+    default = config.get("core", {}).get("remote")
+    return {"remote": found, "core": {"remote": default} if default else {}}
+
+
+def default_remote(root: Path) -> str | None:
+    """Return the name of the remote that `dvc push` would use, or None where there is none."""
+    return remotes(root)["core"].get("remote")
+
+
+def use_data_of(root: Path, other: Path) -> None:
+    """Let the DVC repository `other` take its data from cache and remotes of `root` (its local configuration)."""
+    from dvc.config import Config
+
+    with Config(str(other / ".dvc"), validate=False).edit("local", validate=False) as config:
+        config.setdefault("cache", {}).update({"dir": str(cache_folder(root)), "type": "hardlink,copy"})
+        found = remotes(root)
+        if found["remote"]:
+            config["remote"] = found["remote"]
+            config.setdefault("core", {}).update(found["core"])
+
+
+def bring_data(root: Path, *pointers: str) -> str | None:
+    """Check out what `pointers` (`.dvc` files; default: all) name, pulled from the default remote where need be.
+
+    Returns what went wrong, None where the data is there.
+    """
+    done = dvc(root, "checkout", "--quiet", *pointers, capture=True)
+    if done.returncode and default_remote(root) is not None:
+        done = dvc(root, "pull", "--quiet", *pointers, capture=True)
+    return dvc_problem(done) if done.returncode else None
+
+
+def bring_objects(root: Path, objects: Mapping[str, str], target: Path) -> None:
+    """Put folders or files into the new folder `target`: `objects` says name → DVC hash (`….dir` for a folder).
+
+    Raises UserError where neither the cache of `root` nor its default remote has them.
+    """
+    settings = target / ".dvc"
+    settings.mkdir(parents=True)
+    (settings / "config").write_text("[core]\n    no_scm = true\n    analytics = false\n", encoding="utf-8")
+    use_data_of(root, target)
+    for name, digest in objects.items():
+        out = {"md5": digest, "hash": "md5", "path": name}
+        (target / f"{name}.dvc").write_text(yaml.safe_dump({"outs": [out]}), encoding="utf-8")
+    if bring_data(target) is not None:
+        raise UserError(
+            f"{json.dumps(dict(objects))}: neither the DVC cache of {root} nor a remote has this data; "
+            "`dvc remote add -d` names a remote that does"
+        )
+
+
+def push_data(root: Path, *targets: str) -> str | None:
+    """Copy what `targets` (`.dvc` files; default: everything the checkout names) to the default remote.
+
+    Returns the remote's name; None, and nothing is done, where the repository has no default remote. Raises StageFailed
+    where the remote does not take it: what was to be copied is whole in the cache, and the same command tries again.
+    """
+    remote = default_remote(root)
+    if remote is None:
+        return None
+    done = dvc(root, "push", "--quiet", *targets, capture=True)
+    if done.returncode:
+        raise StageFailed(
+            f"{' '.join(targets) or root}: kept here, but not copied to the DVC remote {remote!r}: "
+            f"{dvc_problem(done)}; run again when it can be reached"
+        )
+    return remote
+
+
+def check_stages(names: list[str]) -> list[str]:
+    """Return `names`, or every stage when there are none; raise UserError on a name that is no stage."""
+    known = stage_names()
+    for name in names:
+        if name not in known:
+            raise UserError(f"{name}: no such stage; there are {', '.join(known)}")
+    return names or list(known)
+
+
+def repro_stage(root: Path, name: str, *, force: bool = False, pull: bool = False) -> None:
+    """Bring one stage up to date; raise StageFailed where DVC or the stage fails."""
+    flags = [flag for flag, on in (("--force", force), ("--pull", pull)) if on]
+    done = dvc(root, "repro", "--single-item", *flags, name)
+    if done.returncode:
+        raise StageFailed(f"stage {name} failed under DVC (exit {done.returncode}); the reason is above")
+
+
+def _config(root: Path) -> Any:
+    from dvc.config import Config
+
+    if not (root / ".dvc" / "config").is_file():
+        raise UserError(f"{root}: not a DVC repository; `dvc init` makes one")
+    return Config(str(root / ".dvc"), validate=False)
