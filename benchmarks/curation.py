@@ -19,12 +19,22 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+from sklearn.metrics.cluster import pair_confusion_matrix
 
 from pipelines.core.params import Params, load_params
 from pipelines.core.paths import project_root
-from pipelines.data.curation.agreement import pairwise
 from pipelines.data.curation.build import TABLE, Inputs, Outputs, run
 from pipelines.data.synthetic.dataset import write_dataset
+
+
+def agreement(found: dict[str, str | None], known: dict[str, str]) -> dict[str, float]:
+    """Return the share of found pairs that are true, of true ones that are found, and their harmonic mean."""
+    # A photo that was found to be nobody's pairs with none.
+    labels = [found.get(file) or f"nobody: {file}" for file in known]
+    (_, wrong), (missed, both) = pair_confusion_matrix(list(known.values()), labels)
+    precision = both / (both + wrong) if both + wrong else 1.0
+    recall = both / (both + missed) if both + missed else 1.0
+    return {"precision": precision, "recall": recall, "f1": 2 * both / max(2 * both + wrong + missed, 1)}
 
 
 def real_params(shared: Path) -> Params:
@@ -48,8 +58,7 @@ def measure(name: str, source: Path, known: dict[str, str], params: Params, work
     report = run(params, Inputs(source), Outputs(work / name, work / "state"))
     rows = pq.read_table(work / name / TABLE, columns=["file_name", "face_index", "identity"]).to_pylist()
     found = {row["file_name"]: row["identity"] for row in rows if row["face_index"] == 0}
-    agreement = pairwise([found.get(file) for file in known], list(known.values()))
-    figures = {"photos": len(known), "people": len(set(known.values())), **asdict(agreement)}
+    figures = {"photos": len(known), "people": len(set(known.values())), **agreement(found, known)}
     print(f"{name}: {json.dumps(figures)} in {time.monotonic() - started:.0f} s; {asdict(report)}", file=sys.stderr)
     return figures
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -219,6 +219,11 @@ def fingerprint(folder: Path) -> str:
     )
     if not files:
         raise ValueError(f"{folder}: no weight files (*.safetensors, *.bin); expected a model folder")
+    return digest_of_files(folder, files)
+
+
+def digest_of_files(folder: Path, files: Iterable[Path]) -> str:
+    """Return one sha256 (hex) over the names in `folder` and the bytes of `files`, in their order."""
     total = hashlib.sha256()
     for file in files:
         with file.open("rb") as opened:

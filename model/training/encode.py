@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from model.face.face_geometry import crop_landmarks, face_crop
-from model.network.base import Base
+from model.network.base import Base, digest_of_files
 from model.training.alignment import alignment, keypoint_shares
 from model.training.cache import RecordStore, fill, store_folder, text_keys
 from model.training.photos import PhotoContent, Photos
@@ -83,12 +83,7 @@ class Desk:
 @cache
 def folder_digest(folder: Path) -> str:
     """Return the sha256 (hex) over names and bytes of all files of a model folder."""
-    total = hashlib.sha256()
-    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-        with file.open("rb") as handle:
-            digest = hashlib.file_digest(handle, "sha256").hexdigest()
-        total.update(f"{file.relative_to(folder).as_posix()} {digest}\n".encode())
-    return total.hexdigest()
+    return digest_of_files(folder, sorted(path for path in folder.rglob("*") if path.is_file()))
 
 
 def base_digest(base: Base) -> str:

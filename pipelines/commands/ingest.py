@@ -60,7 +60,7 @@ def ingest(
     inputs = Inputs(source, layout, identity_depth, read_ledger(home) if home is not None else None)
     summary = run(given.model_copy(update={"ingest": section}), inputs, Outputs(out))
     tell(summary, out)
-    result = {**summary.as_dict(), "version": None}
+    result = {**asdict(summary), "version": None}
     if root is not None:
         message = f"{summary.rows} photos of {summary.identities} people in {summary.bytes} bytes"
         made = make_version(root, out.resolve(), message)

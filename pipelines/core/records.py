@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from pipelines.core.errors import UserError
@@ -77,6 +79,15 @@ REASONS: dict[str, str] = {
     "no_caption": "no caption could be made",
     "analyser_failed": "an analyser raised an error on this picture",
 }
+
+
+def list_matrix(column: pa.Array | pa.ChunkedArray, width: int) -> np.ndarray:
+    """Return a column of lists of numbers as (N, width) float64; rows that are null or of another length are NaN."""
+    fits = pc.equal(pc.list_value_length(column), width).fill_null(False)
+    matrix = np.full((len(column), width), np.nan)
+    flat = pc.list_flatten(column.filter(fits)).to_numpy(zero_copy_only=False)
+    matrix[fits.to_numpy(zero_copy_only=False)] = flat.reshape(-1, width)
+    return matrix
 
 
 def open_rows(folder: Path, schema: pa.Schema) -> ds.Dataset:

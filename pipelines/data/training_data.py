@@ -6,7 +6,7 @@ import hashlib
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +23,10 @@ from pipelines.core.records import OK, PROCESSED_SCHEMA, open_rows
 from pipelines.core.sections.data import Rights
 from pipelines.data.policy import COLUMNS, refusal, told
 
-_CONTENT = ("image", "bbox", "keypoints", "landmarks", "embedding")
+# What training reads of a photo's content, and `photo_keys` needs.
+CONTENT = ("image", "bbox", "keypoints", "landmarks", "embedding")
 _LABELS = ("identity", "yaw", "expression", "prompt", "face_prompt")
 _ROWS_AT_ONCE = 512
-
-
-@dataclass
-class _Numbers:
-    """Distinct words in the order in which they were first seen."""
-
-    words: dict[str, int] = field(default_factory=dict)
-
-    def of(self, word: str) -> int:
-        return self.words.setdefault(word, len(self.words))
 
 
 @dataclass(frozen=True)
@@ -76,13 +67,15 @@ def read_photos(processed: Path, split: str) -> Photos:
 
 
 def _read(processed: Path, split: str, rights: Rights | None, left_out: Counter[str]) -> Photos:
-    shards = _shards(processed)
-    people, prompts = _Numbers(), _Numbers()
+    shards = open_rows(processed, PROCESSED_SCHEMA).files
+    # Distinct words, numbered in the order in which they were first seen.
+    people: dict[str, int] = {}
+    prompts: dict[str, int] = {}
     keys: list[bytes] = []
     labels: list[tuple[int, int, int, int]] = []
     places: list[tuple[int, int]] = []
     for number, shard in enumerate(shards):
-        columns = ("image_id", "split", "status", *COLUMNS, *_CONTENT, *_LABELS)
+        columns = ("image_id", "split", "status", *COLUMNS, *CONTENT, *_LABELS)
         for start, batch in _batches(shard, columns):
             wanted = pc.and_(pc.equal(batch["status"], OK), pc.equal(batch["split"], split))
             rows = np.flatnonzero(wanted.fill_null(False).to_numpy(zero_copy_only=False))
@@ -93,17 +86,17 @@ def _read(processed: Path, split: str, rights: Rights | None, left_out: Counter[
             usable = batch.take(pa.array(rows))
             keys += photo_keys(usable)
             for row in usable.select(["image_id", *_LABELS]).to_pylist():
-                person = people.of(row["identity"]) if row["identity"] else UNKNOWN
-                labels.append((person, prompts.of(row["prompt"] or ""), *_motion(row)))
+                person = people.setdefault(row["identity"], len(people)) if row["identity"] else UNKNOWN
+                labels.append((person, prompts.setdefault(row["prompt"] or "", len(prompts)), *_motion(row)))
             places += [(number, start + int(row)) for row in rows]
     table = np.array(labels, np.int32).reshape(-1, 4)
     located = np.array(places, np.int64).reshape(-1, 2)
     return Photos(
         keys=np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 32),
         person=table[:, 0],
-        people=list(people.words),
+        people=list(people),
         prompt=table[:, 1],
-        prompts=list(prompts.words),
+        prompts=list(prompts),
         expression=table[:, 2].astype(np.int8),
         pose=table[:, 3].astype(np.int8),
         content=lambda positions: _content(shards, located[positions]),
@@ -118,12 +111,7 @@ def _permitted_rows(batch: pa.RecordBatch, rows: np.ndarray, rights: Rights, lef
     return rows[[reason is None for reason in refusals]]
 
 
-def _shards(processed: Path) -> list[Path]:
-    open_rows(processed, PROCESSED_SCHEMA)  # says what is wrong where a shard or a column is missing
-    return sorted(processed.rglob("*.parquet"))
-
-
-def _batches(shard: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, pa.RecordBatch]]:
+def _batches(shard: str, columns: tuple[str, ...]) -> Iterator[tuple[int, pa.RecordBatch]]:
     """Yield the rows of a shard in order, a few at a time, with the number of the first."""
     start = 0
     with pq.ParquetFile(shard) as file:
@@ -132,14 +120,9 @@ def _batches(shard: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, pa.Re
             start += batch.num_rows
 
 
-def key_columns() -> tuple[str, ...]:
-    """Return the columns of a processed row that `photo_keys` needs."""
-    return _CONTENT
-
-
 def photo_keys(batch: pa.RecordBatch) -> list[bytes]:
     """Return for each accepted photo the sha256 of all that training reads of its content: its key in every cache."""
-    columns = [batch[name].flatten().to_numpy().reshape(batch.num_rows, -1) for name in _CONTENT[1:]]
+    columns = [batch[name].flatten().to_numpy().reshape(batch.num_rows, -1) for name in CONTENT[1:]]
     numbers = np.concatenate(columns, axis=1).astype("<f4")
     return [
         hashlib.sha256(b"".join((image.as_py(), row.tobytes()))).digest()
@@ -158,11 +141,11 @@ def _motion(row: dict[str, Any]) -> tuple[int, int]:
     return EXPRESSIONS.index(row["expression"]), POSES.index(pose)
 
 
-def _content(shards: list[Path], located: np.ndarray) -> Iterator[PhotoContent]:
+def _content(shards: list[str], located: np.ndarray) -> Iterator[PhotoContent]:
     """Yield the photos at (shard, row), both ascending; shards without any are not opened."""
     for number in np.unique(located[:, 0]):
         rows = located[located[:, 0] == number, 1]
-        for start, batch in _batches(shards[number], _CONTENT):
+        for start, batch in _batches(shards[number], CONTENT):
             here = rows[(rows >= start) & (rows < start + batch.num_rows)] - start
             for row in batch.take(pa.array(here)).to_pylist():
                 yield _photo(row)

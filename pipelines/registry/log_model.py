@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from pipelines.core.chain import stage_names
+from pipelines.core.files import sha256
 from pipelines.core.params import Params
 from pipelines.registry.model_card import model_card
 from pipelines.registry.registry import CHALLENGER, versions_of
@@ -44,7 +45,7 @@ def adapter_hash(folder: Path) -> str:
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
+            digest.update(bytes.fromhex(sha256(path)))
     return digest.hexdigest()
 
 

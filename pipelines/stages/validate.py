@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from pipelines.core.params import Params
 from pipelines.data.validation.dataset_frame import dataset_frame
 from pipelines.data.validation.dataset_suite import dataset_checks
 from pipelines.data.validation.judge import judge
-from pipelines.data.validation.verdict import Verdict
+from pipelines.data.validation.verdict import Outputs, Verdict
 
 
 @dataclass(frozen=True)
@@ -20,14 +19,6 @@ class Inputs:
     faces: Path
 
 
-@dataclass(frozen=True)
-class Outputs:
-    """`report`: the folder of `verdict.json`; `data_docs`: where the HTML goes, or None for no HTML."""
-
-    report: Path
-    data_docs: Path | None = None
-
-
 def run(params: Params, inputs: Inputs, outputs: Outputs) -> Verdict:
     """Judge the dataset; the verdict is written whatever it is.
 
@@ -35,8 +26,5 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> Verdict:
     """
     frame = dataset_frame(inputs.faces)
     verdict = judge("validate", dataset_checks(params.validate_), frame, outputs.data_docs)
-    verdict.write(outputs.report / "verdict.json")
-    for warning in verdict.warnings():
-        print(f"validate: warning: {warning.sentence()}", file=sys.stderr)
-    verdict.check()
+    verdict.conclude(outputs.report)
     return verdict

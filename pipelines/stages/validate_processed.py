@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from pipelines.core.records import DATASET_SCHEMA, open_rows
 from pipelines.data.validation.judge import judge
 from pipelines.data.validation.processed_frame import processed_frame
 from pipelines.data.validation.processed_suite import processed_checks
-from pipelines.data.validation.verdict import Verdict
+from pipelines.data.validation.verdict import Outputs, Verdict
 
 
 @dataclass(frozen=True)
@@ -20,14 +19,6 @@ class Inputs:
 
     processed: Path
     faces: Path | None = None
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """`report`: the folder of `verdict.json`; `data_docs`: where the HTML goes, or None for no HTML."""
-
-    report: Path
-    data_docs: Path | None = None
 
 
 def run(params: Params, inputs: Inputs, outputs: Outputs) -> Verdict:
@@ -39,8 +30,5 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> Verdict:
     frame = processed_frame(inputs.processed)
     checks = processed_checks(params.validate_processed, rows)
     verdict = judge("validate_processed", checks, frame, outputs.data_docs)
-    verdict.write(outputs.report / "verdict.json")
-    for warning in verdict.warnings():
-        print(f"validate_processed: warning: {warning.sentence()}", file=sys.stderr)
-    verdict.check()
+    verdict.conclude(outputs.report)
     return verdict

@@ -3,7 +3,6 @@ folder as a trained project leaves it, on random base models, with parameters th
 
 from __future__ import annotations
 
-import io
 import os
 import shutil
 import struct
@@ -20,6 +19,7 @@ from PIL import Image, ImageDraw
 from model.foundation.random_models import save_random_models
 from model.network.base import load_base
 from pipelines.core.params import Params, load_params
+from tests.pipelines.photos import encoded
 from tests.processes import commit_all
 from tests.random_adapter import random_adapter
 
@@ -78,12 +78,6 @@ def drawn_face(width: int = 120, height: int = 160) -> Image.Image:
     return image
 
 
-def _encoded(image: Image.Image, kind: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
 def _png_header(width: int, height: int) -> bytes:
     """Return a PNG that claims `width` x `height` pixels and holds none of them."""
 
@@ -98,19 +92,19 @@ def make_awkward_photos(folder: Path, picture: Image.Image | None = None) -> Pat
     """Write the ten awkward files into `folder`, made from `picture` (RGB, default: a drawn face); return `folder`."""
     face = (picture or drawn_face()).convert("RGB").resize((120, 160))
     folder.mkdir(parents=True, exist_ok=True)
-    jpeg = _encoded(face, "JPEG", quality=92)
-    cmyk = _encoded(face.convert("CMYK"), "JPEG", quality=92)
+    jpeg = encoded(face, "JPEG", quality=92)
+    cmyk = encoded(face.convert("CMYK"), "JPEG", quality=92)
     orientation = Image.Exif()
     orientation[0x0112] = 6  # to be shown turned by 90 degrees clockwise
     grey = np.asarray(face.convert("L"), np.uint16) * 257
     frames = [face, face.transpose(Image.Transpose.FLIP_LEFT_RIGHT), face]
     files: dict[str, bytes] = {
-        "animated.gif": _encoded(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=100),
+        "animated.gif": encoded(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=100),
         "cmyk.jpg": cmyk,
         "empty.jpg": b"",
-        "exif_rotated.jpg": _encoded(face.rotate(90, expand=True), "JPEG", quality=92, exif=orientation),
+        "exif_rotated.jpg": encoded(face.rotate(90, expand=True), "JPEG", quality=92, exif=orientation),
         "huge_header.png": _png_header(20000, 20000),
-        "sixteen_bit.png": _encoded(Image.fromarray(grey), "PNG"),
+        "sixteen_bit.png": encoded(Image.fromarray(grey), "PNG"),
         "text.jpg": b"this is not a picture\n",
         "truncated.jpg": jpeg[: len(jpeg) // 2],
         "zz_copy_of_cmyk.jpg": cmyk,
@@ -119,7 +113,7 @@ def make_awkward_photos(folder: Path, picture: Image.Image | None = None) -> Pat
         (folder / name).write_bytes(body)
     latin1 = os.path.join(os.fsencode(folder), b"caf\xe9.jpg")  # noqa: PTH118 (pathlib joins no bytes)
     with open(latin1, "wb") as file:  # noqa: PTH123
-        file.write(_encoded(face, "JPEG", quality=91))
+        file.write(encoded(face, "JPEG", quality=91))
     return folder
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from pipelines.core.records import list_matrix
 from pipelines.data.curation.records import FACES_SCHEMA, LEFT_OUT, REASONS, SELECTED
 
 _LISTS = ("embedding", "landmarks", "texture", "thumbnail", "bbox")
@@ -26,9 +27,9 @@ class Faces:
     def __init__(self, seen: pa.Table) -> None:
         # A DataFrame; its stubs know nothing of the columns' types.
         self.rows: Any = seen.drop_columns(list(_LISTS)).to_pandas()
-        self.embeddings = _matrix(seen["embedding"], _EMBEDDING)
-        self.landmarks = _matrix(seen["landmarks"], _POINTS).reshape(-1, 68, 2)
-        self.boxes = _matrix(seen["bbox"], 4)
+        self.embeddings = list_matrix(seen["embedding"], _EMBEDDING).astype(np.float32)
+        self.landmarks = list_matrix(seen["landmarks"], _POINTS).astype(np.float32).reshape(-1, 68, 2)
+        self.boxes = list_matrix(seen["bbox"], 4).astype(np.float32)
         self.thumbnails: list[bytes | None] = seen["thumbnail"].to_pylist()
         self.textures = _textures(seen["texture"].to_pylist())
         for name in ("label", "identity", "selected_file", "prompt", "face_prompt"):
@@ -85,16 +86,6 @@ class Faces:
             else:
                 columns.append(pa.Array.from_pandas(rows[field.name], type=field.type))
         return pa.Table.from_arrays(columns, schema=FACES_SCHEMA)
-
-
-def _matrix(column: pa.ChunkedArray, width: int) -> np.ndarray:
-    """Return a column of lists as (N, width) float32, NaN where the list is null."""
-    matrix = np.full((len(column), width), np.nan, np.float32)
-    present = column.is_valid().to_numpy(zero_copy_only=False)
-    if present.any():
-        values = column.drop_null().combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        matrix[present] = values.reshape(-1, width)
-    return matrix
 
 
 def _textures(values: list[bytes | None]) -> np.ndarray:

@@ -66,13 +66,10 @@ def look_and_keep(work: Work) -> str:
 @lru_cache(maxsize=1)
 def _networks(params: str) -> tuple[Analyser, CaptionChain, Preprocess]:
     section = Params.model_validate_json(params).preprocess
-    return load_analyser(section), load_expressions(section), section
-
-
-def load_expressions(params: Preprocess) -> CaptionChain:
-    """Return the caption sources that tell an expression; the others are asked about selected photos only."""
-    sources = tuple(name for name in params.captions.sources if name != "internvl")
-    return load_captions(params.captions.model_copy(update={"sources": sources}))
+    # The sources that tell an expression; the others are asked about selected photos only.
+    telling = tuple(name for name in section.captions.sources if name != "internvl")
+    captions = section.captions.model_copy(update={"sources": telling})
+    return load_analyser(section), load_captions(captions), section
 
 
 def look_at(

@@ -14,10 +14,11 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from pipelines.core.errors import UserError
+from pipelines.core.files import sha256
 from pipelines.core.params import Params
 from pipelines.data.curation.look import Photo, Work, look_and_keep
 from pipelines.data.curation.records import SEEN_SCHEMA, write_rows
-from pipelines.data.faces.version import analyser_version
+from pipelines.data.faces.version import analyser_version, code_files
 from pipelines.data.ingest.found import Found, Skipped
 from pipelines.data.ingest.layout import open_source
 from pipelines.data.ingest.walk import HIDDEN, LONELY_TEXT, NO_PICTURE
@@ -60,8 +61,8 @@ def list_pile(source: Path, identity_depth: int, max_bytes: int) -> Pile:
 def state_folder(params: Params, state: Path, source: Path) -> Path:
     """Return the folder for what is seen of a source by the analysers of the parameters; others of it are removed."""
     looking = params.curate.model_dump(include=set(_LOOKING))
-    code = Path(__file__).with_name("look.py").read_bytes()
-    version = hashlib.sha256(f"{analyser_version(params.preprocess)} {sorted(looking.items())}".encode() + code)
+    code = [sha256(file) for file in code_files("pipelines/data/curation/look.py")]
+    version = hashlib.sha256(f"{analyser_version(params.preprocess)} {sorted(looking.items())} {code}".encode())
     mine = state / hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:16]
     folder = mine / version.hexdigest()[:16]
     for other in mine.iterdir() if mine.is_dir() else ():

@@ -40,7 +40,7 @@ def export(faces: Path, processed: Path, wanted: Selection, target: Target, pars
             target.write(f"{ORIGIN}/{places.of(row)}", row["image"])
     if len(places) != len(accepted):
         raise KeyError(f"{len(accepted) - len(places)} photos of {processed} are not in {faces}")
-    with open(target.path(LIST), "w", encoding="utf-8", newline="\n") as stream:  # noqa: PTH123
+    with target.path(LIST).open("w", encoding="utf-8", newline="\n") as stream:
         return _write_list(stream, _entries(processed, wanted, target, parser, places))
 
 

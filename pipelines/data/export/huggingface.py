@@ -10,9 +10,10 @@ import json
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipelines.data.export.rows import Row
+from pipelines.data.export.target import Target
+from pipelines.data.ingest.shards import RollingWriter
 
 # Everything of DATASET_SCHEMA but the sizes, which the photo itself tells.
 _STRINGS: tuple[str, ...] = (
@@ -38,66 +39,43 @@ _GROUP_ROWS = 100
 _GROUP_BYTES = 64 * 2**20
 
 
-class HubWriter:
+class HubWriter(RollingWriter):
     """Writes photos of a dataset, byte for byte, into shards of about `shard_bytes`; the same rows give the same."""
 
-    def __init__(self, folder: Path, shard_bytes: int) -> None:
-        self._folder = folder
-        self._shard_bytes = shard_bytes
-        self._writer: pq.ParquetWriter | None = None
-        self._shards = self._rows = self._bytes = self._group_bytes = 0
-        self._group: list[Row] = []
-        (folder / "data").mkdir(parents=True, exist_ok=True)
+    def __init__(self, target: Target, shard_bytes: int) -> None:
+        super().__init__(
+            SCHEMA,
+            shard_bytes,
+            _GROUP_ROWS,
+            _GROUP_BYTES,
+            compression={**dict.fromkeys(("image.bytes", "image.path"), "NONE"), **dict.fromkeys(_STRINGS, "ZSTD")},
+            use_dictionary=["identity", "source", "licence", "consent"],
+            write_statistics=list(_STRINGS),
+        )
+        self._folder = target.folder
+        self._shards = self._count = 0
+        (self._folder / "data").mkdir()
 
     def add(self, row: Row) -> None:
         """Append a dataset row."""
-        size = len(row["image"])
-        if self._bytes and self._bytes + size > self._shard_bytes:
-            self._end_shard()
         picture = {"bytes": row["image"], "path": row["file_name"].rpartition("/")[2]}
-        self._group.append({"image": picture, **{name: row[name] for name in _STRINGS}})
-        self._rows += 1
-        self._bytes += size
-        self._group_bytes += size
-        if len(self._group) >= _GROUP_ROWS or self._group_bytes >= _GROUP_BYTES:
-            self._flush()
+        self.append({"image": picture, **{name: row[name] for name in _STRINGS}}, len(row["image"]))
+        self._count += 1
+
+    def part(self) -> Path:
+        """Return where the present shard is written until their number is known."""
+        return self._folder / "data" / f"train-{self._shards:05d}.part"
+
+    def complete(self) -> None:
+        """Count the present shard."""
+        self._shards += 1
 
     def close(self) -> None:
         """Complete the last shard, give all of them their final names and write the card."""
-        self._end_shard()
-        for number in range(self._shards):
-            self._part(number).rename(self._folder / "data" / f"train-{number:05d}-of-{self._shards:05d}.parquet")
-        (self._folder / "README.md").write_text(_card(self._rows), encoding="utf-8")
-
-    def _part(self, number: int) -> Path:
-        return self._folder / "data" / f"train-{number:05d}.part"
-
-    def _flush(self) -> None:
-        if not self._group:
-            return
-        if self._writer is None:
-            self._writer = pq.ParquetWriter(
-                self._part(self._shards),
-                SCHEMA,
-                compression={
-                    **dict.fromkeys(("image.bytes", "image.path"), "NONE"),
-                    **dict.fromkeys(_STRINGS, "ZSTD"),
-                },
-                use_dictionary=["identity", "source", "licence", "consent"],
-                write_statistics=list(_STRINGS),
-            )
-        self._writer.write_table(pa.Table.from_pylist(self._group, schema=SCHEMA))
-        self._group.clear()
-        self._group_bytes = 0
-
-    def _end_shard(self) -> None:
-        self._flush()
-        if self._writer is None:
-            return
-        self._writer.close()
-        self._writer = None
-        self._shards += 1
-        self._bytes = 0
+        self.end_shard()
+        for number, part in enumerate(sorted((self._folder / "data").glob("*.part"))):
+            part.rename(part.with_name(f"train-{number:05d}-of-{self._shards:05d}.parquet"))
+        (self._folder / "README.md").write_text(_card(self._count), encoding="utf-8")
 
 
 def _card(rows: int) -> str:

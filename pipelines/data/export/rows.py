@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.core.records import DATASET_SCHEMA, OK, PROCESSED_SCHEMA, open_rows
@@ -46,14 +47,12 @@ class Selection:
 
 def photos(faces: Path, wanted: Selection) -> Iterator[Row]:
     """Yield the rows of a dataset folder that are wanted, in the order of shards and rows."""
-    open_rows(faces, DATASET_SCHEMA)
-    yield from _rows(faces, list(DATASET_SCHEMA.names), wanted)
+    yield from filter(wanted.takes, _rows(faces, DATASET_SCHEMA, None))
 
 
 def looked_at(processed: Path, wanted: Selection, columns: list[str] | None = None) -> Iterator[Row]:
     """Yield the accepted rows of a processed folder that are wanted; rejected ones are counted as left out."""
-    open_rows(processed, PROCESSED_SCHEMA)
-    for row in _rows(processed, columns or list(PROCESSED_SCHEMA.names), None):
+    for row in _rows(processed, PROCESSED_SCHEMA, columns):
         if row["status"] != OK:
             wanted.left_out[f"rejected: {row['reason']}"] += 1
         elif wanted.takes(row):
@@ -72,10 +71,8 @@ def sidecar(row: Row) -> bytes | None:
     return "".join(f"{line}\n" for line in lines).encode() if any(lines) else None
 
 
-def _rows(folder: Path, columns: list[str], wanted: Selection | None) -> Iterator[Row]:
-    for shard in sorted(folder.rglob("*.parquet")):
+def _rows(folder: Path, schema: pa.Schema, columns: list[str] | None) -> Iterator[Row]:
+    for shard in open_rows(folder, schema).files:
         with pq.ParquetFile(shard, pre_buffer=False) as file:
-            for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=columns):
-                for row in batch.to_pylist():
-                    if wanted is None or wanted.takes(row):
-                        yield row
+            for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=columns or schema.names):
+                yield from batch.to_pylist()

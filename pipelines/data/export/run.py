@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import sys
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
+
+from tqdm import tqdm
 
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.sections.data import Export
-from pipelines.data.export.rows import Row, Selection, looked_at, photos
+from pipelines.data.export.huggingface import HubWriter
+from pipelines.data.export.rows import Selection, looked_at, photos
+from pipelines.data.export.sidecars import SidecarsWriter
 from pipelines.data.export.target import Target, new_folder
+from pipelines.data.export.variface import FoldersWriter
+from pipelines.data.export.webdataset_tar import TarWriter
 
 Layout = Literal["sidecars", "variface", "consistentid", "webdataset", "huggingface"]
 LAYOUTS: tuple[str, ...] = get_args(Layout)
@@ -47,27 +53,19 @@ def export(layout: str, inputs: Inputs, out: Path, params: Export, wanted: Selec
         if out.resolve().is_relative_to(folder.resolve()):
             raise UserError(f"{out}: lies in the dataset {folder}; choose a folder outside of it")
     with new_folder(out) as target:
-        count = _WRITERS[layout](inputs, target, params, wanted)
+        if layout == "consistentid":
+            count = _consistentid(inputs, target, params, wanted)
+        else:
+            rows = looked_at(inputs.processed, wanted) if layout == "sidecars" else photos(inputs.faces, wanted)
+            count = 0
+            with closing(_WRITERS[layout](target, params.shard_mb * 2**20)) as writer:
+                for row in tqdm(rows, desc="export", unit=" photos", file=sys.stderr, mininterval=0.5):
+                    writer.add(row)
+                    count += 1
         if not count:
             reasons = ", ".join(f"{number} {reason}" for reason, number in sorted(wanted.left_out.items()))
             raise StageFailed(f"{out}: no row to export (left out: {reasons or 'nothing'})")
     return Exported(layout, count, dict(sorted(wanted.left_out.items())))
-
-
-def _sidecars(inputs: Inputs, target: Target, params: Export, wanted: Selection) -> int:
-    from pipelines.data.export.sidecars import write_row
-
-    number = 0
-    for number, row in enumerate(_progress(looked_at(inputs.processed, wanted)), start=1):
-        write_row(target, number, row)
-    return number
-
-
-def _variface(inputs: Inputs, target: Target, params: Export, wanted: Selection) -> int:
-    from pipelines.data.export.variface import FoldersWriter
-
-    writer = FoldersWriter(target)
-    return _add_all(inputs, wanted, writer.add)
 
 
 def _consistentid(inputs: Inputs, target: Target, params: Export, wanted: Selection) -> int:
@@ -81,40 +79,9 @@ def _consistentid(inputs: Inputs, target: Target, params: Export, wanted: Select
         raise StageFailed(f"{error.args[0]}: they are of different versions; run preprocess first") from None
 
 
-def _webdataset(inputs: Inputs, target: Target, params: Export, wanted: Selection) -> int:
-    from pipelines.data.export.webdataset_tar import TarWriter
-
-    with closing(TarWriter(target.folder, params.shard_mb * 2**20)) as writer:
-        return _add_all(inputs, wanted, writer.add)
-
-
-def _huggingface(inputs: Inputs, target: Target, params: Export, wanted: Selection) -> int:
-    from pipelines.data.export.huggingface import HubWriter
-
-    with closing(HubWriter(target.folder, params.shard_mb * 2**20)) as writer:
-        return _add_all(inputs, wanted, writer.add)
-
-
-def _add_all(inputs: Inputs, wanted: Selection, add: Callable[[Row], None]) -> int:
-    count = 0
-    for row in _progress(photos(inputs.faces, wanted)):
-        add(row)
-        count += 1
-    return count
-
-
-def _progress(rows: Iterable[Row]) -> Iterable[Row]:
-    import sys
-
-    from tqdm import tqdm
-
-    return tqdm(rows, desc="export", unit=" photos", file=sys.stderr, mininterval=0.5)
-
-
-_WRITERS: dict[str, Callable[[Inputs, Target, Export, Selection], int]] = {
-    "sidecars": _sidecars,
-    "variface": _variface,
-    "consistentid": _consistentid,
-    "webdataset": _webdataset,
-    "huggingface": _huggingface,
+_WRITERS: dict[str, Any] = {
+    "sidecars": SidecarsWriter,
+    "variface": FoldersWriter,
+    "webdataset": TarWriter,
+    "huggingface": HubWriter,
 }

@@ -11,18 +11,27 @@ from pipelines.data.export.rows import Row, said_of, sidecar
 from pipelines.data.export.target import Target
 
 
-def write_row(target: Target, number: int, row: Row) -> None:
-    """Write an accepted processed row as the files of `number`, and a line of metadata.jsonl.
+class SidecarsWriter:
+    """Writes accepted processed rows, numbered from 1; the photo is the stored JPEG, landmarks are in its pixels."""
 
-    The photo is the stored JPEG, byte for byte; landmarks are in its pixels. There is no text where nothing is said.
-    """
-    target.write(f"{number}.jpg", row["image"])
-    target.write(f"{number}.png", landmark_picture(row["image"], row["landmarks"]))
-    text = sidecar(row)
-    if text is not None:
-        target.write(f"{number}.txt", text)
-    target.write(f"{number}.pt", tensor_file(np.asarray(row["embedding"], np.float32)))
-    target.describe(f"{number}.jpg", said_of(row))
+    def __init__(self, target: Target, shard_bytes: int) -> None:
+        self._target = target
+        self._number = 0
+
+    def add(self, row: Row) -> None:
+        """Write the files of a row and a line of metadata.jsonl; there is no text where nothing is said."""
+        self._number += 1
+        target, number = self._target, self._number
+        target.write(f"{number}.jpg", row["image"])
+        target.write(f"{number}.png", landmark_picture(row["image"], row["landmarks"]))
+        text = sidecar(row)
+        if text is not None:
+            target.write(f"{number}.txt", text)
+        target.write(f"{number}.pt", tensor_file(np.asarray(row["embedding"], np.float32)))
+        target.describe(f"{number}.jpg", said_of(row))
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 def landmark_picture(jpeg: bytes, landmarks: list[float]) -> bytes:

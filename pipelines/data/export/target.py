@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import IO
 
 from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_folder
-from pipelines.data.export.names import with_mark
 
 METADATA = "metadata.jsonl"
 
@@ -22,42 +20,22 @@ class Target:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._metadata: IO[str] | None = None
-        self._made: set[str] = set()
 
-    def path(self, relative: str) -> str:
+    def path(self, relative: str) -> Path:
         """Return where `relative` lies; its folders are there."""
-        path = f"{os.fspath(self.folder)}/{relative}"
-        parent = path.rpartition("/")[0]
-        if parent not in self._made:
-            os.makedirs(parent, exist_ok=True)  # noqa: PTH103 (names that are not UTF-8)
-            self._made.add(parent)
+        path = self.folder / relative
+        path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
     def write(self, relative: str, data: bytes) -> None:
         """Write a file; FileExistsError where there is one of that name."""
-        with open(self.path(relative), "xb") as file:  # noqa: PTH123
+        with self.path(relative).open("xb") as file:
             file.write(data)
-
-    def has(self, relative: str) -> bool:
-        """Whether a file of this name is there."""
-        return os.path.exists(f"{os.fspath(self.folder)}/{relative}")  # noqa: PTH110
 
     def read(self, relative: str) -> bytes | None:
         """Return what a file holds, or None where there is none."""
-        try:
-            with open(f"{os.fspath(self.folder)}/{relative}", "rb") as file:  # noqa: PTH123
-                return file.read()
-        except FileNotFoundError:
-            return None
-
-    def write_photo(self, relative: str, data: bytes, image_id: str) -> str:
-        """Write a picture under `relative`, or with a mark in its name where another has that; return the name."""
-        try:
-            self.write(relative, data)
-        except FileExistsError:
-            relative = with_mark(relative, image_id)
-            self.write(relative, data)
-        return relative
+        path = self.folder / relative
+        return path.read_bytes() if path.exists() else None
 
     def describe(self, relative: str, known: dict[str, str]) -> None:
         """Append a line to metadata.jsonl: a photo's name as its row would have it, and what is known of it."""

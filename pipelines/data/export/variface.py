@@ -13,7 +13,7 @@ from pipelines.data.ingest.found import PICTURE_SUFFIXES, row_name
 class FoldersWriter:
     """Writes photos of a dataset, byte for byte. One that lay in its person's folder already keeps its name."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, shard_bytes: int) -> None:
         self._target = target
         self._numbers: Counter[str] = Counter()
 
@@ -22,18 +22,20 @@ class FoldersWriter:
 
         Photos of nobody named lie at the top, where ingest finds no identity for them.
         """
-        place, text = self._place(row), sidecar(row)
-        if self._shares_text(place) and self._target.read(f"{stem_of(place)}.txt") != text:
-            place = with_mark(place, row["image_id"])
-        path = self._target.write_photo(place, row["image"], row["image_id"])
-        if text is not None and self._target.read(f"{stem_of(path)}.txt") is None:
-            self._target.write(f"{stem_of(path)}.txt", text)
-        self._target.describe(row_name(path), said_of(row))
+        target, path, text = self._target, self._place(row), sidecar(row)
+        # A photo that differs in its suffix may lie there already: the text of that name is about both.
+        taken = any((target.folder / f"{stem_of(path)}{suffix}").exists() for suffix in PICTURE_SUFFIXES)
+        if taken and target.read(f"{stem_of(path)}.txt") != text:
+            path = with_mark(path, row["image_id"])
+        while (target.folder / path).exists():
+            path = with_mark(path, row["image_id"])
+        target.write(path, row["image"])
+        if text is not None and target.read(f"{stem_of(path)}.txt") is None:
+            target.write(f"{stem_of(path)}.txt", text)
+        target.describe(row_name(path), said_of(row))
 
-    def _shares_text(self, place: str) -> bool:
-        """Whether a photo that differs in its suffix lies there already: the text of that name is about both."""
-        stem = stem_of(place)
-        return any(self._target.has(stem + suffix) for suffix in sorted(PICTURE_SUFFIXES))
+    def close(self) -> None:
+        """Nothing is open."""
 
     def _place(self, row: Row) -> str:
         own = file_path(row["file_name"])

@@ -6,10 +6,10 @@ import io
 import json
 import re
 import tarfile
-from pathlib import Path
 
 from pipelines.data.export.names import file_path, stem_of, suffix_of, with_mark
 from pipelines.data.export.rows import Row, said_of, sidecar
+from pipelines.data.export.target import Target
 from pipelines.data.ingest.webdataset_tar import TAR_SUFFIXES
 
 _SHARD = re.compile(rf"[^/]+({'|'.join(re.escape(suffix) for suffix in TAR_SUFFIXES)})/")
@@ -21,8 +21,8 @@ class TarWriter:
     Members have no owner and no time, so that the same rows give the same bytes.
     """
 
-    def __init__(self, folder: Path, shard_bytes: int) -> None:
-        self._folder = folder
+    def __init__(self, target: Target, shard_bytes: int) -> None:
+        self._folder = target.folder
         self._shard_bytes = shard_bytes
         self._archive: tarfile.TarFile | None = None
         self._shards = 0

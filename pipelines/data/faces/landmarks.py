@@ -22,35 +22,26 @@ def load_landmarker(params: LandmarkerParams, path: Path) -> Landmarker:
         from pipelines.data.faces.fan import FanLandmarker
 
         return FanLandmarker(path)
-    return OnnxLandmarker(
-        path,
-        input_size=params.input_size,
-        box_scale=params.box_scale,
-        mean=params.mean,
-        scale=params.scale,
-        channel_order=params.channel_order,
-    )
+    return OnnxLandmarker(path, params)
 
 
 class OnnxLandmarker:
     """A network that sees a square around the face box and gives 68 x, y pairs in [0, 1] of it (first 136 outputs)."""
 
-    def __init__(
-        self, file: Path, *, input_size: int, box_scale: float, mean: float, scale: float, channel_order: str
-    ) -> None:
+    def __init__(self, file: Path, params: LandmarkerParams) -> None:
         """Open `file`; raise UserError where it is missing or its input or output does not fit the convention."""
         session = open_network(file, "preprocess.landmarker.path")
         entry = session.get_inputs()[0]
-        expected = [3, input_size, input_size]
+        expected = [3, params.input_size, params.input_size]
         if any(isinstance(got, int) and got != want for got, want in zip(entry.shape[1:], expected, strict=False)):
             raise UserError(f"{file}: input {entry.shape[1:]}, preprocess.landmarker.input_size says {expected}")
         outputs = session.get_outputs()[0].shape[-1]
         if isinstance(outputs, int) and outputs < 2 * _POINTS:
             raise UserError(f"{file}: {outputs} outputs, expected at least {2 * _POINTS} (68 x, y pairs)")
         self._batches = Batches(session)
-        self._size, self._box_scale = input_size, box_scale
-        self._mean, self._scale = np.float32(mean), np.float32(scale)
-        self._step = -1 if channel_order == "bgr" else 1
+        self._size, self._box_scale = params.input_size, params.box_scale
+        self._mean, self._scale = np.float32(params.mean), np.float32(params.scale)
+        self._step = -1 if params.channel_order == "bgr" else 1
 
     def landmarks(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray]) -> np.ndarray:
         """Return (N, 68, 2) float32 in pixels of N pictures (H, W, 3) uint8 RGB, given their face boxes (4,)."""

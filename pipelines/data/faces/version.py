@@ -7,6 +7,7 @@ import json
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from pipelines.core.files import sha256
 from pipelines.core.paths import project_root, resolve
 from pipelines.core.sections.data import Preprocess
 from pipelines.data.faces.captions import caption_folders
@@ -24,7 +25,6 @@ _LIBRARIES = (
     "torch",
     "face-alignment",
 )
-_CHUNK = 2**20
 
 
 def analyser_version(params: Preprocess) -> str:
@@ -40,32 +40,21 @@ def analyser_version(params: Preprocess) -> str:
     digest.update(json.dumps(settings, sort_keys=True).encode())
     for library in _LIBRARIES:
         digest.update(f"{library} {_installed(library)}\n".encode())
-    root = project_root()
-    sources = [
-        *sorted((root / "pipelines" / "data" / "faces").glob("*.py")),
-        root / "model" / "face" / "face_prompts.py",
-    ]
-    for file in [*sources, *network_files(params)]:
-        digest.update(f"{file.name}\n".encode())
-        _add(digest, file)
+    pack = pack_folder(params.insightface_name, resolve(params.insightface_root))
+    networks = [pack, resolve(params.landmarker.path), *caption_folders(params.captions)]
+    files = [file for path in networks for file in ([path] if path.is_file() else sorted(path.rglob("*")))]
+    for file in [*code_files("pipelines/data/faces/*.py"), *code_files("model/face/face_prompts.py"), *files]:
+        if file.is_file():
+            digest.update(f"{file.name} {sha256(file)}\n".encode())
     return digest.hexdigest()
 
 
-def network_files(params: Preprocess) -> list[Path]:
-    """Return the files of every network that the parameters name; raise UserError where a folder is missing."""
-    pack = pack_folder(params.insightface_name, resolve(params.insightface_root))
-    folders = [pack, resolve(params.landmarker.path), *caption_folders(params.captions)]
-    return [file for folder in folders for file in _files(folder)]
-
-
-def _files(path: Path) -> list[Path]:
-    return [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-
-
-def _add(digest: hashlib._Hash, file: Path) -> None:
-    with file.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
+def code_files(pattern: str) -> list[Path]:
+    """Return the files of the project whose paths fit `pattern`; ValueError where there are none: code has moved."""
+    found = sorted(project_root().glob(pattern))
+    if not found:
+        raise ValueError(f"{project_root() / pattern}: no code there, so no change of it would be noticed")
+    return found
 
 
 def _installed(library: str) -> str:

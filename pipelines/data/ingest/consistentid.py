@@ -20,7 +20,7 @@ from typing import Any
 
 from pipelines.core.errors import UserError
 from pipelines.data.ingest.found import Found, Labels, Skipped, is_picture_name, one_line, row_name, system_name
-from pipelines.data.ingest.walk import MISSING, Entry, classify, walk_files
+from pipelines.data.ingest.walk import MISSING, Entry, classify, each_file
 
 # The first key whose file exists wins. The original comes before the resized copy, which is squeezed to a square.
 PICTURE_KEYS: tuple[str, ...] = (
@@ -90,12 +90,11 @@ def read_list(root: Path, lists: list[Path], *, whole_folder: bool) -> Iterator[
             else:
                 seen.add(name)
                 yield Found(name, found.path, None, found.n_bytes, labels_of(entry))
-    for files in walk_files(root) if whole_folder else ():
-        for item in files:
-            if isinstance(item, Skipped):
-                yield item
-            elif row_name(item.relative) not in seen:
-                yield Skipped(row_name(item.relative), NOT_NAMED)
+    for item in each_file(root) if whole_folder else ():
+        if isinstance(item, Skipped):
+            yield item
+        elif row_name(item.relative) not in seen:
+            yield Skipped(row_name(item.relative), NOT_NAMED)
 
 
 def labels_of(entry: dict[str, Any]) -> Labels:

@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pipelines.data.ingest.found import Found, Labels, Skipped, one_line, row_name
-from pipelines.data.ingest.walk import DENIED, Entry, walk_photos
+from pipelines.data.ingest.walk import DENIED, Entry, Photo, walk_photos
 
 # A caption of this length is no caption; the bound keeps a misnamed gigabyte out of memory.
 _SIDECAR_BYTES = 64 * 1024
@@ -22,26 +22,26 @@ def read_folder(root: Path, identity_depth: int) -> Iterator[Found | Skipped]:
     Depth 0 is the flat layout: no photo has an identity. A photo that lies less deep than `identity_depth` has none
     either; one that lies deeper belongs to the same person (folders of sessions, for example).
     """
-    for item in walk_photos(root):
+    return read_photos(walk_photos(root), identity_depth)
+
+
+def read_photos(items: Iterable[Photo | Skipped], identity_depth: int) -> Iterator[Found | Skipped]:
+    """Yield files with what their texts and their folders say of them."""
+    for item in items:
         if isinstance(item, Skipped):
             yield item
             continue
-        prompt, face_prompt, problem = read_sidecar(item.sidecar)
+        prompt, face_prompt, problem = _read_sidecar(item.sidecar)
         if problem and item.sidecar:
             yield Skipped(row_name(item.sidecar.relative), problem)
         name = row_name(item.entry.relative)
-        labels = Labels(identity_of(name, identity_depth), prompt, face_prompt)
+        folders = name.split("/")[:-1][:identity_depth]
+        identity = "/".join(folders) if folders and len(folders) == identity_depth else None
+        labels = Labels(identity, prompt, face_prompt)
         yield Found(name, item.entry.path, None, item.entry.n_bytes, labels)
 
 
-def identity_of(file_name: str, depth: int) -> str | None:
-    """Return the first `depth` folders of a row's name joined by "/", or None where there are fewer."""
-    folders = file_name.split("/")[:-1]
-    return "/".join(folders[:depth]) if depth and len(folders) >= depth else None
-
-
-def read_sidecar(file: Entry | None) -> tuple[str | None, str | None, str | None]:
-    """Return prompt, face prompt and what is wrong with the text file (all None where there is no file)."""
+def _read_sidecar(file: Entry | None) -> tuple[str | None, str | None, str | None]:
     if file is None:
         return None, None, None
     try:

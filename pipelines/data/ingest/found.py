@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 # A file of one of these names claims to be a picture, whatever its bytes are.
@@ -41,6 +41,10 @@ class Labels:
     source: str | None = None
     licence: str | None = None
     consent: str | None = None
+
+    def updated(self, told: Labels) -> Labels:
+        """Return these labels with every value that `told` has."""
+        return replace(self, **{name: value for name, value in vars(told).items() if value is not None})
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from pipelines.data.ingest.consistentid import labels_of
 from pipelines.data.ingest.contents import TOO_BIG
 from pipelines.data.ingest.found import Found, Skipped, is_picture_name, row_name
-from pipelines.data.ingest.walk import Entry, classify, walk_files
+from pipelines.data.ingest.walk import Entry, classify, each_file
 
 SUFFIX = ".parquet"
 # Where the picture of a row stands, the first that is there.
@@ -39,14 +39,13 @@ def read_parquet(root: Path, only: str | None, max_bytes: int) -> Iterator[Found
     A row is called what its column `file_name` says, else "<file>/<row>-<name of the picture>". A row
     whose picture is a path is read from there, below `root` only. Pictures above `max_bytes` are left out.
     """
-    for files in walk_files(root) if only is None else [[classify(str(root), only)]]:
-        for item in files:
-            if isinstance(item, Skipped):
-                yield item
-            elif item.relative.lower().endswith(SUFFIX):
-                yield from _read_file(root, item, max_bytes)
-            elif not is_picture_name(item.relative):  # pictures that rows name by their path are told with their rows
-                yield Skipped(row_name(item.relative), NO_PARQUET)
+    for item in each_file(root, only):
+        if isinstance(item, Skipped):
+            yield item
+        elif item.relative.lower().endswith(SUFFIX):
+            yield from _read_file(root, item, max_bytes)
+        elif not is_picture_name(item.relative):  # pictures that rows name by their path are told with their rows
+            yield Skipped(row_name(item.relative), NO_PARQUET)
 
 
 def _read_file(root: Path, item: Entry, max_bytes: int) -> Iterator[Found | Skipped]:

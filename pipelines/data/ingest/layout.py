@@ -16,7 +16,7 @@ from pipelines.data.ingest.huggingface import SUFFIX as PARQUET
 from pipelines.data.ingest.huggingface import picture_column, read_parquet
 from pipelines.data.ingest.metadata import read_metadata, with_metadata
 from pipelines.data.ingest.sidecars import looks_like_sidecars, read_sidecars
-from pipelines.data.ingest.walk import Entry, check_root, walk_files
+from pipelines.data.ingest.walk import Entry, check_root, each_file, walk_files
 from pipelines.data.ingest.webdataset_tar import is_tar_name, read_shards
 
 Layout = Literal["auto", "flat", "sidecars", "identity-folders", "consistentid", "webdataset", "huggingface"]
@@ -56,7 +56,7 @@ class Source:
         """Return how many files there are to tell about (texts go with their photos), or None: only reading tells."""
         if self.layout in ("webdataset", "huggingface") or self.only is not None:
             return None
-        names = (item.relative if isinstance(item, Entry) else "" for files in walk_files(self.root) for item in files)
+        names = (item.relative if isinstance(item, Entry) else "" for item in each_file(self.root))
         return sum(not name.lower().endswith(".txt") for name in names)
 
 
@@ -147,14 +147,13 @@ def _identity_depth(source: Path, root: Path) -> int:
     """Return 1; raise UserError where all pictures lie deeper than one folder, as in train/<person>/1.jpg."""
     seen = 0
     example = ""
-    for files in walk_files(root):
-        for item in files:
-            if isinstance(item, Entry) and is_picture_name(item.relative):
-                if item.relative.count("/") == 1:
-                    return 1
-                if item.relative.count("/") > 1:
-                    example = example or item.relative
-                    seen += 1
+    for item in each_file(root):
+        if not isinstance(item, Entry) or not is_picture_name(item.relative) or "/" not in item.relative:
+            continue
+        if item.relative.count("/") == 1:
+            return 1
+        example = example or item.relative
+        seen += 1
         if seen >= _ENOUGH:
             break
     if example:

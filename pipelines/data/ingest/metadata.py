@@ -6,7 +6,7 @@ The convention of Hugging Face's image folders, which exports of this project fo
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 from pipelines.data.ingest.consistentid import entries_of, labels_of
@@ -31,12 +31,6 @@ def with_metadata(items: Iterable[Found | Skipped], known: Mapping[str, Labels])
     """Yield the items with what `known` says of them; the file of that name is no longer told as left out."""
     for item in items:
         if isinstance(item, Found) and (told := known.get(item.file_name)) is not None:
-            yield replace(item, labels=merged(item.labels, told))
+            yield replace(item, labels=item.labels.updated(told))
         elif not (isinstance(item, Skipped) and item.file_name == NAME and known):
             yield item
-
-
-def merged(labels: Labels, told: Labels) -> Labels:
-    """Return `labels` with every value that `told` has."""
-    values = {item.name: getattr(told, item.name) for item in fields(told)}
-    return replace(labels, **{name: value for name, value in values.items() if value is not None})

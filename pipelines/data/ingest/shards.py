@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,61 +19,105 @@ _GROUP_ROWS = 256
 _GROUP_BYTES = 16 * 2**20
 _REPEATING = ["identity", "format", "source", "licence", "consent"]
 
-Row = dict[str, object]
+Row = dict[str, Any]
 
 
-def next_number(folder: Path) -> int:
-    """Return the number after the highest shard of `folder`, 0 where there is none."""
-    numbers = [int(match.group(1)) for path in folder.glob("*.parquet") if (match := _NAME.fullmatch(path.name))]
-    return max(numbers, default=-1) + 1
+class RollingWriter:
+    """Writes rows into Parquet files of about `shard_bytes` of pictures each, in row groups of bounded size.
+
+    Where each file lies and what becomes of a complete one is for the subclass to say.
+    """
+
+    def __init__(self, schema: pa.Schema, shard_bytes: int, group_rows: int, group_bytes: int, **options: Any) -> None:
+        self._schema, self._options = schema, options
+        self._shard_bytes, self._group_rows, self._group_bytes = shard_bytes, group_rows, group_bytes
+        self._writer: pq.ParquetWriter | None = None
+        self._rows: list[Row] = []
+        self._bytes = self._waiting = 0
+
+    def part(self) -> Path:
+        """Return where the present file is written."""
+        raise NotImplementedError
+
+    def complete(self) -> None:
+        """Deal with the present file, which is whole."""
+        raise NotImplementedError
+
+    def append(self, row: Row, size: int) -> None:
+        """Add a row whose picture has `size` bytes."""
+        if self._bytes and self._bytes + size > self._shard_bytes:
+            self.end_shard()
+        self._rows.append(row)
+        self._bytes += size
+        self._waiting += size
+        if len(self._rows) >= self._group_rows or self._waiting >= self._group_bytes:
+            self._flush()
+
+    def end_shard(self) -> None:
+        """Complete the present file, if it has rows."""
+        self._flush()
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+            self.complete()
+            self._bytes = 0
+
+    def _flush(self) -> None:
+        if not self._rows:
+            return
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self.part(), self._schema, **self._options)
+        self._writer.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
+        self._rows.clear()
+        self._waiting = 0
 
 
-class ShardWriter:
+class ShardWriter(RollingWriter):
     """Writes rows of DATASET_SCHEMA in order, closing a shard when its pictures reach `shard_bytes`.
 
     A shard appears under its name when it is complete. The same rows added in the same order give the same files.
     """
 
     def __init__(self, folder: Path, shard_bytes: int) -> None:
+        names = DATASET_SCHEMA.names
+        super().__init__(
+            DATASET_SCHEMA,
+            shard_bytes,
+            _GROUP_ROWS,
+            _GROUP_BYTES,
+            # Pictures are compressed already, and no statistics of their bytes are of use.
+            compression={name: "NONE" if name == "image" else "ZSTD" for name in names},
+            use_dictionary=_REPEATING,
+            write_statistics=[name for name in names if name != "image"],
+        )
         folder.mkdir(parents=True, exist_ok=True)
         for part in folder.glob(".faces-*.part"):
             part.unlink()  # what a killed run left
         self.folder = folder
         self.written: list[Path] = []
-        self._shard_bytes = shard_bytes
-        self._number = next_number(folder)
-        self._writer: pq.ParquetWriter | None = None
-        self._rows: list[Row] = []
-        self._group_bytes = 0
-        self._bytes = 0
+        numbers = [int(match[1]) for path in folder.glob("*.parquet") if (match := _NAME.fullmatch(path.name))]
+        self._number = max(numbers, default=-1) + 1
 
     def add(self, row: Row) -> None:
         """Append a row; `n_bytes` is the size of its `image`."""
-        size = row["n_bytes"]
-        if not isinstance(size, int):
-            raise TypeError(f"n_bytes {size!r}: expected an int")
-        if self._bytes and self._bytes + size > self._shard_bytes:
-            self.close()
-        self._rows.append(row)
-        self._bytes += size
-        self._group_bytes += size
-        if len(self._rows) >= _GROUP_ROWS or self._group_bytes >= _GROUP_BYTES:
-            self._flush()
+        self.append(row, row["n_bytes"])
+
+    def part(self) -> Path:
+        """Return where the present shard is written, hidden."""
+        return self.folder / f".faces-{self._number:05d}.part"
+
+    def complete(self) -> None:
+        """Give the present shard its name; UserError where another has it meanwhile."""
+        shard = self.folder / f"faces-{self._number:05d}.parquet"
+        if shard.exists():
+            raise UserError(f"{shard}: it appeared while it was being written; run one ingest at a time")
+        self.part().rename(shard)
+        self.written.append(shard)
+        self._number += 1
 
     def close(self) -> None:
         """Complete the present shard, if it has rows."""
-        self._flush()
-        if self._writer is None:
-            return
-        self._writer.close()
-        self._writer = None
-        shard = self._shard()
-        if shard.exists():
-            raise UserError(f"{shard}: it appeared while it was being written; run one ingest at a time")
-        self._part().rename(shard)
-        self.written.append(shard)
-        self._number += 1
-        self._bytes = 0
+        self.end_shard()
 
     def abandon(self) -> None:
         """Drop the shard that is not complete."""
@@ -81,27 +126,4 @@ class ShardWriter:
             with contextlib.suppress(OSError):
                 self._writer.close()
             self._writer = None
-        self._part().unlink(missing_ok=True)
-
-    def _shard(self) -> Path:
-        return self.folder / f"faces-{self._number:05d}.parquet"
-
-    def _part(self) -> Path:
-        return self.folder / f".faces-{self._number:05d}.part"
-
-    def _flush(self) -> None:
-        if not self._rows:
-            return
-        names = DATASET_SCHEMA.names
-        if self._writer is None:
-            self._writer = pq.ParquetWriter(
-                self._part(),
-                DATASET_SCHEMA,
-                # Pictures are compressed already, and no statistics of their bytes are of use.
-                compression={name: "NONE" if name == "image" else "ZSTD" for name in names},
-                use_dictionary=_REPEATING,
-                write_statistics=[name for name in names if name != "image"],
-            )
-        self._writer.write_table(pa.Table.from_pylist(self._rows, schema=DATASET_SCHEMA))
-        self._rows.clear()
-        self._group_bytes = 0
+        self.part().unlink(missing_ok=True)

@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from pipelines.data.ingest.folders import read_sidecar
-from pipelines.data.ingest.found import Found, Labels, Skipped, row_name
+from pipelines.data.ingest.folders import read_photos
+from pipelines.data.ingest.found import Found, Skipped, row_name
 from pipelines.data.ingest.walk import Entry, Photo, walk_photos
 
 LANDMARK_PICTURE = "landmark picture of the photo of its name; preprocessing finds landmarks itself"
@@ -26,32 +26,19 @@ def looks_like_sidecars(files: list[Entry]) -> bool:
 
 def read_sidecars(root: Path) -> Iterator[Found | Skipped]:
     """Yield the photos of `root`; nobody has an identity. A `.png` is a photo only where no `.jpg` has its name."""
-    for item in walk_photos(root):
-        if isinstance(item, Skipped):
-            yield _renamed(root, item)
-            continue
-        if item.entry.relative.lower().endswith(".png") and _beside(item.entry.path, (".jpg", ".jpeg")):
-            yield Skipped(row_name(item.entry.relative), LANDMARK_PICTURE)
-            continue
-        yield from _photo(item)
+    return read_photos((_told(root, item) for item in walk_photos(root)), 0)
 
 
-def _photo(item: Photo) -> Iterator[Found | Skipped]:
-    prompt, face_prompt, problem = read_sidecar(item.sidecar)
-    if problem and item.sidecar:
-        yield Skipped(row_name(item.sidecar.relative), problem)
-    labels = Labels(prompt=prompt, face_prompt=face_prompt)
-    yield Found(row_name(item.entry.relative), item.entry.path, None, item.entry.n_bytes, labels)
-
-
-def _renamed(root: Path, item: Skipped) -> Skipped:
-    """Say of an embedding what it is."""
+def _told(root: Path, item: Photo | Skipped) -> Photo | Skipped:
+    """Say of a landmark picture and of an embedding what it is."""
+    if isinstance(item, Photo):
+        is_landmarks = item.entry.relative.lower().endswith(".png") and _is_beside_photo(item.entry.path)
+        return Skipped(row_name(item.entry.relative), LANDMARK_PICTURE) if is_landmarks else item
     path = os.fspath(root / item.file_name)
-    if path.lower().endswith(".pt") and _beside(path, (".jpg", ".jpeg")):
-        return Skipped(item.file_name, EMBEDDING)
-    return item
+    is_embedding = path.lower().endswith(".pt") and _is_beside_photo(path)
+    return Skipped(item.file_name, EMBEDDING) if is_embedding else item
 
 
-def _beside(path: str, suffixes: tuple[str, ...]) -> bool:
+def _is_beside_photo(path: str) -> bool:
     stem = os.path.splitext(path)[0]  # noqa: PTH122 (names that are not UTF-8)
-    return any(os.path.isfile(stem + suffix) for suffix in suffixes)  # noqa: PTH113
+    return any(os.path.isfile(stem + suffix) for suffix in (".jpg", ".jpeg"))  # noqa: PTH113

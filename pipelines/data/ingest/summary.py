@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
@@ -37,10 +36,6 @@ class Summary:
     skipped: dict[str, int]
     # At most 1,000 of them, in the order met.
     skipped_files: list[dict[str, str]] = field(default_factory=list)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the summary as plain values for JSON."""
-        return asdict(self)
 
 
 @dataclass

@@ -93,6 +93,15 @@ def walk_files(root: Path) -> Iterator[list[Entry | Skipped]]:
             yield step
 
 
+def each_file(root: Path, only: str | None = None) -> Iterator[Entry | Skipped]:
+    """Yield the files of `walk_files` one by one, or the file `only` of `root` alone."""
+    if only is not None:
+        yield classify(str(root), only)
+        return
+    for files in walk_files(root):
+        yield from files
+
+
 def _folder(root: str, relative: str) -> Iterator[list[Entry | Skipped] | str]:
     """Yield the files of one folder as one list, then the names of its sub-folders."""
     try:

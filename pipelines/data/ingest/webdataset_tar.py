@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipelines.data.ingest.consistentid import labels_of
@@ -26,7 +26,7 @@ from pipelines.data.ingest.found import (
     is_picture_start,
     row_name,
 )
-from pipelines.data.ingest.walk import NO_PICTURE, NOT_REGULAR, Entry, classify, walk_files
+from pipelines.data.ingest.walk import NO_PICTURE, NOT_REGULAR, Entry, each_file
 
 TAR_SUFFIXES: tuple[str, ...] = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 BROKEN_ARCHIVE = "archive that cannot be read to its end; the photos before the fault are rows"
@@ -69,14 +69,13 @@ def read_shards(root: Path, only: str | None, max_bytes: int) -> Iterator[Found 
 
     `file_name` is "<shard>/<member>". Members above `max_bytes` are left out.
     """
-    for files in walk_files(root) if only is None else [[classify(str(root), only)]]:
-        for item in files:
-            if isinstance(item, Skipped):
-                yield item
-            elif is_tar_name(item.relative):
-                yield from _read_shard(item, max_bytes)
-            else:
-                yield Skipped(row_name(item.relative), NOT_IN_ARCHIVE)
+    for item in each_file(root, only):
+        if isinstance(item, Skipped):
+            yield item
+        elif is_tar_name(item.relative):
+            yield from _read_shard(item, max_bytes)
+        else:
+            yield Skipped(row_name(item.relative), NOT_IN_ARCHIVE)
 
 
 def _read_shard(shard: Entry, max_bytes: int) -> Iterator[Found | Skipped]:
@@ -152,9 +151,6 @@ def _finish(sample: _Sample) -> Iterator[Found | Skipped]:
         if not isinstance(note, dict):
             yield Skipped(name, BAD_JSON)
             continue
-        told = labels_of(note)
-        labels = replace(
-            labels, **{item.name: value for item in fields(told) if (value := getattr(told, item.name)) is not None}
-        )
+        labels = labels.updated(labels_of(note))
     for name, data in sample.pictures:
         yield Found(name, None, data, len(data), labels)

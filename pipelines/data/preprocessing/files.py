@@ -6,7 +6,7 @@ touches the bytes of the rows it wants, where Parquet would have it read and unp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,14 +30,15 @@ def write_slice(rows: pa.Table, file: Path) -> None:
         writer.write_table(rows.combine_chunks())
 
 
-def read_columns(file: Path, columns: Sequence[str]) -> pa.Table:
-    """Return some columns of a slice, copied out of the file."""
-    return _copied(file, columns, lambda rows: np.arange(rows.num_rows))
-
-
-def read_rows_at(file: Path, rows: Sequence[int]) -> pa.Table:
-    """Return the rows of a slice at these places, in the order of `rows`."""
-    return _copied(file, None, lambda _: np.asarray(rows, np.int64))
+def read_slice_file(
+    file: Path, *, columns: list[str] | None = None, places: Sequence[int] | np.ndarray | None = None
+) -> pa.Table:
+    """Return some columns (default all) of the rows of a slice at `places` (default all), in their order."""
+    # Copies: the caller may delete the file, or hold few rows of very many.
+    with pa.memory_map(str(file)) as mapped:
+        rows = pa.ipc.open_file(mapped).read_all()
+        rows = rows if columns is None else rows.select(columns)
+        return rows.take(pa.array(np.arange(rows.num_rows) if places is None else places, pa.int64()))
 
 
 def read_hash_range(files: Sequence[Path], low: int, high: int) -> pa.Table:
@@ -77,12 +78,3 @@ def remove_parts(folder: Path) -> None:
     """Delete what killed writers left in a folder: it holds faces, and nobody will finish it."""
     for part in folder.glob(".*.part"):
         part.unlink(missing_ok=True)
-
-
-def _copied(file: Path, columns: Sequence[str] | None, choose: Callable[[pa.Table], np.ndarray]) -> pa.Table:
-    # Copies: the caller may delete the file, or hold few rows of very many.
-    with pa.memory_map(str(file)) as mapped:
-        rows = pa.ipc.open_file(mapped).read_all()
-        places = choose(rows)
-        chosen = rows if columns is None else rows.select(list(columns))
-        return chosen.take(pa.array(places, pa.int64()))

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from pipelines.core.errors import UserError
 from pipelines.core.sections.data import Preprocess
-from pipelines.data.preprocessing.files import read_columns
+from pipelines.data.preprocessing.files import read_slice_file
 from pipelines.data.preprocessing.rows import LOOK
 from pipelines.data.preprocessing.slices import Slice
 from pipelines.data.preprocessing.work import (
@@ -22,7 +22,7 @@ from pipelines.data.preprocessing.work import (
     SliceReport,
     finished,
     look_at_slice,
-    looks_of,
+    plan_slice,
     write_bucket,
 )
 from pipelines.data.preprocessing.worker_analyser import use_own_gpu
@@ -39,7 +39,11 @@ def find_originals(context: Any, shards: Sequence[Path]) -> Originals:
     rows of a shard are reduced where they are read, so that little more than the ids of all photos is exchanged.
     """
     files = context.parallelize([str(shard) for shard in shards], len(shards))
-    repeated = files.flatMap(_rows_by_image).reduceByKey(_earlier, max(1, len(shards) // 4)).filter(_is_repeated)
+    repeated = (
+        files.flatMap(_rows_by_image)
+        .reduceByKey(_earlier, max(1, len(shards) // 4))
+        .filter(lambda item: item[1][0] > 1)
+    )
     return {image_id: first for image_id, (_, first) in repeated.collect()}
 
 
@@ -57,10 +61,6 @@ def _rows_by_image(shard: str) -> list[tuple[str, tuple[int, tuple[str, str]]]]:
 
 def _earlier(one: tuple[int, tuple[str, str]], other: tuple[int, tuple[str, str]]) -> tuple[int, tuple[str, str]]:
     return one[0] + other[0], min(one[1], other[1])
-
-
-def _is_repeated(item: tuple[str, tuple[int, tuple[str, str]]]) -> bool:
-    return item[1][0] > 1
 
 
 def find_finished(context: Any, slices: Sequence[Slice], job: Job, originals: Any) -> list[SliceReport | None]:
@@ -85,13 +85,13 @@ def find_known(
 
     def wanted(numbered: tuple[int, Slice]) -> Iterable[tuple[str, tuple[int, int]]]:
         number, piece = numbered
-        looks = looks_of(piece, job, originals.value)
+        looks = plan_slice(piece, job, originals.value).looks
         return [(look, (number, row)) for row, look in enumerate(looks) if look is not None]
 
     def held(numbered: tuple[int, str]) -> Iterable[tuple[str, tuple[int, int]]]:
         number, file = numbered
         try:
-            looks = read_columns(Path(file), [LOOK])[LOOK].to_pylist()
+            looks = read_slice_file(Path(file), columns=[LOOK])[LOOK].to_pylist()
         except pa.ArrowInvalid:
             return []  # cut off by a machine that went down
         return [(look, (number, row)) for row, look in enumerate(looks) if look is not None]

@@ -13,10 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipelines.core.records import REJECTED
-from pipelines.data.faces.record import FaceRecord
-
 _DEATHS = 2
+CULPRIT = f"{_DEATHS} worker processes died while they were looking at one photo"
 
 
 class Suspects:
@@ -46,10 +44,3 @@ class Suspects:
 
     def _write(self, deaths: Counter[str]) -> None:
         self._file.write_text(json.dumps(deaths), encoding="utf-8")
-
-
-def culprit_record() -> FaceRecord:
-    """Return the record of a photo that nobody survives looking at."""
-    return FaceRecord(
-        REJECTED, "analyser_failed", detail=f"{_DEATHS} worker processes died while they were looking at one photo"
-    )

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,16 +20,15 @@ from pipelines.core.sections.data import Preprocess
 from pipelines.data.faces.record import FaceRecord
 from pipelines.data.preprocessing.files import (
     SLICE_SUFFIX,
-    read_columns,
     read_hash_range,
-    read_rows_at,
+    read_slice_file,
     write_bucket_file,
     write_slice,
 )
 from pipelines.data.preprocessing.partition import bucket_bounds, split_of
 from pipelines.data.preprocessing.rows import GIVEN, given_anew, in_order, look_key, slice_table
 from pipelines.data.preprocessing.slices import Slice, read_slice
-from pipelines.data.preprocessing.suspects import Suspects, culprit_record
+from pipelines.data.preprocessing.suspects import CULPRIT, Suspects
 from pipelines.data.preprocessing.worker_analyser import worker_analyser
 
 if TYPE_CHECKING:
@@ -88,31 +87,17 @@ class Known:
     places: np.ndarray
 
 
-def slice_file(piece: Slice, job: Job, originals: Originals) -> Path:
-    """Return the file of a slice's rows.
-
-    It is named by a hash of the rows' metadata (image ids among them) and the analyser version, so it is found again by
-    whoever needs the same photos looked at in the same way.
-    """
-    return _plan(piece, job, originals).file
-
-
 def finished(piece: Slice, job: Job, originals: Originals) -> SliceReport | None:
     """Return the report of a slice that was finished before, None where it is yet to be looked at."""
-    file = slice_file(piece, job, originals)
+    file = plan_slice(piece, job, originals).file
     try:
-        return SliceReport(str(file), _outcomes(read_columns(file, ["reason"])["reason"]))
+        return SliceReport(str(file), _outcomes(read_slice_file(file, columns=["reason"])["reason"]))
     except FileNotFoundError:
         return None
     except pa.ArrowInvalid:
         # Cut off by a machine that went down: nothing that can be used.
         file.unlink(missing_ok=True)
         return None
-
-
-def looks_of(piece: Slice, job: Job, originals: Originals) -> list[str | None]:
-    """Return the look keys of a slice's rows; None for copies, which nobody looks at."""
-    return _plan(piece, job, originals).looks
 
 
 def look_at_slice(
@@ -131,13 +116,13 @@ def look_at_slice(
 
 
 def _look_at_slice(piece: Slice, job: Job, originals: Originals, known: Known | None, attempt: int) -> SliceReport:
-    plan = _plan(piece, job, originals)
+    plan = plan_slice(piece, job, originals)
     places = np.zeros(0, np.int64) if known is None else known.rows
     old = set(places.tolist())
     fresh = [row for row in range(piece.rows) if row not in old]
     looked = [row for row in fresh if plan.looks[row] is not None]
     found, seconds = _look(piece, looked, plan, job, attempt) if looked else ({}, {})
-    records = [found[row] if row in found else plan.copy(row) for row in fresh]
+    records = [found[row] if row in found else plan.rejected(row, "duplicate") for row in fresh]
     tables = [slice_table(plan.given(fresh), records, [plan.looks[row] for row in fresh])]
     if known is not None:
         tables += [given_anew(rows, plan.given(here)) for here, rows in _read_known(known)]
@@ -165,26 +150,34 @@ def write_bucket(bucket: int, slices: list[str], params: Preprocess, out: Path) 
 
 
 @dataclass(frozen=True)
-class _Plan:
-    """A slice before it is looked at: metadata columns, look keys, the file its rows go to."""
+class Plan:
+    """A slice before it is looked at: metadata columns, look keys (None: a copy), the file its rows go to."""
 
     columns: dict[str, list[Any]]
     looks: list[str | None]
     file: Path
 
     def given(self, rows: Sequence[int]) -> dict[str, list[Any]]:
+        """Return what the dataset says of some rows."""
         return {name: [self.columns[name][row] for row in rows] for name in GIVEN}
 
     def texts(self, rows: Sequence[int]) -> tuple[list[str | None], list[str | None]]:
+        """Return prompts and face prompts of some rows."""
         return [self.columns["prompt"][row] for row in rows], [self.columns["face_prompt"][row] for row in rows]
 
-    def copy(self, row: int) -> FaceRecord:
+    def rejected(self, row: int, reason: str, detail: str = "") -> FaceRecord:
+        """Return the record of a row that nobody looks at."""
         prompt, face_prompt = self.columns["prompt"][row], self.columns["face_prompt"][row]
-        return FaceRecord(REJECTED, "duplicate", prompt=prompt, face_prompt=face_prompt)
+        return FaceRecord(REJECTED, reason, prompt=prompt, face_prompt=face_prompt, detail=detail)
 
 
-def _plan(piece: Slice, job: Job, originals: Originals) -> _Plan:
-    columns = _columns(pa.Table.from_batches(read_slice(piece, _METADATA, piece.rows)))
+def plan_slice(piece: Slice, job: Job, originals: Originals) -> Plan:
+    """Return the plan of a slice; only metadata is read.
+
+    The file is named by a hash of the rows' metadata (image ids among them) and the analyser version, so it is found
+    again by whoever needs the same photos looked at in the same way.
+    """
+    columns = pa.Table.from_batches(read_slice(piece, _METADATA, piece.rows)).to_pydict()
     repeats = [
         originals.get(image_id, (file_name, identity or "")) != (file_name, identity or "")
         for image_id, file_name, identity in zip(
@@ -194,11 +187,11 @@ def _plan(piece: Slice, job: Job, originals: Originals) -> _Plan:
     key = hashlib.sha256(json.dumps([job.version, columns, repeats], sort_keys=True).encode()).hexdigest()
     asked = zip(repeats, columns["image_id"], columns["prompt"], columns["face_prompt"], strict=True)
     looks = [None if repeat else look_key(job.version, *texts) for repeat, *texts in asked]
-    return _Plan(columns, looks, job.state / f"{key}{SLICE_SUFFIX}")
+    return Plan(columns, looks, job.state / f"{key}{SLICE_SUFFIX}")
 
 
 def _look(
-    piece: Slice, rows: Sequence[int], plan: _Plan, job: Job, attempt: int
+    piece: Slice, rows: Sequence[int], plan: Plan, job: Job, attempt: int
 ) -> tuple[dict[int, FaceRecord], dict[str, float]]:
     """Return the records of some rows of a slice by their place in it, and the seconds by part."""
     analyser = worker_analyser(job.params, job.given, job.version if job.verified else None)
@@ -221,23 +214,18 @@ def _look(
     return records, {part: total - before[part] for part, total in analyser.times.seconds.items()}
 
 
-def _carefully(photo: bytes, row: int, plan: _Plan, analyser: Analyser, suspects: Suspects) -> FaceRecord:
+def _carefully(photo: bytes, row: int, plan: Plan, analyser: Analyser, suspects: Suspects) -> FaceRecord:
     image_id = plan.columns["image_id"][row]
-    prompts, face_prompts = plan.texts([row])
     if suspects.is_culprit(image_id):
-        return replace(culprit_record(), prompt=prompts[0], face_prompt=face_prompts[0])
+        return plan.rejected(row, "analyser_failed", CULPRIT)
     with suspects.looking_at(image_id):
-        return analyser.analyse([photo], prompts, face_prompts)[0]
+        return analyser.analyse([photo], *plan.texts([row]))[0]
 
 
 def _read_known(known: Known) -> Iterator[tuple[list[int], pa.Table]]:
     for file in sorted(set(known.files)):
         here = np.array([name == file for name in known.files])
-        yield known.rows[here].tolist(), read_rows_at(Path(file), known.places[here].tolist())
-
-
-def _columns(rows: pa.Table | pa.RecordBatch) -> dict[str, list[Any]]:
-    return {name: rows.column(name).to_pylist() for name in rows.schema.names}
+        yield known.rows[here].tolist(), read_slice_file(Path(file), places=known.places[here])
 
 
 def _outcomes(reasons: pa.ChunkedArray) -> dict[str, int]:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from pipelines.data.synthetic.camera import Array
-from pipelines.data.synthetic.canvas import Canvas
+from pipelines.data.synthetic.canvas import Canvas, circle
 from pipelines.data.synthetic.scene import COLOURS, Scene
 
 
@@ -40,8 +40,7 @@ def _box(canvas: Canvas, box: tuple[float, float, float, float], colour: tuple[f
 
 
 def _disc(canvas: Canvas, x: float, y: float, radius: float, colour: tuple[float, float, float]) -> None:
-    t = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-    canvas.polygon(canvas.side * (np.array([x, y]) + radius * np.stack([np.cos(t), np.sin(t)], 1)), colour)
+    canvas.polygon(canvas.side * (np.array([x, y]) + radius * circle(24)), colour)
 
 
 def _hills(canvas: Canvas, knots: Array, colour: tuple[float, float, float]) -> None:

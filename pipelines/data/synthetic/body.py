@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from pipelines.data.synthetic.camera import Array
-from pipelines.data.synthetic.canvas import Canvas, Colour, fixed
+from pipelines.data.synthetic.canvas import Canvas, Colour, circle
 from pipelines.data.synthetic.features import mix
 from pipelines.data.synthetic.head import Head
 from pipelines.data.synthetic.scene import COLOURS, Scene
@@ -73,11 +72,8 @@ def draw_body(canvas: Canvas, head: Head, scene: Scene, colour: Array) -> None:
             canvas.line(to_pixels(np.array([[0.50, 1.06], [0.34, 1.38], [0.04, 1.22]]) * [side, 1]), dark, 0.02 * unit)
         canvas.line(to_pixels([[0.0, 1.25], [0.0, 2.4]]), dark, 0.02 * unit)
         for y in (1.42, 1.66, 1.9):
-            t = np.linspace(0, 2 * np.pi, 10, endpoint=False)
-            canvas.polygon(
-                to_pixels(np.stack([0.05 + 0.025 * np.cos(t), y + 0.025 * np.sin(t)], 1)),
-                mix(light, (255, 255, 255), 0.5),
-            )
+            button = np.array([0.05, y]) + 0.025 * circle(10)
+            canvas.polygon(to_pixels(button), mix(light, (255, 255, 255), 0.5))
     elif scene.shirt_style == "hoodie":
         rim = np.array([[0.52, 0.98], [0.60, 1.12], [0.36, 1.32], [0.0, 1.38]])
         stripe(rim, dark, 0.11)
@@ -100,6 +96,5 @@ def _neck(canvas: Canvas, head: Head, colour: Array, low: Array) -> None:
     )
     across = np.array([half * 1.1, 0])
     shadow = np.concatenate([chin, [top + across, top - across]])
-    mask = np.zeros((canvas.side, canvas.side), np.uint8)
-    cv2.fillPoly(mask, [fixed(np.concatenate([left, right[::-1]]))], 255, cv2.LINE_8, 4)
+    mask = canvas.mask(np.concatenate([left, right[::-1]]))
     canvas.polygon(shadow.astype(np.float32), colour * 0.60, 0.85, soft=0.03 * unit, clip=mask)

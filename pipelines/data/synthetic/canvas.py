@@ -32,6 +32,12 @@ def ribbon(points: Array, widths: Array | float) -> Array:
     return np.concatenate([points + normal * half, (points - normal * half)[::-1]]).astype(np.float32)
 
 
+def circle(count: int) -> Array:
+    """Return points (count, 2) around a circle of radius 1."""
+    t = np.linspace(0, 2 * np.pi, count, endpoint=False)
+    return np.stack([np.cos(t), np.sin(t)], 1)
+
+
 class Canvas:
     """An RGB picture of `side` × `side` pixels."""
 
@@ -67,6 +73,12 @@ class Canvas:
         low = np.maximum(np.floor(points.min(0)).astype(int) - pad, 0)
         high = np.minimum(np.ceil(points.max(0)).astype(int) + pad + 1, self.side)
         return slice(int(low[1]), int(high[1])), slice(int(low[0]), int(high[0]))
+
+    def mask(self, points: Array) -> Image:
+        """Return a mask (side, side) that is 255 inside a polygon (N, 2) and 0 outside."""
+        mask = np.zeros((self.side, self.side), np.uint8)
+        cv2.fillPoly(mask, [fixed(points)], 255, cv2.LINE_8, _SHIFT)
+        return mask
 
     def blend(self, window: tuple[slice, slice], mask: Image, colour: Colour | Image, alpha: float = 1.0) -> None:
         """Lay a colour, or a picture of the window's shape, over a window by a mask 0..255."""

@@ -6,15 +6,13 @@ import cv2
 import numpy as np
 
 from pipelines.data.synthetic.camera import Array
-from pipelines.data.synthetic.canvas import Canvas, Colour, Image, fixed
+from pipelines.data.synthetic.canvas import Canvas, Colour, Image, circle
 from pipelines.data.synthetic.head import Head
 from pipelines.data.synthetic.landmarks import nose_half_width
 from pipelines.data.synthetic.lines import Eye, Mouth, brow
 from pipelines.data.synthetic.person import EYE_COLOURS
 
-_CIRCLE = np.stack(
-    [np.cos(np.linspace(0, 2 * np.pi, 20, endpoint=False)), np.sin(np.linspace(0, 2 * np.pi, 20, endpoint=False))], 1
-)
+_CIRCLE = circle(20)
 _LASH = (28, 18, 16)
 _ACROSS = np.linspace(-1, 1, 21)
 
@@ -35,9 +33,7 @@ def eyes(canvas: Canvas, head: Head, clips: dict[int, Image], skin: Array, gaze:
         around = eye.x + (eye.half_length * 1.25) * _CIRCLE[:, 0], eye.y - 0.03 + 0.16 * _CIRCLE[:, 1]
         canvas.polygon(head.pixels(*around), shade, 0.35, soft=0.04 * unit, clip=clip)
         opening = head.pixels(*eye.outline().T)
-        inside = np.zeros((canvas.side, canvas.side), np.uint8)
-        cv2.fillPoly(inside, [fixed(opening)], 255, cv2.LINE_8, 4)
-        inside = cv2.bitwise_and(inside, clip)
+        inside = cv2.bitwise_and(canvas.mask(opening), clip)
         canvas.polygon(opening, mix((250, 248, 244), skin, 0.35), clip=clip)
         x = eye.x + eye.half_length * 0.3 * gaze[0]
         y = eye.y - 0.012 + 0.035 * gaze[1] + 0.05 * motion.gaze_down
@@ -154,9 +150,7 @@ def mouth(canvas: Canvas, head: Head, clip: Image, skin: Array) -> None:
 def _open_mouth(canvas: Canvas, head: Head, clip: Image, inner_up: Array, inner_low: Array) -> None:
     motion, unit = head.motion, head.camera.unit
     opening = head.pixels(*np.concatenate([inner_up, inner_low[::-1]]).T)
-    inside = np.zeros((canvas.side, canvas.side), np.uint8)
-    cv2.fillPoly(inside, [fixed(opening)], 255, cv2.LINE_8, 4)
-    inside = cv2.bitwise_and(inside, clip)
+    inside = cv2.bitwise_and(canvas.mask(opening), clip)
     canvas.polygon(opening, (74, 14, 22), clip=inside)
     middle = (inner_up + inner_low) / 2
     if motion.tongue > 0.2:

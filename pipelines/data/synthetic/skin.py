@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from pipelines.data.synthetic.camera import Array, Camera
-from pipelines.data.synthetic.canvas import Canvas, Image, normals, paint_mesh, quad_mean
+from pipelines.data.synthetic.canvas import Canvas, Image, circle, normals, paint_mesh, quad_mean
 from pipelines.data.synthetic.features import mix
 from pipelines.data.synthetic.head import EYE_LINE, Head, smooth_path
 from pipelines.data.synthetic.lines import Mouth
@@ -93,8 +93,7 @@ def relief(canvas: Canvas, head: Head, clip: Image, colour: Array) -> None:
     The shading of the mesh alone is too flat on dark skin: face detectors look for eyes darker than the cheeks.
     """
     unit = head.camera.unit
-    circle = np.linspace(0, 2 * np.pi, 20, endpoint=False)
-    ring = np.stack([np.cos(circle), np.sin(circle)], 1)
+    ring = circle(20)
     hollow, light = colour * np.array([0.5, 0.42, 0.42]), mix(colour, (255, 240, 224), 0.4)
     for side in (-1, 1):
         cheek = np.array([side * 0.40, 0.36]) + ring * np.array([0.16, 0.10])
@@ -108,11 +107,11 @@ def relief(canvas: Canvas, head: Head, clip: Image, colour: Array) -> None:
 def marks(canvas: Canvas, head: Head, clip: Image, colour: Array) -> None:
     """Draw blush, freckles and a mole."""
     person, unit = head.person, head.camera.unit
-    circle = np.linspace(0, 2 * np.pi, 16, endpoint=False)
+    turn = np.linspace(0, 2 * np.pi, 16, endpoint=False)
     blush = mix(colour, (220, 60, 60), 0.45)
     raised = head.motion.cheek_raise
     for side in (-1, 1):
-        x, y = side * 0.42 + 0.15 * np.cos(circle), 0.34 - 0.04 * raised + 0.11 * np.sin(circle)
+        x, y = side * 0.42 + 0.15 * np.cos(turn), 0.34 - 0.04 * raised + 0.11 * np.sin(turn)
         canvas.polygon(head.pixels(x, y), blush, 0.12 + 0.38 * person.blush, soft=0.07 * unit, clip=clip)
     rng = np.random.default_rng(person.texture_seed)
     if person.freckles > 0:
@@ -120,13 +119,13 @@ def marks(canvas: Canvas, head: Head, clip: Image, colour: Array) -> None:
         sizes = rng.uniform(0.012, 0.022, len(spots))
         centres, radii = head.pixels(*spots.T), sizes * unit
         dark = mix(colour, (110, 50, 20), 0.62)
-        small = circle[::3]
+        small = turn[::3]
         for centre, radius in zip(centres, radii, strict=True):
             dot = centre + radius * np.stack([np.cos(small), np.sin(small)], 1)
             canvas.polygon(dot, dark, 0.8, clip=clip)
     if person.mole_size > 0:
         radius = 0.026 * person.mole_size
-        mole = head.pixels(person.mole_x + radius * np.cos(circle), person.mole_y + radius * np.sin(circle))
+        mole = head.pixels(person.mole_x + radius * np.cos(turn), person.mole_y + radius * np.sin(turn))
         canvas.polygon(mole, mix(colour, (40, 18, 12), 0.86), clip=clip)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pipelines.core.sections.data import Validate
 from pipelines.data.ingest.header import KNOWN_FORMATS
 from pipelines.data.validation.check import WARN, Check, aggregate, between, one_of, present, rows_between, values
@@ -9,6 +11,11 @@ from pipelines.data.validation.check import WARN, Check, aggregate, between, one
 
 def dataset_checks(params: Validate) -> list[Check]:
     """Return the expectations on a frame of `dataset_frame`."""
+
+    def at_most(name: str) -> dict[str, Any]:
+        """Bound the share of values that break an expectation by a parameter."""
+        return {"allowed": getattr(params, name), "parameter": f"validate.{name}"}
+
     return [
         rows_between("photos", minimum=params.min_photos, parameter="validate.min_photos"),
         present("without_image_id", "image_id"),
@@ -21,51 +28,13 @@ def dataset_checks(params: Validate) -> list[Check]:
             round(1.0 - params.max_duplicate_share, 9),
             parameter="validate.max_duplicate_share",
         ),
-        between(
-            "empty_share",
-            "n_bytes",
-            1,
-            None,
-            allowed=params.max_unreadable_share,
-            parameter="validate.max_unreadable_share",
-        ),
-        present(
-            "unreadable_share",
-            "format",
-            allowed=params.max_unreadable_share,
-            parameter="validate.max_unreadable_share",
-        ),
+        between("empty_share", "n_bytes", 1, None, **at_most("max_unreadable_share")),
+        present("unreadable_share", "format", **at_most("max_unreadable_share")),
         one_of("unknown_format", "format", KNOWN_FORMATS),
-        between(
-            "too_small_share",
-            "shorter_side",
-            params.min_side,
-            None,
-            allowed=params.max_small_share,
-            parameter="validate.max_small_share",
-        ),
-        between(
-            "too_large_share",
-            "pixels",
-            1,
-            params.max_pixels,
-            allowed=params.max_large_share,
-            parameter="validate.max_large_share",
-        ),
-        present(
-            "without_identity_share",
-            "identity",
-            allowed=params.max_without_identity_share,
-            parameter="validate.max_without_identity_share",
-            severity=WARN,
-        ),
+        between("too_small_share", "shorter_side", params.min_side, None, **at_most("max_small_share")),
+        between("too_large_share", "pixels", 1, params.max_pixels, **at_most("max_large_share")),
+        present("without_identity_share", "identity", severity=WARN, **at_most("max_without_identity_share")),
         # The reconfigurator learns from two photos of one person, and evaluation compares with another one.
         between("single_photo_share", "photos_of_identity", 2, None, allowed=0.5, severity=WARN),
-        present(
-            "without_prompt_share",
-            "prompt",
-            allowed=params.max_without_prompt_share,
-            parameter="validate.max_without_prompt_share",
-            severity=WARN,
-        ),
+        present("without_prompt_share", "prompt", severity=WARN, **at_most("max_without_prompt_share")),
     ]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.core.privacy import TELEMETRY_OFF
 from pipelines.data.validation.check import FAIL, Check
-from pipelines.data.validation.verdict import Finding, Verdict, finding
+from pipelines.data.validation.verdict import Finding, Verdict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,7 +64,9 @@ def judge(stage: str, checks: Sequence[Check], frame: pd.DataFrame, docs: Path |
     )
     if docs is not None:
         shutil.rmtree(docs, ignore_errors=True)
-        context.add_data_docs_site(stage, _site(docs))
+        store = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(docs.absolute())}
+        site = {"class_name": "SiteBuilder", "show_how_to_buttons": False, "store_backend": store}
+        context.add_data_docs_site(stage, {**site, "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"}})
     outcome = checkpoint.run(
         batch_parameters={"dataframe": frame}, run_id=RunIdentifier(run_name=stage, run_time=_RUN_TIME)
     )
@@ -90,11 +92,20 @@ def _finding(check: Check, result: Any) -> Finding:
     if not result.result:
         raise ValueError(f"expectation {check.name} could not be evaluated: {result.exception_info}")
     if check.allowed is None:
-        observed = result.result["observed_value"]
-        return finding(check, bool(result.success), _number(observed))
-    looked_at = result.result["element_count"] - result.result.get("missing_count", 0)
-    share = result.result["unexpected_count"] / looked_at if looked_at else 0.0
-    return finding(check, bool(result.success), float(share))
+        observed = _number(result.result["observed_value"])
+    else:
+        looked_at = result.result["element_count"] - result.result.get("missing_count", 0)
+        observed = result.result["unexpected_count"] / looked_at if looked_at else 0.0
+    return Finding(
+        check.name,
+        check.expectation,
+        check.column,
+        bool(result.success),
+        round(observed, 6) if isinstance(observed, float) else observed,
+        check.bound,
+        check.severity,
+        check.parameter,
+    )
 
 
 def _number(value: Any) -> float | int | None:
@@ -102,15 +113,3 @@ def _number(value: Any) -> float | int | None:
     if value is None or math.isnan(value):
         return None
     return float(value) if isinstance(value, float) else int(value)
-
-
-def _site(folder: Path) -> dict[str, Any]:
-    return {
-        "class_name": "SiteBuilder",
-        "show_how_to_buttons": False,
-        "store_backend": {
-            "class_name": "TupleFilesystemStoreBackend",
-            "base_directory": str(folder.absolute()),
-        },
-        "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
-    }

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from PIL import Image
 
-from pipelines.core.records import OK, PROCESSED_SCHEMA, REJECTED, open_rows
+from pipelines.core.records import OK, PROCESSED_SCHEMA, REJECTED, list_matrix, open_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,9 +40,10 @@ def processed_frame(folder: Path) -> pd.DataFrame:
 
     dataset = open_rows(folder, PROCESSED_SCHEMA)
     side = _picture_side(dataset)
-    batches = dataset.to_batches(columns=[*_PLAIN, *_VECTORS, *_TEXTS], batch_size=_BATCH)
-    parts = [_part(batch, side) for batch in batches if batch.num_rows]
-    frame = pd.concat(parts, ignore_index=True) if parts else _part(_no_rows(), side)
+    columns = [*_PLAIN, *_VECTORS, *_TEXTS]
+    no_rows = pa.RecordBatch.from_pylist([], pa.schema([PROCESSED_SCHEMA.field(name) for name in columns]))
+    parts = [_part(batch, side) for batch in dataset.to_batches(columns=columns, batch_size=_BATCH) if batch.num_rows]
+    frame = pd.concat(parts or [_part(no_rows, side)], ignore_index=True)
     identity = frame["identity"]
     frame["accepted_identity"] = identity.where(frame["status"] == OK)
     frame["test_identity"] = identity.where((frame["status"] == OK) & (frame["split"] == "test"))
@@ -64,27 +65,17 @@ def _part(batch: pa.RecordBatch, side: int) -> pd.DataFrame:
     for name in _TEXTS:
         given = batch.column(name).is_valid().to_numpy(zero_copy_only=False)
         frame[name] = np.where(ok, np.where(given, 1.0, 0.0), np.nan)
-    embedding = _matrix(batch, "embedding")
-    frame["embedding_norm"] = np.where(ok, np.nan_to_num(np.linalg.norm(embedding, axis=1)), np.nan)
-    finite = np.isfinite(_matrix(batch, "landmarks")).all(1) & np.isfinite(_matrix(batch, "keypoints")).all(1)
+    vectors = {name: list_matrix(batch.column(name), width) for name, width in _VECTORS.items()}
+    frame["embedding_norm"] = np.where(ok, np.nan_to_num(np.linalg.norm(vectors["embedding"], axis=1)), np.nan)
+    finite = np.isfinite(vectors["landmarks"]).all(1) & np.isfinite(vectors["keypoints"]).all(1)
     frame["points_finite"] = np.where(ok, finite.astype(float), np.nan)
-    frame["bbox_inside"] = np.where(ok, _inside(_matrix(batch, "bbox"), side).astype(float), np.nan)
+    frame["bbox_inside"] = np.where(ok, _inside(vectors["bbox"], side).astype(float), np.nan)
     rejected = (frame["status"] == REJECTED).to_numpy()
     frame["reason_fits"] = (frame["reason"].notna().to_numpy() == rejected).astype(float)
     frame["accepted"] = np.where(frame["reason"] == "duplicate", np.nan, ok.astype(float))
     keys = pd.DataFrame({name: batch.column(name).to_pandas() for name in ("file_name", "image_id")})
     frame["row_key"] = pd.util.hash_pandas_object(keys, index=False).to_numpy()
     return frame
-
-
-def _matrix(batch: pa.RecordBatch, name: str) -> np.ndarray:
-    """Return a column of lists as (rows, width) float64; rows that are null or of another length are NaN."""
-    column, width = batch.column(name), _VECTORS[name]
-    fits = pc.equal(pc.list_value_length(column), width).fill_null(False)
-    matrix = np.full((len(column), width), np.nan)
-    flat = column.filter(fits).flatten().to_numpy(zero_copy_only=False)
-    matrix[fits.to_numpy(zero_copy_only=False)] = flat.reshape(-1, width)
-    return matrix
 
 
 def _inside(boxes: np.ndarray, side: int) -> np.ndarray:
@@ -113,8 +104,3 @@ def _picture_side(dataset: ds.Dataset) -> int:
 def _fragments(dataset: ds.Dataset) -> Iterator[ds.Fragment]:
     for fragment in dataset.get_fragments():
         yield from fragment.split_by_row_group()
-
-
-def _no_rows() -> pa.RecordBatch:
-    schema = pa.schema([PROCESSED_SCHEMA.field(name) for name in (*_PLAIN, *_VECTORS, *_TEXTS)])
-    return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)

@@ -12,6 +12,14 @@ _NORM_TOLERANCE = 1e-3
 
 def processed_checks(params: ValidateProcessed, dataset_rows: int | None = None) -> list[Check]:
     """Return the expectations on a frame of `processed_frame`; `dataset_rows` is how many rows there must be."""
+
+    def at_least(name: str, expectation: str, column: str, parameter: str) -> Check:
+        bound = getattr(params, parameter)
+        return aggregate(name, expectation, column, bound, parameter=f"validate_processed.{parameter}")
+
+    count, angle, share = "ExpectColumnUniqueValueCountToBeBetween", params.max_angle, params.max_without_prompt_share
+    of_angle = {"allowed": 0.01, "parameter": "validate_processed.max_angle"}
+    of_text = {"allowed": share, "parameter": "validate_processed.max_without_prompt_share", "severity": WARN}
     return [
         rows_between("rows", minimum=dataset_rows or 1, maximum=dataset_rows),
         present("without_image_id", "image_id"),
@@ -20,54 +28,15 @@ def processed_checks(params: ValidateProcessed, dataset_rows: int | None = None)
         one_of("unknown_status", "status", (OK, REJECTED)),
         one_of("unknown_reason", "reason", tuple(REASONS)),
         between("reason_that_does_not_fit", "reason_fits", 1, 1),
-        aggregate(
-            "accepted_share",
-            "ExpectColumnMeanToBeBetween",
-            "accepted",
-            params.min_ok_share,
-            parameter="validate_processed.min_ok_share",
-        ),
+        at_least("accepted_share", "ExpectColumnMeanToBeBetween", "accepted", "min_ok_share"),
         one_of("unknown_split", "split", SPLITS),
         between("people_in_several_splits", "splits_of_identity", 1, 1),
-        aggregate(
-            "identities",
-            "ExpectColumnUniqueValueCountToBeBetween",
-            "accepted_identity",
-            params.min_identities,
-            parameter="validate_processed.min_identities",
-        ),
-        aggregate(
-            "test_identities",
-            "ExpectColumnUniqueValueCountToBeBetween",
-            "test_identity",
-            params.min_test_identities,
-            parameter="validate_processed.min_test_identities",
-        ),
+        at_least("identities", count, "accepted_identity", "min_identities"),
+        at_least("test_identities", count, "test_identity", "min_test_identities"),
         between("embedding_not_unit", "embedding_norm", 1 - _NORM_TOLERANCE, 1 + _NORM_TOLERANCE),
         between("points_not_finite", "points_finite", 1, 1),
         between("box_outside_picture", "bbox_inside", 1, 1),
         one_of("unknown_expression", "expression", EXPRESSIONS),
-        *(
-            between(
-                f"{angle}_out_of_range",
-                angle,
-                -params.max_angle,
-                params.max_angle,
-                allowed=0.01,
-                parameter="validate_processed.max_angle",
-            )
-            for angle in ("yaw", "pitch", "roll")
-        ),
-        *(
-            between(
-                f"without_{text}_share",
-                text,
-                1,
-                1,
-                allowed=params.max_without_prompt_share,
-                parameter="validate_processed.max_without_prompt_share",
-                severity=WARN,
-            )
-            for text in ("prompt", "face_prompt")
-        ),
+        *(between(f"{name}_out_of_range", name, -angle, angle, **of_angle) for name in ("yaw", "pitch", "roll")),
+        *(between(f"without_{text}_share", text, 1, 1, **of_text) for text in ("prompt", "face_prompt")),
     ]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from pipelines.core.errors import StageFailed
 from pipelines.core.files import write_atomically
-from pipelines.data.validation.check import FAIL, Check, Severity
+from pipelines.data.validation.check import FAIL, Severity
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,14 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Outputs:
+    """Where a verdict goes: `report` for `verdict.json`, `data_docs` for the HTML, or None for no HTML."""
+
+    report: Path
+    data_docs: Path | None = None
+
+
+@dataclass(frozen=True)
 class Verdict:
     """The findings of one stage; it succeeds where no expectation of severity `fail` failed."""
 
@@ -59,27 +68,22 @@ class Verdict:
         """Return the expectations that failed and may."""
         return [item for item in self.findings if not item.success and item.severity != FAIL]
 
-    def write(self, file: Path) -> None:
-        """Write the verdict as JSON; the same findings give the same bytes."""
+    def conclude(self, report: Path) -> None:
+        """Write `report`/verdict.json (the same findings give the same bytes), and tell the warnings.
+
+        Raises StageFailed naming every failed expectation with what was observed and its bound.
+        """
+        failed = self.failures()
         tree = {
             "success": self.success,
             "rows": self.rows,
-            "failed": [item.name for item in self.failures()],
+            "failed": [item.name for item in failed],
             "warned": [item.name for item in self.warnings()],
             "expectations": [asdict(item) for item in self.findings],
         }
-        write_atomically(file, json.dumps(tree, indent=2) + "\n")
-
-    def check(self) -> None:
-        """Raise StageFailed naming every failed expectation with what was observed and its bound."""
-        if failed := self.failures():
+        write_atomically(report / "verdict.json", json.dumps(tree, indent=2) + "\n")
+        for warning in self.warnings():
+            print(f"{self.stage}: warning: {warning.sentence()}", file=sys.stderr)
+        if failed:
             told = "; ".join(item.sentence() for item in failed)
             raise StageFailed(f"{self.stage}: {len(failed)} of {len(self.findings)} expectations failed: {told}")
-
-
-def finding(check: Check, success: bool, observed: float | int | None) -> Finding:
-    """Return the finding of one check; shares are rounded to six digits."""
-    value = round(observed, 6) if isinstance(observed, float) else observed
-    return Finding(
-        check.name, check.expectation, check.column, success, value, check.bound, check.severity, check.parameter
-    )

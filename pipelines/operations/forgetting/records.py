@@ -23,13 +23,13 @@ def claimed_keys(processed: Path) -> np.ndarray:
     Photos by their content, as `pipelines.data.training_data` names them, and prompts by their text.
     """
     from model.training.cache import text_keys
-    from pipelines.data.training_data import key_columns, photo_keys
+    from pipelines.data.training_data import CONTENT, photo_keys
 
     keys: list[bytes] = []
     prompts: set[str] = {""}
     for shard in sorted(processed.rglob("*.parquet")):
         with pq.ParquetFile(shard, pre_buffer=False) as file:
-            for batch in file.iter_batches(batch_size=256, columns=[*key_columns(), "status", "prompt"]):
+            for batch in file.iter_batches(batch_size=256, columns=[*CONTENT, "status", "prompt"]):
                 usable = batch.filter(pc.equal(batch["status"], OK))
                 if usable.num_rows:
                     keys += photo_keys(usable)

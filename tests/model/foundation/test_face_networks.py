@@ -16,6 +16,7 @@ from model.foundation.face_networks import FILES, PACK, train_face_network
 from model.foundation.manifest import WEIGHTS
 from model.foundation.people import Drawn, Order, People, render_people
 from model.foundation.recogniser import aligned, verification
+from pipelines.core.sections.data import Landmarker
 from pipelines.data.faces.insightface_analyser import InsightFaceAnalyser
 from pipelines.data.faces.landmarks import OnnxLandmarker
 from pipelines.data.synthetic.foundation_people import draw
@@ -144,9 +145,7 @@ def test_shipped_recognisers_tell_strangers_apart(which, strangers):
 
 
 def test_shipped_landmarker_places_points_on_strangers(strangers):
-    landmarker = OnnxLandmarker(
-        WEIGHTS / FILES["landmarks"], input_size=64, box_scale=1.4, mean=127, scale=127, channel_order="rgb"
-    )
+    landmarker = OnnxLandmarker(WEIGHTS / FILES["landmarks"], Landmarker(kind="onnx", path=""))
     boxes = [drawn.boxes[0] for *_, drawn in strangers]
     found = landmarker.landmarks([drawn.image for *_, drawn in strangers], boxes)
     true = np.stack([drawn.landmarks[0] for *_, drawn in strangers])

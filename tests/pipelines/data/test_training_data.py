@@ -7,8 +7,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from model.face.face_prompts import EXPRESSIONS, POSES
@@ -17,6 +15,7 @@ from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.records import PROCESSED_SCHEMA
 from pipelines.core.sections.data import Rights, Term
 from pipelines.data.training_data import permitted_photos, read_photos
+from tests.pipelines.photos import write_shards
 
 
 def row(number: int, **changes: object) -> dict[str, object]:
@@ -42,10 +41,7 @@ def row(number: int, **changes: object) -> dict[str, object]:
 
 
 def write(folder: Path, *shards: list[dict[str, object]]) -> Path:
-    folder.mkdir(exist_ok=True)
-    for number, rows in enumerate(shards):
-        pq.write_table(pa.Table.from_pylist(rows, schema=PROCESSED_SCHEMA), folder / f"part-{number:05d}.parquet")
-    return folder
+    return write_shards(folder, PROCESSED_SCHEMA, shards)
 
 
 def test_usable_photos_of_the_split_in_order(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -193,4 +194,4 @@ def test_real_photos_are_rows_in_seconds(params: Params, shared: Path, tmp_path:
     everything = run(params, Inputs(shared / "photos", identity_depth=2), Outputs(tmp_path / "all"))
     files = [path for path in (shared / "photos").rglob("*") if path.is_file()]
     assert everything.rows + sum(everything.skipped.values()) == len(files)
-    assert json.dumps(everything.as_dict())
+    assert json.dumps(asdict(everything))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -20,43 +19,15 @@ from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.params import Params, load_params
 from pipelines.core.records import DATASET_SCHEMA, PROCESSED_SCHEMA, read_rows
 from pipelines.stages.preprocess import Inputs, Outputs, run
+from tests.pipelines.photos import Row, dataset_row, real_networks, write_shards
 
 pytestmark = pytest.mark.realdata
 
-Row = dict[str, object]
-
-
-def _row(name: str, data: bytes, identity: str | None, **texts: str) -> Row:
-    return {
-        "image_id": hashlib.sha256(data).hexdigest(),
-        "identity": identity,
-        "file_name": name,
-        "image": data,
-        "n_bytes": len(data),
-        "source": "a source",
-        **texts,
-    }
+_row = partial(dataset_row, source="a source")
 
 
 def _write(folder: Path, shards: Iterable[list[Row]], row_group: int = 40) -> Path:
-    folder.mkdir(parents=True)
-    for number, rows in enumerate(shards):
-        full = [{name: row.get(name) for name in DATASET_SCHEMA.names} for row in rows]
-        table = pa.Table.from_pylist(full, schema=DATASET_SCHEMA)
-        pq.write_table(table, folder / f"shard-{number:05d}.parquet", row_group_size=row_group)
-    return folder
-
-
-def _settings(shared: Path) -> list[str]:
-    return [
-        "preprocess.insightface_name=buffalo_real_mini",
-        f"preprocess.insightface_root={shared / 'weights' / 'insightface'}",
-        "preprocess.det_sizes=[128]",
-        f"preprocess.landmarker.path={shared / 'weights' / 'landmarks68' / 'slim_160_latest.onnx'}",
-        "preprocess.landmarker.input_size=160",
-        "preprocess.landmarker.channel_order=bgr",
-        "preprocess.captions.sources=[sidecar]",
-    ]
+    return write_shards(folder, DATASET_SCHEMA, shards, row_group)
 
 
 @pytest.fixture
@@ -64,7 +35,7 @@ def params(shared: Path, project: Path) -> Callable[..., Params]:
     """Parameters of the tiny profile with the real networks and changes."""
 
     def make(*changes: str) -> Params:
-        return load_params(project / "profiles" / "tiny.yaml", [*_settings(shared), *changes])
+        return load_params(project / "profiles" / "tiny.yaml", [*real_networks(shared), *changes])
 
     return make
 
@@ -251,7 +222,7 @@ def test_real_photos_are_told_apart_from_the_command_line(
     rows = [_row(str(file.relative_to(folder)), file.read_bytes(), file.parent.name) for file in files]
     faces = _write(tmp_path / "faces", [rows[:60], rows[60:]])
     monkeypatch.chdir(tmp_path)
-    sets = [word for setting in _settings(shared) for word in ("--set", setting)]
+    sets = [word for setting in real_networks(shared) for word in ("--set", setting)]
     with pytest.raises(SystemExit) as ended:
         main(["preprocess", str(faces), "--out", "processed", "--params", str(project / "params.yaml"), *sets])
     assert ended.value.code == 0

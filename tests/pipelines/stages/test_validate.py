@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from pipelines.core.errors import StageFailed, UserError
@@ -14,6 +12,7 @@ from pipelines.core.params import Params
 from pipelines.core.records import DATASET_SCHEMA
 from pipelines.stages import ingest
 from pipelines.stages.validate import Inputs, Outputs, run
+from tests.pipelines.photos import write_shards
 
 
 def dataset(folder: Path, count: int = 40, **changes: object) -> Path:
@@ -33,9 +32,7 @@ def dataset(folder: Path, count: int = 40, **changes: object) -> Path:
         | changes
         for number in range(count)
     ]
-    folder.mkdir()
-    pq.write_table(pa.Table.from_pylist(rows, DATASET_SCHEMA), folder / "faces-00000.parquet")
-    return folder
+    return write_shards(folder, DATASET_SCHEMA, [rows])
 
 
 def test_a_good_dataset_passes(params: Params, tmp_path: Path) -> None:

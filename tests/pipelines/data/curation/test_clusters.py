@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
+from sklearn.metrics.cluster import pair_confusion_matrix
 
 from pipelines.data.curation import clusters
-from pipelines.data.curation.agreement import pairwise
 from pipelines.data.curation.clusters import cluster
 
 Embed = Callable[..., np.ndarray]
 LIKENESS = 0.5
+
+
+def f1(found: np.ndarray, known: Sequence[int] | np.ndarray) -> float:
+    """Return the harmonic mean of the shares of found pairs that are true and of true ones that are found."""
+    (_, wrong), (missed, both) = pair_confusion_matrix(known, found)
+    return 2 * both / (2 * both + wrong + missed)
 
 
 @pytest.fixture
@@ -25,7 +31,7 @@ def people(embed: Embed) -> tuple[np.ndarray, list[int]]:
 def test_people_are_found_again(people: tuple[np.ndarray, list[int]]) -> None:
     embeddings, known = people
     found = cluster(embeddings, 0.3, 48, LIKENESS)
-    assert pairwise([str(one) for one in found], [str(one) for one in known]).f1 == 1.0
+    assert f1(found, known) == 1.0
     assert found.max() + 1 == 24
 
 
@@ -39,7 +45,7 @@ def test_the_order_of_faces_does_not_matter(people: tuple[np.ndarray, list[int]]
     embeddings, _ = people
     order = np.random.default_rng(0).permutation(len(embeddings))
     straight, shuffled = cluster(embeddings, 0.3, 48, LIKENESS), cluster(embeddings[order], 0.3, 48, LIKENESS)
-    assert pairwise([str(one) for one in shuffled], [str(one) for one in straight[order]]).f1 == 1.0
+    assert f1(shuffled, straight[order]) == 1.0
 
 
 @pytest.mark.parametrize(("part", "count"), [(25, 48), (2000, 5), (10, 4)])
@@ -50,7 +56,7 @@ def test_small_parts_and_few_neighbours_find_the_same_people(
     monkeypatch.setattr(clusters, "_PART", part)
     embeddings, known = people
     found = cluster(embeddings, 0.3, count, LIKENESS)
-    assert pairwise([str(one) for one in found], [str(one) for one in known]).f1 > 0.99
+    assert f1(found, known) > 0.99
 
 
 def test_one_face_between_two_people_does_not_join_them(embed: Embed) -> None:

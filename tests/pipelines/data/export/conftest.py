@@ -2,46 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
 from pipelines.core.params import Params
 from pipelines.core.records import DATASET_SCHEMA, PROCESSED_SCHEMA, read_rows
 from pipelines.data.ingest.shards import ShardWriter
 from pipelines.stages.ingest import Inputs, Outputs, run
+from tests.pipelines.photos import dataset_row, encoded, write_shards
 
 
 def photo(number: int, kind: str = "JPEG", size: int = 24) -> bytes:
     pixels = np.random.default_rng(number).integers(0, 255, (size, size, 3), dtype=np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, kind)
-    return buffer.getvalue()
+    return encoded(pixels, kind)
 
 
 def row(number: int, file_name: str, identity: str | None, kind: str = "JPEG", **said: str | None) -> dict[str, object]:
-    data = photo(number, kind)
-    known = {"prompt": f"person {number} in a park", "face_prompt": None, "source": None, "licence": None}
-    return {
-        "image_id": hashlib.sha256(data).hexdigest(),
-        "identity": identity,
-        "file_name": file_name,
-        "image": data,
-        "format": kind,
-        "width": 24,
-        "height": 24,
-        "n_bytes": len(data),
-        "consent": None,
-        **known,
-        **said,
-    }
+    texts = dict.fromkeys(("face_prompt", "source", "licence", "consent")) | {"prompt": f"person {number} in a park"}
+    size = {"format": kind, "width": 24, "height": 24}
+    return dataset_row(file_name, photo(number, kind), identity, **{**size, **texts, **said})
 
 
 ROWS = [
@@ -87,13 +69,9 @@ def data(tmp_path: Path, params: Params) -> Data:
     for item in ROWS:
         writer.add(item)
     writer.close()
-    processed = tmp_path / "data" / "processed"
-    processed.mkdir()
     rows = [processed_row(number, item) for number, item in enumerate(ROWS)]
     rows[4] |= {"status": "rejected", "reason": "no_face", "image": None, "landmarks": None, "embedding": None}
-    for bucket in range(2):
-        table = pa.Table.from_pylist(rows[bucket::2], schema=PROCESSED_SCHEMA)
-        pq.write_table(table, processed / f"part-{bucket:05d}.parquet")
+    processed = write_shards(tmp_path / "data" / "processed", PROCESSED_SCHEMA, [rows[::2], rows[1::2]])
     return Data(writer.folder, processed, params)
 
 

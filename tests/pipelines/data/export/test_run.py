@@ -7,18 +7,16 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from pipelines.cli import main
 from pipelines.core.errors import StageFailed, UserError
-from pipelines.core.records import PROCESSED_SCHEMA
+from pipelines.core.records import DATASET_SCHEMA, PROCESSED_SCHEMA
 from pipelines.core.sections.data import Export, Parsing, Rights
 from pipelines.data.export.rows import Selection
 from pipelines.data.export.run import LAYOUTS, Inputs, export
-from pipelines.data.ingest.shards import ShardWriter
 from pipelines.operations.forgetting.copies import known_copies
+from tests.pipelines.photos import write_shards
 
 from .conftest import ROWS, Data, files_of, processed_row, row
 
@@ -40,14 +38,9 @@ def test_only_what_is_permitted_or_asked_for(data: Data, tmp_path: Path) -> None
 def test_two_photos_of_one_name_are_both_kept(data: Data, tmp_path: Path, layout: str) -> None:
     # A file that changed between two ingests, and one that differs from another in its suffix alone.
     twins = [row(0, "a/1.jpg", "a"), row(1, "a/1.jpg", "a"), row(2, "a/1.png", "a", "PNG")]
-    writer = ShardWriter(tmp_path / "faces", 2**20)
-    for item in twins:
-        writer.add(item)
-    writer.close()
-    processed = tmp_path / "processed"
-    processed.mkdir()
-    table = pa.Table.from_pylist([processed_row(n, item) for n, item in enumerate(twins)], schema=PROCESSED_SCHEMA)
-    pq.write_table(table, processed / "part-00000.parquet")
+    write_shards(tmp_path / "faces", DATASET_SCHEMA, [twins])
+    rows = [processed_row(number, item) for number, item in enumerate(twins)]
+    processed = write_shards(tmp_path / "processed", PROCESSED_SCHEMA, [rows])
     out = tmp_path / "out"
     export(layout, Inputs(tmp_path / "faces", processed), out, data.params.export, Selection())
     if layout == "webdataset":
@@ -63,11 +56,9 @@ def test_two_photos_of_one_name_are_both_kept(data: Data, tmp_path: Path, layout
 
 
 def test_shards_are_cut_at_their_size(tmp_path: Path, data: Data) -> None:
-    writer = ShardWriter(tmp_path / "faces", 2**26)
-    for number in range(5):
-        body = np.random.default_rng(number).bytes(400_000)
-        writer.add({**row(number, f"{number}.jpg", None), "image": body, "n_bytes": len(body)})
-    writer.close()
+    bodies = [np.random.default_rng(number).bytes(400_000) for number in range(5)]
+    rows = [row(number, f"{number}.jpg", None, image=body) for number, body in enumerate(bodies)]
+    write_shards(tmp_path / "faces", DATASET_SCHEMA, [rows])
     for layout, pattern in (("webdataset", "*.tar"), ("huggingface", "data/*.parquet")):
         out = tmp_path / layout
         export(layout, Inputs(tmp_path / "faces", data.processed), out, Export(shard_mb=1), Selection())
@@ -97,10 +88,7 @@ def test_what_is_wrong_is_said_and_nothing_is_left(data: Data, tmp_path: Path) -
     parsing = Export(parsing=Parsing(path=str(tmp_path / "bad.onnx")))
     with pytest.raises(UserError, match="cannot be loaded as an ONNX network"):
         export("consistentid", inputs, tmp_path / "out", parsing, Selection())
-    other = tmp_path / "other"
-    writer = ShardWriter(other, 2**20)
-    writer.add(ROWS[0])
-    writer.close()
+    other = write_shards(tmp_path / "other", DATASET_SCHEMA, [ROWS[:1]])
     with pytest.raises(StageFailed, match=r"3 photos of .* are not in .*different versions"):
         export("consistentid", Inputs(other, data.processed), tmp_path / "out", data.params.export, Selection())
     assert sorted(path.name for path in tmp_path.iterdir() if "out" in path.name) == []

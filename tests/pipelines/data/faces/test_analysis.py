@@ -17,6 +17,7 @@ from pipelines.core.errors import UserError
 from pipelines.core.sections.data import Preprocess
 from pipelines.data.faces.analysis import Analyser, analyse_photo, load_analyser, to_face
 from pipelines.data.faces.version import analyser_version
+from tests.pipelines.photos import encoded
 
 pytestmark = pytest.mark.realdata
 
@@ -50,12 +51,6 @@ def photo(shared: Path) -> bytes:
 
 def _array(data: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
-
-
-def _png(image: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def test_everything_is_measured_in_pixels_of_the_stored_picture(analyser: Analyser, photo: bytes) -> None:
@@ -92,10 +87,9 @@ def test_a_photo_without_texts_gets_the_default_and_its_measured_pose(analyser: 
 def test_a_turned_file_gives_the_same_face(analyser: Analyser, photo: bytes) -> None:
     orientation = Image.Exif()
     orientation[0x0112] = 6
-    buffer = io.BytesIO()
     upright = Image.open(io.BytesIO(photo))
-    upright.rotate(90, expand=True).save(buffer, "JPEG", quality=97, exif=orientation)
-    record, turned = analyser.analyse([photo, buffer.getvalue()])
+    file = encoded(upright.rotate(90, expand=True), quality=97, exif=orientation)
+    record, turned = analyser.analyse([photo, file])
     assert turned.embedding @ record.embedding > 0.9
     assert np.abs(turned.landmarks - record.landmarks).mean() < 1.5
 
@@ -118,14 +112,14 @@ def test_reasons(shared: Path, analyser: Analyser, photo: bytes) -> None:
     two = np.concatenate([one, one[:, ::-1]], axis=1)
     empty = np.full((200, 200, 3), 90, np.uint8)
     tiny = np.array(Image.fromarray(one).resize((24, 24)))
-    largest, nobody, small = analyser.analyse([_png(two), _png(empty), _png(tiny)])
+    largest, nobody, small = analyser.analyse([encoded(two, "PNG"), encoded(empty, "PNG"), encoded(tiny, "PNG")])
     assert (largest.status, largest.n_faces) == ("ok", 2)
     assert (nobody.status, nobody.reason, nobody.n_faces) == ("rejected", "no_face", 0)
     assert nobody.image is None
     assert nobody.embedding is None
     assert small.reason in {"too_small", "no_face"}
     strict = load_analyser(_params(shared, several_faces="reject", min_face_side=200, min_sharpness=1e9))
-    assert [record.reason for record in strict.analyse([_png(two)])] == ["several_faces"]
+    assert [record.reason for record in strict.analyse([encoded(two, "PNG")])] == ["several_faces"]
     assert strict.analyse([photo])[0].reason == "too_small"
     blurred = load_analyser(_params(shared, min_sharpness=1e9)).analyse([photo])[0]
     assert blurred.reason == "blurred"
@@ -134,7 +128,7 @@ def test_reasons(shared: Path, analyser: Analyser, photo: bytes) -> None:
 
 def test_the_square_is_tightened_around_a_small_face(shared: Path, photo: bytes) -> None:
     wide = np.pad(_array(photo), ((300, 300), (300, 300), (0, 0)), constant_values=80)
-    record = load_analyser(_params(shared, face_share=0.5, det_sizes=())).analyse([_png(wide)])[0]
+    record = load_analyser(_params(shared, face_share=0.5, det_sizes=())).analyse([encoded(wide, "PNG")])[0]
     assert record.status == "ok"
     assert (record.bbox[3] - record.bbox[1]) / 96 == pytest.approx(0.5, abs=0.01)
 

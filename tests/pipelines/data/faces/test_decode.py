@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +9,11 @@ import pytest
 from PIL import Image, ImageCms
 
 from pipelines.data.faces.decode import Undecodable, decode
+from tests.pipelines.photos import encoded
 
 
 def _decode(data: bytes, **bounds: int) -> np.ndarray:
     return decode(data, **{"max_pixels": 10**6, "min_side": 8, "working_side": 640, **bounds}).image
-
-
-def _bytes(image: Image.Image, kind: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def _gradient(width: int = 64, height: int = 48) -> Image.Image:
@@ -38,7 +32,7 @@ def test_awkward_photos_are_read_or_rejected_with_their_reason(awkward_photos: P
         if expected.reason == "duplicate":
             continue
         file = awkward_photos / name if "%" not in name else next(awkward_photos.glob("caf*.jpg"))
-        data = file.read_bytes()
+        data = file.readencoded()
         if expected.reason:
             assert _rejected(data, max_pixels=89_000_000) == expected.reason, name
         else:
@@ -49,7 +43,7 @@ def test_orientation_is_applied() -> None:
     upright = _gradient()
     orientation = Image.Exif()
     orientation[0x0112] = 6
-    turned = _bytes(upright.rotate(90, expand=True), "JPEG", quality=95, exif=orientation)
+    turned = encoded(upright.rotate(90, expand=True), "JPEG", quality=95, exif=orientation)
     image = _decode(turned)
     assert image.shape == (48, 64, 3)
     assert np.abs(image.astype(int) - np.asarray(upright).astype(int)).mean() < 4
@@ -57,7 +51,7 @@ def test_orientation_is_applied() -> None:
 
 def test_sixteen_bits_keep_their_tones() -> None:
     grey = np.linspace(0, 65535, 64 * 48).reshape(48, 64).astype(np.uint16)
-    image = _decode(_bytes(Image.fromarray(grey), "PNG"))
+    image = _decode(encoded(Image.fromarray(grey), "PNG"))
     assert np.abs(image[..., 0].astype(int) - (grey >> 8)).max() <= 1
 
 
@@ -65,15 +59,15 @@ def test_cmyk_palette_grey_and_progressive_show_the_same_picture() -> None:
     picture = _gradient()
     expected = np.asarray(picture).astype(int)
     variants = {
-        "cmyk": (_bytes(picture.convert("CMYK"), "JPEG", quality=95), 6),
-        "palette": (_bytes(picture.quantize(256), "PNG"), 12),
-        "palette with few colours": (_bytes(picture.quantize(16), "GIF"), 30),
-        "progressive": (_bytes(picture, "JPEG", quality=95, progressive=True), 4),
-        "webp": (_bytes(picture, "WEBP", lossless=True), 1),
+        "cmyk": (encoded(picture.convert("CMYK"), "JPEG", quality=95), 6),
+        "palette": (encoded(picture.quantize(256), "PNG"), 12),
+        "palette with few colours": (encoded(picture.quantize(16), "GIF"), 30),
+        "progressive": (encoded(picture, "JPEG", quality=95, progressive=True), 4),
+        "webp": (encoded(picture, "WEBP", lossless=True), 1),
     }
     for name, (data, tolerance) in variants.items():
         assert np.abs(_decode(data).astype(int) - expected).mean() < tolerance, name
-    grey = _decode(_bytes(picture.convert("L"), "JPEG", quality=95))
+    grey = _decode(encoded(picture.convert("L"), "JPEG", quality=95))
     assert (grey[..., 0] == grey[..., 2]).all()
 
 
@@ -82,15 +76,15 @@ def test_transparency_lies_over_white(mode: str) -> None:
     clear = Image.new("RGBA", (32, 32), (200, 0, 0, 0))
     picture = clear.quantize(2) if mode == "P" else clear.convert(mode)
     options = {"transparency": 0} if mode == "P" else {}
-    assert (_decode(_bytes(picture, "PNG", **options)) == 255).all()
+    assert (_decode(encoded(picture, "PNG", **options)) == 255).all()
 
 
 def test_a_colour_profile_is_brought_to_srgb() -> None:
     picture = Image.new("RGB", (32, 32), (120, 60, 200))
     lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-    same = _decode(_bytes(picture, "PNG", icc_profile=lab.tobytes()))
+    same = _decode(encoded(picture, "PNG", icc_profile=lab.tobytes()))
     assert (same == (120, 60, 200)).all()
-    broken = _decode(_bytes(picture, "PNG", icc_profile=b"not a profile"))
+    broken = _decode(encoded(picture, "PNG", icc_profile=b"not a profile"))
     assert (broken == (120, 60, 200)).all()
 
 
@@ -107,14 +101,14 @@ def test_colours_are_what_the_profile_says_whatever_it_is_called(kind: str, mode
     picture = Image.new("RGB", (32, 32), (220, 40, 30))
     stored = picture.quantize(4) if mode == "P" else picture.convert(mode)
     options = {"lossless": True} if kind == "WEBP" else {}
-    image = _decode(_bytes(stored, kind, icc_profile=_turned_profile(), **options))
+    image = _decode(encoded(stored, kind, icc_profile=_turned_profile(), **options))
     assert np.abs(image.astype(int) - (40, 220, 30)).max() <= 6, image[0, 0]
 
 
 def test_grey_follows_its_profile() -> None:
     grey = Image.new("L", (32, 32), 100)
     # A profile of another colour space says nothing about grey.
-    assert (_decode(_bytes(grey, "PNG", icc_profile=_turned_profile())) == 100).all()
+    assert (_decode(encoded(grey, "PNG", icc_profile=_turned_profile())) == 100).all()
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
@@ -133,13 +127,13 @@ def test_every_orientation_of_every_format_is_upright(kind: str, orientation: in
     stored = upright.transpose(undo[orientation]) if orientation in undo else upright
     exif = Image.Exif()
     exif[0x0112] = orientation
-    image = _decode(_bytes(stored, kind, exif=exif))
+    image = _decode(encoded(stored, kind, exif=exif))
     assert image.shape == (48, 64, 3)
     assert np.abs(image.astype(int) - np.asarray(upright).astype(int)).mean() < 5
 
 
 def test_metadata_that_nobody_can_read_do_not_hide_the_picture() -> None:
-    data = _bytes(_gradient(), "JPEG", quality=95, exif=b"Exif\0\0MM\0*\xff\xff\xff\xff broken")
+    data = encoded(_gradient(), "JPEG", quality=95, exif=b"Exif\0\0MM\0*\xff\xff\xff\xff broken")
     assert _decode(data).shape == (48, 64, 3)
 
 
@@ -153,7 +147,7 @@ def test_a_big_picture_read_in_strips_is_the_same_picture(mode: str, monkeypatch
         stored = big
     else:
         stored = big.quantize(200) if mode == "P" else big.convert(mode)
-    data = _bytes(stored, "TIFF" if mode == "CMYK" else "PNG")
+    data = encoded(stored, "TIFF" if mode == "CMYK" else "PNG")
     whole = _decode(data, working_side=100)
     monkeypatch.setattr("pipelines.data.faces.decode._STRIP_PIXELS", 5000)
     assert (_decode(data, working_side=100) == whole).all()
@@ -165,23 +159,23 @@ def test_a_big_picture_read_in_strips_is_the_same_picture(mode: str, monkeypatch
 
 def test_the_first_frame_of_an_animation_is_taken() -> None:
     frames = [Image.new("RGB", (32, 32), colour) for colour in ("red", "blue", "green")]
-    image = _decode(_bytes(frames[0], "GIF", save_all=True, append_images=frames[1:]))
+    image = _decode(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))
     assert (image == (255, 0, 0)).all()
 
 
 def test_big_photos_are_read_reduced_but_never_below_the_working_side() -> None:
     picture = _gradient(1600, 1200)
     for kind in ("JPEG", "PNG"):
-        decoded = decode(_bytes(picture, kind), max_pixels=10**7, min_side=8, working_side=300)
+        decoded = decode(encoded(picture, kind), max_pixels=10**7, min_side=8, working_side=300)
         assert min(decoded.image.shape[:2]) == 300, kind
         assert decoded.reduction == pytest.approx(4), kind
-    whole = decode(_bytes(picture, "JPEG"), max_pixels=10**7, min_side=8, working_side=700)
+    whole = decode(encoded(picture, "JPEG"), max_pixels=10**7, min_side=8, working_side=700)
     assert whole.image.shape == (1200, 1600, 3)
     assert whole.reduction == 1
 
 
 def test_bounds_are_judged_by_the_header() -> None:
-    data = _bytes(_gradient(), "PNG")
+    data = encoded(_gradient(), "PNG")
     assert _rejected(data, max_pixels=64 * 48 - 1) == "too_large"
     assert _rejected(data, min_side=49) == "too_small"
 
@@ -189,7 +183,7 @@ def test_bounds_are_judged_by_the_header() -> None:
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP"])
 def test_a_cut_file_is_truncated_wherever_it_is_cut(kind: str) -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
-    data = _bytes(noise, kind)
+    data = encoded(noise, kind)
     reasons = {_rejected(data[: len(data) * tenth // 10]) for tenth in range(1, 9)}
     assert reasons <= {"truncated", "unreadable"}
     assert "truncated" in reasons
@@ -201,7 +195,7 @@ def test_what_is_no_photo_is_unreadable(data: bytes) -> None:
 
 
 def test_damaged_bytes_are_read_or_rejected_and_never_raise_anything_else() -> None:
-    data = _bytes(_gradient(), "PNG")
+    data = encoded(_gradient(), "PNG")
     rng = np.random.default_rng(1)
     reasons = set()
     for _ in range(40):

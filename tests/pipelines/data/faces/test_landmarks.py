@@ -12,7 +12,7 @@ import pytest
 from pipelines.core.errors import UserError
 from pipelines.core.sections.data import Landmarker
 from pipelines.data.faces.insightface_analyser import InsightFaceAnalyser, pack_folder
-from pipelines.data.faces.landmarks import OnnxLandmarker, load_landmarker
+from pipelines.data.faces.landmarks import load_landmarker
 
 
 def _slim(shared: Path) -> Landmarker:
@@ -47,7 +47,7 @@ def test_a_convention_that_does_not_fit_is_refused(shared: Path) -> None:
 
 def test_no_photos_give_no_points(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"preprocess\.landmarker\.path = .*gone\.onnx: no such file"):
-        OnnxLandmarker(tmp_path / "gone.onnx", input_size=64, box_scale=1.4, mean=127, scale=127, channel_order="rgb")
+        load_landmarker(Landmarker(kind="onnx", path=""), tmp_path / "gone.onnx")
 
 
 def test_fan_runs_on_local_weights_of_its_class(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
+from pipelines.core.sections.data import Landmarker
 from pipelines.data.faces.insightface_analyser import pose_of_insightface
-from pipelines.data.faces.landmarks import OnnxLandmarker
+from pipelines.data.faces.landmarks import load_landmarker
 from pipelines.data.faces.pose import pose_of_landmarks
 from pipelines.data.synthetic.dataset import person_scenes
 from pipelines.data.synthetic.draw import truth
@@ -69,14 +70,8 @@ def test_photographs_agree_with_an_independent_network(shared: Path) -> None:
     from pipelines.data.faces.networks import open_network
 
     detector = InsightFaceAnalyser(pack_folder("buffalo_real_mini", shared / "weights" / "insightface"))
-    landmarker = OnnxLandmarker(
-        shared / "weights" / "landmarks68" / "slim_160_latest.onnx",
-        input_size=160,
-        box_scale=1.4,
-        mean=127,
-        scale=127,
-        channel_order="bgr",
-    )
+    file = shared / "weights" / "landmarks68" / "slim_160_latest.onnx"
+    landmarker = load_landmarker(Landmarker(kind="onnx", path="", input_size=160, channel_order="bgr"), file)
     networks = [open_network(file, "test") for file in sorted((shared / "weights" / "headpose").glob("*.onnx"))]
     files = sorted((shared / "photos" / "lfw10_krasserm").glob("*/*_0001.jpg"))
     files += sorted((shared / "photos" / "lfw10_krasserm").glob("*/*_0002.jpg"))

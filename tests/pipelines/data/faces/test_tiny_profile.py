@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,6 +12,7 @@ from pipelines.data.faces.analysis import Analyser, load_analyser
 from pipelines.data.synthetic.dataset import person_scenes
 from pipelines.data.synthetic.draw import Picture, render
 from pipelines.data.synthetic.person import Person
+from tests.pipelines.photos import encoded
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +31,7 @@ def analyser(params: Params) -> Analyser:
 
 
 def test_drawn_people_are_measured_near_their_truth(analyser: Analyser, pictures: list[Picture]) -> None:
-    photos = []
-    for picture in pictures:
-        buffer = io.BytesIO()
-        Image.fromarray(picture.image).save(buffer, "JPEG", quality=95)
-        photos.append(buffer.getvalue())
+    photos = [encoded(picture.image, quality=95) for picture in pictures]
     records = analyser.analyse(photos, [p.prompt for p in pictures], [p.face_prompt for p in pictures])
     assert [record.reason for record in records] == [None] * len(pictures)
     points, yaws = [], []

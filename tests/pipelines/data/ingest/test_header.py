@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import struct
 import tracemalloc
 
@@ -10,19 +9,16 @@ import pytest
 from PIL import Image
 
 from pipelines.data.ingest.header import Header, read_header
+from tests.pipelines.photos import encoded
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF"])
 def test_formats(kind: str) -> None:
-    buffer = io.BytesIO()
-    Image.new("RGB", (30, 20), "red").save(buffer, kind)
-    assert read_header(buffer.getvalue()) == Header(kind, 30, 20)
+    assert read_header(encoded(Image.new("RGB", (30, 20), "red"), kind)) == Header(kind, 30, 20)
 
 
 def test_huge_pictures_are_measured_and_not_decoded() -> None:
-    bmp = io.BytesIO()
-    Image.new("RGB", (8, 8)).save(bmp, "BMP")
-    body = bytearray(bmp.getvalue())
+    body = bytearray(encoded(Image.new("RGB", (8, 8)), "BMP"))
     body[18:26] = struct.pack("<ii", 60000, 50000)
     gif = b"GIF89a" + struct.pack("<HHBBB", 65535, 65535, 0, 0, 0) + b"," + struct.pack("<HHHHB", 0, 0, 65535, 65535, 0)
     tracemalloc.start()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
@@ -13,32 +12,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from pipelines.core.records import DATASET_SCHEMA
+from tests.pipelines.photos import dataset_row, real_networks, write_shards
 
 _PATIENCE = 800
 
 
 def write_faces(folder: Path, photos: list[tuple[str, str | None, bytes]], row_group: int = 4) -> Path:
     """Write photos (name, identity, bytes) as one shard of a dataset."""
-    rows = [
-        dict.fromkeys(DATASET_SCHEMA.names)
-        | {
-            "image_id": hashlib.sha256(data).hexdigest(),
-            "identity": identity,
-            "file_name": name,
-            "image": data,
-            "n_bytes": len(data),
-        }
-        for name, identity, data in photos
-    ]
-    folder.mkdir(parents=True, exist_ok=True)
-    table = pa.Table.from_pylist(rows, schema=DATASET_SCHEMA)
-    pq.write_table(table, folder / "faces-00000.parquet", row_group_size=row_group)
-    return folder
+    rows = [dataset_row(name, data, identity) for name, identity, data in photos]
+    return write_shards(folder, DATASET_SCHEMA, [rows], row_group)
 
 
 @pytest.fixture(scope="session")
@@ -50,15 +36,7 @@ def write_small_faces() -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def real_settings(shared: Path) -> list[str]:
     """Real networks, as changes of the tiny profile."""
-    return [
-        "preprocess.insightface_name=buffalo_real_mini",
-        f"preprocess.insightface_root={shared / 'weights' / 'insightface'}",
-        "preprocess.det_sizes=[128]",
-        f"preprocess.landmarker.path={shared / 'weights' / 'landmarks68' / 'slim_160_latest.onnx'}",
-        "preprocess.landmarker.input_size=160",
-        "preprocess.landmarker.channel_order=bgr",
-        "preprocess.captions.sources=[sidecar]",
-    ]
+    return real_networks(shared)
 
 
 @dataclass

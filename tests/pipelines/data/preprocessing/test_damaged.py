@@ -21,18 +21,13 @@ import pytest
 from PIL import Image
 
 from pipelines.core.records import PROCESSED_SCHEMA, REASONS, read_rows
+from tests.pipelines.photos import encoded
 
 pytestmark = [pytest.mark.realdata, pytest.mark.nightly, pytest.mark.timeout(900)]
 
 # A worker is some 350 MB with its networks loaded; the largest file here decodes to 70 million pixels.
 _MEMORY_MB = 1200
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000")
-
-
-def _encoded(picture: Image.Image, kind: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def _chunk(kind: bytes, body: bytes) -> bytes:
@@ -67,7 +62,7 @@ def _write_damaged(folder: Path, face: Image.Image) -> int:
     """Write the files; return their number."""
     rng = np.random.default_rng(6)
     files: dict[bytes, bytes] = {}
-    good = {kind: _encoded(face, kind) for kind in _FORMATS}
+    good = {kind: encoded(face, kind) for kind in _FORMATS}
     suffixes = {"JPEG": "jpg", "PNG": "png", "GIF": "gif", "BMP": "bmp", "WEBP": "webp", "TIFF": "tif", "PPM": "ppm"}
     suffixes["JPEG2000"] = "jp2"
     for kind, data in good.items():

@@ -29,8 +29,8 @@ def test_a_slice_is_read_in_part(tmp_path: Path) -> None:
     assert files.read_hash_range([file], 110, 119)["image_id"].to_pylist() == ["photo 11"]
     assert files.read_hash_range([file], 10**6, 2**63 - 1).num_rows == 0
     assert files.read_hash_range([file], 0, 10**6).equals(_rows())
-    assert files.read_rows_at(file, [7, 3])["image"].to_pylist() == [b"\7" * 1000, b"\3" * 1000]
-    assert files.read_columns(file, [HASH]).column_names == [HASH]
+    assert files.read_slice_file(file, places=[7, 3])["image"].to_pylist() == [b"\7" * 1000, b"\3" * 1000]
+    assert files.read_slice_file(file, columns=[HASH]).column_names == [HASH]
 
 
 def test_the_ends_of_the_range_are_exact(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_many_slices_are_read_in_their_order(tmp_path: Path, monkeypatch: pytest
 def test_copied_rows_outlive_their_file(tmp_path: Path) -> None:
     file = tmp_path / "s.arrow"
     files.write_slice(_rows(), file)
-    rows = files.read_rows_at(file, [5])
+    rows = files.read_slice_file(file, places=[5])
     file.write_bytes(b"")
     assert rows["image"].to_pylist() == [b"\5" * 1000]
 

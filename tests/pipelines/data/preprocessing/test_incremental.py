@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from PIL import Image
 from pipelines.core.params import load_params
 from pipelines.core.records import PROCESSED_SCHEMA, read_rows
 from pipelines.stages.preprocess import Inputs, Outputs, run
+from tests.pipelines.photos import encoded
 
 pytestmark = [pytest.mark.realdata, pytest.mark.nightly]
 
@@ -21,10 +21,9 @@ OLD, NEW = 10_000, 100
 
 def _photo(number: int) -> tuple[str, str | None, bytes]:
     """Return a photo so small that its header is all there is to look at."""
-    buffer = io.BytesIO()
-    Image.new("RGB", (8, 8), (number % 256, number // 256 % 256, number // 65536)).save(buffer, "BMP")
-    person = f"person {number % 300}"
-    return f"{hashlib.sha256(str(number).encode()).hexdigest()[:8]}.bmp", person, buffer.getvalue()
+    colour = (number % 256, number // 256 % 256, number // 65536)
+    name = f"{hashlib.sha256(str(number).encode()).hexdigest()[:8]}.bmp"
+    return name, f"person {number % 300}", encoded(Image.new("RGB", (8, 8), colour), "BMP")
 
 
 def test_a_hundred_new_photos_in_ten_thousand_cost_a_hundred(

@@ -14,7 +14,7 @@ from pipelines.core.params import Params
 from pipelines.data.faces.parts import PartTimes
 from pipelines.data.faces.record import FaceRecord
 from pipelines.data.preprocessing import work
-from pipelines.data.preprocessing.files import read_columns
+from pipelines.data.preprocessing.files import read_slice_file
 from pipelines.data.preprocessing.slices import cut_slices
 from pipelines.data.preprocessing.suspects import Suspects
 
@@ -56,7 +56,7 @@ def test_a_photo_that_kills_its_workers_is_the_only_one_left_out(
     assert ends == [-signal.SIGKILL] * 3 + [0]
     report = work.look_at_slice(piece, job, {})
     assert (report.outcomes, report.looked_at) == ({"no_face": 9, "analyser_failed": 1}, 0)
-    rows = read_columns(Path(report.file), ["file_name", "reason"]).to_pylist()
+    rows = read_slice_file(Path(report.file), columns=["file_name", "reason"]).to_pylist()
     assert [row["file_name"] for row in rows if row["reason"] == "analyser_failed"] == ["5.jpg"]
     assert [file.suffix for file in (tmp_path / "state").iterdir()] == [".arrow"]
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -19,26 +16,24 @@ from pipelines.core.params import Params
 from pipelines.core.records import OK, PROCESSED_SCHEMA, REJECTED
 from pipelines.data.validation.processed_frame import processed_frame
 from pipelines.stages.validate_processed import Inputs, Outputs, run
-
-Row = dict[str, Any]
+from tests.pipelines.photos import Row, encoded, write_shards
 
 
 def good_rows(people: int = 8, each: int = 3) -> list[Row]:
     """Accepted rows of several people and a rejected one of each."""
     rng = np.random.default_rng(0)
-    buffer = io.BytesIO()
-    Image.new("RGB", (64, 64)).save(buffer, "JPEG")
+    picture = encoded(Image.new("RGB", (64, 64)))
     rows: list[Row] = []
     for person in range(people):
         for number in range(each):
             embedding = rng.normal(size=512)
-            row = dict.fromkeys(PROCESSED_SCHEMA.names) | {
+            row = {
                 "image_id": f"{person * each + number:064x}",
                 "identity": f"p{person}",
                 "file_name": f"p{person}/{number}.jpg",
                 "split": "test" if person < 2 else "train",
                 "status": OK,
-                "image": buffer.getvalue(),
+                "image": picture,
                 "bbox": [10.0, 12.0, 50.0, 64.0],
                 "keypoints": rng.uniform(10, 50, 10),
                 "landmarks": rng.uniform(0, 64, 136),
@@ -54,7 +49,7 @@ def good_rows(people: int = 8, each: int = 3) -> list[Row]:
                 "face_prompt": "happy, facing the camera",
             }
             rows.append(row)
-    rejected = dict.fromkeys(PROCESSED_SCHEMA.names) | {
+    rejected = {
         "image_id": "f" * 64,
         "identity": "p0",
         "file_name": "p0/bad.jpg",
@@ -66,18 +61,8 @@ def good_rows(people: int = 8, each: int = 3) -> list[Row]:
 
 
 def write(folder: Path, rows: list[Row]) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    columns = [
-        [list(v) if isinstance(v := row[name], np.ndarray) else v for row in rows] for name in PROCESSED_SCHEMA.names
-    ]
-    table = pa.Table.from_arrays(
-        [pa.array(column, field.type) for column, field in zip(columns, PROCESSED_SCHEMA, strict=True)],
-        schema=PROCESSED_SCHEMA,
-    )
     half = len(rows) // 2
-    pq.write_table(table.slice(0, half), folder / "part-0.parquet")
-    pq.write_table(table.slice(half), folder / "part-1.parquet")
-    return folder
+    return write_shards(folder, PROCESSED_SCHEMA, [rows[:half], rows[half:]])
 
 
 def failed(params: Params, folder: Path, rows: list[Row]) -> tuple[str, list[str]]:
@@ -173,10 +158,7 @@ def test_rows_of_nobody_named_and_nothing_accepted(params: Params, tmp_path: Pat
 def test_fewer_rows_than_photos_fail(params: Params, tmp_path: Path) -> None:
     from pipelines.core.records import DATASET_SCHEMA
 
-    faces = tmp_path / "faces"
-    faces.mkdir()
-    photo = dict.fromkeys(DATASET_SCHEMA.names)
-    pq.write_table(pa.Table.from_pylist([photo] * 30, DATASET_SCHEMA), faces / "faces-00000.parquet")
+    faces = write_shards(tmp_path / "faces", DATASET_SCHEMA, [[{}] * 30])
     processed = write(tmp_path / "processed", good_rows())
     with pytest.raises(StageFailed, match=r"rows: 25 < 30"):
         run(params, Inputs(processed, faces), Outputs(tmp_path / "report"))
