@@ -37,9 +37,9 @@ _FEMININE_HAIR = (0.01, 0.03, 0.08, 0.06, 0.03, 0.14, 0.15, 0.14, 0.07, 0.09, 0.
 _MASCULINE_HAIR = (0.13, 0.15, 0.20, 0.16, 0.11, 0.03, 0.05, 0.04, 0.05, 0.06, 0.01, 0.01, 0.0)
 
 
-def _within(low: float, high: float, feminine: tuple[float, float] | None = None) -> Any:
-    """Declare a number that is drawn evenly from a range, which may be another one for feminine people."""
-    return field(metadata={"masculine": (low, high), "feminine": feminine or (low, high)})
+def _within(low: float, high: float, feminine: tuple[float, float] | None = None) -> dict[str, tuple[float, float]]:
+    """Return the ranges that a number is drawn from evenly, by presentation."""
+    return {"masculine": (low, high), "feminine": feminine or (low, high)}
 
 
 @dataclass(frozen=True)
@@ -54,59 +54,59 @@ class Person:
     key: str
     presentation: str
     skin_tone: int
-    skin_shift: float = _within(-0.5, 0.5)
-    skin_warmth: float = _within(-1.0, 1.0)
-    head_width: float = _within(0.66, 0.80)
-    head_height: float = _within(0.94, 1.05)
-    forehead: float = _within(0.92, 1.08)
-    cheek: float = _within(0.92, 1.06)
-    jaw_width: float = _within(0.88, 1.12, feminine=(0.80, 1.0))
-    jaw_squareness: float = _within(0.2, 1.0, feminine=(0.0, 0.55))
-    chin_length: float = _within(-0.06, 0.07)
-    chin_width: float = _within(0.85, 1.4, feminine=(0.7, 1.15))
-    eye_size: float = _within(0.86, 1.18)
-    eye_height: float = _within(0.8, 1.2)
-    eye_spacing: float = _within(0.90, 1.10)
-    eye_tilt: float = _within(-0.05, 0.06)
+    skin_shift: float = field(metadata=_within(-0.5, 0.5))
+    skin_warmth: float = field(metadata=_within(-1.0, 1.0))
+    head_width: float = field(metadata=_within(0.66, 0.80))
+    head_height: float = field(metadata=_within(0.94, 1.05))
+    forehead: float = field(metadata=_within(0.92, 1.08))
+    cheek: float = field(metadata=_within(0.92, 1.06))
+    jaw_width: float = field(metadata=_within(0.88, 1.12, feminine=(0.80, 1.0)))
+    jaw_squareness: float = field(metadata=_within(0.2, 1.0, feminine=(0.0, 0.55)))
+    chin_length: float = field(metadata=_within(-0.06, 0.07))
+    chin_width: float = field(metadata=_within(0.85, 1.4, feminine=(0.7, 1.15)))
+    eye_size: float = field(metadata=_within(0.86, 1.18))
+    eye_height: float = field(metadata=_within(0.8, 1.2))
+    eye_spacing: float = field(metadata=_within(0.90, 1.10))
+    eye_tilt: float = field(metadata=_within(-0.05, 0.06))
     eye_colour: int
-    iris_size: float = _within(0.9, 1.15)
-    lashes: float = _within(0.0, 0.35, feminine=(0.5, 1.0))
-    brow_thickness: float = _within(0.8, 1.5, feminine=(0.55, 1.0))
-    brow_tilt: float = _within(-0.05, 0.05)
-    brow_height: float = _within(-0.04, 0.05)
-    brow_arch: float = _within(0.2, 1.0)
-    brow_shade: float = _within(0.55, 1.0)
-    nose_length: float = _within(0.86, 1.14)
-    nose_width: float = _within(0.74, 1.3)
-    nose_bridge: float = _within(0.7, 1.3)
-    nose_tip: float = _within(-1.0, 1.0)
-    mouth_width: float = _within(0.84, 1.18)
-    mouth_height: float = _within(-0.03, 0.04)
-    lip_fullness: float = _within(0.5, 1.15, feminine=(0.75, 1.5))
-    lip_balance: float = _within(0.8, 1.25)
-    lip_redness: float = _within(0.0, 0.4, feminine=(0.3, 1.0))
-    blush: float = _within(0.0, 1.0)
-    ear_size: float = _within(0.8, 1.25)
-    ear_angle: float = _within(0.0, 1.0)
+    iris_size: float = field(metadata=_within(0.9, 1.15))
+    lashes: float = field(metadata=_within(0.0, 0.35, feminine=(0.5, 1.0)))
+    brow_thickness: float = field(metadata=_within(0.8, 1.5, feminine=(0.55, 1.0)))
+    brow_tilt: float = field(metadata=_within(-0.05, 0.05))
+    brow_height: float = field(metadata=_within(-0.04, 0.05))
+    brow_arch: float = field(metadata=_within(0.2, 1.0))
+    brow_shade: float = field(metadata=_within(0.55, 1.0))
+    nose_length: float = field(metadata=_within(0.86, 1.14))
+    nose_width: float = field(metadata=_within(0.74, 1.3))
+    nose_bridge: float = field(metadata=_within(0.7, 1.3))
+    nose_tip: float = field(metadata=_within(-1.0, 1.0))
+    mouth_width: float = field(metadata=_within(0.84, 1.18))
+    mouth_height: float = field(metadata=_within(-0.03, 0.04))
+    lip_fullness: float = field(metadata=_within(0.5, 1.15, feminine=(0.75, 1.5)))
+    lip_balance: float = field(metadata=_within(0.8, 1.25))
+    lip_redness: float = field(metadata=_within(0.0, 0.4, feminine=(0.3, 1.0)))
+    blush: float = field(metadata=_within(0.0, 1.0))
+    ear_size: float = field(metadata=_within(0.8, 1.25))
+    ear_angle: float = field(metadata=_within(0.0, 1.0))
     hair_style: str
     hair_colour: int
-    hair_shift: float = _within(-1.0, 1.0)
-    hair_length: float = _within(0.0, 1.0)
-    hair_volume: float = _within(0.0, 1.0)
-    hairline: float = _within(-0.08, 0.06)
-    fringe: float = _within(0.0, 1.0)
+    hair_shift: float = field(metadata=_within(-1.0, 1.0))
+    hair_length: float = field(metadata=_within(0.0, 1.0))
+    hair_volume: float = field(metadata=_within(0.0, 1.0))
+    hairline: float = field(metadata=_within(-0.08, 0.06))
+    fringe: float = field(metadata=_within(0.0, 1.0))
     part: float
     beard: str
-    beard_density: float = _within(0.6, 1.0)
+    beard_density: float = field(metadata=_within(0.6, 1.0))
     freckles: float
-    mole_x: float = _within(-0.42, 0.42)
-    mole_y: float = _within(0.18, 0.82)
+    mole_x: float = field(metadata=_within(-0.42, 0.42))
+    mole_y: float = field(metadata=_within(0.18, 0.82))
     mole_size: float
     glasses: str
     glasses_colour: int
-    glasses_size: float = _within(0.9, 1.15)
+    glasses_size: float = field(metadata=_within(0.9, 1.15))
     wrinkles: float
-    neck_width: float = _within(0.96, 1.2, feminine=(0.82, 0.98))
+    neck_width: float = field(metadata=_within(0.96, 1.2, feminine=(0.82, 0.98)))
     texture_seed: int
 
     @staticmethod

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from model.face.face_prompts import EXPRESSIONS
 from pipelines.core.records import OK, REASONS, REJECTED, SPLITS
 from pipelines.core.sections.data import ValidateProcessed
@@ -17,9 +19,13 @@ def processed_checks(params: ValidateProcessed, dataset_rows: int | None = None)
         bound = getattr(params, parameter)
         return aggregate(name, expectation, column, bound, parameter=f"validate_processed.{parameter}")
 
-    count, angle, share = "ExpectColumnUniqueValueCountToBeBetween", params.max_angle, params.max_without_prompt_share
-    of_angle = {"allowed": 0.01, "parameter": "validate_processed.max_angle"}
-    of_text = {"allowed": share, "parameter": "validate_processed.max_without_prompt_share", "severity": WARN}
+    count, angle = "ExpectColumnUniqueValueCountToBeBetween", params.max_angle
+    of_angle: dict[str, Any] = {"allowed": 0.01, "parameter": "validate_processed.max_angle"}
+    of_text: dict[str, Any] = {
+        "allowed": params.max_without_prompt_share,
+        "parameter": "validate_processed.max_without_prompt_share",
+        "severity": WARN,
+    }
     return [
         rows_between("rows", minimum=dataset_rows or 1, maximum=dataset_rows),
         present("without_image_id", "image_id"),
