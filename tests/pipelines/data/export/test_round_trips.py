@@ -30,10 +30,13 @@ def by_id(rows: list[dict[str, object]], names: tuple[str, ...] = SAID) -> dict[
     return {row["image_id"]: {name: row[name] for name in names} for row in rows}
 
 
-@pytest.mark.parametrize("layout", ["variface", "webdataset", "huggingface"])
-def test_photos_and_all_that_is_said_come_back(data: Data, tmp_path: Path, layout: str) -> None:
+@pytest.mark.parametrize(
+    ("layout", "read_as"),
+    [("variface", "auto"), ("variface", "identity-folders"), ("webdataset", "auto"), ("huggingface", "auto")],
+)
+def test_photos_and_all_that_is_said_come_back(data: Data, tmp_path: Path, layout: str, read_as: str) -> None:
     out = write(data, layout, tmp_path / "out")
-    back = ingest(data.params, out, tmp_path / "back")
+    back = ingest(data.params, out, tmp_path / "back", read_as)
     assert by_id(back) == by_id(ROWS)
 
 
@@ -68,12 +71,6 @@ def test_folders_of_people_as_they_are_published(data: Data, tmp_path: Path) -> 
     ingest(data.params, source, tmp_path / "faces")
     again = files_of(write(data, "variface", tmp_path / "again", faces=tmp_path / "faces"))
     assert {name: body for name, body in again.items() if name != "metadata.jsonl"} == files_of(source)
-
-
-def test_explicit_folders_take_consent_from_the_metadata(data: Data, tmp_path: Path) -> None:
-    out = write(data, "variface", tmp_path / "out")
-    back = ingest(data.params, out, tmp_path / "back", "identity-folders")
-    assert by_id(back) == by_id(ROWS)
 
 
 def test_the_course_project_s_files(data: Data, tmp_path: Path) -> None:

@@ -72,22 +72,6 @@ def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
     assert pq.read_table(tmp_path / "0.parquet").equals(_rows())
 
 
-def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / "bucket.parquet"
-    files.write_bucket_file(_rows(3), file)
-    before = file.read_bytes()
-
-    def fail(rows: pa.Table, part: Path, **options: object) -> None:
-        part.write_bytes(b"half a file")
-        raise OSError("no space left")
-
-    monkeypatch.setattr(pq, "write_table", fail)
-    with pytest.raises(OSError, match="no space left"):
-        files.write_bucket_file(_rows(5), file)
-    assert file.read_bytes() == before
-    assert [path.name for path in tmp_path.iterdir()] == ["bucket.parquet"]
-
-
 def test_what_killed_writers_left_is_deleted(tmp_path: Path) -> None:
     (tmp_path / ".abc.arrow.123.part").write_bytes(b"half a face")
     (tmp_path / ".lock").touch()
