@@ -21,8 +21,11 @@ def accepting_json(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def run(*, as_json: bool = False, **options: Any) -> None:
-        _JSON.set(as_json)
-        command(**options)
+        before = _JSON.set(as_json)
+        try:
+            command(**options)
+        finally:
+            _JSON.reset(before)
 
     signature = inspect.signature(command, eval_str=True)
     option = inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=_Json)
