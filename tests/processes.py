@@ -12,6 +12,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 Answer = TypeVar("Answer")
+# What makes a whole chain of eight people small enough for a test: some are held out, few pictures are drawn.
+SMALL_CHAIN = (
+    "preprocess.test_share=0.4",
+    "preprocess.val_share=0.2",
+    "evaluate.people=2",
+    "evaluate.prompts=1",
+    "evaluate.pairs=1",
+    "evaluate.steps=2",
+    "evaluate.bootstrap=20",
+)
 PROJECT = Path(__file__).resolve().parents[1]
 
 

@@ -23,15 +23,7 @@ FORM = {
     "anchoring_steps": 4,
     "imr_steps": 4,
     "promote": False,
-    "overrides": [
-        "preprocess.test_share=0.4",
-        "preprocess.val_share=0.2",
-        "evaluate.people=2",
-        "evaluate.prompts=1",
-        "evaluate.pairs=1",
-        "evaluate.steps=2",
-        "evaluate.bootstrap=20",
-    ],
+    "overrides": list(processes.SMALL_CHAIN),
 }
 RUNS = {"2026-01-01T00:00:00+00:00": 0, "2026-01-02T00:00:00+00:00": 1}
 

@@ -20,20 +20,10 @@ from airflow_api import Airflow
 
 from pipelines.core.errors import UserError
 from pipelines.operations.stack.postgres import find_programs
-from tests.processes import dynamicid, free_port, git, wait_until
+from tests.processes import SMALL_CHAIN, dynamicid, free_port, git, wait_until
 
 # A checkout whose stack runs (state in its .dynamicid/stack); without it a stack is started for these tests and ended.
 HOME = "DYNAMICID_E2E_HOME"
-# Small enough for a test: few people and steps.
-SMALL = (
-    "preprocess.test_share=0.4",
-    "preprocess.val_share=0.2",
-    "evaluate.people=2",
-    "evaluate.prompts=1",
-    "evaluate.pairs=1",
-    "evaluate.steps=2",
-    "evaluate.bootstrap=20",
-)
 SECONDS = 1500
 
 
@@ -144,7 +134,7 @@ def team(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def _small(team: Team) -> Team:
     gates = yaml.safe_dump([{"metric": "face_rate", "minimum": 0.0, "max_regression": 0.2}], default_flow_style=True)
     team.commit_params(
-        *SMALL,
+        *SMALL_CHAIN,
         "train_anchoring.steps=4",
         "train_imr.steps=4",
         "inbox.quiet_seconds=2",
