@@ -6,21 +6,14 @@ import importlib.util
 from pathlib import Path
 from typing import Annotated
 
-from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, option, read_params
+from pipelines.commands.options import DEFAULT_PARAMS, AdapterChoice, Overrides, ParamsFile, option, read_params
 from pipelines.commands.output import emit, say_done, warn
-from pipelines.core.chain import ADAPTER
 from pipelines.core.errors import UserError
 
 
 def app(
     *,
-    adapter: Annotated[
-        str | None,
-        option(
-            "Adapter folder, or a registered model such as models:/dynamicid@champion. By default the one just "
-            f"trained ({ADAPTER}), or where there is none the shipped one."
-        ),
-    ] = None,
+    adapter: AdapterChoice = None,
     host: Annotated[str, option("Address to listen on; others than loopback need --accounts.")] = "127.0.0.1",
     port: Annotated[int, option("Port to listen on.", min=1, max=65535)] = 7860,
     accounts: Annotated[

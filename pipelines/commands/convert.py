@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, argument, option, read_params
+from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, argument, option, read_params, wrong_use
 from pipelines.commands.output import emit, say
 from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_file, atomic_folder
@@ -48,7 +46,7 @@ def from_published(
     if rest is not None and (residual is not None or templates_of is not None):
         raise UserError("--rest already says --residual and --templates-of: give it alone")
     _check_free(out)
-    with _wrong_use():
+    with wrong_use(ValueError, OSError):
         published = read_published(PublishedFiles(saa, imr, landmark_encoder, rest))
         skeleton = _skeleton(published, params, residual=bool(residual), templates=templates_of is not None)
         verify(published, skeleton)
@@ -79,7 +77,7 @@ def to_published(
     from model.checkpoints.published import read_adapter, write_all
 
     _check_free(out)
-    with _wrong_use():
+    with wrong_use(ValueError, OSError):
         config, state = read_adapter(adapter, _unet(params))
         with atomic_folder(out) as folder:
             names = [written.name for written in write_all(config, state, folder)]
@@ -104,7 +102,7 @@ def to_ip_adapter(
     if out.suffix != ".safetensors":
         raise UserError(f"--out {out}: load_ip_adapter reads such a file only under a name ending in .safetensors")
     _check_free(out)
-    with _wrong_use():
+    with wrong_use(ValueError, OSError):
         config, state = read_adapter(adapter, _unet(params))
         with atomic_file(out) as written:
             lost = write_ip_adapter(config, state, written)
@@ -174,15 +172,6 @@ def _config(folder: Path) -> dict[str, Any]:
     if not file.is_file():
         raise UserError(f"{file}: no such file; the parameters' base model must be here (base.pipeline, image_encoder)")
     return json.loads(file.read_text(encoding="utf-8"))
-
-
-@contextmanager
-def _wrong_use() -> Iterator[None]:
-    """Files that do not fit are wrong use: the message names them."""
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        raise UserError(str(error)) from None
 
 
 def _check_free(out: Path) -> None:

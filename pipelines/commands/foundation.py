@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.commands.options import DEFAULT_PARAMS, ParamsFile, argument, option
+from pipelines.commands.options import DEFAULT_PARAMS, ParamsFile, argument, option, wrong_use
 from pipelines.commands.output import emit, say
 from pipelines.core.chain import ADAPTER, METRICS
 from pipelines.core.errors import StageFailed, UserError
@@ -42,7 +40,7 @@ def draw(
     from model.foundation.people import render_people
     from pipelines.data.synthetic.foundation_people import draw as drawer
 
-    with _wrong_use():
+    with wrong_use(ValueError, before="foundation: "):
         data = render_people(
             work / "people", drawer, people=people, photos=photos, size=size, seed=seed, workers=workers, groups=groups
         )
@@ -64,7 +62,7 @@ def train(
     from pipelines.data.synthetic.foundation_people import draw as drawer
 
     folder = _folder(weights)
-    with _wrong_use():
+    with wrong_use(ValueError, before="foundation: "):
         done = train_foundation(work, folder, drawer, parts=parts, steps_scale=steps_scale, workers=workers)
     if done.missing:
         say(f"{folder}: no manifest yet; not trained: {', '.join(done.missing)}")
@@ -111,7 +109,7 @@ def measure(
         _refuse_changed(folder)
     if adapter is not None and not (adapter / "adapter.safetensors").is_file():
         raise UserError(f"{adapter}: no adapter here (adapter.safetensors is missing); expected a trained one's folder")
-    with _wrong_use():
+    with wrong_use(ValueError, before="foundation: "):
         figures, missing = measure_foundation(
             folder, work, drawer, sample, parts=parts, adapter=adapter, workers=workers
         )
@@ -137,7 +135,7 @@ def check(weights: Weights = None) -> None:
     from model.foundation import manifest
 
     folder = _folder(weights)
-    with _wrong_use():
+    with wrong_use(ValueError, before="foundation: "):
         known = manifest.read(folder)
     _show(known["figures"])
     _refuse_changed(folder)
@@ -166,7 +164,7 @@ def ship(
     _refuse_changed(folder)
     likeness = document["normalised"]["model"]["id_similarity"]
     figures = {name: interval["value"] for name, interval in {"s": likeness, **document["model"]}.items()}
-    with _wrong_use():
+    with wrong_use(ValueError, before="foundation: "):
         shipped = put(adapter, folder, recipe_of(legs, processes, document), figures)
     emit({"adapter": str(shipped), "figures": figures})
 
@@ -180,7 +178,7 @@ def _folder(weights: Path | None) -> Path:
 def _refuse_changed(folder: Path) -> None:
     from model.foundation import manifest
 
-    with _wrong_use():
+    with wrong_use(ValueError, before="foundation: "):
         problems = manifest.check(folder)
     for problem in problems:
         say(f"{problem.file}: {problem.reason}")
@@ -190,14 +188,6 @@ def _refuse_changed(folder: Path) -> None:
             f"{folder}: {len(problems)} files are not as in the manifest ({named}); "
             "restore them or run `dynamicid foundation train`"
         )
-
-
-@contextmanager
-def _wrong_use() -> Iterator[None]:
-    try:
-        yield
-    except ValueError as error:
-        raise UserError(f"foundation: {error}") from error
 
 
 def _show(figures: Figures) -> None:

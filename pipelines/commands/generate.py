@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from model.face.face_prompts import EXPRESSIONS, POSE_PHRASES, parse
-from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, option, read_params
+from pipelines.commands.options import DEFAULT_PARAMS, AdapterChoice, Overrides, ParamsFile, option, read_params
 from pipelines.commands.output import emit, say
 from pipelines.core.chain import ADAPTER
 from pipelines.core.errors import UserError
@@ -29,13 +29,7 @@ def generate(
     face_prompt: Annotated[
         list[str] | None, option('Expression and pose, one per reference: "sad, turned to the left".')
     ] = None,
-    adapter: Annotated[
-        str | None,
-        option(
-            "Adapter folder, or a registered model such as models:/dynamicid@champion. By default the one just "
-            f"trained ({ADAPTER}), or where there is none the shipped one."
-        ),
-    ] = None,
+    adapter: AdapterChoice = None,
     negative_prompt: Annotated[str | None, option("What the picture must not show.")] = None,
     seed: Annotated[int, option("The same seed gives the same picture.", min=0)] = 0,
     steps: Annotated[int | None, option("Denoising steps; evaluate.steps by default.", min=1)] = None,

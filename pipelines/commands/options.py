@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipelines.core.chain import ADAPTER
 from pipelines.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,7 +35,25 @@ Overrides = Annotated[
 # A scheduler skips a task that ends with this code.
 SkipCode = Annotated[int, option("Exit code where there is nothing to do.", metavar="CODE")]
 
+AdapterChoice = Annotated[
+    str | None,
+    option(
+        "Adapter folder, or a registered model such as models:/dynamicid@champion. By default the one just "
+        f"trained ({ADAPTER}), or where there is none the shipped one.",
+        "--adapter",
+    ),
+]
+
 DEFAULT_PARAMS = Path("params.yaml")
+
+
+@contextmanager
+def wrong_use(*errors: type[Exception], before: str = "") -> Iterator[None]:
+    """Say of errors that what was given does not fit: exit 2, and the message alone."""
+    try:
+        yield
+    except errors as error:
+        raise UserError(f"{before}{error}") from error
 
 
 def read_params(file: Path, overrides: list[str] | None) -> Params:

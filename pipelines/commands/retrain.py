@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -29,30 +28,19 @@ FormOption = Annotated[
 ]
 
 
-class Trigger(StrEnum):
-    """What began the run."""
-
-    hand = "hand"
-    schedule = "schedule"
-    data = "data"
-
-
-class Start(StrEnum):
-    """Where training begins."""
-
-    scratch = "scratch"
-    champion = "champion"
-
-
 @app.command()
 def plan(
     *,
     form: FormOption = "{}",
-    trigger: Annotated[Trigger | None, option("What began the run; default: what the form says.")] = None,
+    trigger: Annotated[
+        Literal["hand", "schedule", "data"] | None, option("What began the run; default: what the form says.")
+    ] = None,
     version: Annotated[
         list[str] | None, option("A dataset version, repeatable; the newest counts. `latest`: of all.")
     ] = None,
-    start_from: Annotated[Start | None, option("Default: the form's, else retrain.start_from.")] = None,
+    start_from: Annotated[
+        Literal["scratch", "champion"] | None, option("Default: the form's, else retrain.start_from.")
+    ] = None,
     skip_code: SkipCode = 0,
     params: ParamsFile = DEFAULT_PARAMS,
 ) -> None:
@@ -64,7 +52,7 @@ def plan(
     made = make_plan(
         Path.cwd(),
         load_params(params),
-        run.trigger if trigger is None else trigger.value,
+        trigger or run.trigger,
         version or run.dataset_versions(),
         start_from or run.form.start_from,
     )
