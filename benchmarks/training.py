@@ -18,16 +18,18 @@ from model.training.anchoring import (
     AnchoringBatch,
     AnchoringData,
     AnchoringModel,
-    AnchoringSettings,
     anchoring_data,
     make_batch,
 )
 from model.training.cache import text_keys
-from model.training.descent import Descent
+from model.training.descent import adamw
 from model.training.encode import Desk
 from model.training.photos import PhotoContent, Photos
 from model.training.runtime import leave_the_unet
 from model.training.schedule import generator, positions, spread
+from pipelines.core.params import load_params
+from pipelines.core.paths import project_root
+from pipelines.core.sections.training import TrainAnchoring
 
 
 @dataclass(frozen=True)
@@ -47,36 +49,11 @@ MODES = (
 )
 
 
-def settings(batch: int, precision: str, rank: int) -> AnchoringSettings:
-    """Return the settings of the profile `sd15` with this batch and precision."""
-    return AnchoringSettings(
-        steps=60_000,
-        learning_rate=1e-4,
-        learning_rate_decay="none",
-        weight_decay=1e-2,
-        warmup_steps=500,
-        max_grad_norm=1.0,
-        ema_decay=0.9999,
-        checkpoint_every=1000,
-        log_every=50,
-        seed=0,
-        mixed_precision=precision,
-        gradient_checkpointing=False,
-        batch_size=batch,
-        drop_text=0.05,
-        drop_identity=0.05,
-        drop_both=0.05,
-        noise_shift=1.0,
-        projection_steps=0,
-        gate_threshold=0.3,
-        face_loss_weight=1.0,
-        min_snr_gamma=None,
-        probe_photos=1,
-        identity_weight=0.0,
-        identity_faces=8,
-        cache_batch=batch,
-        sizes={"lora_rank": rank},
-    )
+def settings(batch: int, rank: int) -> TrainAnchoring:
+    """Return the parameters of the profile `sd15` with this batch and rank."""
+    profile = load_params(project_root() / "profiles" / "sd15.yaml").train_anchoring
+    sizes = profile.sizes.model_copy(update={"lora_rank": rank})
+    return profile.model_copy(update={"batch_size": batch, "sizes": sizes})
 
 
 def random_photos(count: int, side: int) -> Photos:
@@ -108,14 +85,14 @@ class Trainer:
 
     def __init__(self, base: Base, photos: Photos, state: Path, accelerator: Any, *, batch: int, rank: int) -> None:
         self.base, self.photos, self.accelerator = base, photos, accelerator
-        self.settings = settings(batch, accelerator.mixed_precision, rank)
+        self.settings = settings(batch, rank)
         # Made for every mode: without caches only geometry and embeddings are read, which no network computes.
         self.data: AnchoringData = anchoring_data(base, photos, Desk(state, batch, None), base.resolution)
         torch.manual_seed(0)
         adapter = Adapter.create(base.unet, base.image_encoder, self.settings.sizes, self.settings.gate_threshold)
         adapter.to(accelerator.device).train()
         adapter.attach(base.unet)
-        self.descent = Descent(AnchoringModel(adapter, base, self.settings), self.settings, accelerator)
+        self.descent = adamw(AnchoringModel(adapter, base, self.settings), self.settings, accelerator)
         self.taken = 0
 
     @property

@@ -5,6 +5,7 @@ The networks read drawn photos of many sizes and, later, generated pictures, whi
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import cv2
@@ -12,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+
+from model.foundation.people import People
 
 Array = npt.NDArray[Any]
 
@@ -42,6 +45,19 @@ def degraded(
         noise = rng.standard_normal(image.shape, np.float32) * np.float32(rng.uniform(2, 9))
         image = np.clip(image + noise, 0, 255).astype(np.uint8)
     return image
+
+
+def moved(keypoints: Array, rng: np.random.Generator) -> Array:
+    """Return key points (5, 2) that err by up to 12 % of the distance between eyes and mouth, as a detector's do."""
+    span = float(np.linalg.norm(keypoints[:2].mean(0) - keypoints[3:].mean(0)))
+    return keypoints + rng.standard_normal((5, 2)) * 0.12 * span * rng.random()
+
+
+def held_out(people: People, cut: Callable[[Array, int], Array]) -> Iterator[tuple[str, Array]]:
+    """Yield "128" and "64" with `cut(photo, row)` of every held-out photo: as it is, and after a trip through 64 px."""
+    rows = people.held_out
+    yield "128", np.stack([cut(people.photos[row], row) for row in rows])
+    yield "64", np.stack([cut(resampled(people.photos[row], 64), row) for row in rows])
 
 
 def centred(images: Array, mean: float = 127.5, scale: float = 127.5) -> Tensor:

@@ -147,7 +147,7 @@ def train(people: People, tokenizer: Any, folder: Path, *, steps: int = 1000, se
     both = nn.ModuleDict({"clip": clip, "heads": heads})
     rows = people.train
 
-    def step(number: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+    def losses(number: int, rng: np.random.Generator) -> dict[str, Tensor]:
         one, two = np.sort(rng.choice(rows, BATCH)), np.sort(rng.choice(rows, BATCH))
         texts = [f"{people.prompts[i]}, {people.face_prompts[i]}" for i in one]
         texts += [people.face_prompts[i] for i in two]
@@ -161,7 +161,7 @@ def train(people: People, tokenizer: Any, folder: Path, *, steps: int = 1000, se
         loss = loss + contrastive(features[BATCH:], written[BATCH:], texts[BATCH:], scale)
         # The face encoder reads the states before the last layer: what it needs must be there.
         inner = seen.hidden_states[-2][:, 1:].mean(1)
-        figures = {"contrastive": float(loss.detach())}
+        figures = {"contrastive": loss}
         for group, states, index in (
             ("photo", seen.pooler_output[:BATCH], one),
             ("crop", inner[BATCH:], two),
@@ -172,11 +172,10 @@ def train(people: People, tokenizer: Any, folder: Path, *, steps: int = 1000, se
                 true = torch.from_numpy(labels[name][index])
                 loss = loss + (0.3 if name == "identity" else 0.5) * F.cross_entropy(head(states), true)
                 if name == "expression" and group == "crop":
-                    figures["expression"] = float((head(states).argmax(1) == true).float().mean())
-        return loss, figures
+                    figures["expression"] = (head(states).argmax(1) == true).float().mean()
+        return {"loss": loss, **figures}
 
-    state = fit(both, step, folder, name="clip", steps=steps, rate=RATE, seed=seed, bf16=True)
-    both.load_state_dict(state)
+    fit(both, losses, folder, name="clip", steps=steps, rate=RATE, seed=seed, bf16=True)
     return clip.eval(), measure(clip.eval(), tokenizer, people, photos, faces)
 
 

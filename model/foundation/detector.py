@@ -10,7 +10,6 @@ about faces of 20 to 60 pixels holds for those of 40 to 120 and of 80 to 250.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +23,11 @@ from model.foundation.augment import centred
 from model.foundation.canvases import SIDE, Canvases, canvases
 from model.foundation.export import export_onnx, milliseconds
 from model.foundation.layers import Residual, conv
-from model.foundation.loop import fit, has_bfloat16
+from model.foundation.loop import has_bfloat16
 from model.foundation.people import People
 
+BATCH = 48
+RATE = 3e-3
 STRIDES = (8, 16, 32)
 ANCHOR_SIZES = (22.0, 44.0)
 """√(w·h) of the faces that the two anchors stand for, in pixels of the size that the network sees."""
@@ -108,7 +109,7 @@ def _anchors() -> tuple[Tensor, Tensor, Tensor]:
     return torch.cat(centres), torch.cat(sizes), torch.cat(strides)
 
 
-def _loss(levels: list[tuple[Tensor, Tensor, Tensor]], batch: Canvases) -> tuple[Tensor, dict[str, float]]:
+def _losses(levels: list[tuple[Tensor, Tensor, Tensor]], batch: Canvases) -> dict[str, Tensor]:
     logits, distances, offsets = (torch.cat([level[part] for level in levels], 1) for part in range(3))
     centres, sizes, strides = _anchors()
     boxes, points = torch.from_numpy(batch.boxes), torch.from_numpy(batch.keypoints)
@@ -152,29 +153,24 @@ def _loss(levels: list[tuple[Tensor, Tensor, Tensor]], batch: Canvases) -> tuple
     known = functional.binary_cross_entropy_with_logits(score, target, weight, reduction="sum")
     known = known / max(int(positive.sum()), 1)
     if not len(rows):
-        return known, {"score": float(known.detach())}
-    figures = {"score": float(known.detach()), "iou": float(iou.detach().mean()), "points": float(point_error.detach())}
-    return known + (1 - iou).mean() + 2 * box_error + 12 * point_error, figures
+        return {"loss": known, "score": known}
+    loss = known + (1 - iou).mean() + 2 * box_error + 12 * point_error
+    return {"loss": loss, "score": known, "iou": iou.mean(), "points": point_error}
 
 
-def train(
-    data: People, folder: Path, file: Path, *, steps: int = 2000, batch: int = 48, seed: int = 12
-) -> dict[str, Any]:
-    """Train, write `file` and `folder`/figures.json, and return the figures (see `measure`)."""
-    torch.manual_seed(seed)
-    detector = Detector().to(memory_format=torch.channels_last)
+def build(people: People) -> Detector:
+    """Return the untrained detector."""
+    return Detector()
 
-    def step(_number: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
-        drawn = canvases(data, batch, rng)
-        with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16()):
-            levels = detector.raw(centred(drawn.images, 127.5, 128.0))
-        return _loss([(a.float(), b.float(), c.float()) for a, b, c in levels], drawn)
 
-    detector.load_state_dict(fit(detector, step, folder, name="detector", steps=steps, rate=3e-3, seed=seed))
-    export(detector, file)
-    figures = measure(data, file)
-    (folder / "figures.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
-    return figures
+def losses(
+    detector: Detector, people: People, rng: np.random.Generator, batch: int, progress: float
+) -> dict[str, Tensor]:
+    """Return the loss of a batch of canvases, and its parts."""
+    drawn = canvases(people, batch, rng)
+    with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16()):
+        levels = detector.raw(centred(drawn.images, 127.5, 128.0))
+    return _losses([(a.float(), b.float(), c.float()) for a, b, c in levels], drawn)
 
 
 def export(detector: Detector, file: Path) -> None:
@@ -198,7 +194,7 @@ def open_analysis(pack: Path, det_size: Any = None, threshold: float = 0.5, modu
     return analysis
 
 
-def measure(data: People, file: Path, people: int = 24) -> dict[str, Any]:
+def measure(file: Path, data: People, people: int = 24) -> dict[str, Any]:
     """Measure through FaceAnalysis on photos of held-out people, of 64, 128 and 512 pixels, at two detection sizes.
 
     `found`: a box with IoU > .5; `one`: that and no other; `points`: mean key point error as a share of √(w·h).

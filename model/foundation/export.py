@@ -59,6 +59,12 @@ def export_onnx(
     temporary.replace(file)
 
 
+def export_rows(module: nn.Module, side: int, outputs: Sequence[str], file: Path) -> None:
+    """Write a network of any number of pictures (B, 3, side, side), each in [-1, 1], with these outputs to `file`."""
+    example = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    export_onnx(module, example, file, input_name="input", output_names=outputs, dynamic={0: "batch"})
+
+
 def _clean(model: Any) -> None:
     """Take out names, versions and source positions of the machine that exported."""
     graph = model.graph

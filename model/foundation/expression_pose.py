@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -14,16 +13,16 @@ from torch import Tensor, nn
 
 from model.face.face_geometry import crop_matrix
 from model.face.face_prompts import EXPRESSIONS, POSES
-from model.foundation.augment import centred, degraded, resampled
-from model.foundation.export import export_onnx
+from model.foundation.augment import centred, degraded, held_out, moved
 from model.foundation.layers import Residual, conv
-from model.foundation.loop import fit, has_bfloat16
+from model.foundation.loop import has_bfloat16
 from model.foundation.people import People
 
 SIZE = 112
 BATCH = 48
 RATE = 2e-3
 YAW_UNIT = 45.0
+OUTPUTS = ("expression", "pose", "yaw")
 
 Array = npt.NDArray[Any]
 
@@ -57,39 +56,31 @@ class ExpressionPose(nn.Module):
         return self.expression(features), self.pose(features), self.yaw(features) * YAW_UNIT
 
 
-def crop(image: Array, keypoints: Array, rng: np.random.Generator | None = None, jitter: float = 0.12) -> Array:
-    """Return the (112, 112, 3) crop of `face_geometry`, with what surrounds the face; `keypoints` (5, 2) pixels.
-
-    With `rng` the key points err by up to `jitter`, a share of the distance between eyes and mouth, as a detector does.
-    """
-    if rng is not None:
-        span = float(np.linalg.norm(keypoints[:2].mean(0) - keypoints[3:].mean(0)))
-        keypoints = keypoints + rng.standard_normal((5, 2)) * jitter * span * rng.random()
+def crop(image: Array, keypoints: Array) -> Array:
+    """Return the (112, 112, 3) crop of `face_geometry`, with what surrounds the face; `keypoints` (5, 2) pixels."""
     return cv2.warpAffine(image, crop_matrix(keypoints) * SIZE, (SIZE, SIZE), flags=cv2.INTER_LINEAR)
 
 
-def train(people: People, folder: Path, *, steps: int = 2000, seed: int = 2) -> tuple[ExpressionPose, dict[str, float]]:
-    """Train the judge; return it and its accuracies on held-out people."""
-    torch.manual_seed(seed)
-    network = ExpressionPose().to(memory_format=torch.channels_last)
-    rows = people.train
+def build(people: People) -> ExpressionPose:
+    """Return the untrained network."""
+    return ExpressionPose()
 
-    def step(number: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
-        chosen = rng.choice(rows, BATCH, replace=False)
-        crops = [crop(degraded(people.photos[row], rng), people.keypoints[row], rng) for row in chosen]
-        with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16()):
-            answers = network(centred(np.stack(crops)))
-        expression, pose, yaw = (answer.float() for answer in answers)
-        true = torch.from_numpy(np.asarray(people.expression[chosen], np.int64))
-        loss = F.cross_entropy(expression, true, label_smoothing=0.05)
-        loss = loss + 0.5 * F.cross_entropy(pose, torch.from_numpy(np.asarray(people.pose[chosen], np.int64)))
-        angle = torch.from_numpy(np.asarray(people.angles[chosen, 0], np.float32))
-        loss = loss + F.smooth_l1_loss(yaw[:, 0] / YAW_UNIT, angle / YAW_UNIT, beta=0.1)
-        return loss, {"expression": float((expression.detach().argmax(1) == true).float().mean())}
 
-    network.load_state_dict(fit(network, step, folder, name="expression and pose", steps=steps, rate=RATE, seed=seed))
-    network.eval()
-    return network, measure(network, people)
+def losses(
+    network: nn.Module, people: People, rng: np.random.Generator, batch: int, progress: float
+) -> dict[str, Tensor]:
+    """Return the loss of a batch, and the share whose expression it reads."""
+    chosen = rng.choice(people.train, batch, replace=False)
+    crops = [crop(degraded(people.photos[row], rng), moved(people.keypoints[row], rng)) for row in chosen]
+    with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16()):
+        answers = network(centred(np.stack(crops)))
+    expression, pose, yaw = (answer.float() for answer in answers)
+    true = torch.from_numpy(np.asarray(people.expression[chosen], np.int64))
+    loss = F.cross_entropy(expression, true, label_smoothing=0.05)
+    loss = loss + 0.5 * F.cross_entropy(pose, torch.from_numpy(np.asarray(people.pose[chosen], np.int64)))
+    angle = torch.from_numpy(np.asarray(people.angles[chosen, 0], np.float32))
+    loss = loss + F.smooth_l1_loss(yaw[:, 0] / YAW_UNIT, angle / YAW_UNIT, beta=0.1)
+    return {"loss": loss, "expression": (expression.argmax(1) == true).float().mean()}
 
 
 @torch.no_grad()
@@ -98,24 +89,10 @@ def measure(network: nn.Module, people: People) -> dict[str, float]:
     through 64."""
     figures = {}
     rows = people.held_out
-    for name, side in (("128", 0), ("64", 64)):
-        crops = np.stack(
-            [
-                crop(resampled(people.photos[row], side) if side else people.photos[row], people.keypoints[row])
-                for row in rows
-            ]
-        )
+    for name, crops in held_out(people, lambda photo, row: crop(photo, people.keypoints[row])):
         answers = [network(centred(part)) for part in np.array_split(crops, 16)]
         expression, pose, yaw = (torch.cat([answer[part] for answer in answers]).numpy() for part in range(3))
         figures[f"expression_{name}"] = float((expression.argmax(1) == people.expression[rows]).mean())
         figures[f"pose_{name}"] = float((pose.argmax(1) == people.pose[rows]).mean())
         figures[f"yaw_error_{name}"] = float(np.abs(yaw[:, 0] - people.angles[rows, 0]).mean())
     return figures
-
-
-def export(network: ExpressionPose, file: Path) -> None:
-    """Write the network as ONNX: outputs `expression`, `pose`, `yaw` of any number of crops."""
-    example = torch.rand(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    export_onnx(
-        network, example, file, input_name="input", output_names=["expression", "pose", "yaw"], dynamic={0: "batch"}
-    )

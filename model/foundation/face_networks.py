@@ -1,11 +1,19 @@
-"""The five face networks of the foundation: trained one after another, written where the profile looks for them."""
+"""The five face networks of the foundation: trained one after another, written where the profile looks for them.
+
+Each has a file of its own with `build(people)`, `losses(module, people, rng, batch, progress)`, descended as progress
+goes from 0 to 1, and `measure(network, people)`, on people that are held out.
+"""
 
 from __future__ import annotations
 
-import json
+import importlib
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from model.foundation.export import export_rows
+from model.foundation.loop import fit
 from model.foundation.people import People
 
 PACK = "insightface/models/tiny_faces"
@@ -19,21 +27,32 @@ FILES = {
 """Where each network lies in the folder of weights."""
 
 
-def train_face_network(name: str, people: People, folder: Path, weights: Path, **settings: int) -> dict[str, Any]:
-    """Train the network `name` of FILES, write its file under `weights` and its figures to `folder`/figures.json.
+def train_face_network(
+    name: str, people: People, folder: Path, weights: Path, *, steps: int, seed: int, batch: int | None = None
+) -> dict[str, Any]:
+    """Train the network `name` of FILES, write its file under `weights` and return its figures.
 
-    `folder` keeps the state from which a stopped training goes on. `settings` (steps, seed, batch of the detector)
-    are those of its own `train` where not given. Returns the figures, measured on held-out people.
+    `folder` keeps the state from which a stopped training goes on.
     """
-    import importlib
-
-    module = importlib.import_module(f"model.foundation.{name}")
+    network = importlib.import_module(f"model.foundation.{name}")
+    torch.manual_seed(seed)
+    module = network.build(people).to(memory_format=torch.channels_last)
+    fit(
+        module,
+        lambda number, rng: network.losses(module, people, rng, batch or network.BATCH, number / steps),
+        folder,
+        name=name.replace("_", " and "),
+        steps=steps,
+        rate=network.RATE,
+        seed=seed,
+    )
     file = weights / FILES[name]
     if name == "detector":
-        # It is measured through FaceAnalysis, on the file.
-        figures: dict[str, Any] = module.train(people, folder, file, **settings)
-    else:
-        network, figures = module.train(people, folder, **settings)
-        module.export(network, file)
-    (folder / "figures.json").write_text(json.dumps(figures, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        network.export(module, file)
+        # Through FaceAnalysis, which reads the file.
+        return network.measure(file, people)
+    # Recognisers are trained inside of their loss.
+    trained = getattr(module, "network", module).eval()
+    figures = network.measure(trained, people)
+    export_rows(trained, network.SIZE, network.OUTPUTS, file)
     return figures

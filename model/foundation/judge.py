@@ -6,7 +6,6 @@ with mirrored, greyed and partly hidden faces.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -16,18 +15,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.foundation.augment import centred, degraded
-from model.foundation.export import export_onnx
+from model.foundation.augment import centred, degraded, moved
 from model.foundation.layers import conv
-from model.foundation.loop import fit, has_bfloat16
+from model.foundation.loop import has_bfloat16
 from model.foundation.people import People
-from model.foundation.recogniser import SIZE, aligned, measure
+from model.foundation.recogniser import SIZE, MarginLoss, aligned, measure  # noqa: F401 -- it is measured likewise
 
 WIDTH = 256
 BATCH = 64
 RATE = 3e-3
 SCALE = 20.0
 MARGIN = 0.3
+OUTPUTS = ("embedding",)
 
 Array = npt.NDArray[Any]
 
@@ -59,23 +58,19 @@ class Judge(nn.Module):
         return F.normalize(self.head(torch.cat([rows.flatten(1), whole], 1)))
 
 
-class AngularMargin(nn.Module):
-    """Cross-entropy over people on cosines, with a margin added to the angle to the true person's centre."""
+class AngularMargin(MarginLoss):
+    """The margin is added to the angle to the true person's centre."""
 
-    def __init__(self, network: Judge, people: int) -> None:
-        super().__init__()
-        self.network = network
-        self.centres = nn.Parameter(torch.randn(people, WIDTH) * 0.05)
-
-    def forward(self, images: Tensor, identity: Tensor, margin: float) -> tuple[Tensor, Tensor]:
-        """Return the loss and the share of `images` whose nearest centre is their own."""
+    def embed(self, images: Tensor) -> Tensor:
+        """Return the network's answer, in half the precision where the CPU has it."""
         with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16()):
-            found = self.network(images)
-        cosine = F.linear(F.normalize(found.float()), F.normalize(self.centres)).clamp(-1 + 1e-5, 1 - 1e-5)
+            return self.network(images).float()
+
+    def worsened(self, cosine: Tensor, identity: Tensor, margin: float) -> Tensor:
+        """Return (B, people) cosines with the true person's at a wider angle."""
+        cosine = cosine.clamp(-1 + 1e-5, 1 - 1e-5)
         own = cosine.gather(1, identity[:, None])
-        moved = torch.cos(torch.acos(own) + margin)
-        right = (cosine.detach().argmax(1) == identity).float().mean()
-        return F.cross_entropy(cosine.scatter(1, identity[:, None], moved) * SCALE, identity), right
+        return cosine.scatter(1, identity[:, None], torch.cos(torch.acos(own) + margin))
 
 
 def _treated(image: Array, rng: np.random.Generator) -> Array:
@@ -92,30 +87,20 @@ def _treated(image: Array, rng: np.random.Generator) -> Array:
     return image
 
 
-def train(people: People, folder: Path, *, steps: int = 1000, seed: int = 77) -> tuple[Judge, dict[str, float]]:
-    """Train the judge; return it and how it tells held-out people apart."""
-    torch.manual_seed(seed)
-    rows = people.train
-    loss_of = AngularMargin(Judge(), people.first_held_out).to(memory_format=torch.channels_last)
-
-    def step(number: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
-        chosen = rng.choice(rows, BATCH, replace=False)
-        photos = [degraded(people.photos[row], rng, shrink=0.6, sides=(72, 64, 56, 40)) for row in chosen]
-        crops = [
-            _treated(aligned(photo, people.keypoints[row], rng, jitter=0.12), rng)
-            for photo, row in zip(photos, chosen, strict=True)
-        ]
-        identity = torch.from_numpy(np.asarray(people.identity[chosen], np.int64))
-        margin = MARGIN * min(max(number / steps - 0.2, 0.0) / 0.5, 1.0)
-        loss, right = loss_of(centred(np.stack(crops)), identity, margin)
-        return loss, {"right": float(right)}
-
-    loss_of.load_state_dict(fit(loss_of, step, folder, name="judge", steps=steps, rate=RATE, seed=seed))
-    network = loss_of.network.eval()
-    return network, measure(network, people)
+def build(people: People) -> AngularMargin:
+    """Return the untrained network in its loss."""
+    return AngularMargin(Judge(), WIDTH, people.first_held_out, SCALE)
 
 
-def export(network: Judge, file: Path) -> None:
-    """Write the network as ONNX: embeddings of any number of faces."""
-    example = torch.rand(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    export_onnx(network, example, file, input_name="input", output_names=["embedding"], dynamic={0: "batch"})
+def losses(
+    loss_of: AngularMargin, people: People, rng: np.random.Generator, batch: int, progress: float
+) -> dict[str, Tensor]:
+    """Return the loss of a batch, and the share whose person it knows."""
+    chosen = rng.choice(people.train, batch, replace=False)
+    photos = [degraded(people.photos[row], rng, shrink=0.6, sides=(72, 64, 56, 40)) for row in chosen]
+    crops = [
+        _treated(aligned(photo, moved(people.keypoints[row], rng)), rng)
+        for photo, row in zip(photos, chosen, strict=True)
+    ]
+    identity = torch.from_numpy(np.asarray(people.identity[chosen], np.int64))
+    return loss_of(centred(np.stack(crops)), identity, MARGIN * min(max(progress - 0.2, 0.0) / 0.5, 1.0))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -11,10 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from model.foundation.augment import centred, degraded, resampled
-from model.foundation.export import export_onnx
+from model.foundation.augment import centred, degraded, held_out
 from model.foundation.layers import Residual, conv
-from model.foundation.loop import fit
 from model.foundation.people import People
 
 SIZE = 64
@@ -22,6 +19,7 @@ BOX_SCALE = 1.4
 MEAN = SCALE = 127.0
 BATCH = 64
 RATE = 3e-3
+OUTPUTS = ("landmarks",)
 
 Array = npt.NDArray[Any]
 
@@ -71,27 +69,24 @@ def square(image: Array, box: Array, landmarks: Array, rng: np.random.Generator 
     return picture, (landmarks @ matrix[:, :2].T + matrix[:, 2]) / SIZE
 
 
-def train(people: People, folder: Path, *, steps: int = 1600, seed: int = 0) -> tuple[Landmarker, dict[str, float]]:
-    """Train the landmarker; return it and its errors on held-out people."""
-    torch.manual_seed(seed)
-    network = Landmarker().to(memory_format=torch.channels_last)
-    rows = people.train
+def build(people: People) -> Landmarker:
+    """Return the untrained network."""
+    return Landmarker()
 
-    def step(number: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
-        pairs = [
-            square(degraded(people.photos[row], rng), people.boxes[row], people.landmarks[row], rng)
-            for row in rng.choice(rows, BATCH)
-        ]
-        images = centred(np.stack([image for image, _ in pairs]), MEAN, SCALE)
-        true = torch.from_numpy(np.stack([points for _, points in pairs]).reshape(BATCH, 136)).float()
-        error = (network(images) - true).abs()
-        # Beyond the absolute error, so that the many small ones keep counting.
-        loss = torch.log1p(error / 0.01).mean() + 5 * error.mean()
-        return loss, {"error": float(error.detach().mean())}
 
-    network.load_state_dict(fit(network, step, folder, name="landmarks", steps=steps, rate=RATE, seed=seed))
-    network.eval()
-    return network, measure(network, people)
+def losses(
+    network: nn.Module, people: People, rng: np.random.Generator, batch: int, progress: float
+) -> dict[str, Tensor]:
+    """Return the loss of a batch, and its mean error."""
+    pairs = [
+        square(degraded(people.photos[row], rng), people.boxes[row], people.landmarks[row], rng)
+        for row in rng.choice(people.train, batch)
+    ]
+    images = centred(np.stack([image for image, _ in pairs]), MEAN, SCALE)
+    true = torch.from_numpy(np.stack([points for _, points in pairs]).reshape(batch, 136)).float()
+    error = (network(images) - true).abs()
+    # Beyond the absolute error, so that the many small ones keep counting.
+    return {"loss": torch.log1p(error / 0.01).mean() + 5 * error.mean(), "error": error.mean()}
 
 
 @torch.no_grad()
@@ -100,28 +95,19 @@ def measure(network: nn.Module, people: People) -> dict[str, float]:
     (the median one), and by √(box area), at 128 px and after a round trip through 64."""
     figures = {}
     rows = people.held_out
-    boxes = np.asarray(people.boxes[rows])
-    for name, side in (("128", 0), ("64", 64)):
-        found, true, sides = [], [], []
-        for row in rows:
-            image = resampled(people.photos[row], side) if side else people.photos[row]
-            picture, points = square(image, people.boxes[row], people.landmarks[row])
-            found.append(picture)
-            true.append(points)
-            box = people.boxes[row]
-            sides.append(max(box[2] - box[0], box[3] - box[1]) * BOX_SCALE)
-        images = centred(np.stack(found), MEAN, SCALE)
+    boxes, landmarks = np.asarray(people.boxes[rows]), np.asarray(people.landmarks[rows])
+    extent = boxes[:, 2:] - boxes[:, :2]
+    front = np.asarray(people.pose[rows]) == 2
+
+    def cut(photo: Array, row: int) -> tuple[Array, Array]:
+        return square(photo, people.boxes[row], people.landmarks[row])
+
+    true = np.stack([cut(people.photos[row], row)[1] for row in rows])
+    for name, pictures in held_out(people, lambda photo, row: cut(photo, row)[0]):
+        images = centred(pictures, MEAN, SCALE)
         points = torch.cat([network(part) for part in images.split(128)]).reshape(-1, 68, 2).numpy()
-        error = np.linalg.norm(points - np.stack(true), axis=2).mean(1) * np.array(sides)
-        area = np.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
-        eyes = np.linalg.norm(np.asarray(people.landmarks[rows][:, 36] - people.landmarks[rows][:, 45]), axis=1)
-        front = np.asarray(people.pose[rows]) == 2
-        figures[f"nme_box_{name}"] = float((error / area).mean())
+        error = np.linalg.norm(points - true, axis=2).mean(1) * extent.max(1) * BOX_SCALE
+        eyes = np.linalg.norm(landmarks[:, 36] - landmarks[:, 45], axis=1)
+        figures[f"nme_box_{name}"] = float((error / np.sqrt(extent.prod(1))).mean())
         figures[f"nme_interocular_front_{name}"] = float((error / eyes)[front].mean())
     return figures
-
-
-def export(network: Landmarker, file: Path) -> None:
-    """Write the network as ONNX: 68 points of any number of squares."""
-    example = torch.rand(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    export_onnx(network, example, file, input_name="input", output_names=["landmarks"], dynamic={0: "batch"})

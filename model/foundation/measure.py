@@ -166,7 +166,7 @@ def _face_network(name: str) -> Callable[[_Bench], dict[str, Any]]:
 
 
 def _detector(bench: _Bench) -> dict[str, Any]:
-    figures = detector.measure(bench.people, bench.weights / FILES["detector"])
+    figures = detector.measure(bench.weights / FILES["detector"], bench.people)
     return {name: value for name, value in figures.items() if not name.startswith("milliseconds")}
 
 

@@ -1,6 +1,6 @@
 """The recipe of the foundation: its parts in order, each resumable; the result is a folder of weights with a manifest.
 
-Every part keeps in `work`/<part>: `recipe.json` (settings, and hashes of what it was trained on), `state.pt` to go on
+Every part keeps in `work`/<part>: `recipe.json` (settings, and hashes of what it was trained on), `state/` to go on
 from, and once it is finished `figures.json` and `files.json` (hashes of what it wrote). Delete a part's folder to
 train it anew.
 """
@@ -222,7 +222,7 @@ def _claim(folder: Path, recipe: Recipe) -> None:
         raise ValueError(
             f"{folder}: begun with another recipe ({'; '.join(changed)}); delete the folder to train it anew"
         )
-    if kept is None and (folder / "state.pt").is_file():
+    if kept is None and any(folder.rglob("step-*")):
         raise ValueError(f"{folder}: a training of unknown settings (no recipe.json); delete the folder")
     _write(folder / "recipe.json", recipe)
 

@@ -127,7 +127,7 @@ def train(
     unet = build(text_encoder.config.hidden_size)
     side = people.photos.shape[1]
 
-    def step(number: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+    def losses(number: int, rng: np.random.Generator) -> dict[str, Tensor]:
         one, two = rng.choice(people.train, BATCH - PAIRS), rng.choice(people.group_train, PAIRS)
         latents = torch.from_numpy(np.concatenate([single[one], pairs[two]])).float()
         texts = [
@@ -148,15 +148,15 @@ def train(
         # min-SNR for v-prediction, min(SNR, γ) / (SNR + 1), on a floor: clothes and surroundings are decided where
         # the noise is high.
         loss = (error * (snr.clamp(max=GAMMA) / (snr + 1) + NOISE_FLOOR)).mean()
-        return loss, {"error": float(error.detach().mean())}
+        return {"loss": loss, "error": error.mean()}
 
     legs = (steps, second_steps, third_steps, fourth_steps)
     for leg, (count, rate) in enumerate(zip(legs, RATES, strict=True)):
         kept = folder / f"leg{leg}.safetensors"
         if count and not kept.is_file():
             settings: dict[str, Any] = {"steps": count, "rate": rate, "seed": seed + leg, "ema": 0.998, "bf16": True}
-            reached = fit(unet, step, folder / f"leg{leg}", name=f"unet, leg {leg}", **settings)
-            save_file(reached, folder / "leg.part")
+            fit(unet, losses, folder / f"leg{leg}", name=f"unet, leg {leg}", **settings)
+            save_file(unet.state_dict(), folder / "leg.part")
             (folder / "leg.part").replace(kept)
         if count:
             unet.load_state_dict(load_file(kept))

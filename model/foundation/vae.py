@@ -75,24 +75,23 @@ def train(
         boxes = np.concatenate([np.repeat(people.boxes[one][:, None], 2, 1), people.group["boxes"][two]]) / side
         return as_tensor(np.concatenate([singles[one], groups[two]])), face_weight(boxes, SIZE, FACE_WEIGHT)
 
-    def step(number: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+    def losses(number: int, rng: np.random.Generator) -> dict[str, Tensor]:
         images, weight = batch(rng)
         posterior = vae.encode(images).latent_dist
         error = reconstruction_loss(vae.decode(posterior.sample()).sample.float(), images, weight)
-        return error + KL_WEIGHT * posterior.kl().mean(), {"error": float(error.detach())}
+        return {"loss": error + KL_WEIGHT * posterior.kl().mean(), "error": error}
 
-    def decoder_step(number: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+    def decoder_losses(number: int, rng: np.random.Generator) -> dict[str, Tensor]:
         images, weight = batch(rng)
         with torch.no_grad():
             latents = vae.encode(images).latent_dist.sample()
-        error = reconstruction_loss(vae.decode(latents).sample.float(), images, weight)
-        return error, {"error": float(error.detach())}
+        return {"loss": reconstruction_loss(vae.decode(latents).sample.float(), images, weight)}
 
-    vae.load_state_dict(fit(vae, step, folder, name="autoencoder", steps=steps, rate=RATES[0], seed=seed, bf16=True))
+    fit(vae, losses, folder, name="autoencoder", steps=steps, rate=RATES[0], seed=seed, bf16=True)
     if decoder_steps:
         decoder = nn.ModuleDict({"decoder": vae.decoder, "post_quant_conv": vae.post_quant_conv})
         settings: dict[str, Any] = {"steps": decoder_steps, "rate": RATES[1], "seed": seed + 1, "bf16": True}
-        decoder.load_state_dict(fit(decoder, decoder_step, folder / "decoder", name="decoder", **settings))
+        fit(decoder, decoder_losses, folder / "decoder", name="decoder", **settings)
     vae.eval()
     with torch.no_grad():
         sample = as_tensor(

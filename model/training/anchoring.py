@@ -18,9 +18,10 @@ from model.network.adapter import Adapter
 from model.network.base import Base
 from model.network.identity_state import IdentityState
 from model.training.curve import LossCurve
+from model.training.descent import adamw
 from model.training.encode import Desk, FaceRecords, Records, clip_records, face_records, latent_records, text_records
 from model.training.identity_loss import IdentityLoss
-from model.training.loop import LoopSettings, Run, run_loop
+from model.training.loop import Run, run_loop
 from model.training.losses import (
     clean_latents,
     face_weights,
@@ -32,30 +33,11 @@ from model.training.losses import (
 from model.training.photos import Photos
 from model.training.projection import teach_projection
 from model.training.recognition_network import RecognitionNetwork
-from model.training.runtime import leave_the_unet
+from model.training.runtime import Batch, leave_the_unet
 from model.training.schedule import faded, generator, normal, positions, spread
+from model.training.settings import AnchoringSettings
 
 _PROBE_SEED = 20230
-
-
-@dataclass(frozen=True, kw_only=True)
-class AnchoringSettings(LoopSettings):
-    """The parameters of the stage; `sizes` as in Adapter.create."""
-
-    batch_size: int
-    drop_text: float
-    drop_identity: float
-    drop_both: float
-    noise_shift: float
-    projection_steps: int
-    gate_threshold: float
-    face_loss_weight: float
-    min_snr_gamma: float | None
-    probe_photos: int
-    identity_weight: float
-    identity_faces: int
-    cache_batch: int
-    sizes: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -83,7 +65,7 @@ def anchoring_data(base: Base, photos: Photos, desk: Desk, resolution: int) -> A
 
 
 @dataclass(frozen=True)
-class AnchoringBatch:
+class AnchoringBatch(Batch):
     """One batch on the host: latents, noise (B, C, h, w), steps (B,), conditions, and who goes without identity."""
 
     latents: Tensor
@@ -95,10 +77,6 @@ class AnchoringBatch:
     boxes: Tensor
     alignments: Tensor
     dropped: Tensor
-
-    def to(self, device: torch.device) -> AnchoringBatch:
-        """Return the batch on `device`."""
-        return AnchoringBatch(*(getattr(self, name).to(device, non_blocking=True) for name in self.__annotations__))
 
 
 def make_batch(
@@ -145,7 +123,7 @@ class AnchoringModel(nn.Module):
         self.frozen = (adapter, base.unet, scheduler)
         self.settings = settings
         self.identity_loss = None
-        if recogniser is not None and settings.identity_weight:
+        if recogniser is not None and settings.identity.weight:
             self.identity_loss = IdentityLoss(recogniser.to(base.device), base.vae.to(base.device))
             if settings.gradient_checkpointing:
                 base.vae.enable_gradient_checkpointing()
@@ -158,10 +136,10 @@ class AnchoringModel(nn.Module):
             return {"loss": noise}
         # Nobody is expected where the identity tokens were dropped. Steps are shuffled: the first rows are any.
         counted = ~batch.dropped & speaks_of_latents(self.frozen[2], batch.steps)
-        rows = torch.nonzero(counted)[: self.settings.identity_faces, 0]
+        rows = torch.nonzero(counted)[: self.settings.identity.faces, 0]
         clean = clean_latents(self.frozen[2], noised[rows], predicted[rows], batch.steps[rows])
         identity = self.identity_loss(clean, batch.embeddings[rows], batch.alignments[rows])
-        return {"loss": noise + self.settings.identity_weight * identity, "noise": noise, "identity": identity}
+        return {"loss": noise + self.settings.identity.weight * identity, "noise": noise, "identity": identity}
 
     def noise_loss(self, batch: AnchoringBatch) -> Tensor:
         """Return the loss of the paper alone, a scalar."""
@@ -292,7 +270,7 @@ def train_anchoring(
         return float(np.mean(found))
 
     curve = run_loop(
-        model,
+        adamw(model, settings, accelerator),
         make_batch=batch_of,
         losses=losses,
         probe=probe,

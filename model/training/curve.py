@@ -15,9 +15,9 @@ _SMOOTHING = 0.8
 class LossCurve:
     """Collects the loss of every step; every few steps they become one row.
 
-    A row has `step` (how many steps are done), `loss` (mean since the row before), `smoothed`, further columns of the
-    stage (means likewise, empty where nothing was computed), and `probe`, the loss on the same pictures, noise and
-    steps every time; `start` is the probe before the first step.
+    A row has `step` (how many steps are done), `loss` (mean since the row before), `smoothed`, whatever else was added
+    (means likewise), and `probe`, the loss on the same pictures, noise and steps every time; `start` is the probe
+    before the first step. `columns` are in the file, empty where nothing was computed.
     """
 
     def __init__(self, columns: tuple[str, ...] = ()) -> None:
@@ -37,14 +37,11 @@ class LossCurve:
 
     def close_row(self, step: int, probe: float | None) -> dict[str, float | None]:
         """Turn what was added into a row and return it."""
-        loss = float(np.mean(self._pending["loss"]))
+        means = {name: float(np.mean(values)) for name, values in self._pending.items()}
         before = self.rows[-1]["smoothed"] if self.rows else None
-        smoothed = loss if before is None else _SMOOTHING * before + (1 - _SMOOTHING) * loss
-        row: dict[str, float | None] = {"step": step, "loss": loss, "smoothed": smoothed}
-        for name in self.columns:
-            values = self._pending.get(name)
-            row[name] = float(np.mean(values)) if values else None
-        row["probe"] = probe
+        smoothed = means["loss"] if before is None else _SMOOTHING * before + (1 - _SMOOTHING) * means["loss"]
+        row: dict[str, float | None] = {"step": step, **dict.fromkeys(self.columns), **means}
+        row |= {"smoothed": smoothed, "probe": probe}
         self.rows.append(row)
         self._pending = {}
         return row

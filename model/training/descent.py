@@ -1,32 +1,23 @@
-"""One step down: backward, clipping, AdamW with its schedule, averaged weights."""
+"""One step down: backward, clipping, the optimiser with its schedule, averaged weights."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True, kw_only=True)
-class DescentSettings:
-    """How steps are taken; the names are those of the parameter sections."""
-
-    steps: int
-    learning_rate: float
-    learning_rate_decay: str
-    weight_decay: float
-    warmup_steps: int
-    max_grad_norm: float
-    ema_decay: float
+from model.training.settings import TrainingSettings
 
 
-def rate_factor(settings: DescentSettings) -> Callable[[int], float]:
-    """Return the factor on the learning rate at a step: linear warm-up, then constant or half a cosine to zero."""
+def rate_factor(settings: TrainingSettings) -> Callable[[int], float]:
+    """Return the factor on the learning rate at a step: linear warm-up, then constant or half a cosine to zero.
+
+    That of diffusers' `get_scheduler` begins one step later, with a step of rate zero.
+    """
 
     def factor(step: int) -> float:
         if step < settings.warmup_steps:
@@ -42,24 +33,30 @@ def rate_factor(settings: DescentSettings) -> Callable[[int], float]:
 class Descent:
     """The trainable parameters of a module and all that moves them.
 
-    Only what asks for a gradient when this is made is trained, and has an optimiser state and an average: a frozen base
-    model costs neither. `ready` is the module to call, in the precision and on the processes of `accelerator`.
+    `optimizer` holds the parameters, at its own rate times `rate(step)`; `average` (an EMAModel of diffusers) follows
+    the tensors `averaged`. `ready` is the module to call, in the precision and on the processes of `accelerator`.
     """
 
-    def __init__(self, module: nn.Module, settings: DescentSettings, accelerator: Any) -> None:
-        from diffusers.training_utils import EMAModel
-
+    def __init__(
+        self,
+        module: nn.Module,
+        accelerator: Any,
+        *,
+        optimizer: torch.optim.Optimizer,
+        rate: Callable[[int], float],
+        average: Any,
+        averaged: Sequence[Tensor],
+        max_grad_norm: float,
+    ) -> None:
         self.accelerator = accelerator
-        self.max_grad_norm = settings.max_grad_norm
-        self.parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(
-            self.parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
-        )
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate_factor(settings))
+        self.max_grad_norm = max_grad_norm
+        self.parameters = trainable(module)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
         self.ready, self.optimizer = accelerator.prepare(module, optimizer)
-        self.average = EMAModel(self.parameters, decay=settings.ema_decay, foreach=True)
+        self.average = average
+        self._averaged = averaged
         # Not prepared: accelerate would advance it once for every process.
-        accelerator.register_for_checkpointing(self.schedule, self.average)
+        accelerator.register_for_checkpointing(self.schedule, average)
 
     def step(self, loss: Tensor) -> None:
         """Take one step down `loss`, a scalar."""
@@ -68,14 +65,44 @@ class Descent:
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.schedule.step()
-        self.average.step(self.parameters)
+        self.average.step(self._averaged)
 
     @contextmanager
-    def averaged(self) -> Iterator[None]:
+    def averages(self) -> Iterator[None]:
         """Put the averaged weights in for the block."""
-        self.average.store(self.parameters)
-        self.average.copy_to(self.parameters)
+        self.average.store(self._averaged)
+        self.take_averages()
         try:
             yield
         finally:
-            self.average.restore(self.parameters)
+            self.average.restore(self._averaged)
+
+    def take_averages(self) -> None:
+        """Put the averaged weights in for good."""
+        self.average.copy_to(self._averaged)
+
+
+def trainable(module: nn.Module) -> list[nn.Parameter]:
+    """Return what asks for a gradient: a frozen base model costs neither an optimiser state nor an average."""
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]
+
+
+def adamw(module: nn.Module, settings: TrainingSettings, accelerator: Any) -> Descent:
+    """Return AdamW on what of `module` is trainable, as `settings` ask for it.
+
+    torch's AveragedModel would copy the frozen UNet that the module holds.
+    """
+    from diffusers.training_utils import EMAModel
+
+    parameters = trainable(module)
+    return Descent(
+        module,
+        accelerator,
+        optimizer=torch.optim.AdamW(
+            parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+        ),
+        rate=rate_factor(settings),
+        average=EMAModel(parameters, decay=settings.ema_decay, foreach=True),
+        averaged=parameters,
+        max_grad_norm=settings.max_grad_norm,
+    )

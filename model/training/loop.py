@@ -1,4 +1,4 @@
-"""The loop both stages share: AdamW with warm-up, gradient clipping, EMA, a probe, checkpoints, a progress bar."""
+"""The loop of every training: resume, steps, rows of a curve with a probe, checkpoints, a progress bar."""
 
 from __future__ import annotations
 
@@ -13,23 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from model.training.curve import LossCurve
-from model.training.descent import Descent, DescentSettings
+from model.training.descent import Descent
 from model.training.resume import Checkpoints
 from model.training.schedule import prefetch
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoopSettings(DescentSettings):
-    """How long and how fast; the names are those of the parameter sections.
-
-    With `gradient_checkpointing` the UNet's activations are computed again on the way back instead of being kept.
-    """
-
-    checkpoint_every: int
-    log_every: int
-    seed: int
-    mixed_precision: str
-    gradient_checkpointing: bool
+from model.training.settings import LoopSettings
 
 
 @dataclass(frozen=True)
@@ -47,17 +34,17 @@ class Run:
 
 
 def run_loop(
-    module: nn.Module,
+    descent: Descent,
     *,
     make_batch: Callable[[int], Any],
     losses: Callable[[nn.Module, Any], Mapping[str, Tensor]],
-    probe: Callable[[], float],
+    probe: Callable[[], float] | None,
     settings: LoopSettings,
     run: Run,
     label: str,
     columns: tuple[str, ...] = (),
 ) -> LossCurve:
-    """Train `module` and leave the averaged weights in it; return the curve.
+    """Train the module of `descent` and leave the averaged weights in it; return the curve.
 
     `make_batch(step)` must be a pure function; `losses(module, batch)` returns scalars by name, `loss` is descended;
     `probe()` measures the module on things that never change. Goes on from `run.resume_from` or the newest checkpoint.
@@ -66,7 +53,7 @@ def run_loop(
     from tqdm import tqdm
 
     accelerator, checkpoints = run.accelerator, run.checkpoints
-    descent = Descent(module, settings, accelerator)
+    probe = probe if accelerator.is_main_process else None
     curve = LossCurve(columns)
     start = 0
     found = run.checkpoint
@@ -75,7 +62,7 @@ def run_loop(
         descent.average.to(device=accelerator.device)
         curve.load_state_dict(state)
         accelerator.print(f"{label}: resumed at step {start} of {settings.steps}", file=sys.stderr)
-    elif accelerator.is_main_process:
+    elif probe is not None:
         curve.start = probe()
     recent: list[Mapping[str, Tensor]] = []
     with tqdm(
@@ -89,16 +76,16 @@ def run_loop(
             last = step == settings.steps
             if step % settings.log_every == 0 or last:
                 _collect(curve, recent, accelerator, label, step)
-                measured = math.nan
-                if accelerator.is_main_process:
-                    with descent.averaged(), torch.no_grad():
+                measured = None
+                if probe is not None:
+                    with descent.averages(), torch.no_grad():
                         measured = probe()
                 row = curve.close_row(step, measured)
-                bar.set_postfix(loss=f"{row['loss']:.4f}", probe=f"{measured:.4f}")
+                bar.set_postfix({name: f"{value:.4f}" for name, value in row.items() if value and name != "step"})
             if step % settings.checkpoint_every == 0 or last:
                 _collect(curve, recent, accelerator, label, step)
                 checkpoints.save(accelerator, step, curve.state_dict())
-    descent.average.copy_to(descent.parameters)
+    descent.take_averages()
     return curve
 
 

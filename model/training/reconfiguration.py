@@ -7,7 +7,7 @@ person as the source and others as targets: L = MSE(ξ_pred, ξ_tgt) + λ · MSE
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,29 +20,17 @@ from model.network.base import Base
 from model.network.identity_state import IdentityState
 from model.training.cache import RecordStore, store_folder
 from model.training.curve import LossCurve
+from model.training.descent import adamw
 from model.training.encode import Desk, Records, base_digest, clip_records, face_records, latent_records, text_records
-from model.training.loop import LoopSettings, Run, run_loop
+from model.training.loop import Run, run_loop
 from model.training.motion import Motion, face_prompt_states, template_bank
 from model.training.photos import UNKNOWN, Photos
-from model.training.runtime import leave_the_unet
+from model.training.runtime import Batch, leave_the_unet
 from model.training.schedule import generator, normal, positions, spread
+from model.training.settings import ReconfigurationSettings
 from model.training.trivial_answers import Trial, compare, held_out_trials
 
 _VERSION = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReconfigurationSettings(LoopSettings):
-    """The parameters of the stage."""
-
-    helpers: int
-    batch_size: int
-    ldc_weight: float
-    ldc_every: int
-    ldc_targets: int
-    residual: bool
-    template_share: float
-    cache_batch: int
 
 
 @dataclass(frozen=True)
@@ -103,7 +91,7 @@ def reconfiguration_data(
 
 
 @dataclass(frozen=True)
-class Noised:
+class Noised(Batch):
     """What the noise term is computed on: `targets` (K,) of the step's targets, their latents, noise, steps, text."""
 
     targets: Tensor
@@ -111,10 +99,6 @@ class Noised:
     noise: Tensor
     steps: Tensor
     text: Tensor
-
-    def to(self, device: torch.device) -> Noised:
-        """Return the same on `device`."""
-        return Noised(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
 
 
 def make_trial(data: ReconfigurationData, sources: np.ndarray, targets: np.ndarray, templates: np.ndarray) -> Trial:
@@ -257,7 +241,7 @@ def train_reconfiguration(
         return compare(adapter, trials, device)
 
     curve = run_loop(
-        model,
+        adamw(model, settings, run.accelerator),
         make_batch=sampler,
         losses=losses,
         probe=lambda: answers()["imr"],

@@ -6,11 +6,19 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, Self
 
 import torch
 
 from model.network.base import Base
+
+
+class Batch:
+    """A dataclass of tensors, made on the host."""
+
+    def to(self, device: torch.device) -> Self:
+        """Return the same on `device`."""
+        return type(self)(*(value.to(device, non_blocking=True) for value in vars(self).values()))
 
 
 def make_accelerator(mixed_precision: str, base_dtype: str, *, patience: float = 7200) -> Any:

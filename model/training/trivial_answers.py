@@ -6,7 +6,7 @@ Landmarks are always templates moved to the source: a held-out person's own woul
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,13 +15,14 @@ from torch import Tensor
 
 from model.network.adapter import Adapter
 from model.training.photos import Photos
+from model.training.runtime import Batch
 
 _PEOPLE = 24
 _SOURCES = 4
 
 
 @dataclass(frozen=True)
-class Trial:
+class Trial(Batch):
     """P sources with T targets each, as `Adapter.reconfigure` takes them, and the tokens it should answer with."""
 
     tokens: Tensor
@@ -30,10 +31,6 @@ class Trial:
     target_landmarks: Tensor
     target_text: Tensor
     expected: Tensor
-
-    def to(self, device: torch.device) -> Trial:
-        """Return the same on `device`."""
-        return Trial(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
 
     def answer(self, adapter: Adapter) -> Tensor:
         """Return the IMR's tokens, (P·T, K, D)."""

@@ -71,7 +71,7 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
     probe; without any, the first training photos are. Raises UserError where a model or photo does not fit,
     StageFailed where the loss diverges or another process does not finish.
     """
-    from model.training.anchoring import AnchoringSettings, anchoring_data, train_anchoring
+    from model.training.anchoring import anchoring_data, train_anchoring
     from model.training.encode import Desk, base_digest, folder_digest
     from model.training.runtime import make_accelerator
 
@@ -82,13 +82,7 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
         if not len(photos["train"]):
             raise ValueError(f"{inputs.processed}: no usable photo in split train: nothing to train on")
         base = load_models(params, accelerator)
-        term = section.identity
-        settings = AnchoringSettings(
-            **section.model_dump(exclude={"start_from", "identity"}),
-            identity_weight=term.weight,
-            identity_faces=term.faces,
-        )
-        recogniser = _recogniser(params, photos["train"]) if term.weight else None
+        recogniser = _recogniser(params, photos["train"]) if section.identity.weight else None
         start = _start(section.start_from)
         hashes = {"base": base_digest(base), **{split: found.digest() for split, found in photos.items()}}
         if recogniser is not None:
@@ -104,7 +98,7 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
             held_out = len(photos["val"]) > 0
             probing = anchoring_data(base, photos["val"], desk, params.base.resolution) if held_out else training
             adapter, curve = train_anchoring(
-                base, training, probing, settings, running, start=start, recogniser=recogniser
+                base, training, probing, section, running, start=start, recogniser=recogniser
             )
             values = {
                 "photos": len(photos["train"]),

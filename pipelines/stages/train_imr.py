@@ -54,12 +54,7 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
     not fit, StageFailed where the loss diverges or another process does not finish.
     """
     from model.training.encode import Desk, base_digest, folder_digest
-    from model.training.reconfiguration import (
-        ReconfigurationSettings,
-        reconfiguration_data,
-        require_identities,
-        train_reconfiguration,
-    )
+    from model.training.reconfiguration import reconfiguration_data, require_identities, train_reconfiguration
     from model.training.runtime import make_accelerator
 
     section = params.train_imr
@@ -70,7 +65,6 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
         base = load_models(params, accelerator)
         adapter = _anchored(inputs.anchoring, base).to(accelerator.device)
         anchoring = folder_digest(inputs.anchoring)
-        settings = ReconfigurationSettings(**section.model_dump())
         hashes = {"base": base_digest(base), "anchoring": anchoring}
         hashes |= {split: found.digest() for split, found in photos.items()}
         with training_run(
@@ -83,7 +77,7 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
             if any(len(rows) > 1 for rows in photos["val"].by_person()):
                 bank = training.motion.bank
                 probing = reconfiguration_data(base, adapter, photos["val"], desk, **known, bank=bank)
-            curve, answers = train_reconfiguration(base, adapter, training, probing, settings=settings, run=running)
+            curve, answers = train_reconfiguration(base, adapter, training, probing, settings=section, run=running)
             values = {
                 **answers,
                 "photos": len(photos["train"]),

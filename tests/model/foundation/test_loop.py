@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,34 +19,50 @@ def problem(limit: int | None = None):
     module = nn.Linear(4, 1)
     truth = torch.tensor([[1.0, -2.0, 3.0, 0.5]])
 
-    def step(number: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+    def losses(number: int, rng: np.random.Generator) -> dict[str, Tensor]:
         if number == limit:
             raise KeyboardInterrupt
         x = torch.from_numpy(rng.normal(size=(16, 4)).astype(np.float32)) + 0.01 * torch.randn(16, 4)
-        return (module(x) - x @ truth.T).square().mean(), {}
+        return {"loss": (module(x) - x @ truth.T).square().mean()}
 
-    return module, step
+    return module, losses
 
 
 def test_the_loss_falls(tmp_path: Path) -> None:
-    module, step = problem()
-    before = float(step(10_000, np.random.default_rng(5))[0].detach())
-    state = fit(module, step, tmp_path, name="t", steps=300, rate=0.05, seed=0, ema=0.9)
-    module.load_state_dict(state)
-    after = float(step(10_000, np.random.default_rng(5))[0].detach())
-    assert after < before / 20
+    module, losses = problem()
+    before = float(losses(10_000, np.random.default_rng(5))["loss"].detach())
+    fit(module, losses, tmp_path, name="t", steps=300, rate=0.05, seed=0, ema=0.9)
+    assert float(losses(10_000, np.random.default_rng(5))["loss"].detach()) < before / 20
 
 
 def test_resumed_equals_uninterrupted(tmp_path: Path) -> None:
-    module, step = problem()
-    whole = fit(module, step, tmp_path / "whole", name="t", steps=40, rate=0.05, seed=3, every=10)
-    module, step = problem(limit=27)
+    settings: dict[str, Any] = {"name": "t", "steps": 40, "rate": 0.05, "seed": 3, "every": 10}
+    whole, losses = problem()
+    fit(whole, losses, tmp_path / "whole", **settings)
     with pytest.raises(KeyboardInterrupt):
-        fit(module, step, tmp_path / "cut", name="t", steps=40, rate=0.05, seed=3, every=10)
-    module, step = problem()
-    resumed = fit(module, step, tmp_path / "cut", name="t", steps=40, rate=0.05, seed=3, every=10)
-    for name, value in whole.items():
-        assert torch.equal(value, resumed[name]), name
+        fit(*problem(limit=27), tmp_path / "cut", **settings)
+    resumed, losses = problem()
+    fit(resumed, losses, tmp_path / "cut", **settings)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_batch_statistics_are_averaged_with_the_weights(tmp_path: Path) -> None:
+    module = nn.Sequential(nn.BatchNorm1d(1))
+    shown: list[float] = []
+
+    def losses(number: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        loss = module(torch.full((4, 1), 10.0 * number)).mean()
+        shown.append(float(module[0].running_mean))
+        return {"loss": loss}
+
+    fit(module, losses, tmp_path, name="t", steps=3, rate=0.0, seed=0)
+    average = 0.0
+    for number, mean in enumerate(shown):
+        decay = (1 + number) / (10 + number)
+        average = decay * average + (1 - decay) * mean
+    assert float(module[0].running_mean) == pytest.approx(average)
+    assert int(module[0].num_batches_tracked) == 3
 
 
 def test_the_rate_warms_up_and_falls() -> None:

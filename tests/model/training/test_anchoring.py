@@ -19,46 +19,33 @@ from model.training.anchoring import (
     AnchoringBatch,
     AnchoringData,
     AnchoringModel,
-    AnchoringSettings,
     anchoring_data,
     make_batch,
     train_anchoring,
 )
-from model.training.descent import Descent
+from model.training.descent import adamw
 from model.training.encode import Desk
 from model.training.loop import Run
 from model.training.photos import Photos
 from model.training.resume import Checkpoints
 from model.training.runtime import leave_the_unet
 from model.training.schedule import generator, spread
+from pipelines.core.sections.training import FaceEncoderSize, TrainAnchoring
 
-SETTINGS = AnchoringSettings(
+# The section of the parameter file itself: that it has all that training reads is tested with it.
+SETTINGS = TrainAnchoring(
     steps=2,
     learning_rate=1e-2,
-    learning_rate_decay="none",
     weight_decay=0.0,
-    warmup_steps=0,
-    max_grad_norm=1.0,
     ema_decay=0.0,
     checkpoint_every=10,
     log_every=1,
-    seed=0,
-    mixed_precision="no",
-    gradient_checkpointing=False,
     batch_size=2,
     drop_text=0.0,
     drop_identity=0.25,
     drop_both=0.25,
-    noise_shift=1.0,
-    projection_steps=0,
-    gate_threshold=0.3,
-    face_loss_weight=1.0,
-    min_snr_gamma=None,
     probe_photos=2,
-    identity_weight=0.0,
-    identity_faces=8,
-    cache_batch=4,
-    sizes={"lora_rank": 4, "reconfigurator_width": 64, "reconfigurator_heads": 4, "landmark_features": 32},
+    sizes=FaceEncoderSize(lora_rank=4, reconfigurator_width=64, reconfigurator_heads=4, landmark_features=32),
 )
 
 
@@ -101,7 +88,7 @@ def test_only_the_adapters_parts_are_trained(
 ) -> None:
     model = model_on(base, make_adapter)
     adapter = model.frozen[0]
-    descent = Descent(model, SETTINGS, accelerator("no"))
+    descent = adamw(model, SETTINGS, accelerator("no"))
     trained = {id(parameter) for group in descent.optimizer.param_groups for parameter in group["params"]}
     assert trained == {id(parameter) for parameter in adapter.trainable_anchoring()}
     names = {name.rpartition(".")[0].rpartition(".")[2] or name for name, _ in adapter.processors.named_parameters()}
@@ -143,7 +130,7 @@ def test_mixed_precision_keeps_single_precision_weights(
     model = model_on(half, make_adapter)
     # The same weights: those of k' and v' were copied from a rounded UNet.
     model.load_state_dict(whole.state_dict())
-    descent = Descent(model, SETTINGS, accelerator("bf16"))
+    descent = adamw(model, SETTINGS, accelerator("bf16"))
     assert model.frozen[1].dtype == torch.bfloat16
     loss = descent.ready(batch_of(data))["loss"]
     assert loss.dtype == torch.float32
@@ -188,7 +175,7 @@ def test_it_begins_with_noisy_steps_and_ends_with_all_of_them(
 
     monkeypatch.setattr(anchoring, "spread", watched)
     run = Run(accelerator("no"), Checkpoints(tmp_path, "train_anchoring", "key"))
-    train_anchoring(base, data, data, replace(SETTINGS, noise_shift=16.0, steps=4), run)
+    train_anchoring(base, data, data, SETTINGS.model_copy(update={"noise_shift": 16.0, "steps": 4}), run)
     assert shifts == [16.0, 8.0, 4.0, 2.0]
 
 

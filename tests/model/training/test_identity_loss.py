@@ -20,6 +20,7 @@ from model.training.identity_loss import IdentityLoss, conditioning_recogniser
 from model.training.photos import PhotoContent, Photos
 from model.training.recognition_network import RecognitionNetwork
 from model.training.schedule import generator
+from pipelines.core.sections.training import IdentityTerm
 from tests.model.training.test_anchoring import SETTINGS
 
 STEPS = np.array([50, 300, 600, 900])
@@ -84,7 +85,8 @@ def test_the_term_counts_only_who_is_expected_and_reaches_the_adapter(
     data = anchoring_data(base, photos, Desk(tmp_path, 4, None), 64)
     adapter = make_adapter(base, imr=False).train()
     adapter.attach(base.unet)
-    model = AnchoringModel(adapter, base, replace(SETTINGS, identity_weight=0.5, identity_faces=2), network)
+    settings = SETTINGS.model_copy(update={"identity": IdentityTerm(weight=0.5, faces=2)})
+    model = AnchoringModel(adapter, base, settings, network)
     batch = make_batch(data, np.arange(4), generator(0, "test", 1), STEPS, (0.0, 0.0, 0.0))
     batch = replace(batch, dropped=torch.tensor([True, False, False, False]))
     losses = model(batch)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -79,7 +78,7 @@ def test_a_training_that_goes_on_does_not_teach_it_again(
 ) -> None:
     calls: list[int] = []
     monkeypatch.setattr(anchoring, "teach_projection", lambda *_, steps, **__: calls.append(steps))
-    settings = replace(SETTINGS, projection_steps=5, checkpoint_every=1)
+    settings = SETTINGS.model_copy(update={"projection_steps": 5, "checkpoint_every": 1})
     for _ in range(2):
         run = Run(accelerator("no"), Checkpoints(tmp_path, "train_anchoring", "key"))
         train_anchoring(base, data, data, settings, run)

@@ -9,44 +9,19 @@ import torch
 
 from model.network.adapter import Adapter
 from model.network.base import Base
-from model.training.reconfiguration import Noised, ReconfigurationModel, ReconfigurationSettings
+from model.training.reconfiguration import Noised, ReconfigurationModel
 from model.training.trivial_answers import Trial, compare
+from pipelines.core.sections.training import TrainImr
 
 
 @pytest.fixture
-def settings() -> ReconfigurationSettings:
-    return ReconfigurationSettings(
-        steps=10,
-        learning_rate=1e-3,
-        learning_rate_decay="none",
-        weight_decay=0.0,
-        warmup_steps=0,
-        max_grad_norm=1.0,
-        ema_decay=0.9,
-        checkpoint_every=10,
-        log_every=10,
-        seed=0,
-        mixed_precision="no",
-        gradient_checkpointing=False,
-        helpers=3,
-        batch_size=2,
-        ldc_weight=2.0,
-        ldc_every=1,
-        ldc_targets=4,
-        residual=True,
-        template_share=0.5,
-        cache_batch=4,
-    )
-
-
-@pytest.fixture
-def model(base: Base, make_adapter: Callable[..., Adapter], settings: ReconfigurationSettings) -> ReconfigurationModel:
+def model(base: Base, make_adapter: Callable[..., Adapter]) -> ReconfigurationModel:
     adapter = make_adapter(base)
     adapter.requires_grad_(False)
     adapter.reconfigurator.requires_grad_(True)
     adapter.landmark_encoder.requires_grad_(True)
     adapter.attach(base.unet)
-    return ReconfigurationModel(adapter, base, settings).train()
+    return ReconfigurationModel(adapter, base, TrainImr(steps=10, ldc_weight=2.0)).train()
 
 
 def trial(sources: int = 2, targets: int = 3) -> Trial:
