@@ -91,15 +91,6 @@ class Adapter(nn.Module):
             self.null_tokens.device
         )
 
-    def trainable_anchoring(self) -> list[nn.Parameter]:
-        """Parameters the anchoring stage trains: face encoder, null tokens, processors."""
-        return [*self.face_encoder.parameters(), self.null_tokens, *self.processors.parameters()]
-
-    def trainable_imr(self) -> list[nn.Parameter]:
-        """Parameters the reconfiguration stage trains: IMR and landmark encoder."""
-        reconfigurator, landmark_encoder = self._imr()
-        return [*reconfigurator.parameters(), *landmark_encoder.parameters()]
-
     def attach(self, unet: Any) -> None:
         """Put the processors into `unet`; without an identity state it still behaves as the base model.
 

@@ -93,6 +93,7 @@ def test_the_folder_loads_where_the_profile_looks(trained: tuple[Path, Path, Tra
     assert base.decode_latents(latents).shape == (1, 64, 64, 3)
     states, _ = base.encode_text(["a photo of a person"])
     assert base.unet(latents, torch.tensor([10]), states).sample.shape == latents.shape
+    assert base.encode_crops(np.zeros((1, 64, 64, 3), np.uint8)).shape == (1, 65, clip.WIDTH)
     assert TextJudge(weights / "clip").texts(["sad"]).shape == (1, clip.WIDTH)
     pack = InsightFaceAnalyser(weights / "insightface" / "models" / "tiny_faces", det_sizes=(64,))
     assert pack.embed([np.zeros((64, 64, 3), np.uint8)], [np.eye(5, 2) * 9 + 20]).shape == (1, 512)

@@ -183,7 +183,7 @@ def test_text_is_as_the_base_pipeline_reads_it(base: Base, pipe: Any) -> None:
 def test_the_folder_says_which_pipeline(folders: dict[str, Path], random_models: RandomModels, tmp_path: Path) -> None:
     assert pipeline_class(folders["sd2"]) is DynamicIDPipeline
     assert pipeline_class(folders["xl"]) is DynamicIDXLPipeline
-    with pytest.raises(ValueError, match=r"Stable Diffusion XL.*use model\.pipeline\.pipeline_class"):
+    with pytest.raises(ValueError, match=r"Stable Diffusion XL.*use model\.inference\.pipeline\.pipeline_class"):
         DynamicIDPipeline.from_pretrained(folders["xl"])
     with pytest.raises(ValueError, match="with one text encoder; DynamicIDXLPipeline"):
         DynamicIDXLPipeline.from_folders(folders["sd2"], random_models.image_encoder)

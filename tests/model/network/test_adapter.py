@@ -74,8 +74,6 @@ def test_another_format_or_base_is_refused(base: Base, make_adapter: Make, tmp_p
 
 def test_no_imr_yet(base: Base, make_adapter: Make) -> None:
     adapter = make_adapter(base, imr=False)
-    with pytest.raises(ValueError, match="train_imr"):
-        adapter.trainable_imr()
     pictures, text = torch.zeros(1, 1, 96, 96), torch.zeros(1, 64)
     with pytest.raises(ValueError, match="train_imr"):
         adapter.reconfigure(torch.zeros(1, 4, 64), pictures, text, pictures, text)
@@ -110,7 +108,7 @@ def test_many_targets_are_many_single_ones(base: Base, make_adapter: Make) -> No
 def test_imr_learns_from_one_source_and_one_target(base: Base, make_adapter: Make) -> None:
     adapter = make_adapter(base)
     adapter.train()
-    optimiser = torch.optim.AdamW(adapter.trainable_imr(), lr=1e-3)
+    optimiser = torch.optim.AdamW(adapter.parameters(), lr=1e-3)
     torch.manual_seed(0)
     tokens, goal = torch.randn(1, 4, 64), torch.randn(1, 4, 64)
     pictures, texts = torch.rand(2, 1, 96, 96), torch.randn(2, 64)
@@ -123,14 +121,6 @@ def test_imr_learns_from_one_source_and_one_target(base: Base, make_adapter: Mak
         optimiser.step()
         losses.append(loss.item())
     assert losses[-1] < 0.9 * losses[0]
-
-
-def test_parameter_groups_divide_the_adapter(base: Base, make_adapter: Make) -> None:
-    adapter = make_adapter(base)
-    anchoring = {id(x) for x in adapter.trainable_anchoring()}
-    imr = {id(x) for x in adapter.trainable_imr()}
-    assert not anchoring & imr
-    assert anchoring | imr == {id(x) for x in adapter.parameters()}
 
 
 def test_a_copy_is_independent(base: Base, make_adapter: Make) -> None:

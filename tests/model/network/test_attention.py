@@ -187,46 +187,6 @@ def test_gate_maps_on_request(base: Base, adapter: Adapter, draw: Callable[..., 
         assert not ((gate > 0) & (gate < 0.3)).any()
 
 
-def test_training_reaches_the_adapter_and_not_the_base(
-    base: Base, adapter: Adapter, draw: Callable[..., Tensor]
-) -> None:
-    adapter.attach(base.unet)
-    adapter.train()
-    trained = adapter.trainable_anchoring()
-    optimiser = torch.optim.AdamW(trained, lr=3e-3)
-    frozen = {name: x.clone() for name, x in base.unet.named_parameters() if "processor" not in name}
-    embeddings, states = torch.nn.functional.normalize(torch.randn(2, 512)), torch.randn(2, 17, 48)
-    losses = []
-    for _ in range(8):
-        found = adapter.identity_tokens(embeddings, states)
-        given = torch.cat([found[:1], adapter.null_tokens])
-        loss = (draw(IdentityState(given)) - 1).square().mean()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.item())
-    assert losses[-1] < losses[0]
-    assert all(x.grad is not None and x.grad.abs().sum() > 0 for x in trained)
-    assert all(torch.equal(x, frozen[name]) for name, x in base.unet.named_parameters() if name in frozen)
-
-
-def test_gradient_checkpointing_gives_the_same_gradients(
-    base: Base, adapter: Adapter, draw: Callable[..., Tensor]
-) -> None:
-    adapter.attach(base.unet)
-    embeddings, states = torch.nn.functional.normalize(torch.randn(2, 512)), torch.randn(2, 17, 48)
-    gradients = []
-    for saving in (False, True):
-        if saving:
-            base.unet.enable_gradient_checkpointing()
-        base.unet.train(saving)
-        adapter.zero_grad()
-        draw(IdentityState(adapter.identity_tokens(embeddings, states))).square().mean().backward()
-        gradients.append([x.grad.clone() for x in adapter.trainable_anchoring() if x.grad is not None])
-    assert len(gradients[0]) == len(gradients[1])
-    assert all(torch.allclose(one, other, atol=1e-6) for one, other in zip(*gradients, strict=True))
-
-
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_mixed_precision_trains(base: Base, adapter: Adapter, draw: Callable[..., Tensor], dtype: torch.dtype) -> None:
     adapter.attach(base.unet)
@@ -236,7 +196,7 @@ def test_mixed_precision_trains(base: Base, adapter: Adapter, draw: Callable[...
         mixed = draw(IdentityState(adapter.identity_tokens(embeddings, states)))
         mixed.float().square().mean().backward()
     assert float((mixed.float() - full).detach().abs().max()) < 0.1 * float(full.detach().abs().max())
-    assert all(x.grad.isfinite().all() for x in adapter.trainable_anchoring() if x.grad is not None)
+    assert all(x.grad.isfinite().all() for x in adapter.parameters() if x.grad is not None)
 
 
 @torch.no_grad()
