@@ -6,26 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from model.foundation.clip import MEAN, SIZE, STD
+from model.foundation.clip import SIZE
+from model.foundation.random_models import save_preprocessor
 from model.foundation.unet import scheduler
-
-
-def _preprocessor(folder: Path) -> None:
-    config = {
-        "image_processor_type": "CLIPImageProcessor",
-        "crop_size": {"height": SIZE, "width": SIZE},
-        "do_center_crop": True,
-        "do_convert_rgb": True,
-        "do_normalize": True,
-        "do_rescale": True,
-        "do_resize": True,
-        "image_mean": list(MEAN),
-        "image_std": list(STD),
-        "resample": 3,
-        "rescale_factor": 1 / 255,
-        "size": {"shortest_edge": SIZE},
-    }
-    (folder / "preprocessor_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def save_clip(clip: Any, tokenizer: Any, weights: Path) -> None:
@@ -35,12 +18,12 @@ def save_clip(clip: Any, tokenizer: Any, weights: Path) -> None:
     clip = clip.half()
     clip.save_pretrained(weights / "clip", safe_serialization=True)
     tokenizer.save_pretrained(weights / "clip")
-    _preprocessor(weights / "clip")
+    save_preprocessor(weights / "clip", SIZE)
     vision = CLIPVisionModelWithProjection(clip.config.vision_config).half()
     vision.vision_model.load_state_dict(clip.vision_model.state_dict())
     vision.visual_projection.load_state_dict(clip.visual_projection.state_dict())
     vision.save_pretrained(weights / "image_encoder", safe_serialization=True)
-    _preprocessor(weights / "image_encoder")
+    save_preprocessor(weights / "image_encoder", SIZE)
 
 
 def text_encoder_of(clip: Any) -> Any:

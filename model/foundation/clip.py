@@ -22,13 +22,12 @@ from model.face.face_prompts import EXPRESSIONS, POSES, compose
 from model.foundation.loop import fit
 from model.foundation.people import People
 from model.foundation.pictures import shrunk
+from model.foundation.random_models import MEAN, STD
 
 SIZE = 64
 WIDTH = 192
 BATCH = 32
 RATE = 1e-3
-MEAN = (0.48145466, 0.4578275, 0.40821073)
-STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def build(tokenizer: Any) -> Any:

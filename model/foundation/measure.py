@@ -206,18 +206,6 @@ def _clip(bench: _Bench) -> dict[str, Any]:
     return clip.measure(model, tokenizer, bench.people, bench.photos, faces)
 
 
-def _unet(bench: _Bench) -> dict[str, Any]:
-    return text_to_image.measure(bench.weights, bench.people, bench.photos, bench.reader, bench.sample.drawn)
-
-
-def _identity_tokens(bench: _Bench) -> dict[str, Any]:
-    return measure_tokens(bench.identities, bench.reader, bench.sample.drawn)
-
-
-def _imr(bench: _Bench) -> dict[str, Any]:
-    return measure_imr(bench.identities)
-
-
 _FACES = ("landmarks", "recogniser", "judge", "expression_pose")
 _MEASURES: dict[str, tuple[tuple[str, ...], Callable[[_Bench], dict[str, Any]]]] = {
     "people": ((FILES["expression_pose"],), _people),
@@ -225,7 +213,15 @@ _MEASURES: dict[str, tuple[tuple[str, ...], Callable[[_Bench], dict[str, Any]]]]
     "detector": ((FILES["detector"],), _detector),
     "autoencoder": ((VAE, *FaceReader.NEEDS), _autoencoder),
     "clip": ((CLIP,), _clip),
-    "unet": ((UNET, VAE, CLIP, *FaceReader.NEEDS), _unet),
-    "identity_tokens": ((ADAPTER, UNET, VAE, CLIP, FILES["recogniser"], *FaceReader.NEEDS), _identity_tokens),
-    "imr": ((ADAPTER, UNET, FILES["recogniser"]), _imr),
+    "unet": (
+        (UNET, VAE, CLIP, *FaceReader.NEEDS),
+        lambda bench: text_to_image.measure(
+            bench.weights, bench.people, bench.photos, bench.reader, bench.sample.drawn
+        ),
+    ),
+    "identity_tokens": (
+        (ADAPTER, UNET, VAE, CLIP, FILES["recogniser"], *FaceReader.NEEDS),
+        lambda at: measure_tokens(at.identities, at.reader, at.sample.drawn),
+    ),
+    "imr": ((ADAPTER, UNET, FILES["recogniser"]), lambda at: measure_imr(at.identities)),
 }

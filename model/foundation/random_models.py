@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+# Of the pictures that CLIP was trained on, by colour channel.
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
 # Word pieces beyond single letters: enough that ordinary prompts differ in length and content.
 _PIECES = ("ph", "ot", "of", "in", "an", "th", "er", "on", "re", "ed")
 
@@ -116,27 +119,27 @@ def save_random_models(
     )
     pipeline.save_pretrained(folder / "sd")
     image_encoder.eval().save_pretrained(folder / "image_encoder")
-    (folder / "image_encoder" / "preprocessor_config.json").write_text(
-        json.dumps(
-            {
-                "image_processor_type": "CLIPImageProcessor",
-                "crop_size": {"height": image_size, "width": image_size},
-                "do_center_crop": True,
-                "do_convert_rgb": True,
-                "do_normalize": True,
-                "do_rescale": True,
-                "do_resize": True,
-                "image_mean": [0.48145466, 0.4578275, 0.40821073],
-                "image_std": [0.26862954, 0.26130258, 0.27577711],
-                "resample": 3,
-                "rescale_factor": 1 / 255,
-                "size": {"shortest_edge": image_size},
-            },
-            indent=2,
-        ),
-        encoding="utf-8",
-    )
+    save_preprocessor(folder / "image_encoder", image_size)
     return RandomModels(folder / "sd", folder / "image_encoder")
+
+
+def save_preprocessor(folder: Path, size: int) -> None:
+    """Write the parameters of CLIP's image processor for pictures of `size` px beside an image encoder."""
+    config = {
+        "image_processor_type": "CLIPImageProcessor",
+        "crop_size": {"height": size, "width": size},
+        "do_center_crop": True,
+        "do_convert_rgb": True,
+        "do_normalize": True,
+        "do_rescale": True,
+        "do_resize": True,
+        "image_mean": list(MEAN),
+        "image_std": list(STD),
+        "resample": 3,
+        "rescale_factor": 1 / 255,
+        "size": {"shortest_edge": size},
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def random_tokenizer() -> Any:

@@ -185,13 +185,10 @@ def _settings(part: Part, work: Path, steps_scale: float) -> dict[str, int]:
     if part.name == "people":
         drawn = _read(work / "people" / "settings.json")
         # As they were drawn, in the recipe's own words: the folder's are the same before and after it is drawn.
-        return part.settings if drawn is None else {**_named(part.settings, drawn), "pairs": drawn["groups"]}
+        known = drawn and {**drawn, "pairs": drawn["groups"]}
+        return {name: known[name] for name in part.settings} if known else part.settings
     scaled = {key: max(1, round(value * steps_scale)) for key, value in part.settings.items() if key.endswith("steps")}
     return {**part.settings, **scaled}
-
-
-def _named(settings: dict[str, int], found: dict[str, int]) -> dict[str, int]:
-    return {name: found.get(name, value) for name, value in settings.items()}
 
 
 def _recipe(part: Part, shop: Workshop, settings: dict[str, int]) -> Recipe:

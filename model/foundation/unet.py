@@ -18,6 +18,7 @@ from model.foundation.loop import fit
 from model.foundation.people import People
 from model.foundation.pictures import as_tensor, face_weight, shrunk
 from model.foundation.vae import SIZE
+from model.training.losses import snr_weights
 
 LATENT = 16
 BATCH = 32
@@ -123,7 +124,6 @@ def train(
     pairs = latents_of(vae, groups, pictures / "group_latents.npy")
     states = TextStates(text_encoder, tokenizer)
     noise_schedule = scheduler()
-    alphas = noise_schedule.alphas_cumprod
     unet = build(text_encoder.config.hidden_size)
     side = people.photos.shape[1]
 
@@ -137,17 +137,15 @@ def train(
         texts += [people.group_prompts[i] for i in two]
         texts = ["" if rng.random() < DROP_TEXT else text for text in texts]
         noise = torch.randn_like(latents)
-        steps_of = torch.randint(0, len(alphas), (BATCH,))
+        steps_of = torch.randint(0, len(noise_schedule.alphas_cumprod), (BATCH,))
         noisy = noise_schedule.add_noise(latents, noise, steps_of)
         target = noise_schedule.get_velocity(latents, noise, steps_of)
         found = unet(noisy, steps_of, states(texts)).sample.float()
         boxes = np.concatenate([np.repeat(people.boxes[one][:, None], 2, 1), people.group["boxes"][two]]) / side
         weight = face_weight(boxes, LATENT, FACE_WEIGHT)
         error = ((found - target).square() * weight).mean((1, 2, 3)) / weight.mean((1, 2, 3))
-        snr = alphas[steps_of] / (1 - alphas[steps_of])
-        # min-SNR for v-prediction, min(SNR, γ) / (SNR + 1), on a floor: clothes and surroundings are decided where
-        # the noise is high.
-        loss = (error * (snr.clamp(max=GAMMA) / (snr + 1) + NOISE_FLOOR)).mean()
+        # On a floor: clothes and surroundings are decided where the noise is high.
+        loss = (error * (snr_weights(noise_schedule, steps_of, GAMMA) + NOISE_FLOOR)).mean()
         return {"loss": loss, "error": error.mean()}
 
     legs = (steps, second_steps, third_steps, fourth_steps)

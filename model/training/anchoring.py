@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from model.network.adapter import Adapter
 from model.network.base import Base
-from model.network.identity_state import IdentityState
 from model.training.curve import LossCurve
 from model.training.descent import adamw
 from model.training.encode import Desk, FaceRecords, Records, clip_records, face_records, latent_records, text_records
@@ -26,6 +25,7 @@ from model.training.losses import (
     clean_latents,
     face_weights,
     noise_target,
+    prediction,
     snr_weights,
     speaks_of_latents,
     weighted_mse,
@@ -151,14 +151,7 @@ class AnchoringModel(nn.Module):
         tokens = adapter.identity_tokens(batch.embeddings, batch.states)
         tokens = torch.where(batch.dropped[:, None, None], adapter.null_tokens, tokens)
         noised = scheduler.add_noise(batch.latents, batch.noise, batch.steps)
-        height, width = noised.shape[-2:]
-        return noised, unet(
-            noised.to(unet.dtype),
-            batch.steps,
-            batch.text.to(unet.dtype),
-            cross_attention_kwargs={"identity": IdentityState(tokens, height=height, width=width)},
-            return_dict=False,
-        )[0]
+        return noised, prediction(unet, noised, batch.steps, batch.text, tokens)
 
     def _noise_loss(self, batch: AnchoringBatch, predicted: Tensor) -> Tensor:
         settings, scheduler = self.settings, self.frozen[2]

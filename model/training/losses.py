@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from model.network.identity_state import IdentityState
+
 _LEAST_KEPT = 0.05
 
 
@@ -23,6 +25,18 @@ def noise_target(scheduler: Any, latents: Tensor, noise: Tensor, steps: Tensor) 
     if kind == "sample":
         return latents
     raise ValueError(f"prediction type {kind!r} of the scheduler: expected epsilon, v_prediction or sample")
+
+
+def prediction(unet: Any, noised: Tensor, steps: Tensor, text: Tensor, tokens: Tensor) -> Tensor:
+    """Return what the UNet predicts for noised latents (B, C, h, w) under text and identity tokens."""
+    height, width = noised.shape[-2:]
+    return unet(
+        noised.to(unet.dtype),
+        steps,
+        text.to(unet.dtype),
+        cross_attention_kwargs={"identity": IdentityState(tokens, height=height, width=width)},
+        return_dict=False,
+    )[0]
 
 
 def clean_latents(scheduler: Any, noised: Tensor, predicted: Tensor, steps: Tensor) -> Tensor:

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from model.network.adapter import Adapter
 from model.network.base import Base
-from model.network.identity_state import IdentityState
 from model.training.cache import RecordStore, store_folder
 from model.training.curve import LossCurve
 from model.training.descent import adamw
 from model.training.encode import Desk, Records, base_digest, clip_records, face_records, latent_records, text_records
 from model.training.loop import Run, run_loop
+from model.training.losses import prediction
 from model.training.motion import Motion, face_prompt_states, template_bank
 from model.training.photos import UNKNOWN, Photos
 from model.training.runtime import Batch, leave_the_unet
@@ -186,14 +186,7 @@ class ReconfigurationModel(nn.Module):
         """Return what the UNet predicts with these tokens, float32: same photo, noise, step and prompt every time."""
         _, unet, scheduler = self.frozen
         states = scheduler.add_noise(noised.latents, noised.noise, noised.steps)
-        height, width = states.shape[-2:]
-        return unet(
-            states.to(unet.dtype),
-            noised.steps,
-            noised.text.to(unet.dtype),
-            cross_attention_kwargs={"identity": IdentityState(tokens, height=height, width=width)},
-            return_dict=False,
-        )[0].float()
+        return prediction(unet, states, noised.steps, noised.text, tokens).float()
 
 
 def train_reconfiguration(
