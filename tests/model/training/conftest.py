@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 
 from model.face.face_geometry import CROP_TEMPLATE
 from model.training.cache import text_keys
+from model.training.loop import Run
 from model.training.photos import PhotoContent, Photos
+from model.training.resume import Checkpoints
 
 
 def content(number: int) -> PhotoContent:
@@ -43,6 +46,12 @@ def make_photos() -> Callable[..., Photos]:
         return Photos(keys, zeros, ["p"], zeros, ["a photo"], zeros.astype(np.int8), zeros.astype(np.int8), read)
 
     return make
+
+
+@pytest.fixture
+def start(accelerator: Callable[[str], Any], tmp_path: Path) -> Callable[..., Run]:
+    """Return a run of anchoring in any precision, which goes on from the checkpoints of the one before."""
+    return lambda precision="no": Run(accelerator(precision), Checkpoints(tmp_path, "train_anchoring", "key"))
 
 
 @pytest.fixture

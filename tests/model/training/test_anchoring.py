@@ -27,7 +27,6 @@ from model.training.descent import adamw
 from model.training.encode import Desk
 from model.training.loop import Run
 from model.training.photos import Photos
-from model.training.resume import Checkpoints
 from model.training.runtime import leave_the_unet
 from model.training.schedule import generator, spread
 from pipelines.core.sections.training import FaceEncoderSize, TrainAnchoring
@@ -145,28 +144,21 @@ def test_mixed_precision_keeps_single_precision_weights(
     assert all(value.dtype == torch.float32 and torch.isfinite(value).all() for value in model.parameters())
 
 
-def test_training_asks_nothing_of_the_encoders(
-    base: Base, data: AnchoringData, tmp_path: Path, accelerator: Callable[[str], Any]
-) -> None:
+def test_training_asks_nothing_of_the_encoders(base: Base, data: AnchoringData, start: Callable[..., Run]) -> None:
     def refuse(module: Any, *_: Any) -> None:
         raise AssertionError(f"{type(module).__name__} was asked, but its answers are in the cache")
 
     for network in (base.vae, base.text_encoder, base.image_encoder):
         for part in network.modules():
             part.register_forward_pre_hook(refuse)
-    run = Run(accelerator("no"), Checkpoints(tmp_path, "train_anchoring", "key"))
-    adapter, curve = train_anchoring(base, data, data, SETTINGS, run)
+    adapter, curve = train_anchoring(base, data, data, SETTINGS, start())
     assert [row["step"] for row in curve.rows] == [1, 2]
     assert curve.rows[-1]["probe"] != curve.start
     assert not adapter.training
 
 
 def test_it_begins_with_noisy_steps_and_ends_with_all_of_them(
-    base: Base,
-    data: AnchoringData,
-    tmp_path: Path,
-    accelerator: Callable[[str], Any],
-    monkeypatch: pytest.MonkeyPatch,
+    base: Base, data: AnchoringData, start: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shifts: list[float] = []
 
@@ -175,16 +167,14 @@ def test_it_begins_with_noisy_steps_and_ends_with_all_of_them(
         return spread(rng, count, total, shift)
 
     monkeypatch.setattr(anchoring, "spread", watched)
-    run = Run(accelerator("no"), Checkpoints(tmp_path, "train_anchoring", "key"))
-    train_anchoring(base, data, data, SETTINGS.model_copy(update={"noise_shift": 16.0, "steps": 4}), run)
+    train_anchoring(base, data, data, SETTINGS.model_copy(update={"noise_shift": 16.0, "steps": 4}), start())
     assert shifts == [16.0, 8.0, 4.0, 2.0]
 
 
 def test_half_precision_trains_and_probes(
-    random_models: RandomModels, data: AnchoringData, tmp_path: Path, accelerator: Callable[[str], Any]
+    random_models: RandomModels, data: AnchoringData, start: Callable[..., Run]
 ) -> None:
     half = load_base(random_models.pipeline, random_models.image_encoder, dtype="bfloat16")
-    run = Run(accelerator("bf16"), Checkpoints(tmp_path, "train_anchoring", "key"))
-    _, curve = train_anchoring(half, data, data, SETTINGS, run)
+    _, curve = train_anchoring(half, data, data, SETTINGS, start("bf16"))
     assert curve.start is not None
     assert np.isfinite([curve.start, *(row["probe"] for row in curve.rows)]).all()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
@@ -18,7 +17,6 @@ from model.training.encode import Desk
 from model.training.loop import Run
 from model.training.photos import Photos
 from model.training.projection import around_faces, teach_projection
-from model.training.resume import Checkpoints
 from tests.model.training.test_anchoring import SETTINGS
 
 HERE = SimpleNamespace(device=torch.device("cpu"), is_main_process=False)
@@ -70,16 +68,11 @@ def test_the_grid_lies_on_every_face_alike() -> None:
 
 
 def test_a_training_that_goes_on_does_not_teach_it_again(
-    base: Base,
-    data: AnchoringData,
-    tmp_path: Path,
-    accelerator: Callable[[str], Any],
-    monkeypatch: pytest.MonkeyPatch,
+    base: Base, data: AnchoringData, start: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[int] = []
     monkeypatch.setattr(anchoring, "teach_projection", lambda *_, steps, **__: calls.append(steps))
     settings = SETTINGS.model_copy(update={"projection_steps": 5, "checkpoint_every": 1})
     for _ in range(2):
-        run = Run(accelerator("no"), Checkpoints(tmp_path, "train_anchoring", "key"))
-        train_anchoring(base, data, data, settings, run)
+        train_anchoring(base, data, data, settings, start())
         assert calls == [5]
