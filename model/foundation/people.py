@@ -168,14 +168,10 @@ def _draw_chunk(task: tuple[Draw, str, int, list[Order]]) -> tuple[str, int, lis
 
 
 def _open(folder: Path, prefix: str, rows: int, arrays: dict[str, tuple[tuple[int, ...], str]]) -> dict[str, Array]:
-    opened: dict[str, Array] = {}
-    for name, (shape, kind) in arrays.items():
-        file = folder / f"{prefix}{name}.npy"
-        if file.exists():
-            opened[name] = np.lib.format.open_memmap(file, "r+")
-        else:
-            opened[name] = np.lib.format.open_memmap(file, "w+", np.dtype(kind), (rows, *shape))
-    return opened
+    def at(file: Path, shape: tuple[int, ...], kind: str) -> Array:
+        return np.lib.format.open_memmap(file, "r+" if file.exists() else "w+", np.dtype(kind), (rows, *shape))
+
+    return {name: at(folder / f"{prefix}{name}.npy", *described) for name, described in arrays.items()}
 
 
 def _finished_chunks(log: Path) -> dict[str, dict[str, Any]]:
