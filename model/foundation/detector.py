@@ -199,20 +199,15 @@ def measure(file: Path, data: People, people: int = 24) -> dict[str, Any]:
 
     `found`: a box with IoU > .5; `one`: that and no other; `points`: mean key point error as a share of √(w·h).
     """
-    import cv2
-
     figures: dict[str, Any] = {}
     rows = data.held_out[np.isin(data.identity[data.held_out], np.unique(data.identity[data.held_out])[:people])][::2]
     for name, det_size in (("128", (128, 128)), ("default", None)):
         analysis = open_analysis(file.parent, det_size, modules=["detection"])
         for size in (64, 128, 512):
-            asked = rows if name == "128" else rows[::5]
+            scale = size / data.photos.shape[1]
             found, alone, errors, overlaps = [], [], [], []
-            for row in asked:
-                scale = size / data.photos.shape[1]
-                how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-                image = cv2.resize(np.asarray(data.photos[row]), (size, size), interpolation=how)
-                faces = analysis.get(image[..., ::-1])
+            for row in rows if name == "128" else rows[::5]:
+                faces = _faces(analysis, data.photos[row], size)
                 truth, points = data.boxes[row] * scale, data.keypoints[row] * scale
                 best = max(faces, key=lambda face: face.det_score, default=None)
                 overlap = _iou(best.bbox, truth) if best is not None else 0.0
@@ -222,33 +217,33 @@ def measure(file: Path, data: People, people: int = 24) -> dict[str, Any]:
                     overlaps.append(overlap)
                     extent = float(np.sqrt((truth[2] - truth[0]) * (truth[3] - truth[1])))
                     errors.append(float(np.linalg.norm(best.kps - points, axis=1).mean()) / extent)
-            key = f"{name}_{size}"
-            figures[f"found_{key}"] = round(float(np.mean(found)), 4)
-            figures[f"one_{key}"] = round(float(np.mean(alone)), 4)
-            figures[f"points_{key}"] = round(float(np.mean(errors)), 4) if errors else None
-            figures[f"iou_{key}"] = round(float(np.mean(overlaps)), 4) if overlaps else None
+            for what, values in (("found", found), ("one", alone), ("points", errors), ("iou", overlaps)):
+                figures[f"{what}_{name}_{size}"] = round(float(np.mean(values)), 4) if values else None
     figures |= _pairs(data, file)
     figures["milliseconds_128"] = round(milliseconds(file, (1, 3, 128, 128)), 2)
     figures["milliseconds_640"] = round(milliseconds(file, (1, 3, 640, 640), 9), 2)
     return figures
 
 
-def _pairs(data: People, file: Path) -> dict[str, float]:
-    """The share of held-out two-person pictures, of 128 and of 64 pixels, in which exactly two faces are found."""
+def _faces(analysis: Any, photo: Array, size: int) -> Any:
+    """Return what is found in a photo at `size` pixels."""
     import cv2
 
+    how = cv2.INTER_AREA if size < photo.shape[0] else cv2.INTER_CUBIC
+    return analysis.get(cv2.resize(np.asarray(photo), (size, size), interpolation=how)[..., ::-1])
+
+
+def _pairs(data: People, file: Path) -> dict[str, float]:
+    """The share of held-out two-person pictures, of 128 and of 64 pixels, in which exactly two faces are found."""
     if not data.group:
         return {}
-    rows = np.setdiff1d(np.arange(len(data.group["photos"])), data.group_train)
+    photos = data.group["photos"]
+    rows = np.setdiff1d(np.arange(len(photos)), data.group_train)
     analysis = open_analysis(file.parent, (128, 128), modules=["detection"])
-    figures = {}
-    for size in (64, 128):
-        images = (
-            cv2.resize(np.asarray(data.group["photos"][row]), (size, size), interpolation=cv2.INTER_AREA)
-            for row in rows
-        )
-        figures[f"two_of_two_{size}"] = round(float(np.mean([len(analysis.get(i[..., ::-1])) == 2 for i in images])), 4)
-    return figures
+    return {
+        f"two_of_two_{size}": round(float(np.mean([len(_faces(analysis, photos[row], size)) == 2 for row in rows])), 4)
+        for size in (64, 128)
+    }
 
 
 def _iou(first: Array, second: Array) -> float:

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,18 +97,14 @@ def training_run(
     checkpoints = Checkpoints(state / "resume", stage, resume_key({**inputs, **shape}, parameters))
     if resume_from is not None:
         checkpoints.given(resume_from)
-    if not accelerator.is_main_process:
+    main = accelerator.is_main_process
+    with checkpoints.locked(patience) if main else nullcontext():
         accelerator.wait_for_everyone()
         with deterministic(accelerator.device):
             yield Run(accelerator, checkpoints, resume_from)
         accelerator.wait_for_everyone()
-        return
-    with checkpoints.locked(patience):
-        accelerator.wait_for_everyone()
-        with deterministic(accelerator.device):
-            yield Run(accelerator, checkpoints, resume_from)
-        accelerator.wait_for_everyone()
-        checkpoints.clear()
+        if main:
+            checkpoints.clear()
 
 
 def photos_to_train_on(params: Params, processed: Path) -> tuple[dict[str, Photos], int]:
