@@ -11,7 +11,7 @@ from model.face.face import Face
 from model.foundation.random_models import RandomModels, save_random_models
 from model.network.adapter import Adapter
 from model.network.base import Base, load_base
-from tests.random_adapter import random_adapter
+from tests.random_networks import random_adapter
 
 
 @pytest.fixture(scope="session")

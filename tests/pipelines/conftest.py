@@ -21,7 +21,7 @@ from model.network.base import load_base
 from pipelines.core.params import Params, load_params
 from tests.pipelines.photos import encoded
 from tests.processes import commit_all
-from tests.random_adapter import random_adapter
+from tests.random_networks import random_adapter
 
 
 @pytest.fixture(scope="session")

@@ -131,31 +131,9 @@ def save_linear_judge(file: Path, outputs: dict[str, int], seed: int) -> None:
 @pytest.fixture(scope="session")
 def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CLIPModel with random weights in its saved layout."""
-    import torch
-    from transformers import CLIPConfig, CLIPModel
-    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+    from tests.random_networks import save_random_clip
 
-    from model.foundation.random_models import random_tokenizer
-
-    folder = tmp_path_factory.mktemp("clip")
-    tokenizer = random_tokenizer()
-    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-    torch.manual_seed(0)
-    ids = {
-        "vocab_size": len(tokenizer),
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
-    config = CLIPConfig(
-        text_config={**small, **ids}, vision_config={**small, "image_size": 32, "patch_size": 16}, projection_dim=16
-    )
-    CLIPModel(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    CLIPImageProcessorPil(
-        size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}, do_center_crop=True
-    ).save_pretrained(folder)
-    return folder
+    return save_random_clip(tmp_path_factory.mktemp("clip"))
 
 
 @pytest.fixture(scope="session")
@@ -163,7 +141,7 @@ def adapter_folder(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path
     """Random base models and an adapter whose every part does something."""
     from model.foundation.random_models import save_random_models
     from model.network.base import load_base
-    from tests.random_adapter import random_adapter
+    from tests.random_networks import random_adapter
 
     models = save_random_models(tmp_path_factory.mktemp("base"))
     base = load_base(models.pipeline, models.image_encoder)

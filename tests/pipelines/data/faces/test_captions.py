@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from model.face.face_prompts import EXPRESSIONS
-from model.foundation.random_models import random_tokenizer
 from pipelines.core.errors import UserError
 from pipelines.core.sections.data import Captions
 from pipelines.data.faces.captions import DEFAULT_PROMPT, CaptionChain, Sidecar, load_captions
 from pipelines.data.faces.internvl_captions import InternVLCaptions, one_sentence
 from pipelines.data.faces.protocols import Caption, CaptionRequest
+from tests.random_networks import save_random_clip
 
 _BOX = np.array([16, 16, 48, 48.0], np.float32)
 
@@ -74,7 +74,7 @@ def test_a_source_without_its_folder_is_refused(source: str, tmp_path: Path) -> 
 
 
 def test_clip_names_clothes_background_and_expression(tmp_path: Path) -> None:
-    folder = _save_clip(tmp_path / "clip")
+    folder = save_random_clip(tmp_path / "clip")
     chain = load_captions(Captions(sources=("sidecar", "clip"), clip_path=str(folder)))
     requests = [_request(seed=seed) for seed in range(3)] + [_request("kept", "happy, facing the camera")]
     captions = chain.describe(requests)
@@ -89,7 +89,7 @@ def test_clip_picks_the_text_that_fits(tmp_path: Path) -> None:
     """Where picture features are those of a text, that text is the answer."""
     from pipelines.data.faces.clip_captions import CLOTHES, SETTINGS, ClipCaptions
 
-    clip = ClipCaptions(_save_clip(tmp_path / "clip"))
+    clip = ClipCaptions(save_random_clip(tmp_path / "clip"))
     clip.describe([_request()])
     wanted = {"clothes": 7, "settings": 3, "expressions": 5}
     features = {name: clip._texts[name][index] for name, index in wanted.items()}
@@ -139,28 +139,6 @@ def test_internvl_is_asked_again_and_then_recorded_as_failed(tmp_path: Path) -> 
 )
 def test_one_sentence_is_cut_out(text: str, sentence: str | None) -> None:
     assert one_sentence(text) == sentence
-
-
-def _save_clip(folder: Path) -> Path:
-    import torch
-    from transformers import CLIPConfig, CLIPModel
-    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
-
-    tokenizer = random_tokenizer()
-    tower = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
-    special = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
-    config = CLIPConfig(
-        text_config={**tower, **special, "vocab_size": len(tokenizer), "max_position_embeddings": 77},
-        vision_config={**tower, "image_size": 32, "patch_size": 8},
-        projection_dim=16,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        CLIPModel(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    side = {"height": 32, "width": 32}
-    CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size=side).save_pretrained(folder)
-    return folder
 
 
 def _save_internvl(folder: Path) -> Path:
