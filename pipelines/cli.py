@@ -39,6 +39,8 @@ _TOGETHER = {
     "train-imr": "train",
     "record": "repro",
     "restore": "backup",
+    "rollback": "promote",
+    "reproduce": "lineage",
 }
 
 

@@ -1,12 +1,13 @@
-"""`dynamicid lineage`: what a registered version came from, or which versions came from a thing."""
+"""`dynamicid lineage` and `dynamicid reproduce`: what a registered version came from, and all of that again."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 from pipelines.commands.options import argument, option
-from pipelines.commands.output import emit, json_wanted
+from pipelines.commands.output import emit, json_wanted, say_done
 from pipelines.core.errors import StageFailed
 
 
@@ -55,6 +56,21 @@ def lineage(
     width = max(len(label) for label, _ in rows)
     for label, value in rows:
         console.print(f"{label:<{width}}  {value or '–'}", markup=False)
+
+
+def reproduce(
+    uri: Annotated[str, argument("models:/dynamicid/3 or models:/dynamicid@champion.", metavar="URI")],
+    out: Annotated[Path, option("A folder that does not exist yet.")],
+) -> None:
+    """Bring back code, parameters, data and results of a version; exit 1 where `dvc status` there is not clean."""
+    from pipelines.registry import reproduce as bring_back
+
+    done = bring_back.reproduce(Path.cwd(), uri, out)
+    emit(done)
+    if done.changed:
+        raise StageFailed(f"{done.folder}: dvc status is not clean: {json.dumps(done.changed)}")
+    said = f"{done.model}: {done.dataset_version or 'its data'} and its code are in {done.folder}; dvc status is clean"
+    say_done(said)
 
 
 def _said(decision: dict) -> str:  # type: ignore[type-arg]

@@ -1,7 +1,8 @@
-"""`dynamicid promote`: a person's decision on a challenger."""
+"""`dynamicid promote` and `dynamicid rollback`: a person's decision on a challenger, and taking one back."""
 
 from __future__ import annotations
 
+import getpass
 from pathlib import Path
 from typing import Annotated
 
@@ -29,3 +30,17 @@ def promote(
     emit(move)
     said = f"{move.model_name} v{move.version}: {move.decision} by {by}; champion is {promotion.shown(move.champion)}"
     say_done(said)
+
+
+def rollback(
+    by: Annotated[str | None, option("Who decides; default: the user's login name.", metavar="NAME")] = None,
+    to: Annotated[str | None, option("Back to this version; default: the champion before.", metavar="URI")] = None,
+    name: Annotated[str, option("The registered model.")] = "dynamicid",
+    reason: Annotated[str | None, option("Why; written into the tags of both versions.")] = None,
+) -> None:
+    """Set the alias `champion` back to a version that had it before, and say to which."""
+    from pipelines.registry import promotion
+
+    move = promotion.rollback(Path.cwd(), name, by=by or getpass.getuser(), to=to, reason=reason)
+    emit(move)
+    say_done(f"{name}: the champion is v{move.champion} again, it was v{move.before}")
