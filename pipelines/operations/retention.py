@@ -16,7 +16,7 @@ from pathlib import Path
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.locks import is_held
 from pipelines.core.sections.operations import Keeping
-from pipelines.versions.dvc import dvc
+from pipelines.versions.dvc import dvc, dvc_problem
 from pipelines.versions.git import git
 from pipelines.versions.workspace import workspaces
 
@@ -146,5 +146,4 @@ def drop_unnamed(root: Path) -> None:
     others = ("--projects", *map(str, living)) if living else ()
     done = dvc(root, "gc", "--quiet", "--force", *names, *others, capture=True)
     if done.returncode:
-        lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-        raise StageFailed(f"dvc gc in {root}: {lines[-1] if lines else 'no reason given'}")
+        raise StageFailed(f"dvc gc in {root}: {dvc_problem(done)}")

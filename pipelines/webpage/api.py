@@ -1,7 +1,6 @@
 """The page's API: `/draw` takes uploaded references and gives a picture; `/model` says which model draws."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +17,11 @@ from pipelines.webpage.words import in_words
 
 def add_api(renderer: Renderer, shared: dict[str, Any]) -> None:
     """Add the endpoints to the Blocks being built; `shared` is what their events have in common with the page's."""
-    gr.api(_draw(renderer), api_name="draw", **shared)
-    gr.api(_model(renderer), api_name="model", queue=False)
 
-
-def _model(renderer: Renderer) -> Callable[..., str]:
     def model() -> str:
         """Return the version that draws."""
         return renderer.version
 
-    return model
-
-
-def _draw(renderer: Renderer) -> Callable[..., tuple[FileData, FileData, dict]]:
     def draw(
         references: list[FileData],
         prompt: str,
@@ -55,7 +46,8 @@ def _draw(renderer: Renderer) -> Callable[..., tuple[FileData, FileData, dict]]:
             made = {"seed": request.seed, "model": renderer.version, "seconds": round(drawn.seconds, 3)}
             return _served(drawn.picture), _served(drawn.heat), made
 
-    return draw
+    gr.api(draw, api_name="draw", **shared)
+    gr.api(model, api_name="model", queue=False)
 
 
 def _uploaded(file: Any, name: str, renderer: Renderer) -> Reference:

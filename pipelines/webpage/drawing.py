@@ -51,6 +51,8 @@ class Renderer:
 
     def draw(self, request: DrawRequest, on_step: Callable[[int, int], None] | None = None) -> Drawing:
         """Draw `request` and its gate's heat map; UserError where it cannot be drawn."""
+        from PIL import Image, ImageOps
+
         from model.inference.gate_maps import heat_map
 
         with self._drawing:
@@ -61,23 +63,15 @@ class Renderer:
         place = self.folder / secrets.token_urlsafe(16)
         place.mkdir()
         name = f"dynamicid-seed-{request.seed}"
-        heat = heat_map(_enlarged(drawn.image), drawn.gate_map)
+        below = drawn.image
+        if max(below.size) < _HEAT_SIDE:
+            below = ImageOps.contain(below, (_HEAT_SIDE, _HEAT_SIDE), Image.Resampling.BICUBIC)
+        heat = heat_map(below, drawn.gate_map)
         return Drawing(_save(drawn.image, place / f"{name}.png"), _save(heat, place / f"{name}-gate.png"), seconds)
 
     def accepts(self, photo: bytes) -> bool:
         """Tell whether the face networks find one face in `photo`."""
         return self._generator.shows_a_face(photo)
-
-
-def _enlarged(picture: Any) -> Any:
-    from PIL import Image
-
-    side = max(picture.size)
-    if side >= _HEAT_SIDE:
-        return picture
-    factor = _HEAT_SIDE / side
-    size = round(picture.width * factor), round(picture.height * factor)
-    return picture.resize(size, Image.Resampling.BICUBIC)
 
 
 def _save(picture: Any, file: Path) -> Path:

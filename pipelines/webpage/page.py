@@ -124,23 +124,12 @@ def _person(n: int, takes_face_prompts: bool) -> Person:
     with gr.Column(scale=3, min_width=200):
         info = None if takes_face_prompts else "This adapter has no IMR: everybody looks as in the photo."
         kept = ("as in the photo", "")
+        chips: dict[str, Any] = {"value": "", "interactive": takes_face_prompts, "elem_classes": "chips"}
         expression = gr.Radio(
-            [kept, *EXPRESSIONS],
-            value="",
-            label="Expression",
-            info=info,
-            interactive=takes_face_prompts,
-            elem_classes="chips",
-            elem_id=f"expression-{n + 1}",
+            [kept, *EXPRESSIONS], label="Expression", info=info, elem_id=f"expression-{n + 1}", **chips
         )
-        pose = gr.Radio(
-            [kept, *((pose.replace("_", " "), pose) for pose in POSES)],
-            value="",
-            label="Head pose, seen from you",
-            interactive=takes_face_prompts,
-            elem_classes="chips",
-            elem_id=f"pose-{n + 1}",
-        )
+        poses = [(pose.replace("_", " "), pose) for pose in POSES]
+        pose = gr.Radio([kept, *poses], label="Head pose, seen from you", elem_id=f"pose-{n + 1}", **chips)
     return Person(photo, expression, pose)
 
 

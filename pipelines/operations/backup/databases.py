@@ -38,7 +38,7 @@ def dump(uri: str, target: Path) -> Path:
     """
     address = _parse(uri)
     if address.get_backend_name() == "sqlite":
-        return _dump_sqlite(_sqlite_file(address), target.with_suffix(".sqlite"))
+        return _dump_sqlite(Path(_database(address)), target.with_suffix(".sqlite"))
     file = target.with_suffix(".pgdump")
     _postgres(address, "pg_dump", "--format=custom", "--no-owner", f"--file={file}", _database(address))
     return file
@@ -63,7 +63,7 @@ def load(file: Path, uri: str) -> None:
     check_kind(file, uri)
     address = _parse(uri)
     if address.get_backend_name() == "sqlite":
-        place = _sqlite_file(address)
+        place = Path(_database(address))
         with atomic_file(place) as part:
             shutil.copyfile(file, part)
             for journal in ("-wal", "-shm"):
@@ -83,7 +83,7 @@ def is_empty(uri: str) -> bool:
     from sqlalchemy.exc import OperationalError
 
     address = _parse(uri)
-    if address.get_backend_name() == "sqlite" and not _sqlite_file(address).is_file():
+    if address.get_backend_name() == "sqlite" and not Path(_database(address)).is_file():
         return True
     engine = create_engine(address)
     try:
@@ -108,15 +108,10 @@ def _parse(uri: str) -> Any:
     return address
 
 
-def _sqlite_file(address: Any) -> Path:
-    if not address.database or address.database == ":memory:":
-        raise UserError(f"{address.render_as_string()}: a database without a file cannot be copied")
-    return Path(address.database)
-
-
 def _database(address: Any) -> str:
-    if not address.database:
-        raise UserError(f"{address.render_as_string()}: it names no database")
+    """Return the path of an SQLite database, or the name of one of PostgreSQL."""
+    if not address.database or address.database == ":memory:":
+        raise UserError(f"{address.render_as_string()}: it names no database that can be copied")
     return str(address.database)
 
 

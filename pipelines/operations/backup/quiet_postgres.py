@@ -64,8 +64,7 @@ def set_superuser_password(server: Postgres, environment: Mapping[str, str], pas
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.send_signal(signal.SIGINT)  # PostgreSQL's fast shutdown: everything is on disk
+    process.send_signal(signal.SIGINT)  # PostgreSQL's fast shutdown: everything is on disk
     try:
         process.wait(60)
     except subprocess.TimeoutExpired:
