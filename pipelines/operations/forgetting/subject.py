@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.core.errors import UserError
+from pipelines.core.files import atomic_file
 
 _ID = re.compile(r"[0-9a-f]{64}")
 _BATCH = 64
@@ -80,27 +81,26 @@ def write_without(source: Any, destination: Path, subject: Subject) -> int:
 
     A few rows at a time; the same table and subject give the same bytes.
     """
-    part = destination.with_name(f".{destination.name}.part")
-    rows = 0
-    try:
-        with pq.ParquetFile(source, pre_buffer=False) as file:
-            schema = file.schema_arrow
-            with pq.ParquetWriter(
+    with pq.ParquetFile(source, pre_buffer=False) as file:
+        schema = file.schema_arrow
+        named = file.read(columns=[name for name in ("image_id", "identity") if name in schema.names])
+        rows = int(pc.sum(pc.invert(subject.mask(named)), min_count=0).as_py())
+        if not rows:
+            return 0
+        with (
+            atomic_file(destination) as part,
+            pq.ParquetWriter(
                 part,
                 schema,
                 compression={name: "NONE" if name == "image" else "ZSTD" for name in schema.names},
                 use_dictionary=[name for name in ("identity", "licence", "consent") if name in schema.names],
                 write_statistics=[name for name in schema.names if name != "image"],
-            ) as writer:
-                for group in range(file.metadata.num_row_groups):
-                    batches = file.iter_batches(batch_size=_BATCH, row_groups=[group])
-                    kept = [batch.filter(pc.invert(subject.mask(batch))) for batch in batches]
-                    table = pa.Table.from_batches([batch for batch in kept if batch.num_rows], schema=schema)
-                    if table.num_rows:
-                        writer.write_table(table)
-                        rows += table.num_rows
-        if rows:
-            part.replace(destination)
+            ) as writer,
+        ):
+            for group in range(file.metadata.num_row_groups):
+                batches = file.iter_batches(batch_size=_BATCH, row_groups=[group])
+                kept = [batch.filter(pc.invert(subject.mask(batch))) for batch in batches]
+                table = pa.Table.from_batches([batch for batch in kept if batch.num_rows], schema=schema)
+                if table.num_rows:
+                    writer.write_table(table)
         return rows
-    finally:
-        part.unlink(missing_ok=True)
