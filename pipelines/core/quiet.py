@@ -10,6 +10,7 @@ _SETTINGS = {
     "TRANSFORMERS_VERBOSITY": "error",
     "DIFFUSERS_VERBOSITY": "error",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
     "TOKENIZERS_PARALLELISM": "false",
 }
 _LIBRARIES = ("diffusers", "huggingface_hub", "insightface", "onnxruntime", "skimage", "torch", "transformers")
