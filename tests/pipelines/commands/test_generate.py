@@ -94,12 +94,6 @@ def test_a_registered_model_draws_the_same(
 
 
 @pytest.mark.realdata
-def test_the_result_is_told_as_json(home: Path, photos: list[Path], tmp_path: Path) -> None:
-    done = generate(home, "--reference", photos[0], "--prompt", "a man", "--out", tmp_path / "x.jpg", "--seed", "3")
-    assert json.loads(done.stdout) == {"picture": str(tmp_path / "x.jpg"), "seed": 3}
-
-
-@pytest.mark.realdata
 def test_photos_without_one_face_are_named(home: Path, photos: list[Path], tmp_path: Path) -> None:
     pictures = [Image.open(photo).convert("RGB").resize((250, 250)) for photo in photos]
     both = Image.new("RGB", (500, 250))
