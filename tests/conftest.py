@@ -82,18 +82,14 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[P
 @pytest.fixture(scope="session")
 def drawn_people(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Photos of two people whom nobody knows, a JPEG and a PNG."""
-    import numpy as np
     from PIL import Image
 
-    from pipelines.data.synthetic.draw import render
-    from pipelines.data.synthetic.person import Person
-    from pipelines.data.synthetic.scene import Scene
+    from pipelines.data.synthetic.sheet import portrait
 
     folder = tmp_path_factory.mktemp("drawn_people")
     files = [folder / "first.jpg", folder / "second.png"]
     for index, file in enumerate(files):
-        scene = Scene.sample(np.random.default_rng(index), "neutral", "front")
-        Image.fromarray(render(Person.sample("tests", 0, index), scene, 256).image).save(file)
+        Image.fromarray(portrait("tests", index, 256)).save(file)
     return files
 
 

@@ -105,7 +105,7 @@ class Outcome:
         scores, people = self.scores[MODEL], len(self.questions.people)
         columns = {
             **{metric: person_means(scores, metric, people) for metric in METRICS if metric in scores.columns},
-            **{name: np.array([getattr(one.score, name) for one in self.pairs[MODEL]]) for name in PAIR_METRICS},
+            **_pair_columns(self.pairs[MODEL]),
         }
         return {
             name: [None if np.isnan(one) else round(float(one), 6) for one in values]
@@ -138,7 +138,7 @@ def run_protocol(
     if shipped is not None:
         more = plan_shipped(questions, shipped.tokens(questions, photos), params.variant_cells)
         plan, drawn = join_plans(plan, more), drawn + shipped.draw(more.orders)
-    seen = _look(drawn, judges)
+    seen = _judge(drawn, judges)
 
     scores = {
         variant: score_pictures(questions, list(cells), seen.rows(list(cells.values())), gallery, texts)
@@ -150,10 +150,7 @@ def run_protocol(
         variant: _judge_pairs(questions, [drawn[number].image for number in cells.values()], judges.faces, gallery)
         for variant, cells in plan.pairs.items()
     }
-    columns = {
-        variant: {name: np.array([getattr(one.score, name) for one in found]) for name in PAIR_METRICS}
-        for variant, found in pairs.items()
-    }
+    columns = {variant: _pair_columns(found) for variant, found in pairs.items()}
     resamples = Resamples(
         resample(len(questions.people), params.bootstrap, params.seed),
         resample(len(questions.pairs), params.bootstrap, params.seed),
@@ -167,7 +164,7 @@ def run_protocol(
     sweeps = {}
     if params.sweeps:
         sweep = plan_sweeps(questions, tokens, params.variant_cells)
-        swept = _look(renderer.draw(sweep.orders), judges)
+        swept = _judge(renderer.draw(sweep.orders), judges)
         sweeps = summarise_sweeps(score_sweeps(questions, sweep, swept, gallery, texts), resamples)
     return Outcome(
         questions=questions,
@@ -187,9 +184,13 @@ def run_protocol(
     )
 
 
-def _look(drawn: Sequence[DrawnPicture], judges: Judges) -> Seen:
+def _judge(drawn: Sequence[DrawnPicture], judges: Judges) -> Seen:
     images = [one.image for one in drawn]
     return Seen(judges.faces.single(images), judges.text.pictures(images), [one.gate for one in drawn])
+
+
+def _pair_columns(found: Sequence[PairSeen]) -> dict[str, np.ndarray]:
+    return {name: np.array([getattr(one.score, name) for one in found]) for name in PAIR_METRICS}
 
 
 def _judge_pairs(

@@ -84,14 +84,13 @@ def _cell(interval: Interval | None, metric: str) -> dict[str, str] | None:
 def _summary(outcome: Outcome) -> dict[str, str]:
     s = outcome.normalised
     model = outcome.metrics[MODEL]
-    return {
-        "s": number_text(s[MODEL]["id_similarity"].value),
-        "s_text": number_text(s[TEXT_ONLY]["id_similarity"].value),
-        "own": number_text(model["own_over_other"].value),
-        "expression": number_text(model["expression_accuracy"].value),
-        "pose": number_text(model["pose_accuracy"].value),
-        "prompt": number_text(model["prompt_accuracy"].value),
+    shown = {
+        "s": s[MODEL]["id_similarity"],
+        "s_text": s[TEXT_ONLY]["id_similarity"],
+        "own": model["own_over_other"],
+        **{name: model[f"{name}_accuracy"] for name in ("expression", "pose", "prompt")},
     }
+    return {name: number_text(interval.value) for name, interval in shown.items()}
 
 
 def _glance(outcome: Outcome) -> dict[str, Any]:
@@ -166,25 +165,18 @@ def _drawn_tile(outcome: Outcome, variant: str, cell_number: int, title: str) ->
     similarity = float(outcome.scores[variant].columns["id_similarity"][row])
     right = read_expression == cell.expression and read_pose == cell.pose
     likeness = number_text(similarity)
-    return {
-        "image": data_uri(outcome.drawn[picture].image),
-        "title": title,
-        "hint": f"asked: {cell.face_prompt}; read: {read_expression}, {read_pose}; similarity {likeness}",
-        "note": likeness if found else "no face",
-        "right": right,
-    }
+    hint = f"asked: {cell.face_prompt}; read: {read_expression}, {read_pose}; similarity {likeness}"
+    return _tile(outcome.drawn[picture].image, title, hint, likeness if found else "no face", right)
 
 
 def _photo_tile(outcome: Outcome, image_id: str, title: str) -> dict[str, Any]:
     photo = outcome.photos[image_id]
     shows = f"{photo.record.expression}, {photo.record.pose.replace('_', ' ')}"
-    return {
-        "image": data_uri(photo.image),
-        "title": title,
-        "hint": f"real photo: {shows}",
-        "note": shows,
-        "right": None,
-    }
+    return _tile(photo.image, title, f"real photo: {shows}", shows)
+
+
+def _tile(image: np.ndarray, title: str, hint: str, note: str, right: bool | None = None) -> dict[str, Any]:
+    return {"image": data_uri(image), "title": title, "hint": hint, "note": note, "right": right}
 
 
 def _person(outcome: Outcome, index: int) -> dict[str, Any]:
@@ -225,17 +217,10 @@ def _together(outcome: Outcome, index: int) -> list[dict[str, Any]]:
     for number, pair in enumerate(outcome.questions.pairs):
         if index in pair.people:
             side = pair.people.index(index)
-            other = pair.people[1 - side] + 1
-            own = outcome.pairs[MODEL][number].score.own[side]
-            return [
-                {
-                    "image": data_uri(outcome.drawn[outcome.plan.pairs[MODEL][number]].image),
-                    "title": f"{('left', 'right')[side]}, beside person {other}",
-                    "hint": f"asked: {pair.face_prompts[side]}; similarity {number_text(own)}",
-                    "note": number_text(own),
-                    "right": None,
-                }
-            ]
+            title = f"{('left', 'right')[side]}, beside person {pair.people[1 - side] + 1}"
+            own = number_text(outcome.pairs[MODEL][number].score.own[side])
+            hint = f"asked: {pair.face_prompts[side]}; similarity {own}"
+            return [_tile(outcome.drawn[outcome.plan.pairs[MODEL][number]].image, title, hint, own)]
     return []
 
 

@@ -46,6 +46,8 @@ def read_legs(files: Sequence[Path], adapter: Path) -> list[Params]:
     adapter, of one profile and of the same sizes, but that the LoRA may get wider; and where the last one's are not
     what the adapter says of itself.
     """
+    from model.network.adapter import read_config
+
     legs = [load_params(file) for file in files]
     for number, (file, leg) in enumerate(zip(files, legs, strict=True)):
         named, start = f"{file}: leg {number + 1} of {len(legs)}", leg.train_anchoring.start_from
@@ -59,7 +61,20 @@ def read_legs(files: Sequence[Path], adapter: Path) -> list[Params]:
             raise UserError(f"{named} has other sizes than the one before; they stay, or lora_rank alone grows")
         if leg.profile != legs[-1].profile:
             raise UserError(f"{named} has profile {leg.profile}, the last one {legs[-1].profile}; expected one profile")
-    _refuse_others_parameters(files[-1], legs[-1], adapter)
+    try:
+        config = read_config(adapter)
+    except ValueError as error:
+        raise UserError(f"foundation: {error}") from error
+    section = legs[-1].train_anchoring
+    for name, found, expected in (
+        ("sizes", config["sizes"], section.sizes.model_dump()),
+        ("gate_threshold", config["gate_threshold"], section.gate_threshold),
+    ):
+        if found != expected:
+            raise UserError(
+                f"{adapter}: has {name} {found}, train_anchoring of {files[-1]} has {expected}; give the parameters "
+                "that it was trained with (--params)"
+            )
     return legs
 
 
@@ -77,23 +92,3 @@ def recipe_of(legs: Sequence[Params], processes: int, document: dict[str, Any]) 
         "train_imr": last.train_imr.model_dump(mode="json"),
         "evaluated": {"evaluation_set": document.get("evaluation_set"), "settings": document["settings"]},
     }
-
-
-def _refuse_others_parameters(file: Path, params: Params, adapter: Path) -> None:
-    """Raise UserError where `params` cannot be those that the adapter in folder `adapter` was trained with."""
-    from model.network.adapter import read_config
-
-    try:
-        config = read_config(adapter)
-    except ValueError as error:
-        raise UserError(f"foundation: {error}") from error
-    section = params.train_anchoring
-    for name, found, expected in (
-        ("sizes", config["sizes"], section.sizes.model_dump()),
-        ("gate_threshold", config["gate_threshold"], section.gate_threshold),
-    ):
-        if found != expected:
-            raise UserError(
-                f"{adapter}: has {name} {found}, train_anchoring of {file} has {expected}; give the parameters that it "
-                "was trained with (--params)"
-            )

@@ -19,6 +19,7 @@ from typing import Any
 
 from pipelines.core.errors import UserError
 from pipelines.core.sections.evaluation import Gate
+from pipelines.evaluation.intervals import Interval, bootstrap, mean_over_people, resample
 
 
 @dataclass(frozen=True)
@@ -66,67 +67,57 @@ def judge(gates: Iterable[Gate], challenger: dict[str, Any], champion: Champion 
 
 
 def _bounds(gate: Gate, challenger: dict[str, Any], champion: Champion | None) -> Iterable[Judged]:
-    value, low, high = _interval(challenger, gate, "the challenger")
+    ours = _interval(challenger, gate, "the challenger")
     theirs = None if champion is None else _interval(champion.metrics, gate, f"champion v{champion.version}")
-    named = gate.metric if gate.variant == "model" else f"{gate.variant}.{gate.metric}"
 
-    def judged(kind: str, bound: float, upper: bool, ends: tuple[float, float]) -> Judged:
+    def judged(kind: str, bound: float, upper: bool, low: float, high: float) -> Judged:
         # The end that speaks for the challenger, or against it; a regression's ends are moved beside its value.
-        kindly, strictly = (ends[0], ends[1]) if upper else (ends[1], ends[0])
-        edge = {"ignore": value, "passes": kindly, "refuses": strictly}[gate.doubt]
+        kindly, strictly = (low, high) if upper else (high, low)
+        edge = {"ignore": ours.value, "passes": kindly, "refuses": strictly}[gate.doubt]
         return Judged(
-            metric=named,
-            value=value,
+            metric=gate.metric if gate.variant == "model" else f"{gate.variant}.{gate.metric}",
+            value=ours.value,
             relation=">" if upper else "<",
             bound=bound,
             edge=edge,
             doubt=gate.doubt,
             kind=kind,
             champion=None if champion is None else champion.version,
-            champion_value=None if theirs is None else theirs[0],
+            champion_value=None if theirs is None else theirs.value,
             passed=edge <= bound if upper else edge >= bound,
         )
 
     if gate.minimum is not None:
-        yield judged("absolute", gate.minimum, False, (low, high))
+        yield judged("absolute", gate.minimum, False, ours.low, ours.high)
     if gate.maximum is not None:
-        yield judged("absolute", gate.maximum, True, (low, high))
+        yield judged("absolute", gate.maximum, True, ours.low, ours.high)
     if gate.max_regression is not None and champion is not None and theirs is not None:
         upper = gate.maximum is not None and gate.minimum is None
-        bound = theirs[0] + gate.max_regression if upper else theirs[0] - gate.max_regression
-        gap_low, gap_high = _difference(gate, challenger, champion.metrics, (value, low, high), theirs)
-        yield judged("regression", bound, upper, (theirs[0] + gap_low, theirs[0] + gap_high))
+        bound = theirs.value + gate.max_regression if upper else theirs.value - gate.max_regression
+        gap = _paired(gate, challenger, champion.metrics) or _unpaired(ours, theirs)
+        yield judged("regression", bound, upper, theirs.value + gap.low, theirs.value + gap.high)
 
 
-def _interval(metrics: dict[str, Any], gate: Gate, whose: str) -> tuple[float, float, float]:
+def _interval(metrics: dict[str, Any], gate: Gate, whose: str) -> Interval:
     try:
         found = metrics[gate.variant][gate.metric]
-        return float(found["value"]), float(found.get("low", found["value"])), float(found.get("high", found["value"]))
+        return Interval(*(float(found.get(end, found["value"])) for end in ("value", "low", "high")))
     except KeyError:
         raise UserError(
             f"gate {gate.variant}.{gate.metric}: {whose} has no such metric; expected a name of reports/metrics.json"
         ) from None
 
 
-def _difference(
-    gate: Gate,
-    challenger: dict[str, Any],
-    champion: dict[str, Any],
-    ours: tuple[float, float, float],
-    theirs: tuple[float, float, float],
-) -> tuple[float, float]:
-    """Return the 95 % interval of challenger − champion."""
-    paired = _paired(gate, challenger, champion)
-    if paired is not None:
-        return paired
-    gap = ours[0] - theirs[0]
-    low = gap - math.hypot(ours[0] - ours[1], theirs[2] - theirs[0])
-    high = gap + math.hypot(ours[2] - ours[0], theirs[0] - theirs[1])
-    return low, high
+def _unpaired(ours: Interval, theirs: Interval) -> Interval:
+    """Return challenger − champion with the interval that the two intervals give."""
+    gap = ours.value - theirs.value
+    low = gap - math.hypot(ours.value - ours.low, theirs.high - theirs.value)
+    high = gap + math.hypot(ours.high - ours.value, theirs.value - theirs.low)
+    return Interval(gap, low, high)
 
 
-def _paired(gate: Gate, challenger: dict[str, Any], champion: dict[str, Any]) -> tuple[float, float] | None:
-    """Return the interval of the mean difference person by person (or pair by pair), None where it is not known."""
+def _paired(gate: Gate, challenger: dict[str, Any], champion: dict[str, Any]) -> Interval | None:
+    """Return the mean difference person by person (or pair by pair), None where it is not known."""
     if gate.variant != "model" or challenger.get("evaluation_set") != champion.get("evaluation_set"):
         return None
     a, b = (one.get("by_unit", {}).get(gate.metric) for one in (challenger, champion))
@@ -134,10 +125,5 @@ def _paired(gate: Gate, challenger: dict[str, Any], champion: dict[str, Any]) ->
         return None
     import numpy as np
 
-    from pipelines.evaluation.intervals import bootstrap, mean_over_people, resample
-
     gap = np.array(a, dtype=float) - np.array(b, dtype=float)  # null becomes NaN: that person does not count
-    if np.isnan(gap).all():
-        return None
-    interval = bootstrap(mean_over_people(gap), resample(len(gap), 2000, 0))
-    return interval.low, interval.high
+    return None if np.isnan(gap).all() else bootstrap(mean_over_people(gap), resample(len(gap), 2000, 0))

@@ -51,17 +51,12 @@ def adapter_hash(folder: Path) -> str:
 
 def input_example() -> dict[str, list[Any]]:
     """Return one request: a procedural person as the reference, so that no photo of anybody is needed."""
-    import numpy as np
     from PIL import Image
 
-    from pipelines.data.synthetic.draw import render
-    from pipelines.data.synthetic.person import Person
-    from pipelines.data.synthetic.scene import Scene
+    from pipelines.data.synthetic.sheet import portrait
 
-    scene = Scene.sample(np.random.default_rng(0), "neutral", "front")
-    picture = render(Person.sample("example", 0, 0), scene, 128)
     buffer = io.BytesIO()
-    Image.fromarray(picture.image).save(buffer, format="PNG")
+    Image.fromarray(portrait("example", 0, 128)).save(buffer, format="PNG")
     return {
         "references": [[base64.b64encode(buffer.getvalue()).decode()]],
         "prompt": ["a photo of a person wearing a red t-shirt, blue background"],

@@ -32,7 +32,7 @@ class Renderer:
     """The loaded model, what it is called, what it may be asked, and where its pictures go."""
 
     def __init__(self, generator: Generator, params: Params, version: str, folder: Path) -> None:
-        self._generator = generator
+        self.generator = generator
         self.params = params
         self.version = version
         self.folder = folder
@@ -44,11 +44,6 @@ class Renderer:
         """Return how many people fit into one picture of the page."""
         return min(4, self.params.serve.max_people)
 
-    @property
-    def takes_face_prompts(self) -> bool:
-        """Tell whether expression and pose can be asked for."""
-        return self._generator.takes_face_prompts
-
     def draw(self, request: DrawRequest, on_step: Callable[[int, int], None] | None = None) -> Drawing:
         """Draw `request` and its gate's heat map; UserError where it cannot be drawn."""
         from PIL import Image, ImageOps
@@ -57,7 +52,7 @@ class Renderer:
 
         with self._drawing:
             begun = time.monotonic()
-            drawn = self._generator.draw(request, gate_map=True, on_step=on_step)
+            drawn = self.generator.draw(request, gate_map=True, on_step=on_step)
             seconds = time.monotonic() - begun
         # A name that cannot be guessed: pictures of others are on the same server.
         place = self.folder / secrets.token_urlsafe(16)
@@ -68,10 +63,6 @@ class Renderer:
             below = ImageOps.contain(below, (_HEAT_SIDE, _HEAT_SIDE), Image.Resampling.BICUBIC)
         heat = heat_map(below, drawn.gate_map)
         return Drawing(_save(drawn.image, place / f"{name}.png"), _save(heat, place / f"{name}-gate.png"), seconds)
-
-    def accepts(self, photo: bytes) -> bool:
-        """Tell whether the face networks find one face in `photo`."""
-        return self._generator.shows_a_face(photo)
 
 
 def _save(picture: Any, file: Path) -> Path:

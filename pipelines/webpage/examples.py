@@ -44,14 +44,10 @@ def draw_examples(folder: Path) -> list[Example]:
 
 
 def _portrait(file: Path, index: int) -> Path:
-    import numpy as np
     from PIL import Image
 
-    from pipelines.data.synthetic.draw import render
-    from pipelines.data.synthetic.person import Person
-    from pipelines.data.synthetic.scene import Scene
+    from pipelines.data.synthetic.sheet import portrait
 
-    scene = Scene.sample(np.random.default_rng(index), "neutral", "front")
     file.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(render(Person.sample(_NAMESPACE, 0, index), scene, _SIDE).image).save(file)
+    Image.fromarray(portrait(_NAMESPACE, index, _SIDE)).save(file)
     return file

@@ -83,7 +83,7 @@ def _form(renderer: Renderer) -> Form:
     with gr.Tabs(elem_id="people"):
         for n in range(renderer.people):
             with gr.Tab(f"Person {n + 1}", id=n), gr.Row():
-                people.append(_person(n, renderer.takes_face_prompts))
+                people.append(_person(n, renderer.generator.takes_face_prompts))
     prompt = gr.Textbox(
         label="What the picture shows besides the faces",
         placeholder="a photo of a person wearing a red t-shirt, blue background",

@@ -52,7 +52,7 @@ def serve_page(
             example
             for example in draw_examples(folder / "examples")
             if len(example.photos) <= renderer.people
-            and all(renderer.accepts(photo.read_bytes()) for photo in example.photos)
+            and all(renderer.generator.shows_a_face(photo.read_bytes()) for photo in example.photos)
         ]
         page = build(renderer, examples)
         url = _open(page, params.serve, gatekeeper(accounts) if accounts else None, host, port)

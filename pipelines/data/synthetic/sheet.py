@@ -1,4 +1,4 @@
-"""A contact sheet: many people once, then a few people in every expression and pose."""
+"""Pictures for people to look at: one person, and a contact sheet of many in every expression and pose."""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ from pipelines.data.synthetic.person import Person, stream
 from pipelines.data.synthetic.scene import Scene
 
 _COLUMNS = 12
+
+
+def portrait(namespace: str, index: int, size: int) -> Image:
+    """Draw a person of `namespace` facing the camera with a neutral face, RGB uint8, `size` pixels a side."""
+    scene = Scene.sample(np.random.default_rng(index), "neutral", "front")
+    return render(Person.sample(namespace, 0, index), scene, size).image
 
 
 def contact_sheet(seed: int = 0, size: int = 128, people: int = 24, grid_people: int = 3) -> Image:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipelines.core.errors import StageFailed
 from pipelines.core.records import DATASET_SCHEMA, OK, PROCESSED_SCHEMA, read_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
 
 NUMBERS: tuple[str, ...] = ("yaw", "pitch", "brightness", "size")
 WORDS: tuple[str, ...] = ("expression", "outcome")
@@ -60,58 +64,40 @@ def read_sample(faces: Path, processed: Path, size: int) -> Sample:
     if not len(ids):
         raise StageFailed(f"{processed}: no rows to compare; run preprocess")
     chosen = np.unique(ids)[:size]
-    table = _of(processed, PROCESSED_SCHEMA, chosen, _COLUMNS)
-    sides = _sides(faces, chosen)
-    found = table["image_id"].to_pylist()
-    if missing := [one for one in found if one not in sides]:
+    rows = _of(processed, PROCESSED_SCHEMA, chosen, _COLUMNS)
+    sizes = _of(faces, DATASET_SCHEMA, chosen, ["image_id", "width", "height"])
+    if len(missing := rows.index.difference(sizes.index)):
         raise StageFailed(
             f"{processed}: {len(missing)} photos are not in {faces} (such as {missing[0][:12]}); run preprocess on it"
         )
-    ok = np.array([status == OK for status in table["status"].to_pylist()])
-    people = [who if who is not None else one for who, one in zip(table["identity"].to_pylist(), found, strict=True)]
-    numbers = {name: _floats(table[name].to_pylist(), ok) for name in ("yaw", "pitch")}
-    numbers["brightness"] = np.array([_brightness(bytes_) for bytes_ in table["image"].to_pylist()])
-    numbers["size"] = np.log2([sides[one] or np.nan for one in found])
-    embeddings = np.full((len(found), 512), np.nan, np.float32)
-    for row, values in enumerate(table["embedding"].to_pylist()):
-        if values is not None and ok[row]:
-            embeddings[row] = values
-    reasons = zip(table["status"].to_pylist(), table["reason"].to_pylist(), strict=True)
+    ok = (rows["status"] == OK).to_numpy()
+    sides = sizes.loc[rows.index].astype(float)
+    numbers = {name: np.where(ok, rows[name].to_numpy(float), np.nan) for name in ("yaw", "pitch")}
+    numbers["brightness"] = np.array([_brightness(picture) for picture in rows["image"]])
+    numbers["size"] = np.log2(sides.where(sides > 0).min(axis=1, skipna=False).to_numpy())
+    embeddings = np.full((len(rows), 512), np.nan, np.float32)
+    for row in np.flatnonzero(ok & rows["embedding"].notna().to_numpy()):
+        embeddings[row] = rows["embedding"].iloc[row]
+    outcome = rows["status"].where(ok, rows["reason"].fillna(rows["status"]))
     words = {
-        "expression": np.array([word or "" for word in table["expression"].to_pylist()]),
-        "outcome": np.array([status if status == OK else reason or status for status, reason in reasons]),
+        "expression": np.where(ok, rows["expression"].fillna(""), "").astype(str),
+        "outcome": outcome.to_numpy(str),
     }
-    words["expression"][~ok] = ""
-    return Sample(np.array(found), np.array(people), numbers, words, embeddings, len(ids))
+    people = rows["identity"].fillna(rows.index.to_series())
+    return Sample(rows.index.to_numpy(str), people.to_numpy(str), numbers, words, embeddings, len(ids))
 
 
 _COLUMNS = ["image_id", "identity", "status", "reason", "image", "yaw", "pitch", "expression", "embedding"]
 
 
-def _of(folder: Path, schema: object, ids: np.ndarray, columns: list[str]):  # type: ignore[no-untyped-def]
+def _of(folder: Path, schema: pa.Schema, ids: np.ndarray, columns: list[str]) -> pd.DataFrame:
+    """Return the rows of the photos `ids` in their order, by image id; a photo that was found twice counts once."""
     import pyarrow as pa
     import pyarrow.dataset as ds
 
-    wanted = ds.field("image_id").isin(pa.array(ids.tolist()))
-    table = read_rows(folder, schema, columns, wanted)  # type: ignore[arg-type]
-    order = np.argsort(np.array(table["image_id"].to_pylist()), kind="stable")
-    table = table.take(order)
-    names = table["image_id"].to_pylist()
-    # A repeat of the same bytes is a row of its own, rejected as a duplicate; the photo counts once.
-    first = [row for row, name in enumerate(names) if row == 0 or names[row - 1] != name]
-    return table.take(pa.array(first, pa.int64()))
-
-
-def _sides(faces: Path, ids: np.ndarray) -> dict[str, int | None]:
-    table = _of(faces, DATASET_SCHEMA, ids, ["image_id", "width", "height"])
-    sizes = zip(table["width"].to_pylist(), table["height"].to_pylist(), strict=True)
-    shorter = [min(width, height) if width and height else None for width, height in sizes]
-    return dict(zip(table["image_id"].to_pylist(), shorter, strict=True))
-
-
-def _floats(values: Iterable[float | None], ok: np.ndarray) -> np.ndarray:
-    numbers = np.array([np.nan if value is None else value for value in values], dtype=float)
-    return np.where(ok, numbers, np.nan)
+    rows = read_rows(folder, schema, columns, ds.field("image_id").isin(pa.array(ids.tolist()))).to_pandas()
+    # A repeat of the same bytes is a row of its own, rejected as a duplicate.
+    return rows.sort_values("image_id", kind="stable").drop_duplicates("image_id").set_index("image_id")
 
 
 def _brightness(picture: bytes | None) -> float:

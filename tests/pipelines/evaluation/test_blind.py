@@ -18,17 +18,17 @@ from pipelines.cli import app
 from pipelines.core.errors import UserError
 from pipelines.core.params import Params
 from pipelines.evaluation.blind import choose_cells, make_sheets, score, write_sheets
-from pipelines.evaluation.evaluation_set import EvaluationSet, PhotoRecord, build_evaluation_set
+from pipelines.evaluation.evaluation_set import EvaluationSet, build_evaluation_set
 from pipelines.evaluation.photos import held_out_records, read_photos
 from pipelines.evaluation.plan import Order, TokenTable
 from pipelines.evaluation.prompts import load_prompts
 from pipelines.evaluation.sampling import CellRenderer, DrawnPicture
 
+Ask = Callable[..., EvaluationSet]
 
-def test_every_person_once_and_every_expression_as_often(
-    records: Callable[..., list[PhotoRecord]], params: Params
-) -> None:
-    questions = build_evaluation_set(records(4), params.evaluate, load_prompts())
+
+def test_every_person_once_and_every_expression_as_often(ask: Ask) -> None:
+    questions = ask(4)
     matched, asked = choose_cells(questions, people=3, each=2, seed=0)
     assert len({questions.cells[number].person for number in matched}) == 3
     assert Counter(questions.cells[number].expression for number in asked) == dict.fromkeys(EXPRESSIONS, 2)
@@ -55,8 +55,8 @@ class Painted:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_key_names_what_was_drawn(records: Callable[..., list[PhotoRecord]], params: Params, seed: int) -> None:
-    questions = build_evaluation_set(records(4), params.evaluate, load_prompts())
+def test_the_key_names_what_was_drawn(ask: Ask, seed: int) -> None:
+    questions = ask(4)
     photos = {
         person.reference: SimpleNamespace(image=np.full((8, 8, 3), number, np.uint8))
         for number, person in enumerate(questions.people)
@@ -73,8 +73,8 @@ def test_the_key_names_what_was_drawn(records: Callable[..., list[PhotoRecord]],
     assert Counter(read.values()) == dict.fromkeys(EXPRESSIONS, 2)
 
 
-def test_what_a_seed_cannot_fill_is_refused(records: Callable[..., list[PhotoRecord]], params: Params) -> None:
-    questions = build_evaluation_set(records(2), params.evaluate, load_prompts())
+def test_what_a_seed_cannot_fill_is_refused(ask: Ask) -> None:
+    questions = ask(2)
     with pytest.raises(UserError, match=r"9 faces of every expression: only \d cells ask for neutral"):
         choose_cells(questions, people=2, each=9, seed=0)
 

@@ -11,42 +11,17 @@ import pytest
 import yaml
 
 from pipelines.core.errors import StageFailed, UserError
-from pipelines.core.params import Params, load_params
+from pipelines.core.params import Params
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.registry.champion import champion_metrics, conditions
 from pipelines.registry.registry import find_version, open_registry
-
-CHANGES = ("people=2", "steps=1", "pairs=1", "bootstrap=20", "variant_cells=2", "batch_size=64", "diversity_seeds=2")
-
-
-@pytest.fixture
-def params(
-    project: Path,
-    adapter_folder: tuple[Path, Path, Path],
-    judge_files: dict[str, Path],
-    clip_folder: Path,
-    shared: Path,
-) -> Params:
-    return load_params(
-        project / "profiles" / "tiny.yaml",
-        [
-            *(f"evaluate.{change}" for change in (*CHANGES, "shipped_adapter=null")),
-            f"base.pipeline={adapter_folder[0]}",
-            f"base.image_encoder={adapter_folder[1]}",
-            "preprocess.insightface_name=buffalo_real_mini",
-            f"preprocess.insightface_root={shared / 'weights' / 'insightface'}",
-            f"evaluate.judges.recogniser={shared / 'weights' / 'judge' / 'mobilefacenet128.onnx'}",
-            f"evaluate.judges.expression_pose={judge_files['expression_pose']}",
-            f"evaluate.judges.clip={clip_folder}",
-        ],
-    )
 
 
 @pytest.mark.realdata
 @pytest.mark.nightly
 def test_the_champion_is_judged_on_the_challengers_set_once(
     *,
-    params: Params,
+    random_params: Params,
     processed: Path,
     adapter_folder: tuple[Path, Path, Path],
     tmp_path: Path,
@@ -54,6 +29,7 @@ def test_the_champion_is_judged_on_the_challengers_set_once(
 ) -> None:
     import mlflow
 
+    params = random_params
     for name in ("MLFLOW_TRACKING_URI", "DYNAMICID_HOME"):
         monkeypatch.delenv(name, raising=False)
     model = tmp_path / "model" / "artifacts"

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.core.params import Params, load_params
+from pipelines.core.params import load_params
 from pipelines.evaluation.evaluation_set import build_evaluation_set
 from pipelines.evaluation.judges import ExpressionPoseJudge, RecogniserJudge
 from pipelines.evaluation.photos import held_out_records, read_photos
@@ -24,8 +24,7 @@ from pipelines.evaluation.report import write_report
 from pipelines.evaluation.sampling import CellRenderer
 from pipelines.evaluation.text_judge import TextJudge
 from pipelines.evaluation.variants import METRICS
-
-CHANGES = ("people=4", "steps=2", "pairs=2", "bootstrap=200", "variant_cells=3", "batch_size=64", "diversity_seeds=2")
+from tests.pipelines.evaluation.conftest import SMALL
 
 
 @dataclass(frozen=True)
@@ -48,8 +47,8 @@ def evaluate(
     from model.inference.pipeline import DynamicIDPipeline
 
     def run(*changes: str, losses: dict[str, Path] | None = None, ship: bool = False) -> Result:
-        names = [f"evaluate.{change}" for change in (*CHANGES, *changes)]
-        params: Params = load_params(project / "profiles" / "tiny.yaml", names)
+        names = [*SMALL, *(f"evaluate.{change}" for change in changes)]
+        params = load_params(project / "profiles" / "tiny.yaml", names)
         recogniser = RecogniserJudge(judge_files["recogniser"], size=112, mean=127.5, scale=127.5)
         face_reader = FaceReader(centre_detector(), recogniser, ExpressionPoseJudge(judge_files["expression_pose"]))
         records = held_out_records(processed)

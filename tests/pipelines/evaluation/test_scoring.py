@@ -8,12 +8,9 @@ import numpy as np
 import pytest
 
 from model.face.face_prompts import EXPRESSIONS, POSE_YAW, POSES
-from pipelines.core.params import Params
 from pipelines.evaluation import ends
-from pipelines.evaluation.evaluation_set import EvaluationSet, build_evaluation_set
+from pipelines.evaluation.evaluation_set import EvaluationSet
 from pipelines.evaluation.intervals import resample
-from pipelines.evaluation.photos import PhotoRecord
-from pipelines.evaluation.prompts import load_prompts
 from pipelines.evaluation.readings import Readings
 from pipelines.evaluation.results import Resamples, compare, normalise, summarise
 from pipelines.evaluation.scoring import Gallery, Scores, score_faces
@@ -22,8 +19,8 @@ PEOPLE = 4
 
 
 @pytest.fixture
-def questions(records: Callable[..., list[PhotoRecord]], params: Params) -> EvaluationSet:
-    return build_evaluation_set(records(PEOPLE), params.evaluate, load_prompts())
+def questions(ask: Callable[..., EvaluationSet]) -> EvaluationSet:
+    return ask(PEOPLE)
 
 
 @pytest.fixture

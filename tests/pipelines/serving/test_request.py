@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from benchmarks.malformed_requests import malformed_requests
 from pipelines.core.errors import UserError
 from pipelines.core.sections.operations import Serve
 from pipelines.serving.door import read_payload
-from pipelines.serving.request import read_row
+from pipelines.serving.request import DrawRequest, Reference, read_row
 
 LIMITS = Serve(max_upload_mb=1, max_pixels=10_000, max_people=2, max_rows=2)
 
@@ -66,6 +68,25 @@ def test_what_is_beyond_a_limit_is_refused(change: dict[str, Any], reason: str) 
     with pytest.raises(UserError) as caught:
         read_row(row(**change), LIMITS)
     assert str(caught.value).startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"references": ()}, "no reference photo"),
+        ({"face_prompts": ("sad", "sad")}, "2 face prompts for 1 people: give none or one per reference"),
+        ({"face_prompts": ("bored",)}, "face prompt 'bored' names no expression"),
+        ({"boxes": ((0, 0, 1, 0.5), (0, 0.5, 1, 1))}, "2 boxes for 1 people"),
+        ({"boxes": ((0, 0, 1.5, 1),)}, "box 0,0,1.5,1: expected y0,x0,y1,x1 between 0 and 1"),
+        ({"boxes": ((0, 0.5, 1, 0.5),)}, "box 0,0.5,1,0.5: it has no area"),
+        ({"scale": float("nan")}, "scale nan: expected a finite number"),
+        ({"guidance": float("inf")}, "guidance inf: expected a finite number"),
+    ],
+)
+def test_a_request_cannot_be_made_of_what_cannot_be_drawn(fields: dict[str, Any], reason: str) -> None:
+    good = DrawRequest((Reference("me.jpg", picture()),), "a photo", ("",), ((0, 0, 1, 1),))
+    with pytest.raises(UserError, match=f"^{re.escape(reason)}"):
+        replace(good, **fields)
 
 
 @pytest.mark.parametrize("shape", ["dataframe_records", "dataframe_split", "inputs", "instances", "columns"])
