@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,16 @@ from model.network.adapter import Adapter
 from model.network.base import load_base
 
 MakeAdapter = Callable[..., Adapter]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def accelerate_state() -> Iterator[None]:
+    """The foundation is trained on the CPU, whatever the same process trained on before or will train on."""
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(True)
+    yield
+    AcceleratorState._reset_state(True)
 
 
 @pytest.fixture
