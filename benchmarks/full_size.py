@@ -9,7 +9,7 @@ import gc
 from pathlib import Path
 from typing import Any
 
-from model.foundation.random_models import RandomModels, random_tokenizer
+from model.foundation.random_models import RandomModels, ddim, random_tokenizer
 
 UNET: dict[str, Any] = {
     "sample_size": 64,
@@ -85,7 +85,7 @@ def save_full_size(folder: Path, *, dtype: str = "float16", seed: int = 0) -> Ra
     real one over a small vocabulary; every network has the published shapes.
     """
     import torch
-    from diffusers import AutoencoderKL, DDIMScheduler
+    from diffusers import AutoencoderKL
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
@@ -109,14 +109,7 @@ def save_full_size(folder: Path, *, dtype: str = "float16", seed: int = 0) -> Ra
             make().to(getattr(torch, dtype)).eval().save_pretrained(where)
             gc.collect()
     tokenizer.save_pretrained(pipeline / "tokenizer")
-    DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        clip_sample=False,
-        set_alpha_to_one=False,
-        steps_offset=1,
-    ).save_pretrained(pipeline / "scheduler")
+    ddim().save_pretrained(pipeline / "scheduler")
     write_model_index(pipeline)
     CLIPImageProcessorPil().save_pretrained(image_encoder)
     return RandomModels(pipeline, image_encoder)

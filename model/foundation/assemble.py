@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from model.foundation.clip import SIZE
-from model.foundation.random_models import save_preprocessor
+from model.foundation.random_models import save_preprocessor, save_stable_diffusion
 from model.foundation.unet import scheduler
 
 
@@ -45,18 +45,14 @@ def text_encoder_of(clip: Any) -> Any:
 
 def save_pipeline(vae: Any, text_encoder: Any, tokenizer: Any, unet: Any, weights: Path) -> None:
     """Save `sd/`, a Stable Diffusion pipeline, in half precision."""
-    from diffusers import StableDiffusionPipeline
-
-    StableDiffusionPipeline(
+    save_stable_diffusion(
+        weights / "sd",
         vae=vae.half(),
         text_encoder=text_encoder.half(),
         tokenizer=tokenizer,
         unet=unet.half(),
         scheduler=scheduler(),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    ).save_pretrained(weights / "sd", safe_serialization=True)
+    )
     forget_origin(weights / "sd")
 
 

@@ -44,7 +44,7 @@ def save_random_models(
     the UNet's levels, each a multiple of 8. The same arguments give the same weights.
     """
     import torch
-    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
     if cross_attention_dim % 64:
@@ -99,28 +99,33 @@ def save_random_models(
                 patch_size=image_size // 4,
             )
         )
-    pipeline = StableDiffusionPipeline(
+    save_stable_diffusion(
+        folder / "sd",
         vae=vae.eval(),
         text_encoder=text_encoder.eval(),
         tokenizer=tokenizer,
         unet=unet.eval(),
-        scheduler=DDIMScheduler(
-            beta_start=0.00085,
-            beta_end=0.012,
-            beta_schedule="scaled_linear",
-            clip_sample=False,
-            set_alpha_to_one=False,
-            steps_offset=1,
-            prediction_type=prediction_type,
-        ),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
+        scheduler=ddim(prediction_type=prediction_type),
     )
-    pipeline.save_pretrained(folder / "sd")
     image_encoder.eval().save_pretrained(folder / "image_encoder")
     save_preprocessor(folder / "image_encoder", image_size)
     return RandomModels(folder / "sd", folder / "image_encoder")
+
+
+def ddim(**more: Any) -> Any:
+    """Return a DDIMScheduler with Stable Diffusion's noise, and `more` of its arguments."""
+    from diffusers import DDIMScheduler
+
+    noise = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+    return DDIMScheduler(**noise, clip_sample=False, set_alpha_to_one=False, steps_offset=1, **more)
+
+
+def save_stable_diffusion(folder: Path, **parts: Any) -> None:
+    """Save a Stable Diffusion pipeline of these parts into `folder`, without a safety checker."""
+    from diffusers import StableDiffusionPipeline
+
+    without = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    StableDiffusionPipeline(**parts, **without).save_pretrained(folder, safe_serialization=True)
 
 
 def save_preprocessor(folder: Path, size: int) -> None:

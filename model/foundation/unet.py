@@ -17,6 +17,7 @@ from torch import Tensor
 from model.foundation.loop import fit
 from model.foundation.people import People
 from model.foundation.pictures import as_tensor, face_weight, shrunk
+from model.foundation.random_models import ddim
 from model.foundation.vae import SIZE
 from model.training.losses import snr_weights
 
@@ -51,19 +52,7 @@ def build(width: int) -> Any:
 
 def scheduler() -> Any:
     """Return the scheduler that the UNet is trained and sampled with."""
-    from diffusers import DDIMScheduler
-
-    return DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        clip_sample=False,
-        set_alpha_to_one=False,
-        steps_offset=1,
-        prediction_type="v_prediction",
-        rescale_betas_zero_snr=True,
-        timestep_spacing="trailing",
-    )
+    return ddim(prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing")
 
 
 @torch.no_grad()

@@ -99,12 +99,10 @@ class IdentityState:
         """Drop the unconditional half, for a loop that switches guidance off on its way."""
         half = len(self.tokens) // 2
         self.tokens = self.tokens[half:]
-        if self.boxes is not None and len(self.boxes) > 1:
-            self.boxes = self.boxes[half:]
-        if self.masks is not None and len(self.masks) > 1:
-            self.masks = self.masks[half:]
-        if isinstance(self.scale, Tensor) and self.scale.ndim == 2 and len(self.scale) > 1:
-            self.scale = self.scale[half:]
+        for name in ("boxes", "masks", "scale"):
+            value = getattr(self, name)
+            if isinstance(value, Tensor) and value.ndim > 1 and len(value) > 1:
+                setattr(self, name, value[half:])
         self._regions.clear()
         if self.cache is not None:
             self.cache.clear()
