@@ -101,9 +101,7 @@ class Generator:
 
         A far smaller face is a passer-by's.
         """
-        from pipelines.data.faces.analysis import analyse_photo
-
-        record = analyse_photo(reference.photo, self._analyser)
+        record = self._analyser.analyse([reference.photo])[0]
         if record.status != OK:
             raise UserError(f"{reference.name}: {_refusal(record)}")
         areas = record.areas

@@ -18,7 +18,7 @@ from pipelines.core.errors import UserError
 from pipelines.core.params import Params
 from pipelines.core.sections.data import Curate, Preprocess
 from pipelines.data.curation.records import SEEN_SCHEMA, write_rows
-from pipelines.data.faces.analysis import Analyser, load_analyser
+from pipelines.data.faces.analysis import Analyser, in_one_line, load_analyser, one_by_one_on_error
 from pipelines.data.faces.captions import CaptionChain, load_captions
 from pipelines.data.faces.decode import Decoded, Undecodable, decode
 from pipelines.data.faces.framing import encode_jpeg, frame_face
@@ -78,20 +78,11 @@ def look_at(
     """Return the faces of photos as SEEN_SCHEMA rows, the largest of a photo first; a photo without one is one row."""
     rows: list[dict[str, Any]] = []
     for batch in _decoded(photos, params, preprocess, rows):
-        try:
-            rows += _faces(batch, analyser, expressions)
-        except UserError:
-            raise
-        except Exception:
-            # One bad photo costs only itself.
-            for item in batch:
-                try:
-                    rows += _faces([item], analyser, expressions)
-                except UserError:
-                    raise
-                except Exception as error:
-                    detail = f"{type(error).__name__}: {' '.join(str(error).split())}"
-                    rows.append(_row(item[0], item[1], reason="analyser_failed", detail=detail))
+        rows += one_by_one_on_error(
+            lambda part: _faces(part, analyser, expressions),
+            batch,
+            lambda item, error: _row(item[0], item[1], reason="analyser_failed", detail=in_one_line(error)),
+        )
     rows.sort(key=lambda row: (row["file_name"], row["face_index"] or 0))
     return pa.Table.from_pylist(rows, schema=SEEN_SCHEMA)
 

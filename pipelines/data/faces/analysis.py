@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -44,6 +44,8 @@ _WAITING_BYTES = 96 * 2**20
 _MIRRORED = [1, 0, 2, 4, 3]
 
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 # The prompt and the face prompt that came with a photo.
 Texts = tuple[str | None, str | None]
 
@@ -104,7 +106,7 @@ class Analyser:
             except UserError:
                 raise
             except Exception as error:
-                looked = _failed(error)
+                looked = _failed(data, error)
             if isinstance(looked, _Seen):
                 waiting.append(looked)
             else:
@@ -117,7 +119,9 @@ class Analyser:
 
     def _finish(self, seen: list[_Seen], texts: list[Texts], records: list[FaceRecord | None]) -> None:
         """Measure the faces that were seen and put their records into their places."""
-        measured = _one_by_one_on_error(lambda part: self._measure(part, [texts[item.position] for item in part]), seen)
+        measured = one_by_one_on_error(
+            lambda part: self._measure(part, [texts[item.position] for item in part]), seen, _failed
+        )
         for item, record in zip(seen, measured, strict=True):
             prompt, face_prompt = texts[item.position]
             rejected = replace(record, prompt=prompt, face_prompt=face_prompt, n_faces=len(item.areas))
@@ -266,11 +270,6 @@ def load_analyser(params: Preprocess) -> Analyser:
     )
 
 
-def analyse_photo(data: bytes, analyser: Analyser) -> FaceRecord:
-    """Return the record of one photo."""
-    return analyser.analyse([data])[0]
-
-
 def to_face(record: FaceRecord, clip_size: int) -> Face:
     """Return the face of an `ok` record as the model takes it, its aligned crop `clip_size` pixels a side."""
     if record.image is None or record.keypoints is None or record.landmarks is None or record.embedding is None:
@@ -296,12 +295,24 @@ def _enlarged(image: np.ndarray) -> tuple[np.ndarray, float]:
     return cv2.resize(image, size, interpolation=cv2.INTER_CUBIC), factor
 
 
-def _failed(error: Exception) -> FaceRecord:
-    return FaceRecord(REJECTED, "analyser_failed", detail=f"{type(error).__name__}: {' '.join(str(error).split())}")
+def _failed(_: object, error: Exception) -> FaceRecord:
+    return FaceRecord(REJECTED, "analyser_failed", detail=in_one_line(error))
 
 
-def _one_by_one_on_error(work: Callable[[Sequence[Any]], list[FaceRecord]], items: Sequence[Any]) -> list[FaceRecord]:
-    """Run `work` on all items at once; where that raises, on each alone, so that one bad photo costs only itself."""
+def in_one_line(error: Exception) -> str:
+    """Return the kind of an error and what it says, in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def one_by_one_on_error(
+    work: Callable[[Sequence[Item]], list[Result]],
+    items: Sequence[Item],
+    failed: Callable[[Item, Exception], Result],
+) -> list[Result]:
+    """Run `work` on all items at once; where that raises, on each alone, so that one bad photo costs only itself.
+
+    `failed` makes the result of an item that raises alone. A UserError is wrong configuration and ends the work.
+    """
     if not items:
         return []
     try:
@@ -310,5 +321,5 @@ def _one_by_one_on_error(work: Callable[[Sequence[Any]], list[FaceRecord]], item
         raise
     except Exception as error:
         if len(items) == 1:
-            return [_failed(error)]
-        return [record for item in items for record in _one_by_one_on_error(work, [item])]
+            return [failed(items[0], error)]
+        return [result for item in items for result in one_by_one_on_error(work, [item], failed)]

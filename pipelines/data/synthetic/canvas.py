@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -87,18 +88,9 @@ class Canvas:
         mixed = part + (np.asarray(colour, np.float32) - part) * weight
         self.image[window] = np.clip(mixed + 0.5, 0, 255).astype(np.uint8)
 
-    def line(
-        self,
-        points: Array,
-        colour: Colour,
-        widths: Array | float,
-        alpha: float = 1.0,
-        *,
-        soft: float = 0.0,
-        clip: Image | None = None,
-    ) -> None:
-        """Draw a stroke along points (N, 2) with full widths (N,) in pixels."""
-        self.polygon(ribbon(points, widths), colour, alpha, soft=soft, clip=clip)
+    def line(self, points: Array, colour: Colour, widths: Array | float, alpha: float = 1.0, **edge: Any) -> None:
+        """Draw a stroke along points (N, 2) with full widths (N,) in pixels; `edge` is as of a polygon."""
+        self.polygon(ribbon(points, widths), colour, alpha, **edge)
 
 
 def paint_mesh(

@@ -150,10 +150,9 @@ def _draw_person(canvas: Canvas, head: Head, scene: Scene) -> None:
     draw_body(canvas, head, scene, skin)
     hair.behind_head(canvas)
     # An ear that faces the camera lies on the head, and on short hair; the other one is behind it.
-    facing = {side: float(camera.rotation[2, 0]) * side > 0.12 for side in (-1, 1)}
-    for side in (-1, 1):
-        if not facing[side]:
-            ear(canvas, head, side, skin)
+    near = [side for side in (-1, 1) if float(camera.rotation[2, 0]) * side > 0.12]
+    for side in sorted({-1, 1}.difference(near)):
+        ear(canvas, head, side, skin)
     mask, seen = paint_head(canvas, head, skin, light, scene.light_strength)
     clips = _halves(mask, seen, scene.yaw)
     relief(canvas, head, mask, skin)
@@ -164,13 +163,12 @@ def _draw_person(canvas: Canvas, head: Head, scene: Scene) -> None:
     nose(canvas, head, mask, skin)
     eyes(canvas, head, clips, skin, (scene.gaze_x, scene.gaze_y))
     brows(canvas, head, clips, mix(hair.colour * 0.75, skin * 0.4, 1 - person.brow_shade))
-    for side in (-1, 1):
-        if facing[side] and person.hair_style in COVERS_EARS:
-            ear(canvas, head, side, skin)
+    covered = person.hair_style in COVERS_EARS
+    for side in near if covered else ():
+        ear(canvas, head, side, skin)
     hair.over_head(canvas, mask)
-    for side in (-1, 1):
-        if facing[side] and person.hair_style not in COVERS_EARS:
-            ear(canvas, head, side, skin)
+    for side in () if covered else near:
+        ear(canvas, head, side, skin)
     draw_glasses(canvas, head)
 
 

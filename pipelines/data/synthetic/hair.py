@@ -187,12 +187,8 @@ class Hair:
         if person.hair_style == "bun":
             y, z = (-1.12, -0.30) if person.fringe > 0.4 else (-0.86, -0.72)
             r = 0.25 * volume
-            paths.append(
-                (
-                    [(0, y - r, z), (0, y - 0.5 * r, z), (0, y, z), (0, y + 0.5 * r, z), (0, y + r, z)],
-                    [0.02, 0.86 * r, r, 0.86 * r, 0.02],
-                )
-            )
+            path = [(0.0, y + step * r, z) for step in (-1, -0.5, 0, 0.5, 1)]
+            paths.append((path, [0.02, 0.86 * r, r, 0.86 * r, 0.02]))
         elif person.hair_style == "ponytail":
             low = 0.5 + 0.7 * length
             path = [

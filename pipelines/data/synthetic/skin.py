@@ -144,14 +144,8 @@ def wrinkles(canvas: Canvas, head: Head, clip: Image, colour: Array) -> None:
             continue
         bend = np.array([side * 0.05, -0.02])
         line = start + (end - start) * t[:, None] + bend * np.sin(np.pi * t)[:, None]
-        canvas.line(
-            head.pixels(*line.T),
-            dark,
-            0.022 * unit * np.sin(np.pi * (0.1 + 0.8 * t)),
-            min(fold, 0.9),
-            soft=0.006 * unit,
-            clip=clip,
-        )
+        widths = 0.022 * unit * np.sin(np.pi * (0.1 + 0.8 * t))
+        canvas.line(head.pixels(*line.T), dark, widths, min(fold, 0.9), soft=0.006 * unit, clip=clip)
         if motion.frown > 0.2 and head.sees(side * 0.08, -0.2):
             line = np.stack([side * (0.055 - 0.02 * t), -0.29 + 0.17 * t], 1)
             canvas.line(head.pixels(*line.T), dark, 0.022 * unit, min(motion.frown, 1.0), clip=clip)

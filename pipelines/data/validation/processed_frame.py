@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,21 +85,11 @@ def _inside(boxes: np.ndarray, side: int) -> np.ndarray:
 
 def _picture_side(dataset: ds.Dataset) -> int:
     """Return the side of the stored pictures, by the header of the first one; 0 where there is none."""
-    for fragment in _fragments(dataset):
-        rows = fragment.scanner(
-            columns=["image"],
-            filter=(ds.field("status") == OK) & ds.field("image").is_valid(),
-            batch_size=16,
-            batch_readahead=0,
-            fragment_readahead=0,
-            use_threads=False,
-        ).head(1)
-        if rows.num_rows:
-            with Image.open(io.BytesIO(rows["image"][0].as_py())) as picture:
-                return max(picture.size)
-    return 0
-
-
-def _fragments(dataset: ds.Dataset) -> Iterator[ds.Fragment]:
-    for fragment in dataset.get_fragments():
-        yield from fragment.split_by_row_group()
+    accepted = (ds.field("status") == OK) & ds.field("image").is_valid()
+    # Nothing is read ahead of the first picture.
+    lazily = {"batch_size": 16, "batch_readahead": 0, "fragment_readahead": 0, "use_threads": False}
+    first = dataset.head(1, columns=["image"], filter=accepted, **lazily)
+    if not first.num_rows:
+        return 0
+    with Image.open(io.BytesIO(first["image"][0].as_py())) as picture:
+        return max(picture.size)

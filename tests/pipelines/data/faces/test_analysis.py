@@ -15,7 +15,7 @@ from model.face.face_geometry import transform
 from model.face.face_prompts import POSE_PHRASES
 from pipelines.core.errors import UserError
 from pipelines.core.sections.data import Preprocess
-from pipelines.data.faces.analysis import Analyser, analyse_photo, load_analyser, to_face
+from pipelines.data.faces.analysis import Analyser, load_analyser, to_face
 from pipelines.data.faces.version import analyser_version
 from tests.pipelines.photos import encoded
 
@@ -78,7 +78,7 @@ def test_everything_is_measured_in_pixels_of_the_stored_picture(analyser: Analys
 
 
 def test_a_photo_without_texts_gets_the_default_and_its_measured_pose(analyser: Analyser, photo: bytes) -> None:
-    record = analyse_photo(photo, analyser)
+    record = analyser.analyse([photo])[0]
     assert record.prompt == "a photo of a person"
     assert record.expression is None
     assert record.face_prompt in POSE_PHRASES.values()
@@ -99,7 +99,7 @@ def test_records_do_not_depend_on_company(analyser: Analyser, shared: Path) -> N
     photos = [file.read_bytes() for file in files]
     together = analyser.analyse([*photos, b"", photos[0]])
     assert together[5].reason == "empty"
-    alone = [analyse_photo(data, analyser) for data in reversed(photos)]
+    alone = [analyser.analyse([data])[0] for data in reversed(photos)]
     for one, other in zip(together[:5], reversed(alone), strict=True):
         assert one.image == other.image
         for name in ("bbox", "keypoints", "landmarks", "embedding"):
@@ -156,7 +156,7 @@ def test_small_generated_pictures_are_looked_at_enlarged(analyser: Analyser, pho
     faces, none = analyser.analyse_images([small, blank], embed=True)
     assert none == []
     assert (faces[0].landmarks.max(0) < 64).all()
-    assert faces[0].embedding @ analyse_photo(photo, analyser).embedding > 0.5
+    assert faces[0].embedding @ analyser.analyse([photo])[0].embedding > 0.5
     both = analyser.analyse_images([np.concatenate([small, small[:, ::-1]], axis=1)])[0]
     assert len(both) == 2
 
@@ -184,7 +184,7 @@ def test_a_record_becomes_a_face_of_the_model(analyser: Analyser, photo: bytes) 
     assert ((face.landmarks > -0.1) & (face.landmarks < 1.1)).all()
     assert transform(face.landmarks, np.eye(2, 3)).dtype == np.float32
     with pytest.raises(UserError, match="no usable face: empty"):
-        to_face(analyse_photo(b"", analyser), 48)
+        to_face(analyser.analyse([b""])[0], 48)
 
 
 def test_the_version_follows_content_and_not_places(
@@ -216,7 +216,7 @@ def test_awkward_photos_of_a_face_are_used(awkward: Path, awkward_expected: dict
     for file in sorted(awkward.iterdir()):
         name = next((key for key in awkward_expected if key.split("%")[0] == file.name[:3]), file.name)
         expected = awkward_expected[name]
-        record = analyse_photo(file.read_bytes(), analyser)
+        record = analyser.analyse([file.read_bytes()])[0]
         if expected.reason in (None, "duplicate"):
             assert record.status == "ok", name
         else:

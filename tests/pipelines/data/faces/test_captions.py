@@ -151,28 +151,11 @@ def _save_internvl(folder: Path) -> Path:
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<img>", "</img>", "<IMG_CONTEXT>"]
     tokenizer = Qwen2TokenizerFast(vocab={**letters, "<|endoftext|>": len(letters)}, merges=[])
     tokenizer.add_special_tokens({"additional_special_tokens": special[1:]})
-    text = {
-        "model_type": "qwen2",
-        "vocab_size": len(tokenizer),
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 2,
-        "initializer_range": 0.5,
-    }
-    vision = {
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "image_size": [32, 32],
-        "patch_size": [8, 8],
-        "initializer_range": 0.5,
-    }
+    tower = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    tower["initializer_range"] = 0.5
     config = InternVLConfig(
-        text_config=text,
-        vision_config=vision,
+        text_config={**tower, "model_type": "qwen2", "vocab_size": len(tokenizer), "num_key_value_heads": 2},
+        vision_config={**tower, "image_size": [32, 32], "patch_size": [8, 8]},
         image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
         image_seq_length=4,
         tie_word_embeddings=False,

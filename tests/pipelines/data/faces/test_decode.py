@@ -32,7 +32,7 @@ def test_awkward_photos_are_read_or_rejected_with_their_reason(awkward_photos: P
         if expected.reason == "duplicate":
             continue
         file = awkward_photos / name if "%" not in name else next(awkward_photos.glob("caf*.jpg"))
-        data = file.readencoded()
+        data = file.read_bytes()
         if expected.reason:
             assert _rejected(data, max_pixels=89_000_000) == expected.reason, name
         else:
