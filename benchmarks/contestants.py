@@ -1,4 +1,4 @@
-"""Who is timed: the plain UNet, diffusers' IP-Adapter, the method written literally, and ours as in the pipeline."""
+"""What is timed: the plain UNet, diffusers' IP-Adapter, a literal implementation, and ours as in the pipeline."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _IMAGE_EMBEDDING = 1024
 
 @dataclass(frozen=True)
 class Workload:
-    """The inputs of one denoising step: `batch` pictures (guidance's two halves of one) of `resolution` px."""
+    """The inputs of one denoising step for a batch of pictures; with guidance, one picture is a batch of two."""
 
     latents: Tensor
     text: Tensor
@@ -35,7 +35,7 @@ class Workload:
     def make(
         cls, resolution: int, batch: int, width: int, device: torch.device, dtype: torch.dtype, *, channels: int = 4
     ) -> Workload:
-        """Return seeded inputs for a UNet of cross-attention width `width`; the latent has an eighth of the side."""
+        """Return seeded inputs for a UNet of cross-attention width `width`; the latent's side is `resolution` / 8."""
         rng = torch.Generator().manual_seed(1)
 
         def normal(*shape: int) -> Tensor:
@@ -52,7 +52,7 @@ class Workload:
 
 @dataclass(frozen=True)
 class Contestant:
-    """One UNet made ready: `step()` predicts the noise once; `added_bytes` are the weights beyond the plain UNet's."""
+    """`step()` predicts the noise once with one UNet; `added_bytes` is the size of weights beyond the plain UNet's."""
 
     name: str
     step: Callable[[], Tensor]
@@ -60,7 +60,7 @@ class Contestant:
 
 
 def build_adapter(unet: Any, *, rank: int = 128, seed: int = 0) -> nn.ModuleList:
-    """Return SAA and LoRA processors for `unet`, frozen, with LoRA that does something, as after training."""
+    """Return frozen SAA and LoRA processors for `unet`, with LoRA weights that are not zero, as after training."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         processors = nn.ModuleList(
@@ -74,7 +74,7 @@ def build_adapter(unet: Any, *, rank: int = 128, seed: int = 0) -> nn.ModuleList
 
 
 def contestant(name: str, unet: Any, processors: nn.ModuleList, work: Workload) -> Contestant:
-    """Make `unet` ready for contestant `name`; it changes, so give each contestant a twin (see `twin`)."""
+    """Return contestant `name` on `unet`, which it changes: give each contestant a copy (see `twin`)."""
     makers = {"plain": _plain, "ip_adapter": _ip_adapter, "literal": _literal, "ours": _ours}
     if name not in makers:
         raise ValueError(f"contestant {name!r}: expected one of {', '.join(NAMES)}")
@@ -83,9 +83,9 @@ def contestant(name: str, unet: Any, processors: nn.ModuleList, work: Workload) 
 
 
 def twin(unet: Any, *, own_attention: bool = False) -> Any:
-    """Return a UNet of its own structure on the same weights, so that four contestants cost the memory of one.
+    """Return a copy of `unet` with the same weights in memory, so that four contestants need the memory of one.
 
-    With `own_attention` the attention layers are copied: those that LoRA is folded into.
+    With `own_attention` the attention layers, into which LoRA is folded, get copies of the weights.
     """
     own = {
         id(weight)
@@ -138,11 +138,11 @@ def _ours(unet: Any, processors: nn.ModuleList, work: Workload) -> tuple[Callabl
     unet.set_attn_processor(dict(zip(unet.attn_processors, processors, strict=True)))
     folded = Folded(layers, processors)
     height, width = work.latents.shape[-2:]
-    # One state for all steps of a picture, as the pipeline has it: what does not change is computed in the first.
+    # One state for all steps of a picture, as in the pipeline: its first step computes what all steps share.
     state = IdentityState(work.tokens, height=height, width=width, cache={})
 
     def step() -> Tensor:
-        # Held as the adapter holds it: the weights to unfold to count as memory.
+        # Keeps `folded` alive, as the adapter does: the weights for unfolding count as memory.
         assert folded.scale == 1
         return _call(unet, work, cross_attention_kwargs={"identity": state})
 

@@ -1,9 +1,9 @@
-"""How well `dynamicid curate` tells people apart whose names it is not told; prints one line of JSON last.
+"""Measure how well `dynamicid curate` groups unnamed photos by person: pairwise F1; the last line is JSON.
 
     python benchmarks/curation.py [--shared ../shared] [--procedural DIR] [--identities 200]
 
-Real photos come with real networks: its folders photos and weights. The procedural people are drawn into DIR where they
-are not there yet. A photo counts by its largest face; a face that curation left out before comparing it is alone.
+`--shared` has real photos and networks in `photos` and `weights`. Procedural people are rendered into DIR, if they are
+not there yet. The largest face of a photo counts; a face that curation rejected is a group of one.
 """
 
 from __future__ import annotations
@@ -18,54 +18,40 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 import pyarrow.parquet as pq
 from sklearn.metrics.cluster import pair_confusion_matrix
 
+from benchmarks.real_networks import SHARED, TINY, real_networks
 from pipelines.core.params import Params, load_params
-from pipelines.core.paths import project_root
 from pipelines.data.curation.build import TABLE, Inputs, Outputs, run
 from pipelines.data.synthetic.dataset import write_dataset
 
 
-def agreement(found: dict[str, str | None], known: dict[str, str]) -> dict[str, float]:
-    """Return the share of found pairs that are true, of true ones that are found, and their harmonic mean."""
-    # A photo that was found to be nobody's pairs with none.
-    labels = [found.get(file) or f"nobody: {file}" for file in known]
+def agreement(curated: dict[str, str | None], known: dict[str, str]) -> dict[str, float]:
+    """Return precision and recall of the pairs of photos that curation gives one person, and their harmonic mean."""
+    # A photo without a person is in no pair.
+    labels = [curated.get(file) or f"nobody: {file}" for file in known]
     (_, wrong), (missed, both) = pair_confusion_matrix(list(known.values()), labels)
     precision = both / (both + wrong) if both + wrong else 1.0
     recall = both / (both + missed) if both + missed else 1.0
     return {"precision": precision, "recall": recall, "f1": 2 * both / max(2 * both + wrong + missed, 1)}
 
 
-def real_params(shared: Path) -> Params:
-    landmarker = shared / "weights/landmarks68/slim_160_latest.onnx"
-    return load_params(
-        project_root() / "profiles/tiny.yaml",
-        [
-            "preprocess.insightface_name=buffalo_real_mini",
-            f"preprocess.insightface_root={shared / 'weights/insightface'}",
-            "preprocess.det_sizes=[]",
-            f"preprocess.landmarker={{kind: onnx, path: {landmarker}, input_size: 160, box_scale: 1.4, mean: 127.0, "
-            "scale: 127.0, channel_order: bgr}",
-            "preprocess.captions.sources=[sidecar]",
-            "curate.similarity=0.32",
-        ],
-    )
-
-
 def measure(name: str, source: Path, known: dict[str, str], params: Params, work: Path) -> dict[str, Any]:
     started = time.monotonic()
     report = run(params, Inputs(source), Outputs(work / name, work / "state"))
     rows = pq.read_table(work / name / TABLE, columns=["file_name", "face_index", "identity"]).to_pylist()
-    found = {row["file_name"]: row["identity"] for row in rows if row["face_index"] == 0}
-    figures = {"photos": len(known), "people": len(set(known.values())), **agreement(found, known)}
+    curated = {row["file_name"]: row["identity"] for row in rows if row["face_index"] == 0}
+    figures = {"photos": len(known), "people": len(set(known.values())), **agreement(curated, known)}
     print(f"{name}: {json.dumps(figures)} in {time.monotonic() - started:.0f} s; {asdict(report)}", file=sys.stderr)
     return figures
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shared", type=Path, default=project_root().parent / "shared")
+    parser.add_argument("--shared", type=Path, default=SHARED)
     parser.add_argument("--procedural", type=Path, default=Path(".dynamicid/photos-curation"))
     parser.add_argument("--identities", type=int, default=200)
     parser.add_argument("--only", choices=("lfw10", "real", "procedural"))
@@ -77,17 +63,16 @@ def main() -> None:
             with (shared / "photos/MANIFEST.csv").open(newline="") as file:
                 known = {row["file"]: row["identity"] for row in csv.DictReader(file) if row["identity"]}
             lfw = {name.removeprefix("lfw10_krasserm/"): who for name, who in known.items() if "lfw10_" in name}
-            params = real_params(shared)
+            params = load_params(TINY, [*real_networks(shared), "curate.similarity=0.32"])
             if options.only != "real":
                 figures["lfw10"] = measure("lfw10", shared / "photos/lfw10_krasserm", lfw, params, Path(folder))
             if options.only != "lfw10":
                 figures["real"] = measure("real", shared / "photos", known, params, Path(folder))
         if options.only in (None, "procedural"):
             write_dataset(options.identities, options.procedural)
-            drawn = sorted(options.procedural.glob("person_*/*.jpg"))
-            known = {file.relative_to(options.procedural).as_posix(): file.parent.name for file in drawn}
-            params = load_params(project_root() / "profiles/tiny.yaml")
-            figures["procedural"] = measure("procedural", options.procedural, known, params, Path(folder))
+            photos = sorted(options.procedural.glob("person_*/*.jpg"))
+            known = {file.relative_to(options.procedural).as_posix(): file.parent.name for file in photos}
+            figures["procedural"] = measure("procedural", options.procedural, known, load_params(TINY), Path(folder))
     print(json.dumps({name: round(figure["f1"], 4) for name, figure in figures.items()}))
 
 

@@ -1,11 +1,11 @@
-"""One denoising step at Stable Diffusion 1.5's size: ours against the plain UNet, IP-Adapter and a literal version.
+"""Time one denoising step at Stable Diffusion 1.5's size: ours, the plain UNet, IP-Adapter and a literal version.
 
     python benchmarks/denoising_step.py                                      # 512 px, float32, this machine's CPU
     python benchmarks/denoising_step.py --resolutions 512 768 --rounds 5
     python benchmarks/denoising_step.py --device cuda --dtype bfloat16 --resolutions 512 1024 --rounds 30
 
-Weights are random, so only time and memory mean something. The contestants take turns in one process; the peak memory
-of each is measured in a process of its own. The last line is JSON. See docs/guides/measure.md.
+Weights are random, so only time and memory are meaningful. The contestants take turns in one process; the peak memory
+of each is measured in a separate process. The last line is JSON. See docs/guides/measure.md.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import argparse
 import gc
 import json
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,38 +24,39 @@ import torch
 
 from benchmarks.contestants import NAMES, Contestant, Workload, build_adapter, contestant, twin
 from benchmarks.full_size import random_unet
-from benchmarks.measure import PeakMemory, Times, interleaved_times, machine, median_ratio, quiet, rounded
+from benchmarks.measure import (
+    PeakMemory,
+    Times,
+    interleaved_times,
+    machine,
+    median_ratio,
+    parse_step_options,
+    peak_of_each,
+    print_report,
+    quiet,
+    rounded,
+    step_parser,
+)
 
-# How far ours may be from the literal version, relative to the largest value, before its time means nothing.
+# Largest difference of ours and the literal version, relative to the largest value, for times to be comparable.
 _TOLERANCE = {torch.float32: 1e-3, torch.float16: 5e-2, torch.bfloat16: 1e-1}
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = step_parser(__doc__, [str(dtype).removeprefix("torch.") for dtype in _TOLERANCE], NAMES)
     parser.add_argument("--resolutions", type=int, nargs="+", default=[512], metavar="PX", help="multiples of 64")
     parser.add_argument("--batch", type=int, default=2, help="pictures a step; 2 is one picture with guidance")
     parser.add_argument("--rounds", type=int, default=7, help="timed steps of each contestant")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], default="float32")
-    parser.add_argument("--threads", type=int, help="threads on the CPU (all cores)")
-    parser.add_argument("--no-memory", action="store_true", help="leave out the four processes that measure memory")
     parser.add_argument("--unet", type=Path, help="config.json of another UNet (Stable Diffusion 1.5's)")
-    parser.add_argument("--rank", type=int, default=128, help="rank of the LoRA")
-    parser.add_argument("--out", type=Path, help="also write the JSON, readable, to this file")
-    parser.add_argument("--memory-of", choices=NAMES, help=argparse.SUPPRESS)
-    found = parser.parse_args(argv)
-    for resolution in found.resolutions:
+    options = parse_step_options(parser, argv)
+    for resolution in options.resolutions:
         if resolution < 64 or resolution % 64:
             parser.error(f"--resolutions {resolution}: expected multiples of 64")
-    if found.rounds < 1 or found.batch < 1 or found.rank < 1:
-        parser.error("--rounds, --batch and --rank: expected at least 1")
-    if found.device.startswith("cuda") and not torch.cuda.is_available():
-        parser.error(f"--device {found.device}: there is no CUDA device; leave it out to measure the CPU")
-    return found
+    return options
 
 
 class Bench:
-    """The UNet and the adapter's processors that every contestant stands on."""
+    """The UNet and the adapter's processors that all contestants use."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.device = torch.device(options.device)
@@ -78,7 +78,7 @@ class Bench:
         }
 
     def times(self, resolution: int, rounds: int) -> Times:
-        """Return seconds a step; SystemExit where ours does not compute what the literal version does."""
+        """Return seconds per step; raise SystemExit where ours and the literal version differ."""
         ready = self.contestants(resolution)
         answers = {name: item.step().float() for name, item in ready.items()}
         error = float((answers["ours"] - answers["literal"]).abs().max() / answers["literal"].abs().max())
@@ -88,7 +88,7 @@ class Bench:
         return interleaved_times({name: item.step for name, item in ready.items()}, rounds, self.device)
 
     def peak(self, name: str, resolution: int) -> dict[str, int]:
-        """Return the peak memory of one contestant's first steps, what it computes once included."""
+        """Return the peak memory of one contestant's first two steps, including what it computes once."""
         item = contestant(name, self.unet, self.processors, self.workload(resolution))
         if name in ("plain", "ip_adapter"):
             self.processors = None
@@ -97,22 +97,6 @@ class Bench:
         for _ in range(2):
             item.step()
         return {"bytes": memory.bytes(), "added": item.added_bytes}
-
-
-def peaks(options: argparse.Namespace, resolution: int) -> dict[str, dict[str, int]]:
-    """Return the peak memory of every contestant, each in a process of its own."""
-    found = {}
-    for name in NAMES:
-        command = [sys.executable, __file__, "--memory-of", name, "--resolutions", str(resolution)]
-        command += ["--batch", str(options.batch), "--device", options.device, "--dtype", options.dtype]
-        command += ["--rank", str(options.rank)]
-        command += [] if options.threads is None else ["--threads", str(options.threads)]
-        command += [] if options.unet is None else ["--unet", str(options.unet)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-        if done.returncode:
-            raise SystemExit(f"measuring the memory of {name} at {resolution} px ended with {done.returncode}")
-        found[name] = json.loads(done.stdout)
-    return found
 
 
 def ratios(seconds: dict[str, list[float]]) -> dict[str, float]:
@@ -124,19 +108,19 @@ def ratios(seconds: dict[str, list[float]]) -> dict[str, float]:
 
 
 def summary(times: Times, memory: dict[str, dict[str, int]] | None) -> dict[str, Any]:
-    """Return the ratios of one resolution with the raw figures they come from."""
-    found: dict[str, Any] = ratios(times.wall)
+    """Return the ratios of one resolution and the raw figures behind them."""
+    figures: dict[str, Any] = ratios(times.wall)
     if memory is not None:
         bare = memory["ours"]["bytes"] - memory["ours"]["added"]
-        found["memory_ours_over_plain"] = bare / memory["plain"]["bytes"]
-        found["memory_literal_over_ours"] = memory["literal"]["bytes"] / memory["ours"]["bytes"]
-    found["median_seconds"] = {name: statistics.median(values) for name, values in times.wall.items()}
-    found["cpu"] = {**ratios(times.cpu), "seconds": times.cpu}
-    found["seconds"] = times.wall
+        figures["memory_ours_over_plain"] = bare / memory["plain"]["bytes"]
+        figures["memory_literal_over_ours"] = memory["literal"]["bytes"] / memory["ours"]["bytes"]
+    figures["median_seconds"] = {name: statistics.median(values) for name, values in times.wall.items()}
+    figures["cpu"] = {**ratios(times.cpu), "seconds": times.cpu}
+    figures["seconds"] = times.wall
     if memory is not None:
-        found["peak_bytes"] = {name: item["bytes"] for name, item in memory.items()}
-        found["adapter_bytes"] = {name: item["added"] for name, item in memory.items()}
-    return rounded(found)
+        figures["peak_bytes"] = {name: item["bytes"] for name, item in memory.items()}
+        figures["adapter_bytes"] = {name: item["added"] for name, item in memory.items()}
+    return rounded(figures)
 
 
 def print_table(results: dict[str, dict[str, Any]]) -> None:
@@ -171,20 +155,19 @@ def main(argv: list[str] | None = None) -> None:
         return
     times = {resolution: bench.times(resolution, options.rounds) for resolution in options.resolutions}
     where = machine(bench.device)
-    # The processes that measure memory need the room.
+    # The processes that measure memory need the space.
     del bench
     gc.collect()
-    results = {
-        str(resolution): summary(times[resolution], None if options.no_memory else peaks(options, resolution))
-        for resolution in options.resolutions
-    }
+    unet = [] if options.unet is None else ["--unet", str(options.unet)]
+    results = {}
+    for resolution in options.resolutions:
+        more = ["--resolutions", str(resolution), *unet]
+        memory = None if options.no_memory else peak_of_each(__file__, NAMES, options, *more)
+        results[str(resolution)] = summary(times[resolution], memory)
     print_table(results)
     first = results[str(options.resolutions[0])]
     report = {**first, "resolution": options.resolutions[0], "dtype": options.dtype, "batch": options.batch, **where}
-    report["resolutions"] = results
-    if options.out is not None:
-        options.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(report))
+    print_report({**report, "resolutions": results}, options.out)
 
 
 if __name__ == "__main__":

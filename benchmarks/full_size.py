@@ -1,11 +1,12 @@
 """Models of the true size of Stable Diffusion 1.5 and its face encoder's CLIP, with random weights.
 
-Nothing that is drawn with them means anything; time, memory and file layout are those of the real ones.
+Their pictures are meaningless; time, memory and file layout are those of the real models.
 """
 
 from __future__ import annotations
 
 import gc
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ UNET: dict[str, Any] = {
     "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
     "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
     "layers_per_block": 2,
-    # The number of heads, under the name that the published configuration has for it.
+    # The number of heads; the name is that of the published configuration.
     "attention_head_dim": 8,
     "cross_attention_dim": 768,
 }
@@ -39,7 +40,7 @@ TEXT: dict[str, Any] = {
     "num_attention_heads": 12,
     "max_position_embeddings": 77,
 }
-# CLIP ViT-H/14, which IP-Adapter's and DynamicID's face encoders look through.
+# CLIP ViT-H/14, the vision model of IP-Adapter's and DynamicID's face encoders.
 VISION: dict[str, Any] = {
     "hidden_size": 1280,
     "intermediate_size": 5120,
@@ -50,7 +51,7 @@ VISION: dict[str, Any] = {
     "patch_size": 14,
     "hidden_act": "gelu",
 }
-# The tokens of a person, the states of ViT-H/14 they are read from, and the length of a text.
+# Identity tokens per person, and the length of a text in tokens.
 TOKENS, TEXT_LENGTH = 4, 77
 
 
@@ -62,10 +63,10 @@ def random_unet(config: dict[str, Any] | None = None, *, seed: int = 0) -> Any:
     with torch.device("meta"):
         unet = UNet2DConditionModel(**(config or UNET))
     if list(unet.buffers()):
-        raise ValueError("this UNet has buffers, which no random weight can stand for: give one without")
+        raise ValueError("this UNet has buffers, for which there are no random values: give one without")
     unet = unet.to_empty(device="cpu").eval().requires_grad_(False)
-    # One block of noise over and over: drawing a thousand million numbers takes longer than what is measured. Its
-    # length is prime, so that no two rows of a weight are alike.
+    # One block of noise is repeated, since sampling 10⁹ numbers takes longer than the measurement. Its length is prime,
+    # so that rows of a weight differ.
     noise = torch.randn(1_048_573, generator=torch.Generator().manual_seed(seed))
     for name, weight in unet.named_parameters():
         if weight.ndim == 1:
@@ -81,8 +82,8 @@ def random_unet(config: dict[str, Any] | None = None, *, seed: int = 0) -> Any:
 def save_full_size(folder: Path, *, dtype: str = "float16", seed: int = 0) -> RandomModels:
     """Save a whole Stable Diffusion 1.5 pipeline and a CLIP ViT-H/14 with random weights under `folder`.
 
-    In `float16` that is 3.4 GB on disk and at most 5 GB of memory: one network is made at a time. The tokenizer is a
-    real one over a small vocabulary; every network has the published shapes.
+    In `float16` this takes 3.4 GB on disk and at most 5 GB of memory: one network is created at a time. The tokenizer
+    is a real one with a small vocabulary; all networks have the published shapes.
     """
     import torch
     from diffusers import AutoencoderKL
@@ -110,15 +111,13 @@ def save_full_size(folder: Path, *, dtype: str = "float16", seed: int = 0) -> Ra
             gc.collect()
     tokenizer.save_pretrained(pipeline / "tokenizer")
     ddim().save_pretrained(pipeline / "scheduler")
-    write_model_index(pipeline)
+    _write_model_index(pipeline)
     CLIPImageProcessorPil().save_pretrained(image_encoder)
     return RandomModels(pipeline, image_encoder)
 
 
-def write_model_index(pipeline: Path) -> None:
-    """Write the file that says which class reads which folder."""
-    import json
-
+def _write_model_index(pipeline: Path) -> None:
+    """Write model_index.json, which names the class of each folder."""
     index = {
         "_class_name": "StableDiffusionPipeline",
         "feature_extractor": [None, None],

@@ -1,7 +1,7 @@
-"""Does a detector of photographed faces find the drawn ones: OpenCV's stock frontal Haar cascade on frontal people.
+"""Measure the share of procedural faces that a detector for real ones finds: OpenCV's frontal Haar cascade.
 
-OpenCV 5 has no cascades, so the measurement installs OpenCV 4.10 into a temporary folder and runs it in a process of
-its own. The last line is JSON.
+OpenCV 5 has no cascades, so OpenCV 4.10 is installed into a temporary folder and run in a separate process. The last
+line is JSON.
 
     python benchmarks/haar_faces.py --people 280
 """
@@ -19,7 +19,7 @@ from typing import Annotated
 import typer
 
 OPENCV = "opencv-python-headless==4.10.0.84"
-LOOK = """
+DETECT = """
 import json, sys
 import cv2
 import numpy as np
@@ -32,9 +32,9 @@ print(json.dumps([len(cascade.detectMultiScale(image, 1.03, 3)) for image in gre
 def main(
     people: Annotated[int, typer.Option(help="How many people, one frontal photo each.", min=7)] = 280,
     size: Annotated[int, typer.Option(help="Side of the photos in pixels.", min=64)] = 256,
-    seed: Annotated[int, typer.Option(help="Seed of the people; the networks' training set has 0.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the people; the training set of the networks has 0.")] = 1,
 ) -> None:
-    """Draw frontal people in all expressions, look for their faces, and print the share that is found."""
+    """Render frontal people in all expressions, detect their faces, and print the detected share."""
     import numpy as np
     from tqdm import tqdm
 
@@ -55,7 +55,7 @@ def main(
         subprocess.run(install, check=True, stdout=sys.stderr)
         env = {**os.environ, "PYTHONPATH": str(folder)}
         done = subprocess.run(
-            [sys.executable, "-c", LOOK, str(file)], check=True, env=env, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", DETECT, str(file)], check=True, env=env, stdout=subprocess.PIPE, text=True
         )
     found = np.array(json.loads(done.stdout)) > 0
     by_expression = {name: float(found[np.array(names) == name].mean()) for name in EXPRESSIONS}

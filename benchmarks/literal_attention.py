@@ -1,7 +1,7 @@
-"""The method written down literally: every attention matrix in memory, LoRA beside the layers, nothing remembered.
+"""The method implemented literally: whole attention matrices in memory, LoRA as separate layers, no caches.
 
-What the published processors do in each call, from the formulas of paper section 3.1. It shares the weights of the
-project's processors, so both must give the same picture; only time and memory may differ.
+It does in each call what the formulas of paper section 3.1 say, with the weights of the project's processors: both
+predict the same, and differ in time and memory alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _EPSILON = 1e-6
 
 
 class LiteralSelfAttention:
-    """Self-attention with its N×N matrix of weights, and LoRA as a second path through every projection."""
+    """Self-attention with its N×N matrix of weights, and LoRA added to every projection."""
 
     def __init__(self, weights: LoRAAttention) -> None:
         self.weights = weights
@@ -31,7 +31,7 @@ class LiteralSelfAttention:
         tokens: Tensor | None = None,
         **_: Any,
     ) -> Tensor:
-        """Attend (B, N, C) to itself; `tokens` are the other processor's."""
+        """Attend (B, N, C) to itself; `tokens` is for the other processor."""
         own = self.weights
         query = _project(attn.to_q, own.to_q_lora, hidden_states)
         key = _project(attn.to_k, own.to_k_lora, hidden_states)
@@ -41,7 +41,7 @@ class LiteralSelfAttention:
 
 
 class LiteralSemanticActivatedAttention:
-    """Cross-attention: text with its N×77 matrix, the gate from logits of its own, then the attention to the person."""
+    """Cross-attention: to the text (N×77), the gate from separate logits, then to the person."""
 
     def __init__(self, weights: SemanticActivatedAttention) -> None:
         self.weights = weights
@@ -79,7 +79,7 @@ class LiteralSemanticActivatedAttention:
 
 
 def literal_processors(processors: nn.ModuleList) -> list[Any]:
-    """Return literal twins of the project's processors, in their order, with the same weights."""
+    """Return literal versions of the project's processors, in their order, with the same weights."""
     return [
         LiteralSemanticActivatedAttention(own)
         if isinstance(own, SemanticActivatedAttention)
@@ -93,7 +93,7 @@ def _project(base: nn.Linear, lora: LoRA, states: Tensor) -> Tensor:
 
 
 def _attend(attn: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Attention as diffusers writes it without any fused kernel: logits, softmax and product one after another."""
+    """Return attention as diffusers computes it without a fused kernel: logits, softmax, product."""
     query, key, value = (attn.head_to_batch_dim(states) for states in (query, key, value))
     probabilities = attn.get_attention_scores(query, key, None)
     return attn.batch_to_head_dim(torch.bmm(probabilities, value))

@@ -1,4 +1,4 @@
-"""Calls of the page's API that no client should send and every server gets."""
+"""Malformed calls of the page's API, all of which must be refused."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FILE = {"_type": "gradio.FileData"}
 
 
 class Call(NamedTuple):
-    """What is wrong, the endpoint, the Content-Type (None: no such header), and the body."""
+    """What is wrong, the endpoint, the Content-Type (None: no header), and the body."""
 
     what: str
     endpoint: str
@@ -36,7 +36,7 @@ def malformed_calls(photo: str, upload: Callable[[bytes], str]) -> Iterator[Call
     for address in ("http://127.0.0.1:1/x.png", "https://example.com/x.png", "HTTP://example.com", "data:image/png,x"):
         yield _draw(f"address {address}", good, references=[file_of(address)])
     yield _draw("an inline picture", good, references=[{**file_of(photo), "url": "data:image/png;base64,AAAA"}])
-    for what, data in _no_photos():
+    for what, data in _unusable_files():
         yield _draw(what, good, references=[file_of(upload(data))])
     for name, values in _WRONG.items():
         for value in values:
@@ -74,7 +74,7 @@ def _of_transport(good: Any) -> Iterator[Call]:
         ("nothing", b""),
         ("no JSON", b"hello"),
         ("half of it", whole[: len(whole) // 2]),
-        ("bytes that are no text", b"\xff\xfe\x00{"),
+        ("bytes that are not UTF-8", b"\xff\xfe\x00{"),
         ("a list", b"[]"),
         ("deep nesting", b"[" * 100_000 + b"]" * 100_000),
         ("deep nesting in it", b'{"data":' + b"[" * 500 + b"]" * 500 + b"}"),
@@ -83,7 +83,7 @@ def _of_transport(good: Any) -> Iterator[Call]:
         yield Call(name, "draw", JSON, body)
 
 
-def _no_photos() -> Iterator[tuple[str, bytes]]:
+def _unusable_files() -> Iterator[tuple[str, bytes]]:
     from PIL import Image
 
     from benchmarks.malformed_requests import _png
@@ -95,4 +95,4 @@ def _no_photos() -> Iterator[tuple[str, bytes]]:
     yield "10,000 x 9,000 pixels", _png(10_000, 9_000)
     buffer = io.BytesIO()
     Image.new("RGB", (64, 64), "grey").save(buffer, "PNG")
-    yield "nobody on it", buffer.getvalue()
+    yield "a picture without a face", buffer.getvalue()

@@ -1,10 +1,9 @@
-"""Requests that no client should send and every server gets: one after another, all different."""
+"""Malformed requests to the served model, all of which must be refused."""
 
 from __future__ import annotations
 
 import base64
 import io
-import itertools
 import json
 import struct
 import zlib
@@ -15,7 +14,7 @@ JSON = "application/json"
 
 
 class Malformed(NamedTuple):
-    """What is wrong, the Content-Type (None: no such header), and the body."""
+    """What is wrong, the Content-Type (None: no header), and the body."""
 
     what: str
     content_type: str | None
@@ -24,10 +23,10 @@ class Malformed(NamedTuple):
 
 def malformed_requests(photo: bytes, count: int) -> list[Malformed]:
     """Return `count` requests that must be refused; `photo` is one that would be accepted."""
-    found = list(itertools.islice(itertools.chain(_of_transport(photo), _of_shape(photo), _of_values(photo)), count))
-    if len(found) < count:
-        raise ValueError(f"{count} malformed requests: only {len(found)} are known")
-    return found
+    requests = [*_of_transport(photo), *_of_shape(photo), *_of_values(photo)]
+    if len(requests) < count:
+        raise ValueError(f"{count} malformed requests: only {len(requests)} are known")
+    return requests[:count]
 
 
 def _row(photo: bytes, **changes: Any) -> dict[str, Any]:
@@ -44,12 +43,12 @@ def _of_transport(photo: bytes) -> Iterator[Malformed]:
     for kind in (None, "text/plain", "text/csv", "application/xml", "multipart/form-data", "", "json", "image/png"):
         yield Malformed(f"content type {kind!r}", kind, good)
     yield Malformed("another charset", "application/json; charset=latin-1", good)
-    yield Malformed("a parameter nobody knows", "application/json; profile=x", good)
+    yield Malformed("an unknown parameter", "application/json; profile=x", good)
     for name, body in (
         ("nothing", b""),
         ("no JSON", b"hello"),
         ("half of it", good[: len(good) // 2]),
-        ("bytes that are no text", b"\xff\xfe\x00{"),
+        ("bytes that are not UTF-8", b"\xff\xfe\x00{"),
         ("the photo itself", photo),
         ("a NUL", b"\0"),
         ("deep nesting", b"[" * 100_000 + b"]" * 100_000),
@@ -89,24 +88,9 @@ def _of_values(photo: bytes) -> Iterator[Malformed]:
     changes += [{"references": [base64.b64encode(data).decode()]} for data in _pictures(photo)]
     changes += [{"prompt": value} for value in (None, 3, [], ["a"], {}, "x" * 100_000, "\ud800", True)]
     changes += [{"face_prompts": value} for value in ("happy", ["bored"], ["happy", "sad"], [3], {}, [["happy"]])]
-    changes += [
-        {"boxes": value}
-        for value in (
-            3,
-            [3],
-            [[0, 0, 1]],
-            [[0, 0, 1, 1, 1]],
-            [[0, 0, 1.5, 1]],
-            [[-1, 0, 1, 1]],
-            [[0.5, 0, 0.5, 1]],
-            [[1, 1, 0, 0]],
-            [["a", 0, 1, 1]],
-            [[0, 0, 1, 1], [0, 0, 1, 1]],
-            [[float("nan"), 0, 1, 1]],
-            [[0, 0, float("inf"), 1]],
-            {},
-        )
-    ]
+    boxes: list[Any] = [[0, 0, 1], [0, 0, 1, 1, 1], [0, 0, 1.5, 1], [-1, 0, 1, 1], [0.5, 0, 0.5, 1], [1, 1, 0, 0]]
+    boxes += [["a", 0, 1, 1], [float("nan"), 0, 1, 1], [0, 0, float("inf"), 1]]
+    changes += [{"boxes": value} for value in (3, [3], {}, [[0, 0, 1, 1]] * 2, *([box] for box in boxes))]
     changes += [{"seed": value} for value in (-1, 1.5, "one", [], 2**64, 10**40, True)]
     for change in changes:
         yield Malformed(str(change)[:60], JSON, _sent({"dataframe_records": [_row(photo, **change)]}))
@@ -115,7 +99,7 @@ def _of_values(photo: bytes) -> Iterator[Malformed]:
 
 
 def _pictures(photo: bytes) -> Iterator[bytes]:
-    """Bytes that are no photo of one person."""
+    """Yield files that are no photo of one person."""
     from PIL import Image
 
     yield photo[: len(photo) // 3]
@@ -133,7 +117,7 @@ def _pictures(photo: bytes) -> Iterator[bytes]:
 
 
 def _png(width: int, height: int) -> bytes:
-    """Return a small PNG that claims to be large."""
+    """Return a small PNG file whose header states a large size."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))

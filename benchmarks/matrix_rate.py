@@ -1,4 +1,4 @@
-"""How many operations a second a device reaches on one large matrix product: the measure of a training step."""
+"""The rate of a device on one large matrix product, to which a training step is compared."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmarks.measure import synchronise
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype, *, side: int | None = None, calls: int = 8) -> float:
-    """Return the best rate in operations a second of `calls` products of two `side`-squared matrices."""
+    """Return the best rate, in operations per second, of `calls` products of two `side` × `side` matrices."""
     side = side or (8192 if device.type == "cuda" else 2048)
     rng = torch.Generator().manual_seed(0)
     left, right = (torch.randn(side, side, generator=rng).to(device, dtype) for _ in range(2))

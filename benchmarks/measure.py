@@ -1,12 +1,16 @@
-"""Measuring: contestants in turn, so that a busy machine is busy for all of them; peak memory of a process; a name."""
+"""Interleaved times, peak memory, and what the scripts that measure one step share."""
 
 from __future__ import annotations
 
+import argparse
+import json
 import platform
 import resource
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +22,10 @@ _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds of every call, by name: on the wall, and of this process's own work (all its threads together).
+    """Seconds of every call, by name: `wall`, and `cpu`, the processor time of all threads of this process.
 
-    Work for a card is not in the latter. On one thread of a crowded machine it is what the clock would have said on an
-    idle one; several threads wait for each other busily, and waiting counts.
+    `cpu` does not include work on a GPU. With one thread it is the time that an idle machine would take; with several,
+    it includes their busy waiting for each other.
     """
 
     wall: dict[str, list[float]]
@@ -29,10 +33,10 @@ class Times:
 
 
 def interleaved_times(steps: Mapping[str, Callable[[], Any]], rounds: int, device: torch.device) -> Times:
-    """Return the seconds of every call: `rounds` rounds in each of which everybody has one turn.
+    """Return the seconds of every call: in each of `rounds` rounds, every step is called once.
 
-    Whoever begins a round ends the next one. What other processes take falls on all alike, and the ratio within a
-    round (see `median_ratio`) feels little of it.
+    The first step of a round is the last of the next. Other processes slow all steps alike, and hardly change the ratio
+    within a round (see `median_ratio`).
     """
     if rounds < 1:
         raise ValueError(f"{rounds} rounds: expected at least 1")
@@ -56,7 +60,7 @@ def median_ratio(over: list[float], under: list[float]) -> float:
 
 
 def rounded(values: Any) -> Any:
-    """Return JSON values with five significant digits: no stopwatch has more."""
+    """Return JSON values with floats rounded to five significant digits."""
     if isinstance(values, dict):
         return {name: rounded(value) for name, value in values.items()}
     if isinstance(values, list):
@@ -65,26 +69,26 @@ def rounded(values: Any) -> Any:
 
 
 def quiet() -> None:
-    """Keep what diffusers says about models that no user of a benchmark will ever load off the screen."""
+    """Turn off diffusers' messages about random models."""
     import diffusers
 
     diffusers.logging.set_verbosity_error()
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait until the device has done what it was given."""
+    """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 class PeakMemory:
-    """The most memory that this process (or the card, for a CUDA device) held at once, from `reset` on."""
+    """The peak memory of this process, or of a CUDA device, since `reset`."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
     def reset(self) -> None:
-        """Forget what was held before."""
+        """Begin a new measurement."""
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         elif _CLEAR.exists():
@@ -92,7 +96,7 @@ class PeakMemory:
             _CLEAR.write_text("5")
 
     def bytes(self) -> int:
-        """Return the peak in bytes; where the mark cannot be reset, that of the whole process."""
+        """Return the peak in bytes; where it cannot be reset, since the start of the process."""
         if self.device.type == "cuda":
             return int(torch.cuda.max_memory_allocated(self.device))
         if _STATUS.exists():
@@ -104,13 +108,13 @@ class PeakMemory:
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """Return what a reader has to know about where the figures come from."""
+    """Return the versions of torch and diffusers, the device's name and, for a CPU, the number of threads."""
     import diffusers
 
-    found: dict[str, Any] = {"torch": torch.__version__, "diffusers": diffusers.__version__}
+    versions = {"torch": torch.__version__, "diffusers": diffusers.__version__}
     if device.type == "cuda":
-        return {**found, "device": torch.cuda.get_device_name(device)}
-    return {**found, "device": _processor(), "threads": torch.get_num_threads()}
+        return {**versions, "device": torch.cuda.get_device_name(device)}
+    return {**versions, "device": _processor(), "threads": torch.get_num_threads()}
 
 
 def _processor() -> str:
@@ -120,3 +124,47 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def step_parser(description: str | None, dtypes: Iterable[str], names: Iterable[str]) -> argparse.ArgumentParser:
+    """Return a parser of the options that the scripts share; `names` are what `--memory-of` may measure."""
+    parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", choices=list(dtypes), default="float32", help="of the frozen networks")
+    parser.add_argument("--threads", type=int, help="threads on the CPU (all cores)")
+    parser.add_argument("--no-memory", action="store_true", help="leave out the processes that measure memory")
+    parser.add_argument("--rank", type=int, default=128, help="rank of the LoRA")
+    parser.add_argument("--out", type=Path, help="also write the JSON, readable, to this file")
+    parser.add_argument("--memory-of", choices=list(names), help=argparse.SUPPRESS)
+    return parser
+
+
+def parse_step_options(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
+    """Return the parsed options; exit with code 2 where one is out of range or there is no such device."""
+    options = parser.parse_args(argv)
+    if options.rounds < 1 or options.batch < 1 or options.rank < 1:
+        parser.error("--rounds, --batch and --rank: expected at least 1")
+    if options.device.startswith("cuda") and not torch.cuda.is_available():
+        parser.error(f"--device {options.device}: there is no CUDA device; leave it out to measure the CPU")
+    return options
+
+
+def peak_of_each(script: str, names: Iterable[str], options: argparse.Namespace, *more: str) -> dict[str, Any]:
+    """Run `script --memory-of NAME` for each name in its own process; return what each prints as JSON."""
+    command = [sys.executable, script, "--batch", str(options.batch), "--rank", str(options.rank), *more]
+    command += ["--device", options.device, "--dtype", options.dtype]
+    command += [] if options.threads is None else ["--threads", str(options.threads)]
+    peaks = {}
+    for name in names:
+        done = subprocess.run([*command, "--memory-of", name], stdout=subprocess.PIPE, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"measuring the memory of {name!r} ended with {done.returncode}")
+        peaks[name] = json.loads(done.stdout)
+    return peaks
+
+
+def print_report(report: dict[str, Any], out: Path | None) -> None:
+    """Print the report as one line of JSON, and write it, indented, to `out`."""
+    if out is not None:
+        out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(report))

@@ -1,20 +1,18 @@
-"""The page's API under load: many clients at once, the same seed always the same bytes, nonsense refused.
+"""Load the page's API: many clients at once, one picture per seed, malformed calls refused.
 
     python benchmarks/page_load.py --adapter models:/dynamicid@champion        # starts the page, and ends it
     python benchmarks/page_load.py --url http://127.0.0.1:7860 --photo me.jpg
 
-The last line is JSON. Exit 1 where a request failed, an answer differed, or nonsense was not refused with a reason.
+The last line is JSON. Exit 1 where a request failed, answers for one seed differed, or a malformed call was not refused
+with a reason.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
 import signal
-import socket
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -30,13 +28,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import requests
 
 from benchmarks.malformed_calls import Call, malformed_calls
+from benchmarks.serving_load import FACE_PROMPTS, answer_figures, free_port, load_parser, print_figures
 
-FACE_PROMPTS = ("", "happy", "sad, turned to the left", "surprised", "slightly turned to the right")
 API = "gradio_api"
 
 
 class Answer(NamedTuple):
-    """The bytes of a picture, or the reason why there is none; how long it took in seconds."""
+    """The bytes of a picture, or None and the reason; how long it took, in seconds."""
 
     picture: bytes | None
     reason: str
@@ -45,16 +43,13 @@ class Answer(NamedTuple):
 
 @contextlib.contextmanager
 def served(*options: str, home: Path | None = None, timeout: float = 600.0) -> Iterator[str]:
-    """Start `dynamicid app` with `options` on a free port of loopback in `home`, yield its address, and end it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "pipelines.cli", "app", "--port", str(port), *options]
+    """Start `dynamicid app` with `options` on a free port of 127.0.0.1 in `home`, yield its address, and end it."""
+    command = [sys.executable, "-m", "pipelines.cli", "app", "--port", str(free_port()), *options]
     path = os.pathsep.join([str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")])
     process = subprocess.Popen(
         command, cwd=home, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, text=True
     )
-    # Ends the reading below, should the page never answer.
+    # Ends `readline` below if the page never answers.
     late = threading.Timer(timeout, process.kill)
     late.start()
     try:
@@ -73,7 +68,7 @@ def served(*options: str, home: Path | None = None, timeout: float = 600.0) -> I
 
 
 def alive(url: str) -> bool:
-    """Whether the page answers."""
+    """Return whether the page answers."""
     try:
         return requests.get(url, timeout=30).status_code == 200
     except requests.ConnectionError:
@@ -81,7 +76,7 @@ def alive(url: str) -> bool:
 
 
 class Caller:
-    """One client of the page, as `gradio_client` is one; pictures are downloaded into `folder`."""
+    """One `gradio_client` of the page, which downloads pictures into `folder`."""
 
     def __init__(self, url: str, folder: Path) -> None:
         from gradio_client import Client
@@ -89,7 +84,7 @@ class Caller:
         self._client = Client(url, download_files=folder, verbose=False, analytics_enabled=False)
 
     def draw(self, photos: Sequence[Path], number: int) -> Answer:
-        """Ask for picture `number`: the same number is the same request."""
+        """Send request `number`; its number determines all of it."""
         from gradio_client import handle_file
 
         begun = time.monotonic()
@@ -107,7 +102,7 @@ class Caller:
 
 
 def load(url: str, photos: Sequence[Path], *, count: int, clients: int, seeds: int) -> dict[str, Any]:
-    """Send `count` good requests from `clients` clients; `seeds` different ones, again and again."""
+    """Send `count` valid requests, with `seeds` different seeds in turn, from `clients` clients; return figures."""
     with tempfile.TemporaryDirectory() as folder:
         callers = [Caller(url, Path(folder) / str(n)) for n in range(clients)]
 
@@ -116,29 +111,20 @@ def load(url: str, photos: Sequence[Path], *, count: int, clients: int, seeds: i
             return [(n, callers[client].draw(photos[: 1 + n % min(2, len(photos))], n)) for n in numbers]
 
         with ThreadPoolExecutor(clients) as pool:
-            found = [answer for answers in pool.map(answers_of, range(clients)) for answer in answers]
-    different = {number: {answer.picture for n, answer in found if n == number} for number, _ in found}
-    times = sorted(answer.seconds for _, answer in found)
-    return {
-        "requests": count,
-        "clients": clients,
-        "errors": sum(answer.picture is None for _, answer in found),
-        "first_error": next((answer.reason[:300] for _, answer in found if answer.picture is None), None),
-        "seeds": seeds,
-        "most_answers_of_one_seed": max(map(len, different.values())),
-        "pictures": len({answer.picture for _, answer in found}),
-        "median_s": round(statistics.median(times), 3),
-        "slowest_s": round(times[-1], 3),
-    }
+            answers = [answer for part in pool.map(answers_of, range(clients)) for answer in part]
+    pictures = [(number, answer.picture) for number, answer in answers]
+    errors = [answer.reason for _, answer in answers if answer.picture is None]
+    figures = answer_figures(pictures, errors, [answer.seconds for _, answer in answers])
+    return {"requests": count, "clients": clients, "seeds": seeds, **figures}
 
 
 def upload(url: str, data: bytes, name: str = "photo.png") -> requests.Response:
-    """Upload a file as the page does; the answer is a list with its path on the server."""
+    """Upload a file as the page does; the reply is a JSON list with its path on the server."""
     return requests.post(f"{url}/{API}/upload", files={"files": (name, data)}, timeout=60)
 
 
 def reason_of(url: str, call: Call) -> str | None:
-    """Send a malformed call; return the reason it was refused with, or None where it was not, or without one."""
+    """Send a malformed call; return the reason of its refusal, or None where there is no refusal or no reason."""
     headers = {} if call.content_type is None else {"Content-Type": call.content_type}
     reply = requests.post(f"{url}/{API}/call/{call.endpoint}", data=call.body, headers=headers, timeout=600)
     if reply.status_code != 200:
@@ -146,12 +132,12 @@ def reason_of(url: str, call: Call) -> str | None:
     events = requests.get(f"{url}/{API}/call/{call.endpoint}/{reply.json()['event_id']}", timeout=600).text
     if "event: error" not in events:
         return None
-    told = json.loads(events.rpartition("data:")[2])
-    return (told or {}).get("error") or None
+    event = json.loads(events.rpartition("data:")[2])
+    return (event or {}).get("error") or None
 
 
-def nonsense(url: str, photo: bytes) -> dict[str, Any]:
-    """Send malformed calls one after another; `photo` is one that would be accepted."""
+def send_malformed(url: str, photo: bytes) -> dict[str, Any]:
+    """Send malformed calls one after another; `photo` is a valid one."""
     calls = list(malformed_calls(upload(url, photo).json()[0], lambda data: upload(url, data).json()[0]))
     reasons = {call.what: reason_of(url, call) for call in calls}
     return {
@@ -163,32 +149,22 @@ def nonsense(url: str, photo: bytes) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Measure and print; see the head of this file."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--adapter", help="adapter folder or registered model to open the page with")
-    where.add_argument("--url", help="a page that is open")
-    parser.add_argument("--photo", action="append", type=Path, help="reference photo, repeatable (a drawn person)")
+    """Measure and print; see the module's docstring."""
+    parser = load_parser(__doc__, "adapter", "adapter folder or registered model to open the page with")
     parser.add_argument("--requests", type=int, default=50)
     parser.add_argument("--clients", type=int, default=5)
-    parser.add_argument("--seeds", type=int, default=10)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     with contextlib.ExitStack() as stack:
-        photos = asked.photo or [_drawn(Path(stack.enter_context(tempfile.TemporaryDirectory())))]
-        opened = served("--adapter", asked.adapter) if asked.adapter else contextlib.nullcontext(asked.url.rstrip("/"))
-        url = stack.enter_context(opened)
-        found = load(url, photos, count=asked.requests, clients=asked.clients, seeds=asked.seeds)
-        found |= nonsense(url, photos[0].read_bytes())
+        photos = options.photo or [_example(Path(stack.enter_context(tempfile.TemporaryDirectory())))]
+        running = contextlib.nullcontext((options.url or "").rstrip("/"))
+        url = stack.enter_context(served("--adapter", options.adapter) if options.adapter else running)
+        figures = load(url, photos, count=options.requests, clients=options.clients, seeds=options.seeds)
+        figures |= send_malformed(url, photos[0].read_bytes())
         again = load(url, photos, count=1, clients=1, seeds=1)
-    for name, value in found.items():
-        print(f"{name:<26} {value}")
-    good = not (found["errors"] or found["not_refused"] or again["errors"]) and found["alive"]
-    good = good and found["most_answers_of_one_seed"] == 1
-    print(json.dumps({**found, "passed": good}))
-    return 0 if good else 1
+    return print_figures(figures, again)
 
 
-def _drawn(folder: Path) -> Path:
+def _example(folder: Path) -> Path:
     from pipelines.webpage.examples import draw_examples
 
     return draw_examples(folder)[0].photos[0]

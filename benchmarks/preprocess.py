@@ -1,19 +1,18 @@
-"""Preprocessing on Spark against a plain loop: photos a second, efficiency, and where the time goes.
+"""Compare preprocessing on Spark with a plain loop: photos per second, efficiency, and time by part.
 
     python benchmarks/preprocess.py --photos 8000
 
 The plain loop runs the same analysers on the same photos in one process and writes nothing. Efficiency is the rate of
-the whole stage on `local[2]`, starting and writing included, over twice that of the loop, loading excluded. Both are
-also given by processor time, which other programs on the machine disturb less. The photos are real ones, each changed a
-little (cut, mirrored, coded again), or drawn people (`--drawn`).
+the whole stage on `local[2]`, including start and writing, over twice that of the loop, without loading. Processor time
+is also measured, since other programs disturb it less. The photos are variants (cropped, mirrored, recompressed) of
+real ones, or of procedural people (`--drawn`).
 
-The last line is JSON: `efficiency`, `photos_per_s`, `single_photos_per_s`, `parts` (seconds a photo by part).
+The last line is JSON: `efficiency`, `photos_per_s`, `single_photos_per_s`, `parts` (seconds per photo by part).
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import io
 import json
 import os
@@ -24,38 +23,25 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 import numpy as np
 import psutil
 from PIL import Image
 
+from benchmarks.real_networks import PROJECT, SHARED, TINY, dataset_row, real_networks
 from pipelines.core.params import load_params
 from pipelines.core.sections.data import Preprocess
 
-PROJECT = Path(__file__).resolve().parents[1]
-SHARED = PROJECT.parent / "shared"
 WORKERS = 2
-# Every so many photos of the dataset are given to the plain loop: its rate does not depend on their number.
+# The plain loop gets about this many photos of the dataset: its rate does not depend on their number.
 LOOP_PHOTOS = 1000
 BATCH = 32
 POLL_SECONDS = 0.25
 
 
-def settings(shared: Path) -> list[str]:
-    return [
-        "preprocess.insightface_name=buffalo_real_mini",
-        f"preprocess.insightface_root={shared / 'weights' / 'insightface'}",
-        "preprocess.det_sizes=[]",
-        f"preprocess.landmarker.path={shared / 'weights' / 'landmarks68' / 'slim_160_latest.onnx'}",
-        "preprocess.landmarker.input_size=160",
-        "preprocess.landmarker.channel_order=bgr",
-        "preprocess.captions.sources=[sidecar]",
-        "preprocess.max_failed_share=1.0",
-        f"preprocess.master=local[{WORKERS}]",
-    ]
-
-
 def varied(files: list[Path], count: int) -> Iterator[tuple[str, str, bytes]]:
-    """Yield name, person and bytes of `count` photos: the files again and again, each time other pixels."""
+    """Yield name, person and bytes of `count` photos: the files, then variants of them."""
     for number in range(count):
         file = files[number % len(files)]
         if number < len(files):
@@ -86,23 +72,12 @@ def write_dataset(photos: Iterator[tuple[str, str, bytes]], folder: Path) -> Non
 
     writer = ShardWriter(folder, 128 * 2**20)
     for name, person, data in photos:
-        row = dict.fromkeys(("format", "width", "height", "prompt", "face_prompt", "source", "licence", "consent"))
-        image_id = hashlib.sha256(data).hexdigest()
-        writer.add(
-            {
-                **row,
-                "image_id": image_id,
-                "identity": person,
-                "file_name": f"{person}/{name}",
-                "image": data,
-                "n_bytes": len(data),
-            }
-        )
+        writer.add(dataset_row(f"{person}/{name}", data, person))
     writer.close()
 
 
 def plain_loop(faces: Path, params: Preprocess, every: int, phase: int) -> dict[str, object]:
-    """Look at every `every`-th photo in this process; return photos, seconds, and processor seconds by part."""
+    """Analyse every `every`-th photo in this process; return photos, seconds, and processor seconds by part."""
     import cv2
     import pyarrow.parquet as pq
 
@@ -127,41 +102,25 @@ def plain_loop(faces: Path, params: Preprocess, every: int, phase: int) -> dict[
 
 def spark_stage(faces: Path, changes: list[str], folder: Path) -> dict[str, object]:
     """Run the stage by its command; return its report, seconds, and processor seconds of all its processes."""
-    sets = [word for change in changes for word in ("--set", change)]
-    command = [
-        sys.executable,
-        "-m",
-        "pipelines.cli",
-        "preprocess",
-        str(faces),
-        "--out",
-        str(folder / "processed"),
-        "--params",
-        str(PROJECT / "profiles" / "tiny.yaml"),
-        *sets,
-    ]
+    command = [sys.executable, "-m", "pipelines.cli", "preprocess", faces, "--out", folder / "processed"]
+    command += ["--params", TINY, *(word for change in changes for word in ("--set", change))]
     started = time.perf_counter()
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
     process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
     used: dict[tuple[int, float], float] = {}
     while process.poll() is None:
-        for key, seconds in processor_seconds(process.pid):
-            used[key] = seconds
+        used.update(processor_seconds(process.pid))
         time.sleep(POLL_SECONDS)
     wall = time.perf_counter() - started
     if process.returncode:
         raise SystemExit(f"preprocess ended with {process.returncode}")
     report = json.loads(process.stdout.read()) if process.stdout else {}
-    return {
-        "photos": report["rows"],
-        "wall": wall,
-        "cpu": sum(used.values()),
-        "parts": report["seconds"],
-        "ok": report["ok"],
-    }
+    figures = {"photos": report["rows"], "parts": report["seconds"], "ok": report["ok"]}
+    return {**figures, "wall": wall, "cpu": sum(used.values())}
 
 
 def processor_seconds(pid: int) -> Iterator[tuple[tuple[int, float], float]]:
+    """Yield process (id, start) and processor seconds of a process and its descendants."""
     try:
         root = psutil.Process(pid)
         for process in [root, *root.children(recursive=True)]:
@@ -179,14 +138,15 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], dest="changes", metavar="SECTION.KEY=VALUE")
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
-    changes = [*settings(options.shared), *options.changes]
-    params = load_params(PROJECT / "profiles" / "tiny.yaml", changes).preprocess
+    changes = [*real_networks(options.shared), f"preprocess.master=local[{WORKERS}]"]
+    changes += ["preprocess.max_failed_share=1.0", *options.changes]
+    params = load_params(TINY, changes).preprocess
     with tempfile.TemporaryDirectory(prefix="dynamicid-benchmark-") as scratch:
         folder = Path(scratch)
         files = sorted((options.shared / "photos").rglob("*.jpg"))
         write_dataset(drawn(options.photos) if options.drawn else varied(files, options.photos), folder / "faces")
         every = max(1, options.photos // LOOP_PHOTOS)
-        # The loop runs before and after the stage, each time on half of its photos: a machine is not always as fast.
+        # The loop runs before and after the stage, on half of its photos each: the speed of a machine varies.
         before = plain_loop(folder / "faces", params, 2 * every, 0)
         stage = spark_stage(folder / "faces", changes, folder)
         after = plain_loop(folder / "faces", params, 2 * every, every)

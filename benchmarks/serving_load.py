@@ -1,9 +1,10 @@
-"""`mlflow models serve` under load: many clients at once, the same seed always the same bytes, nonsense refused.
+"""Load `mlflow models serve`: many clients at once, one picture per seed, malformed requests refused.
 
     python benchmarks/serving_load.py --model models:/dynamicid@champion       # starts the server, and ends it
     python benchmarks/serving_load.py --url http://127.0.0.1:5001 --photo me.jpg
 
-The last line is JSON. Exit 1 where a request failed, an answer differed, or nonsense was not refused with a reason.
+The last line is JSON. Exit 1 where a request failed, answers for one seed differed, or a malformed request was not
+refused with a reason.
 """
 
 from __future__ import annotations
@@ -44,11 +45,9 @@ class Answer(NamedTuple):
 
 @contextlib.contextmanager
 def served(model: str, *, timeout: float = 600.0) -> Iterator[str]:
-    """Start `mlflow models serve` for `model` on a free port of loopback, yield its address, and end it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    # The server is found by name: the environment of this Python comes first.
+    """Start `mlflow models serve` for `model` on a free port of 127.0.0.1, yield its address, and end it."""
+    port = free_port()
+    # MLflow starts the server by name: this Python's environment comes first.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model, "--env-manager", "local"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--timeout", str(int(timeout))]
@@ -58,10 +57,17 @@ def served(model: str, *, timeout: float = 600.0) -> Iterator[str]:
         _wait(url, process, timeout)
         yield url
     finally:
-        # The command is a shell around the server: its whole session is ours.
+        # The command is a shell around the server: all processes of its session end.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
         process.wait(timeout=60)
+
+
+def free_port() -> int:
+    """Return a free port of 127.0.0.1."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def _wait(url: str, process: subprocess.Popen[bytes], timeout: float) -> None:
@@ -75,7 +81,7 @@ def _wait(url: str, process: subprocess.Popen[bytes], timeout: float) -> None:
 
 
 def alive(url: str) -> bool:
-    """Whether the server answers its health check."""
+    """Return whether the server answers its health check."""
     try:
         return requests.get(f"{url}/ping", timeout=10).status_code == 200
     except requests.ConnectionError:
@@ -94,7 +100,7 @@ def send(url: str, body: bytes, content_type: str | None = "application/json") -
 
 
 def load(url: str, photos: list[bytes], *, count: int, clients: int, seeds: int) -> dict[str, Any]:
-    """Send `count` good requests from `clients` threads; `seeds` different ones, again and again."""
+    """Send `count` valid requests, with `seeds` different seeds in turn, from `clients` threads; return figures."""
 
     def body(number: int) -> bytes:
         people = photos[: 1 + number % min(2, len(photos))]
@@ -111,26 +117,27 @@ def load(url: str, photos: list[bytes], *, count: int, clients: int, seeds: int)
     with ThreadPoolExecutor(clients) as pool:
         answers = list(pool.map(lambda number: send(url, bodies[number % seeds]), range(count)))
     seconds = time.monotonic() - started
-    different = [
-        len({answers[number].body for number in range(seed, count, seeds)}) for seed in range(min(seeds, count))
-    ]
-    times = sorted(answer.seconds for answer in answers)
+    errors = [answer.body.decode(errors="replace") for answer in answers if answer.status != 200]
+    bodies = [(number % seeds, answer.body) for number, answer in enumerate(answers)]
+    figures = answer_figures(bodies, errors, [answer.seconds for answer in answers])
+    return {"requests": count, "clients": clients, "seeds": seeds, "per_second": round(count / seconds, 2), **figures}
+
+
+def answer_figures(answers: list[tuple[int, Any]], errors: list[str], seconds: list[float]) -> dict[str, Any]:
+    """Return the figures of answers (seed, content), the messages of failed ones, and all their times."""
+    different = {seed: {content for other, content in answers if other == seed} for seed, _ in answers}
     return {
-        "requests": count,
-        "clients": clients,
-        "errors": sum(answer.status != 200 for answer in answers),
-        "first_error": next((a.body.decode(errors="replace")[:300] for a in answers if a.status != 200), None),
-        "seeds": seeds,
-        "most_answers_of_one_seed": max(different),
-        "pictures": len({answer.body for answer in answers}),
-        "per_second": round(count / seconds, 2),
-        "median_s": round(statistics.median(times), 3),
-        "slowest_s": round(times[-1], 3),
+        "errors": len(errors),
+        "first_error": errors[0][:300] if errors else None,
+        "most_answers_of_one_seed": max(map(len, different.values())),
+        "pictures": len({content for _, content in answers}),
+        "median_s": round(statistics.median(seconds), 3),
+        "slowest_s": round(max(seconds), 3),
     }
 
 
-def nonsense(url: str, photo: bytes, *, count: int, clients: int) -> dict[str, Any]:
-    """Send `count` malformed requests; a refusal is a status from 400 to 499 with a reason in it."""
+def send_malformed(url: str, photo: bytes, *, count: int, clients: int) -> dict[str, Any]:
+    """Send `count` malformed requests; a refusal is a status from 400 to 499 with a reason."""
     bad = malformed_requests(photo, count)
     with ThreadPoolExecutor(clients) as pool:
         answers = list(pool.map(lambda request: send(url, request.body, request.content_type), bad))
@@ -144,7 +151,7 @@ def nonsense(url: str, photo: bytes, *, count: int, clients: int) -> dict[str, A
 
 
 def reason_of(answer: Answer) -> str:
-    """Return the reason that a refusal gives, or nothing."""
+    """Return the reason in a refusal, or an empty string."""
     try:
         return str(json.loads(answer.body)["message"])
     except (ValueError, KeyError, TypeError):
@@ -157,29 +164,40 @@ def _example() -> bytes:
     return base64.b64decode(input_example()["references"][0][0])
 
 
-def main() -> int:
-    """Measure and print; see the head of this file."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def load_parser(description: str | None, subject: str, subject_help: str) -> argparse.ArgumentParser:
+    """Return a parser for `--subject` or `--url`, photos, and the numbers of clients and seeds."""
+    parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
     where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--model", help="registered model or model folder to serve")
-    where.add_argument("--url", help="a server that is running")
-    parser.add_argument("--photo", action="append", type=Path, help="reference photo, repeatable (a drawn person)")
+    where.add_argument(f"--{subject}", help=subject_help)
+    where.add_argument("--url", help="address of a running server")
+    parser.add_argument("--photo", action="append", type=Path, help="reference photo, repeatable (a procedural person)")
+    parser.add_argument("--seeds", type=int, default=10)
+    return parser
+
+
+def print_figures(figures: dict[str, Any], again: dict[str, Any]) -> int:
+    """Print figures and whether all of them pass; `again` are those of a last request. Return the exit code."""
+    for name, value in figures.items():
+        print(f"{name:<26} {value}")
+    passed = not (figures["errors"] or figures["not_refused"] or again["errors"]) and figures["alive"]
+    passed = passed and figures["most_answers_of_one_seed"] == 1
+    print(json.dumps({**figures, "passed": passed}))
+    return 0 if passed else 1
+
+
+def main() -> int:
+    """Measure and print; see the module's docstring."""
+    parser = load_parser(__doc__, "model", "registered model or model folder to serve")
     parser.add_argument("--requests", type=int, default=200)
     parser.add_argument("--clients", type=int, default=8)
-    parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--malformed", type=int, default=100)
-    asked = parser.parse_args()
-    photos = [file.read_bytes() for file in asked.photo] if asked.photo else [_example()]
-    with served(asked.model) if asked.model else contextlib.nullcontext(asked.url) as url:
-        found = load(url, photos, count=asked.requests, clients=asked.clients, seeds=asked.seeds)
-        found |= nonsense(url, photos[0], count=asked.malformed, clients=asked.clients)
+    options = parser.parse_args()
+    photos = [file.read_bytes() for file in options.photo] if options.photo else [_example()]
+    with served(options.model) if options.model else contextlib.nullcontext(options.url) as url:
+        figures = load(url, photos, count=options.requests, clients=options.clients, seeds=options.seeds)
+        figures |= send_malformed(url, photos[0], count=options.malformed, clients=options.clients)
         again = load(url, photos, count=1, clients=1, seeds=1)
-    for name, value in found.items():
-        print(f"{name:<26} {value}")
-    good = not (found["errors"] or found["not_refused"] or again["errors"]) and found["alive"]
-    good = good and found["most_answers_of_one_seed"] == 1
-    print(json.dumps({**found, "passed": good}))
-    return 0 if good else 1
+    return print_figures(figures, again)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""One step of the anchoring stage at Stable Diffusion 1.5's size: samples a second and memory, with and without caches.
+"""Time one step of the anchoring stage at Stable Diffusion 1.5's size, with and without caches; measure its memory.
 
     python benchmarks/train_step.py                                              # batch 1, float32, this machine's CPU
     python benchmarks/train_step.py --device cuda --dtype bfloat16 --batch 8 --rounds 20
     python benchmarks/train_step.py --models DIR                                 # keep the 3.4 GB of random weights
 
 Weights and photos are random. The modes take turns in one process, on one adapter; the peak memory of each is measured
-in a process of its own. The last line is JSON. See docs/guides/measure.md.
+in a separate process. The last line is JSON. See docs/guides/measure.md.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import argparse
 import gc
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -26,37 +25,36 @@ import torch
 
 from benchmarks.full_size import save_full_size
 from benchmarks.matrix_rate import matrix_rate
-from benchmarks.measure import PeakMemory, interleaved_times, machine, median_ratio, quiet, rounded
+from benchmarks.measure import (
+    PeakMemory,
+    interleaved_times,
+    machine,
+    median_ratio,
+    parse_step_options,
+    peak_of_each,
+    print_report,
+    quiet,
+    rounded,
+    step_parser,
+)
 from benchmarks.training import MODES, Mode, Trainer, counted_flops, random_photos
-from model.foundation.random_models import RandomModels
 
 _PRECISION = {"float32": "no", "float16": "fp16", "bfloat16": "bf16"}
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--batch", type=int, default=1, help="photos a step")
+    parser = step_parser(__doc__, _PRECISION, [mode.name for mode in MODES])
+    parser.add_argument("--batch", type=int, default=1, help="photos per step")
     parser.add_argument("--rounds", type=int, default=3, help="timed steps of each mode")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", choices=list(_PRECISION), default="float32", help="of the frozen networks")
-    parser.add_argument("--threads", type=int, help="threads on the CPU (all cores)")
-    parser.add_argument("--no-memory", action="store_true", help="leave out the processes that measure memory")
     parser.add_argument("--models", type=Path, help="folder of full-size models, made where it is not there yet")
-    parser.add_argument("--rank", type=int, default=128, help="rank of the LoRA")
-    parser.add_argument("--out", type=Path, help="also write the JSON, readable, to this file")
-    parser.add_argument("--memory-of", choices=[mode.name for mode in MODES], help=argparse.SUPPRESS)
-    found = parser.parse_args(argv)
-    if found.rounds < 1 or found.batch < 1 or found.rank < 1:
-        parser.error("--rounds, --batch and --rank: expected at least 1")
-    if found.device.startswith("cuda") and not torch.cuda.is_available():
-        parser.error(f"--device {found.device}: there is no CUDA device; leave it out to measure the CPU")
-    if found.device == "cpu" and found.dtype != "float32":
-        parser.error(f"--dtype {found.dtype}: the anchoring stage trains in half precision on a GPU only")
-    return found
+    options = parse_step_options(parser, argv)
+    if options.device == "cpu" and options.dtype != "float32":
+        parser.error(f"--dtype {options.dtype}: the anchoring stage trains in half precision on a GPU only")
+    return options
 
 
 def trainer(options: argparse.Namespace, folder: Path, state: Path) -> Trainer:
-    """Load the models as the stage does and make an adapter for them."""
+    """Load the models as the stage does, and create an adapter for them."""
     from accelerate import Accelerator
 
     from model.network.base import load_base
@@ -68,8 +66,8 @@ def trainer(options: argparse.Namespace, folder: Path, state: Path) -> Trainer:
 
 
 def peak(training: Trainer, mode: Mode) -> int:
-    """Return the bytes at the peak of two steps in `mode`, all weights and the optimiser's state included."""
-    training.alone(mode)
+    """Return the peak bytes of two steps in `mode`, with all weights and the optimiser's state."""
+    training.release_unused(mode)
     memory = PeakMemory(training.accelerator.device)
     memory.reset()
     for _ in range(2):
@@ -77,26 +75,11 @@ def peak(training: Trainer, mode: Mode) -> int:
     return memory.bytes()
 
 
-def peaks(options: argparse.Namespace, folder: Path) -> dict[str, int]:
-    """Return the peak memory of every mode, each in a process of its own."""
-    found = {}
-    for mode in MODES:
-        command = [sys.executable, __file__, "--memory-of", mode.name, "--models", str(folder)]
-        command += ["--batch", str(options.batch), "--device", options.device, "--dtype", options.dtype]
-        command += ["--rank", str(options.rank)]
-        command += [] if options.threads is None else ["--threads", str(options.threads)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-        if done.returncode:
-            raise SystemExit(f"measuring the memory of {mode.name!r} ended with {done.returncode}")
-        found[mode.name] = json.loads(done.stdout)["bytes"]
-    return found
-
-
 def measured(options: argparse.Namespace, folder: Path, state: Path) -> dict[str, Any]:
-    """Return everything but memory: times, rates, operations, and the machine."""
+    """Return times, rates, operations and the machine; all but memory."""
     training = trainer(options, folder, state)
     device = training.accelerator.device
-    # The operations the method needs: what checkpointing computes a second time is not progress.
+    # Without checkpointing: only the operations that the method needs.
     flops = counted_flops(lambda: training.step(MODES[0]))
     for mode in MODES:
         training.step(mode)
@@ -146,12 +129,11 @@ def run(options: argparse.Namespace, folder: Path, state: Path) -> None:
     report = measured(options, folder, state)
     gc.collect()
     if not options.no_memory:
-        report["peak_bytes"] = peaks(options, folder)
+        peaks = peak_of_each(__file__, [mode.name for mode in MODES], options, "--models", str(folder))
+        report["peak_bytes"] = {name: peak["bytes"] for name, peak in peaks.items()}
     report = rounded(report)
     print_table(report)
-    if options.out is not None:
-        options.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(report))
+    print_report(report, options.out)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -163,8 +145,7 @@ def main(argv: list[str] | None = None) -> None:
         folder = options.models or Path(temporary) / "models"
         if not (folder / "sd").is_dir():
             print(f"{folder}: making models of full size with random weights, 3.4 GB", file=sys.stderr)
-            models: RandomModels = save_full_size(folder)
-            print(f"{models.pipeline}, {models.image_encoder}: written", file=sys.stderr)
+            save_full_size(folder)
         run(options, folder, Path(temporary) / "state")
 
 

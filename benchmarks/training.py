@@ -1,4 +1,4 @@
-"""A step of the anchoring stage at full size, ready to be timed: from the caches, or computing everything anew."""
+"""A step of the anchoring stage at full size, from the caches or without them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.real_networks import PROJECT
 from model.face.face_geometry import CROP_TEMPLATE, face_crop
 from model.network.adapter import Adapter
 from model.network.base import Base
@@ -28,13 +29,12 @@ from model.training.photos import PhotoContent, Photos
 from model.training.runtime import leave_the_unet
 from model.training.schedule import generator, positions, spread
 from pipelines.core.params import load_params
-from pipelines.core.paths import project_root
 from pipelines.core.sections.training import TrainAnchoring
 
 
 @dataclass(frozen=True)
 class Mode:
-    """What the latents, CLIP states and text states come from, and whether activations are kept for the way back."""
+    """Whether latents, CLIP states and text states come from caches, and whether activations are recomputed."""
 
     name: str
     cached: bool
@@ -50,14 +50,14 @@ MODES = (
 
 
 def settings(batch: int, rank: int) -> TrainAnchoring:
-    """Return the parameters of the profile `sd15` with this batch and rank."""
-    profile = load_params(project_root() / "profiles" / "sd15.yaml").train_anchoring
+    """Return the parameters of the profile `sd15` with another batch and rank."""
+    profile = load_params(PROJECT / "profiles" / "sd15.yaml").train_anchoring
     sizes = profile.sizes.model_copy(update={"lora_rank": rank})
     return profile.model_copy(update={"batch_size": batch, "sizes": sizes})
 
 
 def random_photos(count: int, side: int) -> Photos:
-    """Return photos of nothing, `side` px, each with a prompt of its own and a face in its middle."""
+    """Return random photos, `side` px, each with another prompt and with a face box in the middle."""
 
     def content(number: int) -> PhotoContent:
         rng = np.random.default_rng(number)
@@ -77,16 +77,16 @@ def random_photos(count: int, side: int) -> Photos:
     keys = text_keys([f"{side} px, {number}" for number in range(count)])
     prompts = [f"a photo of person number {number}" for number in range(count)]
     order = np.arange(count, dtype=np.int32)
-    return Photos(keys, np.zeros(count, np.int32), ["somebody"], order, prompts, zeros, zeros, read)
+    return Photos(keys, np.zeros(count, np.int32), ["person"], order, prompts, zeros, zeros, read)
 
 
 class Trainer:
-    """An anchoring that can take its next step in any mode: the weights, and so the work, are the same in all."""
+    """An anchoring that takes each step in any mode, with the same weights, and so the same work, in all."""
 
     def __init__(self, base: Base, photos: Photos, state: Path, accelerator: Any, *, batch: int, rank: int) -> None:
         self.base, self.photos, self.accelerator = base, photos, accelerator
         self.settings = settings(batch, rank)
-        # Made for every mode: without caches only geometry and embeddings are read, which no network computes.
+        # For all modes: without caches only its geometry and embeddings are used, which no network computes.
         self.data: AnchoringData = anchoring_data(base, photos, Desk(state, batch, None), base.resolution)
         torch.manual_seed(0)
         adapter = Adapter.create(base.unet, base.image_encoder, self.settings.sizes, self.settings.gate_threshold)
@@ -100,13 +100,13 @@ class Trainer:
         """Number of trainable parameters."""
         return sum(parameter.numel() for parameter in self.descent.parameters)
 
-    def alone(self, mode: Mode) -> None:
-        """Leave in memory what a training in `mode` alone needs."""
+    def release_unused(self, mode: Mode) -> None:
+        """Remove from memory what a training in `mode` does not need."""
         if mode.cached:
             leave_the_unet(self.base, gradient_checkpointing=mode.checkpointing)
 
     def step(self, mode: Mode) -> Tensor:
-        """Make a batch, as the stage does, and take one step down its loss, which is returned."""
+        """Make a batch, as the stage does, take one optimiser step, and return the loss."""
         unet = self.base.unet
         (unet.enable_gradient_checkpointing if mode.checkpointing else unet.disable_gradient_checkpointing)()
         size = self.settings.batch_size
@@ -122,7 +122,7 @@ class Trainer:
         return loss.detach()
 
     def _encoded(self, batch: AnchoringBatch, rows: np.ndarray) -> AnchoringBatch:
-        """Return the same batch with everything computed from the photos and prompts themselves."""
+        """Return the same batch with latents and states computed from photos and prompts."""
         base = self.base
         items = list(self.photos.content(rows))
         crops = np.stack([face_crop(x.image, x.keypoints, x.landmarks, base.crop_size) for x in items])
@@ -135,7 +135,7 @@ class Trainer:
 
 
 def counted_flops(step: Callable[[], Any]) -> int:
-    """Return the floating-point operations of matrix products, convolutions and attention in one call."""
+    """Return the number of floating-point operations of matrix products, convolutions and attention in one call."""
     from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
     def forward(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
@@ -145,7 +145,7 @@ def counted_flops(step: Callable[[], Any]) -> int:
         return sdpa_backward_flop_count(gradient, query, key, value)
 
     ops = torch.ops.aten
-    # The fused attention of CPUs has no entry of its own in torch's table.
+    # torch's table has no entry for the fused attention of CPUs.
     cpu = {
         ops._scaled_dot_product_flash_attention_for_cpu: forward,
         ops._scaled_dot_product_flash_attention_for_cpu_backward: backward,

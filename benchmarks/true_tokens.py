@@ -1,8 +1,8 @@
-"""How good anchoring is, before any IMR: held-out people drawn by the true tokens of photos that show what is asked.
+"""Measure anchoring without the IMR: render held-out people from the tokens of photos with the requested cell.
 
-The same cells, prompts and noise for every adapter, so that differences are far better known than values. With
-`--others embedding` or `--others crop` one of the face encoder's two inputs is somebody else's, in the same look:
-what is left of the person then came through the other. The last line is JSON.
+A cell is a combination of expression and pose. Cells, prompts and noise are the same for every adapter, so differences
+are more precise than values. With `--others embedding` or `--others crop`, that input of the face encoder is from
+another person in the same cell: identity that remains comes from the other input. The last line is JSON.
 
     python benchmarks/true_tokens.py models/anchoring model/foundation/weights/adapter
     python benchmarks/true_tokens.py models/anchoring --others crop
@@ -31,11 +31,11 @@ def main(
     people: Annotated[int, typer.Option(help="Held-out people, at most.", min=2)] = 40,
     pictures: Annotated[int, typer.Option(help="Pictures of each adapter, at most.", min=2)] = 84,
     steps: Annotated[int, typer.Option(help="Denoising steps.", min=1)] = 12,
-    seed: Annotated[int, typer.Option(help="Which of the cells are drawn.", min=0)] = 5,
-    others: Annotated[str | None, typer.Option(help="Somebody else's: embedding, or crop.")] = None,
-    sheet: Annotated[Path | None, typer.Option(help="Write photos and pictures, one above the other.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the choice of cells.", min=0)] = 5,
+    others: Annotated[str | None, typer.Option(help="Input from another person: embedding or crop.")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="File for photos with their pictures below them.")] = None,
 ) -> None:
-    """Draw with every adapter and print s, own_over_other, expression and pose."""
+    """Generate with every adapter and print s, own_over_other, expression and pose."""
     import numpy as np
 
     from pipelines.core.params import load_params
@@ -88,12 +88,12 @@ def main(
 
 
 def _stranger(questions: Any, shown: list[int], number: int) -> str:
-    """Return the photo of another person in the look of cell `number`; where nobody has one, in any look."""
+    """Return another person's photo with the expression and pose of cell `number`, or if there is none, with any."""
     cell = questions.cells[number]
     away = [questions.cells[other] for other in shown if questions.cells[other].person != cell.person]
-    looks = (cell.expression, cell.pose)
+    wanted = (cell.expression, cell.pose)
     turn = {one: (one.person - cell.person) % len(questions.people) for one in away}
-    return str(min(away, key=lambda one: ((one.expression, one.pose) != looks, turn[one])).true_photo)
+    return str(min(away, key=lambda one: ((one.expression, one.pose) != wanted, turn[one])).true_photo)
 
 
 def _draw(
@@ -103,7 +103,7 @@ def _draw(
     shows: list[tuple[Any, Any]],
     others: str | None,
 ) -> list[Any]:
-    """Return the pictures of `asked` (prompt, noise), drawn by the tokens of `shows` (photo, a stranger's)."""
+    """Return pictures of `asked` (prompt, noise), from the tokens of `shows` (photo, another person's photo)."""
     import torch
 
     from model.inference.pipeline import pipeline_class
@@ -127,7 +127,7 @@ def _draw(
 
 
 def _paste(photos: list[Any], drawn: list[Any], file: Path) -> None:
-    """Write the first photos with what was drawn by their tokens below them."""
+    """Write the first photos with the pictures from their tokens below them."""
     from PIL import Image
 
     side = 128

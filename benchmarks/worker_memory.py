@@ -1,27 +1,30 @@
-"""Peak memory of one worker process: on photos of 10,000 x 10,000 pixels, and on thousands of small ones.
+"""Measure the peak memory of one worker process, on photos of 10,000 x 10,000 pixels and on thousands of small ones.
 
     python benchmarks/worker_memory.py --side 10000 --small 5000
 
-Every case runs in a process of its own that does what a worker does with a slice (`look_at_slice`). Peaks are what the
-kernel saw (VmHWM) before the case (networks loaded and warm) and after it, in MB. The last line is JSON.
+Every case runs in a process of its own that does what a worker does with a slice (`look_at_slice`). Peaks are
+VmHWM before the case (networks loaded and warm) and after it, in MB. The last line is JSON.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import io
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
-PROJECT = Path(__file__).resolve().parents[1]
-SHARED = PROJECT.parent / "shared"
+from benchmarks.real_networks import PROJECT, SHARED, TINY, dataset_row, real_networks
+
 CASES = ("jpeg", "progressive", "png", "png_alpha_rotated", "png_16_bit", "small")
 SMALL_SIDE = 200
 
@@ -55,22 +58,17 @@ def big_photo(case: str, side: int, face: Path) -> bytes:
 def write_photos(case: str, side: int, small: int, face: Path, faces: Path) -> None:
     from PIL import Image
 
-    from pipelines.core.records import DATASET_SCHEMA
     from pipelines.data.ingest.shards import ShardWriter
-
-    def row(name: str, data: bytes) -> dict[str, object]:
-        known = {"image_id": hashlib.sha256(data).hexdigest(), "file_name": name, "image": data, "n_bytes": len(data)}
-        return dict.fromkeys(DATASET_SCHEMA.names) | known
 
     writer = ShardWriter(faces, 256 * 2**20)
     if case != "small":
-        writer.add(row("big", big_photo(case, side, face)))
+        writer.add(dataset_row("big", big_photo(case, side, face)))
     else:
         picture = Image.open(face).convert("RGB").resize((SMALL_SIDE, SMALL_SIDE))
         for number in range(small):
             buffer = io.BytesIO()
             picture.rotate(number % 30 - 15).save(buffer, "JPEG", quality=90, comment=str(number).encode())
-            writer.add(row(f"{number}.jpg", buffer.getvalue()))
+            writer.add(dataset_row(f"{number}.jpg", buffer.getvalue()))
     writer.close()
 
 
@@ -82,31 +80,19 @@ def work(case: str, faces: Path, side: int, shared: Path) -> None:
     from pipelines.data.preprocessing.work import Job, look_at_slice
     from pipelines.data.preprocessing.worker_analyser import worker_analyser
 
-    weights = shared / "weights"
-    params = load_params(
-        PROJECT / "profiles" / "tiny.yaml",
-        [
-            "preprocess.insightface_name=buffalo_real_mini",
-            f"preprocess.insightface_root={weights / 'insightface'}",
-            f"preprocess.landmarker.path={weights / 'landmarks68' / 'slim_160_latest.onnx'}",
-            "preprocess.landmarker.input_size=160",
-            "preprocess.landmarker.channel_order=bgr",
-            "preprocess.captions.sources=[sidecar]",
-            f"preprocess.max_pixels={side * side}",
-        ],
-    ).preprocess
+    changes = [*real_networks(shared), "preprocess.det_sizes=[128]", f"preprocess.max_pixels={side * side}"]
+    params = load_params(TINY, changes).preprocess
     state = faces.parent / "state"
     state.mkdir()
     job = Job(params, analyser_version(params), state)
     worker_analyser(params, None, None)
     ready, started = peak_mb(), time.perf_counter()
-    outcomes: dict[str, int] = {}
+    outcomes: Counter[str] = Counter()
     for piece in cut_slices(sorted(faces.glob("*.parquet")), params.slice_photos):
-        for outcome, count in look_at_slice(piece, job, {}).outcomes.items():
-            outcomes[outcome] = outcomes.get(outcome, 0) + count
+        outcomes.update(look_at_slice(piece, job, {}).outcomes)
     seconds = time.perf_counter() - started
-    told = {"ready_mb": round(ready), "peak_mb": round(peak_mb()), "seconds": round(seconds, 2), "outcomes": outcomes}
-    print(json.dumps({"case": case, **told}))
+    peaks = {"ready_mb": round(ready), "peak_mb": round(peak_mb()), "seconds": round(seconds, 2)}
+    print(json.dumps({"case": case, **peaks, "outcomes": outcomes}))
 
 
 def main() -> None:
@@ -126,21 +112,16 @@ def main() -> None:
             work(options.cases[0], faces, options.side, options.shared)
         return
     results = []
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
     for case in options.cases:
         with tempfile.TemporaryDirectory(prefix="dynamicid-memory-") as folder:
             same = ["--side", str(options.side), "--small", str(options.small), "--shared", str(options.shared)]
             for step in ("write", "work"):
                 command = [sys.executable, __file__, *same, "--cases", case, "--step", step, f"{folder}/faces"]
-                done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment())
+                done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
             results.append(json.loads(done.stdout.splitlines()[-1]))
             print(results[-1], file=sys.stderr)
     print(json.dumps(results))
-
-
-def environment() -> dict[str, str]:
-    import os
-
-    return {**os.environ, "PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A UNet small enough to step in milliseconds, with the parts that Stable Diffusion 1.5's has."""
+"""A small UNet with the same parts as Stable Diffusion 1.5's, whose steps take milliseconds."""
 
 from __future__ import annotations
 

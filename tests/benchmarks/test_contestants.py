@@ -1,4 +1,4 @@
-"""The contestants do the same work, on the same weights, and do not disturb one another."""
+"""Contestants do the same work with the same weights, independently of each other."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_ours_and_the_literal_version_predict_the_same(contestants: dict[str, Co
 
 
 @torch.inference_mode()
-def test_nobody_changes_what_the_others_predict(unet: Any, work: Workload, contestants: dict[str, Contestant]) -> None:
+def test_contestants_do_not_change_each_other(unet: Any, work: Workload, contestants: dict[str, Contestant]) -> None:
     expected = unet(work.latents, work.timestep, work.text, return_dict=False)[0]
     first = {name: item.step() for name, item in contestants.items()}
     assert torch.equal(first["plain"], expected)
@@ -45,7 +45,7 @@ def test_nobody_changes_what_the_others_predict(unet: Any, work: Workload, conte
     assert float((first["ip_adapter"] - expected).abs().max()) > 1e-4
 
 
-def test_twins_share_all_weights_but_the_attention_that_is_to_be_folded(unet: Any) -> None:
+def test_twins_share_all_weights_but_those_that_lora_is_folded_into(unet: Any) -> None:
     pointers = {name: value.data_ptr() for name, value in unet.named_parameters()}
     shared = {name for name, value in twin(unet).named_parameters() if value.data_ptr() == pointers[name]}
     assert shared == set(pointers)

@@ -1,4 +1,4 @@
-"""The script's table and its last line."""
+"""The table, the report and the errors of the script."""
 
 from __future__ import annotations
 
@@ -42,21 +42,21 @@ def test_ratios_come_from_the_raw_figures(
     assert json.loads((tmp_path / "out.json").read_text()) == report
 
 
-def test_memory_is_measured_in_a_process_of_its_own(small_unet_file: Path, project: Path) -> None:
-    command = [sys.executable, str(project / "benchmarks/denoising_step.py"), "--memory-of", "ours"]
-    command += ["--unet", str(small_unet_file), "--rank", "4", "--resolutions", "128", "--threads", "1"]
-    found = json.loads(run(*command).stdout)
-    assert found["bytes"] > 1e8
-    assert 0 < found["added"] < 1e7
+def test_memory_is_measured_in_a_separate_process(small_unet_file: Path, project: Path) -> None:
+    command = [sys.executable, project / "benchmarks/denoising_step.py", "--memory-of", "ours"]
+    options = ["--unet", small_unet_file, "--rank", "4", "--resolutions", "128", "--threads", "1"]
+    memory = json.loads(run(*command, *options).stdout)
+    assert memory["bytes"] > 1e8
+    assert 0 < memory["added"] < 1e7
 
 
-def test_memory_of_the_adapter_is_set_aside() -> None:
+def test_memory_of_the_adapter_is_subtracted() -> None:
     seconds = {name: [1.0] for name in NAMES}
     memory = {name: {"bytes": 1000, "added": 0} for name in NAMES}
     memory |= {"ours": {"bytes": 1250, "added": 200}, "literal": {"bytes": 2500, "added": 200}}
-    found = denoising_step.summary(Times(seconds, seconds), memory)
-    assert found["memory_ours_over_plain"] == 1.05
-    assert found["memory_literal_over_ours"] == 2.0
+    figures = denoising_step.summary(Times(seconds, seconds), memory)
+    assert figures["memory_ours_over_plain"] == 1.05
+    assert figures["memory_literal_over_ours"] == 2.0
 
 
 def test_a_wrong_answer_is_not_timed(small_unet_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

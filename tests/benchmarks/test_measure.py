@@ -1,4 +1,4 @@
-"""Turns, ratios and peaks."""
+"""Interleaved times, ratios, peak memory and rates."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.measure import PeakMemory, interleaved_times, median_ratio, roun
 CPU = torch.device("cpu")
 
 
-def test_everybody_has_one_turn_a_round_and_nobody_is_always_first() -> None:
+def test_every_step_runs_once_per_round_and_the_first_one_changes() -> None:
     turns: list[str] = []
     steps = {name: (lambda name=name: turns.append(name)) for name in "abc"}
     times = interleaved_times(steps, 3, CPU)
@@ -24,7 +24,7 @@ def test_everybody_has_one_turn_a_round_and_nobody_is_always_first() -> None:
         interleaved_times(steps, 0, CPU)
 
 
-def test_waiting_is_time_but_no_work() -> None:
+def test_waiting_counts_as_wall_time_only() -> None:
     times = interleaved_times({"waits": lambda: time.sleep(0.2), "nothing": lambda: None}, 2, CPU)
     assert min(times.wall["waits"]) >= 0.2
     assert max(times.cpu["waits"]) < 0.1
@@ -32,12 +32,12 @@ def test_waiting_is_time_but_no_work() -> None:
 
 
 def test_a_ratio_is_taken_within_each_round() -> None:
-    # The machine was ten times busier in the second round, for both.
+    # The second round was ten times slower for both.
     assert median_ratio([2.0, 20.0, 2.2], [1.0, 10.0, 1.0]) == 2.0
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the high-water mark can be reset on Linux only")
-def test_a_peak_is_seen_and_forgotten() -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak can be reset on Linux only")
+def test_a_peak_is_measured_until_reset() -> None:
     memory = PeakMemory(CPU)
     memory.reset()
     before = memory.bytes()

@@ -1,4 +1,4 @@
-"""Samples a second in every mode, from a real anchoring on small models."""
+"""Samples per second in every mode, from a real anchoring on small models."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def accelerate_state() -> Iterator[None]:
-    """The accelerator's state belongs to the process: what is made here ends here."""
+    """Reset the accelerator's state, which belongs to the process."""
     from accelerate.state import AcceleratorState
 
     AcceleratorState._reset_state(True)
@@ -47,8 +47,8 @@ def test_every_mode_is_timed_on_real_steps(models: Path, capsys: pytest.CaptureF
     assert report["trained_parameters"] > 0
 
 
-def test_memory_is_measured_in_a_process_of_its_own(models: Path, project: Path) -> None:
-    command = [sys.executable, str(project / "benchmarks/train_step.py"), "--memory-of", "cached, checkpointing"]
+def test_memory_is_measured_in_a_separate_process(models: Path, project: Path) -> None:
+    command = [sys.executable, project / "benchmarks/train_step.py", "--memory-of", "cached, checkpointing"]
     done = run(*command, "--models", models, "--rank", "2", "--threads", "1")
     assert json.loads(done.stdout)["bytes"] > 1e8
 
@@ -62,7 +62,7 @@ def test_attention_counts_as_two_matrix_products_each_way() -> None:
 
     with torch.no_grad():
         assert counted_flops(forward) == 2 * product
-    # Backward computes the logits again, and then a gradient for each of the two factors of both products.
+    # The backward pass recomputes the logits, and computes gradients of both factors of both products.
     assert counted_flops(lambda: forward().sum().backward()) == (2 + 5) * product
 
 

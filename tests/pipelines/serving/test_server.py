@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.serving_load import alive, load, nonsense, reason_of, send
+from benchmarks.serving_load import alive, load, reason_of, send, send_malformed
 
 
 def row(photos: list[bytes], **more: Any) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def test_eight_clients_get_what_one_gets(server: str, photos: list[bytes]) -> No
 
 def test_nonsense_is_refused_with_a_reason(server: str, photos: list[bytes]) -> None:
     """Every request that is known to be malformed, several at a time: 4xx each, and the server draws on."""
-    found = nonsense(server, photos[0], count=130, clients=4)
+    found = send_malformed(server, photos[0], count=130, clients=4)
     assert found["not_refused"] == []
     assert sum(found["statuses"].values()) == 130
     assert alive(server)

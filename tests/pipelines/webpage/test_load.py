@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks.page_load import alive, load, nonsense
+from benchmarks.page_load import alive, load, send_malformed
 
 if TYPE_CHECKING:
     from tests.pipelines.webpage.conftest import Page
@@ -23,7 +23,7 @@ def test_fifty_requests_of_five_clients(page: Page, photos: list[Path]) -> None:
 
 def test_nonsense_is_refused_with_a_reason(page: Page, photos: list[Path]) -> None:
     before = {file for file in page.folder.parents[2].rglob("*") if page.folder not in file.parents}
-    found = nonsense(page.url, photos[0].read_bytes())
+    found = send_malformed(page.url, photos[0].read_bytes())
     assert found["not_refused"] == []
     assert found["malformed"] > 60
     assert alive(page.url)
