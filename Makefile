@@ -1,7 +1,7 @@
-# Two commands: `make demo` and `make test`. Each makes the environment in .venv first where it is missing.
+# The two main commands are `make demo` and `make test`; both create the environment in .venv if it is missing.
 PYTHON ?= python3.11
 IDENTITIES ?= 100
-# Processes that tests are shared between; each takes up to two gigabytes.
+# Number of processes that run tests; each needs up to 2 GB.
 WORKERS ?= 2
 PHOTOS := .dynamicid/photos
 BIN := $(CURDIR)/.venv/bin
@@ -18,7 +18,7 @@ $(READY): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing: apt-get install python3.11 python3.11-venv (Debian, Ubuntu), brew install python@3.11 (macOS), or make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
-	@# OpenCV's ordinary build needs libGL, which a machine without a screen may lack: take the headless one there.
+	@# OpenCV needs libGL, which a machine without a screen may lack: install the headless build there.
 	@$(BIN)/python -c "import cv2" 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps -c constraints.txt opencv-python-headless
 	touch $@
 
@@ -33,8 +33,8 @@ demo: $(READY) java
 	@$(DYNAMICID) register --accept-refusal
 	@$(DYNAMICID) summary
 
-# The same line with more people and steps: the first leg of the adapter that ships with the foundation. The further legs, and
-# what all took in two processes: docs/log/shipped-adapter.md. `git checkout params.yaml` brings the demo's parameters back.
+# The demo with more people and steps: the first training of the adapter in the foundation; the others, and the time of all:
+# docs/log/shipped-adapter.md. `git checkout params.yaml` restores the demo's parameters.
 showcase: $(READY) java
 	@$(DYNAMICID) configure --profile showcase
 	@$(DYNAMICID) synthesize --identities 1800 --photos 12 --out .dynamicid/showcase
@@ -88,12 +88,12 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-r
 test: $(READY) java lint
 	$(PYTEST)
 
-# Every test that can run here: whole chains, kills, clusters too, and then the team's servers where PostgreSQL is.
+# All tests that can run here: also whole chains, kills, clusters, and the servers where PostgreSQL is installed.
 nightly: $(READY) java lint
 	$(PYTEST) -m "not full_size"
 	$(MAKE) e2e
 
-# The ledger in a browser: http://127.0.0.1:5000
+# MLflow in a browser: http://127.0.0.1:5000
 mlflow: $(READY)
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000
 
@@ -102,19 +102,19 @@ airflow: $(READY)
 	export PYTHONPATH=$(CURDIR)/dags AIRFLOW_HOME=$(CURDIR)/airflow AIRFLOW__CORE__DAGS_FOLDER=$(CURDIR)/dags AIRFLOW__CORE__LOAD_EXAMPLES=False; \
 	$(BIN)/airflow db migrate && $(BIN)/airflow pools import docker/pools.json && exec $(BIN)/airflow standalone
 
-# PostgreSQL, Airflow and MLflow as a team runs them, on this machine; see docs/guides/stack.md. Passwords are generated.
+# PostgreSQL, Airflow and MLflow for a team, on this machine, with generated passwords; see docs/guides/stack.md.
 stack: $(READY) java
 	@$(DYNAMICID) stack start
 
 stack-stop: $(READY)
 	@$(DYNAMICID) stack stop
 
-# The whole line through the servers and a browser: needs Debian's postgresql and chromium.
+# The whole chain through the servers and a browser: needs postgresql and chromium of Debian.
 e2e: $(READY) java
 	$(BIN)/python -m pytest -s -m stack tests/e2e tests/pipelines/operations/backup tests/pipelines/serving tests/pipelines/webpage
 
-# What was made here, for a fresh start: dataset, models, reports, ledger, caches. The team's servers, the inbox and the
-# list of copies of faces stay; `dynamicid clean` takes away what is merely old.
+# Remove the dataset, models, reports, MLflow's database and caches. The servers' data, the inbox and the list of copies of
+# faces stay; `dynamicid clean` removes only what is old.
 clean:
 	rm -rf data/faces data/processed models reports mlflow.db mlartifacts
 	cd .dynamicid 2>/dev/null && rm -rf cache resume preprocess curate photos showcase foundation runs app || true

@@ -67,7 +67,7 @@ def _sent(data: Any) -> bytes:
 
 def _of_transport(good: Any) -> Iterator[Call]:
     whole = _sent([good, "a photo", None, None, 1])
-    yield Call("the page's own endpoint", "draw_form", JSON, whole)
+    yield Call("the endpoint of the page's form", "draw_form", JSON, whole)
     for kind in ("text/plain", "text/csv", "application/x-www-form-urlencoded"):
         yield Call(f"content type {kind}", "draw", kind, b"hello")
     for name, body in (

@@ -58,7 +58,7 @@ def varied(files: list[Path], count: int) -> Iterator[tuple[str, str, bytes]]:
         yield f"{number}.jpg", file.parent.name, buffer.getvalue()
 
 
-def drawn(count: int) -> Iterator[tuple[str, str, bytes]]:
+def procedural(count: int) -> Iterator[tuple[str, str, bytes]]:
     from pipelines.data.synthetic.dataset import write_dataset as draw
 
     with tempfile.TemporaryDirectory() as folder:
@@ -133,7 +133,7 @@ def processor_seconds(pid: int) -> Iterator[tuple[tuple[int, float], float]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photos", type=int, default=2000)
-    parser.add_argument("--drawn", action="store_true", help="drawn people instead of real photos")
+    parser.add_argument("--drawn", action="store_true", help="procedural people instead of real photos")
     parser.add_argument("--shared", type=Path, default=SHARED, help="folder of real photos and networks")
     parser.add_argument("--set", action="append", default=[], dest="changes", metavar="SECTION.KEY=VALUE")
     options = parser.parse_args()
@@ -144,7 +144,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="dynamicid-benchmark-") as scratch:
         folder = Path(scratch)
         files = sorted((options.shared / "photos").rglob("*.jpg"))
-        write_dataset(drawn(options.photos) if options.drawn else varied(files, options.photos), folder / "faces")
+        write_dataset(procedural(options.photos) if options.drawn else varied(files, options.photos), folder / "faces")
         every = max(1, options.photos // LOOP_PHOTOS)
         # The loop runs before and after the stage, on half of its photos each: the speed of a machine varies.
         before = plain_loop(folder / "faces", params, 2 * every, 0)

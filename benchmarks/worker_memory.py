@@ -2,7 +2,7 @@
 
     python benchmarks/worker_memory.py --side 10000 --small 5000
 
-Every case runs in a process of its own that does what a worker does with a slice (`look_at_slice`). Peaks are
+Every case runs in a separate process, which does what a worker does with a slice (`look_at_slice`). Peaks are
 VmHWM before the case (networks loaded and warm) and after it, in MB. The last line is JSON.
 """
 

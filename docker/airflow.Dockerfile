@@ -1,4 +1,4 @@
-# Airflow without torch and Spark: API server and DAG processor, which never run a task. Build from the root:
+# Airflow without torch and Spark, for the API server and the DAG processor, which run no task. Build from the root:
 #   docker build -f docker/airflow.Dockerfile -t dynamicid-airflow .
 FROM python:3.11-slim-bookworm
 
@@ -13,7 +13,7 @@ RUN pip install --no-cache-dir -c /tmp/constraints.txt \
     apache-airflow==3.3.2 apache-airflow-providers-standard asyncpg psycopg2-binary pyyaml
 USER 50000:50000
 WORKDIR /opt/dynamicid
-# What a DAG file reads: the DAGs, the stages of dvc.yaml, the names of the profiles.
+# What DAG files read: the DAGs, the stages of dvc.yaml, the names of profiles and pools.
 COPY --chown=50000:50000 dags dags
 COPY --chown=50000:50000 profiles profiles
 COPY --chown=50000:50000 dvc.yaml dvc.yaml

@@ -1,5 +1,5 @@
--- Roles and databases of Airflow and MLflow. Passwords come from the environment, so none is on a command line.
--- Run by the image of PostgreSQL on an empty volume, and by `dynamicid stack start`; a second time changes nothing.
+-- Roles and databases of Airflow and MLflow. Passwords come from the environment, not from a command line.
+-- Run by the image of PostgreSQL on an empty volume, and by `dynamicid stack start`; repeating it changes nothing.
 \set ON_ERROR_STOP on
 \getenv airflow_password AIRFLOW_DB_PASSWORD
 \getenv mlflow_password MLFLOW_DB_PASSWORD

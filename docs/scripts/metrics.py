@@ -40,9 +40,7 @@ def main() -> int:
     text = HEAD
     text += "\n## Variants\n\n" + table(("variant", "what is judged"), cells(TITLES))
     text += "\n## Metrics of a variant\n\n" + table(("metric", "meaning"), cells(MEANINGS)) + SCALE
-    text += (
-        "\n## Comparisons\n\n`comparisons` holds paired differences, person by person, over pictures that both drew: "
-    )
+    text += "\n## Comparisons\n\n`comparisons` holds paired differences, person by person, over the pictures of both: "
     text += ", ".join(f"`{first}_minus_{second}`" for first, second in COMPARED) + ".\n\n"
     text += "What the method claims, and the difference that shows it:\n\n"
     text += table(("claim", "comparison", "metric", "shown if its interval is"), claims)

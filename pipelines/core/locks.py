@@ -1,4 +1,4 @@
-"""Locks between processes that are had at once or not at all."""
+"""Locks between processes, without waiting."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 
 @contextmanager
 def hold(lock: Path, taken: Exception) -> Iterator[None]:
-    """Hold the file `lock`, whose folder is made, while the block runs; raise `taken` where another process has it."""
+    """Hold the file `lock` during the block; raise `taken` where another process holds it. Its folder is created."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     try:
         held = FileLock(lock).acquire(timeout=0)
@@ -22,7 +22,7 @@ def hold(lock: Path, taken: Exception) -> Iterator[None]:
 
 
 def is_held(lock: Path) -> bool:
-    """Whether a process holds the file `lock`; nothing is made where there is none."""
+    """Return whether a process holds the file `lock`, which is not created."""
     if not lock.is_file():
         return False
     try:

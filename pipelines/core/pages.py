@@ -1,4 +1,4 @@
-"""HTML pages out of Jinja templates."""
+"""HTML pages from Jinja templates."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ from typing import Any
 
 
 def render_page(template: Path, **values: Any) -> str:
-    """Fill the template in that file; values are escaped, and a name that it uses and nobody gave is an error."""
+    """Return the template file filled with escaped `values`; raise UndefinedError where it uses another name."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+    loader = FileSystemLoader(template.parent)
     environment = Environment(
-        loader=FileSystemLoader(template.parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     return environment.get_template(template.name).render(values)

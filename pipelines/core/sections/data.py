@@ -134,7 +134,9 @@ class Curate(Section):
     @model_validator(mode="after")
     def _photos(self) -> Curate:
         if self.min_photos > self.max_photos:
-            raise ValueError(f"min_photos {self.min_photos} > max_photos {self.max_photos}: nobody could be selected")
+            raise ValueError(
+                f"min_photos {self.min_photos} > max_photos {self.max_photos}: expected at most max_photos"
+            )
         return self
 
 

@@ -1,4 +1,4 @@
-"""`dvc.yaml` is the table of the chain: it names all the code that a stage runs, and a change of it runs the stage."""
+"""`dvc.yaml` lists all the code of each stage, and a change of it runs the stage again."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from pathlib import Path
 
 import grimp
 import pytest
+import yaml
 
 from pipelines.cli import COMMANDS
-from pipelines.core.chain import Stage, stage_names, stages
+from pipelines.core.chain import stage_names, stages
 from pipelines.core.errors import UserError
 from pipelines.core.params import load_params
 from tests.processes import dvc
 
-# What a stage imports and no result depends on: where files lie, how errors read, how parameters are read (DVC compares
-# their values), where an adapter to start from comes from (it is named by its number, so it never changes).
-WITHOUT_EFFECT = ("pipelines.core", "pipelines.registry", "pipelines.versions")
+# Imports of stages that no result depends on: paths, errors, reading of parameters (DVC compares their values), reading
+# of an adapter to start from (it is named by number, so it never changes).
+WITHOUT_EFFECT = ("pipelines.core.", "pipelines.registry.", "pipelines.versions.")
 WITH_EFFECT = ("pipelines.core.records",)
 NAMES = ("validate", "preprocess", "validate_processed", "train_anchoring", "train_imr", "evaluate")
 
@@ -34,7 +35,7 @@ def test_the_chain_is_read_from_dvc_yaml() -> None:
     assert "model/network" in anchoring.code
 
 
-def test_outside_of_a_checkout_there_is_no_chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stages_need_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipelines.core.chain.project_root", lambda: tmp_path)
     with pytest.raises(UserError, match=r"dvc.yaml: no such file; the stages of the chain run in a checkout"):
         stages()
@@ -46,32 +47,23 @@ def imports(project: Path) -> grimp.ImportGraph:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_stage_names_all_the_code_that_it_imports(name: str, imports: grimp.ImportGraph, project: Path) -> None:
+def test_a_stage_lists_all_the_code_that_it_imports(name: str, imports: grimp.ImportGraph, project: Path) -> None:
     stage = next(stage for stage in stages() if stage.name == name)
     reached: set[str] = set()
-    coming = {f"pipelines.stages.{name}"}
-    while coming:
-        reached |= coming
-        found = set().union(*(imports.find_modules_directly_imported_by(module) for module in coming))
-        coming = {module for module in found - reached if module in WITH_EFFECT or not _without_effect(module)}
-    known = {project / path for path in stage.code}
-    files = {_file(project, module) for module in reached}
-    missing = sorted(str(file) for file in files if file.name != "__init__.py" and not known & {file, *file.parents})
-    assert not missing
-
-
-def _without_effect(module: str) -> bool:
-    return module.startswith(tuple(f"{room}." for room in WITHOUT_EFFECT))
-
-
-def _file(project: Path, module: str) -> Path:
-    place = project.joinpath(*module.split("."))
-    return place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+    queue = {f"pipelines.stages.{name}"}
+    while queue:
+        reached |= queue
+        imported = set().union(*(imports.find_modules_directly_imported_by(module) for module in queue))
+        queue = {one for one in imported - reached if one in WITH_EFFECT or not one.startswith(WITHOUT_EFFECT)}
+    listed = {project / path for path in stage.code}
+    paths = (project.joinpath(*module.split(".")) for module in reached)
+    files = (path.with_suffix(".py") for path in paths if not path.is_dir())
+    assert sorted(str(file) for file in files if not listed & {file, *file.parents}) == []
 
 
 @pytest.fixture(scope="module")
 def locked(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout in which DVC has seen every stage run: outputs that stand for the real ones, and their lock."""
+    """A checkout with the lock of every stage, and placeholders for the outputs."""
     root = tmp_path_factory.mktemp("locked") / "dynamicid"
     shutil.copytree(checkout, root)
     for path in {"data/faces", *(path for stage in stages() for path in stage.outputs)}:
@@ -93,9 +85,9 @@ def _changed(root: Path) -> set[str]:
         return {name.partition(":")[2] or name for name in repo.status()}
 
 
-def test_a_change_of_what_a_stage_names_runs_the_stage_again(locked: Path) -> None:
+def test_a_change_of_listed_code_runs_the_stage_again(locked: Path) -> None:
     assert not _changed(locked)
-    # To DVC all places are alike: a folder and a file stand for them.
+    # DVC treats all paths alike: one folder and one file are enough.
     for path in ("model/network", "pipelines/core/records.py"):
         place = locked / path
         file = place if place.is_file() else next(file for file in sorted(place.rglob("*.py")) if file.stat().st_size)
@@ -113,15 +105,9 @@ def test_inputs_are_made_by_earlier_stages() -> None:
 
 
 def test_every_stage_is_a_command_that_dvc_calls(project: Path) -> None:
-    import yaml
-
     entries = yaml.safe_load((project / "dvc.yaml").read_text())["stages"]
     sections = load_params(project / "params.yaml").model_dump(by_alias=True)
-
-    def call(stage: Stage) -> list[str]:
-        return entries[stage.name]["cmd"].split()[:4]
-
     for stage in stages():
         assert stage.command in COMMANDS
-        assert call(stage) == ["python", "-m", "pipelines.cli", stage.command]
+        assert entries[stage.name]["cmd"].split()[:4] == ["python", "-m", "pipelines.cli", stage.command]
         assert {stage.name, *stage.sections} <= set(sections)

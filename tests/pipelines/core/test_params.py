@@ -1,4 +1,4 @@
-"""Parameters are frozen, complete, and refuse what they do not know."""
+"""Parameters are frozen and complete, and unknown keys are refused."""
 
 from __future__ import annotations
 
@@ -21,9 +21,8 @@ def tiny(project: Path) -> Path:
     return project / "profiles" / "tiny.yaml"
 
 
-# sha256 of what each profile loads to, as canonical JSON. A value of tiny is also that of every profile that does not
-# set it, so one change may change all. After an intended one, compare what `dynamicid configure --profile NAME` writes
-# with what it wrote before, and put in the digests that this test reports.
+# sha256 of each loaded profile as canonical JSON. All extend tiny, so one change may change all. After an intended one,
+# compare the old and the new output of `dynamicid configure --profile NAME`, and update the digests.
 LOADED = {
     "tiny": "8a355466e1ea9600a15ec6a9e7badf1d0a1ee48f830cd16ffa56338c5c6774e0",
     "showcase": "b06fe6260fcad77be0f68dbfbdacc6d41189ba2985d188ba6c492a727c4764a9",
@@ -39,7 +38,7 @@ def _leaves(tree: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{path}{key}", value
 
 
-def test_profiles_load_to_what_they_loaded_to_before(project: Path) -> None:
+def test_the_values_of_profiles_have_not_changed(project: Path) -> None:
     def digest(name: str) -> str:
         values = load_params(project / "profiles" / f"{name}.yaml").model_dump(mode="json", by_alias=True)
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
@@ -47,20 +46,20 @@ def test_profiles_load_to_what_they_loaded_to_before(project: Path) -> None:
     assert {file.stem: digest(file.stem) for file in (project / "profiles").iterdir()} == LOADED
 
 
-def test_tiny_has_every_key_and_the_other_profiles_what_differs(project: Path, tiny: Path) -> None:
+def test_tiny_has_every_key_and_other_profiles_only_different_values(project: Path, tiny: Path) -> None:
     whole = dict(_leaves(yaml.safe_load(tiny.read_text("utf-8"))))
     assert set(whole) == {key for key, _ in _leaves(load_params(tiny).model_dump(by_alias=True))}
     for name in set(LOADED) - {"tiny"}:
-        said = yaml.safe_load((project / "profiles" / f"{name}.yaml").read_text("utf-8"))
-        assert said.pop("extends") == "tiny"
-        assert not {key for key, value in _leaves(said) if whole[key] == value}, name
+        own = yaml.safe_load((project / "profiles" / f"{name}.yaml").read_text("utf-8"))
+        assert own.pop("extends") == "tiny"
+        assert not {key for key, value in _leaves(own) if whole[key] == value}, name
 
 
 def test_the_parameters_of_the_checkout_are_those_of_tiny(project: Path, tiny: Path) -> None:
     assert yaml.safe_load((project / "params.yaml").read_text("utf-8")) == read_tree(tiny)
 
 
-def test_a_profile_replaces_values_and_lists_and_goes_on_in_sections(tmp_path: Path) -> None:
+def test_a_profile_replaces_values_and_lists_and_extends_sections(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("one: {list: [1, 2], left: 1, inner: {x: 1, y: 1}}\ntwo: 1\n")
     (tmp_path / "b.yaml").write_text("extends: a\none: {list: [3], inner: {y: null}}\n")
     (tmp_path / "c.yaml").write_text("extends: b\ntwo: {new: 2}\n")
@@ -80,7 +79,7 @@ def test_a_profile_replaces_values_and_lists_and_goes_on_in_sections(tmp_path: P
         ("- extends", r"a\.yaml: expected a mapping"),
     ],
 )
-def test_a_profile_that_cannot_be_made_whole_is_refused(tmp_path: Path, text: str, message: str) -> None:
+def test_a_profile_that_cannot_be_completed_is_refused(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "a.yaml").write_text(text)
     (tmp_path / "b.yaml").write_text("extends: a")
     with pytest.raises(UserError, match=message):
@@ -108,14 +107,14 @@ def test_override_changes_one_value(tiny: Path) -> None:
         ("profile.name=x", "profile is a value"),
     ],
 )
-def test_bad_override_is_one_line_that_names_it(tiny: Path, override: str, named: str) -> None:
+def test_a_wrong_override_is_named_in_one_line(tiny: Path, override: str, named: str) -> None:
     with pytest.raises(UserError) as caught:
         load_params(tiny, [override])
     assert named in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_no_mixed_precision_may_be_written_as_yaml_reads_it(tiny: Path) -> None:
+def test_mixed_precision_may_be_no_without_quotes(tiny: Path) -> None:
     params = load_params(tiny, ["train_anchoring.mixed_precision=no", "train_imr.mixed_precision=fp16"])
     assert (params.train_anchoring.mixed_precision, params.train_imr.mixed_precision) == ("no", "fp16")
 
@@ -124,9 +123,7 @@ def test_all_problems_of_a_file_are_reported_at_once_and_with_its_name(tiny: Pat
     (tmp_path / "tiny.yaml").write_text(tiny.read_text("utf-8"))
     file = tmp_path / "mine.yaml"
     file.write_text("extends: tiny\nevaluate: {peple: 3, steps: 0}\nqqq: 1\n")
-    message = (
-        r"mine\.yaml: evaluate\.steps = 0: .*; unknown key evaluate\.peple; did you mean evaluate\.people\?; .*qqq$"
-    )
+    message = r"mine\.yaml: evaluate\.steps = 0: .*; unknown key evaluate\.peple; did you mean .*people\?; .*qqq$"
     with pytest.raises(UserError, match=message):
         load_params(file)
 
@@ -147,7 +144,7 @@ def test_parameters_cannot_be_changed(tiny: Path) -> None:
         load_params(tiny).train_imr.steps = 3
 
 
-def test_parameters_from_before_the_identity_term_are_those_without_it(tiny: Path, tmp_path: Path) -> None:
+def test_parameters_without_an_identity_term_have_weight_0(tiny: Path, tmp_path: Path) -> None:
     tree = yaml.safe_load(tiny.read_text("utf-8"))
     del tree["train_anchoring"]["identity"]
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
