@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.core.errors import StageFailed
+from pipelines.operations.stack.project import bring_up_to_date
 from pipelines.registry.lineage import lineage_of
 from pipelines.registry.snapshot import take_snapshot
 from pipelines.versions.dataset_version import current_version, make_version
@@ -64,7 +65,12 @@ def snapshot(told: Path) -> None:
     assert "code.py" in git(told, "ls-tree", "--name-only", str(take_snapshot(told, "now")))
 
 
-@pytest.mark.parametrize("use", [version, workspace, lineage, snapshot])
+def project(told: Path) -> None:
+    bring_up_to_date(told.parent / "home", told)
+    assert git(told.parent / "home", "rev-parse", "HEAD") == git(told, "rev-parse", "HEAD")
+
+
+@pytest.mark.parametrize("use", [version, workspace, lineage, snapshot, project])
 def test_inside_a_hook_the_repository_that_is_told_is_used(told: Path, use: Callable[[Path], None]) -> None:
     use(told)
     other = told.parent / "other"
