@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from pipelines.registry.lineage import lineage_of
 from pipelines.registry.origins import origins_of, versions_from
 from pipelines.registry.reproduce import reproduce
 from pipelines.versions.dvc import dvc
+from tests.processes import dynamicid, git
 
 
 def test_an_earlier_version_comes_back_with_a_clean_status(registered: Any, tmp_path: Path) -> None:
@@ -38,9 +37,8 @@ def test_an_earlier_version_comes_back_with_a_clean_status(registered: Any, tmp_
 def test_lineage_names_everything_that_a_version_came_from(registered: Any) -> None:
     root: Path = registered.root
     found = origins_of(root, "models:/dynamicid/1")
-    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True).stdout
     assert found.dataset_version == "faces-v1"
-    assert found.git_commit == head.strip()
+    assert found.git_commit == git(root, "rev-parse", "HEAD").strip()
     assert found.evaluation_set == "e" * 64
     assert found.airflow_run_id == "dynamicid_train/manual__1"
     assert set(found.stages) >= {"preprocess", "train_imr", "evaluate"}
@@ -65,9 +63,7 @@ def test_and_which_versions_came_from_a_thing(registered: Any) -> None:
 
 
 def test_the_command_prints_it(registered: Any) -> None:
-    command = [sys.executable, "-m", "pipelines.cli", "lineage", "models:/dynamicid/1"]
-    done = subprocess.run(command, cwd=registered.root, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    done = dynamicid("lineage", "models:/dynamicid/1", cwd=registered.root)
     for word in ("faces-v1", "stage evaluate", "dynamicid_train/manual__1", "e" * 64, "promoted by gates"):
         assert word in done.stderr, word
 
@@ -79,13 +75,13 @@ def test_what_cannot_come_back_is_said_and_leaves_nothing(registered: Any, tmp_p
         reproduce(registered.root, "models:/dynamicid/7", tmp_path / "new")
     snapshot = origins_of(registered.root, "models:/dynamicid/1").snapshot
     tag = f"refs/tags/{snapshot}"
-    commit = subprocess.run(["git", "rev-parse", tag], cwd=registered.root, capture_output=True, text=True, check=True)
-    subprocess.run(["git", "update-ref", "-d", tag], cwd=registered.root, check=True)
+    commit = git(registered.root, "rev-parse", tag).strip()
+    git(registered.root, "update-ref", "-d", tag)
     try:
         with pytest.raises(
             StageFailed, match=f"{snapshot}: the snapshot of this version is neither here nor at origin"
         ):
             reproduce(registered.root, "models:/dynamicid/1", tmp_path / "new")
     finally:
-        subprocess.run(["git", "update-ref", tag, commit.stdout.strip()], cwd=registered.root, check=True)
+        git(registered.root, "update-ref", tag, commit)
     assert not (tmp_path / "new").exists()
