@@ -59,51 +59,47 @@ def main(
     real = face_reader.known([photos[name].image for name in ids], [photos[name].keypoints for name in ids])
     rows = {name: row for row, name in enumerate(ids)}
     gallery = Gallery.of(questions, {name: real.embeddings[row] for name, row in rows.items()})
-    shown = ends.graded_with_photo(questions)
+    with_photo = ends.graded_with_photo(questions)
     rng = np.random.default_rng(seed)
-    cells = sorted(rng.choice(shown, min(pictures, len(shown)), replace=False).tolist())
-    shows = [
-        (photos[questions.cells[number].true_photo or ""], photos[_stranger(questions, shown, number)])
+    cells = sorted(rng.choice(with_photo, min(pictures, len(with_photo)), replace=False).tolist())
+    pairs = [
+        (photos[questions.cells[number].true_photo or ""], photos[_other_person(questions, with_photo, number)])
         for number in cells
     ]
 
     def mean(columns: Any, metric: str) -> float:
         return float(np.nanmean(columns[metric]))
 
-    low = mean(ends.floor(questions, gallery).columns, "id_similarity")
-    high = mean(ends.ceiling(questions, real, rows, gallery).columns, "id_similarity")
-    asked = [(questions.prompt_of(questions.cells[number]).text, questions.cells[number].noise) for number in cells]
-    found: dict[str, dict[str, float]] = {}
+    floor = mean(ends.floor(questions, gallery).columns, "id_similarity")
+    ceiling = mean(ends.ceiling(questions, real, rows, gallery).columns, "id_similarity")
+    prompts = [(questions.prompt_of(questions.cells[number]).text, questions.cells[number].noise) for number in cells]
+    results: dict[str, dict[str, float]] = {}
     for adapter in adapters:
-        drawn = _draw(params, adapter, asked, shows, others)
-        columns = score_faces(questions, cells, face_reader.single(drawn), gallery)
-        found[str(adapter)] = {
-            "s": round((mean(columns, "id_similarity") - low) / (high - low), 3),
+        generated = _generate(params, adapter, prompts, pairs, others)
+        columns = score_faces(questions, cells, face_reader.single(generated), gallery)
+        results[str(adapter)] = {
+            "s": round((mean(columns, "id_similarity") - floor) / (ceiling - floor), 3),
             **{name: round(mean(columns, name), 3) for name in _METRICS},
         }
-        print(adapter, found[str(adapter)])
+        print(adapter, results[str(adapter)])
         if sheet is not None:
-            _paste([photo.image for photo, _ in shows], drawn, sheet)
-    print(json.dumps({"pictures": len(cells), "people": len(questions.people), "others": others, "adapters": found}))
+            _save_sheet([photo.image for photo, _ in pairs], generated, sheet)
+    print(json.dumps({"pictures": len(cells), "people": len(questions.people), "others": others, "adapters": results}))
 
 
-def _stranger(questions: Any, shown: list[int], number: int) -> str:
+def _other_person(questions: Any, with_photo: list[int], number: int) -> str:
     """Return another person's photo with the expression and pose of cell `number`, or if there is none, with any."""
     cell = questions.cells[number]
-    away = [questions.cells[other] for other in shown if questions.cells[other].person != cell.person]
     wanted = (cell.expression, cell.pose)
-    turn = {one: (one.person - cell.person) % len(questions.people) for one in away}
-    return str(min(away, key=lambda one: ((one.expression, one.pose) != wanted, turn[one])).true_photo)
+    others = [questions.cells[other] for other in with_photo if questions.cells[other].person != cell.person]
+    distance = {other: (other.person - cell.person) % len(questions.people) for other in others}
+    return str(min(others, key=lambda one: ((one.expression, one.pose) != wanted, distance[one])).true_photo)
 
 
-def _draw(
-    params: Any,
-    adapter: Path,
-    asked: list[tuple[str, int]],
-    shows: list[tuple[Any, Any]],
-    others: str | None,
+def _generate(
+    params: Any, adapter: Path, prompts: list[tuple[str, int]], pairs: list[tuple[Any, Any]], others: str | None
 ) -> list[Any]:
-    """Return pictures of `asked` (prompt, noise), from the tokens of `shows` (photo, another person's photo)."""
+    """Return pictures of `prompts` (text, noise), from the tokens of `pairs` (photo, another person's photo)."""
     import torch
 
     from model.inference.pipeline import pipeline_class
@@ -116,26 +112,23 @@ def _draw(
         base, resolve(params.base.image_encoder), adapter, dtype=getattr(torch, params.base.dtype), device="cpu"
     )
     pipe.fold_lora()
-    faces = [photo.face(pipe.crop_size) for photo, _ in shows]
+    faces = [photo.face(pipe.crop_size) for photo, _ in pairs]
     if others is not None:
-        away = [photo.face(pipe.crop_size) for _, photo in shows]
-        faces = [replace(face, **{others: getattr(one, others)}) for face, one in zip(faces, away, strict=True)]
+        strangers = [photo.face(pipe.crop_size) for _, photo in pairs]
+        faces = [replace(face, **{others: getattr(one, others)}) for face, one in zip(faces, strangers, strict=True)]
     tokens = pipe.tokens_of([[face] for face in faces]).float().cpu().numpy()
     renderer = CellRenderer(pipe, params.evaluate, params.base.resolution)
-    orders = [Order(text, noise, tokens=one) for (text, noise), one in zip(asked, tokens, strict=True)]
+    orders = [Order(text, noise, tokens=one) for (text, noise), one in zip(prompts, tokens, strict=True)]
     return [one.image for one in renderer.draw(orders)]
 
 
-def _paste(photos: list[Any], drawn: list[Any], file: Path) -> None:
+def _save_sheet(photos: list[Any], pictures: list[Any], file: Path) -> None:
     """Write the first photos with the pictures from their tokens below them."""
+    import numpy as np
     from PIL import Image
 
-    side = 128
-    picture = Image.new("RGB", (side * min(_EXAMPLES, len(drawn)), 2 * side))
-    for place, pair in enumerate(list(zip(photos, drawn, strict=True))[:_EXAMPLES]):
-        for line, image in enumerate(pair):
-            picture.paste(Image.fromarray(image).resize((side, side)), (place * side, line * side))
-    picture.save(file)
+    small = [[Image.fromarray(image).resize((128, 128)) for image in row[:_EXAMPLES]] for row in (photos, pictures)]
+    Image.fromarray(np.vstack([np.hstack([np.asarray(image) for image in row]) for row in small])).save(file)
 
 
 if __name__ == "__main__":
