@@ -1,1 +1,1 @@
-"""`dynamicid app`: the page on which people draw (docs/guides/page.md)."""
+"""`dynamicid app`: the web page on which people draw pictures (docs/guides/page.md)."""

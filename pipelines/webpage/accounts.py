@@ -1,4 +1,4 @@
-"""Who may use the page: nobody but this machine, unless there are accounts."""
+"""Who may use the page: this machine alone, or the people in a file of accounts."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 
 from pipelines.core.errors import UserError
 
-LEAST_LENGTH = 12
-# Whoever guesses passwords waits after each.
+MIN_LENGTH = 12
+# Slows down guessing.
 _PAUSE_SECONDS = 1.0
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether only this machine reaches `host`."""
+    """Whether only this machine can reach `host`."""
     if host == "localhost":
         return True
     try:
@@ -26,19 +26,19 @@ def is_loopback(host: str) -> bool:
 
 
 def check_host(host: str, accounts: Mapping[str, str]) -> None:
-    """Raise UserError where others could reach a page that asks nobody for a password."""
+    """Raise UserError where other machines could reach a page without accounts."""
     if not is_loopback(host) and not accounts:
         raise UserError(
-            f"--host {host}: others would reach the page, and it would ask nobody for a password; give --accounts FILE "
+            f"--host {host}: other machines could reach the page without a password; give --accounts FILE "
             "(lines of name:password), or leave it on 127.0.0.1"
         )
 
 
 def read_accounts(file: Path) -> dict[str, str]:
-    """Return {name: password} of a file with lines `name:password`; empty ones and those that begin with # are skipped.
+    """Return {name: password} of a file with lines `name:password`, skipping empty lines and those that begin with #.
 
-    Raises UserError where it is missing, others can read it, a line is something else, a name comes twice, or a
-    password is shorter than `LEAST_LENGTH`. A password never stands in the message.
+    Raises UserError where the file is missing or readable by others, has another kind of line, repeats a name, or has a
+    password shorter than `MIN_LENGTH`. The message never contains a password.
     """
     if not file.is_file():
         raise UserError(f"--accounts {file}: no such file; expected lines of name:password")
@@ -54,20 +54,20 @@ def read_accounts(file: Path) -> dict[str, str]:
         where = f"--accounts {file}, line {number}"
         if not colon or not name:
             raise UserError(f"{where}: expected name:password")
-        if len(password) < LEAST_LENGTH:
-            raise UserError(f"{where}: the password of {name} has fewer than {LEAST_LENGTH} characters; choose another")
+        if len(password) < MIN_LENGTH:
+            raise UserError(f"{where}: the password of {name} has fewer than {MIN_LENGTH} characters; choose another")
         if name in found:
-            raise UserError(f"{where}: {name} is there twice; keep one")
+            raise UserError(f"{where}: {name} is listed twice; keep one")
         found[name] = password
     if not found:
-        raise UserError(f"--accounts {file}: nobody in it; expected lines of name:password")
+        raise UserError(f"--accounts {file}: no account in it; expected lines of name:password")
     return found
 
 
-def gatekeeper(accounts: Mapping[str, str]) -> Callable[[str, str], Awaitable[bool]]:
-    """Return what Gradio asks at the login: whether name and password belong together."""
+def password_check(accounts: Mapping[str, str]) -> Callable[[str, str], Awaitable[bool]]:
+    """Return the function that Gradio calls at the login: whether name and password match."""
 
-    async def knows(name: str, password: str) -> bool:
+    async def check(name: str, password: str) -> bool:
         # An unknown name takes as long as a wrong password.
         right = hmac.compare_digest(accounts.get(name, "").encode(), password.encode())
         if right and name in accounts:
@@ -75,4 +75,4 @@ def gatekeeper(accounts: Mapping[str, str]) -> Callable[[str, str], Awaitable[bo
         await asyncio.sleep(_PAUSE_SECONDS)
         return False
 
-    return knows
+    return check

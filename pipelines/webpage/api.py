@@ -1,4 +1,4 @@
-"""The page's API: `/draw` takes uploaded references and gives a picture; `/model` says which model draws."""
+"""The page's API: `/draw` returns a picture for uploaded references; `/model` names the model that draws."""
 
 import os
 from pathlib import Path
@@ -10,13 +10,13 @@ from gradio.data_classes import FileData
 from pipelines.core.errors import UserError
 from pipelines.serving.request import Reference, read_request
 from pipelines.webpage.drawing import Renderer
-from pipelines.webpage.words import in_words
+from pipelines.webpage.errors import as_gradio_errors
 
-# Annotations are read as they stand by Gradio, so that they are no strings here (no `from __future__`).
+# Gradio reads the annotations at run time, so this module must not import annotations from __future__.
 
 
 def add_api(renderer: Renderer, shared: dict[str, Any]) -> None:
-    """Add the endpoints to the Blocks being built; `shared` is what their events have in common with the page's."""
+    """Add the endpoints to the Blocks being built; `shared` holds the event options that the page uses, too."""
 
     def model() -> str:
         """Return the version that draws."""
@@ -34,24 +34,24 @@ def add_api(renderer: Renderer, shared: dict[str, Any]) -> None:
         `face_prompts` and `boxes` (y0, x0, y1, x1 in [0, 1]): none, or one per reference. The same request gives the
         same bytes.
         """
-        with in_words():
+        with as_gradio_errors():
             if not isinstance(references, list):
                 raise UserError("references: expected a list of uploaded pictures, one per person")
             if not 1 <= len(references) <= renderer.people:
                 raise UserError(f"references: {len(references)} people; expected 1 to {renderer.people}")
-            uploads = [_uploaded(file, f"reference {n}", renderer) for n, file in enumerate(references, 1)]
+            uploads = [_read_upload(file, f"reference {n}", renderer) for n, file in enumerate(references, 1)]
             texts = {"prompt": prompt, "face_prompts": face_prompts, "boxes": boxes, "seed": seed}
             request = read_request(uploads, texts, renderer.params.serve)
             drawn = renderer.draw(request)
             made = {"seed": request.seed, "model": renderer.version, "seconds": round(drawn.seconds, 3)}
-            return _served(drawn.picture), _served(drawn.heat), made
+            return _file_data(drawn.picture), _file_data(drawn.heat), made
 
     gr.api(draw, api_name="draw", **shared)
     gr.api(model, api_name="model", queue=False)
 
 
-def _uploaded(file: Any, name: str, renderer: Renderer) -> Reference:
-    """Return a file that was uploaded to this page, and no other."""
+def _read_upload(file: Any, name: str, renderer: Renderer) -> Reference:
+    """Read a file that was uploaded to this page; UserError for any other path."""
     path = file.get("path") if isinstance(file, dict) else None
     if not isinstance(path, str) or "\0" in path:
         raise UserError(f"{name}: no uploaded file; upload it and send what the upload answered")
@@ -63,5 +63,5 @@ def _uploaded(file: Any, name: str, renderer: Renderer) -> Reference:
     return Reference(name, real.read_bytes())
 
 
-def _served(file: Path) -> Any:
+def _file_data(file: Path) -> Any:
     return FileData(path=str(file), orig_name=file.name, mime_type="image/png").model_dump()

@@ -1,25 +1,25 @@
-// Boxes as [y0, x0, y1, x1] in [0, 1], as everywhere. The template draws what `props.value` says; only the box that is
-// being dragged is moved here.
+// Boxes are [y0, x0, y1, x1] in [0, 1]. The template draws `props.value`; only the box that is being dragged is drawn
+// here.
 const presets = {
   none: [],
   halves: [[0, 0, 1, 0.5], [0, 0.5, 1, 1]],
   thirds: [[0, 0, 1, 0.333], [0, 0.333, 1, 0.667], [0, 0.667, 1, 1]],
   quarters: [[0, 0, 0.5, 0.5], [0, 0.5, 0.5, 1], [0.5, 0, 1, 0.5], [0.5, 0.5, 1, 1]],
 };
-const least = 0.05; // a click, or a slip of the hand, is no box
-let from = null;
+const minSide = 0.05; // ignores clicks and slips of the hand
+let start = null;
 
-function spot(event) {
+function pointAt(event) {
   const edge = element.querySelector(".pad").getBoundingClientRect();
   const inside = (share) => Math.round(Math.min(1, Math.max(0, share)) * 1000) / 1000;
   return [inside((event.clientY - edge.top) / edge.height), inside((event.clientX - edge.left) / edge.width)];
 }
 
-function between(a, b) {
+function boxBetween(a, b) {
   return [Math.min(a[0], b[0]), Math.min(a[1], b[1]), Math.max(a[0], b[0]), Math.max(a[1], b[1])];
 }
 
-function stretch(box) {
+function drawRubber(box) {
   const rubber = element.querySelector(".rubber");
   const sides = { x: box[1], y: box[0], width: box[3] - box[1], height: box[2] - box[0] };
   for (const [name, share] of Object.entries(sides)) rubber.setAttribute(name, share * 100);
@@ -38,19 +38,19 @@ element.addEventListener("pointerdown", (event) => {
   if (!pad) return;
   event.preventDefault();
   pad.setPointerCapture(event.pointerId);
-  from = spot(event);
+  start = pointAt(event);
 });
 
 element.addEventListener("pointermove", (event) => {
-  if (from) stretch(between(from, spot(event)));
+  if (start) drawRubber(boxBetween(start, pointAt(event)));
 });
 
 element.addEventListener("pointerup", (event) => {
-  if (!from) return;
-  const box = between(from, spot(event));
-  from = null;
-  stretch([0, 0, 0, 0]);
-  if (box[2] - box[0] < least || box[3] - box[1] < least) return;
+  if (!start) return;
+  const box = boxBetween(start, pointAt(event));
+  start = null;
+  drawRubber([0, 0, 0, 0]);
+  if (box[2] - box[0] < minSide || box[3] - box[1] < minSide) return;
   const { boxes, active } = props.value;
   const all = Array.from({ length: Math.max(boxes.length, active + 1) }, (_, n) => boxes[n] || null);
   all[active] = box;
@@ -58,6 +58,6 @@ element.addEventListener("pointerup", (event) => {
 });
 
 element.addEventListener("pointercancel", () => {
-  from = null;
-  stretch([0, 0, 0, 0]);
+  start = null;
+  drawRubber([0, 0, 0, 0]);
 });

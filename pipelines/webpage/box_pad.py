@@ -1,4 +1,4 @@
-"""A square on which people drag a box for everybody, and what its value means."""
+"""A square on which the user drags a box for each person."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _HERE = Path(__file__).parent
 
 
 def box_pad(people: int) -> Any:
-    """Return the component; its value is {"boxes": [[y0, x0, y1, x1] or None, …], "active": whose box is drawn}."""
+    """Return the component; its value is {"boxes": [[y0, x0, y1, x1] or None, …], "active": index of a person}."""
     return gr.HTML(
         with_boxes(()),
-        html_template=_read("html"),
-        css_template=_read("css"),
-        js_on_load=_read("js"),
+        html_template=_HERE.joinpath("box_pad.html").read_text(encoding="utf-8"),
+        css_template=_HERE.joinpath("box_pad.css").read_text(encoding="utf-8"),
+        js_on_load=_HERE.joinpath("box_pad.js").read_text(encoding="utf-8"),
         people=people,
         elem_id="boxes",
         label="Boxes",
@@ -31,10 +31,10 @@ def with_boxes(boxes: Sequence[Sequence[float]]) -> dict[str, Any]:
     return {"boxes": [list(box) for box in boxes], "active": 0}
 
 
-def chosen(value: Any, positions: Sequence[int]) -> list[Any] | None:
+def boxes_of(value: Any, positions: Sequence[int]) -> list[Any] | None:
     """Return the boxes of the people at `positions` (from 0), or None where none of them has one.
 
-    Raises UserError where some have a box and others none. What is in a box is looked at by whoever reads the request.
+    Raises UserError where some have a box and others none. `read_request` checks the numbers in a box.
     """
     boxes = value.get("boxes") if isinstance(value, dict) else None
     if not isinstance(boxes, list):
@@ -46,7 +46,3 @@ def chosen(value: Any, positions: Sequence[int]) -> list[Any] | None:
     if missing:
         raise UserError(f"{', '.join(missing)}: no box, but others have one; drag one, or press No boxes")
     return found
-
-
-def _read(kind: str) -> str:
-    return (_HERE / f"box_pad.{kind}").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Somebody to begin with: procedural people, so that no photo of anybody is needed."""
+"""Examples with procedural people, so that the page can be tried without a photo."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _SIDE = 256
-# Drawn for nothing else: in no dataset, and not among the people that the small networks were trained on.
+# People of this namespace are in no dataset, and the small networks were not trained on them.
 _NAMESPACE = "page"
 
 
 @dataclass(frozen=True)
 class Example:
-    """A filled form: photos, what to draw, and per person an expression, a pose and a box (y0, x0, y1, x1)."""
+    """A filled form: photos, a prompt, and per person an expression, a pose and a box (y0, x0, y1, x1)."""
 
     name: str
     photos: tuple[Path, ...]

@@ -1,4 +1,4 @@
-"""The one place where the page writes: uploads and pictures, gone when it ends."""
+"""The folder of uploads and pictures, the only one that the page writes to; removed when the page ends."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from pipelines.core.errors import UserError
 from pipelines.core.locks import hold
 
 HOME = Path(".dynamicid") / "app"
-# Where Gradio keeps uploads, and what it draws from PIL pictures.
+# Gradio's folder for uploads and for the pictures that it saves.
 _GRADIO = "GRADIO_TEMP_DIR"
 
 
 @contextmanager
-def own_folder(root: Path, port: int) -> Iterator[Path]:
-    """Yield an empty folder `.dynamicid/app/<port>` of `root`, in which all temporary files of this process lie.
+def page_folder(root: Path, port: int) -> Iterator[Path]:
+    """Yield an empty folder `.dynamicid/app/<port>` of `root` for all temporary files of this process.
 
-    It is emptied before (a page that was killed leaves photos of people behind) and removed afterwards. To be entered
-    before Gradio is imported, which reads its place once. Raises UserError where another page uses it.
+    It is emptied first (a page that was killed leaves photos of people behind) and removed afterwards. Enter it before
+    Gradio is imported, which reads the variable once. Raises UserError where another page uses the folder.
     """
     folder = (root / HOME / str(port)).resolve()
     taken = UserError(f"{folder}: another page is using it; choose another --port")

@@ -1,9 +1,10 @@
-"""How the page looks, and what its buttons do."""
+"""The page: its form, its layout and what its buttons do."""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,28 +14,61 @@ from model.face.face_prompts import EXPRESSIONS, POSE_PHRASES, POSES
 from pipelines.core.errors import UserError
 from pipelines.serving.request import DrawRequest, Reference, read_request
 from pipelines.webpage.api import add_api
-from pipelines.webpage.box_pad import box_pad, chosen, with_boxes
+from pipelines.webpage.box_pad import box_pad, boxes_of, with_boxes
 from pipelines.webpage.drawing import Renderer
+from pipelines.webpage.errors import as_gradio_errors
 from pipelines.webpage.examples import Example
-from pipelines.webpage.form import Form, Person
-from pipelines.webpage.words import in_words
 
-# How often files are looked at, and how old they grow, in seconds.
+# Gradio deletes files older than _KEEP every _SWEEP seconds.
 _SWEEP, _KEEP = 300, 3600
 _EARLIER = 24
-# Gradio's own would also share pictures on a website.
+# Gradio's default buttons include one that shares a picture on a website.
 _BUTTONS = ["download", "fullscreen"]
 _SEEDS = 2**31
 
 
+@dataclass(frozen=True)
+class Person:
+    """The form's components for one person."""
+
+    photo: Any
+    expression: Any
+    pose: Any
+
+
+@dataclass(frozen=True)
+class Form:
+    """The form's components, the button included."""
+
+    people: tuple[Person, ...]
+    prompt: Any
+    boxes: Any
+    seed: Any
+    new_seed: Any
+    negative: Any
+    steps: Any
+    guidance: Any
+    scale: Any
+    draw: Any
+
+    def faces(self) -> list[Any]:
+        """Return photo, expression and pose of each person, in order."""
+        return [part for person in self.people for part in (person.photo, person.expression, person.pose)]
+
+    def inputs(self) -> set[Any]:
+        """Return every component that has a value."""
+        return {*self.faces(), *(part for name, part in vars(self).items() if name not in ("people", "draw"))}
+
+
 def build(renderer: Renderer, examples: Sequence[Example]) -> Any:
-    """Return the page as Gradio's Blocks, its API included; the examples lie in the renderer's folder."""
-    # One picture at a time, whoever asks.
+    """Return the page as Gradio's Blocks, its API included; the examples are in the renderer's folder."""
+    read_only: dict[str, Any] = {"buttons": _BUTTONS, "format": "png", "interactive": False}
+    # One picture at a time for page and API together.
     shared = {"concurrency_id": "drawing", "concurrency_limit": 1}
     with gr.Blocks(title="DynamicID", analytics_enabled=False, delete_cache=(_SWEEP, _KEEP)) as page:
         gr.Markdown(
-            "# DynamicID\nPeople from one photo each, with the expression and pose you ask for. "
-            f"Model: **{_plain(renderer.version)}**",
+            "# DynamicID\nPictures of people from one photo each, with the expression and pose that you choose. "
+            f"Model: **{_escape(renderer.version)}**",
             elem_id="head",
         )
         with gr.Row(equal_height=False):
@@ -43,25 +77,25 @@ def build(renderer: Renderer, examples: Sequence[Example]) -> Any:
                 _examples(form, examples)
             with gr.Column(scale=6, min_width=400):
                 with gr.Row():
-                    picture = _result("Picture", "picture")
-                    heat = _result("Where the identity was let in", "heat")
-                said = gr.Markdown("Give a photo of somebody, or begin with a drawn person.", elem_id="said")
+                    picture, heat = (
+                        gr.Image(label=label, elem_id=name, height=360, min_width=240, **read_only)
+                        for name, label in (("picture", "Picture"), ("heat", "Where the identity is applied"))
+                    )
+                status = gr.Markdown("Upload a photo of a person, or start with a drawn person.", elem_id="status")
                 earlier = gr.Gallery(
                     label="Earlier pictures of this visit",
                     elem_id="earlier",
                     columns=6,
                     height=240,
                     fit_columns=False,
-                    buttons=_BUTTONS,
-                    format="png",
-                    interactive=False,
+                    **read_only,
                 )
         kept = gr.State([], time_to_live=_KEEP)
         gr.on(
             [form.draw.click, form.prompt.submit],
             _drawing(renderer, form, kept),
             inputs={*form.inputs(), kept},
-            outputs=[picture, heat, said, earlier, kept, form.seed],
+            outputs=[picture, heat, status, earlier, kept, form.seed],
             api_name="draw_form",
             api_visibility="private",
             show_progress_on=[picture, heat],
@@ -69,12 +103,6 @@ def build(renderer: Renderer, examples: Sequence[Example]) -> Any:
         )
         add_api(renderer, shared)
     return page
-
-
-def _result(label: str, name: str) -> Any:
-    return gr.Image(
-        label=label, buttons=_BUTTONS, elem_id=name, format="png", interactive=False, height=360, min_width=240
-    )
 
 
 def _form(renderer: Renderer) -> Form:
@@ -92,8 +120,8 @@ def _form(renderer: Renderer) -> Form:
         elem_id="prompt",
         submit_btn=False,
     )
-    with gr.Accordion("Where everybody stands", open=False, elem_id="places"):
-        gr.Markdown("Without boxes people stand side by side.")
+    with gr.Accordion("Where each person stands", open=False, elem_id="places"):
+        gr.Markdown("Without boxes the people stand side by side.")
         boxes = box_pad(renderer.people)
     with gr.Row():
         seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**53 - 1, min_width=140, elem_id="seed")
@@ -101,7 +129,7 @@ def _form(renderer: Renderer) -> Form:
             True, label="A new seed for every picture", info="Off: the same seed, the same picture.", elem_id="new-seed"
         )
     with gr.Accordion("More", open=False):
-        negative = gr.Textbox(label="What it must not show", max_length=2000)
+        negative = gr.Textbox(label="What the picture must not show", max_length=2000)
         steps = gr.Slider(1, max(50, settings.steps), settings.steps, step=1, label="Denoising steps")
         guidance = gr.Slider(0, max(15, settings.guidance), settings.guidance, step=0.5, label="Guidance by the text")
         scale = gr.Slider(0, 1.5, 1, step=0.05, label="Strength of the identity")
@@ -115,14 +143,14 @@ def _person(n: int, takes_face_prompts: bool) -> Person:
             label=f"Photo {n + 1}",
             buttons=["fullscreen"],
             type="filepath",
-            # As it was uploaded: nothing is unpacked before its size is known.
+            # As uploaded: the picture is not decoded before its size is checked.
             image_mode=None,
             sources=["upload", "clipboard", "webcam"],
             height=230,
             elem_id=f"photo-{n + 1}",
         )
     with gr.Column(scale=3, min_width=200):
-        info = None if takes_face_prompts else "This adapter has no IMR: everybody looks as in the photo."
+        info = None if takes_face_prompts else "This adapter has no IMR: expression and pose stay as in the photo."
         kept = ("as in the photo", "")
         chips: dict[str, Any] = {"value": "", "interactive": takes_face_prompts, "elem_classes": "chips"}
         expression = gr.Radio(
@@ -134,7 +162,7 @@ def _person(n: int, takes_face_prompts: bool) -> Person:
 
 
 def _examples(form: Form, examples: Sequence[Example]) -> None:
-    """Add a button for every example, which fills the form."""
+    """Add a button for each example, which fills the form."""
     outputs = [*form.faces(), form.prompt, form.boxes]
 
     def filling(example: Example) -> Callable[[], list[Any]]:
@@ -157,29 +185,29 @@ def _examples(form: Form, examples: Sequence[Example]) -> None:
 
 
 def _drawing(renderer: Renderer, form: Form, kept: Any) -> Callable[..., Any]:
-    """Return what the button does, given the values of the form by component."""
+    """Return the function of the button, which gets the form's values by component."""
 
     def draw(values: dict[Any, Any], progress: Any = gr.Progress()) -> tuple[Any, ...]:  # noqa: B008
-        with in_words():
+        with as_gradio_errors():
             request = _request(renderer, form, values)
-            progress(0, desc="looking at the photos")
+            progress(0, desc="analysing the photos")
             drawn = renderer.draw(request, lambda done, of: progress((done, of), desc="drawing", unit="steps"))
-            wishes = "; ".join(text for text in request.face_prompts if text)
-            caption = f"seed {request.seed}" + (f" · {wishes}" if wishes else "")
+            face_prompts = "; ".join(text for text in request.face_prompts if text)
+            caption = f"seed {request.seed}" + (f" · {face_prompts}" if face_prompts else "")
             pictures = [(str(drawn.picture), caption), *values[kept]][:_EARLIER]
-            # What grew too old has been removed.
-            pictures = [(file, words) for file, words in pictures if Path(file).is_file()]
-            said = f"Seed **{request.seed}**, {drawn.seconds:.1f} s, {_plain(renderer.version)}"
-            return drawn.picture, drawn.heat, said, pictures, pictures, request.seed
+            # Gradio has deleted the files that are too old.
+            pictures = [(file, text) for file, text in pictures if Path(file).is_file()]
+            status = f"Seed **{request.seed}**, {drawn.seconds:.1f} s, {_escape(renderer.version)}"
+            return drawn.picture, drawn.heat, status, pictures, pictures, request.seed
 
     return draw
 
 
 def _request(renderer: Renderer, form: Form, values: dict[Any, Any]) -> DrawRequest:
-    """Return the request that the form's values ask for; UserError where they ask for nothing that can be drawn."""
+    """Return the request for the form's values; UserError where a photo or a seed is missing or a value is invalid."""
     there = [n for n, person in enumerate(form.people) if values[person.photo]]
     if not there:
-        raise UserError("no photo yet: give one of somebody, or press a drawn person")
+        raise UserError("no photo yet: upload one of a person, or press a drawn person")
     if values[form.new_seed]:
         seed = secrets.randbelow(_SEEDS)
     elif values[form.seed] is None:
@@ -187,14 +215,14 @@ def _request(renderer: Renderer, form: Form, values: dict[Any, Any]) -> DrawRequ
     else:
         seed = values[form.seed]
     faces = [form.people[n] for n in there]
-    wishes = [face_prompt(values[person.expression], values[person.pose]) for person in faces]
+    face_prompts = [face_prompt(values[person.expression], values[person.pose]) for person in faces]
     photos = ((f"person {n + 1}", Path(values[person.photo])) for n, person in zip(there, faces, strict=True))
     return read_request(
         (Reference(name, file.read_bytes()) for name, file in photos),
         {
             "prompt": values[form.prompt] or "",
-            "face_prompts": wishes if any(wishes) else None,
-            "boxes": chosen(values[form.boxes], there),
+            "face_prompts": face_prompts if any(face_prompts) else None,
+            "boxes": boxes_of(values[form.boxes], there),
             "seed": seed,
         },
         renderer.params.serve,
@@ -206,10 +234,10 @@ def _request(renderer: Renderer, form: Form, values: dict[Any, Any]) -> DrawRequ
 
 
 def face_prompt(expression: str | None, pose: str | None) -> str:
-    """Return the face prompt of two chips, either of which may leave things as they are in the photo."""
+    """Return the face prompt for the two chosen chips; an empty one leaves expression or pose as in the photo."""
     return ", ".join(text for text in (expression, POSE_PHRASES[pose] if pose else None) if text)
 
 
-def _plain(text: str) -> str:
-    """Return `text` without what Markdown would take for its own."""
+def _escape(text: str) -> str:
+    """Return `text` with the characters escaped that Markdown would interpret."""
     return "".join(f"\\{letter}" if letter in "\\`*_{}[]<>#|!" else letter for letter in text)

@@ -1,4 +1,4 @@
-"""Serving the page: Gradio with everything off that would leave this machine."""
+"""Serve the page with Gradio, with every feature off that connects to other machines."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.core.errors import UserError
 from pipelines.core.privacy import TELEMETRY_OFF
-from pipelines.webpage.accounts import check_host, gatekeeper
-from pipelines.webpage.folder import own_folder
+from pipelines.webpage.accounts import check_host, password_check
+from pipelines.webpage.folder import page_folder
 
 if TYPE_CHECKING:
     from pipelines.core.params import Params
     from pipelines.core.sections.operations import Serve
-    from pipelines.webpage.model_version import Shown
+    from pipelines.webpage.model_version import PageModel
 
-# Requests that wait while one is drawn; who comes then is told so.
-WAITING = 64
+# Requests that may wait while one is drawn; Gradio refuses more with a message.
+MAX_WAITING = 64
 
 
 def serve_page(
-    shown: Shown,
+    model: PageModel,
     params: Params,
     *,
     root: Path,
@@ -39,15 +39,15 @@ def serve_page(
     accounts.
     """
     check_host(host, accounts)
-    # Not set as defaults: whatever the environment says, nobody is told that this ran.
+    # Overrides the environment: no usage data is ever sent.
     os.environ.update(TELEMETRY_OFF)
-    with own_folder(root, port) as folder:
+    with page_folder(root, port) as folder:
         from pipelines.serving.generation import Generator
         from pipelines.webpage.drawing import Renderer
         from pipelines.webpage.examples import draw_examples
         from pipelines.webpage.page import build
 
-        renderer = Renderer(Generator.load(shown.adapter, params), params, shown.version, folder)
+        renderer = Renderer(Generator.load(model.adapter, params), params, model.version, folder)
         examples = [
             example
             for example in draw_examples(folder / "examples")
@@ -55,30 +55,33 @@ def serve_page(
             and all(renderer.generator.shows_a_face(photo.read_bytes()) for photo in example.photos)
         ]
         page = build(renderer, examples)
-        url = _open(page, params.serve, gatekeeper(accounts) if accounts else None, host, port)
+        url = _launch(page, params.serve, password_check(accounts) if accounts else None, host, port)
         try:
             ready(url)
-            _wait()
+            ended = threading.Event()
+            for name in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(name, lambda *_: ended.set())
+            ended.wait()
         finally:
             page.close(verbose=False)
 
 
-def _open(page: Any, limits: Serve, knows: Callable[..., Any] | None, host: str, port: int) -> str:
-    """Serve the page in the background to those whom `knows` lets in; return its address."""
+def _launch(page: Any, limits: Serve, auth: Callable[..., Any] | None, host: str, port: int) -> str:
+    """Serve the page in the background; return its address."""
     import gradio as gr
     from starlette.middleware import Middleware
 
-    from pipelines.webpage.door import Door
+    from pipelines.webpage.request_guard import RequestGuard
 
-    page.queue(max_size=WAITING, default_concurrency_limit=1)
+    page.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
     try:
         _, url, _ = page.launch(
             server_name=host,
             server_port=port,
-            auth=knows,
+            auth=auth,
             max_file_size=f"{limits.max_upload_mb}mb",
-            app_kwargs={"middleware": [Middleware(Door, max_request_mb=limits.max_request_mb)]},
-            # System fonts, and nothing from elsewhere: the page must work where there is no other network.
+            app_kwargs={"middleware": [Middleware(RequestGuard, max_request_mb=limits.max_request_mb)]},
+            # System fonts: the page must work without internet access.
             theme=gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
             css_paths=Path(__file__).with_name("page.css"),
             footer_links=["api"],
@@ -96,11 +99,3 @@ def _open(page: Any, limits: Serve, knows: Callable[..., Any] | None, host: str,
     except OSError as error:
         raise UserError(f"--host {host} --port {port}: {error}; choose another --port") from None
     return str(url)
-
-
-def _wait() -> None:
-    """Return when the process is told to end."""
-    over = threading.Event()
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, lambda *_: over.set())
-    over.wait()

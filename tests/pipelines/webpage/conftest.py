@@ -1,4 +1,4 @@
-"""`dynamicid app` as people start it, on random base models, and photos of two drawn people."""
+"""`dynamicid app`, started from the command line on random base models, and photos of two drawn people."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.processes import free_port
 
 @dataclass(frozen=True)
 class Page:
-    """A page that is being served, what it says draws, and the folder that it alone writes to."""
+    """A page that is being served, the model version that it reports, and its folder."""
 
     url: str
     model: str
@@ -43,10 +43,10 @@ def page(
     try:
         line = served.stdout.readline()
         assert line, (home / "app.log").read_text()
-        said = json.loads(line)
-        yield Page(said["url"].rstrip("/"), said["model"], home / ".dynamicid" / "app" / str(port))
+        printed = json.loads(line)
+        yield Page(printed["url"].rstrip("/"), printed["model"], home / ".dynamicid" / "app" / str(port))
     finally:
         served.terminate()
         served.wait(60)
     assert served.returncode == 0
-    assert not (home / ".dynamicid" / "app" / str(port)).exists(), "uploads and pictures are gone with the page"
+    assert not (home / ".dynamicid" / "app" / str(port)).exists(), "uploads and pictures are removed at the end"

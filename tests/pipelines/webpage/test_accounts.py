@@ -1,4 +1,4 @@
-"""Who may use the page."""
+"""The page needs accounts where other machines can reach it, and checks passwords."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from pipelines.core.errors import UserError
 from pipelines.webpage import accounts
-from pipelines.webpage.accounts import check_host, gatekeeper, is_loopback, read_accounts
+from pipelines.webpage.accounts import check_host, is_loopback, password_check, read_accounts
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "localhost", "::1", "[::1]"])
@@ -19,7 +19,7 @@ def test_this_machine_needs_no_account(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4", "example.org"])
-def test_others_need_one(host: str) -> None:
+def test_other_addresses_need_an_account(host: str) -> None:
     with pytest.raises(UserError, match="give --accounts FILE"):
         check_host(host, {})
     check_host(host, {"ada": "a long password"})
@@ -36,10 +36,10 @@ def test_accounts_are_read(tmp_path: Path) -> None:
     ("text", "mode", "message"),
     [
         ("ada:correct horse battery\n", 0o644, "others can read it"),
-        ("", 0o600, "nobody in it"),
+        ("", 0o600, "no account in it"),
         ("ada\n", 0o600, "line 1: expected name:password"),
         ("ada:short\n", 0o600, "fewer than 12 characters"),
-        ("ada:correct horse battery\nada:correct horse staple\n", 0o600, "line 2: ada is there twice"),
+        ("ada:correct horse battery\nada:correct horse staple\n", 0o600, "line 2: ada is listed twice"),
     ],
 )
 def test_bad_accounts_are_refused(tmp_path: Path, text: str, mode: int, message: str) -> None:
@@ -52,8 +52,8 @@ def test_bad_accounts_are_refused(tmp_path: Path, text: str, mode: int, message:
     assert "short" not in str(refused.value)
 
 
-def test_only_the_right_password_opens(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_right_password_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accounts, "_PAUSE_SECONDS", 0.0)
-    knows = gatekeeper({"ada": "correct horse battery"})
+    check = password_check({"ada": "correct horse battery"})
     tries = [("ada", "correct horse battery"), ("ada", "wrong"), ("eve", ""), ("", "")]
-    assert [asyncio.run(knows(*given)) for given in tries] == [True, False, False, False]
+    assert [asyncio.run(check(*given)) for given in tries] == [True, False, False, False]

@@ -1,4 +1,4 @@
-"""The page's API: pictures for good requests, words for bad ones, and nothing of anybody else's files."""
+"""The page's API draws valid requests, refuses invalid ones with a message, and reads no other files."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_the_same_request_gives_the_same_bytes(client: Client, page: Page, photo
     assert one[2]["model"] == page.model == client.predict(api_name="/model")
     with Image.open(one[0]) as picture, Image.open(one[1]) as heat:
         assert picture.size == (64, 64)
-        assert heat.size == (512, 512), "large enough to look at"
+        assert heat.size == (512, 512), "enlarged for the page"
 
 
 def test_two_people_in_their_boxes(client: Client, photos: list[Path]) -> None:
@@ -58,7 +58,7 @@ def test_two_people_in_their_boxes(client: Client, photos: list[Path]) -> None:
         ({"references": "text.jpg"}, "no picture in it"),
     ],
 )
-def test_what_cannot_be_drawn_is_said_in_words(
+def test_an_invalid_request_is_refused_with_a_message(
     client: Client, photos: list[Path], tmp_path: Path, changed: dict[str, Any], message: str
 ) -> None:
     Image.effect_noise((200, 200), 40).save(tmp_path / "noise.png")
@@ -72,7 +72,7 @@ def test_what_cannot_be_drawn_is_said_in_words(
 
 
 @pytest.mark.parametrize("path", ["/etc/hostname", "../../../../../../etc/hostname", "params.yaml"])
-def test_files_that_nobody_uploaded_are_not_read(page: Page, client: Client, path: str) -> None:
+def test_files_that_were_not_uploaded_are_not_read(page: Page, client: Client, path: str) -> None:
     with pytest.raises((AppError, ValueError)):
         client.predict([{"path": path, "meta": {"_type": "gradio.FileData"}}], "a photo", api_name="/draw")
     with pytest.raises(urllib.error.HTTPError) as refused:
@@ -95,8 +95,7 @@ def test_malformed_requests_are_refused(page: Page, client: Client, body: bytes,
     assert client.predict(api_name="/model") == page.model
 
 
-def test_requests_are_answered_one_after_the_other(client: Client, page: Page, photos: list[Path]) -> None:
-    """Several at once: every one is answered, and a seed has one picture."""
+def test_simultaneous_requests_are_all_answered(client: Client, photos: list[Path]) -> None:
     jobs = [
         client.submit(
             references=[handle_file(photos[0])], prompt="a photo of a person", seed=number % 2, api_name="/draw"
@@ -104,5 +103,5 @@ def test_requests_are_answered_one_after_the_other(client: Client, page: Page, p
         for number in range(8)
     ]
     answers = [Path(job.result(timeout=120)[0]).read_bytes() for job in jobs]
-    assert len(set(answers[::2])) == len(set(answers[1::2])) == 1
+    assert len(set(answers[::2])) == len(set(answers[1::2])) == 1, "one picture per seed"
     assert len(set(answers)) == 2

@@ -1,4 +1,4 @@
-"""The page in a real browser: a photo is uploaded, a picture appears, and nothing is asked of other machines."""
+"""The page in a browser: an uploaded photo gives a picture, and no request goes to other machines."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def test_a_photo_becomes_a_picture(tab: Any, page: Page, photos: list[Path]) -> 
     tab.locator("#draw").click()
     expect(tab.locator("#picture img").first).to_be_visible(timeout=120_000)
     expect(tab.locator("#heat img").first).to_be_visible()
-    expect(tab.locator("#said")).to_contain_text("Seed")
+    expect(tab.locator("#status")).to_contain_text("Seed")
     assert tab.locator("#picture img").first.evaluate("image => image.naturalWidth") == 64
 
 
-def test_without_a_photo_it_says_what_is_missing(tab: Any) -> None:
+def test_a_missing_photo_is_reported(tab: Any) -> None:
     from playwright.sync_api import expect
 
     tab.locator("#prompt textarea").fill("a photo of a person")
@@ -62,7 +62,7 @@ def test_two_drawn_people_in_boxes_that_are_dragged(tab: Any) -> None:
 
     tab.get_by_role("button", name="Two drawn people").click()
     expect(tab.locator("#photo-1 img").first).to_be_visible(timeout=60_000)
-    tab.get_by_text("Where everybody stands").click()
+    tab.get_by_text("Where each person stands").click()
     boxes = tab.locator("#boxes [data-box]")
     expect(boxes).to_have_count(2)
     tab.get_by_role("button", name="No boxes").click()

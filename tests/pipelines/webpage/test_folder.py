@@ -1,4 +1,4 @@
-"""The page's own folder: empty at the start, gone at the end, and nobody else's."""
+"""The page's folder is empty at the start, removed at the end, and not shared."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 
 from pipelines.core.errors import UserError
-from pipelines.webpage.folder import own_folder
+from pipelines.webpage.folder import page_folder
 
 
-def test_temporary_files_lie_in_it_while_the_page_is_open(tmp_path: Path) -> None:
+def test_temporary_files_are_in_it_while_the_page_is_open(tmp_path: Path) -> None:
     left = tmp_path / ".dynamicid" / "app" / "7860" / "left" / "behind.png"
     left.parent.mkdir(parents=True)
     left.touch()
     before = tempfile.gettempdir()
-    with own_folder(tmp_path, 7860) as folder:
-        assert not any(folder.iterdir()), "a page that was killed left photos"
+    with page_folder(tmp_path, 7860) as folder:
+        assert not any(folder.iterdir()), "files of a killed page are removed"
         assert folder.stat().st_mode & 0o077 == 0
         with tempfile.NamedTemporaryFile() as file:
             assert Path(file.name).parent == folder
@@ -26,11 +26,9 @@ def test_temporary_files_lie_in_it_while_the_page_is_open(tmp_path: Path) -> Non
 
 
 def test_two_pages_do_not_share_one(tmp_path: Path) -> None:
-    with own_folder(tmp_path, 7860) as folder, own_folder(tmp_path, 7861) as other:
+    taken = pytest.raises(UserError, match="another page is using it; choose another --port")
+    with page_folder(tmp_path, 7860) as folder, page_folder(tmp_path, 7861) as other:
         assert folder != other
-        with (
-            pytest.raises(UserError, match="another page is using it; choose another --port"),
-            own_folder(tmp_path, 7860),
-        ):
+        with taken, page_folder(tmp_path, 7860):
             pass
-        assert folder.is_dir(), "the first one goes on"
+        assert folder.is_dir(), "the first page continues"

@@ -1,4 +1,4 @@
-"""The page under several clients at once, and under calls that make no sense."""
+"""The page under several clients at once and under malformed requests."""
 
 from __future__ import annotations
 
@@ -29,4 +29,4 @@ def test_nonsense_is_refused_with_a_reason(page: Page, photos: list[Path]) -> No
     assert alive(page.url)
     assert load(page.url, photos, count=2, clients=2, seeds=1)["errors"] == 0
     after = {file for file in page.folder.parents[2].rglob("*") if page.folder not in file.parents}
-    assert after == before, "nothing is written outside the page's folder"
+    assert after == before, "only the page's folder is written to"

@@ -1,4 +1,4 @@
-"""What the page says about the model that draws."""
+"""The page finds its model and shows its version."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipelines.webpage.model_version import find_model
 
 
 def register(folder: Path, config: str) -> None:
-    """Register a version that holds an adapter with this configuration."""
+    """Register a version whose adapter has this configuration."""
     import mlflow
 
     class Nothing(mlflow.pyfunc.PythonModel):
@@ -31,7 +31,7 @@ def register(folder: Path, config: str) -> None:
         )
 
 
-def test_a_folder_is_named_with_its_hash(tmp_path: Path) -> None:
+def test_a_folder_is_shown_with_its_hash(tmp_path: Path) -> None:
     adapter = tmp_path / "adapter"
     adapter.mkdir()
     (adapter / "config.json").write_text("{}")
@@ -39,15 +39,15 @@ def test_a_folder_is_named_with_its_hash(tmp_path: Path) -> None:
     assert first.adapter == adapter
     assert first.version.startswith(f"{adapter}, ")
     (adapter / "config.json").write_text('{"other": 1}')
-    assert find_model(str(adapter), tmp_path).version != first.version, "another model is another name"
+    assert find_model(str(adapter), tmp_path).version != first.version
 
 
-def test_no_adapter_is_said(tmp_path: Path) -> None:
+def test_a_missing_adapter_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"config\.json is missing"):
         find_model(str(tmp_path), tmp_path)
 
 
-def test_an_alias_is_shown_as_the_version_it_is(ledger: Path, tmp_path: Path) -> None:
+def test_an_alias_is_shown_as_its_version(ledger: Path, tmp_path: Path) -> None:
     import mlflow
 
     from pipelines.registry.settings import connect

@@ -1,7 +1,7 @@
-"""What stands before Gradio: requests that are too large, that cannot be read, or that would make it fetch addresses.
+"""A check before Gradio: refuse requests that are too large, are malformed, or would make Gradio fetch an address.
 
-Gradio limits single uploads only, and follows addresses in place of uploaded files: a page that is to send nothing
-anywhere must not.
+Gradio limits single uploads only, and fetches URLs that are given in place of uploaded files. The page must open no
+connection to other machines.
 """
 
 from __future__ import annotations
@@ -18,63 +18,62 @@ _LOG = logging.getLogger(__name__)
 _MEGABYTE = 2**20
 _FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 _ADDRESSES = ("http:", "https:", "ftp:", "data:", "//")
-# Deeper than any request of the page, and far from where Python gives up.
-_DEEPEST = 40
+# Deeper than any request of the page, and far below Python's recursion limit.
+_MAX_DEPTH = 40
 
 
-class Door:
-    """ASGI middleware: refuses with a status from 400 to 499 and a reason in `detail`, as Gradio itself does."""
+class RequestGuard:
+    """ASGI middleware that refuses with a status from 400 to 499 and the reason in `detail`, as Gradio itself does."""
 
     def __init__(self, app: ASGIApp, *, max_request_mb: int) -> None:
         self._app = app
         self._max_mb = max_request_mb
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or let the request through."""
+        """Refuse the request or pass it on to the application."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         request = Request(scope, receive)
-        refusal = self._refusal(request)
+        refusal = self._check_headers(request)
         kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-        # Whatever is not a form is read as JSON, whatever it calls itself.
+        # Gradio parses every body that is not a form as JSON, whatever its content type.
         if refusal is None and request.method not in ("GET", "HEAD", "OPTIONS") and kind not in _FORMS:
             try:
                 body = await request.body()
             except ClientDisconnect:
                 return
-            if reason := fault(body):
+            if reason := json_problem(body):
                 refusal = _refused(400, reason)
-            receive = _again(body, receive)
+            receive = _replay(body, receive)
         if refusal is not None:
             await refusal(scope, receive, send)
             return
-        begun = False
+        started = False
 
-        async def told(message: Message) -> None:
-            nonlocal begun
-            begun = True
+        async def send_and_note(message: Message) -> None:
+            nonlocal started
+            started = True
             await send(message)
 
         try:
-            await self._app(scope, receive, told)
+            await self._app(scope, receive, send_and_note)
         except Exception as error:
-            # What drawing raises is told by Gradio's queue: this is Gradio's parser, stumbling over what was sent.
-            if begun:
+            # Gradio's queue reports errors of drawing itself; an exception here comes from parsing the request.
+            if started:
                 raise
             _LOG.warning("request to %s not understood", scope["path"], exc_info=True)
             reason = f"request not understood: {type(error).__name__}: {str(error)[:200]}"
             await _refused(400, reason)(scope, receive, send)
 
-    def _refusal(self, request: Request) -> JSONResponse | None:
-        """Judge by the head alone."""
+    def _check_headers(self, request: Request) -> JSONResponse | None:
         _, mark, wanted = request.scope["path"].partition("/file=")
         if mark and _is_address(wanted):
             return _refused(403, "addresses are not fetched; only files of this page are served")
         if "transfer-encoding" in request.headers:
             return _refused(411, "send a Content-Length: the size of a request must be known before it is read")
         length = request.headers.get("content-length", "0")
-        # The server reads no more than was announced.
+        # The server reads at most Content-Length bytes.
         if not length.isdecimal() or int(length) > self._max_mb * _MEGABYTE:
             return _refused(413, f"the request is larger than {self._max_mb} MB; send smaller pictures")
         return None
@@ -84,8 +83,8 @@ def _refused(status: int, reason: str) -> JSONResponse:
     return JSONResponse({"detail": reason}, status)
 
 
-def fault(body: bytes) -> str | None:
-    """Return what is wrong with a JSON body, or None: it cannot be read, or it holds a file that is an address."""
+def json_problem(body: bytes) -> str | None:
+    """Return why a JSON body is refused, or None: it is malformed, nested too deeply, or names a file by an address."""
     if not body:
         return None
     try:
@@ -95,9 +94,9 @@ def fault(body: bytes) -> str | None:
     except ValueError as error:
         return f"not JSON: {str(error)[:200]}"
     level: list[Any] = [payload]
-    for _ in range(_DEEPEST):
+    for _ in range(_MAX_DEPTH):
         for node in level:
-            # The page itself sends where a file is served from, in `url`, beside its path.
+            # The page itself sends `url`, the address under which it serves a file, beside the path.
             if isinstance(node, dict) and (_is_address(node.get("path")) or _is_address(node.get("url"), ("data:",))):
                 return "a file is an address; upload it instead: addresses are not fetched"
         level = [child for node in level for child in _children(node)]
@@ -115,8 +114,8 @@ def _is_address(text: Any, kinds: tuple[str, ...] = _ADDRESSES) -> bool:
     return isinstance(text, str) and text.strip().lower().startswith(kinds)
 
 
-def _again(body: bytes, receive: Receive) -> Receive:
-    """Return a `receive` that gives `body` once, and then what comes after it."""
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """Return a `receive` that yields the body that was read already, then the messages after it."""
     whole = iter([{"type": "http.request", "body": body, "more_body": False}])
 
     async def once() -> Message:

@@ -1,4 +1,4 @@
-"""Refusals in words: what a person reads in the page, and a program in the answer of the API."""
+"""Errors as Gradio shows them: to a person in the page, to a program in the answer of the API."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ _LOG = logging.getLogger(__name__)
 
 
 @contextmanager
-def in_words() -> Iterator[None]:
-    """Turn what goes wrong inside into an error that Gradio shows; what nobody foresaw goes to the server's log too."""
+def as_gradio_errors() -> Iterator[None]:
+    """Raise every error of the block as `gr.Error`; log those that are not a UserError."""
     try:
         yield
     except UserError as error:
-        reason = str(error)
-        raise gr.Error(reason, duration=None, title="This cannot be drawn", print_exception=False) from None
+        raise gr.Error(str(error), duration=None, title="This cannot be drawn", print_exception=False) from None
     except gr.Error:
         raise
     except Exception as error:
