@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -17,17 +18,11 @@ from pipelines.core.records import DATASET_SCHEMA
 from pipelines.versions.dataset_version import checkout_version, current_version, make_version, restore_present
 from pipelines.versions.dvc import dvc
 from pipelines.versions.workspace import clone_of
+from tests import processes
 
 
 def git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        ["git", "-c", "user.name=t", "-c", "user.email=t@localhost", *arguments],
-        cwd=folder,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return done.stdout.strip()
+    return processes.git(folder, *arguments).strip()
 
 
 def repository(folder: Path) -> Path:
@@ -35,8 +30,7 @@ def repository(folder: Path) -> Path:
     git(folder, "init", "-q", "-b", "main")
     assert dvc(folder, "init", "-q", capture=True).returncode == 0
     (folder / "code.py").write_text("print()\n")
-    git(folder, "add", "-A")
-    git(folder, "commit", "-qm", "start")
+    processes.commit_all(folder, "start")
     return folder
 
 
@@ -80,7 +74,7 @@ def test_a_version_is_a_tag_and_the_branch_stays(root: Path) -> None:
     with pytest.raises(UserError, match="version faces-v7: no such tag; there are faces-v1, faces-v2"):
         checkout_version(root, "faces-v7")
 
-    subprocess.run(["rm", "-rf", str(root / "data/faces")], check=True)
+    shutil.rmtree(root / "data/faces")
     restore_present(root)
     assert len(list((root / "data/faces").iterdir())) == 2
 

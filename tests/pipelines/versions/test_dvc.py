@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from pipelines.versions.dvc import bring_objects, cache_folder, default_remote
 from pipelines.versions.git_tags import numbered_tags
 from pipelines.versions.workspace import create
 from tests.pipelines.object_store import BUCKET, objects, s3_server
+from tests.processes import commit_all, dvc, git
 
 
 @pytest.fixture
@@ -24,15 +23,11 @@ def home(tmp_path: Path) -> Path:
     folder = tmp_path / "home"
     folder.mkdir()
     (tmp_path / "store").mkdir()
-    git = ["git", "-c", "user.name=t", "-c", "user.email=t@t"]
-    subprocess.run([*git, "init", "-q", "-b", "main"], cwd=folder, check=True)
-    subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], cwd=folder, check=True)
-    subprocess.run(
-        [sys.executable, "-m", "dvc", "remote", "add", "-q", "-d", "store", "../store"], cwd=folder, check=True
-    )
+    git(folder, "init", "-q", "-b", "main")
+    dvc(folder, "init", "-q")
+    dvc(folder, "remote", "add", "-q", "-d", "store", "../store")
     (folder / ".gitignore").write_text("/data/faces\n/data/.gitignore\n/.dynamicid/\n")
-    subprocess.run([*git, "add", "-A"], cwd=folder, check=True)
-    subprocess.run([*git, "commit", "-qm", "start"], cwd=folder, check=True)
+    commit_all(folder, "start")
     return folder
 
 
@@ -40,13 +35,8 @@ def home(tmp_path: Path) -> Path:
 def home_of_s3(home: Path) -> Iterator[Path]:
     """The same repository with a bucket for a remote."""
     with s3_server():
-        address = f"s3://{BUCKET}/dvc"
-        subprocess.run(
-            [sys.executable, "-m", "dvc", "remote", "add", "-q", "-f", "-d", "store", address], cwd=home, check=True
-        )
-        subprocess.run(
-            ["git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qam", "bucket"], cwd=home, check=True
-        )
+        dvc(home, "remote", "add", "-q", "-f", "-d", "store", f"s3://{BUCKET}/dvc")
+        git(home, "commit", "-qam", "bucket")
         yield home
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import pytest
 from pipelines.core.errors import UserError
 from pipelines.versions.dvc import dvc
 from pipelines.versions.workspace import create, restore, run_name, save
+from tests.processes import commit_all, git
 
 _DVC_YAML = """
 stages:
@@ -28,29 +27,18 @@ pathlib.Path("result.txt").write_text(str(factor * int(pathlib.Path("data/number
 """
 
 
-def git(folder: Path, *arguments: str) -> str:
-    return subprocess.run(
-        ["git", "-c", "user.name=t", "-c", "user.email=t@localhost", *arguments],
-        cwd=folder,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-
-
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     folder = tmp_path / "home"
     folder.mkdir()
     git(folder, "init", "-q", "-b", "main")
-    subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], cwd=folder, check=True)
+    dvc(folder, "init", "-q")
     (folder / "dvc.yaml").write_text(_DVC_YAML)
     (folder / "double.py").write_text(_SCRIPT)
     (folder / "params.yaml").write_text("factor: 2\n")
     with (folder / ".gitignore").open("a") as handle:
         handle.write("/.dynamicid/\n/result.txt\n/data/number\n/data/.gitignore\n")
-    git(folder, "add", "-A")
-    git(folder, "commit", "-qm", "start")
+    commit_all(folder, "start")
     return folder
 
 
