@@ -82,7 +82,7 @@ def plain_loop(faces: Path, params: Preprocess, every: int, phase: int) -> dict[
     import pyarrow.parquet as pq
 
     from pipelines.data.faces.analysis import load_analyser
-    from pipelines.data.faces.parts import PartTimes
+    from pipelines.data.faces.timing import StepTimes
 
     cv2.setNumThreads(1)
     analyser = load_analyser(params)
@@ -92,7 +92,7 @@ def plain_loop(faces: Path, params: Preprocess, every: int, phase: int) -> dict[
         for row in pq.read_table(shard, columns=["image"])["image"].to_pylist()
     ][phase::every]
     analyser.analyse(photos[:BATCH])
-    analyser.times = PartTimes(time.thread_time)
+    analyser.times = StepTimes(time.thread_time)
     wall, cpu = time.perf_counter(), time.process_time()
     for start in range(0, len(photos), BATCH):
         analyser.analyse(photos[start : start + BATCH])

@@ -2,7 +2,7 @@
 
     python benchmarks/worker_memory.py --side 10000 --small 5000
 
-Every case runs in a separate process, which does what a worker does with a slice (`look_at_slice`). Peaks are
+Every case runs in a separate process, which does what a worker does with a slice (`analyse_slice`). Peaks are
 VmHWM before the case (networks loaded and warm) and after it, in MB. The last line is JSON.
 """
 
@@ -77,7 +77,7 @@ def work(case: str, faces: Path, side: int, shared: Path) -> None:
     from pipelines.core.params import load_params
     from pipelines.data.faces.version import analyser_version
     from pipelines.data.preprocessing.slices import cut_slices
-    from pipelines.data.preprocessing.work import Job, look_at_slice
+    from pipelines.data.preprocessing.tasks import Job, analyse_slice
     from pipelines.data.preprocessing.worker_analyser import worker_analyser
 
     changes = [*real_networks(shared), "preprocess.det_sizes=[128]", f"preprocess.max_pixels={side * side}"]
@@ -89,7 +89,7 @@ def work(case: str, faces: Path, side: int, shared: Path) -> None:
     ready, started = peak_mb(), time.perf_counter()
     outcomes: Counter[str] = Counter()
     for piece in cut_slices(sorted(faces.glob("*.parquet")), params.slice_photos):
-        outcomes.update(look_at_slice(piece, job, {}).outcomes)
+        outcomes.update(analyse_slice(piece, job, {}).outcomes)
     seconds = time.perf_counter() - started
     peaks = {"ready_mb": round(ready), "peak_mb": round(peak_mb()), "seconds": round(seconds, 2)}
     print(json.dumps({"case": case, **peaks, "outcomes": outcomes}))

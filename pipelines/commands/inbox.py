@@ -73,7 +73,7 @@ def add(
     """Add the photos that a run took to the dataset, which gets no version yet; print the counts as JSON."""
     from pipelines.commands.dataset import checkout
     from pipelines.core.params import load_params
-    from pipelines.data.ingest.found import is_picture_name
+    from pipelines.data.ingest.photo_files import is_picture_name
     from pipelines.operations.inbox.reading import local_batches
     from pipelines.registry.retraining import LATEST, known_versions
     from pipelines.stages.ingest import Inputs, Outputs, run

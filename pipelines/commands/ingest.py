@@ -37,15 +37,15 @@ def ingest(
 ) -> None:
     """Add the photos of SRC that the dataset does not hold yet, and make a version faces-vN of it."""
     from pipelines.core.errors import UserError
-    from pipelines.data.ingest.summary import tell
+    from pipelines.data.ingest.summary import print_summary
     from pipelines.stages.ingest import Inputs, Outputs, run
     from pipelines.versions.dataset_version import dvc_root, make_version, restore_present
     from pipelines.versions.forgotten import read_ledger
     from pipelines.versions.git_tags import check_repository
 
     given = read_params(params, overrides)
-    told = {"source": origin, "licence": licence, "consent": consent}
-    section = given.ingest.model_copy(update={key: value for key, value in told.items() if value is not None})
+    given_labels = {"source": origin, "licence": licence, "consent": consent}
+    section = given.ingest.model_copy(update={key: value for key, value in given_labels.items() if value is not None})
     root = None
     if version is not False:
         root = dvc_root(out.parent)
@@ -59,7 +59,7 @@ def ingest(
     home = root or dvc_root(out.parent)
     inputs = Inputs(source, layout, identity_depth, read_ledger(home) if home is not None else None)
     summary = run(given.model_copy(update={"ingest": section}), inputs, Outputs(out))
-    tell(summary, out)
+    print_summary(summary, out)
     result = {**asdict(summary), "version": None}
     if root is not None:
         message = f"{summary.rows} photos of {summary.identities} people in {summary.bytes} bytes"

@@ -51,5 +51,5 @@ def _judge(run: Callable[[], Verdict], docs: Path, counted: str) -> None:
     finally:
         if (docs / "index.html").is_file():
             say(f"Data Docs: {docs / 'index.html'}")
-    say(f"{verdict.rows:,} {counted}, {len(verdict.findings)} expectations, all that must hold do")
+    say(f"{verdict.rows:,} {counted}, {len(verdict.results)} expectations, all that must hold do")
     emit_if_asked(verdict)

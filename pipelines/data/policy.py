@@ -1,4 +1,4 @@
-"""Which rows may be trained on: what they say of consent, licence and source against the section `rights`."""
+"""Which rows may be trained on, by the patterns of `rights` on their consent, licence and source."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from pipelines.core.sections.data import Rights, Term
 
-# The columns of a row that the policy looks at, in the order in which a refusal names them.
+# The columns that the policy checks, in this order.
 COLUMNS: tuple[str, ...] = ("consent", "licence", "source")
 
 
@@ -23,24 +23,24 @@ def _fits_any(patterns: tuple[str, ...]) -> Callable[[str], bool]:
 def refusal(rights: Rights, row: Mapping[str, object]) -> str | None:
     """Return why a row may not be trained on, such as "consent refused", or None where it may.
 
-    `row` holds the columns COLUMNS, each a string or None. The text is one of few: it is made to be counted.
+    `row` holds the columns COLUMNS, each a string or None. The few possible texts serve as keys of counts.
     """
     for column in COLUMNS:
         term: Term = getattr(rights, column)
         value = row.get(column)
-        said = " ".join(str(value).split()).casefold() if value is not None else ""
-        if not said:
+        text = " ".join(str(value).split()).casefold() if value is not None else ""
+        if not text:
             if term.allow:
                 return f"{column} unknown"
-        elif _fits_any(term.deny)(said):
+        elif _fits_any(term.deny)(text):
             return f"{column} denied"
-        elif term.allow and not _fits_any(term.allow)(said):
+        elif term.allow and not _fits_any(term.allow)(text):
             return f"{column} not allowed"
     return None
 
 
-def told(left_out: Mapping[str, int], kept: int) -> str:
-    """Return one line for people: how many photos the policy left out, and why."""
+def describe_left_out(left_out: Mapping[str, int], kept: int) -> str:
+    """Return one line: how many photos the policy left out, by reason."""
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
     total = Counter(left_out).total()
     return f"{total} of {total + kept} photos may not be trained on by `rights` of the parameters: {reasons}"

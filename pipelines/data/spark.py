@@ -1,4 +1,4 @@
-"""Starting Spark: quiet, on this machine's own Python and code, with retries also in local mode."""
+"""Start Spark: quiet, with this interpreter and checkout, and with retries in local mode too."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ logger.gateway.level = error
 
 
 def check_java() -> None:
-    """Raise UserError, saying how to get it, where no Java that Spark runs on is found (JAVA_HOME, then PATH)."""
+    """Raise UserError, with how to install it, where no Java that Spark supports is found (JAVA_HOME, then PATH)."""
     home = os.environ.get("JAVA_HOME")
     java = shutil.which("java", path=str(Path(home) / "bin")) if home else shutil.which("java")
     if java is None:
@@ -54,35 +54,33 @@ def check_java() -> None:
 
 
 def with_retries(master: str) -> str:
-    """Return the master with four attempts a task in local mode, where Spark by itself makes one.
+    """Return the master with four attempts a task in local mode, where Spark's default is one.
 
-    A worker process that the system kills then costs its task a second attempt and not the run.
+    The task of a killed worker process is then repeated, and the run does not fail.
     """
     match = re.fullmatch(r"local(?:\[(\d+|\*)\])?", master)
     return f"local[{match[1] or 1},4]" if match else master
 
 
 @contextmanager
-def spark_context(master: str, name: str, own: Mapping[str, str] | None = None) -> Iterator[Any]:
+def spark_context(master: str, name: str, overrides: Mapping[str, str] | None = None) -> Iterator[Any]:
     """Yield a SparkContext on `master`, and stop it at the end; raise UserError where Java is missing.
 
-    `own` are settings of Spark that win over this module's. On a cluster the workers run `spark.pyspark.python`: the
-    driver's own interpreter and checkout, which must then lie at the same place everywhere, or that of an archive.
-    No SparkSession: the SQL engine would double the time that Spark takes to start, and nothing here asks it anything.
+    `overrides` are settings of Spark that win over this module's. On a cluster the workers run `spark.pyspark.python`:
+    the driver's interpreter and checkout, which must then have the same path everywhere, or those of an archive. No
+    SparkSession: the SQL engine is not used and would double Spark's start-up time.
     """
-    own = dict(own or {})
-    strangers = sorted(key for key in own if not key.startswith("spark."))
-    if strangers:
-        raise UserError(
-            f"preprocess.spark: {', '.join(strangers)} is no setting of Spark; their names begin with spark."
-        )
+    overrides = dict(overrides or {})
+    unknown = sorted(key for key in overrides if not key.startswith("spark."))
+    if unknown:
+        raise UserError(f"preprocess.spark: {', '.join(unknown)} is no setting of Spark; their names begin with spark.")
     check_java()
     from pyspark import SparkConf, SparkContext
 
     python_path = os.pathsep.join([str(project_root()), *filter(None, [os.environ.get("PYTHONPATH")])])
-    # Read by the JVM and by the workers it starts: they must run this Python and this checkout.
+    # Read by the JVM and by its workers, which must run this Python and this checkout.
     environment = {
-        "PYSPARK_PYTHON": own.get("spark.pyspark.python", sys.executable),
+        "PYSPARK_PYTHON": overrides.get("spark.pyspark.python", sys.executable),
         "PYSPARK_DRIVER_PYTHON": sys.executable,
         "SPARK_LOCAL_IP": "127.0.0.1" if master.startswith("local") else os.environ.get("SPARK_LOCAL_IP", ""),
         "PYTHONPATH": python_path,
@@ -93,9 +91,9 @@ def spark_context(master: str, name: str, own: Mapping[str, str] | None = None) 
         log4j.write_text(_LOG4J, encoding="utf-8")
         os.environ.update({key: value for key, value in environment.items() if value})
         try:
-            # An interpreter of the workers' own brings its own code.
-            shipped = "spark.pyspark.python" in own
-            settings = _settings(master, scratch, log4j, "" if shipped else python_path) | own
+            # An interpreter that is shipped to the workers includes the code.
+            shipped = "spark.pyspark.python" in overrides
+            settings = _settings(master, scratch, log4j, "" if shipped else python_path) | overrides
             conf = SparkConf().setMaster(with_retries(master)).setAppName(name).setAll(list(settings.items()))
             context = SparkContext(conf=conf)
             try:
@@ -111,13 +109,7 @@ def spark_context(master: str, name: str, own: Mapping[str, str] | None = None) 
 
 
 def run_tasks(
-    context: Any,
-    items: Sequence[Any],
-    task: Callable[[Any], Any],
-    *,
-    weights: Sequence[int],
-    title: str,
-    unit: str,
+    context: Any, items: Sequence[Any], task: Callable[[Any], Any], *, weights: Sequence[int], title: str, unit: str
 ) -> list[Any]:
     """Run one Spark task an item and return the results in the order of items.
 
@@ -141,7 +133,7 @@ def run_tasks(
 
     def job() -> None:
         try:
-            # The heaviest first: the last tasks to end are then short ones, and no worker waits long for another.
+            # The heaviest first: the last tasks are then short, and no worker waits long for another.
             numbered = sorted(enumerate(items), key=lambda pair: -weights[pair[0]])
             results.extend(context.parallelize(numbered, len(items)).map(work).collect())
         except Exception as error:
@@ -164,9 +156,9 @@ def run_tasks(
     return [result for _, result in sorted(results, key=lambda pair: pair[0])]
 
 
-def _python_error(account: str) -> str:
-    """Return the line that names the error out of Spark's account of it, which mixes Python and Java traces."""
-    lines = [line.strip() for line in account.splitlines() if line.strip()]
+def _python_error(message: str) -> str:
+    """Return the line that names the error in a message of Spark, which mixes Python and Java traces."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
     own = [line for line in lines if not line.startswith(("at ", "...", "Driver stacktrace"))]
     errors = [line for line in own if re.match(r"[\w.]*(Error|Exception|Interrupt|Exit)\b", line)]
     return (errors or own or ["no message"])[-1]
@@ -176,13 +168,13 @@ def _settings(master: str, scratch: str, log4j: Path, python_path: str) -> dict[
     settings = {
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
-        # The work is done in Python: a JVM that compiles little and collects with one thread starts in half the time.
+        # The JVM only schedules Python: little compilation and a serial collector halve its start-up time.
         "spark.driver.extraJavaOptions": (
             f"-Dlog4j2.configurationFile={log4j} -XX:+UseSerialGC -XX:TieredStopAtLevel=1"
         ),
         "spark.pyspark.python": sys.executable,
         "spark.python.worker.reuse": "true",
-        # One core is one worker with models of its own: libraries must not start more threads.
+        # One worker a core, each with its networks: libraries must not start more threads.
         "spark.executorEnv.OMP_NUM_THREADS": "1",
         "spark.executorEnv.OPENBLAS_NUM_THREADS": "1",
         "spark.executorEnv.MKL_NUM_THREADS": "1",

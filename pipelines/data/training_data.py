@@ -1,4 +1,4 @@
-"""From `data/processed` to what `model.training` reads: one pass for labels and keys, pixels when they are needed."""
+"""Read `data/processed` for `model.training`: labels and keys in one pass, pixels when they are needed."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from model.training.photos import UNKNOWN, PhotoContent, Photos
 from pipelines.core.errors import StageFailed
 from pipelines.core.records import OK, PROCESSED_SCHEMA, open_rows
 from pipelines.core.sections.data import Rights
-from pipelines.data.policy import COLUMNS, refusal, told
+from pipelines.data.policy import COLUMNS, describe_left_out, refusal
 
-# What training reads of a photo's content, and `photo_keys` needs.
+# The columns of a photo's content that training reads and `photo_keys` hashes.
 CONTENT = ("image", "bbox", "keypoints", "landmarks", "embedding")
 _LABELS = ("identity", "yaw", "expression", "prompt", "face_prompt")
 _ROWS_AT_ONCE = 512
@@ -31,7 +31,7 @@ _ROWS_AT_ONCE = 512
 
 @dataclass(frozen=True)
 class Permitted:
-    """The photos of a split that may be trained on, and how many may not, by the reason the policy gives."""
+    """The photos of a split that may be trained on, and the number of others by reason."""
 
     photos: Photos
     left_out: dict[str, int]
@@ -43,32 +43,32 @@ class Permitted:
 
 
 def permitted_photos(processed: Path, split: str, rights: Rights) -> Permitted:
-    """Return the usable photos of a split that `rights` lets anything be trained on; what is left out is told.
+    """Return the usable photos of a split that `rights` permits training on; print how many are left out.
 
-    Raises what `read_photos` raises, and StageFailed where the policy leaves nothing of split train.
+    Raises what `read_photos` raises, and StageFailed where no photo of split train is left.
     """
     left_out: Counter[str] = Counter()
     photos = _read(processed, split, rights, left_out)
     if left_out:
-        line = f"{processed}, split {split}: {told(left_out, len(photos))}"
+        line = f"{processed}, split {split}: {describe_left_out(left_out, len(photos))}"
         if split == "train" and not len(photos):
-            raise StageFailed(f"{line}; change the policy, or the rows with what is known of consent and licence")
+            raise StageFailed(f"{line}; change the policy, or add consent and licence to the rows")
         print(line, file=sys.stderr)
     return Permitted(photos, dict(sorted(left_out.items())))
 
 
 def read_photos(processed: Path, split: str) -> Photos:
-    """Return all usable photos of a split, in the order of shards and rows, whoever may be trained on.
+    """Return all usable photos of a split, in the order of shards and rows, without applying `rights`.
 
-    The pose is the one the face prompt names, else the nearest to the measured yaw: as evaluation and use read it.
-    Raises UserError where there are no shards, StageFailed where an expression is none of the seven.
+    The pose is the one in the face prompt, else the nearest to the measured yaw, as in evaluation and serving. Raises
+    UserError where there are no shards, StageFailed where an expression is not one of the seven.
     """
     return _read(processed, split, None, Counter())
 
 
 def _read(processed: Path, split: str, rights: Rights | None, left_out: Counter[str]) -> Photos:
     shards = open_rows(processed, PROCESSED_SCHEMA).files
-    # Distinct words, numbered in the order in which they were first seen.
+    # Distinct texts, numbered by first occurrence.
     people: dict[str, int] = {}
     prompts: dict[str, int] = {}
     keys: list[bytes] = []
@@ -104,15 +104,15 @@ def _read(processed: Path, split: str, rights: Rights | None, left_out: Counter[
 
 
 def _permitted_rows(batch: pa.RecordBatch, rows: np.ndarray, rights: Rights, left_out: Counter[str]) -> np.ndarray:
-    """Return those of `rows` that the policy lets be trained on; the others are counted by reason."""
-    said = batch.select(list(COLUMNS)).take(pa.array(rows)).to_pylist()
-    refusals = [refusal(rights, row) for row in said]
+    """Return those of `rows` that may be trained on; count the others by reason."""
+    labels = batch.select(list(COLUMNS)).take(pa.array(rows)).to_pylist()
+    refusals = [refusal(rights, row) for row in labels]
     left_out.update(reason for reason in refusals if reason is not None)
     return rows[[reason is None for reason in refusals]]
 
 
 def _batches(shard: str, columns: tuple[str, ...]) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """Yield the rows of a shard in order, a few at a time, with the number of the first."""
+    """Yield batches of the rows of a shard in order, each with the number of its first row."""
     start = 0
     with pq.ParquetFile(shard) as file:
         for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=list(columns)):
@@ -121,7 +121,7 @@ def _batches(shard: str, columns: tuple[str, ...]) -> Iterator[tuple[int, pa.Rec
 
 
 def photo_keys(batch: pa.RecordBatch) -> list[bytes]:
-    """Return for each accepted photo the sha256 of all that training reads of its content: its key in every cache."""
+    """Return for each accepted photo the sha256 of its columns CONTENT: its key in every cache."""
     columns = [batch[name].flatten().to_numpy().reshape(batch.num_rows, -1) for name in CONTENT[1:]]
     numbers = np.concatenate(columns, axis=1).astype("<f4")
     return [
@@ -131,7 +131,7 @@ def photo_keys(batch: pa.RecordBatch) -> list[bytes]:
 
 
 def _motion(row: dict[str, Any]) -> tuple[int, int]:
-    """Return the numbers of the expression and the pose that a photo shows."""
+    """Return the numbers of the expression and the pose of a photo."""
     if row["expression"] not in EXPRESSIONS:
         raise StageFailed(
             f"photo {row['image_id']}: expression {row['expression']!r} is none of {', '.join(EXPRESSIONS)}; "
@@ -142,7 +142,7 @@ def _motion(row: dict[str, Any]) -> tuple[int, int]:
 
 
 def _content(shards: list[str], located: np.ndarray) -> Iterator[PhotoContent]:
-    """Yield the photos at (shard, row), both ascending; shards without any are not opened."""
+    """Yield the photos at (shard, row), both ascending; only shards with such photos are opened."""
     for number in np.unique(located[:, 0]):
         rows = located[located[:, 0] == number, 1]
         for start, batch in _batches(shards[number], CONTENT):

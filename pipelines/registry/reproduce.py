@@ -59,9 +59,9 @@ def reproduce(root: Path, uri: str, target: Path) -> Reproduction:
 
 def _forgotten(root: Path, dataset_md5: str | None) -> str:
     """Return what was forgotten of the version's dataset since, in words; empty where nothing was."""
-    from pipelines.versions.forgotten import read_ledger, told
+    from pipelines.versions.forgotten import describe_entries, read_ledger
 
-    return told(read_ledger(root).of_dataset(dataset_md5)) if dataset_md5 else ""
+    return describe_entries(read_ledger(root).of_dataset(dataset_md5)) if dataset_md5 else ""
 
 
 def _bring(target: Path, forgotten: str) -> None:

@@ -1,7 +1,7 @@
-"""ingest: photos as people keep them become rows of `data/faces`; what is there already stays as it is.
+"""ingest: photos in common layouts become rows of `data/faces`; existing rows stay unchanged.
 
-Only headers are read, never pixels. A run that is killed leaves whole shards behind, and the next one goes on after
-them to the same files that an uninterrupted run would have written.
+Only headers are read, never pixels. A killed run leaves complete shards, and the next one continues after them to the
+same files that an uninterrupted run would have written.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from pipelines.core.locks import hold
 from pipelines.core.params import Params
 from pipelines.core.sections.data import Ingest
 from pipelines.data.ingest.contents import Content, read_contents
-from pipelines.data.ingest.found import Skipped
 from pipelines.data.ingest.header import read_header
 from pipelines.data.ingest.known_rows import content_key, known_rows, label_key, row_key
 from pipelines.data.ingest.layout import Source, open_source
+from pipelines.data.ingest.photo_files import Skipped
 from pipelines.data.ingest.shards import Row, ShardWriter
 from pipelines.data.ingest.summary import Summary, Tally, summarise
 from pipelines.versions.forgotten import LEDGER, Forgotten
@@ -57,11 +57,11 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> Summary:
     source = open_source(inputs.source, inputs.layout, inputs.identity_depth)
     faces = outputs.faces
     if source.only is None and faces.resolve().is_relative_to(source.root):
-        raise UserError(f"{faces}: lies in the source {inputs.source}; choose a dataset folder outside of it")
+        raise UserError(f"{faces}: is in the source {inputs.source}; choose a dataset folder outside of it")
     if faces.exists() and not faces.is_dir():
         raise UserError(f"{faces}: is a file; expected a folder for the shards")
     taken = UserError(f"{faces}: another ingest writes to it; wait for it to end")
-    # Beside the folder, not in it: what lies in it is versioned.
+    # Beside the folder, not in it: its contents are versioned.
     with hold(faces.with_name(f".{faces.name}.lock"), taken):
         return _run(params.ingest, source, faces, inputs.forgotten or Forgotten([]))
 
@@ -84,13 +84,13 @@ def _run(params: Ingest, source: Source, faces: Path, forgotten: Forgotten) -> S
             if forgotten.entry_of(labels.identity, item.image_id) is not None:
                 tally.skip(Skipped(item.found.file_name, FORGOTTEN))
                 continue
-            told = known.labels_of(row_key(item.found.file_name, item.image_id))
-            if told is None:
+            earlier = known.labels_of(row_key(item.found.file_name, item.image_id))
+            if earlier is None:
                 writer.add(_row(item, params))
                 added.append(content_key(item.image_id))
                 continue
             tally.known += 1
-            tally.changed_labels += told != label_key(labels.identity, labels.prompt, labels.face_prompt)
+            tally.changed_labels += earlier != label_key(labels.identity, labels.prompt, labels.face_prompt)
         writer.close()
     except BaseException:
         writer.abandon()

@@ -1,12 +1,13 @@
-"""preprocess: every photo of a dataset version is looked at, on Spark, and becomes one row of data/processed.
+"""preprocess: every photo of a dataset version is analysed, on Spark, and becomes one row of data/processed.
 
-Three steps, of which the second takes the time. Spark finds bytes that occur more than once, reading metadata only.
-Workers look at slices of the shards where they lie; no image crosses a process. Workers gather buckets from the
-slices. Rows depend on the photos and the parameters alone: not on the order or number of shards, slices or workers.
+Three steps, of which the second takes the time: Spark finds bytes that occur more than once, from metadata alone;
+workers analyse slices of the shards, which they read themselves (no image crosses a process); workers write buckets
+from the slices. Rows depend on the photos and the parameters alone: not on the order or number of shards, slices or
+workers.
 
-What was found in a slice stays in a state folder outside the output, named by its photos and the analyser version: a
-run that was killed goes on from there, and a dataset version with a few new photos costs only those, wherever they lie.
-The folder holds faces, as the output does.
+Finished slices stay in a state folder outside the output, named by their photos and the analyser version: a killed run
+resumes from there, and a dataset version with a few new photos costs only those. The folder holds faces, as the output
+does.
 """
 
 from __future__ import annotations
@@ -27,12 +28,18 @@ from pipelines.core.params import Params
 from pipelines.core.paths import resolve
 from pipelines.core.records import DATASET_SCHEMA, OK, REASONS, open_rows
 from pipelines.core.sections.data import Preprocess
-from pipelines.data.faces.parts import PARTS
+from pipelines.data.faces.timing import STEPS
 from pipelines.data.faces.version import analyser_version
 from pipelines.data.preprocessing.files import SLICE_SUFFIX, remove_parts
-from pipelines.data.preprocessing.jobs import find_finished, find_known, find_originals, gather, look
+from pipelines.data.preprocessing.jobs import (
+    analyse_slices,
+    find_earlier_rows,
+    find_finished,
+    find_originals,
+    write_buckets,
+)
 from pipelines.data.preprocessing.slices import Slice, cut_slices
-from pipelines.data.preprocessing.work import Job, SliceReport
+from pipelines.data.preprocessing.tasks import Job, SliceReport
 from pipelines.data.spark import check_java, spark_context
 
 STATE = Path(".dynamicid/preprocess")
@@ -41,7 +48,7 @@ _LOCK = ".lock"
 
 @dataclass(frozen=True)
 class Inputs:
-    """`faces`: a dataset folder; `verdict`: what `validate` said of it, or None to go without."""
+    """`faces`: a dataset folder; `verdict`: verdict.json of `validate`, or None to skip that check."""
 
     faces: Path
     verdict: Path | None = None
@@ -57,9 +64,9 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Report:
-    """Rows in all, rows by status and reason, and rows that this run looked at (the others were known).
+    """Rows in all, rows by status and reason, and rows that this run analysed (the others come from earlier runs).
 
-    `seconds` is what looking took, by part, summed over the workers.
+    `seconds` is the time of analysis by step, summed over the workers.
     """
 
     rows: int
@@ -89,7 +96,7 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> Report:
     state = outputs.state.resolve()
     with hold(state / _LOCK, UserError(f"{state}: another preprocess run works here; wait for it to end")):
         remove_parts(state)
-        # In local mode the workers run this very process's files; elsewhere they are made to prove it.
+        # In local mode the workers run this process's files; elsewhere they check that theirs are the same.
         job = Job(located, version, state, section, verified=not section.master.startswith("local"))
         return _run(job, shards, slices, outputs.processed)
 
@@ -100,26 +107,26 @@ def _run(job: Job, shards: Sequence[Path], slices: Sequence[Slice], out: Path) -
     with spark_context(params.master, "dynamicid preprocess", params.spark) as context:
         originals = context.broadcast(find_originals(context, shards))
         ready = time.monotonic()
-        found = _look(context, slices, job, originals)
-        looked = time.monotonic()
+        found = _analyse(context, slices, job, originals)
+        analysed = time.monotonic()
         report = _report(found, params.max_failed_share)
         with atomic_folder(out) as part:
-            written = gather(context, sorted({item.file for item in found}), params, part)
+            written = write_buckets(context, sorted({item.file for item in found}), params, part)
             if written != report.rows:
                 raise StageFailed(f"{out}: {written} rows written of {report.rows}; nothing was kept, run it again")
     _forget_other_slices(job.state, {Path(item.file) for item in found})
-    _tell(report, ready - started, looked - ready, time.monotonic() - looked)
+    _print_summary(report, ready - started, analysed - ready, time.monotonic() - analysed)
     return report
 
 
-def _look(context: Any, slices: Sequence[Slice], job: Job, originals: Any) -> list[SliceReport]:
-    """Return what became of all slices; only photos that no earlier run has looked at are looked at."""
+def _analyse(context: Any, slices: Sequence[Slice], job: Job, originals: Any) -> list[SliceReport]:
+    """Return the reports of all slices, after analysing the photos that no earlier run has analysed."""
     before = find_finished(context, slices, job, originals)
     used = {item.file for item in before if item is not None}
     earlier = sorted(str(file) for file in job.state.glob(f"*{SLICE_SUFFIX}") if str(file) not in used)
     missing = [piece for piece, item in zip(slices, before, strict=True) if item is None]
-    known = find_known(context, missing, earlier, job, originals)
-    now = iter(look(context, missing, known, job, originals))
+    rows = find_earlier_rows(context, missing, earlier, job, originals)
+    now = iter(analyse_slices(context, missing, rows, job, originals))
     return [next(now) if item is None else item for item in before]
 
 
@@ -129,7 +136,7 @@ def _report(found: Sequence[SliceReport], max_failed_share: float) -> Report:
         outcomes.update(item.outcomes)
     rows = outcomes.total()
     rejected = {reason: outcomes[reason] for reason in REASONS if outcomes[reason]}
-    # The same bytes twice are no failure to look at them; `validate` bounds their share.
+    # Duplicates are not failures; `validate` bounds their share.
     failed = sum(rejected.values()) - rejected.get("duplicate", 0)
     if failed > max_failed_share * rows:
         counts = ", ".join(f"{count} {reason}" for reason, count in rejected.items())
@@ -138,8 +145,8 @@ def _report(found: Sequence[SliceReport], max_failed_share: float) -> Report:
             f"preprocess: {failed} of {rows} photos rejected ({failed / rows:.3f} > {max_failed_share:.3f} = "
             f"preprocess.max_failed_share): {counts}{detail}"
         )
-    seconds = {part: round(sum(item.seconds.get(part, 0.0) for item in found), 3) for part in PARTS}
-    return Report(rows, outcomes[OK], rejected, sum(item.looked_at for item in found), seconds)
+    seconds = {step: round(sum(item.seconds.get(step, 0.0) for item in found), 3) for step in STEPS}
+    return Report(rows, outcomes[OK], rejected, sum(item.analysed for item in found), seconds)
 
 
 def _located(params: Preprocess) -> Preprocess:
@@ -171,9 +178,9 @@ def _check_verdict(verdict: Path | None) -> None:
 
 def _check_replaceable(out: Path) -> None:
     """Raise UserError where the output folder holds anything but an earlier output: it is replaced as a whole."""
-    strangers = [path.name for path in out.iterdir() if not path.match("part-*.parquet")] if out.is_dir() else []
-    if strangers or (out.exists() and not out.is_dir()):
-        raise UserError(f"{out}: would be replaced, but holds {min(strangers, default='a file')}; choose another --out")
+    others = [path.name for path in out.iterdir() if not path.match("part-*.parquet")] if out.is_dir() else []
+    if others or (out.exists() and not out.is_dir()):
+        raise UserError(f"{out}: would be replaced, but holds {min(others, default='a file')}; choose another --out")
 
 
 def _forget_other_slices(state: Path, used: set[Path]) -> None:
@@ -183,12 +190,12 @@ def _forget_other_slices(state: Path, used: set[Path]) -> None:
             file.unlink(missing_ok=True)
 
 
-def _tell(report: Report, preparing: float, looking: float, gathering: float) -> None:
+def _print_summary(report: Report, preparing: float, analysing: float, writing: float) -> None:
     reasons = ", ".join(f"{count} {reason}" for reason, count in report.rejected.items()) or "none"
-    rate = f"{report.looked_at / looking:.1f} photos/s" if report.looked_at else "all known from before"
+    rate = f"{report.looked_at / analysing:.1f} photos/s" if report.looked_at else "all known from before"
     print(
         f"preprocess: {report.rows} photos, {report.ok} ok, rejected: {reasons}; {rate} "
-        f"(Spark and metadata {preparing:.1f} s, photos {looking:.1f} s, buckets {gathering:.1f} s; "
-        f"of the workers' time {', '.join(f'{part} {took:.1f} s' for part, took in report.seconds.items())})",
+        f"(Spark and metadata {preparing:.1f} s, photos {analysing:.1f} s, buckets {writing:.1f} s; "
+        f"of the workers' time {', '.join(f'{step} {took:.1f} s' for step, took in report.seconds.items())})",
         file=sys.stderr,
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from pipelines.core.params import Params
 from pipelines.data.validation.dataset_frame import dataset_frame
 from pipelines.data.validation.dataset_suite import dataset_checks
-from pipelines.data.validation.judge import judge
+from pipelines.data.validation.run_checks import run_checks
 from pipelines.data.validation.verdict import Outputs, Verdict
 
 
@@ -25,6 +25,6 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> Verdict:
     Raises UserError where the folder is no dataset; StageFailed naming every expectation that failed.
     """
     frame = dataset_frame(inputs.faces)
-    verdict = judge("validate", dataset_checks(params.validate_), frame, outputs.data_docs)
+    verdict = run_checks("validate", dataset_checks(params.validate_), frame, outputs.data_docs)
     verdict.conclude(outputs.report)
     return verdict

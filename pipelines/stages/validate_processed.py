@@ -7,9 +7,9 @@ from pathlib import Path
 
 from pipelines.core.params import Params
 from pipelines.core.records import DATASET_SCHEMA, open_rows
-from pipelines.data.validation.judge import judge
 from pipelines.data.validation.processed_frame import processed_frame
 from pipelines.data.validation.processed_suite import processed_checks
+from pipelines.data.validation.run_checks import run_checks
 from pipelines.data.validation.verdict import Outputs, Verdict
 
 
@@ -29,6 +29,6 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> Verdict:
     rows = None if inputs.faces is None else open_rows(inputs.faces, DATASET_SCHEMA).count_rows()
     frame = processed_frame(inputs.processed)
     checks = processed_checks(params.validate_processed, rows)
-    verdict = judge("validate_processed", checks, frame, outputs.data_docs)
+    verdict = run_checks("validate_processed", checks, frame, outputs.data_docs)
     verdict.conclude(outputs.report)
     return verdict

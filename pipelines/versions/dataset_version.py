@@ -1,4 +1,4 @@
-"""Versions of a dataset folder: DVC keeps the data, a git tag `<folder>-vN` names it.
+"""Versions of a dataset folder: DVC stores the data, a git tag `<folder>-vN` names it.
 
 A tag's commit is HEAD plus the folder's `.dvc` file; the branch does not move. The same data has one version, however
 often and in however many clones it is added.
@@ -18,18 +18,18 @@ from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.files import write_atomically
 from pipelines.core.records import DATASET_SCHEMA, open_rows
 from pipelines.versions.dvc import bring_data, cache_folder, dvc, dvc_problem, push_data
-from pipelines.versions.forgotten import LEDGER, read_ledger, told
+from pipelines.versions.forgotten import LEDGER, describe_entries, read_ledger
 from pipelines.versions.git import git, in_repository
 from pipelines.versions.git_tags import (
     check_repository,
     claim_tag,
     commit_files,
     fetch_tags,
-    in_turn,
     local_origin,
     numbered_tags,
     push_tag,
     read_at,
+    retry_claim,
 )
 
 _ROWS = re.compile(r"^Rows: (\d+)$", re.MULTILINE)
@@ -38,7 +38,7 @@ _LOCK_ATTEMPTS = 20
 
 @dataclass(frozen=True)
 class DatasetVersion:
-    """A version: its tag, DVC's hash of the folder, its photos; None where unknown (no tag, no `.dvc`, no data)."""
+    """A version: tag, DVC's hash of the folder, number of photos; None where unknown (no tag, no `.dvc`, no data)."""
 
     tag: str | None
     md5: str | None
@@ -46,13 +46,13 @@ class DatasetVersion:
 
 
 def dvc_root(folder: Path) -> Path | None:
-    """Return the DVC repository that `folder` lies in, or None."""
+    """Return the DVC repository that `folder` is in, or None."""
     real = folder.resolve()
     return next((parent for parent in (real, *real.parents) if (parent / ".dvc" / "config").is_file()), None)
 
 
 def current_version(root: Path, folder: str = FACES) -> DatasetVersion:
-    """Return which version the `.dvc` file of `folder` names."""
+    """Return the version that the `.dvc` file of `folder` names."""
     md5 = _md5(root, folder)
     if md5 is None:
         return DatasetVersion(None, None, _count(root / folder))
@@ -61,7 +61,7 @@ def current_version(root: Path, folder: str = FACES) -> DatasetVersion:
 
 
 def make_version(root: Path, folder: Path | str, message: str) -> DatasetVersion:
-    """Put `folder` under DVC and name its version: the tag that the same data already has, or the next number.
+    """Add `folder` to DVC and return its version, with the tag that the same data has already, or the next number.
 
     Raises UserError where `root` is no git repository with a commit, or no DVC repository; StageFailed where DVC or
     git fails.
@@ -72,7 +72,7 @@ def make_version(root: Path, folder: Path | str, message: str) -> DatasetVersion
         raise UserError(f"{root}: not a DVC repository, so no version can be kept; `dvc init`, or --no-version")
     target = (root / folder).resolve()
     if not target.is_relative_to(root) or target == root:
-        raise UserError(f"{target}: lies outside the repository {root}; choose a folder in it, or --no-version")
+        raise UserError(f"{target}: is outside the repository {root}; choose a folder in it, or --no-version")
     name = target.relative_to(root).as_posix()
     _add(root, name)
     version = publish_version(root, name, message)
@@ -81,9 +81,9 @@ def make_version(root: Path, folder: Path | str, message: str) -> DatasetVersion
 
 
 def publish_version(root: Path, folder: str, message: str) -> DatasetVersion:
-    """Name the version that the `.dvc` file of `folder` describes.
+    """Tag the version that the `.dvc` file of `folder` describes.
 
-    A clone that shares the DVC cache of its local origin, as the workspace of a run does, publishes the tag there:
+    A clone that shares the DVC cache of its local origin, such as the workspace of a run, publishes the tag there, as
     the data is there already. Clones that publish at once get different numbers, or the same one for the same data.
     """
     md5 = _md5(root, folder)
@@ -92,7 +92,7 @@ def publish_version(root: Path, folder: str, message: str) -> DatasetVersion:
     prefix = _prefix(folder)
     shared = _shares_cache(root)
     rows = _count(root / folder)
-    told = f"{message.strip()}\n\nRows: {rows}" if rows is not None else message.strip()
+    text = f"{message.strip()}\n\nRows: {rows}" if rows is not None else message.strip()
 
     def claim() -> str | None:
         if shared:
@@ -103,18 +103,18 @@ def publish_version(root: Path, folder: str, message: str) -> DatasetVersion:
             return tag
         pointer = Path(f"{folder}.dvc")
         ignore = pointer.parent / ".gitignore"
-        # What was forgotten travels with every version: a clone that brings an older one back must know.
+        # Every version holds the list of the forgotten: a clone that checks out an older one needs it.
         kept = (pointer, ignore, Path(LEDGER))
         files = {path.as_posix(): (root / path).read_bytes() for path in kept if (root / path).is_file()}
-        return claim_tag(root, prefix, commit_files(root, files, told), told, push=shared)
+        return claim_tag(root, prefix, commit_files(root, files, text), text, push=shared)
 
-    return DatasetVersion(in_turn(claim), md5, rows)
+    return DatasetVersion(retry_claim(claim), md5, rows)
 
 
 def checkout_version(root: Path, tag: str, folder: str = FACES) -> DatasetVersion:
-    """Bring version `tag` back into `folder`: from DVC's cache, or from its remote where there is one.
+    """Check version `tag` out into `folder`, from DVC's cache or its remote.
 
-    Raises UserError where there is no such version or its data is nowhere; the present version then stays.
+    Raises UserError where there is no such version or its data cannot be found; the present version then stays.
     """
     root = root.resolve()
     check_repository(root)
@@ -140,7 +140,7 @@ def checkout_version(root: Path, tag: str, folder: str = FACES) -> DatasetVersio
 
 
 def _without_forgotten(root: Path, tag: str, content: bytes) -> bytes:
-    """Return the `.dvc` file of what is left of a version, and tell what was forgotten since it was made."""
+    """Return the `.dvc` file of a version without what was forgotten since it was made, which is printed."""
     md5 = _parse_md5(content) or ""
     known = read_ledger(root)
     entries = known.of_dataset(md5)
@@ -148,20 +148,17 @@ def _without_forgotten(root: Path, tag: str, content: bytes) -> bytes:
         return content
     left = known.left_of(md5)
     if left is None:
-        raise UserError(f"version {tag}: nothing is left of it; {told(entries)}")
-    print(f"version {tag}: brought back without what was {told(entries)}", file=sys.stderr)
+        raise UserError(f"version {tag}: nothing is left of it; {describe_entries(entries)}")
+    print(f"version {tag}: brought back without what was {describe_entries(entries)}", file=sys.stderr)
     tree = yaml.safe_load(content)
     tree["outs"][0] = {"md5": left, "hash": "md5", "path": tree["outs"][0]["path"]}
     return yaml.safe_dump(tree, sort_keys=False).encode()
 
 
 def restore_present(root: Path, folder: str = FACES) -> None:
-    """Bring back a folder whose `.dvc` file is there and whose data is not, so that it is added to, not replaced."""
-    if (
-        (root / f"{folder}.dvc").is_file()
-        and not (root / folder).exists()
-        and (problem := bring_data(root, f"{folder}.dvc"))
-    ):
+    """Restore a folder that is missing beside its `.dvc` file, so that an ingest adds to it."""
+    missing = (root / f"{folder}.dvc").is_file() and not (root / folder).exists()
+    if missing and (problem := bring_data(root, f"{folder}.dvc")):
         raise UserError(
             f"{folder}.dvc names data that is not here and cannot be brought back ({problem}); fetch it with "
             f"`dvc pull`, or delete {folder}.dvc to begin a new dataset"
@@ -169,7 +166,7 @@ def restore_present(root: Path, folder: str = FACES) -> None:
 
 
 def _shares_cache(root: Path) -> bool:
-    """Whether `root` is a local clone with the DVC cache of its origin: a tag is published only where its data is."""
+    """Whether `root` is a local clone that shares the DVC cache of its origin."""
     origin = local_origin(root)
     return origin is not None and dvc_root(origin) == origin and cache_folder(root) == cache_folder(origin)
 
@@ -177,14 +174,14 @@ def _shares_cache(root: Path) -> bool:
 def _add(root: Path, folder: str) -> None:
     from tenacity import Retrying, retry_if_result, stop_after_attempt, wait_fixed
 
-    # Another DVC command may be at work in this repository.
-    patiently = Retrying(
+    # Another DVC command may hold the lock of this repository.
+    retrying = Retrying(
         retry=retry_if_result(lambda done: done.returncode and "lock" in done.stderr.lower()),
         stop=stop_after_attempt(_LOCK_ATTEMPTS),
         wait=wait_fixed(1.0),
         retry_error_callback=lambda state: state.outcome and state.outcome.result(),
     )
-    done = patiently(dvc, root, "add", "--quiet", folder, capture=True)
+    done = retrying(dvc, root, "add", "--quiet", folder, capture=True)
     if done.returncode:
         raise StageFailed(f"dvc add in {root}: {dvc_problem(done)}")
 

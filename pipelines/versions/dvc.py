@@ -1,6 +1,6 @@
-"""What is asked of DVC: its commands, where a checkout's data is, data by its hash, a copy at the remote, stages.
+"""Run DVC: commands, caches and remotes of a checkout, data by its hash, copies at the remote, stages.
 
-It runs in processes of this interpreter, which is the first Python on their PATH.
+DVC runs in processes of this interpreter, which is the first Python on their PATH.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pipelines.versions.git import git_environment
 
 
 def stage_environment() -> dict[str, str]:
-    """Return the environment in which DVC runs a stage: `python` is this interpreter, telemetry is off."""
+    """Return the environment for stages under DVC: `python` is this interpreter, telemetry is off."""
     bin_folder = str(Path(sys.executable).parent)
     return {**git_environment(), **TELEMETRY_OFF, "PATH": os.pathsep.join([bin_folder, os.environ.get("PATH", "")])}
 
@@ -41,7 +41,7 @@ def dvc(root: Path, *arguments: str, capture: bool = False) -> subprocess.Comple
 
 
 def dvc_problem(done: subprocess.CompletedProcess[str]) -> str:
-    """Return the line in which a DVC command that was captured says what went wrong."""
+    """Return the error message of a DVC command whose output was captured."""
     lines = [line.removeprefix("ERROR: ").strip() for line in f"{done.stderr}\n{done.stdout}".splitlines()]
     errors = [line for line in lines if line and not line.lower().startswith(("warning", "having any troubles"))]
     return errors[0] if errors else "no reason given"
@@ -54,9 +54,9 @@ def cache_folder(root: Path) -> Path:
 
 
 def remotes(root: Path) -> dict[str, Any]:
-    """Return DVC's settings of the checkout that say where data is: `remote` by name, the default's name in `core`.
+    """Return DVC's remote settings of the checkout: `remote` by name, the default's name in `core`.
 
-    Relative folders are made absolute, so that the settings hold in another checkout as well.
+    Relative folders are made absolute, so that the settings are valid in another checkout too.
     """
     config = _config(root)
     found = {name: {key: str(value) for key, value in one.items()} for name, one in config.get("remote", {}).items()}
@@ -65,12 +65,12 @@ def remotes(root: Path) -> dict[str, Any]:
 
 
 def default_remote(root: Path) -> str | None:
-    """Return the name of the remote that `dvc push` would use, or None where there is none."""
+    """Return the name of the remote that `dvc push` uses, or None where there is none."""
     return remotes(root)["core"].get("remote")
 
 
 def use_data_of(root: Path, other: Path) -> None:
-    """Let the DVC repository `other` take its data from cache and remotes of `root` (its local configuration)."""
+    """Make the DVC repository `other` use cache and remotes of `root`, by its local configuration."""
     from dvc.config import Config
 
     with Config(str(other / ".dvc"), validate=False).edit("local", validate=False) as config:
@@ -82,9 +82,9 @@ def use_data_of(root: Path, other: Path) -> None:
 
 
 def bring_data(root: Path, *pointers: str) -> str | None:
-    """Check out what `pointers` (`.dvc` files; default: all) name, pulled from the default remote where need be.
+    """Check out the data of `pointers` (`.dvc` files; default: all), pulled from the default remote if necessary.
 
-    Returns what went wrong, None where the data is there.
+    Returns the error message, or None on success.
     """
     done = dvc(root, "checkout", "--quiet", *pointers, capture=True)
     if done.returncode and default_remote(root) is not None:
@@ -93,7 +93,7 @@ def bring_data(root: Path, *pointers: str) -> str | None:
 
 
 def bring_objects(root: Path, objects: Mapping[str, str], target: Path) -> None:
-    """Put folders or files into the new folder `target`: `objects` says name → DVC hash (`….dir` for a folder).
+    """Put folders or files into the new folder `target`; `objects`: name → DVC hash (`….dir` for a folder).
 
     Raises UserError where neither the cache of `root` nor its default remote has them.
     """
@@ -114,8 +114,8 @@ def bring_objects(root: Path, objects: Mapping[str, str], target: Path) -> None:
 def push_data(root: Path, *targets: str) -> str | None:
     """Copy what `targets` (`.dvc` files; default: everything the checkout names) to the default remote.
 
-    Returns the remote's name; None, and nothing is done, where the repository has no default remote. Raises StageFailed
-    where the remote does not take it: what was to be copied is whole in the cache, and the same command tries again.
+    Returns the remote's name, or None where the repository has no default remote. Raises StageFailed where the push
+    fails: the data is then complete in the cache, and the same command tries again.
     """
     remote = default_remote(root)
     if remote is None:
@@ -130,7 +130,7 @@ def push_data(root: Path, *targets: str) -> str | None:
 
 
 def check_stages(names: list[str]) -> list[str]:
-    """Return `names`, or every stage when there are none; raise UserError on a name that is no stage."""
+    """Return `names`, or all stages where it is empty; raise UserError on an unknown name."""
     known = stage_names()
     for name in names:
         if name not in known:

@@ -1,7 +1,7 @@
-"""What was forgotten and when: `data/forgotten.jsonl`, hashes only, kept in git beside the dataset's pointer.
+"""The list of the forgotten, `data/forgotten.jsonl`: hashes only, kept in git beside the dataset's `.dvc` file.
 
-Every version made since carries it, so that a clone knows as well. Photos are told by the hash of their hash, people
-by a hash with a salt of its own: the ledger says whether a given photo or name was forgotten, and names nobody.
+Every later dataset version holds it, so that clones have it too. A photo is identified by the hash of its hash, a
+person by a salted hash: one can check whether a given photo or name was forgotten, but not list them.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ LEDGER = "data/forgotten.jsonl"
 
 @dataclass(frozen=True)
 class Entry:
-    """One request that was carried out.
+    """One completed request.
 
     `people`: [salt, sha256 of salt and name] of each; `photos`: sha256 of each `image_id`. `datasets`: DVC's hash of
-    every version that held them → the hash of what is left of it, or None where nothing is.
+    every version that held them → the hash of the rest of it, or None where nothing is left.
     """
 
     when: str
@@ -35,12 +35,12 @@ class Entry:
     datasets: dict[str, str | None] = field(default_factory=dict)
 
     def same_subject(self, other: Entry) -> bool:
-        """Whether two entries are of one request, which was interrupted or made again."""
+        """Whether two entries are of the same request, interrupted or repeated."""
         return set(self.photos) == set(other.photos) and len(self.people) == len(other.people)
 
 
 def new_entry(identities: Iterable[str], image_ids: Iterable[str], datasets: dict[str, str | None]) -> Entry:
-    """Return an entry of this moment (UTC)."""
+    """Return an entry with the present time (UTC)."""
     people = []
     for name in sorted(identities):
         salt = secrets.token_hex(16)
@@ -50,7 +50,7 @@ def new_entry(identities: Iterable[str], image_ids: Iterable[str], datasets: dic
 
 
 class Forgotten:
-    """Everything that the entries tell, made to be asked often."""
+    """All entries, indexed by photo and person."""
 
     def __init__(self, entries: Iterable[Entry]) -> None:
         self.entries = list(entries)
@@ -59,7 +59,7 @@ class Forgotten:
         self._known: dict[str | None, Entry | None] = {None: None}
 
     def entry_of(self, identity: str | None, image_id: str | None = None) -> Entry | None:
-        """Return the entry by which a person or a photo was forgotten, or None."""
+        """Return the entry of a forgotten person or photo, or None."""
         if image_id is not None and (entry := self._photos.get(_photo(image_id))) is not None:
             return entry
         if identity not in self._known:
@@ -68,11 +68,11 @@ class Forgotten:
         return self._known[identity]
 
     def of_dataset(self, md5: str) -> list[Entry]:
-        """Return the entries that took something out of the dataset with DVC's hash `md5`, in order."""
+        """Return the entries that removed something from the dataset with DVC's hash `md5`, in order."""
         return [entry for entry in self.entries if md5 in entry.datasets]
 
     def left_of(self, md5: str) -> str | None:
-        """Return DVC's hash of what is left of a dataset after everything that was forgotten; None: nothing is."""
+        """Return DVC's hash of what is left of a dataset after all requests, or None where nothing is left."""
         left: str | None = md5
         for _ in self.entries:
             step = next((entry.datasets[left] for entry in self.entries if left in entry.datasets), left)
@@ -83,7 +83,7 @@ class Forgotten:
 
 
 def read_ledger(root: Path) -> Forgotten:
-    """Return what the ledger of a checkout tells, its file and those that its dataset versions carry."""
+    """Return the entries in a checkout's list of the forgotten and in those of its dataset versions."""
     texts = []
     file = root / LEDGER
     if file.is_file():
@@ -96,7 +96,7 @@ def read_ledger(root: Path) -> Forgotten:
 
 
 def append(root: Path, entry: Entry) -> None:
-    """Add an entry to the ledger's file, durably; one of the same request and datasets is not added twice."""
+    """Append an entry to the file and sync it; an entry of the same request and datasets is not added twice."""
     if any(known.same_subject(entry) and known.datasets == entry.datasets for known in read_ledger(root).entries):
         return
     file = root / LEDGER
@@ -107,8 +107,8 @@ def append(root: Path, entry: Entry) -> None:
         os.fsync(stream.fileno())
 
 
-def told(entries: Iterable[Entry]) -> str:
-    """Return one line for people: what was forgotten and when; empty where nothing was."""
+def describe_entries(entries: Iterable[Entry]) -> str:
+    """Return one line: what was forgotten and when; empty where there are no entries."""
     parts = []
     for entry in entries:
         people = f" of {len(entry.people)} {'person' if len(entry.people) == 1 else 'people'}" if entry.people else ""

@@ -1,4 +1,4 @@
-"""Running git, so that it acts on the repository that it is told, inside a hook too."""
+"""Run git on a given repository, also inside a hook of another one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipelines.core.errors import StageFailed
 
-# Set by git inside hooks and aliases; they would point commands at another repository.
+# Set by git inside hooks and aliases, where they name another repository.
 _VARIABLES = (
     "GIT_DIR",
     "GIT_WORK_TREE",
@@ -24,7 +24,7 @@ _VARIABLES = (
 
 @dataclass(frozen=True)
 class GitRun:
-    """What became of one git command: exit code, stdout, and stderr as text."""
+    """The result of a git command: exit code, stdout, and stderr as text."""
 
     code: int
     out: bytes
@@ -32,22 +32,22 @@ class GitRun:
 
     @property
     def text(self) -> str:
-        """Return stdout as text, without blanks around it."""
+        """Return stdout as stripped text."""
         return self.out.decode("utf-8", "surrogateescape").strip()
 
     @property
     def problem(self) -> str:
-        """Return the last line of stderr, or of stdout where that is empty; "" where both are."""
+        """Return the last line of stderr, or of stdout where stderr is empty."""
         return (self.error or self.text).rpartition("\n")[2].strip()
 
 
 def git_environment() -> dict[str, str]:
-    """Return this process's environment without what points git at a repository."""
+    """Return this process's environment without variables that name a git repository."""
     return {key: value for key, value in os.environ.items() if key not in _VARIABLES}
 
 
 def run_git(root: Path, *arguments: str, data: bytes | None = None, index: Path | None = None) -> GitRun:
-    """Run git in `root` with `data` as its stdin, on the index file `index` in place of the repository's."""
+    """Run git in `root` with `data` as its stdin, and the index file `index` instead of the repository's."""
     environment = {**git_environment(), "LC_ALL": "C"}
     if index is not None:
         environment["GIT_INDEX_FILE"] = str(index)
@@ -56,7 +56,7 @@ def run_git(root: Path, *arguments: str, data: bytes | None = None, index: Path 
 
 
 def git(root: Path, *arguments: str, data: bytes | None = None, index: Path | None = None) -> str:
-    """Return what git prints; raise StageFailed with its last word where it fails."""
+    """Return what git prints; raise StageFailed with its error message where it fails."""
     done = run_git(root, *arguments, data=data, index=index)
     if done.code:
         raise StageFailed(f"git {arguments[0]} in {root}: {done.problem or f'exit {done.code}'}")
@@ -64,10 +64,10 @@ def git(root: Path, *arguments: str, data: bytes | None = None, index: Path | No
 
 
 def in_repository(root: Path) -> bool:
-    """Whether `root` lies in a git repository."""
+    """Whether `root` is in a git repository."""
     return run_git(root, "rev-parse", "--git-dir").code == 0
 
 
 def has_commit(root: Path, name: str = "HEAD") -> bool:
-    """Whether `name` is a commit of the repository that `root` lies in."""
+    """Whether `name` is a commit of the repository that `root` is in."""
     return run_git(root, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").code == 0

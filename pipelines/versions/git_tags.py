@@ -1,4 +1,4 @@
-"""Tags on commits that no branch holds, made by git's plumbing: the user's branch, index and files stay as they are."""
+"""Tags on commits outside any branch, made by git's plumbing: the user's branch, index and files stay unchanged."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipelines.core.errors import StageFailed, UserError
 from pipelines.versions.git import git, has_commit, in_repository, run_git
 
 _ATTEMPTS = 30
-_NOBODY = {"user.name": "dynamicid", "user.email": "dynamicid@localhost"}
+_DEFAULT_IDENTITY = {"user.name": "dynamicid", "user.email": "dynamicid@localhost"}
 
 
 def check_repository(root: Path) -> None:
@@ -23,7 +23,7 @@ def check_repository(root: Path) -> None:
 
 
 def numbered_tags(root: Path, prefix: str) -> list[tuple[int, str]]:
-    """Return (number, name) of every tag `<prefix><number>`, in order."""
+    """Return (number, name) of every tag `<prefix><number>`, sorted."""
     names = git(root, "for-each-ref", "--format=%(refname:strip=2)", f"refs/tags/{prefix}*").splitlines()
     found = [
         (int(match.group(1)), name) for name in names if (match := re.fullmatch(re.escape(prefix) + r"(\d+)", name))
@@ -51,7 +51,7 @@ def read_at(root: Path, tags: list[str], file: str) -> dict[str, bytes]:
 
 
 def commit_files(root: Path, files: dict[str, bytes], message: str) -> str:
-    """Return a commit whose tree is HEAD's with `files` (relative to `root`) put in; HEAD itself if they are there."""
+    """Return a commit of HEAD's tree with `files` (relative to `root`) added, or HEAD if it has them."""
     prefix = git(root, "rev-parse", "--show-prefix")
     with tempfile.TemporaryDirectory() as folder:
         index = Path(folder) / "index"
@@ -64,20 +64,20 @@ def commit_files(root: Path, files: dict[str, bytes], message: str) -> str:
 
 
 def commit_tree(root: Path, tree: str, message: str) -> str:
-    """Return a commit of `tree` upon HEAD; HEAD itself if it has that tree."""
+    """Return a commit of `tree` with parent HEAD, or HEAD if it has that tree."""
     if tree == git(root, "rev-parse", "HEAD^{tree}"):
         return git(root, "rev-parse", "HEAD")
     return git(root, *_identity(root), "commit-tree", tree, "-p", "HEAD", data=message.encode())
 
 
 def local_origin(root: Path) -> Path | None:
-    """Return the checkout on this machine that `root` is a clone of, or None where origin is none or elsewhere."""
+    """Return the local checkout that `root` is a clone of, or None where origin is missing or elsewhere."""
     url = run_git(root, "remote", "get-url", "origin").text.removeprefix("file://")
     return (root / url).resolve() if url and (root / url).is_dir() else None
 
 
 def fetch_tags(root: Path, prefix: str) -> None:
-    """Bring the tags `<prefix>*` of a local origin here; raise StageFailed where one name means two things."""
+    """Fetch the tags `<prefix>*` of a local origin; raise StageFailed where one differs here."""
     done = run_git(root, "fetch", "--quiet", "--no-tags", "origin", f"refs/tags/{prefix}*:refs/tags/{prefix}*")
     if done.code:
         raise StageFailed(
@@ -87,14 +87,15 @@ def fetch_tags(root: Path, prefix: str) -> None:
 
 
 def push_tag(root: Path, tag: str) -> None:
-    """Make sure that a local origin has `tag`."""
+    """Push `tag` to a local origin."""
     git(root, "push", "--quiet", "origin", f"refs/tags/{tag}")
 
 
 def claim_tag(root: Path, prefix: str, commit: str, message: str, *, push: bool) -> str | None:
-    """Give `commit` the next free annotated tag `<prefix><number>`; None where another took the number meanwhile.
+    """Give `commit` the next annotated tag `<prefix><number>`; return None where the number was taken meanwhile.
 
-    With `push` the tag is made at origin first: who gets it there has it, and a run killed in between has lost nothing.
+    With `push` the tag is made at origin first, so that one clone gets the number, and a run killed in between loses
+    nothing.
     """
     taken = numbered_tags(root, prefix)
     name = f"{prefix}{taken[-1][0] + 1 if taken else 1}"
@@ -103,12 +104,12 @@ def claim_tag(root: Path, prefix: str, commit: str, message: str, *, push: bool)
     made = git(root, "mktag", data=body.encode())
     if push and run_git(root, "push", "--quiet", "origin", f"{made}:refs/tags/{name}").code:
         return None
-    # An old value of zeros: only where there is no such tag yet.
+    # The old value of zeros makes git refuse where the tag exists.
     return name if run_git(root, "update-ref", f"refs/tags/{name}", made, "0" * len(made)).code == 0 else None
 
 
-def in_turn(claim: Callable[[], str | None]) -> str:
-    """Return the tag that `claim` gets, after a little longer wait each time it gets none; StageFailed in the end."""
+def retry_claim(claim: Callable[[], str | None]) -> str:
+    """Call `claim` with growing pauses until it returns a tag, and return that; raise StageFailed in the end."""
     from tenacity import RetryError, Retrying, retry_if_result, stop_after_attempt, wait_exponential
 
     again = retry_if_result(lambda tag: tag is None)
@@ -121,9 +122,6 @@ def in_turn(claim: Callable[[], str | None]) -> str:
 
 
 def _identity(root: Path) -> list[str]:
-    """Return options that give git a name and an address, for those of the two that it lacks."""
-    options: list[str] = []
-    for key, value in _NOBODY.items():
-        if run_git(root, "config", key).code:
-            options += ["-c", f"{key}={value}"]
-    return options
+    """Return options that give git a default user name and e-mail, where it has none."""
+    missing = {key: value for key, value in _DEFAULT_IDENTITY.items() if run_git(root, "config", key).code}
+    return [word for key, value in missing.items() for word in ("-c", f"{key}={value}")]

@@ -1,7 +1,7 @@
-"""A run's own workspace: a local clone that shares the DVC cache and the ledger of the checkout it was made from.
+"""The workspace of a run: a local clone that shares the DVC cache and the tracking database of its checkout.
 
-Two runs at once never touch each other's files. What a run made is saved as a DVC experiment of its own name and pushed
-to the checkout, from which `restore` brings it back with nothing left to run.
+Simultaneous runs never touch each other's files. The results of a run are saved as a DVC experiment with the run's name
+and pushed to the checkout, from which `restore` restores them without running anything.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pipelines.versions.git import git, run_git
 
 RUNS_VARIABLE = "DYNAMICID_RUNS"
 _READY = ".dynamicid/workspace.json"
-# What a checkout may hold beside the code and a clone does not carry: big local weights of the full-size profile.
+# Folders outside git that a workspace links to: weights of the full-size profile.
 _LINKED = ("weights",)
 
 
@@ -33,12 +33,12 @@ class Workspace:
     path: Path
 
     def environment(self) -> dict[str, str]:
-        """Return the variables that commands in the workspace need: the checkout whose ledger they write to."""
+        """Return the variables for commands in the workspace: the checkout whose tracking database they use."""
         return {"DYNAMICID_HOME": str(self.home)}
 
 
 def run_name(run_id: str) -> str:
-    """Return a name that git, DVC and a file system accept, made of a scheduler's run id."""
+    """Return a scheduler's run id as a name that git, DVC and file systems accept."""
     name = re.sub(r"[^A-Za-z0-9]+", "-", run_id).strip("-").lower()
     if not name:
         raise UserError(f"run id {run_id!r}: it has no letter or digit to name a workspace by")
@@ -46,7 +46,7 @@ def run_name(run_id: str) -> str:
 
 
 def runs_folder(home: Path) -> Path:
-    """Return the folder that holds the workspaces of `home`."""
+    """Return the folder of the workspaces of `home`."""
     return Path(os.environ.get(RUNS_VARIABLE) or home / ".dynamicid" / "runs")
 
 
@@ -57,11 +57,11 @@ def workspaces(home: Path) -> list[Path]:
 
 
 def clone_of(home: Path, target: Path) -> None:
-    """Make `target` a clone of `home` with the same DVC cache; nothing is left behind where it fails."""
+    """Make `target` a clone of `home` with the same DVC cache; where it fails, `target` does not exist."""
     with atomic_folder(target) as part:
         git(home, "clone", "--quiet", "--local", str(home), str(part.resolve()))
         for name in ("user.name", "user.email"):
-            # DVC commits experiments: it needs somebody's name where the machine knows none.
+            # DVC commits experiments, for which git needs a user name and e-mail.
             if run_git(part, "config", name).code:
                 git(part, "config", name, "dynamicid" if name == "user.name" else "dynamicid@localhost")
         cache_folder(home).mkdir(parents=True, exist_ok=True)
@@ -72,7 +72,7 @@ def clone_of(home: Path, target: Path) -> None:
 
 
 def create(home: Path, run_id: str) -> Workspace:
-    """Return the workspace of `run_id`, made when it is not there yet, so that a retry finds its work."""
+    """Return the workspace of `run_id`, made if missing, so that a retry finds earlier work."""
     home = home.resolve()
     name = run_name(run_id)
     path = runs_folder(home) / name
@@ -87,9 +87,9 @@ def create(home: Path, run_id: str) -> Workspace:
 
 
 def save(home: Path, run_id: str) -> str:
-    """Save the workspace as the DVC experiment of its run's name and push it to `home`; return the name."""
+    """Save the workspace as a DVC experiment with the run's name and push it to `home`; return the name."""
     work = create(home, run_id)
-    # A dataset that the run itself added is named by a .dvc file that git does not know yet.
+    # The .dvc file of a dataset that the run added is untracked.
     new = git(work.path, "ls-files", "--others", "--exclude-standard", "--", "*.dvc").splitlines()
     untracked = [part for file in new for part in ("--include-untracked", file)]
     for arguments in (
@@ -103,7 +103,7 @@ def save(home: Path, run_id: str) -> str:
 
 
 def restore(home: Path, run: str, target: Path) -> Path:
-    """Bring back what run `run` recorded into `target`, a new folder: code, parameters, data and results."""
+    """Restore code, parameters, data and results of run `run` into the new folder `target`."""
     home = home.resolve()
     if target.exists():
         raise UserError(f"{target}: it exists; give a folder that does not")
@@ -122,9 +122,9 @@ def restore(home: Path, run: str, target: Path) -> Path:
 
 
 def _forgotten(home: Path, target: Path) -> str:
-    """Return what was forgotten of the dataset that `target` names, in words; empty where nothing was."""
+    """Describe what was forgotten of the dataset that `target` names; empty where nothing was."""
     from pipelines.versions.dataset_version import current_version
-    from pipelines.versions.forgotten import read_ledger, told
+    from pipelines.versions.forgotten import describe_entries, read_ledger
 
     md5 = current_version(target).md5
-    return told(read_ledger(home).of_dataset(md5)) if md5 else ""
+    return describe_entries(read_ledger(home).of_dataset(md5)) if md5 else ""

@@ -25,7 +25,7 @@ from pipelines.data.curation.records import REASONS, write_rows
 from pipelines.data.curation.report import write_report
 from pipelines.data.curation.survey import Pile, list_pile, look, read_seen, state_folder
 from pipelines.data.curation.write import Chosen, Errand, write_chosen
-from pipelines.data.ingest.found import Found
+from pipelines.data.ingest.photo_files import FoundPhoto
 from pipelines.data.spark import run_tasks, spark_context
 
 STATE = Path(".dynamicid/curate")
@@ -165,7 +165,7 @@ def _write(params: Params, pile: Pile, faces: Faces, chosen: dict[str, list[int]
             faces.leave_out(kept, "too_few", [f"{len(kept)} of {name} have a caption"] * len(kept))
 
 
-def _chosen(faces: Faces, row: int, photo: Found, file: Path) -> Chosen:
+def _chosen(faces: Faces, row: int, photo: FoundPhoto, file: Path) -> Chosen:
     rows = faces.rows
     alone = rows.at[row, "n_faces"] == 1
     x0, y0, x1, y1 = (float(value) for value in faces.boxes[row])

@@ -19,21 +19,21 @@ from pipelines.core.params import Params
 from pipelines.data.curation.look import Photo, Work, look_and_keep
 from pipelines.data.curation.records import SEEN_SCHEMA, write_rows
 from pipelines.data.faces.version import analyser_version, code_files
-from pipelines.data.ingest.found import Found, Skipped
 from pipelines.data.ingest.layout import open_source
-from pipelines.data.ingest.walk import HIDDEN, LONELY_TEXT, NO_PICTURE
+from pipelines.data.ingest.photo_files import FoundPhoto, Skipped
+from pipelines.data.ingest.walk import HIDDEN, NO_PICTURE, UNPAIRED_TEXT
 from pipelines.data.spark import run_tasks
 
 # What the rows of the state depend on besides photos and analysers.
 _LOOKING = ("min_face_side", "working_side")
-_NO_PHOTO = frozenset({HIDDEN, LONELY_TEXT, NO_PICTURE})
+_NO_PHOTO = frozenset({HIDDEN, UNPAIRED_TEXT, NO_PICTURE})
 
 
 @dataclass(frozen=True)
 class Pile:
     """What a source holds: photos by name, and files that cannot be read, with the reason."""
 
-    photos: dict[str, Found]
+    photos: dict[str, FoundPhoto]
     unread: tuple[Skipped, ...]
 
 
@@ -43,10 +43,10 @@ def list_pile(source: Path, identity_depth: int, max_bytes: int) -> Pile:
     Raises UserError where the source is no folder of photos.
     """
     found_layout = open_source(source, "flat" if identity_depth == 0 else "identity-folders", identity_depth or None)
-    photos: dict[str, Found] = {}
+    photos: dict[str, FoundPhoto] = {}
     unread: list[Skipped] = []
     for item in found_layout.read(max_bytes):
-        if isinstance(item, Found):
+        if isinstance(item, FoundPhoto):
             if item.n_bytes > max_bytes:
                 unread.append(Skipped(item.file_name, "larger than ingest.max_file_mb"))
             else:
@@ -113,7 +113,7 @@ def read_seen(pile: Pile, folder: Path) -> pa.Table:
     return rows.sort_by([("file_name", "ascending"), ("face_index", "ascending")])
 
 
-def photo_key(photo: Found) -> str:
+def photo_key(photo: FoundPhoto) -> str:
     """Return what a photo is known by: a sha256 of its name, size, time of change and own face prompt."""
     changed = Path(str(photo.path)).lstat().st_mtime_ns
     text = "\0".join([photo.file_name, str(photo.n_bytes), str(changed), photo.labels.face_prompt or ""])

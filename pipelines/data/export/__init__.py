@@ -1,1 +1,1 @@
-"""From rows of the dataset to files as other projects keep them: the other direction of pipelines.data.ingest."""
+"""Write rows of the dataset as files in common layouts: the inverse of pipelines.data.ingest."""

@@ -1,7 +1,7 @@
 """ConsistentID's training set: `JSON_all.json` beside `origin_IMG`, `resize_IMG`, `all_faceID`, `parsing_mask_IMG`.
 
 The names are those of the published scripts (JackAILab/ConsistentID, data/FGID_*.py). `resize_IMG` holds the square
-that preprocessing stored, not one squeezed to a square, so that face, embedding and mask agree with each other.
+that preprocessing stored, not a distorted copy of the photo, so that face, embedding and mask agree.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import numpy as np
 
 from pipelines.data.export.names import file_path, stem_of, with_mark
 from pipelines.data.export.parsing import FaceParser
-from pipelines.data.export.rows import Row, Selection, looked_at, photos, said_of
+from pipelines.data.export.rows import Row, Selection, accepted_rows, dataset_rows, known_labels
 from pipelines.data.export.sidecars import tensor_file
 from pipelines.data.export.target import Target
-from pipelines.data.ingest.found import row_name
 from pipelines.data.ingest.known_rows import row_key
+from pipelines.data.ingest.photo_files import row_name
 
 LIST = "JSON_all.json"
 ORIGIN, RESIZED, EMBEDDINGS, MASKS = "origin_IMG", "resize_IMG", "all_faceID", "parsing_mask_IMG"
@@ -30,60 +30,55 @@ _KEYS = ["image_id", "file_name", "status", "reason", "identity", "consent", "li
 def export(faces: Path, processed: Path, wanted: Selection, target: Target, parser: FaceParser | None) -> int:
     """Write the accepted photos of `processed`, with their originals from `faces`; return how many.
 
-    Both folders are read once, in order; a key of 16 bytes a photo is held in memory. Raises KeyError where an accepted
+    The originals are read once, in order, with a key of 16 bytes a photo in memory. Raises KeyError where an accepted
     photo is not in `faces`.
     """
-    accepted = {row_key(row["file_name"], row["image_id"]) for row in looked_at(processed, wanted, _KEYS)}
-    places = _Places()
-    for row in photos(faces, Selection()):
+    accepted = {row_key(row["file_name"], row["image_id"]) for row in accepted_rows(processed, wanted, _KEYS)}
+    paths = _PhotoPaths()
+    for row in dataset_rows(faces, Selection()):
         if row_key(row["file_name"], row["image_id"]) in accepted:
-            target.write(f"{ORIGIN}/{places.of(row)}", row["image"])
-    if len(places) != len(accepted):
-        raise KeyError(f"{len(accepted) - len(places)} photos of {processed} are not in {faces}")
+            target.write(f"{ORIGIN}/{paths.assign(row)}", row["image"])
+    if paths.count != len(accepted):
+        raise KeyError(f"{len(accepted) - paths.count} photos of {processed} are not in {faces}")
     with target.path(LIST).open("w", encoding="utf-8", newline="\n") as stream:
-        return _write_list(stream, _entries(processed, wanted, target, parser, places))
+        return _write_list(stream, _entries(processed, wanted, target, parser, paths))
 
 
-class _Places:
-    """Where each photo lies below the folders: its own name, marked where another photo has that name."""
+class _PhotoPaths:
+    """The path of each photo below the folders: its name, with its hash where another photo has that name."""
 
     def __init__(self) -> None:
         self._marked: set[bytes] = set()
         self._taken: set[bytes] = set()
-        self._count = 0
+        self.count = 0
 
-    def __len__(self) -> int:
-        return self._count
-
-    def of(self, row: Row) -> str:
-        """Give a photo its place."""
-        key = row_key(row["file_name"], row["image_id"])
-        # All photos of one stem share their names in the other folders.
-        stem = row_key(stem_of(self._own(row)), "")
+    def assign(self, row: Row) -> str:
+        """Return a path for a photo that has none yet."""
+        # Photos that differ only in their suffix would have the same names in the other folders.
+        stem = row_key(stem_of(_own_path(row)), "")
         if stem in self._taken:
-            self._marked.add(key)
+            self._marked.add(row_key(row["file_name"], row["image_id"]))
         self._taken.add(stem)
-        self._count += 1
-        return self.again(row)
+        self.count += 1
+        return self.path_of(row)
 
-    def again(self, row: Row) -> str:
-        """Return the place that a photo was given."""
-        own = self._own(row)
+    def path_of(self, row: Row) -> str:
+        """Return the path assigned to a photo."""
         marked = row_key(row["file_name"], row["image_id"]) in self._marked
-        return with_mark(own, row["image_id"]) if marked else own
+        return with_mark(_own_path(row), row["image_id"]) if marked else _own_path(row)
 
-    @staticmethod
-    def _own(row: Row) -> str:
-        # A photo that came out of this layout lies at its own name again.
-        return file_path(row["file_name"].removeprefix(f"{ORIGIN}/"))
+
+def _own_path(row: Row) -> str:
+    # A photo ingested from this layout gets the same path again.
+    return file_path(row["file_name"].removeprefix(f"{ORIGIN}/"))
 
 
 def _entries(
-    processed: Path, wanted: Selection, target: Target, parser: FaceParser | None, places: _Places
+    processed: Path, wanted: Selection, target: Target, parser: FaceParser | None, paths: _PhotoPaths
 ) -> Iterator[dict[str, Any]]:
-    for row in looked_at(processed, Selection(wanted.rights, wanted.identities)):
-        place = places.again(row)
-        stem = stem_of(place)
+    for row in accepted_rows(processed, Selection(wanted.rights, wanted.identities)):
+        path = paths.path_of(row)
+        stem = stem_of(path)
         picture = np.asarray(cv2.imdecode(np.frombuffer(row["image"], np.uint8), cv2.IMREAD_COLOR))
         files = {
             "resize_IMG": (RESIZED, f"{stem}_resize.png", _png(picture)),
@@ -97,14 +92,14 @@ def _entries(
             files["parsing_mask_IMG"] = (MASKS, f"{stem}_mask.png", _png(parser.parts(picture)))
         for folder, name, content in files.values():
             target.write(f"{folder}/{name}", content)
-        known = said_of(row)
-        prompt = {"vqa_llva": known.pop("prompt")} if "prompt" in known else {}
+        labels = known_labels(row)
+        prompt = {"vqa_llva": labels.pop("prompt")} if "prompt" in labels else {}
         named = {key: row_name(name) for key, (_, name, _) in files.items()}
-        yield {"origin_IMG": row_name(place), **named, **prompt, **known}
+        yield {"origin_IMG": row_name(path), **named, **prompt, **labels}
 
 
 def _write_list(stream: IO[str], entries: Iterator[dict[str, Any]]) -> int:
-    """Write a JSON list, an entry a line; return its length."""
+    """Write a JSON list, one entry a line; return its length."""
     count = 0
     stream.write("[")
     for entry in entries:

@@ -1,7 +1,7 @@
-"""A Hugging Face dataset: `data/train-….parquet` with an Image feature, and a README.md that describes them.
+"""A Hugging Face dataset: `data/train-….parquet` with an Image feature, and a README.md that describes it.
 
-The schema carries the features as `datasets` writes them (key "huggingface" of the Parquet metadata), so that
-`load_dataset` and the dataset viewer know the column `image` as pictures.
+The Parquet metadata hold the features as `datasets` writes them (key "huggingface"), so that `load_dataset` and the
+dataset viewer recognise the column `image` as pictures.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pipelines.data.export.rows import Row
 from pipelines.data.export.target import Target
 from pipelines.data.ingest.shards import RollingWriter
 
-# Everything of DATASET_SCHEMA but the sizes, which the photo itself tells.
+# All of DATASET_SCHEMA but format and sizes, which are in the photo.
 _STRINGS: tuple[str, ...] = (
     "image_id",
     "identity",
@@ -34,13 +34,13 @@ SCHEMA = pa.schema(
     ],
     metadata={"huggingface": json.dumps({"info": {"features": _FEATURES}})},
 )
-# The viewer and shuffled reading want small groups.
+# The viewer and shuffled reading need small row groups.
 _GROUP_ROWS = 100
 _GROUP_BYTES = 64 * 2**20
 
 
 class HubWriter(RollingWriter):
-    """Writes photos of a dataset, byte for byte, into shards of about `shard_bytes`; the same rows give the same."""
+    """Writes photos of a dataset, unchanged, into shards of about `shard_bytes`; equal rows give equal files."""
 
     def __init__(self, target: Target, shard_bytes: int) -> None:
         super().__init__(
@@ -63,11 +63,11 @@ class HubWriter(RollingWriter):
         self._count += 1
 
     def part(self) -> Path:
-        """Return where the present shard is written until their number is known."""
+        """Return the path of the shard being written, until the number of shards is known."""
         return self._folder / "data" / f"train-{self._shards:05d}.part"
 
     def complete(self) -> None:
-        """Count the present shard."""
+        """Count the shard."""
         self._shards += 1
 
     def close(self) -> None:

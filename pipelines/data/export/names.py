@@ -1,15 +1,15 @@
-"""Names of exported files: what a row is called, as a path that stays inside the folder and hides nothing."""
+"""Names of exported files: a row's name as a path that stays inside the folder and is not hidden."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 
-from pipelines.data.ingest.found import system_name
+from pipelines.data.ingest.photo_files import system_name
 
-# What file systems allow in one part of a path, with room for a suffix.
+# Bytes that file systems allow in one part of a path, with room for a suffix.
 _PART_BYTES = 200
-# Pillow's name of a format → the suffix that says so.
+# Pillow's name of a format → suffix.
 _SUFFIXES: dict[str, str] = {
     "JPEG": ".jpg",
     "MPO": ".jpg",
@@ -27,8 +27,8 @@ _SUFFIXES: dict[str, str] = {
 def file_path(file_name: str) -> str:
     """Return a row's `file_name` as a relative path of the file system: the inverse of ingest's `row_name`.
 
-    %XX become the bytes they stand for. Parts that would lead elsewhere or hide the file ("", ".", "..", ".x") and
-    bytes that no name may hold are replaced, and parts that are too long cut: such a name is not the row's own.
+    %XX become bytes. Parts that would lead elsewhere or hide the file ("", ".", "..", ".x") and bytes that names cannot
+    hold are replaced, and parts that are too long are cut.
     """
     raw = os.fsencode(system_name(file_name))
     parts = [_part(part) for part in raw.split(b"/") if part not in (b"", b".")]
@@ -36,18 +36,18 @@ def file_path(file_name: str) -> str:
 
 
 def folder_name(identity: str) -> str:
-    """Return an identity as a folder: several parts where it has several ("session/anna"), each of them harmless."""
+    """Return an identity as a safe relative folder, of several parts where it has several ("session/anna")."""
     return file_path(identity.replace("%", "%25"))
 
 
 def suffix_of(image_format: str | None, file_name: str) -> str:
-    """Return the suffix of a picture: the one its name has, else the one of its format, else ".bin"."""
+    """Return the suffix of a picture: that of its name, else that of its format, else ".bin"."""
     own = os.path.splitext(file_path(file_name))[1]  # noqa: PTH122 (names that are not UTF-8)
     return own or _SUFFIXES.get(image_format or "", ".bin")
 
 
 def with_mark(path: str, image_id: str) -> str:
-    """Return `path` with the beginning of the photo's hash in it, for the second photo of one name."""
+    """Return `path` with the first 12 digits of the photo's hash added, for the second photo of one name."""
     stem, suffix = os.path.splitext(path)  # noqa: PTH122
     return f"{stem}-{image_id[:12]}{suffix}"
 

@@ -1,4 +1,4 @@
-"""Which part of a face each pixel belongs to, by a face-parsing network such as BiSeNet in ONNX."""
+"""The part of the face at each pixel, by a face-parsing network such as BiSeNet in ONNX."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class FaceParser:
     """Runs the network of `export.parsing` on one picture at a time.
 
     Input (1, 3, S, S) float32; the first output (1, classes, h, w) holds a score per class. Raises UserError where the
-    file is missing, no network, or of another shape.
+    file is missing, not a network, or of another shape.
     """
 
     def __init__(self, settings: Parsing) -> None:
@@ -37,10 +37,10 @@ class FaceParser:
         """Return (H, W) uint8, the number of the part at each pixel of `picture` (H, W, 3) uint8 BGR."""
         settings = self._settings
         side = settings.input_size
-        seen = cv2.resize(picture, (side, side), interpolation=cv2.INTER_LINEAR)
+        resized = cv2.resize(picture, (side, side), interpolation=cv2.INTER_LINEAR)
         if settings.channel_order == "rgb":
-            seen = cv2.cvtColor(seen, cv2.COLOR_BGR2RGB)
-        scaled = (seen.astype(np.float32) / 255 - np.array(settings.mean, np.float32)) / np.array(
+            resized = cv2.cvtColor(resized, cv2.COLOR_BGR2RGB)
+        scaled = (resized.astype(np.float32) / 255 - np.array(settings.mean, np.float32)) / np.array(
             settings.std, np.float32
         )
         scores = np.asarray(self._session.run(None, {self._input: scaled.transpose(2, 0, 1)[None]})[0])

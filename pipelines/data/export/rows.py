@@ -1,4 +1,4 @@
-"""The rows that are exported, a few at a time: the photos as found, or as preprocessing left them."""
+"""The rows that are exported, read a few at a time: the original photos, or the preprocessed ones."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from pipelines.core.records import DATASET_SCHEMA, OK, PROCESSED_SCHEMA, open_ro
 from pipelines.core.sections.data import Rights
 from pipelines.data.policy import refusal
 
-# What is said of a photo and travels with it into every layout that can hold it.
-SAID: tuple[str, ...] = ("identity", "prompt", "face_prompt", "source", "licence", "consent")
+# The labels of a photo, exported to every layout that can hold them.
+LABELS: tuple[str, ...] = ("identity", "prompt", "face_prompt", "source", "licence", "consent")
 _ROWS_AT_ONCE = 64
 
 Row = dict[str, Any]
@@ -24,9 +24,9 @@ Row = dict[str, Any]
 
 @dataclass
 class Selection:
-    """Which rows are wanted, and how many were left out, by reason.
+    """The rows to export, and counts of those left out by reason.
 
-    With `rights` only those that may be trained on; `identities` None: everybody.
+    With `rights` only rows that may be trained on; `identities` None: all people.
     """
 
     rights: Rights | None = None
@@ -34,7 +34,7 @@ class Selection:
     left_out: Counter[str] = field(default_factory=Counter)
 
     def takes(self, row: Row) -> bool:
-        """Whether a row is exported; counts it where it is not."""
+        """Return whether a row is exported; count it where it is not."""
         reason = None
         if self.identities is not None and row["identity"] not in self.identities:
             reason = "other people"
@@ -45,12 +45,12 @@ class Selection:
         return reason is None
 
 
-def photos(faces: Path, wanted: Selection) -> Iterator[Row]:
+def dataset_rows(faces: Path, wanted: Selection) -> Iterator[Row]:
     """Yield the rows of a dataset folder that are wanted, in the order of shards and rows."""
     yield from filter(wanted.takes, _rows(faces, DATASET_SCHEMA, None))
 
 
-def looked_at(processed: Path, wanted: Selection, columns: list[str] | None = None) -> Iterator[Row]:
+def accepted_rows(processed: Path, wanted: Selection, columns: list[str] | None = None) -> Iterator[Row]:
     """Yield the accepted rows of a processed folder that are wanted; rejected ones are counted as left out."""
     for row in _rows(processed, PROCESSED_SCHEMA, columns):
         if row["status"] != OK:
@@ -59,14 +59,14 @@ def looked_at(processed: Path, wanted: Selection, columns: list[str] | None = No
             yield row
 
 
-def said_of(row: Row) -> dict[str, str]:
-    """Return what is known of a photo, without what is not, for the JSON beside it."""
-    known = {name: row[name] for name in ("image_id", *SAID) if row[name] is not None}
+def known_labels(row: Row) -> dict[str, str]:
+    """Return the labels of a photo that are known, for the JSON beside it."""
+    known = {name: row[name] for name in ("image_id", *LABELS) if row[name] is not None}
     return {**known, "dataset_file_name": row["file_name"]}
 
 
 def sidecar(row: Row) -> bytes | None:
-    """Return the text beside a photo as ingest reads it (prompt, then face prompt), or None where there is neither."""
+    """Return the text file of a photo (line 1 prompt, line 2 face prompt), or None where it has neither."""
     lines = [row["prompt"] or "", *([row["face_prompt"]] if row["face_prompt"] else [])]
     return "".join(f"{line}\n" for line in lines).encode() if any(lines) else None
 

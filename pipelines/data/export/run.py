@@ -1,4 +1,4 @@
-"""One export: which rows, into which layout, and where the copy went."""
+"""Export rows of a dataset into a layout."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tqdm import tqdm
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.sections.data import Export
 from pipelines.data.export.huggingface import HubWriter
-from pipelines.data.export.rows import Selection, looked_at, photos
+from pipelines.data.export.rows import Selection, accepted_rows, dataset_rows
 from pipelines.data.export.sidecars import SidecarsWriter
 from pipelines.data.export.target import Target, new_folder
 from pipelines.data.export.variface import FoldersWriter
@@ -25,38 +25,39 @@ LAYOUTS: tuple[str, ...] = get_args(Layout)
 
 @dataclass(frozen=True)
 class Inputs:
-    """The dataset as found and as preprocessed; which of the two is read depends on the layout."""
+    """The original dataset and the preprocessed one; the layout decides which is read."""
 
     faces: Path
     processed: Path
 
 
 @dataclass(frozen=True)
-class Exported:
-    """What was written: photos, and rows that were left out, by reason."""
+class ExportReport:
+    """The number of photos written, and of rows left out by reason."""
 
     layout: str
     photos: int
     left_out: dict[str, int]
 
 
-def export(layout: str, inputs: Inputs, out: Path, params: Export, wanted: Selection) -> Exported:
-    """Write the wanted rows into the new folder `out`, which appears when it is whole.
+def export(layout: str, inputs: Inputs, out: Path, params: Export, wanted: Selection) -> ExportReport:
+    """Write the wanted rows into the new folder `out`, which appears when it is complete.
 
-    `sidecars` and `consistentid` hold what preprocessing found, so they take accepted rows of `inputs.processed`; the
-    others take the photos as found. Raises UserError on an unknown layout, a folder that is not empty or a missing
-    dataset, StageFailed where no row is left to export or the two datasets do not belong together.
+    `sidecars` and `consistentid` hold results of preprocessing, so they take accepted rows of `inputs.processed`; the
+    others take the original photos. Raises UserError on an unknown layout, a folder that is not empty or a missing
+    dataset, StageFailed where no row is left to export or the two datasets are of different versions.
     """
     if layout not in LAYOUTS:
         raise UserError(f"layout {layout!r}: expected one of {', '.join(LAYOUTS)}")
     for folder in (inputs.faces, inputs.processed):
         if out.resolve().is_relative_to(folder.resolve()):
-            raise UserError(f"{out}: lies in the dataset {folder}; choose a folder outside of it")
+            raise UserError(f"{out}: is in the dataset {folder}; choose a folder outside of it")
     with new_folder(out) as target:
         if layout == "consistentid":
             count = _consistentid(inputs, target, params, wanted)
         else:
-            rows = looked_at(inputs.processed, wanted) if layout == "sidecars" else photos(inputs.faces, wanted)
+            sidecars = layout == "sidecars"
+            rows = accepted_rows(inputs.processed, wanted) if sidecars else dataset_rows(inputs.faces, wanted)
             count = 0
             with closing(_WRITERS[layout](target, params.shard_mb * 2**20)) as writer:
                 for row in tqdm(rows, desc="export", unit=" photos", file=sys.stderr, mininterval=0.5):
@@ -65,7 +66,7 @@ def export(layout: str, inputs: Inputs, out: Path, params: Export, wanted: Selec
         if not count:
             reasons = ", ".join(f"{number} {reason}" for reason, number in sorted(wanted.left_out.items()))
             raise StageFailed(f"{out}: no row to export (left out: {reasons or 'nothing'})")
-    return Exported(layout, count, dict(sorted(wanted.left_out.items())))
+    return ExportReport(layout, count, dict(sorted(wanted.left_out.items())))
 
 
 def _consistentid(inputs: Inputs, target: Target, params: Export, wanted: Selection) -> int:

@@ -1,4 +1,4 @@
-"""The course project's files: `1.jpg` photo, `1.png` landmarks, `1.txt` prompt, `1.pt` embedding, and so on."""
+"""The course project's files: `1.jpg` photo, `1.png` landmarks, `1.txt` prompt, `1.pt` embedding."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import io
 import cv2
 import numpy as np
 
-from pipelines.data.export.rows import Row, said_of, sidecar
+from pipelines.data.export.rows import Row, known_labels, sidecar
 from pipelines.data.export.target import Target
 
 
 class SidecarsWriter:
-    """Writes accepted processed rows, numbered from 1; the photo is the stored JPEG, landmarks are in its pixels."""
+    """Writes accepted rows, numbered from 1: the stored JPEG, and landmarks in its pixels."""
 
     def __init__(self, target: Target, shard_bytes: int) -> None:
         self._target = target
         self._number = 0
 
     def add(self, row: Row) -> None:
-        """Write the files of a row and a line of metadata.jsonl; there is no text where nothing is said."""
+        """Write the files of a row and a line of metadata.jsonl; a row without prompts has no text file."""
         self._number += 1
         target, number = self._target, self._number
         target.write(f"{number}.jpg", row["image"])
@@ -28,7 +28,7 @@ class SidecarsWriter:
         if text is not None:
             target.write(f"{number}.txt", text)
         target.write(f"{number}.pt", tensor_file(np.asarray(row["embedding"], np.float32)))
-        target.describe(f"{number}.jpg", said_of(row))
+        target.describe(f"{number}.jpg", known_labels(row))
 
     def close(self) -> None:
         """Nothing is open."""
@@ -44,7 +44,7 @@ def landmark_picture(jpeg: bytes, landmarks: list[float]) -> bytes:
 
 
 def tensor_file(values: np.ndarray) -> bytes:
-    """Return `values` as torch.save writes a tensor: the same numbers give the same bytes."""
+    """Return `values` as the bytes of torch.save; equal values give equal bytes."""
     import torch
 
     buffer = io.BytesIO()

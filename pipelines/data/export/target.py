@@ -1,4 +1,4 @@
-"""A folder being exported to: files appear in it one by one, the folder under its name when it is whole."""
+"""The folder of an export, which gets its name when it is complete."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ METADATA = "metadata.jsonl"
 
 
 class Target:
-    """Writes files below `folder`; no file replaces another. Paths are relative, with "/"."""
+    """Writes files below `folder` without replacing any. Paths are relative, with "/"."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._metadata: IO[str] | None = None
 
     def path(self, relative: str) -> Path:
-        """Return where `relative` lies; its folders are there."""
+        """Return the path of `relative`, after creating its folders."""
         path = self.folder / relative
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
     def write(self, relative: str, data: bytes) -> None:
-        """Write a file; FileExistsError where there is one of that name."""
+        """Write a file; raise FileExistsError where it exists."""
         with self.path(relative).open("xb") as file:
             file.write(data)
 
     def read(self, relative: str) -> bytes | None:
-        """Return what a file holds, or None where there is none."""
+        """Return the bytes of a file, or None where it does not exist."""
         path = self.folder / relative
         return path.read_bytes() if path.exists() else None
 
     def describe(self, relative: str, known: dict[str, str]) -> None:
-        """Append a line to metadata.jsonl: a photo's name as its row would have it, and what is known of it."""
+        """Append a photo's `file_name` and known labels to metadata.jsonl."""
         if self._metadata is None:
             self._metadata = (self.folder / METADATA).open("w", encoding="utf-8", newline="\n")
         self._metadata.write(json.dumps({"file_name": relative, **known}, ensure_ascii=False) + "\n")
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close metadata.jsonl."""
         if self._metadata is not None:
             self._metadata.close()
             self._metadata = None
@@ -52,9 +52,9 @@ class Target:
 
 @contextmanager
 def new_folder(out: Path) -> Iterator[Target]:
-    """Yield a target whose folder becomes `out` when the block has succeeded; on failure nothing is left.
+    """Yield a target whose folder becomes `out` when the block succeeds, and is deleted when it fails.
 
-    Raises UserError where `out` is there already and not an empty folder.
+    Raises UserError where `out` exists and is not an empty folder.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: it exists and is not empty; an export goes to a new folder, choose another --out")

@@ -8,7 +8,7 @@ import re
 import tarfile
 
 from pipelines.data.export.names import file_path, stem_of, suffix_of, with_mark
-from pipelines.data.export.rows import Row, said_of, sidecar
+from pipelines.data.export.rows import Row, known_labels, sidecar
 from pipelines.data.export.target import Target
 from pipelines.data.ingest.webdataset_tar import TAR_SUFFIXES
 
@@ -16,9 +16,9 @@ _SHARD = re.compile(rf"[^/]+({'|'.join(re.escape(suffix) for suffix in TAR_SUFFI
 
 
 class TarWriter:
-    """Writes photos of a dataset, byte for byte, into `faces-000000.tar …` of about `shard_bytes` each.
+    """Writes photos of a dataset, unchanged, into `faces-000000.tar …` of about `shard_bytes` each.
 
-    Members have no owner and no time, so that the same rows give the same bytes.
+    Members have no owner and no time, so that equal rows give equal bytes.
     """
 
     def __init__(self, target: Target, shard_bytes: int) -> None:
@@ -40,7 +40,7 @@ class TarWriter:
         text = sidecar(row)
         if text is not None:
             self._member(f"{key}.txt", text)
-        self._member(f"{key}.json", json.dumps(said_of(row), ensure_ascii=False).encode())
+        self._member(f"{key}.json", json.dumps(known_labels(row), ensure_ascii=False).encode())
 
     def close(self) -> None:
         """Complete the last shard."""
@@ -59,7 +59,7 @@ class TarWriter:
         self._keys.clear()
 
     def _key(self, row: Row) -> str:
-        # A photo that came out of a shard lies at its own name again, not in a folder called like the shard.
+        # A photo ingested from a shard gets the same name again, without the name of the shard.
         own = stem_of(file_path(_SHARD.sub("", row["file_name"], count=1)))
         folder, slash, base = own.rpartition("/")
         # The key ends at the first dot of the last part.
@@ -80,5 +80,5 @@ class TarWriter:
 
 def _suffix(row: Row) -> str:
     suffix = suffix_of(row["format"], row["file_name"])
-    # The two that mean text in a sample would hide a picture that is called like that.
+    # A picture with one of these suffixes would be read as the text of its sample.
     return ".bin" if suffix.lower() in (".txt", ".json") else suffix

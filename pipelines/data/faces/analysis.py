@@ -1,4 +1,4 @@
-"""Looking at photos: from bytes to a framed face with everything that is measured on it."""
+"""Analyse photos: from bytes to a framed face with everything that is measured on it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from pipelines.data.faces.decode import Decoded, Undecodable, decode
 from pipelines.data.faces.framing import Frame, encode_jpeg, frame_face
 from pipelines.data.faces.insightface_analyser import InsightFaceAnalyser, pack_folder
 from pipelines.data.faces.landmarks import load_landmarker
-from pipelines.data.faces.parts import PartTimes
 from pipelines.data.faces.pose import LandmarkPose
 from pipelines.data.faces.protocols import (
     CaptionRequest,
@@ -33,26 +32,27 @@ from pipelines.data.faces.protocols import (
 )
 from pipelines.data.faces.quality import choose_face, sharpness
 from pipelines.data.faces.record import FaceRecord, FoundFace
+from pipelines.data.faces.timing import StepTimes
 
-# Detectors need a face of some size: smaller pictures are looked at enlarged.
+# Detectors miss faces of a few pixels: smaller pictures are enlarged first.
 _LEAST_SIDE = 128
-# Where the stored square may be tightened around a small face, more pixels are kept until then.
+# Where the stored square may be tightened around a small face, more pixels are decoded.
 _DETAIL, _DETAIL_TIGHTENED, _WORKING_SIDE = 2, 4, 640
-# Decoded photos wait for company in the networks' batches until they hold this much memory.
+# Decoded photos are gathered for the networks' batches until they hold this much memory.
 _WAITING_BYTES = 96 * 2**20
-# The five key points in a mirror: eyes and mouth corners change sides.
+# Order of the five key points after mirroring: eyes and mouth corners change sides.
 _MIRRORED = [1, 0, 2, 4, 3]
 
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-# The prompt and the face prompt that came with a photo.
+# The prompt and the face prompt given with a photo.
 Texts = tuple[str | None, str | None]
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """A decoded photo and its chosen face, on the way to a record."""
+class _ChosenFace:
+    """A decoded photo and the detection chosen in it."""
 
     position: int
     photo: Decoded
@@ -62,9 +62,9 @@ class _Seen:
 
 
 class Analyser:
-    """Everything that looks at a face, loaded once. Results do not depend on what is analysed together.
+    """The networks that analyse a face, loaded once. Results do not depend on how photos are batched.
 
-    `times` says how long the parts have taken so far.
+    `times` adds up the seconds of each step.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Analyser:
         self._landmarker = landmarker
         self._pose = pose
         self._captions = captions
-        self.times = PartTimes()
+        self.times = StepTimes()
         detail = _DETAIL_TIGHTENED if params.face_share > 0 else _DETAIL
         self._working_side = max(detail * params.resolution, _WORKING_SIDE)
 
@@ -93,36 +93,36 @@ class Analyser:
         prompts: Sequence[str | None] | None = None,
         face_prompts: Sequence[str | None] | None = None,
     ) -> list[FaceRecord]:
-        """Return one record a photo, in order; a photo that cannot be used is a rejected record with its reason.
+        """Return one record a photo, in order; a photo that cannot be used gives a rejected record with its reason.
 
-        `prompts` and `face_prompts` are the texts that came with the photos, if any.
+        `prompts` and `face_prompts` are the texts given with the photos, if any.
         """
         texts = list(zip(prompts or [None] * len(photos), face_prompts or [None] * len(photos), strict=True))
         records: list[FaceRecord | None] = [None] * len(photos)
-        waiting: list[_Seen] = []
+        waiting: list[_ChosenFace] = []
         for position, data in enumerate(photos):
             try:
-                looked = self._look(position, data)
+                chosen = self._choose(position, data)
             except UserError:
                 raise
             except Exception as error:
-                looked = _failed(data, error)
-            if isinstance(looked, _Seen):
-                waiting.append(looked)
+                chosen = _failed(data, error)
+            if isinstance(chosen, _ChosenFace):
+                waiting.append(chosen)
             else:
-                records[position] = replace(looked, prompt=texts[position][0], face_prompt=texts[position][1])
+                records[position] = replace(chosen, prompt=texts[position][0], face_prompt=texts[position][1])
             if sum(item.photo.image.nbytes for item in waiting) > _WAITING_BYTES:
                 self._finish(waiting, texts, records)
                 waiting = []
         self._finish(waiting, texts, records)
         return [record for record in records if record is not None]
 
-    def _finish(self, seen: list[_Seen], texts: list[Texts], records: list[FaceRecord | None]) -> None:
-        """Measure the faces that were seen and put their records into their places."""
+    def _finish(self, chosen: list[_ChosenFace], texts: list[Texts], records: list[FaceRecord | None]) -> None:
+        """Measure the chosen faces and put their records at the positions of their photos."""
         measured = one_by_one_on_error(
-            lambda part: self._measure(part, [texts[item.position] for item in part]), seen, _failed
+            lambda part: self._measure(part, [texts[item.position] for item in part]), chosen, _failed
         )
-        for item, record in zip(seen, measured, strict=True):
+        for item, record in zip(chosen, measured, strict=True):
             prompt, face_prompt = texts[item.position]
             rejected = replace(record, prompt=prompt, face_prompt=face_prompt, n_faces=len(item.areas))
             records[item.position] = record if record.status == OK else rejected
@@ -130,8 +130,8 @@ class Analyser:
     def analyse_images(self, images: Sequence[np.ndarray], *, embed: bool = False) -> list[list[FoundFace]]:
         """Return all faces of every picture (H, W, 3) uint8 RGB, the largest first; no framing, no rejection.
 
-        Pictures with a side below 128 pixels are looked at enlarged; geometry is in pixels of the picture as given.
-        `embed` also computes the embedding that conditions the model.
+        Pictures whose longer side is below 128 pixels are enlarged for the networks; geometry is in pixels of the
+        picture as given. `embed` also computes the embedding that conditions the model.
         """
         shown = [_enlarged(image) for image in images]
         found = [
@@ -158,7 +158,7 @@ class Analyser:
         return results
 
     def embed_mirrored(self, images: Sequence[np.ndarray], faces: Sequence[Sequence[FoundFace]]) -> np.ndarray:
-        """Return the embeddings (N, 512) of all faces that `analyse_images` found, as a mirror shows them, in order."""
+        """Return the embeddings (N, 512) of the mirror images of all faces that `analyse_images` found, in order."""
         views: list[np.ndarray] = []
         points: list[np.ndarray] = []
         for image, found in zip(images, faces, strict=True):
@@ -169,10 +169,10 @@ class Analyser:
                 points.append(np.array([view.shape[1] - 1, 0]) + face.keypoints[_MIRRORED] * factor * [-1, 1])
         return self._recogniser.embed(views, points)
 
-    def _look(self, position: int, data: bytes) -> _Seen | FaceRecord:
+    def _choose(self, position: int, data: bytes) -> _ChosenFace | FaceRecord:
         params = self._params
         try:
-            with self.times.part("decode"):
+            with self.times.step("decode"):
                 photo = decode(
                     data,
                     max_pixels=params.max_pixels,
@@ -181,10 +181,12 @@ class Analyser:
                 )
         except Undecodable as error:
             return FaceRecord(REJECTED, error.reason, detail=str(error))
-        with self.times.part("detect"):
+        with self.times.step("detect"):
             view, factor = _enlarged(photo.image)
-            seen = self._detector.detect(view)
-            found = [Detection(face.bbox / factor, face.keypoints / factor, face.score) for face in seen]
+            found = [
+                Detection(face.bbox / factor, face.keypoints / factor, face.score)
+                for face in self._detector.detect(view)
+            ]
             face, reason = choose_face(found, params.several_faces)
             measure = 0.0 if face is None else sharpness(photo.image, face.bbox)
         if face is None:
@@ -194,35 +196,35 @@ class Analyser:
         if measure < params.min_sharpness:
             return FaceRecord(REJECTED, "blurred", n_faces=len(found), det_score=face.score, sharpness=measure)
         areas = tuple(sorted((each.area for each in found), reverse=True))
-        return _Seen(position, photo, face, areas, measure)
+        return _ChosenFace(position, photo, face, areas, measure)
 
-    def _measure(self, seen: Sequence[_Seen], texts: Sequence[Texts]) -> list[FaceRecord]:
-        photos = [item.photo.image for item in seen]
-        with self.times.part("landmarks"):
-            points = self._landmarker.landmarks(photos, [item.face.bbox for item in seen])
+    def _measure(self, chosen: Sequence[_ChosenFace], texts: Sequence[Texts]) -> list[FaceRecord]:
+        photos = [item.photo.image for item in chosen]
+        with self.times.step("landmarks"):
+            points = self._landmarker.landmarks(photos, [item.face.bbox for item in chosen])
             poses = [
-                self._pose.pose(photo, item.face, row) for photo, item, row in zip(photos, seen, points, strict=True)
+                self._pose.pose(photo, item.face, row) for photo, item, row in zip(photos, chosen, points, strict=True)
             ]
-        with self.times.part("embed"):
-            embeddings = self._recogniser.embed(photos, [item.face.keypoints for item in seen])
-        with self.times.part("encode"):
-            frames = [self._frame(item) for item in seen]
+        with self.times.step("embed"):
+            embeddings = self._recogniser.embed(photos, [item.face.keypoints for item in chosen])
+        with self.times.step("encode"):
+            frames = [self._frame(item) for item in chosen]
             pictures = [frame.cut(photo) for frame, photo in zip(frames, photos, strict=True)]
-        with self.times.part("caption"):
+        with self.times.step("caption"):
             captions = self._captions.describe(
                 [
                     CaptionRequest(picture, frame.box(item.face.bbox), prompt, face_prompt)
-                    for picture, frame, item, (prompt, face_prompt) in zip(pictures, frames, seen, texts, strict=True)
+                    for picture, frame, item, (prompt, face_prompt) in zip(pictures, frames, chosen, texts, strict=True)
                 ]
             )
-        with self.times.part("encode"):
+        with self.times.step("encode"):
             quality = self._params.jpeg_quality
             encoded = [
                 None if caption.failed else encode_jpeg(picture, quality)
                 for picture, caption in zip(pictures, captions, strict=True)
             ]
         records = []
-        for row, (item, frame, caption) in enumerate(zip(seen, frames, captions, strict=True)):
+        for row, (item, frame, caption) in enumerate(zip(chosen, frames, captions, strict=True)):
             if caption.failed:
                 records.append(FaceRecord(REJECTED, "no_caption", det_score=item.face.score, sharpness=item.sharpness))
                 continue
@@ -233,9 +235,7 @@ class Analyser:
                     bbox=frame.box(item.face.bbox),
                     keypoints=frame.points(item.face.keypoints),
                     landmarks=frame.points(points[row]),
-                    yaw=poses[row].yaw,
-                    pitch=poses[row].pitch,
-                    roll=poses[row].roll,
+                    **vars(poses[row]),
                     embedding=embeddings[row],
                     det_score=item.face.score,
                     n_faces=len(item.areas),
@@ -248,7 +248,7 @@ class Analyser:
             )
         return records
 
-    def _frame(self, item: _Seen) -> Frame:
+    def _frame(self, item: _ChosenFace) -> Frame:
         height, width = item.photo.image.shape[:2]
         return frame_face(width, height, item.face.bbox, self._params.resolution, self._params.face_share)
 
@@ -271,18 +271,17 @@ def load_analyser(params: Preprocess) -> Analyser:
 
 
 def to_face(record: FaceRecord, clip_size: int) -> Face:
-    """Return the face of an `ok` record as the model takes it, its aligned crop `clip_size` pixels a side."""
+    """Return the face of an `ok` record as the model takes it, with an aligned crop of `clip_size` pixels a side."""
     if record.image is None or record.keypoints is None or record.landmarks is None or record.embedding is None:
         raise UserError(f"the photo shows no usable face: {record.reason}")
     encoded = cv2.imdecode(np.frombuffer(record.image, np.uint8), cv2.IMREAD_COLOR)
     image = cv2.cvtColor(encoded, cv2.COLOR_BGR2RGB)
-    said = parse(record.face_prompt or "")
     return Face(
         embedding=record.embedding,
         crop=face_crop(image, record.keypoints, record.landmarks, clip_size),
         landmarks=crop_landmarks(record.landmarks, record.keypoints),
         expression=record.expression or "neutral",
-        pose=said.pose or pose_of_yaw(record.yaw or 0.0),
+        pose=parse(record.face_prompt or "").pose or pose_of_yaw(record.yaw or 0.0),
     )
 
 
@@ -300,7 +299,7 @@ def _failed(_: object, error: Exception) -> FaceRecord:
 
 
 def in_one_line(error: Exception) -> str:
-    """Return the kind of an error and what it says, in one line."""
+    """Return the type and the message of an error in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
@@ -309,9 +308,9 @@ def one_by_one_on_error(
     items: Sequence[Item],
     failed: Callable[[Item, Exception], Result],
 ) -> list[Result]:
-    """Run `work` on all items at once; where that raises, on each alone, so that one bad photo costs only itself.
+    """Run `work` on all items at once; where that raises, on each alone, so that one bad photo fails alone.
 
-    `failed` makes the result of an item that raises alone. A UserError is wrong configuration and ends the work.
+    `failed` makes the result of an item that fails alone. A UserError is wrong configuration and is raised on.
     """
     if not items:
         return []

@@ -1,7 +1,7 @@
-"""What a photo shows, in words: the sources of the parameters are asked in order, the first answer wins.
+"""Prompts and expressions of photos: the caption sources are asked in order, the first answer wins.
 
-A photo whose prompt no source gives is "a photo of a person". Its expression stays unknown (null) where neither its
-own face prompt names one nor an attribute matcher is configured: nothing else here can tell an expression.
+A photo without a prompt from any source gets "a photo of a person". Its expression stays unknown (null) where neither
+its own face prompt names one nor CLIP is among the sources: no other source recognises expressions.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def face_prompt_of(expression: str | None, yaw: float) -> str:
 
 
 class Sidecar:
-    """The texts that came with a photo."""
+    """Use the texts given with a photo."""
 
     def describe(self, requests: Sequence[CaptionRequest]) -> list[Caption]:
         """Return the photo's own prompt and the expression that its face prompt names."""
@@ -37,24 +37,24 @@ class Sidecar:
 
 
 class CaptionChain:
-    """Caption sources in order, each asked only about photos that still lack something it can give."""
+    """Caption sources in order, each asked only about photos that still lack something it provides."""
 
     def __init__(self, sources: Sequence[CaptionSource]) -> None:
         self._sources = tuple(sources)
 
     def describe(self, requests: Sequence[CaptionRequest]) -> list[Caption]:
-        """Return prompt and expression of every request, None where no source can tell."""
+        """Return prompt and expression of every request, None where no source provides it."""
         captions = [Caption() for _ in requests]
         for source in self._sources:
-            tells_expression = getattr(source, "tells_expression", True)
-            open_ = [
+            names_expression = getattr(source, "names_expression", True)
+            lacking = [
                 index
                 for index, caption in enumerate(captions)
-                if caption.prompt is None or (tells_expression and caption.expression is None)
+                if caption.prompt is None or (names_expression and caption.expression is None)
             ]
-            if not open_:
+            if not lacking:
                 continue
-            for index, answer in zip(open_, source.describe([requests[index] for index in open_]), strict=True):
+            for index, answer in zip(lacking, source.describe([requests[index] for index in lacking]), strict=True):
                 known = captions[index]
                 prompt = known.prompt or answer.prompt
                 captions[index] = Caption(
@@ -67,9 +67,9 @@ class CaptionChain:
 
 
 def load_captions(params: Captions) -> CaptionChain:
-    """Load the caption sources; raise UserError where the folder of one is not named or missing.
+    """Load the caption sources; raise UserError where the folder of one is not set or missing.
 
-    The networks themselves are opened when the first photo needs them: a dataset with texts of its own needs none.
+    The networks are opened when the first photo needs them: a dataset with texts needs none.
     """
     sources: list[CaptionSource] = []
     for name in params.sources:
@@ -87,7 +87,7 @@ def load_captions(params: Captions) -> CaptionChain:
 
 
 def caption_folders(params: Captions) -> list[Path]:
-    """Return the folders of the networks that the sources use."""
+    """Return the folders of the sources' networks."""
     paths = {"clip": params.clip_path, "internvl": params.internvl_path}
     return [_folder(name, paths[name]) for name in params.sources if name in paths]
 

@@ -1,4 +1,4 @@
-"""Prompts and expressions by CLIP: the text that fits a picture best among the texts it could have had."""
+"""Prompts and expressions by CLIP: of a closed list of texts, the one most similar to the picture."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ CLOTHES: tuple[str, ...] = tuple(
 SETTINGS: tuple[str, ...] = (*(f"{colour} background" for colour in _COLOURS), *_PLACES)
 
 _CHUNK = 32
-# The expression is read off the face with a margin, as the face prompts were written for it.
+# The expression is recognised in the face box enlarged by this factor.
 _FACE_MARGIN = 1.5
-# Similarities nearer than this count as equal, so that the order of a sum never decides.
+# Similarities are rounded to this many decimals, so that the order of a sum never decides.
 _DECIMALS = 4
 
 
@@ -36,7 +36,7 @@ class ClipCaptions:
         self._texts: dict[str, np.ndarray] = {}
 
     def describe(self, requests: Sequence[CaptionRequest]) -> list[Caption]:
-        """Return clothes and background of the picture, and the expression of the face, that fit best."""
+        """Return a prompt of clothes and background, and the expression of the face, that fit best."""
         self._open()
         pictures = self._features([request.image for request in requests])
         faces = self._features([_face(request.image, request.bbox) for request in requests])
@@ -83,7 +83,7 @@ class ClipCaptions:
         return _unit(np.concatenate(features))
 
     def _text_features(self, groups: Sequence[tuple[str, ...]]) -> np.ndarray:
-        """Return one feature a group: the mean over its wordings."""
+        """Return one unit-norm feature a group: the mean over its wordings."""
         import torch
 
         length = self._clip.config.text_config.max_position_embeddings
@@ -106,7 +106,7 @@ def _unit(features: np.ndarray) -> np.ndarray:
 
 
 def _face(image: np.ndarray, bbox: np.ndarray) -> np.ndarray:
-    """Cut the square around a face box with a margin, inside the picture."""
+    """Return the square around a face box with a margin, cut at the borders of the picture."""
     height, width = image.shape[:2]
     x0, y0, x1, y1 = (float(value) for value in bbox)
     half = max(x1 - x0, y1 - y0) * _FACE_MARGIN / 2

@@ -1,4 +1,4 @@
-"""From the bytes of a file to an upright RGB picture, as a photo viewer would show it."""
+"""Decode a file to an upright RGB picture, as a photo viewer shows it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
-# Photographs only: no format that runs an interpreter (EPS, WMF) or that anything can pass for (TGA, raw text).
+# Photographs only: no format that runs an interpreter (EPS, WMF) or that has no signature (TGA, raw text).
 FORMATS: tuple[str, ...] = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000")
 
-# EXIF orientation → how the stored picture is turned to be upright.
+# EXIF orientation → transpose that makes the stored picture upright.
 _ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -26,12 +26,12 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# Big pictures are brought to RGB strip by strip: a whole second copy never exists.
+# Big pictures are converted to RGB in strips of so many pixels: a second whole copy never exists.
 _STRIP_PIXELS = 2**21
-# Colours by which a profile is told from sRGB.
+# A profile is compared with sRGB on a grid of so many colours a side.
 _PROBE_SIDE = 6
 
-# First and last bytes of formats that end in a mark.
+# First and last bytes of formats that have an end marker.
 _MARKS: tuple[tuple[bytes, bytes], ...] = (
     (b"\xff\xd8\xff", b"\xff\xd9"),
     (b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"),
@@ -40,7 +40,7 @@ _MARKS: tuple[tuple[bytes, bytes], ...] = (
 
 
 class Undecodable(Exception):
-    """A file that does not become a picture; `reason` is one of pipelines.core.records.REASONS."""
+    """A file that cannot be decoded; `reason` is one of pipelines.core.records.REASONS."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -49,7 +49,7 @@ class Undecodable(Exception):
 
 @dataclass(frozen=True)
 class Decoded:
-    """An upright picture: `image` (H, W, 3) uint8 RGB; `reduction` is how many pixels of the file one of it spans."""
+    """An upright picture: `image` (H, W, 3) uint8 RGB; `reduction` is the file's pixels a side for one of it."""
 
     image: np.ndarray
     reduction: float
@@ -64,7 +64,7 @@ def decode(data: bytes, *, max_pixels: int, min_side: int, working_side: int) ->
     """
     if not data:
         raise Undecodable("empty", "no bytes")
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # judged here, by the profile's own bound
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # `max_pixels` is checked instead
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -73,7 +73,7 @@ def decode(data: bytes, *, max_pixels: int, min_side: int, working_side: int) ->
         raise
     except Exception as error:  # decoders of damaged bytes raise nearly anything
         cut = isinstance(error, EOFError) or "truncat" in str(error).lower() or _ends_early(data)
-        # Pillow's own words for it name an object of this process.
+        # Pillow's message holds a memory address, which differs from run to run.
         unknown = isinstance(error, UnidentifiedImageError)
         detail = "no picture of a known format" if unknown else " ".join(str(error).split())
         raise Undecodable("truncated" if cut else "unreadable", detail) from None
@@ -102,7 +102,7 @@ def _decode(data: bytes, max_pixels: int, min_side: int, working_side: int) -> D
 def _orientation(file: Image.Image) -> int:
     try:
         return int(file.getexif().get(_ORIENTATION, 1))
-    except Exception:  # metadata that nobody can read: a viewer shows the picture as it is stored
+    except Exception:  # unreadable metadata: viewers show the picture as stored
         return 1
 
 
@@ -121,7 +121,7 @@ def _reduced(file: Image.Image, factor: int) -> Image.Image:
 
 
 def _full_scale(picture: Image.Image) -> float:
-    """Return the value that is white, in modes that do not say it: integers of 32 bits and floating point."""
+    """Return the value of white, which 32-bit integer and floating-point modes do not define."""
     if picture.mode not in ("I", "F"):
         return 255.0
     greatest = float(picture.getextrema()[1])  # type: ignore[arg-type]
@@ -130,11 +130,11 @@ def _full_scale(picture: Image.Image) -> float:
 
 
 def _to_rgb(picture: Image.Image, full: float) -> Image.Image:
-    """Return the picture in RGB and, where it carries a colour profile, in sRGB; transparency shows white."""
+    """Return the picture in RGB (sRGB where it has a colour profile), transparency over white."""
     profile = picture.info.get("icc_profile")
     transparent = picture.has_transparency_data
     if picture.mode.startswith("I;16"):
-        # Pillow's own conversion clips 16 bits to 8 and leaves everything white.
+        # Pillow's conversion clips 16 bits to 8, so that everything becomes white.
         picture = Image.fromarray((np.asarray(picture).astype(np.uint16) >> 8).astype(np.uint8))
     elif picture.mode in ("I", "F"):
         values = np.asarray(picture, np.float32)
@@ -160,10 +160,10 @@ def _to_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
 
 @lru_cache(maxsize=32)
 def _transform(profile: bytes, mode: str) -> Any:
-    """Return the transform of a colour profile to sRGB, or None where there is nothing to do.
+    """Return the transform of a colour profile to sRGB, or None where it is sRGB.
 
-    A profile that is broken or of another colour space is ignored, as viewers do. Building a transform takes longer
-    than applying it to a photo, and the photos of a camera share one.
+    A profile that is broken or of another colour space is ignored, as in viewers. Cached, since building a transform
+    takes longer than applying it to a photo, and the photos of a camera share one.
     """
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
@@ -176,13 +176,13 @@ def _transform(profile: bytes, mode: str) -> Any:
     steps = np.linspace(0, 255, _PROBE_SIDE).astype(np.uint8)
     colours = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(_PROBE_SIDE, -1, 3)
     shown = ImageCms.applyTransform(Image.fromarray(colours), change)
-    # sRGB under any of its names comes back as it was but for rounding.
+    # sRGB under any name returns the same colours but for rounding.
     same = shown is not None and np.abs(np.asarray(shown).astype(int) - colours.astype(int)).max() <= 2
     return None if same else change
 
 
 def _ends_early(data: bytes) -> bool:
-    """Whether the bytes begin as a known format does and stop before its end mark."""
+    """Whether the bytes begin as a known format and lack its end marker or length."""
     for start, end in _MARKS:
         if data.startswith(start):
             return end not in data[-64:]

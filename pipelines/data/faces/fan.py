@@ -15,17 +15,15 @@ _POINTS = 68
 
 
 class FanLandmarker:
-    """2-D FAN from a file on this machine; nothing is downloaded."""
+    """2-D FAN from a local file; nothing is downloaded."""
 
     def __init__(self, path: Path) -> None:
-        """Load the weights `path`, a file or the folder that holds it under face-alignment's own name.
+        """Load the weights `path`, a file or the folder that holds it under face-alignment's name.
 
         The number of stacked hourglasses is read from the file. Raises UserError where the file is missing or holds
         something else.
         """
-        file = _weights_file(path)
-        network, modules = _load_network(file)
-        self._aligner = _aligner(network, modules)
+        self._aligner = _aligner(*_load_network(_weights_file(path)))
 
     def landmarks(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray]) -> np.ndarray:
         """Return (N, 68, 2) float32 in pixels of N pictures (H, W, 3) uint8 RGB, given their face boxes (4,)."""
@@ -71,16 +69,12 @@ def _aligner(network: Any, modules: int) -> Any:
     device = "cuda" if torch.cuda.is_available() else "cpu"
 
     class LocalFaceAlignment(FaceAlignment):
-        """FaceAlignment with a network that is here already, where the library would fetch one."""
+        """FaceAlignment with a loaded network, where the library would download one."""
 
         def _load_native(self, network_name: str, network_size: int, device: str, dtype: Any) -> Any:
             return network.to(device, dtype=dtype).eval()
 
-    # Boxes come from the face pack: the `folder` detector loads nothing.
+    # Boxes come from the face pack; the `folder` detector loads no network.
     return LocalFaceAlignment(
-        LandmarksType.TWO_D,
-        network_size=modules,
-        device=device,
-        face_detector="folder",
-        compile=False,
+        LandmarksType.TWO_D, network_size=modules, device=device, face_detector="folder", compile=False
     )

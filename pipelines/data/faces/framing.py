@@ -1,4 +1,4 @@
-"""The stored picture: a square of the photo around the face, and where the face lies in it."""
+"""The stored picture: a square of the photo around the face, and the geometry of the face in it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class Frame:
     resolution: int
 
     def points(self, points: np.ndarray) -> np.ndarray:
-        """Take (..., 2) points from pixels of the photo to pixels of the stored picture, float32."""
+        """Return points (..., 2) in pixels of the photo as float32 pixels of the stored picture."""
         moved = (np.asarray(points, np.float64) - [self.left, self.top]) * (self.resolution / self.side)
         return moved.astype(np.float32)
 
     def box(self, bbox: np.ndarray) -> np.ndarray:
-        """Take a box (x0, y0, x1, y1) to pixels of the stored picture, cut at its borders; (4,) float32."""
+        """Return a box (x0, y0, x1, y1) in pixels of the stored picture, cut at its borders; (4,) float32."""
         return np.clip(self.points(np.asarray(bbox).reshape(2, 2)), 0, self.resolution).reshape(4)
 
     def cut(self, image: np.ndarray) -> np.ndarray:
@@ -38,13 +38,13 @@ class Frame:
 def frame_face(width: int, height: int, bbox: np.ndarray, resolution: int, face_share: float) -> Frame:
     """Return the square in which a face is stored.
 
-    The largest square inside the photo, with the face as near its middle as the photo allows. Where the height of
-    the face box would be less than `face_share` of the square (0: no bound), the square is tightened until it is.
+    It is the largest square inside the photo with the face as near its middle as the photo allows. Where the height of
+    the face box would be below `face_share` of the square (0: no bound), the square is made smaller until it is not.
     """
     x0, y0, x1, y1 = (float(value) for value in bbox)
     side = float(min(width, height))
     if face_share > 0 and y1 > y0:
-        # Never tighter than the face is wide: the face stays inside.
+        # Never narrower than the face.
         side = min(side, max((y1 - y0) / face_share, x1 - x0))
     left = min(max((x0 + x1) / 2 - side / 2, 0.0), width - side)
     top = min(max((y0 + y1) / 2 - side / 2, 0.0), height - side)
@@ -52,7 +52,7 @@ def frame_face(width: int, height: int, bbox: np.ndarray, resolution: int, face_
 
 
 def encode_jpeg(image: np.ndarray, quality: int) -> bytes:
-    """Return a picture (H, W, 3) uint8 RGB as JPEG, colour at full resolution (small pictures have none to spare)."""
+    """Return a picture (H, W, 3) uint8 RGB as JPEG, without chroma subsampling (the pictures are small)."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "JPEG", quality=quality, subsampling=0)
     return buffer.getvalue()

@@ -34,15 +34,15 @@ class InsightFaceAnalyser:
     def __init__(self, folder: Path, *, det_sizes: Sequence[int] = (), det_threshold: float = 0.5) -> None:
         """Load the detection and recognition networks of a pack, and its 3-D landmarks where it has them.
 
-        `det_sizes`: sides of the squares in which faces are looked for; none means insightface's own. Raises
-        UserError where detection or recognition is missing.
+        `det_sizes`: sides of the square inputs of the detector; none means insightface's default. Raises UserError
+        where detection or recognition is missing.
         """
         from insightface.app import FaceAnalysis
 
         if not any(folder.glob("*.onnx")):
             raise UserError(f"{folder}: no ONNX file in it; expected a detection and a recognition network")
         try:
-            # Given as a path, the pack is taken as it lies there: insightface has no reason to fetch one.
+            # Given a path, insightface loads the pack from there and downloads nothing.
             pack = FaceAnalysis(
                 name=str(folder.resolve()),
                 allowed_modules=list(_MODULES),
@@ -89,7 +89,7 @@ class InsightFaceAnalyser:
         mean, scale = self._recogniser.input_mean, self._recogniser.input_std
         crops = []
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # insightface fits its transform by an old name
+            warnings.simplefilter("ignore", FutureWarning)  # insightface calls a deprecated function
             for image, points in zip(images, keypoints, strict=True):
                 crop = norm_crop(image, np.asarray(points, np.float32), side)
                 crops.append(((crop.astype(np.float32) - mean) / scale).transpose(2, 0, 1))
@@ -111,8 +111,8 @@ class InsightFaceAnalyser:
 def pose_of_insightface(pitch: float, yaw: float, roll: float) -> Pose:
     """Return the pose for insightface's angles (degrees, its order).
 
-    It turns its mean shape (y down, z towards the viewer) onto the points: the signs are ours, but the order of the
-    rotations is another (pitch first, then yaw, then roll).
+    insightface rotates its mean shape (y down, z towards the viewer) onto the points: the signs are those of Pose, but
+    the order of the rotations differs (pitch first, then yaw, then roll).
     """
     import cv2
 

@@ -23,10 +23,10 @@ _SENTENCE = re.compile(r"^(.+?)(?:[.!?](?:\s|$)|$)", re.DOTALL)
 class InternVLCaptions:
     """CaptionSource of pipelines.data.faces.protocols on an InternVLForConditionalGeneration folder.
 
-    It tells prompts, no expressions. A photo without an answer after a second attempt is a failed caption.
+    It gives prompts, no expressions. A photo without an answer after a second attempt is a failed caption.
     """
 
-    tells_expression = False
+    names_expression = False
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -45,11 +45,11 @@ class InternVLCaptions:
         try:
             sentences = [one_sentence(text) for text in self._generate(images, least=1)]
         except RuntimeError:
-            # Out of memory, most often: a batch that fails says nothing about its members.
+            # Out of memory, most often: each photo of a failed batch is tried alone.
             sentences = [None] * len(images)
-        return [known or self._again(image) for image, known in zip(images, sentences, strict=True)]
+        return [sentence or self._retry(image) for image, sentence in zip(images, sentences, strict=True)]
 
-    def _again(self, image: np.ndarray) -> str | None:
+    def _retry(self, image: np.ndarray) -> str | None:
         try:
             return one_sentence(self._generate([image], least=4)[0])
         except RuntimeError:
@@ -68,12 +68,12 @@ class InternVLCaptions:
         )
         self._model.eval().to("cuda" if cuda else "cpu")
         self._tokenizer: Any = AutoTokenizer.from_pretrained(self._folder, local_files_only=True, padding_side="left")
-        # The model's own processor wants torchvision; this one does the same with Pillow.
+        # The model's default processor needs torchvision; this one does the same with Pillow.
         self._processor: Any = GotOcr2ImageProcessorPil.from_pretrained(self._folder, local_files_only=True)
         self._text = self._prompt()
 
     def _prompt(self) -> str:
-        """Return the chat turn with the picture's place filled by as many context tokens as it has features."""
+        """Return the chat turn in which the picture is as many context tokens as it has features."""
         config = self._model.config
         context = self._tokenizer.convert_ids_to_tokens(config.image_token_id)
         begin = getattr(self._tokenizer, "start_image_token", "<img>")

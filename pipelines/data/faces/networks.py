@@ -1,4 +1,4 @@
-"""ONNX networks that give a picture the same answer whatever it is batched with."""
+"""ONNX networks whose output for a picture does not depend on what it is batched with."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BATCH = 16
 
 
 def session_options() -> Any:
-    """Return options for one thread: under Spark every core has a worker of its own, and sums keep one order."""
+    """Return options for one thread: under Spark every core has a worker, and sums keep one order."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -28,8 +28,8 @@ def providers() -> list[str]:
     """Return the CUDA provider where there is one, and the CPU's."""
     import onnxruntime
 
-    there = onnxruntime.get_available_providers()
-    return [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in there]
+    available = onnxruntime.get_available_providers()
+    return [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in available]
 
 
 def open_network(file: Path, parameter: str) -> Any:
@@ -46,11 +46,11 @@ def open_network(file: Path, parameter: str) -> Any:
 
 
 class Batches:
-    """Runs a network on many inputs, in batches where its answers do not depend on the company an input is in.
+    """Runs a network on many inputs, in batches where outputs do not depend on what an input is batched with.
 
-    A network quantised at run time takes one scale for a whole batch, and matrix kernels may sum in another order for
-    another batch size. Rows must not depend on how photos were divided among workers, so batches have one size
-    (filled up with copies), and a network that fails the trial at loading is run picture by picture.
+    A dynamically quantised network has one scale for a whole batch, and matrix kernels may sum in another order for
+    another batch size. Rows must not depend on how photos are divided among workers, so all batches have one size
+    (padded with copies), and a network that fails a test of this at loading runs with a batch size of one.
     """
 
     def __init__(self, session: Any, output: str | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Head pose from 68 landmarks: a generic face is turned until its points fall onto those of the photo."""
+"""Head pose from 68 landmarks: a mean 3-D face is rotated until its points project onto those of the photo."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipelines.data.faces.protocols import Detection, Pose
 # Points that the expression moves least: nose bridge and wings, eye corners, mouth corners (iBUG numbers).
 _POINTS = np.array([27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 39, 42, 45, 48, 54])
 # A mean face in units of the distance between the outer eye corners: x to the picture's right, y down, z away from
-# the camera. Fitted to landmarks of some three hundred photographed faces of known pose, and made symmetric.
+# the camera. Fitted to landmarks of some three hundred photographed faces of known pose, then made symmetric.
 _FACE = np.array(
     [
         [0.0, -0.461, -0.181],
@@ -31,14 +31,14 @@ _FACE = np.array(
     ]
 )
 _CENTRED = _FACE - _FACE.mean(0)
-# From bridge to mouth: the length that turning to the side changes least, and gives the scale at the start.
+# From bridge to mouth: the length that yaw changes least; it gives the initial scale.
 _HEIGHT = float(np.linalg.norm(_FACE[0] - _FACE[13:].mean(0)))
-# The camera stands a metre off, as in a portrait (an eye corner to the other is nine centimetres).
+# The camera is about a metre away, as in a portrait (the outer eye corners are nine centimetres apart).
 _DISTANCE = 12.0
 
 
 class LandmarkPose:
-    """PoseEstimator of pipelines.data.faces.protocols on the landmarks alone."""
+    """PoseEstimator of pipelines.data.faces.protocols from the landmarks alone."""
 
     def pose(self, image: np.ndarray, detection: Detection, landmarks: np.ndarray) -> Pose:
         """Return the pose of one face from its landmarks (68, 2); picture and box are not used."""
@@ -57,13 +57,12 @@ def pose_of_landmarks(landmarks: np.ndarray) -> Pose:
     scale = float(np.linalg.norm(points[0] - points[13:].mean(0))) / _HEIGHT
     focal = max(scale, 1e-6) * _DISTANCE
     camera = np.array([[focal, 0, centre[0]], [0, focal, centre[1]], [0, 0, 1]])
-    # Starting from a frontal face in front of the camera keeps the solver from its mirror image behind it.
+    # Starting from a frontal face in front of the camera avoids the mirrored solution behind it.
     turn, place = np.zeros((3, 1)), np.array([[0.0], [0.0], [_DISTANCE]])
     _, turn, _ = cv2.solvePnP(
         _CENTRED, points, camera, None, turn, place, useExtrinsicGuess=True, flags=cv2.SOLVEPNP_ITERATIVE
     )
-    rotation = cv2.Rodrigues(turn)[0]
-    return angles(rotation)
+    return angles(cv2.Rodrigues(turn)[0])
 
 
 def angles(rotation: np.ndarray) -> Pose:

@@ -1,4 +1,4 @@
-"""What the parts that look at a face promise each other."""
+"""Interfaces of the analysers: detector, recogniser, landmarker, pose estimator and caption source."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Detection:
-    """One face as a detector sees it, in pixels of the picture.
+    """One detected face, in pixels of the picture.
 
     `bbox` (4,) float32: x0, y0, x1, y1; `keypoints` (5, 2) float32: the eyes left and right in the picture, nose
     tip, mouth corners; `score` in [0, 1].
@@ -34,7 +34,7 @@ class Detection:
 
 @dataclass(frozen=True)
 class Pose:
-    """Where a head points, in degrees: yaw > 0 to the picture's right, pitch > 0 up, roll > 0 clockwise."""
+    """Rotation of a head in degrees: yaw > 0 to the picture's right, pitch > 0 up, roll > 0 clockwise."""
 
     yaw: float
     pitch: float
@@ -43,9 +43,9 @@ class Pose:
 
 @dataclass(frozen=True)
 class CaptionRequest:
-    """What a caption source is asked about.
+    """The input of a caption source.
 
-    `image` (S, S, 3) uint8 RGB, `bbox` (4,) the face in its pixels, and the texts that came with the photo.
+    `image` (S, S, 3) uint8 RGB, `bbox` (4,) the face in its pixels, and the texts given with the photo.
     """
 
     image: np.ndarray
@@ -56,9 +56,9 @@ class CaptionRequest:
 
 @dataclass(frozen=True)
 class Caption:
-    """What a caption source can tell; None where it cannot.
+    """The output of a caption source; None where it provides nothing.
 
-    `expression` is a word of model.face.face_prompts; `failed` says that the source tried and could not find a prompt.
+    `expression` is one of model.face.face_prompts; `failed`: the source tried and found no prompt.
     """
 
     prompt: str | None = None
@@ -75,7 +75,7 @@ class FaceDetector(Protocol):
 
 
 class Recogniser(Protocol):
-    """Tells people apart."""
+    """Embeds faces, so that people can be distinguished."""
 
     def embed(self, images: Sequence[np.ndarray], keypoints: Sequence[np.ndarray]) -> np.ndarray:
         """Return unit-norm embeddings (N, 512) float32 of N pictures with the key points (5, 2) of their faces."""
@@ -91,7 +91,7 @@ class Landmarker(Protocol):
 
 
 class PoseEstimator(Protocol):
-    """Measures where a head points."""
+    """Measures the rotation of a head."""
 
     def pose(self, image: np.ndarray, detection: Detection, landmarks: np.ndarray) -> Pose:
         """Return the pose of one face, given its landmarks (68, 2) in pixels of the picture."""
@@ -99,7 +99,7 @@ class PoseEstimator(Protocol):
 
 
 class CaptionSource(Protocol):
-    """Says in words what a photo shows."""
+    """Describes photos by prompt and expression."""
 
     def describe(self, requests: Sequence[CaptionRequest]) -> list[Caption]:
         """Return one caption a request, in order."""

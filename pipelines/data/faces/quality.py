@@ -1,4 +1,4 @@
-"""Which face of a photo is meant, and whether it is good enough."""
+"""The choice of a face in a photo, and its sharpness."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 
 from pipelines.data.faces.protocols import Detection
 
-# Sharpness is measured at one size, so that photos of different resolution compare.
+# Sharpness is measured at one size, so that it is comparable between resolutions.
 _SHARPNESS_SIDE = 128
 
 
 def choose_face(detections: Sequence[Detection], several_faces: str) -> tuple[Detection | None, str | None]:
-    """Return the face that a photo is about, or None and the reason (`no_face`, `several_faces`).
+    """Return the face to analyse and None, or None and the reason (`no_face`, `several_faces`).
 
-    `several_faces` is "largest" (take the largest box; of equal ones the surer) or "reject".
+    `several_faces` is "largest" (the largest box; of equal ones the higher score) or "reject".
     """
     if not detections:
         return None, "no_face"
@@ -26,7 +26,7 @@ def choose_face(detections: Sequence[Detection], several_faces: str) -> tuple[De
 
 
 def sharpness(image: np.ndarray, bbox: np.ndarray) -> float:
-    """Return the variance of the Laplacian of the face, grey, its box brought to 128 pixels; 0 outside the picture.
+    """Return the variance of the Laplacian of the grey face, resized to 128 pixels; 0 outside the picture.
 
     `image` (H, W, 3) uint8 RGB, `bbox` (4,) in its pixels. A blurred face is near 0, a sharp one in the hundreds.
     """

@@ -1,4 +1,4 @@
-"""What looking at a photo or a picture yields."""
+"""The result of analysing a photo or a picture."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pipelines.data.faces.protocols import Pose
 
 @dataclass(frozen=True)
 class FaceRecord:
-    """What was found in one photo: the measured columns of pipelines.core.records.PROCESSED_SCHEMA.
+    """The analysis of one photo: the measured columns of pipelines.core.records.PROCESSED_SCHEMA.
 
-    `image` is the stored JPEG; geometry is in its pixels. All of it is None where `status` is "rejected".
-    Not stored: `areas`, of the boxes of all faces in the picture that was looked at, in its square pixels, the largest
-    first; `detail`, which says more about a rejection, for people.
+    `image` is the stored JPEG; geometry is in its pixels. All of it is None where `status` is "rejected". Not stored:
+    `areas`, of the boxes of all faces in square pixels of the decoded picture, the largest first; `detail`, a message
+    about a rejection.
     """
 
     status: str

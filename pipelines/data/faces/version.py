@@ -1,4 +1,4 @@
-"""Which analysers looked: a fingerprint of everything that a record depends on besides the photo."""
+"""The version of the analysers: a hash of everything that a record depends on besides the photo."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipelines.core.sections.data import Preprocess
 from pipelines.data.faces.captions import caption_folders
 from pipelines.data.faces.insightface_analyser import pack_folder
 
-# They say how the work is divided and what becomes of its result, not what a record holds.
+# Parameters of how the work is divided and its result used; a record does not depend on them.
 _EXECUTION = frozenset({"test_share", "val_share", "buckets", "slice_photos", "master", "spark", "max_failed_share"})
 _LIBRARIES = (
     "insightface",
@@ -28,9 +28,9 @@ _LIBRARIES = (
 
 
 def analyser_version(params: Preprocess) -> str:
-    """Return a sha256 over parameters, network files, library versions and this code; equal records need it equal.
+    """Return a sha256 over parameters, network files, library versions and the code of the analysis.
 
-    Paths do not count, the files at their ends do. Raises UserError where one is missing.
+    Of paths only the files' names and contents count. Raises UserError where a file is missing.
     """
     digest = hashlib.sha256()
     settings = params.model_dump(exclude=set(_EXECUTION) | {"insightface_root"})
@@ -50,7 +50,7 @@ def analyser_version(params: Preprocess) -> str:
 
 
 def code_files(pattern: str) -> list[Path]:
-    """Return the files of the project whose paths fit `pattern`; ValueError where there are none: code has moved."""
+    """Return the project's files that match `pattern`; raise ValueError where none does (the code has moved)."""
     found = sorted(project_root().glob(pattern))
     if not found:
         raise ValueError(f"{project_root() / pattern}: no code there, so no change of it would be noticed")

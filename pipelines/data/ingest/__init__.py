@@ -1,1 +1,1 @@
-"""From files as people keep them to rows of `data/faces`: layouts, headers, shards."""
+"""Read photos in common layouts and write them as rows of `data/faces`: layouts, headers, shards."""

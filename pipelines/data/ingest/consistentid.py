@@ -5,8 +5,8 @@ The published scripts (JackAILab/ConsistentID, `data/FGID_*.py`) write `JSON_all
     {"origin_IMG": "15/0062963.png", "resize_IMG": "15/0062963_resize.png", "parsing_mask_IMG": …,
      "vqa_llva": "The image features a young woman …", "vqa_llva_face_caption": …, "id_embed_file_resize": …}
 
-with paths relative to folders such as `FGID_Origin` and `FGID_resize`; other versions say `IMG` or `image`. Lists made
-by other tools with the same idea (`file_name`, `text`) are read too, and so is one object per line.
+with paths relative to folders such as `FGID_Origin` and `FGID_resize`; other versions use `IMG` or `image`. Lists of
+other tools (`file_name`, `text`) and one object per line are read too.
 """
 
 from __future__ import annotations
@@ -19,10 +19,18 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.core.errors import UserError
-from pipelines.data.ingest.found import Found, Labels, Skipped, is_picture_name, one_line, row_name, system_name
+from pipelines.data.ingest.photo_files import (
+    FoundPhoto,
+    Labels,
+    Skipped,
+    is_picture_name,
+    one_line,
+    row_name,
+    system_name,
+)
 from pipelines.data.ingest.walk import MISSING, Entry, classify, each_file
 
-# The first key whose file exists wins. The original comes before the resized copy, which is squeezed to a square.
+# The first key whose file exists wins; the original comes before the resized copy, which is distorted to a square.
 PICTURE_KEYS: tuple[str, ...] = (
     "IMG",
     "origin_IMG",
@@ -34,7 +42,7 @@ PICTURE_KEYS: tuple[str, ...] = (
     "file",
     "path",
 )
-# Where published trees keep the pictures, beside the list itself.
+# Folders beside the list in which published datasets keep the pictures.
 PICTURE_FOLDERS: tuple[str, ...] = (
     "",
     "FGID_Origin",
@@ -47,7 +55,7 @@ PICTURE_FOLDERS: tuple[str, ...] = (
 )
 _NAMED = re.compile(rf'"(?:{"|".join(PICTURE_KEYS)})"\s*:\s*"([^"]*)"')
 PROMPT_KEYS: tuple[str, ...] = ("prompt", "text", "caption", "vqa_llva", "vqa_llva_more_face_detail")
-# ConsistentID's facial captions tell who a face is (nose, hair), not what it does: they are no face prompts.
+# ConsistentID's facial captions describe identity (nose, hair), not expression and pose: they are no face prompts.
 FACE_PROMPT_KEYS: tuple[str, ...] = ("face_prompt",)
 IDENTITY_KEYS: tuple[str, ...] = ("identity", "identity_id", "person", "person_id", "celebrity")
 OTHER_KEYS: tuple[str, ...] = ("source", "licence", "consent")
@@ -58,8 +66,8 @@ LEADS_OUT = "path that leads out of the folder"
 NO_PICTURE_KEY = "entry of the list that names no picture"
 
 
-def looks_like_list(file: Path) -> bool:
-    """Whether a JSON file begins as a list of photos (`.jsonl`: as lines of them) does; its first 64 KB are read."""
+def is_photo_list(file: Path) -> bool:
+    """Whether the first 64 KB of a JSON file begin a list of photos (`.jsonl`: one object a line)."""
     try:
         with file.open("rb") as stream:
             start = stream.read(64 * 1024).decode("utf-8-sig", "ignore").lstrip()
@@ -70,12 +78,11 @@ def looks_like_list(file: Path) -> bool:
     return any(is_picture_name(name) for name in _NAMED.findall(start))
 
 
-def read_list(root: Path, lists: list[Path], *, whole_folder: bool) -> Iterator[Found | Skipped]:
+def read_list(root: Path, lists: list[Path], *, whole_folder: bool) -> Iterator[FoundPhoto | Skipped]:
     """Yield the photos that JSON `lists` in `root` name, in the order of the lists.
 
-    With `whole_folder` the files of `root` that no list names follow, as left out.
-
-    Paths that lead out of `root` are not followed. Raises UserError where a list cannot be parsed.
+    With `whole_folder` the files of `root` that no list names follow as Skipped. Paths that lead out of `root` are not
+    followed. Raises UserError where a list cannot be parsed.
     """
     seen: set[str] = {row_name(path.name) for path in lists}
     for file in lists:
@@ -89,7 +96,7 @@ def read_list(root: Path, lists: list[Path], *, whole_folder: bool) -> Iterator[
                 yield Skipped(name, NAMED_TWICE)
             else:
                 seen.add(name)
-                yield Found(name, found.path, None, found.n_bytes, labels_of(entry))
+                yield FoundPhoto(name, found.path, None, found.n_bytes, labels_of(entry))
     for item in each_file(root) if whole_folder else ():
         if isinstance(item, Skipped):
             yield item
@@ -98,10 +105,9 @@ def read_list(root: Path, lists: list[Path], *, whole_folder: bool) -> Iterator[
 
 
 def labels_of(entry: dict[str, Any]) -> Labels:
-    """Return the labels that an entry of a list, or the JSON file of a sample, holds."""
-    identity = _first(entry, IDENTITY_KEYS)
+    """Return the labels in an entry of a list or in the JSON file of a sample."""
     return Labels(
-        identity,
+        _first(entry, IDENTITY_KEYS),
         _first(entry, PROMPT_KEYS),
         _first(entry, FACE_PROMPT_KEYS),
         *(_first(entry, (key,)) for key in OTHER_KEYS),
@@ -121,7 +127,7 @@ def _first(entry: dict[str, Any], keys: tuple[str, ...]) -> str | None:
 
 
 def _locate(root: Path, entry: dict[str, Any]) -> Entry | Skipped | None:
-    """Return the file an entry names, or why there is none; a path that leads out is told before a missing file."""
+    """Return the file an entry names, or the reason there is none: a path that leads out before a missing file."""
     failures: list[Skipped] = []
     for key in PICTURE_KEYS:
         relative = _relative(root, entry.get(key))
@@ -130,7 +136,7 @@ def _locate(root: Path, entry: dict[str, Any]) -> Entry | Skipped | None:
         if relative.startswith("../"):
             failures.append(Skipped(row_name(relative), LEADS_OUT))
             continue
-        # JSON cannot hold every name of a file: one that it cannot may stand as it does in a row.
+        # JSON cannot hold names that are not UTF-8: such a name may be written as in a row.
         for name in dict.fromkeys((relative, system_name(relative))):
             for folder in PICTURE_FOLDERS:
                 result = classify(str(root), f"{folder}/{name}" if folder else name)
@@ -142,7 +148,7 @@ def _locate(root: Path, entry: dict[str, Any]) -> Entry | Skipped | None:
 
 
 def _relative(root: Path, name: object) -> str | None:
-    """Return a path of the list relative to `root`, "../…" where it leads out of it, or None where it is no path."""
+    """Return a path of the list relative to `root` ("../…" where it leads out), or None where it is not a path."""
     if not isinstance(name, str) or not name.strip() or "\x00" in name:
         return None
     try:
@@ -150,14 +156,14 @@ def _relative(root: Path, name: object) -> str | None:
     except UnicodeEncodeError:
         return None
     if os.path.isabs(name):  # noqa: PTH117
-        # The list may have been made when the folder lay here, under this or another name of it.
+        # An absolute path in this folder, perhaps through a link.
         name = os.path.relpath(os.path.realpath(name), root)
     relative = os.path.normpath(name)
     return "../" if relative == ".." else relative
 
 
 def entries_of(file: Path) -> Iterator[dict[str, Any]]:
-    """Yield the objects of a JSON list or of lines of JSON; {} for what is no object. UserError where it is neither."""
+    """Yield the entries of a JSON list or of lines of JSON, {} for one that is not an object; UserError for others."""
     try:
         text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

@@ -1,4 +1,4 @@
-"""Reading and hashing files ahead of the writer, in order and with bounded memory."""
+"""Read and hash files ahead of the writer, in order and with bounded memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from pipelines.data.ingest.found import Found, Skipped
+from pipelines.data.ingest.photo_files import FoundPhoto, Skipped
 from pipelines.data.ingest.walk import DENIED, MISSING
 
 TOO_BIG = "larger than ingest.max_file_mb"
@@ -21,15 +21,15 @@ _AHEAD_BYTES = 64 * 2**20
 class Content:
     """A picture's bytes and their sha256 (hex): its `image_id`."""
 
-    found: Found
+    found: FoundPhoto
     data: bytes
     image_id: str
 
 
-def read_contents(items: Iterable[Found | Skipped], max_bytes: int) -> Iterator[Content | Skipped]:
-    """Yield the content of every Found in the order given; what cannot be read becomes Skipped.
+def read_contents(items: Iterable[FoundPhoto | Skipped], max_bytes: int) -> Iterator[Content | Skipped]:
+    """Yield the content of every photo in the order given; one that cannot be read becomes Skipped.
 
-    Threads read and hash at most some 64 MB, or one file, ahead of the consumer.
+    Threads read and hash up to about 64 MB, or one file, ahead of the consumer.
     """
     pending: deque[tuple[int, Future[Content | Skipped] | Skipped]] = deque()
     ahead = 0
@@ -50,11 +50,11 @@ def read_contents(items: Iterable[Found | Skipped], max_bytes: int) -> Iterator[
             pool.shutdown(cancel_futures=True)
 
 
-def _read(found: Found, max_bytes: int) -> Content | Skipped:
+def _read(found: FoundPhoto, max_bytes: int) -> Content | Skipped:
     data = found.data
     if data is None:
         if found.path is None:
-            raise ValueError(f"{found.file_name}: neither a path nor bytes; a reader gives one of them")
+            raise ValueError(f"{found.file_name}: neither a path nor bytes; a reader must give one of them")
         if found.n_bytes > max_bytes:
             return Skipped(found.file_name, TOO_BIG)
         try:

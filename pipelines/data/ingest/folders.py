@@ -1,4 +1,4 @@
-"""Folders of photos: flat, or one folder per identity; a text file beside a photo holds its prompts.
+"""Folders of photos: flat, or one folder per identity.
 
 `1.jpg` may have a `1.txt`: line 1 is the prompt, line 2 the face prompt (both optional).
 """
@@ -8,25 +8,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from pipelines.data.ingest.found import Found, Labels, Skipped, one_line, row_name
+from pipelines.data.ingest.photo_files import FoundPhoto, Labels, Skipped, one_line, row_name
 from pipelines.data.ingest.walk import DENIED, Entry, Photo, walk_photos
 
-# A caption of this length is no caption; the bound keeps a misnamed gigabyte out of memory.
+# Longer than any caption; keeps misnamed large files out of memory.
 _SIDECAR_BYTES = 64 * 1024
 BAD_SIDECAR = "text beside a photo that is not UTF-8 or longer than 64 KB; the photo has no prompt"
 
 
-def read_folder(root: Path, identity_depth: int) -> Iterator[Found | Skipped]:
+def read_folder(root: Path, identity_depth: int) -> Iterator[FoundPhoto | Skipped]:
     """Yield the photos under `root`; the first `identity_depth` folders of a photo's path name its person.
 
-    Depth 0 is the flat layout: no photo has an identity. A photo that lies less deep than `identity_depth` has none
-    either; one that lies deeper belongs to the same person (folders of sessions, for example).
+    Depth 0 is the flat layout: no photo has an identity. A photo in fewer folders has none either; one in more folders
+    belongs to the same person (folders of sessions, for example).
     """
     return read_photos(walk_photos(root), identity_depth)
 
 
-def read_photos(items: Iterable[Photo | Skipped], identity_depth: int) -> Iterator[Found | Skipped]:
-    """Yield files with what their texts and their folders say of them."""
+def read_photos(items: Iterable[Photo | Skipped], identity_depth: int) -> Iterator[FoundPhoto | Skipped]:
+    """Yield photos with the labels from their texts and folders."""
     for item in items:
         if isinstance(item, Skipped):
             yield item
@@ -38,7 +38,7 @@ def read_photos(items: Iterable[Photo | Skipped], identity_depth: int) -> Iterat
         folders = name.split("/")[:-1][:identity_depth]
         identity = "/".join(folders) if folders and len(folders) == identity_depth else None
         labels = Labels(identity, prompt, face_prompt)
-        yield Found(name, item.entry.path, None, item.entry.n_bytes, labels)
+        yield FoundPhoto(name, item.entry.path, None, item.entry.n_bytes, labels)
 
 
 def _read_sidecar(file: Entry | None) -> tuple[str | None, str | None, str | None]:
@@ -53,12 +53,11 @@ def _read_sidecar(file: Entry | None) -> tuple[str | None, str | None, str | Non
 
 
 def parse_sidecar(raw: bytes) -> tuple[str | None, str | None, str | None]:
-    """Read the bytes of a text file: line 1 prompt, line 2 face prompt; the third value says what is wrong."""
+    """Return prompt (line 1), face prompt (line 2) and problem of the bytes of a text file."""
     try:
-        text = raw.decode("utf-8-sig")
+        lines = [*raw.decode("utf-8-sig").splitlines(), "", ""]
     except UnicodeDecodeError:
         return None, None, BAD_SIDECAR
     if len(raw) > _SIDECAR_BYTES:
         return None, None, BAD_SIDECAR
-    lines = [*text.splitlines(), "", ""]
     return one_line(lines[0]), one_line(lines[1]), None

@@ -1,4 +1,4 @@
-"""What the header of a picture says of it; no pixel is decoded."""
+"""Read format and size from the header of a picture; no pixel is decoded."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-# The formats that preprocessing decodes, in the order of how often they are met.
+# The formats that preprocessing decodes, the most frequent first.
 FORMATS: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
-# What a row may say: a JPEG that holds several pictures opens as MPO.
+# The values of the column `format`: Pillow opens a JPEG of several pictures as MPO.
 KNOWN_FORMATS: tuple[str, ...] = (*FORMATS, "MPO")
 
 _INT32 = 2**31 - 1
@@ -34,14 +34,14 @@ def _load_plugins() -> None:
 
 
 def read_header(data: bytes) -> Header | None:
-    """Return what the header of `data` says, or None where no known format can be recognised in it.
+    """Return the header of `data`, or None where it is of no known format.
 
-    The size is reported however large it is: the guard against decompression bombs belongs to whoever decodes.
+    Any size is reported: the guard against decompression bombs is in the decoder.
     """
     _load_plugins()
     for name in FORMATS:
         factory, accept = Image.OPEN[name]
-        # Pillow's own `open` refuses huge pictures by a global limit; the plugin alone reads the header of any.
+        # Pillow's `open` refuses huge pictures by a global limit; a plugin alone does not.
         if accept is not None and accept(data[:_PREFIX]) is not True:
             continue
         try:
@@ -57,7 +57,7 @@ def read_header(data: bytes) -> Header | None:
 
 
 def _gif_header(data: bytes) -> Header | None:
-    # Pillow measures the first frame of a GIF against its limit; the screen size stands in the first ten bytes.
+    # Pillow checks the first frame of a GIF against its limit; the screen size is in the first ten bytes.
     if data[:6] in (b"GIF87a", b"GIF89a") and len(data) >= 10:
         width, height = struct.unpack("<HH", data[6:10])
         return Header("GIF", width, height) if width and height else None

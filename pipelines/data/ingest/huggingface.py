@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 
 from pipelines.data.ingest.consistentid import labels_of
 from pipelines.data.ingest.contents import TOO_BIG
-from pipelines.data.ingest.found import Found, Skipped, is_picture_name, row_name
+from pipelines.data.ingest.photo_files import FoundPhoto, Skipped, is_picture_name, row_name
 from pipelines.data.ingest.walk import Entry, classify, each_file
 
 SUFFIX = ".parquet"
-# Where the picture of a row stands, the first that is there.
+# The column of the pictures: the first of these that exists.
 PICTURE_COLUMNS: tuple[str, ...] = ("image", "img", "picture", "photo", "jpg", "png")
 NO_PICTURES = "Parquet file without a column of pictures"
 NO_PARQUET = "not a Parquet file"
@@ -25,30 +25,32 @@ _ROWS_AT_ONCE = 16
 
 
 def picture_column(file: Path) -> str | None:
-    """Return the column of a Parquet file that holds pictures, or None; only its footer is read."""
+    """Return the column of a Parquet file that holds pictures, or None; only the footer is read."""
     try:
         schema = pq.read_schema(file)
     except (pa.ArrowException, OSError):
         return None
-    return next((name for name in PICTURE_COLUMNS if name in schema.names and _holds_bytes(schema.field(name))), None)
+    return next(
+        (name for name in PICTURE_COLUMNS if name in schema.names and _holds_bytes(schema.field(name).type)), None
+    )
 
 
-def read_parquet(root: Path, only: str | None, max_bytes: int) -> Iterator[Found | Skipped]:
+def read_parquet(root: Path, only: str | None, max_bytes: int) -> Iterator[FoundPhoto | Skipped]:
     """Yield the photos of every Parquet file under `root` (or of the file `only` in it), in order of their names.
 
-    A row is called what its column `file_name` says, else "<file>/<row>-<name of the picture>". A row
-    whose picture is a path is read from there, below `root` only. Pictures above `max_bytes` are left out.
+    A row's name is its column `file_name`, else "<file>/<row>-<name of the picture>". A picture given as a path is read
+    from there, below `root` only. Pictures above `max_bytes` are skipped.
     """
     for item in each_file(root, only):
         if isinstance(item, Skipped):
             yield item
         elif item.relative.lower().endswith(SUFFIX):
             yield from _read_file(root, item, max_bytes)
-        elif not is_picture_name(item.relative):  # pictures that rows name by their path are told with their rows
+        elif not is_picture_name(item.relative):  # pictures that rows name by path are yielded with their rows
             yield Skipped(row_name(item.relative), NO_PARQUET)
 
 
-def _read_file(root: Path, item: Entry, max_bytes: int) -> Iterator[Found | Skipped]:
+def _read_file(root: Path, item: Entry, max_bytes: int) -> Iterator[FoundPhoto | Skipped]:
     prefix = row_name(item.relative)
     column = picture_column(Path(item.path))
     if column is None:
@@ -65,7 +67,7 @@ def _read_file(root: Path, item: Entry, max_bytes: int) -> Iterator[Found | Skip
         yield Skipped(prefix, BROKEN)
 
 
-def _photo(root: Path, place: str, row: dict[str, Any], picture: Any, max_bytes: int) -> Found | Skipped:
+def _photo(root: Path, place: str, row: dict[str, Any], picture: Any, max_bytes: int) -> FoundPhoto | Skipped:
     data, path = (picture.get("bytes"), picture.get("path")) if isinstance(picture, dict) else (picture, None)
     name = row.get("file_name")
     if not isinstance(name, str) or not name:
@@ -74,21 +76,17 @@ def _photo(root: Path, place: str, row: dict[str, Any], picture: Any, max_bytes:
     if data is not None:
         if len(data) > max_bytes:
             return Skipped(name, TOO_BIG)
-        return Found(name, None, data, len(data), labels_of(row))
+        return FoundPhoto(name, None, data, len(data), labels_of(row))
     if not isinstance(path, str) or not path:
         return Skipped(name, EMPTY)
     found = classify(str(root), path)
     if isinstance(found, Skipped):
         return Skipped(name, found.reason)
-    return Found(name, found.path, None, found.n_bytes, labels_of(row))
+    return FoundPhoto(name, found.path, None, found.n_bytes, labels_of(row))
 
 
-def _holds_bytes(field: pa.Field) -> bool:
-    if pa.types.is_struct(field.type):
-        index = field.type.get_field_index("bytes")
-        return index >= 0 and _is_binary(field.type.field(index).type)
-    return _is_binary(field.type)
-
-
-def _is_binary(kind: pa.DataType) -> bool:
+def _holds_bytes(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        index = kind.get_field_index("bytes")
+        return index >= 0 and _holds_bytes(kind.field(index).type)
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))

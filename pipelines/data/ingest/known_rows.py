@@ -1,4 +1,4 @@
-"""Which photos a dataset already holds: 24 bytes a row, so that ten million fit in memory."""
+"""The photos that a dataset already holds, as hashes of 32 bytes a row, so that ten million fit in memory."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ _COLUMNS = ["file_name", "image_id", *_LABELS]
 
 
 def _digest(values: Iterable[str | None], size: int) -> bytes:
-    # The length in front tells ("a", "bc") from ("ab", "c") and None from "".
+    # The lengths distinguish ("a", "bc") from ("ab", "c"), and "-" None from "".
     text = "".join("-" if value is None else f"{len(value)}:{value}" for value in values)
     return hashlib.blake2b(text.encode(), digest_size=size).digest()
 
 
 def row_key(file_name: str, image_id: str) -> bytes:
-    """Return the 16 bytes by which a row is known: its name and its content."""
+    """Return a 16-byte hash of a row's name and content."""
     return _digest((file_name, image_id), 16)
 
 
 def label_key(identity: str | None, prompt: str | None, face_prompt: str | None) -> bytes:
-    """Return 8 bytes that change when a label does."""
+    """Return an 8-byte hash of a row's labels."""
     return _digest((identity, prompt, face_prompt), 8)
 
 
 @dataclass(frozen=True)
 class KnownRows:
-    """Sorted keys of the rows of a dataset and, beside each, the key of its labels; content prefixes in row order."""
+    """Sorted row keys of a dataset with the label key of each, and content keys in row order."""
 
     keys: np.ndarray  # (N,) S16
     labels: np.ndarray  # (N,) S8
-    contents: np.ndarray  # (N,) uint64, the first 8 bytes of image_id
+    contents: np.ndarray  # (N,) uint64, the first 8 bytes of each image_id
 
     def labels_of(self, key: bytes) -> bytes | None:
         """Return the label key of the row with this key, or None where the dataset has no such row."""
@@ -54,7 +54,7 @@ def content_key(image_id: str) -> int:
 
 
 def known_rows(folder: Path) -> KnownRows:
-    """Read the keys of the rows in `folder`; there are none where it holds no shard."""
+    """Return the keys of the rows in `folder`: none where it holds no shard."""
     keys, labels, contents = [np.empty(0, "S16")], [np.empty(0, "S8")], [np.empty(0, np.uint64)]
     if any(folder.glob("*.parquet")):
         for batch in open_rows(folder, DATASET_SCHEMA).to_batches(columns=_COLUMNS):

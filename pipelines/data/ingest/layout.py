@@ -1,4 +1,4 @@
-"""Which of the known layouts a source has."""
+"""Detect which of the known layouts a source has, and read it."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from pipelines.core.errors import UserError
-from pipelines.data.ingest.consistentid import looks_like_list, read_list
+from pipelines.data.ingest.consistentid import is_photo_list, read_list
 from pipelines.data.ingest.folders import read_folder
-from pipelines.data.ingest.found import Found, Skipped, is_picture_name
 from pipelines.data.ingest.huggingface import SUFFIX as PARQUET
 from pipelines.data.ingest.huggingface import picture_column, read_parquet
 from pipelines.data.ingest.metadata import read_metadata, with_metadata
-from pipelines.data.ingest.sidecars import looks_like_sidecars, read_sidecars
+from pipelines.data.ingest.photo_files import FoundPhoto, Skipped, is_picture_name
+from pipelines.data.ingest.sidecars import has_sidecars, read_sidecars
 from pipelines.data.ingest.walk import Entry, check_root, each_file, walk_files
 from pipelines.data.ingest.webdataset_tar import is_tar_name, read_shards
 
 Layout = Literal["auto", "flat", "sidecars", "identity-folders", "consistentid", "webdataset", "huggingface"]
 LAYOUTS: tuple[str, ...] = get_args(Layout)
-# A folder is looked at until this many files have told what it is.
+# Detection stops after this many files of a known kind.
 _ENOUGH = 10_000
 
 
@@ -29,8 +29,8 @@ _ENOUGH = 10_000
 class Source:
     """A source whose layout is known.
 
-    `root` is a real folder; `lists` are JSON files in it; `only` names the one file that is read of it, where the
-    source is a file and not the folder.
+    `root` is a real folder; `lists` are JSON files in it; `only` names the file in it that is read alone, where the
+    source is a file.
     """
 
     root: Path
@@ -39,8 +39,8 @@ class Source:
     lists: tuple[Path, ...] = ()
     only: str | None = None
 
-    def read(self, max_bytes: int) -> Iterator[Found | Skipped]:
-        """Yield every picture of the source and everything that is left out."""
+    def read(self, max_bytes: int) -> Iterator[FoundPhoto | Skipped]:
+        """Yield every picture of the source and every skipped file."""
         if self.layout == "consistentid":
             return read_list(self.root, list(self.lists), whole_folder=self.only is None)
         if self.layout == "webdataset":
@@ -53,7 +53,7 @@ class Source:
         return with_metadata(read_folder(self.root, 0 if self.layout == "flat" else self.identity_depth), known)
 
     def count(self) -> int | None:
-        """Return how many files there are to tell about (texts go with their photos), or None: only reading tells."""
+        """Return the number of files without the texts of photos, or None where only reading can count the photos."""
         if self.layout in ("webdataset", "huggingface") or self.only is not None:
             return None
         names = (item.relative if isinstance(item, Entry) else "" for item in each_file(self.root))
@@ -63,12 +63,11 @@ class Source:
 def open_source(source: Path, layout: str = "auto", identity_depth: int | None = None) -> Source:
     """Return the source with its layout, detected where `layout` is "auto".
 
-    A `.json` or `.jsonl` file is ConsistentID's list, a tar file a webdataset shard, a `.parquet` file with pictures in
-    it part of a Hugging Face dataset. A folder with a list of photos at its top is `consistentid`; one with pictures in
+    A `.json` or `.jsonl` file is ConsistentID's list, a tar file a webdataset shard, a `.parquet` file with pictures
+    part of a Hugging Face dataset. A folder with a list of photos at its top is `consistentid`; one with pictures in
     sub-folders, `identity-folders`; one with tar shards and no picture at its top, `webdataset`; one with Parquet of
     pictures, `huggingface`; one whose photos have landmark pictures and embeddings, `sidecars`; else `flat`. Raises
-    UserError where nothing fits, or where pictures lie so deep that the folder which names a person must be told
-    (`identity_depth`).
+    UserError where no layout fits, or where all pictures are more than one folder deep and `identity_depth` is None.
     """
     if layout not in LAYOUTS:
         raise UserError(f"layout {layout!r}: expected one of {', '.join(LAYOUTS)}")
@@ -104,7 +103,7 @@ def _open_file(source: Path, layout: str) -> Source:
 
 def _lists(root: Path) -> list[Path]:
     found = [path for path in root.iterdir() if path.suffix.lower() in (".json", ".jsonl") and not path.is_symlink()]
-    return sorted(path for path in found if path.is_file() and looks_like_list(path))
+    return sorted(path for path in found if path.is_file() and is_photo_list(path))
 
 
 def _detect(source: Path, root: Path) -> str:
@@ -115,7 +114,7 @@ def _detect(source: Path, root: Path) -> str:
         entries = [item for item in files if isinstance(item, Entry)]
         seen.update(kind for item in entries if (kind := _kind(item)))
         if "picture at top" in seen and entries and "/" not in entries[0].relative:
-            seen["sidecars"] += looks_like_sidecars(entries)
+            seen["sidecars"] += has_sidecars(entries)
         seen["file"] += len(entries)
         if seen["shard"] + seen["parquet"] + seen["picture below"] >= _ENOUGH:
             break
@@ -144,7 +143,7 @@ def _kind(item: Entry) -> str | None:
 
 
 def _identity_depth(source: Path, root: Path) -> int:
-    """Return 1; raise UserError where all pictures lie deeper than one folder, as in train/<person>/1.jpg."""
+    """Return 1; raise UserError where all pictures are deeper than one folder, as in train/<person>/1.jpg."""
     seen = 0
     example = ""
     for item in each_file(root):

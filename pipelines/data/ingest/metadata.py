@@ -1,6 +1,6 @@
-"""`metadata.jsonl` beside photos: what is known of each, a JSON object a line that names its photo by `file_name`.
+"""`metadata.jsonl` beside photos: their labels, a JSON object a line that names its photo by `file_name`.
 
-The convention of Hugging Face's image folders, which exports of this project follow. It wins over texts and folders.
+The convention of Hugging Face's image folders, which exports of this project follow. It overrides texts and folders.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipelines.data.ingest.consistentid import entries_of, labels_of
-from pipelines.data.ingest.found import Found, Labels, Skipped
+from pipelines.data.ingest.photo_files import FoundPhoto, Labels, Skipped
 
 NAME = "metadata.jsonl"
 
 
 def read_metadata(root: Path) -> dict[str, Labels]:
-    """Return the labels by `file_name` of `root`/metadata.jsonl, in memory; none where there is no such file.
+    """Return the labels by `file_name` of `root`/metadata.jsonl; none where there is no such file.
 
-    Raises UserError where it is no list of objects in UTF-8.
+    Raises UserError where it is not a list of objects in UTF-8.
     """
     file = root / NAME
     if not file.is_file() or file.is_symlink():
@@ -27,10 +27,10 @@ def read_metadata(root: Path) -> dict[str, Labels]:
     return {name: labels_of(entry) for name, entry in named if isinstance(name, str)}
 
 
-def with_metadata(items: Iterable[Found | Skipped], known: Mapping[str, Labels]) -> Iterator[Found | Skipped]:
-    """Yield the items with what `known` says of them; the file of that name is no longer told as left out."""
+def with_metadata(items: Iterable[FoundPhoto | Skipped], known: Mapping[str, Labels]) -> Iterator[FoundPhoto | Skipped]:
+    """Yield the items with their labels updated by `known`, without metadata.jsonl itself."""
     for item in items:
-        if isinstance(item, Found) and (told := known.get(item.file_name)) is not None:
-            yield replace(item, labels=item.labels.updated(told))
+        if isinstance(item, FoundPhoto) and (labels := known.get(item.file_name)) is not None:
+            yield replace(item, labels=item.labels.updated(labels))
         elif not (isinstance(item, Skipped) and item.file_name == NAME and known):
             yield item

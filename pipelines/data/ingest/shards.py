@@ -1,4 +1,4 @@
-"""Parquet shards that are whole or not there, numbered in the order they were added, never rewritten."""
+"""Parquet shards, written atomically, numbered in the order they were added, never rewritten."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipelines.core.errors import UserError
 from pipelines.core.records import DATASET_SCHEMA
 
 _NAME = re.compile(r"faces-(\d{5,})\.parquet")
-# Small groups let a reader take some hundred photos at a time; metadata alone is read past the image column.
+# Small row groups let a reader take some hundred photos at a time.
 _GROUP_ROWS = 256
 _GROUP_BYTES = 16 * 2**20
 _REPEATING = ["identity", "format", "source", "licence", "consent"]
@@ -25,7 +25,7 @@ Row = dict[str, Any]
 class RollingWriter:
     """Writes rows into Parquet files of about `shard_bytes` of pictures each, in row groups of bounded size.
 
-    Where each file lies and what becomes of a complete one is for the subclass to say.
+    Subclasses name the files (`part`) and publish complete ones (`complete`).
     """
 
     def __init__(self, schema: pa.Schema, shard_bytes: int, group_rows: int, group_bytes: int, **options: Any) -> None:
@@ -36,11 +36,11 @@ class RollingWriter:
         self._bytes = self._waiting = 0
 
     def part(self) -> Path:
-        """Return where the present file is written."""
+        """Return the path of the file being written."""
         raise NotImplementedError
 
     def complete(self) -> None:
-        """Deal with the present file, which is whole."""
+        """Publish the file that has been written."""
         raise NotImplementedError
 
     def append(self, row: Row, size: int) -> None:
@@ -54,7 +54,7 @@ class RollingWriter:
             self._flush()
 
     def end_shard(self) -> None:
-        """Complete the present file, if it has rows."""
+        """Complete the file being written, if it has rows."""
         self._flush()
         if self._writer is not None:
             self._writer.close()
@@ -73,9 +73,9 @@ class RollingWriter:
 
 
 class ShardWriter(RollingWriter):
-    """Writes rows of DATASET_SCHEMA in order, closing a shard when its pictures reach `shard_bytes`.
+    """Writes rows of DATASET_SCHEMA in order into shards of about `shard_bytes` of pictures.
 
-    A shard appears under its name when it is complete. The same rows added in the same order give the same files.
+    A shard gets its name when it is complete. The same rows in the same order give the same files.
     """
 
     def __init__(self, folder: Path, shard_bytes: int) -> None:
@@ -85,14 +85,14 @@ class ShardWriter(RollingWriter):
             shard_bytes,
             _GROUP_ROWS,
             _GROUP_BYTES,
-            # Pictures are compressed already, and no statistics of their bytes are of use.
+            # Pictures are compressed already, and statistics of their bytes are useless.
             compression={name: "NONE" if name == "image" else "ZSTD" for name in names},
             use_dictionary=_REPEATING,
             write_statistics=[name for name in names if name != "image"],
         )
         folder.mkdir(parents=True, exist_ok=True)
         for part in folder.glob(".faces-*.part"):
-            part.unlink()  # what a killed run left
+            part.unlink()  # left by a killed run
         self.folder = folder
         self.written: list[Path] = []
         numbers = [int(match[1]) for path in folder.glob("*.parquet") if (match := _NAME.fullmatch(path.name))]
@@ -103,11 +103,11 @@ class ShardWriter(RollingWriter):
         self.append(row, row["n_bytes"])
 
     def part(self) -> Path:
-        """Return where the present shard is written, hidden."""
+        """Return the hidden path of the shard being written."""
         return self.folder / f".faces-{self._number:05d}.part"
 
     def complete(self) -> None:
-        """Give the present shard its name; UserError where another has it meanwhile."""
+        """Give the shard its name; raise UserError where that has appeared meanwhile."""
         shard = self.folder / f"faces-{self._number:05d}.parquet"
         if shard.exists():
             raise UserError(f"{shard}: it appeared while it was being written; run one ingest at a time")
@@ -116,13 +116,13 @@ class ShardWriter(RollingWriter):
         self._number += 1
 
     def close(self) -> None:
-        """Complete the present shard, if it has rows."""
+        """Complete the shard being written, if it has rows."""
         self.end_shard()
 
     def abandon(self) -> None:
-        """Drop the shard that is not complete."""
+        """Delete the shard being written."""
         if self._writer is not None:
-            # On a full disk the footer cannot be written either, and the part must go all the same.
+            # On a full disk the footer cannot be written either; the part is deleted all the same.
             with contextlib.suppress(OSError):
                 self._writer.close()
             self._writer = None

@@ -1,4 +1,4 @@
-"""The course project's files: of `1.jpg 1.png 1.txt 1.pt` the first is the photo, the others are about it."""
+"""The course project's files: `1.jpg` photo, `1.png` landmarks, `1.txt` prompt, `1.pt` embedding."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from pipelines.data.ingest.folders import read_photos
-from pipelines.data.ingest.found import Found, Skipped, row_name
+from pipelines.data.ingest.photo_files import FoundPhoto, Skipped, row_name
 from pipelines.data.ingest.walk import Entry, Photo, walk_photos
 
 LANDMARK_PICTURE = "landmark picture of the photo of its name; preprocessing finds landmarks itself"
 EMBEDDING = "embedding of the photo of its name; preprocessing measures it itself"
-_LOOKED_AT = 10_000
+_CHECKED = 10_000
 
 
-def looks_like_sidecars(files: list[Entry]) -> bool:
-    """Whether the files of a folder's top are photos with landmark pictures and embeddings of the same names."""
+def has_sidecars(files: list[Entry]) -> bool:
+    """Whether `files`, those at the top of a folder, include a photo with its landmark picture and embedding."""
     suffixes: dict[str, set[str]] = {}
-    for item in files[:_LOOKED_AT]:
+    for item in files[:_CHECKED]:
         path = PurePosixPath(item.relative)
         suffixes.setdefault(path.stem, set()).add(path.suffix.lower())
     return any({".jpg", ".png", ".pt"} <= found for found in suffixes.values())
 
 
-def read_sidecars(root: Path) -> Iterator[Found | Skipped]:
-    """Yield the photos of `root`; nobody has an identity. A `.png` is a photo only where no `.jpg` has its name."""
-    return read_photos((_told(root, item) for item in walk_photos(root)), 0)
+def read_sidecars(root: Path) -> Iterator[FoundPhoto | Skipped]:
+    """Yield the photos of `root`, without identities. A `.png` is a photo only where no `.jpg` has its name."""
+    return read_photos((_skip_sidecar(root, item) for item in walk_photos(root)), 0)
 
 
-def _told(root: Path, item: Photo | Skipped) -> Photo | Skipped:
-    """Say of a landmark picture and of an embedding what it is."""
+def _skip_sidecar(root: Path, item: Photo | Skipped) -> Photo | Skipped:
+    """Return landmark pictures and embeddings as Skipped with their own reasons, other items unchanged."""
     if isinstance(item, Photo):
         is_landmarks = item.entry.relative.lower().endswith(".png") and _is_beside_photo(item.entry.path)
         return Skipped(row_name(item.entry.relative), LANDMARK_PICTURE) if is_landmarks else item

@@ -1,4 +1,4 @@
-"""What an ingest did: every file of the source is a row, a known row or in the list of what was left out."""
+"""Summarise an ingest: every file of the source is a new row, a known row or a skipped file."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import numpy as np
 import pyarrow.compute as pc
 
 from pipelines.core.records import DATASET_SCHEMA, open_rows
-from pipelines.data.ingest.found import Skipped
+from pipelines.data.ingest.photo_files import Skipped
 
 _LISTED = 1000
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Figures of the whole dataset after an ingest, and of what this ingest added and left out."""
+    """Figures of the whole dataset after an ingest, and of what this ingest added and skipped."""
 
     layout: str
     rows: int
     new_rows: int
     new_shards: int
-    # Photos of this source that the dataset already held, and how many of those came with other labels this time.
+    # Photos of this source that the dataset already held, and how many of those have other labels this time.
     known: int
     changed_labels: int
     identities: int
@@ -49,14 +49,14 @@ class Tally:
     skipped_files: list[dict[str, str]] = field(default_factory=list)
 
     def skip(self, item: Skipped) -> None:
-        """Count what was left out; the first thousand are listed by name."""
+        """Count a skipped file; the first thousand are listed by name."""
         self.skipped[item.reason] += 1
         if len(self.skipped_files) < _LISTED:
             self.skipped_files.append({"file_name": item.file_name, "reason": item.reason})
 
 
 def summarise(folder: Path, layout: str, tally: Tally, new_shards: int, contents: np.ndarray) -> Summary:
-    """Return the summary of the dataset in `folder`; `contents` holds a content key for each of its rows."""
+    """Return the summary of the dataset in `folder`; `contents` holds the content key of every row."""
     identities: set[str] = set()
     formats: Counter[str] = Counter()
     rows = without = size = 0
@@ -87,8 +87,8 @@ def summarise(folder: Path, layout: str, tally: Tally, new_shards: int, contents
     )
 
 
-def tell(summary: Summary, folder: Path) -> None:
-    """Print the summary for people to stderr."""
+def print_summary(summary: Summary, folder: Path) -> None:
+    """Print the summary to stderr."""
     from rich.console import Console
     from rich.table import Table
 
@@ -96,7 +96,7 @@ def tell(summary: Summary, folder: Path) -> None:
     lines: list[tuple[str, str]] = [
         ("photos", f"{summary.rows:,} ({summary.new_rows:,} new in {summary.new_shards} shards)"),
         ("bytes", f"{summary.bytes:,}"),
-        ("people", f"{summary.identities:,} ({summary.without_identity:,} photos of nobody named)"),
+        ("people", f"{summary.identities:,} ({summary.without_identity:,} photos without a name)"),
         ("formats", ", ".join(f"{name} {count:,}" for name, count in summary.formats.items())),
         ("unreadable headers", f"{summary.unreadable_headers:,}"),
         ("repeated bytes", f"{summary.duplicates:,}"),

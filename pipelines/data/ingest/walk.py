@@ -1,4 +1,4 @@
-"""Walking a folder of photos: sorted, on one's own ground, with every file accounted for."""
+"""Walk a folder of photos in sorted order, without leaving it; every file is yielded, as found or skipped."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from pipelines.core.errors import UserError
-from pipelines.data.ingest.found import SIGNATURE_BYTES, Skipped, is_picture_name, is_picture_start, row_name
+from pipelines.data.ingest.photo_files import SIGNATURE_BYTES, Skipped, is_picture_name, is_picture_start, row_name
 
 HIDDEN = "hidden"
 MISSING = "missing"
@@ -19,12 +19,12 @@ FOLDER = "link to a folder; the folder itself is read under its own name"
 NOT_REGULAR = "not a regular file"
 DENIED = "permission denied"
 NO_PICTURE = "not a picture"
-LONELY_TEXT = "text without a picture of its name"
+UNPAIRED_TEXT = "text without a picture of its name"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A regular file: name relative to the root, the real path that was checked, its size."""
+    """A regular file: name relative to the root, checked real path, size."""
 
     relative: str
     path: str
@@ -33,14 +33,14 @@ class Entry:
 
 @dataclass(frozen=True)
 class Photo:
-    """A file that is or claims to be a picture, and the text file of its name, if any."""
+    """A file treated as a picture, and the text file of the same name, if any."""
 
     entry: Entry
     sidecar: Entry | None
 
 
 def check_root(root: Path) -> Path:
-    """Return the real path of a folder; raise UserError where it is none or cannot be listed."""
+    """Return the real path of a folder; raise UserError where it is not one or cannot be listed."""
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; expected a folder of photos, a JSON list or a tar shard")
     real = root.resolve()
@@ -51,17 +51,12 @@ def check_root(root: Path) -> Path:
         raise UserError(f"{root}: permission denied; its files cannot be listed") from None
 
 
-def inside(root: str, path: str) -> bool:
-    """Whether the real path `path` lies in the real folder `root`."""
-    return os.path.commonpath([root, path]) == root
-
-
 def classify(root: str, relative: str) -> Entry | Skipped:
-    """Return the regular file that `relative` names in `root`, or why it is none; links out are not followed."""
+    """Return the regular file `relative` in the real folder `root`, or why it is skipped (links out of `root` are)."""
     path = os.path.join(root, relative)  # noqa: PTH118 (millions of names, some not UTF-8)
     name = row_name(relative)
     real = os.path.realpath(path)
-    if not inside(root, real):
+    if os.path.commonpath([root, real]) != root:
         return Skipped(name, LINK_OUT)
     try:
         status = os.lstat(real)
@@ -72,12 +67,12 @@ def classify(root: str, relative: str) -> Entry | Skipped:
     kind = stat.S_IFMT(status.st_mode)
     if kind == stat.S_IFREG:
         return Entry(relative, real, status.st_size)
-    # A link that is still a link after all were resolved goes in a circle.
+    # What is still a link after resolving all is circular.
     return Skipped(name, {stat.S_IFLNK: BROKEN_LINK, stat.S_IFDIR: FOLDER}.get(kind, NOT_REGULAR))
 
 
 def walk_files(root: Path) -> Iterator[list[Entry | Skipped]]:
-    """Yield, for each folder under `root`, its files in the order of their names' bytes; sub-folders follow in theirs.
+    """Yield the files of each folder under `root`, depth first, all sorted by the bytes of their names.
 
     Hidden files and folders, and links that must not be followed, are yielded as Skipped.
     """
@@ -129,7 +124,7 @@ def _folder(root: str, relative: str) -> Iterator[list[Entry | Skipped] | str]:
 
 
 def walk_photos(root: Path) -> Iterator[Photo | Skipped]:
-    """Yield every picture under `root` with its text file, and every other file with the reason it is left out."""
+    """Yield every picture under `root` with its text file, and every other file as Skipped."""
     for files in walk_files(root):
         texts = {
             item.relative[:-4]: item
@@ -142,17 +137,17 @@ def walk_photos(root: Path) -> Iterator[Photo | Skipped]:
                 yield item
                 continue
             stem = item.relative.removesuffix(PurePosixPath(item.relative).suffix)
-            if is_picture_name(item.relative) or (texts.get(stem) != item and _starts_like_one(item)):
+            if is_picture_name(item.relative) or (texts.get(stem) != item and _has_signature(item)):
                 used.add(stem)
                 yield Photo(item, texts.get(stem))
             elif texts.get(stem) != item:
                 yield Skipped(row_name(item.relative), NO_PICTURE)
         for stem, text in texts.items():
             if stem not in used:
-                yield Photo(text, None) if _starts_like_one(text) else Skipped(row_name(text.relative), LONELY_TEXT)
+                yield Photo(text, None) if _has_signature(text) else Skipped(row_name(text.relative), UNPAIRED_TEXT)
 
 
-def _starts_like_one(entry: Entry) -> bool:
+def _has_signature(entry: Entry) -> bool:
     if entry.n_bytes == 0:
         return False
     try:

@@ -1,9 +1,9 @@
-"""Tar shards in webdataset's convention: neighbours of one key are one sample.
+"""Tar shards in webdataset's convention: successive members of one key are one sample.
 
 `0001.jpg`, `0001.txt`, `0001.json` share the key `0001` (the name up to the first dot of its last part). The text holds
 prompt and face prompt as beside a photo; the JSON may hold `identity`, `prompt`, `face_prompt`, `source`, `licence`,
-`consent` and wins. Archives are read as streams, plain or compressed: nothing is unpacked to disk, links inside an
-archive are not followed, and a member is read only up to the size allowed.
+`consent` and overrides it. Archives are read as streams, plain or compressed: nothing is unpacked to disk, links inside
+an archive are not followed, and members above the size limit are skipped.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from pathlib import Path
 from pipelines.data.ingest.consistentid import labels_of
 from pipelines.data.ingest.contents import TOO_BIG
 from pipelines.data.ingest.folders import parse_sidecar
-from pipelines.data.ingest.found import (
+from pipelines.data.ingest.photo_files import (
     SIGNATURE_BYTES,
-    Found,
+    FoundPhoto,
     Labels,
     Skipped,
     is_picture_name,
@@ -38,36 +38,36 @@ _TEXT_BYTES = 1024 * 1024
 
 @dataclass
 class _Sample:
-    """Members of one key, gathered until the next key begins."""
+    """The members of one key, until the next key begins."""
 
     key: str
     pictures: list[tuple[str, bytes]] = field(default_factory=list)
     text: bytes | None = None
-    notes: list[tuple[str, bytes]] = field(default_factory=list)
+    labels: list[tuple[str, bytes]] = field(default_factory=list)
 
 
 class _Member(tarfile.TarInfo):
-    """A member whose damaged header is an error: tarfile by itself takes one for the end of the archive."""
+    """A member whose damaged header is an error; tarfile alone treats it as the end of the archive."""
 
     @classmethod
     def fromtarfile(cls, tarfile_: tarfile.TarFile) -> _Member:
         try:
             return super().fromtarfile(tarfile_)
         except tarfile.HeaderError as error:
-            if type(error).__name__ == "EOFHeaderError":  # the mark that ends an archive
+            if type(error).__name__ == "EOFHeaderError":  # the end of the archive
                 raise
             raise tarfile.ReadError(str(error)) from None
 
 
 def is_tar_name(name: str) -> bool:
-    """Whether a file of this name claims to be a tar shard."""
+    """Whether the suffix of this name is that of a tar shard."""
     return name.lower().endswith(TAR_SUFFIXES)
 
 
-def read_shards(root: Path, only: str | None, max_bytes: int) -> Iterator[Found | Skipped]:
+def read_shards(root: Path, only: str | None, max_bytes: int) -> Iterator[FoundPhoto | Skipped]:
     """Yield the photos of every tar shard under `root` (or of the file `only` in it), shards in order of their names.
 
-    `file_name` is "<shard>/<member>". Members above `max_bytes` are left out.
+    `file_name` is "<shard>/<member>". Members above `max_bytes` are skipped.
     """
     for item in each_file(root, only):
         if isinstance(item, Skipped):
@@ -78,14 +78,14 @@ def read_shards(root: Path, only: str | None, max_bytes: int) -> Iterator[Found 
             yield Skipped(row_name(item.relative), NOT_IN_ARCHIVE)
 
 
-def _read_shard(shard: Entry, max_bytes: int) -> Iterator[Found | Skipped]:
+def _read_shard(shard: Entry, max_bytes: int) -> Iterator[FoundPhoto | Skipped]:
     prefix = row_name(shard.relative)
     seen: set[str] = set()
     sample = _Sample("")
     try:
         with tarfile.open(shard.path, mode="r|*", tarinfo=_Member, encoding="utf-8") as archive:
             for member in archive:
-                archive.members.clear()  # type: ignore[attr-defined]  # a stream is never gone back in; a shard may hold a million members
+                archive.members.clear()  # type: ignore[attr-defined]  # a stream needs no index; a shard may hold a million members
                 name = f"{prefix}/{row_name(member.name)}"
                 if member.isdir():
                     continue
@@ -96,7 +96,6 @@ def _read_shard(shard: Entry, max_bytes: int) -> Iterator[Found | Skipped]:
                     yield Skipped(name, problem)
                     continue
                 seen.add(name)
-                # A sparse member may claim any size; it was bounded above.
                 stream = archive.extractfile(member)
                 if stream is None or not _gather(sample, name, stream.read()):
                     yield Skipped(name, NO_PICTURE)
@@ -123,11 +122,11 @@ def _problem(member: tarfile.TarInfo, name: str, seen: set[str], max_bytes: int)
 
 
 def _gather(sample: _Sample, name: str, data: bytes) -> bool:
-    """Add a member to its sample; return False where it is of no use."""
+    """Add a member to its sample; return False where it is not of a known kind."""
     if is_picture_name(name) or is_picture_start(data[:SIGNATURE_BYTES]):
         sample.pictures.append((name, data))
     elif name.lower().endswith(".json"):
-        sample.notes.append((name, data))
+        sample.labels.append((name, data))
     elif name.lower().endswith(".txt") and sample.text is None:
         sample.text = data
     else:
@@ -135,7 +134,7 @@ def _gather(sample: _Sample, name: str, data: bytes) -> bool:
     return True
 
 
-def _finish(sample: _Sample) -> Iterator[Found | Skipped]:
+def _finish(sample: _Sample) -> Iterator[FoundPhoto | Skipped]:
     """Yield the pictures of a complete sample with its labels."""
     labels = Labels()
     if sample.text is not None:
@@ -143,14 +142,14 @@ def _finish(sample: _Sample) -> Iterator[Found | Skipped]:
         labels = Labels(prompt=prompt, face_prompt=face_prompt)
         if problem and sample.pictures:
             yield Skipped(f"{sample.pictures[0][0]} (its text)", problem)
-    for name, data in sample.notes:
+    for name, data in sample.labels:
         try:
-            note = json.loads(data.decode("utf-8-sig"))
+            tree = json.loads(data.decode("utf-8-sig"))
         except (ValueError, RecursionError):
-            note = None
-        if not isinstance(note, dict):
+            tree = None
+        if not isinstance(tree, dict):
             yield Skipped(name, BAD_JSON)
             continue
-        labels = labels.updated(labels_of(note))
+        labels = labels.updated(labels_of(tree))
     for name, data in sample.pictures:
-        yield Found(name, None, data, len(data), labels)
+        yield FoundPhoto(name, None, data, len(data), labels)

@@ -1,7 +1,7 @@
-"""Files that are whole or not there: finished slices (Arrow) and buckets (Parquet).
+"""Files of finished slices (Arrow) and buckets (Parquet), written atomically.
 
-A bucket takes a few rows from every slice. Slices are therefore Arrow files without compression: a reader maps them and
-touches the bytes of the rows it wants, where Parquet would have it read and unpack row groups of other people's photos.
+A bucket takes a few rows from every slice. Slices are therefore uncompressed Arrow files: a reader maps them and reads
+only the rows it wants, where of Parquet it would have to read and decompress whole row groups.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.core.files import atomic_file
-from pipelines.data.preprocessing.rows import HASH
+from pipelines.data.preprocessing.slice_table import HASH
 
 SLICE_SUFFIX = ".arrow"
-# Slices that are mapped at once: the system bounds the maps of a process.
+# Slices mapped at once: the system limits the maps of a process.
 _MAPPED = 1024
 _ROW_GROUP = 256
 _REPEATING = ["identity", "split", "status", "reason", "expression", "prompt", "face_prompt"]
@@ -33,8 +33,8 @@ def write_slice(rows: pa.Table, file: Path) -> None:
 def read_slice_file(
     file: Path, *, columns: list[str] | None = None, places: Sequence[int] | np.ndarray | None = None
 ) -> pa.Table:
-    """Return some columns (default all) of the rows of a slice at `places` (default all), in their order."""
-    # Copies: the caller may delete the file, or hold few rows of very many.
+    """Return `columns` (default all) of the rows at `places` (default all) of a slice, in that order."""
+    # A copy: the caller may delete the file, or keep few of very many rows.
     with pa.memory_map(str(file)) as mapped:
         rows = pa.ipc.open_file(mapped).read_all()
         rows = rows if columns is None else rows.select(columns)
@@ -51,7 +51,7 @@ def read_hash_range(files: Sequence[Path], low: int, high: int) -> pa.Table:
 
 
 def _view(file: Path, low: int, high: int) -> pa.Table:
-    # Columns keep their map when the file is closed.
+    # Columns stay mapped after the file is closed.
     with pa.memory_map(str(file)) as mapped:
         rows = pa.ipc.open_file(mapped).read_all()
     hashes = rows[HASH].to_numpy()
@@ -75,6 +75,6 @@ def write_bucket_file(rows: pa.Table, file: Path) -> None:
 
 
 def remove_parts(folder: Path) -> None:
-    """Delete what killed writers left in a folder: it holds faces, and nobody will finish it."""
+    """Delete the unfinished files of killed writers: they hold faces."""
     for part in folder.glob(".*.part"):
         part.unlink(missing_ok=True)

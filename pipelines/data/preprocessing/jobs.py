@@ -1,4 +1,4 @@
-"""The Spark jobs of preprocessing, seen from the driver."""
+"""The Spark jobs of preprocessing, as the driver starts them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import pyarrow as pa
 from pipelines.core.errors import UserError
 from pipelines.core.sections.data import Preprocess
 from pipelines.data.preprocessing.files import read_slice_file
-from pipelines.data.preprocessing.rows import LOOK
+from pipelines.data.preprocessing.slice_table import ANALYSIS
 from pipelines.data.preprocessing.slices import Slice
-from pipelines.data.preprocessing.work import (
+from pipelines.data.preprocessing.tasks import (
+    EarlierRows,
     Job,
-    Known,
     Originals,
     SliceReport,
+    analyse_slice,
     finished,
-    look_at_slice,
     plan_slice,
     write_bucket,
 )
@@ -35,8 +35,8 @@ _SLICES_A_TASK = 64
 def find_originals(context: Any, shards: Sequence[Path]) -> Originals:
     """Return, for every image id that occurs more than once, file name and identity of the row that keeps it.
 
-    That is the first in the order of file names (of equal ones, of identities). Only metadata columns are read. The
-    rows of a shard are reduced where they are read, so that little more than the ids of all photos is exchanged.
+    That row is the first by file name, then identity. Only metadata columns are read, and each shard's rows are reduced
+    where they are read, so that little more than the ids of all photos is exchanged.
     """
     files = context.parallelize([str(shard) for shard in shards], len(shards))
     repeated = (
@@ -74,27 +74,26 @@ def find_finished(context: Any, slices: Sequence[Slice], job: Job, originals: An
     return reports
 
 
-def find_known(
+def find_earlier_rows(
     context: Any, slices: Sequence[Slice], earlier: Sequence[str], job: Job, originals: Any
-) -> dict[int, Known]:
-    """Return, for slices by their number here, which of their rows the `earlier` slice files hold.
+) -> dict[int, EarlierRows]:
+    """Return, by index into `slices`, which of a slice's rows the `earlier` slice files hold.
 
-    A dataset version that was cut differently, or that lost or gained rows in the midst of others, still costs only the
-    photos that nobody has looked at.
+    So a dataset version that is cut differently, or has lost or gained rows anywhere, costs only the photos that have
+    not been analysed yet.
     """
 
-    def wanted(numbered: tuple[int, Slice]) -> Iterable[tuple[str, tuple[int, int]]]:
-        number, piece = numbered
-        looks = plan_slice(piece, job, originals.value).looks
-        return [(look, (number, row)) for row, look in enumerate(looks) if look is not None]
+    def located(number: int, keys: Sequence[str | None]) -> list[tuple[str, tuple[int, int]]]:
+        return [(key, (number, row)) for row, key in enumerate(keys) if key is not None]
 
-    def held(numbered: tuple[int, str]) -> Iterable[tuple[str, tuple[int, int]]]:
-        number, file = numbered
+    def wanted(numbered: tuple[int, Slice]) -> list[tuple[str, tuple[int, int]]]:
+        return located(numbered[0], plan_slice(numbered[1], job, originals.value).keys)
+
+    def held(numbered: tuple[int, str]) -> list[tuple[str, tuple[int, int]]]:
         try:
-            looks = read_slice_file(Path(file), columns=[LOOK])[LOOK].to_pylist()
-        except pa.ArrowInvalid:
-            return []  # cut off by a machine that went down
-        return [(look, (number, row)) for row, look in enumerate(looks) if look is not None]
+            return located(numbered[0], read_slice_file(Path(numbered[1]), columns=[ANALYSIS])[ANALYSIS].to_pylist())
+        except (pa.ArrowInvalid, KeyError):
+            return []  # truncated when its machine went down, or written before the column had this name
 
     def packed(rows: Iterable[tuple[int, int, int]]) -> bytes:
         return np.array(sorted(rows), np.int64).tobytes()
@@ -105,29 +104,31 @@ def find_known(
     here = context.parallelize(list(enumerate(slices)), parts).flatMap(wanted)
     there = context.parallelize(list(enumerate(earlier)), parts).flatMap(held).reduceByKey(min, parts)
     both = here.join(there, parts).map(lambda pair: (pair[1][0][0], (pair[1][0][1], *pair[1][1])))
-    found: dict[int, Known] = {}
+    found: dict[int, EarlierRows] = {}
     for number, rows in both.groupByKey(parts).mapValues(packed).collect():
         places, files, there_at = np.frombuffer(rows, np.int64).reshape(-1, 3).T
-        found[number] = Known(places, [earlier[file] for file in files], there_at)
+        found[number] = EarlierRows(places, [earlier[file] for file in files], there_at)
     return found
 
 
-def look(context: Any, slices: Sequence[Slice], known: dict[int, Known], job: Job, originals: Any) -> list[SliceReport]:
-    """Have the workers look at all slices, one task each, and return what became of them, in order."""
+def analyse_slices(
+    context: Any, slices: Sequence[Slice], earlier: dict[int, EarlierRows], job: Job, originals: Any
+) -> list[SliceReport]:
+    """Have the workers analyse all slices, one task each, and return their reports in order."""
 
-    def task(item: tuple[Slice, Known | None]) -> SliceReport:
+    def task(item: tuple[Slice, EarlierRows | None]) -> SliceReport:
         from pyspark import TaskContext
 
         running = TaskContext.get()
         use_own_gpu(running)
-        return look_at_slice(item[0], job, originals.value, item[1], running.attemptNumber() if running else 0)
+        return analyse_slice(item[0], job, originals.value, item[1], running.attemptNumber() if running else 0)
 
     if not slices:
         return []
-    items = [(piece, known.get(number)) for number, piece in enumerate(slices)]
+    items = [(piece, earlier.get(number)) for number, piece in enumerate(slices)]
     weights = [piece.rows for piece in slices]
     reports: list[SliceReport] = run_tasks(
-        context, items, task, weights=weights, title="looking at photos", unit="photos"
+        context, items, task, weights=weights, title="analysing photos", unit="photos"
     )
     for report in reports:
         if report.error:
@@ -135,7 +136,7 @@ def look(context: Any, slices: Sequence[Slice], known: dict[int, Known], job: Jo
     return reports
 
 
-def gather(context: Any, files: Sequence[str], params: Preprocess, out: Path) -> int:
+def write_buckets(context: Any, files: Sequence[str], params: Preprocess, out: Path) -> int:
     """Have the workers write all buckets into `out`, one task each; return the number of rows written."""
     task = partial(write_bucket, slices=list(files), params=params, out=out.resolve())
     buckets = range(params.buckets)

@@ -1,4 +1,4 @@
-"""Which bucket and which split a row belongs to: stable hashes of its identity."""
+"""The bucket and the split of a row, by stable hashes of its identity."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ _BITS = 63
 
 
 def partition_hash(identity: str | None, image_id: str) -> int:
-    """Return the partition key of a row in [0, 2^63): by identity, or by photo where the identity is unknown."""
+    """Return the partition hash of a row in [0, 2^63): of its identity, or of its photo where that is unknown."""
     return _hash(f"photo:{image_id}" if identity is None else f"person:{identity}")
 
 
 def bucket_bounds(bucket: int, buckets: int) -> tuple[int, int]:
-    """Return the least and greatest partition hash of a bucket: the whole range is divided evenly."""
+    """Return the least and greatest partition hash of a bucket; all buckets have equal ranges."""
     low = -(-(bucket << _BITS) // buckets)
     high = -(-((bucket + 1) << _BITS) // buckets) - 1
     return low, high
 
 
 def split_of(identity: str | None, test_share: float, val_share: float) -> str:
-    """Return `train`, `val` or `test` for a person; photos of unknown people may only be trained on."""
+    """Return `train`, `val` or `test` for a person; photos without an identity go to `train`."""
     if identity is None:
         return "train"
     share = _hash(f"split:{identity}") / 2**_BITS

@@ -1,4 +1,4 @@
-"""Cutting a dataset into slices: what one task looks at."""
+"""Cutting a dataset into slices: what one task analyses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-# A slice of big photos holds fewer of them: the bytes one task reads stay bounded.
+# Bounds the bytes that one task reads: a slice of big photos holds fewer of them.
 _SLICE_BYTES = 64 * 2**20
 
 
@@ -31,16 +31,16 @@ class Slice:
 def cut_slices(shards: list[Path], photos: int) -> list[Slice]:
     """Cut shards into slices of at most `photos` rows and some 64 MB, by their footers alone.
 
-    The cuts follow row groups and depend on the shard only: a shard that stays as it is keeps its slices, whatever is
-    added beside it and however many workers there are.
+    The cuts follow row groups and depend on the shard only: an unchanged shard keeps its slices, whatever other shards
+    and however many workers there are.
     """
     return [piece for shard in shards for piece in _cut(shard, photos)]
 
 
 def read_slice(piece: Slice, columns: list[str], batch: int) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of a slice in batches of at most `batch` rows and some 64 MB (of one row where photos are larger).
+    """Yield a slice in batches of at most `batch` rows and some 64 MB (one row where photos are larger).
 
-    No more of the shard is held than a batch needs.
+    At most one batch is in memory.
     """
     file = pq.ParquetFile(piece.shard, pre_buffer=False, buffer_size=2**20)
     try:

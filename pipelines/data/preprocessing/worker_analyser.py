@@ -1,4 +1,4 @@
-"""The analysers of a worker process: loaded once, and those that the driver expects."""
+"""The analysers of a worker process: loaded once and, on a cluster, of the version that the driver expects."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _WARM_SIDE = 256
 def worker_analyser(params: Preprocess, given: Preprocess | None, version: str | None) -> Analyser:
     """Return this process's analysers, loaded at the first call.
 
-    `params` names the networks as the driver finds them, `given` as they were written (a worker that was shipped an
-    archive finds them in its own folder). With a `version` they must be of it: raises UserError where this machine has
-    other networks, libraries or code.
+    `params` has the paths as the driver resolves them, `given` as they were written (a worker that got them in an
+    archive finds them in its own folder). Raises UserError where `version` is given and this machine's networks,
+    libraries or code give another one.
     """
     return _load(_json(params), None if given is None else _json(given), version)
 
 
 def use_own_gpu(task: Any) -> None:
-    """Let this process see only the GPU that Spark gave to its first task (`spark.task.resource.gpu.amount`).
+    """Restrict this process to the GPU that Spark gave to its first task (`spark.task.resource.gpu.amount`).
 
-    Networks are loaded once a process and stay on that GPU. Without such a setting all GPUs are seen and the first is
-    used. `task` is the TaskContext, None outside of Spark.
+    Networks are loaded once a process and stay on that GPU. Without that setting the first of all GPUs is used. `task`
+    is the TaskContext, None outside of Spark.
     """
     given = {} if task is None else task.resources()
     if "gpu" in given:
@@ -65,6 +65,6 @@ def _load(params: str, given: str | None, version: str | None) -> Analyser:
             "ship the same environment to every machine (docs/guides/cluster.md)"
         )
     analyser = load_analyser(settings)
-    # The first picture is slow: networks set up their memory for it.
+    # Warm up: networks allocate their memory at the first picture.
     analyser.analyse_images([np.zeros((_WARM_SIDE, _WARM_SIDE, 3), np.uint8)])
     return analyser

@@ -1,4 +1,4 @@
-"""One expectation as data: what Great Expectations is asked, and how it is called in a verdict."""
+"""Checks: expectations of Great Expectations as data, with their names in the verdict."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ Severity = Literal["fail", "warn"]
 class Check:
     """An expectation by its class name and arguments.
 
-    `name` is its name in the verdict; `parameter` the key of params.yaml that bounds it, if one does; `severity`
-    says whether its failure fails the stage. For expectations on each value, `allowed` is the share of values that
-    may break it.
+    `name` is its name in the verdict; `parameter` the key of params.yaml that bounds it, if any; with `severity`
+    "fail" its failure fails the stage. For expectations on each value, `allowed` is the share that may break it.
     """
 
     name: str
@@ -28,12 +27,12 @@ class Check:
 
     @property
     def column(self) -> str | None:
-        """The column that is looked at; None where it is the whole table."""
+        """The column that is checked; None for the whole table."""
         return self.arguments.get("column")
 
     @property
     def bound(self) -> dict[str, Any]:
-        """What the observed value is compared with: minimum and maximum, as far as there are any."""
+        """The minimum and maximum of the observed value, as far as there are any."""
         if self.allowed is not None:
             return {"maximum": self.allowed}
         pairs = (("minimum", self.arguments.get("min_value")), ("maximum", self.arguments.get("max_value")))
@@ -56,29 +55,20 @@ def values(
     severity: Severity = FAIL,
     **arguments: Any,
 ) -> Check:
-    """Expect something of each value of `column`; a share `allowed` of them may break it."""
+    """Expect `expectation` of each value of `column`; a share `allowed` of them may break it."""
     mostly = round(1.0 - allowed, 9)
     return Check(name, expectation, {"column": column, "mostly": mostly, **arguments}, parameter, severity, allowed)
 
 
-def present(name: str, column: str, *, allowed: float = 0.0, **options: Any) -> Check:
-    """Expect values of `column` to be there."""
-    return values(name, "ExpectColumnValuesToNotBeNull", column, allowed=allowed, **options)
+def present(name: str, column: str, **options: Any) -> Check:
+    """Expect values of `column` not to be null."""
+    return values(name, "ExpectColumnValuesToNotBeNull", column, **options)
 
 
-def between(
-    name: str, column: str, minimum: float | None, maximum: float | None, *, allowed: float = 0.0, **options: Any
-) -> Check:
+def between(name: str, column: str, minimum: float | None, maximum: float | None, **options: Any) -> Check:
     """Expect values of `column` within bounds, both included."""
-    return values(
-        name,
-        "ExpectColumnValuesToBeBetween",
-        column,
-        allowed=allowed,
-        min_value=minimum,
-        max_value=maximum,
-        **options,
-    )
+    expectation = "ExpectColumnValuesToBeBetween"
+    return values(name, expectation, column, min_value=minimum, max_value=maximum, **options)
 
 
 def one_of(name: str, column: str, known: tuple[str, ...], **options: Any) -> Check:
@@ -89,5 +79,5 @@ def one_of(name: str, column: str, known: tuple[str, ...], **options: Any) -> Ch
 def aggregate(
     name: str, expectation: str, column: str, minimum: float, *, parameter: str | None = None, severity: Severity = FAIL
 ) -> Check:
-    """Expect one number made of all values of `column` to reach a minimum."""
+    """Expect an aggregate of all values of `column` to reach a minimum."""
     return Check(name, expectation, {"column": column, "min_value": minimum}, parameter, severity)

@@ -1,4 +1,4 @@
-"""The metadata of a dataset version as a frame: no pixel is read."""
+"""The metadata of a dataset version as a data frame; no pixel is read."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _COLUMNS = ["image_id", "identity", "file_name", "format", "width", "height", "n
 def dataset_frame(folder: Path) -> pd.DataFrame:
     """Return one row a photo of a dataset folder.
 
-    Beside the columns as they are: `shorter_side` and `pixels` (null where the header cannot be read),
-    `photos_of_identity` (null where nobody is named), and of texts only whether they are there (`prompt`, `file_name`).
+    Added columns: `shorter_side` and `pixels` (null where the header cannot be read) and `photos_of_identity` (null
+    where there is no identity). Of `prompt` and `file_name` only presence is kept.
     """
     table = read_rows(folder, DATASET_SCHEMA, _COLUMNS)
     width = table["width"].cast(pa.int64())
@@ -43,5 +43,5 @@ def dataset_frame(folder: Path) -> pd.DataFrame:
 
 
 def _given(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return "given" where there is a text and null where there is none: millions of them need no memory."""
+    """Return "given" for a text and null for null, which takes no memory for millions of rows."""
     return pc.if_else(pc.is_valid(column), "given", pa.scalar(None, pa.string()))

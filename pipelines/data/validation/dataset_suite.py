@@ -1,4 +1,4 @@
-"""What the metadata of a dataset version must satisfy before its photos are looked at."""
+"""The expectations on the metadata of a dataset version before its photos are analysed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ def dataset_checks(params: Validate) -> list[Check]:
     """Return the expectations on a frame of `dataset_frame`."""
 
     def at_most(name: str) -> dict[str, Any]:
-        """Bound the share of values that break an expectation by a parameter."""
         return {"allowed": getattr(params, name), "parameter": f"validate.{name}"}
 
     return [
@@ -34,7 +33,7 @@ def dataset_checks(params: Validate) -> list[Check]:
         between("too_small_share", "shorter_side", params.min_side, None, **at_most("max_small_share")),
         between("too_large_share", "pixels", 1, params.max_pixels, **at_most("max_large_share")),
         present("without_identity_share", "identity", severity=WARN, **at_most("max_without_identity_share")),
-        # The reconfigurator learns from two photos of one person, and evaluation compares with another one.
+        # The reconfigurator is trained on two photos of one person, and evaluation compares two.
         between("single_photo_share", "photos_of_identity", 2, None, allowed=0.5, severity=WARN),
         present("without_prompt_share", "prompt", severity=WARN, **at_most("max_without_prompt_share")),
     ]

@@ -1,4 +1,4 @@
-"""What preprocessing found, as a frame: vectors become one number a row, and the pictures stay unread."""
+"""The processed rows as a data frame: vectors become one number a row, and pictures are not read."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _BATCH = 8192
 def processed_frame(folder: Path) -> pd.DataFrame:
     """Return one row a processed row.
 
-    What an accepted row must have is filled in where it lacks it so that it fails (0, infinity, "missing"); in rejected
-    rows, which are not judged by it, it is null. Made of other columns: `embedding_norm`; `points_finite` and
-    `bbox_inside` (1 or 0); `reason_fits` (1 or 0: a rejected row gives a reason, an accepted one none); `accepted` (1
-    or 0, null for repeats of the same bytes); `accepted_identity` and `test_identity` (null in other rows);
-    `splits_of_identity`; `repeats` (rows of the same name and bytes).
+    Where an accepted row lacks a required value, the column holds one that fails (0, infinity, "missing"); in rejected
+    rows it is null. Derived columns: `embedding_norm`; `points_finite` and `bbox_inside` (1 or 0); `reason_fits` (1 or
+    0: a rejected row has a reason, an accepted one has none); `accepted` (1 or 0, null for duplicates);
+    `accepted_identity` and `test_identity` (null in other rows); `splits_of_identity`; `repeats` (rows of the same name
+    and bytes).
     """
     import pandas as pd
 
@@ -59,7 +59,7 @@ def _part(batch: pa.RecordBatch, side: int) -> pd.DataFrame:
     for name in ("split", "expression"):
         frame[name] = frame[name].where(~ok | frame[name].notna(), _MISSING)
     for name in ("yaw", "pitch", "roll"):
-        # Accepted and unknown must fail a range: no angle is infinite.
+        # An accepted row without an angle must fail the range check, so it gets infinity.
         frame[name] = frame[name].where(~ok | np.isfinite(frame[name]), np.inf).where(ok)
     for name in _TEXTS:
         given = batch.column(name).is_valid().to_numpy(zero_copy_only=False)
@@ -86,7 +86,7 @@ def _inside(boxes: np.ndarray, side: int) -> np.ndarray:
 def _picture_side(dataset: ds.Dataset) -> int:
     """Return the side of the stored pictures, by the header of the first one; 0 where there is none."""
     accepted = (ds.field("status") == OK) & ds.field("image").is_valid()
-    # Nothing is read ahead of the first picture.
+    # No read-ahead: one picture is enough.
     lazily = {"batch_size": 16, "batch_readahead": 0, "fragment_readahead": 0, "use_threads": False}
     first = dataset.head(1, columns=["image"], filter=accepted, **lazily)
     if not first.num_rows:

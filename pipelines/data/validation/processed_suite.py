@@ -1,4 +1,4 @@
-"""What preprocessing must have found before anything is trained on it."""
+"""The expectations on processed rows before training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NORM_TOLERANCE = 1e-3
 
 
 def processed_checks(params: ValidateProcessed, dataset_rows: int | None = None) -> list[Check]:
-    """Return the expectations on a frame of `processed_frame`; `dataset_rows` is how many rows there must be."""
+    """Return the expectations on a frame of `processed_frame`; `dataset_rows` is the number of rows expected."""
 
     def at_least(name: str, expectation: str, column: str, parameter: str) -> Check:
         bound = getattr(params, parameter)

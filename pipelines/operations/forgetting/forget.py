@@ -194,6 +194,6 @@ def _nobody(root: Path, subject: Subject) -> str:
     names = [*((name, None) for name in subject.identities), *((None, name) for name in subject.image_ids)]
     entries = {id(entry): entry for name in names if (entry := known.entry_of(*name)) is not None}
     if entries:
-        return f"nothing is left to forget: {forgotten.told(entries.values())}"
+        return f"nothing is left to forget: {forgotten.describe_entries(entries.values())}"
     wanted = ", ".join(sorted(subject.identities | subject.image_ids))
     return f"{wanted}: no such person or photo in the dataset, its cache or its remotes; nothing was changed"

@@ -12,7 +12,7 @@ from pipelines.core.chain import FACES
 from pipelines.core.errors import StageFailed
 from pipelines.core.files import sha256
 from pipelines.core.locks import hold
-from pipelines.data.ingest.found import is_picture_name
+from pipelines.data.ingest.photo_files import is_picture_name
 from pipelines.operations.forgetting.subject import Rows, Subject, rows_in, write_without
 from pipelines.versions.workspace import runs_folder
 

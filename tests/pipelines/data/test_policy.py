@@ -1,4 +1,4 @@
-"""What a row must say to be trained on."""
+"""Which rows may be trained on."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_allowed_and_denied_patterns(licence: str | None, expected: str | None) 
     assert refusal(rights, {"consent": "yes", "licence": licence}) == expected
 
 
-def test_something_must_be_said_where_anything_is_allowed() -> None:
+def test_a_value_is_required_where_any_is_allowed() -> None:
     rights = Rights(source=Term(allow=("*",)))
     assert refusal(rights, {"source": None}) == "source unknown"
     assert refusal(rights, {"source": "a"}) is None

@@ -1,4 +1,4 @@
-"""Starting Spark: what is missing is named, and a killed worker costs a second attempt."""
+"""Starting Spark: missing Java is reported, and the task of a killed worker is repeated."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_local_masters_retry(master: str, expected: str) -> None:
     assert with_retries(master) == expected
 
 
-def test_what_is_no_setting_of_spark_is_refused() -> None:
+def test_a_setting_that_is_not_sparks_is_refused() -> None:
     with (
         pytest.raises(UserError, match=r"preprocess\.spark: executor\.memory is no setting of Spark"),
         spark_context("local[1]", "test", {"executor.memory": "2g", "spark.executor.cores": "1"}),

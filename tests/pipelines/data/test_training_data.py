@@ -1,4 +1,4 @@
-"""From processed rows to what training reads."""
+"""Reading processed rows for training."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_content_is_read_for_the_positions_asked_for(tmp_path: Path) -> None:
         np.testing.assert_allclose(photo.embedding, row(number)["embedding"], rtol=1e-5)
 
 
-def test_the_pose_is_what_the_face_prompt_says_else_what_was_measured(tmp_path: Path) -> None:
+def test_the_pose_is_that_of_the_face_prompt_or_the_measured_one(tmp_path: Path) -> None:
     folder = write(tmp_path / "p", [row(0, face_prompt="happy, slightly turned to the left"), row(1)])
     photos = read_photos(folder, "train")
     assert [POSES[number] for number in photos.pose] == ["half_left", "right"]
@@ -87,7 +87,7 @@ def test_keys_and_digest_follow_the_content_not_the_shards(tmp_path: Path) -> No
     assert len({one.digest(), moved.digest(), renamed.digest()}) == 3
 
 
-def test_what_is_wrong_is_said(tmp_path: Path) -> None:
+def test_errors_are_reported(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no Parquet shards found"):
         read_photos(tmp_path, "train")
     folder = write(tmp_path / "p", [row(0, expression="bored")])
@@ -95,9 +95,7 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
         read_photos(folder, "train")
 
 
-def test_what_the_policy_refuses_is_left_out_counted_and_told(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_refused_photos_are_left_out_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [
         row(0, consent="research", licence="CC-BY-4.0"),
         row(1, consent="withdrawn 2026-01-01", licence="CC-BY-4.0"),

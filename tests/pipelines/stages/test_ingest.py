@@ -18,7 +18,7 @@ from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.params import Params
 from pipelines.core.records import DATASET_SCHEMA, read_rows
 from pipelines.data.ingest.contents import read_contents
-from pipelines.data.ingest.found import Found, Labels, Skipped
+from pipelines.data.ingest.photo_files import FoundPhoto, Labels, Skipped
 from pipelines.stages.ingest import Inputs, Outputs, run
 
 
@@ -154,7 +154,7 @@ def test_what_cannot_be_ingested_is_refused_in_one_line(params: Params, tmp_path
     with pytest.raises(UserError, match="no such folder"):
         run(params, Inputs(tmp_path / "absent"), Outputs(tmp_path / "faces"))
     source = people(tmp_path / "photos", 1)
-    with pytest.raises(UserError, match="lies in the source"):
+    with pytest.raises(UserError, match="is in the source"):
         run(params, Inputs(source), Outputs(source / "faces"))
     (empty / "notes.md").write_text("nothing to see")
     with pytest.raises(StageFailed, match=r"no photo in it .*1 not a picture"):
@@ -181,7 +181,7 @@ def test_two_ingests_at_once_into_one_folder_are_refused(params: Params, tmp_pat
 
 
 def test_a_photo_that_vanishes_while_it_is_read_is_told(tmp_path: Path) -> None:
-    gone = Found("gone.jpg", str(tmp_path / "gone.jpg"), None, 10, Labels())
+    gone = FoundPhoto("gone.jpg", str(tmp_path / "gone.jpg"), None, 10, Labels())
     assert list(read_contents([gone], 100)) == [Skipped("gone.jpg", "missing")]
 
 

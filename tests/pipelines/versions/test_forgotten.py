@@ -1,15 +1,15 @@
-"""What the ledger tells and what it does not."""
+"""The list of the forgotten: lookups, duplicates, and that it holds no names."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from pipelines.versions.forgotten import LEDGER, Entry, Forgotten, append, new_entry, read_ledger, told
+from pipelines.versions.forgotten import LEDGER, Entry, Forgotten, append, describe_entries, new_entry, read_ledger
 
 ONE, OTHER = "1" * 64, "2" * 64
 
 
-def test_it_knows_photos_and_people_and_names_nobody(tmp_path: Path) -> None:
+def test_photos_and_people_are_found_and_no_name_is_stored(tmp_path: Path) -> None:
     append(tmp_path, new_entry(["anna"], [ONE], {"a.dir": "b.dir"}))
     text = (tmp_path / LEDGER).read_text()
     assert "anna" not in text
@@ -21,7 +21,7 @@ def test_it_knows_photos_and_people_and_names_nobody(tmp_path: Path) -> None:
     assert known.entry_of(None) is None
 
 
-def test_the_same_name_looks_different_each_time() -> None:
+def test_the_same_name_has_a_different_hash_each_time() -> None:
     first, second = new_entry(["anna"], [ONE], {}), new_entry(["anna"], [ONE], {})
     assert first.people != second.people
     assert first.photos == second.photos
@@ -47,7 +47,7 @@ def test_what_is_left_of_a_dataset_after_several_requests() -> None:
     assert known.left_of("c.dir") is None
     assert known.left_of("other.dir") == "other.dir"
     assert [entry.when for entry in known.of_dataset("a.dir")] == ["2026-01-01", "2026-01-02"]
-    assert told(entries[:2]) == (
+    assert describe_entries(entries[:2]) == (
         "forgotten since: 1 photo on 2026-01-01; 2 photos of 1 person on 2026-01-02 (data/forgotten.jsonl)"
     )
-    assert told([]) == ""
+    assert describe_entries([]) == ""

@@ -1,4 +1,4 @@
-"""A small dataset as found and as preprocessing would leave it, with awkward names and rights."""
+"""A small dataset, original and preprocessed, with awkward names and rights."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ def photo(number: int, kind: str = "JPEG", size: int = 24) -> bytes:
     return encoded(pixels, kind)
 
 
-def row(number: int, file_name: str, identity: str | None, kind: str = "JPEG", **said: str | None) -> dict[str, object]:
+def row(
+    number: int, file_name: str, identity: str | None, kind: str = "JPEG", **labels: str | None
+) -> dict[str, object]:
     texts = dict.fromkeys(("face_prompt", "source", "licence", "consent")) | {"prompt": f"person {number} in a park"}
     size = {"format": kind, "width": 24, "height": 24}
-    return dataset_row(file_name, photo(number, kind), identity, **{**size, **texts, **said})
+    return dataset_row(file_name, photo(number, kind), identity, **{**size, **texts, **labels})
 
 
 ROWS = [
@@ -38,9 +40,9 @@ ROWS = [
 def processed_row(number: int, given: dict[str, object], **changes: object) -> dict[str, object]:
     rng = np.random.default_rng(100 + number)
     embedding = rng.normal(size=512)
-    said = ("image_id", "identity", "file_name", "prompt", "face_prompt", "source", "licence", "consent")
+    copied = ("image_id", "identity", "file_name", "prompt", "face_prompt", "source", "licence", "consent")
     return {
-        **{name: given[name] for name in said},
+        **{name: given[name] for name in copied},
         "split": "train",
         "status": "ok",
         "image": photo(100 + number, size=32),

@@ -1,4 +1,4 @@
-"""Names of exported files stay inside the folder, and a row's own name comes back."""
+"""Names of exported files stay inside the folder, and a row's name is restored."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import os
 import pytest
 
 from pipelines.data.export.names import file_path, folder_name, suffix_of, with_mark
-from pipelines.data.ingest.found import row_name
+from pipelines.data.ingest.photo_files import row_name
 
 
 @pytest.mark.parametrize("raw", [b"anna/1.jpg", b"caf\xe9.jpg", b"a%E9.jpg", b"100%.jpg", "Zoë\n.jpg".encode(), b"%41"])
-def test_a_name_that_ingest_gave_comes_back(raw: bytes) -> None:
+def test_a_name_from_ingest_is_restored(raw: bytes) -> None:
     assert os.fsencode(file_path(row_name(os.fsdecode(raw)))) == raw
 
 
@@ -29,11 +29,11 @@ def test_a_name_that_ingest_gave_comes_back(raw: bytes) -> None:
         ("./", "_"),
     ],
 )
-def test_a_name_that_leads_elsewhere_or_hides_does_not(name: str, path: str) -> None:
+def test_a_name_never_leads_elsewhere_or_hides_the_file(name: str, path: str) -> None:
     assert file_path(name) == path
 
 
-def test_a_long_name_is_cut_and_stays_its_own() -> None:
+def test_long_names_are_cut_and_stay_distinct() -> None:
     one, other = file_path("a/" + "x" * 300 + ".jpg"), file_path("a/" + "x" * 301 + ".jpg")
     assert one != other
     assert one.endswith(".jpg")

@@ -1,4 +1,4 @@
-"""Out and in again, and in and out again: to the byte where the layout can hold it."""
+"""Export and ingest again, and ingest and export again: the same bytes where the layout can hold them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipelines.data.export.run import Inputs, export
 
 from .conftest import ROWS, Data, files_of, ingest
 
-SAID = ("image_id", "identity", "image", "prompt", "face_prompt", "source", "licence", "consent")
+COLUMNS = ("image_id", "identity", "image", "prompt", "face_prompt", "source", "licence", "consent")
 
 
 def write(data: Data, layout: str, out: Path, faces: Path | None = None, **selection: object) -> Path:
@@ -26,7 +26,7 @@ def write(data: Data, layout: str, out: Path, faces: Path | None = None, **selec
     return out
 
 
-def by_id(rows: list[dict[str, object]], names: tuple[str, ...] = SAID) -> dict[object, dict[str, object]]:
+def by_id(rows: list[dict[str, object]], names: tuple[str, ...] = COLUMNS) -> dict[object, dict[str, object]]:
     return {row["image_id"]: {name: row[name] for name in names} for row in rows}
 
 
@@ -34,14 +34,14 @@ def by_id(rows: list[dict[str, object]], names: tuple[str, ...] = SAID) -> dict[
     ("layout", "read_as"),
     [("variface", "auto"), ("variface", "identity-folders"), ("webdataset", "auto"), ("huggingface", "auto")],
 )
-def test_photos_and_all_that_is_said_come_back(data: Data, tmp_path: Path, layout: str, read_as: str) -> None:
+def test_photos_and_labels_are_restored(data: Data, tmp_path: Path, layout: str, read_as: str) -> None:
     out = write(data, layout, tmp_path / "out")
     back = ingest(data.params, out, tmp_path / "back", read_as)
     assert by_id(back) == by_id(ROWS)
 
 
 @pytest.mark.parametrize("layout", ["variface", "webdataset", "huggingface"])
-def test_what_was_imported_is_exported_as_the_same_files(data: Data, tmp_path: Path, layout: str) -> None:
+def test_an_ingested_export_is_exported_as_the_same_files(data: Data, tmp_path: Path, layout: str) -> None:
     first = write(data, layout, tmp_path / "first")
     ingest(data.params, first, tmp_path / "back")
     second = write(data, layout, tmp_path / "second", faces=tmp_path / "back")
@@ -63,7 +63,7 @@ def test_folders_of_people_as_they_are_published(data: Data, tmp_path: Path) -> 
     assert out["anna/2.txt"] == b"\nsad\n"
     assert "bert/1.txt" not in out
     assert out["bert/a.b.txt"].decode() == "a man\u2019s caf\u00e9\n"
-    # A tree that somebody else made, with nothing beside it, comes back to the byte.
+    # A tree without metadata.jsonl is restored to the byte.
     source = tmp_path / "source"
     for name in ("anna/1.jpg", "anna/1.txt", "anna/2.png", "anna/2.txt", "bert/1.jpg"):
         (source / name).parent.mkdir(parents=True, exist_ok=True)
@@ -83,11 +83,11 @@ def test_the_course_project_s_files(data: Data, tmp_path: Path) -> None:
         embedding = torch.load(out / f"{number}.pt", weights_only=True)
         assert embedding.dtype == torch.float32
         assert embedding.tolist() == row["embedding"]
-        drawn = cv2.imread(str(out / f"{number}.png"), cv2.IMREAD_GRAYSCALE)
+        canvas = cv2.imread(str(out / f"{number}.png"), cv2.IMREAD_GRAYSCALE)
         points = np.round(np.array(row["landmarks"]).reshape(68, 2)).astype(int)
-        assert drawn.shape == (32, 32)
-        assert (drawn[points[:, 1], points[:, 0]] == 255).all()
-        assert (drawn > 0).sum() == len({tuple(point) for point in points})
+        assert canvas.shape == (32, 32)
+        assert (canvas[points[:, 1], points[:, 0]] == 255).all()
+        assert (canvas > 0).sum() == len({tuple(point) for point in points})
     assert len(list(out.glob("*.jpg"))) == 4
 
 
@@ -98,7 +98,7 @@ def test_the_course_project_s_files_come_back(data: Data, tmp_path: Path) -> Non
         for row in read_rows(data.processed, PROCESSED_SCHEMA).to_pylist()
         if row["status"] == "ok"
     }
-    for name, layout in (("auto", "auto"), ("told", "sidecars")):
+    for name, layout in (("auto", "auto"), ("named", "sidecars")):
         back = ingest(data.params, out, tmp_path / name, layout)
         found = {row["image"]: (row["prompt"], row["face_prompt"], row["identity"], row["consent"]) for row in back}
         assert found == expected
@@ -106,7 +106,7 @@ def test_the_course_project_s_files_come_back(data: Data, tmp_path: Path) -> Non
     (out / "metadata.jsonl").unlink()
     back = ingest(data.params, out, tmp_path / "plain")
     assert {row["image"]: (row["prompt"], row["face_prompt"]) for row in back} == {
-        image: said[:2] for image, said in expected.items()
+        image: labels[:2] for image, labels in expected.items()
     }
 
 
@@ -143,7 +143,7 @@ def test_masks_where_a_parsing_network_is_configured(data: Data, tmp_path: Path)
     mask = cv2.imread(str(out / "parsing_mask_IMG" / entry["parsing_mask_IMG"]), cv2.IMREAD_UNCHANGED)
     picture = cv2.imread(str(out / "resize_IMG" / entry["resize_IMG"]))
     assert mask.shape == picture.shape[:2]
-    # The network's classes are the channels themselves: the mask says which of red, green and blue is the strongest.
+    # The network's scores are the channels: the mask names the strongest of red, green and blue.
     assert (mask == picture[..., ::-1].argmax(-1)).mean() > 0.99
     assert set(np.unique(mask)) == {0, 1, 2}
     back = ingest(data.params, out, tmp_path / "back")

@@ -1,4 +1,4 @@
-"""What an export takes, leaves out, refuses, and leaves behind."""
+"""The rows that an export takes and leaves out, its errors, and its record."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.pipelines.photos import write_shards
 from .conftest import ROWS, Data, files_of, processed_row, row
 
 
-def test_only_what_is_permitted_or_asked_for(data: Data, tmp_path: Path) -> None:
+def test_only_permitted_or_selected_rows_are_exported(data: Data, tmp_path: Path) -> None:
     inputs = Inputs(data.faces, data.processed)
     done = export("webdataset", inputs, tmp_path / "permitted", data.params.export, Selection(Rights()))
     assert (done.photos, done.left_out) == (4, {"consent denied": 1})
@@ -66,7 +66,7 @@ def test_shards_are_cut_at_their_size(tmp_path: Path, data: Data) -> None:
     assert (tmp_path / "huggingface" / "data" / "train-00002-of-00003.parquet").is_file()
 
 
-def test_what_is_wrong_is_said_and_nothing_is_left(data: Data, tmp_path: Path) -> None:
+def test_errors_are_reported_and_leave_no_files(data: Data, tmp_path: Path) -> None:
     inputs = Inputs(data.faces, data.processed)
     full = tmp_path / "full"
     full.mkdir()
@@ -76,11 +76,11 @@ def test_what_is_wrong_is_said_and_nothing_is_left(data: Data, tmp_path: Path) -
     assert (full / "mine.txt").read_text() == "kept"
     with pytest.raises(UserError, match="expected one of sidecars"):
         export("zip", inputs, tmp_path / "out", data.params.export, Selection())
-    with pytest.raises(UserError, match="lies in the dataset"):
+    with pytest.raises(UserError, match="is in the dataset"):
         export("variface", inputs, data.faces / "out", data.params.export, Selection())
     for layout in LAYOUTS:
         with pytest.raises(StageFailed, match=r"no row to export .*other people"):
-            export(layout, inputs, tmp_path / "out", data.params.export, Selection(identities=frozenset(["nobody"])))
+            export(layout, inputs, tmp_path / "out", data.params.export, Selection(identities=frozenset(["absent"])))
     parsing = Export(parsing=Parsing(path="missing.onnx"))
     with pytest.raises(UserError, match=r"missing\.onnx: no such file"):
         export("consistentid", inputs, tmp_path / "out", parsing, Selection())
@@ -94,7 +94,7 @@ def test_what_is_wrong_is_said_and_nothing_is_left(data: Data, tmp_path: Path) -
     assert sorted(path.name for path in tmp_path.iterdir() if "out" in path.name) == []
 
 
-def test_the_command_notes_where_the_copy_went(
+def test_the_command_records_the_copy(
     data: Data, tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -102,9 +102,9 @@ def test_the_command_notes_where_the_copy_went(
     with pytest.raises(SystemExit) as ended:
         main([*main_arguments, "--params", str(project / "profiles" / "tiny.yaml")])
     assert ended.value.code == 0
-    told = capsys.readouterr()
-    assert json.loads(told.out) == {"layout": "variface", "photos": 4, "left_out": {"consent denied": 1}}
-    assert "4 photos as variface; left out: 1 consent denied" in told.err
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == {"layout": "variface", "photos": 4, "left_out": {"consent denied": 1}}
+    assert "4 photos as variface; left out: 1 consent denied" in printed.err
     assert [(copy.folder, copy.what) for copy in known_copies(tmp_path)] == [
         (str(tmp_path / "copy"), "export, variface")
     ]

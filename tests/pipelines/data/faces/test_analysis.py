@@ -1,4 +1,4 @@
-"""Looking at photos with real networks: framing, coordinates, reasons, independence of company."""
+"""Analysis with real networks: framing, coordinates, reasons, independence of batches."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_everything_is_measured_in_pixels_of_the_stored_picture(analyser: Analys
     for points in (record.keypoints, record.landmarks[17:]):
         assert (points > [x0 - 5, y0 - 5]).all()
         assert (points < [x1 + 5, y1 + 5]).all()
-    # Eye corners of the landmarks lie around the detector's eyes.
+    # The eye landmarks surround the detector's eyes.
     assert np.abs(record.landmarks[36:42].mean(0) - record.keypoints[0]).max() < 3
     assert np.abs(record.landmarks[42:48].mean(0) - record.keypoints[1]).max() < 3
     assert np.linalg.norm(record.embedding) == pytest.approx(1, abs=1e-5)
@@ -72,7 +72,7 @@ def test_everything_is_measured_in_pixels_of_the_stored_picture(analyser: Analys
         "happy, facing the camera",
         "happy",
     )
-    # The stored picture, looked at again, shows the face at the same place.
+    # Analysing the stored picture finds the face at the same place.
     again = analyser.analyse_images([_array(record.image)])[0][0]
     assert np.abs(again.keypoints - record.keypoints).max() < 2.5
 
@@ -94,7 +94,7 @@ def test_a_turned_file_gives_the_same_face(analyser: Analyser, photo: bytes) -> 
     assert np.abs(turned.landmarks - record.landmarks).mean() < 1.5
 
 
-def test_records_do_not_depend_on_company(analyser: Analyser, shared: Path) -> None:
+def test_records_do_not_depend_on_what_is_analysed_together(analyser: Analyser, shared: Path) -> None:
     files = sorted((shared / "photos" / "lfw10_krasserm").glob("*/*_0002.jpg"))[:5]
     photos = [file.read_bytes() for file in files]
     together = analyser.analyse([*photos, b"", photos[0]])
@@ -112,11 +112,11 @@ def test_reasons(shared: Path, analyser: Analyser, photo: bytes) -> None:
     two = np.concatenate([one, one[:, ::-1]], axis=1)
     empty = np.full((200, 200, 3), 90, np.uint8)
     tiny = np.array(Image.fromarray(one).resize((24, 24)))
-    largest, nobody, small = analyser.analyse([encoded(two, "PNG"), encoded(empty, "PNG"), encoded(tiny, "PNG")])
+    largest, none, small = analyser.analyse([encoded(two, "PNG"), encoded(empty, "PNG"), encoded(tiny, "PNG")])
     assert (largest.status, largest.n_faces) == ("ok", 2)
-    assert (nobody.status, nobody.reason, nobody.n_faces) == ("rejected", "no_face", 0)
-    assert nobody.image is None
-    assert nobody.embedding is None
+    assert (none.status, none.reason, none.n_faces) == ("rejected", "no_face", 0)
+    assert none.image is None
+    assert none.embedding is None
     assert small.reason in {"too_small", "no_face"}
     strict = load_analyser(_params(shared, several_faces="reject", min_face_side=200, min_sharpness=1e9))
     assert [record.reason for record in strict.analyse([encoded(two, "PNG")])] == ["several_faces"]
@@ -133,7 +133,7 @@ def test_the_square_is_tightened_around_a_small_face(shared: Path, photo: bytes)
     assert (record.bbox[3] - record.bbox[1]) / 96 == pytest.approx(0.5, abs=0.01)
 
 
-def test_an_analyser_that_fails_on_one_photo_costs_only_that_photo(shared: Path, photo: bytes) -> None:
+def test_an_analyser_that_fails_on_one_photo_rejects_only_that_photo(shared: Path, photo: bytes) -> None:
     analyser = load_analyser(_params(shared))
     other = (shared / "photos" / "lfw10_krasserm" / "Tony_Blair" / "Tony_Blair_0001.jpg").read_bytes()
     embed = analyser._recogniser.embed
@@ -150,7 +150,7 @@ def test_an_analyser_that_fails_on_one_photo_costs_only_that_photo(shared: Path,
     assert "overflow in the third layer" in bad.detail
 
 
-def test_small_generated_pictures_are_looked_at_enlarged(analyser: Analyser, photo: bytes) -> None:
+def test_small_generated_pictures_are_enlarged(analyser: Analyser, photo: bytes) -> None:
     small = np.asarray(Image.fromarray(_array(photo)).resize((64, 64), Image.Resampling.LANCZOS))
     blank = np.zeros((64, 64, 3), np.uint8)
     faces, none = analyser.analyse_images([small, blank], embed=True)
@@ -162,7 +162,7 @@ def test_small_generated_pictures_are_looked_at_enlarged(analyser: Analyser, pho
 
 
 @pytest.mark.parametrize("side", [64, 400])
-def test_a_mirrored_picture_in_a_mirror_is_the_picture(analyser: Analyser, photo: bytes, side: int) -> None:
+def test_mirroring_twice_gives_the_embedding_of_the_picture(analyser: Analyser, photo: bytes, side: int) -> None:
     image = np.asarray(Image.fromarray(_array(photo)).resize((side, side), Image.Resampling.LANCZOS))
     blank = np.zeros((side, side, 3), np.uint8)
     (found,), _ = analyser.analyse_images([image, blank], embed=True)

@@ -25,10 +25,10 @@ def _request(prompt: str | None = None, face_prompt: str | None = None, seed: in
 
 
 class _Fixed:
-    """A source that gives one answer and remembers what it was asked."""
+    """A source with one answer that counts its requests."""
 
-    def __init__(self, answer: Caption, *, tells_expression: bool = True) -> None:
-        self.answer, self.tells_expression, self.asked = answer, tells_expression, 0
+    def __init__(self, answer: Caption, *, names_expression: bool = True) -> None:
+        self.answer, self.names_expression, self.asked = answer, names_expression, 0
 
     def describe(self, requests: Sequence[CaptionRequest]) -> list[Caption]:
         self.asked += len(requests)
@@ -45,7 +45,7 @@ def test_the_texts_of_a_photo_win_and_the_default_comes_last() -> None:
 
 def test_a_source_is_asked_only_for_what_is_missing() -> None:
     later = _Fixed(Caption("from later", "happy"))
-    texts_only = _Fixed(Caption("a text"), tells_expression=False)
+    texts_only = _Fixed(Caption("a text"), names_expression=False)
     chain = CaptionChain([Sidecar(), texts_only, later])
     requests = [_request("given", "angry"), _request("given", "facing the camera"), _request(None, "angry"), _request()]
     captions = chain.describe(requests)
@@ -59,7 +59,7 @@ def test_a_source_is_asked_only_for_what_is_missing() -> None:
 
 
 def test_a_failed_caption_is_failed_unless_another_source_knows() -> None:
-    failing = _Fixed(Caption(failed=True), tells_expression=False)
+    failing = _Fixed(Caption(failed=True), names_expression=False)
     assert CaptionChain([failing]).describe([_request()])[0].failed
     answered = CaptionChain([failing, _Fixed(Caption("a text", "sad"))]).describe([_request()])[0]
     assert answered == Caption("a text", "sad")
@@ -108,9 +108,9 @@ def test_internvl_answers_in_one_sentence_and_in_batches(tmp_path: Path) -> None
     assert len(captions) == 10
     assert all((caption.prompt is None) == caption.failed for caption in captions)
     assert all(caption.expression is None for caption in captions)
-    said = [caption.prompt for caption in captions if caption.prompt]
-    assert len(set(said)) > 1, "the answer depends on the picture"
-    assert not any("\n" in sentence or "IMG_CONTEXT" in sentence for sentence in said)
+    prompts = [caption.prompt for caption in captions if caption.prompt]
+    assert len(set(prompts)) > 1, "the answer depends on the picture"
+    assert not any("\n" in sentence or "IMG_CONTEXT" in sentence for sentence in prompts)
     assert source.describe(requests[3:4]) == captions[3:4]
 
 

@@ -1,4 +1,4 @@
-"""Photos are read as a viewer shows them, and what cannot be read says why."""
+"""Photos are decoded as a viewer shows them, or rejected with a reason."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_colour_profile_is_brought_to_srgb() -> None:
 
 
 def _turned_profile() -> bytes:
-    """Return an sRGB profile whose red and green primaries have changed places, under its old name."""
+    """Return an sRGB profile, still named so, whose red and green primaries are exchanged."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     return profile.replace(b"rXYZ", b"____", 1).replace(b"gXYZ", b"rXYZ", 1).replace(b"____", b"gXYZ", 1)
 
@@ -107,7 +107,7 @@ def test_colours_are_what_the_profile_says_whatever_it_is_called(kind: str, mode
 
 def test_grey_follows_its_profile() -> None:
     grey = Image.new("L", (32, 32), 100)
-    # A profile of another colour space says nothing about grey.
+    # A profile of another colour space is ignored.
     assert (_decode(encoded(grey, "PNG", icc_profile=_turned_profile())) == 100).all()
 
 
@@ -132,7 +132,7 @@ def test_every_orientation_of_every_format_is_upright(kind: str, orientation: in
     assert np.abs(image.astype(int) - np.asarray(upright).astype(int)).mean() < 5
 
 
-def test_metadata_that_nobody_can_read_do_not_hide_the_picture() -> None:
+def test_unreadable_metadata_do_not_reject_the_picture() -> None:
     data = encoded(_gradient(), "JPEG", quality=95, exif=b"Exif\0\0MM\0*\xff\xff\xff\xff broken")
     assert _decode(data).shape == (48, 64, 3)
 

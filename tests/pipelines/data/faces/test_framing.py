@@ -1,4 +1,4 @@
-"""The stored square: where it lies, and that geometry follows the pixels."""
+"""The position of the stored square, and that geometry follows the pixels."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_wide_face_is_never_cut_off_by_tightening() -> None:
     assert frame.box(np.array([60, 90, 140, 110.0]))[[0, 2]] == pytest.approx([0, 64])
 
 
-def test_points_lie_on_the_same_pixels_in_the_stored_picture() -> None:
+def test_points_stay_on_their_pixels_in_the_stored_picture() -> None:
     photo = np.zeros((240, 320, 3), np.uint8)
     photo[100:104, 200:204] = 255
     frame = frame_face(320, 240, np.array([180, 80, 240, 140.0]), 480, 0.3)

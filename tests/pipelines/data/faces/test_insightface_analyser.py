@@ -1,4 +1,4 @@
-"""A face pack: found or named as missing, the same answers alone and in company."""
+"""A face pack: loaded or reported as missing, with outputs that do not depend on the batch."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pipelines.data.faces.insightface_analyser import InsightFaceAnalyser, pack_
 
 
 def test_a_missing_pack_is_named_and_not_downloaded(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"models/nobody: no such folder"):
-        pack_folder("nobody", tmp_path)
+    with pytest.raises(UserError, match=r"models/absent: no such folder"):
+        pack_folder("absent", tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -37,7 +37,7 @@ def test_a_pack_without_one_of_its_networks_is_refused(tmp_path: Path, shared: P
 
 
 @pytest.mark.realdata
-def test_faces_are_found_upright_and_people_told_apart(shared: Path) -> None:
+def test_faces_are_found_upright_and_people_have_distinct_embeddings(shared: Path) -> None:
     pack = InsightFaceAnalyser(pack_folder("buffalo_real_mini", shared / "weights" / "insightface"), det_sizes=(128,))
     assert not pack.measures_pose
     files = [

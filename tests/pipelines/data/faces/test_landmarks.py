@@ -32,7 +32,7 @@ def test_points_agree_with_fan_on_a_photograph(shared: Path) -> None:
     points = landmarker.landmarks([photo], [face.bbox])[0]
     between_eyes = np.linalg.norm(expected[45] - expected[36])
     assert np.linalg.norm(points - expected, axis=1).mean() < 0.07 * between_eyes
-    # The answer moves with the picture.
+    # The landmarks move with the picture.
     shifted = np.pad(photo, ((17, 0), (31, 0), (0, 0)))
     moved = landmarker.landmarks([shifted], [face.bbox + np.array([31, 17, 31, 17])])[0]
     assert np.abs(moved - points - [31, 17]).max() < 0.5
@@ -65,7 +65,7 @@ def test_fan_runs_on_local_weights_of_its_class(tmp_path: Path) -> None:
     assert points.shape == (2, 68, 2)
     assert points.dtype == np.float32
     assert (points == fan.landmarks([photo, photo], boxes)).all()
-    # Points lie in the square that FAN sees around each box.
+    # Points are in FAN's input square around each box.
     assert (points[0] > [-60, -40]).all()
     assert (points[0] < [220, 260]).all()
 

@@ -1,4 +1,4 @@
-"""Networks are batched only where a batch changes nothing."""
+"""Networks are batched only where a batch does not change their outputs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _inputs(count: int) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize(("leaks", "batch", "size"), [(False, "N", BATCH), (True, "N", 1), (False, 1, 1)])
-def test_answers_do_not_depend_on_the_company(tmp_path: Path, leaks: bool, batch: str | int, size: int) -> None:
+def test_outputs_do_not_depend_on_the_batch(tmp_path: Path, leaks: bool, batch: str | int, size: int) -> None:
     batches = Batches(open_network(_network(tmp_path / "n.onnx", batch=batch, leaks=leaks), "test"))
     assert batches.size == size
     inputs = _inputs(BATCH + 3)

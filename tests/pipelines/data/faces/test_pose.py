@@ -58,8 +58,8 @@ def test_the_three_dimensional_landmarks_of_a_pack_mean_the_same_angles() -> Non
 
     shape = get_object("meanshape_68.pkl")
     for yaw, pitch, roll in ((30, 0, 0), (0, 20, 0), (0, 0, 15), (25, -10, 8)):
-        seen = shape @ Camera.facing(yaw, pitch, roll, 1, (0, 0)).rotation.T
-        _, rotation, _ = P2sRt(estimate_affine_matrix_3d23d(shape, seen))
+        rotated = shape @ Camera.facing(yaw, pitch, roll, 1, (0, 0)).rotation.T
+        _, rotation, _ = P2sRt(estimate_affine_matrix_3d23d(shape, rotated))
         pose = pose_of_insightface(*matrix2angle(rotation))
         assert (pose.yaw, pose.pitch, pose.roll) == pytest.approx((yaw, pitch, roll), abs=0.01)
 

@@ -1,4 +1,4 @@
-"""The face that is meant, and sharpness."""
+"""The choice of a face, and sharpness."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def _face(x0: float, y0: float, x1: float, y1: float, score: float = 0.9) -> Det
     return Detection(np.array([x0, y0, x1, y1], np.float32), np.zeros((5, 2), np.float32), score)
 
 
-def test_the_largest_face_is_meant_or_several_are_refused() -> None:
+def test_the_largest_face_is_chosen_or_several_are_rejected() -> None:
     small, large = _face(0, 0, 10, 10, 0.99), _face(0, 0, 30, 30, 0.6)
     assert choose_face([small, large], "largest") == (large, None)
     assert choose_face([small, large], "reject") == (None, "several_faces")

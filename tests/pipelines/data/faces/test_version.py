@@ -1,4 +1,4 @@
-"""The version of the analysers changes with their code, and says so where that code is not found any more."""
+"""The version of the analysers changes with their code; code that is not found is an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Headers are read whatever they claim, and nothing is decoded."""
+"""Headers are read whatever their values, and nothing is decoded."""
 
 from __future__ import annotations
 
@@ -29,5 +29,5 @@ def test_huge_pictures_are_measured_and_not_decoded() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff\xd8\xff", b"hello", b"\x89PNG\r\n\x1a\n\0\0", b"GIF89a", b"P6\n-1 x"])
-def test_what_has_no_header_is_none(data: bytes) -> None:
+def test_bytes_without_a_header_give_none(data: bytes) -> None:
     assert read_header(data) is None

@@ -1,4 +1,4 @@
-"""Flat folders, folders per identity, lists and tar shards: who is in a photo and what is said of it."""
+"""Flat folders, folders per identity, lists and tar shards: identities and prompts of photos."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from pipelines.core.errors import UserError
-from pipelines.data.ingest.found import Found, Skipped
 from pipelines.data.ingest.layout import open_source
+from pipelines.data.ingest.photo_files import FoundPhoto, Skipped
 
 JPEG = b"\xff\xd8\xff\xe0" + bytes(20)
 LIMIT = 2**20
@@ -24,9 +24,9 @@ def write(file: Path, body: bytes | str = JPEG) -> Path:
     return file
 
 
-def read(source: Path, layout: str = "auto", depth: int | None = None) -> tuple[dict[str, Found], dict[str, str]]:
+def read(source: Path, layout: str = "auto", depth: int | None = None) -> tuple[dict[str, FoundPhoto], dict[str, str]]:
     items = list(open_source(source, layout, depth).read(LIMIT))
-    found = [item for item in items if isinstance(item, Found)]
+    found = [item for item in items if isinstance(item, FoundPhoto)]
     assert len({item.file_name for item in found}) == len(found)
     return {item.file_name: item for item in found}, {
         item.file_name: item.reason for item in items if isinstance(item, Skipped)
@@ -39,7 +39,7 @@ def test_a_flat_folder_may_have_prompts(tmp_path: Path) -> None:
     write(tmp_path / "2.png")
     write(tmp_path / "2.txt", "\ufeffa woman \n\n")
     write(tmp_path / "IMG_3")
-    write(tmp_path / "notes.txt", "nobody's")
+    write(tmp_path / "notes.txt", "of no photo")
     write(tmp_path / "4.jpg")
     write(tmp_path / "4.txt", b"caf\xe9")
     found, skipped = read(tmp_path)
@@ -66,7 +66,7 @@ def test_a_folder_is_a_person_and_its_sub_folders_are_sessions(tmp_path: Path) -
     }
 
 
-def test_people_two_folders_deep_must_be_told(tmp_path: Path) -> None:
+def test_people_two_folders_deep_need_identity_depth(tmp_path: Path) -> None:
     write(tmp_path / "train" / "anna" / "1.jpg")
     with pytest.raises(UserError, match="--identity-depth"):
         read(tmp_path)
@@ -100,7 +100,7 @@ def test_links_do_not_lead_out_of_the_folder(tmp_path: Path) -> None:
     }
 
 
-def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:
+def test_hidden_and_special_files_are_not_opened(tmp_path: Path) -> None:
     write(tmp_path / "1.jpg")
     os.mkfifo(tmp_path / "pipe.jpg")
     write(tmp_path / "._1.jpg")
@@ -159,7 +159,7 @@ def test_consistentid_list(tmp_path: Path) -> None:
     assert skipped["JSON_all.json[8]"] == "entry of the list that names no picture"
 
 
-def test_a_list_may_be_given_itself_and_hold_one_object_a_line(tmp_path: Path) -> None:
+def test_a_source_may_be_a_list_with_one_object_a_line(tmp_path: Path) -> None:
     write(tmp_path / "images" / "1.jpg")
     file = write(tmp_path / "list.jsonl", json.dumps({"file_name": "1.jpg", "text": "a"}) + "\n\n" + '{"text": "b"}\n')
     found, skipped = read(file)
@@ -170,7 +170,7 @@ def test_a_list_may_be_given_itself_and_hold_one_object_a_line(tmp_path: Path) -
         read(tmp_path / "list.json")
 
 
-def test_other_json_beside_photos_is_no_list(tmp_path: Path) -> None:
+def test_other_json_beside_photos_is_not_a_list(tmp_path: Path) -> None:
     write(tmp_path / "1.jpg")
     write(tmp_path / "camera.json", '{"file": "1.jpg"}')
     write(tmp_path / "log.json", '[{"path": "somewhere"}]')
@@ -224,7 +224,7 @@ def test_tar_shards(tmp_path: Path, name: str, mode: str) -> None:
 
 
 @pytest.mark.parametrize("cut", [512 * 3 + 100, 512 * 2 + 10, 512 * 8])
-def test_an_archive_that_was_cut_is_told_and_what_was_read_is_kept(tmp_path: Path, cut: int) -> None:
+def test_a_truncated_archive_is_reported_and_its_readable_photos_are_kept(tmp_path: Path, cut: int) -> None:
     whole = shard(tmp_path / "whole.tar").read_bytes()
     write(tmp_path / "cut" / "a.tar", whole[:cut])
     write(tmp_path / "cut" / "b.tar", "no archive")

@@ -1,4 +1,4 @@
-"""Datasets of real photos, the stage as a command that can be killed, and what is left of it."""
+"""Datasets of real photos, and the stage as a process that can be killed."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class StageProcess:
         ]
 
     def kill_driver(self) -> None:
-        """Kill the driver's own process, nothing else, and wait for what it started to go by itself."""
+        """Kill the driver's process alone, and wait for its children to end by themselves."""
         self.process.kill()
         self.process.communicate()
         psutil.wait_procs(self.tree, timeout=_PATIENCE)
@@ -98,7 +98,7 @@ def _runs(process: psutil.Process | None, module: str) -> bool:
 
 @pytest.fixture(scope="session")
 def start_stage(project: Path, real_settings: list[str]) -> Callable[..., StageProcess]:
-    """Start the stage in a folder of its own: (folder, faces, *changes) → the process."""
+    """Start the stage in a separate folder: (folder, faces, *changes) → the process."""
 
     def start(folder: Path, faces: Path, *changes: str) -> StageProcess:
         folder.mkdir(parents=True, exist_ok=True)
@@ -136,7 +136,7 @@ def faces(people: list[tuple[str, str | None, bytes]], tmp_path_factory: pytest.
 def undisturbed(
     faces: Path, start_stage: Callable[..., StageProcess], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, bytes]:
-    """The buckets of a run that nobody disturbs, its work divided in another way."""
+    """The buckets of an undisturbed run whose work is divided differently."""
     stage = start_stage(tmp_path_factory.mktemp("undisturbed"), faces, "preprocess.master=local[1]")
     assert stage.report()["rows"] == 40
     return stage.rows()

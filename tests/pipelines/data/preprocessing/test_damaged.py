@@ -1,4 +1,4 @@
-"""Three hundred damaged files, ingested and looked at on Spark: a row each, a reason each, every worker alive."""
+"""Three hundred damaged files, ingested and analysed on Spark: a row each, a reason each, no worker lost."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _png(width: int, height: int, *chunks: bytes) -> bytes:
 
 
 def _bombs(jpeg: bytes) -> dict[str, bytes]:
-    """Return files that would take gigabytes if they were taken at their word."""
+    """Return files whose headers claim gigabytes of pixels or text."""
     rows = zlib.compressobj(9)
     black = b"".join(rows.compress(bytes(10_001)) for _ in range(7_000)) + rows.flush()
     text = zlib.compress(bytes(200_000_000), 9)
@@ -95,7 +95,7 @@ def _write_damaged(folder: Path, face: Image.Image) -> int:
 
 
 class _Watch(threading.Thread):
-    """Sees every Python worker of a stage and its greatest memory."""
+    """Records the peak memory of every Python worker of a stage."""
 
     def __init__(self, stage: Any) -> None:
         super().__init__(daemon=True)

@@ -1,4 +1,4 @@
-"""Slices and buckets are whole or not there, give the same bytes, and are read in part."""
+"""Slices and buckets are written atomically, give the same bytes, and are read in part."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.data.preprocessing import files
-from pipelines.data.preprocessing.rows import HASH
+from pipelines.data.preprocessing.slice_table import HASH
 
 
 def _rows(count: int = 100) -> pa.Table:
@@ -54,7 +54,7 @@ def test_many_slices_are_read_in_their_order(tmp_path: Path, monkeypatch: pytest
     assert rows["image"][0].as_py() == b"\x13" * 1000
 
 
-def test_copied_rows_outlive_their_file(tmp_path: Path) -> None:
+def test_rows_read_from_a_slice_do_not_need_its_file(tmp_path: Path) -> None:
     file = tmp_path / "s.arrow"
     files.write_slice(_rows(), file)
     rows = files.read_slice_file(file, places=[5])
@@ -72,7 +72,7 @@ def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
     assert pq.read_table(tmp_path / "0.parquet").equals(_rows())
 
 
-def test_what_killed_writers_left_is_deleted(tmp_path: Path) -> None:
+def test_unfinished_files_of_killed_writers_are_deleted(tmp_path: Path) -> None:
     (tmp_path / ".abc.arrow.123.part").write_bytes(b"half a face")
     (tmp_path / ".lock").touch()
     (tmp_path / "abc.arrow").touch()

@@ -1,4 +1,4 @@
-"""A hundred new photos in ten thousand cost a hundred, wherever they lie."""
+"""With a hundred new photos among ten thousand, a hundred are analysed, wherever they are in the shards."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OLD, NEW = 10_000, 100
 
 
 def _photo(number: int) -> tuple[str, str | None, bytes]:
-    """Return a photo so small that its header is all there is to look at."""
+    """Return a photo that is rejected by its header: too small."""
     colour = (number % 256, number // 256 % 256, number // 65536)
     name = f"{hashlib.sha256(str(number).encode()).hexdigest()[:8]}.bmp"
     return name, f"person {number % 300}", encoded(Image.new("RGB", (8, 8), colour), "BMP")
@@ -37,10 +37,10 @@ def test_a_hundred_new_photos_in_ten_thousand_cost_a_hundred(
     report = run(params, Inputs(first), outputs)
     assert (report.rows, report.looked_at, report.rejected) == (OLD, OLD, {"too_small": OLD})
 
-    # Sorted by name, the new ones lie among the old: no slice is what it was.
+    # Sorted by name, the new photos are among the old ones: every slice changes.
     mixed = write_small_faces(tmp_path / "v2", sorted(old + new), row_group=200)
     report = run(params, Inputs(mixed), outputs)
-    print(f"\nrows {report.rows}, looked at {report.looked_at}")
+    print(f"\nrows {report.rows}, analysed {report.looked_at}")
     assert (report.rows, report.looked_at) == (OLD + NEW, NEW)
     ids = read_rows(tmp_path / "processed", PROCESSED_SCHEMA, ["image_id"])["image_id"].to_pylist()
     assert sorted(ids) == sorted(hashlib.sha256(data).hexdigest() for _, _, data in old + new)

@@ -1,4 +1,4 @@
-"""Whatever process is killed, no row is lost or doubled, and what was finished is not computed again."""
+"""Whatever process is killed, no row is lost or doubled, and no finished slice is computed again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SLICES = 10
 
 
 def _account(name: str, stage: Any, finished: dict[str, tuple[int, int]], rows_in: int) -> None:
-    """Print and check what came of a disturbed run: `finished` are the slices before the kill."""
+    """Print and check the result of a disturbed run; `finished` are the slices before the kill."""
     now = stage.finished()
     again = sum(now.get(file) != written for file, written in finished.items())
     print(

@@ -18,21 +18,21 @@ _SIDE = 5000
 
 def measured(project: Path, *arguments: str) -> dict[str, Any]:
     done = run(sys.executable, project / "benchmarks" / "worker_memory.py", *arguments)
-    (told,) = json.loads(done.stdout.splitlines()[-1])
-    return told
+    (figures,) = json.loads(done.stdout.splitlines()[-1])
+    return figures
 
 
 @pytest.mark.parametrize("case", ["png_alpha_rotated", "progressive"])
 def test_a_big_photo_is_held_once(project: Path, case: str) -> None:
-    told = measured(project, "--side", str(_SIDE), "--cases", case)
-    each = (told["peak_mb"] - told["ready_mb"]) * 2**20 / _SIDE**2
-    print(f"\n{case}: {told['peak_mb']} MB, {each:.1f} bytes a pixel over {told['ready_mb']} MB")
-    assert told["outcomes"] == {"ok": 1}
+    figures = measured(project, "--side", str(_SIDE), "--cases", case)
+    each = (figures["peak_mb"] - figures["ready_mb"]) * 2**20 / _SIDE**2
+    print(f"\n{case}: {figures['peak_mb']} MB, {each:.1f} bytes a pixel over {figures['ready_mb']} MB")
+    assert figures["outcomes"] == {"ok": 1}
     # Four bytes a pixel as Pillow holds it, or six of a progressive JPEG's coefficients; the file itself comes on top.
     assert each < 7.5
 
 
 def test_many_small_photos_need_no_more_than_few(project: Path) -> None:
-    told = measured(project, "--small", "64", "--cases", "small")
-    assert told["outcomes"] == {"ok": 64}
-    assert told["peak_mb"] - told["ready_mb"] < 100
+    figures = measured(project, "--small", "64", "--cases", "small")
+    assert figures["outcomes"] == {"ok": 64}
+    assert figures["peak_mb"] - figures["ready_mb"] < 100

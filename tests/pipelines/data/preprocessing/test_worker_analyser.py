@@ -1,4 +1,4 @@
-"""A worker process loads the networks that the driver means, once, and keeps to its GPU."""
+"""A worker process loads the driver's networks once and uses only its GPU."""
 
 from __future__ import annotations
 

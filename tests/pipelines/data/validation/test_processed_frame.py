@@ -1,4 +1,4 @@
-"""What preprocessing found is judged row by row, and each kind of damage breaks its own expectation."""
+"""Processed rows are checked one by one, and each kind of damage breaks its expectation."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_good_rows_pass_and_the_verdict_is_stable(params: Params, tmp_path: Path
     assert verdict.rows == 25
     assert (tmp_path / "one/verdict.json").read_bytes() == (tmp_path / "two/verdict.json").read_bytes()
     assert str(tmp_path) not in (tmp_path / "one/verdict.json").read_text()
-    observed = {item.name: item.observed for item in verdict.findings}
+    observed = {item.name: item.observed for item in verdict.results}
     assert (observed["identities"], observed["test_identities"], observed["accepted_share"]) == (8, 2, 0.96)
     pages = {path.relative_to(tmp_path / "docs-one"): path for path in (tmp_path / "docs-one").rglob("*.html")}
     assert Path("index.html") in pages
@@ -118,19 +118,19 @@ def set_to(index: int, **values: Any) -> Callable[[list[Row]], None]:
     ],
 )
 def test_each_damage_breaks_its_expectation(params: Params, tmp_path: Path, damage: Callable, name: str) -> None:
-    from pipelines.data.validation.judge import judge
     from pipelines.data.validation.processed_suite import processed_checks
+    from pipelines.data.validation.run_checks import run_checks
 
     rows = good_rows()
     damage(rows)
     frame = processed_frame(write(tmp_path, rows))
-    # One expectation at a time keeps this quick; the whole suite runs in the tests around.
+    # One expectation at a time is quick; the other tests run the whole suite.
     checks = [check for check in processed_checks(params.validate_processed) if check.name == name]
-    verdict = judge("validate_processed", checks, frame, None)
+    verdict = run_checks("validate_processed", checks, frame, None)
     assert [item.name for item in verdict.failures()] == [name]
 
 
-def test_all_failures_are_told_at_once_with_bounds(params: Params, tmp_path: Path) -> None:
+def test_all_failures_are_reported_at_once_with_bounds(params: Params, tmp_path: Path) -> None:
     rows = good_rows(people=3)
     for row in rows[:6]:
         row.update(status=REJECTED, reason="no_face")
@@ -149,7 +149,7 @@ def test_repeats_do_not_lower_the_accepted_share(params: Params, tmp_path: Path)
     assert frame["accepted"].mean() == 1.0
 
 
-def test_rows_of_nobody_named_and_nothing_accepted(params: Params, tmp_path: Path) -> None:
+def test_rows_without_identities_and_none_accepted(params: Params, tmp_path: Path) -> None:
     rows = [row | {"identity": None, "status": REJECTED, "reason": "no_face", "image": None} for row in good_rows(2)]
     _, names = failed(params, tmp_path, rows)
     assert set(names) == {"accepted_share", "identities", "test_identities"}

@@ -1,4 +1,4 @@
-"""Records as rows of a slice."""
+"""The rows of a slice: what the dataset says of a photo and what was measured on it."""
 
 from __future__ import annotations
 
@@ -17,55 +17,55 @@ from pipelines.data.preprocessing.partition import partition_hash
 # Copied from the dataset's row; everything else is measured, or known only when buckets are written.
 GIVEN = ("image_id", "identity", "file_name", "source", "licence", "consent")
 HASH = "partition_hash"
-LOOK = "look"
-# A slice keeps the key by which rows find their bucket, and no split: how many buckets and which people are held out
-# may change without looking at any photo again. LOOK says what was looked at and how; null where nothing was.
+ANALYSIS = "analysis"
+# A slice keeps the partition hash and no split: the number of buckets and the people held out may change without
+# analysing any photo again. ANALYSIS is the row's `analysis_key`, null where the photo was not analysed (a duplicate).
 SLICE_SCHEMA = pa.schema(
     [
         *(column for column in PROCESSED_SCHEMA if column.name != "split"),
         (HASH, pa.int64()),
-        (LOOK, pa.string()),
+        (ANALYSIS, pa.string()),
     ]
 )
 
-_LOOK_DIGITS = 32
+_KEY_DIGITS = 32
 
 
-def look_key(version: str, image_id: str, prompt: str | None, face_prompt: str | None) -> str:
-    """Return the key of one look: what is measured on a photo depends on these alone."""
-    asked = json.dumps([version, image_id, prompt, face_prompt])
-    return hashlib.sha256(asked.encode()).hexdigest()[:_LOOK_DIGITS]
+def analysis_key(version: str, image_id: str, prompt: str | None, face_prompt: str | None) -> str:
+    """Return the key of an analysis: what is measured on a photo depends on these arguments alone."""
+    inputs = json.dumps([version, image_id, prompt, face_prompt])
+    return hashlib.sha256(inputs.encode()).hexdigest()[:_KEY_DIGITS]
 
 
 def slice_table(
-    given: dict[str, list[Any]], records: Sequence[FaceRecord], looks: Sequence[str | None] | None = None
+    given: dict[str, list[Any]], records: Sequence[FaceRecord], keys: Sequence[str | None] | None = None
 ) -> pa.Table:
-    """Return rows of a slice (SLICE_SCHEMA), in the order of their partition hash.
+    """Return the rows of a slice (SLICE_SCHEMA), sorted by partition hash.
 
-    `given` holds the columns GIVEN of the dataset's rows, `records` what was found in each, `looks` their keys.
+    `given` holds the columns GIVEN of the dataset's rows, `records` and `keys` the record and analysis key of each.
     """
     columns: list[pa.Array] = []
     for column in SLICE_SCHEMA:
         if column.name == HASH:
             columns.append(_hashes(given))
-        elif column.name == LOOK:
-            columns.append(pa.array(looks or [None] * len(records), column.type))
+        elif column.name == ANALYSIS:
+            columns.append(pa.array(keys or [None] * len(records), column.type))
         elif column.name in GIVEN:
             columns.append(pa.array(given[column.name], column.type))
         else:
             columns.append(_array([getattr(record, column.name) for record in records], column.type))
-    return in_order(pa.Table.from_arrays(columns, schema=SLICE_SCHEMA))
+    return sort_rows(pa.Table.from_arrays(columns, schema=SLICE_SCHEMA))
 
 
-def given_anew(rows: pa.Table, given: dict[str, list[Any]]) -> pa.Table:
-    """Return rows of an earlier slice with what the dataset says of their photos now (columns GIVEN)."""
+def with_given(rows: pa.Table, given: dict[str, list[Any]]) -> pa.Table:
+    """Return rows of an earlier slice with the dataset's present columns GIVEN."""
     for name in GIVEN:
         rows = rows.set_column(SLICE_SCHEMA.get_field_index(name), name, pa.array(given[name], pa.string()))
     return rows.set_column(SLICE_SCHEMA.get_field_index(HASH), HASH, _hashes(given)).cast(SLICE_SCHEMA)
 
 
-def in_order(rows: pa.Table) -> pa.Table:
-    """Return rows of a slice by partition hash, file name and image id."""
+def sort_rows(rows: pa.Table) -> pa.Table:
+    """Return the rows of a slice sorted by partition hash, file name and image id."""
     return rows.sort_by([(HASH, "ascending"), ("file_name", "ascending"), ("image_id", "ascending")])
 
 

@@ -1,4 +1,4 @@
-"""Asking Great Expectations: an ephemeral context, a frame of metadata, a suite, Data Docs."""
+"""Run checks with Great Expectations on a data frame, and build Data Docs."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.core.privacy import TELEMETRY_OFF
 from pipelines.data.validation.check import FAIL, Check
-from pipelines.data.validation.verdict import Finding, Verdict
+from pipelines.data.validation.verdict import ExpectationResult, Verdict
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# Data Docs file a result under the time of its run; a fixed one keeps one result a stage, at one place.
+# The time of a run is part of its path in Data Docs; with a fixed time a stage has one result, at one path.
 _RUN_TIME = datetime(2000, 1, 1, tzinfo=UTC)
 _TIME = re.compile(r"\b20\d{6}T\d{6}\.\d{6}Z")
 _UUID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 _WEB_PICTURE = re.compile(r"https://great-expectations-web-assets[^\"')\s]*")
 
 
-def judge(stage: str, checks: Sequence[Check], frame: pd.DataFrame, docs: Path | None) -> Verdict:
+def run_checks(stage: str, checks: Sequence[Check], frame: pd.DataFrame, docs: Path | None) -> Verdict:
     """Return the verdict on `frame` (one row a photo, metadata only), in the order of `checks`.
 
-    With `docs` the Data Docs (`index.html`) are written there, in place of what was there before.
+    With `docs` the Data Docs (`index.html`) replace what is in that folder.
     """
     for key, value in TELEMETRY_OFF.items():
         os.environ.setdefault(key, value)
@@ -58,7 +58,7 @@ def judge(stage: str, checks: Sequence[Check], frame: pd.DataFrame, docs: Path |
         gx.Checkpoint(
             name=stage,
             validation_definitions=[definition],
-            # Counts are enough; examples of offending values would carry people's identities into a report.
+            # Counts only: examples of offending values would put people's identities into a report.
             result_format={"result_format": "BASIC", "partial_unexpected_count": 0},
         )
     )
@@ -67,19 +67,19 @@ def judge(stage: str, checks: Sequence[Check], frame: pd.DataFrame, docs: Path |
         store = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(docs.absolute())}
         site = {"class_name": "SiteBuilder", "show_how_to_buttons": False, "store_backend": store}
         context.add_data_docs_site(stage, {**site, "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"}})
-    outcome = checkpoint.run(
+    run = checkpoint.run(
         batch_parameters={"dataframe": frame}, run_id=RunIdentifier(run_name=stage, run_time=_RUN_TIME)
     )
     if docs is not None:
         context.build_data_docs()
         settle_docs(docs)
-    (result,) = outcome.run_results.values()
+    (result,) = run.run_results.values()
     by_name = {item.expectation_config.meta["name"]: item for item in result.results}
-    return Verdict(stage, len(frame), tuple(_finding(check, by_name[check.name]) for check in checks))
+    return Verdict(stage, len(frame), tuple(_result(check, by_name[check.name]) for check in checks))
 
 
 def settle_docs(folder: Path) -> None:
-    """Take out of Data Docs what changes from build to build, and the web picture by which readers are counted."""
+    """Remove from Data Docs what changes from build to build, and the tracking picture."""
     for page in sorted(folder.rglob("*.html")):
         text = _WEB_PICTURE.sub("data:,", page.read_text(encoding="utf-8"))
         text = _TIME.sub(_RUN_TIME.strftime("%Y%m%dT%H%M%S.%fZ"), text)
@@ -88,15 +88,15 @@ def settle_docs(folder: Path) -> None:
         page.write_text(text, encoding="utf-8")
 
 
-def _finding(check: Check, result: Any) -> Finding:
+def _result(check: Check, result: Any) -> ExpectationResult:
     if not result.result:
         raise ValueError(f"expectation {check.name} could not be evaluated: {result.exception_info}")
     if check.allowed is None:
         observed = _number(result.result["observed_value"])
     else:
-        looked_at = result.result["element_count"] - result.result.get("missing_count", 0)
-        observed = result.result["unexpected_count"] / looked_at if looked_at else 0.0
-    return Finding(
+        checked = result.result["element_count"] - result.result.get("missing_count", 0)
+        observed = result.result["unexpected_count"] / checked if checked else 0.0
+    return ExpectationResult(
         check.name,
         check.expectation,
         check.column,
@@ -109,7 +109,7 @@ def _finding(check: Check, result: Any) -> Finding:
 
 
 def _number(value: Any) -> float | int | None:
-    """Return a plain number; None where there was nothing to make it of."""
+    """Return a Python number; None for null or NaN."""
     if value is None or math.isnan(value):
         return None
     return float(value) if isinstance(value, float) else int(value)

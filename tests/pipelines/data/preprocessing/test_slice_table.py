@@ -1,19 +1,19 @@
-"""Records as rows: nothing lost, whatever their order, and used again where the photo is the same."""
+"""Rows of slices: nothing is lost, order does not matter, and rows are reused where the photo is the same."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from pipelines.data.faces.record import FaceRecord
-from pipelines.data.preprocessing.rows import (
+from pipelines.data.preprocessing.slice_table import (
+    ANALYSIS,
     GIVEN,
     HASH,
-    LOOK,
     SLICE_SCHEMA,
-    given_anew,
-    in_order,
-    look_key,
+    analysis_key,
     slice_table,
+    sort_rows,
+    with_given,
 )
 
 
@@ -44,14 +44,14 @@ def _rows(count: int) -> tuple[dict[str, list], list[FaceRecord]]:
     return given, records
 
 
-def test_rows_hold_what_was_given_and_found() -> None:
+def test_rows_hold_metadata_and_measurements() -> None:
     given, records = _rows(10)
-    table = slice_table(given, records, [f"look-{row}" for row in range(10)])
+    table = slice_table(given, records, [f"key-{row}" for row in range(10)])
     assert table.schema.equals(SLICE_SCHEMA)
     by_id = {row["image_id"]: row for row in table.to_pylist()}
     assert by_id["image_id-3"]["reason"] == "no_face"
     assert by_id["image_id-3"]["embedding"] is None
-    assert by_id["image_id-3"][LOOK] == "look-3"
+    assert by_id["image_id-3"][ANALYSIS] == "key-3"
     assert by_id["image_id-4"]["keypoints"] == [4.0] * 10
     assert by_id["image_id-4"]["embedding"].index(1.0) == 4
     assert by_id["image_id-0"]["identity"] is None
@@ -65,17 +65,17 @@ def test_rows_do_not_depend_on_their_order() -> None:
     assert slice_table(given, records).equals(slice_table(turned, records[::-1]))
 
 
-def test_an_earlier_row_takes_what_the_dataset_says_now_and_keeps_what_was_measured() -> None:
+def test_an_earlier_row_keeps_its_measurements_and_takes_the_present_metadata() -> None:
     given, records = _rows(6)
     earlier = slice_table(given, records)
-    renamed = {**given, "identity": ["somebody else"] * 6, "consent": [None] * 6}
+    renamed = {**given, "identity": ["another person"] * 6, "consent": [None] * 6}
     places = [earlier["image_id"].to_pylist().index(name) for name in given["image_id"]]
-    now = in_order(given_anew(earlier.take(places), renamed))
+    now = sort_rows(with_given(earlier.take(places), renamed))
     assert now.equals(slice_table(renamed, records))
 
 
-def test_a_look_is_keyed_by_version_photo_and_texts() -> None:
-    keys = {look_key(*key) for key in [("v", "i", "p", "f"), ("w", "i", "p", "f"), ("v", "j", "p", "f")]}
-    keys |= {look_key("v", "i", None, "f"), look_key("v", "i", "p", None), look_key("v", "i", "pf", None)}
+def test_an_analysis_is_keyed_by_version_photo_and_texts() -> None:
+    keys = {analysis_key(*key) for key in [("v", "i", "p", "f"), ("w", "i", "p", "f"), ("v", "j", "p", "f")]}
+    keys |= {analysis_key("v", "i", None, "f"), analysis_key("v", "i", "p", None), analysis_key("v", "i", "pf", None)}
     assert len(keys) == 6
-    assert look_key("v", "i", "p", "f") in keys
+    assert analysis_key("v", "i", "p", "f") in keys

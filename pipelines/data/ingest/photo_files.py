@@ -1,4 +1,4 @@
-"""What a layout reader hands over: pictures with their labels, and files left out with the reason."""
+"""The output of layout readers: pictures with their labels, and skipped files with the reason; names of files."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-# A file of one of these names claims to be a picture, whatever its bytes are.
+# A file with one of these suffixes is treated as a picture, whatever its bytes are.
 PICTURE_SUFFIXES: frozenset[str] = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".heic"}
     | {".heif", ".avif", ".jxl", ".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm"}
 )
-# A file of any other name is taken for one when it begins like one.
+# A file with any other name is treated as a picture when it begins with one of these signatures.
 _SIGNATURES: tuple[re.Pattern[bytes], ...] = tuple(
     re.compile(pattern, re.DOTALL)
     for pattern in (
@@ -33,7 +33,7 @@ _CODE = re.compile(rb"%([0-9A-Fa-f]{2})")
 
 @dataclass(frozen=True)
 class Labels:
-    """What is known of a photo beside its bytes; None where nothing is."""
+    """The labels of a photo; None where unknown."""
 
     identity: str | None = None
     prompt: str | None = None
@@ -42,13 +42,13 @@ class Labels:
     licence: str | None = None
     consent: str | None = None
 
-    def updated(self, told: Labels) -> Labels:
-        """Return these labels with every value that `told` has."""
-        return replace(self, **{name: value for name, value in vars(told).items() if value is not None})
+    def updated(self, other: Labels) -> Labels:
+        """Return these labels, replaced by those of `other` that are known."""
+        return replace(self, **{name: value for name, value in vars(other).items() if value is not None})
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundPhoto:
     """One picture: its name in the dataset, where its bytes are (`path` or `data`), how many, and its labels."""
 
     file_name: str
@@ -60,27 +60,27 @@ class Found:
 
 @dataclass(frozen=True)
 class Skipped:
-    """One input that becomes no row, and why."""
+    """One input that does not become a row, and the reason."""
 
     file_name: str
     reason: str
 
 
 def is_picture_name(name: str) -> bool:
-    """Whether a file of this name claims to be a picture."""
+    """Whether the suffix of this name is that of a picture."""
     return PurePosixPath(name).suffix.lower() in PICTURE_SUFFIXES
 
 
 def is_picture_start(start: bytes) -> bool:
-    """Whether bytes begin as a picture does; `start` holds the first SIGNATURE_BYTES of a file."""
+    """Whether `start`, the first SIGNATURE_BYTES of a file, has the signature of a picture format."""
     return any(pattern.match(start) for pattern in _SIGNATURES)
 
 
 def row_name(relative: str) -> str:
-    """Return the `file_name` of a row: text as it is, bytes that are not UTF-8 as %XX.
+    """Return the `file_name` of a row: the text unchanged, bytes that are not UTF-8 as %XX.
 
-    `relative` is a name as the file system gives it (undecodable bytes as surrogates). A per cent sign that would be
-    read as such a code is itself written %25, so two different names never become one.
+    `relative` is a name from the file system (undecodable bytes as surrogates). A per cent sign before two hexadecimal
+    digits is written %25, so different names stay different.
     """
     raw = os.fsencode(relative) if isinstance(relative, str) else relative
     text = raw.decode("utf-8", "surrogateescape")
@@ -89,13 +89,13 @@ def row_name(relative: str) -> str:
 
 
 def system_name(file_name: str) -> str:
-    """Return a row's `file_name` as the file system has it: the inverse of `row_name`."""
+    """Return the name in the file system of a row's `file_name`: the inverse of `row_name`."""
     raw = file_name.encode("utf-8", "surrogateescape")
-    return os.fsdecode(_CODE.sub(lambda found: bytes([int(found.group(1), 16)]), raw))
+    return os.fsdecode(_CODE.sub(lambda code: bytes([int(code.group(1), 16)]), raw))
 
 
 def one_line(text: object) -> str | None:
-    """Return `text` with its white space collapsed, or None where it is no string or empty."""
+    """Return `text` with its white space collapsed, or None where it is empty or not a string."""
     if not isinstance(text, str):
         return None
     # Lone surrogates (JSON's "\\ud83d") cannot be stored as UTF-8.

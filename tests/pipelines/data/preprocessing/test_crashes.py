@@ -1,4 +1,4 @@
-"""A photo that kills its worker costs itself; one that was there by chance costs nothing."""
+"""A photo that crashes its worker is rejected alone; one crash by chance rejects nothing."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from pipelines.core.params import Params
-from pipelines.data.faces.parts import PartTimes
 from pipelines.data.faces.record import FaceRecord
-from pipelines.data.preprocessing import work
+from pipelines.data.faces.timing import StepTimes
+from pipelines.data.preprocessing import tasks
+from pipelines.data.preprocessing.crashes import CrashLog
 from pipelines.data.preprocessing.files import read_slice_file
 from pipelines.data.preprocessing.slices import cut_slices
-from pipelines.data.preprocessing.suspects import Suspects
 
 DEADLY = b"photo 5"
 
@@ -25,7 +25,7 @@ class DeadlyAnalyser:
     """An analyser whose decoder crashes on one photo, as a fault in a library does."""
 
     def __init__(self) -> None:
-        self.times = PartTimes()
+        self.times = StepTimes()
 
     def analyse(self, photos: Sequence[bytes], prompts: object, face_prompts: object) -> list[FaceRecord]:
         if DEADLY in photos:
@@ -34,7 +34,7 @@ class DeadlyAnalyser:
 
 
 def _in_a_worker(task: Callable[[], None]) -> int:
-    """Run a task in a process of its own; return how that ended."""
+    """Run a task in a separate process; return its exit code."""
     process = multiprocessing.get_context("fork").Process(target=task)
     process.start()
     process.join(60)
@@ -42,37 +42,37 @@ def _in_a_worker(task: Callable[[], None]) -> int:
     return process.exitcode
 
 
-def test_a_photo_that_kills_its_workers_is_the_only_one_left_out(
+def test_a_photo_that_crashes_its_workers_is_the_only_one_rejected(
     params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_small_faces: Callable[..., Path]
 ) -> None:
     faces = write_small_faces(tmp_path / "faces", [(f"{row}.jpg", None, b"photo %d" % row) for row in range(10)])
     (piece,) = cut_slices(sorted(faces.glob("*.parquet")), 100)
     (tmp_path / "state").mkdir()
-    job = work.Job(params.preprocess, "version", tmp_path / "state")
-    monkeypatch.setattr(work, "worker_analyser", lambda *_: DeadlyAnalyser())
+    job = tasks.Job(params.preprocess, "version", tmp_path / "state")
+    monkeypatch.setattr(tasks, "worker_analyser", lambda *_: DeadlyAnalyser())
 
-    ends = [_in_a_worker(lambda at=attempt: work.look_at_slice(piece, job, {}, None, at)) for attempt in range(4)]
-    # As many attempts as Spark makes: the first dies of it, two find it, the last goes without.
+    ends = [_in_a_worker(lambda at=attempt: tasks.analyse_slice(piece, job, {}, None, at)) for attempt in range(4)]
+    # As many attempts as Spark makes: the first crashes, two find the photo, the last rejects it.
     assert ends == [-signal.SIGKILL] * 3 + [0]
-    report = work.look_at_slice(piece, job, {})
-    assert (report.outcomes, report.looked_at) == ({"no_face": 9, "analyser_failed": 1}, 0)
+    report = tasks.analyse_slice(piece, job, {})
+    assert (report.outcomes, report.analysed) == ({"no_face": 9, "analyser_failed": 1}, 0)
     rows = read_slice_file(Path(report.file), columns=["file_name", "reason"]).to_pylist()
     assert [row["file_name"] for row in rows if row["reason"] == "analyser_failed"] == ["5.jpg"]
     assert [file.suffix for file in (tmp_path / "state").iterdir()] == [".arrow"]
 
 
-def test_one_death_is_chance_and_notes_that_are_damaged_say_nothing(tmp_path: Path) -> None:
+def test_one_crash_is_chance_and_a_damaged_file_counts_nothing(tmp_path: Path) -> None:
     def die(image_id: str) -> None:
-        with Suspects(tmp_path / "slice.arrow").looking_at(image_id):
+        with CrashLog(tmp_path / "slice.arrow").analysing(image_id):
             os.kill(os.getpid(), signal.SIGKILL)
 
     for image_id in ("a", "b"):
         assert _in_a_worker(lambda name=image_id: die(name)) == -signal.SIGKILL
-    assert not any(Suspects(tmp_path / "slice.arrow").is_culprit(image_id) for image_id in ("a", "b"))
-    with Suspects(tmp_path / "slice.arrow").looking_at("c"):
+    assert not any(CrashLog(tmp_path / "slice.arrow").crashes_workers(image_id) for image_id in ("a", "b"))
+    with CrashLog(tmp_path / "slice.arrow").analysing("c"):
         pass
     assert _in_a_worker(lambda: die("a")) == -signal.SIGKILL
-    found = Suspects(tmp_path / "slice.arrow")
-    assert [image_id for image_id in ("a", "b", "c") if found.is_culprit(image_id)] == ["a"]
-    (tmp_path / ".slice.suspects").write_text('{"a": ')
-    assert not Suspects(tmp_path / "slice.arrow").is_culprit("a")
+    found = CrashLog(tmp_path / "slice.arrow")
+    assert [image_id for image_id in ("a", "b", "c") if found.crashes_workers(image_id)] == ["a"]
+    (tmp_path / ".slice.crashes").write_text('{"a": ')
+    assert not CrashLog(tmp_path / "slice.arrow").crashes_workers("a")

@@ -1,4 +1,4 @@
-"""What a worker process does: look at a slice, or put a bucket together."""
+"""What a worker process does: analyse a slice, or put a bucket together."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from pipelines.core.errors import UserError
 from pipelines.core.records import OK, PROCESSED_SCHEMA, REJECTED
 from pipelines.core.sections.data import Preprocess
 from pipelines.data.faces.record import FaceRecord
+from pipelines.data.preprocessing.crashes import CRASH_DETAIL, CrashLog
 from pipelines.data.preprocessing.files import (
     SLICE_SUFFIX,
     read_hash_range,
@@ -26,9 +27,8 @@ from pipelines.data.preprocessing.files import (
     write_slice,
 )
 from pipelines.data.preprocessing.partition import bucket_bounds, split_of
-from pipelines.data.preprocessing.rows import GIVEN, given_anew, in_order, look_key, slice_table
+from pipelines.data.preprocessing.slice_table import GIVEN, analysis_key, slice_table, sort_rows, with_given
 from pipelines.data.preprocessing.slices import Slice, read_slice
-from pipelines.data.preprocessing.suspects import CULPRIT, Suspects
 from pipelines.data.preprocessing.worker_analyser import worker_analyser
 
 if TYPE_CHECKING:
@@ -43,15 +43,15 @@ _METADATA = [*GIVEN, "prompt", "face_prompt"]
 
 @dataclass(frozen=True)
 class SliceReport:
-    """What became of a slice: its file, rows by outcome ("ok" or the reason), how many were looked at now.
+    """Report on a slice: its file, rows by outcome ("ok" or the reason), and how many were analysed in this run.
 
-    `seconds` is where looking took its time (faces.parts), `detail` one message of an analyser that failed;
-    `error` is a wrong configuration that ends the run.
+    `seconds` is the time by analysis step (faces.timing), `detail` one message of an analyser that failed; `error` is a
+    wrong configuration that ends the run.
     """
 
     file: str
     outcomes: dict[str, int]
-    looked_at: int = 0
+    analysed: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     detail: str = ""
     error: str = ""
@@ -66,9 +66,9 @@ class SliceReport:
 class Job:
     """What all slices of a run share.
 
-    `params` has paths as the driver sees them, `given` as they were written: a worker on another machine may find its
-    networks by either. `version` is the analysers', `state` the folder of finished slices. `verified`: workers compare
-    their analysers with the version, since they may not run the driver's files.
+    `params` has the paths as the driver resolves them, `given` as they were written: a worker on another machine may
+    find its networks by either. `version` is `analyser_version`, `state` the folder of finished slices. `verified`:
+    workers compare their own analyser version with it, since their files may differ from the driver's.
     """
 
     params: Preprocess
@@ -79,8 +79,8 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Known:
-    """Rows of a slice that an earlier slice holds: places here, files, and places in these."""
+class EarlierRows:
+    """Rows of a slice that earlier slices hold: row numbers here, files, and row numbers in these."""
 
     rows: np.ndarray
     files: Sequence[str]
@@ -88,54 +88,54 @@ class Known:
 
 
 def finished(piece: Slice, job: Job, originals: Originals) -> SliceReport | None:
-    """Return the report of a slice that was finished before, None where it is yet to be looked at."""
+    """Return the report of a slice that was finished before, or None where it must be analysed."""
     file = plan_slice(piece, job, originals).file
     try:
         return SliceReport(str(file), _outcomes(read_slice_file(file, columns=["reason"])["reason"]))
     except FileNotFoundError:
         return None
     except pa.ArrowInvalid:
-        # Cut off by a machine that went down: nothing that can be used.
-        file.unlink(missing_ok=True)
+        file.unlink(missing_ok=True)  # truncated when its machine went down
         return None
 
 
-def look_at_slice(
-    piece: Slice, job: Job, originals: Originals, known: Known | None = None, attempt: int = 0
+def analyse_slice(
+    piece: Slice, job: Job, originals: Originals, earlier: EarlierRows | None = None, attempt: int = 0
 ) -> SliceReport:
-    """Look at the photos of a slice that are not known, and leave its rows in `job.state`.
+    """Analyse the photos of a slice that `earlier` does not hold, and write its rows to `job.state`.
 
-    A slice that lies there already is not looked at: a task whose worker died after its work may come again. `attempt`
-    counts the workers that were lost with this slice: after the first, photos are looked at one by one, so that one
-    that kills workers is found (pipelines.data.preprocessing.suspects).
+    A slice that is finished there is not analysed again: a task whose worker died after its work may be repeated.
+    `attempt` counts the workers lost with this slice: after the first, photos are analysed one by one, so that one that
+    crashes the worker is found (pipelines.data.preprocessing.crashes).
     """
     try:
-        return finished(piece, job, originals) or _look_at_slice(piece, job, originals, known, attempt)
+        return finished(piece, job, originals) or _analyse_slice(piece, job, originals, earlier, attempt)
     except UserError as error:
         return SliceReport("", {}, error=str(error))
 
 
-def _look_at_slice(piece: Slice, job: Job, originals: Originals, known: Known | None, attempt: int) -> SliceReport:
+def _analyse_slice(
+    piece: Slice, job: Job, originals: Originals, earlier: EarlierRows | None, attempt: int
+) -> SliceReport:
     plan = plan_slice(piece, job, originals)
-    places = np.zeros(0, np.int64) if known is None else known.rows
-    old = set(places.tolist())
+    old = set() if earlier is None else set(earlier.rows.tolist())
     fresh = [row for row in range(piece.rows) if row not in old]
-    looked = [row for row in fresh if plan.looks[row] is not None]
-    found, seconds = _look(piece, looked, plan, job, attempt) if looked else ({}, {})
+    analysed = [row for row in fresh if plan.keys[row] is not None]
+    found, seconds = _analyse_rows(piece, analysed, plan, job, attempt) if analysed else ({}, {})
     records = [found[row] if row in found else plan.rejected(row, "duplicate") for row in fresh]
-    tables = [slice_table(plan.given(fresh), records, [plan.looks[row] for row in fresh])]
-    if known is not None:
-        tables += [given_anew(rows, plan.given(here)) for here, rows in _read_known(known)]
-    table = in_order(pa.concat_tables(tables))
+    tables = [slice_table(plan.given(fresh), records, [plan.keys[row] for row in fresh])]
+    if earlier is not None:
+        tables += [with_given(rows, plan.given(here)) for here, rows in _read_earlier(earlier)]
+    table = sort_rows(pa.concat_tables(tables))
     write_slice(table, plan.file)
     detail = next((record.detail for record in records if record.reason == "analyser_failed"), "")
-    return SliceReport(str(plan.file), _outcomes(table["reason"]), len(looked), seconds, detail)
+    return SliceReport(str(plan.file), _outcomes(table["reason"]), len(analysed), seconds, detail)
 
 
 def write_bucket(bucket: int, slices: list[str], params: Preprocess, out: Path) -> int:
     """Gather the rows of a bucket from all slices and write `part-<bucket>.parquet` into `out`; return their number.
 
-    Rows are in the order of identity (unknown last), file name and image id.
+    Rows are sorted by identity (unknown last), file name and image id.
     """
     low, high = bucket_bounds(bucket, params.buckets)
     rows = read_hash_range([Path(file) for file in slices], low, high)
@@ -151,14 +151,14 @@ def write_bucket(bucket: int, slices: list[str], params: Preprocess, out: Path) 
 
 @dataclass(frozen=True)
 class Plan:
-    """A slice before it is looked at: metadata columns, look keys (None: a copy), the file its rows go to."""
+    """A slice before analysis: metadata columns, analysis keys (None: a duplicate), the file its rows go to."""
 
     columns: dict[str, list[Any]]
-    looks: list[str | None]
+    keys: list[str | None]
     file: Path
 
     def given(self, rows: Sequence[int]) -> dict[str, list[Any]]:
-        """Return what the dataset says of some rows."""
+        """Return the columns GIVEN of some rows."""
         return {name: [self.columns[name][row] for row in rows] for name in GIVEN}
 
     def texts(self, rows: Sequence[int]) -> tuple[list[str | None], list[str | None]]:
@@ -166,7 +166,7 @@ class Plan:
         return [self.columns["prompt"][row] for row in rows], [self.columns["face_prompt"][row] for row in rows]
 
     def rejected(self, row: int, reason: str, detail: str = "") -> FaceRecord:
-        """Return the record of a row that nobody looks at."""
+        """Return the record of a row that is not analysed."""
         prompt, face_prompt = self.columns["prompt"][row], self.columns["face_prompt"][row]
         return FaceRecord(REJECTED, reason, prompt=prompt, face_prompt=face_prompt, detail=detail)
 
@@ -174,8 +174,8 @@ class Plan:
 def plan_slice(piece: Slice, job: Job, originals: Originals) -> Plan:
     """Return the plan of a slice; only metadata is read.
 
-    The file is named by a hash of the rows' metadata (image ids among them) and the analyser version, so it is found
-    again by whoever needs the same photos looked at in the same way.
+    The file is named by a hash of the rows' metadata (image ids among them) and the analyser version, so a later run
+    that needs the same photos analysed in the same way finds it.
     """
     columns = pa.Table.from_batches(read_slice(piece, _METADATA, piece.rows)).to_pydict()
     repeats = [
@@ -184,48 +184,48 @@ def plan_slice(piece: Slice, job: Job, originals: Originals) -> Plan:
             columns["image_id"], columns["file_name"], columns["identity"], strict=True
         )
     ]
-    key = hashlib.sha256(json.dumps([job.version, columns, repeats], sort_keys=True).encode()).hexdigest()
-    asked = zip(repeats, columns["image_id"], columns["prompt"], columns["face_prompt"], strict=True)
-    looks = [None if repeat else look_key(job.version, *texts) for repeat, *texts in asked]
-    return Plan(columns, looks, job.state / f"{key}{SLICE_SUFFIX}")
+    digest = hashlib.sha256(json.dumps([job.version, columns, repeats], sort_keys=True).encode()).hexdigest()
+    inputs = zip(repeats, columns["image_id"], columns["prompt"], columns["face_prompt"], strict=True)
+    keys = [None if repeat else analysis_key(job.version, *values) for repeat, *values in inputs]
+    return Plan(columns, keys, job.state / f"{digest}{SLICE_SUFFIX}")
 
 
-def _look(
+def _analyse_rows(
     piece: Slice, rows: Sequence[int], plan: Plan, job: Job, attempt: int
 ) -> tuple[dict[int, FaceRecord], dict[str, float]]:
-    """Return the records of some rows of a slice by their place in it, and the seconds by part."""
+    """Return the records of some rows of a slice by row number, and the seconds by step."""
     analyser = worker_analyser(job.params, job.given, job.version if job.verified else None)
     before = dict(analyser.times.seconds)
-    suspects = Suspects(plan.file) if attempt else None
+    crashes = CrashLog(plan.file) if attempt else None
     wanted = set(rows)
     records: dict[int, FaceRecord] = {}
     at = 0
     for batch in read_slice(piece, ["image"], _BATCH):
         here = [row for row in range(at, at + batch.num_rows) if row in wanted]
         photos = [batch["image"][row - at].as_py() or b"" for row in here]
-        if suspects is None:
+        if crashes is None:
             records.update(zip(here, analyser.analyse(photos, *plan.texts(here)), strict=True))
         else:
             for row, photo in zip(here, photos, strict=True):
-                records[row] = _carefully(photo, row, plan, analyser, suspects)
+                records[row] = _analyse_logged(photo, row, plan, analyser, crashes)
         at += batch.num_rows
-    if suspects is not None:
-        suspects.forget()
-    return records, {part: total - before[part] for part, total in analyser.times.seconds.items()}
+    if crashes is not None:
+        crashes.delete()
+    return records, {step: total - before[step] for step, total in analyser.times.seconds.items()}
 
 
-def _carefully(photo: bytes, row: int, plan: Plan, analyser: Analyser, suspects: Suspects) -> FaceRecord:
+def _analyse_logged(photo: bytes, row: int, plan: Plan, analyser: Analyser, crashes: CrashLog) -> FaceRecord:
     image_id = plan.columns["image_id"][row]
-    if suspects.is_culprit(image_id):
-        return plan.rejected(row, "analyser_failed", CULPRIT)
-    with suspects.looking_at(image_id):
+    if crashes.crashes_workers(image_id):
+        return plan.rejected(row, "analyser_failed", CRASH_DETAIL)
+    with crashes.analysing(image_id):
         return analyser.analyse([photo], *plan.texts([row]))[0]
 
 
-def _read_known(known: Known) -> Iterator[tuple[list[int], pa.Table]]:
-    for file in sorted(set(known.files)):
-        here = np.array([name == file for name in known.files])
-        yield known.rows[here].tolist(), read_slice_file(Path(file), places=known.places[here])
+def _read_earlier(earlier: EarlierRows) -> Iterator[tuple[list[int], pa.Table]]:
+    for file in sorted(set(earlier.files)):
+        here = np.array([name == file for name in earlier.files])
+        yield earlier.rows[here].tolist(), read_slice_file(Path(file), places=earlier.places[here])
 
 
 def _outcomes(reasons: pa.ChunkedArray) -> dict[str, int]:
