@@ -49,18 +49,18 @@ def backup(
     sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME; what is named is not taken from the stack.
     """
     from pipelines.operations.backup.backup import make_backup
-    from pipelines.operations.backup.places import Addresses, places_of
+    from pipelines.operations.backup.locations import Addresses, find_locations
     from pipelines.registry.settings import database
 
-    places = places_of(Path.cwd(), Addresses(ledger, artefacts, airflow, accounts), state)
-    manifest = make_backup(places, out)
+    locations = find_locations(Path.cwd(), Addresses(ledger, artefacts, airflow, accounts), state)
+    manifest = make_backup(locations, out)
     emit(manifest)
-    of_stack = "" if places.credentials is None else f" of the stack in {places.credentials.parent}"
+    of_stack = "" if locations.credentials is None else f" of the stack in {locations.credentials.parent}"
     say_done(f"{out}: {len(manifest.files)} files{of_stack}: {', '.join(manifest.contents())}")
     if manifest.secret:
         say(f"{out} holds passwords and keys: only you can enter it (mode 700), keep its copies so")
     own = database(Path.cwd())
-    if places.served and own.is_file():
+    if locations.served and own.is_file():
         say(f"not in it: {own}, the ledger of work without the stack; --ledger sqlite:///{own} copies that")
 
 
@@ -78,7 +78,7 @@ def restore(
 
     The backup of a stack goes into a stack that does not run, new or old: `make stack` comes afterwards.
     """
-    from pipelines.operations.backup.places import Addresses
+    from pipelines.operations.backup.locations import Addresses
     from pipelines.operations.backup.stack_restore import restore_anywhere
 
     named = Addresses(ledger, artefacts, airflow, accounts)

@@ -23,7 +23,7 @@ def clean(
     if data and not apply:
         raise UserError("--data takes effect with --apply only: what DVC would remove is not known before")
     params = read_params(file, overrides)
-    from pipelines.operations.retention import drop_unnamed, remove, survey
+    from pipelines.operations.retention import remove, remove_unreferenced_data, survey
 
     root = Path.cwd()
     items = survey(root, params.keeping, unsaved=unsaved)
@@ -34,7 +34,7 @@ def clean(
     if apply:
         count, size = remove(going)
         if data:
-            drop_unnamed(root)
+            remove_unreferenced_data(root)
         say_done(f"removed {count} things of {size} bytes")
     else:
         say(f"{len(going)} things of {sum(item.size for item in going)} bytes would go; --apply removes them")

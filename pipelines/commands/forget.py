@@ -9,7 +9,7 @@ from pipelines.commands.options import option
 from pipelines.commands.output import emit, say
 
 if TYPE_CHECKING:
-    from pipelines.operations.forgetting.forget import Outcome
+    from pipelines.operations.forgetting.forget import ForgettingReport
 
 
 def forget(
@@ -33,7 +33,7 @@ def forget(
 
     subject = subject_of(identity or (), image_id or ())
     done = carry_out(Path.cwd(), subject, copies=delete_copies, artefacts=delete_artefacts, check=check)
-    _tell(done)
+    _print_report(done)
     emit(done)
     if done.remaining:
         raise StageFailed(
@@ -41,7 +41,7 @@ def forget(
         )
 
 
-def _tell(done: Outcome) -> None:
+def _print_report(done: ForgettingReport) -> None:
     objects = ", ".join(f"{count} from {name}" for name, count in done.objects.items()) or "none"
     lines = [
         f"{done.photos} photos forgotten; the dataset is {done.version.tag or 'empty or without a version'}",

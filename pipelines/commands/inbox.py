@@ -33,8 +33,8 @@ def ready(inbox: Address = ".dynamicid/inbox", params: ParamsFile = DEFAULT_PARA
     """Print which batches are ready and which wait, with the reason, as JSON."""
     batches = _open(inbox, params).batches()
     told = {
-        "ready": [batch.name for batch in batches if batch.waits is None],
-        "waiting": {batch.name: batch.waits for batch in batches if batch.waits is not None},
+        "ready": [batch.name for batch in batches if batch.wait_reason is None],
+        "waiting": {batch.name: batch.wait_reason for batch in batches if batch.wait_reason is not None},
     }
     emit(told)
 

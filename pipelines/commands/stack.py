@@ -53,14 +53,14 @@ def start(
 def stop(state: State = _STATE) -> None:
     """End the processes of this stack and no others; databases, logs and credentials stay."""
     from pipelines.operations.stack.settings import stack_in
-    from pipelines.operations.stack.supervisor import alone, left_over, shut_down
+    from pipelines.operations.stack.supervisor import has_processes, lock_stack, shut_down
 
     stack = stack_in(state)
-    if not left_over(stack):
+    if not has_processes(stack):
         say("the stack does not run")
         emit_if_asked({"ended": False})
         return
-    with alone(stack):
+    with lock_stack(stack):
         left = shut_down(stack)
     say(f"the stack is down{f', {left} processes that it had left behind ended' if left else ''}")
 
@@ -120,7 +120,7 @@ def accounts(url: Annotated[str, option("Address of the MLflow server.", envvar=
     """Make the pipeline's MLflow account, with the passwords of the environment; for containers."""
     import os
 
-    from pipelines.operations.stack.accounts import make_pipeline_account
+    from pipelines.operations.stack.start import make_pipeline_account
 
     missing = [name for name in ("MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_TRACKING_PASSWORD") if not os.environ.get(name)]
     if missing:

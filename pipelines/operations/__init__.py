@@ -1,1 +1,1 @@
-"""What keeps an installation running: servers, inbox, backup, forgetting, retention."""
+"""Run an installation: servers, inbox, backups, deletion of a person's data, retention."""

@@ -1,4 +1,4 @@
-"""Programs of others: run, with the reason where they fail, and waited for."""
+"""Run external programs, and wait for a condition."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 
 from pipelines.core.errors import StageFailed
 
-Trouble = TypeVar("Trouble")
+T = TypeVar("T")
 
 
 def run_program(what: str, *command: str | Path, **more: Any) -> None:
-    """Run a program, with the arguments of `subprocess.run`; raise StageFailed with `what` and its error otherwise."""
+    """Run a program with further arguments of `subprocess.run`; StageFailed with `what` and its error if it fails."""
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, **more)
     if done.returncode:
         lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
@@ -22,14 +22,11 @@ def run_program(what: str, *command: str | Path, **more: Any) -> None:
         raise StageFailed(f"{what}: {errors[0] if errors else f'exit {done.returncode}'}")
 
 
-def wait_while(trouble: Callable[[], Trouble], seconds: float = math.inf, pause: float = 0.2) -> Trouble:
-    """Call `trouble` every `pause` seconds until it returns something false; return its last answer.
-
-    That one is true where `seconds` have passed before: what is in the way then.
-    """
+def wait_while(condition: Callable[[], T], seconds: float = math.inf, pause: float = 0.2) -> T:
+    """Call `condition` every `pause` seconds until it is false or `seconds` have passed; return its last value."""
     from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-    def last(state: RetryCallState) -> Trouble:
+    def last(state: RetryCallState) -> T:
         assert state.outcome is not None
         return state.outcome.result()
 
@@ -39,4 +36,4 @@ def wait_while(trouble: Callable[[], Trouble], seconds: float = math.inf, pause:
         wait=wait_fixed(pause),
         retry_error_callback=last,
     )
-    return repeat(trouble)
+    return repeat(condition)

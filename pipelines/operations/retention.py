@@ -1,7 +1,7 @@
-"""What may be cleaned up: run workspaces, checkpoints and caches that can be made again and are old enough.
+"""Clean up old run workspaces, checkpoints and caches, all of which can be made again.
 
-Models and the ledger are never among it, data only where nothing names it any more. What a process works with is left
-alone, however old it is.
+Models and MLflow's records are never removed, data only when nothing refers to it any more. Whatever a process is using
+stays, however old it is.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _CACHES = ("cache", "preprocess", "curate")
 
 @dataclass(frozen=True)
 class Item:
-    """One thing that was looked at: its kind, how old (days) and big (bytes) it is, and why it stays, if it does."""
+    """A folder or file: its kind, age in days, size in bytes, and why it is kept (None: it can be removed)."""
 
     kind: str  # workspace, checkpoint or cache
     path: Path
@@ -42,28 +42,28 @@ class Item:
 
 
 def survey(root: Path, params: Keeping, *, unsaved: bool = False, now: float | None = None) -> list[Item]:
-    """Return everything that could be cleaned up in the checkout `root`, with what stays and why.
+    """Return all workspaces, checkpoints and cached files of the checkout `root`; `kept` says which ones stay.
 
-    `unsaved` gives up workspaces too whose run was never saved as an experiment. Checkpoints and caches inside a
-    workspace go with it.
+    `unsaved` also allows the removal of workspaces whose run was never saved as an experiment. Checkpoints and caches
+    inside a workspace are removed with it. `now` is in seconds since the epoch.
     """
     root = root.resolve()
-    moment = time.time() if now is None else now
+    now = time.time() if now is None else now
     return [
-        *_workspaces(root, params.workspaces_days, unsaved, moment),
-        *_checkpoints(root, params.checkpoints_days, moment),
-        *_caches(root, params.caches_days, moment),
+        *_workspaces(root, params.workspaces_days, unsaved, now),
+        *_checkpoints(root, params.checkpoints_days, now),
+        *_caches(root, params.caches_days, now),
     ]
 
 
 def remove(items: Iterable[Item]) -> tuple[int, int]:
-    """Remove the items that do not stay; return how many went and how many bytes they held."""
+    """Remove the items that are not kept; return their number and their bytes."""
     count = size = 0
     for item in items:
         if item.kept is not None:
             continue
         if item.path.is_dir():
-            # Renamed first: a process killed here leaves no half workspace that a retry would take for a whole one.
+            # Renamed first: if this process is killed here, a retry does not use a partly removed workspace.
             gone = item.path.with_name(f".{item.path.name}.gone")
             shutil.rmtree(gone, ignore_errors=True)
             item.path.rename(gone)
@@ -80,13 +80,13 @@ def _workspaces(root: Path, days: float, unsaved: bool, now: float) -> Iterator[
         age, size = _measure(path, now)
         kept = None
         if path.name.startswith(".") and path.name.endswith(".gone"):
-            pass  # what a killed clean-up left
+            pass  # left by a clean-up that was killed
         elif age < days:
             kept = f"used {age:.1f} days ago, kept for {days:g}"
-        elif busy(path):
-            kept = "a process works in it"
+        elif is_busy(path):
+            kept = "a process is using it"
         elif path.name not in saved and not path.name.startswith(".") and not unsaved:
-            kept = "its run was not saved; --unsaved gives it up"
+            kept = "its run was not saved; --unsaved removes it"
         yield Item("workspace", path, age, size, kept)
 
 
@@ -106,26 +106,26 @@ def _caches(root: Path, days: float, now: float) -> Iterator[Item]:
         for path in sorted((root / STATE / name).rglob("*")):
             if path.is_symlink() or not path.is_file() or path.suffix == ".lock":
                 continue
-            found = path.stat()
-            age = (now - max(found.st_mtime, found.st_atime)) / _DAY
+            info = path.stat()
+            age = (now - max(info.st_mtime, info.st_atime)) / _DAY
             kept = f"used {age:.1f} days ago, kept for {days:g}" if age < days else None
-            yield Item("cache", path, age, found.st_size, kept)
+            yield Item("cache", path, age, info.st_size, kept)
 
 
 def _measure(folder: Path, now: float) -> tuple[float, int]:
-    """Return the days since anything in `folder` was written, and its bytes; hard links to the cache do not count."""
+    """Return the days since the last write in `folder`, and its bytes, without hard links to the cache."""
     latest, size = folder.stat().st_mtime, 0
     for parent, names, files in os.walk(folder):
         names[:] = [name for name in names if name != ".git"]
         for name in files:
-            found = (Path(parent) / name).lstat()
+            info = (Path(parent) / name).lstat()
             # A hard link has the time of the cached file, which may be older or newer than the run.
-            if found.st_nlink == 1:
-                latest, size = max(latest, found.st_mtime), size + found.st_size
+            if info.st_nlink == 1:
+                latest, size = max(latest, info.st_mtime), size + info.st_size
     return max(0.0, (now - latest) / _DAY), size
 
 
-def busy(workspace: Path) -> bool:
+def is_busy(workspace: Path) -> bool:
     """Whether DVC or a training holds a lock in a workspace."""
     locks = [workspace / ".dvc" / "tmp" / "lock", *(workspace / STATE / "resume").glob("*/*.lock")]
     running = workspace / ".dvc" / "tmp" / "rwlock"
@@ -133,17 +133,17 @@ def busy(workspace: Path) -> bool:
     return stages or any(is_held(lock) for lock in locks)
 
 
-def drop_unnamed(root: Path) -> None:
-    """Remove from the DVC cache of `root` what no tag, branch, saved run, checkout or workspace names.
+def remove_unreferenced_data(root: Path) -> None:
+    """Remove data from the DVC cache of `root` that no tag, branch, saved run, checkout or workspace refers to.
 
-    Dataset versions and snapshots of registered models are tags, so their data stays. Raises UserError while a
-    workspace is at work: what it has just made may be named nowhere yet.
+    Dataset versions and snapshots of registered models are tags, so their data stays. Raises UserError while a run is
+    at work in a workspace, because nothing refers to its newest outputs yet.
     """
-    living = [path for path in workspaces(root.resolve()) if (path / ".dvc").is_dir()]
-    if at_work := [path.name for path in living if busy(path)]:
-        raise UserError(f"{', '.join(at_work)}: a process works there; clean data when no run is under way")
-    names = ("--all-branches", "--all-tags", "--all-experiments", "--workspace")
-    others = ("--projects", *map(str, living)) if living else ()
-    done = dvc(root, "gc", "--quiet", "--force", *names, *others, capture=True)
+    in_use = [path for path in workspaces(root.resolve()) if (path / ".dvc").is_dir()]
+    if busy := [path.name for path in in_use if is_busy(path)]:
+        raise UserError(f"{', '.join(busy)}: a process is at work there; clean data when no run is under way")
+    references = ("--all-branches", "--all-tags", "--all-experiments", "--workspace")
+    projects = ("--projects", *map(str, in_use)) if in_use else ()
+    done = dvc(root, "gc", "--quiet", "--force", *references, *projects, capture=True)
     if done.returncode:
         raise StageFailed(f"dvc gc in {root}: {dvc_problem(done)}")

@@ -1,4 +1,4 @@
-"""Airflow's REST interface as the tests use it: log in, trigger, wait, read logs."""
+"""A client of Airflow's REST API: log in, trigger, wait, read logs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import requests
 from tests.processes import wait_until
 
 ENDED = {"success", "failed"}
-# A task in one of these never gets anywhere else.
+# A task in one of these states stays in it.
 LOST = {"failed", "upstream_failed", "skipped", "removed"}
 
 
 class Airflow:
-    """A client of the public API with the administrator's password."""
+    """A client that logs in as the administrator."""
 
     def __init__(self, url: str, password: str) -> None:
         self.url = url
@@ -24,16 +24,13 @@ class Airflow:
         self.log_in()
 
     def log_in(self) -> None:
-        token = requests.post(
-            f"{self.url}/auth/token", json={"username": "admin", "password": self._password}, timeout=60
-        )
+        account = {"username": "admin", "password": self._password}
+        token = requests.post(f"{self.url}/auth/token", json=account, timeout=60)
         token.raise_for_status()
         self._session.headers["Authorization"] = f"Bearer {token.json()['access_token']}"
 
     def call(self, method: str, path: str, **body: Any) -> Any:
-        answer = self._session.request(
-            method, f"{self.url}/api/v2/{path}", timeout=60, **({"json": body} if body else {})
-        )
+        answer = self._session.request(method, f"{self.url}/api/v2/{path}", timeout=60, json=body or None)
         if not answer.ok:
             raise AssertionError(f"{method} {path}: HTTP {answer.status_code} {answer.text[:500]}")
         return answer.json() if answer.content else None
@@ -61,7 +58,7 @@ class Airflow:
         return {name: task["state"] for name, task in self.tasks(dag, run).items()}
 
     def wait(self, dag: str, run: str, seconds: float) -> str:
-        """Wait for the end of a run and return its state; a server that is away for a while is waited for, too."""
+        """Wait for the end of a run, also while the server is away, and return its state."""
 
         def ended() -> str | None:
             try:
@@ -81,7 +78,7 @@ class Airflow:
         return wait_until(reached, seconds, lambda: f"{task}: not in {states}; {self.states(dag, run)}", 1) or ""
 
     def result(self, dag: str, run: str, task: str) -> Any:
-        """Return what a task handed to those after it."""
+        """Return the return value of a task (XCom)."""
         value = self.call("GET", f"dags/{dag}/dagRuns/{run}/taskInstances/{task}/xcomEntries/return_value")["value"]
         return json.loads(value) if isinstance(value, str) else value
 

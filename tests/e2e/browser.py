@@ -1,4 +1,4 @@
-"""A person at a browser: Debian's Chromium without a screen, driven by Playwright."""
+"""A headless Chromium, driven by Playwright."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-# A busy machine draws a page slowly.
-PATIENCE = 120_000
+# A busy machine renders a page slowly.
+TIMEOUT_MS = 120_000
 
 
 @contextmanager
 def browser(**context: Any) -> Iterator[Any]:
-    """Yield a page in a fresh browser; skips, saying why, where there is no Chromium."""
+    """Yield a page in a new browser; skip the test where Chromium is missing."""
     from playwright.sync_api import sync_playwright
 
     chromium = shutil.which("chromium")
@@ -25,6 +25,6 @@ def browser(**context: Any) -> Iterator[Any]:
         # Chromium's own sandbox does not start for root.
         running = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = running.new_context(viewport={"width": 1400, "height": 1000}, **context).new_page()
-        page.set_default_timeout(PATIENCE)
+        page.set_default_timeout(TIMEOUT_MS)
         yield page
         running.close()

@@ -1,4 +1,4 @@
-"""The servers that the end-to-end tests use: their own, or those that run for a checkout already."""
+"""The servers of the end-to-end tests: started for them, or already running for a checkout."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pipelines.core.errors import UserError
 from pipelines.operations.stack.postgres import find_programs
 from tests.processes import SMALL_CHAIN, dynamicid, free_port, git, wait_until
 
-# A checkout whose stack runs (state in its .dynamicid/stack); without it a stack is started for these tests and ended.
+# Names a checkout whose stack runs (state in its .dynamicid/stack); by default a stack is started for the tests.
 HOME = "DYNAMICID_E2E_HOME"
 SECONDS = 1500
 
@@ -52,16 +52,16 @@ class Team:
 
     @property
     def stack(self) -> Any:
-        from pipelines.operations.stack.settings import Stack, known_ports
+        from pipelines.operations.stack.settings import Stack, saved_ports
 
-        return Stack(self.home, self.state, known_ports(self.state))
+        return Stack(self.home, self.state, saved_ports(self.state))
 
     def cli(self, *arguments: str) -> str:
-        """Run the command line in the checkout and return what it prints."""
+        """Run a command in the checkout and return its stdout."""
         return dynamicid(*arguments, cwd=self.home, env=self.environment()).stdout
 
     def commit_params(self, *overrides: str) -> None:
-        """Change params.yaml as somebody of the team would, and commit it: runs work on what is committed."""
+        """Change params.yaml and commit it, since runs use committed files."""
         given = [part for override in overrides for part in ("--set", override)]
         self.cli("configure", *given)
         git(self.home, "commit", "-qam", "Other parameters", "--allow-empty")
@@ -79,12 +79,12 @@ class Team:
 
         return MlflowClient(self.addresses["mlflow"])
 
-    def new_run(self, dag: str, kind: str, seen: set[str], seconds: float = SECONDS) -> str:
-        """Wait for a run of `kind` that is not in `seen`, and return its id."""
+    def new_run(self, dag: str, kind: str, earlier: set[str], seconds: float = SECONDS) -> str:
+        """Wait for a run of `kind` that is not in `earlier`, and return its id."""
 
         def found() -> str | None:
             ids = (run["dag_run_id"] for run in self.airflow.runs(dag) if run["run_type"] == kind)
-            return next((name for name in ids if name not in seen), None)
+            return next((name for name in ids if name not in earlier), None)
 
         return wait_until(found, seconds, f"{dag}: no {kind} run", 2) or ""
 
@@ -115,10 +115,10 @@ def team(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     except UserError as error:
         pytest.skip(str(error))
     home = shutil.copytree(request.getfixturevalue("checkout"), tmp_path_factory.mktemp("team") / "dynamicid")
-    # Not under pytest's own folder, which the user that PostgreSQL runs as cannot enter.
+    # Not in pytest's temporary folder, which PostgreSQL's user cannot enter.
     state = Path(tempfile.mkdtemp(prefix="dynamicid-stack-"))
     state.chmod(0o755)
-    threads = {"OMP_NUM_THREADS": str(os.cpu_count())}  # one training at a time has all cores
+    threads = {"OMP_NUM_THREADS": str(os.cpu_count())}  # trainings run one at a time, on all cores
     env = {"DYNAMICID_STACK": str(state), "DYNAMICID_RETRY_SECONDS": "5", **threads}
     ports = [f"--{name}-port={free_port()}" for name in ("postgres", "airflow", "mlflow")]
     try:
@@ -138,7 +138,7 @@ def _small(team: Team) -> Team:
         "train_anchoring.steps=4",
         "train_imr.steps=4",
         "inbox.quiet_seconds=2",
-        # A handful of people is another mix every time.
+        # The mix of a few people differs from batch to batch.
         *(
             f"drift.limits.{name}.stop=1000"
             for name in yaml.safe_load((team.home / "params.yaml").read_text())["drift"]["limits"]
@@ -150,7 +150,7 @@ def _small(team: Team) -> Team:
 
 @pytest.fixture(scope="session")
 def pictures(project: Path) -> Path:
-    """Where screenshots are kept: a folder that git ignores and CI collects."""
+    """The folder for screenshots, which git ignores and CI collects."""
     folder = project / "reports" / "e2e"
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -1,4 +1,4 @@
-"""A person logs in, fills the form, watches the grid turn green, and finds the model in MLflow: all in a browser."""
+"""In a browser: log in, fill in the form, see every task succeed, and find the model in MLflow."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.processes import free_port
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(7200)]
 RUN = "by-hand-in-the-browser"
-# What is on the screen, whatever way a colour is written in.
+# Read from a canvas, because computed styles give colours in different notations.
 _DRAWN_COLOURS = """squares => squares.map(square => {
   const pixel = Object.assign(document.createElement("canvas"), {width: 1, height: 1}).getContext("2d");
   pixel.fillStyle = getComputedStyle(square).backgroundColor;
@@ -32,7 +32,7 @@ def _log_in(page, team) -> None:
     page.get_by_text("Welcome").first.wait_for()
 
 
-def test_a_wrong_password_lets_nobody_in(team) -> None:
+def test_a_wrong_password_is_refused(team) -> None:
     import requests
 
     airflow = team.addresses["airflow"]
@@ -49,7 +49,7 @@ def test_a_wrong_password_lets_nobody_in(team) -> None:
 
 @pytest.fixture(scope="module")
 def finished(team, pictures: Path) -> dict:
-    """Trigger a run in the browser, answer what it asks, and wait until every task is green."""
+    """Trigger a run in the browser, answer its question, and wait for its end."""
     from playwright.sync_api import expect
 
     name = f"{RUN}-{time.time_ns()}"
@@ -67,7 +67,7 @@ def finished(team, pictures: Path) -> dict:
         page.screenshot(path=pictures / "2-form.png")
         page.get_by_role("button", name="Trigger").last.click()
         page.wait_for_timeout(3000)
-        page.goto("about:blank")  # the grid is drawn again every few seconds: not while the run needs the cores
+        page.goto("about:blank")  # the page redraws its grid every few seconds, which would take CPU time from the run
         team.airflow.wait_for_task("dynamicid_train", name, "ask_a_person", {"awaiting_input", "deferred"}, 1500)
         page.goto(f"{team.addresses['airflow']}/dags/dynamicid_train/runs/{name}/tasks/ask_a_person/required_actions")
         page.get_by_role("button", name="Promote though gates failed").wait_for()
@@ -91,7 +91,7 @@ def test_every_task_is_green(finished: dict) -> None:
         assert green > 2 * max(red, blue), finished["colours"]
 
 
-def test_what_the_form_said_is_what_was_done(team, finished: dict) -> None:
+def test_the_run_uses_the_values_of_the_form(team, finished: dict) -> None:
     import yaml
 
     folder = team.workspace("dynamicid_train", finished["run"])
@@ -100,7 +100,7 @@ def test_what_the_form_said_is_what_was_done(team, finished: dict) -> None:
     assert len([one for one in (folder / ".dynamicid" / "photos").iterdir() if one.is_dir()]) == 8
 
 
-def test_the_decision_bears_the_name_of_who_took_it(team, finished: dict) -> None:
+def test_the_decision_has_the_name_of_the_user(team, finished: dict) -> None:
     registered = team.airflow.result("dynamicid_train", finished["run"], "register")
     version = team.client().get_model_version(registered["model_name"], registered["version"])
     decisions = [json.loads(text) for key, text in sorted(version.tags.items()) if "dynamicid.decision." in key]
@@ -137,7 +137,7 @@ def test_mlflow_shows_run_metrics_pictures_and_alias(team, finished: dict, pictu
 def test_the_champion_draws_on_the_page(
     team, finished: dict, pictures: Path, drawn_people: list[Path], tmp_path: Path
 ) -> None:
-    """The version that was promoted just now, fetched from the registry: a photo goes up, a picture comes back."""
+    """The page loads the promoted version from the registry and draws a picture from an uploaded photo."""
     from playwright.sync_api import expect
 
     assert set(finished["states"].values()) == {"success"}
@@ -151,9 +151,9 @@ def test_the_champion_draws_on_the_page(
         assert served.stdout is not None
         line = served.stdout.readline()
         assert line, (tmp_path / "log").read_text()[-3000:]
-        said = json.loads(line)
+        printed = json.loads(line)
         with browser() as page:
-            page.goto(said["url"])
+            page.goto(printed["url"])
             expect(page.locator("#head")).to_contain_text("dynamicid", timeout=60_000)
             page.locator("#photo-1 input[type=file]").set_input_files(str(drawn_people[0]))
             expect(page.locator("#photo-1 img").first).to_be_visible(timeout=60_000)
@@ -166,4 +166,4 @@ def test_the_champion_draws_on_the_page(
     finally:
         served.terminate()
         served.wait(60)
-    assert "dynamicid" in said["model"], said
+    assert "dynamicid" in printed["model"], printed

@@ -1,4 +1,4 @@
-"""Servers and tasks that die in the middle of a run cost time, and nothing else."""
+"""Killing servers and tasks during a run loses time only."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ def _service_pid(team, name: str) -> int:
 
 
 def _kill(number: int) -> None:
-    """Kill a service with everything it started: no word of farewell, no connection closed."""
+    """Kill a service and its child processes without a shutdown."""
     service = psutil.Process(number)
     for process in [service, *service.children(recursive=True)]:
         process.kill()
 
 
 def _wait_for_refused_write(team, run: str, task: str, seconds: float = 900) -> None:
-    """Wait until the task has met the server that is away, in whichever attempt."""
+    """Wait until a write of the task was refused, in any attempt."""
 
     def refused() -> bool:
         logs = (team.airflow.log("dynamicid_train", run, task, attempt) for attempt in (1, 2, 3))
         return any("is away (Connection refused)" in log for log in logs)
 
-    wait_until(refused, seconds, f"{task}: nothing was written while MLflow was away", 2)
+    wait_until(refused, seconds, f"{task}: no write was refused while MLflow was away", 2)
 
 
 def _training(folder: Path) -> psutil.Process | None:
@@ -52,10 +52,10 @@ def _training(folder: Path) -> psutil.Process | None:
 
 @pytest.fixture(scope="module")
 def survived(team) -> dict:
-    """One run through all three faults: PostgreSQL killed, MLflow killed and a minute away, the training killed."""
+    """One run with three faults: PostgreSQL killed, MLflow killed and away for a minute, the training killed."""
     from pipelines.operations.stack.health import wait_healthy
 
-    seen: dict = {}
+    record: dict = {}
     run = f"{RUN}-{time.time_ns()}"
     conf = {
         "identities": 8,
@@ -65,44 +65,44 @@ def survived(team) -> dict:
         "overrides": ["train_anchoring.checkpoint_every=4"],
     }
     team.airflow.trigger("dynamicid_train", run, conf)
-    seen["run"], dag = run, "dynamicid_train"
+    record["run"], dag = run, "dynamicid_train"
     folder = team.workspace(dag, run)
 
     team.airflow.wait_for_task(dag, run, "preprocess", {"running"}, 1200)
     before = team.airflow.tasks(dag, run)
-    seen["finished_before"] = {
+    record["finished_before"] = {
         name: (task["try_number"], task["end_date"]) for name, task in before.items() if task["state"] == "success"
     }
     postmaster = _service_pid(team, "postgres")
     os.kill(postmaster, signal.SIGKILL)
     time.sleep(5)
-    seen["healthy_after"] = wait_healthy(team.stack, 300)
+    record["healthy_after"] = wait_healthy(team.stack, 300)
     assert _service_pid(team, "postgres") != postmaster
     team.airflow.log_in()
 
     team.airflow.wait_for_task(dag, run, "train_anchoring", {"running"}, 1200)
     _kill(_service_pid(team, "mlflow"))
-    team.cli("stack", "service", "stop", "mlflow")  # the supervisor would have it back in a second
+    team.cli("stack", "service", "stop", "mlflow")  # else the supervisor restarts it in a second
     stopped = time.monotonic()
-    # A checkpoint holds `progress.json` last: what is killed before has nothing to resume from.
+    # `progress.json` is the last file of a checkpoint: without it there is nothing to resume from.
     resume = folder / ".dynamicid" / "resume"
     wait_until(lambda: list(resume.rglob("step-*/progress.json")), 900, "no checkpoint was written")
     training = _training(folder)
     assert training is not None, "the training ended before it could be killed"
     training.kill()
-    # The retry trains to its end, and its metrics find nobody: at least a minute, and until a write was refused.
+    # The retry trains to its end without MLflow, for at least a minute and until a write was refused.
     _wait_for_refused_write(team, run, "train_anchoring")
     time.sleep(max(0.0, 60 - (time.monotonic() - stopped)))
-    seen["mlflow_away"] = time.monotonic() - stopped
+    record["mlflow_away"] = time.monotonic() - stopped
     team.cli("stack", "service", "start", "mlflow")
 
-    seen["state"] = team.airflow.wait(dag, run, 1800)
-    seen["tasks"] = team.airflow.tasks(dag, run)
-    seen["folder"] = folder
-    return seen
+    record["state"] = team.airflow.wait(dag, run, 1800)
+    record["tasks"] = team.airflow.tasks(dag, run)
+    record["folder"] = folder
+    return record
 
 
-def test_the_run_ends_well(survived: dict) -> None:
+def test_the_run_succeeds(survived: dict) -> None:
     assert survived["state"] == "success"
 
 
@@ -141,7 +141,7 @@ def test_mlflow_away_for_a_minute_loses_no_metric(team, survived: dict) -> None:
 
 
 def test_a_killed_training_resumes_from_its_checkpoint(team, survived: dict) -> None:
-    # One attempt more where the recording gave MLflow up before it was back.
+    # A third attempt where recording stopped waiting before MLflow was back.
     assert survived["tasks"]["train_anchoring"]["try_number"] in (2, 3)
     log = team.airflow.log("dynamicid_train", survived["run"], "train_anchoring", 2)
     resumed = [step for step in range(1, STEPS + 1) if f"resumed at step {step} of {STEPS}" in log]

@@ -1,4 +1,4 @@
-"""New photos become a version, the version starts a training, and it ends with a decision and its reason."""
+"""New photos become a dataset version, which starts a training that ends with a decision and its reasons."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SECONDS = 2400
 
 
 def _drop(team, batch: str, identities: int, seed: int) -> Path:
-    """Draw photos outside, then copy the batch into the inbox; `_READY` comes last."""
+    """Synthesize photos elsewhere, then move the batch into the inbox and add `_READY`."""
     outside = team.home / ".dynamicid" / "drawn" / batch
     team.cli("synthesize", "--identities", str(identities), "--seed", str(seed), "--out", str(outside))
     team.inbox.mkdir(parents=True, exist_ok=True)
@@ -31,7 +31,7 @@ def _ingested(team, batch: str, identities: int) -> tuple[str, str]:
     """Drop a batch and wait until it is ingested; return the ingesting run and the version it made."""
     before = set(team.cli("dataset", "list").split())
     runs = {run["dag_run_id"] for run in team.airflow.runs("dynamicid_ingest") if run["state"] == "success"}
-    # People whom no run before has seen: a stack that runs for long keeps what it ingested.
+    # A new seed, because the dataset of a running stack already has the people of earlier tests.
     target = _drop(team, batch, identities, seed=time.time_ns() % 10**6)
     team.airflow.unpause("dynamicid_ingest")
 
@@ -49,9 +49,9 @@ def _ingested(team, batch: str, identities: int) -> tuple[str, str]:
     return done[0], new.pop()
 
 
-def _retrained(team, seen: set[str], version: str) -> dict:
+def _retrained(team, earlier: set[str], version: str) -> dict:
     """Wait for the training that the new version starts, and return what was registered."""
-    run = team.new_run("dynamicid_train", "asset_triggered", seen)
+    run = team.new_run("dynamicid_train", "asset_triggered", earlier)
     state = team.airflow.wait("dynamicid_train", run, SECONDS)
     assert state == "success", team.airflow.states("dynamicid_train", run)
     assert team.airflow.states("dynamicid_train", run)["decide"] == "skipped"
@@ -64,9 +64,9 @@ def _retrained(team, seen: set[str], version: str) -> dict:
 
 @pytest.fixture(scope="module")
 def promoted(team) -> dict:
-    seen = {run["dag_run_id"] for run in team.airflow.runs("dynamicid_train")}
+    earlier = {run["dag_run_id"] for run in team.airflow.runs("dynamicid_train")}
     run, version = _ingested(team, "first", identities=8)
-    return {**_retrained(team, seen, version), "ingest_run": run, "dataset": version}
+    return {**_retrained(team, earlier, version), "ingest_run": run, "dataset": version}
 
 
 def test_new_photos_end_with_a_promoted_challenger(team, promoted: dict) -> None:
@@ -78,7 +78,7 @@ def test_new_photos_end_with_a_promoted_challenger(team, promoted: dict) -> None
     assert champion.version == promoted["version"]
 
 
-def test_the_batch_is_moved_and_what_is_bad_is_listed(team, promoted: dict) -> None:
+def test_the_batch_is_moved_and_bad_photos_are_listed(team, promoted: dict) -> None:
     from pipelines.versions.workspace import run_name
 
     name = run_name(f"dynamicid_ingest/{promoted['ingest_run']}")
@@ -91,12 +91,12 @@ def test_the_batch_is_moved_and_what_is_bad_is_listed(team, promoted: dict) -> N
 
 
 def test_a_worse_challenger_is_refused_with_a_reason(team, promoted: dict) -> None:
-    seen = {run["dag_run_id"] for run in team.airflow.runs("dynamicid_train")}
-    # Ten times the learning rate of a good training, at once: the pictures are destroyed.
+    earlier = {run["dag_run_id"] for run in team.airflow.runs("dynamicid_train")}
+    # A learning rate far too high and without warm-up, which destroys the pictures.
     team.commit_params("train_anchoring.learning_rate=0.3", "train_anchoring.warmup_steps=0")
     try:
         _, version = _ingested(team, "second", identities=2)
-        refused = _retrained(team, seen, version)
+        refused = _retrained(team, earlier, version)
     finally:
         team.commit_params("train_anchoring.learning_rate=0.0015", "train_anchoring.warmup_steps=50")
     print(f"refused: {refused['failed_gates']}")

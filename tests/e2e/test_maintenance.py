@@ -1,4 +1,4 @@
-"""Services restarted by hand, and a stack whose supervisor was killed: everything is there again. Runs last."""
+"""A service is restarted, and a stack whose supervisor was killed starts again without losses. Runs last."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ def test_tasks_are_not_given_the_administrators_passwords(team) -> None:
     pids, secret = _pids(team.stack), team.secret
     for name in ("airflow-scheduler", "airflow-triggerer", "airflow-dag-processor"):
         given = Path(f"/proc/{pids[name]}/environ").read_bytes()
-        assert secret["MLFLOW_TRACKING_PASSWORD"].encode() in given, "its own account it has"
+        assert secret["MLFLOW_TRACKING_PASSWORD"].encode() in given, "the pipeline's own account"
         for key in ("POSTGRES_PASSWORD", "MLFLOW_AUTH_ADMIN_PASSWORD", "AIRFLOW_ADMIN_PASSWORD", "MLFLOW_DB_PASSWORD"):
             assert secret[key].encode() not in given, (name, key)
     given = Path(f"/proc/{pids['mlflow']}/environ").read_bytes()
     assert secret["AIRFLOW__CORE__FERNET_KEY"].encode() not in given
 
 
-def test_the_server_is_named_as_the_documentation_says(team) -> None:
-    """The lines of docs/guides/retrain.md, typed as they stand there but for the place and the port."""
+def test_the_documented_lines_select_the_server(team) -> None:
+    """Run the lines of docs/guides/retrain.md with this stack's folder and port."""
     text = (team.home / "docs" / "guides" / "retrain.md").read_text()
     (lines,) = (block for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL) if "credentials.env" in block)
     lines = lines.replace(".dynamicid/stack", str(team.state)).replace(
@@ -54,11 +54,11 @@ def test_the_server_is_named_as_the_documentation_says(team) -> None:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW")}
     typed = ["bash", "-c", f"{lines}\n{ask}"]
     done = subprocess.run(typed, cwd=team.home, env=clean, capture_output=True, text=True, check=True)
-    assert "promoted by " in done.stderr, "the decision stands in that server's registry"
+    assert "promoted by " in done.stderr, "the decision is in that server's registry"
 
 
-def test_a_killed_supervisor_is_replaced_and_nothing_of_the_old_one_stays(team) -> None:
-    from pipelines.operations.stack.supervisor import is_running, left_over, proxy
+def test_a_killed_supervisor_is_replaced_with_all_its_services(team) -> None:
+    from pipelines.operations.stack.supervisor import has_processes, is_running, proxy
 
     stack = team.stack
     known = {run["dag_run_id"] for run in team.airflow.runs("dynamicid_train")}
@@ -66,7 +66,7 @@ def test_a_killed_supervisor_is_replaced_and_nothing_of_the_old_one_stays(team) 
     old = _pids(stack)
     os.kill(proxy(stack).supervisor.getPID(), signal.SIGKILL)
     assert not is_running(stack)
-    assert left_over(stack)
+    assert has_processes(stack)
     team.cli("stack", "start")
     team.cli("stack", "status")
     assert set(old.values()).isdisjoint(_pids(stack).values())

@@ -1,1 +1,1 @@
-"""What is kept and for how long: copies in a DVC remote, backups, retention."""
+"""Backups of databases, artefacts and tags, and their restoration."""

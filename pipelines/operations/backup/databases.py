@@ -1,4 +1,4 @@
-"""Copies of databases while they are in use: SQLite by its own backup interface, PostgreSQL by pg_dump."""
+"""Copy databases that are in use, SQLite by its backup API and PostgreSQL by pg_dump, and load the copies."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from pipelines.operations.programs import run_program
 from pipelines.operations.stack.postgres import find_programs
 
 _KINDS = {"sqlite": ".sqlite", "postgresql": ".pgdump"}
-# A newer schema may have tables that the copy does not know, and that refer to those it replaces.
-_EMPTY = """
+# Drops every table first: a newer schema may have tables that are not in the copy and refer to tables that are.
+_DROP_TABLES = """
 SET LOCAL client_min_messages = warning;
 DO $$
-DECLARE found record;
+DECLARE t record;
 BEGIN
-  FOR found IN SELECT schemaname, tablename FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')
+  FOR t IN SELECT schemaname, tablename FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')
   LOOP
-    EXECUTE format('DROP TABLE IF EXISTS %I.%I CASCADE', found.schemaname, found.tablename);
+    EXECUTE format('DROP TABLE IF EXISTS %I.%I CASCADE', t.schemaname, t.tablename);
   END LOOP;
 END $$
 """
 
 
 def dump(uri: str, target: Path) -> Path:
-    """Copy the database at the SQLAlchemy address `uri` beside `target`, with the suffix of its kind; return the file.
+    """Copy the database at the SQLAlchemy address `uri` to `target` with the suffix of its kind; return the file.
 
-    The copy is consistent though others write meanwhile. Raises UserError for a database of another kind or one that
-    is not there, StageFailed where the copy fails.
+    The copy is consistent even if the database is written to meanwhile. Raises UserError for another kind of database
+    or one that does not exist, StageFailed where copying fails.
     """
     address = _parse(uri)
     if address.get_backend_name() == "sqlite":
@@ -45,40 +45,40 @@ def dump(uri: str, target: Path) -> Path:
 
 
 def check_kind(file: Path, uri: str) -> None:
-    """Raise UserError where the copy `file` is of another kind of database than the one at `uri`."""
+    """Raise UserError where the copy `file` and the database at `uri` are of different kinds."""
     kind = _parse(uri).get_backend_name()
     if file.suffix != _KINDS[kind]:
         raise UserError(
             f"{file.name}: a copy of another kind of database than {kind}; expected a file *{_KINDS[kind]}, or name "
-            "the database that it shall go to"
+            "the database to restore it into"
         )
 
 
 def load(file: Path, uri: str) -> None:
-    """Put the copy `file` in the place of the database at `uri`: in one transaction, or by one rename.
+    """Replace the database at `uri` by the copy `file`, in one transaction or by one rename.
 
-    Every table that was there goes, those of a newer schema too. Raises UserError where the copy is of another kind of
-    database, StageFailed where it cannot be put there; the database is as it was then.
+    Every existing table is dropped, those of a newer schema included. Raises UserError where the copy is of another
+    kind of database, StageFailed where loading fails; the database is unchanged then.
     """
     check_kind(file, uri)
     address = _parse(uri)
     if address.get_backend_name() == "sqlite":
-        place = Path(_database(address))
-        with atomic_file(place) as part:
+        target = Path(_database(address))
+        with atomic_file(target) as part:
             shutil.copyfile(file, part)
             for journal in ("-wal", "-shm"):
-                Path(f"{place}{journal}").unlink(missing_ok=True)  # they belong to the file that is replaced
+                Path(f"{target}{journal}").unlink(missing_ok=True)  # they belong to the replaced file
         return
     with tempfile.TemporaryDirectory() as folder:
-        # Written out whole first: a pipe that breaks would be the end of the text, and half of it be committed.
+        # Not piped into psql: a broken pipe would end the script early, and psql would commit the first part.
         script = Path(folder) / "script.sql"
         _postgres(address, "pg_restore", "--clean", "--if-exists", "--no-owner", f"--file={script}", str(file))
         options = ("--no-psqlrc", "--quiet", "--single-transaction", "--set=ON_ERROR_STOP=1", "--output=/dev/null")
-        _postgres(address, "psql", *options, "-c", _EMPTY, "-f", str(script), _database(address))
+        _postgres(address, "psql", *options, "-c", _DROP_TABLES, "-f", str(script), _database(address))
 
 
 def is_empty(uri: str) -> bool:
-    """Whether there is no SQLite database at `uri`, or one without a table; StageFailed where nobody answers."""
+    """Whether the database at `uri` has no tables, or its SQLite file is missing; StageFailed if opening fails."""
     from sqlalchemy import create_engine, inspect
     from sqlalchemy.exc import OperationalError
 
@@ -109,44 +109,41 @@ def _parse(uri: str) -> Any:
 
 
 def _database(address: Any) -> str:
-    """Return the path of an SQLite database, or the name of one of PostgreSQL."""
+    """Return the path of an SQLite database or the name of a PostgreSQL database."""
     if not address.database or address.database == ":memory:":
-        raise UserError(f"{address.render_as_string()}: it names no database that can be copied")
+        raise UserError(f"{address.render_as_string()}: the address has no database that can be copied")
     return str(address.database)
 
 
-def _dump_sqlite(place: Path, file: Path) -> Path:
-    if not place.is_file():
-        raise UserError(f"{place}: no such database")
+def _dump_sqlite(database: Path, file: Path) -> Path:
+    if not database.is_file():
+        raise UserError(f"{database}: no such database")
     try:
-        with (
-            closing(sqlite3.connect(f"file:{place}?mode=ro", uri=True)) as source,
-            closing(sqlite3.connect(file)) as out,
-        ):
-            source.backup(out)
-            problem = out.execute("pragma integrity_check").fetchone()[0]
+        source = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
+        with closing(source), closing(sqlite3.connect(file)) as copy:
+            source.backup(copy)
+            problem = copy.execute("pragma integrity_check").fetchone()[0]
     except sqlite3.Error as error:
-        raise StageFailed(f"{place}: it cannot be copied: {error}") from None
+        raise StageFailed(f"{database}: it cannot be copied: {error}") from None
     if problem != "ok":
-        raise StageFailed(f"{place}: the database is damaged: {problem}")
+        raise StageFailed(f"{database}: the database is damaged: {problem}")
     return file
 
 
 def _program(name: str) -> str:
-    """Return the path of a program of PostgreSQL: the newest server's own, since an older one refuses its databases."""
+    """Return the path of a PostgreSQL program, of the newest installed server: older ones refuse its databases."""
     with suppress(UserError):
-        own = find_programs() / name
-        if own.is_file():
-            return str(own)
-    found = shutil.which(name)
-    if found is None:
+        newest = find_programs() / name
+        if newest.is_file():
+            return str(newest)
+    on_path = shutil.which(name)
+    if on_path is None:
         raise UserError(f"{name} is missing: apt-get install postgresql-client (Debian, Ubuntu)")
-    return found
+    return on_path
 
 
 def _postgres(address: Any, name: str, *arguments: str) -> None:
-    program = _program(name)
-    # By the environment: a password on the command line is visible to everybody on the machine.
+    # In the environment, because every user of the machine can read command lines.
     given = {
         "PGHOST": address.host or address.query.get("host"),
         "PGPORT": address.port or address.query.get("port"),
@@ -154,4 +151,4 @@ def _postgres(address: Any, name: str, *arguments: str) -> None:
         "PGPASSWORD": address.password,
     }
     environment = {**os.environ, **{key: str(value) for key, value in given.items() if value}}
-    run_program(name, program, *arguments, env=environment)
+    run_program(name, _program(name), *arguments, env=environment)

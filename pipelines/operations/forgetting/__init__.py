@@ -1,1 +1,1 @@
-"""People's rights: who may be trained on, what was forgotten, and forgetting itself (docs/guides/forget.md)."""
+"""Delete a person's data (`dynamicid forget`) from every place where the project keeps it."""

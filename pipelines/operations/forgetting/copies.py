@@ -1,4 +1,4 @@
-"""Where faces were copied to on purpose: `.dynamicid/copies.jsonl`, so that forgetting knows of every place."""
+"""The list of exports of the dataset, `.dynamicid/copies.jsonl`, which `dynamicid forget` reads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FILE = Path(".dynamicid") / "copies.jsonl"
 
 @dataclass(frozen=True)
 class Copy:
-    """A folder that holds photos of the dataset, what wrote it and when (UTC, ISO 8601)."""
+    """A folder with photos of the dataset, what wrote it and when (UTC, ISO 8601)."""
 
     folder: str
     what: str
@@ -23,7 +23,7 @@ class Copy:
 
 
 def note_copy(root: Path, folder: Path, what: str) -> None:
-    """Note that `what` (such as "export, webdataset") wrote photos of the dataset into `folder`."""
+    """Add `folder` to the list; `what` (such as "export, webdataset") wrote photos of the dataset into it."""
     file = root / FILE
     file.parent.mkdir(parents=True, exist_ok=True)
     made = Copy(str(folder.resolve()), what, datetime.now(UTC).isoformat(timespec="seconds"))
@@ -34,10 +34,10 @@ def note_copy(root: Path, folder: Path, what: str) -> None:
 
 
 def known_copies(root: Path) -> list[Copy]:
-    """Return the copies that are still there, each folder once, the latest note of it."""
+    """Return the latest entry of each folder that still exists."""
     file = root / FILE
     if not file.is_file():
         return []
-    noted = (Copy(**json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines() if line.strip())
-    latest = {copy.folder: copy for copy in noted}
+    entries = (Copy(**json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines() if line.strip())
+    latest = {copy.folder: copy for copy in entries}
     return [copy for copy in latest.values() if Path(copy.folder).exists()]

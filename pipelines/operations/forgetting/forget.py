@@ -1,14 +1,13 @@
-"""Forgetting people or photos wherever the project keeps them (docs/guides/forget.md says where that is).
+"""Delete the data of people or photos wherever the project keeps it (docs/guides/forget.md lists the places).
 
-Everything is found before anything is deleted. The ledger is written first and the old data goes last, so that a run
-that is killed in between is finished by the same command.
+Everything is searched before anything is deleted. The list of the forgotten is written first and old objects are
+deleted last, so that repeating the command completes a run that was killed.
 """
 
 from __future__ import annotations
 
 import base64
 import shutil
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -30,8 +29,13 @@ from pipelines.versions.workspace import runs_folder, workspaces
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What was done, for people and for machines; `remaining` are files that still hold some of the bytes."""
+class ForgettingReport:
+    """What was done: numbers of photos, records, pictures and checkpoints, and names of everything else.
+
+    `datasets`: old → new hash of each dataset folder (None: nothing was left). `objects`: deleted objects per store.
+    `tables`: how many were rewritten and deleted. `beyond`: remotes that could not be searched. `remaining`: files that
+    still contain some of the bytes.
+    """
 
     photos: int
     version: DatasetVersion
@@ -50,11 +54,11 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class _Held:
-    """Where a subject is: in the stores, in tables of the checkout, in workspaces of runs, in copies."""
+class _Locations:
+    """Where a subject's data is: objects of the stores, tables of the checkout, workspaces of runs."""
 
     subject: Subject
-    found: stores.Found
+    found: stores.FoundObjects
     tables: dict[Path, Any]
     workspaces: list[Path]
 
@@ -66,14 +70,14 @@ class _Held:
 
 def forget(
     root: Path, subject: Subject, *, copies: bool = False, artefacts: bool = False, check: bool = True
-) -> Outcome:
-    """Forget `subject` in the checkout `root`, its DVC cache and remotes; return what was done.
+) -> ForgettingReport:
+    """Delete the data of `subject` from the checkout `root`, its DVC cache and remotes; return what was done.
 
-    `copies` (exports) and `artefacts` (pictures logged to MLflow) go beyond the project's own places; `check` searches
-    all files at the end.
+    `copies` also deletes exports, `artefacts` pictures that were logged to MLflow; `check` searches all files at the
+    end for remaining bytes.
 
-    Raises UserError where `root` is no DVC repository or nobody of that name is anywhere; StageFailed where something
-    is at work that would write what is being forgotten.
+    Raises UserError where `root` is not a DVC repository or nothing of the subject is found, StageFailed while an
+    ingest, preprocessing, curation or training is at work, which could write the same data again.
     """
     root = root.resolve()
     if not (root / ".dvc" / "config").is_file():
@@ -81,67 +85,70 @@ def forget(
     check_repository(root)
     if (root / f"{FACES}.dvc").is_file():
         restore_present(root, FACES)
-    with local.quiet(root, workspaces(root)):
-        places, beyond = stores.open_stores(root)
-        held = _find(root, subject, places)
-        if not held.subject.image_ids or not (held.found.tables or held.tables or held.workspaces):
-            raise UserError(_nobody(root, subject))
-        probe = _probe(held)
-        done = _forget(root, held, places, beyond)
+    with local.hold_locks(root, workspaces(root)):
+        opened, beyond = stores.open_stores(root)
+        locations = _find(root, subject, opened)
+        if not locations.subject.image_ids or not (locations.found.tables or locations.tables or locations.workspaces):
+            raise UserError(_not_found(root, subject))
+        probe = _probe(locations)
+        report = _forget(root, locations, opened, beyond)
         if copies:
-            for copy in done.copies:
+            for copy in report.copies:
                 shutil.rmtree(copy.folder)
         if artefacts:
-            delete_artefacts(root, done.traces.artefacts)
-        remaining = probe.files_with(_searched(root, places)) if check else []
-        return replace(done, remaining=[str(file) for file in remaining])
+            delete_artefacts(root, report.traces.artefacts)
+        if not check:
+            return report
+        local_stores = [Path(store.odb.path) for store in opened if store.odb.fs.protocol == "local"]
+        folders = [root, runs_folder(root), *(path for path in local_stores if path.is_dir())]
+        return replace(report, remaining=[str(file) for file in probe.files_with(folders)])
 
 
-def _find(root: Path, subject: Subject, places: list[stores.Store]) -> _Held:
-    """Look everywhere, and again for the same bytes under other names where the first look found photos."""
+def _find(root: Path, subject: Subject, opened: list[stores.Store]) -> _Locations:
+    """Search everywhere; repeat with the photos found, until no further one appears under another name."""
     while True:
-        found = stores.search(places, subject)
+        found = stores.search(opened, subject)
         tables = local.find_tables(root, subject)
         inside = [local.find_tables(path, subject) for path in workspaces(root)]
-        everything = [*found.tables.values(), *(rows for held in (tables, *inside) for rows in held.values())]
+        everything = [*found.tables.values(), *(rows for part in (tables, *inside) for rows in part.values())]
         ids = frozenset[str]().union(*(rows.image_ids for rows in everything))
         if ids <= subject.image_ids:
-            # Whole workspaces go: their reports and caches hold the same people as their tables.
-            runs = [path for path in workspaces(root) if local.holds(path, subject)]
-            return _Held(subject, found, tables, runs)
+            # Workspaces are deleted whole: their reports and caches show the same people as their tables.
+            runs = [path for path in workspaces(root) if local.has_data_of(path, subject)]
+            return _Locations(subject, found, tables, runs)
         subject = Subject(subject.identities, subject.image_ids | ids)
 
 
-def _forget(root: Path, held: _Held, places: list[stores.Store], beyond: list[str]) -> Outcome:
-    subject, found, splits = held.subject, held.found, held.splits
-    cache = Path(places[0].odb.path).parents[1]
-    made = set(found.tables) - found.as_found
-    recorded = traces(root, found.folders_with(found.as_found), found.folders_with(made), splits)
+def _forget(root: Path, locations: _Locations, opened: list[stores.Store], beyond: list[str]) -> ForgettingReport:
+    subject, found, splits = locations.subject, locations.found, locations.splits
+    cache = Path(opened[0].odb.path).parents[1]
+    derived = set(found.tables) - found.dataset_tables
+    recorded = traces(root, found.folders_with(found.dataset_tables), found.folders_with(derived), splits)
     shown = pages.pages_showing(root, cache, found)
     before = current_version(root).md5
-    datasets = stores.rewrite_folders(found, stores.rewrite(found, found.as_found, subject))
-    if before is not None and any(file.is_relative_to(root / FACES) for file in held.tables):
+    datasets = stores.rewrite_folders(found, stores.rewrite(found, found.dataset_tables, subject))
+    if before is not None and any(file.is_relative_to(root / FACES) for file in locations.tables):
         datasets.setdefault(before, None)
     forgotten.append(root, forgotten.new_entry(subject.identities, subject.image_ids, datasets))
-    tables = local.clean_tables(root, held.tables, subject)
+    tables = local.clean_tables(root, locations.tables, subject)
     version = _new_version(root, len(subject.image_ids))
     pictures = local.delete_photos(root, subject.image_ids)
-    stale = records.clean_stores(root / local.STATE / "cache", root / PROCESSED)
+    removed = records.clean_stores(root / local.STATE / "cache", root / PROCESSED)
     checkpoints = local.delete_checkpoints(root)
     reports = local.delete_reports(root) if pages.may_show(splits) else []
-    for path in held.workspaces:
+    for path in locations.workspaces:
         shutil.rmtree(path)
     objects = stores.delete(found, set(found.tables) | shown)
-    return Outcome(
+    return ForgettingReport(
         photos=len(subject.image_ids),
         version=version,
         datasets=datasets,
         objects=objects,
         tables=tables,
-        records=stale,
+        records=removed,
         pictures=pictures,
         checkpoints=checkpoints,
-        workspaces=[path.name for path in held.workspaces],
+        workspaces=[path.name for path in locations.workspaces],
         reports=reports,
         copies=known_copies(root),
         traces=recorded,
@@ -150,7 +157,7 @@ def _forget(root: Path, held: _Held, places: list[stores.Store], beyond: list[st
 
 
 def _new_version(root: Path, photos: int) -> DatasetVersion:
-    """Name what is left in the dataset's folder; where nothing is, folder and pointer go."""
+    """Make a version of the remaining dataset; delete folder and pointer where nothing remains."""
     if not any((root / FACES).glob("*.parquet")):
         shutil.rmtree(root / FACES, ignore_errors=True)
         (root / f"{FACES}.dvc").unlink(missing_ok=True)
@@ -158,41 +165,33 @@ def _new_version(root: Path, photos: int) -> DatasetVersion:
     return make_version(root, FACES, f"Without {photos} photos that were forgotten")
 
 
-def _probe(held: _Held) -> Probe:
-    """Take pieces of everything that will be deleted: photos as found and as stored, and embeddings."""
-    probe = Probe()
-    sources: list[Any] = list(held.tables)
-    sources += [found for path in held.workspaces for found in local.find_tables(path, held.subject)]
-    for source in sources:
-        _sample(source, held.subject, probe)
-    for oid in held.found.tables:
-        with held.found.holders[oid][0].opened(oid) as file:
-            _sample(file, held.subject, probe)
+def _probe(locations: _Locations) -> Probe:
+    """Return a probe for everything that will be deleted: photos, processed photos and embeddings."""
+    probe, subject, found = Probe(), locations.subject, locations.found
+    for table in (*locations.tables, *(t for path in locations.workspaces for t in local.find_tables(path, subject))):
+        _add_rows(probe, table, subject)
+    for oid in found.tables:
+        with found.holders[oid][0].opened(oid) as file:
+            _add_rows(probe, file, subject)
     return probe
 
 
-def _sample(source: Any, subject: Subject, probe: Probe) -> None:
+def _add_rows(probe: Probe, source: Any, subject: Subject) -> None:
     with pq.ParquetFile(source, pre_buffer=False) as file:
         names = [name for name in ("image_id", "identity", "image", "embedding") if name in file.schema_arrow.names]
         for batch in file.iter_batches(batch_size=64, columns=names):
             for row in batch.filter(subject.mask(batch)).to_pylist():
                 if row.get("image"):
                     probe.add(row["image"])
-                    probe.add(base64.b64encode(row["image"]))  # as a page embeds it
+                    probe.add(base64.b64encode(row["image"]))  # as in HTML pages
                 if row.get("embedding"):
                     probe.add(np.asarray(row["embedding"], "<f4").tobytes())
 
 
-def _searched(root: Path, places: Iterable[stores.Store]) -> list[Path]:
-    """Return the checkout, its runs, and every store that is a folder of this machine."""
-    local_stores = [Path(store.odb.path) for store in places if store.odb.fs.protocol == "local"]
-    return [root, runs_folder(root), *(path for path in local_stores if path.is_dir())]
-
-
-def _nobody(root: Path, subject: Subject) -> str:
-    known = forgotten.read_ledger(root)
+def _not_found(root: Path, subject: Subject) -> str:
+    earlier = forgotten.read_ledger(root)
     names = [*((name, None) for name in subject.identities), *((None, name) for name in subject.image_ids)]
-    entries = {id(entry): entry for name in names if (entry := known.entry_of(*name)) is not None}
+    entries = {id(entry): entry for name in names if (entry := earlier.entry_of(*name)) is not None}
     if entries:
         return f"nothing is left to forget: {forgotten.describe_entries(entries.values())}"
     wanted = ", ".join(sorted(subject.identities | subject.image_ids))

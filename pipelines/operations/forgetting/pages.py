@@ -1,4 +1,4 @@
-"""Which cached reports may show somebody: those of an evaluation on photos among which the person was held out."""
+"""Find cached HTML reports that may show a subject: those of evaluations for which the person was held out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from pipelines.core.chain import PROCESSED
-from pipelines.operations.forgetting.stores import Found
+from pipelines.operations.forgetting.stores import FoundObjects
 from pipelines.versions.git import git, in_repository
 from pipelines.versions.git_tags import read_at
 
@@ -18,18 +18,17 @@ TEST = "test"
 
 
 def may_show(splits: frozenset[str]) -> bool:
-    """Whether reports may show somebody whose photos are in `splits`: held-out people, and those of unknown split."""
+    """Whether reports may show a person with photos in `splits`: held out, or of unknown split."""
     return not splits or TEST in splits
 
 
-def pages_showing(root: Path, cache: Path, found: Found) -> set[str]:
-    """Return the page objects that may show the subject of `found`.
+def pages_showing(root: Path, cache: Path, found: FoundObjects) -> set[str]:
+    """Return the HTML objects that may show the subject of `found`.
 
-    A page is kept only where every evaluation that made it is known, with the photos that it had, and the person was
-    not held out among them.
+    A page is left out only where the dataset of every evaluation that made it is known, and the person was not held out
+    in any of them.
     """
-    split = frozenset().union(*(rows.splits for rows in found.tables.values()))
-    if not may_show(split):
+    if not may_show(frozenset().union(*(rows.splits for rows in found.tables.values()))):
         return set()
     shown = found.folders_with({oid for oid, rows in found.tables.items() if TEST in rows.splits})
     made_of: dict[str, set[str]] = defaultdict(set)
@@ -42,7 +41,7 @@ def pages_showing(root: Path, cache: Path, found: Found) -> set[str]:
 
 
 def _locks(root: Path) -> Iterator[dict[str, Any]]:
-    """Yield the stages of every dvc.lock: of the working tree, of all commits and of all saved runs."""
+    """Yield the stages of every dvc.lock, in the working tree, all commits and all saved runs."""
     texts = [(root / "dvc.lock").read_bytes()] if (root / "dvc.lock").is_file() else []
     if in_repository(root):
         commits = git(root, "rev-list", "--all", "--", "dvc.lock").splitlines()

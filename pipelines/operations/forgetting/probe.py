@@ -1,4 +1,4 @@
-"""Looking for what is left: distinctive pieces of forgotten bytes in every file of some folders."""
+"""Search files for remaining data: distinctive pieces of deleted bytes in every file of some folders."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ import numpy as np
 
 _PIECE = 48
 _CHUNK = 1 << 22
-# A piece of fewer different bytes (padding, a plain wall) occurs in many files.
-_VARIED = 16
+# Pieces with fewer different byte values (padding, a plain background) occur in many files.
+_MIN_DISTINCT = 16
 _SKIPPED = frozenset({".git", ".venv", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache"})
 
 
 @dataclass
 class Probe:
-    """Pieces of bytes, three from each thing that was forgotten, and what they are searched by."""
+    """Pieces of bytes, three of each photo or embedding, to search files for."""
 
     pieces: set[bytes] = field(default_factory=set)
 
     def add(self, data: bytes) -> None:
-        """Take pieces from the middle of `data`, where no header is that others have too."""
+        """Take pieces from the middle of `data`, since headers are the same in many files."""
         for quarter in (1, 2, 3):
             start = max(0, len(data) * quarter // 4 - _PIECE // 2)
             piece = data[start : start + _PIECE]
-            if len(piece) == _PIECE and len(set(piece)) >= _VARIED:
+            if len(piece) == _PIECE and len(set(piece)) >= _MIN_DISTINCT:
                 self.pieces.add(piece)
 
     def files_with(self, folders: Iterable[Path]) -> list[Path]:
-        """Return every file below `folders` that has one of the pieces anywhere; links are not followed."""
+        """Return every file below `folders` that contains one of the pieces; links are not followed."""
         search = _Search(self.pieces)
         return [file for file in _files(folders) if search.hits(file)] if self.pieces else []
 
 
 class _Search:
-    """A table of the first two bytes finds candidates at once, their first eight bytes most of the others."""
+    """Search by a table of the first two bytes, then by the first eight bytes, then by the whole piece."""
 
     def __init__(self, pieces: set[bytes]) -> None:
         self._pieces = pieces
@@ -46,7 +46,7 @@ class _Search:
         self._keys = np.unique([np.uint64(int.from_bytes(piece[:8], "little")) for piece in pieces])
 
     def hits(self, file: Path) -> bool:
-        """Whether a file has one of the pieces; one that cannot be read is taken for one that has none."""
+        """Whether a file contains one of the pieces; False where it cannot be read."""
         try:
             if file.stat().st_size < _PIECE:
                 return False
@@ -59,14 +59,14 @@ class _Search:
 
     def _in(self, chunk: np.ndarray) -> bool:
         words = chunk[:-1].astype(np.uint16) | chunk[1:].astype(np.uint16) << 8
-        places = np.flatnonzero(self._starts[words[: len(chunk) - _PIECE + 1]])
-        heads = chunk[places[:, None] + np.arange(8)].view("<u8").reshape(-1)
-        likely = places[np.isin(heads, self._keys)]
-        return any(chunk[place : place + _PIECE].tobytes() in self._pieces for place in likely)
+        offsets = np.flatnonzero(self._starts[words[: len(chunk) - _PIECE + 1]])
+        heads = chunk[offsets[:, None] + np.arange(8)].view("<u8").reshape(-1)
+        candidates = offsets[np.isin(heads, self._keys)]
+        return any(chunk[offset : offset + _PIECE].tobytes() in self._pieces for offset in candidates)
 
 
 def _files(folders: Iterable[Path]) -> Iterator[Path]:
-    seen: set[tuple[int, int]] = set()
+    visited: set[tuple[int, int]] = set()
     for top in folders:
         for folder, below, names in os.walk(top):
             below[:] = sorted(name for name in below if name not in _SKIPPED)
@@ -75,6 +75,6 @@ def _files(folders: Iterable[Path]) -> Iterator[Path]:
                 if file.is_symlink() or not file.is_file():
                     continue
                 status = file.stat()
-                if (status.st_dev, status.st_ino) not in seen:
-                    seen.add((status.st_dev, status.st_ino))
+                if (status.st_dev, status.st_ino) not in visited:
+                    visited.add((status.st_dev, status.st_ino))
                     yield file

@@ -1,4 +1,4 @@
-"""The stores of latents, face crops, tokens and texts without the records that no remaining photo claims."""
+"""Remove records that no remaining photo uses from the caches of latents, face crops, tokens and texts."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _COPIED = 1 << 26
 
 
 def claimed_keys(processed: Path) -> np.ndarray:
-    """Return (N,) S32, sorted: the keys of everything that a training on `processed` would look up.
+    """Return (N,) S32, sorted: the keys of all records that a training on `processed` would read.
 
-    Photos by their content, as `pipelines.data.training_data` names them, and prompts by their text.
+    Photos have keys of their content (`pipelines.data.training_data.photo_keys`), prompts of their text.
     """
     from model.training.cache import text_keys
     from pipelines.data.training_data import CONTENT, photo_keys
@@ -39,13 +39,13 @@ def claimed_keys(processed: Path) -> np.ndarray:
 
 
 def clean_stores(cache: Path, processed: Path) -> int:
-    """Rewrite the record stores below `cache` to what a training on `processed` looks up; return how many went."""
+    """Keep the records below `cache` that a training on `processed` would read; return how many were removed."""
     claimed = claimed_keys(processed)
     return sum(keep_only(file.parent, claimed) for file in sorted(cache.rglob("store.json")))
 
 
 def keep_only(folder: Path, claimed: np.ndarray) -> int:
-    """Rewrite the record store in `folder` to the records whose keys are `claimed`; return how many went.
+    """Keep the records in `folder` whose keys are in `claimed`; return how many were removed.
 
     A process killed meanwhile leaves an empty store, never records under wrong keys.
     """

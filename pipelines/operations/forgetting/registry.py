@@ -1,4 +1,4 @@
-"""Registered model versions and MLflow runs that were trained on somebody, or whose artefacts show them."""
+"""Find model versions and MLflow runs that used a subject's photos, and delete artefacts that show them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _OUTPUT = "dynamicid.output."
 
 @dataclass(frozen=True)
 class Traces:
-    """What the ledger of runs holds of somebody.
+    """What MLflow has of a subject.
 
-    `models`: name, version, aliases, whether it was trained on them or evaluated on them. `artefacts`: pictures logged
-    by a run (`run_id`, `stage`, `path`). `runs`: ids of all runs on data that held them.
+    `models`: name, version, aliases, whether the model was trained or evaluated on the subject's photos. `artefacts`:
+    pictures that a run logged (`run_id`, `stage`, `path`). `runs`: ids of all runs on datasets with the subject.
     """
 
     models: list[dict[str, Any]]
@@ -27,9 +27,10 @@ class Traces:
 
 
 def traces(root: Path, datasets: set[str], outputs: set[str], splits: frozenset[str]) -> Traces:
-    """Return what is recorded of runs on `datasets`, or with one of `outputs` (DVC's hashes, "….dir" for folders).
+    """Return the traces of runs on `datasets` or with one of `outputs` (DVC's hashes, "….dir" for folders).
 
-    People of the splits train and val are trained on, people of the split test are shown; of unknown split both.
+    Models are trained on people of the splits train and val, reports show people of the split test; for unknown splits
+    both are assumed.
     """
     if not database(root).is_file() and not os.environ.get("MLFLOW_TRACKING_URI"):
         return Traces([], [], [])
@@ -39,9 +40,9 @@ def traces(root: Path, datasets: set[str], outputs: set[str], splits: frozenset[
     client = MlflowClient()
     trained = not splits or bool(splits & {"train", "val"})
     shown = not splits or "test" in splits
-    experiments = [found.experiment_id for found in client.search_experiments()]
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     recorded = _all(client.search_runs, experiment_ids=experiments)
-    runs = [run for run in recorded if _concerned(run.data.tags, datasets, outputs)]
+    runs = [run for run in recorded if _uses(run.data.tags, datasets, outputs)]
     artefacts = [
         {"run_id": run.info.run_id, "stage": run.data.tags.get("dynamicid.stage", ""), "path": path}
         for run in runs
@@ -58,13 +59,13 @@ def traces(root: Path, datasets: set[str], outputs: set[str], splits: frozenset[
             "evaluated_on": shown,
         }
         for version in _all(client.search_model_versions)
-        if version.run_id in ids or _concerned(version.tags, datasets, outputs)
+        if version.run_id in ids or _uses(version.tags, datasets, outputs)
     ]
     return Traces(models, artefacts, sorted(ids))
 
 
 def delete_artefacts(root: Path, artefacts: list[dict[str, str]]) -> None:
-    """Delete artefacts of runs; metrics, parameters and models stay."""
+    """Delete these artefacts of runs; metrics, parameters and models stay."""
     if not artefacts:
         return
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
@@ -77,7 +78,7 @@ def delete_artefacts(root: Path, artefacts: list[dict[str, str]]) -> None:
 
 
 def _all(search: Callable[..., Any], **wanted: Any) -> Iterator[Any]:
-    """Yield what a paged search of MLflow finds, from all of its pages."""
+    """Yield the results of a paged search of MLflow, from all pages."""
     token: str | None = None
     while True:
         page = search(max_results=1000, page_token=token, **wanted)
@@ -87,7 +88,7 @@ def _all(search: Callable[..., Any], **wanted: Any) -> Iterator[Any]:
             return
 
 
-def _concerned(tags: dict[str, str], datasets: set[str], outputs: set[str]) -> bool:
+def _uses(tags: dict[str, str], datasets: set[str], outputs: set[str]) -> bool:
     made = {value for key, value in tags.items() if key.startswith(_OUTPUT)}
     return tags.get("dynamicid.dataset_md5") in datasets or bool(made & outputs)
 

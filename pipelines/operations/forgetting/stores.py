@@ -1,4 +1,4 @@
-"""DVC's caches, local and remote, searched for objects that hold somebody, and rid of them."""
+"""Search DVC's caches, local and remote, for objects with a subject's data; rewrite and delete them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import json
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipelines.operations.forgetting.subject import Rows, Subject, rows_in, write_without
+from pipelines.operations.forgetting.subject import Subject, SubjectRows, rows_in, write_without
 
 _PARQUET = b"PAR1"
 _OID = re.compile(r"[0-9a-f]{32}(\.dir)?")
@@ -20,7 +19,7 @@ _HTML = (b"<!doctype html", b"<html")
 
 @dataclass(frozen=True)
 class Store:
-    """One object store; `name` is for people."""
+    """A DVC object store and its name in messages."""
 
     name: str
     odb: Any
@@ -31,30 +30,30 @@ class Store:
 
 
 @dataclass
-class Found:
-    """Which objects of the stores hold somebody.
+class FoundObjects:
+    """Hashes of the objects that a search found.
 
-    `tables`: objects that are tables of photos; `folders`: folder objects → their files by name; `pages`: reports.
-    `holders`: for each object, the stores that have it.
+    `tables`: {table: the subject's rows in it}. `folders`: {folder: {file name: hash}}, all of them. `pages`: all HTML
+    files with pictures. `holders`: {object: the stores that have it}, all of them.
     """
 
-    tables: dict[str, Rows] = field(default_factory=dict)
+    tables: dict[str, SubjectRows] = field(default_factory=dict)
     folders: dict[str, dict[str, str]] = field(default_factory=dict)
     pages: set[str] = field(default_factory=set)
     holders: dict[str, list[Store]] = field(default_factory=dict)
 
     @property
-    def as_found(self) -> set[str]:
-        """Return those of `tables` that are of the dataset as found, and not of what was made from it."""
-        return {oid for oid, rows in self.tables.items() if rows.as_found}
+    def dataset_tables(self) -> set[str]:
+        """Return those of `tables` that are part of a dataset, not derived from one."""
+        return {oid for oid, rows in self.tables.items() if rows.in_dataset}
 
     def folders_with(self, tables: set[str]) -> set[str]:
-        """Return the folder objects that have one of `tables` among their files."""
+        """Return the folder objects that list one of `tables`."""
         return {oid for oid, files in self.folders.items() if tables & set(files.values())}
 
 
 def open_stores(root: Path) -> tuple[list[Store], list[str]]:
-    """Return the cache and every remote of a DVC repository, and what cannot be searched, with the reason."""
+    """Return the cache and every remote of a DVC repository, and a message for each remote that cannot be searched."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
@@ -71,20 +70,22 @@ def open_stores(root: Path) -> tuple[list[Store], list[str]]:
     return stores, beyond
 
 
-def search(stores: list[Store], subject: Subject) -> Found:
-    """Look into every object of every store once; tables are asked by their name and hash columns alone."""
-    found = Found()
+def search(stores: list[Store], subject: Subject) -> FoundObjects:
+    """Read every object of every store once; of tables only the columns of names and hashes."""
+    found = FoundObjects()
     for store in stores:
-        for oid in _objects(store):
-            holders = found.holders.setdefault(oid, [])
-            holders.append(store)
-            if len(holders) == 1:
-                _look(store, oid, subject, found)
+        # DVC 2 keeps its objects in the parent of DVC 3's folder: only hashes are names of objects.
+        for oid in store.odb.all() if store.odb.fs.exists(store.odb.path) else ():
+            if _OID.fullmatch(oid):
+                holders = found.holders.setdefault(oid, [])
+                holders.append(store)
+                if len(holders) == 1:
+                    _read_object(store, oid, subject, found)
     return found
 
 
-def rewrite(found: Found, tables: set[str], subject: Subject) -> dict[str, str | None]:
-    """Put each of `tables` without the subject's rows beside it in every store; return old → new hash (None: empty)."""
+def rewrite(found: FoundObjects, tables: set[str], subject: Subject) -> dict[str, str | None]:
+    """Add a copy of each of `tables` without the subject's rows to its stores; return old → new hash (None: empty)."""
     changed: dict[str, str | None] = {}
     for oid in sorted(tables):
         holders = found.holders[oid]
@@ -96,8 +97,8 @@ def rewrite(found: Found, tables: set[str], subject: Subject) -> dict[str, str |
     return changed
 
 
-def rewrite_folders(found: Found, changed: dict[str, str | None]) -> dict[str, str | None]:
-    """Put each folder that lists a changed table beside it, listing what is left; return old → new hash."""
+def rewrite_folders(found: FoundObjects, changed: dict[str, str | None]) -> dict[str, str | None]:
+    """Add a new version of each folder with a changed table to its stores; return old → new hash (None: empty)."""
     folders: dict[str, str | None] = {}
     for oid in sorted(found.folders_with(set(changed))):
         files = {name: changed.get(md5, md5) for name, md5 in found.folders[oid].items()}
@@ -106,8 +107,8 @@ def rewrite_folders(found: Found, changed: dict[str, str | None]) -> dict[str, s
     return folders
 
 
-def delete(found: Found, oids: set[str]) -> dict[str, int]:
-    """Delete objects wherever they are; return how many from each store."""
+def delete(found: FoundObjects, oids: set[str]) -> dict[str, int]:
+    """Delete objects from all stores; return the number of deleted objects per store."""
     counts: dict[str, int] = {}
     for oid in sorted(oids):
         for store in found.holders.get(oid, []):
@@ -116,16 +117,7 @@ def delete(found: Found, oids: set[str]) -> dict[str, int]:
     return counts
 
 
-def _objects(store: Store) -> Iterator[str]:
-    # The legacy store lies around the present one: only hashes are its objects.
-    if not store.odb.fs.exists(store.odb.path):
-        return
-    for oid in store.odb.all():
-        if _OID.fullmatch(oid):
-            yield oid
-
-
-def _look(store: Store, oid: str, subject: Subject, found: Found) -> None:
+def _read_object(store: Store, oid: str, subject: Subject, found: FoundObjects) -> None:
     try:
         with store.opened(oid) as file:
             start = file.read(256)
@@ -139,7 +131,7 @@ def _look(store: Store, oid: str, subject: Subject, found: Found) -> None:
             elif start.lstrip().lower().startswith(_HTML) and b"data:image/" in file.read():
                 found.pages.add(oid)
     except (OSError, ValueError, KeyError) as error:
-        # A damaged object is nobody's photo that could be read; it is told, for somebody to look at.
+        # A damaged object does not stop the search, but has to be checked by hand.
         print(f"{store.name}: object {oid} cannot be read ({error})", file=sys.stderr)
 
 

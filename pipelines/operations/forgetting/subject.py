@@ -1,4 +1,4 @@
-"""Who is to be forgotten, and how a table tells: by the name of the person or by the hash of a photo."""
+"""The people and photos whose data is deleted, and their rows in tables."""
 
 from __future__ import annotations
 
@@ -21,45 +21,44 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class Subject:
-    """People by name and photos by `image_id`; a photo of a person is meant wherever its bytes occur."""
+    """People by name and photos by `image_id`, the sha256 of a photo's bytes."""
 
     identities: frozenset[str]
     image_ids: frozenset[str]
 
     def mask(self, rows: pa.Table | pa.RecordBatch) -> pa.Array:
-        """Return for each row of a table with `image_id` and maybe `identity` whether it is meant."""
-        meant = pc.is_in(rows["image_id"], value_set=pa.array(sorted(self.image_ids), pa.string()))
+        """Return whether each row is the subject's; the table has `image_id` and maybe `identity`."""
+        mask = pc.is_in(rows["image_id"], value_set=pa.array(sorted(self.image_ids), pa.string()))
         if "identity" in rows.schema.names and self.identities:
             named = pc.is_in(rows["identity"], value_set=pa.array(sorted(self.identities), pa.string()))
-            meant = pc.or_(meant, named)
-        return meant.fill_null(False)
+            mask = pc.or_(mask, named)
+        return mask.fill_null(False)
 
 
 @dataclass(frozen=True)
-class Rows:
-    """What a table holds of a subject: its photos and the splits they are in."""
+class SubjectRows:
+    """The subject's photos in a table, their splits, and whether the table is part of a dataset or derived from it."""
 
     image_ids: frozenset[str]
     splits: frozenset[str]
-    # A table of the dataset as found, and not of what was made from it.
-    as_found: bool
+    in_dataset: bool
 
 
 def subject_of(identities: Iterable[str], image_ids: Iterable[str]) -> Subject:
-    """Return the subject that a command line names; UserError where it names none or an id is no sha256 in hex."""
+    """Return the subject of a command line; UserError where it names none or an id is not a sha256 in hex."""
     people, photos = frozenset(identities), frozenset(name.strip().lower() for name in image_ids)
     for name in photos:
         if not _ID.fullmatch(name):
             raise UserError(f"--image-id {name}: expected the 64 hexadecimal digits of a row's image_id")
     if not people and not photos:
-        raise UserError("nobody named: give --identity NAME or --image-id ID, each as often as needed")
+        raise UserError("no person or photo named: give --identity NAME or --image-id ID, each as often as needed")
     return Subject(people, photos)
 
 
-def rows_in(source: Any, subject: Subject) -> Rows | None:
-    """Return what a Parquet file (path or open file) holds of a subject; None where it is no table of photos.
+def rows_in(source: Any, subject: Subject) -> SubjectRows | None:
+    """Return the subject's rows in a Parquet file (path or open file), possibly none; None if it has no `image_id`.
 
-    Reads names and hashes only. `image_ids` is empty where the table holds nothing of it.
+    Reads only the columns of names and hashes.
     """
     try:
         file = pq.ParquetFile(source, pre_buffer=False)
@@ -73,13 +72,13 @@ def rows_in(source: Any, subject: Subject) -> Rows | None:
         found = table.filter(subject.mask(table))
         splits = frozenset(found["split"].to_pylist()) if "split" in names else frozenset()
         ids = frozenset(name for name in found["image_id"].to_pylist() if name is not None)
-        return Rows(ids, frozenset(name for name in splits if name), "n_bytes" in names)
+        return SubjectRows(ids, frozenset(name for name in splits if name), "n_bytes" in names)
 
 
 def write_without(source: Any, destination: Path, subject: Subject) -> int:
-    """Copy a Parquet table without the rows of a subject; return how many rows are left (with none, no file).
+    """Copy a Parquet table without a subject's rows, in batches; return the number of rows left.
 
-    A few rows at a time; the same table and subject give the same bytes.
+    With none left no file is written. The same table and subject give the same bytes.
     """
     with pq.ParquetFile(source, pre_buffer=False) as file:
         schema = file.schema_arrow

@@ -1,1 +1,1 @@
-"""The inbox: where new photos are dropped, and what becomes of them (protocol.py)."""
+"""The inbox: the folder or object store for new photos, and the protocol of its runs (protocol.py)."""

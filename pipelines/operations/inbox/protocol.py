@@ -1,14 +1,14 @@
-"""The inbox's protocol: what is complete is taken, what is half-copied waits, what is done or bad has its own place.
+"""The inbox's protocol: complete batches are moved to the run that takes them, then to `_done` or `_bad`.
 
     <inbox>/<batch>/…            a folder of photos in any layout that `dynamicid ingest` reads
-    <inbox>/<batch>/_READY       says that the batch is complete; without it a quiet period has to pass
-    <inbox>/photo.jpg            single files: together they are the batch `loose`; <inbox>/_READY completes it
-    <inbox>/_taken/<run>/…       what a run works on
-    <inbox>/_done/<run>/…        what is in a dataset version
-    <inbox>/_bad/<run>/…         photos nobody can read, or a refused run; <run>.json beside it says why of each
+    <inbox>/<batch>/_READY       marks the batch as complete; without it a quiet period has to pass
+    <inbox>/photo.jpg            single files are together the batch `loose`; <inbox>/_READY completes it
+    <inbox>/_taken/<run>/…       the batches that a run works on
+    <inbox>/_done/<run>/…        batches that are in a dataset version
+    <inbox>/_bad/<run>/…         unreadable photos, or all of a refused run; <run>.json lists the reason for each file
 
-A run takes a batch by moving it, so what arrives later under the same name is another batch. Names that begin with `.`
-are nobody's batch. The inbox is a folder or the prefix of an object store (any address fsspec knows).
+A run takes a batch by moving it, so files that arrive later under the same name are another batch. Names that begin
+with `.` are ignored. The inbox is a folder or the prefix of an object store (any address that fsspec supports).
 """
 
 from __future__ import annotations
@@ -26,18 +26,17 @@ from pipelines.versions.workspace import run_name
 READY = "_READY"
 LOOSE = "loose"
 TAKEN, DONE, BAD = "_taken", "_done", "_bad"
-# Names under which copying programs keep a file that is not complete yet.
+# Suffixes that programs give to files while they copy them.
 _UNFINISHED = (".part", ".partial", ".tmp", ".crdownload", ".filepart", ".download")
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What lies under one name: its files relative to the inbox, and why it has to wait (None: it is ready)."""
+    """A batch: its files relative to the inbox, and why it has to wait (None: it is ready)."""
 
     name: str
     files: tuple[str, ...]
-    n_bytes: int
-    waits: str | None
+    wait_reason: str | None
 
 
 class Inbox:
@@ -49,31 +48,33 @@ class Inbox:
         try:
             self.fs, root = url_to_fs(address)
         except (ImportError, ValueError) as error:
-            raise UserError(
-                f"inbox {address}: {error}; expected a folder or an address such as s3://bucket/inbox"
-            ) from None
+            expected = "expected a folder or an address such as s3://bucket/inbox"
+            raise UserError(f"inbox {address}: {error}; {expected}") from None
         self.address = address
         self.root = root.rstrip("/")
         self.quiet_seconds = quiet_seconds
 
     @property
     def is_folder(self) -> bool:
-        """Whether it is a folder of this machine."""
+        """Whether the inbox is a local folder."""
         return "file" in ([self.fs.protocol] if isinstance(self.fs.protocol, str) else self.fs.protocol)
 
     def path(self, *parts: str) -> str:
-        """Return the file system's path of something in the inbox."""
+        """Return the path in its file system of an entry of the inbox."""
         return "/".join((self.root, *parts))
 
-    def files(self, *place: str) -> list[str]:
-        """Return the files below a place in the inbox by their names in it, in order; none where it is not there."""
-        folder = self.path(*place)
+    def files(self, *parts: str) -> list[str]:
+        """Return the files below a folder of the inbox relative to it, sorted; none where the folder is missing."""
+        folder = self.path(*parts)
         self.fs.invalidate_cache()
         return [path[len(folder) :].strip("/") for path in self.fs.find(folder)] if self.fs.isdir(folder) else []
 
     def batches(self, now: float | None = None) -> list[Batch]:
-        """Return every batch in the order of names, ready or waiting; an inbox that is not there yet has none."""
-        moment = time.time() if now is None else now
+        """Return every batch, ready or waiting, sorted by name; none where the inbox does not exist yet.
+
+        `now` is in seconds since the epoch.
+        """
+        now = time.time() if now is None else now
         self.fs.invalidate_cache()
         if not self.fs.isdir(self.root):
             return []
@@ -81,43 +82,42 @@ class Inbox:
         for path, info in self.fs.find(self.root, detail=True).items():
             name = path[len(self.root) :].strip("/")
             top = name.split("/", 1)[0]
-            # An object's name may lead out of any folder that it is copied to.
-            nobodys = top.startswith(".") or ".." in name.split("/")
-            if top in (TAKEN, DONE, BAD) or nobodys or info["type"] != "file":
+            # An object's name with ".." would lead out of the folder that it is copied to.
+            ignored = top.startswith(".") or top in (TAKEN, DONE, BAD) or ".." in name.split("/")
+            if ignored or info["type"] != "file":
                 continue
             found.setdefault(top if "/" in name else LOOSE, {})[name] = info
         return [
-            self._batch(name, files, moment)
+            self._batch(name, files, now)
             for name, files in sorted(found.items())
             if any(PurePosixPath(file).name != READY for file in files)
         ]
 
-    def _batch(self, name: str, files: dict[str, Any], moment: float) -> Batch:
+    def _batch(self, name: str, files: dict[str, Any], now: float) -> Batch:
         mark = READY if name == LOOSE else f"{name}/{READY}"
         content = {file: info for file, info in files.items() if file != mark}
-        waits = None
+        reason = None
         if mark not in files:
             partial = sorted(file for file in content if file.lower().endswith(_UNFINISHED))
-            rest = self.quiet_seconds - (moment - max(_changed(info) for info in content.values()))
+            rest = self.quiet_seconds - (now - max(_changed(info) for info in content.values()))
             if partial:
-                waits = f"{partial[0]} is still being copied"
+                reason = f"{partial[0]} is still being copied"
             elif rest > 0:
-                waits = f"it changed less than {self.quiet_seconds:g} s ago; {rest:.0f} s to go, or put {mark} there"
-        return Batch(name, tuple(sorted(content)), sum(int(info["size"]) for info in content.values()), waits)
+                reason = f"it changed less than {self.quiet_seconds:g} s ago; {rest:.0f} s to go, or create {mark}"
+        return Batch(name, tuple(sorted(content)), reason)
 
     def take(self, run_id: str) -> list[str]:
-        """Move every ready batch to _taken/<run> and return the names that lie there; a retry finds what it took."""
+        """Move every ready batch to _taken/<run>; return all batches there, those of an earlier attempt, too."""
         run = run_name(run_id)
         for batch in self.batches():
-            if batch.waits is None and batch.files:
+            if batch.wait_reason is None and batch.files:
                 for file in batch.files:
-                    inner = file if batch.name != LOOSE else f"{LOOSE}/{file}"
-                    self._move(file, TAKEN, run, inner)
+                    self._move(file, TAKEN, run, f"{LOOSE}/{file}" if batch.name == LOOSE else file)
                 self._remove_empty(batch.name)
         return self.taken(run_id)
 
     def taken(self, run_id: str) -> list[str]:
-        """Return the batches that a run works on."""
+        """Return the names of the batches that a run has taken."""
         folder = self.path(TAKEN, run_name(run_id))
         self.fs.invalidate_cache()
         if not self.fs.isdir(folder):
@@ -135,37 +135,37 @@ class Inbox:
                 self._move(f"{TAKEN}/{run}/{file}", BAD, run, file)
 
     def bad(self, run_id: str) -> dict[str, str]:
-        """Return what a run set aside, with the reasons."""
+        """Return {file: reason} of the files that a run set aside."""
         file = self.path(BAD, f"{run_name(run_id)}.json")
         return dict(json.loads(self.fs.cat_file(file))) if self.fs.exists(file) else {}
 
     def finish(self, run_id: str, *, refused: str | None = None) -> str:
-        """Move what a run took to _done/<run>, or to _bad/<run> with the reason why it is refused; return where to."""
+        """Move what a run took to _done/<run>, or to _bad/<run> with the reason `refused`; return the target folder."""
         run = run_name(run_id)
         source = self.path(TAKEN, run)
-        place = DONE if refused is None else BAD
+        target = DONE if refused is None else BAD
         names = self.files(TAKEN, run)
         if refused is not None:
             self._list(run_id, dict.fromkeys(names, refused))
         for name in names:
-            self._move(f"{TAKEN}/{run}/{name}", place, run, name)
+            self._move(f"{TAKEN}/{run}/{name}", target, run, name)
         if self.fs.isdir(source):
             self.fs.rm(source, recursive=True)
-        return self.path(place, run)
+        return self.path(target, run)
 
     def _list(self, run_id: str, reasons: dict[str, str]) -> None:
-        """Add to the list of what is bad in a run, whole or not at all: it must survive whatever ends this process."""
+        """Add to the list of a run's bad files atomically, so that it survives if this process is killed."""
         listed = json.dumps({**self.bad(run_id), **reasons}, indent=1, ensure_ascii=False)
         self.fs.makedirs(self.path(BAD), exist_ok=True)
         file = self.path(BAD, f"{run_name(run_id)}.json")
-        # A name that is no UTF-8 becomes the escape that JSON has for it.
+        # Bytes of a name that are not UTF-8 become JSON escapes.
         self.fs.pipe_file(f"{file}.part", listed.encode(errors="backslashreplace"))
         self.fs.mv(f"{file}.part", file)
 
     def _move(self, name: str, *target: str) -> None:
-        goal = self.path(*target)
-        self.fs.makedirs(goal.rsplit("/", 1)[0], exist_ok=True)
-        self.fs.mv(self.path(name), goal)
+        path = self.path(*target)
+        self.fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+        self.fs.mv(self.path(name), path)
 
     def _remove_empty(self, batch: str) -> None:
         mark = self.path(READY) if batch == LOOSE else self.path(batch, READY)
@@ -178,7 +178,7 @@ class Inbox:
 
 
 def _changed(info: dict[str, Any]) -> float:
-    """Return when a file was last written. A folder tells the change of the inode, too: copies may keep old dates."""
+    """Return when a file was last written, or its inode changed in a local folder, since copies may keep old dates."""
     times = [info.get(key) for key in ("mtime", "created", "LastModified", "last_modified", "updated")]
     seconds = [one.timestamp() if isinstance(one, datetime) else float(one) for one in times if one is not None]
     return max(seconds, default=time.time())

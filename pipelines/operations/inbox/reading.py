@@ -1,4 +1,4 @@
-"""What a run took, as folders of this machine, without the photos that nobody can read."""
+"""Read the batches of a run from local folders, and find unreadable photos."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from pipelines.versions.workspace import run_name
 
 
 def local_batches(inbox: Inbox, run_id: str, scratch: Path) -> dict[str, Path]:
-    """Return batch name → folder; the files of an object store are copied into `scratch` first."""
+    """Return {batch: local folder}; files of an object store are copied into `scratch` first."""
     names = inbox.taken(run_id)
     if inbox.is_folder:
         return {name: Path(inbox.path(TAKEN, run_name(run_id), name)) for name in names}
     folders = {name: scratch / name for name in names}
     for batch, folder in folders.items():
-        place = (TAKEN, run_name(run_id), batch)
-        for name in inbox.files(*place):
+        source = (TAKEN, run_name(run_id), batch)
+        for name in inbox.files(*source):
             if not (folder / name).exists():
                 with atomic_file(folder / name) as part:
-                    inbox.fs.get_file(inbox.path(*place, name), str(part))
+                    inbox.fs.get_file(inbox.path(*source, name), str(part))
     return folders
 
 
 def unreadable(batches: dict[str, Path], max_pixels: int) -> dict[str, str]:
-    """Return `<batch>/<file>` → reason of every picture that cannot be decoded."""
+    """Return {"<batch>/<file>": reason} of every picture that cannot be decoded."""
     from pipelines.data.faces.decode import Undecodable, decode
 
     reasons = {}

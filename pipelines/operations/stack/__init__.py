@@ -1,1 +1,1 @@
-"""The servers of a team on one machine: PostgreSQL, Airflow and MLflow from the files that the containers read, too."""
+"""A team's servers on one machine: PostgreSQL, Airflow and MLflow, configured by the files that containers use, too."""

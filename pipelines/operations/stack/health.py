@@ -1,4 +1,4 @@
-"""Whether the servers of the stack are up: asked of themselves, over HTTP."""
+"""Health of the stack's servers, from the supervisor and from their HTTP health endpoints."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pipelines.operations.stack.supervisor import status
 _AIRFLOW_PARTS = ("metadatabase", "scheduler", "triggerer", "dag_processor")
 
 
-def ask(method: str, url: str, **more: Any) -> tuple[int, bytes]:
-    """Send a request of `requests`; return status and body, status 0 where nobody answers in ten seconds."""
+def http_request(method: str, url: str, **more: Any) -> tuple[int, bytes]:
+    """Send a request with `requests`; return status and body, or status 0 where no server answers in ten seconds."""
     import requests
 
     try:
@@ -26,27 +26,23 @@ def ask(method: str, url: str, **more: Any) -> tuple[int, bytes]:
 
 
 def unhealthy(stack: Stack) -> dict[str, str]:
-    """Return what is not healthy, and why; empty when everything is."""
+    """Return {part: reason} of every part that is not healthy."""
     problems = {name: state for name, state in status(stack).items() if state != "RUNNING"}
-    code, body = ask("GET", f"{stack.mlflow_url}/health")
+    code, _ = http_request("GET", f"{stack.mlflow_url}/health")
     if code != 200:
         problems["mlflow"] = f"HTTP {code}" if code else "does not answer"
-    code, body = ask("GET", f"{stack.airflow_url}/api/v2/monitor/health")
+    code, body = http_request("GET", f"{stack.airflow_url}/api/v2/monitor/health")
     if code != 200:
         problems["airflow-api-server"] = f"HTTP {code}" if code else "does not answer"
-    else:
-        answer = json.loads(body)
-        for part in _AIRFLOW_PARTS:
-            told = (answer.get(part) or {}).get("status")
-            if told != "healthy":
-                problems[f"airflow {part}"] = str(told)
-    return problems
+        return problems
+    states = {part: (json.loads(body).get(part) or {}).get("status") for part in _AIRFLOW_PARTS}
+    return problems | {f"airflow {part}": str(state) for part, state in states.items() if state != "healthy"}
 
 
 def wait_healthy(stack: Stack, seconds: float) -> float:
-    """Wait until every part is healthy; return the seconds it took, raise StageFailed naming what is not."""
+    """Wait until every part is healthy; return the seconds it took. Raises StageFailed naming those that are not."""
     begin = time.monotonic()
     if problems := wait_while(lambda: unhealthy(stack), seconds, pause=1):
-        told = ", ".join(f"{name}: {why}" for name, why in problems.items())
-        raise StageFailed(f"not healthy after {seconds:.0f} s: {told}; logs in {stack.state / 'logs'}")
+        listed = ", ".join(f"{name}: {why}" for name, why in problems.items())
+        raise StageFailed(f"not healthy after {seconds:.0f} s: {listed}; logs in {stack.state / 'logs'}")
     return time.monotonic() - begin

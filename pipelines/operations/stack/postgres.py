@@ -1,4 +1,4 @@
-"""PostgreSQL of the stack: its programs, the user it runs as (it refuses root), its data folder and databases."""
+"""PostgreSQL of the stack: its programs, the user that it runs as (it refuses root), its data folder and databases."""
 
 from __future__ import annotations
 
@@ -19,46 +19,47 @@ from pipelines.core.errors import StageFailed, UserError
 from pipelines.operations.programs import run_program, wait_while
 
 DATA_VARIABLE = "DYNAMICID_POSTGRES_DATA"
-_KNOWN = "postgres_data"
-_MADE = "PG_VERSION"
+# The file of the stack's state with the path of a data folder elsewhere.
+_DATA_NOTE = "postgres_data"
+_VERSION_FILE = "PG_VERSION"
 _PROGRAMS = ("initdb", "postgres", "psql", "pg_isready")
 _DEBIAN = Path("/usr/lib/postgresql")
 
 
 @dataclass(frozen=True)
 class Postgres:
-    """Programs, user and data folder."""
+    """The folder of PostgreSQL's programs, the user that it runs as, and its data folder."""
 
     programs: Path
     user: str
     data: Path
 
     def environment(self) -> dict[str, str]:
-        """Return what the supervisor's configuration needs."""
+        """Return the variables of the supervisor's configuration."""
         return {
             "STACK_POSTGRES_BIN": str(self.programs),
             "STACK_POSTGRES_USER": self.user,
             "STACK_POSTGRES_DATA": str(self.data),
         }
 
-    def owner(self) -> dict[str, Any]:
-        """Return `user` and `group` (numbers) for a process of it or a file; none where this is that user already."""
+    def user_and_group(self) -> dict[str, Any]:
+        """Return the numbers `user` and `group` for its processes and files; empty unless this process is root's."""
         if os.getuid():
             return {}
-        known = pwd.getpwnam(self.user)
-        return {"user": known.pw_uid, "group": known.pw_gid}
+        entry = pwd.getpwnam(self.user)
+        return {"user": entry.pw_uid, "group": entry.pw_gid}
 
-    def give(self, *paths: Path) -> None:
-        """Hand files over to the user that it runs as."""
-        if owner := self.owner():
+    def chown(self, *paths: Path) -> None:
+        """Make the user that it runs as the owner of files."""
+        if owner := self.user_and_group():
             for path in paths:
                 shutil.chown(path, **owner)
 
 
 def find_programs(search: str | None = None, version: str | None = None) -> Path:
-    """Return the folder of PostgreSQL's programs: the newest of Debian's, or the one on PATH; of `version` where given.
+    """Return the folder of PostgreSQL's programs: Debian's newest, else the one on PATH; with `version` only that one.
 
-    Raises UserError saying which package to install where there is none.
+    Raises UserError naming the package to install where there is none.
     """
     versions = sorted(_DEBIAN.glob("*/bin"), key=lambda path: float(path.parent.name)) if search is None else []
     on_path = shutil.which("postgres", path=search)
@@ -74,53 +75,53 @@ def find_programs(search: str | None = None, version: str | None = None) -> Path
 
 
 def _version(programs: Path) -> str:
-    """Return the major version, as PG_VERSION of a data folder has it."""
-    said = subprocess.run([programs / "postgres", "--version"], capture_output=True, text=True, check=False).stdout
-    found = re.search(r"(\d+)", said)
-    return found[1] if found else ""
+    """Return the major version, in the form of a data folder's PG_VERSION."""
+    output = subprocess.run([programs / "postgres", "--version"], capture_output=True, text=True, check=False).stdout
+    number = re.search(r"(\d+)", output)
+    return number[1] if number else ""
 
 
 def data_folder(state: Path) -> Path:
-    """Return where the data of the stack in `state` lies: where its last start put it, there otherwise."""
-    known = state / _KNOWN
-    return Path(known.read_text(encoding="utf-8")) if known.is_file() else state / "postgres"
+    """Return the data folder of the stack in `state`: the one of its last start, by default in `state` itself."""
+    note = state / _DATA_NOTE
+    return Path(note.read_text(encoding="utf-8")) if note.is_file() else state / "postgres"
 
 
-def remember(state: Path, server: Postgres) -> None:
-    """Note in `state` where the data lies, unless it is in `state` itself, which may be moved."""
+def save_data_folder(state: Path, server: Postgres) -> None:
+    """Save the path of the data folder in `state`, unless it is inside `state`, which may be moved."""
     if server.data == state / "postgres":
-        (state / _KNOWN).unlink(missing_ok=True)
+        (state / _DATA_NOTE).unlink(missing_ok=True)
     else:
-        (state / _KNOWN).write_text(str(server.data), encoding="utf-8")
+        (state / _DATA_NOTE).write_text(str(server.data), encoding="utf-8")
 
 
-def choose(state: Path, *, running: bool = False) -> Postgres:
-    """Return the PostgreSQL of the stack in `state`; as root it runs as the user postgres, who must reach the folder.
+def configure(state: Path, *, running: bool = False) -> Postgres:
+    """Return the PostgreSQL of the stack in `state`; started by root, it runs as the user postgres.
 
-    The data lies where DYNAMICID_POSTGRES_DATA says, else where it was; that of a `running` stack where it is. Raises
-    UserError for a folder of something else, and where the data that there was is gone.
+    DYNAMICID_POSTGRES_DATA names the data folder, by default that of the last start; for a `running` stack the variable
+    is ignored. Raises UserError where the folder has other contents, is not writable, or has lost its data.
     """
     data = data_folder(state)
     if not running and (named := os.environ.get(DATA_VARIABLE)):
         data = Path(named).absolute()
-    elif (state / _KNOWN).is_file() and not (data / _MADE).is_file():
+    elif (state / _DATA_NOTE).is_file() and not (data / _VERSION_FILE).is_file():
         raise UserError(
-            f"{data}: the databases of this stack were there and are gone; bring the folder back, name it where it is "
-            f"now with {DATA_VARIABLE}, or delete {state / _KNOWN} to begin with empty ones"
+            f"{data}: the databases of this stack were there and are missing; restore the folder, name its new path "
+            f"with {DATA_VARIABLE}, or delete {state / _DATA_NOTE} to start with empty databases"
         )
-    made = data / _MADE
-    programs = find_programs(version=made.read_text(encoding="utf-8").strip() if made.is_file() else None)
-    if data.is_dir() and any(data.iterdir()) and not made.is_file():
+    version = data / _VERSION_FILE
+    programs = find_programs(version=version.read_text(encoding="utf-8").strip() if version.is_file() else None)
+    if data.is_dir() and any(data.iterdir()) and not version.is_file():
         raise UserError(f"{data}: neither empty nor a data folder of PostgreSQL; name another one with {DATA_VARIABLE}")
     if os.getuid() != 0:
         return Postgres(programs, getpass.getuser(), data)
     server = Postgres(programs, "postgres", data)
     try:
-        owner = server.owner()
+        owner = server.user_and_group()
     except KeyError:
         raise UserError("PostgreSQL refuses root, and there is no user postgres; `useradd --system postgres`") from None
     data.mkdir(parents=True, exist_ok=True)
-    server.give(data)
+    server.chown(data)
     data.chmod(0o700)
     if subprocess.run(["test", "-w", str(data)], check=False, **owner).returncode:
         raise UserError(
@@ -131,19 +132,19 @@ def choose(state: Path, *, running: bool = False) -> Postgres:
 
 
 def initialise(postgres: Postgres, configuration: Path, password: str) -> None:
-    """Make the data folder where there is none yet; copy the configuration into it."""
-    if not (postgres.data / _MADE).is_file():
+    """Create the data folder unless it exists; copy the configuration into it."""
+    if not (postgres.data / _VERSION_FILE).is_file():
         with tempfile.NamedTemporaryFile("w", suffix=".password") as file:
             file.write(password)
             file.flush()
-            postgres.give(Path(file.name))
+            postgres.chown(Path(file.name))
             options = ("-U", "postgres", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8")
             command = (postgres.programs / "initdb", "-D", postgres.data, *options, f"--pwfile={file.name}")
-            run_program(f"initdb in {postgres.data}", *command, cwd="/", **postgres.owner())
-    # A copy: the user it runs as may not be able to read the checkout.
+            run_program(f"initdb in {postgres.data}", *command, cwd="/", **postgres.user_and_group())
+    # A copy, because the user that it runs as may not be able to read the checkout.
     target = postgres.data / "postgresql.conf"
     target.write_text(configuration.read_text(encoding="utf-8"), encoding="utf-8")
-    postgres.give(target)
+    postgres.chown(target)
 
 
 def is_ready(postgres: Postgres, environment: Mapping[str, str]) -> bool:
@@ -159,17 +160,17 @@ def wait_ready(postgres: Postgres, environment: Mapping[str, str], seconds: floa
 
 
 def make_databases(postgres: Postgres, script: Path, environment: Mapping[str, str]) -> None:
-    """Run the SQL that makes roles and databases, as the database's superuser."""
+    """Run the SQL script that creates roles and databases, as the database's superuser."""
     as_superuser = {**environment, "PGUSER": "postgres", "PGPASSWORD": environment["POSTGRES_PASSWORD"]}
     psql = (postgres.programs / "psql", "--no-psqlrc", "--quiet", "-d", "postgres", "-f", script)
     run_program(script.name, *psql, env=as_superuser)
 
 
-def orphan(data: Path) -> int | None:
-    """Return the process that serves the data folder and lost its supervisor, or None.
+def orphan_pid(data: Path) -> int | None:
+    """Return the process id of the server of the data folder if it has lost its supervisor, else None.
 
-    A `postmaster.pid` may have outlived its server, and another program may have got the number since; a server that
-    has a supervisor belongs to that one, though its data folder is named here, too.
+    `postmaster.pid` may be older than its server's end, and another program may have that process id now. A server with
+    a supervisor is not an orphan, whichever stack it belongs to.
     """
     import psutil
 
@@ -184,16 +185,16 @@ def orphan(data: Path) -> int | None:
         return None
 
 
-def end(data: Path, seconds: float = 60) -> bool:
-    """End a server that outlived its supervisor, and return whether there was one.
+def end_orphan(data: Path, seconds: float = 60) -> bool:
+    """End a server that has lost its supervisor; return whether there was one.
 
-    By a fast shutdown: connections are closed, nothing that was committed is lost. Raises StageFailed where it does not
-    end in `seconds`.
+    A fast shutdown closes connections and loses nothing that was committed. Raises StageFailed where the server still
+    runs after `seconds`.
     """
-    number = orphan(data)
-    if number is None:
+    pid = orphan_pid(data)
+    if pid is None:
         return False
-    os.kill(number, signal.SIGINT)
-    if wait_while(lambda: orphan(data) == number, seconds):
-        raise StageFailed(f"PostgreSQL in {data}, process {number}, still runs after {seconds:.0f} s; see its log")
+    os.kill(pid, signal.SIGINT)
+    if wait_while(lambda: orphan_pid(data) == pid, seconds):
+        raise StageFailed(f"PostgreSQL in {data}, process {pid}, still runs after {seconds:.0f} s; see its log")
     return True

@@ -1,4 +1,4 @@
-"""Where the stack lies, on which ports it listens, and the environment that its processes get."""
+"""The stack's folders, ports and the environment of its processes."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from pipelines.core.privacy import TELEMETRY_OFF
 from pipelines.operations.stack.credentials import OWNER_ONLY, credentials, read_env
 
 LOOPBACK = "127.0.0.1"
-# Marks every process of one stack, however deep: its value is the folder of the stack's state.
-MARK = "STACK_STATE"
+# Set for every process of a stack and its children: the folder of the stack's state.
+STATE_VARIABLE = "STACK_STATE"
 PIPELINE_USER = "pipeline"
 _PORTS = "ports.json"
 
@@ -35,7 +35,7 @@ class Ports:
 
 @dataclass(frozen=True)
 class Stack:
-    """One stack: the checkout whose DAGs and files it uses, the folder of its state, its ports."""
+    """A stack: the checkout with its DAGs and configuration, the folder of its state, its ports, the inbox."""
 
     root: Path
     state: Path
@@ -44,32 +44,32 @@ class Stack:
 
     @property
     def socket(self) -> Path:
-        """The supervisor's socket, in the folder that its start chose: another shell may have another TMPDIR.
+        """The supervisor's socket, in the folder that was saved at its start, since TMPDIR may differ between shells.
 
-        A short path, as the system allows about a hundred characters, and of this state alone, though it is a copy.
+        The path is short, because the system allows about 100 characters, and unique to the path of the state folder.
         """
-        known = self.state / "socket_folder"
-        folder = known.read_text(encoding="utf-8") if known.is_file() else tempfile.gettempdir()
+        saved = self.state / "socket_folder"
+        folder = saved.read_text(encoding="utf-8") if saved.is_file() else tempfile.gettempdir()
         name = hashlib.sha256(str(self.state).encode()).hexdigest()[:12]
         return Path(folder) / f"dynamicid-stack-{os.getuid()}-{name}.sock"
 
-    def place_socket(self) -> None:
-        """Choose where the socket of a supervisor that is about to start will be, and remember it."""
+    def prepare_socket(self) -> None:
+        """Save the socket's folder for a supervisor that is about to start, and remove an old socket."""
         (self.state / "socket_folder").write_text(tempfile.gettempdir(), encoding="utf-8")
         self.socket.unlink(missing_ok=True)
 
     @property
     def airflow_url(self) -> str:
-        """Where Airflow's pages are."""
+        """Address of Airflow."""
         return f"http://{LOOPBACK}:{self.ports.airflow}"
 
     @property
     def mlflow_url(self) -> str:
-        """Where MLflow's pages are."""
+        """Address of MLflow."""
         return f"http://{LOOPBACK}:{self.ports.mlflow}"
 
     def check_ports(self) -> None:
-        """Raise UserError naming every port that somebody else listens on."""
+        """Raise UserError naming every port that is in use."""
         taken = []
         for name, port in vars(self.ports).items():
             with socket.socket() as probe:
@@ -85,20 +85,20 @@ class Stack:
             )
 
     def environment(self) -> dict[str, str]:
-        """Return the variables of every process: the shared files, the credentials, addresses and folders."""
-        given = {
+        """Return the variables of every process: from the shared files, credentials, addresses and folders."""
+        inherited = {
             name: value
             for name, value in os.environ.items()
             if not name.startswith(("AIRFLOW", "MLFLOW", "DVC_", "PG", "STACK_", "DYNAMICID_HOME", "SUPERVISOR"))
         }
         secret = credentials(self.state)
-        here = {
-            MARK: str(self.state),
+        own = {
+            STATE_VARIABLE: str(self.state),
             "STACK_PYTHON": sys.executable,
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
             "PYTHONPATH": str(self.root / "dags"),  # the triggerer imports the trigger by name
             "PYTHONUNBUFFERED": "1",
-            # Airflow renames its processes; by itself that overwrites their environment, and the mark with it.
+            # Airflow renames its processes, which would overwrite their environment and with it STATE_VARIABLE.
             "SPT_NOENV": "1",
             "PGHOST": LOOPBACK,
             "PGPORT": str(self.ports.postgres),
@@ -124,15 +124,15 @@ class Stack:
             or str(self.root / ".dynamicid" / "inbox"),
         }
         files = {**read_env(self.root / "docker" / "airflow.env"), **read_env(self.root / "mlflow" / "server.env")}
-        return {**given, **TELEMETRY_OFF, **files, **secret, **here}
+        return {**inherited, **TELEMETRY_OFF, **files, **secret, **own}
 
     @property
     def passwords_file(self) -> Path:
-        """The file in which Airflow's simple auth manager looks passwords up."""
+        """The password file of Airflow's simple auth manager."""
         return self.state / "airflow_passwords.json"
 
     def write_passwords(self) -> None:
-        """Give Airflow's administrator the generated password."""
+        """Write the generated password of Airflow's administrator."""
         passwords = {"admin": credentials(self.state)["AIRFLOW_ADMIN_PASSWORD"]}
         write_atomically(self.passwords_file, json.dumps(passwords), mode=OWNER_ONLY)
 
@@ -142,13 +142,13 @@ def was_started(state: Path) -> bool:
     return (state / _PORTS).is_file()
 
 
-def keep_ports(stack: Stack) -> None:
-    """Note the ports that a stack is started with."""
+def save_ports(stack: Stack) -> None:
+    """Save the ports that a stack is started with."""
     (stack.state / _PORTS).write_text(json.dumps(vars(stack.ports)), encoding="utf-8")
 
 
-def known_ports(state: Path) -> Ports:
-    """Return the ports that the stack in `state` was started with; raise UserError where there never was one."""
+def saved_ports(state: Path) -> Ports:
+    """Return the ports that the stack in `state` was started with; raise UserError where none was started."""
     if not was_started(state):
         raise UserError(f"{state}: no stack was started there; `make stack` starts one")
     return Ports(**json.loads((state / _PORTS).read_text(encoding="utf-8")))
@@ -157,7 +157,7 @@ def known_ports(state: Path) -> Ports:
 def stack_in(state: Path, *, started: bool = True) -> Stack:
     """Return this checkout's stack in the folder `state`, with the ports that it was started with.
 
-    Where there never was one: with the default ports, and UserError where it has to have been `started`.
+    A stack that was never started gets the default ports; raises UserError for it where it must have been `started`.
     """
     state = state.absolute()
-    return Stack(project_root(), state, known_ports(state) if started or was_started(state) else Ports())
+    return Stack(project_root(), state, saved_ports(state) if started or was_started(state) else Ports())

@@ -1,4 +1,4 @@
-"""The supervisor that keeps the stack's processes alive, and the end of just those processes."""
+"""The supervisor of the stack's processes: start and stop services, and end exactly this stack's processes."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from xmlrpc.client import Fault, ServerProxy
 
 from pipelines.core.errors import StageFailed
 from pipelines.core.locks import hold
-from pipelines.operations.programs import wait_while
+from pipelines.operations.programs import run_program, wait_while
 from pipelines.operations.stack import postgres as database
-from pipelines.operations.stack.settings import MARK, Stack
+from pipelines.operations.stack.settings import STATE_VARIABLE, Stack
 
 if TYPE_CHECKING:
     import psutil
@@ -32,14 +32,14 @@ SERVICES = (
 
 
 def proxy(stack: Stack) -> ServerProxy:
-    """Return the supervisor's own interface, over its socket."""
+    """Return a client of the supervisor's XML-RPC interface, over its socket."""
     from supervisor.xmlrpc import SupervisorTransport
 
     return ServerProxy("http://127.0.0.1", transport=SupervisorTransport(None, None, f"unix://{stack.socket}"))
 
 
 def is_running(stack: Stack) -> bool:
-    """Whether the supervisor of this stack answers; one that is shutting down still does."""
+    """Whether the supervisor of this stack answers, also while it shuts down."""
     try:
         proxy(stack).supervisor.getState()
     except OSError:
@@ -49,20 +49,20 @@ def is_running(stack: Stack) -> bool:
     return True
 
 
-def unreachable(stack: Stack) -> int | None:
-    """Return the supervisor of this stack where it runs but does not answer, as one whose socket was deleted."""
+def unresponsive_supervisor(stack: Stack) -> int | None:
+    """Return the process id of a supervisor that runs but does not answer (its socket was deleted), else None."""
     import psutil
 
     try:
         process = psutil.Process(int((stack.state / _PID).read_text(encoding="utf-8")))
-        found = "supervisor.supervisord" in process.cmdline() and _is_marked(process, stack)
+        ours = "supervisor.supervisord" in process.cmdline() and _belongs_to(process, stack)
     except (OSError, ValueError, psutil.Error):
         return None
-    return process.pid if found and not is_running(stack) else None
+    return process.pid if ours and not is_running(stack) else None
 
 
-def alone(stack: Stack) -> AbstractContextManager[None]:
-    """Keep a second start or end of the same stack out meanwhile; raise StageFailed where one is at work."""
+def lock_stack(stack: Stack) -> AbstractContextManager[None]:
+    """Hold the lock for starting and ending a stack; raise StageFailed where another process holds it."""
     taken = StageFailed(f"{stack.state}: this stack is being started or ended already; wait for that")
     return hold(stack.state / "stack.lock", taken)
 
@@ -70,88 +70,80 @@ def alone(stack: Stack) -> AbstractContextManager[None]:
 def launch(stack: Stack, environment: Mapping[str, str]) -> None:
     """Start the supervisor in the background; it starts PostgreSQL."""
     (stack.state / "logs").mkdir(parents=True, exist_ok=True)
-    stack.place_socket()
+    stack.prepare_socket()
     configuration = stack.root / "docker" / "supervisord.conf"
-    done = subprocess.run(
-        [sys.executable, "-m", "supervisor.supervisord", "-c", str(configuration)],
-        env={**environment, "STACK_SOCKET": str(stack.socket)},
-        cwd=stack.state,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise StageFailed(f"supervisord: {done.stderr.strip().splitlines()[-1]}; see {stack.state / 'logs'}")
+    command = (sys.executable, "-m", "supervisor.supervisord", "-c", configuration)
+    env = {**environment, "STACK_SOCKET": str(stack.socket)}
+    run_program(f"supervisord ({stack.state / 'logs'})", *command, env=env, cwd=stack.state, stdin=subprocess.DEVNULL)
 
 
 def status(stack: Stack) -> dict[str, str]:
-    """Return the state of every service in the supervisor's words: RUNNING, STARTING, BACKOFF, STOPPED, FATAL …"""
+    """Return {service: state of the supervisor}: RUNNING, STARTING, BACKOFF, STOPPED, FATAL …"""
     listed: Any = proxy(stack).supervisor.getAllProcessInfo()
     return {info["name"]: info["statename"] for info in listed}
 
 
 def start_services(stack: Stack, names: tuple[str, ...] = SERVICES) -> None:
-    """Start the services that do not run yet, without waiting for them."""
-    present = status(stack)
+    """Start the services that do not run, without waiting for them."""
+    states = status(stack)
     for name in names:
-        if present[name] not in ("RUNNING", "STARTING"):
+        if states[name] not in ("RUNNING", "STARTING"):
             proxy(stack).supervisor.startProcess(name, False)
 
 
 def stop_services(stack: Stack, names: tuple[str, ...]) -> None:
-    """Stop services, all at once, and wait for their end; they stay stopped until they are started."""
-    present = status(stack)
+    """Stop services, all at once, and wait until they have ended; they stay stopped until they are started."""
+    states = status(stack)
     for name in names:
-        if present[name] in ("RUNNING", "STARTING", "BACKOFF"):
+        if states[name] in ("RUNNING", "STARTING", "BACKOFF"):
             proxy(stack).supervisor.stopProcess(name, False)
-    # The supervisor itself kills what does not end in its time.
+    # No time limit: the supervisor kills a service that does not end in time.
     wait_while(lambda: any(status(stack)[name] == "STOPPING" for name in names))
 
 
-def members(stack: Stack) -> list[psutil.Process]:
-    """Return all processes but this one that carry this stack's mark in their environment."""
+def stack_processes(stack: Stack) -> list[psutil.Process]:
+    """Return all processes but this one that have this stack's STATE_VARIABLE in their environment."""
     import psutil
 
-    return [one for one in psutil.process_iter() if one.pid != os.getpid() and _is_marked(one, stack)]
+    return [one for one in psutil.process_iter() if one.pid != os.getpid() and _belongs_to(one, stack)]
 
 
-def _is_marked(process: psutil.Process, stack: Stack) -> bool:
+def _belongs_to(process: psutil.Process, stack: Stack) -> bool:
     import psutil
 
     try:
-        return process.environ().get(MARK) == str(stack.state)
-    except (OSError, psutil.Error):  # it ended meanwhile, or is somebody else's
+        return process.environ().get(STATE_VARIABLE) == str(stack.state)
+    except (OSError, psutil.Error):  # it has ended, or belongs to another user
         return False
 
 
-def left_over(stack: Stack) -> bool:
-    """Whether anything of this stack runs, its supervisor or what a killed one left behind."""
-    return is_running(stack) or bool(members(stack)) or database.orphan(database.data_folder(stack.state)) is not None
+def has_processes(stack: Stack) -> bool:
+    """Whether any process of this stack runs, including those of a killed supervisor."""
+    orphan = database.orphan_pid(database.data_folder(stack.state))
+    return is_running(stack) or bool(stack_processes(stack)) or orphan is not None
 
 
 def shut_down(stack: Stack, seconds: float = 90) -> int:
-    """End the supervisor with its services, then what they left behind; return how many were left behind.
+    """End the supervisor with its services, then the remaining processes; return the number of remaining ones.
 
-    Only processes with this stack's mark are touched, and a server of its data folder that has no supervisor: a stack
-    beside it, or a training begun by hand, goes on.
+    Only processes with this stack's STATE_VARIABLE are ended, and a server of its data folder without a supervisor:
+    other stacks and trainings that were started by hand continue.
     """
-    deaf = unreachable(stack)
+    unresponsive = unresponsive_supervisor(stack)
     if is_running(stack):
-        # Database last: the others want to say good-bye to it.
+        # Database last: the other services still write to it while they end.
         stop_services(stack, SERVICES[1:])
         proxy(stack).supervisor.shutdown()
-    elif deaf is not None:
-        os.kill(deaf, signal.SIGTERM)  # it ends its services by itself, database last
-    wait_while(lambda: is_running(stack) or unreachable(stack) is not None, seconds)
+    elif unresponsive is not None:
+        os.kill(unresponsive, signal.SIGTERM)  # it ends its services itself, database last
+    wait_while(lambda: is_running(stack) or unresponsive_supervisor(stack) is not None, seconds)
     ended = 0
-    for _ in range(5):  # what ends may have started something meanwhile
-        left = members(stack)
-        ended += len(left)
-        _end(left)
-    # The database carries no mark: it is given none of the stack's environment.
-    return ended + database.end(database.data_folder(stack.state))
+    for _ in range(5):  # an ending process may have started others
+        remaining = stack_processes(stack)
+        ended += len(remaining)
+        _end(remaining)
+    # PostgreSQL does not inherit the stack's environment, so it is not among stack_processes.
+    return ended + database.end_orphan(database.data_folder(stack.state))
 
 
 def _end(processes: list[psutil.Process]) -> None:
@@ -160,8 +152,8 @@ def _end(processes: list[psutil.Process]) -> None:
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.terminate()
-    _, stubborn = psutil.wait_procs(processes, timeout=20)
-    for process in stubborn:
+    _, alive = psutil.wait_procs(processes, timeout=20)
+    for process in alive:
         with suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(stubborn, timeout=10)
+    psutil.wait_procs(alive, timeout=10)

@@ -1,4 +1,4 @@
-"""Clean-up takes what is old, saved and idle, and nothing else."""
+"""Clean-up removes only what is old, saved and idle."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def named(items: list[Item]) -> dict[str, str | None]:
     return {item.path.name: item.kept for item in items}
 
 
-def test_old_saved_idle_workspaces_go(root: Path) -> None:
+def test_old_saved_idle_workspaces_are_removed(root: Path) -> None:
     with FileLock(root / ".dynamicid" / "runs" / "busy" / ".dynamicid" / "resume" / "train_imr" / "key.lock"):
         age(root / ".dynamicid" / "runs" / "busy", 40)
         found = named(survey(root, DAYS))
         assert found["saved"] is None
-        assert found["busy"] == "a process works in it"
+        assert found["busy"] == "a process is using it"
         assert str(found["young"]).startswith("used 1.0 days ago")
         assert str(found["unsaved"]).startswith("its run was not saved")
         assert named(survey(root, DAYS, unsaved=True))["unsaved"] is None
@@ -72,7 +72,7 @@ def test_checkpoints_of_a_running_training_and_young_ones_stay(root: Path) -> No
     assert sorted(path.name for path in left.iterdir() if path.is_dir()) == ["fresh", "running"]
 
 
-def test_cache_files_go_by_their_last_use(root: Path) -> None:
+def test_cached_files_are_removed_by_their_last_use(root: Path) -> None:
     for name, days in (("old.npz", 31.0), ("used.npz", 2.0)):
         file = root / ".dynamicid" / "cache" / "latents" / name
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""A place for a stack of one's own, with ports that nobody uses, and the project's commands beside it."""
+"""A checkout and a folder for stacks with free ports, and the project's commands for them."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ class Place:
         return Stack(self.project, self.folder / name, self.ports)
 
     def cli(self, stack: Stack, *arguments: str, code: int = 0) -> str:
-        """Run a command beside `stack` and return what it tells people."""
+        """Run a command with the state folder of `stack`; return its stderr."""
         env = {"DYNAMICID_STACK": str(stack.state)}
         return dynamicid(*arguments, cwd=self.checkout, env=env, code=code).stderr
 
     def contents(self, stack: Stack, action: str, ledger: str) -> None:
-        """Fill a stack, or look at it: either way everything that the script puts there is there."""
+        """Fill or read the databases of a stack, and check that they contain everything."""
         env = {**stack.environment(), "PYTHONWARNINGS": "ignore"}
-        told = run(sys.executable, _CONTENTS, action, ledger, cwd=self.folder, env=env).stdout
-        assert json.loads(told.splitlines()[-1]) == EXPECTED
+        printed = run(sys.executable, _CONTENTS, action, ledger, cwd=self.folder, env=env).stdout
+        assert json.loads(printed.splitlines()[-1]) == EXPECTED
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
-"""Something in every database of a stack, and a look at it: `python stack_contents.py fill|look LEDGER`.
+"""Write entries into every database of a stack, or read them: `python stack_contents.py fill|read LEDGER`.
 
-Runs in the stack's environment. LEDGER is the MLflow server or, where none runs, its database; then the artefact is
-written and read in the server's folder. Both actions print as JSON what is there.
+Runs in the stack's environment. LEDGER is the address of the MLflow server or, if none runs, of its database; then the
+artefact is written and read in the server's folder. Both actions print the entries as JSON.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ ACCOUNT, PASSWORD = "ada", "a-password-of-hers"
 
 
 def artefact(uri: str) -> Path:
-    """The file that the server keeps for an artefact of the address mlflow-artifacts:/…"""
+    """Return the server's file for an artefact with the address mlflow-artifacts:/…"""
     return Path(os.environ["MLFLOW_ARTIFACTS_DESTINATION"], uri.removeprefix("mlflow-artifacts:/"))
 
 
 def fill(client: Any, *, served: bool) -> None:
-    # A server chooses the place itself.
+    # A server chooses the location itself.
     experiment = client.create_experiment("faces", artifact_location=None if served else "mlflow-artifacts:/1")
     run = client.create_run(experiment, tags={"stage": "train_imr"}, run_name="first")
     for step in range(3):
@@ -70,7 +70,7 @@ def fill_airflow() -> None:
         )
 
 
-def look(client: Any, *, served: bool) -> dict[str, Any]:
+def read(client: Any, *, served: bool) -> dict[str, Any]:
     version = client.get_model_version_by_alias("dynamicid", "champion")
     run = client.get_run(version.run_id)
     if served:
@@ -87,11 +87,11 @@ def look(client: Any, *, served: bool) -> dict[str, Any]:
             accounts().authenticate_user(ACCOUNT, PASSWORD),
             accounts().authenticate_user(ACCOUNT, "a-password-of-others"),
         ),
-        **look_at_airflow(),
+        **read_airflow(),
     }
 
 
-def look_at_airflow() -> dict[str, Any]:
+def read_airflow() -> dict[str, Any]:
     from airflow.models import Connection, DagRun, Pool, Variable
     from airflow.utils.session import create_session
 
@@ -135,7 +135,7 @@ def main(action: str, ledger: str) -> None:
     served = ledger.startswith("http")
     if action == "fill":
         fill(client, served=served)
-    print(json.dumps(look(client, served=served)))
+    print(json.dumps(read(client, served=served)))
 
 
 if __name__ == "__main__":

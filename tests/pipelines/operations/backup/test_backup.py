@@ -1,4 +1,4 @@
-"""A backup is whole, checked, and brings back a ledger that works."""
+"""A backup is complete and checked, and its restoration brings everything back."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.operations.backup.backup import make_backup, read_backup
 from pipelines.operations.backup.databases import dump, load
-from pipelines.operations.backup.places import Places
-from pipelines.operations.backup.quiet_postgres import quiet
+from pipelines.operations.backup.locations import Locations
+from pipelines.operations.backup.private_postgres import private_server
 from pipelines.operations.backup.restore import Restored, restore_backup
 from pipelines.operations.stack import postgres
 from tests.pipelines.operations.stacks import needs_postgres, open_folder
@@ -36,7 +36,7 @@ def words(file: Path) -> list[str]:
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> Places:
+def locations(tmp_path: Path) -> Locations:
     root = tmp_path / "checkout"
     root.mkdir()
     git(root, "init", "-q", "-b", "main")
@@ -44,7 +44,7 @@ def places(tmp_path: Path) -> Places:
     git(root, "tag", "faces-v1")
     (root / "mlartifacts" / "1").mkdir(parents=True)
     (root / "mlartifacts" / "1" / "adapter.safetensors").write_bytes(b"weights")
-    return Places(
+    return Locations(
         root=root,
         ledger=table(root / "mlflow.db", "v1", "v2"),
         artefacts=root / "mlartifacts",
@@ -52,77 +52,77 @@ def places(tmp_path: Path) -> Places:
     )
 
 
-def restore(folder: Path, places: Places, *, force: bool = False) -> Restored:
-    return restore_backup(folder, read_backup(folder), places, force=force)
+def restore(folder: Path, locations: Locations, *, force: bool = False) -> Restored:
+    return restore_backup(folder, read_backup(folder), locations, force=force)
 
 
-def test_everything_lost_comes_back(places: Places, tmp_path: Path) -> None:
-    git(places.root, "tag", "model-1")
-    with closing(sqlite3.connect(places.root / "mlflow.db")) as other:
-        other.execute("begin immediate")  # somebody writes while the copy is made
+def test_everything_lost_comes_back(locations: Locations, tmp_path: Path) -> None:
+    git(locations.root, "tag", "model-1")
+    with closing(sqlite3.connect(locations.root / "mlflow.db")) as other:
+        other.execute("begin immediate")  # a write during the copy
         other.execute("insert into t values ('half')")
-        make_backup(places, tmp_path / "copy")
+        make_backup(locations, tmp_path / "copy")
         other.rollback()
-    (places.root / "mlflow.db").unlink()
-    (places.root / "airflow.db").unlink()
-    shutil.rmtree(places.root / "mlartifacts")
-    git(places.root, "tag", "-d", "model-1")
-    done = restore(tmp_path / "copy", places).done
-    assert words(places.root / "mlflow.db") == ["v1", "v2"]
-    assert words(places.root / "airflow.db") == ["run"]
-    assert (places.root / "mlartifacts" / "1" / "adapter.safetensors").read_bytes() == b"weights"
-    assert git(places.root, "tag").split() == ["faces-v1", "model-1"]
+    (locations.root / "mlflow.db").unlink()
+    (locations.root / "airflow.db").unlink()
+    shutil.rmtree(locations.root / "mlartifacts")
+    git(locations.root, "tag", "-d", "model-1")
+    done = restore(tmp_path / "copy", locations).done
+    assert words(locations.root / "mlflow.db") == ["v1", "v2"]
+    assert words(locations.root / "airflow.db") == ["run"]
+    assert (locations.root / "mlartifacts" / "1" / "adapter.safetensors").read_bytes() == b"weights"
+    assert git(locations.root, "tag").split() == ["faces-v1", "model-1"]
     assert "1 tags and saved runs" in done
 
 
-def test_a_damaged_backup_changes_nothing(places: Places, tmp_path: Path) -> None:
-    make_backup(places, tmp_path / "copy")
+def test_a_damaged_backup_changes_nothing(locations: Locations, tmp_path: Path) -> None:
+    make_backup(locations, tmp_path / "copy")
     (tmp_path / "copy" / "artefacts" / "1" / "adapter.safetensors").write_bytes(b"Weights")
     (tmp_path / "copy" / "airflow.sqlite").unlink()
-    table(places.root / "mlflow.db", "newer")
+    table(locations.root / "mlflow.db", "newer")
     with pytest.raises(UserError, match=r"airflow\.sqlite is missing; artefacts/1/adapter\.safetensors is damaged"):
-        restore(tmp_path / "copy", places, force=True)
-    assert words(places.root / "mlflow.db") == ["newer"]
+        restore(tmp_path / "copy", locations, force=True)
+    assert words(locations.root / "mlflow.db") == ["newer"]
 
 
-def test_what_holds_something_is_replaced_by_force_only(places: Places, tmp_path: Path) -> None:
-    make_backup(places, tmp_path / "copy")
-    table(places.root / "mlflow.db", "newer")
-    with pytest.raises(UserError, match="databases of mlflow and airflow hold something already; --force"):
-        restore(tmp_path / "copy", places)
-    assert words(places.root / "mlflow.db") == ["newer"]
-    restore(tmp_path / "copy", places, force=True)
-    assert words(places.root / "mlflow.db") == ["v1", "v2"]
+def test_databases_with_data_are_replaced_by_force_only(locations: Locations, tmp_path: Path) -> None:
+    make_backup(locations, tmp_path / "copy")
+    table(locations.root / "mlflow.db", "newer")
+    with pytest.raises(UserError, match="databases of mlflow and airflow are not empty; --force"):
+        restore(tmp_path / "copy", locations)
+    assert words(locations.root / "mlflow.db") == ["newer"]
+    restore(tmp_path / "copy", locations, force=True)
+    assert words(locations.root / "mlflow.db") == ["v1", "v2"]
 
 
-def test_other_artefacts_are_replaced_by_force_only(places: Places, tmp_path: Path) -> None:
-    make_backup(places, tmp_path / "copy")
-    file = places.root / "mlartifacts" / "1" / "adapter.safetensors"
-    (places.root / "mlflow.db").unlink()
-    (places.root / "airflow.db").unlink()
+def test_other_artefacts_are_replaced_by_force_only(locations: Locations, tmp_path: Path) -> None:
+    make_backup(locations, tmp_path / "copy")
+    file = locations.root / "mlartifacts" / "1" / "adapter.safetensors"
+    (locations.root / "mlflow.db").unlink()
+    (locations.root / "airflow.db").unlink()
     file.write_bytes(b"other weights")
-    with pytest.raises(UserError, match=r"1 files are others .* 1/adapter\.safetensors; --force"):
-        restore(tmp_path / "copy", places)
-    assert (file.read_bytes(), (places.root / "mlflow.db").exists()) == (b"other weights", False)
-    restore(tmp_path / "copy", places, force=True)
+    with pytest.raises(UserError, match=r"1 files differ .* 1/adapter\.safetensors; --force"):
+        restore(tmp_path / "copy", locations)
+    assert (file.read_bytes(), (locations.root / "mlflow.db").exists()) == (b"other weights", False)
+    restore(tmp_path / "copy", locations, force=True)
     assert file.read_bytes() == b"weights"
 
 
-def test_a_backup_is_never_written_over_and_never_half_there(places: Places, tmp_path: Path) -> None:
-    make_backup(places, tmp_path / "copy")
+def test_a_backup_is_never_overwritten_and_never_incomplete(locations: Locations, tmp_path: Path) -> None:
+    make_backup(locations, tmp_path / "copy")
     with pytest.raises(UserError, match="it exists"):
-        make_backup(places, tmp_path / "copy")
-    lost = Places(root=places.root, ledger=f"sqlite:///{tmp_path / 'nowhere.db'}")
+        make_backup(locations, tmp_path / "copy")
+    lost = Locations(root=locations.root, ledger=f"sqlite:///{tmp_path / 'nowhere.db'}")
     with pytest.raises(UserError, match="no such database"):
         make_backup(lost, tmp_path / "other")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkout", "copy"]
     with pytest.raises(UserError, match="expected a folder with manifest"):
-        read_backup(places.root)
+        read_backup(locations.root)
 
 
-def test_artefacts_go_back_to_the_path_that_the_ledger_names(places: Places, tmp_path: Path) -> None:
-    make_backup(places, tmp_path / "copy")
-    elsewhere = Places(f"sqlite:///{tmp_path / 'new.db'}", tmp_path / "elsewhere", root=places.root)
+def test_artefacts_go_back_to_the_path_that_mlflow_refers_to(locations: Locations, tmp_path: Path) -> None:
+    make_backup(locations, tmp_path / "copy")
+    elsewhere = Locations(f"sqlite:///{tmp_path / 'new.db'}", tmp_path / "elsewhere", root=locations.root)
     with pytest.raises(UserError, match="restore into a checkout at the same path"):
         restore(tmp_path / "copy", elsewhere)
     assert not (tmp_path / "new.db").exists()
@@ -130,11 +130,11 @@ def test_artefacts_go_back_to_the_path_that_the_ledger_names(places: Places, tmp
 
 @pytest.fixture
 def server(project: Path) -> Iterator[dict[str, str]]:
-    """The environment in which libpq finds a PostgreSQL server with the databases `airflow` and `other`."""
+    """Yield libpq's environment for a PostgreSQL server with the databases `airflow` and `other`."""
     with open_folder() as folder:
-        own = postgres.choose(folder)
+        own = postgres.configure(folder)
         postgres.initialise(own, project / "docker" / "postgres" / "postgresql.conf", "password")
-        with quiet(own) as environment:
+        with private_server(own) as environment:
             environment |= {"PGUSER": "postgres"}
             for database in ("airflow", "other"):
                 run("createdb", database, env=environment)
@@ -142,7 +142,7 @@ def server(project: Path) -> Iterator[dict[str, str]]:
 
 
 @needs_postgres
-def test_postgresql_is_dumped_and_brought_back(places: Places, tmp_path: Path, server: dict[str, str]) -> None:
+def test_postgresql_is_dumped_and_brought_back(locations: Locations, tmp_path: Path, server: dict[str, str]) -> None:
     def sql(text: str, database: str) -> str:
         return run("psql", "-Atqc", text, database, env=server).stdout.strip()
 
@@ -150,7 +150,7 @@ def test_postgresql_is_dumped_and_brought_back(places: Places, tmp_path: Path, s
     uri = f"postgresql://postgres@/airflow?host={server['PGHOST']}&port={server['PGPORT']}"
     file = dump(uri, tmp_path / "airflow")
     with pytest.raises(UserError, match="another kind of database"):
-        load(file, str(places.ledger))
+        load(file, str(locations.ledger))
     # What a newer schema would add: a table that refers to one of the copy.
     sql("update t set word = 'lost'; create table later (word text references t)", "airflow")
     for database in ("airflow", "other"):

@@ -1,4 +1,4 @@
-"""A stack's backup brings back what the real schemas of Airflow and MLflow hold; no server but PostgreSQL runs."""
+"""A stack's backup restores databases with the real schemas of Airflow and MLflow; only PostgreSQL runs."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from pipelines.core.errors import StageFailed
-from pipelines.operations.backup.places import Addresses, places_of
-from pipelines.operations.backup.quiet_postgres import quiet
+from pipelines.operations.backup.locations import Addresses, find_locations
+from pipelines.operations.backup.private_postgres import private_server
 from pipelines.operations.stack import postgres
 from pipelines.operations.stack.settings import Stack
+from pipelines.operations.stack.start import start_database
 from pipelines.operations.stack.supervisor import shut_down
 from tests.pipelines.operations.backup.conftest import Place
-from tests.pipelines.operations.stacks import bring_up, needs_postgres
+from tests.pipelines.operations.stacks import needs_postgres
 from tests.processes import git, run
 
 pytestmark = [pytest.mark.nightly, needs_postgres]
@@ -28,22 +29,22 @@ def ledger(stack: Stack) -> str:
 
 @dataclass(frozen=True)
 class Lost:
-    """A stack that is gone: its backup, the passwords that it had, and a saved run that is gone from the checkout."""
+    """A deleted stack: its backup, its passwords, a saved run that was deleted, and the output of the backup."""
 
     copy: Path
     passwords: bytes
     saved: str
-    said: str
+    output: str
 
 
 @pytest.fixture(scope="module")
 def lost(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Lost:
     stack, copy, saved = place.stack("first"), tmp_path_factory.mktemp("kept") / "copy", "refs/exps/ab/cdef0123/brave"
-    bring_up(stack)
+    start_database(stack, print)
     run(sys.executable, "-m", "airflow", "db", "migrate", env=stack.environment())
     place.contents(stack, "fill", ledger(stack))
     git(place.checkout, "update-ref", saved, "HEAD")
-    said = place.cli(stack, "backup", "--out", str(copy))
+    output = place.cli(stack, "backup", "--out", str(copy))
     passwords = (stack.state / "credentials.env").read_bytes()
 
     running = place.cli(stack, "restore", str(copy), "--force", code=2)
@@ -56,12 +57,12 @@ def lost(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Lost:
 
     shutil.rmtree(stack.state)
     git(place.checkout, "update-ref", "-d", saved)
-    return Lost(copy, passwords, saved, said)
+    return Lost(copy, passwords, saved, output)
 
 
-def test_nobody_else_can_read_the_passwords_in_a_backup(lost: Lost) -> None:
+def test_only_the_owner_can_read_the_passwords_in_a_backup(lost: Lost) -> None:
     for part in ("mlflow", "accounts", "airflow", "1 artefacts", "credentials.env", "mode 700"):
-        assert part in lost.said
+        assert part in lost.output
     assert lost.copy.stat().st_mode & 0o777 == 0o700
     assert (lost.copy / "credentials.env").stat().st_mode & 0o777 == 0o600
 
@@ -73,11 +74,11 @@ def test_a_lost_stack_comes_back(place: Place, lost: Lost) -> None:
     assert (fresh.state / "credentials.env").stat().st_mode & 0o777 == 0o600
     refs = git(place.checkout, "for-each-ref", "--format=%(refname)").split()
     assert refs == [lost.saved, "refs/heads/main", "refs/tags/faces-v1"]
-    bring_up(fresh)
-    place.contents(fresh, "look", ledger(fresh))
+    start_database(fresh, print)
+    place.contents(fresh, "read", ledger(fresh))
     shut_down(fresh)
     full = place.cli(fresh, "restore", str(lost.copy), code=2)
-    assert "databases of mlflow and accounts and airflow hold something already; --force" in full
+    assert "databases of mlflow and accounts and airflow are not empty; --force" in full
 
 
 def test_another_stack_is_replaced_by_force_only(place: Place, lost: Lost) -> None:
@@ -86,26 +87,30 @@ def test_another_stack_is_replaced_by_force_only(place: Place, lost: Lost) -> No
     def sql(text: str) -> str:
         return run(postgres.find_programs() / "psql", "-Atqc", text, "airflow", env=other.environment()).stdout.strip()
 
-    bring_up(other)
+    start_database(other, print)
     sql("create table dag_run (word text)")
     shut_down(other)
     passwords = (other.state / "credentials.env").read_bytes()
-    assert "other passwords and keys" in place.cli(other, "restore", str(lost.copy), code=2)
+    assert "passwords and keys differ" in place.cli(other, "restore", str(lost.copy), code=2)
     assert (other.state / "credentials.env").read_bytes() == passwords != lost.passwords
     place.cli(other, "restore", str(lost.copy), "--force")
     assert (other.state / "credentials.env").read_bytes() == lost.passwords
-    bring_up(other)  # with the backup's passwords, that of PostgreSQL's superuser among them
+    start_database(other, print)  # with the backup's passwords, including that of PostgreSQL's superuser
     assert sql("select run_id, state from dag_run") == "by-hand|success"
 
-    mixed = places_of(place.checkout, Addresses(ledger="sqlite:///own.db"), other.state)
+    mixed = find_locations(place.checkout, Addresses(ledger="sqlite:///own.db"), other.state)
     assert (mixed.ledger, mixed.artefacts, mixed.accounts, mixed.served) == ("sqlite:///own.db", None, None, False)
     assert (str(mixed.airflow)[:20], mixed.credentials) == ("postgresql+psycopg2:", other.state / "credentials.env")
 
 
-def test_a_folder_that_another_postgresql_uses_is_left_alone(place: Place) -> None:
+def test_a_data_folder_in_use_by_another_postgresql_is_refused(place: Place) -> None:
     state = place.stack("fourth").state
     state.mkdir()
-    server = postgres.choose(state)
+    server = postgres.configure(state)
     postgres.initialise(server, place.project / "docker" / "postgres" / "postgresql.conf", "password")
-    with quiet(server), pytest.raises(StageFailed, match=r"does not start: .*postmaster"), quiet(server):
+    with (
+        private_server(server),
+        pytest.raises(StageFailed, match=r"does not start: .*postmaster"),
+        private_server(server),
+    ):
         pass

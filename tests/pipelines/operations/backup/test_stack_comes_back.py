@@ -1,4 +1,4 @@
-"""A stack with all its servers is backed up while it works, destroyed, restored elsewhere, and works again."""
+"""A running stack with all servers is backed up, deleted, restored into another folder, and works again."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ def logged_in(stack: Stack) -> Airflow:
 
 
 def answer(stack: Stack, password: str) -> int:
-    """What MLflow's server says to the account under `password`: an HTTP status."""
+    """Return the HTTP status that MLflow's server answers to the account with `password`."""
     url = f"{stack.mlflow_url}/api/2.0/mlflow/registered-models/get?name=dynamicid"
-    said = requests.get(url, auth=(ACCOUNT, password), timeout=60)
-    assert not said.ok or said.json()["registered_model"]["name"] == "dynamicid"
-    return said.status_code
+    response = requests.get(url, auth=(ACCOUNT, password), timeout=60)
+    assert not response.ok or response.json()["registered_model"]["name"] == "dynamicid"
+    return response.status_code
 
 
 @pytest.mark.stack
 @pytest.mark.timeout(1200)
-def test_every_server_finds_what_it_had(place: Place, tmp_path: Path) -> None:
+def test_every_server_has_its_data_again(place: Place, tmp_path: Path) -> None:
     stack, copy = place.stack("lost"), tmp_path / "copy"
     start(place, stack)
-    logged_in(stack).trigger(DAG, "waiting", {})  # the DAG is paused, so that the run stays as it is
+    logged_in(stack).trigger(DAG, "waiting", {})  # the DAG is paused, so the run stays queued
     place.contents(stack, "fill", stack.mlflow_url)
     place.cli(stack, "backup", "--out", str(copy))
     assert "this stack runs" in place.cli(stack, "restore", str(copy), "--force", code=2)
@@ -53,7 +53,7 @@ def test_every_server_finds_what_it_had(place: Place, tmp_path: Path) -> None:
     place.cli(again, "restore", str(copy))
     assert (again.state / "credentials.env").read_bytes() == passwords
     start(place, again)
-    place.contents(again, "look", again.mlflow_url)
+    place.contents(again, "read", again.mlflow_url)
     assert (answer(again, PASSWORD), answer(again, f"not {PASSWORD}")) == (200, 401)
     runs = {run["dag_run_id"]: run["state"] for run in logged_in(again).runs(DAG)}
     assert runs == {"waiting": "queued", "by-hand": "success"}

@@ -1,4 +1,4 @@
-"""A project that holds people in every place where the line keeps them: versions, caches, remote, runs, ledger."""
+"""A project with people's data in every place that the pipeline writes to: versions, caches, remote, runs, MLflow."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pipelines.versions.forgotten import read_ledger
 from pipelines.versions.workspace import create
 from tests.processes import commit_all, git
 
-# Two stages as short as possible that make what the real ones make: rows with other pixels, a page with pictures.
+# Two short stages with outputs like the real ones: rows with other pixels, a page with pictures.
 PREPARE = """
 import hashlib, io, sys
 from pathlib import Path
@@ -35,9 +35,9 @@ for shard in sorted(Path("data/faces").glob("*.parquet")):
     for row in pq.read_table(shard).to_pylist():
         small, rng = io.BytesIO(), np.random.default_rng(int(row["image_id"][:8], 16))
         Image.open(io.BytesIO(row["image"])).resize((48, 48)).save(small, "JPEG", quality=95)
-        said = {key: row[key] for key in ("image_id", "identity", "file_name", "prompt", "face_prompt")}
+        kept = {key: row[key] for key in ("image_id", "identity", "file_name", "prompt", "face_prompt")}
         split = "test" if row["identity"] == "anna" else "train"
-        rows.append({**said, "split": split, "status": "ok", "image": small.getvalue(), "bbox": [0.0] * 4,
+        rows.append({**kept, "split": split, "status": "ok", "image": small.getvalue(), "bbox": [0.0] * 4,
                      "keypoints": rng.uniform(0, 48, 10).tolist(), "landmarks": rng.uniform(0, 48, 136).tolist(),
                      "embedding": rng.normal(size=512).tolist(), "yaw": 0.0, "expression": "neutral"})
 Path("data/processed").mkdir(parents=True)
@@ -73,7 +73,7 @@ def call(root: Path, *arguments: str) -> None:
 
 
 def portrait(seed: int) -> bytes:
-    """A picture that no other one resembles, in a few kilobytes."""
+    """Return a unique picture of a few kilobytes."""
     pixels = np.random.default_rng(seed).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=90)
@@ -82,7 +82,7 @@ def portrait(seed: int) -> bytes:
 
 @dataclass(frozen=True)
 class Home:
-    """The project, its remote, the photos by name as they came, and the folder they came from."""
+    """The project, its remote, the source photos by name, and their folder."""
 
     root: Path
     remote: Path
@@ -111,7 +111,7 @@ def add_people(home: Home, names: list[str]) -> None:
 
 
 def make_home(folder: Path, project: Path) -> Home:
-    """Two versions of a dataset, a processed one, a report, a run, caches, a checkpoint; everything pushed."""
+    """Make two dataset versions, a processed one, a report, a run, caches and a checkpoint; push everything."""
     root, remote = folder / "home", folder / "remote"
     root.mkdir(parents=True)
     git(root, "init", "-q", "-b", "main")
@@ -138,14 +138,14 @@ def make_home(folder: Path, project: Path) -> Home:
 
 
 def _state(home: Home) -> None:
-    """Fill what lies beside the outputs: a workspace, records of photos, a slice, a checkpoint, drawn photos."""
+    """Make a workspace, records of photos, a slice, a checkpoint and synthetic photos."""
     from model.training.cache import RecordStore, text_keys
     from pipelines.data.training_data import read_photos
 
     root = home.root
     state = root / ".dynamicid"
-    call(create(root, "holds them").path, "checkout", "-q")
-    create(root, "holds nobody")
+    call(create(root, "with data").path, "checkout", "-q")
+    create(root, "without data")
     photos = read_photos(root / "data" / "processed", "train")
     held_out = read_photos(root / "data" / "processed", "test")
     keys = np.concatenate([photos.keys, held_out.keys])

@@ -1,4 +1,4 @@
-"""A person is forgotten: their bytes are in no file of project, cache and remote, and nobody else is lost."""
+"""Forgetting a person removes their bytes from every file of project, cache and remote, and no other data."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.timeout(1800)
 
 
 def files_with(folders: list[Path], pieces: list[bytes]) -> list[str]:
-    """Every file that has one of the pieces anywhere, by the plainest search there is."""
+    """Return every file that contains one of the pieces, by a plain search."""
     return sorted(
         str(file)
         for folder in folders
@@ -37,7 +37,7 @@ def files_with(folders: list[Path], pieces: list[bytes]) -> list[str]:
 
 
 def pieces_of(bodies: list[bytes]) -> list[bytes]:
-    """Whole pictures and three distinctive parts of each, plain and as a page holds them."""
+    """Return the pictures, three parts of each, and a part of each as base64 in a page."""
     parts = [body[len(body) * at // 8 :][:40] for body in bodies for at in (2, 4, 6)]
     pages = [base64.b64encode(body)[len(body) // 2 :][:60] for body in bodies]
     return [*bodies, *parts, *pages]
@@ -51,7 +51,7 @@ def processed_of(home: Home, person: str) -> list[bytes]:
 
 
 def command(root: Path, *arguments: str, code: int = 0) -> tuple[str, str]:
-    """Run a command as the shell would, in this process and with nothing of the environment that leads elsewhere."""
+    """Run a command in this process, without variables that name other folders; return stdout and stderr."""
     out, err, ended = io.StringIO(), io.StringIO(), 0
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         patch.chdir(root)
@@ -66,7 +66,7 @@ def command(root: Path, *arguments: str, code: int = 0) -> tuple[str, str]:
 
 
 def record(home: Home) -> dict[str, str]:
-    """Record the evaluation and a registered model as the line does; return the ids of the runs."""
+    """Record the evaluation and a registered model as the pipeline does; return the ids of the runs."""
     from mlflow.tracking import MlflowClient
 
     from pipelines.registry.lineage import lineage_of
@@ -75,15 +75,15 @@ def record(home: Home) -> dict[str, str]:
     connect(home.root)
     client = MlflowClient()
     ids = {}
-    for name, tags in (
-        ("on_them", lineage_of(home.root, "evaluate").tags()),
-        ("other", {"dynamicid.dataset_md5": "0"}),
+    experiment = client.get_experiment_by_name("dynamicid").experiment_id
+    for name, tags, page in (
+        ("with_anna", lineage_of(home.root, "evaluate").tags(), "reports/index.html"),
+        ("other", {"dynamicid.dataset_md5": "0"}, "report.py"),
     ):
-        run = client.create_run(client.get_experiment_by_name("dynamicid").experiment_id, tags=tags)
-        page = home.root / "reports" / "index.html" if name == "on_them" else home.root / "report.py"
-        client.log_artifact(run.info.run_id, str(page))
+        run = client.create_run(experiment, tags=tags)
+        client.log_artifact(run.info.run_id, str(home.root / page))
         ids[name] = run.info.run_id
-        if name == "on_them":
+        if name == "with_anna":
             client.create_registered_model("dynamicid")
             client.create_model_version("dynamicid", run.info.artifact_uri, run_id=run.info.run_id, tags=tags)
             client.set_registered_model_alias("dynamicid", "champion", "1")
@@ -91,11 +91,11 @@ def record(home: Home) -> dict[str, str]:
 
 
 @dataclass
-class Story:
-    """What was there before, what the command said, and the home after it."""
+class Forgotten:
+    """The project after the command, the command's output, and the files with Anna's data before it."""
 
     home: Home
-    told: dict[str, Any] = field(default_factory=dict)
+    report: dict[str, Any] = field(default_factory=dict)
     stderr: str = ""
     before: list[str] = field(default_factory=list)
     pieces: list[bytes] = field(default_factory=list)
@@ -103,20 +103,20 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def story(make: Callable[[Path], Home], tmp_path_factory: pytest.TempPathFactory) -> Story:
+def story(make: Callable[[Path], Home], tmp_path_factory: pytest.TempPathFactory) -> Forgotten:
     home = make(tmp_path_factory.mktemp("forget"))
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.delenv("DYNAMICID_HOME", raising=False)
-        found = Story(home, runs=record(home))
+        found = Forgotten(home, runs=record(home))
     found.pieces = pieces_of([*home.of("anna"), *processed_of(home, "anna")])
     found.before = files_with([home.root, home.remote], found.pieces)
-    told, found.stderr = command(home.root, "forget", "--identity", "anna", "--delete-artefacts")
-    found.told = json.loads(told)
+    printed, found.stderr = command(home.root, "forget", "--identity", "anna", "--delete-artefacts")
+    found.report = json.loads(printed)
     return found
 
 
-def test_they_were_in_every_place_before(story: Story) -> None:
+def test_the_data_was_in_every_place_before(story: Forgotten) -> None:
     places = "\n".join(story.before)
     for place in (
         "/home/data/faces/",
@@ -124,7 +124,7 @@ def test_they_were_in_every_place_before(story: Story) -> None:
         "/home/reports/index.html",
         "/home/.dvc/cache/",
         "/remote/files/",
-        "/home/.dynamicid/runs/holds-them/",
+        "/home/.dynamicid/runs/with-data/",
         "/home/.dynamicid/preprocess/",
         "/home/.dynamicid/photos/anna/",
         "/home/mlartifacts/",
@@ -132,12 +132,12 @@ def test_they_were_in_every_place_before(story: Story) -> None:
         assert place in places
 
 
-def test_the_bytes_are_in_no_file_of_project_cache_and_remote(story: Story) -> None:
+def test_the_bytes_are_in_no_file_of_project_cache_and_remote(story: Forgotten) -> None:
     assert files_with([story.home.root, story.home.remote], story.pieces) == []
-    assert story.told["remaining"] == []
+    assert story.report["remaining"] == []
 
 
-def test_embeddings_and_texts_are_gone_from_the_caches(story: Story) -> None:
+def test_embeddings_and_texts_are_gone_from_the_caches(story: Forgotten) -> None:
     import numpy as np
 
     from model.training.cache import RecordStore, text_keys
@@ -150,10 +150,10 @@ def test_embeddings_and_texts_are_gone_from_the_caches(story: Story) -> None:
     kept = ["", *(f"a photo called {name}" for name in ("bert/1.jpg", "bert/2.jpg", "carl/1.jpg", "dora/1.jpg"))]
     assert len(texts[texts.rows(text_keys(kept))]) == 5
     assert np.isfinite(texts[texts.rows(text_keys(kept))]).all()
-    assert story.told["records"] == 3 + 3
+    assert story.report["records"] == 3 + 3
 
 
-def test_nobody_else_is_lost(story: Story) -> None:
+def test_no_other_data_is_lost(story: Forgotten) -> None:
     root = story.home.root
     rows = read_rows(root / "data" / "faces", DATASET_SCHEMA).to_pylist()
     expected = {name: body for name, body in story.home.photos.items() if not name.startswith("anna/")}
@@ -163,17 +163,17 @@ def test_nobody_else_is_lost(story: Story) -> None:
         row["file_name"] for file in (root / "data" / "processed").glob("*") for row in pq.read_table(file).to_pylist()
     }
     assert names == set(expected)
-    assert sorted(path.name for path in (root / ".dynamicid" / "runs").iterdir()) == ["holds-nobody"]
+    assert sorted(path.name for path in (root / ".dynamicid" / "runs").iterdir()) == ["without-data"]
     photos = {
         path.relative_to(root / ".dynamicid" / "photos").as_posix() for path in root.glob(".dynamicid/photos/*/*.jpg")
     }
     assert photos == set(expected)
 
 
-def test_a_new_version_is_made_and_can_be_built_on(story: Story) -> None:
+def test_a_new_version_is_made_and_can_be_built_on(story: Forgotten) -> None:
     root = story.home.root
-    assert story.told["version"]["tag"] == "faces-v3"
-    assert story.told["version"]["rows"] == 4
+    assert story.report["version"]["tag"] == "faces-v3"
+    assert story.report["version"]["rows"] == 4
     assert current_version(root).tag == "faces-v3"
     assert git(root, "status", "--porcelain", "--", "data").strip() == "M data/faces.dvc\n?? data/forgotten.jsonl"
     assert "faces-v3" in git(root, "tag")
@@ -185,12 +185,14 @@ def test_a_new_version_is_made_and_can_be_built_on(story: Story) -> None:
     call(root, "push", "-q")
 
 
-def test_an_older_version_comes_back_without_them_and_says_so(story: Story, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_older_version_is_restored_without_the_data_and_says_so(
+    story: Forgotten, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = story.home.root
     assert checkout_version(root, "faces-v1").rows == 2
-    told = capsys.readouterr().err
-    assert "version faces-v1: brought back without what was forgotten since: 3 photos of 1 person on 2" in told
-    assert "data/forgotten.jsonl" in told
+    printed = capsys.readouterr().err
+    assert "version faces-v1: brought back without what was forgotten since: 3 photos of 1 person on 2" in printed
+    assert "data/forgotten.jsonl" in printed
     rows = read_rows(root / "data" / "faces", DATASET_SCHEMA).to_pylist()
     assert sorted(row["file_name"] for row in rows) == ["bert/1.jpg", "carl/1.jpg"]
     checkout_version(root, "faces-v3")
@@ -198,8 +200,8 @@ def test_an_older_version_comes_back_without_them_and_says_so(story: Story, caps
     assert current_version(root).tag == "faces-v3"
 
 
-def test_a_clone_gets_the_older_version_from_the_remote_and_is_told(
-    story: Story, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_clone_gets_the_older_version_without_the_data_and_a_message(
+    story: Forgotten, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clone = tmp_path / "clone"
     git(tmp_path, "clone", "-q", str(story.home.root), str(clone))
@@ -209,25 +211,25 @@ def test_a_clone_gets_the_older_version_from_the_remote_and_is_told(
     assert sorted(row["file_name"] for row in rows) == ["bert/1.jpg", "bert/2.jpg", "carl/1.jpg", "dora/1.jpg"]
 
 
-def test_models_and_artefacts_that_knew_them_are_listed(story: Story) -> None:
-    traces = story.told["traces"]
+def test_models_and_artefacts_with_the_data_are_listed(story: Forgotten) -> None:
+    traces = story.report["traces"]
     assert traces["models"] == [
         {"name": "dynamicid", "version": "1", "aliases": ["champion"], "trained_on": False, "evaluated_on": True}
     ]
-    assert traces["artefacts"] == [{"run_id": story.runs["on_them"], "stage": "evaluate", "path": "index.html"}]
-    assert traces["runs"] == [story.runs["on_them"]]
+    assert traces["artefacts"] == [{"run_id": story.runs["with_anna"], "stage": "evaluate", "path": "index.html"}]
+    assert traces["runs"] == [story.runs["with_anna"]]
     assert "model dynamicid version 1 (champion) was evaluated on them" in story.stderr
 
 
-def test_they_do_not_come_back_with_the_folder_they_came_from(story: Story) -> None:
+def test_ingesting_the_source_again_skips_the_forgotten_photos(story: Forgotten) -> None:
     story.home.ingest()
     assert current_version(story.home.root).tag == "faces-v3"
     profile = str(story.home.project / "profiles" / "tiny.yaml")
-    told, _ = command(story.home.root, "ingest", str(story.home.source), "--no-version", "--params", profile)
-    assert json.loads(told)["skipped"] == {"forgotten on request (data/forgotten.jsonl)": 3}
+    printed, _ = command(story.home.root, "ingest", str(story.home.source), "--no-version", "--params", profile)
+    assert json.loads(printed)["skipped"] == {"forgotten on request (data/forgotten.jsonl)": 3}
 
 
-def test_asking_again_says_when_it_was_done(story: Story) -> None:
-    _, told = command(story.home.root, "forget", "--identity", "anna", code=2)
-    assert "nothing is left to forget: forgotten since: 3 photos of 1 person on 2" in told
-    assert "nobody: no such person or photo" in command(story.home.root, "forget", "--identity", "nobody", code=2)[1]
+def test_a_second_call_reports_when_it_was_done(story: Forgotten) -> None:
+    _, printed = command(story.home.root, "forget", "--identity", "anna", code=2)
+    assert "nothing is left to forget: forgotten since: 3 photos of 1 person on 2" in printed
+    assert "eve: no such person or photo" in command(story.home.root, "forget", "--identity", "eve", code=2)[1]

@@ -1,4 +1,4 @@
-"""The working tree without somebody: what is cleaned, what is deleted, what stops it."""
+"""Data in the working tree is rewritten or deleted, unless another process is writing it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def table(file: Path, *people: str) -> Path:
     return file
 
 
-def test_data_keeps_its_other_rows_and_caches_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_datasets_keep_other_rows_and_caches_are_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     both = table(tmp_path / "data" / "faces" / "faces-00000.parquet", "anna", "bert")
     alone = table(tmp_path / "data" / "processed" / "part-00000.parquet", "anna")
     other = table(tmp_path / "data" / "mine" / "x.parquet", "anna", "carl")
@@ -40,13 +40,13 @@ def test_data_keeps_its_other_rows_and_caches_go(tmp_path: Path, monkeypatch: py
     assert pq.read_table(both)["identity"].to_pylist() == ["bert"]
     assert pq.read_table(other)["identity"].to_pylist() == ["carl"]
     assert [file.exists() for file in (alone, cached, kept, run)] == [False, False, True, True]
-    assert local.holds(tmp_path / ".dynamicid" / "runs" / "one", ANNA)
-    assert not local.holds(tmp_path, ANNA)
+    assert local.has_data_of(tmp_path / ".dynamicid" / "runs" / "one", ANNA)
+    assert not local.has_data_of(tmp_path, ANNA)
     monkeypatch.setenv(RUNS_VARIABLE, str(tmp_path / ".dynamicid" / "runs"))
-    assert local.holds(tmp_path / ".dynamicid" / "runs" / "one", ANNA), "one folder for the runs of all"
+    assert local.has_data_of(tmp_path / ".dynamicid" / "runs" / "one", ANNA), "one runs folder for all checkouts"
 
 
-def test_pictures_by_their_bytes_and_pages_that_show_any(tmp_path: Path) -> None:
+def test_pictures_with_the_bytes_and_pages_with_pictures_are_deleted(tmp_path: Path) -> None:
     photos = tmp_path / ".dynamicid" / "photos"
     photos.mkdir(parents=True)
     for name in ("1.jpg", "2.jpg"):
@@ -73,7 +73,7 @@ def _hold(lock: Path, ready: object, done: object) -> None:
     "lock",
     ["preprocess/.lock", "curate/.lock", "resume/train_imr/0123.lock", "runs/one/.dynamicid/preprocess/.lock"],
 )
-def test_nothing_begins_while_something_writes(tmp_path: Path, lock: str) -> None:
+def test_nothing_starts_while_another_process_writes(tmp_path: Path, lock: str) -> None:
     file = tmp_path / ".dynamicid" / lock
     file.parent.mkdir(parents=True)
     context = multiprocessing.get_context("fork")
@@ -81,9 +81,9 @@ def test_nothing_begins_while_something_writes(tmp_path: Path, lock: str) -> Non
     holder = context.Process(target=_hold, args=(file, ready, done))
     holder.start()
     assert ready.wait(60)
-    with pytest.raises(StageFailed, match="is at work there"), local.quiet(tmp_path, workspaces(tmp_path)):
+    with pytest.raises(StageFailed, match="is at work there"), local.hold_locks(tmp_path, workspaces(tmp_path)):
         pass
     done.set()
     holder.join()
-    with local.quiet(tmp_path, workspaces(tmp_path)):
+    with local.hold_locks(tmp_path, workspaces(tmp_path)):
         assert file.exists()

@@ -1,4 +1,4 @@
-"""What is left is found wherever it lies in a file, and what is everybody's is not looked for."""
+"""Remaining data is found anywhere in a file, and common bytes are not searched for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SECRET = np.random.default_rng(1).bytes(5000)
 
 
 @pytest.mark.parametrize("before", [0, 1, 2, 3, 255, 1023, 1024 - 20, 4096])
-def test_a_part_is_found_at_any_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: int) -> None:
+def test_a_part_is_found_at_any_offset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: int) -> None:
     monkeypatch.setattr(module, "_CHUNK", 1024)
     probe = Probe()
     probe.add(SECRET)
@@ -25,7 +25,7 @@ def test_a_part_is_found_at_any_place(tmp_path: Path, monkeypatch: pytest.Monkey
     assert probe.files_with([tmp_path]) == [tmp_path / "has"]
 
 
-def test_padding_is_nobody_s(tmp_path: Path) -> None:
+def test_padding_is_not_searched_for(tmp_path: Path) -> None:
     probe = Probe()
     probe.add(bytes(5000))
     probe.add(b"short")

@@ -1,4 +1,4 @@
-"""Record stores keep what a remaining photo claims, at its place, and nothing else."""
+"""Record stores keep the records that remaining photos use, and no others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def sorted_keys(keys: np.ndarray) -> np.ndarray:
     return np.sort(np.ascontiguousarray(keys).view("S32").reshape(-1))
 
 
-def test_records_of_others_stay_as_they_are(tmp_path: Path) -> None:
+def test_other_records_are_unchanged(tmp_path: Path) -> None:
     keys = text_keys([f"photo {number}" for number in range(50)])
     values = np.random.default_rng(0).normal(size=(50, 3, 4)).astype(np.float32)
     store = RecordStore(tmp_path / "latents" / "0", (3, 4), "float32")
@@ -32,7 +32,7 @@ def test_records_of_others_stay_as_they_are(tmp_path: Path) -> None:
     np.testing.assert_array_equal(again[again.rows(keys[kept])], values[kept])
 
 
-def test_records_without_a_key_go_too(tmp_path: Path) -> None:
+def test_records_without_a_key_are_removed(tmp_path: Path) -> None:
     keys = text_keys(["a"])
     store = RecordStore(tmp_path / "s", (2,), "float32")
     store.append(keys, np.ones((1, 2)))

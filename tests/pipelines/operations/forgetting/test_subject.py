@@ -1,4 +1,4 @@
-"""Who is meant, what a table holds of them, and the table without them."""
+"""A subject's rows in a table, and the table without them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def table(file: Path, rows: list[tuple[str, str | None]]) -> Path:
     return file
 
 
-def test_a_photo_of_a_person_is_meant_wherever_it_is(tmp_path: Path) -> None:
+def test_rows_are_found_by_name_and_by_photo(tmp_path: Path) -> None:
     file = table(tmp_path / "a.parquet", [(ONE, "anna"), (OTHER, None), (ONE, "bert"), ("3" * 64, "carl")])
     assert rows_in(file, Subject(frozenset(["anna"]), frozenset())).image_ids == {ONE}
     subject = Subject(frozenset(["anna"]), frozenset([ONE]))
@@ -35,13 +35,13 @@ def test_a_photo_of_a_person_is_meant_wherever_it_is(tmp_path: Path) -> None:
     assert file.read_bytes() == (tmp_path / "b.parquet").read_bytes()
 
 
-def test_a_table_of_nobody_else_leaves_no_file(tmp_path: Path) -> None:
+def test_a_table_without_other_rows_leaves_no_file(tmp_path: Path) -> None:
     file = table(tmp_path / "a.parquet", [(ONE, "anna")])
     assert write_without(file, tmp_path / "b.parquet", Subject(frozenset(), frozenset([ONE]))) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["a.parquet"]
 
 
-def test_what_is_no_table_of_photos_is_none(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_table_of_photos_gives_none(tmp_path: Path) -> None:
     pq.write_table(pa.table({"step": [1]}), tmp_path / "a.parquet")
     (tmp_path / "b.parquet").write_bytes(b"PAR1 and then nothing")
     subject = Subject(frozenset(["anna"]), frozenset())
@@ -49,9 +49,9 @@ def test_what_is_no_table_of_photos_is_none(tmp_path: Path) -> None:
     assert rows_in(tmp_path / "b.parquet", subject) is None
 
 
-def test_a_command_line_that_names_nobody_or_no_photo() -> None:
+def test_a_command_line_without_a_person_or_with_a_wrong_id_is_refused() -> None:
     assert subject_of(["anna"], [ONE.upper()]) == Subject(frozenset(["anna"]), frozenset([ONE]))
-    with pytest.raises(UserError, match="nobody named"):
+    with pytest.raises(UserError, match="no person or photo named"):
         subject_of([], [])
     with pytest.raises(UserError, match=r"--image-id 1\.jpg: expected the 64 hexadecimal digits"):
         subject_of([], ["1.jpg"])

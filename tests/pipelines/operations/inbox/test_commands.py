@@ -16,7 +16,7 @@ RUN = ("--run-id", "dynamicid_ingest/one")
 
 @pytest.fixture
 def place(tmp_path: Path, write_awkward_photos, project: Path) -> Path:
-    """A git and DVC repository with an inbox that holds ten awkward files, five of which are no pictures."""
+    """A git and DVC repository with an inbox of ten awkward files, five of which are not pictures."""
     write_awkward_photos(tmp_path / "inbox" / "monday", None)
     (tmp_path / "inbox" / "monday" / "_READY").touch()
     (tmp_path / "params.yaml").write_bytes((project / "params.yaml").read_bytes())
@@ -34,7 +34,7 @@ def _cli(place: Path, *arguments: str, inbox: str | None = "inbox", code: int = 
 
 def test_from_dropped_photos_to_a_published_version(place: Path) -> None:
     assert _cli(place, "inbox", "ready") == {"ready": ["monday"], "waiting": {}}
-    assert _cli(place, "inbox", "ready", inbox=None) == {"ready": [], "waiting": {}}, "none is the checkout's"
+    assert _cli(place, "inbox", "ready", inbox=None) == {"ready": [], "waiting": {}}, "the checkout's own inbox"
     taken = _cli(place, "inbox", "take", *RUN)
     assert taken["batches"] == ["monday"]
     reasons = {Path(file).name: reason.split(":")[0] for file, reason in taken["bad"].items()}
@@ -49,7 +49,7 @@ def test_from_dropped_photos_to_a_published_version(place: Path) -> None:
     assert _cli(place, "inbox", "add", *RUN, "--latest") == {"monday": 6}
     first = _cli(place, "inbox", "publish")
     assert (first["tag"], first["rows"], first["new"]) == ("faces-v1", 6, True)
-    assert _cli(place, "inbox", "publish") == first, "a retry tells of the version that was made"
+    assert _cli(place, "inbox", "publish") == first, "a retry prints the same version"
     (place / ".dynamicid" / "published.json").unlink()
     assert _cli(place, "inbox", "publish", "--skip-code", "99", code=99)["new"] is False
     assert _cli(place, "dataset", "list")["out"].split() == ["faces-v1"]
@@ -60,7 +60,7 @@ def test_from_dropped_photos_to_a_published_version(place: Path) -> None:
     assert _cli(place, "inbox", "ready") == {"ready": [], "waiting": {}}
 
 
-def test_a_refused_batch_lies_among_the_bad_ones_with_the_reason(place: Path) -> None:
+def test_a_refused_batch_is_listed_as_bad_with_the_reason(place: Path) -> None:
     _cli(place, "inbox", "take", *RUN)
     _cli(place, "inbox", "add", *RUN)
     _cli(place, "configure", "--set", "validate.min_photos=1000")
@@ -70,7 +70,7 @@ def test_a_refused_batch_lies_among_the_bad_ones_with_the_reason(place: Path) ->
     assert not (place / "inbox" / "_taken" / "dynamicid-ingest-one").exists()
 
 
-def test_a_full_disk_refuses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_does_not_refuse_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from pipelines.commands import inbox, validate
 
     def full(**_: object) -> None:
@@ -80,6 +80,6 @@ def test_a_full_disk_refuses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(validate, "validate", full)
-    monkeypatch.setattr(inbox, "refuse", lambda *_: pytest.fail("a full disk is no verdict"))
+    monkeypatch.setattr(inbox, "refuse", lambda *_: pytest.fail("the batch was refused"))
     with pytest.raises(OSError, match="No space"):
         inbox.validate("run", str(tmp_path / "inbox"))

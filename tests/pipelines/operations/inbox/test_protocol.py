@@ -1,4 +1,4 @@
-"""Half-copied batches wait, ready ones are taken whole, done and bad ones have their places; folder or object store."""
+"""Incomplete batches wait, ready ones are taken, done and bad ones are moved; in a folder or an object store."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _put(inbox: Inbox, files: dict[str, bytes]) -> None:
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
-    """The address of a bucket on a server."""
+    """Yield the address of a bucket on an S3 server."""
     with s3_server():
         yield f"s3://{BUCKET}"
 
@@ -43,23 +43,23 @@ def inbox(request: pytest.FixtureRequest, tmp_path: Path) -> Inbox:
     return Inbox(address, QUIET)
 
 
-def test_an_inbox_that_is_not_there_is_empty(inbox: Inbox) -> None:
+def test_a_missing_inbox_is_empty(inbox: Inbox) -> None:
     assert inbox.batches() == []
     assert inbox.take(RUN) == []
 
 
-def test_what_changed_lately_waits_and_is_ready_when_it_is_quiet(inbox: Inbox) -> None:
+def test_a_batch_waits_until_it_has_not_changed_for_a_while(inbox: Inbox) -> None:
     _put(inbox, {"monday/anna/1.jpg": b"1"})
     waiting = inbox.batches()
     assert [batch.name for batch in waiting] == ["monday"]
-    assert "changed less than 60 s ago" in waiting[0].waits
+    assert "changed less than 60 s ago" in waiting[0].wait_reason
     assert inbox.take(RUN) == []
     later = inbox.batches(now=time.time() + QUIET + 1)
-    assert later[0].waits is None
+    assert later[0].wait_reason is None
     assert later[0].files == ("monday/anna/1.jpg",)
 
 
-def test_a_mark_makes_a_batch_ready_at_once_and_is_no_photo(inbox: Inbox) -> None:
+def test_a_mark_makes_a_batch_ready_at_once_and_is_not_taken(inbox: Inbox) -> None:
     _put(inbox, {"monday/anna/1.jpg": b"1", f"monday/{READY}": b"", "tuesday/2.jpg": b"2"})
     assert inbox.take(RUN) == ["monday"]
     assert inbox.files("_taken", NAME) == ["monday/anna/1.jpg"]
@@ -70,15 +70,15 @@ def test_a_mark_makes_a_batch_ready_at_once_and_is_no_photo(inbox: Inbox) -> Non
 def test_a_file_still_being_copied_holds_its_batch_back(inbox: Inbox) -> None:
     _put(inbox, {"monday/1.jpg": b"1", "monday/2.jpg.part": b"2"})
     batch = inbox.batches(now=time.time() + 10 * QUIET)[0]
-    assert batch.waits == "monday/2.jpg.part is still being copied"
+    assert batch.wait_reason == "monday/2.jpg.part is still being copied"
 
 
-def test_a_copy_that_keeps_old_dates_waits_all_the_same(tmp_path: Path) -> None:
+def test_a_copy_that_keeps_old_dates_waits_too(tmp_path: Path) -> None:
     file = tmp_path / "monday" / "1.jpg"
     file.parent.mkdir()
     file.write_bytes(b"1")
     os.utime(file, (0, 0))
-    assert "changed less than" in Inbox(str(tmp_path), QUIET).batches()[0].waits
+    assert "changed less than" in Inbox(str(tmp_path), QUIET).batches()[0].wait_reason
 
 
 def test_single_files_are_one_batch(inbox: Inbox) -> None:
@@ -119,7 +119,7 @@ def test_bad_photos_are_moved_and_listed_and_a_refusal_lists_the_rest(inbox: Inb
     assert listed == {"monday/1.jpg": "too few photos", "monday/2.jpg": "truncated: it ends early"}
 
 
-def test_an_address_nobody_knows_is_refused() -> None:
+def test_an_unknown_kind_of_address_is_refused() -> None:
     with pytest.raises(UserError, match="expected a folder or an address"):
         Inbox("nonsense://bucket/inbox", QUIET)
 

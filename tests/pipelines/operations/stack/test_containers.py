@@ -30,7 +30,7 @@ def test_dockerfiles_pass_hadolint(project: Path, name: str) -> None:
     run(Path(sys.executable).parent / "hadolint", f"docker/{name}", cwd=project)
 
 
-def test_what_images_copy_and_services_read_is_there(project: Path, compose: dict) -> None:
+def test_files_that_images_copy_and_services_read_exist(project: Path, compose: dict) -> None:
     copied = [
         source
         for name in FILES
@@ -72,7 +72,7 @@ def test_services_are_limited_not_root_and_checked(compose: dict) -> None:
     for name, service in compose["services"].items():
         assert service["mem_limit"], name
         assert service["cap_drop"] == ["ALL"], name
-        if name == "objects-volume":  # hands a new volume over, without a network
+        if name == "objects-volume":  # changes the owner of a new volume, without a network
             assert service["network_mode"] == "none"
             continue
         assert service.get("user") or (service["image"] == "dynamicid-mlflow"), name
@@ -97,13 +97,13 @@ def test_supervisor_runs_the_same_servers(project: Path, compose: dict) -> None:
     parser.read(project / "docker" / "supervisord.conf")
     native = {section.removeprefix("program:") for section in parser.sections() if section.startswith("program:")}
     only_contained = {"objects", "objects-volume", "bucket", "mlflow-accounts", "airflow-setup", "project"}
-    only_contained |= {"spark-master", "spark-worker"}  # natively Spark is started by the stage, inside its process
+    only_contained |= {"spark-master", "spark-worker"}  # without containers the stage runs Spark in its own process
     assert native == set(compose["services"]) - only_contained
     for name in native:
         assert parser.get(f"program:{name}", "autorestart") == "true"
 
 
-def test_both_read_the_same_settings(compose: dict) -> None:
+def test_both_use_the_same_settings(compose: dict) -> None:
     assert compose["services"]["airflow-scheduler"]["env_file"] == ["airflow.env"]
     assert compose["services"]["mlflow"]["env_file"] == ["../mlflow/server.env"]
     mounts = compose["services"]["postgres"]["volumes"]
@@ -111,7 +111,7 @@ def test_both_read_the_same_settings(compose: dict) -> None:
     assert any("postgres/postgresql.conf" in mount for mount in mounts)
 
 
-def test_preprocessing_runs_on_the_cluster_that_is_there(compose: dict) -> None:
+def test_preprocessing_runs_on_the_spark_cluster(compose: dict) -> None:
     scheduler, master = compose["services"]["airflow-scheduler"], compose["services"]["spark-master"]
     command = master["command"]
     address = f"spark://{command[command.index('--host') + 1]}:{command[command.index('--port') + 1]}"

@@ -1,4 +1,4 @@
-"""Passwords are generated once, kept from others, and never overwritten."""
+"""Passwords are generated once, readable by the owner alone, and never overwritten."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from pipelines.core.errors import UserError
 from pipelines.operations.stack.credentials import FILE, credentials, read_env
 from pipelines.operations.stack.postgres import find_programs
-from pipelines.operations.stack.settings import LOOPBACK, Ports, Stack, known_ports
+from pipelines.operations.stack.settings import LOOPBACK, Ports, Stack, saved_ports
 from tests.processes import git
 
 
@@ -45,13 +45,15 @@ def test_git_ignores_them(project: Path) -> None:
     git(project, "check-ignore", "--quiet", f".dynamicid/stack/{FILE}")
 
 
-def test_a_line_that_is_no_assignment_is_named(tmp_path: Path) -> None:
+def test_an_invalid_line_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.env").write_text("A=1\nnonsense\n")
     with pytest.raises(UserError, match="line 2: expected NAME=value"):
         read_env(tmp_path / "x.env")
 
 
-def test_processes_get_no_foreign_settings(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_do_not_inherit_server_settings(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "SequentialExecutor")
     monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", "sqlite:///other.db")
     monkeypatch.setenv("PGSERVICE", "other")
@@ -78,6 +80,6 @@ def test_missing_postgresql_says_what_to_install(tmp_path: Path) -> None:
         find_programs(search=str(tmp_path))
 
 
-def test_a_stack_that_never_was_is_named(tmp_path: Path) -> None:
+def test_a_stack_that_was_never_started_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=re.escape("`make stack` starts one")):
-        known_ports(tmp_path)
+        saved_ports(tmp_path)

@@ -1,4 +1,4 @@
-"""A new image's code reaches the project in the volume, and nothing that the team committed there is lost."""
+"""A new image's code is merged into the project in the volume, and no commit of the team is lost."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.processes import commit_all, dynamicid, git
 
 
 def _image(folder: Path, **files: str) -> Path:
-    """An image's code: one commit, of a history that has nothing to do with any other image's."""
+    """Return a repository with an image's code: one commit, without a common history with other images."""
     folder.mkdir()
     for name, text in files.items():
         (folder / name).write_text(text)
@@ -27,7 +27,7 @@ SETTINGS = "steps: 900\n" + "# …\n" * 8 + "people: 100\n"
 def home(tmp_path: Path) -> Path:
     """A project in which the team changed a parameter and made a dataset version."""
     home = tmp_path / "project"
-    home.mkdir()  # a volume is there, and empty
+    home.mkdir()  # as an empty volume
     first = _image(tmp_path / "first", code="one\n", gone="old\n", settings=SETTINGS)
     assert bring_up_to_date(home, first) == "a new project with the code of the image"
     (home / "settings").write_text(SETTINGS.replace("people: 100", "people: 7000"))
@@ -54,7 +54,7 @@ def test_new_code_arrives_and_the_teams_work_stays(home: Path, tmp_path: Path) -
 def test_a_conflict_is_named_and_changes_nothing(home: Path, tmp_path: Path) -> None:
     image = _image(tmp_path / "image", code="two\n", settings=SETTINGS.replace("people: 100", "people: 50"))
     before = git(home, "rev-parse", "HEAD")
-    with pytest.raises(StageFailed, match=r"both changed settings; it is as it was"):
+    with pytest.raises(StageFailed, match=r"both changed settings; it is unchanged"):
         bring_up_to_date(home, image)
     assert (git(home, "rev-parse", "HEAD"), git(home, "status", "--porcelain")) == (before, "")
     assert (home / "code").read_text() == "one\n"
@@ -75,11 +75,11 @@ def test_a_project_left_half_made_is_made(killed_at: str, tmp_path: Path, monkey
         pass
 
     def dies(folder: Path, *arguments: str) -> str:
-        said = done(folder, *arguments)
+        output = done(folder, *arguments)
         if arguments[0] == killed_at:
             (folder / ".git" / "index.lock").touch()
             raise Killed
-        return said
+        return output
 
     image, done = _image(tmp_path / "image", code="one\n"), project.git
     (tmp_path / "home" / "lost+found").mkdir(parents=True)
@@ -93,13 +93,13 @@ def test_a_project_left_half_made_is_made(killed_at: str, tmp_path: Path, monkey
     assert git(tmp_path / "home", "status", "--porcelain") == ""
 
 
-def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+def test_a_folder_with_other_contents_is_refused(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "one.jpg").touch()
     with pytest.raises(UserError, match="neither empty nor a git repository"):
         bring_up_to_date(tmp_path / "photos", _image(tmp_path / "image", code="one\n"))
     other = _image(tmp_path / "other", code="mine\n")
-    with pytest.raises(UserError, match="a repository that no image made"):
+    with pytest.raises(UserError, match="a repository that was not made by an image"):
         bring_up_to_date(other, tmp_path / "image")
     assert (other / "code").read_text() == "mine\n"
 

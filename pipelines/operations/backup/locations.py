@@ -1,4 +1,4 @@
-"""Where registry, accounts and Airflow's database are: named by hand, those of a stack, or files of the checkout."""
+"""Where the databases and artefacts are: named on the command line, in a stack, or files of the checkout."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pipelines.operations.stack.supervisor import is_running, status
 from pipelines.registry.settings import database, ledger_root
 
 _ARTEFACTS = "mlartifacts"
-# Who owns each database, and where that role's password is; see docker/postgres/init.sql.
+# The variable with the password of each database role; see docker/postgres/init.sql.
 _PASSWORDS = {"mlflow": "MLFLOW_DB_PASSWORD", "airflow": "AIRFLOW_DB_PASSWORD"}
 
 
 @dataclass(frozen=True)
 class Addresses:
-    """SQLAlchemy addresses of databases, with passwords, and the folder of artefacts; None: not named, or none."""
+    """SQLAlchemy addresses of databases, with passwords, and the folder of artefacts; None: not named or absent."""
 
     ledger: str | None = field(default=None, repr=False)
     artefacts: Path | None = None
@@ -28,23 +28,22 @@ class Addresses:
     accounts: str | None = field(default=None, repr=False)
 
     @property
-    def whole(self) -> bool:
-        """Whether both servers' databases are named, so that no stack is asked for one."""
+    def complete(self) -> bool:
+        """Whether the databases of MLflow and Airflow are both named, so that no stack is needed."""
         return bool(self.ledger and self.airflow)
 
     def databases(self) -> dict[str, str]:
-        """Return the addresses that there are, by the name that each database has in a backup."""
+        """Return the known addresses by the name of the database in a backup."""
         given = {"mlflow": self.ledger, "accounts": self.accounts, "airflow": self.airflow}
         return {name: uri for name, uri in given.items() if uri}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Places(Addresses):
-    """What is backed up, or where it is put back, and the checkout `root`.
+class Locations(Addresses):
+    """What is backed up or restored, and the checkout `root`.
 
-    No artefacts: they are kept elsewhere (an object store). `credentials` is the file of a stack's passwords. `served`:
-    the ledger names its artefacts through the MLflow server and not by their path, so that they may be put into
-    another folder.
+    `artefacts` is None where they are elsewhere (an object store). `credentials` is the file of a stack's passwords.
+    `served`: MLflow refers to artefacts through its server and not by path, so that they can be restored elsewhere.
     """
 
     root: Path
@@ -52,39 +51,42 @@ class Places(Addresses):
     served: bool = False
 
 
-def places_of(root: Path, named: Addresses, state: Path | None = None) -> Places:
+def find_locations(root: Path, named: Addresses, state: Path | None = None) -> Locations:
     """Return what there is to back up in the checkout `root`.
 
-    What is `named` by hand comes first, then the stack that was started in `state` (default: the checkout's own), then
-    the files of the checkout. Raises UserError where the stack is needed and its PostgreSQL does not run.
+    Addresses that are `named` take precedence over the stack that was started in `state` (default: the checkout's),
+    the stack over files of the checkout. Raises UserError where the stack is needed and its PostgreSQL does not run.
     """
-    here = places_of_checkout(root, named, present=True)
-    stack = None if named.whole else _find_stack(root, state)
-    return here if stack is None else places_of_stack(here, named, stack, _running_databases(stack))
+    here = checkout_locations(root, named, present=True)
+    folder = state or default_state(root)
+    if named.complete or not (state or was_started(folder)):
+        return here
+    stack = stack_in(folder)
+    return stack_locations(here, named, stack, _running_databases(stack))
 
 
-def places_of_checkout(root: Path, named: Addresses, *, present: bool) -> Places:
-    """Return what is `named` by hand, else the files of the checkout: all, or those that are `present`."""
+def checkout_locations(root: Path, named: Addresses, *, present: bool) -> Locations:
+    """Return what is `named`, else the files of the checkout; with `present` only those that exist."""
     home = ledger_root(root)
     scheduler = Path(os.environ.get("AIRFLOW_HOME") or home / "airflow").resolve() / "airflow.db"
     folder = home / _ARTEFACTS
 
-    def own(file: Path) -> str | None:
+    def address(file: Path) -> str | None:
         return f"sqlite:///{file}" if file.is_file() or not present else None
 
-    return Places(
+    return Locations(
         root=root.resolve(),
-        ledger=named.ledger or own(database(root)),
+        ledger=named.ledger or address(database(root)),
         artefacts=named.artefacts or (folder if folder.is_dir() or not present else None),
-        airflow=named.airflow or own(scheduler),
+        airflow=named.airflow or address(scheduler),
         accounts=named.accounts,
     )
 
 
-def places_of_stack(here: Places, named: Addresses, stack: Stack, own: Addresses) -> Places:
-    """Return the places of a stack whose addresses are its `own`, but for what is `named` by hand.
+def stack_locations(here: Locations, named: Addresses, stack: Stack, own: Addresses) -> Locations:
+    """Return the locations of a stack with the addresses `own`; `named` ones take precedence.
 
-    A ledger named by hand is never mixed with artefacts and accounts of the stack: they are those of `here`.
+    With a named MLflow database, artefacts and accounts are those of `here`: they never come from the stack.
     """
     found = replace(here, airflow=named.airflow or own.airflow, credentials=stack.state / FILE)
     if named.ledger:
@@ -94,18 +96,12 @@ def places_of_stack(here: Places, named: Addresses, stack: Stack, own: Addresses
 
 
 def default_state(root: Path) -> Path:
-    """Return the folder in which `make stack` keeps the state of the checkout `root`."""
+    """Return the state folder of `make stack` in the checkout `root`."""
     return ledger_root(root) / ".dynamicid" / "stack"
 
 
-def _find_stack(root: Path, state: Path | None) -> Stack | None:
-    """Return the stack in `state`, UserError where none was started there; unnamed the checkout's, or None."""
-    folder = state or default_state(root)
-    return stack_in(folder) if state or was_started(folder) else None
-
-
 def _running_databases(stack: Stack) -> Addresses:
-    """Return the addresses of a stack whose PostgreSQL runs; UserError where it does not, or its passwords are gone."""
+    """Return a stack's addresses; UserError where its PostgreSQL does not run or its password file is missing."""
     if not is_running(stack) or status(stack).get("postgres") not in ("RUNNING", "STARTING"):
         raise UserError(
             f"{stack.state}: the PostgreSQL of this stack does not run, so nothing was copied; `make stack` starts it "
@@ -113,15 +109,15 @@ def _running_databases(stack: Stack) -> Addresses:
         )
     if not (stack.state / FILE).is_file():
         raise UserError(
-            f"{stack.state / FILE}: missing, and the passwords of the running databases with it; put the file back"
+            f"{stack.state / FILE}: the file with the passwords of the running databases is missing; put it back"
         )
     return addresses(stack, LOOPBACK, stack.ports.postgres, read_env(stack.state / FILE))
 
 
 def addresses(stack: Stack, host: str, port: int, secret: dict[str, str] | None = None) -> Addresses:
-    """Return the addresses of the stack's databases at `host` (a name, or the folder of a socket).
+    """Return the addresses of the stack's databases at `host` (a host name or the folder of a socket).
 
-    The databases' names are those that MLflow and Airflow are given. Without `secret` no password is named.
+    The database names come from the configuration of MLflow and Airflow. Without `secret` they have no password.
     """
     accounts = ConfigParser(interpolation=None)
     accounts.read(stack.root / "mlflow" / "basic_auth.ini", encoding="utf-8")

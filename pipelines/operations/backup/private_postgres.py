@@ -1,4 +1,4 @@
-"""PostgreSQL of a stack that does not run, for its owner alone: no port, no servers, no password asked."""
+"""Run PostgreSQL of a stopped stack on a private socket: no port, no password, no other server."""
 
 from __future__ import annotations
 
@@ -14,25 +14,24 @@ from pipelines.core.errors import StageFailed
 from pipelines.operations.programs import run_program, wait_while
 from pipelines.operations.stack.postgres import Postgres, is_ready
 
-# Part of the socket's name; nothing listens on a port.
+# Only part of the socket's name: no TCP port is opened.
 PORT = 5432
 _NEW_PASSWORD = "\\getenv password POSTGRES_PASSWORD\nALTER ROLE postgres PASSWORD :'password';\n"
 
 
 @contextmanager
-def quiet(server: Postgres, seconds: float = 60) -> Iterator[dict[str, str]]:
-    """Run `server` on a socket that its user and root alone reach; yield the environment in which libpq finds it.
+def private_server(server: Postgres, seconds: float = 60) -> Iterator[dict[str, str]]:
+    """Run `server` during the block on a socket that only its user and root can reach; yield libpq's environment.
 
-    It is ended with the block. Raises StageFailed with PostgreSQL's own words where it does not start, as it does not
-    while another one uses the same data folder.
+    Raises StageFailed with PostgreSQL's message where it does not start, as when another server uses the data folder.
     """
     with tempfile.TemporaryDirectory(prefix="dynamicid-pg-") as name:
         folder = Path(name)
         rules, log = folder / "pg_hba.conf", folder / "log"
         rules.write_text("local all all trust\n", encoding="utf-8")
-        server.give(folder, rules)
-        places = {"listen_addresses": "", "unix_socket_directories": folder, "hba_file": rules}
-        options = [part for setting, value in places.items() for part in ("-c", f"{setting}={value}")]
+        server.chown(folder, rules)
+        settings = {"listen_addresses": "", "unix_socket_directories": folder, "hba_file": rules}
+        options = [part for setting, value in settings.items() for part in ("-c", f"{setting}={value}")]
         with log.open("wb") as out:
             process = subprocess.Popen(
                 [str(server.programs / "postgres"), "-D", str(server.data), "-p", str(PORT), *options],
@@ -41,32 +40,28 @@ def quiet(server: Postgres, seconds: float = 60) -> Iterator[dict[str, str]]:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
-                **server.owner(),
+                **server.user_and_group(),
             )
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
         environment |= {"PGHOST": str(folder), "PGPORT": str(PORT)}
         try:
             late = wait_while(lambda: process.poll() is None and not is_ready(server, environment), seconds)
             if late or process.poll() is not None:
-                said = [line for line in log.read_text(errors="replace").splitlines() if line.strip()][-2:]
-                why = "; ".join(said) or f"not ready after {seconds:.0f} s"
+                lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()][-2:]
+                why = "; ".join(lines) or f"not ready after {seconds:.0f} s"
                 raise StageFailed(f"PostgreSQL in {server.data} does not start: {why}")
             yield environment
         finally:
-            _end(process)
+            process.send_signal(signal.SIGINT)  # PostgreSQL's fast shutdown, which writes everything to disk
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 def set_superuser_password(server: Postgres, environment: Mapping[str, str], password: str) -> None:
-    """Give the superuser of a quiet server `password`, which is on no command line."""
+    """Set the superuser's password on a private server; the password is on no command line."""
     psql = (server.programs / "psql", "--no-psqlrc", "--quiet", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "postgres")
     secret = {**environment, "POSTGRES_PASSWORD": password}
-    run_program("PostgreSQL's superuser cannot be given a password", *psql, env=secret, input=_NEW_PASSWORD)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGINT)  # PostgreSQL's fast shutdown: everything is on disk
-    try:
-        process.wait(60)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    run_program("PostgreSQL's superuser password cannot be set", *psql, env=secret, input=_NEW_PASSWORD)
