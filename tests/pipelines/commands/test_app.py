@@ -17,11 +17,11 @@ def run(*arguments: str) -> Exception | None:
     return found
 
 
-def test_others_are_let_in_with_accounts_only(tmp_path: Path) -> None:
+def test_other_machines_need_accounts(tmp_path: Path) -> None:
     for host in ("0.0.0.0", "::", "example.org"):
         error = run("--host", host)
         assert isinstance(error, UserError)
-        assert f"--host {host}: others would reach the page" in str(error)
+        assert f"--host {host}: other machines could reach the page" in str(error)
     assert "no such file" in str(run("--host", "0.0.0.0", "--accounts", str(tmp_path / "nobody")))
 
 
