@@ -1,12 +1,12 @@
-"""Blind reading: sheets of shuffled pictures that tell nothing but themselves, their key, and the reader's score.
+"""Sheets of shuffled pictures for human readers, the key to each sheet, and a reader's score.
 
-Judge networks read what they were trained to read; whether people can say who is who, and who is sad, is asked here.
+Judge networks see only what they were trained on; the sheets measure whether people recognise identity and expression.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from model.face.face_prompts import EXPRESSIONS
 from pipelines.core.errors import UserError
 from pipelines.evaluation.evaluation_set import EvaluationSet
 from pipelines.evaluation.photos import Photo
-from pipelines.evaluation.plan import order_of
+from pipelines.evaluation.plan import spec_of
 from pipelines.evaluation.sampling import CellRenderer
 from pipelines.evaluation.variants import MODEL
 
@@ -27,17 +27,17 @@ _COLUMNS = 8
 
 
 @dataclass(frozen=True)
-class Question:
-    """A sheet: labelled pictures, and the answer to each of those that are asked about."""
+class Sheet:
+    """Rows of (title, pictures, labels), and the right answer for each label that is asked about."""
 
-    rows: tuple[tuple[str, tuple[np.ndarray, ...], tuple[str, ...]], ...]
+    rows: tuple[tuple[str, Sequence[np.ndarray], Sequence[str]], ...]
     answers: Mapping[str, str]
 
 
 def choose_cells(questions: EvaluationSet, people: int, each: int, seed: int) -> tuple[list[int], list[int]]:
-    """Return the cells to match with references, one a person, and those whose expression is asked, `each` of seven.
+    """Return the cells to match with references (one per person) and those to name the expression of (`each` of seven).
 
-    Raises UserError where fewer people, or frontal cells of an expression, than asked for are held out.
+    Raises UserError where too few people, or frontal cells of an expression, are held out.
     """
     if len(questions.people) < people:
         raise UserError(f"a sheet of {people} people: only {len(questions.people)} are held out; ask for fewer")
@@ -59,48 +59,46 @@ def choose_cells(questions: EvaluationSet, people: int, each: int, seed: int) ->
 
 def make_sheets(
     questions: EvaluationSet, photos: Mapping[str, Photo], renderer: CellRenderer, *, people: int, each: int, seed: int
-) -> dict[str, Question]:
-    """Draw the cells as the evaluation does and return the sheets by file name; another seed is another reading."""
+) -> dict[str, Sheet]:
+    """Draw the cells as the evaluation does and return the sheets by file name; `seed` chooses cells and order."""
     matched, asked = choose_cells(questions, people, each, seed)
     tokens = renderer.tokens(questions, photos)
-    drawn = renderer.draw([order_of(questions, tokens, MODEL, number) for number in (*matched, *asked)])
+    drawn = renderer.draw([spec_of(questions, tokens, MODEL, number) for number in (*matched, *asked)])
     pictures = [one.image for one in drawn]
-    rng = np.random.default_rng([seed, 1])
-    order = rng.permutation(people).tolist()
+    order = np.random.default_rng([seed, 1]).permutation(people).tolist()
     letters = [chr(ord("A") + place) for place in range(people)]
     references = [photos[questions.people[questions.cells[number].person].reference].image for number in matched]
-    numbers = [str(place + 1) for place in range(people)]
-    matching = Question(
+    numbers = [str(place + 1) for place in range(len(pictures))]
+    matching = Sheet(
         (
-            ("One photo of each person", tuple(references), tuple(letters)),
-            ("Drawn: who is who?", tuple(pictures[place] for place in order), tuple(numbers)),
+            ("One photo of each person", references, letters),
+            ("Drawn: who is who?", [pictures[place] for place in order], numbers[:people]),
         ),
-        {number: letters[place] for number, place in zip(numbers, order, strict=True)},
+        {number: letters[place] for number, place in zip(numbers, order, strict=False)},
     )
-    names = [str(place + 1) for place in range(len(asked))]
-    expressions = Question(
-        ((f"Drawn: which of {', '.join(EXPRESSIONS)}?", tuple(pictures[people:]), tuple(names)),),
-        {name: questions.cells[number].expression for name, number in zip(names, asked, strict=True)},
+    expressions = Sheet(
+        ((f"Drawn: which of {', '.join(EXPRESSIONS)}?", pictures[people:], numbers[: len(asked)]),),
+        {number: questions.cells[cell].expression for number, cell in zip(numbers, asked, strict=False)},
     )
     return {MATCHING: matching, EXPRESSION: expressions}
 
 
-def write_sheets(sheets: Mapping[str, Question], out: Path, made_from: Mapping[str, Any]) -> None:
-    """Write every sheet as a picture, and beside them the key, which the reader must not see, and what made them."""
+def write_sheets(sheets: Mapping[str, Sheet], out: Path, made_from: Mapping[str, Any]) -> None:
+    """Write every sheet as a picture, the key (hidden from the reader) and `made_from`, the settings, as JSON."""
     out.mkdir(parents=True, exist_ok=True)
     for name, sheet in sheets.items():
-        _paint(sheet, out / name)
+        _draw_sheet(sheet, out / name)
     key = {Path(name).stem: dict(sheet.answers) for name, sheet in sheets.items()}
     for name, values in ((KEY, key), (READING, made_from)):
         (out / name).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
 def score(key: Mapping[str, Mapping[str, str]], answers: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return for every sheet how many of its answers are right.
+    """Return the number and share of right answers for every sheet.
 
-    Raises UserError where a number is not answered, and where an answer to expressions is none of the seven.
+    Raises UserError where a number is not answered, and where an answer to expressions is not one of the seven.
     """
-    found: dict[str, dict[str, Any]] = {}
+    scores: dict[str, dict[str, Any]] = {}
     for sheet, wanted in key.items():
         given = answers.get(sheet) if isinstance(answers, Mapping) else None
         missing = sorted(set(wanted) - set(given if isinstance(given, Mapping) else ()), key=int)
@@ -109,15 +107,15 @@ def score(key: Mapping[str, Mapping[str, str]], answers: Mapping[str, Any]) -> d
         unknown = {str(given[name]).strip().lower() for name in wanted} - {"", *EXPRESSIONS}
         if unknown and sheet == Path(EXPRESSION).stem:
             raise UserError(
-                f"answers to {sheet}: {', '.join(sorted(unknown))}; expected {', '.join(EXPRESSIONS)}, or nothing at "
-                "all where a reader cannot tell"
+                f"answers to {sheet}: {', '.join(sorted(unknown))}; expected {', '.join(EXPRESSIONS)}, or an empty "
+                "text where a reader is not sure"
             )
         right = [name for name, answer in wanted.items() if str(given[name]).strip().lower() == answer.lower()]
-        found[sheet] = {"right": len(right), "of": len(wanted), "share": round(len(right) / len(wanted), 4)}
-    return found
+        scores[sheet] = {"right": len(right), "of": len(wanted), "share": round(len(right) / len(wanted), 4)}
+    return scores
 
 
-def _paint(sheet: Question, file: Path) -> None:
+def _draw_sheet(sheet: Sheet, file: Path) -> None:
     from matplotlib.figure import Figure
 
     lines = [
@@ -134,6 +132,6 @@ def _paint(sheet: Question, file: Path) -> None:
             if place < len(pictures):
                 axis.imshow(pictures[place], interpolation="bicubic")
                 axis.set_title(labels[place], fontsize=11)
-        # A column would be widened by a title of its own.
+        # The title of a row belongs to the whole row: one of a column would widen that column.
         part.suptitle(title or " ", x=0.005, ha="left", fontsize=11, weight="bold")
     figure.savefig(file, metadata={"Software": None})

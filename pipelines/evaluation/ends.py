@@ -1,6 +1,6 @@
-"""The two ends of the scale, from real photos alone: the same person (ceiling) and different people (floor).
+"""Ceiling and floor of the metrics, from real photos alone: the same person (ceiling) and other people (floor).
 
-Both are asked the cells of the model: a real photo that shows what the cell asks takes the place of the picture.
+Both are scored on the model's cells, with a real photo of the asked expression and pose in place of the picture.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pipelines.evaluation.scoring import Gallery, Scores, score_faces
 
 
 def graded_with_photo(questions: EvaluationSet) -> list[int]:
-    """Return the numbers of the graded cells for which there is a real photo that shows what is asked."""
+    """Return the numbers of the graded cells with a real photo of the asked expression and pose."""
     return [number for number, cell in enumerate(questions.cells) if cell.graded and cell.true_photo]
 
 
@@ -28,7 +28,7 @@ def ceiling(questions: EvaluationSet, real: Readings, rows: Mapping[str, int], g
 
 
 def floor(questions: EvaluationSet, gallery: Gallery) -> Scores:
-    """Score real photos of all the other people that show the same, in every cell."""
+    """Score, in every cell, the real photos of all other people with the asked expression and pose."""
     shown: dict[tuple[str, str], list[tuple[int, np.ndarray]]] = {}
     for number in graded_with_photo(questions):
         cell = questions.cells[number]
@@ -37,10 +37,10 @@ def floor(questions: EvaluationSet, gallery: Gallery) -> Scores:
             shown.setdefault((cell.expression, cell.pose), []).append((cell.person, photo))
     numbers, similar, similar_to_reference = [], [], []
     for number, cell in enumerate(questions.cells):
-        strangers = [photo for person, photo in shown.get((cell.expression, cell.pose), []) if person != cell.person]
-        if not cell.graded or not strangers:
+        others = [photo for person, photo in shown.get((cell.expression, cell.pose), []) if person != cell.person]
+        if not cell.graded or not others:
             continue
-        stacked = np.stack(strangers)
+        stacked = np.stack(others)
         numbers.append(number)
         similar.append(float((stacked @ gallery.others(questions, cell.person).T).mean()))
         reference = gallery.embeddings[questions.people[cell.person].reference]

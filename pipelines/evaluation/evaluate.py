@@ -39,7 +39,7 @@ def evaluate(
     from pipelines.evaluation.report import write_report
 
     settings = params.evaluate
-    # The judges first: they are loaded in no time, and a missing one shows before anything is drawn.
+    # The judges first: they load quickly, and a missing one is reported before anything is drawn.
     judges = load_judges(params)
     questions, held_out, renderer = open_questions(params, processed, adapter)
     if len(questions.people) < settings.people:
@@ -47,11 +47,11 @@ def evaluate(
             f"evaluate: {len(questions.people)} held-out people take part, evaluate.people allows {settings.people}",
             file=sys.stderr,
         )
-    outcome = run_protocol(questions, held_out, renderer, judges, settings, shipped=_shipped(params))
-    document = outcome.document(_conditions(params, adapter, renderer.pipe, pictures=len(outcome.drawn)))
+    result = run_protocol(questions, held_out, renderer, judges, settings, shipped=_shipped(params))
+    document = result.document(_conditions(params, adapter, renderer.pipe, pictures=len(result.drawn)))
     for file, text in (
         (metrics, json.dumps(document, indent=2, ensure_ascii=False) + "\n"),
-        (report, write_report(outcome, document, dict(losses or {}))),
+        (report, write_report(result, document, dict(losses or {}))),
     ):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
@@ -59,7 +59,7 @@ def evaluate(
 
 
 def open_questions(params: Params, processed: Path, adapter: Path) -> tuple[EvaluationSet, HeldOut, CellRenderer]:
-    """Return what is asked, every photo that it names, and who draws it; raises as `evaluate` does."""
+    """Return the evaluation set, its photos, and the renderer of `adapter`; raises as `evaluate` does."""
     from pipelines.evaluation.evaluation_set import build_evaluation_set
     from pipelines.evaluation.photos import held_out_records, read_photos
     from pipelines.evaluation.prompts import load_prompts
@@ -70,7 +70,7 @@ def open_questions(params: Params, processed: Path, adapter: Path) -> tuple[Eval
 
 
 def _renderer(params: Params, adapter: Path) -> CellRenderer:
-    """Load who draws with `adapter`; raise UserError where it does not fit the base or has no IMR yet."""
+    """Return the renderer of `adapter`; raise UserError where it does not fit the base or has no IMR yet."""
     from pipelines.evaluation.sampling import CellRenderer, load_pipeline
 
     pipe = load_pipeline(params, adapter)
@@ -80,7 +80,7 @@ def _renderer(params: Params, adapter: Path) -> CellRenderer:
 
 
 def _shipped(params: Params) -> CellRenderer | None:
-    """Return who draws with the shipped adapter; raise UserError where it does not fit the base."""
+    """Return the renderer of the shipped adapter, None where it is switched off; raise UserError as `_renderer`."""
     if params.evaluate.shipped_adapter is None:
         return None
     try:
@@ -90,7 +90,7 @@ def _shipped(params: Params) -> CellRenderer | None:
 
 
 def load_judges(params: Params) -> Judges:
-    """Return all the judges that the parameters name; raise UserError where one is missing or is none."""
+    """Return the judges that the parameters name; raise UserError where one is missing or has the wrong form."""
     from pipelines.data.faces.insightface_analyser import InsightFaceAnalyser
     from pipelines.evaluation.judges import ExpressionPoseJudge, RecogniserJudge
     from pipelines.evaluation.protocol import Judges
@@ -111,14 +111,14 @@ def load_judges(params: Params) -> Judges:
 
 
 def _face_pack(params: Params) -> Path:
-    """Return the folder of the face pack that finds the faces; raise UserError where it is missing."""
+    """Return the folder of the face detector's pack; raise UserError where it is missing."""
     from pipelines.data.faces.insightface_analyser import pack_folder
 
     return pack_folder(params.preprocess.insightface_name, resolve(params.preprocess.insightface_root))
 
 
 def _conditions(params: Params, adapter: Path, pipe: Any, *, pictures: int) -> dict[str, Any]:
-    """Return the conditions under which the result was made: without them two results cannot be compared."""
+    """Return the settings and hashes that must agree before two results are compared, and what the report states."""
     from model.network.adapter import WEIGHTS
     from model.network.base import fingerprint
 

@@ -1,7 +1,7 @@
-"""The evaluation set: which held-out people, with which reference, asked for what, from which noise.
+"""The evaluation set: held-out people, their reference photos, the pictures asked for, and the initial noise.
 
-It follows from the held-out rows, the prompts and the parameters alone. Its hash is part of every result: two
-results may be compared where the hashes are equal.
+It is determined by the held-out rows, the prompts and the parameters. Every result contains its hash: results with
+equal hashes may be compared.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from pipelines.core.sections.evaluation import Evaluate
 from pipelines.evaluation.photos import PhotoRecord
 from pipelines.evaluation.prompts import Prompts, TextPrompt
 
-# Seven expressions facing the camera and four more poses with a neutral face: "neutral, front" belongs to both rows.
-LOOKS: tuple[tuple[str, str], ...] = (
+# Seven expressions facing the camera and four more poses with a neutral face; "neutral, front" counts for both.
+MOTIONS: tuple[tuple[str, str], ...] = (
     *((expression, "front") for expression in EXPRESSIONS),
     *(("neutral", pose) for pose in POSES if pose != "front"),
 )
-# Where two people are asked for, y0 x0 y1 x1: around the heads of two who stand side by side. Halves of the picture
-# would give each one's tokens the background, too, and a boost would paint it with them.
+# The boxes (y0, x0, y1, x1) of two people side by side, around their heads. With halves of the picture each person's
+# tokens would act on the background, too, and a boost would put the person's features there.
 SIDE_BY_SIDE: tuple[tuple[float, float, float, float], ...] = ((0.15, 0.06, 0.8, 0.46), (0.15, 0.54, 0.8, 0.94))
-# A profile hides half of what an identity is judged by, so the photos compared with are turned at most this far
-# where the person has such photos. Degrees.
+# A profile hides half of the face, so the photos for comparison are turned at most this far (degrees) where the person
+# has such photos.
 _TURNED_AT_MOST = 45.0
 _OTHERS = 4
 _FORMAT = 2
@@ -35,9 +35,9 @@ _FORMAT = 2
 
 @dataclass(frozen=True)
 class Person:
-    """A held-out person: `reference` is all that the model sees, `others` are what its pictures are compared with.
+    """A held-out person: the model sees `reference`; the pictures are compared with `others`.
 
-    All are image ids; no photo has two roles (the photos that show what a cell asks for included).
+    All are image ids; each photo has one role (reference, other, or true photo of a cell).
     """
 
     identity: str
@@ -47,10 +47,10 @@ class Person:
 
 @dataclass(frozen=True)
 class Cell:
-    """One thing asked: `person` (index) with an expression and a pose, a prompt (index), and the noise to start from.
+    """One picture asked for: `person` (index), expression, pose, `prompt` (index) and the seed of its initial noise.
 
-    `true_photo` is a real photo of the person that shows what is asked, or None where there is none. The cells of
-    one person and `seed` share their noise. Cells that are not `graded` only measure the spread over seeds.
+    `true_photo` is a real photo of the person with that expression and pose, or None. The cells of one person and
+    `seed` share their noise. Cells that are not `graded` only measure the spread over seeds.
     """
 
     person: int
@@ -64,17 +64,17 @@ class Cell:
 
     @property
     def face_prompt(self) -> str:
-        """What the face is asked to do."""
+        """The face prompt for expression and pose."""
         return compose(self.expression, self.pose)
 
     @property
     def asks_expression(self) -> bool:
-        """Whether this is one of the seven cells that tell expressions apart (all of them face the camera)."""
+        """Whether this is one of the seven frontal cells that measure expression accuracy."""
         return self.pose == "front"
 
     @property
     def asks_pose(self) -> bool:
-        """Whether this is one of the five cells that tell poses apart (all of them neutral)."""
+        """Whether this is one of the five neutral cells that measure pose accuracy."""
         return self.expression == "neutral"
 
 
@@ -89,13 +89,13 @@ class Pair:
 
     @property
     def face_prompts(self) -> tuple[str, str]:
-        """What each face is asked to do; both face the camera."""
+        """The face prompt of each person; both face the camera."""
         return compose(self.expressions[0], "front"), compose(self.expressions[1], "front")
 
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """Everything that is asked, in a fixed order."""
+    """People, cells and pairs in a fixed order."""
 
     prompts: Prompts
     people: tuple[Person, ...]
@@ -103,18 +103,18 @@ class EvaluationSet:
     pairs: tuple[Pair, ...]
 
     def canonical(self) -> dict[str, Any]:
-        """Return the set as plain values with the texts in place of their numbers: what the hash is computed from."""
+        """Return the set as JSON values, prompts as texts instead of indices; the hash is computed from this."""
 
-        def said(entry: Cell | Pair, texts: tuple[TextPrompt, ...]) -> dict[str, Any]:
+        def named(entry: Cell | Pair, texts: tuple[TextPrompt, ...]) -> dict[str, Any]:
             return {**asdict(entry), "prompt": texts[entry.prompt].text}
 
         return {
             "format": _FORMAT,
             "prompts": self.prompts.version,
             "people": [asdict(person) for person in self.people],
-            "cells": [{**said(cell, self.prompts.single), "face_prompt": cell.face_prompt} for cell in self.cells],
+            "cells": [{**named(cell, self.prompts.single), "face_prompt": cell.face_prompt} for cell in self.cells],
             "boxes": SIDE_BY_SIDE,
-            "pairs": [{**said(pair, self.prompts.pairs), "face_prompts": pair.face_prompts} for pair in self.pairs],
+            "pairs": [{**named(pair, self.prompts.pairs), "face_prompts": pair.face_prompts} for pair in self.pairs],
         }
 
     @property
@@ -132,16 +132,16 @@ class EvaluationSet:
         return self.prompts.pairs[pair.prompt]
 
     def photo_ids(self) -> list[str]:
-        """Return the ids of every real photo that the evaluation looks at, sorted."""
+        """Return the ids of all real photos that the evaluation needs, sorted."""
         ids = {photo for person in self.people for photo in (person.reference, *person.others)}
         return sorted(ids | {cell.true_photo for cell in self.cells if cell.true_photo})
 
 
 def build_evaluation_set(records: list[PhotoRecord], params: Evaluate, prompts: Prompts) -> EvaluationSet:
-    """Choose people and photos and lay out what is asked.
+    """Choose people and photos, and build cells and pairs.
 
-    At most `params.people` people take part: those with three photos or more, in an order that a new person does not
-    change. Raises UserError where fewer than two are left.
+    Takes at most `params.people` people with three photos or more, in an order that is unaffected by people added
+    later. Raises UserError where there are fewer than two.
     """
     photos: dict[str, list[PhotoRecord]] = defaultdict(list)
     for record in sorted(records, key=lambda record: _digest(params.seed, record.image_id)):
@@ -156,7 +156,7 @@ def build_evaluation_set(records: list[PhotoRecord], params: Evaluate, prompts: 
     people: list[Person] = []
     cells: list[Cell] = []
     for index, identity in enumerate(chosen):
-        person, rest = _cast(identity, photos[identity], candid=index % 2 == 1)
+        person, rest = _choose_photos(identity, photos[identity], candid=index % 2 == 1)
         people.append(person)
         cells += _cells_of(index, identity, rest, params, len(prompts.single))
     return EvaluationSet(prompts, tuple(people), tuple(cells), _pairs(len(chosen), params, len(prompts.pairs)))
@@ -167,15 +167,15 @@ def _digest(seed: int, text: str) -> str:
 
 
 def _noise(seed: int, *parts: object) -> int:
-    # 48 bits: exact in JSON readers that keep numbers as doubles.
+    # 48 bits: exact in JSON readers that store numbers as doubles.
     return int(_digest(seed, ":".join(str(part) for part in parts))[:12], 16)
 
 
-def _cast(identity: str, photos: list[PhotoRecord], *, candid: bool) -> tuple[Person, list[PhotoRecord]]:
-    """Choose the reference and the photos to compare with; return them and the photos that are left.
+def _choose_photos(identity: str, photos: list[PhotoRecord], *, candid: bool) -> tuple[Person, list[PhotoRecord]]:
+    """Choose the reference and the photos to compare with; return them and the remaining photos.
 
-    A `candid` reference is neither neutral nor frontal: turned by half if there is such a photo, as a photo that
-    somebody hands in would be; the other references are neutral and frontal.
+    A `candid` reference is neither neutral nor frontal (half turned rather than a profile), as a user's photo may be;
+    the other references are neutral and frontal. Each condition is met where the person has such a photo.
     """
 
     def reference_rank(photo: PhotoRecord) -> tuple[bool, bool, bool]:
@@ -187,7 +187,7 @@ def _cast(identity: str, photos: list[PhotoRecord], *, candid: bool) -> tuple[Pe
     rest = [photo for photo in photos if photo is not reference]
 
     def other_rank(photo: PhotoRecord) -> tuple[bool, bool]:
-        return (photo.expression, photo.pose) in LOOKS, photo.turned > _TURNED_AT_MOST
+        return (photo.expression, photo.pose) in MOTIONS, photo.turned > _TURNED_AT_MOST
 
     count = max(1, min(_OTHERS, len(rest) // 3))
     others = sorted(rest, key=other_rank)[:count]
@@ -201,7 +201,7 @@ def _cells_of(person: int, identity: str, photos: list[PhotoRecord], params: Eva
         shown.setdefault((photo.expression, photo.pose), photo.image_id)
 
     def cell(expression: str, pose: str, seed: int, graded: bool) -> Cell:
-        # A person's expressions are drawn with one prompt and the poses with the next, so that a row reads as one.
+        # One prompt for a person's expressions and the next for the poses: the pictures of a row are comparable.
         turn = (2 * seed + (pose != "front")) % params.prompts
         return Cell(
             person=person,
@@ -214,8 +214,8 @@ def _cells_of(person: int, identity: str, photos: list[PhotoRecord], params: Eva
             true_photo=shown.get((expression, pose)),
         )
 
-    graded = [cell(expression, pose, seed, True) for seed in range(params.seeds) for expression, pose in LOOKS]
-    # The spread over seeds is measured on one look and one prompt.
+    graded = [cell(expression, pose, seed, True) for seed in range(params.seeds) for expression, pose in MOTIONS]
+    # The spread over seeds is measured with one expression, pose and prompt.
     first = graded[0]
     spread = [
         Cell(**{**asdict(first), "seed": seed, "noise": _noise(params.seed, identity, "spread", seed), "graded": False})
@@ -225,7 +225,7 @@ def _cells_of(person: int, identity: str, photos: list[PhotoRecord], params: Eva
 
 
 def _pairs(people: int, params: Evaluate, prompts: int) -> tuple[Pair, ...]:
-    """Pair neighbours first, then people further apart, so that everybody takes part about equally often."""
+    """Pair neighbours first, then people further apart, so that all take part about equally often."""
     partners = _partners(people)
     return tuple(
         Pair(
@@ -239,15 +239,15 @@ def _pairs(people: int, params: Evaluate, prompts: int) -> tuple[Pair, ...]:
 
 
 def _partners(people: int) -> list[tuple[int, int]]:
-    """Return every two of `people` people once, in rounds in which nobody is twice (the circle method).
+    """Return every pair of `people` people once, in rounds that contain each person at most once (circle method).
 
-    The first round pairs neighbours. Of an odd number one sits out in every round, another one each time.
+    The first round pairs neighbours. With an odd number, a different person is left out of each round.
     """
     seats = people + people % 2
     circle = [*range(0, seats, 2), *range(seats - 1, 0, -2)]
-    found = []
+    pairs = []
     for _ in range(seats - 1):
         facing = [(circle[place], circle[-1 - place]) for place in range(seats // 2)]
-        found += [pair for pair in facing if max(pair) < people]
+        pairs += [pair for pair in facing if max(pair) < people]
         circle = [circle[0], circle[-1], *circle[1:-1]]
-    return found
+    return pairs

@@ -1,7 +1,6 @@
-"""Groups of people for which the metrics are reported apart: apparent skin tone and the sex that captions name.
+"""Groups of people with separate metrics: apparent skin tone, and the sex named in captions.
 
-Both are coarse readings of pictures and captions, made to see whether a model serves some people worse, and kept
-nowhere but in the report.
+Both are coarse estimates that show whether a model performs worse for some people; they are only in the report.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ SEXES: dict[str, re.Pattern[str]] = {
     "men": re.compile(r"\b(man|boy|gentleman|male)\b", re.IGNORECASE),
 }
 GROUP_METRICS: tuple[str, ...] = ("id_similarity", "expression_accuracy", "pose_accuracy", "face_rate")
-# Jaw, eyelid, nostril and mouth corner of either side (iBUG numbers): the middle of the four is the cheek.
+# Jaw, eyelid, nostril and mouth corner of each side (iBUG numbers); their mean is on the cheek.
 _CHEEKS = ((2, 41, 31, 48), (14, 46, 35, 54))
 _CHEEK_RADIUS = 0.06
 
@@ -33,7 +32,7 @@ _CHEEK_RADIUS = 0.06
 def typology_angle(image: np.ndarray, landmarks: np.ndarray) -> float:
     """Return the individual typology angle of the cheeks in degrees, high for light skin.
 
-    `image` (H, W, 3) uint8 RGB, `landmarks` (68, 2) in its pixels. The median over both cheeks evens out light from
+    `image` (H, W, 3) uint8 RGB, `landmarks` (68, 2) in its pixels. The median over both cheeks compensates light from
     one side.
     """
     mask = np.zeros(image.shape[:2], np.uint8)
@@ -54,14 +53,14 @@ def tone_of(angle: float) -> str:
 
 
 def sex_of(prompts: Sequence[str]) -> str | None:
-    """Return the sex that most of a person's captions name, or None where none does."""
+    """Return the sex named in most of a person's captions, None where none is named or both equally often."""
     counts = {name: sum(bool(pattern.search(prompt)) for prompt in prompts) for name, pattern in SEXES.items()}
     best = max(counts, key=lambda name: counts[name])
     return best if counts[best] > 0 and list(counts.values()).count(counts[best]) == 1 else None
 
 
 def group_people(questions: EvaluationSet, held_out: HeldOut) -> dict[str, list[int]]:
-    """Return the people (indices) of every group that has any."""
+    """Return the people (indices) of every group that is not empty."""
     captions: dict[str, list[str]] = {}
     for record in held_out.records:
         captions.setdefault(record.identity, []).append(record.prompt)
@@ -76,10 +75,10 @@ def group_people(questions: EvaluationSet, held_out: HeldOut) -> dict[str, list[
 
 
 def score_groups(groups: Mapping[str, list[int]], scores: Scores, people: int) -> dict[str, dict[str, Interval]]:
-    """Return GROUP_METRICS of the model in every group, with intervals over the people of the group.
+    """Return GROUP_METRICS of the model in every group, with Student's intervals over the people of the group.
 
-    Groups have few people, and resampling those would give intervals that are far too narrow: these are Student's. A
-    metric that fewer than two of a group have is left out, for nothing is known of its spread.
+    A bootstrap over so few people would give intervals that are far too narrow. A metric known for fewer than two
+    people of a group is left out.
     """
     table: dict[str, dict[str, Interval]] = {}
     for name, members in groups.items():

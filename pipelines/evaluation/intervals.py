@@ -1,7 +1,7 @@
-"""95 % intervals: a bootstrap over people, the same resamples for everything, so that differences are paired.
+"""95 % intervals: a bootstrap over people with the same resamples for all metrics, so that differences are paired.
 
-The people of a resample are counted, not listed: `weights[b, p]` says how often person p is in resample b. Every
-statistic is a function of such weights, and its value is the one at weights of one.
+`weights[b, p]` is the number of times that person p is in resample b. A statistic is a function of such weights; its
+value is the one where all weights are one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 Statistic = Callable[[np.ndarray], np.ndarray]
-"""Weights (B, P) → values (B,); NaN where a resample holds nobody that the statistic speaks about."""
+"""Weights (B, P) → values (B,); NaN where no person of a resample has a value."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def resample(units: int, count: int, seed: int) -> np.ndarray:
 
 
 def means_by_person(values: np.ndarray, person: np.ndarray, people: int) -> np.ndarray:
-    """Return the mean of `values` (N,) of each person, (people,); NaN values do not count, nobody's mean is NaN."""
+    """Return each person's mean (people,) of `values` (N,) without NaN; NaN for a person without values."""
     valid = ~np.isnan(values)
     total = np.bincount(person[valid], weights=values[valid], minlength=people)
     count = np.bincount(person[valid], minlength=people)
@@ -49,7 +49,7 @@ def means_by_person(values: np.ndarray, person: np.ndarray, people: int) -> np.n
 
 
 def mean_over_people(person_means: np.ndarray) -> Statistic:
-    """Return the statistic "mean over people" of per-person values (P,); people with NaN do not count."""
+    """Return the statistic "mean over people" of per-person values (P,), NaN left out."""
     valid = ~np.isnan(person_means)
     filled = np.where(valid, person_means, 0.0)
 
@@ -63,20 +63,19 @@ def mean_over_people(person_means: np.ndarray) -> Statistic:
 def bootstrap(statistic: Statistic, weights: np.ndarray, units: int | None = None) -> Interval:
     """Return the value of `statistic` and its 95 % percentile interval over the resamples `weights` (B, P).
 
-    The percentiles are the expanded ones (Hesterberg 2015, section 4): with a dozen people the plain ones are too
-    narrow. `units` is the number of people that counts for it (default P). Raises ValueError where the statistic has
-    no value at all.
+    The percentiles are expanded (Hesterberg 2015, section 4): for a dozen people the usual ones are too narrow.
+    `units` is the sample size for that (default P). Raises ValueError where the statistic is NaN.
     """
     from scipy.stats import norm, t
 
     units = weights.shape[1] if units is None else units
     value = float(statistic(np.ones((1, weights.shape[1])))[0])
     if math.isnan(value):
-        raise ValueError("the statistic has no value: no person counts")
+        raise ValueError("the statistic is NaN: no person has a value")
     if units < 2:
         return Interval(value, value, value)
     share = float(norm.cdf(math.sqrt(units / (units - 1)) * t.ppf(0.025, units - 1)))
     drawn = statistic(weights)
     low, high = np.quantile(drawn[~np.isnan(drawn)], [share, 1 - share])
-    # Rounding of sums may put a bound on the wrong side of a value that is the same for everybody.
+    # Rounding of sums may put a bound on the wrong side of a value that all people share.
     return Interval(value, min(float(low), value), max(float(high), value))

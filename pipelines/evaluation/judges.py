@@ -1,6 +1,6 @@
-"""The judges: networks that read a face and never condition the model.
+"""The judges of faces: ONNX networks that have no part in conditioning the model.
 
-Both are ONNX files. Faces are given as a picture and its five key points; each judge cuts its own crop.
+A face is given as a picture and its five key points; each judge makes its own aligned crop.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _EXPRESSION_POSE_SIZE = 112
 
 
 @dataclass(frozen=True)
-class Look:
-    """What N faces show: `expression` and `pose` (N,) int, indices into face_prompts; `yaw` (N,) degrees."""
+class MotionReadings:
+    """Expression and pose of N faces: indices (N,) int into face_prompts; `yaw` (N,) degrees."""
 
     expression: np.ndarray
     pose: np.ndarray
@@ -33,7 +33,7 @@ class Look:
 
 
 class RecogniserJudge:
-    """Who is it: identity embeddings on ArcFace-aligned crops."""
+    """Identity embeddings of ArcFace-aligned crops."""
 
     def __init__(self, file: Path, *, size: int, mean: float, scale: float) -> None:
         self._session = open_network(file, "evaluate.judges.recogniser")
@@ -44,7 +44,7 @@ class RecogniserJudge:
         from insightface.utils.face_align import norm_crop
 
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # insightface fits its transform by an old name
+            warnings.simplefilter("ignore", FutureWarning)  # insightface calls scikit-image by a deprecated name
             crops = [
                 norm_crop(image, np.asarray(points, np.float32), self._size)
                 for image, points in zip(images, keypoints, strict=True)
@@ -54,7 +54,7 @@ class RecogniserJudge:
 
 
 class ExpressionPoseJudge:
-    """What does the face do: seven expressions, five poses and the angle to the side, on aligned crops."""
+    """Seven expressions, five poses and yaw of aligned crops."""
 
     def __init__(self, file: Path) -> None:
         self._session = open_network(file, "evaluate.judges.expression_pose")
@@ -63,15 +63,15 @@ class ExpressionPoseJudge:
         if missing:
             raise UserError(f"{file}: outputs {sorted(outputs)}, expected expression, pose and yaw")
 
-    def read(self, images: Sequence[np.ndarray], keypoints: Sequence[np.ndarray]) -> Look:
-        """Return what N pictures (H, W, 3) uint8 RGB with their key points (5, 2) show."""
+    def read(self, images: Sequence[np.ndarray], keypoints: Sequence[np.ndarray]) -> MotionReadings:
+        """Read the faces of N pictures (H, W, 3) uint8 RGB with their key points (5, 2)."""
         size = _EXPRESSION_POSE_SIZE
         crops = [
             cv2.warpAffine(image, crop_matrix(points) * size, (size, size), flags=cv2.INTER_AREA)
             for image, points in zip(images, keypoints, strict=True)
         ]
         expression, pose, yaw = _run(self._session, crops, 127.5, 127.5, ["expression", "pose", "yaw"])
-        return Look(
+        return MotionReadings(
             expression.reshape(-1, len(EXPRESSIONS)).argmax(1), pose.reshape(-1, len(POSES)).argmax(1), yaw.reshape(-1)
         )
 
@@ -82,7 +82,7 @@ def _run(session: Any, crops: list[np.ndarray], mean: float, scale: float, names
     if not crops:
         widths = {output.name: output.shape[-1] for output in session.get_outputs()}
         return [np.zeros((0, widths[name] if isinstance(widths[name], int) else 1), np.float32) for name in names]
-    # Some networks are exported for one picture at a time.
+    # Some networks are exported with a fixed batch size, such as 1.
     chunk = entry.shape[0] if isinstance(entry.shape[0], int) else _CHUNK
     done = []
     for start in range(0, len(crops), chunk):

@@ -1,4 +1,4 @@
-"""Real held-out photos as the evaluation sees them."""
+"""Real photos of held-out people, read from the processed rows."""
 
 from __future__ import annotations
 
@@ -19,10 +19,7 @@ from pipelines.core.records import OK, PROCESSED_SCHEMA, read_rows
 
 @dataclass(frozen=True)
 class PhotoRecord:
-    """What a row of the held-out split says about a photo; no pixels.
-
-    `expression` and `pose` are words of face_prompts: what the photo shows. `turned` is |yaw| in degrees.
-    """
+    """A held-out photo without pixels: `expression` and `pose` as in face_prompts, `turned` is |yaw| in degrees."""
 
     image_id: str
     identity: str
@@ -34,7 +31,7 @@ class PhotoRecord:
 
 @dataclass(frozen=True)
 class Photo:
-    """A real photo with what preprocessing found in it.
+    """A real photo and its face.
 
     `image` (H, W, 3) uint8 RGB; `keypoints` (5, 2) and `landmarks` (68, 2) float32 in its pixels; `embedding`
     (512,) float32, unit norm, of the recogniser that conditions the model.
@@ -47,7 +44,7 @@ class Photo:
     embedding: np.ndarray
 
     def face(self, crop_size: int) -> Face:
-        """Return the photo's face as the model takes it, its aligned crop `crop_size` pixels a side."""
+        """Return the model's input for this face, with an aligned crop of `crop_size` × `crop_size` pixels."""
         return Face(
             embedding=self.embedding,
             crop=face_crop(self.image, self.keypoints, self.landmarks, crop_size),
@@ -59,17 +56,17 @@ class Photo:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The held-out people: `records` of all their usable photos, and `photos` by image id, those that are needed."""
+    """The held-out people: `records` of all usable photos, and the needed `photos` by image id."""
 
     records: Sequence[PhotoRecord]
     photos: Mapping[str, Photo]
 
 
 def held_out_records(processed: Path) -> list[PhotoRecord]:
-    """Return the usable photos of the people of the test split, in the order of the rows.
+    """Return the usable photos of the test split, in the order of the rows.
 
-    Raises UserError where no held-out photo has a known identity, StageFailed where a held-out person also has
-    photos in another split.
+    Raises UserError where no held-out photo has an identity, StageFailed where a held-out person also has photos in
+    another split.
     """
     columns = ["image_id", "identity", "expression", "yaw", "prompt", "face_prompt"]
     held_out = ds.field("split") == "test"
@@ -93,7 +90,6 @@ def held_out_records(processed: Path) -> list[PhotoRecord]:
 
 def _record(row: dict[str, object]) -> PhotoRecord:
     yaw = float(row["yaw"])  # type: ignore[arg-type]
-    said = parse(str(row["face_prompt"] or ""))
     expression = str(row["expression"])
     if expression not in EXPRESSIONS:
         raise UserError(f"photo {row['image_id']}: expression {expression!r} is none of {', '.join(EXPRESSIONS)}")
@@ -101,8 +97,8 @@ def _record(row: dict[str, object]) -> PhotoRecord:
         image_id=str(row["image_id"]),
         identity=str(row["identity"]),
         expression=expression,
-        # A caption was written by somebody who saw the photo; a measured angle may fall on the other side of a border.
-        pose=said.pose or pose_of_yaw(yaw),
+        # A caption describes the photo as seen; a measured angle may be just beyond a class boundary.
+        pose=parse(str(row["face_prompt"] or "")).pose or pose_of_yaw(yaw),
         turned=abs(yaw),
         prompt=str(row["prompt"] or ""),
     )

@@ -1,4 +1,4 @@
-"""Pictures as data URIs: the report is one file that needs nothing else."""
+"""Pictures as data URIs, so that the report is a single file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import base64
 import cv2
 import numpy as np
 
-# Small pictures are kept exactly; large ones are shown smaller than they are.
+# Small pictures are stored losslessly, large ones scaled down.
 _EXACT_SIDE = 128
 _SHOWN_SIDE = 256
 _JPEG_QUALITY = 90
@@ -20,19 +20,17 @@ def data_uri(image: np.ndarray) -> str:
         scale = _SHOWN_SIDE / side
         size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    kind, suffix, options = (
-        ("png", ".png", [cv2.IMWRITE_PNG_COMPRESSION, 9])
-        if side <= _EXACT_SIDE
-        else ("jpeg", ".jpg", [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-    )
-    _, encoded = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
+    kind, options = ("jpeg", [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    if side <= _EXACT_SIDE:
+        kind, options = ("png", [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    _, encoded = cv2.imencode(f".{kind}", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
     return f"data:image/{kind};base64,{base64.b64encode(encoded.tobytes()).decode('ascii')}"
 
 
 def heat(gate: np.ndarray, image: np.ndarray) -> np.ndarray:
     """Return the gate map (h, w) as a heat map over a grey copy of `image` (H, W, 3), uint8 RGB.
 
-    The scale is the map's own: dark is closed, bright is as open as anywhere in this picture.
+    Scaled to the map's own maximum: dark is closed, brightest is the most open place of this picture.
     """
     height, width = image.shape[:2]
     scaled = gate / max(float(gate.max()), 1e-6)

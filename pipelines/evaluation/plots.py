@@ -1,10 +1,11 @@
-"""The report's drawings as SVG, the same bytes for the same numbers."""
+"""The report's plots as SVG; equal numbers give equal bytes."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,20 @@ STYLE = {"svg.hashsalt": "dynamicid", "svg.fonttype": "path", "font.size": 9, "a
 
 
 def svg(figure: Any) -> str:
-    """Return a figure of matplotlib as SVG; call it within `STYLE`."""
+    """Return a matplotlib figure as SVG; call it within `STYLE`."""
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches="tight")
     return text.getvalue()
+
+
+@contextmanager
+def _styled_figure(width: float, height: float) -> Iterator[Any]:
+    """Yield a figure of `width` × `height` inches; draw and save it within the context."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(STYLE):
+        yield Figure(figsize=(width, height))
 
 
 def _axes(figure: Any, *position: int) -> Any:
@@ -34,9 +45,9 @@ def _axes(figure: Any, *position: int) -> Any:
 
 
 def read_losses(file: Path) -> dict[str, np.ndarray]:
-    """Read `step,loss,…` into columns; raise UserError where the file is missing or has other columns.
+    """Read the columns `step,loss,…` of a CSV; raise UserError where the file is missing or has other columns.
 
-    Rows in which a column is empty (a loss that is not computed in every step) are NaN there.
+    An empty field (a loss that is not computed in every step) is NaN.
     """
     if not file.is_file():
         raise UserError(f"{file}: no such loss curve; the training stage writes it")
@@ -48,15 +59,11 @@ def read_losses(file: Path) -> dict[str, np.ndarray]:
 
 
 def loss_curves(curves: Mapping[str, Mapping[str, np.ndarray]]) -> str:
-    """Draw the loss of every stage over its steps: each value faint, the smoothed line strong, the probe apart.
+    """Draw each stage's loss over its steps, with the columns `smoothed` and `probe` where there are any.
 
-    The probe is the loss on the same pictures, noise and steps every time; a curve without one is drawn without.
+    The probe is the loss on fixed pictures, noise and timesteps.
     """
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(4.6 * len(curves), 2.6))
+    with _styled_figure(4.6 * len(curves), 2.6) as figure:
         for place, (name, columns) in enumerate(curves.items(), 1):
             axes = _axes(figure, 1, len(curves), place)
             axes.plot(columns["step"], columns["loss"], color=_COLOURS[0], alpha=0.3, linewidth=0.8)
@@ -77,11 +84,7 @@ def loss_curves(curves: Mapping[str, Mapping[str, np.ndarray]]) -> str:
 
 def forest(rows: Sequence[tuple[str, Interval]], title: str) -> str:
     """Draw differences with their intervals, one line each, zero marked."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(6.4, 0.5 + 0.24 * len(rows)))
+    with _styled_figure(6.4, 0.5 + 0.24 * len(rows)) as figure:
         axes = _axes(figure)
         axes.axvline(0, color="#9aa5b1", linewidth=1)
         for place, (_, interval) in enumerate(rows):
@@ -93,14 +96,10 @@ def forest(rows: Sequence[tuple[str, Interval]], title: str) -> str:
         return svg(figure)
 
 
-def sweep_plot(sweeps: Mapping[tuple[str, float], Mapping[str, Interval]], words: Mapping[str, str]) -> str:
-    """Draw identity against prompt accuracy along each parameter that was swept, every point with its value."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
+def sweep_plot(sweeps: Mapping[tuple[str, float], Mapping[str, Interval]], titles: Mapping[str, str]) -> str:
+    """Draw identity against prompt accuracy for each swept parameter, every point labelled with its value."""
     names = list(dict.fromkeys(name for name, _ in sweeps))
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(3.6 * len(names), 3.0))
+    with _styled_figure(3.6 * len(names), 3.0) as figure:
         for place, name in enumerate(names, 1):
             axes = _axes(figure, 1, len(names), place)
             points = [(value, row) for (swept, value), row in sweeps.items() if swept == name]
@@ -109,7 +108,7 @@ def sweep_plot(sweeps: Mapping[tuple[str, float], Mapping[str, Interval]], words
             axes.plot(x, y, "-o", color=_COLOURS[(place - 1) % len(_COLOURS)], markersize=4)
             for (value, _), a, b in zip(points, x, y, strict=True):
                 axes.annotate(f"{value:g}", (a, b), textcoords="offset points", xytext=(4, 4), fontsize=8)
-            axes.set_title(words.get(name, name), fontsize=9, color=_INK)
+            axes.set_title(titles.get(name, name), fontsize=9, color=_INK)
             axes.set_xlabel("prompt_accuracy")
             axes.set_ylabel("id_similarity")
         figure.tight_layout()

@@ -1,4 +1,4 @@
-"""The fixed text prompts of the evaluation: what they name and with which words."""
+"""The fixed text prompts of the evaluation."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ PROMPTS_FILE = Path(__file__).with_name("prompts.yaml")
 class TextPrompt:
     """One prompt.
 
-    `template` holds slots in braces, `asked` the value of each (slot, value), `words` for each slot the pairs of
-    value and words that a judge chooses from.
+    `template` has slots in braces; `asked` has (slot, value) for each; `words` has for each slot the pairs (value,
+    words) that a judge chooses from.
     """
 
     template: str
@@ -28,11 +28,11 @@ class TextPrompt:
 
     @property
     def text(self) -> str:
-        """The prompt as the model gets it."""
+        """The prompt with its slots filled in."""
         return self._filled({})
 
     def alternatives(self, slot: str) -> tuple[list[str], int]:
-        """Return the prompt with every value of `slot` in turn, all else as asked, and the index of the asked one."""
+        """Return the prompt with each value of `slot`, other slots unchanged, and the index of the asked value."""
         choices = dict(self.words)[slot]
         texts = [self._filled({slot: value}) for value, _ in choices]
         return texts, [value for value, _ in choices].index(dict(self.asked)[slot])
@@ -44,7 +44,7 @@ class TextPrompt:
 
 @dataclass(frozen=True)
 class Prompts:
-    """The versioned lists: prompts for one person and for two."""
+    """The versioned lists of prompts for one person and for two."""
 
     version: int
     single: tuple[TextPrompt, ...]
@@ -52,7 +52,7 @@ class Prompts:
 
 
 def load_prompts(file: Path = PROMPTS_FILE) -> Prompts:
-    """Read the prompts; raise UserError where one names an unknown slot or value, an expression or a pose."""
+    """Read the prompts; raise UserError where one has an unknown slot or value, an expression or a pose."""
     tree = yaml.safe_load(file.read_text(encoding="utf-8"))
     slots = {slot: tuple(values.items()) for slot, values in tree["slots"].items()}
 
@@ -65,10 +65,10 @@ def load_prompts(file: Path = PROMPTS_FILE) -> Prompts:
         if named != set(asked):
             raise UserError(f"{file}: {entry['text']!r}: names {sorted(named)} but asks for {sorted(asked)}")
         prompt = TextPrompt(entry["text"], tuple(asked.items()), tuple((slot, slots[slot]) for slot in asked))
-        said = parse(prompt.text)
-        if said.expression or said.pose:
+        motion = parse(prompt.text)
+        if motion.expression or motion.pose:
             raise UserError(
-                f"{file}: {prompt.text!r} says what the face does ({said.expression or said.pose}); "
+                f"{file}: {prompt.text!r} names an expression or pose ({motion.expression or motion.pose}); "
                 "only the face prompt may"
             )
         return prompt

@@ -1,4 +1,4 @@
-"""The protocol from beginning to end: draw every variant, let the judges read, compute every number."""
+"""The evaluation from drawing every variant to the judges' readings and the metrics."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from pipelines.evaluation.results import Resamples, Table, compare, normalise, p
 from pipelines.evaluation.sampling import CellRenderer, DrawnPicture
 from pipelines.evaluation.scoring import (
     Gallery,
+    JudgedPictures,
     Scores,
-    Seen,
     TextFeatures,
     asked_expression,
     asked_pose,
@@ -35,32 +35,32 @@ from pipelines.evaluation.sweeps import plan_sweeps, score_sweeps, summarise_swe
 from pipelines.evaluation.text_judge import TextJudge
 from pipelines.evaluation.variants import CEILING, FLOOR, METRICS, MODEL, PAIR_METRICS, WITHOUT_IMR
 
-# Variants whose confusions are shown: the model, what the IMR adds, and how the judge reads real photos.
+# Variants whose confusions are shown; the ceiling shows the judge's own errors on real photos.
 CONFUSED: tuple[str, ...] = (MODEL, WITHOUT_IMR, CEILING)
 
 
 @dataclass(frozen=True)
 class Judges:
-    """All the judges."""
+    """The judges of faces and of text."""
 
     faces: FaceReader
     text: TextJudge
 
 
 @dataclass(frozen=True)
-class PairSeen:
-    """A drawn picture of two people: boxes (F, 4) of its faces in [0, 1] and its scores."""
+class ScoredPair:
+    """A drawn picture of two people: the boxes (F, 4) of its faces in [0, 1] and its scores."""
 
     boxes: np.ndarray
     score: PictureScore
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """All that an evaluation found out; what `metrics.json` and the report are written from.
+class EvaluationResult:
+    """The contents of `metrics.json` and of the report.
 
-    `readings` belongs to `drawn`, picture by picture; `pairs[variant][i]` to pair i; `confusions[variant]` holds
-    the counts for "expression" (7, 8) and "pose" (5, 6).
+    `readings` has one row per picture of `drawn`; `pairs[variant][i]` belongs to pair i; `confusions[variant]` has the
+    counts of "expression" (7, 8) and "pose" (5, 6).
     """
 
     questions: EvaluationSet
@@ -69,7 +69,7 @@ class Outcome:
     drawn: Sequence[DrawnPicture]
     readings: Readings
     scores: Mapping[str, Scores]
-    pairs: Mapping[str, Sequence[PairSeen]]
+    pairs: Mapping[str, Sequence[ScoredPair]]
     metrics: Table
     normalised: Table
     comparisons: Table
@@ -79,7 +79,7 @@ class Outcome:
     sweeps: Mapping[tuple[str, float], Mapping[str, Interval]]
 
     def document(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what `metrics.json` holds."""
+        """Return the contents of `metrics.json`, with `settings` as the section of that name."""
         sweeps: dict[str, list[dict[str, Any]]] = {}
         for (name, value), row in self.sweeps.items():
             sweeps.setdefault(name, []).append({"at": value, **{key: one.plain() for key, one in row.items()}})
@@ -101,7 +101,7 @@ class Outcome:
         }
 
     def _by_unit(self) -> dict[str, list[float | None]]:
-        """Return the model's metrics person by person (pair by pair), so that another model's compare in pairs."""
+        """Return the model's metrics for each person (or pair), for paired comparisons with another model."""
         scores, people = self.scores[MODEL], len(self.questions.people)
         columns = {
             **{metric: person_means(scores, metric, people) for metric in METRICS if metric in scores.columns},
@@ -121,8 +121,8 @@ def run_protocol(
     params: Evaluate,
     *,
     shipped: CellRenderer | None = None,
-) -> Outcome:
-    """Evaluate the renderer's adapter; `held_out` has every photo that the questions name.
+) -> EvaluationResult:
+    """Evaluate the renderer's adapter; `held_out` has every photo of the evaluation set.
 
     `shipped` draws with another adapter on the same base, for comparison.
     """
@@ -134,14 +134,13 @@ def run_protocol(
     texts = TextFeatures(questions, judges.text)
     tokens = renderer.tokens(questions, photos)
     plan = plan_drawing(questions, tokens, params.variant_cells)
-    drawn = renderer.draw(plan.orders)
+    drawn = renderer.draw(plan.specs)
     if shipped is not None:
         more = plan_shipped(questions, shipped.tokens(questions, photos), params.variant_cells)
-        plan, drawn = join_plans(plan, more), drawn + shipped.draw(more.orders)
-    seen = _judge(drawn, judges)
-
+        plan, drawn = join_plans(plan, more), drawn + shipped.draw(more.specs)
+    judged = _judge(drawn, judges)
     scores = {
-        variant: score_pictures(questions, list(cells), seen.rows(list(cells.values())), gallery, texts)
+        variant: score_pictures(questions, list(cells), judged.rows(list(cells.values())), gallery, texts)
         for variant, cells in plan.cells.items()
     }
     scores[CEILING] = ends.ceiling(questions, real, rows, gallery)
@@ -158,53 +157,53 @@ def run_protocol(
     metrics = summarise(scores, columns, resamples)
     photo_features = judges.text.pictures([photos[name].image for name in _asked_photos(questions)])
     for variant, cells in plan.cells.items():
-        found = metrics[variant] | {"kid": _distance(questions, cells, seen, photo_features, resamples.people)}
+        found = metrics[variant] | {"kid": _distance(questions, cells, judged, photo_features, resamples.people)}
         metrics[variant] = {name: found[name] for name in METRICS if name in found}
     groups = group_people(questions, held_out)
     sweeps = {}
     if params.sweeps:
         sweep = plan_sweeps(questions, tokens, params.variant_cells)
-        swept = _judge(renderer.draw(sweep.orders), judges)
+        swept = _judge(renderer.draw(sweep.specs), judges)
         sweeps = summarise_sweeps(score_sweeps(questions, sweep, swept, gallery, texts), resamples)
-    return Outcome(
+    return EvaluationResult(
         questions=questions,
         photos=photos,
         plan=plan,
         drawn=drawn,
-        readings=seen.readings,
+        readings=judged.readings,
         scores=scores,
         pairs=pairs,
         metrics=metrics,
         normalised=normalise(scores, columns, resamples),
         comparisons=compare(scores, columns, resamples),
-        confusions=_confusions(questions, plan, seen.readings, real, rows),
+        confusions=_confusions(questions, plan, judged.readings, real, rows),
         groups=groups,
         group_metrics=score_groups(groups, scores[MODEL], len(questions.people)),
         sweeps=sweeps,
     )
 
 
-def _judge(drawn: Sequence[DrawnPicture], judges: Judges) -> Seen:
+def _judge(drawn: Sequence[DrawnPicture], judges: Judges) -> JudgedPictures:
     images = [one.image for one in drawn]
-    return Seen(judges.faces.single(images), judges.text.pictures(images), [one.gate for one in drawn])
+    return JudgedPictures(judges.faces.single(images), judges.text.pictures(images), [one.gate for one in drawn])
 
 
-def _pair_columns(found: Sequence[PairSeen]) -> dict[str, np.ndarray]:
+def _pair_columns(found: Sequence[ScoredPair]) -> dict[str, np.ndarray]:
     return {name: np.array([getattr(one.score, name) for one in found]) for name in PAIR_METRICS}
 
 
 def _judge_pairs(
     questions: EvaluationSet, images: Sequence[np.ndarray], face_reader: FaceReader, gallery: Gallery
-) -> list[PairSeen]:
-    seen = []
-    for pair, (embeddings, boxes) in zip(questions.pairs, face_reader.all_faces(images), strict=True):
-        known = [gallery.others(questions, person) for person in pair.people]
-        seen.append(PairSeen(boxes, score_picture(embeddings, known)))
-    return seen
+) -> list[ScoredPair]:
+    faces = face_reader.all_faces(images)
+    return [
+        ScoredPair(boxes, score_picture(embeddings, [gallery.others(questions, person) for person in pair.people]))
+        for pair, (embeddings, boxes) in zip(questions.pairs, faces, strict=True)
+    ]
 
 
 def _asked_photos(questions: EvaluationSet) -> dict[str, int]:
-    """Return the real photos in the mix of looks that is asked, with their people."""
+    """Return the true photos of the graded cells, which KID compares with, and their people."""
     return {
         questions.cells[number].true_photo or "": questions.cells[number].person
         for number in ends.graded_with_photo(questions)
@@ -212,21 +211,15 @@ def _asked_photos(questions: EvaluationSet) -> dict[str, int]:
 
 
 def _distance(
-    questions: EvaluationSet, cells: Mapping[int, int], seen: Seen, real: np.ndarray, weights: np.ndarray
+    questions: EvaluationSet, cells: Mapping[int, int], judged: JudgedPictures, real: np.ndarray, weights: np.ndarray
 ) -> Interval:
-    # A picture that answers several cells counts once: with its own copies it would look like less variety.
+    # A picture shared by several cells counts once: copies would reduce the measured variety.
     person = {
         picture: questions.cells[number].person for number, picture in cells.items() if questions.cells[number].graded
     }
-    people = weights.shape[1]
-    statistic = kid(
-        seen.features[list(person)],
-        np.array(list(person.values())),
-        real,
-        np.array(list(_asked_photos(questions).values())),
-        people,
-    )
-    return bootstrap(statistic, weights)
+    real_person = np.array(list(_asked_photos(questions).values()))
+    drawn, drawn_person = judged.features[list(person)], np.array(list(person.values()))
+    return bootstrap(kid(drawn, drawn_person, real, real_person, weights.shape[1]), weights)
 
 
 def _confusions(
@@ -241,11 +234,11 @@ def _confusions(
             numbers = [number for number in plan.cells[variant] if questions.cells[number].graded]
             shown = readings.rows([plan.cells[variant][number] for number in numbers])
         cells = [questions.cells[number] for number in numbers]
-        faces = [row for row, cell in enumerate(cells) if cell.asks_expression]
-        turns = [row for row, cell in enumerate(cells) if cell.asks_pose]
-        one, other = shown.rows(faces), shown.rows(turns)
+        frontal = [row for row, cell in enumerate(cells) if cell.asks_expression]
+        neutral = [row for row, cell in enumerate(cells) if cell.asks_pose]
+        faces, turns = shown.rows(frontal), shown.rows(neutral)
         table[variant] = {
-            "expression": confusion(asked_expression(cells)[faces], one.expression, one.found, len(EXPRESSIONS)),
-            "pose": confusion(asked_pose(cells)[turns], other.pose, other.found, len(POSES)),
+            "expression": confusion(asked_expression(cells)[frontal], faces.expression, faces.found, len(EXPRESSIONS)),
+            "pose": confusion(asked_pose(cells)[neutral], turns.pose, turns.found, len(POSES)),
         }
     return table

@@ -1,4 +1,4 @@
-"""What the judges read from pictures: faces found, whose they look like, what they do."""
+"""What the judges read from pictures: faces, identity embeddings, expression and pose."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipelines.evaluation.judges import ExpressionPoseJudge, RecogniserJudge
 
 @dataclass(frozen=True)
 class Readings:
-    """What N pictures show, one face each: the largest where there are several.
+    """The largest face of each of N pictures.
 
     `found` (N,) bool; `boxes` (N, 4) x0 y0 x1 y1 in [0, 1] of the picture; `embeddings` (N, d) unit norm;
     `expression` and `pose` (N,) indices into face_prompts; `yaw` (N,) degrees. Where no face was found: zeros, −1
@@ -35,7 +35,7 @@ class Readings:
 
 @dataclass(frozen=True)
 class FaceReader:
-    """The face detector and the judges together; the recogniser that conditions the model has no part in it."""
+    """The face detector and the judges of faces, without the recogniser that conditions the model."""
 
     detector: FaceDetector
     recogniser: RecogniserJudge
@@ -47,7 +47,7 @@ class FaceReader:
         return self._read(images, largest)
 
     def known(self, images: Sequence[np.ndarray], keypoints: Sequence[np.ndarray]) -> Readings:
-        """Read pictures whose face was found before; boxes are those of the key points."""
+        """Read pictures with known key points (5, 2), whose bounding boxes become the boxes."""
         faces = [
             Detection(np.concatenate([points.min(0), points.max(0)]), np.asarray(points, np.float32), 1.0)
             for points in keypoints
@@ -63,15 +63,15 @@ class FaceReader:
         )
         ends = np.cumsum([len(faces) for faces in found])
         return [
-            (part, np.array([_share(face.bbox, image) for face in faces], np.float32).reshape(-1, 4))
+            (part, np.array([_relative(face.bbox, image) for face in faces], np.float32).reshape(-1, 4))
             for part, faces, image in zip(np.split(embeddings, ends[:-1]), found, images, strict=True)
         ]
 
     def _read(self, images: Sequence[np.ndarray], faces: Sequence[Detection | None]) -> Readings:
         rows = [row for row, face in enumerate(faces) if face is not None]
-        seen = [images[row] for row in rows]
+        shown = [images[row] for row in rows]
         points = [face.keypoints for face in faces if face is not None]
-        embedded, look = self.recogniser.embed(seen, points), self.expression_pose.read(seen, points)
+        embedded, motions = self.recogniser.embed(shown, points), self.expression_pose.read(shown, points)
         count = len(faces)
         found = np.zeros(count, bool)
         boxes = np.zeros((count, 4), np.float32)
@@ -80,11 +80,12 @@ class FaceReader:
         yaw = np.full(count, np.nan)
         if rows:
             found[rows] = True
-            boxes[rows] = [_share(face.bbox, image) for face, image in zip(faces, images, strict=True) if face]
-            embeddings[rows], expression[rows], pose[rows], yaw[rows] = embedded, look.expression, look.pose, look.yaw
+            boxes[rows] = [_relative(face.bbox, image) for face, image in zip(faces, images, strict=True) if face]
+            embeddings[rows] = embedded
+            expression[rows], pose[rows], yaw[rows] = motions.expression, motions.pose, motions.yaw
         return Readings(found, boxes, embeddings, expression, pose, yaw)
 
 
-def _share(box: np.ndarray, image: np.ndarray) -> np.ndarray:
+def _relative(box: np.ndarray, image: np.ndarray) -> np.ndarray:
     height, width = image.shape[:2]
     return np.clip(np.asarray(box, np.float32) / np.array([width, height, width, height], np.float32), 0.0, 1.0)

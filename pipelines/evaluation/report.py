@@ -1,4 +1,4 @@
-"""The page that a person judges by: numbers with intervals, and pictures in rows."""
+"""The report: one HTML page of metrics with intervals, and of pictures."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 
 from model.face.face_prompts import EXPRESSIONS, POSES
 from pipelines.core.pages import render_page
-from pipelines.evaluation.evaluation_set import LOOKS, SIDE_BY_SIDE
+from pipelines.evaluation.evaluation_set import SIDE_BY_SIDE
 from pipelines.evaluation.intervals import Interval
 from pipelines.evaluation.pictures import data_uri, heat, svg_uri
 from pipelines.evaluation.plan import DRAWN_PAIRS
 from pipelines.evaluation.plots import forest, loss_curves, read_losses, sweep_plot
-from pipelines.evaluation.protocol import CONFUSED, Outcome
+from pipelines.evaluation.protocol import CONFUSED, EvaluationResult
 from pipelines.evaluation.variants import (
     MEANINGS,
     METRICS,
@@ -28,15 +28,15 @@ from pipelines.evaluation.variants import (
     WITHOUT_IMR,
 )
 
-# What the method claims: the difference that shows it, and the sign that it has if the claim holds.
+# What the method claims: the difference that shows it, and its sign if the claim holds.
 EFFECTS: tuple[tuple[str, str, str, int], ...] = (
     ("The adapter draws the person", "model_minus_text_only", "id_similarity", 1),
-    ("The gate keeps the picture to its text", "model_minus_without_gate", "prompt_accuracy", 1),
-    ("The IMR buys expression", "model_minus_without_imr", "expression_accuracy", 1),
-    ("The IMR buys pose", "model_minus_without_imr", "pose_accuracy", 1),
-    ("Identity pays for the gate", "model_minus_without_gate", "id_similarity", -1),
-    ("Identity pays for the IMR", "model_minus_without_imr", "id_similarity", -1),
-    ("A perfect IMR would buy more expression", "true_tokens_minus_model", "expression_accuracy", 1),
+    ("The gate keeps the picture closer to its text", "model_minus_without_gate", "prompt_accuracy", 1),
+    ("The IMR improves expression", "model_minus_without_imr", "expression_accuracy", 1),
+    ("The IMR improves pose", "model_minus_without_imr", "pose_accuracy", 1),
+    ("The gate costs identity similarity", "model_minus_without_gate", "id_similarity", -1),
+    ("The IMR costs identity similarity", "model_minus_without_imr", "id_similarity", -1),
+    ("A perfect IMR would improve expression further", "true_tokens_minus_model", "expression_accuracy", 1),
 )
 _SWEPT = {"scale": "identity scale λ", "threshold": "gate threshold τ", "guidance": "guidance"}
 _SHOWN_PEOPLE = 16
@@ -45,32 +45,32 @@ _SHOWN_GATES = 12
 _PLACES = {"yaw_mae": 1, "kid": 4}
 
 
-def write_report(outcome: Outcome, document: Mapping[str, Any], losses: Mapping[str, Path]) -> str:
-    """Return the page as HTML; `document` is what `metrics.json` holds, `losses` the loss curves by stage."""
+def write_report(result: EvaluationResult, document: Mapping[str, Any], losses: Mapping[str, Path]) -> str:
+    """Return the page as HTML; `document` is the contents of `metrics.json`, `losses` the loss curves by stage."""
     curves = {name: read_losses(file) for name, file in losses.items()}
     return render_page(
         Path(__file__).with_name("report.html.j2"),
         settings=document["settings"],
         evaluation_set=document["evaluation_set"],
-        people_count=len(outcome.questions.people),
-        summary=_summary(outcome),
-        glance=_glance(outcome),
-        table=_table(outcome),
+        people_count=len(result.questions.people),
+        summary=_summary(result),
+        glance=_glance(result),
+        table=_table(result),
         meanings=MEANINGS,
-        effects=_effects(outcome),
-        forests=_forests(outcome),
-        people=[_person(outcome, index) for index in range(min(len(outcome.questions.people), _SHOWN_PEOPLE))],
-        pairs=[_pair(outcome, number) for number in range(len(outcome.questions.pairs))],
-        gates=_gates(outcome),
+        effects=_effects(result),
+        forests=_forests(result),
+        people=[_person(result, index) for index in range(min(len(result.questions.people), _SHOWN_PEOPLE))],
+        pairs=[_pair(result, number) for number in range(len(result.questions.pairs))],
+        gates=_gates(result),
         losses=svg_uri(loss_curves(curves)) if curves else None,
-        confusions=_confusions(outcome),
-        groups=_groups(outcome),
-        sweeps=svg_uri(sweep_plot(outcome.sweeps, _SWEPT)) if outcome.sweeps else None,
+        confusions=_confusions(result),
+        groups=_groups(result),
+        sweeps=svg_uri(sweep_plot(result.sweeps, _SWEPT)) if result.sweeps else None,
     )
 
 
 def number_text(value: float, metric: str = "") -> str:
-    """Return a value as the report writes it: 0.420, −0.050, degrees with one place."""
+    """Return a value as text with three decimals (0.420, −0.050), degrees with one."""
     return f"{value:.{_PLACES.get(metric, 3)}f}".replace("-", "−")
 
 
@@ -81,9 +81,9 @@ def _cell(interval: Interval | None, metric: str) -> dict[str, str] | None:
     return {"value": number_text(interval.value, metric), "range": f"{low} … {high}"}
 
 
-def _summary(outcome: Outcome) -> dict[str, str]:
-    s = outcome.normalised
-    model = outcome.metrics[MODEL]
+def _summary(result: EvaluationResult) -> dict[str, str]:
+    s = result.normalised
+    model = result.metrics[MODEL]
     shown = {
         "s": s[MODEL]["id_similarity"],
         "s_text": s[TEXT_ONLY]["id_similarity"],
@@ -93,84 +93,86 @@ def _summary(outcome: Outcome) -> dict[str, str]:
     return {name: number_text(interval.value) for name, interval in shown.items()}
 
 
-def _glance(outcome: Outcome) -> dict[str, Any]:
-    """Return for every person the reference and what base model, adapter and shipped adapter make of one look."""
-    variants = [variant for variant in _AT_A_GLANCE if variant in outcome.plan.cells]
+def _glance(result: EvaluationResult) -> dict[str, Any]:
+    """Return for every person the reference and one cell as drawn by base model, adapter and shipped adapter."""
+    variants = [variant for variant in _AT_A_GLANCE if variant in result.plan.cells]
     people = []
-    for index, person in enumerate(outcome.questions.people[:_SHOWN_PEOPLE]):
-        look = _shared_look(outcome, index)
-        tiles = [_photo_tile(outcome, person.reference, "reference")]
-        tiles += [_drawn_tile(outcome, variant, look, _AT_A_GLANCE[variant]) for variant in variants]
-        people.append({"number": index + 1, "asked": outcome.questions.cells[look].face_prompt, "tiles": tiles})
+    for index, person in enumerate(result.questions.people[:_SHOWN_PEOPLE]):
+        cell = _shared_cell(result, index)
+        tiles = [_photo_tile(result, person.reference, "reference")]
+        tiles += [_drawn_tile(result, variant, cell, _AT_A_GLANCE[variant]) for variant in variants]
+        people.append({"number": index + 1, "asked": result.questions.cells[cell].face_prompt, "tiles": tiles})
     return {"people": people, "names": [_AT_A_GLANCE[variant] for variant in variants]}
 
 
-def _table(outcome: Outcome) -> dict[str, Any]:
-    shown = [variant for variant in TITLES if variant in outcome.metrics]
+def _table(result: EvaluationResult) -> dict[str, Any]:
+    shown = [variant for variant in TITLES if variant in result.metrics]
     rows = [
         {
             "metric": "s",
             "meaning": "id_similarity on the scale from floor (0) to ceiling (1)",
-            "cells": [_cell(outcome.normalised.get(variant, {}).get("id_similarity"), "s") for variant in shown],
+            "cells": [_cell(result.normalised.get(variant, {}).get("id_similarity"), "s") for variant in shown],
         }
     ]
     rows += [
         {
             "metric": metric,
             "meaning": MEANINGS[metric],
-            "cells": [_cell(outcome.metrics[variant].get(metric), metric) for variant in shown],
+            "cells": [_cell(result.metrics[variant].get(metric), metric) for variant in shown],
         }
         for metric in METRICS
     ]
     return {"titles": [TITLES[variant] for variant in shown], "rows": rows}
 
 
-def _effects(outcome: Outcome) -> list[dict[str, str]]:
+def _effects(result: EvaluationResult) -> list[dict[str, str]]:
     shown = []
     for claim, comparison, metric, sign in EFFECTS:
-        interval = outcome.comparisons[comparison].get(metric)
+        interval = result.comparisons[comparison].get(metric)
         if interval is None:
             continue
-        verdict = "not shown: the interval holds zero" if interval.sign == 0 else "the opposite is seen"
-        first, second = (TITLES[name] for name in comparison.split("_minus_"))
+        kind, verdict = {
+            sign: ("yes", "shown"),
+            0: ("open", "not shown: the interval contains zero"),
+            -sign: ("no", "the opposite is observed"),
+        }[interval.sign]
+        what = f"{metric}: {_difference(comparison)}"
         shown.append(
-            {
-                "claim": claim,
-                "what": f"{metric}: {first} − {second}",
-                "verdict": "shown" if interval.sign == sign else verdict,
-                "kind": "yes" if interval.sign == sign else "open" if interval.sign == 0 else "no",
-                **(_cell(interval, metric) or {}),
-            }
+            {"claim": claim, "what": what, "verdict": verdict, "kind": kind, **(_cell(interval, metric) or {})}
         )
     return shown
 
 
-def _forests(outcome: Outcome) -> list[str]:
+def _difference(comparison: str) -> str:
+    first, second = (TITLES[name] for name in comparison.split("_minus_"))
+    return f"{first} − {second}"
+
+
+def _forests(result: EvaluationResult) -> list[str]:
     uris = []
-    for comparison, differences in outcome.comparisons.items():
-        first, second = (TITLES[name] for name in comparison.split("_minus_"))
-        # Degrees would dwarf shares and cosines.
+    for comparison, differences in result.comparisons.items():
+        # Degrees are on another scale than shares and cosines.
         rows = [(metric, interval) for metric, interval in differences.items() if metric != "yaw_mae"]
-        uris.append(svg_uri(forest(rows, f"{first} − {second}")))
+        uris.append(svg_uri(forest(rows, _difference(comparison))))
     return uris
 
 
-def _drawn_tile(outcome: Outcome, variant: str, cell_number: int, title: str) -> dict[str, Any]:
-    picture = outcome.plan.cells[variant][cell_number]
-    cell, readings = outcome.questions.cells[cell_number], outcome.readings
+def _drawn_tile(result: EvaluationResult, variant: str, cell_number: int, title: str) -> dict[str, Any]:
+    picture = result.plan.cells[variant][cell_number]
+    cell, readings = result.questions.cells[cell_number], result.readings
     found = bool(readings.found[picture])
     read_expression = EXPRESSIONS[readings.expression[picture]] if found else "no face"
     read_pose = POSES[readings.pose[picture]] if found else "no face"
-    row = int(np.flatnonzero(outcome.scores[variant].cells == cell_number)[0])
-    similarity = float(outcome.scores[variant].columns["id_similarity"][row])
+    row = int(np.flatnonzero(result.scores[variant].cells == cell_number)[0])
+    similarity = float(result.scores[variant].columns["id_similarity"][row])
     right = read_expression == cell.expression and read_pose == cell.pose
     likeness = number_text(similarity)
     hint = f"asked: {cell.face_prompt}; read: {read_expression}, {read_pose}; similarity {likeness}"
-    return _tile(outcome.drawn[picture].image, title, hint, likeness if found else "no face", right)
+    return _tile(result.drawn[picture].image, title, hint, likeness if found else "no face", right)
 
 
-def _photo_tile(outcome: Outcome, image_id: str, title: str) -> dict[str, Any]:
-    photo = outcome.photos[image_id]
+def _photo_tile(result: EvaluationResult, image_id: str, title: str) -> dict[str, Any]:
+    photo = result.photos[image_id]
     shows = f"{photo.record.expression}, {photo.record.pose.replace('_', ' ')}"
     return _tile(photo.image, title, f"real photo: {shows}", shows)
 
@@ -179,95 +181,93 @@ def _tile(image: np.ndarray, title: str, hint: str, note: str, right: bool | Non
     return {"image": data_uri(image), "title": title, "hint": hint, "note": note, "right": right}
 
 
-def _person(outcome: Outcome, index: int) -> dict[str, Any]:
-    questions = outcome.questions
+def _person(result: EvaluationResult, index: int) -> dict[str, Any]:
+    questions = result.questions
     person = questions.people[index]
     cells = {
         (cell.expression, cell.pose): number
         for number, cell in enumerate(questions.cells)
         if cell.person == index and cell.graded and cell.seed == 0
     }
-    shared = _shared_look(outcome, index)
+    shared = _shared_cell(result, index)
     side_by_side = [
-        _drawn_tile(outcome, variant, shared, TITLES[variant])
+        _drawn_tile(result, variant, shared, TITLES[variant])
         for variant in (MODEL, SHIPPED, WITHOUT_GATE, WITHOUT_IMR, TRUE_TOKENS, TEXT_ONLY)
-        if shared in outcome.plan.cells.get(variant, ())
+        if shared in result.plan.cells.get(variant, ())
     ]
     true_photo = questions.cells[shared].true_photo
-    expressions = [_drawn_tile(outcome, MODEL, cells[look], look[0]) for look in LOOKS if look[1] == "front"]
-    poses = [_drawn_tile(outcome, MODEL, cells["neutral", pose], pose.replace("_", " ")) for pose in POSES]
+    expressions = [_drawn_tile(result, MODEL, cells[name, "front"], name) for name in EXPRESSIONS]
+    poses = [_drawn_tile(result, MODEL, cells["neutral", pose], pose.replace("_", " ")) for pose in POSES]
     return {
         "number": index + 1,
         "identity": person.identity,
-        "reference": _photo_tile(outcome, person.reference, "reference"),
-        "other": _photo_tile(outcome, person.others[0], "another real photo"),
+        "reference": _photo_tile(result, person.reference, "reference"),
+        "other": _photo_tile(result, person.others[0], "another real photo"),
         "asked": questions.cells[shared].face_prompt,
         "variants": side_by_side,
-        "true_photo": _photo_tile(outcome, true_photo, "real, as asked") if true_photo else None,
+        "true_photo": _photo_tile(result, true_photo, "real, as asked") if true_photo else None,
         "expressions": expressions,
         "poses": poses,
-        "together": _together(outcome, index),
+        "together": _pair_tile(result, index),
         "prompt": questions.prompt_of(questions.cells[cells["neutral", "front"]]).text,
         "pose_prompt": questions.prompt_of(questions.cells[cells["neutral", "left"]]).text,
     }
 
 
-def _together(outcome: Outcome, index: int) -> list[dict[str, Any]]:
-    """Return the first picture of two people in which the person takes part, if there is one."""
-    for number, pair in enumerate(outcome.questions.pairs):
+def _pair_tile(result: EvaluationResult, index: int) -> list[dict[str, Any]]:
+    """Return the person's first picture with another person, if there is one."""
+    for number, pair in enumerate(result.questions.pairs):
         if index in pair.people:
             side = pair.people.index(index)
             title = f"{('left', 'right')[side]}, beside person {pair.people[1 - side] + 1}"
-            own = number_text(outcome.pairs[MODEL][number].score.own[side])
+            own = number_text(result.pairs[MODEL][number].score.own[side])
             hint = f"asked: {pair.face_prompts[side]}; similarity {own}"
-            return [_tile(outcome.drawn[outcome.plan.pairs[MODEL][number]].image, title, hint, own)]
+            return [_tile(result.drawn[result.plan.pairs[MODEL][number]].image, title, hint, own)]
     return []
 
 
-def _shared_look(outcome: Outcome, index: int) -> int:
-    """Return the cell of a person that most variants have drawn, an expression that is not neutral if there is one."""
+def _shared_cell(result: EvaluationResult, index: int) -> int:
+    """Return the person's cell that most variants have drawn, with a non-neutral expression if there is one."""
 
     def rank(number: int) -> tuple[int, bool, int]:
-        variants = sum(number in cells for cells in outcome.plan.cells.values())
-        return -variants, outcome.questions.cells[number].expression == "neutral", number
+        variants = sum(number in cells for cells in result.plan.cells.values())
+        return -variants, result.questions.cells[number].expression == "neutral", number
 
-    mine = [number for number, cell in enumerate(outcome.questions.cells) if cell.person == index and cell.graded]
+    mine = [number for number, cell in enumerate(result.questions.cells) if cell.person == index and cell.graded]
     return min(mine, key=rank)
 
 
-def _pair(outcome: Outcome, index: int) -> dict[str, Any]:
-    pair = outcome.questions.pairs[index]
+def _pair(result: EvaluationResult, index: int) -> dict[str, Any]:
+    pair = result.questions.pairs[index]
     tiles = []
     for variant in (*DRAWN_PAIRS, SHIPPED):
-        if variant not in outcome.pairs:
+        if variant not in result.pairs:
             continue
-        seen = outcome.pairs[variant][index]
-        score = seen.score
+        boxes, score = result.pairs[variant][index].boxes, result.pairs[variant][index].score
         faces = [
-            {"person": person + 1, "box": _percent(*seen.boxes[face]), "own": number_text(score.own[person])}
+            {"person": person + 1, "box": _percent(*boxes[face]), "own": number_text(score.own[person])}
             for person, face in enumerate(score.assigned)
             if face >= 0
         ]
         tiles.append(
             {
                 "title": TITLES[variant],
-                "image": data_uri(outcome.drawn[outcome.plan.pairs[variant][index]].image),
+                "image": data_uri(result.drawn[result.plan.pairs[variant][index]].image),
                 "faces": faces,
-                "note": f"{len(seen.boxes)} faces; own {number_text(score.multi_id_similarity)}, "
+                "note": f"{len(boxes)} faces; own {number_text(score.multi_id_similarity)}, "
                 f"other {number_text(score.leakage)}",
             }
         )
-    asked = [_percent(x0, y0, x1, y1) for y0, x0, y1, x1 in SIDE_BY_SIDE]
     return {
-        "prompt": outcome.questions.pair_prompt_of(pair).text,
+        "prompt": result.questions.pair_prompt_of(pair).text,
         "references": [
             {
-                **_photo_tile(outcome, outcome.questions.people[person].reference, f"person {person + 1}, {side}"),
+                **_photo_tile(result, result.questions.people[person].reference, f"person {person + 1}, {side}"),
                 "note": text,
             }
             for person, side, text in zip(pair.people, ("left", "right"), pair.face_prompts, strict=True)
         ],
-        "asked": asked,
+        "asked": [_percent(x0, y0, x1, y1) for y0, x0, y1, x1 in SIDE_BY_SIDE],
         "tiles": tiles,
     }
 
@@ -277,28 +277,28 @@ def _percent(x0: float, y0: float, x1: float, y1: float) -> str:
     return f"left:{left};top:{top};width:{width};height:{height}"
 
 
-def _gates(outcome: Outcome) -> list[dict[str, Any]]:
+def _gates(result: EvaluationResult) -> list[dict[str, Any]]:
     shown = []
-    for index in range(min(len(outcome.questions.people), _SHOWN_GATES)):
-        picture = outcome.plan.cells[MODEL][_shared_look(outcome, index)]
-        drawn, found = outcome.drawn[picture], bool(outcome.readings.found[picture])
+    for index in range(min(len(result.questions.people), _SHOWN_GATES)):
+        picture = result.plan.cells[MODEL][_shared_cell(result, index)]
+        drawn, found = result.drawn[picture], bool(result.readings.found[picture])
         if drawn.gate is not None:
             shown.append(
                 {
                     "person": index + 1,
                     "image": data_uri(drawn.image),
                     "heat": data_uri(heat(drawn.gate, drawn.image)),
-                    "box": _percent(*outcome.readings.boxes[picture]) if found else None,
+                    "box": _percent(*result.readings.boxes[picture]) if found else None,
                 }
             )
     return shown
 
 
-def _confusions(outcome: Outcome) -> list[dict[str, Any]]:
+def _confusions(result: EvaluationResult) -> list[dict[str, Any]]:
     tables = []
     for kind, names in (("expression", EXPRESSIONS), ("pose", POSES)):
         for variant in CONFUSED:
-            counts = outcome.confusions[variant][kind]
+            counts = result.confusions[variant][kind]
             total = np.maximum(counts.sum(1, keepdims=True), 1)
             rows = [
                 {
@@ -315,14 +315,14 @@ def _confusions(outcome: Outcome) -> list[dict[str, Any]]:
     return tables
 
 
-def _groups(outcome: Outcome) -> dict[str, Any]:
-    metrics = sorted({metric for row in outcome.group_metrics.values() for metric in row}, key=METRICS.index)
+def _groups(result: EvaluationResult) -> dict[str, Any]:
+    metrics = sorted({metric for row in result.group_metrics.values() for metric in row}, key=METRICS.index)
     rows = [
         {
             "name": name,
-            "people": len(outcome.groups[name]),
+            "people": len(result.groups[name]),
             "cells": [_cell(row.get(metric), metric) for metric in metrics],
         }
-        for name, row in outcome.group_metrics.items()
+        for name, row in result.group_metrics.items()
     ]
     return {"metrics": metrics, "rows": rows}

@@ -1,4 +1,4 @@
-"""From scores to the numbers of `metrics.json`: means over people, differences, the scale, all with intervals."""
+"""From scores to the numbers of `metrics.json`: means over people, differences and normalised values with intervals."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pipelines.evaluation.variants import (
     WITHOUT_IMR,
 )
 
-# "A not below B": first minus second, on the cells that both have.
+# Differences: first minus second, on the cells of both.
 COMPARED: tuple[tuple[str, str], ...] = (
     (MODEL, TEXT_ONLY),
     (MODEL, WITHOUT_GATE),
@@ -43,7 +43,7 @@ class Resamples:
 
 
 def person_means(scores: Scores, metric: str, people: int, cells: np.ndarray | None = None) -> np.ndarray:
-    """Return a metric's mean of each person (P,), over all cells of `scores` or those in `cells`."""
+    """Return a metric's mean for each person (P,), over all cells of `scores` or those in `cells`."""
     values = scores.columns[metric]
     if cells is not None:
         values = np.where(np.isin(scores.cells, cells), values, np.nan)
@@ -55,7 +55,7 @@ def summarise(
 ) -> Table:
     """Return every metric of every variant: mean over people, or over pairs of people, with its interval.
 
-    `pairs[variant][metric]` is (Q,), one value a picture of two people.
+    `pairs[variant][metric]` (Q,) has one value per picture of two people.
     """
     people = resamples.people.shape[1]
     table: Table = {}
@@ -70,15 +70,11 @@ def summarise(
     return table
 
 
-def compare(
-    scores: Mapping[str, Scores],
-    pairs: Mapping[str, Mapping[str, np.ndarray]],
-    resamples: Resamples,
-) -> Table:
+def compare(scores: Mapping[str, Scores], pairs: Mapping[str, Mapping[str, np.ndarray]], resamples: Resamples) -> Table:
     """Return the paired differences of COMPARED, keyed `<first>_minus_<second>`.
 
-    Single-person metrics are compared on the cells that both variants drew, person by person; pair metrics picture
-    by picture. `pairs[variant][metric]` is (Q,).
+    Metrics of one person are compared person by person on the cells of both variants, pair metrics picture by
+    picture. `pairs` as in `summarise`.
     """
     people = resamples.people.shape[1]
     table: Table = {}
@@ -102,13 +98,11 @@ def compare(
 
 
 def normalise(
-    scores: Mapping[str, Scores],
-    pairs: Mapping[str, Mapping[str, np.ndarray]],
-    resamples: Resamples,
+    scores: Mapping[str, Scores], pairs: Mapping[str, Mapping[str, np.ndarray]], resamples: Resamples
 ) -> Table:
     """Return s = (similarity − floor) / (ceiling − floor): 0 is another person, 1 another photo of the person.
 
-    Ends and similarity are resampled together. The two similarities of pairs are put on the same scale.
+    Similarity, floor and ceiling are resampled together. The two similarities of pairs are on the same scale.
     """
     metric = "id_similarity"
     people, weights = resamples.people.shape[1], resamples.people
@@ -136,5 +130,5 @@ def normalise(
 
 
 def plain(table: Mapping[str, Mapping[str, Interval]]) -> dict[str, dict[str, dict[str, float]]]:
-    """Return the table for JSON."""
+    """Return the table as JSON values."""
     return {key: {metric: interval.plain() for metric, interval in row.items()} for key, row in table.items()}

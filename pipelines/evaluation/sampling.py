@@ -1,4 +1,4 @@
-"""Drawing: batches of orders through the pipeline, every picture from noise of its own."""
+"""Drawing: pictures in batches through the pipeline, each from its own noise."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from pipelines.core.paths import resolve
 from pipelines.core.sections.evaluation import Evaluate
 from pipelines.evaluation.evaluation_set import EvaluationSet
 from pipelines.evaluation.photos import Photo
-from pipelines.evaluation.plan import Order, TokenTable
+from pipelines.evaluation.plan import PictureSpec, TokenTable
 
 _TOKENS_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
 class DrawnPicture:
-    """A drawn picture: `image` (H, W, 3) uint8 RGB; `gate` (h, w) float32, mean over steps and layers, or None."""
+    """`image` (H, W, 3) uint8 RGB; `gate` (h, w) float32, the mean over steps and layers, or None."""
 
     image: np.ndarray
     gate: np.ndarray | None
 
 
 def device() -> str:
-    """Return where networks run: on the accelerator where there is one."""
+    """Return `cuda` where there is a CUDA device, else `cpu`."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
@@ -51,9 +51,9 @@ def load_pipeline(params: Params, adapter: Path) -> Any:
 
 
 def multi_person_settings(params: Evaluate, people: int, steps: int | None = None) -> dict[str, float | int]:
-    """Return the arguments of a call that draw `people` people into their boxes; a single one needs none of it.
+    """Return boost, boost_steps and layout_steps of a pipeline call for `people` people, all 0 for a single person.
 
-    Steps are counted in `params.steps`; where `steps` are taken instead, their share stays.
+    The parameters count in `params.steps`; for another number of `steps` they are scaled in proportion.
     """
     share = 0 if people < 2 else 1 if steps is None else steps / params.steps
     return {
@@ -73,29 +73,29 @@ class CellRenderer:
         self._params = params
         self._resolution = resolution
         kind = {"ddim": diffusers.DDIMScheduler, "dpm": diffusers.DPMSolverMultistepScheduler}[params.sampler]
-        # Prediction type, schedule and spacing belong to the base model; only the solver is the evaluation's choice.
+        # Prediction type, schedule and spacing belong to the base model; the evaluation chooses only the solver.
         pipe.scheduler = kind.from_config(pipe.scheduler.config)
         pipe.set_progress_bar_config(disable=True)
 
     def tokens(self, questions: EvaluationSet, photos: Mapping[str, Photo]) -> TokenTable:
-        """Return the identity tokens of every reference, as it is and reconfigured, and of every true photo.
+        """Return the identity tokens of every reference, unchanged and reconfigured, and of every true photo.
 
-        Target landmarks come from templates fitted to the reference: the held-out person's own are never seen, but
-        for the true tokens, which are what a perfect reconfiguration would give.
+        Target landmarks come from templates fitted to the reference, never from the held-out person's other photos;
+        only the true tokens, those of a perfect reconfiguration, are encoded from such photos.
         """
         size = self.pipe.crop_size
         references = [photos[person.reference].face(size) for person in questions.people]
         own = self._encode(references, None)
-        looks = {(cell.person, cell.expression, cell.pose): cell.face_prompt for cell in questions.cells}
+        prompts = {(cell.person, cell.expression, cell.pose): cell.face_prompt for cell in questions.cells}
         for pair in questions.pairs:
             for person, expression, text in zip(pair.people, pair.expressions, pair.face_prompts, strict=True):
-                looks[person, expression, "front"] = text
-        asked = self._encode([references[person] for person, _, _ in looks], list(looks.values()))
+                prompts[person, expression, "front"] = text
+        asked = self._encode([references[person] for person, _, _ in prompts], list(prompts.values()))
         shown = [(number, cell.true_photo) for number, cell in enumerate(questions.cells) if cell.true_photo]
         true = self._encode([photos[photo].face(size) for _, photo in shown], None)
         return TokenTable(
             own=dict(enumerate(own)),
-            asked=dict(zip(looks, asked, strict=True)),
+            asked=dict(zip(prompts, asked, strict=True)),
             true={number: tokens for (number, _), tokens in zip(shown, true, strict=True)},
         )
 
@@ -108,31 +108,30 @@ class CellRenderer:
             rows += list(encoded.float().cpu().numpy())
         return rows
 
-    def draw(self, orders: Sequence[Order]) -> list[DrawnPicture]:
-        """Draw `orders`; pictures that share their settings are drawn together. The result is in their order."""
+    def draw(self, specs: Sequence[PictureSpec]) -> list[DrawnPicture]:
+        """Draw `specs`, in batches of equal settings; return the pictures in the order of `specs`."""
         from tqdm import tqdm
 
         groups: dict[tuple[object, ...], list[int]] = {}
-        for number, order in enumerate(orders):
-            groups.setdefault(order.settings, []).append(number)
+        for number, spec in enumerate(specs):
+            groups.setdefault(spec.settings, []).append(number)
         drawn: dict[int, DrawnPicture] = {}
-        with tqdm(total=len(orders), desc="drawing", unit="picture") as bar:
+        with tqdm(total=len(specs), desc="drawing", unit="picture") as bar:
             for numbers in groups.values():
                 for start in range(0, len(numbers), self._params.batch_size):
                     batch = numbers[start : start + self._params.batch_size]
-                    drawn.update(zip(batch, self._batch([orders[number] for number in batch]), strict=True))
+                    drawn.update(zip(batch, self._batch([specs[number] for number in batch]), strict=True))
                     bar.update(len(batch))
-        return [drawn[number] for number in range(len(orders))]
+        return [drawn[number] for number in range(len(specs))]
 
-    def _batch(self, orders: list[Order]) -> list[DrawnPicture]:
+    def _batch(self, specs: list[PictureSpec]) -> list[DrawnPicture]:
         import torch
 
-        first = orders[0]
-        guidance = self._params.guidance if first.guidance is None else first.guidance
+        first = specs[0]
         arguments: dict[str, Any] = {
-            "latents": torch.stack([self._noise(order.noise) for order in orders]).to(self.pipe.unet.dtype),
+            "latents": torch.stack([self._noise(spec.noise) for spec in specs]).to(self.pipe.unet.dtype),
             "num_inference_steps": self._params.steps,
-            "guidance_scale": guidance,
+            "guidance_scale": self._params.guidance if first.guidance is None else first.guidance,
             "guidance_rescale": self._params.guidance_rescale,
             "height": self._resolution,
             "width": self._resolution,
@@ -140,7 +139,7 @@ class CellRenderer:
         }
         shows_gate = first.tokens is not None and first.gate and first.scale != 0
         if first.tokens is not None:
-            tokens = np.stack([order.tokens for order in orders if order.tokens is not None])
+            tokens = np.stack([spec.tokens for spec in specs if spec.tokens is not None])
             arguments |= {
                 "identity_tokens": torch.from_numpy(tokens),
                 "boxes": None if first.boxes is None else [list(box) for box in first.boxes],
@@ -150,9 +149,9 @@ class CellRenderer:
                 "return_gate_maps": shows_gate,
                 **multi_person_settings(self._params, 1 if first.boxes is None else len(first.boxes)),
             }
-        done = self.pipe([order.prompt for order in orders], **arguments)
+        done = self.pipe([spec.prompt for spec in specs], **arguments)
         images = np.clip(np.rint(done.images * 255.0), 0, 255).astype(np.uint8)
-        gates = done.gate_maps if shows_gate else [None] * len(orders)
+        gates = done.gate_maps if shows_gate else [None] * len(specs)
         return [DrawnPicture(image, gate) for image, gate in zip(images, gates, strict=True)]
 
     def _noise(self, seed: int) -> Any:
@@ -160,6 +159,6 @@ class CellRenderer:
 
         side = self._resolution // self.pipe.vae_scale_factor
         shape = (self.pipe.unet.config.in_channels, side, side)
-        # On the host, so that a picture starts from the same noise on every device.
+        # On the CPU, so that a picture starts from the same noise on every device.
         noise = torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed), dtype=torch.float32)
         return noise.to(self.pipe.unet.device)

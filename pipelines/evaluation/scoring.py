@@ -1,4 +1,4 @@
-"""From what the judges read to scores: one row a cell, one column a metric."""
+"""From the judges' readings to scores: one row per cell, one column per metric."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pipelines.evaluation.text_judge import TextJudge
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of one variant: `cells` (N,) numbers, `person` (N,), `columns` metric → (N,), NaN where it is silent."""
+    """Scores of one variant: `cells` (N,) and `person` (N,) indices, `columns` metric → (N,), NaN without a value."""
 
     cells: np.ndarray
     person: np.ndarray
@@ -27,89 +27,84 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """N drawn pictures as judged: `readings`, `features` (N, d) of the text judge, `gates` maps (h, w) or None."""
+class JudgedPictures:
+    """N drawn pictures: face `readings`, `features` (N, d) of the text judge, `gates` as maps (h, w) or None."""
 
     readings: Readings
     features: np.ndarray
     gates: Sequence[np.ndarray | None]
 
-    def rows(self, index: Sequence[int]) -> Seen:
-        """Return what was seen of the pictures `index`, in that order."""
-        return Seen(self.readings.rows(index), self.features[list(index)], [self.gates[row] for row in index])
+    def rows(self, index: Sequence[int]) -> JudgedPictures:
+        """Return the pictures `index`, in that order."""
+        return JudgedPictures(self.readings.rows(index), self.features[list(index)], [self.gates[row] for row in index])
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """Real photos as the recogniser judge sees them: embeddings of image ids, and one unit vector per person (P, d)."""
+    """The recogniser judge's embeddings of real photos, by image id, and one unit vector per person (P, d)."""
 
     embeddings: Mapping[str, np.ndarray]
     people: np.ndarray
 
     @staticmethod
     def of(questions: EvaluationSet, embeddings: Mapping[str, np.ndarray]) -> Gallery:
-        """Build the gallery; a person is the mean of the photos its pictures are compared with."""
+        """Build the gallery; a person's vector is the mean over the photos for comparison."""
         people = [centroid(np.stack([embeddings[photo] for photo in person.others])) for person in questions.people]
         return Gallery(embeddings, np.stack(people))
 
     def others(self, questions: EvaluationSet, person: int) -> np.ndarray:
-        """Return the embeddings (K, d) of the photos that the person's pictures are compared with."""
+        """Return the embeddings (K, d) of the person's photos for comparison."""
         return np.stack([self.embeddings[photo] for photo in questions.people[person].others])
 
 
 class TextFeatures:
-    """Features of every prompt and of its alternatives, computed once."""
+    """Features of every prompt and its alternatives, by prompt index; each text is encoded once."""
 
     def __init__(self, questions: EvaluationSet, judge: TextJudge) -> None:
-        prompts = sorted({cell.prompt for cell in questions.cells})
+        prompts = {number: questions.prompts.single[number] for number in sorted({c.prompt for c in questions.cells})}
+        slots = {number: [one.alternatives(slot) for slot, _ in one.asked] for number, one in prompts.items()}
         texts: dict[str, int] = {}
-        for number in prompts:
-            prompt = questions.prompts.single[number]
-            for text in [prompt.text, *(text for slot, _ in prompt.asked for text in prompt.alternatives(slot)[0])]:
+        for number, prompt in prompts.items():
+            for text in [prompt.text, *(text for alternatives, _ in slots[number] for text in alternatives)]:
                 texts.setdefault(text, len(texts))
         features = judge.texts(list(texts))
-        self.own: dict[int, np.ndarray] = {}
-        self.choices: dict[int, list[tuple[np.ndarray, int]]] = {}
-        for number in prompts:
-            prompt = questions.prompts.single[number]
-            self.own[number] = features[texts[prompt.text]]
-            self.choices[number] = []
-            for slot, _ in prompt.asked:
-                alternatives, asked = prompt.alternatives(slot)
-                self.choices[number].append((features[[texts[text] for text in alternatives]], asked))
+        self.own = {number: features[texts[prompt.text]] for number, prompt in prompts.items()}
+        self.choices = {
+            number: [(features[[texts[text] for text in alternatives]], asked) for alternatives, asked in choices]
+            for number, choices in slots.items()
+        }
 
 
 def score_faces(
     questions: EvaluationSet, numbers: Sequence[int], readings: Readings, gallery: Gallery
 ) -> dict[str, np.ndarray]:
-    """Return the columns that only faces tell: identity, expression and pose. Row i is cell `numbers[i]`."""
+    """Return the columns that need faces only: identity, expression and pose. Row i is cell `numbers[i]`."""
     cells = [questions.cells[number] for number in numbers]
     person = np.array([cell.person for cell in cells], int)
     others = [gallery.others(questions, cell.person) for cell in cells]
     references = np.stack([gallery.embeddings[questions.people[cell.person].reference] for cell in cells])
     expression, pose = asked_expression(cells), asked_pose(cells)
+    frontal, neutral = np.array([(cell.asks_expression, cell.asks_pose) for cell in cells]).T
     found = readings.found
     return {
         "id_similarity": similarity(readings.embeddings, found, others),
         "id_similarity_ref": similarity(readings.embeddings, found, [reference[None] for reference in references]),
         "copy_paste": copy_paste(readings.embeddings, found, references, others),
-        "expression_accuracy": correct(
-            expression, readings.expression, found, np.array([cell.asks_expression for cell in cells])
-        ),
-        "pose_accuracy": correct(pose, readings.pose, found, np.array([cell.asks_pose for cell in cells])),
-        "yaw_mae": yaw_error(pose, readings.yaw, found, np.array([cell.asks_pose for cell in cells])),
+        "expression_accuracy": correct(expression, readings.expression, found, frontal),
+        "pose_accuracy": correct(pose, readings.pose, found, neutral),
+        "yaw_mae": yaw_error(pose, readings.yaw, found, neutral),
         "own_over_other": own_over_other(readings.embeddings, found, person, gallery.people),
     }
 
 
 def score_pictures(
-    questions: EvaluationSet, numbers: Sequence[int], seen: Seen, gallery: Gallery, texts: TextFeatures
+    questions: EvaluationSet, numbers: Sequence[int], judged: JudgedPictures, gallery: Gallery, texts: TextFeatures
 ) -> Scores:
-    """Score the drawn pictures of one variant, `seen` in the order of the cells `numbers`.
+    """Score the drawn pictures of one variant, `judged` in the order of the cells `numbers`.
 
-    Cells that are not graded speak about nothing but diversity.
+    Cells that are not graded count for diversity only.
     """
-    readings, features, gates = seen.readings, seen.features, seen.gates
+    readings, features, gates = judged.readings, judged.features, judged.gates
     cells = [questions.cells[number] for number in numbers]
     columns = score_faces(questions, numbers, readings, gallery)
     columns["clip_t"] = clip_t(features, np.stack([texts.own[cell.prompt] for cell in cells]))
@@ -123,12 +118,14 @@ def score_pictures(
     )
     graded = np.array([cell.graded for cell in cells])
     columns = {name: np.where(graded, column, np.nan) for name, column in columns.items()}
-    columns["diversity"] = diversity(features, _same_but_for_noise(cells))
-    silent = [name for name, column in columns.items() if np.isnan(column).all()]
+    groups: dict[tuple[object, ...], int] = {}
+    # The pictures of a group differ only in their noise.
+    same = [groups.setdefault((cell.person, cell.expression, cell.pose, cell.prompt), len(groups)) for cell in cells]
+    columns["diversity"] = diversity(features, np.array(same, int))
     return Scores(
         np.asarray(numbers, int),
         np.array([cell.person for cell in cells], int),
-        {name: column for name, column in columns.items() if name not in silent},
+        {name: column for name, column in columns.items() if not np.isnan(column).all()},
     )
 
 
@@ -140,10 +137,3 @@ def asked_expression(cells: Sequence[Cell]) -> np.ndarray:
 def asked_pose(cells: Sequence[Cell]) -> np.ndarray:
     """Return the indices (N,) of the asked poses."""
     return np.array([POSES.index(cell.pose) for cell in cells], int)
-
-
-def _same_but_for_noise(cells: Sequence[Cell]) -> np.ndarray:
-    groups: dict[tuple[int, str, str, int], int] = {}
-    return np.array(
-        [groups.setdefault((cell.person, cell.expression, cell.pose, cell.prompt), len(groups)) for cell in cells], int
-    )

@@ -1,4 +1,4 @@
-"""What must agree before an adapter ships: its weights, its parameters, the legs before it, what was measured of it."""
+"""Checks before an adapter ships: its weights, parameters, earlier legs of training and metrics must agree."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipelines.core.params import Params, load_params
 
 
 def read_metrics(file: Path, adapter: Path, profile: str) -> dict[str, Any]:
-    """Return what `evaluate` wrote into `file`; UserError where it is about another adapter or of another profile."""
+    """Return the metrics in `file`; raise UserError where they are not of this `adapter` and `profile`."""
     from model.network.adapter import WEIGHTS
 
     if not (adapter / WEIGHTS).is_file():
@@ -33,18 +33,17 @@ def read_metrics(file: Path, adapter: Path, profile: str) -> dict[str, Any]:
     ):
         if found != expected:
             raise UserError(
-                f"{file}: figures of {name} {found}, and this one is {expected}; evaluate it, with the parameters "
+                f"{file}: figures of {name} {found}, expected {expected}; evaluate the adapter with the parameters "
                 "that it was trained with"
             )
     return document
 
 
 def read_legs(files: Sequence[Path], adapter: Path) -> list[Params]:
-    """Return the parameters of the legs of anchoring, the last one that of `adapter`.
+    """Return the parameters of the legs of anchoring, in order; the last leg made `adapter`.
 
-    Raises UserError where they cannot have followed one another: the first begins from scratch and every other from an
-    adapter, of one profile and of the same sizes, but that the LoRA may get wider; and where the last one's are not
-    what the adapter says of itself.
+    Raises UserError unless the first leg begins from scratch and each later one from an adapter, all have one profile
+    and the same sizes (only `lora_rank` may grow), and the last leg's sizes and gate threshold are the adapter's.
     """
     from model.network.adapter import read_config
 
@@ -54,11 +53,11 @@ def read_legs(files: Sequence[Path], adapter: Path) -> list[Params]:
         if (start is None) != (number == 0):
             raise UserError(
                 f"{named} has start_from {start or 'null'}; the first leg begins from scratch and every later one from "
-                "an adapter: name all legs before the last in order (--before), the manifest says how it came about"
+                "an adapter: name all legs before the last in order (--before), as the manifest lists all of them"
             )
         earlier, sizes = legs[max(number - 1, 0)].train_anchoring.sizes, leg.train_anchoring.sizes
         if sizes != earlier.model_copy(update={"lora_rank": max(earlier.lora_rank, sizes.lora_rank)}):
-            raise UserError(f"{named} has other sizes than the one before; they stay, or lora_rank alone grows")
+            raise UserError(f"{named} has other sizes than the one before; only lora_rank may grow")
         if leg.profile != legs[-1].profile:
             raise UserError(f"{named} has profile {leg.profile}, the last one {legs[-1].profile}; expected one profile")
     try:
@@ -73,15 +72,15 @@ def read_legs(files: Sequence[Path], adapter: Path) -> list[Params]:
         if found != expected:
             raise UserError(
                 f"{adapter}: has {name} {found}, train_anchoring of {files[-1]} has {expected}; give the parameters "
-                "that it was trained with (--params)"
+                "of its training (--params)"
             )
     return legs
 
 
 def recipe_of(legs: Sequence[Params], processes: int, document: dict[str, Any]) -> dict[str, Any]:
-    """Return how an adapter came about and under which conditions its figures hold, for the manifest.
+    """Return the manifest's record of how an adapter was trained and under which settings it was evaluated.
 
-    `processes` shared every step of all trainings: `batch_size` is counted for each of them.
+    `processes` is the number of parallel training processes; `batch_size` is per process.
     """
     *before, last = legs
     return {

@@ -1,4 +1,4 @@
-"""The long form: identity against prompt while λ, τ or the guidance change, one at a time."""
+"""Sweeps: identity against prompt for different values of λ, τ or guidance, one at a time."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 from pipelines.evaluation.evaluation_set import EvaluationSet
 from pipelines.evaluation.intervals import Interval
-from pipelines.evaluation.plan import Order, TokenTable, order_of, shared_cells
+from pipelines.evaluation.plan import PictureSpec, TokenTable, shared_cells, spec_of
 from pipelines.evaluation.results import Resamples, summarise
-from pipelines.evaluation.scoring import Gallery, Scores, Seen, TextFeatures, score_pictures
+from pipelines.evaluation.scoring import Gallery, JudgedPictures, Scores, TextFeatures, score_pictures
 from pipelines.evaluation.variants import MODEL
 
-# Field of Order → the values that it takes; everything else is as the model has it.
+# Field of PictureSpec → its values; all else as for the model.
 SWEEPS: dict[str, tuple[float, ...]] = {
     "scale": (0.25, 0.5, 0.75, 1.0, 1.25, 1.5),
     "threshold": (0.0, 0.15, 0.3, 0.45, 0.6),
@@ -30,32 +30,32 @@ SWEPT_METRICS: tuple[str, ...] = (
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """The orders of all points, and for each (parameter, value) the numbers of its orders; all answer `cells`."""
+    """The specs of all points, and for each (parameter, value) the indices of its specs, one per cell of `cells`."""
 
-    orders: tuple[Order, ...]
+    specs: tuple[PictureSpec, ...]
     points: dict[tuple[str, float], list[int]]
     cells: list[int]
 
 
-def plan_sweeps(questions: EvaluationSet, tokens: TokenTable, looks: int) -> SweepPlan:
-    """Lay out the pictures of every point: about `looks` looks of every person, the same noise everywhere."""
-    cells = shared_cells(questions, looks)
-    orders: list[Order] = []
+def plan_sweeps(questions: EvaluationSet, tokens: TokenTable, motions: int) -> SweepPlan:
+    """Plan the pictures of every point: about `motions` cells of every person, with the same noise at all points."""
+    cells = shared_cells(questions, motions)
+    specs: list[PictureSpec] = []
     points: dict[tuple[str, float], list[int]] = {}
     for name, values in SWEEPS.items():
         for value in values:
-            points[name, value] = list(range(len(orders), len(orders) + len(cells)))
+            points[name, value] = list(range(len(specs), len(specs) + len(cells)))
             change: dict[str, Any] = {name: value}
-            orders += [replace(order_of(questions, tokens, MODEL, cell), **change) for cell in cells]
-    return SweepPlan(tuple(orders), points, cells)
+            specs += [replace(spec_of(questions, tokens, MODEL, cell), **change) for cell in cells]
+    return SweepPlan(tuple(specs), points, cells)
 
 
 def score_sweeps(
-    questions: EvaluationSet, plan: SweepPlan, seen: Seen, gallery: Gallery, texts: TextFeatures
+    questions: EvaluationSet, plan: SweepPlan, judged: JudgedPictures, gallery: Gallery, texts: TextFeatures
 ) -> dict[tuple[str, float], Scores]:
-    """Score every point; `seen` is in the order of `plan.orders`."""
+    """Score every point; `judged` is in the order of `plan.specs`."""
     return {
-        point: score_pictures(questions, plan.cells, seen.rows(numbers), gallery, texts)
+        point: score_pictures(questions, plan.cells, judged.rows(numbers), gallery, texts)
         for point, numbers in plan.points.items()
     }
 

@@ -1,4 +1,4 @@
-"""The judge of text: a CLIP model that says how well a picture follows its prompt."""
+"""The text judge: a CLIP model that measures how well a picture follows its prompt."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CHUNK = 64
 
 
 class TextJudge:
-    """Pictures and texts in one space; all features are unit-norm float32 (N, d)."""
+    """Features of pictures and texts in one space, unit-norm float32 (N, d)."""
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
         if not (folder / "config.json").is_file():
@@ -26,7 +26,7 @@ class TextJudge:
 
         self._model: Any = CLIPModel.from_pretrained(folder, local_files_only=True).float().eval().to(device)
         self._tokenizer: Any = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-        # The processor that needs torchvision is the default; this one gives the same numbers without it.
+        # The default processor needs torchvision; this one gives the same numbers without it.
         self._processor: Any = CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
         self._device = device
 
@@ -42,7 +42,7 @@ class TextJudge:
         return self._unit(images, features)
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Return the features of N texts; words beyond the model's 77 tokens are left out, as the model itself does."""
+        """Return the features of N texts, each cut to the model's 77 tokens."""
 
         def features(chunk: Sequence[str]) -> Any:
             tokens = self._tokenizer(
@@ -57,7 +57,7 @@ class TextJudge:
         return self._unit(texts, features)
 
     def _unit(self, items: Sequence[Any], features: Callable[[Sequence[Any]], Any]) -> np.ndarray:
-        """Return unit-norm features (N, d) of `items`, some at a time."""
+        """Return unit-norm features (N, d) of `items`, computed in chunks."""
         import torch
 
         with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""The variants of an evaluation and its metrics: what each is called and what it means."""
+"""Names and meanings of the variants and metrics of an evaluation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SHIPPED = "shipped"
 CEILING = "ceiling"
 FLOOR = "floor"
 
-# What a table has room for …
+# Short, for tables.
 HEADINGS: dict[str, str] = {
     MODEL: "model",
     SHIPPED: "shipped adapter",
@@ -22,33 +22,33 @@ HEADINGS: dict[str, str] = {
     CEILING: "ceiling",
     FLOOR: "floor",
 }
-# … and what a page says.
+# In full, for pages.
 TITLES: dict[str, str] = {
     **HEADINGS,
     TEXT_ONLY: "base model, text only",
     CEILING: "ceiling: real, same person",
     FLOOR: "floor: real, others",
 }
-# In every summary; the shipped adapter is there for comparison where it fits the base.
+# In every summary; the shipped adapter is compared only where it fits the base.
 SUMMARISED: tuple[str, ...] = tuple(variant for variant in TITLES if variant != SHIPPED)
 
-# In the order of the report; those of pictures of several people come last.
+# In the order of the report; metrics of several people come last.
 MEANINGS: dict[str, str] = {
-    "id_similarity": "cosine to other real photos of the person, by a judge that conditioned nothing; higher is better",
+    "id_similarity": "cosine to other real photos of the person, by a judge the model does not use; higher is better",
     "id_similarity_ref": "cosine to the reference itself",
     "copy_paste": "0: as near to another photo as to the reference; 1: a copy of the reference; lower is better",
-    "own_over_other": "share of faces nearer to their own person than to any other; higher is better",
+    "own_over_other": "share of faces nearer to the right person than to any other; higher is better",
     "expression_accuracy": "share of faces with the asked one of seven expressions; chance is 0.14",
     "pose_accuracy": "share of faces with the asked one of five poses; chance is 0.20",
-    "yaw_mae": "mean error of the head's turn in degrees; lower is better",
+    "yaw_mae": "mean absolute error of yaw in degrees; lower is better",
     "clip_t": "cosine of picture and text prompt; higher is better",
-    "prompt_accuracy": "share of shirt and background colours that are as asked, among eleven; higher is better",
+    "prompt_accuracy": "share of shirt and background colours that are as asked, of eleven choices; higher is better",
     "face_rate": "share of pictures in which a face is found; higher is better",
     "kid": "kernel distance to real photos; lower is better",
     "diversity": "spread of pictures that differ in the noise alone",
     "gate_in_face": "share of the gate inside the face's box; higher is better",
-    "multi_id_similarity": "two people: mean similarity of each to the own photos; higher is better",
-    "multi_id_min": "two people: similarity of the worse of the two; higher is better",
+    "multi_id_similarity": "two people: mean similarity to each person's photos; higher is better",
+    "multi_id_min": "two people: the lower of the two similarities; higher is better",
     "count_accuracy": "two people: share of pictures with exactly two faces; higher is better",
     "leakage": "two people: similarity of each face to the other person; lower is better",
 }

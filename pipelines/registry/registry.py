@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.core.errors import StageFailed, UserError
-from pipelines.registry.settings import connect, ledger_root
+from pipelines.registry.settings import connect, tracking_root
 
 CHALLENGER = "challenger"
 CHAMPION = "champion"
@@ -34,7 +34,7 @@ def registry_lock(root: Path, timeout: float = LOCK_SECONDS) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    file = ledger_root(root) / ".dynamicid" / "register.lock"
+    file = tracking_root(root) / ".dynamicid" / "register.lock"
     file.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(file, timeout=timeout):

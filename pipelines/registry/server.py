@@ -13,7 +13,7 @@ WAIT_SECONDS = 300.0
 _AWAY = (502, 503, 504)
 
 
-def wait_until_there(uri: str) -> None:
+def wait_for_server(uri: str) -> None:
     """Wait until the server at `uri` answers, whatever it says; other kinds of ledger are not asked.
 
     Says on stderr that and why it waits. Raises StageFailed after DYNAMICID_MLFLOW_WAIT seconds (default 300), and

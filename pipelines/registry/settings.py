@@ -12,14 +12,14 @@ _URI_VARIABLE = "MLFLOW_TRACKING_URI"
 _CHOSEN: set[str] = set()
 
 
-def ledger_root(root: Path) -> Path:
+def tracking_root(root: Path) -> Path:
     """Return the checkout that holds the ledger: `root`, or the one that a workspace was made from."""
     return Path(os.environ.get(HOME_VARIABLE) or root).resolve()
 
 
 def database(root: Path) -> Path:
     """Return the path of the SQLite database used when MLFLOW_TRACKING_URI is not set."""
-    return ledger_root(root) / "mlflow.db"
+    return tracking_root(root) / "mlflow.db"
 
 
 def connect(root: Path) -> str:
@@ -30,7 +30,7 @@ def connect(root: Path) -> str:
     """
     import mlflow
 
-    from pipelines.registry.server import wait_until_there
+    from pipelines.registry.server import wait_for_server
 
     own = f"sqlite:///{database(root)}"
     given = os.environ.get(_URI_VARIABLE)
@@ -39,9 +39,9 @@ def connect(root: Path) -> str:
     if uri == own:
         _CHOSEN.add(own)
     mlflow.set_tracking_uri(uri)
-    wait_until_there(uri)
+    wait_for_server(uri)
     if mlflow.get_experiment_by_name(EXPERIMENT) is None:
-        location = (ledger_root(root) / "mlartifacts").as_uri() if uri == own else None
+        location = (tracking_root(root) / "mlartifacts").as_uri() if uri == own else None
         try:
             mlflow.create_experiment(EXPERIMENT, artifact_location=location)
         except mlflow.exceptions.MlflowException:

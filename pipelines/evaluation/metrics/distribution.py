@@ -1,15 +1,10 @@
-"""Pictures as a whole: distance to real photos, spread over seeds, where the gate is open."""
+"""Metrics of whole pictures: distance to real photos, spread over seeds, gate inside the face."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from pipelines.evaluation.intervals import Statistic
-
-
-def _kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    # The cubic kernel of KID on features of unit mean square, as Inception's roughly are: (x·y / d + 1)³ there.
-    return (a @ b.T + 1.0) ** 3
 
 
 def kid(
@@ -19,12 +14,13 @@ def kid(
 
     The unbiased squared maximum mean discrepancy with a cubic kernel (Binkowski et al. 2018), on unit-norm
     features: `drawn` (N, d), `real` (M, d), with the person (N,), (M,) of each. About 0 where both come from the
-    same distribution. A picture is never compared with itself, nor with its copy in a resample.
+    same distribution. Pairs of a picture and itself, or its copy in a resample, are left out.
     """
     one_drawn, one_real = np.eye(people)[drawn_person], np.eye(people)[real_person]
 
     def blocks(a: np.ndarray, b: np.ndarray, ones_a: np.ndarray, ones_b: np.ndarray, same: bool) -> np.ndarray:
-        kernel = _kernel(a.astype(float), b.astype(float))
+        # KID's cubic kernel is (x·y / d + 1)³ on Inception's features, whose mean square is about 1.
+        kernel = (a.astype(float) @ b.astype(float).T + 1.0) ** 3
         if same:
             np.fill_diagonal(kernel, 0.0)
         return ones_a.T @ kernel @ ones_b
@@ -51,9 +47,9 @@ def kid(
 
 
 def diversity(features: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """Return for each picture its mean distance (1 − cosine) to the others of its group; NaN where it is alone.
+    """Return each picture's mean distance (1 − cosine) to the others of its group; NaN in a group of one.
 
-    `features` (N, d) unit norm; a `group` (N,) int holds pictures that differ in nothing but the noise.
+    `features` (N, d) unit norm; pictures of a `group` (N,) int differ only in the noise.
     """
     values = np.full(len(features), np.nan)
     for number in np.unique(group):
@@ -67,15 +63,14 @@ def diversity(features: np.ndarray, group: np.ndarray) -> np.ndarray:
 def share_in_box(gate: np.ndarray, box: np.ndarray) -> float:
     """Return the share of a gate map's mass (h, w, values ≥ 0) inside `box` (x0, y0, x1, y1 in [0, 1]).
 
-    A cell that the box covers in part counts in part; 0 where the gate is closed everywhere.
+    A partly covered cell counts in proportion; 0 where the gate is closed everywhere.
     """
 
     def cover(cells: int, low: float, high: float) -> np.ndarray:
         edges = np.arange(cells + 1) / cells
         return np.clip(np.minimum(edges[1:], high) - np.maximum(edges[:-1], low), 0.0, None) * cells
 
-    inside = cover(gate.shape[0], float(box[1]), float(box[3]))[:, None] * cover(
-        gate.shape[1], float(box[0]), float(box[2])
-    )
+    x0, y0, x1, y1 = (float(edge) for edge in box)
+    inside = cover(gate.shape[0], y0, y1)[:, None] * cover(gate.shape[1], x0, x1)
     total = float(gate.sum())
     return float((gate * inside).sum()) / total if total > 0 else 0.0

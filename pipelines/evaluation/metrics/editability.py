@@ -1,4 +1,4 @@
-"""Does the face do what the face prompt asks. A picture without a face counts wrong."""
+"""Agreement of the drawn face with its face prompt. A picture without a face counts as wrong."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from model.face.face_prompts import POSE_YAW, POSES
 _YAWS = np.array([POSE_YAW[pose] for pose in POSES])
 
 
-def correct(asked: np.ndarray, read: np.ndarray, found: np.ndarray, speaks: np.ndarray) -> np.ndarray:
-    """Return 1 where what was read is what was asked, else 0; NaN for cells that do not ask (`speaks` False).
+def correct(asked: np.ndarray, read: np.ndarray, found: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return 1 where the class read is the one asked for, else 0; NaN for cells that do not count for the metric.
 
-    `asked` and `read` (N,) int class indices, `found` and `speaks` (N,) bool.
+    `asked` and `read` (N,) int class indices, `found` and `counts` (N,) bool.
     """
-    return np.where(speaks, (found & (asked == read)).astype(float), np.nan)
+    return np.where(counts, (found & (asked == read)).astype(float), np.nan)
 
 
-def yaw_error(asked_pose: np.ndarray, yaw: np.ndarray, found: np.ndarray, speaks: np.ndarray) -> np.ndarray:
-    """Return |yaw − asked yaw| in degrees; NaN for cells that do not ask.
+def yaw_error(asked_pose: np.ndarray, yaw: np.ndarray, found: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return |yaw − asked yaw| in degrees; NaN for cells that do not count for the metric.
 
-    A picture without a face gets the error of the pose farthest from the asked one: dropping it would reward it.
+    A picture without a face gets the error of the pose farthest from the asked one: leaving it out would reward it.
     `asked_pose` (N,) indices into POSES, `yaw` (N,) degrees.
     """
     asked = _YAWS[asked_pose]
     farthest = np.abs(_YAWS[None, :] - asked[:, None]).max(1)
-    return np.where(speaks, np.where(found, np.abs(np.where(found, yaw, 0.0) - asked), farthest), np.nan)
+    return np.where(counts, np.where(found, np.abs(np.where(found, yaw, 0.0) - asked), farthest), np.nan)
 
 
 def confusion(asked: np.ndarray, read: np.ndarray, found: np.ndarray, classes: int) -> np.ndarray:

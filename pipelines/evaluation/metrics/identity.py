@@ -1,6 +1,6 @@
-"""Is it the person: similarity to real photos, copying of the reference, nearer to the own person than to others.
+"""Metrics of identity: similarity to real photos, copying of the reference, nearest person.
 
-Embeddings are the recogniser judge's, unit norm. A picture without a face counts 0 or wrong.
+Embeddings are the recogniser judge's, unit norm. A picture without a face counts 0.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 
 
 def similarity(embeddings: np.ndarray, found: np.ndarray, others: Sequence[np.ndarray]) -> np.ndarray:
-    """Return for each of N pictures the mean cosine to its `others`, N arrays (K, d); 0 where no face was found.
+    """Return each picture's mean cosine (N,) to its `others`, N arrays (K, d); 0 where no face was found.
 
     `embeddings` (N, d), `found` (N,) bool.
     """
@@ -29,9 +29,8 @@ def copy_paste(
 ) -> np.ndarray:
     """Return (angle to the other photo − angle to the reference) / angle between the two photos, mean over others.
 
-    1 is a copy of the reference, 0 as near to one as to the other, negative nearer to the other photo. A picture
-    without a face is like nobody, so as near to one as to the other: 0. `embeddings` and `references` (N, d),
-    `others` N arrays (K, d).
+    1 is a copy of the reference, 0 equally near to both (also where no face was found), negative nearer to the other
+    photo. `embeddings` and `references` (N, d), `others` N arrays (K, d).
     """
     values = np.zeros(len(embeddings))
     for row in np.flatnonzero(found).tolist():
@@ -44,9 +43,9 @@ def copy_paste(
 
 
 def own_over_other(embeddings: np.ndarray, found: np.ndarray, person: np.ndarray, gallery: np.ndarray) -> np.ndarray:
-    """Return 1 where a face is nearer to its own person than to any other, else 0 (0 too where no face was found).
+    """Return 1 where a face is nearer to the right person than to any other, else 0 (also where no face was found).
 
-    `gallery` (P, d) holds one unit vector a person, `person` (N,) the own one's row in it.
+    `gallery` (P, d) has one unit vector per person, `person` (N,) the row of the right one.
     """
     nearest = (embeddings @ gallery.T).argmax(1)
     return (found & (nearest == person)).astype(float)

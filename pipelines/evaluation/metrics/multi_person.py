@@ -1,4 +1,4 @@
-"""Several people in one picture: who is there, how many, and does one look like the other."""
+"""Metrics of pictures of several people: identity, number of faces, leakage from one person to another."""
 
 from __future__ import annotations
 
@@ -30,9 +30,8 @@ def score_picture(faces: np.ndarray, photos: list[np.ndarray]) -> PictureScore:
 
     people = len(photos)
     cosines = np.zeros((people, len(faces)))
-    for person, known in enumerate(photos):
-        if len(faces):
-            cosines[person] = (known @ faces.T).mean(0)
+    if len(faces):
+        cosines[:] = [(one @ faces.T).mean(0) for one in photos]
     assigned = [-1] * people
     for person, face in zip(*linear_sum_assignment(-cosines), strict=True):
         assigned[int(person)] = int(face)

@@ -1,4 +1,4 @@
-"""Does the picture follow the text prompt; features are the text judge's, unit norm."""
+"""Agreement of pictures with their text prompts; features are the text judge's, unit norm."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ def clip_t(pictures: np.ndarray, texts: np.ndarray) -> np.ndarray:
 
 
 def prompt_accuracy(pictures: np.ndarray, choices: Sequence[Sequence[tuple[np.ndarray, int]]]) -> np.ndarray:
-    """Return for each picture the share of the things its prompt names that the judge reads from it.
+    """Return for each picture the share of its prompt's slots that the judge recognises; NaN without slots.
 
-    `choices[n]` has one entry for each thing named: the features (K, d) of the prompt with K values of it, and the
-    index of the asked one. It counts as read where the asked value wins against all others. NaN where nothing is
-    named.
+    `choices[n]` has for each slot the features (K, d) of the prompt with each of K values, and the index of the asked
+    value; the slot counts as recognised where that value has the largest cosine.
     """
     values = np.full(len(pictures), np.nan)
     for row, (picture, slots) in enumerate(zip(pictures, choices, strict=True)):

@@ -11,7 +11,7 @@ from pipelines.core.errors import UserError
 from pipelines.operations.stack.credentials import FILE, read_env
 from pipelines.operations.stack.settings import LOOPBACK, Stack, stack_in, was_started
 from pipelines.operations.stack.supervisor import is_running, status
-from pipelines.registry.settings import database, ledger_root
+from pipelines.registry.settings import database, tracking_root
 
 _ARTEFACTS = "mlartifacts"
 # The variable with the password of each database role; see docker/postgres/init.sql.
@@ -67,7 +67,7 @@ def find_locations(root: Path, named: Addresses, state: Path | None = None) -> L
 
 def checkout_locations(root: Path, named: Addresses, *, present: bool) -> Locations:
     """Return what is `named`, else the files of the checkout; with `present` only those that exist."""
-    home = ledger_root(root)
+    home = tracking_root(root)
     scheduler = Path(os.environ.get("AIRFLOW_HOME") or home / "airflow").resolve() / "airflow.db"
     folder = home / _ARTEFACTS
 
@@ -97,7 +97,7 @@ def stack_locations(here: Locations, named: Addresses, stack: Stack, own: Addres
 
 def default_state(root: Path) -> Path:
     """Return the state folder of `make stack` in the checkout `root`."""
-    return ledger_root(root) / ".dynamicid" / "stack"
+    return tracking_root(root) / ".dynamicid" / "stack"
 
 
 def _running_databases(stack: Stack) -> Addresses:

@@ -21,7 +21,7 @@ _ORDER: tuple[State, ...] = ("ok", "warn", "stop")
 
 
 @dataclass(frozen=True)
-class Finding:
+class FeatureDrift:
     """One feature of one part of the new version against the champion's."""
 
     feature: str
@@ -48,7 +48,7 @@ class Verdict:
     reference_version: str | None = None
     current_version: str | None = None
     photos: dict[str, int] = field(default_factory=dict)
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[FeatureDrift, ...] = ()
 
     def lines(self, *states: str) -> list[str]:
         """Return one line per finding in one of `states`."""
@@ -59,7 +59,7 @@ class Verdict:
         return asdict(self)
 
 
-def compare(reference: Sample, current: Sample, params: Drift) -> tuple[Finding, ...]:
+def compare(reference: Sample, current: Sample, params: Drift) -> tuple[FeatureDrift, ...]:
     """Compare the new version, and the photos that are new in it, with the reference.
 
     A distance counts where it exceeds its limit and what chance gives. New photos warn at most: they say early what a
@@ -72,14 +72,14 @@ def compare(reference: Sample, current: Sample, params: Drift) -> tuple[Finding,
     return found
 
 
-def state_of(findings: tuple[Finding, ...]) -> State:
+def state_of(findings: tuple[FeatureDrift, ...]) -> State:
     """Return the worst state of the findings."""
     return max((one.state for one in findings), key=_ORDER.index, default="ok")
 
 
 def _findings(
     part: str, found: Mapping[str, Distance], limits: Mapping[Any, DriftLimit], worst: State
-) -> tuple[Finding, ...]:
+) -> tuple[FeatureDrift, ...]:
     findings = []
     for feature, distance in found.items():
         limit = limits.get(feature)
@@ -89,5 +89,5 @@ def _findings(
         if distance.value > distance.chance and distance.value > limit.warn:
             state = "stop" if distance.value > limit.stop and worst == "stop" else "warn"
         numbers = (round(distance.value, 6), round(distance.chance, 6))
-        findings.append(Finding(feature, part, *numbers, limit.warn, limit.stop, state))
+        findings.append(FeatureDrift(feature, part, *numbers, limit.warn, limit.stop, state))
     return tuple(findings)

@@ -20,7 +20,7 @@ from pipelines.core.params import Params
 from pipelines.evaluation.blind import choose_cells, make_sheets, score, write_sheets
 from pipelines.evaluation.evaluation_set import EvaluationSet, build_evaluation_set
 from pipelines.evaluation.photos import held_out_records, read_photos
-from pipelines.evaluation.plan import Order, TokenTable
+from pipelines.evaluation.plan import PictureSpec, TokenTable
 from pipelines.evaluation.prompts import load_prompts
 from pipelines.evaluation.sampling import CellRenderer, DrawnPicture
 
@@ -42,15 +42,15 @@ class Painted:
     """Draws who was asked for, and in which expression, as the first two numbers of every pixel."""
 
     def tokens(self, questions: EvaluationSet, _: object) -> TokenTable:
-        looks = {(cell.person, cell.expression, cell.pose) for cell in questions.cells}
-        asked = {(who, what, pose): np.array([[who, EXPRESSIONS.index(what)]]) for who, what, pose in looks}
+        motions = {(cell.person, cell.expression, cell.pose) for cell in questions.cells}
+        asked = {(who, what, pose): np.array([[who, EXPRESSIONS.index(what)]]) for who, what, pose in motions}
         return TokenTable(own={}, asked=asked, true={})
 
-    def draw(self, orders: list[Order]) -> list[DrawnPicture]:
+    def draw(self, specs: list[PictureSpec]) -> list[DrawnPicture]:
         return [
-            DrawnPicture(np.broadcast_to(np.array([*order.tokens[0], 0], np.uint8), (8, 8, 3)), None)
-            for order in orders
-            if order.tokens is not None
+            DrawnPicture(np.broadcast_to(np.array([*spec.tokens[0], 0], np.uint8), (8, 8, 3)), None)
+            for spec in specs
+            if spec.tokens is not None
         ]
 
 

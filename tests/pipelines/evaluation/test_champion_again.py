@@ -63,7 +63,7 @@ def test_the_champion_is_judged_on_the_challengers_set_once(
     assert again["model"] == challenger["model"], "the same adapter on the same set gives the same numbers"
     assert count(client) == 1
     assert compare(challenger) == again
-    assert count(client) == 1, "what was judged once is taken from the ledger"
+    assert count(client) == 1, "what was judged once is taken from MLflow"
 
     for update, named in (
         ({"base": params.base.model_copy(update={"resolution": 128})}, "base.resolution 64"),

@@ -12,7 +12,7 @@ import pytest
 from model.face.face_prompts import EXPRESSIONS, POSES
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.records import PROCESSED_SCHEMA, read_rows
-from pipelines.evaluation.evaluation_set import LOOKS, EvaluationSet
+from pipelines.evaluation.evaluation_set import MOTIONS, EvaluationSet
 from pipelines.evaluation.photos import PhotoRecord, held_out_records
 from pipelines.evaluation.prompts import load_prompts
 
@@ -44,7 +44,7 @@ def test_every_person_is_asked_seven_expressions_and_five_poses(ask: Ask) -> Non
     questions = ask(4, seeds=2)
     for person in range(4):
         cells = [cell for cell in questions.cells if cell.person == person and cell.graded]
-        assert Counter((cell.expression, cell.pose) for cell in cells) == dict.fromkeys(LOOKS, 2)
+        assert Counter((cell.expression, cell.pose) for cell in cells) == dict.fromkeys(MOTIONS, 2)
         assert {cell.expression for cell in cells if cell.asks_expression} == set(EXPRESSIONS)
         assert {cell.pose for cell in cells if cell.asks_pose} == set(POSES)
 

@@ -41,8 +41,8 @@ def test_the_same_value_for_everybody_has_no_width() -> None:
     assert interval.high == pytest.approx(0.3)
 
 
-def test_a_metric_that_nobody_speaks_about_has_no_value() -> None:
-    with pytest.raises(ValueError, match="no person counts"):
+def test_a_metric_without_values_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no person has a value"):
         bootstrap(mean_over_people(np.full(3, np.nan)), resample(3, 10, 0))
 
 

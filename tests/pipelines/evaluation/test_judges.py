@@ -31,13 +31,13 @@ def test_the_recogniser_gives_unit_vectors_whatever_the_company(judge_files: dic
 def test_the_expression_judge_sees_the_unmasked_crop(judge_files: dict[str, Path]) -> None:
     judge = ExpressionPoseJudge(judge_files["expression_pose"])
     images, points = faces(3)
-    look = judge.read(images, points)
-    assert look.expression.shape == look.pose.shape == look.yaw.shape == (3,)
+    motion = judge.read(images, points)
+    assert motion.expression.shape == motion.pose.shape == motion.yaw.shape == (3,)
     # The crop frame is the whole picture here, so its corner, which a mask would hide, must count.
     changed = [image.copy() for image in images]
     for image in changed:
         image[:24, :24] = 255 - image[:24, :24]
-    assert not np.allclose(judge.read(changed, points).yaw, look.yaw)
+    assert not np.allclose(judge.read(changed, points).yaw, motion.yaw)
 
 
 def test_the_largest_face_counts_and_a_picture_without_one_is_empty(

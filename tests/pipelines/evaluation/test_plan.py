@@ -33,7 +33,7 @@ def test_the_demo_draws_about_four_hundred_pictures(ask: Ask, project: Path) -> 
     tiny = load_params(project / "profiles" / "tiny.yaml").evaluate
     questions = ask(tiny.people, **tiny.model_dump())
     plan = plan_drawing(questions, some_tokens(questions), tiny.variant_cells)
-    assert 330 <= len(plan.orders) <= 420
+    assert 330 <= len(plan.specs) <= 420
 
 
 def test_every_variant_starts_from_the_model_s_noise_and_prompt(ask: Ask) -> None:
@@ -41,7 +41,7 @@ def test_every_variant_starts_from_the_model_s_noise_and_prompt(ask: Ask) -> Non
     plan = plan_drawing(questions, some_tokens(questions), 5)
     for variant, cells in plan.cells.items():
         for number, picture in cells.items():
-            model, other = plan.orders[plan.cells["model"][number]], plan.orders[picture]
+            model, other = plan.specs[plan.cells["model"][number]], plan.specs[picture]
             assert other.noise == model.noise
             if variant == "text_only":
                 assert other.tokens is None
@@ -59,17 +59,17 @@ def test_pictures_that_would_be_the_same_are_drawn_once(ask: Ask) -> None:
     without = plan.cells["without_imr"]
     assert len(without) == 4 * 11
     assert len(set(without.values())) == 4 * 2, "two prompts"
-    assert len({order.key for order in plan.orders}) == len(plan.orders)
+    assert len({spec.key for spec in plan.specs}) == len(plan.specs)
 
 
 def test_the_shared_cells_cover_every_look_about_equally(ask: Ask) -> None:
     questions = ask(14, people=14)
     cells = [questions.cells[number] for number in shared_cells(questions, 5)]
-    looks = Counter((cell.expression, cell.pose) for cell in cells)
-    assert len(looks) == 11
+    motions = Counter((cell.expression, cell.pose) for cell in cells)
+    assert len(motions) == 11
     # "neutral, front" stands in both rows.
-    assert max(count for look, count in looks.items() if look != ("neutral", "front")) <= 6
-    assert min(looks.values()) >= 5
+    assert max(count for motion, count in motions.items() if motion != ("neutral", "front")) <= 6
+    assert min(motions.values()) >= 5
 
 
 def test_true_tokens_are_drawn_only_where_a_real_photo_shows_what_is_asked(
@@ -86,11 +86,11 @@ def test_true_tokens_are_drawn_only_where_a_real_photo_shows_what_is_asked(
 def test_two_people_are_drawn_into_boxes_side_by_side(ask: Ask) -> None:
     questions = ask(pairs=6)
     plan = plan_drawing(questions, some_tokens(questions), 3)
-    order = plan.orders[plan.pairs["model"][0]]
-    assert order.tokens is not None
-    assert order.tokens.shape == (8, 8)
-    assert order.boxes is not None
-    (top, left, bottom, right), other = order.boxes
+    spec = plan.specs[plan.pairs["model"][0]]
+    assert spec.tokens is not None
+    assert spec.tokens.shape == (8, 8)
+    assert spec.boxes is not None
+    (top, left, bottom, right), other = spec.boxes
     assert 0 <= left < right <= 0.5 <= other[1] < other[3] <= 1
     assert (top, bottom) == (other[0], other[2])
     assert all(pair.people[0] != pair.people[1] for pair in questions.pairs)

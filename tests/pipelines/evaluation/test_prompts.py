@@ -13,8 +13,8 @@ def test_the_prompts_say_nothing_about_the_face_and_name_what_can_be_judged() ->
     prompts = load_prompts()
     assert len({prompt.text for prompt in prompts.single}) == len(prompts.single)
     for prompt in (*prompts.single, *prompts.pairs):
-        said = parse(prompt.text)
-        assert (said.expression, said.pose) == (None, None)
+        motion = parse(prompt.text)
+        assert (motion.expression, motion.pose) == (None, None)
     assert all({slot for slot, _ in prompt.asked} == {"shirt", "background"} for prompt in prompts.single)
 
 

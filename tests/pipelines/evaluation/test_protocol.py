@@ -18,7 +18,7 @@ from pipelines.evaluation.evaluation_set import build_evaluation_set
 from pipelines.evaluation.judges import ExpressionPoseJudge, RecogniserJudge
 from pipelines.evaluation.photos import held_out_records, read_photos
 from pipelines.evaluation.prompts import load_prompts
-from pipelines.evaluation.protocol import Judges, Outcome, run_protocol
+from pipelines.evaluation.protocol import EvaluationResult, Judges, run_protocol
 from pipelines.evaluation.readings import FaceReader
 from pipelines.evaluation.report import write_report
 from pipelines.evaluation.sampling import CellRenderer
@@ -28,8 +28,8 @@ from tests.pipelines.evaluation.conftest import SMALL
 
 
 @dataclass(frozen=True)
-class Result:
-    outcome: Outcome
+class Evaluated:
+    result: EvaluationResult
     document: dict[str, Any]
     page: str
 
@@ -43,10 +43,10 @@ def evaluate(
     clip_folder: Path,
     centre_detector: type,
     project: Path,
-) -> Callable[..., Result]:
+) -> Callable[..., Evaluated]:
     from model.inference.pipeline import DynamicIDPipeline
 
-    def run(*changes: str, losses: dict[str, Path] | None = None, ship: bool = False) -> Result:
+    def run(*changes: str, losses: dict[str, Path] | None = None, ship: bool = False) -> Evaluated:
         names = [*SMALL, *(f"evaluate.{change}" for change in changes)]
         params = load_params(project / "profiles" / "tiny.yaml", names)
         recogniser = RecogniserJudge(judge_files["recogniser"], size=112, mean=127.5, scale=127.5)
@@ -58,24 +58,22 @@ def evaluate(
             CellRenderer(DynamicIDPipeline.from_folders(*adapter_folder), params.evaluate, 64) for _ in range(2)
         )
         judges = Judges(face_reader, TextJudge(clip_folder))
-        outcome = run_protocol(
-            questions, held_out, renderer, judges, params.evaluate, shipped=shipped if ship else None
-        )
-        document = outcome.document(
+        result = run_protocol(questions, held_out, renderer, judges, params.evaluate, shipped=shipped if ship else None)
+        document = result.document(
             {"profile": "tiny", "sampler": "ddim", "steps": 2, "guidance": 3.0, "resolution": 64, "pictures": 99}
         )
-        return Result(outcome, document, write_report(outcome, document, losses or {}))
+        return Evaluated(result, document, write_report(result, document, losses or {}))
 
     return run
 
 
 @pytest.fixture(scope="module")
-def result(evaluate: Callable[..., Result]) -> Result:
+def evaluated(evaluate: Callable[..., Evaluated]) -> Evaluated:
     return evaluate()
 
 
-def test_every_metric_and_every_comparison_is_there_with_an_interval(result: Result) -> None:
-    document = json.loads(json.dumps(result.document))
+def test_every_metric_and_every_comparison_is_there_with_an_interval(evaluated: Evaluated) -> None:
+    document = json.loads(json.dumps(evaluated.document))
     assert set(document["model"]) == set(METRICS)
     for variant in ("text_only", "without_gate", "without_imr", "true_tokens"):
         assert {"id_similarity", "expression_accuracy", "pose_accuracy", "prompt_accuracy", "clip_t", "kid"} <= set(
@@ -90,7 +88,7 @@ def test_every_metric_and_every_comparison_is_there_with_an_interval(result: Res
         "model_minus_without_imr",
         "true_tokens_minus_model",
     }
-    tables = [document[name] for name in result.outcome.metrics]
+    tables = [document[name] for name in evaluated.result.metrics]
     tables += [*comparisons.values(), *document["normalised"].values()]
     for table in tables:
         for interval in table.values():
@@ -98,25 +96,25 @@ def test_every_metric_and_every_comparison_is_there_with_an_interval(result: Res
             assert interval["low"] <= interval["value"] <= interval["high"]
 
 
-def test_the_scale_puts_the_floor_at_nought_and_the_ceiling_at_one(result: Result) -> None:
-    ends = [result.document[name]["id_similarity"]["value"] for name in ("floor", "ceiling")]
+def test_the_scale_puts_the_floor_at_nought_and_the_ceiling_at_one(evaluated: Evaluated) -> None:
+    ends = [evaluated.document[name]["id_similarity"]["value"] for name in ("floor", "ceiling")]
     for variant in ("model", "text_only", "true_tokens"):
-        similarity = result.document[variant]["id_similarity"]["value"]
+        similarity = evaluated.document[variant]["id_similarity"]["value"]
         expected = (similarity - ends[0]) / (ends[1] - ends[0])
-        assert result.document["normalised"][variant]["id_similarity"]["value"] == pytest.approx(expected, abs=1e-3)
-    assert {"multi_id_similarity", "multi_id_min"} <= set(result.document["normalised"]["model"])
+        assert evaluated.document["normalised"][variant]["id_similarity"]["value"] == pytest.approx(expected, abs=1e-3)
+    assert {"multi_id_similarity", "multi_id_min"} <= set(evaluated.document["normalised"]["model"])
 
 
-def test_the_variants_differ_in_what_they_take_away(result: Result) -> None:
-    outcome, drawn = result.outcome, result.outcome.drawn
+def test_the_variants_differ_in_what_they_take_away(evaluated: Evaluated) -> None:
+    result, drawn = evaluated.result, evaluated.result.drawn
 
     def picture(variant: str, number: int) -> np.ndarray:
-        return drawn[outcome.plan.cells[variant][number]].image
+        return drawn[result.plan.cells[variant][number]].image
 
-    number = next(iter(outcome.plan.cells["true_tokens"]))
+    number = next(iter(result.plan.cells["true_tokens"]))
     for variant in ("text_only", "without_gate", "without_imr", "true_tokens"):
         assert not np.array_equal(picture("model", number), picture(variant, number))
-    gates = {variant: drawn[outcome.plan.cells[variant][number]].gate is not None for variant in outcome.plan.cells}
+    gates = {variant: drawn[result.plan.cells[variant][number]].gate is not None for variant in result.plan.cells}
     assert gates == {
         "model": True,
         "text_only": False,
@@ -126,16 +124,16 @@ def test_the_variants_differ_in_what_they_take_away(result: Result) -> None:
     }
 
 
-def test_a_comparison_is_taken_on_the_cells_of_both_sides(result: Result) -> None:
-    model, other = (result.outcome.scores[name] for name in ("model", "without_gate"))
+def test_a_comparison_is_taken_on_the_cells_of_both_sides(evaluated: Evaluated) -> None:
+    model, other = (evaluated.result.scores[name] for name in ("model", "without_gate"))
     both = set(model.cells.tolist()) & set(other.cells.tolist())
     gaps: dict[int, list[float]] = {}
     for number in both:
-        person = result.outcome.questions.cells[number].person
+        person = evaluated.result.questions.cells[number].person
         values = [side.columns["clip_t"][side.cells.tolist().index(number)] for side in (model, other)]
         gaps.setdefault(person, []).append(values[0] - values[1])
     expected = np.mean([np.mean(values) for values in gaps.values()])
-    found = result.document["comparisons"]["model_minus_without_gate"]["clip_t"]["value"]
+    found = evaluated.document["comparisons"]["model_minus_without_gate"]["clip_t"]["value"]
     assert found == pytest.approx(expected, abs=1e-5)
 
 
@@ -154,48 +152,50 @@ class Page(HTMLParser):
         self.addresses += [value for key, value in attrs if key in ("src", "href") and value]
 
 
-def test_the_page_has_a_row_for_everybody_and_needs_no_other_file(result: Result) -> None:
-    page = Page(result.page)
+def test_the_page_has_a_row_for_everybody_and_needs_no_other_file(evaluated: Evaluated) -> None:
+    page = Page(evaluated.page)
     assert page.people == 4
     assert page.addresses
     assert all(address.startswith("data:image/") for address in page.addresses)
-    person = result.page.split('<section class="person">')[1].split("</section>")[0]
+    person = evaluated.page.split('<section class="person">')[1].split("</section>")[0]
     for words in ("reference", "without gate", "without IMR", "true tokens", "disgusted", "half left", "base model"):
         assert words in person
-    # Reference, another photo, five variants, the real photo of what is asked, beside somebody else,
+    # Reference, another photo, five variants, the true photo, the pair,
     # seven expressions, five poses.
     assert person.count("<figure") == 21
-    assert result.page.count('class="frame"') >= 2 * 2 + 4
-    assert result.document["evaluation_set"] in result.page
+    assert evaluated.page.count('class="frame"') >= 2 * 2 + 4
+    assert evaluated.document["evaluation_set"] in evaluated.page
 
 
-def test_a_rerun_gives_the_same_bytes(result: Result, evaluate: Callable[..., Result]) -> None:
+def test_a_rerun_gives_the_same_bytes(evaluated: Evaluated, evaluate: Callable[..., Evaluated]) -> None:
     again = evaluate()
-    assert json.dumps(again.document) == json.dumps(result.document)
-    assert again.page == result.page
-    assert not re.search(r"20\d\d-\d\d-\d\d", result.page)
+    assert json.dumps(again.document) == json.dumps(evaluated.document)
+    assert again.page == evaluated.page
+    assert not re.search(r"20\d\d-\d\d-\d\d", evaluated.page)
 
 
-def test_loss_curves_and_sweeps_are_shown_where_they_are_given(evaluate: Callable[..., Result], tmp_path: Path) -> None:
+def test_loss_curves_and_sweeps_are_shown_where_they_are_given(
+    evaluate: Callable[..., Evaluated], tmp_path: Path
+) -> None:
     file = tmp_path / "losses.csv"
     file.write_text("step,loss,smoothed,probe\n" + "".join(f"{step},{1 / step},0.5,\n" for step in range(1, 40)))
-    result = evaluate("sweeps=true", "variant_cells=2", losses={"anchoring": file})
-    assert 'alt="loss curves"' in result.page
-    assert "identity scale" not in result.page  # inside the drawing, as paths
-    assert 'alt="identity against prompt along each setting"' in result.page
-    sweeps = result.document["sweeps"]
+    evaluated = evaluate("sweeps=true", "variant_cells=2", losses={"anchoring": file})
+    assert 'alt="loss curves"' in evaluated.page
+    assert "identity scale" not in evaluated.page  # inside the drawing, as paths
+    assert 'alt="identity against prompt along each setting"' in evaluated.page
+    sweeps = evaluated.document["sweeps"]
     assert set(sweeps) == {"scale", "threshold", "guidance"}
     assert all({"id_similarity", "prompt_accuracy"} <= set(point) for points in sweeps.values() for point in points)
     assert len({point["clip_t"]["value"] for point in sweeps["scale"]}) > 1
     assert len({point["clip_t"]["value"] for point in sweeps["threshold"]}) > 1
 
 
-def test_a_shipped_adapter_is_drawn_beside_the_one_just_trained(evaluate: Callable[..., Result]) -> None:
-    result = evaluate("people=2", "variant_cells=2", ship=True)
-    outcome, document = result.outcome, result.document
-    assert set(outcome.plan.cells["shipped"]) == set(outcome.plan.cells["without_gate"])
+def test_a_shipped_adapter_is_drawn_beside_the_one_just_trained(evaluate: Callable[..., Evaluated]) -> None:
+    evaluated = evaluate("people=2", "variant_cells=2", ship=True)
+    result, document = evaluated.result, evaluated.document
+    assert set(result.plan.cells["shipped"]) == set(result.plan.cells["without_gate"])
     # The same adapter under both names: the same pictures, but for the rounding of batches of another size.
-    plan, drawn = outcome.plan, outcome.drawn
+    plan, drawn = result.plan, result.drawn
     both = [(number, plan.cells["model"][cell]) for cell, number in plan.cells["shipped"].items()]
     both += [(number, plan.pairs["model"][pair]) for pair, number in plan.pairs["shipped"].items()]
     for shipped, model in both:
@@ -205,17 +205,17 @@ def test_a_shipped_adapter_is_drawn_beside_the_one_just_trained(evaluate: Callab
     assert document["shipped"]["multi_id_min"]["value"] == pytest.approx(
         document["model"]["multi_id_min"]["value"], abs=0.01
     )
-    glance = result.page.split('<div class="glance">')[1].split("<h2>")[0]
+    glance = evaluated.page.split('<div class="glance">')[1].split("<h2>")[0]
     assert glance.count("<figure") == 2 * 4
     assert glance.index("base model") < glance.index("just trained") < glance.index("shipped")
 
 
-def test_names_of_people_are_escaped(result: Result) -> None:
+def test_names_of_people_are_escaped(evaluated: Evaluated) -> None:
     from dataclasses import replace
 
-    questions = result.outcome.questions
+    questions = evaluated.result.questions
     named = replace(questions.people[0], identity="<script>alert(1)</script>")
-    outcome = replace(result.outcome, questions=replace(questions, people=(named, *questions.people[1:])))
-    page = write_report(outcome, result.document, {})
+    result = replace(evaluated.result, questions=replace(questions, people=(named, *questions.people[1:])))
+    page = write_report(result, evaluated.document, {})
     assert "<script>alert" not in page
     assert "&lt;script&gt;alert" in page

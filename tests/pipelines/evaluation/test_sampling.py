@@ -10,10 +10,10 @@ from diffusers import DDIMScheduler
 
 from model.inference.pipeline import DynamicIDPipeline
 from pipelines.core.params import Params
-from pipelines.evaluation.plan import Order
+from pipelines.evaluation.plan import PictureSpec
 from pipelines.evaluation.sampling import CellRenderer, multi_person_settings
 
-ORDERS = [Order(prompt, noise, tokens=None) for prompt in ("a man in a red shirt", "a woman") for noise in (1, 2)]
+SPECS = [PictureSpec(prompt, noise, tokens=None) for prompt in ("a man in a red shirt", "a woman") for noise in (1, 2)]
 
 
 def test_rescaling_takes_the_contrast_that_guidance_adds(params: Params, project: Path) -> None:
@@ -24,7 +24,7 @@ def test_rescaling_takes_the_contrast_that_guidance_adds(params: Params, project
     def contrast(guidance: float, rescale: float) -> np.ndarray:
         changed = {"guidance": guidance, "guidance_rescale": rescale, "steps": 6, "batch_size": 4}
         renderer = CellRenderer(pipe, params.evaluate.model_copy(update=changed), 64)
-        return np.array([drawn.image.std() for drawn in renderer.draw(ORDERS)])
+        return np.array([drawn.image.std() for drawn in renderer.draw(SPECS)])
 
     plain = contrast(1.0, 0.0)
     off = [np.abs(contrast(9.0, rescale) - plain).mean() for rescale in (0.0, 0.5, 1.0)]
@@ -52,9 +52,9 @@ def test_what_draws_several_people_is_asked_for_them_alone(params: Params) -> No
     tokens = np.zeros((8, 16), np.float32)
     CellRenderer(Pipe(), settings, 64).draw(
         [
-            Order("two people", 1, tokens=tokens, boxes=((0, 0, 1, 0.5), (0, 0.5, 1, 1))),
-            Order("a man", 1, tokens=tokens[:4], boxes=((0, 0, 1, 1),)),
-            Order("a man", 1, tokens=tokens[:4]),
+            PictureSpec("two people", 1, tokens=tokens, boxes=((0, 0, 1, 0.5), (0, 0.5, 1, 1))),
+            PictureSpec("a man", 1, tokens=tokens[:4], boxes=((0, 0, 1, 1),)),
+            PictureSpec("a man", 1, tokens=tokens[:4]),
         ]
     )
     several, boxed, single = ({name: call[name] for name in multi_person_settings(settings, 2)} for call in calls)

@@ -25,7 +25,7 @@ def questions(ask: Callable[..., EvaluationSet]) -> EvaluationSet:
 
 @pytest.fixture
 def gallery(questions: EvaluationSet) -> Gallery:
-    """Every photo of a person lies near that person's axis, each a little off in a direction of its own."""
+    """Every photo of a person is near that person's axis, with a small deviation in its own direction."""
     rng = np.random.default_rng(0)
     embeddings = {}
     for index, person in enumerate(questions.people):
@@ -51,7 +51,7 @@ def readings_of(questions: EvaluationSet, numbers: list[int], embeddings: np.nda
 def scores_of(
     questions: EvaluationSet, gallery: Gallery, person_of: Callable[[int], int], found: bool = True
 ) -> Scores:
-    """Score pictures that look exactly like a person's mean and do what they are asked."""
+    """Score pictures whose embedding is a person's mean, with the asked expression and pose."""
     numbers = [number for number, cell in enumerate(questions.cells) if cell.graded]
     person = np.array([questions.cells[number].person for number in numbers])
     embeddings = np.stack([gallery.people[person_of(index)] for index in person])
@@ -65,7 +65,7 @@ def test_a_perfect_model_gets_every_point(questions: EvaluationSet, gallery: Gal
         assert np.nanmean(columns[metric]) == 1.0
     assert np.nanmax(columns["yaw_mae"]) == 0.0
     assert columns["id_similarity"].min() > 0.9
-    # Seven cells tell expressions apart and five tell poses apart, of eleven.
+    # Of eleven cells seven measure expression and five measure pose.
     assert (~np.isnan(columns["expression_accuracy"])).sum() == 7 * PEOPLE
     assert (~np.isnan(columns["pose_accuracy"])).sum() == 5 * PEOPLE
 
@@ -74,11 +74,11 @@ def test_somebody_else_and_nobody_get_nothing(questions: EvaluationSet, gallery:
     wrong = scores_of(questions, gallery, lambda person: (person + 1) % PEOPLE).columns
     assert wrong["own_over_other"].sum() == 0
     assert wrong["id_similarity"].max() < 0.4
-    nobody = scores_of(questions, gallery, lambda person: person, found=False).columns
+    faceless = scores_of(questions, gallery, lambda person: person, found=False).columns
     for metric in ("own_over_other", "id_similarity", "id_similarity_ref", "copy_paste"):
-        assert nobody[metric].tolist() == [0.0] * 11 * PEOPLE
-    assert np.nanmax(nobody["expression_accuracy"]) == 0.0
-    assert np.nanmin(nobody["yaw_mae"]) == 60.0
+        assert faceless[metric].tolist() == [0.0] * 11 * PEOPLE
+    assert np.nanmax(faceless["expression_accuracy"]) == 0.0
+    assert np.nanmin(faceless["yaw_mae"]) == 60.0
 
 
 def test_real_photos_of_the_person_and_of_others_are_the_ends_of_the_scale(

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from pipelines.core.errors import StageFailed, UserError
-from pipelines.registry.server import WAIT_VARIABLE, wait_until_there
+from pipelines.registry.server import WAIT_VARIABLE, wait_for_server
 from tests.processes import free_port
 
 
@@ -40,7 +40,7 @@ def test_what_comes_back_is_waited_for(port: int, capsys: pytest.CaptureFixture[
         servers[0].serve_forever()
 
     threading.Thread(target=come_back, daemon=True).start()
-    wait_until_there(f"http://somebody:secret@127.0.0.1:{port}/")
+    wait_for_server(f"http://somebody:secret@127.0.0.1:{port}/")
     servers[0].shutdown()
     servers[0].server_close()
     assert _Refusing.asked == 3
@@ -54,17 +54,17 @@ def test_what_comes_back_is_waited_for(port: int, capsys: pytest.CaptureFixture[
 def test_what_stays_away_is_named(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(WAIT_VARIABLE, "1")
     with pytest.raises(StageFailed, match=rf"127.0.0.1:{port}: no answer in 1 s \(Connection refused\); .*kept"):
-        wait_until_there(f"http://127.0.0.1:{port}")
+        wait_for_server(f"http://127.0.0.1:{port}")
 
 
 def test_what_can_never_be_there_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"expected the address of an MLflow server"):
-        wait_until_there("http://*.nowhere:5000")
+        wait_for_server("http://*.nowhere:5000")
     monkeypatch.setenv(WAIT_VARIABLE, "long")
     with pytest.raises(UserError, match=f"{WAIT_VARIABLE}=long: expected a number of seconds"):
-        wait_until_there("http://127.0.0.1:5000")
+        wait_for_server("http://127.0.0.1:5000")
 
 
 @pytest.mark.parametrize("uri", ["sqlite:////somewhere/mlflow.db", "databricks", "file:///somewhere"])
 def test_other_ledgers_are_not_asked(uri: str) -> None:
-    wait_until_there(uri)
+    wait_for_server(uri)

@@ -6,7 +6,7 @@ from model.face.face_prompts import POSES
 from pipelines.evaluation.metrics.editability import confusion, correct, yaw_error
 
 
-def test_a_picture_without_a_face_is_wrong_and_a_cell_that_does_not_ask_is_silent() -> None:
+def test_a_picture_without_a_face_is_wrong_and_other_cells_have_no_value() -> None:
     asked, read = np.array([1, 1, 1, 1]), np.array([1, 2, 1, 1])
     values = correct(asked, read, np.array([True, True, False, True]), np.array([True, True, True, False]))
     assert values[:3].tolist() == [1.0, 0.0, 0.0]
@@ -16,11 +16,11 @@ def test_a_picture_without_a_face_is_wrong_and_a_cell_that_does_not_ask_is_silen
 def test_the_error_of_the_head_s_turn_is_in_degrees_and_a_missing_face_has_the_worst() -> None:
     asked = np.array([POSES.index(pose) for pose in ("left", "left", "front", "front")])
     yaw = np.array([-50.0, np.nan, np.nan, 12.0])
-    found, speaks = np.array([True, False, False, True]), np.array([True, True, True, True])
-    assert yaw_error(asked, yaw, found, speaks).tolist() == [10.0, 120.0, 60.0, 12.0]
-    assert np.isnan(yaw_error(asked, yaw, found, ~speaks)).all()
+    found, counts = np.array([True, False, False, True]), np.array([True, True, True, True])
+    assert yaw_error(asked, yaw, found, counts).tolist() == [10.0, 120.0, 60.0, 12.0]
+    assert np.isnan(yaw_error(asked, yaw, found, ~counts)).all()
 
 
-def test_the_confusion_counts_what_was_read_and_the_missing_faces_apart() -> None:
-    counts = confusion(np.array([0, 0, 1, 1]), np.array([0, 1, 1, -1]), np.array([True, True, True, False]), 2)
-    assert counts.tolist() == [[1, 1, 0], [0, 1, 1]]
+def test_the_confusion_has_a_column_for_missing_faces() -> None:
+    table = confusion(np.array([0, 0, 1, 1]), np.array([0, 1, 1, -1]), np.array([True, True, True, False]), 2)
+    assert table.tolist() == [[1, 1, 0], [0, 1, 1]]

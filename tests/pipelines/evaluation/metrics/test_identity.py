@@ -21,7 +21,7 @@ def test_similarity_is_the_mean_cosine_and_a_missing_face_counts_nothing() -> No
 def test_copy_paste_tells_a_copy_of_the_reference_from_another_view_of_the_person(
     angle: float, expected: float
 ) -> None:
-    # The reference lies at 0°, another photo of the person at 40°.
+    # The reference is at 0°, another photo of the person at 40°.
     value = copy_paste(at(angle), np.array([True]), at(0), [at(40)])
     assert value == pytest.approx([expected])
 

@@ -24,7 +24,7 @@ def test_a_missing_face_counts_nothing() -> None:
 
 
 def test_the_assignment_is_the_best_for_both_and_not_greedy() -> None:
-    # Face 0 is a little nearer to person 0, but face 1 is nobody but person 0.
+    # Face 0 is a little nearer to person 0, but face 1 resembles only person 0.
     faces = np.array([[0.8, 0.6, 0.0], [0.7, -0.7, 0.14]])
     faces /= np.linalg.norm(faces, axis=1, keepdims=True)
     assert score_picture(faces, PHOTOS).assigned == (1, 0)
