@@ -104,7 +104,7 @@ def _generate(
 
     from model.inference.pipeline import pipeline_class
     from pipelines.core.paths import resolve
-    from pipelines.evaluation.plan import Order
+    from pipelines.evaluation.plan import PictureSpec
     from pipelines.evaluation.sampling import CellRenderer
 
     base = resolve(params.base.pipeline)
@@ -118,8 +118,8 @@ def _generate(
         faces = [replace(face, **{others: getattr(one, others)}) for face, one in zip(faces, strangers, strict=True)]
     tokens = pipe.tokens_of([[face] for face in faces]).float().cpu().numpy()
     renderer = CellRenderer(pipe, params.evaluate, params.base.resolution)
-    orders = [Order(text, noise, tokens=one) for (text, noise), one in zip(prompts, tokens, strict=True)]
-    return [one.image for one in renderer.draw(orders)]
+    specs = [PictureSpec(text, noise, tokens=one) for (text, noise), one in zip(prompts, tokens, strict=True)]
+    return [one.image for one in renderer.draw(specs)]
 
 
 def _save_sheet(photos: list[Any], pictures: list[Any], file: Path) -> None:

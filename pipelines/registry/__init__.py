@@ -1,1 +1,1 @@
-"""Lineage, the MLflow ledger and the registry."""
+"""Lineage, MLflow tracking and the model registry."""

@@ -1,4 +1,4 @@
-"""The champion on the challenger's evaluation set: judged again where it was judged on another one, and only once."""
+"""The champion's metrics on the challenger's evaluation set; evaluated again, once, where its own set differs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipelines.core.params import Params
 from pipelines.registry.gates import Champion
 from pipelines.registry.runs import finished_run
 
-# The settings in metrics.json that decide what a number means; the others belong to the adapter, or to the page.
+# The settings in metrics.json on which the metrics depend; the others describe the adapter or the report.
 _CONDITIONS = (
     "resolution",
     "sampler",
@@ -27,24 +27,25 @@ _CONDITIONS = (
     "faces",
     "judges",
 )
-# What a setting was before it could be set: at this value it is left out, as in the documents of that time.
+# Settings added later, with their value before that: at this value they are left out, as in older documents.
 _BEFORE = {"guidance_rescale": 0.0, "layout_steps": 0}
 
 
 def conditions(metrics: dict[str, Any]) -> str:
     """Return the sha256 (hex) of evaluation set and settings: two results compare only where it is the same."""
     known = metrics.get("settings", {})
-    told = [key for key in _CONDITIONS if key in known and not (key in _BEFORE and known[key] == _BEFORE[key])]
-    settings = {key: known[key] for key in told}
+    settings = {
+        key: known[key] for key in _CONDITIONS if key in known and not (key in _BEFORE and known[key] == _BEFORE[key])
+    }
     text = json.dumps({"evaluation_set": metrics["evaluation_set"], "settings": settings}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def champion_metrics(version: Any, params: Params, processed: Path, challenger: dict[str, Any], root: Path) -> Champion:
-    """Return the champion with its metrics under the conditions of the challenger's.
+    """Return the champion with metrics under the conditions of the challenger's.
 
-    They are taken from the run that registered it, from an earlier comparison, or made now: then the champion's own
-    adapter on its own base draws the present evaluation set, and the result is recorded as a run of its own.
+    They are read from the run that registered it or from an earlier comparison. Otherwise the champion's adapter is
+    evaluated now, on its own base and the present evaluation set, and the result is recorded as a separate run.
     """
     from mlflow.tracking import MlflowClient
 
@@ -73,10 +74,10 @@ def _judge_again(version: Any, params: Params, processed: Path, wanted: str, roo
 
     uri = f"models:/{version.name}/{version.version}"
     adapter = adapter_folder(uri, root)
-    # Its own base, or its adapter would not fit; everything else as the challenger was judged. The shipped adapter
-    # says nothing about the champion, and might not fit that base.
+    # The adapter fits its own base only; everything else as for the challenger. The shipped adapter, which might not
+    # fit that base, is left out.
     own = load_params(adapter.parent / "params.yaml")
-    _refuse_others_eyes(own, params)
+    _check_comparable(own, params)
     alone = params.evaluate.model_copy(update={"shipped_adapter": None})
     settings = params.model_copy(update={"base": own.base, "evaluate": alone})
     tags = {
@@ -99,8 +100,8 @@ def _judge_again(version: Any, params: Params, processed: Path, wanted: str, roo
     return metrics
 
 
-def _refuse_others_eyes(own: Params, params: Params) -> None:
-    """Raise UserError where the champion draws at another size, or knows people by another recogniser's embeddings."""
+def _check_comparable(own: Params, params: Params) -> None:
+    """Raise UserError where the champion draws at another resolution or is conditioned by another recogniser."""
     for name, its, present in (
         ("base.resolution", own.base.resolution, params.base.resolution),
         ("preprocess.insightface_name", own.preprocess.insightface_name, params.preprocess.insightface_name),

@@ -1,13 +1,13 @@
-"""Promotion gates: absolute bounds and no-regression margins, every failed one reported.
+"""Promotion gates: absolute bounds and limits of regression against the champion; every failed bound is reported.
 
-What a confidence interval does to a gate is the gate's `doubt`:
+A gate's `doubt` is its rule for the 95 % confidence interval:
 
-    ignore    the value alone is judged
-    passes    fails only what is shown to be too bad: the whole 95 % interval lies beyond the bound
-    refuses   passes only what is shown to be good enough: no part of the interval lies beyond the bound
+    ignore    only the value counts
+    passes    fails where the whole interval is beyond the bound
+    refuses   fails where any part of the interval is beyond the bound
 
 For a regression it is the interval of the difference: a paired bootstrap over the people of the evaluation set where
-both results name them, otherwise the two intervals put together (Zou and Donner 2008, the MOVER interval).
+both results list them, otherwise the MOVER interval of the two intervals (Zou and Donner 2008).
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class Champion:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """One bound on one metric and how the challenger stands to it. `edge` is the end of the interval that counted."""
+class GateResult:
+    """The challenger's result for one bound on one metric; `edge` is the value or interval end compared with it."""
 
     metric: str
     value: float
-    relation: str  # what a failure looks like: "<" for bounds from below, ">" for bounds from above
+    relation: str  # of a failure: "<" for lower bounds, ">" for upper bounds
     bound: float
     edge: float
     doubt: str
@@ -46,35 +46,34 @@ class Judged:
     passed: bool
 
     def line(self) -> str:
-        """Return `metric value < bound (champion vN: value)`, with the end of the interval where that decided."""
+        """Return `metric value < bound (champion vN: value)`, with the interval's end where that was compared."""
         note = "" if self.champion is None else f" (champion v{self.champion}: {self.champion_value:.3f})"
         judged = "" if self.doubt == "ignore" else f", 95 % interval reaches {self.edge:.3f}"
         return f"{self.metric} {self.value:.3f} {self.relation} {self.bound:.3f}{note}{judged}"
 
     def plain(self) -> dict[str, Any]:
-        """Return what is kept as evidence."""
+        """Return the result as JSON values, the evidence of a decision."""
         return {key: round(one, 6) if isinstance(one, float) else one for key, one in asdict(self).items()}
 
 
-def judge(gates: Iterable[Gate], challenger: dict[str, Any], champion: Champion | None) -> list[Judged]:
-    """Judge every bound of every gate; without a champion only the absolute ones.
+def judge(gates: Iterable[Gate], challenger: dict[str, Any], champion: Champion | None) -> list[GateResult]:
+    """Check every bound of every gate; without a champion only the absolute ones.
 
     `challenger` and `champion.metrics` have the layout of `reports/metrics.json`. A regression is a value worse than
-    the champion's by more than `max_regression`; worse means lower, except for gates that bound from above only.
+    the champion's by more than `max_regression`; worse means lower, except for gates with an upper bound only.
     Raises UserError where a gate names an unknown metric.
     """
-    return [judged for gate in gates for judged in _bounds(gate, challenger, champion)]
+    return [result for gate in gates for result in _bounds(gate, challenger, champion)]
 
 
-def _bounds(gate: Gate, challenger: dict[str, Any], champion: Champion | None) -> Iterable[Judged]:
+def _bounds(gate: Gate, challenger: dict[str, Any], champion: Champion | None) -> Iterable[GateResult]:
     ours = _interval(challenger, gate, "the challenger")
     theirs = None if champion is None else _interval(champion.metrics, gate, f"champion v{champion.version}")
 
-    def judged(kind: str, bound: float, upper: bool, low: float, high: float) -> Judged:
-        # The end that speaks for the challenger, or against it; a regression's ends are moved beside its value.
-        kindly, strictly = (low, high) if upper else (high, low)
-        edge = {"ignore": ours.value, "passes": kindly, "refuses": strictly}[gate.doubt]
-        return Judged(
+    def check(kind: str, bound: float, upper: bool, low: float, high: float) -> GateResult:
+        best, worst = (low, high) if upper else (high, low)
+        edge = {"ignore": ours.value, "passes": best, "refuses": worst}[gate.doubt]
+        return GateResult(
             metric=gate.metric if gate.variant == "model" else f"{gate.variant}.{gate.metric}",
             value=ours.value,
             relation=">" if upper else "<",
@@ -88,14 +87,15 @@ def _bounds(gate: Gate, challenger: dict[str, Any], champion: Champion | None) -
         )
 
     if gate.minimum is not None:
-        yield judged("absolute", gate.minimum, False, ours.low, ours.high)
+        yield check("absolute", gate.minimum, False, ours.low, ours.high)
     if gate.maximum is not None:
-        yield judged("absolute", gate.maximum, True, ours.low, ours.high)
+        yield check("absolute", gate.maximum, True, ours.low, ours.high)
     if gate.max_regression is not None and champion is not None and theirs is not None:
         upper = gate.maximum is not None and gate.minimum is None
         bound = theirs.value + gate.max_regression if upper else theirs.value - gate.max_regression
         gap = _paired(gate, challenger, champion.metrics) or _unpaired(ours, theirs)
-        yield judged("regression", bound, upper, theirs.value + gap.low, theirs.value + gap.high)
+        # The interval of the difference, shifted to be compared with the bound.
+        yield check("regression", bound, upper, theirs.value + gap.low, theirs.value + gap.high)
 
 
 def _interval(metrics: dict[str, Any], gate: Gate, whose: str) -> Interval:
@@ -109,7 +109,7 @@ def _interval(metrics: dict[str, Any], gate: Gate, whose: str) -> Interval:
 
 
 def _unpaired(ours: Interval, theirs: Interval) -> Interval:
-    """Return challenger − champion with the interval that the two intervals give."""
+    """Return challenger − champion with the MOVER interval."""
     gap = ours.value - theirs.value
     low = gap - math.hypot(ours.value - ours.low, theirs.high - theirs.value)
     high = gap + math.hypot(ours.high - ours.value, theirs.value - theirs.low)
@@ -117,7 +117,7 @@ def _unpaired(ours: Interval, theirs: Interval) -> Interval:
 
 
 def _paired(gate: Gate, challenger: dict[str, Any], champion: dict[str, Any]) -> Interval | None:
-    """Return the mean difference person by person (or pair by pair), None where it is not known."""
+    """Return the mean paired difference over people (or pairs), None where it is not known."""
     if gate.variant != "model" or challenger.get("evaluation_set") != champion.get("evaluation_set"):
         return None
     a, b = (one.get("by_unit", {}).get(gate.metric) for one in (challenger, champion))
@@ -125,5 +125,5 @@ def _paired(gate: Gate, challenger: dict[str, Any], champion: dict[str, Any]) ->
         return None
     import numpy as np
 
-    gap = np.array(a, dtype=float) - np.array(b, dtype=float)  # null becomes NaN: that person does not count
+    gap = np.array(a, dtype=float) - np.array(b, dtype=float)  # null becomes NaN and is left out
     return None if np.isnan(gap).all() else bootstrap(mean_over_people(gap), resample(len(gap), 2000, 0))

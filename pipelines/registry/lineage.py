@@ -1,4 +1,4 @@
-"""What a stage's result came from: git commit, dataset version, the stage's lock entry, evaluation set, Airflow run."""
+"""The lineage of a stage's result: git commit, dataset version, `dvc.lock` entry, evaluation set, Airflow run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ AIRFLOW_RUN_VARIABLE = "DYNAMICID_AIRFLOW_RUN_ID"
 
 @dataclass(frozen=True)
 class Lineage:
-    """Where one stage's present result came from; None where a thing does not exist."""
+    """The origin of one stage's present result; None where something does not exist."""
 
     stage: str
     git_commit: str | None
@@ -34,7 +34,7 @@ class Lineage:
     airflow_run_id: str | None
 
     def tags(self) -> dict[str, str]:
-        """Return the lineage as MLflow tags, without what is unknown."""
+        """Return the known parts of the lineage as MLflow tags."""
         values: dict[str, Any] = {f"dynamicid.{key}": value for key, value in asdict(self).items() if key != "outputs"}
         values["dynamicid.git_dirty"] = str(self.git_dirty).lower()
         values |= {f"dynamicid.output.{path}": digest for path, digest in self.outputs.items()}
@@ -54,9 +54,8 @@ def lineage_of(root: Path, stage: str) -> Lineage:
     """Collect the lineage of `stage` in the checkout `root` from git, DVC's lock file and the reports."""
     entry = lock_entry(root, stage)
     version = current_version(root)
-    metrics = root / METRICS
     evaluation_set = None
-    if stage == "evaluate" and metrics.is_file():
+    if stage == "evaluate" and (metrics := root / METRICS).is_file():
         evaluation_set = json.loads(metrics.read_text(encoding="utf-8")).get("evaluation_set")
     return Lineage(
         stage=stage,

@@ -1,4 +1,4 @@
-"""Logs the adapter as an MLflow pyfunc model: a code file plus artefacts, signature, example and model card."""
+"""Log the adapter as an MLflow pyfunc model: a code file with artefacts, signature, example and model card."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _REQUIREMENTS = ("mlflow", "torch", "diffusers", "transformers", "insightface", 
 
 @dataclass(frozen=True)
 class Challenger:
-    """An adapter that is to be registered, and how it was judged.
+    """An adapter to register, and its evaluation.
 
-    `root` is the checkout that it comes from, `adapter` its folder, `metrics` what `reports/metrics.json` holds,
-    `report` the page beside it, `processed` the photos that a champion is judged on again.
+    `root` is its checkout, `adapter` its folder, `metrics` the contents of `reports/metrics.json`, `report` the page
+    beside it, `processed` the photos for evaluating the champion again.
     """
 
     root: Path
@@ -50,7 +50,7 @@ def adapter_hash(folder: Path) -> str:
 
 
 def input_example() -> dict[str, list[Any]]:
-    """Return one request: a procedural person as the reference, so that no photo of anybody is needed."""
+    """Return one example request, with a procedural person as the reference instead of a real one."""
     from PIL import Image
 
     from pipelines.data.synthetic.sheet import portrait
@@ -84,7 +84,7 @@ def signature() -> Any:
 
 
 def find_or_log(client: Any, params: Params, challenger: Challenger) -> tuple[Any, bool]:
-    """Return the version of this adapter and evaluation set, and whether it was made now; that one is `challenger`."""
+    """Return the version of this adapter and evaluation set, and whether it is new; a new one becomes `challenger`."""
     from mlflow.exceptions import MlflowException
 
     from pipelines.registry.recorder import record_stage
@@ -106,7 +106,7 @@ def find_or_log(client: Any, params: Params, challenger: Challenger) -> tuple[An
 
 
 def _log(client: Any, params: Params, challenger: Challenger, tags: dict[str, str]) -> Any:
-    """Log the adapter in a run of its own and create a registered version from it; return the version."""
+    """Log the adapter in a new run, create a registered version from it and return that version."""
     import mlflow
     import pandas as pd
 
@@ -116,7 +116,7 @@ def _log(client: Any, params: Params, challenger: Challenger, tags: dict[str, st
     name, root = params.register_.model_name, challenger.root
     lineages = [lineage_of(root, stage) for stage in stage_names()]
     tags = {**lineages[-1].tags(), **tags}
-    # Of every stage, so that data and models of a version are found by their hashes alone.
+    # Of every stage, so that a version is found by the hashes of its data and models.
     for lineage in lineages:
         tags[f"dynamicid.lock_hash.{lineage.stage}"] = lineage.lock_hash
         tags |= {f"dynamicid.output.{path}": digest for path, digest in lineage.outputs.items()}
@@ -139,7 +139,7 @@ def _log(client: Any, params: Params, challenger: Challenger, tags: dict[str, st
     snapshot = take_snapshot(root, f"What {name} {run.info.run_id} was made from")
     if snapshot is not None:
         tags["dynamicid.snapshot"] = snapshot
-    # A server refuses a source `models:/m-…` unless the model's id stands beside it.
+    # A server refuses a source `models:/m-…` without the model's id.
     version = client.create_model_version(
         name, info.model_uri, run_id=run.info.run_id, tags=tags, model_id=info.model_id, description=card
     )

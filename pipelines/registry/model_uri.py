@@ -1,4 +1,4 @@
-"""From a name in the registry to an adapter folder."""
+"""From a URI of the registry to an adapter folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipelines.registry.settings import connect
 
 
 def is_model_uri(text: str) -> bool:
-    """Tell whether `text` names a registered model, such as `models:/dynamicid@champion`, and not a folder."""
+    """Return whether `text` names a registered model, such as `models:/dynamicid@champion`, and not a folder."""
     return text.startswith("models:/")
 
 

@@ -1,4 +1,4 @@
-"""Lineage both ways: what a registered version came from, and which versions came from a thing."""
+"""Lineage in both directions: the origins of a registered version, and the versions made from a dataset or commit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TAGS = (
 
 @dataclass(frozen=True)
 class StageOrigin:
-    """One stage behind a version: the hash of its `dvc.lock` entry, its outputs' DVC hashes, and its MLflow run."""
+    """One stage behind a version: the hash of its `dvc.lock` entry and its MLflow run."""
 
     lock_hash: str
     run_id: str | None
@@ -29,7 +29,7 @@ class StageOrigin:
 
 @dataclass(frozen=True)
 class Origins:
-    """Everything that a registered version came from; None where it is not known."""
+    """The origins of a registered version; None for unknown ones."""
 
     model: str
     run_id: str | None
@@ -47,7 +47,7 @@ class Origins:
 
 
 def origins_of(root: Path, uri: str) -> Origins:
-    """Return what the registered version `uri` came from; raise UserError where there is none."""
+    """Return the origins of the registered version `uri`; raise UserError where there is no such version."""
     client = open_registry(root)
     version = find_version(client, uri)
     tags = version.tags
@@ -68,10 +68,10 @@ def origins_of(root: Path, uri: str) -> Origins:
 
 
 def versions_from(root: Path, name: str, thing: str) -> list[str]:
-    """Return the URIs of the versions of model `name` that came from `thing`, oldest first.
+    """Return the URIs of the versions of model `name` that were made from `thing`, oldest first.
 
     `thing` is a dataset version (`faces-v3`), a git commit (seven digits or more), the id of an Airflow run, a DVC
-    hash, or the hash of an evaluation set. Raises UserError where it is too short to mean one thing.
+    hash, or the hash of an evaluation set. Raises UserError where it is too short to be unambiguous.
     """
     if len(thing) < 7:
         raise UserError(f"{thing}: expected models:/…, a version such as faces-v3, a commit, a run id or a hash")

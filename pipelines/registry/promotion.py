@@ -1,12 +1,12 @@
-"""The story of a promotion, top to bottom: how an adapter becomes champion, by the gates or by a person, and back.
+"""Promotion of an adapter to champion, by the gates or by a person, and rollback.
 
     register    finds or logs the version, compares it with the champion, decides, and moves the alias
     promote     a person decides for it
     refuse      a person decides against it
-    rollback    an earlier champion gets the alias back
+    rollback    moves the alias back to an earlier champion
 
 Decisions and the alias change under the registry's lock. A comparison may draw pictures for minutes, so it is made
-without the lock; a decision looks whether the champion is still the one that the comparison was made with.
+without the lock; a decision then checks that the champion is still the one that was compared.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from pipelines.registry.registry import (
     versions_of,
 )
 
-# How often a comparison is begun again because another run promoted its own challenger meanwhile.
+# How many comparisons are made where other runs change the champion meanwhile.
 _ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
 class Registration:
-    """What became of an adapter in the registry."""
+    """The state of an adapter in the registry."""
 
     model_name: str
     version: str
@@ -53,7 +53,7 @@ class Registration:
 
 @dataclass(frozen=True)
 class Move:
-    """What became of the alias: who has it now and who had it before."""
+    """A decision of a person, with the champion after and before it."""
 
     model_name: str
     version: str
@@ -63,19 +63,19 @@ class Move:
 
 
 class ChampionMoved(Exception):
-    """The champion is no longer the version that the challenger was compared with."""
+    """The champion changed after the comparison."""
 
     def __init__(self, compared: str | None, present: str | None) -> None:
         super().__init__(f"the champion is {shown(present)} now, the comparison was with {shown(compared)}")
 
 
 def register(params: Params, challenger: Challenger) -> Registration:
-    """Register the adapter as `challenger`, and promote it to `champion` where the gates let it.
+    """Register the adapter as `challenger`, and promote it to `champion` where it passes the gates.
 
-    It is idempotent by adapter hash × evaluation-set hash: the same adapter, judged on the same evaluation set, finds
-    its version and its decision again, and is compared again only where the champion has changed since and no person
-    has decided. The first version needs to pass the absolute bounds only. With `register.promote` off the gates are
-    judged and written down, the decision is left to `promote`, and the champion stays.
+    Idempotent by adapter hash and evaluation-set hash: the same adapter on the same evaluation set finds its version
+    and decision again, and is compared again only where the champion has changed and no person has decided. Without a
+    champion only the absolute bounds apply. With `register.promote` off the gates' results are recorded, `promote`
+    decides later, and the champion stays.
     """
     client = open_registry(challenger.root)
     with registry_lock(challenger.root):
@@ -83,7 +83,7 @@ def register(params: Params, challenger: Challenger) -> Registration:
         _finish_interrupted(client, version)
     for _ in range(_ATTEMPTS):
         version = client.get_model_version(version.name, version.version)
-        if (decision := _standing(client, version, params.register_.promote)) is not None:
+        if (decision := _valid_decision(client, version, params.register_.promote)) is not None:
             return Registration(
                 model_name=version.name,
                 version=str(version.version),
@@ -103,17 +103,17 @@ def register(params: Params, challenger: Challenger) -> Registration:
 
 
 def compare(client: Any, version: Any, params: Params, challenger: Challenger) -> Decision:
-    """Return what the gates say about the challenger's `version` against the present champion."""
+    """Return the gates' decision about the challenger's `version` against the present champion."""
     present = champion_of(client, version.name)
     champion, unknown = None, []
     if present is not None and str(present.version) != str(version.version):
         try:
             champion = champion_metrics(present, params, challenger.processed, challenger.metrics, challenger.root)
         except UserError as error:
-            # Its base may be gone, for good: the challenger is refused, and a person may override that.
-            unknown = [f"champion v{present.version} cannot be judged on this evaluation set: {error}"]
-    judged = judge(params.register_.gates, challenger.metrics, champion)
-    failures = (*(one.line() for one in judged if not one.passed), *unknown)
+            # Its base may be lost: the challenger is refused, and a person may override that.
+            unknown = [f"champion v{present.version} cannot be evaluated on this evaluation set: {error}"]
+    results = judge(params.register_.gates, challenger.metrics, champion)
+    failures = (*(one.line() for one in results if not one.passed), *unknown)
     return Decision(
         decision="not_asked" if not params.register_.promote else "refused" if failures else "promoted",
         by=GATES,
@@ -123,17 +123,16 @@ def compare(client: Any, version: Any, params: Params, challenger: Challenger) -
             "evaluation_set": challenger.metrics["evaluation_set"],
             "evaluate_run": version.tags.get("dynamicid.evaluate_run"),
             "failed_gates": list(failures),
-            "gates": [one.plain() for one in judged],
+            "gates": [one.plain() for one in results],
         },
     )
 
 
 def promote(root: Path, uri: str, *, by: str, reason: str | None = None, override_gates: bool = False) -> Move:
-    """Make `uri` the champion on a person's word.
+    """Make `uri` the champion by a person's decision.
 
-    The version must have been compared by `register`; with failed gates `override_gates` is needed, and the decision
-    names each of them. Raises UserError on wrong use, StageFailed where gates failed or the champion is not the
-    compared one any more.
+    `register` must have compared the version; failed gates need `override_gates` and are listed in the decision.
+    Raises UserError on wrong use, StageFailed where gates failed or the champion has changed since the comparison.
     """
     with _person_decides(root, uri, by) as (person, client, version, present):
         name, number = version.name, str(version.version)
@@ -143,8 +142,8 @@ def promote(root: Path, uri: str, *, by: str, reason: str | None = None, overrid
         failed = compared.evidence.get("failed_gates", [])
         if failed and not override_gates:
             raise StageFailed(
-                f"{name} v{number} failed its gates: {'; '.join(failed)}; `--override-gates` promotes it all the same, "
-                "and says so in its tags"
+                f"{name} v{number} failed its gates: {'; '.join(failed)}; `--override-gates` promotes it nevertheless "
+                "and records that in its tags"
             )
         reasons = (*_why(reason), *(f"overridden: {line}" for line in failed))
         try:
@@ -158,7 +157,7 @@ def promote(root: Path, uri: str, *, by: str, reason: str | None = None, overrid
 
 
 def refuse(root: Path, uri: str, *, by: str, reason: str | None = None) -> Move:
-    """Write down that a person refused `uri`; the champion stays. Raises UserError where `uri` is the champion."""
+    """Record that a person refused `uri`; the champion stays. Raises UserError where `uri` is the champion."""
     with _person_decides(root, uri, by) as (person, client, version, present):
         if present == str(version.version):
             raise UserError(f"{uri}: this is the champion; `dynamicid rollback` puts an earlier one in its place")
@@ -170,9 +169,9 @@ def refuse(root: Path, uri: str, *, by: str, reason: str | None = None) -> Move:
 
 
 def rollback(root: Path, name: str, *, by: str, to: str | None = None, reason: str | None = None) -> Move:
-    """Set the alias back to `to` (a URI), or to the version that was champion before the present one.
+    """Move the alias back to `to` (a URI), or to the version that was champion before the present one.
 
-    Only a version that was promoted once can be gone back to. Raises UserError where there is none.
+    Raises UserError where there is no such version or it was never promoted.
     """
     person = _person(by)
     client = open_registry(root)
@@ -192,7 +191,7 @@ def rollback(root: Path, name: str, *, by: str, to: str | None = None, reason: s
             raise UserError(f"{to}: this is the champion already")
         if not any(one.decision == "promoted" for one in decisions_of(target)):
             raise UserError(f"{to}: v{new} was never champion; `dynamicid promote` is for new ones")
-        # The one that goes first: a process killed here leaves the champion where it was, and a second try moves it.
+        # This decision comes first: if the process is killed here, the alias is unchanged and a rerun moves it.
         if (last := last_decision(present)) is None or last.decision != "rolled_back":
             add_decision(client, present, Decision("rolled_back", person, old, _why(reason), {"to": new}))
         client.set_registered_model_alias(name, CHAMPION, new)
@@ -207,7 +206,7 @@ def shown(version: str | None) -> str:
 
 @contextlib.contextmanager
 def _person_decides(root: Path, uri: str, by: str) -> Iterator[tuple[str, Any, Any, str | None]]:
-    """Hold the lock and yield who decides, the client, the version of `uri`, and the number of the champion."""
+    """Hold the lock; yield the person's name, the client, the version of `uri`, and the champion's number."""
     person = _person(by)
     client = open_registry(root)
     with registry_lock(root):
@@ -217,10 +216,9 @@ def _person_decides(root: Path, uri: str, by: str) -> Iterator[tuple[str, Any, A
 
 
 def _decide(client: Any, version: Any, decision: Decision) -> None:
-    """Write a decision of gates or person and move the alias where it promotes. Hold the lock.
+    """Record a decision and move the alias where it promotes. The caller holds the lock.
 
-    `decision.champion` is the version that was compared with. Raises ChampionMoved, and changes nothing, where the
-    alias is on another one by now.
+    Raises ChampionMoved, and changes nothing, where the champion is no longer `decision.champion`.
     """
     present = champion_number(client, version.name)
     if present != decision.champion:
@@ -231,19 +229,19 @@ def _decide(client: Any, version: Any, decision: Decision) -> None:
 
 
 def _finish_interrupted(client: Any, version: Any) -> None:
-    """Move the alias where a process was killed between writing `promoted` and moving it. Hold the lock."""
+    """Move the alias where a process was killed after recording `promoted`. The caller holds the lock."""
     last = last_decision(version)
     number, present = str(version.version), champion_number(client, version.name)
     if last is None or last.decision != "promoted" or present != last.champion or present == number:
         return
-    # Who took the alias over from this version names it: then it had it, and a rollback brought the old champion back.
+    # A later promotion that names this version as champion shows that it had the alias, and that a rollback followed.
     later = (one for other in versions_of(client, version.name) for one in decisions_of(other))
     if not any(one.decision == "promoted" and one.champion == number for one in later):
         client.set_registered_model_alias(version.name, CHAMPION, version.version)
 
 
-def _standing(client: Any, version: Any, promote: bool) -> Decision | None:
-    """Return the decision that stands, or None where the version has to be compared."""
+def _valid_decision(client: Any, version: Any, promote: bool) -> Decision | None:
+    """Return the valid decision, or None where the version has to be compared."""
     last = last_decision(version)
     if last is None or (last.decision == "not_asked" and promote):
         return None
@@ -252,17 +250,17 @@ def _standing(client: Any, version: Any, promote: bool) -> Decision | None:
 
 
 def _champion_before(version: Any) -> str | None:
-    """Return the number of the champion that `version` followed when it was promoted last, None where there is none."""
+    """Return the number of the champion before the last promotion of `version`, or None."""
     promoted = [one for one in decisions_of(version) if one.decision == "promoted"]
     return promoted[-1].champion if promoted else None
 
 
 def _comparison(version: Any) -> Decision:
-    """Return the last decision that rests on a comparison by the gates."""
+    """Return the gates' last decision with a comparison; raise UserError where there is none."""
     compared = [one for one in decisions_of(version) if one.by == GATES and "gates" in one.evidence]
     if not compared:
         raise UserError(
-            f"models:/{version.name}/{version.version}: its gates were never judged; `dynamicid register` does that"
+            f"models:/{version.name}/{version.version}: its gates were never checked; `dynamicid register` does that"
         )
     return compared[-1]
 

@@ -13,28 +13,28 @@ from mlflow.pyfunc import PythonModel
 
 
 class DynamicIDModel(PythonModel):
-    """Draws the people of the references as the prompt says."""
+    """Draws the people of the references according to the prompt."""
 
     def load_context(self, context: Any) -> None:
-        """Load base model, adapter and face analysers once; in a scoring server, put the door before it."""
+        """Load base model, adapter and face analysers once, and in a scoring server install the request guard."""
         from pipelines.core.params import load_params
-        from pipelines.serving.door import install
         from pipelines.serving.generation import Generator
+        from pipelines.serving.request_guard import install
 
         params = load_params(Path(context.artifacts["params"]))
         self._generator = Generator.load(Path(context.artifacts["adapter"]), params)
         self._limits = params.serve
-        # One pipeline, one scheduler: callers wait for each other. They would share the processor anyway.
+        # Callers share one pipeline with its scheduler, so they wait for each other.
         self._drawing = threading.Lock()
         install(params.serve)
 
-    # Without type hints: MLflow takes them for the signature, which is logged beside the model, and warns.
+    # Without type hints: MLflow would derive a signature from them, although one is logged with the model, and warn.
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         """Return a frame with the column `image` (base64 PNG), one row per row of `model_input`.
 
         Columns: `references` (list of base64 pictures), `prompt`, and optionally `face_prompts` (one per reference),
-        `boxes` (y0, x0, y1, x1 in [0, 1], one per reference), `seed`. Raises MlflowException, which a server answers
-        with 400, on input that cannot be drawn (no row is drawn then), and with 500 where the drawing itself fails.
+        `boxes` (y0, x0, y1, x1 in [0, 1], one per reference), `seed`. Raises MlflowException: status 400 of a server on
+        invalid input (no row is drawn then), 500 where the drawing itself fails.
         """
         import pandas as pd
         from mlflow.exceptions import MlflowException

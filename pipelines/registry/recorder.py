@@ -1,7 +1,7 @@
-"""Writes a finished stage into MLflow: parameters, lineage, metrics, curves and pictures.
+"""Record a finished stage in MLflow: parameters, lineage, metrics, loss curves and reports.
 
-Stages write plain files and know nothing of MLflow, so a ledger that is down or slow never costs a result, and a
-stage that DVC took from its cache is recorded like one that ran: it finds the run of the same lock entry.
+Stages write plain files and do not depend on MLflow, so no result is lost when a server is down or slow. A stage that
+DVC restored from its cache is recorded like one that ran, by the same `dvc.lock` entry.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ def flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def stage_metrics(root: Path, name: str) -> dict[str, float]:
-    """Return the scalar metrics of a stage; of `evaluate`, `<variant>.<metric>` with `.low` and `.high`.
+    """Return the scalar metrics of a stage; for `evaluate`, `<variant>.<metric>` with `.low` and `.high`.
 
-    The model's own metrics also appear without a prefix: `id_similarity`, `expression_accuracy` …
+    The model's metrics are also given without the prefix: `id_similarity`, `expression_accuracy` …
     """
     if name == "evaluate":
         tree = json.loads((root / METRICS).read_text(encoding="utf-8"))
@@ -67,7 +67,7 @@ def stage_metrics(root: Path, name: str) -> dict[str, float]:
 
 
 def _curves(file: Path) -> list[Any]:
-    """Return the points of a loss curve (CSV with a column `step`) as metrics of MLflow."""
+    """Return the points of a loss curve (CSV with a column `step`) as MLflow metrics."""
     from mlflow.entities import Metric
 
     points = []
@@ -78,8 +78,8 @@ def _curves(file: Path) -> list[Any]:
     return points
 
 
-def _end_cut_off(client: Any, lineage: Lineage) -> None:
-    """Mark as failed what an earlier attempt of the same Airflow run began to record and could not finish."""
+def _fail_unfinished(client: Any, lineage: Lineage) -> None:
+    """Mark as failed the runs that an interrupted attempt of the same Airflow run left unfinished."""
     if not lineage.airflow_run_id:
         return
     for run in search_runs(client, "RUNNING", {"stage": lineage.stage}):
@@ -90,8 +90,8 @@ def _end_cut_off(client: Any, lineage: Lineage) -> None:
 def record_stage(root: Path, name: str, params: Params) -> str:
     """Record the present result of stage `name` and return the MLflow run's id.
 
-    A result that is recorded already is not recorded twice; an Airflow run that used it is added to its tags.
-    Raises UserError where the stage has no entry in `dvc.lock`.
+    An already recorded result gets only a tag for the Airflow run that used it. Raises UserError where the stage has no
+    entry in `dvc.lock`.
     """
     import mlflow
     from mlflow.entities import Metric
@@ -103,11 +103,11 @@ def record_stage(root: Path, name: str, params: Params) -> str:
     existing = finished_run(client, stage=name, lock_hash=lineage.lock_hash)
     if existing is not None:
         if lineage.airflow_run_id:
-            # A tag's name may not hold every character of a run id; its value may.
+            # A run id may have characters that are allowed in a tag's value but not in its name.
             client.set_tag(existing, f"dynamicid.used_by.{run_name(lineage.airflow_run_id)}", lineage.airflow_run_id)
         return existing
 
-    _end_cut_off(client, lineage)
+    _fail_unfinished(client, lineage)
     experiment = mlflow.get_experiment_by_name(EXPERIMENT)
     run_id: str = client.create_run(experiment.experiment_id, run_name=name, tags=lineage.tags()).info.run_id
     try:
@@ -124,7 +124,7 @@ def record_stage(root: Path, name: str, params: Params) -> str:
             if (root / path).is_file():
                 client.log_artifact(run_id, str(root / path))
     except BaseException:
-        with suppress(Exception):  # a server that is away cannot be told: the next attempt tells it
+        with suppress(Exception):  # where the server does not answer, the next attempt marks the run as failed
             client.set_terminated(run_id, "FAILED")
         raise
     client.set_terminated(run_id, "FINISHED")

@@ -1,4 +1,4 @@
-"""Names of the registry: versions by URI, the aliases `champion` and `challenger`, the lock under which they move."""
+"""Registered versions by URI, the aliases `champion` and `challenger`, and the lock for changing them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[\w.
 
 
 def open_registry(root: Path) -> Any:
-    """Point MLflow to the ledger of `root` and return its client."""
+    """Point MLflow to the tracking database or server of `root` and return its client."""
     from mlflow.tracking import MlflowClient
 
     connect(root)
@@ -27,10 +27,10 @@ def open_registry(root: Path) -> Any:
 
 @contextmanager
 def registry_lock(root: Path, timeout: float = LOCK_SECONDS) -> Iterator[None]:
-    """Hold the lock of the ledger: aliases and decisions change under it only.
+    """Hold the lock for changing aliases and decisions; raise StageFailed after `timeout` seconds.
 
-    It is a file beside the ledger, so it holds off every process of this machine. Runs on several machines that share
-    an MLflow server are kept apart by the scheduler's single-slot pool. Raises StageFailed after `timeout` seconds.
+    It is a file in the checkout, for the processes of one machine. Runs on several machines that share an MLflow server
+    are serialised by the scheduler's single-slot pool.
     """
     from filelock import FileLock, Timeout
 
@@ -91,10 +91,10 @@ def champion_of(client: Any, name: str) -> Any | None:
     try:
         return client.get_model_version_by_alias(name, CHAMPION)
     except MlflowException as error:
-        # A server that does not answer must not look like a registry without a champion.
+        # A server that does not answer must not be taken for a registry without a champion.
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
-        # A server with accounts refuses to tell of a model that is not there.
+        # A server with accounts answers so for a model that does not exist, too.
         if error.error_code == "PERMISSION_DENIED" and not client.search_registered_models(f"name = '{name}'"):
             return None
         raise

@@ -1,4 +1,4 @@
-"""A registered version brought back whole: its code, parameters, data and results in a new folder."""
+"""Restore a registered version: its code, parameters, data and results in a new folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pipelines.versions.workspace import clone_of
 
 @dataclass(frozen=True)
 class Reproduction:
-    """Where a version was brought back to, and what `dvc status` says there: nothing, where it is exact."""
+    """A restored version and the output of `dvc status` in its folder, empty for an exact copy."""
 
     model: str
     folder: str
@@ -30,10 +30,10 @@ class Reproduction:
 
 
 def reproduce(root: Path, uri: str, target: Path) -> Reproduction:
-    """Bring `uri` back into the new folder `target`: a clone at its snapshot with its data checked out.
+    """Restore `uri` into the new folder `target`: a clone at its snapshot with its data checked out.
 
-    Raises UserError where the version cannot be brought back, and StageFailed where the adapter that comes back is not
-    the registered one; nothing is left behind then.
+    Raises UserError where the version cannot be restored, StageFailed where the restored adapter is not the registered
+    one; `target` is removed then.
     """
     origins = origins_of(root, uri)
     if target.exists():

@@ -1,4 +1,4 @@
-"""What a run of the training is to do: which dataset version, which seed, from where, or nothing."""
+"""The plan of a training run: whether to train, on which dataset version, with which seed and initial weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LATEST = "latest"
 
 @dataclass(frozen=True)
 class Plan:
-    """What to do, and why. No dataset version: procedural people; no seed: the one of params.yaml."""
+    """Whether to train, and why. No dataset version: procedural people; no seed: the one of params.yaml."""
 
     train: bool
     reason: str
@@ -28,7 +28,7 @@ class Plan:
 
 
 def newest(tags: Sequence[str]) -> str | None:
-    """Return the dataset version with the greatest number, or None where there is none."""
+    """Return the dataset version with the highest number, or None without any."""
     return max(tags, key=lambda tag: int(tag.rpartition("-v")[2]), default=None)
 
 
@@ -42,12 +42,12 @@ def known_versions(root: Path) -> list[str]:
 def make_plan(
     root: Path, params: Params, trigger: Trigger, versions: Sequence[str], start_from: str | None = None
 ) -> Plan:
-    """Decide what a run trains.
+    """Return the plan of a run; raise UserError where a dataset version is unknown.
 
-    `versions`: by hand, the version that was chosen (`latest` for the newest, none for procedural people); by data,
-    those that the events name, of which the newest counts; by schedule, none: the newest is trained on unless a
-    registered version was trained on it already, and then `retrain.without_new_data` says what happens. `start_from`
-    is "scratch" or "champion", by default what `retrain.start_from` says. Raises UserError where a version is unknown.
+    `versions`: for `hand`, the chosen version (`latest` for the newest, none for procedural people); for `data`, those
+    of the events, of which the newest is used; for `schedule`, none: the newest is used, and where a registered version
+    was trained on it already, `retrain.without_new_data` decides. `start_from` is "scratch" or "champion", by default
+    `retrain.start_from`.
     """
     known = known_versions(root)
     for version in versions:
@@ -85,5 +85,5 @@ def _start(root: Path, params: Params, start_from: str) -> tuple[str | None, str
     champion = champion_number(open_registry(root), name)
     if champion is None:
         return None, "from scratch, there being no champion"
-    # The number, not the alias: what a run starts from must stay the same when the champion changes.
+    # The number, not the alias: the run's initial weights must not change with the champion.
     return f"models:/{name}/{champion}", f"from the champion v{champion}"

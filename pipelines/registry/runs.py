@@ -1,4 +1,4 @@
-"""Runs of the ledger: the finished one that has some tags, and many values of one at once."""
+"""MLflow runs: search by tags, and logging of many values."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 from pipelines.registry.settings import EXPERIMENT
 
-# What a server takes at once.
+# The most that a server accepts in one request.
 _PARAMS, _METRICS = 100, 1000
 
 
 def search_runs(client: Any, status: str, tags: Mapping[str, str], most: int = 1000) -> list[Any]:
-    """Return at most `most` runs of the experiment, the newest first, with a status (`FINISHED` …) and `tags`.
+    """Return at most `most` runs of the experiment, newest first, with a status (`FINISHED` …) and `tags`.
 
-    Tags are named without their prefix `dynamicid.`.
+    The names of tags are given without their prefix `dynamicid.`.
     """
     wanted = [f"tags.`dynamicid.{name}` = '{value}'" for name, value in tags.items()]
     return list(
@@ -27,13 +27,13 @@ def search_runs(client: Any, status: str, tags: Mapping[str, str], most: int = 1
 
 
 def finished_run(client: Any, **tags: str) -> str | None:
-    """Return the id of the newest finished run with `tags`, named without their prefix, or None where there is none."""
+    """Return the id of the newest finished run with `tags`, as in `search_runs`, or None where there is none."""
     found = search_runs(client, "FINISHED", tags, 1)
     return found[0].info.run_id if found else None
 
 
 def log_values(client: Any, run_id: str, params: Mapping[str, str], metrics: Sequence[Any]) -> None:
-    """Write parameters and metrics (MLflow's `Metric`) of a run, as many at once as a server takes."""
+    """Log parameters and metrics (MLflow's `Metric`) of a run in batches."""
     from mlflow.entities import Param
 
     entities = [Param(key, value) for key, value in params.items()]

@@ -1,4 +1,4 @@
-"""Waiting for an MLflow server that is away, aloud: MLflow's own client repeats for minutes without a word."""
+"""Wait for an unreachable MLflow server with a message; MLflow's client retries for minutes without one."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pipelines.core.errors import StageFailed, UserError
 
 WAIT_VARIABLE = "DYNAMICID_MLFLOW_WAIT"
 WAIT_SECONDS = 300.0
-# What a proxy says of a server that is away.
-_AWAY = (502, 503, 504)
+# A proxy's status codes where the server behind it does not answer.
+_UNAVAILABLE = (502, 503, 504)
 
 
 def wait_for_server(uri: str) -> None:
-    """Wait until the server at `uri` answers, whatever it says; other kinds of ledger are not asked.
+    """Wait until the server at `uri` gives any answer; return at once for other kinds of tracking URI.
 
-    Says on stderr that and why it waits. Raises StageFailed after DYNAMICID_MLFLOW_WAIT seconds (default 300), and
-    UserError for an address that nothing can be at.
+    Prints the reason for waiting to stderr. Raises StageFailed after DYNAMICID_MLFLOW_WAIT seconds (default 300), and
+    UserError for an invalid address.
     """
     address = urlsplit(uri)
     if address.scheme not in ("http", "https"):
@@ -26,7 +26,7 @@ def wait_for_server(uri: str) -> None:
     import typer
     from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_exponential
 
-    # Without name and password, which an address may hold.
+    # Without user name and password, which the URI may contain.
     name = f"{address.scheme}://{address.hostname}" + (f":{address.port}" if address.port else "")
     seconds = _seconds()
 
@@ -49,7 +49,7 @@ def wait_for_server(uri: str) -> None:
         ):
             with attempt:
                 answer = requests.head(f"{uri.rstrip('/')}/health", timeout=30)
-                if answer.status_code in _AWAY:
+                if answer.status_code in _UNAVAILABLE:
                     raise _Gateway(f"HTTP {answer.status_code}")
         if attempt.retry_state.attempt_number > 1:
             typer.echo(f"MLflow at {name} is there again", err=True)
@@ -63,7 +63,7 @@ def wait_for_server(uri: str) -> None:
 
 
 class _Gateway(Exception):
-    """A proxy answered that the server behind it does not."""
+    """A proxy answered that the server behind it is unavailable."""
 
 
 def _seconds() -> float:
@@ -75,7 +75,7 @@ def _seconds() -> float:
 
 
 def _why(error: BaseException | None) -> str:
-    """Return the innermost reason: the outer ones are the client's words around it."""
+    """Return the reason of the innermost exception; the outer ones only add the client's text."""
     reason = str(error) if isinstance(error, _Gateway) else type(error).__name__
     while error is not None:
         if isinstance(error, OSError) and error.strerror:

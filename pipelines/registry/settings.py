@@ -1,4 +1,4 @@
-"""Where the ledger lies: one MLflow database and artefact folder, shared by a checkout and its run workspaces."""
+"""The place of the MLflow database and artefacts, shared by a checkout and its run workspaces."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import os
 from pathlib import Path
 
 EXPERIMENT = "dynamicid"
-# A run workspace is a clone inside another checkout; this variable names the checkout whose ledger it writes to.
+# A run workspace is a clone of another checkout; this variable names the checkout whose MLflow database it uses.
 HOME_VARIABLE = "DYNAMICID_HOME"
 _URI_VARIABLE = "MLFLOW_TRACKING_URI"
-_CHOSEN: set[str] = set()
+_DEFAULTS: set[str] = set()
 
 
 def tracking_root(root: Path) -> Path:
-    """Return the checkout that holds the ledger: `root`, or the one that a workspace was made from."""
+    """Return the checkout with the MLflow database: `root`, or the one that a workspace was cloned from."""
     return Path(os.environ.get(HOME_VARIABLE) or root).resolve()
 
 
@@ -23,10 +23,10 @@ def database(root: Path) -> Path:
 
 
 def connect(root: Path) -> str:
-    """Point MLflow to the ledger and make sure that the experiment exists; return the tracking URI.
+    """Point MLflow to its database or server, create the experiment if it is missing, and return the tracking URI.
 
-    MLFLOW_TRACKING_URI wins, so that a team's server is used as it is; otherwise a SQLite database in the checkout.
-    A server that is away is waited for.
+    The URI is MLFLOW_TRACKING_URI where it is set, otherwise a SQLite database in the checkout. Waits for a server that
+    does not answer.
     """
     import mlflow
 
@@ -34,10 +34,10 @@ def connect(root: Path) -> str:
 
     own = f"sqlite:///{database(root)}"
     given = os.environ.get(_URI_VARIABLE)
-    # set_tracking_uri writes the variable itself: an address that this function chose before is not one that was given.
-    uri = given if given and given not in _CHOSEN else own
+    # set_tracking_uri sets the variable, so a default of an earlier call must not count as given by the user.
+    uri = given if given and given not in _DEFAULTS else own
     if uri == own:
-        _CHOSEN.add(own)
+        _DEFAULTS.add(own)
     mlflow.set_tracking_uri(uri)
     wait_for_server(uri)
     if mlflow.get_experiment_by_name(EXPERIMENT) is None:
@@ -45,7 +45,7 @@ def connect(root: Path) -> str:
         try:
             mlflow.create_experiment(EXPERIMENT, artifact_location=location)
         except mlflow.exceptions.MlflowException:
-            # Two runs may create it at once; the second one finds it there.
+            # Another run may have created it at the same time.
             if mlflow.get_experiment_by_name(EXPERIMENT) is None:
                 raise
     mlflow.set_experiment(EXPERIMENT)

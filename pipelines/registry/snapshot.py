@@ -1,7 +1,7 @@
-"""The exact code, parameters and pointers to data of a registered version, as a commit that no branch holds.
+"""A commit with the exact code, parameters and data pointers of a registered version, on a tag and no branch.
 
-A run rarely commits what it did: `dvc.lock`, `params.yaml` and the `.dvc` files of a checkout are ahead of HEAD. A tag
-`model-<commit>` keeps them, so that `dvc gc --all-tags` keeps their data and every clone of the repository has them.
+Runs rarely commit: `dvc.lock`, `params.yaml` and the `.dvc` files of a checkout differ from HEAD. The tag
+`model-<commit>` preserves them, also in clones, and makes `dvc gc --all-tags` keep their data.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from pipelines.versions.git import git, has_commit, run_git
 from pipelines.versions.git_tags import commit_tree, local_origin, push_tag
 
 PREFIX = "model-"
-# Files that git does not know yet and without which the result cannot be made again.
+# Untracked files that are needed to reproduce the result.
 _NEW = ("dvc.lock", "*.dvc", "*.py", "*.yaml", "*.j2")
 
 
 def take_snapshot(root: Path, message: str) -> str | None:
-    """Tag the working tree of `root` as it is and return the tag; None where `root` is in no git repository.
+    """Tag the working tree of `root` and return the tag; None where `root` is in no git repository.
 
-    Tracked files are taken as they stand, changed or not. The branch, the index and the files stay as they are. In the
-    workspace of a run the tag is made in the checkout that it is a clone of as well.
+    Includes changes to tracked files; branch, index and files stay unchanged. From a run's workspace the tag is pushed
+    to the checkout that it was cloned from, too.
     """
     if not has_commit(root):
         return None
@@ -43,7 +43,7 @@ def take_snapshot(root: Path, message: str) -> str | None:
 
 
 def fetch_snapshot(root: Path, tag: str) -> None:
-    """Make sure that `root` has the tag, from its origin where need be; raise StageFailed where nobody has it."""
+    """Fetch the tag from origin where `root` lacks it; raise StageFailed where origin lacks it, too."""
     known = f"refs/tags/{tag}"
     if run_git(root, "rev-parse", "--verify", "--quiet", known).code == 0:
         return

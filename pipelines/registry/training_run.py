@@ -1,4 +1,4 @@
-"""What a scheduler hands to a run of the training: the form somebody filled, and what tasks before found out."""
+"""The JSON document that the scheduler passes to a training run: its form, and the results of earlier tasks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipelines.registry.retraining import Plan, Trigger
 
 
 class Form(Section):
-    """What somebody asked for; a scheduled run fills nothing, so every field has a default."""
+    """The settings of a run; a scheduled run has no form, so every field has a default."""
 
     profile: str | None = None
     dataset_version: str | None = None
@@ -28,7 +28,7 @@ class Form(Section):
 
 
 class Answer(Section):
-    """What a person, or nobody in time, said about the version `model` (a URI)."""
+    """A person's decision, or the default after the time limit, about the version `model` (a URI)."""
 
     model: str
     choice: Literal["promote", "override", "refuse"]
@@ -36,7 +36,7 @@ class Answer(Section):
 
 
 class TrainingRun(Section):
-    """The form of a run, what began it, the dataset versions that its events name, its plan and a person's answer."""
+    """A run's form, trigger, dataset versions of its events, plan, and a person's answer."""
 
     form: Form = Form()
     trigger: Trigger = "hand"
@@ -45,11 +45,11 @@ class TrainingRun(Section):
     answer: Answer | None = None
 
     def dataset_versions(self) -> list[str]:
-        """Return the versions that the form or the events name."""
+        """Return the dataset versions of form and events, sorted."""
         return sorted({*self.versions, *([self.form.dataset_version] if self.form.dataset_version else [])})
 
     def overrides(self) -> list[str]:
-        """Return the changes `section.key=value` that form and plan ask for; those that were typed come last."""
+        """Return the changes `section.key=value` of form and plan; those typed by the user come last and win."""
         form, plan = self.form, self.plan
         seed = None if plan is None else plan.seed
         asked = {
@@ -65,7 +65,7 @@ class TrainingRun(Section):
 
 
 def read_run(text: str) -> TrainingRun:
-    """Read the JSON document; UserError names every key that is unknown and every value that does not fit."""
+    """Read the JSON document; raise UserError with every unknown key and invalid value."""
     try:
         return TrainingRun.model_validate_json(text)
     except ValidationError as error:

@@ -1,1 +1,1 @@
-"""The registered model behind HTTP: what a request may hold, and how it is refused (docs/guides/serve.md)."""
+"""The registered model behind HTTP: requests, their checks and the drawing (docs/guides/serve.md)."""

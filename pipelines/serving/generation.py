@@ -1,4 +1,4 @@
-"""From reference photos and texts to a picture: what `dynamicid generate` and the served model share."""
+"""From reference photos and texts to a picture, for `dynamicid generate`, the web page and the served model."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pipelines.core.records import OK
 from pipelines.data.faces.record import FaceRecord
 from pipelines.serving.request import DrawRequest, Reference
 
-# The largest face of a reference is meant beyond doubt where it has this many times the area of any other.
+# The largest face of a reference is used only where it has at least this many times the area of any other.
 _DOMINANCE = 3.0
 
 
 @dataclass(frozen=True)
 class GeneratedPicture:
-    """The picture (PIL, RGB) and, where asked for, the gate averaged over steps and layers, (H, W) in [0, 1]."""
+    """The picture (PIL, RGB) and, on request, the gate averaged over steps and layers, (H, W) in [0, 1]."""
 
     image: Any
     gate_map: Any = None
@@ -41,13 +41,13 @@ class Generator:
 
         pipeline = load_pipeline(params, adapter)
         pipeline.set_progress_bar_config(desc="drawing", leave=False)
-        # The largest face is analysed; `_record` refuses photos in which another one could be meant.
+        # The largest face is analysed; `_record` refuses photos with another face of similar size.
         preprocess = params.preprocess.model_copy(update={"several_faces": "largest"})
         return cls(pipeline, load_analyser(preprocess), params)
 
     @property
     def takes_face_prompts(self) -> bool:
-        """Whether the adapter has an IMR, without which expression and pose stay those of the reference."""
+        """Whether the adapter has an IMR; without one, expression and pose are those of the reference."""
         return self._pipeline.adapter.templates is not None
 
     def draw(
@@ -55,8 +55,8 @@ class Generator:
     ) -> GeneratedPicture:
         """Draw the request; the same request and seed give the same picture.
 
-        `on_step` is called after every denoising step with how many are done, and of how many. Raises UserError where
-        a reference does not show one face, or the adapter takes no face prompts.
+        `on_step` is called after every denoising step with the number done and their total. Raises UserError where a
+        reference does not show one face, or the adapter takes no face prompts.
         """
         import torch
 
@@ -83,13 +83,13 @@ class Generator:
             width=size,
             generator=torch.Generator("cpu").manual_seed(request.seed),
             return_gate_maps=gate_map,
-            callback_on_step_end=None if on_step is None else _telling(on_step, steps),
+            callback_on_step_end=None if on_step is None else _step_callback(on_step, steps),
             **multi_person_settings(settings, len(faces), steps),
         )
         return GeneratedPicture(done.images[0], done.gate_maps[0] if gate_map else None)
 
     def shows_a_face(self, photo: bytes) -> bool:
-        """Tell whether `photo`, an encoded picture, can be a reference."""
+        """Return whether `photo`, an encoded picture, can be a reference."""
         try:
             self._record(Reference("photo", photo))
         except UserError:
@@ -97,10 +97,7 @@ class Generator:
         return True
 
     def _record(self, reference: Reference) -> FaceRecord:
-        """Return what was found of the one face that a reference shows; UserError where there is none, or no one.
-
-        A far smaller face is a passer-by's.
-        """
+        """Return the record of a reference's face; raise UserError without a face or with several of similar size."""
         record = self._analyser.analyse([reference.photo])[0]
         if record.status != OK:
             raise UserError(f"{reference.name}: {_refusal(record)}")
@@ -110,9 +107,7 @@ class Generator:
         return record
 
 
-def _telling(on_step: Callable[[int, int], None], steps: int) -> Callable[..., dict[str, Any]]:
-    """Return the callback of diffusers that tells `on_step` how far the drawing is."""
-
+def _step_callback(on_step: Callable[[int, int], None], steps: int) -> Callable[..., dict[str, Any]]:
     def callback(pipeline: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
         on_step(step + 1, steps)
         return tensors
@@ -121,8 +116,7 @@ def _telling(on_step: Callable[[int, int], None], steps: int) -> Callable[..., d
 
 
 def _refusal(record: FaceRecord) -> str:
-    """Say why a reference cannot be used, and what to do."""
-    if record.reason == "no_face":
-        return "no face found; use a photo that shows one face large and clear"
-    detail = f" ({record.detail.removeprefix(f'{record.reason}: ')})" if record.detail else ""
-    return f"{str(record.reason).replace('_', ' ')}{detail}; use a photo that shows one face large and clear"
+    reason = "no face found" if record.reason == "no_face" else str(record.reason).replace("_", " ")
+    if record.detail and record.reason != "no_face":
+        reason += f" ({record.detail.removeprefix(f'{record.reason}: ')})"
+    return f"{reason}; use a photo that shows one face large and clear"

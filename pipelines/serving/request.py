@@ -1,7 +1,4 @@
-"""What is to be drawn, checked once: a `DrawRequest` cannot be made of anything that cannot be drawn.
-
-`read_row` makes one of a row that a stranger sent, `read_request` one of photos that are here already.
-"""
+"""A checked request for one picture: from a row sent over HTTP (`read_row`) or from local photos (`read_request`)."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ _MAX_SEED = 2**63 - 1
 
 
 class Reference(NamedTuple):
-    """An encoded photo of one person, and what errors call it."""
+    """An encoded photo of one person, and its name in error messages."""
 
     name: str
     photo: bytes
@@ -35,11 +32,11 @@ class Reference(NamedTuple):
 
 @dataclass(frozen=True)
 class DrawRequest:
-    """One picture to draw; raises UserError, saying what to change, where it could not be drawn.
+    """One picture to draw; creating one raises UserError, naming what to change, where it could not be drawn.
 
-    `references`: one per person; `face_prompts`: none, or one per person (an empty one keeps what the reference
-    shows); `boxes`: none, or one per person as (y0, x0, y1, x1) in [0, 1]. `steps` and `guidance` are the parameters'
-    where they are None.
+    `references`: one per person; `face_prompts`: none, or one per person (an empty one keeps the reference's expression
+    and pose); `boxes`: none, or one per person as (y0, x0, y1, x1) in [0, 1]; `steps` and `guidance`: None for those of
+    the parameters.
     """
 
     references: tuple[Reference, ...]
@@ -53,7 +50,7 @@ class DrawRequest:
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        """Check everything that can be judged without looking at the photos."""
+        """Check everything except the photos."""
         people = len(self.references)
         if not people:
             raise UserError("no reference photo: give at least one")
@@ -61,8 +58,8 @@ class DrawRequest:
             if given and len(given) != people:
                 raise UserError(f"{len(given)} {what} for {people} people: give none or one per reference")
         for text in self.face_prompts:
-            wish = parse(text)
-            if text and wish.expression is None and wish.pose is None:
+            motion = parse(text)
+            if text and motion.expression is None and motion.pose is None:
                 raise UserError(
                     f"face prompt {text!r} names no expression ({', '.join(EXPRESSIONS)}) and no pose "
                     f"({', '.join(POSE_PHRASES.values())})"
@@ -79,10 +76,10 @@ class DrawRequest:
 
 
 def read_row(row: Mapping[str, Any], limits: Serve) -> DrawRequest:
-    """Return the request of one row; UserError on the first thing that cannot be drawn, saying what was expected.
+    """Return the request of one row; raise UserError on the first wrong value, naming what was expected.
 
-    `references`: base64 pictures, one a person; `prompt`: text; and, where given, `face_prompts` and `boxes` (y0, x0,
-    y1, x1 in [0, 1]), one per reference, and `seed`, a whole number from 0.
+    `references`: base64 pictures, one per person; `prompt`: text; optionally `face_prompts` and `boxes` (y0, x0, y1, x1
+    in [0, 1]), one per reference, and `seed`, a whole number from 0.
     """
     check_columns(row)
     encoded = _listed(row["references"], "references")
@@ -97,10 +94,9 @@ def read_row(row: Mapping[str, Any], limits: Serve) -> DrawRequest:
 def read_request(
     references: Iterable[Reference], texts: Mapping[str, Any], limits: Serve, **sampling: Any
 ) -> DrawRequest:
-    """Return the request for photos and the other columns of a row; UserError as there.
+    """Return the request for photos and the other columns of a row; raises as `read_row`.
 
-    The photos are taken one after another, so that the first bad one ends it. `sampling` are further fields of the
-    request.
+    Photos are read one after another up to the first bad one. `sampling` are further fields of the request.
     """
     checked = []
     for reference in references:
@@ -120,7 +116,7 @@ def read_request(
 
 
 def check_columns(names: Any) -> None:
-    """Raise UserError where a column is missing or none of ours."""
+    """Raise UserError where a column is missing or unknown."""
     missing = [name for name in REQUIRED if name not in names]
     unknown = sorted(str(name) for name in names if name not in (*REQUIRED, *OPTIONAL))
     if missing or unknown:
@@ -155,7 +151,6 @@ def _text(value: Any, name: str) -> str:
 
 
 def _decoded(text: Any, name: str, limits: Serve) -> bytes:
-    """Decode base64 that is not longer than a picture may be."""
     if not isinstance(text, str):
         raise UserError(f"{name}: {type(text).__name__}; expected a picture as base64 text")
     if len(text) > limits.max_upload_mb * _MEGABYTE * 4 / 3 + 4:
@@ -167,7 +162,7 @@ def _decoded(text: Any, name: str, limits: Serve) -> bytes:
 
 
 def _check_picture(reference: Reference, limits: Serve) -> None:
-    """Raise UserError on bytes that are no picture within the limits; only the header is read, nothing is unpacked."""
+    """Raise UserError on bytes that are not a picture within the limits; reads the header only."""
     from PIL import Image
 
     name, data = reference
@@ -197,7 +192,7 @@ def _number(value: Any) -> bool:
 
 
 def read_seed(value: Any) -> int:
-    """Return a seed, 0 where there is none; UserError for anything but a whole number from 0."""
+    """Return the seed, 0 where it is absent; raise UserError for anything but a whole number from 0."""
     if _absent(value):
         return 0
     if hasattr(value, "item"):

@@ -1,4 +1,4 @@
-"""evaluate: held-out people, every metric and every comparison with intervals, and a report with pictures."""
+"""evaluate: metrics and comparisons with intervals on held-out people, and a report with pictures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipelines.core.params import Params
 
 @dataclass(frozen=True)
 class Inputs:
-    """The processed photos, the adapter, and the loss curves of its training, which the report shows if given."""
+    """The processed photos, the adapter, and optional loss curves of its training for the report."""
 
     processed: Path = Path(PROCESSED)
     adapter: Path = Path(ADAPTER)
@@ -29,7 +29,7 @@ class Outputs:
 
 
 def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
-    """Evaluate `inputs.adapter`; write both outputs, return what `metrics.json` holds, raise what `evaluate` raises."""
+    """Evaluate `inputs.adapter`, write both outputs and return the metrics; raises as `evaluate`."""
     from pipelines.evaluation.evaluate import evaluate
 
     losses = {"anchoring": inputs.losses_anchoring, "reconfiguration": inputs.losses_imr}

@@ -1,6 +1,6 @@
-"""register: the adapter becomes a version of the registered model, and champion if it passes the gates.
+"""register: make the adapter a version of the registered model, and the champion if it passes the gates.
 
-Not a DVC stage: it has effects outside the workspace. It is idempotent instead (pipelines/registry/promotion.py).
+Not a DVC stage, since it has effects outside the workspace; it is idempotent (pipelines/registry/promotion.py).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pipelines.versions.dvc import push_data
 
 @dataclass(frozen=True)
 class Inputs:
-    """The adapter, how it was judged, and the checkout that holds them."""
+    """The checkout `root` and, relative to it, the adapter, its evaluation and the processed photos."""
 
     root: Path
     adapter: Path = Path(ADAPTER)
@@ -29,13 +29,13 @@ class Inputs:
 
 
 def run(params: Params, inputs: Inputs) -> Registration:
-    """Register the adapter and let the gates decide; raise UserError where adapter or metrics are missing."""
+    """Register the adapter and apply the gates; raise UserError where adapter or metrics are missing."""
     root = inputs.root
     for path in (inputs.adapter / "config.json", inputs.metrics):
         if not (root / path).is_file():
             raise UserError(f"{path}: missing; run `dynamicid repro` first")
     metrics = json.loads((root / inputs.metrics).read_text(encoding="utf-8"))
-    # First the copy: a version whose data is on one disk only should not be on offer to anybody.
+    # First the copy: the data of a registered version must be on more than one disk.
     push_data(root)
     challenger = Challenger(root, root / inputs.adapter, metrics, root / inputs.report, root / inputs.processed)
     return register(params, challenger)

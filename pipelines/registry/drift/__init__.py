@@ -1,1 +1,1 @@
-"""How far a dataset version lies from the one that the champion was trained on."""
+"""Drift between a dataset version and the one that the champion was trained on."""

@@ -1,4 +1,4 @@
-"""The present dataset against the one of a registered version: the verdict, the page, and a run in the ledger."""
+"""Drift of the present dataset against a registered version's: the verdict, the page, and an MLflow run."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipelines.core.chain import FACES, PROCESSED
 from pipelines.core.errors import UserError
 from pipelines.core.params import Params
-from pipelines.registry.drift.features import Sample, read_sample
+from pipelines.registry.drift.features import read_sample
 from pipelines.registry.drift.page import write_page
 from pipelines.registry.drift.verdict import ADDED, Verdict, compare, state_of
 from pipelines.registry.registry import champion_of, find_version, open_registry
@@ -23,10 +25,10 @@ PAGE = "index.html"
 
 
 def run(params: Params, root: Path, out: Path, against: str | None = None) -> Verdict:
-    """Compare `data/faces` and `data/processed` of `root` with those that `against` (default: the champion) had.
+    """Compare `data/faces` and `data/processed` of `root` with those of the version `against` (default: the champion).
 
-    Writes `drift.json` and `index.html` into `out`. Raises UserError where the version does not say what it was trained
-    on, or that data is nowhere.
+    Writes `drift.json` and `index.html` into `out`. Raises UserError where the version's training data is unknown or
+    cannot be found.
     """
     client = open_registry(root)
     version = find_version(client, against) if against else champion_of(client, params.register_.model_name)
@@ -34,10 +36,8 @@ def run(params: Params, root: Path, out: Path, against: str | None = None) -> Ve
         verdict = Verdict("no_champion", current_version=current_version(root).tag)
         _write(out, verdict)
         return verdict
-    objects = {
-        "faces": _tag(version, "dynamicid.dataset_md5"),
-        "processed": _tag(version, f"dynamicid.output.{PROCESSED}"),
-    }
+    tags = {"faces": "dynamicid.dataset_md5", "processed": f"dynamicid.output.{PROCESSED}"}
+    objects = {name: _tag(version, key) for name, key in tags.items()}
     size = params.drift.sample
     current = read_sample(root / FACES, root / PROCESSED, size)
     with tempfile.TemporaryDirectory() as folder:
@@ -50,7 +50,13 @@ def run(params: Params, root: Path, out: Path, against: str | None = None) -> Ve
         champion=str(version.version),
         reference_version=version.tags.get("dynamicid.dataset_version"),
         current_version=current_version(root).tag,
-        photos=_photos(reference, current),
+        photos={
+            "reference": reference.photos,
+            "current": current.photos,
+            "reference_sample": len(reference),
+            "current_sample": len(current),
+            "added": int((~np.isin(current.image_ids, reference.image_ids)).sum()),
+        },
         findings=findings,
     )
     _write(out, verdict, write_page(verdict, reference, current))
@@ -61,21 +67,10 @@ def run(params: Params, root: Path, out: Path, against: str | None = None) -> Ve
 def _tag(version: Any, key: str) -> str:
     if key not in version.tags:
         raise UserError(
-            f"models:/{version.name}/{version.version}: no tag {key}, so what it was trained on is unknown; "
+            f"models:/{version.name}/{version.version}: no tag {key}, so its training data is unknown; "
             "register a newer version, or name one with --against"
         )
     return str(version.tags[key])
-
-
-def _photos(reference: Sample, current: Sample) -> dict[str, int]:
-    known = set(reference.image_ids.tolist())
-    return {
-        "reference": reference.photos,
-        "current": current.photos,
-        "reference_sample": len(reference),
-        "current_sample": len(current),
-        "added": sum(one not in known for one in current.image_ids.tolist()),
-    }
 
 
 def _write(out: Path, verdict: Verdict, page: str | None = None) -> None:

@@ -1,11 +1,11 @@
-"""Distances between two samples, 0 where they agree, and what chance alone would give.
+"""Distances between two samples, 0 where they agree, and the distances that chance gives.
 
     numbers     Wasserstein distance in standard deviations of the reference
     words       Jensen–Shannon distance (base 2, in [0, 1])
-    embedding   2 · AUC − 1 of a classifier that tells the two apart, judged on people it was not trained on (in [0, 1])
+    embedding   2 · AUC − 1 of a classifier between the samples, on people that it was not trained on (in [0, 1])
 
-Photos of one person resemble each other, so chance is measured with people, not photos: the same distance between two
-groups of the reference's own people that have nobody in common, each at most as many as the other sample has.
+Photos of one person are not independent, so chance is measured over people: the same distance between two disjoint
+groups of the reference's people, each of at most as many people as the other sample.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from pipelines.registry.drift.features import EMBEDDING, FEATURES, NUMBERS, Samp
 
 _COMPONENTS = 32
 _FOLDS = 5
-# The classifier costs a thousand times the others, and its noise needs fewer draws to be seen.
+# The classifier costs a thousand times the other distances, so it gets this fraction of the draws.
 _EMBEDDING_SHARE = 5
 
 
 @dataclass(frozen=True)
 class Distance:
-    """How far one feature lies from the reference, and the 95th percentile of what chance gives."""
+    """The distance of one feature from the reference, and the 95th percentile of the distances by chance."""
 
     value: float
     chance: float
 
 
 def distances(reference: Sample, current: Sample, resamples: int, seed: int = 0) -> dict[str, Distance]:
-    """Return the distance of every feature that both samples have values of."""
+    """Return the distance of every feature with values in both samples."""
     return {
         feature: found
         for feature in FEATURES
@@ -43,7 +43,7 @@ def distances(reference: Sample, current: Sample, resamples: int, seed: int = 0)
 def _distance(feature: str, reference: Sample, current: Sample, resamples: int, seed: int) -> Distance | None:
     reference, current = _known(feature, reference), _known(feature, current)
     ours, theirs = len(np.unique(current.person)), len(np.unique(reference.person))
-    # Chance needs two groups of two people, and the classifier people whom it was not trained on.
+    # Chance needs two groups of two people, the classifier people to train on and others to test on.
     if theirs < 4 or ours < 2:
         return None
     measure = _measure(feature)
@@ -56,10 +56,10 @@ def _distance(feature: str, reference: Sample, current: Sample, resamples: int, 
 
 def _measure(feature: str) -> Callable[[Sample, Sample], float]:
     if feature == EMBEDDING:
-        return _separable
+        return _embedding_distance
     if feature in NUMBERS:
-        return lambda a, b: _moved(a.numbers[feature], b.numbers[feature])
-    return lambda a, b: _reworded(a.words[feature], b.words[feature])
+        return lambda a, b: _number_distance(a.numbers[feature], b.numbers[feature])
+    return lambda a, b: _word_distance(a.words[feature], b.words[feature])
 
 
 def _known(feature: str, sample: Sample) -> Sample:
@@ -71,22 +71,22 @@ def _known(feature: str, sample: Sample) -> Sample:
 
 
 def _two_groups(sample: Sample, people: int, rng: np.random.Generator) -> tuple[Sample, Sample]:
-    """Return two groups of `people` people each, nobody in both, with all their photos."""
+    """Return all photos of two disjoint groups of `people` people each."""
     names = rng.permutation(np.unique(sample.person))
     groups = (names[:people], names[people : 2 * people])
     first, second = (sample.rows(np.isin(sample.person, group)) for group in groups)
     return first, second
 
 
-def _moved(reference: np.ndarray, current: np.ndarray) -> float:
+def _number_distance(reference: np.ndarray, current: np.ndarray) -> float:
     from scipy.stats import wasserstein_distance
 
-    # Where the reference hardly varies, a thousandth of its size is still a step that matters.
+    # Where the reference hardly varies, the unit is a thousandth of its mean size.
     spread = max(float(reference.std()), 1e-3 * float(np.abs(reference).mean()), 1e-6)
     return float(wasserstein_distance(reference, current)) / spread
 
 
-def _reworded(reference: np.ndarray, current: np.ndarray) -> float:
+def _word_distance(reference: np.ndarray, current: np.ndarray) -> float:
     from scipy.spatial.distance import jensenshannon
 
     words = np.union1d(reference, current)
@@ -94,7 +94,7 @@ def _reworded(reference: np.ndarray, current: np.ndarray) -> float:
     return float(np.nan_to_num(jensenshannon(a, b, base=2)))
 
 
-def _separable(reference: Sample, current: Sample) -> float:
+def _embedding_distance(reference: Sample, current: Sample) -> float:
     from sklearn.decomposition import PCA
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import roc_auc_score
@@ -105,7 +105,7 @@ def _separable(reference: Sample, current: Sample) -> float:
     rows = np.concatenate([reference.embeddings, current.embeddings])
     side = np.repeat([0, 1], [len(reference), len(current)])
     people = np.concatenate([reference.person, current.person])
-    # Every fold holds people of both sides.
+    # Every fold needs people of both samples.
     folds = min(_FOLDS, len(np.unique(reference.person)), len(np.unique(current.person)))
     components = max(1, min(_COMPONENTS, rows.shape[1], len(rows) // 4))
     model = make_pipeline(PCA(components, random_state=0), StandardScaler(), LogisticRegression(C=0.1))

@@ -1,4 +1,4 @@
-"""What is compared of a dataset version: numbers of a sample of its photos, none of their pixels kept."""
+"""The compared features of a dataset version: numbers and words of a sample of its photos, without pixels."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ FEATURES: tuple[str, ...] = (EMBEDDING, *NUMBERS, *WORDS)
 class Sample:
     """Photos of one dataset version, row by row.
 
-    `person` (N,) is who is shown (the photo itself where nobody is named); `numbers` has (N,) float64 each: `yaw`,
-    `pitch` in degrees, `brightness` (mean luminance of the stored picture, 0 to 1), `size` (shorter side of the photo
-    as found, log2 of pixels); `words` (N,) str each: `expression`, `outcome` (`ok` or the reason of a rejection);
-    `embeddings` (N, 512). NaN, and an empty word, where a rejected photo has none. `photos` counts the whole version.
+    `person` (N,) is the identity (the image id where it is unknown); `numbers` has (N,) float64 each: `yaw`, `pitch` in
+    degrees, `brightness` (mean luminance of the stored picture, 0 to 1), `size` (log2 of the shorter side of the
+    original photo in pixels); `words` (N,) str each: `expression`, `outcome` (`ok` or the reason of a rejection);
+    `embeddings` (N, 512). Missing values of rejected photos are NaN or "". `photos` counts the whole version.
     """
 
     image_ids: np.ndarray
@@ -55,10 +55,10 @@ class Sample:
 
 
 def read_sample(faces: Path, processed: Path, size: int) -> Sample:
-    """Read at most `size` photos of a version from its two folders; the same version always gives the same ones.
+    """Read at most `size` photos of a version from its two folders, always the same ones.
 
-    A photo's id is a hash, so the first ids in order are a fair sample, and versions that share photos share them here
-    too. Raises UserError where a folder holds no rows, StageFailed where they do not belong together.
+    Ids are hashes, so the first ids in order are a random sample, and samples of versions with common photos overlap.
+    Raises UserError where a folder has no rows, StageFailed where the folders do not belong to the same version.
     """
     ids = np.array(read_rows(processed, PROCESSED_SCHEMA, ["image_id"])["image_id"].to_pylist())
     if not len(ids):
@@ -91,12 +91,12 @@ _COLUMNS = ["image_id", "identity", "status", "reason", "image", "yaw", "pitch",
 
 
 def _of(folder: Path, schema: pa.Schema, ids: np.ndarray, columns: list[str]) -> pd.DataFrame:
-    """Return the rows of the photos `ids` in their order, by image id; a photo that was found twice counts once."""
+    """Return the rows of the photos `ids`, indexed and sorted by image id, one row per id."""
     import pyarrow as pa
     import pyarrow.dataset as ds
 
     rows = read_rows(folder, schema, columns, ds.field("image_id").isin(pa.array(ids.tolist()))).to_pandas()
-    # A repeat of the same bytes is a row of its own, rejected as a duplicate.
+    # Repeated bytes have further rows, rejected as duplicates.
     return rows.sort_values("image_id", kind="stable").drop_duplicates("image_id").set_index("image_id")
 
 

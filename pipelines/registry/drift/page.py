@@ -1,4 +1,4 @@
-"""The drift report: one self-contained page of numbers and distributions, no faces."""
+"""The drift report: one HTML page of numbers and distributions, without faces."""
 
 from __future__ import annotations
 
@@ -19,10 +19,8 @@ _AXES = {"yaw": "yaw, degrees", "pitch": "pitch, degrees", "brightness": "mean l
 
 def write_page(verdict: Verdict, reference: Sample, current: Sample) -> str:
     """Return the page as HTML."""
-    plots = [
-        *((name, _numbers(name, reference, current)) for name in NUMBERS),
-        *((name, _words(name, reference, current)) for name in WORDS),
-    ]
+    plots = [(name, _numbers(name, reference, current)) for name in NUMBERS]
+    plots += [(name, _words(name, reference, current)) for name in WORDS]
     return render_page(Path(__file__).with_name("drift.html.j2"), verdict=verdict, plots=plots)
 
 

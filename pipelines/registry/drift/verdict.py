@@ -1,4 +1,4 @@
-"""From distances to a verdict: which features drifted, whether that warns or stops."""
+"""From distances to a verdict: the features that drifted, and whether to warn or stop."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from pipelines.registry.drift.features import Sample
 State = Literal["ok", "warn", "stop"]
 WHOLE = "whole"
 ADDED = "added"
-# Fewer new photos than this say nothing about a distribution.
+# With fewer new photos their distribution is unknown.
 _FEWEST = 20
 _ORDER: tuple[State, ...] = ("ok", "warn", "stop")
 
 
 @dataclass(frozen=True)
 class FeatureDrift:
-    """One feature of one part of the new version against the champion's."""
+    """The drift of one feature in one part of the new version."""
 
     feature: str
     part: str  # whole: the version; added: the photos that the champion's version does not have
@@ -33,7 +33,7 @@ class FeatureDrift:
     state: State
 
     def line(self) -> str:
-        """Return `feature distance > limit` with the part that is meant."""
+        """Return `feature distance > limit` with the part and the distance by chance."""
         limit = self.stop if self.state == "stop" else self.warn
         where = "" if self.part == WHOLE else " (new photos)"
         return f"{self.feature}{where} {self.distance:.3f} > {limit:.3f} (chance: {self.chance:.3f})"
@@ -41,7 +41,7 @@ class FeatureDrift:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What `drift.json` holds."""
+    """The contents of `drift.json`."""
 
     state: str  # ok, warn, stop; no_champion where there is nothing to compare with
     champion: str | None = None
@@ -60,10 +60,10 @@ class Verdict:
 
 
 def compare(reference: Sample, current: Sample, params: Drift) -> tuple[FeatureDrift, ...]:
-    """Compare the new version, and the photos that are new in it, with the reference.
+    """Compare the new version, and its new photos alone, with the reference.
 
-    A distance counts where it exceeds its limit and what chance gives. New photos warn at most: they say early what a
-    whole version would show late.
+    A feature has drifted where its distance exceeds both its limit and chance. New photos, which show a change before it
+    is visible in the whole version, warn and never stop.
     """
     found = _findings(WHOLE, distances(reference, current, params.resamples), params.limits, "stop")
     added = current.rows(~np.isin(current.image_ids, reference.image_ids))

@@ -90,7 +90,7 @@ def test_everybody_is_paired_about_equally_often_and_with_others(people: int, pa
     turns = Counter(person for pair in found for person in pair)
     assert set(turns) == set(range(people))
     assert max(turns.values()) - min(turns.values()) <= 1 + people % 2
-    # Nobody meets anybody again before everybody has met.
+    # No pair repeats before all pairs have occurred.
     possible = people * (people - 1) // 2
     assert len({frozenset(pair) for pair in found}) == min(pairs, possible)
     assert found[: people // 2] == [(first, first + 1) for first in range(0, people - 1, 2)]

@@ -18,7 +18,7 @@ def faces(count: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
     return images, [(CROP_TEMPLATE * 96).astype(np.float32)] * count
 
 
-def test_the_recogniser_gives_unit_vectors_whatever_the_company(judge_files: dict[str, Path]) -> None:
+def test_the_recogniser_gives_unit_vectors_in_any_batch(judge_files: dict[str, Path]) -> None:
     judge = RecogniserJudge(judge_files["recogniser"], size=112, mean=127.5, scale=127.5)
     images, points = faces(70)
     embedded = judge.embed(images, points)

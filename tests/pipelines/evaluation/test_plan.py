@@ -62,12 +62,12 @@ def test_pictures_that_would_be_the_same_are_drawn_once(ask: Ask) -> None:
     assert len({spec.key for spec in plan.specs}) == len(plan.specs)
 
 
-def test_the_shared_cells_cover_every_look_about_equally(ask: Ask) -> None:
+def test_the_shared_cells_cover_every_motion_about_equally(ask: Ask) -> None:
     questions = ask(14, people=14)
     cells = [questions.cells[number] for number in shared_cells(questions, 5)]
     motions = Counter((cell.expression, cell.pose) for cell in cells)
     assert len(motions) == 11
-    # "neutral, front" stands in both rows.
+    # "neutral, front" counts for expressions and poses.
     assert max(count for motion, count in motions.items() if motion != ("neutral", "front")) <= 6
     assert min(motions.values()) >= 5
 

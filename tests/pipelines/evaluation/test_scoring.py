@@ -70,7 +70,7 @@ def test_a_perfect_model_gets_every_point(questions: EvaluationSet, gallery: Gal
     assert (~np.isnan(columns["pose_accuracy"])).sum() == 5 * PEOPLE
 
 
-def test_somebody_else_and_nobody_get_nothing(questions: EvaluationSet, gallery: Gallery) -> None:
+def test_another_person_and_a_missing_face_score_nothing(questions: EvaluationSet, gallery: Gallery) -> None:
     wrong = scores_of(questions, gallery, lambda person: (person + 1) % PEOPLE).columns
     assert wrong["own_over_other"].sum() == 0
     assert wrong["id_similarity"].max() < 0.4

@@ -42,10 +42,10 @@ def test_a_champion_that_cannot_be_judged_any_more_refuses_and_says_so(registere
     other = {**metrics, "evaluation_set": "f" * 64}
     challenger = find_version(client, "models:/dynamicid/2")
     again = Challenger(root, root / "models/adapter", other, root / "reports/index.html", root / "data/processed")
-    said = compare(client, challenger, load_params(root / "params.yaml"), again)
-    assert (said.decision, said.champion) == ("refused", "1")
-    (line,) = said.reasons
-    assert line.startswith("champion v1 cannot be judged on this evaluation set: ")
+    decision = compare(client, challenger, load_params(root / "params.yaml"), again)
+    assert (decision.decision, decision.champion) == ("refused", "1")
+    (line,) = decision.reasons
+    assert line.startswith("champion v1 cannot be evaluated on this evaluation set: ")
 
 
 def test_registering_again_finds_the_version_and_its_decision(registered: Any) -> None:

@@ -16,8 +16,8 @@ from PIL import Image
 from benchmarks.malformed_requests import malformed_requests
 from pipelines.core.errors import UserError
 from pipelines.core.sections.operations import Serve
-from pipelines.serving.door import read_payload
 from pipelines.serving.request import DrawRequest, Reference, read_row
+from pipelines.serving.request_guard import read_payload
 
 LIMITS = Serve(max_upload_mb=1, max_pixels=10_000, max_people=2, max_rows=2)
 
@@ -103,7 +103,7 @@ def test_a_broken_seed_is_seen_before_mlflow_rounds_it(shape: str) -> None:
         read_payload(payload(1.5), LIMITS)
 
 
-def test_malformed_json_never_gets_past_the_door() -> None:
+def test_malformed_json_is_refused() -> None:
     """All that is known to be malformed is a UserError here, but for photos that only a face detector can judge."""
     passed, reasons = [], []
     for request in malformed_requests(picture(), 130):
