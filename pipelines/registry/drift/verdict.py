@@ -62,8 +62,8 @@ class Verdict:
 def compare(reference: Sample, current: Sample, params: Drift) -> tuple[FeatureDrift, ...]:
     """Compare the new version, and its new photos alone, with the reference.
 
-    A feature has drifted where its distance exceeds both its limit and chance. New photos, which show a change before it
-    is visible in the whole version, warn and never stop.
+    A feature has drifted where its distance exceeds both its limit and chance. New photos, which show a change earlier
+    than the whole version, warn and never stop.
     """
     found = _findings(WHOLE, distances(reference, current, params.resamples), params.limits, "stop")
     added = current.rows(~np.isin(current.image_ids, reference.image_ids))

@@ -186,7 +186,7 @@ def test_a_folder_with_something_else_in_it_is_refused(params: Params, pile: Pat
     (tmp_path / "mine.txt").write_text("keep me")
     with pytest.raises(UserError, match="holds something else"):
         run(params, Inputs(pile), Outputs(tmp_path, tmp_path / "state"))
-    with pytest.raises(UserError, match="is inside the source"):
+    with pytest.raises(UserError, match="lies in the source"):
         run(params, Inputs(pile), Outputs(pile / "set", tmp_path / "state"))
     assert (tmp_path / "mine.txt").read_text() == "keep me"
 
