@@ -37,14 +37,16 @@ def wait_for_server(uri: str) -> None:
 
     def say(state: RetryCallState) -> None:
         if state.attempt_number == 1 and state.outcome is not None:
-            typer.echo(f"MLflow at {name} is away ({_why(state.outcome.exception())}); waiting for it", err=True)
+            typer.echo(
+                f"MLflow at {name} does not answer ({_why(state.outcome.exception())}); waiting for it", err=True
+            )
 
     try:
         for attempt in Retrying(
             stop=stop_after_delay(seconds),
             wait=wait_exponential(multiplier=0.5, max=5),
             retry=retry_if_exception(away),
-            before_sleep=say,
+            before_sleep=report,
             reraise=True,
         ):
             with attempt:
@@ -52,13 +54,13 @@ def wait_for_server(uri: str) -> None:
                 if answer.status_code in _UNAVAILABLE:
                     raise _Gateway(f"HTTP {answer.status_code}")
         if attempt.retry_state.attempt_number > 1:
-            typer.echo(f"MLflow at {name} is there again", err=True)
+            typer.echo(f"MLflow at {name} answers again", err=True)
     except (_Gateway, requests.RequestException) as error:
         if not away(error):
             raise UserError(f"MLflow at {name}: {_why(error)}; expected the address of an MLflow server") from None
         raise StageFailed(
-            f"MLflow at {name}: no answer in {seconds:.0f} s ({_why(error)}); what was computed is kept: once the "
-            f"server is there, the same command or `dynamicid record` writes it down. {WAIT_VARIABLE} waits longer"
+            f"MLflow at {name}: no answer in {seconds:.0f} s ({_why(error)}); results are kept: once the server "
+            f"answers, the same command or `dynamicid record` records them. {WAIT_VARIABLE} sets a longer wait"
         ) from None
 
 

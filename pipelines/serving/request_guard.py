@@ -96,8 +96,8 @@ def read_payload(data: bytes, limits: Serve) -> dict[str, Any]:
 def _rows(table: Any, name: str) -> list[dict[str, Any]]:
     """Return a table of any shape as rows; raise UserError on an unknown column."""
     if name == "dataframe_split":
-        split = table if isinstance(table, dict) and set(table) <= {"columns", "data", "index"} else {}
-        columns, data = split.get("columns"), split.get("data")
+        split: dict[str, Any] = table if isinstance(table, dict) and set(table) <= {"columns", "data", "index"} else {}
+        columns, data = split.get("columns", ()), split.get("data", ())
         texts = isinstance(columns, list) and all(isinstance(column, str) for column in columns)
         if not texts or not isinstance(data, list) or len(set(columns)) != len(columns):
             raise UserError("dataframe_split: expected columns (texts) and data (rows)")

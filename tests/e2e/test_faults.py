@@ -36,7 +36,7 @@ def _wait_for_refused_write(team, run: str, task: str, seconds: float = 900) -> 
 
     def refused() -> bool:
         logs = (team.airflow.log("dynamicid_train", run, task, attempt) for attempt in (1, 2, 3))
-        return any("is away (Connection refused)" in log for log in logs)
+        return any("does not answer (Connection refused)" in log for log in logs)
 
     wait_until(refused, seconds, f"{task}: no write was refused while MLflow was away", 2)
 

@@ -1,5 +1,5 @@
-"""Photos as they are found in the wild: broken, huge, animated, oddly coded, oddly named; a ledger of one's own; a
-folder as a trained project leaves it, on random base models, with parameters that name the real face networks."""
+"""Awkward photos (broken, huge, animated, oddly coded or named), a checkout with its own MLflow database, and a folder
+as a trained project leaves it: random base models, and parameters that name the real face networks."""
 
 from __future__ import annotations
 
@@ -143,12 +143,12 @@ def empty_database(once: Callable[[str, Callable[[Path], object]], Path]) -> Pat
     with pytest.MonkeyPatch.context() as patch:
         for name in ("MLFLOW_TRACKING_URI", "DYNAMICID_HOME"):
             patch.delenv(name, raising=False)
-        return database(once("ledger", connect))
+        return database(once("mlflow", connect))
 
 
 @pytest.fixture
-def ledger(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A git repository whose ledger is a new database beside it."""
+def checkout(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A git repository with a new MLflow database beside it."""
     for name in ("MLFLOW_TRACKING_URI", "DYNAMICID_HOME", "DYNAMICID_AIRFLOW_RUN_ID"):
         monkeypatch.delenv(name, raising=False)
     root = tmp_path / "checkout"

@@ -1,4 +1,4 @@
-"""Registries to try things on: judged versions without a model, and two real ones from a small chain."""
+"""Registries for tests: compared versions without a model, and two real ones from a small chain."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from typing import Any
 
 import pytest
 
-LEDGER = ("MLFLOW_TRACKING_URI", "DYNAMICID_HOME", "DYNAMICID_AIRFLOW_RUN_ID")
+VARIABLES = ("MLFLOW_TRACKING_URI", "DYNAMICID_HOME", "DYNAMICID_AIRFLOW_RUN_ID")
 
 
 @pytest.fixture(autouse=True)
-def _own_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep what the environment says of a ledger away from these tests."""
-    for name in LEDGER:
+def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep MLflow settings of the environment away from these tests."""
+    for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
-def compared(ledger: Path) -> Callable[..., Any]:
-    """Make a version that the gates have judged: (champion it was compared with, lines of failed gates) → version."""
+def compared(checkout: Path) -> Callable[..., Any]:
+    """Return a maker of a compared version: (champion, lines of failed gates) → version."""
     from mlflow.exceptions import MlflowException
 
     from pipelines.registry.decisions import Decision, add_decision
     from pipelines.registry.registry import open_registry
 
-    client = open_registry(ledger)
+    client = open_registry(checkout)
 
     def make(champion: str | None, *failed: str) -> Any:
         with contextlib.suppress(MlflowException):
             client.create_registered_model("dynamicid")
-        version = client.create_model_version("dynamicid", (ledger / "README").as_uri())
+        version = client.create_model_version("dynamicid", (checkout / "README").as_uri())
         evidence = {"evaluation_set": "e", "failed_gates": list(failed), "gates": []}
         add_decision(client, version, Decision("not_asked", "gates", champion, tuple(failed), evidence))
         return client.get_model_version("dynamicid", version.version)
@@ -65,7 +65,7 @@ GATES = [{"metric": "id_similarity", "minimum": 0.3, "max_regression": 0.02}]
 
 
 def shell(folder: Path, *command: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    """Run a command in `folder` with this interpreter's tools and the ledger of the folder itself."""
+    """Run a command in `folder` with this interpreter's tools and MLflow database."""
     from pipelines.versions.dvc import stage_environment
 
     kept = {key: value for key, value in stage_environment().items() if not key.startswith(("MLFLOW", "DYNAMICID"))}
@@ -118,7 +118,7 @@ def make_result(folder: Path, quality: float) -> None:
 
 @dataclass(frozen=True)
 class Registered:
-    """A repository with two registered versions, and what registering each said."""
+    """A repository with two registered versions, and the result of registering each."""
 
     root: Path
     first: dict[str, Any]
@@ -129,22 +129,22 @@ class Registered:
 def registered(tmp_path_factory: pytest.TempPathFactory, project: Path, empty_database: Path) -> Registered:
     """Two versions from two dataset versions: v1 is promoted by the gates, v2 is worse and refused.
 
-    In a ledger of its own; the run id of a scheduler is on v1.
+    In a separate MLflow database; v1 has the run id of a scheduler.
     """
     from pipelines.registry.lineage import AIRFLOW_RUN_VARIABLE
 
     root = tmp_path_factory.mktemp("registered") / "checkout"
     small_chain(root, project)
     shutil.copy2(empty_database, root / "mlflow.db")
-    said = []
+    results = []
     for quality, run in ((0.5, "dynamicid_train/manual__1"), (0.4, "")):
         make_result(root, quality)
         with pytest.MonkeyPatch.context() as patch:
-            for name in LEDGER:
+            for name in VARIABLES:
                 patch.delenv(name, raising=False)
             patch.setenv(AIRFLOW_RUN_VARIABLE, run)
-            said.append(_register(root))
-    return Registered(root, *said)
+            results.append(_register(root))
+    return Registered(root, *results)
 
 
 def _register(root: Path) -> dict[str, Any]:

@@ -70,8 +70,8 @@ def test_a_stage_is_recorded_once_with_everything(root: Path) -> None:
     assert RUN_ID in {value for key, value in run.data.tags.items() if key.startswith("dynamicid.used_by.")}
 
 
-def test_what_an_earlier_attempt_could_not_finish_does_not_run_for_ever(root: Path) -> None:
-    """As when the ledger dies in the middle, and cannot be told that the recording failed."""
+def test_what_an_earlier_attempt_could_not_finish_is_marked_as_failed(root: Path) -> None:
+    """As when the server stops during recording and the run cannot be marked as failed."""
     from mlflow.tracking import MlflowClient
 
     params = load_params(root / "params.yaml")

@@ -1,4 +1,4 @@
-"""Registering at an MLflow server, which checks what a local ledger takes as it is."""
+"""Registering at an MLflow server, which checks more than a local database."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.processes import dynamicid, free_port, wait_until
 
 @pytest.fixture
 def server(tmp_path: Path, empty_database: Path) -> Iterator[str]:
-    """A real server with a ledger of its own; yields its address."""
+    """Yield the address of a real server with its own database."""
     shutil.copy2(empty_database, tmp_path / "server.db")
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
@@ -54,8 +54,8 @@ def test_a_version_is_registered_judged_and_has_its_files(registered: Any, serve
     shutil.copytree(registered.root, root, symlinks=True)
     at_server = {"MLFLOW_TRACKING_URI": server}
     done = dynamicid("register", "--accept-refusal", cwd=root, env=at_server, without=("MLFLOW", "DYNAMICID"))
-    said = json.loads(done.stdout.splitlines()[-1])
-    assert (said["decision"], said["version"]) == ("promoted", "1")
+    printed = json.loads(done.stdout.splitlines()[-1])
+    assert (printed["decision"], printed["version"]) == ("promoted", "1")
     client = MlflowClient(server, registry_uri=server)
     version = client.get_model_version("dynamicid", "1")
     assert "champion" in version.aliases

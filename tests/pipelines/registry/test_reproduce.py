@@ -1,4 +1,4 @@
-"""A registered version says what it came from, and an earlier one comes back with nothing left to do."""
+"""A registered version lists its origins, and an earlier one is restored with a clean DVC status."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipelines.versions.dvc import dvc
 from tests.processes import dynamicid, git
 
 
-def test_an_earlier_version_comes_back_with_a_clean_status(registered: Any, tmp_path: Path) -> None:
+def test_an_earlier_version_is_restored_with_a_clean_status(registered: Any, tmp_path: Path) -> None:
     root: Path = registered.root
     assert (root / "data/faces/quality.txt").read_text() == "0.4"
     before = dvc(root, "status", "--json", capture=True).stdout
@@ -34,7 +34,7 @@ def test_an_earlier_version_comes_back_with_a_clean_status(registered: Any, tmp_
     assert dvc(root, "status", "--json", capture=True).stdout == before
 
 
-def test_lineage_names_everything_that_a_version_came_from(registered: Any) -> None:
+def test_lineage_names_the_origins_of_a_version(registered: Any) -> None:
     root: Path = registered.root
     found = origins_of(root, "models:/dynamicid/1")
     assert found.dataset_version == "faces-v1"
@@ -51,7 +51,7 @@ def test_lineage_names_everything_that_a_version_came_from(registered: Any) -> N
     assert second.airflow_run_id is None
 
 
-def test_and_which_versions_came_from_a_thing(registered: Any) -> None:
+def test_versions_are_found_by_their_origin(registered: Any) -> None:
     root: Path = registered.root
     commit = str(origins_of(root, "models:/dynamicid/1").git_commit)
     assert versions_from(root, "dynamicid", "faces-v2") == ["models:/dynamicid/2"]
@@ -68,7 +68,7 @@ def test_the_command_prints_it(registered: Any) -> None:
         assert word in done.stderr, word
 
 
-def test_what_cannot_come_back_is_said_and_leaves_nothing(registered: Any, tmp_path: Path) -> None:
+def test_a_failed_reproduction_is_named_and_leaves_nothing(registered: Any, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="it exists"):
         reproduce(registered.root, "models:/dynamicid/1", tmp_path)
     with pytest.raises(UserError, match="there are v1, v2"):

@@ -1,4 +1,4 @@
-"""A server that is away is waited for, aloud and not for ever."""
+"""Commands wait for a server that does not answer, with a message and a limit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def port() -> int:
 
 
 class _Refusing(http.server.BaseHTTPRequestHandler):
-    """A proxy whose server comes back at the third request, and then wants a password."""
+    """A proxy whose server comes back at the third request, and then requires a password."""
 
     asked = 0
 
@@ -31,7 +31,7 @@ class _Refusing(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def test_what_comes_back_is_waited_for(port: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_server_that_comes_back_is_waited_for(port: int, capsys: pytest.CaptureFixture[str]) -> None:
     servers: list[http.server.HTTPServer] = []
 
     def come_back() -> None:
@@ -44,20 +44,20 @@ def test_what_comes_back_is_waited_for(port: int, capsys: pytest.CaptureFixture[
     servers[0].shutdown()
     servers[0].server_close()
     assert _Refusing.asked == 3
-    # Any answer is one: who may read it is the client's affair. The password is not for a log.
+    # Any status counts as an answer. The password must not be logged.
     assert capsys.readouterr().err == (
-        f"MLflow at http://127.0.0.1:{port} is away (Connection refused); waiting for it\n"
-        f"MLflow at http://127.0.0.1:{port} is there again\n"
+        f"MLflow at http://127.0.0.1:{port} does not answer (Connection refused); waiting for it\n"
+        f"MLflow at http://127.0.0.1:{port} answers again\n"
     )
 
 
-def test_what_stays_away_is_named(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_stays_unreachable_is_named(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(WAIT_VARIABLE, "1")
     with pytest.raises(StageFailed, match=rf"127.0.0.1:{port}: no answer in 1 s \(Connection refused\); .*kept"):
         wait_for_server(f"http://127.0.0.1:{port}")
 
 
-def test_what_can_never_be_there_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_address_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"expected the address of an MLflow server"):
         wait_for_server("http://*.nowhere:5000")
     monkeypatch.setenv(WAIT_VARIABLE, "long")
@@ -66,5 +66,5 @@ def test_what_can_never_be_there_is_not_waited_for(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("uri", ["sqlite:////somewhere/mlflow.db", "databricks", "file:///somewhere"])
-def test_other_ledgers_are_not_asked(uri: str) -> None:
+def test_other_tracking_uris_are_not_asked(uri: str) -> None:
     wait_for_server(uri)

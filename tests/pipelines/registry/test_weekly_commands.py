@@ -1,4 +1,4 @@
-"""What docs/guides/retrain.md tells people to type in an ordinary week, in a checkout with two registered versions."""
+"""The commands of docs/guides/retrain.md for an ordinary week, in a checkout with two registered versions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def checkout(registered: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def dynamicid(root: Path, *arguments: str, code: int = 0) -> Any:
-    """Run a command and return the JSON of its last line, or what it says to people where it fails."""
+    """Run a command and return the JSON of its last line, or stderr where it fails."""
     done = shell(root, sys.executable, "-m", "pipelines.cli", *arguments, code=code)
     return json.loads(done.stdout.splitlines()[-1]) if code == 0 and done.stdout.strip() else done.stderr
 
@@ -35,8 +35,8 @@ def champion(root: Path) -> str:
 
 def test_a_person_overrules_the_gates_and_takes_it_back(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    said = dynamicid(checkout, "promote", "models:/dynamicid/2", "--by", "ann", code=1)
-    assert "--override-gates" in said
+    refused = dynamicid(checkout, "promote", "models:/dynamicid/2", "--by", "ann", code=1)
+    assert "--override-gates" in refused
     moved = dynamicid(checkout, "promote", "models:/dynamicid/2", "--by", "ann", "--override-gates")
     assert (moved["decision"], champion(checkout)) == ("promoted", "2")
     back = dynamicid(checkout, "rollback", "--by", "ann", "--reason", "complaints")
@@ -58,7 +58,7 @@ def test_cleaning_says_what_would_go_and_keeps_it(checkout: Path) -> None:
     assert (checkout / "mlflow.db").is_file()
 
 
-def test_a_lost_ledger_comes_back_from_the_backup(checkout: Path, tmp_path: Path) -> None:
+def test_a_lost_database_is_restored_from_the_backup(checkout: Path, tmp_path: Path) -> None:
     backup = tmp_path / "backup"
     shell(checkout, sys.executable, "-m", "pipelines.cli", "backup", "--out", str(backup))
     (checkout / "mlflow.db").unlink()

@@ -1,4 +1,4 @@
-"""`mlflow models serve` on a registered version: pictures for good requests, words for bad ones, whoever else calls."""
+"""`mlflow models serve` on a registered version: pictures for good requests, reasons for bad ones."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_the_reason_says_what_to_change(server: str, photos: list[bytes], change
     assert status == 400
     assert answer["message"].startswith(reason)
     assert answer["error_code"] == "INVALID_PARAMETER_VALUE"
-    assert "Traceback" not in json.dumps(answer), "the inside of the server is nobody's business"
+    assert "Traceback" not in json.dumps(answer), "internals of the server stay hidden"
     assert payload["dataframe_records"][0]["prompt"] not in answer["message"]
 
 
