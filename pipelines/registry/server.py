@@ -35,11 +35,10 @@ def wait_for_server(uri: str) -> None:
             error, requests.exceptions.SSLError
         )
 
-    def say(state: RetryCallState) -> None:
+    def report(state: RetryCallState) -> None:
         if state.attempt_number == 1 and state.outcome is not None:
-            typer.echo(
-                f"MLflow at {name} does not answer ({_why(state.outcome.exception())}); waiting for it", err=True
-            )
+            reason = _why(state.outcome.exception())
+            typer.echo(f"MLflow at {name} does not answer ({reason}); waiting for it", err=True)
 
     try:
         for attempt in Retrying(

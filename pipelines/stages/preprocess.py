@@ -114,7 +114,7 @@ def _run(job: Job, shards: Sequence[Path], slices: Sequence[Slice], out: Path) -
             written = write_buckets(context, sorted({item.file for item in found}), params, part)
             if written != report.rows:
                 raise StageFailed(f"{out}: {written} rows written of {report.rows}; nothing was kept, run it again")
-    _forget_other_slices(job.state, {Path(item.file) for item in found})
+    _delete_other_slices(job.state, {Path(item.file) for item in found})
     _print_summary(report, ready - started, analysed - ready, time.monotonic() - analysed)
     return report
 
@@ -150,20 +150,16 @@ def _report(found: Sequence[SliceReport], max_failed_share: float) -> Report:
 
 
 def _located(params: Preprocess) -> Preprocess:
-    """Return the parameters with absolute paths: workers may have been started elsewhere."""
+    """Return the parameters with absolute paths, as workers may have another working directory."""
 
-    def absolute(path: str | None) -> str | None:
-        return None if path is None else str(resolve(path).absolute())
+    def absolute(section: Any, *names: str) -> dict[str, str | None]:
+        paths = {name: getattr(section, name) for name in names}
+        return {name: path and str(resolve(path).absolute()) for name, path in paths.items()}
 
-    landmarker = params.landmarker.model_copy(update={"path": absolute(params.landmarker.path)})
-    captions = params.captions.model_copy(
-        update={
-            "clip_path": absolute(params.captions.clip_path),
-            "internvl_path": absolute(params.captions.internvl_path),
-        }
-    )
-    root = absolute(params.insightface_root)
-    return params.model_copy(update={"insightface_root": root, "landmarker": landmarker, "captions": captions})
+    landmarker = params.landmarker.model_copy(update=absolute(params.landmarker, "path"))
+    captions = params.captions.model_copy(update=absolute(params.captions, "clip_path", "internvl_path"))
+    update = {**absolute(params, "insightface_root"), "landmarker": landmarker, "captions": captions}
+    return params.model_copy(update=update)
 
 
 def _check_verdict(verdict: Path | None) -> None:
@@ -183,7 +179,7 @@ def _check_replaceable(out: Path) -> None:
         raise UserError(f"{out}: would be replaced, but holds {min(others, default='a file')}; choose another --out")
 
 
-def _forget_other_slices(state: Path, used: set[Path]) -> None:
+def _delete_other_slices(state: Path, used: set[Path]) -> None:
     """Delete finished slices that this dataset version does not use: they hold faces."""
     for file in state.iterdir():
         if file not in used and file.name != _LOCK:
