@@ -154,7 +154,7 @@ def _located(params: Preprocess) -> Preprocess:
 
     def absolute(section: Any, *names: str) -> dict[str, str | None]:
         paths = {name: getattr(section, name) for name in names}
-        return {name: path and str(resolve(path).absolute()) for name, path in paths.items()}
+        return {name: None if path is None else str(resolve(path).absolute()) for name, path in paths.items()}
 
     landmarker = params.landmarker.model_copy(update=absolute(params.landmarker, "path"))
     captions = params.captions.model_copy(update=absolute(params.captions, "clip_path", "internvl_path"))
