@@ -1,8 +1,8 @@
-"""The Assets that DAGs hand to each other."""
+"""The Assets by which one DAG triggers another."""
 
 from __future__ import annotations
 
 from airflow.sdk import Asset
 
-# An event's extra says {"dataset_version": "faces-v3"}: the version that was made, whatever HEAD is by then.
+# The extra of an event names the version that was made, {"dataset_version": "faces-v3"}: HEAD may have moved on.
 FACES = Asset("faces", uri="x-dynamicid://faces")

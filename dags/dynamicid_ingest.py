@@ -1,4 +1,4 @@
-"""dynamicid_ingest: photos dropped into the inbox become a version of the dataset, and the Asset `faces` says which."""
+"""dynamicid_ingest: make photos in the inbox a version of the dataset, and emit it as an event of the Asset `faces`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from stage_task import COMMON, HOME, INBOX, PYTHON, SKIP, command_task
 DOC = """
 ### From the inbox to a dataset version
 
-Drop a folder of photos into the inbox (`DYNAMICID_INBOX`, default `.dynamicid/inbox`; a folder or an object-store
+Put a folder of photos into the inbox (`DYNAMICID_INBOX`, default `.dynamicid/inbox`; a folder or an object-store
 prefix). A batch is taken when it holds a file `_READY`, or when nothing in it has changed for `inbox.quiet_seconds`.
 
-It is added to the newest dataset version, **validated first and published then**: a refused batch never becomes a
-version. Finished batches move to `_done`; photos nobody can read and refused batches to `_bad`, listed with reasons in
+It is added to the newest dataset version, which is **validated before it is published**: a refused batch never becomes
+a version. Finished batches move to `_done`; unreadable photos and refused batches to `_bad`, listed with reasons in
 `_bad/<run>.json`. A task that failed for another reason can be cleared: its batch is still in `_taken/<run>`.
 
 The event of the Asset `faces` carries `dataset_version`; `dynamicid_train` is triggered by it.
@@ -28,7 +28,7 @@ with DAG(
     description="Turn new photos into a dataset version",
     doc_md=DOC,
     schedule="@continuous",
-    # Without a fixed start the second run would get the first one's date and name, and never begin.
+    # Without a fixed start date the second run would get the date and name of the first, and never start.
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     max_active_runs=1,
     tags=["dynamicid", "data"],
@@ -55,7 +55,7 @@ with DAG(
         outlet_events[FACES].extra = {"dataset_version": published["tag"], "rows": published["rows"]}
         return published["tag"]
 
-    # Also where nothing was new, but not where nothing was taken: validation succeeded in the one case only.
+    # Runs if no photo was new, but not if no batch was taken: only then validation did not succeed.
     done = command_task("done", "inbox done", trigger_rule="none_failed_min_one_success")
     wait >> workspace >> take >> ingest >> validate >> publish >> announce(publish.output) >> done
     validate >> done

@@ -1,4 +1,4 @@
-"""dynamicid_train: from a dataset version to a registered model, one task a stage."""
+"""dynamicid_train: train, evaluate and register a model on a dataset version, one task per stage."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from training_form import ASKED, FILLED, FORM, PLANNED, trigger_of, versions_of
 DOC = """
 ### From a dataset version to a registered DynamicID model
 
-Begun by hand (the form), by the schedule (`DYNAMICID_SCHEDULE`, default Sundays at 03:00 UTC) or by a new version of
-the Asset `faces`. `plan` says what is trained and why: the newest version that the events name; without new data a
-scheduled run is skipped or trains with another seed, as `retrain` in `params.yaml` says.
+Started by hand (the form), by the schedule (`DYNAMICID_SCHEDULE`, default Sundays at 03:00 UTC) or by a new version of
+the Asset `faces`. `plan` decides what is trained and why: the newest version that the events name; without new data a
+scheduled run is skipped or trains with another seed, as the section `retrain` of `params.yaml` says.
 
-Every run works in a clone of its own (task `workspace`) that shares the DVC cache, so parallel runs do not meet.
-Each stage runs through DVC: what did not change comes from the cache, and a retry resumes an interrupted training.
-`save_run` keeps the run as a DVC experiment; `dynamicid workspace restore <run id> --out DIR` brings it back.
-`register` makes a version with the alias `challenger`, and `champion` if the gates of `params.yaml` let it. With
-`human_decision` a person is asked instead (*Required Actions*) and `decide` does what was answered.
+Each run has its own clone of the repository (task `workspace`) and shares the DVC cache, so parallel runs do not
+interfere. Each stage runs through DVC: unchanged results come from the cache, and a retry resumes an interrupted
+training. `save_run` keeps the run as a DVC experiment; `dynamicid workspace restore <run id> --out DIR` restores it.
+`register` makes a version with the alias `challenger`, and `champion` if it passes the gates of `params.yaml`. With
+`human_decision` a person is asked instead (*Required Actions*), and `decide` carries out the answer.
 """
 STAGES = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
 
@@ -56,7 +56,7 @@ with DAG(
     for name, stage in STAGES.items():
         needs = {made_by[dep] for dep in stage["deps"] if dep in made_by}
         [tasks[need] for need in sorted(needs)] >> tasks[name] if needs else ingest >> tasks[name]
-    # New data that looks unlike the champion's stops here, before hours of training; the form may accept it.
+    # Data that has drifted from the champion's stops the run before hours of training, unless the form accepts it.
     drift = command_task("drift", "retrain drift", form=FILLED, retries=1)
     tasks["validate_processed"] >> drift >> tasks["train_anchoring"]
     save_run = command_task("save_run", "workspace save", cwd=HOME)
@@ -64,7 +64,7 @@ with DAG(
 
     @task.short_circuit
     def person_asked(params: dict) -> bool:
-        """Go on only where the form wants a person's decision."""
+        """Continue only if the form asks for a person's decision."""
         return bool(params["human_decision"])
 
     ask = HITLOperator(task_id="ask_a_person", **QUESTION)

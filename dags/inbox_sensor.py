@@ -1,4 +1,4 @@
-"""Waits for photos without holding a worker: the triggerer asks the command line which batches are ready."""
+"""Wait for photos without occupying a worker: the triggerer asks the command line which batches are ready."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 
 class InboxTrigger(BaseTrigger):
-    """Fires when a batch is ready, when the inbox cannot be read, or after `patience` seconds without one."""
+    """A trigger that fires when a batch is ready, when the inbox cannot be read, or after `patience` seconds."""
 
     def __init__(self, python: str, project: str, inbox: str, poll: float, patience: float) -> None:
         super().__init__()
         self.settings = {"python": python, "project": project, "inbox": inbox, "poll": poll, "patience": patience}
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return where this class is and what makes another one like it."""
+        """Return the path of this class and the arguments that recreate the trigger."""
         return "inbox_sensor.InboxTrigger", self.settings
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Ask every `poll` seconds."""
+        """Check the inbox every `poll` seconds and yield one event."""
         end = time.monotonic() + self.settings["patience"]
         while True:
             code, out, error = await self._ask()
@@ -58,22 +58,22 @@ class InboxTrigger(BaseTrigger):
 
 
 class InboxSensor(BaseSensorOperator):
-    """Succeeds with the names of the batches that are ready; skips after `patience` without any."""
+    """A sensor that succeeds with the names of the ready batches, and is skipped after `patience` without any."""
 
     def __init__(self, *, python: str, project: str, inbox: str, patience: timedelta, **options: Any) -> None:
         super().__init__(**options)
-        self.where = {"python": python, "project": project, "inbox": inbox}
+        self.place = {"python": python, "project": project, "inbox": inbox}
         self.patience = patience
 
     def execute(self, context: Any) -> None:
-        """Leave the waiting to the triggerer."""
-        trigger = InboxTrigger(**self.where, poll=self.poke_interval, patience=self.patience.total_seconds())
+        """Defer the waiting to the triggerer."""
+        trigger = InboxTrigger(**self.place, poll=self.poke_interval, patience=self.patience.total_seconds())
         self.defer(trigger=trigger, method_name="complete")
 
     def complete(self, context: Any, event: dict[str, Any]) -> list[str]:
         """Return the batches that the trigger found."""
         if "error" in event:
-            raise RuntimeError(f"the inbox {self.where['inbox']} cannot be read: {event['error']}")
+            raise RuntimeError(f"the inbox {self.place['inbox']} cannot be read: {event['error']}")
         if not event["ready"]:
-            raise AirflowSkipException(f"no photos in {self.where['inbox']} for {self.patience}")
+            raise AirflowSkipException(f"no photos in {self.place['inbox']} for {self.patience}")
         return event["ready"]

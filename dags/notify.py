@@ -1,4 +1,4 @@
-"""A failed task is reported to a web address, if one is configured: DYNAMICID_WEBHOOK. By default nothing is sent."""
+"""Report failed tasks to the web address in DYNAMICID_WEBHOOK; without one nothing is sent."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 
 def report_failure(context: dict[str, Any]) -> None:
-    """Post which task of which run failed, and why, as JSON; a webhook that is down never hides the failure itself."""
+    """Post the failed task, its run and the reason as JSON; an unreachable webhook is only logged."""
     address = os.environ.get(VARIABLE)
     if not address:
         return

@@ -1,4 +1,4 @@
-"""What a person is asked about a challenger, and what was answered."""
+"""The question to a person about a challenger, and the answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ QUESTION = {
     "body": _DONE + "Champion now: {{ 'v' ~ done.champion if done.champion else 'none' }}.\n\n"
     "Failed gates: {{ done.failed_gates | join('; ') if done.failed_gates else 'none' }}.",
     "options": [PROMOTE, OVERRIDE, REFUSE],
-    # Nobody answered in time: the champion stays.
+    # Without an answer in time the champion stays.
     "defaults": REFUSE,
     "response_timeout": timedelta(days=7),
     "execution_timeout": None,
@@ -24,7 +24,7 @@ ANSWERED = (
 
 
 def answer_of(done: dict[str, Any], answer: dict[str, Any]) -> dict[str, str]:
-    """Return what was answered about the version that was registered, and by whom."""
+    """Return the answer about the registered version and the name of who gave it."""
     return {
         "model": f"models:/{done['model_name']}/{done['version']}",
         "choice": _CHOICES[answer["chosen_options"][0]],

@@ -1,4 +1,4 @@
-"""One factory for every task: a subcommand of the project, run as a process in the workspace of the DAG run."""
+"""Make tasks: each runs one subcommand of the project as a process in the workspace of the DAG run."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from airflow.providers.standard.operators.bash import BashOperator
 from notify import report_failure
 
 PROJECT = Path(__file__).resolve().parent.parent
-# Airflow may live in a lean environment of its own; then this names the interpreter that has torch and Spark.
+# If Airflow has its own environment, this names the interpreter that has torch and Spark.
 PYTHON = os.environ.get("DYNAMICID_PYTHON", sys.executable)
 HOME = os.environ.get("DYNAMICID_HOME", str(PROJECT))
 INBOX = os.environ.get("DYNAMICID_INBOX", str(Path(HOME) / ".dynamicid" / "inbox"))
 WORKSPACE = "{{ ti.xcom_pull(task_ids='workspace') }}"
-# The exit code of a command that has nothing to do: the task is skipped, and its log says why.
+# Exit code of a command that has nothing to do: the task is skipped, its log states the reason.
 SKIP = 99
 # Pools of docker/pools.json.
 GPU, SPARK, PROMOTION = "dynamicid_gpu", "dynamicid_spark", "dynamicid_promotion"
 _PLACES = {"preprocess": SPARK, "train_anchoring": GPU, "train_imr": GPU, "evaluate": GPU}
-# What every DAG of the project has in common.
+# Settings of every DAG of the project.
 COMMON: dict[str, Any] = {
     "catchup": False,
     "default_args": {
@@ -38,10 +38,10 @@ COMMON: dict[str, Any] = {
 
 
 def command_task(task_id: str, words: str, *, cwd: str = WORKSPACE, form: str | None = None, **options: Any):
-    """Return a task that runs the command line with `words`, which are fixed; its result is the last line, a JSON.
+    """Return a task that runs the command line with the constant `words`; its result is the last line of the output.
 
-    What a user typed reaches it as one JSON document only: `form`, a template that ends with `tojson`, becomes the
-    value of an environment variable, which no shell reads.
+    Text that a user typed must not reach a shell: `form`, a template that ends with `tojson`, becomes the value of an
+    environment variable.
     """
     return BashOperator(
         task_id=task_id,
@@ -61,6 +61,6 @@ def command_task(task_id: str, words: str, *, cwd: str = WORKSPACE, form: str | 
 
 
 def stage_task(name: str, **options: Any):
-    """Return the task that brings the DVC stage `name` up to date and records it; a retry resumes the stage."""
+    """Return a task that brings the DVC stage `name` up to date and records it; a retry resumes the stage."""
     pool = {"pool": _PLACES[name]} if name in _PLACES else {}
     return command_task(name, f"repro {name}", **pool, **options)

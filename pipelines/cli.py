@@ -1,8 +1,4 @@
-"""`dynamicid`: one command line; each subcommand lives in `pipelines/commands` and is imported when called.
-
-Exit codes: 0 done; 1 the work failed (data, gate), with the reason; 2 wrong use or configuration.
-Results for machines go to files or stdout as JSON, everything for people to stderr.
-"""
+"""`dynamicid`: the command line. Each subcommand is in `pipelines/commands` and is imported when it is used."""
 
 from __future__ import annotations
 
@@ -21,7 +17,7 @@ from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.privacy import TELEMETRY_OFF
 from pipelines.core.quiet import silence_libraries
 
-# The commands by the panel of `--help` that shows them, in the order of the chain.
+# The commands by panel of `--help`, in the order in which they are used.
 PANELS: dict[str, tuple[str, ...]] = {
     "Data": ("synthesize", "ingest", "curate", "dataset", "validate", "preprocess", "validate-processed", "export"),
     "Training": (
@@ -32,27 +28,28 @@ PANELS: dict[str, tuple[str, ...]] = {
     "Operations": ("inbox", "workspace", "stack", "backup", "restore", "clean", "forget"),
 }
 COMMANDS = {name: panel for panel, names in PANELS.items() for name in names}
-# Commands whose module in pipelines.commands has another name: it holds a function for each of several.
+# Commands whose module in pipelines.commands has another name, because it holds several commands.
 _TOGETHER = {
     "validate-processed": "validate",
     "train-anchoring": "train",
     "train-imr": "train",
     "record": "repro",
     "restore": "backup",
+    "register": "promote",
     "rollback": "promote",
     "reproduce": "lineage",
 }
 
 
 class LazyCommands(TyperGroup):
-    """A command group whose members are imported on first use, so that `--help` needs no heavy library."""
+    """A command group that imports each command on first use, so that `--help` imports no heavy library."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """Return the command names in the order of the chain."""
+        """Return the command names in the order of `PANELS`."""
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Import the module of `cmd_name` and return its command, or None where there is none of that name."""
+        """Import the module of `cmd_name` and return the command; None for an unknown name."""
         return _command(cmd_name) if cmd_name in COMMANDS else None
 
 
@@ -73,12 +70,16 @@ def _command(name: str) -> Any:
     return command
 
 
-app = typer.Typer(cls=LazyCommands, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+app = typer.Typer(cls=LazyCommands, no_args_is_help=True, pretty_exceptions_enable=False)
 
 
 @app.callback()
 def root() -> None:
-    """From a folder of face photos to a registered, evaluated DynamicID model."""
+    """Turn a folder of face photos into a trained, evaluated and registered DynamicID model.
+
+    Exit codes: 0 done; 1 the work failed (data, a gate), with the reason; 2 wrong use or configuration.
+    Results for programs go to files or, as JSON, to stdout; messages go to stderr.
+    """
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -95,8 +96,8 @@ def main(arguments: list[str] | None = None) -> None:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         where = f" for {error.filename}" if error.filename else ""
-        told = f"no space left on the disk{where}; what was complete before is untouched: free some, then run again"
-        typer.secho(f"dynamicid: {told} (`dynamicid clean` says what could go)", fg=typer.colors.RED, err=True)
+        message = f"no space left on the disk{where}; complete results are untouched: free some space, then run again"
+        typer.secho(f"dynamicid: {message} (`dynamicid clean` lists what can go)", fg=typer.colors.RED, err=True)
         sys.exit(StageFailed.exit_code)
 
 

@@ -33,8 +33,7 @@ def sections(command: Any, path: str, parent: Any) -> Iterator[str]:
     members = command.list_commands(context) if hasattr(command, "list_commands") else []
     if path != "dynamicid":
         yield f"{'#' * (len(path.split()) + 1)} {path.removeprefix('dynamicid ')}\n"
-        text = clean(command.help or "").removeprefix(f"`{path}`: ")
-        yield f"{text[:1].upper()}{text[1:]}\n"
+        yield f"{clean(command.help or '')}\n"
         if not members:
             usage = " ".join(command.collect_usage_pieces(context)).replace("{", "").replace("}", "")
             yield f"    {path} {usage}\n"

@@ -71,6 +71,20 @@ class Skeleton:
     imr: bool = False
     templates: bool = False
 
+    @classmethod
+    def of(cls, config: Mapping[str, Any], unet: Path) -> Skeleton:
+        """Return the skeleton of an adapter whose config.json holds `config`."""
+        imr = config["reconfigurator"]
+        return cls(
+            unet,
+            config["image_width"],
+            config["sizes"],
+            config["gate_threshold"],
+            residual=bool(imr and imr["residual"]),
+            imr=imr is not None,
+            templates=config["templates"],
+        )
+
     def build(self) -> Adapter:
         """Return the adapter without weights (on the device `meta`): its state names every key and shape."""
         from diffusers import UNet2DConditionModel
@@ -202,17 +216,7 @@ def read_adapter(folder: Path, unet: Path) -> tuple[dict[str, Any], dict[str, Te
     """
     folder = Path(folder)
     config = read_config(folder)
-    imr = config["reconfigurator"]
-    skeleton = Skeleton(
-        unet,
-        config["image_width"],
-        config["sizes"],
-        config["gate_threshold"],
-        residual=bool(imr and imr["residual"]),
-        imr=imr is not None,
-        templates=config["templates"],
-    )
-    expected = skeleton.build().state_dict()
+    expected = Skeleton.of(config, unet).build().state_dict()
     found = whole(read_tensors(folder / WEIGHTS))
     misfit = compare(found, expected)
     if misfit:

@@ -1,4 +1,4 @@
-"""`dynamicid app`: a page on which people draw."""
+"""`dynamicid app`: a web page that generates pictures."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from pipelines.core.errors import UserError
 def app(
     *,
     adapter: AdapterChoice = None,
-    host: Annotated[str, option("Address to listen on; others than loopback need --accounts.")] = "127.0.0.1",
+    host: Annotated[str, option("Address to listen on; any but loopback needs --accounts.")] = "127.0.0.1",
     port: Annotated[int, option("Port to listen on.", min=1, max=65535)] = 7860,
     accounts: Annotated[
-        Path | None, option("Who may log in: lines of name:password, readable by you alone.", metavar="FILE")
+        Path | None,
+        option("Logins: one name:password per line; the file must be readable by you only.", metavar="FILE"),
     ] = None,
     file: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,
 ) -> None:
-    """Open a page on which people upload references and draw; it serves until Ctrl+C."""
+    """Serve a web page on which people upload reference photos and generate pictures; Ctrl+C stops it."""
     from pipelines.webpage.accounts import check_host, is_loopback, read_accounts
 
-    known = read_accounts(accounts) if accounts else {}
-    check_host(host, known)
+    logins = read_accounts(accounts) if accounts else {}
+    check_host(host, logins)
     params = read_params(file, overrides)
     if importlib.util.find_spec("gradio") is None:
         raise UserError("the page needs Gradio: pip install -c constraints.txt '.[app]'")
@@ -38,8 +39,8 @@ def app(
 
     def ready(url: str) -> None:
         emit({"url": url, "model": shown.version})
-        say_done(f"app: {url} draws with {shown.version}; Ctrl+C ends it")
+        say_done(f"app: {url} serves {shown.version}; Ctrl+C stops it")
         if not is_loopback(host):
-            warn("app: passwords and photos travel unencrypted; put a proxy with TLS before it")
+            warn("app: passwords and photos are sent unencrypted; put a TLS proxy in front of it")
 
-    serve_page(shown, params, root=Path.cwd(), host=host, port=port, accounts=known, ready=ready)
+    serve_page(shown, params, root=Path.cwd(), host=host, port=port, accounts=logins, ready=ready)

@@ -1,19 +1,21 @@
-"""`dynamicid backup` and `dynamicid restore`: registry, accounts, Airflow's database and tags in one checked folder."""
+"""`dynamicid backup` and `dynamicid restore`: databases, accounts, MLflow artefacts and git tags in one folder."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
 
-from pipelines.commands.options import argument, option
+from pipelines.commands.options import NewFolder, argument, option
 from pipelines.commands.output import emit, say, say_done
+from pipelines.operations.backup.backup import make_backup
+from pipelines.operations.backup.locations import Addresses, find_locations
+from pipelines.operations.backup.stack_restore import restore_anywhere
+from pipelines.registry.settings import database
 
 Ledger = Annotated[
-    str | None, option("MLflow's database; default: the stack's, else mlflow.db of the checkout.", metavar="ADDRESS")
+    str | None, option("MLflow's database; default: the stack's, else mlflow.db here.", metavar="ADDRESS")
 ]
-Artefacts = Annotated[
-    Path | None, option("MLflow's artefact folder; default: the stack's, else mlartifacts/ of the checkout.")
-]
+Artefacts = Annotated[Path | None, option("MLflow's artefact folder; default: the stack's, else mlartifacts/ here.")]
 Accounts = Annotated[str | None, option("Database of MLflow's accounts; default: the stack's.", metavar="ADDRESS")]
 Airflow = Annotated[
     str | None,
@@ -27,7 +29,7 @@ Airflow = Annotated[
 State = Annotated[
     Path | None,
     option(
-        "Folder of the stack; default: .dynamicid/stack of the checkout, if a stack was started there.",
+        "Folder of the stack; default: .dynamicid/stack, if a stack was started there.",
         metavar="DIR",
         envvar="DYNAMICID_STACK",
     ),
@@ -36,32 +38,28 @@ State = Annotated[
 
 def backup(
     *,
-    out: Annotated[Path, option("A folder that does not exist yet.")],
+    out: NewFolder,
     ledger: Ledger = None,
     artefacts: Artefacts = None,
     airflow: Airflow = None,
     accounts: Accounts = None,
     state: State = None,
 ) -> None:
-    """Copy the databases (while they are in use), MLflow's artefacts and git's tags into a new folder.
+    """Copy databases (also while in use), MLflow's artefacts and git's tags to a new folder.
 
-    Where a stack was started it is the stack's, with MLflow's accounts and the passwords. Addresses are SQLAlchemy's:
-    sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME; what is named is not taken from the stack.
+    If a stack was started here, its databases, accounts and passwords are copied. ADDRESS is SQLAlchemy's:
+    sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME; what an option names replaces the stack's.
     """
-    from pipelines.operations.backup.backup import make_backup
-    from pipelines.operations.backup.locations import Addresses, find_locations
-    from pipelines.registry.settings import database
-
     locations = find_locations(Path.cwd(), Addresses(ledger, artefacts, airflow, accounts), state)
     manifest = make_backup(locations, out)
     emit(manifest)
     of_stack = "" if locations.credentials is None else f" of the stack in {locations.credentials.parent}"
     say_done(f"{out}: {len(manifest.files)} files{of_stack}: {', '.join(manifest.contents())}")
     if manifest.secret:
-        say(f"{out} holds passwords and keys: only you can enter it (mode 700), keep its copies so")
+        say(f"{out} holds passwords and keys: only you can read it (mode 700); protect copies of it likewise")
     own = database(Path.cwd())
     if locations.served and own.is_file():
-        say(f"not in it: {own}, the ledger of work without the stack; --ledger sqlite:///{own} copies that")
+        say(f"not copied: {own}, the MLflow database of work without the stack; --ledger sqlite:///{own} copies it")
 
 
 def restore(
@@ -72,15 +70,12 @@ def restore(
     airflow: Airflow = None,
     accounts: Accounts = None,
     state: State = None,
-    force: Annotated[bool, option("Replace what holds something: databases, artefacts, passwords.", "--force")] = False,
+    force: Annotated[bool, option("Replace existing databases, artefacts and passwords.", "--force")] = False,
 ) -> None:
-    """Check a backup and put it back; servers that use the databases must be stopped first.
+    """Check a backup and restore it; stop the servers that use the databases first.
 
-    The backup of a stack goes into a stack that does not run, new or old: `make stack` comes afterwards.
+    A stack's backup is restored into a stopped stack, new or existing; then `make stack` starts it.
     """
-    from pipelines.operations.backup.locations import Addresses
-    from pipelines.operations.backup.stack_restore import restore_anywhere
-
     named = Addresses(ledger, artefacts, airflow, accounts)
     restored = restore_anywhere(folder, Path.cwd(), named, state, force=force)
     emit({"restored": restored.done, "left": restored.left})

@@ -1,4 +1,4 @@
-"""`dynamicid blind`: sheets for readers who know nothing, and what they got right."""
+"""`dynamicid blind`: sheets of shuffled pictures for human readers, and the score of their answers."""
 
 from __future__ import annotations
 
@@ -6,30 +6,36 @@ import json
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, argument, option, read_params
+from pipelines.commands.options import (
+    DEFAULT_PARAMS,
+    Overrides,
+    ParamsFile,
+    argument,
+    command_group,
+    option,
+    read_params,
+)
 from pipelines.commands.output import emit
 from pipelines.core.chain import ADAPTER, PROCESSED
 from pipelines.core.errors import UserError
 from pipelines.core.files import sha256
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__, no_args_is_help=True)
+app = command_group("Let people judge pictures without knowing what they show: make sheets, score the answers.")
 
 
 @app.command()
 def sheets(
     *,
-    out: Annotated[Path, option("Folder for the sheets and their key.")],
-    seed: Annotated[int, option("Another seed is another reading.", min=0)] = 0,
-    people: Annotated[int, option("People to match with their references.", min=2, max=26)] = 8,
-    each: Annotated[int, option("Faces of every expression to be named.", min=1)] = 3,
-    processed: Annotated[Path, option("Processed photos.")] = Path(PROCESSED),
-    adapter: Annotated[Path, option("The adapter that draws.")] = Path(ADAPTER),
+    out: Annotated[Path, option("Folder for the sheets and their key.", metavar="DIR")],
+    seed: Annotated[int, option("Random seed of the choice and order of pictures.", min=0)] = 0,
+    people: Annotated[int, option("Number of people to match with their references.", min=2, max=26)] = 8,
+    each: Annotated[int, option("Number of faces per expression to name.", min=1)] = 3,
+    processed: Annotated[Path, option("Preprocessed photos.")] = Path(PROCESSED),
+    adapter: Annotated[Path, option("Adapter to test.")] = Path(ADAPTER),
     file: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,
 ) -> None:
-    """Draw held-out people as the evaluation does, shuffled, on sheets that say nothing else."""
+    """Generate held-out people as the evaluation does and arrange them, shuffled and unlabelled, on sheets."""
     from model.network.adapter import WEIGHTS
     from pipelines.evaluation.blind import EXPRESSION, KEY, make_sheets, write_sheets
     from pipelines.evaluation.evaluate import open_questions
@@ -51,10 +57,10 @@ def sheets(
 
 @app.command()
 def score(
-    folder: Annotated[Path, argument("Folder that `sheets` made.")],
+    folder: Annotated[Path, argument("Folder that `sheets` wrote.")],
     answers: Annotated[Path, argument('JSON: {"matching": {"1": "C", …}, "expressions": {"1": "sad", …}}.')],
 ) -> None:
-    """Compare a reader's answers with the key."""
+    """Compare a reader's answers with the key; print the score as JSON."""
     from pipelines.evaluation.blind import KEY
     from pipelines.evaluation.blind import score as compare
 
@@ -65,5 +71,5 @@ def score(
         try:
             read.append(json.loads(given.read_text(encoding="utf-8")))
         except json.JSONDecodeError as error:
-            raise UserError(f"{given}: no JSON ({error})") from None
+            raise UserError(f"{given}: not JSON ({error})") from None
     emit(compare(*read))

@@ -10,11 +10,11 @@ from pipelines.core.paths import project_root
 
 
 def configure(
-    profile: Annotated[str | None, option("Profile to start from: a file in profiles/.")] = None,
+    profile: Annotated[str | None, option("Name of a profile in profiles/ to start from.")] = None,
     overrides: Overrides = None,
     file: ParamsFile = DEFAULT_PARAMS,
 ) -> None:
-    """Write the parameter file: a profile (default: the present file) with every --set applied."""
+    """Write the parameter file: a profile (default: the existing file) with every --set applied."""
     from pipelines.core.params import check_params, dump_params, overridden_tree, profile_file
 
     source = file

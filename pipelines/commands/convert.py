@@ -1,4 +1,4 @@
-"""`dynamicid convert`: published checkpoints to an adapter folder and back, and diffusers' IP-Adapter layout."""
+"""`dynamicid convert`: adapters from and to published checkpoints, and to diffusers' IP-Adapter layout."""
 
 from __future__ import annotations
 
@@ -6,73 +6,82 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, argument, option, read_params, wrong_use
+from pipelines.commands.options import (
+    DEFAULT_PARAMS,
+    NewFolder,
+    Overrides,
+    ParamsFile,
+    argument,
+    command_group,
+    option,
+    read_params,
+    wrong_use,
+)
 from pipelines.commands.output import emit, say
 from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_file, atomic_folder
 
 if TYPE_CHECKING:
     from model.checkpoints.published import Published, Skeleton
+    from model.network.base import BaseReference
     from pipelines.core.params import Params
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__, no_args_is_help=True)
+app = command_group("Convert adapters from and to published checkpoints, and to diffusers' IP-Adapter layout.")
 
-AdapterFolder = Annotated[Path, argument("Adapter folder, such as models/adapter.")]
+AdapterFolder = Annotated[Path, argument("Adapter folder, such as models/adapter.", metavar="ADAPTER")]
 
 
 @app.command("from-published")
 def from_published(
     *,
-    saa: Annotated[Path, option("SAA file: face encoder and attention processors.", metavar="FILE")],
-    out: Annotated[Path, option("Adapter folder to write; it must not exist.", metavar="DIR")],
-    imr: Annotated[Path | None, option("IMR file; with --landmark-encoder.", metavar="FILE")] = None,
-    landmark_encoder: Annotated[Path | None, option("Landmark encoder file.", metavar="FILE")] = None,
-    rest: Annotated[Path | None, option("rest.safetensors of `to-published`: what those files cannot hold.")] = None,
+    saa: Annotated[Path, option("File of face encoder and attention processors.", metavar="FILE")],
+    out: NewFolder,
+    imr: Annotated[Path | None, option("File of the IMR; needs --landmark-encoder.", metavar="FILE")] = None,
+    landmark_encoder: Annotated[
+        Path | None, option("File of the landmark encoder; needs --imr.", metavar="FILE")
+    ] = None,
+    rest: Annotated[
+        Path | None, option("rest.safetensors of `to-published`: what the other files cannot hold.", metavar="FILE")
+    ] = None,
     templates_of: Annotated[
-        Path | None, option("Adapter folder whose landmark templates are taken: face prompts need some.")
+        Path | None, option("Adapter to copy landmark templates from; face prompts need them.", metavar="DIR")
     ] = None,
     residual: Annotated[
-        bool | None, option("IMR adds to the source's tokens; published ones do not (the default).")
+        bool | None, option("The IMR adds to the source's tokens; published ones do not (default).")
     ] = None,
     file: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,
 ) -> None:
-    """Read published files into an adapter folder, bit for bit, for the base model of the parameters."""
+    """Convert published files to an adapter folder, bit for bit, for the base model of the parameters."""
     params = read_params(file, overrides)
     from model.checkpoints.published import PublishedFiles, read_published, to_adapter, verify
+    from model.network.base import BaseReference
 
     if rest is not None and (residual is not None or templates_of is not None):
-        raise UserError("--rest already says --residual and --templates-of: give it alone")
+        raise UserError("--rest already states --residual and --templates-of: give it alone")
     _check_free(out)
     with wrong_use(ValueError, OSError):
         published = read_published(PublishedFiles(saa, imr, landmark_encoder, rest))
         skeleton = _skeleton(published, params, residual=bool(residual), templates=templates_of is not None)
         verify(published, skeleton)
         if published.config is not None:
-            reference, others = published.config["base"], published.rest
+            reference, others = BaseReference(**published.config["base"]), published.rest
         else:
-            reference, others = _rest(published, skeleton, params, templates_of)
-        from model.network.base import BaseReference
-
+            reference, others = _base_and_rest(published, skeleton, params, templates_of)
         adapter = to_adapter(published, skeleton, others)
         with atomic_folder(out) as folder:
-            adapter.save(folder, BaseReference(**reference))
+            adapter.save(folder, reference)
     if skeleton.imr and not skeleton.templates:
-        say("no landmark templates: face prompts need some (--templates-of, or `dynamicid train-imr`)")
+        say("no landmark templates: face prompts need them (--templates-of, or `dynamicid train-imr`)")
     tensors = len(adapter.state_dict())
     emit({"adapter": str(out), "tensors": tensors, "sizes": adapter.sizes, "imr": skeleton.imr})
 
 
 @app.command("to-published")
 def to_published(
-    adapter: AdapterFolder,
-    out: Annotated[Path, option("Folder to write; it must not exist.", metavar="DIR")],
-    file: ParamsFile = DEFAULT_PARAMS,
-    overrides: Overrides = None,
+    adapter: AdapterFolder, out: NewFolder, file: ParamsFile = DEFAULT_PARAMS, overrides: Overrides = None
 ) -> None:
-    """Write an adapter as published files, and what these cannot hold as rest.safetensors, bit for bit."""
+    """Convert an adapter to published files, bit for bit; what they cannot hold goes to rest.safetensors."""
     params = read_params(file, overrides)
     from model.checkpoints.published import read_adapter, write_all
 
@@ -83,24 +92,24 @@ def to_published(
             names = [written.name for written in write_all(config, state, folder)]
     if config["reconfigurator"] and config["reconfigurator"]["residual"]:
         say("this IMR adds to the source's tokens (residual); published code must do so too, or its faces are wrong")
-    say("published code has no place for null tokens, templates and τ: they are in rest.safetensors")
+    say("published files cannot hold null tokens, templates and τ: they are in rest.safetensors")
     emit({"folder": str(out), "files": names})
 
 
 @app.command("to-ip-adapter")
 def to_ip_adapter(
     adapter: AdapterFolder,
-    out: Annotated[Path, option("File to write: .safetensors; it must not exist.", metavar="FILE")],
+    out: Annotated[Path, option("File to write, named *.safetensors; it must not exist yet.", metavar="FILE")],
     file: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,
 ) -> None:
-    """Write face encoder and k', v' as diffusers' `load_ip_adapter` reads them; what is lost is said."""
+    """Write face encoder and k', v' for diffusers' `load_ip_adapter`; print what is lost."""
     params = read_params(file, overrides)
     from model.checkpoints.ip_adapter_export import write_ip_adapter
     from model.checkpoints.published import read_adapter
 
     if out.suffix != ".safetensors":
-        raise UserError(f"--out {out}: load_ip_adapter reads such a file only under a name ending in .safetensors")
+        raise UserError(f"--out {out}: load_ip_adapter reads the file only if its name ends in .safetensors")
     _check_free(out)
     with wrong_use(ValueError, OSError):
         config, state = read_adapter(adapter, _unet(params))
@@ -117,17 +126,7 @@ def _skeleton(published: Published, params: Params, *, residual: bool, templates
 
     unet, imr = _unet(params), published.files.imr is not None
     if published.config is not None:
-        config = published.config
-        own = config["reconfigurator"]
-        return Skeleton(
-            unet,
-            config["image_width"],
-            config["sizes"],
-            config["gate_threshold"],
-            residual=bool(own and own["residual"]),
-            imr=own is not None,
-            templates=config["templates"],
-        )
+        return Skeleton.of(published.config, unet)
     width = int(_config(unet)["cross_attention_dim"])
     sizes = sizes_of(published, width, params.train_anchoring.sizes.model_dump())
     image_width = int(_config(resolve(params.base.image_encoder))["hidden_size"])
@@ -135,30 +134,30 @@ def _skeleton(published: Published, params: Params, *, residual: bool, templates
     return Skeleton(unet, image_width, sizes, threshold, residual=residual, imr=imr, templates=templates)
 
 
-def _rest(
+def _base_and_rest(
     published: Published, skeleton: Skeleton, params: Params, templates_of: Path | None
-) -> tuple[dict[str, str], dict[str, Any]]:
-    """Return the base's reference, and the tensors that published files do not hold."""
+) -> tuple[BaseReference, dict[str, Any]]:
+    """Return the reference of the base model, and the tensors that published files do not hold."""
     import torch
     from transformers import CLIPVisionModelWithProjection
 
     from model.checkpoints.published import encoded_null_tokens, read_adapter
-    from model.network.base import fingerprint_of_base
+    from model.network.base import BaseReference, fingerprint_of_base
     from pipelines.core.paths import resolve
 
     pipeline, image_encoder = params.base.pipeline, params.base.image_encoder
     fingerprint = fingerprint_of_base(resolve(pipeline), resolve(image_encoder))
-    # Of the base only the eye is asked, in float32 whatever it is used in: the rest need not fit into memory.
-    eye = CLIPVisionModelWithProjection.from_pretrained(
+    # Only the image encoder is loaded, always in float32: the rest of the base need not fit into memory.
+    encoder = CLIPVisionModelWithProjection.from_pretrained(
         resolve(image_encoder), local_files_only=True, dtype=torch.float32
     )
-    rest = {"null_tokens": encoded_null_tokens(published, skeleton, eye.eval())}
+    rest = {"null_tokens": encoded_null_tokens(published, skeleton, encoder.eval())}
     if templates_of is not None:
         _, state = read_adapter(templates_of, _unet(params))
         if "templates" not in state:
             raise ValueError(f"--templates-of {templates_of}: this adapter has no landmark templates")
         rest["templates"] = state["templates"]
-    return {"pipeline": pipeline, "image_encoder": image_encoder, "fingerprint": fingerprint}, rest
+    return BaseReference(pipeline, image_encoder, fingerprint), rest
 
 
 def _unet(params: Params) -> Path:
@@ -170,7 +169,7 @@ def _unet(params: Params) -> Path:
 def _config(folder: Path) -> dict[str, Any]:
     file = folder / "config.json"
     if not file.is_file():
-        raise UserError(f"{file}: no such file; the parameters' base model must be here (base.pipeline, image_encoder)")
+        raise UserError(f"{file}: no such file; expected the base model (base.pipeline, base.image_encoder)")
     return json.loads(file.read_text(encoding="utf-8"))
 
 

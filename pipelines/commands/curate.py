@@ -1,4 +1,4 @@
-"""`dynamicid curate`: from an unlabelled pile of photos to an identity-labelled, balanced set."""
+"""`dynamicid curate`: turn unlabelled photos into a balanced dataset labelled by identity."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from pipelines.core.errors import UserError
 
 
 def curate(
-    source: Annotated[Path, argument("Folder of photos; sub-folders are read too.", metavar="SRC")],
+    source: Annotated[Path, argument("Folder of photos, with its subfolders.", metavar="SRC")],
     *,
-    out: Annotated[Path, option("Folder of the selected set, replaced.", metavar="DIR")],
+    out: Annotated[Path, option("Folder for the selected photos; it is replaced.", metavar="DIR")],
     labels: Annotated[
-        bool, option("Folders name people: check them and list photos that do not fit.", "--labels/--no-labels")
+        bool, option("Folder names are identities: check them and list photos that do not fit.", "--labels/--no-labels")
     ] = False,
     identity_depth: Annotated[
-        int | None, option("With --labels: how many leading folders name a person (default 1).", min=1)
+        int | None, option("With --labels: number of leading folders that name a person (default 1).", min=1)
     ] = None,
     params: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,
 ) -> None:
-    """Find all faces in SRC, leave out repeats and junk, tell people apart, and write up to 35 photos of each."""
+    """Find the faces in SRC, drop duplicates and unusable ones, group by identity, write up to 35 photos of each."""
     from pipelines.data.curation.build import Inputs, Outputs, run
     from pipelines.operations.forgetting.copies import note_copy
 
     if identity_depth is not None and not labels:
-        raise UserError("--identity-depth says which folders are labels: it needs --labels")
+        raise UserError("--identity-depth needs --labels: it states which folders are labels")
     depth = (identity_depth or 1) if labels else 0
     report = run(read_params(params, overrides), Inputs(source, depth), Outputs(out))
     note_copy(Path.cwd(), out, "curate")

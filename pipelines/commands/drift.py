@@ -1,4 +1,4 @@
-"""`dynamicid drift`: the present dataset against the one that the champion was trained on."""
+"""`dynamicid drift`: compare the current dataset with the one that the champion was trained on."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from pipelines.core.errors import StageFailed
 def drift(
     file: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,
-    out: Annotated[Path, option("Folder of drift.json and index.html.")] = Path("reports/drift"),
-    against: Annotated[str | None, option("A registered version; default: the champion.", metavar="URI")] = None,
-    accept: Annotated[bool, option("Report drift that stops, and go on (exit 0).", "--accept")] = False,
+    out: Annotated[Path, option("Folder for drift.json and index.html.", metavar="DIR")] = Path("reports/drift"),
+    against: Annotated[str | None, option("Registered version; default: the champion.", metavar="URI")] = None,
+    accept: Annotated[bool, option("Report drift beyond a limit, but exit 0.", "--accept")] = False,
 ) -> None:
-    """Compare distributions of data/processed with the champion's; exit 1 where one lies beyond its stopping limit."""
+    """Compare data/processed with the data the champion was trained on; exit 1 if a feature drifts beyond its limit."""
     params = read_params(file, overrides)
     from pipelines.registry.drift import against_champion
 
     verdict = against_champion.run(params, Path.cwd(), out, against)
     emit(verdict.plain())
     if verdict.state == "no_champion":
-        say("drift: there is no champion yet, so nothing to compare with")
+        say("drift: there is no champion yet to compare with")
         return
     between = f"{verdict.reference_version or 'its data'} of champion v{verdict.champion}"
     page = out / against_champion.PAGE
@@ -33,7 +33,7 @@ def drift(
     if verdict.state == "stop":
         reason = f"drift against {between}: {'; '.join(verdict.lines('stop'))}; see {page}"
         if not accept:
-            raise StageFailed(f"{reason}; `--accept` goes on all the same")
+            raise StageFailed(f"{reason}; `--accept` goes on regardless")
         warn(reason)
     elif verdict.state == "ok":
         say_done(f"drift: none against {between}; see {page}")

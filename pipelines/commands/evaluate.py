@@ -1,4 +1,4 @@
-"""`dynamicid evaluate`: judge the adapter on held-out people."""
+"""`dynamicid evaluate`: measure the adapter on held-out people."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from pipelines.core.chain import ADAPTER, LOSSES_ANCHORING, LOSSES_IMR, METRICS,
 
 def evaluate(
     *,
-    processed: Annotated[Path, option("Processed photos.")] = Path(PROCESSED),
-    adapter: Annotated[Path, option("The adapter to judge.")] = Path(ADAPTER),
-    metrics: Annotated[Path, option("Where the numbers go.")] = Path(METRICS),
-    report: Annotated[Path, option("Where the page with pictures goes.")] = Path(REPORT),
+    processed: Annotated[Path, option("Preprocessed photos.")] = Path(PROCESSED),
+    adapter: Annotated[Path, option("Adapter to evaluate.")] = Path(ADAPTER),
+    metrics: Annotated[Path, option("Metrics file to write (JSON).")] = Path(METRICS),
+    report: Annotated[Path, option("HTML report to write.")] = Path(REPORT),
     params: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,
 ) -> None:
-    """Draw held-out people with every variant, let the judges read the pictures, write metrics and report."""
+    """Generate held-out people with the model and its baselines, measure the pictures, write metrics and report."""
     from pipelines.stages.evaluate import Inputs, Outputs, run
 
     inputs = Inputs(
         processed=processed,
         adapter=adapter,
-        # Only the chain's own adapter belongs to the chain's loss curves.
+        # The chain's loss curves belong to the chain's adapter only.
         losses_anchoring=Path(LOSSES_ANCHORING) if adapter == Path(ADAPTER) else None,
         losses_imr=Path(LOSSES_IMR) if adapter == Path(ADAPTER) else None,
     )

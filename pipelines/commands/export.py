@@ -1,11 +1,11 @@
-"""`dynamicid export`: the dataset in a layout that other projects read."""
+"""`dynamicid export`: write the dataset in a layout that other projects read."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
 
-from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, option, read_params
+from pipelines.commands.options import DEFAULT_PARAMS, NewFolder, Overrides, ParamsFile, option, read_params
 from pipelines.commands.output import emit, say
 from pipelines.core.chain import FACES, PROCESSED
 
@@ -13,17 +13,19 @@ from pipelines.core.chain import FACES, PROCESSED
 def export(
     *,
     layout: Annotated[str, option("sidecars, variface, consistentid, webdataset or huggingface.", metavar="LAYOUT")],
-    out: Annotated[Path, option("A folder that does not exist yet.", metavar="DIR")],
-    faces: Annotated[Path, option("The dataset: photos as found.", metavar="DIR")] = Path(FACES),
-    processed: Annotated[Path, option("What preprocessing found (sidecars, consistentid).", metavar="DIR")] = Path(
-        PROCESSED
-    ),
-    permitted: Annotated[bool, option("Only photos that `rights` lets anything be trained on.", "--permitted")] = False,
-    identity: Annotated[list[str] | None, option("Only this person, repeatable.", metavar="NAME")] = None,
+    out: NewFolder,
+    faces: Annotated[Path, option("Dataset folder.", metavar="DIR")] = Path(FACES),
+    processed: Annotated[
+        Path, option("Preprocessed photos, for the layouts sidecars and consistentid.", metavar="DIR")
+    ] = Path(PROCESSED),
+    permitted: Annotated[
+        bool, option("Only photos that the parameters `rights` permit to train on.", "--permitted")
+    ] = False,
+    identity: Annotated[list[str] | None, option("Only this person; repeatable.", metavar="NAME")] = None,
     params: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,
 ) -> None:
-    """Write the dataset into the new folder DIR; consent, licence and source go with every photo."""
+    """Write the dataset in another layout into a new folder, with consent, licence and source of every photo."""
     from pipelines.data.export.rows import Selection
     from pipelines.data.export.run import Inputs
     from pipelines.data.export.run import export as write

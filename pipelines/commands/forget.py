@@ -1,4 +1,4 @@
-"""`dynamicid forget`: a person or a photo out of everything that the project keeps."""
+"""`dynamicid forget`: remove people or photos from everything that the project keeps."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pipelines.commands.options import option
 from pipelines.commands.output import emit, say
+from pipelines.core.errors import StageFailed
 
 if TYPE_CHECKING:
     from pipelines.operations.forgetting.forget import ForgettingReport
@@ -14,20 +15,17 @@ if TYPE_CHECKING:
 
 def forget(
     *,
-    identity: Annotated[list[str] | None, option("A person, by name; repeatable.", metavar="NAME")] = None,
-    image_id: Annotated[
-        list[str] | None, option("A photo, by the image_id of its row; repeatable.", metavar="ID")
-    ] = None,
+    identity: Annotated[list[str] | None, option("Person to forget, by name; repeatable.", metavar="NAME")] = None,
+    image_id: Annotated[list[str] | None, option("Photo to forget, by image_id; repeatable.", metavar="ID")] = None,
     delete_copies: Annotated[
-        bool, option("Delete exports that this checkout knows of, as a whole.", "--delete-copies")
+        bool, option("Also delete, as a whole, exports and curated folders made here.", "--delete-copies")
     ] = False,
     delete_artefacts: Annotated[
-        bool, option("Delete pictures of them that MLflow runs have logged.", "--delete-artefacts")
+        bool, option("Also delete pictures of them that MLflow runs logged.", "--delete-artefacts")
     ] = False,
-    check: Annotated[bool, option("Search all files for what may be left of them.", "--check/--no-check")] = True,
+    check: Annotated[bool, option("Search all files for remaining bytes of the photos.", "--check/--no-check")] = True,
 ) -> None:
-    """Make a dataset version without them, remove them from every cache, and list the models that knew them."""
-    from pipelines.core.errors import StageFailed
+    """Remove people or photos from dataset and caches; list the models that were trained or evaluated on them."""
     from pipelines.operations.forgetting.forget import forget as carry_out
     from pipelines.operations.forgetting.subject import subject_of
 
@@ -51,14 +49,12 @@ def _print_report(done: ForgettingReport) -> None:
         f"reports deleted: {', '.join(done.reports) or 'none'}",
     ]
     for model in done.traces.models:
-        did = " and ".join(
-            word for word, flag in (("trained", model["trained_on"]), ("evaluated", model["evaluated_on"])) if flag
-        )
+        uses = " and ".join(word for word in ("trained", "evaluated") if model[f"{word}_on"])
         aliases = f" ({', '.join(model['aliases'])})" if model["aliases"] else ""
-        lines.append(f"model {model['name']} version {model['version']}{aliases} was {did} on them: train another")
+        lines.append(f"model {model['name']} version {model['version']}{aliases} was {uses} on them: train another")
     lines += [f"MLflow run {item['run_id']}: {item['path']} may show them" for item in done.traces.artefacts]
     lines += [f"copy in {copy.folder} ({copy.what}, {copy.when}) may hold them" for copy in done.copies]
     lines += [f"not searched: {place}" for place in done.beyond]
-    lines.append("commit data/forgotten.jsonl and data/faces.dvc, so that everybody who has the project knows")
+    lines.append("commit data/forgotten.jsonl and data/faces.dvc, so that every checkout of the project learns of it")
     for line in lines:
         say(line)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from pipelines.commands.options import DEFAULT_PARAMS, ParamsFile, argument, option, wrong_use
+from pipelines.commands.options import DEFAULT_PARAMS, ParamsFile, argument, command_group, option, wrong_use
 from pipelines.commands.output import emit, say
 from pipelines.core.chain import ADAPTER, METRICS
 from pipelines.core.errors import StageFailed, UserError
@@ -15,7 +13,7 @@ from pipelines.core.errors import StageFailed, UserError
 if TYPE_CHECKING:
     from model.foundation.gates import Figures
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__, no_args_is_help=True)
+app = command_group("Train, measure, check and ship the small networks of the project.")
 
 Work = Annotated[Path, option("Folder for people, states of training and figures.")]
 Weights = Annotated[Path | None, option("Folder of the networks; that of the project by default.")]

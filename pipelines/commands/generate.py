@@ -1,4 +1,4 @@
-"""`dynamicid generate`: draw people from one photo each."""
+"""`dynamicid generate`: generate a picture of people from one photo each."""
 
 from __future__ import annotations
 
@@ -22,26 +22,29 @@ _FORMATS = (".png", ".jpg", ".jpeg", ".webp")
 def generate(
     *,
     reference: Annotated[
-        list[str], option("Photo of a person, repeatable; @y0,x0,y1,x1 in [0, 1] says where.", metavar="FILE")
+        list[str],
+        option(
+            "Photo of one person; repeatable. FILE@y0,x0,y1,x1 places the person in the box (0 to 1).", metavar="FILE"
+        ),
     ],
-    prompt: Annotated[str, option("What the picture shows besides the faces.")],
+    prompt: Annotated[str, option("Text prompt: what the picture shows besides the faces.")],
     out: Annotated[Path, option("Picture to write: .png, .jpg, .webp.")],
     face_prompt: Annotated[
-        list[str] | None, option('Expression and pose, one per reference: "sad, turned to the left".')
+        list[str] | None, option('Expression and pose, such as "sad, turned to the left"; one per reference.')
     ] = None,
     adapter: AdapterChoice = None,
     negative_prompt: Annotated[str | None, option("What the picture must not show.")] = None,
-    seed: Annotated[int, option("The same seed gives the same picture.", min=0)] = 0,
-    steps: Annotated[int | None, option("Denoising steps; evaluate.steps by default.", min=1)] = None,
-    guidance: Annotated[float | None, option("Guidance; evaluate.guidance by default.", min=0)] = None,
-    scale: Annotated[float, option("Strength of the identity, 0 = the base model's own people.")] = 1.0,
+    seed: Annotated[int, option("Random seed; the same seed gives the same picture.", min=0)] = 0,
+    steps: Annotated[int | None, option("Denoising steps; default: evaluate.steps.", min=1)] = None,
+    guidance: Annotated[float | None, option("Guidance scale; default: evaluate.guidance.", min=0)] = None,
+    scale: Annotated[float, option("Strength of the identity; at 0 the references have no effect.")] = 1.0,
     gate_map: Annotated[
-        Path | None, option("Also write where the identity was let in, a grey picture.", metavar="FILE")
+        Path | None, option("Also write the gate: a grey picture of where the identity takes effect.", metavar="FILE")
     ] = None,
     file: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,
 ) -> None:
-    """Draw the people of the references as the prompt says, with the expressions and poses of the face prompts."""
+    """Generate a picture of the reference people from a prompt, with the expressions and poses of the face prompts."""
     params = read_params(file, overrides)
     from pipelines.registry.model_uri import find_adapter
     from pipelines.serving.generation import Generator
@@ -62,7 +65,7 @@ def generate(
         scale=scale,
     )
     for text in request.face_prompts:
-        _say_what_stays(text)
+        _report_open_halves(text)
     folder = find_adapter(adapter or default_adapter(params), Path.cwd())
     drawn = Generator.load(folder, params).draw(request, gate_map=gate_map is not None)
     _save(drawn.image, out)
@@ -74,7 +77,7 @@ def generate(
 
 
 def split_reference(text: str) -> tuple[Path, Box | None]:
-    """Take `photo.jpg@y0,x0,y1,x1` apart; a file name may itself contain an @."""
+    """Split `photo.jpg@y0,x0,y1,x1` into file and box (None without one); a file name may contain an @."""
     name, at, numbers = text.rpartition("@")
     if not at or Path(text).exists():
         return Path(text), None
@@ -93,11 +96,11 @@ def _read(photo: Path) -> bytes:
 
 def _check_target(target: Path | None) -> None:
     if target is not None and target.suffix.lower() not in _FORMATS:
-        raise UserError(f"{target}: {target.suffix or 'no extension'} is no picture format; use .png, .jpg or .webp")
+        raise UserError(f"{target}: {target.suffix or 'no extension'} is not a picture format; use .png, .jpg or .webp")
 
 
-def _say_what_stays(face_prompt: str) -> None:
-    """Say on stderr which half of a face prompt is open: a word that nobody knows asks for nothing."""
+def _report_open_halves(face_prompt: str) -> None:
+    """Print whether a face prompt leaves expression or pose open: an unknown word asks for neither."""
     wish = parse(face_prompt)
     asked = {
         f"expression ({', '.join(EXPRESSIONS)})": wish.expression,
@@ -109,7 +112,7 @@ def _say_what_stays(face_prompt: str) -> None:
 
 
 def default_adapter(params: Params) -> str:
-    """Return the adapter just trained; where there is none the one that the profile ships, and say so on stderr."""
+    """Return the adapter just trained, or if there is none the one of `evaluate.shipped_adapter`, with a message."""
     from pipelines.core.paths import resolve
 
     shipped = params.evaluate.shipped_adapter

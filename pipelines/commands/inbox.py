@@ -1,47 +1,42 @@
-"""`dynamicid inbox`: new photos into the dataset, by the rules of pipelines/operations/inbox/protocol.py."""
+"""`dynamicid inbox`: add photos from an inbox to the dataset, as pipelines/operations/inbox/protocol.py defines it."""
 
 from __future__ import annotations
 
 import json
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from pipelines.commands.options import DEFAULT_PARAMS, ParamsFile, SkipCode, option
+from pipelines.commands.options import DEFAULT_PARAMS, ParamsFile, RunId, SkipCode, command_group, option
 from pipelines.commands.output import emit, say
 from pipelines.core.chain import FACES, VERDICT
 from pipelines.core.errors import StageFailed
+from pipelines.core.files import write_atomically
+from pipelines.operations.inbox.protocol import Inbox
 
-if TYPE_CHECKING:
-    from pipelines.operations.inbox.protocol import Inbox
+app = command_group("Add photos from an inbox to the dataset; docs/guides/retrain.md describes the inbox.")
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__, no_args_is_help=True)
-
-Address = Annotated[str, option("Folder or object-store prefix.", "--inbox", envvar="DYNAMICID_INBOX", metavar="URL")]
-RunId = Annotated[
-    str, option("Who takes it: the scheduler's id of the run.", "--run-id", envvar="DYNAMICID_AIRFLOW_RUN_ID")
+Address = Annotated[
+    str, option("Inbox: a folder or an object-store prefix.", "--inbox", envvar="DYNAMICID_INBOX", metavar="URL")
 ]
 _SCRATCH = Path(".dynamicid/inbox")
-# What was published is kept beside the data: a retry must still tell of a version that it made before.
+# The published version is recorded beside the data: a retry prints the version that an earlier attempt made.
 _PUBLISHED = Path(".dynamicid/published.json")
 
 
 @app.command()
 def ready(inbox: Address = ".dynamicid/inbox", params: ParamsFile = DEFAULT_PARAMS) -> None:
-    """Print which batches are ready and which wait, with the reason, as JSON."""
+    """Print as JSON which batches are ready, and which wait and why."""
     batches = _open(inbox, params).batches()
-    told = {
-        "ready": [batch.name for batch in batches if batch.wait_reason is None],
-        "waiting": {batch.name: batch.wait_reason for batch in batches if batch.wait_reason is not None},
-    }
-    emit(told)
+    waiting = {batch.name: batch.wait_reason for batch in batches if batch.wait_reason is not None}
+    emit({"ready": [batch.name for batch in batches if batch.name not in waiting], "waiting": waiting})
 
 
 @app.command()
 def take(run_id: RunId, inbox: Address, params: ParamsFile = DEFAULT_PARAMS, skip_code: SkipCode = 0) -> None:
-    """Take every ready batch for a run and set unreadable photos aside; print what was taken as JSON."""
+    """Move every ready batch to _taken for a run, and unreadable photos to _bad; print both as JSON."""
     from pipelines.core.params import load_params
     from pipelines.operations.inbox.reading import local_batches, unreadable
 
@@ -58,7 +53,7 @@ def take(run_id: RunId, inbox: Address, params: ParamsFile = DEFAULT_PARAMS, ski
     say(f"{len(names)} batches taken, {len(reasons)} photos set aside")
     emit({"batches": names, "bad": reasons})
     if not names:
-        say("nothing is ready, or somebody else took it")
+        say("no batch is ready, or another run took it")
         raise typer.Exit(skip_code)
 
 
@@ -66,11 +61,11 @@ def take(run_id: RunId, inbox: Address, params: ParamsFile = DEFAULT_PARAMS, ski
 def add(
     run_id: RunId,
     inbox: Address,
-    out: Annotated[Path, option("Dataset folder that is added to.", metavar="DIR")] = Path(FACES),
-    latest: Annotated[bool, option("Begin with the newest dataset version, whatever is here.", "--latest")] = False,
+    out: Annotated[Path, option("Dataset folder to add to.", metavar="DIR")] = Path(FACES),
+    latest: Annotated[bool, option("Replace the folder with the newest dataset version first.", "--latest")] = False,
     params: ParamsFile = DEFAULT_PARAMS,
 ) -> None:
-    """Add the photos that a run took to the dataset, which gets no version yet; print the counts as JSON."""
+    """Add the photos that a run took to the dataset, without making a version; print the counts as JSON."""
     from pipelines.commands.dataset import checkout
     from pipelines.core.params import load_params
     from pipelines.data.ingest.photo_files import is_picture_name
@@ -87,7 +82,7 @@ def add(
     for name, folder in local_batches(_open(inbox, params), run_id, _SCRATCH).items():
         pictures = [file for file in folder.rglob("*") if is_picture_name(file.name)]
         if not pictures and not any(folder.rglob("*.tar")) and not any(folder.rglob("*.parquet")):
-            say(f"{name}: no readable photo is left in it")
+            say(f"{name}: it holds no readable photo")
             continue
         counts[name] = run(given, Inputs(folder), Outputs(out)).new_rows
         say(f"{name}: {counts[name]} new photos")
@@ -96,15 +91,15 @@ def add(
 
 @app.command()
 def validate(run_id: RunId, inbox: Address, params: ParamsFile = DEFAULT_PARAMS) -> None:
-    """Judge the dataset as `dynamicid validate` does; where the verdict is against it, refuse what the run took."""
-    from pipelines.commands.validate import validate as judge
+    """Run `dynamicid validate`; if the verdict is negative, move the batches of the run to _bad."""
+    from pipelines.commands.validate import validate as validate_dataset
 
     verdict = Path(VERDICT)
     verdict.unlink(missing_ok=True)
     try:
-        judge(params=params)
+        validate_dataset(params=params)
     except StageFailed as error:
-        # Only a verdict refuses a batch: other failures leave none, and their batch is tried again.
+        # Only a verdict refuses a batch; after any other failure, which leaves no verdict, it is tried again.
         if verdict.is_file():
             refuse(run_id, inbox, str(error), params)
         raise
@@ -112,22 +107,21 @@ def validate(run_id: RunId, inbox: Address, params: ParamsFile = DEFAULT_PARAMS)
 
 @app.command()
 def publish(skip_code: SkipCode = 0) -> None:
-    """Make a version of the dataset once: a retry prints the one that was made before, as JSON."""
+    """Make a version of the dataset and print it as JSON; a retry prints the version already made."""
     from pipelines.commands.dataset import publish_version
-    from pipelines.core.files import write_atomically
 
     if not (_PUBLISHED.is_file() and _PUBLISHED.stat().st_size):
         write_atomically(_PUBLISHED, json.dumps(publish_version(Path(FACES))))
     published = json.loads(_PUBLISHED.read_text(encoding="utf-8"))
     emit(published)
     if not published["new"]:
-        say("every photo was in the dataset already")
+        say("the dataset already held every photo")
         raise typer.Exit(skip_code)
 
 
 @app.command()
 def done(run_id: RunId, inbox: Address, params: ParamsFile = DEFAULT_PARAMS) -> None:
-    """Move what a run took to where finished batches are kept."""
+    """Move the batches of a run to _done."""
     place = _open(inbox, params).finish(run_id)
     emit({"moved_to": place}, place)
     shutil.rmtree(_SCRATCH, ignore_errors=True)
@@ -137,16 +131,15 @@ def done(run_id: RunId, inbox: Address, params: ParamsFile = DEFAULT_PARAMS) -> 
 def refuse(
     run_id: RunId,
     inbox: Address,
-    reason: Annotated[str, option("Why; stands beside every file in the list.")],
+    reason: Annotated[str, option("Reason, listed beside every file in _bad/RUN.json.")],
     params: ParamsFile = DEFAULT_PARAMS,
 ) -> None:
-    """Move what a run took to where bad batches are kept, with the reason."""
+    """Move the batches of a run to _bad, with the reason."""
     place = _open(inbox, params).finish(run_id, refused=reason)
     emit({"moved_to": place}, place)
 
 
 def _open(address: str, params: Path) -> Inbox:
     from pipelines.core.params import load_params
-    from pipelines.operations.inbox.protocol import Inbox as Box
 
-    return Box(address, load_params(params).inbox.quiet_seconds)
+    return Inbox(address, load_params(params).inbox.quiet_seconds)

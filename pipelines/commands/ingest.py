@@ -1,4 +1,4 @@
-"""`dynamicid ingest`: photos into the dataset, and the dataset into a version."""
+"""`dynamicid ingest`: add photos to the dataset and make a version of it."""
 
 from __future__ import annotations
 
@@ -9,34 +9,33 @@ from typing import Annotated
 from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, argument, option, read_params
 from pipelines.commands.output import emit, say
 from pipelines.core.chain import FACES
+from pipelines.core.errors import UserError
 
 
 def ingest(
     source: Annotated[Path, argument("Folder of photos, JSON list or tar shard.", metavar="SRC")],
     *,
-    out: Annotated[Path, option("Dataset folder that is made or added to.", metavar="DIR")] = Path(FACES),
+    out: Annotated[Path, option("Dataset folder to create or add to.", metavar="DIR")] = Path(FACES),
     layout: Annotated[
         str,
         option("auto, flat, sidecars, identity-folders, consistentid, webdataset or huggingface.", metavar="LAYOUT"),
     ] = "auto",
     identity_depth: Annotated[
-        int | None, option("How many leading folders name a person (identity-folders; default 1).", min=1)
+        int | None, option("For identity-folders: number of leading folders that name a person (default 1).", min=1)
     ] = None,
     origin: Annotated[str | None, option("Where the photos come from.", "--source")] = None,
-    licence: Annotated[str | None, option("Under what licence they are used.")] = None,
-    consent: Annotated[str | None, option("What the people in them agreed to.")] = None,
+    licence: Annotated[str | None, option("Licence under which the photos are used.")] = None,
+    consent: Annotated[str | None, option("What the people in the photos consented to.")] = None,
     version: Annotated[
         bool | None,
         option(
-            "Put DIR under DVC and tag its version (default: where DIR lies in a DVC repository).",
-            "--version/--no-version",
+            "Put DIR under DVC and tag its version; default: if DIR is in a DVC repository.", "--version/--no-version"
         ),
     ] = None,
     params: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,
 ) -> None:
-    """Add the photos of SRC that the dataset does not hold yet, and make a version faces-vN of it."""
-    from pipelines.core.errors import UserError
+    """Add photos from SRC that the dataset does not hold yet, and make a version faces-vN of it."""
     from pipelines.data.ingest.summary import print_summary
     from pipelines.stages.ingest import Inputs, Outputs, run
     from pipelines.versions.dataset_version import dvc_root, make_version, restore_present
@@ -44,19 +43,17 @@ def ingest(
     from pipelines.versions.git_tags import check_repository
 
     given = read_params(params, overrides)
-    given_labels = {"source": origin, "licence": licence, "consent": consent}
-    section = given.ingest.model_copy(update={key: value for key, value in given_labels.items() if value is not None})
-    root = None
-    if version is not False:
-        root = dvc_root(out.parent)
-        if root is not None:
-            check_repository(root)
-            restore_present(root, out.resolve().relative_to(root).as_posix())
-        elif version:
-            raise UserError(f"{out}: lies in no DVC repository, so no version can be kept; `dvc init`, or --no-version")
-        else:
-            say(f"{out} lies in no DVC repository: it gets no version")
-    home = root or dvc_root(out.parent)
+    labels = {"source": origin, "licence": licence, "consent": consent}
+    section = given.ingest.model_copy(update={key: value for key, value in labels.items() if value is not None})
+    home = dvc_root(out.parent)
+    root = None if version is False else home
+    if root is not None:
+        check_repository(root)
+        restore_present(root, out.resolve().relative_to(root).as_posix())
+    elif version:
+        raise UserError(f"{out}: not in a DVC repository, so no version can be kept; `dvc init`, or --no-version")
+    elif version is None:
+        say(f"{out} is not in a DVC repository: it gets no version")
     inputs = Inputs(source, layout, identity_depth, read_ledger(home) if home is not None else None)
     summary = run(given.model_copy(update={"ingest": section}), inputs, Outputs(out))
     print_summary(summary, out)

@@ -1,4 +1,4 @@
-"""`dynamicid lineage` and `dynamicid reproduce`: what a registered version came from, and all of that again."""
+"""`dynamicid lineage` and `dynamicid reproduce`: print and restore what a registered version was made from."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import json
 from pathlib import Path
 from typing import Annotated
 
-from pipelines.commands.options import argument, option
+from rich.console import Console
+
+from pipelines.commands.options import NewFolder, argument, option
 from pipelines.commands.output import emit, json_wanted, say_done
 from pipelines.core.errors import StageFailed
 
 
 def lineage(
     thing: Annotated[
-        str, argument("models:/dynamicid/3; or faces-v3, a commit, an Airflow run, a hash.", metavar="URI|THING")
+        str, argument("models:/dynamicid/3; or a dataset version, commit, Airflow run or hash.", metavar="URI|THING")
     ],
-    name: Annotated[str, option("The registered model.")] = "dynamicid",
+    name: Annotated[str, option("Name of the registered model.")] = "dynamicid",
 ) -> None:
-    """Print dataset version, git commit, DVC stage hashes, Airflow run and evaluation set of a registered version.
+    """Print the dataset version, git commit, stage hashes, Airflow run and evaluation set of a registered version.
 
-    For a dataset version, a commit, an Airflow run or a hash: the registered versions that came from it.
+    For a dataset version, commit, Airflow run or hash: print the registered versions that came from it.
     """
-    from rich.console import Console
-
     from pipelines.registry import origins
     from pipelines.registry.model_uri import is_model_uri
 
@@ -51,7 +51,7 @@ def lineage(
         ("adapter", known.adapter_hash),
         *((f"stage {stage}", f"{one.lock_hash}  run {one.run_id or '–'}") for stage, one in known.stages.items()),
         *((f"output {path}", digest) for path, digest in sorted(known.outputs.items())),
-        *((f"decision {number}", _said(one)) for number, one in enumerate(known.decisions, 1)),
+        *((f"decision {number}", _describe(one)) for number, one in enumerate(known.decisions, 1)),
     ]
     width = max(len(label) for label, _ in rows)
     for label, value in rows:
@@ -59,21 +59,20 @@ def lineage(
 
 
 def reproduce(
-    uri: Annotated[str, argument("models:/dynamicid/3 or models:/dynamicid@champion.", metavar="URI")],
-    out: Annotated[Path, option("A folder that does not exist yet.")],
+    uri: Annotated[str, argument("models:/dynamicid/3 or models:/dynamicid@champion.", metavar="URI")], out: NewFolder
 ) -> None:
-    """Bring back code, parameters, data and results of a version; exit 1 where `dvc status` there is not clean."""
-    from pipelines.registry import reproduce as bring_back
+    """Restore code, parameters, data and results of a registered version; exit 1 if `dvc status` is not clean there."""
+    from pipelines.registry.reproduce import reproduce as restore
 
-    done = bring_back.reproduce(Path.cwd(), uri, out)
+    done = restore(Path.cwd(), uri, out)
     emit(done)
     if done.changed:
         raise StageFailed(f"{done.folder}: dvc status is not clean: {json.dumps(done.changed)}")
-    said = f"{done.model}: {done.dataset_version or 'its data'} and its code are in {done.folder}; dvc status is clean"
-    say_done(said)
+    data = done.dataset_version or "its data"
+    say_done(f"{done.model}: {data} and its code are in {done.folder}; dvc status is clean")
 
 
-def _said(decision: dict) -> str:  # type: ignore[type-arg]
+def _describe(decision: dict) -> str:  # type: ignore[type-arg]
     why = f": {'; '.join(decision['reasons'])}" if decision["reasons"] else ""
     before = "none" if decision["champion"] is None else f"v{decision['champion']}"
     return f"{decision['decision']} by {decision['by']} at {decision['at']} (champion: {before}){why}"

@@ -1,4 +1,4 @@
-"""Options that commands share, and how each is described."""
+"""Options that commands share."""
 
 from __future__ import annotations
 
@@ -18,28 +18,36 @@ if TYPE_CHECKING:
 
 
 def option(meaning: str, *names: str, **settings: Any) -> Any:
-    """Describe an option: what --help says, its names where they are not the parameter's, what else typer takes."""
+    """Return a typer option: its help text, its names if they differ from the parameter's, and typer's settings."""
     return typer.Option(*names, help=meaning, **settings)
 
 
 def argument(meaning: str, **settings: Any) -> Any:
-    """Describe an argument: what --help says, and what else typer takes."""
+    """Return a typer argument: its help text and typer's settings."""
     return typer.Argument(help=meaning, **settings)
+
+
+def command_group(meaning: str) -> typer.Typer:
+    """Return a typer application for subcommands, with its help text."""
+    return typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=meaning, no_args_is_help=True)
 
 
 ParamsFile = Annotated[Path, option("Parameter file.", "--params", metavar="FILE")]
 Overrides = Annotated[
-    list[str] | None,
-    option("Override one parameter, repeatable: section.key=value.", "--set", metavar="SECTION.KEY=VALUE"),
+    list[str] | None, option("Change one parameter for this call; repeatable.", "--set", metavar="SECTION.KEY=VALUE")
 ]
-# A scheduler skips a task that ends with this code.
-SkipCode = Annotated[int, option("Exit code where there is nothing to do.", metavar="CODE")]
+NewFolder = Annotated[Path, option("Folder to write; it must not exist yet.", metavar="DIR")]
+RunId = Annotated[
+    str, option("Scheduler's id of the run.", "--run-id", metavar="ID", envvar="DYNAMICID_AIRFLOW_RUN_ID")
+]
+# Airflow skips a task that ends with this code.
+SkipCode = Annotated[int, option("Exit code if there is nothing to do.", metavar="CODE")]
 
 AdapterChoice = Annotated[
     str | None,
     option(
-        "Adapter folder, or a registered model such as models:/dynamicid@champion. By default the one just "
-        f"trained ({ADAPTER}), or where there is none the shipped one.",
+        "Adapter folder, or a registered model such as models:/dynamicid@champion. "
+        f"Default: the adapter just trained ({ADAPTER}), or else the shipped one.",
         "--adapter",
     ),
 ]
@@ -49,7 +57,7 @@ DEFAULT_PARAMS = Path("params.yaml")
 
 @contextmanager
 def wrong_use(*errors: type[Exception], before: str = "") -> Iterator[None]:
-    """Say of errors that what was given does not fit: exit 2, and the message alone."""
+    """Turn `errors` into a UserError with the same message after `before`: exit code 2, no traceback."""
     try:
         yield
     except errors as error:
@@ -57,7 +65,7 @@ def wrong_use(*errors: type[Exception], before: str = "") -> Iterator[None]:
 
 
 def read_params(file: Path, overrides: list[str] | None) -> Params:
-    """Load the parameters of a stage command; overrides are refused under DVC, which would not see them."""
+    """Load the parameters of a command; raise UserError for overrides under DVC, which would not see them."""
     from pipelines.core.params import load_params
 
     if overrides and os.environ.get("DVC_STAGE"):

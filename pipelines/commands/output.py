@@ -1,4 +1,4 @@
-"""What commands print: results for programs on stdout, everything for people on stderr."""
+"""Print results for programs to stdout and messages for people to stderr."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _Json = Annotated[bool, typer.Option("--json", help="Print the result to stdout 
 
 
 def accepting_json(command: Callable[..., None]) -> Callable[..., None]:
-    """Return `command` with the option --json, which `emit` and `json_wanted` go by."""
+    """Return `command` with the option --json, which `emit` and `json_wanted` read."""
 
     @functools.wraps(command)
     def run(*, as_json: bool = False, **options: Any) -> None:
@@ -39,7 +39,7 @@ def json_wanted() -> bool:
 
 
 def emit(value: Any, text: str | None = None) -> None:
-    """Print a result (plain, or a dataclass) to stdout: as JSON, or as `text`, if there is one, without --json."""
+    """Print a result (plain or a dataclass) to stdout: as `text` if that is given without --json, else as JSON."""
     if text is None or json_wanted():
         text = json.dumps(asdict(value) if is_dataclass(value) else value, default=str)  # type: ignore[arg-type]
     if text:
@@ -47,21 +47,21 @@ def emit(value: Any, text: str | None = None) -> None:
 
 
 def emit_if_asked(value: Any) -> None:
-    """Print as JSON, with --json only, what people read on stderr."""
+    """Print a result to stdout as JSON, with --json only; its text is on stderr."""
     if json_wanted():
         emit(value)
 
 
 def say(text: str) -> None:
-    """Tell people something."""
+    """Print a message to stderr."""
     typer.echo(text, err=True)
 
 
 def say_done(text: str) -> None:
-    """Tell people that something is done."""
+    """Print to stderr, in green, that something is done."""
     typer.secho(text, fg=typer.colors.GREEN, err=True)
 
 
 def warn(text: str) -> None:
-    """Tell people what they should know before they go on."""
+    """Print a warning to stderr, in yellow."""
     typer.secho(text, fg=typer.colors.YELLOW, err=True)

@@ -1,4 +1,4 @@
-"""`dynamicid preprocess`: look at every photo of a dataset version."""
+"""`dynamicid preprocess`: analyse every photo of a dataset version."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from pipelines.core.chain import FACES, PROCESSED, VERDICT
 
 def preprocess(
     faces: Annotated[Path, argument("Dataset folder.", metavar="DIR")] = Path(FACES),
-    out: Annotated[Path, option("Folder of the processed rows, replaced.", metavar="DIR")] = Path(PROCESSED),
+    out: Annotated[Path, option("Folder for the preprocessed rows; it is replaced.", metavar="DIR")] = Path(PROCESSED),
     params: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,
     master: Annotated[
         str | None,
         option(
-            "Where Spark runs, over preprocess.master.",
+            "Spark master; replaces preprocess.master.",
             metavar="local[N]|spark://HOST:PORT",
             envvar="DYNAMICID_SPARK_MASTER",
         ),
     ] = None,
 ) -> None:
-    """Look at every photo on Spark: face, landmarks, pose, identity embedding, captions, split. One row a photo."""
+    """Analyse every photo with Spark, one row each: face, landmarks, pose, identity embedding, captions, split."""
     from pipelines.stages.preprocess import Inputs, Outputs, run
 
-    # The verdict of the chain is about the chain's dataset; another folder goes without.
+    # The chain's verdict concerns the chain's dataset; any other folder needs none.
     verdict = Path(VERDICT) if faces == Path(FACES) and Path(VERDICT).is_file() else None
     if master is not None:
         overrides = [*(overrides or ()), f"preprocess.master={master}"]

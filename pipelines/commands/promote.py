@@ -1,4 +1,4 @@
-"""`dynamicid promote` and `dynamicid rollback`: a person's decision on a challenger, and taking one back."""
+"""`dynamicid register`, `promote` and `rollback`: new versions of the model, and which of them is the champion."""
 
 from __future__ import annotations
 
@@ -6,39 +6,78 @@ import getpass
 from pathlib import Path
 from typing import Annotated
 
-from pipelines.commands.options import argument, option
-from pipelines.commands.output import emit, say_done
-from pipelines.core.errors import UserError
+from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, argument, option, read_params
+from pipelines.commands.output import emit, say, say_done, warn
+from pipelines.core.errors import StageFailed, UserError
+
+
+def register(
+    file: ParamsFile = DEFAULT_PARAMS,
+    overrides: Overrides = None,
+    accept_refusal: Annotated[bool, option("Exit 0 if promotion is refused (for schedules).")] = False,
+    promote: Annotated[
+        bool | None,
+        option(
+            "Promote if the gates pass, or leave that to `dynamicid promote`; default: register.promote.",
+            "--promote/--no-promote",
+        ),
+    ] = None,
+) -> None:
+    """Register models/adapter with the metrics of reports/metrics.json; exit 1 if a gate refuses promotion."""
+    params = read_params(file, overrides)
+    if promote is not None:
+        section = params.register_.model_copy(update={"promote": promote})
+        params = params.model_copy(update={"register_": section})
+    from pipelines.stages import register as stage
+
+    done = stage.run(params, stage.Inputs(root=Path.cwd()))
+    failed = "; ".join(done.failed_gates)
+    if done.decision == "refused":
+        by = "" if done.by == "gates" else f" (refused by {done.by})"
+        reason = f"{done.model_name} v{done.version} is not promoted{by}: {failed or 'no gate failed'}"
+        if not accept_refusal:
+            emit(done)
+            raise StageFailed(reason)
+        warn(reason)
+    else:
+        champion = "there is no champion" if done.champion is None else f"champion is v{done.champion}"
+        say_done(f"{done.model_name} v{done.version}: {done.decision}; {champion}")
+    if done.decision == "not_asked":
+        verdict = f"failed gates: {failed}" if failed else "every gate passed"
+        uri = f"models:/{done.model_name}/{done.version}"
+        say(f"{verdict}; `dynamicid promote {uri} --by NAME` decides")
+    # Last: a scheduler reads the last line of both streams.
+    emit(done)
 
 
 def promote(
     uri: Annotated[str, argument("models:/dynamicid/3 or models:/dynamicid@challenger.", metavar="URI")],
-    by: Annotated[str, option("Who decides; written into the version's tags.", metavar="NAME")],
-    refuse: Annotated[bool, option("Decide against it; the champion stays.", "--refuse")] = False,
-    reason: Annotated[str | None, option("Why; written into the version's tags.")] = None,
-    override_gates: Annotated[bool, option("Promote it though gates failed.", "--override-gates")] = False,
+    by: Annotated[str, option("Name of who decides, kept in the version's tags.", metavar="NAME")],
+    refuse: Annotated[bool, option("Refuse promotion; the champion stays.", "--refuse")] = False,
+    reason: Annotated[str | None, option("Reason, kept in the version's tags.")] = None,
+    override_gates: Annotated[bool, option("Promote it although gates failed.", "--override-gates")] = False,
 ) -> None:
-    """Make a version the champion, or refuse it; exit 1 where gates failed or the champion changed meanwhile."""
+    """Make a version the champion, or refuse it; exit 1 if gates failed or the champion has changed meanwhile."""
     from pipelines.registry import promotion
 
     if refuse and override_gates:
-        raise UserError("--refuse and --override-gates exclude each other: the one keeps the champion, the other not")
+        raise UserError("--refuse and --override-gates exclude each other")
     if refuse:
         move = promotion.refuse(Path.cwd(), uri, by=by, reason=reason)
     else:
         move = promotion.promote(Path.cwd(), uri, by=by, reason=reason, override_gates=override_gates)
     emit(move)
-    said = f"{move.model_name} v{move.version}: {move.decision} by {by}; champion is {promotion.shown(move.champion)}"
-    say_done(said)
+    champion = promotion.shown(move.champion)
+    say_done(f"{move.model_name} v{move.version}: {move.decision} by {by}; champion is {champion}")
 
 
 def rollback(
-    by: Annotated[str | None, option("Who decides; default: the user's login name.", metavar="NAME")] = None,
-    to: Annotated[str | None, option("Back to this version; default: the champion before.", metavar="URI")] = None,
-    name: Annotated[str, option("The registered model.")] = "dynamicid",
-    reason: Annotated[str | None, option("Why; written into the tags of both versions.")] = None,
+    by: Annotated[str | None, option("Name of who decides; default: the login name.", metavar="NAME")] = None,
+    to: Annotated[str | None, option("Version to go back to; default: the previous champion.", metavar="URI")] = None,
+    name: Annotated[str, option("Name of the registered model.")] = "dynamicid",
+    reason: Annotated[str | None, option("Reason, kept in the tags of both versions.")] = None,
 ) -> None:
-    """Set the alias `champion` back to a version that had it before, and say to which."""
+    """Set the alias `champion` back to a version that had it before."""
     from pipelines.registry import promotion
 
     move = promotion.rollback(Path.cwd(), name, by=by or getpass.getuser(), to=to, reason=reason)

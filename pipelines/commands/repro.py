@@ -1,25 +1,25 @@
-"""`dynamicid repro` and `dynamicid record`: stages brought up to date with DVC, and written into MLflow."""
+"""`dynamicid repro` and `dynamicid record`: bring stages up to date with DVC and record them in MLflow."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
 
+from rich.console import Console
+
 from pipelines.commands.options import DEFAULT_PARAMS, argument, option
 from pipelines.commands.output import emit, emit_if_asked
+from pipelines.versions.dvc import check_stages, repro_stage
 
 
 def repro(
-    stages: Annotated[list[str] | None, argument("Stages, in order; default: the whole chain.")] = None,
-    force: Annotated[bool, option("Run even where nothing changed.")] = False,
-    pull: Annotated[bool, option("Take missing inputs and cached results from the DVC remote.")] = False,
-    record: Annotated[bool, option("Record each stage in MLflow once it is up to date.")] = True,
+    stages: Annotated[list[str] | None, argument("Stages in order; default: all.")] = None,
+    force: Annotated[bool, option("Run stages even if nothing changed.")] = False,
+    pull: Annotated[bool, option("Fetch missing inputs and cached results from the DVC remote.")] = False,
+    record: Annotated[bool, option("Record each stage in MLflow when it is up to date.")] = True,
 ) -> None:
-    """Run `dvc repro` stage by stage; a stage whose inputs did not change comes from the cache."""
-    from rich.console import Console
-
+    """Run `dvc repro` stage by stage; the results of a stage with unchanged inputs come from the cache."""
     from pipelines.core.params import load_params
-    from pipelines.versions.dvc import check_stages, repro_stage
 
     console = Console(stderr=True)
     names = check_stages(list(stages or ()))
@@ -39,10 +39,9 @@ def repro(
 
 
 def record(stages: Annotated[list[str] | None, argument("Stages; default: every stage in dvc.lock.")] = None) -> None:
-    """Record the present result of each stage; one that is recorded already is found, not doubled."""
+    """Record the current result of each stage in MLflow; a result is recorded only once."""
     from pipelines.core.params import load_params
     from pipelines.registry.recorder import record_stage
-    from pipelines.versions.dvc import check_stages
 
     root = Path.cwd()
     params = load_params(root / DEFAULT_PARAMS)

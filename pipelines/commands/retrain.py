@@ -1,4 +1,4 @@
-"""`dynamicid retrain`: a run of the training as a scheduler drives it, from the form that somebody filled."""
+"""`dynamicid retrain`: the tasks of a scheduled training run, from its form."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from pipelines.commands.options import DEFAULT_PARAMS, ParamsFile, SkipCode, option
+from pipelines.commands.options import DEFAULT_PARAMS, ParamsFile, SkipCode, command_group, option
 from pipelines.commands.output import emit, say
 from pipelines.core.errors import UserError
 
 if TYPE_CHECKING:
     from pipelines.registry.training_run import TrainingRun
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__, no_args_is_help=True)
+app = command_group("Run the tasks of a scheduled training; the JSON of the run states what to train.")
 
 FormOption = Annotated[
     str,
     option(
-        "What the scheduler hands over, as pipelines/registry/training_run.py says: form, trigger, versions …",
+        "JSON of the run: form, trigger, versions, plan, answer (pipelines/registry/training_run.py).",
         "--form",
         metavar="JSON",
         envvar="DYNAMICID_FORM",
@@ -33,18 +33,19 @@ def plan(
     *,
     form: FormOption = "{}",
     trigger: Annotated[
-        Literal["hand", "schedule", "data"] | None, option("What began the run; default: what the form says.")
+        Literal["hand", "schedule", "data"] | None, option("What started the run; default: the form's trigger.")
     ] = None,
     version: Annotated[
-        list[str] | None, option("A dataset version, repeatable; the newest counts. `latest`: of all.")
+        list[str] | None, option("Dataset version; repeatable, the newest is used. `latest`: the newest of all.")
     ] = None,
     start_from: Annotated[
-        Literal["scratch", "champion"] | None, option("Default: the form's, else retrain.start_from.")
+        Literal["scratch", "champion"] | None,
+        option("Start of training; default: the form's, else retrain.start_from."),
     ] = None,
     skip_code: SkipCode = 0,
     params: ParamsFile = DEFAULT_PARAMS,
 ) -> None:
-    """Print the plan as JSON: train, reason, dataset_version, seed, start_from."""
+    """Plan the run and print the plan as JSON: train, reason, dataset_version, seed, start_from."""
     from pipelines.core.params import load_params
     from pipelines.registry.retraining import make_plan
 
@@ -64,7 +65,7 @@ def plan(
 
 @app.command()
 def configure(form: FormOption, params: ParamsFile = DEFAULT_PARAMS) -> None:
-    """Write the parameters that form and plan ask for, and bring the dataset: a version, or procedural people."""
+    """Write the parameters of form and plan, and provide the dataset: a version of it, or procedural people."""
     from pipelines.commands.configure import configure as write
     from pipelines.commands.dataset import checkout
     from pipelines.commands.ingest import ingest
@@ -85,7 +86,7 @@ def configure(form: FormOption, params: ParamsFile = DEFAULT_PARAMS) -> None:
 
 @app.command()
 def drift(form: FormOption, params: ParamsFile = DEFAULT_PARAMS) -> None:
-    """Compare the data with the champion's as `dynamicid drift` does, with `--accept` where the form accepts it."""
+    """Run `dynamicid drift`, with `--accept` if the form accepts drift."""
     from pipelines.commands.drift import drift as compare
 
     compare(params, accept=_read(form).form.accept_drift)
@@ -93,7 +94,7 @@ def drift(form: FormOption, params: ParamsFile = DEFAULT_PARAMS) -> None:
 
 @app.command()
 def decide(form: FormOption) -> None:
-    """Promote or refuse the registered version as the person answered who was asked."""
+    """Promote or refuse the registered version, as the person who was asked answered."""
     from pipelines.commands.promote import promote
 
     answer = _read(form).answer

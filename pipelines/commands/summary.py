@@ -1,4 +1,4 @@
-"""`dynamicid summary`: what the last evaluation found, and where to look further."""
+"""`dynamicid summary`: print the metrics of the last evaluation."""
 
 from __future__ import annotations
 
@@ -6,42 +6,37 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
 from pipelines.commands.options import option
 from pipelines.commands.output import emit, json_wanted
 from pipelines.core.chain import METRICS, REPORT
 from pipelines.core.errors import UserError
 from pipelines.evaluation.variants import HEADINGS, SUMMARISED
-
-_WIDTH = 110
+from pipelines.registry.settings import database
 
 
 def summary(
-    metrics: Annotated[Path, option("The numbers of an evaluation.")] = Path(METRICS),
-    report: Annotated[Path, option("The page with its pictures.")] = Path(REPORT),
+    metrics: Annotated[Path, option("Metrics file of an evaluation.")] = Path(METRICS),
+    report: Annotated[Path, option("HTML report of the evaluation.")] = Path(REPORT),
 ) -> None:
-    """Print the metrics against the baselines, and the paths of the report and the MLflow database."""
-    from pipelines.registry.settings import database
-
-    document = _read(metrics)
-    ledger = database(Path.cwd())
+    """Print the metrics beside the baselines, and the paths of the report and the MLflow database."""
+    rows, file = rows_of(_read(metrics)), database(Path.cwd())
     if json_wanted():
-        values = {
-            variant: {metric: interval["value"] for metric, interval in row.items()}
-            for variant, row in rows_of(document).items()
-        }
-        emit({"metrics": values, "report": str(report), "mlflow": str(ledger)})
+        values = {name: {metric: interval["value"] for metric, interval in row.items()} for name, row in rows.items()}
+        emit({"metrics": values, "report": str(report), "mlflow": str(file)})
         return
-    from rich.console import Console
-
     console = Console(stderr=True)
-    console.width = max(console.width, _WIDTH)  # a log file says 80 columns, which would cut the numbers off
-    console.print(_table(document))
+    console.width = max(console.width, 110)  # for a log file it is 80, which would cut the numbers off
+    console.print(_table(rows))
     console.print(f"report: {report}", soft_wrap=True)
-    console.print(f"MLflow database: {ledger}  (mlflow ui --backend-store-uri sqlite:///{ledger})", soft_wrap=True)
+    console.print(f"MLflow database: {file}  (mlflow ui --backend-store-uri sqlite:///{file})", soft_wrap=True)
 
 
 def rows_of(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the intervals by variant and metric, with s (the similarity on the scale from floor to ceiling) first."""
+    """Return the intervals by variant and metric; s, the similarity scaled from floor to ceiling, comes first."""
     scaled = document["normalised"]
     return {
         variant: {**({"s": scaled[variant]["id_similarity"]} if variant in scaled else {}), **document[variant]}
@@ -59,19 +54,15 @@ def _read(metrics: Path) -> dict[str, Any]:
     return document
 
 
-def _table(document: dict[str, Any]) -> Any:
-    from rich import box
-    from rich.table import Table
-
+def _table(rows: dict[str, dict[str, Any]]) -> Table:
     table = Table(
-        title="held-out people; their faces are judged by networks that conditioned nothing", box=box.SIMPLE_HEAD
+        title="held-out people, judged by networks that the model was not conditioned on", box=box.SIMPLE_HEAD
     )
     table.add_column("metric", no_wrap=True)
     for variant in SUMMARISED:
         table.add_column(HEADINGS[variant], justify="right")
         if variant == "model":
             table.add_column("95 %", justify="right", no_wrap=True)
-    rows = rows_of(document)
     for metric in rows["model"]:
         cells = []
         for variant in SUMMARISED:

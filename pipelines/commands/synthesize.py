@@ -12,16 +12,16 @@ from pipelines.core.errors import UserError
 
 def synthesize(
     *,
-    identities: Annotated[int, option("How many people.")] = 0,
-    out: Annotated[Path | None, option("Folder to draw them into; it only ever grows.")] = None,
-    photos: Annotated[int, option("Photos of each, up to 35: every expression in every pose.")] = 35,
-    seed: Annotated[int, option("Other seeds are other people.")] = 0,
-    size: Annotated[int, option("Side of the photos in pixels.")] = 128,
-    workers: Annotated[int, option("Processes that draw.")] = 2,
-    truth: Annotated[Path | None, option("Also write the ground truth to this Parquet file.")] = None,
-    sheet: Annotated[Path | None, option("Write a contact sheet to this picture file.")] = None,
+    identities: Annotated[int, option("Number of people.")] = 0,
+    out: Annotated[Path | None, option("Folder to write to; photos in it stay.", metavar="DIR")] = None,
+    photos: Annotated[int, option("Photos per person, at most 35: every expression in every pose.")] = 35,
+    seed: Annotated[int, option("Random seed; another seed draws other people.")] = 0,
+    size: Annotated[int, option("Width and height of the photos in pixels.")] = 128,
+    workers: Annotated[int, option("Number of processes.")] = 2,
+    truth: Annotated[Path | None, option("Also write the ground truth to this Parquet file.", metavar="FILE")] = None,
+    sheet: Annotated[Path | None, option("Write a contact sheet to this file; needs no --out.", metavar="FILE")] = None,
 ) -> None:
-    """Draw people: <out>/person_00042/<n>.jpg with <n>.txt (prompt, face prompt)."""
+    """Draw procedural people: DIR/person_00042/N.jpg, each with its prompt and face prompt in N.txt."""
     if sheet is not None:
         from pipelines.data.synthetic.sheet import write_sheet
 

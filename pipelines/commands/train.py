@@ -9,9 +9,9 @@ from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, op
 from pipelines.commands.output import emit_if_asked
 from pipelines.core.chain import ADAPTER, ANCHORING, PROCESSED
 
-Processed = Annotated[Path, option("Processed photos.")]
+Processed = Annotated[Path, option("Preprocessed photos.")]
 Reports = Annotated[Path, option("Folder for losses.csv and metrics.json.")]
-ResumeFrom = Annotated[Path | None, option("Checkpoint to resume from; without it, the newest of this training.")]
+ResumeFrom = Annotated[Path | None, option("Checkpoint to resume from; default: the latest of this training.")]
 
 
 def train_anchoring(
@@ -23,7 +23,7 @@ def train_anchoring(
     params: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,
 ) -> None:
-    """Train face encoder and SAA; several GPUs: `accelerate launch -m pipelines.cli train-anchoring`."""
+    """Train face encoder and SAA; on several GPUs: `accelerate launch -m pipelines.cli train-anchoring`."""
     from pipelines.stages.train_anchoring import Inputs, Outputs, run
 
     outputs = Outputs(adapter=out, losses=reports / "losses.csv", metrics=reports / "metrics.json")
@@ -34,14 +34,14 @@ def train_anchoring(
 def train_imr(
     *,
     processed: Processed = Path(PROCESSED),
-    anchoring: Annotated[Path, option("The adapter of the anchoring stage.")] = Path(ANCHORING),
+    anchoring: Annotated[Path, option("Adapter of the anchoring stage.")] = Path(ANCHORING),
     out: Annotated[Path, option("Folder for the complete adapter.")] = Path(ADAPTER),
     reports: Reports = Path("reports/train_imr"),
     resume_from: ResumeFrom = None,
     params: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,
 ) -> None:
-    """Train the IMR; several GPUs: `accelerate launch -m pipelines.cli train-imr`."""
+    """Train the IMR; on several GPUs: `accelerate launch -m pipelines.cli train-imr`."""
     from pipelines.stages.train_imr import Inputs, Outputs, run
 
     inputs = Inputs(processed=processed, anchoring=anchoring, resume_from=resume_from)

@@ -1,4 +1,4 @@
-"""`dynamicid validate` and `dynamicid validate-processed`: may these photos, or these rows, be used?"""
+"""`dynamicid validate` and `dynamicid validate-processed`: check a dataset before and after preprocessing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipelines.core.chain import FACES, PROCESSED, VERDICT, VERDICT_PROCESSED
 if TYPE_CHECKING:
     from pipelines.data.validation.verdict import Verdict
 
-Out = Annotated[Path, option("Folder of verdict.json.", metavar="DIR")]
+Out = Annotated[Path, option("Folder for verdict.json.", metavar="DIR")]
 
 
 def validate(
@@ -22,34 +22,34 @@ def validate(
     params: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,
 ) -> None:
-    """Judge the metadata of a dataset with Great Expectations: verdict.json, and Data Docs beside it."""
+    """Check the metadata of a dataset with Great Expectations; write verdict.json and Data Docs."""
     from pipelines.stages.validate import Inputs, Outputs, run
 
     read, docs = read_params(params, overrides), out.parent / "data_docs" / "validate"
-    _judge(lambda: run(read, Inputs(faces), Outputs(out, docs)), docs, "photos")
+    _report(lambda: run(read, Inputs(faces), Outputs(out, docs)), docs, "photos")
 
 
 def validate_processed(
-    processed: Annotated[Path, argument("Folder that preprocess wrote.", metavar="DIR")] = Path(PROCESSED),
+    processed: Annotated[Path, argument("Folder of the preprocessed rows.", metavar="DIR")] = Path(PROCESSED),
     out: Out = Path(VERDICT_PROCESSED).parent,
     faces: Annotated[
-        Path | None, option("Dataset they came from: every photo must have its row.", metavar="DIR")
+        Path | None, option("Dataset of the rows: each of its photos must have a row.", metavar="DIR")
     ] = None,
     params: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,
 ) -> None:
-    """Judge what preprocessing found with Great Expectations: verdict.json, and Data Docs beside it."""
+    """Check preprocessed rows with Great Expectations; write verdict.json and Data Docs."""
     from pipelines.stages.validate_processed import Inputs, Outputs, run
 
     read, docs = read_params(params, overrides), out.parent / "data_docs" / "validate_processed"
-    _judge(lambda: run(read, Inputs(processed, faces), Outputs(out, docs)), docs, "rows")
+    _report(lambda: run(read, Inputs(processed, faces), Outputs(out, docs)), docs, "rows")
 
 
-def _judge(run: Callable[[], Verdict], docs: Path, counted: str) -> None:
+def _report(run: Callable[[], Verdict], docs: Path, counted: str) -> None:
     try:
         verdict = run()
     finally:
         if (docs / "index.html").is_file():
             say(f"Data Docs: {docs / 'index.html'}")
-    say(f"{verdict.rows:,} {counted}, {len(verdict.results)} expectations, all that must hold do")
+    say(f"{verdict.rows:,} {counted}, {len(verdict.results)} expectations, all required ones hold")
     emit_if_asked(verdict)

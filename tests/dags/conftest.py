@@ -1,4 +1,4 @@
-"""Airflow in a clean home of its own, and DAGs that really run in it."""
+"""A clean Airflow home, and runs of DAGs in it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ print("DUMP" + json.dumps({"run": str(run.state).rsplit(".", 1)[-1].lower(), "ta
 
 @pytest.fixture(scope="session")
 def airflow_home(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], dict[str, str]]:
-    """Return the environment of a new Airflow home, with its database, that finds the DAGs of a checkout."""
+    """Return a function that makes an Airflow home for the DAGs of a checkout and returns its environment."""
 
     def make(checkout: Path) -> dict[str, str]:
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("AIRFLOW", "MLFLOW", "DVC"))}
@@ -49,7 +49,7 @@ def airflow_home(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], d
 
 @pytest.fixture
 def run_dag(airflow_home: Callable[[Path], dict[str, str]]) -> Callable[..., dict[str, Any]]:
-    """Run a DAG of a checkout from its first task to its last; return its state, its tasks' states, and its log."""
+    """Return a function that runs a DAG of a checkout and returns its state, the states of its tasks, and its log."""
 
     def run(checkout: Path, dag: str, form: dict[str, Any] | None = None, **env: str) -> dict[str, Any]:
         path = os.pathsep.join([str(checkout), str(checkout / "dags")])
@@ -62,7 +62,7 @@ def run_dag(airflow_home: Callable[[Path], dict[str, str]]) -> Callable[..., dic
             check=False,
         )
         assert done.returncode == 0, done.stderr[-3000:]
-        log, _, found = done.stdout.partition("DUMP")
-        return {**json.loads(found), "log": log + done.stderr}
+        log, _, states = done.stdout.partition("DUMP")
+        return {**json.loads(states), "log": log + done.stderr}
 
     return run

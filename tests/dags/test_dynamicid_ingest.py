@@ -1,4 +1,4 @@
-"""The ingesting DAG where nothing is dropped for as long as the sensor waits."""
+"""The DAG dynamicid_ingest when no photo arrives while the sensor waits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 
 @pytest.mark.nightly
-def test_a_wait_without_photos_is_skipped_and_fails_nothing(project: Path, tmp_path: Path, run_dag) -> None:
+def test_without_photos_every_task_is_skipped(project: Path, tmp_path: Path, run_dag) -> None:
     found = run_dag(project, "dynamicid_ingest", DYNAMICID_INBOX=str(tmp_path / "inbox"))
     assert found["run"] == "success"
     assert set(found["tasks"].values()) == {"skipped"}

@@ -1,4 +1,4 @@
-"""The DAGs: one task a stage with the edges that DVC has, a typed form, sound settings, and nothing heavy at import."""
+"""The DAGs: one task per stage with the edges of DVC, a typed form, and no heavy import."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def dag(tmp_path_factory: pytest.TempPathFactory) -> dict:
 
 @pytest.fixture(scope="module")
 def dvc_edges() -> set[tuple[str, str]]:
-    """The edges of the stages as DVC itself sees them."""
+    """The edges between stages according to DVC."""
     from dvc.repo import Repo
 
     with Repo(str(Path(__file__).parents[2])) as repo:
@@ -91,35 +91,34 @@ def test_the_folder_is_parsed_cleanly_lightly_and_within_two_seconds(dag: dict) 
 
 def test_every_dag_is_documented_bounded_and_never_catches_up(dag: dict) -> None:
     assert set(dag["dags"]) == {"dynamicid_ingest", "dynamicid_train"}
-    for one in dag["dags"].values():
-        assert one["catchup"] is False
-        assert 1 <= one["max_active_runs"] <= 4
-        assert "dynamicid" in one["tags"]
-        assert len(one["doc"].split()) > 30
-        for name, task in one["tasks"].items():
+    for each in dag["dags"].values():
+        assert each["catchup"] is False
+        assert 1 <= each["max_active_runs"] <= 4
+        assert "dynamicid" in each["tags"]
+        assert len(each["doc"].split()) > 30
+        for name, task in each["tasks"].items():
             assert task["owner"] == "dynamicid"
             assert task["backoff"], name
             assert task["callbacks"] == 1, name
-            # What waits for photos or a person holds no worker, and has a patience of its own.
+            # Waiting for photos or a person occupies no worker and has another limit.
             assert task["timeout"] or name in ("wait_for_photos", "ask_a_person"), name
 
 
 def test_training_is_triggered_by_data_or_time_and_ingestion_always_waits(dag: dict) -> None:
     assert dag["dags"]["dynamicid_train"]["timetable"] == "AssetOrTimeSchedule"
-    assert dag["dags"]["dynamicid_ingest"]["timetable"] == "ContinuousTimetable"
-    assert dag["dags"]["dynamicid_ingest"]["max_active_runs"] == 1
-    # Runs of a continuous schedule without a start date all get the same date, so there is only ever one.
-    assert dag["dags"]["dynamicid_ingest"]["start_date"]
+    ingest = dag["dags"]["dynamicid_ingest"]
+    assert (ingest["timetable"], ingest["max_active_runs"]) == ("ContinuousTimetable", 1)
+    assert ingest["start_date"], "without a start date all runs of a continuous schedule get the same date"
 
 
-def test_scarce_things_have_pools_and_promotion_has_one_slot(dag: dict, project: Path) -> None:
+def test_scarce_resources_have_pools_and_promotion_has_one_slot(dag: dict, project: Path) -> None:
     pools = json.loads((project / "docker" / "pools.json").read_text())
     tasks = dag["dags"]["dynamicid_train"]["tasks"]
     assert {tasks[name]["pool"] for name in ("train_anchoring", "train_imr", "evaluate")} == {"dynamicid_gpu"}
     assert tasks["preprocess"]["pool"] == "dynamicid_spark"
     assert {tasks[name]["pool"] for name in ("register", "decide")} == {"dynamicid_promotion"}
     assert pools["dynamicid_promotion"]["slots"] == 1
-    used = {task["pool"] for one in dag["dags"].values() for task in one["tasks"].values()} - {"default_pool"}
+    used = {task["pool"] for each in dag["dags"].values() for task in each["tasks"].values()} - {"default_pool"}
     assert used == set(pools)
 
 
@@ -135,14 +134,12 @@ def test_stages_have_the_edges_of_dvc(dag: dict, dvc_edges: set[tuple[str, str]]
     assert len(edges) >= 5
 
 
-def test_ingest_comes_first_and_register_last_but_for_a_person(dag: dict) -> None:
+def test_ingest_comes_first_and_a_person_decides_after_register(dag: dict) -> None:
     edges = _edges(dag)
-    assert ("ingest", "validate") in edges
-    assert ("evaluate", "save_run") in edges
-    assert ("save_run", "register") in edges
-    assert {("validate_processed", "drift"), ("drift", "train_anchoring")} <= edges
+    assert {("ingest", "validate"), ("validate_processed", "drift"), ("drift", "train_anchoring")} <= edges
+    order = ["evaluate", "save_run", "register", "person_asked", "ask_a_person", "decide"]
+    assert set(itertools.pairwise(order)) <= edges
     assert [edge for edge in edges if edge[0] == "register"] == [("register", "person_asked")]
-    assert {("person_asked", "ask_a_person"), ("ask_a_person", "decide")} <= edges
 
 
 def test_each_stage_runs_through_dvc_and_retries(dag: dict) -> None:
@@ -153,37 +150,36 @@ def test_each_stage_runs_through_dvc_and_retries(dag: dict) -> None:
 
 
 def test_every_command_is_one_fixed_call_of_the_command_line(dag: dict) -> None:
-    scripts = [task["script"] for one in dag["dags"].values() for task in one["tasks"].values() if task["script"]]
+    scripts = [task["script"] for each in dag["dags"].values() for task in each["tasks"].values() if task["script"]]
     assert len(scripts) == 19
     for script in scripts:
         assert re.fullmatch(r'exec "\$PYTHON" -m pipelines\.cli( [a-z0-9_-]+)+', script), script
 
 
 @pytest.mark.nightly
-def test_what_was_typed_into_the_form_stays_data(checkout: Path, tmp_path: Path, run_dag) -> None:
+def test_text_typed_into_the_form_is_never_executed(checkout: Path, tmp_path: Path, run_dag) -> None:
     made = tmp_path / "made-by-a-shell"
     typed = f"it's `touch {made}` $(touch {made}) \"; touch {made}; {{{{ 1 + 1 }}}}"
     own = shutil.copytree(checkout, tmp_path / "dynamicid")
-    found = run_dag(own, "dynamicid_train", {"overrides": [f"evaluate.people={typed}"]})
+    result = run_dag(own, "dynamicid_train", {"overrides": [f"evaluate.people={typed}"]})
     assert not made.exists()
-    states = {name: state for name, state in found["tasks"].items() if state != "upstream_failed"}
+    states = {name: state for name, state in result["tasks"].items() if state != "upstream_failed"}
     assert states == {"plan": "success", "workspace": "success", "ingest": "failed"}
-    assert f"evaluate.people = {typed!r}: Input should be a valid integer" in found["log"]
+    assert f"evaluate.people = {typed!r}: Input should be a valid integer" in result["log"]
 
 
 def test_the_form_is_typed(dag: dict, project: Path) -> None:
     profiles = sorted(path.stem for path in (project / "profiles").glob("*.yaml"))
     assert {"sd15", "tiny"} <= set(profiles)
     assert dag["params"]["profile"]["enum"] == [None, *profiles]
-    assert dag["params"]["identities"]["type"] == "integer"
-    assert dag["params"]["promote"]["type"] == "boolean"
-    assert dag["params"]["human_decision"]["type"] == "boolean"
+    types = {name: dag["params"][name]["type"] for name in ("identities", "promote", "human_decision")}
+    assert types == {"identities": "integer", "promote": "boolean", "human_decision": "boolean"}
     assert dag["params"]["start_from"]["enum"] == [None, "scratch", "champion"]
-    # A scheduled run fills no form: every value has a default, and the command line has the same.
+    # A scheduled run has no form: every value has a default, the same as in the command line.
     assert dag["defaults"] == Form().model_dump(mode="json")
 
 
-def test_dag_files_are_short_and_know_no_stage_code(project: Path) -> None:
+def test_dag_files_are_short_and_import_no_stage_code(project: Path) -> None:
     for file in (project / "dags").glob("*.py"):
         text = file.read_text()
         assert len(text.splitlines()) < 100

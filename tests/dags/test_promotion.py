@@ -1,4 +1,4 @@
-"""What a person answers reaches the command line as the document that it reads."""
+"""A person's answer reaches the command line as JSON that it can read."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ REGISTERED = {"model_name": "dynamicid", "version": "3"}
         ("Refuse", None, "refuse", "nobody in time"),
     ],
 )
-def test_an_answer_is_handed_over(project: Path, option: str, user: dict | None, choice: str, by: str) -> None:
+def test_an_answer_is_passed_on(project: Path, option: str, user: dict | None, choice: str, by: str) -> None:
     dag = runpy.run_path(str(project / "dags" / "promotion.py"))
     assert option in dag["QUESTION"]["options"]
-    done = {"register": REGISTERED, "ask_a_person": {"chosen_options": [option], "responded_by_user": user}}
-    ti = SimpleNamespace(xcom_pull=lambda task_ids: done[task_ids])
+    results = {"register": REGISTERED, "ask_a_person": {"chosen_options": [option], "responded_by_user": user}}
+    ti = SimpleNamespace(xcom_pull=lambda task_ids: results[task_ids])
     text = jinja2.Environment().from_string(dag["ANSWERED"]).render(ti=ti, answer_of=dag["answer_of"])
     assert read_run(text).answer == Answer(model="models:/dynamicid/3", choice=choice, by=by)

@@ -1,4 +1,4 @@
-"""The command line: lazy, with the exit codes that other programs rely on."""
+"""The command line: lazy imports, JSON results, and exit codes that other programs rely on."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ assert not HEAVY & set(sys.modules), HEAVY & set(sys.modules)
 """.replace("HEAVY", HEAVY)
 
 
-def lightly(*arguments: str, cwd: Path, **env: str) -> str:
-    """Run the command line in a process that must import nothing heavy; return what it prints."""
+def run_light(*arguments: str, cwd: Path, **env: str) -> str:
+    """Run the command line in a process that fails if it imports a heavy library; return what it prints."""
     return run(sys.executable, "-c", LIGHT, *arguments, cwd=cwd, env=env).stdout
 
 
 def test_help_lists_every_command_in_its_panel_and_imports_nothing_heavy(project: Path) -> None:
-    shown = lightly("--help", cwd=project)
-    places = [shown.index(f" {panel} ─") for panel in PANELS]
-    assert places == sorted(places)
+    shown = run_light("--help", cwd=project)
+    positions = [shown.index(f" {panel} ─") for panel in PANELS]
+    assert positions == sorted(positions)
     for name in COMMANDS:
         assert f" {name} " in shown
 
@@ -50,20 +50,21 @@ def test_help_lists_every_command_in_its_panel_and_imports_nothing_heavy(project
 )
 def test_the_shell_completes_what_is_imported_lazily(project: Path, typed: str, completed: set[str]) -> None:
     env = {"_DYNAMICID_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
-    assert set(lightly(cwd=project, **env).split()) == completed
+    assert set(run_light(cwd=project, **env).split()) == completed
 
 
 def test_the_script_for_the_shell_is_shown(project: Path) -> None:
     env = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
-    assert "_DYNAMICID_COMPLETE=complete_bash" in lightly("--show-completion", "bash", cwd=project, **env)
+    assert "_DYNAMICID_COMPLETE=complete_bash" in run_light("--show-completion", "bash", cwd=project, **env)
 
 
 def test_every_command_takes_json() -> None:
     def leaves(command: Any) -> Iterator[Any]:
-        for name in command.list_commands(None) if hasattr(command, "list_commands") else ():
-            yield from leaves(command.get_command(None, name))
         if not hasattr(command, "list_commands"):
             yield command
+            return
+        for name in command.list_commands(None):
+            yield from leaves(command.get_command(None, name))
 
     lacking = [leaf.name for leaf in leaves(get_command(app)) if not any("--json" in each.opts for each in leaf.params)]
     assert lacking == []
@@ -86,7 +87,7 @@ def test_a_result_is_one_json_object_on_stdout(
     command: tuple[str, ...], key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, project: Path
 ) -> None:
     (tmp_path / "params.yaml").write_bytes((project / "profiles" / "tiny.yaml").read_bytes())
-    commit_all(tmp_path, "A place to work in")
+    commit_all(tmp_path, "Parameters")
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(app, [*command, "--json"])
     assert done.exit_code == 0, done.output

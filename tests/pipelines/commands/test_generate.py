@@ -1,9 +1,9 @@
-"""`dynamicid generate`: what it draws, and what it says where it cannot."""
+"""`dynamicid generate`: the pictures it writes, and its errors."""
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +23,7 @@ from tests.processes import dynamicid
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory, random_home: Callable[[Path], Path]) -> Path:
-    """A folder with random base models, an adapter on them, and parameters that name the real face networks."""
+    """A folder with random base models, an adapter for them, and parameters that name the real face networks."""
     return random_home(tmp_path_factory.mktemp("home"))
 
 
@@ -34,12 +34,13 @@ def photos(shared: Path) -> list[Path]:
 
 
 def generate(home: Path, *arguments: str | Path) -> Result:
-    before = Path.cwd()
-    os.chdir(home)
-    try:
+    with contextlib.chdir(home):
         return CliRunner().invoke(app, ["generate", *map(str, arguments)])
-    finally:
-        os.chdir(before)
+
+
+def refused(done: Result) -> str:
+    assert isinstance(done.exception, UserError), done.output
+    return str(done.exception)
 
 
 @pytest.mark.realdata
@@ -88,9 +89,8 @@ def test_a_registered_model_draws_the_same(
         done = generate(home, *common, "--out", tmp_path / out, *more)
         assert done.exit_code == 0, done.output
     assert (tmp_path / "folder.png").read_bytes() == (tmp_path / "registry.png").read_bytes()
-    done = generate(home, *common, "--out", tmp_path / "x.png", "--adapter", "models:/dynamicid@nobody")
-    assert isinstance(done.exception, UserError)
-    assert "models:/dynamicid@nobody" in str(done.exception)
+    done = generate(home, *common, "--out", tmp_path / "x.png", "--adapter", "models:/dynamicid@missing")
+    assert "models:/dynamicid@missing" in refused(done)
 
 
 @pytest.mark.realdata
@@ -109,16 +109,14 @@ def test_photos_without_one_face_are_named(home: Path, photos: list[Path], tmp_p
         ("text.jpg", "text.jpg: unreadable (no picture of a known format); use a photo"),
     ):
         done = generate(home, "--reference", tmp_path / name, "--prompt", "a man", "--out", tmp_path / "x.png")
-        assert isinstance(done.exception, UserError)
-        assert message in str(done.exception)
+        assert message in refused(done)
         assert not (tmp_path / "x.png").exists()
 
 
 @pytest.mark.realdata
 def test_an_adapter_without_imr_takes_no_face_prompt(home: Path, photos: list[Path], tmp_path: Path) -> None:
     common = ["--reference", photos[0], "--prompt", "a man", "--out", tmp_path / "x.png", "--adapter", "anchored"]
-    done = generate(home, *common, "--face-prompt", "happy")
-    assert "needs an adapter with an IMR" in str(done.exception)
+    assert "needs an adapter with an IMR" in refused(generate(home, *common, "--face-prompt", "happy"))
     assert generate(home, *common).exit_code == 0
 
 
@@ -132,7 +130,7 @@ def test_an_adapter_without_imr_takes_no_face_prompt(home: Path, photos: list[Pa
         (["--reference", "{0}@0,0,1,0.5", "--reference", "{1}"], "1 boxes for 2 people"),
         (["--reference", "{0}", "--adapter", "nowhere"], "nowhere: no adapter here"),
         (["--reference", "{0}", "--set", "base.pipeline=nowhere"], "nowhere: no such folder"),
-        (["--reference", "{0}", "--out", "x.docx"], ".docx is no picture format"),
+        (["--reference", "{0}", "--out", "x.docx"], ".docx is not a picture format"),
         (["--reference", "{0}", "--guidance", "inf"], "guidance inf: expected a finite number"),
         (["--reference", "{0}", "--set", "evaluate.guidance=.nan"], "evaluate.guidance = nan"),
     ],
@@ -142,10 +140,9 @@ def test_wrong_use_is_one_line(
 ) -> None:
     given = [argument.format(*photos) for argument in arguments]
     out = [] if "--out" in given else ["--out", str(tmp_path / "x.png")]
-    done = generate(home, *given, "--prompt", "a man", *out)
-    assert isinstance(done.exception, UserError)
-    assert message in str(done.exception)
-    assert "\n" not in str(done.exception)
+    error = refused(generate(home, *given, "--prompt", "a man", *out))
+    assert message in error
+    assert "\n" not in error
 
 
 @pytest.mark.realdata
@@ -153,31 +150,26 @@ def test_wrong_use_is_one_line(
     ("face_prompt", "kept"),
     [("ecstatic, facing the camera", "expression"), ("sad", "pose"), ("sad, turned to the left", None), ("", None)],
 )
-def test_what_a_face_prompt_leaves_open_is_said(
+def test_an_open_expression_or_pose_is_reported(
     home: Path, photos: list[Path], tmp_path: Path, face_prompt: str, kept: str | None
 ) -> None:
     common = ["--reference", photos[0], "--prompt", "a man", "--out", tmp_path / "x.png", "--steps", "1"]
     done = generate(home, *common, "--face-prompt", face_prompt)
     assert done.exit_code == 0, done.output
-    said = [line for line in done.stderr.splitlines() if "it stays that of the reference" in line]
-    assert len(said) == (kept is not None)
+    messages = [line for line in done.stderr.splitlines() if "it stays that of the reference" in line]
+    assert len(messages) == (kept is not None)
     if kept is not None:
-        assert f"{face_prompt!r} names no {kept} (" in said[0]
+        assert f"{face_prompt!r} names no {kept} (" in messages[0]
 
 
 @pytest.mark.realdata
 def test_an_adapter_of_another_base_is_refused(home: Path, photos: list[Path], tmp_path: Path) -> None:
     other = save_random_models(tmp_path / "other", seed=1)
-    done = generate(
-        home,
-        *("--reference", photos[0], "--prompt", "a man", "--out", tmp_path / "x.png"),
-        *("--set", f"base.pipeline={other.pipeline}"),
-    )
-    assert isinstance(done.exception, UserError)
-    assert "/sd with fingerprint" in str(done.exception)
+    common = ["--reference", photos[0], "--prompt", "a man", "--out", tmp_path / "x.png"]
+    assert "/sd with fingerprint" in refused(generate(home, *common, "--set", f"base.pipeline={other.pipeline}"))
 
 
-def test_before_anything_is_trained_the_shipped_adapter_draws(
+def test_before_any_training_the_shipped_adapter_is_used(
     project: Path, drawn_people: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     params = load_params(project / "profiles" / "tiny.yaml")
@@ -191,14 +183,10 @@ def test_before_anything_is_trained_the_shipped_adapter_draws(
         assert default_adapter(params) == "models/adapter"
 
     def draw(name: str, face_prompt: str, *more: str) -> np.ndarray:
-        common = [
-            "--reference",
-            drawn_people[0],
-            "--prompt",
-            "a photo of a person wearing a red shirt, blue background",
-        ]
-        chosen = ["--adapter", shipped, "--params", project / "profiles" / "tiny.yaml"]
-        done = generate(tmp_path, *common, *chosen, "--face-prompt", face_prompt, "--out", tmp_path / name, *more)
+        prompt = "a photo of a person wearing a red shirt, blue background"
+        common = ["--reference", drawn_people[0], "--prompt", prompt, "--face-prompt", face_prompt]
+        chosen = ["--adapter", shipped, "--params", project / "profiles" / "tiny.yaml", "--out", tmp_path / name]
+        done = generate(tmp_path, *common, *chosen, *more)
         assert done.exit_code == 0, done.output
         return np.asarray(Image.open(tmp_path / name)).astype(float)
 
@@ -209,10 +197,10 @@ def test_before_anything_is_trained_the_shipped_adapter_draws(
         draw(f"{value}.png", "", "--set", "evaluate.guidance=6", "--set", f"evaluate.guidance_rescale={value}")
         for value in (0.7, 0.0)
     )
-    assert rescaled.std() < plain.std(), "strong guidance adds contrast, which the setting takes back"
+    assert rescaled.std() < plain.std(), "guidance_rescale reduces the contrast that strong guidance adds"
 
 
-def test_no_library_has_a_word_between_our_lines(project: Path, drawn_people: list[Path], tmp_path: Path) -> None:
+def test_no_library_prints_between_our_lines(project: Path, drawn_people: list[Path], tmp_path: Path) -> None:
     common = ("--reference", drawn_people[0], "--prompt", "a photo of a person", "--face-prompt", "sad", "--steps", "2")
     chosen = ("--params", project / "profiles" / "tiny.yaml", "--out", tmp_path / "x.png")
     done = dynamicid("generate", *common, *chosen, cwd=tmp_path)
@@ -222,7 +210,7 @@ def test_no_library_has_a_word_between_our_lines(project: Path, drawn_people: li
     assert any("names no pose" in line for line in lines)
 
 
-def test_references_are_taken_apart(tmp_path: Path) -> None:
+def test_references_are_split_into_file_and_box(tmp_path: Path) -> None:
     assert split_reference("a.jpg") == (Path("a.jpg"), None)
     assert split_reference("a@b.jpg@0,0.1,0.5,1") == (Path("a@b.jpg"), (0.0, 0.1, 0.5, 1.0))
     odd = tmp_path / "me@home.jpg"

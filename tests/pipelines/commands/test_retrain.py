@@ -1,7 +1,8 @@
-"""The commands that a scheduler runs do what the form says, by the commands that people type."""
+"""`dynamicid retrain`: each task calls the command that people use, with the arguments of the form."""
 
 from __future__ import annotations
 
+import importlib
 import json
 from typing import Any
 
@@ -18,20 +19,12 @@ def _exit(*arguments: str) -> int:
 
 @pytest.fixture
 def called(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...], dict[str, Any]]]:
-    """The calls of commands that have effects, in order, in place of the effects."""
-    import importlib
-
+    """Replace the commands that are called; list the calls in order: name, arguments, keyword arguments."""
     calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
-    for module, name in (
-        ("configure", "configure"),
-        ("dataset", "checkout"),
-        ("synthesize", "synthesize"),
-        ("ingest", "ingest"),
-        ("drift", "drift"),
-        ("promote", "promote"),
-    ):
+    for name in ("configure", "dataset.checkout", "synthesize", "ingest", "drift", "promote"):
+        module, _, function = name.partition(".")
         place = importlib.import_module(f"pipelines.commands.{module}")
-        monkeypatch.setattr(place, name, lambda *given, _name=name, **named: calls.append((_name, given, named)))
+        monkeypatch.setattr(place, function or module, lambda *args, _n=name, **named: calls.append((_n, args, named)))
     return calls
 
 
@@ -47,11 +40,11 @@ def test_the_form_comes_from_the_environment(called: list, monkeypatch: pytest.M
 def test_a_planned_version_is_checked_out(called: list) -> None:
     document = {"plan": {"train": True, "reason": "so", "dataset_version": "faces-v3"}}
     assert _exit("retrain", "configure", "--form", json.dumps(document)) == 0
-    assert [(name, given) for name, given, _ in called][1:] == [("checkout", ("faces-v3",))]
+    assert [(name, arguments) for name, arguments, _ in called][1:] == [("dataset.checkout", ("faces-v3",))]
 
 
 @pytest.mark.parametrize("accepted", [True, False])
-def test_drift_stops_unless_the_form_accepts_it(called: list, accepted: bool) -> None:
+def test_drift_fails_unless_the_form_accepts_it(called: list, accepted: bool) -> None:
     assert _exit("retrain", "drift", "--form", json.dumps({"form": {"accept_drift": accepted}})) == 0
     assert called[0][2]["accept"] is accepted
 
@@ -68,6 +61,6 @@ def test_the_answer_is_carried_out(called: list, choice: str, refuse: bool, over
 
 
 @pytest.mark.parametrize("command", ["configure", "decide"])
-def test_a_document_without_what_a_task_before_found_is_wrong_use(command: str, called: list) -> None:
+def test_a_document_without_plan_or_answer_is_wrong_use(command: str, called: list) -> None:
     assert _exit("retrain", command, "--form", "{}") == 2
     assert called == []

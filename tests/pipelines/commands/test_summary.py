@@ -1,3 +1,5 @@
+"""`dynamicid summary`: the table, its JSON, and the files it refuses."""
+
 from __future__ import annotations
 
 import json
@@ -17,13 +19,14 @@ def document() -> dict[str, Any]:
     def interval(value: float) -> dict[str, float]:
         return {"value": value, "low": value - 0.1, "high": value + 0.1}
 
-    found: dict[str, Any] = {variant: {"id_similarity": interval(0.5)} for variant in SUMMARISED}
-    found["model"] = {"id_similarity": interval(0.612), "face_rate": interval(0.9)}
-    found["normalised"] = {"model": {"id_similarity": interval(0.347)}, "text_only": {"id_similarity": interval(0.0)}}
-    return found
+    return {
+        **{variant: {"id_similarity": interval(0.5)} for variant in SUMMARISED},
+        "model": {"id_similarity": interval(0.612), "face_rate": interval(0.9)},
+        "normalised": {"model": {"id_similarity": interval(0.347)}, "text_only": {"id_similarity": interval(0.0)}},
+    }
 
 
-def test_the_table_sets_the_model_against_the_baselines_and_names_the_paths(
+def test_the_table_shows_model_and_baselines_and_names_the_paths(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -36,19 +39,18 @@ def test_the_table_sets_the_model_against_the_baselines_and_names_the_paths(
     for words in ("id_similarity", "0.612", "0.51 … 0.71", "0.347", "face_rate", "0.900", "reports/index.html"):
         assert words in err
     assert str(tmp_path / "mlflow.db") in err
+    printed = json.loads(CliRunner().invoke(app, ["summary", "--metrics", str(file), "--json"]).stdout)
+    assert printed["metrics"]["model"]["id_similarity"] == 0.612
+    assert printed["mlflow"] == str(tmp_path / "mlflow.db")
 
-    found = json.loads(CliRunner().invoke(app, ["summary", "--metrics", str(file), "--json"]).stdout)
-    assert found["metrics"]["model"]["id_similarity"] == 0.612
-    assert found["mlflow"] == str(tmp_path / "mlflow.db")
 
-
-def test_s_comes_first_where_there_is_a_scale() -> None:
+def test_s_comes_first_for_variants_on_the_scale() -> None:
     rows = rows_of(document())
     assert list(rows["model"]) == ["s", "id_similarity", "face_rate"]
     assert list(rows["ceiling"]) == ["id_similarity"]
 
 
-def test_a_missing_file_says_what_writes_it(tmp_path: Path) -> None:
+def test_missing_metrics_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="dynamicid repro"):
         summary(metrics=tmp_path / "metrics.json")
     (tmp_path / "metrics.json").write_text("{}")
