@@ -56,6 +56,12 @@ class Team:
 
         return Stack(self.home, self.state, saved_ports(self.state))
 
+    def pids(self) -> dict[str, int]:
+        """Return {service: process id}."""
+        from pipelines.operations.stack.supervisor import proxy
+
+        return {info["name"]: info["pid"] for info in proxy(self.stack).supervisor.getAllProcessInfo()}
+
     def cli(self, *arguments: str) -> str:
         """Run a command in the checkout and return its stdout."""
         return dynamicid(*arguments, cwd=self.home, env=self.environment()).stdout
@@ -89,7 +95,7 @@ class Team:
         return wait_until(found, seconds, f"{dag}: no {kind} run", 2) or ""
 
 
-def _team(home: Path, state: Path, addresses: dict[str, str]) -> Team:
+def _small_team(home: Path, state: Path, addresses: dict[str, str]) -> Team:
     from pipelines.operations.stack.credentials import FILE, read_env
 
     secret = read_env(state / FILE)
@@ -97,7 +103,19 @@ def _team(home: Path, state: Path, addresses: dict[str, str]) -> Team:
     for dag in ("dynamicid_train", "dynamicid_ingest"):
         airflow.wait_for_dag(dag)
     airflow.unpause("dynamicid_train")
-    return Team(home, state, airflow, addresses, secret)
+    team = Team(home, state, airflow, addresses, secret)
+    gates = yaml.safe_dump([{"metric": "face_rate", "minimum": 0.0, "max_regression": 0.2}], default_flow_style=True)
+    limits = yaml.safe_load((home / "params.yaml").read_text())["drift"]["limits"]
+    team.commit_params(
+        *SMALL_CHAIN,
+        "train_anchoring.steps=4",
+        "train_imr.steps=4",
+        "inbox.quiet_seconds=2",
+        # The mix of a few people differs from batch to batch.
+        *(f"drift.limits.{name}.stop=1000" for name in limits),
+        f"register.gates={gates.strip()}",
+    )
+    return team
 
 
 @pytest.fixture(scope="session")
@@ -108,7 +126,7 @@ def team(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         state = Path(os.environ.get("DYNAMICID_STACK", home / ".dynamicid" / "stack"))
         ports = json.loads((state / "ports.json").read_text())
         addresses = {name: f"http://127.0.0.1:{ports[name]}" for name in ("airflow", "mlflow")}
-        yield _small(_team(home, state, addresses))
+        yield _small_team(home, state, addresses)
         return
     try:
         find_programs()
@@ -123,29 +141,12 @@ def team(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     ports = [f"--{name}-port={free_port()}" for name in ("postgres", "airflow", "mlflow")]
     try:
         begun = dynamicid("stack", "start", *ports, "--timeout=600", cwd=home, env=env)
-        yield _small(_team(home, state, json.loads(begun.stdout.splitlines()[-1])))
+        yield _small_team(home, state, json.loads(begun.stdout.splitlines()[-1]))
     finally:
         dynamicid("stack", "stop", cwd=home, env=env)
         logs = Path(__file__).parents[2] / "reports" / "e2e" / "logs"
         shutil.copytree(state / "logs", logs, dirs_exist_ok=True)
         shutil.rmtree(state)
-
-
-def _small(team: Team) -> Team:
-    gates = yaml.safe_dump([{"metric": "face_rate", "minimum": 0.0, "max_regression": 0.2}], default_flow_style=True)
-    team.commit_params(
-        *SMALL_CHAIN,
-        "train_anchoring.steps=4",
-        "train_imr.steps=4",
-        "inbox.quiet_seconds=2",
-        # The mix of a few people differs from batch to batch.
-        *(
-            f"drift.limits.{name}.stop=1000"
-            for name in yaml.safe_load((team.home / "params.yaml").read_text())["drift"]["limits"]
-        ),
-        f"register.gates={gates.strip()}",
-    )
-    return team
 
 
 @pytest.fixture(scope="session")

@@ -18,12 +18,6 @@ RUN = "faults"
 STEPS = 40
 
 
-def _service_pid(team, name: str) -> int:
-    from pipelines.operations.stack.supervisor import proxy
-
-    return proxy(team.stack).supervisor.getProcessInfo(name)["pid"]
-
-
 def _kill(number: int) -> None:
     """Kill a service and its child processes without a shutdown."""
     service = psutil.Process(number)
@@ -73,15 +67,15 @@ def survived(team) -> dict:
     record["finished_before"] = {
         name: (task["try_number"], task["end_date"]) for name, task in before.items() if task["state"] == "success"
     }
-    postmaster = _service_pid(team, "postgres")
+    postmaster = team.pids()["postgres"]
     os.kill(postmaster, signal.SIGKILL)
     time.sleep(5)
     record["healthy_after"] = wait_healthy(team.stack, 300)
-    assert _service_pid(team, "postgres") != postmaster
+    assert team.pids()["postgres"] != postmaster
     team.airflow.log_in()
 
     team.airflow.wait_for_task(dag, run, "train_anchoring", {"running"}, 1200)
-    _kill(_service_pid(team, "mlflow"))
+    _kill(team.pids()["mlflow"])
     team.cli("stack", "service", "stop", "mlflow")  # else the supervisor restarts it in a second
     stopped = time.monotonic()
     # `progress.json` is the last file of a checkpoint: without it there is nothing to resume from.

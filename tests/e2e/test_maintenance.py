@@ -14,26 +14,19 @@ import pytest
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(1800)]
 
 
-def _pids(stack) -> dict[str, int]:
-    from pipelines.operations.stack.supervisor import proxy
-
-    return {info["name"]: info["pid"] for info in proxy(stack).supervisor.getAllProcessInfo()}
-
-
 def test_a_service_is_restarted(team) -> None:
     from pipelines.operations.stack.health import wait_healthy
 
-    stack = team.stack
-    before = _pids(stack)
+    before = team.pids()
     team.cli("stack", "service", "restart", "mlflow")
-    wait_healthy(stack, 300)
-    after = _pids(stack)
+    wait_healthy(team.stack, 300)
+    after = team.pids()
     assert {name for name in before if before[name] != after[name]} == {"mlflow"}
     assert team.client().search_experiments()
 
 
 def test_tasks_are_not_given_the_administrators_passwords(team) -> None:
-    pids, secret = _pids(team.stack), team.secret
+    pids, secret = team.pids(), team.secret
     for name in ("airflow-scheduler", "airflow-triggerer", "airflow-dag-processor"):
         given = Path(f"/proc/{pids[name]}/environ").read_bytes()
         assert secret["MLFLOW_TRACKING_PASSWORD"].encode() in given, "the pipeline's own account"
@@ -63,13 +56,13 @@ def test_a_killed_supervisor_is_replaced_with_all_its_services(team) -> None:
     stack = team.stack
     known = {run["dag_run_id"] for run in team.airflow.runs("dynamicid_train")}
     versions = {version.version for version in team.client().search_model_versions("name = 'dynamicid'")}
-    old = _pids(stack)
+    old = team.pids()
     os.kill(proxy(stack).supervisor.getPID(), signal.SIGKILL)
     assert not is_running(stack)
     assert has_processes(stack)
     team.cli("stack", "start")
     team.cli("stack", "status")
-    assert set(old.values()).isdisjoint(_pids(stack).values())
+    assert set(old.values()).isdisjoint(team.pids().values())
     assert not [pid for pid in old.values() if Path(f"/proc/{pid}").exists()]
     team.airflow.log_in()
     lost = known - {run["dag_run_id"] for run in team.airflow.runs("dynamicid_train")}

@@ -14,8 +14,6 @@ from pipelines.operations.stack.supervisor import is_running, status
 from pipelines.registry.settings import database, tracking_root
 
 _ARTEFACTS = "mlartifacts"
-# The variable with the password of each database role; see docker/postgres/init.sql.
-_PASSWORDS = {"mlflow": "MLFLOW_DB_PASSWORD", "airflow": "AIRFLOW_DB_PASSWORD"}
 
 
 @dataclass(frozen=True)
@@ -126,7 +124,8 @@ def addresses(stack: Stack, host: str, port: int, secret: dict[str, str] | None 
     def at(uri: str, role: str) -> str:
         from sqlalchemy.engine import make_url
 
-        password = None if secret is None else secret[_PASSWORDS[role]]
+        # Each database role has its own password, see docker/postgres/init.sql.
+        password = None if secret is None else secret[f"{role.upper()}_DB_PASSWORD"]
         address = make_url(uri).set(username=role, password=password, query={"host": host, "port": str(port)})
         return address.render_as_string(hide_password=False)
 

@@ -71,16 +71,13 @@ def restore_into(folder: Path, manifest: Manifest, locations: Locations) -> Rest
             load(folder / file, wanted[name])
             done.append(f"database of {name}")
         else:
-            left.append(f"database of {name} (--{_OPTIONS[name]} names its address)")
+            left.append(f"database of {name} (--{'ledger' if name == 'mlflow' else name} names its address)")
     if manifest.secret and locations.credentials is None:
         left.append(FILE)
     if (folder / BUNDLE).is_file():
         added = _restore_refs(locations.root, folder / BUNDLE)
         done.append(f"{added} tags and saved runs")
     return Restored(done, left)
-
-
-_OPTIONS = {"mlflow": "ledger", "accounts": "accounts", "airflow": "airflow"}
 
 
 def _wanted(manifest: Manifest, locations: Locations) -> dict[str, str]:

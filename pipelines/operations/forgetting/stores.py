@@ -74,7 +74,7 @@ def search(stores: list[Store], subject: Subject) -> FoundObjects:
     """Read every object of every store once; of tables only the columns of names and hashes."""
     found = FoundObjects()
     for store in stores:
-        # DVC 2 keeps its objects in the parent of DVC 3's folder: only hashes are names of objects.
+        # DVC 2's folder contains DVC 3's, so that only names that are hashes are objects.
         for oid in store.odb.all() if store.odb.fs.exists(store.odb.path) else ():
             if _OID.fullmatch(oid):
                 holders = found.holders.setdefault(oid, [])

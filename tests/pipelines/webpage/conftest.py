@@ -1,4 +1,4 @@
-"""`dynamicid app`, started from the command line on random base models, and photos of two drawn people."""
+"""`dynamicid app`, started from the command line on random base models."""
 
 from __future__ import annotations
 
@@ -21,11 +21,6 @@ class Page:
     url: str
     model: str
     folder: Path
-
-
-@pytest.fixture(scope="session")
-def photos(drawn_people: list[Path]) -> list[Path]:
-    return drawn_people
 
 
 @pytest.fixture(scope="module")

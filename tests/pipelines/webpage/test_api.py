@@ -29,8 +29,8 @@ def draw(client: Client, references: Any, **more: Any) -> tuple[Path, Path, dict
     return Path(picture), Path(heat), made
 
 
-def test_the_same_request_gives_the_same_bytes(client: Client, page: Page, photos: list[Path]) -> None:
-    one, other, different = (draw(client, [handle_file(photos[0])], seed=seed) for seed in (3, 3, 4))
+def test_the_same_request_gives_the_same_bytes(client: Client, page: Page, drawn_people: list[Path]) -> None:
+    one, other, different = (draw(client, [handle_file(drawn_people[0])], seed=seed) for seed in (3, 3, 4))
     assert one[0].read_bytes() == other[0].read_bytes() != different[0].read_bytes()
     assert one[2]["seed"] == 3
     assert one[2]["model"] == page.model == client.predict(api_name="/model")
@@ -39,8 +39,8 @@ def test_the_same_request_gives_the_same_bytes(client: Client, page: Page, photo
         assert heat.size == (512, 512), "enlarged for the page"
 
 
-def test_two_people_in_their_boxes(client: Client, photos: list[Path]) -> None:
-    references = [handle_file(photo) for photo in photos]
+def test_two_people_in_their_boxes(client: Client, drawn_people: list[Path]) -> None:
+    references = [handle_file(photo) for photo in drawn_people]
     boxes = [[0, 0, 1, 0.5], [0, 0.5, 1, 1]]
     plain = draw(client, references, boxes=boxes)
     asked = draw(client, references, boxes=boxes, face_prompts=["sad", "happy, turned to the left"])
@@ -59,16 +59,16 @@ def test_two_people_in_their_boxes(client: Client, photos: list[Path]) -> None:
     ],
 )
 def test_an_invalid_request_is_refused_with_a_message(
-    client: Client, photos: list[Path], tmp_path: Path, changed: dict[str, Any], message: str
+    client: Client, drawn_people: list[Path], tmp_path: Path, changed: dict[str, Any], message: str
 ) -> None:
     Image.effect_noise((200, 200), 40).save(tmp_path / "noise.png")
     (tmp_path / "text.jpg").write_text("no picture")
     wanted = changed.get("references", [0])
-    files = [tmp_path / wanted] if isinstance(wanted, str) else [photos[index] for index in wanted]
+    files = [tmp_path / wanted] if isinstance(wanted, str) else [drawn_people[index] for index in wanted]
     more = {name: value for name, value in changed.items() if name != "references"}
     with pytest.raises(AppError, match=message):
         draw(client, [handle_file(file) for file in files], **more)
-    assert draw(client, [handle_file(photos[0])])[0].is_file(), "the next request is drawn"
+    assert draw(client, [handle_file(drawn_people[0])])[0].is_file(), "the next request is drawn"
 
 
 @pytest.mark.parametrize("path", ["/etc/hostname", "../../../../../../etc/hostname", "params.yaml"])
@@ -95,10 +95,10 @@ def test_malformed_requests_are_refused(page: Page, client: Client, body: bytes,
     assert client.predict(api_name="/model") == page.model
 
 
-def test_simultaneous_requests_are_all_answered(client: Client, photos: list[Path]) -> None:
+def test_simultaneous_requests_are_all_answered(client: Client, drawn_people: list[Path]) -> None:
     jobs = [
         client.submit(
-            references=[handle_file(photos[0])], prompt="a photo of a person", seed=number % 2, api_name="/draw"
+            references=[handle_file(drawn_people[0])], prompt="a photo of a person", seed=number % 2, api_name="/draw"
         )
         for number in range(8)
     ]

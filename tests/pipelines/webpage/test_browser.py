@@ -34,11 +34,11 @@ def tab(page: Page) -> Iterator[Any]:
     assert [url for url in asked if not url.startswith((page.url, "data:", "blob:"))] == []
 
 
-def test_a_photo_becomes_a_picture(tab: Any, page: Page, photos: list[Path]) -> None:
+def test_a_photo_becomes_a_picture(tab: Any, page: Page, drawn_people: list[Path]) -> None:
     from playwright.sync_api import expect
 
     expect(tab.locator("#head")).to_contain_text(page.model.split(",")[0], timeout=60_000)
-    tab.locator("#photo-1 input[type=file]").set_input_files(str(photos[0]))
+    tab.locator("#photo-1 input[type=file]").set_input_files(str(drawn_people[0]))
     expect(tab.locator("#photo-1 img").first).to_be_visible(timeout=30_000)
     tab.locator("#prompt textarea").fill("a photo of a person wearing a red t-shirt, blue background")
     tab.locator("#expression-1").get_by_text("sad", exact=True).click()

@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.nightly
-def test_fifty_requests_of_five_clients(page: Page, photos: list[Path]) -> None:
-    found = load(page.url, photos, count=50, clients=5, seeds=10)
+def test_fifty_requests_of_five_clients(page: Page, drawn_people: list[Path]) -> None:
+    found = load(page.url, drawn_people, count=50, clients=5, seeds=10)
     assert found["errors"] == 0, found["first_error"]
     assert found["most_answers_of_one_seed"] == 1
     assert found["pictures"] == 10
 
 
-def test_nonsense_is_refused_with_a_reason(page: Page, photos: list[Path]) -> None:
+def test_nonsense_is_refused_with_a_reason(page: Page, drawn_people: list[Path]) -> None:
     before = {file for file in page.folder.parents[2].rglob("*") if page.folder not in file.parents}
-    found = send_malformed(page.url, photos[0].read_bytes())
+    found = send_malformed(page.url, drawn_people[0].read_bytes())
     assert found["not_refused"] == []
     assert found["malformed"] > 60
     assert alive(page.url)
-    assert load(page.url, photos, count=2, clients=2, seeds=1)["errors"] == 0
+    assert load(page.url, drawn_people, count=2, clients=2, seeds=1)["errors"] == 0
     after = {file for file in page.folder.parents[2].rglob("*") if page.folder not in file.parents}
     assert after == before, "only the page's folder is written to"
