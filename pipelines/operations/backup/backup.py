@@ -102,11 +102,8 @@ def read_backup(folder: Path) -> Manifest:
     present = set(_files(folder)) - {MANIFEST}
     wrong = [f"{name} is missing" for name in sorted(set(manifest.files) - present)]
     wrong += [f"{name} is not in {MANIFEST}" for name in sorted(present - set(manifest.files))]
-    wrong += [
-        f"{name} is damaged"
-        for name in sorted(present & set(manifest.files))
-        if sha256(folder / name) != manifest.files[name]
-    ]
+    in_both = sorted(present & set(manifest.files))
+    wrong += [f"{name} is damaged" for name in in_both if sha256(folder / name) != manifest.files[name]]
     if wrong:
         raise UserError(f"{folder}: {'; '.join(wrong[:5])}; nothing was restored")
     return manifest
