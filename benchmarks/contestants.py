@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from benchmarks.full_size import TEXT_LENGTH, TOKENS
 from benchmarks.literal_attention import literal_processors
 from model.network.attention import processor_for
-from model.network.folding import Folded
+from model.network.folding import FoldedLoRA
 from model.network.identity_state import IdentityState
 
 NAMES = ("plain", "ip_adapter", "literal", "ours")
@@ -136,7 +136,7 @@ def _ip_adapter(unet: Any, processors: nn.ModuleList, work: Workload) -> tuple[C
 def _ours(unet: Any, processors: nn.ModuleList, work: Workload) -> tuple[Callable[[], Tensor], int]:
     layers = [unet.get_submodule(name.removesuffix(".processor")) for name in unet.attn_processors]
     unet.set_attn_processor(dict(zip(unet.attn_processors, processors, strict=True)))
-    folded = Folded(layers, processors)
+    folded = FoldedLoRA(layers, processors)
     height, width = work.latents.shape[-2:]
     # One state for all steps of a picture, as in the pipeline: its first step computes what all steps share.
     state = IdentityState(work.tokens, height=height, width=width, cache={})

@@ -1,1 +1,1 @@
-"""Published checkpoint formats, read and written."""
+"""Read and write published checkpoint formats."""

@@ -1,7 +1,7 @@
-"""An adapter's identity branch in diffusers' IP-Adapter layout, for programs that know nothing of this project.
+"""Export an adapter's identity branch in diffusers' IP-Adapter layout, for use without this project.
 
-The file has the keys of IP-Adapter-FaceID-Plus: `image_proj.` is the face encoder, `ip_adapter.<odd number>.` holds k'
-and v' of one cross-attention each. Whatever else an adapter does has no place there: `LOST` says what.
+The keys are those of IP-Adapter-FaceID-Plus: `image_proj.` is the face encoder, `ip_adapter.<odd number>.` are k' and
+v' of one cross-attention each. `LOST` lists the parts of an adapter that this layout does not have.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from torch import Tensor
 
 from model.checkpoints.published_files import CheckpointError
 
-# diffusers builds this projection with four tokens and four layers, whatever the file holds.
+# diffusers always builds this projection with four tokens and four layers.
 _TOKENS = 4
 _ENCODER = "face_encoder."
 LOST: dict[str, str] = {
-    "gate": "the semantic gate: the identity is added everywhere in the picture, as with the gate switched off",
+    "gate": "the semantic gate: the identity is added everywhere in the picture, as with the gate off",
     "lora": "LoRA of q, k, v, out: the base model attends as it did before training",
-    "null_tokens": "the learned tokens of nobody: give the unconditional half zeros, or what suits you",
+    "null_tokens": "the learned tokens of no identity: use zeros or another choice for the unconditional half",
     "several_people": "boxes, masks, boost and λ per person: several people share one softmax",
     "imr": "IMR, landmark encoder and templates: no face prompts, a reference keeps its expression and pose",
 }
@@ -30,8 +30,8 @@ LOST: dict[str, str] = {
 def ip_adapter_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename an adapter's face encoder and k', v' to IP-Adapter keys; the cross-attentions count 1, 3, 5, …
 
-    `state` is complete, as `published.read_adapter` returns it. Raises CheckpointError where the face encoder has
-    another number of tokens or layers than diffusers builds.
+    `state` is complete, as returned by `published.read_adapter`. Raise CheckpointError if the face encoder has another
+    number of tokens or layers than diffusers builds.
     """
     width = len(state[f"{_ENCODER}norm.weight"])
     tokens = len(state[f"{_ENCODER}proj.2.weight"]) // width
@@ -53,16 +53,11 @@ def ip_adapter_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return exported
 
 
-def lost_from(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return what of this adapter the export cannot hold, by name."""
-    return {name: text for name, text in LOST.items() if name != "imr" or config["reconfigurator"] is not None}
-
-
 def write_ip_adapter(config: Mapping[str, Any], state: Mapping[str, Tensor], file: Path) -> dict[str, str]:
-    """Write the export to `file` (.safetensors), what is lost in its metadata; return what is lost."""
+    """Write the export to `file` (.safetensors) with the lost parts in its metadata; return the lost parts."""
     from safetensors.torch import save_file
 
-    lost = lost_from(config)
+    lost = {name: text for name, text in LOST.items() if name != "imr" or config["reconfigurator"] is not None}
     metadata = {
         "format": "pt",
         "layout": "IP-Adapter-FaceID-Plus (diffusers load_ip_adapter)",

@@ -1,8 +1,8 @@
-"""Published checkpoints as adapters and back, bit for bit: tensors are renamed and never computed with.
+"""Convert published checkpoints to adapters and back, bit for bit: tensors are renamed only.
 
-What the published files have no place for (null tokens, landmark templates, τ, the base's fingerprint) travels in a
-fourth file, `rest.safetensors`, so that an adapter folder comes back with the same bytes. Without it the null tokens
-are what published code uses for "nobody": the face encoder's answer to a zero embedding and an empty picture.
+The parts that the published files do not have (null tokens, landmark templates, τ, the fingerprint of the base) are in
+a fourth file, `rest.safetensors`, so that the conversion back gives the same bytes. Without it, the null tokens are
+those of published code: the face encoder's output for a zero embedding and an empty picture.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from model.checkpoints.published_files import (
     PREFIXES,
     CheckpointError,
     compare,
-    likeness,
+    kind_of,
     read_tensors,
     to_adapter_keys,
     to_published_keys,
@@ -30,14 +30,14 @@ from model.checkpoints.published_files import (
 )
 from model.face.face_prompts import EXPRESSIONS, POSES
 from model.network.adapter import EMBEDDING, FORMAT, WEIGHTS, Adapter, read_config
-from model.network.compact import whole
+from model.network.quantisation import dequantise
 
 REST = "rest.safetensors"
 
 
 @dataclass(frozen=True)
 class PublishedFiles:
-    """Where the published files lie: IMR and landmark encoder come together or not at all."""
+    """The paths of the published files; IMR and landmark encoder are given both or not at all."""
 
     saa: Path
     imr: Path | None = None
@@ -50,14 +50,14 @@ class PublishedFiles:
             raise CheckpointError(f"{given} without {lacking}: give both files, or neither")
 
     def kinds(self) -> dict[str, Path]:
-        """The files that are given, by kind."""
+        """Return the given files by kind."""
         given = {"saa": self.saa, "imr": self.imr, "landmark_encoder": self.landmark_encoder}
         return {kind: file for kind, file in given.items() if file is not None}
 
 
 @dataclass(frozen=True)
-class Skeleton:
-    """What the shapes of an adapter follow from: two configurations of the base, and sizes.
+class AdapterShapes:
+    """The values that determine the shapes of an adapter: two configurations of the base, and sizes.
 
     `unet` is a folder with the config.json of a UNet2DConditionModel, `image_width` the hidden size of the image
     encoder, `sizes` as in `Adapter.create`.
@@ -72,8 +72,8 @@ class Skeleton:
     templates: bool = False
 
     @classmethod
-    def of(cls, config: Mapping[str, Any], unet: Path) -> Skeleton:
-        """Return the skeleton of an adapter whose config.json holds `config`."""
+    def of(cls, config: Mapping[str, Any], unet: Path) -> AdapterShapes:
+        """Return the shapes of an adapter with the content `config` of config.json."""
         imr = config["reconfigurator"]
         return cls(
             unet,
@@ -86,7 +86,7 @@ class Skeleton:
         )
 
     def build(self) -> Adapter:
-        """Return the adapter without weights (on the device `meta`): its state names every key and shape."""
+        """Return the adapter without weights (on the device `meta`), for its keys and shapes."""
         from diffusers import UNet2DConditionModel
 
         with torch.device("meta"):
@@ -101,7 +101,7 @@ class Skeleton:
 
 @dataclass(frozen=True)
 class Published:
-    """The published files, read: tensors under published keys by kind, and the rest where there is one."""
+    """The content of published files: tensors with published keys by kind, and the rest if given."""
 
     files: PublishedFiles
     tensors: Mapping[str, Mapping[str, Any]]
@@ -110,12 +110,12 @@ class Published:
 
 
 def read_published(files: PublishedFiles) -> Published:
-    """Read every file; CheckpointError where one is missing, unreadable, or holds something else."""
+    """Read every file; raise CheckpointError if one is missing, unreadable or of another kind."""
     tensors = {kind: read_tensors(file) for kind, file in files.kinds().items()}
     for kind, file in files.kinds().items():
-        looks = likeness(tensors[kind])
-        if looks not in (None, kind):
-            raise CheckpointError(f"{file}: looks like {FILE_NAMES[str(looks)]}; expected {FILE_NAMES[kind]}")
+        found = kind_of(tensors[kind])
+        if found not in (None, kind):
+            raise CheckpointError(f"{file}: looks like {FILE_NAMES[str(found)]}; expected {FILE_NAMES[kind]}")
     if files.rest is None:
         return Published(files, tensors)
     return Published(files, tensors, read_tensors(files.rest), _rest_config(files.rest))
@@ -135,10 +135,10 @@ def _rest_config(file: Path) -> dict[str, Any]:
 
 
 def sizes_of(published: Published, width: int, given: Mapping[str, int]) -> dict[str, int]:
-    """Read the sizes off the tensors; what no shape tells (the heads of the IMR), or no file holds, is as `given`.
+    """Return the sizes from the shapes of the tensors, and from `given` if no shape has them (heads of the IMR).
 
-    `width` is the cross-attention width of the UNet. A size whose tensor is missing stays as given: the comparison
-    reports the tensor.
+    `width` is the cross-attention width of the UNet. A size whose tensor is missing is as given: `verify` reports the
+    tensor.
     """
     sizes = dict(given)
     saa = published.tensors["saa"]
@@ -148,16 +148,16 @@ def sizes_of(published: Published, width: int, given: Mapping[str, int]) -> dict
     if ranks:
         sizes["lora_rank"] = ranks.most_common(1)[0][0]
     _read(sizes, "tokens", saa, "proj_module.proj.2.weight", divided_by=width)
-    imr, eye = published.tensors.get("imr", {}), published.tensors.get("landmark_encoder", {})
+    imr, landmark_encoder = published.tensors.get("imr", {}), published.tensors.get("landmark_encoder", {})
     _read(sizes, "reconfigurator_width", imr, "proj_in.weight")
     depth = len({key.split(".")[1] for key in imr if key.startswith("entangleNet.")})
     sizes["reconfigurator_depth"] = depth or sizes["reconfigurator_depth"]
-    _read(sizes, "landmark_width", eye, "blocks.0.0.conv_block.0.weight")
-    _read(sizes, "landmark_features", eye, "blocks.6.1.conv_block.0.weight")
+    _read(sizes, "landmark_width", landmark_encoder, "blocks.0.0.conv_block.0.weight")
+    _read(sizes, "landmark_features", landmark_encoder, "blocks.6.1.conv_block.0.weight")
     if sizes["reconfigurator_width"] % sizes["reconfigurator_heads"]:
         raise CheckpointError(
             f"IMR of width {sizes['reconfigurator_width']} with {sizes['reconfigurator_heads']} heads: expected a "
-            "number of heads that divides it (no file tells how many: train_anchoring.sizes.reconfigurator_heads)"
+            "number of heads that divides it (the files do not contain it: train_anchoring.sizes.reconfigurator_heads)"
         )
     return sizes
 
@@ -168,32 +168,31 @@ def _read(sizes: dict[str, int], name: str, tensors: Mapping[str, Any], key: str
         sizes[name] = len(value) // divided_by
 
 
-def verify(published: Published, skeleton: Skeleton) -> None:
-    """Raise CheckpointError with every missing, unexpected and misshapen key of every file, where there is one."""
-    expected = skeleton.build().state_dict()
+def verify(published: Published, shapes: AdapterShapes) -> None:
+    """Raise CheckpointError with every missing, unexpected and misshapen key of every file, if there is any."""
+    expected = shapes.build().state_dict()
     problems = []
-    if skeleton.imr and published.files.imr is None:
+    if shapes.imr and published.files.imr is None:
         problems.append(
             f"{published.files.rest}: of an adapter with an IMR; give the files of IMR and landmark encoder too"
         )
-    for kind, file in published.files.kinds().items():
-        misfit = compare(published.tensors[kind], to_published_keys(kind, expected))
-        if misfit:
-            problems.append(misfit.told(str(file)))
+    comparisons = [
+        (file, compare(published.tensors[kind], to_published_keys(kind, expected)))
+        for kind, file in published.files.kinds().items()
+    ]
     if published.files.rest is not None:
-        misfit = compare(published.rest, _rest_of(expected))
-        if misfit:
-            problems.append(misfit.told(str(published.files.rest)))
+        comparisons.append((published.files.rest, compare(published.rest, _rest_of(expected))))
+    problems += [misfit.describe(str(file)) for file, misfit in comparisons if misfit]
     if problems:
         raise CheckpointError("\n".join(problems))
 
 
-def to_adapter(published: Published, skeleton: Skeleton, rest: Mapping[str, Tensor]) -> Adapter:
-    """Return an adapter that holds exactly the tensors of the files, in their own precision; `verify` comes first.
+def to_adapter(published: Published, shapes: AdapterShapes, rest: Mapping[str, Tensor]) -> Adapter:
+    """Return an adapter with the tensors of the files, in their precision; call `verify` before.
 
-    `rest` holds `null_tokens` (1, tokens, D) and, where the skeleton has them, `templates` (7, 5, 68, 2).
+    `rest`: `null_tokens` (1, tokens, D) and, with `shapes.templates`, `templates` (7, 5, 68, 2).
     """
-    adapter = skeleton.build()
+    adapter = shapes.build()
     state: dict[str, Tensor] = dict(rest)
     for kind in published.files.kinds():
         state.update(to_adapter_keys(kind, published.tensors[kind]))
@@ -202,30 +201,27 @@ def to_adapter(published: Published, skeleton: Skeleton, rest: Mapping[str, Tens
 
 
 def _rest_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {key: value for key, value in state.items() if not key.startswith(_published_prefixes())}
-
-
-def _published_prefixes() -> tuple[str, ...]:
-    return tuple(ours for prefixes in PREFIXES.values() for ours in prefixes.values())
+    published = tuple(ours for prefixes in PREFIXES.values() for ours in prefixes.values())
+    return {key: value for key, value in state.items() if not key.startswith(published)}
 
 
 def read_adapter(folder: Path, unet: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return configuration and tensors of an adapter folder, complete and in the files' own precision.
+    """Return configuration and tensors of an adapter folder, in the precision of the file.
 
-    `unet` is the folder of the UNet it was made for. Raises CheckpointError on any key that does not fit.
+    `unet` is the folder of the adapter's UNet. Raise CheckpointError if any key does not fit.
     """
     folder = Path(folder)
     config = read_config(folder)
-    expected = Skeleton.of(config, unet).build().state_dict()
-    found = whole(read_tensors(folder / WEIGHTS))
+    expected = AdapterShapes.of(config, unet).build().state_dict()
+    found = dequantise(read_tensors(folder / WEIGHTS))
     misfit = compare(found, expected)
     if misfit:
-        raise CheckpointError(misfit.told(str(folder / WEIGHTS)))
+        raise CheckpointError(misfit.describe(str(folder / WEIGHTS)))
     return config, {key: found[key] for key in expected}
 
 
 def write_all(config: Mapping[str, Any], state: Mapping[str, Tensor], folder: Path) -> list[Path]:
-    """Write an adapter as published files and the rest into `folder` (which exists); return the files."""
+    """Write an adapter as published files and the rest into an existing folder; return the files."""
     from safetensors.torch import save_file
 
     kinds = [kind for kind in FILE_NAMES if to_published_keys(kind, state)]
@@ -236,13 +232,13 @@ def write_all(config: Mapping[str, Any], state: Mapping[str, Tensor], folder: Pa
 
 
 @torch.no_grad()
-def encoded_null_tokens(published: Published, skeleton: Skeleton, image_encoder: Any) -> Tensor:
-    """Return the tokens of nobody as published code makes them, (1, tokens, D) float32; `verify` comes first.
+def encoded_null_tokens(published: Published, shapes: AdapterShapes, image_encoder: Any) -> Tensor:
+    """Return the null tokens of published code, (1, tokens, D) float32; call `verify` before.
 
-    They are the face encoder's answer to a zero embedding and the penultimate states of a picture of zeros (after
+    They are the face encoder's output for a zero embedding and the penultimate states of a picture of zeros (after
     normalisation). `image_encoder` is the CLIP vision model.
     """
-    encoder = skeleton.build().face_encoder.to_empty(device="cpu").float().eval()
+    encoder = shapes.build().face_encoder.to_empty(device="cpu").float().eval()
     prefix = "proj_module."
     found = published.tensors["saa"]
     encoder.load_state_dict({key.removeprefix(prefix): x for key, x in found.items() if key.startswith(prefix)})

@@ -1,4 +1,4 @@
-"""The files of the published checkpoints: reading them without running them, writing them, comparing keys.
+"""Read the files of published checkpoints without executing pickles, write them, and compare keys.
 
 A published model is three files of torch.save: SAA, a dict `{"proj_module": face encoder, "SAA_module": processors in
 the order of unet.attn_processors}`, and two plain state dicts, IMR and landmark encoder.
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Kind of file → its published name, and the prefix of its keys → that of the adapter's.
+# Kind of file → its published name, and prefix of its keys → prefix of the adapter's keys.
 FILE_NAMES = {"saa": "SAA.bin", "imr": "IMR.bin", "landmark_encoder": "key_point_encoder.bin"}
 PREFIXES: dict[str, dict[str, str]] = {
     "saa": {"proj_module.": "face_encoder.", "SAA_module.": "processors."},
@@ -24,12 +24,12 @@ PREFIXES: dict[str, dict[str, str]] = {
 
 
 class CheckpointError(ValueError):
-    """A file that is no checkpoint of the expected kind; the message names every key that is wrong."""
+    """A file is not a checkpoint of the expected kind; the message names every wrong key."""
 
 
 @dataclass(frozen=True)
 class Misfit:
-    """What is wrong with the keys of one file, one line a key; falsy where nothing is."""
+    """The wrong keys of one file, one text per key; falsy if there are none."""
 
     missing: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
@@ -38,8 +38,8 @@ class Misfit:
     def __bool__(self) -> bool:
         return bool(self.missing or self.unexpected or self.misshapen)
 
-    def told(self, origin: str) -> str:
-        """Return the whole list under one line that counts."""
+    def describe(self, origin: str) -> str:
+        """Return one line with the counts and one line per key."""
         counts = f"{len(self.missing)} missing, {len(self.unexpected)} unexpected, {len(self.misshapen)} misshapen"
         lines = [f"{origin}: does not fit: {counts}"]
         for word in ("missing", "unexpected", "misshapen"):
@@ -48,14 +48,14 @@ class Misfit:
 
 
 def compare(found: Mapping[str, Any], expected: Mapping[str, Tensor]) -> Misfit:
-    """Compare what a file holds with the tensors it should hold (of any device; only shape and kind count).
+    """Compare the content of a file with the expected tensors (on any device; only shape and kind count).
 
-    The precision is the file's own affair, but weights must be floating-point numbers, counters whole ones.
+    Weights may have any floating-point precision; integers must have the expected type.
     """
     misshapen = [
         f"{key} {_form(found[key])} instead of {_form(tensor)}"
         for key, tensor in expected.items()
-        if key in found and not _alike(found[key], tensor)
+        if key in found and not _same_form(found[key], tensor)
     ]
     return Misfit(
         tuple(f"{key} {_form(tensor)}" for key, tensor in expected.items() if key not in found),
@@ -64,7 +64,7 @@ def compare(found: Mapping[str, Any], expected: Mapping[str, Tensor]) -> Misfit:
     )
 
 
-def _alike(found: Any, expected: Tensor) -> bool:
+def _same_form(found: Any, expected: Tensor) -> bool:
     return (
         isinstance(found, Tensor)
         and found.layout == torch.strided
@@ -77,17 +77,17 @@ def _alike(found: Any, expected: Tensor) -> bool:
 
 def _form(value: Any) -> str:
     if not isinstance(value, Tensor):
-        return f"({type(value).__name__}, no tensor)"
+        return f"({type(value).__name__}, not a tensor)"
     shape = "x".join(str(size) for size in value.shape) or "number"
     return f"({shape})" if value.is_floating_point() else f"({shape} {str(value.dtype).removeprefix('torch.')})"
 
 
 def read_tensors(file: Path) -> dict[str, Any]:
-    """Return what a checkpoint holds, nested dicts flattened to dotted keys, on the CPU, in the file's own precision.
+    """Return the content of a checkpoint on the CPU, in the precision of the file, with nested dicts as dotted keys.
 
-    Pickles are read with `weights_only=True`: nothing in them is executed. A `.safetensors` file holds the dotted keys
-    itself. Values that are no tensors are kept, for the comparison to name. Raises CheckpointError where there is no
-    such file, or it cannot be read.
+    Pickles are read with `weights_only=True`, so that nothing in them is executed. A `.safetensors` file already has
+    dotted keys. Values other than tensors are kept for the comparison to report. Raise CheckpointError if the file is
+    missing or cannot be read.
     """
     file = Path(file)
     if not file.is_file():
@@ -102,10 +102,10 @@ def read_tensors(file: Path) -> dict[str, Any]:
         why = str(error).strip().split("\n", maxsplit=1)[0] or type(error).__name__
         raise CheckpointError(
             f"{file}: not read: {why} (expected tensors in dicts, as torch.save writes them; "
-            "a file that holds anything else is never executed)"
+            "a file with anything else is never executed)"
         ) from None
     if not isinstance(loaded, Mapping):
-        raise CheckpointError(f"{file}: holds {_form(loaded)}; expected a dict of tensors")
+        raise CheckpointError(f"{file}: contains {_form(loaded)}; expected a dict of tensors")
     return dict(_flattened(loaded))
 
 
@@ -118,12 +118,12 @@ def _flattened(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str,
 
 
 def to_adapter_keys(kind: str, found: Mapping[str, Any]) -> dict[str, Any]:
-    """Rename the keys of a published file of `kind` to those of an adapter; others keep their names."""
+    """Rename the keys of a published file of `kind` to those of an adapter; keep others."""
     return {_renamed(key, PREFIXES[kind]): value for key, value in found.items()}
 
 
 def to_published_keys(kind: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Take from an adapter's state what a published file of `kind` holds, under its keys."""
+    """Return the tensors of an adapter's state that belong to a published file of `kind`, with its keys."""
     back = {ours: theirs for theirs, ours in PREFIXES[kind].items()}
     return {_renamed(key, back): value for key, value in state.items() if key.startswith(tuple(back))}
 
@@ -136,7 +136,7 @@ def _renamed(key: str, prefixes: Mapping[str, str]) -> str:
 
 
 def write_published(folder: Path, kind: str, tensors: Mapping[str, Tensor]) -> Path:
-    """Write one published file into `folder`, nested as the published ones are; return where it lies."""
+    """Write a published file into `folder`, with the nesting of the published ones; return its path."""
     own = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}
     content: dict[str, Any] = own
     if kind == "saa":
@@ -151,8 +151,8 @@ def write_published(folder: Path, kind: str, tensors: Mapping[str, Tensor]) -> P
     return file
 
 
-def likeness(found: Mapping[str, Any]) -> str | None:
-    """Say which published file a dict looks like (a kind of FILE_NAMES), or None."""
+def kind_of(found: Mapping[str, Any]) -> str | None:
+    """Return the kind (of FILE_NAMES) of a published file by its keys, or None."""
     marks = {"saa": "SAA_module.", "imr": "entangleNet.", "landmark_encoder": "blocks."}
     for kind, mark in marks.items():
         if any(key.startswith(mark) for key in found):

@@ -1,1 +1,1 @@
-"""What a face is to the model: its data, its geometry, the words of face prompts."""
+"""A face as the model uses it: data, geometry, words of face prompts."""

@@ -1,4 +1,4 @@
-"""One face as the model sees it, and a mix of two."""
+"""A reference face, and a mix of two."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Face:
-    """A reference face, already looked at.
+    """A reference face, already analysed.
 
-    `embedding` (512,) float32, unit norm; `crop` (S, S, 3) uint8 RGB, aligned, background out; `landmarks` (68, 2)
+    `embedding` (512,) float32, unit norm; `crop` (S, S, 3) uint8 RGB, aligned, without background; `landmarks` (68, 2)
     float32 in the unit crop frame (see face_geometry); `expression` and `pose` are words of face_prompts.
     """
 
@@ -24,10 +24,10 @@ class Face:
 
 @dataclass(frozen=True)
 class Blend:
-    """A person between two: the identity tokens of `first` and `second`, mixed with `share` (0 to 1) of the second.
+    """A mix of two people: the identity tokens of `first` and `second`, with `share` (0 to 1) of the second.
 
-    A face prompt is asked of both before they are mixed, so that the mix is one of identities and not of motions.
-    Raises ValueError for a share outside [0, 1].
+    A face prompt is applied to both before they are mixed, so that identities are mixed, not motions. Raise ValueError
+    for a share outside [0, 1].
     """
 
     first: Face

@@ -1,7 +1,7 @@
-"""Aligned face crops and landmark pictures: what the face encoder and the landmark encoder look at.
+"""Aligned face crops and landmark pictures, the inputs of the face encoder and the landmark encoder.
 
-Every face is brought into one frame by a similarity transform of its five key points onto the ArcFace template,
-widened so that chin, ears and forehead stay inside. The frame is the unit square: multiply by a size to get pixels.
+Every face is aligned by a similarity transform of its five key points onto the ArcFace template, widened so that chin,
+ears and forehead stay inside. The frame is the unit square: multiply by a size to get pixels.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ import numpy as np
 ARCFACE_TEMPLATE = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]], np.float32
 )
-# Shrinking the template around a point a little above its centre leaves room for chin and forehead.
+# The template is shrunk around a point slightly above its centre, to leave room for chin and forehead.
 _ZOOM = 0.62
 _CENTRE = np.array([56.0, 66.0], np.float32)
 CROP_TEMPLATE = (((ARCFACE_TEMPLATE - _CENTRE) * _ZOOM) / 112.0 + np.array([0.5, 0.54], np.float32)).astype(np.float32)
 
 _BACKGROUND = 127
-# The 68 points end at the brows: the mask of the face reaches this share of the brow-to-chin height above them.
+# The 68 points end at the brows: the mask extends above them by this share of the height from brow to chin.
 _FOREHEAD = 0.45
 
 
 def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Return the 2x3 similarity (rotation, uniform scale, translation) taking `source` to `target` in least squares.
+    """Return the least-squares 2x3 similarity (rotation, uniform scale, translation) from `source` to `target`.
 
     Both are (N, 2) float arrays with N >= 2 (Umeyama 1991, without reflection).
     """
@@ -50,14 +50,14 @@ def crop_matrix(keypoints: np.ndarray) -> np.ndarray:
 
 
 def crop_landmarks(landmarks: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
-    """Return (68, 2) landmarks in the unit crop frame, given them and the key points in picture pixels."""
+    """Return landmarks (68, 2) in the unit crop frame; `landmarks` and `keypoints` (5, 2) are in pixels."""
     return transform(landmarks, crop_matrix(keypoints))
 
 
 def face_crop(image: np.ndarray, keypoints: np.ndarray, landmarks: np.ndarray, size: int) -> np.ndarray:
-    """Return the aligned face, (size, size, 3) uint8 RGB, grey where there is background or clothing.
+    """Return the aligned face, (size, size, 3) uint8 RGB, with background and clothes in grey.
 
-    Background and clothes would otherwise explain most of the identity tokens (design: face encoder).
+    Otherwise, background and clothes would determine most of the identity tokens.
     `image` is (H, W, 3) uint8 RGB; `keypoints` (5, 2) and `landmarks` (68, 2) are in its pixels.
     """
     matrix = crop_matrix(keypoints)
@@ -65,8 +65,8 @@ def face_crop(image: np.ndarray, keypoints: np.ndarray, landmarks: np.ndarray, s
     crop = _warp(image, scaled, size)
     points = transform(landmarks, scaled)
     brows = points[17:27]
-    up = (points[27] - points[8]) / max(float(np.linalg.norm(points[27] - points[8])), 1e-6)
     height = float(np.linalg.norm(points[27] - points[8]))
+    up = (points[27] - points[8]) / max(height, 1e-6)
     outline = np.concatenate([points, brows + up * height * _FOREHEAD])
     hull = cv2.convexHull(outline.astype(np.float32)).astype(np.int32)
     mask = np.zeros((size, size), np.uint8)
@@ -75,10 +75,10 @@ def face_crop(image: np.ndarray, keypoints: np.ndarray, landmarks: np.ndarray, s
 
 
 def _warp(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
-    """Apply the 2x3 similarity `matrix` to a picture; a strong reduction averages pixels instead of skipping them."""
+    """Apply the 2x3 similarity `matrix` to a picture; a strong reduction averages pixels."""
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
     if scale < 0.5:
-        # warpAffine only interpolates between neighbours: shrink by area first.
+        # warpAffine only interpolates between adjacent pixels: shrink by area first.
         height, width = image.shape[:2]
         target = max(1, round(width * 2 * scale)), max(1, round(height * 2 * scale))
         image = cv2.resize(image, target, interpolation=cv2.INTER_AREA)

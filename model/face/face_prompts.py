@@ -1,8 +1,8 @@
 """The words of a face prompt: seven expressions and five head poses.
 
-A face prompt says what the face does ("sad, slightly turned to the left"); the text prompt says everything
-else. Directions are those of the picture: "left" is the viewer's left. Yaw is in degrees, positive when the
-face turns to the right side of the picture; pitch is positive upwards; roll is positive clockwise.
+A face prompt states expression and pose ("sad, slightly turned to the left"), the text prompt everything else.
+Directions are those of the picture: "left" is the viewer's left. Yaw is in degrees, positive if the face turns to the
+right of the picture; pitch is positive upwards; roll is positive clockwise.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _FRONT = re.compile(r"\b(front|frontal|facing|camera|straight|forward|ahead)\b")
 
 @dataclass(frozen=True)
 class FacePrompt:
-    """What a face prompt asks for; None where it says nothing."""
+    """Expression and pose of a face prompt; None where it names none."""
 
     expression: str | None
     pose: str | None
@@ -50,7 +50,7 @@ def compose(expression: str, pose: str) -> str:
 
 
 def parse(text: str) -> FacePrompt:
-    """Read expression and pose out of a face prompt; the first word that matches wins."""
+    """Return expression and pose of a face prompt; the first matching word counts."""
     lowered = text.lower()
     found = [
         (match.start(), expression)

@@ -10,7 +10,7 @@ from typing import Any
 from model.foundation import manifest
 from model.foundation.face_networks import FILES
 from model.network.adapter import CONFIG, WEIGHTS, read_config
-from model.network.compact import compact, whole
+from model.network.quantisation import dequantise, quantise
 
 FOLDER = "adapter"
 # Gates that are measured of an adapter, not of the networks it stands on.
@@ -40,7 +40,7 @@ def ship(adapter: Path, weights: Path, recipe: dict[str, Any], figures: dict[str
             f"{adapter}: trained on a base with fingerprint {config['base']['fingerprint'][:12]}, {weights} has "
             f"{base[:12]}; train it on that"
         )
-    tensors = compact(whole(load_file(adapter / WEIGHTS)), keep=_WHOLE)
+    tensors = quantise(dequantise(load_file(adapter / WEIGHTS)), keep=_WHOLE)
     folder = weights / FOLDER
     others = sum(path.stat().st_size for path in weights.rglob("*") if path.is_file() and folder not in path.parents)
     with tempfile.TemporaryDirectory(dir=weights.parent) as temporary:

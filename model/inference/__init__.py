@@ -1,1 +1,1 @@
-"""Pipelines of diffusers with people in them."""
+"""Diffusers pipelines that render given people."""

@@ -1,4 +1,4 @@
-"""Where the identity was let in: gates of all layers and steps in one map a picture, and as heat over the picture."""
+"""Average the gates of all layers and steps into one map per picture, and overlay it as a heat map."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import Tensor
 class GateMaps:
     """Running mean of gate maps at latent size.
 
-    `pending` is the list the attention processors append to; `fold` adds what it holds to the mean, so that no more
-    than one step's maps are kept. With `guided` the first half of every batch is unconditional and left out.
+    The attention processors append to the list `pending`; `fold` adds its maps to the mean, so that only those of one
+    step are kept. With `guided`, the first half of every batch is unconditional and ignored.
     """
 
     def __init__(self, rows: int, columns: int, guided: bool) -> None:
@@ -25,16 +25,16 @@ class GateMaps:
         self._count = 0
 
     def fold(self) -> None:
-        """Add the pending maps to the mean and forget them."""
+        """Add the pending maps to the mean, and clear them."""
         for gate in self.pending:
-            wanted = gate[len(gate) // 2 :] if self.guided else gate
-            scaled = F.interpolate(wanted[:, None], self.size, mode="bilinear", align_corners=False)[:, 0]
+            conditional = gate[len(gate) // 2 :] if self.guided else gate
+            scaled = F.interpolate(conditional[:, None], self.size, mode="bilinear", align_corners=False)[:, 0]
             self._total = scaled if self._total is None else self._total + scaled
             self._count += 1
         self.pending.clear()
 
     def mean(self) -> np.ndarray:
-        """Return (B, rows, columns) float32; ValueError where no gate was computed."""
+        """Return (B, rows, columns) float32; raise ValueError if no gate was computed."""
         self.fold()
         if self._total is None:
             raise ValueError("no gate maps: the gate was off, or the identity scale 0")
@@ -42,10 +42,10 @@ class GateMaps:
 
 
 def heat_map(picture: Any, gate: np.ndarray, opacity: float = 0.6) -> Any:
-    """Return a picture (PIL, RGB) with its gate map over it: untouched where the gate is 0, hot where it is 1.
+    """Return a picture (PIL, RGB) with its gate map as an overlay, transparent where the gate is 0.
 
-    `picture`: PIL, or (H, W, 3) uint8 or float in [0, 1]; `gate` (h, w) in [0, 1] of any size; `opacity` (0 to 1) is
-    how much of the picture the hottest colour hides. Raises ValueError for another opacity or shape.
+    `picture`: PIL, or (H, W, 3) uint8 or float in [0, 1]; `gate` (h, w) in [0, 1] of any size; `opacity` (0 to 1) of
+    the overlay where the gate is 1. Raise ValueError for another opacity or shape.
     """
     from matplotlib import colormaps
     from PIL import Image

@@ -1,4 +1,4 @@
-"""What every pipeline of the method shares, whatever Stable Diffusion it stands on."""
+"""The common part of the pipelines for all versions of Stable Diffusion."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from model.inference.identity_request import (
 )
 from model.inference.identity_tokens import TokenMaker
 from model.network.adapter import Adapter
-from model.network.base import Base, BaseReference, encode_crops, fingerprint, has_two_texts, load_base
+from model.network.base import Base, BaseReference, encode_crops, fingerprint, has_two_text_encoders, load_base
 from model.network.crop_transform import CropTransform
 from model.network.identity_state import IdentityState
 from model.network.text_encoding import TextEncoder, encode_text
@@ -34,22 +34,22 @@ _ADAPTER_FOLDER = "adapter"
 
 
 class IdentityPipeline(DiffusionPipeline):
-    """Draws given people, each from one reference, with the expression and pose that a face prompt asks for.
+    """Render given people, each from one reference, with the expression and pose of a face prompt.
 
-    To be put in front of a pipeline of diffusers, whose own loop draws: `class X(IdentityPipeline, SomePipeline)`. The
-    pipeline has an `adapter`, the CLIP `image_encoder` that looks at face crops, and `crop_processor`, which holds the
-    parameters of that encoder's preprocessing (`feature_extractor` where there is none). Called without faces, it is
-    the base model. Several threads may call one pipeline: nothing of a call is kept in it.
+    A mixin for pipelines of diffusers, whose denoising loop is used: `class X(IdentityPipeline, SomePipeline)`. The
+    pipeline has an `adapter`, the CLIP `image_encoder` for face crops, and `crop_processor` with the parameters of that
+    encoder's preprocessing (or else `feature_extractor`). Called without faces, it is the base model. Several threads
+    may call one pipeline: calls store no state in it.
     """
 
     adapter: Adapter | None = None
-    two_texts: bool = False
+    two_text_encoders: bool = False
 
     @classmethod
     def from_base(cls, base: Base, adapter: Adapter | None = None) -> Self:
-        """Build a pipeline out of loaded base models, with an adapter where one is given.
+        """Return a pipeline of loaded base models, and of an adapter if given.
 
-        ValueError where the base is of the other kind (one text encoder or two).
+        Raise ValueError if the base has another number of text encoders (one or two).
         """
         cls._check_kind(len(base.texts) == 2, base.pipeline_folder)
         pipe = cls(**cls._parts(base))
@@ -67,7 +67,7 @@ class IdentityPipeline(DiffusionPipeline):
         dtype: torch.dtype | str = torch.float32,
         device: str | torch.device = "cpu",
     ) -> Self:
-        """Load base and adapter from three folders; ValueError where the adapter was trained on other weights."""
+        """Load base and adapter from three folders; raise ValueError if the adapter was trained on other weights."""
         base = load_base(pipeline, image_encoder, dtype=dtype, device=device)
         pipe = cls.from_base(base)
         if adapter is not None:
@@ -87,19 +87,19 @@ class IdentityPipeline(DiffusionPipeline):
         raise NotImplementedError
 
     @classmethod
-    def _check_kind(cls, two_texts: bool, folder: Path) -> None:
-        if two_texts != cls.two_texts:
+    def _check_kind(cls, two_text_encoders: bool, folder: Path) -> None:
+        if two_text_encoders != cls.two_text_encoders:
             kinds = [
                 "Stable Diffusion 1.x or 2.x, with one text encoder",
                 "Stable Diffusion XL, with two text encoders",
             ]
             raise ValueError(
-                f"{folder}: {kinds[two_texts]}; {cls.__name__} draws with {kinds[cls.two_texts]}: use "
+                f"{folder}: {kinds[two_text_encoders]}; {cls.__name__} needs {kinds[cls.two_text_encoders]}: use "
                 "model.inference.pipeline.pipeline_class(folder)"
             )
 
     def set_adapter(self, adapter: Adapter) -> None:
-        """Attach an adapter, in place of any other; ValueError under sequential CPU offload."""
+        """Attach an adapter, replacing any other; raise ValueError under sequential CPU offload."""
         self._require_weights()
         self.unload_adapter()
         adapter.to(self.unet.device, self.unet.dtype).eval()
@@ -107,41 +107,40 @@ class IdentityPipeline(DiffusionPipeline):
         self.adapter = adapter
 
     def load_adapter(self, folder: Path) -> None:  # type: ignore[override]
-        """Read an adapter folder and attach it, in place of any other; ValueError where it does not fit."""
+        """Read an adapter folder and attach it, replacing any other; raise ValueError if it does not fit."""
         self._require_weights()
-        adapter = Adapter.load(Path(folder), self.unet)
-        self.set_adapter(adapter)
+        self.set_adapter(Adapter.load(Path(folder), self.unet))
 
     def unload_adapter(self) -> None:
-        """Take the adapter off; the pipeline is the base model again, bit for bit."""
+        """Detach the adapter; the pipeline is the base model again, bit for bit."""
         if self.adapter is not None:
             self.adapter.detach(self.unet)
             self.adapter = None
 
     def fold_lora(self, scale: float = 1.0) -> None:
-        """Put the adapter's LoRA into the UNet's weights: calls with `lora_scale` = `scale` cost no more than the base.
+        """Add the adapter's LoRA to the UNet's weights, so that it costs no time in calls with `lora_scale` = `scale`.
 
-        Other calls give what they gave before up to rounding, the base model without faces too, and cost a little more.
+        Results of other calls, also without faces, are the same up to rounding and cost slightly more.
         """
         self._require_adapter().fold(self.unet, scale)
 
     def unfold_lora(self) -> None:
-        """Give the UNet its own weights back, bit for bit."""
+        """Restore the weights of the UNet, bit for bit."""
         self._require_adapter().unfold()
 
     def to(self, *arguments: Any, **keywords: Any) -> Self:
-        """Move every component, the adapter too."""
+        """Move every component, including the adapter."""
         super().to(*arguments, **keywords)
         if self.adapter is not None:
             self.adapter.to(self.unet.device, self.unet.dtype)
         return self
 
     def save_pretrained(self, save_directory: str | Path, *arguments: Any, **keywords: Any) -> None:
-        """Write the pipeline as diffusers does, and the adapter in a folder of its own beside the components."""
+        """Write the pipeline as diffusers does, and the adapter in the folder `adapter`."""
         adapter = self.adapter
         folded = 0.0 if adapter is None else adapter.folded
         if adapter is not None:
-            # Attached processors are modules of the UNet: its weight file would hold them too.
+            # Attached processors are modules of the UNet and would be saved in its weight file.
             adapter.detach(self.unet)
         try:
             super().save_pretrained(save_directory, *arguments, **keywords)
@@ -156,10 +155,10 @@ class IdentityPipeline(DiffusionPipeline):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, **keywords: Any) -> Self:
-        """Read what `save_pretrained` wrote, or any Stable Diffusion folder (then without adapter); never a hub."""
+        """Read a folder of `save_pretrained`, or a Stable Diffusion folder (then without adapter); never use a hub."""
         if not Path(folder).is_dir():
             raise ValueError(f"{folder}: no such folder; expected a saved pipeline")
-        cls._check_kind(has_two_texts(Path(folder)), Path(folder))
+        cls._check_kind(has_two_text_encoders(Path(folder)), Path(folder))
         pipe = super().from_pretrained(folder, **{**keywords, "local_files_only": True})
         if (Path(folder) / _ADAPTER_FOLDER).is_dir():
             pipe.load_adapter(Path(folder) / _ADAPTER_FOLDER)
@@ -169,10 +168,10 @@ class IdentityPipeline(DiffusionPipeline):
         """Return identity tokens (B, 4·P, D).
 
         `faces`: the P people of one picture, or one such list per picture (all of one length), each a Face or a Blend
-        of two. `face_prompts` in the same shape: None keeps a reference's own expression and pose; a text ("sad,
-        slightly turned to the left") is read into one of seven expressions and five poses, and what it leaves open
-        stays as in the reference. Raises ValueError for a text that names neither, where the adapter has no IMR, and
-        where faces and texts do not match.
+        of two. `face_prompts` in the same shape: None keeps the expression and pose of the reference; a text ("sad,
+        slightly turned to the left") names one of seven expressions, one of five poses, or both, and the other is that
+        of the reference. Raise ValueError for a text that names neither, if the adapter has no IMR, and if faces and
+        texts do not match.
         """
         adapter, device = self._require_adapter(), self._execution_device
         transform = self._crop_transform()
@@ -186,7 +185,7 @@ class IdentityPipeline(DiffusionPipeline):
         adapter.encoders_to(device)
         tokens = TokenMaker(adapter, clip_states, pooled_text)(faces, face_prompts)
         if getattr(self, "_all_hooks", None):
-            # The models take turns on the device, and so do the adapter's own.
+            # With offloading, only one model is on the device at a time; this applies to the adapter's networks, too.
             adapter.encoders_to(torch.device("cpu"))
         return tokens
 
@@ -213,22 +212,24 @@ class IdentityPipeline(DiffusionPipeline):
         return_gate_maps: bool = False,
         **arguments: Any,
     ) -> Any:
-        """Draw one picture for every prompt (`num_images_per_prompt` of each).
+        """Render one picture for every prompt (`num_images_per_prompt` of each).
 
-        `faces`: the people of the picture, or with several prompts also one list of people per prompt; `face_prompts`
-        likewise (see `tokens_of`). `identity_tokens` (B, 4·P, D) or (1, 4·P, D) given directly win over both. `boxes`
-        (P, 4) for all pictures or (B, P, 4): y0 x0 y1 x1 in [0, 1]; or `masks` (P, h, w) or (B, P, h, w), of any size,
-        also a list of grey pictures; neither for equal vertical slices. `gate` False draws with plain decoupled
-        attention. `identity_scale` λ, a number, (P,) or (B, P); the LoRA is left out in the first `layout_steps` steps,
-        so that the base model lays out several people; `boost` is added to the gate inside the boxes for the
-        first `boost_steps` steps. The rest are the arguments of the base pipeline. Without faces and tokens the base
-        model draws alone. Raises ValueError for what does not fit together, saying what to change.
+        - `faces`: the people of the picture, or with several prompts also one list of people per prompt;
+          `face_prompts` likewise (see `tokens_of`). `identity_tokens` (B, 4·P, D) or (1, 4·P, D) replace both.
+        - `boxes` (P, 4) for all pictures or (B, P, 4): y0 x0 y1 x1 in [0, 1]; or `masks` (P, h, w) or (B, P, h, w) of
+          any size, also a list of grey pictures. Without both: equal vertical slices.
+        - `gate`: False for plain decoupled attention. `identity_scale` λ: a number, (P,) or (B, P).
+        - `layout_steps`: first steps without LoRA, in which the base model determines the layout of several people.
+        - `boost`: added to the gate inside the boxes in the first `boost_steps` steps.
+        - `arguments`: those of the base pipeline. Without faces and tokens, it is the base model.
+
+        Raise ValueError for arguments that do not fit together; the message names the change.
         """
         check_size(arguments.get("height"), arguments.get("width"))
         if identity_tokens is None and faces is None:
             if any(x is not None for x in (face_prompts, boxes, masks)) or return_gate_maps:
                 raise ValueError("face_prompts, boxes, masks and return_gate_maps need faces or identity_tokens")
-            return self._draw(None, None, prompt, arguments)
+            return self._run(None, None, prompt, arguments)
         adapter = self._require_adapter()
         if boxes is not None and masks is not None:
             raise ValueError("boxes and masks: give one of the two")
@@ -237,12 +238,12 @@ class IdentityPipeline(DiffusionPipeline):
         embeds = arguments.get("prompt_embeds")
         prompts = len(embeds) if embeds is not None else 1 if isinstance(prompt, str) else len(prompt or ())
         copies = arguments.get("num_images_per_prompt") or 1
-        # Only whether it is above 1 counts, and every base pipeline's own default is.
+        # Only whether it is above 1 matters, and the defaults of all base pipelines are.
         guided = arguments.get("guidance_scale", 7.5) > 1 and self.unet.config.time_cond_proj_dim is None
         tokens = for_pictures(identity_tokens, prompts, copies, "identity tokens")
         tokens = tokens.to(self._execution_device, self.unet.dtype)
         people = tokens.shape[1] // adapter.sizes["tokens"]
-        places = {
+        per_person = {
             "boxes": check_boxes(boxes, people, prompts, copies),
             "masks": check_masks(masks, people, prompts, copies),
             "scale": check_scale(identity_scale, people, prompts, copies),
@@ -250,7 +251,7 @@ class IdentityPipeline(DiffusionPipeline):
         if guided:
             null = adapter.null_tokens.to(tokens).repeat(len(tokens), people, 1)
             tokens = torch.cat([null, tokens])
-            places = {name: _for_both_halves(value, name) for name, value in places.items()}
+            per_person = {name: _for_both_halves(value, name) for name, value in per_person.items()}
         rows, columns = self._latent_size(arguments.get("height"), arguments.get("width"))
         maps = GateMaps(rows, columns, guided) if return_gate_maps else None
         state = IdentityState(
@@ -265,9 +266,9 @@ class IdentityPipeline(DiffusionPipeline):
             width=columns,
             maps=None if maps is None else maps.pending,
             cache={},
-            **places,
+            **per_person,
         )
-        return self._draw(state, maps, prompt, arguments)
+        return self._run(state, maps, prompt, arguments)
 
     def _latent_size(self, height: int | None, width: int | None) -> tuple[int, int]:
         size = self.unet.config.sample_size
@@ -276,7 +277,7 @@ class IdentityPipeline(DiffusionPipeline):
             rows, columns = height // self.vae_scale_factor, width // self.vae_scale_factor
         return rows, columns
 
-    def _draw(self, state: IdentityState | None, maps: GateMaps | None, prompt: Any, arguments: dict[str, Any]) -> Any:
+    def _run(self, state: IdentityState | None, maps: GateMaps | None, prompt: Any, arguments: dict[str, Any]) -> Any:
         arguments = dict(arguments)
         return_dict = arguments.pop("return_dict", True)
         if state is not None:
@@ -285,8 +286,8 @@ class IdentityPipeline(DiffusionPipeline):
             if isinstance(callback, PipelineCallback | MultiPipelineCallbacks):
                 arguments["callback_on_step_end_tensor_inputs"] = callback.tensor_inputs
             arguments["callback_on_step_end"] = _advancing(state, maps, callback)
-        # The loop keeps what it was given, and the scheduler its step, in the pipeline: a copy for each call, or two
-        # callers would draw each other's people.
+        # The loop stores its arguments in the pipeline, and the scheduler its step: each call uses a copy, so that
+        # concurrent calls do not mix.
         own = copy.copy(self)
         own.scheduler = copy.deepcopy(self.scheduler)
         found = own._loop(prompt, arguments)
@@ -295,7 +296,7 @@ class IdentityPipeline(DiffusionPipeline):
         return self._output(*found, None if maps is None else maps.mean(), return_dict)
 
     def _loop(self, prompt: Any, arguments: dict[str, Any]) -> tuple[Any, Any]:
-        """Return the pictures, and which of them the safety checker flagged, from the base pipeline's own loop."""
+        """Return the pictures of the base pipeline's loop, and the flags of the safety checker."""
         images, *flagged = super().__call__(prompt, return_dict=False, **arguments)
         return images, flagged[0] if flagged else None
 
@@ -304,7 +305,7 @@ class IdentityPipeline(DiffusionPipeline):
 
     @property
     def crop_size(self) -> int:
-        """Side in pixels of the face crops the image encoder sees (larger ones are resized)."""
+        """The side in pixels of the image encoder's input (other crops are resized)."""
         return self._crop_transform().crop
 
     def _crop_transform(self) -> CropTransform:
@@ -324,13 +325,13 @@ class IdentityPipeline(DiffusionPipeline):
 
 
 def _for_both_halves(value: Any, name: str) -> Any:
-    """Repeat rows of single pictures for the unconditional half; what all pictures share stays as it is."""
+    """Repeat rows per picture for the unconditional half; values for all pictures are unchanged."""
     per_picture = isinstance(value, Tensor) and value.ndim > 1 and (len(value) > 1 or name == "scale")
     return torch.cat([value, value]) if per_picture else value
 
 
 def _advancing(state: IdentityState, maps: GateMaps | None, callback: Callable[..., Any] | None) -> Callable[..., Any]:
-    """Return a step callback that counts the steps for the boost, folds gate maps, and then calls the caller's own."""
+    """Return a step callback that calls that of the caller, counts the steps and folds gate maps."""
 
     def advance(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
         guided = pipe.do_classifier_free_guidance

@@ -1,4 +1,4 @@
-"""Reads what a caller asks for, people, places, strengths and face prompts, into one row per drawn picture."""
+"""Check people, regions, strengths and face prompts of a call, and convert them to one row per picture."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ Faces = Sequence[Person] | Sequence[Sequence[Person]]
 FacePrompts = Sequence[str | None] | Sequence[Sequence[str | None]]
 
 
-def wished(face_prompt: str, face: Face) -> tuple[str, str]:
-    """Return the expression and pose a face prompt asks of `face`; what it leaves open stays as in the reference."""
-    wish = parse(face_prompt)
-    if wish.expression is None and wish.pose is None:
+def requested_motion(face_prompt: str, face: Face) -> tuple[str, str]:
+    """Return expression and pose of a face prompt; those it does not name are those of the reference `face`."""
+    parsed = parse(face_prompt)
+    if parsed.expression is None and parsed.pose is None:
         raise ValueError(
             f"face prompt {face_prompt!r} names no expression ({', '.join(EXPRESSIONS)}) and no pose "
             f"({', '.join(POSE_PHRASES.values())})"
         )
-    return wish.expression or face.expression, wish.pose or face.pose
+    return parsed.expression or face.expression, parsed.pose or face.pose
 
 
 def per_picture(given: Sequence[Any], name: str) -> list[list[Any]]:
-    """Return one list of people per picture; a flat list is one picture. ValueError where their lengths differ."""
+    """Return one list of people per picture; a flat list is one picture. Raise ValueError if their lengths differ."""
     if isinstance(given, str) or not isinstance(given, Sequence):
         raise ValueError(f"{name}: {type(given).__name__}; expected a list with one entry per person")
     nested = [list(x) if isinstance(x, list | tuple) else x for x in given]
@@ -44,7 +44,7 @@ def per_picture(given: Sequence[Any], name: str) -> list[list[Any]]:
 def people_and_prompts(
     faces: Faces, face_prompts: FacePrompts | None
 ) -> tuple[list[list[Person]], list[list[str | None]]]:
-    """Return people and their face prompts, one list a picture; ValueError where they do not match."""
+    """Return people and their face prompts, one list per picture; raise ValueError if they do not match."""
     pictures: list[list[Person]] = per_picture(faces, "faces")
     for face in (part for people in pictures for person in people for part in faces_of(person)):
         check_face(face)
@@ -56,14 +56,14 @@ def people_and_prompts(
         for texts, people in zip(prompts, pictures, strict=True):
             if len(texts) != len(people):
                 raise ValueError(
-                    f"{len(texts)} face prompts for {len(people)} people: expected one face prompt a person "
+                    f"{len(texts)} face prompts for {len(people)} people: expected one face prompt per person "
                     "(None keeps the reference's own)"
                 )
     return pictures, prompts
 
 
 def faces_of(person: Any) -> tuple[Face, ...]:
-    """Return the one face of a person, or the two of a mix; ValueError for anything else."""
+    """Return the face of a person, or the two faces of a mix; raise ValueError for anything else."""
     if isinstance(person, Blend):
         return (person.first, person.second)
     if isinstance(person, Face):
@@ -74,7 +74,7 @@ def faces_of(person: Any) -> tuple[Face, ...]:
 
 
 def check_face(face: Face) -> None:
-    """Raise ValueError where the arrays of a face have other shapes than model.face.face.Face says."""
+    """Raise ValueError if the arrays of a face do not have the shapes of model.face.face.Face."""
     crop = np.asarray(face.crop)
     if np.shape(face.embedding) != (512,):
         raise ValueError(f"face embedding of shape {np.shape(face.embedding)}: expected (512,)")
@@ -85,14 +85,14 @@ def check_face(face: Face) -> None:
 
 
 def for_pictures(rows: Tensor, prompts: int, copies: int, name: str) -> Tensor:
-    """Give every drawn picture its row: one row serves all prompts, and the copies of a prompt lie side by side."""
+    """Return one row per picture: a single row is used for all prompts, and copies of a prompt are adjacent."""
     if len(rows) not in (1, prompts):
         raise ValueError(f"{name} of {len(rows)} pictures for {prompts} prompts")
     return rows.expand(prompts, *rows.shape[1:]).repeat_interleave(copies, dim=0)
 
 
 def check_boxes(boxes: Any, people: int, prompts: int, copies: int) -> Tensor | None:
-    """Return (1 or B, P, 4) float64; ValueError for a box outside [0, 1] or without area."""
+    """Return (1 or B, P, 4) float64; raise ValueError for a box outside [0, 1] or without area."""
     if boxes is None:
         return None
     given = torch.as_tensor(np.asarray(boxes, np.float64))
@@ -106,10 +106,10 @@ def check_boxes(boxes: Any, people: int, prompts: int, copies: int) -> Tensor | 
 
 
 def check_masks(masks: Any, people: int, prompts: int, copies: int) -> Tensor | None:
-    """Return (1 or B, P, h, w) float32 in [0, 1]; whole numbers are taken as 0 to 255, as grey pictures have them.
+    """Return (1 or B, P, h, w) float32 in [0, 1]; uint8 is divided by 255.
 
-    `masks` (P, h, w) or (B, P, h, w): an array, or a list of equally large arrays or grey PIL pictures. ValueError for
-    other shapes or values, and for a mask that covers nothing.
+    `masks` (P, h, w) or (B, P, h, w): an array, or a list of arrays or grey PIL pictures of one size. Raise ValueError
+    for other shapes or values, and for an empty mask.
     """
     if masks is None:
         return None
@@ -122,12 +122,12 @@ def check_masks(masks: Any, people: int, prompts: int, copies: int) -> Tensor | 
         raise ValueError("masks: expected values between 0 and 1 (or uint8, 0 to 255)")
     for row, mask in enumerate(given.flatten(0, 1)):
         if not bool(mask.any()):
-            raise ValueError(f"mask of person {row % people + 1}: it covers nothing; draw where the person shall be")
+            raise ValueError(f"mask of person {row % people + 1}: it covers nothing; fill the area of the person")
     return given if len(given) == 1 else for_pictures(given, prompts, copies, "masks")
 
 
 def check_scale(scale: Any, people: int, prompts: int, copies: int) -> Any:
-    """Return λ as a number, or (P,) or (B, P) float32; ValueError where it is not one number a person."""
+    """Return λ as a number, or (P,) or (B, P) float32; raise ValueError if it is not one number per person."""
     if isinstance(scale, int | float):
         return float(scale)
     given = torch.as_tensor(scale, dtype=torch.float32)
@@ -141,7 +141,7 @@ def check_scale(scale: Any, people: int, prompts: int, copies: int) -> Any:
 
 
 def check_size(height: int | None, width: int | None) -> None:
-    """Raise ValueError for a size in pixels that is not a positive multiple of 8, naming those next to it."""
+    """Raise ValueError, naming the nearest valid sizes, for a size in pixels that is not a positive multiple of 8."""
     for name, value in (("height", height), ("width", width)):
         if value is not None and (value <= 0 or value % 8):
             below = max(8, value // 8 * 8)

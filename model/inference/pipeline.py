@@ -13,13 +13,13 @@ from diffusers.pipelines.stable_diffusion_xl import StableDiffusionXLPipelineOut
 
 from model.inference.gate_maps import heat_map
 from model.inference.identity_pipeline import IdentityPipeline
-from model.network.base import Base, has_two_texts, read_index, unscale_latents
+from model.network.base import Base, has_two_text_encoders, read_index, unscale_latents
 from model.network.text_encoding import TextEncoder
 
 
 @dataclass
 class _GateMaps:
-    """What both outputs add: `gate_maps` (B, h, w) of the latent's size, None where none was asked for.
+    """The common part of both outputs: `gate_maps` (B, h, w) of the latent's size, None unless requested.
 
     A gate map, float32 in [0, 1], is the mean of the gates (before any boost) of all cross-attentions and denoising
     steps.
@@ -28,7 +28,7 @@ class _GateMaps:
     gate_maps: np.ndarray | None = None
 
     def heat_maps(self, opacity: float = 0.6) -> list[Any]:
-        """Return the pictures (PIL) with their gate maps over them; ValueError where there are none."""
+        """Return the pictures (PIL) with their gate maps as overlays; raise ValueError without gate maps."""
         if self.gate_maps is None:
             raise ValueError("no gate maps: call the pipeline with return_gate_maps=True")
         return [heat_map(image, gate, opacity) for image, gate in zip(self.images, self.gate_maps, strict=True)]  # type: ignore[attr-defined]
@@ -45,7 +45,7 @@ class DynamicIDXLPipelineOutput(_GateMaps, StableDiffusionXLPipelineOutput):
 
 
 class DynamicIDPipeline(IdentityPipeline, StableDiffusionPipeline):
-    """Draws given people on Stable Diffusion 1.x or 2.x (see IdentityPipeline)."""
+    """Render given people with Stable Diffusion 1.x or 2.x (see IdentityPipeline)."""
 
     _optional_components: ClassVar[list[str]] = [*StableDiffusionPipeline._optional_components, "crop_processor"]
 
@@ -88,7 +88,7 @@ class DynamicIDPipeline(IdentityPipeline, StableDiffusionPipeline):
     def _loop(self, prompt: Any, arguments: dict[str, Any]) -> tuple[Any, Any]:
         arguments = dict(arguments)
         output_type = arguments.pop("output_type", "pil")
-        # The parent decodes with the scaling factor alone; an autoencoder may also have statistics per channel.
+        # The parent decodes with the scaling factor only; an autoencoder may also have statistics per channel.
         latents, _ = super()._loop(prompt, {**arguments, "output_type": "latent"})
         if output_type == "latent":
             return latents, None
@@ -107,9 +107,9 @@ class DynamicIDPipeline(IdentityPipeline, StableDiffusionPipeline):
 
 
 class DynamicIDXLPipeline(IdentityPipeline, StableDiffusionXLPipeline):
-    """Draws given people on Stable Diffusion XL, with its two text encoders and added conditions."""
+    """Render given people with Stable Diffusion XL (see IdentityPipeline)."""
 
-    two_texts = True
+    two_text_encoders = True
     _optional_components: ClassVar[list[str]] = [*StableDiffusionXLPipeline._optional_components, "crop_processor"]
 
     def __init__(  # noqa: PLR0917
@@ -162,8 +162,8 @@ class DynamicIDXLPipeline(IdentityPipeline, StableDiffusionXLPipeline):
 
 
 def pipeline_class(folder: Path) -> type[IdentityPipeline]:
-    """Return the pipeline for the Stable Diffusion in `folder`; ValueError where there is none, or one without UNet."""
-    return DynamicIDXLPipeline if has_two_texts(folder) else DynamicIDPipeline
+    """Return the pipeline class for the Stable Diffusion folder; raise ValueError as `read_index`."""
+    return DynamicIDXLPipeline if has_two_text_encoders(folder) else DynamicIDPipeline
 
 
 def _common_parts(base: Base) -> dict[str, Any]:
@@ -181,7 +181,7 @@ def _common_parts(base: Base) -> dict[str, Any]:
 
 
 def _safety(base: Base) -> tuple[Any, Any]:
-    """Return the safety checker and its image processor where the base has one, else None twice."""
+    """Return the safety checker and its image processor, or None and None if the base has none."""
     from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 

@@ -1,4 +1,4 @@
-"""Everything that is trained, as one module and one folder; the base model is only named (paper section 3)."""
+"""All trained networks as one module and one folder, with a reference to the base model (paper section 3)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from model.face.face_prompts import EXPRESSIONS, POSES
 from model.network.attention import processor_for
 from model.network.base import BaseReference
-from model.network.compact import whole
 from model.network.face_encoder import FaceEncoder
-from model.network.folding import Folded
+from model.network.folding import FoldedLoRA
 from model.network.landmark_encoder import LandmarkEncoder
+from model.network.quantisation import dequantise
 from model.network.reconfigurator import Reconfigurator
 
 WEIGHTS = "adapter.safetensors"
@@ -38,9 +38,9 @@ _SIZES: dict[str, int] = {
 class Adapter(nn.Module):
     """Face encoder, SAA processors and, once they are trained, IMR, landmark encoder and landmark templates.
 
-    `face_encoder`; `null_tokens` (1, tokens, D), a learned identity of nobody; `processors` in the order of
+    `face_encoder`; `null_tokens` (1, tokens, D), the learned tokens of no identity; `processors` in the order of
     `unet.attn_processors`; `reconfigurator`, `landmark_encoder` and `templates` (7, 5, 68, 2), None before the
-    reconfiguration stage. Parameters are in float32 unless moved; `state_dict()` holds everything that is saved.
+    reconfiguration stage. Parameters are in float32 unless moved; everything in `state_dict()` is saved.
     """
 
     templates: Tensor | None
@@ -53,10 +53,10 @@ class Adapter(nn.Module):
         self.width = _width(unet)
         self.base_reference: BaseReference | None = None
         self._replaced: dict[str, Any] = {}
-        self._folded: Folded | None = None
+        self._folded: FoldedLoRA | None = None
         tokens = self.sizes["tokens"]
         self.face_encoder = FaceEncoder(self.width, self.image_width, tokens, EMBEDDING)
-        # Not zero: tokens without direction would give a gate that is closed everywhere and never learns.
+        # Not zero: with zero tokens the gate would be 0 everywhere and have no gradient.
         self.null_tokens = nn.Parameter(torch.randn(1, tokens, self.width) * 0.02)
         self.processors = nn.ModuleList(
             processor_for(layer, self.sizes["lora_rank"], tokens, self.gate_threshold)
@@ -68,17 +68,17 @@ class Adapter(nn.Module):
 
     @classmethod
     def create(cls, unet: Any, image_encoder: Any, sizes: Any, gate_threshold: float = 0.3) -> Adapter:
-        """Return an untrained adapter for `unet`: identity is added, LoRA changes nothing yet.
+        """Return an untrained adapter for `unet`, whose LoRA is zero.
 
         `image_encoder` is the CLIP vision model (its width is read); `sizes` an object or mapping with tokens,
-        lora_rank, reconfigurator_width, reconfigurator_heads, reconfigurator_depth, landmark_features. `k'`, `v'` start
-        as copies of the text's k, v in `unet`.
+        lora_rank, reconfigurator_width, reconfigurator_heads, reconfigurator_depth, landmark_features. `k'`, `v'` are
+        initialised with copies of the text's k, v in `unet`.
         """
         return cls(unet, image_encoder.config.hidden_size, sizes, gate_threshold)
 
     def add_reconfigurator(self, *, residual: bool = True) -> None:
-        """Add an untrained IMR and landmark encoder; with `residual` the IMR predicts a change, zero at the start."""
-        sizes = self.sizes
+        """Add an untrained IMR and landmark encoder; with `residual` the IMR predicts a change, initially zero."""
+        sizes, device = self.sizes, self.null_tokens.device
         self.reconfigurator = Reconfigurator(
             self.width,
             sizes["landmark_features"] + self.width,
@@ -86,15 +86,13 @@ class Adapter(nn.Module):
             heads=sizes["reconfigurator_heads"],
             depth=sizes["reconfigurator_depth"],
             residual=residual,
-        ).to(self.null_tokens.device)
-        self.landmark_encoder = LandmarkEncoder(sizes["landmark_features"], sizes["landmark_width"]).to(
-            self.null_tokens.device
-        )
+        ).to(device)
+        self.landmark_encoder = LandmarkEncoder(sizes["landmark_features"], sizes["landmark_width"]).to(device)
 
     def attach(self, unet: Any) -> None:
-        """Put the processors into `unet`; without an identity state it still behaves as the base model.
+        """Set the processors of `unet`; without an identity state it still behaves like the base model.
 
-        They become modules of `unet`: freeze it before, not after, or the adapter is frozen with it.
+        They become modules of `unet`, so freeze it before, not after: freezing it later also freezes the adapter.
         """
         layers = _attention_layers(unet)
         if len(layers) != len(self.processors):
@@ -107,7 +105,7 @@ class Adapter(nn.Module):
             layer.set_processor(processor)
 
     def detach(self, unet: Any) -> None:
-        """Give `unet` back the processors it had before `attach`, and its own weights where LoRA was folded."""
+        """Restore the processors that `unet` had before `attach`, and its weights if LoRA was folded."""
         from diffusers.models.attention_processor import AttnProcessor2_0
 
         self.unfold()
@@ -117,11 +115,11 @@ class Adapter(nn.Module):
 
     @property
     def folded(self) -> float:
-        """The scale at which LoRA is folded into the weights of the UNet; 0 where it is not."""
+        """The scale at which LoRA is folded into the weights of the UNet; 0 if it is not."""
         return 0.0 if self._folded is None else self._folded.scale
 
     def encoders_to(self, device: torch.device) -> None:
-        """Move what makes identity tokens to `device`; the processors stay with the UNet they are attached to."""
+        """Move the networks that compute identity tokens to `device`; the processors stay with the UNet."""
         for part in (self.face_encoder, self.reconfigurator, self.landmark_encoder):
             if part is not None:
                 part.to(device)
@@ -131,32 +129,32 @@ class Adapter(nn.Module):
         templates = self.templates
         super()._apply(fn, recurse)
         if templates is not None:
-            # Landmarks are data: half precision would move points by a fifth of a pixel.
+            # Landmarks are data: half precision would move points by 0.2 pixels.
             self.templates = templates.to(self.null_tokens.device)
         return self
 
     def fold(self, unet: Any, scale: float = 1.0) -> None:
-        """Put LoRA into the weights of `unet`, which this adapter is attached to, so that it costs no time.
+        """Add LoRA to the weights of `unet`, to which this adapter is attached, so that it costs no time.
 
-        For inference. Calls that ask for another LoRA scale, or for none, still get it (see folding.Folded).
-        Raises ValueError where the adapter is not attached to `unet`, or in training mode.
+        For inference. Calls with another LoRA scale, or without LoRA, still work (see folding.FoldedLoRA). Raise
+        ValueError if the adapter is not attached to `unet`, or in training mode.
         """
         layers = _attention_layers(unet)
         if [layer.processor for layer in layers.values()] != list(self.processors):
             raise ValueError("LoRA is folded into the UNet that the adapter is attached to: attach it first")
         if self.training:
-            raise ValueError("an adapter in training mode cannot be folded: its LoRA would change no more; call eval()")
+            raise ValueError("an adapter in training mode cannot be folded: its LoRA would be fixed; call eval()")
         self.unfold()
-        self._folded = Folded(layers.values(), self.processors, scale) if scale else None
+        self._folded = FoldedLoRA(layers.values(), self.processors, scale) if scale else None
 
     def unfold(self) -> None:
-        """Give the UNet that LoRA was folded into its own weights back, bit for bit."""
+        """Restore the weights of the UNet, bit for bit."""
         if self._folded is not None:
             self._folded.undo()
         self._folded = None
 
     def train(self, mode: bool = True) -> Adapter:
-        """Set training or eval mode; ValueError for training while LoRA is folded."""
+        """Set training or eval mode; raise ValueError for training while LoRA is folded."""
         if mode and getattr(self, "_folded", None) is not None:
             raise ValueError("LoRA is folded into the UNet: unfold() before training")
         return super().train(mode)
@@ -174,25 +172,21 @@ class Adapter(nn.Module):
         target_landmarks: Tensor,
         target_text: Tensor,
     ) -> Tensor:
-        """Return the tokens of the same people in another motion, (T, tokens, D).
+        """Return the tokens of the same people with other expressions and poses, (T, tokens, D).
 
         `tokens` (B, tokens, D); landmark pictures (B, 1, 96, 96) and (T, 1, 96, 96) in {-1, 1}; pooled text of the face
         prompts (B, D) and (T, D). T is a multiple of B: the first T / B targets belong to the first source, and so on.
         """
-        reconfigurator, landmark_encoder = self._imr()
-        like = self.null_tokens
-        # One batch for both sides: a single source alone has no batch statistics to learn from.
-        features = landmark_encoder(torch.cat([source_landmarks, target_landmarks]).to(like))
-        source, target = features.split([len(source_landmarks), len(target_landmarks)])
-        return reconfigurator(tokens.to(like), source, source_text.to(like), target, target_text.to(like))
-
-    def _imr(self) -> tuple[Reconfigurator, LandmarkEncoder]:
         if self.reconfigurator is None or self.landmark_encoder is None:
             raise ValueError("this adapter has no IMR yet: the stage train_imr adds it")
-        return self.reconfigurator, self.landmark_encoder
+        like = self.null_tokens
+        # Sources and targets in one batch: a single source has no batch statistics to train with.
+        features = self.landmark_encoder(torch.cat([source_landmarks, target_landmarks]).to(like))
+        source, target = features.split([len(source_landmarks), len(target_landmarks)])
+        return self.reconfigurator(tokens.to(like), source, source_text.to(like), target, target_text.to(like))
 
     def config(self, base_reference: BaseReference) -> dict[str, Any]:
-        """Return what `config.json` holds."""
+        """Return the content of `config.json`."""
         return {
             "format": FORMAT,
             "sizes": self.sizes,
@@ -219,8 +213,8 @@ class Adapter(nn.Module):
     def load(cls, folder: Path, unet: Any) -> Adapter:
         """Read an adapter for `unet`, not yet attached, in eval mode.
 
-        Raises ValueError where a file is missing, the sizes do not fit `unet`, or keys are missing, unknown or of
-        another shape (all of them are listed).
+        Raise ValueError if a file is missing, the sizes do not fit `unet`, or keys are missing, unknown or of another
+        shape (all of them are listed).
         """
         from safetensors.torch import load_file
 
@@ -238,13 +232,13 @@ class Adapter(nn.Module):
             adapter.templates = torch.zeros(len(EXPRESSIONS), len(POSES), 68, 2)
         if not (folder / WEIGHTS).is_file():
             raise ValueError(f"{folder / WEIGHTS}: no such file; expected the weights of an adapter")
-        _load_exactly(adapter, whole(load_file(folder / WEIGHTS)), str(folder / WEIGHTS))
+        _load_exactly(adapter, dequantise(load_file(folder / WEIGHTS)), str(folder / WEIGHTS))
         adapter.base_reference = BaseReference(**config["base"])
         return adapter.eval()
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Return the configuration of the adapter in `folder`; ValueError where it is missing or of another format."""
+    """Return the configuration of the adapter in `folder`; raise ValueError if it is missing or of another format."""
     file = Path(folder) / CONFIG
     if not file.is_file():
         raise ValueError(f"{file}: no such file; expected an adapter folder ({WEIGHTS}, {CONFIG})")
@@ -255,7 +249,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def _width(unet: Any) -> int:
-    """Return the cross-attention width of a UNet; ValueError for a model that is none, or that has several."""
+    """Return the cross-attention width of a UNet; raise ValueError for other models, or several widths."""
     from diffusers import UNet2DConditionModel
 
     model = getattr(unet, "_orig_mod", unet)
@@ -270,7 +264,7 @@ def _width(unet: Any) -> int:
 
 
 def _attention_layers(unet: Any) -> dict[str, Any]:
-    """The attention layers by name, in the order of `unet.attn_processors`."""
+    """Return the attention layers by name, in the order of `unet.attn_processors`."""
     names = [name.removesuffix(".processor") for name in unet.attn_processors]
     return {name: unet.get_submodule(name) for name in names}
 

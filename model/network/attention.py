@@ -1,8 +1,8 @@
-"""Attention processors: Semantic-Activated Attention (SAA) beside the text, LoRA in both kinds of attention.
+"""Attention processors: Semantic-Activated Attention (SAA) in parallel with the text, LoRA in all attentions.
 
-Paper section 3.1. Everything that changes from call to call travels in `cross_attention_kwargs={"identity":
-IdentityState(...)}`; the processors hold weights only, so one UNet can serve several callers. Without an identity
-state an attention behaves as in the base model.
+Paper section 3.1. The values of a call are passed in `cross_attention_kwargs={"identity": IdentityState(...)}`; the
+processors have weights only, so several callers can use one UNet. Without an identity state an attention behaves as in
+the base model.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _EPSILON = 1e-6
 
 
 class LoRA(nn.Module):
-    """A low-rank addition to a linear layer, up(down(x)); zero at the start."""
+    """A low-rank addition to a linear layer, up(down(x)), initially zero."""
 
     def __init__(self, inputs: int, outputs: int, rank: int) -> None:
         super().__init__()
@@ -33,9 +33,9 @@ class LoRA(nn.Module):
 
 
 class LoRAAttention(nn.Module):
-    """What both processors share: q, k, v, out of the base layer with LoRA on each.
+    """The common part of both processors: q, k, v, out of the base layer with LoRA on each.
 
-    `folded` is the scale at which the LoRA of `foldable` already is in the base layer's weights (see folding.py).
+    `folded` is the scale at which the LoRA of the layers `foldable` is in the base weights already (see folding.py).
     """
 
     foldable: tuple[str, ...] = ()
@@ -49,8 +49,8 @@ class LoRAAttention(nn.Module):
         self.to_out_lora = LoRA(hidden, hidden, rank)
 
     def _linear(self, name: str, base: nn.Linear, states: Tensor, identity: IdentityState | None) -> Tensor:
-        """Apply the base layer and as much of its LoRA as the state asks for and the base weights do not hold yet."""
-        wanted = 0.0 if identity is None else identity.lora_now
+        """Apply the base layer, and its LoRA at the scale of the state minus the scale folded into the base weights."""
+        wanted = 0.0 if identity is None else identity.current_lora_scale
         missing = wanted - self.folded if name in self.foldable else wanted
         if missing == 0:
             return base(states)
@@ -94,13 +94,13 @@ class SelfAttentionLoRA(LoRAAttention):
 
 
 class SemanticActivatedAttention(LoRAAttention):
-    """Processor of a cross-attention: text attention with LoRA, and the gated identity branch beside it.
+    """Processor of a cross-attention: text attention with LoRA, plus the gated identity branch.
 
     `hidden` is the width of the layer, `context` that of text and identity tokens, `rank` that of the LoRA, `tokens`
-    the number of identity tokens a person has, `threshold` the gate's τ where the state names none.
+    the number of identity tokens per person, `threshold` the gate's τ unless the state has one.
     """
 
-    # Not k and v: those of the text are computed once a picture, their LoRA with them.
+    # Not k and v: those of the text are computed only once per picture.
     foldable = ("to_q", "to_out")
 
     def __init__(self, hidden: int, context: int, rank: int, tokens: int = 4, threshold: float = 0.3) -> None:
@@ -126,28 +126,28 @@ class SemanticActivatedAttention(LoRAAttention):
         key, value = self._text(attn, text, identity)
         mask = _mask(attn, attention_mask, text)
         states = join_heads(F.scaled_dot_product_attention(split_heads(query, attn.heads), key, value, attn_mask=mask))
-        if identity is not None and not identity.silent:
+        if identity is not None and not identity.identity_off:
             weights, identity_value = self._identity(attn, query, identity)
             weights, identity_value = weights.to(states.dtype), identity_value.to(states.dtype)
             if torch.is_grad_enabled():
                 states = torch.baddbmm(states, weights, identity_value)
             else:
-                # The attention's output belongs to nobody else: no second tensor of its size.
+                # In place: the output of the attention is not used elsewhere.
                 states = states.baddbmm_(weights, identity_value)
         return self._output(attn, states, identity)
 
     def _text(self, attn: Attention, text: Tensor, identity: IdentityState | None) -> tuple[Tensor, Tensor]:
-        """Keys and values of the text, each (B, heads, T, d); they do not change over the steps of one call."""
+        """Return keys and values of the text, each (B, heads, T, d), which are the same in all steps of a call."""
         cache = None if identity is None else identity.cache
-        known = None if cache is None else cache.get((id(self), "text"))
-        # The very same tensor: comparing contents would wait for the device.
-        if known is None or known[0] is not text:
+        cached = None if cache is None else cache.get((id(self), "text"))
+        # Compare the object: comparing contents would wait for the device.
+        if cached is None or cached[0] is not text:
             key = self._linear("to_k", attn.to_k, text, identity)
             value = self._linear("to_v", attn.to_v, text, identity)
-            known = (text, split_heads(key, attn.heads), split_heads(value, attn.heads))
+            cached = (text, split_heads(key, attn.heads), split_heads(value, attn.heads))
             if cache is not None:
-                cache[(id(self), "text")] = known
-        return known[1], known[2]
+                cache[(id(self), "text")] = cached
+        return cached[1], cached[2]
 
     def _identity(self, attn: Attention, query: Tensor, identity: IdentityState) -> tuple[Tensor, Tensor]:
         """Return the gated softmax(S), (B, N, heads·4·P), and λ·V as (B, heads·4·P, C): their product is the branch."""
@@ -159,26 +159,26 @@ class SemanticActivatedAttention(LoRAAttention):
             raise ValueError(f"{count} identity tokens: expected a multiple of {self.tokens}")
         people = count // self.tokens
         key, value = self._identity_keys_values(attn, identity)
-        # The logits are wanted for the gate, and SDPA would not give them. In float32, also in mixed precision, because
-        # the gate divides by a range that may be small.
+        # The gate needs the logits, which SDPA does not return, in float32 also under mixed precision, because it
+        # divides by their range, which may be small.
         with torch.autocast(query.device.type, enabled=False):
             logits = torch.bmm(query.float(), key)
         gate = self._gate(logits, people, identity)
         per_head = logits.unflatten(-1, (attn.heads, count))
         if people > 1:
-            closed = identity.closed(people, cells, self.tokens, logits.device)
-            per_head = per_head.masked_fill(closed, -torch.inf)
+            excluded = identity.excluded(people, cells, self.tokens, logits.device)
+            per_head = per_head.masked_fill(excluded, -torch.inf)
         weights = per_head.softmax(dim=-1).flatten(2)
         return (weights if gate is None else weights * gate[..., None]), value
 
     def _identity_keys_values(self, attn: Attention, identity: IdentityState) -> tuple[Tensor, Tensor]:
-        """K / √d in float32, (B, C, heads·4·P), and λ·V, (B, heads·4·P, C), each zero where head meets other head.
+        """Return K / √d in float32, (B, C, heads·4·P), and λ·V, (B, heads·4·P, C), block-diagonal over the heads.
 
-        With so few keys the zeros cost less than bringing the queries of each head together would.
+        With so few keys the zero blocks cost less than splitting the queries by head.
         """
-        known = None if identity.cache is None else identity.cache.get((id(self), "identity"))
-        if known is not None:
-            return known
+        cached = None if identity.cache is None else identity.cache.get((id(self), "identity"))
+        if cached is not None:
+            return cached
         tokens = identity.tokens.to(self.to_k_ip.weight.dtype)
         key, value = self.to_k_ip(tokens), self.to_v_ip(tokens)
         scale = identity.scale
@@ -186,13 +186,13 @@ class SemanticActivatedAttention(LoRAAttention):
             scale = scale.repeat_interleave(self.tokens, dim=-1).to(value.dtype)[..., None]
         width = key.shape[-1] // attn.heads
         key = _block_diagonal(key.float() * width**-0.5, attn.heads).transpose(1, 2)
-        known = key.contiguous(), _block_diagonal(value * scale, attn.heads)
+        cached = key.contiguous(), _block_diagonal(value * scale, attn.heads)
         if identity.cache is not None:
-            identity.cache[(id(self), "identity")] = known
-        return known
+            identity.cache[(id(self), "identity")] = cached
+        return cached
 
     def _gate(self, logits: Tensor, people: int, identity: IdentityState) -> Tensor | None:
-        """Return the gate w (B, N) in float32, or None where it is off (w = 1)."""
+        """Return the gate w (B, N) in float32, or None if it is off (w = 1)."""
         if not identity.gate:
             return None
         activation = logits.sum(dim=-1)
@@ -221,10 +221,10 @@ def join_heads(states: Tensor) -> Tensor:
 
 
 def _block_diagonal(states: Tensor, heads: int) -> Tensor:
-    """(B, K, heads·d) → (B, heads·K, heads·d): row (head, k) holds what that head has of token k, zero elsewhere."""
-    apart = split_heads(states, heads)[:, :, :, None]
-    same = torch.eye(heads, dtype=states.dtype, device=states.device)[None, :, None, :, None]
-    return (apart * same).flatten(3).flatten(1, 2)
+    """(B, K, heads·d) → (B, heads·K, heads·d): row (head, k) has the values of token k in that head, zero elsewhere."""
+    split = split_heads(states, heads)[:, :, :, None]
+    identity = torch.eye(heads, dtype=states.dtype, device=states.device)[None, :, None, :, None]
+    return (split * identity).flatten(3).flatten(1, 2)
 
 
 def _mask(attn: Attention, mask: Tensor | None, context: Tensor) -> Tensor | None:
@@ -236,9 +236,9 @@ def _mask(attn: Attention, mask: Tensor | None, context: Tensor) -> Tensor | Non
 
 
 def processor_for(attn: Attention, rank: int, tokens: int, threshold: float) -> LoRAAttention:
-    """Return a fresh processor for a layer of the base model: k', v' are copies of the text's k, v; LoRA adds nothing.
+    """Return a new processor for a layer of the base model: k', v' are copies of the text's k, v; LoRA is zero.
 
-    Raises ValueError for attention variants that Stable Diffusion's UNet does not have.
+    Raise ValueError for attention variants that Stable Diffusion's UNet does not have.
     """
     variants = {
         "group_norm": attn.group_norm,

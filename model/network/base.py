@@ -1,7 +1,6 @@
-"""The frozen models an adapter stands on: a Stable Diffusion folder (1.x, 2.x, XL) and a CLIP image encoder.
+"""The frozen base models of an adapter: a Stable Diffusion folder (1.x, 2.x, XL) and a CLIP image encoder.
 
-Nothing here reaches for a model hub: everything is read from disk, and a folder that is not complete is an error that
-names what is missing.
+Models are read from disk only, never from a model hub; the error for an incomplete folder names the missing files.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ from model.network.text_encoding import TextEncoder, encode_text
 
 _PARTS = ("vae", "unet", "text_encoder", "tokenizer", "scheduler")
 _SECOND_TEXT = ("text_encoder_2", "tokenizer_2")
-# What encodes and decodes pictures or text changes what an adapter means; the safety checker does not.
+# Files that count in the fingerprint; the safety checker does not, because no adapter depends on it.
 _FINGERPRINTED = (".safetensors", ".bin")
 
 
 @dataclass(frozen=True)
 class BaseReference:
-    """How an adapter names its base: the folders as written in the parameters, and the hash of their weights."""
+    """An adapter's reference to its base: the folders as written in the parameters, and the hash of their weights."""
 
     pipeline: str
     image_encoder: str
@@ -37,10 +36,7 @@ class BaseReference:
 
 @dataclass(frozen=True)
 class Base:
-    """The base models, frozen and in eval mode, with what is asked of them over and over.
-
-    `text_encoder_2` and `tokenizer_2` are None but for Stable Diffusion XL.
-    """
+    """The base models, frozen and in eval mode; `text_encoder_2` and `tokenizer_2` are for Stable Diffusion XL only."""
 
     vae: Any
     unet: Any
@@ -62,22 +58,22 @@ class Base:
 
     @property
     def device(self) -> torch.device:
-        """Where the UNet lies."""
+        """The device of the UNet."""
         return self.unet.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Precision of the weights."""
+        """The precision of the weights."""
         return self.unet.dtype
 
     @property
     def resolution(self) -> int:
-        """Side in pixels of the pictures the UNet was made for."""
+        """The side in pixels of the pictures that the UNet was trained for."""
         return int(self.unet.config.sample_size) * 2 ** (len(self.vae.config.block_out_channels) - 1)
 
     @property
     def crop_size(self) -> int:
-        """Side in pixels of the face crops the image encoder sees (larger ones are resized)."""
+        """The side in pixels of the image encoder's input (other crops are resized)."""
         return self.crop_transform.crop
 
     def fingerprint(self) -> str:
@@ -85,12 +81,12 @@ class Base:
         return fingerprint_of_base(self.pipeline_folder, self.image_encoder_folder)
 
     def reference(self, pipeline: str, image_encoder: str) -> BaseReference:
-        """Return what an adapter records: the folders as the parameters write them, and the fingerprint."""
+        """Return the reference for adapters: the folders as written in the parameters, and the fingerprint."""
         return BaseReference(pipeline, image_encoder, self.fingerprint())
 
     @torch.no_grad()
     def encode_text(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Return the states (B, 77, D) that the UNet looks at, and the pooled text (B, D)."""
+        """Return the states (B, 77, D) for the UNet's cross-attention, and the pooled text (B, D)."""
         return encode_text(self.texts, prompts)
 
     @torch.no_grad()
@@ -120,8 +116,8 @@ def load_base(
     """Load the base models from two folders, frozen.
 
     `pipeline` has the diffusers layout of Stable Diffusion 1.x, 2.x or XL, `image_encoder` that of a CLIP vision model
-    with its preprocessor_config.json; `dtype` may be a name ("float16"). Raises ValueError naming a folder or file that
-    is missing, and for a pipeline without a UNet2DConditionModel.
+    with its preprocessor_config.json; `dtype` may be a name ("float16"). Raise ValueError if a folder or file is
+    missing, naming it, and for a pipeline without a UNet2DConditionModel.
     """
     import diffusers
     from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -130,8 +126,8 @@ def load_base(
     if isinstance(dtype, str):
         dtype = getattr(torch, dtype)
     pipeline, image_encoder = Path(pipeline), Path(image_encoder)
-    two_texts = has_two_texts(pipeline)
-    second = _SECOND_TEXT if two_texts else ()
+    two_text_encoders = has_two_text_encoders(pipeline)
+    second = _SECOND_TEXT if two_text_encoders else ()
     _require(pipeline, "a Stable Diffusion model in diffusers layout", *_PARTS, *second)
     for part in (*_PARTS[:3], *second[:1]):
         _require(pipeline / part, f"the {part} of a Stable Diffusion model", "config.json")
@@ -144,7 +140,7 @@ def load_base(
         _load(UNet2DConditionModel, pipeline / "unet", torch_dtype=dtype),
         _load(CLIPTextModel, pipeline / "text_encoder", dtype=dtype),
         _load(CLIPVisionModelWithProjection, image_encoder, dtype=dtype),
-        *([_load(CLIPTextModelWithProjection, pipeline / "text_encoder_2", dtype=dtype)] if two_texts else []),
+        *([_load(CLIPTextModelWithProjection, pipeline / "text_encoder_2", dtype=dtype)] if two_text_encoders else []),
     ]
     vae, unet, text_encoder, vision, *others = (model.to(device).eval().requires_grad_(False) for model in models)
     return Base(
@@ -157,13 +153,13 @@ def load_base(
         crop_transform=CropTransform.from_folder(image_encoder),
         pipeline_folder=pipeline,
         image_encoder_folder=image_encoder,
-        text_encoder_2=others[0] if two_texts else None,
-        tokenizer_2=_load(CLIPTokenizer, pipeline / "tokenizer_2") if two_texts else None,
+        text_encoder_2=others[0] if two_text_encoders else None,
+        tokenizer_2=_load(CLIPTokenizer, pipeline / "tokenizer_2") if two_text_encoders else None,
     )
 
 
 def read_index(pipeline: Path) -> dict[str, Any]:
-    """Return what model_index.json of a diffusers folder says; ValueError where there is none, or no UNet in it."""
+    """Return the model_index.json of a diffusers folder; raise ValueError if it is missing or names no UNet."""
     pipeline = Path(pipeline)
     _require(pipeline, "a Stable Diffusion model in diffusers layout", "model_index.json")
     index = json.loads((pipeline / "model_index.json").read_text("utf-8"))
@@ -177,8 +173,8 @@ def read_index(pipeline: Path) -> dict[str, Any]:
     return index
 
 
-def has_two_texts(pipeline: Path) -> bool:
-    """Return whether the folder holds Stable Diffusion XL, with its second text encoder; ValueError as `read_index`."""
+def has_two_text_encoders(pipeline: Path) -> bool:
+    """Return whether the folder contains Stable Diffusion XL (two text encoders); raise ValueError as `read_index`."""
     return (read_index(pipeline).get("text_encoder_2") or (None, None))[1] is not None
 
 
@@ -186,7 +182,7 @@ def _load(kind: Any, folder: Path, **options: Any) -> Any:
     from transformers.utils import logging
 
     bars = logging.is_progress_bar_enabled()
-    # One bar per network, each over within a moment, would only bury what a stage has to say.
+    # A short-lived bar per network would hide the messages of the stage.
     logging.disable_progress_bar()
     try:
         return kind.from_pretrained(folder, local_files_only=True, **options)
@@ -211,7 +207,7 @@ def fingerprint_of_base(pipeline: Path, image_encoder: Path) -> str:
 
 
 def fingerprint(folder: Path) -> str:
-    """Return the sha256 (hex) of the weight files under `folder`, by relative name; ValueError where there are none."""
+    """Return the sha256 (hex) of the weight files under `folder`, by relative name; raise ValueError without any."""
     files = sorted(
         file
         for file in Path(folder).rglob("*")
@@ -223,7 +219,7 @@ def fingerprint(folder: Path) -> str:
 
 
 def digest_of_files(folder: Path, files: Iterable[Path]) -> str:
-    """Return one sha256 (hex) over the names in `folder` and the bytes of `files`, in their order."""
+    """Return one sha256 (hex) over the names in `folder` and the bytes of `files`, in the given order."""
     total = hashlib.sha256()
     for file in files:
         with file.open("rb") as opened:
@@ -237,14 +233,14 @@ def encode_crops(
 ) -> Tensor:
     """Face crops (B, S, S, 3) uint8 RGB → penultimate hidden states of a CLIP image encoder (B, T, W).
 
-    `device` is where the encoder runs, for one that is offloaded; by default where it lies.
+    `device`: where an offloaded encoder runs; by default its own device.
     """
     pixels = transform(crops, image_encoder.device if device is None else device).to(image_encoder.dtype)
     return image_encoder(pixel_values=pixels, output_hidden_states=True).hidden_states[-2]
 
 
 def scale_latents(vae: Any, latents: Tensor) -> Tensor:
-    """Take the autoencoder's latents to the range of the diffusion: its mean, spread and scaling factor."""
+    """Normalise the autoencoder's latents for the diffusion by mean, spread and scaling factor."""
     shift, spread = _statistics(vae, latents)
     return (latents - shift) * (vae.config.scaling_factor / spread)
 
@@ -258,7 +254,7 @@ def unscale_latents(vae: Any, latents: Tensor) -> Tensor:
 
 
 def _statistics(vae: Any, latents: Tensor) -> tuple[Tensor | float, Tensor | float]:
-    """Mean and spread per latent channel where the configuration has them, else its shift factor and 1."""
+    """Return mean and spread per latent channel if configured, else the shift factor and 1."""
     mean, spread = (getattr(vae.config, name, None) for name in ("latents_mean", "latents_std"))
     if mean is not None and spread is not None:
         return tuple(torch.tensor(x).view(1, -1, 1, 1).to(latents) for x in (mean, spread))  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""What a CLIP image encoder wants done to a picture first, in torch on whole batches."""
+"""Preprocess pictures for a CLIP image encoder, in torch on whole batches."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class CropTransform:
 
     @classmethod
     def from_folder(cls, folder: Path) -> CropTransform:
-        """Read preprocessor_config.json of an image encoder's folder; ValueError where it is missing or incomplete."""
+        """Read preprocessor_config.json of an image encoder's folder; raise ValueError if missing or incomplete."""
         file = Path(folder) / "preprocessor_config.json"
         if not file.is_file():
             raise ValueError(f"{file}: no such file; expected the CLIPImageProcessor parameters of the image encoder")
@@ -37,7 +37,7 @@ class CropTransform:
 
     @classmethod
     def from_config(cls, config: dict[str, Any], origin: str) -> CropTransform:
-        """Take the parameters out of a CLIPImageProcessor's configuration; `origin` names it in errors."""
+        """Read the parameters of a CLIPImageProcessor's configuration; `origin` names it in errors."""
         try:
             size, crop = config["size"], config["crop_size"]
             transform = cls(
@@ -55,7 +55,7 @@ class CropTransform:
         return transform
 
     def config(self) -> dict[str, Any]:
-        """Return the same parameters as arguments of a CLIPImageProcessor."""
+        """Return the arguments of an equal CLIPImageProcessor."""
         return {
             "size": {"shortest_edge": self.size},
             "crop_size": {"height": self.crop, "width": self.crop},
@@ -75,8 +75,7 @@ class CropTransform:
             ratio = self.size / min(height, width)
             target = (max(self.size, int(height * ratio)), max(self.size, int(width * ratio)))
             mode = _MODES[self.resample]
-            smooth = mode != "nearest"
-            pixels = F.interpolate(pixels, target, mode=mode, antialias=smooth)
+            pixels = F.interpolate(pixels, target, mode=mode, antialias=mode != "nearest")
             pixels = pixels.round().clamp(0, 255)
         top, left = (pixels.shape[-2] - self.crop) // 2, (pixels.shape[-1] - self.crop) // 2
         if top < 0 or left < 0:

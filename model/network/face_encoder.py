@@ -1,6 +1,6 @@
-"""Face encoder: an ArcFace embedding and CLIP's view of the face become identity tokens (paper section 3.1).
+"""Face encoder: identity tokens from an ArcFace embedding and CLIP states of the face (paper section 3.1).
 
-The layout, and the key names, are those of IP-Adapter-FaceID-Plus, which the published checkpoints share.
+Layout and key names are those of IP-Adapter-FaceID-Plus, as in the published checkpoints.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from model.network.attention import join_heads, split_heads
 
 
 class PerceiverAttention(nn.Module):
-    """Attention of tokens to [norm1(context) ‖ norm2(tokens)]; queries are norm2(tokens). Without residual."""
+    """Attention of tokens to [norm1(context) ‖ norm2(tokens)]; queries are norm2(tokens). No residual."""
 
     def __init__(self, width: int, heads: int, head_width: int = 64) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class PerceiverAttention(nn.Module):
 
 
 def feed_forward(width: int, ratio: int = 4) -> nn.Sequential:
-    """LayerNorm, Linear ×`ratio`, GELU, Linear; the linears without bias."""
+    """Return LayerNorm, Linear ×`ratio`, GELU, Linear; the linear layers have no bias."""
     return nn.Sequential(
         nn.LayerNorm(width),
         nn.Linear(width, ratio * width, bias=False),
@@ -45,7 +45,7 @@ def feed_forward(width: int, ratio: int = 4) -> nn.Sequential:
 
 
 class FacePerceiverResampler(nn.Module):
-    """Lets tokens look at CLIP's image features, `depth` times, and then at nothing but themselves."""
+    """`depth` layers in which tokens attend to CLIP's image features, each followed by a feed-forward layer."""
 
     def __init__(self, width: int, image_width: int, depth: int = 4, head_width: int = 64) -> None:
         super().__init__()
@@ -69,8 +69,8 @@ class FacePerceiverResampler(nn.Module):
 class FaceEncoder(nn.Module):
     """Embedding (B, 512) and CLIP states of the face crop (B, T, image_width) → identity tokens (B, tokens, width).
 
-    `width` is the cross-attention width of the UNet, a multiple of 64. The embedding is projected to tokens, and the
-    resampler's output is used without the shortcut around it.
+    `width` is the cross-attention width of the UNet, a multiple of 64. The embedding is projected to tokens; the output
+    of the resampler is used without shortcut.
     """
 
     def __init__(self, width: int, image_width: int, tokens: int = 4, embedding: int = 512, depth: int = 4) -> None:
@@ -86,7 +86,7 @@ class FaceEncoder(nn.Module):
         self.perceiver_resampler = FacePerceiverResampler(width, image_width, depth)
 
     def forward(self, embeddings: Tensor, clip_states: Tensor, shortcut: float | None = None) -> Tensor:
-        """Return the tokens; with `shortcut` s, projected embedding + s · tokens (as some published checkpoints do)."""
+        """Return the tokens; with `shortcut` s, projected embedding + s · tokens, as in some published checkpoints."""
         projected = self.norm(self.proj(embeddings).unflatten(-1, (self.tokens, self.width)))
         tokens = self.perceiver_resampler(projected, clip_states)
         return tokens if shortcut is None else projected + shortcut * tokens

@@ -1,4 +1,4 @@
-"""LoRA inside the base model's own weights, W + scale·up·down, and out again, bit for bit."""
+"""Fold LoRA into the base model's weights, W + scale·up·down, and restore them bit for bit."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from torch import Tensor, nn
 from model.network.attention import LoRAAttention
 
 
-class Folded:
-    """The LoRA of some attention layers in their weights, at one `scale`, and the weights as they were before.
+class FoldedLoRA:
+    """The LoRA of attention layers added to their weights at one `scale`, and a copy of the original weights.
 
-    Only what runs at every step is folded (`LoRAAttention.foldable`). Sums are rounded, so subtracting again would not
-    give the old bits back: the old weights are kept, on the host, whatever the device. Other calls are not disturbed:
-    a state with another `lora_scale` gets the difference, and a call without identity has the LoRA subtracted (equal to
-    the base model up to rounding). Raises ValueError where the weights are not here (sequential CPU offload).
+    Only layers that run in every step are folded (`LoRAAttention.foldable`). Sums are rounded, so subtracting would not
+    restore the weights: the originals are kept in host memory. Other calls still work: a state with another
+    `lora_scale` adds the difference, and a call without identity subtracts the LoRA (equal to the base model up to
+    rounding). Raise ValueError if the weights are meta tensors (sequential CPU offload).
     """
 
     def __init__(self, layers: Iterable[Any], processors: Iterable[Any], scale: float = 1.0) -> None:
         self.scale = float(scale)
-        self._kept: list[tuple[nn.Linear, Tensor]] = []
+        self._originals: list[tuple[nn.Linear, Tensor]] = []
         self._processors: list[LoRAAttention] = list(processors)
         pairs = list(zip(layers, self._processors, strict=True))
         for layer, processor in pairs:
@@ -38,24 +38,24 @@ class Folded:
 
     def _fold(self, linear: nn.Linear, lora: Any) -> None:
         weight = linear.weight
-        # Copied after the sum is made: an error on the way leaves the weights as they are.
+        # Copied after the sum is computed: an error before leaves the weights unchanged.
         total = weight.float() + self.scale * (lora.up.weight.float() @ lora.down.weight.float()).to(weight.device)
-        self._kept.append((linear, weight.detach().to("cpu", copy=True)))
+        self._originals.append((linear, weight.detach().to("cpu", copy=True)))
         weight.copy_(total)
 
-    def __deepcopy__(self, memo: Any) -> Folded:
+    def __deepcopy__(self, memo: Any) -> FoldedLoRA:
         raise ValueError("an adapter whose LoRA is folded cannot be copied: unfold() first")
 
     def undo(self) -> None:
-        """Give the layers their own weights back, bit for bit."""
-        if any(linear.weight.is_meta for linear, _ in self._kept):
+        """Restore the weights of the layers, bit for bit."""
+        if any(linear.weight.is_meta for linear, _ in self._originals):
             raise ValueError("LoRA cannot be unfolded under sequential CPU offload: remove_all_hooks() first")
         with torch.no_grad():
-            for linear, weight in self._kept:
+            for linear, weight in self._originals:
                 linear.weight.copy_(weight)
         for processor in self._processors:
             processor.folded = 0.0
-        self._kept.clear()
+        self._originals.clear()
 
 
 def linear_of(layer: Any, name: str) -> nn.Linear:

@@ -1,4 +1,4 @@
-"""Who is to be drawn, where, and how strongly: what one call tells every attention of the UNet."""
+"""The identity of one UNet call for all of its attentions: tokens, regions and strengths."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model.network.regions import box_cells, mask_cells, slices
+from model.network.regions import box_cells, mask_cells, vertical_slices
 
 Box = Sequence[float]
 
@@ -19,18 +19,19 @@ Box = Sequence[float]
 class IdentityState:
     """The identity of one UNet call, passed as `cross_attention_kwargs={"identity": state}`.
 
-    `tokens` (B, 4·P, D), one row a picture (with classifier-free guidance the unconditional half first, holding the
-    null tokens); `boxes` (P, 4) shared by all pictures or (B, P, 4), y0 x0 y1 x1 in [0, 1], None for equal vertical
-    slices; `masks` (P, h, w) or (B, P, h, w) in [0, 1], of any size, in place of boxes; `gate` False is w = 1;
-    `threshold` τ, None for the adapter's own; `scale` λ, a number, or (P,) or (B, P) one per person; `lora_scale`
-    multiplies the LoRA (`lora_now` says by how much: not at all while `step` < `layout_steps`, when the base model lays
-    the picture out; the LoRA has learned single people alone); while `step` < `boost_steps` the gate is w + `boost`
-    inside the boxes and w / (1 + `boost`) outside (`boosted` says whether that is so now); `height`, `width` of the
-    latent (None: square).
-    `maps`: give a list, and every cross-attention appends its gate (B, h, w), float32 in
-    [0, 1], as it is before the boost.
-    `cache`: give an empty dict, for inference only, and keys and values of text and identity are computed once for
-    all steps that use this object.
+    - `tokens` (B, 4·P, D), one row per picture; with classifier-free guidance, the first half are null tokens.
+    - `boxes` (P, 4) for all pictures or (B, P, 4), y0 x0 y1 x1 in [0, 1], None for equal vertical slices; or `masks`
+      (P, h, w) or (B, P, h, w) in [0, 1], of any size.
+    - `gate`: False for w = 1. `threshold` τ: None for that of the adapter.
+    - `scale` λ: a number, or (P,) or (B, P), one per person.
+    - `lora_scale` multiplies the LoRA, except while `step` < `layout_steps`: the LoRA was trained on single people, so
+      the base model determines the layout of several. `current_lora_scale` is the value at this step.
+    - While `step` < `boost_steps` the gate is w + `boost` inside the boxes and w / (1 + `boost`) outside; `boosted` is
+      whether this applies at this step.
+    - `height`, `width` of the latent (None: square).
+    - `maps`: a list to which every cross-attention appends its gate (B, h, w), float32 in [0, 1], before the boost.
+    - `cache`: an empty dict, for inference only: keys and values of text and identity are then computed only once for
+      all steps that use this object.
     """
 
     tokens: Tensor
@@ -49,27 +50,27 @@ class IdentityState:
     cache: dict[Any, Any] | None = None
     masks: Any = None
     boosted: bool = field(default=False, init=False)
-    lora_now: float = field(default=1.0, init=False)
+    current_lora_scale: float = field(default=1.0, init=False)
     _regions: dict[Any, Tensor] = field(default_factory=dict, repr=False)
 
     def __setattr__(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
         if name in ("boost", "boost_steps", "step"):
-            # Ready before the step: a UNet that compares numbers itself would be compiled anew for every one.
+            # Set before the step: a compiled UNet that compared the numbers would be recompiled for each of them.
             object.__setattr__(self, "boosted", bool(self.boost) and self.step < self.boost_steps)
         if name in ("lora_scale", "layout_steps", "step"):
-            now = 0.0 if self.step < self.layout_steps else self.lora_scale
-            if now != self.lora_now and self.cache:
-                # Keys and values of the text were made with as much LoRA as there was.
+            current = 0.0 if self.step < self.layout_steps else self.lora_scale
+            if current != self.current_lora_scale and self.cache:
+                # Cached keys and values of the text depend on the LoRA scale.
                 self.cache.clear()
-            object.__setattr__(self, "lora_now", now)
+            object.__setattr__(self, "current_lora_scale", current)
 
     def __post_init__(self) -> None:
         if self.tokens.ndim != 3:
             raise ValueError(f"identity tokens of shape {tuple(self.tokens.shape)}: expected (pictures, tokens, width)")
         if self.boxes is not None and self.masks is not None:
             raise ValueError("boxes and masks: expected one of the two")
-        # On the host: cells are counted there once per layer size, and nothing is read back from the device.
+        # On the host: regions are computed there once per layer size, so nothing is read from the device.
         if self.boxes is not None:
             self.boxes = self._shared(torch.as_tensor(self.boxes, dtype=torch.float64, device="cpu"), 3, "boxes")
             if self.boxes.shape[-1] != 4:
@@ -82,7 +83,7 @@ class IdentityState:
                 self.scale = self.scale[None]
 
     def _shared(self, given: Tensor, dimensions: int, name: str) -> Tensor:
-        """Return `given` with one row for all pictures, or one a picture."""
+        """Return `given` with one row for all pictures, or one per picture."""
         rows = given[None] if given.ndim == dimensions - 1 else given
         pictures = len(self.tokens)
         if rows.ndim != dimensions or len(rows) not in (1, pictures):
@@ -91,12 +92,12 @@ class IdentityState:
         return rows
 
     @property
-    def silent(self) -> bool:
-        """True where λ is the number 0: the identity branch need not be computed."""
+    def identity_off(self) -> bool:
+        """Whether λ is the number 0, so that the identity branch is not computed."""
         return isinstance(self.scale, int | float) and self.scale == 0
 
     def conditional_half(self) -> None:
-        """Drop the unconditional half, for a loop that switches guidance off on its way."""
+        """Drop the unconditional half, for a loop that switches guidance off before its end."""
         half = len(self.tokens) // 2
         self.tokens = self.tokens[half:]
         for name in ("boxes", "masks", "scale"):
@@ -108,11 +109,11 @@ class IdentityState:
             self.cache.clear()
 
     def grid(self, cells: int) -> tuple[int, int]:
-        """Return rows and columns of a layer with `cells` queries: the latent's size, halved (rounded up) to fit."""
+        """Return rows and columns of a layer with `cells` queries: that of the latent, halved (rounded up) to fit."""
         if self.height is None or self.width is None:
             side = math.isqrt(cells)
             if side * side != cells:
-                raise ValueError(f"{cells} queries are no square: the identity state needs height and width")
+                raise ValueError(f"{cells} queries are not a square: the identity state needs height and width")
             return side, side
         rows, columns = self.height, self.width
         while rows * columns > cells:
@@ -122,28 +123,29 @@ class IdentityState:
         return rows, columns
 
     def covered(self, people: int, cells: int, device: torch.device) -> Tensor:
-        """Return which person's box or mask covers which cell, (B or 1, P, cells) bool (see regions.py)."""
-        known = self._regions.get(("covered", people, cells))
-        if known is None:
-            given = self.masks if self.masks is not None else slices(people) if self.boxes is None else self.boxes
+        """Return the cells that each person's box or mask covers, (B or 1, P, cells) bool (see regions.py)."""
+        cached = self._regions.get(("covered", people, cells))
+        if cached is None:
+            given = self.boxes if self.masks is None else self.masks
+            given = vertical_slices(people) if given is None else given
             if given.shape[1] != people:
                 name = "boxes" if self.masks is None else "masks"
                 raise ValueError(f"{given.shape[1]} {name} for {people} people")
-            count = box_cells if self.masks is None else mask_cells
-            known = count(given, *self.grid(cells)).to(device, non_blocking=True)
-            self._regions["covered", people, cells] = known
-        return known
+            to_cells = box_cells if self.masks is None else mask_cells
+            cached = to_cells(given, *self.grid(cells)).to(device, non_blocking=True)
+            self._regions["covered", people, cells] = cached
+        return cached
 
     def inside(self, people: int, cells: int, device: torch.device) -> Tensor:
-        """Return which cells lie in anybody's region, (B or 1, cells) bool."""
+        """Return the cells in the region of any person, (B or 1, cells) bool."""
         return self.covered(people, cells, device).any(dim=1)
 
-    def closed(self, people: int, cells: int, tokens: int, device: torch.device) -> Tensor:
-        """Return (B or 1, cells, 1, tokens·P) bool: cells in somebody's region, but not in the token's person's."""
-        known = self._regions.get(("closed", people, cells, tokens))
-        if known is None:
+    def excluded(self, people: int, cells: int, tokens: int, device: torch.device) -> Tensor:
+        """Return (B or 1, cells, 1, tokens·P) bool: cells in a region, but not in that of the token's person."""
+        cached = self._regions.get(("excluded", people, cells, tokens))
+        if cached is None:
             covered = self.covered(people, cells, device)
-            closed = covered.any(dim=1, keepdim=True) & ~covered
-            known = closed.repeat_interleave(tokens, dim=1).transpose(1, 2)[:, :, None]
-            self._regions["closed", people, cells, tokens] = known
-        return known
+            excluded = covered.any(dim=1, keepdim=True) & ~covered
+            cached = excluded.repeat_interleave(tokens, dim=1).transpose(1, 2)[:, :, None]
+            self._regions["excluded", people, cells, tokens] = cached
+        return cached

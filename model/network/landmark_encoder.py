@@ -1,4 +1,4 @@
-"""Landmark encoder: the eye of the IMR. A 96×96 picture of 68 points becomes one feature (paper section 3.3)."""
+"""Landmark encoder of the IMR: one feature vector from a 96×96 picture of 68 points (paper section 3.3)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _KERNELS = ((7,), (3, 3, 3), (3, 3, 3, 3), (3, 3, 3), (3, 3, 3), (3, 3), (3, 1))
 
 
 class ConvBlock(nn.Module):
-    """Convolution, batch normalisation, the input added where `residual`, ReLU."""
+    """Convolution, batch normalisation, addition of the input if `residual`, ReLU."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, *, stride: int, padding: int, residual: bool) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class ConvBlock(nn.Module):
 
 
 class LandmarkEncoder(nn.Module):
-    """Landmark pictures (B, 1, 96, 96) in {-1, 1} → features (B, features), not negative.
+    """Landmark pictures (B, 1, 96, 96) in {-1, 1} → features (B, features) ≥ 0.
 
     Stages have `width`, 2 · width … 32 · width channels (published: 16 … 512).
     """
@@ -46,7 +46,7 @@ class LandmarkEncoder(nn.Module):
         self.blocks = nn.ModuleList(stages)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Return one feature a picture."""
+        """Return one feature vector per picture."""
         for stage in self.blocks:
             pictures = stage(pictures)
         return pictures.flatten(1)

@@ -1,4 +1,4 @@
-"""Identity-Motion Reconfigurator (IMR): takes the motion out of identity tokens and puts another in (section 3.3).
+"""Identity-Motion Reconfigurator (IMR): replace the motion in identity tokens (section 3.3).
 
 ξ_pred = φ2(φ1(ξ_src, ψ_src), ψ_tgt); the key names are those of the published checkpoints.
 """
@@ -13,7 +13,7 @@ from model.network.face_encoder import PerceiverAttention, feed_forward
 
 
 class SelfAttention(nn.Module):
-    """Attention of tokens to themselves, normalised first. Without residual."""
+    """Self-attention of normalised tokens. No residual."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -49,10 +49,10 @@ def _run(stack: nn.ModuleList, tokens: Tensor, motion: Tensor) -> Tensor:
 
 
 class Reconfigurator(nn.Module):
-    """The IMR: identity tokens (B, K, tokens_width) of a source photo → those of the same person in another motion.
+    """The IMR: identity tokens (B, K, tokens_width) of a source photo → those of the person with another motion.
 
     `motion_width` is landmark feature + pooled text; `latents` the number of motion latents; `width` must be a multiple
-    of `heads`. With `residual` the result is ξ_src + Δ, Δ zero at the start; published checkpoints have none.
+    of `heads`. With `residual` the result is ξ_src + Δ, Δ initially zero; published checkpoints have no residual.
     """
 
     def __init__(

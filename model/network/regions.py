@@ -1,4 +1,4 @@
-"""Where each person is to be drawn, counted in the cells of a layer: from boxes, or from masks."""
+"""Convert the boxes or masks of people to the cells of a layer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def slices(people: int) -> Tensor:
+def vertical_slices(people: int) -> Tensor:
     """Return equal vertical slices from left to right as boxes (1, people, 4), float64."""
     edges = torch.arange(people + 1, dtype=torch.float64) / people
     ones = torch.ones(people, dtype=torch.float64)
@@ -25,7 +25,7 @@ def box_cells(boxes: Tensor, rows: int, columns: int) -> Tensor:
 
 
 def mask_cells(masks: Tensor, rows: int, columns: int) -> Tensor:
-    """Masks (B, P, h, w) in [0, 1] → (B, P, rows·columns) bool: cells at least half covered, at least one a person."""
+    """Masks (B, P, h, w) in [0, 1] → (B, P, rows·columns) bool: cells at least half covered, one per person or more."""
     share = F.adaptive_avg_pool2d(masks.float(), (rows, columns)).flatten(2)
     most = F.one_hot(share.argmax(dim=-1), rows * columns).bool()
     return (share >= 0.5) | most

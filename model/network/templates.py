@@ -1,8 +1,7 @@
-"""Landmarks for a face that does not exist yet: mean shapes per expression and pose, moved towards a person.
+"""Predict the landmarks of a person with another expression and pose, from mean shapes of the training people.
 
-When only a text says what a face shall do, the IMR still wants 68 points. They come from a bank of templates made of
-the training people; a person's own shape is what their reference photo differs by from the template of its own
-expression and pose. All shapes are in the unit crop frame (see face_geometry).
+The IMR needs 68 points, also if the motion is given as text only. A person's shape is the difference of the reference
+photo from the template of its expression and pose. All shapes are in the unit crop frame (see face_geometry).
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import numpy as np
 
 from model.face.face_prompts import EXPRESSIONS, POSE_YAW, POSES
 
-# Which point becomes which when a face is seen in a mirror (iBUG order).
+# The index of each point's mirror image (iBUG order).
 _MIRROR = np.array(
     [
         *range(16, -1, -1),
@@ -28,20 +27,14 @@ _MIRROR = np.array(
         *range(67, 64, -1),
     ]
 )
-# One photo shows a passing moment as well as a shape: on procedural people (150 for the bank, 50 others) .84 was the
-# best weight in least squares, and .8 to .9 gave the smallest distance to the person's own landmarks.
-_TRUST = 0.85
-_MIRRORED_POSE = {
-    "left": "right",
-    "half_left": "half_right",
-    "front": "front",
-    "half_right": "half_left",
-    "right": "left",
-}
+# The weight of the shape measured on one photo. On procedural people (150 for the bank, 50 others), the least-squares
+# optimum was 0.84, and 0.8 to 0.9 gave the smallest distance to the person's true landmarks.
+_SHAPE_WEIGHT = 0.85
+_MIRRORED_POSE = dict(zip(POSES, reversed(POSES), strict=True))
 
 
 def mirror(shape: np.ndarray) -> np.ndarray:
-    """Return (..., 68, 2) landmarks of the unit crop frame as seen in a mirror."""
+    """Return the mirror image of landmarks (..., 68, 2) in the unit crop frame."""
     flipped = shape[..., _MIRROR, :].copy()
     flipped[..., 0] = 1 - flipped[..., 0]
     return flipped
@@ -51,9 +44,9 @@ def build_bank(landmarks: np.ndarray, expressions: Sequence[str], poses: Sequenc
     """Return the templates, (7, 5, 68, 2) float32, in the order of EXPRESSIONS and POSES.
 
     `landmarks` (N, 68, 2) of training people with their expression and pose words. A cell is the mean of its photos.
-    A cell without photos takes the first of these that exists: its mirror image; the neutral shape of the same pose,
-    moved as the expression moves it in the nearest pose that has both; any expression of the same pose, in the order
-    of EXPRESSIONS; the nearest pose of any expression. Raises ValueError where there are no landmarks at all.
+    A cell without photos is the first of these that exists: its mirror image; the neutral shape of the pose plus the
+    change by the expression in the nearest pose that has both; the first expression of the pose, in the order of
+    EXPRESSIONS; the nearest pose of any expression. Raise ValueError without any landmarks.
     """
     landmarks = np.asarray(landmarks, np.float64)
     if landmarks.ndim != 3 or landmarks.shape[1:] != (68, 2) or not len(landmarks):
@@ -98,10 +91,10 @@ def retarget(  # noqa: PLR0917
 ) -> np.ndarray:
     """Return the landmarks (68, 2) float32 of the source's person in another expression and pose.
 
-    The template of the target is moved by the person's own shape: what the source differs by from the template of its
-    own cell, less what a slightly other yaw or a stronger or weaker expression would explain. A source that looks to
-    the other side gives its shape mirrored; the further the head turns between the two, the less one picture says
-    about the other, so the shape is weighted with the cosine of the change in |yaw|.
+    The person's shape is added to the template of the target. The shape is the difference of the source from the
+    template of its cell, minus the part explained by a small change of yaw or of the strength of the expression. It is
+    mirrored if the source is turned to the other side, and weighted with the cosine of the change in |yaw|, since it is
+    less certain the further the head turns.
     """
     offset = np.asarray(source_landmarks, np.float64) - template(bank, source_expression, source_pose)
     directions = _motions(bank, source_expression, source_pose)
@@ -110,12 +103,12 @@ def retarget(  # noqa: PLR0917
     source_yaw, yaw = POSE_YAW[source_pose], POSE_YAW[pose]
     if source_yaw * yaw < 0:
         shape = shape[_MIRROR] * np.array([-1, 1])
-    weight = _TRUST * math.cos(math.radians(abs(yaw) - abs(source_yaw)))
+    weight = _SHAPE_WEIGHT * math.cos(math.radians(abs(yaw) - abs(source_yaw)))
     return (template(bank, expression, pose) + weight * shape).astype(np.float32)
 
 
 def _motions(bank: np.ndarray, expression: str, pose: str) -> np.ndarray:
-    """Return as columns (136, 1 or 2) how a template moves with yaw, and with the strength of its expression."""
+    """Return the changes of a template with yaw and with the strength of its expression, as columns (136, 1 or 2)."""
     number = POSES.index(pose)
     before, after = POSES[max(number - 1, 0)], POSES[min(number + 1, len(POSES) - 1)]
     columns = [template(bank, expression, after) - template(bank, expression, before)]
@@ -125,7 +118,7 @@ def _motions(bank: np.ndarray, expression: str, pose: str) -> np.ndarray:
 
 
 def template(bank: np.ndarray, expression: str, pose: str) -> np.ndarray:
-    """Return the mean shape (68, 2) of one expression and pose; ValueError for words that are none."""
+    """Return the mean shape (68, 2) of an expression and pose; raise ValueError for unknown words."""
     if expression not in EXPRESSIONS or pose not in POSES:
         raise ValueError(f"{expression!r}, {pose!r}: expected one of {EXPRESSIONS} and one of {POSES}")
     return np.asarray(bank)[EXPRESSIONS.index(expression), POSES.index(pose)]

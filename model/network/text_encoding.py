@@ -1,4 +1,4 @@
-"""Texts as the UNet and the IMR see them, with one text encoder or with the two of Stable Diffusion XL."""
+"""Encode texts for the UNet and the IMR, with one text encoder or the two of Stable Diffusion XL."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ TextEncoder = tuple[Any, Any]
 def encode_text(
     texts: Sequence[TextEncoder], prompts: Sequence[str], device: torch.device | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return the states (B, 77, D) that the UNet looks at, and the pooled text (B, D).
+    """Return the states (B, 77, D) for the UNet's cross-attention, and the pooled text (B, D).
 
-    `texts`: pairs of tokenizer and text model. With one (Stable Diffusion 1.x, 2.x) the states are its last ones and
-    the pooled text its pooler output. With two (XL) both are the two models' side by side: their penultimate states,
-    and pooler output next to the projected text of the second, as wide together as the states are. `device` is where
-    the models run, for models that are offloaded; by default where they lie.
+    `texts`: pairs of tokenizer and text model. With one (Stable Diffusion 1.x, 2.x), these are its last states and its
+    pooler output. With two (XL), they are concatenated: the penultimate states of both, and the pooler output of the
+    first with the projected text of the second. `device`: where offloaded models run; by default their own device.
     """
     states, pooled = [], []
     for tokenizer, model in texts:

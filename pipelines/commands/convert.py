@@ -22,7 +22,7 @@ from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_file, atomic_folder
 
 if TYPE_CHECKING:
-    from model.checkpoints.published import Published, Skeleton
+    from model.checkpoints.published import AdapterShapes, Published
     from model.network.base import BaseReference
     from pipelines.core.params import Params
 
@@ -62,19 +62,19 @@ def from_published(
     _check_free(out)
     with wrong_use(ValueError, OSError):
         published = read_published(PublishedFiles(saa, imr, landmark_encoder, rest))
-        skeleton = _skeleton(published, params, residual=bool(residual), templates=templates_of is not None)
-        verify(published, skeleton)
+        shapes = _shapes(published, params, residual=bool(residual), templates=templates_of is not None)
+        verify(published, shapes)
         if published.config is not None:
             reference, others = BaseReference(**published.config["base"]), published.rest
         else:
-            reference, others = _base_and_rest(published, skeleton, params, templates_of)
-        adapter = to_adapter(published, skeleton, others)
+            reference, others = _base_and_rest(published, shapes, params, templates_of)
+        adapter = to_adapter(published, shapes, others)
         with atomic_folder(out) as folder:
             adapter.save(folder, reference)
-    if skeleton.imr and not skeleton.templates:
+    if shapes.imr and not shapes.templates:
         say("no landmark templates: face prompts need them (--templates-of, or `dynamicid train-imr`)")
     tensors = len(adapter.state_dict())
-    emit({"adapter": str(out), "tensors": tensors, "sizes": adapter.sizes, "imr": skeleton.imr})
+    emit({"adapter": str(out), "tensors": tensors, "sizes": adapter.sizes, "imr": shapes.imr})
 
 
 @app.command("to-published")
@@ -120,22 +120,22 @@ def to_ip_adapter(
     emit({"file": str(out), "lost": sorted(lost)})
 
 
-def _skeleton(published: Published, params: Params, *, residual: bool, templates: bool) -> Skeleton:
-    from model.checkpoints.published import Skeleton, sizes_of
+def _shapes(published: Published, params: Params, *, residual: bool, templates: bool) -> AdapterShapes:
+    from model.checkpoints.published import AdapterShapes, sizes_of
     from pipelines.core.paths import resolve
 
     unet, imr = _unet(params), published.files.imr is not None
     if published.config is not None:
-        return Skeleton.of(published.config, unet)
+        return AdapterShapes.of(published.config, unet)
     width = int(_config(unet)["cross_attention_dim"])
     sizes = sizes_of(published, width, params.train_anchoring.sizes.model_dump())
     image_width = int(_config(resolve(params.base.image_encoder))["hidden_size"])
     threshold = params.train_anchoring.gate_threshold
-    return Skeleton(unet, image_width, sizes, threshold, residual=residual, imr=imr, templates=templates)
+    return AdapterShapes(unet, image_width, sizes, threshold, residual=residual, imr=imr, templates=templates)
 
 
 def _base_and_rest(
-    published: Published, skeleton: Skeleton, params: Params, templates_of: Path | None
+    published: Published, shapes: AdapterShapes, params: Params, templates_of: Path | None
 ) -> tuple[BaseReference, dict[str, Any]]:
     """Return the reference of the base model, and the tensors that published files do not hold."""
     import torch
@@ -151,7 +151,7 @@ def _base_and_rest(
     encoder = CLIPVisionModelWithProjection.from_pretrained(
         resolve(image_encoder), local_files_only=True, dtype=torch.float32
     )
-    rest = {"null_tokens": encoded_null_tokens(published, skeleton, encoder.eval())}
+    rest = {"null_tokens": encoded_null_tokens(published, shapes, encoder.eval())}
     if templates_of is not None:
         _, state = read_adapter(templates_of, _unet(params))
         if "templates" not in state:

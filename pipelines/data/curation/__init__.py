@@ -1,1 +1,1 @@
-"""From a pile of photos to an identity-labelled, balanced set: what `dynamicid curate` does."""
+"""`dynamicid curate`: turn unlabelled photos into a balanced set with one folder per person."""

@@ -1,4 +1,4 @@
-"""curate: from a pile of photos to an identity-labelled, balanced set, with the reason for every photo left out."""
+"""curate: turn photos into a balanced set with one folder per person, and record why each other photo is left out."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from pipelines.data.curation.cut import Box, free_square
 from pipelines.data.curation.faces import Faces
 from pipelines.data.curation.identities import find_identities
 from pipelines.data.curation.quality import leave_out_near_duplicates, leave_out_poor, leave_out_repeats
-from pipelines.data.curation.records import REASONS, write_rows
+from pipelines.data.curation.records import FACES_SCHEMA, LEFT_OUT, REASONS, write_rows
 from pipelines.data.curation.report import write_report
-from pipelines.data.curation.survey import Pile, list_pile, look, read_seen, state_folder
-from pipelines.data.curation.write import Chosen, Errand, write_chosen
+from pipelines.data.curation.survey import PhotoFolder, analyse_new, list_photos, read_rows, state_folder
+from pipelines.data.curation.write import Chosen, WriteTask, write_chosen
 from pipelines.data.ingest.photo_files import FoundPhoto
 from pipelines.data.spark import run_tasks, spark_context
 
@@ -35,7 +35,7 @@ _TASK_PHOTOS = 128
 
 @dataclass(frozen=True)
 class Inputs:
-    """`source`: a folder of photos; `identity_depth`: how many leading folders name a person (0: labels unknown)."""
+    """`source`: the folder of photos; `identity_depth`: how many leading folders name a person (0: no labels)."""
 
     source: Path
     identity_depth: int = 0
@@ -43,7 +43,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Outputs:
-    """`selected`: the folder that is made, replaced as a whole; `state`: where looks are kept between runs."""
+    """`selected`: the output folder, replaced as a whole; `state`: results of the analysis, kept between runs."""
 
     selected: Path
     state: Path = STATE
@@ -51,7 +51,7 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Report:
-    """Photos and faces found, people and photos selected, rows left out by reason, photos that this run looked at."""
+    """Numbers of photos and faces found, people and photos selected, rows left out by reason, photos analysed now."""
 
     photos: int
     faces: int
@@ -62,48 +62,59 @@ class Report:
 
 
 def run(params: Params, inputs: Inputs, outputs: Outputs) -> Report:
-    """Curate `inputs.source` into `outputs.selected`: `<identity>/<n>.jpg`, texts, `faces.parquet`, `report.html`.
+    """Write `<identity>/<n>.jpg`, texts, `faces.parquet` and `report.html` into `outputs.selected`.
 
-    Raises UserError on wrong configuration or a folder that holds something else; StageFailed where nobody has
-    enough usable photos. Then a former output stays as it is.
+    Raise UserError if the configuration is wrong or the output folder contains other files, StageFailed if no person
+    has enough usable photos. The earlier output is kept then.
     """
     source, out = inputs.source, outputs.selected
-    pile = list_pile(source, inputs.identity_depth, params.ingest.max_file_mb * 2**20)
+    photos = list_photos(source, inputs.identity_depth, params.ingest.max_file_mb * 2**20)
     if out.resolve().is_relative_to(source.resolve()):
-        raise UserError(f"{out}: lies in the source {source}; choose a folder outside of it")
+        raise UserError(f"{out}: is inside the source {source}; choose a folder outside of it")
     _check_replaceable(out)
-    taken = UserError(f"{outputs.state}: another curate run works here; wait for it to end")
+    taken = UserError(f"{outputs.state}: another curate run uses this folder; wait until it ends")
     with hold(outputs.state / ".lock", taken):
         folder = state_folder(params, outputs.state, source).resolve()
-        return _run(params, pile, folder, out, labelled=inputs.identity_depth > 0)
+        return _run(params, photos, folder, out, labelled=inputs.identity_depth > 0)
 
 
-def _run(params: Params, pile: Pile, folder: Path, out: Path, *, labelled: bool) -> Report:
+def _run(params: Params, source: PhotoFolder, folder: Path, out: Path, *, labelled: bool) -> Report:
     with atomic_folder(out) as part:
         with spark_context(params.preprocess.master, "dynamicid curate", params.preprocess.spark) as context:
-            looked_at = look(pile, params, folder, context)
-            faces, chosen = decide(params, pile, read_seen(pile, folder), labelled=labelled)
-            _write(params, pile, faces, chosen, out=part.resolve(), context=context)
-        table = _with_unread(faces.table(), pile)
-        selected = int(faces.rows["selected_file"].notna().sum())
-        if not selected:
-            reasons = ", ".join(f"{count} {reason}" for reason, count in left_out(table).items())
-            raise StageFailed(f"{out}: nobody has {params.curate.min_photos} usable photos; left out: {reasons}")
+            analysed = analyse_new(source, params, folder, context)
+            faces, chosen = decide(params, source, read_rows(source, folder), labelled=labelled)
+            _write(params, source, faces, chosen, out=part.resolve(), context=context)
+        unread = [
+            {"file_name": item.file_name, "status": LEFT_OUT, "reason": "not_read", "detail": item.reason}
+            for item in source.unread
+        ]
+        table = pa.concat_tables([faces.table(), pa.Table.from_pylist(unread, schema=FACES_SCHEMA)])
+        counts = Counter(table["reason"].drop_null().to_pylist())
+        left_out = {reason: counts[reason] for reason in REASONS if counts[reason]}
+        reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "none"
+        selected = faces.rows[faces.rows["selected_file"].notna()]
+        if selected.empty:
+            raise StageFailed(f"{out}: no person has {params.curate.min_photos} usable photos; left out: {reasons}")
         write_rows(table, part / TABLE)
         (part / REPORT).write_text(write_report(faces, table, params.curate), encoding="utf-8")
-    found = int(faces.rows["face_index"].notna().sum())
-    people = int(faces.rows.loc[faces.rows["selected_file"].notna(), "identity"].nunique())
-    report = Report(len(pile.photos) + len(pile.unread), found, people, selected, left_out(table), looked_at)
-    _tell(report)
-    return report
+    n_photos, n_faces = len(source.photos) + len(unread), int(faces.rows["face_index"].notna().sum())
+    people = int(selected["identity"].nunique())
+    print(
+        f"curate: {n_photos} photos ({analysed} analysed now), {n_faces} faces; "
+        f"{len(selected)} photos of {people} people selected; left out: {reasons}",
+        file=sys.stderr,
+    )
+    return Report(n_photos, n_faces, people, len(selected), left_out, analysed)
 
 
-def decide(params: Params, pile: Pile, seen: pa.Table, *, labelled: bool) -> tuple[Faces, dict[str, list[int]]]:
+def decide(
+    params: Params, source: PhotoFolder, analysed: pa.Table, *, labelled: bool
+) -> tuple[Faces, dict[str, list[int]]]:
     """Return all faces with the reasons of those left out, and the chosen rows of every identity."""
     section = params.curate
-    faces = Faces(seen)
+    faces = Faces(analysed)
     if labelled:
-        faces.rows["label"] = [pile.photos[name].labels.identity for name in faces.rows["file_name"]]
+        faces.rows["label"] = [source.photos[name].labels.identity for name in faces.rows["file_name"]]
     leave_out_repeats(faces)
     leave_out_poor(faces, section)
     find_identities(faces, section)
@@ -112,18 +123,12 @@ def decide(params: Params, pile: Pile, seen: pa.Table, *, labelled: bool) -> tup
     return faces, choose(faces, section)
 
 
-def left_out(table: pa.Table) -> dict[str, int]:
-    """Return how many rows were left out, by reason, in the order of REASONS."""
-    counts = Counter(table["reason"].drop_null().to_pylist())
-    return {reason: counts[reason] for reason in REASONS if counts[reason]}
-
-
 def _cuts(faces: Faces) -> list[Box | None]:
-    """Return the square to cut for every open face beside others (None: the whole photo); leave out crowded ones."""
+    """Return the square to cut per candidate in a photo of several faces (None: whole photo); leave out the crowded."""
     rows = faces.rows
     cuts: list[Box | None] = [None] * len(rows)
     of_photo = {str(name): part.index.to_numpy() for name, part in rows[rows["n_faces"] > 1].groupby("file_name")}
-    for row in np.flatnonzero(faces.open & (rows["n_faces"] > 1).to_numpy()).tolist():
+    for row in np.flatnonzero(faces.candidates & (rows["n_faces"] > 1).to_numpy()).tolist():
         others = faces.boxes[[other for other in of_photo[rows.at[row, "file_name"]] if other != row]]
         width, height = int(rows.at[row, "width"]), int(rows.at[row, "height"])
         cuts[row] = free_square(width, height, faces.boxes[row], others)
@@ -132,22 +137,23 @@ def _cuts(faces: Faces) -> list[Box | None]:
     return cuts
 
 
-def _write(params: Params, pile: Pile, faces: Faces, chosen: dict[str, list[int]], *, out: Path, context: Any) -> None:
-    """Have the workers write the chosen faces, and record files and texts; an identity may become too small by that."""
-    errand: list[Chosen] = []
-    for name, members in chosen.items():
-        for number, row in enumerate(members):
-            photo = pile.photos[faces.rows.at[row, "file_name"]]
-            errand.append(_chosen(faces, row, photo, out / name / f"{number}{_suffix(faces, row)}"))
-    settings = params.model_dump_json(by_alias=True)
-    tasks = [
-        Errand(tuple(errand[start : start + _TASK_PHOTOS]), settings) for start in range(0, len(errand), _TASK_PHOTOS)
-    ]
-    if not tasks:
-        return
-    weights = [len(task.faces) for task in tasks]
+def _write(
+    params: Params, source: PhotoFolder, faces: Faces, chosen: dict[str, list[int]], *, out: Path, context: Any
+) -> None:
+    """Write the chosen faces on the workers, record files and texts, and leave out identities with too few captions."""
     rows = faces.rows
-    files = {item.row: item.file for item in errand}
+    items = [
+        _chosen(faces, row, source.photos[rows.at[row, "file_name"]], out / name / str(number))
+        for name, members in chosen.items()
+        for number, row in enumerate(members)
+    ]
+    if not items:
+        return
+    settings = params.model_dump_json(by_alias=True)
+    starts = range(0, len(items), _TASK_PHOTOS)
+    tasks = [WriteTask(tuple(items[start : start + _TASK_PHOTOS]), settings) for start in starts]
+    weights = [len(task.faces) for task in tasks]
+    files = {item.row: item.file for item in items}
     for answer in run_tasks(context, tasks, write_chosen, weights=weights, title="writing photos", unit="photos"):
         if isinstance(answer, str):
             raise UserError(answer)
@@ -165,17 +171,19 @@ def _write(params: Params, pile: Pile, faces: Faces, chosen: dict[str, list[int]
             faces.leave_out(kept, "too_few", [f"{len(kept)} of {name} have a caption"] * len(kept))
 
 
-def _chosen(faces: Faces, row: int, photo: FoundPhoto, file: Path) -> Chosen:
+def _chosen(faces: Faces, row: int, photo: FoundPhoto, stem: Path) -> Chosen:
     rows = faces.rows
     alone = rows.at[row, "n_faces"] == 1
+    cut = rows.at[row, "cut"]
+    suffix = ".jpg" if cut is not None else PurePosixPath(photo.file_name).suffix.lower() or ".jpg"
     x0, y0, x1, y1 = (float(value) for value in faces.boxes[row])
     return Chosen(
         row=row,
         path=str(photo.path),
-        file=str(file),
-        cut=rows.at[row, "cut"],
+        file=f"{stem}{suffix}",
+        cut=cut,
         bbox=(x0, y0, x1, y1),
-        # The texts of a photo of several people are about all of them.
+        # The texts of a photo of several people describe all of them.
         prompt=photo.labels.prompt if alone else None,
         face_prompt=photo.labels.face_prompt if alone else None,
         expression=rows.at[row, "expression"],
@@ -183,32 +191,9 @@ def _chosen(faces: Faces, row: int, photo: FoundPhoto, file: Path) -> Chosen:
     )
 
 
-def _suffix(faces: Faces, row: int) -> str:
-    if faces.rows.at[row, "cut"] is not None:
-        return ".jpg"
-    return PurePosixPath(faces.rows.at[row, "file_name"]).suffix.lower() or ".jpg"
-
-
-def _with_unread(table: pa.Table, pile: Pile) -> pa.Table:
-    rows = [
-        {"file_name": item.file_name, "status": "left_out", "reason": "not_read", "detail": item.reason}
-        for item in pile.unread
-    ]
-    return pa.concat_tables([table, pa.Table.from_pylist(rows, schema=table.schema)])
-
-
 def _check_replaceable(out: Path) -> None:
-    """Raise UserError where the output folder holds anything but an earlier output: it is replaced as a whole."""
+    """Raise UserError if the output folder, which is replaced as a whole, contains anything but an earlier output."""
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: is a file; expected a folder for the selected photos")
     if out.is_dir() and any(out.iterdir()) and not (out / TABLE).is_file():
-        raise UserError(f"{out}: would be replaced, but holds something else; choose another --out")
-
-
-def _tell(report: Report) -> None:
-    reasons = ", ".join(f"{count} {reason}" for reason, count in report.left_out.items()) or "none"
-    print(
-        f"curate: {report.photos} photos ({report.looked_at} looked at now), {report.faces} faces; "
-        f"{report.selected} photos of {report.identities} people selected; left out: {reasons}",
-        file=sys.stderr,
-    )
+        raise UserError(f"{out}: would be replaced, but contains other files; choose another --out")

@@ -1,4 +1,4 @@
-"""Which faces of an identity are taken: all expressions and poses first, then those that differ most."""
+"""Choose the faces of an identity: first all expressions and poses, then those that differ most."""
 
 from __future__ import annotations
 
@@ -9,21 +9,20 @@ from pipelines.core.sections.data import Curate
 from pipelines.data.curation.faces import Faces
 
 _DEGREES = 30.0
-# Landmarks of one person in the crop frame move by some hundredths of its side.
+# Landmarks of one person move by some hundredths of the crop frame's side.
 _MOTION = 0.02
 
 
 def choose(faces: Faces, params: Curate) -> dict[str, list[int]]:
-    """Return the chosen rows of every identity that has enough of them, and leave the other open ones out.
+    """Return the chosen rows of every identity, and leave the other candidates out.
 
-    An identity with fewer than `min_photos` open faces is left out; of more than `max_photos` the most diverse
-    are taken.
+    An identity with fewer than `min_photos` candidates is left out; of more than `max_photos`, the most diverse are
+    chosen.
     """
     rows = faces.rows
     quality = faces.quality()
-    open_rows = np.flatnonzero(faces.open)
     chosen: dict[str, list[int]] = {}
-    for name, part in rows.loc[open_rows].groupby("identity", sort=True):
+    for name, part in rows.loc[np.flatnonzero(faces.candidates)].groupby("identity", sort=True):
         members = part.index.to_numpy()
         if len(members) < params.min_photos:
             texts = [f"{len(members)} of {name}, at least {params.min_photos}"] * len(members)
@@ -38,8 +37,8 @@ def choose(faces: Faces, params: Curate) -> dict[str, list[int]]:
 def diverse(members: np.ndarray, faces: Faces, quality: np.ndarray, count: int) -> list[int]:
     """Return up to `count` of the rows `members`, spread over expression and pose.
 
-    Cells of expression and pose are visited in turns, those with fewest candidates first; a cell gives its best
-    picture, then always the one whose landmarks and head pose differ most from those already taken from it.
+    Cells of expression and pose are visited in turn, those with fewest rows first. From each cell the best picture is
+    taken first, then the one whose landmarks and head pose differ most from those already taken from it.
     """
     cells: dict[tuple[str, int], list[int]] = {}
     for row in members.tolist():
@@ -50,25 +49,25 @@ def diverse(members: np.ndarray, faces: Faces, quality: np.ndarray, count: int) 
     place = {row: index for index, row in enumerate(members.tolist())}
     order = sorted(cells, key=lambda cell: (len(cells[cell]), cell))
     taken: list[int] = []
-    given: dict[tuple[str, int], list[int]] = {cell: [] for cell in cells}
+    taken_of: dict[tuple[str, int], list[int]] = {cell: [] for cell in cells}
     while len(taken) < min(count, len(members)):
         for cell in order:
-            left = [row for row in cells[cell] if row not in given[cell]]
+            left = [row for row in cells[cell] if row not in taken_of[cell]]
             if not left or len(taken) == count:
                 continue
-            if given[cell]:
-                known = motion[[place[row] for row in given[cell]]]
-                apart = [float(np.linalg.norm(known - motion[place[row]], axis=1).min()) for row in left]
-                best = left[int(np.argmax(np.round(apart, 6)))]
+            if taken_of[cell]:
+                earlier = motion[[place[row] for row in taken_of[cell]]]
+                distances = [float(np.linalg.norm(earlier - motion[place[row]], axis=1).min()) for row in left]
+                best = left[int(np.argmax(np.round(distances, 6)))]
             else:
                 best = max(left, key=lambda row: (quality[row], -row))
-            given[cell].append(best)
+            taken_of[cell].append(best)
             taken.append(best)
     return taken
 
 
 def _motion(members: np.ndarray, faces: Faces) -> np.ndarray:
-    """Return (N, 138): the moved landmarks of each face and its yaw and pitch, in comparable units."""
+    """Return (N, 138): the landmarks' distances from their mean, yaw and pitch of each face, in comparable units."""
     points = faces.landmarks[members].reshape(len(members), -1)
     points = (points - points.mean(0)) / (_MOTION * np.sqrt(points.shape[1]))
     angles = faces.rows.loc[members, ["yaw", "pitch"]].to_numpy(float) / _DEGREES

@@ -7,17 +7,17 @@ import numpy as np
 from pipelines.data.faces.framing import frame_face
 
 Box = tuple[int, int, int, int]
-# A square tighter than this many sides of the face box cuts hair and chin.
+# A square smaller than this many sides of the face box cuts off hair and chin.
 _TIGHTEST = 1.4
 _SHRINK = 0.94
-# Boxes end at the hairline: what belongs to another person begins further out.
+# Boxes end at the hairline, so another person extends beyond the box.
 _OTHERS_MARGIN = 0.1
 
 
 def free_square(width: int, height: int, face: np.ndarray, others: np.ndarray) -> Box | None:
-    """Return the largest square (left, top, right, bottom) around a face box (4,) that meets none of `others` (P, 4).
+    """Return the largest square (left, top, right, bottom) around a face box (4,) that avoids `others` (P, 4).
 
-    All in pixels of the photo of `width` x `height`. None where even a tight square meets one, or leaves the photo.
+    All in pixels of the photo of `width` x `height`. None if even the smallest square overlaps one.
     """
     x0, y0, x1, y1 = (float(value) for value in face)
     tightest = _TIGHTEST * max(x1 - x0, y1 - y0)
@@ -27,8 +27,8 @@ def free_square(width: int, height: int, face: np.ndarray, others: np.ndarray) -
     while side >= min(tightest, width, height):
         frame = frame_face(width, height, face, 1, (y1 - y0) / side)
         left, top, right, bottom = frame.left, frame.top, frame.left + frame.side, frame.top + frame.side
-        meets = (grown[:, 0] < right) & (grown[:, 2] > left) & (grown[:, 1] < bottom) & (grown[:, 3] > top)
-        if not meets.any():
+        overlaps = (grown[:, 0] < right) & (grown[:, 2] > left) & (grown[:, 1] < bottom) & (grown[:, 3] > top)
+        if not overlaps.any():
             return round(left), round(top), round(right), round(bottom)
         side *= _SHRINK
     return None

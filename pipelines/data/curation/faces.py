@@ -1,4 +1,4 @@
-"""All faces of a pile in memory, and what has been decided about each."""
+"""All faces of a source in memory, and the decision about each."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ _EMBEDDING, _POINTS, _TEXTURE = 512, 136, 256
 
 
 class Faces:
-    """The rows of a pile, one a face or a photo without one, in the order of file names and faces.
+    """N rows, one per face or photo without a face, in the order of file names and faces.
 
-    `rows` (DataFrame) holds what was measured and, growing, what was decided; the arrays beside it have one row a
-    face with NaN or zeros for photos without one: `embeddings` (N, 512), `landmarks` (N, 68, 2) unit crop frame,
-    `textures` (N, 256) zero mean and unit norm, `boxes` (N, 4); `thumbnails` are JPEG bytes or None.
+    `rows` (DataFrame) has the measurements, and the decisions as they are made. The arrays have the same N rows, with
+    NaN or zeros for photos without a face: `embeddings` (N, 512), `landmarks` (N, 68, 2) in the unit crop frame,
+    `textures` (N, 256) of zero mean and unit norm, `boxes` (N, 4); `thumbnails` are JPEG bytes or None.
     """
 
-    def __init__(self, seen: pa.Table) -> None:
-        # A DataFrame; its stubs know nothing of the columns' types.
-        self.rows: Any = seen.drop_columns(list(_LISTS)).to_pandas()
-        self.embeddings = list_matrix(seen["embedding"], _EMBEDDING).astype(np.float32)
-        self.landmarks = list_matrix(seen["landmarks"], _POINTS).astype(np.float32).reshape(-1, 68, 2)
-        self.boxes = list_matrix(seen["bbox"], 4).astype(np.float32)
-        self.thumbnails: list[bytes | None] = seen["thumbnail"].to_pylist()
-        self.textures = _textures(seen["texture"].to_pylist())
+    def __init__(self, analysed: pa.Table) -> None:
+        # The stubs of DataFrame do not have the types of its columns.
+        self.rows: Any = analysed.drop_columns(list(_LISTS)).to_pandas()
+        self.embeddings = list_matrix(analysed["embedding"], _EMBEDDING).astype(np.float32)
+        self.landmarks = list_matrix(analysed["landmarks"], _POINTS).astype(np.float32).reshape(-1, 68, 2)
+        self.boxes = list_matrix(analysed["bbox"], 4).astype(np.float32)
+        self.thumbnails: list[bytes | None] = analysed["thumbnail"].to_pylist()
+        self.textures = _textures(analysed["texture"].to_pylist())
         for name in ("label", "identity", "selected_file", "prompt", "face_prompt"):
             self.rows[name] = pd.Series([None] * len(self.rows), dtype=object)
         for name in ("reason", "detail", "expression", "image_id"):
@@ -40,15 +40,15 @@ class Faces:
         self.rows["cluster"] = -1
 
     @property
-    def open(self) -> np.ndarray:
-        """Whether each row is a face that nothing speaks against so far."""
-        is_open: np.ndarray = (self.rows["reason"].isna() & self.rows["face_index"].notna()).to_numpy()
-        return is_open
+    def candidates(self) -> np.ndarray:
+        """Whether each row (N,) is a face that has not been left out."""
+        mask: np.ndarray = (self.rows["reason"].isna() & self.rows["face_index"].notna()).to_numpy()
+        return mask
 
     def leave_out(self, rows: Iterable[int] | np.ndarray, reason: str, details: Iterable[str] | None = None) -> None:
-        """Leave rows (numbers, or a mask) out for a reason of REASONS; a row keeps the first that is given."""
+        """Leave rows (numbers, or a mask) out for a reason of REASONS; a row keeps its first reason."""
         if reason not in REASONS:
-            raise ValueError(f"{reason}: no reason of pipelines.data.curation.records.REASONS")
+            raise ValueError(f"{reason}: not in pipelines.data.curation.records.REASONS")
         numbers = np.asarray(list(rows) if not isinstance(rows, np.ndarray) else rows)
         numbers = np.flatnonzero(numbers) if numbers.dtype == bool else numbers.astype(int)
         texts = list(details) if details is not None else [None] * len(numbers)
@@ -58,7 +58,7 @@ class Faces:
                 self.rows.at[number, "detail"] = text
 
     def similarities(self, members: np.ndarray) -> np.ndarray:
-        """Return the cosine of each member (row numbers) to the mean of the other members; NaN for one alone."""
+        """Return the cosine of each member (row numbers) to the mean of the others; NaN for a single member."""
         if len(members) < 2:
             return np.full(len(members), np.nan)
         own = self.embeddings[members].astype(np.float64)
@@ -66,9 +66,9 @@ class Faces:
         return np.einsum("ij,ij->i", own, others) / np.maximum(np.linalg.norm(others, axis=1), 1e-12)
 
     def quality(self) -> np.ndarray:
-        """Return how good a picture of a face each row is: larger is better, only the order counts."""
+        """Return a score (N,) of each row as a picture of a face: larger is better, only the order counts."""
         rows = self.rows
-        # A face twice as large is worth as much as one four times as sharp.
+        # Twice the size counts as much as four times the sharpness.
         value = np.log2(np.maximum(rows["side"].fillna(1), 1)) + 0.5 * np.log2(
             np.maximum(rows["sharpness"].fillna(0), 1)
         )

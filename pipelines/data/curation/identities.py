@@ -1,4 +1,4 @@
-"""Who is who: clusters become identities, and labels that photos came with are checked against them."""
+"""Name clusters of faces as identities, and check the labels of photos against them."""
 
 from __future__ import annotations
 
@@ -15,43 +15,42 @@ _UNSAFE = re.compile(r"[^\w.-]+")
 
 
 def find_identities(faces: Faces, params: Curate) -> None:
-    """Give every open face a cluster, a name for it and its similarity to the others of it.
+    """Set `cluster`, `identity` and `similarity` (to the others of the cluster) of every candidate.
 
-    With labels (`label` of the rows), a cluster has the name of the label whose home it is, and photos that are
-    elsewhere than their label's home are left out as disputed. Faces that are too unlike their cluster, and all but
-    the likeliest of several in one photo, are left out.
+    With labels (`label` of the rows), the cluster that contains most photos of a label is its home and has its name;
+    photos without a face in their label's home are left out as disputed. Faces with too little similarity to their
+    cluster are left out, and all but the most similar of several in one photo.
     """
     rows = faces.rows
-    members = np.flatnonzero(faces.open)
+    members = np.flatnonzero(faces.candidates)
     clusters = cluster(faces.embeddings[members], params.similarity, params.neighbours, params.likeness)
     rows.loc[members, "cluster"] = clusters
     groups = [members[clusters == number] for number in range(clusters.max(initial=-1) + 1)]
     for group in groups:
         rows.loc[group, "similarity"] = faces.similarities(group)
     homes = _homes(faces)
-    names = _names(groups, homes, faces)
-    for group, name in zip(groups, names, strict=True):
+    for group, name in zip(groups, _names(groups, homes, faces), strict=True):
         rows.loc[group, "identity"] = name
-    _dispute(faces, homes, names)
+    _dispute(faces, homes)
     for group in groups:
-        _once_a_photo(faces, group)
-        unlike = [row for row in group if faces.open[row] and rows.at[row, "similarity"] < params.similarity]
+        _keep_one_per_photo(faces, group)
+        unlike = [row for row in group if faces.candidates[row] and rows.at[row, "similarity"] < params.similarity]
         texts = [f"similarity {rows.at[row, 'similarity']:.2f} < {params.similarity:g}" for row in unlike]
         faces.leave_out(unlike, "unlike_identity", texts)
 
 
 def _homes(faces: Faces) -> dict[str, int]:
-    """Return for every label the cluster in which most of its photos have a face (of equals the first)."""
-    known = faces.rows[faces.rows["label"].notna() & (faces.rows["cluster"] >= 0)]
+    """Return for every label the cluster in which most of its photos have a face (the first of several)."""
+    labelled = faces.rows[faces.rows["label"].notna() & (faces.rows["cluster"] >= 0)]
     homes: dict[str, int] = {}
-    for label, part in known.groupby("label"):
+    for label, part in labelled.groupby("label"):
         photos = part.groupby("cluster")["file_name"].nunique()
         homes[str(label)] = int(photos.index[int(photos.to_numpy().argmax())])
     return homes
 
 
 def _names(groups: list[np.ndarray], homes: dict[str, int], faces: Faces) -> list[str]:
-    """Return a name that can be a folder's for every cluster: the label at home in it, else person_00001 by size."""
+    """Return a folder name for every cluster: its most frequent label, else person_00001, … by size."""
     counts = Counter(
         faces.rows.loc[faces.rows["cluster"] >= 0, ["label", "cluster"]].itertuples(index=False, name=None)
     )
@@ -75,8 +74,8 @@ def _names(groups: list[np.ndarray], homes: dict[str, int], faces: Faces) -> lis
     return names
 
 
-def _dispute(faces: Faces, homes: dict[str, int], names: list[str]) -> None:
-    """Leave out photos none of whose faces is at home with their label, and all of a label that shares its home."""
+def _dispute(faces: Faces, homes: dict[str, int]) -> None:
+    """Leave out photos without a face in their label's home, and labels whose home has a more frequent label."""
     rows = faces.rows
     owners: dict[int, str] = {}
     counts = rows[rows["cluster"] >= 0].groupby(["label", "cluster"], dropna=True)["file_name"].nunique()
@@ -91,16 +90,16 @@ def _dispute(faces: Faces, homes: dict[str, int], names: list[str]) -> None:
         elif not len(at_home):
             main = part.index[:1]
             other = owners.get(int(rows.at[main[0], "cluster"]))
-            looks = f"looks like {other}" if other else f"is unlike {label}'s others"
-            alone = faces.similarities(np.append(rows.index[rows["cluster"] == home], main[0]))[-1]
-            faces.leave_out(main, "label_disputed", [f"{looks} (similarity to {label} {alone:.2f})"])
+            text = f"looks like {other}" if other else f"is unlike {label}'s others"
+            cosine = faces.similarities(np.append(rows.index[rows["cluster"] == home], main[0]))[-1]
+            faces.leave_out(main, "label_disputed", [f"{text} (similarity to {label} {cosine:.2f})"])
 
 
-def _once_a_photo(faces: Faces, group: np.ndarray) -> None:
+def _keep_one_per_photo(faces: Faces, group: np.ndarray) -> None:
     rows = faces.rows
-    open_rows = [row for row in group if faces.open[row]]
+    candidates = [row for row in group if faces.candidates[row]]
     best: dict[str, int] = {}
-    for row in sorted(open_rows, key=lambda item: (-np.nan_to_num(rows.at[item, "similarity"]), item)):
+    for row in sorted(candidates, key=lambda item: (-np.nan_to_num(rows.at[item, "similarity"]), item)):
         name = rows.at[row, "file_name"]
         if best.setdefault(name, row) != row:
             kept = int(rows.at[best[name], "face_index"])

@@ -1,4 +1,4 @@
-"""Whose faces a face is among: approximate neighbours, the graph of mutual ones, and profiles of groups in it."""
+"""Find approximate nearest neighbours, the graph of mutual ones, and how the links of groups are spread in it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LINKS, _EFFORT = 32, 128
 def neighbours(vectors: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the `count` nearest other rows of every unit-norm row (N, D), and their cosines, both (N, count).
 
-    Approximate; the same rows in the same order give the same answer. Where fewer are found the index is -1.
+    Approximate; the same rows in the same order give the same result. Missing neighbours have the index -1.
     """
     import faiss
 
@@ -25,23 +25,23 @@ def neighbours(vectors: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]
     index.hnsw.efSearch = max(_EFFORT, 2 * count)
     threads = faiss.omp_get_max_threads()
     try:
-        # Inserted by several threads at once, the graph would be another one in every run.
+        # Inserted by several threads, the graph would differ from run to run.
         faiss.omp_set_num_threads(1)
         index.add(rows)
         faiss.omp_set_num_threads(threads)
         cosines, found = index.search(rows, count + 1)
     finally:
         faiss.omp_set_num_threads(threads)
-    # A row is its own neighbour, most often the first: of equal rows it may be any, or none.
+    # A row is its own neighbour, usually the first; among equal rows, it can be any or missing.
     own = found == np.arange(len(rows))[:, None]
     own[~own.any(1), -1] = True
     return found[~own].reshape(len(rows), count), cosines[~own].reshape(len(rows), count)
 
 
 def mutual(vectors: np.ndarray, count: int, least: float) -> Any:
-    """Return the graph (N, N) csr of unit-norm rows (N, D) that are each among the `count` nearest of the other.
+    """Return the graph (N, N) csr that links unit-norm rows (N, D) if each is among the `count` nearest of the other.
 
-    An entry is the cosine, at least `least`; every row is its own neighbour with 1.
+    An entry is the cosine, at least `least`; every row is linked to itself with 1.
     """
     from scipy.sparse import coo_matrix, identity
 
@@ -53,10 +53,10 @@ def mutual(vectors: np.ndarray, count: int, least: float) -> Any:
 
 
 def profiles(graph: Any, labels: np.ndarray) -> Any:
-    """Return for every group of a graph's nodes how its links are spread over all groups: (G, G) csr, unit norm.
+    """Return how the links of every group of nodes are spread over all groups: (G, G) csr, rows of unit norm.
 
-    `labels` (N,) are the groups from 0. Groups whose links lead to the same groups in the same measure have a scalar
-    product of 1, whatever their sizes; those without a common one, 0.
+    `labels` (N,) are the groups from 0. The scalar product of two rows is 1 if the links of both are spread over the
+    groups in the same proportions, whatever their sizes, and 0 if they share none.
     """
     from scipy.sparse import csr_matrix, diags
 

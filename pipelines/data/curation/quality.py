@@ -1,4 +1,4 @@
-"""Faces that are no use, whoever they show; and photos and faces that are there twice."""
+"""Leave out unusable faces, repeated photos and near-duplicates."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pipelines.core.sections.data import Curate
 from pipelines.data.curation.faces import Faces
 from pipelines.data.curation.neighbourhood import neighbours
 
-# A repeated picture of a face has nearly the same embedding; what is less alike is not compared further.
+# Pictures of a face whose embeddings have a smaller cosine are not compared further.
 _SAME_FACE = 0.8
 
 
 def leave_out_repeats(faces: Faces) -> None:
-    """Leave out every file whose bytes another file has; the first by name stays."""
+    """Leave out every file with the same bytes as another; the first by name is kept."""
     rows = faces.rows
     first = rows[rows["image_id"].notna()].groupby("image_id")["file_name"].transform("first")
     repeated = first.index[(first != rows.loc[first.index, "file_name"]).to_numpy()]
-    # Over every other reason: nothing else of a copy is of interest.
+    # Replaces every other reason: a copy is not examined further.
     rows.loc[repeated, "reason"] = "duplicate"
     rows.loc[repeated, "detail"] = [f"same bytes as {name}" for name in first[repeated]]
 
@@ -30,21 +30,20 @@ def leave_out_poor(faces: Faces, params: Curate) -> None:
     _below(faces, "det_score", params.min_score, "uncertain_face")
     _below(faces, "sharpness", params.min_sharpness, "blurred")
     for name, bound in (("yaw", params.max_yaw), ("pitch", params.max_pitch)):
-        turned = np.flatnonzero(faces.open & (rows[name].abs() > bound).to_numpy())
-        faces.leave_out(
-            turned, "turned_away", [f"{name} {rows.at[row, name]:.0f}°, at most {bound:g}°" for row in turned]
-        )
+        turned = np.flatnonzero(faces.candidates & (rows[name].abs() > bound).to_numpy())
+        texts = [f"{name} {rows.at[row, name]:.0f}°, at most {bound:g}°" for row in turned]
+        faces.leave_out(turned, "turned_away", texts)
     outside = _outside(faces)
-    cut = np.flatnonzero(faces.open & (outside > params.max_outside_share))
+    cut = np.flatnonzero(faces.candidates & (outside > params.max_outside_share))
     faces.leave_out(cut, "cut_off", [f"{outside[row]:.2f} of the face box is outside of the photo" for row in cut])
 
 
 def leave_out_near_duplicates(faces: Faces, params: Curate) -> None:
-    """Of faces in nearly the same picture (recompressed, resized, cropped) leave out all but the best.
+    """Leave out all but the best of nearly identical pictures of a face (recompressed, resized, cropped).
 
     Pairs are found among the nearest neighbours of the embeddings and compared by the grey values of the aligned face.
     """
-    rows = np.flatnonzero(faces.open)
+    rows = np.flatnonzero(faces.candidates)
     if len(rows) < 2:
         return
     others, cosines = neighbours(faces.embeddings[rows], params.neighbours)
@@ -52,29 +51,29 @@ def leave_out_near_duplicates(faces: Faces, params: Curate) -> None:
     there = others[here, place]
     textures = faces.textures[rows]
     same = np.einsum("ij,ij->i", textures[here], textures[there]) >= params.duplicate_similarity
-    alike: dict[int, set[int]] = {}
+    copies: dict[int, set[int]] = {}
     for one, other in zip(here[same].tolist(), there[same].tolist(), strict=True):
-        alike.setdefault(one, set()).add(other)
-        alike.setdefault(other, set()).add(one)
+        copies.setdefault(one, set()).add(other)
+        copies.setdefault(other, set()).add(one)
     quality = faces.quality()[rows]
-    # The best first: each face that is kept takes those like it with it, and no chain of likenesses goes further.
-    gone: set[int] = set()
-    for best in sorted(alike, key=lambda row: (-quality[row], row)):
-        if best in gone:
+    # The best first: each face that is kept removes its direct copies, but not the copies of these.
+    removed: set[int] = set()
+    for best in sorted(copies, key=lambda row: (-quality[row], row)):
+        if best in removed:
             continue
-        for copy in sorted(alike[best] - gone):
-            gone.add(copy)
+        for copy in sorted(copies[best] - removed):
+            removed.add(copy)
             faces.leave_out([int(rows[copy])], "near_duplicate", [f"of {_name(faces, int(rows[best]))}"])
 
 
 def _below(faces: Faces, column: str, bound: float, reason: str, unit: str = "") -> None:
     values = faces.rows[column]
-    low = np.flatnonzero(faces.open & (values < bound).to_numpy())
+    low = np.flatnonzero(faces.candidates & (values < bound).to_numpy())
     faces.leave_out(low, reason, [f"{values[row]:.4g}{unit} < {bound:g}{unit}" for row in low])
 
 
 def _outside(faces: Faces) -> np.ndarray:
-    """Return the share of each face box that lies outside of its photo; 0 where there is no box."""
+    """Return the share (N,) of each face box that is outside of its photo; 0 where there is no box."""
     width, height = (faces.rows[name].to_numpy(float, na_value=np.nan) for name in ("width", "height"))
     x0, y0, x1, y1 = faces.boxes.T
     inside = np.clip(np.minimum(x1, width) - np.maximum(x0, 0), 0, None)

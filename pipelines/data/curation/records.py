@@ -1,4 +1,4 @@
-"""What curation keeps of every face: the rows of its state and of `faces.parquet`, statuses and reasons."""
+"""Schemas of the curation state and of `faces.parquet`, and the values of `status` and `reason`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pipelines.core.files import atomic_file
 SELECTED = "selected"
 LEFT_OUT = "left_out"
 
-# One row a face, in the order of file names; a photo without a usable face is one row without a face index.
+# One row per face, in the order of file names; a photo without a usable face is one row without a face index.
 FACES_SCHEMA = pa.schema(
     [
         ("file_name", pa.string()),  # relative to the source
-        ("face_index", pa.int32()),  # 0 is the largest face of its photo; null where none was found
-        ("image_id", pa.string()),  # sha256 of the photo's bytes; null where it could not be read
-        ("label", pa.string()),  # the person that the photo's folder names, where labels are checked
-        ("identity", pa.string()),  # the person that the face was found to show; null where it was not compared
+        ("face_index", pa.int32()),  # 0 is the largest face of its photo; null if none was found
+        ("image_id", pa.string()),  # sha256 of the photo's bytes; null if it could not be read
+        ("label", pa.string()),  # the person named by the photo's folder, if labels are checked
+        ("identity", pa.string()),  # the person that the face shows; null if it was not compared
         ("status", pa.string()),
         ("reason", pa.string()),  # one of REASONS where left out
         ("detail", pa.string()),
@@ -38,8 +38,8 @@ FACES_SCHEMA = pa.schema(
     ]
 )
 
-# One row a face or a photo without one: what looking at a photo yields, kept between runs.
-SEEN_SCHEMA = pa.schema(
+# One row per face or photo without a face: results of the analysis, kept between runs.
+STATE_SCHEMA = pa.schema(
     [
         ("key", pa.string()),
         ("file_name", pa.string()),
@@ -59,7 +59,7 @@ SEEN_SCHEMA = pa.schema(
         ("pitch", pa.float32()),
         ("roll", pa.float32()),
         ("expression", pa.string()),
-        ("embedding", pa.list_(pa.float32())),  # 512, unit norm: between that of the face and of its mirror image
+        ("embedding", pa.list_(pa.float32())),  # 512, unit norm: the mean of the face's and its mirror image's
         ("texture", pa.binary()),  # 256 grey values between brows and chin
         ("thumbnail", pa.binary()),  # JPEG
     ]
@@ -67,10 +67,10 @@ SEEN_SCHEMA = pa.schema(
 
 REASONS: dict[str, str] = {
     "not_read": "the file could not be read from the source",
-    "unreadable": "the bytes are no picture that can be decoded",
+    "unreadable": "the bytes cannot be decoded as a picture",
     "empty": "the file has no bytes",
-    "truncated": "the picture ends before its data does",
-    "too_small": "the picture is smaller than a face must be",
+    "truncated": "the end of the picture is missing",
+    "too_small": "the picture is smaller than the smallest face allowed",
     "too_large": "the picture has more pixels than allowed, so it was not decoded",
     "analyser_failed": "an analyser raised an error on this picture",
     "duplicate": "the same bytes occur in another file",
@@ -79,19 +79,19 @@ REASONS: dict[str, str] = {
     "uncertain_face": "the detector is less sure than curate.min_score",
     "blurred": "the face is less sharp than curate.min_sharpness",
     "turned_away": "the head is turned further than curate.max_yaw or curate.max_pitch",
-    "cut_off": "the face reaches over the border of the photo",
-    "label_disputed": "the photo does not look like the rest of the person that its folder names",
-    "unlike_identity": "the face is less like its identity's others than curate.similarity",
-    "twice_in_photo": "another face of the photo is more like this identity",
-    "crowded": "no square around the face is free of other faces",
-    "near_duplicate": "nearly the same picture of the face was kept",
+    "cut_off": "the face extends beyond the border of the photo",
+    "label_disputed": "the face does not resemble the other photos of the person named by its folder",
+    "unlike_identity": "the similarity to the identity's other faces is below curate.similarity",
+    "twice_in_photo": "another face of the photo is more similar to this identity",
+    "crowded": "every square around the face contains part of another face",
+    "near_duplicate": "a better, nearly identical picture of the face is kept",
     "too_few": "fewer than curate.min_photos usable photos of this identity",
     "no_caption": "no caption could be made",
-    "enough": "curate.max_photos others show more of this identity's expressions and poses",
+    "enough": "curate.max_photos other photos show more of this identity's expressions and poses",
 }
 
 
 def write_rows(rows: pa.Table, file: Path) -> None:
-    """Write a Parquet file that is whole or not there; the same rows give the same bytes."""
+    """Write a Parquet file atomically; the same rows give the same bytes."""
     with atomic_file(file, shared=True) as part:
         pq.write_table(rows, part, compression="ZSTD", row_group_size=4096)

@@ -1,4 +1,4 @@
-"""The page on which a person checks a curated set: contact sheets, and every photo left out with its reason."""
+"""Render the page for checking a curated set: contact sheets, and every photo left out with its reason."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from pipelines.core.sections.data import Curate
 from pipelines.data.curation.faces import Faces
 from pipelines.data.curation.records import REASONS
 
-# A page of more would not open; `faces.parquet` has all rows.
+# A larger page would not open in a browser; `faces.parquet` has all rows.
 _PEOPLE, _FACES_A_REASON, _LISTED = 100, 60, 5000
 
 
 def write_report(faces: Faces, table: pa.Table, params: Curate) -> str:
-    """Return the page as HTML that needs no other file; `table` holds the rows of `faces.parquet`."""
+    """Return the page as self-contained HTML; `table` has the rows of `faces.parquet`."""
     rows = table.drop_columns(["bbox"]).to_pylist()
     people = _people(faces)
     absent = [row for row in rows if row["status"] != "selected"]
@@ -63,7 +63,7 @@ def _people(faces: Faces) -> list[dict[str, Any]]:
 
 
 def _grid(faces: Faces) -> list[list[int]]:
-    """Return how many selected photos show each expression (rows, the last: unknown) in each pose (columns)."""
+    """Return the number of selected photos per expression (rows, the last: unknown) and pose (columns)."""
     counts = [[0] * len(POSES) for _ in range(len(EXPRESSIONS) + 1)]
     selected = faces.rows[faces.rows["selected_file"].notna()]
     for expression, yaw in zip(selected["expression"], selected["yaw"], strict=True):

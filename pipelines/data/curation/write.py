@@ -1,4 +1,4 @@
-"""Writing the chosen photos with their texts, in the layout of a folder per identity. This is what the workers do."""
+"""Write the chosen photos with their texts on the workers, in one folder per identity."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _CUT_QUALITY = 95
 
 @dataclass(frozen=True)
 class Chosen:
-    """One face to write: its row, the photo's path, the file to write, and what is known for its texts.
+    """One face to write: its row, the photo's path, the file to write, and the given and measured parts of its texts.
 
-    `cut` (left, top, right, bottom) is the part of the photo that is written, None for the file as it is; `bbox` is
-    the face; both in pixels of the upright photo.
+    `cut` (left, top, right, bottom) is the part of the photo that is written, None to copy the file; `bbox` is the
+    face; both in pixels of the upright photo.
     """
 
     row: int
@@ -44,7 +44,7 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Written:
-    """What became of a chosen face: its texts, or None where no caption could be made and nothing was written."""
+    """The texts of a chosen face; None where no caption could be made, so that nothing was written."""
 
     row: int
     prompt: str | None
@@ -52,27 +52,27 @@ class Written:
 
 
 @dataclass(frozen=True)
-class Errand:
-    """What one task writes; `params` is JSON."""
+class WriteTask:
+    """The faces that one task writes; `params` is JSON."""
 
     faces: tuple[Chosen, ...]
     params: str
 
 
-def write_chosen(errand: Errand) -> list[Written] | str:
-    """Write photos and texts of a task; return what became of them, or what is wrong with the configuration."""
-    captions, params = _sources(errand.params)
+def write_chosen(task: WriteTask) -> list[Written] | str:
+    """Write photos and texts of a task; return the texts, or the error in the configuration."""
+    captions, params = _caption_sources(task.params)
     written: list[Written] = []
     try:
-        for start in range(0, len(errand.faces), _BATCH):
-            written += _write(errand.faces[start : start + _BATCH], captions, params)
+        for start in range(0, len(task.faces), _BATCH):
+            written += _write(task.faces[start : start + _BATCH], captions, params)
     except UserError as error:
         return str(error)
     return written
 
 
 @lru_cache(maxsize=1)
-def _sources(params: str) -> tuple[CaptionChain, Preprocess]:
+def _caption_sources(params: str) -> tuple[CaptionChain, Preprocess]:
     section = Params.model_validate_json(params).preprocess
     return load_captions(section.captions), section
 
@@ -82,7 +82,7 @@ def _write(faces: Sequence[Chosen], captions: CaptionChain, params: Preprocess) 
     cuts: list[bytes | None] = []
     for face in faces:
         data = Path(face.path).read_bytes()
-        # A part is taken of the whole photo; a description needs no more than the profile's pixels.
+        # A cut needs all pixels of the photo, a caption no more than the resolution of the profile.
         side = 2**31 if face.cut else 2 * params.resolution
         decoded = decode(data, max_pixels=params.max_pixels, min_side=1, working_side=side)
         image, box = decoded.image, np.array(face.bbox, np.float32) / decoded.reduction
@@ -104,7 +104,7 @@ def _write(faces: Sequence[Chosen], captions: CaptionChain, params: Preprocess) 
             shutil.copyfile(face.path, file)
         else:
             file.write_bytes(cut)
-        says = face.face_prompt or face_prompt_of(face.expression or caption.expression, face.yaw)
-        file.with_suffix(".txt").write_text(f"{caption.prompt}\n{says}\n", encoding="utf-8")
-        written.append(Written(face.row, caption.prompt, says))
+        face_prompt = face.face_prompt or face_prompt_of(face.expression or caption.expression, face.yaw)
+        file.with_suffix(".txt").write_text(f"{caption.prompt}\n{face_prompt}\n", encoding="utf-8")
+        written.append(Written(face.row, caption.prompt, face_prompt))
     return written

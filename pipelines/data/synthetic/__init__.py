@@ -1,1 +1,1 @@
-"""Procedural people: the embedded dataset, drawn instead of downloaded."""
+"""Draw a dataset of procedural people, so that none has to be downloaded."""

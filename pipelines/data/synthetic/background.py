@@ -1,4 +1,4 @@
-"""What is behind the person: a named colour or a simple place."""
+"""Draw the background: a named colour or a simple place."""
 
 from __future__ import annotations
 

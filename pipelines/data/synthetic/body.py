@@ -1,4 +1,4 @@
-"""Neck and clothes."""
+"""Draw neck and clothes."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _neck(canvas: Canvas, head: Head, colour: Array, low: Array) -> None:
     width = half * (0.86 + 0.30 * t**3)
     left, right = middle - width * [1, 0], middle + width * [1, 0]
     canvas.polygon(np.concatenate([left, right[::-1]]).astype(np.float32), colour * 0.86)
-    # The head throws its shadow on the neck.
+    # The shadow of the head on the neck.
     chin = head.camera.project(head.around(np.radians(np.linspace(-70, 70, 15)), np.array(0.93)))[0] + np.array(
         [0, 0.16 * unit]
     )

@@ -1,4 +1,4 @@
-"""From head coordinates to pixels: rotation by yaw, pitch and roll, then a slight perspective."""
+"""Project head coordinates to pixels: rotation by yaw, pitch and roll, then a slight perspective."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy.typing as npt
 Array = npt.NDArray[np.floating]
 
 DISTANCE = 9.0
-"""Distance of the camera from the middle of the head in half head heights."""
+"""Distance of the camera from the middle of the head, in half head heights."""
 
 
 @dataclass(frozen=True)
 class Camera:
     """A camera in front of a head.
 
-    Head coordinates: x to the picture's right, y down, z towards the camera, in half head heights, origin in
-    the middle of the head. `unit` is the pixels of one half head height, `centre` where the origin appears.
+    Head coordinates: x to the picture's right, y down, z towards the camera, in half head heights, origin in the middle
+    of the head. `unit`: pixels of one half head height; `centre`: pixel position of the origin.
     """
 
     rotation: Array
@@ -27,7 +27,7 @@ class Camera:
 
     @staticmethod
     def facing(yaw: float, pitch: float, roll: float, unit: float, centre: tuple[float, float]) -> Camera:
-        """Build the camera that sees a head turned by these angles (degrees)."""
+        """Return the camera for a head turned by these angles (degrees)."""
         a, b, c = np.radians([yaw, pitch, roll])
         turn = np.array([[np.cos(a), 0, np.sin(a)], [0, 1, 0], [-np.sin(a), 0, np.cos(a)]])
         nod = np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])
@@ -39,7 +39,7 @@ class Camera:
         return (points @ self.rotation.T).astype(np.float32)
 
     def project(self, points: Array) -> tuple[Array, Array]:
-        """Return pixels (..., 2) and depth (...), greater is nearer, of points (..., 3)."""
+        """Return pixels (..., 2) and depth (...) of points (..., 3); greater depth is closer to the camera."""
         turned = self.turn(np.asarray(points, np.float32))
         depth = turned[..., 2]
         factor = self.unit * DISTANCE / (DISTANCE - depth)

@@ -1,4 +1,4 @@
-"""A picture being drawn: polygons with sub-pixel corners, soft edges and transparency, and shaded meshes."""
+"""Draw polygons with sub-pixel corners, soft edges and transparency, and shaded meshes."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ class Canvas:
     ) -> None:
         """Fill a polygon (N, 2) with a colour.
 
-        `alpha` is its opacity, `soft` the sigma of its edge in pixels, `clip` a mask (side, side) of 0 or 255
-        that the polygon stays inside of.
+        `alpha` is its opacity, `soft` the sigma of its blurred edge in pixels, `clip` a mask (side, side): nothing is
+        drawn where it is 0, all where it is 255.
         """
         if alpha >= 1.0 and soft <= 0.0 and clip is None:
             cv2.fillPoly(self.image, [fixed(points)], tuple(float(c) for c in colour), cv2.LINE_8, _SHIFT)
@@ -70,7 +70,7 @@ class Canvas:
         self.blend(window, mask, colour, alpha)
 
     def window(self, points: Array, pad: int) -> tuple[slice, slice]:
-        """Return the rows and columns of the picture around points (N, 2), `pad` pixels further out on all sides."""
+        """Return the rows and columns around points (N, 2), with `pad` more pixels on all sides."""
         low = np.maximum(np.floor(points.min(0)).astype(int) - pad, 0)
         high = np.minimum(np.ceil(points.max(0)).astype(int) + pad + 1, self.side)
         return slice(int(low[1]), int(high[1])), slice(int(low[0]), int(high[0]))
@@ -82,14 +82,14 @@ class Canvas:
         return mask
 
     def blend(self, window: tuple[slice, slice], mask: Image, colour: Colour | Image, alpha: float = 1.0) -> None:
-        """Lay a colour, or a picture of the window's shape, over a window by a mask 0..255."""
+        """Blend a colour, or a picture of the window's shape, into a window with a mask of 0 to 255."""
         part = self.image[window]
         weight = (mask.astype(np.float32) * (alpha / 255.0))[..., None]
         mixed = part + (np.asarray(colour, np.float32) - part) * weight
         self.image[window] = np.clip(mixed + 0.5, 0, 255).astype(np.uint8)
 
     def line(self, points: Array, colour: Colour, widths: Array | float, alpha: float = 1.0, **edge: Any) -> None:
-        """Draw a stroke along points (N, 2) with full widths (N,) in pixels; `edge` is as of a polygon."""
+        """Draw a stroke along points (N, 2) with full widths (N,) in pixels; `edge`: `soft` and `clip` of `polygon`."""
         self.polygon(ribbon(points, widths), colour, alpha, **edge)
 
 
@@ -98,21 +98,21 @@ def paint_mesh(
 ) -> None:
     """Paint the quads of a grid from far to near, each in one colour.
 
-    points: (R, C, 3) head coordinates; colours: (R - 1, C - 1, channels of image) uint8; facing: 1 draws the
-    quads whose outside is seen (rows run down, columns to the picture's right as seen from outside), -1 those
-    whose inside is seen; keep: (R - 1, C - 1), which quads to draw at all.
+    points: (R, C, 3) head coordinates; colours: (R - 1, C - 1, channels of image) uint8; facing: 1 draws the quads
+    with a visible outside (rows run down, columns to the picture's right as seen from outside), -1 those with a
+    visible inside; keep: (R - 1, C - 1) mask of the quads to draw.
     """
     pixels, depth = camera.project(points)
     corners = np.stack([pixels[:-1, :-1], pixels[:-1, 1:], pixels[1:, 1:], pixels[1:, :-1]], axis=2)
     diagonal, other = corners[:, :, 2] - corners[:, :, 0], corners[:, :, 3] - corners[:, :, 1]
     area = diagonal[..., 0] * other[..., 1] - diagonal[..., 1] * other[..., 0]
-    seen = area * facing > 1e-4
+    visible = area * facing > 1e-4
     if keep is not None:
-        seen &= keep
+        visible &= keep
     middle = depth[:-1, :-1] + depth[:-1, 1:] + depth[1:, :-1] + depth[1:, 1:]
-    order = np.argsort(middle[seen], kind="stable")
-    quads = fixed(corners[seen][order])
-    for quad, colour in zip(quads, colours[seen][order].tolist(), strict=True):
+    order = np.argsort(middle[visible], kind="stable")
+    quads = fixed(corners[visible][order])
+    for quad, colour in zip(quads, colours[visible][order].tolist(), strict=True):
         cv2.fillConvexPoly(image, quad, colour, cv2.LINE_8, _SHIFT)
 
 

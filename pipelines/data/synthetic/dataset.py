@@ -1,4 +1,4 @@
-"""A dataset of procedural people: ordinary photos in a folder per identity, with their prompts beside them."""
+"""Write a dataset of procedural people: photos in one folder per identity, with text files of their prompts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ JPEG_QUALITY = 92
 MANIFEST = ".synthesize.json"
 _DRAWING_VERSION = 2
 # Every expression in every pose.
-LOOKS = len(EXPRESSIONS) * len(POSES)
+SCENES = len(EXPRESSIONS) * len(POSES)
 
 
 def identity_name(index: int) -> str:
@@ -26,18 +26,18 @@ def identity_name(index: int) -> str:
 
 
 def person_scenes(seed: int, index: int, namespace: str = "dataset") -> list[Scene]:
-    """Return a person's 35 scenes, every expression in every pose, each with clothes and surroundings of its own."""
+    """Return a person's 35 scenes, every expression in every pose, each with different clothes and background."""
     noun = "woman" if Person.sample(namespace, seed, index).presentation == "feminine" else "man"
     rng = stream(f"{namespace} scenes", seed, index)
     return [Scene.sample(rng, expression, pose, noun) for expression in EXPRESSIONS for pose in POSES]
 
 
 def chosen_scenes(index: int, photos: int) -> list[int]:
-    """Return which of the 35 scenes a person of `photos` photos has, in rising order.
+    """Return the numbers of the scenes of a person with `photos` of the 35 photos, ascending.
 
-    Seven of them show every expression and every pose, and over 35 people every scene is equally frequent.
+    Seven photos show every expression and every pose; over 35 people, every scene is equally frequent.
     """
-    # The next expression and the next pose every turn: 7 and 5 have no divisor in common, so 35 turns meet every scene.
+    # Each turn takes the next expression and the next pose: 7 and 5 are coprime, so 35 turns visit every scene.
     turns = range(11 * index, 11 * index + photos)
     return sorted(turn % len(EXPRESSIONS) * len(POSES) + turn % len(POSES) for turn in turns)
 
@@ -46,24 +46,24 @@ def write_dataset(
     identities: int,
     out: Path,
     *,
-    photos: int = LOOKS,
+    photos: int = SCENES,
     seed: int = 0,
     size: int = 128,
     workers: int = 2,
     truth: Path | None = None,
 ) -> int:
-    """Draw `identities` people with `photos` photos each (1 to 35) into `out` and return how many people were new.
+    """Draw `identities` people with `photos` photos each (1 to 35) into `out`; return the number of new people.
 
     Each person is a folder `person_00042` of files `<n>.jpg` with `<n>.txt` (line 1 the prompt, line 2 the face
-    prompt). The files are a pure function of seed, photos and size; a person appears whole or not at all, so an
-    interrupted call is finished by the next one. `truth` names a Parquet file for the ground truth.
+    prompt). The files depend on seed, photos and size only. A person's folder is written atomically, so the next call
+    completes an interrupted one. `truth`: Parquet file for the ground truth.
 
-    Raises UserError where `out` holds something else or was drawn with other arguments.
+    Raise UserError if `out` contains other files or was drawn with other arguments.
     """
-    if identities < 1 or workers < 1 or size < 16 or not 1 <= photos <= LOOKS:
+    if identities < 1 or workers < 1 or size < 16 or not 1 <= photos <= SCENES:
         raise UserError(
             f"synthesize: identities {identities}, photos {photos}, workers {workers}, size {size}: expected at least "
-            f"1, 1, 1 and 16, and at most {LOOKS} photos"
+            f"1, 1, 1 and 16, and at most {SCENES} photos"
         )
     _claim(out, {"identities": identities, "photos": photos, "seed": seed, "size": size})
     missing = [index for index in range(identities) if not (out / identity_name(index)).is_dir()]
@@ -76,11 +76,11 @@ def write_dataset(
 
 
 def _claim(out: Path, arguments: dict[str, int]) -> None:
-    """Record the arguments in `out`, or refuse it."""
+    """Write the arguments to the manifest in `out`; raise UserError if they differ from those already there."""
     wanted, identities = {"drawing": _DRAWING_VERSION, **arguments}, arguments["identities"]
     manifest = out / MANIFEST
     if manifest.exists():
-        found = {"photos": LOOKS, **json.loads(manifest.read_text())}
+        found = {"photos": SCENES, **json.loads(manifest.read_text())}
         for name in ("drawing", "photos", "seed", "size"):
             if found.get(name) != wanted[name]:
                 raise UserError(
@@ -88,11 +88,11 @@ def _claim(out: Path, arguments: dict[str, int]) -> None:
                 )
         if found["identities"] > identities:
             raise UserError(
-                f"{out} holds {found['identities']} people, asked for {identities}: "
+                f"{out} contains {found['identities']} people, asked for {identities}: "
                 "a folder only grows, choose another one for fewer"
             )
-        for left in out.glob(".person_*"):
-            shutil.rmtree(left)
+        for unfinished in out.glob(".person_*"):
+            shutil.rmtree(unfinished)
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is not empty and was not drawn by synthesize: choose another folder")
     write_atomically(manifest, json.dumps(wanted, sort_keys=True) + "\n")
@@ -119,7 +119,7 @@ def _draw_person(job: tuple[str, int, int, int, int]) -> None:
     from pipelines.data.synthetic.draw import render
 
     folder, index, photos, seed, size = job
-    cv2.setNumThreads(1)  # the workers already use every core they were given
+    cv2.setNumThreads(1)  # each worker process has one core
     person = Person.sample("dataset", seed, index)
     scenes = person_scenes(seed, index)
     with atomic_folder(Path(folder) / identity_name(index)) as part:
@@ -129,8 +129,8 @@ def _draw_person(job: tuple[str, int, int, int, int]) -> None:
             (part / f"{number}.txt").write_text(f"{picture.prompt}\n{picture.face_prompt}\n")
 
 
-def write_truth(identities: int, file: Path, *, photos: int = LOOKS, seed: int = 0, size: int = 128) -> None:
-    """Write the ground truth of a dataset as Parquet, one row per photo, for measuring what looks at the photos.
+def write_truth(identities: int, file: Path, *, photos: int = SCENES, seed: int = 0, size: int = 128) -> None:
+    """Write the ground truth of a dataset as Parquet, one row per photo, for measuring face analysis.
 
     Columns: file_name, identity, presentation, skin_tone, expression, pose, yaw, pitch, roll, landmarks (136),
     keypoints (10), box (4), prompt, face_prompt.
@@ -145,13 +145,9 @@ def write_truth(identities: int, file: Path, *, photos: int = LOOKS, seed: int =
         person, name = Person.sample("dataset", seed, index), identity_name(index)
         scenes = person_scenes(seed, index)
         for number in chosen_scenes(index, photos):
-            known = truth(person, scenes[number], size)
-            arrays = {key: getattr(known, key).ravel().tolist() for key in ("landmarks", "keypoints", "box")}
-            words = {
-                key: getattr(known, key)
-                for key in ("expression", "pose", "yaw", "pitch", "roll", "prompt", "face_prompt")
-            }
+            values = dict(vars(truth(person, scenes[number], size)))
+            arrays = {key: values.pop(key).ravel().tolist() for key in ("landmarks", "keypoints", "box")}
             group = {"presentation": person.presentation, "skin_tone": person.skin_tone}
-            rows.append({"file_name": f"{name}/{number}.jpg", "identity": name} | group | words | arrays)
+            rows.append({"file_name": f"{name}/{number}.jpg", "identity": name} | group | values | arrays)
     with atomic_file(file) as part:
         pq.write_table(pa.Table.from_pylist(rows), part)

@@ -1,4 +1,4 @@
-"""Drawing a picture of a person in a scene, with its truth."""
+"""Draw a picture of one or more people in a scene, with its ground truth."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from pipelines.data.synthetic.scene import Scene
 from pipelines.data.synthetic.skin import beard, ear, light_direction, marks, paint_head, relief, skin_colour, wrinkles
 
 UNIT = 0.345
-"""Half a head's height as a share of the picture's side, before the scene's own scale."""
+"""Half a head's height as a share of the picture's side, before the scale of the scene."""
 _CENTRE = (0.5, 0.47)
 
 
 @dataclass(frozen=True)
 class Truth:
-    """What is known about one person in a picture.
+    """The ground truth about one person in a picture.
 
     `landmarks` (68, 2), `keypoints` (5, 2: eye centres, nose tip, mouth corners, each from the picture's left to its
     right) and `box` (4: x0, y0, x1, y1) float32 in pixels; angles in degrees.
@@ -48,13 +48,13 @@ class Truth:
 
 @dataclass(frozen=True)
 class Picture(Truth):
-    """A picture, `image` (size, size, 3) uint8 RGB, and the truth about one person in it."""
+    """A picture, `image` (size, size, 3) uint8 RGB, and the ground truth about the person in it."""
 
     image: Image
 
 
 def render(person: Person, scene: Scene, size: int) -> Picture:
-    """Draw `person` in `scene`, size × size pixels. The same scene in any size shows the same picture."""
+    """Draw `person` in `scene`, size × size pixels; the picture is the same in every size."""
     canvas, factor = _canvas(size)
     draw_background(canvas, scene)
     head = _head(person, scene, canvas.side)
@@ -63,12 +63,12 @@ def render(person: Person, scene: Scene, size: int) -> Picture:
 
 
 def truth(person: Person, scene: Scene, size: int) -> Truth:
-    """Return the truth about the picture that `render` would draw of the same arguments, without drawing it."""
+    """Return the ground truth of `render` with the same arguments, without drawing."""
     return _truth(_head(person, scene, size), scene, 1, scene.prompt)
 
 
 def _head(person: Person, scene: Scene, side: int) -> Head:
-    # The face, not the middle of the skull, is what a photographer centres.
+    # A photographer centres the face, not the middle of the skull.
     sway = -0.055 * float(np.sin(np.radians(scene.yaw)))
     centre = ((_CENTRE[0] + scene.offset_x + sway) * side, (_CENTRE[1] + scene.offset_y) * side)
     return _place(person, scene, UNIT * scene.scale * side, centre)
@@ -82,8 +82,8 @@ def _place(person: Person, scene: Scene, unit: float, centre: tuple[float, float
 def render_group(people: list[tuple[Person, Scene]], size: int) -> tuple[Image, list[Truth]]:
     """Draw two or three people side by side in one picture.
 
-    Returns the picture and, from the picture's left to its right, the truth about each person; all of them share
-    the picture and its prompt, and the first scene's background and light.
+    Return the picture and the ground truth about each person, from the picture's left to its right. They share the
+    prompt, and the first scene's background and light.
     """
     if not 2 <= len(people) <= 3:
         raise ValueError(f"a group has {len(people)} people, expected 2 or 3")
@@ -108,7 +108,7 @@ def render_group(people: list[tuple[Person, Scene]], size: int) -> tuple[Image, 
 
 
 def group_prompt(scenes: list[Scene]) -> str:
-    """Return the text prompt of several people in the first one's surroundings."""
+    """Return the text prompt of several people in front of the first one's background."""
     words = {2: "two", 3: "three"}[len(scenes)]
     clothes = " and ".join(scene.clothes for scene in scenes)
     return f"a photo of {words} people, wearing {clothes}, {scenes[0].setting}"
@@ -149,12 +149,12 @@ def _draw_person(canvas: Canvas, head: Head, scene: Scene) -> None:
     hair.behind_body(canvas)
     draw_body(canvas, head, scene, skin)
     hair.behind_head(canvas)
-    # An ear that faces the camera lies on the head, and on short hair; the other one is behind it.
+    # The ear that faces the camera is drawn over the head and short hair, the other one behind the head.
     near = [side for side in (-1, 1) if float(camera.rotation[2, 0]) * side > 0.12]
     for side in sorted({-1, 1}.difference(near)):
         ear(canvas, head, side, skin)
-    mask, seen = paint_head(canvas, head, skin, light, scene.light_strength)
-    clips = _halves(mask, seen, scene.yaw)
+    mask, angles = paint_head(canvas, head, skin, light, scene.light_strength)
+    clips = _halves(mask, angles, scene.yaw)
     relief(canvas, head, mask, skin)
     marks(canvas, head, mask, skin)
     beard(canvas, head, mask, hair.colour, skin)
@@ -172,11 +172,11 @@ def _draw_person(canvas: Canvas, head: Head, scene: Scene) -> None:
     draw_glasses(canvas, head)
 
 
-def _halves(mask: Image, seen: Image, yaw: float) -> dict[int, Image]:
-    """The visible parts of the left (-1) and right (1) half of the face: the nose hides some of the far one."""
+def _halves(mask: Image, angles: Image, yaw: float) -> dict[int, Image]:
+    """Return masks of the left (-1) and right (1) half of the face; the nose hides part of the far one."""
     clips = {-1: mask, 1: mask}
     if abs(yaw) > 15:
         far = 1 if yaw > 0 else -1
-        beyond = seen > 128 + 3 if far > 0 else seen < 128 - 3
+        beyond = angles > 128 + 3 if far > 0 else angles < 128 - 3
         clips[far] = np.where(beyond, mask, 0).astype(np.uint8)
     return clips

@@ -1,4 +1,4 @@
-"""Drawing eyes, brows, nose and mouth onto a head."""
+"""Draw eyes, brows, nose and mouth on a head."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pipelines.data.synthetic.camera import Array
 from pipelines.data.synthetic.canvas import Canvas, Colour, Image, circle
 from pipelines.data.synthetic.head import Head
 from pipelines.data.synthetic.landmarks import nose_half_width
-from pipelines.data.synthetic.lines import Eye, Mouth, brow
+from pipelines.data.synthetic.lines import EyeShape, Mouth, brow
 from pipelines.data.synthetic.person import EYE_COLOURS
 
 _CIRCLE = circle(20)
@@ -23,11 +23,11 @@ def mix(first: Colour, second: Colour, share: float) -> Array:
 
 
 def eyes(canvas: Canvas, head: Head, clips: dict[int, Image], skin: Array, gaze: tuple[float, float]) -> None:
-    """Draw both eyes; `clips` are the masks of what is visible of the left (-1) and right (1) half of the face."""
+    """Draw both eyes; `clips` are the masks of the visible left (-1) and right (1) half of the face."""
     person, motion, unit = head.person, head.motion, head.camera.unit
     for side in (-1, 1):
-        eye, clip = Eye.of(person, motion, side), clips[side]
-        if not head.sees(eye.x - side * 0.4 * eye.half_length, eye.y):
+        eye, clip = EyeShape.of(person, motion, side), clips[side]
+        if not head.is_visible(eye.x - side * 0.4 * eye.half_length, eye.y):
             continue
         shade, dark = mix(skin, (60, 20, 20), 0.45), mix(skin, (30, 8, 10), 0.62)
         around = eye.x + (eye.half_length * 1.25) * _CIRCLE[:, 0], eye.y - 0.03 + 0.16 * _CIRCLE[:, 1]
@@ -84,7 +84,7 @@ def brows(canvas: Canvas, head: Head, clips: dict[int, Image], colour: Array) ->
     """Draw both brows."""
     s = np.linspace(0, 1, 13)
     for side in (-1, 1):
-        if not head.sees(side * 0.2, -0.2):
+        if not head.is_visible(side * 0.2, -0.2):
             continue
         line, thickness = brow(head.person, head.motion, side, s)
         outline = np.concatenate(
@@ -94,7 +94,7 @@ def brows(canvas: Canvas, head: Head, clips: dict[int, Image], colour: Array) ->
 
 
 def nose(canvas: Canvas, head: Head, clip: Image, skin: Array) -> None:
-    """Draw nostrils, wings, the highlight of the ridge and wrinkles; the shape itself is part of the head."""
+    """Draw nostrils, wings, highlight and wrinkles of the nose; its shape is part of the head."""
     unit, base, wing, motion = head.camera.unit, head.nose_base, nose_half_width(head), head.motion
     dark, light = mix(skin, (40, 8, 8), 0.6), mix(skin, (255, 250, 240), 0.35)
     ridge = np.linspace(0.06, base - 0.09, 8)
@@ -110,7 +110,7 @@ def nose(canvas: Canvas, head: Head, clip: Image, skin: Array) -> None:
         canvas.line(
             head.pixels(curve_x, curve_y), dark, 0.022 * unit * np.sin(np.pi * (0.15 + 0.7 * t)), 0.8, clip=clip
         )
-        if motion.nose_wrinkle > 0.2 and head.sees(side * 0.1, 0.05):
+        if motion.nose_wrinkle > 0.2 and head.is_visible(side * 0.1, 0.05):
             for k in range(3):
                 x = side * np.linspace(0.03, 0.115, 4)
                 y = np.linspace(0.05, 0.0, 4) + 0.065 * k - 0.03
@@ -118,7 +118,7 @@ def nose(canvas: Canvas, head: Head, clip: Image, skin: Array) -> None:
 
 
 def mouth(canvas: Canvas, head: Head, clip: Image, skin: Array) -> None:
-    """Draw lips, teeth, tongue and the dark of an open mouth."""
+    """Draw lips, teeth, tongue and the inside of an open mouth."""
     person, motion, unit = head.person, head.motion, head.camera.unit
     shape = Mouth(person, motion)
     redness = 0.35 + 0.6 * person.lip_redness
@@ -141,7 +141,7 @@ def mouth(canvas: Canvas, head: Head, clip: Image, skin: Array) -> None:
         canvas.line(head.pixels(*inner_up.T), line_colour, press * unit * (1.15 - 0.6 * s**2), clip=clip)
     for side in (-1, 1):
         corner = shape.inner(np.array([side * 1.0]), True)[0]
-        if not head.sees(*corner):
+        if not head.is_visible(*corner):
             continue
         bend = np.array([[0, -0.02], [side * 0.03, 0.0 + 0.2 * motion.corner_down]])
         canvas.line(head.pixels(*(corner + bend).T), line_colour, unit * np.array([0.026, 0.01]), 0.8, clip=clip)

@@ -1,4 +1,4 @@
-"""Draws the people that the foundation is trained on: never the people of a dataset."""
+"""Draw the people that the foundation is trained on; none of them is in a dataset."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ NAMESPACE = "foundation"
 def draw(order: Order) -> Drawn:
     """Draw one picture of the order's one or two people; the same order gives the same picture."""
     rng = np.random.default_rng([order.seed, 2, len(order.people), *order.people, order.photo])
-    cast = []
+    members = []
     for number, expression, pose in zip(order.people, order.expressions, order.poses, strict=True):
         person = Person.sample(NAMESPACE, order.seed, number)
         noun = "woman" if person.presentation == "feminine" else "man"
-        cast.append((person, Scene.sample(rng, expression, pose, noun)))
+        members.append((person, Scene.sample(rng, expression, pose, noun)))
     truths: list[Truth]
-    if len(cast) == 1:
-        picture = render(*cast[0], order.size)
+    if len(members) == 1:
+        picture = render(*members[0], order.size)
         image, truths = picture.image, [picture]
     else:
-        image, truths = render_group(cast, order.size)
+        image, truths = render_group(members, order.size)
     return Drawn(
         image=image,
         landmarks=np.stack([truth.landmarks for truth in truths]),

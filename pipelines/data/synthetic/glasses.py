@@ -1,4 +1,4 @@
-"""Glasses: rims in front of the eyes, a bridge, and temples running back to the ears."""
+"""Draw glasses: rims in front of the eyes, a bridge, and temples back to the ears."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def draw_glasses(canvas: Canvas, head: Head) -> None:
             temple = camera.project(np.stack([hinge, behind]).astype(np.float32))[0]
             canvas.line(temple, colour, 0.04 * unit)
         x = side * eye_x + rim[:, 0]
-        # The frame bends back around the face towards its hinges.
+        # The frame bends backwards towards its hinges.
         bend = z - 0.16 * np.clip(np.abs(x) / (eye_x + rim[:, 0].max()), 0, 1) ** 2.5
         points = np.stack([x, EYE_LINE + 0.015 + rim[:, 1], bend], 1).astype(np.float32)
         pixels = camera.project(points)[0]

@@ -1,4 +1,4 @@
-"""Hair as shells around the head: every column of a shell is a strand from the crown to the hair's edge."""
+"""Draw hair as a shell around the head: every column is a strand from the crown to the hair's edge."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HANGS = ("bob", "long_straight", "long_wavy", "curly")
 
 @dataclass(frozen=True)
 class Cut:
-    """A hair style: height of the edge by angle around the head (degrees), and thickness above the skin."""
+    """A hair style: height of the edge per angle around the head (degrees), and thickness above the skin."""
 
     angles: tuple[float, ...]
     edge: tuple[float, ...]
@@ -110,7 +110,7 @@ class Hair:
         points = _MIDDLE + (body - _MIDDLE) * (1 + thickness[..., None])
         hang = np.maximum(height - 0.05, 0)
         points[..., 1] += hang
-        # Hanging hair falls a little inwards at the back and outwards over the shoulders.
+        # Long hair hangs slightly inwards at the back and outwards over the shoulders.
         points[..., 0] *= 1 + 0.20 * ramp(hang, 0.1, 1.2) * ramp(np.abs(degrees), 66, 96)[None]
         points[..., 2] += 0.05 * hang * (np.cos(angle) > 0)
         if cut.wave:
@@ -145,9 +145,9 @@ class Hair:
         paint_mesh(canvas.image, points, self.head.camera, shades, facing=facing, keep=keep)
 
     def _far(self) -> Mask:
-        """Which quads of the shell lie beyond the visible edge of the head, so that the head covers them."""
+        """Return which quads of the shell are beyond the visible edge of the head, so that the head covers them."""
         centre = quad_mean(np.stack(np.broadcast_arrays(self.height, self.degrees), -1))
-        low, high = self.head.limbs(np.minimum(centre[..., 0], 0.9))
+        low, high = self.head.visible_edges(np.minimum(centre[..., 0], 0.9))
         angle = np.radians(centre[..., 1])
         return np.asarray(((angle > high + 0.12) | (angle < low - 0.12)) & (centre[..., 0] > -0.75))
 
@@ -158,7 +158,7 @@ class Hair:
             self._paint(canvas, points, brightness * 0.38, -1)
 
     def behind_head(self, canvas: Canvas) -> None:
-        """Draw what the head covers: the far side of the hair, buns, tails and pigtails."""
+        """Draw the parts that the head covers: the far side of the hair, buns, tails and pigtails."""
         if self.shell is not None:
             self._paint(canvas, *self.shell, 1, self._far())
         for points, brightness, near in self._tails():

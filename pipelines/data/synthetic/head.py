@@ -1,4 +1,4 @@
-"""The shape of a head: horizontal sections stacked from crown to chin, with nose, brows and sockets on them."""
+"""The shape of a head: horizontal sections from crown to chin, with nose, brows and eye sockets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TABLE = np.linspace(-1.0, 1.02, 405)
 
 
 def smooth_curve(x: Array, knots: Array, values: Array) -> Array:
-    """Interpolate by cubic Hermite pieces whose slopes keep the data monotone (Fritsch and Carlson 1980)."""
+    """Interpolate with monotone cubic Hermite pieces (Fritsch and Carlson 1980)."""
     step = np.diff(knots)
     slope = np.diff(values) / step
     inner = np.where(
@@ -46,17 +46,17 @@ def ramp(x: Array, low: float, high: float) -> Array:
 
 
 class Head:
-    """The surface of a person's head while it moves.
+    """The surface of a person's head with a facial expression.
 
-    A point of the face is given by (x, y) as seen from the front of the neutral face, or by (angle, y) where
-    the angle (radians) runs around the head: 0 in front, positive to the picture's right.
+    A point of the face is given by its frontal position (x, y) on the neutral face, or by (angle, y): the angle
+    (radians) around the head is 0 in front and positive to the picture's right.
     """
 
     def __init__(self, person: Person, motion: Motion, camera: Camera) -> None:
         self.person, self.motion, self.camera = person, motion, camera
         w, jaw, square = person.head_width, person.jaw_width, person.jaw_squareness
         chin = 0.25 * person.chin_width
-        # A round skull down to the forehead, then temples, cheeks, jaw and chin.
+        # Round skull to the forehead, then temples, cheeks, jaw and chin.
         y = np.array([-1.0, -0.99, -0.96, -0.90, -0.80, -0.66, -0.42, -0.1, 0.2, 0.42, 0.62, 0.78, 0.90, 0.97, 1.02])
         dome = np.array([0.0, 0.17, 0.34, 0.54, 0.73, 0.88])
         brow = w * person.forehead
@@ -78,7 +78,7 @@ class Head:
         back = -np.concatenate([dome * 0.93, [0.93, 0.95, 0.86, 0.70, 0.36, 0.0, -0.32, -0.46, -0.56]])
         middle = np.array([0, 0, 0, 0, -0.01, -0.02, -0.04, -0.06, -0.06, -0.02, 0.06, 0.2, 0.38, 0.48, 0.58])
         self._tables = [smooth_curve(_TABLE, y, values) for values in (half, front, back, middle)]
-        self._limbs = self._find_limbs()
+        self._edges = self._find_edges()
 
     def section(self, y: Array) -> tuple[Array, Array, Array, Array]:
         """Return half width, front, back and middle (z) of the sections at heights y."""
@@ -100,32 +100,32 @@ class Head:
     def point(self, x: Array, y: Array, lift: Array | float = 0.0) -> Array:
         """Return the points (..., 3) of the face at frontal positions, `lift` outside of the skin.
 
-        Those that the camera cannot see slide along their height to the visible edge of the head.
+        Hidden points are moved, at their height, to the visible edge of the head.
         """
         x, y = np.broadcast_arrays(np.asarray(x, np.float64), np.asarray(y, np.float64))
         half = self.section(y)[0]
         angle = np.arcsin(np.clip(x / np.maximum(half, 1e-3), -0.999, 0.999))
-        heights, low, high = self._limbs
+        heights, low, high = self._edges
         return self.around(np.clip(angle, np.interp(y, heights, low), np.interp(y, heights, high)), y, lift)
 
     def pixels(self, x: Array, y: Array, lift: Array | float = 0.0) -> Array:
-        """Return where the camera sees the points of the face at frontal positions: (..., 2) pixels."""
+        """Return the pixels (..., 2) of the points of the face at frontal positions."""
         return self.camera.project(self.point(x, y, lift))[0]
 
-    def sees(self, x: float, y: float) -> bool:
-        """Say whether the camera sees the point of the face at a frontal position (the nose is not in its way)."""
+    def is_visible(self, x: float, y: float) -> bool:
+        """Return whether the point of the face at a frontal position is visible; the nose hides nothing here."""
         half = float(self.section(np.array(y))[0])
         angle = float(np.arcsin(np.clip(x / half, -0.999, 0.999)))
-        heights, low, high = self._limbs
+        heights, low, high = self._edges
         return float(np.interp(y, heights, low)) < angle < float(np.interp(y, heights, high))
 
-    def limbs(self, y: Array) -> tuple[Array, Array]:
+    def visible_edges(self, y: Array) -> tuple[Array, Array]:
         """Return the angles (radians) of the left and right visible edges of the head at heights y."""
-        heights, low, high = self._limbs
+        heights, low, high = self._edges
         return np.interp(y, heights, low), np.interp(y, heights, high)
 
-    def _find_limbs(self) -> tuple[Array, Array, Array]:
-        """Heights, and the angles at which the head's left and right visible edges lie there."""
+    def _find_edges(self) -> tuple[Array, Array, Array]:
+        """Return heights, and the angles of the head's left and right visible edges there."""
         heights = np.linspace(-0.98, 1.0, 34)
         camera, found = self._upright(self.camera), []
         for angles, pick in (
@@ -138,7 +138,7 @@ class Head:
 
     @staticmethod
     def _upright(camera: Camera) -> Camera:
-        """The same camera without the head's roll: left and right edges are then extremes of x."""
+        """Return the camera without the head's roll: left and right edges are then extremes of x."""
         up = camera.rotation[:2, 1]
         length = max(float(np.hypot(*up)), 1e-6)
         c, s = up[1] / length, up[0] / length
@@ -147,12 +147,12 @@ class Head:
         )
 
     def _height(self, y: Array) -> Array:
-        """Heights after the jaw has dropped and with the person's head height."""
+        """Return the heights with the jaw dropped and scaled to the person's head height."""
         chin = (self.motion.jaw_drop + self.person.chin_length) * ramp(y, 0.55, 1.0)
         return np.asarray(y * self.person.head_height + chin)
 
     def _relief(self, x: Array, y: Array) -> Array:
-        """How far nose, brow ridge, sockets, cheeks and lips stand out (z) at frontal positions."""
+        """Return the relief (z) of nose, brow ridge, sockets, cheeks and lips at frontal positions."""
         person = self.person
         base = self.nose_base
         along = np.clip((y - NOSE_ROOT) / (base - 0.05 - NOSE_ROOT), 0, 1)
@@ -174,7 +174,7 @@ class Head:
 
     @property
     def nose_base(self) -> float:
-        """Height of the base of the nose."""
+        """The height of the base of the nose."""
         return NOSE_ROOT + (NOSE_BASE - NOSE_ROOT) * self.person.nose_length - 0.03 * self.motion.nose_wrinkle
 
     def mesh(self) -> tuple[Array, Array]:

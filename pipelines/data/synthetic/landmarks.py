@@ -1,4 +1,4 @@
-"""The 68 landmarks of the iBUG scheme, five key points and the face box, exactly on what is drawn."""
+"""Compute the 68 iBUG landmarks, five key points and the face box of a drawn head."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from pipelines.data.synthetic.camera import Array
 from pipelines.data.synthetic.head import NOSE_ROOT, Head
-from pipelines.data.synthetic.lines import Eye, Mouth, brow
+from pipelines.data.synthetic.lines import EyeShape, Mouth, brow
 
 _JAW_HEIGHTS = np.array([0.06, 0.21, 0.36, 0.50, 0.63, 0.75, 0.86, 0.95])
 
@@ -30,7 +30,7 @@ def landmarks68(head: Head) -> Array:
         head.pixels(wing * np.array([-1, -0.5, 0, 0.5, 1]), base + np.array([-0.015, 0.01, 0.02, 0.01, -0.015]))
     )
     for side in (-1, 1):
-        eye = Eye.of(person, motion, side)
+        eye = EyeShape.of(person, motion, side)
         upper, lower = eye.lid(np.array([-1, -0.36, 0.36, 1]), True), eye.lid(np.array([0.36, -0.36]), False)
         points.append(head.pixels(*np.concatenate([upper, lower]).T))
     mouth = Mouth(person, motion)
@@ -53,7 +53,7 @@ def _jaw(head: Head) -> Array:
     heights = _JAW_HEIGHTS
     sides = []
     for side in (-1, 1):
-        # The cheek's own edge, in front of the ear, or the visible contour where that has turned away.
+        # The edge of the cheek in front of the ear, or the visible contour where it is turned away.
         half = head.section(heights)[0]
         sides.append(head.pixels(side * half * 0.995, heights))
     chin = head.pixels(np.zeros(1), np.array([1.0]))
@@ -68,7 +68,7 @@ def keypoints5(landmarks: Array) -> Array:
 
 
 def face_box(head: Head, landmarks: Array) -> Array:
-    """Return x0, y0, x1, y1 of the face from forehead to chin, as tight as a face detector's."""
+    """Return x0, y0, x1, y1 (4,) of the face from forehead to chin, as tight as the box of a face detector."""
     half = float(head.section(np.array(-0.5))[0])
     forehead = head.pixels(half * np.linspace(-0.8, 0.8, 5), np.full(5, -0.52))
     points = np.concatenate([landmarks, forehead])

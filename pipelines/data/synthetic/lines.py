@@ -1,4 +1,4 @@
-"""The lines of a face seen from the front: lids, brows, lips. Drawing and landmarks both follow them.
+"""The lines of lids, brows and lips seen from the front, for drawing and landmarks.
 
 Curves are (N, 2) arrays of frontal positions (x, y) in half head heights, see pipelines.data.synthetic.head.
 """
@@ -20,7 +20,7 @@ def _curve(x: Array, y: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class Eye:
+class EyeShape:
     """One eye; `side` is -1 on the picture's left, 1 on its right. Positions s run from -1 (left) to 1 (right)."""
 
     side: int
@@ -33,10 +33,10 @@ class Eye:
     iris: float
 
     @staticmethod
-    def of(person: Person, motion: Motion, side: int) -> Eye:
-        """Return the eye of a person during a motion."""
+    def of(person: Person, motion: Motion, side: int) -> EyeShape:
+        """Return the shape of a person's eye with an expression."""
         size = person.eye_size
-        return Eye(
+        return EyeShape(
             side=side,
             x=side * 0.31 * person.eye_spacing * person.head_width / 0.74,
             y=EYE_LINE,
@@ -54,7 +54,7 @@ class Eye:
         """Return points of a lid at positions s."""
         s = np.asarray(s, np.float64)
         bow = np.maximum(1 - s * s, 0)
-        # The highest point of the upper lid lies towards the nose, the lowest of the lower lid away from it.
+        # The highest point of the upper lid is closer to the nose, the lowest of the lower lid further from it.
         rise = (
             -self.upper * bow**0.75 * (1 - 0.15 * s * self.side)
             if upper
@@ -91,7 +91,7 @@ class Mouth:
         self.power = float(np.interp(motion.mouth_round, [0, 1, 2], [1.0, 0.5, 0.22]))
 
     def _base(self, s: Array) -> Array:
-        # A bent mouth moves its middle against its corners, so that it stays in its place.
+        # The middle moves opposite to the corners, so that the mouth keeps its position.
         return self.y + self.motion.corner_down * (np.abs(s) ** 1.8 - 0.4)
 
     def _bow(self, s: Array) -> Array:

@@ -1,4 +1,4 @@
-"""What a face does: the facial movements of the seven expressions, scaled by their intensity."""
+"""The facial movements of the seven expressions, scaled by intensity."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ class Motion:
     """Movements of a face; all zero (lids: one) is the neutral face.
 
     Lengths in half head heights, positive downwards; `upper_lid` and `lower_lid` scale the opening of the eye.
-    `mouth_round` shapes the opening: 0 pointed at the corners, 1 an ellipse, 2 nearly a rectangle. `teeth_upper`
-    and `teeth_lower` are the share of the opening they cover.
+    `mouth_round` is the shape of the opening: 0 pointed at the corners, 1 an ellipse, 2 nearly a rectangle.
+    `teeth_upper` and `teeth_lower` are the shares of the opening that the teeth cover.
     """
 
     brow_inner: float = 0.0

@@ -1,4 +1,4 @@
-"""Who is drawn: the identity of one procedural person, independent of any photo of them."""
+"""The identity of a procedural person, independent of any photo."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _MASCULINE_HAIR = (0.13, 0.15, 0.20, 0.16, 0.11, 0.03, 0.05, 0.04, 0.05, 0.06, 0
 
 
 def _within(low: float, high: float, feminine: tuple[float, float] | None = None) -> dict[str, tuple[float, float]]:
-    """Return the ranges that a number is drawn from evenly, by presentation."""
+    """Return the range of a uniformly distributed parameter for each presentation."""
     return {"masculine": (low, high), "feminine": feminine or (low, high)}
 
 
@@ -46,9 +46,9 @@ def _within(low: float, high: float, feminine: tuple[float, float] | None = None
 class Person:
     """The identity parameters of a person.
 
-    Lengths are in half head heights (crown to chin = 2), angles in degrees; names without a unit are factors
-    around 1 or shares in [0, 1]. `skin_tone` (index into SKIN_TONES, light to dark) and `presentation`
-    ("masculine" or "feminine") are the apparent-group attributes of reports.
+    Lengths are in half head heights (crown to chin = 2), angles in degrees; all others are factors around 1 or shares
+    in [0, 1]. Reports group people by `skin_tone` (index into SKIN_TONES, light to dark) and `presentation`
+    ("masculine" or "feminine").
     """
 
     key: str
@@ -111,9 +111,9 @@ class Person:
 
     @staticmethod
     def sample(namespace: str, seed: int, index: int) -> Person:
-        """Draw person `index` of a namespace; the same arguments always give the same person.
+        """Sample person `index` of a namespace; the same arguments always give the same person.
 
-        Namespaces are disjoint streams: nobody of "foundation" is ever part of a "dataset".
+        Namespaces have independent random streams: no person of "foundation" occurs in "dataset".
         """
         return _sample(stream(namespace, seed, index), f"{namespace}:{seed}:{index}")
 
@@ -154,7 +154,7 @@ def _sample(rng: np.random.Generator, key: str) -> Person:
     }
     presentation = "feminine" if feminine else "masculine"
     values: dict[str, Any] = {"key": key, "presentation": presentation, "skin_tone": skin_tone, "hair_style": style}
-    # In the order of the fields: it is part of who comes out.
+    # The order of the fields determines the random values, and so the person.
     for item in fields(Person):
         if item.metadata:
             values[item.name] = between(*item.metadata[presentation])

@@ -1,4 +1,4 @@
-"""What one photo shows besides the person: expression, head pose, clothes, background, light."""
+"""The parameters of one photo besides the person: expression, head pose, clothes, background, light."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _PLACE_SHARE = 0.2
 
 @dataclass(frozen=True)
 class Scene:
-    """One photo of somebody.
+    """The parameters of one photo of a person.
 
     Angles in degrees (yaw > 0: the face turns to the picture's right; pitch > 0: up; roll > 0: clockwise);
     `intensity` scales the expression, 1 = full; offsets and `scale` move the head in shares of the picture.
@@ -69,7 +69,7 @@ class Scene:
 
     @staticmethod
     def sample(rng: np.random.Generator, expression: str, pose: str, noun: str = "person") -> Scene:
-        """Draw a scene around the centre of an expression and pose; `noun` is how the prompt calls the person."""
+        """Sample a scene with an expression and about a pose; `noun` names the person in the prompt."""
 
         def between(low: float, high: float) -> float:
             return float(rng.uniform(low, high))
@@ -105,18 +105,18 @@ class Scene:
 
     @property
     def clothes(self) -> str:
-        """What is worn, for example "a red t-shirt"."""
+        """The clothes, for example "a red t-shirt"."""
         article = "an" if self.shirt_colour[0] in "aeiou" else "a"
         return f"{article} {self.shirt_colour} {self.shirt_style}"
 
     @property
     def setting(self) -> str:
-        """Where it is, for example "blue background" or "on a beach"."""
+        """The background or place, for example "blue background" or "on a beach"."""
         return PLACES[self.place] if self.place else f"{self.background_colour} background"
 
     @property
     def prompt(self) -> str:
-        """The text prompt: everything a text would say except what the face does."""
+        """The text prompt: everything except expression and pose."""
         opening = (f"a photo of a {self.noun} wearing", f"a portrait of a {self.noun} in", f"a {self.noun} wearing")
         return f"{opening[self.wording]} {self.clothes}, {self.setting}"
 

@@ -1,4 +1,4 @@
-"""Pictures for people to look at: one person, and a contact sheet of many in every expression and pose."""
+"""Draw a portrait, and a contact sheet of many people in every expression and pose."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def portrait(namespace: str, index: int, size: int) -> Image:
 def contact_sheet(seed: int = 0, size: int = 128, people: int = 24, grid_people: int = 3) -> Image:
     """Draw a sheet twelve pictures wide, RGB uint8.
 
-    First `people` (a multiple of 12) of the dataset with this seed, one neutral picture each; then `grid_people` of
-    them in two rows each: seven frontal expressions and the neutral face in five poses, then the expressions turned.
+    First, one neutral picture of each of `people` people (a multiple of 12) of the dataset with this seed. Then two
+    rows for each of `grid_people`: seven frontal expressions and the neutral face in five poses; turned expressions.
     """
     rng = stream("sheet", seed, 0)
     cells: list[Image] = []
@@ -34,9 +34,9 @@ def contact_sheet(seed: int = 0, size: int = 128, people: int = 24, grid_people:
         cells.append(render(Person.sample("dataset", seed, index), scene, size).image)
     for index in range(grid_people):
         person = Person.sample("dataset", seed, index)
-        wanted = [(expression, "front") for expression in EXPRESSIONS] + [("neutral", pose) for pose in POSES]
-        wanted += [(e, "left") for e in EXPRESSIONS[1:]] + [(e, "half_right") for e in EXPRESSIONS[1:]]
-        cells += [render(person, Scene.sample(rng, *pair), size).image for pair in wanted]
+        pairs = [(expression, "front") for expression in EXPRESSIONS] + [("neutral", pose) for pose in POSES]
+        pairs += [(e, "left") for e in EXPRESSIONS[1:]] + [(e, "half_right") for e in EXPRESSIONS[1:]]
+        cells += [render(person, Scene.sample(rng, *pair), size).image for pair in pairs]
     rows = [np.concatenate(cells[i : i + _COLUMNS], axis=1) for i in range(0, len(cells), _COLUMNS)]
     return np.concatenate(rows, axis=0)
 

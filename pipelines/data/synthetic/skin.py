@@ -1,4 +1,4 @@
-"""The head's skin: shading, ears, blush, freckles, moles, beard and the lines of expressions and age."""
+"""Draw the skin: shading, ears, blush, freckles, moles, beard and wrinkles."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipelines.data.synthetic.person import SKIN_TONES, Person
 
 
 def skin_colour(person: Person) -> Array:
-    """Return the person's skin colour (3,) 0..255."""
+    """Return the person's skin colour (3,), 0 to 255."""
     tones = np.array(SKIN_TONES, np.float64)
     place = np.clip(person.skin_tone + person.skin_shift, 0, len(tones) - 1)
     base = np.array([np.interp(place, np.arange(len(tones)), tones[:, c]) for c in range(3)])
@@ -39,21 +39,21 @@ def light_direction(yaw: float, pitch: float) -> Array:
 
 
 def shade(normal: Array, camera: Camera, light: Array, strength: float) -> Array:
-    """Return the brightness 0..255 of surfaces with these normals (head axes)."""
+    """Return the brightness, 0 to 255, of surfaces with these normals (head axes)."""
     facing = camera.turn(normal) @ light
     return np.clip(62 + 130 * strength * (0.22 + 0.78 * facing), 0, 255).astype(np.float32)
 
 
 def paint_head(canvas: Canvas, head: Head, colour: Array, light: Array, strength: float) -> tuple[Image, Image]:
-    """Paint the bare head; return its mask and, in degrees + 128, the angle around the head seen at every pixel."""
+    """Paint the bare head; return its mask, and the angle around the head at every pixel in degrees + 128."""
     points, angles = head.mesh()
     brightness = quad_mean(shade(normals(points), head.camera, light, strength))
     column = np.clip(np.degrees((angles[:-1] + angles[1:]) / 2), -127, 127) + 128
     colours = np.stack([brightness, np.broadcast_to(column, brightness.shape), np.full(brightness.shape, 255)], -1)
     layers = np.zeros((canvas.side, canvas.side, 3), np.uint8)
     paint_mesh(layers, points, head.camera, colours.astype(np.uint8))
-    seen, mask = (np.ascontiguousarray(layers[..., c]) for c in (1, 2))
-    # Only the head and as much around it as the blur reaches: the rest is empty.
+    angle, mask = (np.ascontiguousarray(layers[..., c]) for c in (1, 2))
+    # Blur only the head and the margin that the blur reaches: the rest is empty.
     sigma = 0.028 * head.camera.unit
     window = canvas.window(head.camera.project(points)[0].reshape(-1, 2), int(3 * sigma) + 3)
     near, level = mask[window], np.ascontiguousarray(layers[window][..., 0])
@@ -61,7 +61,7 @@ def paint_head(canvas: Canvas, head: Head, colour: Array, light: Array, strength
     smooth = cv2.GaussianBlur(level, (0, 0), sigma).astype(np.float32) * 255 / np.maximum(weight, 1)
     shades = ramp_of(colour)[np.clip(smooth, 0, 255).astype(np.uint8)]
     np.copyto(canvas.image[window], shades, where=near[..., None] > 0)
-    return mask, seen
+    return mask, angle
 
 
 def ear(canvas: Canvas, head: Head, side: int, colour: Array) -> None:
@@ -70,7 +70,7 @@ def ear(canvas: Canvas, head: Head, side: int, colour: Array) -> None:
     half = float(head.section(np.array(0.1))[0])
     size = person.ear_size
     t = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-    # An ear is a plate that stands off the head, wider at the top, its front edge on the head.
+    # An ear is a plate with its front edge on the head, wider at the top.
     height = 0.235 * size * np.sin(t) * (1 + 0.08 * np.cos(t))
     depth = 0.15 * size * np.cos(t) * (1 - 0.28 * np.sin(t))
     off = (0.02 + 0.10 * (0.4 + person.ear_angle)) * (0.5 - 0.5 * np.cos(t))
@@ -88,9 +88,9 @@ def ear(canvas: Canvas, head: Head, side: int, colour: Array) -> None:
 
 
 def relief(canvas: Canvas, head: Head, clip: Image, colour: Array) -> None:
-    """Darken the eye sockets and lighten cheeks and forehead, as light from above does on every skin.
+    """Darken the eye sockets and lighten cheeks and forehead, like light from above.
 
-    The shading of the mesh alone is too flat on dark skin: face detectors look for eyes darker than the cheeks.
+    The shading of the mesh alone is too flat on dark skin: face detectors expect eyes darker than cheeks.
     """
     unit = head.camera.unit
     ring = circle(20)
@@ -140,13 +140,13 @@ def wrinkles(canvas: Canvas, head: Head, clip: Image, colour: Array) -> None:
         corner = mouth.inner(np.array([float(side)]), True)[0]
         start = np.array([side * 0.18, head.nose_base - 0.03])
         end = np.array([corner[0] + side * 0.07, max(corner[1] - 0.02, head.nose_base + 0.14)])
-        if not head.sees(*end):
+        if not head.is_visible(*end):
             continue
         bend = np.array([side * 0.05, -0.02])
         line = start + (end - start) * t[:, None] + bend * np.sin(np.pi * t)[:, None]
         widths = 0.022 * unit * np.sin(np.pi * (0.1 + 0.8 * t))
         canvas.line(head.pixels(*line.T), dark, widths, min(fold, 0.9), soft=0.006 * unit, clip=clip)
-        if motion.frown > 0.2 and head.sees(side * 0.08, -0.2):
+        if motion.frown > 0.2 and head.is_visible(side * 0.08, -0.2):
             line = np.stack([side * (0.055 - 0.02 * t), -0.29 + 0.17 * t], 1)
             canvas.line(head.pixels(*line.T), dark, 0.022 * unit, min(motion.frown, 1.0), clip=clip)
     lines = max(motion.forehead_lines, 0.6 * person.wrinkles)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from model.checkpoints.published import Published, PublishedFiles, Skeleton, sizes_of
+from model.checkpoints.published import AdapterShapes, Published, PublishedFiles, sizes_of
 from model.checkpoints.published_files import CheckpointError, compare, to_adapter_keys, to_published_keys
 from model.foundation.random_models import RandomModels
 from model.network.adapter import Adapter
@@ -57,7 +57,7 @@ def test_the_key_names_are_the_published_ones(base: Base, make_adapter: Callable
 def test_sizes_are_read_off_the_tensors(base: Base, random_models: RandomModels) -> None:
     sizes = {**GIVEN, "lora_rank": 6, "tokens": 2, "reconfigurator_width": 96, "reconfigurator_depth": 3}
     sizes |= {"landmark_features": 40, "landmark_width": 3}
-    state = Skeleton(random_models.pipeline / "unet", 48, sizes, imr=True).build().state_dict()
+    state = AdapterShapes(random_models.pipeline / "unet", 48, sizes, imr=True).build().state_dict()
     tensors = {kind: to_published_keys(kind, state) for kind in ("saa", "imr", "landmark_encoder")}
     published = Published(PublishedFiles(Path("SAA.bin"), Path("IMR.bin"), Path("eye.bin")), tensors)
     assert sizes_of(published, 64, GIVEN) == sizes
@@ -70,7 +70,7 @@ def test_sizes_are_read_off_the_tensors(base: Base, random_models: RandomModels)
 def test_an_adapter_of_another_base_is_refused_key_by_key(
     base: Base, random_models: RandomModels, make_adapter: Callable[..., Adapter]
 ) -> None:
-    narrow = Skeleton(random_models.pipeline / "unet", 32, make_adapter(base).sizes).build().state_dict()
+    narrow = AdapterShapes(random_models.pipeline / "unet", 32, make_adapter(base).sizes).build().state_dict()
     misfit = compare(make_adapter(base, imr=False).state_dict(), narrow)
     assert misfit.misshapen == ("face_encoder.perceiver_resampler.proj_in.weight (64x48) instead of (64x32)",)
     assert not misfit.missing

@@ -89,10 +89,10 @@ def test_what_the_cache_keeps_of_the_text_goes_with_the_lora(
     tokens = torch.randn(2, 4, adapter.width, generator=torch.Generator().manual_seed(4))
     state = IdentityState(tokens, layout_steps=1, cache={})
     first = draw(state)
-    assert state.lora_now == 0
+    assert state.current_lora_scale == 0
     torch.testing.assert_close(first, draw(IdentityState(tokens, lora_scale=0.0)))
     state.step = 1
-    assert state.lora_now == 1
+    assert state.current_lora_scale == 1
     torch.testing.assert_close(draw(state), draw(IdentityState(tokens)))
 
 

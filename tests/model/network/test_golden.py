@@ -18,7 +18,7 @@ from safetensors import safe_open
 
 from model.network.attention import IdentityState, LoRAAttention, SelfAttentionLoRA, SemanticActivatedAttention
 from model.network.face_encoder import FaceEncoder
-from model.network.folding import Folded
+from model.network.folding import FoldedLoRA
 from model.network.landmark_encoder import LandmarkEncoder
 from model.network.reconfigurator import Reconfigurator
 
@@ -159,7 +159,7 @@ def test_self_attention(golden: Golden, way: str) -> None:
     processor = SelfAttentionLoRA(hidden, golden.size("processor.to_q_lora.down.weight"))
     attention = attention_of(golden, processor)
     if way == "folded":
-        Folded([attention], [processor])
+        FoldedLoRA([attention], [processor])
     state = IdentityState(torch.zeros(len(golden["hidden_states"]), TOKENS, 24), cache=None if way == "plain" else {})
     golden.check(attention(golden["hidden_states"], identity=state), "out", way)
 
@@ -175,7 +175,7 @@ def test_semantic_activated_attention(golden: Golden, way: str) -> None:
     )
     attention = attention_of(golden, processor)
     if way == "folded":
-        Folded([attention], [processor])
+        FoldedLoRA([attention], [processor])
     cases = json.loads(golden.metadata["cases"])
     assert {f"out.{name}" for name in cases} == {name for name in golden.tensors if name.startswith("out.")}
     for name, case in cases.items():

@@ -1,4 +1,4 @@
-"""Faces that nobody has looked at: rows as `look` makes them, from made-up people."""
+"""Rows of analysed faces of synthetic people, made without an analyser."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import pyarrow as pa
 import pytest
 
 from pipelines.data.curation.faces import Faces
-from pipelines.data.curation.records import SEEN_SCHEMA
+from pipelines.data.curation.records import STATE_SCHEMA
 
 
 def embedding(person: int, photo: int, spread: float = 0.6) -> np.ndarray:
-    """A unit vector near that of the person: two of one person have a cosine of 1 / (1 + spread²) on average."""
+    """Return a unit vector; two of one person have a cosine of 1 / (1 + spread²) on average."""
     centre = np.random.default_rng(person).normal(size=512) / np.sqrt(512)
     noise = np.random.default_rng([person, photo]).normal(size=512) / np.sqrt(512)
     vector = centre + spread * noise
     return (vector / np.linalg.norm(vector)).astype(np.float32)
 
 
-def seen_row(file_name: str, person: int, photo: int, **changes: Any) -> dict[str, Any]:
+def face_row(file_name: str, person: int, photo: int, **changes: Any) -> dict[str, Any]:
     rng = np.random.default_rng([person, photo, 7])
     row: dict[str, Any] = {
         "key": file_name,
@@ -49,23 +49,23 @@ def seen_row(file_name: str, person: int, photo: int, **changes: Any) -> dict[st
 
 @pytest.fixture
 def make_faces() -> Callable[..., Faces]:
-    """Make faces out of rows of seen_row."""
+    """Return Faces of rows of `face_row`."""
 
     def make(rows: list[dict[str, Any]]) -> Faces:
-        complete = [dict.fromkeys(SEEN_SCHEMA.names) | row for row in rows]
+        complete = [dict.fromkeys(STATE_SCHEMA.names) | row for row in rows]
         complete.sort(key=lambda row: (row["file_name"], row["face_index"] or 0))
-        return Faces(pa.Table.from_pylist(complete, schema=SEEN_SCHEMA))
+        return Faces(pa.Table.from_pylist(complete, schema=STATE_SCHEMA))
 
     return make
 
 
 @pytest.fixture
-def seen() -> Callable[..., dict[str, Any]]:
-    """The row of one face: seen(file_name, person, photo, **other columns)."""
-    return seen_row
+def row() -> Callable[..., dict[str, Any]]:
+    """The row of one face: row(file_name, person, photo, **other columns)."""
+    return face_row
 
 
 @pytest.fixture
 def embed() -> Callable[..., np.ndarray]:
-    """An embedding of a made-up person: embed(person, photo, spread)."""
+    """An embedding of a synthetic person: embed(person, photo, spread)."""
     return embedding

@@ -1,4 +1,4 @@
-"""A pile of drawn people, copies and junk becomes a labelled set, on the networks of the tiny profile."""
+"""Curate drawn people, copies and unusable files, with the networks of the tiny profile."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def params(project: Path) -> Params:
 
 
 @pytest.fixture(scope="module")
-def pile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six photos of each of three people under meaningless names, one beside another, copies and junk."""
-    folder = tmp_path_factory.mktemp("pile") / "pile"
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six photos of each of three people, one photo of two people, copies and unusable files."""
+    folder = tmp_path_factory.mktemp("photos") / "photos"
     (folder / "more").mkdir(parents=True)
     pictures = {
         (index, number): render(
@@ -72,19 +72,19 @@ def _save(image: np.ndarray, file: Path, quality: int = 92) -> None:
 
 
 @pytest.fixture(scope="module")
-def curated(params: Params, pile: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Report]:
+def curated(params: Params, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Report]:
     """The output folder, the state folder and the report of one run."""
     root = tmp_path_factory.mktemp("curated")
-    report = run(params, Inputs(pile), Outputs(root / "set", root / "state"))
+    report = run(params, Inputs(photos), Outputs(root / "set", root / "state"))
     return root / "set", root / "state", report
 
 
-def test_every_photo_is_accounted_for(curated: tuple[Path, Path, Report], pile: Path) -> None:
+def test_every_photo_is_accounted_for(curated: tuple[Path, Path, Report], photos: Path) -> None:
     out, _, report = curated
     table = pq.read_table(out / TABLE)
     assert table.schema.names == FACES_SCHEMA.names
     rows = table.to_pylist()
-    assert {row["file_name"] for row in rows} == {file.relative_to(pile).as_posix() for file in pile.rglob("*.jpg")}
+    assert {row["file_name"] for row in rows} == {file.relative_to(photos).as_posix() for file in photos.rglob("*.jpg")}
     for row in rows:
         assert row["status"] == (SELECTED if row["reason"] is None else LEFT_OUT)
         assert row["reason"] is None or row["reason"] in REASONS
@@ -94,7 +94,7 @@ def test_every_photo_is_accounted_for(curated: tuple[Path, Path, Report], pile: 
     assert sum(report.left_out.values()) == len(rows) - report.selected
 
 
-def test_junk_and_copies_have_their_reasons(curated: tuple[Path, Path, Report]) -> None:
+def test_unusable_files_and_copies_are_left_out_with_a_reason(curated: tuple[Path, Path, Report]) -> None:
     rows = pq.read_table(curated[0] / TABLE).to_pylist()
     reasons = {row["file_name"]: row["reason"] for row in rows if row["face_index"] in (None, 0)}
     assert reasons["more/copy.jpg"] == "duplicate"
@@ -105,19 +105,16 @@ def test_junk_and_copies_have_their_reasons(curated: tuple[Path, Path, Report]) 
     assert sorted([reasons["more/again.jpg"], reasons["13.jpg"]], key=str)[-1] == "near_duplicate"
 
 
-def test_people_are_told_apart(curated: tuple[Path, Path, Report]) -> None:
-    rows = [
-        row for row in pq.read_table(curated[0] / TABLE).to_pylist() if "/" not in row["file_name"] and row["identity"]
-    ]
-    of_person: dict[str, set[str]] = {}
-    for row in rows:
-        if row["file_name"] != "stranger.jpg":
-            of_person.setdefault(row["file_name"][1], set()).add(row["identity"])
-    assert [len(names) for names in of_person.values()] == [1, 1, 1]
-    assert len(set.union(*of_person.values())) == 3
+def test_every_person_is_one_identity(curated: tuple[Path, Path, Report]) -> None:
+    pairs = {
+        (row["file_name"][1], row["identity"])
+        for row in pq.read_table(curated[0] / TABLE).to_pylist()
+        if "/" not in row["file_name"] and row["identity"] and row["file_name"] != "stranger.jpg"
+    }
+    assert len(pairs) == len({person for person, _ in pairs}) == len({identity for _, identity in pairs}) == 3
 
 
-def test_the_set_is_what_ingest_reads(curated: tuple[Path, Path, Report], pile: Path) -> None:
+def test_ingest_reads_the_curated_set(curated: tuple[Path, Path, Report], photos: Path) -> None:
     out, _, report = curated
     source = open_source(out)
     assert source.layout == "identity-folders"
@@ -134,7 +131,7 @@ def test_the_set_is_what_ingest_reads(curated: tuple[Path, Path, Report], pile: 
             item.labels.face_prompt,
         )
         if "both" not in row["file_name"]:
-            assert (out / item.file_name).read_bytes() == (pile / row["file_name"]).read_bytes()
+            assert (out / item.file_name).read_bytes() == (photos / row["file_name"]).read_bytes()
 
 
 def test_a_face_beside_another_is_cut_out(curated: tuple[Path, Path, Report]) -> None:
@@ -149,7 +146,7 @@ def test_a_face_beside_another_is_cut_out(curated: tuple[Path, Path, Report]) ->
                 assert picture.width <= 132
 
 
-def test_the_page_needs_no_other_file(curated: tuple[Path, Path, Report]) -> None:
+def test_the_report_is_self_contained(curated: tuple[Path, Path, Report]) -> None:
     page = (curated[0] / REPORT).read_text(encoding="utf-8")
     assert "http" not in page
     assert page.count("data:image/jpeg;base64,") >= curated[2].selected
@@ -158,36 +155,34 @@ def test_the_page_needs_no_other_file(curated: tuple[Path, Path, Report]) -> Non
     assert "more/empty-wall.jpg" in page
 
 
-def test_a_second_run_looks_at_what_is_new_alone(
-    curated: tuple[Path, Path, Report], params: Params, pile: Path, tmp_path: Path
+def test_a_second_run_analyses_only_new_photos(
+    curated: tuple[Path, Path, Report], params: Params, photos: Path, tmp_path: Path
 ) -> None:
     out, state, _ = curated
-    before = pq.read_table(out / TABLE)
-    again = run(params, Inputs(pile), Outputs(tmp_path / "set", state))
+    again = run(params, Inputs(photos), Outputs(tmp_path / "set", state))
     assert again.looked_at == 0
-    assert pq.read_table(tmp_path / "set" / TABLE).equals(before)
     assert (tmp_path / "set" / TABLE).read_bytes() == (out / TABLE).read_bytes()
-    held = [key for part in state.rglob("*.parquet") for key in pq.read_table(part)["file_name"].to_pylist()]
-    assert len(set(held)) == again.photos
+    names = [name for part in state.rglob("*.parquet") for name in pq.read_table(part)["file_name"].to_pylist()]
+    assert len(set(names)) == again.photos
 
 
-def test_where_nobody_has_enough_photos_the_former_set_stays(
-    curated: tuple[Path, Path, Report], params: Params, pile: Path
+def test_the_earlier_set_is_kept_if_no_person_has_enough_photos(
+    curated: tuple[Path, Path, Report], params: Params, photos: Path
 ) -> None:
     out, state, _ = curated
-    before = json.dumps(sorted(file.name for file in out.iterdir()))
+    before = sorted(file.name for file in out.iterdir())
     strict = params.model_copy(update={"curate": params.curate.model_copy(update={"min_photos": 30, "max_photos": 35})})
-    with pytest.raises(StageFailed, match=r"nobody has 30 usable photos; left out: .* too_few"):
-        run(strict, Inputs(pile), Outputs(out, state))
-    assert json.dumps(sorted(file.name for file in out.iterdir())) == before
+    with pytest.raises(StageFailed, match=r"no person has 30 usable photos; left out: .* too_few"):
+        run(strict, Inputs(photos), Outputs(out, state))
+    assert sorted(file.name for file in out.iterdir()) == before
 
 
-def test_a_folder_with_something_else_in_it_is_refused(params: Params, pile: Path, tmp_path: Path) -> None:
+def test_an_output_folder_with_other_files_is_refused(params: Params, photos: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("keep me")
-    with pytest.raises(UserError, match="holds something else"):
-        run(params, Inputs(pile), Outputs(tmp_path, tmp_path / "state"))
-    with pytest.raises(UserError, match="lies in the source"):
-        run(params, Inputs(pile), Outputs(pile / "set", tmp_path / "state"))
+    with pytest.raises(UserError, match="contains other files"):
+        run(params, Inputs(photos), Outputs(tmp_path, tmp_path / "state"))
+    with pytest.raises(UserError, match="is inside the source"):
+        run(params, Inputs(photos), Outputs(photos / "set", tmp_path / "state"))
     assert (tmp_path / "mine.txt").read_text() == "keep me"
 
 
@@ -195,7 +190,7 @@ def test_a_folder_with_something_else_in_it_is_refused(params: Params, pile: Pat
 def home(
     curated: tuple[Path, Path, Report], params: Params, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    """A folder to run the command in: parameters, networks, and what was seen of the pile."""
+    """A working directory for the command: parameters, networks and the state of an earlier run."""
     shutil.copytree(curated[1], tmp_path / STATE)
     (tmp_path / "model").symlink_to(project / "model")
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params.model_dump(mode="json", by_alias=True)))
@@ -203,17 +198,17 @@ def home(
     return tmp_path
 
 
-def test_the_command_leaves_nothing_that_forgetting_does_not_know(
-    home: Path, pile: Path, capsys: pytest.CaptureFixture[str]
+def test_forgetting_finds_everything_that_the_command_stores(
+    home: Path, photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        main(["curate", str(pile), "--out", "set"])
+        main(["curate", str(photos), "--out", "set"])
     assert ended.value.code == 0
     assert json.loads(capsys.readouterr().out)["looked_at"] == 0
     assert [(copy.folder, copy.what) for copy in known_copies(home)] == [(str(home / "set"), "curate")]
-    somebody = next(row["image_id"] for row in pq.read_table(home / "set" / TABLE).to_pylist() if row["image_id"])
-    subject = Subject(frozenset(), frozenset([somebody]))
-    looks = find_tables(home, subject)
-    assert any(file.is_relative_to(home / STATE) for file in looks)
-    clean_tables(home, looks, subject)
+    image_id = next(row["image_id"] for row in pq.read_table(home / "set" / TABLE).to_pylist() if row["image_id"])
+    subject = Subject(frozenset(), frozenset([image_id]))
+    tables = find_tables(home, subject)
+    assert any(file.is_relative_to(home / STATE) for file in tables)
+    clean_tables(home, tables, subject)
     assert find_tables(home, subject) == {}

@@ -1,4 +1,4 @@
-"""Clusters are people: whatever the order, the neighbours looked at and the size of the parts."""
+"""Clusters are people, whatever the order of faces, the number of neighbours and the size of the parts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LIKENESS = 0.5
 
 
 def f1(found: np.ndarray, known: Sequence[int] | np.ndarray) -> float:
-    """Return the harmonic mean of the shares of found pairs that are true and of true ones that are found."""
+    """Return the F1 score of pairs of faces in one cluster against pairs of one person."""
     (_, wrong), (missed, both) = pair_confusion_matrix(known, found)
     return 2 * both / (2 * both + wrong + missed)
 
@@ -28,7 +28,7 @@ def people(embed: Embed) -> tuple[np.ndarray, list[int]]:
     return np.stack([embed(person, number, 0.9) for number, person in enumerate(known)]), known
 
 
-def test_people_are_found_again(people: tuple[np.ndarray, list[int]]) -> None:
+def test_every_person_is_one_cluster(people: tuple[np.ndarray, list[int]]) -> None:
     embeddings, known = people
     found = cluster(embeddings, 0.3, 48, LIKENESS)
     assert f1(found, known) == 1.0
@@ -41,18 +41,18 @@ def test_clusters_are_numbered_by_their_first_face(people: tuple[np.ndarray, lis
     assert first == sorted(first)
 
 
-def test_the_order_of_faces_does_not_matter(people: tuple[np.ndarray, list[int]]) -> None:
+def test_clusters_do_not_depend_on_the_order_of_faces(people: tuple[np.ndarray, list[int]]) -> None:
     embeddings, _ = people
     order = np.random.default_rng(0).permutation(len(embeddings))
-    straight, shuffled = cluster(embeddings, 0.3, 48, LIKENESS), cluster(embeddings[order], 0.3, 48, LIKENESS)
-    assert f1(shuffled, straight[order]) == 1.0
+    ordered, shuffled = cluster(embeddings, 0.3, 48, LIKENESS), cluster(embeddings[order], 0.3, 48, LIKENESS)
+    assert f1(shuffled, ordered[order]) == 1.0
 
 
 @pytest.mark.parametrize(("part", "count"), [(25, 48), (2000, 5), (10, 4)])
 def test_small_parts_and_few_neighbours_find_the_same_people(
     people: tuple[np.ndarray, list[int]], part: int, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Someone with more photos than a part holds, or than neighbours are looked at, is one person all the same."""
+    """This includes people with more photos than a part has groups, or than `count` neighbours."""
     monkeypatch.setattr(clusters, "_PART", part)
     embeddings, known = people
     found = cluster(embeddings, 0.3, count, LIKENESS)
@@ -79,6 +79,6 @@ def test_many_equal_faces_are_one_person(embed: Embed, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("faces", [0, 1, 2])
-def test_few_faces_are_no_problem(faces: int, embed: Embed) -> None:
+def test_few_faces_are_clustered(faces: int, embed: Embed) -> None:
     embeddings = np.stack([embed(person, 0) for person in range(faces)]) if faces else np.zeros((0, 512), np.float32)
     assert cluster(embeddings, 0.5, 48, LIKENESS).tolist() == list(range(faces))

@@ -1,4 +1,4 @@
-"""Clusters become people, and the names that photos came with are checked against them."""
+"""Name clusters as identities, and check labels against them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipelines.data.curation.faces import Faces
 from pipelines.data.curation.identities import find_identities
 
 Make = Callable[[list[dict[str, Any]]], Faces]
-Seen = Callable[..., dict[str, Any]]
+Row = Callable[..., dict[str, Any]]
 PARAMS = Curate(similarity=0.4)
 
 
@@ -19,21 +19,21 @@ def _labelled(faces: Faces) -> Faces:
     return faces
 
 
-def test_unlabelled_people_are_named_by_size(make_faces: Make, seen: Seen) -> None:
+def test_unlabelled_people_are_named_by_size(make_faces: Make, row: Row) -> None:
     faces = make_faces(
-        [seen(f"{person}-{photo}.jpg", person, photo) for person in (1, 2) for photo in range(2 * person)]
+        [row(f"{person}-{photo}.jpg", person, photo) for person in (1, 2) for photo in range(2 * person)]
     )
     find_identities(faces, PARAMS)
     assert faces.rows["identity"].tolist() == ["person_00002"] * 2 + ["person_00001"] * 4
-    assert faces.open.all()
+    assert faces.candidates.all()
     assert (faces.rows["similarity"] > 0.6).all()
 
 
-def test_a_photo_in_the_wrong_folder_is_disputed_and_says_whose_it_is(make_faces: Make, seen: Seen) -> None:
+def test_a_photo_in_the_wrong_folder_is_disputed_and_its_person_named(make_faces: Make, row: Row) -> None:
     rows = [
-        seen(f"{name}/{photo}.jpg", person, photo) for person, name in ((1, "ann"), (2, "bob")) for photo in range(5)
+        row(f"{name}/{photo}.jpg", person, photo) for person, name in ((1, "ann"), (2, "bob")) for photo in range(5)
     ]
-    rows += [seen("ann/wrong.jpg", 2, 99), seen("ann/stranger.jpg", 3, 0)]
+    rows += [row("ann/wrong.jpg", 2, 99), row("ann/stranger.jpg", 3, 0)]
     faces = _labelled(make_faces(rows))
     find_identities(faces, PARAMS)
     decided = faces.rows.set_index("file_name")
@@ -46,9 +46,9 @@ def test_a_photo_in_the_wrong_folder_is_disputed_and_says_whose_it_is(make_faces
     assert decided.at["ann/wrong.jpg", "identity"] == "bob"
 
 
-def test_one_person_under_two_names_keeps_the_commoner(make_faces: Make, seen: Seen) -> None:
-    rows = [seen(f"anna/{photo}.jpg", 1, photo) for photo in range(4)] + [
-        seen(f"ann/{photo}.jpg", 1, 50 + photo) for photo in range(2)
+def test_a_person_under_two_names_keeps_the_more_frequent(make_faces: Make, row: Row) -> None:
+    rows = [row(f"anna/{photo}.jpg", 1, photo) for photo in range(4)] + [
+        row(f"ann/{photo}.jpg", 1, 50 + photo) for photo in range(2)
     ]
     faces = _labelled(make_faces(rows))
     find_identities(faces, PARAMS)
@@ -58,22 +58,22 @@ def test_one_person_under_two_names_keeps_the_commoner(make_faces: Make, seen: S
     assert set(disputed["detail"]) == {"ann looks like anna"}
 
 
-def test_a_label_means_the_face_that_looks_like_its_others(make_faces: Make, seen: Seen) -> None:
-    """A stranger beside the person, even a larger face, is no reason to doubt the label."""
-    rows = [seen(f"ann/{photo}.jpg", 1, photo) for photo in range(3)]
-    rows += [seen("ann/both.jpg", 5, 0, n_faces=2), seen("ann/both.jpg", 1, 9, n_faces=2, face_index=1)]
+def test_a_label_belongs_to_the_face_that_resembles_its_other_photos(make_faces: Make, row: Row) -> None:
+    """Another face in the photo, even a larger one, does not make the label disputed."""
+    rows = [row(f"ann/{photo}.jpg", 1, photo) for photo in range(3)]
+    rows += [row("ann/both.jpg", 5, 0, n_faces=2), row("ann/both.jpg", 1, 9, n_faces=2, face_index=1)]
     faces = _labelled(make_faces(rows))
     find_identities(faces, PARAMS)
-    assert faces.open.all()
+    assert faces.candidates.all()
     both = faces.rows[faces.rows["file_name"] == "ann/both.jpg"]
     assert both["identity"].tolist() == ["person_00001", "ann"]
 
 
-def test_one_person_is_in_a_photo_once(make_faces: Make, seen: Seen, embed: Callable[..., Any]) -> None:
-    rows = [seen(f"{photo}.jpg", 1, photo) for photo in range(4)]
+def test_a_person_has_one_face_per_photo(make_faces: Make, row: Row, embed: Callable[..., Any]) -> None:
+    rows = [row(f"{photo}.jpg", 1, photo) for photo in range(4)]
     rows += [
-        seen("twice.jpg", 1, 8, n_faces=2, embedding=embed(1, 8, 0.9)),
-        seen("twice.jpg", 1, 9, n_faces=2, face_index=1, embedding=embed(1, 9, 0.2)),
+        row("twice.jpg", 1, 8, n_faces=2, embedding=embed(1, 8, 0.9)),
+        row("twice.jpg", 1, 9, n_faces=2, face_index=1, embedding=embed(1, 9, 0.2)),
     ]
     faces = make_faces(rows)
     find_identities(faces, PARAMS)
@@ -81,9 +81,9 @@ def test_one_person_is_in_a_photo_once(make_faces: Make, seen: Seen, embed: Call
     assert twice["reason"].tolist() == ["twice_in_photo", None]
 
 
-def test_names_that_are_no_folder_names_are_made_so_and_stay_apart(make_faces: Make, seen: Seen) -> None:
+def test_labels_become_distinct_folder_names(make_faces: Make, row: Row) -> None:
     rows = [
-        seen(f"{label}/{photo}.jpg", person, photo)
+        row(f"{label}/{photo}.jpg", person, photo)
         for person, label in enumerate(("a b", "a*b", ".."))
         for photo in range(3)
     ]

@@ -1,4 +1,4 @@
-"""Whose faces a face is among: the nearest, those that agree on it, and what groups have in common."""
+"""Find neighbours, mutual neighbours, and the profiles of groups."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def test_neighbours_are_nearly_the_true_ones_and_never_the_row_itself(people: tu
     np.testing.assert_allclose(cosines, exact[here, found], atol=1e-5)
 
 
-def test_mutual_neighbours_agree_and_are_alike_enough(people: tuple[np.ndarray, np.ndarray]) -> None:
+def test_mutual_neighbours_are_symmetric_and_similar(
+    people: tuple[np.ndarray, np.ndarray],
+) -> None:
     embeddings, known = people
     graph = mutual(embeddings, 9, 0.3)
     dense = graph.toarray()
@@ -45,15 +47,15 @@ def test_mutual_neighbours_agree_and_are_alike_enough(people: tuple[np.ndarray, 
     assert mutual(embeddings, 9, 0.99).nnz == len(known)
 
 
-def test_a_face_that_many_take_for_their_neighbour_is_nobodys_who_is_not_its_own(embed: Embed) -> None:
-    """A blurred face is near to everybody: it names five of twenty, and only these can be its neighbours."""
+def test_a_hub_has_only_mutual_neighbours(embed: Embed) -> None:
+    """A blurred face is close to all twenty others, but only the five closest to it can be its neighbours."""
     faces = np.stack([embed(person, 0) for person in range(20)])
     hub = faces.mean(0) / np.linalg.norm(faces.mean(0))
     graph = mutual(np.vstack([faces, hub[None]]).astype(np.float32), 5, 0.1)
     assert 0 < graph[-1].nnz - 1 <= 5
 
 
-def test_profiles_compare_where_links_lead_whatever_the_size_of_groups() -> None:
+def test_profiles_do_not_depend_on_the_size_of_groups() -> None:
     graph = csr_matrix(
         np.array(
             [
@@ -68,12 +70,12 @@ def test_profiles_compare_where_links_lead_whatever_the_size_of_groups() -> None
         )
     )
     each = profiles(graph, np.arange(6))
-    alike = (each @ each.T).toarray()
-    assert alike[4, 5] == pytest.approx(1)
-    assert alike[0, 4] == 0
-    assert alike[0, 1] == pytest.approx(0.5)
+    products = (each @ each.T).toarray()
+    assert products[4, 5] == pytest.approx(1)
+    assert products[0, 4] == 0
+    assert products[0, 1] == pytest.approx(0.5)
     groups = profiles(graph, np.array([0, 0, 1, 1, 2, 2]))
     together = (groups @ groups.T).toarray()
     np.testing.assert_allclose(np.diag(together), 1)
-    assert together[0, 1] > alike[0, 1]
+    assert together[0, 1] > products[0, 1]
     assert together[0, 2] == together[1, 2] == 0

@@ -1,4 +1,4 @@
-"""What is no use is left out with its reason; of nearly equal pictures the best stays."""
+"""Leave out unusable faces with their reasons, and all but the best of nearly identical pictures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipelines.data.curation.faces import Faces
 from pipelines.data.curation.quality import leave_out_near_duplicates, leave_out_poor, leave_out_repeats
 
 Make = Callable[[list[dict[str, Any]]], Faces]
-Seen = Callable[..., dict[str, Any]]
+Row = Callable[..., dict[str, Any]]
 PARAMS = Curate(min_face_side=50, min_score=0.6, min_sharpness=20, max_yaw=70, max_pitch=40, max_outside_share=0.1)
 
 
@@ -30,42 +30,42 @@ PARAMS = Curate(min_face_side=50, min_score=0.6, min_sharpness=20, max_yaw=70, m
     ],
 )
 def test_poor_faces_are_left_out(
-    changes: dict[str, Any], reason: str | None, detail: str | None, make_faces: Make, seen: Seen
+    changes: dict[str, Any], reason: str | None, detail: str | None, make_faces: Make, row: Row
 ) -> None:
-    faces = make_faces([seen("a.jpg", 1, 0, **changes)])
+    faces = make_faces([row("a.jpg", 1, 0, **changes)])
     leave_out_poor(faces, PARAMS)
     assert (faces.rows.at[0, "reason"], faces.rows.at[0, "detail"]) == (reason, detail)
 
 
-def test_a_reason_from_looking_stays_and_a_photo_without_a_face_has_one(make_faces: Make, seen: Seen) -> None:
+def test_a_reason_from_the_analysis_is_kept_and_a_photo_without_a_face_gets_one(make_faces: Make, row: Row) -> None:
     absent = dict.fromkeys(("face_index", "bbox", "landmarks", "embedding", "texture", "thumbnail", "side", "yaw"))
-    rows = [seen("a.jpg", 1, 0, **absent, reason="truncated", n_faces=0), seen("b.jpg", 1, 1, **absent, n_faces=0)]
+    rows = [row("a.jpg", 1, 0, **absent, reason="truncated", n_faces=0), row("b.jpg", 1, 1, **absent, n_faces=0)]
     faces = make_faces(rows)
     leave_out_poor(faces, PARAMS)
     assert faces.rows["reason"].tolist() == ["truncated", "no_face"]
-    assert not faces.open.any()
+    assert not faces.candidates.any()
 
 
-def test_the_first_file_of_the_same_bytes_stays(make_faces: Make, seen: Seen) -> None:
+def test_the_first_file_of_the_same_bytes_is_kept(make_faces: Make, row: Row) -> None:
     faces = make_faces(
-        [seen(name, 1, 0, image_id="same") for name in ("b.jpg", "a.jpg", "c.jpg")] + [seen("d.jpg", 1, 1)]
+        [row(name, 1, 0, image_id="same") for name in ("b.jpg", "a.jpg", "c.jpg")] + [row("d.jpg", 1, 1)]
     )
     leave_out_repeats(faces)
     assert faces.rows["reason"].tolist() == [None, "duplicate", "duplicate", None]
     assert faces.rows.at[2, "detail"] == "same bytes as a.jpg"
 
 
-def test_of_nearly_equal_pictures_the_best_stays(make_faces: Make, seen: Seen) -> None:
+def test_the_best_of_nearly_identical_pictures_is_kept(make_faces: Make, row: Row) -> None:
     grey = np.random.default_rng(0).integers(0, 255, 256).astype(np.uint8)
     noisy = np.clip(grey.astype(int) + np.random.default_rng(1).integers(-8, 8, 256), 0, 255).astype(np.uint8)
-    same = seen("a.jpg", 1, 0)["embedding"]
+    same = row("a.jpg", 1, 0)["embedding"]
     rows = [
-        seen("a.jpg", 1, 0, texture=grey.tobytes(), side=60.0),
-        seen("b.jpg", 1, 0, texture=noisy.tobytes(), embedding=same, side=200.0),
-        seen("c.jpg", 1, 0, texture=(grey // 2 + 40).astype(np.uint8).tobytes(), embedding=same, side=90.0),
-        seen("d.jpg", 1, 0, embedding=same, texture=np.roll(grey, 77).tobytes()),
-        # The picture of another person is no copy, however alike the grey values are.
-        seen("e.jpg", 2, 0, texture=grey.tobytes()),
+        row("a.jpg", 1, 0, texture=grey.tobytes(), side=60.0),
+        row("b.jpg", 1, 0, texture=noisy.tobytes(), embedding=same, side=200.0),
+        row("c.jpg", 1, 0, texture=(grey // 2 + 40).astype(np.uint8).tobytes(), embedding=same, side=90.0),
+        row("d.jpg", 1, 0, embedding=same, texture=np.roll(grey, 77).tobytes()),
+        # A picture of another person is not a copy, even with the same grey values.
+        row("e.jpg", 2, 0, texture=grey.tobytes()),
     ]
     faces = make_faces(rows)
     leave_out_near_duplicates(faces, PARAMS)

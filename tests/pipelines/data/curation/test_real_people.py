@@ -1,4 +1,4 @@
-"""Real photos of ten people, names unknown, are sorted into ten people."""
+"""Group real photos of ten people without their names."""
 
 from __future__ import annotations
 

@@ -27,10 +27,10 @@ def test_a_change_of_code_is_another_version_and_code_that_is_gone_an_error(
     (root / name).write_text("two")
     seen.add(version.analyser_version(params.preprocess))
     assert len(seen) == 2
-    with pytest.raises(ValueError, match=r"curation/look\.py: no code there"):
+    with pytest.raises(ValueError, match=r"curation/analyse\.py: no code there"):
         state_folder(params, tmp_path / "state", tmp_path)
     (root / "pipelines/data/curation").mkdir()
     for text in ("one", "two"):
-        (root / "pipelines/data/curation/look.py").write_text(text)
+        (root / "pipelines/data/curation/analyse.py").write_text(text)
         seen.add(state_folder(params, tmp_path / "state", tmp_path).name)
     assert len(seen) == 4

@@ -1,4 +1,4 @@
-"""The written dataset: ordinary files, complete people, nothing drawn twice."""
+"""Write the dataset: ordinary files, complete people, nothing drawn twice."""
 
 import hashlib
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from pipelines.core.errors import UserError
-from pipelines.data.synthetic.dataset import LOOKS, MANIFEST, chosen_scenes, person_scenes, write_dataset
+from pipelines.data.synthetic.dataset import MANIFEST, SCENES, chosen_scenes, person_scenes, write_dataset
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -41,15 +41,15 @@ def test_a_second_write_draws_nothing_and_growth_adds_only_the_new(tmp_path: Pat
     assert digests(other) == after
 
 
-def test_fewer_photos_show_every_look_equally_often(tmp_path: Path) -> None:
-    out, whole = tmp_path / "faces", tmp_path / "whole"
+def test_with_fewer_photos_every_scene_is_equally_frequent(tmp_path: Path) -> None:
+    out, full = tmp_path / "faces", tmp_path / "full"
     write_dataset(2, out, photos=9, size=32, workers=1)
-    write_dataset(2, whole, size=32, workers=1)
-    few, all_of_them = digests(out), digests(whole)
+    write_dataset(2, full, size=32, workers=1)
+    few, every = digests(out), digests(full)
     assert len(few) == 2 * 9 * 2
-    assert few == {name: all_of_them[name] for name in few}
-    chosen = [chosen_scenes(index, 9) for index in range(LOOKS)]
-    assert {sum(number in numbers for numbers in chosen) for number in range(LOOKS)} == {9}
+    assert few == {name: every[name] for name in few}
+    chosen = [chosen_scenes(index, 9) for index in range(SCENES)]
+    assert {sum(number in numbers for numbers in chosen) for number in range(SCENES)} == {9}
     for numbers in chosen:
         assert {number // 5 for number in numbers} == set(range(7))
         assert {number % 5 for number in numbers} == set(range(5))
@@ -59,7 +59,7 @@ def test_fewer_photos_show_every_look_equally_often(tmp_path: Path) -> None:
         write_dataset(2, tmp_path / "more", photos=36, size=32)
 
 
-def test_an_interrupted_write_is_finished(tmp_path: Path) -> None:
+def test_an_interrupted_write_is_completed(tmp_path: Path) -> None:
     out = tmp_path / "faces"
     write_dataset(1, out, size=32, workers=1)
     whole = digests(out)
@@ -70,14 +70,14 @@ def test_an_interrupted_write_is_finished(tmp_path: Path) -> None:
     assert digests(out) == whole
 
 
-def test_other_arguments_and_foreign_folders_are_refused(tmp_path: Path) -> None:
+def test_other_arguments_and_other_folders_are_refused(tmp_path: Path) -> None:
     out = tmp_path / "faces"
     write_dataset(2, out, size=32, workers=1)
     with pytest.raises(UserError, match="seed 0, asked for 1"):
         write_dataset(2, out, seed=1, size=32)
     with pytest.raises(UserError, match="size 32, asked for 64"):
         write_dataset(2, out, size=64)
-    with pytest.raises(UserError, match="holds 2 people, asked for 1"):
+    with pytest.raises(UserError, match="contains 2 people, asked for 1"):
         write_dataset(1, out, size=32)
     foreign = tmp_path / "holiday"
     foreign.mkdir()
@@ -88,7 +88,7 @@ def test_other_arguments_and_foreign_folders_are_refused(tmp_path: Path) -> None
         write_dataset(0, tmp_path / "none")
 
 
-def test_truth_is_written_only_where_asked(tmp_path: Path) -> None:
+def test_truth_is_written_on_request(tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
     out, file = tmp_path / "faces", tmp_path / "truth.parquet"

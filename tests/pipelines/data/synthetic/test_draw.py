@@ -1,4 +1,4 @@
-"""What is drawn: pictures, and truth that lies on them."""
+"""Draw pictures and their ground truth."""
 
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ def person(index: int = 0) -> Person:
     return Person.sample("dataset", 0, index)
 
 
-def known(expression: str = "neutral", pose: str = "front", index: int = 0) -> Truth:
+def truth_of(expression: str = "neutral", pose: str = "front", index: int = 0) -> Truth:
     return truth(person(index), scene(expression, pose), 128)
 
 
@@ -45,7 +45,7 @@ def test_any_size_shows_the_same_picture() -> None:
 
 
 @pytest.mark.parametrize("pose", POSES)
-def test_landmarks_lie_in_the_picture_in_anatomical_order(pose: str) -> None:
+def test_landmarks_are_in_the_picture_in_anatomical_order(pose: str) -> None:
     for index in range(12):
         for expression in EXPRESSIONS:
             sample = Scene.sample(np.random.default_rng(index), expression, pose)
@@ -72,45 +72,34 @@ def test_positive_yaw_turns_to_the_pictures_right_and_positive_pitch_up() -> Non
     for index in range(8):
         shift = []
         for pose in POSES:
-            keys = known(pose=pose, index=index).keypoints
+            keys = truth_of(pose=pose, index=index).keypoints
             shift.append(keys[2, 0] - keys[:2, 0].mean())
         assert shift[0] < shift[1] < shift[2] < shift[3]
         assert shift[1] < 0 < shift[3] and shift[4] > 0  # noqa: PT018
         up = truth(person(index), replace(scene(), pitch=15.0), 128).keypoints
-        assert up[2, 1] < known(index=index).keypoints[2, 1]
+        assert up[2, 1] < truth_of(index=index).keypoints[2, 1]
         tilted = truth(person(index), replace(scene(), roll=10.0), 128).keypoints
         assert tilted[1, 1] > tilted[0, 1]
 
 
-def test_expressions_move_the_face_as_their_names_say() -> None:
+def test_expressions_move_the_landmarks() -> None:
     for index in range(8):
-        still = known(index=index).landmarks
-
-        def moved(expression: str, index: int = index, still: np.ndarray = still) -> np.ndarray:
-            return known(expression, index=index).landmarks - still
-
-        def gap(expression: str, index: int = index) -> float:
-            marks = known(expression, index=index).landmarks
-            return float(marks[66, 1] - marks[62, 1])
-
-        middle = moved("happy")[[51, 57], 1].mean()
-        assert (moved("happy")[[48, 54], 1] < middle).all()  # corners up
-        assert moved("happy")[48, 0] < 0 < moved("happy")[54, 0]
-        assert (moved("sad")[[48, 54], 1] > 0).all()
-        assert (moved("sad")[[21, 22], 1] < moved("sad")[[17, 26], 1]).all()  # inner brows up
-        assert (moved("angry")[[21, 22], 1] > moved("angry")[[17, 26], 1]).all()  # inner brows down
-        assert (moved("surprised")[17:27, 1] < 0).all()
-        assert gap("surprised") > gap("happy") > 2 > gap("neutral")
-        assert moved("surprised")[8, 1] > 0  # jaw drops
-        opening = [
-            known(e, index=index).landmarks[[41, 46], 1] - known(e, index=index).landmarks[[37, 44], 1]
-            for e in EXPRESSIONS
-        ]
-        wide = dict(zip(EXPRESSIONS, (float(o.mean()) for o in opening), strict=True))
+        faces = {expression: truth_of(expression, index=index).landmarks for expression in EXPRESSIONS}
+        moved = {name: marks - faces["neutral"] for name, marks in faces.items()}
+        gap = {name: marks[66, 1] - marks[62, 1] for name, marks in faces.items()}
+        assert (moved["happy"][[48, 54], 1] < moved["happy"][[51, 57], 1].mean()).all()  # corners up
+        assert moved["happy"][48, 0] < 0 < moved["happy"][54, 0]
+        assert (moved["sad"][[48, 54], 1] > 0).all()
+        assert (moved["sad"][[21, 22], 1] < moved["sad"][[17, 26], 1]).all()  # inner brows up
+        assert (moved["angry"][[21, 22], 1] > moved["angry"][[17, 26], 1]).all()  # inner brows down
+        assert (moved["surprised"][17:27, 1] < 0).all()
+        assert gap["surprised"] > gap["happy"] > 2 > gap["neutral"]
+        assert moved["surprised"][8, 1] > 0  # jaw drops
+        wide = {name: (marks[[41, 46], 1] - marks[[37, 44], 1]).mean() for name, marks in faces.items()}
         assert min(wide["surprised"], wide["fearful"]) > wide["neutral"] > max(wide["disgusted"], wide["happy"])
 
 
-def test_mouth_landmarks_lie_on_the_drawn_mouth() -> None:
+def test_mouth_landmarks_are_on_the_drawn_mouth() -> None:
     bare = replace(person(1), beard="none", mole_size=0.0)
     picture = render(bare, scene("surprised"), 256)
     hull = cv2.convexHull(picture.landmarks[60:68].round().astype(np.int32))
@@ -122,17 +111,15 @@ def test_mouth_landmarks_lie_on_the_drawn_mouth() -> None:
 
 
 def test_people_differ_more_than_photos_of_one_person_in_shape() -> None:
-    shapes = np.stack([known(index=index).landmarks for index in range(12)])
+    shapes = np.stack([truth_of(index=index).landmarks for index in range(12)])
     spread = np.abs(shapes - shapes.mean(0)).mean()
-    again = truth(
-        person(0),
-        replace(scene(seed=9), offset_x=scene().offset_x, offset_y=scene().offset_y, scale=scene().scale),
-        128,
-    )
+    first = scene()
+    other = replace(scene(seed=9), offset_x=first.offset_x, offset_y=first.offset_y, scale=first.scale)
+    again = truth(person(0), other, 128)
     assert np.abs(again.landmarks - shapes[0]).mean() < 1e-3 < spread
 
 
-def test_a_group_shows_everybody_from_left_to_right() -> None:
+def test_a_group_shows_all_people_from_left_to_right() -> None:
     for count in (2, 3):
         people = [(person(index), scene("happy", "front", index)) for index in range(count)]
         image, truths = render_group(people, 96)

@@ -1,4 +1,4 @@
-"""A detector that has only ever seen real people recognises the drawn ones."""
+"""Find drawn faces with a detector trained on real people only."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from pipelines.data.synthetic.scene import Scene
 
 
 @pytest.mark.realdata
-def test_a_real_detector_finds_drawn_faces_where_they_are(shared: Path) -> None:
+def test_a_real_detector_locates_drawn_faces(shared: Path) -> None:
     from insightface.app import FaceAnalysis
 
     root = str(shared / "weights" / "insightface")

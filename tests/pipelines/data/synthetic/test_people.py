@@ -1,4 +1,4 @@
-"""Who is drawn and where: identities, scenes and their random streams."""
+"""Sample people and scenes from their random streams."""
 
 from dataclasses import fields
 
@@ -35,7 +35,7 @@ def test_at_least_24_parameters_vary_independently() -> None:
         if field.name not in ("key", "texture_seed") and isinstance(values[0], int | float):
             numbers[field.name] = np.array(values, float)
     varying = {name: values for name, values in numbers.items() if values.std() > 0}
-    # Within one presentation, no two parameters tell more than a little of each other.
+    # Within one presentation, parameters are hardly correlated.
     women = np.array([person.presentation == "feminine" for person in people])
     table = np.corrcoef(np.stack([values[women] for values in varying.values()]))
     independent = (np.abs(table) - np.eye(len(table)) < 0.5).all(axis=1)
@@ -53,7 +53,7 @@ def test_a_person_has_every_expression_in_every_pose() -> None:
     assert len({scene.shirt_colour for scene in scenes}) >= 5
 
 
-def test_prompts_name_what_is_seen_but_nothing_of_the_face() -> None:
+def test_prompts_describe_all_but_the_face() -> None:
     rng = np.random.default_rng(0)
     for _ in range(100):
         scene = Scene.sample(rng, "sad", "half_left", "woman")

@@ -1,4 +1,4 @@
-"""Looking at photos: every face of each, as rows of SEEN_SCHEMA. This is what the workers do."""
+"""Analyse photos on the workers: find every face, and write rows of STATE_SCHEMA."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from model.face.face_geometry import crop_landmarks, face_crop
 from pipelines.core.errors import UserError
 from pipelines.core.params import Params
 from pipelines.core.sections.data import Curate, Preprocess
-from pipelines.data.curation.records import SEEN_SCHEMA, write_rows
+from pipelines.data.curation.records import STATE_SCHEMA, write_rows
 from pipelines.data.faces.analysis import Analyser, in_one_line, load_analyser, one_by_one_on_error
 from pipelines.data.faces.captions import CaptionChain, load_captions
 from pipelines.data.faces.decode import Decoded, Undecodable, decode
@@ -26,17 +26,17 @@ from pipelines.data.faces.protocols import CaptionRequest
 from pipelines.data.faces.quality import sharpness
 from pipelines.data.faces.record import FoundFace
 
-# Photos decoded at once; big ones sooner fill the memory.
+# Photos decoded at once, and their pixels, which bound the memory.
 _BATCH, _BATCH_PIXELS = 16, 24_000_000
 _THUMBNAIL, _THUMBNAIL_QUALITY = 96, 85
-# In an aligned crop of this side, rows and columns between brows and chin: always face, whatever surrounds it.
+# In an aligned crop of this side, the rows and columns between brows and chin, which never show the background.
 _TEXTURE_SIDE, _TEXTURE_ROWS, _TEXTURE_COLUMNS = 40, slice(15, 31), slice(12, 28)
 _EXPRESSION_SIDE, _EXPRESSION_SHARE = 128, 0.5
 
 
 @dataclass(frozen=True)
 class Photo:
-    """A photo to look at: its key in the state, its name in the source, where it lies, and its own face prompt."""
+    """A photo to analyse: its key in the state, its name in the source, its path and its own face prompt."""
 
     key: str
     file_name: str
@@ -45,37 +45,37 @@ class Photo:
 
 
 @dataclass(frozen=True)
-class Work:
-    """What one task looks at and where it leaves the rows; `params` is JSON, which travels and can be a cache's key."""
+class AnalyseTask:
+    """The photos of one task and the file of its rows; `params` is JSON: it is serialised, and the key of a cache."""
 
     photos: tuple[Photo, ...]
     params: str
     out: str
 
 
-def look_and_keep(work: Work) -> str:
-    """Look at the photos of a task and write their rows; return what is wrong with the configuration, or nothing."""
+def analyse_and_write(task: AnalyseTask) -> str:
+    """Analyse the photos of a task and write their rows; return the error in the configuration, or ""."""
     try:
-        table = look_at(work.photos, Params.model_validate_json(work.params).curate, *_networks(work.params))
+        table = analyse_photos(task.photos, Params.model_validate_json(task.params).curate, *_networks(task.params))
     except UserError as error:
         return str(error)
-    write_rows(table, Path(work.out))
+    write_rows(table, Path(task.out))
     return ""
 
 
 @lru_cache(maxsize=1)
 def _networks(params: str) -> tuple[Analyser, CaptionChain, Preprocess]:
     section = Params.model_validate_json(params).preprocess
-    # The sources that tell an expression; the others are asked about selected photos only.
-    telling = tuple(name for name in section.captions.sources if name != "internvl")
-    captions = section.captions.model_copy(update={"sources": telling})
+    # The sources that recognise expressions; the others are used for selected photos only.
+    sources = tuple(name for name in section.captions.sources if name != "internvl")
+    captions = section.captions.model_copy(update={"sources": sources})
     return load_analyser(section), load_captions(captions), section
 
 
-def look_at(
+def analyse_photos(
     photos: Sequence[Photo], params: Curate, analyser: Analyser, expressions: CaptionChain, preprocess: Preprocess
 ) -> pa.Table:
-    """Return the faces of photos as SEEN_SCHEMA rows, the largest of a photo first; a photo without one is one row."""
+    """Return the faces of photos as STATE_SCHEMA rows, the largest of a photo first; a photo without one is one row."""
     rows: list[dict[str, Any]] = []
     for batch in _decoded(photos, params, preprocess, rows):
         rows += one_by_one_on_error(
@@ -84,13 +84,13 @@ def look_at(
             lambda item, error: _row(item[0], item[1], reason="analyser_failed", detail=in_one_line(error)),
         )
     rows.sort(key=lambda row: (row["file_name"], row["face_index"] or 0))
-    return pa.Table.from_pylist(rows, schema=SEEN_SCHEMA)
+    return pa.Table.from_pylist(rows, schema=STATE_SCHEMA)
 
 
 def _decoded(
     photos: Sequence[Photo], params: Curate, preprocess: Preprocess, rows: list[dict[str, Any]]
 ) -> Iterator[list[tuple[Photo, str, Decoded]]]:
-    """Yield decoded photos in batches, with the sha256 of their bytes; those that cannot be decoded go to `rows`."""
+    """Yield decoded photos in batches, with the sha256 of their bytes; append a row to `rows` for each other photo."""
     batch: list[tuple[Photo, str, Decoded]] = []
     pixels = 0
     for photo in photos:
@@ -101,12 +101,8 @@ def _decoded(
             continue
         image_id = hashlib.sha256(data).hexdigest()
         try:
-            decoded = decode(
-                data,
-                max_pixels=preprocess.max_pixels,
-                min_side=params.min_face_side,
-                working_side=params.working_side,
-            )
+            sides = {"min_side": params.min_face_side, "working_side": params.working_side}
+            decoded = decode(data, max_pixels=preprocess.max_pixels, **sides)
         except Undecodable as error:
             rows.append(_row(photo, image_id, reason=error.reason, detail=str(error)))
             continue
@@ -124,20 +120,19 @@ def _faces(
 ) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     requests: list[CaptionRequest] = []
-    asked: list[dict[str, Any]] = []
     images = [decoded.image for _, _, decoded in batch]
     found = analyser.analyse_images(images, embed=True)
     mirrored = iter(analyser.embed_mirrored(images, found))
     for (photo, image_id, decoded), faces in zip(batch, found, strict=True):
         if not faces:
             rows.append(_row(photo, image_id, decoded, reason="no_face"))
-        for index, seen in enumerate(faces):
-            # A face turned left and one turned right are nearer to each other with their mirror images.
-            face = replace(seen, embedding=_middle(seen.embedding, next(mirrored)))
+        for index, original in enumerate(faces):
+            # Averaging with the mirror image makes faces turned left and faces turned right more similar.
+            face = replace(original, embedding=_mean_direction(original.embedding, next(mirrored)))
             rows.append(_row(photo, image_id, decoded, face=face, index=index, n_faces=len(faces)))
-            asked.append(rows[-1])
             requests.append(_request(decoded.image, face, photo.face_prompt if len(faces) == 1 else None))
-    for row, caption in zip(asked, expressions.describe(requests) if requests else [], strict=True):
+    with_face = [row for row in rows if row["face_index"] is not None]
+    for row, caption in zip(with_face, expressions.describe(requests) if requests else [], strict=True):
         row["expression"] = caption.expression
     return rows
 
@@ -153,7 +148,7 @@ def _row(
     reason: str | None = None,
     detail: str | None = None,
 ) -> dict[str, Any]:
-    row: dict[str, Any] = dict.fromkeys(SEEN_SCHEMA.names)
+    row: dict[str, Any] = dict.fromkeys(STATE_SCHEMA.names)
     row |= {"key": photo.key, "file_name": photo.file_name, "image_id": image_id, "reason": reason, "detail": detail}
     row["n_faces"] = n_faces
     if decoded is not None:
@@ -178,8 +173,7 @@ def _row(
     return row
 
 
-def _middle(one: np.ndarray | None, other: np.ndarray) -> np.ndarray:
-    """Return the unit vector between two."""
+def _mean_direction(one: np.ndarray | None, other: np.ndarray) -> np.ndarray:
     both = other if one is None else one + other
     return np.asarray(both / max(float(np.linalg.norm(both)), 1e-12), np.float32)
 
