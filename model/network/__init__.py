@@ -1,1 +1,1 @@
-"""The adapter and its parts, and the frozen base that it stands on."""
+"""The adapter, its networks, and the frozen base models."""

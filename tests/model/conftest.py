@@ -1,4 +1,4 @@
-"""Small base models of the real classes with random weights, an adapter on them, and two people nobody is."""
+"""Small base models of the real classes with random weights, adapters for them, and two random faces."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def make_adapter() -> Callable[..., Adapter]:
 @pytest.fixture
 def faces() -> list[Face]:
     rng = np.random.default_rng(5)
-    found = []
+    faces = []
     for _ in range(2):
         embedding = rng.normal(size=512).astype(np.float32)
         crop = np.kron(rng.integers(0, 255, (8, 8, 3)), np.ones((10, 10, 1))).astype(np.uint8)
         shape = rng.uniform(0.2, 0.8, (68, 2)).astype(np.float32)
-        found.append(Face(embedding / np.linalg.norm(embedding), crop, shape))
-    return found
+        faces.append(Face(embedding / np.linalg.norm(embedding), crop, shape))
+    return faces

@@ -1,4 +1,4 @@
-"""The export in diffusers' own hands: it loads, and draws what the adapter draws with everything else off."""
+"""Load the export with diffusers; pictures equal those of the adapter with all other parts off."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def adapter(base: Base, make_adapter: Callable[..., Adapter]) -> Adapter:
 def test_diffusers_loads_the_export_and_draws(
     adapter: Adapter, base: Base, random_models: RandomModels, tmp_path: Path, guidance: float
 ) -> None:
-    """With guidance the unconditional half gets the tokens of "nobody" that this adapter has as null tokens."""
+    """With guidance, the unconditional half gets the embedding and states of this adapter's null tokens."""
     embedding, crop_states = torch.randn(1, 512), torch.randn(1, 17, 48)
-    nobody, empty_states = torch.zeros(1, 512), torch.randn(1, 17, 48)
+    null_embedding, empty_states = torch.zeros(1, 512), torch.randn(1, 17, 48)
     with torch.no_grad():
-        adapter.null_tokens.copy_(adapter.identity_tokens(nobody, empty_states))
+        adapter.null_tokens.copy_(adapter.identity_tokens(null_embedding, empty_states))
         tokens = adapter.identity_tokens(embedding, crop_states)
     adapter.save(tmp_path / "adapter", REFERENCE)
     config, state = read_adapter(tmp_path / "adapter", random_models.pipeline / "unet")
@@ -51,7 +51,7 @@ def test_diffusers_loads_the_export_and_draws(
 
     def draw() -> np.ndarray:
         generator = torch.Generator().manual_seed(3)
-        faces = torch.stack([nobody, embedding] if guidance > 1 else [embedding])
+        faces = torch.stack([null_embedding, embedding] if guidance > 1 else [embedding])
         if theirs.unet.encoder_hid_proj is None:
             return theirs("a photo", guidance_scale=guidance, generator=generator, **STEPS).images
         projection = theirs.unet.encoder_hid_proj.image_projection_layers[0]
@@ -63,11 +63,7 @@ def test_diffusers_loads_the_export_and_draws(
 
     without = draw()
     theirs.load_ip_adapter(
-        str(tmp_path),
-        subfolder="",
-        weight_name="ip.safetensors",
-        image_encoder_folder=None,
-        local_files_only=True,
+        str(tmp_path), subfolder="", weight_name="ip.safetensors", image_encoder_folder=None, local_files_only=True
     )
     found = draw()
     ours = DynamicIDPipeline.from_base(base, adapter)

@@ -1,4 +1,4 @@
-"""Published files against the vectors' key names, and the rule that pickles are never trusted."""
+"""Keys and sizes of published files, and the rule that pickles are never executed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from model.checkpoints.published import AdapterShapes, Published, PublishedFiles, sizes_of
+from model.checkpoints.published import AdapterShapes, Published, PublishedFiles, read_adapter, sizes_of
 from model.checkpoints.published_files import CheckpointError, compare, to_adapter_keys, to_published_keys
 from model.foundation.random_models import RandomModels
 from model.network.adapter import Adapter
@@ -54,12 +54,12 @@ def test_the_key_names_are_the_published_ones(base: Base, make_adapter: Callable
     assert state.keys() - back.keys() == {"null_tokens", "templates"}
 
 
-def test_sizes_are_read_off_the_tensors(base: Base, random_models: RandomModels) -> None:
+def test_sizes_are_read_from_the_tensors(base: Base, random_models: RandomModels) -> None:
     sizes = {**GIVEN, "lora_rank": 6, "tokens": 2, "reconfigurator_width": 96, "reconfigurator_depth": 3}
     sizes |= {"landmark_features": 40, "landmark_width": 3}
     state = AdapterShapes(random_models.pipeline / "unet", 48, sizes, imr=True).build().state_dict()
     tensors = {kind: to_published_keys(kind, state) for kind in ("saa", "imr", "landmark_encoder")}
-    published = Published(PublishedFiles(Path("SAA.bin"), Path("IMR.bin"), Path("eye.bin")), tensors)
+    published = Published(PublishedFiles(Path("SAA.bin"), Path("IMR.bin"), Path("landmarks.bin")), tensors)
     assert sizes_of(published, 64, GIVEN) == sizes
     tensors["saa"]["SAA_module.0.to_q_lora.down.weight"] = torch.zeros(5, 16)
     assert sizes_of(published, 64, GIVEN) == sizes, "one wrong tensor must not make all the others wrong"
@@ -77,7 +77,7 @@ def test_an_adapter_of_another_base_is_refused_key_by_key(
     assert not misfit.unexpected
 
 
-def test_precision_is_the_files_own_affair_but_not_its_kind() -> None:
+def test_precision_may_differ_but_not_the_kind() -> None:
     expected = {"weight": torch.zeros(2), "count": torch.zeros((), dtype=torch.int64)}
     half = {"weight": torch.zeros(2, dtype=torch.bfloat16), "count": torch.tensor(7)}
     assert not compare(half, expected)
@@ -87,8 +87,8 @@ def test_precision_is_the_files_own_affair_but_not_its_kind() -> None:
     assert len(compare(sparse, expected).misshapen) == 1
 
 
-def test_nothing_in_the_project_trusts_a_pickle(project: Path) -> None:
-    """Every torch.load says weights_only=True, and the pickle module is not used to load."""
+def test_no_pickle_is_executed(project: Path) -> None:
+    """Every torch.load has weights_only=True, and the pickle module is not used to load."""
     calls: Counter[str] = Counter()
     files = [
         file for folder in ("model", "pipelines", "dags", "benchmarks") for file in (project / folder).rglob("*.py")
@@ -106,14 +106,14 @@ def test_nothing_in_the_project_trusts_a_pickle(project: Path) -> None:
     assert calls["torch.load"]
 
 
-def test_half_a_pair_is_refused() -> None:
+def test_a_landmark_encoder_without_imr_is_refused() -> None:
     with pytest.raises(CheckpointError, match="landmark encoder without IMR"):
-        PublishedFiles(Path("SAA.bin"), landmark_encoder=Path("eye.bin"))
+        PublishedFiles(Path("SAA.bin"), landmark_encoder=Path("landmarks.bin"))
 
 
-def test_the_reference_survives(base: Base, make_adapter: Callable[..., Adapter], tmp_path: Path) -> None:
-    from model.checkpoints.published import read_adapter
-
+def test_an_adapter_is_read_with_its_base_reference(
+    base: Base, make_adapter: Callable[..., Adapter], tmp_path: Path
+) -> None:
     adapter = make_adapter(base)
     adapter.save(tmp_path, BaseReference("sd", "clip", "1" * 64))
     unet = tmp_path / "unet"

@@ -22,7 +22,7 @@ def turn(degrees: float, scale: float, shift: tuple[float, float]) -> np.ndarray
 
 
 def face_shape() -> np.ndarray:
-    """68 points around the crop template: chin below, brows above, the rest between."""
+    """Return 68 points around the crop template: chin below, brows above, others in between."""
     shape = np.tile(np.array([0.5, 0.55]), (68, 1))
     angle = np.linspace(np.pi, 0, 17)
     shape[:17] = np.stack([0.5 + 0.3 * np.cos(angle), 0.5 + 0.35 * np.sin(angle)], axis=1)
@@ -37,12 +37,12 @@ def test_similarity_is_recovered() -> None:
     assert np.allclose(similarity(points, transform(points, matrix)), matrix, atol=1e-5)
 
 
-def test_keypoints_land_on_the_template() -> None:
+def test_keypoints_are_mapped_to_the_template() -> None:
     keypoints = transform(CROP_TEMPLATE, turn(-15, 90, (30, 40)))
     assert np.allclose(transform(keypoints, crop_matrix(keypoints)), CROP_TEMPLATE, atol=1e-4)
 
 
-def test_landmarks_are_the_same_however_the_face_lies() -> None:
+def test_landmarks_do_not_depend_on_position_and_rotation_of_the_face() -> None:
     shape = face_shape()
     for matrix in (turn(0, 60, (0, 0)), turn(30, 200, (50, 10))):
         found = crop_landmarks(transform(shape, matrix), transform(CROP_TEMPLATE, matrix))
@@ -50,14 +50,14 @@ def test_landmarks_are_the_same_however_the_face_lies() -> None:
 
 
 @pytest.mark.parametrize(("scale", "degrees"), [(64, 0), (80, 20), (640, -20), (1500, 10)])
-def test_crop_keeps_the_face_and_drops_the_rest(scale: float, degrees: float) -> None:
+def test_the_crop_contains_only_the_face(scale: float, degrees: float) -> None:
     matrix = turn(degrees, scale, (0.3 * scale, 0.3 * scale))
     side = int(scale * 1.9)
     rows, columns = np.mgrid[:side, :side]
     points = np.stack([columns, rows], axis=-1).reshape(-1, 2).astype(np.float64)
     inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))[:2]
     unit = transform(points, inverse).reshape(side, side, 2)
-    # The picture shows the coordinates of the unit frame as colours, so a crop can be read back.
+    # The colours of the picture are the coordinates in the unit frame, so that those of the crop can be compared.
     image = np.clip(np.concatenate([unit, np.full((side, side, 1), 0.9)], axis=-1) * 255, 0, 255).astype(np.uint8)
     crop = face_crop(image, transform(CROP_TEMPLATE, matrix), transform(face_shape(), matrix), 64)
     assert crop.shape == (64, 64, 3)
@@ -77,13 +77,12 @@ def test_a_strong_reduction_averages() -> None:
     scale = 1024
     matrix = turn(0, scale, (0, 0))
     board = (np.indices((scale, scale)).sum(axis=0) % 2 * 255).astype(np.uint8)
-    crop = face_crop(
-        np.repeat(board[..., None], 3, axis=2), transform(CROP_TEMPLATE, matrix), transform(face_shape(), matrix), 64
-    )
+    picture = np.repeat(board[..., None], 3, axis=2)
+    crop = face_crop(picture, transform(CROP_TEMPLATE, matrix), transform(face_shape(), matrix), 64)
     assert np.abs(crop.astype(int) - 127).max() <= 12
 
 
-def test_landmark_picture_has_one_pixel_a_point() -> None:
+def test_landmark_picture_has_one_pixel_per_point() -> None:
     shape = np.stack([np.arange(68) / 68, np.linspace(0, 0.99, 68)], axis=1)
     picture = landmark_picture(shape)
     assert picture.shape == (1, 96, 96)

@@ -1,22 +1,12 @@
-"""What holds in the first steps of a picture alone: the boost inside the boxes, and the layout without LoRA."""
+"""The first steps of a picture: the boost inside the boxes, and the layout without LoRA."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
-import pytest
 
 from model.face.face import Face
 from model.inference.pipeline import DynamicIDPipeline
-from model.network.adapter import Adapter
-from model.network.base import Base
-from tests.model.inference.test_pipeline import HALVES, draw, quiet
-
-
-@pytest.fixture
-def pipe(base: Base, make_adapter: Callable[..., Adapter]) -> DynamicIDPipeline:
-    return quiet(DynamicIDPipeline.from_base(base, make_adapter(base)))
+from tests.model.inference.pictures import HALVES, draw
 
 
 def test_the_boost_ends_with_its_steps(pipe: DynamicIDPipeline, faces: list[Face]) -> None:
@@ -29,7 +19,7 @@ def test_the_boost_ends_with_its_steps(pipe: DynamicIDPipeline, faces: list[Face
         assert not np.array_equal(pictures[steps], pictures[steps + 1])
 
 
-def test_the_base_model_lays_out_the_picture_without_lora(pipe: DynamicIDPipeline, faces: list[Face]) -> None:
+def test_the_layout_steps_run_without_lora(pipe: DynamicIDPipeline, faces: list[Face]) -> None:
     kept = {"faces": faces, "boxes": HALVES}
     pictures = {steps: draw(pipe, **kept, layout_steps=steps).images for steps in (0, 1, 2, 3, 4)}
     assert np.array_equal(pictures[0], draw(pipe, **kept).images)

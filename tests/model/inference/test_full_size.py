@@ -1,6 +1,6 @@
-"""The method at the true size of Stable Diffusion 1.5, on random weights: loads, trains and draws within 24 GB.
+"""The method in the size of Stable Diffusion 1.5 on random weights loads, trains and renders within 24 GB.
 
-Left out of an ordinary run: `pytest -m full_size` (12 GB of memory, 6 GB of disk, some minutes).
+Not part of an ordinary run: `pytest -m full_size` (12 GB of memory, 6 GB of disk, some minutes).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SIZE = 512
 
 @pytest.fixture(scope="module")
 def threads() -> Iterator[None]:
-    """All cores, whatever the tests beside these are content with."""
+    """Use all cores."""
     import os
 
     import torch
@@ -43,7 +43,7 @@ def threads() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def params(project: Path, tmp_path_factory: pytest.TempPathFactory, threads: None) -> Params:
-    """The profile `sd15` on full-size models in a folder, with what a machine without a GPU needs changed."""
+    """The profile `sd15` with full-size models, changed for a machine without a GPU."""
     from benchmarks.full_size import save_full_size
 
     models = save_full_size(tmp_path_factory.mktemp("models"))
@@ -69,7 +69,7 @@ def photo(number: int) -> dict[str, Any]:
     embedding = rng.normal(size=512)
     return {
         "image_id": f"{number:064d}",
-        "identity": "somebody",
+        "identity": "person",
         "file_name": f"{number}.jpg",
         "split": "train",
         "status": "ok",
@@ -92,7 +92,7 @@ def photo(number: int) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def anchored(params: Params, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
-    """A folder in which the anchoring stage has run, and the most memory it held."""
+    """A folder in which the anchoring stage has run, and its peak memory."""
     import torch
 
     from benchmarks.measure import PeakMemory
@@ -130,7 +130,7 @@ def test_anchoring_takes_two_steps(anchored: tuple[Path, int]) -> None:
     assert peak < LIMIT
 
 
-def test_a_picture_of_512_px_is_drawn_in_two_steps(params: Params, anchored: tuple[Path, int]) -> None:
+def test_a_picture_of_512_px_is_rendered(params: Params, anchored: tuple[Path, int]) -> None:
     import torch
 
     from benchmarks.measure import PeakMemory
@@ -145,17 +145,15 @@ def test_a_picture_of_512_px_is_drawn_in_two_steps(params: Params, anchored: tup
     pipe.fold_lora()
     rng = np.random.default_rng(0)
     embedding = rng.normal(size=512).astype(np.float32)
-    somebody = Face(
+    face = Face(
         embedding / np.linalg.norm(embedding),
         rng.integers(0, 255, (224, 224, 3), dtype=np.uint8),
         rng.uniform(0.2, 0.8, (68, 2)).astype(np.float32),
     )
-    drawn = pipe(
-        "a photo of a person", faces=[somebody], num_inference_steps=2, generator=torch.Generator().manual_seed(0)
-    )
+    generator = torch.Generator().manual_seed(0)
+    picture = pipe("a photo of a person", faces=[face], num_inference_steps=2, generator=generator).images[0]
     peak = memory.bytes()
     print(f"a picture: peak memory {peak / 1e9:.1f} GB")
-    assert drawn.images[0].size == (SIZE, SIZE)
-    pixels = np.asarray(drawn.images[0])
-    assert pixels.std() > 1
+    assert picture.size == (SIZE, SIZE)
+    assert np.asarray(picture).std() > 1
     assert peak < LIMIT

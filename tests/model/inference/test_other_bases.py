@@ -27,10 +27,10 @@ from model.foundation.random_models import RandomModels, random_tokenizer
 from model.inference.pipeline import DynamicIDPipeline, DynamicIDXLPipeline, pipeline_class
 from model.network.adapter import Adapter
 from model.network.base import Base, load_base
+from tests.model.inference.pictures import HALVES, draw, quiet
 
 WIDTH = 64
-HALVES = [[0, 0, 1, 0.5], [0, 0.5, 1, 1]]
-# What the UNets of these families have beyond that of 1.x: linear projections, heads counted per level.
+# The UNets of these families differ from that of 1.x in linear projections and heads per level.
 FAMILY = {
     "sample_size": 16,
     "block_out_channels": (16, 32),
@@ -59,7 +59,7 @@ def text_config(width: int, tokenizer: Any) -> CLIPTextConfig:
 
 
 def save_sd2(folder: Path, plain: Path) -> None:
-    """2.x: velocity is predicted, attention in float32 is asked for."""
+    """2.x: v-prediction and attention in float32."""
     shutil.copytree(plain, folder)
     unet = UNet2DConditionModel(
         **FAMILY,
@@ -74,7 +74,7 @@ def save_sd2(folder: Path, plain: Path) -> None:
 
 
 def save_xl(folder: Path, plain: Path) -> None:
-    """XL: two text encoders side by side, size and pooled text as added conditions, attention only further down."""
+    """XL: two text encoders, size and pooled text as added conditions, attention in deeper levels only."""
     tokenizer, half = random_tokenizer(), WIDTH // 2
     unet = UNet2DConditionModel(
         **FAMILY,
@@ -121,18 +121,7 @@ def pipe(base: Base, folder: Path, make_adapter: Callable[..., Adapter]) -> Any:
     return quiet(pipeline_class(folder).from_base(base, make_adapter(base)))
 
 
-def quiet(pipe: Any) -> Any:
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
-
-
-def draw(pipe: Any, prompt: Any = "a person", *, seed: int = 0, **arguments: Any) -> Any:
-    generator = [torch.Generator().manual_seed(seed + row) for row in range(len(prompt) if prompt != "a person" else 1)]
-    settings = {"num_inference_steps": 2, "output_type": "np", "guidance_scale": 3.0, **arguments}
-    return pipe(prompt, generator=generator, **settings)
-
-
-def test_off_it_is_the_base_and_on_it_draws(pipe: Any, folder: Path, faces: list[Face]) -> None:
+def test_without_identity_it_is_the_base_model(pipe: Any, folder: Path, faces: list[Face]) -> None:
     parent = StableDiffusionXLPipeline if folder.name == "xl" else StableDiffusionPipeline
     plain = draw(quiet(parent.from_pretrained(folder, **({} if folder.name == "xl" else {"safety_checker": None}))))
     assert np.array_equal(draw(pipe).images, plain.images)
@@ -168,35 +157,27 @@ def test_a_batch_and_a_saved_pipeline(pipe: Any, faces: list[Face], tmp_path: Pa
     assert np.array_equal(draw(again, ["two"], faces=[people[1]], **settings).images, expected)
 
 
-def test_text_is_as_the_base_pipeline_reads_it(base: Base, pipe: Any) -> None:
+def test_text_is_encoded_as_by_the_base_pipeline(base: Base, pipe: Any) -> None:
     states, pooled = base.encode_text(["one", "another text"])
     assert pooled.shape == (2, WIDTH)
-    encoded = pipe.encode_prompt(
-        ["one", "another text"], device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=False
-    )
-    expected = encoded[0]
-    assert torch.allclose(states, expected, atol=1e-6)
+    options = {"device": "cpu", "num_images_per_prompt": 1, "do_classifier_free_guidance": False}
+    encoded = pipe.encode_prompt(["one", "another text"], **options)
+    assert torch.allclose(states, encoded[0], atol=1e-6)
     if len(base.texts) == 2:
         assert torch.allclose(pooled[:, WIDTH // 2 :], encoded[2], atol=1e-6)
 
 
-def test_the_folder_says_which_pipeline(folders: dict[str, Path], random_models: RandomModels, tmp_path: Path) -> None:
+def test_the_pipeline_class_depends_on_the_folder(
+    folders: dict[str, Path], random_models: RandomModels, tmp_path: Path
+) -> None:
     assert pipeline_class(folders["sd2"]) is DynamicIDPipeline
     assert pipeline_class(folders["xl"]) is DynamicIDXLPipeline
     with pytest.raises(ValueError, match=r"Stable Diffusion XL.*use model\.inference\.pipeline\.pipeline_class"):
         DynamicIDPipeline.from_pretrained(folders["xl"])
     with pytest.raises(ValueError, match="with one text encoder; DynamicIDXLPipeline"):
         DynamicIDXLPipeline.from_folders(folders["sd2"], random_models.image_encoder)
-    (tmp_path / "model_index.json").write_text(
-        json.dumps(
-            {
-                "_class_name": "StableDiffusion3Pipeline",
-                "transformer": ["diffusers", "SD3Transformer2DModel"],
-                "vae": ["diffusers", "AutoencoderKL"],
-            }
-        ),
-        encoding="utf-8",
-    )
+    index = {"_class_name": "StableDiffusion3Pipeline", "transformer": ["diffusers", "SD3Transformer2DModel"]}
+    (tmp_path / "model_index.json").write_text(json.dumps(index), encoding="utf-8")
     with pytest.raises(ValueError, match="StableDiffusion3Pipeline with SD3Transformer2DModel; expected a UNet2D"):
         load_base(tmp_path, random_models.image_encoder)
     with pytest.raises(ValueError, match="DiTTransformer2DModel: expected a UNet2DConditionModel"):

@@ -1,4 +1,4 @@
-"""What a denoising step does only once a picture, and what it never does."""
+"""The cost of a denoising step: caching, threads, memory, device synchronisation and compilation."""
 
 from __future__ import annotations
 
@@ -22,11 +22,10 @@ from model.inference.gate_maps import GateMaps
 from model.inference.pipeline import DynamicIDPipeline
 from model.network.adapter import Adapter
 from model.network.attention import SelfAttentionLoRA, SemanticActivatedAttention
-from model.network.base import Base
 from model.network.identity_state import IdentityState
+from tests.model.inference.pictures import HALVES, draw
 
-HALVES = [[0, 0, 1, 0.5], [0, 0.5, 1, 1]]
-WAYS: dict[str, dict[str, Any]] = {
+MODES: dict[str, dict[str, Any]] = {
     "one person": {},
     "without gate": {"gate": False},
     "boxes, boosted": {"boxes": HALVES, "boost": 2.0, "boost_steps": 3},
@@ -35,15 +34,8 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 
-def people(way: dict[str, Any]) -> int:
-    return 2 if "boxes" in way or "masks" in way else 1
-
-
-@pytest.fixture
-def pipe(base: Base, make_adapter: Callable[..., Adapter]) -> DynamicIDPipeline:
-    pipe = DynamicIDPipeline.from_base(base, make_adapter(base))
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
+def people(mode: dict[str, Any]) -> int:
+    return 2 if "boxes" in mode or "masks" in mode else 1
 
 
 @pytest.fixture
@@ -54,7 +46,7 @@ def fresh_compiler() -> Iterator[None]:
 
 
 def small_attention(kind: str) -> tuple[Attention, Any]:
-    """One attention with a processor whose every part does something."""
+    """Return an attention with a processor whose parts all have an effect."""
     torch.manual_seed(0)
     if kind == "self":
         layer, processor = Attention(32, heads=4, dim_head=8), SelfAttentionLoRA(32, 4)
@@ -68,14 +60,7 @@ def small_attention(kind: str) -> tuple[Attention, Any]:
     return layer.eval(), processor.eval()
 
 
-def draw(pipe: DynamicIDPipeline, faces: list[Face], *, seed: int = 0, steps: int = 3, **arguments: Any) -> np.ndarray:
-    generator = torch.Generator().manual_seed(seed)
-    return pipe(
-        "a person", faces=faces, generator=generator, num_inference_steps=steps, output_type="np", **arguments
-    ).images
-
-
-def test_text_and_identity_keys_are_computed_once_a_picture(pipe: DynamicIDPipeline, faces: list[Face]) -> None:
+def test_text_and_identity_keys_are_computed_once_per_picture(pipe: DynamicIDPipeline, faces: list[Face]) -> None:
     calls: Counter[str] = Counter()
 
     def count(name: str) -> Callable[..., None]:
@@ -91,17 +76,17 @@ def test_text_and_identity_keys_are_computed_once_a_picture(pipe: DynamicIDPipel
             parts |= {"to_k_ip": processor.to_k_ip, "to_v_ip": processor.to_v_ip}
         for part, module in parts.items():
             module.register_forward_hook(count(f"{index} {part} {name.split('.')[-2]}"))
-    draw(pipe, faces, steps=4)
+    draw(pipe, faces=faces, num_inference_steps=4)
     assert {number for name, number in calls.items() if "to_q" in name} == {4}
     assert {number for name, number in calls.items() if "to_q" not in name} == {1}
     assert sum("to_k_ip" in name for name in calls) == sum("to_q attn2" in name for name in calls) > 0
-    draw(pipe, faces[::-1], steps=2)
+    draw(pipe, faces=faces[::-1], num_inference_steps=2)
     assert {number for name, number in calls.items() if "to_q" not in name} == {2}
 
 
 @torch.no_grad()
-def test_callers_that_take_turns_do_not_mix(pipe: DynamicIDPipeline) -> None:
-    """Two pictures on one UNet, step by step in turn, are those drawn one after the other."""
+def test_alternating_calls_do_not_mix(pipe: DynamicIDPipeline) -> None:
+    """Two pictures whose steps alternate on one UNet equal those rendered one after the other."""
     torch.manual_seed(0)
     latents, texts, tokens = torch.randn(2, 1, 4, 16, 16), torch.randn(2, 1, 77, 64), torch.randn(2, 1, 8, 64)
 
@@ -124,15 +109,15 @@ def test_callers_that_take_turns_do_not_mix(pipe: DynamicIDPipeline) -> None:
 
 def test_threads_share_a_pipeline(pipe: DynamicIDPipeline, faces: list[Face]) -> None:
     asked: list[dict[str, Any]] = [
-        {"faces": faces[:1], "seed": 1, "guidance_scale": 3.0, "steps": 4},
-        {"faces": faces[1:], "seed": 2, "guidance_scale": 1.0, "steps": 3, "identity_scale": 0.5},
-        {"faces": faces, "seed": 3, "guidance_scale": 5.0, "steps": 2, "boxes": HALVES},
+        {"faces": faces[:1], "seed": 1, "guidance_scale": 3.0, "num_inference_steps": 4},
+        {"faces": faces[1:], "seed": 2, "guidance_scale": 1.0, "num_inference_steps": 3, "identity_scale": 0.5},
+        {"faces": faces, "seed": 3, "guidance_scale": 5.0, "num_inference_steps": 2, "boxes": HALVES},
     ]
-    alone = [draw(pipe, **one) for one in asked]
+    alone = [draw(pipe, **one).images for one in asked]
     found: dict[int, np.ndarray] = {}
 
     def work(number: int) -> None:
-        found[number] = draw(pipe, **asked[number])
+        found[number] = draw(pipe, **asked[number]).images
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(len(asked))]
     for thread in threads:
@@ -144,7 +129,7 @@ def test_threads_share_a_pipeline(pipe: DynamicIDPipeline, faces: list[Face]) ->
 
 
 class Sizes(TorchDispatchMode):
-    """Notes the number of elements of every tensor that an operation makes."""
+    """Record the number of elements of every tensor that an operation creates."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -158,8 +143,8 @@ class Sizes(TorchDispatchMode):
 
 @torch.no_grad()
 @pytest.mark.parametrize("kind", ["self", "cross"])
-def test_no_attention_matrix_is_made(kind: str) -> None:
-    """512 queries, 77 words, 4 heads: an attention matrix would be far larger than any tensor that is made."""
+def test_no_attention_matrix_is_created(kind: str) -> None:
+    """With 512 queries, 77 words and 4 heads, an attention matrix would be far larger than any tensor created."""
     layer, _ = small_attention(kind)
     hidden, text = torch.randn(1, 512, 32), torch.randn(1, 77, 24)
     state = IdentityState(torch.randn(1, 4, 24), height=16, width=32)
@@ -170,10 +155,10 @@ def test_no_attention_matrix_is_made(kind: str) -> None:
     assert max(sizes.made) < 4 * 512 * keys / 4
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_step_never_waits_for_the_device(way: str) -> None:
-    """With tensors that have a shape and no values, whatever reads a value (item, bool, nonzero) is an error."""
-    given, count = WAYS[way], people(WAYS[way])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_step_never_waits_for_the_device(mode: str) -> None:
+    """Fake tensors have no values, so that reading a value (item, bool, nonzero) is an error."""
+    given, count = MODES[mode], people(MODES[mode])
     with FakeTensorMode(), torch.no_grad():
         unet = UNet2DConditionModel(
             sample_size=16,
@@ -205,10 +190,10 @@ def test_a_step_never_waits_for_the_device(way: str) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("way", WAYS)
-def test_processors_compile_in_one_graph(fresh_compiler: None, way: str) -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_processors_compile_in_one_graph(fresh_compiler: None, mode: str) -> None:
     """No graph break (fullgraph), the same numbers, and no new graph after the second step of a picture."""
-    given = WAYS[way]
+    given = MODES[mode]
     layer, processor = small_attention("cross")
     own, own_processor = small_attention("self")
     counter = CompileCounter()
@@ -234,17 +219,17 @@ def test_processors_compile_in_one_graph(fresh_compiler: None, way: str) -> None
             assert torch.allclose(fast.maps.pop(), plain.maps.pop(), atol=1e-6)
         graphs.append(counter.frame_count)
     assert graphs[0] == 1
-    # A boost that ends on the way is a graph of its own.
+    # The end of the boost adds graphs.
     assert graphs[-1] <= (2 if not fast.boost else 4)
 
 
-def test_a_compiled_unet_draws_the_same(fresh_compiler: None, pipe: DynamicIDPipeline, faces: list[Face]) -> None:
-    settings: dict[str, Any] = {"boxes": HALVES, "steps": 3, "guidance_scale": 3.0}
-    expected = draw(pipe, faces, **settings)
+def test_a_compiled_unet_renders_the_same(fresh_compiler: None, pipe: DynamicIDPipeline, faces: list[Face]) -> None:
+    settings: dict[str, Any] = {"faces": faces, "boxes": HALVES}
+    expected = draw(pipe, **settings).images
     counter = CompileCounter()
     pipe.unet.compile(backend=counter, fullgraph=True)
-    assert np.allclose(draw(pipe, faces, **settings), expected, atol=1e-4)
+    assert np.allclose(draw(pipe, **settings).images, expected, atol=1e-4)
     graphs = counter.frame_count
     assert graphs <= 2
-    assert np.allclose(draw(pipe, faces, seed=0, **settings), expected, atol=1e-4)
+    assert np.allclose(draw(pipe, **settings).images, expected, atol=1e-4)
     assert counter.frame_count == graphs

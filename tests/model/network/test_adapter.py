@@ -1,4 +1,4 @@
-"""Adapters on disk and on a UNet."""
+"""Save, load and attach adapters."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Make = Callable[..., Adapter]
 
 
 @pytest.mark.parametrize("imr", [False, True])
-def test_a_saved_adapter_comes_back(base: Base, make_adapter: Make, tmp_path: Path, imr: bool) -> None:
+def test_a_saved_adapter_is_loaded_unchanged(base: Base, make_adapter: Make, tmp_path: Path, imr: bool) -> None:
     adapter = make_adapter(base, imr=imr)
     adapter.save(tmp_path / "a", REFERENCE)
     again = Adapter.load(tmp_path / "a", base.unet)
@@ -72,7 +72,7 @@ def test_another_format_or_base_is_refused(base: Base, make_adapter: Make, tmp_p
         Adapter.load(tmp_path / "a", base.unet)
 
 
-def test_no_imr_yet(base: Base, make_adapter: Make) -> None:
+def test_reconfiguring_needs_an_imr(base: Base, make_adapter: Make) -> None:
     adapter = make_adapter(base, imr=False)
     pictures, text = torch.zeros(1, 1, 96, 96), torch.zeros(1, 64)
     with pytest.raises(ValueError, match="train_imr"):
@@ -92,15 +92,14 @@ def test_a_residual_imr_starts_as_identity(base: Base, make_adapter: Make) -> No
     assert not torch.allclose(out[0], tokens[0], atol=1e-2)
 
 
-def test_many_targets_are_many_single_ones(base: Base, make_adapter: Make) -> None:
+def test_a_batch_of_targets_equals_single_targets(base: Base, make_adapter: Make) -> None:
     adapter = make_adapter(base)
     torch.manual_seed(0)
     tokens, source_text, target_text = torch.randn(2, 4, 64), torch.randn(2, 64), torch.randn(4, 64)
     source, target = torch.rand(2, 1, 96, 96), torch.rand(4, 1, 96, 96)
     together = adapter.reconfigure(tokens, source, source_text, target, target_text)
     for row in range(4):
-        of = slice(row // 2, row // 2 + 1)
-        one = slice(row, row + 1)
+        of, one = [row // 2], [row]
         alone = adapter.reconfigure(tokens[of], source[of], source_text[of], target[one], target_text[one])
         assert torch.allclose(alone, together[one], atol=1e-5)
 

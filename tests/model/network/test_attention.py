@@ -1,4 +1,4 @@
-"""SAA inside a real UNet: what changes nothing, what changes something, and what must stay finite."""
+"""SAA in a real UNet: identity, cache, regions, gate, precision and errors."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from model.network.adapter import Adapter
 from model.network.attention import IdentityState, SemanticActivatedAttention
 from model.network.base import Base
 
+Predict = Callable[..., Tensor]
+
 
 @pytest.fixture
 def adapter(base: Base, make_adapter: Callable[..., Adapter]) -> Adapter:
@@ -19,7 +21,13 @@ def adapter(base: Base, make_adapter: Callable[..., Adapter]) -> Adapter:
 
 
 @pytest.fixture
-def draw(base: Base) -> Callable[..., Tensor]:
+def attached(base: Base, adapter: Adapter) -> Adapter:
+    adapter.attach(base.unet)
+    return adapter
+
+
+@pytest.fixture
+def predict(base: Base) -> Predict:
     torch.manual_seed(1)
     text, _ = base.encode_text(["a photo of a person", "a drawing"])
     latents = torch.randn(2, 4, 16, 16)
@@ -36,76 +44,71 @@ def tokens(people: int = 1, pictures: int = 2, seed: int = 2) -> Tensor:
 
 
 @torch.no_grad()
-def test_attached_without_identity_is_the_base(base: Base, adapter: Adapter, draw: Callable[..., Tensor]) -> None:
-    plain = draw()
+def test_attached_without_identity_is_the_base(base: Base, adapter: Adapter, predict: Predict) -> None:
+    plain = predict()
     adapter.attach(base.unet)
-    assert torch.equal(draw(), plain)
+    assert torch.equal(predict(), plain)
     adapter.detach(base.unet)
-    assert torch.equal(draw(), plain)
+    assert torch.equal(predict(), plain)
     assert not any("processor" in name for name in base.unet.state_dict())
 
 
 @torch.no_grad()
-def test_scales_of_zero_give_the_base(base: Base, adapter: Adapter, draw: Callable[..., Tensor]) -> None:
-    plain = draw()
+def test_scales_of_zero_give_the_base(base: Base, adapter: Adapter, predict: Predict) -> None:
+    plain = predict()
     adapter.attach(base.unet)
     for cache in (None, {}):
-        off = draw(IdentityState(tokens(), scale=0.0, lora_scale=0.0, cache=cache))
+        off = predict(IdentityState(tokens(), scale=0.0, lora_scale=0.0, cache=cache))
         assert float((off - plain).abs().max()) <= 1e-5
-    per_person = draw(IdentityState(tokens(), scale=[0.0], lora_scale=0.0))
+    per_person = predict(IdentityState(tokens(), scale=[0.0], lora_scale=0.0))
     assert float((per_person - plain).abs().max()) <= 1e-5
-    assert float((draw(IdentityState(tokens(), lora_scale=0.0)) - plain).abs().max()) > 1e-3
-    assert float((draw(IdentityState(tokens(), scale=0.0)) - plain).abs().max()) > 1e-3
+    assert float((predict(IdentityState(tokens(), lora_scale=0.0)) - plain).abs().max()) > 1e-3
+    assert float((predict(IdentityState(tokens(), scale=0.0)) - plain).abs().max()) > 1e-3
 
 
 @torch.no_grad()
-def test_new_adapter_only_adds_identity(base: Base, draw: Callable[..., Tensor]) -> None:
+def test_new_adapter_only_adds_identity(base: Base, predict: Predict) -> None:
     adapter = Adapter.create(base.unet, base.image_encoder, {"lora_rank": 4}, 0.3)
-    plain = draw()
+    plain = predict()
     first = next(p for p in adapter.processors if isinstance(p, SemanticActivatedAttention))
     layer = base.unet.down_blocks[0].attentions[0].transformer_blocks[0].attn2
     assert torch.equal(first.to_k_ip.weight, layer.to_k.weight)
     assert torch.equal(first.to_v_ip.weight, layer.to_v.weight)
     adapter.attach(base.unet)
-    assert float((draw(IdentityState(tokens(), scale=0.0)) - plain).abs().max()) <= 1e-5
+    assert float((predict(IdentityState(tokens(), scale=0.0)) - plain).abs().max()) <= 1e-5
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("people", [1, 2, 3])
-def test_cache_changes_nothing(base: Base, adapter: Adapter, draw: Callable[..., Tensor], people: int) -> None:
-    adapter.attach(base.unet)
-    plain = draw(IdentityState(tokens(people)))
+def test_cache_changes_nothing(attached: Adapter, predict: Predict, people: int) -> None:
+    plain = predict(IdentityState(tokens(people)))
     state = IdentityState(tokens(people), cache={})
     for _ in range(2):
-        assert torch.allclose(draw(state), plain, atol=1e-5)
+        assert torch.allclose(predict(state), plain, atol=1e-5)
     assert state.cache
 
 
 @torch.no_grad()
-def test_what_the_cache_keeps_of_the_text_goes_with_the_lora(
-    base: Base, adapter: Adapter, draw: Callable[..., Tensor]
-) -> None:
-    adapter.attach(base.unet)
-    tokens = torch.randn(2, 4, adapter.width, generator=torch.Generator().manual_seed(4))
-    state = IdentityState(tokens, layout_steps=1, cache={})
-    first = draw(state)
+def test_the_text_cache_is_cleared_if_the_lora_scale_changes(attached: Adapter, predict: Predict) -> None:
+    given = tokens()
+    state = IdentityState(given, layout_steps=1, cache={})
+    first = predict(state)
     assert state.current_lora_scale == 0
-    torch.testing.assert_close(first, draw(IdentityState(tokens, lora_scale=0.0)))
+    torch.testing.assert_close(first, predict(IdentityState(given, lora_scale=0.0)))
     state.step = 1
     assert state.current_lora_scale == 1
-    torch.testing.assert_close(draw(state), draw(IdentityState(tokens)))
+    torch.testing.assert_close(predict(state), predict(IdentityState(given)))
 
 
 @torch.no_grad()
-def test_a_batch_with_a_box_per_picture(base: Base, adapter: Adapter, draw: Callable[..., Tensor]) -> None:
-    adapter.attach(base.unet)
+def test_a_batch_with_a_box_per_picture(attached: Adapter, predict: Predict) -> None:
     boxes = [[[0, 0, 1, 0.5], [0, 0.5, 1, 1]], [[0, 0, 0.4, 1], [0.3, 0.2, 1, 0.9]]]
     both = tokens(2)
-    together = draw(IdentityState(both, boxes=boxes, boost=2.0, boost_steps=3, scale=[1.0, 0.5]))
+    together = predict(IdentityState(both, boxes=boxes, boost=2.0, boost_steps=3, scale=[1.0, 0.5]))
     for row in range(2):
         state = IdentityState(both[row : row + 1], boxes=boxes[row], boost=2.0, boost_steps=3, scale=[1.0, 0.5])
-        assert torch.allclose(draw(state, rows=slice(row, row + 1)), together[row : row + 1], atol=1e-5)
-    assert not torch.allclose(draw(IdentityState(both)), together, atol=1e-3)
+        assert torch.allclose(predict(state, rows=slice(row, row + 1)), together[row : row + 1], atol=1e-5)
+    assert not torch.allclose(predict(IdentityState(both)), together, atol=1e-3)
 
 
 @torch.no_grad()
@@ -122,12 +125,11 @@ def test_a_batch_with_a_box_per_picture(base: Base, adapter: Adapter, draw: Call
         (tokens(1) * 1e4, None),
     ],
 )
-def test_awkward_input_stays_finite(
-    base: Base, adapter: Adapter, draw: Callable[..., Tensor], given: Tensor, boxes: list[list[float]] | None
+def test_extreme_input_stays_finite(
+    attached: Adapter, predict: Predict, given: Tensor, boxes: list[list[float]] | None
 ) -> None:
-    adapter.attach(base.unet)
     state = IdentityState(given, boxes=boxes, boost=2.0, boost_steps=1, maps=[])
-    assert draw(state).isfinite().all()
+    assert predict(state).isfinite().all()
     assert all(gate.isfinite().all() for gate in state.maps)
 
 
@@ -157,8 +159,8 @@ def test_layer_size_follows_the_latent() -> None:
 
 
 @torch.no_grad()
-def test_person_outside_its_box_is_not_seen(base: Base, adapter: Adapter, draw: Callable[..., Tensor]) -> None:
-    """With the gate off, the right half's tokens change nothing in the very attention of the left half."""
+def test_tokens_have_no_effect_outside_their_box(base: Base, adapter: Adapter) -> None:
+    """With the gate off, the tokens of the right half do not change the attention of the left half."""
     layer = base.unet.down_blocks[0].attentions[0].transformer_blocks[0].attn2
     adapter.attach(base.unet)
     torch.manual_seed(3)
@@ -175,11 +177,10 @@ def test_person_outside_its_box_is_not_seen(base: Base, adapter: Adapter, draw: 
 
 
 @torch.no_grad()
-def test_gate_maps_on_request(base: Base, adapter: Adapter, draw: Callable[..., Tensor]) -> None:
-    adapter.attach(base.unet)
+def test_gate_maps_on_request(attached: Adapter, predict: Predict) -> None:
     state = IdentityState(tokens(), maps=[])
-    draw(state)
-    assert len(state.maps) == sum(isinstance(p, SemanticActivatedAttention) for p in adapter.processors)
+    predict(state)
+    assert len(state.maps) == sum(isinstance(p, SemanticActivatedAttention) for p in attached.processors)
     for gate in state.maps:
         assert gate.shape[0] == 2
         assert gate.min() == 0
@@ -188,25 +189,23 @@ def test_gate_maps_on_request(base: Base, adapter: Adapter, draw: Callable[..., 
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_mixed_precision_trains(base: Base, adapter: Adapter, draw: Callable[..., Tensor], dtype: torch.dtype) -> None:
-    adapter.attach(base.unet)
+def test_mixed_precision_trains(attached: Adapter, predict: Predict, dtype: torch.dtype) -> None:
     embeddings, states = torch.nn.functional.normalize(torch.randn(2, 512)), torch.randn(2, 17, 48)
-    full = draw(IdentityState(adapter.identity_tokens(embeddings, states)))
+    full = predict(IdentityState(attached.identity_tokens(embeddings, states)))
     with torch.autocast("cpu", dtype=dtype):
-        mixed = draw(IdentityState(adapter.identity_tokens(embeddings, states)))
+        mixed = predict(IdentityState(attached.identity_tokens(embeddings, states)))
         mixed.float().square().mean().backward()
     assert float((mixed.float() - full).detach().abs().max()) < 0.1 * float(full.detach().abs().max())
-    assert all(x.grad.isfinite().all() for x in adapter.parameters() if x.grad is not None)
+    assert all(x.grad.isfinite().all() for x in attached.parameters() if x.grad is not None)
 
 
 @torch.no_grad()
-def test_wrong_numbers_are_named(base: Base, adapter: Adapter, draw: Callable[..., Tensor]) -> None:
-    adapter.attach(base.unet)
+def test_wrong_numbers_are_named(attached: Adapter, predict: Predict) -> None:
     with pytest.raises(ValueError, match="3 pictures for 2 pictures"):
-        draw(IdentityState(tokens(pictures=3)))
+        predict(IdentityState(tokens(pictures=3)))
     with pytest.raises(ValueError, match="multiple of 4"):
-        draw(IdentityState(torch.randn(2, 6, 64)))
+        predict(IdentityState(torch.randn(2, 6, 64)))
     with pytest.raises(ValueError, match="1 boxes for 2 people"):
-        draw(IdentityState(tokens(2), boxes=[[0, 0, 1, 1]]))
+        predict(IdentityState(tokens(2), boxes=[[0, 0, 1, 1]]))
     with pytest.raises(ValueError, match="boxes of shape"):
         IdentityState(tokens(), boxes=[0, 0, 1, 1])

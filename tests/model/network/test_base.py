@@ -1,4 +1,4 @@
-"""Loading base models from folders, and what is asked of them."""
+"""Load base models from folders, and encode text, crops and pictures."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_models_are_frozen(base: Base) -> None:
     assert base.resolution == 64
 
 
-def test_text(base: Base) -> None:
+def test_text_is_encoded(base: Base) -> None:
     states, pooled = base.encode_text(["happy", "sad, slightly turned to the left"])
     assert states.shape == (2, 77, 64)
     assert pooled.shape == (2, 64)
@@ -36,9 +36,7 @@ def test_text(base: Base) -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (97, 97), (40, 40), (80, 120)])
-def test_crops_are_prepared_as_clip_prepares_them(
-    base: Base, random_models: RandomModels, height: int, width: int
-) -> None:
+def test_crops_are_preprocessed_as_by_clip(base: Base, random_models: RandomModels, height: int, width: int) -> None:
     crops = smooth_pictures(3, height, width)
     processor = CLIPImageProcessorPil.from_pretrained(random_models.image_encoder)
     expected = processor(list(crops), return_tensors="pt").pixel_values
@@ -48,7 +46,7 @@ def test_crops_are_prepared_as_clip_prepares_them(
     assert base.encode_crops(crops).shape == (3, 17, 48)
 
 
-def test_latents_there_and_back(base: Base) -> None:
+def test_pictures_are_encoded_and_decoded(base: Base) -> None:
     pictures = smooth_pictures(2, 64, 64)
     latents = base.encode_images(pictures)
     assert latents.shape == (2, 4, 16, 16)
@@ -67,7 +65,7 @@ def test_latent_statistics_are_respected(base: Base) -> None:
     assert torch.allclose(unscale_latents(base.vae, scaled), latents, atol=1e-5)
 
 
-def test_fingerprint_is_of_the_weights(random_models: RandomModels, tmp_path: Path) -> None:
+def test_fingerprint_depends_on_the_weights_only(random_models: RandomModels, tmp_path: Path) -> None:
     copy = tmp_path / "sd"
     shutil.copytree(random_models.pipeline, copy)
     assert fingerprint(copy) == fingerprint(random_models.pipeline)

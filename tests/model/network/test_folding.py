@@ -1,4 +1,4 @@
-"""LoRA folded into the base weights: the same pictures, faster; and out again without a trace."""
+"""Fold LoRA into the base weights and restore them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_folding_changes_the_weights_and_not_the_output(base: Base, adapter: Ada
     adapter.fold(base.unet)
     after = weights(base)
     changed = {name for name in before if not torch.equal(before[name], after[name])}
-    # All four of a self-attention, q and out of a cross-attention: what runs at every step.
+    # All four of a self-attention, q and out of a cross-attention: the layers that run in every step.
     assert {name.rsplit(".attn", 1)[1] for name in changed} == {
         "1.to_q.weight", "1.to_k.weight", "1.to_v.weight", "1.to_out.0.weight", "2.to_q.weight", "2.to_out.0.weight",
     }  # fmt: skip
@@ -84,7 +84,7 @@ def test_detaching_unfolds(base: Base, adapter: Adapter) -> None:
 
 
 @pytest.mark.parametrize("lora_scale", [None, 0.0, 0.5, 2.0])
-def test_other_callers_are_not_disturbed(base: Base, adapter: Adapter, lora_scale: float | None) -> None:
+def test_calls_with_another_lora_scale_are_unchanged(base: Base, adapter: Adapter, lora_scale: float | None) -> None:
     expected = predict(base, lora_scale=lora_scale)
     adapter.fold(base.unet)
     assert largest(predict(base, lora_scale=lora_scale), expected) <= 1e-4

@@ -1,8 +1,8 @@
-"""The method's modules against exact vectors of the published ones (tolerance 1e-4 absolute, float32).
+"""Compare the modules with exact vectors of the published ones (absolute tolerance 1e-4, float32).
 
-`pytest tests/model/test_golden.py --golden DIR` takes the vectors of another folder of the same format. Sizes are read
-off the tensors; how many heads an attention has is told by no shape, so a file may name them in its metadata
-(`heads`), and has four otherwise. The largest error of every file is printed at the end.
+`pytest tests/model/network/test_golden.py --golden DIR` uses the vectors of another folder of the same format. Sizes
+are read from the shapes of the tensors; the number of attention heads, which no shape has, is in the metadata
+(`heads`), else four. The largest error of every file is printed at the end.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TOKENS = 4
 
 
 class Golden:
-    """One file of vectors; `check` compares one of them with what was computed, and remembers the error."""
+    """One file of vectors; `check` compares a computed tensor with one of them, and records the error."""
 
     def __init__(self, file: Path, errors: dict[str, float]) -> None:
         self.name = file.stem
@@ -46,10 +46,10 @@ class Golden:
         return self.tensors[name].shape[axis]
 
     def count(self, start: str) -> int:
-        """Return how many numbers follow `start` in the names: the depth of a list of modules."""
+        """Return the number of modules in the list `start`."""
         return len({name.removeprefix(start).split(".")[0] for name in self.tensors if name.startswith(start)})
 
-    def load(self, module: torch.nn.Module, prefix: str = "weights.") -> None:
+    def load_into(self, module: torch.nn.Module, prefix: str = "weights.") -> None:
         state = {name.removeprefix(prefix): value for name, value in self.tensors.items() if name.startswith(prefix)}
         module.load_state_dict({name: x.float() if x.is_floating_point() else x for name, x in state.items()})
         module.eval()
@@ -64,13 +64,13 @@ class Golden:
 
 @pytest.fixture(scope="module")
 def errors(request: pytest.FixtureRequest) -> Iterator[dict[str, float]]:
-    """The largest error per file, printed when all cases have run, whether output is captured or not."""
-    found: dict[str, float] = {}
-    yield found
+    """The largest error per file, printed after all cases even if output is captured."""
+    largest: dict[str, float] = {}
+    yield largest
     reporter = request.config.pluginmanager.get_plugin("terminalreporter")
     with request.config.pluginmanager.get_plugin("capturemanager").global_and_fixture_disabled():
         reporter.write_line("")
-        for name, error in found.items():
+        for name, error in largest.items():
             reporter.write_line(f"{name}: largest error {error:.1e} (allowed {TOLERANCE:.0e})")
 
 
@@ -80,12 +80,12 @@ def golden(shared: Path, errors: dict[str, float], request: pytest.FixtureReques
     return Golden(folder / f"{request.param}.safetensors", errors)
 
 
-def of(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Run a test on the file `name`."""
+def golden_file(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Parametrize a test with the file `name`."""
     return pytest.mark.parametrize("golden", [name], indirect=True, ids=[name])
 
 
-@of("face_encoder")
+@golden_file("face_encoder")
 @torch.no_grad()
 def test_face_encoder(golden: Golden) -> None:
     width = golden.size("weights.norm.weight")
@@ -96,24 +96,24 @@ def test_face_encoder(golden: Golden) -> None:
         embedding=golden.size("id_embeds", -1),
         depth=golden.count("weights.perceiver_resampler.layers."),
     )
-    golden.load(encoder)
+    golden.load_into(encoder)
     golden.check(encoder(golden["id_embeds"], golden["clip_embeds"]), "tokens")
     golden.check(encoder(golden["id_embeds"], golden["clip_embeds"], shortcut=0.7), "tokens_shortcut")
 
 
-@of("landmark_encoder")
+@golden_file("landmark_encoder")
 @torch.no_grad()
 def test_landmark_encoder(golden: Golden) -> None:
     encoder = LandmarkEncoder(golden.size("feature", -1), golden.size("weights.blocks.0.0.conv_block.0.weight"))
-    golden.load(encoder)
+    golden.load_into(encoder)
     assert set(golden["landmark_image"].unique().tolist()) == {-1.0, 1.0}
     golden.check(encoder(golden["landmark_image"]), "feature")
 
 
-@of("reconfigurator")
+@golden_file("reconfigurator")
 @torch.no_grad()
 def test_reconfigurator(golden: Golden) -> None:
-    """Published checkpoints take the output as it is: no residual."""
+    """Published checkpoints have no residual."""
     width = golden.size("weights.proj_in.weight")
     depth = golden.count("weights.disentangleNet.")
     assert depth == golden.count("weights.entangleNet.")
@@ -126,55 +126,55 @@ def test_reconfigurator(golden: Golden) -> None:
         latents=golden.size("weights.feature_fusion.4.weight") // width,
         residual=False,
     )
-    golden.load(imr)
+    golden.load_into(imr)
     names = ("source_tokens", "source_landmark", "source_text", "target_landmark", "target_text")
     inputs = [golden[name] for name in names]
     golden.check(imr(*inputs), "predicted_tokens")
     for number, expected in enumerate(golden["predicted_tokens"]):
         alone = imr(*inputs[:3], *(targets[number : number + 1] for targets in inputs[3:]))
-        assert float((alone[0] - expected).abs().max()) <= TOLERANCE, "a target alone is what it is among others"
+        assert float((alone[0] - expected).abs().max()) <= TOLERANCE, "a target alone gives the same as in a batch"
 
 
 def attention_of(golden: Golden, processor: LoRAAttention) -> Attention:
-    """Return the base layer of the file, with its weights and with `processor` on it, with its weights."""
+    """Return the base layer and `processor` with their weights of the file."""
     hidden, context = golden["attn.to_k.weight"].shape
     crossing = isinstance(processor, SemanticActivatedAttention)
     attention = Attention(
         hidden, cross_attention_dim=context if crossing else None, heads=golden.heads, dim_head=hidden // golden.heads
     )
-    golden.load(attention, "attn.")
-    golden.load(processor, "processor.")
+    golden.load_into(attention, "attn.")
+    golden.load_into(processor, "processor.")
     attention.set_processor(processor)
     return attention
 
 
-WAYS = pytest.mark.parametrize("way", ["plain", "cached", "folded"])
+MODES = pytest.mark.parametrize("mode", ["plain", "cached", "folded"])
 
 
-@WAYS
-@of("self_attention_lora")
+@MODES
+@golden_file("self_attention_lora")
 @torch.no_grad()
-def test_self_attention(golden: Golden, way: str) -> None:
+def test_self_attention(golden: Golden, mode: str) -> None:
     hidden = golden.size("attn.to_q.weight")
     processor = SelfAttentionLoRA(hidden, golden.size("processor.to_q_lora.down.weight"))
     attention = attention_of(golden, processor)
-    if way == "folded":
+    if mode == "folded":
         FoldedLoRA([attention], [processor])
-    state = IdentityState(torch.zeros(len(golden["hidden_states"]), TOKENS, 24), cache=None if way == "plain" else {})
-    golden.check(attention(golden["hidden_states"], identity=state), "out", way)
+    state = IdentityState(torch.zeros(len(golden["hidden_states"]), TOKENS, 24), cache=None if mode == "plain" else {})
+    golden.check(attention(golden["hidden_states"], identity=state), "out", mode)
 
 
-@WAYS
-@of("semantic_activated_attention")
+@MODES
+@golden_file("semantic_activated_attention")
 @torch.no_grad()
-def test_semantic_activated_attention(golden: Golden, way: str) -> None:
-    """Every case of the file; twice with one state, as in a second denoising step that finds keys and values there."""
+def test_semantic_activated_attention(golden: Golden, mode: str) -> None:
+    """Check every case twice with one state, since a second denoising step uses cached keys and values."""
     hidden, context = golden["processor.to_k_ip.weight"].shape
     processor = SemanticActivatedAttention(
         hidden, context, golden.size("processor.to_q_lora.down.weight"), tokens=TOKENS
     )
     attention = attention_of(golden, processor)
-    if way == "folded":
+    if mode == "folded":
         FoldedLoRA([attention], [processor])
     cases = json.loads(golden.metadata["cases"])
     assert {f"out.{name}" for name in cases} == {name for name in golden.tensors if name.startswith("out.")}
@@ -196,9 +196,9 @@ def test_semantic_activated_attention(golden: Golden, way: str) -> None:
             step=case["step"],
             height=height,
             width=width,
-            cache=None if way == "plain" else {},
+            cache=None if mode == "plain" else {},
         )
         states = golden["hidden_states_wide" if wide else "hidden_states"]
         for _ in range(2):
             found = attention(states, encoder_hidden_states=golden["text"], identity=state)
-            golden.check(found, f"out.{name}", way)
+            golden.check(found, f"out.{name}", mode)

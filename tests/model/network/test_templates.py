@@ -1,4 +1,4 @@
-"""Landmark templates: means, filled cells, and the person's own shape."""
+"""Landmark templates: means, empty cells, and the shape of a person."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_cells_are_means() -> None:
     assert np.allclose(cell(bank, "sad", "left"), shapes[3], atol=1e-6)
 
 
-def test_missing_cells_follow_the_rule() -> None:
+def test_empty_cells_are_filled_in_the_stated_order() -> None:
     neutral, happy, left = shape(0), shape(1), shape(2)
     bank = build_bank(np.stack([neutral, happy, left]), ["neutral", "happy", "neutral"], ["front", "front", "left"])
     assert np.isfinite(bank).all()
@@ -55,13 +55,13 @@ def test_no_landmarks_is_an_error() -> None:
 
 
 def full_bank() -> np.ndarray:
-    """A neutral face and a happy one in every pose; the other expressions are filled in."""
+    """Return a bank of neutral and happy faces in every pose; other expressions are filled in."""
     labels = [(expression, pose) for expression in ("neutral", "happy") for pose in ("front", "half_right", "right")]
     return build_bank(np.stack([shape(row) for row in range(6)]), *zip(*labels, strict=True))
 
 
 def unexplained(bank: np.ndarray, expression: str, pose: str) -> np.ndarray:
-    """A difference between people that no turn of the head and no stronger expression explains."""
+    """Return a difference in shape that neither a turn of the head nor a stronger expression explains."""
     offset = np.random.default_rng(3).normal(0, 0.02, (68, 2))
     number = POSES.index(pose)
     motions = [cell(bank, expression, POSES[min(number + 1, 4)]) - cell(bank, expression, POSES[max(number - 1, 0)])]
@@ -72,7 +72,7 @@ def unexplained(bank: np.ndarray, expression: str, pose: str) -> np.ndarray:
 
 
 def share(moved: np.ndarray, offset: np.ndarray) -> float:
-    """How much of `offset` has arrived, after checking that nothing else has."""
+    """Return the factor of `offset` in `moved`, which must be a multiple of it."""
     found = float((moved * offset).sum() / (offset**2).sum())
     assert np.allclose(moved, found * offset, atol=1e-5)
     return found
@@ -87,7 +87,7 @@ def test_a_person_keeps_their_shape(expression: str, pose: str) -> None:
     assert 0.5 < share(moved, offset) <= 1
 
 
-def test_a_turn_or_a_stronger_smile_is_no_shape() -> None:
+def test_turns_and_stronger_smiles_do_not_count_as_shape() -> None:
     bank = full_bank()
     turned = template(bank, "happy", "half_right") - template(bank, "happy", "half_left")
     smile = template(bank, "happy", "front") - template(bank, "neutral", "front")
@@ -105,7 +105,7 @@ def test_the_other_side_gives_the_mirrored_shape() -> None:
     assert share(moved, mirrored) > 0.5
 
 
-def test_a_profile_says_less_about_the_front() -> None:
+def test_a_profile_contributes_less_to_the_front() -> None:
     bank = full_bank()
     shares = []
     for pose in ("right", "half_right", "front"):
