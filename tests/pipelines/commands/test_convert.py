@@ -188,7 +188,7 @@ def test_every_key_that_does_not_fit_is_listed(home: Path, convert: Convert, tmp
     assert first.startswith(f"{tmp_path / 'wrong' / 'SAA.bin'}: does not fit: 1 missing, 2 unexpected, 1 misshapen\n")
     assert "missing    SAA_module.1.to_k_ip.weight (16x64)" in first
     assert "unexpected SAA_module.99.to_k_ip.weight (2x3)" in first
-    assert "unexpected epoch (int, no tensor)" in first
+    assert "unexpected epoch (int, not a tensor)" in first
     assert "misshapen  proj_module.norm.weight (7) instead of (64)" in first
     assert "1 missing, 0 unexpected, 1 misshapen" in second
     assert "missing    norm_in.bias (64)" in second
