@@ -1,4 +1,4 @@
-"""Real photos and real networks run down the line: ingest, validate, preprocess, and the anchoring stage trains."""
+"""Ingest, validate, preprocess and the anchoring stage on real photos with real networks."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_every_photo_is_one_row(line: Path) -> None:
     assert json.loads((line / "reports/validate/verdict.json").read_text())["success"] is True
 
 
-def test_embeddings_tell_people_apart(line: Path) -> None:
+def test_embeddings_distinguish_people(line: Path) -> None:
     rows = read_rows(line / "data" / "processed", PROCESSED_SCHEMA, ["identity", "embedding", "status"]).to_pylist()
     found = [(row["identity"], np.array(row["embedding"])) for row in rows if row["status"] == "ok"]
     same, different = [], []

@@ -1,4 +1,4 @@
-"""An object store that speaks S3, in this process: a real HTTP server on loopback with one bucket."""
+"""An S3 object store in this process: an HTTP server on loopback with one bucket."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ BUCKET = "faces"
 
 @contextmanager
 def s3_server() -> Iterator[str]:
-    """Start a server, point the usual variables of S3 clients at it, and yield its address."""
+    """Start a server, set the usual variables of S3 clients to it, and yield its address."""
     import boto3
     import s3fs
     from moto.server import ThreadedMotoServer
 
-    # Clients are remembered with the address they were made for.
+    # s3fs caches clients with their address.
     s3fs.S3FileSystem.clear_instance_cache()
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()

@@ -1,4 +1,4 @@
-"""Pictures as bytes, rows of a dataset, and the real networks, as tests of several rooms need them."""
+"""Pictures as bytes, rows of a dataset, and the real networks, for tests of several packages."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def encoded(picture: Image.Image | np.ndarray, kind: str = "JPEG", **options: ob
     return buffer.getvalue()
 
 
-def dataset_row(name: str, data: bytes, identity: str | None = None, **said: object) -> Row:
-    """Return the row of a photo in `data/faces`; what is not said is null."""
+def dataset_row(name: str, data: bytes, identity: str | None = None, **columns: object) -> Row:
+    """Return the row of a photo in `data/faces`; columns that are not given are null."""
     known = {"image_id": hashlib.sha256(data).hexdigest(), "identity": identity, "file_name": name}
-    return {**known, "image": data, "n_bytes": len(data), **said}
+    return {**known, "image": data, "n_bytes": len(data), **columns}
 
 
 def write_shards(
@@ -40,14 +40,18 @@ def write_shards(
     return folder
 
 
+def slim_landmarker(shared: Path) -> dict[str, Any]:
+    """Return the parameters of a real network of 68 landmarks."""
+    path = str(shared / "weights" / "landmarks68" / "slim_160_latest.onnx")
+    return {"kind": "onnx", "path": path, "input_size": 160, "channel_order": "bgr"}
+
+
 def real_networks(shared: Path) -> list[str]:
-    """Return real networks as changes of the tiny profile."""
+    """Return overrides of the tiny profile that name real networks."""
     return [
         "preprocess.insightface_name=buffalo_real_mini",
         f"preprocess.insightface_root={shared / 'weights' / 'insightface'}",
         "preprocess.det_sizes=[128]",
-        f"preprocess.landmarker.path={shared / 'weights' / 'landmarks68' / 'slim_160_latest.onnx'}",
-        "preprocess.landmarker.input_size=160",
-        "preprocess.landmarker.channel_order=bgr",
+        *(f"preprocess.landmarker.{key}={value}" for key, value in slim_landmarker(shared).items()),
         "preprocess.captions.sources=[sidecar]",
     ]

@@ -1,4 +1,4 @@
-"""The table of differences from what is published tells the truth about the full-size profile."""
+"""The table of differences from the published method agrees with the full-size profile."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import yaml
 
 from pipelines.core.params import load_params
 
-# Published, and the same in every full-size training: whoever changes one changes the method.
+# Parameters of the method itself: the full-size profile keeps the published values.
 METHOD = ("tokens", "lora_rank", "gate_threshold", "drop_text", "drop_identity", "drop_both", "helpers", "sampler")
 
 
@@ -27,7 +27,7 @@ def value_of(tree: dict[str, Any], name: str) -> Any:
     return tree
 
 
-def test_the_table_says_what_the_profile_says(project: Path) -> None:
+def test_the_table_agrees_with_the_profile(project: Path) -> None:
     tree = load_params(project / "profiles" / "sd15.yaml").model_dump(by_alias=True)
     rows = table(project)
     assert len(rows) >= 25
@@ -41,7 +41,6 @@ def test_the_full_size_profile_keeps_the_method(project: Path) -> None:
 
 
 def test_every_published_value_is_accepted(project: Path) -> None:
-    """A parameter that could not take the published value would not say the difference."""
     overrides = [f"{name}={yaml.safe_dump(row['published']).splitlines()[0]}" for name, row in table(project).items()]
     params = load_params(project / "profiles" / "sd15.yaml", overrides).model_dump(by_alias=True)
     for name, row in table(project).items():

@@ -16,16 +16,7 @@ from pipelines.data.export.target import Target
 from pipelines.data.ingest.shards import RollingWriter
 
 # All of DATASET_SCHEMA but format and sizes, which are in the photo.
-_STRINGS: tuple[str, ...] = (
-    "image_id",
-    "identity",
-    "file_name",
-    "prompt",
-    "face_prompt",
-    "source",
-    "licence",
-    "consent",
-)
+_STRINGS = ("image_id", "identity", "file_name", "prompt", "face_prompt", "source", "licence", "consent")
 _FEATURES = {"image": {"_type": "Image"}, **{name: {"dtype": "string", "_type": "Value"} for name in _STRINGS}}
 SCHEMA = pa.schema(
     [

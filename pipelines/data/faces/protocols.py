@@ -71,7 +71,6 @@ class FaceDetector(Protocol):
 
     def detect(self, image: np.ndarray) -> list[Detection]:
         """Return the faces of a picture (H, W, 3) uint8 RGB, best score first; empty where there is none."""
-        ...
 
 
 class Recogniser(Protocol):
@@ -79,7 +78,6 @@ class Recogniser(Protocol):
 
     def embed(self, images: Sequence[np.ndarray], keypoints: Sequence[np.ndarray]) -> np.ndarray:
         """Return unit-norm embeddings (N, 512) float32 of N pictures with the key points (5, 2) of their faces."""
-        ...
 
 
 class Landmarker(Protocol):
@@ -87,7 +85,6 @@ class Landmarker(Protocol):
 
     def landmarks(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray]) -> np.ndarray:
         """Return (N, 68, 2) float32 in pixels of N pictures (H, W, 3) uint8 RGB, given their face boxes (4,)."""
-        ...
 
 
 class PoseEstimator(Protocol):
@@ -95,7 +92,6 @@ class PoseEstimator(Protocol):
 
     def pose(self, image: np.ndarray, detection: Detection, landmarks: np.ndarray) -> Pose:
         """Return the pose of one face, given its landmarks (68, 2) in pixels of the picture."""
-        ...
 
 
 class CaptionSource(Protocol):
@@ -103,4 +99,3 @@ class CaptionSource(Protocol):
 
     def describe(self, requests: Sequence[CaptionRequest]) -> list[Caption]:
         """Return one caption a request, in order."""
-        ...

@@ -31,28 +31,9 @@ from pipelines.data.ingest.photo_files import (
 from pipelines.data.ingest.walk import MISSING, Entry, classify, each_file
 
 # The first key whose file exists wins; the original comes before the resized copy, which is distorted to a square.
-PICTURE_KEYS: tuple[str, ...] = (
-    "IMG",
-    "origin_IMG",
-    "resize_IMG",
-    "image",
-    "image_path",
-    "image_file",
-    "file_name",
-    "file",
-    "path",
-)
+PICTURE_KEYS = ("IMG", "origin_IMG", "resize_IMG", "image", "image_path", "image_file", "file_name", "file", "path")
 # Folders beside the list in which published datasets keep the pictures.
-PICTURE_FOLDERS: tuple[str, ...] = (
-    "",
-    "FGID_Origin",
-    "origin_IMG",
-    "FGID_resize",
-    "resize_IMG",
-    "IMG",
-    "images",
-    "data",
-)
+PICTURE_FOLDERS = ("", "FGID_Origin", "origin_IMG", "FGID_resize", "resize_IMG", "IMG", "images", "data")
 _NAMED = re.compile(rf'"(?:{"|".join(PICTURE_KEYS)})"\s*:\s*"([^"]*)"')
 PROMPT_KEYS: tuple[str, ...] = ("prompt", "text", "caption", "vqa_llva", "vqa_llva_more_face_detail")
 # ConsistentID's facial captions describe identity (nose, hair), not expression and pose: they are no face prompts.

@@ -72,7 +72,7 @@ def is_picture_name(name: str) -> bool:
 
 
 def is_picture_start(start: bytes) -> bool:
-    """Whether `start`, the first SIGNATURE_BYTES of a file, has the signature of a picture format."""
+    """Whether `start`, at least the first SIGNATURE_BYTES of a file, begins as a picture format does."""
     return any(pattern.match(start) for pattern in _SIGNATURES)
 
 

@@ -17,15 +17,7 @@ from pathlib import Path
 from pipelines.data.ingest.consistentid import labels_of
 from pipelines.data.ingest.contents import TOO_BIG
 from pipelines.data.ingest.folders import parse_sidecar
-from pipelines.data.ingest.photo_files import (
-    SIGNATURE_BYTES,
-    FoundPhoto,
-    Labels,
-    Skipped,
-    is_picture_name,
-    is_picture_start,
-    row_name,
-)
+from pipelines.data.ingest.photo_files import FoundPhoto, Labels, Skipped, is_picture_name, is_picture_start, row_name
 from pipelines.data.ingest.walk import NO_PICTURE, NOT_REGULAR, Entry, each_file
 
 TAR_SUFFIXES: tuple[str, ...] = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -123,7 +115,7 @@ def _problem(member: tarfile.TarInfo, name: str, seen: set[str], max_bytes: int)
 
 def _gather(sample: _Sample, name: str, data: bytes) -> bool:
     """Add a member to its sample; return False where it is not of a known kind."""
-    if is_picture_name(name) or is_picture_start(data[:SIGNATURE_BYTES]):
+    if is_picture_name(name) or is_picture_start(data):
         sample.pictures.append((name, data))
     elif name.lower().endswith(".json"):
         sample.labels.append((name, data))

@@ -20,6 +20,7 @@ from pipelines.core.records import DATASET_SCHEMA, read_rows
 from pipelines.data.ingest.contents import read_contents
 from pipelines.data.ingest.photo_files import FoundPhoto, Labels, Skipped
 from pipelines.stages.ingest import Inputs, Outputs, run
+from tests.pipelines.awkward import AWKWARD
 
 
 def photo(file: Path, seed: int, side: int = 40) -> Path:
@@ -44,13 +45,11 @@ def rows(folder: Path, *columns: str) -> list[dict]:
     return read_rows(folder, DATASET_SCHEMA, list(columns) or DATASET_SCHEMA.names).to_pylist()
 
 
-def test_every_awkward_file_is_one_row(
-    params: Params, awkward_photos: Path, awkward_expected: dict, tmp_path: Path
-) -> None:
+def test_every_awkward_file_is_one_row(params: Params, awkward_photos: Path, tmp_path: Path) -> None:
     summary = run(params, Inputs(awkward_photos), Outputs(tmp_path / "faces"))
     found = {row["file_name"]: row for row in rows(tmp_path / "faces")}
-    assert set(found) == set(awkward_expected)
-    for name, expected in awkward_expected.items():
+    assert set(found) == set(AWKWARD)
+    for name, expected in AWKWARD.items():
         row = found[name]
         assert (row["format"], row["width"], row["height"]) == (expected.format, expected.width, expected.height), name
         assert row["n_bytes"] == len(row["image"])

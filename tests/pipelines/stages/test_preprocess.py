@@ -19,6 +19,7 @@ from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.params import Params, load_params
 from pipelines.core.records import DATASET_SCHEMA, PROCESSED_SCHEMA, read_rows
 from pipelines.stages.preprocess import Inputs, Outputs, run
+from tests.pipelines.awkward import AWKWARD, make_awkward_photos
 from tests.pipelines.photos import Row, dataset_row, real_networks, write_shards
 
 pytestmark = pytest.mark.realdata
@@ -134,24 +135,22 @@ def test_every_awkward_file_is_one_row_with_its_reason(
     shared: Path,
     params: Callable[..., Params],
     tmp_path: Path,
-    write_awkward_photos: Callable[[Path, Image.Image | None], Path],
-    awkward_expected: dict,
 ) -> None:
     source = shared / "photos" / "lfw10_krasserm" / "Tony_Blair" / "Tony_Blair_0001.jpg"
-    folder = write_awkward_photos(tmp_path / "awkward", Image.open(source).crop((45, 20, 205, 234)))
+    folder = make_awkward_photos(tmp_path / "awkward", Image.open(source).crop((45, 20, 205, 234)))
     names = {os.fsencode(file.name): file for file in folder.iterdir()}
     rows = [
         _row(name.decode("latin-1").replace("é", "%E9"), file.read_bytes(), None)
         for name, file in sorted(names.items())
     ]
-    assert {row["file_name"] for row in rows} == set(awkward_expected)
+    assert {row["file_name"] for row in rows} == set(AWKWARD)
     faces = _write(tmp_path / "faces", [rows])
     report = run(
         params("preprocess.max_failed_share=0.5"), Inputs(faces), Outputs(tmp_path / "out", tmp_path / "state")
     )
-    assert report.rows == len(awkward_expected)
+    assert report.rows == len(AWKWARD)
     found = {row["file_name"]: row for row in read_rows(tmp_path / "out", PROCESSED_SCHEMA).to_pylist()}
-    for name, expected in awkward_expected.items():
+    for name, expected in AWKWARD.items():
         assert found[name]["reason"] == expected.reason, name
         assert found[name]["status"] == ("rejected" if expected.reason else "ok"), name
         assert (found[name]["image"] is None) == (expected.reason is not None), name

@@ -79,7 +79,7 @@ def test_a_version_is_a_tag_and_the_branch_stays(root: Path) -> None:
     assert len(list((root / "data/faces").iterdir())) == 2
 
 
-def test_data_that_is_nowhere_leaves_the_present_version(root: Path) -> None:
+def test_missing_data_leaves_the_present_version(root: Path) -> None:
     fill(root, 1)
     make_version(root, "data/faces", "one")
     fill(root, 2)
@@ -133,12 +133,12 @@ def test_clones_that_share_the_cache_never_share_a_number(root: Path, tmp_path: 
     assert {version.tag for version in versions} == {"faces-v1", "faces-v2"}
     assert versions[1].tag == versions[2].tag
     assert git(root, "tag").split() == ["faces-v1", "faces-v2"]
-    # The data lies in the shared cache: the checkout itself can take either version.
+    # The data is in the shared cache: the checkout can take either version too.
     assert checkout_version(root, str(versions[0].tag)).rows == 1
     assert checkout_version(clones[0], str(versions[1].tag)).rows == 2
 
 
-def test_a_clone_with_a_cache_of_its_own_publishes_nothing(root: Path, tmp_path: Path) -> None:
+def test_a_clone_with_a_separate_cache_publishes_nothing(root: Path, tmp_path: Path) -> None:
     clone = tmp_path / "mine"
     git(tmp_path, "clone", "-q", str(root), str(clone))
     fill(clone, 1)

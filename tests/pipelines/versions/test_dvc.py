@@ -1,9 +1,9 @@
-"""Every dataset version is copied to the default remote, also from a run's workspace, and comes back from there."""
+"""Every dataset version is pushed to the default remote, also from a workspace, and restored from there."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -31,15 +31,6 @@ def home(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def home_of_s3(home: Path) -> Iterator[Path]:
-    """The same repository with a bucket for a remote."""
-    with s3_server():
-        dvc(home, "remote", "add", "-q", "-f", "-d", "store", f"s3://{BUCKET}/dvc")
-        git(home, "commit", "-qam", "bucket")
-        yield home
-
-
 def write(root: Path, text: str) -> None:
     (root / "data" / "faces").mkdir(parents=True, exist_ok=True)
     (root / "data" / "faces" / "photo.txt").write_text(text)
@@ -49,38 +40,30 @@ def stored(home: Path) -> int:
     return sum(path.is_file() for path in (home.parent / "store").rglob("*"))
 
 
-def both_come_back(home: Path, first: str, out: Path) -> None:
-    """Lose the cache and the data, then fetch the second version into place and the first one into `out`."""
-    shutil.rmtree(cache_folder(home))
-    shutil.rmtree(home / "data" / "faces")
-    checkout_version(home, "faces-v2")
-    assert (home / "data" / "faces" / "photo.txt").read_text() == "two"
-    bring_objects(home, {"faces": first}, out)
-    assert (out / "faces" / "photo.txt").read_text() == "one"
+@pytest.mark.parametrize("remote", ["folder", "bucket"])
+def test_versions_of_checkout_and_workspace_are_restored_from_the_remote(
+    home: Path, tmp_path: Path, remote: str
+) -> None:
+    with s3_server() if remote == "bucket" else nullcontext():
+        if remote == "bucket":
+            dvc(home, "remote", "add", "-q", "-f", "-d", "store", f"s3://{BUCKET}/dvc")
+            git(home, "commit", "-qam", "bucket")
+        write(home, "one")
+        first = make_version(home, "data/faces", "one photo")
+        work = create(home, "run-1").path
+        assert default_remote(work) == "store"
+        before = len(objects("dvc/")) if remote == "bucket" else stored(home)
+        write(work, "two")
+        second = make_version(work, "data/faces", "another")
+        after = len(objects("dvc/")) if remote == "bucket" else stored(home)
+        assert (first.tag, before, second.tag, after) == ("faces-v1", 2, "faces-v2", 4)
 
-
-def test_versions_of_checkout_and_workspace_are_in_the_remote_and_come_back(home: Path, tmp_path: Path) -> None:
-    write(home, "one")
-    first = make_version(home, "data/faces", "one photo")
-    assert (first.tag, stored(home)) == ("faces-v1", 2)
-    work = create(home, "run-1").path
-    assert default_remote(work) == "store"
-    write(work, "two")
-    assert (make_version(work, "data/faces", "another").tag, stored(home)) == ("faces-v2", 4)
-
-    both_come_back(home, str(first.md5), tmp_path / "brought")
-
-
-def test_versions_are_in_a_bucket_and_come_back(home_of_s3: Path, tmp_path: Path) -> None:
-    home = home_of_s3
-    write(home, "one")
-    first = make_version(home, "data/faces", "one photo")
-    assert (first.tag, len(objects("dvc/"))) == ("faces-v1", 2)
-    work = create(home, "run-1").path
-    write(work, "two")
-    assert (make_version(work, "data/faces", "another").tag, len(objects("dvc/"))) == ("faces-v2", 4)
-
-    both_come_back(home, str(first.md5), tmp_path / "brought")
+        shutil.rmtree(cache_folder(home))
+        shutil.rmtree(home / "data" / "faces")
+        checkout_version(home, "faces-v2")
+        assert (home / "data" / "faces" / "photo.txt").read_text() == "two"
+        bring_objects(home, {"faces": str(first.md5)}, tmp_path / "restored")
+        assert (tmp_path / "restored" / "faces" / "photo.txt").read_text() == "one"
 
 
 def test_a_remote_that_cannot_be_reached_fails_after_the_version_is_made(home: Path) -> None:

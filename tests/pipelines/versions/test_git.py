@@ -1,4 +1,4 @@
-"""Inside a hook of one repository, everything that runs git still acts on the repository that it is told."""
+"""Inside a hook of one repository, everything that runs git still acts on the repository that it is given."""
 
 from __future__ import annotations
 
@@ -30,58 +30,58 @@ def repository(folder: Path) -> Path:
 
 
 @pytest.fixture
-def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository, while git's variables name another one, which must stay as it is."""
-    told, other = repository(tmp_path / "told"), repository(tmp_path / "other")
+    given, other = repository(tmp_path / "given"), repository(tmp_path / "other")
     monkeypatch.setenv("GIT_DIR", str(other / ".git"))
     monkeypatch.setenv("GIT_WORK_TREE", str(other))
     monkeypatch.setenv("GIT_INDEX_FILE", str(other / ".git" / "index"))
     monkeypatch.setenv("GIT_PREFIX", "")
-    return told
+    return given
 
 
-def version(told: Path) -> None:
-    (told / "data" / "faces").mkdir(parents=True)
-    (told / "data" / "faces" / "photo.txt").touch()
-    assert make_version(told, "data/faces", "one photo").tag == "faces-v1" == current_version(told).tag
+def version(given: Path) -> None:
+    (given / "data" / "faces").mkdir(parents=True)
+    (given / "data" / "faces" / "photo.txt").touch()
+    assert make_version(given, "data/faces", "one photo").tag == "faces-v1" == current_version(given).tag
 
 
-def workspace(told: Path) -> None:
-    work = create(told, "run-1").path
-    assert git(work, "rev-parse", "HEAD") == git(told, "rev-parse", "HEAD")
+def workspace(given: Path) -> None:
+    work = create(given, "run-1").path
+    assert git(work, "rev-parse", "HEAD") == git(given, "rev-parse", "HEAD")
     (work / "new.dvc").touch()
-    save(told, "run-1")
-    assert (restore(told, "run-1", told.parent / "restored") / "dvc.lock").is_file()
+    save(given, "run-1")
+    assert (restore(given, "run-1", given.parent / "restored") / "dvc.lock").is_file()
 
 
-def lineage(told: Path) -> None:
-    (told / "dvc.lock").write_text("stages: {one: {cmd: another}}\n")
-    found = lineage_of(told, "one")
-    assert (found.git_commit, found.git_dirty) == (git(told, "rev-parse", "HEAD"), True)
+def lineage(given: Path) -> None:
+    (given / "dvc.lock").write_text("stages: {one: {cmd: another}}\n")
+    found = lineage_of(given, "one")
+    assert (found.git_commit, found.git_dirty) == (git(given, "rev-parse", "HEAD"), True)
 
 
-def snapshot(told: Path) -> None:
-    (told / "code.py").touch()
-    assert "code.py" in git(told, "ls-tree", "--name-only", str(take_snapshot(told, "now")))
+def snapshot(given: Path) -> None:
+    (given / "code.py").touch()
+    assert "code.py" in git(given, "ls-tree", "--name-only", str(take_snapshot(given, "now")))
 
 
-def project(told: Path) -> None:
-    bring_up_to_date(told.parent / "home", told)
-    assert git(told.parent / "home", "rev-parse", "HEAD") == git(told, "rev-parse", "HEAD")
+def project(given: Path) -> None:
+    bring_up_to_date(given.parent / "home", given)
+    assert git(given.parent / "home", "rev-parse", "HEAD") == git(given, "rev-parse", "HEAD")
 
 
 @pytest.mark.parametrize("use", [version, workspace, lineage, snapshot, project])
-def test_inside_a_hook_the_repository_that_is_told_is_used(told: Path, use: Callable[[Path], None]) -> None:
-    use(told)
-    other = told.parent / "other"
+def test_inside_a_hook_the_given_repository_is_used(given: Path, use: Callable[[Path], None]) -> None:
+    use(given)
+    other = given.parent / "other"
     assert git(other, "log", "--all", "--format=%s") == "other"
     assert git(other, "status", "--porcelain") == git(other, "tag") == ""
 
 
-def test_what_git_says_of_a_failure_is_told(told: Path) -> None:
-    assert in_repository(told)
-    assert not in_repository(told.parent)
-    assert not has_commit(told, "refs/tags/none")
-    assert run_git(told, "rev-parse", "main").text == git(told, "rev-parse", "HEAD")
-    with pytest.raises(StageFailed, match=r"git checkout in .*told: error: pathspec 'none' did not match"):
-        git(told, "checkout", "none")
+def test_the_error_message_of_git_is_reported(given: Path) -> None:
+    assert in_repository(given)
+    assert not in_repository(given.parent)
+    assert not has_commit(given, "refs/tags/none")
+    assert run_git(given, "rev-parse", "main").text == git(given, "rev-parse", "HEAD")
+    with pytest.raises(StageFailed, match=r"git checkout in .*given: error: pathspec 'none' did not match"):
+        git(given, "checkout", "none")

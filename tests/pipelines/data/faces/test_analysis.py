@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +16,8 @@ from pipelines.core.errors import UserError
 from pipelines.core.sections.data import Preprocess
 from pipelines.data.faces.analysis import Analyser, load_analyser, to_face
 from pipelines.data.faces.version import analyser_version
-from tests.pipelines.photos import encoded
+from tests.pipelines.awkward import AWKWARD, make_awkward_photos
+from tests.pipelines.photos import encoded, slim_landmarker
 
 pytestmark = pytest.mark.realdata
 
@@ -28,12 +28,7 @@ def _params(shared: Path, **changes: object) -> Preprocess:
         "insightface_name": "buffalo_real_mini",
         "insightface_root": str(shared / "weights" / "insightface"),
         "det_sizes": (128,),
-        "landmarker": {
-            "kind": "onnx",
-            "path": str(shared / "weights" / "landmarks68" / "slim_160_latest.onnx"),
-            "input_size": 160,
-            "channel_order": "bgr",
-        },
+        "landmarker": slim_landmarker(shared),
         "captions": {"sources": ("sidecar",)},
     }
     return Preprocess.model_validate(values | changes)
@@ -206,16 +201,11 @@ def test_the_version_follows_content_and_not_places(
     assert analyser_version(with_landmarker(path=str(copy))) != same
 
 
-@pytest.fixture
-def awkward(shared: Path, tmp_path: Path, write_awkward_photos: Callable[[Path, Image.Image | None], Path]) -> Path:
+def test_awkward_photos_of_a_face_are_used(shared: Path, tmp_path: Path, analyser: Analyser) -> None:
     source = shared / "photos" / "lfw10_krasserm" / "Tony_Blair" / "Tony_Blair_0001.jpg"
-    return write_awkward_photos(tmp_path / "awkward", Image.open(source).crop((45, 20, 205, 234)))
-
-
-def test_awkward_photos_of_a_face_are_used(awkward: Path, awkward_expected: dict, analyser: Analyser) -> None:
-    for file in sorted(awkward.iterdir()):
-        name = next((key for key in awkward_expected if key.split("%")[0] == file.name[:3]), file.name)
-        expected = awkward_expected[name]
+    for file in make_awkward_photos(tmp_path / "awkward", Image.open(source).crop((45, 20, 205, 234))).iterdir():
+        name = next((key for key in AWKWARD if key.split("%")[0] == file.name[:3]), file.name)
+        expected = AWKWARD[name]
         record = analyser.analyse([file.read_bytes()])[0]
         if expected.reason in (None, "duplicate"):
             assert record.status == "ok", name

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from pipelines.data.faces.decode import Undecodable, decode
+from tests.pipelines.awkward import AWKWARD
 from tests.pipelines.photos import encoded
 
 
@@ -27,8 +28,8 @@ def _rejected(data: bytes, **bounds: int) -> str:
     return caught.value.reason
 
 
-def test_awkward_photos_are_read_or_rejected_with_their_reason(awkward_photos: Path, awkward_expected: dict) -> None:
-    for name, expected in awkward_expected.items():
+def test_awkward_photos_are_read_or_rejected_with_their_reason(awkward_photos: Path) -> None:
+    for name, expected in AWKWARD.items():
         if expected.reason == "duplicate":
             continue
         file = awkward_photos / name if "%" not in name else next(awkward_photos.glob("caf*.jpg"))

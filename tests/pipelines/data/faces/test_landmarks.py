@@ -13,11 +13,7 @@ from pipelines.core.errors import UserError
 from pipelines.core.sections.data import Landmarker
 from pipelines.data.faces.insightface_analyser import InsightFaceAnalyser, pack_folder
 from pipelines.data.faces.landmarks import load_landmarker
-
-
-def _slim(shared: Path) -> Landmarker:
-    path = shared / "weights" / "landmarks68" / "slim_160_latest.onnx"
-    return Landmarker(kind="onnx", path=str(path), input_size=160, channel_order="bgr")
+from tests.pipelines.photos import slim_landmarker
 
 
 @pytest.mark.realdata
@@ -27,7 +23,7 @@ def test_points_agree_with_fan_on_a_photograph(shared: Path) -> None:
     reference = json.loads((folder / "fan_reference_aflw-test.json").read_text())["points"]
     expected = np.array(reference)[:, :2]
     face = InsightFaceAnalyser(pack_folder("buffalo_real_mini", shared / "weights" / "insightface")).detect(photo)[0]
-    params = _slim(shared)
+    params = Landmarker(**slim_landmarker(shared))
     landmarker = load_landmarker(params, Path(params.path))
     points = landmarker.landmarks([photo], [face.bbox])[0]
     between_eyes = np.linalg.norm(expected[45] - expected[36])
@@ -40,7 +36,7 @@ def test_points_agree_with_fan_on_a_photograph(shared: Path) -> None:
 
 @pytest.mark.realdata
 def test_a_convention_that_does_not_fit_is_refused(shared: Path) -> None:
-    params = _slim(shared).model_copy(update={"input_size": 64})
+    params = Landmarker(**slim_landmarker(shared) | {"input_size": 64})
     with pytest.raises(UserError, match="input_size"):
         load_landmarker(params, Path(params.path))
 

@@ -15,6 +15,7 @@ from pipelines.data.faces.pose import pose_of_landmarks
 from pipelines.data.synthetic.dataset import person_scenes
 from pipelines.data.synthetic.draw import truth
 from pipelines.data.synthetic.person import Person
+from tests.pipelines.photos import slim_landmarker
 
 
 def test_drawn_faces_are_measured_within_a_few_degrees() -> None:
@@ -70,8 +71,8 @@ def test_photographs_agree_with_an_independent_network(shared: Path) -> None:
     from pipelines.data.faces.networks import open_network
 
     detector = InsightFaceAnalyser(pack_folder("buffalo_real_mini", shared / "weights" / "insightface"))
-    file = shared / "weights" / "landmarks68" / "slim_160_latest.onnx"
-    landmarker = load_landmarker(Landmarker(kind="onnx", path="", input_size=160, channel_order="bgr"), file)
+    params = Landmarker(**slim_landmarker(shared))
+    landmarker = load_landmarker(params, Path(params.path))
     networks = [open_network(file, "test") for file in sorted((shared / "weights" / "headpose").glob("*.onnx"))]
     files = sorted((shared / "photos" / "lfw10_krasserm").glob("*/*_0001.jpg"))
     files += sorted((shared / "photos" / "lfw10_krasserm").glob("*/*_0002.jpg"))

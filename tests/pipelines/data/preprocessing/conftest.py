@@ -27,18 +27,6 @@ def write_faces(folder: Path, photos: list[tuple[str, str | None, bytes]], row_g
     return write_shards(folder, DATASET_SCHEMA, [rows], row_group)
 
 
-@pytest.fixture(scope="session")
-def write_small_faces() -> Callable[..., Path]:
-    """Write photos (name, identity, bytes) as one shard of a dataset: (folder, photos, row_group) → folder."""
-    return write_faces
-
-
-@pytest.fixture(scope="session")
-def real_settings(shared: Path) -> list[str]:
-    """Real networks, as changes of the tiny profile."""
-    return real_networks(shared)
-
-
 @dataclass
 class StageProcess:
     """A running `dynamicid preprocess` and what it has finished."""
@@ -97,12 +85,12 @@ def _runs(process: psutil.Process | None, module: str) -> bool:
 
 
 @pytest.fixture(scope="session")
-def start_stage(project: Path, real_settings: list[str]) -> Callable[..., StageProcess]:
+def start_stage(project: Path, shared: Path) -> Callable[..., StageProcess]:
     """Start the stage in a separate folder: (folder, faces, *changes) → the process."""
 
     def start(folder: Path, faces: Path, *changes: str) -> StageProcess:
         folder.mkdir(parents=True, exist_ok=True)
-        sets = [word for change in (*real_settings, *changes) for word in ("--set", change)]
+        sets = [word for change in (*real_networks(shared), *changes) for word in ("--set", change)]
         params = str(project / "profiles" / "tiny.yaml")
         command = [sys.executable, "-m", "pipelines.cli", "preprocess", str(faces), "--out", "processed"]
         process = subprocess.Popen(

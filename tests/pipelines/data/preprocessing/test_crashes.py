@@ -18,6 +18,8 @@ from pipelines.data.preprocessing.crashes import CrashLog
 from pipelines.data.preprocessing.files import read_slice_file
 from pipelines.data.preprocessing.slices import cut_slices
 
+from .conftest import write_faces
+
 DEADLY = b"photo 5"
 
 
@@ -43,9 +45,9 @@ def _in_a_worker(task: Callable[[], None]) -> int:
 
 
 def test_a_photo_that_crashes_its_workers_is_the_only_one_rejected(
-    params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_small_faces: Callable[..., Path]
+    params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    faces = write_small_faces(tmp_path / "faces", [(f"{row}.jpg", None, b"photo %d" % row) for row in range(10)])
+    faces = write_faces(tmp_path / "faces", [(f"{row}.jpg", None, b"photo %d" % row) for row in range(10)])
     (piece,) = cut_slices(sorted(faces.glob("*.parquet")), 100)
     (tmp_path / "state").mkdir()
     job = tasks.Job(params.preprocess, "version", tmp_path / "state")

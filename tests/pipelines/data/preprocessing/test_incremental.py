@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,9 @@ from PIL import Image
 from pipelines.core.params import load_params
 from pipelines.core.records import PROCESSED_SCHEMA, read_rows
 from pipelines.stages.preprocess import Inputs, Outputs, run
-from tests.pipelines.photos import encoded
+from tests.pipelines.photos import encoded, real_networks
+
+from .conftest import write_faces
 
 pytestmark = [pytest.mark.realdata, pytest.mark.nightly]
 
@@ -26,19 +27,19 @@ def _photo(number: int) -> tuple[str, str | None, bytes]:
     return name, f"person {number % 300}", encoded(Image.new("RGB", (8, 8), colour), "BMP")
 
 
-def test_a_hundred_new_photos_in_ten_thousand_cost_a_hundred(
-    real_settings: list[str], project: Path, tmp_path: Path, write_small_faces: Callable[..., Path]
-) -> None:
-    params = load_params(project / "profiles" / "tiny.yaml", [*real_settings, "preprocess.max_failed_share=1.0"])
+def test_a_hundred_new_photos_in_ten_thousand_cost_a_hundred(shared: Path, project: Path, tmp_path: Path) -> None:
+    params = load_params(
+        project / "profiles" / "tiny.yaml", [*real_networks(shared), "preprocess.max_failed_share=1.0"]
+    )
     old = [_photo(number) for number in range(OLD)]
     new = [_photo(OLD + number) for number in range(NEW)]
-    first = write_small_faces(tmp_path / "v1", old, row_group=256)
+    first = write_faces(tmp_path / "v1", old, row_group=256)
     outputs = Outputs(tmp_path / "processed", tmp_path / "state")
     report = run(params, Inputs(first), outputs)
     assert (report.rows, report.looked_at, report.rejected) == (OLD, OLD, {"too_small": OLD})
 
     # Sorted by name, the new photos are among the old ones: every slice changes.
-    mixed = write_small_faces(tmp_path / "v2", sorted(old + new), row_group=200)
+    mixed = write_faces(tmp_path / "v2", sorted(old + new), row_group=200)
     report = run(params, Inputs(mixed), outputs)
     print(f"\nrows {report.rows}, analysed {report.looked_at}")
     assert (report.rows, report.looked_at) == (OLD + NEW, NEW)

@@ -15,11 +15,12 @@ from pipelines.core.params import load_params
 from pipelines.core.sections.data import Preprocess
 from pipelines.data.faces.version import analyser_version
 from pipelines.data.preprocessing.worker_analyser import use_own_gpu, worker_analyser
+from tests.pipelines.photos import real_networks
 
 
 @pytest.fixture
-def there(project: Path, real_settings: list[str]) -> Preprocess:
-    return load_params(project / "profiles" / "tiny.yaml", real_settings).preprocess
+def there(project: Path, shared: Path) -> Preprocess:
+    return load_params(project / "profiles" / "tiny.yaml", real_networks(shared)).preprocess
 
 
 @pytest.mark.realdata

@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.pipelines.awkward import make_awkward_photos
 from tests.processes import dynamicid, git, run
 
 RUN = ("--run-id", "dynamicid_ingest/one")
 
 
 @pytest.fixture
-def place(tmp_path: Path, write_awkward_photos, project: Path) -> Path:
+def place(tmp_path: Path, project: Path) -> Path:
     """A git and DVC repository with an inbox of ten awkward files, five of which are not pictures."""
-    write_awkward_photos(tmp_path / "inbox" / "monday", None)
+    make_awkward_photos(tmp_path / "inbox" / "monday")
     (tmp_path / "inbox" / "monday" / "_READY").touch()
     (tmp_path / "params.yaml").write_bytes((project / "params.yaml").read_bytes())
     git(tmp_path, "init", "-q")
