@@ -80,11 +80,11 @@ def _run(params: Ingest, source: Source, faces: Path, forgotten: Forgotten) -> S
             if isinstance(item, Skipped):
                 tally.skip(item)
                 continue
-            labels = item.found.labels
+            labels = item.photo.labels
             if forgotten.entry_of(labels.identity, item.image_id) is not None:
-                tally.skip(Skipped(item.found.file_name, FORGOTTEN))
+                tally.skip(Skipped(item.photo.file_name, FORGOTTEN))
                 continue
-            earlier = known.labels_of(row_key(item.found.file_name, item.image_id))
+            earlier = known.labels_of(row_key(item.photo.file_name, item.image_id))
             if earlier is None:
                 writer.add(_row(item, params))
                 added.append(content_key(item.image_id))
@@ -104,12 +104,12 @@ def _run(params: Ingest, source: Source, faces: Path, forgotten: Forgotten) -> S
 
 
 def _row(content: Content, params: Ingest) -> Row:
-    labels = content.found.labels
+    labels = content.photo.labels
     header = read_header(content.data)
     return {
         "image_id": content.image_id,
         "identity": labels.identity,
-        "file_name": content.found.file_name,
+        "file_name": content.photo.file_name,
         "image": content.data,
         "format": header.format if header else None,
         "width": header.width if header else None,

@@ -107,14 +107,14 @@ def _run(job: Job, shards: Sequence[Path], slices: Sequence[Slice], out: Path) -
     with spark_context(params.master, "dynamicid preprocess", params.spark) as context:
         originals = context.broadcast(find_originals(context, shards))
         ready = time.monotonic()
-        found = _analyse(context, slices, job, originals)
+        reports = _analyse(context, slices, job, originals)
         analysed = time.monotonic()
-        report = _report(found, params.max_failed_share)
+        report = _report(reports, params.max_failed_share)
         with atomic_folder(out) as part:
-            written = write_buckets(context, sorted({item.file for item in found}), params, part)
+            written = write_buckets(context, sorted({item.file for item in reports}), params, part)
             if written != report.rows:
                 raise StageFailed(f"{out}: {written} rows written of {report.rows}; nothing was kept, run it again")
-    _delete_other_slices(job.state, {Path(item.file) for item in found})
+    _delete_other_slices(job.state, {Path(item.file) for item in reports})
     _print_summary(report, ready - started, analysed - ready, time.monotonic() - analysed)
     return report
 
@@ -130,9 +130,9 @@ def _analyse(context: Any, slices: Sequence[Slice], job: Job, originals: Any) ->
     return [next(now) if item is None else item for item in before]
 
 
-def _report(found: Sequence[SliceReport], max_failed_share: float) -> Report:
+def _report(reports: Sequence[SliceReport], max_failed_share: float) -> Report:
     outcomes: Counter[str] = Counter()
-    for item in found:
+    for item in reports:
         outcomes.update(item.outcomes)
     rows = outcomes.total()
     rejected = {reason: outcomes[reason] for reason in REASONS if outcomes[reason]}
@@ -140,13 +140,13 @@ def _report(found: Sequence[SliceReport], max_failed_share: float) -> Report:
     failed = sum(rejected.values()) - rejected.get("duplicate", 0)
     if failed > max_failed_share * rows:
         counts = ", ".join(f"{count} {reason}" for reason, count in rejected.items())
-        detail = next((f" ({item.detail})" for item in found if item.detail), "")
+        detail = next((f" ({item.detail})" for item in reports if item.detail), "")
         raise StageFailed(
             f"preprocess: {failed} of {rows} photos rejected ({failed / rows:.3f} > {max_failed_share:.3f} = "
             f"preprocess.max_failed_share): {counts}{detail}"
         )
-    seconds = {step: round(sum(item.seconds.get(step, 0.0) for item in found), 3) for step in STEPS}
-    return Report(rows, outcomes[OK], rejected, sum(item.analysed for item in found), seconds)
+    seconds = {step: round(sum(item.seconds.get(step, 0.0) for item in reports), 3) for step in STEPS}
+    return Report(rows, outcomes[OK], rejected, sum(item.analysed for item in reports), seconds)
 
 
 def _located(params: Preprocess) -> Preprocess:

@@ -1,4 +1,4 @@
-"""validate: Great Expectations on the metadata of a dataset version, before any photo is looked at."""
+"""validate: Great Expectations on the metadata of a dataset version, before any photo is analysed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Inputs:
 
 
 def run(params: Params, inputs: Inputs, outputs: Outputs) -> Verdict:
-    """Judge the dataset; the verdict is written whatever it is.
+    """Check the dataset and write the verdict, also a negative one.
 
     Raises UserError where the folder is no dataset; StageFailed naming every expectation that failed.
     """

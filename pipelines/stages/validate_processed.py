@@ -1,4 +1,4 @@
-"""validate_processed: Great Expectations on what preprocessing found, before anything is trained on it."""
+"""validate_processed: Great Expectations on processed rows, before training."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from pipelines.data.validation.verdict import Outputs, Verdict
 
 @dataclass(frozen=True)
 class Inputs:
-    """`processed`: what preprocess wrote; `faces`: the dataset it came from, to compare the number of rows."""
+    """`processed`: the output of preprocess; `faces`: the dataset it came from, to compare the number of rows."""
 
     processed: Path
     faces: Path | None = None
 
 
 def run(params: Params, inputs: Inputs, outputs: Outputs) -> Verdict:
-    """Judge the processed rows; the verdict is written whatever it is.
+    """Check the processed rows and write the verdict, also a negative one.
 
     Raises UserError where a folder holds no such rows; StageFailed naming every expectation that failed.
     """

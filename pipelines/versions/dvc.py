@@ -59,9 +59,9 @@ def remotes(root: Path) -> dict[str, Any]:
     Relative folders are made absolute, so that the settings are valid in another checkout too.
     """
     config = _config(root)
-    found = {name: {key: str(value) for key, value in one.items()} for name, one in config.get("remote", {}).items()}
+    by_name = {name: {key: str(value) for key, value in one.items()} for name, one in config.get("remote", {}).items()}
     default = config.get("core", {}).get("remote")
-    return {"remote": found, "core": {"remote": default} if default else {}}
+    return {"remote": by_name, "core": {"remote": default} if default else {}}
 
 
 def default_remote(root: Path) -> str | None:
@@ -75,10 +75,10 @@ def use_data_of(root: Path, other: Path) -> None:
 
     with Config(str(other / ".dvc"), validate=False).edit("local", validate=False) as config:
         config.setdefault("cache", {}).update({"dir": str(cache_folder(root)), "type": "hardlink,copy"})
-        found = remotes(root)
-        if found["remote"]:
-            config["remote"] = found["remote"]
-            config.setdefault("core", {}).update(found["core"])
+        settings = remotes(root)
+        if settings["remote"]:
+            config["remote"] = settings["remote"]
+            config.setdefault("core", {}).update(settings["core"])
 
 
 def bring_data(root: Path, *pointers: str) -> str | None:

@@ -63,8 +63,10 @@ class Forgotten:
         if image_id is not None and (entry := self._photos.get(_photo(image_id))) is not None:
             return entry
         if identity not in self._known:
-            found = (entry for salt, (digest, entry) in self._people.items() if _person(salt, identity or "") == digest)
-            self._known[identity] = next(found, None)
+            matches = (
+                entry for salt, (digest, entry) in self._people.items() if _person(salt, identity or "") == digest
+            )
+            self._known[identity] = next(matches, None)
         return self._known[identity]
 
     def of_dataset(self, md5: str) -> list[Entry]:

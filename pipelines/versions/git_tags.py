@@ -25,10 +25,9 @@ def check_repository(root: Path) -> None:
 def numbered_tags(root: Path, prefix: str) -> list[tuple[int, str]]:
     """Return (number, name) of every tag `<prefix><number>`, sorted."""
     names = git(root, "for-each-ref", "--format=%(refname:strip=2)", f"refs/tags/{prefix}*").splitlines()
-    found = [
+    return sorted(
         (int(match.group(1)), name) for name in names if (match := re.fullmatch(re.escape(prefix) + r"(\d+)", name))
-    ]
-    return sorted(found)
+    )
 
 
 def read_at(root: Path, tags: list[str], file: str) -> dict[str, bytes]:

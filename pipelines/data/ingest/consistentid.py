@@ -65,23 +65,23 @@ def read_list(root: Path, lists: list[Path], *, whole_folder: bool) -> Iterator[
     With `whole_folder` the files of `root` that no list names follow as Skipped. Paths that lead out of `root` are not
     followed. Raises UserError where a list cannot be parsed.
     """
-    seen: set[str] = {row_name(path.name) for path in lists}
+    named: set[str] = {row_name(path.name) for path in lists}
     for file in lists:
         for number, entry in enumerate(entries_of(file), start=1):
-            found = _locate(root, entry)
-            if found is None:
+            located = _locate(root, entry)
+            if located is None:
                 yield Skipped(f"{row_name(file.name)}[{number}]", NO_PICTURE_KEY)
-            elif isinstance(found, Skipped):
-                yield found
-            elif (name := row_name(found.relative)) in seen:
+            elif isinstance(located, Skipped):
+                yield located
+            elif (name := row_name(located.relative)) in named:
                 yield Skipped(name, NAMED_TWICE)
             else:
-                seen.add(name)
-                yield FoundPhoto(name, found.path, None, found.n_bytes, labels_of(entry))
+                named.add(name)
+                yield FoundPhoto(name, located.path, None, located.n_bytes, labels_of(entry))
     for item in each_file(root) if whole_folder else ():
         if isinstance(item, Skipped):
             yield item
-        elif row_name(item.relative) not in seen:
+        elif row_name(item.relative) not in named:
             yield Skipped(row_name(item.relative), NOT_NAMED)
 
 

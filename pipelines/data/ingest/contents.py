@@ -21,7 +21,7 @@ _AHEAD_BYTES = 64 * 2**20
 class Content:
     """A picture's bytes and their sha256 (hex): its `image_id`."""
 
-    found: FoundPhoto
+    photo: FoundPhoto
     data: bytes
     image_id: str
 
@@ -50,22 +50,22 @@ def read_contents(items: Iterable[FoundPhoto | Skipped], max_bytes: int) -> Iter
             pool.shutdown(cancel_futures=True)
 
 
-def _read(found: FoundPhoto, max_bytes: int) -> Content | Skipped:
-    data = found.data
+def _read(photo: FoundPhoto, max_bytes: int) -> Content | Skipped:
+    data = photo.data
     if data is None:
-        if found.path is None:
-            raise ValueError(f"{found.file_name}: neither a path nor bytes; a reader must give one of them")
-        if found.n_bytes > max_bytes:
-            return Skipped(found.file_name, TOO_BIG)
+        if photo.path is None:
+            raise ValueError(f"{photo.file_name}: neither a path nor bytes; a reader must give one of them")
+        if photo.n_bytes > max_bytes:
+            return Skipped(photo.file_name, TOO_BIG)
         try:
-            with open(found.path, "rb") as file:  # noqa: PTH123 (names that are not UTF-8)
+            with open(photo.path, "rb") as file:  # noqa: PTH123 (names that are not UTF-8)
                 data = file.read(max_bytes + 1)
         except PermissionError:
-            return Skipped(found.file_name, DENIED)
+            return Skipped(photo.file_name, DENIED)
         except FileNotFoundError:
-            return Skipped(found.file_name, MISSING)
+            return Skipped(photo.file_name, MISSING)
         except OSError as error:
-            return Skipped(found.file_name, f"cannot be read: {error.strerror}")
+            return Skipped(photo.file_name, f"cannot be read: {error.strerror}")
         if len(data) > max_bytes:
-            return Skipped(found.file_name, TOO_BIG)
-    return Content(found, data, hashlib.sha256(data).hexdigest())
+            return Skipped(photo.file_name, TOO_BIG)
+    return Content(photo, data, hashlib.sha256(data).hexdigest())

@@ -79,10 +79,10 @@ def _photo(root: Path, place: str, row: dict[str, Any], picture: Any, max_bytes:
         return FoundPhoto(name, None, data, len(data), labels_of(row))
     if not isinstance(path, str) or not path:
         return Skipped(name, EMPTY)
-    found = classify(str(root), path)
-    if isinstance(found, Skipped):
-        return Skipped(name, found.reason)
-    return FoundPhoto(name, found.path, None, found.n_bytes, labels_of(row))
+    entry = classify(str(root), path)
+    if isinstance(entry, Skipped):
+        return Skipped(name, entry.reason)
+    return FoundPhoto(name, entry.path, None, entry.n_bytes, labels_of(row))
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:

@@ -102,34 +102,34 @@ def _open_file(source: Path, layout: str) -> Source:
 
 
 def _lists(root: Path) -> list[Path]:
-    found = [path for path in root.iterdir() if path.suffix.lower() in (".json", ".jsonl") and not path.is_symlink()]
-    return sorted(path for path in found if path.is_file() and is_photo_list(path))
+    names = [path for path in root.iterdir() if path.suffix.lower() in (".json", ".jsonl") and not path.is_symlink()]
+    return sorted(path for path in names if path.is_file() and is_photo_list(path))
 
 
 def _detect(source: Path, root: Path) -> str:
     if _lists(root):
         return "consistentid"
-    seen: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for files in walk_files(root):
         entries = [item for item in files if isinstance(item, Entry)]
-        seen.update(kind for item in entries if (kind := _kind(item)))
-        if "picture at top" in seen and entries and "/" not in entries[0].relative:
-            seen["sidecars"] += has_sidecars(entries)
-        seen["file"] += len(entries)
-        if seen["shard"] + seen["parquet"] + seen["picture below"] >= _ENOUGH:
+        counts.update(kind for item in entries if (kind := _kind(item)))
+        if "picture at top" in counts and entries and "/" not in entries[0].relative:
+            counts["sidecars"] += has_sidecars(entries)
+        counts["file"] += len(entries)
+        if counts["shard"] + counts["parquet"] + counts["picture below"] >= _ENOUGH:
             break
-    if seen["picture below"]:
+    if counts["picture below"]:
         return "identity-folders"
-    if not seen["picture at top"]:
-        if seen["shard"]:
+    if not counts["picture at top"]:
+        if counts["shard"]:
             return "webdataset"
-        if seen["parquet"]:
+        if counts["parquet"]:
             return "huggingface"
-        if not seen["file"]:
+        if not counts["file"]:
             raise UserError(
                 f"{source}: no file in it that could be a photo; expected pictures, a JSON list, tar shards or Parquet"
             )
-    return "sidecars" if seen["sidecars"] else "flat"
+    return "sidecars" if counts["sidecars"] else "flat"
 
 
 def _kind(item: Entry) -> str | None:
@@ -144,7 +144,7 @@ def _kind(item: Entry) -> str | None:
 
 def _identity_depth(source: Path, root: Path) -> int:
     """Return 1; raise UserError where all pictures are deeper than one folder, as in train/<person>/1.jpg."""
-    seen = 0
+    checked = 0
     example = ""
     for item in each_file(root):
         if not isinstance(item, Entry) or not is_picture_name(item.relative) or "/" not in item.relative:
@@ -152,12 +152,12 @@ def _identity_depth(source: Path, root: Path) -> int:
         if item.relative.count("/") == 1:
             return 1
         example = example or item.relative
-        seen += 1
-        if seen >= _ENOUGH:
+        checked += 1
+        if checked >= _ENOUGH:
             break
     if example:
         raise UserError(
-            f"{source}: pictures lie more than one folder deep ({example!a}); say with --identity-depth N how many "
+            f"{source}: pictures are more than one folder deep ({example!a}); say with --identity-depth N how many "
             "folders name a person, or give the folder that holds the people"
         )
     return 1

@@ -21,7 +21,7 @@ def has_sidecars(files: list[Entry]) -> bool:
     for item in files[:_CHECKED]:
         path = PurePosixPath(item.relative)
         suffixes.setdefault(path.stem, set()).add(path.suffix.lower())
-    return any({".jpg", ".png", ".pt"} <= found for found in suffixes.values())
+    return any({".jpg", ".png", ".pt"} <= each for each in suffixes.values())
 
 
 def read_sidecars(root: Path) -> Iterator[FoundPhoto | Skipped]:

@@ -52,11 +52,11 @@ def _rows_by_image(shard: str) -> list[tuple[str, tuple[int, tuple[str, str]]]]:
     import pyarrow.parquet as pq
 
     columns = pq.read_table(shard, columns=["image_id", "file_name", "identity"], use_threads=False).to_pydict()
-    found: dict[str, tuple[int, tuple[str, str]]] = {}
+    first: dict[str, tuple[int, tuple[str, str]]] = {}
     for image_id, file_name, identity in zip(*columns.values(), strict=True):
         row = (1, (file_name, identity or ""))
-        found[image_id] = _earlier(found[image_id], row) if image_id in found else row
-    return list(found.items())
+        first[image_id] = _earlier(first[image_id], row) if image_id in first else row
+    return list(first.items())
 
 
 def _earlier(one: tuple[int, tuple[str, str]], other: tuple[int, tuple[str, str]]) -> tuple[int, tuple[str, str]]:
@@ -104,11 +104,11 @@ def find_earlier_rows(
     here = context.parallelize(list(enumerate(slices)), parts).flatMap(wanted)
     there = context.parallelize(list(enumerate(earlier)), parts).flatMap(held).reduceByKey(min, parts)
     both = here.join(there, parts).map(lambda pair: (pair[1][0][0], (pair[1][0][1], *pair[1][1])))
-    found: dict[int, EarlierRows] = {}
+    rows_of: dict[int, EarlierRows] = {}
     for number, rows in both.groupByKey(parts).mapValues(packed).collect():
         places, files, there_at = np.frombuffer(rows, np.int64).reshape(-1, 3).T
-        found[number] = EarlierRows(places, [earlier[file] for file in files], there_at)
-    return found
+        rows_of[number] = EarlierRows(places, [earlier[file] for file in files], there_at)
+    return rows_of
 
 
 def analyse_slices(

@@ -46,10 +46,10 @@ def read_slice(piece: Slice, columns: list[str], batch: int) -> Iterator[pa.Reco
     try:
         at = 0
         for group in range(file.metadata.num_row_groups):
-            found = file.metadata.row_group(group)
-            end = at + found.num_rows
+            row_group = file.metadata.row_group(group)
+            end = at + row_group.num_rows
             if end > piece.start and at < piece.stop:
-                fitting = max(1, _SLICE_BYTES * found.num_rows // max(found.total_byte_size, 1))
+                fitting = max(1, _SLICE_BYTES * row_group.num_rows // max(row_group.total_byte_size, 1))
                 size = min(batch, fitting) if "image" in columns else batch
                 for rows in file.iter_batches(batch_size=size, row_groups=[group], columns=columns, use_threads=False):
                     low, high = max(piece.start - at, 0), min(piece.stop - at, rows.num_rows)
@@ -67,8 +67,8 @@ def _cut(shard: Path, photos: int) -> list[Slice]:
     metadata = pq.read_metadata(shard)
     pieces: list[tuple[int, float]] = []  # rows, bytes
     for group in range(metadata.num_row_groups):
-        found = metadata.row_group(group)
-        rows, size = found.num_rows, found.total_byte_size
+        row_group = metadata.row_group(group)
+        rows, size = row_group.num_rows, row_group.total_byte_size
         parts = max(1, -(-rows // photos), -(-size // _SLICE_BYTES))
         bounds = [rows * part // parts for part in range(parts + 1)]
         pieces += [(high - low, size * (high - low) / max(rows, 1)) for low, high in pairwise(bounds)]
