@@ -43,7 +43,7 @@ def empty_database(once: Callable[[str, Callable[[Path], object]], Path]) -> Pat
 
 
 @pytest.fixture
-def checkout(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def mlflow_checkout(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A git repository with a new MLflow database beside it."""
     for name in ("MLFLOW_TRACKING_URI", "DYNAMICID_HOME", "DYNAMICID_AIRFLOW_RUN_ID"):
         monkeypatch.delenv(name, raising=False)

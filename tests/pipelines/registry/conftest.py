@@ -24,19 +24,19 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def compared(checkout: Path) -> Callable[..., Any]:
+def compared(mlflow_checkout: Path) -> Callable[..., Any]:
     """Return a maker of a compared version: (champion, lines of failed gates) → version."""
     from mlflow.exceptions import MlflowException
 
     from pipelines.registry.decisions import Decision, add_decision
     from pipelines.registry.registry import open_registry
 
-    client = open_registry(checkout)
+    client = open_registry(mlflow_checkout)
 
     def make(champion: str | None, *failed: str) -> Any:
         with contextlib.suppress(MlflowException):
             client.create_registered_model("dynamicid")
-        version = client.create_model_version("dynamicid", (checkout / "README").as_uri())
+        version = client.create_model_version("dynamicid", (mlflow_checkout / "README").as_uri())
         evidence = {"evaluation_set": "e", "failed_gates": list(failed), "gates": []}
         add_decision(client, version, Decision("not_asked", "gates", champion, tuple(failed), evidence))
         return client.get_model_version("dynamicid", version.version)

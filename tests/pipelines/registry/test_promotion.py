@@ -29,91 +29,91 @@ def champion(root: Path) -> str | None:
     return None if found is None else str(found.version)
 
 
-def test_a_person_promotes_and_every_decision_is_kept(checkout: Path, compared: Make) -> None:
+def test_a_person_promotes_and_every_decision_is_kept(mlflow_checkout: Path, compared: Make) -> None:
     compared(None)
-    before = find_version(open_registry(checkout), "models:/dynamicid/1").tags
-    move = promote(checkout, "models:/dynamicid/1", by="Ada", reason="good likeness")
+    before = find_version(open_registry(mlflow_checkout), "models:/dynamicid/1").tags
+    move = promote(mlflow_checkout, "models:/dynamicid/1", by="Ada", reason="good likeness")
     assert (move.champion, move.before) == ("1", None)
-    assert champion(checkout) == "1"
-    assert decisions(checkout, "1") == [("not_asked", "gates", None), ("promoted", "Ada", None)]
-    after = find_version(open_registry(checkout), "models:/dynamicid/1").tags
+    assert champion(mlflow_checkout) == "1"
+    assert decisions(mlflow_checkout, "1") == [("not_asked", "gates", None), ("promoted", "Ada", None)]
+    after = find_version(open_registry(mlflow_checkout), "models:/dynamicid/1").tags
     assert {key: after[key] for key in before} == before
     kept = json.loads(after["dynamicid.decision.2"])
     assert kept["reasons"] == ["good likeness"]
     assert kept["evidence"]["evaluation_set"] == "e"
     assert kept["at"].endswith("+00:00")
-    assert promote(checkout, "models:/dynamicid/1", by="Ada").champion == "1"
-    assert len(decisions(checkout, "1")) == 2, "promoting the champion again is no new decision"
+    assert promote(mlflow_checkout, "models:/dynamicid/1", by="Ada").champion == "1"
+    assert len(decisions(mlflow_checkout, "1")) == 2, "promoting the champion again is no new decision"
 
 
-def test_a_challenger_compared_with_another_champion_is_not_promoted(checkout: Path, compared: Make) -> None:
+def test_a_challenger_compared_with_another_champion_is_not_promoted(mlflow_checkout: Path, compared: Make) -> None:
     compared(None)
     compared(None)
-    promote(checkout, "models:/dynamicid/1", by="Ada")
+    promote(mlflow_checkout, "models:/dynamicid/1", by="Ada")
     with pytest.raises(StageFailed, match=r"v2 is not promoted: the champion is v1 now, the comparison was with none"):
-        promote(checkout, "models:/dynamicid/2", by="Ada")
-    assert champion(checkout) == "1"
-    assert decisions(checkout, "2") == [("not_asked", "gates", None)]
+        promote(mlflow_checkout, "models:/dynamicid/2", by="Ada")
+    assert champion(mlflow_checkout) == "1"
+    assert decisions(mlflow_checkout, "2") == [("not_asked", "gates", None)]
 
 
-def test_failed_gates_need_to_be_overridden_and_stay_on_record(checkout: Path, compared: Make) -> None:
+def test_failed_gates_need_to_be_overridden_and_stay_on_record(mlflow_checkout: Path, compared: Make) -> None:
     compared(None, "id_similarity 0.100 < 0.400")
     with pytest.raises(StageFailed, match=r"id_similarity 0\.100 < 0\.400; `--override-gates"):
-        promote(checkout, "models:/dynamicid/1", by="Ada")
-    promote(checkout, "models:/dynamicid/1", by="Ada", override_gates=True, reason="a first one")
-    kept = find_version(open_registry(checkout), "models:/dynamicid@champion").tags["dynamicid.decision.2"]
+        promote(mlflow_checkout, "models:/dynamicid/1", by="Ada")
+    promote(mlflow_checkout, "models:/dynamicid/1", by="Ada", override_gates=True, reason="a first one")
+    kept = find_version(open_registry(mlflow_checkout), "models:/dynamicid@champion").tags["dynamicid.decision.2"]
     assert json.loads(kept)["reasons"] == ["a first one", "overridden: id_similarity 0.100 < 0.400"]
 
 
-def test_refusing_keeps_the_champion_and_is_written_once(checkout: Path, compared: Make) -> None:
+def test_refusing_keeps_the_champion_and_is_written_once(mlflow_checkout: Path, compared: Make) -> None:
     compared(None)
-    promote(checkout, "models:/dynamicid/1", by="Ada")
+    promote(mlflow_checkout, "models:/dynamicid/1", by="Ada")
     compared("1")
     for _ in range(2):
-        assert refuse(checkout, "models:/dynamicid/2", by="Bob", reason="squints").champion == "1"
-    assert decisions(checkout, "2") == [("not_asked", "gates", "1"), ("refused", "Bob", "1")]
+        assert refuse(mlflow_checkout, "models:/dynamicid/2", by="Bob", reason="squints").champion == "1"
+    assert decisions(mlflow_checkout, "2") == [("not_asked", "gates", "1"), ("refused", "Bob", "1")]
     compared("1")
-    promote(checkout, "models:/dynamicid/3", by="Ada")
-    refuse(checkout, "models:/dynamicid/2", by="Eve")
+    promote(mlflow_checkout, "models:/dynamicid/3", by="Ada")
+    refuse(mlflow_checkout, "models:/dynamicid/2", by="Eve")
     with pytest.raises(StageFailed, match="the champion is v3 now, the comparison was with v1"):
-        promote(checkout, "models:/dynamicid/2", by="Ada")
+        promote(mlflow_checkout, "models:/dynamicid/2", by="Ada")
     with pytest.raises(UserError, match="this is the champion"):
-        refuse(checkout, "models:/dynamicid/3", by="Bob")
+        refuse(mlflow_checkout, "models:/dynamicid/3", by="Bob")
     with pytest.raises(UserError, match="name of the person"):
-        refuse(checkout, "models:/dynamicid/2", by="gates")
+        refuse(mlflow_checkout, "models:/dynamicid/2", by="gates")
 
 
-def test_rollback_goes_back_step_by_step_and_says_where(checkout: Path, compared: Make) -> None:
+def test_rollback_goes_back_step_by_step_and_says_where(mlflow_checkout: Path, compared: Make) -> None:
     compared(None)
     with pytest.raises(UserError, match="nothing to roll back"):
-        rollback(checkout, "dynamicid", by="Ada")
-    promote(checkout, "models:/dynamicid/1", by="Ada")
+        rollback(mlflow_checkout, "dynamicid", by="Ada")
+    promote(mlflow_checkout, "models:/dynamicid/1", by="Ada")
     for number in (2, 3):
         compared(str(number - 1))
-        promote(checkout, f"models:/dynamicid/{number}", by="Ada")
-    move = rollback(checkout, "dynamicid", by="Eve", reason="it drew two noses")
-    assert (move.champion, move.before, champion(checkout)) == ("2", "3", "2")
-    assert decisions(checkout, "3")[-1] == ("rolled_back", "Eve", "3")
-    assert decisions(checkout, "2")[-1] == ("restored", "Eve", "3")
-    assert rollback(checkout, "dynamicid", by="Eve").champion == "1"
+        promote(mlflow_checkout, f"models:/dynamicid/{number}", by="Ada")
+    move = rollback(mlflow_checkout, "dynamicid", by="Eve", reason="it drew two noses")
+    assert (move.champion, move.before, champion(mlflow_checkout)) == ("2", "3", "2")
+    assert decisions(mlflow_checkout, "3")[-1] == ("rolled_back", "Eve", "3")
+    assert decisions(mlflow_checkout, "2")[-1] == ("restored", "Eve", "3")
+    assert rollback(mlflow_checkout, "dynamicid", by="Eve").champion == "1"
     with pytest.raises(UserError, match="no champion before it"):
-        rollback(checkout, "dynamicid", by="Eve")
-    assert rollback(checkout, "dynamicid", by="Eve", to="models:/dynamicid/3").champion == "3"
+        rollback(mlflow_checkout, "dynamicid", by="Eve")
+    assert rollback(mlflow_checkout, "dynamicid", by="Eve", to="models:/dynamicid/3").champion == "3"
     compared("3")
     with pytest.raises(UserError, match="v4 was never champion"):
-        rollback(checkout, "dynamicid", by="Eve", to="models:/dynamicid/4")
-    assert champion(checkout) == "3"
+        rollback(mlflow_checkout, "dynamicid", by="Eve", to="models:/dynamicid/4")
+    assert champion(mlflow_checkout) == "3"
 
 
-def test_two_processes_that_promote_at_once_give_one_champion(checkout: Path, compared: Make) -> None:
+def test_two_processes_that_promote_at_once_give_one_champion(mlflow_checkout: Path, compared: Make) -> None:
     compared(None)
-    promote(checkout, "models:/dynamicid/1", by="Ada")
+    promote(mlflow_checkout, "models:/dynamicid/1", by="Ada")
     compared("1")
     compared("1")
     processes = {
         version: subprocess.Popen(
             [sys.executable, "-m", "pipelines.cli", "promote", f"models:/dynamicid/{version}", "--by", f"P{version}"],
-            cwd=checkout,
+            cwd=mlflow_checkout,
             stderr=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -125,45 +125,45 @@ def test_two_processes_that_promote_at_once_give_one_champion(checkout: Path, co
     assert sorted(codes.values()) == [0, 1], ended
     won = next(version for version, code in codes.items() if code == 0)
     lost = next(version for version, code in codes.items() if code == 1)
-    assert champion(checkout) == won
+    assert champion(mlflow_checkout) == won
     assert f"the champion is v{won} now, the comparison was with v1" in ended[lost][1]
-    assert decisions(checkout, won)[-1] == ("promoted", f"P{won}", "1")
-    assert decisions(checkout, lost) == [("not_asked", "gates", "1")]
+    assert decisions(mlflow_checkout, won)[-1] == ("promoted", f"P{won}", "1")
+    assert decisions(mlflow_checkout, lost) == [("not_asked", "gates", "1")]
 
 
-def test_a_promotion_that_was_killed_before_the_alias_moved_is_finished(checkout: Path, compared: Make) -> None:
+def test_a_promotion_that_was_killed_before_the_alias_moved_is_finished(mlflow_checkout: Path, compared: Make) -> None:
     from pipelines.registry.decisions import Decision, add_decision
 
     compared(None)
-    client = open_registry(checkout)
+    client = open_registry(mlflow_checkout)
     version = find_version(client, "models:/dynamicid/1")
     add_decision(client, version, Decision("promoted", "Ada", None))
-    assert champion(checkout) is None
-    assert promote(checkout, "models:/dynamicid/1", by="Ada").champion == "1"
-    assert champion(checkout) == "1"
+    assert champion(mlflow_checkout) is None
+    assert promote(mlflow_checkout, "models:/dynamicid/1", by="Ada").champion == "1"
+    assert champion(mlflow_checkout) == "1"
 
 
-def test_a_champion_of_old_times_does_not_come_back_by_itself(checkout: Path, compared: Make) -> None:
+def test_a_champion_of_old_times_does_not_come_back_by_itself(mlflow_checkout: Path, compared: Make) -> None:
     """v2 was promoted over v1, v3 over v2, then a rollback to v1: nothing was interrupted."""
     compared(None)
-    promote(checkout, "models:/dynamicid/1", by="Ada")
+    promote(mlflow_checkout, "models:/dynamicid/1", by="Ada")
     for number in (2, 3):
         compared(str(number - 1))
-        promote(checkout, f"models:/dynamicid/{number}", by="Ada")
-    assert rollback(checkout, "dynamicid", by="Eve", to="models:/dynamicid/1").champion == "1"
-    client = open_registry(checkout)
+        promote(mlflow_checkout, f"models:/dynamicid/{number}", by="Ada")
+    assert rollback(mlflow_checkout, "dynamicid", by="Eve", to="models:/dynamicid/1").champion == "1"
+    client = open_registry(mlflow_checkout)
     _finish_interrupted(client, find_version(client, "models:/dynamicid/2"))
-    assert champion(checkout) == "1"
-    assert refuse(checkout, "models:/dynamicid/2", by="Eve").champion == "1"
+    assert champion(mlflow_checkout) == "1"
+    assert refuse(mlflow_checkout, "models:/dynamicid/2", by="Eve").champion == "1"
 
 
 @pytest.mark.parametrize("uri", ["dynamicid/1", "models:/dynamicid", "models:/dynamicid/latest"])
-def test_a_uri_of_another_form_is_refused(checkout: Path, uri: str) -> None:
+def test_a_uri_of_another_form_is_refused(mlflow_checkout: Path, uri: str) -> None:
     with pytest.raises(UserError, match="expected models:/<name>/<version>"):
-        promote(checkout, uri, by="Ada")
+        promote(mlflow_checkout, uri, by="Ada")
 
 
-def test_an_unknown_version_is_named_with_those_that_exist(checkout: Path, compared: Make) -> None:
+def test_an_unknown_version_is_named_with_those_that_exist(mlflow_checkout: Path, compared: Make) -> None:
     compared(None)
     with pytest.raises(UserError, match=r"models:/dynamicid/9: no such version in the registry; there are v1"):
-        promote(checkout, "models:/dynamicid/9", by="Ada")
+        promote(mlflow_checkout, "models:/dynamicid/9", by="Ada")

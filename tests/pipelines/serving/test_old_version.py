@@ -73,12 +73,12 @@ def test_it_serves(old: Path, request_row: dict[str, Any], monkeypatch: pytest.M
     assert b"references missing" in refused.body
 
 
-def test_it_rolls_back(old: Path, checkout: Path) -> None:
-    client = open_registry(checkout)
+def test_it_rolls_back(old: Path, mlflow_checkout: Path) -> None:
+    client = open_registry(mlflow_checkout)
     client.create_registered_model("dynamicid")
     for tags in json.loads((old / "tags.json").read_text()).values():
         client.create_model_version("dynamicid", (old / "version").as_uri(), tags=tags)
     client.set_registered_model_alias("dynamicid", CHAMPION, "2")
-    move = promotion.rollback(checkout, "dynamicid", by="anna")
+    move = promotion.rollback(mlflow_checkout, "dynamicid", by="anna")
     assert (move.champion, move.before) == ("1", "2")
     assert str(champion_of(client, "dynamicid").version) == "1"

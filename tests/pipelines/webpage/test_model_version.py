@@ -47,18 +47,18 @@ def test_a_missing_adapter_is_reported(tmp_path: Path) -> None:
         find_model(str(tmp_path), tmp_path)
 
 
-def test_an_alias_is_shown_as_its_version(checkout: Path, tmp_path: Path) -> None:
+def test_an_alias_is_shown_as_its_version(mlflow_checkout: Path, tmp_path: Path) -> None:
     import mlflow
 
     from pipelines.registry.settings import connect
 
-    connect(checkout)
+    connect(mlflow_checkout)
     for text in ("{}", '{"second": 1}'):
         register(tmp_path, text)
     mlflow.MlflowClient().set_registered_model_alias("dynamicid", "champion", "2")
-    shown = find_model("models:/dynamicid@champion", checkout)
+    shown = find_model("models:/dynamicid@champion", mlflow_checkout)
     assert shown.version == "dynamicid, version 2 (champion)"
     assert (shown.adapter / "config.json").read_text() == '{"second": 1}'
-    assert find_model("models:/dynamicid/1", checkout).version == "dynamicid, version 1"
+    assert find_model("models:/dynamicid/1", mlflow_checkout).version == "dynamicid, version 1"
     with pytest.raises(UserError, match="no such version in the registry; there are v1, v2"):
-        find_model("models:/dynamicid/7", checkout)
+        find_model("models:/dynamicid/7", mlflow_checkout)

@@ -32,42 +32,42 @@ def hash_of(root: Path, folder: str) -> str:
 
 
 def test_drift_is_none_then_stops_and_is_told_everywhere(
-    checkout: Path, write_version: Any, params: Params, project: Path
+    mlflow_checkout: Path, write_version: Any, params: Params, project: Path
 ) -> None:
-    assert run(params, checkout, checkout / "drift").state == "no_champion"
-    assert json.loads((checkout / "drift" / "drift.json").read_text())["state"] == "no_champion"
+    assert run(params, mlflow_checkout, mlflow_checkout / "drift").state == "no_champion"
+    assert json.loads((mlflow_checkout / "drift" / "drift.json").read_text())["state"] == "no_champion"
 
-    subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], cwd=checkout, check=True)
-    write_version(checkout / "data", {"old": 16})
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], cwd=mlflow_checkout, check=True)
+    write_version(mlflow_checkout / "data", {"old": 16})
     tags = {
         "dynamicid.dataset_version": "faces-v1",
-        "dynamicid.dataset_md5": hash_of(checkout, "data/faces"),
-        "dynamicid.output.data/processed": hash_of(checkout, "data/processed"),
+        "dynamicid.dataset_md5": hash_of(mlflow_checkout, "data/faces"),
+        "dynamicid.output.data/processed": hash_of(mlflow_checkout, "data/processed"),
     }
-    client = open_registry(checkout)
+    client = open_registry(mlflow_checkout)
     client.create_registered_model("dynamicid")
-    client.create_model_version("dynamicid", checkout.as_uri(), tags=tags)
-    client.create_model_version("dynamicid", checkout.as_uri())
+    client.create_model_version("dynamicid", mlflow_checkout.as_uri(), tags=tags)
+    client.create_model_version("dynamicid", mlflow_checkout.as_uri())
     client.set_registered_model_alias("dynamicid", "champion", "1")
-    same = run(params, checkout, checkout / "drift")
+    same = run(params, mlflow_checkout, mlflow_checkout / "drift")
     assert (same.state, same.champion, same.reference_version) == ("ok", "1", "faces-v1")
     assert same.photos["added"] == 0
     with pytest.raises(UserError, match=r"models:/dynamicid/2: no tag dynamicid\.dataset_md5"):
-        run(params, checkout, checkout / "drift", "models:/dynamicid/2")
+        run(params, mlflow_checkout, mlflow_checkout / "drift", "models:/dynamicid/2")
 
-    shutil.rmtree(checkout / "data" / "faces")
-    shutil.rmtree(checkout / "data" / "processed")
-    write_version(checkout / "data", {"old": 4, "dark": 16}, brightness=0.1, changed="dark")
-    (checkout / "params.yaml").write_text((project / "profiles" / "tiny.yaml").read_text())
+    shutil.rmtree(mlflow_checkout / "data" / "faces")
+    shutil.rmtree(mlflow_checkout / "data" / "processed")
+    write_version(mlflow_checkout / "data", {"old": 4, "dark": 16}, brightness=0.1, changed="dark")
+    (mlflow_checkout / "params.yaml").write_text((project / "profiles" / "tiny.yaml").read_text())
     command = [sys.executable, "-m", "pipelines.cli", "drift", "--set", *SMALL]
-    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=mlflow_checkout, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
     assert "drift against faces-v1 of champion v1: brightness " in done.stderr
     assert "see reports/drift/index.html" in done.stderr
     printed = json.loads(done.stdout)
-    assert printed == json.loads((checkout / "reports" / "drift" / "drift.json").read_text())
+    assert printed == json.loads((mlflow_checkout / "reports" / "drift" / "drift.json").read_text())
     assert (printed["state"], printed["photos"]["added"]) == ("stop", 96)
-    assert "champion v1" in (checkout / "reports" / "drift" / "index.html").read_text()
+    assert "champion v1" in (mlflow_checkout / "reports" / "drift" / "index.html").read_text()
 
     experiment = client.get_experiment_by_name("dynamicid").experiment_id
     recorded = client.search_runs([experiment], filter_string="tags.`dynamicid.stage` = 'drift'")
