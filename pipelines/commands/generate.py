@@ -52,7 +52,9 @@ def generate(
 
     photos, boxes = zip(*(split_reference(text) for text in reference), strict=True)
     for target in (out, gate_map):
-        _check_target(target)
+        if target is not None and target.suffix.lower() not in _FORMATS:
+            suffix = target.suffix or "no extension"
+            raise UserError(f"{target}: {suffix} is not a picture format; use .png, .jpg or .webp")
     request = DrawRequest(
         references=tuple(Reference(str(photo), _read(photo)) for photo in photos),
         prompt=prompt,
@@ -65,15 +67,16 @@ def generate(
         scale=scale,
     )
     for text in request.face_prompts:
-        _report_open_halves(text)
+        _report_unnamed(text)
     folder = find_adapter(adapter or default_adapter(params), Path.cwd())
     drawn = Generator.load(folder, params).draw(request, gate_map=gate_map is not None)
-    _save(drawn.image, out)
-    written = {"picture": str(out), "seed": seed}
+    pictures = {out: drawn.image}
     if gate_map is not None:
-        _save(_grey(drawn.gate_map, drawn.image.size), gate_map)
-        written["gate_map"] = str(gate_map)
-    emit(written)
+        pictures[gate_map] = _grey(drawn.gate_map, drawn.image.size)
+    for target, picture in pictures.items():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(target)
+    emit({"picture": str(out), "seed": seed, **({"gate_map": str(gate_map)} if gate_map is not None else {})})
 
 
 def split_reference(text: str) -> tuple[Path, Box | None]:
@@ -94,21 +97,15 @@ def _read(photo: Path) -> bytes:
     return photo.read_bytes()
 
 
-def _check_target(target: Path | None) -> None:
-    if target is not None and target.suffix.lower() not in _FORMATS:
-        raise UserError(f"{target}: {target.suffix or 'no extension'} is not a picture format; use .png, .jpg or .webp")
-
-
-def _report_open_halves(face_prompt: str) -> None:
-    """Print whether a face prompt leaves expression or pose open: an unknown word asks for neither."""
-    wish = parse(face_prompt)
-    asked = {
-        f"expression ({', '.join(EXPRESSIONS)})": wish.expression,
-        f"pose ({', '.join(POSE_PHRASES.values())})": wish.pose,
-    }
-    for half, word in asked.items():
-        if face_prompt and word is None:
-            say(f"generate: {face_prompt!r} names no {half}: it stays that of the reference")
+def _report_unnamed(face_prompt: str) -> None:
+    """Print whether a face prompt names no expression or no pose, as when it holds an unknown word."""
+    motion = parse(face_prompt)
+    for part, words, named in (
+        ("expression", EXPRESSIONS, motion.expression),
+        ("pose", POSE_PHRASES.values(), motion.pose),
+    ):
+        if face_prompt and named is None:
+            say(f"generate: {face_prompt!r} names no {part} ({', '.join(words)}): it stays that of the reference")
 
 
 def default_adapter(params: Params) -> str:
@@ -128,8 +125,3 @@ def _grey(gate: Any, size: tuple[int, int]) -> Any:
 
     grey = (np.clip(gate, 0, 1) * 255).round().astype(np.uint8)
     return Image.fromarray(grey).resize(size, Image.Resampling.NEAREST)
-
-
-def _save(picture: Any, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(target)

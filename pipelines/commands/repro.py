@@ -38,7 +38,7 @@ def repro(
     emit_if_asked(runs)
 
 
-def record(stages: Annotated[list[str] | None, argument("Stages; default: every stage in dvc.lock.")] = None) -> None:
+def record(stages: Annotated[list[str] | None, argument("Stages; default: all.")] = None) -> None:
     """Record the current result of each stage in MLflow; a result is recorded only once."""
     from pipelines.core.params import load_params
     from pipelines.registry.recorder import record_stage

@@ -23,7 +23,7 @@ def train_anchoring(
     params: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,
 ) -> None:
-    """Train face encoder and SAA; on several GPUs: `accelerate launch -m pipelines.cli train-anchoring`."""
+    """Train face encoder and attention (SAA); several GPUs: `accelerate launch -m pipelines.cli train-anchoring`."""
     from pipelines.stages.train_anchoring import Inputs, Outputs, run
 
     outputs = Outputs(adapter=out, losses=reports / "losses.csv", metrics=reports / "metrics.json")
@@ -41,7 +41,7 @@ def train_imr(
     params: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,
 ) -> None:
-    """Train the IMR; on several GPUs: `accelerate launch -m pipelines.cli train-imr`."""
+    """Train the identity-motion reconfigurator (IMR); several GPUs: `accelerate launch -m pipelines.cli train-imr`."""
     from pipelines.stages.train_imr import Inputs, Outputs, run
 
     inputs = Inputs(processed=processed, anchoring=anchoring, resume_from=resume_from)
