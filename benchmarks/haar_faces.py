@@ -39,13 +39,13 @@ def main(
     from tqdm import tqdm
 
     from model.face.face_prompts import EXPRESSIONS, POSES
-    from model.foundation.people import Order
+    from model.foundation.people import PhotoSpec
     from pipelines.data.synthetic.foundation_people import draw
 
     front = POSES[len(POSES) // 2]
     names = [EXPRESSIONS[number % len(EXPRESSIONS)] for number in range(people)]
     photos = [
-        draw(Order(seed, number, (number,), (name,), (front,), size)).image
+        draw(PhotoSpec(seed, number, (number,), (name,), (front,), size)).image
         for number, name in enumerate(tqdm(names, desc="drawing", unit="photo"))
     ]
     with tempfile.TemporaryDirectory() as temporary:

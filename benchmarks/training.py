@@ -23,11 +23,11 @@ from model.training.anchoring import (
     make_batch,
 )
 from model.training.cache import text_keys
-from model.training.descent import adamw
-from model.training.encode import Desk
+from model.training.encode import RecordEncoder
+from model.training.optimisation import adamw
 from model.training.photos import PhotoContent, Photos
-from model.training.runtime import leave_the_unet
-from model.training.schedule import generator, positions, spread
+from model.training.runtime import offload_all_but_unet
+from model.training.schedule import generator, positions, stratified_steps
 from pipelines.core.params import load_params
 from pipelines.core.sections.training import TrainAnchoring
 
@@ -87,23 +87,23 @@ class Trainer:
         self.base, self.photos, self.accelerator = base, photos, accelerator
         self.settings = settings(batch, rank)
         # For all modes: without caches only its geometry and embeddings are used, which no network computes.
-        self.data: AnchoringData = anchoring_data(base, photos, Desk(state, batch, None), base.resolution)
+        self.data: AnchoringData = anchoring_data(base, photos, RecordEncoder(state, batch, None), base.resolution)
         torch.manual_seed(0)
         adapter = Adapter.create(base.unet, base.image_encoder, self.settings.sizes, self.settings.gate_threshold)
         adapter.to(accelerator.device).train()
         adapter.attach(base.unet)
-        self.descent = adamw(AnchoringModel(adapter, base, self.settings), self.settings, accelerator)
+        self.optimisation = adamw(AnchoringModel(adapter, base, self.settings), self.settings, accelerator)
         self.taken = 0
 
     @property
     def trained(self) -> int:
         """Number of trainable parameters."""
-        return sum(parameter.numel() for parameter in self.descent.parameters)
+        return sum(parameter.numel() for parameter in self.optimisation.parameters)
 
     def release_unused(self, mode: Mode) -> None:
         """Remove from memory what a training in `mode` does not need."""
         if mode.cached:
-            leave_the_unet(self.base, gradient_checkpointing=mode.checkpointing)
+            offload_all_but_unet(self.base, gradient_checkpointing=mode.checkpointing)
 
     def step(self, mode: Mode) -> Tensor:
         """Make a batch, as the stage does, take one optimiser step, and return the loss."""
@@ -113,12 +113,12 @@ class Trainer:
         rows = positions(0, self.taken, size, len(self.photos))
         rng = generator(0, "anchoring", self.taken)
         drops = (self.settings.drop_text, self.settings.drop_identity, self.settings.drop_both)
-        batch = make_batch(self.data, rows, rng, spread(rng, size, 1000), drops)
+        batch = make_batch(self.data, rows, rng, stratified_steps(rng, size, 1000), drops)
         if not mode.cached:
             batch = self._encoded(batch, rows)
         self.taken += 1
-        loss = self.descent.ready(batch.to(self.accelerator.device))["loss"]
-        self.descent.step(loss)
+        loss = self.optimisation.ready(batch.to(self.accelerator.device))["loss"]
+        self.optimisation.step(loss)
         return loss.detach()
 
     def _encoded(self, batch: AnchoringBatch, rows: np.ndarray) -> AnchoringBatch:

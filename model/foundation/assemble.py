@@ -53,10 +53,10 @@ def save_pipeline(vae: Any, text_encoder: Any, tokenizer: Any, unet: Any, weight
         unet=unet.half(),
         scheduler=scheduler(),
     )
-    forget_origin(weights / "sd")
+    remove_origin(weights / "sd")
 
 
-def forget_origin(folder: Path) -> None:
+def remove_origin(folder: Path) -> None:
     """Take out of every configuration under `folder` where on this machine the network was once loaded from."""
     for file in sorted(folder.rglob("*.json")):
         config = json.loads(file.read_text(encoding="utf-8"))

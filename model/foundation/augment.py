@@ -47,7 +47,7 @@ def degraded(
     return image
 
 
-def moved(keypoints: Array, rng: np.random.Generator) -> Array:
+def jittered(keypoints: Array, rng: np.random.Generator) -> Array:
     """Return key points (5, 2) that err by up to 12 % of the distance between eyes and mouth, as a detector's do."""
     span = float(np.linalg.norm(keypoints[:2].mean(0) - keypoints[3:].mean(0)))
     return keypoints + rng.standard_normal((5, 2)) * 0.12 * span * rng.random()
@@ -60,7 +60,7 @@ def held_out(people: People, cut: Callable[[Array, int], Array]) -> Iterator[tup
     yield "64", np.stack([cut(resampled(people.photos[row], 64), row) for row in rows])
 
 
-def centred(images: Array, mean: float = 127.5, scale: float = 127.5) -> Tensor:
+def normalised(images: Array, mean: float = 127.5, scale: float = 127.5) -> Tensor:
     """(B, S, S, 3) uint8 → (B, 3, S, S) float32, (x − mean) / scale, channels last in memory."""
     tensor = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float()
     return ((tensor - mean) / scale).contiguous(memory_format=torch.channels_last)

@@ -86,7 +86,7 @@ def crops(people: People, folder: Path) -> Any:
 
 
 @dataclass(frozen=True)
-class Words:
+class PromptLabels:
     """What the prompts name, as class numbers per photo: clothes (colour) and surroundings."""
 
     colours: tuple[str, ...]
@@ -95,12 +95,12 @@ class Words:
     setting: Any
 
 
-def words_of(prompts: tuple[str, ...]) -> Words:
+def prompt_labels(prompts: tuple[str, ...]) -> PromptLabels:
     """Read clothes' colour and surroundings out of the prompts of single people."""
     clothes = [re.search(r"(?:wearing|in) an? (\w+)", prompt)[1] for prompt in prompts]  # type: ignore[index]
     settings = [prompt.split(", ", 1)[1] for prompt in prompts]
     colour_names, setting_names = tuple(sorted(set(clothes))), tuple(sorted(set(settings)))
-    return Words(
+    return PromptLabels(
         colour_names,
         setting_names,
         np.array([colour_names.index(name) for name in clothes]),
@@ -111,7 +111,7 @@ def words_of(prompts: tuple[str, ...]) -> Words:
 class Heads(nn.Module):
     """Linear readings of the states, for training only."""
 
-    def __init__(self, identities: int, words: Words) -> None:
+    def __init__(self, identities: int, words: PromptLabels) -> None:
         super().__init__()
         classes = {"expression": len(EXPRESSIONS), "pose": len(POSES)}
         scene = {"colour": len(words.colours), "setting": len(words.settings)}
@@ -133,7 +133,7 @@ def train(people: People, tokenizer: Any, folder: Path, *, steps: int = 1000, se
     torch.manual_seed(seed)
     photos, _ = shrunk(people, folder.parent / "pictures", SIZE)
     faces = crops(people, folder.parent / "pictures")
-    words = words_of(people.prompts)
+    words = prompt_labels(people.prompts)
     labels = {
         "expression": np.asarray(people.expression, np.int64),
         "pose": np.asarray(people.pose, np.int64),

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.foundation.augment import centred
+from model.foundation.augment import normalised
 from model.foundation.canvases import SIDE, Canvases, canvases
 from model.foundation.export import export_onnx, milliseconds
 from model.foundation.layers import Residual, conv
@@ -169,7 +169,7 @@ def losses(
     """Return the loss of a batch of canvases, and its parts."""
     drawn = canvases(people, batch, rng)
     with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16()):
-        levels = detector.raw(centred(drawn.images, 127.5, 128.0))
+        levels = detector.raw(normalised(drawn.images, 127.5, 128.0))
     return _losses([(a.float(), b.float(), c.float()) for a, b, c in levels], drawn)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from model.face.face_geometry import crop_matrix
 from model.face.face_prompts import EXPRESSIONS, POSES
-from model.foundation.augment import centred, degraded, held_out, moved
+from model.foundation.augment import degraded, held_out, jittered, normalised
 from model.foundation.layers import Residual, conv
 from model.foundation.loop import has_bfloat16
 from model.foundation.people import People
@@ -71,9 +71,9 @@ def losses(
 ) -> dict[str, Tensor]:
     """Return the loss of a batch, and the share whose expression it reads."""
     chosen = rng.choice(people.train, batch, replace=False)
-    crops = [crop(degraded(people.photos[row], rng), moved(people.keypoints[row], rng)) for row in chosen]
+    crops = [crop(degraded(people.photos[row], rng), jittered(people.keypoints[row], rng)) for row in chosen]
     with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16()):
-        answers = network(centred(np.stack(crops)))
+        answers = network(normalised(np.stack(crops)))
     expression, pose, yaw = (answer.float() for answer in answers)
     true = torch.from_numpy(np.asarray(people.expression[chosen], np.int64))
     loss = F.cross_entropy(expression, true, label_smoothing=0.05)
@@ -90,7 +90,7 @@ def measure(network: nn.Module, people: People) -> dict[str, float]:
     figures = {}
     rows = people.held_out
     for name, crops in held_out(people, lambda photo, row: crop(photo, people.keypoints[row])):
-        answers = [network(centred(part)) for part in np.array_split(crops, 16)]
+        answers = [network(normalised(part)) for part in np.array_split(crops, 16)]
         expression, pose, yaw = (torch.cat([answer[part] for answer in answers]).numpy() for part in range(3))
         figures[f"expression_{name}"] = float((expression.argmax(1) == people.expression[rows]).mean())
         figures[f"pose_{name}"] = float((pose.argmax(1) == people.pose[rows]).mean())

@@ -56,7 +56,7 @@ GATES: tuple[Gate, ...] = (
 
 
 @dataclass(frozen=True)
-class Reading:
+class GateResult:
     """A gate with the worst of its figures, None where one of them could not be measured."""
 
     part: str
@@ -67,7 +67,7 @@ class Reading:
     at_most: bool
 
 
-def read_gates(figures: Figures) -> list[Reading]:
+def check_gates(figures: Figures) -> list[GateResult]:
     """Return every gate whose figures are there; one that could not be measured has not passed."""
     readings = []
     for gate in GATES:
@@ -77,5 +77,5 @@ def read_gates(figures: Figures) -> list[Reading]:
         known = [value for value in values if value is not None]
         worst = None if len(known) < len(values) else max(known) if gate.at_most else min(known)
         passed = worst is not None and (worst <= gate.bound if gate.at_most else worst >= gate.bound)
-        readings.append(Reading(gate.part, gate.what, worst, gate.bound, passed, gate.at_most))
+        readings.append(GateResult(gate.part, gate.what, worst, gate.bound, passed, gate.at_most))
     return readings

@@ -16,7 +16,7 @@ import torch
 from model.face.face import Face
 from model.face.face_geometry import crop_landmarks, face_crop
 from model.face.face_prompts import EXPRESSIONS, POSES
-from model.foundation.augment import centred
+from model.foundation.augment import normalised
 from model.foundation.face_networks import FILES
 from model.foundation.people import People
 from model.foundation.readers import FaceReader, OnnxNetwork
@@ -46,7 +46,7 @@ class AdapterBench:
         size = self.pipe.crop_size
         self.faces = []
         for row, photo in enumerate(np.asarray(photos)):
-            embedding = recogniser(centred(aligned(photo, points[row])[None]))[0].numpy()
+            embedding = recogniser(normalised(aligned(photo, points[row])[None]))[0].numpy()
             self.faces.append(
                 Face(
                     embedding=embedding / np.linalg.norm(embedding),

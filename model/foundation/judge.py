@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.foundation.augment import centred, degraded, moved
+from model.foundation.augment import degraded, jittered, normalised
 from model.foundation.layers import conv
 from model.foundation.loop import has_bfloat16
 from model.foundation.people import People
@@ -99,8 +99,8 @@ def losses(
     chosen = rng.choice(people.train, batch, replace=False)
     photos = [degraded(people.photos[row], rng, shrink=0.6, sides=(72, 64, 56, 40)) for row in chosen]
     crops = [
-        _treated(aligned(photo, moved(people.keypoints[row], rng)), rng)
+        _treated(aligned(photo, jittered(people.keypoints[row], rng)), rng)
         for photo, row in zip(photos, chosen, strict=True)
     ]
     identity = torch.from_numpy(np.asarray(people.identity[chosen], np.int64))
-    return loss_of(centred(np.stack(crops)), identity, MARGIN * min(max(progress - 0.2, 0.0) / 0.5, 1.0))
+    return loss_of(normalised(np.stack(crops)), identity, MARGIN * min(max(progress - 0.2, 0.0) / 0.5, 1.0))

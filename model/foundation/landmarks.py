@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from model.foundation.augment import centred, degraded, held_out
+from model.foundation.augment import degraded, held_out, normalised
 from model.foundation.layers import Residual, conv
 from model.foundation.people import People
 
@@ -82,7 +82,7 @@ def losses(
         square(degraded(people.photos[row], rng), people.boxes[row], people.landmarks[row], rng)
         for row in rng.choice(people.train, batch)
     ]
-    images = centred(np.stack([image for image, _ in pairs]), MEAN, SCALE)
+    images = normalised(np.stack([image for image, _ in pairs]), MEAN, SCALE)
     true = torch.from_numpy(np.stack([points for _, points in pairs]).reshape(batch, 136)).float()
     error = (network(images) - true).abs()
     # Beyond the absolute error, so that the many small ones keep counting.
@@ -104,7 +104,7 @@ def measure(network: nn.Module, people: People) -> dict[str, float]:
 
     true = np.stack([cut(people.photos[row], row)[1] for row in rows])
     for name, pictures in held_out(people, lambda photo, row: cut(photo, row)[0]):
-        images = centred(pictures, MEAN, SCALE)
+        images = normalised(pictures, MEAN, SCALE)
         points = torch.cat([network(part) for part in images.split(128)]).reshape(-1, 68, 2).numpy()
         error = np.linalg.norm(points - true, axis=2).mean(1) * extent.max(1) * BOX_SCALE
         eyes = np.linalg.norm(landmarks[:, 36] - landmarks[:, 45], axis=1)

@@ -41,7 +41,7 @@ class Sample:
     drawn: Sampling = field(default_factory=Sampling)
 
 
-class Strangers(People):
+class UnseenPeople(People):
     """People of whom nobody was trained on."""
 
     @cached_property
@@ -50,12 +50,12 @@ class Strangers(People):
         return 0
 
 
-def strangers_folder(work: Path, sample: Sample) -> Path:
+def unseen_folder(work: Path, sample: Sample) -> Path:
     """Return where under `work` the people of `sample` are kept."""
     return work / f"strangers_{sample.people}x{sample.photos}_{sample.size}_{sample.seed}"
 
 
-def strangers(folder: Path, draw: Draw, sample: Sample, *, workers: int = 1) -> Strangers:
+def unseen_people(folder: Path, draw: Draw, sample: Sample, *, workers: int = 1) -> UnseenPeople:
     """Draw the people of `sample` into `folder`, or open them where they lie there already.
 
     Their seed is not that of the training set, so they are other people, whatever their numbers.
@@ -70,7 +70,7 @@ def strangers(folder: Path, draw: Draw, sample: Sample, *, workers: int = 1) -> 
         workers=workers,
         groups=sample.groups,
     )
-    return Strangers(**vars(drawn))
+    return UnseenPeople(**vars(drawn))
 
 
 @dataclass
@@ -85,8 +85,8 @@ class _Bench:
     adapter: Path
 
     @cached_property
-    def people(self) -> Strangers:
-        return strangers(self.folder, self.draw, self.sample, workers=self.workers)
+    def people(self) -> UnseenPeople:
+        return unseen_people(self.folder, self.draw, self.sample, workers=self.workers)
 
     @property
     def pictures(self) -> Path:
@@ -128,7 +128,7 @@ def measure_foundation(
     if unknown:
         raise ValueError(f"{', '.join(unknown)}: no part of the foundation; expected some of {', '.join(_MEASURES)}")
     adapter = weights / "adapter" if adapter is None else adapter
-    bench = _Bench(weights, strangers_folder(work, sample), draw, sample, workers, adapter)
+    bench = _Bench(weights, unseen_folder(work, sample), draw, sample, workers, adapter)
     figures: dict[str, dict[str, Any]] = {}
     missing: dict[str, list[str]] = {}
     with tqdm([name for name in _MEASURES if parts is None or name in parts], desc="measuring", unit="part") as bar:
@@ -183,7 +183,7 @@ def _autoencoder(bench: _Bench) -> dict[str, Any]:
         rebuilt.append(((found.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
     pictures = np.concatenate(rebuilt)
     points = list(np.asarray(bench.people.keypoints) * (photos.shape[1] / bench.people.photos.shape[1]))
-    before, after = bench.reader.look(list(photos), points), bench.reader.look(list(pictures), points)
+    before, after = bench.reader.read(list(photos), points), bench.reader.read(list(pictures), points)
     expression, pose = np.asarray(bench.people.expression), np.asarray(bench.people.pose)
     original = float((before.expression == expression).mean())
     error = float(np.square((pictures.astype(np.float32) - photos) / 255).mean())

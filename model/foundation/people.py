@@ -29,7 +29,7 @@ Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Drawn:
+class RenderedPhoto:
     """One drawn picture with its truth.
 
     `image` (S, S, 3) uint8 RGB; for each of its P faces, in the picture's pixels: `landmarks` (P, 68, 2),
@@ -46,7 +46,7 @@ class Drawn:
 
 
 @dataclass(frozen=True)
-class Order:
+class PhotoSpec:
     """What to draw: people of the foundation by number, and what each face does, in words of `face_prompts`."""
 
     seed: int
@@ -57,7 +57,7 @@ class Order:
     size: int
 
 
-Draw = Callable[[Order], Drawn]
+Draw = Callable[[PhotoSpec], RenderedPhoto]
 
 
 def _photo_arrays(size: int) -> dict[str, tuple[tuple[int, ...], str]]:
@@ -125,14 +125,14 @@ class People:
         return np.flatnonzero((np.asarray(self.group["identity"]) < self.first_held_out).all(1))
 
 
-def _orders(people: int, photos: int, size: int, seed: int, groups: int) -> Iterator[tuple[str, int, list[Order]]]:
+def _orders(people: int, photos: int, size: int, seed: int, groups: int) -> Iterator[tuple[str, int, list[PhotoSpec]]]:
     """Yield (key, first row, orders) of every chunk: a person's photos, then pictures of two people by tens."""
     looks = [(expression, pose) for expression in EXPRESSIONS for pose in POSES]
     for person in range(people):
         rng = np.random.default_rng([seed, 0, person])
         chosen = [looks[i % len(looks)] for i in np.concatenate([rng.permutation(len(looks)) for _ in range(9)])]
         orders = [
-            Order(seed, photo, (person,), (expression,), (pose,), size)
+            PhotoSpec(seed, photo, (person,), (expression,), (pose,), size)
             for photo, (expression, pose) in enumerate(chosen[:photos])
         ]
         yield f"person {person}", person * photos, orders
@@ -147,7 +147,7 @@ def _orders(people: int, photos: int, size: int, seed: int, groups: int) -> Iter
             pair = rng.choice(np.arange(low, high), 2, replace=False)
             pick = rng.integers(len(looks), size=2)
             orders.append(
-                Order(
+                PhotoSpec(
                     seed,
                     photo,
                     (int(pair[0]), int(pair[1])),
@@ -159,7 +159,7 @@ def _orders(people: int, photos: int, size: int, seed: int, groups: int) -> Iter
         yield f"group {start}", start, orders
 
 
-def _draw_chunk(task: tuple[Draw, str, int, list[Order]]) -> tuple[str, int, list[Order], list[Drawn]]:
+def _draw_chunk(task: tuple[Draw, str, int, list[PhotoSpec]]) -> tuple[str, int, list[PhotoSpec], list[RenderedPhoto]]:
     import cv2
 
     cv2.setNumThreads(1)
@@ -246,8 +246,8 @@ def render_people(
 
 
 def _drawn(
-    tasks: list[tuple[Draw, str, int, list[Order]]], workers: int
-) -> Iterator[tuple[str, int, list[Order], list[Drawn]]]:
+    tasks: list[tuple[Draw, str, int, list[PhotoSpec]]], workers: int
+) -> Iterator[tuple[str, int, list[PhotoSpec], list[RenderedPhoto]]]:
     if workers < 2:
         yield from map(_draw_chunk, tasks)
         return
@@ -255,7 +255,7 @@ def _drawn(
         yield from pool.imap_unordered(_draw_chunk, tasks)
 
 
-def _store(arrays: dict[str, Array], row: int, orders: list[Order], drawn: list[Drawn]) -> None:
+def _store(arrays: dict[str, Array], row: int, orders: list[PhotoSpec], drawn: list[RenderedPhoto]) -> None:
     for offset, (order, one) in enumerate(zip(orders, drawn, strict=True)):
         faces = {
             "landmarks": one.landmarks,

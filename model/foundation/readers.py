@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from model.foundation.augment import centred
+from model.foundation.augment import normalised
 from model.foundation.detector import open_analysis
 from model.foundation.export import open_session
 from model.foundation.expression_pose import crop
@@ -39,7 +39,7 @@ class OnnxNetwork(nn.Module):
 
 
 @dataclass(frozen=True)
-class Look:
+class FaceReadings:
     """What N faces show: `expression` and `pose` (N,) indices into `face_prompts`, `identity` (N, d) of unit norm."""
 
     expression: Array
@@ -66,13 +66,13 @@ class FaceReader:
             found.append(np.asarray(faces[-1].kps, np.float32) if faces else None)
         return found
 
-    def look(self, images: Sequence[Array], keypoints: Sequence[Array]) -> Look:
+    def read(self, images: Sequence[Array], keypoints: Sequence[Array]) -> FaceReadings:
         """Return what N pictures (S, S, 3) uint8 RGB show at their key points (5, 2); N is at least 1."""
         pairs = list(zip(images, keypoints, strict=True))
-        expression, pose, _ = self._motion(centred(np.stack([crop(image, points) for image, points in pairs])))
-        identity = self._who(centred(np.stack([aligned(image, points) for image, points in pairs])))
+        expression, pose, _ = self._motion(normalised(np.stack([crop(image, points) for image, points in pairs])))
+        identity = self._who(normalised(np.stack([aligned(image, points) for image, points in pairs])))
         identity = identity / identity.norm(dim=1, keepdim=True).clamp(min=1e-12)
-        return Look(expression.argmax(1).numpy(), pose.argmax(1).numpy(), identity.numpy())
+        return FaceReadings(expression.argmax(1).numpy(), pose.argmax(1).numpy(), identity.numpy())
 
 
 def clothes_colour(image: Array) -> Array:

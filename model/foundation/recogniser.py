@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.face.face_geometry import ARCFACE_TEMPLATE, similarity
-from model.foundation.augment import centred, degraded, held_out, moved
+from model.foundation.augment import degraded, held_out, jittered, normalised
 from model.foundation.layers import Residual, conv
 from model.foundation.people import People
 
@@ -92,10 +92,10 @@ def losses(
 ) -> dict[str, Tensor]:
     """Return the loss of a batch, and the share whose person it knows."""
     chosen = rng.choice(people.train, batch, replace=False)
-    crops = [aligned(degraded(people.photos[row], rng), moved(people.keypoints[row], rng)) for row in chosen]
+    crops = [aligned(degraded(people.photos[row], rng), jittered(people.keypoints[row], rng)) for row in chosen]
     identity = torch.from_numpy(np.asarray(people.identity[chosen], np.int64))
     # A margin from the start keeps the network from learning anything.
-    return loss_of(centred(np.stack(crops)), identity, MARGIN * min(max(progress - 0.1, 0.0) / 0.5, 1.0))
+    return loss_of(normalised(np.stack(crops)), identity, MARGIN * min(max(progress - 0.1, 0.0) / 0.5, 1.0))
 
 
 @torch.no_grad()
@@ -104,7 +104,7 @@ def measure(network: nn.Module, people: People) -> dict[str, float]:
     figures: dict[str, float] = {}
     identity = np.asarray(people.identity[people.held_out])
     for name, crops in held_out(people, lambda photo, row: aligned(photo, people.keypoints[row])):
-        found = torch.cat([F.normalize(network(centred(part))) for part in np.array_split(crops, 16)])
+        found = torch.cat([F.normalize(network(normalised(part))) for part in np.array_split(crops, 16)])
         figures |= {f"{key}_{name}": value for key, value in verification(found.numpy(), identity).items()}
     return figures
 

@@ -14,7 +14,7 @@ from model.network.quantisation import dequantise, quantise
 
 FOLDER = "adapter"
 # Gates that are measured of an adapter, not of the networks it stands on.
-OF_AN_ADAPTER = ("identity_tokens", "imr")
+ADAPTER_GATES = ("identity_tokens", "imr")
 # Landmarks are data: fewer bits would move points.
 _WHOLE = ("templates",)
 
@@ -54,13 +54,13 @@ def ship(adapter: Path, weights: Path, recipe: dict[str, Any], figures: dict[str
         shutil.rmtree(folder, ignore_errors=True)
         made.rename(folder)
     # What was measured of the adapter before says nothing of this one.
-    kept = {name: found for name, found in known["figures"].items() if name not in OF_AN_ADAPTER}
+    kept = {name: found for name, found in known["figures"].items() if name not in ADAPTER_GATES}
     trained = {**recipe, "recogniser": _recogniser(weights)}
     manifest.write(weights, {**known["recipe"], FOLDER: trained}, {**kept, FOLDER: figures})
     return folder
 
 
-def fits(weights: Path) -> bool:
+def matches_base(weights: Path) -> bool:
     """Whether `weights` ships an adapter, and one for the base and for the recogniser beside it."""
     from model.network.base import fingerprint_of_base
 

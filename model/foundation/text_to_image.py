@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from model.face.face_prompts import POSES
-from model.foundation.clip import Words, normalise, words_of
+from model.foundation.clip import PromptLabels, normalise, prompt_labels
 from model.foundation.people import People
 from model.foundation.readers import FaceReader, clothes_colour, nearest_class, surroundings_colour
 
@@ -124,7 +124,7 @@ def score(drawing: Drawing, reader: FaceReader, clip: ClipReader) -> dict[str, f
     that end in `_photos` are the same readings of the photos themselves: what the readers reach.
     """
     people, rows, photos = drawing.people, drawing.rows, drawing.photos
-    words = words_of(people.prompts)
+    words = prompt_labels(people.prompts)
     plain = np.array([name.endswith(" background") for name in words.settings])
     slots = {
         "shirt": (clothes_colour, np.asarray(words.colour)),
@@ -162,7 +162,7 @@ def faces_read(reader: FaceReader, images: Array, people: People, rows: Array) -
     found = np.array([row for row, five in enumerate(points) if five is not None], np.int64)
     expression, pose = np.full(len(images), -1), np.full(len(images), -1)
     if len(found):
-        look = reader.look(list(images[found]), [five for five in points if five is not None])
+        look = reader.read(list(images[found]), [five for five in points if five is not None])
         expression[found], pose[found] = look.expression, look.pose
     return {
         "face_found": len(found) / len(images),
@@ -194,7 +194,7 @@ class ClipReader:
         return np.array(answers)
 
 
-def alternatives(prompt: str, words: Words, slot: str) -> list[str]:
+def alternatives(prompt: str, words: PromptLabels, slot: str) -> list[str]:
     """Return the prompt of one person with every value of `slot` ("shirt" or "background") in its place."""
     clothes, _ = prompt.split(", ", 1)
     if slot == "background":

@@ -19,13 +19,13 @@ from model.foundation import manifest
 from model.foundation.face_networks import FILES, train_face_network
 from model.foundation.measure import CLIP, UNET, VAE, Sample, measure_foundation
 from model.foundation.people import Draw, People, open_people, render_people
-from model.foundation.shipped_adapter import FOLDER, fits
+from model.foundation.shipped_adapter import FOLDER, matches_base
 
 Recipe = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Workshop:
+class TrainingContext:
     """Where a training reads and writes, and who draws."""
 
     work: Path
@@ -39,12 +39,12 @@ class Workshop:
         return open_people(self.work / "people")
 
 
-Make = Callable[[Workshop, str, dict[str, int]], dict[str, Any]]
+Make = Callable[[TrainingContext, str, dict[str, int]], dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Part:
-    """One part: `make(shop, name, settings)` trains it, writes `files` under the weights and returns its figures.
+    """One part: `make(context, name, settings)` trains it, writes `files` under the weights and returns its figures.
 
     `needs` are files of earlier parts that it is trained on.
     """
@@ -56,12 +56,12 @@ class Part:
     needs: tuple[str, ...] = field(default=())
 
 
-def _people(shop: Workshop, name: str, settings: dict[str, int]) -> dict[str, Any]:
+def _people(context: TrainingContext, name: str, settings: dict[str, int]) -> dict[str, Any]:
     share = settings["pairs"] / (settings["people"] * settings["photos"])
     asked = {key: settings[key] for key in ("people", "photos", "size", "seed")}
-    data = render_people(shop.work / name, shop.draw, workers=shop.workers, groups=share, **asked)
+    data = render_people(context.work / name, context.draw, workers=context.workers, groups=share, **asked)
     # Smaller copies of an earlier set.
-    shutil.rmtree(shop.work / "pictures", ignore_errors=True)
+    shutil.rmtree(context.work / "pictures", ignore_errors=True)
     return {
         "photos": len(data.photos),
         "pairs": len(data.group_prompts),
@@ -69,47 +69,47 @@ def _people(shop: Workshop, name: str, settings: dict[str, int]) -> dict[str, An
     }
 
 
-def _face_network(shop: Workshop, name: str, settings: dict[str, int]) -> dict[str, Any]:
-    return train_face_network(name, shop.people, shop.work / name, shop.weights, **settings)
+def _face_network(context: TrainingContext, name: str, settings: dict[str, int]) -> dict[str, Any]:
+    return train_face_network(name, context.people, context.work / name, context.weights, **settings)
 
 
-def _autoencoder(shop: Workshop, name: str, settings: dict[str, int]) -> dict[str, Any]:
+def _autoencoder(context: TrainingContext, name: str, settings: dict[str, int]) -> dict[str, Any]:
     from model.foundation import vae
 
-    network, figures = vae.train(shop.people, shop.work / name, **settings)
-    network.half().save_pretrained(shop.weights / "sd" / "vae", safe_serialization=True)
+    network, figures = vae.train(context.people, context.work / name, **settings)
+    network.half().save_pretrained(context.weights / "sd" / "vae", safe_serialization=True)
     # Latents of an earlier autoencoder.
-    for latents in (shop.work / "pictures").glob("*latents.npy"):
+    for latents in (context.work / "pictures").glob("*latents.npy"):
         latents.unlink()
     return figures
 
 
-def _clip(shop: Workshop, name: str, settings: dict[str, int]) -> dict[str, Any]:
+def _clip(context: TrainingContext, name: str, settings: dict[str, int]) -> dict[str, Any]:
     from model.foundation import clip
     from model.foundation.assemble import save_clip
     from model.foundation.tokenizer import learn_tokenizer
 
-    people = shop.people
+    people = context.people
     tokenizer = learn_tokenizer([*people.prompts[:4000], *people.face_prompts[:1000], *people.group_prompts[:400]])
-    network, figures = clip.train(people, tokenizer, shop.work / name, **settings)
-    save_clip(network, tokenizer, shop.weights)
+    network, figures = clip.train(people, tokenizer, context.work / name, **settings)
+    save_clip(network, tokenizer, context.weights)
     return figures
 
 
-def _unet(shop: Workshop, name: str, settings: dict[str, int]) -> dict[str, Any]:
+def _unet(context: TrainingContext, name: str, settings: dict[str, int]) -> dict[str, Any]:
     from diffusers import AutoencoderKL
     from transformers import CLIPModel, CLIPTokenizer
 
     from model.foundation import unet
     from model.foundation.assemble import save_pipeline, text_encoder_of
 
-    vae = AutoencoderKL.from_pretrained(shop.weights / "sd" / "vae", local_files_only=True).float().eval()
-    clip = CLIPModel.from_pretrained(shop.weights / "clip", local_files_only=True).float().eval()
-    tokenizer = CLIPTokenizer.from_pretrained(shop.weights / "clip", local_files_only=True)
+    vae = AutoencoderKL.from_pretrained(context.weights / "sd" / "vae", local_files_only=True).float().eval()
+    clip = CLIPModel.from_pretrained(context.weights / "clip", local_files_only=True).float().eval()
+    tokenizer = CLIPTokenizer.from_pretrained(context.weights / "clip", local_files_only=True)
     text = text_encoder_of(clip)
-    network = unet.train(shop.people, vae, text, tokenizer, shop.work / name, **settings)
+    network = unet.train(context.people, vae, text, tokenizer, context.work / name, **settings)
     parameters = sum(value.numel() for value in network.parameters())
-    save_pipeline(vae, text, tokenizer, network, shop.weights)
+    save_pipeline(vae, text, tokenizer, network, context.weights)
     return {"parameters": parameters}
 
 
@@ -134,7 +134,7 @@ PARTS: tuple[str, ...] = tuple(part.name for part in RECIPE)
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingResult:
     """What a training leaves: figures by part, the manifest, or the parts that it still lacks."""
 
     figures: dict[str, dict[str, Any]]
@@ -151,7 +151,7 @@ def train_foundation(
     steps_scale: float = 1.0,
     workers: int = 2,
     sample: Sample | None = None,
-) -> Trained:
+) -> TrainingResult:
     """Train what is not finished of `parts` (all by default), in the order of RECIPE; go on where one was stopped.
 
     When every part is there, the whole is measured on people of `sample` and the manifest written. People that
@@ -160,18 +160,18 @@ def train_foundation(
     and where a part lacks an earlier one's file.
     """
     chosen = _chosen(parts)
-    shop = Workshop(work, weights, draw, workers)
+    context = TrainingContext(work, weights, draw, workers)
     for part in chosen:
         settings = _settings(part, work, steps_scale)
-        recipe = _recipe(part, shop, settings)
+        recipe = _recipe(part, context, settings)
         folder = work / part.name
         _claim(folder, recipe)
-        if _finished(part, shop):
+        if _finished(part, context):
             continue
         weights.mkdir(parents=True, exist_ok=True)
-        _write(folder / "figures.json", part.make(shop, part.name, settings))
+        _write(folder / "figures.json", part.make(context, part.name, settings))
         _write(folder / "files.json", {name: manifest.digest(weights / name) for name in part.files})
-    return _finish(shop, sample or Sample())
+    return _finish(context, sample or Sample())
 
 
 def _chosen(parts: Sequence[str] | None) -> list[Part]:
@@ -191,19 +191,21 @@ def _settings(part: Part, work: Path, steps_scale: float) -> dict[str, int]:
     return {**part.settings, **scaled}
 
 
-def _recipe(part: Part, shop: Workshop, settings: dict[str, int]) -> Recipe:
+def _recipe(part: Part, context: TrainingContext, settings: dict[str, int]) -> Recipe:
     """Settings, and hashes of what the part is trained on: other people or another autoencoder are another recipe."""
     if part.name == "people":
         return {"settings": settings}
-    people = shop.work / "people" / "prompts.json"
+    people = context.work / "people" / "prompts.json"
     if not people.is_file():
-        raise ValueError(f"{shop.work}: no finished set of people there; train part people first")
+        raise ValueError(f"{context.work}: no finished set of people there; train part people first")
     inputs = {"people": manifest.digest(people)}
     for name in part.needs:
-        if not (shop.weights / name).is_file():
+        if not (context.weights / name).is_file():
             maker = next(other.name for other in RECIPE if name in other.files)
-            raise ValueError(f"{shop.weights / name}: missing, and {part.name} is trained on it; train {maker} first")
-        inputs[name] = manifest.digest(shop.weights / name)
+            raise ValueError(
+                f"{context.weights / name}: missing, and {part.name} is trained on it; train {maker} first"
+            )
+        inputs[name] = manifest.digest(context.weights / name)
     return {"settings": settings, "inputs": inputs}
 
 
@@ -224,43 +226,47 @@ def _claim(folder: Path, recipe: Recipe) -> None:
     _write(folder / "recipe.json", recipe)
 
 
-def _finished(part: Part, shop: Workshop) -> bool:
+def _finished(part: Part, context: TrainingContext) -> bool:
     """Whether the part is trained and the weights hold what came of it."""
-    written = _read(shop.work / part.name / "files.json")
-    return written is not None and _holds(shop.weights, written)
+    written = _read(context.work / part.name / "files.json")
+    return written is not None and _holds(context.weights, written)
 
 
 def _holds(weights: Path, files: dict[str, str]) -> bool:
     return all((weights / name).is_file() and manifest.digest(weights / name) == known for name, known in files.items())
 
 
-def _finish(shop: Workshop, sample: Sample) -> Trained:
+def _finish(context: TrainingContext, sample: Sample) -> TrainingResult:
     """Measure and write the manifest when all parts are there; of those not trained here, an earlier one knows."""
-    known = manifest.read(shop.weights) if (shop.weights / manifest.FILE).is_file() else None
+    known = manifest.read(context.weights) if (context.weights / manifest.FILE).is_file() else None
     recipe: dict[str, Any] = {}
     figures: dict[str, Any] = {}
     missing = []
     for part in RECIPE:
-        if _finished(part, shop):
-            recipe[part.name] = _read(shop.work / part.name / "recipe.json")["settings"]
-            figures[part.name] = _read(shop.work / part.name / "figures.json")
-        elif known and part.name in known["recipe"] and _holds(shop.weights, _known_hashes(known, part)):
+        if _finished(part, context):
+            recipe[part.name] = _read(context.work / part.name / "recipe.json")["settings"]
+            figures[part.name] = _read(context.work / part.name / "figures.json")
+        elif known and part.name in known["recipe"] and _holds(context.weights, _known_hashes(known, part)):
             recipe[part.name] = known["recipe"][part.name]
             figures[part.name] = known["figures"].get(part.name, {})
         else:
             missing.append(part.name)
-    file = shop.weights / manifest.FILE
+    file = context.weights / manifest.FILE
     if missing:
-        return Trained(figures, None, tuple(missing))
-    if known and not manifest.check(shop.weights) and all(known["recipe"].get(name) == recipe[name] for name in recipe):
-        return Trained(known["figures"], file, ())
-    measured, _ = measure_foundation(shop.weights, shop.work, shop.draw, sample, workers=shop.workers)
+        return TrainingResult(figures, None, tuple(missing))
+    if (
+        known
+        and not manifest.check(context.weights)
+        and all(known["recipe"].get(name) == recipe[name] for name in recipe)
+    ):
+        return TrainingResult(known["figures"], file, ())
+    measured, _ = measure_foundation(context.weights, context.work, context.draw, sample, workers=context.workers)
     figures = {name: {**figures[name], **measured.get(name, {})} for name in figures}
-    if known and fits(shop.weights):
+    if known and matches_base(context.weights):
         # The shipped adapter stays as long as it is one for this base.
         recipe |= {FOLDER: known["recipe"][FOLDER]} if FOLDER in known["recipe"] else {}
         figures |= {name: found for name, found in {**known["figures"], **measured}.items() if name not in PARTS}
-    return Trained(figures, manifest.write(shop.weights, recipe, figures), ())
+    return TrainingResult(figures, manifest.write(context.weights, recipe, figures), ())
 
 
 def _known_hashes(known: dict[str, Any], part: Part) -> dict[str, str]:

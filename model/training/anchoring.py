@@ -1,12 +1,11 @@
 """Anchoring: face encoder, null tokens and SAA learn ordinary noise prediction (paper section 3.4).
 
-The reference is the face crop of the target photo itself, and the text never names what the face does: identity and
-motion both have to come through the tokens. Taking them apart is the next stage's work.
+The reference is the face crop of the target photo itself, and the text never names expression or pose, so the tokens
+have to carry identity and motion. The next stage separates the two.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,24 +16,32 @@ from torch import Tensor, nn
 from model.network.adapter import Adapter
 from model.network.base import Base
 from model.training.curve import LossCurve
-from model.training.descent import adamw
-from model.training.encode import Desk, FaceRecords, Records, clip_records, face_records, latent_records, text_records
+from model.training.encode import (
+    FaceRecords,
+    RecordEncoder,
+    Records,
+    clip_records,
+    face_records,
+    latent_records,
+    text_records,
+)
 from model.training.identity_loss import IdentityLoss
 from model.training.loop import Run, run_loop
 from model.training.losses import (
     clean_latents,
     face_weights,
+    latents_recoverable,
     noise_target,
     prediction,
     snr_weights,
-    speaks_of_latents,
     weighted_mse,
 )
+from model.training.optimisation import adamw
 from model.training.photos import Photos
-from model.training.projection import teach_projection
+from model.training.projection import pretrain_projection
 from model.training.recognition_network import RecognitionNetwork
-from model.training.runtime import Batch, leave_the_unet
-from model.training.schedule import faded, generator, normal, positions, spread
+from model.training.runtime import Batch, offload_all_but_unet
+from model.training.schedule import decayed_shift, generator, normal, positions, stratified_steps
 from model.training.settings import AnchoringSettings
 
 _PROBE_SEED = 20230
@@ -42,7 +49,7 @@ _PROBE_SEED = 20230
 
 @dataclass(frozen=True)
 class AnchoringData:
-    """What the frozen models say about the photos of one split."""
+    """Precomputed outputs of the frozen models for the photos of one split."""
 
     photos: Photos
     latents: Records
@@ -51,22 +58,22 @@ class AnchoringData:
     texts: Records
 
 
-def anchoring_data(base: Base, photos: Photos, desk: Desk, resolution: int) -> AnchoringData:
-    """Compute what is not in the cache yet; the last text is the empty prompt."""
-    # By far the largest first: where there is no room for them, nothing has been computed for nothing.
-    states = clip_records(base, photos, desk)
+def anchoring_data(base: Base, photos: Photos, encoder: RecordEncoder, resolution: int) -> AnchoringData:
+    """Return the data of `photos`, computing what is not in the cache yet; the last text is the empty prompt."""
+    # By far the largest records first: where the disk has no room for them, no other work is lost.
+    states = clip_records(base, photos, encoder)
     return AnchoringData(
         photos,
-        latent_records(base, photos, desk, resolution),
+        latent_records(base, photos, encoder, resolution),
         states,
-        face_records(photos, desk),
-        text_records(base, [*photos.prompts, ""], desk),
+        face_records(photos, encoder),
+        text_records(base, [*photos.prompts, ""], encoder),
     )
 
 
 @dataclass(frozen=True)
 class AnchoringBatch(Batch):
-    """One batch on the host: latents, noise (B, C, h, w), steps (B,), conditions, and who goes without identity."""
+    """One batch on the host: latents, noise (B, C, h, w), steps (B,), conditions, and `dropped` (B,): no identity."""
 
     latents: Tensor
     noise: Tensor
@@ -104,7 +111,7 @@ def make_batch(
 
 
 class AnchoringModel(nn.Module):
-    """The trainable parts around the frozen UNet, which is held but not registered: it is in no checkpoint."""
+    """The trainable parts, and the frozen UNet unregistered, so that no checkpoint contains it."""
 
     def __init__(
         self,
@@ -129,20 +136,20 @@ class AnchoringModel(nn.Module):
                 base.vae.enable_gradient_checkpointing()
 
     def forward(self, batch: AnchoringBatch) -> dict[str, Tensor]:
-        """Return the losses by name, scalars: `loss`, and where there is an identity term `noise` and `identity`."""
+        """Return scalar losses by name: `loss` and, with an identity term, `noise` and `identity`."""
         noised, predicted = self._predict(batch)
         noise = self._noise_loss(batch, predicted)
         if self.identity_loss is None:
             return {"loss": noise}
-        # Nobody is expected where the identity tokens were dropped. Steps are shuffled: the first rows are any.
-        counted = ~batch.dropped & speaks_of_latents(self.frozen[2], batch.steps)
+        # Dropped identity tokens ask for no person. Noise steps are shuffled, so the first rows are a random choice.
+        counted = ~batch.dropped & latents_recoverable(self.frozen[2], batch.steps)
         rows = torch.nonzero(counted)[: self.settings.identity.faces, 0]
         clean = clean_latents(self.frozen[2], noised[rows], predicted[rows], batch.steps[rows])
         identity = self.identity_loss(clean, batch.embeddings[rows], batch.alignments[rows])
         return {"loss": noise + self.settings.identity.weight * identity, "noise": noise, "identity": identity}
 
     def noise_loss(self, batch: AnchoringBatch) -> Tensor:
-        """Return the loss of the paper alone, a scalar."""
+        """Return the paper's noise-prediction loss, a scalar."""
         return self._noise_loss(batch, self._predict(batch)[1])
 
     def _predict(self, batch: AnchoringBatch) -> tuple[Tensor, Tensor]:
@@ -164,10 +171,10 @@ class AnchoringModel(nn.Module):
         )
 
 
-def begin_with(adapter: Adapter, other: Adapter, origin: Path) -> None:
-    """Copy what this stage trains from `other`; raise ValueError where its sizes are not those of `adapter`.
+def initialise_from(adapter: Adapter, other: Adapter, origin: Path) -> None:
+    """Copy what this stage trains from `other`; raise ValueError naming `origin` where its sizes differ.
 
-    A LoRA of higher rank than the other's keeps its directions and begins as it: what is new adds nothing yet.
+    A LoRA of higher rank than the other's keeps the other's directions; the added ones have no effect at first.
     """
     rank = adapter.sizes["lora_rank"]
     found = {**other.sizes, "image_width": other.image_width, "width": other.width}
@@ -187,18 +194,18 @@ def begin_with(adapter: Adapter, other: Adapter, origin: Path) -> None:
 
 
 def _widened(name: str, weight: Tensor, rank: int) -> Tensor:
-    """Return `weight`; where `name` says that it is half of a LoRA of lower rank, with what lacks to `rank`.
+    """Return `weight`, widened to `rank` if it belongs to a LoRA.
 
-    Rows of `down` (rank, inputs) are added at random, as large as those that the other began with, so that new
-    directions learn as fast as the old ones did; columns of `up` (outputs, rank) are zeros.
+    Rows added to `down` (rank, inputs) are random, on the scale of a new LoRA of the old rank, so that new directions
+    learn as fast as the old ones did; columns added to `up` (outputs, rank) are zeros.
     """
     down = "_lora.down." in name
     if not down and "_lora.up." not in name:
         return weight
-    known = weight.shape[0] if down else weight.shape[1]
+    present = weight.shape[0 if down else 1]
     if down:
-        return torch.cat([weight, torch.randn(max(rank - known, 0), weight.shape[1]) / known])
-    return torch.cat([weight, weight.new_zeros(weight.shape[0], max(rank - known, 0))], dim=1)
+        return torch.cat([weight, torch.randn(max(rank - present, 0), weight.shape[1]) / present])
+    return torch.cat([weight, weight.new_zeros(weight.shape[0], max(rank - present, 0))], dim=1)
 
 
 def train_anchoring(
@@ -211,11 +218,11 @@ def train_anchoring(
     start: Path | None = None,
     recogniser: RecognitionNetwork | None = None,
 ) -> tuple[Adapter, LossCurve]:
-    """Train an adapter on `training`; `probing` are the photos of the fixed probe. The adapter has averaged weights.
+    """Train an adapter on `training` and return it with averaged weights; `probing` are the photos of the fixed probe.
 
-    It begins with the weights of the adapter folder `start`, or new ones, whose projection of the embedding is taught
-    first where settings ask for it. With a `recogniser` and a weight for it, the identity term is added; the probe is
-    of noise prediction alone. Raises ValueError where there is no photo, or where that adapter has other sizes.
+    It starts from the adapter folder `start`, or from new weights, whose projection of the embedding is pretrained
+    for `settings.projection_steps`. With a `recogniser` and a weight for it, the identity term is added; the probe
+    measures noise prediction alone. Raises ValueError without photos, or where the adapter in `start` has other sizes.
     """
     from accelerate.utils import set_seed
 
@@ -226,10 +233,10 @@ def train_anchoring(
     set_seed(settings.seed)
     adapter = Adapter.create(base.unet, base.image_encoder, settings.sizes, settings.gate_threshold)
     if start is not None:
-        begin_with(adapter, Adapter.load(start, base.unet), start)
+        initialise_from(adapter, Adapter.load(start, base.unet), start)
     adapter.to(accelerator.device).train()
     if settings.projection_steps and start is None and run.checkpoint is None:
-        teach_projection(
+        pretrain_projection(
             adapter.face_encoder,
             (training.latents, training.faces),
             (probing.latents, probing.faces),
@@ -238,7 +245,7 @@ def train_anchoring(
             accelerator=accelerator,
         )
     adapter.attach(base.unet)
-    leave_the_unet(base, gradient_checkpointing=settings.gradient_checkpointing)
+    offload_all_but_unet(base, gradient_checkpointing=settings.gradient_checkpointing)
     model = AnchoringModel(adapter, base, settings, recogniser)
     total = int(base.scheduler.config.num_train_timesteps)
     drops = (settings.drop_text, settings.drop_identity, settings.drop_both)
@@ -247,25 +254,21 @@ def train_anchoring(
     def batch_of(step: int) -> AnchoringBatch:
         rows = positions(settings.seed, step, settings.batch_size, count, rank=rank, world=world)
         rng = generator(settings.seed, "anchoring", step, rank)
-        shift = faded(settings.noise_shift, step, settings.steps)
-        return make_batch(training, rows, rng, spread(rng, len(rows), total, shift), drops)
-
-    def losses(ready: nn.Module, batch: AnchoringBatch) -> Mapping[str, Tensor]:
-        return ready(batch.to(accelerator.device))
+        shift = decayed_shift(settings.noise_shift, step, settings.steps)
+        return make_batch(training, rows, rng, stratified_steps(rng, len(rows), total, shift), drops)
 
     probes = _probe_batches(probing, settings, total)
 
     @torch.no_grad()
     def probe() -> float:
-        # Only a prepared model's `forward` is under autocast by itself.
+        # accelerate puts only the prepared model's `forward` under autocast.
         with accelerator.autocast():
-            found = [float(model.noise_loss(batch.to(accelerator.device))) for batch in probes]
-        return float(np.mean(found))
+            return float(np.mean([float(model.noise_loss(batch.to(accelerator.device))) for batch in probes]))
 
     curve = run_loop(
         adamw(model, settings, accelerator),
         make_batch=batch_of,
-        losses=losses,
+        losses=lambda ready, batch: ready(batch.to(accelerator.device)),
         probe=probe,
         settings=settings,
         run=run,

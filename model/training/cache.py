@@ -1,8 +1,7 @@
-"""Records of one size on disk, found by a 32-byte key: what is computed once per photo or prompt and never again.
+"""Fixed-size records on disk, found by a 32-byte key: computed once per photo or prompt.
 
-A store only grows. New photos append their own records, so a hundred new ones among ten million cost a hundred, and
-nothing but the keys is held in memory. A process killed while appending leaves at most records without a key, which
-the next append overwrites.
+A store only grows: a hundred new photos among ten million cost a hundred records. Only the keys are in memory. A
+process killed while appending leaves at most records without a key, which the next append overwrites.
 """
 
 from __future__ import annotations
@@ -30,7 +29,10 @@ def text_keys(texts: Sequence[str]) -> np.ndarray:
 
 
 class RecordStore:
-    """Records of `shape` and `dtype` under `folder`, which names what made them (see `store_folder`)."""
+    """Records of `shape` and `dtype` under `folder` (see `store_folder`).
+
+    Raises ValueError where the folder holds records of another shape or type.
+    """
 
     def __init__(self, folder: Path, shape: tuple[int, ...], dtype: str = "float16") -> None:
         self.folder = folder
@@ -49,7 +51,6 @@ class RecordStore:
         self.reload()
 
     def _describe(self) -> None:
-        """Record what the files hold, or refuse those that hold something else."""
         file = self.folder / "store.json"
         wanted = {"shape": list(self.shape), "dtype": self.dtype.name}
         if file.exists():
@@ -62,7 +63,7 @@ class RecordStore:
         temporary.replace(file)
 
     def reload(self) -> None:
-        """See what has been appended since, by this process or another."""
+        """Read the keys again, to find what this or another process has appended."""
         keys = np.fromfile(self._keys_file, np.uint8) if self._keys_file.exists() else np.empty(0, np.uint8)
         keys = keys[: len(keys) // _KEY * _KEY].view(f"S{_KEY}")
         self._order = np.argsort(keys, kind="stable")
@@ -75,27 +76,27 @@ class RecordStore:
         return len(self._sorted)
 
     def missing(self, keys: np.ndarray) -> np.ndarray:
-        """Return the positions in `keys` (N, 32) of those that have no record, ascending, repeats left out."""
+        """Return the positions, ascending, of the distinct `keys` (N, 32) that have no record."""
         flat = _flat(keys)
         first = np.sort(np.unique(flat, return_index=True)[1])
-        return first[~self._known(flat[first])]
+        return first[~self._has_record(flat[first])]
 
-    def _known(self, flat: np.ndarray) -> np.ndarray:
+    def _has_record(self, flat: np.ndarray) -> np.ndarray:
         if not len(self._sorted):
             return np.zeros(len(flat), bool)
         place = np.minimum(np.searchsorted(self._sorted, flat), len(self._sorted) - 1)
         return self._sorted[place] == flat
 
     def rows(self, keys: np.ndarray) -> np.ndarray:
-        """Return for each of `keys` (N, 32) the number of its record; KeyError where one has none."""
+        """Return the record number of each of `keys` (N, 32); raise KeyError where one has none."""
         flat = _flat(keys)
-        known = self._known(flat)
-        if not known.all():
-            raise KeyError(f"{self.folder}: {int((~known).sum())} of {len(flat)} records are missing")
+        found = self._has_record(flat)
+        if not found.all():
+            raise KeyError(f"{self.folder}: {int((~found).sum())} of {len(flat)} records are missing")
         return self._order[np.searchsorted(self._sorted, flat)] if len(flat) else np.empty(0, np.int64)
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        """Return records by number, copied out of the file: (…, *shape)."""
+        """Return a copy of records by number, (…, *shape)."""
         if self._records is None:
             raise KeyError(f"{self.folder}: no records yet")
         return np.asarray(self._records[rows])
@@ -107,7 +108,7 @@ class RecordStore:
             raise ValueError(f"{self.folder}: records of shape {values.shape}, expected ({len(keys)}, *{self.shape})")
         with self._lock:
             count = self._keys_file.stat().st_size // _KEY if self._keys_file.exists() else 0
-            # The data first and on disk: a key is the promise that its record is whole.
+            # Records reach the disk before their keys: a key guarantees a whole record.
             _write_at(self._records_file, count * self.record_bytes, values.tobytes())
             _write_at(self._keys_file, count * _KEY, np.ascontiguousarray(keys, np.uint8).tobytes())
 
@@ -131,10 +132,10 @@ def fill(
     label: str,
     accelerator: Any = None,
 ) -> np.ndarray:
-    """Compute the records that `keys` (N, 32) lack and return the number of every key's record.
+    """Compute the missing records of `keys` (N, 32) and return the record number of every key.
 
-    `content(positions)` yields what `encode` takes a list of, always `batch` of them (the last is repeated to fill it
-    up), so that a record does not depend on how many were missing. With several processes each takes its share.
+    `content(positions)` yields the items to encode. `encode` always takes a list of `batch` items (padded with the
+    last), so that a record does not depend on how many were missing. Several processes share the work.
     """
     from tqdm import tqdm
 
@@ -156,7 +157,7 @@ def fill(
                 done.append(np.asarray(encode(padded)[: len(chunk)], store.dtype))
                 bar.update(len(chunk))
                 reached = start + len(chunk)
-                # Each append waits for the disk: few large ones, and little to repeat for one that was killed.
+                # Every append waits for the disk, so appends are large, but a kill must not lose much.
                 if (reached - kept) * store.record_bytes >= _APPEND_BYTES or reached == len(own):
                     store.append(keys[own[kept:reached]], np.concatenate(done))
                     done, kept = [], reached
@@ -167,7 +168,7 @@ def fill(
 
 
 def store_folder(root: Path, kind: str, *parts: object) -> Path:
-    """Return the folder of a store: the kind, and a hash over everything its records are made with."""
+    """Return the folder of a store: its kind and a hash over `parts`, everything its records depend on."""
     digest = hashlib.sha256(json.dumps([str(part) for part in parts]).encode()).hexdigest()
     return root / kind / digest[:16]
 

@@ -13,11 +13,11 @@ _SMOOTHING = 0.8
 
 
 class LossCurve:
-    """Collects the loss of every step; every few steps they become one row.
+    """Losses of single steps, averaged into one row every few steps.
 
-    A row has `step` (how many steps are done), `loss` (mean since the row before), `smoothed`, whatever else was added
-    (means likewise), and `probe`, the loss on the same pictures, noise and steps every time; `start` is the probe
-    before the first step. `columns` are in the file, empty where nothing was computed.
+    A row has `step` (steps done), `loss` (mean since the previous row), `smoothed`, the means of all other losses, and
+    `probe`, the loss on fixed pictures, noise and steps; `start` is the probe before the first step. `columns` are
+    other losses in the file, empty where nothing was computed.
     """
 
     def __init__(self, columns: tuple[str, ...] = ()) -> None:
@@ -27,16 +27,16 @@ class LossCurve:
         self._pending: dict[str, list[float]] = {}
 
     def add(self, values: Mapping[str, float]) -> None:
-        """Take the losses of one step; `loss` must be among them."""
+        """Add the losses of one step; `loss` must be among them."""
         for name, value in values.items():
             self._pending.setdefault(name, []).append(float(value))
 
     def latest(self) -> float:
-        """Return the loss of the last step that was added since the last row."""
+        """Return the loss added last since the last row."""
         return self._pending["loss"][-1]
 
     def close_row(self, step: int, probe: float | None) -> dict[str, float | None]:
-        """Turn what was added into a row and return it."""
+        """Append the means of what was added since the last row, and return this row."""
         means = {name: float(np.mean(values)) for name, values in self._pending.items()}
         before = self.rows[-1]["smoothed"] if self.rows else None
         smoothed = means["loss"] if before is None else _SMOOTHING * before + (1 - _SMOOTHING) * means["loss"]
@@ -47,7 +47,7 @@ class LossCurve:
         return row
 
     def slope(self, column: str = "loss") -> float:
-        """Return the slope of a straight line through a column, per 1,000 steps; 0 with fewer than two rows."""
+        """Return the slope of a line fitted to a column, per 1,000 steps; 0 with fewer than two rows."""
         points = [(row["step"], row[column]) for row in self.rows if row[column] is not None]
         if len(points) < 2:
             return 0.0
@@ -55,11 +55,11 @@ class LossCurve:
         return float(np.polyfit(steps / 1000, values, 1)[0])
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything, for a checkpoint."""
+        """Return the curve for a checkpoint."""
         return {"start": self.start, "rows": self.rows, "pending": self._pending}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Restore the curve from a checkpoint."""
         self.start = state["start"]
         self.rows = list(state["rows"])
         self._pending = {name: list(values) for name, values in state["pending"].items()}

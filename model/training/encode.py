@@ -1,9 +1,9 @@
-"""What the frozen base models say about photos and prompts, computed once and kept on disk in half precision."""
+"""Outputs of the frozen base models for photos and prompts, computed once and stored in half precision."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,11 +15,11 @@ from torch import Tensor
 
 from model.face.face_geometry import crop_landmarks, face_crop
 from model.network.base import Base, digest_of_files
-from model.training.alignment import alignment, keypoint_shares
+from model.training.alignment import alignment, normalised_keypoints
 from model.training.cache import RecordStore, fill, store_folder, text_keys
 from model.training.photos import PhotoContent, Photos
 
-# Raise it when what a record holds, or how it is computed, changes.
+# Raise these when the content of a record, or how it is computed, changes.
 _VERSION = 1
 _FACES_VERSION = 2
 _EMBEDDING, _POINTS = 512, 68
@@ -27,23 +27,23 @@ _EMBEDDING, _POINTS = 512, 68
 
 @dataclass(frozen=True)
 class Records:
-    """A store and, for each photo or prompt, the number of its record in it."""
+    """A store and the record number `rows` of each photo or prompt."""
 
     store: RecordStore
     rows: np.ndarray
 
     def __getitem__(self, positions: np.ndarray) -> np.ndarray:
-        """Return the records of some photos or prompts, as stored."""
+        """Return the records at `positions`, as stored."""
         return self.store[self.rows[positions]]
 
     def tensor(self, positions: np.ndarray) -> Tensor:
-        """Return the same as a float32 tensor on the host."""
+        """Return the records at `positions` as a float32 tensor on the host."""
         return torch.from_numpy(self[positions].astype(np.float32))
 
 
 @dataclass(frozen=True)
 class FaceRecords:
-    """Geometry and embedding of photos, in one record each."""
+    """Embedding and face geometry of photos, one record each."""
 
     records: Records
 
@@ -56,17 +56,17 @@ class FaceRecords:
         return self.records[positions][:, _EMBEDDING : _EMBEDDING + 2 * _POINTS].reshape(-1, _POINTS, 2)
 
     def boxes(self, positions: np.ndarray) -> Tensor:
-        """Return (B, 4): x0 y0 x1 y1 as shares of the picture."""
+        """Return (B, 4): x0 y0 x1 y1 in 0 … 1 of the photo."""
         return self.records.tensor(positions)[:, _EMBEDDING + 2 * _POINTS :][:, :4]
 
     def alignments(self, positions: np.ndarray) -> Tensor:
-        """Return (B, 2, 3): where the recogniser's picture lies in the photo, for `affine_grid`."""
+        """Return (B, 2, 3) for `affine_grid`: from the aligned face to the photo (see `alignment`)."""
         return self.records.tensor(positions)[:, _EMBEDDING + 2 * _POINTS + 4 :].reshape(-1, 2, 3)
 
 
 @dataclass(frozen=True)
-class Desk:
-    """Where records are kept, how many are computed at once, and by which processes."""
+class RecordEncoder:
+    """Encode photos and prompts into stores under `root`, `batch` at a time, on the processes of `accelerator`."""
 
     root: Path
     batch: int
@@ -75,26 +75,26 @@ class Desk:
     def fill(
         self, store: RecordStore, keys: np.ndarray, content: Callable[..., Any], encode: Callable[..., Any], label: str
     ) -> Records:
-        """Compute what `store` lacks."""
+        """Compute the missing records of `keys` and return all of them (see `cache.fill`)."""
         rows = fill(store, keys, content, encode, batch=self.batch, label=label, accelerator=self.accelerator)
         return Records(store, rows)
 
 
 @cache
 def folder_digest(folder: Path) -> str:
-    """Return the sha256 (hex) over names and bytes of all files of a model folder."""
+    """Return the sha256 (hex) over the names and bytes of all files in a model folder."""
     return digest_of_files(folder, sorted(path for path in folder.rglob("*") if path.is_file()))
 
 
 def base_digest(base: Base) -> str:
-    """Return one hash over the base models, their configurations included."""
+    """Return one sha256 (hex) over the files of the base models."""
     return hashlib.sha256(
         (folder_digest(base.pipeline_folder) + folder_digest(base.image_encoder_folder)).encode()
     ).hexdigest()
 
 
-def latent_records(base: Base, photos: Photos, desk: Desk, resolution: int) -> Records:
-    """Scaled latents (C, h, w) of the photos, the mode of the posterior; ValueError where a photo has another size."""
+def latent_records(base: Base, photos: Photos, encoder: RecordEncoder, resolution: int) -> Records:
+    """Return scaled latents (C, h, w), modes of the posterior; raise ValueError where a photo has another size."""
 
     def encode(items: list[PhotoContent]) -> np.ndarray:
         for item in items:
@@ -109,12 +109,12 @@ def latent_records(base: Base, photos: Photos, desk: Desk, resolution: int) -> R
     side = resolution // 2 ** (len(base.vae.config.block_out_channels) - 1)
     shape = (int(base.vae.config.latent_channels), side, side)
     parts = folder_digest(base.pipeline_folder / "vae"), resolution, base.dtype
-    store = RecordStore(store_folder(desk.root, "latents", _VERSION, *parts), shape)
-    return desk.fill(store, photos.keys, photos.content, encode, "latents")
+    store = RecordStore(store_folder(encoder.root, "latents", _VERSION, *parts), shape)
+    return encoder.fill(store, photos.keys, photos.content, encode, "latents")
 
 
-def clip_records(base: Base, photos: Photos, desk: Desk) -> Records:
-    """Penultimate CLIP states (T, W) of the photos' own face crops, background and clothes out."""
+def clip_records(base: Base, photos: Photos, encoder: RecordEncoder) -> Records:
+    """Return penultimate CLIP states (T, W) of the photos' face crops, without background and clothes."""
     size = base.crop_size
 
     def encode(items: list[PhotoContent]) -> np.ndarray:
@@ -124,12 +124,12 @@ def clip_records(base: Base, photos: Photos, desk: Desk) -> Records:
     config = base.image_encoder.config
     shape = ((config.image_size // config.patch_size) ** 2 + 1, int(config.hidden_size))
     parts = folder_digest(base.image_encoder_folder), size, base.dtype
-    store = RecordStore(store_folder(desk.root, "clip_states", _VERSION, *parts), shape)
-    return desk.fill(store, photos.keys, photos.content, encode, "face crops")
+    store = RecordStore(store_folder(encoder.root, "clip_states", _VERSION, *parts), shape)
+    return encoder.fill(store, photos.keys, photos.content, encode, "face crops")
 
 
-def face_records(photos: Photos, desk: Desk) -> FaceRecords:
-    """Embeddings, landmarks in the crop frame, face boxes and alignments of the photos, in single precision."""
+def face_records(photos: Photos, encoder: RecordEncoder) -> FaceRecords:
+    """Return embeddings, landmarks in the crop frame, face boxes and alignments of the photos, in float32."""
 
     def encode(items: list[PhotoContent]) -> np.ndarray:
         rows = []
@@ -137,30 +137,28 @@ def face_records(photos: Photos, desk: Desk) -> FaceRecords:
             height, width = item.image.shape[:2]
             box = item.bbox / np.array([width, height, width, height], np.float32)
             points = crop_landmarks(item.landmarks, item.keypoints)
-            place = alignment(keypoint_shares(item.keypoints, height, width))
-            rows.append(np.concatenate([item.embedding, points.reshape(-1), box, place.reshape(-1)]))
+            matrix = alignment(normalised_keypoints(item.keypoints, height, width))
+            rows.append(np.concatenate([item.embedding, points.reshape(-1), box, matrix.reshape(-1)]))
         return np.stack(rows)
 
     store = RecordStore(
-        store_folder(desk.root, "faces", _FACES_VERSION), (_EMBEDDING + 2 * _POINTS + 4 + 6,), "float32"
+        store_folder(encoder.root, "faces", _FACES_VERSION), (_EMBEDDING + 2 * _POINTS + 4 + 6,), "float32"
     )
-    return FaceRecords(desk.fill(store, photos.keys, photos.content, encode, "faces"))
+    return FaceRecords(encoder.fill(store, photos.keys, photos.content, encode, "faces"))
 
 
-def text_records(base: Base, prompts: Sequence[str], desk: Desk) -> Records:
-    """Text states (77, D) of distinct prompts."""
-
-    def content(positions: np.ndarray) -> Iterator[str]:
-        return (prompts[position] for position in positions)
-
+def text_records(base: Base, prompts: Sequence[str], encoder: RecordEncoder) -> Records:
+    """Return text states (77, D) of distinct prompts."""
     parts = [folder_digest(base.pipeline_folder / name) for name in ("text_encoder", "tokenizer")]
     shape = (int(base.tokenizer.model_max_length), int(base.text_encoder.config.hidden_size))
-    store = RecordStore(store_folder(desk.root, "text_states", _VERSION, *parts, base.dtype), shape)
+    store = RecordStore(store_folder(encoder.root, "text_states", _VERSION, *parts, base.dtype), shape)
 
     def encode(texts: list[str]) -> np.ndarray:
         return _half(base.encode_text(texts)[0])
 
-    return desk.fill(store, text_keys(prompts), content, encode, "prompts")
+    return encoder.fill(
+        store, text_keys(prompts), lambda positions: (prompts[position] for position in positions), encode, "prompts"
+    )
 
 
 def _half(values: Tensor) -> np.ndarray:

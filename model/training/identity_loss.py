@@ -1,9 +1,9 @@
-"""The identity term of anchoring: the predicted picture, as the conditioning recogniser sees it, is the same person.
+"""The identity term of anchoring: the embedding of the predicted picture has to match that of the photo.
 
-Noise prediction alone spends little on what makes a face recognisable. From the prediction at a noisy step follow the
-clean latents it stands for; decoded and aligned, their embedding is held to that of the photo (as in PuLID, Guo et al.
-2024, with one step for four). The recogniser must be the one that conditions the model: a judge that had trained it
-would judge nothing.
+The noise-prediction loss gives little weight to what makes a face recognisable. Here the clean latents that follow from
+a prediction are decoded and aligned, and their embedding is compared with the photo's (as in PuLID, Guo et al. 2024,
+which takes four steps instead of one). The recogniser is the one that conditions the model: a judge that the model was
+trained on could not judge it.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import torch
 from torch import Tensor
 
 from model.network.base import unscale_latents
-from model.training.alignment import aligned_faces, alignment, keypoint_shares
+from model.training.alignment import aligned_faces, alignment, normalised_keypoints
 from model.training.recognition_network import RecognitionNetwork
 
 if TYPE_CHECKING:
     from model.training.photos import Photos
 
-# Stored photos are smaller than those that were embedded: of small real faces the right recogniser says .75.
-_CHECKED, _ALIKE = 8, 0.4
+# Stored photos are smaller than the embedded originals: for small real faces the right recogniser gives 0.75.
+_CHECKED_PHOTOS, _MIN_COSINE = 8, 0.4
 
 
 class IdentityLoss:
@@ -33,9 +33,9 @@ class IdentityLoss:
         self._network, self._vae = network, vae
 
     def __call__(self, clean: Tensor, embeddings: Tensor, alignments: Tensor) -> Tensor:
-        """Return the loss, a scalar, of scaled latents `clean` (B, C, h, w).
+        """Return the loss, a scalar, of scaled latents `clean` (B, C, h, w); 0 for none.
 
-        `embeddings` (B, d), unit norm, and `alignments` (B, 2, 3), as `alignment` gives them, are the photos'.
+        `embeddings` (B, d) of unit norm and `alignments` (B, 2, 3) (see `alignment`) are those of the photos.
         """
         if not len(clean):
             return clean.sum()
@@ -47,29 +47,31 @@ class IdentityLoss:
 
 
 def conditioning_recogniser(pack: Path, photos: Photos) -> RecognitionNetwork:
-    """Return the recogniser of a face pack; ValueError where it is not the one that embedded the photos."""
+    """Return the recogniser of a face pack; raise ValueError if it is not the one that embedded the photos."""
     network = RecognitionNetwork(recogniser_of(pack)).eval()
-    rows = np.unique(np.linspace(0, len(photos) - 1, _CHECKED).astype(int))
+    rows = np.unique(np.linspace(0, len(photos) - 1, _CHECKED_PHOTOS).astype(int))
     items = list(photos.content(rows))
     pictures = torch.from_numpy(np.stack([item.image for item in items])).permute(0, 3, 1, 2).float() / 127.5 - 1
-    places = np.stack([alignment(keypoint_shares(item.keypoints, *item.image.shape[:2])) for item in items])
+    alignments = np.stack([alignment(normalised_keypoints(item.keypoints, *item.image.shape[:2])) for item in items])
     with torch.no_grad():
-        found = network(aligned_faces(pictures, torch.from_numpy(places), network.side))
-    known = torch.from_numpy(np.stack([item.embedding for item in items]))
-    if found.shape != known.shape:
-        raise ValueError(f"{pack}: gives {found.shape[1]} numbers a face, the photos' embeddings have {known.shape[1]}")
-    cosine = float((found * known).sum(1).median())
-    if not cosine >= _ALIKE:
+        found = network(aligned_faces(pictures, torch.from_numpy(alignments), network.side))
+    expected = torch.from_numpy(np.stack([item.embedding for item in items]))
+    if found.shape != expected.shape:
         raise ValueError(
-            f"{pack}: its recogniser sees others in the stored photos than their embeddings say (median cosine "
-            f"{cosine:.2f} over {len(items)} photos, expected at least {_ALIKE}): they were preprocessed with another "
-            "pack (run preprocess again), or are stored too small for it"
+            f"{pack}: its embeddings have {found.shape[1]} numbers, those of the photos {expected.shape[1]}"
+        )
+    cosine = float((found * expected).sum(1).median())
+    if not cosine >= _MIN_COSINE:
+        raise ValueError(
+            f"{pack}: its embeddings of the stored photos differ from those of preprocessing (median cosine "
+            f"{cosine:.2f} over {len(items)} photos, expected at least {_MIN_COSINE}): they were preprocessed with "
+            "another pack (run preprocess again), or are stored too small for it"
         )
     return network
 
 
 def recogniser_of(pack: Path) -> Path:
-    """Return the ONNX file of a face pack that insightface takes for the recogniser; ValueError where there is none."""
+    """Return the ONNX file that insightface uses as the recogniser of a face pack; raise ValueError without one."""
     from insightface.model_zoo import get_model
 
     for file in sorted(pack.glob("*.onnx")):

@@ -1,4 +1,4 @@
-"""The noise-prediction loss of the anchoring stage (paper section 3.4): target, weightings, and what it stands for."""
+"""The noise-prediction loss of the anchoring stage (paper section 3.4): target, weights, recovered latents."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from torch import Tensor
 
 from model.network.identity_state import IdentityState
 
-_LEAST_KEPT = 0.05
+_MIN_SIGNAL = 0.05
 
 
 def noise_target(scheduler: Any, latents: Tensor, noise: Tensor, steps: Tensor) -> Tensor:
     """Return what the UNet should predict, as `scheduler` defines it: noise, velocity or the latents themselves.
 
-    `latents`, `noise` (B, C, h, w); `steps` (B,) int64. Raises ValueError for a prediction type it does not know.
+    `latents`, `noise` (B, C, h, w); `steps` (B,) int64. Raises ValueError for an unknown prediction type.
     """
     kind = scheduler.config.prediction_type
     if kind == "epsilon":
@@ -40,38 +40,38 @@ def prediction(unet: Any, noised: Tensor, steps: Tensor, text: Tensor, tokens: T
 
 
 def clean_latents(scheduler: Any, noised: Tensor, predicted: Tensor, steps: Tensor) -> Tensor:
-    """Return the latents (B, C, h, w) float32 that a prediction for `noised` at `steps` stands for."""
-    kept = scheduler.alphas_cumprod.to(noised.device)[steps].float()[:, None, None, None]
+    """Return the clean latents (B, C, h, w) float32 that follow from a prediction for `noised` at `steps`."""
+    signal = scheduler.alphas_cumprod.to(noised.device)[steps].float()[:, None, None, None]
     noised, predicted = noised.float(), predicted.float()
     kind = scheduler.config.prediction_type
     if kind == "epsilon":
-        return (noised - (1 - kept).sqrt() * predicted) / kept.sqrt().clamp_min(1e-2)
+        return (noised - (1 - signal).sqrt() * predicted) / signal.sqrt().clamp_min(1e-2)
     if kind == "v_prediction":
-        return kept.sqrt() * noised - (1 - kept).sqrt() * predicted
+        return signal.sqrt() * noised - (1 - signal).sqrt() * predicted
     return predicted
 
 
-def speaks_of_latents(scheduler: Any, steps: Tensor) -> Tensor:
-    """Return (B,) bool: whether `clean_latents` means something there.
+def latents_recoverable(scheduler: Any, steps: Tensor) -> Tensor:
+    """Return (B,) bool: whether `clean_latents` is well conditioned at `steps`.
 
-    Predicted noise is divided by the share of the latents that is left: where that is next to nothing, so is what it
-    says of them. Predicted velocity and latents always do.
+    From predicted noise it divides by the remaining signal, which fails where that is close to zero. From predicted
+    velocity or latents it always works.
     """
     if scheduler.config.prediction_type != "epsilon":
         return torch.ones_like(steps, dtype=torch.bool)
-    return scheduler.alphas_cumprod.to(steps.device)[steps] > _LEAST_KEPT
+    return scheduler.alphas_cumprod.to(steps.device)[steps] > _MIN_SIGNAL
 
 
 def snr_weights(scheduler: Any, steps: Tensor, gamma: float | None) -> Tensor:
-    """Return the weight of each step (B,) float32: min(SNR, γ) in terms of the latents (Hang et al., ICCV 2023).
+    """Return the weight of each step (B,) float32: min(SNR, γ) on the error of the latents (Hang et al., ICCV 2023).
 
-    Without γ every step counts the same, whatever is predicted.
+    All weights are 1 without γ.
     """
     if gamma is None:
         return torch.ones(len(steps), device=steps.device)
-    kept = scheduler.alphas_cumprod.to(steps.device)[steps].float()
-    # A schedule with zero terminal SNR has kept = 0 there, one that ends clean kept = 1.
-    snr = kept / (1 - kept).clamp_min(1e-8)
+    signal = scheduler.alphas_cumprod.to(steps.device)[steps].float()
+    # A schedule with zero terminal SNR has signal = 0 at its end, one that starts clean signal = 1.
+    snr = signal / (1 - signal).clamp_min(1e-8)
     clipped = snr.clamp_max(gamma)
     kind = scheduler.config.prediction_type
     if kind == "epsilon":
@@ -82,7 +82,7 @@ def snr_weights(scheduler: Any, steps: Tensor, gamma: float | None) -> Tensor:
 def face_weights(boxes: Tensor, height: int, width: int, weight: float) -> Tensor:
     """Return (B, 1, height, width) float32: `weight` in cells whose centre is in the face box, 1 elsewhere.
 
-    `boxes` (B, 4): x0 y0 x1 y1 as shares of the picture.
+    `boxes` (B, 4): x0 y0 x1 y1 in 0 … 1 of the photo.
     """
     x = (torch.arange(width, device=boxes.device) + 0.5) / width
     y = (torch.arange(height, device=boxes.device) + 0.5) / height

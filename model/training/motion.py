@@ -1,7 +1,7 @@
-"""What the IMR is told about a face: its landmark picture and the pooled text of its face prompt.
+"""The IMR's conditions: the landmark picture of a face and the pooled text of its face prompt.
 
-Texts are canonical ("sad, slightly turned to the left"), thirty-five in all, because that is what the pipeline reads a
-wish into. Target landmarks are often a template moved to the source's shape: in use nobody knows the person's own.
+Only the 35 canonical texts ("sad, slightly turned to the left") occur, because the pipeline maps every request to one
+of them. Target landmarks are often a template retargeted to the source, because in use the person's own are not known.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from model.network.templates import build_bank, retarget
 from model.training.encode import FaceRecords
 from model.training.photos import Photos
 
-# Ten million photos give no better mean shapes than fifty thousand.
+# More photos give no better mean shapes.
 _BANK_PHOTOS = 50_000
 
 
@@ -31,7 +31,7 @@ def face_prompt_states(base: Base) -> Tensor:
 
 
 def template_bank(photos: Photos, faces: FaceRecords) -> np.ndarray:
-    """Return the templates (7, 5, 68, 2) of the training people, from evenly spaced photos where there are many."""
+    """Return templates (7, 5, 68, 2) from at most 50,000 evenly spaced photos."""
     chosen = np.unique(np.linspace(0, len(photos) - 1, min(len(photos), _BANK_PHOTOS)).astype(np.int64))
     return build_bank(
         faces.landmarks(chosen),
@@ -49,33 +49,33 @@ class Motion:
     texts: Tensor
     bank: np.ndarray
 
-    def words(self, row: int) -> tuple[str, str]:
-        """Return the expression and the pose that a photo shows."""
+    def labels(self, row: int) -> tuple[str, str]:
+        """Return the expression and pose of a photo."""
         return EXPRESSIONS[self.photos.expression[row]], POSES[self.photos.pose[row]]
 
     def text(self, rows: np.ndarray) -> Tensor:
-        """Return the pooled text of photos' face prompts, (B, D)."""
+        """Return the pooled text (B, D) of the photos' face prompts."""
         return self.texts[self.photos.expression[rows], self.photos.pose[rows]]
 
-    def own_pictures(self, rows: np.ndarray) -> Tensor:
-        """Return the landmark pictures of photos, (B, 1, 96, 96)."""
-        return _drawn(self.faces.landmarks(rows))
+    def landmark_pictures(self, rows: np.ndarray) -> Tensor:
+        """Return the landmark pictures (B, 1, 96, 96) of photos."""
+        return _draw(self.faces.landmarks(rows))
 
     def target_pictures(self, source: int, targets: np.ndarray, templates: np.ndarray) -> Tensor:
         """Return landmark pictures (T, 1, 96, 96) of `targets`, photos of the person in photo `source`.
 
-        Where `templates` (T,) is true, the template of the target's words moved to the source's shape; else its own.
+        Where `templates` (T,) is true, of the target's template retargeted to the source; else of its own landmarks.
         """
         points = self.faces.landmarks(targets).copy()
         shape = self.faces.landmarks(np.array([source]))[0]
-        known: dict[tuple[str, str], np.ndarray] = {}
+        retargeted: dict[tuple[str, str], np.ndarray] = {}
         for number in np.flatnonzero(templates):
-            words = self.words(targets[number])
-            if words not in known:
-                known[words] = retarget(self.bank, shape, *self.words(source), *words)
-            points[number] = known[words]
-        return _drawn(points)
+            labels = self.labels(targets[number])
+            if labels not in retargeted:
+                retargeted[labels] = retarget(self.bank, shape, *self.labels(source), *labels)
+            points[number] = retargeted[labels]
+        return _draw(points)
 
 
-def _drawn(points: np.ndarray) -> Tensor:
+def _draw(points: np.ndarray) -> Tensor:
     return torch.from_numpy(np.stack([landmark_picture(shape) for shape in points]))

@@ -1,4 +1,4 @@
-"""The photos of one split as training sees them: labels in memory, pixels read when somebody asks."""
+"""The photos of one split: labels in memory, pixels read on request."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ UNKNOWN = -1
 
 @dataclass(frozen=True)
 class PhotoContent:
-    """One photo with what preprocessing found in it.
+    """One photo with the face that preprocessing found.
 
-    `image` (H, W, 3) uint8 RGB; `bbox` (4,) x0 y0 x1 y1, `keypoints` (5, 2), `landmarks` (68, 2), all float32 in its
+    `image` (H, W, 3) uint8 RGB; `bbox` (4,) x0 y0 x1 y1, `keypoints` (5, 2), `landmarks` (68, 2), all float32 in
     pixels; `embedding` (512,) float32, unit norm.
     """
 
@@ -31,10 +31,9 @@ class PhotoContent:
 class Photos:
     """N photos of one split.
 
-    `keys` (N, 32) uint8, sha256 of all that `PhotoContent` holds; `person` (N,) int32, the number of the photo's person
-    in `people`, UNKNOWN where nobody says who it is; `prompt` (N,) int32 into `prompts`, the distinct ones;
-    `expression` and `pose` (N,) int8 into face_prompts.EXPRESSIONS and POSES.
-    `content(positions)` reads pixels and geometry of some photos, positions ascending, in their order.
+    `keys` (N, 32) uint8, sha256 of the `PhotoContent`; `person` (N,) int32, index into `people`, or UNKNOWN; `prompt`
+    (N,) int32, index into the distinct `prompts`; `expression` and `pose` (N,) int8, indices into
+    face_prompts.EXPRESSIONS and POSES. `content(positions)` reads the photos at ascending positions, in their order.
     """
 
     keys: np.ndarray
@@ -61,7 +60,7 @@ class Photos:
         return total.hexdigest()
 
     def by_person(self) -> list[np.ndarray]:
-        """Return the positions of each person's photos, in the order of `people`; unknown photos belong to nobody."""
+        """Return the positions of each person's photos, in the order of `people`, without photos of unknown people."""
         order = np.argsort(self.person, kind="stable")
         edges = np.searchsorted(self.person[order], np.arange(len(self.people) + 1))
         return [order[start:end] for start, end in pairwise(edges)]

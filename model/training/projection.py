@@ -1,9 +1,9 @@
-"""Before anchoring: the projection of the embedding learns what the faces look like that it is made of.
+"""Pretraining of the embedding projection before anchoring: its tokens learn to predict the latents around the face.
 
-A vector of unit length hardly moves the first layer beside its bias: every person begins with nearly the same tokens,
-and anchoring learns from CLIP's states alone. Here the first layer is put on a scale at which its input counts, and
-the projected tokens learn to tell, by a linear map that is thrown away, the latents around the face. No UNet takes
-part: a step of 256 photos costs a tenth of one of 16 in anchoring.
+Beside the bias of the first layer an embedding of unit length has little effect: all people start with almost the same
+tokens, and anchoring would learn from CLIP's states alone. So the first layer is scaled up, and the projected tokens
+are trained to predict latents through a linear map that is discarded afterwards. The UNet takes no part: a step of 256
+photos costs a tenth of an anchoring step of 16.
 """
 
 from __future__ import annotations
@@ -22,47 +22,52 @@ from model.training.schedule import generator, positions
 BATCH = 256
 RATE = 1e-3
 DROPOUT = 0.1
+# Latents are sampled on a grid of this side, over an area this many times as wide as the aligned face.
 _SIDE, _REACH = 12, 1.5
-"""Latents are taken on a grid of this side over the recogniser's picture and, with it, what lies around it."""
 _SAMPLE = 4096
 
-Known = tuple[Records, FaceRecords]
-"""The latents of photos, and what is known of the faces in them."""
+LatentsAndFaces = tuple[Records, FaceRecords]
 
 
-def around_faces(latents: Tensor, alignments: Tensor) -> Tensor:
-    """Return (B, C · 144): latents (B, C, h, w) on a grid that lies on every face alike; zero outside of the photo.
+def latents_around_faces(latents: Tensor, alignments: Tensor) -> Tensor:
+    """Return (B, C · 144): latents (B, C, h, w) sampled on a 12 x 12 grid aligned with the face, 0 outside the photo.
 
-    `alignments` (B, 2, 3) as `alignment` gives them.
+    For `alignments` (B, 2, 3) see `alignment`.
     """
     wider = torch.cat([alignments[:, :, :2] * _REACH, alignments[:, :, 2:]], dim=2)
     grid = F.affine_grid(wider, [len(latents), latents.shape[1], _SIDE, _SIDE], align_corners=False)
     return F.grid_sample(latents, grid, align_corners=False).flatten(1)
 
 
-def teach_projection(
-    encoder: FaceEncoder, training: Known, probing: Known, *, steps: int, seed: int, accelerator: Any
+def pretrain_projection(
+    encoder: FaceEncoder,
+    training: LatentsAndFaces,
+    probing: LatentsAndFaces,
+    *,
+    steps: int,
+    seed: int,
+    accelerator: Any,
 ) -> float:
-    """Train `encoder.proj` and `encoder.norm` for `steps` steps of 256 photos, in float32, every process alike.
+    """Train `encoder.proj` and `encoder.norm` for `steps` steps of 256 photos, in float32, the same in every process.
 
-    Returns the share of the variance of the latents around the faces of `probing` that the projection then explains.
+    Return the explained share of the variance of the latents around the faces of `probing`.
     """
     from tqdm import tqdm
 
     device, width, count = accelerator.device, encoder.proj[0].in_features, len(training[0].rows)
     with torch.no_grad():
         encoder.proj[0].weight.mul_(width**0.5)
-    known = _looks(training, _some(count))
-    mean, scale = known.mean(0), known.std().clamp_min(1e-6)
-    reader = nn.Linear(encoder.tokens * encoder.width, len(mean)).to(device)
-    parameters = [*encoder.proj.parameters(), *encoder.norm.parameters(), *reader.parameters()]
+    targets = _targets(training, _sample_rows(count))
+    mean, scale = targets.mean(0), targets.std().clamp_min(1e-6)
+    readout = nn.Linear(encoder.tokens * encoder.width, len(mean)).to(device)
+    parameters = [*encoder.proj.parameters(), *encoder.norm.parameters(), *readout.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=RATE, weight_decay=0.01)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps + 1, pct_start=0.1)
 
-    def error(photos: Known, rows: np.ndarray, embeddings: Tensor) -> tuple[Tensor, Tensor]:
-        true = ((_looks(photos, rows) - mean) / scale).to(device)
+    def error(photos: LatentsAndFaces, rows: np.ndarray, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+        true = ((_targets(photos, rows) - mean) / scale).to(device)
         tokens = encoder.norm(encoder.proj(embeddings.to(device)).unflatten(-1, (encoder.tokens, encoder.width)))
-        return (reader(tokens.flatten(1)) - true).square(), true.square()
+        return (readout(tokens.flatten(1)) - true).square(), true.square()
 
     with tqdm(total=steps, desc="projection", unit="step", disable=not accelerator.is_main_process) as bar:
         for step in range(steps):
@@ -76,17 +81,17 @@ def teach_projection(
             rate.step()
             bar.update()
         with torch.no_grad():
-            rows = _some(len(probing[0].rows))
+            rows = _sample_rows(len(probing[0].rows))
             wrong, whole = error(probing, rows, probing[1].embeddings(rows))
             explained = float(1 - wrong.sum() / whole.sum())
         bar.set_postfix(explained=f"{explained:.3f}")
     return explained
 
 
-def _some(count: int) -> np.ndarray:
+def _sample_rows(count: int) -> np.ndarray:
     return np.unique(np.linspace(0, count - 1, _SAMPLE).astype(np.int64))
 
 
-def _looks(photos: Known, rows: np.ndarray) -> Tensor:
+def _targets(photos: LatentsAndFaces, rows: np.ndarray) -> Tensor:
     latents, faces = photos
-    return around_faces(latents.tensor(rows), faces.alignments(rows))
+    return latents_around_faces(latents.tensor(rows), faces.alignments(rows))

@@ -1,7 +1,7 @@
-"""A face recogniser's ONNX file as a frozen torch network, so that gradients reach the picture it looks at.
+"""A face recogniser's ONNX file as a frozen torch network that passes gradients to its input.
 
-onnxruntime, which runs recognisers everywhere else, gives no gradients. Networks of the ArcFace family (residual
-convolutions, one linear layer) need a dozen operators; a file with another one is refused.
+onnxruntime, which runs recognisers everywhere else, computes no gradients. Networks of the ArcFace family (residual
+convolutions, one linear layer) need a dozen operators; a file with any other operator is refused.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ Attributes = Mapping[str, Any]
 
 
 class RecognitionNetwork(nn.Module):
-    """Aligned faces (B, 3, S, S), RGB in −1 … 1, to unit embeddings (B, d) float32; `side` is S, `digest` the file's.
+    """Aligned faces (B, 3, S, S), RGB in −1 … 1, to unit embeddings (B, d) float32.
 
-    The weights are buffers: they move with the module and are never trained.
+    `side` is S, `digest` the sha256 (hex) of the file. The weights are buffers: they move with the module and are
+    never trained. Raises ValueError for a file that is no such network.
     """
 
     def __init__(self, file: Path) -> None:
@@ -43,17 +44,17 @@ class RecognitionNetwork(nn.Module):
         self.side = int(described.input_size[0])
         if self.side % 112:
             raise ValueError(
-                f"{file}: looks at {self.side} px; expected a multiple of 112, for which faces are aligned"
+                f"{file}: takes pictures of {self.side} px; expected a multiple of 112, for which faces are aligned"
             )
         self._mean, self._scale = float(described.input_mean), float(described.input_std)
         self._names: dict[str, str] = {}
         for tensor in graph.initializer:
-            self._keep(tensor.name, numpy_helper.to_array(tensor))
+            self._register(tensor.name, numpy_helper.to_array(tensor))
         self._nodes = []
         for node in graph.node:
             attributes = {each.name: helper.get_attribute_value(each) for each in node.attribute}
             if node.op_type == "Constant" and "value" in attributes:
-                self._keep(node.output[0], numpy_helper.to_array(attributes["value"]))
+                self._register(node.output[0], numpy_helper.to_array(attributes["value"]))
                 continue
             padded = attributes.get("auto_pad", b"NOTSET") != b"NOTSET"
             if node.op_type not in _OPERATORS or padded:
@@ -64,17 +65,17 @@ class RecognitionNetwork(nn.Module):
             self._nodes.append((_OPERATORS[node.op_type], list(node.input), node.output[0], attributes))
         self._input, self._output = graph.input[0].name, graph.output[0].name
 
-    def _keep(self, name: str, value: Any) -> None:
+    def _register(self, name: str, value: Any) -> None:
         tensor = torch.from_numpy(value.copy())
-        # Files that store halves cast them back when they are loaded.
-        kept = self._names[name] = f"value_{len(self._names)}"
-        self.register_buffer(kept, tensor.float() if tensor.is_floating_point() else tensor)
+        # Files with weights in half precision cast them back when they are loaded.
+        buffer = self._names[name] = f"value_{len(self._names)}"
+        self.register_buffer(buffer, tensor.float() if tensor.is_floating_point() else tensor)
 
     def forward(self, faces: Tensor) -> Tensor:
         """Return the embeddings."""
         with torch.autocast(faces.device.type, enabled=False):
             pixels = (faces.float() + 1) * 127.5
-            values = {name: getattr(self, kept) for name, kept in self._names.items()}
+            values = {name: getattr(self, buffer) for name, buffer in self._names.items()}
             values[self._input] = (pixels - self._mean) / self._scale
             for operator, inputs, output, attributes in self._nodes:
                 values[output] = operator([values[name] if name else None for name in inputs], attributes)
@@ -121,10 +122,10 @@ _OPERATORS: Mapping[str, Callable[[Values, Attributes], Tensor]] = {
     "Identity": lambda x, at: x[0],
     "MatMul": lambda x, at: x[0] @ x[1],
     "Mul": lambda x, at: x[0] * x[1],
-    # ONNX has the slopes as (C, 1, 1).
+    # ONNX stores the slopes as (C, 1, 1).
     "PRelu": lambda x, at: F.prelu(x[0], x[1].reshape(-1)),
     "Relu": lambda x, at: F.relu(x[0]),
-    # What is reshaped is flattened before the linear layer: the batch keeps its size.
+    # In these networks it only flattens the input of the linear layer.
     "Reshape": lambda x, at: x[0].reshape(len(x[0]), -1),
     "Sub": lambda x, at: x[0] - x[1],
 }

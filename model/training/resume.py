@@ -1,6 +1,6 @@
-"""Checkpoints to resume from: outside the outputs, keyed by what is trained on what, behind a lock, whole or absent.
+"""Checkpoints to resume from: outside the outputs, keyed by inputs and parameters, locked, written atomically.
 
-They are accelerate's own state, which holds pickles; they never leave the machine and are removed when a stage is done.
+They are accelerate's own state, which contains pickles; they never leave the machine and are removed when a stage ends.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from filelock import FileLock, Timeout
 
 PROGRESS = "progress.json"
 _KEPT = 2
-# Bytes free below which what could not be written failed for want of room: not every error says so.
-_NO_ROOM = 1 << 16
+# A write that failed with fewer free bytes than this failed because the disk is full: not every error says so.
+_FULL_BELOW = 1 << 16
 
 
 class Busy(Exception):
-    """Another process trains the same thing and did not finish in time."""
+    """Another process is still running the same training."""
 
 
 def resume_key(inputs: Mapping[str, str], parameters: Mapping[str, Any]) -> str:
-    """Return 32 hex digits over the hashes of the inputs and the parameters: what decides the result."""
+    """Return 32 hex digits that identify a training: a hash over those of its inputs and over its parameters."""
     text = json.dumps({"inputs": dict(inputs), "parameters": dict(parameters)}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def disk_full(error: BaseException, folder: Path) -> bool:
-    """Whether `error` came of a full disk at `folder`: torch and safetensors say so in errors of their own kinds."""
+    """Return whether a full disk at `folder` caused `error`, which torch and safetensors wrap in their own types."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
-    return os.strerror(errno.ENOSPC) in str(error) or shutil.disk_usage(folder).free < _NO_ROOM
+    return os.strerror(errno.ENOSPC) in str(error) or shutil.disk_usage(folder).free < _FULL_BELOW
 
 
 class Checkpoints:
@@ -51,13 +51,13 @@ class Checkpoints:
 
     @contextmanager
     def locked(self, timeout: float, say: Callable[[str], None] | None = None) -> Iterator[None]:
-        """Hold the training's lock: a `dvc` that was killed leaves its child running, and the two must not mix.
+        """Hold the training's lock, because a killed `dvc` can leave its child training.
 
-        Raises Busy where another process still holds it after `timeout` seconds.
+        `say` reports that it waits. Raises Busy where another process still holds the lock after `timeout` seconds.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         say = say or (lambda text: print(text, file=sys.stderr, flush=True))
-        # Beside the folder, which is removed in the end while the lock is held.
+        # Beside the folder, which `clear` removes while the lock is held.
         lock = FileLock(self.folder.with_suffix(".lock"))
         holder = self.folder.with_suffix(".pid")
         try:
@@ -80,12 +80,12 @@ class Checkpoints:
             lock.release()
 
     def latest(self) -> Path | None:
-        """Return the newest whole checkpoint, or None."""
+        """Return the newest complete checkpoint, or None."""
         found = sorted(path for path in self.folder.glob("step-*") if (path / PROGRESS).is_file())
         return found[-1] if found else None
 
-    def given(self, folder: Path) -> Path:
-        """Return `folder` if it is a checkpoint of this training; ValueError naming it where it is not."""
+    def checked(self, folder: Path) -> Path:
+        """Return `folder` if it is a checkpoint of this training; raise ValueError if not."""
         file = folder / PROGRESS
         if not file.is_file():
             raise ValueError(f"{folder}: no such checkpoint to resume from; expected a folder step-<n> with {PROGRESS}")
@@ -98,7 +98,10 @@ class Checkpoints:
         return folder
 
     def save(self, accelerator: Any, step: int, state: Mapping[str, Any]) -> None:
-        """Write checkpoint `step` with `state` (JSON) beside accelerate's; older ones but one are removed."""
+        """Write checkpoint `step` with `state` (JSON) beside accelerate's state, and keep one older checkpoint.
+
+        Raises OSError where the disk is full; the checkpoint before it is unharmed.
+        """
         temporary = self.folder / f"tmp-{step:08d}"
         if accelerator.is_main_process:
             for left in self.folder.glob("tmp-*"):
@@ -119,8 +122,8 @@ class Checkpoints:
             full = disk_full(error, temporary)
             shutil.rmtree(temporary, ignore_errors=True)
             if full:
-                told = f"{os.strerror(errno.ENOSPC)}: checkpoint of step {step}; the one before is whole"
-                raise OSError(errno.ENOSPC, told, str(self.folder)) from error
+                message = f"{os.strerror(errno.ENOSPC)}: checkpoint of step {step}; the one before is whole"
+                raise OSError(errno.ENOSPC, message, str(self.folder)) from error
             raise
         final = self.folder / f"step-{step:08d}"
         if final.exists():
@@ -131,11 +134,11 @@ class Checkpoints:
 
     @staticmethod
     def load(accelerator: Any, folder: Path) -> tuple[int, Mapping[str, Any]]:
-        """Restore accelerate's state from `folder`; return the step it was saved at and the state beside it."""
+        """Restore accelerate's state from `folder`; return the step and the state given to `save`."""
         accelerator.load_state(str(folder))
         progress = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
         return int(progress["step"]), progress["state"]
 
     def clear(self) -> None:
-        """Remove all checkpoints: the outputs are written."""
+        """Remove all checkpoints."""
         shutil.rmtree(self.folder, ignore_errors=True)

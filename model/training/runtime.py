@@ -1,4 +1,4 @@
-"""Where a training runs: devices and processes through accelerate, threads, determinism."""
+"""Devices and processes of a training (by accelerate), threads, determinism."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class Batch:
     """A dataclass of tensors, made on the host."""
 
     def to(self, device: torch.device) -> Self:
-        """Return the same on `device`."""
+        """Return a copy on `device`."""
         return type(self)(*(value.to(device, non_blocking=True) for value in vars(self).values()))
 
 
 def make_accelerator(mixed_precision: str, base_dtype: str, *, patience: float = 7200) -> Any:
-    """Return the Accelerator of a stage; several processes when started with `accelerate launch`.
+    """Return the Accelerator of a stage, which has several processes when started with `accelerate launch`.
 
-    `patience` is how many seconds processes wait for each other. Raises ValueError for a precision that would
-    silently become another one, or would not train.
+    `patience`: seconds that processes wait for each other. Raises ValueError for a precision that accelerate would
+    silently replace, or that would not train.
     """
     from accelerate import Accelerator, InitProcessGroupKwargs
 
@@ -42,10 +42,10 @@ def make_accelerator(mixed_precision: str, base_dtype: str, *, patience: float =
     return accelerator
 
 
-def leave_the_unet(base: Base, *, gradient_checkpointing: bool) -> None:
-    """Keep of the base models only the UNet where training runs, and set how its activations are kept.
+def offload_all_but_unet(base: Base, *, gradient_checkpointing: bool) -> None:
+    """Move all base models except the UNet to the CPU, and switch the UNet's gradient checkpointing on or off.
 
-    What looks at photos and texts has filled the caches: at full size it takes 1.8 GB of a card in half precision.
+    The caches hold the others' outputs; in half precision they would take 1.8 GB of GPU memory at full size.
     """
     for name in ("vae", "text_encoder", "text_encoder_2", "image_encoder"):
         network = getattr(base, name, None)
@@ -59,7 +59,7 @@ def leave_the_unet(base: Base, *, gradient_checkpointing: bool) -> None:
 
 @contextmanager
 def deterministic(device: torch.device) -> Iterator[None]:
-    """Ask for deterministic algorithms; on a GPU an operation that has none warns instead of failing."""
+    """Use deterministic algorithms inside the block; on a GPU, operations without one only warn."""
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=device.type != "cpu")

@@ -1,6 +1,6 @@
-"""What happens at which step, as a pure function of the seed: the order of the data, and every random number.
+"""The order of the data and all random numbers of a step, as pure functions of the seed and the step.
 
-So a training that was killed needs nothing but the step it had reached to go on exactly as if it had not been.
+So a killed training resumes exactly from the number of its last step.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ Batch = TypeVar("Batch")
 
 
 def positions(seed: int, step: int, batch: int, count: int, *, rank: int = 0, world: int = 1) -> np.ndarray:
-    """Return which of `count` things process `rank` of `world` takes at `step`, (batch,) int64.
+    """Return the indices (batch,) int64, of `count` items, that process `rank` of `world` takes at `step`.
 
-    Together the steps run through one shuffled pass after another; processes take neighbouring parts of a pass.
+    The steps run through one shuffled epoch after another; processes take neighbouring parts of it.
     """
     first = (step * world + rank) * batch
     index = np.arange(first, first + batch)
@@ -35,36 +35,36 @@ def _shuffled(seed: int, epoch: int, count: int) -> np.ndarray:
 
 
 def generator(seed: int, purpose: str, step: int, rank: int = 0) -> np.random.Generator:
-    """Return the generator of one purpose at one step in one process."""
+    """Return the generator for one purpose, step and process."""
     return np.random.default_rng([seed, zlib.crc32(purpose.encode()), step, rank])
 
 
 def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Return float32 Gaussian noise: drawn on the host, so that every device sees the same."""
+    """Return float32 Gaussian noise from the host's generator, so that it is the same for every device."""
     return rng.standard_normal(shape, dtype=np.float32)
 
 
-def spread(rng: np.random.Generator, count: int, total: int, shift: float = 1.0) -> np.ndarray:
-    """Return `count` noise steps of `total`, int64, each uniform, together spread evenly over the schedule.
+def stratified_steps(rng: np.random.Generator, count: int, total: int, shift: float = 1.0) -> np.ndarray:
+    """Return a stratified sample of `count` noise steps below `total`, int64.
 
-    Every batch then sees all noise levels alike, which takes most of the noise out of its loss and its gradient. A
-    `shift` s above 1 moves the steps towards the noisy end, share u to s·u / (1 + (s - 1)·u) (Esser et al., ICML 2024).
+    Every batch covers all noise levels evenly, which removes most of the variance of its loss and gradient. A `shift`
+    s above 1 moves the steps towards more noise: share u becomes s·u / (1 + (s - 1)·u) (Esser et al., ICML 2024).
     """
     shares = (rng.permutation(count) + rng.random(count)) / count
     shares = shift * shares / (1 + (shift - 1) * shares)
     return np.minimum((shares * total).astype(np.int64), total - 1)
 
 
-def faded(shift: float, step: int, steps: int) -> float:
-    """Return what is left of a `shift` at `step` of `steps`, which falls to 1 by the same factor every step.
+def decayed_shift(shift: float, step: int, steps: int) -> float:
+    """Return the `shift` at `step` of `steps`: it decays to 1 by the same factor every step.
 
-    Who somebody is is decided at noisy steps, what the face does at later ones: so a training learns the one first.
+    Identity is decided at high-noise steps, expression and pose at later ones: training starts with identity.
     """
     return float(shift ** (1 - step / steps))
 
 
 def prefetch(make: Callable[[int], Batch], start: int, stop: int) -> Iterator[Batch]:
-    """Yield `make(step)` for the steps from `start` to `stop` - 1, the next one being made while one is used."""
+    """Yield `make(step)` for the steps from `start` to `stop` - 1, computing the next one in a thread."""
     if start >= stop:
         return
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as pool:

@@ -1,7 +1,4 @@
-"""The parameters that a training reads, by the names they have in `params.yaml`: any object with them will do.
-
-What each of them means stands beside it in the sections of the parameter file.
-"""
+"""Protocols for the parameters that a training reads, named as in `params.yaml`, whose sections describe them."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ from typing import Any, Protocol
 
 
 class LoopSettings(Protocol):
-    """How long a training goes on, and after how many steps it writes a row of its curve and a checkpoint."""
+    """Number of steps, and steps between two rows of the loss curve and between two checkpoints."""
 
     @property
     def steps(self) -> int: ...
@@ -20,7 +17,7 @@ class LoopSettings(Protocol):
 
 
 class TrainingSettings(LoopSettings, Protocol):
-    """What both stages share: how steps are taken, and from which seed."""
+    """Parameters of both stages."""
 
     @property
     def learning_rate(self) -> float: ...

@@ -87,7 +87,7 @@ def measure(
 ) -> None:
     """Measure the networks on people that no training has seen: the figure of every gate, as JSON on stdout."""
     from model.foundation import manifest
-    from model.foundation.gates import read_gates
+    from model.foundation.gates import check_gates
     from model.foundation.measure import Sample, measure_foundation
     from model.foundation.text_to_image import Sampling
     from pipelines.data.synthetic.foundation_people import draw as drawer
@@ -120,7 +120,7 @@ def measure(
         names = {**known["recipe"], **known["figures"], **figures}
         merged = {name: {**known["figures"].get(name, {}), **figures.get(name, {})} for name in names}
         manifest.write(folder, known["recipe"], merged)
-    gates = [vars(reading) for reading in read_gates(figures)]
+    gates = [vars(reading) for reading in check_gates(figures)]
     emit({"figures": figures, "gates": gates, "missing": missing})
     if parts and lacking:
         # Who names no part measures what is there; who names one wants its figure.
@@ -193,11 +193,11 @@ def _show(figures: Figures) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from model.foundation.gates import read_gates
+    from model.foundation.gates import check_gates
 
     console = Console(stderr=True)
     gates = Table("part", "gate", "bound", "reached", "", title="Gates")
-    for gate in read_gates(figures):
+    for gate in check_gates(figures):
         bound = f"{'≤' if gate.at_most else '≥'} {gate.bound}"
         verdict = "[green]passed[/]" if gate.passed else "[red]missed[/]"
         gates.add_row(gate.part, gate.what, bound, _short(gate.value), verdict)

@@ -1,4 +1,4 @@
-"""train_anchoring: face encoder and SAA learn to draw a person from one photo (paper section 3.4)."""
+"""train_anchoring: trains face encoder and SAA to draw a person from one photo (paper section 3.4)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipelines.core.paths import resolve
 from pipelines.stages.training_stage import (
     STATE,
     TrainingOutputs,
-    learned,
+    curve_summary,
     load_models,
     photos_to_train_on,
     plain_errors,
@@ -29,7 +29,7 @@ NAME = "train_anchoring"
 
 @dataclass(frozen=True)
 class Inputs:
-    """The processed photos, where caches and checkpoints are kept, and a checkpoint to resume from if it is chosen."""
+    """The processed photos, the folder of caches and checkpoints, and optionally a checkpoint to resume from."""
 
     processed: Path = Path(PROCESSED)
     state: Path = STATE
@@ -38,23 +38,15 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Outputs(TrainingOutputs):
-    """The adapter folder, the loss curve and the figures."""
+    """The adapter folder, the loss curve and the metrics."""
 
     adapter: Path = Path(ANCHORING)
     losses: Path = Path(LOSSES_ANCHORING)
     metrics: Path = Path("reports/train_anchoring/metrics.json")
 
 
-def _start(uri: str | None) -> Path | None:
-    if uri is None:
-        return None
-    from pipelines.registry.model_uri import adapter_folder
-
-    return adapter_folder(uri, Path.cwd())
-
-
 def _recogniser(params: Params, photos: Photos) -> RecognitionNetwork:
-    """Return the recogniser with which the photos were preprocessed, for gradients."""
+    """Return the recogniser that embedded the photos, as a differentiable network."""
     from model.training.identity_loss import conditioning_recogniser
 
     pack = resolve(params.preprocess.insightface_root) / "models" / params.preprocess.insightface_name
@@ -65,14 +57,14 @@ def _recogniser(params: Params, photos: Photos) -> RecognitionNetwork:
 
 
 def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
-    """Train on the photos of split train; write the outputs and return what `metrics.json` holds.
+    """Train on the photos of split train; write the outputs and return the content of `metrics.json`.
 
-    A run that was killed goes on from its last checkpoint and ends with the same bytes. Photos of split val are the
-    probe; without any, the first training photos are. Raises UserError where a model or photo does not fit,
-    StageFailed where the loss diverges or another process does not finish.
+    A killed run resumes from its last checkpoint and ends with the same bytes. The probe is measured on photos of
+    split val, or of split train if val is empty. Raises UserError where a model or photo does not fit, StageFailed
+    where the loss diverges or another process is still training.
     """
     from model.training.anchoring import anchoring_data, train_anchoring
-    from model.training.encode import Desk, base_digest, folder_digest
+    from model.training.encode import RecordEncoder, base_digest, folder_digest
     from model.training.runtime import make_accelerator
 
     section = params.train_anchoring
@@ -83,20 +75,23 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
             raise ValueError(f"{inputs.processed}: no usable photo in split train: nothing to train on")
         base = load_models(params, accelerator)
         recogniser = _recogniser(params, photos["train"]) if section.identity.weight else None
-        start = _start(section.start_from)
-        hashes = {"base": base_digest(base), **{split: found.digest() for split, found in photos.items()}}
+        hashes = {"base": base_digest(base), **{split: part.digest() for split, part in photos.items()}}
         if recogniser is not None:
             hashes["recogniser"] = recogniser.digest
-        if start is not None:
-            # The same address is another model in another registry.
+        start = None
+        if section.start_from is not None:
+            from pipelines.registry.model_uri import adapter_folder
+
+            start = adapter_folder(section.start_from, Path.cwd())
+            # The weights, because in another registry the same address is another model.
             hashes["start"] = folder_digest(start)
         with training_run(
             NAME, section, hashes, accelerator, state=inputs.state, resume_from=inputs.resume_from
         ) as running:
-            desk = Desk(inputs.state / "cache", section.cache_batch, accelerator)
-            training = anchoring_data(base, photos["train"], desk, params.base.resolution)
+            encoder = RecordEncoder(inputs.state / "cache", section.cache_batch, accelerator)
+            training = anchoring_data(base, photos["train"], encoder, params.base.resolution)
             held_out = len(photos["val"]) > 0
-            probing = anchoring_data(base, photos["val"], desk, params.base.resolution) if held_out else training
+            probing = anchoring_data(base, photos["val"], encoder, params.base.resolution) if held_out else training
             adapter, curve = train_anchoring(
                 base, training, probing, section, running, start=start, recogniser=recogniser
             )
@@ -105,7 +100,7 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
                 "people": len(photos["train"].people),
                 "photos_not_permitted": refused,
                 "probe_held_out": held_out,
-                **learned(curve),
+                **curve_summary(curve),
             }
             if accelerator.is_main_process:
                 write_results(adapter, base, params, outputs, curve=curve, values=values)

@@ -1,4 +1,4 @@
-"""train_imr: the IMR learns to give a person's identity tokens another expression and pose (paper section 3.4)."""
+"""train_imr: trains the IMR to change expression and pose in identity tokens (paper section 3.4)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipelines.core.params import Params
 from pipelines.stages.training_stage import (
     STATE,
     TrainingOutputs,
-    learned,
+    curve_summary,
     load_models,
     photos_to_train_on,
     plain_errors,
@@ -28,7 +28,7 @@ NAME = "train_imr"
 
 @dataclass(frozen=True)
 class Inputs:
-    """Processed photos, the anchoring adapter, where caches and checkpoints are kept, and a chosen checkpoint."""
+    """Processed photos, anchoring adapter, folder of caches and checkpoints, optionally a checkpoint to resume from."""
 
     processed: Path = Path(PROCESSED)
     anchoring: Path = Path(ANCHORING)
@@ -38,7 +38,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Outputs(TrainingOutputs):
-    """The complete adapter, the loss curve and the figures."""
+    """The complete adapter, the loss curve and the metrics."""
 
     adapter: Path = Path(ADAPTER)
     losses: Path = Path(LOSSES_IMR)
@@ -46,14 +46,14 @@ class Outputs(TrainingOutputs):
 
 
 def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
-    """Train the IMR on split train; write the outputs and return what `metrics.json` holds.
+    """Train the IMR on split train; write the outputs and return the content of `metrics.json`.
 
     `imr`, `copy_source` and `person_mean` are mean squared errors of identity tokens on the people of split val with
-    template landmarks; they are missing where no held-out person has two photos. A run that was killed goes on from
-    its last checkpoint and ends with the same bytes. Raises UserError where photos have no identity or a model does
-    not fit, StageFailed where the loss diverges or another process does not finish.
+    template landmarks; they are missing where no held-out person has two photos. A killed run resumes from its last
+    checkpoint and ends with the same bytes. Raises UserError where photos have no identity or a model does not fit,
+    StageFailed where the loss diverges or another process is still training.
     """
-    from model.training.encode import Desk, base_digest, folder_digest
+    from model.training.encode import RecordEncoder, base_digest, folder_digest
     from model.training.reconfiguration import reconfiguration_data, require_identities, train_reconfiguration
     from model.training.runtime import make_accelerator
 
@@ -66,25 +66,25 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
         adapter = _anchored(inputs.anchoring, base).to(accelerator.device)
         anchoring = folder_digest(inputs.anchoring)
         hashes = {"base": base_digest(base), "anchoring": anchoring}
-        hashes |= {split: found.digest() for split, found in photos.items()}
+        hashes |= {split: part.digest() for split, part in photos.items()}
         with training_run(
             NAME, section, hashes, accelerator, state=inputs.state, resume_from=inputs.resume_from
         ) as running:
-            desk = Desk(inputs.state / "cache", section.cache_batch, accelerator)
-            known: dict[str, Any] = {"resolution": params.base.resolution, "adapter_digest": anchoring}
-            training = reconfiguration_data(base, adapter, photos["train"], desk, **known)
+            encoder = RecordEncoder(inputs.state / "cache", section.cache_batch, accelerator)
+            common: dict[str, Any] = {"resolution": params.base.resolution, "adapter_digest": anchoring}
+            training = reconfiguration_data(base, adapter, photos["train"], encoder, **common)
             probing = None
             if any(len(rows) > 1 for rows in photos["val"].by_person()):
                 bank = training.motion.bank
-                probing = reconfiguration_data(base, adapter, photos["val"], desk, **known, bank=bank)
-            curve, answers = train_reconfiguration(base, adapter, training, probing, settings=section, run=running)
+                probing = reconfiguration_data(base, adapter, photos["val"], encoder, **common, bank=bank)
+            curve, comparison = train_reconfiguration(base, adapter, training, probing, settings=section, run=running)
             values = {
-                **answers,
+                **comparison,
                 "photos": len(photos["train"]),
                 "people": len(photos["train"].people),
                 "photos_not_permitted": refused,
                 "people_held_out": 0 if probing is None else len(photos["val"].people),
-                **learned(curve),
+                **curve_summary(curve),
             }
             if accelerator.is_main_process:
                 write_results(adapter, base, params, outputs, curve=curve, values=values)
@@ -92,7 +92,7 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
 
 
 def _anchored(folder: Path, base: Base) -> Adapter:
-    """Load the adapter of the anchoring stage; ValueError where it is missing or was trained on another base."""
+    """Load the adapter of the anchoring stage; raise ValueError if it is missing, has an IMR or another base."""
     from model.network.adapter import Adapter
 
     adapter = Adapter.load(folder, base.unet)

@@ -1,4 +1,4 @@
-"""What the two training stages share: base models, lock and checkpoints, outputs that appear whole."""
+"""Shared parts of the two training stages: base models, lock and checkpoints, atomic outputs."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     from model.training.loop import Run
     from model.training.photos import Photos
 
-# Where caches and checkpoints lie, beside the outputs and in none of them.
+# Caches and checkpoints, outside the outputs.
 STATE = Path(".dynamicid")
-# A second process trains nothing new: it waits for the first, which may have been left behind by a killed `dvc`.
+# Seconds to wait for another process with the same training, which a killed `dvc` may have left running.
 PATIENCE = 7200.0
-# They change how a training is watched and kept, not what comes out.
+# Parameters that do not change the result.
 _WITHOUT_EFFECT = {"checkpoint_every"}
 
 
 @dataclass(frozen=True)
 class TrainingOutputs:
-    """The adapter folder, the loss curve and the figures of a training."""
+    """The adapter folder, the loss curve and the metrics of a training."""
 
     adapter: Path
     losses: Path
@@ -44,7 +44,7 @@ class TrainingOutputs:
 
 @contextmanager
 def plain_errors(stage: str) -> Iterator[None]:
-    """Turn what `model` raises into the two ways in which a command ends badly."""
+    """Turn the exceptions of `model` into the command line's UserError and StageFailed."""
     from model.training.resume import Busy
 
     try:
@@ -56,7 +56,7 @@ def plain_errors(stage: str) -> Iterator[None]:
 
 
 def load_models(params: Params, accelerator: Any) -> Base:
-    """Return the base models on the accelerator's device; ValueError where they make pictures of another size."""
+    """Return the base models on the accelerator's device; raise ValueError if they make pictures of another size."""
     from model.network.base import load_base
 
     base = load_base(
@@ -84,9 +84,9 @@ def training_run(
     resume_from: Path | None,
     patience: float = PATIENCE,
 ) -> Iterator[Run]:
-    """Hold the lock of this training and yield what it resumes from; checkpoints go when the block has succeeded.
+    """Yield the run of this training under its lock, and remove its checkpoints when the block has succeeded.
 
-    `inputs` are the hashes of everything the training reads. The main process holds the lock for all of them.
+    `inputs` are hashes of everything the training reads. The main process holds the lock for all processes.
     """
     from model.training.loop import Run
     from model.training.resume import Checkpoints, resume_key
@@ -96,7 +96,7 @@ def training_run(
     shape = {"processes": str(accelerator.num_processes), "device": accelerator.device.type}
     checkpoints = Checkpoints(state / "resume", stage, resume_key({**inputs, **shape}, parameters))
     if resume_from is not None:
-        checkpoints.given(resume_from)
+        checkpoints.checked(resume_from)
     main = accelerator.is_main_process
     with checkpoints.locked(patience) if main else nullcontext():
         accelerator.wait_for_everyone()
@@ -108,17 +108,16 @@ def training_run(
 
 
 def photos_to_train_on(params: Params, processed: Path) -> tuple[dict[str, Photos], int]:
-    """Return what may be trained on of the splits train and val, and how many photos the policy of rights refused."""
+    """Return the permitted photos of splits train and val, and how many photos the rights policy refused."""
     from pipelines.data.training_data import permitted_photos
 
     permitted = {split: permitted_photos(processed, split, params.rights) for split in ("train", "val")}
-    return {split: found.photos for split, found in permitted.items()}, sum(
-        found.refused for found in permitted.values()
-    )
+    refused = sum(found.refused for found in permitted.values())
+    return {split: found.photos for split, found in permitted.items()}, refused
 
 
-def learned(curve: LossCurve) -> dict[str, float | None]:
-    """Return what a loss curve says in six figures: where loss and probe began and ended, and how steeply they fell."""
+def curve_summary(curve: LossCurve) -> dict[str, float | None]:
+    """Return the first, last and slope per 1,000 steps of loss and probe."""
     return {
         "probe_initial": curve.start,
         "probe_final": curve.rows[-1]["probe"],
@@ -138,9 +137,9 @@ def write_results(
     curve: LossCurve,
     values: Mapping[str, Any],
 ) -> None:
-    """Write the adapter, which replaces the old folder by renames, its loss curve and its figures.
+    """Write the adapter, its loss curve and its metrics; the adapter folder is replaced atomically.
 
-    An adapter that could not be written leaves the old one and nothing beside it; OSError where the disk is full.
+    A failed write leaves the old adapter and no temporary files; raises OSError where the disk is full.
     """
     from model.training.resume import disk_full
 
@@ -159,7 +158,7 @@ def write_results(
 
 
 def rounded(values: Any) -> Any:
-    """Return JSON values with six significant digits, as the loss curve has them."""
+    """Return JSON values with six significant digits, as in the loss curve."""
     if isinstance(values, Mapping):
         return {name: rounded(value) for name, value in values.items()}
     return float(f"{values:.6g}") if isinstance(values, float) else values

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from model.foundation.people import Drawn, Order
+from model.foundation.people import PhotoSpec, RenderedPhoto
 from pipelines.data.synthetic.draw import Truth, render, render_group
 from pipelines.data.synthetic.person import Person
 from pipelines.data.synthetic.scene import Scene
@@ -12,21 +12,21 @@ from pipelines.data.synthetic.scene import Scene
 NAMESPACE = "foundation"
 
 
-def draw(order: Order) -> Drawn:
-    """Draw one picture of the order's one or two people; the same order gives the same picture."""
-    rng = np.random.default_rng([order.seed, 2, len(order.people), *order.people, order.photo])
+def draw(spec: PhotoSpec) -> RenderedPhoto:
+    """Draw the picture of `spec`, with one or two people; the same spec gives the same picture."""
+    rng = np.random.default_rng([spec.seed, 2, len(spec.people), *spec.people, spec.photo])
     members = []
-    for number, expression, pose in zip(order.people, order.expressions, order.poses, strict=True):
-        person = Person.sample(NAMESPACE, order.seed, number)
+    for number, expression, pose in zip(spec.people, spec.expressions, spec.poses, strict=True):
+        person = Person.sample(NAMESPACE, spec.seed, number)
         noun = "woman" if person.presentation == "feminine" else "man"
         members.append((person, Scene.sample(rng, expression, pose, noun)))
     truths: list[Truth]
     if len(members) == 1:
-        picture = render(*members[0], order.size)
+        picture = render(*members[0], spec.size)
         image, truths = picture.image, [picture]
     else:
-        image, truths = render_group(members, order.size)
-    return Drawn(
+        image, truths = render_group(members, spec.size)
+    return RenderedPhoto(
         image=image,
         landmarks=np.stack([truth.landmarks for truth in truths]),
         keypoints=np.stack([truth.keypoints for truth in truths]),

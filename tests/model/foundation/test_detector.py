@@ -5,10 +5,10 @@ import torch
 from model.foundation import detector as module
 from model.foundation.canvases import MAX_FACES, SIDE, Canvases, canvases
 from model.foundation.detector import STRIDES, Detector, export, open_analysis
-from model.foundation.people import Drawn, Order, render_people
+from model.foundation.people import PhotoSpec, RenderedPhoto, render_people
 
 
-def draw(order: Order) -> Drawn:
+def draw(order: PhotoSpec) -> RenderedPhoto:
     """Discs with two eyes: enough of a face to place."""
     rng = np.random.default_rng([*order.people, order.photo])
     image = np.full((order.size, order.size, 3), rng.integers(0, 255, 3), np.uint8)
@@ -18,7 +18,7 @@ def draw(order: Order) -> Drawn:
     for x0, y0, x1, y1 in boxes.astype(int):
         image[y0:y1, x0:x1] = 255
     spots = np.array([[-8, -8], [8, -8], [0, 0], [-6, 8], [6, 8]], np.float32)
-    return Drawn(
+    return RenderedPhoto(
         image=image,
         landmarks=np.repeat(middle[:, None], 68, 1),
         keypoints=middle[:, None] + spots,

@@ -14,7 +14,7 @@ from model.foundation import detector, landmarks
 from model.foundation.augment import degraded, resampled
 from model.foundation.face_networks import FILES, PACK, train_face_network
 from model.foundation.manifest import WEIGHTS
-from model.foundation.people import Drawn, Order, People, render_people
+from model.foundation.people import People, PhotoSpec, RenderedPhoto, render_people
 from model.foundation.recogniser import aligned, verification
 from pipelines.core.sections.data import Landmarker
 from pipelines.data.faces.insightface_analyser import InsightFaceAnalyser
@@ -39,7 +39,7 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> People:
 
 
 @pytest.fixture(scope="module")
-def strangers() -> list[tuple[int, str, str, Drawn]]:
+def unseen_people() -> list[tuple[int, str, str, RenderedPhoto]]:
     """Four photos of ten people each: (person, expression, pose, picture)."""
     rng = np.random.default_rng(5)
     looks = [(expression, pose) for expression in EXPRESSIONS for pose in POSES]
@@ -47,7 +47,7 @@ def strangers() -> list[tuple[int, str, str, Drawn]]:
     for person in range(FIRST_STRANGER, FIRST_STRANGER + 10):
         for photo, look in enumerate(rng.choice(len(looks), 4, replace=False)):
             expression, pose = looks[look]
-            drawn.append((person, expression, pose, draw(Order(1, photo, (person,), (expression,), (pose,), 128))))
+            drawn.append((person, expression, pose, draw(PhotoSpec(1, photo, (person,), (expression,), (pose,), 128))))
     return drawn
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from model.face.face_prompts import POSES
-from model.foundation.clip import words_of
-from model.foundation.gates import read_gates
-from model.foundation.measure import Strangers
+from model.foundation.clip import prompt_labels
+from model.foundation.gates import check_gates
+from model.foundation.measure import UnseenPeople
 from model.foundation.people import People
 from model.foundation.readers import clothes_colour, nearest_class, surroundings_colour
 from model.foundation.text_to_image import alternatives, balanced_rows
@@ -20,22 +20,22 @@ PROMPTS = ("a photo of a man wearing an orange hoodie, on a beach", "a woman in 
 
 def test_the_worst_figure_decides() -> None:
     figures = {"judge": {"auc_128": 0.999, "auc_64": 0.99}, "landmarks": {"nme_box_128": 0.02, "nme_box_64": 0.04}}
-    judge, landmarks = sorted(read_gates(figures), key=lambda reading: reading.part)
+    judge, landmarks = sorted(check_gates(figures), key=lambda reading: reading.part)
     assert (judge.value, judge.passed) == (0.99, False)
     assert (landmarks.value, landmarks.passed) == (0.04, False)
     figures["landmarks"]["nme_box_64"] = 0.03
-    assert [reading.passed for reading in read_gates(figures) if reading.part == "landmarks"] == [True]
+    assert [reading.passed for reading in check_gates(figures) if reading.part == "landmarks"] == [True]
 
 
 def test_a_gate_without_its_figures_is_left_out_and_one_that_failed_to_measure_is_missed() -> None:
-    assert read_gates({}) == []
-    assert read_gates({"judge": {"auc_128": 1.0}}) == []
-    (reading,) = read_gates({"judge": {"auc_128": 1.0, "auc_64": None}})
+    assert check_gates({}) == []
+    assert check_gates({"judge": {"auc_128": 1.0}}) == []
+    (reading,) = check_gates({"judge": {"auc_128": 1.0, "auc_64": None}})
     assert (reading.value, reading.passed) == (None, False)
 
 
 def test_every_value_takes_the_place_in_the_prompt() -> None:
-    words = words_of(PROMPTS)
+    words = prompt_labels(PROMPTS)
     assert alternatives(PROMPTS[0], words, "shirt") == [
         "a photo of a man wearing an orange hoodie, on a beach",
         "a photo of a man wearing a red hoodie, on a beach",
@@ -92,7 +92,7 @@ def test_pictures_are_asked_for_evenly(people: People) -> None:
 
 
 def test_of_strangers_nobody_is_trained_on(people: People) -> None:
-    strangers = Strangers(**vars(replace(people)))
+    strangers = UnseenPeople(**vars(replace(people)))
     assert len(people.held_out) == 7
     assert len(strangers.held_out) == 70
     assert len(strangers.train) == 0

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from model.foundation import vae as vae_module
-from model.foundation.clip import contrastive, words_of
+from model.foundation.clip import contrastive, prompt_labels
 from model.foundation.people import People, render_people
 from model.foundation.pictures import face_weight
 from pipelines.data.synthetic.foundation_people import draw
@@ -36,7 +36,7 @@ def test_contrastive_loss_takes_equal_texts_as_positives() -> None:
 
 
 def test_prompts_are_read_into_colours_and_places() -> None:
-    words = words_of(
+    words = prompt_labels(
         ("a photo of a man wearing an orange hoodie, on a beach", "a woman in a red shirt, red background")
     )
     assert words.colours == ("orange", "red")

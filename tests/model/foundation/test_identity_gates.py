@@ -10,7 +10,7 @@ import pytest
 
 from model.foundation.identity_gates import AdapterBench, measure_imr, measure_tokens, probe
 from model.foundation.manifest import WEIGHTS
-from model.foundation.measure import Sample, strangers
+from model.foundation.measure import Sample, unseen_people
 from model.foundation.readers import FaceReader
 from model.foundation.text_to_image import Sampling
 from model.network.adapter import Adapter
@@ -32,7 +32,7 @@ def test_the_probe_reads_what_is_there_and_nothing_else() -> None:
 @pytest.fixture
 def bench(tmp_path: Path, make_adapter: Callable[..., Adapter]) -> AdapterBench:
     make_adapter(WEIGHTS, tmp_path / "adapter")
-    people = strangers(tmp_path / "people", draw, Sample(people=3, photos=7, size=64, groups=0.0))
+    people = unseen_people(tmp_path / "people", draw, Sample(people=3, photos=7, size=64, groups=0.0))
     return AdapterBench(WEIGHTS, tmp_path / "adapter", people, people.photos)
 
 

@@ -3,13 +3,13 @@ import pytest
 
 from model.face.face_prompts import EXPRESSIONS, POSES, compose
 from model.foundation import people as module
-from model.foundation.people import Drawn, Order, open_people, render_people
+from model.foundation.people import PhotoSpec, RenderedPhoto, open_people, render_people
 
 
-def draw(order: Order) -> Drawn:
+def draw(order: PhotoSpec) -> RenderedPhoto:
     rng = np.random.default_rng([*order.people, order.photo])
     faces = len(order.people)
-    return Drawn(
+    return RenderedPhoto(
         image=rng.integers(0, 255, (order.size, order.size, 3)).astype(np.uint8),
         landmarks=rng.random((faces, 68, 2)).astype(np.float32),
         keypoints=rng.random((faces, 5, 2)).astype(np.float32),
@@ -20,7 +20,7 @@ def draw(order: Order) -> Drawn:
     )
 
 
-def draw_until_killed(order: Order) -> Drawn:
+def draw_until_killed(order: PhotoSpec) -> RenderedPhoto:
     if order.people[0] == 7:
         raise KeyboardInterrupt
     return draw(order)
@@ -35,7 +35,7 @@ def test_rows_agree_with_their_truth(tmp_path):
     assert data.photos.shape == (60, 16, 16, 3)
     assert data.group["photos"].shape == (24, 16, 16, 3)
     for row in range(60):
-        order = Order(3, row % 5, (row // 5,), ("",), ("",), 16)
+        order = PhotoSpec(3, row % 5, (row // 5,), ("",), ("",), 16)
         rng = np.random.default_rng([row // 5, row % 5])
         assert np.array_equal(data.photos[row], rng.integers(0, 255, (16, 16, 3)))
         assert data.identity[row] == order.people[0]

@@ -13,7 +13,7 @@ import torch
 from model.foundation import manifest
 from model.foundation.face_networks import FILES
 from model.foundation.random_models import save_random_models
-from model.foundation.shipped_adapter import fits, ship
+from model.foundation.shipped_adapter import matches_base, ship
 from model.network.adapter import Adapter
 from model.network.base import load_base
 
@@ -86,9 +86,9 @@ def test_another_takes_its_place_and_a_refused_one_changes_nothing(
 def test_it_fits_its_own_base_and_recogniser_alone(
     weights: Path, tmp_path: Path, make_adapter: Callable[..., Adapter]
 ) -> None:
-    assert not fits(weights)
+    assert not matches_base(weights)
     make_adapter(weights, tmp_path / "adapter")
     ship(tmp_path / "adapter", weights, {}, {})
-    assert fits(weights)
+    assert matches_base(weights)
     (weights / FILES["recogniser"]).write_bytes(b"another")
-    assert not fits(weights)
+    assert not matches_base(weights)

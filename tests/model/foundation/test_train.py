@@ -17,7 +17,7 @@ from model.foundation.measure import Sample
 from model.foundation.people import render_people
 from model.foundation.shipped_adapter import ship
 from model.foundation.text_to_image import Sampling
-from model.foundation.train import PARTS, RECIPE, Trained, train_foundation
+from model.foundation.train import PARTS, RECIPE, TrainingResult, train_foundation
 from model.network.adapter import Adapter
 from pipelines.data.synthetic.foundation_people import draw
 
@@ -37,7 +37,7 @@ def small() -> Iterator[None]:
         yield
 
 
-def train(work: Path, weights: Path, parts: list[str] | None = None, scale: float = SCALE) -> Trained:
+def train(work: Path, weights: Path, parts: list[str] | None = None, scale: float = SCALE) -> TrainingResult:
     return train_foundation(work, weights, draw, parts=parts, steps_scale=scale, workers=1, sample=SAMPLE)
 
 
@@ -50,14 +50,14 @@ def crowd(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(crowd: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Trained]:
+def trained(crowd: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, TrainingResult]:
     """(work, weights, result) of a whole training."""
     root = tmp_path_factory.mktemp("trained")
     shutil.copytree(crowd / "people", root / "work" / "people")
     return root / "work", root / "weights", train(root / "work", root / "weights")
 
 
-def test_the_whole_recipe_leaves_a_folder_that_checks(trained: tuple[Path, Path, Trained]) -> None:
+def test_the_whole_recipe_leaves_a_folder_that_checks(trained: tuple[Path, Path, TrainingResult]) -> None:
     work, weights, done = trained
     assert done.missing == ()
     assert done.manifest == weights / "manifest.json"
@@ -73,7 +73,7 @@ def test_the_whole_recipe_leaves_a_folder_that_checks(trained: tuple[Path, Path,
     assert {part.name for part in RECIPE if not (work / part.name / "figures.json").is_file()} == set()
 
 
-def test_nothing_in_the_folder_names_this_machine_or_needs_pickle(trained: tuple[Path, Path, Trained]) -> None:
+def test_nothing_in_the_folder_names_this_machine_or_needs_pickle(trained: tuple[Path, Path, TrainingResult]) -> None:
     work, weights, _ = trained
     for file in weights.rglob("*"):
         assert file.suffix in {"", ".json", ".onnx", ".safetensors", ".txt"}
@@ -82,7 +82,7 @@ def test_nothing_in_the_folder_names_this_machine_or_needs_pickle(trained: tuple
             assert b"_name_or_path" not in file.read_bytes()
 
 
-def test_the_folder_loads_where_the_profile_looks(trained: tuple[Path, Path, Trained]) -> None:
+def test_the_folder_loads_where_the_profile_looks(trained: tuple[Path, Path, TrainingResult]) -> None:
     from model.network.base import load_base
     from pipelines.data.faces.insightface_analyser import InsightFaceAnalyser
     from pipelines.evaluation.text_judge import TextJudge
@@ -99,7 +99,7 @@ def test_the_folder_loads_where_the_profile_looks(trained: tuple[Path, Path, Tra
     assert pack.embed([np.zeros((64, 64, 3), np.uint8)], [np.eye(5, 2) * 9 + 20]).shape == (1, 512)
 
 
-def test_a_finished_training_is_left_as_it_is(trained: tuple[Path, Path, Trained]) -> None:
+def test_a_finished_training_is_left_as_it_is(trained: tuple[Path, Path, TrainingResult]) -> None:
     work, weights, done = trained
     before = {file: file.stat().st_mtime_ns for file in weights.rglob("*")}
     again = train(work, weights)
@@ -117,7 +117,7 @@ def test_it_goes_on_with_the_people_that_it_drew_itself(tmp_path: Path, monkeypa
 
 @pytest.mark.nightly
 def test_a_part_trained_anew_keeps_the_adapter_that_fits(
-    trained: tuple[Path, Path, Trained], tmp_path: Path, make_adapter: Callable[..., Adapter]
+    trained: tuple[Path, Path, TrainingResult], tmp_path: Path, make_adapter: Callable[..., Adapter]
 ) -> None:
     work, weights = tmp_path / "work", tmp_path / "weights"
     shutil.copytree(trained[0], work)
@@ -136,7 +136,7 @@ def test_a_part_trained_anew_keeps_the_adapter_that_fits(
 
 @pytest.mark.nightly
 def test_a_killed_training_ends_like_one_that_was_not(
-    trained: tuple[Path, Path, Trained], crowd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: tuple[Path, Path, TrainingResult], crowd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(crowd / "people", tmp_path / "people")
     weights = tmp_path / "weights"
@@ -165,7 +165,7 @@ def test_a_killed_training_ends_like_one_that_was_not(
 
 @pytest.mark.nightly
 def test_one_part_retrained_in_another_place_agrees(
-    trained: tuple[Path, Path, Trained], crowd: Path, tmp_path: Path
+    trained: tuple[Path, Path, TrainingResult], crowd: Path, tmp_path: Path
 ) -> None:
     """The manifest knows the other parts, so that this one alone can be compared with what it names."""
     shutil.copytree(crowd / "people", tmp_path / "people")
@@ -177,7 +177,7 @@ def test_one_part_retrained_in_another_place_agrees(
     assert manifest.read(tmp_path / "weights") == manifest.read(trained[1])
 
 
-def test_another_recipe_is_refused(trained: tuple[Path, Path, Trained], tmp_path: Path) -> None:
+def test_another_recipe_is_refused(trained: tuple[Path, Path, TrainingResult], tmp_path: Path) -> None:
     work, weights, _ = trained
     differing = r"autoencoder: begun with another recipe \(decoder_steps 2 there, 40 now; steps 2 there, 32 now\)"
     with pytest.raises(ValueError, match=differing):

@@ -23,12 +23,12 @@ from model.training.anchoring import (
     make_batch,
     train_anchoring,
 )
-from model.training.descent import adamw
-from model.training.encode import Desk
+from model.training.encode import RecordEncoder
 from model.training.loop import Run
+from model.training.optimisation import adamw
 from model.training.photos import Photos
-from model.training.runtime import leave_the_unet
-from model.training.schedule import generator, spread
+from model.training.runtime import offload_all_but_unet
+from model.training.schedule import generator, stratified_steps
 from pipelines.core.sections.training import FaceEncoderSize, TrainAnchoring
 
 # The section of the parameter file itself: that it has all that training reads is tested with it.
@@ -50,7 +50,7 @@ SETTINGS = TrainAnchoring(
 
 @pytest.fixture
 def data(base: Base, tmp_path: Path, make_photos: Callable[..., Photos]) -> AnchoringData:
-    return anchoring_data(base, make_photos(1, 2, 3, 4), Desk(tmp_path / "cache", 4, None), 64)
+    return anchoring_data(base, make_photos(1, 2, 3, 4), RecordEncoder(tmp_path / "cache", 4, None), 64)
 
 
 def batch_of(data: AnchoringData) -> AnchoringBatch:
@@ -63,7 +63,7 @@ def batch_of(data: AnchoringData) -> AnchoringBatch:
 def model_on(base: Base, make_adapter: Callable[..., Adapter], *, checkpointing: bool = False) -> AnchoringModel:
     adapter = make_adapter(base, imr=False).train()
     adapter.attach(base.unet)
-    leave_the_unet(base, gradient_checkpointing=checkpointing)
+    offload_all_but_unet(base, gradient_checkpointing=checkpointing)
     return AnchoringModel(adapter, base, SETTINGS)
 
 
@@ -87,8 +87,8 @@ def test_only_the_adapters_parts_are_trained(
 ) -> None:
     model = model_on(base, make_adapter)
     adapter = model.frozen[0]
-    descent = adamw(model, SETTINGS, accelerator("no"))
-    trained = {id(parameter) for group in descent.optimizer.param_groups for parameter in group["params"]}
+    optimisation = adamw(model, SETTINGS, accelerator("no"))
+    trained = {id(parameter) for group in optimisation.optimizer.param_groups for parameter in group["params"]}
     parts = adapter.face_encoder, adapter.processors
     assert trained == {id(adapter.null_tokens), *(id(parameter) for part in parts for parameter in part.parameters())}
     names = {name.rpartition(".")[0].rpartition(".")[2] or name for name, _ in adapter.processors.named_parameters()}
@@ -96,7 +96,7 @@ def test_only_the_adapters_parts_are_trained(
     frozen = {name: value.clone() for name, value in base.unet.state_dict().items() if ".processor." not in name}
     before = {name: value.detach().clone() for name, value in model.named_parameters()}
     for _ in range(2):
-        descent.step(descent.ready(batch_of(data))["loss"])
+        optimisation.step(optimisation.ready(batch_of(data))["loss"])
     still = [name for name, value in model.named_parameters() if torch.equal(value, before[name])]
     assert not still
     for name, value in base.unet.state_dict().items():
@@ -130,9 +130,9 @@ def test_mixed_precision_keeps_single_precision_weights(
     model = model_on(half, make_adapter)
     # The same weights: those of k' and v' were copied from a rounded UNet.
     model.load_state_dict(whole.state_dict())
-    descent = adamw(model, SETTINGS, accelerator("bf16"))
+    optimisation = adamw(model, SETTINGS, accelerator("bf16"))
     assert model.frozen[1].dtype == torch.bfloat16
-    loss = descent.ready(batch_of(data))["loss"]
+    loss = optimisation.ready(batch_of(data))["loss"]
     assert loss.dtype == torch.float32
     assert float(loss.detach()) == pytest.approx(expected, rel=0.02)
     loss.backward()
@@ -140,7 +140,7 @@ def test_mixed_precision_keeps_single_precision_weights(
     assert every.dtype == torch.float32
     cosine = torch.cosine_similarity(every, torch.cat([x.flatten() for x in reference.values()]), dim=0)
     assert float(cosine) > 0.98
-    descent.step(descent.ready(batch_of(data))["loss"])
+    optimisation.step(optimisation.ready(batch_of(data))["loss"])
     assert all(value.dtype == torch.float32 and torch.isfinite(value).all() for value in model.parameters())
 
 
@@ -164,9 +164,9 @@ def test_it_begins_with_noisy_steps_and_ends_with_all_of_them(
 
     def watched(rng: np.random.Generator, count: int, total: int, shift: float) -> np.ndarray:
         shifts.append(round(shift, 6))
-        return spread(rng, count, total, shift)
+        return stratified_steps(rng, count, total, shift)
 
-    monkeypatch.setattr(anchoring, "spread", watched)
+    monkeypatch.setattr(anchoring, "stratified_steps", watched)
     train_anchoring(base, data, data, SETTINGS.model_copy(update={"noise_shift": 16.0, "steps": 4}), start())
     assert shifts == [16.0, 8.0, 4.0, 2.0]
 

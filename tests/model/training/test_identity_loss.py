@@ -13,9 +13,9 @@ from insightface.utils.face_align import norm_crop
 
 from model.network.adapter import Adapter
 from model.network.base import Base
-from model.training.alignment import aligned_faces, alignment, keypoint_shares
+from model.training.alignment import aligned_faces, alignment, normalised_keypoints
 from model.training.anchoring import AnchoringModel, anchoring_data, make_batch
-from model.training.encode import Desk
+from model.training.encode import RecordEncoder
 from model.training.identity_loss import IdentityLoss, conditioning_recogniser
 from model.training.photos import PhotoContent, Photos
 from model.training.recognition_network import RecognitionNetwork
@@ -50,7 +50,7 @@ def test_the_aligned_face_is_insightfaces(photo_content: Callable[[int], PhotoCo
     item = photo_content(3)
     turned = item.keypoints + np.float32([[2, 3], [-1, 5], [0, 1], [3, 0], [-2, 2]])
     picture = torch.from_numpy(item.image).permute(2, 0, 1)[None].float() / 127.5 - 1
-    place = torch.from_numpy(alignment(keypoint_shares(turned, 64, 64)))[None]
+    place = torch.from_numpy(alignment(normalised_keypoints(turned, 64, 64)))[None]
     found = ((aligned_faces(picture, place, 112)[0] + 1) * 127.5).permute(1, 2, 0).numpy()
     wanted = norm_crop(item.image, turned, 112).astype(np.float32)
     assert np.abs(found - wanted).mean() < 2  # of 255; a pixel off would be ten times that
@@ -60,7 +60,7 @@ def test_the_aligned_face_is_insightfaces(photo_content: Callable[[int], PhotoCo
 def test_the_loss_is_nothing_on_the_photo_itself_and_grows_with_another(
     base: Base, network: RecognitionNetwork, photos: Photos, tmp_path: Path
 ) -> None:
-    data = anchoring_data(base, photos, Desk(tmp_path, 4, None), 64)
+    data = anchoring_data(base, photos, RecordEncoder(tmp_path, 4, None), 64)
     rows = np.arange(4)
     latents, places = data.latents.tensor(rows), data.faces.alignments(rows)
     loss = IdentityLoss(network, base.vae)
@@ -82,7 +82,7 @@ def test_the_term_counts_only_who_is_expected_and_reaches_the_adapter(
     make_adapter: Callable[..., Adapter],
     tmp_path: Path,
 ) -> None:
-    data = anchoring_data(base, photos, Desk(tmp_path, 4, None), 64)
+    data = anchoring_data(base, photos, RecordEncoder(tmp_path, 4, None), 64)
     adapter = make_adapter(base, imr=False).train()
     adapter.attach(base.unet)
     settings = SETTINGS.model_copy(update={"identity": IdentityTerm(weight=0.5, faces=2)})
@@ -111,7 +111,7 @@ def test_only_the_recogniser_that_conditions_is_taken(
     pack = project / "model/foundation/weights/insightface/models/tiny_faces"
     assert conditioning_recogniser(pack, photos).side == 112
     with pytest.raises(
-        ValueError, match=r"than their embeddings say \(median cosine .*: they were preprocessed with ano"
+        ValueError, match=r"differ from those of preprocessing \(median cosine .*: they were preprocessed with ano"
     ):
         conditioning_recogniser(pack, make_photos(1, 2, 3, 4))
     with pytest.raises(ValueError, match="no recognition network there; expected a face pack"):
@@ -119,7 +119,7 @@ def test_only_the_recogniser_that_conditions_is_taken(
 
 
 def test_half_precision_moves_no_face(base: Base, network: RecognitionNetwork, photos: Photos, tmp_path: Path) -> None:
-    data = anchoring_data(base, photos, Desk(tmp_path, 4, None), 64)
+    data = anchoring_data(base, photos, RecordEncoder(tmp_path, 4, None), 64)
     rows = np.arange(4)
     latents, places = data.latents.tensor(rows), data.faces.alignments(rows)
     embeddings = data.faces.embeddings(rows)

@@ -9,9 +9,9 @@ from diffusers import DDPMScheduler
 from model.training.losses import (
     clean_latents,
     face_weights,
+    latents_recoverable,
     noise_target,
     snr_weights,
-    speaks_of_latents,
     weighted_mse,
 )
 
@@ -38,7 +38,7 @@ def test_noise_without_signal_says_nothing_of_the_latents() -> None:
     steps = torch.tensor([0, 500, 999])
     for kind, meant in (("epsilon", [True, True, False]), ("v_prediction", [True] * 3), ("sample", [True] * 3)):
         schedule = scheduler(kind, rescale_betas_zero_snr=True)
-        assert speaks_of_latents(schedule, steps).tolist() == meant, kind
+        assert latents_recoverable(schedule, steps).tolist() == meant, kind
         clean = clean_latents(schedule, torch.ones(3, 1, 1, 1), torch.ones(3, 1, 1, 1), steps)
         assert torch.isfinite(clean).all()
 

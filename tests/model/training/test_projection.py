@@ -13,10 +13,10 @@ from model.network.base import Base
 from model.network.face_encoder import FaceEncoder
 from model.training import anchoring, projection
 from model.training.anchoring import AnchoringData, anchoring_data, train_anchoring
-from model.training.encode import Desk
+from model.training.encode import RecordEncoder
 from model.training.loop import Run
 from model.training.photos import Photos
-from model.training.projection import around_faces, teach_projection
+from model.training.projection import latents_around_faces, pretrain_projection
 from tests.model.training.test_anchoring import SETTINGS
 
 HERE = SimpleNamespace(device=torch.device("cpu"), is_main_process=False)
@@ -24,14 +24,14 @@ HERE = SimpleNamespace(device=torch.device("cpu"), is_main_process=False)
 
 @pytest.fixture
 def data(base: Base, tmp_path: Path, make_photos: Callable[..., Photos]) -> AnchoringData:
-    return anchoring_data(base, make_photos(1, 2, 3, 4), Desk(tmp_path / "cache", 4, None), 64)
+    return anchoring_data(base, make_photos(1, 2, 3, 4), RecordEncoder(tmp_path / "cache", 4, None), 64)
 
 
 def taught(data: AnchoringData, steps: int) -> tuple[FaceEncoder, float]:
     torch.manual_seed(0)
     encoder = FaceEncoder(width=64, image_width=32)
     photos = data.latents, data.faces
-    return encoder, teach_projection(encoder, photos, photos, steps=steps, seed=0, accelerator=HERE)
+    return encoder, pretrain_projection(encoder, photos, photos, steps=steps, seed=0, accelerator=HERE)
 
 
 def test_the_projection_comes_to_tell_faces_apart(data: AnchoringData, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,7 +61,7 @@ def test_the_grid_lies_on_every_face_alike() -> None:
     latents[1, :, 8:12, 10:14] = 1
     # The recogniser's picture is the square of ones: half a side of it, moved there.
     places = torch.tensor([[[0.25, 0, -0.5], [0, 0.25, -0.5]], [[0.25, 0, 0.5], [0, 0.25, 0.25]]], dtype=torch.float32)
-    first, second = around_faces(latents, places)
+    first, second = latents_around_faces(latents, places)
     torch.testing.assert_close(first, second)
     assert first.max() == 1
     assert first[0] == 0
@@ -71,7 +71,7 @@ def test_a_training_that_goes_on_does_not_teach_it_again(
     base: Base, data: AnchoringData, start: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[int] = []
-    monkeypatch.setattr(anchoring, "teach_projection", lambda *_, steps, **__: calls.append(steps))
+    monkeypatch.setattr(anchoring, "pretrain_projection", lambda *_, steps, **__: calls.append(steps))
     settings = SETTINGS.model_copy(update={"projection_steps": 5, "checkpoint_every": 1})
     for _ in range(2):
         train_anchoring(base, data, data, settings, start())

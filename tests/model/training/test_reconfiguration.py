@@ -9,8 +9,8 @@ import torch
 
 from model.network.adapter import Adapter
 from model.network.base import Base
-from model.training.reconfiguration import Noised, ReconfigurationModel
-from model.training.trivial_answers import Trial, compare
+from model.training.baselines import ReconfigurationBatch, compare_with_baselines
+from model.training.reconfiguration import NoiseTermBatch, ReconfigurationModel
 from pipelines.core.sections.training import TrainImr
 
 
@@ -24,7 +24,7 @@ def model(base: Base, make_adapter: Callable[..., Adapter]) -> ReconfigurationMo
     return ReconfigurationModel(adapter, base, TrainImr(steps=10, ldc_weight=2.0)).train()
 
 
-def trial(sources: int = 2, targets: int = 3) -> Trial:
+def trial(sources: int = 2, targets: int = 3) -> ReconfigurationBatch:
     rng = torch.Generator().manual_seed(1)
     every = sources * targets
 
@@ -34,7 +34,7 @@ def trial(sources: int = 2, targets: int = 3) -> Trial:
     def pictures(count: int) -> torch.Tensor:
         return (torch.rand((count, 1, 96, 96), generator=rng) > 0.99).float() * 2 - 1
 
-    return Trial(
+    return ReconfigurationBatch(
         normal(sources, 4, 64),
         pictures(sources),
         normal(sources, 64),
@@ -44,10 +44,10 @@ def trial(sources: int = 2, targets: int = 3) -> Trial:
     )
 
 
-def noised() -> Noised:
+def noised() -> NoiseTermBatch:
     rng = torch.Generator().manual_seed(2)
     latents, noise = torch.randn((2, 2, 4, 16, 16), generator=rng)
-    return Noised(
+    return NoiseTermBatch(
         torch.tensor([1, 4]), latents, noise, torch.tensor([100, 700]), torch.randn((2, 77, 64), generator=rng)
     )
 
@@ -68,7 +68,7 @@ def test_both_terms_fall(model: ReconfigurationModel) -> None:
 def test_the_noise_term_is_zero_where_the_tokens_are_right(model: ReconfigurationModel) -> None:
     batch = trial()
     with torch.no_grad():
-        right = Trial(**{**vars(batch), "expected": batch.answer(model.frozen[0])})
+        right = ReconfigurationBatch(**{**vars(batch), "expected": batch.answer(model.frozen[0])})
         losses = model(right, noised())
     assert float(losses["noise"]) < 1e-6
     assert float(losses["loss"]) < 1e-6
@@ -86,7 +86,7 @@ def test_trivial_answers_are_what_they_say(model: ReconfigurationModel) -> None:
     model.eval()
     batch = trial(sources=1, targets=3)
     mean = batch.expected.mean(dim=0, keepdim=True)
-    found = compare(model.frozen[0], [(batch, mean)], torch.device("cpu"))
+    found = compare_with_baselines(model.frozen[0], [(batch, mean)], torch.device("cpu"))
     assert found["copy_source"] == pytest.approx(float((batch.tokens - batch.expected).square().mean()), rel=1e-5)
     assert found["person_mean"] == pytest.approx(float(batch.expected.var(dim=0, correction=0).mean()), rel=1e-5)
     assert found["imr"] == pytest.approx(

@@ -49,7 +49,7 @@ def test_the_newest_whole_checkpoint_counts_and_two_are_kept(
 
 def test_a_checkpoint_that_is_not_there_is_named(checkpoints: Checkpoints, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"nowhere: no such checkpoint to resume from"):
-        checkpoints.given(tmp_path / "nowhere")
+        checkpoints.checked(tmp_path / "nowhere")
 
 
 def test_a_checkpoint_of_another_training_is_refused(
@@ -57,9 +57,9 @@ def test_a_checkpoint_of_another_training_is_refused(
 ) -> None:
     checkpoints.save(accelerator, 5, {})
     folder = checkpoints.folder / "step-00000005"
-    assert checkpoints.given(folder) == folder
+    assert checkpoints.checked(folder) == folder
     with pytest.raises(ValueError, match="other inputs or parameters"):
-        Checkpoints(tmp_path, "train_something", "4567cdef").given(folder)
+        Checkpoints(tmp_path, "train_something", "4567cdef").checked(folder)
 
 
 def test_a_second_process_waits_and_then_says_who_is_in_the_way(checkpoints: Checkpoints) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from model.training.schedule import faded, generator, normal, positions, prefetch, spread
+from model.training.schedule import decayed_shift, generator, normal, positions, prefetch, stratified_steps
 
 
 def test_a_pass_takes_everything_once_over_all_processes() -> None:
@@ -39,22 +39,22 @@ def test_prefetching_changes_nothing() -> None:
 
 
 def test_steps_of_a_batch_cover_the_schedule() -> None:
-    steps = np.sort(spread(generator(0, "steps", 1), 10, 1000))
+    steps = np.sort(stratified_steps(generator(0, "steps", 1), 10, 1000))
     np.testing.assert_array_equal(steps // 100, np.arange(10))
-    many = np.array([spread(generator(0, "steps", step), 10, 1000)[0] for step in range(2000)])
+    many = np.array([stratified_steps(generator(0, "steps", step), 10, 1000)[0] for step in range(2000)])
     assert abs(many.mean() - 500) < 20
     assert many.min() >= 0
     assert many.max() <= 999
 
 
 def test_a_shift_fades_evenly_in_its_logarithm() -> None:
-    assert [round(faded(4.0, step, 8), 9) for step in (0, 4, 8)] == [4.0, 2.0, 1.0]
-    assert faded(1.0, 3, 8) == 1.0
+    assert [round(decayed_shift(4.0, step, 8), 9) for step in (0, 4, 8)] == [4.0, 2.0, 1.0]
+    assert decayed_shift(1.0, 3, 8) == 1.0
 
 
 def test_a_shift_moves_noise_steps_towards_the_noisy_end() -> None:
-    even = np.concatenate([spread(generator(0, "steps", step), 10, 1000) for step in range(200)])
-    moved = np.concatenate([spread(generator(0, "steps", step), 10, 1000, 3.0) for step in range(200)])
+    even = np.concatenate([stratified_steps(generator(0, "steps", step), 10, 1000) for step in range(200)])
+    moved = np.concatenate([stratified_steps(generator(0, "steps", step), 10, 1000, 3.0) for step in range(200)])
     assert (moved >= even).all()
     assert abs((moved >= 500).mean() - 3 / 4) < 0.02
     assert moved.min() < 30

@@ -1,4 +1,4 @@
-"""One step down: backward, clipping, the optimiser with its schedule, averaged weights."""
+"""An optimiser step: backward pass, gradient clipping, learning rate schedule, averaged weights."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from model.training.settings import TrainingSettings
 
 
 def rate_factor(settings: TrainingSettings) -> Callable[[int], float]:
-    """Return the factor on the learning rate at a step: linear warm-up, then constant or half a cosine to zero.
+    """Return the learning rate factor as a function of the step: linear warm-up, then constant or half a cosine to 0.
 
-    That of diffusers' `get_scheduler` begins one step later, with a step of rate zero.
+    The schedule of diffusers' `get_scheduler` is one step later and starts with a step of rate zero.
     """
 
     def factor(step: int) -> float:
@@ -30,11 +30,11 @@ def rate_factor(settings: TrainingSettings) -> Callable[[int], float]:
     return factor
 
 
-class Descent:
-    """The trainable parameters of a module and all that moves them.
+class Optimisation:
+    """The trainable parameters of a module with their optimiser, schedule and moving average.
 
-    `optimizer` holds the parameters, at its own rate times `rate(step)`; `average` (an EMAModel of diffusers) follows
-    the tensors `averaged`. `ready` is the module to call, in the precision and on the processes of `accelerator`.
+    The learning rate of `optimizer` is multiplied by `rate(step)`; `average` (an EMAModel of diffusers) follows the
+    tensors `averaged`. `ready` is the module prepared by `accelerator`, which training must call.
     """
 
     def __init__(
@@ -55,11 +55,11 @@ class Descent:
         self.ready, self.optimizer = accelerator.prepare(module, optimizer)
         self.average = average
         self._averaged = averaged
-        # Not prepared: accelerate would advance it once for every process.
+        # Not prepared: accelerate would advance the schedule once for every process.
         accelerator.register_for_checkpointing(self.schedule, average)
 
     def step(self, loss: Tensor) -> None:
-        """Take one step down `loss`, a scalar."""
+        """Take one optimiser step on the scalar `loss`."""
         self.accelerator.backward(loss)
         self.accelerator.clip_grad_norm_(self.parameters, self.max_grad_norm)
         self.optimizer.step()
@@ -69,7 +69,7 @@ class Descent:
 
     @contextmanager
     def averages(self) -> Iterator[None]:
-        """Put the averaged weights in for the block."""
+        """Use the averaged weights inside the block."""
         self.average.store(self._averaged)
         self.take_averages()
         try:
@@ -78,30 +78,28 @@ class Descent:
             self.average.restore(self._averaged)
 
     def take_averages(self) -> None:
-        """Put the averaged weights in for good."""
+        """Replace the weights by their averages."""
         self.average.copy_to(self._averaged)
 
 
 def trainable(module: nn.Module) -> list[nn.Parameter]:
-    """Return what asks for a gradient: a frozen base model costs neither an optimiser state nor an average."""
+    """Return the parameters that require gradients; frozen ones need neither optimiser state nor average."""
     return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
 
-def adamw(module: nn.Module, settings: TrainingSettings, accelerator: Any) -> Descent:
-    """Return AdamW on what of `module` is trainable, as `settings` ask for it.
-
-    torch's AveragedModel would copy the frozen UNet that the module holds.
-    """
+def adamw(module: nn.Module, settings: TrainingSettings, accelerator: Any) -> Optimisation:
+    """Return AdamW with a moving average for the trainable parameters of `module`."""
     from diffusers.training_utils import EMAModel
 
     parameters = trainable(module)
-    return Descent(
+    return Optimisation(
         module,
         accelerator,
         optimizer=torch.optim.AdamW(
             parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
         ),
         rate=rate_factor(settings),
+        # torch's AveragedModel would also copy the frozen UNet that the module holds.
         average=EMAModel(parameters, decay=settings.ema_decay, foreach=True),
         averaged=parameters,
         max_grad_norm=settings.max_grad_norm,

@@ -11,13 +11,13 @@ import torch
 from model.network.adapter import Adapter
 from model.network.attention import LoRA
 from model.network.base import Base
-from model.training.anchoring import begin_with
+from model.training.anchoring import initialise_from
 
 
 def test_it_takes_what_the_stage_trains_and_nothing_else(base: Base, make_adapter: Callable[..., Adapter]) -> None:
     champion, fresh = make_adapter(base, seed=1), make_adapter(base, imr=False, seed=2)
     champion.null_tokens.data.normal_()
-    begin_with(fresh, champion, Path("champion"))
+    initialise_from(fresh, champion, Path("champion"))
     theirs = champion.state_dict()
     for name, value in fresh.state_dict().items():
         assert torch.equal(value, theirs[name]), name
@@ -34,7 +34,7 @@ def test_a_wider_lora_begins_as_the_narrow_one(base: Base, make_adapter: Callabl
     rank = narrow.sizes["lora_rank"]
     sizes = {**narrow.sizes, "lora_rank": rank + 3}
     wide = Adapter.create(base.unet, base.image_encoder, sizes, 0.3)
-    begin_with(wide, narrow, Path("narrow"))
+    initialise_from(wide, narrow, Path("narrow"))
     pairs = [
         (mine, theirs)
         for mine, theirs in zip(wide.processors.modules(), narrow.processors.modules(), strict=True)
@@ -56,4 +56,4 @@ def test_other_sizes_are_named(base: Base, make_adapter: Callable[..., Adapter],
     other = Adapter.create(base.unet, base.image_encoder, sizes, 0.3)
     ((name, value),) = changed.items()
     with pytest.raises(ValueError, match=rf"champion: this adapter has other sizes \({name} {value}, here .*scratch"):
-        begin_with(make_adapter(base, imr=False), other, Path("champion"))
+        initialise_from(make_adapter(base, imr=False), other, Path("champion"))

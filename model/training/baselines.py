@@ -1,6 +1,6 @@
-"""What the IMR has to beat on people of no training set: copying the source, and the person's mean token.
+"""The two answers that the IMR has to beat on held-out people: the source's own tokens and the person's mean token.
 
-Landmarks are always templates moved to the source: a held-out person's own would tell what nobody knows in use.
+Target landmarks are always templates retargeted to the source, because in use the person's own are not known.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from model.network.adapter import Adapter
-from model.training.photos import Photos
 from model.training.runtime import Batch
 
 _PEOPLE = 24
@@ -22,8 +21,8 @@ _SOURCES = 4
 
 
 @dataclass(frozen=True)
-class Trial(Batch):
-    """P sources with T targets each, as `Adapter.reconfigure` takes them, and the tokens it should answer with."""
+class ReconfigurationBatch(Batch):
+    """P sources with T targets each, as `Adapter.reconfigure` takes them, and the targets' true tokens `expected`."""
 
     tokens: Tensor
     source_landmarks: Tensor
@@ -32,39 +31,41 @@ class Trial(Batch):
     target_text: Tensor
     expected: Tensor
 
-    def answer(self, adapter: Adapter) -> Tensor:
+    def predict(self, adapter: Adapter) -> Tensor:
         """Return the IMR's tokens, (P·T, K, D)."""
         return adapter.reconfigure(
             self.tokens, self.source_landmarks, self.source_text, self.target_landmarks, self.target_text
         )
 
 
-def held_out_trials(data: Any, make: Callable[..., Trial]) -> list[tuple[Trial, Tensor]]:
-    """Return for some people a trial and their mean token (1, K, D).
+def baseline_batches(
+    data: Any, make_batch: Callable[..., ReconfigurationBatch]
+) -> list[tuple[ReconfigurationBatch, Tensor]]:
+    """Return a batch and the mean token (1, K, D) for each of up to 24 people.
 
     Up to four evenly spaced photos of a person are sources, each with all other photos as targets.
     """
-    photos: Photos = data.photos
-    people = [rows for rows in photos.by_person() if len(rows) > 1]
-    found = []
+    people = [rows for rows in data.photos.by_person() if len(rows) > 1]
+    batches = []
     for rows in people[:: max(1, len(people) // _PEOPLE)][:_PEOPLE]:
         sources = rows[np.unique(np.linspace(0, len(rows) - 1, min(_SOURCES, len(rows))).astype(int))]
         targets = np.stack([rows[rows != source] for source in sources])
-        trial = make(data, sources, targets, np.ones(targets.shape, bool))
-        found.append((trial, data.tokens.tensor(rows).mean(dim=0, keepdim=True)))
-    return found
+        batch = make_batch(data, sources, targets, np.ones(targets.shape, bool))
+        batches.append((batch, data.tokens.tensor(rows).mean(dim=0, keepdim=True)))
+    return batches
 
 
 @torch.no_grad()
-def compare(adapter: Adapter, trials: Sequence[tuple[Trial, Tensor]], device: torch.device) -> Mapping[str, float]:
-    """Return the mean squared error of the IMR and of the two trivial answers, each a mean over people."""
+def compare_with_baselines(
+    adapter: Adapter, batches: Sequence[tuple[ReconfigurationBatch, Tensor]], device: torch.device
+) -> Mapping[str, float]:
+    """Return the mean squared errors of the IMR and of the two baselines, each a mean over people."""
     errors: dict[str, list[float]] = {"imr": [], "copy_source": [], "person_mean": []}
-    for trial, mean in trials:
-        here = trial.to(device)
-        each = len(here.expected) // len(here.tokens)
+    for batch, mean in batches:
+        here = batch.to(device)
         answers = {
-            "imr": here.answer(adapter).float(),
-            "copy_source": here.tokens.repeat_interleave(each, dim=0),
+            "imr": here.predict(adapter).float(),
+            "copy_source": here.tokens.repeat_interleave(len(here.expected) // len(here.tokens), dim=0),
             "person_mean": mean.to(device).expand_as(here.expected),
         }
         for name, answer in answers.items():
