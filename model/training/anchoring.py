@@ -16,15 +16,7 @@ from torch import Tensor, nn
 from model.network.adapter import Adapter
 from model.network.base import Base
 from model.training.curve import LossCurve
-from model.training.encode import (
-    FaceRecords,
-    RecordEncoder,
-    Records,
-    clip_records,
-    face_records,
-    latent_records,
-    text_records,
-)
+from model.training.encode import FaceRecords, RecordEncoder, Records
 from model.training.identity_loss import IdentityLoss
 from model.training.loop import Run, run_loop
 from model.training.losses import (
@@ -61,13 +53,13 @@ class AnchoringData:
 def anchoring_data(base: Base, photos: Photos, encoder: RecordEncoder, resolution: int) -> AnchoringData:
     """Return the data of `photos`, computing what is not in the cache yet; the last text is the empty prompt."""
     # By far the largest records first: where the disk has no room for them, no other work is lost.
-    states = clip_records(base, photos, encoder)
+    states = encoder.clip_states(base, photos)
     return AnchoringData(
         photos,
-        latent_records(base, photos, encoder, resolution),
+        encoder.latents(base, photos, resolution),
         states,
-        face_records(photos, encoder),
-        text_records(base, [*photos.prompts, ""], encoder),
+        encoder.faces(photos),
+        encoder.texts(base, [*photos.prompts, ""]),
     )
 
 

@@ -64,6 +64,19 @@ class FaceRecords:
         return self.records.tensor(positions)[:, _EMBEDDING + 2 * _POINTS + 4 :].reshape(-1, 2, 3)
 
 
+@cache
+def folder_digest(folder: Path) -> str:
+    """Return the sha256 (hex) over the names and bytes of all files in a model folder."""
+    return digest_of_files(folder, sorted(path for path in folder.rglob("*") if path.is_file()))
+
+
+def base_digest(base: Base) -> str:
+    """Return one sha256 (hex) over the files of the base models."""
+    return hashlib.sha256(
+        (folder_digest(base.pipeline_folder) + folder_digest(base.image_encoder_folder)).encode()
+    ).hexdigest()
+
+
 @dataclass(frozen=True)
 class RecordEncoder:
     """Encode photos and prompts into stores under `root`, `batch` at a time, on the processes of `accelerator`."""
@@ -79,86 +92,67 @@ class RecordEncoder:
         rows = fill(store, keys, content, encode, batch=self.batch, label=label, accelerator=self.accelerator)
         return Records(store, rows)
 
+    def latents(self, base: Base, photos: Photos, resolution: int) -> Records:
+        """Return scaled latents (C, h, w), modes of the posterior; raise ValueError where a photo has another size."""
 
-@cache
-def folder_digest(folder: Path) -> str:
-    """Return the sha256 (hex) over the names and bytes of all files in a model folder."""
-    return digest_of_files(folder, sorted(path for path in folder.rglob("*") if path.is_file()))
+        def encode(items: list[PhotoContent]) -> np.ndarray:
+            for item in items:
+                if item.image.shape != (resolution, resolution, 3):
+                    height, width = item.image.shape[:2]
+                    raise ValueError(
+                        f"a photo of {width}x{height} pixels, base.resolution is {resolution}: set "
+                        "preprocess.resolution to the same and run preprocess again"
+                    )
+            return _half(base.encode_images(np.stack([item.image for item in items])))
 
+        side = resolution // 2 ** (len(base.vae.config.block_out_channels) - 1)
+        shape = (int(base.vae.config.latent_channels), side, side)
+        parts = folder_digest(base.pipeline_folder / "vae"), resolution, base.dtype
+        store = RecordStore(store_folder(self.root, "latents", _VERSION, *parts), shape)
+        return self.fill(store, photos.keys, photos.content, encode, "latents")
 
-def base_digest(base: Base) -> str:
-    """Return one sha256 (hex) over the files of the base models."""
-    return hashlib.sha256(
-        (folder_digest(base.pipeline_folder) + folder_digest(base.image_encoder_folder)).encode()
-    ).hexdigest()
+    def clip_states(self, base: Base, photos: Photos) -> Records:
+        """Return penultimate CLIP states (T, W) of the photos' face crops, without background and clothes."""
+        size = base.crop_size
 
+        def encode(items: list[PhotoContent]) -> np.ndarray:
+            crops = [face_crop(item.image, item.keypoints, item.landmarks, size) for item in items]
+            return _half(base.encode_crops(np.stack(crops)))
 
-def latent_records(base: Base, photos: Photos, encoder: RecordEncoder, resolution: int) -> Records:
-    """Return scaled latents (C, h, w), modes of the posterior; raise ValueError where a photo has another size."""
+        config = base.image_encoder.config
+        shape = ((config.image_size // config.patch_size) ** 2 + 1, int(config.hidden_size))
+        parts = folder_digest(base.image_encoder_folder), size, base.dtype
+        store = RecordStore(store_folder(self.root, "clip_states", _VERSION, *parts), shape)
+        return self.fill(store, photos.keys, photos.content, encode, "face crops")
 
-    def encode(items: list[PhotoContent]) -> np.ndarray:
-        for item in items:
-            if item.image.shape != (resolution, resolution, 3):
+    def faces(self, photos: Photos) -> FaceRecords:
+        """Return embeddings, landmarks in the crop frame, face boxes and alignments of the photos, in float32."""
+
+        def encode(items: list[PhotoContent]) -> np.ndarray:
+            rows = []
+            for item in items:
                 height, width = item.image.shape[:2]
-                raise ValueError(
-                    f"a photo of {width}x{height} pixels, base.resolution is {resolution}: set "
-                    "preprocess.resolution to the same and run preprocess again"
-                )
-        return _half(base.encode_images(np.stack([item.image for item in items])))
+                box = item.bbox / np.array([width, height, width, height], np.float32)
+                points = crop_landmarks(item.landmarks, item.keypoints)
+                matrix = alignment(normalised_keypoints(item.keypoints, height, width))
+                rows.append(np.concatenate([item.embedding, points.reshape(-1), box, matrix.reshape(-1)]))
+            return np.stack(rows)
 
-    side = resolution // 2 ** (len(base.vae.config.block_out_channels) - 1)
-    shape = (int(base.vae.config.latent_channels), side, side)
-    parts = folder_digest(base.pipeline_folder / "vae"), resolution, base.dtype
-    store = RecordStore(store_folder(encoder.root, "latents", _VERSION, *parts), shape)
-    return encoder.fill(store, photos.keys, photos.content, encode, "latents")
+        store = RecordStore(
+            store_folder(self.root, "faces", _FACES_VERSION), (_EMBEDDING + 2 * _POINTS + 4 + 6,), "float32"
+        )
+        return FaceRecords(self.fill(store, photos.keys, photos.content, encode, "faces"))
 
+    def texts(self, base: Base, prompts: Sequence[str]) -> Records:
+        """Return text states (77, D) of distinct prompts."""
+        parts = [folder_digest(base.pipeline_folder / name) for name in ("text_encoder", "tokenizer")]
+        shape = (int(base.tokenizer.model_max_length), int(base.text_encoder.config.hidden_size))
+        store = RecordStore(store_folder(self.root, "text_states", _VERSION, *parts, base.dtype), shape)
 
-def clip_records(base: Base, photos: Photos, encoder: RecordEncoder) -> Records:
-    """Return penultimate CLIP states (T, W) of the photos' face crops, without background and clothes."""
-    size = base.crop_size
+        def encode(texts: list[str]) -> np.ndarray:
+            return _half(base.encode_text(texts)[0])
 
-    def encode(items: list[PhotoContent]) -> np.ndarray:
-        crops = [face_crop(item.image, item.keypoints, item.landmarks, size) for item in items]
-        return _half(base.encode_crops(np.stack(crops)))
-
-    config = base.image_encoder.config
-    shape = ((config.image_size // config.patch_size) ** 2 + 1, int(config.hidden_size))
-    parts = folder_digest(base.image_encoder_folder), size, base.dtype
-    store = RecordStore(store_folder(encoder.root, "clip_states", _VERSION, *parts), shape)
-    return encoder.fill(store, photos.keys, photos.content, encode, "face crops")
-
-
-def face_records(photos: Photos, encoder: RecordEncoder) -> FaceRecords:
-    """Return embeddings, landmarks in the crop frame, face boxes and alignments of the photos, in float32."""
-
-    def encode(items: list[PhotoContent]) -> np.ndarray:
-        rows = []
-        for item in items:
-            height, width = item.image.shape[:2]
-            box = item.bbox / np.array([width, height, width, height], np.float32)
-            points = crop_landmarks(item.landmarks, item.keypoints)
-            matrix = alignment(normalised_keypoints(item.keypoints, height, width))
-            rows.append(np.concatenate([item.embedding, points.reshape(-1), box, matrix.reshape(-1)]))
-        return np.stack(rows)
-
-    store = RecordStore(
-        store_folder(encoder.root, "faces", _FACES_VERSION), (_EMBEDDING + 2 * _POINTS + 4 + 6,), "float32"
-    )
-    return FaceRecords(encoder.fill(store, photos.keys, photos.content, encode, "faces"))
-
-
-def text_records(base: Base, prompts: Sequence[str], encoder: RecordEncoder) -> Records:
-    """Return text states (77, D) of distinct prompts."""
-    parts = [folder_digest(base.pipeline_folder / name) for name in ("text_encoder", "tokenizer")]
-    shape = (int(base.tokenizer.model_max_length), int(base.text_encoder.config.hidden_size))
-    store = RecordStore(store_folder(encoder.root, "text_states", _VERSION, *parts, base.dtype), shape)
-
-    def encode(texts: list[str]) -> np.ndarray:
-        return _half(base.encode_text(texts)[0])
-
-    return encoder.fill(
-        store, text_keys(prompts), lambda positions: (prompts[position] for position in positions), encode, "prompts"
-    )
+        return self.fill(store, text_keys(prompts), lambda rows: (prompts[row] for row in rows), encode, "prompts")
 
 
 def _half(values: Tensor) -> np.ndarray:

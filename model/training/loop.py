@@ -99,4 +99,4 @@ def _collect(curve: LossCurve, recent: list[Mapping[str, Tensor]], accelerator: 
         curve.add({name: next(values) for name in losses})
     recent.clear()
     if not math.isfinite(curve.latest()):
-        raise FloatingPointError(f"{label}: the loss is {curve.latest()} at step {step}: lower learning_rate")
+        raise FloatingPointError(f"{label}: the loss is {curve.latest()} at step {step}")

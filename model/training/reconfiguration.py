@@ -20,15 +20,7 @@ from model.network.base import Base
 from model.training.baselines import ReconfigurationBatch, baseline_batches, compare_with_baselines
 from model.training.cache import RecordStore, store_folder
 from model.training.curve import LossCurve
-from model.training.encode import (
-    RecordEncoder,
-    Records,
-    base_digest,
-    clip_records,
-    face_records,
-    latent_records,
-    text_records,
-)
+from model.training.encode import RecordEncoder, Records, base_digest
 from model.training.loop import Run, run_loop
 from model.training.losses import prediction
 from model.training.motion import Motion, face_prompt_states, template_bank
@@ -75,7 +67,7 @@ def reconfiguration_data(
     bank: np.ndarray | None = None,
 ) -> ReconfigurationData:
     """Return the data of `photos`, computing what is not in the cache; the template bank is built from them if None."""
-    states, faces = clip_records(base, photos, encoder), face_records(photos, encoder)
+    states, faces = encoder.clip_states(base, photos), encoder.faces(photos)
 
     @torch.no_grad()
     def encode(rows: list[int]) -> np.ndarray:
@@ -93,8 +85,8 @@ def reconfiguration_data(
         photos,
         tokens,
         Motion(photos, faces, face_prompt_states(base), bank),
-        latent_records(base, photos, encoder, resolution),
-        text_records(base, photos.prompts, encoder),
+        encoder.latents(base, photos, resolution),
+        encoder.texts(base, photos.prompts),
     )
 
 

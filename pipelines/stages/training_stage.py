@@ -51,7 +51,9 @@ def plain_errors(stage: str) -> Iterator[None]:
         yield
     except ValueError as error:
         raise UserError(f"{stage}: {error}") from error
-    except (FloatingPointError, Busy) as error:
+    except FloatingPointError as error:
+        raise StageFailed(f"{error}: lower learning_rate") from error
+    except Busy as error:
         raise StageFailed(str(error)) from error
 
 

@@ -1,4 +1,4 @@
-"""Photos that nobody took, as training sees them."""
+"""Random photos, runs and precomputed records for the training tests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 
 from model.face.face_geometry import CROP_TEMPLATE
+from model.network.base import Base
+from model.training.anchoring import AnchoringData, anchoring_data
 from model.training.cache import text_keys
+from model.training.encode import RecordEncoder
 from model.training.loop import Run
 from model.training.photos import PhotoContent, Photos
 from model.training.resume import Checkpoints
@@ -29,13 +32,13 @@ def content(number: int) -> PhotoContent:
 
 @pytest.fixture
 def photo_content() -> Callable[[int], PhotoContent]:
-    """Return what photo `number` holds, 64 px."""
+    """Return a maker of 64 px photos by number."""
     return content
 
 
 @pytest.fixture
 def make_photos() -> Callable[..., Photos]:
-    """Return photos by their numbers, all of one person and with one prompt."""
+    """Return a maker of `Photos` by numbers, all of one person and with one prompt."""
 
     def make(*numbers: int) -> Photos:
         def read(positions: np.ndarray) -> Iterator[PhotoContent]:
@@ -49,14 +52,19 @@ def make_photos() -> Callable[..., Photos]:
 
 
 @pytest.fixture
+def data(base: Base, tmp_path: Path, make_photos: Callable[..., Photos]) -> AnchoringData:
+    return anchoring_data(base, make_photos(1, 2, 3, 4), RecordEncoder(tmp_path / "cache", 4, None), 64)
+
+
+@pytest.fixture
 def start(accelerator: Callable[[str], Any], tmp_path: Path) -> Callable[..., Run]:
-    """Return a run of anchoring in any precision, which goes on from the checkpoints of the one before."""
+    """Return a maker of anchoring runs in any precision, each resuming from the checkpoints of the previous one."""
     return lambda precision="no": Run(accelerator(precision), Checkpoints(tmp_path, "train_anchoring", "key"))
 
 
 @pytest.fixture
 def accelerator() -> Iterator[Callable[[str], Any]]:
-    """Make accelerators of any precision: their state belongs to the process, and is given back."""
+    """Return a maker of accelerators of any precision; their process-wide state is reset afterwards."""
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 

@@ -1,10 +1,9 @@
-"""What anchoring trains, at what cost in memory, and that it needs nothing but the caches."""
+"""Anchoring trains the adapter's parts alone, from the caches, in any precision."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,23 +14,14 @@ from model.foundation.random_models import RandomModels
 from model.network.adapter import Adapter
 from model.network.base import Base, load_base
 from model.training import anchoring
-from model.training.anchoring import (
-    AnchoringBatch,
-    AnchoringData,
-    AnchoringModel,
-    anchoring_data,
-    make_batch,
-    train_anchoring,
-)
-from model.training.encode import RecordEncoder
+from model.training.anchoring import AnchoringBatch, AnchoringData, AnchoringModel, make_batch, train_anchoring
 from model.training.loop import Run
 from model.training.optimisation import adamw
-from model.training.photos import Photos
 from model.training.runtime import offload_all_but_unet
 from model.training.schedule import generator, stratified_steps
 from pipelines.core.sections.training import FaceEncoderSize, TrainAnchoring
 
-# The section of the parameter file itself: that it has all that training reads is tested with it.
+# The section of the parameter file itself, so that missing parameters fail here.
 SETTINGS = TrainAnchoring(
     steps=2,
     learning_rate=1e-2,
@@ -46,11 +36,6 @@ SETTINGS = TrainAnchoring(
     probe_photos=2,
     sizes=FaceEncoderSize(lora_rank=4, reconfigurator_width=64, reconfigurator_heads=4, landmark_features=32),
 )
-
-
-@pytest.fixture
-def data(base: Base, tmp_path: Path, make_photos: Callable[..., Photos]) -> AnchoringData:
-    return anchoring_data(base, make_photos(1, 2, 3, 4), RecordEncoder(tmp_path / "cache", 4, None), 64)
 
 
 def batch_of(data: AnchoringData) -> AnchoringBatch:
@@ -68,7 +53,7 @@ def model_on(base: Base, make_adapter: Callable[..., Adapter], *, checkpointing:
 
 
 def gradients(model: AnchoringModel, batch: AnchoringBatch) -> tuple[float, dict[str, torch.Tensor], int]:
-    """Return the loss, the gradients by name, and the bytes kept for the way back outside of checkpointed blocks."""
+    """Return the loss, the gradients by name, and the bytes kept for the backward pass outside checkpointed blocks."""
     kept = 0
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
@@ -144,9 +129,9 @@ def test_mixed_precision_keeps_single_precision_weights(
     assert all(value.dtype == torch.float32 and torch.isfinite(value).all() for value in model.parameters())
 
 
-def test_training_asks_nothing_of_the_encoders(base: Base, data: AnchoringData, start: Callable[..., Run]) -> None:
+def test_training_does_not_run_the_encoders(base: Base, data: AnchoringData, start: Callable[..., Run]) -> None:
     def refuse(module: Any, *_: Any) -> None:
-        raise AssertionError(f"{type(module).__name__} was asked, but its answers are in the cache")
+        raise AssertionError(f"{type(module).__name__} was run, but its outputs are in the cache")
 
     for network in (base.vae, base.text_encoder, base.image_encoder):
         for part in network.modules():
@@ -157,7 +142,7 @@ def test_training_asks_nothing_of_the_encoders(base: Base, data: AnchoringData, 
     assert not adapter.training
 
 
-def test_it_begins_with_noisy_steps_and_ends_with_all_of_them(
+def test_the_shift_of_noise_steps_decays_to_one(
     base: Base, data: AnchoringData, start: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shifts: list[float] = []

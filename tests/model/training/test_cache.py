@@ -1,4 +1,4 @@
-"""Records on disk: found again, only added to, whole or absent."""
+"""Records on disk are found by key, appended atomically and computed once."""
 
 from __future__ import annotations
 
@@ -41,22 +41,22 @@ def test_an_append_that_was_killed_leaves_nothing(tmp_path: Path) -> None:
     np.testing.assert_array_equal(store[store.rows(KEYS[:3])], np.concatenate([values(2), values(1, seed=1)]))
 
 
-def test_only_what_is_missing_is_computed_and_always_in_full_batches(tmp_path: Path) -> None:
-    asked: list[list[int]] = []
+def test_only_missing_records_are_computed_in_full_batches(tmp_path: Path) -> None:
+    batches: list[list[int]] = []
 
     def encode(items: list[int]) -> np.ndarray:
-        asked.append(items)
+        batches.append(items)
         return np.stack([np.full((2, 3), item) for item in items])
 
     store = RecordStore(tmp_path, (2, 3))
     fill(store, KEYS[:5], lambda rows: iter(rows.tolist()), encode, batch=4, label="test")
-    assert asked == [[0, 1, 2, 3], [4, 4, 4, 4]]
+    assert batches == [[0, 1, 2, 3], [4, 4, 4, 4]]
     rows = fill(store, KEYS[[0, 7, 4, 7]], lambda rows: iter(rows.tolist()), encode, batch=4, label="test")
-    assert asked[2:] == [[1, 1, 1, 1]]
+    assert batches[2:] == [[1, 1, 1, 1]]
     np.testing.assert_array_equal(store[rows][:, 0, 0], [0, 1, 4, 1])
 
 
-def test_a_store_of_something_else_is_refused(tmp_path: Path) -> None:
+def test_a_store_of_another_shape_is_refused(tmp_path: Path) -> None:
     RecordStore(tmp_path, (2, 3))
     with pytest.raises(ValueError, match=r"holds .*expected"):
         RecordStore(tmp_path, (2, 4))
@@ -68,7 +68,7 @@ def test_records_that_do_not_fit_on_the_disk_are_refused_at_once(tmp_path: Path)
         store.require_space(10**15)
 
 
-def test_a_folder_is_named_by_all_that_made_its_records(tmp_path: Path) -> None:
+def test_a_folder_depends_on_all_parts(tmp_path: Path) -> None:
     names = {store_folder(tmp_path, "latents", *parts) for parts in [("a", 64), ("a", 128), ("b", 64)]}
     assert len(names) == 3
     assert store_folder(tmp_path, "latents", "a", 64) in names

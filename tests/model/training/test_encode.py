@@ -1,4 +1,4 @@
-"""What the frozen models say about a photo does not depend on which photos were looked at with it."""
+"""A photo's records hold the outputs of the frozen models and do not depend on the rest of the batch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from model.face.face_geometry import crop_landmarks, face_crop
 from model.network.base import Base
-from model.training.encode import RecordEncoder, clip_records, face_records, latent_records, text_records
+from model.training.encode import RecordEncoder
 from model.training.photos import PhotoContent, Photos
 
 
@@ -19,25 +19,21 @@ def encoder(tmp_path: Path) -> RecordEncoder:
     return RecordEncoder(tmp_path, 4, None)
 
 
-def test_records_hold_what_the_models_say(
+def test_records_hold_the_outputs_of_the_models(
     base: Base, encoder: RecordEncoder, make_photos: Callable[..., Photos], photo_content: Callable[[int], PhotoContent]
 ) -> None:
-    found = make_photos(1, 2)
-    item = photo_content(2)
-    latents = latent_records(base, found, encoder, 64).tensor(np.array([1]))
-    expected = base.encode_images(item.image[None])
-    np.testing.assert_allclose(latents.numpy(), expected.numpy(), atol=2e-3, rtol=2e-3)
-    states = clip_records(base, found, encoder).tensor(np.array([1]))
+    photos, item, second = make_photos(1, 2), photo_content(2), np.array([1])
+    latents = encoder.latents(base, photos, 64).tensor(second)
+    np.testing.assert_allclose(latents, base.encode_images(item.image[None]), atol=2e-3, rtol=2e-3)
     crop = face_crop(item.image, item.keypoints, item.landmarks, base.crop_size)
-    np.testing.assert_allclose(states.numpy(), base.encode_crops(crop[None]).numpy(), atol=5e-3, rtol=5e-3)
-    faces = face_records(found, encoder)
-    np.testing.assert_array_equal(faces.embeddings(np.array([1]))[0].numpy(), item.embedding)
-    np.testing.assert_allclose(faces.boxes(np.array([1]))[0].numpy(), [0.25, 0.125, 0.75, 1.0])
-    np.testing.assert_allclose(faces.landmarks(np.array([1]))[0], crop_landmarks(item.landmarks, item.keypoints))
-    texts = text_records(base, ["a photo", ""], encoder)
-    np.testing.assert_allclose(
-        texts.tensor(np.array([1])).numpy(), base.encode_text([""])[0].numpy(), atol=5e-3, rtol=5e-3
-    )
+    states = encoder.clip_states(base, photos).tensor(second)
+    np.testing.assert_allclose(states, base.encode_crops(crop[None]), atol=5e-3, rtol=5e-3)
+    faces = encoder.faces(photos)
+    np.testing.assert_array_equal(faces.embeddings(second)[0], item.embedding)
+    np.testing.assert_allclose(faces.boxes(second)[0], [0.25, 0.125, 0.75, 1.0])
+    np.testing.assert_allclose(faces.landmarks(second)[0], crop_landmarks(item.landmarks, item.keypoints))
+    texts = encoder.texts(base, ["a photo", ""]).tensor(second)
+    np.testing.assert_allclose(texts, base.encode_text([""])[0], atol=5e-3, rtol=5e-3)
 
 
 def test_a_record_is_the_same_bits_whatever_was_missing(
@@ -45,19 +41,16 @@ def test_a_record_is_the_same_bits_whatever_was_missing(
 ) -> None:
     every = np.arange(6)
     one, other = RecordEncoder(tmp_path / "one", 4, None), RecordEncoder(tmp_path / "other", 4, None)
-    numbers = (0, 1, 2, 3, 4, 5)
-    whole = make_photos(*numbers)
-    # The other cache met some of the photos before, in another order.
-    latent_records(base, make_photos(4, 1), other, 64)
-    clip_records(base, make_photos(5, 0, 3), other)
-    np.testing.assert_array_equal(
-        latent_records(base, whole, one, 64)[every], latent_records(base, whole, other, 64)[every]
-    )
-    np.testing.assert_array_equal(clip_records(base, whole, one)[every], clip_records(base, whole, other)[every])
+    whole = make_photos(*every)
+    # The other cache already has some of the photos, in another order.
+    other.latents(base, make_photos(4, 1), 64)
+    other.clip_states(base, make_photos(5, 0, 3))
+    np.testing.assert_array_equal(one.latents(base, whole, 64)[every], other.latents(base, whole, 64)[every])
+    np.testing.assert_array_equal(one.clip_states(base, whole)[every], other.clip_states(base, whole)[every])
 
 
 def test_a_photo_of_another_size_is_refused(
     base: Base, encoder: RecordEncoder, make_photos: Callable[..., Photos]
 ) -> None:
     with pytest.raises(ValueError, match=r"a photo of 64x64 pixels, base.resolution is 128"):
-        latent_records(base, make_photos(0), encoder, 128)
+        encoder.latents(base, make_photos(0), 128)

@@ -1,4 +1,4 @@
-"""The identity term: what the recogniser sees is what it sees elsewhere, and it says whose face it is."""
+"""The identity term aligns faces as insightface does and measures the cosine to the photo's embedding."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import pytest
 import torch
 from insightface.utils.face_align import norm_crop
 
+from model.foundation.manifest import WEIGHTS
 from model.network.adapter import Adapter
 from model.network.base import Base
 from model.training.alignment import aligned_faces, alignment, normalised_keypoints
-from model.training.anchoring import AnchoringModel, anchoring_data, make_batch
+from model.training.anchoring import AnchoringData, AnchoringModel, anchoring_data, make_batch
 from model.training.encode import RecordEncoder
 from model.training.identity_loss import IdentityLoss, conditioning_recogniser
 from model.training.photos import PhotoContent, Photos
@@ -26,9 +27,17 @@ from tests.model.training.test_anchoring import SETTINGS
 STEPS = np.array([50, 300, 600, 900])
 
 
+PACK = WEIGHTS / "insightface/models/tiny_faces"
+
+
 @pytest.fixture(scope="module")
-def network(project: Path) -> RecognitionNetwork:
-    return RecognitionNetwork(project / "model/foundation/weights/insightface/models/tiny_faces/rec.onnx")
+def network() -> RecognitionNetwork:
+    return RecognitionNetwork(PACK / "rec.onnx")
+
+
+@pytest.fixture
+def data(base: Base, photos: Photos, tmp_path: Path) -> AnchoringData:
+    return anchoring_data(base, photos, RecordEncoder(tmp_path, 4, None), 64)
 
 
 @pytest.fixture
@@ -57,32 +66,25 @@ def test_the_aligned_face_is_insightfaces(photo_content: Callable[[int], PhotoCo
     assert np.abs(found[:, 4:] - wanted[:, :-4]).mean() > 10
 
 
-def test_the_loss_is_nothing_on_the_photo_itself_and_grows_with_another(
-    base: Base, network: RecognitionNetwork, photos: Photos, tmp_path: Path
+def test_the_loss_is_zero_for_the_photo_itself_and_one_for_an_orthogonal_embedding(
+    base: Base, network: RecognitionNetwork, data: AnchoringData
 ) -> None:
-    data = anchoring_data(base, photos, RecordEncoder(tmp_path, 4, None), 64)
     rows = np.arange(4)
     latents, places = data.latents.tensor(rows), data.faces.alignments(rows)
     loss = IdentityLoss(network, base.vae)
-    # What the autoencoder makes of the photos: its weights are random.
+    # The autoencoder's weights are random, so its own reconstructions are the reference.
     with torch.no_grad():
         pictures = torch.from_numpy(base.decode_latents(latents)).permute(0, 3, 1, 2).float() / 127.5 - 1
         own = network(aligned_faces(pictures, places, network.side))
         assert float(loss(latents, own, places)) == pytest.approx(0, abs=0.01)
-        # 1 − cosine with somebody at a right angle.
         other = torch.linalg.qr(torch.cat([own.T, torch.ones(len(own.T), 1)], 1)).Q[:, -1]
         assert float(loss(latents, other.expand(4, -1), places)) == pytest.approx(1, abs=0.01)
         assert float(loss(latents[:0], own[:0], places[:0])) == 0
 
 
-def test_the_term_counts_only_who_is_expected_and_reaches_the_adapter(
-    base: Base,
-    network: RecognitionNetwork,
-    photos: Photos,
-    make_adapter: Callable[..., Adapter],
-    tmp_path: Path,
+def test_dropped_rows_do_not_count_and_gradients_reach_the_adapter(
+    base: Base, network: RecognitionNetwork, data: AnchoringData, make_adapter: Callable[..., Adapter]
 ) -> None:
-    data = anchoring_data(base, photos, RecordEncoder(tmp_path, 4, None), 64)
     adapter = make_adapter(base, imr=False).train()
     adapter.attach(base.unet)
     settings = SETTINGS.model_copy(update={"identity": IdentityTerm(weight=0.5, faces=2)})
@@ -95,31 +97,29 @@ def test_the_term_counts_only_who_is_expected_and_reaches_the_adapter(
     losses["identity"].backward()
     assert all(bool(value.grad.abs().max() > 0) for name, value in model.named_parameters() if name != "null_tokens")
     assert all(value.grad is None for value in base.vae.parameters())
-    # Photos 0, who is not expected, and 3, beyond the number of faces, do not count.
+    # Row 0 is dropped and row 3 is beyond the number of faces.
     for row, counts in ((0, False), (1, True), (2, True), (3, False)):
         places = batch.alignments.clone()
         places[row, :, 2] += 0.5
         moved = float(model(replace(batch, alignments=places))["identity"])
         assert (abs(moved - float(losses["identity"])) > 1e-4) is counts, row
-    nobody = model(replace(batch, dropped=torch.ones(4, dtype=torch.bool)))
-    assert float(nobody["loss"]) == float(nobody["noise"])
+    dropped = model(replace(batch, dropped=torch.ones(4, dtype=torch.bool)))
+    assert float(dropped["loss"]) == float(dropped["noise"])
 
 
-def test_only_the_recogniser_that_conditions_is_taken(
-    photos: Photos, make_photos: Callable[..., Photos], project: Path, tmp_path: Path
+def test_only_the_recogniser_that_embedded_the_photos_is_accepted(
+    photos: Photos, make_photos: Callable[..., Photos], tmp_path: Path
 ) -> None:
-    pack = project / "model/foundation/weights/insightface/models/tiny_faces"
-    assert conditioning_recogniser(pack, photos).side == 112
+    assert conditioning_recogniser(PACK, photos).side == 112
     with pytest.raises(
         ValueError, match=r"differ from those of preprocessing \(median cosine .*: they were preprocessed with ano"
     ):
-        conditioning_recogniser(pack, make_photos(1, 2, 3, 4))
+        conditioning_recogniser(PACK, make_photos(1, 2, 3, 4))
     with pytest.raises(ValueError, match="no recognition network there; expected a face pack"):
         conditioning_recogniser(tmp_path, photos)
 
 
-def test_half_precision_moves_no_face(base: Base, network: RecognitionNetwork, photos: Photos, tmp_path: Path) -> None:
-    data = anchoring_data(base, photos, RecordEncoder(tmp_path, 4, None), 64)
+def test_half_precision_moves_no_face(base: Base, network: RecognitionNetwork, data: AnchoringData) -> None:
     rows = np.arange(4)
     latents, places = data.latents.tensor(rows), data.faces.alignments(rows)
     embeddings = data.faces.embeddings(rows)

@@ -1,4 +1,4 @@
-"""Training may begin with an earlier adapter of the same sizes, or of a narrower LoRA, and says what else differs."""
+"""Training can start from an adapter of the same sizes or of a narrower LoRA; other differences are refused."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_it_takes_what_the_stage_trains_and_nothing_else(base: Base, make_adapte
     assert champion.null_tokens.abs().sum() > 0
 
 
-def test_a_wider_lora_begins_as_the_narrow_one(base: Base, make_adapter: Callable[..., Adapter]) -> None:
+def test_a_wider_lora_computes_the_same_at_first(base: Base, make_adapter: Callable[..., Adapter]) -> None:
     narrow = make_adapter(base, imr=False, seed=1)
     for name, value in narrow.processors.state_dict().items():
         if "_lora." in name:

@@ -21,7 +21,7 @@ def scheduler(kind: str, **options: object) -> DDPMScheduler:
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
-def test_the_target_leads_back_to_the_latents(kind: str) -> None:
+def test_latents_are_recovered_from_the_target(kind: str) -> None:
     torch.manual_seed(0)
     schedule = scheduler(kind, clip_sample=False)
     latents, noise = torch.randn(3, 4, 2, 2), torch.randn(3, 4, 2, 2)
@@ -34,11 +34,11 @@ def test_the_target_leads_back_to_the_latents(kind: str) -> None:
     torch.testing.assert_close(clean_latents(schedule, noised, target, steps), latents, atol=1e-3, rtol=1e-3)
 
 
-def test_noise_without_signal_says_nothing_of_the_latents() -> None:
+def test_latents_are_not_recoverable_from_noise_without_signal() -> None:
     steps = torch.tensor([0, 500, 999])
-    for kind, meant in (("epsilon", [True, True, False]), ("v_prediction", [True] * 3), ("sample", [True] * 3)):
+    for kind, expected in (("epsilon", [True, True, False]), ("v_prediction", [True] * 3), ("sample", [True] * 3)):
         schedule = scheduler(kind, rescale_betas_zero_snr=True)
-        assert latents_recoverable(schedule, steps).tolist() == meant, kind
+        assert latents_recoverable(schedule, steps).tolist() == expected, kind
         clean = clean_latents(schedule, torch.ones(3, 1, 1, 1), torch.ones(3, 1, 1, 1), steps)
         assert torch.isfinite(clean).all()
 

@@ -1,4 +1,4 @@
-"""A recogniser read from ONNX gives onnxruntime's numbers, and gradients besides."""
+"""A recogniser loaded from ONNX computes onnxruntime's embeddings and has gradients."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from model.foundation.export import open_session
+from model.foundation.manifest import WEIGHTS
 from model.training.recognition_network import RecognitionNetwork
 
 SIDE = 112
+SHIPPED = WEIGHTS / "insightface/models/tiny_faces/rec.onnx"
 
 
 def by_onnxruntime(file: Path, faces: torch.Tensor) -> np.ndarray:
@@ -64,31 +66,21 @@ def arcface(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-@pytest.fixture(scope="module")
-def shipped(project: Path) -> Path:
-    return project / "model/foundation/weights/insightface/models/tiny_faces/rec.onnx"
-
-
-def test_an_arcface_network_gives_the_numbers_of_onnxruntime(arcface: Path) -> None:
-    found = RecognitionNetwork(arcface)(faces())
-    np.testing.assert_allclose(found.numpy(), by_onnxruntime(arcface, faces()), atol=1e-5)
-
-
-def test_the_shipped_recogniser_gives_the_numbers_of_onnxruntime(shipped: Path) -> None:
-    found = RecognitionNetwork(shipped)(faces())
-    assert found.shape == (2, 512)
-    np.testing.assert_allclose(found.numpy(), by_onnxruntime(shipped, faces()), atol=1e-5)
+@pytest.mark.parametrize("which", ["arcface", "shipped"])
+def test_embeddings_are_those_of_onnxruntime(arcface: Path, which: str) -> None:
+    file = arcface if which == "arcface" else SHIPPED
+    np.testing.assert_allclose(RecognitionNetwork(file)(faces()), by_onnxruntime(file, faces()), atol=1e-5)
 
 
 @pytest.mark.realdata
-def test_a_real_network_gives_the_numbers_of_onnxruntime(shared: Path) -> None:
+def test_embeddings_of_a_real_network_are_those_of_onnxruntime(shared: Path) -> None:
     file = shared / "weights/judge/mobilefacenet128.onnx"
     found = RecognitionNetwork(file)(faces(1))
-    np.testing.assert_allclose(found.numpy(), by_onnxruntime(file, faces(1)), atol=1e-4)
+    np.testing.assert_allclose(found, by_onnxruntime(file, faces(1)), atol=1e-4)
 
 
-def test_gradients_reach_the_picture_and_nothing_is_trained(shipped: Path) -> None:
-    network, picture = RecognitionNetwork(shipped), faces(1).requires_grad_()
+def test_gradients_reach_the_picture_and_nothing_is_trained() -> None:
+    network, picture = RecognitionNetwork(SHIPPED), faces(1).requires_grad_()
     wanted = network(faces(2)[1:]).detach()
     before = (network(picture) * wanted).sum()
     before.backward()
@@ -97,13 +89,12 @@ def test_gradients_reach_the_picture_and_nothing_is_trained(shipped: Path) -> No
     assert float((network(picture.detach() + step) * wanted).sum()) > float(before.detach())
 
 
-def test_what_is_no_recogniser_is_refused(project: Path, tmp_path: Path) -> None:
-    weights = project / "model/foundation/weights"
+def test_files_without_a_differentiable_recogniser_are_refused(tmp_path: Path) -> None:
     (tmp_path / "pointer.onnx").write_text("version https://git-lfs.github.com/spec/v1")
     for name in ("absent.onnx", "pointer.onnx"):
         with pytest.raises(ValueError, match=f"{name}: cannot be read as an ONNX network: "):
             RecognitionNetwork(tmp_path / name)
     with pytest.raises(ValueError, match="not a face recognition network"):
-        RecognitionNetwork(weights / "insightface/models/tiny_faces/det.onnx")
+        RecognitionNetwork(WEIGHTS / "insightface/models/tiny_faces/det.onnx")
     with pytest.raises(ValueError, match=r"operator Shape cannot be differentiated here .*; known: Add"):
-        RecognitionNetwork(weights / "judges/recogniser.onnx")
+        RecognitionNetwork(WEIGHTS / "judges/recogniser.onnx")

@@ -1,4 +1,4 @@
-"""The IMR's two loss terms, and that they teach it something."""
+"""The IMR's two loss terms and its baselines."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def model(base: Base, make_adapter: Callable[..., Adapter]) -> ReconfigurationMo
     return ReconfigurationModel(adapter, base, TrainImr(steps=10, ldc_weight=2.0)).train()
 
 
-def trial(sources: int = 2, targets: int = 3) -> ReconfigurationBatch:
+def batch_of(sources: int = 2, targets: int = 3) -> ReconfigurationBatch:
     rng = torch.Generator().manual_seed(1)
     every = sources * targets
 
@@ -56,7 +56,7 @@ def test_both_terms_fall(model: ReconfigurationModel) -> None:
     optimizer = torch.optim.AdamW([x for x in model.parameters() if x.requires_grad], lr=2e-3)
     before = None
     for _ in range(25):
-        losses = model(trial(), noised())
+        losses = model(batch_of(), noised())
         before = before or {name: float(value.detach()) for name, value in losses.items()}
         optimizer.zero_grad()
         losses["loss"].backward()
@@ -66,9 +66,9 @@ def test_both_terms_fall(model: ReconfigurationModel) -> None:
 
 
 def test_the_noise_term_is_zero_where_the_tokens_are_right(model: ReconfigurationModel) -> None:
-    batch = trial()
+    batch = batch_of()
     with torch.no_grad():
-        right = ReconfigurationBatch(**{**vars(batch), "expected": batch.answer(model.frozen[0])})
+        right = ReconfigurationBatch(**{**vars(batch), "expected": batch.predict(model.frozen[0])})
         losses = model(right, noised())
     assert float(losses["noise"]) < 1e-6
     assert float(losses["loss"]) < 1e-6
@@ -76,21 +76,21 @@ def test_the_noise_term_is_zero_where_the_tokens_are_right(model: Reconfiguratio
 
 def test_the_noise_term_is_weighted_and_left_out_when_not_asked_for(model: ReconfigurationModel) -> None:
     with torch.no_grad():
-        losses = model(trial(), noised())
-        alone = model(trial())
+        losses = model(batch_of(), noised())
+        alone = model(batch_of())
     assert float(losses["loss"]) == pytest.approx(float(losses["tokens"]) + 2.0 * float(losses["noise"]), rel=1e-5)
     assert set(alone) == {"loss", "tokens"}
 
 
-def test_trivial_answers_are_what_they_say(model: ReconfigurationModel) -> None:
+def test_baselines_are_the_source_and_the_mean(model: ReconfigurationModel) -> None:
     model.eval()
-    batch = trial(sources=1, targets=3)
+    batch = batch_of(sources=1, targets=3)
     mean = batch.expected.mean(dim=0, keepdim=True)
     found = compare_with_baselines(model.frozen[0], [(batch, mean)], torch.device("cpu"))
     assert found["copy_source"] == pytest.approx(float((batch.tokens - batch.expected).square().mean()), rel=1e-5)
     assert found["person_mean"] == pytest.approx(float(batch.expected.var(dim=0, correction=0).mean()), rel=1e-5)
     assert found["imr"] == pytest.approx(
-        float((batch.answer(model.frozen[0]) - batch.expected).square().mean().detach()), rel=1e-5
+        float((batch.predict(model.frozen[0]) - batch.expected).square().mean().detach()), rel=1e-5
     )
 
 
@@ -101,7 +101,7 @@ def test_gradient_checkpointing_changes_no_gradient(model: ReconfigurationModel)
     for change in (model.frozen[1].disable_gradient_checkpointing, model.frozen[1].enable_gradient_checkpointing):
         change()
         model.zero_grad()
-        model(trial(), noised())["loss"].backward()
+        model(batch_of(), noised())["loss"].backward()
         found.append([value.grad.clone() for value in model.parameters() if value.grad is not None])
     assert len(found[0]) > 10
     for plain, checkpointed in zip(*found, strict=True):

@@ -1,4 +1,4 @@
-"""Checkpoints: whole or absent, of this training or refused, one process at a time."""
+"""Checkpoints are complete, belong to one training, and are used by one process at a time."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_the_newest_whole_checkpoint_counts_and_two_are_kept(
     assert checkpoints.latest() is None
     for step in (5, 10, 15):
         checkpoints.save(accelerator, step, {"note": step})
-    # What a process killed while saving leaves behind.
+    # Left by a process killed while saving.
     (checkpoints.folder / "tmp-00000020").mkdir()
     (checkpoints.folder / "step-00000025").mkdir()
     newest = checkpoints.latest()
@@ -47,33 +47,30 @@ def test_the_newest_whole_checkpoint_counts_and_two_are_kept(
     assert checkpoints.latest() is None
 
 
-def test_a_checkpoint_that_is_not_there_is_named(checkpoints: Checkpoints, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"nowhere: no such checkpoint to resume from"):
-        checkpoints.checked(tmp_path / "nowhere")
-
-
-def test_a_checkpoint_of_another_training_is_refused(
+def test_a_missing_checkpoint_or_one_of_another_training_is_refused(
     checkpoints: Checkpoints, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     checkpoints.save(accelerator, 5, {})
     folder = checkpoints.folder / "step-00000005"
     assert checkpoints.checked(folder) == folder
+    with pytest.raises(ValueError, match=r"nowhere: no such checkpoint to resume from"):
+        checkpoints.checked(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="other inputs or parameters"):
         Checkpoints(tmp_path, "train_something", "4567cdef").checked(folder)
 
 
-def test_a_second_process_waits_and_then_says_who_is_in_the_way(checkpoints: Checkpoints) -> None:
-    said: list[str] = []
+def test_a_second_process_waits_and_then_names_the_first(checkpoints: Checkpoints) -> None:
+    messages: list[str] = []
     second = Checkpoints(checkpoints.folder.parents[1], "train_something", checkpoints.key)
     with (
         checkpoints.locked(0),
         pytest.raises(Busy, match=f"process {os.getpid()} still trains"),
-        second.locked(0.2, said.append),
+        second.locked(0.2, messages.append),
     ):
         pass
-    assert f"process {os.getpid()} is training the same thing" in said[0]
+    assert f"process {os.getpid()} is training the same thing" in messages[0]
     with second.locked(0):
-        assert len(said) == 1
+        assert len(messages) == 1
 
 
 def test_the_key_depends_on_inputs_and_parameters() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from model.training.schedule import decayed_shift, generator, normal, positions, prefetch, stratified_steps
 
 
-def test_a_pass_takes_everything_once_over_all_processes() -> None:
+def test_an_epoch_takes_every_item_once_over_all_processes() -> None:
     taken = [positions(3, step, 4, 24, rank=rank, world=2) for step in range(3) for rank in range(2)]
     assert sorted(np.concatenate(taken)) == list(range(24))
     following = [positions(3, step, 4, 24, rank=rank, world=2) for step in range(3, 6) for rank in range(2)]
@@ -47,12 +47,12 @@ def test_steps_of_a_batch_cover_the_schedule() -> None:
     assert many.max() <= 999
 
 
-def test_a_shift_fades_evenly_in_its_logarithm() -> None:
+def test_a_shift_decays_by_a_constant_factor() -> None:
     assert [round(decayed_shift(4.0, step, 8), 9) for step in (0, 4, 8)] == [4.0, 2.0, 1.0]
     assert decayed_shift(1.0, 3, 8) == 1.0
 
 
-def test_a_shift_moves_noise_steps_towards_the_noisy_end() -> None:
+def test_a_shift_moves_steps_towards_more_noise() -> None:
     even = np.concatenate([stratified_steps(generator(0, "steps", step), 10, 1000) for step in range(200)])
     moved = np.concatenate([stratified_steps(generator(0, "steps", step), 10, 1000, 3.0) for step in range(200)])
     assert (moved >= even).all()
