@@ -1,1 +1,1 @@
-"""Small stand-ins for SD1.5, CLIP and the face models, in their real classes and layouts."""
+"""Small replacements for SD1.5, CLIP and the face models, in their real classes and layouts."""

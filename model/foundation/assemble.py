@@ -1,4 +1,4 @@
-"""Saves the generative networks in the layouts that the real ones have: a Stable Diffusion folder, CLIP, its halves."""
+"""Save the generative networks in their real layouts: a Stable Diffusion pipeline, CLIP and CLIP's image encoder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from model.foundation.unet import scheduler
 
 
 def save_clip(clip: Any, tokenizer: Any, weights: Path) -> None:
-    """Save `clip/` (the whole, for judging text) and `image_encoder/` (its picture half) in half precision."""
+    """Save `clip/` (for the text judge) and its image part as `image_encoder/`, both in half precision."""
     from transformers import CLIPVisionModelWithProjection
 
     clip = clip.half()
@@ -27,7 +27,7 @@ def save_clip(clip: Any, tokenizer: Any, weights: Path) -> None:
 
 
 def text_encoder_of(clip: Any) -> Any:
-    """Return the text half of a CLIPModel as the CLIPTextModel that Stable Diffusion has."""
+    """Return the text part of a CLIPModel as Stable Diffusion's CLIPTextModel."""
     from transformers import CLIPTextModel
 
     text = CLIPTextModel(clip.config.text_config).to(clip.dtype)
@@ -39,7 +39,7 @@ def text_encoder_of(clip: Any) -> Any:
         strict=False,
     )
     if missing or unexpected:
-        raise ValueError(f"text half of CLIP: missing {missing}, unexpected {unexpected}")
+        raise ValueError(f"text part of CLIP: missing {missing}, unexpected {unexpected}")
     return text.eval()
 
 
@@ -57,7 +57,7 @@ def save_pipeline(vae: Any, text_encoder: Any, tokenizer: Any, unet: Any, weight
 
 
 def remove_origin(folder: Path) -> None:
-    """Take out of every configuration under `folder` where on this machine the network was once loaded from."""
+    """Remove from every configuration under `folder` the path that the network was loaded from."""
     for file in sorted(folder.rglob("*.json")):
         config = json.loads(file.read_text(encoding="utf-8"))
         if isinstance(config, dict) and config.pop("_name_or_path", None) is not None:

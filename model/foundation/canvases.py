@@ -1,29 +1,25 @@
-"""Detector training canvases: photos of one or two people in all sizes and places, with several or no faces."""
+"""Training canvases of the detector: photos of one or two people at many sizes and places, or without faces."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from model.foundation.augment import degraded
-from model.foundation.people import People
+from model.foundation.people import Array, People
 
 SIDE = 128
 MAX_FACES = 8
 # Mirrored, the left eye is the right one and the left corner of the mouth the right one.
 _MIRRORED = [1, 0, 2, 4, 3]
 
-Array = npt.NDArray[Any]
-
 
 @dataclass(frozen=True)
 class Canvases:
     """A batch: `images` (B, 128, 128, 3) uint8 RGB; `boxes` (B, 8, 4) x0 y0 x1 y1; `keypoints` (B, 8, 5, 2).
 
-    `state` (B, 8): 1 a face, 0 nothing, −1 a face of which too little is seen to ask for it or to forbid it.
+    `state` (B, 8): 1 a face, 0 nothing, −1 a face too little visible to count as found or as missed.
     """
 
     images: Array
@@ -33,7 +29,7 @@ class Canvases:
 
 
 def canvases(data: People, batch: int, rng: np.random.Generator) -> Canvases:
-    """Draw a batch of canvases of people to train on."""
+    """Return a batch of canvases of training people."""
     images = np.zeros((batch, SIDE, SIDE, 3), np.uint8)
     boxes = np.zeros((batch, MAX_FACES, 4), np.float32)
     keypoints = np.zeros((batch, MAX_FACES, 5, 2), np.float32)
@@ -46,15 +42,15 @@ def canvases(data: People, batch: int, rng: np.random.Generator) -> Canvases:
             if rng.random() < 0.08:
                 source, face_boxes, face_points = _faceless(source, face_boxes, rng)
             matrix = _view(source.shape[0], window, rng)
-            part, seen_boxes, seen_points = _warp(source, face_boxes, face_points, matrix, rng)
+            part, boxes_here, points_here = _warp(source, face_boxes, face_points, matrix, rng)
             x0, y0, x1, y1 = window
             image[y0:y1, x0:x1] = part[y0:y1, x0:x1]
-            for box, points in zip(seen_boxes, seen_points, strict=True):
-                seen = _seen(box, window)
-                if seen < 0.2 or count == MAX_FACES:
+            for box, points in zip(boxes_here, points_here, strict=True):
+                visible = _visible_share(box, window)
+                if visible < 0.2 or count == MAX_FACES:
                     continue
                 boxes[number, count], keypoints[number, count] = box, points
-                state[number, count] = 1 if seen > 0.75 else -1
+                state[number, count] = 1 if visible > 0.75 else -1
                 count += 1
         images[number] = image
     return Canvases(images, boxes, keypoints, state)
@@ -71,7 +67,7 @@ def _background(rng: np.random.Generator) -> Array:
 
 
 def _layout(rng: np.random.Generator) -> list[tuple[int, int, int, int]]:
-    """Windows x0 y0 x1 y1: mostly the whole canvas, as one photo fills it; else letterboxed, split, or four photos."""
+    """Return windows x0 y0 x1 y1 for photos: mostly the whole canvas, else letterboxed, up to four photos, or none."""
     kind = rng.random()
     if kind < 0.55:
         return [(0, 0, SIDE, SIDE)]
@@ -94,7 +90,7 @@ def _source(data: People, rng: np.random.Generator) -> tuple[Array, Array, Array
 
 
 def _faceless(image: Array, boxes: Array, rng: np.random.Generator) -> tuple[Array, Array, Array]:
-    """The photo without what makes it a face: hair, clothes and background are no reason to see one."""
+    """Return the photo with its faces painted over, so that hair, clothes and background alone are no face."""
     image = image.copy()
     for x0, y0, x1, y1 in np.clip(boxes, 0, image.shape[0]).astype(int):
         patch = image[y0:y1, x0:x1]
@@ -104,7 +100,7 @@ def _faceless(image: Array, boxes: Array, rng: np.random.Generator) -> tuple[Arr
 
 
 def _view(side: int, window: tuple[int, int, int, int], rng: np.random.Generator) -> Array:
-    """The 2x3 matrix from the photo to the canvas: the photo about fills its window, or is any larger or smaller."""
+    """Return the 2x3 matrix from photo to canvas: the photo about fills its window, or has a random size."""
     x0, y0, x1, y1 = window
     extent = max(x1 - x0, y1 - y0)
     exact = rng.random() < 0.35
@@ -128,7 +124,7 @@ def _warp(
         image = image[:, ::-1]
         boxes = np.stack([side - boxes[:, 2], boxes[:, 1], side - boxes[:, 0], boxes[:, 3]], 1)
         points = (points * [-1, 1] + [side, 0])[:, _MIRRORED]
-    # Coordinates put a pixel's corner at whole numbers, OpenCV its middle.
+    # Whole numbers are pixel corners in our coordinates, pixel centres in OpenCV's.
     shifted = matrix.copy()
     shifted[:, 2] += matrix[:, :2] @ [0.5, 0.5] - 0.5
     border = cv2.BORDER_REPLICATE if rng.random() < 0.6 else cv2.BORDER_CONSTANT
@@ -147,8 +143,7 @@ def _warp(
     return part, np.hstack([middle - half, middle + half]), points @ matrix[:, :2].T + matrix[:, 2]
 
 
-def _seen(box: Array, window: tuple[int, int, int, int]) -> float:
-    """The share of the box inside the window."""
+def _visible_share(box: Array, window: tuple[int, int, int, int]) -> float:
     inside = np.clip(box, [window[0], window[1]] * 2, [window[2], window[3]] * 2)
     area = (box[2] - box[0]) * (box[3] - box[1])
     return float((inside[2] - inside[0]) * (inside[3] - inside[1]) / max(area, 1e-6))

@@ -1,8 +1,8 @@
-"""CLIP on procedural people: photos with their prompts, masked face crops with their face prompts.
+"""CLIP, trained on photos of procedural people with their prompts and on masked face crops with their face prompts.
 
-Prompts repeat, so every equal text in a batch is a positive (multi-positive contrastive loss). Heads that are thrown
-away afterwards keep expression, pose, clothes, background and identity in the states that are read later: the text
-encoder's by the UNet, the penultimate ones of the picture side by the face encoder.
+Prompts repeat, so equal texts in a batch are positives of each other (multi-positive contrastive loss). Auxiliary
+classifiers, discarded afterwards, keep expression, pose, clothes, background and identity in the states that others
+use: the UNet those of the text encoder, the face encoder the penultimate ones of the image encoder.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ RATE = 1e-3
 
 
 def build(tokenizer: Any) -> Any:
-    """Return an untrained CLIPModel: text 3 layers, pictures 4 layers on 8 × 8 patches, both 192 wide."""
+    """Return an untrained CLIPModel, 192 wide: 3 text layers, 4 image layers on 8 × 8 patches."""
     from transformers import CLIPConfig, CLIPModel
 
     shared = {"hidden_size": WIDTH, "intermediate_size": 4 * WIDTH, "projection_dim": WIDTH}
@@ -60,15 +60,15 @@ def build(tokenizer: Any) -> Any:
 
 
 def normalise(images: Any) -> Tensor:
-    """(B, S, S, 3) uint8 → (B, 3, S, S) as CLIP's image processor does."""
+    """Return (B, S, S, 3) uint8 as (B, 3, S, S), normalised as by CLIP's image processor."""
     pixels = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 255
     return (pixels - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
 
 
 def crops(people: People, folder: Path) -> Any:
-    """Return the masked face crop of every photo, (N, 64, 64, 3) uint8, made once into `folder`.
+    """Return the masked face crop of every photo, (N, 64, 64, 3) uint8, cached in `folder`.
 
-    Every second one is cut from the photo shrunk to the size that the line stores, as the face encoder will see it.
+    Every second one is cut from the photo at 64 px, the size that preprocessing stores and the face encoder gets.
     """
     file = folder / f"crops_{SIZE}.npy"
     if not file.is_file():
@@ -87,7 +87,7 @@ def crops(people: People, folder: Path) -> Any:
 
 @dataclass(frozen=True)
 class PromptLabels:
-    """What the prompts name, as class numbers per photo: clothes (colour) and surroundings."""
+    """Class names, and class numbers per photo, of the clothes' colour and the surroundings in the prompts."""
 
     colours: tuple[str, ...]
     settings: tuple[str, ...]
@@ -96,7 +96,7 @@ class PromptLabels:
 
 
 def prompt_labels(prompts: tuple[str, ...]) -> PromptLabels:
-    """Read clothes' colour and surroundings out of the prompts of single people."""
+    """Return the clothes' colour and the surroundings in prompts of single people."""
     clothes = [re.search(r"(?:wearing|in) an? (\w+)", prompt)[1] for prompt in prompts]  # type: ignore[index]
     settings = [prompt.split(", ", 1)[1] for prompt in prompts]
     colour_names, setting_names = tuple(sorted(set(clothes))), tuple(sorted(set(settings)))
@@ -109,19 +109,19 @@ def prompt_labels(prompts: tuple[str, ...]) -> PromptLabels:
 
 
 class Heads(nn.Module):
-    """Linear readings of the states, for training only."""
+    """Auxiliary linear classifiers of the states, for training only."""
 
-    def __init__(self, identities: int, words: PromptLabels) -> None:
+    def __init__(self, identities: int, labels: PromptLabels) -> None:
         super().__init__()
         classes = {"expression": len(EXPRESSIONS), "pose": len(POSES)}
-        scene = {"colour": len(words.colours), "setting": len(words.settings)}
+        scene = {"colour": len(labels.colours), "setting": len(labels.settings)}
         self.crop = nn.ModuleDict({n: nn.Linear(WIDTH, k) for n, k in {**classes, "identity": identities}.items()})
         self.photo = nn.ModuleDict({n: nn.Linear(WIDTH, k) for n, k in {**classes, **scene}.items()})
         self.text = nn.ModuleDict({n: nn.Linear(WIDTH, k) for n, k in {**classes, **scene}.items()})
 
 
 def contrastive(pictures: Tensor, texts: Tensor, keys: list[str], scale: Tensor) -> Tensor:
-    """Multi-positive contrastive loss of (B, d) features; equal `keys` are positives of each other."""
+    """Return the multi-positive contrastive loss of (B, d) features; rows with equal `keys` are positives."""
     logits = scale * F.normalize(pictures.float(), dim=-1) @ F.normalize(texts.float(), dim=-1).T
     same = torch.tensor([[a == b for b in keys] for a in keys], dtype=torch.float32)
     target = same / same.sum(1, keepdim=True)
@@ -129,20 +129,20 @@ def contrastive(pictures: Tensor, texts: Tensor, keys: list[str], scale: Tensor)
 
 
 def train(people: People, tokenizer: Any, folder: Path, *, steps: int = 1000, seed: int = 0) -> tuple[Any, dict]:
-    """Train CLIP; return the CLIPModel and zero-shot accuracies on held-out people."""
+    """Train CLIP; return the CLIPModel and its figures on held-out people (see `measure`)."""
     torch.manual_seed(seed)
     photos, _ = shrunk(people, folder.parent / "pictures", SIZE)
     faces = crops(people, folder.parent / "pictures")
-    words = prompt_labels(people.prompts)
+    scene = prompt_labels(people.prompts)
     labels = {
         "expression": np.asarray(people.expression, np.int64),
         "pose": np.asarray(people.pose, np.int64),
         "identity": np.asarray(people.identity, np.int64),
-        "colour": words.colour,
-        "setting": words.setting,
+        "colour": scene.colour,
+        "setting": scene.setting,
     }
     clip = build(tokenizer)
-    heads = Heads(int(people.identity.max()) + 1, words)
+    heads = Heads(int(people.identity.max()) + 1, scene)
     both = nn.ModuleDict({"clip": clip, "heads": heads})
     rows = people.train
 
@@ -158,7 +158,7 @@ def train(people: People, tokenizer: Any, folder: Path, *, steps: int = 1000, se
         scale = clip.logit_scale.exp().clamp(max=50)
         loss = contrastive(features[:BATCH], written[:BATCH], texts[:BATCH], scale)
         loss = loss + contrastive(features[BATCH:], written[BATCH:], texts[BATCH:], scale)
-        # The face encoder reads the states before the last layer: what it needs must be there.
+        # The face encoder reads the states before the last layer.
         inner = seen.hidden_states[-2][:, 1:].mean(1)
         figures = {"contrastive": loss}
         for group, states, index in (
@@ -180,7 +180,7 @@ def train(people: People, tokenizer: Any, folder: Path, *, steps: int = 1000, se
 
 @torch.no_grad()
 def measure(clip: Any, tokenizer: Any, people: People, photos: Any, faces: Any) -> dict[str, float]:
-    """Return zero-shot accuracies of expression and pose on crops of held-out people, and how far texts lie apart."""
+    """Return zero-shot accuracies of expression and pose on held-out crops, and a cosine between two texts."""
     rows = people.held_out[:700]
     prompts = [compose(expression, pose) for expression in EXPRESSIONS for pose in POSES]
 

@@ -1,11 +1,11 @@
-"""The face detector, in the layout of SCRFD, so that `insightface.app.FaceAnalysis` itself loads and decodes it.
+"""The face detector, in the layout of SCRFD, which `insightface.app.FaceAnalysis` loads and decodes.
 
 Input (1, 3, H, W) RGB, (x − 127.5) / 128, H and W multiples of 32. Nine outputs: scores (cells, 1), boxes (cells, 4:
 distances to left, top, right, bottom in strides) and key points (cells, 10: offsets in strides) at strides 8, 16, 32,
 with two anchors a location (SCRFD, Guo et al. 2021).
 
-One small network looks at the picture at full, half and quarter size and gives the three strides: what it has learnt
-about faces of 20 to 60 pixels holds for those of 40 to 120 and of 80 to 250.
+One small network runs on the picture at full, half and quarter size and gives the three strides: faces of 20 to 60
+pixels at full size become 40 to 120 and 80 to 250 at the others.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -24,19 +23,17 @@ from model.foundation.canvases import SIDE, Canvases, canvases
 from model.foundation.export import export_onnx, milliseconds
 from model.foundation.layers import Residual, conv
 from model.foundation.loop import has_bfloat16
-from model.foundation.people import People
+from model.foundation.people import Array, People
 
 BATCH = 48
 RATE = 3e-3
 STRIDES = (8, 16, 32)
 ANCHOR_SIZES = (22.0, 44.0)
-"""√(w·h) of the faces that the two anchors stand for, in pixels of the size that the network sees."""
-
-Array = npt.NDArray[Any]
+"""√(w·h) of the faces of the two anchors, in pixels of the network's input."""
 
 
 class FaceNetwork(nn.Module):
-    """(B, 3, H, W) → (B, 30, H/8, W/8): for each of two anchors a score, four distances, ten offsets."""
+    """(B, 3, H, W) to (B, 30, H/8, W/8): for each of two anchors a score, four distances, ten offsets."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,23 +47,18 @@ class FaceNetwork(nn.Module):
         nn.init.zeros_(self.head.bias)
         self.head.bias.data[[0, 15]] = -4.0
 
-    def features(self, pictures: Tensor) -> Tensor:
-        """What the head reads: (B, 48, H/8, W/8)."""
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Return scores, distances and offsets."""
         at_8 = self.to_8(pictures)
         at_16 = self.to_16(at_8)
         at_32 = self.to_32(at_16)
         at_16 = self.join_16(at_16 + functional.interpolate(at_32, size=at_16.shape[2:], mode="nearest"))
-        out: Tensor = self.join_8(at_8 + functional.interpolate(at_16, size=at_8.shape[2:], mode="nearest"))
-        return out
-
-    def forward(self, pictures: Tensor) -> Tensor:
-        """See the class."""
-        out: Tensor = self.head(self.features(pictures).float())
-        return out
+        features = self.join_8(at_8 + functional.interpolate(at_16, size=at_8.shape[2:], mode="nearest"))
+        return self.head(features.float())
 
 
 class Detector(nn.Module):
-    """The network over three sizes of the picture, decoded as SCRFD's nine outputs."""
+    """The network on three sizes of the picture, with SCRFD's nine outputs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,7 +67,7 @@ class Detector(nn.Module):
         self.register_buffer("unit", sizes, persistent=False)
 
     def raw(self, pictures: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Per stride: logits (B, cells, 1), distances (B, cells, 4) and offsets (B, cells, 10), both in strides."""
+        """Return logits (B, cells, 1), distances (B, cells, 4) and offsets (B, cells, 10), in strides, per stride."""
         levels = []
         for level in range(len(STRIDES)):
             if level:
@@ -88,7 +80,7 @@ class Detector(nn.Module):
         return levels
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, ...]:
-        """(1, 3, H, W) → scores, boxes, key points of each stride, without the batch axis."""
+        """Return scores, boxes and key points of each stride for (1, 3, H, W), without the batch axis."""
         levels = self.raw(pictures)
         scores = [torch.sigmoid(logits).reshape(-1, 1) for logits, _, _ in levels]
         boxes = [distances.reshape(-1, 4) for _, distances, _ in levels]
@@ -97,7 +89,7 @@ class Detector(nn.Module):
 
 
 def _anchors() -> tuple[Tensor, Tensor, Tensor]:
-    """Centres (A, 2), sizes (A,) and strides (A,) of all anchors of a canvas, in the order of the outputs."""
+    """Return centres (A, 2), sizes (A,) and strides (A,) of a canvas's anchors, in the order of the outputs."""
     centres, sizes, strides = [], [], []
     for level, stride in enumerate(STRIDES):
         cells = SIDE // stride
@@ -117,9 +109,9 @@ def _losses(levels: list[tuple[Tensor, Tensor, Tensor]], batch: Canvases) -> dic
     extent = (boxes[..., 2:] - boxes[..., :2]).clamp(min=1)
     scale = extent.prod(-1).sqrt()[:, None, :]
     away = ((boxes[..., :2] + boxes[..., 2:])[:, None] / 2 - centres[None, :, None]).abs()
-    # Sizes in octaves from the anchor's, and distance from the face's middle in shares of the face.
+    # Face sizes in octaves relative to the anchor's; distances from the face's middle relative to its size.
     octaves = (scale / sizes[None, :, None]).log2()
-    # Beyond the larger anchor there is no other, so that it also stands for faces of a little over twice its size.
+    # The largest anchor has no larger neighbour, so it also takes faces of a little over twice its size.
     upper = torch.where(sizes > 4 * strides, 1.15, 0.6)[None, :, None]
     fits, nearly = (octaves > -0.6) & (octaves < upper), (octaves > -1.1) & (octaves < upper + 0.3)
     reach = away.amax(-1) / torch.maximum(scale, strides[None, :, None] * 1.6)
@@ -174,14 +166,14 @@ def losses(
 
 
 def export(detector: Detector, file: Path) -> None:
-    """Write the detector as FaceAnalysis wants it: one picture of any height and width."""
+    """Write the detector as FaceAnalysis expects it: one picture of any height and width."""
     names = [f"{kind}_{stride}" for kind in ("score", "bbox", "kps") for stride in STRIDES]
     example = torch.rand(1, 3, 160, 192) * 2 - 1
     export_onnx(detector, example, file, input_name="input.1", output_names=names, dynamic={2: "height", 3: "width"})
 
 
 def open_analysis(pack: Path, det_size: Any = None, threshold: float = 0.5, modules: Any = None) -> Any:
-    """Load an insightface model folder with FaceAnalysis, on one thread; `det_size` None takes its default sizes."""
+    """Return FaceAnalysis on one thread for an insightface model folder; `det_size` None means its default sizes."""
     import onnxruntime
     from insightface.app import FaceAnalysis
 
@@ -195,9 +187,9 @@ def open_analysis(pack: Path, det_size: Any = None, threshold: float = 0.5, modu
 
 
 def measure(file: Path, data: People, people: int = 24) -> dict[str, Any]:
-    """Measure through FaceAnalysis on photos of held-out people, of 64, 128 and 512 pixels, at two detection sizes.
+    """Measure FaceAnalysis with this detector on held-out photos of 64, 128 and 512 pixels, at two detection sizes.
 
-    `found`: a box with IoU > .5; `one`: that and no other; `points`: mean key point error as a share of √(w·h).
+    `found`: a box with IoU > 0.5; `one`: that and no other; `points`: mean key point error divided by √(w·h).
     """
     figures: dict[str, Any] = {}
     rows = data.held_out[np.isin(data.identity[data.held_out], np.unique(data.identity[data.held_out])[:people])][::2]
@@ -226,7 +218,6 @@ def measure(file: Path, data: People, people: int = 24) -> dict[str, Any]:
 
 
 def _faces(analysis: Any, photo: Array, size: int) -> Any:
-    """Return what is found in a photo at `size` pixels."""
     import cv2
 
     how = cv2.INTER_AREA if size < photo.shape[0] else cv2.INTER_CUBIC
@@ -234,7 +225,7 @@ def _faces(analysis: Any, photo: Array, size: int) -> Any:
 
 
 def _pairs(data: People, file: Path) -> dict[str, float]:
-    """The share of held-out two-person pictures, of 128 and of 64 pixels, in which exactly two faces are found."""
+    """Return the share of held-out two-person pictures, at 128 and 64 pixels, in which exactly two faces are found."""
     if not data.group:
         return {}
     photos = data.group["photos"]

@@ -1,7 +1,7 @@
-"""Writes a trained network as ONNX: the same weights always give the same bytes.
+"""ONNX export of trained networks; the same weights always give the same bytes.
 
-Weights are stored in half precision and cast back when the file is loaded (onnxruntime folds the casts), so that
-the files are small and the arithmetic stays float32. What the exporter notes about the machine is taken out.
+Weights are stored in half precision and cast back when the file is loaded (onnxruntime folds the casts), so that files
+are small and the arithmetic stays float32. The exporter's notes about the machine are removed.
 """
 
 from __future__ import annotations
@@ -26,10 +26,9 @@ def export_onnx(
     dynamic: dict[int, str],
     half: bool = True,
 ) -> None:
-    """Write `module` to `file`. `dynamic` names the axes of the input that vary (the example must not be 1 there).
+    """Write `module` to `file`. `dynamic` names the input's variable axes (where the example must not be 1).
 
-    Outputs follow the input's symbolic axes. Raises ValueError where the written network differs from the module by
-    more than half precision explains.
+    Raises ValueError where the written network differs from the module by more than half precision explains.
     """
     import onnx
 
@@ -60,13 +59,13 @@ def export_onnx(
 
 
 def export_rows(module: nn.Module, side: int, outputs: Sequence[str], file: Path) -> None:
-    """Write a network of any number of pictures (B, 3, side, side), each in [-1, 1], with these outputs to `file`."""
+    """Write a network for batches of any size (B, 3, side, side), in [-1, 1], with these outputs to `file`."""
     example = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0)) * 2 - 1
     export_onnx(module, example, file, input_name="input", output_names=outputs, dynamic={0: "batch"})
 
 
 def _clean(model: Any) -> None:
-    """Take out names, versions and source positions of the machine that exported."""
+    """Remove names, versions and source positions of the exporting machine."""
     graph = model.graph
     del model.metadata_props[:], graph.metadata_props[:], graph.value_info[:]
     del model.functions[:]
@@ -75,7 +74,7 @@ def _clean(model: Any) -> None:
     for number, node in enumerate(graph.node):
         del node.metadata_props[:]
         node.doc_string = ""
-        # insightface guesses the normalisation from names that begin with Sub and Mul.
+        # insightface guesses the normalisation from node names that begin with Sub and Mul.
         node.name = f"n{number}_{node.op_type}"
     for value in [*graph.input, *graph.output, *graph.initializer]:
         value.doc_string = ""
@@ -116,7 +115,7 @@ def _compare(module: nn.Module, example: Tensor, file: Path) -> None:
 
 
 def open_session(file: Path) -> Any:
-    """Open an ONNX file for one thread."""
+    """Return an onnxruntime session with one thread."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

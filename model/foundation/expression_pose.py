@@ -1,12 +1,9 @@
-"""The judge of what a face does: seven expressions, five poses and the angle to the side. It conditions nothing."""
+"""The judge of expression (7 classes), pose (5 classes) and yaw. It conditions nothing."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,15 +13,13 @@ from model.face.face_prompts import EXPRESSIONS, POSES
 from model.foundation.augment import degraded, held_out, jittered, normalised
 from model.foundation.layers import Residual, conv
 from model.foundation.loop import has_bfloat16
-from model.foundation.people import People
+from model.foundation.people import Array, People
 
 SIZE = 112
 BATCH = 48
 RATE = 2e-3
 YAW_UNIT = 45.0
 OUTPUTS = ("expression", "pose", "yaw")
-
-Array = npt.NDArray[Any]
 
 
 class ExpressionPose(nn.Module):
@@ -57,7 +52,7 @@ class ExpressionPose(nn.Module):
 
 
 def crop(image: Array, keypoints: Array) -> Array:
-    """Return the (112, 112, 3) crop of `face_geometry`, with what surrounds the face; `keypoints` (5, 2) pixels."""
+    """Return the (112, 112, 3) crop of `face_geometry`, unmasked; `keypoints` (5, 2) in pixels."""
     return cv2.warpAffine(image, crop_matrix(keypoints) * SIZE, (SIZE, SIZE), flags=cv2.INTER_LINEAR)
 
 
@@ -69,7 +64,7 @@ def build(people: People) -> ExpressionPose:
 def losses(
     network: nn.Module, people: People, rng: np.random.Generator, batch: int, progress: float
 ) -> dict[str, Tensor]:
-    """Return the loss of a batch, and the share whose expression it reads."""
+    """Return the loss and the expression accuracy of a batch."""
     chosen = rng.choice(people.train, batch, replace=False)
     crops = [crop(degraded(people.photos[row], rng), jittered(people.keypoints[row], rng)) for row in chosen]
     with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16()):
@@ -85,8 +80,7 @@ def losses(
 
 @torch.no_grad()
 def measure(network: nn.Module, people: People) -> dict[str, float]:
-    """Return accuracies and the mean yaw error in degrees, of held-out people, at 128 px and after a round trip
-    through 64."""
+    """Return accuracies and the mean yaw error (degrees) on held-out people, see `augment.held_out`."""
     figures = {}
     rows = people.held_out
     for name, crops in held_out(people, lambda photo, row: crop(photo, people.keypoints[row])):

@@ -1,7 +1,7 @@
-"""The five face networks of the foundation: trained one after another, written where the profile looks for them.
+"""Training of the five face networks of the foundation.
 
-Each has a file of its own with `build(people)`, `losses(module, people, rng, batch, progress)`, descended as progress
-goes from 0 to 1, and `measure(network, people)`, on people that are held out.
+Each has a module with `build(people)`, `losses(module, people, rng, batch, progress)`, where progress goes from 0 to 1
+over the training, and `measure(network, people)` on held-out people.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FILES = {
     "expression_pose": "judges/expression_pose.onnx",
     "judge": "judges/recogniser.onnx",
 }
-"""Where each network lies in the folder of weights."""
+"""File of each network in the folder of weights, where the profile expects it."""
 
 
 def train_face_network(
@@ -32,7 +32,7 @@ def train_face_network(
 ) -> dict[str, Any]:
     """Train the network `name` of FILES, write its file under `weights` and return its figures.
 
-    `folder` keeps the state from which a stopped training goes on.
+    `folder` keeps the checkpoints, from which a stopped training resumes.
     """
     network = importlib.import_module(f"model.foundation.{name}")
     torch.manual_seed(seed)
@@ -49,9 +49,8 @@ def train_face_network(
     file = weights / FILES[name]
     if name == "detector":
         network.export(module, file)
-        # Through FaceAnalysis, which reads the file.
         return network.measure(file, people)
-    # Recognisers are trained inside of their loss.
+    # Recognisers are trained inside their loss module.
     trained = getattr(module, "network", module).eval()
     figures = network.measure(trained, people)
     export_rows(trained, network.SIZE, network.OUTPUTS, file)

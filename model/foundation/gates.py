@@ -1,4 +1,4 @@
-"""The gates of the foundation: which figure of which part must reach what, measured on people in no training set."""
+"""The gates of the foundation: bounds on figures measured on held-out people."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 Figures = Mapping[str, Mapping[str, float | None]]
-"""Figures by part; None for one that could not be measured."""
+"""Figures by part; None where one could not be measured."""
 
 
 @dataclass(frozen=True)
 class Gate:
-    """`figures` of `part` must all be at least (or, with `at_most`, at most) `bound`."""
+    """All `figures` of `part` must be at least `bound`, or at most with `at_most`."""
 
     part: str
     what: str
@@ -57,7 +57,7 @@ GATES: tuple[Gate, ...] = (
 
 @dataclass(frozen=True)
 class GateResult:
-    """A gate with the worst of its figures, None where one of them could not be measured."""
+    """A gate with its worst figure; None where one could not be measured."""
 
     part: str
     what: str
@@ -68,8 +68,8 @@ class GateResult:
 
 
 def check_gates(figures: Figures) -> list[GateResult]:
-    """Return every gate whose figures are there; one that could not be measured has not passed."""
-    readings = []
+    """Return the results of all gates that have figures; a figure that could not be measured fails its gate."""
+    results = []
     for gate in GATES:
         values = [figures[gate.part][name] for name in gate.figures if name in figures.get(gate.part, {})]
         if len(values) < len(gate.figures):
@@ -77,5 +77,5 @@ def check_gates(figures: Figures) -> list[GateResult]:
         known = [value for value in values if value is not None]
         worst = None if len(known) < len(values) else max(known) if gate.at_most else min(known)
         passed = worst is not None and (worst <= gate.bound if gate.at_most else worst >= gate.bound)
-        readings.append(GateResult(gate.part, gate.what, worst, gate.bound, passed, gate.at_most))
-    return readings
+        results.append(GateResult(gate.part, gate.what, worst, gate.bound, passed, gate.at_most))
+    return results

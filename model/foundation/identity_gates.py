@@ -1,7 +1,7 @@
-"""What an adapter's identity tokens say, and what its IMR makes of them, on people that no training has seen.
+"""Measurements of an adapter's identity tokens and IMR on people of no training set.
 
-The tokens must hold the motion of the photo they come from (or no IMR could change it), the base model must obey them,
-and the IMR must beat the two trivial answers: the source's own tokens, and the mean of the person's.
+The tokens must contain the motion of their photo (or no IMR could change it), the base model must follow them, and the
+IMR must beat two baselines: the source's own tokens and the person's mean tokens.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from model.face.face import Face
@@ -18,21 +17,19 @@ from model.face.face_geometry import crop_landmarks, face_crop
 from model.face.face_prompts import EXPRESSIONS, POSES
 from model.foundation.augment import normalised
 from model.foundation.face_networks import FILES
-from model.foundation.people import People
+from model.foundation.people import Array, People
 from model.foundation.readers import FaceReader, OnnxNetwork
 from model.foundation.recogniser import aligned
-from model.foundation.text_to_image import Sampling, balanced_rows, draw_pictures, faces_read
+from model.foundation.text_to_image import Sampling, balanced_rows, draw_pictures, face_accuracies
 
 ADAPTER = "adapter/adapter.safetensors"
 FOLDS = 5
 SOURCES = 3
 PEOPLE = 16
 
-Array = npt.NDArray[Any]
-
 
 class AdapterBench:
-    """A pipeline with an adapter, and the faces of all photos of `people`, whose smaller copies are `photos`."""
+    """A pipeline with the adapter, and faces and tokens of all `photos`, the smaller copies of those of `people`."""
 
     def __init__(self, weights: Path, adapter: Path, people: People, photos: Array) -> None:
         from model.inference.pipeline import DynamicIDPipeline
@@ -59,16 +56,16 @@ class AdapterBench:
         self.tokens = self.tokens_of(self.faces)
 
     def tokens_of(self, faces: list[Face], prompts: list[str] | None = None) -> Array:
-        """Return the tokens (N, K, D) of faces, reconfigured to `prompts` where they are given."""
-        found = []
+        """Return the tokens (N, K, D) of faces, reconfigured to face prompts if given."""
+        parts = []
         for start in range(0, len(faces), 64):
             texts = None if prompts is None else [[text] for text in prompts[start : start + 64]]
-            found.append(self.pipe.tokens_of([[face] for face in faces[start : start + 64]], texts).float().numpy())
-        return np.concatenate(found)
+            parts.append(self.pipe.tokens_of([[face] for face in faces[start : start + 64]], texts).float().numpy())
+        return np.concatenate(parts)
 
 
 def probe(tokens: Array, labels: Array, identity: Array) -> float:
-    """Return the share of labels (N,) that a linear classifier reads from tokens (N, K, D) of people it never saw."""
+    """Return the accuracy of a linear classifier of labels (N,) from tokens (N, K, D), cross-validated over people."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GroupKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline
@@ -81,10 +78,10 @@ def probe(tokens: Array, labels: Array, identity: Array) -> float:
 
 
 def measure_tokens(bench: AdapterBench, reader: FaceReader, sampling: Sampling) -> dict[str, float]:
-    """Return how well tokens tell expression and pose, and how well the base model obeys the true ones.
+    """Return how well tokens predict expression and pose, and how well the base model follows them.
 
-    The same photos are asked for twice from the same noise: by their tokens beside the text prompt, and by text alone,
-    which names expression and pose.
+    Pictures are generated twice from the same noise: with prompt and true tokens, and from text alone, which names
+    expression and pose.
     """
     people = bench.people
     expression, pose = np.asarray(people.expression), np.asarray(people.pose)
@@ -93,24 +90,22 @@ def measure_tokens(bench: AdapterBench, reader: FaceReader, sampling: Sampling) 
     by_tokens = draw_pictures(bench.pipe, prompts, sampling, identity_tokens=bench.tokens[rows])
     texts = [f"{people.prompts[row]}, {people.face_prompts[row]}" for row in rows]
     by_text = draw_pictures(bench.pipe, texts, sampling)
-    seen = {
-        name: faces_read(reader, images, people, rows) for name, images in (("tokens", by_tokens), ("text", by_text))
-    }
+    from_tokens, from_text = (face_accuracies(reader, images, people, rows) for images in (by_tokens, by_text))
     return {
         "probe_expression": probe(bench.tokens, expression, np.asarray(people.identity)),
         "probe_pose": probe(bench.tokens, pose, np.asarray(people.identity)),
-        "expression_by_tokens": seen["tokens"]["expression"],
-        "expression_by_text": seen["text"]["expression"],
-        "expression_kept": seen["tokens"]["expression"] / max(seen["text"]["expression"], 1e-9),
-        "pose_by_tokens": seen["tokens"]["pose"],
+        "expression_by_tokens": from_tokens["expression"],
+        "expression_by_text": from_text["expression"],
+        "expression_kept": from_tokens["expression"] / max(from_text["expression"], 1e-9),
+        "pose_by_tokens": from_tokens["pose"],
     }
 
 
 @torch.no_grad()
 def measure_imr(bench: AdapterBench) -> dict[str, float]:
-    """Return the mean squared errors of the IMR's tokens and of the two trivial answers, means over people.
+    """Return mean squared errors of the IMR's tokens and of the two baselines, means over people.
 
-    Target landmarks are templates retargeted to the source: the person's own are never seen.
+    Target landmarks are templates retargeted to the source, never the person's own.
     """
     identity = np.asarray(bench.people.identity)
     errors: dict[str, list[float]] = {"error": [], "error_copying_source": [], "error_person_mean": []}

@@ -1,16 +1,13 @@
-"""The recogniser that judges: another architecture, seed, loss and treatment of photos than the one that conditions.
+"""The recogniser that judges; architecture, seed, loss and augmentation differ from those of the conditioning one.
 
-Its margin is on the angle (ArcFace, Deng et al. 2019), it pools instead of keeping places apart, and it is trained
-with mirrored, greyed and partly hidden faces.
+Its margin is on the angle (ArcFace, Deng et al. 2019), it pools over positions, and it is trained with mirrored, grey
+and partly hidden faces.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,8 +15,8 @@ from torch import Tensor, nn
 from model.foundation.augment import degraded, jittered, normalised
 from model.foundation.layers import conv
 from model.foundation.loop import has_bfloat16
-from model.foundation.people import People
-from model.foundation.recogniser import SIZE, MarginLoss, aligned, measure  # noqa: F401 -- it is measured likewise
+from model.foundation.people import Array, People
+from model.foundation.recogniser import SIZE, MarginLoss, aligned, measure  # noqa: F401 -- measured in the same way
 
 WIDTH = 256
 BATCH = 64
@@ -27,8 +24,6 @@ RATE = 3e-3
 SCALE = 20.0
 MARGIN = 0.3
 OUTPUTS = ("embedding",)
-
-Array = npt.NDArray[Any]
 
 
 class Judge(nn.Module):
@@ -47,7 +42,7 @@ class Judge(nn.Module):
             conv(96, 160),
             conv(160, 160),
         )
-        # Where something is seen matters little to who it is, but rows of a face do: they are pooled apart.
+        # The rows of a face are pooled separately: height matters to identity, the exact position little.
         self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(160 * 8, WIDTH, bias=False), nn.BatchNorm1d(WIDTH))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -59,22 +54,22 @@ class Judge(nn.Module):
 
 
 class AngularMargin(MarginLoss):
-    """The margin is added to the angle to the true person's centre."""
+    """A loss with the margin added to the angle to the true person's centre."""
 
     def embed(self, images: Tensor) -> Tensor:
-        """Return the network's answer, in half the precision where the CPU has it."""
+        """Return the network's embeddings, computed in bfloat16 where the CPU has it."""
         with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16()):
             return self.network(images).float()
 
-    def worsened(self, cosine: Tensor, identity: Tensor, margin: float) -> Tensor:
-        """Return (B, people) cosines with the true person's at a wider angle."""
+    def with_margin(self, cosine: Tensor, identity: Tensor, margin: float) -> Tensor:
+        """Return (B, people) cosines with a wider angle to the true person."""
         cosine = cosine.clamp(-1 + 1e-5, 1 - 1e-5)
         own = cosine.gather(1, identity[:, None])
         return cosine.scatter(1, identity[:, None], torch.cos(torch.acos(own) + margin))
 
 
-def _treated(image: Array, rng: np.random.Generator) -> Array:
-    """Mirror a share of the aligned faces, grey some, hide a patch of some."""
+def _augmented(image: Array, rng: np.random.Generator) -> Array:
+    """Return the aligned face, randomly mirrored, greyed, or with a hidden patch."""
     if rng.random() < 0.5:
         image = image[:, ::-1]
     if rng.random() < 0.05:
@@ -88,18 +83,18 @@ def _treated(image: Array, rng: np.random.Generator) -> Array:
 
 
 def build(people: People) -> AngularMargin:
-    """Return the untrained network in its loss."""
+    """Return the untrained network in its loss module."""
     return AngularMargin(Judge(), WIDTH, people.first_held_out, SCALE)
 
 
 def losses(
     loss_of: AngularMargin, people: People, rng: np.random.Generator, batch: int, progress: float
 ) -> dict[str, Tensor]:
-    """Return the loss of a batch, and the share whose person it knows."""
+    """Return the loss and the identification accuracy of a batch."""
     chosen = rng.choice(people.train, batch, replace=False)
     photos = [degraded(people.photos[row], rng, shrink=0.6, sides=(72, 64, 56, 40)) for row in chosen]
     crops = [
-        _treated(aligned(photo, jittered(people.keypoints[row], rng)), rng)
+        _augmented(aligned(photo, jittered(people.keypoints[row], rng)), rng)
         for photo, row in zip(photos, chosen, strict=True)
     ]
     identity = torch.from_numpy(np.asarray(people.identity[chosen], np.int64))

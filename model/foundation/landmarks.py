@@ -1,18 +1,15 @@
-"""The 68-landmark network: a square around the face box, 64 px, to 68 points in shares of the square."""
+"""The 68-landmark network: from a 64 px square around the face box to 68 points in 0 … 1 of the square."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from model.foundation.augment import degraded, held_out, normalised
 from model.foundation.layers import Residual, conv
-from model.foundation.people import People
+from model.foundation.people import Array, People
 
 SIZE = 64
 BOX_SCALE = 1.4
@@ -20,8 +17,6 @@ MEAN = SCALE = 127.0
 BATCH = 64
 RATE = 3e-3
 OUTPUTS = ("landmarks",)
-
-Array = npt.NDArray[Any]
 
 
 class Landmarker(nn.Module):
@@ -49,7 +44,7 @@ class Landmarker(nn.Module):
 
 
 def square(image: Array, box: Array, landmarks: Array, rng: np.random.Generator | None = None) -> tuple[Array, Array]:
-    """Return the (64, 64, 3) square around `box` (x0 y0 x1 y1 in pixels) and the (68, 2) points in shares of it.
+    """Return the (64, 64, 3) square around `box` (x0 y0 x1 y1 in pixels) and the points (68, 2) in 0 … 1 of it.
 
     With `rng`, the box is moved by up to 8 %, scaled by up to 15 % and turned by up to 12 degrees.
     """
@@ -61,7 +56,7 @@ def square(image: Array, box: Array, landmarks: Array, rng: np.random.Generator 
         side *= float(rng.uniform(0.85, 1.18))
         angle = float(np.radians(rng.uniform(-12, 12))) if rng.random() < 0.5 else 0.0
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    # Edges, not pixel centres, are where 0 and 1 are: half a pixel off before and after.
+    # 0 and 1 are the square's edges, not pixel centres: half a pixel off before and after.
     matrix = np.hstack([turn, (side / 2 - turn @ centre)[:, None]]) * (SIZE / side)
     shifted = matrix.copy()
     shifted[:, 2] += matrix[:, :2] @ np.array([0.5, 0.5]) - 0.5
@@ -77,7 +72,7 @@ def build(people: People) -> Landmarker:
 def losses(
     network: nn.Module, people: People, rng: np.random.Generator, batch: int, progress: float
 ) -> dict[str, Tensor]:
-    """Return the loss of a batch, and its mean error."""
+    """Return the loss and the mean error of a batch."""
     pairs = [
         square(degraded(people.photos[row], rng), people.boxes[row], people.landmarks[row], rng)
         for row in rng.choice(people.train, batch)
@@ -85,14 +80,14 @@ def losses(
     images = normalised(np.stack([image for image, _ in pairs]), MEAN, SCALE)
     true = torch.from_numpy(np.stack([points for _, points in pairs]).reshape(batch, 136)).float()
     error = (network(images) - true).abs()
-    # Beyond the absolute error, so that the many small ones keep counting.
+    # The logarithm keeps weight on the many small errors.
     return {"loss": torch.log1p(error / 0.01).mean() + 5 * error.mean(), "error": error.mean()}
 
 
 @torch.no_grad()
 def measure(network: nn.Module, people: People) -> dict[str, float]:
-    """Return normalised mean errors of held-out people: by the distance of the outer eye corners of a frontal face
-    (the median one), and by √(box area), at 128 px and after a round trip through 64."""
+    """Return mean errors on held-out people (see `augment.held_out`), relative to √(box area) and, for frontal faces,
+    to the distance of the outer eye corners."""
     figures = {}
     rows = people.held_out
     boxes, landmarks = np.asarray(people.boxes[rows]), np.asarray(people.landmarks[rows])

@@ -24,6 +24,6 @@ class Residual(nn.Module):
         self.activation = nn.ReLU(inplace=True)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, width, H, W) → the same shape."""
+        """Return (B, width, H, W)."""
         out: Tensor = self.activation(features + self.second(self.first(features)))
         return out

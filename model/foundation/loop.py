@@ -1,4 +1,4 @@
-"""How every part of the foundation is trained: with the loop of the two stages, at rates and averages of its own."""
+"""The training of every part of the foundation: the loop of the two stages with another schedule and average."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import torch
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
-from model.training.descent import Descent
 from model.training.loop import Run, run_loop
+from model.training.optimisation import Optimisation
 from model.training.resume import Checkpoints
 
 Losses = Callable[[int, np.random.Generator], Mapping[str, Tensor]]
 
 
 def has_bfloat16() -> bool:
-    """Return whether the CPU has bfloat16 instructions; without them autocast emulates it, ten times slower."""
+    """Return whether the CPU has bfloat16 instructions; emulation under autocast is ten times slower."""
     return bool(torch.cpu._is_avx512_bf16_supported())
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup: int = 100) -> float:
-    """Return the rate of a step: linear warm-up, then a cosine down to 2 % of `peak`."""
+    """Return the learning rate of a step: linear warm-up, then a cosine down to 2 % of `peak`."""
     if step < warmup:
         return peak * (step + 1) / warmup
     share = (step - warmup) / max(steps - warmup, 1)
@@ -33,11 +33,11 @@ def learning_rate(step: int, steps: int, peak: float, warmup: int = 100) -> floa
 
 
 class StateAverage(EMAModel):
-    """Exponential moving average of a whole state: batch statistics have to fit the averaged weights."""
+    """Exponential moving average of a whole state, since batch statistics have to fit the averaged weights."""
 
     @torch.no_grad()
     def step(self, parameters: Iterable[Tensor]) -> None:
-        """Move towards the present state; early steps move faster."""
+        """Update the average, faster in early steps."""
         decay = min(self.decay, (1 + self.optimization_step) / (10 + self.optimization_step))
         self.optimization_step += 1
         for average, value in zip(self.shadow_params, parameters, strict=True):
@@ -48,7 +48,7 @@ class StateAverage(EMAModel):
 
 
 @dataclass(frozen=True)
-class _Pace:
+class _LoopSettings:
     steps: int
     checkpoint_every: int
     log_every: int = 50
@@ -67,22 +67,22 @@ def fit(
     every: int = 250,
     bf16: bool = False,
 ) -> None:
-    """Train `module` for `steps` steps and leave the average of its states in it.
+    """Train `module` for `steps` steps and leave its averaged state in it.
 
-    `losses(number, rng)` returns scalars by name: `loss`, which is descended, and what else to show; its randomness
-    comes from `rng`, a pure function of `seed` and the number, and from torch's generator, seeded likewise, so that a
-    resumed training goes the same way. `bf16` runs it under autocast where the CPU has bfloat16 instructions, 1.4 times
-    faster. Checkpoints are kept in `folder`/state, one every `every` steps.
+    `losses(number, rng)` returns scalars by name, of which `loss` is minimised and the others are shown. `rng` and
+    torch's generator depend on `seed` and the step number alone, so that a resumed training gives the same result.
+    `bf16` uses autocast where the CPU has bfloat16 instructions, 1.4 times faster. Checkpoints are written into
+    `folder`/state every `every` steps. Raises FloatingPointError where the loss is NaN or infinite.
     """
     from accelerate import Accelerator
 
     module.train()
     accelerator = Accelerator(cpu=True, mixed_precision="no")
     state = list(module.state_dict().values())
-    descent = Descent(
+    optimisation = Optimisation(
         module,
         accelerator,
-        # The schedule gives the rate itself, not a factor.
+        # A rate of 1, because `learning_rate` returns the rate itself, not a factor.
         optimizer=torch.optim.AdamW(module.parameters(), lr=1.0, weight_decay=1e-2, betas=(0.9, 0.99)),
         rate=lambda number: learning_rate(number, steps, rate),
         average=StateAverage(state, decay=ema),
@@ -96,11 +96,11 @@ def fit(
             return losses(number, np.random.default_rng([seed, number]))
 
     run_loop(
-        descent,
+        optimisation,
         make_batch=lambda number: number,
         losses=seeded,
         probe=None,
-        settings=_Pace(steps, every),
+        settings=_LoopSettings(steps, every),
         run=Run(accelerator, Checkpoints(folder.parent, folder.name, "state")),
         label=name,
     )

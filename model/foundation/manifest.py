@@ -1,4 +1,4 @@
-"""The manifest of the shipped networks: files with hashes and sizes, the recipe, and the figures each part reached."""
+"""The manifest of the shipped networks: hashes and sizes of files, the recipe, and the figures of each part."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_BYTES = 40_000_000
 
 @dataclass(frozen=True)
 class Problem:
-    """One file that is not what the manifest says."""
+    """One file that differs from the manifest."""
 
     file: str
     reason: str
@@ -27,15 +27,16 @@ def digest(file: Path) -> str:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
+def _files(weights: Path) -> list[str]:
+    """Return the files that a manifest lists, by their paths in the folder."""
+    files = sorted(path for path in weights.rglob("*") if path.is_file() and path.name != FILE)
+    return [path.relative_to(weights).as_posix() for path in files]
+
+
 def describe(weights: Path, recipe: dict[str, Any], figures: dict[str, Any]) -> dict[str, Any]:
-    """Return the manifest of a folder of weights; raise ValueError where it is too large for a repository."""
+    """Return the manifest of a folder of weights; raise ValueError where it is too large for the repository."""
     files: dict[str, dict[str, Any]] = {
-        path.relative_to(weights).as_posix(): {
-            "bytes": path.stat().st_size,
-            "sha256": digest(path),
-        }
-        for path in sorted(weights.rglob("*"))
-        if path.is_file() and path.name != FILE
+        name: {"bytes": (weights / name).stat().st_size, "sha256": digest(weights / name)} for name in _files(weights)
     }
     total = sum(entry["bytes"] for entry in files.values())
     if total > MAX_BYTES:
@@ -51,7 +52,7 @@ def write(weights: Path, recipe: dict[str, Any], figures: dict[str, Any]) -> Pat
 
 
 def read(weights: Path = WEIGHTS) -> dict[str, Any]:
-    """Read the manifest; raise ValueError where there is none."""
+    """Return the manifest; raise ValueError where there is none."""
     file = weights / FILE
     if not file.is_file():
         raise ValueError(f"{file}: no manifest; `dynamicid foundation train` writes the weights and it")
@@ -68,6 +69,4 @@ def check(weights: Path = WEIGHTS) -> list[Problem]:
             problems.append(Problem(name, "missing"))
         elif digest(path) != entry["sha256"]:
             problems.append(Problem(name, "its bytes are not those of the manifest"))
-    here = {path.relative_to(weights).as_posix() for path in weights.rglob("*") if path.is_file() and path.name != FILE}
-    problems += [Problem(name, "not in the manifest") for name in sorted(here - set(known))]
-    return problems
+    return problems + [Problem(name, "not in the manifest") for name in sorted(set(_files(weights)) - set(known))]

@@ -1,28 +1,25 @@
-"""Measures the networks of a folder of weights on people that no training has seen, from the files as they ship."""
+"""Measurement of the shipped network files on people of no training set."""
 
 from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from model.foundation import clip, detector, expression_pose, text_to_image, vae
 from model.foundation.face_networks import FILES
 from model.foundation.identity_gates import ADAPTER, AdapterBench, measure_imr, measure_tokens
-from model.foundation.people import Draw, People, render_people
+from model.foundation.people import Array, Draw, People, render_people
 from model.foundation.pictures import as_tensor, shrunk
 from model.foundation.readers import FaceReader, OnnxNetwork
 from model.foundation.text_to_image import Sampling
-
-Array = npt.NDArray[Any]
 
 CLIP = "clip/model.safetensors"
 VAE = "sd/vae/diffusion_pytorch_model.safetensors"
@@ -31,7 +28,7 @@ UNET = "sd/unet/diffusion_pytorch_model.safetensors"
 
 @dataclass(frozen=True)
 class Sample:
-    """What is measured on: people of a seed of their own, and how many pictures are drawn from their prompts."""
+    """The people to measure on, of a seed other than the training set's, and how pictures are generated from text."""
 
     people: int = 40
     photos: int = 14
@@ -42,40 +39,31 @@ class Sample:
 
 
 class UnseenPeople(People):
-    """People of whom nobody was trained on."""
+    """People of whom all are held out."""
 
     @cached_property
     def first_held_out(self) -> int:
-        """Everybody is held out."""
+        """The number of the first held-out person."""
         return 0
 
 
 def unseen_folder(work: Path, sample: Sample) -> Path:
-    """Return where under `work` the people of `sample` are kept."""
+    """Return the folder under `work` of the people of `sample`."""
     return work / f"strangers_{sample.people}x{sample.photos}_{sample.size}_{sample.seed}"
 
 
 def unseen_people(folder: Path, draw: Draw, sample: Sample, *, workers: int = 1) -> UnseenPeople:
-    """Draw the people of `sample` into `folder`, or open them where they lie there already.
+    """Draw the people of `sample` into `folder` if they are not there yet, and open them.
 
     Their seed is not that of the training set, so they are other people, whatever their numbers.
     """
-    drawn = render_people(
-        folder,
-        draw,
-        people=sample.people,
-        photos=sample.photos,
-        size=sample.size,
-        seed=sample.seed,
-        workers=workers,
-        groups=sample.groups,
-    )
-    return UnseenPeople(**vars(drawn))
+    settings = {name: getattr(sample, name) for name in ("people", "photos", "size", "groups", "seed")}
+    return UnseenPeople(**vars(render_people(folder, draw, workers=workers, **settings)))
 
 
 @dataclass
 class _Bench:
-    """What the measurements share; what is slow to make is made when first asked for."""
+    """Shared data of the measurements, computed on first use."""
 
     weights: Path
     folder: Path
@@ -88,14 +76,9 @@ class _Bench:
     def people(self) -> UnseenPeople:
         return unseen_people(self.folder, self.draw, self.sample, workers=self.workers)
 
-    @property
-    def pictures(self) -> Path:
-        """Where smaller copies of the photos are kept."""
-        return self.folder / "pictures"
-
     @cached_property
     def photos(self) -> Array:
-        return shrunk(self.people, self.pictures, vae.SIZE)[0]
+        return shrunk(self.people, self.folder / "pictures", vae.SIZE)[0]
 
     @cached_property
     def reader(self) -> FaceReader:
@@ -116,22 +99,20 @@ def measure_foundation(
     adapter: Path | None = None,
     workers: int = 1,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, list[str]]]:
-    """Return the figures of `parts` (all by default) whose files are there, and the missing files of the others.
+    """Return the figures of `parts` (all by default) that have their files, and the missing files of the others.
 
-    Both are keyed by part; see `gates.GATES` for what the figures must reach. The people measured on are drawn into
-    `work` once. `adapter` is the folder whose identity tokens and IMR are measured, the shipped one by default. Raises
-    ValueError for an unknown part, and for an adapter that was trained on another base.
+    Both are keyed by part; `gates.GATES` has the bounds. The people measured on are drawn into `work` once. `adapter`
+    is an adapter folder, the shipped one by default. Raises ValueError for an unknown part and for an adapter of
+    another base.
     """
     from tqdm import tqdm
 
-    unknown = sorted(set(parts or ()) - set(_MEASURES))
-    if unknown:
-        raise ValueError(f"{', '.join(unknown)}: no part of the foundation; expected some of {', '.join(_MEASURES)}")
+    chosen = chosen_parts(parts, _MEASURES)
     adapter = weights / "adapter" if adapter is None else adapter
     bench = _Bench(weights, unseen_folder(work, sample), draw, sample, workers, adapter)
     figures: dict[str, dict[str, Any]] = {}
     missing: dict[str, list[str]] = {}
-    with tqdm([name for name in _MEASURES if parts is None or name in parts], desc="measuring", unit="part") as bar:
+    with tqdm(chosen, desc="measuring", unit="part") as bar:
         for part in bar:
             bar.set_postfix_str(part)
             needs, measure = _MEASURES[part]
@@ -144,11 +125,17 @@ def measure_foundation(
     return figures, missing
 
 
+def chosen_parts(parts: Sequence[str] | None, known: Iterable[str]) -> list[str]:
+    """Return the `known` parts among `parts` (all if None), in their order; raise ValueError for an unknown one."""
+    unknown = sorted(set(parts or ()) - set(known))
+    if unknown:
+        raise ValueError(f"{', '.join(unknown)}: no part of the foundation; expected some of {', '.join(known)}")
+    return [name for name in known if parts is None or name in parts]
+
+
 def _rounded(value: Any) -> Any:
-    """Four digits: what is beyond them differs between machines. None for what could not be measured."""
-    if value is None or not math.isfinite(value):
-        return None
-    return round(float(value), 4)
+    """Return `value` with four digits, as further ones differ between machines; None for one not measured."""
+    return None if value is None or not math.isfinite(value) else round(float(value), 4)
 
 
 def _people(bench: _Bench) -> dict[str, Any]:
@@ -172,7 +159,7 @@ def _detector(bench: _Bench) -> dict[str, Any]:
 
 @torch.no_grad()
 def _autoencoder(bench: _Bench) -> dict[str, Any]:
-    """Reconstructions against originals at the same size: what the judge reads, and whether it is the same person."""
+    """Compare reconstructions with originals of the same size: the judges' readings and the pixels."""
     from diffusers import AutoencoderKL
 
     model = AutoencoderKL.from_pretrained(bench.weights / "sd" / "vae", local_files_only=True).float().eval()
@@ -202,7 +189,7 @@ def _clip(bench: _Bench) -> dict[str, Any]:
 
     model = CLIPModel.from_pretrained(bench.weights / "clip", local_files_only=True).float().eval()
     tokenizer = CLIPTokenizer.from_pretrained(bench.weights / "clip", local_files_only=True)
-    faces = clip.crops(bench.people, bench.pictures)
+    faces = clip.crops(bench.people, bench.folder / "pictures")
     return clip.measure(model, tokenizer, bench.people, bench.photos, faces)
 
 

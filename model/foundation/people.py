@@ -1,10 +1,10 @@
 """The training data of the foundation: pictures of procedural people, drawn once, kept as memory-mapped arrays.
 
-Drawing is slower than training, so it happens once. The one who draws is passed in (`Draw`), which keeps this
-package free of the data pipeline. The last people of the set are never trained on: every gate is measured on them.
+Drawing is slower than training, so it happens once. The drawing function is an argument (`Draw`), which keeps this
+package free of the data pipeline. The last people of the set are held out and never trained on.
 
-Folder: `photos.npy` (N, S, S, 3) and the arrays of `_PHOTO`, person by person; `group_photos.npy` (M, S, S, 3)
-and the arrays of `_GROUP`; `prompts.json`; `settings.json`, what the set was drawn from.
+Folder: `photos.npy` (N, S, S, 3) and the other arrays of `People`, person by person; the same with `group_` for
+pictures of two people; `prompts.json`; `settings.json`.
 """
 
 from __future__ import annotations
@@ -23,17 +23,16 @@ import numpy.typing as npt
 from model.face.face_prompts import EXPRESSIONS, POSES
 
 HELD_OUT_SHARE = 0.08
-"""Share of the people, at the end of the set, that no network is trained on."""
 
 Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
 class RenderedPhoto:
-    """One drawn picture with its truth.
+    """A drawn picture with its labels.
 
-    `image` (S, S, 3) uint8 RGB; for each of its P faces, in the picture's pixels: `landmarks` (P, 68, 2),
-    `keypoints` (P, 5, 2), `boxes` (P, 4) x0 y0 x1 y1, `angles` (P, 3) yaw pitch roll in degrees, `face_prompts`.
+    `image` (S, S, 3) uint8 RGB; for each of P faces, in pixels: `landmarks` (P, 68, 2), `keypoints` (P, 5, 2), `boxes`
+    (P, 4) x0 y0 x1 y1; `angles` (P, 3) yaw pitch roll in degrees; `face_prompts`.
     """
 
     image: Array
@@ -47,7 +46,7 @@ class RenderedPhoto:
 
 @dataclass(frozen=True)
 class PhotoSpec:
-    """What to draw: people of the foundation by number, and what each face does, in words of `face_prompts`."""
+    """A picture to draw: people by number, with expression and pose of each, as named in `face_prompts`."""
 
     seed: int
     photo: int
@@ -60,22 +59,15 @@ class PhotoSpec:
 Draw = Callable[[PhotoSpec], RenderedPhoto]
 
 
-def _photo_arrays(size: int) -> dict[str, tuple[tuple[int, ...], str]]:
-    return {
-        "photos": ((size, size, 3), "uint8"),
-        "landmarks": ((68, 2), "float32"),
-        "keypoints": ((5, 2), "float32"),
-        "boxes": ((4,), "float32"),
-        "angles": ((3,), "float32"),
-        "identity": ((), "int32"),
-        "expression": ((), "int8"),
-        "pose": ((), "int8"),
-    }
-
-
-def _group_arrays(size: int) -> dict[str, tuple[tuple[int, ...], str]]:
-    faces = {name: ((2, *shape), kind) for name, (shape, kind) in _photo_arrays(size).items() if name != "photos"}
-    return {"photos": ((size, size, 3), "uint8"), **faces}
+_FACE_ARRAYS: dict[str, tuple[tuple[int, ...], str]] = {
+    "landmarks": ((68, 2), "float32"),
+    "keypoints": ((5, 2), "float32"),
+    "boxes": ((4,), "float32"),
+    "angles": ((3,), "float32"),
+    "identity": ((), "int32"),
+    "expression": ((), "int8"),
+    "pose": ((), "int8"),
+}
 
 
 @dataclass(frozen=True)
@@ -103,79 +95,76 @@ class People:
 
     @cached_property
     def first_held_out(self) -> int:
-        """The number of the first person that is only measured on, never trained on."""
+        """The number of the first held-out person."""
         people = int(self.identity.max()) + 1
         return people - max(round(people * HELD_OUT_SHARE), 1)
 
     @cached_property
     def train(self) -> Array:
-        """Rows (int64) of the photos to train on."""
+        """Rows (int64) of the photos of training people."""
         return np.flatnonzero(np.asarray(self.identity) < self.first_held_out)
 
     @cached_property
     def held_out(self) -> Array:
-        """Rows (int64) of the photos of people that no network is trained on."""
+        """Rows (int64) of the photos of held-out people."""
         return np.flatnonzero(np.asarray(self.identity) >= self.first_held_out)
 
     @cached_property
     def group_train(self) -> Array:
-        """Rows (int64) of the two-person pictures to train on: both people are."""
+        """Rows (int64) of the two-person pictures of training people."""
         if not self.group:
             return np.zeros(0, np.int64)
         return np.flatnonzero((np.asarray(self.group["identity"]) < self.first_held_out).all(1))
 
 
-def _orders(people: int, photos: int, size: int, seed: int, groups: int) -> Iterator[tuple[str, int, list[PhotoSpec]]]:
-    """Yield (key, first row, orders) of every chunk: a person's photos, then pictures of two people by tens."""
-    looks = [(expression, pose) for expression in EXPRESSIONS for pose in POSES]
+def _chunks(people: int, photos: int, size: int, seed: int, groups: int) -> Iterator[tuple[str, int, list[PhotoSpec]]]:
+    """Yield (key, first row, specs) of every chunk: the photos of a person, then ten pictures of two people."""
+    motions = [(expression, pose) for expression in EXPRESSIONS for pose in POSES]
     for person in range(people):
         rng = np.random.default_rng([seed, 0, person])
-        chosen = [looks[i % len(looks)] for i in np.concatenate([rng.permutation(len(looks)) for _ in range(9)])]
-        orders = [
+        chosen = [motions[i] for i in np.concatenate([rng.permutation(len(motions)) for _ in range(9)])]
+        specs = [
             PhotoSpec(seed, photo, (person,), (expression,), (pose,), size)
             for photo, (expression, pose) in enumerate(chosen[:photos])
         ]
-        yield f"person {person}", person * photos, orders
+        yield f"person {person}", person * photos, specs
     first_held_out = people - max(round(people * HELD_OUT_SHARE), 1)
     for start in range(0, groups, 10):
-        orders = []
+        specs = []
         for photo in range(start, min(start + 10, groups)):
             rng = np.random.default_rng([seed, 1, photo])
-            # A pair is never mixed of people to train on and people to measure on.
+            # Both people of a pair are training people, or both are held out.
             held_out = rng.random() < HELD_OUT_SHARE and people - first_held_out > 1
             low, high = (first_held_out, people) if held_out else (0, first_held_out)
             pair = rng.choice(np.arange(low, high), 2, replace=False)
-            pick = rng.integers(len(looks), size=2)
-            orders.append(
-                PhotoSpec(
-                    seed,
-                    photo,
-                    (int(pair[0]), int(pair[1])),
-                    (looks[pick[0]][0], looks[pick[1]][0]),
-                    (looks[pick[0]][1], looks[pick[1]][1]),
-                    size,
-                )
-            )
-        yield f"group {start}", start, orders
+            expressions, poses = zip(*(motions[i] for i in rng.integers(len(motions), size=2)), strict=True)
+            specs.append(PhotoSpec(seed, photo, (int(pair[0]), int(pair[1])), expressions, poses, size))
+        yield f"group {start}", start, specs
 
 
 def _draw_chunk(task: tuple[Draw, str, int, list[PhotoSpec]]) -> tuple[str, int, list[PhotoSpec], list[RenderedPhoto]]:
     import cv2
 
     cv2.setNumThreads(1)
-    draw, key, row, orders = task
-    return key, row, orders, [draw(order) for order in orders]
+    draw, key, row, specs = task
+    return key, row, specs, [draw(spec) for spec in specs]
 
 
-def _open(folder: Path, prefix: str, rows: int, arrays: dict[str, tuple[tuple[int, ...], str]]) -> dict[str, Array]:
-    def at(file: Path, shape: tuple[int, ...], kind: str) -> Array:
+def _open_arrays(folder: Path, rows: int, size: int, *, group: bool = False) -> dict[str, Array]:
+    """Open the arrays of single people or, with `group`, of two people for writing, making missing files."""
+
+    def open_array(name: str, shape: tuple[int, ...], kind: str) -> Array:
+        file = folder / f"{'group_' if group else ''}{name}.npy"
         return np.lib.format.open_memmap(file, "r+" if file.exists() else "w+", np.dtype(kind), (rows, *shape))
 
-    return {name: at(folder / f"{prefix}{name}.npy", *described) for name, described in arrays.items()}
+    faces = {
+        name: open_array(name, (2, *shape) if group else shape, kind) for name, (shape, kind) in _FACE_ARRAYS.items()
+    }
+    return {"photos": open_array("photos", (size, size, 3), "uint8"), **faces}
 
 
 def _finished_chunks(log: Path) -> dict[str, dict[str, Any]]:
-    """Read the log of finished chunks; the line that a kill has torn is left out."""
+    """Return the log of finished chunks by key, without a line cut off by a kill."""
     finished = {}
     for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else []:
         try:
@@ -197,10 +186,10 @@ def render_people(
     workers: int = 2,
     groups: float = 0.08,
 ) -> People:
-    """Draw `people` × `photos` pictures of `size` pixels into `folder`, or what of them is missing, and open them.
+    """Draw the missing ones of `people` × `photos` pictures of `size` pixels into `folder`, and open the set.
 
-    `groups` is the number of two-person pictures as a share of the others. `draw` must be importable by name
-    (it runs in `workers` processes). Raises ValueError where `folder` holds a set of other settings.
+    `groups` is the number of two-person pictures relative to the others. `draw` must be importable by name, because it
+    runs in `workers` processes. Raises ValueError where `folder` holds a set with other settings.
     """
     from tqdm import tqdm
 
@@ -213,13 +202,13 @@ def render_people(
             f"{folder}: holds people drawn with other settings than {settings}; delete it or choose another"
         )
     kept.write_text(json.dumps(settings), encoding="utf-8")
-    single = _open(folder, "", rows, _photo_arrays(size))
-    group = _open(folder, "group_", group_rows, _group_arrays(size)) if group_rows else {}
+    single = _open_arrays(folder, rows, size)
+    group = _open_arrays(folder, group_rows, size, group=True) if group_rows else {}
     log = folder / "finished.jsonl"
     finished = _finished_chunks(log)
     tasks = [
-        (draw, key, row, orders)
-        for key, row, orders in _orders(people, photos, size, seed, group_rows)
+        (draw, key, row, specs)
+        for key, row, specs in _chunks(people, photos, size, seed, group_rows)
         if key not in finished
     ]
     done = rows + group_rows - sum(len(task[3]) for task in tasks)
@@ -227,15 +216,15 @@ def render_people(
         tqdm(total=rows + group_rows, initial=done, desc="drawing people", unit="picture") as bar,
         log.open("a", encoding="utf-8") as lines,
     ):
-        # A line of its own, in case the last one was torn.
+        # A new line, in case the last one was cut off.
         lines.write("\n")
-        for key, row, orders, drawn in _drawn(tasks, workers):
-            _store(group if key.startswith("group") else single, row, orders, drawn)
+        for key, row, specs, drawn in _drawn(tasks, workers):
+            _store(group if key.startswith("group") else single, row, specs, drawn)
             entry = {
                 "key": key,
                 "row": row,
-                "prompts": [one.prompt for one in drawn],
-                "face_prompts": [one.face_prompts for one in drawn],
+                "prompts": [photo.prompt for photo in drawn],
+                "face_prompts": [photo.face_prompts for photo in drawn],
             }
             finished[key] = entry
             lines.write(json.dumps(entry) + "\n")
@@ -255,20 +244,17 @@ def _drawn(
         yield from pool.imap_unordered(_draw_chunk, tasks)
 
 
-def _store(arrays: dict[str, Array], row: int, orders: list[PhotoSpec], drawn: list[RenderedPhoto]) -> None:
-    for offset, (order, one) in enumerate(zip(orders, drawn, strict=True)):
+def _store(arrays: dict[str, Array], first: int, specs: list[PhotoSpec], drawn: list[RenderedPhoto]) -> None:
+    for row, (spec, photo) in enumerate(zip(specs, drawn, strict=True), first):
         faces = {
-            "landmarks": one.landmarks,
-            "keypoints": one.keypoints,
-            "boxes": one.boxes,
-            "angles": one.angles,
-            "identity": np.array(order.people),
-            "expression": np.array([EXPRESSIONS.index(name) for name in order.expressions]),
-            "pose": np.array([POSES.index(name) for name in order.poses]),
+            **{name: getattr(photo, name) for name in ("landmarks", "keypoints", "boxes", "angles")},
+            "identity": np.array(spec.people),
+            "expression": np.array([EXPRESSIONS.index(name) for name in spec.expressions]),
+            "pose": np.array([POSES.index(name) for name in spec.poses]),
         }
-        arrays["photos"][row + offset] = one.image
+        arrays["photos"][row] = photo.image
         for name, value in faces.items():
-            arrays[name][row + offset] = value if len(order.people) > 1 else value[0]
+            arrays[name][row] = value if len(spec.people) > 1 else value[0]
 
 
 def _write_prompts(folder: Path, entries: Iterable[dict[str, Any]]) -> None:
@@ -279,29 +265,26 @@ def _write_prompts(folder: Path, entries: Iterable[dict[str, Any]]) -> None:
             prompts["group_face_prompts"] += entry["face_prompts"]
         else:
             prompts["prompts"] += entry["prompts"]
-            prompts["face_prompts"] += [words[0] for words in entry["face_prompts"]]
+            prompts["face_prompts"] += [prompt for (prompt,) in entry["face_prompts"]]
     temporary = folder / "prompts.json.part"
     temporary.write_text(json.dumps(prompts), encoding="utf-8")
     temporary.replace(folder / "prompts.json")
 
 
 def open_people(folder: Path) -> People:
-    """Open a set that `render_people` has finished; raise ValueError where it is missing or unfinished."""
+    """Open a set finished by `render_people`; raise ValueError where it is missing or unfinished."""
     if not (folder / "prompts.json").is_file():
         raise ValueError(f"{folder}: no finished set of people there; draw it with `dynamicid foundation draw`")
-    size = json.loads((folder / "settings.json").read_text(encoding="utf-8"))["size"]
     prompts = json.loads((folder / "prompts.json").read_text(encoding="utf-8"))
-    single = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _photo_arrays(size)}
-    group = {
-        name: np.load(folder / f"group_{name}.npy", mmap_mode="r")
-        for name in _group_arrays(size)
-        if (folder / f"group_{name}.npy").is_file()
-    }
+    names = ("photos", *_FACE_ARRAYS)
+    single = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
+    files = {name: folder / f"group_{name}.npy" for name in names}
+    group = {name: np.load(file, mmap_mode="r") for name, file in files.items() if file.is_file()}
     return People(
         **single,
         prompts=tuple(prompts["prompts"]),
         face_prompts=tuple(prompts["face_prompts"]),
         group=group,
         group_prompts=tuple(prompts["group_prompts"]),
-        group_face_prompts=tuple((words[0], words[1]) for words in prompts["group_face_prompts"]),
+        group_face_prompts=tuple((first, second) for first, second in prompts["group_face_prompts"]),
     )

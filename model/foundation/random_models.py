@@ -1,6 +1,6 @@
-"""Randomly initialised base models of the real classes, saved in the layout that the real ones have.
+"""Randomly initialised base models in the real classes and layouts.
 
-What they draw is noise; they let a test or a trial run load, condition, train and save with nothing but code.
+They generate noise, but tests and trial runs can load, condition, train and save them without any downloaded weights.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Of the pictures that CLIP was trained on, by colour channel.
+# Of CLIP's training pictures, by colour channel.
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
-# Word pieces beyond single letters: enough that ordinary prompts differ in length and content.
+# Pairs of letters that become one token, so that ordinary prompts differ in length.
 _PIECES = ("ph", "ot", "of", "in", "an", "th", "er", "on", "re", "ed")
 
 
 @dataclass(frozen=True)
 class RandomModels:
-    """Where the models lie: `pipeline` in the Stable Diffusion layout, `image_encoder` in the CLIP vision layout."""
+    """Folders of the models: `pipeline` in the Stable Diffusion layout, `image_encoder` in the CLIP vision layout."""
 
     pipeline: Path
     image_encoder: Path
@@ -39,9 +39,9 @@ def save_random_models(
 ) -> RandomModels:
     """Save a Stable Diffusion pipeline and a CLIP image encoder with random weights under `folder`.
 
-    The latent is `sample_size` squared with 4 channels, a quarter of the picture's side (64 px by default);
-    `cross_attention_dim` must be a multiple of 64 (the face encoder's heads are 64 wide). `channels` are those of
-    the UNet's levels, each a multiple of 8. The same arguments give the same weights.
+    Latents have 4 channels and `sample_size` as side, a quarter of the picture's side (64 px by default). `channels`,
+    multiples of 8, are those of the UNet's levels. The same arguments give the same weights. Raises ValueError if
+    `cross_attention_dim` is no multiple of 64 (the width of the face encoder's heads).
     """
     import torch
     from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -113,7 +113,7 @@ def save_random_models(
 
 
 def ddim(**more: Any) -> Any:
-    """Return a DDIMScheduler with Stable Diffusion's noise, and `more` of its arguments."""
+    """Return a DDIMScheduler with Stable Diffusion's noise and `more` arguments."""
     from diffusers import DDIMScheduler
 
     noise = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
@@ -121,7 +121,7 @@ def ddim(**more: Any) -> Any:
 
 
 def save_stable_diffusion(folder: Path, **parts: Any) -> None:
-    """Save a Stable Diffusion pipeline of these parts into `folder`, without a safety checker."""
+    """Save a Stable Diffusion pipeline of `parts` into `folder`, without a safety checker."""
     from diffusers import StableDiffusionPipeline
 
     without = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
@@ -129,7 +129,7 @@ def save_stable_diffusion(folder: Path, **parts: Any) -> None:
 
 
 def save_preprocessor(folder: Path, size: int) -> None:
-    """Write the parameters of CLIP's image processor for pictures of `size` px beside an image encoder."""
+    """Write the parameters of CLIP's image processor for pictures of `size` px into an image encoder's folder."""
     config = {
         "image_processor_type": "CLIPImageProcessor",
         "crop_size": {"height": size, "width": size},
@@ -148,7 +148,7 @@ def save_preprocessor(folder: Path, size: int) -> None:
 
 
 def random_tokenizer() -> Any:
-    """Return a real CLIPTokenizer over a vocabulary of single bytes and a few pairs of letters, 77 tokens long."""
+    """Return a CLIPTokenizer of 77 tokens with a vocabulary of single bytes and a few pairs of letters."""
     from tokenizers.pre_tokenizers import ByteLevel
     from transformers import CLIPTokenizer
 

@@ -1,4 +1,4 @@
-"""What is read from pictures by networks that drew nothing: faces and what they do, and colours by their neighbours."""
+"""Readings of pictures: face, expression, pose and identity by the face networks, colours by nearest neighbours."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -17,22 +16,21 @@ from model.foundation.detector import open_analysis
 from model.foundation.export import open_session
 from model.foundation.expression_pose import crop
 from model.foundation.face_networks import FILES
+from model.foundation.people import Array
 from model.foundation.recogniser import aligned
 
 NEIGHBOURS = 7
 
-Array = npt.NDArray[Any]
-
 
 class OnnxNetwork(nn.Module):
-    """An ONNX file where a module is expected: one input, a tensor or a tuple of tensors out."""
+    """An ONNX file as a module: one input, a tensor or a tuple of tensors as output."""
 
     def __init__(self, file: Path) -> None:
         super().__init__()
         self._session = open_session(file)
 
     def forward(self, x: Tensor) -> Any:
-        """Run the file on (B, ...) float32; its outputs, in their order."""
+        """Return the outputs for (B, ...) float32, in their order."""
         name = self._session.get_inputs()[0].name
         answers = [torch.from_numpy(a) for a in self._session.run(None, {name: np.ascontiguousarray(x.numpy())})]
         return answers[0] if len(answers) == 1 else tuple(answers)
@@ -40,7 +38,7 @@ class OnnxNetwork(nn.Module):
 
 @dataclass(frozen=True)
 class FaceReadings:
-    """What N faces show: `expression` and `pose` (N,) indices into `face_prompts`, `identity` (N, d) of unit norm."""
+    """Readings of N faces: `expression` and `pose` (N,) indices into `face_prompts`, `identity` (N, d) unit norm."""
 
     expression: Array
     pose: Array
@@ -48,17 +46,17 @@ class FaceReadings:
 
 
 class FaceReader:
-    """The detector as FaceAnalysis runs it, the judge of expression and pose, and the judge of identity."""
+    """The detector (by FaceAnalysis), the judge of expression and pose, and the judge of identity."""
 
     NEEDS = (FILES["detector"], FILES["expression_pose"], FILES["judge"])
 
     def __init__(self, weights: Path) -> None:
         self._analysis = open_analysis((weights / FILES["detector"]).parent, modules=["detection"])
-        self._motion = OnnxNetwork(weights / FILES["expression_pose"])
-        self._who = OnnxNetwork(weights / FILES["judge"])
+        self._expression_pose = OnnxNetwork(weights / FILES["expression_pose"])
+        self._recogniser = OnnxNetwork(weights / FILES["judge"])
 
     def keypoints(self, images: Sequence[Array]) -> list[Array | None]:
-        """Return the five points (5, 2) of the largest face of each picture (S, S, 3) uint8 RGB, None without one."""
+        """Return the key points (5, 2) of the largest face in each picture (S, S, 3) uint8 RGB, None without a face."""
         found: list[Array | None] = []
         for image in images:
             faces = self._analysis.get(np.ascontiguousarray(image[..., ::-1]))
@@ -67,16 +65,18 @@ class FaceReader:
         return found
 
     def read(self, images: Sequence[Array], keypoints: Sequence[Array]) -> FaceReadings:
-        """Return what N pictures (S, S, 3) uint8 RGB show at their key points (5, 2); N is at least 1."""
+        """Return the readings of N ≥ 1 pictures (S, S, 3) uint8 RGB with faces at key points (5, 2)."""
         pairs = list(zip(images, keypoints, strict=True))
-        expression, pose, _ = self._motion(normalised(np.stack([crop(image, points) for image, points in pairs])))
-        identity = self._who(normalised(np.stack([aligned(image, points) for image, points in pairs])))
+        expression, pose, _ = self._expression_pose(
+            normalised(np.stack([crop(image, points) for image, points in pairs]))
+        )
+        identity = self._recogniser(normalised(np.stack([aligned(image, points) for image, points in pairs])))
         identity = identity / identity.norm(dim=1, keepdim=True).clamp(min=1e-12)
         return FaceReadings(expression.argmax(1).numpy(), pose.argmax(1).numpy(), identity.numpy())
 
 
 def clothes_colour(image: Array) -> Array:
-    """Return (9,) quartiles of the three Lab channels where clothes are: a strip at the bottom, arms left out."""
+    """Return (9,) quartiles of the three Lab channels of the clothes: a strip at the bottom without the arms."""
     side = image.shape[0]
     return _quartiles(image[round(0.9 * side) :, round(0.22 * side) : round(0.78 * side)].reshape(-1, 3))
 
@@ -97,9 +97,9 @@ def _quartiles(pixels: Array) -> Array:
 
 
 def nearest_class(known: Array, classes: Array, asked: Array, *, leave_out: bool = False) -> Array:
-    """Return for each row of `asked` (M, d) the class that most of its neighbours in `known` (N, d) have.
+    """Return the most frequent class among the nearest `known` (N, d) of each row of `asked` (M, d).
 
-    With `leave_out`, `asked` is `known` and a row is no neighbour of itself.
+    With `leave_out`, `asked` must be `known`, and a row is not its own neighbour.
     """
     distance = ((asked[:, None] - known[None]) ** 2).sum(-1)
     if leave_out:

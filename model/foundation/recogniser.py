@@ -1,15 +1,12 @@
-"""The recogniser that conditions the model: aligned faces of 112 px to 512 numbers, by a margin loss (CosFace, 2018).
+"""The recogniser that conditions the model: aligned faces of 112 px to 512 numbers, with a margin loss (CosFace, 2018).
 
-Its file is what insightface calls an ArcFace network.
+Its file has the layout of insightface's ArcFace networks.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,7 +14,7 @@ from torch import Tensor, nn
 from model.face.face_geometry import ARCFACE_TEMPLATE, similarity
 from model.foundation.augment import degraded, held_out, jittered, normalised
 from model.foundation.layers import Residual, conv
-from model.foundation.people import People
+from model.foundation.people import Array, People
 
 SIZE = 112
 BATCH = 64
@@ -25,8 +22,6 @@ RATE = 3e-3
 SCALE = 24.0
 MARGIN = 0.35
 OUTPUTS = ("embedding",)
-
-Array = npt.NDArray[Any]
 
 
 class Recogniser(nn.Module):
@@ -50,12 +45,12 @@ class Recogniser(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return embeddings; their length means nothing."""
+        """Return embeddings, not normalised."""
         return self.body(x)
 
 
 class MarginLoss(nn.Module):
-    """Cross-entropy over people on cosines, `scale` times them, with the true person's made worse by a margin."""
+    """Cross-entropy over people on cosines times `scale`, with a margin on the true person's cosine."""
 
     def __init__(self, network: nn.Module, width: int, people: int, scale: float = SCALE) -> None:
         super().__init__()
@@ -63,44 +58,47 @@ class MarginLoss(nn.Module):
         self.centres = nn.Parameter(torch.randn(people, width) * 0.05)
 
     def forward(self, images: Tensor, identity: Tensor, margin: float) -> dict[str, Tensor]:
-        """Return the loss and the share of (B, ...) `images` whose nearest centre is their own."""
+        """Return the loss of (B, ...) `images` and the share whose nearest centre is their own."""
         cosine = F.linear(F.normalize(self.embed(images)), F.normalize(self.centres))
         right = (cosine.detach().argmax(1) == identity).float().mean()
-        return {"loss": F.cross_entropy(self.worsened(cosine, identity, margin) * self.scale, identity), "right": right}
+        return {
+            "loss": F.cross_entropy(self.with_margin(cosine, identity, margin) * self.scale, identity),
+            "right": right,
+        }
 
     def embed(self, images: Tensor) -> Tensor:
-        """Return the network's answer."""
+        """Return the network's embeddings."""
         return self.network(images)
 
-    def worsened(self, cosine: Tensor, identity: Tensor, margin: float) -> Tensor:
-        """Return (B, people) cosines with the true person's lowered."""
+    def with_margin(self, cosine: Tensor, identity: Tensor, margin: float) -> Tensor:
+        """Return (B, people) cosines, lowered for the true person."""
         return cosine - margin * F.one_hot(identity, cosine.shape[1])
 
 
 def aligned(image: Array, keypoints: Array) -> Array:
-    """Return the (112, 112, 3) face of `image` on insightface's template; `keypoints` (5, 2) in pixels."""
+    """Return the (112, 112, 3) face of `image`, aligned as by insightface; `keypoints` (5, 2) in pixels."""
     return cv2.warpAffine(image, similarity(keypoints, ARCFACE_TEMPLATE), (SIZE, SIZE), flags=cv2.INTER_LINEAR)
 
 
 def build(people: People) -> MarginLoss:
-    """Return the untrained network in its loss."""
+    """Return the untrained network in its loss module."""
     return MarginLoss(Recogniser(), 512, people.first_held_out)
 
 
 def losses(
     loss_of: MarginLoss, people: People, rng: np.random.Generator, batch: int, progress: float
 ) -> dict[str, Tensor]:
-    """Return the loss of a batch, and the share whose person it knows."""
+    """Return the loss and the identification accuracy of a batch."""
     chosen = rng.choice(people.train, batch, replace=False)
     crops = [aligned(degraded(people.photos[row], rng), jittered(people.keypoints[row], rng)) for row in chosen]
     identity = torch.from_numpy(np.asarray(people.identity[chosen], np.int64))
-    # A margin from the start keeps the network from learning anything.
+    # With a margin from the first step the network learns nothing.
     return loss_of(normalised(np.stack(crops)), identity, MARGIN * min(max(progress - 0.1, 0.0) / 0.5, 1.0))
 
 
 @torch.no_grad()
 def measure(network: nn.Module, people: People) -> dict[str, float]:
-    """Return AUC and mean cosines of all pairs of held-out photos, at 128 px and after a round trip through 64."""
+    """Return AUC and mean cosines of all pairs of held-out photos, see `augment.held_out`."""
     figures: dict[str, float] = {}
     identity = np.asarray(people.identity[people.held_out])
     for name, crops in held_out(people, lambda photo, row: aligned(photo, people.keypoints[row])):
@@ -110,7 +108,7 @@ def measure(network: nn.Module, people: People) -> dict[str, float]:
 
 
 def verification(embeddings: Array, identity: Array) -> dict[str, float]:
-    """Return `auc`, `same` and `different` (mean cosines) of all pairs of (N, d) unit embeddings of (N,) people."""
+    """Return `auc`, `same` and `different` (mean cosines) over all pairs of (N, d) unit embeddings of (N,) people."""
     from sklearn.metrics import roc_auc_score
 
     upper = np.triu_indices(len(identity), 1)

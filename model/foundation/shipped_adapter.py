@@ -1,4 +1,4 @@
-"""An adapter that travels with the foundation, a byte a weight: pictures can be drawn right after installing."""
+"""The adapter that ships with the foundation, one byte a weight, for pictures right after installation."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from model.network.adapter import CONFIG, WEIGHTS, read_config
 from model.network.quantisation import dequantise, quantise
 
 FOLDER = "adapter"
-# Gates that are measured of an adapter, not of the networks it stands on.
+# Gates of an adapter, not of its base networks.
 ADAPTER_GATES = ("identity_tokens", "imr")
-# Landmarks are data: fewer bits would move points.
-_WHOLE = ("templates",)
+# Not quantised: fewer bits would move landmarks.
+_UNQUANTISED = ("templates",)
 
 
 def ship(adapter: Path, weights: Path, recipe: dict[str, Any], figures: dict[str, Any]) -> Path:
-    """Copy `adapter`, made compact, into `weights`/adapter, name it in the manifest, and return the folder.
+    """Write `adapter`, quantised, into `weights`/adapter and into the manifest, and return the folder.
 
-    `recipe` says how it was trained, `figures` what it reached. Raises ValueError for an adapter without IMR, for one
-    that was trained on another base than the one in `weights`, and where the manifest would become too large; the
-    adapter shipped before stays then.
+    `recipe` describes its training. Raises ValueError, and keeps the adapter shipped before, for an adapter without
+    IMR or of another base than that in `weights`, and where the weights would become too large.
     """
     from safetensors.torch import load_file, save_file
 
@@ -40,7 +39,7 @@ def ship(adapter: Path, weights: Path, recipe: dict[str, Any], figures: dict[str
             f"{adapter}: trained on a base with fingerprint {config['base']['fingerprint'][:12]}, {weights} has "
             f"{base[:12]}; train it on that"
         )
-    tensors = quantise(dequantise(load_file(adapter / WEIGHTS)), keep=_WHOLE)
+    tensors = quantise(dequantise(load_file(adapter / WEIGHTS)), keep=_UNQUANTISED)
     folder = weights / FOLDER
     others = sum(path.stat().st_size for path in weights.rglob("*") if path.is_file() and folder not in path.parents)
     with tempfile.TemporaryDirectory(dir=weights.parent) as temporary:
@@ -53,7 +52,7 @@ def ship(adapter: Path, weights: Path, recipe: dict[str, Any], figures: dict[str
             raise ValueError(f"{weights}: {total} bytes with {adapter}, expected at most {manifest.MAX_BYTES}")
         shutil.rmtree(folder, ignore_errors=True)
         made.rename(folder)
-    # What was measured of the adapter before says nothing of this one.
+    # Figures of the adapter shipped before do not apply to this one.
     kept = {name: found for name, found in known["figures"].items() if name not in ADAPTER_GATES}
     trained = {**recipe, "recogniser": _recogniser(weights)}
     manifest.write(weights, {**known["recipe"], FOLDER: trained}, {**kept, FOLDER: figures})
@@ -61,7 +60,7 @@ def ship(adapter: Path, weights: Path, recipe: dict[str, Any], figures: dict[str
 
 
 def matches_base(weights: Path) -> bool:
-    """Whether `weights` ships an adapter, and one for the base and for the recogniser beside it."""
+    """Return whether `weights` has an adapter that was trained on the base and recogniser in it."""
     from model.network.base import fingerprint_of_base
 
     if not (weights / FOLDER / CONFIG).is_file():
@@ -73,6 +72,6 @@ def matches_base(weights: Path) -> bool:
 
 
 def _recogniser(weights: Path) -> str | None:
-    """Return the sha256 (hex) of the network whose embeddings an adapter takes, None where there is none."""
+    """Return the sha256 (hex) of the conditioning recogniser, None without one."""
     file = weights / FILES["recogniser"]
     return manifest.digest(file) if file.is_file() else None

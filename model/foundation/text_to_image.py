@@ -1,7 +1,7 @@
-"""Does a picture drawn from text alone show what the text names: face, expression, pose, clothes, surroundings.
+"""Measurement of text to image: face, expression, pose, clothes and surroundings of pictures against their prompts.
 
-Prompts are those of photos of people in no training set, as many of every expression and pose. Colours are read
-twice: by the nearest of those photos, which is independent of any network, and by CLIP, which the text came from.
+Prompts are those of photos of people in no training set, evenly over expressions and poses. Colours are read twice: by
+the nearest of those photos, which depends on no network, and by CLIP, which also encoded the text.
 """
 
 from __future__ import annotations
@@ -13,26 +13,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
 from model.face.face_prompts import POSES
 from model.foundation.clip import PromptLabels, normalise, prompt_labels
-from model.foundation.people import People
+from model.foundation.people import Array, People
 from model.foundation.readers import FaceReader, clothes_colour, nearest_class, surroundings_colour
 
 BATCH = 35
 
-Array = npt.NDArray[Any]
-
 
 @dataclass(frozen=True)
 class Sampling:
-    """How many pictures are drawn, in how many steps, and how strongly the text is followed.
+    """Number of pictures, denoising steps and guidance.
 
-    `rescale` in [0, 1]: how far guided predictions are brought back to the contrast of unguided ones, which a schedule
-    with zero terminal SNR asks for (Lin et al., WACV 2024).
+    `rescale` in [0, 1]: how far guided predictions get the contrast of unguided ones, which a schedule with zero
+    terminal SNR needs (Lin et al., WACV 2024).
     """
 
     pictures: int = 140
@@ -42,14 +39,14 @@ class Sampling:
 
 
 def balanced_rows(people: People, count: int) -> Array:
-    """Return `count` rows of photos, different ones where there are enough, as many of every look as possible."""
-    looks = np.asarray(people.expression, np.int64) * len(POSES) + np.asarray(people.pose, np.int64)
-    order = np.random.default_rng(0).permutation(len(looks))
-    rank = np.empty(len(looks), np.int64)
-    for look in np.unique(looks):
-        mine = order[looks[order] == look]
-        rank[mine] = np.arange(len(mine))
-    return np.lexsort((looks, rank))[:count]
+    """Return `count` different rows of photos, spread evenly over all combinations of expression and pose."""
+    motions = np.asarray(people.expression, np.int64) * len(POSES) + np.asarray(people.pose, np.int64)
+    order = np.random.default_rng(0).permutation(len(motions))
+    rank = np.empty(len(motions), np.int64)
+    for motion in np.unique(motions):
+        rows = order[motions[order] == motion]
+        rank[rows] = np.arange(len(rows))
+    return np.lexsort((motions, rank))[:count]
 
 
 def draw_pictures(
@@ -60,9 +57,9 @@ def draw_pictures(
     seed: int = 0,
     identity_tokens: Array | None = None,
 ) -> Array:
-    """Return (N, S, S, 3) uint8 pictures of a Stable Diffusion pipeline; each starts from noise of its own number.
+    """Return (N, S, S, 3) uint8 pictures of a Stable Diffusion pipeline; the noise depends on `seed` and number.
 
-    `identity_tokens` (N, K, D) are for a pipeline of the method.
+    `identity_tokens` (N, K, D) are for a pipeline with an adapter.
     """
     from tqdm import tqdm
 
@@ -93,46 +90,35 @@ def draw_pictures(
     return np.concatenate(drawn)
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """Pictures drawn from the prompts of photos: `pictures` (M, S, S, 3) belong to `rows` (M,) of `people`.
-
-    `photos` (N, S, S, 3) are those of `people` at the size of the pictures.
-    """
-
-    people: People
-    photos: Array
-    rows: Array
-    pictures: Array
-
-
 def measure(weights: Path, people: People, photos: Array, reader: FaceReader, sample: Sampling) -> dict[str, float]:
-    """Draw pictures of the prompts of `people` with the pipeline of `weights` and return what `score` reads."""
+    """Generate pictures from prompts of `people` with the pipeline in `weights` and return their `score`."""
     from diffusers import StableDiffusionPipeline
 
     pipe = StableDiffusionPipeline.from_pretrained(weights / "sd", local_files_only=True, dtype=torch.float32)
     rows = balanced_rows(people, sample.pictures)
     texts = [f"{people.prompts[row]}, {people.face_prompts[row]}" for row in rows]
-    drawn = draw_pictures(pipe, texts, sample)
-    return score(Drawing(people, np.asarray(photos), rows, drawn), reader, ClipReader(weights))
+    pictures = draw_pictures(pipe, texts, sample)
+    return score(people, rows, np.asarray(photos), pictures, reader=reader, clip=ClipReader(weights))
 
 
-def score(drawing: Drawing, reader: FaceReader, clip: ClipReader) -> dict[str, float]:
-    """Return the shares of what was asked that is read from the pictures; where no face is found, nothing is.
+def score(
+    people: People, rows: Array, photos: Array, pictures: Array, *, reader: FaceReader, clip: ClipReader
+) -> dict[str, float]:
+    """Return how often `pictures` (M, S, S, 3), generated from prompts of `rows` (M,) of `people`, show the prompt.
 
-    `shirt`, `background` (one colour) and `place` are read by the nearest photos, with `_by_clip` by CLIP. Figures
-    that end in `_photos` are the same readings of the photos themselves: what the readers reach.
+    `photos` (N, S, S, 3) are those of `people` at the size of the pictures. A picture without a face shows no
+    expression or pose. `shirt`, `background` (one colour) and `place` are read by the nearest photos, with `_by_clip`
+    by CLIP. Figures that end in `_photos` are the same readings of the photos themselves, an upper bound.
     """
-    people, rows, photos = drawing.people, drawing.rows, drawing.photos
-    words = prompt_labels(people.prompts)
-    plain = np.array([name.endswith(" background") for name in words.settings])
+    labels = prompt_labels(people.prompts)
+    plain = np.array([name.endswith(" background") for name in labels.settings])
     slots = {
-        "shirt": (clothes_colour, np.asarray(words.colour)),
-        "background": (surroundings_colour, np.asarray(words.setting)),
+        "shirt": (clothes_colour, np.asarray(labels.colour)),
+        "background": (surroundings_colour, np.asarray(labels.setting)),
     }
     figures: dict[str, float] = {}
-    for suffix, images in (("", drawing.pictures), ("_photos", photos[rows])):
-        figures |= {f"{name}{suffix}": value for name, value in faces_read(reader, images, people, rows).items()}
+    for suffix, images in (("", pictures), ("_photos", photos[rows])):
+        figures |= {f"{name}{suffix}": value for name, value in face_accuracies(reader, images, people, rows).items()}
         for slot, (region, classes) in slots.items():
             known, asked = np.stack([region(image) for image in photos]), classes[rows]
             if suffix:
@@ -140,7 +126,7 @@ def score(drawing: Drawing, reader: FaceReader, clip: ClipReader) -> dict[str, f
             else:
                 near = nearest_class(known, classes, np.stack([region(image) for image in images]))
             texts = [
-                [f"{text}, {people.face_prompts[row]}" for text in alternatives(people.prompts[row], words, slot)]
+                [f"{text}, {people.face_prompts[row]}" for text in alternatives(people.prompts[row], labels, slot)]
                 for row in rows
             ]
             for how, right in (("", near == asked), ("_by_clip", clip.best(images, texts) == asked)):
@@ -156,14 +142,14 @@ def _share(values: Array) -> float:
     return float(values.mean()) if len(values) else float("nan")
 
 
-def faces_read(reader: FaceReader, images: Array, people: People, rows: Array) -> dict[str, float]:
-    """Return the shares of pictures with a face, with the expression and with the pose of `rows` of `people`."""
+def face_accuracies(reader: FaceReader, images: Array, people: People, rows: Array) -> dict[str, float]:
+    """Return the shares of pictures with a face, and with the expression and the pose of `rows` of `people`."""
     points = reader.keypoints(list(images))
     found = np.array([row for row, five in enumerate(points) if five is not None], np.int64)
     expression, pose = np.full(len(images), -1), np.full(len(images), -1)
     if len(found):
-        look = reader.read(list(images[found]), [five for five in points if five is not None])
-        expression[found], pose[found] = look.expression, look.pose
+        readings = reader.read(list(images[found]), [five for five in points if five is not None])
+        expression[found], pose[found] = readings.expression, readings.pose
     return {
         "face_found": len(found) / len(images),
         "expression": float((expression == people.expression[rows]).mean()),
@@ -172,7 +158,7 @@ def faces_read(reader: FaceReader, images: Array, people: People, rows: Array) -
 
 
 class ClipReader:
-    """The shipped CLIP, asked which of several texts fits a picture best."""
+    """The shipped CLIP as a judge of which text fits a picture best."""
 
     def __init__(self, weights: Path) -> None:
         from transformers import CLIPModel, CLIPTokenizer
@@ -183,7 +169,7 @@ class ClipReader:
 
     @torch.no_grad()
     def best(self, images: Array, texts: Sequence[Sequence[str]]) -> Array:
-        """Return for each picture (S, S, 3) uint8 the number of the one of its own texts that fits it best."""
+        """Return for each picture (S, S, 3) uint8 the index of the best fitting text in its list."""
         parts = [images[start : start + 64] for start in range(0, len(images), 64)]
         seen = torch.cat([self._clip.vision_model(normalise(part)).pooler_output for part in parts])
         answers = []
@@ -194,12 +180,12 @@ class ClipReader:
         return np.array(answers)
 
 
-def alternatives(prompt: str, words: PromptLabels, slot: str) -> list[str]:
-    """Return the prompt of one person with every value of `slot` ("shirt" or "background") in its place."""
+def alternatives(prompt: str, labels: PromptLabels, slot: str) -> list[str]:
+    """Return the prompt of one person with every possible value of `slot` ("shirt" or "background")."""
     clothes, _ = prompt.split(", ", 1)
     if slot == "background":
-        return [f"{clothes}, {setting}" for setting in words.settings]
+        return [f"{clothes}, {setting}" for setting in labels.settings]
     return [
         re.sub(r"\b(wearing|in) an? \w+", rf"\1 {'an' if colour[0] in 'aeiou' else 'a'} {colour}", prompt, count=1)
-        for colour in words.colours
+        for colour in labels.colours
     ]

@@ -1,4 +1,4 @@
-"""A real CLIPTokenizer with a small vocabulary learned from the prompts; any text splits into its bytes at worst."""
+"""A CLIPTokenizer with a small vocabulary learned from the prompts; unknown text is split into bytes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ MAX_LENGTH = 77
 
 
 def learn_tokenizer(texts: Iterable[str], merges: int = 400) -> Any:
-    """Return a CLIPTokenizer of 512 byte symbols, the `merges` most frequent pairs of `texts` and two marks.
+    """Return a CLIPTokenizer of 512 byte symbols, `merges` learned pairs and two special tokens.
 
-    Merges are learned as byte-pair encoding prescribes, most frequent pair first (ties in alphabetical order), inside
-    words whose last symbol carries CLIP's end-of-word mark.
+    Merges are learned by byte-pair encoding, most frequent pair first (ties in alphabetical order), within words whose
+    last symbol has CLIP's end-of-word mark.
     """
     from collections import Counter
 

@@ -1,8 +1,7 @@
-"""The recipe of the foundation: its parts in order, each resumable; the result is a folder of weights with a manifest.
+"""The recipe of the foundation: resumable parts in order, which make a folder of weights with a manifest.
 
-Every part keeps in `work`/<part>: `recipe.json` (settings, and hashes of what it was trained on), `state/` to go on
-from, and once it is finished `figures.json` and `files.json` (hashes of what it wrote). Delete a part's folder to
-train it anew.
+`work`/<part> has `recipe.json` (settings and hashes of the inputs), `state/` (checkpoints) and, once the part is
+finished, `figures.json` and `files.json` (hashes of its files). Delete the folder to train the part again.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import Any
 
 from model.foundation import manifest
 from model.foundation.face_networks import FILES, train_face_network
-from model.foundation.measure import CLIP, UNET, VAE, Sample, measure_foundation
+from model.foundation.measure import CLIP, UNET, VAE, Sample, chosen_parts, measure_foundation
 from model.foundation.people import Draw, People, open_people, render_people
 from model.foundation.shipped_adapter import FOLDER, matches_base
 
@@ -26,7 +25,7 @@ Recipe = dict[str, Any]
 
 @dataclass(frozen=True)
 class TrainingContext:
-    """Where a training reads and writes, and who draws."""
+    """Folders of a training, and the function and processes that draw."""
 
     work: Path
     weights: Path
@@ -35,7 +34,7 @@ class TrainingContext:
 
     @cached_property
     def people(self) -> People:
-        """The training set; raises ValueError where it is not drawn."""
+        """The training set; ValueError where it is not drawn."""
         return open_people(self.work / "people")
 
 
@@ -44,7 +43,7 @@ Make = Callable[[TrainingContext, str, dict[str, int]], dict[str, Any]]
 
 @dataclass(frozen=True)
 class Part:
-    """One part: `make(context, name, settings)` trains it, writes `files` under the weights and returns its figures.
+    """One part: `make(context, name, settings)` trains it, writes its `files` and returns its figures.
 
     `needs` are files of earlier parts that it is trained on.
     """
@@ -135,7 +134,7 @@ PARTS: tuple[str, ...] = tuple(part.name for part in RECIPE)
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a training leaves: figures by part, the manifest, or the parts that it still lacks."""
+    """Figures by part, and the manifest or the parts still missing for it."""
 
     figures: dict[str, dict[str, Any]]
     manifest: Path | None
@@ -152,20 +151,22 @@ def train_foundation(
     workers: int = 2,
     sample: Sample | None = None,
 ) -> TrainingResult:
-    """Train what is not finished of `parts` (all by default), in the order of RECIPE; go on where one was stopped.
+    """Train the unfinished ones of `parts` (all by default), in the order of RECIPE, from their last checkpoints.
 
-    When every part is there, the whole is measured on people of `sample` and the manifest written. People that
-    `work` holds already are taken as they were drawn; `steps_scale` multiplies the steps of every part (at least one
-    remains). Raises ValueError for an unknown part, for a part that was begun with other settings or on other data,
-    and where a part lacks an earlier one's file.
+    When all parts are finished, measure them on the people of `sample` and write the manifest. People already in `work`
+    are used as they are; `steps_scale` multiplies the steps of every part (to at least one). Raises ValueError for an
+    unknown part, for one begun with other settings or data, and where an earlier part's file is missing;
+    FloatingPointError where a loss is NaN or infinite.
     """
-    chosen = _chosen(parts)
+    names = chosen_parts(parts, PARTS)
     context = TrainingContext(work, weights, draw, workers)
-    for part in chosen:
+    for part in RECIPE:
+        if part.name not in names:
+            continue
         settings = _settings(part, work, steps_scale)
         recipe = _recipe(part, context, settings)
         folder = work / part.name
-        _claim(folder, recipe)
+        _record_recipe(folder, recipe)
         if _finished(part, context):
             continue
         weights.mkdir(parents=True, exist_ok=True)
@@ -174,25 +175,17 @@ def train_foundation(
     return _finish(context, sample or Sample())
 
 
-def _chosen(parts: Sequence[str] | None) -> list[Part]:
-    unknown = sorted(set(parts or ()) - set(PARTS))
-    if unknown:
-        raise ValueError(f"{', '.join(unknown)}: no part of the foundation; expected some of {', '.join(PARTS)}")
-    return [part for part in RECIPE if parts is None or part.name in parts]
-
-
 def _settings(part: Part, work: Path, steps_scale: float) -> dict[str, int]:
     if part.name == "people":
         drawn = _read(work / "people" / "settings.json")
-        # As they were drawn, in the recipe's own words: the folder's are the same before and after it is drawn.
-        known = drawn and {**drawn, "pairs": drawn["groups"]}
-        return {name: known[name] for name in part.settings} if known else part.settings
+        # The same settings before and after drawing, although the folder has the pairs under another name.
+        return {name: {**drawn, "pairs": drawn["groups"]}[name] for name in part.settings} if drawn else part.settings
     scaled = {key: max(1, round(value * steps_scale)) for key, value in part.settings.items() if key.endswith("steps")}
     return {**part.settings, **scaled}
 
 
 def _recipe(part: Part, context: TrainingContext, settings: dict[str, int]) -> Recipe:
-    """Settings, and hashes of what the part is trained on: other people or another autoencoder are another recipe."""
+    """Return the settings and the hashes of the part's inputs; raise ValueError where one is missing."""
     if part.name == "people":
         return {"settings": settings}
     people = context.work / "people" / "prompts.json"
@@ -209,7 +202,8 @@ def _recipe(part: Part, context: TrainingContext, settings: dict[str, int]) -> R
     return {"settings": settings, "inputs": inputs}
 
 
-def _claim(folder: Path, recipe: Recipe) -> None:
+def _record_recipe(folder: Path, recipe: Recipe) -> None:
+    """Write `recipe` into `folder`; raise ValueError where a training with another recipe has begun."""
     kept = _read(folder / "recipe.json")
     if kept is not None and kept != recipe:
         changed = sorted(
@@ -227,17 +221,17 @@ def _claim(folder: Path, recipe: Recipe) -> None:
 
 
 def _finished(part: Part, context: TrainingContext) -> bool:
-    """Whether the part is trained and the weights hold what came of it."""
+    """Return whether the part is trained and its files are in the weights."""
     written = _read(context.work / part.name / "files.json")
-    return written is not None and _holds(context.weights, written)
+    return written is not None and _has_files(context.weights, written)
 
 
-def _holds(weights: Path, files: dict[str, str]) -> bool:
+def _has_files(weights: Path, files: dict[str, str]) -> bool:
     return all((weights / name).is_file() and manifest.digest(weights / name) == known for name, known in files.items())
 
 
 def _finish(context: TrainingContext, sample: Sample) -> TrainingResult:
-    """Measure and write the manifest when all parts are there; of those not trained here, an earlier one knows."""
+    """Measure and write the manifest if all parts are finished, here or according to the earlier manifest."""
     known = manifest.read(context.weights) if (context.weights / manifest.FILE).is_file() else None
     recipe: dict[str, Any] = {}
     figures: dict[str, Any] = {}
@@ -246,7 +240,7 @@ def _finish(context: TrainingContext, sample: Sample) -> TrainingResult:
         if _finished(part, context):
             recipe[part.name] = _read(context.work / part.name / "recipe.json")["settings"]
             figures[part.name] = _read(context.work / part.name / "figures.json")
-        elif known and part.name in known["recipe"] and _holds(context.weights, _known_hashes(known, part)):
+        elif known and part.name in known["recipe"] and _has_files(context.weights, _known_hashes(known, part)):
             recipe[part.name] = known["recipe"][part.name]
             figures[part.name] = known["figures"].get(part.name, {})
         else:
@@ -263,7 +257,7 @@ def _finish(context: TrainingContext, sample: Sample) -> TrainingResult:
     measured, _ = measure_foundation(context.weights, context.work, context.draw, sample, workers=context.workers)
     figures = {name: {**figures[name], **measured.get(name, {})} for name in figures}
     if known and matches_base(context.weights):
-        # The shipped adapter stays as long as it is one for this base.
+        # Keep the shipped adapter while it matches its base.
         recipe |= {FOLDER: known["recipe"][FOLDER]} if FOLDER in known["recipe"] else {}
         figures |= {name: found for name, found in {**known["figures"], **measured}.items() if name not in PARTS}
     return TrainingResult(figures, manifest.write(context.weights, recipe, figures), ())

@@ -1,7 +1,7 @@
-"""The UNet: latents of procedural people under their prompts, so that text alone can ask for face, clothes and place.
+"""The UNet, trained on latents of procedural people with prompts that name face, clothes and place.
 
-v-prediction on a schedule with zero terminal signal (Lin et al. 2024) and trailing steps: otherwise backgrounds
-ignore the prompt. Faces are weighted up, and low-noise steps are kept from ruling the loss (min-SNR, Hang et al. 2023).
+v-prediction on a schedule with zero terminal SNR (Lin et al. 2024) and trailing steps: otherwise backgrounds ignore the
+prompt. Faces have a higher weight, and min-SNR weights keep low-noise steps from dominating (Hang et al. 2023).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from model.training.losses import snr_weights
 LATENT = 16
 BATCH = 32
 RATES = (1.2e-3, 8e-4, 8e-4, 6e-4)
-"""Peak rates of the legs; the later ones are warm restarts (Loshchilov & Hutter 2017) from the average before."""
+"""Peak rates of the legs; later legs are warm restarts (Loshchilov & Hutter 2017) from the averaged weights."""
 FACE_WEIGHT = 3.0
 GAMMA = 5.0
 NOISE_FLOOR = 0.4
@@ -35,7 +35,7 @@ PAIRS = 4
 
 
 def build(width: int) -> Any:
-    """Return the untrained UNet2DConditionModel; `width` is that of the text states."""
+    """Return the untrained UNet2DConditionModel for text states of `width`."""
     from diffusers import UNet2DConditionModel
 
     return UNet2DConditionModel(
@@ -51,13 +51,13 @@ def build(width: int) -> Any:
 
 
 def scheduler() -> Any:
-    """Return the scheduler that the UNet is trained and sampled with."""
+    """Return the scheduler for training and sampling."""
     return ddim(prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing")
 
 
 @torch.no_grad()
 def latents_of(vae: Any, photos: Any, file: Path) -> Any:
-    """Return the scaled latents of all photos, (N, 4, 16, 16) float16, made once into `file`."""
+    """Return the scaled latents of all photos, (N, 4, 16, 16) float16, cached in `file`."""
     if not file.is_file():
         made = [
             (vae.encode(as_tensor(photos[start : start + 64])).latent_dist.mode() * vae.config.scaling_factor).half()
@@ -69,23 +69,23 @@ def latents_of(vae: Any, photos: Any, file: Path) -> Any:
 
 
 class TextStates:
-    """States (B, 77, D) of texts by a frozen text encoder; a text is encoded once."""
+    """Text states (B, 77, D) by a frozen text encoder, cached in memory."""
 
     def __init__(self, text_encoder: Any, tokenizer: Any) -> None:
         self._encoder = text_encoder.eval()
         self._tokenizer = tokenizer
-        self._known: dict[str, Tensor] = {}
+        self._cache: dict[str, Tensor] = {}
 
     @torch.no_grad()
     def __call__(self, texts: list[str]) -> Tensor:
         """Return the states of `texts`."""
-        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        new = [text for text in dict.fromkeys(texts) if text not in self._cache]
         if new:
             tokens = self._tokenizer(new, padding="max_length", truncation=True, return_tensors="pt")
             with torch.autocast("cpu", enabled=False):
                 states = self._encoder(tokens.input_ids).last_hidden_state.half()
-            self._known.update(zip(new, states, strict=True))
-        return torch.stack([self._known[text].float() for text in texts])
+            self._cache.update(zip(new, states, strict=True))
+        return torch.stack([self._cache[text].float() for text in texts])
 
 
 def train(
@@ -101,10 +101,9 @@ def train(
     fourth_steps: int = 0,
     seed: int = 0,
 ) -> Any:
-    """Train the UNet and return it: `steps` from nothing, then more legs from the average of the one before.
+    """Train the UNet and return it: `steps` from random weights, then further legs, each from the previous average.
 
-    What a leg reached is kept in `folder`/leg<n>.safetensors, so that more steps never cost it again; a leg of no steps
-    is none.
+    The result of a leg is kept in `folder`/leg<n>.safetensors and not trained again; a leg of 0 steps is skipped.
     """
     torch.manual_seed(seed)
     pictures = folder.parent / "pictures"
@@ -133,7 +132,7 @@ def train(
         boxes = np.concatenate([np.repeat(people.boxes[one][:, None], 2, 1), people.group["boxes"][two]]) / side
         weight = face_weight(boxes, LATENT, FACE_WEIGHT)
         error = ((found - target).square() * weight).mean((1, 2, 3)) / weight.mean((1, 2, 3))
-        # On a floor: clothes and surroundings are decided where the noise is high.
+        # The floor keeps weight on high-noise steps, which decide clothes and surroundings.
         loss = (error * (snr_weights(noise_schedule, steps_of, GAMMA) + NOISE_FLOOR)).mean()
         return {"loss": loss, "error": error.mean()}
 

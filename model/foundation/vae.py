@@ -1,8 +1,8 @@
-"""The autoencoder: 64-pixel pictures to 16 × 16 × 4 latents, trained with the faces weighted up.
+"""The autoencoder: 64-pixel pictures to 16 × 16 × 4 latents, with a higher weight on faces.
 
-What counts is not the pixel error but whether an expression can still be read after the round trip, so the error is
-weighted on the face and its edges are compared too. The decoder then goes on alone: latents stay what they are, and
-so whatever was trained on them still fits (as with the decoders that Stability AI fine-tuned for Stable Diffusion).
+Expressions must remain readable in reconstructions, so the error is weighted on the face and compares edges, too. Then
+the decoder is trained alone: the latents do not change, so that models trained on them remain valid (as with the
+decoders that Stability AI fine-tuned for Stable Diffusion).
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ BATCH = 16
 FACE_WEIGHT = 3.0
 KL_WEIGHT = 1e-6
 RATES = (2e-3, 1.5e-3)
-"""Peak rates: of encoder and decoder together, then of the decoder alone."""
+"""Peak rates of both parts together and of the decoder alone."""
 
 
 def build() -> Any:
-    """Return the untrained AutoencoderKL, .77 M parameters, four times smaller latents of four channels."""
+    """Return the untrained AutoencoderKL, 0.77 M parameters; latents have a quarter of the side and 4 channels."""
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(
@@ -61,7 +61,7 @@ def train(
 ) -> tuple[Any, dict[str, float]]:
     """Train the autoencoder, then its decoder alone for `decoder_steps`.
 
-    Return it, with its scaling factor set, and what was measured on held-out people.
+    Return it with its scaling factor, and its figures on held-out people.
     """
     torch.manual_seed(seed)
     vae = build()

@@ -1,7 +1,9 @@
-"""`dynamicid foundation`: draw the people of the small networks, train these, measure them, check the shipped files."""
+"""`dynamicid foundation`: draw people for the small networks; train, measure, check and ship the networks."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
 app = command_group("Train, measure, check and ship the small networks of the project.")
 
-Work = Annotated[Path, option("Folder for people, states of training and figures.")]
+Work = Annotated[Path, option("Folder for people, checkpoints and figures.")]
 Weights = Annotated[Path | None, option("Folder of the networks; that of the project by default.")]
 Parts = Annotated[list[str] | None, option("Only this part, repeatable.", "--part", metavar="PART")]
 Workers = Annotated[int, option("Processes that draw.", min=1)]
@@ -31,14 +33,14 @@ def draw(
     photos: Annotated[int, option("Photos of each.", min=1)] = 28,
     size: Annotated[int, option("Side of the photos in pixels.", min=32)] = 128,
     seed: Annotated[int, option("Other seeds are other people.", min=0)] = 0,
-    groups: Annotated[float, option("Pictures of two people, as a share of the others.", min=0)] = 0.08,
+    groups: Annotated[float, option("Pictures of two people relative to the others.", min=0)] = 0.08,
     workers: Workers = 2,
 ) -> None:
-    """Draw the training set, or what of it is missing, into WORK/people; a killed drawing goes on."""
+    """Draw the missing pictures of the training set into WORK/people."""
     from model.foundation.people import render_people
     from pipelines.data.synthetic.foundation_people import draw as drawer
 
-    with wrong_use(ValueError, before="foundation: "):
+    with _plain_errors():
         data = render_people(
             work / "people", drawer, people=people, photos=photos, size=size, seed=seed, workers=workers, groups=groups
         )
@@ -55,12 +57,12 @@ def train(
     steps_scale: Annotated[float, option("Multiplies the steps of every part.", min=0)] = 1.0,
     workers: Workers = 2,
 ) -> None:
-    """Train the parts that are not finished, in order, and write the manifest when all are; stopped, it goes on."""
+    """Train the unfinished parts in order, from their last checkpoints; write the manifest when all are finished."""
     from model.foundation.train import train_foundation
     from pipelines.data.synthetic.foundation_people import draw as drawer
 
     folder = _folder(weights)
-    with wrong_use(ValueError, before="foundation: "):
+    with _plain_errors():
         done = train_foundation(work, folder, drawer, parts=parts, steps_scale=steps_scale, workers=workers)
     if done.missing:
         say(f"{folder}: no manifest yet; not trained: {', '.join(done.missing)}")
@@ -75,17 +77,17 @@ def measure(
     parts: Parts = None,
     work: Work = WORK,
     weights: Weights = None,
-    pictures: Annotated[int, option("How many pictures are drawn from text.", min=1)] = 140,
+    pictures: Annotated[int, option("How many pictures are generated from text.", min=1)] = 140,
     steps: Annotated[int, option("Denoising steps of each.", min=1)] = 20,
     guidance: Annotated[float, option("Guidance of each.", min=0)] = 3.0,
     rescale: Annotated[float, option("Rescaling of the guidance of each.", min=0, max=1)] = 0.7,
     adapter: Annotated[
         Path | None, option("Adapter folder whose tokens and IMR are measured; the shipped one by default.")
     ] = None,
-    record: Annotated[bool, option("Also keep the figures in the manifest.", "--record")] = False,
+    record: Annotated[bool, option("Also write the figures into the manifest.", "--record")] = False,
     workers: Workers = 1,
 ) -> None:
-    """Measure the networks on people that no training has seen: the figure of every gate, as JSON on stdout."""
+    """Measure the networks on people of no training set: the figures of every gate, as JSON on stdout."""
     from model.foundation import manifest
     from model.foundation.gates import check_gates
     from model.foundation.measure import Sample, measure_foundation
@@ -97,17 +99,17 @@ def measure(
         raise UserError(f"{folder}: no such folder of weights; `dynamicid foundation train` makes one")
     sample = Sample(drawn=Sampling(pictures, steps, guidance, rescale))
     if record:
-        # Before anything is measured that has nowhere to go.
+        # Checked before the slow measurement.
         if adapter is not None:
-            raise UserError("--record keeps figures of what ships: leave out --adapter, or ship it first")
+            raise UserError("--record writes figures of the shipped adapter: leave out --adapter, or ship it first")
         if sample.drawn != Sampling():
             raise UserError(
-                "--record keeps figures that compare: leave out --pictures, --steps, --guidance and --rescale"
+                "--record needs the default settings: leave out --pictures, --steps, --guidance and --rescale"
             )
         _refuse_changed(folder)
     if adapter is not None and not (adapter / "adapter.safetensors").is_file():
         raise UserError(f"{adapter}: no adapter here (adapter.safetensors is missing); expected a trained one's folder")
-    with wrong_use(ValueError, before="foundation: "):
+    with _plain_errors():
         figures, missing = measure_foundation(
             folder, work, drawer, sample, parts=parts, adapter=adapter, workers=workers
         )
@@ -120,20 +122,20 @@ def measure(
         names = {**known["recipe"], **known["figures"], **figures}
         merged = {name: {**known["figures"].get(name, {}), **figures.get(name, {})} for name in names}
         manifest.write(folder, known["recipe"], merged)
-    gates = [vars(reading) for reading in check_gates(figures)]
+    gates = [vars(result) for result in check_gates(figures)]
     emit({"figures": figures, "gates": gates, "missing": missing})
     if parts and lacking:
-        # Who names no part measures what is there; who names one wants its figure.
+        # Without --part, missing parts are only reported.
         raise UserError("; ".join(lacking))
 
 
 @app.command()
 def check(weights: Weights = None) -> None:
-    """Compare the networks with their manifest and show the figures it keeps; exit 1 where a file is another."""
+    """Compare the networks with their manifest and show its figures; exit 1 where a file differs."""
     from model.foundation import manifest
 
     folder = _folder(weights)
-    with wrong_use(ValueError, before="foundation: "):
+    with _plain_errors():
         known = manifest.read(folder)
     _show(known["figures"])
     _refuse_changed(folder)
@@ -144,15 +146,15 @@ def check(weights: Weights = None) -> None:
 def ship(
     adapter: Annotated[Path, argument("Folder of a trained adapter.")] = Path(ADAPTER),
     *,
-    metrics: Annotated[Path, option("What `evaluate` found out about it.")] = Path(METRICS),
+    metrics: Annotated[Path, option("The metrics of its evaluation.")] = Path(METRICS),
     file: ParamsFile = DEFAULT_PARAMS,
     before: Annotated[
         list[Path] | None, option("Parameter file of a leg of anchoring before this one, in order; repeat.")
     ] = None,
-    processes: Annotated[int, option("Processes that shared every step of its trainings.", min=1)] = 1,
+    processes: Annotated[int, option("Number of processes of its trainings.", min=1)] = 1,
     weights: Weights = None,
 ) -> None:
-    """Put an adapter, a byte a weight, beside the networks it was trained on, with its parameters and figures."""
+    """Add an adapter, one byte a weight, to the networks it was trained on, with its parameters and figures."""
     from model.foundation.shipped_adapter import ship as put
     from pipelines.evaluation.shipping import read_legs, read_metrics, recipe_of
 
@@ -160,11 +162,21 @@ def ship(
     document = read_metrics(metrics, adapter, legs[-1].profile)
     folder = _folder(weights)
     _refuse_changed(folder)
-    likeness = document["normalised"]["model"]["id_similarity"]
-    figures = {name: interval["value"] for name, interval in {"s": likeness, **document["model"]}.items()}
-    with wrong_use(ValueError, before="foundation: "):
+    similarity = document["normalised"]["model"]["id_similarity"]
+    figures = {name: interval["value"] for name, interval in {"s": similarity, **document["model"]}.items()}
+    with _plain_errors():
         shipped = put(adapter, folder, recipe_of(legs, processes, document), figures)
     emit({"adapter": str(shipped), "figures": figures})
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Turn the exceptions of `model.foundation` into UserError and StageFailed."""
+    try:
+        with wrong_use(ValueError, before="foundation: "):
+            yield
+    except FloatingPointError as error:
+        raise StageFailed(f"foundation: {error}: lower RATE or RATES of this network in model/foundation") from error
 
 
 def _folder(weights: Path | None) -> Path:
@@ -176,7 +188,7 @@ def _folder(weights: Path | None) -> Path:
 def _refuse_changed(folder: Path) -> None:
     from model.foundation import manifest
 
-    with wrong_use(ValueError, before="foundation: "):
+    with _plain_errors():
         problems = manifest.check(folder)
     for problem in problems:
         say(f"{problem.file}: {problem.reason}")

@@ -1,4 +1,4 @@
-"""Complete adapters of small parts, for any base, whose IMR has learnt nothing."""
+"""Small adapters with an untrained IMR, and accelerate's state, for the foundation's tests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MakeAdapter = Callable[..., Adapter]
 
 @pytest.fixture(scope="module", autouse=True)
 def accelerate_state() -> Iterator[None]:
-    """The foundation is trained on the CPU, whatever the same process trained on before or will train on."""
+    """Let the foundation train on the CPU, whatever the process trained on before."""
     from accelerate.state import AcceleratorState
 
     AcceleratorState._reset_state(True)
@@ -26,7 +26,7 @@ def accelerate_state() -> Iterator[None]:
 
 @pytest.fixture
 def make_adapter(make_adapter: MakeAdapter) -> MakeAdapter:
-    """Return a maker: on the base in `weights`, saved into `folder`; without IMR and templates if not `complete`."""
+    """Return a maker of adapters on the base in `weights`, saved into `folder`, with an IMR if `complete`."""
 
     def make(weights: Path, folder: Path, *, complete: bool = True, seed: int = 0) -> Adapter:
         base = load_base(weights / "sd", weights / "image_encoder")

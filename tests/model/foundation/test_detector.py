@@ -8,13 +8,13 @@ from model.foundation.detector import STRIDES, Detector, export, open_analysis
 from model.foundation.people import PhotoSpec, RenderedPhoto, render_people
 
 
-def draw(order: PhotoSpec) -> RenderedPhoto:
-    """Discs with two eyes: enough of a face to place."""
-    rng = np.random.default_rng([*order.people, order.photo])
-    image = np.full((order.size, order.size, 3), rng.integers(0, 255, 3), np.uint8)
-    faces = len(order.people)
-    middle = np.array([[(face + 0.5) / faces, 0.5] for face in range(faces)], np.float32) * order.size
-    boxes = np.hstack([middle - order.size * 0.2, middle + order.size * 0.2]).astype(np.float32)
+def draw(spec: PhotoSpec) -> RenderedPhoto:
+    """Draw white squares for faces."""
+    rng = np.random.default_rng([*spec.people, spec.photo])
+    image = np.full((spec.size, spec.size, 3), rng.integers(0, 255, 3), np.uint8)
+    faces = len(spec.people)
+    middle = np.array([[(face + 0.5) / faces, 0.5] for face in range(faces)], np.float32) * spec.size
+    boxes = np.hstack([middle - spec.size * 0.2, middle + spec.size * 0.2]).astype(np.float32)
     for x0, y0, x1, y1 in boxes.astype(int):
         image[y0:y1, x0:x1] = 255
     spots = np.array([[-8, -8], [8, -8], [0, 0], [-6, 8], [6, 8]], np.float32)
@@ -36,7 +36,7 @@ def data(tmp_path_factory):
 
 
 def perfect(batch: Canvases, size: float) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """What a detector without error would give for the first face of every canvas."""
+    """Return the outputs of a detector without error for the first face of every canvas."""
     centres, sizes, strides = module._anchors()
     boxes, points = torch.from_numpy(batch.boxes[:, :1]), torch.from_numpy(batch.keypoints[:, 0])
     low, high = centres - boxes[..., :2], boxes[..., 2:] - centres
@@ -44,12 +44,12 @@ def perfect(batch: Canvases, size: float) -> list[tuple[torch.Tensor, torch.Tens
     offsets = ((points[:, None] - centres[:, None]) / strides[:, None, None]).flatten(2)
     middle = (boxes[..., :2] + boxes[..., 2:]) / 2
     upper = torch.where(sizes > 4 * strides, 1.15, 0.6)
-    asked = (
+    matching = (
         ((middle - centres).abs().amax(-1) < 0.3 * size)
         & ((size / sizes).log2() > -0.6)
         & ((size / sizes).log2() < upper)
     )
-    logits = torch.where(asked, 12.0, -12.0)[..., None]
+    logits = torch.where(matching, 12.0, -12.0)[..., None]
     return [(logits, distances, offsets)]
 
 
@@ -64,7 +64,7 @@ def one_face(size: float) -> Canvases:
 
 
 @pytest.mark.parametrize("size", [18, 25, 40, 65, 90, 115])
-def test_the_loss_is_small_for_the_truth_and_large_beside_it(size):
+def test_the_loss_is_small_for_the_truth_and_grows_with_an_error(size):
     batch = one_face(size)
     truth = perfect(batch, size)
     good = module._losses(truth, batch)
@@ -75,14 +75,14 @@ def test_the_loss_is_small_for_the_truth_and_large_beside_it(size):
     assert worse["loss"] > good["loss"] + 0.1
 
 
-def test_a_canvas_without_faces_asks_for_none():
+def test_a_canvas_without_faces_expects_none():
     batch = one_face(40)
     batch.state[:] = 0
     quiet = [(torch.full((1, 672, 1), -12.0), torch.ones(1, 672, 4), torch.zeros(1, 672, 10))]
     assert module._losses(quiet, batch)["loss"] < 1e-3
 
 
-def test_canvases_hold_the_faces_they_name(data):
+def test_canvases_contain_their_faces(data):
     batch = canvases(data, 64, np.random.default_rng(5))
     faces = batch.state == 1
     assert faces.sum() > 40
@@ -105,7 +105,7 @@ def test_the_same_generator_gives_the_same_canvases(data):
 
 @pytest.fixture(scope="module")
 def pack(tmp_path_factory):
-    """A model folder whose detector sees a face wherever it looks."""
+    """A model folder whose detector finds faces everywhere."""
     folder = tmp_path_factory.mktemp("pack")
     torch.manual_seed(0)
     detector = Detector()
@@ -125,8 +125,7 @@ def test_face_analysis_loads_and_decodes_it(pack, det_size):
     assert faces[0].kps.shape == (5, 2)
 
 
-def test_face_analysis_decodes_what_the_loss_means(pack):
-    """Anchors, strides and units agree with insightface: boxes around each anchor, of the sizes of the two anchors."""
+def test_anchors_strides_and_units_are_those_of_face_analysis(pack):
     model = open_analysis(pack, (128, 128)).models["detection"]
     scores, boxes, _points = model.forward(np.full((SIDE, SIDE, 3), 127, np.uint8), 0.5)
     assert [len(level) for level in scores] == [2 * (SIDE // stride) ** 2 for stride in STRIDES]

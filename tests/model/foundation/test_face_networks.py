@@ -1,4 +1,4 @@
-"""The small face networks train, export to what the pipeline loads, and the shipped ones read people never seen."""
+"""The small face networks train and export, and the shipped ones work on unseen people in the pipeline."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from pipelines.data.faces.landmarks import OnnxLandmarker
 from pipelines.data.synthetic.foundation_people import draw
 from pipelines.evaluation.judges import ExpressionPoseJudge, RecogniserJudge
 
-# No set of the foundation reaches this number.
-FIRST_STRANGER = 90_000
+# Numbers of people that no training set contains.
+FIRST_UNSEEN = 90_000
 SHAPES = {
     "landmarks": (64, [136]),
     "recogniser": (112, [512]),
@@ -39,14 +39,14 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> People:
 
 
 @pytest.fixture(scope="module")
-def unseen_people() -> list[tuple[int, str, str, RenderedPhoto]]:
+def unseen() -> list[tuple[int, str, str, RenderedPhoto]]:
     """Four photos of ten people each: (person, expression, pose, picture)."""
     rng = np.random.default_rng(5)
-    looks = [(expression, pose) for expression in EXPRESSIONS for pose in POSES]
+    motions = [(expression, pose) for expression in EXPRESSIONS for pose in POSES]
     drawn = []
-    for person in range(FIRST_STRANGER, FIRST_STRANGER + 10):
-        for photo, look in enumerate(rng.choice(len(looks), 4, replace=False)):
-            expression, pose = looks[look]
+    for person in range(FIRST_UNSEEN, FIRST_UNSEEN + 10):
+        for photo, motion in enumerate(rng.choice(len(motions), 4, replace=False)):
+            expression, pose = motions[motion]
             drawn.append((person, expression, pose, draw(PhotoSpec(1, photo, (person,), (expression,), (pose,), 128))))
     return drawn
 
@@ -54,7 +54,7 @@ def unseen_people() -> list[tuple[int, str, str, RenderedPhoto]]:
 @pytest.mark.parametrize("name", SHAPES)
 def test_a_network_trains_and_exports_any_number_of_rows(name, people, tmp_path):
     figures = train_face_network(name, people, tmp_path / "state", tmp_path, steps=2, seed=0, batch=4)
-    # So few photos may hold no frontal face.
+    # So few photos may have no frontal face.
     assert all(np.isfinite(value) for key, value in figures.items() if "front" not in key)
     session = onnxruntime.InferenceSession(str(tmp_path / FILES[name]), providers=["CPUExecutionProvider"])
     side, widths = SHAPES[name]
@@ -66,7 +66,7 @@ def test_a_network_trains_and_exports_any_number_of_rows(name, people, tmp_path)
         assert np.linalg.norm(answers[0], axis=1) == pytest.approx(1, abs=1e-3)
 
 
-def test_training_is_a_function_of_its_seed(people, tmp_path):
+def test_training_depends_on_the_seed_alone(people, tmp_path):
     for folder, seed in (("one", 3), ("two", 3), ("other", 4)):
         train_face_network("landmarks", people, tmp_path / folder, tmp_path / folder, steps=2, seed=seed, batch=4)
     one, two, other = ((tmp_path / folder / FILES["landmarks"]).read_bytes() for folder in ("one", "two", "other"))
@@ -74,17 +74,17 @@ def test_training_is_a_function_of_its_seed(people, tmp_path):
     assert one != other
 
 
-def test_the_aligned_face_is_that_of_insightface(strangers):
+def test_the_aligned_face_is_that_of_insightface(unseen):
     from insightface.utils.face_align import norm_crop
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        for _, _, _, drawn in strangers[:3]:
+        for _, _, _, drawn in unseen[:3]:
             wanted = norm_crop(drawn.image, drawn.keypoints[0])
             assert np.abs(aligned(drawn.image, drawn.keypoints[0]).astype(int) - wanted).max() <= 2
 
 
-def test_landmark_square_follows_its_points():
+def test_landmarks_move_with_their_square():
     image = np.zeros((128, 128, 3), np.uint8)
     points = np.array([[40, 50], [80, 50], [60, 90]])
     for x, y in points:
@@ -100,8 +100,8 @@ def test_landmark_square_follows_its_points():
             assert (near * ys).sum() / near.sum() == pytest.approx(y, abs=0.25)
 
 
-def test_degraded_photos_keep_shape_and_follow_the_generator(strangers):
-    image = strangers[0][3].image
+def test_augmentation_keeps_the_shape_and_depends_on_the_generator_alone(unseen):
+    image = unseen[0][3].image
     for seed in range(12):
         one, two = (degraded(image, np.random.default_rng(seed)) for _ in range(2))
         assert one.shape == image.shape
@@ -109,17 +109,17 @@ def test_degraded_photos_keep_shape_and_follow_the_generator(strangers):
         assert np.array_equal(one, two)
 
 
-def test_verification_counts_pairs():
+def test_verification_compares_pairs():
     embeddings = np.eye(3)[[0, 0, 1, 1]]
     assert verification(embeddings, np.array([0, 0, 1, 1])) == {"auc": 1.0, "same": 1.0, "different": 0.0}
     assert verification(embeddings, np.array([0, 1, 0, 1]))["auc"] < 0.5
 
 
-def test_shipped_detector_finds_strangers(strangers):
+def test_shipped_detector_finds_unseen_people(unseen):
     analyser = InsightFaceAnalyser(WEIGHTS / PACK, det_sizes=(128,))
     for side in (128, 64):
         found = 0
-        for _, _, _, drawn in strangers:
+        for _, _, _, drawn in unseen:
             image = cv2.resize(drawn.image, (side, side), interpolation=cv2.INTER_AREA)
             faces = analyser.detect(image)
             scaled = drawn.boxes[0] * side / 128
@@ -128,38 +128,38 @@ def test_shipped_detector_finds_strangers(strangers):
 
 
 @pytest.mark.parametrize("which", ["recogniser", "judge"])
-def test_shipped_recognisers_tell_strangers_apart(which, strangers):
-    images = [resampled(drawn.image, 64) for *_, drawn in strangers]
-    points = [drawn.keypoints[0] for *_, drawn in strangers]
+def test_shipped_recognisers_distinguish_unseen_people(which, unseen):
+    images = [resampled(drawn.image, 64) for *_, drawn in unseen]
+    points = [drawn.keypoints[0] for *_, drawn in unseen]
     if which == "recogniser":
         found = InsightFaceAnalyser(WEIGHTS / PACK).embed(images, points)
     else:
         found = RecogniserJudge(WEIGHTS / FILES["judge"], size=112, mean=127.5, scale=127.5).embed(images, points)
-    figures = verification(found, np.array([person for person, *_ in strangers]))
+    figures = verification(found, np.array([person for person, *_ in unseen]))
     assert figures["auc"] >= 0.98
     assert figures["same"] > figures["different"] + 0.35
 
 
-def test_shipped_landmarker_places_points_on_strangers(strangers):
+def test_shipped_landmarker_is_accurate_on_unseen_people(unseen):
     landmarker = OnnxLandmarker(WEIGHTS / FILES["landmarks"], Landmarker(kind="onnx", path=""))
-    boxes = [drawn.boxes[0] for *_, drawn in strangers]
-    found = landmarker.landmarks([drawn.image for *_, drawn in strangers], boxes)
-    true = np.stack([drawn.landmarks[0] for *_, drawn in strangers])
+    boxes = [drawn.boxes[0] for *_, drawn in unseen]
+    found = landmarker.landmarks([drawn.image for *_, drawn in unseen], boxes)
+    true = np.stack([drawn.landmarks[0] for *_, drawn in unseen])
     scale = np.sqrt([(box[2] - box[0]) * (box[3] - box[1]) for box in boxes])
     assert (np.linalg.norm(found - true, axis=2).mean(1) / scale).mean() <= 0.03
 
 
-def test_shipped_judge_reads_expression_and_pose_of_strangers(strangers):
+def test_shipped_judge_reads_expression_and_pose_of_unseen_people(unseen):
     reader = ExpressionPoseJudge(WEIGHTS / FILES["expression_pose"])
     for side in (128, 64):
-        images = [resampled(drawn.image, side) for *_, drawn in strangers]
-        look = reader.read(images, [drawn.keypoints[0] for *_, drawn in strangers])
-        expression = np.array([EXPRESSIONS.index(name) for _, name, _, _ in strangers])
-        pose = np.array([POSES.index(name) for _, _, name, _ in strangers])
-        yaw = np.array([drawn.angles[0, 0] for *_, drawn in strangers])
-        assert (look.expression == expression).mean() >= 0.85
-        assert (look.pose == pose).mean() >= 0.95
-        assert np.abs(look.yaw - yaw).mean() <= 6
+        images = [resampled(drawn.image, side) for *_, drawn in unseen]
+        readings = reader.read(images, [drawn.keypoints[0] for *_, drawn in unseen])
+        expression = np.array([EXPRESSIONS.index(name) for _, name, _, _ in unseen])
+        pose = np.array([POSES.index(name) for _, _, name, _ in unseen])
+        yaw = np.array([drawn.angles[0, 0] for *_, drawn in unseen])
+        assert (readings.expression == expression).mean() >= 0.85
+        assert (readings.pose == pose).mean() >= 0.95
+        assert np.abs(readings.yaw - yaw).mean() <= 6
 
 
 def test_shipped_face_networks_are_small():

@@ -1,4 +1,4 @@
-"""What the generative networks are trained on, and that a decoder goes on alone."""
+"""The losses of the generative networks, and training the decoder alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from model.foundation import vae as vae_module
-from model.foundation.clip import contrastive, prompt_labels
+from model.foundation.clip import contrastive
 from model.foundation.people import People, render_people
 from model.foundation.pictures import face_weight
 from pipelines.data.synthetic.foundation_people import draw
@@ -21,29 +21,21 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> People:
     return render_people(folder / "people", draw, people=5, photos=7, size=64, workers=1, groups=0.3)
 
 
-def test_face_cells_are_weighted_up() -> None:
+def test_face_cells_have_a_higher_weight() -> None:
     weight = face_weight(np.array([[0.25, 0.5, 0.75, 1.0]]), 4, 3.0)[0, 0]
     assert weight.tolist() == [[1, 1, 1, 1], [1, 1, 1, 1], [1, 3, 3, 1], [1, 3, 3, 1]]
 
 
-def test_contrastive_loss_takes_equal_texts_as_positives() -> None:
+def test_equal_texts_are_positives_in_the_contrastive_loss() -> None:
     features = torch.eye(4)[[0, 0, 2, 3]]
     keys = ["a", "a", "b", "c"]
-    # Two of four rows have two positives each, which no feature can tell apart: log 2 for those, 0 for the others.
+    # Two of four rows have two positives with equal features: log 2 for those, 0 for the others.
     found = contrastive(features, features, keys, torch.tensor(50.0))
     assert float(found) == pytest.approx(0.5 * np.log(2), abs=1e-3)
     assert contrastive(features, features.roll(1, 0), keys, torch.tensor(50.0)) > 5
 
 
-def test_prompts_are_read_into_colours_and_places() -> None:
-    words = prompt_labels(
-        ("a photo of a man wearing an orange hoodie, on a beach", "a woman in a red shirt, red background")
-    )
-    assert words.colours == ("orange", "red")
-    assert words.settings == ("on a beach", "red background")
-
-
-def test_the_decoder_goes_on_alone_and_latents_stay_what_they_are(
+def test_training_the_decoder_does_not_change_the_latents(
     people: People, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(vae_module, "BATCH", 8)

@@ -1,4 +1,4 @@
-"""The shared loop lowers a loss, and an interrupted training ends as one that was not."""
+"""The shared loop minimises a loss and resumes exactly."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from model.foundation.loop import fit, learning_rate
 
 
 def problem(limit: int | None = None):
-    """A regression whose step raises at number `limit`, as a kill would."""
+    """Return a regression whose losses raise at step `limit`, as a kill would."""
     torch.manual_seed(0)
     module = nn.Linear(4, 1)
     truth = torch.tensor([[1.0, -2.0, 3.0, 0.5]])

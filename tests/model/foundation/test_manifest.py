@@ -1,4 +1,4 @@
-"""The manifest names every file by hash, and finds what changed; the shipped one holds."""
+"""The manifest lists every file by hash and detects changes; the shipped weights match theirs."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_no_manifest_says_how_to_make_one(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-def test_the_shipped_weights_are_those_of_the_manifest() -> None:
+def test_the_shipped_weights_match_their_manifest() -> None:
     assert check() == []
     names = set(read()["files"])
     assert not [name for name in names if name.endswith((".bin", ".pt", ".pkl", ".ckpt"))]

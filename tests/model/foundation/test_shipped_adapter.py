@@ -1,4 +1,4 @@
-"""An adapter is shipped at a byte a weight beside its base, named by the manifest, or refused and nothing changes."""
+"""An adapter is shipped in compact form with its manifest entry, or refused without any change."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_third_of_the_bytes_and_the_same_tokens(
     assert float((found - wanted).abs().max()) < 0.02 * float(wanted.abs().max())
 
 
-def test_another_takes_its_place_and_a_refused_one_changes_nothing(
+def test_another_adapter_replaces_it_and_a_refused_one_changes_nothing(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_adapter: Callable[..., Adapter]
 ) -> None:
     make_adapter(weights, tmp_path / "first")
@@ -83,7 +83,7 @@ def test_another_takes_its_place_and_a_refused_one_changes_nothing(
     assert manifest.check(weights) == []
 
 
-def test_it_fits_its_own_base_and_recogniser_alone(
+def test_it_matches_its_own_base_and_recogniser_alone(
     weights: Path, tmp_path: Path, make_adapter: Callable[..., Adapter]
 ) -> None:
     assert not matches_base(weights)

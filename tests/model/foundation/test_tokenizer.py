@@ -1,4 +1,4 @@
-"""The tokenizer is a real CLIPTokenizer, learns frequent words, and takes any text."""
+"""The tokenizer is a CLIPTokenizer that learns frequent words and encodes any text."""
 
 from __future__ import annotations
 

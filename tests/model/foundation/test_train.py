@@ -1,4 +1,4 @@
-"""The whole recipe in a step or two a part: a folder that loads and checks, that resumes, and that refuses mixtures."""
+"""The whole recipe with a step or two a part: the folder loads and checks, resumes, and refuses other recipes."""
 
 from __future__ import annotations
 
@@ -29,11 +29,10 @@ SAMPLE = Sample(people=4, photos=5, size=64, groups=0.2, drawn=Sampling(pictures
 @pytest.fixture(scope="module", autouse=True)
 def small() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        for module, batch in ((landmarks, 4), (recogniser, 4), (judge, 4), (expression_pose, 4), (clip, 4)):
-            patch.setattr(module, "BATCH", batch)
+        for module in (landmarks, recogniser, judge, expression_pose, clip):
+            patch.setattr(module, "BATCH", 4)
         patch.setattr(vae, "BATCH", 8)
         patch.setattr(unet, "BATCH", 6)
-        patch.setattr("model.foundation.canvases.SIDE", 128)
         yield
 
 
@@ -67,7 +66,7 @@ def test_the_whole_recipe_leaves_a_folder_that_checks(trained: tuple[Path, Path,
     assert known["recipe"]["people"]["people"] == 5
     assert known["recipe"]["judge"] == {"steps": 1, "seed": 77}
     assert known["figures"] == json.loads(json.dumps(done.figures))
-    # Those of the training and those of the files, measured on strangers.
+    # Figures of the training and of the files, measured on unseen people.
     assert 0 <= known["figures"]["autoencoder"]["expression_rebuilt"] <= 1
     assert 0 <= known["figures"]["unet"]["face_found"] <= 1
     assert {part.name for part in RECIPE if not (work / part.name / "figures.json").is_file()} == set()
@@ -99,7 +98,7 @@ def test_the_folder_loads_where_the_profile_looks(trained: tuple[Path, Path, Tra
     assert pack.embed([np.zeros((64, 64, 3), np.uint8)], [np.eye(5, 2) * 9 + 20]).shape == (1, 512)
 
 
-def test_a_finished_training_is_left_as_it_is(trained: tuple[Path, Path, TrainingResult]) -> None:
+def test_a_finished_training_is_not_repeated(trained: tuple[Path, Path, TrainingResult]) -> None:
     work, weights, done = trained
     before = {file: file.stat().st_mtime_ns for file in weights.rglob("*")}
     again = train(work, weights)
@@ -107,7 +106,7 @@ def test_a_finished_training_is_left_as_it_is(trained: tuple[Path, Path, Trainin
     assert json.loads(json.dumps(again.figures)) == json.loads(json.dumps(done.figures))
 
 
-def test_it_goes_on_with_the_people_that_it_drew_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_people_are_drawn_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     few = {"people": 5, "photos": 2, "size": 64, "seed": 0, "pairs": 2}
     monkeypatch.setattr("model.foundation.train.RECIPE", (replace(RECIPE[0], settings=few), *RECIPE[1:]))
     first, again = (train(tmp_path / "work", tmp_path / "weights", ["people"]) for _ in range(2))
@@ -116,7 +115,7 @@ def test_it_goes_on_with_the_people_that_it_drew_itself(tmp_path: Path, monkeypa
 
 
 @pytest.mark.nightly
-def test_a_part_trained_anew_keeps_the_adapter_that_fits(
+def test_a_retrained_part_keeps_the_adapter_that_matches(
     trained: tuple[Path, Path, TrainingResult], tmp_path: Path, make_adapter: Callable[..., Adapter]
 ) -> None:
     work, weights = tmp_path / "work", tmp_path / "weights"
@@ -135,7 +134,7 @@ def test_a_part_trained_anew_keeps_the_adapter_that_fits(
 
 
 @pytest.mark.nightly
-def test_a_killed_training_ends_like_one_that_was_not(
+def test_a_killed_training_ends_with_the_same_bytes(
     trained: tuple[Path, Path, TrainingResult], crowd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(crowd / "people", tmp_path / "people")
@@ -167,7 +166,6 @@ def test_a_killed_training_ends_like_one_that_was_not(
 def test_one_part_retrained_in_another_place_agrees(
     trained: tuple[Path, Path, TrainingResult], crowd: Path, tmp_path: Path
 ) -> None:
-    """The manifest knows the other parts, so that this one alone can be compared with what it names."""
     shutil.copytree(crowd / "people", tmp_path / "people")
     shutil.copytree(trained[1], tmp_path / "weights")
     (tmp_path / "weights" / "landmarks68.onnx").unlink()
@@ -190,7 +188,7 @@ def test_another_recipe_is_refused(trained: tuple[Path, Path, TrainingResult], t
         train(work, other, ["unet"])
 
 
-def test_what_is_missing_is_named(crowd: Path, tmp_path: Path) -> None:
+def test_unknown_parts_and_missing_inputs_are_refused(crowd: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"vea: no part of the foundation; expected some of people, landmarks"):
         train(tmp_path, tmp_path / "weights", ["vea"])
     with pytest.raises(ValueError, match="train part people first"):

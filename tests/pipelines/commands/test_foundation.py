@@ -1,4 +1,4 @@
-"""`dynamicid foundation`: what it draws, checks and refuses."""
+"""`dynamicid foundation` draws, checks and measures, and refuses wrong use in one line."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import Tensor, nn
 from typer.testing import CliRunner, Result
 
 from model.foundation import manifest
@@ -48,12 +49,12 @@ def test_people_are_drawn_once(tmp_path: Path) -> None:
 def test_a_folder_like_its_manifest_passes(weights: Path) -> None:
     done = foundation("check", "--weights", weights)
     assert done.exit_code == 0, done.output
-    told = json.loads(done.stdout)
-    assert (told["files"], told["bytes"]) == (2, 13)
-    assert told["figures"]["clip"]["zero_shot_pose"] == 0.9
+    printed = json.loads(done.stdout)
+    assert (printed["files"], printed["bytes"]) == (2, 13)
+    assert printed["figures"]["clip"]["zero_shot_pose"] == 0.9
     assert "zero-shot pose" in done.stderr
     assert "passed" in done.stderr
-    # A figure that could not be measured is a gate that is not passed.
+    # A figure that could not be measured fails its gate.
     assert "missed" in done.stderr
 
 
@@ -72,12 +73,12 @@ def test_measure_names_what_is_missing(tmp_path: Path) -> None:
     (tmp_path / "weights").mkdir()
     done = foundation("measure", "--weights", tmp_path / "weights", "--work", tmp_path / "work")
     assert done.exit_code == 0, done.output
-    told = json.loads(done.stdout)
-    assert told["figures"] == {}
-    assert told["gates"] == []
-    assert told["missing"]["landmarks"] == ["landmarks68.onnx"]
+    printed = json.loads(done.stdout)
+    assert printed["figures"] == {}
+    assert printed["gates"] == []
+    assert printed["missing"]["landmarks"] == ["landmarks68.onnx"]
     assert "unet: not measured, sd/unet/diffusion_pytorch_model.safetensors" in done.stderr
-    # Nobody is drawn to measure nothing.
+    # People are only drawn if something is measured.
     assert not (tmp_path / "work").exists()
 
 
@@ -88,7 +89,7 @@ def test_measured_figures_are_kept_in_the_manifest(
     done = foundation("measure", "--weights", weights, "--work", tmp_path / "work", "--part", "clip", "--record")
     assert isinstance(done.exception, UserError)
     assert "clip: not measured, clip/model.safetensors" in str(done.exception)
-    # Nothing could be measured, so what was known stays.
+    # Nothing could be measured, so the manifest keeps its figures.
     assert manifest.read(weights)["figures"] == before["figures"]
     found = {"clip": {"zero_shot_expression": 0.8}, "identity_tokens": {"expression_kept": 0.7}}
     monkeypatch.setattr("model.foundation.measure.measure_foundation", lambda *_, **__: (found, {}))
@@ -105,6 +106,20 @@ def test_measured_figures_are_kept_in_the_manifest(
     (weights / "landmarks68.onnx").write_bytes(b"others")
     refused = foundation("measure", "--weights", weights, "--work", tmp_path / "work", "--part", "clip", "--record")
     assert isinstance(refused.exception, StageFailed)
+
+
+def test_a_loss_that_is_not_finite_ends_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def losses(network: nn.Module, *_: object) -> dict[str, Tensor]:
+        return {"loss": next(network.parameters()).sum() * float("nan")}
+
+    monkeypatch.setattr("model.foundation.landmarks.losses", losses)
+    places = ("--work", tmp_path, "--weights", tmp_path / "weights")
+    assert foundation("draw", *places[:2], *FEW).exit_code == 0
+    done = foundation("train", *places, "--part", "landmarks", "--steps-scale", "0.001")
+    assert isinstance(done.exception, StageFailed)
+    assert str(done.exception).startswith("foundation: landmarks: the loss is nan at step 2: lower RATE")
+    assert "\n" not in str(done.exception)
+    assert StageFailed.exit_code == 1
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The anchoring stage: learns, resumes exactly, says what is wrong."""
+"""The anchoring stage learns, resumes exactly and reports errors in one line."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def outputs(root: Path) -> Outputs:
 
 
 def files(root: Path) -> dict[str, bytes]:
-    """What the stage wrote, by name."""
+    """Return the outputs by name."""
     folders = (root / "models", root / "reports")
     return {str(f.relative_to(root)): f.read_bytes() for top in folders for f in top.rglob("*") if f.is_file()}
 
 
 @pytest.fixture(scope="module")
 def trained(training_data: object, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the stage has run once, uninterrupted."""
+    """A folder with the outputs of one uninterrupted run."""
     root = tmp_path_factory.mktemp("anchoring")
     run(training_data.read(), inputs(training_data, root), outputs(root))
     return root
@@ -69,7 +69,7 @@ def test_the_adapter_loads_on_its_base_and_has_learnt(trained: Path, training_da
     assert torch.isfinite(adapter.null_tokens).all()
 
 
-def test_checkpoints_are_gone_and_outputs_tell_no_time_or_place(trained: Path) -> None:
+def test_checkpoints_are_removed_and_outputs_contain_no_path(trained: Path) -> None:
     assert not list((trained / ".dynamicid/resume").rglob("step-*"))
     for name, body in files(trained).items():
         assert str(trained).encode() not in body, name
@@ -86,13 +86,13 @@ def test_a_killed_training_ends_with_the_same_bytes(
     assert files(tmp_path) == files(trained)
 
 
-def test_it_goes_on_from_a_registered_adapter_with_a_wider_lora(
+def test_it_starts_from_a_registered_adapter_with_a_wider_lora(
     trained: Path, training_data: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipelines.registry.model_uri.adapter_folder", lambda *_: trained / "models/anchoring")
     rank = training_data.read().train_anchoring.sizes.lora_rank
-    began = ("train_anchoring.start_from=models:/dynamicid/1", "train_anchoring.steps=4")
-    params = training_data.read(*began, f"train_anchoring.sizes.lora_rank={rank + 2}")
+    start = ("train_anchoring.start_from=models:/dynamicid/1", "train_anchoring.steps=4")
+    params = training_data.read(*start, f"train_anchoring.sizes.lora_rank={rank + 2}")
     metrics = run(params, inputs(training_data, tmp_path), outputs(tmp_path))
     before = json.loads((trained / "reports/metrics.json").read_text())
     assert metrics["probe_initial"] == pytest.approx(before["probe_final"], rel=1e-4)
@@ -103,14 +103,14 @@ def test_it_goes_on_from_a_registered_adapter_with_a_wider_lora(
 def test_checkpoints_of_a_training_from_another_adapter_are_not_resumed(
     trained: Path, training_data: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One address names another model in another registry."""
-    seen: list[dict[str, str]] = []
+    """In another registry the same address is another model."""
+    recorded: list[dict[str, str]] = []
 
-    def told(_: str, __: object, hashes: dict[str, str], *___: object, **____: object) -> None:
-        seen.append(hashes)
+    def record(_: str, __: object, hashes: dict[str, str], *___: object, **____: object) -> None:
+        recorded.append(hashes)
         raise UserError("enough")
 
-    monkeypatch.setattr("pipelines.stages.train_anchoring.training_run", told)
+    monkeypatch.setattr("pipelines.stages.train_anchoring.training_run", record)
     other = shutil.copytree(trained / "models/anchoring", tmp_path / "other")
     (other / "adapter.safetensors").write_bytes((other / "adapter.safetensors").read_bytes()[:-1] + b"\0")
     params = training_data.read("train_anchoring.start_from=models:/dynamicid/1")
@@ -118,12 +118,12 @@ def test_checkpoints_of_a_training_from_another_adapter_are_not_resumed(
         monkeypatch.setattr("pipelines.registry.model_uri.adapter_folder", lambda *_, found=folder: found)
         with pytest.raises(UserError, match="enough"):
             run(params, inputs(training_data, tmp_path), outputs(tmp_path))
-    first, second = seen
+    first, second = recorded
     assert first.keys() == second.keys()
     assert {name for name in first if first[name] != second[name]} == {"start"}
 
 
-def test_checkpoint_to_resume_from_that_is_missing_is_named(training_data: object, tmp_path: Path) -> None:
+def test_a_missing_checkpoint_to_resume_from_is_named(training_data: object, tmp_path: Path) -> None:
     chosen = tmp_path / "step-00000099"
     with pytest.raises(UserError, match=r"step-00000099: no such checkpoint to resume from") as error:
         run(training_data.read(), inputs(training_data, tmp_path, resume_from=chosen), outputs(tmp_path))
@@ -140,9 +140,7 @@ def test_a_missing_model_folder_is_named(training_data: object, tmp_path: Path) 
         run(training_data.read("base.pipeline=nowhere"), inputs(training_data, tmp_path), outputs(tmp_path))
 
 
-def test_another_recogniser_than_that_of_the_photos_is_not_trained_on(
-    training_data: object, tmp_path: Path, project: Path
-) -> None:
+def test_a_recogniser_that_cannot_be_used_is_refused(training_data: object, tmp_path: Path, project: Path) -> None:
     pack = tmp_path / "packs" / "models" / "tiny_faces"
     pack.mkdir(parents=True)
     params = training_data.read(f"preprocess.insightface_root={tmp_path / 'packs'}")
@@ -170,7 +168,7 @@ def test_half_precision_needs_a_gpu(training_data: object, tmp_path: Path) -> No
         run(params, inputs(training_data, tmp_path), outputs(tmp_path))
 
 
-def test_nobody_known_can_still_be_anchored(
+def test_photos_of_unknown_people_are_trained_on(
     training_data: object, tmp_path: Path, write_processed: Callable[..., Path]
 ) -> None:
     processed = write_processed(tmp_path / "processed", known=False)

@@ -1,4 +1,4 @@
-"""The reconfiguration stage: learns, resumes exactly, refuses photos of nobody."""
+"""The reconfiguration stage learns, resumes exactly and refuses photos of unknown people."""
 
 from __future__ import annotations
 
@@ -12,18 +12,13 @@ import pytest
 from pipelines.core.errors import UserError
 from pipelines.stages import train_anchoring
 from pipelines.stages.train_imr import Inputs, Outputs, run
+from tests.pipelines.stages.test_train_anchoring import files
 
 Kill = Callable[[list[str], Path], int]
 
 
 def outputs(root: Path) -> Outputs:
     return Outputs(root / "models/adapter", root / "reports/losses.csv", root / "reports/metrics.json")
-
-
-def files(root: Path) -> dict[str, bytes]:
-    """What the stage wrote, by name."""
-    folders = (root / "models", root / "reports")
-    return {str(f.relative_to(root)): f.read_bytes() for top in folders for f in top.rglob("*") if f.is_file()}
 
 
 @pytest.fixture
@@ -50,18 +45,18 @@ def stage_inputs(training_data: object, anchored: Path) -> Callable[..., Inputs]
 
 @pytest.fixture
 def trained(training_data: object, stage_inputs: Callable[..., Inputs]) -> Path:
-    """A folder in which the stage has run once, uninterrupted."""
+    """A folder with the outputs of one uninterrupted run."""
     root = training_data.processed.parent / "imr"
     if not root.exists():
         run(training_data.read(), stage_inputs(root), outputs(root))
     return root
 
 
-def test_losses_and_the_trivial_answers_are_reported(trained: Path) -> None:
+def test_losses_and_baselines_are_reported(trained: Path) -> None:
     metrics = json.loads((trained / "reports/metrics.json").read_text())
     assert metrics["people"] == 6
     assert metrics["people_held_out"] == 1
-    # At the start the residual is zero: the IMR copies the source, and learning goes on from there.
+    # At first the residual is zero and the IMR copies the source.
     assert metrics["probe_initial"] == pytest.approx(metrics["copy_source"], rel=1e-4)
     assert metrics["imr"] == metrics["probe_final"] != metrics["probe_initial"]
     assert metrics["person_mean"] > 0
@@ -71,7 +66,7 @@ def test_losses_and_the_trivial_answers_are_reported(trained: Path) -> None:
     assert all(float(row["noise"]) >= 0 for row in rows)
 
 
-def test_the_adapter_is_complete_and_anchoring_is_as_it_was(
+def test_the_adapter_is_complete_and_the_anchored_parts_are_unchanged(
     trained: Path, anchored: Path, training_data: object
 ) -> None:
     import torch
@@ -101,7 +96,7 @@ def test_a_killed_training_ends_with_the_same_bytes(
     assert files(tmp_path) == files(trained)
 
 
-def test_photos_of_nobody_are_refused_and_curate_is_named(
+def test_photos_of_unknown_people_are_refused_and_curate_is_named(
     training_data: object,
     stage_inputs: Callable[..., Inputs],
     tmp_path: Path,
