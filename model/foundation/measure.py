@@ -47,11 +47,6 @@ class UnseenPeople(People):
         return 0
 
 
-def unseen_folder(work: Path, sample: Sample) -> Path:
-    """Return the folder under `work` of the people of `sample`."""
-    return work / f"strangers_{sample.people}x{sample.photos}_{sample.size}_{sample.seed}"
-
-
 def unseen_people(folder: Path, draw: Draw, sample: Sample, *, workers: int = 1) -> UnseenPeople:
     """Draw the people of `sample` into `folder` if they are not there yet, and open them.
 
@@ -109,7 +104,8 @@ def measure_foundation(
 
     chosen = chosen_parts(parts, _MEASURES)
     adapter = weights / "adapter" if adapter is None else adapter
-    bench = _Bench(weights, unseen_folder(work, sample), draw, sample, workers, adapter)
+    folder = work / f"strangers_{sample.people}x{sample.photos}_{sample.size}_{sample.seed}"
+    bench = _Bench(weights, folder, draw, sample, workers, adapter)
     figures: dict[str, dict[str, Any]] = {}
     missing: dict[str, list[str]] = {}
     with tqdm(chosen, desc="measuring", unit="part") as bar:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ class Part:
     make: Make
     settings: dict[str, int]
     files: tuple[str, ...] = ()
-    needs: tuple[str, ...] = field(default=())
+    needs: tuple[str, ...] = ()
 
 
 def _people(context: TrainingContext, name: str, settings: dict[str, int]) -> dict[str, Any]:
@@ -196,7 +196,7 @@ def _recipe(part: Part, context: TrainingContext, settings: dict[str, int]) -> R
         if not (context.weights / name).is_file():
             maker = next(other.name for other in RECIPE if name in other.files)
             raise ValueError(
-                f"{context.weights / name}: missing, and {part.name} is trained on it; train {maker} first"
+                f"{context.weights}/{name}: missing, and {part.name} is trained on it; train {maker} first"
             )
         inputs[name] = manifest.digest(context.weights / name)
     return {"settings": settings, "inputs": inputs}
@@ -240,7 +240,7 @@ def _finish(context: TrainingContext, sample: Sample) -> TrainingResult:
         if _finished(part, context):
             recipe[part.name] = _read(context.work / part.name / "recipe.json")["settings"]
             figures[part.name] = _read(context.work / part.name / "figures.json")
-        elif known and part.name in known["recipe"] and _has_files(context.weights, _known_hashes(known, part)):
+        elif known and part.name in known["recipe"] and _has_files(context.weights, _listed_hashes(known, part)):
             recipe[part.name] = known["recipe"][part.name]
             figures[part.name] = known["figures"].get(part.name, {})
         else:
@@ -248,11 +248,7 @@ def _finish(context: TrainingContext, sample: Sample) -> TrainingResult:
     file = context.weights / manifest.FILE
     if missing:
         return TrainingResult(figures, None, tuple(missing))
-    if (
-        known
-        and not manifest.check(context.weights)
-        and all(known["recipe"].get(name) == recipe[name] for name in recipe)
-    ):
+    if known and not manifest.check(context.weights) and recipe.items() <= known["recipe"].items():
         return TrainingResult(known["figures"], file, ())
     measured, _ = measure_foundation(context.weights, context.work, context.draw, sample, workers=context.workers)
     figures = {name: {**figures[name], **measured.get(name, {})} for name in figures}
@@ -263,7 +259,7 @@ def _finish(context: TrainingContext, sample: Sample) -> TrainingResult:
     return TrainingResult(figures, manifest.write(context.weights, recipe, figures), ())
 
 
-def _known_hashes(known: dict[str, Any], part: Part) -> dict[str, str]:
+def _listed_hashes(known: dict[str, Any], part: Part) -> dict[str, str]:
     return {name: known["files"].get(name, {}).get("sha256", "") for name in part.files}
 
 

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -50,13 +50,12 @@ class Checkpoints:
         self.folder = root / stage / key
 
     @contextmanager
-    def locked(self, timeout: float, say: Callable[[str], None] | None = None) -> Iterator[None]:
+    def locked(self, timeout: float) -> Iterator[None]:
         """Hold the training's lock, because a killed `dvc` can leave its child training.
 
-        `say` reports that it waits. Raises Busy where another process still holds the lock after `timeout` seconds.
+        Raises Busy where another process still holds the lock after `timeout` seconds.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        say = say or (lambda text: print(text, file=sys.stderr, flush=True))
         # Beside the folder, which `clear` removes while the lock is held.
         lock = FileLock(self.folder.with_suffix(".lock"))
         holder = self.folder.with_suffix(".pid")
@@ -64,7 +63,8 @@ class Checkpoints:
             lock.acquire(timeout=0)
         except Timeout:
             who = holder.read_text(encoding="utf-8").strip() if holder.exists() else "unknown"
-            say(f"{self.stage}: process {who} is training the same thing; waiting for it, at most {timeout:.0f} s")
+            waiting = f"{self.stage}: process {who} is training the same thing; waiting for it, at most {timeout:.0f} s"
+            print(waiting, file=sys.stderr, flush=True)
             try:
                 lock.acquire(timeout=timeout)
             except Timeout:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
+from model.foundation import manifest
+from model.foundation.gates import Figures, check_gates
 from pipelines.commands.options import DEFAULT_PARAMS, ParamsFile, argument, command_group, option, wrong_use
 from pipelines.commands.output import emit, say
 from pipelines.core.chain import ADAPTER, METRICS
 from pipelines.core.errors import StageFailed, UserError
-
-if TYPE_CHECKING:
-    from model.foundation.gates import Figures
 
 app = command_group("Train, measure, check and ship the small networks of the project.")
 
@@ -61,14 +60,14 @@ def train(
     from model.foundation.train import train_foundation
     from pipelines.data.synthetic.foundation_people import draw as drawer
 
-    folder = _folder(weights)
+    folder = weights or manifest.WEIGHTS
     with _plain_errors():
         done = train_foundation(work, folder, drawer, parts=parts, steps_scale=steps_scale, workers=workers)
     if done.missing:
         say(f"{folder}: no manifest yet; not trained: {', '.join(done.missing)}")
     _show(done.figures)
-    manifest = None if done.manifest is None else str(done.manifest)
-    emit({"figures": done.figures, "manifest": manifest, "missing": list(done.missing)})
+    written = None if done.manifest is None else str(done.manifest)
+    emit({"figures": done.figures, "manifest": written, "missing": list(done.missing)})
 
 
 @app.command()
@@ -88,13 +87,11 @@ def measure(
     workers: Workers = 1,
 ) -> None:
     """Measure the networks on people of no training set: the figures of every gate, as JSON on stdout."""
-    from model.foundation import manifest
-    from model.foundation.gates import check_gates
     from model.foundation.measure import Sample, measure_foundation
     from model.foundation.text_to_image import Sampling
     from pipelines.data.synthetic.foundation_people import draw as drawer
 
-    folder = _folder(weights)
+    folder = weights or manifest.WEIGHTS
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder of weights; `dynamicid foundation train` makes one")
     sample = Sample(drawn=Sampling(pictures, steps, guidance, rescale))
@@ -132,9 +129,7 @@ def measure(
 @app.command()
 def check(weights: Weights = None) -> None:
     """Compare the networks with their manifest and show its figures; exit 1 where a file differs."""
-    from model.foundation import manifest
-
-    folder = _folder(weights)
+    folder = weights or manifest.WEIGHTS
     with _plain_errors():
         known = manifest.read(folder)
     _show(known["figures"])
@@ -160,7 +155,7 @@ def ship(
 
     legs = read_legs([*(before or ()), file], adapter)
     document = read_metrics(metrics, adapter, legs[-1].profile)
-    folder = _folder(weights)
+    folder = weights or manifest.WEIGHTS
     _refuse_changed(folder)
     similarity = document["normalised"]["model"]["id_similarity"]
     figures = {name: interval["value"] for name, interval in {"s": similarity, **document["model"]}.items()}
@@ -179,15 +174,7 @@ def _plain_errors() -> Iterator[None]:
         raise StageFailed(f"foundation: {error}: lower RATE or RATES of this network in model/foundation") from error
 
 
-def _folder(weights: Path | None) -> Path:
-    from model.foundation.manifest import WEIGHTS
-
-    return WEIGHTS if weights is None else weights
-
-
 def _refuse_changed(folder: Path) -> None:
-    from model.foundation import manifest
-
     with _plain_errors():
         problems = manifest.check(folder)
     for problem in problems:
@@ -204,8 +191,6 @@ def _show(figures: Figures) -> None:
     """Print gates and figures as tables on stderr."""
     from rich.console import Console
     from rich.table import Table
-
-    from model.foundation.gates import check_gates
 
     console = Console(stderr=True)
     gates = Table("part", "gate", "bound", "reached", "", title="Gates")

@@ -59,18 +59,19 @@ def test_a_missing_checkpoint_or_one_of_another_training_is_refused(
         Checkpoints(tmp_path, "train_something", "4567cdef").checked(folder)
 
 
-def test_a_second_process_waits_and_then_names_the_first(checkpoints: Checkpoints) -> None:
-    messages: list[str] = []
+def test_a_second_process_waits_and_then_names_the_first(
+    checkpoints: Checkpoints, capsys: pytest.CaptureFixture[str]
+) -> None:
     second = Checkpoints(checkpoints.folder.parents[1], "train_something", checkpoints.key)
     with (
         checkpoints.locked(0),
         pytest.raises(Busy, match=f"process {os.getpid()} still trains"),
-        second.locked(0.2, messages.append),
+        second.locked(0.2),
     ):
         pass
-    assert f"process {os.getpid()} is training the same thing" in messages[0]
+    assert f"process {os.getpid()} is training the same thing" in capsys.readouterr().err
     with second.locked(0):
-        assert len(messages) == 1
+        assert not capsys.readouterr().err
 
 
 def test_the_key_depends_on_inputs_and_parameters() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from pipelines.core.errors import UserError
 from pipelines.stages.train_anchoring import Inputs, Outputs, run
@@ -55,8 +56,6 @@ def test_the_loss_falls_and_is_reported(trained: Path, training_data: object) ->
 
 
 def test_the_adapter_loads_on_its_base_and_has_learnt(trained: Path, training_data: object) -> None:
-    import torch
-
     from model.network.adapter import Adapter
     from model.network.base import load_base
 
@@ -130,14 +129,21 @@ def test_a_missing_checkpoint_to_resume_from_is_named(training_data: object, tmp
     assert "\n" not in str(error.value)
 
 
-def test_photos_of_another_size_are_refused(training_data: object, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"base.resolution 128: the UNet .* makes pictures of 64 px"):
-        run(training_data.read("base.resolution=128"), inputs(training_data, tmp_path), outputs(tmp_path))
-
-
-def test_a_missing_model_folder_is_named(training_data: object, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="nowhere: no such folder"):
-        run(training_data.read("base.pipeline=nowhere"), inputs(training_data, tmp_path), outputs(tmp_path))
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ("base.resolution=128", r"base.resolution 128: the UNet .* makes pictures of 64 px"),
+        ("base.pipeline=nowhere", "nowhere: no such folder"),
+        pytest.param(
+            "train_anchoring.mixed_precision=fp16",
+            "mixed_precision 'fp16' needs a GPU",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="half precision is possible on a GPU"),
+        ),
+    ],
+)
+def test_wrong_parameters_are_refused(training_data: object, tmp_path: Path, changed: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        run(training_data.read(changed), inputs(training_data, tmp_path), outputs(tmp_path))
 
 
 def test_a_recogniser_that_cannot_be_used_is_refused(training_data: object, tmp_path: Path, project: Path) -> None:
@@ -156,16 +162,6 @@ def test_without_the_identity_term_the_loss_is_noise_prediction(training_data: o
     run(params, inputs(training_data, tmp_path), outputs(tmp_path))
     with (tmp_path / "reports/losses.csv").open() as handle:
         assert list(next(csv.DictReader(handle))) == ["step", "loss", "smoothed", "probe"]
-
-
-def test_half_precision_needs_a_gpu(training_data: object, tmp_path: Path) -> None:
-    import torch
-
-    if torch.cuda.is_available():
-        pytest.skip("this machine has a GPU: half precision is possible")
-    params = training_data.read("train_anchoring.mixed_precision=fp16")
-    with pytest.raises(UserError, match="mixed_precision 'fp16' needs a GPU"):
-        run(params, inputs(training_data, tmp_path), outputs(tmp_path))
 
 
 def test_photos_of_unknown_people_are_trained_on(
