@@ -54,10 +54,9 @@ def draw_pictures(
     prompts: Sequence[str],
     sampling: Sampling,
     *,
-    seed: int = 0,
     identity_tokens: Array | None = None,
 ) -> Array:
-    """Return (N, S, S, 3) uint8 pictures of a Stable Diffusion pipeline; the noise depends on `seed` and number.
+    """Return (N, S, S, 3) uint8 pictures of a Stable Diffusion pipeline; the noise of each depends on its number.
 
     `identity_tokens` (N, K, D) are for a pipeline with an adapter.
     """
@@ -72,7 +71,7 @@ def draw_pictures(
             asked = list(prompts[start : start + BATCH])
             noise = torch.stack(
                 [
-                    torch.randn(shape, generator=torch.Generator().manual_seed(seed * 100_003 + start + number))
+                    torch.randn(shape, generator=torch.Generator().manual_seed(start + number))
                     for number in range(len(asked))
                 ]
             )

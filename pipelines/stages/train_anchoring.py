@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.core.chain import ANCHORING, LOSSES_ANCHORING, PROCESSED
+from pipelines.core.chain import ANCHORING, LOSSES_ANCHORING
 from pipelines.core.params import Params
 from pipelines.core.paths import resolve
 from pipelines.stages.training_stage import (
-    STATE,
+    TrainingInputs,
     TrainingOutputs,
     curve_summary,
     load_models,
@@ -25,15 +25,7 @@ if TYPE_CHECKING:
     from model.training.recognition_network import RecognitionNetwork
 
 NAME = "train_anchoring"
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """The processed photos, the folder of caches and checkpoints, and optionally a checkpoint to resume from."""
-
-    processed: Path = Path(PROCESSED)
-    state: Path = STATE
-    resume_from: Path | None = None
+Inputs = TrainingInputs
 
 
 @dataclass(frozen=True)
@@ -85,9 +77,7 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
             start = adapter_folder(section.start_from, Path.cwd())
             # The weights, because in another registry the same address is another model.
             hashes["start"] = folder_digest(start)
-        with training_run(
-            NAME, section, hashes, accelerator, state=inputs.state, resume_from=inputs.resume_from
-        ) as running:
+        with training_run(NAME, section, hashes, accelerator, inputs) as running:
             encoder = RecordEncoder(inputs.state / "cache", section.cache_batch, accelerator)
             training = anchoring_data(base, photos["train"], encoder, params.base.resolution)
             held_out = len(photos["val"]) > 0

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.core.chain import ADAPTER, ANCHORING, LOSSES_IMR, PROCESSED
+from pipelines.core.chain import ADAPTER, ANCHORING, LOSSES_IMR
 from pipelines.core.params import Params
 from pipelines.stages.training_stage import (
-    STATE,
+    TrainingInputs,
     TrainingOutputs,
     curve_summary,
     load_models,
@@ -27,13 +27,10 @@ NAME = "train_imr"
 
 
 @dataclass(frozen=True)
-class Inputs:
-    """Processed photos, anchoring adapter, folder of caches and checkpoints, optionally a checkpoint to resume from."""
+class Inputs(TrainingInputs):
+    """The inputs of a training and the anchoring adapter."""
 
-    processed: Path = Path(PROCESSED)
     anchoring: Path = Path(ANCHORING)
-    state: Path = STATE
-    resume_from: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -67,9 +64,7 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
         anchoring = folder_digest(inputs.anchoring)
         hashes = {"base": base_digest(base), "anchoring": anchoring}
         hashes |= {split: part.digest() for split, part in photos.items()}
-        with training_run(
-            NAME, section, hashes, accelerator, state=inputs.state, resume_from=inputs.resume_from
-        ) as running:
+        with training_run(NAME, section, hashes, accelerator, inputs) as running:
             encoder = RecordEncoder(inputs.state / "cache", section.cache_batch, accelerator)
             common: dict[str, Any] = {"resolution": params.base.resolution, "adapter_digest": anchoring}
             training = reconfiguration_data(base, adapter, photos["train"], encoder, **common)

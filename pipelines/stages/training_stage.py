@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.core.chain import PROCESSED
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.files import atomic_folder
 from pipelines.core.params import Params
@@ -28,9 +29,18 @@ if TYPE_CHECKING:
 # Caches and checkpoints, outside the outputs.
 STATE = Path(".dynamicid")
 # Seconds to wait for another process with the same training, which a killed `dvc` may have left running.
-PATIENCE = 7200.0
+_PATIENCE = 7200.0
 # Parameters that do not change the result.
 _WITHOUT_EFFECT = {"checkpoint_every"}
+
+
+@dataclass(frozen=True)
+class TrainingInputs:
+    """The processed photos, the folder of caches and checkpoints, and optionally a checkpoint to resume from."""
+
+    processed: Path = Path(PROCESSED)
+    state: Path = STATE
+    resume_from: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -77,18 +87,11 @@ def load_models(params: Params, accelerator: Any) -> Base:
 
 @contextmanager
 def training_run(
-    stage: str,
-    settings: Loop,
-    inputs: Mapping[str, str],
-    accelerator: Any,
-    *,
-    state: Path,
-    resume_from: Path | None,
-    patience: float = PATIENCE,
+    stage: str, settings: Loop, hashes: Mapping[str, str], accelerator: Any, inputs: TrainingInputs
 ) -> Iterator[Run]:
     """Yield the run of this training under its lock, and remove its checkpoints when the block has succeeded.
 
-    `inputs` are hashes of everything the training reads. The main process holds the lock for all processes.
+    `hashes` are those of everything the training reads. The main process holds the lock for all processes.
     """
     from model.training.loop import Run
     from model.training.resume import Checkpoints, resume_key
@@ -96,14 +99,14 @@ def training_run(
 
     parameters = settings.model_dump(mode="json", exclude=_WITHOUT_EFFECT)
     shape = {"processes": str(accelerator.num_processes), "device": accelerator.device.type}
-    checkpoints = Checkpoints(state / "resume", stage, resume_key({**inputs, **shape}, parameters))
-    if resume_from is not None:
-        checkpoints.checked(resume_from)
+    checkpoints = Checkpoints(inputs.state / "resume", stage, resume_key({**hashes, **shape}, parameters))
+    if inputs.resume_from is not None:
+        checkpoints.checked(inputs.resume_from)
     main = accelerator.is_main_process
-    with checkpoints.locked(patience) if main else nullcontext():
+    with checkpoints.locked(_PATIENCE) if main else nullcontext():
         accelerator.wait_for_everyone()
         with deterministic(accelerator.device):
-            yield Run(accelerator, checkpoints, resume_from)
+            yield Run(accelerator, checkpoints, inputs.resume_from)
         accelerator.wait_for_everyone()
         if main:
             checkpoints.clear()

@@ -35,16 +35,13 @@ def test_changed_missing_and_unknown_files_are_found(weights: Path) -> None:
     }
 
 
-def test_too_many_bytes_are_refused(tmp_path: Path) -> None:
+def test_too_many_bytes_and_a_missing_manifest_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="foundation train"):
+        read(tmp_path)
     with (tmp_path / "big").open("wb") as handle:
         handle.truncate(MAX_BYTES + 1)
     with pytest.raises(ValueError, match="expected at most"):
         write(tmp_path, {}, {})
-
-
-def test_no_manifest_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="foundation train"):
-        read(tmp_path)
 
 
 def test_the_shipped_weights_match_their_manifest() -> None:

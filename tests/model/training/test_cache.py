@@ -56,14 +56,10 @@ def test_only_missing_records_are_computed_in_full_batches(tmp_path: Path) -> No
     np.testing.assert_array_equal(store[rows][:, 0, 0], [0, 1, 4, 1])
 
 
-def test_a_store_of_another_shape_is_refused(tmp_path: Path) -> None:
-    RecordStore(tmp_path, (2, 3))
+def test_another_shape_and_records_that_do_not_fit_on_the_disk_are_refused(tmp_path: Path) -> None:
+    store = RecordStore(tmp_path, (2, 3))
     with pytest.raises(ValueError, match=r"holds .*expected"):
         RecordStore(tmp_path, (2, 4))
-
-
-def test_records_that_do_not_fit_on_the_disk_are_refused_at_once(tmp_path: Path) -> None:
-    store = RecordStore(tmp_path, (2, 3))
     with pytest.raises(ValueError, match="GB are free"):
         store.require_space(10**15)
 
