@@ -4,8 +4,8 @@ Input (1, 3, H, W) RGB, (x − 127.5) / 128, H and W multiples of 32. Nine outpu
 distances to left, top, right, bottom in strides) and key points (cells, 10: offsets in strides) at strides 8, 16, 32,
 with two anchors a location (SCRFD, Guo et al. 2021).
 
-One small network runs on the picture at full, half and quarter size and gives the three strides: faces of 20 to 60
-pixels at full size become 40 to 120 and 80 to 250 at the others.
+One small network runs on the picture at full, half and quarter size and gives the three strides: what it learns about
+faces of 20 to 60 pixels also holds for faces of 40 to 120 and of 80 to 250 pixels.
 """
 
 from __future__ import annotations
