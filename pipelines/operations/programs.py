@@ -31,9 +31,6 @@ def wait_while(condition: Callable[[], T], seconds: float = math.inf, pause: flo
         return state.outcome.result()
 
     repeat = Retrying(
-        retry=retry_if_result(bool),
-        stop=stop_after_delay(seconds),
-        wait=wait_fixed(pause),
-        retry_error_callback=last,
+        retry=retry_if_result(bool), stop=stop_after_delay(seconds), wait=wait_fixed(pause), retry_error_callback=last
     )
     return repeat(condition)
