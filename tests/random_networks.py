@@ -1,4 +1,4 @@
-"""Networks that know nothing: an adapter whose every part does something, as after training, and a CLIP."""
+"""Random networks: an adapter whose parts all have an effect, as after training, and a CLIP."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SIZES = {
 
 
 def random_adapter(base: Base, *, imr: bool = True, seed: int = 0) -> Adapter:
-    """Return an adapter of SIZES for `base`, with templates of three looks; without `imr` it is only anchored."""
+    """Return an adapter of SIZES for `base`, with templates of three photos; without `imr` as after anchoring."""
     torch.manual_seed(seed)
     adapter = Adapter.create(base.unet, base.image_encoder, SIZES, 0.3)
     for name, parameter in adapter.processors.named_parameters():

@@ -50,16 +50,39 @@ class LoRAAttention(nn.Module):
 
     def _linear(self, name: str, base: nn.Linear, states: Tensor, identity: IdentityState | None) -> Tensor:
         """Apply the base layer, and its LoRA at the scale of the state minus the scale folded into the base weights."""
-        wanted = 0.0 if identity is None else identity.current_lora_scale
-        missing = wanted - self.folded if name in self.foldable else wanted
-        if missing == 0:
+        scale = 0.0 if identity is None else identity.current_lora_scale
+        if name in self.foldable:
+            scale -= self.folded
+        if scale == 0:
             return base(states)
         # In place: a linear layer does not need its own output for the gradient.
-        return base(states).add_(getattr(self, f"{name}_lora")(states), alpha=missing)
+        return base(states).add_(getattr(self, f"{name}_lora")(states), alpha=scale)
 
-    def _output(self, attn: Attention, states: Tensor, identity: IdentityState | None) -> Tensor:
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        *,
+        temb: Tensor | None = None,
+        identity: IdentityState | None = None,
+    ) -> Tensor:
+        """Attend (B, N, C) to the text (B, T, D) and the identity tokens of the state, or to itself: (B, N, C)."""
+        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        if attention_mask is not None:
+            batch, length, _ = context.shape
+            attention_mask = attn.prepare_attention_mask(attention_mask, length, batch)
+            attention_mask = attention_mask.view(batch, attn.heads, -1, attention_mask.shape[-1])
+        states = self._attend(attn, hidden_states, context, attention_mask, identity)
         states = attn.to_out[1](self._linear("to_out", attn.to_out[0], states, identity))
         return states if attn.rescale_output_factor == 1 else states / attn.rescale_output_factor
+
+    def _attend(
+        self, attn: Attention, hidden: Tensor, context: Tensor, mask: Tensor | None, identity: IdentityState | None
+    ) -> Tensor:
+        """Return the states (B, N, C) before the output layer."""
+        raise NotImplementedError
 
 
 class SelfAttentionLoRA(LoRAAttention):
@@ -73,24 +96,13 @@ class SelfAttentionLoRA(LoRAAttention):
     def __init__(self, hidden: int, rank: int) -> None:
         super().__init__(hidden, hidden, rank)
 
-    def __call__(
-        self,
-        attn: Attention,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        *,
-        temb: Tensor | None = None,
-        identity: IdentityState | None = None,
+    def _attend(
+        self, attn: Attention, hidden: Tensor, context: Tensor, mask: Tensor | None, identity: IdentityState | None
     ) -> Tensor:
-        """Attend (B, N, C) to itself and return (B, N, C)."""
-        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-        query = split_heads(self._linear("to_q", attn.to_q, hidden_states, identity), attn.heads)
+        query = split_heads(self._linear("to_q", attn.to_q, hidden, identity), attn.heads)
         key = split_heads(self._linear("to_k", attn.to_k, context, identity), attn.heads)
         value = split_heads(self._linear("to_v", attn.to_v, context, identity), attn.heads)
-        mask = _mask(attn, attention_mask, context)
-        states = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        return self._output(attn, join_heads(states), identity)
+        return join_heads(F.scaled_dot_product_attention(query, key, value, attn_mask=mask))
 
 
 class SemanticActivatedAttention(LoRAAttention):
@@ -110,21 +122,11 @@ class SemanticActivatedAttention(LoRAAttention):
         self.to_k_ip = nn.Linear(context, hidden, bias=False)
         self.to_v_ip = nn.Linear(context, hidden, bias=False)
 
-    def __call__(
-        self,
-        attn: Attention,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        *,
-        temb: Tensor | None = None,
-        identity: IdentityState | None = None,
+    def _attend(
+        self, attn: Attention, hidden: Tensor, context: Tensor, mask: Tensor | None, identity: IdentityState | None
     ) -> Tensor:
-        """Attend (B, N, C) to the text (B, T, D) and to the identity tokens of the state; return (B, N, C)."""
-        text = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-        query = self._linear("to_q", attn.to_q, hidden_states, identity)
-        key, value = self._text(attn, text, identity)
-        mask = _mask(attn, attention_mask, text)
+        query = self._linear("to_q", attn.to_q, hidden, identity)
+        key, value = self._text(attn, context, identity)
         states = join_heads(F.scaled_dot_product_attention(split_heads(query, attn.heads), key, value, attn_mask=mask))
         if identity is not None and not identity.identity_off:
             weights, identity_value = self._identity(attn, query, identity)
@@ -134,7 +136,7 @@ class SemanticActivatedAttention(LoRAAttention):
             else:
                 # In place: the output of the attention is not used elsewhere.
                 states = states.baddbmm_(weights, identity_value)
-        return self._output(attn, states, identity)
+        return states
 
     def _text(self, attn: Attention, text: Tensor, identity: IdentityState | None) -> tuple[Tensor, Tensor]:
         """Return keys and values of the text, each (B, heads, T, d), which are the same in all steps of a call."""
@@ -225,14 +227,6 @@ def _block_diagonal(states: Tensor, heads: int) -> Tensor:
     split = split_heads(states, heads)[:, :, :, None]
     identity = torch.eye(heads, dtype=states.dtype, device=states.device)[None, :, None, :, None]
     return (split * identity).flatten(3).flatten(1, 2)
-
-
-def _mask(attn: Attention, mask: Tensor | None, context: Tensor) -> Tensor | None:
-    if mask is None:
-        return None
-    batch, length, _ = context.shape
-    mask = attn.prepare_attention_mask(mask, length, batch)
-    return mask.view(batch, attn.heads, -1, mask.shape[-1])
 
 
 def processor_for(attn: Attention, rank: int, tokens: int, threshold: float) -> LoRAAttention:

@@ -17,16 +17,6 @@ from model.foundation.random_models import RandomModels
 from model.network.adapter import Adapter
 from model.network.base import Base, BaseReference
 
-GIVEN = {
-    "tokens": 4,
-    "lora_rank": 128,
-    "reconfigurator_width": 1024,
-    "reconfigurator_heads": 16,
-    "reconfigurator_depth": 1,
-    "landmark_features": 768,
-    "landmark_width": 16,
-}
-
 
 def golden_keys(folder: Path, name: str, prefix: str) -> set[str]:
     with safe_open(folder / "golden" / f"{name}.safetensors", "pt") as opened:
@@ -55,16 +45,17 @@ def test_the_key_names_are_the_published_ones(base: Base, make_adapter: Callable
 
 
 def test_sizes_are_read_from_the_tensors(base: Base, random_models: RandomModels) -> None:
-    sizes = {**GIVEN, "lora_rank": 6, "tokens": 2, "reconfigurator_width": 96, "reconfigurator_depth": 3}
+    given = Adapter(base.unet, 48, {}, 0.3).sizes
+    sizes = {**given, "lora_rank": 6, "tokens": 2, "reconfigurator_width": 96, "reconfigurator_depth": 3}
     sizes |= {"landmark_features": 40, "landmark_width": 3}
     state = AdapterShapes(random_models.pipeline / "unet", 48, sizes, imr=True).build().state_dict()
     tensors = {kind: to_published_keys(kind, state) for kind in ("saa", "imr", "landmark_encoder")}
     published = Published(PublishedFiles(Path("SAA.bin"), Path("IMR.bin"), Path("landmarks.bin")), tensors)
-    assert sizes_of(published, 64, GIVEN) == sizes
+    assert sizes_of(published, 64, given) == sizes
     tensors["saa"]["SAA_module.0.to_q_lora.down.weight"] = torch.zeros(5, 16)
-    assert sizes_of(published, 64, GIVEN) == sizes, "one wrong tensor must not make all the others wrong"
+    assert sizes_of(published, 64, given) == sizes, "one wrong tensor must not make all the others wrong"
     with pytest.raises(CheckpointError, match="width 96 with 7 heads"):
-        sizes_of(published, 64, {**GIVEN, "reconfigurator_heads": 7})
+        sizes_of(published, 64, {**given, "reconfigurator_heads": 7})
 
 
 def test_an_adapter_of_another_base_is_refused_key_by_key(
