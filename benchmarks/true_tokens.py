@@ -59,7 +59,7 @@ def main(
     real = face_reader.known([photos[name].image for name in ids], [photos[name].keypoints for name in ids])
     rows = {name: row for row, name in enumerate(ids)}
     gallery = Gallery.of(questions, {name: real.embeddings[row] for name, row in rows.items()})
-    with_photo = ends.graded_with_photo(questions)
+    with_photo = list(ends.true_photos(questions))
     rng = np.random.default_rng(seed)
     cells = sorted(rng.choice(with_photo, min(pictures, len(with_photo)), replace=False).tolist())
     pairs = [

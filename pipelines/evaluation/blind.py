@@ -72,12 +72,12 @@ def make_sheets(
     matching = Sheet(
         (
             ("One photo of each person", references, letters),
-            ("Drawn: who is who?", [pictures[place] for place in order], numbers[:people]),
+            ("Generated: who is who?", [pictures[place] for place in order], numbers[:people]),
         ),
         {number: letters[place] for number, place in zip(numbers, order, strict=False)},
     )
     expressions = Sheet(
-        ((f"Drawn: which of {', '.join(EXPRESSIONS)}?", pictures[people:], numbers[: len(asked)]),),
+        ((f"Generated: which of {', '.join(EXPRESSIONS)}?", pictures[people:], numbers[: len(asked)]),),
         {number: questions.cells[cell].expression for number, cell in zip(numbers, asked, strict=False)},
     )
     return {MATCHING: matching, EXPRESSION: expressions}

@@ -204,10 +204,7 @@ def _judge_pairs(
 
 def _asked_photos(questions: EvaluationSet) -> dict[str, int]:
     """Return the true photos of the graded cells, which KID compares with, and their people."""
-    return {
-        questions.cells[number].true_photo or "": questions.cells[number].person
-        for number in ends.graded_with_photo(questions)
-    }
+    return {photo: questions.cells[number].person for number, photo in ends.true_photos(questions).items()}
 
 
 def _distance(
@@ -228,8 +225,8 @@ def _confusions(
     table = {}
     for variant in CONFUSED:
         if variant == CEILING:
-            numbers = ends.graded_with_photo(questions)
-            shown = real.rows([rows[questions.cells[number].true_photo or ""] for number in numbers])
+            photos = ends.true_photos(questions)
+            numbers, shown = list(photos), real.rows([rows[photo] for photo in photos.values()])
         else:
             numbers = [number for number in plan.cells[variant] if questions.cells[number].graded]
             shown = readings.rows([plan.cells[variant][number] for number in numbers])

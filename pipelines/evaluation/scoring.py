@@ -25,6 +25,11 @@ class Scores:
     person: np.ndarray
     columns: Mapping[str, np.ndarray]
 
+    @staticmethod
+    def of(questions: EvaluationSet, numbers: Sequence[int], columns: Mapping[str, np.ndarray]) -> Scores:
+        """Return the scores of the cells `numbers`, one row of `columns` each."""
+        return Scores(np.array(numbers, int), np.array([questions.cells[n].person for n in numbers], int), columns)
+
 
 @dataclass(frozen=True)
 class JudgedPictures:
@@ -122,11 +127,8 @@ def score_pictures(
     # The pictures of a group differ only in their noise.
     same = [groups.setdefault((cell.person, cell.expression, cell.pose, cell.prompt), len(groups)) for cell in cells]
     columns["diversity"] = diversity(features, np.array(same, int))
-    return Scores(
-        np.asarray(numbers, int),
-        np.array([cell.person for cell in cells], int),
-        {name: column for name, column in columns.items() if not np.isnan(column).all()},
-    )
+    columns = {name: column for name, column in columns.items() if not np.isnan(column).all()}
+    return Scores.of(questions, numbers, columns)
 
 
 def asked_expression(cells: Sequence[Cell]) -> np.ndarray:

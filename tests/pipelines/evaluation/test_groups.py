@@ -35,7 +35,7 @@ def test_the_sex_is_what_most_captions_name() -> None:
 
 
 def test_intervals_of_small_groups_hold_the_true_mean_as_often_as_they_say() -> None:
-    """Drawn anew 400 times from a normal distribution around nothing: 95 % of the intervals contain it, ± 3 %."""
+    """400 samples of a normal distribution around zero: 95 % of the intervals contain it, ± 3 %."""
     rng = np.random.default_rng(3)
     person = np.arange(12)
     members = {size: list(range(size)) for size in (2, 3, 6)}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.processes import commit_all, dvc, git, run
 
 VARIABLES = ("MLFLOW_TRACKING_URI", "DYNAMICID_HOME", "DYNAMICID_AIRFLOW_RUN_ID")
 
@@ -64,20 +65,6 @@ for out in map(pathlib.Path, outs):
 GATES = [{"metric": "id_similarity", "minimum": 0.3, "max_regression": 0.02}]
 
 
-def shell(folder: Path, *command: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    """Run a command in `folder` with this interpreter's tools and MLflow database."""
-    from pipelines.versions.dvc import stage_environment
-
-    kept = {key: value for key, value in stage_environment().items() if not key.startswith(("MLFLOW", "DYNAMICID"))}
-    done = subprocess.run(command, cwd=folder, env=kept, capture_output=True, text=True, check=False)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done
-
-
-def git(folder: Path, *arguments: str) -> str:
-    return shell(folder, "git", "-c", "user.name=t", "-c", "user.email=t@localhost", *arguments).stdout
-
-
 def small_chain(folder: Path, project: Path) -> None:
     """Write a repository with stages of the chain's names that only write small files."""
     import yaml
@@ -86,7 +73,7 @@ def small_chain(folder: Path, project: Path) -> None:
 
     folder.mkdir(parents=True)
     git(folder, "init", "-q", "-b", "main")
-    shell(folder, sys.executable, "-m", "dvc", "init", "-q")
+    dvc(folder, "init", "-q")
     stages = {
         stage.name: {
             "cmd": f"python step.py {stage.name} {' '.join(stage.outputs)}",
@@ -102,18 +89,18 @@ def small_chain(folder: Path, project: Path) -> None:
     (folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
     ignored = (".dynamicid/", "data/faces", "data/processed", "data/.gitignore", "models/", "reports/", "mlflow.db*")
     (folder / ".gitignore").write_text("".join(f"/{name}\n" for name in (*ignored, "mlartifacts/")))
-    git(folder, "add", "-A")
-    git(folder, "commit", "-qm", "start")
+    commit_all(folder, "start")
 
 
 def make_result(folder: Path, quality: float) -> None:
     """Make a dataset version and bring the chain up to date with it."""
     from pipelines.versions.dataset_version import make_version
+    from pipelines.versions.dvc import stage_environment
 
     (folder / "data" / "faces").mkdir(parents=True, exist_ok=True)
     (folder / "data" / "faces" / "quality.txt").write_text(str(quality))
     make_version(folder, "data/faces", f"quality {quality}")
-    shell(folder, sys.executable, "-m", "dvc", "repro", "-q")
+    run(sys.executable, "-m", "dvc", "repro", "-q", cwd=folder, env={"PATH": stage_environment()["PATH"]})
 
 
 @dataclass(frozen=True)
@@ -131,24 +118,19 @@ def registered(tmp_path_factory: pytest.TempPathFactory, project: Path, empty_da
 
     In a separate MLflow database; v1 has the run id of a scheduler.
     """
+    from pipelines.core.params import load_params
     from pipelines.registry.lineage import AIRFLOW_RUN_VARIABLE
+    from pipelines.stages import register
 
     root = tmp_path_factory.mktemp("registered") / "checkout"
     small_chain(root, project)
     shutil.copy2(empty_database, root / "mlflow.db")
     results = []
-    for quality, run in ((0.5, "dynamicid_train/manual__1"), (0.4, "")):
+    for quality, airflow_run in ((0.5, "dynamicid_train/manual__1"), (0.4, "")):
         make_result(root, quality)
         with pytest.MonkeyPatch.context() as patch:
             for name in VARIABLES:
                 patch.delenv(name, raising=False)
-            patch.setenv(AIRFLOW_RUN_VARIABLE, run)
-            results.append(_register(root))
+            patch.setenv(AIRFLOW_RUN_VARIABLE, airflow_run)
+            results.append(asdict(register.run(load_params(root / "params.yaml"), register.Inputs(root))))
     return Registered(root, *results)
-
-
-def _register(root: Path) -> dict[str, Any]:
-    from pipelines.core.params import load_params
-    from pipelines.stages import register
-
-    return asdict(register.run(load_params(root / "params.yaml"), register.Inputs(root)))

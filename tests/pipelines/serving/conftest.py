@@ -25,7 +25,7 @@ def model_folder(
 
 @pytest.fixture(scope="module")
 def registered(model_folder: Path) -> Iterator[str]:
-    """The address of version 1 in a registry of its own, signature and all, as `dynamicid register` logs it."""
+    """The address of version 1 in a separate registry, logged with a signature as by `dynamicid register`."""
     import mlflow
 
     from pipelines.registry.log_model import CODE, signature

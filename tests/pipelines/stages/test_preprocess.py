@@ -43,7 +43,7 @@ def params(shared: Path, project: Path) -> Callable[..., Params]:
 
 @pytest.fixture(scope="module")
 def people(shared: Path) -> list[Row]:
-    """Twelve photos of four people, two of them of nobody known."""
+    """Twelve photos of four people, two of them without an identity."""
     folder = shared / "photos" / "lfw10_krasserm"
     files = [file for person in sorted(folder.iterdir())[:4] for file in sorted(person.glob("*.jpg"))[:3]]
     rows = [_row(str(file.relative_to(folder)), file.read_bytes(), file.parent.name) for file in files]
@@ -82,8 +82,8 @@ def test_rows_do_not_depend_on_how_the_work_was_divided(
     assert {row["split"] for row in rows if row["identity"] is None} == {"train"}
     splits = {(row["identity"], row["split"]) for row in rows if row["identity"]}
     assert len(splits) == len({identity for identity, _ in splits})
-    told = next(row for row in rows if row["prompt"] == "a man in a suit")
-    assert (told["expression"], told["face_prompt"], told["source"]) == (
+    labelled = next(row for row in rows if row["prompt"] == "a man in a suit")
+    assert (labelled["expression"], labelled["face_prompt"], labelled["source"]) == (
         "happy",
         "happy, facing the camera",
         "a source",
@@ -111,7 +111,7 @@ def test_finished_slices_are_not_looked_at_again(
     others = params("preprocess.slice_photos=4", "preprocess.buckets=2", "preprocess.test_share=0.5")
     assert run(others, Inputs(grown), Outputs(tmp_path / "out", state)).looked_at == 4
     assert len(list(state.iterdir())) == len([state / ".lock", *state.glob("*.arrow")])
-    # One that a machine cut off as it went down is looked at again.
+    # One that a machine cut off as it went down is analysed again.
     victim.write_bytes(victim.read_bytes()[:1000])
     assert run(others, Inputs(grown), Outputs(tmp_path / "out", state)).looked_at == 4
     assert run(others, Inputs(grown), Outputs(tmp_path / "fresh", tmp_path / "fresh-state")).looked_at == 12
@@ -172,7 +172,7 @@ def test_too_many_rejected_photos_fail_the_stage_and_leave_the_output(
         run(params("preprocess.max_failed_share=0.1"), Inputs(faces), Outputs(out, tmp_path / "state"))
     assert _bytes(out) == {"part-00000.parquet": b"what was there before"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["faces", "out", "state"]
-    # Copies do not count as failures, and what was looked at is kept.
+    # Copies do not count as failures, and analysed photos are kept.
     report = run(params("preprocess.max_failed_share=0.3"), Inputs(faces), Outputs(out, tmp_path / "state"))
     assert (report.rejected, report.looked_at) == ({"unreadable": 2, "duplicate": 4}, 0)
     duplicates = {

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from pipelines.core.params import Params, load_params
 from pipelines.registry.drift.against_champion import run
 from pipelines.registry.registry import open_registry
 from pipelines.versions.dvc import dvc
+from tests.processes import dynamicid
 
 SMALL = ["drift.resamples=10"]
 
@@ -37,7 +36,7 @@ def test_drift_is_none_then_stops_and_is_told_everywhere(
     assert run(params, mlflow_checkout, mlflow_checkout / "drift").state == "no_champion"
     assert json.loads((mlflow_checkout / "drift" / "drift.json").read_text())["state"] == "no_champion"
 
-    subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], cwd=mlflow_checkout, check=True)
+    dvc(mlflow_checkout, "init", "-q", capture=True)
     write_version(mlflow_checkout / "data", {"old": 16})
     tags = {
         "dynamicid.dataset_version": "faces-v1",
@@ -59,9 +58,7 @@ def test_drift_is_none_then_stops_and_is_told_everywhere(
     shutil.rmtree(mlflow_checkout / "data" / "processed")
     write_version(mlflow_checkout / "data", {"old": 4, "dark": 16}, brightness=0.1, changed="dark")
     (mlflow_checkout / "params.yaml").write_text((project / "profiles" / "tiny.yaml").read_text())
-    command = [sys.executable, "-m", "pipelines.cli", "drift", "--set", *SMALL]
-    done = subprocess.run(command, cwd=mlflow_checkout, capture_output=True, text=True, check=False)
-    assert done.returncode == 1, done.stderr
+    done = dynamicid("drift", "--set", *SMALL, cwd=mlflow_checkout, code=1)
     assert "drift against faces-v1 of champion v1: brightness " in done.stderr
     assert "see reports/drift/index.html" in done.stderr
     printed = json.loads(done.stdout)
