@@ -1,4 +1,4 @@
-"""What a run is to do: the newest version counts, no new data skips or changes the seed, from scratch or champion."""
+"""Plans of training runs: dataset version, seed and initial weights by trigger and parameters."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import pytest
 
 from pipelines.core.errors import UserError
 from pipelines.core.params import Params, load_params
-from pipelines.registry.retraining import LATEST, Plan, make_plan, newest
-from pipelines.versions.git import git
+from pipelines.registry.retraining import LATEST, Plan, Trigger, make_plan, newest
 from pipelines.versions.git_tags import claim_tag
+from tests.processes import git
 
 
 @pytest.fixture(scope="module")
@@ -20,16 +20,14 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("retraining")
     git(folder, "init", "-q")
-    git(folder, "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "--allow-empty", "-qm", "start")
+    git(folder, "commit", "--allow-empty", "-qm", "start")
+    commit = git(folder, "rev-parse", "HEAD").strip()
     for number in range(1, 12):
-        assert (
-            claim_tag(folder, "faces-v", git(folder, "rev-parse", "HEAD"), "photos", push=False) == f"faces-v{number}"
-        )
+        assert claim_tag(folder, "faces-v", commit, "photos", push=False) == f"faces-v{number}"
     client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
     client.create_registered_model("dynamicid")
-    client.create_model_version(
-        "dynamicid", (folder / "model").as_uri(), tags={"dynamicid.dataset_version": "faces-v11"}
-    )
+    tags = {"dynamicid.dataset_version": "faces-v11"}
+    client.create_model_version("dynamicid", (folder / "model").as_uri(), tags=tags)
     client.set_registered_model_alias("dynamicid", "champion", "1")
     return folder
 
@@ -43,32 +41,35 @@ def test_versions_are_compared_by_number() -> None:
     assert newest([]) is None
 
 
-def test_of_several_events_the_newest_version_counts(root: Path, project: Path) -> None:
-    plan = make_plan(root, _params(project), "data", ["faces-v9", "faces-v10"])
-    assert plan == Plan(True, "faces-v10 by data; from scratch", "faces-v10")
+@pytest.mark.parametrize(
+    ("trigger", "versions", "changes", "plan"),
+    [
+        ("data", ["faces-v9", "faces-v10"], (), Plan(True, "faces-v10 by data; from scratch", "faces-v10")),
+        ("hand", [], (), Plan(True, "procedural people; from scratch")),
+        ("hand", [LATEST], (), Plan(True, "faces-v11 by hand; from scratch", "faces-v11")),
+        ("schedule", [], (), Plan(False, "no new data: faces-v11 was trained on for v1", "faces-v11")),
+        (
+            "schedule",
+            [],
+            ("retrain.without_new_data=new_seed", "train_anchoring.seed=5"),
+            Plan(True, "no newer data than faces-v11: trained again with seed 6; from scratch", "faces-v11", 6),
+        ),
+        (
+            "data",
+            ["faces-v2"],
+            ("retrain.start_from=champion",),
+            Plan(True, "faces-v2 by data; from the champion v1", "faces-v2", None, "models:/dynamicid/1"),
+        ),
+    ],
+)
+def test_a_plan_follows_from_trigger_versions_and_parameters(
+    *, root: Path, project: Path, trigger: Trigger, versions: list[str], changes: tuple[str, ...], plan: Plan
+) -> None:
+    assert make_plan(root, _params(project, *changes), trigger, versions) == plan
 
 
-def test_by_hand_without_a_version_people_are_drawn(root: Path, project: Path) -> None:
-    assert make_plan(root, _params(project), "hand", []).dataset_version is None
-    assert make_plan(root, _params(project), "hand", [LATEST]).dataset_version == "faces-v11"
-
-
-def test_a_schedule_without_new_data_skips_with_a_reason(root: Path, project: Path) -> None:
-    plan = make_plan(root, _params(project), "schedule", [])
-    assert not plan.train
-    assert plan.reason == "no new data: faces-v11 was trained on for v1"
-
-
-def test_or_trains_with_a_new_seed(root: Path, project: Path) -> None:
-    plan = make_plan(
-        root, _params(project, "retrain.without_new_data=new_seed", "train_anchoring.seed=5"), "schedule", []
-    )
-    assert (plan.train, plan.dataset_version, plan.seed) == (True, "faces-v11", 6)
-
-
-def test_the_champion_is_named_by_its_number(root: Path, project: Path) -> None:
+def test_the_form_decides_where_to_start(root: Path, project: Path) -> None:
     params = _params(project, "retrain.start_from=champion")
-    assert make_plan(root, params, "data", ["faces-v2"]).start_from == "models:/dynamicid/1"
     assert make_plan(root, params, "data", ["faces-v2"], start_from="scratch").start_from is None
 
 
@@ -79,7 +80,7 @@ def test_an_unknown_version_is_refused(root: Path, project: Path) -> None:
 
 def test_nothing_to_train_on_is_a_reason_too(tmp_path: Path, project: Path) -> None:
     git(tmp_path, "init", "-q")
-    git(tmp_path, "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "--allow-empty", "-qm", "start")
+    git(tmp_path, "commit", "--allow-empty", "-qm", "start")
     assert make_plan(tmp_path, _params(project), "schedule", []) == Plan(False, "there is no dataset version yet")
     with pytest.raises(UserError, match="there is none yet"):
         make_plan(tmp_path, _params(project), "hand", [LATEST])

@@ -17,17 +17,14 @@ def test_similarity_is_the_mean_cosine_and_a_missing_face_counts_nothing() -> No
     assert values == pytest.approx([0.75, 0.0])
 
 
-@pytest.mark.parametrize(("angle", "expected"), [(0, 1.0), (20, 0.0), (40, -1.0), (10, 0.5)])
-def test_copy_paste_tells_a_copy_of_the_reference_from_another_view_of_the_person(
-    angle: float, expected: float
+@pytest.mark.parametrize(
+    ("angle", "found", "expected"),
+    [(0, True, 1.0), (20, True, 0.0), (40, True, -1.0), (10, True, 0.5), (0, False, 0.0)],
+)
+def test_copy_paste_of_a_reference_at_0_and_another_photo_at_40_degrees(
+    angle: float, found: bool, expected: float
 ) -> None:
-    # The reference is at 0°, another photo of the person at 40°.
-    value = copy_paste(at(angle), np.array([True]), at(0), [at(40)])
-    assert value == pytest.approx([expected])
-
-
-def test_a_picture_without_a_face_is_no_copy() -> None:
-    assert copy_paste(at(0), np.array([False]), at(0), [at(40)]).tolist() == [0.0]
+    assert copy_paste(at(angle), np.array([found]), at(0), [at(40)]) == pytest.approx([expected])
 
 
 def test_a_perfect_model_is_nearer_to_its_own_people_every_time() -> None:
