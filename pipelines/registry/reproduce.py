@@ -14,6 +14,7 @@ from pipelines.registry.log_model import adapter_hash
 from pipelines.registry.origins import origins_of
 from pipelines.registry.snapshot import fetch_snapshot
 from pipelines.versions.dvc import bring_data, dvc, dvc_problem
+from pipelines.versions.forgotten import describe_entries, read_ledger
 from pipelines.versions.git import git
 from pipelines.versions.workspace import clone_of
 
@@ -40,16 +41,16 @@ def reproduce(root: Path, uri: str, target: Path) -> Reproduction:
         raise UserError(f"{target}: it exists; give a folder that does not")
     if origins.snapshot is None:
         raise UserError(
-            f"{origins.model}: registered outside of a git repository, so there is no code to bring back; "
+            f"{origins.model}: registered outside of a git repository, so there is no code to restore; "
             f"its data: {origins.outputs or 'unknown'}"
         )
     fetch_snapshot(root, origins.snapshot)
     clone_of(root.resolve(), target)
     try:
         git(target, "checkout", "--quiet", "--detach", f"refs/tags/{origins.snapshot}")
-        _bring(target, _forgotten(root, origins.dataset_md5))
+        _check_out_data(target, root, origins.dataset_md5)
         if adapter_hash(target / ADAPTER) != origins.adapter_hash:
-            raise StageFailed(f"{origins.model}: the adapter that came back is not the registered one; is it damaged?")
+            raise StageFailed(f"{origins.model}: the restored adapter is not the registered one; is it damaged?")
         changed = _status(target)
     except BaseException:
         shutil.rmtree(target)
@@ -57,21 +58,15 @@ def reproduce(root: Path, uri: str, target: Path) -> Reproduction:
     return Reproduction(origins.model, str(target), origins.snapshot, origins.dataset_version, changed)
 
 
-def _forgotten(root: Path, dataset_md5: str | None) -> str:
-    """Return what was forgotten of the version's dataset since, in words; empty where nothing was."""
-    from pipelines.versions.forgotten import describe_entries, read_ledger
-
-    return describe_entries(read_ledger(root).of_dataset(dataset_md5)) if dataset_md5 else ""
-
-
-def _bring(target: Path, forgotten: str) -> None:
-    if problem := bring_data(target):
-        if forgotten:
-            raise UserError(f"{target}: this version cannot come back as it was, its people were {forgotten}")
-        raise UserError(
-            f"{target}: its data is neither in the DVC cache nor in a remote ({problem}); "
-            "`dvc remote add -d` names a remote that has it"
-        )
+def _check_out_data(target: Path, root: Path, dataset_md5: str | None) -> None:
+    if not (problem := bring_data(target)):
+        return
+    if dataset_md5 and (forgotten := describe_entries(read_ledger(root).of_dataset(dataset_md5))):
+        raise UserError(f"{target}: this version cannot be restored unchanged, its people were {forgotten}")
+    raise UserError(
+        f"{target}: its data is neither in the DVC cache nor in a remote ({problem}); "
+        "`dvc remote add -d` names a remote that has it"
+    )
 
 
 def _status(target: Path) -> dict[str, Any]:

@@ -38,8 +38,8 @@ def test_every_person_once_and_every_expression_as_often(ask: Ask) -> None:
         choose_cells(questions, people=5, each=2, seed=0)
 
 
-class Painted:
-    """Draws who was asked for, and in which expression, as the first two numbers of every pixel."""
+class IndexRenderer:
+    """Writes the indices of person and expression into the first two channels of every pixel."""
 
     def tokens(self, questions: EvaluationSet, _: object) -> TokenTable:
         motions = {(cell.person, cell.expression, cell.pose) for cell in questions.cells}
@@ -61,7 +61,7 @@ def test_the_key_names_what_was_drawn(ask: Ask, seed: int) -> None:
         person.reference: SimpleNamespace(image=np.full((8, 8, 3), number, np.uint8))
         for number, person in enumerate(questions.people)
     }
-    sheets = make_sheets(questions, photos, Painted(), people=4, each=2, seed=seed)  # type: ignore[arg-type]
+    sheets = make_sheets(questions, photos, IndexRenderer(), people=4, each=2, seed=seed)  # type: ignore[arg-type]
     (_, references, letters), (_, drawn, numbers) = sheets["matching.png"].rows
     shown = {letter: int(picture[0, 0, 0]) for letter, picture in zip(letters, references, strict=True)}
     who = {number: int(picture[0, 0, 0]) for number, picture in zip(numbers, drawn, strict=True)}
@@ -73,7 +73,7 @@ def test_the_key_names_what_was_drawn(ask: Ask, seed: int) -> None:
     assert Counter(read.values()) == dict.fromkeys(EXPRESSIONS, 2)
 
 
-def test_what_a_seed_cannot_fill_is_refused(ask: Ask) -> None:
+def test_a_sheet_larger_than_the_cells_is_refused(ask: Ask) -> None:
     questions = ask(2)
     with pytest.raises(UserError, match=r"9 faces of every expression: only \d cells ask for neutral"):
         choose_cells(questions, people=2, each=9, seed=0)
@@ -104,7 +104,7 @@ def test_sheets_are_pictures_and_the_key_scores_full_marks(
     assert json.loads(done.stdout)["matching"] == {"right": 3, "of": 3, "share": 1.0}
 
 
-def test_a_score_counts_what_is_right_and_misses_nothing() -> None:
+def test_a_score_counts_right_answers_and_refuses_gaps() -> None:
     key = {"matching": {"1": "B", "2": "A"}, "expressions": {"1": "sad"}}
     found = score(key, {"matching": {"1": "b", "2": "C"}, "expressions": {"1": " Sad"}})
     assert found["matching"] == {"right": 1, "of": 2, "share": 0.5}

@@ -84,7 +84,7 @@ def test_a_new_person_does_not_change_who_was_chosen_before(ask: Ask) -> None:
 
 
 @pytest.mark.parametrize(("people", "pairs"), [(2, 3), (4, 6), (5, 7), (5, 10), (9, 20)])
-def test_everybody_is_paired_about_equally_often_and_with_others(people: int, pairs: int, ask: Ask) -> None:
+def test_all_are_paired_about_equally_often_and_with_others(people: int, pairs: int, ask: Ask) -> None:
     found = [pair.people for pair in ask(people, people=people, pairs=pairs).pairs]
     assert len(found) == pairs
     turns = Counter(person for pair in found for person in pair)
@@ -117,7 +117,7 @@ def test_no_held_out_person_has_a_photo_in_another_split(processed: Path, tmp_pa
         held_out_records(tmp_path)
 
 
-def test_photos_without_identity_are_refused_and_the_way_out_is_named(processed: Path, tmp_path: Path) -> None:
+def test_photos_without_identity_are_refused_and_the_remedy_is_named(processed: Path, tmp_path: Path) -> None:
     rows = [{**row, "identity": None} for row in read_rows(processed, PROCESSED_SCHEMA).to_pylist()]
     pq.write_table(pa.Table.from_pylist(rows, PROCESSED_SCHEMA), tmp_path / "part.parquet")
     with pytest.raises(UserError, match="curate"):

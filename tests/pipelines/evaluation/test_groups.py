@@ -34,7 +34,7 @@ def test_the_sex_is_what_most_captions_name() -> None:
     assert sex_of(["a man", "a woman"]) is None
 
 
-def test_intervals_of_small_groups_hold_the_true_mean_as_often_as_they_say() -> None:
+def test_intervals_of_small_groups_contain_the_true_mean_as_often_as_stated() -> None:
     """400 samples of a normal distribution around zero: 95 % of the intervals contain it, ± 3 %."""
     rng = np.random.default_rng(3)
     person = np.arange(12)

@@ -6,7 +6,7 @@ import pytest
 from pipelines.evaluation.intervals import Interval, bootstrap, mean_over_people, means_by_person, resample
 
 
-def test_intervals_cover_the_true_mean_about_as_often_as_they_say() -> None:
+def test_intervals_cover_the_true_mean_about_95_percent_of_the_time() -> None:
     rng = np.random.default_rng(0)
     weights = resample(12, 400, seed=0)
     covered = 0
@@ -35,7 +35,7 @@ def test_people_count_equally_however_many_pictures_they_have() -> None:
     assert bootstrap(mean_over_people(means), resample(3, 100, 0)).value == 0.5
 
 
-def test_the_same_value_for_everybody_has_no_width() -> None:
+def test_a_value_that_all_people_share_has_no_width() -> None:
     interval = bootstrap(mean_over_people(np.full(7, 0.3)), resample(7, 200, 3))
     assert interval.low == pytest.approx(0.3)
     assert interval.high == pytest.approx(0.3)

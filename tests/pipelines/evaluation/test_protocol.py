@@ -152,7 +152,7 @@ class Page(HTMLParser):
         self.addresses += [value for key, value in attrs if key in ("src", "href") and value]
 
 
-def test_the_page_has_a_row_for_everybody_and_needs_no_other_file(evaluated: Evaluated) -> None:
+def test_the_page_has_a_row_per_person_and_needs_no_other_file(evaluated: Evaluated) -> None:
     page = Page(evaluated.page)
     assert page.people == 4
     assert page.addresses

@@ -17,7 +17,7 @@ SPECS = [PictureSpec(prompt, noise, tokens=None) for prompt in ("a man in a red 
 
 
 def test_rescaling_takes_the_contrast_that_guidance_adds(params: Params, project: Path) -> None:
-    """How far the spread of the pixels is from that of unguided pictures of the shipped base model."""
+    """Compare the contrast of pixels with that of unguided pictures of the shipped base model."""
     weights = project / "model" / "foundation" / "weights"
     pipe = DynamicIDPipeline.from_folders(weights / "sd", weights / "image_encoder")
 
@@ -31,7 +31,7 @@ def test_rescaling_takes_the_contrast_that_guidance_adds(params: Params, project
     assert off[0] > off[1] > off[2]
 
 
-def test_what_draws_several_people_is_asked_for_them_alone(params: Params) -> None:
+def test_settings_for_several_people_are_used_for_them_only(params: Params) -> None:
     settings = params.evaluate.model_copy(update={"steps": 20, "boost": 0.5, "boost_steps": 8, "layout_steps": 4})
     calls: list[dict[str, Any]] = []
 

@@ -143,7 +143,7 @@ def test_a_promotion_that_was_killed_before_the_alias_moved_is_finished(mlflow_c
     assert champion(mlflow_checkout) == "1"
 
 
-def test_a_champion_of_old_times_does_not_come_back_by_itself(mlflow_checkout: Path, compared: Make) -> None:
+def test_an_earlier_champion_is_not_restored_by_itself(mlflow_checkout: Path, compared: Make) -> None:
     """v2 was promoted over v1, v3 over v2, then a rollback to v1: nothing was interrupted."""
     compared(None)
     promote(mlflow_checkout, "models:/dynamicid/1", by="Ada")

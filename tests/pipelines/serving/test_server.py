@@ -67,8 +67,8 @@ def test_eight_clients_get_what_one_gets(server: str, photos: list[bytes]) -> No
         assert found["pictures"] == 6
 
 
-def test_nonsense_is_refused_with_a_reason(server: str, photos: list[bytes]) -> None:
-    """Every request that is known to be malformed, several at a time: 4xx each, and the server draws on."""
+def test_malformed_requests_are_refused_with_a_reason(server: str, photos: list[bytes]) -> None:
+    """Every request that is known to be malformed, several at a time: 4xx each, and the server keeps drawing."""
     found = send_malformed(server, photos[0], count=130, clients=4)
     assert found["not_refused"] == []
     assert sum(found["statuses"].values()) == 130

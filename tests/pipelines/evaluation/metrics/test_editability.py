@@ -13,7 +13,7 @@ def test_a_picture_without_a_face_is_wrong_and_other_cells_have_no_value() -> No
     assert np.isnan(values[3])
 
 
-def test_the_error_of_the_head_s_turn_is_in_degrees_and_a_missing_face_has_the_worst() -> None:
+def test_the_yaw_error_is_in_degrees_and_largest_for_a_missing_face() -> None:
     asked = np.array([POSES.index(pose) for pose in ("left", "left", "front", "front")])
     yaw = np.array([-50.0, np.nan, np.nan, 12.0])
     found, counts = np.array([True, False, False, True]), np.array([True, True, True, True])
