@@ -30,7 +30,7 @@ def hash_of(root: Path, folder: str) -> str:
     return str(yaml.safe_load((root / f"{folder}.dvc").read_text())["outs"][0]["md5"])
 
 
-def test_drift_is_none_then_stops_and_is_told_everywhere(
+def test_drift_is_none_then_stops_and_is_reported_everywhere(
     mlflow_checkout: Path, write_version: Any, params: Params, project: Path
 ) -> None:
     assert run(params, mlflow_checkout, mlflow_checkout / "drift").state == "no_champion"
