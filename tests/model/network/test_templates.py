@@ -5,16 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from model.face.face_prompts import EXPRESSIONS, POSES
+from model.face.face_prompts import POSES
 from model.network.templates import build_bank, mirror, retarget, template
 
 
 def shape(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).uniform(0.2, 0.8, (68, 2))
-
-
-def cell(bank: np.ndarray, expression: str, pose: str) -> np.ndarray:
-    return bank[EXPRESSIONS.index(expression), POSES.index(pose)]
 
 
 def test_mirror_is_its_own_inverse() -> None:
@@ -33,18 +29,18 @@ def test_cells_are_means() -> None:
     bank = build_bank(shapes, ["happy", "happy", "neutral", "sad"], ["front", "front", "front", "left"])
     assert bank.shape == (7, 5, 68, 2)
     assert bank.dtype == np.float32
-    assert np.allclose(cell(bank, "happy", "front"), shapes[:2].mean(axis=0), atol=1e-6)
-    assert np.allclose(cell(bank, "sad", "left"), shapes[3], atol=1e-6)
+    assert np.allclose(template(bank, "happy", "front"), shapes[:2].mean(axis=0), atol=1e-6)
+    assert np.allclose(template(bank, "sad", "left"), shapes[3], atol=1e-6)
 
 
 def test_empty_cells_are_filled_in_the_stated_order() -> None:
     neutral, happy, left = shape(0), shape(1), shape(2)
     bank = build_bank(np.stack([neutral, happy, left]), ["neutral", "happy", "neutral"], ["front", "front", "left"])
     assert np.isfinite(bank).all()
-    assert np.allclose(cell(bank, "neutral", "right"), mirror(left), atol=1e-6)
-    assert np.allclose(cell(bank, "happy", "left"), left + happy - neutral, atol=1e-6)
-    assert np.allclose(cell(bank, "sad", "front"), neutral, atol=1e-6)
-    assert np.allclose(cell(bank, "happy", "half_left"), cell(bank, "neutral", "half_left"), atol=1e-6)
+    assert np.allclose(template(bank, "neutral", "right"), mirror(left), atol=1e-6)
+    assert np.allclose(template(bank, "happy", "left"), left + happy - neutral, atol=1e-6)
+    assert np.allclose(template(bank, "sad", "front"), neutral, atol=1e-6)
+    assert np.allclose(template(bank, "happy", "half_left"), template(bank, "neutral", "half_left"), atol=1e-6)
 
 
 def test_no_landmarks_is_an_error() -> None:
@@ -64,9 +60,11 @@ def unexplained(bank: np.ndarray, expression: str, pose: str) -> np.ndarray:
     """Return a difference in shape that neither a turn of the head nor a stronger expression explains."""
     offset = np.random.default_rng(3).normal(0, 0.02, (68, 2))
     number = POSES.index(pose)
-    motions = [cell(bank, expression, POSES[min(number + 1, 4)]) - cell(bank, expression, POSES[max(number - 1, 0)])]
+    motions = [
+        template(bank, expression, POSES[min(number + 1, 4)]) - template(bank, expression, POSES[max(number - 1, 0)])
+    ]
     if expression != "neutral":
-        motions.append(cell(bank, expression, pose) - cell(bank, "neutral", pose))
+        motions.append(template(bank, expression, pose) - template(bank, "neutral", pose))
     columns = np.stack([motion.reshape(-1) for motion in motions], axis=1)
     return offset - (columns @ np.linalg.lstsq(columns, offset.reshape(-1))[0]).reshape(68, 2)
 

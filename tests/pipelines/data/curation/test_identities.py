@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from pipelines.core.sections.data import Curate
 from pipelines.data.curation.faces import Faces
 from pipelines.data.curation.identities import find_identities
+from tests.pipelines.data.curation.rows import embedding, face_row, make_faces
 
-Make = Callable[[list[dict[str, Any]]], Faces]
-Row = Callable[..., dict[str, Any]]
 PARAMS = Curate(similarity=0.4)
 
 
@@ -19,9 +15,9 @@ def _labelled(faces: Faces) -> Faces:
     return faces
 
 
-def test_unlabelled_people_are_named_by_size(make_faces: Make, row: Row) -> None:
+def test_unlabelled_people_are_named_by_size() -> None:
     faces = make_faces(
-        [row(f"{person}-{photo}.jpg", person, photo) for person in (1, 2) for photo in range(2 * person)]
+        [face_row(f"{person}-{photo}.jpg", person, photo) for person in (1, 2) for photo in range(2 * person)]
     )
     find_identities(faces, PARAMS)
     assert faces.rows["identity"].tolist() == ["person_00002"] * 2 + ["person_00001"] * 4
@@ -29,11 +25,13 @@ def test_unlabelled_people_are_named_by_size(make_faces: Make, row: Row) -> None
     assert (faces.rows["similarity"] > 0.6).all()
 
 
-def test_a_photo_in_the_wrong_folder_is_disputed_and_its_person_named(make_faces: Make, row: Row) -> None:
+def test_a_photo_in_the_wrong_folder_is_disputed_and_its_person_named() -> None:
     rows = [
-        row(f"{name}/{photo}.jpg", person, photo) for person, name in ((1, "ann"), (2, "bob")) for photo in range(5)
+        face_row(f"{name}/{photo}.jpg", person, photo)
+        for person, name in ((1, "ann"), (2, "bob"))
+        for photo in range(5)
     ]
-    rows += [row("ann/wrong.jpg", 2, 99), row("ann/stranger.jpg", 3, 0)]
+    rows += [face_row("ann/wrong.jpg", 2, 99), face_row("ann/stranger.jpg", 3, 0)]
     faces = _labelled(make_faces(rows))
     find_identities(faces, PARAMS)
     decided = faces.rows.set_index("file_name")
@@ -46,9 +44,9 @@ def test_a_photo_in_the_wrong_folder_is_disputed_and_its_person_named(make_faces
     assert decided.at["ann/wrong.jpg", "identity"] == "bob"
 
 
-def test_a_person_under_two_names_keeps_the_more_frequent(make_faces: Make, row: Row) -> None:
-    rows = [row(f"anna/{photo}.jpg", 1, photo) for photo in range(4)] + [
-        row(f"ann/{photo}.jpg", 1, 50 + photo) for photo in range(2)
+def test_a_person_under_two_names_keeps_the_more_frequent() -> None:
+    rows = [face_row(f"anna/{photo}.jpg", 1, photo) for photo in range(4)] + [
+        face_row(f"ann/{photo}.jpg", 1, 50 + photo) for photo in range(2)
     ]
     faces = _labelled(make_faces(rows))
     find_identities(faces, PARAMS)
@@ -58,10 +56,10 @@ def test_a_person_under_two_names_keeps_the_more_frequent(make_faces: Make, row:
     assert set(disputed["detail"]) == {"ann looks like anna"}
 
 
-def test_a_label_belongs_to_the_face_that_resembles_its_other_photos(make_faces: Make, row: Row) -> None:
+def test_a_label_belongs_to_the_face_that_resembles_its_other_photos() -> None:
     """Another face in the photo, even a larger one, does not make the label disputed."""
-    rows = [row(f"ann/{photo}.jpg", 1, photo) for photo in range(3)]
-    rows += [row("ann/both.jpg", 5, 0, n_faces=2), row("ann/both.jpg", 1, 9, n_faces=2, face_index=1)]
+    rows = [face_row(f"ann/{photo}.jpg", 1, photo) for photo in range(3)]
+    rows += [face_row("ann/both.jpg", 5, 0, n_faces=2), face_row("ann/both.jpg", 1, 9, n_faces=2, face_index=1)]
     faces = _labelled(make_faces(rows))
     find_identities(faces, PARAMS)
     assert faces.candidates.all()
@@ -69,11 +67,11 @@ def test_a_label_belongs_to_the_face_that_resembles_its_other_photos(make_faces:
     assert both["identity"].tolist() == ["person_00001", "ann"]
 
 
-def test_a_person_has_one_face_per_photo(make_faces: Make, row: Row, embed: Callable[..., Any]) -> None:
-    rows = [row(f"{photo}.jpg", 1, photo) for photo in range(4)]
+def test_a_person_has_one_face_per_photo() -> None:
+    rows = [face_row(f"{photo}.jpg", 1, photo) for photo in range(4)]
     rows += [
-        row("twice.jpg", 1, 8, n_faces=2, embedding=embed(1, 8, 0.9)),
-        row("twice.jpg", 1, 9, n_faces=2, face_index=1, embedding=embed(1, 9, 0.2)),
+        face_row("twice.jpg", 1, 8, n_faces=2, embedding=embedding(1, 8, 0.9)),
+        face_row("twice.jpg", 1, 9, n_faces=2, face_index=1, embedding=embedding(1, 9, 0.2)),
     ]
     faces = make_faces(rows)
     find_identities(faces, PARAMS)
@@ -81,9 +79,9 @@ def test_a_person_has_one_face_per_photo(make_faces: Make, row: Row, embed: Call
     assert twice["reason"].tolist() == ["twice_in_photo", None]
 
 
-def test_labels_become_distinct_folder_names(make_faces: Make, row: Row) -> None:
+def test_labels_become_distinct_folder_names() -> None:
     rows = [
-        row(f"{label}/{photo}.jpg", person, photo)
+        face_row(f"{label}/{photo}.jpg", person, photo)
         for person, label in enumerate(("a b", "a*b", ".."))
         for photo in range(3)
     ]

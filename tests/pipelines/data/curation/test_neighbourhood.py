@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
 from pipelines.data.curation.neighbourhood import mutual, neighbours, profiles
-
-Embed = Callable[..., np.ndarray]
+from tests.pipelines.data.curation.rows import embedding
 
 
 @pytest.fixture
-def people(embed: Embed) -> tuple[np.ndarray, np.ndarray]:
+def people() -> tuple[np.ndarray, np.ndarray]:
     """Twelve people with ten photos each."""
     known = np.repeat(np.arange(12), 10)
-    return np.stack([embed(person, number, 0.9) for number, person in enumerate(known)]), known
+    return np.stack([embedding(person, number, 0.9) for number, person in enumerate(known)]), known
 
 
 def test_neighbours_are_nearly_the_true_ones_and_never_the_row_itself(people: tuple[np.ndarray, np.ndarray]) -> None:
@@ -47,9 +44,9 @@ def test_mutual_neighbours_are_symmetric_and_similar(
     assert mutual(embeddings, 9, 0.99).nnz == len(known)
 
 
-def test_a_hub_has_only_mutual_neighbours(embed: Embed) -> None:
+def test_a_hub_has_only_mutual_neighbours() -> None:
     """A blurred face is close to all twenty others, but only the five closest to it can be its neighbours."""
-    faces = np.stack([embed(person, 0) for person in range(20)])
+    faces = np.stack([embedding(person, 0) for person in range(20)])
     hub = faces.mean(0) / np.linalg.norm(faces.mean(0))
     graph = mutual(np.vstack([faces, hub[None]]).astype(np.float32), 5, 0.1)
     assert 0 < graph[-1].nnz - 1 <= 5

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
 from pipelines.core.sections.data import Curate
-from pipelines.data.curation.faces import Faces
 from pipelines.data.curation.quality import leave_out_near_duplicates, leave_out_poor, leave_out_repeats
+from tests.pipelines.data.curation.rows import face_row, make_faces
 
-Make = Callable[[list[dict[str, Any]]], Faces]
-Row = Callable[..., dict[str, Any]]
 PARAMS = Curate(min_face_side=50, min_score=0.6, min_sharpness=20, max_yaw=70, max_pitch=40, max_outside_share=0.1)
 
 
@@ -29,43 +26,44 @@ PARAMS = Curate(min_face_side=50, min_score=0.6, min_sharpness=20, max_yaw=70, m
         ({"side": 50.0, "det_score": 0.6, "sharpness": 20.0, "yaw": 70.0}, None, None),
     ],
 )
-def test_poor_faces_are_left_out(
-    changes: dict[str, Any], reason: str | None, detail: str | None, make_faces: Make, row: Row
-) -> None:
-    faces = make_faces([row("a.jpg", 1, 0, **changes)])
+def test_poor_faces_are_left_out(changes: dict[str, Any], reason: str | None, detail: str | None) -> None:
+    faces = make_faces([face_row("a.jpg", 1, 0, **changes)])
     leave_out_poor(faces, PARAMS)
     assert (faces.rows.at[0, "reason"], faces.rows.at[0, "detail"]) == (reason, detail)
 
 
-def test_a_reason_from_the_analysis_is_kept_and_a_photo_without_a_face_gets_one(make_faces: Make, row: Row) -> None:
+def test_a_reason_from_the_analysis_is_kept_and_a_photo_without_a_face_gets_one() -> None:
     absent = dict.fromkeys(("face_index", "bbox", "landmarks", "embedding", "texture", "thumbnail", "side", "yaw"))
-    rows = [row("a.jpg", 1, 0, **absent, reason="truncated", n_faces=0), row("b.jpg", 1, 1, **absent, n_faces=0)]
+    rows = [
+        face_row("a.jpg", 1, 0, **absent, reason="truncated", n_faces=0),
+        face_row("b.jpg", 1, 1, **absent, n_faces=0),
+    ]
     faces = make_faces(rows)
     leave_out_poor(faces, PARAMS)
     assert faces.rows["reason"].tolist() == ["truncated", "no_face"]
     assert not faces.candidates.any()
 
 
-def test_the_first_file_of_the_same_bytes_is_kept(make_faces: Make, row: Row) -> None:
+def test_the_first_file_of_the_same_bytes_is_kept() -> None:
     faces = make_faces(
-        [row(name, 1, 0, image_id="same") for name in ("b.jpg", "a.jpg", "c.jpg")] + [row("d.jpg", 1, 1)]
+        [face_row(name, 1, 0, image_id="same") for name in ("b.jpg", "a.jpg", "c.jpg")] + [face_row("d.jpg", 1, 1)]
     )
     leave_out_repeats(faces)
     assert faces.rows["reason"].tolist() == [None, "duplicate", "duplicate", None]
     assert faces.rows.at[2, "detail"] == "same bytes as a.jpg"
 
 
-def test_the_best_of_nearly_identical_pictures_is_kept(make_faces: Make, row: Row) -> None:
+def test_the_best_of_nearly_identical_pictures_is_kept() -> None:
     grey = np.random.default_rng(0).integers(0, 255, 256).astype(np.uint8)
     noisy = np.clip(grey.astype(int) + np.random.default_rng(1).integers(-8, 8, 256), 0, 255).astype(np.uint8)
-    same = row("a.jpg", 1, 0)["embedding"]
+    same = face_row("a.jpg", 1, 0)["embedding"]
     rows = [
-        row("a.jpg", 1, 0, texture=grey.tobytes(), side=60.0),
-        row("b.jpg", 1, 0, texture=noisy.tobytes(), embedding=same, side=200.0),
-        row("c.jpg", 1, 0, texture=(grey // 2 + 40).astype(np.uint8).tobytes(), embedding=same, side=90.0),
-        row("d.jpg", 1, 0, embedding=same, texture=np.roll(grey, 77).tobytes()),
+        face_row("a.jpg", 1, 0, texture=grey.tobytes(), side=60.0),
+        face_row("b.jpg", 1, 0, texture=noisy.tobytes(), embedding=same, side=200.0),
+        face_row("c.jpg", 1, 0, texture=(grey // 2 + 40).astype(np.uint8).tobytes(), embedding=same, side=90.0),
+        face_row("d.jpg", 1, 0, embedding=same, texture=np.roll(grey, 77).tobytes()),
         # A picture of another person is not a copy, even with the same grey values.
-        row("e.jpg", 2, 0, texture=grey.tobytes()),
+        face_row("e.jpg", 2, 0, texture=grey.tobytes()),
     ]
     faces = make_faces(rows)
     leave_out_near_duplicates(faces, PARAMS)

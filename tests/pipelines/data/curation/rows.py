@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pytest
 
 from pipelines.data.curation.faces import Faces
 from pipelines.data.curation.records import STATE_SCHEMA
@@ -22,6 +20,7 @@ def embedding(person: int, photo: int, spread: float = 0.6) -> np.ndarray:
 
 
 def face_row(file_name: str, person: int, photo: int, **changes: Any) -> dict[str, Any]:
+    """Return the row of one face, with `changes` of its columns."""
     rng = np.random.default_rng([person, photo, 7])
     row: dict[str, Any] = {
         "key": file_name,
@@ -47,25 +46,7 @@ def face_row(file_name: str, person: int, photo: int, **changes: Any) -> dict[st
     return row | changes
 
 
-@pytest.fixture
-def make_faces() -> Callable[..., Faces]:
-    """Return Faces of rows of `face_row`."""
-
-    def make(rows: list[dict[str, Any]]) -> Faces:
-        complete = [dict.fromkeys(STATE_SCHEMA.names) | row for row in rows]
-        complete.sort(key=lambda row: (row["file_name"], row["face_index"] or 0))
-        return Faces(pa.Table.from_pylist(complete, schema=STATE_SCHEMA))
-
-    return make
-
-
-@pytest.fixture
-def row() -> Callable[..., dict[str, Any]]:
-    """The row of one face: row(file_name, person, photo, **other columns)."""
-    return face_row
-
-
-@pytest.fixture
-def embed() -> Callable[..., np.ndarray]:
-    """An embedding of a synthetic person: embed(person, photo, spread)."""
-    return embedding
+def make_faces(rows: list[dict[str, Any]]) -> Faces:
+    complete = [dict.fromkeys(STATE_SCHEMA.names) | row for row in rows]
+    complete.sort(key=lambda row: (row["file_name"], row["face_index"] or 0))
+    return Faces(pa.Table.from_pylist(complete, schema=STATE_SCHEMA))
