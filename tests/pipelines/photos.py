@@ -29,6 +29,24 @@ def dataset_row(name: str, data: bytes, identity: str | None = None, **columns: 
     return {**known, "image": data, "n_bytes": len(data), **columns}
 
 
+def accepted_row(number: int, **columns: object) -> Row:
+    """Return an accepted row of `data/processed`, without an image; its vectors are random, seeded by `number`."""
+    rng = np.random.default_rng(number)
+    embedding = rng.normal(size=512)
+    return {
+        "image_id": f"{number:064x}",
+        "split": "train",
+        "status": "ok",
+        "bbox": [4.0, 4.0, 28.0, 28.0],
+        "keypoints": rng.uniform(8, 24, 10).tolist(),
+        "landmarks": rng.uniform(4, 28, 136).tolist(),
+        **{"yaw": 0.0, "pitch": 0.0, "roll": -3.0},
+        "embedding": (embedding / np.linalg.norm(embedding)).tolist(),
+        "expression": "neutral",
+        **columns,
+    }
+
+
 def write_shards(
     folder: Path, schema: pa.Schema, shards: Iterable[Sequence[Row]], row_group: int | None = None
 ) -> Path:

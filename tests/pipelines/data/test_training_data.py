@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
@@ -15,32 +13,17 @@ from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.records import PROCESSED_SCHEMA
 from pipelines.core.sections.data import Rights, Term
 from pipelines.data.training_data import permitted_photos, read_photos
-from tests.pipelines.photos import write_shards
+from tests.pipelines.photos import Row, accepted_row, encoded, write_shards
 
 
-def row(number: int, **changes: object) -> dict[str, object]:
-    rng = np.random.default_rng(number)
+def row(number: int, **changes: object) -> Row:
     picture = np.full((8, 8, 3), (10 * number % 250, 80, 200), np.uint8)
-    embedding = rng.normal(size=512)
-    values = {
-        "image_id": hashlib.sha256(bytes([number])).hexdigest(),
-        "identity": f"p{number // 2}",
-        "split": "train",
-        "status": "ok",
-        "image": cv2.imencode(".png", picture[..., ::-1])[1].tobytes(),
-        "bbox": rng.uniform(0, 8, 4).tolist(),
-        "keypoints": rng.uniform(0, 8, 10).tolist(),
-        "landmarks": rng.uniform(0, 8, 136).tolist(),
-        "yaw": 58.0,
-        "embedding": (embedding / np.linalg.norm(embedding)).tolist(),
-        "expression": "sad",
-        "prompt": f"prompt {number % 2}",
-        "face_prompt": None,
-    }
-    return {**values, **changes}
+    image = {"identity": f"p{number // 2}", "image": encoded(picture, "PNG")}
+    labels = {"yaw": 58.0, "expression": "sad", "prompt": f"prompt {number % 2}"}
+    return accepted_row(number, **{**image, **labels, **changes})
 
 
-def write(folder: Path, *shards: list[dict[str, object]]) -> Path:
+def write(folder: Path, *shards: list[Row]) -> Path:
     return write_shards(folder, PROCESSED_SCHEMA, shards)
 
 

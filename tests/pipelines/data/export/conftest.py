@@ -12,7 +12,7 @@ from pipelines.core.params import Params
 from pipelines.core.records import DATASET_SCHEMA, PROCESSED_SCHEMA, read_rows
 from pipelines.data.ingest.shards import ShardWriter
 from pipelines.stages.ingest import Inputs, Outputs, run
-from tests.pipelines.photos import dataset_row, encoded, write_shards
+from tests.pipelines.photos import accepted_row, dataset_row, encoded, write_shards
 
 
 def photo(number: int, kind: str = "JPEG", size: int = 24) -> bytes:
@@ -38,22 +38,9 @@ ROWS = [
 
 
 def processed_row(number: int, given: dict[str, object], **changes: object) -> dict[str, object]:
-    rng = np.random.default_rng(100 + number)
-    embedding = rng.normal(size=512)
     copied = ("image_id", "identity", "file_name", "prompt", "face_prompt", "source", "licence", "consent")
-    return {
-        **{name: given[name] for name in copied},
-        "split": "train",
-        "status": "ok",
-        "image": photo(100 + number, size=32),
-        "bbox": [4.0, 4.0, 28.0, 28.0],
-        "keypoints": rng.uniform(8, 24, 10).tolist(),
-        "landmarks": rng.uniform(4, 28, 136).tolist(),
-        "yaw": 0.0,
-        "embedding": (embedding / np.linalg.norm(embedding)).tolist(),
-        "expression": "neutral",
-        **changes,
-    }
+    columns = {name: given[name] for name in copied} | {"image": photo(100 + number, size=32)} | changes
+    return accepted_row(100 + number, **columns)
 
 
 @dataclass(frozen=True)

@@ -13,42 +13,28 @@ from PIL import Image
 
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.params import Params
-from pipelines.core.records import OK, PROCESSED_SCHEMA, REJECTED
+from pipelines.core.records import PROCESSED_SCHEMA, REJECTED
 from pipelines.data.validation.processed_frame import processed_frame
 from pipelines.stages.validate_processed import Inputs, Outputs, run
-from tests.pipelines.photos import Row, encoded, write_shards
+from tests.pipelines.photos import Row, accepted_row, encoded, write_shards
 
 
 def good_rows(people: int = 8, each: int = 3) -> list[Row]:
     """Accepted rows of several people and a rejected one of each."""
-    rng = np.random.default_rng(0)
     picture = encoded(Image.new("RGB", (64, 64)))
-    rows: list[Row] = []
-    for person in range(people):
-        for number in range(each):
-            embedding = rng.normal(size=512)
-            row = {
-                "image_id": f"{person * each + number:064x}",
-                "identity": f"p{person}",
-                "file_name": f"p{person}/{number}.jpg",
-                "split": "test" if person < 2 else "train",
-                "status": OK,
-                "image": picture,
-                "bbox": [10.0, 12.0, 50.0, 64.0],
-                "keypoints": rng.uniform(10, 50, 10),
-                "landmarks": rng.uniform(0, 64, 136),
-                "yaw": 10.0,
-                "pitch": 0.0,
-                "roll": -3.0,
-                "embedding": embedding / np.linalg.norm(embedding),
-                "det_score": 0.9,
-                "n_faces": 1,
-                "sharpness": 50.0,
-                "expression": "happy",
-                "prompt": "a person",
-                "face_prompt": "happy, facing the camera",
-            }
-            rows.append(row)
+    rows = [
+        accepted_row(
+            person * each + number,
+            identity=f"p{person}",
+            file_name=f"p{person}/{number}.jpg",
+            split="test" if person < 2 else "train",
+            image=picture,
+            prompt="a person",
+            face_prompt="neutral, facing the camera",
+        )
+        for person in range(people)
+        for number in range(each)
+    ]
     rejected = {
         "image_id": "f" * 64,
         "identity": "p0",
