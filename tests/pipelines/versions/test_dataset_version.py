@@ -169,5 +169,5 @@ def test_the_command_ingests_and_versions(checkout: Path, awkward_photos: Path, 
     assert "no version" in outside.stderr
     refused = ingest(str(awkward_photos), "--out", str(tmp_path / "elsewhere" / "faces"), "--version")
     assert refused.returncode == 2
-    assert "no DVC repository" in refused.stderr
+    assert "not in a DVC repository" in refused.stderr
     assert ingest(str(tmp_path / "nowhere"), "--no-version").returncode == 2
