@@ -40,7 +40,7 @@ _LEAST_SIDE = 128
 _DETAIL, _DETAIL_TIGHTENED, _WORKING_SIDE = 2, 4, 640
 # Decoded photos are gathered for the networks' batches until they hold this much memory.
 _WAITING_BYTES = 96 * 2**20
-# Order of the five key points after mirroring: eyes and mouth corners change sides.
+# Indices of the five key points after mirroring: eyes and mouth corners change sides.
 _MIRRORED = [1, 0, 2, 4, 3]
 
 
