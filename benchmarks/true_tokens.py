@@ -39,7 +39,7 @@ def main(
     import numpy as np
 
     from pipelines.core.params import load_params
-    from pipelines.evaluation import ends
+    from pipelines.evaluation import ceiling_and_floor
     from pipelines.evaluation.evaluate import load_judges
     from pipelines.evaluation.evaluation_set import build_evaluation_set
     from pipelines.evaluation.photos import held_out_records, read_photos
@@ -59,7 +59,7 @@ def main(
     real = face_reader.known([photos[name].image for name in ids], [photos[name].keypoints for name in ids])
     rows = {name: row for row, name in enumerate(ids)}
     gallery = Gallery.of(questions, {name: real.embeddings[row] for name, row in rows.items()})
-    with_photo = list(ends.true_photos(questions))
+    with_photo = list(ceiling_and_floor.true_photos(questions))
     rng = np.random.default_rng(seed)
     cells = sorted(rng.choice(with_photo, min(pictures, len(with_photo)), replace=False).tolist())
     pairs = [
@@ -70,8 +70,8 @@ def main(
     def mean(columns: Any, metric: str) -> float:
         return float(np.nanmean(columns[metric]))
 
-    floor = mean(ends.floor(questions, gallery).columns, "id_similarity")
-    ceiling = mean(ends.ceiling(questions, real, rows, gallery).columns, "id_similarity")
+    floor = mean(ceiling_and_floor.floor(questions, gallery).columns, "id_similarity")
+    ceiling = mean(ceiling_and_floor.ceiling(questions, real, rows, gallery).columns, "id_similarity")
     prompts = [(questions.prompt_of(questions.cells[number]).text, questions.cells[number].noise) for number in cells]
     results: dict[str, dict[str, float]] = {}
     for adapter in adapters:

@@ -21,7 +21,7 @@ from model.training.photos import UNKNOWN, PhotoContent, Photos
 from pipelines.core.errors import StageFailed
 from pipelines.core.records import OK, PROCESSED_SCHEMA, open_rows
 from pipelines.core.sections.data import Rights
-from pipelines.data.policy import COLUMNS, describe_left_out, refusal
+from pipelines.data.rights import COLUMNS, describe_left_out, refusal
 
 # The columns of a photo's content that training reads and `photo_keys` hashes.
 CONTENT = ("image", "bbox", "keypoints", "landmarks", "embedding")

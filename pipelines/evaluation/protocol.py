@@ -10,7 +10,7 @@ import numpy as np
 
 from model.face.face_prompts import EXPRESSIONS, POSES
 from pipelines.core.sections.evaluation import Evaluate
-from pipelines.evaluation import ends
+from pipelines.evaluation import ceiling_and_floor
 from pipelines.evaluation.evaluation_set import EvaluationSet
 from pipelines.evaluation.groups import group_people, score_groups
 from pipelines.evaluation.intervals import Interval, bootstrap, resample
@@ -143,8 +143,8 @@ def run_protocol(
         variant: score_pictures(questions, list(cells), judged.rows(list(cells.values())), gallery, texts)
         for variant, cells in plan.cells.items()
     }
-    scores[CEILING] = ends.ceiling(questions, real, rows, gallery)
-    scores[FLOOR] = ends.floor(questions, gallery)
+    scores[CEILING] = ceiling_and_floor.ceiling(questions, real, rows, gallery)
+    scores[FLOOR] = ceiling_and_floor.floor(questions, gallery)
     pairs = {
         variant: _judge_pairs(questions, [drawn[number].image for number in cells.values()], judges.faces, gallery)
         for variant, cells in plan.pairs.items()
@@ -204,7 +204,7 @@ def _judge_pairs(
 
 def _asked_photos(questions: EvaluationSet) -> dict[str, int]:
     """Return the true photos of the graded cells, which KID compares with, and their people."""
-    return {photo: questions.cells[number].person for number, photo in ends.true_photos(questions).items()}
+    return {photo: questions.cells[number].person for number, photo in ceiling_and_floor.true_photos(questions).items()}
 
 
 def _distance(
@@ -225,7 +225,7 @@ def _confusions(
     table = {}
     for variant in CONFUSED:
         if variant == CEILING:
-            photos = ends.true_photos(questions)
+            photos = ceiling_and_floor.true_photos(questions)
             numbers, shown = list(photos), real.rows([rows[photo] for photo in photos.values()])
         else:
             numbers = [number for number in plan.cells[variant] if questions.cells[number].graded]

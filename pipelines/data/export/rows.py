@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from pipelines.core.records import DATASET_SCHEMA, OK, PROCESSED_SCHEMA, open_rows
 from pipelines.core.sections.data import Rights
-from pipelines.data.policy import refusal
+from pipelines.data.rights import refusal
 
 # The labels of a photo, exported to every layout that can hold them.
 LABELS: tuple[str, ...] = ("identity", "prompt", "face_prompt", "source", "licence", "consent")

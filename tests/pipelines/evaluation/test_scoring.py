@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from model.face.face_prompts import EXPRESSIONS, POSE_YAW, POSES
-from pipelines.evaluation import ends
+from pipelines.evaluation import ceiling_and_floor
 from pipelines.evaluation.evaluation_set import EvaluationSet
 from pipelines.evaluation.intervals import resample
 from pipelines.evaluation.readings import Readings
@@ -98,8 +98,8 @@ def test_real_photos_of_the_person_and_of_others_are_the_ends_of_the_scale(
     scores = {
         "model": scores_of(questions, gallery, lambda person: person),
         "without_gate": scores_of(questions, gallery, lambda person: (person + 1) % PEOPLE),
-        "ceiling": ends.ceiling(questions, real, rows, gallery),
-        "floor": ends.floor(questions, gallery),
+        "ceiling": ceiling_and_floor.ceiling(questions, real, rows, gallery),
+        "floor": ceiling_and_floor.floor(questions, gallery),
     }
     for name in ("text_only", "without_imr", "true_tokens"):
         scores[name] = scores["without_gate"]

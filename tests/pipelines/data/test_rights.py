@@ -9,7 +9,7 @@ import pytest
 from pipelines.core.errors import UserError
 from pipelines.core.params import load_params
 from pipelines.core.sections.data import Rights, Term
-from pipelines.data.policy import refusal
+from pipelines.data.rights import refusal
 
 
 @pytest.mark.parametrize(
