@@ -32,7 +32,7 @@ def run(
     without: tuple[str, ...] = (),
     code: int = 0,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command; fail with what it said where it does not end with `code`.
+    """Run a command; fail with its output where it does not end with `code`.
 
     `env` goes on top of the environment, of which what begins with a word of `without` is left out.
     """

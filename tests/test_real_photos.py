@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.core.records import PROCESSED_SCHEMA, read_rows
+from pipelines.core.row_schemas import PROCESSED_SCHEMA, read_rows
 from tests.processes import dynamicid, git
 
 pytestmark = [pytest.mark.realdata, pytest.mark.nightly, pytest.mark.timeout(900)]

@@ -1,4 +1,4 @@
-"""`dynamicid inbox`: add photos from an inbox to the dataset, as pipelines/operations/inbox/protocol.py defines it."""
+"""`dynamicid inbox`: add photos from an inbox to the dataset, as pipelines/operations/inbox/batches.py defines it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipelines.commands.output import emit, say
 from pipelines.core.chain import FACES, VERDICT
 from pipelines.core.errors import StageFailed
 from pipelines.core.files import write_atomically
-from pipelines.operations.inbox.protocol import Inbox
+from pipelines.operations.inbox.batches import Inbox
 
 app = command_group("Add photos from an inbox to the dataset; docs/guides/retrain.md describes the inbox.")
 

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from model.face.face_prompts import EXPRESSIONS, POSES, parse, pose_of_yaw
 from model.training.photos import UNKNOWN, PhotoContent, Photos
 from pipelines.core.errors import StageFailed
-from pipelines.core.records import OK, PROCESSED_SCHEMA, open_rows
+from pipelines.core.row_schemas import OK, PROCESSED_SCHEMA, open_rows
 from pipelines.core.sections.data import Rights
 from pipelines.data.rights import COLUMNS, describe_left_out, refusal
 

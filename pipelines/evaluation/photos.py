@@ -14,7 +14,7 @@ from model.face.face import Face
 from model.face.face_geometry import crop_landmarks, face_crop
 from model.face.face_prompts import EXPRESSIONS, parse, pose_of_yaw
 from pipelines.core.errors import StageFailed, UserError
-from pipelines.core.records import OK, PROCESSED_SCHEMA, read_rows
+from pipelines.core.row_schemas import OK, PROCESSED_SCHEMA, read_rows
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from typing import Any
 
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.params import Params
-from pipelines.registry.champion import champion_metrics
+from pipelines.registry.champion_metrics import champion_metrics
 from pipelines.registry.decisions import GATES, Decision, add_decision, decisions_of, last_decision
 from pipelines.registry.gates import judge
 from pipelines.registry.log_model import Challenger, find_or_log

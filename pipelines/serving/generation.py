@@ -9,7 +9,7 @@ from typing import Any
 
 from pipelines.core.errors import UserError
 from pipelines.core.params import Params
-from pipelines.core.records import OK
+from pipelines.core.row_schemas import OK
 from pipelines.data.faces.record import FaceRecord
 from pipelines.serving.request import DrawRequest, Reference
 

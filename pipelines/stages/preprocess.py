@@ -26,7 +26,7 @@ from pipelines.core.files import atomic_folder
 from pipelines.core.locks import hold
 from pipelines.core.params import Params
 from pipelines.core.paths import resolve
-from pipelines.core.records import DATASET_SCHEMA, OK, REASONS, open_rows
+from pipelines.core.row_schemas import DATASET_SCHEMA, OK, REASONS, open_rows
 from pipelines.core.sections.data import Preprocess
 from pipelines.data.faces.timing import STEPS
 from pipelines.data.faces.version import analyser_version

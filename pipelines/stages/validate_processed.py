@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.core.params import Params
-from pipelines.core.records import DATASET_SCHEMA, open_rows
+from pipelines.core.row_schemas import DATASET_SCHEMA, open_rows
 from pipelines.data.validation.processed_frame import processed_frame
 from pipelines.data.validation.processed_suite import processed_checks
 from pipelines.data.validation.run_checks import run_checks

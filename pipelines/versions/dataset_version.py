@@ -16,7 +16,7 @@ import yaml
 from pipelines.core.chain import FACES
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.files import write_atomically
-from pipelines.core.records import DATASET_SCHEMA, open_rows
+from pipelines.core.row_schemas import DATASET_SCHEMA, open_rows
 from pipelines.versions.dvc import bring_data, cache_folder, dvc, dvc_problem, push_data
 from pipelines.versions.forgotten import LEDGER, describe_entries, read_ledger
 from pipelines.versions.git import git, in_repository

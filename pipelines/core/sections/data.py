@@ -50,7 +50,7 @@ class Landmarker(Section):
     box_scale: float = Field(1.4, gt=0, description="Side of the square, as a multiple of the face box's longer side.")
     mean: float = Field(127.0, description="Subtracted from every pixel (0 to 255).")
     scale: float = Field(127.0, gt=0, description="Divisor of the difference.")
-    channel_order: ChannelOrder = Field("rgb", description="Order of the colour channels.")
+    channel_order: ChannelOrder = Field("rgb", description="Colour channels of the input, in order.")
 
 
 class Captions(Section):
@@ -168,7 +168,7 @@ class Parsing(Section):
     input_size: int = Field(512, ge=32, description="Side of the square input, in pixels.")
     mean: tuple[float, float, float] = Field((0.485, 0.456, 0.406), description="Subtracted, per channel in order.")
     std: tuple[float, float, float] = Field((0.229, 0.224, 0.225), description="Divisors, per channel in order.")
-    channel_order: ChannelOrder = Field("rgb", description="Order of the colour channels.")
+    channel_order: ChannelOrder = Field("rgb", description="Colour channels of the input, in order.")
 
 
 class Export(Section):

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from pipelines.core.records import list_matrix
+from pipelines.core.row_schemas import list_matrix
 from pipelines.data.curation.records import FACES_SCHEMA, LEFT_OUT, REASONS, SELECTED
 
 _LISTS = ("embedding", "landmarks", "texture", "thumbnail", "bbox")

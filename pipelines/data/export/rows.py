@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.core.records import DATASET_SCHEMA, OK, PROCESSED_SCHEMA, open_rows
+from pipelines.core.row_schemas import DATASET_SCHEMA, OK, PROCESSED_SCHEMA, open_rows
 from pipelines.core.sections.data import Rights
 from pipelines.data.rights import refusal
 

@@ -14,7 +14,7 @@ from model.face.face_geometry import crop_landmarks, face_crop
 from model.face.face_prompts import parse, pose_of_yaw
 from pipelines.core.errors import UserError
 from pipelines.core.paths import resolve
-from pipelines.core.records import OK, REJECTED
+from pipelines.core.row_schemas import OK, REJECTED
 from pipelines.core.sections.data import Preprocess
 from pipelines.data.faces.captions import CaptionChain, face_prompt_of, load_captions
 from pipelines.data.faces.decode import Decoded, Undecodable, decode
@@ -30,7 +30,7 @@ from pipelines.data.faces.protocols import (
     PoseEstimator,
     Recogniser,
 )
-from pipelines.data.faces.quality import choose_face, sharpness
+from pipelines.data.faces.quality import choose_face, rejection_reason, sharpness
 from pipelines.data.faces.record import FaceRecord, FoundFace
 from pipelines.data.faces.timing import StepTimes
 
@@ -191,10 +191,9 @@ class Analyser:
             measure = 0.0 if face is None else sharpness(photo.image, face.bbox)
         if face is None:
             return FaceRecord(REJECTED, reason, n_faces=len(found))
-        if face.side * photo.reduction < params.min_face_side:
-            return FaceRecord(REJECTED, "too_small", n_faces=len(found), det_score=face.score)
-        if measure < params.min_sharpness:
-            return FaceRecord(REJECTED, "blurred", n_faces=len(found), det_score=face.score, sharpness=measure)
+        if reason := rejection_reason(face.side * photo.reduction, measure, params):
+            shown = measure if reason == "blurred" else None
+            return FaceRecord(REJECTED, reason, n_faces=len(found), det_score=face.score, sharpness=shown)
         areas = tuple(sorted((each.area for each in found), reverse=True))
         return _ChosenFace(position, photo, face, areas, measure)
 

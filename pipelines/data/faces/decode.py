@@ -40,7 +40,7 @@ _MARKS: tuple[tuple[bytes, bytes], ...] = (
 
 
 class Undecodable(Exception):
-    """A file that cannot be decoded; `reason` is one of pipelines.core.records.REASONS."""
+    """A file that cannot be decoded; `reason` is one of pipelines.core.row_schemas.REASONS."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")

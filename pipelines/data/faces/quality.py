@@ -1,4 +1,4 @@
-"""The choice of a face in a photo, and its sharpness."""
+"""The choice of a face in a photo, its sharpness, and whether it is good enough."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from pipelines.core.sections.data import Preprocess
 from pipelines.data.faces.protocols import Detection
 
 # Sharpness is measured at one size, so that it is comparable between resolutions.
@@ -23,6 +24,13 @@ def choose_face(detections: Sequence[Detection], several_faces: str) -> tuple[De
     if len(detections) > 1 and several_faces == "reject":
         return None, "several_faces"
     return max(detections, key=lambda face: (face.area, face.score)), None
+
+
+def rejection_reason(side: float, sharpness: float, params: Preprocess) -> str | None:
+    """Return why a face is rejected, `too_small` or `blurred`, or None; `side` in pixels of the file."""
+    if side < params.min_face_side:
+        return "too_small"
+    return "blurred" if sharpness < params.min_sharpness else None
 
 
 def sharpness(image: np.ndarray, bbox: np.ndarray) -> float:

@@ -11,7 +11,7 @@ from pipelines.data.faces.protocols import Pose
 
 @dataclass(frozen=True)
 class FaceRecord:
-    """The analysis of one photo: the measured columns of pipelines.core.records.PROCESSED_SCHEMA.
+    """The analysis of one photo: the measured columns of pipelines.core.row_schemas.PROCESSED_SCHEMA.
 
     `image` is the stored JPEG; geometry is in its pixels. All of it is None where `status` is "rejected". Not stored:
     `areas`, of the boxes of all faces in square pixels of the decoded picture, the largest first; `detail`, a message

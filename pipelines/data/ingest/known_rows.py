@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.core.records import DATASET_SCHEMA, open_rows
+from pipelines.core.row_schemas import DATASET_SCHEMA, open_rows
 
 _LABELS = ("identity", "prompt", "face_prompt")
 _COLUMNS = ["file_name", "image_id", *_LABELS]

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.core.errors import UserError
-from pipelines.core.records import DATASET_SCHEMA
+from pipelines.core.row_schemas import DATASET_SCHEMA
 
 _NAME = re.compile(r"faces-(\d{5,})\.parquet")
 # Small row groups let a reader take some hundred photos at a time.

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.compute as pc
 
-from pipelines.core.records import DATASET_SCHEMA, open_rows
+from pipelines.core.row_schemas import DATASET_SCHEMA, open_rows
 from pipelines.data.ingest.photo_files import Skipped
 
 _LISTED = 1000

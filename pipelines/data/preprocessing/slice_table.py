@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipelines.core.records import PROCESSED_SCHEMA
+from pipelines.core.row_schemas import PROCESSED_SCHEMA
 from pipelines.data.faces.record import FaceRecord
 from pipelines.data.preprocessing.partition import partition_hash
 

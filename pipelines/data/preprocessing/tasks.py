@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.core.errors import UserError
-from pipelines.core.records import OK, PROCESSED_SCHEMA, REJECTED
+from pipelines.core.row_schemas import OK, PROCESSED_SCHEMA, REJECTED
 from pipelines.core.sections.data import Preprocess
 from pipelines.data.faces.record import FaceRecord
 from pipelines.data.preprocessing.crashes import CRASH_DETAIL, CrashLog

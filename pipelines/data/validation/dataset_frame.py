@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.core.records import DATASET_SCHEMA, read_rows
+from pipelines.core.row_schemas import DATASET_SCHEMA, read_rows
 
 if TYPE_CHECKING:
     import pandas as pd

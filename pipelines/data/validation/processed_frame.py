@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from PIL import Image
 
-from pipelines.core.records import OK, PROCESSED_SCHEMA, REJECTED, list_matrix, open_rows
+from pipelines.core.row_schemas import OK, PROCESSED_SCHEMA, REJECTED, list_matrix, open_rows
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from model.face.face_prompts import EXPRESSIONS
-from pipelines.core.records import OK, REASONS, REJECTED, SPLITS
+from pipelines.core.row_schemas import OK, REASONS, REJECTED, SPLITS
 from pipelines.core.sections.data import ValidateProcessed
 from pipelines.data.validation.check import WARN, Check, aggregate, between, one_of, present, rows_between
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock
 
 from pipelines.core.files import atomic_file, write_atomically
-from pipelines.core.records import OK
+from pipelines.core.row_schemas import OK
 
 _KEY = 32
 _COPIED = 1 << 26

@@ -1,1 +1,1 @@
-"""The inbox: the folder or object store for new photos, and the protocol of its runs (protocol.py)."""
+"""The inbox: the folder or object store for new photos, and what a run does with its batches (batches.py)."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipelines.core.files import atomic_file
 from pipelines.data.ingest.photo_files import is_picture_name
-from pipelines.operations.inbox.protocol import TAKEN, Inbox
+from pipelines.operations.inbox.batches import TAKEN, Inbox
 from pipelines.versions.workspace import run_name
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipelines.core.errors import StageFailed
-from pipelines.core.records import DATASET_SCHEMA, OK, PROCESSED_SCHEMA, read_rows
+from pipelines.core.row_schemas import DATASET_SCHEMA, OK, PROCESSED_SCHEMA, read_rows
 
 if TYPE_CHECKING:
     import pandas as pd

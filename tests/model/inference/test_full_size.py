@@ -20,7 +20,7 @@ import pytest
 from model.face.face import Face
 from model.face.face_geometry import CROP_TEMPLATE
 from pipelines.core.params import Params, load_params
-from pipelines.core.records import PROCESSED_SCHEMA
+from pipelines.core.row_schemas import PROCESSED_SCHEMA
 
 pytestmark = [pytest.mark.full_size, pytest.mark.timeout(5400)]
 

@@ -18,7 +18,7 @@ from tests.processes import dvc
 # Imports of stages that no result depends on: paths, errors, reading of parameters (DVC compares their values), reading
 # of an adapter to start from (it is named by number, so it never changes).
 WITHOUT_EFFECT = ("pipelines.core.", "pipelines.registry.", "pipelines.versions.")
-WITH_EFFECT = ("pipelines.core.records",)
+WITH_EFFECT = ("pipelines.core.row_schemas",)
 NAMES = ("validate", "preprocess", "validate_processed", "train_anchoring", "train_imr", "evaluate")
 
 
@@ -88,7 +88,7 @@ def _changed(root: Path) -> set[str]:
 def test_a_change_of_listed_code_runs_the_stage_again(locked: Path) -> None:
     assert not _changed(locked)
     # DVC treats all paths alike: one folder and one file are enough.
-    for path in ("model/network", "pipelines/core/records.py"):
+    for path in ("model/network", "pipelines/core/row_schemas.py"):
         place = locked / path
         file = place if place.is_file() else next(file for file in sorted(place.rglob("*.py")) if file.stat().st_size)
         whole = file.read_bytes()

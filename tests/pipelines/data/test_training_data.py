@@ -10,7 +10,7 @@ import pytest
 from model.face.face_prompts import EXPRESSIONS, POSES
 from model.training.photos import UNKNOWN
 from pipelines.core.errors import StageFailed, UserError
-from pipelines.core.records import PROCESSED_SCHEMA
+from pipelines.core.row_schemas import PROCESSED_SCHEMA
 from pipelines.core.sections.data import Rights, Term
 from pipelines.data.training_data import permitted_photos, read_photos
 from tests.pipelines.photos import Row, accepted_row, encoded, write_shards

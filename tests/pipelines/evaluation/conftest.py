@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.core.params import Params, load_params
-from pipelines.core.records import PROCESSED_SCHEMA
+from pipelines.core.row_schemas import PROCESSED_SCHEMA
 from pipelines.data.faces.protocols import Detection
 from pipelines.evaluation.evaluation_set import EvaluationSet, build_evaluation_set
 from pipelines.evaluation.photos import PhotoRecord

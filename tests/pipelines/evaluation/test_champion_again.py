@@ -13,7 +13,7 @@ import yaml
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.params import Params
 from pipelines.evaluation.evaluate import evaluate
-from pipelines.registry.champion import champion_metrics, conditions
+from pipelines.registry.champion_metrics import champion_metrics, conditions
 from pipelines.registry.registry import find_version, open_registry
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from model.face.face_prompts import EXPRESSIONS, POSES
 from pipelines.core.errors import StageFailed, UserError
-from pipelines.core.records import PROCESSED_SCHEMA, read_rows
+from pipelines.core.row_schemas import PROCESSED_SCHEMA, read_rows
 from pipelines.evaluation.evaluation_set import MOTIONS, EvaluationSet
 from pipelines.evaluation.photos import PhotoRecord, held_out_records
 from pipelines.evaluation.prompts import load_prompts

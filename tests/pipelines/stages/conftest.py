@@ -25,7 +25,7 @@ from model.face.face_prompts import EXPRESSIONS, POSE_YAW, POSES, compose
 from model.foundation.random_models import save_random_models
 from model.training.recognition_network import RecognitionNetwork
 from pipelines.core.params import Params, load_params
-from pipelines.core.records import PROCESSED_SCHEMA
+from pipelines.core.row_schemas import PROCESSED_SCHEMA
 
 SIZE = 64
 _RECOGNISER = Path(__file__).parents[3] / "model/foundation/weights/insightface/models/tiny_faces/rec.onnx"

@@ -16,7 +16,7 @@ from PIL import Image
 
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.params import Params
-from pipelines.core.records import DATASET_SCHEMA, read_rows
+from pipelines.core.row_schemas import DATASET_SCHEMA, read_rows
 from pipelines.data.ingest.contents import read_contents
 from pipelines.data.ingest.photo_files import FoundPhoto, Labels, Skipped
 from pipelines.stages.ingest import Inputs, Outputs, run

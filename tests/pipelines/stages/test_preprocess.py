@@ -17,7 +17,7 @@ from PIL import Image
 from pipelines.cli import main
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.params import Params, load_params
-from pipelines.core.records import DATASET_SCHEMA, PROCESSED_SCHEMA, read_rows
+from pipelines.core.row_schemas import DATASET_SCHEMA, PROCESSED_SCHEMA, read_rows
 from pipelines.stages.preprocess import Inputs, Outputs, run
 from tests.pipelines.awkward import AWKWARD, make_awkward_photos
 from tests.pipelines.photos import Row, dataset_row, real_networks, write_shards

@@ -9,7 +9,7 @@ import pytest
 
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.params import Params
-from pipelines.core.records import DATASET_SCHEMA
+from pipelines.core.row_schemas import DATASET_SCHEMA
 from pipelines.stages import ingest
 from pipelines.stages.validate import Inputs, Outputs, run
 from tests.pipelines.photos import write_shards

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.core.errors import StageFailed, UserError
-from pipelines.core.records import DATASET_SCHEMA
+from pipelines.core.row_schemas import DATASET_SCHEMA
 from pipelines.versions.dataset_version import checkout_version, current_version, make_version, restore_present
 from pipelines.versions.dvc import dvc
 from pipelines.versions.workspace import clone_of

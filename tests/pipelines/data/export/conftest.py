@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipelines.core.params import Params
-from pipelines.core.records import DATASET_SCHEMA, PROCESSED_SCHEMA, read_rows
+from pipelines.core.row_schemas import DATASET_SCHEMA, PROCESSED_SCHEMA, read_rows
 from pipelines.data.ingest.shards import ShardWriter
 from pipelines.stages.ingest import Inputs, Outputs, run
 from tests.pipelines.photos import accepted_row, dataset_row, encoded, write_shards

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pipelines.core.params import Params
-from pipelines.core.records import PROCESSED_SCHEMA, read_rows
+from pipelines.core.row_schemas import PROCESSED_SCHEMA, read_rows
 from pipelines.data.export.rows import Selection
 from pipelines.data.export.run import Inputs, export
 

@@ -11,7 +11,7 @@ import pytest
 
 from pipelines.cli import main
 from pipelines.core.errors import StageFailed, UserError
-from pipelines.core.records import DATASET_SCHEMA, PROCESSED_SCHEMA
+from pipelines.core.row_schemas import DATASET_SCHEMA, PROCESSED_SCHEMA
 from pipelines.core.sections.data import Export, Parsing, Rights
 from pipelines.data.export.rows import Selection
 from pipelines.data.export.run import LAYOUTS, Inputs, export

@@ -15,7 +15,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.core.records import DATASET_SCHEMA
+from pipelines.core.row_schemas import DATASET_SCHEMA
 from tests.pipelines.photos import dataset_row, real_networks, write_shards
 
 _PATIENCE = 800

@@ -20,7 +20,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from pipelines.core.records import PROCESSED_SCHEMA, REASONS, read_rows
+from pipelines.core.row_schemas import PROCESSED_SCHEMA, REASONS, read_rows
 from tests.pipelines.photos import encoded
 
 pytestmark = [pytest.mark.realdata, pytest.mark.nightly, pytest.mark.timeout(900)]

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from pipelines.core.params import load_params
-from pipelines.core.records import PROCESSED_SCHEMA, read_rows
+from pipelines.core.row_schemas import PROCESSED_SCHEMA, read_rows
 from pipelines.stages.preprocess import Inputs, Outputs, run
 from tests.pipelines.photos import encoded, real_networks
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.params import Params
-from pipelines.core.records import PROCESSED_SCHEMA, REJECTED
+from pipelines.core.row_schemas import PROCESSED_SCHEMA, REJECTED
 from pipelines.data.validation.processed_frame import processed_frame
 from pipelines.stages.validate_processed import Inputs, Outputs, run
 from tests.pipelines.photos import Row, accepted_row, encoded, write_shards
@@ -142,7 +142,7 @@ def test_rows_without_identities_and_none_accepted(params: Params, tmp_path: Pat
 
 
 def test_fewer_rows_than_photos_fail(params: Params, tmp_path: Path) -> None:
-    from pipelines.core.records import DATASET_SCHEMA
+    from pipelines.core.row_schemas import DATASET_SCHEMA
 
     faces = write_shards(tmp_path / "faces", DATASET_SCHEMA, [[{}] * 30])
     processed = write(tmp_path / "processed", good_rows())

@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np, pyarrow as pa, pyarrow.parquet as pq
 from PIL import Image
 sys.path.insert(0, sys.argv[1])
-from pipelines.core.records import PROCESSED_SCHEMA
+from pipelines.core.row_schemas import PROCESSED_SCHEMA
 rows = []
 for shard in sorted(Path("data/faces").glob("*.parquet")):
     for row in pq.read_table(shard).to_pylist():

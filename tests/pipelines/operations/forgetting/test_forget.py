@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.cli import main
-from pipelines.core.records import DATASET_SCHEMA, read_rows
+from pipelines.core.row_schemas import DATASET_SCHEMA, read_rows
 from pipelines.versions.dataset_version import checkout_version, current_version
 from tests.processes import git
 

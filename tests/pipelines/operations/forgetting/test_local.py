@@ -12,7 +12,7 @@ import pytest
 from filelock import FileLock
 
 from pipelines.core.errors import StageFailed
-from pipelines.core.records import DATASET_SCHEMA
+from pipelines.core.row_schemas import DATASET_SCHEMA
 from pipelines.operations.forgetting import local
 from pipelines.operations.forgetting.subject import Subject
 from pipelines.versions.workspace import RUNS_VARIABLE, workspaces

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.core.errors import UserError
-from pipelines.core.records import DATASET_SCHEMA
+from pipelines.core.row_schemas import DATASET_SCHEMA
 from pipelines.operations.forgetting.subject import Subject, rows_in, subject_of, write_without
 
 ONE, OTHER = "1" * 64, "2" * 64

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipelines.core.records import DATASET_SCHEMA, PROCESSED_SCHEMA
+from pipelines.core.row_schemas import DATASET_SCHEMA, PROCESSED_SCHEMA
 
 Write = Callable[..., None]
 

@@ -13,7 +13,7 @@ import fsspec
 import pytest
 
 from pipelines.core.errors import UserError
-from pipelines.operations.inbox.protocol import LOOSE, READY, Inbox
+from pipelines.operations.inbox.batches import LOOSE, READY, Inbox
 from tests.pipelines.object_store import BUCKET, s3_server
 
 QUIET = 60.0
