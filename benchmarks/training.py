@@ -27,7 +27,7 @@ from model.training.encode import RecordEncoder
 from model.training.optimisation import adamw
 from model.training.photos import PhotoContent, Photos
 from model.training.runtime import offload_all_but_unet
-from model.training.schedule import generator, positions, stratified_steps
+from model.training.seeded_draws import generator, positions, stratified_steps
 from pipelines.core.params import load_params
 from pipelines.core.sections.training import TrainAnchoring
 

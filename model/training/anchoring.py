@@ -33,7 +33,7 @@ from model.training.photos import Photos
 from model.training.projection import pretrain_projection
 from model.training.recognition_network import RecognitionNetwork
 from model.training.runtime import Batch, offload_all_but_unet
-from model.training.schedule import decayed_shift, generator, normal, positions, stratified_steps
+from model.training.seeded_draws import decayed_shift, generator, normal, positions, stratified_steps
 from model.training.settings import AnchoringSettings
 
 _PROBE_SEED = 20230

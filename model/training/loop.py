@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from model.training.curve import LossCurve
 from model.training.optimisation import Optimisation
 from model.training.resume import Checkpoints
-from model.training.schedule import prefetch
+from model.training.seeded_draws import prefetch
 from model.training.settings import LoopSettings
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from model.network.face_encoder import FaceEncoder
 from model.training.encode import FaceRecords, Records
-from model.training.schedule import generator, positions
+from model.training.seeded_draws import generator, positions
 
 BATCH = 256
 RATE = 1e-3

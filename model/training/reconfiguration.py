@@ -27,7 +27,7 @@ from model.training.motion import Motion, face_prompt_states, template_bank
 from model.training.optimisation import adamw
 from model.training.photos import UNKNOWN, Photos
 from model.training.runtime import Batch, offload_all_but_unet
-from model.training.schedule import generator, normal, positions, stratified_steps
+from model.training.seeded_draws import generator, normal, positions, stratified_steps
 from model.training.settings import ReconfigurationSettings
 
 _VERSION = 1

@@ -18,7 +18,7 @@ from model.training.anchoring import AnchoringBatch, AnchoringData, AnchoringMod
 from model.training.loop import Run
 from model.training.optimisation import adamw
 from model.training.runtime import offload_all_but_unet
-from model.training.schedule import generator, stratified_steps
+from model.training.seeded_draws import generator, stratified_steps
 from pipelines.core.sections.training import FaceEncoderSize, TrainAnchoring
 
 # The section of the parameter file itself, so that missing parameters fail here.

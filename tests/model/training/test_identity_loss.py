@@ -20,7 +20,7 @@ from model.training.encode import RecordEncoder
 from model.training.identity_loss import IdentityLoss, conditioning_recogniser
 from model.training.photos import PhotoContent, Photos
 from model.training.recognition_network import RecognitionNetwork
-from model.training.schedule import generator
+from model.training.seeded_draws import generator
 from pipelines.core.sections.training import IdentityTerm
 from tests.model.training.test_anchoring import SETTINGS
 

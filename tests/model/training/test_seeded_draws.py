@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from model.training.schedule import decayed_shift, generator, normal, positions, prefetch, stratified_steps
+from model.training.seeded_draws import decayed_shift, generator, normal, positions, prefetch, stratified_steps
 
 
 def test_an_epoch_takes_every_item_once_over_all_processes() -> None:
