@@ -1,1 +1,1 @@
-"""Everything between a photo and a training row."""
+"""All steps from a photo to a training row."""

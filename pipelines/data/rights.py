@@ -1,4 +1,4 @@
-"""Which rows may be trained on, by the patterns of `rights` on their consent, licence and source."""
+"""Decide which rows may be trained on, by the patterns of `rights` for their consent, licence and source."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ def _fits_any(patterns: tuple[str, ...]) -> Callable[[str], bool]:
 
 
 def refusal(rights: Rights, row: Mapping[str, object]) -> str | None:
-    """Return why a row may not be trained on, such as "consent refused", or None where it may.
+    """Return why a row may not be trained on, or None where it may.
 
-    `row` holds the columns COLUMNS, each a string or None. The few possible texts serve as keys of counts.
+    `row` holds the columns COLUMNS, each a string or None. The reason is a column's name and "unknown", "denied" or
+    "not allowed", such as "consent denied"; callers count rows by it.
     """
     for column in COLUMNS:
         term: Term = getattr(rights, column)

@@ -1,4 +1,4 @@
-"""Start Spark: quiet, with this interpreter and checkout, and with retries in local mode too."""
+"""Start Spark without its usual log, with this interpreter and checkout, and with retries also in local mode."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ logger.gateway.level = error
 
 
 def check_java() -> None:
-    """Raise UserError, with how to install it, where no Java that Spark supports is found (JAVA_HOME, then PATH)."""
+    """Raise UserError, with how to install it, where JAVA_HOME (PATH where that is unset) has no Java 17 or later."""
     home = os.environ.get("JAVA_HOME")
     java = shutil.which("java", path=str(Path(home) / "bin")) if home else shutil.which("java")
     if java is None:
@@ -54,7 +54,7 @@ def check_java() -> None:
 
 
 def with_retries(master: str) -> str:
-    """Return the master with four attempts a task in local mode, where Spark's default is one.
+    """Return the master with four attempts per task in local mode, where Spark's default is one.
 
     The task of a killed worker process is then repeated, and the run does not fail.
     """
@@ -66,19 +66,19 @@ def with_retries(master: str) -> str:
 def spark_context(master: str, name: str, overrides: Mapping[str, str] | None = None) -> Iterator[Any]:
     """Yield a SparkContext on `master`, and stop it at the end; raise UserError where Java is missing.
 
-    `overrides` are settings of Spark that win over this module's. On a cluster the workers run `spark.pyspark.python`:
-    the driver's interpreter and checkout, which must then have the same path everywhere, or those of an archive. No
-    SparkSession: the SQL engine is not used and would double Spark's start-up time.
+    `overrides` are settings of Spark that replace those of this module. Cluster workers run `spark.pyspark.python`: by
+    default the driver's interpreter, which, like the checkout, must then have the same path on every machine; else one
+    from an archive. No SparkSession is made: its SQL engine is not used and would double Spark's start-up time.
     """
     overrides = dict(overrides or {})
     unknown = sorted(key for key in overrides if not key.startswith("spark."))
     if unknown:
-        raise UserError(f"preprocess.spark: {', '.join(unknown)} is no setting of Spark; their names begin with spark.")
+        raise UserError(f"preprocess.spark: {', '.join(unknown)} is no setting of Spark: all names begin with `spark.`")
     check_java()
     from pyspark import SparkConf, SparkContext
 
     python_path = os.pathsep.join([str(project_root()), *filter(None, [os.environ.get("PYTHONPATH")])])
-    # Read by the JVM and by its workers, which must run this Python and this checkout.
+    # The JVM and its workers read these: they must run this Python and this checkout.
     environment = {
         "PYSPARK_PYTHON": overrides.get("spark.pyspark.python", sys.executable),
         "PYSPARK_DRIVER_PYTHON": sys.executable,
@@ -91,7 +91,7 @@ def spark_context(master: str, name: str, overrides: Mapping[str, str] | None = 
         log4j.write_text(_LOG4J, encoding="utf-8")
         os.environ.update({key: value for key, value in environment.items() if value})
         try:
-            # An interpreter that is shipped to the workers includes the code.
+            # An interpreter that is shipped to the workers already includes the code.
             shipped = "spark.pyspark.python" in overrides
             settings = _settings(master, scratch, log4j, "" if shipped else python_path) | overrides
             conf = SparkConf().setMaster(with_retries(master)).setAppName(name).setAll(list(settings.items()))
@@ -111,10 +111,10 @@ def spark_context(master: str, name: str, overrides: Mapping[str, str] | None = 
 def run_tasks(
     context: Any, items: Sequence[Any], task: Callable[[Any], Any], *, weights: Sequence[int], title: str, unit: str
 ) -> list[Any]:
-    """Run one Spark task an item and return the results in the order of items.
+    """Run one Spark task per item and return the results in the order of `items`.
 
     A progress bar called `title` counts the `weights` of finished items in `unit`. Raises StageFailed with the worker's
-    error where a task fails for good.
+    error where a task fails in all its attempts.
     """
     from py4j.protocol import Py4JJavaError
     from pyspark import InheritableThread
@@ -133,7 +133,7 @@ def run_tasks(
 
     def job() -> None:
         try:
-            # The heaviest first: the last tasks are then short, and no worker waits long for another.
+            # The heaviest items first: the last tasks are then short, and no worker waits long for another.
             numbered = sorted(enumerate(items), key=lambda pair: -weights[pair[0]])
             results.extend(context.parallelize(numbered, len(items)).map(work).collect())
         except Exception as error:
@@ -157,7 +157,7 @@ def run_tasks(
 
 
 def _python_error(message: str) -> str:
-    """Return the line that names the error in a message of Spark, which mixes Python and Java traces."""
+    """Return the line that names the error in a message of Spark, where Python and Java traces are mixed."""
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     own = [line for line in lines if not line.startswith(("at ", "...", "Driver stacktrace"))]
     errors = [line for line in own if re.match(r"[\w.]*(Error|Exception|Interrupt|Exit)\b", line)]
@@ -168,13 +168,13 @@ def _settings(master: str, scratch: str, log4j: Path, python_path: str) -> dict[
     settings = {
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
-        # The JVM only schedules Python: little compilation and a serial collector halve its start-up time.
+        # The JVM only schedules Python: little compilation and a serial garbage collector halve its start-up time.
         "spark.driver.extraJavaOptions": (
             f"-Dlog4j2.configurationFile={log4j} -XX:+UseSerialGC -XX:TieredStopAtLevel=1"
         ),
         "spark.pyspark.python": sys.executable,
         "spark.python.worker.reuse": "true",
-        # One worker a core, each with its networks: libraries must not start more threads.
+        # Every core has a worker with networks of its own: libraries must not start more threads.
         "spark.executorEnv.OMP_NUM_THREADS": "1",
         "spark.executorEnv.OPENBLAS_NUM_THREADS": "1",
         "spark.executorEnv.MKL_NUM_THREADS": "1",

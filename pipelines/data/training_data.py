@@ -38,14 +38,14 @@ class Permitted:
 
     @property
     def refused(self) -> int:
-        """Number of usable photos that the policy left out."""
+        """Number of usable photos that `rights` does not permit."""
         return sum(self.left_out.values())
 
 
 def permitted_photos(processed: Path, split: str, rights: Rights) -> Permitted:
     """Return the usable photos of a split that `rights` permits training on; print how many are left out.
 
-    Raises what `read_photos` raises, and StageFailed where no photo of split train is left.
+    Raises what `read_photos` raises, and StageFailed where `rights` permits no photo of split train.
     """
     left_out: Counter[str] = Counter()
     photos = _read(processed, split, rights, left_out)
@@ -60,15 +60,15 @@ def permitted_photos(processed: Path, split: str, rights: Rights) -> Permitted:
 def read_photos(processed: Path, split: str) -> Photos:
     """Return all usable photos of a split, in the order of shards and rows, without applying `rights`.
 
-    The pose is the one in the face prompt, else the nearest to the measured yaw, as in evaluation and serving. Raises
-    UserError where there are no shards, StageFailed where an expression is not one of the seven.
+    A photo's pose is that of its face prompt, else the one nearest to its measured yaw, as in evaluation and serving.
+    Raises UserError where there are no shards, StageFailed where an expression is not one of EXPRESSIONS.
     """
     return _read(processed, split, None, Counter())
 
 
 def _read(processed: Path, split: str, rights: Rights | None, left_out: Counter[str]) -> Photos:
     shards = open_rows(processed, PROCESSED_SCHEMA).files
-    # Distinct texts, numbered by first occurrence.
+    # Distinct texts → number, in the order of their first occurrence.
     people: dict[str, int] = {}
     prompts: dict[str, int] = {}
     keys: list[bytes] = []
@@ -104,7 +104,7 @@ def _read(processed: Path, split: str, rights: Rights | None, left_out: Counter[
 
 
 def _permitted_rows(batch: pa.RecordBatch, rows: np.ndarray, rights: Rights, left_out: Counter[str]) -> np.ndarray:
-    """Return those of `rows` that may be trained on; count the others by reason."""
+    """Return the `rows` that may be trained on; count the others by reason."""
     labels = batch.select(list(COLUMNS)).take(pa.array(rows)).to_pylist()
     refusals = [refusal(rights, row) for row in labels]
     left_out.update(reason for reason in refusals if reason is not None)
@@ -121,7 +121,7 @@ def _batches(shard: str, columns: tuple[str, ...]) -> Iterator[tuple[int, pa.Rec
 
 
 def photo_keys(batch: pa.RecordBatch) -> list[bytes]:
-    """Return for each accepted photo the sha256 of its columns CONTENT: its key in every cache."""
+    """Return for each accepted photo the sha256 (32 bytes) of its columns CONTENT: the photo's key in every cache."""
     columns = [batch[name].flatten().to_numpy().reshape(batch.num_rows, -1) for name in CONTENT[1:]]
     numbers = np.concatenate(columns, axis=1).astype("<f4")
     return [
@@ -131,7 +131,7 @@ def photo_keys(batch: pa.RecordBatch) -> list[bytes]:
 
 
 def _motion(row: dict[str, Any]) -> tuple[int, int]:
-    """Return the numbers of the expression and the pose of a photo."""
+    """Return the indices of a photo's expression and pose in EXPRESSIONS and POSES."""
     if row["expression"] not in EXPRESSIONS:
         raise StageFailed(
             f"photo {row['image_id']}: expression {row['expression']!r} is none of {', '.join(EXPRESSIONS)}; "
@@ -142,7 +142,7 @@ def _motion(row: dict[str, Any]) -> tuple[int, int]:
 
 
 def _content(shards: list[str], located: np.ndarray) -> Iterator[PhotoContent]:
-    """Yield the photos at (shard, row), both ascending; only shards with such photos are opened."""
+    """Yield the photos at `located` (N, 2), ascending pairs of shard and row; open only the shards named there."""
     for number in np.unique(located[:, 0]):
         rows = located[located[:, 0] == number, 1]
         for start, batch in _batches(shards[number], CONTENT):

@@ -1,7 +1,7 @@
 """Versions of a dataset folder: DVC stores the data, a git tag `<folder>-vN` names it.
 
-A tag's commit is HEAD plus the folder's `.dvc` file; the branch does not move. The same data has one version, however
-often and in however many clones it is added.
+A tag's commit is HEAD plus the folder's `.dvc` file; the branch does not move. The same data always has the same
+version, even where it is added again or in another clone.
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ def current_version(root: Path, folder: str = FACES) -> DatasetVersion:
 
 
 def make_version(root: Path, folder: Path | str, message: str) -> DatasetVersion:
-    """Add `folder` to DVC and return its version, with the tag that the same data has already, or the next number.
+    """Add `folder` to DVC and return its version: the tag that the same data already has, else a new tag.
 
-    Raises UserError where `root` is no git repository with a commit, or no DVC repository; StageFailed where DVC or
-    git fails.
+    Raises UserError where `root` is not a git repository with a commit, or not a DVC repository, or where `folder` is
+    outside of it; StageFailed where DVC or git fails.
     """
     root = root.resolve()
     check_repository(root)
@@ -83,8 +83,8 @@ def make_version(root: Path, folder: Path | str, message: str) -> DatasetVersion
 def publish_version(root: Path, folder: str, message: str) -> DatasetVersion:
     """Tag the version that the `.dvc` file of `folder` describes.
 
-    A clone that shares the DVC cache of its local origin, such as the workspace of a run, publishes the tag there, as
-    the data is there already. Clones that publish at once get different numbers, or the same one for the same data.
+    A clone that shares the DVC cache of its local origin, such as the workspace of a run, also pushes the tag to that
+    origin, which has the data. Clones that publish at the same time get different numbers for different data.
     """
     md5 = _md5(root, folder)
     if md5 is None:
@@ -114,7 +114,7 @@ def publish_version(root: Path, folder: str, message: str) -> DatasetVersion:
 def checkout_version(root: Path, tag: str, folder: str = FACES) -> DatasetVersion:
     """Check version `tag` out into `folder`, from DVC's cache or its remote.
 
-    Raises UserError where there is no such version or its data cannot be found; the present version then stays.
+    Raises UserError where there is no such version or its data cannot be fetched; `folder` then keeps its version.
     """
     root = root.resolve()
     check_repository(root)
@@ -140,7 +140,7 @@ def checkout_version(root: Path, tag: str, folder: str = FACES) -> DatasetVersio
 
 
 def _without_forgotten(root: Path, tag: str, content: bytes) -> bytes:
-    """Return the `.dvc` file of a version without what was forgotten since it was made, which is printed."""
+    """Return the `.dvc` file of a version without the photos forgotten since then, and print what was left out."""
     md5 = _parse_md5(content) or ""
     known = read_ledger(root)
     entries = known.of_dataset(md5)
@@ -156,7 +156,7 @@ def _without_forgotten(root: Path, tag: str, content: bytes) -> bytes:
 
 
 def restore_present(root: Path, folder: str = FACES) -> None:
-    """Restore a folder that is missing beside its `.dvc` file, so that an ingest adds to it."""
+    """Restore `folder` where only its `.dvc` file exists, so that an ingest adds to the data it had."""
     missing = (root / f"{folder}.dvc").is_file() and not (root / folder).exists()
     if missing and (problem := bring_data(root, f"{folder}.dvc")):
         raise UserError(

@@ -1,6 +1,6 @@
 """Run DVC: commands, caches and remotes of a checkout, data by its hash, copies at the remote, stages.
 
-DVC runs in processes of this interpreter, which is the first Python on their PATH.
+DVC runs in child processes of this Python interpreter, which is also the first Python on their PATH.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ def cache_folder(root: Path) -> Path:
 
 
 def remotes(root: Path) -> dict[str, Any]:
-    """Return DVC's remote settings of the checkout: `remote` by name, the default's name in `core`.
+    """Return the DVC remotes of a checkout: in `remote` name → settings, in `core` the name of the default remote.
 
-    Relative folders are made absolute, so that the settings are valid in another checkout too.
+    Relative folders are made absolute, so that the settings are valid in another checkout, too.
     """
     config = _config(root)
     by_name = {name: {key: str(value) for key, value in one.items()} for name, one in config.get("remote", {}).items()}
@@ -70,7 +70,7 @@ def default_remote(root: Path) -> str | None:
 
 
 def use_data_of(root: Path, other: Path) -> None:
-    """Make the DVC repository `other` use cache and remotes of `root`, by its local configuration."""
+    """Make the DVC repository `other` use the cache and the remotes of `root`; only its local settings change."""
     from dvc.config import Config
 
     with Config(str(other / ".dvc"), validate=False).edit("local", validate=False) as config:
@@ -95,7 +95,7 @@ def bring_data(root: Path, *pointers: str) -> str | None:
 def bring_objects(root: Path, objects: Mapping[str, str], target: Path) -> None:
     """Put folders or files into the new folder `target`; `objects`: name → DVC hash (`….dir` for a folder).
 
-    Raises UserError where neither the cache of `root` nor its default remote has them.
+    Raises UserError where neither the cache of `root` nor its default remote has one of them.
     """
     settings = target / ".dvc"
     settings.mkdir(parents=True)
@@ -112,10 +112,10 @@ def bring_objects(root: Path, objects: Mapping[str, str], target: Path) -> None:
 
 
 def push_data(root: Path, *targets: str) -> str | None:
-    """Copy what `targets` (`.dvc` files; default: everything the checkout names) to the default remote.
+    """Copy the data of `targets` (`.dvc` files; default: all data of the checkout) to the default remote.
 
     Returns the remote's name, or None where the repository has no default remote. Raises StageFailed where the push
-    fails: the data is then complete in the cache, and the same command tries again.
+    fails: all data is then still in the cache, and the same command may be run again.
     """
     remote = default_remote(root)
     if remote is None:

@@ -1,7 +1,7 @@
 """The list of the forgotten, `data/forgotten.jsonl`: hashes only, kept in git beside the dataset's `.dvc` file.
 
-Every later dataset version holds it, so that clones have it too. A photo is identified by the hash of its hash, a
-person by a salted hash: one can check whether a given photo or name was forgotten, but not list them.
+Every later dataset version holds it, so that clones have it too. A photo is stored as a hash of its `image_id`, a
+person as a salted hash of the name: a given photo or name can be checked, but the forgotten ones cannot be listed.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ LEDGER = "data/forgotten.jsonl"
 
 @dataclass(frozen=True)
 class Entry:
-    """One completed request.
+    """One request to forget people or photos, written before anything is deleted.
 
     `people`: [salt, sha256 of salt and name] of each; `photos`: sha256 of each `image_id`. `datasets`: DVC's hash of
-    every version that held them → the hash of the rest of it, or None where nothing is left.
+    every version that held them → DVC's hash of what is left of that version, or None where nothing is left.
     """
 
     when: str
@@ -35,12 +35,12 @@ class Entry:
     datasets: dict[str, str | None] = field(default_factory=dict)
 
     def same_subject(self, other: Entry) -> bool:
-        """Whether two entries are of the same request, interrupted or repeated."""
+        """Whether `other` is the same request, repeated or resumed: the same photos and as many people."""
         return set(self.photos) == set(other.photos) and len(self.people) == len(other.people)
 
 
 def new_entry(identities: Iterable[str], image_ids: Iterable[str], datasets: dict[str, str | None]) -> Entry:
-    """Return an entry with the present time (UTC)."""
+    """Return an entry of these people and photos, hashed, with the current time (UTC)."""
     people = []
     for name in sorted(identities):
         salt = secrets.token_hex(16)
@@ -70,7 +70,7 @@ class Forgotten:
         return self._known[identity]
 
     def of_dataset(self, md5: str) -> list[Entry]:
-        """Return the entries that removed something from the dataset with DVC's hash `md5`, in order."""
+        """Return the entries that removed something from the dataset with DVC's hash `md5`, the oldest first."""
         return [entry for entry in self.entries if md5 in entry.datasets]
 
     def left_of(self, md5: str) -> str | None:
@@ -85,7 +85,7 @@ class Forgotten:
 
 
 def read_ledger(root: Path) -> Forgotten:
-    """Return the entries in a checkout's list of the forgotten and in those of its dataset versions."""
+    """Return the entries of the lists in a checkout and in its dataset versions, the oldest first."""
     texts = []
     file = root / LEDGER
     if file.is_file():
@@ -98,7 +98,7 @@ def read_ledger(root: Path) -> Forgotten:
 
 
 def append(root: Path, entry: Entry) -> None:
-    """Append an entry to the file and sync it; an entry of the same request and datasets is not added twice."""
+    """Append an entry and sync the file to disk; do nothing where the same request with the same datasets is listed."""
     if any(known.same_subject(entry) and known.datasets == entry.datasets for known in read_ledger(root).entries):
         return
     file = root / LEDGER

@@ -47,7 +47,7 @@ def git_environment() -> dict[str, str]:
 
 
 def run_git(root: Path, *arguments: str, data: bytes | None = None, index: Path | None = None) -> GitRun:
-    """Run git in `root` with `data` as its stdin, and the index file `index` instead of the repository's."""
+    """Run git in `root`, with `data` as stdin and with `index` in place of the repository's index file."""
     environment = {**git_environment(), "LC_ALL": "C"}
     if index is not None:
         environment["GIT_INDEX_FILE"] = str(index)

@@ -1,4 +1,4 @@
-"""Tags on commits outside any branch, made by git's plumbing: the user's branch, index and files stay unchanged."""
+"""Tag commits that are outside any branch: the user's branch, index and files stay unchanged."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _DEFAULT_IDENTITY = {"user.name": "dynamicid", "user.email": "dynamicid@localhos
 
 
 def check_repository(root: Path) -> None:
-    """Raise UserError where `root` is in no git repository, or in one without a commit."""
+    """Raise UserError where `root` is not in a git repository, or where that repository has no commit."""
     if not in_repository(root):
         raise UserError(f"{root}: not a git repository, so no version can be tagged; `git init`, or --no-version")
     if not has_commit(root):
@@ -50,7 +50,7 @@ def read_at(root: Path, tags: list[str], file: str) -> dict[str, bytes]:
 
 
 def commit_files(root: Path, files: dict[str, bytes], message: str) -> str:
-    """Return a commit of HEAD's tree with `files` (relative to `root`) added, or HEAD if it has them."""
+    """Commit HEAD's tree with `files` (path relative to `root` → content); return HEAD where it has them already."""
     prefix = git(root, "rev-parse", "--show-prefix")
     with tempfile.TemporaryDirectory() as folder:
         index = Path(folder) / "index"
@@ -63,25 +63,25 @@ def commit_files(root: Path, files: dict[str, bytes], message: str) -> str:
 
 
 def commit_tree(root: Path, tree: str, message: str) -> str:
-    """Return a commit of `tree` with parent HEAD, or HEAD if it has that tree."""
+    """Return a new commit of `tree` with parent HEAD, or HEAD itself where its tree is the same."""
     if tree == git(root, "rev-parse", "HEAD^{tree}"):
         return git(root, "rev-parse", "HEAD")
     return git(root, *_identity(root), "commit-tree", tree, "-p", "HEAD", data=message.encode())
 
 
 def local_origin(root: Path) -> Path | None:
-    """Return the local checkout that `root` is a clone of, or None where origin is missing or elsewhere."""
+    """Return the local checkout that `root` is a clone of, or None where origin is missing or not local."""
     url = run_git(root, "remote", "get-url", "origin").text.removeprefix("file://")
     return (root / url).resolve() if url and (root / url).is_dir() else None
 
 
 def fetch_tags(root: Path, prefix: str) -> None:
-    """Fetch the tags `<prefix>*` of a local origin; raise StageFailed where one differs here."""
+    """Fetch the tags `<prefix>*` of a local origin; raise StageFailed where that fails, as when a local tag differs."""
     done = run_git(root, "fetch", "--quiet", "--no-tags", "origin", f"refs/tags/{prefix}*:refs/tags/{prefix}*")
     if done.code:
         raise StageFailed(
-            f"{root}: the tags {prefix}* of origin cannot be fetched ({done.problem}); if one of them differs here, "
-            "`git tag -d` the one that is wrong"
+            f"{root}: the tags {prefix}* of origin cannot be fetched ({done.problem}); if a tag here differs "
+            "from that of origin, delete the wrong one with `git tag -d`"
         )
 
 
@@ -91,10 +91,10 @@ def push_tag(root: Path, tag: str) -> None:
 
 
 def claim_tag(root: Path, prefix: str, commit: str, message: str, *, push: bool) -> str | None:
-    """Give `commit` the next annotated tag `<prefix><number>`; return None where the number was taken meanwhile.
+    """Give `commit` the next annotated tag `<prefix><number>`; return None where another run took the number first.
 
-    With `push` the tag is made at origin first, so that one clone gets the number, and a run killed in between loses
-    nothing.
+    With `push` the tag is made at origin first: only one clone gets the number, and a run that is killed before it has
+    the tag here loses nothing. A failed push returns None, too.
     """
     taken = numbered_tags(root, prefix)
     name = f"{prefix}{taken[-1][0] + 1 if taken else 1}"
@@ -103,12 +103,12 @@ def claim_tag(root: Path, prefix: str, commit: str, message: str, *, push: bool)
     made = git(root, "mktag", data=body.encode())
     if push and run_git(root, "push", "--quiet", "origin", f"{made}:refs/tags/{name}").code:
         return None
-    # The old value of zeros makes git refuse where the tag exists.
+    # With zeros as the old value git does not overwrite a tag that exists.
     return name if run_git(root, "update-ref", f"refs/tags/{name}", made, "0" * len(made)).code == 0 else None
 
 
 def retry_claim(claim: Callable[[], str | None]) -> str:
-    """Call `claim` with growing pauses until it returns a tag, and return that; raise StageFailed in the end."""
+    """Call `claim` with growing pauses until it returns a tag; raise StageFailed after `_ATTEMPTS` attempts."""
     from tenacity import RetryError, Retrying, retry_if_result, stop_after_attempt, wait_exponential
 
     again = retry_if_result(lambda tag: tag is None)
@@ -121,6 +121,6 @@ def retry_claim(claim: Callable[[], str | None]) -> str:
 
 
 def _identity(root: Path) -> list[str]:
-    """Return options that give git a default user name and e-mail, where it has none."""
+    """Return the options that set a default user name and e-mail where git has none."""
     missing = {key: value for key, value in _DEFAULT_IDENTITY.items() if run_git(root, "config", key).code}
     return [word for key, value in missing.items() for word in ("-c", f"{key}={value}")]

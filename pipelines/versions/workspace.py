@@ -1,7 +1,7 @@
 """The workspace of a run: a local clone that shares the DVC cache and the tracking database of its checkout.
 
 Simultaneous runs never touch each other's files. The results of a run are saved as a DVC experiment with the run's name
-and pushed to the checkout, from which `restore` restores them without running anything.
+and pushed to the checkout. `restore` reads them from there without running anything.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Workspace:
     path: Path
 
     def environment(self) -> dict[str, str]:
-        """Return the variables for commands in the workspace: the checkout whose tracking database they use."""
+        """Return the variable that gives commands in the workspace the checkout whose tracking database they use."""
         return {"DYNAMICID_HOME": str(self.home)}
 
 
@@ -57,7 +57,7 @@ def workspaces(home: Path) -> list[Path]:
 
 
 def clone_of(home: Path, target: Path) -> None:
-    """Make `target` a clone of `home` with the same DVC cache; where it fails, `target` does not exist."""
+    """Make `target` a clone of `home` with the same DVC cache; after a failure `target` does not exist."""
     with atomic_folder(target) as part:
         git(home, "clone", "--quiet", "--local", str(home), str(part.resolve()))
         for name in ("user.name", "user.email"):
@@ -72,7 +72,7 @@ def clone_of(home: Path, target: Path) -> None:
 
 
 def create(home: Path, run_id: str) -> Workspace:
-    """Return the workspace of `run_id`, made if missing, so that a retry finds earlier work."""
+    """Return the workspace of `run_id`; make it only where it is missing, so that a retry finds earlier work."""
     home = home.resolve()
     name = run_name(run_id)
     path = runs_folder(home) / name
@@ -106,7 +106,7 @@ def restore(home: Path, run: str, target: Path) -> Path:
     """Restore code, parameters, data and results of run `run` into the new folder `target`."""
     home = home.resolve()
     if target.exists():
-        raise UserError(f"{target}: it exists; give a folder that does not")
+        raise UserError(f"{target}: exists already; give a folder that does not exist")
     clone_of(home, target)
     name = run_name(run)
     for arguments in (("exp", "pull", "--no-cache", "origin", name), ("exp", "apply", name), ("checkout",)):
@@ -116,7 +116,7 @@ def restore(home: Path, run: str, target: Path) -> Path:
             shutil.rmtree(target)
             raise UserError(
                 f"run {name}: `dvc {' '.join(arguments)}` failed: {dvc_problem(done)}"
-                + (f"; its data is not whole any more: {forgotten}" if forgotten else "")
+                + (f"; a part of its data was deleted: {forgotten}" if forgotten else "")
             )
     return target
 

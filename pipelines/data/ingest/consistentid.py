@@ -48,7 +48,7 @@ NO_PICTURE_KEY = "entry of the list that names no picture"
 
 
 def is_photo_list(file: Path) -> bool:
-    """Whether the first 64 KB of a JSON file begin a list of photos (`.jsonl`: one object a line)."""
+    """Whether the first 64 KB of a JSON file begin a list of photos (`.jsonl`: one object per line)."""
     try:
         with file.open("rb") as stream:
             start = stream.read(64 * 1024).decode("utf-8-sig", "ignore").lstrip()
@@ -62,8 +62,8 @@ def is_photo_list(file: Path) -> bool:
 def read_list(root: Path, lists: list[Path], *, whole_folder: bool) -> Iterator[FoundPhoto | Skipped]:
     """Yield the photos that JSON `lists` in `root` name, in the order of the lists.
 
-    With `whole_folder` the files of `root` that no list names follow as Skipped. Paths that lead out of `root` are not
-    followed. Raises UserError where a list cannot be parsed.
+    With `whole_folder`, the files of `root` that no list names are yielded last, as Skipped. Paths that lead out of
+    `root` are not followed. Raises UserError where a list cannot be parsed.
     """
     named: set[str] = {row_name(path.name) for path in lists}
     for file in lists:
@@ -86,7 +86,7 @@ def read_list(root: Path, lists: list[Path], *, whole_folder: bool) -> Iterator[
 
 
 def labels_of(entry: dict[str, Any]) -> Labels:
-    """Return the labels in an entry of a list or in the JSON file of a sample."""
+    """Return the labels in an entry of a list or in the JSON of a tar shard's sample."""
     return Labels(
         _first(entry, IDENTITY_KEYS),
         _first(entry, PROMPT_KEYS),
@@ -108,7 +108,7 @@ def _first(entry: dict[str, Any], keys: tuple[str, ...]) -> str | None:
 
 
 def _locate(root: Path, entry: dict[str, Any]) -> Entry | Skipped | None:
-    """Return the file an entry names, or the reason there is none: a path that leads out before a missing file."""
+    """Return the file of an entry, or Skipped (a reason other than MISSING first), or None where no key has a path."""
     failures: list[Skipped] = []
     for key in PICTURE_KEYS:
         relative = _relative(root, entry.get(key))
@@ -117,7 +117,7 @@ def _locate(root: Path, entry: dict[str, Any]) -> Entry | Skipped | None:
         if relative.startswith("../"):
             failures.append(Skipped(row_name(relative), LEADS_OUT))
             continue
-        # JSON cannot hold names that are not UTF-8: such a name may be written as in a row.
+        # JSON cannot hold names that are not UTF-8: such a name may be written with %XX, as in `file_name` of a row.
         for name in dict.fromkeys((relative, system_name(relative))):
             for folder in PICTURE_FOLDERS:
                 result = classify(str(root), f"{folder}/{name}" if folder else name)
@@ -129,7 +129,7 @@ def _locate(root: Path, entry: dict[str, Any]) -> Entry | Skipped | None:
 
 
 def _relative(root: Path, name: object) -> str | None:
-    """Return a path of the list relative to `root` ("../…" where it leads out), or None where it is not a path."""
+    """Return `name` relative to `root` ("../…" where it leads out), or None where it is not a path."""
     if not isinstance(name, str) or not name.strip() or "\x00" in name:
         return None
     try:
@@ -144,7 +144,7 @@ def _relative(root: Path, name: object) -> str | None:
 
 
 def entries_of(file: Path) -> Iterator[dict[str, Any]]:
-    """Yield the entries of a JSON list or of lines of JSON, {} for one that is not an object; UserError for others."""
+    """Yield the entries of a JSON or JSON Lines file ({} where one is no object); raise UserError for other files."""
     try:
         text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -167,5 +167,5 @@ def _lines(file: Path, text: str) -> list[Any]:
         return [json.loads(line) for line in text.splitlines() if line.strip()]
     except (json.JSONDecodeError, RecursionError) as error:
         raise UserError(
-            f"{file}: not valid JSON ({error}); expected a list of objects that name photos, or one object a line"
+            f"{file}: not valid JSON ({error}); expected a list of objects that name photos, or one object per line"
         ) from None

@@ -29,7 +29,7 @@ class Content:
 def read_contents(items: Iterable[FoundPhoto | Skipped], max_bytes: int) -> Iterator[Content | Skipped]:
     """Yield the content of every photo in the order given; one that cannot be read becomes Skipped.
 
-    Threads read and hash up to about 64 MB, or one file, ahead of the consumer.
+    Threads read and hash up to about 64 MB, or one larger file, ahead of the consumer.
     """
     pending: deque[tuple[int, Future[Content | Skipped] | Skipped]] = deque()
     ahead = 0

@@ -19,14 +19,14 @@ BAD_SIDECAR = "text beside a photo that is not UTF-8 or longer than 64 KB; the p
 def read_folder(root: Path, identity_depth: int) -> Iterator[FoundPhoto | Skipped]:
     """Yield the photos under `root`; the first `identity_depth` folders of a photo's path name its person.
 
-    Depth 0 is the flat layout: no photo has an identity. A photo in fewer folders has none either; one in more folders
-    belongs to the same person (folders of sessions, for example).
+    Depth 0 is the flat layout: no photo has an identity. A photo in fewer folders has none either; folders further down
+    (one per session, for example) do not change the person.
     """
     return read_photos(walk_photos(root), identity_depth)
 
 
 def read_photos(items: Iterable[Photo | Skipped], identity_depth: int) -> Iterator[FoundPhoto | Skipped]:
-    """Yield photos with the labels from their texts and folders."""
+    """Yield photos with the labels from their text files and folders."""
     for item in items:
         if isinstance(item, Skipped):
             yield item
@@ -53,7 +53,7 @@ def _read_sidecar(file: Entry | None) -> tuple[str | None, str | None, str | Non
 
 
 def parse_sidecar(raw: bytes) -> tuple[str | None, str | None, str | None]:
-    """Return prompt (line 1), face prompt (line 2) and problem of the bytes of a text file."""
+    """Return prompt (line 1), face prompt (line 2) and fault of a text file's bytes, each None where there is none."""
     try:
         lines = [*raw.decode("utf-8-sig").splitlines(), "", ""]
     except UnicodeDecodeError:

@@ -34,9 +34,9 @@ def _load_plugins() -> None:
 
 
 def read_header(data: bytes) -> Header | None:
-    """Return the header of `data`, or None where it is of no known format.
+    """Return the header of `data`, or None where its format is unknown.
 
-    Any size is reported: the guard against decompression bombs is in the decoder.
+    Any size is accepted: the decoder has the guard against decompression bombs.
     """
     _load_plugins()
     for name in FORMATS:

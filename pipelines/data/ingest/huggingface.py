@@ -1,4 +1,4 @@
-"""Parquet of a Hugging Face dataset: a column of pictures (`{bytes, path}`, or bytes) and columns of labels."""
+"""Read Parquet of a Hugging Face dataset: a column of pictures (`{bytes, path}`, or bytes) and columns of labels."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ def picture_column(file: Path) -> str | None:
 
 
 def read_parquet(root: Path, only: str | None, max_bytes: int) -> Iterator[FoundPhoto | Skipped]:
-    """Yield the photos of every Parquet file under `root` (or of the file `only` in it), in order of their names.
+    """Yield the photos of every Parquet file under `root` (or of the file `only` in it), in the order of file names.
 
-    A row's name is its column `file_name`, else "<file>/<row>-<name of the picture>". A picture given as a path is read
-    from there, below `root` only. Pictures above `max_bytes` are skipped.
+    A row's name is its column `file_name`, else "<file>/<row>-<name of the picture>". A picture given by its path is
+    read only where that is below `root`. Pictures in the file that are larger than `max_bytes` are skipped.
     """
     for item in each_file(root, only):
         if isinstance(item, Skipped):
             yield item
         elif item.relative.lower().endswith(SUFFIX):
             yield from _read_file(root, item, max_bytes)
-        elif not is_picture_name(item.relative):  # pictures that rows name by path are yielded with their rows
+        elif not is_picture_name(item.relative):  # a picture that a row names by path is yielded with that row
             yield Skipped(row_name(item.relative), NO_PARQUET)
 
 

@@ -1,4 +1,4 @@
-"""The photos that a dataset already holds, as hashes of 32 bytes a row, so that ten million fit in memory."""
+"""Hash the rows that a dataset already holds: 32 bytes per row, so that ten million rows fit in memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _COLUMNS = ["file_name", "image_id", *_LABELS]
 
 
 def _digest(values: Iterable[str | None], size: int) -> bytes:
-    # The lengths distinguish ("a", "bc") from ("ab", "c"), and "-" None from "".
+    # The lengths distinguish ("a", "bc") from ("ab", "c"); the "-" distinguishes None from "".
     text = "".join("-" if value is None else f"{len(value)}:{value}" for value in values)
     return hashlib.blake2b(text.encode(), digest_size=size).digest()
 
@@ -33,7 +33,7 @@ def label_key(identity: str | None, prompt: str | None, face_prompt: str | None)
 
 @dataclass(frozen=True)
 class KnownRows:
-    """Sorted row keys of a dataset with the label key of each, and content keys in row order."""
+    """The row keys of a dataset, sorted, with the label key of each, and the content keys in the order of rows."""
 
     keys: np.ndarray  # (N,) S16
     labels: np.ndarray  # (N,) S8
@@ -54,7 +54,7 @@ def content_key(image_id: str) -> int:
 
 
 def known_rows(folder: Path) -> KnownRows:
-    """Return the keys of the rows in `folder`: none where it holds no shard."""
+    """Return the keys of the rows in `folder`; they are empty where it holds no shard."""
     keys, labels, contents = [np.empty(0, "S16")], [np.empty(0, "S8")], [np.empty(0, np.uint64)]
     if any(folder.glob("*.parquet")):
         for batch in open_rows(folder, DATASET_SCHEMA).to_batches(columns=_COLUMNS):

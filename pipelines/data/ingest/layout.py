@@ -21,7 +21,7 @@ from pipelines.data.ingest.webdataset_tar import is_tar_name, read_shards
 
 Layout = Literal["auto", "flat", "sidecars", "identity-folders", "consistentid", "webdataset", "huggingface"]
 LAYOUTS: tuple[str, ...] = get_args(Layout)
-# Detection stops after this many files of a known kind.
+# Detecting the layout or the depth of identity folders stops after this many matching files.
 _ENOUGH = 10_000
 
 
@@ -29,8 +29,8 @@ _ENOUGH = 10_000
 class Source:
     """A source whose layout is known.
 
-    `root` is a real folder; `lists` are JSON files in it; `only` names the file in it that is read alone, where the
-    source is a file.
+    `root` is a real folder; `lists` are JSON files in it. Where the source is a file, `only` is its name in `root`, and
+    no other file is read.
     """
 
     root: Path
@@ -53,7 +53,7 @@ class Source:
         return with_metadata(read_folder(self.root, 0 if self.layout == "flat" else self.identity_depth), known)
 
     def count(self) -> int | None:
-        """Return the number of files without the texts of photos, or None where only reading can count the photos."""
+        """Return the number of files except `.txt`, or None where photos can only be counted by reading them."""
         if self.layout in ("webdataset", "huggingface") or self.only is not None:
             return None
         names = (item.relative if isinstance(item, Entry) else "" for item in each_file(self.root))
@@ -157,7 +157,7 @@ def _identity_depth(source: Path, root: Path) -> int:
             break
     if example:
         raise UserError(
-            f"{source}: pictures are more than one folder deep ({example!a}); say with --identity-depth N how many "
-            "folders name a person, or give the folder that holds the people"
+            f"{source}: pictures are more than one folder deep ({example!a}); give --identity-depth N, the number "
+            "of folders that name a person, or give the folder that holds the people"
         )
     return 1

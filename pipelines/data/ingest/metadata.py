@@ -1,6 +1,6 @@
-"""`metadata.jsonl` beside photos: their labels, a JSON object a line that names its photo by `file_name`.
+"""Read labels from `metadata.jsonl` beside photos: a JSON object per line, which names its photo by `file_name`.
 
-The convention of Hugging Face's image folders, which exports of this project follow. It overrides texts and folders.
+Hugging Face's image folders and exports of this project have this file. It overrides text files and folder names.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ NAME = "metadata.jsonl"
 
 
 def read_metadata(root: Path) -> dict[str, Labels]:
-    """Return the labels by `file_name` of `root`/metadata.jsonl; none where there is no such file.
+    """Return `file_name` → labels of `root`/metadata.jsonl; {} where there is no such file or it is a link.
 
     Raises UserError where it is not a list of objects in UTF-8.
     """

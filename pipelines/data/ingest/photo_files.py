@@ -1,4 +1,4 @@
-"""The output of layout readers: pictures with their labels, and skipped files with the reason; names of files."""
+"""What layout readers yield: pictures with their labels, and skipped files with the reason. Rules for file names."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Labels:
     consent: str | None = None
 
     def updated(self, other: Labels) -> Labels:
-        """Return these labels, replaced by those of `other` that are known."""
+        """Return a copy of these labels in which the known labels of `other` replace them."""
         return replace(self, **{name: value for name, value in vars(other).items() if value is not None})
 
 

@@ -1,4 +1,4 @@
-"""Parquet shards, written atomically, numbered in the order they were added, never rewritten."""
+"""Write Parquet shards atomically, numbered in the order in which they are added; no shard is ever rewritten."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipelines.core.errors import UserError
 from pipelines.core.row_schemas import DATASET_SCHEMA
 
 _NAME = re.compile(r"faces-(\d{5,})\.parquet")
-# Small row groups let a reader take some hundred photos at a time.
+# Small row groups let a reader take a few hundred photos at a time.
 _GROUP_ROWS = 256
 _GROUP_BYTES = 16 * 2**20
 _REPEATING = ["identity", "format", "source", "licence", "consent"]
@@ -107,10 +107,10 @@ class ShardWriter(RollingWriter):
         return self.folder / f".faces-{self._number:05d}.part"
 
     def complete(self) -> None:
-        """Give the shard its name; raise UserError where that has appeared meanwhile."""
+        """Give the shard its name; raise UserError where another process has made a file of that name."""
         shard = self.folder / f"faces-{self._number:05d}.parquet"
         if shard.exists():
-            raise UserError(f"{shard}: it appeared while it was being written; run one ingest at a time")
+            raise UserError(f"{shard}: another process made this file meanwhile; run one ingest at a time")
         self.part().rename(shard)
         self.written.append(shard)
         self._number += 1

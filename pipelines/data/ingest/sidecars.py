@@ -1,4 +1,4 @@
-"""The course project's files: `1.jpg` photo, `1.png` landmarks, `1.txt` prompt, `1.pt` embedding."""
+"""Read the course project's files: `1.jpg` photo, `1.png` landmarks, `1.txt` prompt, `1.pt` embedding."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CHECKED = 10_000
 
 
 def has_sidecars(files: list[Entry]) -> bool:
-    """Whether `files`, those at the top of a folder, include a photo with its landmark picture and embedding."""
+    """Whether `files`, the files at the top of a folder, include a photo with landmark picture and embedding."""
     suffixes: dict[str, set[str]] = {}
     for item in files[:_CHECKED]:
         path = PurePosixPath(item.relative)
@@ -25,7 +25,7 @@ def has_sidecars(files: list[Entry]) -> bool:
 
 
 def read_sidecars(root: Path) -> Iterator[FoundPhoto | Skipped]:
-    """Yield the photos of `root`, without identities. A `.png` is a photo only where no `.jpg` has its name."""
+    """Yield the photos of `root`, without identities; a `.png` beside a `.jpg` or `.jpeg` of its name is Skipped."""
     return read_photos((_skip_sidecar(root, item) for item in walk_photos(root)), 0)
 
 

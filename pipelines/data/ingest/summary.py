@@ -18,13 +18,13 @@ _LISTED = 1000
 
 @dataclass(frozen=True)
 class Summary:
-    """Figures of the whole dataset after an ingest, and of what this ingest added and skipped."""
+    """Figures of the whole dataset after an ingest, and of the rows that this ingest added and the files it skipped."""
 
     layout: str
     rows: int
     new_rows: int
     new_shards: int
-    # Photos of this source that the dataset already held, and how many of those have other labels this time.
+    # Photos of this source that the dataset already held, and how many of those now come with other labels.
     known: int
     changed_labels: int
     identities: int
@@ -34,7 +34,7 @@ class Summary:
     duplicates: int
     bytes: int
     skipped: dict[str, int]
-    # At most 1,000 of them, in the order met.
+    # At most 1,000 files, in the order of reading.
     skipped_files: list[dict[str, str]] = field(default_factory=list)
 
 

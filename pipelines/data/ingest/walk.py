@@ -52,7 +52,7 @@ def check_root(root: Path) -> Path:
 
 
 def classify(root: str, relative: str) -> Entry | Skipped:
-    """Return the regular file `relative` in the real folder `root`, or why it is skipped (links out of `root` are)."""
+    """Return the regular file `relative` in the real folder `root`, or Skipped (also for a link that leads out)."""
     path = os.path.join(root, relative)  # noqa: PTH118 (millions of names, some not UTF-8)
     name = row_name(relative)
     real = os.path.realpath(path)
@@ -67,7 +67,7 @@ def classify(root: str, relative: str) -> Entry | Skipped:
     kind = stat.S_IFMT(status.st_mode)
     if kind == stat.S_IFREG:
         return Entry(relative, real, status.st_size)
-    # What is still a link after resolving all is circular.
+    # A path that is still a link after all links are resolved is circular or broken.
     return Skipped(name, {stat.S_IFLNK: BROKEN_LINK, stat.S_IFDIR: FOLDER}.get(kind, NOT_REGULAR))
 
 
@@ -124,7 +124,7 @@ def _folder(root: str, relative: str) -> Iterator[list[Entry | Skipped] | str]:
 
 
 def walk_photos(root: Path) -> Iterator[Photo | Skipped]:
-    """Yield every picture under `root` with its text file, and every other file as Skipped."""
+    """Yield every picture under `root` with its text file, and every file that is neither as Skipped."""
     for files in walk_files(root):
         texts = {
             item.relative[:-4]: item

@@ -1,9 +1,9 @@
-"""Tar shards in webdataset's convention: successive members of one key are one sample.
+"""Read tar shards in webdataset's convention: successive members with the same key form one sample.
 
-`0001.jpg`, `0001.txt`, `0001.json` share the key `0001` (the name up to the first dot of its last part). The text holds
-prompt and face prompt as beside a photo; the JSON may hold `identity`, `prompt`, `face_prompt`, `source`, `licence`,
-`consent` and overrides it. Archives are read as streams, plain or compressed: nothing is unpacked to disk, links inside
-an archive are not followed, and members above the size limit are skipped.
+`0001.jpg`, `0001.txt`, `0001.json` share the key `0001` (the name up to the first dot of its last part). The text has
+the prompt in line 1 and the face prompt in line 2; the JSON may hold `identity`, `prompt`, `face_prompt`, `source`,
+`licence`, `consent` and overrides the text. Archives are read as streams, plain or compressed: nothing is unpacked to
+disk, links inside an archive are not followed, and members above the size limit are skipped.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class _Sample:
 
 
 class _Member(tarfile.TarInfo):
-    """A member whose damaged header is an error; tarfile alone treats it as the end of the archive."""
+    """A member that raises ReadError on a damaged header, which tarfile itself takes for the end of the archive."""
 
     @classmethod
     def fromtarfile(cls, tarfile_: tarfile.TarFile) -> _Member:
@@ -57,7 +57,7 @@ def is_tar_name(name: str) -> bool:
 
 
 def read_shards(root: Path, only: str | None, max_bytes: int) -> Iterator[FoundPhoto | Skipped]:
-    """Yield the photos of every tar shard under `root` (or of the file `only` in it), shards in order of their names.
+    """Yield the photos of every tar shard under `root` (or of the file `only` in it), in the order of shard names.
 
     `file_name` is "<shard>/<member>". Members above `max_bytes` are skipped.
     """
@@ -127,7 +127,7 @@ def _gather(sample: _Sample, name: str, data: bytes) -> bool:
 
 
 def _finish(sample: _Sample) -> Iterator[FoundPhoto | Skipped]:
-    """Yield the pictures of a complete sample with its labels."""
+    """Yield the pictures of a complete sample with its labels, and faulty texts as Skipped."""
     labels = Labels()
     if sample.text is not None:
         prompt, face_prompt, problem = parse_sidecar(sample.text)

@@ -1,1 +1,1 @@
-"""How preprocessing divides a dataset among Spark's workers and puts the results together."""
+"""Divide a dataset among Spark's workers and put their results together."""

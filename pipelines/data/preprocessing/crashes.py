@@ -1,8 +1,8 @@
-"""Photos that crash the worker: found and rejected, so that the rest of their slice is analysed.
+"""Reject photos that crash the worker, so that the rest of their slice is analysed.
 
 A decoder that crashes ends its worker, and the retry meets the same photo. So after a crash the slice is analysed photo
-by photo, and the photo being analysed is noted in a file. A photo that was being analysed in two crashes is rejected;
-one crash may be chance (a worker may be killed for other reasons).
+by photo, and a file names the photo being analysed. A photo that was being analysed in two crashes is rejected; one
+crash is not enough, as a worker may be killed for other reasons.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ CRASH_DETAIL = f"{_CRASHES} worker processes died while they analysed this photo
 
 
 class CrashLog:
-    """How many crashes happened at each photo of a slice; kept in a file beside the slice."""
+    """The number of crashes at each photo of a slice, in a file beside the slice."""
 
     def __init__(self, slice_file: Path) -> None:
         self._file = slice_file.with_name(f".{slice_file.stem}.crashes")
@@ -33,7 +33,7 @@ class CrashLog:
 
     @contextmanager
     def analysing(self, image_id: str) -> Iterator[None]:
-        """Count a crash at this photo unless the block ends."""
+        """Count a crash at this photo unless the block ends without error."""
         self._write(self._counts + Counter([image_id]))
         yield
         self._write(self._counts)

@@ -1,7 +1,7 @@
-"""Files of finished slices (Arrow) and buckets (Parquet), written atomically.
+"""Read and write files of finished slices (Arrow) and buckets (Parquet); writes are atomic.
 
 A bucket takes a few rows from every slice. Slices are therefore uncompressed Arrow files: a reader maps them and reads
-only the rows it wants, where of Parquet it would have to read and decompress whole row groups.
+only the rows it needs. From Parquet it would have to read and decompress whole row groups.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pipelines.core.files import atomic_file
 from pipelines.data.preprocessing.slice_table import HASH
 
 SLICE_SUFFIX = ".arrow"
-# Slices mapped at once: the system limits the maps of a process.
+# Slices mapped at once: the system limits how many files a process may map.
 _MAPPED = 1024
 _ROW_GROUP = 256
 _REPEATING = ["identity", "split", "status", "reason", "expression", "prompt", "face_prompt"]
@@ -34,7 +34,7 @@ def read_slice_file(
     file: Path, *, columns: list[str] | None = None, places: Sequence[int] | np.ndarray | None = None
 ) -> pa.Table:
     """Return `columns` (default all) of the rows at `places` (default all) of a slice, in that order."""
-    # A copy: the caller may delete the file, or keep few of very many rows.
+    # `take` copies: the caller may delete the file, or keep only a few of very many rows.
     with pa.memory_map(str(file)) as mapped:
         rows = pa.ipc.open_file(mapped).read_all()
         rows = rows if columns is None else rows.select(columns)
@@ -42,7 +42,7 @@ def read_slice_file(
 
 
 def read_hash_range(files: Sequence[Path], low: int, high: int) -> pa.Table:
-    """Return the rows of slices whose partition hash is in [low, high], in the order of `files`."""
+    """Return the rows of the slice `files` whose partition hash is in [low, high], in the order of `files`."""
     groups = []
     for start in range(0, len(files), _MAPPED):
         views = [_view(file, low, high) for file in files[start : start + _MAPPED]]
@@ -75,6 +75,6 @@ def write_bucket_file(rows: pa.Table, file: Path) -> None:
 
 
 def remove_parts(folder: Path) -> None:
-    """Delete the unfinished files of killed writers: they hold faces."""
+    """Delete the unfinished files of killed writers, since they hold faces."""
     for part in folder.glob(".*.part"):
         part.unlink(missing_ok=True)

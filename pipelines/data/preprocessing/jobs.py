@@ -28,15 +28,15 @@ from pipelines.data.preprocessing.tasks import (
 from pipelines.data.preprocessing.worker_analyser import use_own_gpu
 from pipelines.data.spark import run_tasks
 
-# Slices whose metadata one task of a small job reads: a task costs Spark some milliseconds, a slice's metadata one.
+# Slices whose metadata one Spark task reads: a task costs some milliseconds, the metadata of a slice only one.
 _SLICES_A_TASK = 64
 
 
 def find_originals(context: Any, shards: Sequence[Path]) -> Originals:
     """Return, for every image id that occurs more than once, file name and identity of the row that keeps it.
 
-    That row is the first by file name, then identity. Only metadata columns are read, and each shard's rows are reduced
-    where they are read, so that little more than the ids of all photos is exchanged.
+    That row is the first by file name, then identity. Only metadata columns are read, and each worker first reduces the
+    rows of its shard, so that the workers exchange little more than the ids of all photos.
     """
     files = context.parallelize([str(shard) for shard in shards], len(shards))
     repeated = (
@@ -48,7 +48,7 @@ def find_originals(context: Any, shards: Sequence[Path]) -> Originals:
 
 
 def _rows_by_image(shard: str) -> list[tuple[str, tuple[int, tuple[str, str]]]]:
-    """Return image id → number of rows and the first of them (file name, identity), for one shard."""
+    """Return (image id, (number of its rows, (file name, identity) of the first of them)) for one shard."""
     import pyarrow.parquet as pq
 
     columns = pq.read_table(shard, columns=["image_id", "file_name", "identity"], use_threads=False).to_pydict()
@@ -64,7 +64,7 @@ def _earlier(one: tuple[int, tuple[str, str]], other: tuple[int, tuple[str, str]
 
 
 def find_finished(context: Any, slices: Sequence[Slice], job: Job, originals: Any) -> list[SliceReport | None]:
-    """Return, for every slice, the report of one that was finished before, or None."""
+    """Return, for every slice, its report where an earlier run finished it, else None."""
 
     def task(piece: Slice) -> SliceReport | None:
         return finished(piece, job, originals.value)
@@ -77,10 +77,10 @@ def find_finished(context: Any, slices: Sequence[Slice], job: Job, originals: An
 def find_earlier_rows(
     context: Any, slices: Sequence[Slice], earlier: Sequence[str], job: Job, originals: Any
 ) -> dict[int, EarlierRows]:
-    """Return, by index into `slices`, which of a slice's rows the `earlier` slice files hold.
+    """Return, by index into `slices`, which rows of a slice the `earlier` slice files hold.
 
-    So a dataset version that is cut differently, or has lost or gained rows anywhere, costs only the photos that have
-    not been analysed yet.
+    Where a dataset version is cut differently, or has lost or gained rows, only photos without an analysis are then
+    analysed.
     """
 
     def located(number: int, keys: Sequence[str | None]) -> list[tuple[str, tuple[int, int]]]:
@@ -114,7 +114,7 @@ def find_earlier_rows(
 def analyse_slices(
     context: Any, slices: Sequence[Slice], earlier: dict[int, EarlierRows], job: Job, originals: Any
 ) -> list[SliceReport]:
-    """Have the workers analyse all slices, one task each, and return their reports in order."""
+    """Have the workers analyse all slices, one task per slice, and return the reports in the order of `slices`."""
 
     def task(item: tuple[Slice, EarlierRows | None]) -> SliceReport:
         from pyspark import TaskContext
@@ -137,7 +137,7 @@ def analyse_slices(
 
 
 def write_buckets(context: Any, files: Sequence[str], params: Preprocess, out: Path) -> int:
-    """Have the workers write all buckets into `out`, one task each; return the number of rows written."""
+    """Have the workers write all buckets into `out`, one task per bucket; return the number of rows written."""
     task = partial(write_bucket, slices=list(files), params=params, out=out.resolve())
     buckets = range(params.buckets)
     written: list[int] = run_tasks(

@@ -1,4 +1,4 @@
-"""The bucket and the split of a row, by stable hashes of its identity."""
+"""Compute the bucket and the split of a row by stable hashes of its identity."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _BITS = 63
 
 
 def partition_hash(identity: str | None, image_id: str) -> int:
-    """Return the partition hash of a row in [0, 2^63): of its identity, or of its photo where that is unknown."""
+    """Return the hash in [0, 2^63) of a row's identity, or of its photo where the identity is unknown."""
     return _hash(f"photo:{image_id}" if identity is None else f"person:{identity}")
 
 

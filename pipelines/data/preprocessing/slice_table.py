@@ -1,4 +1,4 @@
-"""The rows of a slice: what the dataset says of a photo and what was measured on it."""
+"""Make the rows of a slice: columns copied from the dataset, and results measured on the photo."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pipelines.core.row_schemas import PROCESSED_SCHEMA
 from pipelines.data.faces.record import FaceRecord
 from pipelines.data.preprocessing.partition import partition_hash
 
-# Copied from the dataset's row; everything else is measured, or known only when buckets are written.
+# Copied from the dataset's row; all other columns are measured, or added when buckets are written.
 GIVEN = ("image_id", "identity", "file_name", "source", "licence", "consent")
 HASH = "partition_hash"
 ANALYSIS = "analysis"
-# A slice keeps the partition hash and no split: the number of buckets and the people held out may change without
-# analysing any photo again. ANALYSIS is the row's `analysis_key`, null where the photo was not analysed (a duplicate).
+# A slice stores the partition hash instead of the split, so the number of buckets and the people held out may change
+# without analysing any photo again. ANALYSIS is the row's `analysis_key`, null where the photo is a duplicate.
 SLICE_SCHEMA = pa.schema(
     [
         *(column for column in PROCESSED_SCHEMA if column.name != "split"),
@@ -32,7 +32,7 @@ _KEY_DIGITS = 32
 
 
 def analysis_key(version: str, image_id: str, prompt: str | None, face_prompt: str | None) -> str:
-    """Return the key of an analysis: what is measured on a photo depends on these arguments alone."""
+    """Return the key of an analysis (32 hex digits); its result depends only on these arguments."""
     inputs = json.dumps([version, image_id, prompt, face_prompt])
     return hashlib.sha256(inputs.encode()).hexdigest()[:_KEY_DIGITS]
 
@@ -42,7 +42,7 @@ def slice_table(
 ) -> pa.Table:
     """Return the rows of a slice (SLICE_SCHEMA), sorted by partition hash.
 
-    `given` holds the columns GIVEN of the dataset's rows, `records` and `keys` the record and analysis key of each.
+    `given` holds the columns GIVEN of the dataset's rows, `records` their analyses and `keys` their analysis keys.
     """
     columns: list[pa.Array] = []
     for column in SLICE_SCHEMA:
@@ -58,7 +58,7 @@ def slice_table(
 
 
 def with_given(rows: pa.Table, given: dict[str, list[Any]]) -> pa.Table:
-    """Return rows of an earlier slice with the dataset's present columns GIVEN."""
+    """Return the rows of an earlier slice with the columns GIVEN as the dataset has them now."""
     for name in GIVEN:
         rows = rows.set_column(SLICE_SCHEMA.get_field_index(name), name, pa.array(given[name], pa.string()))
     return rows.set_column(SLICE_SCHEMA.get_field_index(HASH), HASH, _hashes(given)).cast(SLICE_SCHEMA)

@@ -1,4 +1,4 @@
-"""Cutting a dataset into slices: what one task analyses."""
+"""Cut a dataset into slices; one task analyses one slice."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-# Bounds the bytes that one task reads: a slice of big photos holds fewer of them.
+# Bounds the bytes that one task reads: a slice of large photos has fewer rows.
 _SLICE_BYTES = 64 * 2**20
 
 
@@ -29,16 +29,16 @@ class Slice:
 
 
 def cut_slices(shards: list[Path], photos: int) -> list[Slice]:
-    """Cut shards into slices of at most `photos` rows and some 64 MB, by their footers alone.
+    """Cut shards into slices of at most `photos` rows and about 64 MB; only the footers of shards are read.
 
-    The cuts follow row groups and depend on the shard only: an unchanged shard keeps its slices, whatever other shards
-    and however many workers there are.
+    The cuts follow row groups and depend on the shard only: an unchanged shard keeps its slices, whatever the other
+    shards and the number of workers are.
     """
     return [piece for shard in shards for piece in _cut(shard, photos)]
 
 
 def read_slice(piece: Slice, columns: list[str], batch: int) -> Iterator[pa.RecordBatch]:
-    """Yield a slice in batches of at most `batch` rows and some 64 MB (one row where photos are larger).
+    """Yield a slice in batches of at most `batch` rows and about 64 MB (one row where photos are larger).
 
     At most one batch is in memory.
     """
