@@ -55,7 +55,7 @@ with DAG(
         outlet_events[FACES].extra = {"dataset_version": published["tag"], "rows": published["rows"]}
         return published["tag"]
 
-    # Runs if no photo was new, but not if no batch was taken: only then validation did not succeed.
+    # Runs also if validation succeeded but no photo was new; does not run if no batch was taken.
     done = command_task("done", "inbox done", trigger_rule="none_failed_min_one_success")
     wait >> workspace >> take >> ingest >> validate >> publish >> announce(publish.output) >> done
     validate >> done

@@ -21,7 +21,7 @@ FORM = {
         description="Dataset version, such as faces-v3, or latest; empty: procedural people.",
     ),
     "identities": Param(
-        100, type="integer", minimum=4, maximum=100_000, description="How many procedural people, without a version."
+        100, type="integer", minimum=4, maximum=100_000, description="Procedural people to draw without a version."
     ),
     "start_from": Param(
         None,

@@ -48,7 +48,7 @@ def backup(
     """Copy databases (also while in use), MLflow's artefacts and git's tags to a new folder.
 
     If a stack was started here, its databases, accounts and passwords are copied. ADDRESS is SQLAlchemy's:
-    sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME; what an option names replaces the stack's.
+    sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME; an option replaces the stack's value.
     """
     locations = find_locations(Path.cwd(), Addresses(ledger, artefacts, airflow, accounts), state)
     manifest = make_backup(locations, out)
@@ -83,4 +83,4 @@ def restore(
     if restored.left:
         say(f"left in the backup: {', '.join(restored.left)}")
     if any(part.startswith("credentials.env") for part in restored.done):
-        say("`make stack` starts Airflow and MLflow with it")
+        say("`make stack` starts Airflow and MLflow with the restored data")

@@ -29,7 +29,7 @@ def sheets(
     out: Annotated[Path, option("Folder for the sheets and their key.", metavar="DIR")],
     seed: Annotated[int, option("Random seed of the choice and order of pictures.", min=0)] = 0,
     people: Annotated[int, option("Number of people to match with their references.", min=2, max=26)] = 8,
-    each: Annotated[int, option("Number of faces per expression to name.", min=1)] = 3,
+    each: Annotated[int, option("Number of faces to name for each expression.", min=1)] = 3,
     processed: Annotated[Path, option("Preprocessed photos.")] = Path(PROCESSED),
     adapter: Annotated[Path, option("Adapter to test.")] = Path(ADAPTER),
     file: ParamsFile = DEFAULT_PARAMS,

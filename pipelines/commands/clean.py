@@ -17,9 +17,9 @@ def clean(
     unsaved: Annotated[bool, option("Also remove workspaces of runs that were never saved.", "--unsaved")] = False,
     data: Annotated[bool, option("Also remove DVC data that no tag, branch or saved run uses.", "--data")] = False,
 ) -> None:
-    """Remove workspaces, checkpoints and caches older than the parameters `keeping` allow; list all as JSON."""
+    """List workspaces, checkpoints and caches as JSON; with --apply remove those older than `keeping` allows."""
     if data and not apply:
-        raise UserError("--data needs --apply: what DVC would remove is not known before")
+        raise UserError("--data needs --apply: what DVC would remove cannot be listed before")
     params = read_params(file, overrides)
     from pipelines.operations.retention import remove, remove_unreferenced_data, survey
 

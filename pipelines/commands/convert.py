@@ -47,7 +47,7 @@ def from_published(
         Path | None, option("Adapter to copy landmark templates from; face prompts need them.", metavar="DIR")
     ] = None,
     residual: Annotated[
-        bool | None, option("The IMR adds to the source's tokens; published ones do not (default).")
+        bool | None, option("The IMR's output is added to the source's tokens (not by published IMRs).")
     ] = None,
     file: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,

@@ -23,7 +23,7 @@ def curate(
     params: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,
 ) -> None:
-    """Find the faces in SRC, drop duplicates and unusable ones, group by identity, write up to 35 photos of each."""
+    """Find the faces in SRC, drop duplicates and unusable ones, group by identity, write varied photos of each."""
     from pipelines.data.curation.build import Inputs, Outputs, run
     from pipelines.operations.forgetting.copies import note_copy
 

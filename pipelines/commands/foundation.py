@@ -31,8 +31,8 @@ def draw(
     people: Annotated[int, option("How many people.", min=2)] = 700,
     photos: Annotated[int, option("Photos of each.", min=1)] = 28,
     size: Annotated[int, option("Side of the photos in pixels.", min=32)] = 128,
-    seed: Annotated[int, option("Other seeds are other people.", min=0)] = 0,
-    groups: Annotated[float, option("Pictures of two people relative to the others.", min=0)] = 0.08,
+    seed: Annotated[int, option("Random seed; another seed draws other people.", min=0)] = 0,
+    groups: Annotated[float, option("Number of pictures of two people, relative to the others.", min=0)] = 0.08,
     workers: Workers = 2,
 ) -> None:
     """Draw the missing pictures of the training set into WORK/people."""
@@ -77,16 +77,16 @@ def measure(
     work: Work = WORK,
     weights: Weights = None,
     pictures: Annotated[int, option("How many pictures are generated from text.", min=1)] = 140,
-    steps: Annotated[int, option("Denoising steps of each.", min=1)] = 20,
-    guidance: Annotated[float, option("Guidance of each.", min=0)] = 3.0,
-    rescale: Annotated[float, option("Rescaling of the guidance of each.", min=0, max=1)] = 0.7,
+    steps: Annotated[int, option("Denoising steps per picture.", min=1)] = 20,
+    guidance: Annotated[float, option("Guidance scale.", min=0)] = 3.0,
+    rescale: Annotated[float, option("Guidance rescale.", min=0, max=1)] = 0.7,
     adapter: Annotated[
         Path | None, option("Adapter folder whose tokens and IMR are measured; the shipped one by default.")
     ] = None,
     record: Annotated[bool, option("Also write the figures into the manifest.", "--record")] = False,
     workers: Workers = 1,
 ) -> None:
-    """Measure the networks on people of no training set: the figures of every gate, as JSON on stdout."""
+    """Measure the networks on people in no training set; print the figures of every gate as JSON."""
     from model.foundation.measure import Sample, measure_foundation
     from model.foundation.text_to_image import Sampling
     from pipelines.data.synthetic.foundation_people import draw as drawer
@@ -105,7 +105,7 @@ def measure(
             )
         _refuse_changed(folder)
     if adapter is not None and not (adapter / "adapter.safetensors").is_file():
-        raise UserError(f"{adapter}: no adapter here (adapter.safetensors is missing); expected a trained one's folder")
+        raise UserError(f"{adapter}: no adapter here (adapter.safetensors is missing); expected a trained adapter")
     with _plain_errors():
         figures, missing = measure_foundation(
             folder, work, drawer, sample, parts=parts, adapter=adapter, workers=workers
@@ -141,15 +141,15 @@ def check(weights: Weights = None) -> None:
 def ship(
     adapter: Annotated[Path, argument("Folder of a trained adapter.")] = Path(ADAPTER),
     *,
-    metrics: Annotated[Path, option("The metrics of its evaluation.")] = Path(METRICS),
+    metrics: Annotated[Path, option("Metrics file of its evaluation.")] = Path(METRICS),
     file: ParamsFile = DEFAULT_PARAMS,
     before: Annotated[
-        list[Path] | None, option("Parameter file of a leg of anchoring before this one, in order; repeat.")
+        list[Path] | None, option("Parameter file of an earlier anchoring training; repeatable, in order.")
     ] = None,
-    processes: Annotated[int, option("Number of processes of its trainings.", min=1)] = 1,
+    processes: Annotated[int, option("Number of processes that trained it.", min=1)] = 1,
     weights: Weights = None,
 ) -> None:
-    """Add an adapter, one byte a weight, to the networks it was trained on, with its parameters and figures."""
+    """Add an adapter, one byte per weight, to the networks it was trained on, with its parameters and figures."""
     from model.foundation.shipped_adapter import ship as put
     from pipelines.evaluation.shipping import read_legs, read_metrics, recipe_of
 

@@ -98,7 +98,7 @@ def _read(photo: Path) -> bytes:
 
 
 def _report_unnamed(face_prompt: str) -> None:
-    """Print whether a face prompt names no expression or no pose, as when it holds an unknown word."""
+    """Print whether a face prompt names no expression or no pose, for example because of an unknown word."""
     motion = parse(face_prompt)
     for part, words, named in (
         ("expression", EXPRESSIONS, motion.expression),

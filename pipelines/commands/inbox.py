@@ -1,4 +1,4 @@
-"""`dynamicid inbox`: add photos from an inbox to the dataset, as pipelines/operations/inbox/batches.py defines it."""
+"""`dynamicid inbox`: add photos from an inbox (pipelines/operations/inbox/batches.py) to the dataset."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def validate(run_id: RunId, inbox: Address, params: ParamsFile = DEFAULT_PARAMS)
     try:
         validate_dataset(params=params)
     except StageFailed as error:
-        # Only a verdict refuses a batch; after any other failure, which leaves no verdict, it is tried again.
+        # A batch is refused only by a verdict. Any other failure leaves no verdict, and the task is tried again.
         if verdict.is_file():
             refuse(run_id, inbox, str(error), params)
         raise

@@ -47,7 +47,7 @@ def emit(value: Any, text: str | None = None) -> None:
 
 
 def emit_if_asked(value: Any) -> None:
-    """Print a result to stdout as JSON, with --json only; its text is on stderr."""
+    """Print a result to stdout as JSON if --json is given; without it only the messages on stderr tell the result."""
     if json_wanted():
         emit(value)
 

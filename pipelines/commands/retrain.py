@@ -40,7 +40,7 @@ def plan(
     ] = None,
     start_from: Annotated[
         Literal["scratch", "champion"] | None,
-        option("Start of training; default: the form's, else retrain.start_from."),
+        option("What training starts from; default: the form's, else retrain.start_from."),
     ] = None,
     skip_code: SkipCode = 0,
     params: ParamsFile = DEFAULT_PARAMS,

@@ -37,7 +37,7 @@ def start(
     inbox: Annotated[
         str | None, option("Folder or object-store prefix for new photos.", envvar="DYNAMICID_INBOX")
     ] = None,
-    timeout: Annotated[int, option("Seconds to wait for each server.", min=10)] = 300,
+    timeout: Annotated[int, option("Seconds to wait until all servers are healthy.", min=10)] = 300,
 ) -> None:
     """Start the services that are not running, wait until all are healthy, print their addresses."""
     stack = stack_in(state, started=False)

@@ -32,9 +32,7 @@ def validate(
 def validate_processed(
     processed: Annotated[Path, argument("Folder of the preprocessed rows.", metavar="DIR")] = Path(PROCESSED),
     out: Out = Path(VERDICT_PROCESSED).parent,
-    faces: Annotated[
-        Path | None, option("Dataset of the rows: each of its photos must have a row.", metavar="DIR")
-    ] = None,
+    faces: Annotated[Path | None, option("Dataset of the rows; it must have as many rows.", metavar="DIR")] = None,
     params: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,
 ) -> None:

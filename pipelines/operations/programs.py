@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def run_program(what: str, *command: str | Path, **more: Any) -> None:
-    """Run a program with further arguments of `subprocess.run`; StageFailed with `what` and its error if it fails."""
+    """Run `command`, with `more` for `subprocess.run`; raise StageFailed with `what` and its error if it fails."""
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, **more)
     if done.returncode:
         lines = (done.stderr.strip() or done.stdout.strip()).splitlines()

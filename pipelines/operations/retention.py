@@ -1,7 +1,7 @@
 """Clean up old run workspaces, checkpoints and caches, all of which can be made again.
 
-Models and MLflow's records are never removed, data only when nothing refers to it any more. Whatever a process is using
-stays, however old it is.
+Models and MLflow's records are never removed. Data is removed only when nothing refers to it any more. Whatever a
+process is using stays, however old it is.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _caches(root: Path, days: float, now: float) -> Iterator[Item]:
 
 
 def _measure(folder: Path, now: float) -> tuple[float, int]:
-    """Return the days since the last write in `folder`, and its bytes, without hard links to the cache."""
+    """Return the days since the last write in `folder`, and its bytes, not counting hard links to the cache."""
     latest, size = folder.stat().st_mtime, 0
     for parent, names, files in os.walk(folder):
         names[:] = [name for name in names if name != ".git"]

@@ -19,7 +19,7 @@ def add_api(renderer: Renderer, shared: dict[str, Any]) -> None:
     """Add the endpoints to the Blocks being built; `shared` holds the event options that the page uses, too."""
 
     def model() -> str:
-        """Return the version that draws."""
+        """Return the version of the model that draws."""
         return renderer.version
 
     def draw(
@@ -29,7 +29,7 @@ def add_api(renderer: Renderer, shared: dict[str, Any]) -> None:
         boxes: list[list[float]] | None = None,
         seed: int = 0,
     ) -> tuple[FileData, FileData, dict]:
-        """Draw the people of the references: the picture, the heat map of the gate, and what they were drawn with.
+        """Draw the people of the references; return the picture, the gate's heat map, and seed, model and seconds.
 
         `face_prompts` and `boxes` (y0, x0, y1, x1 in [0, 1]): none, or one per reference. The same request gives the
         same bytes.
@@ -54,7 +54,7 @@ def _read_upload(file: Any, name: str, renderer: Renderer) -> Reference:
     """Read a file that was uploaded to this page; UserError for any other path."""
     path = file.get("path") if isinstance(file, dict) else None
     if not isinstance(path, str) or "\0" in path:
-        raise UserError(f"{name}: no uploaded file; upload it and send what the upload answered")
+        raise UserError(f"{name}: no uploaded file; upload it first, and send what the upload returned")
     real = Path(os.path.realpath(path))
     if not real.is_relative_to(renderer.folder) or not real.is_file():
         raise UserError(f"{name}: no such upload; files are removed after an hour, upload it again")

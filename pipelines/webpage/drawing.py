@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pipelines.serving.generation import Generator
     from pipelines.serving.request import DrawRequest
 
-# A picture is enlarged to this side before the heat map is drawn over it, so that the map is smooth.
+# A smaller picture is enlarged to this side before the heat map is drawn over it, so that the map is smooth.
 _HEAT_SIDE = 512
 
 

@@ -207,7 +207,7 @@ def _request(renderer: Renderer, form: Form, values: dict[Any, Any]) -> DrawRequ
     """Return the request for the form's values; UserError where a photo or a seed is missing or a value is invalid."""
     there = [n for n, person in enumerate(form.people) if values[person.photo]]
     if not there:
-        raise UserError("no photo yet: upload one of a person, or press a drawn person")
+        raise UserError("no photo yet: upload a photo of a person, or choose a drawn person")
     if values[form.new_seed]:
         seed = secrets.randbelow(_SEEDS)
     elif values[form.seed] is None:
@@ -234,7 +234,7 @@ def _request(renderer: Renderer, form: Form, values: dict[Any, Any]) -> DrawRequ
 
 
 def face_prompt(expression: str | None, pose: str | None) -> str:
-    """Return the face prompt for the two chosen chips; an empty one leaves expression or pose as in the photo."""
+    """Return the face prompt for the two chosen chips; an empty chip leaves expression or pose as in the photo."""
     return ", ".join(text for text in (expression, POSE_PHRASES[pose] if pose else None) if text)
 
 

@@ -84,7 +84,7 @@ def _refused(status: int, reason: str) -> JSONResponse:
 
 
 def json_problem(body: bytes) -> str | None:
-    """Return why a JSON body is refused, or None: it is malformed, nested too deeply, or names a file by an address."""
+    """Return why a JSON body is refused (malformed, nested too deeply, an address in place of a file), else None."""
     if not body:
         return None
     try:
@@ -96,7 +96,7 @@ def json_problem(body: bytes) -> str | None:
     level: list[Any] = [payload]
     for _ in range(_MAX_DEPTH):
         for node in level:
-            # The page itself sends `url`, the address under which it serves a file, beside the path.
+            # The page itself sends, beside the path of a file, the `url` under which it serves it.
             if isinstance(node, dict) and (_is_address(node.get("path")) or _is_address(node.get("url"), ("data:",))):
                 return "a file is an address; upload it instead: addresses are not fetched"
         level = [child for node in level for child in _children(node)]

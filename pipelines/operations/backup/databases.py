@@ -34,7 +34,7 @@ def dump(uri: str, target: Path) -> Path:
     """Copy the database at the SQLAlchemy address `uri` to `target` with the suffix of its kind; return the file.
 
     The copy is consistent even if the database is written to meanwhile. Raises UserError for another kind of database
-    or one that does not exist, StageFailed where copying fails.
+    or a missing SQLite file, StageFailed where copying fails.
     """
     address = _parse(uri)
     if address.get_backend_name() == "sqlite":
@@ -131,7 +131,7 @@ def _dump_sqlite(database: Path, file: Path) -> Path:
 
 
 def _program(name: str) -> str:
-    """Return the path of a PostgreSQL program, of the newest installed server: older ones refuse its databases."""
+    """Return the path of a PostgreSQL program: of the newest installed server, as older ones refuse newer data."""
     with suppress(UserError):
         newest = find_programs() / name
         if newest.is_file():

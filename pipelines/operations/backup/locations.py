@@ -107,7 +107,7 @@ def _running_databases(stack: Stack) -> Addresses:
         )
     if not (stack.state / FILE).is_file():
         raise UserError(
-            f"{stack.state / FILE}: the file with the passwords of the running databases is missing; put it back"
+            f"{stack.state / FILE}: the file with the passwords of the running databases is missing; restore it"
         )
     return addresses(stack, LOOPBACK, stack.ports.postgres, read_env(stack.state / FILE))
 

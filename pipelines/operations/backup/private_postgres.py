@@ -1,4 +1,4 @@
-"""Run PostgreSQL of a stopped stack on a private socket: no port, no password, no other server."""
+"""Run only the PostgreSQL of a stopped stack, on a private socket without port and password."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NEW_PASSWORD = "\\getenv password POSTGRES_PASSWORD\nALTER ROLE postgres PASSWO
 def private_server(server: Postgres, seconds: float = 60) -> Iterator[dict[str, str]]:
     """Run `server` during the block on a socket that only its user and root can reach; yield libpq's environment.
 
-    Raises StageFailed with PostgreSQL's message where it does not start, as when another server uses the data folder.
+    Raises StageFailed with PostgreSQL's message where it does not start, such as when another server uses the folder.
     """
     with tempfile.TemporaryDirectory(prefix="dynamicid-pg-") as name:
         folder = Path(name)

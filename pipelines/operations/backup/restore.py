@@ -48,8 +48,8 @@ def check_locations(folder: Path, manifest: Manifest, locations: Locations, *, f
         return
     if not manifest.served and str(locations.artefacts) != manifest.artefacts:
         raise UserError(
-            f"MLflow's database in this backup refers to artefacts in {manifest.artefacts}, they cannot go to "
-            f"{locations.artefacts}: restore into a checkout at the same path"
+            f"MLflow's database in this backup refers to artefacts in {manifest.artefacts}, so they cannot go "
+            f"to {locations.artefacts}: restore into a checkout at the same path"
         )
     others = [] if force else _other_artefacts(manifest, locations.artefacts)
     if others:

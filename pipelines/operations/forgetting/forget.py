@@ -105,7 +105,7 @@ def forget(
 
 
 def _find(root: Path, subject: Subject, opened: list[stores.Store]) -> _Locations:
-    """Search everywhere; repeat with the photos found, until no further one appears under another name."""
+    """Search everywhere, and again for the photos found, which may have other names, until no new photo is found."""
     while True:
         found = stores.search(opened, subject)
         tables = local.find_tables(root, subject)

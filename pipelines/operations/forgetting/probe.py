@@ -1,4 +1,4 @@
-"""Search files for remaining data: distinctive pieces of deleted bytes in every file of some folders."""
+"""Search all files of given folders for distinctive pieces of deleted photos and embeddings."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Probe:
 
 
 class _Search:
-    """Search by a table of the first two bytes, then by the first eight bytes, then by the whole piece."""
+    """Find candidates by the first two bytes of a piece, then by the first eight; then compare the whole piece."""
 
     def __init__(self, pieces: set[bytes]) -> None:
         self._pieces = pieces

@@ -20,7 +20,7 @@ _COPIED = 1 << 26
 def claimed_keys(processed: Path) -> np.ndarray:
     """Return (N,) S32, sorted: the keys of all records that a training on `processed` would read.
 
-    Photos have keys of their content (`pipelines.data.training_data.photo_keys`), prompts of their text.
+    A photo's key is made from its content (`pipelines.data.training_data.photo_keys`), a prompt's from its text.
     """
     from model.training.cache import text_keys
     from pipelines.data.training_data import CONTENT, photo_keys

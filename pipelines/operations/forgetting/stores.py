@@ -33,8 +33,8 @@ class Store:
 class FoundObjects:
     """Hashes of the objects that a search found.
 
-    `tables`: {table: the subject's rows in it}. `folders`: {folder: {file name: hash}}, all of them. `pages`: all HTML
-    files with pictures. `holders`: {object: the stores that have it}, all of them.
+    `tables`: {table with rows of the subject: these rows}. `folders`: {every folder: {file name: hash}}. `pages`: all
+    HTML files with pictures. `holders`: {every object: the stores that have it}.
     """
 
     tables: dict[str, SubjectRows] = field(default_factory=dict)
@@ -71,10 +71,10 @@ def open_stores(root: Path) -> tuple[list[Store], list[str]]:
 
 
 def search(stores: list[Store], subject: Subject) -> FoundObjects:
-    """Read every object of every store once; of tables only the columns of names and hashes."""
+    """Read every object of the stores once; of tables only the columns image_id, identity and split."""
     found = FoundObjects()
     for store in stores:
-        # DVC 2's folder contains DVC 3's, so that only names that are hashes are objects.
+        # DVC 2's folder contains DVC 3's: only files whose names are hashes are its objects.
         for oid in store.odb.all() if store.odb.fs.exists(store.odb.path) else ():
             if _OID.fullmatch(oid):
                 holders = found.holders.setdefault(oid, [])
@@ -85,7 +85,7 @@ def search(stores: list[Store], subject: Subject) -> FoundObjects:
 
 
 def rewrite(found: FoundObjects, tables: set[str], subject: Subject) -> dict[str, str | None]:
-    """Add a copy of each of `tables` without the subject's rows to its stores; return old → new hash (None: empty)."""
+    """Add copies of `tables` without the subject's rows to their stores; return old → new hash (None: no row left)."""
     changed: dict[str, str | None] = {}
     for oid in sorted(tables):
         holders = found.holders[oid]
@@ -98,7 +98,7 @@ def rewrite(found: FoundObjects, tables: set[str], subject: Subject) -> dict[str
 
 
 def rewrite_folders(found: FoundObjects, changed: dict[str, str | None]) -> dict[str, str | None]:
-    """Add a new version of each folder with a changed table to its stores; return old → new hash (None: empty)."""
+    """Add new versions of folders with changed tables to their stores; return old → new hash (None: none left)."""
     folders: dict[str, str | None] = {}
     for oid in sorted(found.folders_with(set(changed))):
         files = {name: changed.get(md5, md5) for name, md5 in found.folders[oid].items()}

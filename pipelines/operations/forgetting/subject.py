@@ -56,9 +56,9 @@ def subject_of(identities: Iterable[str], image_ids: Iterable[str]) -> Subject:
 
 
 def rows_in(source: Any, subject: Subject) -> SubjectRows | None:
-    """Return the subject's rows in a Parquet file (path or open file), possibly none; None if it has no `image_id`.
+    """Return the subject's rows in a file (path or open file); None if it is no Parquet file or has no `image_id`.
 
-    Reads only the columns of names and hashes.
+    Reads only the columns image_id, identity and split.
     """
     try:
         file = pq.ParquetFile(source, pre_buffer=False)
@@ -78,7 +78,7 @@ def rows_in(source: Any, subject: Subject) -> SubjectRows | None:
 def write_without(source: Any, destination: Path, subject: Subject) -> int:
     """Copy a Parquet table without a subject's rows, in batches; return the number of rows left.
 
-    With none left no file is written. The same table and subject give the same bytes.
+    If no row is left, no file is written. The same table and subject give the same bytes.
     """
     with pq.ParquetFile(source, pre_buffer=False) as file:
         schema = file.schema_arrow

@@ -2,10 +2,10 @@
 
     <inbox>/<batch>/…            a folder of photos in any layout that `dynamicid ingest` reads
     <inbox>/<batch>/_READY       marks the batch as complete; without it a quiet period has to pass
-    <inbox>/photo.jpg            single files are together the batch `loose`; <inbox>/_READY completes it
+    <inbox>/photo.jpg            single files form the batch `loose`; <inbox>/_READY completes it
     <inbox>/_taken/<run>/…       the batches that a run works on
     <inbox>/_done/<run>/…        batches that are in a dataset version
-    <inbox>/_bad/<run>/…         unreadable photos, or all of a refused run; <run>.json lists the reason for each file
+    <inbox>/_bad/<run>/…         unreadable photos, or all photos of a refused run; <run>.json has a reason for each
 
 A run takes a batch by moving it, so files that arrive later under the same name are another batch. Names that begin
 with `.` are ignored. The inbox is a folder or the prefix of an object store (any address that fsspec supports).
@@ -60,7 +60,7 @@ class Inbox:
         return "file" in ([self.fs.protocol] if isinstance(self.fs.protocol, str) else self.fs.protocol)
 
     def path(self, *parts: str) -> str:
-        """Return the path in its file system of an entry of the inbox."""
+        """Return the path of an entry of the inbox in the inbox's file system."""
         return "/".join((self.root, *parts))
 
     def files(self, *parts: str) -> list[str]:
@@ -107,7 +107,7 @@ class Inbox:
         return Batch(name, tuple(sorted(content)), reason)
 
     def take(self, run_id: str) -> list[str]:
-        """Move every ready batch to _taken/<run>; return all batches there, those of an earlier attempt, too."""
+        """Move every ready batch to _taken/<run>; return all batches there, including those of an earlier attempt."""
         run = run_name(run_id)
         for batch in self.batches():
             if batch.wait_reason is None and batch.files:
@@ -178,7 +178,7 @@ class Inbox:
 
 
 def _changed(info: dict[str, Any]) -> float:
-    """Return when a file was last written, or its inode changed in a local folder, since copies may keep old dates."""
+    """Return the latest time of a file, locally also of its inode's last change, since copies may keep old dates."""
     times = [info.get(key) for key in ("mtime", "created", "LastModified", "last_modified", "updated")]
     seconds = [one.timestamp() if isinstance(one, datetime) else float(one) for one in times if one is not None]
     return max(seconds, default=time.time())

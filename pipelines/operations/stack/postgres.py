@@ -19,7 +19,7 @@ from pipelines.core.errors import StageFailed, UserError
 from pipelines.operations.programs import run_program, wait_while
 
 DATA_VARIABLE = "DYNAMICID_POSTGRES_DATA"
-# The file of the stack's state with the path of a data folder elsewhere.
+# The file in the stack's state with the path of a data folder that is outside of the state.
 _DATA_NOTE = "postgres_data"
 _VERSION_FILE = "PG_VERSION"
 _PROGRAMS = ("initdb", "postgres", "psql", "pg_isready")
@@ -43,23 +43,23 @@ class Postgres:
         }
 
     def user_and_group(self) -> dict[str, Any]:
-        """Return the numbers `user` and `group` for its processes and files; empty unless this process is root's."""
+        """Return the numbers `user` and `group` for its processes and files; empty unless this process runs as root."""
         if os.getuid():
             return {}
         entry = pwd.getpwnam(self.user)
         return {"user": entry.pw_uid, "group": entry.pw_gid}
 
     def chown(self, *paths: Path) -> None:
-        """Make the user that it runs as the owner of files."""
+        """Make the user that PostgreSQL runs as the owner of files, if this process runs as root."""
         if owner := self.user_and_group():
             for path in paths:
                 shutil.chown(path, **owner)
 
 
 def find_programs(search: str | None = None, version: str | None = None) -> Path:
-    """Return the folder of PostgreSQL's programs: Debian's newest, else the one on PATH; with `version` only that one.
+    """Return the folder of PostgreSQL's programs: Debian's newest, else the one on PATH, or only on `search` if given.
 
-    Raises UserError naming the package to install where there is none.
+    `version` is the only major version allowed. Raises UserError naming the package to install where there is none.
     """
     versions = sorted(_DEBIAN.glob("*/bin"), key=lambda path: float(path.parent.name)) if search is None else []
     on_path = shutil.which("postgres", path=search)
@@ -141,7 +141,7 @@ def initialise(postgres: Postgres, configuration: Path, password: str) -> None:
             options = ("-U", "postgres", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8")
             command = (postgres.programs / "initdb", "-D", postgres.data, *options, f"--pwfile={file.name}")
             run_program(f"initdb in {postgres.data}", *command, cwd="/", **postgres.user_and_group())
-    # A copy, because the user that it runs as may not be able to read the checkout.
+    # A copy, because the user that PostgreSQL runs as may not be able to read the checkout.
     target = postgres.data / "postgresql.conf"
     target.write_text(configuration.read_text(encoding="utf-8"), encoding="utf-8")
     postgres.chown(target)

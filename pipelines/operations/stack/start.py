@@ -56,7 +56,7 @@ def _start(stack: Stack, report: Callable[[str], None], seconds: float) -> None:
 
 
 def start_database(stack: Stack, report: Callable[[str], None], *, running: bool = False) -> dict[str, str]:
-    """Start PostgreSQL with its databases, and first the supervisor unless `running`; return their environment."""
+    """Start the supervisor unless it is `running`, then PostgreSQL; create its databases; return their environment."""
     server = database.configure(stack.state, running=running)
     environment = {**stack.environment(), **server.environment()}
     settings = stack.root / "docker" / "postgres"

@@ -68,7 +68,7 @@ def lock_stack(stack: Stack) -> AbstractContextManager[None]:
 
 
 def launch(stack: Stack, environment: Mapping[str, str]) -> None:
-    """Start the supervisor in the background; it starts PostgreSQL."""
+    """Start the supervisor in the background, which starts PostgreSQL."""
     (stack.state / "logs").mkdir(parents=True, exist_ok=True)
     stack.prepare_socket()
     configuration = stack.root / "docker" / "supervisord.conf"
@@ -126,8 +126,8 @@ def has_processes(stack: Stack) -> bool:
 def shut_down(stack: Stack, seconds: float = 90) -> int:
     """End the supervisor with its services, then the remaining processes; return the number of remaining ones.
 
-    Only processes with this stack's STATE_VARIABLE are ended, and a server of its data folder without a supervisor:
-    other stacks and trainings that were started by hand continue.
+    Only processes with this stack's STATE_VARIABLE are ended, and a PostgreSQL of its data folder that has lost its
+    supervisor. Other stacks and trainings that were started by hand continue.
     """
     unresponsive = unresponsive_supervisor(stack)
     if is_running(stack):
@@ -135,7 +135,7 @@ def shut_down(stack: Stack, seconds: float = 90) -> int:
         stop_services(stack, SERVICES[1:])
         proxy(stack).supervisor.shutdown()
     elif unresponsive is not None:
-        os.kill(unresponsive, signal.SIGTERM)  # it ends its services itself, database last
+        os.kill(unresponsive, signal.SIGTERM)  # ends its services, too, database last
     wait_while(lambda: is_running(stack) or unresponsive_supervisor(stack) is not None, seconds)
     ended = 0
     for _ in range(5):  # an ending process may have started others
