@@ -1,4 +1,4 @@
-"""Old name of `pipelines.core.errors`, which versions registered before the move import."""
+"""Keep the old import path of `UserError`, which earlier registered versions use; now in `core.errors`."""
 
 from pipelines.core.errors import UserError
 

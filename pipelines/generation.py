@@ -1,4 +1,4 @@
-"""Old name of `pipelines.serving.generation`, which versions registered before the move import."""
+"""Keep the old import path of `Generator`, which earlier registered versions use; now in `serving.generation`."""
 
 from pipelines.serving.generation import Generator
 

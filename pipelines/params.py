@@ -1,4 +1,4 @@
-"""Old name of `pipelines.core.params`, which versions registered before the move import."""
+"""Keep the old import path of `load_params`, which earlier registered versions use; now in `core.params`."""
 
 from pipelines.core.params import load_params
 

@@ -24,7 +24,7 @@ def resampled(image: Array, side: int) -> Array:
 def degraded(
     image: Array, rng: np.random.Generator, *, shrink: float = 0.5, sides: tuple[int, ...] = (64, 64, 48)
 ) -> Array:
-    """Return an augmented copy of `image` (S, S, 3) uint8 RGB; `shrink`: chance of being `resampled` to a side."""
+    """Return an augmented copy of `image` (S, S, 3) uint8 RGB; `shrink`: chance of `resampled` to one of `sides`."""
     chance = rng.random(5)
     if chance[0] < shrink:
         image = resampled(image, int(rng.choice(sides)))
@@ -44,13 +44,13 @@ def degraded(
 
 
 def jittered(keypoints: Array, rng: np.random.Generator) -> Array:
-    """Return key points (5, 2) with a detector's noise: up to 12 % (1 σ) of the distance between eyes and mouth."""
+    """Return key points (5, 2) with noise as of a detector: σ up to 12 % of the distance between eyes and mouth."""
     span = float(np.linalg.norm(keypoints[:2].mean(0) - keypoints[3:].mean(0)))
     return keypoints + rng.standard_normal((5, 2)) * 0.12 * span * rng.random()
 
 
 def held_out(people: People, cut: Callable[[Array, int], Array]) -> Iterator[tuple[str, Array]]:
-    """Yield "128" and "64", each with `cut(photo, row)` of all held-out photos: unchanged, and `resampled` to 64 px."""
+    """Yield ("128", `cut(photo, row)` of all held-out photos) and ("64", the same of photos `resampled` to 64 px)."""
     rows = people.held_out
     yield "128", np.stack([cut(people.photos[row], row) for row in rows])
     yield "64", np.stack([cut(resampled(people.photos[row], 64), row) for row in rows])

@@ -11,7 +11,7 @@ from model.foundation.people import Array, People
 
 SIDE = 128
 MAX_FACES = 8
-# Mirrored, the left eye is the right one and the left corner of the mouth the right one.
+# Mirroring swaps left and right: the eyes, and the corners of the mouth.
 _MIRRORED = [1, 0, 2, 4, 3]
 
 
@@ -90,7 +90,7 @@ def _source(data: People, rng: np.random.Generator) -> tuple[Array, Array, Array
 
 
 def _faceless(image: Array, boxes: Array, rng: np.random.Generator) -> tuple[Array, Array, Array]:
-    """Return the photo with its faces painted over, so that hair, clothes and background alone are no face."""
+    """Return the photo with faces painted over, to teach that hair, clothes and background alone are no face."""
     image = image.copy()
     for x0, y0, x1, y1 in np.clip(boxes, 0, image.shape[0]).astype(int):
         patch = image[y0:y1, x0:x1]

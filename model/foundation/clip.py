@@ -1,8 +1,8 @@
 """CLIP, trained on photos of procedural people with their prompts and on masked face crops with their face prompts.
 
 Prompts repeat, so equal texts in a batch are positives of each other (multi-positive contrastive loss). Auxiliary
-classifiers, discarded afterwards, keep expression, pose, clothes, background and identity in the states that others
-use: the UNet those of the text encoder, the face encoder the penultimate ones of the image encoder.
+classifiers, discarded afterwards, keep expression, pose, clothes, background and identity in the states: the UNet reads
+those of the text encoder, the face encoder the penultimate ones of the image encoder.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def normalise(images: Any) -> Tensor:
 def crops(people: People, folder: Path) -> Any:
     """Return the masked face crop of every photo, (N, 64, 64, 3) uint8, cached in `folder`.
 
-    Every second one is cut from the photo at 64 px, the size that preprocessing stores and the face encoder gets.
+    Every second crop is cut from the photo at 64 px, the size that preprocessing stores and the face encoder gets.
     """
     file = folder / f"crops_{SIZE}.npy"
     if not file.is_file():
@@ -180,7 +180,7 @@ def train(people: People, tokenizer: Any, folder: Path, *, steps: int = 1000, se
 
 @torch.no_grad()
 def measure(clip: Any, tokenizer: Any, people: People, photos: Any, faces: Any) -> dict[str, float]:
-    """Return zero-shot accuracies of expression and pose on held-out crops, and a cosine between two texts."""
+    """Return zero-shot accuracies of expression and pose on held-out crops, and the text cosine of happy and sad."""
     rows = people.held_out[:700]
     prompts = [compose(expression, pose) for expression in EXPRESSIONS for pose in POSES]
 

@@ -2,7 +2,7 @@
 
 Input (1, 3, H, W) RGB, (x − 127.5) / 128, H and W multiples of 32. Nine outputs: scores (cells, 1), boxes (cells, 4:
 distances to left, top, right, bottom in strides) and key points (cells, 10: offsets in strides) at strides 8, 16, 32,
-with two anchors a location (SCRFD, Guo et al. 2021).
+with two anchors per location (SCRFD, Guo et al. 2021).
 
 One small network runs on the picture at full, half and quarter size and gives the three strides: what it learns about
 faces of 20 to 60 pixels also holds for faces of 40 to 120 and of 80 to 250 pixels.
@@ -29,11 +29,11 @@ BATCH = 48
 RATE = 3e-3
 STRIDES = (8, 16, 32)
 ANCHOR_SIZES = (22.0, 44.0)
-"""√(w·h) of the faces of the two anchors, in pixels of the network's input."""
+"""Face size √(w·h) of each of the two anchors, in pixels of the network's input."""
 
 
 class FaceNetwork(nn.Module):
-    """(B, 3, H, W) to (B, 30, H/8, W/8): for each of two anchors a score, four distances, ten offsets."""
+    """Map (B, 3, H, W) to (B, 30, H/8, W/8): for each of two anchors a score, four distances, ten offsets."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class FaceNetwork(nn.Module):
 
 
 class Detector(nn.Module):
-    """The network on three sizes of the picture, with SCRFD's nine outputs."""
+    """Run the network on three sizes of the picture; give SCRFD's nine outputs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class Detector(nn.Module):
         return levels
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, ...]:
-        """Return scores, boxes and key points of each stride for (1, 3, H, W), without the batch axis."""
+        """Return scores, boxes and key points of each stride for one picture (1, 3, H, W), without a batch axis."""
         levels = self.raw(pictures)
         scores = [torch.sigmoid(logits).reshape(-1, 1) for logits, _, _ in levels]
         boxes = [distances.reshape(-1, 4) for _, distances, _ in levels]
@@ -173,7 +173,7 @@ def export(detector: Detector, file: Path) -> None:
 
 
 def open_analysis(pack: Path, det_size: Any = None, threshold: float = 0.5, modules: Any = None) -> Any:
-    """Return FaceAnalysis on one thread for an insightface model folder; `det_size` None means its default sizes."""
+    """Return FaceAnalysis on one thread for an insightface model folder; `det_size` None: insightface's default sizes."""
     import onnxruntime
     from insightface.app import FaceAnalysis
 
@@ -189,7 +189,7 @@ def open_analysis(pack: Path, det_size: Any = None, threshold: float = 0.5, modu
 def measure(file: Path, data: People, people: int = 24) -> dict[str, Any]:
     """Measure FaceAnalysis with this detector on held-out photos of 64, 128 and 512 pixels, at two detection sizes.
 
-    `found`: a box with IoU > 0.5; `one`: that and no other; `points`: mean key point error divided by √(w·h).
+    `found`: the best-scored box has IoU > 0.5; `one`: and it is the only box; `points`: key point error / √(w·h).
     """
     figures: dict[str, Any] = {}
     rows = data.held_out[np.isin(data.identity[data.held_out], np.unique(data.identity[data.held_out])[:people])][::2]

@@ -1,7 +1,7 @@
 """ONNX export of trained networks; the same weights always give the same bytes.
 
 Weights are stored in half precision and cast back when the file is loaded (onnxruntime folds the casts), so that files
-are small and the arithmetic stays float32. The exporter's notes about the machine are removed.
+are small and the arithmetic stays float32. Metadata about the exporting machine is removed.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ def export_onnx(
     dynamic: dict[int, str],
     half: bool = True,
 ) -> None:
-    """Write `module` to `file`. `dynamic` names the input's variable axes (where the example must not be 1).
+    """Write `module` to `file`. `dynamic` names the input's axes of variable size (in `example` not of size 1).
 
-    Raises ValueError where the written network differs from the module by more than half precision explains.
+    Raises ValueError where an output of `file` differs from the module's by 2 % of the largest value or more.
     """
     import onnx
 
@@ -59,13 +59,13 @@ def export_onnx(
 
 
 def export_rows(module: nn.Module, side: int, outputs: Sequence[str], file: Path) -> None:
-    """Write a network for batches of any size (B, 3, side, side), in [-1, 1], with these outputs to `file`."""
+    """Write a network with input (B, 3, side, side) in [-1, 1], any B, and outputs named `outputs` to `file`."""
     example = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0)) * 2 - 1
     export_onnx(module, example, file, input_name="input", output_names=outputs, dynamic={0: "batch"})
 
 
 def _clean(model: Any) -> None:
-    """Remove names, versions and source positions of the exporting machine."""
+    """Remove metadata that depends on the exporting machine: names, versions and source positions."""
     graph = model.graph
     del model.metadata_props[:], graph.metadata_props[:], graph.value_info[:]
     del model.functions[:]

@@ -1,4 +1,4 @@
-"""The judge of expression (7 classes), pose (5 classes) and yaw. It conditions nothing."""
+"""The judge of expression (7 classes), pose (5 classes) and yaw. It never conditions the model."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ OUTPUTS = ("expression", "pose", "yaw")
 
 
 class ExpressionPose(nn.Module):
-    """(B, 3, 112, 112), (x − 127.5) / 127.5 RGB, to logits (B, 7) and (B, 5) in the order of `face_prompts`, and yaw
-    (B, 1) in degrees."""
+    """Map (B, 3, 112, 112) RGB, (x − 127.5) / 127.5, to logits (B, 7) and (B, 5) in the order of `face_prompts`, and
+    yaw (B, 1) in degrees."""
 
     def __init__(self) -> None:
         super().__init__()

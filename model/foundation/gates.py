@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 Figures = Mapping[str, Mapping[str, float | None]]
-"""Figures by part; None where one could not be measured."""
+"""Figures by part and name; None: could not be measured."""
 
 
 @dataclass(frozen=True)
 class Gate:
-    """All `figures` of `part` must be at least `bound`, or at most with `at_most`."""
+    """Each of `figures` of `part` must be at least `bound` or, with `at_most`, at most `bound`."""
 
     part: str
     what: str
@@ -57,7 +57,7 @@ GATES: tuple[Gate, ...] = (
 
 @dataclass(frozen=True)
 class GateResult:
-    """A gate with its worst figure; None where one could not be measured."""
+    """The result of a gate: `value` is its worst figure, None if one of them could not be measured."""
 
     part: str
     what: str
@@ -68,7 +68,7 @@ class GateResult:
 
 
 def check_gates(figures: Figures) -> list[GateResult]:
-    """Return the results of all gates that have figures; a figure that could not be measured fails its gate."""
+    """Return the result of every gate whose figures are all in `figures`; a figure of None fails its gate."""
     results = []
     for gate in GATES:
         values = [figures[gate.part][name] for name in gate.figures if name in figures.get(gate.part, {})]

@@ -1,7 +1,7 @@
-"""Measurements of an adapter's identity tokens and IMR on people of no training set.
+"""Measurements of an adapter's identity tokens and IMR on people outside the training sets.
 
-The tokens must contain the motion of their photo (or no IMR could change it), the base model must follow them, and the
-IMR must beat two baselines: the source's own tokens and the person's mean tokens.
+Tokens must contain the expression and pose of their photo (otherwise no IMR could change these), the base model must
+follow the tokens, and the IMR must beat two baselines: the source's tokens and the mean tokens of the person.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PEOPLE = 16
 
 
 class AdapterBench:
-    """A pipeline with the adapter, and faces and tokens of all `photos`, the smaller copies of those of `people`."""
+    """A pipeline with the adapter, and faces and tokens of `photos`, which are the photos of `people`, smaller."""
 
     def __init__(self, weights: Path, adapter: Path, people: People, photos: Array) -> None:
         from model.inference.pipeline import DynamicIDPipeline
@@ -56,7 +56,7 @@ class AdapterBench:
         self.tokens = self.tokens_of(self.faces)
 
     def tokens_of(self, faces: list[Face], prompts: list[str] | None = None) -> Array:
-        """Return the tokens (N, K, D) of faces, reconfigured to face prompts if given."""
+        """Return the tokens (N, K, D) of `faces`; with `prompts`, the IMR changes them to these face prompts."""
         parts = []
         for start in range(0, len(faces), 64):
             texts = None if prompts is None else [[text] for text in prompts[start : start + 64]]
@@ -65,7 +65,7 @@ class AdapterBench:
 
 
 def probe(tokens: Array, labels: Array, identity: Array) -> float:
-    """Return the accuracy of a linear classifier of labels (N,) from tokens (N, K, D), cross-validated over people."""
+    """Return the accuracy of predicting labels (N,) linearly from tokens (N, K, D), cross-validated over people."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GroupKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline
@@ -78,10 +78,10 @@ def probe(tokens: Array, labels: Array, identity: Array) -> float:
 
 
 def measure_tokens(bench: AdapterBench, reader: FaceReader, sampling: Sampling) -> dict[str, float]:
-    """Return how well tokens predict expression and pose, and how well the base model follows them.
+    """Return how well tokens predict expression and pose, and how well the base model follows the tokens.
 
-    Pictures are generated twice from the same noise: with prompt and true tokens, and from text alone, which names
-    expression and pose.
+    Pictures are generated twice from the same noise: from the prompt with the photo's tokens, and without tokens from
+    a prompt that also names expression and pose.
     """
     people = bench.people
     expression, pose = np.asarray(people.expression), np.asarray(people.pose)
@@ -103,9 +103,9 @@ def measure_tokens(bench: AdapterBench, reader: FaceReader, sampling: Sampling) 
 
 @torch.no_grad()
 def measure_imr(bench: AdapterBench) -> dict[str, float]:
-    """Return mean squared errors of the IMR's tokens and of the two baselines, means over people.
+    """Return mean squared errors of the IMR's tokens and of two baselines, averaged over people, and their ratios.
 
-    Target landmarks are templates retargeted to the source, never the person's own.
+    Target landmarks are templates retargeted to the source photo, never landmarks of the target photo.
     """
     identity = np.asarray(bench.people.identity)
     errors: dict[str, list[float]] = {"error": [], "error_copying_source": [], "error_person_mean": []}

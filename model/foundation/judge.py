@@ -1,7 +1,7 @@
-"""The recogniser that judges; architecture, seed, loss and augmentation differ from those of the conditioning one.
+"""The recogniser that judges identity; it is independent of the one that conditions the model.
 
-Its margin is on the angle (ArcFace, Deng et al. 2019), it pools over positions, and it is trained with mirrored, grey
-and partly hidden faces.
+Architecture, seed, loss and augmentation differ: the margin is on the angle (ArcFace, Deng et al. 2019), features are
+pooled over positions, and training faces are also mirrored, grey or partly hidden.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ OUTPUTS = ("embedding",)
 
 
 class Judge(nn.Module):
-    """(B, 3, 112, 112), (x − 127.5) / 127.5 RGB, to (B, 256) of unit norm."""
+    """Map (B, 3, 112, 112) RGB, (x − 127.5) / 127.5, to (B, 256) of unit norm."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Judge(nn.Module):
             conv(96, 160),
             conv(160, 160),
         )
-        # The rows of a face are pooled separately: height matters to identity, the exact position little.
+        # Each row is pooled over its width: height in the face matters to identity, the horizontal position little.
         self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(160 * 8, WIDTH, bias=False), nn.BatchNorm1d(WIDTH))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ class AngularMargin(MarginLoss):
             return self.network(images).float()
 
     def with_margin(self, cosine: Tensor, identity: Tensor, margin: float) -> Tensor:
-        """Return (B, people) cosines with a wider angle to the true person."""
+        """Return (B, people) cosines, with the angle to the true person widened by `margin` radians."""
         cosine = cosine.clamp(-1 + 1e-5, 1 - 1e-5)
         own = cosine.gather(1, identity[:, None])
         return cosine.scatter(1, identity[:, None], torch.cos(torch.acos(own) + margin))

@@ -20,7 +20,7 @@ OUTPUTS = ("landmarks",)
 
 
 class Landmarker(nn.Module):
-    """(B, 3, 64, 64), (x − 127) / 127 RGB, to (B, 136): x, y of 68 points in [0, 1] of the square."""
+    """Map (B, 3, 64, 64) RGB, (x − 127) / 127, to (B, 136): x, y of 68 points in [0, 1] of the square."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class Landmarker(nn.Module):
 def square(image: Array, box: Array, landmarks: Array, rng: np.random.Generator | None = None) -> tuple[Array, Array]:
     """Return the (64, 64, 3) square around `box` (x0 y0 x1 y1 in pixels) and the points (68, 2) in 0 … 1 of it.
 
-    With `rng`, the box is moved by up to 8 %, scaled by up to 15 % and turned by up to 12 degrees.
+    With `rng`, the box is moved by up to 8 %, scaled by 0.85 to 1.18 and, half of the time, turned by up to 12 degrees.
     """
     side = float(max(box[2] - box[0], box[3] - box[1])) * BOX_SCALE
     centre = (box[:2] + box[2:]) / 2
@@ -56,7 +56,7 @@ def square(image: Array, box: Array, landmarks: Array, rng: np.random.Generator 
         side *= float(rng.uniform(0.85, 1.18))
         angle = float(np.radians(rng.uniform(-12, 12))) if rng.random() < 0.5 else 0.0
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    # 0 and 1 are the square's edges, not pixel centres: half a pixel off before and after.
+    # 0 and 1 are the square's edges, but OpenCV counts pixel centres: shift by half a pixel before and after.
     matrix = np.hstack([turn, (side / 2 - turn @ centre)[:, None]]) * (SIZE / side)
     shifted = matrix.copy()
     shifted[:, 2] += matrix[:, :2] @ np.array([0.5, 0.5]) - 0.5

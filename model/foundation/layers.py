@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    """Return convolution, batch normalisation, ReLU; the side shrinks by `stride`, rounded up."""
+    """Return convolution, batch normalisation, ReLU; the side is divided by `stride`, rounded up."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, stride, (kernel - 1) // 2, groups=groups, bias=False),
         nn.BatchNorm2d(outputs),
@@ -15,7 +15,7 @@ def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, groups: in
 
 
 class Residual(nn.Module):
-    """Two 3×3 convolutions around a shortcut."""
+    """Two 3×3 convolutions with a shortcut around them."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The training of every part of the foundation: the loop of the two stages with another schedule and average."""
+"""Train a part of the foundation: the loop of the training stages with another schedule and average."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def learning_rate(step: int, steps: int, peak: float, warmup: int = 100) -> floa
 
 
 class StateAverage(EMAModel):
-    """Exponential moving average of a whole state, since batch statistics have to fit the averaged weights."""
+    """Exponential moving average of the whole state: batch statistics, too, since they must fit averaged weights."""
 
     @torch.no_grad()
     def step(self, parameters: Iterable[Tensor]) -> None:
@@ -67,9 +67,9 @@ def fit(
     every: int = 250,
     bf16: bool = False,
 ) -> None:
-    """Train `module` for `steps` steps and leave its averaged state in it.
+    """Train `module` for `steps` steps; afterwards it has the averaged state.
 
-    `losses(number, rng)` returns scalars by name, of which `loss` is minimised and the others are shown. `rng` and
+    `losses(number, rng)` returns scalars by name, of which `loss` is minimised and the others are only shown. `rng` and
     torch's generator depend on `seed` and the step number alone, so that a resumed training gives the same result.
     `bf16` uses autocast where the CPU has bfloat16 instructions, 1.4 times faster. Checkpoints are written into
     `folder`/state every `every` steps. Raises FloatingPointError where the loss is NaN or infinite.

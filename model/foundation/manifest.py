@@ -34,7 +34,7 @@ def _files(weights: Path) -> list[str]:
 
 
 def describe(weights: Path, recipe: dict[str, Any], figures: dict[str, Any]) -> dict[str, Any]:
-    """Return the manifest of a folder of weights; raise ValueError where it is too large for the repository."""
+    """Return the manifest of a folder of weights; raise ValueError where they exceed MAX_BYTES."""
     files: dict[str, dict[str, Any]] = {
         name: {"bytes": (weights / name).stat().st_size, "sha256": digest(weights / name)} for name in _files(weights)
     }
@@ -55,7 +55,7 @@ def read(weights: Path = WEIGHTS) -> dict[str, Any]:
     """Return the manifest; raise ValueError where there is none."""
     file = weights / FILE
     if not file.is_file():
-        raise ValueError(f"{file}: no manifest; `dynamicid foundation train` writes the weights and it")
+        raise ValueError(f"{file}: no manifest; `dynamicid foundation train` writes it with the weights")
     return json.loads(file.read_text(encoding="utf-8"))
 
 

@@ -1,4 +1,4 @@
-"""Measurement of the shipped network files on people of no training set."""
+"""Measure the shipped network files on people outside the training sets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ UNET = "sd/unet/diffusion_pytorch_model.safetensors"
 
 @dataclass(frozen=True)
 class Sample:
-    """The people to measure on, of a seed other than the training set's, and how pictures are generated from text."""
+    """The people to measure on (with another seed than the training set), and the sampling of pictures from text."""
 
     people: int = 40
     photos: int = 14
@@ -39,7 +39,7 @@ class Sample:
 
 
 class UnseenPeople(People):
-    """People of whom all are held out."""
+    """People who are all held out."""
 
     @cached_property
     def first_held_out(self) -> int:
@@ -50,7 +50,7 @@ class UnseenPeople(People):
 def unseen_people(folder: Path, draw: Draw, sample: Sample, *, workers: int = 1) -> UnseenPeople:
     """Draw the people of `sample` into `folder` if they are not there yet, and open them.
 
-    Their seed is not that of the training set, so they are other people, whatever their numbers.
+    Their seed differs from the training set's, so they are different people even where numbers are the same.
     """
     settings = {name: getattr(sample, name) for name in ("people", "photos", "size", "groups", "seed")}
     return UnseenPeople(**vars(render_people(folder, draw, workers=workers, **settings)))
@@ -96,8 +96,8 @@ def measure_foundation(
 ) -> tuple[dict[str, dict[str, Any]], dict[str, list[str]]]:
     """Return the figures of `parts` (all by default) that have their files, and the missing files of the others.
 
-    Both are keyed by part; `gates.GATES` has the bounds. The people measured on are drawn into `work` once. `adapter`
-    is an adapter folder, the shipped one by default. Raises ValueError for an unknown part and for an adapter of
+    Both are keyed by part; `gates.GATES` has the bounds. The people to measure on are drawn into `work` once. `adapter`
+    is an adapter folder, by default the shipped one. Raises ValueError for an unknown part and for an adapter of
     another base.
     """
     from tqdm import tqdm
@@ -130,7 +130,7 @@ def chosen_parts(parts: Sequence[str] | None, known: Iterable[str]) -> list[str]
 
 
 def _rounded(value: Any) -> Any:
-    """Return `value` with four digits, as further ones differ between machines; None for one not measured."""
+    """Return `value` to four decimals, since further ones differ between machines; None for None, NaN or infinity."""
     return None if value is None or not math.isfinite(value) else round(float(value), 4)
 
 

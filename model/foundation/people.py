@@ -3,8 +3,8 @@
 Drawing is slower than training, so it happens once. The drawing function is an argument (`Draw`), which keeps this
 package free of the data pipeline. The last people of the set are held out and never trained on.
 
-Folder: `photos.npy` (N, S, S, 3) and the other arrays of `People`, person by person; the same with `group_` for
-pictures of two people; `prompts.json`; `settings.json`.
+The folder has `photos.npy` (N, S, S, 3) and the other arrays of `People`, person by person; the same with the prefix
+`group_` for pictures of two people; `prompts.json`; `settings.json`; `finished.jsonl`.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class People:
 
 
 def _chunks(people: int, photos: int, size: int, seed: int, groups: int) -> Iterator[tuple[str, int, list[PhotoSpec]]]:
-    """Yield (key, first row, specs) of every chunk: the photos of a person, then ten pictures of two people."""
+    """Yield (key, first row, specs) of chunks: first each person's photos, then pictures of two people, ten a chunk."""
     motions = [(expression, pose) for expression in EXPRESSIONS for pose in POSES]
     for person in range(people):
         rng = np.random.default_rng([seed, 0, person])
@@ -164,7 +164,7 @@ def _open_arrays(folder: Path, rows: int, size: int, *, group: bool = False) -> 
 
 
 def _finished_chunks(log: Path) -> dict[str, dict[str, Any]]:
-    """Return the log of finished chunks by key, without a line cut off by a kill."""
+    """Return the log of finished chunks by key; skip a line that a kill cut off."""
     finished = {}
     for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else []:
         try:
@@ -186,7 +186,7 @@ def render_people(
     workers: int = 2,
     groups: float = 0.08,
 ) -> People:
-    """Draw the missing ones of `people` × `photos` pictures of `size` pixels into `folder`, and open the set.
+    """Draw `people` × `photos` pictures of `size` pixels into `folder`, except those already there; open the set.
 
     `groups` is the number of two-person pictures relative to the others. `draw` must be importable by name, because it
     runs in `workers` processes. Raises ValueError where `folder` holds a set with other settings.

@@ -38,7 +38,7 @@ def as_tensor(images: Array) -> Tensor:
 
 
 def face_weight(boxes: Array, size: int, weight: float) -> Tensor:
-    """Return (B, 1, size, size): `weight` where a face box covers a cell, else 1.
+    """Return (B, 1, size, size): `weight` where a face box contains the cell's centre, else 1.
 
     `boxes` is (B, 4) or (B, P, 4), x0 y0 x1 y1 in 0 … 1 of the picture.
     """

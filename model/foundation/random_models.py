@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Of CLIP's training pictures, by colour channel.
+# Mean and standard deviation of CLIP's training pictures, per colour channel.
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 # Pairs of letters that become one token, so that ordinary prompts differ in length.
@@ -39,9 +39,9 @@ def save_random_models(
 ) -> RandomModels:
     """Save a Stable Diffusion pipeline and a CLIP image encoder with random weights under `folder`.
 
-    Latents have 4 channels and `sample_size` as side, a quarter of the picture's side (64 px by default). `channels`,
-    multiples of 8, are those of the UNet's levels. The same arguments give the same weights. Raises ValueError if
-    `cross_attention_dim` is no multiple of 64 (the width of the face encoder's heads).
+    Latents have 4 channels and side `sample_size`, a quarter of the picture's side (64 px by default). `channels`,
+    multiples of 8, are the widths of the UNet's levels. The same arguments give the same weights. Raises ValueError if
+    `cross_attention_dim` is not a multiple of 64, the width of the face encoder's heads.
     """
     import torch
     from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -113,7 +113,7 @@ def save_random_models(
 
 
 def ddim(**more: Any) -> Any:
-    """Return a DDIMScheduler with Stable Diffusion's noise and `more` arguments."""
+    """Return a DDIMScheduler with Stable Diffusion's noise schedule and `more` arguments."""
     from diffusers import DDIMScheduler
 
     noise = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
@@ -148,7 +148,7 @@ def save_preprocessor(folder: Path, size: int) -> None:
 
 
 def random_tokenizer() -> Any:
-    """Return a CLIPTokenizer of 77 tokens with a vocabulary of single bytes and a few pairs of letters."""
+    """Return a CLIPTokenizer, at most 77 tokens a text, with single bytes and a few pairs of letters as vocabulary."""
     from tokenizers.pre_tokenizers import ByteLevel
     from transformers import CLIPTokenizer
 

@@ -65,7 +65,7 @@ class FaceReader:
         return found
 
     def read(self, images: Sequence[Array], keypoints: Sequence[Array]) -> FaceReadings:
-        """Return the readings of N ≥ 1 pictures (S, S, 3) uint8 RGB with faces at key points (5, 2)."""
+        """Return the readings of N ≥ 1 pictures (S, S, 3) uint8 RGB; `keypoints` (5, 2) mark the face in each."""
         pairs = list(zip(images, keypoints, strict=True))
         expression, pose, _ = self._expression_pose(
             normalised(np.stack([crop(image, points) for image, points in pairs]))
@@ -97,7 +97,7 @@ def _quartiles(pixels: Array) -> Array:
 
 
 def nearest_class(known: Array, classes: Array, asked: Array, *, leave_out: bool = False) -> Array:
-    """Return the most frequent class among the nearest `known` (N, d) of each row of `asked` (M, d).
+    """Return, for each row of `asked` (M, d), the most frequent of `classes` (N,) of its 7 nearest `known` (N, d).
 
     With `leave_out`, `asked` must be `known`, and a row is not its own neighbour.
     """

@@ -25,7 +25,7 @@ OUTPUTS = ("embedding",)
 
 
 class Recogniser(nn.Module):
-    """(B, 3, 112, 112), (x − 127.5) / 127.5 RGB, to (B, 512)."""
+    """Map (B, 3, 112, 112) RGB, (x − 127.5) / 127.5, to (B, 512)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class MarginLoss(nn.Module):
         self.centres = nn.Parameter(torch.randn(people, width) * 0.05)
 
     def forward(self, images: Tensor, identity: Tensor, margin: float) -> dict[str, Tensor]:
-        """Return the loss of (B, ...) `images` and the share whose nearest centre is their own."""
+        """Return the loss of (B, ...) `images` and `right`, the share nearest to the centre of the true person."""
         cosine = F.linear(F.normalize(self.embed(images)), F.normalize(self.centres))
         right = (cosine.detach().argmax(1) == identity).float().mean()
         return {
@@ -71,7 +71,7 @@ class MarginLoss(nn.Module):
         return self.network(images)
 
     def with_margin(self, cosine: Tensor, identity: Tensor, margin: float) -> Tensor:
-        """Return (B, people) cosines, lowered for the true person."""
+        """Return (B, people) cosines, lowered by `margin` for the true person."""
         return cosine - margin * F.one_hot(identity, cosine.shape[1])
 
 
@@ -108,7 +108,7 @@ def measure(network: nn.Module, people: People) -> dict[str, float]:
 
 
 def verification(embeddings: Array, identity: Array) -> dict[str, float]:
-    """Return `auc`, `same` and `different` (mean cosines) over all pairs of (N, d) unit embeddings of (N,) people."""
+    """Return `auc`, `same` and `different` (mean cosines) of all pairs of (N, d) unit embeddings; `identity` (N,)."""
     from sklearn.metrics import roc_auc_score
 
     upper = np.triu_indices(len(identity), 1)

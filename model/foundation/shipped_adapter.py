@@ -1,4 +1,4 @@
-"""The adapter that ships with the foundation, one byte a weight, for pictures right after installation."""
+"""The adapter that ships with the foundation, at one byte per weight, for pictures right after installation."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _UNQUANTISED = ("templates",)
 def ship(adapter: Path, weights: Path, recipe: dict[str, Any], figures: dict[str, Any]) -> Path:
     """Write `adapter`, quantised, into `weights`/adapter and into the manifest, and return the folder.
 
-    `recipe` describes its training. Raises ValueError, and keeps the adapter shipped before, for an adapter without
-    IMR or of another base than that in `weights`, and where the weights would become too large.
+    `recipe` describes its training. Raises ValueError, and keeps the previous adapter, if `adapter` has no IMR, was
+    trained on another base than that in `weights`, or would make the folder too large.
     """
     from safetensors.torch import load_file, save_file
 
@@ -37,7 +37,7 @@ def ship(adapter: Path, weights: Path, recipe: dict[str, Any], figures: dict[str
     if config["base"]["fingerprint"] != base:
         raise ValueError(
             f"{adapter}: trained on a base with fingerprint {config['base']['fingerprint'][:12]}, {weights} has "
-            f"{base[:12]}; train it on that"
+            f"{base[:12]}; train the adapter on this base"
         )
     tensors = quantise(dequantise(load_file(adapter / WEIGHTS)), keep=_UNQUANTISED)
     folder = weights / FOLDER
@@ -52,7 +52,7 @@ def ship(adapter: Path, weights: Path, recipe: dict[str, Any], figures: dict[str
             raise ValueError(f"{weights}: {total} bytes with {adapter}, expected at most {manifest.MAX_BYTES}")
         shutil.rmtree(folder, ignore_errors=True)
         made.rename(folder)
-    # Figures of the adapter shipped before do not apply to this one.
+    # Figures of the previous adapter do not apply to this one.
     kept = {name: found for name, found in known["figures"].items() if name not in ADAPTER_GATES}
     trained = {**recipe, "recogniser": _recogniser(weights)}
     manifest.write(weights, {**known["recipe"], FOLDER: trained}, {**kept, FOLDER: figures})

@@ -1,7 +1,7 @@
-"""Measurement of text to image: face, expression, pose, clothes and surroundings of pictures against their prompts.
+"""Measure text to image: compare face, expression, pose, clothes and surroundings of pictures with their prompts.
 
-Prompts are those of photos of people in no training set, evenly over expressions and poses. Colours are read twice: by
-the nearest of those photos, which depends on no network, and by CLIP, which also encoded the text.
+Prompts come from photos of people outside the training sets, evenly over expressions and poses. Colours are read twice:
+from the nearest of these photos, which needs no network, and by CLIP, whose text encoder also conditions the pictures.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ BATCH = 35
 class Sampling:
     """Number of pictures, denoising steps and guidance.
 
-    `rescale` in [0, 1]: how far guided predictions get the contrast of unguided ones, which a schedule with zero
-    terminal SNR needs (Lin et al., WACV 2024).
+    `rescale` in [0, 1]: at 1, guided predictions get the standard deviation of unguided ones; a schedule with zero
+    terminal SNR needs this (Lin et al., WACV 2024).
     """
 
     pictures: int = 140
@@ -56,7 +56,7 @@ def draw_pictures(
     *,
     identity_tokens: Array | None = None,
 ) -> Array:
-    """Return (N, S, S, 3) uint8 pictures of a Stable Diffusion pipeline; the noise of each depends on its number.
+    """Return (N, S, S, 3) uint8 pictures of a Stable Diffusion pipeline; noise depends on the place in `prompts` alone.
 
     `identity_tokens` (N, K, D) are for a pipeline with an adapter.
     """
@@ -103,11 +103,11 @@ def measure(weights: Path, people: People, photos: Array, reader: FaceReader, sa
 def score(
     people: People, rows: Array, photos: Array, pictures: Array, *, reader: FaceReader, clip: ClipReader
 ) -> dict[str, float]:
-    """Return how often `pictures` (M, S, S, 3), generated from prompts of `rows` (M,) of `people`, show the prompt.
+    """Return how often `pictures` (M, S, S, 3) show what the prompts of `rows` (M,) of `people` ask for.
 
-    `photos` (N, S, S, 3) are those of `people` at the size of the pictures. A picture without a face shows no
-    expression or pose. `shirt`, `background` (one colour) and `place` are read by the nearest photos, with `_by_clip`
-    by CLIP. Figures that end in `_photos` are the same readings of the photos themselves, an upper bound.
+    `photos` (N, S, S, 3) are those of `people` at the size of the pictures. A picture without a face counts as wrong
+    expression and pose. `shirt`, `background` (one colour) and `place` (all other surroundings) are read from the
+    nearest photos or, with `_by_clip`, by CLIP. Names that end in `_photos`: the same of the photos, an upper bound.
     """
     labels = prompt_labels(people.prompts)
     plain = np.array([name.endswith(" background") for name in labels.settings])
@@ -157,7 +157,7 @@ def face_accuracies(reader: FaceReader, images: Array, people: People, rows: Arr
 
 
 class ClipReader:
-    """The shipped CLIP as a judge of which text fits a picture best."""
+    """Choose the text that fits a picture best by the shipped CLIP."""
 
     def __init__(self, weights: Path) -> None:
         from transformers import CLIPModel, CLIPTokenizer

@@ -11,10 +11,10 @@ MAX_LENGTH = 77
 
 
 def learn_tokenizer(texts: Iterable[str], merges: int = 400) -> Any:
-    """Return a CLIPTokenizer of 512 byte symbols, `merges` learned pairs and two special tokens.
+    """Return a CLIPTokenizer of 512 byte symbols, at most `merges` learned pairs and two special tokens.
 
-    Merges are learned by byte-pair encoding, most frequent pair first (ties in alphabetical order), within words whose
-    last symbol has CLIP's end-of-word mark.
+    Pairs are learned by byte-pair encoding inside words, the most frequent first, ties in alphabetical order. The last
+    symbol of a word has CLIP's end-of-word mark.
     """
     from collections import Counter
 

@@ -1,4 +1,4 @@
-"""The recipe of the foundation: resumable parts in order, which make a folder of weights with a manifest.
+"""Train the foundation: resumable parts, in order, fill a folder with weights and a manifest.
 
 `work`/<part> has `recipe.json` (settings and hashes of the inputs), `state/` (checkpoints) and, once the part is
 finished, `figures.json` and `files.json` (hashes of its files). Delete the folder to train the part again.
@@ -25,7 +25,7 @@ Recipe = dict[str, Any]
 
 @dataclass(frozen=True)
 class TrainingContext:
-    """Folders of a training, and the function and processes that draw."""
+    """Folders of a training, the function that draws people, and the number of its processes."""
 
     work: Path
     weights: Path
@@ -59,7 +59,7 @@ def _people(context: TrainingContext, name: str, settings: dict[str, int]) -> di
     share = settings["pairs"] / (settings["people"] * settings["photos"])
     asked = {key: settings[key] for key in ("people", "photos", "size", "seed")}
     data = render_people(context.work / name, context.draw, workers=context.workers, groups=share, **asked)
-    # Smaller copies of an earlier set.
+    # Remove smaller copies of an earlier set.
     shutil.rmtree(context.work / "pictures", ignore_errors=True)
     return {
         "photos": len(data.photos),
@@ -77,7 +77,7 @@ def _autoencoder(context: TrainingContext, name: str, settings: dict[str, int]) 
 
     network, figures = vae.train(context.people, context.work / name, **settings)
     network.half().save_pretrained(context.weights / "sd" / "vae", safe_serialization=True)
-    # Latents of an earlier autoencoder.
+    # Remove latents of an earlier autoencoder.
     for latents in (context.work / "pictures").glob("*latents.npy"):
         latents.unlink()
     return figures
@@ -134,7 +134,7 @@ PARTS: tuple[str, ...] = tuple(part.name for part in RECIPE)
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """Figures by part, and the manifest or the parts still missing for it."""
+    """Figures by part, and the manifest's path or, before it can be written, the missing parts."""
 
     figures: dict[str, dict[str, Any]]
     manifest: Path | None
@@ -151,11 +151,11 @@ def train_foundation(
     workers: int = 2,
     sample: Sample | None = None,
 ) -> TrainingResult:
-    """Train the unfinished ones of `parts` (all by default), in the order of RECIPE, from their last checkpoints.
+    """Train `parts` (all by default) that are unfinished, in the order of RECIPE, from their last checkpoints.
 
     When all parts are finished, measure them on the people of `sample` and write the manifest. People already in `work`
-    are used as they are; `steps_scale` multiplies the steps of every part (to at least one). Raises ValueError for an
-    unknown part, for one begun with other settings or data, and where an earlier part's file is missing;
+    are used as they are; `steps_scale` multiplies the steps of every part (at least one remains). Raises ValueError for
+    an unknown part, a part begun with other settings or data, and a missing file of an earlier part;
     FloatingPointError where a loss is NaN or infinite.
     """
     names = chosen_parts(parts, PARTS)
@@ -178,7 +178,7 @@ def train_foundation(
 def _settings(part: Part, work: Path, steps_scale: float) -> dict[str, int]:
     if part.name == "people":
         drawn = _read(work / "people" / "settings.json")
-        # The same settings before and after drawing, although the folder has the pairs under another name.
+        # `settings.json` calls `pairs` `groups`; the settings must be the same before and after drawing.
         return {name: {**drawn, "pairs": drawn["groups"]}[name] for name in part.settings} if drawn else part.settings
     scaled = {key: max(1, round(value * steps_scale)) for key, value in part.settings.items() if key.endswith("steps")}
     return {**part.settings, **scaled}
@@ -216,12 +216,12 @@ def _record_recipe(folder: Path, recipe: Recipe) -> None:
             f"{folder}: begun with another recipe ({'; '.join(changed)}); delete the folder to train it anew"
         )
     if kept is None and any(folder.rglob("step-*")):
-        raise ValueError(f"{folder}: a training of unknown settings (no recipe.json); delete the folder")
+        raise ValueError(f"{folder}: checkpoints of unknown settings (no recipe.json); delete the folder")
     _write(folder / "recipe.json", recipe)
 
 
 def _finished(part: Part, context: TrainingContext) -> bool:
-    """Return whether the part is trained and its files are in the weights."""
+    """Return whether the part is trained and its files are unchanged in the weights."""
     written = _read(context.work / part.name / "files.json")
     return written is not None and _has_files(context.weights, written)
 
@@ -231,7 +231,7 @@ def _has_files(weights: Path, files: dict[str, str]) -> bool:
 
 
 def _finish(context: TrainingContext, sample: Sample) -> TrainingResult:
-    """Measure and write the manifest if all parts are finished, here or according to the earlier manifest."""
+    """Measure and write the manifest if all parts are finished, in `work` or according to the earlier manifest."""
     known = manifest.read(context.weights) if (context.weights / manifest.FILE).is_file() else None
     recipe: dict[str, Any] = {}
     figures: dict[str, Any] = {}

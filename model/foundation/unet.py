@@ -1,7 +1,7 @@
 """The UNet, trained on latents of procedural people with prompts that name face, clothes and place.
 
-v-prediction on a schedule with zero terminal SNR (Lin et al. 2024) and trailing steps: otherwise backgrounds ignore the
-prompt. Faces have a higher weight, and min-SNR weights keep low-noise steps from dominating (Hang et al. 2023).
+It predicts v on a schedule with zero terminal SNR (Lin et al. 2024) and trailing steps; otherwise backgrounds ignore
+the prompt. Faces have a higher weight, and min-SNR weights keep low-noise steps from dominating (Hang et al. 2023).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from model.training.losses import snr_weights
 LATENT = 16
 BATCH = 32
 RATES = (1.2e-3, 8e-4, 8e-4, 6e-4)
-"""Peak rates of the legs; later legs are warm restarts (Loshchilov & Hutter 2017) from the averaged weights."""
+"""Peak learning rates of the legs; later ones are warm restarts (Loshchilov & Hutter 2017) from the averaged weights."""
 FACE_WEIGHT = 3.0
 GAMMA = 5.0
 NOISE_FLOOR = 0.4
@@ -69,7 +69,7 @@ def latents_of(vae: Any, photos: Any, file: Path) -> Any:
 
 
 class TextStates:
-    """Text states (B, 77, D) by a frozen text encoder, cached in memory."""
+    """Text states (B, 77, D) of a frozen text encoder, cached in memory."""
 
     def __init__(self, text_encoder: Any, tokenizer: Any) -> None:
         self._encoder = text_encoder.eval()

@@ -1,4 +1,4 @@
-"""Old name of `pipelines.serving.request_guard`, which versions registered before the renaming import."""
+"""Keep the old import path of `install`, which earlier registered versions use; now in `serving.request_guard`."""
 
 from pipelines.serving.request_guard import install
 
