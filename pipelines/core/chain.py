@@ -1,6 +1,6 @@
 """The stages of `dvc.yaml`: their parameter sections, inputs, outputs and code.
 
-A stage has one name in `dvc.yaml`, the Airflow DAG, the command line (with dashes) and the MLflow runs. DVC runs
+A stage has the same name in `dvc.yaml`, the Airflow DAG, the command line (with dashes) and the MLflow runs. DVC runs
 `validate` to `evaluate`; `ingest` comes before them, `register` after them.
 """
 
@@ -24,7 +24,7 @@ LOSSES_ANCHORING = "reports/train_anchoring/losses.csv"
 LOSSES_IMR = "reports/train_imr/losses.csv"
 VERDICT = "reports/validate/verdict.json"
 VERDICT_PROCESSED = "reports/validate_processed/verdict.json"
-# Networks in the repository: like those that parameters name, neither data nor code.
+# Networks in the repository: dependencies in `dvc.yaml`, but neither inputs nor code of a `Stage`.
 _WEIGHTS = "model/foundation/weights/"
 
 
@@ -32,8 +32,8 @@ _WEIGHTS = "model/foundation/weights/"
 class Stage:
     """One DVC stage: its parameter sections, and relative paths of the data it reads, the data it writes and its code.
 
-    `code` lists files and folders of `pipelines` and `model`; a change in them runs the stage again. Networks are
-    listed nowhere.
+    `code` lists files and folders of `pipelines` and `model`; the stage runs again when they change. Networks are in
+    neither `inputs` nor `code`.
     """
 
     name: str
@@ -81,5 +81,5 @@ def _stage(name: str, entry: dict[str, Any]) -> Stage:
 
 
 def _paths(entries: Any) -> list[str]:
-    """Return the paths in a list of `dvc.yaml`; an entry with options is a mapping from its path to them."""
+    """Return the paths in a list of `dvc.yaml`; an entry is a path, or a mapping from a path to its options."""
     return [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]

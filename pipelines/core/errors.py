@@ -10,6 +10,6 @@ class UserError(Exception):
 
 
 class StageFailed(Exception):
-    """Data was refused, a gate not passed or the work failed (exit 1); the message gives the reason."""
+    """Data was refused, a gate failed or the work failed (exit 1); the message gives the reason."""
 
     exit_code = 1

@@ -53,7 +53,7 @@ def atomic_folder(folder: Path, *, mode: int = 0o777) -> Iterator[Path]:
     part.mkdir(mode=mode)
     try:
         yield part
-        # Renamed before it is removed: readers must not see a folder with some of its files.
+        # The old folder is renamed before it is removed: readers must not see it with only some of its files.
         shutil.rmtree(old, ignore_errors=True)
         if folder.is_dir():
             folder.rename(old)

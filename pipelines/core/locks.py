@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 
 @contextmanager
 def hold(lock: Path, taken: Exception) -> Iterator[None]:
-    """Hold the file `lock` during the block; raise `taken` where another process holds it. Its folder is created."""
+    """Hold the file `lock` during the block; raise `taken` where another process holds it. Creates its folder."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     try:
         held = FileLock(lock).acquire(timeout=0)
@@ -22,7 +22,7 @@ def hold(lock: Path, taken: Exception) -> Iterator[None]:
 
 
 def is_held(lock: Path) -> bool:
-    """Return whether a process holds the file `lock`, which is not created."""
+    """Return whether a process holds the file `lock`; the file is not created."""
     if not lock.is_file():
         return False
     try:

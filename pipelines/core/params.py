@@ -1,7 +1,7 @@
 """All parameters of a run, read from `params.yaml` and checked: frozen, unknown keys refused.
 
-A profile (`profiles/<name>.yaml`) is a parameter file. With `extends: <name>` it holds only what differs from that
-profile in the same folder. `dynamicid configure` writes a complete one to `params.yaml`, since DVC knows no `extends`.
+A profile (`profiles/<name>.yaml`) is a parameter file. One with `extends: <name>` holds only what differs from profile
+`<name>` in the same folder; DVC cannot read that, so `dynamicid configure` writes all values to `params.yaml`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Params(Section):
 
 
 def profile_file(folder: Path, name: str, asked: str) -> Path:
-    """Return the file of profile `name` in `folder`; where it is missing, raise UserError that begins with `asked`."""
+    """Return the file of profile `name` in `folder`; raise UserError, beginning with `asked`, where it is missing."""
     file = (folder / f"{name}.yaml").resolve()
     if not file.is_file():
         known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
@@ -80,7 +80,7 @@ def read_tree(file: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
 
 
 def _merged(below: Any, above: Any) -> Any:
-    """Return `above`; where both are mappings, with the keys that only `below` has, at every depth."""
+    """Return `above`; where both are mappings, add the keys that only `below` has, at every depth."""
     if not (isinstance(below, dict) and isinstance(above, dict)):
         return above
     return {**below, **{key: _merged(below.get(key), value) for key, value in above.items()}}
@@ -126,7 +126,7 @@ def _suggestion(location: tuple[int | str, ...], section: type[Section]) -> str:
     """Return "; did you mean …?" with the most similar key of the same section, or "" where none is similar."""
     *parents, unknown = location
     for part in parents:
-        # Other parts are list indices or mapping keys, under which the same kind of section continues.
+        # A part that is no key is a list index or a mapping key: the section stays the same.
         if part in (keys := keys_of(section)):
             section = section_in(keys[str(part)].annotation) or section
     near = difflib.get_close_matches(str(unknown), keys_of(section), n=1)
@@ -147,5 +147,5 @@ def load_params(file: Path, overrides: Iterable[str] = ()) -> Params:
 
 
 def dump_params(tree: dict[str, Any], file: Path) -> None:
-    """Write a parameter tree as YAML, in its order."""
+    """Write a parameter tree as YAML, with its keys in the given order."""
     file.write_text(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=110), encoding="utf-8")

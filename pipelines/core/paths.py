@@ -11,9 +11,9 @@ def project_root() -> Path:
 
 
 def resolve(path: str | Path) -> Path:
-    """Return `path`, or where only that exists, `path` relative to the project root.
+    """Return `path` if it exists, else `path` below the project root if that exists.
 
-    Where neither exists, `path` is returned, so that opening it names it as the user wrote it.
+    If neither exists, `path` is returned, so that an error on opening it names what the user wrote.
     """
     given = Path(path).expanduser()
     in_project = project_root() / given

@@ -1,4 +1,4 @@
-"""Settings that stop libraries from sending usage data or downloading models: faces are biometric data."""
+"""Environment variables that stop libraries from sending usage data or downloading models: faces are biometric data."""
 
 from __future__ import annotations
 

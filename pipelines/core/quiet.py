@@ -17,7 +17,7 @@ _LIBRARIES = ("diffusers", "huggingface_hub", "insightface", "onnxruntime", "ski
 
 
 def silence_libraries() -> None:
-    """Turn off what libraries print besides errors; variables that the user has set stay."""
+    """Turn off what libraries print besides errors; environment variables that the user has set are kept."""
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     for category in (FutureWarning, DeprecationWarning, UserWarning):

@@ -1,6 +1,6 @@
 """Schemas of the two Parquet datasets, and the values of their columns `split`, `status` and `reason`.
 
-`data/faces` has one row per input file; `data/processed` has one row per row of it, with the results of the analysis.
+`data/faces` has one row per input file. `data/processed` has the same rows, with the results of the analysis.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ DATASET_SCHEMA = pa.schema(
     [
         ("image_id", pa.string()),  # sha256 of the bytes, hex
         ("identity", pa.string()),
-        ("file_name", pa.string()),  # relative; bytes that are not UTF-8 percent-encoded
+        ("file_name", pa.string()),  # relative; bytes that are not UTF-8 are percent-encoded
         ("image", pa.binary()),  # the bytes of the input file
         ("format", pa.string()),
         ("width", pa.int32()),
@@ -32,8 +32,8 @@ DATASET_SCHEMA = pa.schema(
     ]
 )
 
-# Comments give the length of lists. Not fixed-size lists: pyarrow 25 writes those with nulls (rejected rows), but does
-# not read them (apache/arrow#35692).
+# Comments give the length of lists. Their types have no fixed size: pyarrow 25 writes fixed-size lists with nulls
+# (rejected rows), but cannot read them (apache/arrow#35692).
 PROCESSED_SCHEMA = pa.schema(
     [
         ("image_id", pa.string()),
@@ -67,9 +67,9 @@ REJECTED = "rejected"
 SPLITS: tuple[str, ...] = ("train", "val", "test")
 
 REASONS: dict[str, str] = {
-    "unreadable": "the bytes are no picture that can be decoded",
+    "unreadable": "the bytes cannot be decoded as a picture",
     "empty": "the file has no bytes",
-    "truncated": "the picture ends before its data does",
+    "truncated": "the data ends before the picture is complete",
     "too_small": "the picture or its face is smaller than the profile allows",
     "too_large": "the picture has more pixels than allowed, so it was not decoded",
     "duplicate": "the same bytes occur in an earlier row",
@@ -105,5 +105,5 @@ def open_rows(folder: Path, schema: pa.Schema) -> ds.Dataset:
 def read_rows(
     folder: Path, schema: pa.Schema, columns: list[str] | None = None, where: ds.Expression | None = None
 ) -> pa.Table:
-    """Return `columns` (default: all) of the rows that match `where`, in the order of shards; errors: `open_rows`."""
+    """Return `columns` (default: all) of the rows that match `where`, in the order of shards; raises as `open_rows`."""
     return open_rows(folder, schema).to_table(columns=columns, filter=where)

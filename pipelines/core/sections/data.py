@@ -13,10 +13,10 @@ class Ingest(Section):
     """How files become rows of `data/faces`."""
 
     shard_mb: int = Field(128, ge=1, le=1024, description="Approximate size of a shard of the dataset, in MB.")
-    max_file_mb: int = Field(256, ge=1, le=1024, description="Files of more MB are skipped, and listed in the summary.")
-    source: str | None = Field(None, description="Source of photos whose metadata names none.")
-    licence: str | None = Field(None, description="Licence of photos whose metadata names none.")
-    consent: str | None = Field(None, description="Consent of the people in photos whose metadata names none.")
+    max_file_mb: int = Field(256, ge=1, le=1024, description="Size in MB above which a file is skipped and reported.")
+    source: str | None = Field(None, description="Source recorded for photos without one in their metadata.")
+    licence: str | None = Field(None, description="Licence recorded for photos without one in their metadata.")
+    consent: str | None = Field(None, description="Consent recorded for photos without one in their metadata.")
 
 
 class Validate(Section):
@@ -27,13 +27,13 @@ class Validate(Section):
     max_small_share: Share = Field(0.1, description="Maximum share of small photos.")
     max_pixels: Count = Field(89_000_000, description="A photo of more pixels is large.")
     max_large_share: Share = Field(0.05, description="Maximum share of large photos.")
-    max_unreadable_share: Share = Field(0.05, description="Maximum share of files that are empty or no known format.")
-    max_duplicate_share: Share = Field(0.2, description="Maximum share of photos that repeat others.")
+    max_unreadable_share: Share = Field(0.05, description="Maximum share of empty files, and of unknown formats.")
+    max_duplicate_share: Share = Field(0.2, description="Maximum share of photos with the bytes of another.")
     max_without_identity_share: Share = Field(
-        0.5, description="Warn above this share of photos without a person's name: anchoring needs no names."
+        0.5, description="Warn above this share of photos without a person's name; anchoring needs no names."
     )
     max_without_prompt_share: Share = Field(
-        0.5, description="Warn above this share of photos without a prompt: preprocessing writes captions."
+        0.5, description="Warn above this share of photos without a prompt; preprocessing adds captions."
     )
 
 
@@ -44,12 +44,12 @@ class Landmarker(Section):
     pairs in [0, 1] of that square.
     """
 
-    kind: Literal["onnx", "fan"] = Field(description="Kind of network; the keys below `path` are for `onnx` alone.")
-    path: str = Field(description="ONNX file; for FAN the weights file, or its folder if it has FAN's name.")
+    kind: Literal["onnx", "fan"] = Field(description="Kind of network; the keys after `path` apply to `onnx` only.")
+    path: str = Field(description="ONNX file; for FAN, the weights file or the folder that holds it.")
     input_size: int = Field(64, ge=16, description="Side of the square, in pixels.")
     box_scale: float = Field(1.4, gt=0, description="Side of the square, as a multiple of the face box's longer side.")
-    mean: float = Field(127.0, description="Subtracted from every pixel (0 to 255).")
-    scale: float = Field(127.0, gt=0, description="Divisor of the difference.")
+    mean: float = Field(127.0, description="Value subtracted from every pixel (0 to 255).")
+    scale: float = Field(127.0, gt=0, description="Divisor of the pixels after the subtraction.")
     channel_order: ChannelOrder = Field("rgb", description="Colour channels of the input, in order.")
 
 
@@ -57,7 +57,7 @@ class Captions(Section):
     """Where prompts and face prompts come from."""
 
     sources: tuple[Literal["sidecar", "clip", "internvl"], ...] = Field(
-        ("sidecar", "clip"), description="Asked in this order; the first answer is taken."
+        ("sidecar", "clip"), description="Sources, asked in this order; the first text is used."
     )
     clip_path: str | None = Field(None, description="Folder of a CLIPModel, in the layout of transformers.")
     internvl_path: str | None = Field(None, description="Folder of an InternVL model, in the layout of transformers.")
@@ -68,47 +68,47 @@ class Preprocess(Section):
 
     resolution: int = Field(ge=32, description="Side of the stored square, in pixels.")
     jpeg_quality: int = Field(95, ge=50, le=100, description="JPEG quality of the stored square.")
-    insightface_name: str = Field(description="insightface pack: a folder in `models` of `insightface_root`.")
-    insightface_root: str = Field(description="Folder of insightface's packs.")
+    insightface_name: str = Field(description="insightface pack: a folder in `insightface_root`/models.")
+    insightface_root: str = Field(description="Folder that holds `models`, the folder of packs.")
     det_sizes: tuple[int, ...] = Field(
-        (), description="Sides of the squares in which faces are detected, in pixels; none: insightface's 128 and 640."
+        (), description="Sides of the detector's square inputs, in pixels; empty: 128 and 640, as insightface."
     )
     det_threshold: float = Field(0.5, gt=0, lt=1, description="Minimum score of a detected face.")
     landmarker: Landmarker
     captions: Captions = Captions()
-    face_share: Share = Field(0.0, description="Minimum face height as a share of the stored square; 0: none.")
+    face_share: Share = Field(0.0, description="Minimum face height as a share of the stored square; 0: no bound.")
     several_faces: Literal["reject", "largest"] = Field(
-        "largest", description="A photo of several faces is rejected, or its largest face is taken."
+        "largest", description="Reject a photo with several faces, or take its largest face."
     )
-    max_pixels: Count = Field(89_000_000, description="A photo of more pixels is rejected without decoding.")
+    max_pixels: Count = Field(89_000_000, description="A photo with more pixels is rejected without decoding.")
     min_face_side: Count = Field(20, description="Minimum shorter side of the face box, in pixels of the source photo.")
     min_sharpness: float = Field(0.0, ge=0, description="Minimum variance of the Laplacian of the face.")
     test_share: float = Field(0.12, ge=0, lt=1, description="Share of people held out for evaluation.")
     val_share: float = Field(0.04, ge=0, lt=1, description="Share of people held out to monitor the training.")
-    buckets: Count = Field(8, description="Parquet files over which rows are distributed by person.")
-    slice_photos: Count = Field(256, description="Photos of a Spark task; a killed run repeats unfinished tasks.")
+    buckets: Count = Field(8, description="Number of Parquet files; each person is in one of them.")
+    slice_photos: Count = Field(256, description="Photos per Spark task; a killed run repeats unfinished tasks.")
     master: str = Field("local[2]", description="Spark master: `local[N]` for N processes, or a cluster's address.")
-    spark: dict[str, str] = Field({}, description="Spark settings, over the project's (docs/guides/cluster.md).")
+    spark: dict[str, str] = Field({}, description="Spark settings that replace the project's (docs/guides/cluster.md).")
     max_failed_share: Share = Field(0.2, description="Maximum share of rejected photos; above it the stage fails.")
 
 
 class ValidateProcessed(Section):
     """What the processed rows must satisfy before anything is trained on them."""
 
-    min_ok_share: Share = Field(0.8, description="Minimum share of accepted photos, repeats not counted.")
-    min_identities: int = Field(2, ge=0, description="Minimum of named people with an accepted photo; 0: none needed.")
-    min_test_identities: int = Field(1, ge=0, description="Minimum of them that are held out for evaluation.")
-    max_angle: float = Field(120.0, gt=0, le=180, description="Maximum yaw, pitch and roll of 99 % of faces (degrees).")
-    max_without_prompt_share: Share = Field(0.1, description="Warn above this share without prompt or face prompt.")
+    min_ok_share: Share = Field(0.8, description="Minimum share of accepted photos, duplicates not counted.")
+    min_identities: int = Field(2, ge=0, description="Minimum number of named people with an accepted photo.")
+    min_test_identities: int = Field(1, ge=0, description="Minimum number of those who are held out for evaluation.")
+    max_angle: float = Field(120.0, gt=0, le=180, description="Bound on yaw, pitch and roll of 99 % of faces, degrees.")
+    max_without_prompt_share: Share = Field(0.1, description="Warn above this share without a prompt or face prompt.")
 
 
 class Curate(Section):
-    """From unnamed photos to people: which faces are one person, which photos are left out, how many are taken."""
+    """Grouping of unnamed photos by person: which faces are one person, which photos are left out, how many remain."""
 
     working_side: int = Field(
-        1280, ge=128, description="Shorter side of analysed photos, in pixels; larger finds smaller faces."
+        1280, ge=128, description="Minimum shorter side after reduction, in pixels; larger finds smaller faces."
     )
-    task_photos: Count = Field(128, description="Photos of a Spark task; a killed run repeats unfinished tasks.")
+    task_photos: Count = Field(128, description="Photos per Spark task; a killed run repeats unfinished tasks.")
     min_face_side: Count = Field(48, description="Minimum shorter side of a face box, in pixels of the photo.")
     min_score: Share = Field(0.5, description="Minimum score of a detected face.")
     min_sharpness: float = Field(0.0, ge=0, description="Minimum variance of the Laplacian of the face.")
@@ -119,17 +119,17 @@ class Curate(Section):
         0.32,
         gt=0,
         lt=1,
-        description="Minimum mean cosine of two groups of faces of one person; depends on the recogniser.",
+        description="Minimum mean cosine to join two groups of faces; depends on the recogniser.",
     )
-    neighbours: int = Field(30, ge=2, description="Nearest faces that each face is compared with.")
+    neighbours: int = Field(30, ge=2, description="Number of nearest faces that each face is compared with.")
     likeness: float = Field(
-        0.55, gt=0, lt=1, description="In a first round: minimum of ⅓ mean cosine + ⅔ share of neighbours in common."
+        0.55, gt=0, lt=1, description="First round: minimum of ⅓ mean cosine + ⅔ share of common neighbours."
     )
     duplicate_similarity: float = Field(
-        0.82, gt=0, le=1, description="Minimum correlation of the grey values of two aligned faces of one picture."
+        0.82, gt=0, le=1, description="Faces whose aligned grey values correlate this much are duplicates."
     )
     min_photos: Count = Field(3, description="Minimum number of usable photos of a person.")
-    max_photos: Count = Field(35, description="Maximum number of photos taken of one person: the most diverse.")
+    max_photos: Count = Field(35, description="Maximum number of photos of a person; the most diverse are taken.")
 
     @model_validator(mode="after")
     def _photos(self) -> Curate:
@@ -141,16 +141,16 @@ class Curate(Section):
 
 
 class Term(Section):
-    """Values of one column with which a row may be trained on."""
+    """Which values of one column permit training on a row."""
 
-    allow: tuple[str, ...] = Field((), description='One of these patterns must match, "*" any value; empty: all rows.')
+    allow: tuple[str, ...] = Field((), description='A value must match one of these ("*": any value); empty: all rows.')
     deny: tuple[str, ...] = Field((), description="A value that matches one of these patterns is always refused.")
 
 
 class Rights(Section):
-    """Which photos may be trained on, by three columns, all of which must permit it.
+    """Which photos may be trained on: all three columns must permit it.
 
-    Patterns are those of the shell; case is ignored.
+    Values are matched with shell patterns; case is ignored.
     """
 
     consent: Term = Field(Term(deny=("no", "refused", "withdrawn*")), description="What the people agreed to.")
@@ -159,15 +159,15 @@ class Rights(Section):
 
 
 class Parsing(Section):
-    """A face-parsing network (ONNX): one score per class and pixel; the class of the highest is the part.
+    """A face-parsing network (ONNX): one score per class and pixel; the class with the highest score is the part.
 
     Its input is (pixel / 255 - mean) / std.
     """
 
     path: str = Field(description="ONNX file.")
     input_size: int = Field(512, ge=32, description="Side of the square input, in pixels.")
-    mean: tuple[float, float, float] = Field((0.485, 0.456, 0.406), description="Subtracted, per channel in order.")
-    std: tuple[float, float, float] = Field((0.229, 0.224, 0.225), description="Divisors, per channel in order.")
+    mean: tuple[float, float, float] = Field((0.485, 0.456, 0.406), description="Value subtracted from each channel.")
+    std: tuple[float, float, float] = Field((0.229, 0.224, 0.225), description="Divisor of each channel.")
     channel_order: ChannelOrder = Field("rgb", description="Colour channels of the input, in order.")
 
 

@@ -13,8 +13,8 @@ class Judges(Section):
     """Networks that judge pictures; none of them conditions the generation."""
 
     recogniser: str = Field(description="ONNX face recogniser, for identity.")
-    recogniser_size: int = Field(112, description="Side of the aligned face that it reads, in pixels.")
-    recogniser_mean: float = Field(127.5, description="Its input is (pixel - recogniser_mean) / recogniser_scale.")
+    recogniser_size: int = Field(112, description="Side of the recogniser's input, an aligned face, in pixels.")
+    recogniser_mean: float = Field(127.5, description="The input is (pixel - recogniser_mean) / recogniser_scale.")
     recogniser_scale: float = Field(127.5, description="See recogniser_mean.")
     expression_pose: str = Field(description="ONNX network for expression and pose.")
     clip: str = Field(description="Folder of a CLIPModel, with tokenizer and preprocessor_config.json.")
@@ -23,23 +23,23 @@ class Judges(Section):
 class Evaluate(Section):
     """The evaluation protocol and its sampling, which `generate` and the page share."""
 
-    people: int = Field(ge=2, description="Held-out people, at most.")
+    people: int = Field(ge=2, description="Maximum number of held-out people.")
     prompts: Count = Field(2, description="Prompts per person.")
     seeds: Count = Field(1, description="Rounds over all cells (expression and pose), each with its own noise.")
-    diversity_seeds: int = Field(3, ge=2, description="Pictures per person of one cell and prompt, for `diversity`.")
-    variant_cells: int = Field(5, ge=2, le=11, description="Cells per person and round of the variants beside `model`.")
-    pairs: Count = Field(4, description="Pictures of two people.")
+    diversity_seeds: int = Field(3, ge=2, description="Pictures of one cell per person, for the metric `diversity`.")
+    variant_cells: int = Field(5, ge=2, le=11, description="Cells per person and round for variants except `model`.")
+    pairs: Count = Field(4, description="Number of pictures of two people.")
     steps: Count = Field(20, description="Sampling steps.")
     guidance: float = Field(3.0, description="Scale of classifier-free guidance.")
     guidance_rescale: Share = Field(
-        0.0, description="How far guided predictions are rescaled to unguided contrast (Lin et al., WACV 2024)."
+        0.0, description="How far guided predictions are rescaled to the unguided contrast (Lin et al., WACV 2024)."
     )
     sampler: Literal["ddim", "dpm"] = Field("ddim", description="Sampler: DDIM or DPM-Solver++.")
     batch_size: int = Field(16, description="Pictures generated at once.")
-    bootstrap: int = Field(1000, description="Resamplings of the people behind each 95 % interval.")
-    layout_steps: int = Field(0, ge=0, description="First steps of a multi-person picture, without the LoRA.")
-    boost_steps: int = Field(0, description="First steps of a multi-person picture, in which `boost` applies.")
-    boost: float = Field(0.0, description="Added to the gate inside boxes; outside, it is divided by 1 + boost.")
+    bootstrap: int = Field(1000, description="Number of resamples of the people for the 95 % intervals.")
+    layout_steps: int = Field(0, ge=0, description="Number of first steps without LoRA, with several people.")
+    boost_steps: int = Field(0, description="Number of first steps with `boost`, with several people.")
+    boost: float = Field(0.0, description="Added to the gate inside boxes; outside, the gate is divided by 1 + boost.")
     sweeps: bool = Field(False, description="Also vary identity scale, gate threshold and guidance, for curves.")
     seed: int = Field(0, description="Seed of people, cells and noise.")
     shipped_adapter: str | None = Field(None, description="Adapter on the same base to compare with; null: none.")
@@ -50,14 +50,14 @@ class Gate(Section):
     """One bound on one metric of `reports/metrics.json`."""
 
     metric: str = Field(description="Name of the metric.")
-    variant: str = Field("model", description="Variant whose metric it is.")
+    variant: str = Field("model", description="Variant to which the metric belongs.")
     minimum: float | None = Field(None, description="Lowest value that passes.")
     maximum: float | None = Field(None, description="Highest value that passes.")
     max_regression: float | None = Field(
         None, ge=0, description="Maximum loss against the champion on the same evaluation set."
     )
     doubt: Literal["ignore", "passes", "refuses"] = Field(
-        "ignore", description="If the 95 % interval contains the bound: ignore the interval, pass, or fail."
+        "ignore", description="Where the 95 % interval contains the bound: ignore the interval, pass, or refuse."
     )
 
     @model_validator(mode="after")

@@ -27,8 +27,8 @@ class DriftLimit(Section):
 class Drift(Section):
     """How a dataset version is compared with the one that the champion was trained on."""
 
-    sample: int = Field(2000, ge=20, description="Photos of each version that are compared, at most.")
-    resamples: int = Field(100, ge=10, description="Comparisons among the champion's people, for the chance distance.")
+    sample: int = Field(2000, ge=20, description="Maximum number of photos compared of each version.")
+    resamples: int = Field(100, ge=10, description="Comparisons within the champion's people, to measure chance.")
     limits: dict[Feature, DriftLimit] = Field(
         {}, description="Bounds on embedding, yaw, pitch, brightness, size, expression, outcome; others are not judged."
     )
@@ -45,23 +45,23 @@ class Keeping(Section):
 class Inbox(Section):
     """When a batch of photos is taken from the inbox."""
 
-    quiet_seconds: float = Field(60.0, ge=0, description="Seconds unchanged until a batch without _READY is complete.")
+    quiet_seconds: float = Field(60.0, ge=0, description="Seconds without change that complete a batch without _READY.")
 
 
 class Retrain(Section):
-    """What a scheduled run does."""
+    """What a training run starts from, and what a scheduled one does without new data."""
 
     without_new_data: Literal["skip", "new_seed"] = Field(
         "skip", description="Without a newer dataset version: do nothing, or train with another seed."
     )
-    start_from: Literal["scratch", "champion"] = Field("scratch", description="Weights at the start of the training.")
+    start_from: Literal["scratch", "champion"] = Field("scratch", description="New weights, or the champion's.")
 
 
 class Serve(Section):
     """Limits on requests to the served model."""
 
-    max_request_mb: Count = Field(64, description="Size of a request, in MB.")
-    max_upload_mb: Count = Field(16, description="Size of one reference photo as it is sent, in MB.")
-    max_pixels: Count = Field(40_000_000, description="Pixels of one reference photo.")
-    max_people: Count = Field(4, description="People in one picture.")
-    max_rows: Count = Field(4, description="Pictures in one request.")
+    max_request_mb: Count = Field(64, description="Maximum size of a request, in MB.")
+    max_upload_mb: Count = Field(16, description="Maximum size of one reference photo, encoded as sent, in MB.")
+    max_pixels: Count = Field(40_000_000, description="Maximum number of pixels of one reference photo.")
+    max_people: Count = Field(4, description="Maximum number of people in one picture.")
+    max_rows: Count = Field(4, description="Maximum number of pictures in one request.")

@@ -27,7 +27,7 @@ def keys_of(section: type[Section]) -> dict[str, FieldInfo]:
 
 
 def section_in(annotation: Any) -> type[Section] | None:
-    """Return the section class in an annotation such as `Parsing | None` or `tuple[Gate, ...]`, or None."""
+    """Return the section class in an annotation such as `Parsing | None` or `tuple[Gate, ...]`; None without one."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return annotation
     return next(filter(None, map(section_in, get_args(annotation))), None)

@@ -17,7 +17,7 @@ class BaseModels(Section):
 
     pipeline: str = Field(description="Folder of a Stable Diffusion model, in the layout of diffusers.")
     image_encoder: str = Field(description="Folder of a CLIP vision model, in the layout of transformers.")
-    resolution: int = Field(ge=32, multiple_of=8, description="Side of its pictures, in pixels.")
+    resolution: int = Field(ge=32, multiple_of=8, description="Side of the model's pictures, in pixels.")
     dtype: Literal["float32", "float16", "bfloat16"] = Field("float32", description="Data type of the frozen weights.")
 
 
@@ -44,42 +44,42 @@ class Loop(Section):
     weight_decay: float = Field(1e-2, ge=0, description="Weight decay of AdamW.")
     warmup_steps: int = Field(0, ge=0, description="Steps in which the learning rate rises from zero.")
     max_grad_norm: float = Field(1.0, gt=0, description="Norm to which gradients are clipped.")
-    ema_decay: float = Field(0.999, ge=0, lt=1, description="Share of the averaged weights that a step keeps.")
+    ema_decay: float = Field(0.999, ge=0, lt=1, description="Share of the averaged weights that is kept at each step.")
     checkpoint_every: Count = Field(200, description="Steps between two checkpoints.")
     log_every: Count = Field(10, description="Steps between two rows of losses.csv.")
-    cache_batch: Count = Field(32, description="Photos whose latents, crops or prompts are encoded at once.")
+    cache_batch: Count = Field(32, description="Photos or prompts that are encoded at once.")
     seed: int = Field(0, ge=0, description="Seed of weights, order and noise.")
-    mixed_precision: Precision = Field("no", description="Data type of mixed precision; 'no', in quotes: none.")
+    mixed_precision: Precision = Field("no", description="Data type of mixed precision; 'no' (in quotes): none.")
     gradient_checkpointing: bool = Field(
         False, description="Recompute the UNet's activations in the backward pass: a third more time, far less memory."
     )
 
 
 class IdentityTerm(Section):
-    """The identity term of anchoring: 1 − cosine of preprocessing's recogniser on decoded predictions."""
+    """The identity term of anchoring: 1 − cosine of decoded prediction and photo by preprocessing's recogniser."""
 
-    weight: float = Field(0.0, ge=0, description="Weight against the noise prediction's 1; 0 is the paper's loss.")
-    faces: Count = Field(8, description="Photos of a batch that it is computed on.")
+    weight: float = Field(0.0, ge=0, description="Weight relative to the noise loss; 0: the paper's loss.")
+    faces: Count = Field(8, description="Photos per batch on which the term is computed.")
 
 
 class TrainAnchoring(Loop):
     """The anchoring stage (paper section 3.4): face encoder and SAA on single-person pictures."""
 
-    # By number, since an alias moves.
+    # The version's number, since an alias may move.
     start_from: str | None = Field(
         None,
         pattern=r"^models:/[^/@]+/[0-9]+$",
-        description="Version to continue from, models:/NAME/NUMBER, of the same sizes or a narrower LoRA; null: none.",
+        description="models:/NAME/NUMBER to continue from, with the same sizes or a narrower LoRA; null: none.",
     )
     batch_size: Count = Field(description="Photos per step and process.")
     drop_text: Share = Field(0.05, description="Share of photos trained without their prompt.")
     drop_identity: Share = Field(0.05, description="Share of photos trained without their identity.")
     drop_both: Share = Field(0.05, description="Share of photos trained without either; the three sum to 1 at most.")
     noise_shift: float = Field(
-        1.0, gt=0, description="Timesteps at the start: 1 uniform, 3 three quarters in the noisier half; fades to 1."
+        1.0, gt=0, description="Timestep shift at first: 1 is uniform, 3 puts ¾ in the noisier half; decays to 1."
     )
     projection_steps: int = Field(
-        0, ge=0, description="Steps before all others that pre-train the embedding's projection without the UNet."
+        0, ge=0, description="Additional first steps that train the projection of the embedding, without the UNet."
     )
     gate_threshold: float = Field(0.3, ge=0, lt=1, description="τ: a position with a lower gate gets no identity.")
     face_loss_weight: float = Field(1.0, gt=0, description="Loss weight of latents in the face box, against 1 outside.")
@@ -99,12 +99,12 @@ class TrainAnchoring(Loop):
 class TrainImr(Loop):
     """The reconfiguration stage (paper section 3.4): the IMR on frozen identity tokens."""
 
-    helpers: Count = Field(32, description="Target photos of the same person per source, at most.")
+    helpers: Count = Field(32, description="Maximum number of target photos per source, of the same person.")
     batch_size: Count = Field(1, description="People per step and process.")
     ldc_weight: float = Field(1.0, ge=0, description="λ of the noise term.")
     ldc_every: Count = Field(1, description="Steps from one computation of the noise term to the next.")
-    ldc_targets: Count = Field(32, description="Photos of a step that the noise term is computed on.")
+    ldc_targets: Count = Field(32, description="Photos per step on which the noise term is computed.")
     residual: bool = Field(True, description="The IMR's output is added to its input.")
     template_share: Share = Field(
-        0.5, description="Share of targets with a template's landmarks, fitted to the source's shape, not their own."
+        0.5, description="Share of targets whose landmarks are a template's, fitted to the source's face shape."
     )
