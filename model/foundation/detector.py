@@ -173,7 +173,7 @@ def export(detector: Detector, file: Path) -> None:
 
 
 def open_analysis(pack: Path, det_size: Any = None, threshold: float = 0.5, modules: Any = None) -> Any:
-    """Return FaceAnalysis on one thread for an insightface model folder; `det_size` None: insightface's default sizes."""
+    """Return a single-threaded FaceAnalysis of an insightface model folder; `det_size` None: its default sizes."""
     import onnxruntime
     from insightface.app import FaceAnalysis
 

@@ -24,7 +24,7 @@ from model.training.losses import snr_weights
 LATENT = 16
 BATCH = 32
 RATES = (1.2e-3, 8e-4, 8e-4, 6e-4)
-"""Peak learning rates of the legs; later ones are warm restarts (Loshchilov & Hutter 2017) from the averaged weights."""
+"""Peak learning rates of the legs; later legs are warm restarts (Loshchilov & Hutter 2017) from averaged weights."""
 FACE_WEIGHT = 3.0
 GAMMA = 5.0
 NOISE_FLOOR = 0.4
