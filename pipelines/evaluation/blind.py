@@ -35,9 +35,9 @@ class Sheet:
 
 
 def choose_cells(questions: EvaluationSet, people: int, each: int, seed: int) -> tuple[list[int], list[int]]:
-    """Return the cells to match with references (one per person) and those to name the expression of (`each` of seven).
+    """Return the numbers of the cells to match with references (one per person) and to name (`each` per expression).
 
-    Raises UserError where too few people, or frontal cells of an expression, are held out.
+    Raises UserError where there are too few held-out people, or too few frontal cells of an expression.
     """
     if len(questions.people) < people:
         raise UserError(f"a sheet of {people} people: only {len(questions.people)} are held out; ask for fewer")
@@ -60,7 +60,7 @@ def choose_cells(questions: EvaluationSet, people: int, each: int, seed: int) ->
 def make_sheets(
     questions: EvaluationSet, photos: Mapping[str, Photo], renderer: CellRenderer, *, people: int, each: int, seed: int
 ) -> dict[str, Sheet]:
-    """Draw the cells as the evaluation does and return the sheets by file name; `seed` chooses cells and order."""
+    """Draw the cells as the evaluation does and return the sheets by file name; `seed` determines cells and order."""
     matched, asked = choose_cells(questions, people, each, seed)
     tokens = renderer.tokens(questions, photos)
     drawn = renderer.draw([spec_of(questions, tokens, MODEL, number) for number in (*matched, *asked)])
@@ -84,7 +84,7 @@ def make_sheets(
 
 
 def write_sheets(sheets: Mapping[str, Sheet], out: Path, made_from: Mapping[str, Any]) -> None:
-    """Write every sheet as a picture, the key (hidden from the reader) and `made_from`, the settings, as JSON."""
+    """Write every sheet as a picture, and as JSON the key (not for the reader) and the settings `made_from`."""
     out.mkdir(parents=True, exist_ok=True)
     for name, sheet in sheets.items():
         _draw_sheet(sheet, out / name)
@@ -132,6 +132,6 @@ def _draw_sheet(sheet: Sheet, file: Path) -> None:
             if place < len(pictures):
                 axis.imshow(pictures[place], interpolation="bicubic")
                 axis.set_title(labels[place], fontsize=11)
-        # The title of a row belongs to the whole row: one of a column would widen that column.
+        # The title belongs to the whole row: above one column it would widen that column.
         part.suptitle(title or " ", x=0.005, ha="left", fontsize=11, weight="bold")
     figure.savefig(file, metadata={"Software": None})

@@ -20,14 +20,14 @@ def true_photos(questions: EvaluationSet) -> dict[int, str]:
 
 
 def ceiling(questions: EvaluationSet, real: Readings, rows: Mapping[str, int], gallery: Gallery) -> Scores:
-    """Score a real photo of the same person in every cell; `rows` gives the row of an image id in `real`."""
+    """Score the true photo of every graded cell that has one; `rows` maps an image id to its row in `real`."""
     photos = true_photos(questions)
     readings = real.rows([rows[photo] for photo in photos.values()])
     return Scores.of(questions, list(photos), score_faces(questions, list(photos), readings, gallery))
 
 
 def floor(questions: EvaluationSet, gallery: Gallery) -> Scores:
-    """Score, in every cell, the real photos of all other people with the asked expression and pose."""
+    """Score in every graded cell the real photos of other people that show its expression and pose."""
     shown: dict[tuple[str, str], list[tuple[int, np.ndarray]]] = {}
     for number, photo in true_photos(questions).items():
         cell = questions.cells[number]

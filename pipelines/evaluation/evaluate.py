@@ -31,9 +31,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Evaluate `adapter` on the held-out people of `processed`; write `metrics` (JSON) and `report` (HTML).
 
-    `losses`: training → its loss curve (CSV), shown in the report. Returns what `metrics` holds. Raises UserError where
-    a model, a judge or the IMR is missing or held-out people have no identity, StageFailed where a held-out person is
-    in another split.
+    `losses` maps a training to its loss curve (CSV) for the report. Returns the contents of `metrics`. Raises UserError
+    where a model, a judge, the IMR or a loss curve is missing, or there are fewer than two usable people; StageFailed
+    where a held-out person also has photos in another split.
     """
     from pipelines.evaluation.protocol import run_protocol
     from pipelines.evaluation.report import write_report
@@ -80,7 +80,7 @@ def _renderer(params: Params, adapter: Path) -> CellRenderer:
 
 
 def _shipped(params: Params) -> CellRenderer | None:
-    """Return the renderer of the shipped adapter, None where it is switched off; raise UserError as `_renderer`."""
+    """Return the renderer of the shipped adapter, None where it is switched off; raises as `_renderer`."""
     if params.evaluate.shipped_adapter is None:
         return None
     try:
@@ -118,7 +118,7 @@ def _face_pack(params: Params) -> Path:
 
 
 def _conditions(params: Params, adapter: Path, pipe: Any, *, pictures: int) -> dict[str, Any]:
-    """Return the settings and hashes that must agree before two results are compared, and what the report states."""
+    """Return `settings` of metrics.json: what must agree before two results are compared, and facts for the report."""
     from model.network.adapter import WEIGHTS
     from model.network.base import fingerprint
 
@@ -129,7 +129,7 @@ def _conditions(params: Params, adapter: Path, pipe: Any, *, pictures: int) -> d
         "profile": params.profile,
         "resolution": params.base.resolution,
         **{name: getattr(settings, name) for name in sampled},
-        "weights": "ema",  # training writes its moving averages into an adapter, never the last step
+        "weights": "ema",  # an adapter holds the moving averages of training, not the last step's weights
         "gate_threshold": pipe.adapter.gate_threshold,
         "bootstrap": settings.bootstrap,
         "pictures": pictures,

@@ -23,8 +23,8 @@ MOTIONS: tuple[tuple[str, str], ...] = (
     *((expression, "front") for expression in EXPRESSIONS),
     *(("neutral", pose) for pose in POSES if pose != "front"),
 )
-# The boxes (y0, x0, y1, x1) of two people side by side, around their heads. With halves of the picture each person's
-# tokens would act on the background, too, and a boost would put the person's features there.
+# The boxes (y0, x0, y1, x1) of two people side by side, around their heads. In boxes that are halves of the picture, a
+# person's tokens would also act on the background, and a boost would draw the person's features there.
 SIDE_BY_SIDE: tuple[tuple[float, float, float, float], ...] = ((0.15, 0.06, 0.8, 0.46), (0.15, 0.54, 0.8, 0.94))
 # A profile hides half of the face, so the photos for comparison are turned at most this far (degrees) where the person
 # has such photos.
@@ -175,7 +175,7 @@ def _choose_photos(identity: str, photos: list[PhotoRecord], *, candid: bool) ->
     """Choose the reference and the photos to compare with; return them and the remaining photos.
 
     A `candid` reference is neither neutral nor frontal (half turned rather than a profile), as a user's photo may be;
-    the other references are neutral and frontal. Each condition is met where the person has such a photo.
+    the other references are neutral and frontal. A condition that no photo meets is ignored.
     """
 
     def reference_rank(photo: PhotoRecord) -> tuple[bool, bool, bool]:
@@ -201,7 +201,7 @@ def _cells_of(person: int, identity: str, photos: list[PhotoRecord], params: Eva
         shown.setdefault((photo.expression, photo.pose), photo.image_id)
 
     def cell(expression: str, pose: str, seed: int, graded: bool) -> Cell:
-        # One prompt for a person's expressions and the next for the poses: the pictures of a row are comparable.
+        # A person's expressions share a prompt and the poses the next one, so that a row of pictures can be compared.
         turn = (2 * seed + (pose != "front")) % params.prompts
         return Cell(
             person=person,

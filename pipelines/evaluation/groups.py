@@ -53,7 +53,7 @@ def tone_of(angle: float) -> str:
 
 
 def sex_of(prompts: Sequence[str]) -> str | None:
-    """Return the sex named in most of a person's captions, None where none is named or both equally often."""
+    """Return the sex named in most of a person's captions, None where neither is named or both equally often."""
     counts = {name: sum(bool(pattern.search(prompt)) for prompt in prompts) for name, pattern in SEXES.items()}
     best = max(counts, key=lambda name: counts[name])
     return best if counts[best] > 0 and list(counts.values()).count(counts[best]) == 1 else None
@@ -77,8 +77,8 @@ def group_people(questions: EvaluationSet, held_out: HeldOut) -> dict[str, list[
 def score_groups(groups: Mapping[str, list[int]], scores: Scores, people: int) -> dict[str, dict[str, Interval]]:
     """Return GROUP_METRICS of the model in every group, with Student's intervals over the people of the group.
 
-    A bootstrap over so few people would give intervals that are far too narrow. A metric known for fewer than two
-    people of a group is left out.
+    A bootstrap over so few people would give intervals that are far too narrow. A metric with values of fewer
+    than two people of a group is left out.
     """
     table: dict[str, dict[str, Interval]] = {}
     for name, members in groups.items():

@@ -1,7 +1,7 @@
 """95 % intervals: a bootstrap over people with the same resamples for all metrics, so that differences are paired.
 
 `weights[b, p]` is the number of times that person p is in resample b. A statistic is a function of such weights; its
-value is the one where all weights are one.
+value is the result for weights of one.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def bootstrap(statistic: Statistic, weights: np.ndarray, units: int | None = Non
     """Return the value of `statistic` and its 95 % percentile interval over the resamples `weights` (B, P).
 
     The percentiles are expanded (Hesterberg 2015, section 4): for a dozen people the usual ones are too narrow.
-    `units` is the sample size for that (default P). Raises ValueError where the statistic is NaN.
+    `units` is the sample size for the expansion (default P). Raises ValueError where the statistic is NaN.
     """
     from scipy.stats import norm, t
 

@@ -25,7 +25,7 @@ _EXPRESSION_POSE_SIZE = 112
 
 @dataclass(frozen=True)
 class MotionReadings:
-    """Expression and pose of N faces: indices (N,) int into face_prompts; `yaw` (N,) degrees."""
+    """Expression and pose of N faces: indices (N,) int into EXPRESSIONS and POSES; `yaw` (N,) degrees."""
 
     expression: np.ndarray
     pose: np.ndarray

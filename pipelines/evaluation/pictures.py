@@ -30,7 +30,7 @@ def data_uri(image: np.ndarray) -> str:
 def heat(gate: np.ndarray, image: np.ndarray) -> np.ndarray:
     """Return the gate map (h, w) as a heat map over a grey copy of `image` (H, W, 3), uint8 RGB.
 
-    Scaled to the map's own maximum: dark is closed, brightest is the most open place of this picture.
+    The map is scaled to its own maximum: the gate is closed where it is dark, most open where it is brightest.
     """
     height, width = image.shape[:2]
     scaled = gate / max(float(gate.max()), 1e-6)

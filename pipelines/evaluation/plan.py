@@ -1,8 +1,8 @@
 """The pictures that each variant draws, from the same noise.
 
-The model draws every cell. The other variants, and the shipped adapter, draw some motions (pairs of expression and
-pose) of every person, chosen so that each motion occurs about equally often; differences are taken over the cells of
-both sides. Equal pictures are drawn once: without the IMR, a person's cells share one picture.
+The model draws every cell. Without the IMR, one picture serves all cells of a person, prompt and seed. Other variants
+and the shipped adapter draw some motions (pairs of expression and pose) of every person, each motion about equally
+often. Differences are taken over the cells that both variants have. Equal pictures are drawn once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class PictureSpec:
     """One picture to draw.
 
     `tokens` (4·P, D) float32 of P people, None for the base model alone; `boxes` one (y0, x0, y1, x1) per person or
-    None; `scale` is λ; `threshold` τ and `guidance`: None for those of the adapter and the parameters.
+    None; `scale` is λ; `threshold` is τ, None for the adapter's; `guidance` None for the parameters' value.
     """
 
     prompt: str
@@ -73,7 +73,7 @@ class Plan:
 
 
 def shared_cells(questions: EvaluationSet, motions: int) -> list[int]:
-    """Return the numbers of the graded cells that all variants draw: about `motions` of eleven per person."""
+    """Return the numbers of the graded cells that variants share: about `motions` of eleven per person and seed."""
     if motions >= len(MOTIONS):
         return [number for number, cell in enumerate(questions.cells) if cell.graded]
     expressions = max(1, round(motions * 7 / 12))
@@ -132,7 +132,7 @@ def pair_spec_of(questions: EvaluationSet, tokens: TokenTable, variant: str, num
 
 
 def plan_drawing(questions: EvaluationSet, tokens: TokenTable, motions: int) -> Plan:
-    """Plan all pictures; the variants beside the model draw `motions` per person and seed."""
+    """Plan the pictures of DRAWN and DRAWN_PAIRS; `motions` as in `shared_cells`."""
     return _plan(questions, tokens, {variant: cells_of(questions, variant, motions) for variant in DRAWN}, DRAWN_PAIRS)
 
 
@@ -144,7 +144,7 @@ def plan_shipped(questions: EvaluationSet, tokens: TokenTable, motions: int) -> 
 def _plan(
     questions: EvaluationSet, tokens: TokenTable, cells: Mapping[str, Sequence[int]], paired: Sequence[str]
 ) -> Plan:
-    """Plan the `cells` of every variant, and all pairs for the variants in `paired`; equal pictures once."""
+    """Plan the `cells` of every variant, and all pairs for the variants in `paired`; plan equal pictures once."""
     specs: dict[tuple[object, ...], PictureSpec] = {}
     places: dict[tuple[object, ...], int] = {}
 

@@ -59,7 +59,7 @@ def read_losses(file: Path) -> dict[str, np.ndarray]:
 
 
 def loss_curves(curves: Mapping[str, Mapping[str, np.ndarray]]) -> str:
-    """Draw each stage's loss over its steps, with the columns `smoothed` and `probe` where there are any.
+    """Draw each stage's loss over its steps, with the columns `smoothed` and `probe` where they exist.
 
     The probe is the loss on fixed pictures, noise and timesteps.
     """
@@ -83,7 +83,7 @@ def loss_curves(curves: Mapping[str, Mapping[str, np.ndarray]]) -> str:
 
 
 def forest(rows: Sequence[tuple[str, Interval]], title: str) -> str:
-    """Draw differences with their intervals, one line each, zero marked."""
+    """Draw differences with their intervals, one per line, and a line at zero."""
     with _styled_figure(6.4, 0.5 + 0.24 * len(rows)) as figure:
         axes = _axes(figure)
         axes.axvline(0, color="#9aa5b1", linewidth=1)

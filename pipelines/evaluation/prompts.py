@@ -52,7 +52,7 @@ class Prompts:
 
 
 def load_prompts(file: Path = PROMPTS_FILE) -> Prompts:
-    """Read the prompts; raise UserError where one has an unknown slot or value, an expression or a pose."""
+    """Read the prompts; raise UserError for an unknown slot or value, or a prompt that names an expression or pose."""
     tree = yaml.safe_load(file.read_text(encoding="utf-8"))
     slots = {slot: tuple(values.items()) for slot, values in tree["slots"].items()}
 

@@ -47,7 +47,7 @@ class FaceReader:
         return self._read(images, largest)
 
     def known(self, images: Sequence[np.ndarray], keypoints: Sequence[np.ndarray]) -> Readings:
-        """Read pictures with known key points (5, 2), whose bounding boxes become the boxes."""
+        """Read pictures with known key points (5, 2); the boxes are the points' bounding boxes."""
         faces = [
             Detection(np.concatenate([points.min(0), points.max(0)]), np.asarray(points, np.float32), 1.0)
             for points in keypoints

@@ -28,7 +28,7 @@ from pipelines.evaluation.variants import (
     WITHOUT_IMR,
 )
 
-# What the method claims: the difference that shows it, and its sign if the claim holds.
+# The method's claims, each with the comparison and metric that test it, and the difference's sign if it holds.
 EFFECTS: tuple[tuple[str, str, str, int], ...] = (
     ("The adapter draws the person", "model_minus_text_only", "id_similarity", 1),
     ("The gate keeps the picture closer to its text", "model_minus_without_gate", "prompt_accuracy", 1),
@@ -70,7 +70,7 @@ def write_report(result: EvaluationResult, document: Mapping[str, Any], losses: 
 
 
 def number_text(value: float, metric: str = "") -> str:
-    """Return a value as text with three decimals (0.420, −0.050), degrees with one."""
+    """Return a value as text with three decimals (0.420, −0.050), degrees with one, KID with four."""
     return f"{value:.{_PLACES.get(metric, 3)}f}".replace("-", "−")
 
 
@@ -94,7 +94,7 @@ def _summary(result: EvaluationResult) -> dict[str, str]:
 
 
 def _glance(result: EvaluationResult) -> dict[str, Any]:
-    """Return for every person the reference and one cell as drawn by base model, adapter and shipped adapter."""
+    """Return for every person the reference, and one cell drawn by base model, adapter and shipped adapter."""
     variants = [variant for variant in _AT_A_GLANCE if variant in result.plan.cells]
     people = []
     for index, person in enumerate(result.questions.people[:_SHOWN_PEOPLE]):
@@ -215,7 +215,7 @@ def _person(result: EvaluationResult, index: int) -> dict[str, Any]:
 
 
 def _pair_tile(result: EvaluationResult, index: int) -> list[dict[str, Any]]:
-    """Return the person's first picture with another person, if there is one."""
+    """Return the tile of the person's first picture with another person; empty without one."""
     for number, pair in enumerate(result.questions.pairs):
         if index in pair.people:
             side = pair.people.index(index)
@@ -227,7 +227,7 @@ def _pair_tile(result: EvaluationResult, index: int) -> list[dict[str, Any]]:
 
 
 def _shared_cell(result: EvaluationResult, index: int) -> int:
-    """Return the person's cell that most variants have drawn, with a non-neutral expression if there is one."""
+    """Return the person's cell that the most variants have drawn; of several, one that is not neutral."""
 
     def rank(number: int) -> tuple[int, bool, int]:
         variants = sum(number in cells for cells in result.plan.cells.values())

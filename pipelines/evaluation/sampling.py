@@ -36,7 +36,7 @@ def device() -> str:
 
 
 def load_pipeline(params: Params, adapter: Path) -> Any:
-    """Load the base models with `adapter`, its LoRA folded in; raise UserError where one is missing or does not fit."""
+    """Load the base models with `adapter` and fold in its LoRA; raise UserError where one is missing or does not fit."""
     from model.inference.pipeline import pipeline_class
 
     try:
@@ -53,7 +53,7 @@ def load_pipeline(params: Params, adapter: Path) -> Any:
 def multi_person_settings(params: Evaluate, people: int, steps: int | None = None) -> dict[str, float | int]:
     """Return boost, boost_steps and layout_steps of a pipeline call for `people` people, all 0 for a single person.
 
-    The parameters count in `params.steps`; for another number of `steps` they are scaled in proportion.
+    The numbers of steps in `params` are for `params.steps` in all; for other `steps` they are scaled in proportion.
     """
     share = 0 if people < 2 else 1 if steps is None else steps / params.steps
     return {

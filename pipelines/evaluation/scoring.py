@@ -53,7 +53,7 @@ class Gallery:
 
     @staticmethod
     def of(questions: EvaluationSet, embeddings: Mapping[str, np.ndarray]) -> Gallery:
-        """Build the gallery; a person's vector is the mean over the photos for comparison."""
+        """Build the gallery; a person's vector is the unit-norm mean of the photos for comparison."""
         people = [centroid(np.stack([embeddings[photo] for photo in person.others])) for person in questions.people]
         return Gallery(embeddings, np.stack(people))
 
@@ -83,7 +83,7 @@ class TextFeatures:
 def score_faces(
     questions: EvaluationSet, numbers: Sequence[int], readings: Readings, gallery: Gallery
 ) -> dict[str, np.ndarray]:
-    """Return the columns that need faces only: identity, expression and pose. Row i is cell `numbers[i]`."""
+    """Return the columns that depend on faces alone: identity, expression and pose. Row i is cell `numbers[i]`."""
     cells = [questions.cells[number] for number in numbers]
     person = np.array([cell.person for cell in cells], int)
     others = [gallery.others(questions, cell.person) for cell in cells]
@@ -107,7 +107,7 @@ def score_pictures(
 ) -> Scores:
     """Score the drawn pictures of one variant, `judged` in the order of the cells `numbers`.
 
-    Cells that are not graded count for diversity only.
+    Cells that are not graded have values for diversity only.
     """
     readings, features, gates = judged.readings, judged.features, judged.gates
     cells = [questions.cells[number] for number in numbers]

@@ -1,4 +1,4 @@
-"""Checks before an adapter ships: its weights, parameters, earlier legs of training and metrics must agree."""
+"""Checks before an adapter ships: its weights, metrics and the parameters of its trainings must agree."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def read_metrics(file: Path, adapter: Path, profile: str) -> dict[str, Any]:
 
 
 def read_legs(files: Sequence[Path], adapter: Path) -> list[Params]:
-    """Return the parameters of the legs of anchoring, in order; the last leg made `adapter`.
+    """Return the parameters of the legs: the anchoring runs that continue one another; the last one made `adapter`.
 
-    Raises UserError unless the first leg begins from scratch and each later one from an adapter, all have one profile
-    and the same sizes (only `lora_rank` may grow), and the last leg's sizes and gate threshold are the adapter's.
+    Raises UserError unless the first leg begins from scratch and every later one from an adapter, all have the same
+    profile and sizes (`lora_rank` may grow), and the last leg's sizes and gate threshold are the adapter's.
     """
     from model.network.adapter import read_config
 

@@ -1,4 +1,4 @@
-"""Sweeps: identity against prompt for different values of λ, τ or guidance, one at a time."""
+"""Sweeps: identity against prompt for several values of λ, τ or guidance, one parameter at a time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipelines.evaluation.results import Resamples, summarise
 from pipelines.evaluation.scoring import Gallery, JudgedPictures, Scores, TextFeatures, score_pictures
 from pipelines.evaluation.variants import MODEL
 
-# Field of PictureSpec → its values; all else as for the model.
+# Field of PictureSpec → its values; all other fields are the model's.
 SWEEPS: dict[str, tuple[float, ...]] = {
     "scale": (0.25, 0.5, 0.75, 1.0, 1.25, 1.5),
     "threshold": (0.0, 0.15, 0.3, 0.45, 0.6),

@@ -29,7 +29,7 @@ TITLES: dict[str, str] = {
     CEILING: "ceiling: real, same person",
     FLOOR: "floor: real, others",
 }
-# In every summary; the shipped adapter is compared only where it fits the base.
+# In every summary; the shipped adapter is evaluated only where the parameters name it.
 SUMMARISED: tuple[str, ...] = tuple(variant for variant in TITLES if variant != SHIPPED)
 
 # In the order of the report; metrics of several people come last.

@@ -1,1 +1,1 @@
-"""The metrics, by theme. Every function is pure arithmetic on what the judges read; NaN means "says nothing"."""
+"""The metrics, by theme. Every function is pure arithmetic on what the judges read; NaN means "no value"."""

@@ -12,14 +12,14 @@ def kid(
 ) -> Statistic:
     """Return the kernel distance between drawn pictures and real photos as a statistic over people.
 
-    The unbiased squared maximum mean discrepancy with a cubic kernel (Binkowski et al. 2018), on unit-norm
-    features: `drawn` (N, d), `real` (M, d), with the person (N,), (M,) of each. About 0 where both come from the
-    same distribution. Pairs of a picture and itself, or its copy in a resample, are left out.
+    It is the unbiased squared maximum mean discrepancy with a cubic kernel (Binkowski et al. 2018) of unit-norm
+    features `drawn` (N, d) and `real` (M, d), each with its person (N,), (M,): about 0 where both come from the same
+    distribution. Pairs of a picture with itself, or with its copy in a resample, are left out.
     """
     one_drawn, one_real = np.eye(people)[drawn_person], np.eye(people)[real_person]
 
     def blocks(a: np.ndarray, b: np.ndarray, ones_a: np.ndarray, ones_b: np.ndarray, same: bool) -> np.ndarray:
-        # KID's cubic kernel is (x·y / d + 1)³ on Inception's features, whose mean square is about 1.
+        # KID uses (x·y / d + 1)³: its features have a mean square of about 1, unit-norm features of 1 / d.
         kernel = (a.astype(float) @ b.astype(float).T + 1.0) ** 3
         if same:
             np.fill_diagonal(kernel, 0.0)

@@ -20,11 +20,11 @@ class PictureScore:
 
 
 def score_picture(faces: np.ndarray, photos: list[np.ndarray]) -> PictureScore:
-    """Score one picture: `faces` (F, d) are the found faces, `photos[p]` (K, d) real photos of person p, unit norm.
+    """Score one picture by unit-norm embeddings: `faces` (F, d) found, `photos[p]` (K, d) real photos of person p.
 
-    Faces are assigned to people so that the sum of similarities is largest (Hungarian method). Similarity is the
-    mean cosine to the person's photos. A person without a face counts 0 in similarity and in leakage; leakage is
-    the similarity of a person's face to the other people. The count is right where exactly P faces are found.
+    Faces are assigned to people so that the sum of similarities is largest (Hungarian method). Similarity is the mean
+    cosine to the person's photos; leakage is the mean similarity of a person's face to the other people. Both are 0
+    for a person without a face. The count is right where exactly P faces are found.
     """
     from scipy.optimize import linear_sum_assignment
 
