@@ -1,4 +1,4 @@
-"""What is timed: the plain UNet, diffusers' IP-Adapter, a literal implementation, and ours as in the pipeline."""
+"""The timed contestants: plain UNet, diffusers' IP-Adapter, a literal implementation, and ours as in the pipeline."""
 
 from __future__ import annotations
 
@@ -83,9 +83,9 @@ def contestant(name: str, unet: Any, processors: nn.ModuleList, work: Workload) 
 
 
 def twin(unet: Any, *, own_attention: bool = False) -> Any:
-    """Return a copy of `unet` with the same weights in memory, so that four contestants need the memory of one.
+    """Return a copy of `unet` that shares its weights, so that four contestants need the memory of one.
 
-    With `own_attention` the attention layers, into which LoRA is folded, get copies of the weights.
+    With `own_attention` the attention layers, into which LoRA is folded, have copied weights.
     """
     own = {
         id(weight)
@@ -138,11 +138,11 @@ def _ours(unet: Any, processors: nn.ModuleList, work: Workload) -> tuple[Callabl
     unet.set_attn_processor(dict(zip(unet.attn_processors, processors, strict=True)))
     folded = FoldedLoRA(layers, processors)
     height, width = work.latents.shape[-2:]
-    # One state for all steps of a picture, as in the pipeline: its first step computes what all steps share.
+    # As in the pipeline, one state serves all steps of a picture; the first step computes what they share.
     state = IdentityState(work.tokens, height=height, width=width, cache={})
 
     def step() -> Tensor:
-        # Keeps `folded` alive, as the adapter does: the weights for unfolding count as memory.
+        # Keep `folded` alive, as the adapter does, so that its weights for unfolding count as memory.
         assert folded.scale == 1
         return _call(unet, work, cross_attention_kwargs={"identity": state})
 

@@ -2,8 +2,8 @@
 
     python benchmarks/curation.py [--shared ../shared] [--procedural DIR] [--identities 200]
 
-`--shared` has real photos and networks in `photos` and `weights`. Procedural people are rendered into DIR, if they are
-not there yet. The largest face of a photo counts; a face that curation rejected is a group of one.
+`--shared` has real photos and networks in `photos` and `weights`. Procedural people are rendered into DIR if they are
+not there yet. Only the largest face of a photo counts; a face that curation rejected is a group of one.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from pipelines.data.synthetic.dataset import write_dataset
 
 
 def agreement(curated: dict[str, str | None], known: dict[str, str]) -> dict[str, float]:
-    """Return precision and recall of the pairs of photos that curation gives one person, and their harmonic mean."""
-    # A photo without a person is in no pair.
+    """Return precision and recall of the pairs of photos that curation assigns to one person, and F1 of these."""
+    # A photo that curation assigns to no person is in no pair.
     labels = [curated.get(file) or f"nobody: {file}" for file in known]
     (_, wrong), (missed, both) = pair_confusion_matrix(list(known.values()), labels)
     precision = both / (both + wrong) if both + wrong else 1.0

@@ -38,16 +38,16 @@ from benchmarks.measure import (
     step_parser,
 )
 
-# Largest difference of ours and the literal version, relative to the largest value, for times to be comparable.
+# Times are comparable up to this difference of ours and the literal version, relative to the largest value.
 _TOLERANCE = {torch.float32: 1e-3, torch.float16: 5e-2, torch.bfloat16: 1e-1}
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = step_parser(__doc__, [str(dtype).removeprefix("torch.") for dtype in _TOLERANCE], NAMES)
     parser.add_argument("--resolutions", type=int, nargs="+", default=[512], metavar="PX", help="multiples of 64")
-    parser.add_argument("--batch", type=int, default=2, help="pictures a step; 2 is one picture with guidance")
+    parser.add_argument("--batch", type=int, default=2, help="pictures per step; 2 is one picture with guidance")
     parser.add_argument("--rounds", type=int, default=7, help="timed steps of each contestant")
-    parser.add_argument("--unet", type=Path, help="config.json of another UNet (Stable Diffusion 1.5's)")
+    parser.add_argument("--unet", type=Path, help="config.json of another UNet (default: of Stable Diffusion 1.5)")
     options = parse_step_options(parser, argv)
     for resolution in options.resolutions:
         if resolution < 64 or resolution % 64:
@@ -78,7 +78,7 @@ class Bench:
         }
 
     def times(self, resolution: int, rounds: int) -> Times:
-        """Return seconds per step; raise SystemExit where ours and the literal version differ."""
+        """Return seconds per step; raise SystemExit where ours and the literal version differ too much."""
         ready = self.contestants(resolution)
         answers = {name: item.step().float() for name, item in ready.items()}
         error = float((answers["ours"] - answers["literal"]).abs().max() / answers["literal"].abs().max())
@@ -155,7 +155,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     times = {resolution: bench.times(resolution, options.rounds) for resolution in options.resolutions}
     where = machine(bench.device)
-    # The processes that measure memory need the space.
+    # Free memory for the processes that measure it.
     del bench
     gc.collect()
     unet = [] if options.unet is None else ["--unet", str(options.unet)]

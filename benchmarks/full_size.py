@@ -1,4 +1,4 @@
-"""Models of the true size of Stable Diffusion 1.5 and its face encoder's CLIP, with random weights.
+"""Models of the true size of Stable Diffusion 1.5 and of the face encoder's CLIP, with random weights.
 
 Their pictures are meaningless; time, memory and file layout are those of the real models.
 """
@@ -18,7 +18,7 @@ UNET: dict[str, Any] = {
     "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
     "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
     "layers_per_block": 2,
-    # The number of heads; the name is that of the published configuration.
+    # The number of heads, despite its name, which is that of the published configuration.
     "attention_head_dim": 8,
     "cross_attention_dim": 768,
 }
@@ -56,14 +56,14 @@ TOKENS, TEXT_LENGTH = 4, 77
 
 
 def random_unet(config: dict[str, Any] | None = None, *, seed: int = 0) -> Any:
-    """Return a frozen UNet in eval mode, float32 on the CPU; by default of Stable Diffusion 1.5's size."""
+    """Return a frozen random UNet in eval mode, float32 on the CPU, by default of the size of Stable Diffusion 1.5."""
     import torch
     from diffusers import UNet2DConditionModel
 
     with torch.device("meta"):
         unet = UNet2DConditionModel(**(config or UNET))
     if list(unet.buffers()):
-        raise ValueError("this UNet has buffers, for which there are no random values: give one without")
+        raise ValueError("this UNet has buffers, which are not randomised: give a UNet without buffers")
     unet = unet.to_empty(device="cpu").eval().requires_grad_(False)
     # One block of noise is repeated, since sampling 10⁹ numbers takes longer than the measurement. Its length is prime,
     # so that rows of a weight differ.

@@ -1,4 +1,4 @@
-"""Measure the share of procedural faces that a detector for real ones finds: OpenCV's frontal Haar cascade.
+"""Measure the share of procedural faces that a detector of real faces finds: OpenCV's frontal Haar cascade.
 
 OpenCV 5 has no cascades, so OpenCV 4.10 is installed into a temporary folder and run in a separate process. The last
 line is JSON.

@@ -1,7 +1,7 @@
 """The method implemented literally: whole attention matrices in memory, LoRA as separate layers, no caches.
 
-It does in each call what the formulas of paper section 3.1 say, with the weights of the project's processors: both
-predict the same, and differ in time and memory alone.
+Each call computes the formulas of section 3.1 of the paper with the weights of the project's processors, so both
+predict the same; only time and memory differ.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class LiteralSelfAttention:
         tokens: Tensor | None = None,
         **_: Any,
     ) -> Tensor:
-        """Attend (B, N, C) to itself; `tokens` is for the other processor."""
+        """Return self-attention of (B, N, C); ignore `tokens`, which only cross-attention reads."""
         own = self.weights
         query = _project(attn.to_q, own.to_q_lora, hidden_states)
         key = _project(attn.to_k, own.to_k_lora, hidden_states)
@@ -41,7 +41,7 @@ class LiteralSelfAttention:
 
 
 class LiteralSemanticActivatedAttention:
-    """Cross-attention: to the text (N×77), the gate from separate logits, then to the person."""
+    """Cross-attention to the text (N×77), then to the person, with a gate from separate logits."""
 
     def __init__(self, weights: SemanticActivatedAttention) -> None:
         self.weights = weights
@@ -56,7 +56,7 @@ class LiteralSemanticActivatedAttention:
         tokens: Tensor,
         **_: Any,
     ) -> Tensor:
-        """Attend (B, N, C) to the text (B, T, D) and to one person's `tokens` (B, 4, D)."""
+        """Return cross-attention of (B, N, C) to the text (B, T, D) and to one person's `tokens` (B, 4, D)."""
         own = self.weights
         query = _project(attn.to_q, own.to_q_lora, hidden_states)
         key = _project(attn.to_k, own.to_k_lora, encoder_hidden_states)
@@ -68,7 +68,7 @@ class LiteralSemanticActivatedAttention:
         return _project(attn.to_out[0], own.to_out_lora, states)
 
     def _gate(self, attn: Any, query: Tensor, key: Tensor) -> Tensor:
-        """Return w (B, N)."""
+        """Return the gate w (B, N) in [0, 1]."""
         batch = len(query)
         query, key = attn.head_to_batch_dim(query), attn.head_to_batch_dim(key)
         logits = (query @ key.transpose(-1, -2)) * attn.scale

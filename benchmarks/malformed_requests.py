@@ -22,10 +22,10 @@ class Malformed(NamedTuple):
 
 
 def malformed_requests(photo: bytes, count: int) -> list[Malformed]:
-    """Return `count` requests that must be refused; `photo` is one that would be accepted."""
+    """Return `count` requests that must be refused; `photo` is a file that would be accepted."""
     requests = [*_of_transport(photo), *_of_shape(photo), *_of_values(photo)]
     if len(requests) < count:
-        raise ValueError(f"{count} malformed requests: only {len(requests)} are known")
+        raise ValueError(f"{count} malformed requests: only {len(requests)} are defined")
     return requests[:count]
 
 
@@ -99,7 +99,7 @@ def _of_values(photo: bytes) -> Iterator[Malformed]:
 
 
 def _pictures(photo: bytes) -> Iterator[bytes]:
-    """Yield files that are no photo of one person."""
+    """Yield files that are not a photo of one person."""
     from PIL import Image
 
     yield photo[: len(photo) // 3]

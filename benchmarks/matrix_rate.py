@@ -10,7 +10,7 @@ from benchmarks.measure import synchronise
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype, *, side: int | None = None, calls: int = 8) -> float:
-    """Return the best rate, in operations per second, of `calls` products of two `side` × `side` matrices."""
+    """Return the best rate, in operations per second, of `calls` + 1 products of two `side` × `side` matrices."""
     side = side or (8192 if device.type == "cuda" else 2048)
     rng = torch.Generator().manual_seed(0)
     left, right = (torch.randn(side, side, generator=rng).to(device, dtype) for _ in range(2))

@@ -1,4 +1,4 @@
-"""Interleaved times, peak memory, and what the scripts that measure one step share."""
+"""Interleaved times, peak memory, and other code that the scripts which measure one step share."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Times:
     """Seconds of every call, by name: `wall`, and `cpu`, the processor time of all threads of this process.
 
     `cpu` does not include work on a GPU. With one thread it is the time that an idle machine would take; with several,
-    it includes their busy waiting for each other.
+    it includes the busy waiting of threads for each other.
     """
 
     wall: dict[str, list[float]]
@@ -35,8 +35,8 @@ class Times:
 def interleaved_times(steps: Mapping[str, Callable[[], Any]], rounds: int, device: torch.device) -> Times:
     """Return the seconds of every call: in each of `rounds` rounds, every step is called once.
 
-    The first step of a round is the last of the next. Other processes slow all steps alike, and hardly change the ratio
-    within a round (see `median_ratio`).
+    The step that comes first in a round comes last in the next. Other processes slow all steps alike and hardly change
+    the ratios within a round (see `median_ratio`).
     """
     if rounds < 1:
         raise ValueError(f"{rounds} rounds: expected at least 1")
@@ -96,7 +96,7 @@ class PeakMemory:
             _CLEAR.write_text("5")
 
     def bytes(self) -> int:
-        """Return the peak in bytes; where it cannot be reset, since the start of the process."""
+        """Return the peak in bytes since `reset` or, where that is impossible, since the start of the process."""
         if self.device.type == "cuda":
             return int(torch.cuda.max_memory_allocated(self.device))
         if _STATUS.exists():
@@ -128,22 +128,22 @@ def step_parser(description: str | None, dtypes: Iterable[str], names: Iterable[
     """Return a parser of the options that the scripts share; `names` are what `--memory-of` may measure."""
     parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", choices=list(dtypes), default="float32", help="of the frozen networks")
-    parser.add_argument("--threads", type=int, help="threads on the CPU (all cores)")
+    parser.add_argument("--dtype", choices=list(dtypes), default="float32", help="precision of the frozen networks")
+    parser.add_argument("--threads", type=int, help="threads on the CPU (default: all cores)")
     parser.add_argument("--no-memory", action="store_true", help="leave out the processes that measure memory")
     parser.add_argument("--rank", type=int, default=128, help="rank of the LoRA")
-    parser.add_argument("--out", type=Path, help="also write the JSON, readable, to this file")
+    parser.add_argument("--out", type=Path, help="also write the JSON, indented, to this file")
     parser.add_argument("--memory-of", choices=list(names), help=argparse.SUPPRESS)
     return parser
 
 
 def parse_step_options(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
-    """Return the parsed options; exit with code 2 where one is out of range or there is no such device."""
+    """Return the parsed options; exit with code 2 where one is out of range or the CUDA device is missing."""
     options = parser.parse_args(argv)
     if options.rounds < 1 or options.batch < 1 or options.rank < 1:
         parser.error("--rounds, --batch and --rank: expected at least 1")
     if options.device.startswith("cuda") and not torch.cuda.is_available():
-        parser.error(f"--device {options.device}: there is no CUDA device; leave it out to measure the CPU")
+        parser.error(f"--device {options.device}: there is no CUDA device; leave the option out to measure the CPU")
     return options
 
 

@@ -1,10 +1,10 @@
-"""Load the page's API: many clients at once, one picture per seed, malformed calls refused.
+"""Load-test the page's API: many clients at once, one picture per seed, malformed calls refused.
 
     python benchmarks/page_load.py --adapter models:/dynamicid@champion        # starts the page, and ends it
     python benchmarks/page_load.py --url http://127.0.0.1:7860 --photo me.jpg
 
-The last line is JSON. Exit 1 where a request failed, answers for one seed differed, or a malformed call was not refused
-with a reason.
+The last line is JSON. Exit 1 where a request failed, answers for one seed differed, a malformed call was not refused
+with a reason, or the page stopped answering.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ API = "gradio_api"
 
 
 class Answer(NamedTuple):
-    """The bytes of a picture, or None and the reason; how long it took, in seconds."""
+    """The bytes of a picture, or None and the reason of the failure; the duration in seconds."""
 
     picture: bytes | None
     reason: str
@@ -76,7 +76,7 @@ def alive(url: str) -> bool:
 
 
 class Caller:
-    """One `gradio_client` of the page, which downloads pictures into `folder`."""
+    """A `gradio_client` of the page that downloads pictures into `folder`."""
 
     def __init__(self, url: str, folder: Path) -> None:
         from gradio_client import Client
@@ -84,7 +84,7 @@ class Caller:
         self._client = Client(url, download_files=folder, verbose=False, analytics_enabled=False)
 
     def draw(self, photos: Sequence[Path], number: int) -> Answer:
-        """Send request `number`; its number determines all of it."""
+        """Send request `number`, which determines seed and face prompts."""
         from gradio_client import handle_file
 
         begun = time.monotonic()
@@ -137,7 +137,7 @@ def reason_of(url: str, call: Call) -> str | None:
 
 
 def send_malformed(url: str, photo: bytes) -> dict[str, Any]:
-    """Send malformed calls one after another; `photo` is a valid one."""
+    """Send malformed calls one after another and return figures; `photo` is a valid photo."""
     calls = list(malformed_calls(upload(url, photo).json()[0], lambda data: upload(url, data).json()[0]))
     reasons = {call.what: reason_of(url, call) for call in calls}
     return {

@@ -2,10 +2,10 @@
 
     python benchmarks/preprocess.py --photos 8000
 
-The plain loop runs the same analysers on the same photos in one process and writes nothing. Efficiency is the rate of
-the whole stage on `local[2]`, including start and writing, over twice that of the loop, without loading. Processor time
-is also measured, since other programs disturb it less. The photos are variants (cropped, mirrored, recompressed) of
-real ones, or of procedural people (`--drawn`).
+The plain loop runs the same analysers on about 1,000 of the photos in one process and writes nothing. Efficiency is the
+rate of the whole stage on `local[2]`, with start and writing, divided by twice the loop's rate, without loading.
+Processor time is also measured, since other programs disturb it less. The photos are real ones or procedural people
+(`--drawn`), and variants of them (cropped, mirrored, recompressed).
 
 The last line is JSON: `efficiency`, `photos_per_s`, `single_photos_per_s`, `parts` (seconds per photo by part).
 """
@@ -34,7 +34,7 @@ from pipelines.core.params import load_params
 from pipelines.core.sections.data import Preprocess
 
 WORKERS = 2
-# The plain loop gets about this many photos of the dataset: its rate does not depend on their number.
+# The plain loop gets about this many photos of the dataset, since its rate does not depend on their number.
 LOOP_PHOTOS = 1000
 BATCH = 32
 POLL_SECONDS = 0.25
@@ -77,7 +77,7 @@ def write_dataset(photos: Iterator[tuple[str, str, bytes]], folder: Path) -> Non
 
 
 def plain_loop(faces: Path, params: Preprocess, every: int, phase: int) -> dict[str, object]:
-    """Analyse every `every`-th photo in this process; return photos, seconds, and processor seconds by part."""
+    """Analyse every `every`-th photo from `phase` on here; return photos, seconds, and processor seconds by part."""
     import cv2
     import pyarrow.parquet as pq
 
@@ -101,7 +101,7 @@ def plain_loop(faces: Path, params: Preprocess, every: int, phase: int) -> dict[
 
 
 def spark_stage(faces: Path, changes: list[str], folder: Path) -> dict[str, object]:
-    """Run the stage by its command; return its report, seconds, and processor seconds of all its processes."""
+    """Run the stage's command; return parts of its report, seconds, and processor seconds of all its processes."""
     command = [sys.executable, "-m", "pipelines.cli", "preprocess", faces, "--out", folder / "processed"]
     command += ["--params", TINY, *(word for change in changes for word in ("--set", change))]
     started = time.perf_counter()
@@ -146,7 +146,7 @@ def main() -> None:
         files = sorted((options.shared / "photos").rglob("*.jpg"))
         write_dataset(procedural(options.photos) if options.drawn else varied(files, options.photos), folder / "faces")
         every = max(1, options.photos // LOOP_PHOTOS)
-        # The loop runs before and after the stage, on half of its photos each: the speed of a machine varies.
+        # The loop runs half before and half after the stage, because the speed of a machine varies.
         before = plain_loop(folder / "faces", params, 2 * every, 0)
         stage = spark_stage(folder / "faces", changes, folder)
         after = plain_loop(folder / "faces", params, 2 * every, every)

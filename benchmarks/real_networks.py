@@ -1,4 +1,4 @@
-"""The real photos and networks of `../shared`, and rows of a dataset made of files."""
+"""The real photos and networks of `../shared`, and rows of a dataset made from files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TINY = PROJECT / "profiles" / "tiny.yaml"
 
 
 def real_networks(shared: Path) -> list[str]:
-    """Return the changes of `preprocess` in the tiny profile for the networks in `shared`/weights."""
+    """Return the changes of the tiny profile that make `preprocess` use the networks in `shared`/weights."""
     weights = shared / "weights"
     return [
         "preprocess.insightface_name=buffalo_real_mini",

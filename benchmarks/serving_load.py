@@ -1,10 +1,10 @@
-"""Load `mlflow models serve`: many clients at once, one picture per seed, malformed requests refused.
+"""Load-test `mlflow models serve`: many clients at once, one picture per seed, malformed requests refused.
 
     python benchmarks/serving_load.py --model models:/dynamicid@champion       # starts the server, and ends it
     python benchmarks/serving_load.py --url http://127.0.0.1:5001 --photo me.jpg
 
-The last line is JSON. Exit 1 where a request failed, answers for one seed differed, or a malformed request was not
-refused with a reason.
+The last line is JSON. Exit 1 where a request failed, answers for one seed differed, a malformed request was not
+refused with a reason, or the server stopped answering.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FACE_PROMPTS = ("", "happy", "sad, turned to the left", "surprised", "slightly t
 
 
 class Answer(NamedTuple):
-    """One answer: its status, its body, and how long it took in seconds."""
+    """An answer: its HTTP status (0 without a connection), its body, and the duration in seconds."""
 
     status: int
     body: bytes
@@ -47,7 +47,7 @@ class Answer(NamedTuple):
 def served(model: str, *, timeout: float = 600.0) -> Iterator[str]:
     """Start `mlflow models serve` for `model` on a free port of 127.0.0.1, yield its address, and end it."""
     port = free_port()
-    # MLflow starts the server by name: this Python's environment comes first.
+    # MLflow finds the server's program by name, so the environment of this Python comes first in PATH.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model, "--env-manager", "local"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--timeout", str(int(timeout))]
@@ -57,7 +57,7 @@ def served(model: str, *, timeout: float = 600.0) -> Iterator[str]:
         _wait(url, process, timeout)
         yield url
     finally:
-        # The command is a shell around the server: all processes of its session end.
+        # The command is a shell around the server, so all processes of its session are ended.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
         process.wait(timeout=60)
@@ -124,7 +124,7 @@ def load(url: str, photos: list[bytes], *, count: int, clients: int, seeds: int)
 
 
 def answer_figures(answers: list[tuple[int, Any]], errors: list[str], seconds: list[float]) -> dict[str, Any]:
-    """Return the figures of answers (seed, content), the messages of failed ones, and all their times."""
+    """Return figures from all answers (seed, content), their times in seconds, and the messages of failed ones."""
     different = {seed: {content for other, content in answers if other == seed} for seed, _ in answers}
     return {
         "errors": len(errors),
@@ -137,7 +137,7 @@ def answer_figures(answers: list[tuple[int, Any]], errors: list[str], seconds: l
 
 
 def send_malformed(url: str, photo: bytes, *, count: int, clients: int) -> dict[str, Any]:
-    """Send `count` malformed requests; a refusal is a status from 400 to 499 with a reason."""
+    """Send `count` malformed requests and return figures; a refusal is a status from 400 to 499 with a reason."""
     bad = malformed_requests(photo, count)
     with ThreadPoolExecutor(clients) as pool:
         answers = list(pool.map(lambda request: send(url, request.body, request.content_type), bad))
@@ -165,18 +165,18 @@ def _example() -> bytes:
 
 
 def load_parser(description: str | None, subject: str, subject_help: str) -> argparse.ArgumentParser:
-    """Return a parser for `--subject` or `--url`, photos, and the numbers of clients and seeds."""
+    """Return a parser of the option `subject` or `--url`, one of which is required, of photos and of seeds."""
     parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument(f"--{subject}", help=subject_help)
     where.add_argument("--url", help="address of a running server")
-    parser.add_argument("--photo", action="append", type=Path, help="reference photo, repeatable (a procedural person)")
+    parser.add_argument("--photo", action="append", type=Path, help="photo, repeatable (default: a procedural person)")
     parser.add_argument("--seeds", type=int, default=10)
     return parser
 
 
 def print_figures(figures: dict[str, Any], again: dict[str, Any]) -> int:
-    """Print figures and whether all of them pass; `again` are those of a last request. Return the exit code."""
+    """Print figures and whether they pass; `again` has those of a final request. Return the exit code."""
     for name, value in figures.items():
         print(f"{name:<26} {value}")
     passed = not (figures["errors"] or figures["not_refused"] or again["errors"]) and figures["alive"]

@@ -46,7 +46,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = step_parser(__doc__, _PRECISION, [mode.name for mode in MODES])
     parser.add_argument("--batch", type=int, default=1, help="photos per step")
     parser.add_argument("--rounds", type=int, default=3, help="timed steps of each mode")
-    parser.add_argument("--models", type=Path, help="folder of full-size models, made where it is not there yet")
+    parser.add_argument("--models", type=Path, help="folder of full-size models, created if it does not exist")
     options = parse_step_options(parser, argv)
     if options.device == "cpu" and options.dtype != "float32":
         parser.error(f"--dtype {options.dtype}: the anchoring stage trains in half precision on a GPU only")
@@ -76,10 +76,10 @@ def peak(training: Trainer, mode: Mode) -> int:
 
 
 def measured(options: argparse.Namespace, folder: Path, state: Path) -> dict[str, Any]:
-    """Return times, rates, operations and the machine; all but memory."""
+    """Return times, rates, operations and the machine: everything but memory."""
     training = trainer(options, folder, state)
     device = training.accelerator.device
-    # Without checkpointing: only the operations that the method needs.
+    # Measured without checkpointing, to count only the operations that the method needs.
     flops = counted_flops(lambda: training.step(MODES[0]))
     for mode in MODES:
         training.step(mode)

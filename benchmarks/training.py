@@ -1,4 +1,4 @@
-"""A step of the anchoring stage at full size, from the caches or without them."""
+"""A step of the anchoring stage at full size, with or without caches."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ MODES = (
 
 
 def settings(batch: int, rank: int) -> TrainAnchoring:
-    """Return the parameters of the profile `sd15` with another batch and rank."""
+    """Return the parameters of the profile `sd15` with this batch size and LoRA rank."""
     profile = load_params(PROJECT / "profiles" / "sd15.yaml").train_anchoring
     sizes = profile.sizes.model_copy(update={"lora_rank": rank})
     return profile.model_copy(update={"batch_size": batch, "sizes": sizes})
 
 
 def random_photos(count: int, side: int) -> Photos:
-    """Return random photos, `side` px, each with another prompt and with a face box in the middle."""
+    """Return random photos of `side` px, each with its own prompt and a face box in the middle."""
 
     def content(number: int) -> PhotoContent:
         rng = np.random.default_rng(number)
@@ -81,12 +81,12 @@ def random_photos(count: int, side: int) -> Photos:
 
 
 class Trainer:
-    """An anchoring that takes each step in any mode, with the same weights, and so the same work, in all."""
+    """Train the anchoring stage; every step may use another mode, and all modes share the weights."""
 
     def __init__(self, base: Base, photos: Photos, state: Path, accelerator: Any, *, batch: int, rank: int) -> None:
         self.base, self.photos, self.accelerator = base, photos, accelerator
         self.settings = settings(batch, rank)
-        # For all modes: without caches only its geometry and embeddings are used, which no network computes.
+        # For all modes; those without caches use only its geometry and embeddings, which no network computes.
         self.data: AnchoringData = anchoring_data(base, photos, RecordEncoder(state, batch, None), base.resolution)
         torch.manual_seed(0)
         adapter = Adapter.create(base.unet, base.image_encoder, self.settings.sizes, self.settings.gate_threshold)
@@ -122,7 +122,7 @@ class Trainer:
         return loss.detach()
 
     def _encoded(self, batch: AnchoringBatch, rows: np.ndarray) -> AnchoringBatch:
-        """Return the same batch with latents and states computed from photos and prompts."""
+        """Return `batch` with latents and states computed from photos and prompts instead of read from caches."""
         base = self.base
         items = list(self.photos.content(rows))
         crops = np.stack([face_crop(x.image, x.keypoints, x.landmarks, base.crop_size) for x in items])

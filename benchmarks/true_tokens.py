@@ -1,8 +1,8 @@
-"""Measure anchoring without the IMR: render held-out people from the tokens of photos with the requested cell.
+"""Measure anchoring without the IMR: render held-out people from tokens of their photos in the requested cell.
 
 A cell is a combination of expression and pose. Cells, prompts and noise are the same for every adapter, so differences
-are more precise than values. With `--others embedding` or `--others crop`, that input of the face encoder is from
-another person in the same cell: identity that remains comes from the other input. The last line is JSON.
+are more precise than values. With `--others embedding` or `--others crop`, another person's photo, if possible in the
+same cell, gives that input of the face encoder: remaining identity comes from the other input. The last line is JSON.
 
     python benchmarks/true_tokens.py models/anchoring model/foundation/weights/adapter
     python benchmarks/true_tokens.py models/anchoring --others crop
@@ -33,9 +33,9 @@ def main(
     steps: Annotated[int, typer.Option(help="Denoising steps.", min=1)] = 12,
     seed: Annotated[int, typer.Option(help="Seed of the choice of cells.", min=0)] = 5,
     others: Annotated[str | None, typer.Option(help="Input from another person: embedding or crop.")] = None,
-    sheet: Annotated[Path | None, typer.Option(help="File for photos with their pictures below them.")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="File for the photos, each with its picture below it.")] = None,
 ) -> None:
-    """Generate with every adapter and print s, own_over_other, expression and pose."""
+    """Generate with every adapter; print `id_similarity` on its scale (s), own_over_other, expression and pose."""
     import numpy as np
 
     from pipelines.core.params import load_params
@@ -88,7 +88,7 @@ def main(
 
 
 def _other_person(questions: Any, with_photo: list[int], number: int) -> str:
-    """Return another person's photo with the expression and pose of cell `number`, or if there is none, with any."""
+    """Return another person's photo with the expression and pose of cell `number`, or with any if there is none."""
     cell = questions.cells[number]
     wanted = (cell.expression, cell.pose)
     others = [questions.cells[other] for other in with_photo if questions.cells[other].person != cell.person]

@@ -2,8 +2,8 @@
 
     python benchmarks/worker_memory.py --side 10000 --small 5000
 
-Every case runs in a separate process, which does what a worker does with a slice (`analyse_slice`). Peaks are
-VmHWM before the case (networks loaded and warm) and after it, in MB. The last line is JSON.
+Every case runs in a separate process, which treats slices as a worker does (`analyse_slice`). Peaks are VmHWM in MB,
+before the case (networks are loaded and warm) and after it. The last line is JSON.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Count and draw the rooms of the project: `make architecture`; `--check` compares the drawing alone.
+"""Count and draw the rooms of the project: `make architecture`; `--check` only compares the drawing.
 
-A room is a direct child of `pipelines`, or `model`, `dags` or `benchmarks`. A pair is one room that imports another. A
-floor is a level of the longest chain of pairs. The allowed order is that of the layers in `pyproject.toml`, which
-`make lint` enforces.
+A room is a direct child of `pipelines`, or `model`, `dags` or `benchmarks`. A pair is a room and one that it imports.
+A room's floor is 1 plus the length of its longest chain of pairs. The allowed order is that of the layers in
+`pyproject.toml`, which `make lint` enforces.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ WIDTH = 860
 BOX = (256, 48)
 # Calls without an import: DAGs run the command line, which imports a command when it is called.
 CALLS = (("dags", "cli"), ("cli", "commands"))
-# Columns that leave space for an arrow; all other rooms of a row are side by side.
+# Columns of rooms that leave space for an arrow; all other rooms of a row are side by side.
 BESIDE = {"commands": 0, "benchmarks": 1, "serving": -0.5, "evaluation": -0.5, "model": -0.5, "core": 0.5}
 WORDS = {
     "dags": "Airflow: types commands",

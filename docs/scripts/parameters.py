@@ -56,7 +56,7 @@ profile. A stage runs again when a section changes that `dvc.yaml` lists for it.
 
 @dataclass(frozen=True)
 class Key:
-    """A key of `params.yaml` by its dotted path; a section or list of sections has `inner`."""
+    """A key of `params.yaml` by its dotted path; `inner` is true for a section or a list of sections."""
 
     path: str
     schema: dict[str, Any]
@@ -86,7 +86,7 @@ def keys_of(
 
 
 def referred(field: dict[str, Any]) -> tuple[str, str]:
-    """Return the section that a field holds and the text between its key and theirs, or two empty strings."""
+    """Return the section that a field holds and the text between their keys; two empty strings without a section."""
     places = [(field, ""), (field.get("items", {}), "[]"), (field.get("additionalProperties", {}), ".NAME")]
     places += [(option, "") for option in field.get("anyOf", ())]
     return next(((part["$ref"].rsplit("/", 1)[1], place) for part, place in places if "$ref" in part), ("", ""))
@@ -145,7 +145,7 @@ def reference(schema: dict[str, Any]) -> str:
 
 
 def paragraphs(text: str) -> str:
-    """Return text with its paragraphs wrapped to `WIDTH`."""
+    """Return `text` with each paragraph wrapped to `WIDTH`."""
     return "\n\n".join(textwrap.fill(part, WIDTH) for part in text.split("\n\n"))
 
 

@@ -1,7 +1,7 @@
-"""Check figures, words, links and paths in pages, and names of pages in code; exit 1 with a list of all faults.
+"""Check figures, words, links and paths in pages, and words and names of pages in code; list faults and exit 1.
 
-Figures have a leading zero; words of `WORDS` do not occur; links have a target (mkdocs checks those of the site); paths
-in pages exist, and so do the pages that code names.
+Figures have a leading zero; `WORDS` and `NAMES` do not occur; links have a target (mkdocs checks those of the site);
+paths in pages exist, and so do the pages that code names.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-# Jargon in any case, and words that once named different things; the second list counts in code, too.
+# Jargon in pages, upper or lower case; then old names, which are forbidden in code, too.
 WORDS = "errand|workshop|jury|examiner|door|in company|company of|numbers that are none|survives looking"
 NAMES = (
     "look|looked|look_at_slice|told|said|in_words|company|Desk|Workshop|Errand|Jury|Examiner|Eye|Door|Studio|"
@@ -39,7 +39,7 @@ def faults_of(file: Path, text: str) -> Iterator[tuple[int, str]]:
     if file.suffix != ".md":
         yield from ((at.start(), f"no file {at[0]}") for at in PAGE.finditer(text) if not (ROOT / at[0]).is_file())
         return
-    # Code is blanked: positions stay.
+    # Blank code, which keeps positions.
     prose = CODE.sub(lambda at: re.sub(r"[^\n]", " ", at[0]), text)
     for pattern, kind in CHECKS[: 1 if file.is_relative_to("docs/log") else 2]:
         yield from ((at.start(), f"{kind}: {at[0]}") for at in pattern.finditer(prose))
@@ -51,7 +51,7 @@ def faults_of(file: Path, text: str) -> Iterator[tuple[int, str]]:
 
 
 def main() -> int:
-    """Print every fault of the tracked files as `file:line: what`; 1 where there is one."""
+    """Print every fault of the tracked files as `file:line: what`; return 1 where there is one."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     suffixes = (".md", ".py", ".toml", ".yaml", ".yml", ".j2", ".env", "Makefile", "Dockerfile")
     count = 0
