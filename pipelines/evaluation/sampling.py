@@ -36,7 +36,7 @@ def device() -> str:
 
 
 def load_pipeline(params: Params, adapter: Path) -> Any:
-    """Load the base models with `adapter` and fold in its LoRA; raise UserError where one is missing or does not fit."""
+    """Load the base models with `adapter`, fold in its LoRA; raise UserError where one is missing or does not fit."""
     from model.inference.pipeline import pipeline_class
 
     try:
