@@ -1,4 +1,4 @@
-"""ConsistentID's training set: `JSON_all.json` beside `origin_IMG`, `resize_IMG`, `all_faceID`, `parsing_mask_IMG`.
+"""Write ConsistentID's training set: `JSON_all.json`, `origin_IMG`, `resize_IMG`, `all_faceID`, `parsing_mask_IMG`.
 
 The names are those of the published scripts (JackAILab/ConsistentID, data/FGID_*.py). `resize_IMG` holds the square
 that preprocessing stored, not a distorted copy of the photo, so that face, embedding and mask agree.
@@ -30,7 +30,7 @@ _KEYS = ["image_id", "file_name", "status", "reason", "identity", "consent", "li
 def export(faces: Path, processed: Path, wanted: Selection, target: Target, parser: FaceParser | None) -> int:
     """Write the accepted photos of `processed`, with their originals from `faces`; return how many.
 
-    The originals are read once, in order, with a key of 16 bytes a photo in memory. Raises KeyError where an accepted
+    The originals are read once, in order; memory holds a key of 16 bytes per photo. Raises KeyError where an accepted
     photo is not in `faces`.
     """
     accepted = {row_key(row["file_name"], row["image_id"]) for row in accepted_rows(processed, wanted, _KEYS)}
@@ -45,7 +45,7 @@ def export(faces: Path, processed: Path, wanted: Selection, target: Target, pars
 
 
 class _PhotoPaths:
-    """The path of each photo below the folders: its name, with its hash where another photo has that name."""
+    """The path of each photo below the folders: its name, and part of its hash where an earlier photo has the name."""
 
     def __init__(self) -> None:
         self._marked: set[bytes] = set()
@@ -99,7 +99,7 @@ def _entries(
 
 
 def _write_list(stream: IO[str], entries: Iterator[dict[str, Any]]) -> int:
-    """Write a JSON list, one entry a line; return its length."""
+    """Write a JSON list, one entry per line; return its length."""
     count = 0
     stream.write("[")
     for entry in entries:

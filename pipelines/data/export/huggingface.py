@@ -1,6 +1,6 @@
-"""A Hugging Face dataset: `data/train-….parquet` with an Image feature, and a README.md that describes it.
+"""Write a Hugging Face dataset: `data/train-….parquet` with an Image feature, and a README.md that describes it.
 
-The Parquet metadata hold the features as `datasets` writes them (key "huggingface"), so that `load_dataset` and the
+The Parquet metadata describe the features as `datasets` does (key "huggingface"), so that `load_dataset` and the
 dataset viewer recognise the column `image` as pictures.
 """
 
@@ -15,7 +15,7 @@ from pipelines.data.export.rows import Row
 from pipelines.data.export.target import Target
 from pipelines.data.ingest.shards import RollingWriter
 
-# All of DATASET_SCHEMA but format and sizes, which are in the photo.
+# All other columns of DATASET_SCHEMA except format and sizes, which the photo itself has.
 _STRINGS = ("image_id", "identity", "file_name", "prompt", "face_prompt", "source", "licence", "consent")
 _FEATURES = {"image": {"_type": "Image"}, **{name: {"dtype": "string", "_type": "Value"} for name in _STRINGS}}
 SCHEMA = pa.schema(

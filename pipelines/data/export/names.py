@@ -1,4 +1,4 @@
-"""Names of exported files: a row's name as a path that stays inside the folder and is not hidden."""
+"""Name exported files: turn a row's name into a path that stays inside the folder and is not hidden."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def suffix_of(image_format: str | None, file_name: str) -> str:
 
 
 def with_mark(path: str, image_id: str) -> str:
-    """Return `path` with the first 12 digits of the photo's hash added, for the second photo of one name."""
+    """Return `path` with the first 12 digits of the photo's hash added, where another photo has the path."""
     stem, suffix = os.path.splitext(path)  # noqa: PTH122
     return f"{stem}-{image_id[:12]}{suffix}"
 

@@ -1,4 +1,4 @@
-"""The part of the face at each pixel, by a face-parsing network such as BiSeNet in ONNX."""
+"""Find the part of the face at each pixel with a face-parsing network such as BiSeNet in ONNX."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class FaceParser:
     """Runs the network of `export.parsing` on one picture at a time.
 
     Input (1, 3, S, S) float32; the first output (1, classes, h, w) holds a score per class. Raises UserError where the
-    file is missing, not a network, or of another shape.
+    file is missing or not a network, `parts` where the output has another shape.
     """
 
     def __init__(self, settings: Parsing) -> None:

@@ -1,4 +1,4 @@
-"""The rows that are exported, read a few at a time: the original photos, or the preprocessed ones."""
+"""Read the rows to export, a few at a time: the original photos, or the preprocessed ones."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ Row = dict[str, Any]
 
 @dataclass
 class Selection:
-    """The rows to export, and counts of those left out by reason.
+    """The choice of the rows to export, and counts of the other rows by reason.
 
-    With `rights` only rows that may be trained on; `identities` None: all people.
+    `rights`: only rows that may be trained on (None: all rows); `identities`: only these people (None: all people).
     """
 
     rights: Rights | None = None
@@ -46,12 +46,12 @@ class Selection:
 
 
 def dataset_rows(faces: Path, wanted: Selection) -> Iterator[Row]:
-    """Yield the rows of a dataset folder that are wanted, in the order of shards and rows."""
+    """Yield the rows of a dataset folder that `wanted` takes, in the order of shards and rows."""
     yield from filter(wanted.takes, _rows(faces, DATASET_SCHEMA, None))
 
 
 def accepted_rows(processed: Path, wanted: Selection, columns: list[str] | None = None) -> Iterator[Row]:
-    """Yield the accepted rows of a processed folder that are wanted; rejected ones are counted as left out."""
+    """Yield the accepted rows of a processed folder that `wanted` takes; count rejected rows as left out."""
     for row in _rows(processed, PROCESSED_SCHEMA, columns):
         if row["status"] != OK:
             wanted.left_out[f"rejected: {row['reason']}"] += 1
@@ -60,7 +60,7 @@ def accepted_rows(processed: Path, wanted: Selection, columns: list[str] | None 
 
 
 def known_labels(row: Row) -> dict[str, str]:
-    """Return the labels of a photo that are known, for the JSON beside it."""
+    """Return the known labels of a photo, its hash and its name in the dataset, for JSON."""
     known = {name: row[name] for name in ("image_id", *LABELS) if row[name] is not None}
     return {**known, "dataset_file_name": row["file_name"]}
 

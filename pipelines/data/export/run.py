@@ -25,7 +25,7 @@ LAYOUTS: tuple[str, ...] = get_args(Layout)
 
 @dataclass(frozen=True)
 class Inputs:
-    """The original dataset and the preprocessed one; the layout decides which is read."""
+    """The original dataset and the preprocessed one; the layout decides which of them is read."""
 
     faces: Path
     processed: Path
@@ -77,7 +77,7 @@ def _consistentid(inputs: Inputs, target: Target, params: Export, wanted: Select
     try:
         return write(inputs.faces, inputs.processed, wanted, target, parser)
     except KeyError as error:
-        raise StageFailed(f"{error.args[0]}: they are of different versions; run preprocess first") from None
+        raise StageFailed(f"{error.args[0]}: the two folders are of different versions; run preprocess first") from None
 
 
 _WRITERS: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""The course project's files: `1.jpg` photo, `1.png` landmarks, `1.txt` prompt, `1.pt` embedding."""
+"""Write the course project's files: `1.jpg` photo, `1.png` landmarks, `1.txt` prompt, `1.pt` embedding."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class SidecarsWriter:
         target.describe(f"{number}.jpg", known_labels(row))
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no file is open."""
 
 
 def landmark_picture(jpeg: bytes, landmarks: list[float]) -> bytes:

@@ -1,4 +1,4 @@
-"""The folder of an export, which gets its name when it is complete."""
+"""Write the folder of an export; it gets its name when it is complete."""
 
 from __future__ import annotations
 
@@ -57,6 +57,6 @@ def new_folder(out: Path) -> Iterator[Target]:
     Raises UserError where `out` exists and is not an empty folder.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out}: it exists and is not empty; an export goes to a new folder, choose another --out")
+        raise UserError(f"{out}: exists and is not empty; an export needs a new folder, choose another --out")
     with atomic_folder(out) as part, closing(Target(part)) as target:
         yield target

@@ -1,4 +1,4 @@
-"""A folder per person, as in VariFace-10k: photos `<identity>/<n>.png`, texts `<n>.txt` beside them."""
+"""Write a folder per person, as in VariFace-10k: photos `<identity>/<n>.png`, texts `<n>.txt` beside them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipelines.data.ingest.photo_files import PICTURE_SUFFIXES, row_name
 
 
 class FoldersWriter:
-    """Writes photos of a dataset, unchanged. One whose path begins with its person's folder keeps its name."""
+    """Writes photos of a dataset, unchanged. Names that begin with the person's folder are kept, others numbered."""
 
     def __init__(self, target: Target, shard_bytes: int) -> None:
         self._target = target
@@ -20,7 +20,7 @@ class FoldersWriter:
     def add(self, row: Row) -> None:
         """Write the photo of a dataset row and its text, and a line of metadata.jsonl.
 
-        Photos without an identity are at the top, where ingest gives them none.
+        Photos without an identity go to the top of the folder: ingest gives photos there no identity.
         """
         target, path, text = self._target, self._path(row), sidecar(row)
         # Photos that differ only in their suffix share a text file, so their texts must be equal.
@@ -35,7 +35,7 @@ class FoldersWriter:
         target.describe(row_name(path), known_labels(row))
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no file is open."""
 
     def _path(self, row: Row) -> str:
         own = file_path(row["file_name"])

@@ -1,4 +1,4 @@
-"""Tar shards in webdataset's convention: `<key>.<suffix>` photo, `<key>.txt`, `<key>.json`."""
+"""Write tar shards in webdataset's convention: `<key>.<suffix>` photo, `<key>.txt`, `<key>.json`."""
 
 from __future__ import annotations
 

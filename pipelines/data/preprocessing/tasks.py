@@ -1,4 +1,4 @@
-"""What a worker process does: analyse a slice, or put a bucket together."""
+"""Analyse a slice, or put a bucket together, in a worker process."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ _METADATA = [*GIVEN, "prompt", "face_prompt"]
 class SliceReport:
     """Report on a slice: its file, rows by outcome ("ok" or the reason), and how many were analysed in this run.
 
-    `seconds` is the time by analysis step (faces.timing), `detail` one message of an analyser that failed; `error` is a
-    wrong configuration that ends the run.
+    `seconds` is the time by analysis step (faces.timing), `detail` one message of an analyser that failed, `error` the
+    message about a wrong configuration, which ends the run.
     """
 
     file: str
@@ -64,11 +64,11 @@ class SliceReport:
 
 @dataclass(frozen=True)
 class Job:
-    """What all slices of a run share.
+    """The settings that all slices of a run share.
 
     `params` has the paths as the driver resolves them, `given` as they were written: a worker on another machine may
     find its networks by either. `version` is `analyser_version`, `state` the folder of finished slices. `verified`:
-    workers compare their own analyser version with it, since their files may differ from the driver's.
+    workers compare their own version with `version`, since their files may differ from the driver's.
     """
 
     params: Preprocess
@@ -80,7 +80,7 @@ class Job:
 
 @dataclass(frozen=True)
 class EarlierRows:
-    """Rows of a slice that earlier slices hold: row numbers here, files, and row numbers in these."""
+    """Rows of a slice that earlier slices hold: `rows` number them here, `places` in the earlier slice `files`."""
 
     rows: np.ndarray
     files: Sequence[str]
@@ -88,7 +88,7 @@ class EarlierRows:
 
 
 def finished(piece: Slice, job: Job, originals: Originals) -> SliceReport | None:
-    """Return the report of a slice that was finished before, or None where it must be analysed."""
+    """Return the report of a slice whose file an earlier run or task wrote, or None where it must be analysed."""
     file = plan_slice(piece, job, originals).file
     try:
         return SliceReport(str(file), _outcomes(read_slice_file(file, columns=["reason"])["reason"]))
@@ -104,9 +104,9 @@ def analyse_slice(
 ) -> SliceReport:
     """Analyse the photos of a slice that `earlier` does not hold, and write its rows to `job.state`.
 
-    A slice that is finished there is not analysed again: a task whose worker died after its work may be repeated.
-    `attempt` counts the workers lost with this slice: after the first, photos are analysed one by one, so that one that
-    crashes the worker is found (pipelines.data.preprocessing.crashes).
+    A slice that is finished there is not analysed again: Spark may repeat a task whose worker died after finishing it.
+    `attempt` is the number of workers lost with this slice: from 1 on, photos are analysed one by one, to find one that
+    crashes the worker (pipelines.data.preprocessing.crashes).
     """
     try:
         return finished(piece, job, originals) or _analyse_slice(piece, job, originals, earlier, attempt)
@@ -151,7 +151,7 @@ def write_bucket(bucket: int, slices: list[str], params: Preprocess, out: Path) 
 
 @dataclass(frozen=True)
 class Plan:
-    """A slice before analysis: metadata columns, analysis keys (None: a duplicate), the file its rows go to."""
+    """A slice before analysis: metadata columns, analysis keys (None: a duplicate), and the file for its rows."""
 
     columns: dict[str, list[Any]]
     keys: list[str | None]
@@ -174,8 +174,8 @@ class Plan:
 def plan_slice(piece: Slice, job: Job, originals: Originals) -> Plan:
     """Return the plan of a slice; only metadata is read.
 
-    The file is named by a hash of the rows' metadata (image ids among them) and the analyser version, so a later run
-    that needs the same photos analysed in the same way finds it.
+    The file is named by a hash of the rows' metadata (with the image ids) and the analyser version: a later run that
+    needs the same photos analysed in the same way finds it.
     """
     columns = pa.Table.from_batches(read_slice(piece, _METADATA, piece.rows)).to_pydict()
     repeats = [

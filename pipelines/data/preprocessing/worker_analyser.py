@@ -1,4 +1,4 @@
-"""The analysers of a worker process: loaded once and, on a cluster, of the version that the driver expects."""
+"""Load the analysers of a worker process once; on a cluster, check that they have the version of the driver."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def worker_analyser(params: Preprocess, given: Preprocess | None, version: str |
 def use_own_gpu(task: Any) -> None:
     """Restrict this process to the GPU that Spark gave to its first task (`spark.task.resource.gpu.amount`).
 
-    Networks are loaded once a process and stay on that GPU. Without that setting the first of all GPUs is used. `task`
-    is the TaskContext, None outside of Spark.
+    Networks are loaded once per process and stay on that GPU. Without this setting of Spark, the machine's first GPU is
+    used. `task` is the TaskContext, None outside of Spark.
     """
     given = {} if task is None else task.resources()
     if "gpu" in given:

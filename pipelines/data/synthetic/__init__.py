@@ -1,1 +1,1 @@
-"""Draw a dataset of procedural people, so that none has to be downloaded."""
+"""Draw a dataset of procedural people, so that no dataset has to be downloaded."""

@@ -26,7 +26,7 @@ def identity_name(index: int) -> str:
 
 
 def person_scenes(seed: int, index: int, namespace: str = "dataset") -> list[Scene]:
-    """Return a person's 35 scenes, every expression in every pose, each with different clothes and background."""
+    """Return a person's 35 scenes: every expression in every pose, each with random clothes and background."""
     noun = "woman" if Person.sample(namespace, seed, index).presentation == "feminine" else "man"
     rng = stream(f"{namespace} scenes", seed, index)
     return [Scene.sample(rng, expression, pose, noun) for expression in EXPRESSIONS for pose in POSES]
@@ -58,7 +58,7 @@ def write_dataset(
     prompt). The files depend on seed, photos and size only. A person's folder is written atomically, so the next call
     completes an interrupted one. `truth`: Parquet file for the ground truth.
 
-    Raise UserError if `out` contains other files or was drawn with other arguments.
+    Raise UserError if an argument is out of range, or if `out` contains other files or was drawn with other arguments.
     """
     if identities < 1 or workers < 1 or size < 16 or not 1 <= photos <= SCENES:
         raise UserError(

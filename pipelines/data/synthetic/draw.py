@@ -54,7 +54,7 @@ class Picture(Truth):
 
 
 def render(person: Person, scene: Scene, size: int) -> Picture:
-    """Draw `person` in `scene`, size × size pixels; the picture is the same in every size."""
+    """Draw `person` in `scene`, size × size pixels; sizes differ only in resolution."""
     canvas, factor = _canvas(size)
     draw_background(canvas, scene)
     head = _head(person, scene, canvas.side)
@@ -82,8 +82,8 @@ def _place(person: Person, scene: Scene, unit: float, centre: tuple[float, float
 def render_group(people: list[tuple[Person, Scene]], size: int) -> tuple[Image, list[Truth]]:
     """Draw two or three people side by side in one picture.
 
-    Return the picture and the ground truth about each person, from the picture's left to its right. They share the
-    prompt, and the first scene's background and light.
+    Return the picture and the ground truth about each person, from the picture's left to its right. All people share
+    one prompt, and the first scene's background and light.
     """
     if not 2 <= len(people) <= 3:
         raise ValueError(f"a group has {len(people)} people, expected 2 or 3")
@@ -173,7 +173,7 @@ def _draw_person(canvas: Canvas, head: Head, scene: Scene) -> None:
 
 
 def _halves(mask: Image, angles: Image, yaw: float) -> dict[int, Image]:
-    """Return masks of the left (-1) and right (1) half of the face; the nose hides part of the far one."""
+    """Return masks of the left (-1) and right (1) half of the face, without the part that the nose hides."""
     clips = {-1: mask, 1: mask}
     if abs(yaw) > 15:
         far = 1 if yaw > 0 else -1

@@ -21,7 +21,7 @@ HANGS = ("bob", "long_straight", "long_wavy", "curly")
 
 @dataclass(frozen=True)
 class Cut:
-    """A hair style: height of the edge per angle around the head (degrees), and thickness above the skin."""
+    """A hair style: heights of its edge at `angles` (degrees from the front), and its thickness as share of the radius."""
 
     angles: tuple[float, ...]
     edge: tuple[float, ...]
@@ -40,7 +40,7 @@ def hair_colour(person: Person) -> Array:
 
 
 def cut_of(person: Person) -> Cut:
-    """Return the cut of a person's hair; its top is at the person's hairline."""
+    """Return the cut of a person's hair; in front, its edge follows the person's hairline or fringe."""
     line = -0.60 + person.hairline
     length, volume = person.hair_length, person.hair_volume
     bangs = min(line + 0.24, -0.37) if person.fringe > 0.62 else line
@@ -145,7 +145,7 @@ class Hair:
         paint_mesh(canvas.image, points, self.head.camera, shades, facing=facing, keep=keep)
 
     def _far(self) -> Mask:
-        """Return which quads of the shell are beyond the visible edge of the head, so that the head covers them."""
+        """Return a mask of the shell's quads that are beyond the visible edge of the head, which covers them."""
         centre = quad_mean(np.stack(np.broadcast_arrays(self.height, self.degrees), -1))
         low, high = self.head.visible_edges(np.minimum(centre[..., 0], 0.9))
         angle = np.radians(centre[..., 1])

@@ -86,7 +86,7 @@ class Head:
         return half, front, back, middle
 
     def around(self, angle: Array, y: Array, grow: Array | float = 0.0, nose: bool = True) -> Array:
-        """Return the points (..., 3) at angles and heights, `grow` outside of the skin."""
+        """Return the points (..., 3) at angles and heights, at the distance `grow` above the skin."""
         angle, y = np.broadcast_arrays(np.asarray(angle, np.float64), np.asarray(y, np.float64))
         half, front, back, middle = self.section(y)
         cosine = np.cos(angle)
@@ -98,9 +98,9 @@ class Head:
         return np.stack([x, self._height(y), z], axis=-1).astype(np.float32)
 
     def point(self, x: Array, y: Array, lift: Array | float = 0.0) -> Array:
-        """Return the points (..., 3) of the face at frontal positions, `lift` outside of the skin.
+        """Return the points (..., 3) of the face at frontal positions, at the distance `lift` above the skin.
 
-        Hidden points are moved, at their height, to the visible edge of the head.
+        A hidden point is moved to the visible edge of the head at the same height.
         """
         x, y = np.broadcast_arrays(np.asarray(x, np.float64), np.asarray(y, np.float64))
         half = self.section(y)[0]
@@ -113,7 +113,7 @@ class Head:
         return self.camera.project(self.point(x, y, lift))[0]
 
     def is_visible(self, x: float, y: float) -> bool:
-        """Return whether the point of the face at a frontal position is visible; the nose hides nothing here."""
+        """Return whether the point of the face at a frontal position is visible; what the nose hides is ignored."""
         half = float(self.section(np.array(y))[0])
         angle = float(np.arcsin(np.clip(x / half, -0.999, 0.999)))
         heights, low, high = self._edges
@@ -178,7 +178,7 @@ class Head:
         return NOSE_ROOT + (NOSE_BASE - NOSE_ROOT) * self.person.nose_length - 0.03 * self.motion.nose_wrinkle
 
     def mesh(self) -> tuple[Array, Array]:
-        """Return the grid of the head (rows, columns, 3) and its columns' angles (radians), dense around the face."""
+        """Return the head's grid (rows, columns, 3), finest on the face, and the angles (radians) of its columns."""
         fine = np.concatenate([np.linspace(-36, 36, 33), np.linspace(42, 180, 20)])
         angles = np.radians(np.concatenate([-fine[33:][::-1], fine]))
         rows = np.concatenate(

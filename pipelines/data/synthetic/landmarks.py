@@ -53,7 +53,7 @@ def _jaw(head: Head) -> Array:
     heights = _JAW_HEIGHTS
     sides = []
     for side in (-1, 1):
-        # The edge of the cheek in front of the ear, or the visible contour where it is turned away.
+        # The edge of the cheek in front of the ear, or the visible contour where the cheek is turned away.
         half = head.section(heights)[0]
         sides.append(head.pixels(side * half * 0.995, heights))
     chin = head.pixels(np.zeros(1), np.array([1.0]))

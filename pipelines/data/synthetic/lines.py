@@ -1,4 +1,4 @@
-"""The lines of lids, brows and lips seen from the front, for drawing and landmarks.
+"""Compute the curves of lids, brows and lips as seen from the front, for drawing and landmarks.
 
 Curves are (N, 2) arrays of frontal positions (x, y) in half head heights, see pipelines.data.synthetic.head.
 """
@@ -54,7 +54,7 @@ class EyeShape:
         """Return points of a lid at positions s."""
         s = np.asarray(s, np.float64)
         bow = np.maximum(1 - s * s, 0)
-        # The highest point of the upper lid is closer to the nose, the lowest of the lower lid further from it.
+        # The upper lid is highest near the nose; the lower lid is lowest away from the nose.
         rise = (
             -self.upper * bow**0.75 * (1 - 0.15 * s * self.side)
             if upper

@@ -1,4 +1,4 @@
-"""The facial movements of the seven expressions, scaled by intensity."""
+"""Define the facial movements of the seven expressions, and scale them by intensity."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 
 @dataclass(frozen=True)
 class Motion:
-    """Movements of a face; all zero (lids: one) is the neutral face.
+    """Movements of a face; the default values are the neutral face.
 
     Lengths in half head heights, positive downwards; `upper_lid` and `lower_lid` scale the opening of the eye.
     `mouth_round` is the shape of the opening: 0 pointed at the corners, 1 an ellipse, 2 nearly a rectangle.

@@ -1,4 +1,4 @@
-"""The parameters of one photo besides the person: expression, head pose, clothes, background, light."""
+"""Sample what one photo shows besides the person: expression, head pose, clothes, background, light."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Scene:
 
     @staticmethod
     def sample(rng: np.random.Generator, expression: str, pose: str, noun: str = "person") -> Scene:
-        """Sample a scene with an expression and about a pose; `noun` names the person in the prompt."""
+        """Sample a scene with `expression` and a yaw near that of `pose`; the prompt says `noun` or "person"."""
 
         def between(low: float, high: float) -> float:
             return float(rng.uniform(low, high))

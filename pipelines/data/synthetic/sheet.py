@@ -25,7 +25,7 @@ def contact_sheet(seed: int = 0, size: int = 128, people: int = 24, grid_people:
     """Draw a sheet twelve pictures wide, RGB uint8.
 
     First, one neutral picture of each of `people` people (a multiple of 12) of the dataset with this seed. Then two
-    rows for each of `grid_people`: seven frontal expressions and the neutral face in five poses; turned expressions.
+    rows for each of the first `grid_people`: expressions from the front, neutral in every pose, the others turned.
     """
     rng = stream("sheet", seed, 0)
     cells: list[Image] = []

@@ -22,7 +22,7 @@ def skin_colour(person: Person) -> Array:
 
 
 def ramp_of(colour: Array, depth: float = 0.42) -> Image:
-    """Return 256 shades (256, 3) of a colour from its shadow to its highlight; 170 is the colour itself."""
+    """Return 256 shades (256, 3) of a colour from its shadow to its highlight; index 170 is the colour itself."""
     shadow = np.asarray(colour) * depth * np.array([1.05, 0.92, 0.92])
     light = mix(colour, (255, 248, 236), 0.38)
     level = np.arange(256)[:, None]
@@ -164,7 +164,7 @@ def wrinkles(canvas: Canvas, head: Head, clip: Image, colour: Array) -> None:
 
 
 def beard(canvas: Canvas, head: Head, clip: Image, hair: Array, colour: Array) -> None:
-    """Draw the beard, before the mouth is drawn."""
+    """Draw the beard; call this before the mouth is drawn, which covers part of it."""
     person, unit = head.person, head.camera.unit
     if person.beard == "none":
         return

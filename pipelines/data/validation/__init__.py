@@ -1,1 +1,1 @@
-"""Judging metadata with Great Expectations: frames without pixels, suites, verdicts."""
+"""Validate metadata with Great Expectations: frames without pixels, suites, verdicts."""

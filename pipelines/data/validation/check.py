@@ -1,4 +1,4 @@
-"""Checks: expectations of Great Expectations as data, with their names in the verdict."""
+"""Describe expectations of Great Expectations as data, with their names in the verdict."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ Severity = Literal["fail", "warn"]
 
 @dataclass(frozen=True)
 class Check:
-    """An expectation by its class name and arguments.
+    """An expectation: its class name and arguments.
 
-    `name` is its name in the verdict; `parameter` the key of params.yaml that bounds it, if any; with `severity`
-    "fail" its failure fails the stage. For expectations on each value, `allowed` is the share that may break it.
+    `name` is its name in the verdict; `parameter` the key of params.yaml that sets its bound, if any; where `severity`
+    is "fail", its failure fails the stage. For expectations on each value, `allowed` is the share of values that may
+    violate it.
     """
 
     name: str
@@ -27,12 +28,12 @@ class Check:
 
     @property
     def column(self) -> str | None:
-        """The column that is checked; None for the whole table."""
+        """The column that is checked; None where the whole table is."""
         return self.arguments.get("column")
 
     @property
     def bound(self) -> dict[str, Any]:
-        """The minimum and maximum of the observed value, as far as there are any."""
+        """The minimum and maximum allowed for the observed value, where they are set."""
         if self.allowed is not None:
             return {"maximum": self.allowed}
         pairs = (("minimum", self.arguments.get("min_value")), ("maximum", self.arguments.get("max_value")))
@@ -40,7 +41,7 @@ class Check:
 
 
 def rows_between(name: str, *, minimum: int, maximum: int | None = None, parameter: str | None = None) -> Check:
-    """Expect a number of rows."""
+    """Expect at least `minimum` and at most `maximum` rows."""
     arguments = {"min_value": minimum, "max_value": maximum}
     return Check(name, "ExpectTableRowCountToBeBetween", arguments, parameter)
 
@@ -55,7 +56,7 @@ def values(
     severity: Severity = FAIL,
     **arguments: Any,
 ) -> Check:
-    """Expect `expectation` of each value of `column`; a share `allowed` of them may break it."""
+    """Expect `expectation` of each value of `column`; a share `allowed` of the values may violate it."""
     mostly = round(1.0 - allowed, 9)
     return Check(name, expectation, {"column": column, "mostly": mostly, **arguments}, parameter, severity, allowed)
 
@@ -72,12 +73,12 @@ def between(name: str, column: str, minimum: float | None, maximum: float | None
 
 
 def one_of(name: str, column: str, known: tuple[str, ...], **options: Any) -> Check:
-    """Expect values of `column` from a closed list."""
+    """Expect values of `column` to be in `known`."""
     return values(name, "ExpectColumnValuesToBeInSet", column, value_set=list(known), **options)
 
 
 def aggregate(
     name: str, expectation: str, column: str, minimum: float, *, parameter: str | None = None, severity: Severity = FAIL
 ) -> Check:
-    """Expect an aggregate of all values of `column` to reach a minimum."""
+    """Expect an aggregate of all values of `column` to be at least `minimum`."""
     return Check(name, expectation, {"column": column, "min_value": minimum}, parameter, severity)

@@ -1,4 +1,4 @@
-"""The metadata of a dataset version as a data frame; no pixel is read."""
+"""Read the metadata of a dataset version as a data frame; no pixel is read."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _COLUMNS = ["image_id", "identity", "file_name", "format", "width", "height", "n
 
 
 def dataset_frame(folder: Path) -> pd.DataFrame:
-    """Return one row a photo of a dataset folder.
+    """Return a frame with one row per photo of a dataset folder.
 
     Added columns: `shorter_side` and `pixels` (null where the header cannot be read) and `photos_of_identity` (null
-    where there is no identity). Of `prompt` and `file_name` only presence is kept.
+    where there is no identity). `prompt` and `file_name` only hold whether the dataset has a value.
     """
     table = read_rows(folder, DATASET_SCHEMA, _COLUMNS)
     width = table["width"].cast(pa.int64())
@@ -43,5 +43,5 @@ def dataset_frame(folder: Path) -> pd.DataFrame:
 
 
 def _given(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return "given" for a text and null for null, which takes no memory for millions of rows."""
+    """Replace every text by "given" and keep nulls, since millions of different texts would fill the memory."""
     return pc.if_else(pc.is_valid(column), "given", pa.scalar(None, pa.string()))

@@ -1,4 +1,4 @@
-"""The processed rows as a data frame: vectors become one number a row, and pictures are not read."""
+"""Read the processed rows as a data frame: a vector becomes one number, and pictures are not read."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _PLAIN = ["image_id", "identity", "file_name", "split", "status", "reason", "exp
 _VECTORS = {"embedding": 512, "landmarks": 136, "keypoints": 10, "bbox": 4}
 _TEXTS = ["prompt", "face_prompt"]
 _MISSING = "missing"
-# Rows whose vectors are in memory at once: some 30 MB.
+# Rows whose vectors are in memory at once: about 30 MB.
 _BATCH = 8192
 
 
 def processed_frame(folder: Path) -> pd.DataFrame:
-    """Return one row a processed row.
+    """Return a frame with one row per processed row.
 
-    Where an accepted row lacks a required value, the column holds one that fails (0, infinity, "missing"); in rejected
-    rows it is null. Derived columns: `embedding_norm`; `points_finite` and `bbox_inside` (1 or 0); `reason_fits` (1 or
-    0: a rejected row has a reason, an accepted one has none); `accepted` (1 or 0, null for duplicates);
-    `accepted_identity` and `test_identity` (null in other rows); `splits_of_identity`; `repeats` (rows of the same name
-    and bytes).
+    Where an accepted row lacks a required value, the frame holds a value that fails its check (0, infinity, "missing");
+    in rejected rows these columns are null. Derived columns: `embedding_norm`; `points_finite` and `bbox_inside` (1 or
+    0); `reason_fits` (1 or 0: rejected rows have a reason, accepted ones none); `accepted` (1 or 0, null for
+    duplicates); `accepted_identity` and `test_identity` (null in other rows); `splits_of_identity` (number of splits);
+    `repeats` (number of rows with the same name and bytes).
     """
     import pandas as pd
 

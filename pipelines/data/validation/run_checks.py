@@ -18,7 +18,7 @@ from pipelines.data.validation.verdict import ExpectationResult, Verdict
 if TYPE_CHECKING:
     import pandas as pd
 
-# The time of a run is part of its path in Data Docs; with a fixed time a stage has one result, at one path.
+# The time of a run is part of its path in Data Docs; a fixed time gives a stage's result the same path in every run.
 _RUN_TIME = datetime(2000, 1, 1, tzinfo=UTC)
 _TIME = re.compile(r"\b20\d{6}T\d{6}\.\d{6}Z")
 _UUID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
@@ -26,9 +26,9 @@ _WEB_PICTURE = re.compile(r"https://great-expectations-web-assets[^\"')\s]*")
 
 
 def run_checks(stage: str, checks: Sequence[Check], frame: pd.DataFrame, docs: Path | None) -> Verdict:
-    """Return the verdict on `frame` (one row a photo, metadata only), in the order of `checks`.
+    """Return the verdict on `frame` (one row per photo, metadata only), in the order of `checks`.
 
-    With `docs` the Data Docs (`index.html`) replace what is in that folder.
+    Where `docs` is a folder, Data Docs (`index.html`) are written there and replace its content.
     """
     for key, value in TELEMETRY_OFF.items():
         os.environ.setdefault(key, value)

@@ -17,7 +17,7 @@ from pipelines.data.validation.check import FAIL, Severity
 class ExpectationResult:
     """The result of one expectation: the observed value and its bound.
 
-    For an expectation on each value `observed` is the share of values that break it, and `bound` the share allowed.
+    For an expectation on each value, `observed` is the share of values that violate it, `bound` the share allowed.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Verdict:
     def conclude(self, report: Path) -> None:
         """Write `report`/verdict.json (equal results give equal bytes) and print the warnings.
 
-        Raises StageFailed naming every failed expectation with its observed value and bound.
+        Raises StageFailed, which names every failed expectation of severity `fail` with its observed value and bound.
         """
         failed = self.failures()
         tree = {
