@@ -47,7 +47,7 @@ def from_published(
         Path | None, option("Adapter to copy landmark templates from; face prompts need them.", metavar="DIR")
     ] = None,
     residual: Annotated[
-        bool | None, option("The IMR's output is added to the source's tokens (not by published IMRs).")
+        bool | None, option("Add the IMR's output to the source's tokens; default: no, as published.")
     ] = None,
     file: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,
