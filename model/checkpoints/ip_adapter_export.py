@@ -28,7 +28,7 @@ LOST: dict[str, str] = {
 
 
 def ip_adapter_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename an adapter's face encoder and k', v' to IP-Adapter keys; the cross-attentions count 1, 3, 5, …
+    """Return an adapter's face encoder and k', v' under IP-Adapter keys; cross-attentions are numbered 1, 3, 5, …
 
     `state` is complete, as returned by `published.read_adapter`. Raise CheckpointError if the face encoder has another
     number of tokens or layers than diffusers builds.

@@ -1,7 +1,7 @@
-"""Convert published checkpoints to adapters and back, bit for bit: tensors are renamed only.
+"""Convert published checkpoints to adapters and back, bit for bit: only the names of tensors change.
 
-The parts that the published files do not have (null tokens, landmark templates, τ, the fingerprint of the base) are in
-a fourth file, `rest.safetensors`, so that the conversion back gives the same bytes. Without it, the null tokens are
+The parts that published files do not have (null tokens, landmark templates, τ, the fingerprint of the base) are in a
+fourth file, `rest.safetensors`, so that converting back gives the same bytes. Without this file, the null tokens are
 those of published code: the face encoder's output for a zero embedding and an empty picture.
 """
 
@@ -57,7 +57,7 @@ class PublishedFiles:
 
 @dataclass(frozen=True)
 class AdapterShapes:
-    """The values that determine the shapes of an adapter: two configurations of the base, and sizes.
+    """All that is needed to build an adapter without weights: the base's configuration, sizes and optional parts.
 
     `unet` is a folder with the config.json of a UNet2DConditionModel, `image_width` the hidden size of the image
     encoder, `sizes` as in `Adapter.create`.
@@ -73,7 +73,7 @@ class AdapterShapes:
 
     @classmethod
     def of(cls, config: Mapping[str, Any], unet: Path) -> AdapterShapes:
-        """Return the shapes of an adapter with the content `config` of config.json."""
+        """Return the shapes of an adapter from `config`, the content of its config.json."""
         imr = config["reconfigurator"]
         return cls(
             unet,
@@ -101,7 +101,7 @@ class AdapterShapes:
 
 @dataclass(frozen=True)
 class Published:
-    """The content of published files: tensors with published keys by kind, and the rest if given."""
+    """The content of published files: tensors by kind and published key, and the rest file if given."""
 
     files: PublishedFiles
     tensors: Mapping[str, Mapping[str, Any]]
@@ -135,10 +135,10 @@ def _rest_config(file: Path) -> dict[str, Any]:
 
 
 def sizes_of(published: Published, width: int, given: Mapping[str, int]) -> dict[str, int]:
-    """Return the sizes from the shapes of the tensors, and from `given` if no shape has them (heads of the IMR).
+    """Return the sizes: from shapes of tensors, and from `given` what no shape contains (the number of IMR heads).
 
-    `width` is the cross-attention width of the UNet. A size whose tensor is missing is as given: `verify` reports the
-    tensor.
+    `width` is the cross-attention width of the UNet. If a tensor is missing, its size is that of `given`, and `verify`
+    reports the tensor. Raise CheckpointError if the heads do not divide the width of the IMR.
     """
     sizes = dict(given)
     saa = published.tensors["saa"]
@@ -169,7 +169,7 @@ def _read(sizes: dict[str, int], name: str, tensors: Mapping[str, Any], key: str
 
 
 def verify(published: Published, shapes: AdapterShapes) -> None:
-    """Raise CheckpointError with every missing, unexpected and misshapen key of every file, if there is any."""
+    """Raise CheckpointError, listing them, if any file has missing, unexpected or misshapen keys."""
     expected = shapes.build().state_dict()
     problems = []
     if shapes.imr and published.files.imr is None:
@@ -188,7 +188,7 @@ def verify(published: Published, shapes: AdapterShapes) -> None:
 
 
 def to_adapter(published: Published, shapes: AdapterShapes, rest: Mapping[str, Tensor]) -> Adapter:
-    """Return an adapter with the tensors of the files, in their precision; call `verify` before.
+    """Return an adapter with the tensors of the files, in their precision; call `verify` first.
 
     `rest`: `null_tokens` (1, tokens, D) and, with `shapes.templates`, `templates` (7, 5, 68, 2).
     """
@@ -206,7 +206,7 @@ def _rest_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def read_adapter(folder: Path, unet: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return configuration and tensors of an adapter folder, in the precision of the file.
+    """Return configuration and tensors of an adapter folder, in the precision of the file (int8 becomes float32).
 
     `unet` is the folder of the adapter's UNet. Raise CheckpointError if any key does not fit.
     """
@@ -221,7 +221,7 @@ def read_adapter(folder: Path, unet: Path) -> tuple[dict[str, Any], dict[str, Te
 
 
 def write_all(config: Mapping[str, Any], state: Mapping[str, Tensor], folder: Path) -> list[Path]:
-    """Write an adapter as published files and the rest into an existing folder; return the files."""
+    """Write an adapter into an existing folder, as published files and the rest file; return the files."""
     from safetensors.torch import save_file
 
     kinds = [kind for kind in FILE_NAMES if to_published_keys(kind, state)]
@@ -233,10 +233,10 @@ def write_all(config: Mapping[str, Any], state: Mapping[str, Tensor], folder: Pa
 
 @torch.no_grad()
 def encoded_null_tokens(published: Published, shapes: AdapterShapes, image_encoder: Any) -> Tensor:
-    """Return the null tokens of published code, (1, tokens, D) float32; call `verify` before.
+    """Return the null tokens of published code, (1, tokens, D) float32; call `verify` first.
 
-    They are the face encoder's output for a zero embedding and the penultimate states of a picture of zeros (after
-    normalisation). `image_encoder` is the CLIP vision model.
+    They are the face encoder's output for a zero embedding and the penultimate states of `image_encoder`, the CLIP
+    vision model, for a picture that is zero after normalisation.
     """
     encoder = shapes.build().face_encoder.to_empty(device="cpu").float().eval()
     prefix = "proj_module."

@@ -1,7 +1,7 @@
 """Read the files of published checkpoints without executing pickles, write them, and compare keys.
 
-A published model is three files of torch.save: SAA, a dict `{"proj_module": face encoder, "SAA_module": processors in
-the order of unet.attn_processors}`, and two plain state dicts, IMR and landmark encoder.
+A published model consists of three files written by torch.save: SAA, a dict `{"proj_module": face encoder,
+"SAA_module": processors in the order of unet.attn_processors}`, and the state dicts of IMR and landmark encoder.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Kind of file → its published name, and prefix of its keys → prefix of the adapter's keys.
+# By kind of file: its published name; and for each prefix of its keys, the prefix of the adapter's keys.
 FILE_NAMES = {"saa": "SAA.bin", "imr": "IMR.bin", "landmark_encoder": "key_point_encoder.bin"}
 PREFIXES: dict[str, dict[str, str]] = {
     "saa": {"proj_module.": "face_encoder.", "SAA_module.": "processors."},
@@ -48,7 +48,7 @@ class Misfit:
 
 
 def compare(found: Mapping[str, Any], expected: Mapping[str, Tensor]) -> Misfit:
-    """Compare the content of a file with the expected tensors (on any device; only shape and kind count).
+    """Compare the content of a file with the expected tensors by shape and type, not by value or device.
 
     Weights may have any floating-point precision; integers must have the expected type.
     """
@@ -86,8 +86,8 @@ def read_tensors(file: Path) -> dict[str, Any]:
     """Return the content of a checkpoint on the CPU, in the precision of the file, with nested dicts as dotted keys.
 
     Pickles are read with `weights_only=True`, so that nothing in them is executed. A `.safetensors` file already has
-    dotted keys. Values other than tensors are kept for the comparison to report. Raise CheckpointError if the file is
-    missing or cannot be read.
+    dotted keys. Values other than tensors are kept, so that `compare` reports them. Raise CheckpointError if the file
+    is missing or cannot be read.
     """
     file = Path(file)
     if not file.is_file():
@@ -118,7 +118,7 @@ def _flattened(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str,
 
 
 def to_adapter_keys(kind: str, found: Mapping[str, Any]) -> dict[str, Any]:
-    """Rename the keys of a published file of `kind` to those of an adapter; keep others."""
+    """Rename the keys of a published file of `kind` to an adapter's keys; unknown keys stay."""
     return {_renamed(key, PREFIXES[kind]): value for key, value in found.items()}
 
 
@@ -136,7 +136,7 @@ def _renamed(key: str, prefixes: Mapping[str, str]) -> str:
 
 
 def write_published(folder: Path, kind: str, tensors: Mapping[str, Tensor]) -> Path:
-    """Write a published file into `folder`, with the nesting of the published ones; return its path."""
+    """Write `tensors` into `folder` as a published file of `kind`, nested like the original; return its path."""
     own = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}
     content: dict[str, Any] = own
     if kind == "saa":
@@ -152,7 +152,7 @@ def write_published(folder: Path, kind: str, tensors: Mapping[str, Tensor]) -> P
 
 
 def kind_of(found: Mapping[str, Any]) -> str | None:
-    """Return the kind (of FILE_NAMES) of a published file by its keys, or None."""
+    """Return the kind of a published file (a key of FILE_NAMES) by the keys of its tensors, or None if unknown."""
     marks = {"saa": "SAA_module.", "imr": "entangleNet.", "landmark_encoder": "blocks."}
     for kind, mark in marks.items():
         if any(key.startswith(mark) for key in found):

@@ -24,10 +24,10 @@ class Face:
 
 @dataclass(frozen=True)
 class Blend:
-    """A mix of two people: the identity tokens of `first` and `second`, with `share` (0 to 1) of the second.
+    """A mix of the identity tokens of two people, `share` (0 to 1) of `second` and the rest of `first`.
 
-    A face prompt is applied to both before they are mixed, so that identities are mixed, not motions. Raise ValueError
-    for a share outside [0, 1].
+    A face prompt is applied to both before they are mixed, so that only identities are mixed, not expressions and
+    poses. Raise ValueError for a share outside [0, 1].
     """
 
     first: Face

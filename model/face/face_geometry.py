@@ -1,7 +1,7 @@
 """Aligned face crops and landmark pictures, the inputs of the face encoder and the landmark encoder.
 
-Every face is aligned by a similarity transform of its five key points onto the ArcFace template, widened so that chin,
-ears and forehead stay inside. The frame is the unit square: multiply by a size to get pixels.
+Every face is aligned by a similarity transform from its five key points to the ArcFace template. The template is shrunk
+to keep chin, ears and forehead inside the frame, which is the unit square: multiply by a size to get pixels.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-# ArcFace's 112-px template: left-of-picture eye, right-of-picture eye, nose tip, mouth corners.
+# ArcFace's 112-px template: eyes, nose tip, mouth corners; of each pair, the point on the left of the picture first.
 ARCFACE_TEMPLATE = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]], np.float32
 )
-# The template is shrunk around a point slightly above its centre, to leave room for chin and forehead.
+# The template is shrunk around a point slightly above the mean of its points, to leave room for chin and forehead.
 _ZOOM = 0.62
 _CENTRE = np.array([56.0, 66.0], np.float32)
 CROP_TEMPLATE = (((ARCFACE_TEMPLATE - _CENTRE) * _ZOOM) / 112.0 + np.array([0.5, 0.54], np.float32)).astype(np.float32)
 
 _BACKGROUND = 127
-# The 68 points end at the brows: the mask extends above them by this share of the height from brow to chin.
+# The 68 points end at the brows: the mask extends above them by this share of the height from chin to nose bridge.
 _FOREHEAD = 0.45
 
 
@@ -55,9 +55,9 @@ def crop_landmarks(landmarks: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
 
 
 def face_crop(image: np.ndarray, keypoints: np.ndarray, landmarks: np.ndarray, size: int) -> np.ndarray:
-    """Return the aligned face, (size, size, 3) uint8 RGB, with background and clothes in grey.
+    """Return the aligned face, (size, size, 3) uint8 RGB; everything outside the face is grey.
 
-    Otherwise, background and clothes would determine most of the identity tokens.
+    Visible background and clothes would determine most of the identity tokens.
     `image` is (H, W, 3) uint8 RGB; `keypoints` (5, 2) and `landmarks` (68, 2) are in its pixels.
     """
     matrix = crop_matrix(keypoints)
@@ -75,7 +75,7 @@ def face_crop(image: np.ndarray, keypoints: np.ndarray, landmarks: np.ndarray, s
 
 
 def _warp(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
-    """Apply the 2x3 similarity `matrix` to a picture; a strong reduction averages pixels."""
+    """Apply the 2x3 similarity `matrix` to a picture; pixels are averaged if it shrinks to less than half."""
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
     if scale < 0.5:
         # warpAffine only interpolates between adjacent pixels: shrink by area first.
@@ -83,7 +83,7 @@ def _warp(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
         target = max(1, round(width * 2 * scale)), max(1, round(height * 2 * scale))
         image = cv2.resize(image, target, interpolation=cv2.INTER_AREA)
         ratio = np.array([target[0] / width, target[1] / height])
-        # Pixel centres: x of the picture = (x of the reduced + 1/2) / ratio - 1/2.
+        # Pixel centres: x in the picture = (x in the reduced picture + 1/2) / ratio - 1/2.
         shift = matrix[:, :2] @ (0.5 / ratio - 0.5)
         matrix = np.hstack([matrix[:, :2] / ratio, (matrix[:, 2] + shift)[:, None]])
     return cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderValue=(_BACKGROUND,) * 3)

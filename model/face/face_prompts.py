@@ -1,6 +1,6 @@
 """The words of a face prompt: seven expressions and five head poses.
 
-A face prompt states expression and pose ("sad, slightly turned to the left"), the text prompt everything else.
+A face prompt states expression and pose ("sad, slightly turned to the left"); the text prompt states everything else.
 Directions are those of the picture: "left" is the viewer's left. Yaw is in degrees, positive if the face turns to the
 right of the picture; pitch is positive upwards; roll is positive clockwise.
 """
@@ -38,7 +38,7 @@ _FRONT = re.compile(r"\b(front|frontal|facing|camera|straight|forward|ahead)\b")
 
 @dataclass(frozen=True)
 class FacePrompt:
-    """Expression and pose of a face prompt; None where it names none."""
+    """Expression and pose of a face prompt; None for what it does not name."""
 
     expression: str | None
     pose: str | None
@@ -50,7 +50,7 @@ def compose(expression: str, pose: str) -> str:
 
 
 def parse(text: str) -> FacePrompt:
-    """Return expression and pose of a face prompt; the first matching word counts."""
+    """Return expression and pose of a face prompt; the first expression and the first side in the text count."""
     lowered = text.lower()
     found = [
         (match.start(), expression)

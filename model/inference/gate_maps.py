@@ -13,8 +13,8 @@ from torch import Tensor
 class GateMaps:
     """Running mean of gate maps at latent size.
 
-    The attention processors append to the list `pending`; `fold` adds its maps to the mean, so that only those of one
-    step are kept. With `guided`, the first half of every batch is unconditional and ignored.
+    The attention processors append to the list `pending`; `fold` adds its maps to the mean, so that only the maps of
+    one step are in memory. With `guided`, the first half of every batch is unconditional and ignored.
     """
 
     def __init__(self, rows: int, columns: int, guided: bool) -> None:
@@ -34,7 +34,7 @@ class GateMaps:
         self.pending.clear()
 
     def mean(self) -> np.ndarray:
-        """Return (B, rows, columns) float32; raise ValueError if no gate was computed."""
+        """Return the mean map of each picture, (B, rows, columns) float32; raise ValueError if no gate was computed."""
         self.fold()
         if self._total is None:
             raise ValueError("no gate maps: the gate was off, or the identity scale 0")
@@ -44,8 +44,8 @@ class GateMaps:
 def heat_map(picture: Any, gate: np.ndarray, opacity: float = 0.6) -> Any:
     """Return a picture (PIL, RGB) with its gate map as an overlay, transparent where the gate is 0.
 
-    `picture`: PIL, or (H, W, 3) uint8 or float in [0, 1]; `gate` (h, w) in [0, 1] of any size; `opacity` (0 to 1) of
-    the overlay where the gate is 1. Raise ValueError for another opacity or shape.
+    `picture`: PIL, or (H, W, 3) uint8 or float in [0, 1]; `gate`: (h, w) in [0, 1], of any size; `opacity`: that of the
+    overlay where the gate is 1, from 0 to 1. Raise ValueError for another opacity or shape.
     """
     from matplotlib import colormaps
     from PIL import Image

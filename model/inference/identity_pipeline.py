@@ -38,8 +38,8 @@ class IdentityPipeline(DiffusionPipeline):
 
     A mixin for pipelines of diffusers, whose denoising loop is used: `class X(IdentityPipeline, SomePipeline)`. The
     pipeline has an `adapter`, the CLIP `image_encoder` for face crops, and `crop_processor` with the parameters of that
-    encoder's preprocessing (or else `feature_extractor`). Called without faces, it is the base model. Several threads
-    may call one pipeline: calls store no state in it.
+    encoder's preprocessing (if None, those of `feature_extractor`). A call without faces uses the base model alone.
+    Several threads may call one pipeline: calls store no state in it.
     """
 
     adapter: Adapter | None = None
@@ -47,9 +47,9 @@ class IdentityPipeline(DiffusionPipeline):
 
     @classmethod
     def from_base(cls, base: Base, adapter: Adapter | None = None) -> Self:
-        """Return a pipeline of loaded base models, and of an adapter if given.
+        """Return a pipeline of loaded base models, with an adapter if given.
 
-        Raise ValueError if the base has another number of text encoders (one or two).
+        Raise ValueError if the base has another number of text encoders (one or two) than this class needs.
         """
         cls._check_kind(len(base.texts) == 2, base.pipeline_folder)
         pipe = cls(**cls._parts(base))
@@ -118,9 +118,9 @@ class IdentityPipeline(DiffusionPipeline):
             self.adapter = None
 
     def fold_lora(self, scale: float = 1.0) -> None:
-        """Add the adapter's LoRA to the UNet's weights, so that it costs no time in calls with `lora_scale` = `scale`.
+        """Add LoRA to the UNet's weights, so that LoRA costs no time in calls with `lora_scale` = `scale`.
 
-        Results of other calls, also without faces, are the same up to rounding and cost slightly more.
+        Other calls, also those without faces, give the same results up to rounding and take slightly longer.
         """
         self._require_adapter().fold(self.unet, scale)
 
@@ -136,7 +136,7 @@ class IdentityPipeline(DiffusionPipeline):
         return self
 
     def save_pretrained(self, save_directory: str | Path, *arguments: Any, **keywords: Any) -> None:
-        """Write the pipeline as diffusers does, and the adapter in the folder `adapter`."""
+        """Write the pipeline as diffusers does, and the adapter into the subfolder `adapter`."""
         adapter = self.adapter
         folded = 0.0 if adapter is None else adapter.folded
         if adapter is not None:
@@ -155,7 +155,7 @@ class IdentityPipeline(DiffusionPipeline):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, **keywords: Any) -> Self:
-        """Read a folder of `save_pretrained`, or a Stable Diffusion folder (then without adapter); never use a hub."""
+        """Read a folder of `save_pretrained`, or a Stable Diffusion folder (without adapter), never from a hub."""
         if not Path(folder).is_dir():
             raise ValueError(f"{folder}: no such folder; expected a saved pipeline")
         cls._check_kind(has_two_text_encoders(Path(folder)), Path(folder))
@@ -165,13 +165,13 @@ class IdentityPipeline(DiffusionPipeline):
         return pipe
 
     def tokens_of(self, faces: Faces, face_prompts: FacePrompts | None = None) -> Tensor:
-        """Return identity tokens (B, 4·P, D).
+        """Return identity tokens (B, K·P, D) of B pictures, K (the adapter's `tokens`) for each of P people.
 
-        `faces`: the P people of one picture, or one such list per picture (all of one length), each a Face or a Blend
-        of two. `face_prompts` in the same shape: None keeps the expression and pose of the reference; a text ("sad,
-        slightly turned to the left") names one of seven expressions, one of five poses, or both, and the other is that
-        of the reference. Raise ValueError for a text that names neither, if the adapter has no IMR, and if faces and
-        texts do not match.
+        `faces`: the people of one picture, or one such list per picture (all of one length), each a Face or a Blend of
+        two. `face_prompts` in the same shape: None keeps the expression and pose of the reference; a text ("sad,
+        slightly turned to the left") names one of seven expressions, one of five poses, or both; what it does not name
+        is kept. Raise ValueError for a text that names neither, for any text if the adapter has no IMR, and if faces
+        and texts do not match.
         """
         adapter, device = self._require_adapter(), self._execution_device
         transform = self._crop_transform()
@@ -185,7 +185,7 @@ class IdentityPipeline(DiffusionPipeline):
         adapter.encoders_to(device)
         tokens = TokenMaker(adapter, clip_states, pooled_text)(faces, face_prompts)
         if getattr(self, "_all_hooks", None):
-            # With offloading, only one model is on the device at a time; this applies to the adapter's networks, too.
+            # With offloading, only one model is on the device at a time; the adapter's networks must leave it, too.
             adapter.encoders_to(torch.device("cpu"))
         return tokens
 
@@ -212,18 +212,18 @@ class IdentityPipeline(DiffusionPipeline):
         return_gate_maps: bool = False,
         **arguments: Any,
     ) -> Any:
-        """Render one picture for every prompt (`num_images_per_prompt` of each).
+        """Render one picture for each of B prompts (or `num_images_per_prompt` of each).
 
-        - `faces`: the people of the picture, or with several prompts also one list of people per prompt;
-          `face_prompts` likewise (see `tokens_of`). `identity_tokens` (B, 4·P, D) or (1, 4·P, D) replace both.
-        - `boxes` (P, 4) for all pictures or (B, P, 4): y0 x0 y1 x1 in [0, 1]; or `masks` (P, h, w) or (B, P, h, w) of
+        - `faces`: the P people of every picture, or one list of people per prompt; `face_prompts` likewise (see
+          `tokens_of`). `identity_tokens` (B, K·P, D) or (1, K·P, D) replace both.
+        - `boxes` (P, 4) for all prompts or (B, P, 4): y0 x0 y1 x1 in [0, 1]; or `masks` (P, h, w) or (B, P, h, w) of
           any size, also a list of grey pictures. Without both: equal vertical slices.
         - `gate`: False for plain decoupled attention. `identity_scale` λ: a number, (P,) or (B, P).
-        - `layout_steps`: first steps without LoRA, in which the base model determines the layout of several people.
-        - `boost`: added to the gate inside the boxes in the first `boost_steps` steps.
-        - `arguments`: those of the base pipeline. Without faces and tokens, it is the base model.
+        - `layout_steps`: the number of first steps without LoRA, in which the base model lays out several people.
+        - `boost`: added to the gate inside the boxes in the first `boost_steps` steps (see IdentityState).
+        - `arguments`: those of the base pipeline. Without faces and tokens, the base model is used alone.
 
-        Raise ValueError for arguments that do not fit together; the message names the change.
+        Raise ValueError for arguments that do not fit together; the message states what to change.
         """
         check_size(arguments.get("height"), arguments.get("width"))
         if identity_tokens is None and faces is None:
@@ -238,7 +238,7 @@ class IdentityPipeline(DiffusionPipeline):
         embeds = arguments.get("prompt_embeds")
         prompts = len(embeds) if embeds is not None else 1 if isinstance(prompt, str) else len(prompt or ())
         copies = arguments.get("num_images_per_prompt") or 1
-        # Only whether it is above 1 matters, and the defaults of all base pipelines are.
+        # Only whether the scale is above 1 matters, and the default scales of all base pipelines are.
         guided = arguments.get("guidance_scale", 7.5) > 1 and self.unet.config.time_cond_proj_dim is None
         tokens = for_pictures(identity_tokens, prompts, copies, "identity tokens")
         tokens = tokens.to(self._execution_device, self.unet.dtype)
@@ -286,8 +286,8 @@ class IdentityPipeline(DiffusionPipeline):
             if isinstance(callback, PipelineCallback | MultiPipelineCallbacks):
                 arguments["callback_on_step_end_tensor_inputs"] = callback.tensor_inputs
             arguments["callback_on_step_end"] = _advancing(state, maps, callback)
-        # The loop stores its arguments in the pipeline, and the scheduler its step: each call uses a copy, so that
-        # concurrent calls do not mix.
+        # The loop stores its arguments in the pipeline, and its step in the scheduler. Each call uses copies of both,
+        # so that concurrent calls do not mix.
         own = copy.copy(self)
         own.scheduler = copy.deepcopy(self.scheduler)
         found = own._loop(prompt, arguments)
@@ -305,7 +305,7 @@ class IdentityPipeline(DiffusionPipeline):
 
     @property
     def crop_size(self) -> int:
-        """The side in pixels of the image encoder's input (other crops are resized)."""
+        """The side in pixels of the image encoder's input; crops of another size are resized."""
         return self._crop_transform().crop
 
     def _crop_transform(self) -> CropTransform:
@@ -325,13 +325,13 @@ class IdentityPipeline(DiffusionPipeline):
 
 
 def _for_both_halves(value: Any, name: str) -> Any:
-    """Repeat rows per picture for the unconditional half; values for all pictures are unchanged."""
+    """Repeat a value that has rows per picture for the unconditional half; return values for all pictures unchanged."""
     per_picture = isinstance(value, Tensor) and value.ndim > 1 and (len(value) > 1 or name == "scale")
     return torch.cat([value, value]) if per_picture else value
 
 
 def _advancing(state: IdentityState, maps: GateMaps | None, callback: Callable[..., Any] | None) -> Callable[..., Any]:
-    """Return a step callback that calls that of the caller, counts the steps and folds gate maps."""
+    """Return a step callback that calls the caller's, counts the steps and folds gate maps."""
 
     def advance(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
         guided = pipe.do_classifier_free_guidance

@@ -18,7 +18,7 @@ FacePrompts = Sequence[str | None] | Sequence[Sequence[str | None]]
 
 
 def requested_motion(face_prompt: str, face: Face) -> tuple[str, str]:
-    """Return expression and pose of a face prompt; those it does not name are those of the reference `face`."""
+    """Return expression and pose of a face prompt, a missing one from `face`; raise ValueError if both are missing."""
     parsed = parse(face_prompt)
     if parsed.expression is None and parsed.pose is None:
         raise ValueError(
@@ -29,7 +29,7 @@ def requested_motion(face_prompt: str, face: Face) -> tuple[str, str]:
 
 
 def per_picture(given: Sequence[Any], name: str) -> list[list[Any]]:
-    """Return one list of people per picture; a flat list is one picture. Raise ValueError if their lengths differ."""
+    """Return one list per picture, one entry per person (a flat list is one picture); raise ValueError if unequal."""
     if isinstance(given, str) or not isinstance(given, Sequence):
         raise ValueError(f"{name}: {type(given).__name__}; expected a list with one entry per person")
     nested = [list(x) if isinstance(x, list | tuple) else x for x in given]
@@ -57,7 +57,7 @@ def people_and_prompts(
             if len(texts) != len(people):
                 raise ValueError(
                     f"{len(texts)} face prompts for {len(people)} people: expected one face prompt per person "
-                    "(None keeps the reference's own)"
+                    "(None keeps the expression and pose of the reference)"
                 )
     return pictures, prompts
 
@@ -85,14 +85,14 @@ def check_face(face: Face) -> None:
 
 
 def for_pictures(rows: Tensor, prompts: int, copies: int, name: str) -> Tensor:
-    """Return one row per picture: a single row is used for all prompts, and copies of a prompt are adjacent."""
+    """Return one row per picture: a single row serves all prompts, and the rows of a prompt's `copies` are adjacent."""
     if len(rows) not in (1, prompts):
         raise ValueError(f"{name} of {len(rows)} pictures for {prompts} prompts")
     return rows.expand(prompts, *rows.shape[1:]).repeat_interleave(copies, dim=0)
 
 
 def check_boxes(boxes: Any, people: int, prompts: int, copies: int) -> Tensor | None:
-    """Return (1 or B, P, 4) float64; raise ValueError for a box outside [0, 1] or without area."""
+    """Return boxes (1 or B, P, 4) float64; raise ValueError for a box outside [0, 1] or without area."""
     if boxes is None:
         return None
     given = torch.as_tensor(np.asarray(boxes, np.float64))
@@ -106,7 +106,7 @@ def check_boxes(boxes: Any, people: int, prompts: int, copies: int) -> Tensor | 
 
 
 def check_masks(masks: Any, people: int, prompts: int, copies: int) -> Tensor | None:
-    """Return (1 or B, P, h, w) float32 in [0, 1]; uint8 is divided by 255.
+    """Return masks (1 or B, P, h, w) float32 in [0, 1]; uint8 is divided by 255.
 
     `masks` (P, h, w) or (B, P, h, w): an array, or a list of arrays or grey PIL pictures of one size. Raise ValueError
     for other shapes or values, and for an empty mask.
@@ -127,7 +127,7 @@ def check_masks(masks: Any, people: int, prompts: int, copies: int) -> Tensor | 
 
 
 def check_scale(scale: Any, people: int, prompts: int, copies: int) -> Any:
-    """Return λ as a number, or (P,) or (B, P) float32; raise ValueError if it is not one number per person."""
+    """Return λ as a number, or as (P,) or (B, P) float32; raise ValueError for another shape."""
     if isinstance(scale, int | float):
         return float(scale)
     given = torch.as_tensor(scale, dtype=torch.float32)

@@ -30,7 +30,7 @@ class TokenMaker:
 
     @torch.no_grad()
     def __call__(self, faces: Faces, face_prompts: FacePrompts | None = None) -> Tensor:
-        """Return identity tokens (B, 4·P, D) of B pictures with P people each; see DynamicIDPipeline.tokens_of."""
+        """Return identity tokens (B, K·P, D) of B pictures with P people each; see DynamicIDPipeline.tokens_of."""
         pictures, prompts = people_and_prompts(faces, face_prompts)
         everyone = [person for people in pictures for person in people]
         texts = [text for row in prompts for text in row]
@@ -46,7 +46,7 @@ class TokenMaker:
         return torch.lerp(first, next(of_faces), person.share) if isinstance(person, Blend) else first
 
     def _of_faces(self, requests: list[tuple[Face, str | None]]) -> Tensor:
-        """Return the tokens (N, 4, D) of each face with its requested motion."""
+        """Return the tokens (N, K, D) of each face with its requested motion."""
         # A face that occurs several times is encoded once.
         unique = {id(face): face for face, _ in requests}
         row = {key: index for index, key in enumerate(unique)}

@@ -19,9 +19,9 @@ from model.network.text_encoding import TextEncoder
 
 @dataclass
 class _GateMaps:
-    """The common part of both outputs: `gate_maps` (B, h, w) of the latent's size, None unless requested.
+    """The common part of both outputs: `gate_maps` (B, h, w) of the latent's size, or None if not requested.
 
-    A gate map, float32 in [0, 1], is the mean of the gates (before any boost) of all cross-attentions and denoising
+    A gate map, float32 in [0, 1], is the mean of the gates (before any boost) over all cross-attentions and denoising
     steps.
     """
 
@@ -162,7 +162,7 @@ class DynamicIDXLPipeline(IdentityPipeline, StableDiffusionXLPipeline):
 
 
 def pipeline_class(folder: Path) -> type[IdentityPipeline]:
-    """Return the pipeline class for the Stable Diffusion folder; raise ValueError as `read_index`."""
+    """Return the pipeline class for a Stable Diffusion folder; raise ValueError as `read_index` does."""
     return DynamicIDXLPipeline if has_two_text_encoders(folder) else DynamicIDPipeline
 
 

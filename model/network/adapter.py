@@ -38,9 +38,9 @@ _SIZES: dict[str, int] = {
 class Adapter(nn.Module):
     """Face encoder, SAA processors and, once they are trained, IMR, landmark encoder and landmark templates.
 
-    `face_encoder`; `null_tokens` (1, tokens, D), the learned tokens of no identity; `processors` in the order of
-    `unet.attn_processors`; `reconfigurator`, `landmark_encoder` and `templates` (7, 5, 68, 2), None before the
-    reconfiguration stage. Parameters are in float32 unless moved; everything in `state_dict()` is saved.
+    `face_encoder`; `null_tokens` (1, tokens, D), learned tokens that stand for no identity; `processors` in the order
+    of `unet.attn_processors`; `reconfigurator`, `landmark_encoder` and `templates` (7, 5, 68, 2), which are None before
+    the reconfiguration stage. Parameters are in float32 unless moved; everything in `state_dict()` is saved.
     """
 
     templates: Tensor | None
@@ -68,11 +68,11 @@ class Adapter(nn.Module):
 
     @classmethod
     def create(cls, unet: Any, image_encoder: Any, sizes: Any, gate_threshold: float = 0.3) -> Adapter:
-        """Return an untrained adapter for `unet`, whose LoRA is zero.
+        """Return an untrained adapter for `unet`.
 
-        `image_encoder` is the CLIP vision model (its width is read); `sizes` an object or mapping with tokens,
-        lora_rank, reconfigurator_width, reconfigurator_heads, reconfigurator_depth, landmark_features. `k'`, `v'` are
-        initialised with copies of the text's k, v in `unet`.
+        LoRA is zero, and `k'`, `v'` are copies of the text's k, v in `unet`. `image_encoder` is the CLIP vision model,
+        of which only the width is read. `sizes` is an object or mapping with any of the names in `_SIZES`; a missing
+        size has the value given there.
         """
         return cls(unet, image_encoder.config.hidden_size, sizes, gate_threshold)
 
@@ -92,7 +92,7 @@ class Adapter(nn.Module):
     def attach(self, unet: Any) -> None:
         """Set the processors of `unet`; without an identity state it still behaves like the base model.
 
-        They become modules of `unet`, so freeze it before, not after: freezing it later also freezes the adapter.
+        The processors become modules of `unet`. Freeze `unet` before: freezing it later also freezes the adapter.
         """
         layers = _attention_layers(unet)
         if len(layers) != len(self.processors):
@@ -105,7 +105,7 @@ class Adapter(nn.Module):
             layer.set_processor(processor)
 
     def detach(self, unet: Any) -> None:
-        """Restore the processors that `unet` had before `attach`, and its weights if LoRA was folded."""
+        """Restore the processors that `unet` had before `attach`, and the weights of `unet` if LoRA was folded."""
         from diffusers.models.attention_processor import AttnProcessor2_0
 
         self.unfold()
@@ -115,7 +115,7 @@ class Adapter(nn.Module):
 
     @property
     def folded(self) -> float:
-        """The scale at which LoRA is folded into the weights of the UNet; 0 if it is not."""
+        """The scale at which LoRA is folded into the weights of the UNet; 0 if LoRA is not folded."""
         return 0.0 if self._folded is None else self._folded.scale
 
     def encoders_to(self, device: torch.device) -> None:
@@ -134,10 +134,10 @@ class Adapter(nn.Module):
         return self
 
     def fold(self, unet: Any, scale: float = 1.0) -> None:
-        """Add LoRA to the weights of `unet`, to which this adapter is attached, so that it costs no time.
+        """Add LoRA to the weights of `unet`, so that LoRA costs no time at inference.
 
-        For inference. Calls with another LoRA scale, or without LoRA, still work (see folding.FoldedLoRA). Raise
-        ValueError if the adapter is not attached to `unet`, or in training mode.
+        Calls with another LoRA scale, or without LoRA, still work (see folding.FoldedLoRA). Raise ValueError if the
+        adapter is not attached to `unet`, or is in training mode.
         """
         layers = _attention_layers(unet)
         if [layer.processor for layer in layers.values()] != list(self.processors):
@@ -160,7 +160,7 @@ class Adapter(nn.Module):
         return super().train(mode)
 
     def identity_tokens(self, embeddings: Tensor, clip_states: Tensor) -> Tensor:
-        """Embeddings (B, 512), unit norm, and CLIP states of the crops (B, T, W) → identity tokens (B, tokens, D)."""
+        """Return identity tokens (B, tokens, D) from unit embeddings (B, 512) and CLIP states of crops (B, T, W)."""
         like = self.null_tokens
         return self.face_encoder(embeddings.to(like), clip_states.to(like))
 
@@ -180,7 +180,7 @@ class Adapter(nn.Module):
         if self.reconfigurator is None or self.landmark_encoder is None:
             raise ValueError("this adapter has no IMR yet: the stage train_imr adds it")
         like = self.null_tokens
-        # Sources and targets in one batch: a single source has no batch statistics to train with.
+        # Sources and targets in one batch: batch normalisation cannot train on a single source.
         features = self.landmark_encoder(torch.cat([source_landmarks, target_landmarks]).to(like))
         source, target = features.split([len(source_landmarks), len(target_landmarks)])
         return self.reconfigurator(tokens.to(like), source, source_text.to(like), target, target_text.to(like))
@@ -211,10 +211,10 @@ class Adapter(nn.Module):
 
     @classmethod
     def load(cls, folder: Path, unet: Any) -> Adapter:
-        """Read an adapter for `unet`, not yet attached, in eval mode.
+        """Read an adapter for `unet`, and return it in eval mode, not attached yet.
 
-        Raise ValueError if a file is missing, the sizes do not fit `unet`, or keys are missing, unknown or of another
-        shape (all of them are listed).
+        Raise ValueError if a file is missing, if the sizes do not fit `unet`, or if tensors are missing, unknown or of
+        another shape; the message lists all of them.
         """
         from safetensors.torch import load_file
 
@@ -249,7 +249,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def _width(unet: Any) -> int:
-    """Return the cross-attention width of a UNet; raise ValueError for other models, or several widths."""
+    """Return the cross-attention width of a UNet; raise ValueError for other models and for several widths."""
     from diffusers import UNet2DConditionModel
 
     model = getattr(unet, "_orig_mod", unet)

@@ -1,8 +1,8 @@
-"""Attention processors: Semantic-Activated Attention (SAA) in parallel with the text, LoRA in all attentions.
+"""Attention processors: Semantic-Activated Attention (SAA) beside every text attention, and LoRA in all attentions.
 
 Paper section 3.1. The values of a call are passed in `cross_attention_kwargs={"identity": IdentityState(...)}`; the
-processors have weights only, so several callers can use one UNet. Without an identity state an attention behaves as in
-the base model.
+processors contain only weights, so several callers can use one UNet. Without an identity state, an attention behaves as
+in the base model. In shapes, K is the number of identity tokens per person, and P the number of people.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class LoRA(nn.Module):
 class LoRAAttention(nn.Module):
     """The common part of both processors: q, k, v, out of the base layer with LoRA on each.
 
-    `folded` is the scale at which the LoRA of the layers `foldable` is in the base weights already (see folding.py).
+    `folded` is the scale of the LoRA that the base weights of the layers `foldable` already contain (see folding.py).
     """
 
     foldable: tuple[str, ...] = ()
@@ -49,7 +49,7 @@ class LoRAAttention(nn.Module):
         self.to_out_lora = LoRA(hidden, hidden, rank)
 
     def _linear(self, name: str, base: nn.Linear, states: Tensor, identity: IdentityState | None) -> Tensor:
-        """Apply the base layer, and its LoRA at the scale of the state minus the scale folded into the base weights."""
+        """Apply the base layer and its LoRA; the scale is that of the state minus that folded into the base weights."""
         scale = 0.0 if identity is None else identity.current_lora_scale
         if name in self.foldable:
             scale -= self.folded
@@ -68,7 +68,7 @@ class LoRAAttention(nn.Module):
         temb: Tensor | None = None,
         identity: IdentityState | None = None,
     ) -> Tensor:
-        """Attend (B, N, C) to the text (B, T, D) and the identity tokens of the state, or to itself: (B, N, C)."""
+        """Return (B, N, C): `hidden_states` (B, N, C) after attention to text (B, T, D) and identity, or to itself."""
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         if attention_mask is not None:
             batch, length, _ = context.shape
@@ -88,7 +88,7 @@ class LoRAAttention(nn.Module):
 class SelfAttentionLoRA(LoRAAttention):
     """Processor of a self-attention: the base layer with LoRA.
 
-    `hidden` is the width of the layer, `rank` that of the LoRA.
+    `hidden` is the width of the layer, `rank` the rank of the LoRA.
     """
 
     foldable = ("to_q", "to_k", "to_v", "to_out")
@@ -108,11 +108,11 @@ class SelfAttentionLoRA(LoRAAttention):
 class SemanticActivatedAttention(LoRAAttention):
     """Processor of a cross-attention: text attention with LoRA, plus the gated identity branch.
 
-    `hidden` is the width of the layer, `context` that of text and identity tokens, `rank` that of the LoRA, `tokens`
-    the number of identity tokens per person, `threshold` the gate's τ unless the state has one.
+    `hidden` is the width of the layer, `context` that of text and identity tokens, `rank` the rank of the LoRA,
+    `tokens` the number of identity tokens per person, `threshold` the gate's τ unless the state has one.
     """
 
-    # Not k and v: those of the text are computed only once per picture.
+    # Not k and v: the cache of a call keeps them, so folding would save almost nothing.
     foldable = ("to_q", "to_out")
 
     def __init__(self, hidden: int, context: int, rank: int, tokens: int = 4, threshold: float = 0.3) -> None:
@@ -139,7 +139,7 @@ class SemanticActivatedAttention(LoRAAttention):
         return states
 
     def _text(self, attn: Attention, text: Tensor, identity: IdentityState | None) -> tuple[Tensor, Tensor]:
-        """Return keys and values of the text, each (B, heads, T, d), which are the same in all steps of a call."""
+        """Return keys and values of the text, each (B, heads, T, d), from the cache if it has those of this text."""
         cache = None if identity is None else identity.cache
         cached = None if cache is None else cache.get((id(self), "text"))
         # Compare the object: comparing contents would wait for the device.
@@ -152,7 +152,7 @@ class SemanticActivatedAttention(LoRAAttention):
         return cached[1], cached[2]
 
     def _identity(self, attn: Attention, query: Tensor, identity: IdentityState) -> tuple[Tensor, Tensor]:
-        """Return the gated softmax(S), (B, N, heads·4·P), and λ·V as (B, heads·4·P, C): their product is the branch."""
+        """Return the gated softmax (B, N, heads·K·P) and λ·values (B, heads·K·P, C); the branch is their product."""
         batch, cells, _ = query.shape
         count = identity.tokens.shape[1]
         if identity.tokens.shape[0] != batch:
@@ -161,8 +161,8 @@ class SemanticActivatedAttention(LoRAAttention):
             raise ValueError(f"{count} identity tokens: expected a multiple of {self.tokens}")
         people = count // self.tokens
         key, value = self._identity_keys_values(attn, identity)
-        # The gate needs the logits, which SDPA does not return, in float32 also under mixed precision, because it
-        # divides by their range, which may be small.
+        # The gate needs the logits, which SDPA does not return. They are float32 even under mixed precision, because
+        # the gate divides by their range, which may be small.
         with torch.autocast(query.device.type, enabled=False):
             logits = torch.bmm(query.float(), key)
         gate = self._gate(logits, people, identity)
@@ -174,9 +174,9 @@ class SemanticActivatedAttention(LoRAAttention):
         return (weights if gate is None else weights * gate[..., None]), value
 
     def _identity_keys_values(self, attn: Attention, identity: IdentityState) -> tuple[Tensor, Tensor]:
-        """Return K / √d in float32, (B, C, heads·4·P), and λ·V, (B, heads·4·P, C), block-diagonal over the heads.
+        """Return keys / √d (B, C, heads·K·P) in float32 and λ·values (B, heads·K·P, C), block-diagonal over the heads.
 
-        With so few keys the zero blocks cost less than splitting the queries by head.
+        With so few keys, the zero blocks cost less than splitting the queries by head.
         """
         cached = None if identity.cache is None else identity.cache.get((id(self), "identity"))
         if cached is not None:
@@ -213,24 +213,24 @@ class SemanticActivatedAttention(LoRAAttention):
 
 
 def split_heads(states: Tensor, heads: int) -> Tensor:
-    """(B, N, heads·d) → (B, heads, N, d)."""
+    """Reshape (B, N, heads·d) to (B, heads, N, d)."""
     return states.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
 def join_heads(states: Tensor) -> Tensor:
-    """(B, heads, N, d) → (B, N, heads·d)."""
+    """Reshape (B, heads, N, d) to (B, N, heads·d)."""
     return states.transpose(1, 2).flatten(2)
 
 
 def _block_diagonal(states: Tensor, heads: int) -> Tensor:
-    """(B, K, heads·d) → (B, heads·K, heads·d): row (head, k) has the values of token k in that head, zero elsewhere."""
+    """Map (B, T, heads·d) to (B, heads·T, heads·d): row (head, t) has token t's values of that head, else zeros."""
     split = split_heads(states, heads)[:, :, :, None]
     identity = torch.eye(heads, dtype=states.dtype, device=states.device)[None, :, None, :, None]
     return (split * identity).flatten(3).flatten(1, 2)
 
 
 def processor_for(attn: Attention, rank: int, tokens: int, threshold: float) -> LoRAAttention:
-    """Return a new processor for a layer of the base model: k', v' are copies of the text's k, v; LoRA is zero.
+    """Return a new processor for a layer of the base model; k', v' are copies of the text's k, v, and LoRA is zero.
 
     Raise ValueError for attention variants that Stable Diffusion's UNet does not have.
     """

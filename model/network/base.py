@@ -21,7 +21,7 @@ from model.network.text_encoding import TextEncoder, encode_text
 
 _PARTS = ("vae", "unet", "text_encoder", "tokenizer", "scheduler")
 _SECOND_TEXT = ("text_encoder_2", "tokenizer_2")
-# Files that count in the fingerprint; the safety checker does not, because no adapter depends on it.
+# The fingerprint covers files with these suffixes, except the safety checker's, on which no adapter depends.
 _FINGERPRINTED = (".safetensors", ".bin")
 
 
@@ -52,7 +52,7 @@ class Base:
 
     @property
     def texts(self) -> tuple[TextEncoder, ...]:
-        """Tokenizer and text model, and the second pair of Stable Diffusion XL."""
+        """The pair of tokenizer and text model; two such pairs for Stable Diffusion XL."""
         pairs = [(self.tokenizer, self.text_encoder), (self.tokenizer_2, self.text_encoder_2)]
         return tuple(pair for pair in pairs if pair[1] is not None)
 
@@ -73,7 +73,7 @@ class Base:
 
     @property
     def crop_size(self) -> int:
-        """The side in pixels of the image encoder's input (other crops are resized)."""
+        """The side in pixels of the image encoder's input; crops of another size are resized."""
         return self.crop_transform.crop
 
     def fingerprint(self) -> str:
@@ -91,19 +91,19 @@ class Base:
 
     @torch.no_grad()
     def encode_crops(self, crops: Any) -> Tensor:
-        """Face crops (B, S, S, 3) uint8 RGB → penultimate hidden states of the image encoder (B, T, W)."""
+        """Return the image encoder's penultimate hidden states (B, T, W) for face crops (B, S, S, 3) uint8 RGB."""
         return encode_crops(self.image_encoder, self.crop_transform, crops)
 
     @torch.no_grad()
     def encode_images(self, images: Any) -> Tensor:
-        """Pictures (B, H, W, 3) uint8 RGB → scaled latents (B, 4, h, w), the mode of the posterior."""
+        """Return scaled latents (B, 4, h, w) of pictures (B, H, W, 3) uint8 RGB: the mode of the posterior."""
         pixels = torch.as_tensor(np.asarray(images) if not isinstance(images, Tensor) else images)
         pixels = pixels.to(self.device, self.dtype).permute(0, 3, 1, 2) / 127.5 - 1
         return scale_latents(self.vae, self.vae.encode(pixels).latent_dist.mode())
 
     @torch.no_grad()
     def decode_latents(self, latents: Tensor) -> np.ndarray:
-        """Scaled latents (B, 4, h, w) → pictures (B, H, W, 3) uint8 RGB."""
+        """Return the pictures (B, H, W, 3) uint8 RGB of scaled latents (B, 4, h, w)."""
         latents = latents.to(self.device, self.dtype)
         pixels = self.vae.decode(unscale_latents(self.vae, latents), return_dict=False)[0]
         pixels = ((pixels.float() / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
@@ -113,11 +113,11 @@ class Base:
 def load_base(
     pipeline: Path, image_encoder: Path, *, dtype: torch.dtype | str = torch.float32, device: str | torch.device = "cpu"
 ) -> Base:
-    """Load the base models from two folders, frozen.
+    """Load the base models from two folders and freeze them.
 
-    `pipeline` has the diffusers layout of Stable Diffusion 1.x, 2.x or XL, `image_encoder` that of a CLIP vision model
-    with its preprocessor_config.json; `dtype` may be a name ("float16"). Raise ValueError if a folder or file is
-    missing, naming it, and for a pipeline without a UNet2DConditionModel.
+    `pipeline` has the diffusers layout of Stable Diffusion 1.x, 2.x or XL; `image_encoder` contains a CLIP vision model
+    and its preprocessor_config.json; `dtype` may be a name ("float16"). Raise ValueError, naming it, if a folder or
+    file is missing or unreadable, and for a pipeline without a UNet2DConditionModel.
     """
     import diffusers
     from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -159,7 +159,7 @@ def load_base(
 
 
 def read_index(pipeline: Path) -> dict[str, Any]:
-    """Return the model_index.json of a diffusers folder; raise ValueError if it is missing or names no UNet."""
+    """Return model_index.json of a diffusers folder; raise ValueError if missing or without a UNet2DConditionModel."""
     pipeline = Path(pipeline)
     _require(pipeline, "a Stable Diffusion model in diffusers layout", "model_index.json")
     index = json.loads((pipeline / "model_index.json").read_text("utf-8"))
@@ -174,7 +174,7 @@ def read_index(pipeline: Path) -> dict[str, Any]:
 
 
 def has_two_text_encoders(pipeline: Path) -> bool:
-    """Return whether the folder contains Stable Diffusion XL (two text encoders); raise ValueError as `read_index`."""
+    """Return whether the folder has two text encoders (Stable Diffusion XL); raise ValueError as `read_index` does."""
     return (read_index(pipeline).get("text_encoder_2") or (None, None))[1] is not None
 
 
@@ -207,7 +207,7 @@ def fingerprint_of_base(pipeline: Path, image_encoder: Path) -> str:
 
 
 def fingerprint(folder: Path) -> str:
-    """Return the sha256 (hex) of the weight files under `folder`, by relative name; raise ValueError without any."""
+    """Return the sha256 (hex) of names and bytes of the weight files in `folder`; raise ValueError if it has none."""
     files = sorted(
         file
         for file in Path(folder).rglob("*")
@@ -219,7 +219,7 @@ def fingerprint(folder: Path) -> str:
 
 
 def digest_of_files(folder: Path, files: Iterable[Path]) -> str:
-    """Return one sha256 (hex) over the names in `folder` and the bytes of `files`, in the given order."""
+    """Return one sha256 (hex) over the bytes of `files` and their names relative to `folder`, in the given order."""
     total = hashlib.sha256()
     for file in files:
         with file.open("rb") as opened:
@@ -231,7 +231,7 @@ def digest_of_files(folder: Path, files: Iterable[Path]) -> str:
 def encode_crops(
     image_encoder: Any, transform: CropTransform, crops: Any, device: torch.device | None = None
 ) -> Tensor:
-    """Face crops (B, S, S, 3) uint8 RGB → penultimate hidden states of a CLIP image encoder (B, T, W).
+    """Return a CLIP image encoder's penultimate hidden states (B, T, W) for face crops (B, S, S, 3) uint8 RGB.
 
     `device`: where an offloaded encoder runs; by default its own device.
     """
@@ -240,7 +240,7 @@ def encode_crops(
 
 
 def scale_latents(vae: Any, latents: Tensor) -> Tensor:
-    """Normalise the autoencoder's latents for the diffusion by mean, spread and scaling factor."""
+    """Normalise the autoencoder's latents by mean, spread and scaling factor, as the UNet takes them."""
     shift, spread = _statistics(vae, latents)
     return (latents - shift) * (vae.config.scaling_factor / spread)
 
@@ -254,7 +254,7 @@ def unscale_latents(vae: Any, latents: Tensor) -> Tensor:
 
 
 def _statistics(vae: Any, latents: Tensor) -> tuple[Tensor | float, Tensor | float]:
-    """Return mean and spread per latent channel if configured, else the shift factor and 1."""
+    """Return mean and spread per latent channel if the autoencoder has them, else its shift factor and 1."""
     mean, spread = (getattr(vae.config, name, None) for name in ("latents_mean", "latents_std"))
     if mean is not None and spread is not None:
         return tuple(torch.tensor(x).view(1, -1, 1, 1).to(latents) for x in (mean, spread))  # type: ignore[return-value]

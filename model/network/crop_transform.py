@@ -37,7 +37,7 @@ class CropTransform:
 
     @classmethod
     def from_config(cls, config: dict[str, Any], origin: str) -> CropTransform:
-        """Read the parameters of a CLIPImageProcessor's configuration; `origin` names it in errors."""
+        """Read a CLIPImageProcessor's configuration, called `origin` in errors; raise ValueError if it does not fit."""
         try:
             size, crop = config["size"], config["crop_size"]
             transform = cls(
@@ -55,7 +55,7 @@ class CropTransform:
         return transform
 
     def config(self) -> dict[str, Any]:
-        """Return the arguments of an equal CLIPImageProcessor."""
+        """Return the arguments of an equivalent CLIPImageProcessor."""
         return {
             "size": {"shortest_edge": self.size},
             "crop_size": {"height": self.crop, "width": self.crop},
@@ -66,7 +66,7 @@ class CropTransform:
         }
 
     def __call__(self, pictures: Any, device: torch.device | str = "cpu") -> Tensor:
-        """(B, H, W, 3) uint8 RGB → (B, 3, crop, crop) float32 normalised, on `device`."""
+        """Convert (B, H, W, 3) uint8 RGB to (B, 3, crop, crop) float32, normalised, on `device`."""
         if not isinstance(pictures, Tensor):
             pictures = torch.from_numpy(np.ascontiguousarray(pictures))
         pixels = pictures.to(device).permute(0, 3, 1, 2).float()

@@ -13,7 +13,7 @@ from model.network.attention import join_heads, split_heads
 
 
 class PerceiverAttention(nn.Module):
-    """Attention of tokens to [norm1(context) ‖ norm2(tokens)]; queries are norm2(tokens). No residual."""
+    """Attention of tokens to [norm1(context) ‖ norm2(tokens)], with norm2(tokens) as queries and no residual."""
 
     def __init__(self, width: int, heads: int, head_width: int = 64) -> None:
         super().__init__()
@@ -67,10 +67,10 @@ class FacePerceiverResampler(nn.Module):
 
 
 class FaceEncoder(nn.Module):
-    """Embedding (B, 512) and CLIP states of the face crop (B, T, image_width) → identity tokens (B, tokens, width).
+    """Compute identity tokens (B, tokens, width) from embeddings (B, 512) and CLIP states of crops (B, T, image_width).
 
-    `width` is the cross-attention width of the UNet, a multiple of 64. The embedding is projected to tokens; the output
-    of the resampler is used without shortcut.
+    `width` is the cross-attention width of the UNet, a multiple of 64. The embedding is projected to tokens, which the
+    resampler replaces; raise ValueError for another width.
     """
 
     def __init__(self, width: int, image_width: int, tokens: int = 4, embedding: int = 512, depth: int = 4) -> None:
@@ -86,7 +86,7 @@ class FaceEncoder(nn.Module):
         self.perceiver_resampler = FacePerceiverResampler(width, image_width, depth)
 
     def forward(self, embeddings: Tensor, clip_states: Tensor, shortcut: float | None = None) -> Tensor:
-        """Return the tokens; with `shortcut` s, projected embedding + s · tokens, as in some published checkpoints."""
+        """Return the tokens, or with `shortcut` s, as some published checkpoints, projected embedding + s · tokens."""
         projected = self.norm(self.proj(embeddings).unflatten(-1, (self.tokens, self.width)))
         tokens = self.perceiver_resampler(projected, clip_states)
         return tokens if shortcut is None else projected + shortcut * tokens

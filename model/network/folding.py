@@ -12,12 +12,12 @@ from model.network.attention import LoRAAttention
 
 
 class FoldedLoRA:
-    """The LoRA of attention layers added to their weights at one `scale`, and a copy of the original weights.
+    """Add the LoRA of attention layers to their weights at one `scale`, and keep a copy of the original weights.
 
     Only layers that run in every step are folded (`LoRAAttention.foldable`). Sums are rounded, so subtracting would not
-    restore the weights: the originals are kept in host memory. Other calls still work: a state with another
-    `lora_scale` adds the difference, and a call without identity subtracts the LoRA (equal to the base model up to
-    rounding). Raise ValueError if the weights are meta tensors (sequential CPU offload).
+    restore the weights: the originals are kept in host memory. Calls with another `lora_scale` add the difference, and
+    calls without identity subtract the LoRA; both are exact up to rounding. Raise ValueError if the weights are meta
+    tensors (sequential CPU offload).
     """
 
     def __init__(self, layers: Iterable[Any], processors: Iterable[Any], scale: float = 1.0) -> None:
@@ -38,7 +38,7 @@ class FoldedLoRA:
 
     def _fold(self, linear: nn.Linear, lora: Any) -> None:
         weight = linear.weight
-        # Copied after the sum is computed: an error before leaves the weights unchanged.
+        # The sum is computed first: if that fails, the weights are unchanged.
         total = weight.float() + self.scale * (lora.up.weight.float() @ lora.down.weight.float()).to(weight.device)
         self._originals.append((linear, weight.detach().to("cpu", copy=True)))
         weight.copy_(total)

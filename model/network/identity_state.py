@@ -19,19 +19,19 @@ Box = Sequence[float]
 class IdentityState:
     """The identity of one UNet call, passed as `cross_attention_kwargs={"identity": state}`.
 
-    - `tokens` (B, 4·P, D), one row per picture; with classifier-free guidance, the first half are null tokens.
-    - `boxes` (P, 4) for all pictures or (B, P, 4), y0 x0 y1 x1 in [0, 1], None for equal vertical slices; or `masks`
-      (P, h, w) or (B, P, h, w) in [0, 1], of any size.
+    - `tokens` (B, K·P, D), K for each of P people; with classifier-free guidance, the first B/2 rows are null tokens.
+    - `boxes` (P, 4) for all pictures or (B, P, 4), y0 x0 y1 x1 in [0, 1]; or `masks` (P, h, w) or (B, P, h, w) in
+      [0, 1], of any size. Without both: equal vertical slices.
     - `gate`: False for w = 1. `threshold` τ: None for that of the adapter.
     - `scale` λ: a number, or (P,) or (B, P), one per person.
-    - `lora_scale` multiplies the LoRA, except while `step` < `layout_steps`: the LoRA was trained on single people, so
-      the base model determines the layout of several. `current_lora_scale` is the value at this step.
+    - `lora_scale` multiplies the LoRA. While `step` < `layout_steps`, LoRA is off: it was trained on single people, so
+      the base model determines the layout of several. `current_lora_scale` is the factor at this step.
     - While `step` < `boost_steps` the gate is w + `boost` inside the boxes and w / (1 + `boost`) outside; `boosted` is
       whether this applies at this step.
     - `height`, `width` of the latent (None: square).
     - `maps`: a list to which every cross-attention appends its gate (B, h, w), float32 in [0, 1], before the boost.
-    - `cache`: an empty dict, for inference only: keys and values of text and identity are then computed only once for
-      all steps that use this object.
+    - `cache`: an empty dict, for inference only: keys and values of text and identity are then computed once for all
+      steps with the same LoRA scale.
     """
 
     tokens: Tensor
@@ -56,7 +56,7 @@ class IdentityState:
     def __setattr__(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
         if name in ("boost", "boost_steps", "step"):
-            # Set before the step: a compiled UNet that compared the numbers would be recompiled for each of them.
+            # Compared here, not in the UNet: a compiled UNet would be recompiled for every new number.
             object.__setattr__(self, "boosted", bool(self.boost) and self.step < self.boost_steps)
         if name in ("lora_scale", "layout_steps", "step"):
             current = 0.0 if self.step < self.layout_steps else self.lora_scale
@@ -70,7 +70,7 @@ class IdentityState:
             raise ValueError(f"identity tokens of shape {tuple(self.tokens.shape)}: expected (pictures, tokens, width)")
         if self.boxes is not None and self.masks is not None:
             raise ValueError("boxes and masks: expected one of the two")
-        # On the host: regions are computed there once per layer size, so nothing is read from the device.
+        # Regions are computed on the host, once per layer size, so that nothing is read from the device.
         if self.boxes is not None:
             self.boxes = self._shared(torch.as_tensor(self.boxes, dtype=torch.float64, device="cpu"), 3, "boxes")
             if self.boxes.shape[-1] != 4:
@@ -83,7 +83,7 @@ class IdentityState:
                 self.scale = self.scale[None]
 
     def _shared(self, given: Tensor, dimensions: int, name: str) -> Tensor:
-        """Return `given` with one row for all pictures, or one per picture."""
+        """Return `given` with one row for all pictures or one per picture; raise ValueError for another shape."""
         rows = given[None] if given.ndim == dimensions - 1 else given
         pictures = len(self.tokens)
         if rows.ndim != dimensions or len(rows) not in (1, pictures):
@@ -97,7 +97,7 @@ class IdentityState:
         return isinstance(self.scale, int | float) and self.scale == 0
 
     def conditional_half(self) -> None:
-        """Drop the unconditional half, for a loop that switches guidance off before its end."""
+        """Drop the unconditional half, after a loop has switched guidance off before its end."""
         half = len(self.tokens) // 2
         self.tokens = self.tokens[half:]
         for name in ("boxes", "masks", "scale"):
@@ -109,7 +109,7 @@ class IdentityState:
             self.cache.clear()
 
     def grid(self, cells: int) -> tuple[int, int]:
-        """Return rows and columns of a layer with `cells` queries: that of the latent, halved (rounded up) to fit."""
+        """Return rows and columns of a layer with `cells` queries: the latent's, halved (rounded up) until they fit."""
         if self.height is None or self.width is None:
             side = math.isqrt(cells)
             if side * side != cells:
@@ -141,7 +141,7 @@ class IdentityState:
         return self.covered(people, cells, device).any(dim=1)
 
     def excluded(self, people: int, cells: int, tokens: int, device: torch.device) -> Tensor:
-        """Return (B or 1, cells, 1, tokens·P) bool: cells in a region, but not in that of the token's person."""
+        """Return (B or 1, cells, 1, tokens·P) bool: true in regions of others outside that of the token's person."""
         cached = self._regions.get(("excluded", people, cells, tokens))
         if cached is None:
             covered = self.covered(people, cells, device)

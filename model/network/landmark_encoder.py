@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-# Kernel and number of convolutions of each stage; the first of stages 1-5 halves the picture, stage 6 has no padding.
+# Kernel size of each convolution, by stage; the first one of stages 1 to 5 halves the picture, stage 6 has no padding.
 _KERNELS = ((7,), (3, 3, 3), (3, 3, 3, 3), (3, 3, 3), (3, 3, 3), (3, 3), (3, 1))
 
 
@@ -24,9 +24,9 @@ class ConvBlock(nn.Module):
 
 
 class LandmarkEncoder(nn.Module):
-    """Landmark pictures (B, 1, 96, 96) in {-1, 1} → features (B, features) ≥ 0.
+    """Map landmark pictures (B, 1, 96, 96) in {-1, 1} to features (B, features) ≥ 0.
 
-    Stages have `width`, 2 · width … 32 · width channels (published: 16 … 512).
+    The channels of the stages double from `width` to 32 · `width` (published checkpoints: 16 to 512).
     """
 
     def __init__(self, features: int = 768, width: int = 16) -> None:

@@ -9,15 +9,15 @@ from torch import Tensor
 
 SCALE = ".scale"
 _INT8_MAX = 127
-# Smaller tensors are not quantised: the scales would take most of the space.
+# Smaller tensors are stored in float16: their scales would take too much space.
 _MIN_ELEMENTS = 1024
 
 
 def quantise(tensors: Mapping[str, Tensor], keep: Collection[str] = ()) -> dict[str, Tensor]:
     """Return matrices and kernels as int8, each with `<name>.scale` (rows,) float32, and the rest in float16.
 
-    Rows are those of the first axis; the error of a weight is at most 1/254 of the largest in its row. Integers and the
-    tensors named in `keep` are unchanged.
+    Rows are along the first axis; the error of a weight is at most 1/254 of the largest weight in its row. Integers and
+    the tensors named in `keep` are unchanged.
     """
     quantised: dict[str, Tensor] = {}
     for name, value in tensors.items():

@@ -13,7 +13,7 @@ from model.network.face_encoder import PerceiverAttention, feed_forward
 
 
 class SelfAttention(nn.Module):
-    """Self-attention of normalised tokens. No residual."""
+    """Self-attention of normalised tokens, without a residual."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class SelfAttention(nn.Module):
         self.to_out = nn.Linear(width, width, bias=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(B, K, width) → (B, K, width)."""
+        """Map (B, K, width) to (B, K, width)."""
         tokens = self.norm1(tokens)
         key, value = self.to_kv(tokens).chunk(2, dim=-1)
         states = F.scaled_dot_product_attention(*(split_heads(x, self.heads) for x in (self.to_q(tokens), key, value)))
@@ -49,10 +49,10 @@ def _run(stack: nn.ModuleList, tokens: Tensor, motion: Tensor) -> Tensor:
 
 
 class Reconfigurator(nn.Module):
-    """The IMR: identity tokens (B, K, tokens_width) of a source photo → those of the person with another motion.
+    """Map identity tokens of photos, (B, K, tokens_width), to tokens of the same people with another motion (the IMR).
 
-    `motion_width` is landmark feature + pooled text; `latents` the number of motion latents; `width` must be a multiple
-    of `heads`. With `residual` the result is ξ_src + Δ, Δ initially zero; published checkpoints have no residual.
+    `motion_width` is the width of landmark features plus pooled text, `latents` the number of motion latents. `width`
+    must be a multiple of `heads`. With `residual` the result is ξ_src + Δ, Δ initially 0; published ones have none.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Reconfigurator(nn.Module):
             nn.init.zeros_(self.proj_out.bias)
 
     def motion(self, landmarks: Tensor, text: Tensor) -> Tensor:
-        """Landmark features (B, L) and pooled text (B, T) → motion latents ψ (B, latents, width)."""
+        """Return motion latents ψ (B, latents, width) from landmark features (B, L) and pooled text (B, T)."""
         return self.feature_fusion(cat([landmarks, text], dim=-1)).unflatten(-1, (self.latents, -1))
 
     def forward(

@@ -15,9 +15,9 @@ def vertical_slices(people: int) -> Tensor:
 
 
 def box_cells(boxes: Tensor, rows: int, columns: int) -> Tensor:
-    """Boxes (B, P, 4), y0 x0 y1 x1 in [0, 1] → (B, P, rows·columns) bool.
+    """Convert boxes (B, P, 4), y0 x0 y1 x1 in [0, 1], to (B, P, rows·columns) bool.
 
-    A box covers the cells ⌊y0·H⌋ … ⌊y1·H⌋ − 1, at least one; columns likewise.
+    A box covers the rows ⌊y0·rows⌋ to ⌊y1·rows⌋ − 1, but at least one; columns likewise.
     """
     inside_rows = _span(boxes[..., 0], boxes[..., 2], rows)
     inside_columns = _span(boxes[..., 1], boxes[..., 3], columns)
@@ -25,14 +25,14 @@ def box_cells(boxes: Tensor, rows: int, columns: int) -> Tensor:
 
 
 def mask_cells(masks: Tensor, rows: int, columns: int) -> Tensor:
-    """Masks (B, P, h, w) in [0, 1] → (B, P, rows·columns) bool: cells at least half covered, one per person or more."""
+    """Return (B, P, rows·columns) bool: cells at least half covered by masks (B, P, h, w), and the most covered one."""
     share = F.adaptive_avg_pool2d(masks.float(), (rows, columns)).flatten(2)
     most = F.one_hot(share.argmax(dim=-1), rows * columns).bool()
     return (share >= 0.5) | most
 
 
 def _span(start: Tensor, end: Tensor, size: int) -> Tensor:
-    """(B, P) starts and ends in [0, 1] → (B, P, size) bool."""
+    """Convert (B, P) starts and ends in [0, 1] to (B, P, size) bool."""
     first = (start * size).floor().clamp(0, size - 1)
     last = torch.maximum((end * size).floor(), first + 1)
     index = torch.arange(size, dtype=torch.float64)

@@ -1,7 +1,7 @@
 """Predict the landmarks of a person with another expression and pose, from mean shapes of the training people.
 
-The IMR needs 68 points, also if the motion is given as text only. A person's shape is the difference of the reference
-photo from the template of its expression and pose. All shapes are in the unit crop frame (see face_geometry).
+The IMR needs 68 points even if the motion is given as text only. A person's shape is the reference photo's landmarks
+minus the template of the photo's expression and pose. All shapes are in the unit crop frame (see face_geometry).
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ def mirror(shape: np.ndarray) -> np.ndarray:
 def build_bank(landmarks: np.ndarray, expressions: Sequence[str], poses: Sequence[str]) -> np.ndarray:
     """Return the templates, (7, 5, 68, 2) float32, in the order of EXPRESSIONS and POSES.
 
-    `landmarks` (N, 68, 2) of training people with their expression and pose words. A cell is the mean of its photos.
-    A cell without photos is the first of these that exists: its mirror image; the neutral shape of the pose plus the
-    change by the expression in the nearest pose that has both; the first expression of the pose, in the order of
-    EXPRESSIONS; the nearest pose of any expression. Raise ValueError without any landmarks.
+    `landmarks` (N, 68, 2) are those of training people, with their expression and pose words. A template is the mean of
+    its photos, or without photos, the first of these that exists: the mirror image of the opposite pose's; the neutral
+    template of the pose plus the change by the expression in the nearest pose that has both; the first expression of
+    the pose, in the order of EXPRESSIONS; the same in the nearest pose. Raise ValueError without usable landmarks.
     """
     landmarks = np.asarray(landmarks, np.float64)
     if landmarks.ndim != 3 or landmarks.shape[1:] != (68, 2) or not len(landmarks):
@@ -91,10 +91,10 @@ def retarget(  # noqa: PLR0917
 ) -> np.ndarray:
     """Return the landmarks (68, 2) float32 of the source's person in another expression and pose.
 
-    The person's shape is added to the template of the target. The shape is the difference of the source from the
-    template of its cell, minus the part explained by a small change of yaw or of the strength of the expression. It is
-    mirrored if the source is turned to the other side, and weighted with the cosine of the change in |yaw|, since it is
-    less certain the further the head turns.
+    The person's shape is added to the template of the target. The shape is the source minus its own template, without
+    the part explained by a small change of yaw or of the strength of the expression. It is mirrored if source and
+    target face opposite sides, and weighted by `_SHAPE_WEIGHT` and by the cosine of the change in |yaw|, since a shape
+    is less certain the further the head turns.
     """
     offset = np.asarray(source_landmarks, np.float64) - template(bank, source_expression, source_pose)
     directions = _motions(bank, source_expression, source_pose)
@@ -108,7 +108,7 @@ def retarget(  # noqa: PLR0917
 
 
 def _motions(bank: np.ndarray, expression: str, pose: str) -> np.ndarray:
-    """Return the changes of a template with yaw and with the strength of its expression, as columns (136, 1 or 2)."""
+    """Return how a template changes with yaw and with the strength of its expression, as columns (136, 1 or 2)."""
     number = POSES.index(pose)
     before, after = POSES[max(number - 1, 0)], POSES[min(number + 1, len(POSES) - 1)]
     columns = [template(bank, expression, after) - template(bank, expression, before)]

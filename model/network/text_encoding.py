@@ -16,9 +16,9 @@ def encode_text(
 ) -> tuple[Tensor, Tensor]:
     """Return the states (B, 77, D) for the UNet's cross-attention, and the pooled text (B, D).
 
-    `texts`: pairs of tokenizer and text model. With one (Stable Diffusion 1.x, 2.x), these are its last states and its
-    pooler output. With two (XL), they are concatenated: the penultimate states of both, and the pooler output of the
-    first with the projected text of the second. `device`: where offloaded models run; by default their own device.
+    `texts`: pairs of tokenizer and text model. One model (Stable Diffusion 1.x, 2.x) gives its last states and its
+    pooler output. Two (XL) are concatenated: the penultimate states of both, and the pooler output of the first with
+    the projected text of the second. `device`: where offloaded models run; by default their own device.
     """
     states, pooled = [], []
     for tokenizer, model in texts:
