@@ -1,4 +1,4 @@
-"""The champion's metrics on the challenger's evaluation set; evaluated again, once, where its own set differs."""
+"""The champion's metrics under the challenger's conditions; where its own differ, it is evaluated again, once."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _CONDITIONS = (
     "faces",
     "judges",
 )
-# Settings added later, with their value before that: at this value they are left out, as in older documents.
+# Settings that older documents lack, with the value that applied then: at this value they are left out.
 _BEFORE = {"guidance_rescale": 0.0, "layout_steps": 0}
 
 
 def conditions(metrics: dict[str, Any]) -> str:
-    """Return the sha256 (hex) of evaluation set and settings: two results compare only where it is the same."""
+    """Return the sha256 (hex) of evaluation set and settings: results with another hash must not be compared."""
     known = metrics.get("settings", {})
     settings = {
         key: known[key] for key in _CONDITIONS if key in known and not (key in _BEFORE and known[key] == _BEFORE[key])
@@ -42,10 +42,10 @@ def conditions(metrics: dict[str, Any]) -> str:
 
 
 def champion_metrics(version: Any, params: Params, processed: Path, challenger: dict[str, Any], root: Path) -> Champion:
-    """Return the champion with metrics under the conditions of the challenger's.
+    """Return the champion with its metrics under the challenger's conditions.
 
-    They are read from the run that registered it or from an earlier comparison. Otherwise the champion's adapter is
-    evaluated now, on its own base and the present evaluation set, and the result is recorded as a separate run.
+    They are read from the evaluation that it was registered with or from an earlier comparison. Otherwise its adapter
+    is evaluated now, on its own base and the present evaluation set, and the result is recorded as a separate run.
     """
     from mlflow.tracking import MlflowClient
 
@@ -74,8 +74,8 @@ def _judge_again(version: Any, params: Params, processed: Path, wanted: str, roo
 
     uri = f"models:/{version.name}/{version.version}"
     adapter = adapter_folder(uri, root)
-    # The adapter fits its own base only; everything else as for the challenger. The shipped adapter, which might not
-    # fit that base, is left out.
+    # The adapter fits only its own base; all else is as for the challenger. The shipped adapter is left out, since it
+    # might not fit that base.
     own = load_params(adapter.parent / "params.yaml")
     _check_comparable(own, params)
     alone = params.evaluate.model_copy(update={"shipped_adapter": None})

@@ -3,8 +3,8 @@
 A gate's `doubt` is its rule for the 95 % confidence interval:
 
     ignore    only the value counts
-    passes    fails where the whole interval is beyond the bound
-    refuses   fails where any part of the interval is beyond the bound
+    passes    the gate fails only where the whole interval is beyond the bound
+    refuses   the gate fails where any part of the interval is beyond the bound
 
 For a regression it is the interval of the difference: a paired bootstrap over the people of the evaluation set where
 both results list them, otherwise the MOVER interval of the two intervals (Zou and Donner 2008).
@@ -32,11 +32,11 @@ class Champion:
 
 @dataclass(frozen=True)
 class GateResult:
-    """The challenger's result for one bound on one metric; `edge` is the value or interval end compared with it."""
+    """The challenger's result for one bound on one metric; `edge` is the value or interval end compared."""
 
     metric: str
     value: float
-    relation: str  # of a failure: "<" for lower bounds, ">" for upper bounds
+    relation: str  # of failure: "<" for a lower bound, ">" for an upper one
     bound: float
     edge: float
     doubt: str
@@ -117,7 +117,7 @@ def _unpaired(ours: Interval, theirs: Interval) -> Interval:
 
 
 def _paired(gate: Gate, challenger: dict[str, Any], champion: dict[str, Any]) -> Interval | None:
-    """Return the mean paired difference over people (or pairs), None where it is not known."""
+    """Return the mean paired difference over people (or pairs), None where the results do not allow it."""
     if gate.variant != "model" or challenger.get("evaluation_set") != champion.get("evaluation_set"):
         return None
     a, b = (one.get("by_unit", {}).get(gate.metric) for one in (challenger, champion))

@@ -84,7 +84,7 @@ def signature() -> Any:
 
 
 def find_or_log(client: Any, params: Params, challenger: Challenger) -> tuple[Any, bool]:
-    """Return the version of this adapter and evaluation set, and whether it is new; a new one becomes `challenger`."""
+    """Return the version of this adapter and evaluation set, and if it is new; a new one gets alias `challenger`."""
     from mlflow.exceptions import MlflowException
 
     from pipelines.registry.recorder import record_stage
@@ -116,7 +116,7 @@ def _log(client: Any, params: Params, challenger: Challenger, tags: dict[str, st
     name, root = params.register_.model_name, challenger.root
     lineages = [lineage_of(root, stage) for stage in stage_names()]
     tags = {**lineages[-1].tags(), **tags}
-    # Of every stage, so that a version is found by the hashes of its data and models.
+    # Tags of every stage, so that a version can be found by the hashes of its data and models.
     for lineage in lineages:
         tags[f"dynamicid.lock_hash.{lineage.stage}"] = lineage.lock_hash
         tags |= {f"dynamicid.output.{path}": digest for path, digest in lineage.outputs.items()}

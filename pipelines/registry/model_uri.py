@@ -15,7 +15,7 @@ def is_model_uri(text: str) -> bool:
 
 
 def find_adapter(wanted: str, root: Path) -> Path:
-    """Return the adapter folder that `wanted` names, a registered model or a folder; UserError where there is none."""
+    """Return the adapter folder of `wanted`, a registered model or a folder; raise UserError where there is none."""
     if is_model_uri(wanted):
         return adapter_folder(wanted, root)
     folder = resolve(wanted)

@@ -1,8 +1,8 @@
 """Promotion of an adapter to champion, by the gates or by a person, and rollback.
 
     register    finds or logs the version, compares it with the champion, decides, and moves the alias
-    promote     a person decides for it
-    refuse      a person decides against it
+    promote     makes a version champion by a person's decision
+    refuse      records a person's decision against a version
     rollback    moves the alias back to an earlier champion
 
 Decisions and the alias change under the registry's lock. A comparison may draw pictures for minutes, so it is made
@@ -33,7 +33,7 @@ from pipelines.registry.registry import (
     versions_of,
 )
 
-# How many comparisons are made where other runs change the champion meanwhile.
+# Comparisons at most, where other runs change the champion during each.
 _ATTEMPTS = 5
 
 
@@ -44,7 +44,7 @@ class Registration:
     model_name: str
     version: str
     created: bool
-    decision: str  # promoted, refused or not_asked; rolled_back or restored where a person went back
+    decision: str  # promoted, refused or not_asked; rolled_back or restored after a rollback
     failed_gates: tuple[str, ...]
     champion: str | None
     compared_with: str | None
@@ -72,10 +72,10 @@ class ChampionMoved(Exception):
 def register(params: Params, challenger: Challenger) -> Registration:
     """Register the adapter as `challenger`, and promote it to `champion` where it passes the gates.
 
-    Idempotent by adapter hash and evaluation-set hash: the same adapter on the same evaluation set finds its version
-    and decision again, and is compared again only where the champion has changed and no person has decided. Without a
-    champion only the absolute bounds apply. With `register.promote` off the gates' results are recorded, `promote`
-    decides later, and the champion stays.
+    Idempotent: for an adapter and evaluation set (by hash) that are registered, it returns the version and decision.
+    It compares again only where the gates have not promoted, no person has decided, and the champion has changed or
+    `register.promote` was turned on. Without a champion only the absolute bounds apply. With `register.promote` off the
+    gates' results are recorded, the champion stays, and `promote` can follow.
     """
     client = open_registry(challenger.root)
     with registry_lock(challenger.root):
@@ -110,7 +110,7 @@ def compare(client: Any, version: Any, params: Params, challenger: Challenger) -
         try:
             champion = champion_metrics(present, params, challenger.processed, challenger.metrics, challenger.root)
         except UserError as error:
-            # Its base may be lost: the challenger is refused, and a person may override that.
+            # The champion's base may be lost: the challenger is then refused, which a person may override.
             unknown = [f"champion v{present.version} cannot be evaluated on this evaluation set: {error}"]
     results = judge(params.register_.gates, challenger.metrics, champion)
     failures = (*(one.line() for one in results if not one.passed), *unknown)
@@ -200,7 +200,7 @@ def rollback(root: Path, name: str, *, by: str, to: str | None = None, reason: s
 
 
 def shown(version: str | None) -> str:
-    """Return `v7`, or `none` where no version is meant."""
+    """Return the number as `v7`, or `none` for no version."""
     return "none" if version is None else f"v{version}"
 
 
@@ -216,7 +216,7 @@ def _person_decides(root: Path, uri: str, by: str) -> Iterator[tuple[str, Any, A
 
 
 def _decide(client: Any, version: Any, decision: Decision) -> None:
-    """Record a decision and move the alias where it promotes. The caller holds the lock.
+    """Record a decision and, if it promotes, move the alias. The caller holds the lock.
 
     Raises ChampionMoved, and changes nothing, where the champion is no longer `decision.champion`.
     """
@@ -229,7 +229,7 @@ def _decide(client: Any, version: Any, decision: Decision) -> None:
 
 
 def _finish_interrupted(client: Any, version: Any) -> None:
-    """Move the alias where a process was killed after recording `promoted`. The caller holds the lock."""
+    """Move the alias if a process was killed after it recorded `promoted`. The caller holds the lock."""
     last = last_decision(version)
     number, present = str(version.version), champion_number(client, version.name)
     if last is None or last.decision != "promoted" or present != last.champion or present == number:

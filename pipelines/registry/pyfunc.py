@@ -13,7 +13,7 @@ from mlflow.pyfunc import PythonModel
 
 
 class DynamicIDModel(PythonModel):
-    """Draws the people of the references according to the prompt."""
+    """The model: draws the people of the references according to the prompt."""
 
     def load_context(self, context: Any) -> None:
         """Load base model, adapter and face analysers once, and in a scoring server install the request guard."""
@@ -33,8 +33,8 @@ class DynamicIDModel(PythonModel):
         """Return a frame with the column `image` (base64 PNG), one row per row of `model_input`.
 
         Columns: `references` (list of base64 pictures), `prompt`, and optionally `face_prompts` (one per reference),
-        `boxes` (y0, x0, y1, x1 in [0, 1], one per reference), `seed`. Raises MlflowException: status 400 of a server on
-        invalid input (no row is drawn then), 500 where the drawing itself fails.
+        `boxes` (y0, x0, y1, x1 in [0, 1], one per reference), `seed`. Raises MlflowException: a server's status 400 on
+        invalid input in any row (no picture is returned), 500 where the drawing itself fails.
         """
         import pandas as pd
         from mlflow.exceptions import MlflowException

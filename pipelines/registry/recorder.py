@@ -1,7 +1,7 @@
 """Record a finished stage in MLflow: parameters, lineage, metrics, loss curves and reports.
 
-Stages write plain files and do not depend on MLflow, so no result is lost when a server is down or slow. A stage that
-DVC restored from its cache is recorded like one that ran, by the same `dvc.lock` entry.
+Stages write plain files and do not depend on MLflow, so no result is lost when a server is down or slow. A result that
+DVC restored from its cache is recorded like a new one: both have the same `dvc.lock` entry.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ def champion_of(client: Any, name: str) -> Any | None:
         # A server that does not answer must not be taken for a registry without a champion.
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
-        # A server with accounts answers so for a model that does not exist, too.
+        # A server with user accounts gives this error for a model that does not exist, too.
         if error.error_code == "PERMISSION_DENIED" and not client.search_registered_models(f"name = '{name}'"):
             return None
         raise

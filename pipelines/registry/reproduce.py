@@ -21,7 +21,7 @@ from pipelines.versions.workspace import clone_of
 
 @dataclass(frozen=True)
 class Reproduction:
-    """A restored version and the output of `dvc status` in its folder, empty for an exact copy."""
+    """A restored version; `changed` is the output of `dvc status` in its folder, empty for an exact copy."""
 
     model: str
     folder: str

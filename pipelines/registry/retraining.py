@@ -18,7 +18,7 @@ LATEST = "latest"
 
 @dataclass(frozen=True)
 class Plan:
-    """Whether to train, and why. No dataset version: procedural people; no seed: the one of params.yaml."""
+    """Whether to train, and why. None as version: procedural people; as seed: params.yaml's; as start: scratch."""
 
     train: bool
     reason: str
@@ -44,8 +44,8 @@ def make_plan(
 ) -> Plan:
     """Return the plan of a run; raise UserError where a dataset version is unknown.
 
-    `versions`: for `hand`, the chosen version (`latest` for the newest, none for procedural people); for `data`, those
-    of the events, of which the newest is used; for `schedule`, none: the newest is used, and where a registered version
+    `versions` depends on the trigger. `hand`: the chosen one (`latest`: the newest; empty: procedural people). `data`:
+    those of the events; the newest is used. `schedule`: empty; the newest of all is used, and if a registered version
     was trained on it already, `retrain.without_new_data` decides. `start_from` is "scratch" or "champion", by default
     `retrain.start_from`.
     """

@@ -1,4 +1,4 @@
-"""Wait for an unreachable MLflow server with a message; MLflow's client retries for minutes without one."""
+"""Wait for an unreachable MLflow server and report it; MLflow's client would retry for minutes in silence."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pipelines.core.errors import StageFailed, UserError
 
 WAIT_VARIABLE = "DYNAMICID_MLFLOW_WAIT"
 WAIT_SECONDS = 300.0
-# A proxy's status codes where the server behind it does not answer.
+# Status codes of a proxy whose server does not answer.
 _UNAVAILABLE = (502, 503, 504)
 
 

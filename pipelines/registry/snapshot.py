@@ -1,4 +1,4 @@
-"""A commit with the exact code, parameters and data pointers of a registered version, on a tag and no branch.
+"""A commit with the exact code, parameters and data pointers of a registered version, with a tag but on no branch.
 
 Runs rarely commit: `dvc.lock`, `params.yaml` and the `.dvc` files of a checkout differ from HEAD. The tag
 `model-<commit>` preserves them, also in clones, and makes `dvc gc --all-tags` keep their data.
@@ -19,10 +19,10 @@ _NEW = ("dvc.lock", "*.dvc", "*.py", "*.yaml", "*.j2")
 
 
 def take_snapshot(root: Path, message: str) -> str | None:
-    """Tag the working tree of `root` and return the tag; None where `root` is in no git repository.
+    """Tag the working tree of `root` and return the tag; None outside of a git repository with commits.
 
-    Includes changes to tracked files; branch, index and files stay unchanged. From a run's workspace the tag is pushed
-    to the checkout that it was cloned from, too.
+    Includes changes to tracked files; branch, index and files stay unchanged. In a run's workspace, the tag is also
+    pushed to the checkout that the workspace was cloned from.
     """
     if not has_commit(root):
         return None

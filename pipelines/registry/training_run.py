@@ -13,7 +13,7 @@ from pipelines.registry.retraining import Plan, Trigger
 
 
 class Form(Section):
-    """The settings of a run; a scheduled run has no form, so every field has a default."""
+    """A user's settings for a run; a scheduled run has no form, so every field has a default."""
 
     profile: str | None = None
     dataset_version: str | None = None

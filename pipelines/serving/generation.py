@@ -19,7 +19,7 @@ _DOMINANCE = 3.0
 
 @dataclass(frozen=True)
 class GeneratedPicture:
-    """The picture (PIL, RGB) and, on request, the gate averaged over steps and layers, (H, W) in [0, 1]."""
+    """The picture (PIL, RGB) and, on request, the mean gate over steps and layers, (h, w) of the latents, in [0, 1]."""
 
     image: Any
     gate_map: Any = None
@@ -55,7 +55,7 @@ class Generator:
     ) -> GeneratedPicture:
         """Draw the request; the same request and seed give the same picture.
 
-        `on_step` is called after every denoising step with the number done and their total. Raises UserError where a
+        `on_step` is called after every denoising step with the step's number and their total. Raises UserError where a
         reference does not show one face, or the adapter takes no face prompts.
         """
         import torch

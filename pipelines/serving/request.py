@@ -32,11 +32,11 @@ class Reference(NamedTuple):
 
 @dataclass(frozen=True)
 class DrawRequest:
-    """One picture to draw; creating one raises UserError, naming what to change, where it could not be drawn.
+    """A request for one picture; where it cannot be drawn, creating it raises UserError that names what to change.
 
     `references`: one per person; `face_prompts`: none, or one per person (an empty one keeps the reference's expression
-    and pose); `boxes`: none, or one per person as (y0, x0, y1, x1) in [0, 1]; `steps` and `guidance`: None for those of
-    the parameters.
+    and pose); `boxes`: none, or one per person as (y0, x0, y1, x1) in [0, 1]; `steps`, `guidance`: None for the
+    parameters' values.
     """
 
     references: tuple[Reference, ...]
@@ -96,7 +96,7 @@ def read_request(
 ) -> DrawRequest:
     """Return the request for photos and the other columns of a row; raises as `read_row`.
 
-    Photos are read one after another up to the first bad one. `sampling` are further fields of the request.
+    Photos are read one after another up to the first bad one. `sampling` holds further fields of the request.
     """
     checked = []
     for reference in references:

@@ -2,7 +2,7 @@
 
 `mlflow models serve` answers 500 where a header is missing or the JSON is nested too deeply, drops unknown columns, and
 echoes the request and stack traces in its errors. The server is MLflow's; only its function `invocations` is wrapped
-when a model of ours is loaded inside it.
+when one of our models is loaded in it.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def guarded(invocations: Callable[..., Any], limits: Serve) -> Callable[..., Any
         except MlflowException as error:
             raise _shortened(error) from None
         except Exception as error:
-            # Errors of the model arrive as MlflowException: this one is of MLflow's parser.
+            # Errors of the model are MlflowException, so this one comes from MLflow's parser.
             raise MlflowException(f"request not understood: {error}"[:_MAX_REASON], error_code=BAD_REQUEST) from None
 
     guard.is_guard = True  # type: ignore[attr-defined]
@@ -85,7 +85,7 @@ def read_payload(data: bytes, limits: Serve) -> dict[str, Any]:
         raise UserError(f"{len(rows)} rows; expected 1 to {limits.max_rows} pictures in a request")
     for row in rows:
         read_seed(row.get("seed"))
-    # MLflow's signature would see NaN where a row lacks a column of other rows: fill in its default.
+    # MLflow's signature would get NaN where a row lacks a column that others have: fill in the default.
     given = {name for row in rows for name in row}
     for row in rows:
         row.update({name: value for name, value in _DEFAULTS.items() if name in given and row.get(name) is None})

@@ -30,7 +30,7 @@ FORGOTTEN = f"forgotten on request ({LEDGER})"
 
 @dataclass(frozen=True)
 class Inputs:
-    """`source`: a folder or a file that `open_source` knows; how many leading folders name a person (None: one).
+    """`source`: a folder or file for `open_source`; `identity_depth`: leading folders that name a person (None: one).
 
     `forgotten`: people and photos that must not come back.
     """
@@ -43,7 +43,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Outputs:
-    """`faces`: the dataset folder that is made or added to."""
+    """`faces`: the dataset folder, created if it is missing."""
 
     faces: Path
 
@@ -51,7 +51,7 @@ class Outputs:
 def run(params: Params, inputs: Inputs, outputs: Outputs) -> Summary:
     """Add the photos of `inputs.source` that `outputs.faces` does not hold yet, as new shards.
 
-    A photo is known by its file name and its bytes. Raises UserError where the source has no known layout, the dataset
+    A photo is identified by its file name and bytes. Raises UserError where the source has no known layout, the dataset
     cannot be read or another ingest writes to it; StageFailed where there is nothing to ingest.
     """
     source = open_source(inputs.source, inputs.layout, inputs.identity_depth)

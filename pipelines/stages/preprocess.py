@@ -1,13 +1,12 @@
 """preprocess: every photo of a dataset version is analysed, on Spark, and becomes one row of data/processed.
 
 Three steps, of which the second takes the time: Spark finds bytes that occur more than once, from metadata alone;
-workers analyse slices of the shards, which they read themselves (no image crosses a process); workers write buckets
-from the slices. Rows depend on the photos and the parameters alone: not on the order or number of shards, slices or
-workers.
+workers read and analyse slices of the shards (no image is sent between processes); workers write buckets from the
+slices. Rows depend on the photos and the parameters alone: not on the order or number of shards, slices or workers.
 
 Finished slices stay in a state folder outside the output, named by their photos and the analyser version: a killed run
-resumes from there, and a dataset version with a few new photos costs only those. The folder holds faces, as the output
-does.
+resumes from there, and of a later dataset version only the new photos are analysed. Like the output, the folder holds
+faces.
 """
 
 from __future__ import annotations
@@ -64,7 +63,7 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Report:
-    """Rows in all, rows by status and reason, and rows that this run analysed (the others come from earlier runs).
+    """Rows in all, accepted, rejected by reason, and analysed by this run (the others come from earlier runs).
 
     `seconds` is the time of analysis by step, summed over the workers.
     """
@@ -80,8 +79,8 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> Report:
     """Preprocess `inputs.faces` into `outputs.processed`.
 
     Raises UserError on missing networks, Java or dataset; StageFailed where the verdict is negative, or where more
-    than `max_failed_share` of the rows are rejected for another reason than `duplicate`. On failure nothing is written
-    and a previous output stays.
+    than `max_failed_share` of the rows are rejected for another reason than `duplicate`. On failure a previous output
+    stays, and so do finished slices.
     """
     section = params.preprocess
     _check_verdict(inputs.verdict)
@@ -96,7 +95,7 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> Report:
     state = outputs.state.resolve()
     with hold(state / _LOCK, UserError(f"{state}: another preprocess run works here; wait for it to end")):
         remove_parts(state)
-        # In local mode the workers run this process's files; elsewhere they check that theirs are the same.
+        # In local mode the workers run the same files as this process; elsewhere they check that theirs are equal.
         job = Job(located, version, state, section, verified=not section.master.startswith("local"))
         return _run(job, shards, slices, outputs.processed)
 
@@ -120,7 +119,7 @@ def _run(job: Job, shards: Sequence[Path], slices: Sequence[Slice], out: Path) -
 
 
 def _analyse(context: Any, slices: Sequence[Slice], job: Job, originals: Any) -> list[SliceReport]:
-    """Return the reports of all slices, after analysing the photos that no earlier run has analysed."""
+    """Analyse the photos that no earlier run has analysed; return the reports of all slices."""
     before = find_finished(context, slices, job, originals)
     used = {item.file for item in before if item is not None}
     earlier = sorted(str(file) for file in job.state.glob(f"*{SLICE_SUFFIX}") if str(file) not in used)

@@ -35,7 +35,7 @@ def run(params: Params, inputs: Inputs) -> Registration:
         if not (root / path).is_file():
             raise UserError(f"{path}: missing; run `dynamicid repro` first")
     metrics = json.loads((root / inputs.metrics).read_text(encoding="utf-8"))
-    # First the copy: the data of a registered version must be on more than one disk.
+    # Copy the data first: that of a registered version should be on more than one disk.
     push_data(root)
     challenger = Challenger(root, root / inputs.adapter, metrics, root / inputs.report, root / inputs.processed)
     return register(params, challenger)

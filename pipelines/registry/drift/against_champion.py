@@ -27,8 +27,8 @@ PAGE = "index.html"
 def run(params: Params, root: Path, out: Path, against: str | None = None) -> Verdict:
     """Compare `data/faces` and `data/processed` of `root` with those of the version `against` (default: the champion).
 
-    Writes `drift.json` and `index.html` into `out`. Raises UserError where the version's training data is unknown or
-    cannot be found.
+    Writes `drift.json` into `out`, and `index.html` unless there is no champion. Raises UserError where the version's
+    training data is unknown or missing.
     """
     client = open_registry(root)
     version = find_version(client, against) if against else champion_of(client, params.register_.model_name)

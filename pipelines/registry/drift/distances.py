@@ -1,11 +1,11 @@
-"""Distances between two samples, 0 where they agree, and the distances that chance gives.
+"""Distances between two samples, 0 where they agree, and the distances to expect by chance.
 
     numbers     Wasserstein distance in standard deviations of the reference
     words       Jensen–Shannon distance (base 2, in [0, 1])
     embedding   2 · AUC − 1 of a classifier between the samples, on people that it was not trained on (in [0, 1])
 
 Photos of one person are not independent, so chance is measured over people: the same distance between two disjoint
-groups of the reference's people, each of at most as many people as the other sample.
+groups of the reference's people, each as large as the other sample, or half of the reference if that is smaller.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pipelines.registry.drift.features import EMBEDDING, FEATURES, NUMBERS, Samp
 
 _COMPONENTS = 32
 _FOLDS = 5
-# The classifier costs a thousand times the other distances, so it gets this fraction of the draws.
+# The classifier costs a thousand times the other distances, so only one of this many draws is made for it.
 _EMBEDDING_SHARE = 5
 
 
@@ -32,7 +32,7 @@ class Distance:
 
 
 def distances(reference: Sample, current: Sample, resamples: int, seed: int = 0) -> dict[str, Distance]:
-    """Return the distance of every feature with values in both samples."""
+    """Return the distance of every feature with values for four people of `reference` and two of `current`."""
     return {
         feature: found
         for feature in FEATURES
@@ -81,7 +81,7 @@ def _two_groups(sample: Sample, people: int, rng: np.random.Generator) -> tuple[
 def _number_distance(reference: np.ndarray, current: np.ndarray) -> float:
     from scipy.stats import wasserstein_distance
 
-    # Where the reference hardly varies, the unit is a thousandth of its mean size.
+    # Where the reference hardly varies, the unit is a thousandth of its mean absolute value.
     spread = max(float(reference.std()), 1e-3 * float(np.abs(reference).mean()), 1e-6)
     return float(wasserstein_distance(reference, current)) / spread
 

@@ -1,4 +1,4 @@
-"""The compared features of a dataset version: numbers and words of a sample of its photos, without pixels."""
+"""The features that drift compares: numbers and words of a sample of a version's photos, without pixels."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def read_sample(faces: Path, processed: Path, size: int) -> Sample:
     """Read at most `size` photos of a version from its two folders, always the same ones.
 
     Ids are hashes, so the first ids in order are a random sample, and samples of versions with common photos overlap.
-    Raises UserError where a folder has no rows, StageFailed where the folders do not belong to the same version.
+    Raises UserError where a folder has no shards, StageFailed where `processed` has no rows or photos not in `faces`.
     """
     ids = np.array(read_rows(processed, PROCESSED_SCHEMA, ["image_id"])["image_id"].to_pylist())
     if not len(ids):

@@ -15,7 +15,7 @@ from pipelines.registry.drift.features import Sample
 State = Literal["ok", "warn", "stop"]
 WHOLE = "whole"
 ADDED = "added"
-# With fewer new photos their distribution is unknown.
+# Fewer new photos say too little about their distribution.
 _FEWEST = 20
 _ORDER: tuple[State, ...] = ("ok", "warn", "stop")
 
@@ -33,7 +33,7 @@ class FeatureDrift:
     state: State
 
     def line(self) -> str:
-        """Return `feature distance > limit` with the part and the distance by chance."""
+        """Return `feature distance > limit` with the part and the chance distance."""
         limit = self.stop if self.state == "stop" else self.warn
         where = "" if self.part == WHOLE else " (new photos)"
         return f"{self.feature}{where} {self.distance:.3f} > {limit:.3f} (chance: {self.chance:.3f})"
@@ -62,8 +62,8 @@ class Verdict:
 def compare(reference: Sample, current: Sample, params: Drift) -> tuple[FeatureDrift, ...]:
     """Compare the new version, and its new photos alone, with the reference.
 
-    A feature has drifted where its distance exceeds both its limit and chance. New photos, which show a change earlier
-    than the whole version, warn and never stop.
+    A feature has drifted where its distance exceeds both its limit and chance. New photos show a change earlier than
+    the whole version, but can only warn.
     """
     found = _findings(WHOLE, distances(reference, current, params.resamples), params.limits, "stop")
     added = current.rows(~np.isin(current.image_ids, reference.image_ids))
