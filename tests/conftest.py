@@ -1,4 +1,4 @@
-"""Shared fixtures: real photos and networks where they are present, drawn people and shipped networks anywhere."""
+"""Shared fixtures: drawn people and shipped networks; real photos and networks where they are present."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from tests.processes import commit_all, git
 
-# Each process of a run has a core; one thread's sums are the same in every process, to the last bit.
+# One thread per process, since each process has one core; so sums are the same in every process, to the last bit.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -114,7 +114,7 @@ def checkout(project: Path, once: Callable[[str, Callable[[Path], object]], Path
 
     def fill(folder: Path) -> None:
         for name in git(project, "ls-files", "-co", "--exclude-standard", "-z").split("\0"):
-            # A demo that ran here before leaves a dataset version: that belongs to this checkout, not to a fresh one.
+            # Not the dataset version that a demo may have left here: a fresh checkout has none.
             if name and not name.startswith("data/") and name != "dvc.lock" and (project / name).is_file():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(project / name, folder / name)

@@ -1,4 +1,4 @@
-"""Programs that tests run: commands of this environment, git under a name of its own, and waiting for others."""
+"""Run programs in tests: commands of this environment, git with a fixed author; wait for other processes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 Answer = TypeVar("Answer")
-# What makes a whole chain of eight people small enough for a test: some are held out, few pictures are drawn.
+# Make a whole chain on eight people small enough for a test: hold out some of them, draw few pictures.
 SMALL_CHAIN = (
     "preprocess.test_share=0.4",
     "preprocess.val_share=0.2",

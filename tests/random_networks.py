@@ -1,4 +1,4 @@
-"""Random networks: an adapter whose parts all have an effect, as after training, and a CLIP."""
+"""Random networks: a CLIP, and an adapter all of whose parts have an effect, as after training."""
 
 from __future__ import annotations
 

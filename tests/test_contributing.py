@@ -1,4 +1,4 @@
-"""What CONTRIBUTING.md names in a file is in that file."""
+"""Names that a step of CONTRIBUTING.md mentions are in the files that it mentions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The wheel holds every file that the code needs, and what is installed from it draws somebody in an empty folder."""
+"""The wheel has every file that the code needs; installed, it renders a person from an empty folder."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_it_draws_somebody_from_an_empty_folder(
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", place], check=True)
     pip = [sys.executable, "-m", "pip", "--python", place / "bin" / "python"]
     subprocess.run([*pip, "install", "--quiet", "--no-deps", wheel], check=True)
-    # The libraries are those of this environment; of the project there is the wheel alone.
+    # Libraries come from this environment, the project's code only from the wheel.
     packages = next(place.glob("lib/python*/site-packages"))
     (packages / "libraries.pth").write_text(sysconfig.get_path("purelib"))
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "DYNAMICID"))}

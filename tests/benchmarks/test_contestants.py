@@ -1,4 +1,4 @@
-"""Contestants do the same work with the same weights, independently of each other."""
+"""All contestants do the same work with the same weights, independently of each other."""
 
 from __future__ import annotations
 

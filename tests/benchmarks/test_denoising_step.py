@@ -1,4 +1,4 @@
-"""The table, the report and the errors of the script."""
+"""The script's table, report and error messages."""
 
 from __future__ import annotations
 

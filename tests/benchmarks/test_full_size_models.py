@@ -1,4 +1,4 @@
-"""The random models have the published sizes: checked without their weights."""
+"""The random models have the published sizes; no weights are made to check this."""
 
 from __future__ import annotations
 

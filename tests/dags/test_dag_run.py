@@ -1,4 +1,4 @@
-"""Two parallel runs of dynamicid_train, in one clean Airflow home, and the restoring of one of them."""
+"""Two runs of dynamicid_train in parallel, in one clean Airflow home; one of them is restored."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def test_every_dag_is_documented_bounded_and_never_catches_up(dag: dict) -> None
             assert task["owner"] == "dynamicid"
             assert task["backoff"], name
             assert task["callbacks"] == 1, name
-            # Waiting for photos or a person occupies no worker and has another limit.
+            # Tasks that wait for photos or a person occupy no worker and have another limit.
             assert task["timeout"] or name in ("wait_for_photos", "ask_a_person"), name
 
 
@@ -175,7 +175,7 @@ def test_the_form_is_typed(dag: dict, project: Path) -> None:
     types = {name: dag["params"][name]["type"] for name in ("identities", "promote", "human_decision")}
     assert types == {"identities": "integer", "promote": "boolean", "human_decision": "boolean"}
     assert dag["params"]["start_from"]["enum"] == [None, "scratch", "champion"]
-    # A scheduled run has no form: every value has a default, the same as in the command line.
+    # A scheduled run has no form, so every value has a default, the same as on the command line.
     assert dag["defaults"] == Form().model_dump(mode="json")
 
 

@@ -1,4 +1,4 @@
-"""The servers of the end-to-end tests: started for them, or already running for a checkout."""
+"""The servers of the end-to-end tests: started for the tests, or those already running for a checkout."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pipelines.core.errors import UserError
 from pipelines.operations.stack.postgres import find_programs
 from tests.processes import SMALL_CHAIN, dynamicid, free_port, git, wait_until
 
-# Names a checkout whose stack runs (state in its .dynamicid/stack); by default a stack is started for the tests.
+# The checkout whose running stack (state in .dynamicid/stack) is used; if unset, a stack is started for the tests.
 HOME = "DYNAMICID_E2E_HOME"
 SECONDS = 1500
 
@@ -111,7 +111,7 @@ def _small_team(home: Path, state: Path, addresses: dict[str, str]) -> Team:
         "train_anchoring.steps=4",
         "train_imr.steps=4",
         "inbox.quiet_seconds=2",
-        # The mix of a few people differs from batch to batch.
+        # Batches of few people always differ from each other, so drift must not stop a training.
         *(f"drift.limits.{name}.stop=1000" for name in limits),
         f"register.gates={gates.strip()}",
     )

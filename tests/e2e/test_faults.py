@@ -1,4 +1,4 @@
-"""Killing servers and tasks during a run loses time only."""
+"""Killing servers and tasks during a run loses only time."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def survived(team) -> dict:
 
     team.airflow.wait_for_task(dag, run, "train_anchoring", {"running"}, 1200)
     _kill(team.pids()["mlflow"])
-    team.cli("stack", "service", "stop", "mlflow")  # else the supervisor restarts it in a second
+    team.cli("stack", "service", "stop", "mlflow")  # otherwise the supervisor restarts it within a second
     stopped = time.monotonic()
     # `progress.json` is the last file of a checkpoint: without it there is nothing to resume from.
     resume = folder / ".dynamicid" / "resume"
@@ -84,7 +84,7 @@ def survived(team) -> dict:
     training = _training(folder)
     assert training is not None, "the training ended before it could be killed"
     training.kill()
-    # The retry trains to its end without MLflow, for at least a minute and until a write was refused.
+    # The retry trains without MLflow for at least a minute, and until a write was refused.
     _wait_for_refused_write(team, run, "train_anchoring")
     time.sleep(max(0.0, 60 - (time.monotonic() - stopped)))
     record["mlflow_away"] = time.monotonic() - stopped
@@ -135,7 +135,7 @@ def test_mlflow_away_for_a_minute_loses_no_metric(team, survived: dict) -> None:
 
 
 def test_a_killed_training_resumes_from_its_checkpoint(team, survived: dict) -> None:
-    # A third attempt where recording stopped waiting before MLflow was back.
+    # The third attempt if recording stopped waiting before MLflow was back.
     assert survived["tasks"]["train_anchoring"]["try_number"] in (2, 3)
     log = team.airflow.log("dynamicid_train", survived["run"], "train_anchoring", 2)
     resumed = [step for step in range(1, STEPS + 1) if f"resumed at step {step} of {STEPS}" in log]

@@ -31,7 +31,7 @@ def _ingested(team, batch: str, identities: int) -> tuple[str, str]:
     """Drop a batch and wait until it is ingested; return the ingesting run and the version it made."""
     before = set(team.cli("dataset", "list").split())
     runs = {run["dag_run_id"] for run in team.airflow.runs("dynamicid_ingest") if run["state"] == "success"}
-    # A new seed, because the dataset of a running stack already has the people of earlier tests.
+    # A new seed: the dataset of a running stack already contains the people of earlier tests.
     target = _drop(team, batch, identities, seed=time.time_ns() % 10**6)
     team.airflow.unpause("dynamicid_ingest")
 
@@ -92,7 +92,7 @@ def test_the_batch_is_moved_and_bad_photos_are_listed(team, promoted: dict) -> N
 
 def test_a_worse_challenger_is_refused_with_a_reason(team, promoted: dict) -> None:
     earlier = {run["dag_run_id"] for run in team.airflow.runs("dynamicid_train")}
-    # A learning rate far too high and without warm-up, which destroys the pictures.
+    # A far too high learning rate without warm-up destroys the pictures.
     team.commit_params("train_anchoring.learning_rate=0.3", "train_anchoring.warmup_steps=0")
     try:
         _, version = _ingested(team, "second", identities=2)

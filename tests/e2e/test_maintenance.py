@@ -1,4 +1,4 @@
-"""A service is restarted, and a stack whose supervisor was killed starts again without losses. Runs last."""
+"""A service is restarted; a stack whose supervisor was killed starts again without losses. These tests run last."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Photos that are broken, huge, animated, unusually coded or named, and the expected result of each."""
+"""Photos that are broken, huge, animated, or unusually coded or named, and the expected result of each."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Awkward:
     shown: tuple[int, int] | None
 
 
-# `file_name` of a row (the byte that is not UTF-8 percent-encoded) → expected result. The picture that the files are
-# made from is 120 wide and 160 high.
+# `file_name` of a row (with percent-encoding of the byte that is not UTF-8) → expected result. The files are made from
+# a picture 120 wide and 160 high.
 AWKWARD: dict[str, Awkward] = {
     "animated.gif": Awkward(None, "GIF", 120, 160, (120, 160)),
     "caf%E9.jpg": Awkward(None, "JPEG", 120, 160, (120, 160)),

@@ -71,7 +71,7 @@ def _write_random_home(home: Path, profile: Path, shared: Path) -> Path:
         "landmarker": slim_landmarker(shared),
         "captions": {"sources": ["sidecar"]},
     }
-    # The shipped adapter fits the shipped base only.
+    # The shipped adapter fits only the shipped base.
     tree["evaluate"] |= {"steps": 2, "shipped_adapter": None}
     # A quantised network passes no gradients.
     tree["train_anchoring"]["identity"]["weight"] = 0.0

@@ -17,7 +17,7 @@ def s3_server() -> Iterator[str]:
     import s3fs
     from moto.server import ThreadedMotoServer
 
-    # s3fs caches clients with their address.
+    # s3fs caches clients, which keep the address of an earlier server.
     s3fs.S3FileSystem.clear_instance_cache()
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()

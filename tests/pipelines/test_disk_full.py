@@ -18,7 +18,7 @@ from tests.pipelines.stages import conftest as stages
 # A fixture of the training stages: processed photos of eight people.
 write_processed = stages.write_processed
 
-# Mounts a small file system that only this command and its children see.
+# Mount a small file system that only this command and its children see.
 _SMALL = ["unshare", "--mount", "--map-root-user", "sh", "-c"]
 
 
@@ -138,7 +138,7 @@ def test_a_full_disk_while_a_checkpoint_is_written_costs_no_checkpoint(
         mount -o remount,size=400m "$DISK"
         {train} 2> {tmp_path}/resumed
     """
-    # A checkpoint takes 55 MB: one fits; of a second the weights fit and the optimiser's state does not.
+    # A checkpoint takes 55 MB. One fits; of a second one the weights fit, but not the optimiser's state.
     done = on_small_disk(project, cut / ".dynamicid" / "resume", 80 * 1024, script)
     assert done.returncode == 0, done.stdout + done.stderr
     before, after = digests(tmp_path / "before"), digests(tmp_path / "after")

@@ -1,4 +1,4 @@
-"""Load the export with diffusers; pictures equal those of the adapter with all other parts off."""
+"""Diffusers loads the export and draws the pictures of the adapter with all other parts off."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def test_the_crop_contains_only_the_face(scale: float, degrees: float) -> None:
     points = np.stack([columns, rows], axis=-1).reshape(-1, 2).astype(np.float64)
     inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))[:2]
     unit = transform(points, inverse).reshape(side, side, 2)
-    # The colours of the picture are the coordinates in the unit frame, so that those of the crop can be compared.
+    # Colours encode coordinates in the unit frame, so that those of the crop can be checked.
     image = np.clip(np.concatenate([unit, np.full((side, side, 1), 0.9)], axis=-1) * 255, 0, 255).astype(np.uint8)
     crop = face_crop(image, transform(CROP_TEMPLATE, matrix), transform(face_shape(), matrix), 64)
     assert crop.shape == (64, 64, 3)

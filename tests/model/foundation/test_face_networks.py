@@ -54,7 +54,7 @@ def unseen() -> list[tuple[int, str, str, RenderedPhoto]]:
 @pytest.mark.parametrize("name", SHAPES)
 def test_a_network_trains_and_exports_any_number_of_rows(name, people, tmp_path):
     figures = train_face_network(name, people, tmp_path / "state", tmp_path, steps=2, seed=0, batch=4)
-    # So few photos may have no frontal face.
+    # Among so few photos there may be no frontal face.
     assert all(np.isfinite(value) for key, value in figures.items() if "front" not in key)
     session = onnxruntime.InferenceSession(str(tmp_path / FILES[name]), providers=["CPUExecutionProvider"])
     side, widths = SHAPES[name]

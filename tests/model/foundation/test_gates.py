@@ -1,4 +1,4 @@
-"""Gates take their worst figure; readers vote by neighbours; prompts get every alternative; rows are balanced."""
+"""The worst figure decides a gate; neighbours vote on colours; prompts get every alternative; rows are balanced."""
 
 from __future__ import annotations
 

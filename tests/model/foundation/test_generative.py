@@ -29,7 +29,7 @@ def test_face_cells_have_a_higher_weight() -> None:
 def test_equal_texts_are_positives_in_the_contrastive_loss() -> None:
     features = torch.eye(4)[[0, 0, 2, 3]]
     keys = ["a", "a", "b", "c"]
-    # Two of four rows have two positives with equal features: log 2 for those, 0 for the others.
+    # Two of the four rows have two positives with equal features, so their loss is log 2; that of the others is 0.
     found = contrastive(features, features, keys, torch.tensor(50.0))
     assert float(found) == pytest.approx(0.5 * np.log(2), abs=1e-3)
     assert contrastive(features, features.roll(1, 0), keys, torch.tensor(50.0)) > 5

@@ -1,4 +1,4 @@
-"""The probe is tested on people it was not trained on; an untrained IMR copies the source."""
+"""The probe is tested on people that it was not trained on; an untrained IMR copies the source."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def bench(tmp_path: Path, make_adapter: Callable[..., Adapter]) -> AdapterBench:
 
 
 def test_an_untrained_imr_copies_the_source(bench: AdapterBench) -> None:
-    # Its residual is zero: exactly the first baseline.
+    # The residual of an untrained IMR is zero, so its error is that of the first baseline.
     imr = measure_imr(bench)
     assert imr["of_copying_source"] == pytest.approx(1, abs=1e-3)
     assert imr["error"] > 0

@@ -1,4 +1,4 @@
-"""The whole recipe with a step or two a part: the folder loads and checks, resumes, and refuses other recipes."""
+"""The whole recipe, with one or two steps per part, makes complete weights, resumes, and refuses other recipes."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_the_whole_recipe_leaves_a_folder_that_checks(trained: tuple[Path, Path,
     assert known["recipe"]["people"]["people"] == 5
     assert known["recipe"]["judge"] == {"steps": 1, "seed": 77}
     assert known["figures"] == json.loads(json.dumps(done.figures))
-    # Figures of the training and of the files, measured on unseen people.
+    # Figures also include those that the written files reach on unseen people.
     assert 0 <= known["figures"]["autoencoder"]["expression_rebuilt"] <= 1
     assert 0 <= known["figures"]["unet"]["face_found"] <= 1
     assert {part.name for part in RECIPE if not (work / part.name / "figures.json").is_file()} == set()

@@ -30,7 +30,7 @@ from model.network.base import Base, load_base
 from tests.model.inference.pictures import HALVES, draw, quiet
 
 WIDTH = 64
-# The UNets of these families differ from that of 1.x in linear projections and heads per level.
+# Unlike that of 1.x, the UNets of these families have linear projections and another number of heads per level.
 FAMILY = {
     "sample_size": 16,
     "block_out_channels": (16, 32),

@@ -320,7 +320,7 @@ def test_the_safety_checker_of_the_base_is_kept(
     pipe = quiet(DynamicIDPipeline.from_base(base, make_adapter(base)))
     pipe.save_pretrained(tmp_path / "again")
     for shown in (pipe, quiet(DynamicIDPipeline.from_pretrained(tmp_path / "again"))):
-        # The preprocessing of face crops is independent of that of the checker.
+        # Face crops are not preprocessed with the safety checker's parameters.
         assert shown.crop_size == 64
         for flagged in (False, True):
             shown.safety_checker.concept_embeds_weights.data.fill_(-2.0 if flagged else 2.0)

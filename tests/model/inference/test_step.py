@@ -1,4 +1,4 @@
-"""The cost of a denoising step: caching, threads, memory, device synchronisation and compilation."""
+"""What a denoising step costs: caching, threads, memory, device synchronisation and compilation."""
 
 from __future__ import annotations
 

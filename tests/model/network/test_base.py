@@ -41,7 +41,7 @@ def test_crops_are_preprocessed_as_by_clip(base: Base, random_models: RandomMode
     processor = CLIPImageProcessorPil.from_pretrained(random_models.image_encoder)
     expected = processor(list(crops), return_tensors="pt").pixel_values
     found = base.crop_transform(crops)
-    # Two grey levels of 255: PIL rounds between its two passes.
+    # At most two of 255 grey levels: PIL rounds between its two passes.
     assert float((found - expected).abs().max()) <= 2 / 255 / min(base.crop_transform.std) + 1e-6
     assert base.encode_crops(crops).shape == (3, 17, 48)
 

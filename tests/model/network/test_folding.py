@@ -51,7 +51,7 @@ def test_folding_changes_the_weights_and_not_the_output(base: Base, adapter: Ada
     adapter.fold(base.unet)
     after = weights(base)
     changed = {name for name in before if not torch.equal(before[name], after[name])}
-    # All four of a self-attention, q and out of a cross-attention: the layers that run in every step.
+    # The layers that run in every step: all four of self-attention, q and out of cross-attention.
     assert {name.rsplit(".attn", 1)[1] for name in changed} == {
         "1.to_q.weight", "1.to_k.weight", "1.to_v.weight", "1.to_out.0.weight", "2.to_q.weight", "2.to_out.0.weight",
     }  # fmt: skip

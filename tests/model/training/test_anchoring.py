@@ -1,4 +1,4 @@
-"""Anchoring trains the adapter's parts alone, from the caches, in any precision."""
+"""Anchoring trains only the adapter's parts, from the caches, in any precision."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_mixed_precision_keeps_single_precision_weights(
     expected, reference, _ = gradients(whole, batch_of(data))
     half = load_base(random_models.pipeline, random_models.image_encoder, dtype="bfloat16")
     model = model_on(half, make_adapter)
-    # The same weights: those of k' and v' were copied from a rounded UNet.
+    # Without this, weights differ: k' and v' were copied from a rounded UNet.
     model.load_state_dict(whole.state_dict())
     optimisation = adamw(model, SETTINGS, accelerator("bf16"))
     assert model.frozen[1].dtype == torch.bfloat16

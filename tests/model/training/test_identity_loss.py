@@ -62,7 +62,7 @@ def test_the_aligned_face_is_insightfaces(photo_content: Callable[[int], PhotoCo
     place = torch.from_numpy(alignment(normalised_keypoints(turned, 64, 64)))[None]
     found = ((aligned_faces(picture, place, 112)[0] + 1) * 127.5).permute(1, 2, 0).numpy()
     wanted = norm_crop(item.image, turned, 112).astype(np.float32)
-    assert np.abs(found - wanted).mean() < 2  # of 255; a pixel off would be ten times that
+    assert np.abs(found - wanted).mean() < 2  # of 255 grey levels
     assert np.abs(found[:, 4:] - wanted[:, :-4]).mean() > 10
 
 

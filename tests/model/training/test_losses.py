@@ -66,5 +66,5 @@ def test_weights_do_not_change_the_size_of_an_even_error() -> None:
     cells = face_weights(torch.tensor([[0.0, 0.0, 0.5, 1.0]]).repeat(2, 1), 4, 4, 5.0)
     predicted, target = torch.full((2, 4, 4, 4), 2.0), torch.zeros(2, 4, 4, 4)
     assert weighted_mse(predicted, target, cells, torch.ones(2)).item() == pytest.approx(4.0)
-    predicted[:, :, :, :2] = 0  # perfect in the face, and that counts five times
+    predicted[:, :, :, :2] = 0  # no error in the face, whose weight is 5
     assert weighted_mse(predicted, target, cells, torch.ones(2)).item() == pytest.approx(4.0 / 6)

@@ -1,4 +1,4 @@
-"""`dynamicid convert`: conversions are exact in both directions, and files that do not fit are refused."""
+"""`dynamicid convert`: conversions are exact in both directions; unsuitable files are refused."""
 
 from __future__ import annotations
 

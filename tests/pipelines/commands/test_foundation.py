@@ -78,7 +78,7 @@ def test_measure_names_what_is_missing(tmp_path: Path) -> None:
     assert printed["gates"] == []
     assert printed["missing"]["landmarks"] == ["landmarks68.onnx"]
     assert "unet: not measured, sd/unet/diffusion_pytorch_model.safetensors" in done.stderr
-    # People are only drawn if something is measured.
+    # Only a measurement needs drawn people.
     assert not (tmp_path / "work").exists()
 
 

@@ -1,4 +1,4 @@
-"""`dvc.yaml` lists all the code of each stage, and a change of it runs the stage again."""
+"""`dvc.yaml` lists all code that a stage depends on, and a change of this code runs the stage again."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from pipelines.core.errors import UserError
 from pipelines.core.params import load_params
 from tests.processes import dvc
 
-# Imports of stages that no result depends on: paths, errors, reading of parameters (DVC compares their values), reading
-# of an adapter to start from (it is named by number, so it never changes).
+# Imports that change no result of a stage: paths, errors, reading of parameters (DVC compares their values), reading of
+# the adapter to start from (the parameter names a version by number, which never changes).
 WITHOUT_EFFECT = ("pipelines.core.", "pipelines.registry.", "pipelines.versions.")
 WITH_EFFECT = ("pipelines.core.row_schemas",)
 NAMES = ("validate", "preprocess", "validate_processed", "train_anchoring", "train_imr", "evaluate")

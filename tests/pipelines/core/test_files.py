@@ -1,4 +1,4 @@
-"""Files and folders are replaced as a whole, and unchanged where the work fails."""
+"""Files and folders are replaced as a whole, and stay unchanged if the work fails."""
 
 from __future__ import annotations
 

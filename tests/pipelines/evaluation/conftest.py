@@ -200,7 +200,7 @@ def random_params(
     shared: Path,
 ) -> Params:
     """Parameters of the whole evaluation on the random base models, with real networks that find and know faces."""
-    # The shipped adapter fits the shipped base alone.
+    # The shipped adapter fits only the shipped base.
     changes = {
         **{"evaluate.shipped_adapter": "null", "evaluate.steps": 1, "evaluate.pairs": 1, "evaluate.bootstrap": 50},
         **{"evaluate.variant_cells": 2, "base.pipeline": adapter_folder[0], "base.image_encoder": adapter_folder[1]},

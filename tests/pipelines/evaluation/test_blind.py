@@ -1,4 +1,4 @@
-"""Sheets are shuffled by their seed and drawn as the evaluation draws; a score counts what is right."""
+"""Sheets are shuffled by seed and drawn as in the evaluation; a score counts the right answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A champion that was judged on another evaluation set is judged on the challenger's, with real pictures, and once."""
+"""A champion judged on another evaluation set is judged again on the challenger's, on real pictures and only once."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_the_champion_is_judged_on_the_challengers_set_once(
     client.create_model_version("dynamicid", model.parent.as_uri(), tags=tags)
     version = find_version(client, "models:/dynamicid/1")
 
-    # The adapter that the profile ships does not fit this champion's base, and has no part in the comparison.
+    # The profile's shipped adapter does not fit this champion's base and takes no part in the comparison.
     shipping = params.evaluate.model_copy(update={"shipped_adapter": "model/foundation/weights/adapter"})
     profile = params.model_copy(update={"evaluate": shipping})
 

@@ -33,7 +33,7 @@ def test_the_expression_judge_sees_the_unmasked_crop(judge_files: dict[str, Path
     images, points = faces(3)
     motion = judge.read(images, points)
     assert motion.expression.shape == motion.pose.shape == motion.yaw.shape == (3,)
-    # The crop frame is the whole picture here, so its corner, which a mask would hide, must count.
+    # Here the crop is the whole picture, so its corner, which a mask would hide, must change the result.
     changed = [image.copy() for image in images]
     for image in changed:
         image[:24, :24] = 255 - image[:24, :24]

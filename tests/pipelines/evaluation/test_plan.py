@@ -67,7 +67,7 @@ def test_the_shared_cells_cover_every_motion_about_equally(ask: Ask) -> None:
     cells = [questions.cells[number] for number in shared_cells(questions, 5)]
     motions = Counter((cell.expression, cell.pose) for cell in cells)
     assert len(motions) == 11
-    # "neutral, front" counts for expressions and poses.
+    # "neutral, front" is counted both among expressions and among poses.
     assert max(count for motion, count in motions.items() if motion != ("neutral", "front")) <= 6
     assert min(motions.values()) >= 5
 

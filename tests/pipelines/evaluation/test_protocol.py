@@ -1,4 +1,4 @@
-"""The whole protocol on random models: every number is there, the page shows it, and a rerun gives the same bytes."""
+"""The whole protocol on random models: all figures exist, the page shows them, and a rerun gives the same bytes."""
 
 from __future__ import annotations
 
@@ -160,8 +160,7 @@ def test_the_page_has_a_row_per_person_and_needs_no_other_file(evaluated: Evalua
     person = evaluated.page.split('<section class="person">')[1].split("</section>")[0]
     for words in ("reference", "without gate", "without IMR", "true tokens", "disgusted", "half left", "base model"):
         assert words in person
-    # Reference, another photo, five variants, the true photo, the pair,
-    # seven expressions, five poses.
+    # Reference, another photo, five variants, the true photo, the pair, seven expressions, five poses.
     assert person.count("<figure") == 21
     assert evaluated.page.count('class="frame"') >= 2 * 2 + 4
     assert evaluated.document["evaluation_set"] in evaluated.page
@@ -181,7 +180,7 @@ def test_loss_curves_and_sweeps_are_shown_where_they_are_given(
     file.write_text("step,loss,smoothed,probe\n" + "".join(f"{step},{1 / step},0.5,\n" for step in range(1, 40)))
     evaluated = evaluate("sweeps=true", "variant_cells=2", losses={"anchoring": file})
     assert 'alt="loss curves"' in evaluated.page
-    assert "identity scale" not in evaluated.page  # inside the drawing, as paths
+    assert "identity scale" not in evaluated.page  # this text is in the drawing, as paths
     assert 'alt="identity against prompt along each setting"' in evaluated.page
     sweeps = evaluated.document["sweeps"]
     assert set(sweeps) == {"scale", "threshold", "guidance"}
@@ -194,7 +193,7 @@ def test_a_shipped_adapter_is_drawn_beside_the_one_just_trained(evaluate: Callab
     evaluated = evaluate("people=2", "variant_cells=2", ship=True)
     result, document = evaluated.result, evaluated.document
     assert set(result.plan.cells["shipped"]) == set(result.plan.cells["without_gate"])
-    # The same adapter under both names: the same pictures, but for the rounding of batches of another size.
+    # Both names are one adapter, so pictures differ only by rounding in batches of another size.
     plan, drawn = result.plan, result.drawn
     both = [(number, plan.cells["model"][cell]) for cell, number in plan.cells["shipped"].items()]
     both += [(number, plan.pairs["model"][pair]) for pair, number in plan.pairs["shipped"].items()]

@@ -1,4 +1,4 @@
-"""From readings to numbers, on people whose every embedding is known."""
+"""Metrics from readings of people all of whose embeddings are known."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_perfect_model_gets_every_point(questions: EvaluationSet, gallery: Gal
         assert np.nanmean(columns[metric]) == 1.0
     assert np.nanmax(columns["yaw_mae"]) == 0.0
     assert columns["id_similarity"].min() > 0.9
-    # Of eleven cells seven measure expression and five measure pose.
+    # Of a person's eleven cells, seven measure expression and five measure pose.
     assert (~np.isnan(columns["expression_accuracy"])).sum() == 7 * PEOPLE
     assert (~np.isnan(columns["pose_accuracy"])).sum() == 5 * PEOPLE
 

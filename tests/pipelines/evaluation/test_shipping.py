@@ -1,4 +1,4 @@
-"""An adapter ships with its own parameters, its own figures, and legs that can have followed one another."""
+"""An adapter ships only with its own parameters and figures, and only with legs that can follow one another."""
 
 from __future__ import annotations
 

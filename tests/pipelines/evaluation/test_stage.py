@@ -1,4 +1,4 @@
-"""The stage itself, from files to files."""
+"""The evaluate stage itself, from input files to output files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clean-up removes only what is old, saved and idle."""
+"""Clean-up removes only what is old, saved elsewhere and not in use."""
 
 from __future__ import annotations
 

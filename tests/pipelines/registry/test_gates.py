@@ -1,4 +1,4 @@
-"""Promotion gates: every failed one is reported with value, bound and the champion's value; what doubt does."""
+"""Promotion gates: each failure is reported with value, bound and champion's value; `doubt` decides near a bound."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_the_same_people_are_compared_one_by_one() -> None:
     mean = float(ours.mean())
     (line,) = failures(gates, metrics(0.1, ours.tolist(), id_similarity=mean), champion)
     assert line.startswith(f"id_similarity {mean:.3f} < {theirs.mean() - 0.01:.3f} (champion v7: ")
-    # Without knowing who is who the same numbers are within the noise, and so they are on another evaluation set.
+    # Unpaired, the same numbers are within the noise: without values per person, or on another evaluation set.
     assert failures(gates, metrics(0.1, id_similarity=mean), champion) == []
     assert failures(gates, metrics(0.1, ours.tolist(), "f", id_similarity=mean), champion) == []
 

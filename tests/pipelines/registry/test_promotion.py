@@ -1,4 +1,4 @@
-"""The alias `champion` moves on a decision that is kept, only from the version compared with, and back again."""
+"""The alias `champion` moves with a recorded decision, only from the champion of the comparison, and can move back."""
 
 from __future__ import annotations
 

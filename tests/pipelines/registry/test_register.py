@@ -1,4 +1,4 @@
-"""Registering: the gates decide, once, with evidence; worse challengers are refused with a reason."""
+"""At registration the gates decide once and record the evidence; worse challengers are refused with a reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a scheduler hands over: every field checked, and the changes of parameters that come of it."""
+"""What a scheduler hands over: every field is checked, and becomes changes of parameters."""
 
 from __future__ import annotations
 

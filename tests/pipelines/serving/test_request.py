@@ -1,4 +1,4 @@
-"""What a row may hold, without a server: the edges of each limit, and what pandas makes of absent values."""
+"""What a row may contain, without a server: values just inside and outside each limit, and absent values in pandas."""
 
 from __future__ import annotations
 

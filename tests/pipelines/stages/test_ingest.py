@@ -1,4 +1,4 @@
-"""Photos become rows, each once; shards are deterministic, appended, and whole after a kill."""
+"""Each photo becomes one row; shards are deterministic, only appended, and complete after a kill."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stage on real networks: one row a photo, the same bytes however the work was divided, reasons, resuming."""
+"""The stage on real networks: one row per photo, the same bytes however work is divided, reasons, and resuming."""
 
 from __future__ import annotations
 
@@ -102,21 +102,21 @@ def test_finished_slices_are_not_looked_at_again(
     small = params("preprocess.slice_photos=4")
     faces = _write(tmp_path / "v1", [people[:8]], row_group=4)
     assert run(small, Inputs(faces), Outputs(tmp_path / "out", state)).looked_at == 8
-    # A new version with another shard costs its photos only; other buckets and splits cost none.
+    # Of a version with a further shard, only the photos of that shard are analysed.
     grown = _write(tmp_path / "v2", [people[:8], people[8:]], row_group=4)
     assert run(small, Inputs(grown), Outputs(tmp_path / "out", state)).looked_at == 4
-    # A slice that was being written when the run was killed leaves nothing behind that counts.
+    # A partial file, as a kill during writing leaves it, is not used; other buckets and splits cost no analysis.
     victim = min(state.glob("*.arrow"))
     victim.rename(state / f".{victim.name}.1.part")
     others = params("preprocess.slice_photos=4", "preprocess.buckets=2", "preprocess.test_share=0.5")
     assert run(others, Inputs(grown), Outputs(tmp_path / "out", state)).looked_at == 4
     assert len(list(state.iterdir())) == len([state / ".lock", *state.glob("*.arrow")])
-    # One that a machine cut off as it went down is analysed again.
+    # A slice that a crash of the machine cut off is analysed again.
     victim.write_bytes(victim.read_bytes()[:1000])
     assert run(others, Inputs(grown), Outputs(tmp_path / "out", state)).looked_at == 4
     assert run(others, Inputs(grown), Outputs(tmp_path / "fresh", tmp_path / "fresh-state")).looked_at == 12
     assert _bytes(tmp_path / "fresh") == _bytes(tmp_path / "out")
-    # A version that lost a photo in the midst of others, gained one there and is cut otherwise costs the new one.
+    # Where a version replaces one photo and has other slices, only the new photo is analysed.
     new = {**people[3], "identity": "a new name", "prompt": "a new prompt", "file_name": "new.jpg"}
     copy = {**people[9], "file_name": "zz_copy.jpg"}
     mixed = _write(tmp_path / "mixed", [[*people[:2], new, *people[4:8]], [*people[8:], copy]], row_group=3)
@@ -125,7 +125,7 @@ def test_finished_slices_are_not_looked_at_again(
     assert (report.rows, report.looked_at, report.rejected) == (12, 1, {"duplicate": 1})
     run(mixed_params, Inputs(mixed), Outputs(tmp_path / "fresh", tmp_path / "mixed-state"))
     assert _bytes(tmp_path / "fresh") == _bytes(tmp_path / "out")
-    # Slices of photos that are no longer there are deleted: they hold faces.
+    # Slices of removed photos are deleted, since they hold faces.
     report = run(mixed_params, Inputs(faces), Outputs(tmp_path / "out", state))
     assert report.looked_at == 2
     assert len(list(state.glob("*.arrow"))) == 4
@@ -172,7 +172,7 @@ def test_too_many_rejected_photos_fail_the_stage_and_leave_the_output(
         run(params("preprocess.max_failed_share=0.1"), Inputs(faces), Outputs(out, tmp_path / "state"))
     assert _bytes(out) == {"part-00000.parquet": b"what was there before"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["faces", "out", "state"]
-    # Copies do not count as failures, and analysed photos are kept.
+    # Copies are not failures, and results of the failed run are reused.
     report = run(params("preprocess.max_failed_share=0.3"), Inputs(faces), Outputs(out, tmp_path / "state"))
     assert (report.rejected, report.looked_at) == ({"unreadable": 2, "duplicate": 4}, 0)
     duplicates = {

@@ -1,4 +1,4 @@
-"""A dataset is judged by its metadata: failures are named with their bounds, and a verdict is always written."""
+"""A dataset is judged by its metadata; failures are listed with their bounds, and a verdict is always written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Versions: tags beside the branch, one per content, never the same number twice, and back again."""
+"""Versions are tags beside the branch, one per content, with unique numbers; any of them can be checked out again."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_clones_that_share_the_cache_never_share_a_number(root: Path, tmp_path: 
     assert {version.tag for version in versions} == {"faces-v1", "faces-v2"}
     assert versions[1].tag == versions[2].tag
     assert git(root, "tag").split() == ["faces-v1", "faces-v2"]
-    # The data is in the shared cache: the checkout can take either version too.
+    # The data is in the shared cache, so the checkout can switch to either version, too.
     assert checkout_version(root, str(versions[0].tag)).rows == 1
     assert checkout_version(clones[0], str(versions[1].tag)).rows == 2
 

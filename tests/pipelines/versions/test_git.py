@@ -1,4 +1,4 @@
-"""Inside a hook of one repository, everything that runs git still acts on the repository that it is given."""
+"""Inside a hook of one repository, code that runs git still acts on the repository that it was given."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run's workspace: isolated, resumable, saved as a DVC experiment and restored with nothing left to do."""
+"""A run's workspace is isolated, resumable, saved as a DVC experiment, and restored so that no stage must run again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clusters are people, whatever the order of faces, the number of neighbours and the size of the parts."""
+"""Each cluster is one person, whatever the order of faces, the number of neighbours and the size of the parts."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def test_the_course_project_s_files_come_back(data: Data, tmp_path: Path) -> Non
         back = ingest(data.params, out, tmp_path / name, layout)
         found = {row["image"]: (row["prompt"], row["face_prompt"], row["identity"], row["consent"]) for row in back}
         assert found == expected
-    # As the course has them: nothing but the four files of each number.
+    # As in the course project: no metadata.jsonl, only the four files of each number.
     (out / "metadata.jsonl").unlink()
     back = ingest(data.params, out, tmp_path / "plain")
     assert {row["image"]: (row["prompt"], row["face_prompt"]) for row in back} == {
@@ -186,7 +186,7 @@ def test_datasets_reads_the_pictures(data: Data, tmp_path: Path, monkeypatch: py
     assert found[1]["image"].size == (24, 24)
     raw = found.cast_column("image", datasets.Image(decode=False))
     assert [item["image"]["bytes"] for item in raw] == [row["image"] for row in ROWS]
-    # What `datasets` itself writes is read as well.
+    # Files that `datasets` itself writes are read, too.
     found.to_parquet(str(tmp_path / "theirs" / "a.parquet"))
     back = ingest(data.params, tmp_path / "theirs", tmp_path / "back")
     assert by_id(back) == by_id(ROWS)

@@ -1,4 +1,4 @@
-"""The rows that an export takes and leaves out, its errors, and its record."""
+"""The rows that an export includes and excludes, its errors, and its record."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_only_permitted_or_selected_rows_are_exported(data: Data, tmp_path: Path
 
 @pytest.mark.parametrize("layout", ["variface", "webdataset", "consistentid"])
 def test_two_photos_of_one_name_are_both_kept(data: Data, tmp_path: Path, layout: str) -> None:
-    # A file that changed between two ingests, and one that differs from another in its suffix alone.
+    # One file that changed between two ingests, and one whose name differs from another only in the suffix.
     twins = [row(0, "a/1.jpg", "a"), row(1, "a/1.jpg", "a"), row(2, "a/1.png", "a", "PNG")]
     write_shards(tmp_path / "faces", DATASET_SCHEMA, [twins])
     rows = [processed_row(number, item) for number, item in enumerate(twins)]

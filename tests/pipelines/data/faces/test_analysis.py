@@ -1,4 +1,4 @@
-"""Analysis with real networks: framing, coordinates, reasons, independence of batches."""
+"""Analysis with real networks: framing, coordinates, reasons, and results that do not depend on the batch."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def test_mirroring_twice_gives_the_embedding_of_the_picture(analyser: Analyser, 
     other = replace(found, keypoints=turned.astype(np.float32))
     mirrored = analyser.embed_mirrored([blank, image[:, ::-1]], [[], [other]])
     assert mirrored.shape == (1, 512)
-    # Enlarging moves the middle of a pixel a little.
+    # Enlarging shifts pixel centres slightly.
     assert mirrored[0] @ found.embedding > (0.98 if side < 128 else 0.9999)
     assert 0.5 < analyser.embed_mirrored([image], [[found]])[0] @ found.embedding < 0.999
 

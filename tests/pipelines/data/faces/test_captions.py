@@ -1,4 +1,4 @@
-"""Where prompts and expressions come from: sidecars, CLIP, InternVL, in order."""
+"""Prompts and expressions come from sidecars, CLIP or InternVL, in the configured order."""
 
 from __future__ import annotations
 

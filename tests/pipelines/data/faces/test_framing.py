@@ -1,4 +1,4 @@
-"""The position of the stored square, and that geometry follows the pixels."""
+"""The position of the stored square, and landmarks and boxes that move with its pixels."""
 
 from __future__ import annotations
 

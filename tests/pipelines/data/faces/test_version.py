@@ -1,4 +1,4 @@
-"""The version of the analysers changes with their code; code that is not found is an error."""
+"""The version of the analysers changes with their code; missing code is an error."""
 
 from __future__ import annotations
 

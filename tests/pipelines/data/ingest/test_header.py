@@ -1,4 +1,4 @@
-"""Headers are read whatever their values, and nothing is decoded."""
+"""Headers are read whatever values they have, and no picture is decoded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Flat folders, folders per identity, lists and tar shards: identities and prompts of photos."""
+"""Identities and prompts of photos from flat folders, folders per identity, lists and tar shards."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def _is_executor(process: psutil.Process) -> bool:
     try:
         return any("CoarseGrainedExecutorBackend" in word for word in process.cmdline())
     except psutil.NoSuchProcess:
-        # Gone, or a zombie, since it was listed.
+        # It ended, or became a zombie, after it was listed.
         return False
 
 
@@ -96,7 +96,7 @@ def test_an_executor_lost_on_a_cluster_costs_no_row(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # As in the containers: the environment variable wins over the parameter.
+    # As in the containers, the environment variable overrides the parameter.
     monkeypatch.setenv("DYNAMICID_SPARK_MASTER", cluster.url)
     stage = start_stage(tmp_path, faces, "preprocess.slice_photos=4", "preprocess.spark={spark.executor.memory: 512m}")
     stage.wait_for_slices(2)
@@ -113,5 +113,5 @@ def test_an_executor_lost_on_a_cluster_costs_no_row(
     )
     assert report["rows"] == stage.count_rows() == 40
     assert again == 0
-    # The same bytes as from one local worker whose work was divided differently.
+    # The bytes are those of one local worker, although the work was divided differently.
     assert stage.rows() == undisturbed

@@ -54,7 +54,7 @@ def test_a_photo_that_crashes_its_workers_is_the_only_one_rejected(
     monkeypatch.setattr(tasks, "worker_analyser", lambda *_: DeadlyAnalyser())
 
     ends = [_in_a_worker(lambda at=attempt: tasks.analyse_slice(piece, job, {}, None, at)) for attempt in range(4)]
-    # As many attempts as Spark makes: the first crashes, two find the photo, the last rejects it.
+    # As many attempts as Spark makes: the first crashes, two more locate the photo, the last rejects it.
     assert ends == [-signal.SIGKILL] * 3 + [0]
     report = tasks.analyse_slice(piece, job, {})
     assert (report.outcomes, report.analysed) == ({"no_face": 9, "analyser_failed": 1}, 0)

@@ -1,4 +1,4 @@
-"""Three hundred damaged files, ingested and analysed on Spark: a row each, a reason each, no worker lost."""
+"""Three hundred damaged files are ingested and analysed on Spark: each gets a row and a reason; no worker is lost."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.pipelines.photos import encoded
 
 pytestmark = [pytest.mark.realdata, pytest.mark.nightly, pytest.mark.timeout(900)]
 
-# A worker is some 350 MB with its networks loaded; the largest file here decodes to 70 million pixels.
+# A worker with loaded networks takes about 350 MB; the largest file here decodes to 70 million pixels.
 _MEMORY_MB = 1200
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000")
 
@@ -70,7 +70,7 @@ def _write_damaged(folder: Path, face: Image.Image) -> int:
             files[f"cut/{kind}_{tenth}.{suffixes[kind]}".encode()] = data[: len(data) * tenth // 10]
         for flip in range(24):
             damaged = bytearray(data)
-            # Headers are small and matter most: half of the flips hit the first 200 bytes.
+            # Headers are small and matter most, so half of the flips hit the first 200 bytes.
             reach = len(data) if flip % 2 else 200
             for place in rng.integers(0, reach, 1 + flip // 4):
                 damaged[place] ^= int(rng.integers(1, 256))
@@ -153,6 +153,6 @@ def test_three_hundred_damaged_files_are_three_hundred_rows(
     assert "ok" not in bombs.values()
     assert {bombs[f"bomb/{name}"] for name in ("claims_60000.png", "claims_4_billion.png", "tall.jpg")} == {"too_large"}
     assert set(outcomes) >= {"ok", "truncated", "unreadable", "too_large", "empty", "duplicate"}
-    # Two cores, two workers from the first photo to the last: none was lost and replaced.
+    # Two cores have two workers from the first photo to the last, so none was lost and replaced.
     assert len(watch.peaks) <= 2
     assert memory < _MEMORY_MB

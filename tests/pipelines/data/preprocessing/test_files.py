@@ -1,4 +1,4 @@
-"""Slices and buckets are written atomically, give the same bytes, and are read in part."""
+"""Slices and buckets are written atomically, always with the same bytes, and can be read in part."""
 
 from __future__ import annotations
 

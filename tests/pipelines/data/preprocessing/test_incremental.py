@@ -38,7 +38,7 @@ def test_a_hundred_new_photos_in_ten_thousand_cost_a_hundred(shared: Path, proje
     report = run(params, Inputs(first), outputs)
     assert (report.rows, report.looked_at, report.rejected) == (OLD, OLD, {"too_small": OLD})
 
-    # Sorted by name, the new photos are among the old ones: every slice changes.
+    # In order of names the new photos are between old ones, so every slice changes.
     mixed = write_faces(tmp_path / "v2", sorted(old + new), row_group=200)
     report = run(params, Inputs(mixed), outputs)
     print(f"\nrows {report.rows}, analysed {report.looked_at}")

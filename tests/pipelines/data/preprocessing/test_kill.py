@@ -1,4 +1,4 @@
-"""Whatever process is killed, no row is lost or doubled, and no finished slice is computed again."""
+"""Whichever process is killed, no row is lost or duplicated, and no finished slice is computed again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker needs is bounded by the pixels of the largest photo allowed, not by how many photos there are."""
+"""A worker's memory depends on the pixels of the largest permitted photo, not on the number of photos."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_big_photo_is_held_once(project: Path, case: str) -> None:
     each = (figures["peak_mb"] - figures["ready_mb"]) * 2**20 / _SIDE**2
     print(f"\n{case}: {figures['peak_mb']} MB, {each:.1f} bytes a pixel over {figures['ready_mb']} MB")
     assert figures["outcomes"] == {"ok": 1}
-    # Four bytes a pixel as Pillow holds it, or six of a progressive JPEG's coefficients; the file itself comes on top.
+    # Pillow needs four bytes per pixel, or six for the coefficients of a progressive JPEG; the file itself is extra.
     assert each < 7.5
 
 

@@ -1,4 +1,4 @@
-"""Buckets and splits: stable, by person, near the shares asked for."""
+"""Buckets and splits are stable, by person, and near the requested shares."""
 
 from __future__ import annotations
 
@@ -32,6 +32,6 @@ def test_splits_are_by_person_and_unknown_people_are_never_held_out() -> None:
     splits = Counter(split_of(person, 0.15, 0.05) for person in people)
     assert splits["test"] / 4000 == pytest.approx(0.15, abs=0.02)
     assert splits["val"] / 4000 == pytest.approx(0.05, abs=0.012)
-    # A larger share holds out the same people and more.
+    # A larger share holds out the same people and others in addition.
     assert all(split_of(person, 0.3, 0.0) == "test" for person in people if split_of(person, 0.15, 0.05) == "test")
     assert {split_of(None, 0.9, 0.05) for _ in range(10)} == {"train"}

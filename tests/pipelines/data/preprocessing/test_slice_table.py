@@ -1,4 +1,4 @@
-"""Rows of slices: nothing is lost, order does not matter, and rows are reused where the photo is the same."""
+"""Rows of slices: none is lost, their order does not matter, and rows of unchanged photos are reused."""
 
 from __future__ import annotations
 

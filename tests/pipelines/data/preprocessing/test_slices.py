@@ -1,4 +1,4 @@
-"""Slices cover every row once, whatever the row groups are, and stay when shards are added."""
+"""Slices cover every row once, whatever the row groups are, and do not change when shards are added."""
 
 from __future__ import annotations
 

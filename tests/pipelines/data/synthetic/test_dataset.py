@@ -1,4 +1,4 @@
-"""Write the dataset: ordinary files, complete people, nothing drawn twice."""
+"""Writing the dataset gives ordinary files and complete people, and draws nothing twice."""
 
 import hashlib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Find drawn faces with a detector trained on real people only."""
+"""A detector trained only on real people detects drawn faces."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Processed rows are checked one by one, and each kind of damage breaks its expectation."""
+"""Processed rows are checked one by one, and each kind of damage fails the expectation for it."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_each_damage_breaks_its_expectation(params: Params, tmp_path: Path, dama
     rows = good_rows()
     damage(rows)
     frame = processed_frame(write(tmp_path, rows))
-    # One expectation at a time is quick; the other tests run the whole suite.
+    # Only the expectation in question, which is quick; the other tests run the whole suite.
     checks = [check for check in processed_checks(params.validate_processed) if check.name == name]
     verdict = run_checks("validate_processed", checks, frame, None)
     assert [item.name for item in verdict.failures()] == [name]

@@ -1,4 +1,4 @@
-"""A checkout and a folder for stacks with free ports, and the project's commands for them."""
+"""A checkout, a folder for stacks with free ports, and the project's commands for both."""
 
 from __future__ import annotations
 

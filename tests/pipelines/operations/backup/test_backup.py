@@ -1,4 +1,4 @@
-"""A backup is complete and checked, and its restoration brings everything back."""
+"""A backup is complete and checked, and restoring it brings everything back."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_postgresql_is_dumped_and_brought_back(locations: Locations, tmp_path: P
     file = dump(uri, tmp_path / "airflow")
     with pytest.raises(UserError, match="another kind of database"):
         load(file, str(locations.ledger))
-    # What a newer schema would add: a table that refers to one of the copy.
+    # As a newer schema could: add a table that refers to a table in the copy.
     sql("update t set word = 'lost'; create table later (word text references t)", "airflow")
     for database in ("airflow", "other"):
         load(file, uri.replace("/airflow", f"/{database}"))

@@ -1,4 +1,4 @@
-"""Named addresses take precedence over a stack, a stack over files of the checkout."""
+"""Configured addresses take precedence over a stack, and a stack over files of the checkout."""
 
 from __future__ import annotations
 

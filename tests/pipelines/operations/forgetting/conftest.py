@@ -22,7 +22,7 @@ from pipelines.versions.forgotten import read_ledger
 from pipelines.versions.workspace import create
 from tests.processes import commit_all, git
 
-# Two short stages with outputs like the real ones: rows with other pixels, a page with pictures.
+# Two short stages whose outputs resemble the real ones: rows with other pixels, and a page with pictures.
 PREPARE = """
 import hashlib, io, sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Remaining data is found anywhere in a file, and common bytes are not searched for."""
+"""Data of the forgotten is detected anywhere in a file; padding is not searched for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Incomplete batches wait, ready ones are taken, done and bad ones are moved; in a folder or an object store."""
+"""In a folder or an object store, incomplete batches wait, ready ones are taken, finished and bad ones are moved."""
 
 from __future__ import annotations
 

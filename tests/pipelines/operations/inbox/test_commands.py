@@ -1,4 +1,4 @@
-"""The inbox from the command line: photos dropped, unreadable ones set aside, the rest added and published."""
+"""The inbox from the command line: of the dropped photos, unreadable ones are set aside, others added and published."""
 
 from __future__ import annotations
 

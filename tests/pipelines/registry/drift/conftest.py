@@ -1,4 +1,4 @@
-"""Dataset versions made of numbers: people with an embedding each, photos around it, small grey pictures."""
+"""Dataset versions made of numbers: an embedding per person, photos around this embedding, small grey pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Drift is seen where there is some, in the feature that changed, and not where chance explains it."""
+"""Drift is reported in the feature that changed, and not where chance explains the difference."""
 
 from __future__ import annotations
 
