@@ -65,7 +65,7 @@ def read_accounts(file: Path) -> dict[str, str]:
 
 
 def password_check(accounts: Mapping[str, str]) -> Callable[[str, str], Awaitable[bool]]:
-    """Return the function that Gradio calls at the login: whether name and password match."""
+    """Return the function by which Gradio checks name and password at login."""
 
     async def check(name: str, password: str) -> bool:
         # An unknown name takes as long as a wrong password.

@@ -46,8 +46,8 @@ def restore_stack(
 ) -> Restored:
     """Restore credentials (mode 600), artefacts and databases into `stack`, and tags into the checkout `root`.
 
-    Raises UserError, and changes nothing, where the stack runs or data would be replaced without `force`. Repeat an
-    interrupted restore with `force`.
+    Raises UserError where the stack runs or data would be replaced without `force`: then no data is changed, but a new
+    stack may already have empty databases. Repeat an interrupted restore with `force`.
     """
     if was_started(stack.state) and has_processes(stack):
         raise UserError(
