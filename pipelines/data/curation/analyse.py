@@ -29,7 +29,7 @@ from pipelines.data.faces.record import FoundFace
 # Photos decoded at once, and their pixels, which bound the memory.
 _BATCH, _BATCH_PIXELS = 16, 24_000_000
 _THUMBNAIL, _THUMBNAIL_QUALITY = 96, 85
-# In an aligned crop of this side, the rows and columns between brows and chin, which never show the background.
+# The side of an aligned crop, and its rows and columns between brows and chin: they never show the background.
 _TEXTURE_SIDE, _TEXTURE_ROWS, _TEXTURE_COLUMNS = 40, slice(15, 31), slice(12, 28)
 _EXPRESSION_SIDE, _EXPRESSION_SHARE = 128, 0.5
 
@@ -46,7 +46,7 @@ class Photo:
 
 @dataclass(frozen=True)
 class AnalyseTask:
-    """The photos of one task and the file of its rows; `params` is JSON: it is serialised, and the key of a cache."""
+    """The photos of one task and the file for its rows; `params` is JSON, sent to workers and used as a cache key."""
 
     photos: tuple[Photo, ...]
     params: str
@@ -66,7 +66,7 @@ def analyse_and_write(task: AnalyseTask) -> str:
 @lru_cache(maxsize=1)
 def _networks(params: str) -> tuple[Analyser, CaptionChain, Preprocess]:
     section = Params.model_validate_json(params).preprocess
-    # The sources that recognise expressions; the others are used for selected photos only.
+    # Only sources that recognise expressions are needed here; selected photos get their prompts when they are written.
     sources = tuple(name for name in section.captions.sources if name != "internvl")
     captions = section.captions.model_copy(update={"sources": sources})
     return load_analyser(section), load_captions(captions), section
@@ -75,7 +75,7 @@ def _networks(params: str) -> tuple[Analyser, CaptionChain, Preprocess]:
 def analyse_photos(
     photos: Sequence[Photo], params: Curate, analyser: Analyser, expressions: CaptionChain, preprocess: Preprocess
 ) -> pa.Table:
-    """Return the faces of photos as STATE_SCHEMA rows, the largest of a photo first; a photo without one is one row."""
+    """Return one row (STATE_SCHEMA) per face, the largest of a photo first, and one row per photo without a face."""
     rows: list[dict[str, Any]] = []
     for batch in _decoded(photos, params, preprocess, rows):
         rows += one_by_one_on_error(
@@ -90,7 +90,7 @@ def analyse_photos(
 def _decoded(
     photos: Sequence[Photo], params: Curate, preprocess: Preprocess, rows: list[dict[str, Any]]
 ) -> Iterator[list[tuple[Photo, str, Decoded]]]:
-    """Yield decoded photos in batches, with the sha256 of their bytes; append a row to `rows` for each other photo."""
+    """Yield batches of decoded photos, with the sha256 of their bytes; append a row to `rows` for each other photo."""
     batch: list[tuple[Photo, str, Decoded]] = []
     pixels = 0
     for photo in photos:

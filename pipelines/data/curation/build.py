@@ -65,7 +65,7 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> Report:
     """Write `<identity>/<n>.jpg`, texts, `faces.parquet` and `report.html` into `outputs.selected`.
 
     Raise UserError if the configuration is wrong or the output folder contains other files, StageFailed if no person
-    has enough usable photos. The earlier output is kept then.
+    has enough usable photos. In both cases the earlier output is kept.
     """
     source, out = inputs.source, outputs.selected
     photos = list_photos(source, inputs.identity_depth, params.ingest.max_file_mb * 2**20)
@@ -124,7 +124,7 @@ def decide(
 
 
 def _cuts(faces: Faces) -> list[Box | None]:
-    """Return the square to cut per candidate in a photo of several faces (None: whole photo); leave out the crowded."""
+    """Return per row the square to cut from a photo of several faces (None: whole photo); leave out crowded faces."""
     rows = faces.rows
     cuts: list[Box | None] = [None] * len(rows)
     of_photo = {str(name): part.index.to_numpy() for name, part in rows[rows["n_faces"] > 1].groupby("file_name")}
@@ -140,7 +140,7 @@ def _cuts(faces: Faces) -> list[Box | None]:
 def _write(
     params: Params, source: PhotoFolder, faces: Faces, chosen: dict[str, list[int]], *, out: Path, context: Any
 ) -> None:
-    """Write the chosen faces on the workers, record files and texts, and leave out identities with too few captions."""
+    """Write the chosen faces on the workers, record files and texts; leave out identities with too few captions."""
     rows = faces.rows
     items = [
         _chosen(faces, row, source.photos[rows.at[row, "file_name"]], out / name / str(number))

@@ -16,8 +16,8 @@ _MOTION = 0.02
 def choose(faces: Faces, params: Curate) -> dict[str, list[int]]:
     """Return the chosen rows of every identity, and leave the other candidates out.
 
-    An identity with fewer than `min_photos` candidates is left out; of more than `max_photos`, the most diverse are
-    chosen.
+    An identity with fewer than `min_photos` candidates is left out. Where it has more than `max_photos`, the most
+    diverse ones are chosen.
     """
     rows = faces.rows
     quality = faces.quality()
@@ -67,7 +67,7 @@ def diverse(members: np.ndarray, faces: Faces, quality: np.ndarray, count: int) 
 
 
 def _motion(members: np.ndarray, faces: Faces) -> np.ndarray:
-    """Return (N, 138): the landmarks' distances from their mean, yaw and pitch of each face, in comparable units."""
+    """Return (N, 138): offsets of each face's landmarks from their mean, and its yaw and pitch, in comparable units."""
     points = faces.landmarks[members].reshape(len(members), -1)
     points = (points - points.mean(0)) / (_MOTION * np.sqrt(points.shape[1]))
     angles = faces.rows.loc[members, ["yaw", "pitch"]].to_numpy(float) / _DEGREES

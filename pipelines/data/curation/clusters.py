@@ -5,7 +5,7 @@ plus two thirds of the similarity of their neighbour profiles, i.e. how their mu
 groups. Similar people form their own neighbourhoods, although cosines alone would join them. The second round joins
 groups with a high mean cosine: a person with many more photos than `count` has several neighbourhoods.
 
-In average linkage a single coincidental similarity does not join two groups, but all pairs are needed. Here only
+Average linkage does not join two groups for a single coincidental similarity, but it needs all pairs. Here, only
 neighbours and groups with neighbours in common are compared, in parts of bounded size (SciPy's linkage), and the groups
 are joined again in the same way until no two are similar enough. A group is stored as its mean vector and its profile:
 the mean cosine of two groups is the scalar product of their means. The cost grows nearly linearly with the number of
@@ -24,7 +24,7 @@ from pipelines.data.curation.neighbourhood import mutual, neighbours, profiles
 
 # Parts of up to this many groups are linked exactly: a matrix of 32 MB.
 _PART = 2000
-# Groups whose profiles are compared with all others at once, and pairs whose cosines are computed at once.
+# How many groups' profiles are compared with all others at once, and how many pairs' cosines are computed at once.
 _BLOCK, _PAIRS = 1000, 20_000
 # The weight of shared neighbours; the rest is that of the mean cosine.
 _SHARED_NEIGHBOURS = 2 / 3
@@ -53,8 +53,8 @@ def cluster(embeddings: np.ndarray, similarity: float, count: int, likeness: flo
     """Return the cluster (N,) int64 of every embedding (N, D) unit norm; clusters are numbered by their first face.
 
     Two faces are neighbours if their cosine is at least `similarity` and each is among the `count` nearest of the
-    other. The first round joins groups from a weighted mean `likeness` in (0, 1) of shared neighbours and cosine on,
-    the second from a mean cosine `similarity` on.
+    other. The first round joins groups whose weighted mean of shared neighbours and cosine is at least `likeness`, in
+    (0, 1); the second round those whose mean cosine is at least `similarity`.
     """
     labels = np.arange(len(embeddings), dtype=np.int64)
     if len(embeddings) < 2:
@@ -104,13 +104,13 @@ def _likeness(cosines: np.ndarray | float, shared_neighbours: np.ndarray) -> np.
 
 
 def _pairs_in_common(means: np.ndarray, profile: Any, likeness: float) -> Pairs:
-    """Return the pairs of groups that have neighbours in common and are at least `likeness` similar."""
+    """Return the pairs of groups that have neighbours in common and a similarity of at least `likeness`."""
     found = []
     transposed = profile.T.tocsr()
     for start in range(0, len(means), _BLOCK):
         shared = (profile[start : start + _BLOCK] @ transposed).tocoo()
         here, there, common = shared.row + np.int64(start), shared.col.astype(np.int64), shared.data
-        # A cosine is at most 1: pairs that would not be similar enough with 1 are dropped before it is computed.
+        # A cosine is at most 1: pairs that even a cosine of 1 would not join are dropped before theirs is computed.
         near = np.flatnonzero((here < there) & (_likeness(1.0, common) >= likeness))
         for some in np.array_split(near, len(near) // _PAIRS + 1):
             cosines = np.einsum("ij,ij->i", means[here[some]], means[there[some]])
@@ -142,7 +142,7 @@ def _linked(nodes: int, pairs: Pairs, similarities: Callable[[np.ndarray], np.nd
 
 
 def _parts(nodes: int, here: np.ndarray, there: np.ndarray, similarities: np.ndarray) -> np.ndarray:
-    """Return the part (N,) of every node: its connected component; too large ones are rebuilt, most similar first."""
+    """Return the part (N,) of every node: its connected component; too large ones are split, keeping close pairs."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 

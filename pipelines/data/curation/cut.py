@@ -1,4 +1,4 @@
-"""The part of a photo that shows one face and no other."""
+"""Find the part of a photo that shows one face and no other."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _OTHERS_MARGIN = 0.1
 def free_square(width: int, height: int, face: np.ndarray, others: np.ndarray) -> Box | None:
     """Return the largest square (left, top, right, bottom) around a face box (4,) that avoids `others` (P, 4).
 
-    All in pixels of the photo of `width` x `height`. None if even the smallest square overlaps one.
+    All values are in pixels of the photo, `width` x `height`. Return None if even the smallest square overlaps one.
     """
     x0, y0, x1, y1 = (float(value) for value in face)
     tightest = _TIGHTEST * max(x1 - x0, y1 - y0)

@@ -1,4 +1,4 @@
-"""All faces of a source in memory, and the decision about each."""
+"""Hold all faces of a source in memory, with the decision about each."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _EMBEDDING, _POINTS, _TEXTURE = 512, 136, 256
 class Faces:
     """N rows, one per face or photo without a face, in the order of file names and faces.
 
-    `rows` (DataFrame) has the measurements, and the decisions as they are made. The arrays have the same N rows, with
-    NaN or zeros for photos without a face: `embeddings` (N, 512), `landmarks` (N, 68, 2) in the unit crop frame,
+    `rows` (DataFrame) has the measurements and the decisions made so far. The arrays have the same N rows, with NaN or
+    zeros for photos without a face: `embeddings` (N, 512), `landmarks` (N, 68, 2) in the unit crop frame,
     `textures` (N, 256) of zero mean and unit norm, `boxes` (N, 4); `thumbnails` are JPEG bytes or None.
     """
 
@@ -41,7 +41,7 @@ class Faces:
 
     @property
     def candidates(self) -> np.ndarray:
-        """Whether each row (N,) is a face that has not been left out."""
+        """A mask (N,) of the rows that are a face and have not been left out."""
         mask: np.ndarray = (self.rows["reason"].isna() & self.rows["face_index"].notna()).to_numpy()
         return mask
 

@@ -15,11 +15,11 @@ _UNSAFE = re.compile(r"[^\w.-]+")
 
 
 def find_identities(faces: Faces, params: Curate) -> None:
-    """Set `cluster`, `identity` and `similarity` (to the others of the cluster) of every candidate.
+    """Set `cluster`, `identity` and `similarity` (cosine to the mean of the cluster's other faces) of every candidate.
 
-    With labels (`label` of the rows), the cluster that contains most photos of a label is its home and has its name;
-    photos without a face in their label's home are left out as disputed. Faces with too little similarity to their
-    cluster are left out, and all but the most similar of several in one photo.
+    Where rows have a `label`, the cluster with most photos of a label is the label's home and is named after it; photos
+    without a face in their label's home are left out as disputed. Faces that are not similar enough to their cluster
+    are left out, too; so are all but the most similar of several faces of a cluster in one photo.
     """
     rows = faces.rows
     members = np.flatnonzero(faces.candidates)
@@ -40,7 +40,7 @@ def find_identities(faces: Faces, params: Curate) -> None:
 
 
 def _homes(faces: Faces) -> dict[str, int]:
-    """Return for every label the cluster in which most of its photos have a face (the first of several)."""
+    """Return for every label the cluster in which most of its photos have a face (the first of equal ones)."""
     labelled = faces.rows[faces.rows["label"].notna() & (faces.rows["cluster"] >= 0)]
     homes: dict[str, int] = {}
     for label, part in labelled.groupby("label"):
@@ -50,7 +50,7 @@ def _homes(faces: Faces) -> dict[str, int]:
 
 
 def _names(groups: list[np.ndarray], homes: dict[str, int], faces: Faces) -> list[str]:
-    """Return a folder name for every cluster: its most frequent label, else person_00001, … by size."""
+    """Return a folder name for every cluster: the most frequent label at home there, else person_00001, … by size."""
     counts = Counter(
         faces.rows.loc[faces.rows["cluster"] >= 0, ["label", "cluster"]].itertuples(index=False, name=None)
     )
@@ -75,7 +75,7 @@ def _names(groups: list[np.ndarray], homes: dict[str, int], faces: Faces) -> lis
 
 
 def _dispute(faces: Faces, homes: dict[str, int]) -> None:
-    """Leave out photos without a face in their label's home, and labels whose home has a more frequent label."""
+    """Leave out photos without a face in their label's home, and labels that share it with a more frequent label."""
     rows = faces.rows
     owners: dict[int, str] = {}
     counts = rows[rows["cluster"] >= 0].groupby(["label", "cluster"], dropna=True)["file_name"].nunique()

@@ -1,4 +1,4 @@
-"""Find approximate nearest neighbours, the graph of mutual ones, and how the links of groups are spread in it."""
+"""Find approximate nearest neighbours, the graph of mutual neighbours, and how the links of groups are spread in it."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def neighbours(vectors: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]
     index.hnsw.efSearch = max(_EFFORT, 2 * count)
     threads = faiss.omp_get_max_threads()
     try:
-        # Inserted by several threads, the graph would differ from run to run.
+        # If several threads inserted the rows, the graph would differ from run to run.
         faiss.omp_set_num_threads(1)
         index.add(rows)
         faiss.omp_set_num_threads(threads)
         cosines, found = index.search(rows, count + 1)
     finally:
         faiss.omp_set_num_threads(threads)
-    # A row is its own neighbour, usually the first; among equal rows, it can be any or missing.
+    # A row is usually its own first neighbour; among equal rows, it may be a later one, or missing.
     own = found == np.arange(len(rows))[:, None]
     own[~own.any(1), -1] = True
     return found[~own].reshape(len(rows), count), cosines[~own].reshape(len(rows), count)
@@ -56,7 +56,7 @@ def profiles(graph: Any, labels: np.ndarray) -> Any:
     """Return how the links of every group of nodes are spread over all groups: (G, G) csr, rows of unit norm.
 
     `labels` (N,) are the groups from 0. The scalar product of two rows is 1 if the links of both are spread over the
-    groups in the same proportions, whatever their sizes, and 0 if they share none.
+    groups in the same proportions, whatever their sizes, and 0 if they lead to no common group.
     """
     from scipy.sparse import csr_matrix, diags
 

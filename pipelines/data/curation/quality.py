@@ -17,7 +17,7 @@ def leave_out_repeats(faces: Faces) -> None:
     rows = faces.rows
     first = rows[rows["image_id"].notna()].groupby("image_id")["file_name"].transform("first")
     repeated = first.index[(first != rows.loc[first.index, "file_name"]).to_numpy()]
-    # Replaces every other reason: a copy is not examined further.
+    # This replaces every other reason: a copy is not examined further.
     rows.loc[repeated, "reason"] = "duplicate"
     rows.loc[repeated, "detail"] = [f"same bytes as {name}" for name in first[repeated]]
 
@@ -56,7 +56,7 @@ def leave_out_near_duplicates(faces: Faces, params: Curate) -> None:
         copies.setdefault(one, set()).add(other)
         copies.setdefault(other, set()).add(one)
     quality = faces.quality()[rows]
-    # The best first: each face that is kept removes its direct copies, but not the copies of these.
+    # The best first: each face that is kept removes its direct copies, but not the copies of those copies.
     removed: set[int] = set()
     for best in sorted(copies, key=lambda row: (-quality[row], row)):
         if best in removed:

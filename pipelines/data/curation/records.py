@@ -12,7 +12,7 @@ from pipelines.core.files import atomic_file
 SELECTED = "selected"
 LEFT_OUT = "left_out"
 
-# One row per face, in the order of file names; a photo without a usable face is one row without a face index.
+# One row per face, in the order of file names; a photo without a face has one row without a face index.
 FACES_SCHEMA = pa.schema(
     [
         ("file_name", pa.string()),  # relative to the source

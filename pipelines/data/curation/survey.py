@@ -30,7 +30,7 @@ _NO_PHOTO = frozenset({HIDDEN, UNPAIRED_TEXT, NO_PICTURE})
 
 @dataclass(frozen=True)
 class PhotoFolder:
-    """The photos of a source by name, and its files that cannot be read, with the reason."""
+    """The photos of a source by name, and the files that cannot be read, with the reason."""
 
     photos: dict[str, FoundPhoto]
     unread: tuple[Skipped, ...]
@@ -58,7 +58,7 @@ def list_photos(source: Path, identity_depth: int, max_bytes: int) -> PhotoFolde
 
 
 def state_folder(params: Params, state: Path, source: Path) -> Path:
-    """Return the folder of a source's results by these analysers; remove its results by other analysers."""
+    """Return the folder for a source's results by these analysers; delete its results by other analysers."""
     settings = params.curate.model_dump(include=_ANALYSIS_PARAMS)
     code = [sha256(file) for file in code_files("pipelines/data/curation/analyse.py")]
     version = hashlib.sha256(f"{analyser_version(params.preprocess)} {sorted(settings.items())} {code}".encode())
@@ -72,9 +72,9 @@ def state_folder(params: Params, state: Path, source: Path) -> Path:
 
 
 def analyse_new(source: PhotoFolder, params: Params, folder: Path, context: object) -> int:
-    """Analyse the photos of which `folder` has no rows yet on the workers; return their number.
+    """Analyse, on the workers, the photos that have no rows in `folder` yet; return their number.
 
-    A photo is identified by name, size and modification time. Raise UserError if the configuration is wrong.
+    A photo is identified by its `photo_key`. Raise UserError if the configuration is wrong.
     """
     keys = {name: photo_key(photo) for name, photo in source.photos.items()}
     stored = {
@@ -99,7 +99,7 @@ def analyse_new(source: PhotoFolder, params: Params, folder: Path, context: obje
 
 
 def read_rows(source: PhotoFolder, folder: Path) -> pa.Table:
-    """Return the source's rows in the order of file names and faces; remove rows of deleted photos from `folder`."""
+    """Return the source's rows in the order of file names and faces; delete rows of missing photos from `folder`."""
     keys = pa.array([photo_key(photo) for photo in source.photos.values()])
     for part in sorted(folder.glob("*.parquet")):
         present = pc.is_in(pq.read_table(part, columns=["key"])["key"], keys)
@@ -112,7 +112,7 @@ def read_rows(source: PhotoFolder, folder: Path) -> pa.Table:
 
 
 def photo_key(photo: FoundPhoto) -> str:
-    """Return the key of a photo: a sha256 of its name, size, modification time and own face prompt."""
+    """Return the key of a photo: a sha256 (hex) of its name, size, modification time and given face prompt."""
     changed = Path(str(photo.path)).lstat().st_mtime_ns
     text = "\0".join([photo.file_name, str(photo.n_bytes), str(changed), photo.labels.face_prompt or ""])
     return hashlib.sha256(text.encode()).hexdigest()

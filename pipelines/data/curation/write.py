@@ -82,7 +82,7 @@ def _write(faces: Sequence[Chosen], captions: CaptionChain, params: Preprocess) 
     cuts: list[bytes | None] = []
     for face in faces:
         data = Path(face.path).read_bytes()
-        # A cut needs all pixels of the photo, a caption no more than the resolution of the profile.
+        # A cut needs all pixels of the photo; a caption needs no more than `preprocess.resolution`.
         side = 2**31 if face.cut else 2 * params.resolution
         decoded = decode(data, max_pixels=params.max_pixels, min_side=1, working_side=side)
         image, box = decoded.image, np.array(face.bbox, np.float32) / decoded.reduction
