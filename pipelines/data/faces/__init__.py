@@ -1,1 +1,1 @@
-"""Looking at a face: detection, landmarks, pose, identity embedding, captions, quality."""
+"""Analyse a face: detection, landmarks, pose, identity embedding, captions, quality."""

@@ -1,4 +1,4 @@
-"""Analyse photos: from bytes to a framed face with everything that is measured on it."""
+"""Analyse photos: from bytes to a framed face with all measurements of it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from pipelines.data.faces.timing import StepTimes
 
 # Detectors miss faces of a few pixels: smaller pictures are enlarged first.
 _LEAST_SIDE = 128
-# Where the stored square may be tightened around a small face, more pixels are decoded.
+# Decoded pixels per stored pixel along a side: more where the stored square may be tightened around a small face.
 _DETAIL, _DETAIL_TIGHTENED, _WORKING_SIDE = 2, 4, 640
 # Decoded photos are gathered for the networks' batches until they hold this much memory.
 _WAITING_BYTES = 96 * 2**20
@@ -93,7 +93,7 @@ class Analyser:
         prompts: Sequence[str | None] | None = None,
         face_prompts: Sequence[str | None] | None = None,
     ) -> list[FaceRecord]:
-        """Return one record a photo, in order; a photo that cannot be used gives a rejected record with its reason.
+        """Return one record per photo, in order; a photo that cannot be used gives a rejected record with its reason.
 
         `prompts` and `face_prompts` are the texts given with the photos, if any.
         """
@@ -270,7 +270,7 @@ def load_analyser(params: Preprocess) -> Analyser:
 
 
 def to_face(record: FaceRecord, clip_size: int) -> Face:
-    """Return the face of an `ok` record as the model takes it, with an aligned crop of `clip_size` pixels a side."""
+    """Return the face of an `ok` record, with an aligned crop of `clip_size` pixels a side; else raise UserError."""
     if record.image is None or record.keypoints is None or record.landmarks is None or record.embedding is None:
         raise UserError(f"the photo shows no usable face: {record.reason}")
     encoded = cv2.imdecode(np.frombuffer(record.image, np.uint8), cv2.IMREAD_COLOR)
@@ -307,9 +307,9 @@ def one_by_one_on_error(
     items: Sequence[Item],
     failed: Callable[[Item, Exception], Result],
 ) -> list[Result]:
-    """Run `work` on all items at once; where that raises, on each alone, so that one bad photo fails alone.
+    """Run `work` on all items at once; where that raises, on each alone, so that only the bad photo fails.
 
-    `failed` makes the result of an item that fails alone. A UserError is wrong configuration and is raised on.
+    `failed` makes the result of an item that fails. A UserError means a wrong configuration and is not caught.
     """
     if not items:
         return []

@@ -1,7 +1,7 @@
-"""Prompts and expressions of photos: the caption sources are asked in order, the first answer wins.
+"""Get prompts and expressions of photos: the caption sources are asked in order, and the first answer is taken.
 
-A photo without a prompt from any source gets "a photo of a person". Its expression stays unknown (null) where neither
-its own face prompt names one nor CLIP is among the sources: no other source recognises expressions.
+A photo without a prompt from any source gets "a photo of a person", unless a source failed on it. Its expression is
+unknown (null) unless its own face prompt names one or CLIP is a source: no other source recognises expressions.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class CaptionChain:
 def load_captions(params: Captions) -> CaptionChain:
     """Load the caption sources; raise UserError where the folder of one is not set or missing.
 
-    The networks are opened when the first photo needs them: a dataset with texts needs none.
+    A network is opened when a photo first needs it: a dataset that has all texts needs none.
     """
     sources: list[CaptionSource] = []
     for name in params.sources:

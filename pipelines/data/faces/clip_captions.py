@@ -1,4 +1,4 @@
-"""Prompts and expressions by CLIP: of a closed list of texts, the one most similar to the picture."""
+"""Choose prompts and expressions by CLIP: from a closed list of texts, the one most similar to the picture."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SETTINGS: tuple[str, ...] = (*(f"{colour} background" for colour in _COLOURS), *
 _CHUNK = 32
 # The expression is recognised in the face box enlarged by this factor.
 _FACE_MARGIN = 1.5
-# Similarities are rounded to this many decimals, so that the order of a sum never decides.
+# Similarities are rounded to this many decimals, so that rounding errors of sums do not change the choice.
 _DECIMALS = 4
 
 
@@ -36,7 +36,7 @@ class ClipCaptions:
         self._texts: dict[str, np.ndarray] = {}
 
     def describe(self, requests: Sequence[CaptionRequest]) -> list[Caption]:
-        """Return a prompt of clothes and background, and the expression of the face, that fit best."""
+        """Return, for every request, the prompt (clothes and background) and the expression that fit best."""
         self._open()
         pictures = self._features([request.image for request in requests])
         faces = self._features([_face(request.image, request.bbox) for request in requests])
@@ -83,7 +83,7 @@ class ClipCaptions:
         return _unit(np.concatenate(features))
 
     def _text_features(self, groups: Sequence[tuple[str, ...]]) -> np.ndarray:
-        """Return one unit-norm feature a group: the mean over its wordings."""
+        """Return one unit-norm feature per group: the mean over its wordings."""
         import torch
 
         length = self._clip.config.text_config.max_position_embeddings

@@ -26,9 +26,9 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# Big pictures are converted to RGB in strips of so many pixels: a second whole copy never exists.
+# Large pictures are converted to RGB in strips of this many pixels, so that a second whole copy never exists.
 _STRIP_PIXELS = 2**21
-# A profile is compared with sRGB on a grid of so many colours a side.
+# A profile is compared with sRGB on a grid of this many values per channel.
 _PROBE_SIDE = 6
 
 # First and last bytes of formats that have an end marker.
@@ -49,7 +49,7 @@ class Undecodable(Exception):
 
 @dataclass(frozen=True)
 class Decoded:
-    """An upright picture: `image` (H, W, 3) uint8 RGB; `reduction` is the file's pixels a side for one of it."""
+    """An upright picture: `image` (H, W, 3) uint8 RGB; `reduction` is the file's longer side divided by the image's."""
 
     image: np.ndarray
     reduction: float
@@ -58,8 +58,8 @@ class Decoded:
 def decode(data: bytes, *, max_pixels: int, min_side: int, working_side: int) -> Decoded:
     """Decode a photo: EXIF orientation applied, any mode to RGB, transparency over white, an animation's first frame.
 
-    Pictures whose shorter side is at least twice `working_side` are read at a fraction of their size (JPEG: in the
-    DCT domain), never below it. Raises Undecodable with `empty`, `too_large` (more than `max_pixels`, judged by the
+    Pictures whose shorter side is at least twice `working_side` are reduced (JPEG: in the DCT domain), but never to a
+    shorter side below it. Raises Undecodable with `empty`, `too_large` (more than `max_pixels`, judged by the
     header), `too_small` (shorter side below `min_side`), `truncated` or `unreadable`.
     """
     if not data:
@@ -121,7 +121,7 @@ def _reduced(file: Image.Image, factor: int) -> Image.Image:
 
 
 def _full_scale(picture: Image.Image) -> float:
-    """Return the value of white, which 32-bit integer and floating-point modes do not define."""
+    """Return the value of white; in 32-bit integer and floating-point modes it follows from the largest value."""
     if picture.mode not in ("I", "F"):
         return 255.0
     greatest = float(picture.getextrema()[1])  # type: ignore[arg-type]
@@ -134,7 +134,7 @@ def _to_rgb(picture: Image.Image, full: float) -> Image.Image:
     profile = picture.info.get("icc_profile")
     transparent = picture.has_transparency_data
     if picture.mode.startswith("I;16"):
-        # Pillow's conversion clips 16 bits to 8, so that everything becomes white.
+        # Pillow's conversion clips 16-bit values at 255, so that nearly everything becomes white.
         picture = Image.fromarray((np.asarray(picture).astype(np.uint16) >> 8).astype(np.uint8))
     elif picture.mode in ("I", "F"):
         values = np.asarray(picture, np.float32)
@@ -160,10 +160,10 @@ def _to_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
 
 @lru_cache(maxsize=32)
 def _transform(profile: bytes, mode: str) -> Any:
-    """Return the transform of a colour profile to sRGB, or None where it is sRGB.
+    """Return the transform of a colour profile to sRGB, or None where the profile is sRGB.
 
-    A profile that is broken or of another colour space is ignored, as in viewers. Cached, since building a transform
-    takes longer than applying it to a photo, and the photos of a camera share one.
+    None also where it is broken or of another colour space: viewers ignore such profiles. Cached, since building a
+    transform takes longer than applying it to a photo, and the photos of a camera share a profile.
     """
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
@@ -176,13 +176,13 @@ def _transform(profile: bytes, mode: str) -> Any:
     steps = np.linspace(0, 255, _PROBE_SIDE).astype(np.uint8)
     colours = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(_PROBE_SIDE, -1, 3)
     shown = ImageCms.applyTransform(Image.fromarray(colours), change)
-    # sRGB under any name returns the same colours but for rounding.
+    # sRGB under any name returns the same colours, except for rounding.
     same = shown is not None and np.abs(np.asarray(shown).astype(int) - colours.astype(int)).max() <= 2
     return None if same else change
 
 
 def _ends_early(data: bytes) -> bool:
-    """Whether the bytes begin as a known format and lack its end marker or length."""
+    """Whether the bytes begin like a known format, but lack its end marker or are shorter than they state."""
     for start, end in _MARKS:
         if data.startswith(start):
             return end not in data[-64:]

@@ -1,4 +1,4 @@
-"""68 landmarks by FAN (Bulat and Tzimiropoulos 2017) through the face-alignment library."""
+"""Find 68 landmarks by FAN (Bulat and Tzimiropoulos 2017) through the face-alignment library."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class FanLandmarker:
     """2-D FAN from a local file; nothing is downloaded."""
 
     def __init__(self, path: Path) -> None:
-        """Load the weights `path`, a file or the folder that holds it under face-alignment's name.
+        """Load the weights `path`: a file, or a folder that holds it under the name that face-alignment gives it.
 
         The number of stacked hourglasses is read from the file. Raises UserError where the file is missing or holds
         something else.

@@ -1,4 +1,4 @@
-"""The stored picture: a square of the photo around the face, and the geometry of the face in it."""
+"""Make the stored picture: a square of the photo around the face, and the geometry of the face in it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 
 @dataclass(frozen=True)
 class Frame:
-    """A square of a photo: left, top and side in its pixels, and the resolution it is stored at."""
+    """A square of a photo: left, top and side in the photo's pixels, and the side in pixels at which it is stored."""
 
     left: float
     top: float
@@ -38,8 +38,8 @@ class Frame:
 def frame_face(width: int, height: int, bbox: np.ndarray, resolution: int, face_share: float) -> Frame:
     """Return the square in which a face is stored.
 
-    It is the largest square inside the photo with the face as near its middle as the photo allows. Where the height of
-    the face box would be below `face_share` of the square (0: no bound), the square is made smaller until it is not.
+    It is the largest square inside the photo, with the face as near its middle as the photo allows. Where the face box
+    is lower than `face_share` of that square (0: no bound), a smaller square is taken, never narrower than the face.
     """
     x0, y0, x1, y1 = (float(value) for value in bbox)
     side = float(min(width, height))

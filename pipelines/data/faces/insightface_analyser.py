@@ -1,4 +1,4 @@
-"""Detection, recognition and, where the pack has it, pose by insightface's FaceAnalysis."""
+"""Detect and recognise faces and, where the pack can, measure pose by insightface's FaceAnalysis."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class InsightFaceAnalyser:
     def __init__(self, folder: Path, *, det_sizes: Sequence[int] = (), det_threshold: float = 0.5) -> None:
         """Load the detection and recognition networks of a pack, and its 3-D landmarks where it has them.
 
-        `det_sizes`: sides of the square inputs of the detector; none means insightface's default. Raises UserError
+        `det_sizes`: sides of the square inputs of the detector; empty means insightface's default. Raises UserError
         where detection or recognition is missing.
         """
         from insightface.app import FaceAnalysis
@@ -109,7 +109,7 @@ class InsightFaceAnalyser:
 
 
 def pose_of_insightface(pitch: float, yaw: float, roll: float) -> Pose:
-    """Return the pose for insightface's angles (degrees, its order).
+    """Return the pose for insightface's angles (degrees, in insightface's order).
 
     insightface rotates its mean shape (y down, z towards the viewer) onto the points: the signs are those of Pose, but
     the order of the rotations differs (pitch first, then yaw, then roll).

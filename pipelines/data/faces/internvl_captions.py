@@ -1,4 +1,4 @@
-"""Prompts by InternVL, a vision-language model: one sentence a photo, in batches."""
+"""Write prompts by InternVL, a vision-language model: one sentence per photo, in batches."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SENTENCE = re.compile(r"^(.+?)(?:[.!?](?:\s|$)|$)", re.DOTALL)
 class InternVLCaptions:
     """CaptionSource of pipelines.data.faces.protocols on an InternVLForConditionalGeneration folder.
 
-    It gives prompts, no expressions. A photo without an answer after a second attempt is a failed caption.
+    It provides prompts, but no expressions. Where a photo has no answer after two attempts, its caption is failed.
     """
 
     names_expression = False
@@ -33,7 +33,7 @@ class InternVLCaptions:
         self._model: Any = None
 
     def describe(self, requests: Sequence[CaptionRequest]) -> list[Caption]:
-        """Return a one-sentence prompt for every request."""
+        """Return a one-sentence prompt for every request, or a failed caption."""
         self._open()
         captions: list[Caption] = []
         for start in range(0, len(requests), _BATCH):
@@ -45,7 +45,7 @@ class InternVLCaptions:
         try:
             sentences = [one_sentence(text) for text in self._generate(images, least=1)]
         except RuntimeError:
-            # Out of memory, most often: each photo of a failed batch is tried alone.
+            # Mostly out of memory: each photo of a failed batch is tried alone.
             sentences = [None] * len(images)
         return [sentence or self._retry(image) for image, sentence in zip(images, sentences, strict=True)]
 
@@ -73,7 +73,7 @@ class InternVLCaptions:
         self._text = self._prompt()
 
     def _prompt(self) -> str:
-        """Return the chat turn in which the picture is as many context tokens as it has features."""
+        """Return the chat turn, with one context token for each feature of the picture."""
         config = self._model.config
         context = self._tokenizer.convert_ids_to_tokens(config.image_token_id)
         begin = getattr(self._tokenizer, "start_image_token", "<img>")

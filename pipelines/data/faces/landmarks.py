@@ -1,4 +1,4 @@
-"""68 landmarks by an ONNX network whose input convention is given in the parameters."""
+"""Find 68 landmarks by an ONNX network whose input convention is given in the parameters."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def load_landmarker(params: LandmarkerParams, path: Path) -> Landmarker:
 
 
 class OnnxLandmarker:
-    """A network from a square around the face box to 68 x, y pairs in [0, 1] of it (the first 136 outputs)."""
+    """A network that maps a square around the face box to 68 x, y pairs in [0, 1] of it (its first 136 outputs)."""
 
     def __init__(self, file: Path, params: LandmarkerParams) -> None:
         """Open `file`; raise UserError where it is missing or its input or output does not fit the convention."""
@@ -54,7 +54,7 @@ class OnnxLandmarker:
             side = max(x1 - x0, y1 - y0) * self._box_scale
             left, top = (x0 + x1 - side) / 2, (y0 + y1 - side) / 2
             zoom = size / side
-            # Pixel centres are at half pixels, before and after.
+            # Pixel centres are at half pixels, in the photo and in the square.
             shift = 0.5 * zoom - 0.5
             matrix = np.array([[zoom, 0, shift - left * zoom], [0, zoom, shift - top * zoom]])
             square = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR)

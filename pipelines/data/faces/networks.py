@@ -1,4 +1,4 @@
-"""ONNX networks whose output for a picture does not depend on what it is batched with."""
+"""Run ONNX networks so that the output for a picture does not depend on the other pictures of its batch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BATCH = 16
 
 
 def session_options() -> Any:
-    """Return options for one thread: under Spark every core has a worker, and sums keep one order."""
+    """Return options for one thread: under Spark every core has a worker, and sums then always have the same order."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -25,7 +25,7 @@ def session_options() -> Any:
 
 
 def providers() -> list[str]:
-    """Return the CUDA provider where there is one, and the CPU's."""
+    """Return the names of ONNX Runtime's providers to use: CUDA where it is available, then CPU."""
     import onnxruntime
 
     available = onnxruntime.get_available_providers()
@@ -46,11 +46,11 @@ def open_network(file: Path, parameter: str) -> Any:
 
 
 class Batches:
-    """Runs a network on many inputs, in batches where outputs do not depend on what an input is batched with.
+    """Runs a network on many inputs, in batches only where an output does not depend on the other inputs of its batch.
 
     A dynamically quantised network has one scale for a whole batch, and matrix kernels may sum in another order for
-    another batch size. Rows must not depend on how photos are divided among workers, so all batches have one size
-    (padded with copies), and a network that fails a test of this at loading runs with a batch size of one.
+    another batch size. Rows must not depend on how photos are divided among workers, so all batches have the same size
+    (padded with copies). A network that fails a test of independence when it is loaded runs with a batch size of one.
     """
 
     def __init__(self, session: Any, output: str | None = None) -> None:
@@ -60,7 +60,7 @@ class Batches:
         self.size = BATCH if self._is_independent() else 1
 
     def run(self, inputs: Sequence[np.ndarray]) -> np.ndarray:
-        """Run (C, H, W) float32 inputs; return the network's first output, one row an input, in order."""
+        """Run (C, H, W) float32 inputs; return the output chosen at construction, one row per input, in order."""
         rows = []
         for start in range(0, len(inputs), self.size):
             part = list(inputs[start : start + self.size])

@@ -1,4 +1,4 @@
-"""Head pose from 68 landmarks: a mean 3-D face is rotated until its points project onto those of the photo."""
+"""Measure head pose from 68 landmarks: a mean 3-D face is rotated until its points project onto those of the photo."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _FACE = np.array(
     ]
 )
 _CENTRED = _FACE - _FACE.mean(0)
-# From bridge to mouth: the length that yaw changes least; it gives the initial scale.
+# The length from nose bridge to mouth, which yaw changes least; it gives the scale.
 _HEIGHT = float(np.linalg.norm(_FACE[0] - _FACE[13:].mean(0)))
 # The camera is about a metre away, as in a portrait (the outer eye corners are nine centimetres apart).
 _DISTANCE = 12.0
@@ -48,9 +48,9 @@ class LandmarkPose:
 def pose_of_landmarks(landmarks: np.ndarray) -> Pose:
     """Return yaw, pitch and roll of a face in degrees, given its 68 landmarks (68, 2) in pixels of any scale.
 
-    The rotation is roll after pitch after yaw. Perspective is that of a portrait at one metre, whatever part of a
-    photo the face was cut from. Against true angles of drawn faces the mean error is 2.5 degrees of yaw (to ±67),
-    4 of pitch; on photographs it agrees with FSA-Net within 4.5 and 5.
+    The head turns by yaw first, then pitch, then roll. Perspective is that of a portrait at one metre, whatever part
+    of a photo the face was cut from. On drawn faces the mean error is 2.5 degrees of yaw (for yaw up to ±67) and 4 of
+    pitch; on photographs it agrees with FSA-Net within 4.5 degrees of yaw and 5 of pitch.
     """
     points = np.asarray(landmarks, np.float64)[_POINTS]
     centre = points.mean(0)

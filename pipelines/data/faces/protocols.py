@@ -1,4 +1,4 @@
-"""Interfaces of the analysers: detector, recogniser, landmarker, pose estimator and caption source."""
+"""Define the interfaces of the analysers: detector, recogniser, landmarker, pose estimator and caption source."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class CaptionRequest:
 class Caption:
     """The output of a caption source; None where it provides nothing.
 
-    `expression` is one of model.face.face_prompts; `failed`: the source tried and found no prompt.
+    `expression` is one of model.face.face_prompts.EXPRESSIONS; `failed`: the source tried, but found no prompt.
     """
 
     prompt: str | None = None
@@ -95,7 +95,7 @@ class PoseEstimator(Protocol):
 
 
 class CaptionSource(Protocol):
-    """Describes photos by prompt and expression."""
+    """Provides a prompt and an expression for photos."""
 
     def describe(self, requests: Sequence[CaptionRequest]) -> list[Caption]:
-        """Return one caption a request, in order."""
+        """Return one caption per request, in order."""

@@ -1,4 +1,4 @@
-"""The choice of a face in a photo, its sharpness, and whether it is good enough."""
+"""Choose a face in a photo, measure its sharpness, and decide whether it is good enough."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _SHARPNESS_SIDE = 128
 
 
 def choose_face(detections: Sequence[Detection], several_faces: str) -> tuple[Detection | None, str | None]:
-    """Return the face to analyse and None, or None and the reason (`no_face`, `several_faces`).
+    """Return (face, None), or (None, reason) with the reason `no_face` or `several_faces`.
 
-    `several_faces` is "largest" (the largest box; of equal ones the higher score) or "reject".
+    `several_faces` is "largest" (take the largest box; of equal ones, the higher score) or "reject".
     """
     if not detections:
         return None, "no_face"
@@ -27,7 +27,7 @@ def choose_face(detections: Sequence[Detection], several_faces: str) -> tuple[De
 
 
 def rejection_reason(side: float, sharpness: float, params: Preprocess) -> str | None:
-    """Return why a face is rejected, `too_small` or `blurred`, or None; `side` in pixels of the file."""
+    """Return why a face is rejected (`too_small`, `blurred`), or None where it is not; `side` in pixels of the file."""
     if side < params.min_face_side:
         return "too_small"
     return "blurred" if sharpness < params.min_sharpness else None

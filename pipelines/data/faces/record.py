@@ -13,9 +13,9 @@ from pipelines.data.faces.protocols import Pose
 class FaceRecord:
     """The analysis of one photo: the measured columns of pipelines.core.row_schemas.PROCESSED_SCHEMA.
 
-    `image` is the stored JPEG; geometry is in its pixels. All of it is None where `status` is "rejected". Not stored:
-    `areas`, of the boxes of all faces in square pixels of the decoded picture, the largest first; `detail`, a message
-    about a rejection.
+    `image` is the stored JPEG, geometry is in its pixels. Where `status` is "rejected", all measurements except
+    `det_score`, `n_faces` and `sharpness` are None. Not stored: `areas` of all face boxes in square pixels of the
+    decoded picture, the largest first; `detail`, a message about a rejection.
     """
 
     status: str

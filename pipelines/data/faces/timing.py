@@ -1,4 +1,4 @@
-"""The time that each step of the analysis takes."""
+"""Measure the time that each step of the analysis takes."""
 
 from __future__ import annotations
 

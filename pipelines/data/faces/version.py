@@ -1,4 +1,4 @@
-"""The version of the analysers: a hash of everything that a record depends on besides the photo."""
+"""Compute the version of the analysers: a hash of everything that a record depends on, except the photo."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipelines.core.sections.data import Preprocess
 from pipelines.data.faces.captions import caption_folders
 from pipelines.data.faces.insightface_analyser import pack_folder
 
-# Parameters of how the work is divided and its result used; a record does not depend on them.
+# Parameters for dividing the work and using its results; a record does not depend on them.
 _EXECUTION = frozenset({"test_share", "val_share", "buckets", "slice_photos", "master", "spark", "max_failed_share"})
 _LIBRARIES = (
     "insightface",
@@ -30,7 +30,7 @@ _LIBRARIES = (
 def analyser_version(params: Preprocess) -> str:
     """Return a sha256 over parameters, network files, library versions and the code of the analysis.
 
-    Of paths only the files' names and contents count. Raises UserError where a file is missing.
+    Of a path only the names and contents of its files count. Raises UserError where a file is missing.
     """
     digest = hashlib.sha256()
     settings = params.model_dump(exclude=set(_EXECUTION) | {"insightface_root"})

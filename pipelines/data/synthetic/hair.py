@@ -21,7 +21,7 @@ HANGS = ("bob", "long_straight", "long_wavy", "curly")
 
 @dataclass(frozen=True)
 class Cut:
-    """A hair style: heights of its edge at `angles` (degrees from the front), and its thickness as share of the radius."""
+    """A hair style: height of its edge at `angles` (degrees from the front), and thickness as share of the radius."""
 
     angles: tuple[float, ...]
     edge: tuple[float, ...]
