@@ -1,4 +1,4 @@
-"""The aligned face that a recogniser takes, cut out of a photo so that gradients pass through it."""
+"""Cut the aligned face that a recogniser takes out of a photo, so that gradients pass through."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _TEMPLATE_SIDE = 112
 
 
 def normalised_keypoints(keypoints: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Return key points (5, 2), given in pixels, in 0 … 1 of the photo's width and height (pixel centres at 0.5)."""
+    """Convert key points (5, 2) from pixels, whose centres are whole numbers, to 0 … 1 of the photo's sides."""
     return ((keypoints + 0.5) / np.array([width, height])).astype(np.float32)
 
 
 def alignment(points: np.ndarray) -> np.ndarray:
-    """Return (2, 3) float32 for `affine_grid`: from the aligned face to a square photo.
+    """Return the matrix (2, 3) float32 that maps the aligned face to a square photo, as `affine_grid` takes it.
 
     `points` (5, 2) are the face's `normalised_keypoints`. The aligned face is that of insightface's `norm_crop` for
     sides that are multiples of 112.
@@ -32,6 +32,6 @@ def alignment(points: np.ndarray) -> np.ndarray:
 
 
 def aligned_faces(pictures: Tensor, alignments: Tensor, side: int) -> Tensor:
-    """Return the faces (B, 3, side, side) of `pictures` (B, 3, S, S), both in −1 … 1, black outside the picture."""
+    """Cut faces (B, 3, side, side) out of `pictures` (B, 3, S, S), both in −1 … 1; black outside the pictures."""
     grid = F.affine_grid(alignments, [len(alignments), 3, side, side], align_corners=False)
     return F.grid_sample(pictures.float() + 1, grid, align_corners=False) - 1

@@ -52,7 +52,7 @@ class AnchoringData:
 
 def anchoring_data(base: Base, photos: Photos, encoder: RecordEncoder, resolution: int) -> AnchoringData:
     """Return the data of `photos`, computing what is not in the cache yet; the last text is the empty prompt."""
-    # By far the largest records first: where the disk has no room for them, no other work is lost.
+    # By far the largest records first: if the disk has no room for them, no other work is lost.
     states = encoder.clip_states(base, photos)
     return AnchoringData(
         photos,
@@ -65,7 +65,7 @@ def anchoring_data(base: Base, photos: Photos, encoder: RecordEncoder, resolutio
 
 @dataclass(frozen=True)
 class AnchoringBatch(Batch):
-    """One batch on the host: latents, noise (B, C, h, w), steps (B,), conditions, and `dropped` (B,): no identity."""
+    """One batch: latents and noise (B, C, h, w), steps (B,), conditions, and `dropped` (B,), true without identity."""
 
     latents: Tensor
     noise: Tensor
@@ -81,7 +81,7 @@ class AnchoringBatch(Batch):
 def make_batch(
     data: AnchoringData, rows: np.ndarray, rng: np.random.Generator, steps: np.ndarray, drops: tuple[float, ...]
 ) -> AnchoringBatch:
-    """Return photos `rows` noised at `steps`; `drops` are the shares without text, without identity, without both."""
+    """Return photos `rows` with noise for `steps`; `drops`: the shares without text, without identity, without both."""
     latents = data.latents.tensor(rows)
     noise = torch.from_numpy(normal(rng, tuple(latents.shape)))
     chance = rng.random(len(rows))
@@ -103,7 +103,7 @@ def make_batch(
 
 
 class AnchoringModel(nn.Module):
-    """The trainable parts, and the frozen UNet unregistered, so that no checkpoint contains it."""
+    """The trainable parts; the frozen UNet is not registered, so that no checkpoint contains it."""
 
     def __init__(
         self,
@@ -133,7 +133,7 @@ class AnchoringModel(nn.Module):
         noise = self._noise_loss(batch, predicted)
         if self.identity_loss is None:
             return {"loss": noise}
-        # Dropped identity tokens ask for no person. Noise steps are shuffled, so the first rows are a random choice.
+        # Rows without identity have no person to compare. Steps are shuffled, so the first rows are a random choice.
         counted = ~batch.dropped & latents_recoverable(self.frozen[2], batch.steps)
         rows = torch.nonzero(counted)[: self.settings.identity.faces, 0]
         clean = clean_latents(self.frozen[2], noised[rows], predicted[rows], batch.steps[rows])
@@ -164,9 +164,9 @@ class AnchoringModel(nn.Module):
 
 
 def initialise_from(adapter: Adapter, other: Adapter, origin: Path) -> None:
-    """Copy what this stage trains from `other`; raise ValueError naming `origin` where its sizes differ.
+    """Set all that this stage trains to the weights of `other`; raise ValueError, naming `origin`, if sizes differ.
 
-    A LoRA of higher rank than the other's keeps the other's directions; the added ones have no effect at first.
+    If this LoRA has the higher rank, it keeps the other's directions, and the added ones have no effect at first.
     """
     rank = adapter.sizes["lora_rank"]
     found = {**other.sizes, "image_width": other.image_width, "width": other.width}
@@ -212,9 +212,9 @@ def train_anchoring(
 ) -> tuple[Adapter, LossCurve]:
     """Train an adapter on `training` and return it with averaged weights; `probing` are the photos of the fixed probe.
 
-    It starts from the adapter folder `start`, or from new weights, whose projection of the embedding is pretrained
-    for `settings.projection_steps`. With a `recogniser` and a weight for it, the identity term is added; the probe
-    measures noise prediction alone. Raises ValueError without photos, or where the adapter in `start` has other sizes.
+    Training starts from the adapter folder `start`, or else from new weights, whose projection of the embedding is
+    first pretrained for `settings.projection_steps`. With a `recogniser` and `settings.identity.weight`, the identity
+    term is added; the probe measures noise prediction alone. Raise ValueError without photos, or if sizes differ.
     """
     from accelerate.utils import set_seed
 
@@ -253,7 +253,7 @@ def train_anchoring(
 
     @torch.no_grad()
     def probe() -> float:
-        # accelerate puts only the prepared model's `forward` under autocast.
+        # accelerate applies autocast only to the prepared model's `forward`.
         with accelerator.autocast():
             return float(np.mean([float(model.noise_loss(batch.to(accelerator.device))) for batch in probes]))
 
@@ -272,7 +272,7 @@ def train_anchoring(
 
 
 def _probe_batches(data: AnchoringData, settings: AnchoringSettings, total: int) -> list[AnchoringBatch]:
-    """Return fixed photos with fixed noise, at steps spread evenly over the schedule; nothing is dropped."""
+    """Return fixed photos with fixed noise, at steps spread evenly over the noise schedule; nothing is dropped."""
     count = min(settings.probe_photos, len(data.photos))
     rng = generator(_PROBE_SEED, "probe", 0)
     rows = np.sort(rng.choice(len(data.photos), count, replace=False))

@@ -1,6 +1,6 @@
-"""The two answers that the IMR has to beat on held-out people: the source's own tokens and the person's mean token.
+"""The two baselines of the IMR on held-out people: the source's own tokens, and the person's mean tokens.
 
-Target landmarks are always templates retargeted to the source, because in use the person's own are not known.
+Target landmarks are always templates retargeted to the source: at inference, the true ones are unknown.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class ReconfigurationBatch(Batch):
 def baseline_batches(
     data: Any, make_batch: Callable[..., ReconfigurationBatch]
 ) -> list[tuple[ReconfigurationBatch, Tensor]]:
-    """Return a batch and the mean token (1, K, D) for each of up to 24 people.
+    """Return a batch and the mean tokens (1, K, D) of each of up to 24 people with several photos.
 
     Up to four evenly spaced photos of a person are sources, each with all other photos as targets.
     """
@@ -59,7 +59,7 @@ def baseline_batches(
 def compare_with_baselines(
     adapter: Adapter, batches: Sequence[tuple[ReconfigurationBatch, Tensor]], device: torch.device
 ) -> Mapping[str, float]:
-    """Return the mean squared errors of the IMR and of the two baselines, each a mean over people."""
+    """Return the mean squared errors of the IMR and of the two baselines, averaged over people."""
     errors: dict[str, list[float]] = {"imr": [], "copy_source": [], "person_mean": []}
     for batch, mean in batches:
         here = batch.to(device)

@@ -1,7 +1,7 @@
-"""Fixed-size records on disk, found by a 32-byte key: computed once per photo or prompt.
+"""Store fixed-size records on disk under 32-byte keys, so that each is computed once per photo or prompt.
 
-A store only grows: a hundred new photos among ten million cost a hundred records. Only the keys are in memory. A
-process killed while appending leaves at most records without a key, which the next append overwrites.
+A store only grows: for a hundred new photos among ten million, a hundred records are computed. Only the keys are in
+memory. A process killed while appending leaves at most records without a key, which the next append overwrites.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def text_keys(texts: Sequence[str]) -> np.ndarray:
 class RecordStore:
     """Records of `shape` and `dtype` under `folder` (see `store_folder`).
 
-    Raises ValueError where the folder holds records of another shape or type.
+    Raise ValueError if the folder holds records of another shape or type.
     """
 
     def __init__(self, folder: Path, shape: tuple[int, ...], dtype: str = "float16") -> None:
@@ -63,7 +63,7 @@ class RecordStore:
         temporary.replace(file)
 
     def reload(self) -> None:
-        """Read the keys again, to find what this or another process has appended."""
+        """Read the keys again, including those that this or another process has appended."""
         keys = np.fromfile(self._keys_file, np.uint8) if self._keys_file.exists() else np.empty(0, np.uint8)
         keys = keys[: len(keys) // _KEY * _KEY].view(f"S{_KEY}")
         self._order = np.argsort(keys, kind="stable")
@@ -76,7 +76,7 @@ class RecordStore:
         return len(self._sorted)
 
     def missing(self, keys: np.ndarray) -> np.ndarray:
-        """Return the positions, ascending, of the distinct `keys` (N, 32) that have no record."""
+        """Return the ascending positions of `keys` (N, 32) without a record, of equal keys only the first."""
         flat = _flat(keys)
         first = np.sort(np.unique(flat, return_index=True)[1])
         return first[~self._has_record(flat[first])]
@@ -88,7 +88,7 @@ class RecordStore:
         return self._sorted[place] == flat
 
     def rows(self, keys: np.ndarray) -> np.ndarray:
-        """Return the record number of each of `keys` (N, 32); raise KeyError where one has none."""
+        """Return the record number of each of `keys` (N, 32); raise KeyError if any has no record."""
         flat = _flat(keys)
         found = self._has_record(flat)
         if not found.all():
@@ -96,7 +96,7 @@ class RecordStore:
         return self._order[np.searchsorted(self._sorted, flat)] if len(flat) else np.empty(0, np.int64)
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        """Return a copy of records by number, (…, *shape)."""
+        """Return a copy of the records with the numbers `rows`, (…, *shape)."""
         if self._records is None:
             raise KeyError(f"{self.folder}: no records yet")
         return np.asarray(self._records[rows])
@@ -108,12 +108,12 @@ class RecordStore:
             raise ValueError(f"{self.folder}: records of shape {values.shape}, expected ({len(keys)}, *{self.shape})")
         with self._lock:
             count = self._keys_file.stat().st_size // _KEY if self._keys_file.exists() else 0
-            # Records reach the disk before their keys: a key guarantees a whole record.
+            # Records reach the disk before their keys, so every key has a whole record.
             _write_at(self._records_file, count * self.record_bytes, values.tobytes())
             _write_at(self._keys_file, count * _KEY, np.ascontiguousarray(keys, np.uint8).tobytes())
 
     def require_space(self, records: int) -> None:
-        """Raise ValueError where `records` more would not fit on the disk."""
+        """Raise ValueError if `records` more records would not fit on the disk."""
         needed, free = records * self.record_bytes, shutil.disk_usage(self.folder).free
         if needed > free:
             raise ValueError(
@@ -134,8 +134,8 @@ def fill(
 ) -> np.ndarray:
     """Compute the missing records of `keys` (N, 32) and return the record number of every key.
 
-    `content(positions)` yields the items to encode. `encode` always takes a list of `batch` items (padded with the
-    last), so that a record does not depend on how many were missing. Several processes share the work.
+    `content(positions)` yields the items to encode. `encode` always takes a list of `batch` items (padded with the last
+    one), so that a record does not depend on how many records were missing. Several processes share the work.
     """
     from tqdm import tqdm
 
@@ -157,7 +157,7 @@ def fill(
                 done.append(np.asarray(encode(padded)[: len(chunk)], store.dtype))
                 bar.update(len(chunk))
                 reached = start + len(chunk)
-                # Every append waits for the disk, so appends are large, but a kill must not lose much.
+                # Every append waits for the disk: large appends are fast, but a kill must not lose much work.
                 if (reached - kept) * store.record_bytes >= _APPEND_BYTES or reached == len(own):
                     store.append(keys[own[kept:reached]], np.concatenate(done))
                     done, kept = [], reached
@@ -168,7 +168,7 @@ def fill(
 
 
 def store_folder(root: Path, kind: str, *parts: object) -> Path:
-    """Return the folder of a store: its kind and a hash over `parts`, everything its records depend on."""
+    """Return the folder of a store, named by `kind` and a hash of `parts`: everything its records depend on."""
     digest = hashlib.sha256(json.dumps([str(part) for part in parts]).encode()).hexdigest()
     return root / kind / digest[:16]
 

@@ -16,8 +16,8 @@ class LossCurve:
     """Losses of single steps, averaged into one row every few steps.
 
     A row has `step` (steps done), `loss` (mean since the previous row), `smoothed`, the means of all other losses, and
-    `probe`, the loss on fixed pictures, noise and steps; `start` is the probe before the first step. `columns` are
-    other losses in the file, empty where nothing was computed.
+    `probe`, a loss on fixed data; `start` is the probe before the first step. `columns` are the other losses in the
+    file; a cell is empty if its loss was not computed.
     """
 
     def __init__(self, columns: tuple[str, ...] = ()) -> None:
@@ -32,11 +32,11 @@ class LossCurve:
             self._pending.setdefault(name, []).append(float(value))
 
     def latest(self) -> float:
-        """Return the loss added last since the last row."""
+        """Return the loss of the newest step, which must belong to no row yet."""
         return self._pending["loss"][-1]
 
     def close_row(self, step: int, probe: float | None) -> dict[str, float | None]:
-        """Append the means of what was added since the last row, and return this row."""
+        """Append a row with the means of the losses added since the previous row, and return it."""
         means = {name: float(np.mean(values)) for name, values in self._pending.items()}
         before = self.rows[-1]["smoothed"] if self.rows else None
         smoothed = means["loss"] if before is None else _SMOOTHING * before + (1 - _SMOOTHING) * means["loss"]
@@ -47,7 +47,7 @@ class LossCurve:
         return row
 
     def slope(self, column: str = "loss") -> float:
-        """Return the slope of a line fitted to a column, per 1,000 steps; 0 with fewer than two rows."""
+        """Return the slope of a line fitted to a column, per 1,000 steps; 0 with fewer than two values."""
         points = [(row["step"], row[column]) for row in self.rows if row[column] is not None]
         if len(points) < 2:
             return 0.0

@@ -1,4 +1,4 @@
-"""Outputs of the frozen base models for photos and prompts, computed once and stored in half precision."""
+"""Compute the frozen base models' outputs for photos and prompts once, and store them in half precision."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from model.training.alignment import alignment, normalised_keypoints
 from model.training.cache import RecordStore, fill, store_folder, text_keys
 from model.training.photos import PhotoContent, Photos
 
-# Raise these when the content of a record, or how it is computed, changes.
+# Increase these when the content of a record, or its computation, changes.
 _VERSION = 1
 _FACES_VERSION = 2
 _EMBEDDING, _POINTS = 512, 68
@@ -27,7 +27,7 @@ _EMBEDDING, _POINTS = 512, 68
 
 @dataclass(frozen=True)
 class Records:
-    """A store and the record number `rows` of each photo or prompt."""
+    """A store, and `rows`, the record number of each photo or prompt."""
 
     store: RecordStore
     rows: np.ndarray
@@ -56,17 +56,17 @@ class FaceRecords:
         return self.records[positions][:, _EMBEDDING : _EMBEDDING + 2 * _POINTS].reshape(-1, _POINTS, 2)
 
     def boxes(self, positions: np.ndarray) -> Tensor:
-        """Return (B, 4): x0 y0 x1 y1 in 0 … 1 of the photo."""
+        """Return face boxes (B, 4): x0 y0 x1 y1 in 0 … 1 of the photo."""
         return self.records.tensor(positions)[:, _EMBEDDING + 2 * _POINTS :][:, :4]
 
     def alignments(self, positions: np.ndarray) -> Tensor:
-        """Return (B, 2, 3) for `affine_grid`: from the aligned face to the photo (see `alignment`)."""
+        """Return the matrices (B, 2, 3) that map the aligned faces to the photos (see `alignment`)."""
         return self.records.tensor(positions)[:, _EMBEDDING + 2 * _POINTS + 4 :].reshape(-1, 2, 3)
 
 
 @cache
 def folder_digest(folder: Path) -> str:
-    """Return the sha256 (hex) over the names and bytes of all files in a model folder."""
+    """Return the sha256 (hex) over names and bytes of all files in a model folder, read once per process."""
     return digest_of_files(folder, sorted(path for path in folder.rglob("*") if path.is_file()))
 
 
@@ -93,7 +93,7 @@ class RecordEncoder:
         return Records(store, rows)
 
     def latents(self, base: Base, photos: Photos, resolution: int) -> Records:
-        """Return scaled latents (C, h, w), modes of the posterior; raise ValueError where a photo has another size."""
+        """Return scaled latents (C, h, w), modes of the posterior; raise ValueError if a photo has another size."""
 
         def encode(items: list[PhotoContent]) -> np.ndarray:
             for item in items:

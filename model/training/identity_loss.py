@@ -1,9 +1,9 @@
 """The identity term of anchoring: the embedding of the predicted picture has to match that of the photo.
 
-The noise-prediction loss gives little weight to what makes a face recognisable. Here the clean latents that follow from
-a prediction are decoded and aligned, and their embedding is compared with the photo's (as in PuLID, Guo et al. 2024,
-which takes four steps instead of one). The recogniser is the one that conditions the model: a judge that the model was
-trained on could not judge it.
+The noise-prediction loss gives little weight to what makes a face recognisable. Here, a prediction is converted to
+clean latents, which are decoded and aligned; their embedding is compared with the photo's (as in PuLID, Guo et al.
+2024, which takes four steps instead of one). The recogniser is the one that conditions the model, not the one that
+evaluates it: the score of a recogniser used in training would be biased.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from model.training.recognition_network import RecognitionNetwork
 if TYPE_CHECKING:
     from model.training.photos import Photos
 
-# Stored photos are smaller than the embedded originals: for small real faces the right recogniser gives 0.75.
+# Stored photos are smaller than the originals that were embedded: on small real faces, the right recogniser gives 0.75.
 _CHECKED_PHOTOS, _MIN_COSINE = 8, 0.4
 
 
@@ -33,9 +33,9 @@ class IdentityLoss:
         self._network, self._vae = network, vae
 
     def __call__(self, clean: Tensor, embeddings: Tensor, alignments: Tensor) -> Tensor:
-        """Return the loss, a scalar, of scaled latents `clean` (B, C, h, w); 0 for none.
+        """Return the loss, a scalar, of scaled latents `clean` (B, C, h, w); 0 if B is 0.
 
-        `embeddings` (B, d) of unit norm and `alignments` (B, 2, 3) (see `alignment`) are those of the photos.
+        `embeddings` (B, d), of unit norm, and `alignments` (B, 2, 3) (see `alignment`) are those of the photos.
         """
         if not len(clean):
             return clean.sum()
@@ -65,7 +65,7 @@ def conditioning_recogniser(pack: Path, photos: Photos) -> RecognitionNetwork:
         raise ValueError(
             f"{pack}: its embeddings of the stored photos differ from those of preprocessing (median cosine "
             f"{cosine:.2f} over {len(items)} photos, expected at least {_MIN_COSINE}): they were preprocessed with "
-            "another pack (run preprocess again), or are stored too small for it"
+            "another pack (run preprocess again), or they are stored too small for this one"
         )
     return network
 

@@ -47,8 +47,8 @@ def run_loop(
     """Train the module of `optimisation`, leave the averaged weights in it and return the curve.
 
     `make_batch(step)` must be a pure function; `losses(module, batch)` returns scalars by name, of which `loss` is
-    minimised; `probe()` measures the module on fixed data. Resumes from `run.checkpoint` if there is one. Raises
-    FloatingPointError where the loss is NaN or infinite.
+    minimised; `probe()` measures the module on fixed data. Resume from `run.checkpoint` if there is one. Raise
+    FloatingPointError if the loss is NaN or infinite.
     """
     from tqdm import tqdm
 

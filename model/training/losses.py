@@ -1,4 +1,4 @@
-"""The noise-prediction loss of the anchoring stage (paper section 3.4): target, weights, recovered latents."""
+"""The noise-prediction loss of the anchoring stage (paper section 3.4): target, weights, clean latents."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MIN_SIGNAL = 0.05
 def noise_target(scheduler: Any, latents: Tensor, noise: Tensor, steps: Tensor) -> Tensor:
     """Return what the UNet should predict, as `scheduler` defines it: noise, velocity or the latents themselves.
 
-    `latents`, `noise` (B, C, h, w); `steps` (B,) int64. Raises ValueError for an unknown prediction type.
+    `latents`, `noise` (B, C, h, w); `steps` (B,) int64. Raise ValueError for an unknown prediction type.
     """
     kind = scheduler.config.prediction_type
     if kind == "epsilon":
@@ -28,7 +28,7 @@ def noise_target(scheduler: Any, latents: Tensor, noise: Tensor, steps: Tensor) 
 
 
 def prediction(unet: Any, noised: Tensor, steps: Tensor, text: Tensor, tokens: Tensor) -> Tensor:
-    """Return what the UNet predicts for noised latents (B, C, h, w) under text and identity tokens."""
+    """Return what the UNet predicts for noised latents (B, C, h, w), text states and identity tokens."""
     height, width = noised.shape[-2:]
     return unet(
         noised.to(unet.dtype),
@@ -40,7 +40,7 @@ def prediction(unet: Any, noised: Tensor, steps: Tensor, text: Tensor, tokens: T
 
 
 def clean_latents(scheduler: Any, noised: Tensor, predicted: Tensor, steps: Tensor) -> Tensor:
-    """Return the clean latents (B, C, h, w) float32 that follow from a prediction for `noised` at `steps`."""
+    """Return the clean latents (B, C, h, w) float32 that the prediction for `noised` at `steps` implies."""
     signal = scheduler.alphas_cumprod.to(noised.device)[steps].float()[:, None, None, None]
     noised, predicted = noised.float(), predicted.float()
     kind = scheduler.config.prediction_type
@@ -54,8 +54,8 @@ def clean_latents(scheduler: Any, noised: Tensor, predicted: Tensor, steps: Tens
 def latents_recoverable(scheduler: Any, steps: Tensor) -> Tensor:
     """Return (B,) bool: whether `clean_latents` is well conditioned at `steps`.
 
-    From predicted noise it divides by the remaining signal, which fails where that is close to zero. From predicted
-    velocity or latents it always works.
+    For predicted noise it divides by the remaining signal, which must not be close to zero. For predicted velocity or
+    latents, every step is recoverable.
     """
     if scheduler.config.prediction_type != "epsilon":
         return torch.ones_like(steps, dtype=torch.bool)
@@ -63,14 +63,14 @@ def latents_recoverable(scheduler: Any, steps: Tensor) -> Tensor:
 
 
 def snr_weights(scheduler: Any, steps: Tensor, gamma: float | None) -> Tensor:
-    """Return the weight of each step (B,) float32: min(SNR, γ) on the error of the latents (Hang et al., ICCV 2023).
+    """Return the weights (B,) float32 of the losses at `steps`; without γ, all are 1.
 
-    All weights are 1 without γ.
+    They weight the error of the clean latents by min(SNR, γ) (Hang et al., ICCV 2023).
     """
     if gamma is None:
         return torch.ones(len(steps), device=steps.device)
     signal = scheduler.alphas_cumprod.to(steps.device)[steps].float()
-    # A schedule with zero terminal SNR has signal = 0 at its end, one that starts clean signal = 1.
+    # Signal is 0 at the end of a schedule with zero terminal SNR, and 1 at the start of one that starts clean.
     snr = signal / (1 - signal).clamp_min(1e-8)
     clipped = snr.clamp_max(gamma)
     kind = scheduler.config.prediction_type
@@ -80,7 +80,7 @@ def snr_weights(scheduler: Any, steps: Tensor, gamma: float | None) -> Tensor:
 
 
 def face_weights(boxes: Tensor, height: int, width: int, weight: float) -> Tensor:
-    """Return (B, 1, height, width) float32: `weight` in cells whose centre is in the face box, 1 elsewhere.
+    """Return (B, 1, height, width) float32: `weight` in cells with their centre in the face box, 1 elsewhere.
 
     `boxes` (B, 4): x0 y0 x1 y1 in 0 … 1 of the photo.
     """
@@ -93,7 +93,7 @@ def face_weights(boxes: Tensor, height: int, width: int, weight: float) -> Tenso
 
 
 def weighted_mse(predicted: Tensor, target: Tensor, cells: Tensor, steps: Tensor) -> Tensor:
-    """Return the squared error (scalar, float32), averaged with weights over `cells` (B, 1, h, w) and `steps` (B,)."""
+    """Return the squared error, averaged with weights `cells` (B, 1, h, w), times `steps` (B,), averaged: float32."""
     error = (predicted.float() - target.float()).square().mean(dim=1, keepdim=True)
     each = (error * cells).sum(dim=(1, 2, 3)) / cells.sum(dim=(1, 2, 3))
     return (each * steps).mean()

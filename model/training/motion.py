@@ -1,7 +1,7 @@
 """The IMR's conditions: the landmark picture of a face and the pooled text of its face prompt.
 
 Only the 35 canonical texts ("sad, slightly turned to the left") occur, because the pipeline maps every request to one
-of them. Target landmarks are often a template retargeted to the source, because in use the person's own are not known.
+of them. Target landmarks are often a template retargeted to the source: at inference, the true ones are unknown.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Motion:
     def target_pictures(self, source: int, targets: np.ndarray, templates: np.ndarray) -> Tensor:
         """Return landmark pictures (T, 1, 96, 96) of `targets`, photos of the person in photo `source`.
 
-        Where `templates` (T,) is true, of the target's template retargeted to the source; else of its own landmarks.
+        They show the target's template, retargeted to the source, where `templates` (T,) is true, else true landmarks.
         """
         points = self.faces.landmarks(targets).copy()
         shape = self.faces.landmarks(np.array([source]))[0]

@@ -1,4 +1,4 @@
-"""An optimiser step: backward pass, gradient clipping, learning rate schedule, averaged weights."""
+"""Take optimiser steps: backward pass, gradient clipping, learning-rate schedule, averaged weights."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from model.training.settings import TrainingSettings
 
 
 def rate_factor(settings: TrainingSettings) -> Callable[[int], float]:
-    """Return the learning rate factor as a function of the step: linear warm-up, then constant or half a cosine to 0.
+    """Return the learning-rate factor as a function of the step: linear warm-up, then constant or half a cosine to 0.
 
-    The schedule of diffusers' `get_scheduler` is one step later and starts with a step of rate zero.
+    The schedules of diffusers' `get_scheduler` lag this one by one step: their first step has rate zero.
     """
 
     def factor(step: int) -> float:
@@ -31,10 +31,10 @@ def rate_factor(settings: TrainingSettings) -> Callable[[int], float]:
 
 
 class Optimisation:
-    """The trainable parameters of a module with their optimiser, schedule and moving average.
+    """The trainable parameters of a module with their optimiser, learning-rate schedule and moving average.
 
     The learning rate of `optimizer` is multiplied by `rate(step)`; `average` (an EMAModel of diffusers) follows the
-    tensors `averaged`. `ready` is the module prepared by `accelerator`, which training must call.
+    tensors `averaged`. Training must call `ready`, the module as prepared by `accelerator`.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Optimisation:
         self.ready, self.optimizer = accelerator.prepare(module, optimizer)
         self.average = average
         self._averaged = averaged
-        # Not prepared: accelerate would advance the schedule once for every process.
+        # Not passed to `prepare`: accelerate would advance the schedule once for every process.
         accelerator.register_for_checkpointing(self.schedule, average)
 
     def step(self, loss: Tensor) -> None:

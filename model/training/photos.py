@@ -14,7 +14,7 @@ UNKNOWN = -1
 
 @dataclass(frozen=True)
 class PhotoContent:
-    """One photo with the face that preprocessing found.
+    """One photo and its face, as preprocessing detected it.
 
     `image` (H, W, 3) uint8 RGB; `bbox` (4,) x0 y0 x1 y1, `keypoints` (5, 2), `landmarks` (68, 2), all float32 in
     pixels; `embedding` (512,) float32, unit norm.
@@ -33,7 +33,7 @@ class Photos:
 
     `keys` (N, 32) uint8, sha256 of the `PhotoContent`; `person` (N,) int32, index into `people`, or UNKNOWN; `prompt`
     (N,) int32, index into the distinct `prompts`; `expression` and `pose` (N,) int8, indices into
-    face_prompts.EXPRESSIONS and POSES. `content(positions)` reads the photos at ascending positions, in their order.
+    face_prompts.EXPRESSIONS and POSES. `content(positions)` yields the photos at `positions`, which must be ascending.
     """
 
     keys: np.ndarray
@@ -49,7 +49,7 @@ class Photos:
         return len(self.keys)
 
     def digest(self) -> str:
-        """Return the sha256 (hex) of everything a training can depend on."""
+        """Return the sha256 (hex) of everything in these photos on which a training can depend."""
         total = hashlib.sha256()
         for array in (self.keys, self.person, self.prompt, self.expression, self.pose):
             total.update(f"{array.dtype} {array.shape}".encode())
@@ -60,7 +60,7 @@ class Photos:
         return total.hexdigest()
 
     def by_person(self) -> list[np.ndarray]:
-        """Return the positions of each person's photos, in the order of `people`, without photos of unknown people."""
+        """Return the positions of each person's photos, in the order of `people`; unknown people are left out."""
         order = np.argsort(self.person, kind="stable")
         edges = np.searchsorted(self.person[order], np.arange(len(self.people) + 1))
         return [order[start:end] for start, end in pairwise(edges)]

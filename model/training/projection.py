@@ -1,9 +1,9 @@
-"""Pretraining of the embedding projection before anchoring: its tokens learn to predict the latents around the face.
+"""Pretrain the embedding projection before anchoring: its tokens learn to predict the latents around the face.
 
-Beside the bias of the first layer an embedding of unit length has little effect: all people start with almost the same
-tokens, and anchoring would learn from CLIP's states alone. So the first layer is scaled up, and the projected tokens
-are trained to predict latents through a linear map that is discarded afterwards. The UNet takes no part: a step of 256
-photos costs a tenth of an anchoring step of 16.
+Compared with the bias of the first layer, an embedding of unit length has little effect: all people would start with
+almost the same tokens, and anchoring would learn from CLIP's states alone. So the first layer is scaled up, and the
+tokens are trained to predict latents through a linear map that is discarded afterwards. The UNet is not used: a step of
+256 photos costs a tenth of an anchoring step of 16.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from model.training.seeded_draws import generator, positions
 BATCH = 256
 RATE = 1e-3
 DROPOUT = 0.1
-# Latents are sampled on a grid of this side, over an area this many times as wide as the aligned face.
+# Side of the grid on which latents are sampled, and width of its area as a multiple of the aligned face's.
 _SIDE, _REACH = 12, 1.5
 _SAMPLE = 4096
 
@@ -30,9 +30,9 @@ LatentsAndFaces = tuple[Records, FaceRecords]
 
 
 def latents_around_faces(latents: Tensor, alignments: Tensor) -> Tensor:
-    """Return (B, C · 144): latents (B, C, h, w) sampled on a 12 x 12 grid aligned with the face, 0 outside the photo.
+    """Return latents (B, C, h, w) sampled on a 12 x 12 grid aligned with the face, (B, C · 144), 0 outside the photo.
 
-    For `alignments` (B, 2, 3) see `alignment`.
+    `alignments` (B, 2, 3) are those of `alignment`.
     """
     wider = torch.cat([alignments[:, :, :2] * _REACH, alignments[:, :, 2:]], dim=2)
     grid = F.affine_grid(wider, [len(latents), latents.shape[1], _SIDE, _SIDE], align_corners=False)
@@ -48,9 +48,9 @@ def pretrain_projection(
     seed: int,
     accelerator: Any,
 ) -> float:
-    """Train `encoder.proj` and `encoder.norm` for `steps` steps of 256 photos, in float32, the same in every process.
+    """Train `encoder.proj` and `encoder.norm` for `steps` steps of 256 photos, in float32, equally in every process.
 
-    Return the explained share of the variance of the latents around the faces of `probing`.
+    Return the share of the variance of the latents around the faces of `probing` that the tokens explain.
     """
     from tqdm import tqdm
 

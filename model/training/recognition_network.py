@@ -1,7 +1,7 @@
-"""A face recogniser's ONNX file as a frozen torch network that passes gradients to its input.
+"""Read a face recogniser's ONNX file as a frozen torch network that passes gradients to its input.
 
 onnxruntime, which runs recognisers everywhere else, computes no gradients. Networks of the ArcFace family (residual
-convolutions, one linear layer) need a dozen operators; a file with any other operator is refused.
+convolutions, one linear layer) need only the operators in `_OPERATORS`; a file with any other operator is refused.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ Attributes = Mapping[str, Any]
 
 
 class RecognitionNetwork(nn.Module):
-    """Aligned faces (B, 3, S, S), RGB in −1 … 1, to unit embeddings (B, d) float32.
+    """Map aligned faces (B, 3, S, S), RGB in −1 … 1, to unit embeddings (B, d) float32.
 
     `side` is S, `digest` the sha256 (hex) of the file. The weights are buffers: they move with the module and are
-    never trained. Raises ValueError for a file that is no such network.
+    never trained. Raise ValueError for a file that is not such a network.
     """
 
     def __init__(self, file: Path) -> None:
@@ -67,7 +67,7 @@ class RecognitionNetwork(nn.Module):
 
     def _register(self, name: str, value: Any) -> None:
         tensor = torch.from_numpy(value.copy())
-        # Files with weights in half precision cast them back when they are loaded.
+        # A file with weights in half precision casts them back to float32 in its graph.
         buffer = self._names[name] = f"value_{len(self._names)}"
         self.register_buffer(buffer, tensor.float() if tensor.is_floating_point() else tensor)
 
@@ -92,7 +92,7 @@ def _convolution(x: Values, at: Attributes) -> Tensor:
 
 
 def _clip(x: Values, at: Attributes) -> Tensor:
-    # The limits are inputs since opset 11, attributes before.
+    # The limits are inputs since opset 11; before, they were attributes.
     low, high = ([*x[1:], None, None] if len(x) > 1 else [at.get("min"), at.get("max")])[:2]
     return x[0].clamp(*(None if limit is None else float(limit) for limit in (low, high)))
 
@@ -125,7 +125,7 @@ _OPERATORS: Mapping[str, Callable[[Values, Attributes], Tensor]] = {
     # ONNX stores the slopes as (C, 1, 1).
     "PRelu": lambda x, at: F.prelu(x[0], x[1].reshape(-1)),
     "Relu": lambda x, at: F.relu(x[0]),
-    # In these networks it only flattens the input of the linear layer.
+    # In these networks, Reshape only flattens the input of the linear layer.
     "Reshape": lambda x, at: x[0].reshape(len(x[0]), -1),
     "Sub": lambda x, at: x[0] - x[1],
 }

@@ -45,7 +45,7 @@ class ReconfigurationData:
 
 
 def require_identities(photos: Photos, origin: str) -> None:
-    """Raise ValueError where photos have no known identity or no person has two photos."""
+    """Raise ValueError if any photo has no known identity, or if no person has two photos."""
     unknown = int((photos.person == UNKNOWN).sum())
     if unknown:
         raise ValueError(
@@ -66,7 +66,7 @@ def reconfiguration_data(
     adapter_digest: str,
     bank: np.ndarray | None = None,
 ) -> ReconfigurationData:
-    """Return the data of `photos`, computing what is not in the cache; the template bank is built from them if None."""
+    """Return the data of `photos`, computing what is not in the cache; without `bank`, build templates from them."""
     states, faces = encoder.clip_states(base, photos), encoder.faces(photos)
 
     @torch.no_grad()
@@ -92,7 +92,7 @@ def reconfiguration_data(
 
 @dataclass(frozen=True)
 class NoiseTermBatch(Batch):
-    """K targets for the noise term: `targets` (K,) indices into the batch's targets, latents, noise, steps, text."""
+    """N targets for the noise term: `targets` (N,), their indices in the batch; latents, noise, steps and text."""
 
     targets: Tensor
     latents: Tensor
@@ -104,7 +104,7 @@ class NoiseTermBatch(Batch):
 def make_batch(
     data: ReconfigurationData, sources: np.ndarray, targets: np.ndarray, templates: np.ndarray
 ) -> ReconfigurationBatch:
-    """Return `sources` (P,) with their `targets` (P, T), whose landmarks are templates where `templates` is true."""
+    """Return `sources` (P,) with `targets` (P, T), whose landmarks are templates where `templates` (P, T) is true."""
     pictures = [
         data.motion.target_pictures(int(source), rows, chosen)
         for source, rows, chosen in zip(sources, targets, templates, strict=True)
@@ -131,12 +131,12 @@ class Sampler:
         self.people = [rows for rows in data.photos.by_person() if len(rows) > 1]
 
     def __call__(self, step: int) -> tuple[ReconfigurationBatch, NoiseTermBatch | None]:
-        """Return the batch of a step, a pure function of the seed and the step."""
+        """Return the batch of a step and that of its noise term, or None: pure functions of seed, step and process."""
         settings = self.settings
         rng = generator(settings.seed, "reconfiguration", step, self.rank)
         chosen = positions(settings.seed, step, settings.batch_size, len(self.people), rank=self.rank, world=self.world)
         shuffled = [rng.permutation(self.people[person]) for person in chosen]
-        # The person with the fewest photos sets the number of targets of all sources of the step.
+        # The person with the fewest photos limits the number of targets for all sources of the step.
         helpers = min(settings.helpers, *(len(rows) - 1 for rows in shuffled))
         sources = np.array([rows[0] for rows in shuffled])
         targets = np.stack([rows[1 : helpers + 1] for rows in shuffled])
@@ -160,7 +160,7 @@ class Sampler:
 
 
 class ReconfigurationModel(nn.Module):
-    """Trainable IMR and landmark encoder, and the frozen parts unregistered, so that no checkpoint contains them."""
+    """Trainable IMR and landmark encoder; frozen parts are not registered, so that no checkpoint contains them."""
 
     def __init__(self, adapter: Adapter, base: Base, settings: ReconfigurationSettings) -> None:
         super().__init__()
@@ -172,7 +172,7 @@ class ReconfigurationModel(nn.Module):
         self.settings = settings
 
     def forward(self, batch: ReconfigurationBatch, noised: NoiseTermBatch | None = None) -> dict[str, Tensor]:
-        """Return scalar losses by name: `loss`, `tokens` and, with `noised`, `noise`."""
+        """Return scalar losses by name: `loss` (their sum), `tokens` and, with `noised`, `noise`."""
         adapter: Adapter = self.frozen[0]
         predicted = batch.predict(adapter)
         tokens = F.mse_loss(predicted.float(), batch.expected)
@@ -185,7 +185,7 @@ class ReconfigurationModel(nn.Module):
         return {"loss": tokens + self.settings.ldc_weight * noise, "tokens": tokens, "noise": noise}
 
     def _noise(self, tokens: Tensor, noised: NoiseTermBatch) -> Tensor:
-        """Return the UNet's float32 prediction for `noised` under these tokens."""
+        """Return the UNet's float32 prediction for `noised` with these identity tokens."""
         _, unet, scheduler = self.frozen
         states = scheduler.add_noise(noised.latents, noised.noise, noised.steps)
         return prediction(unet, states, noised.steps, noised.text, tokens).float()
@@ -200,9 +200,9 @@ def train_reconfiguration(
     settings: ReconfigurationSettings,
     run: Run,
 ) -> tuple[LossCurve, Mapping[str, Any]]:
-    """Add to `adapter`, already on its device, an IMR trained on `training` (averaged weights), and the templates.
+    """Add an IMR trained on `training` (averaged weights), and the templates, to `adapter`, already on its device.
 
-    Return the curve and the comparison with the baselines on the held-out people of `probing`; without any the
+    Return the curve and the comparison with the baselines on the held-out people of `probing`. Without `probing`, the
     comparison is empty and the probe is measured on training people.
     """
     from accelerate.utils import set_seed

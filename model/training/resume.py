@@ -1,6 +1,6 @@
 """Checkpoints to resume from: outside the outputs, keyed by inputs and parameters, locked, written atomically.
 
-They are accelerate's own state, which contains pickles; they never leave the machine and are removed when a stage ends.
+They are accelerate's state, which contains pickles: they never leave the machine, and a stage removes them on success.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 PROGRESS = "progress.json"
 _KEPT = 2
-# A write that failed with fewer free bytes than this failed because the disk is full: not every error says so.
+# If fewer bytes are free, a failed write counts as caused by a full disk: not every error states its cause.
 _FULL_BELOW = 1 << 16
 
 
@@ -29,13 +29,13 @@ class Busy(Exception):
 
 
 def resume_key(inputs: Mapping[str, str], parameters: Mapping[str, Any]) -> str:
-    """Return 32 hex digits that identify a training: a hash over those of its inputs and over its parameters."""
+    """Return 32 hex digits that identify a training: a hash of its `inputs` (hashes by name) and its `parameters`."""
     text = json.dumps({"inputs": dict(inputs), "parameters": dict(parameters)}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def disk_full(error: BaseException, folder: Path) -> bool:
-    """Return whether a full disk at `folder` caused `error`, which torch and safetensors wrap in their own types."""
+    """Return whether a full disk at `folder` caused `error`; torch and safetensors raise errors of their own types."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     return os.strerror(errno.ENOSPC) in str(error) or shutil.disk_usage(folder).free < _FULL_BELOW
@@ -51,9 +51,9 @@ class Checkpoints:
 
     @contextmanager
     def locked(self, timeout: float) -> Iterator[None]:
-        """Hold the training's lock, because a killed `dvc` can leave its child training.
+        """Hold the training's lock inside the block, because the child of a killed `dvc` may still be training.
 
-        Raises Busy where another process still holds the lock after `timeout` seconds.
+        Raise Busy if another process still holds the lock after `timeout` seconds.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         # Beside the folder, which `clear` removes while the lock is held.
@@ -85,7 +85,7 @@ class Checkpoints:
         return found[-1] if found else None
 
     def checked(self, folder: Path) -> Path:
-        """Return `folder` if it is a checkpoint of this training; raise ValueError if not."""
+        """Return `folder` if it is a checkpoint of this training, else raise ValueError."""
         file = folder / PROGRESS
         if not file.is_file():
             raise ValueError(f"{folder}: no such checkpoint to resume from; expected a folder step-<n> with {PROGRESS}")
@@ -100,7 +100,7 @@ class Checkpoints:
     def save(self, accelerator: Any, step: int, state: Mapping[str, Any]) -> None:
         """Write checkpoint `step` with `state` (JSON) beside accelerate's state, and keep one older checkpoint.
 
-        Raises OSError where the disk is full; the checkpoint before it is unharmed.
+        Raise OSError if the disk is full; the previous checkpoint is intact.
         """
         temporary = self.folder / f"tmp-{step:08d}"
         if accelerator.is_main_process:
@@ -122,7 +122,7 @@ class Checkpoints:
             full = disk_full(error, temporary)
             shutil.rmtree(temporary, ignore_errors=True)
             if full:
-                message = f"{os.strerror(errno.ENOSPC)}: checkpoint of step {step}; the one before is whole"
+                message = f"{os.strerror(errno.ENOSPC)}: checkpoint of step {step}; the previous one is intact"
                 raise OSError(errno.ENOSPC, message, str(self.folder)) from error
             raise
         final = self.folder / f"step-{step:08d}"

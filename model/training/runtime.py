@@ -14,7 +14,7 @@ from model.network.base import Base
 
 
 class Batch:
-    """A dataclass of tensors, made on the host."""
+    """The base of dataclasses of tensors, which are made on the host."""
 
     def to(self, device: torch.device) -> Self:
         """Return a copy on `device`."""
@@ -22,10 +22,10 @@ class Batch:
 
 
 def make_accelerator(mixed_precision: str, base_dtype: str, *, patience: float = 7200) -> Any:
-    """Return the Accelerator of a stage, which has several processes when started with `accelerate launch`.
+    """Return the Accelerator of a stage, which has several processes if started with `accelerate launch`.
 
-    `patience`: seconds that processes wait for each other. Raises ValueError for a precision that accelerate would
-    silently replace, or that would not train.
+    `patience`: seconds that processes wait for each other. Raise ValueError for mixed precision without a GPU, which
+    accelerate would silently replace, and for half-precision base models without it, which would not train.
     """
     from accelerate import Accelerator, InitProcessGroupKwargs
 
@@ -45,7 +45,7 @@ def make_accelerator(mixed_precision: str, base_dtype: str, *, patience: float =
 def offload_all_but_unet(base: Base, *, gradient_checkpointing: bool) -> None:
     """Move all base models except the UNet to the CPU, and switch the UNet's gradient checkpointing on or off.
 
-    The caches hold the others' outputs; in half precision they would take 1.8 GB of GPU memory at full size.
+    The caches hold the outputs of the other models, which would take 1.8 GB of GPU memory (half precision, full size).
     """
     for name in ("vae", "text_encoder", "text_encoder_2", "image_encoder"):
         network = getattr(base, name, None)
@@ -59,7 +59,7 @@ def offload_all_but_unet(base: Base, *, gradient_checkpointing: bool) -> None:
 
 @contextmanager
 def deterministic(device: torch.device) -> Iterator[None]:
-    """Use deterministic algorithms inside the block; on a GPU, operations without one only warn."""
+    """Use deterministic algorithms inside the block; on a GPU, operations that have none only cause a warning."""
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=device.type != "cpu")

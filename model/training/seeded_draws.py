@@ -1,6 +1,6 @@
-"""The order of the data and all random numbers of a step, as pure functions of the seed and the step.
+"""Draw the photos and all random numbers of a step, as pure functions of the seed, the step and the process.
 
-So a killed training resumes exactly from the number of its last step.
+So a killed training resumes exactly: the number of its last step suffices.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ Batch = TypeVar("Batch")
 
 
 def positions(seed: int, step: int, batch: int, count: int, *, rank: int = 0, world: int = 1) -> np.ndarray:
-    """Return the indices (batch,) int64, of `count` items, that process `rank` of `world` takes at `step`.
+    """Return the indices (batch,) int64, below `count`, of the items that process `rank` of `world` takes at `step`.
 
-    The steps run through one shuffled epoch after another; processes take neighbouring parts of it.
+    Steps run through one shuffled epoch after another; the processes take neighbouring parts of every step.
     """
     first = (step * world + rank) * batch
     index = np.arange(first, first + batch)
@@ -35,7 +35,7 @@ def _shuffled(seed: int, epoch: int, count: int) -> np.ndarray:
 
 
 def generator(seed: int, purpose: str, step: int, rank: int = 0) -> np.random.Generator:
-    """Return the generator for one purpose, step and process."""
+    """Return the random generator for a seed, purpose, step and process; each combination has its own."""
     return np.random.default_rng([seed, zlib.crc32(purpose.encode()), step, rank])
 
 
@@ -48,7 +48,7 @@ def stratified_steps(rng: np.random.Generator, count: int, total: int, shift: fl
     """Return a stratified sample of `count` noise steps below `total`, int64.
 
     Every batch covers all noise levels evenly, which removes most of the variance of its loss and gradient. A `shift`
-    s above 1 moves the steps towards more noise: share u becomes s·u / (1 + (s - 1)·u) (Esser et al., ICML 2024).
+    s above 1 moves steps towards more noise: u = step / total becomes s·u / (1 + (s - 1)·u) (Esser et al., ICML 2024).
     """
     shares = (rng.permutation(count) + rng.random(count)) / count
     shares = shift * shares / (1 + (shift - 1) * shares)
@@ -56,15 +56,15 @@ def stratified_steps(rng: np.random.Generator, count: int, total: int, shift: fl
 
 
 def decayed_shift(shift: float, step: int, steps: int) -> float:
-    """Return the `shift` at `step` of `steps`: it decays to 1 by the same factor every step.
+    """Return the noise shift at `step` of `steps`, which decays from `shift` to 1 by the same factor every step.
 
-    Identity is decided at high-noise steps, expression and pose at later ones: training starts with identity.
+    Identity is decided at high-noise steps, expression and pose at lower noise: so training starts with identity.
     """
     return float(shift ** (1 - step / steps))
 
 
 def prefetch(make: Callable[[int], Batch], start: int, stop: int) -> Iterator[Batch]:
-    """Yield `make(step)` for the steps from `start` to `stop` - 1, computing the next one in a thread."""
+    """Yield `make(step)` for the steps from `start` to `stop` - 1; a thread computes the next one meanwhile."""
     if start >= stop:
         return
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as pool:

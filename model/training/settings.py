@@ -1,4 +1,4 @@
-"""Protocols for the parameters that a training reads, named as in `params.yaml`, whose sections describe them."""
+"""Protocols for the parameters that a training reads; docs/reference/parameters.md describes them by the same names."""
 
 from __future__ import annotations
 

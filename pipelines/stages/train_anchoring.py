@@ -1,4 +1,4 @@
-"""train_anchoring: trains face encoder and SAA to draw a person from one photo (paper section 3.4)."""
+"""train_anchoring: train face encoder and SAA to draw a person from one photo (paper section 3.4)."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Outputs(TrainingOutputs):
 
 
 def _recogniser(params: Params, photos: Photos) -> RecognitionNetwork:
-    """Return the recogniser that embedded the photos, as a differentiable network."""
+    """Return the recogniser that embedded the photos, as a differentiable network; raise ValueError without it."""
     from model.training.identity_loss import conditioning_recogniser
 
     pack = resolve(params.preprocess.insightface_root) / "models" / params.preprocess.insightface_name
@@ -52,8 +52,8 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
     """Train on the photos of split train; write the outputs and return the content of `metrics.json`.
 
     A killed run resumes from its last checkpoint and ends with the same bytes. The probe is measured on photos of
-    split val, or of split train if val is empty. Raises UserError where a model or photo does not fit, StageFailed
-    where the loss diverges or another process is still training.
+    split val, or of split train if val is empty. Raise UserError if a model or photo does not fit, StageFailed if the
+    loss diverges or another process is still training.
     """
     from model.training.anchoring import anchoring_data, train_anchoring
     from model.training.encode import RecordEncoder, base_digest, folder_digest
@@ -75,7 +75,7 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
             from pipelines.registry.model_uri import adapter_folder
 
             start = adapter_folder(section.start_from, Path.cwd())
-            # The weights, because in another registry the same address is another model.
+            # Hash the weights, not the address: in another registry, the same address is another model.
             hashes["start"] = folder_digest(start)
         with training_run(NAME, section, hashes, accelerator, inputs) as running:
             encoder = RecordEncoder(inputs.state / "cache", section.cache_batch, accelerator)

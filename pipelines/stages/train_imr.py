@@ -1,4 +1,4 @@
-"""train_imr: trains the IMR to change expression and pose in identity tokens (paper section 3.4)."""
+"""train_imr: train the IMR to change expression and pose in identity tokens (paper section 3.4)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NAME = "train_imr"
 
 @dataclass(frozen=True)
 class Inputs(TrainingInputs):
-    """The inputs of a training and the anchoring adapter."""
+    """The inputs of both trainings, and the adapter of train_anchoring."""
 
     anchoring: Path = Path(ANCHORING)
 
@@ -45,10 +45,10 @@ class Outputs(TrainingOutputs):
 def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
     """Train the IMR on split train; write the outputs and return the content of `metrics.json`.
 
-    `imr`, `copy_source` and `person_mean` are mean squared errors of identity tokens on the people of split val with
-    template landmarks; they are missing where no held-out person has two photos. A killed run resumes from its last
-    checkpoint and ends with the same bytes. Raises UserError where photos have no identity or a model does not fit,
-    StageFailed where the loss diverges or another process is still training.
+    `imr`, `copy_source` and `person_mean` are mean squared errors of identity tokens on the people of split val, with
+    template landmarks; these metrics are missing if no held-out person has two photos. A killed run resumes from its
+    last checkpoint and ends with the same bytes. Raise UserError if photos have no identity or a model does not fit,
+    StageFailed if the loss diverges or another process is still training.
     """
     from model.training.encode import RecordEncoder, base_digest, folder_digest
     from model.training.reconfiguration import reconfiguration_data, require_identities, train_reconfiguration
@@ -87,7 +87,7 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
 
 
 def _anchored(folder: Path, base: Base) -> Adapter:
-    """Load the adapter of the anchoring stage; raise ValueError if it is missing, has an IMR or another base."""
+    """Load the adapter of train_anchoring; raise ValueError if it is missing, has an IMR or has another base model."""
     from model.network.adapter import Adapter
 
     adapter = Adapter.load(folder, base.unet)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 # Caches and checkpoints, outside the outputs.
 STATE = Path(".dynamicid")
-# Seconds to wait for another process with the same training, which a killed `dvc` may have left running.
+# Seconds to wait for another process of the same training, which a killed `dvc` may have left running.
 _PATIENCE = 7200.0
 # Parameters that do not change the result.
 _WITHOUT_EFFECT = {"checkpoint_every"}
@@ -36,7 +36,7 @@ _WITHOUT_EFFECT = {"checkpoint_every"}
 
 @dataclass(frozen=True)
 class TrainingInputs:
-    """The processed photos, the folder of caches and checkpoints, and optionally a checkpoint to resume from."""
+    """The processed photos, the folder of caches and checkpoints, and a checkpoint to resume from, or None."""
 
     processed: Path = Path(PROCESSED)
     state: Path = STATE
@@ -68,7 +68,7 @@ def plain_errors(stage: str) -> Iterator[None]:
 
 
 def load_models(params: Params, accelerator: Any) -> Base:
-    """Return the base models on the accelerator's device; raise ValueError if they make pictures of another size."""
+    """Return the base models on the accelerator's device; raise ValueError if their size is not base.resolution."""
     from model.network.base import load_base
 
     base = load_base(
@@ -80,7 +80,7 @@ def load_models(params: Params, accelerator: Any) -> Base:
     if base.resolution != params.base.resolution:
         raise ValueError(
             f"base.resolution {params.base.resolution}: the UNet of {params.base.pipeline} makes pictures of "
-            f"{base.resolution} px; set it to that"
+            f"{base.resolution} px; set base.resolution to that"
         )
     return base
 
@@ -89,9 +89,9 @@ def load_models(params: Params, accelerator: Any) -> Base:
 def training_run(
     stage: str, settings: Loop, hashes: Mapping[str, str], accelerator: Any, inputs: TrainingInputs
 ) -> Iterator[Run]:
-    """Yield the run of this training under its lock, and remove its checkpoints when the block has succeeded.
+    """Yield the run of this training under its lock; if the block succeeds, remove the checkpoints.
 
-    `hashes` are those of everything the training reads. The main process holds the lock for all processes.
+    `hashes`: one of each thing that the training reads, by name. The main process holds the lock for all processes.
     """
     from model.training.loop import Run
     from model.training.resume import Checkpoints, resume_key
@@ -113,7 +113,7 @@ def training_run(
 
 
 def photos_to_train_on(params: Params, processed: Path) -> tuple[dict[str, Photos], int]:
-    """Return the permitted photos of splits train and val, and how many photos the rights policy refused."""
+    """Return the permitted photos of splits train and val, and the number of photos that the rights policy refused."""
     from pipelines.data.training_data import permitted_photos
 
     permitted = {split: permitted_photos(processed, split, params.rights) for split in ("train", "val")}
@@ -122,7 +122,7 @@ def photos_to_train_on(params: Params, processed: Path) -> tuple[dict[str, Photo
 
 
 def curve_summary(curve: LossCurve) -> dict[str, float | None]:
-    """Return the first, last and slope per 1,000 steps of loss and probe."""
+    """Return first value, last value and slope per 1,000 steps of probe and loss; the last loss is the smoothed one."""
     return {
         "probe_initial": curve.start,
         "probe_final": curve.rows[-1]["probe"],
@@ -144,7 +144,7 @@ def write_results(
 ) -> None:
     """Write the adapter, its loss curve and its metrics; the adapter folder is replaced atomically.
 
-    A failed write leaves the old adapter and no temporary files; raises OSError where the disk is full.
+    A failed write leaves the old adapter and no temporary files. Raise OSError if the disk is full.
     """
     from model.training.resume import disk_full
 
