@@ -1,4 +1,4 @@
-"""`dynamicid`: the command line. Each subcommand is in `pipelines/commands` and is imported when it is used."""
+"""`dynamicid`: the command line. The subcommands are in `pipelines/commands` and are imported when they are used."""
 
 from __future__ import annotations
 

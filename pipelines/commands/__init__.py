@@ -1,1 +1,1 @@
-"""One module per subcommand of `dynamicid`, imported when the subcommand is called."""
+"""The subcommands of `dynamicid`; a module is imported when one of its subcommands is called."""
