@@ -7,7 +7,7 @@ from typing import Any
 
 
 def render_page(template: Path, **values: Any) -> str:
-    """Return the template file filled with escaped `values`; raise UndefinedError where it needs another value."""
+    """Return the template file filled with the escaped `values`; raise UndefinedError where one is missing."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     loader = FileSystemLoader(template.parent)

@@ -39,7 +39,7 @@ def evaluate(
     from pipelines.evaluation.report import write_report
 
     settings = params.evaluate
-    # The judges first: they load quickly, and a missing one is reported before anything is drawn.
+    # The judges are loaded first: this is quick, and a missing one is reported before anything is drawn.
     judges = load_judges(params)
     questions, held_out, renderer = open_questions(params, processed, adapter)
     if len(questions.people) < settings.people:

@@ -49,8 +49,8 @@ class Person:
 class Cell:
     """One picture asked for: `person` (index), expression, pose, `prompt` (index) and the seed of its initial noise.
 
-    `true_photo` is a real photo of the person with that expression and pose, or None. The cells of one person and
-    `seed` share their noise. Cells that are not `graded` only measure the spread over seeds.
+    `true_photo` is a real photo of the person with that expression and pose, or None. `graded` cells of one
+    person and `seed` share their noise; the other cells only measure the spread over seeds.
     """
 
     person: int
@@ -80,7 +80,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two people (indices) in one picture, the first in the left half; `prompt` is an index into the pair prompts."""
+    """Two people (indices) in one picture, the first on the left; `prompt` is an index into the pair prompts."""
 
     people: tuple[int, int]
     expressions: tuple[str, str]

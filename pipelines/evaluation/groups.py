@@ -32,8 +32,8 @@ _CHEEK_RADIUS = 0.06
 def typology_angle(image: np.ndarray, landmarks: np.ndarray) -> float:
     """Return the individual typology angle of the cheeks in degrees, high for light skin.
 
-    `image` (H, W, 3) uint8 RGB, `landmarks` (68, 2) in its pixels. The median over both cheeks compensates light from
-    one side.
+    `image` (H, W, 3) uint8 RGB, `landmarks` (68, 2) in its pixels. The median over both cheeks compensates for light
+    from one side.
     """
     mask = np.zeros(image.shape[:2], np.uint8)
     radius = max(1, round(float(np.linalg.norm(landmarks[8] - landmarks[27])) * _CHEEK_RADIUS))

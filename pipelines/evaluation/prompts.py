@@ -61,7 +61,7 @@ def load_prompts(file: Path = PROMPTS_FILE) -> Prompts:
         named = {field for _, field, _, _ in string.Formatter().parse(entry["text"]) if field}
         for slot, value in asked.items():
             if slot not in slots or value not in dict(slots[slot]):
-                raise UserError(f"{file}: {entry['text']!r}: {slot}: {value} is in no slot; add it to `slots`")
+                raise UserError(f"{file}: {entry['text']!r}: no slot {slot} with a value {value}; add it to `slots`")
         if named != set(asked):
             raise UserError(f"{file}: {entry['text']!r}: names {sorted(named)} but asks for {sorted(asked)}")
         prompt = TextPrompt(entry["text"], tuple(asked.items()), tuple((slot, slots[slot]) for slot in asked))

@@ -35,7 +35,7 @@ from pipelines.evaluation.sweeps import plan_sweeps, score_sweeps, summarise_swe
 from pipelines.evaluation.text_judge import TextJudge
 from pipelines.evaluation.variants import CEILING, FLOOR, METRICS, MODEL, PAIR_METRICS, WITHOUT_IMR
 
-# Variants whose confusions are shown; the ceiling shows the judge's own errors on real photos.
+# Variants whose confusions are shown; those of the ceiling are the judge's errors on real photos.
 CONFUSED: tuple[str, ...] = (MODEL, WITHOUT_IMR, CEILING)
 
 

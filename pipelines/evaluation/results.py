@@ -22,7 +22,7 @@ from pipelines.evaluation.variants import (
     WITHOUT_IMR,
 )
 
-# Differences: first minus second, on the cells of both.
+# Differences: first minus second, on the cells that both have.
 COMPARED: tuple[tuple[str, str], ...] = (
     (MODEL, TEXT_ONLY),
     (MODEL, WITHOUT_GATE),

@@ -6,7 +6,7 @@ A gate's `doubt` is its rule for the 95 % confidence interval:
     passes    the gate fails only where the whole interval is beyond the bound
     refuses   the gate fails where any part of the interval is beyond the bound
 
-For a regression it is the interval of the difference: a paired bootstrap over the people of the evaluation set where
+For a regression, the interval is that of the difference: a paired bootstrap over the people of the evaluation set where
 both results list them, otherwise the MOVER interval of the two intervals (Zou and Donner 2008).
 """
 

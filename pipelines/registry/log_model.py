@@ -139,7 +139,7 @@ def _log(client: Any, params: Params, challenger: Challenger, tags: dict[str, st
     snapshot = take_snapshot(root, f"What {name} {run.info.run_id} was made from")
     if snapshot is not None:
         tags["dynamicid.snapshot"] = snapshot
-    # A server refuses a source `models:/m-…` without the model's id.
+    # Without `model_id`, a server refuses a source such as `models:/m-…`.
     version = client.create_model_version(
         name, info.model_uri, run_id=run.info.run_id, tags=tags, model_id=info.model_id, description=card
     )

@@ -33,7 +33,7 @@ from pipelines.registry.registry import (
     versions_of,
 )
 
-# Comparisons at most, where other runs change the champion during each.
+# Maximum number of comparisons when other runs change the champion during each one.
 _ATTEMPTS = 5
 
 

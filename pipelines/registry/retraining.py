@@ -18,7 +18,7 @@ LATEST = "latest"
 
 @dataclass(frozen=True)
 class Plan:
-    """Whether to train, and why. None as version: procedural people; as seed: params.yaml's; as start: scratch."""
+    """Whether to train, and why; None means procedural people, the seeds of params.yaml, a start from scratch."""
 
     train: bool
     reason: str

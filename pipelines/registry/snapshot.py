@@ -14,7 +14,7 @@ from pipelines.versions.git import git, has_commit, run_git
 from pipelines.versions.git_tags import commit_tree, local_origin, push_tag
 
 PREFIX = "model-"
-# Untracked files that are needed to reproduce the result.
+# Untracked files that reproducing the result may need.
 _NEW = ("dvc.lock", "*.dvc", "*.py", "*.yaml", "*.j2")
 
 

@@ -89,7 +89,7 @@ def read_payload(data: bytes, limits: Serve) -> dict[str, Any]:
     given = {name for row in rows for name in row}
     for row in rows:
         row.update({name: value for name, value in _DEFAULTS.items() if name in given and row.get(name) is None})
-    # Always as records: from the other shapes MLflow makes tensors, which fails for lists of different lengths.
+    # Always as records: MLflow turns the other shapes into tensors, which fails for lists of different lengths.
     return {**{name: value for name, value in payload.items() if name != shapes[0]}, "dataframe_records": rows}
 
 

@@ -1,7 +1,7 @@
 """ingest: photos in common layouts become rows of `data/faces`; existing rows stay unchanged.
 
-Only headers are read, never pixels. A killed run leaves complete shards, and the next one continues after them to the
-same files that an uninterrupted run would have written.
+Photos are stored as they are; only their headers are decoded. A killed run leaves complete shards, after which the next
+run continues: it writes the same files as an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> Summary:
     if faces.exists() and not faces.is_dir():
         raise UserError(f"{faces}: is a file; expected a folder for the shards")
     taken = UserError(f"{faces}: another ingest writes to it; wait for it to end")
-    # Beside the folder, not in it: its contents are versioned.
+    # The lock is beside the folder, not in it, since the folder's contents are versioned.
     with hold(faces.with_name(f".{faces.name}.lock"), taken):
         return _run(params.ingest, source, faces, inputs.forgotten or Forgotten([]))
 

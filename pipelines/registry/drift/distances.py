@@ -43,7 +43,7 @@ def distances(reference: Sample, current: Sample, resamples: int, seed: int = 0)
 def _distance(feature: str, reference: Sample, current: Sample, resamples: int, seed: int) -> Distance | None:
     reference, current = _known(feature, reference), _known(feature, current)
     ours, theirs = len(np.unique(current.person)), len(np.unique(reference.person))
-    # Chance needs two groups of two people, the classifier people to train on and others to test on.
+    # Chance needs two groups of two people; the classifier needs people to train on and others to test on.
     if theirs < 4 or ours < 2:
         return None
     measure = _measure(feature)

@@ -96,7 +96,7 @@ def _of(folder: Path, schema: pa.Schema, ids: np.ndarray, columns: list[str]) ->
     import pyarrow.dataset as ds
 
     rows = read_rows(folder, schema, columns, ds.field("image_id").isin(pa.array(ids.tolist()))).to_pandas()
-    # Repeated bytes have further rows, rejected as duplicates.
+    # Photos with the same bytes have further rows, which are rejected as duplicates.
     return rows.sort_values("image_id", kind="stable").drop_duplicates("image_id").set_index("image_id")
 
 
