@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from tests.processes import commit_all, git
 
-# One thread per process, since each process has one core; so sums are the same in every process, to the last bit.
+# Each process has one core. With one thread, sums are also the same in every process, to the last bit.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -114,7 +114,7 @@ def against_the_order(pairs: Iterable[Pair], layers: list[str]) -> set[Pair]:
 
 
 def places_of(rooms: Iterable[str], layers: list[str]) -> dict[str, tuple[int, float]]:
-    """Return the row, and the column in boxes from the middle, of each room: `dags`, then the contract's layers."""
+    """Return row and column (in boxes from the middle) of each room; `dags` is the top row, `layers` follow."""
     rows = [["dags"], *(sorted(room.strip() for room in layer.split("|")) for layer in layers)]
     rows[2].append("benchmarks")
     rows[-1].append("model")

@@ -48,7 +48,7 @@ TABLE = "| key | type | range | default | what it is |\n|---|---|---|---|---|\n"
 HEAD = f"""# Parameters
 
 Every key of `params.yaml`. `dynamicid configure --profile NAME --set SECTION.KEY=VALUE` writes that file from a
-profile. A stage runs again when a section changes that `dvc.yaml` lists for it. Other keys are refused.
+profile. A stage runs again if a section that `dvc.yaml` lists for it changes. Unknown keys are refused.
 `docs/scripts/parameters.py` writes this page from `pipelines/core/sections`.
 
 {TABLE}"""

@@ -1,8 +1,8 @@
 """CLIP, trained on photos of procedural people with their prompts and on masked face crops with their face prompts.
 
 Prompts repeat, so equal texts in a batch are positives of each other (multi-positive contrastive loss). Auxiliary
-classifiers, discarded afterwards, keep expression, pose, clothes, background and identity in the states: the UNet reads
-those of the text encoder, the face encoder the penultimate ones of the image encoder.
+classifiers, discarded afterwards, keep expression, pose, clothes, background and identity in the states. The UNet reads
+the states of the text encoder, the face encoder the penultimate ones of the image encoder.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def crops(people: People, folder: Path) -> Any:
 
 @dataclass(frozen=True)
 class PromptLabels:
-    """Class names, and class numbers per photo, of the clothes' colour and the surroundings in the prompts."""
+    """Clothes' colours and surroundings in prompts: class names, and class numbers `colour` and `setting` (N,)."""
 
     colours: tuple[str, ...]
     settings: tuple[str, ...]

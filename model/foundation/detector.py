@@ -189,7 +189,7 @@ def open_analysis(pack: Path, det_size: Any = None, threshold: float = 0.5, modu
 def measure(file: Path, data: People, people: int = 24) -> dict[str, Any]:
     """Measure FaceAnalysis with this detector on held-out photos of 64, 128 and 512 pixels, at two detection sizes.
 
-    `found`: the best-scored box has IoU > 0.5; `one`: and it is the only box; `points`: key point error / √(w·h).
+    `found`: share whose best box has IoU > 0.5; `one`: share without other boxes, too; `points`: error / √(w·h).
     """
     figures: dict[str, Any] = {}
     rows = data.held_out[np.isin(data.identity[data.held_out], np.unique(data.identity[data.held_out])[:people])][::2]

@@ -59,7 +59,7 @@ def export_onnx(
 
 
 def export_rows(module: nn.Module, side: int, outputs: Sequence[str], file: Path) -> None:
-    """Write a network with input (B, 3, side, side) in [-1, 1], any B, and outputs named `outputs` to `file`."""
+    """Write a network to `file`: input (B, 3, side, side) in [-1, 1] with any B, outputs named `outputs`."""
     example = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0)) * 2 - 1
     export_onnx(module, example, file, input_name="input", output_names=outputs, dynamic={0: "batch"})
 

@@ -1,7 +1,7 @@
 """Training of the five face networks of the foundation.
 
 Each has a module with `build(people)`, `losses(module, people, rng, batch, progress)`, where progress goes from 0 to 1
-over the training, and `measure(network, people)` on held-out people.
+over the training, and `measure(network, people)` on held-out people; the detector's takes its file, not the network.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FILES = {
     "expression_pose": "judges/expression_pose.onnx",
     "judge": "judges/recogniser.onnx",
 }
-"""File of each network in the folder of weights, where the profile expects it."""
+"""File of each network in the folder of weights; the profile tiny expects it there."""
 
 
 def train_face_network(

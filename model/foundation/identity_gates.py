@@ -29,7 +29,7 @@ PEOPLE = 16
 
 
 class AdapterBench:
-    """A pipeline with the adapter, and faces and tokens of `photos`, which are the photos of `people`, smaller."""
+    """A pipeline with the adapter; faces and tokens of `photos`, which are smaller copies of those of `people`."""
 
     def __init__(self, weights: Path, adapter: Path, people: People, photos: Array) -> None:
         from model.inference.pipeline import DynamicIDPipeline

@@ -122,7 +122,7 @@ def measure_foundation(
 
 
 def chosen_parts(parts: Sequence[str] | None, known: Iterable[str]) -> list[str]:
-    """Return the `known` parts among `parts` (all if None), in their order; raise ValueError for an unknown one."""
+    """Return `parts` (all `known` ones if None) in the order of `known`; raise ValueError for an unknown part."""
     unknown = sorted(set(parts or ()) - set(known))
     if unknown:
         raise ValueError(f"{', '.join(unknown)}: no part of the foundation; expected some of {', '.join(known)}")

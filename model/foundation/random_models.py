@@ -148,7 +148,7 @@ def save_preprocessor(folder: Path, size: int) -> None:
 
 
 def random_tokenizer() -> Any:
-    """Return a CLIPTokenizer, at most 77 tokens a text, with single bytes and a few pairs of letters as vocabulary."""
+    """Return a CLIPTokenizer for up to 77 tokens; its vocabulary is single bytes and a few pairs of letters."""
     from tokenizers.pre_tokenizers import ByteLevel
     from transformers import CLIPTokenizer
 

@@ -97,7 +97,7 @@ def _quartiles(pixels: Array) -> Array:
 
 
 def nearest_class(known: Array, classes: Array, asked: Array, *, leave_out: bool = False) -> Array:
-    """Return, for each row of `asked` (M, d), the most frequent of `classes` (N,) of its 7 nearest `known` (N, d).
+    """Return, for each row of `asked` (M, d), the most frequent of `classes` (N,) among its 7 nearest `known` (N, d).
 
     With `leave_out`, `asked` must be `known`, and a row is not its own neighbour.
     """

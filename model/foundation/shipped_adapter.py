@@ -60,7 +60,7 @@ def ship(adapter: Path, weights: Path, recipe: dict[str, Any], figures: dict[str
 
 
 def matches_base(weights: Path) -> bool:
-    """Return whether `weights` has an adapter that was trained on the base and recogniser in it."""
+    """Return whether `weights` has an adapter and this was trained on the base and recogniser there."""
     from model.network.base import fingerprint_of_base
 
     if not (weights / FOLDER / CONFIG).is_file():

@@ -157,7 +157,7 @@ def face_accuracies(reader: FaceReader, images: Array, people: People, rows: Arr
 
 
 class ClipReader:
-    """Choose the text that fits a picture best by the shipped CLIP."""
+    """Choose by the shipped CLIP the text that fits a picture best."""
 
     def __init__(self, weights: Path) -> None:
         from transformers import CLIPModel, CLIPTokenizer

@@ -151,7 +151,7 @@ def train_foundation(
     workers: int = 2,
     sample: Sample | None = None,
 ) -> TrainingResult:
-    """Train `parts` (all by default) that are unfinished, in the order of RECIPE, from their last checkpoints.
+    """Train the unfinished parts among `parts` (all by default), in the order of RECIPE, from their last checkpoints.
 
     When all parts are finished, measure them on the people of `sample` and write the manifest. People already in `work`
     are used as they are; `steps_scale` multiplies the steps of every part (at least one remains). Raises ValueError for

@@ -28,7 +28,7 @@ RATES = (2e-3, 1.5e-3)
 
 
 def build() -> Any:
-    """Return the untrained AutoencoderKL, 0.77 M parameters; latents have a quarter of the side and 4 channels."""
+    """Return the untrained AutoencoderKL of 0.77 M parameters; latents have 4 channels and a quarter of the side."""
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(
@@ -48,7 +48,7 @@ def _edges(images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def reconstruction_loss(found: Tensor, true: Tensor, weight: Tensor) -> Tensor:
-    """Return errors of (B, 3, S, S) pictures, their edges (both by `weight`, (B, 1, S, S)) and 4 × 4 means, summed."""
+    """Sum absolute errors of (B, 3, S, S) pictures and edges, both times `weight` (B, 1, S, S), and of 4 × 4 means."""
     weight = weight / weight.mean()
     loss = ((found - true).abs() * weight).mean()
     vertical, horizontal = (a - b for a, b in zip(_edges(found), _edges(true), strict=True))

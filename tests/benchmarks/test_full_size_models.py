@@ -1,4 +1,4 @@
-"""The random models have the published sizes; no weights are made to check this."""
+"""The random models have the published sizes; this is checked without allocating weights."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The method in the size of Stable Diffusion 1.5 on random weights loads, trains and renders within 24 GB.
+"""The method at the size of Stable Diffusion 1.5, with random weights, loads, trains and renders within 24 GB.
 
-Not part of an ordinary run: `pytest -m full_size` (12 GB of memory, 6 GB of disk, some minutes).
+Ordinary runs leave it out; start it by `pytest -m full_size` (12 GB of memory, 6 GB of disk, some minutes).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Compare the modules with exact vectors of the published ones (absolute tolerance 1e-4, float32).
 
 `pytest tests/model/network/test_golden.py --golden DIR` uses the vectors of another folder of the same format. Sizes
-are read from the shapes of the tensors; the number of attention heads, which no shape has, is in the metadata
-(`heads`), else four. The largest error of every file is printed at the end.
+are read from the shapes of the tensors; the number of attention heads, which no shape has, is read from the metadata
+(`heads`) and is four without it. The largest error of every file is printed at the end.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def registered(model_folder: Path) -> Iterator[str]:
     from pipelines.registry.log_model import CODE, signature
 
     with pytest.MonkeyPatch.context() as patch:
-        # Other tests of this process chose an address and an experiment, which would stay set.
+        # Other tests of this process may have set another address and experiment, which stay set.
         before, registry = mlflow.get_tracking_uri(), f"sqlite:///{model_folder / 'mlflow.db'}"
         patch.setenv("MLFLOW_TRACKING_URI", registry)
         patch.chdir(model_folder)
