@@ -37,7 +37,7 @@ _FORMAT = 2
 class Person:
     """A held-out person: the model sees `reference`; the pictures are compared with `others`.
 
-    All are image ids; each photo has one role (reference, other, or true photo of a cell).
+    Both hold image ids. Each photo has one role: reference, other, or true photo of a cell.
     """
 
     identity: str

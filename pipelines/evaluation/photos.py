@@ -56,14 +56,14 @@ class Photo:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The held-out people: `records` of all usable photos, and the needed `photos` by image id."""
+    """The held-out people: `records` of all usable photos, and `photos` of the evaluation set by image id."""
 
     records: Sequence[PhotoRecord]
     photos: Mapping[str, Photo]
 
 
 def held_out_records(processed: Path) -> list[PhotoRecord]:
-    """Return the usable photos of the test split, in the order of the rows.
+    """Return the accepted photos of named people in the test split, in the order of the rows.
 
     Raises UserError where no held-out photo has an identity, StageFailed where a held-out person also has photos in
     another split.

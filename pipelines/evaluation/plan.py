@@ -39,13 +39,13 @@ class PictureSpec:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """Equal for equal pictures."""
+        """A value that is equal for equal pictures."""
         tokens = None if self.tokens is None else self.tokens.tobytes()
         return (self.prompt, self.noise, tokens, *self.settings)
 
     @property
     def settings(self) -> tuple[object, ...]:
-        """Equal for pictures that can be drawn in one batch."""
+        """A value that is equal for pictures that can be drawn in one batch."""
         width = 0 if self.tokens is None else len(self.tokens)
         return (width, self.boxes, self.gate, self.scale, self.threshold, self.guidance)
 

@@ -32,7 +32,7 @@ _BEFORE = {"guidance_rescale": 0.0, "layout_steps": 0}
 
 
 def conditions(metrics: dict[str, Any]) -> str:
-    """Return the sha256 (hex) of evaluation set and settings: results with another hash must not be compared."""
+    """Return the sha256 (hex) of evaluation set and settings; only results with equal hashes may be compared."""
     known = metrics.get("settings", {})
     settings = {
         key: known[key] for key in _CONDITIONS if key in known and not (key in _BEFORE and known[key] == _BEFORE[key])

@@ -21,7 +21,7 @@ AIRFLOW_RUN_VARIABLE = "DYNAMICID_AIRFLOW_RUN_ID"
 
 @dataclass(frozen=True)
 class Lineage:
-    """The origin of one stage's present result; None where something does not exist."""
+    """The origin of one stage's present result; a field is None where there is no such thing."""
 
     stage: str
     git_commit: str | None

@@ -70,8 +70,8 @@ def origins_of(root: Path, uri: str) -> Origins:
 def versions_from(root: Path, name: str, thing: str) -> list[str]:
     """Return the URIs of the versions of model `name` that were made from `thing`, oldest first.
 
-    `thing` is a dataset version (`faces-v3`), a git commit (seven digits or more), the id of an Airflow run, a DVC
-    hash, or the hash of an evaluation set. Raises UserError where it is too short to be unambiguous.
+    `thing` is a dataset version (`faces-v3`), a git commit (its first digits), the id of an Airflow run, a DVC hash,
+    or the hash of an evaluation set. Raises UserError where it has fewer than seven characters.
     """
     if len(thing) < 7:
         raise UserError(f"{thing}: expected models:/…, a version such as faces-v3, a commit, a run id or a hash")

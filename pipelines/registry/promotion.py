@@ -72,8 +72,8 @@ class ChampionMoved(Exception):
 def register(params: Params, challenger: Challenger) -> Registration:
     """Register the adapter as `challenger`, and promote it to `champion` where it passes the gates.
 
-    Idempotent: for an adapter and evaluation set (by hash) that are registered, it returns the version and decision.
-    It compares again only where the gates have not promoted, no person has decided, and the champion has changed or
+    Idempotent: an adapter that is registered with this evaluation set (by hashes) keeps its version and decision. It
+    is compared again only where neither the gates promoted it nor a person decided, and the champion has changed or
     `register.promote` was turned on. Without a champion only the absolute bounds apply. With `register.promote` off the
     gates' results are recorded, the champion stays, and `promote` can follow.
     """

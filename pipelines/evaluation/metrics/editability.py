@@ -20,7 +20,7 @@ def correct(asked: np.ndarray, read: np.ndarray, found: np.ndarray, counts: np.n
 def yaw_error(asked_pose: np.ndarray, yaw: np.ndarray, found: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Return |yaw − asked yaw| in degrees; NaN for cells that do not count for the metric.
 
-    A picture without a face gets the error of the pose farthest from the asked one: leaving it out would reward it.
+    A picture without a face gets the error of the pose farthest from the asked one: omitting it would favour failures.
     `asked_pose` (N,) indices into POSES, `yaw` (N,) degrees.
     """
     asked = _YAWS[asked_pose]

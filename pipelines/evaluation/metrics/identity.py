@@ -1,6 +1,6 @@
 """Metrics of identity: similarity to real photos, copying of the reference, nearest person.
 
-Embeddings are the recogniser judge's, unit norm. A picture without a face counts 0.
+Embeddings are the recogniser judge's, unit norm. A picture without a face counts as 0.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def copy_paste(
 
 
 def own_over_other(embeddings: np.ndarray, found: np.ndarray, person: np.ndarray, gallery: np.ndarray) -> np.ndarray:
-    """Return 1 where a face is nearer to the right person than to any other, else 0 (also where no face was found).
+    """Return 1 where the face is nearest to the right person, else 0 (also where no face was found).
 
     `gallery` (P, d) has one unit vector per person, `person` (N,) the row of the right one.
     """

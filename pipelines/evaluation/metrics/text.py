@@ -8,7 +8,7 @@ import numpy as np
 
 
 def clip_t(pictures: np.ndarray, texts: np.ndarray) -> np.ndarray:
-    """Return the cosine (N,) of each picture (N, d) and its own prompt (N, d)."""
+    """Return the cosine (N,) between each picture (N, d) and its own prompt (N, d)."""
     return (pictures * texts).sum(1).astype(float)
 
 

@@ -25,7 +25,7 @@ PAGE = "index.html"
 
 
 def run(params: Params, root: Path, out: Path, against: str | None = None) -> Verdict:
-    """Compare `data/faces` and `data/processed` of `root` with those of the version `against` (default: the champion).
+    """Compare `data/faces` and `data/processed` of `root` with the data of version `against` (default: the champion).
 
     Writes `drift.json` into `out`, and `index.html` unless there is no champion. Raises UserError where the version's
     training data is unknown or missing.
