@@ -135,7 +135,7 @@ def _rest_config(file: Path) -> dict[str, Any]:
 
 
 def sizes_of(published: Published, width: int, given: Mapping[str, int]) -> dict[str, int]:
-    """Return the sizes: from shapes of tensors, and from `given` what no shape contains (the number of IMR heads).
+    """Return the sizes that the tensors' shapes determine, and those of `given` for the others (heads of the IMR).
 
     `width` is the cross-attention width of the UNet. If a tensor is missing, its size is that of `given`, and `verify`
     reports the tensor. Raise CheckpointError if the heads do not divide the width of the IMR.
@@ -157,7 +157,7 @@ def sizes_of(published: Published, width: int, given: Mapping[str, int]) -> dict
     if sizes["reconfigurator_width"] % sizes["reconfigurator_heads"]:
         raise CheckpointError(
             f"IMR of width {sizes['reconfigurator_width']} with {sizes['reconfigurator_heads']} heads: expected a "
-            "number of heads that divides it (the files do not contain it: train_anchoring.sizes.reconfigurator_heads)"
+            "number of heads that divides the width; set train_anchoring.sizes.reconfigurator_heads (not in the files)"
         )
     return sizes
 
@@ -174,7 +174,7 @@ def verify(published: Published, shapes: AdapterShapes) -> None:
     problems = []
     if shapes.imr and published.files.imr is None:
         problems.append(
-            f"{published.files.rest}: of an adapter with an IMR; give the files of IMR and landmark encoder too"
+            f"{published.files.rest}: rest of an adapter with an IMR; give the files of IMR and landmark encoder too"
         )
     comparisons = [
         (file, compare(published.tensors[kind], to_published_keys(kind, expected)))

@@ -1,4 +1,4 @@
-"""Compute identity tokens from reference faces and face prompts (paper sections 3.1 and 3.2)."""
+"""Compute identity tokens from reference faces and face prompts (paper section 3)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from model.network.templates import retarget
 class TokenMaker:
     """Compute identity tokens with the adapter and two functions of the frozen models.
 
-    `clip_states`: a face crop (S, S, 3) uint8 → (1, T, W); `pooled_text`: B texts → (B, D).
+    `clip_states` maps a face crop (S, S, 3) uint8 RGB to (1, T, W), and `pooled_text` maps B texts to (B, D).
     """
 
     adapter: Adapter

@@ -141,7 +141,7 @@ class Adapter(nn.Module):
         """
         layers = _attention_layers(unet)
         if [layer.processor for layer in layers.values()] != list(self.processors):
-            raise ValueError("LoRA is folded into the UNet that the adapter is attached to: attach it first")
+            raise ValueError("LoRA can be folded only into the UNet to which the adapter is attached: attach it first")
         if self.training:
             raise ValueError("an adapter in training mode cannot be folded: its LoRA would be fixed; call eval()")
         self.unfold()

@@ -165,7 +165,7 @@ def read_index(pipeline: Path) -> dict[str, Any]:
     index = json.loads((pipeline / "model_index.json").read_text("utf-8"))
     found = (index.get("unet") or (None, None))[1]
     if found != "UNet2DConditionModel":
-        denoiser = found or (index.get("transformer") or index.get("prior") or (None, "nothing that denoises"))[1]
+        denoiser = found or (index.get("transformer") or index.get("prior") or (None, "no denoiser"))[1]
         raise ValueError(
             f"{pipeline}: a {index.get('_class_name')} with {denoiser}; expected a UNet2DConditionModel: give a base "
             "of Stable Diffusion 1.x, 2.x or XL"

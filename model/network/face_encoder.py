@@ -69,8 +69,8 @@ class FacePerceiverResampler(nn.Module):
 class FaceEncoder(nn.Module):
     """Compute identity tokens (B, tokens, width) from embeddings (B, 512) and CLIP states of crops (B, T, image_width).
 
-    `width` is the cross-attention width of the UNet, a multiple of 64. The embedding is projected to tokens, which the
-    resampler replaces; raise ValueError for another width.
+    `width` is the cross-attention width of the UNet; raise ValueError if it is not a multiple of 64. The embedding is
+    projected to tokens; the result is the output of the resampler for them.
     """
 
     def __init__(self, width: int, image_width: int, tokens: int = 4, embedding: int = 512, depth: int = 4) -> None:

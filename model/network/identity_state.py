@@ -74,7 +74,7 @@ class IdentityState:
         if self.boxes is not None:
             self.boxes = self._shared(torch.as_tensor(self.boxes, dtype=torch.float64, device="cpu"), 3, "boxes")
             if self.boxes.shape[-1] != 4:
-                raise ValueError(f"boxes of shape {tuple(self.boxes.shape)}: expected four numbers a box")
+                raise ValueError(f"boxes of shape {tuple(self.boxes.shape)}: expected four numbers per box")
         if self.masks is not None:
             self.masks = self._shared(torch.as_tensor(self.masks, dtype=torch.float32, device="cpu"), 4, "masks")
         if not isinstance(self.scale, int | float):

@@ -1,4 +1,4 @@
-"""Identity-Motion Reconfigurator (IMR): replace the motion in identity tokens (section 3.3).
+"""Identity-Motion Reconfigurator (IMR): replace the motion in identity tokens (paper section 3.3).
 
 ξ_pred = φ2(φ1(ξ_src, ψ_src), ψ_tgt); the key names are those of the published checkpoints.
 """
@@ -52,7 +52,7 @@ class Reconfigurator(nn.Module):
     """Map identity tokens of photos, (B, K, tokens_width), to tokens of the same people with another motion (the IMR).
 
     `motion_width` is the width of landmark features plus pooled text, `latents` the number of motion latents. `width`
-    must be a multiple of `heads`. With `residual` the result is ξ_src + Δ, Δ initially 0; published ones have none.
+    must be a multiple of `heads`. With `residual` the result is ξ_src + Δ, Δ initially 0; published: without residual.
     """
 
     def __init__(

@@ -32,7 +32,7 @@ class LossCurve:
             self._pending.setdefault(name, []).append(float(value))
 
     def latest(self) -> float:
-        """Return the loss of the newest step, which must belong to no row yet."""
+        """Return the loss of the newest step; at least one must have been added since the last row."""
         return self._pending["loss"][-1]
 
     def close_row(self, step: int, probe: float | None) -> dict[str, float | None]:

@@ -93,7 +93,7 @@ def face_weights(boxes: Tensor, height: int, width: int, weight: float) -> Tenso
 
 
 def weighted_mse(predicted: Tensor, target: Tensor, cells: Tensor, steps: Tensor) -> Tensor:
-    """Return the squared error, averaged with weights `cells` (B, 1, h, w), times `steps` (B,), averaged: float32."""
+    """Return a float32 scalar: the mean of `steps` (B,) × squared error averaged with weights `cells` (B, 1, h, w)."""
     error = (predicted.float() - target.float()).square().mean(dim=1, keepdim=True)
     each = (error * cells).sum(dim=(1, 2, 3)) / cells.sum(dim=(1, 2, 3))
     return (each * steps).mean()

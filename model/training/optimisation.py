@@ -16,7 +16,7 @@ from model.training.settings import TrainingSettings
 def rate_factor(settings: TrainingSettings) -> Callable[[int], float]:
     """Return the learning-rate factor as a function of the step: linear warm-up, then constant or half a cosine to 0.
 
-    The schedules of diffusers' `get_scheduler` lag this one by one step: their first step has rate zero.
+    The schedules of diffusers' `get_scheduler` are one step behind this one: their first step has rate zero.
     """
 
     def factor(step: int) -> float:

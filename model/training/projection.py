@@ -32,7 +32,7 @@ LatentsAndFaces = tuple[Records, FaceRecords]
 def latents_around_faces(latents: Tensor, alignments: Tensor) -> Tensor:
     """Return latents (B, C, h, w) sampled on a 12 x 12 grid aligned with the face, (B, C · 144), 0 outside the photo.
 
-    `alignments` (B, 2, 3) are those of `alignment`.
+    `alignments` (B, 2, 3) are from `alignment`.
     """
     wider = torch.cat([alignments[:, :, :2] * _REACH, alignments[:, :, 2:]], dim=2)
     grid = F.affine_grid(wider, [len(latents), latents.shape[1], _SIDE, _SIDE], align_corners=False)

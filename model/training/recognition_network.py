@@ -40,7 +40,7 @@ class RecognitionNetwork(nn.Module):
             problem = (str(error).splitlines() or ["empty"])[0]
             raise ValueError(f"{file}: cannot be read as an ONNX network: {problem}") from error
         if getattr(described, "taskname", None) != "recognition":
-            raise ValueError(f"{file}: not a face recognition network to insightface")
+            raise ValueError(f"{file}: not a face recognition network that insightface can read")
         self.side = int(described.input_size[0])
         if self.side % 112:
             raise ValueError(

@@ -172,7 +172,7 @@ class ReconfigurationModel(nn.Module):
         self.settings = settings
 
     def forward(self, batch: ReconfigurationBatch, noised: NoiseTermBatch | None = None) -> dict[str, Tensor]:
-        """Return scalar losses by name: `loss` (their sum), `tokens` and, with `noised`, `noise`."""
+        """Return scalar losses by name: `loss` (their weighted sum), `tokens` and, with `noised`, `noise`."""
         adapter: Adapter = self.frozen[0]
         predicted = batch.predict(adapter)
         tokens = F.mse_loss(predicted.float(), batch.expected)

@@ -38,14 +38,14 @@ class Outputs(TrainingOutputs):
 
 
 def _recogniser(params: Params, photos: Photos) -> RecognitionNetwork:
-    """Return the recogniser that embedded the photos, as a differentiable network; raise ValueError without it."""
+    """Return the recogniser that embedded the photos, differentiable; raise ValueError if the face pack has another."""
     from model.training.identity_loss import conditioning_recogniser
 
     pack = resolve(params.preprocess.insightface_root) / "models" / params.preprocess.insightface_name
     try:
         return conditioning_recogniser(pack, photos)
     except ValueError as error:
-        raise ValueError(f"{error}; without the identity term: train_anchoring.identity.weight=0") from None
+        raise ValueError(f"{error}; to train without the identity term: train_anchoring.identity.weight=0") from None
 
 
 def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:

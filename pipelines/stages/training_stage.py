@@ -91,7 +91,7 @@ def training_run(
 ) -> Iterator[Run]:
     """Yield the run of this training under its lock; if the block succeeds, remove the checkpoints.
 
-    `hashes`: one of each thing that the training reads, by name. The main process holds the lock for all processes.
+    `hashes`: one for each thing that the training reads, by name. The main process holds the lock for all processes.
     """
     from model.training.loop import Run
     from model.training.resume import Checkpoints, resume_key

@@ -1,4 +1,4 @@
-"""The order of the data, and every random number, follow from seed and step alone."""
+"""The order of the data and every random number follow from seed, step and process alone."""
 
 from __future__ import annotations
 
