@@ -30,7 +30,7 @@ from pipelines.data.synthetic.dataset import write_dataset
 
 
 def agreement(curated: dict[str, str | None], known: dict[str, str]) -> dict[str, float]:
-    """Return precision and recall of the pairs of photos that curation assigns to one person, and F1 of these."""
+    """Return precision and recall of the pairs of photos that curation assigns to one person, and their F1."""
     # A photo that curation assigns to no person is in no pair.
     labels = [curated.get(file) or f"nobody: {file}" for file in known]
     (_, wrong), (missed, both) = pair_confusion_matrix(list(known.values()), labels)

@@ -38,7 +38,7 @@ from benchmarks.measure import (
     step_parser,
 )
 
-# Times are comparable up to this difference of ours and the literal version, relative to the largest value.
+# Largest permitted difference of ours from the literal version, relative to the largest value; else no times.
 _TOLERANCE = {torch.float32: 1e-3, torch.float16: 5e-2, torch.bfloat16: 1e-1}
 
 

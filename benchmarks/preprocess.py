@@ -3,7 +3,7 @@
     python benchmarks/preprocess.py --photos 8000
 
 The plain loop runs the same analysers on about 1,000 of the photos in one process and writes nothing. Efficiency is the
-rate of the whole stage on `local[2]`, with start and writing, divided by twice the loop's rate, without loading.
+rate of the whole stage on `local[2]`, start and writing included, divided by twice the loop's rate, loading excluded.
 Processor time is also measured, since other programs disturb it less. The photos are real ones or procedural people
 (`--drawn`), and variants of them (cropped, mirrored, recompressed).
 
@@ -77,7 +77,7 @@ def write_dataset(photos: Iterator[tuple[str, str, bytes]], folder: Path) -> Non
 
 
 def plain_loop(faces: Path, params: Preprocess, every: int, phase: int) -> dict[str, object]:
-    """Analyse every `every`-th photo from `phase` on here; return photos, seconds, and processor seconds by part."""
+    """Analyse every `every`-th photo, from number `phase` on; return photos, seconds, and processor seconds by part."""
     import cv2
     import pyarrow.parquet as pq
 

@@ -86,7 +86,7 @@ class Trainer:
     def __init__(self, base: Base, photos: Photos, state: Path, accelerator: Any, *, batch: int, rank: int) -> None:
         self.base, self.photos, self.accelerator = base, photos, accelerator
         self.settings = settings(batch, rank)
-        # For all modes; those without caches use only its geometry and embeddings, which no network computes.
+        # All modes use it; those without caches take only geometry and embeddings from it, which need no network.
         self.data: AnchoringData = anchoring_data(base, photos, RecordEncoder(state, batch, None), base.resolution)
         torch.manual_seed(0)
         adapter = Adapter.create(base.unet, base.image_encoder, self.settings.sizes, self.settings.gate_threshold)

@@ -152,7 +152,7 @@ def draw(rooms: set[str], pairs: Iterable[Pair], layers: list[str]) -> str:
 
 
 def print_floors(name: str, rooms: Iterable[str], pairs: set[Pair], up: set[Pair]) -> None:
-    """Print the floors of rooms and the pairs `up`, which are not allowed."""
+    """Print rooms by floor, and the pairs `up`, which are not allowed."""
     floors = floors_of(rooms, pairs)
     top = max(floors.values())
     print(f"{name}: {len(floors)} rooms, {top} floors, {len(pairs)} pairs, {len(up)} against the order")

@@ -39,7 +39,7 @@ def faults_of(file: Path, text: str) -> Iterator[tuple[int, str]]:
     if file.suffix != ".md":
         yield from ((at.start(), f"no file {at[0]}") for at in PAGE.finditer(text) if not (ROOT / at[0]).is_file())
         return
-    # Blank code, which keeps positions.
+    # Blank out code, so that positions stay the same.
     prose = CODE.sub(lambda at: re.sub(r"[^\n]", " ", at[0]), text)
     for pattern, kind in CHECKS[: 1 if file.is_relative_to("docs/log") else 2]:
         yield from ((at.start(), f"{kind}: {at[0]}") for at in pattern.finditer(prose))

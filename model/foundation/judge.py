@@ -1,4 +1,4 @@
-"""The recogniser that judges identity; it is independent of the one that conditions the model.
+"""The recogniser that judges identity; it is not the one that conditions the model.
 
 Architecture, seed, loss and augmentation differ: the margin is on the angle (ArcFace, Deng et al. 2019), features are
 pooled over positions, and training faces are also mirrored, grey or partly hidden.

@@ -28,7 +28,7 @@ UNET = "sd/unet/diffusion_pytorch_model.safetensors"
 
 @dataclass(frozen=True)
 class Sample:
-    """The people to measure on (with another seed than the training set), and the sampling of pictures from text."""
+    """The people to measure on, whose seed differs from the training set's, and the sampling of pictures from text."""
 
     people: int = 40
     photos: int = 14
