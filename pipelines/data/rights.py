@@ -44,4 +44,4 @@ def describe_left_out(left_out: Mapping[str, int], kept: int) -> str:
     """Return one line: how many photos the policy left out, by reason."""
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
     total = Counter(left_out).total()
-    return f"{total} of {total + kept} photos may not be trained on by `rights` of the parameters: {reasons}"
+    return f"{total} of {total + kept} photos may not be trained on, by `rights` of the parameters: {reasons}"

@@ -1,4 +1,4 @@
-"""Versions of a dataset folder: DVC stores the data, a git tag `<folder>-vN` names it.
+"""Make versions of a dataset folder: DVC stores the data, a git tag `<folder>-vN` names it.
 
 A tag's commit is HEAD plus the folder's `.dvc` file; the branch does not move. The same data always has the same
 version, even where it is added again or in another clone.

@@ -95,7 +95,7 @@ def bring_data(root: Path, *pointers: str) -> str | None:
 def bring_objects(root: Path, objects: Mapping[str, str], target: Path) -> None:
     """Put folders or files into the new folder `target`; `objects`: name → DVC hash (`….dir` for a folder).
 
-    Raises UserError where neither the cache of `root` nor its default remote has one of them.
+    Raises UserError where one of them is in neither the cache of `root` nor its default remote.
     """
     settings = target / ".dvc"
     settings.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The list of the forgotten, `data/forgotten.jsonl`: hashes only, kept in git beside the dataset's `.dvc` file.
+"""Keep the list of the forgotten, `data/forgotten.jsonl`: hashes only, in git beside the dataset's `.dvc` file.
 
 Every later dataset version holds it, so that clones have it too. A photo is stored as a hash of its `image_id`, a
 person as a salted hash of the name: a given photo or name can be checked, but the forgotten ones cannot be listed.

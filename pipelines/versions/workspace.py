@@ -1,4 +1,4 @@
-"""The workspace of a run: a local clone that shares the DVC cache and the tracking database of its checkout.
+"""Make the workspace of a run: a local clone that shares the DVC cache and the tracking database of its checkout.
 
 Simultaneous runs never touch each other's files. The results of a run are saved as a DVC experiment with the run's name
 and pushed to the checkout. `restore` reads them from there without running anything.

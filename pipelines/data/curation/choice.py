@@ -9,7 +9,7 @@ from pipelines.core.sections.data import Curate
 from pipelines.data.curation.faces import Faces
 
 _DEGREES = 30.0
-# Landmarks of one person move by some hundredths of the crop frame's side.
+# Landmarks of one person move by a few hundredths of the crop frame's side.
 _MOTION = 0.02
 
 

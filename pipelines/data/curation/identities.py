@@ -50,7 +50,7 @@ def _homes(faces: Faces) -> dict[str, int]:
 
 
 def _names(groups: list[np.ndarray], homes: dict[str, int], faces: Faces) -> list[str]:
-    """Return a folder name for every cluster: the most frequent label at home there, else person_00001, … by size."""
+    """Return a folder name for every cluster: its most frequent home label, else person_00001, … by falling size."""
     counts = Counter(
         faces.rows.loc[faces.rows["cluster"] >= 0, ["label", "cluster"]].itertuples(index=False, name=None)
     )

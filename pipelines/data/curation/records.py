@@ -1,4 +1,4 @@
-"""Schemas of the curation state and of `faces.parquet`, and the values of `status` and `reason`."""
+"""Define the schemas of the curation state and of `faces.parquet`, and the values of `status` and `reason`."""
 
 from __future__ import annotations
 

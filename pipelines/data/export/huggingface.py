@@ -54,7 +54,7 @@ class HubWriter(RollingWriter):
         self._count += 1
 
     def part(self) -> Path:
-        """Return the path of the shard being written, until the number of shards is known."""
+        """Return a temporary path for the shard being written: its final name holds the number of shards."""
         return self._folder / "data" / f"train-{self._shards:05d}.part"
 
     def complete(self) -> None:

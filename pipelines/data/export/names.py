@@ -36,7 +36,7 @@ def file_path(file_name: str) -> str:
 
 
 def folder_name(identity: str) -> str:
-    """Return an identity as a safe relative folder, of several parts where it has several ("session/anna")."""
+    """Return an identity as a safe relative folder with the same parts ("session/anna" has two)."""
     return file_path(identity.replace("%", "%25"))
 
 

@@ -69,7 +69,7 @@ def _aligner(network: Any, modules: int) -> Any:
     device = "cuda" if torch.cuda.is_available() else "cpu"
 
     class LocalFaceAlignment(FaceAlignment):
-        """FaceAlignment with a loaded network, where the library would download one."""
+        """FaceAlignment with a network that is loaded already; the library would download one."""
 
         def _load_native(self, network_name: str, network_size: int, device: str, dtype: Any) -> Any:
             return network.to(device, dtype=dtype).eval()

@@ -39,7 +39,7 @@ def frame_face(width: int, height: int, bbox: np.ndarray, resolution: int, face_
     """Return the square in which a face is stored.
 
     It is the largest square inside the photo, with the face as near its middle as the photo allows. Where the face box
-    is lower than `face_share` of that square (0: no bound), a smaller square is taken, never narrower than the face.
+    has less than `face_share` of its height (0: no bound), the square is smaller, but never narrower than the face.
     """
     x0, y0, x1, y1 = (float(value) for value in bbox)
     side = float(min(width, height))

@@ -34,7 +34,7 @@ def rejection_reason(side: float, sharpness: float, params: Preprocess) -> str |
 
 
 def sharpness(image: np.ndarray, bbox: np.ndarray) -> float:
-    """Return the variance of the Laplacian of the grey face, resized to 128 pixels; 0 outside the picture.
+    """Return the variance of the Laplacian of the grey face, its longer side resized to 128 pixels; 0 outside `image`.
 
     `image` (H, W, 3) uint8 RGB, `bbox` (4,) in its pixels. A blurred face is near 0, a sharp one in the hundreds.
     """

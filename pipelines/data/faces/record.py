@@ -1,4 +1,4 @@
-"""The result of analysing a photo or a picture."""
+"""Define the result of analysing a photo or a picture."""
 
 from __future__ import annotations
 

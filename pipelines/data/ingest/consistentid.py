@@ -1,4 +1,4 @@
-"""ConsistentID's training list: a JSON file that names the photos and their captions.
+"""Read ConsistentID's training list: a JSON file that names the photos and their captions.
 
 The published scripts (JackAILab/ConsistentID, `data/FGID_*.py`) write `JSON_all.json`, a list of objects
 

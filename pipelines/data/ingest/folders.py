@@ -1,4 +1,4 @@
-"""Folders of photos: flat, or one folder per identity.
+"""Read folders of photos: flat, or one folder per identity.
 
 `1.jpg` may have a `1.txt`: line 1 is the prompt, line 2 the face prompt (both optional).
 """

@@ -72,7 +72,7 @@ def is_picture_name(name: str) -> bool:
 
 
 def is_picture_start(start: bytes) -> bool:
-    """Whether `start`, at least the first SIGNATURE_BYTES of a file, begins as a picture format does."""
+    """Whether `start`, at least the first SIGNATURE_BYTES of a file, begins like a picture format."""
     return any(pattern.match(start) for pattern in _SIGNATURES)
 
 

@@ -1,4 +1,4 @@
-"""Walk a folder of photos in sorted order, without leaving it; every file is yielded, as found or skipped."""
+"""Walk a folder of photos in sorted order, without leaving it; yield every file, as Entry or as Skipped."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def classify(root: str, relative: str) -> Entry | Skipped:
     kind = stat.S_IFMT(status.st_mode)
     if kind == stat.S_IFREG:
         return Entry(relative, real, status.st_size)
-    # A path that is still a link after all links are resolved is circular or broken.
+    # A path that is still a link after all links are resolved is circular.
     return Skipped(name, {stat.S_IFLNK: BROKEN_LINK, stat.S_IFDIR: FOLDER}.get(kind, NOT_REGULAR))
 
 

@@ -33,7 +33,7 @@ def write_slice(rows: pa.Table, file: Path) -> None:
 def read_slice_file(
     file: Path, *, columns: list[str] | None = None, places: Sequence[int] | np.ndarray | None = None
 ) -> pa.Table:
-    """Return `columns` (default all) of the rows at `places` (default all) of a slice, in that order."""
+    """Return `columns` (default: all) of a slice's rows at `places` (default: all), in the order of `places`."""
     # `take` copies: the caller may delete the file, or keep only a few of very many rows.
     with pa.memory_map(str(file)) as mapped:
         rows = pa.ipc.open_file(mapped).read_all()

@@ -1,4 +1,4 @@
-"""The Spark jobs of preprocessing, as the driver starts them."""
+"""Start the Spark jobs of preprocessing from the driver."""
 
 from __future__ import annotations
 

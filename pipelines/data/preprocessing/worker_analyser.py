@@ -23,7 +23,7 @@ def worker_analyser(params: Preprocess, given: Preprocess | None, version: str |
 
     `params` has the paths as the driver resolves them, `given` as they were written (a worker that got them in an
     archive finds them in its own folder). Raises UserError where `version` is given and this machine's networks,
-    libraries or code give another one.
+    libraries or code have another version.
     """
     return _load(_json(params), None if given is None else _json(given), version)
 

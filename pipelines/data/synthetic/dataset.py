@@ -55,7 +55,7 @@ def write_dataset(
     """Draw `identities` people with `photos` photos each (1 to 35) into `out`; return the number of new people.
 
     Each person is a folder `person_00042` of files `<n>.jpg` with `<n>.txt` (line 1 the prompt, line 2 the face
-    prompt). The files depend on seed, photos and size only. A person's folder is written atomically, so the next call
+    prompt). Its files depend on seed, photos and size only. A person's folder is written atomically, so the next call
     completes an interrupted one. `truth`: Parquet file for the ground truth.
 
     Raise UserError if an argument is out of range, or if `out` contains other files or was drawn with other arguments.
@@ -76,7 +76,7 @@ def write_dataset(
 
 
 def _claim(out: Path, arguments: dict[str, int]) -> None:
-    """Write the arguments to the manifest in `out`; raise UserError if they differ from those already there."""
+    """Write the arguments to the manifest in `out`; raise UserError if they differ from it (more people are fine)."""
     wanted, identities = {"drawing": _DRAWING_VERSION, **arguments}, arguments["identities"]
     manifest = out / MANIFEST
     if manifest.exists():

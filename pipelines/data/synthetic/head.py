@@ -1,4 +1,4 @@
-"""The shape of a head: horizontal sections from crown to chin, with nose, brows and eye sockets."""
+"""Model the shape of a head: horizontal sections from crown to chin, with nose, brows and eye sockets."""
 
 from __future__ import annotations
 

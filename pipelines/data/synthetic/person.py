@@ -1,4 +1,4 @@
-"""The identity of a procedural person, independent of any photo."""
+"""Sample the identity of a procedural person, which does not depend on any photo."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def _within(low: float, high: float, feminine: tuple[float, float] | None = None
 class Person:
     """The identity parameters of a person.
 
-    Lengths are in half head heights (crown to chin = 2), angles in degrees; all others are factors around 1 or shares
-    in [0, 1]. Reports group people by `skin_tone` (index into SKIN_TONES, light to dark) and `presentation`
+    Lengths and tilts are in half head heights (crown to chin = 2); all others are factors around 1, shares in [0, 1] or
+    offsets in [-1, 1]. Reports group people by `skin_tone` (index into SKIN_TONES, light to dark) and `presentation`
     ("masculine" or "feminine").
     """
 

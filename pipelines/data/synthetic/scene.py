@@ -40,8 +40,8 @@ class Scene:
     """The parameters of one photo of a person.
 
     Angles in degrees (yaw > 0: the face turns to the picture's right; pitch > 0: up; roll > 0: clockwise);
-    `intensity` scales the expression, 1 = full; offsets and `scale` move the head in shares of the picture.
-    `place` is a key of PLACES, or empty for a background of `background_colour`.
+    `intensity` scales the expression, 1 = full; offsets move the head in shares of the picture's side, `scale` is a
+    factor of its size. `place` is a key of PLACES, or empty for a background of `background_colour`.
     """
 
     expression: str

@@ -1,4 +1,4 @@
-"""Draw a portrait, and a contact sheet of many people in every expression and pose."""
+"""Draw a portrait, and a contact sheet of many people, expressions and poses."""
 
 from __future__ import annotations
 

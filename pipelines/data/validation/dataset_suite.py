@@ -1,4 +1,4 @@
-"""The expectations on the metadata of a dataset version before its photos are analysed."""
+"""Define the expectations on the metadata of a dataset version, checked before its photos are analysed."""
 
 from __future__ import annotations
 

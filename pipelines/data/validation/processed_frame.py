@@ -84,7 +84,7 @@ def _inside(boxes: np.ndarray, side: int) -> np.ndarray:
 
 
 def _picture_side(dataset: ds.Dataset) -> int:
-    """Return the side of the stored pictures, by the header of the first one; 0 where there is none."""
+    """Return the side in pixels of the stored pictures, from the header of the first; 0 where there is none."""
     accepted = (ds.field("status") == OK) & ds.field("image").is_valid()
     # No read-ahead: one picture is enough.
     lazily = {"batch_size": 16, "batch_readahead": 0, "fragment_readahead": 0, "use_threads": False}

@@ -1,4 +1,4 @@
-"""The expectations on processed rows before training."""
+"""Define the expectations on processed rows, checked before training."""
 
 from __future__ import annotations
 

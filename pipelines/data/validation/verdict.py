@@ -1,4 +1,4 @@
-"""The verdict of a validation stage: the result of each expectation, without times and paths."""
+"""Define the verdict of a validation stage: the result of each expectation, without times and paths."""
 
 from __future__ import annotations
 
