@@ -13,7 +13,7 @@ _SAME_FACE = 0.8
 
 
 def leave_out_repeats(faces: Faces) -> None:
-    """Leave out every file with the same bytes as another; the first by name is kept."""
+    """Leave out every file with the same bytes as an earlier one by name."""
     rows = faces.rows
     first = rows[rows["image_id"].notna()].groupby("image_id")["file_name"].transform("first")
     repeated = first.index[(first != rows.loc[first.index, "file_name"]).to_numpy()]

@@ -34,7 +34,7 @@ class Selection:
     left_out: Counter[str] = field(default_factory=Counter)
 
     def takes(self, row: Row) -> bool:
-        """Return whether a row is exported; count it where it is not."""
+        """Return whether a row is exported; count its reason where it is not."""
         reason = None
         if self.identities is not None and row["identity"] not in self.identities:
             reason = "other people"

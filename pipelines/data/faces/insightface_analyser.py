@@ -60,7 +60,7 @@ class InsightFaceAnalyser:
         self._recogniser = pack.models["recognition"]
         width = self._recogniser.output_shape[-1]
         if isinstance(width, int) and width != _EMBEDDING:
-            raise UserError(f"{folder}: the recognition network gives {width} numbers a face, expected {_EMBEDDING}")
+            raise UserError(f"{folder}: the recognition network has {width} outputs per face, expected {_EMBEDDING}")
         self._landmarks_3d = pack.models.get("landmark_3d_68")
         self._batches = Batches(self._recogniser.session)
 

@@ -99,7 +99,7 @@ def print_summary(summary: Summary, folder: Path) -> None:
         ("people", f"{summary.identities:,} ({summary.without_identity:,} photos without a name)"),
         ("formats", ", ".join(f"{name} {count:,}" for name, count in summary.formats.items())),
         ("unreadable headers", f"{summary.unreadable_headers:,}"),
-        ("repeated bytes", f"{summary.duplicates:,}"),
+        ("repeated photos", f"{summary.duplicates:,}"),
         *((f"left out: {reason}", f"{count:,}") for reason, count in summary.skipped.items()),
     ]
     for line in lines:

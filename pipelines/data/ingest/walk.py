@@ -42,7 +42,7 @@ class Photo:
 def check_root(root: Path) -> Path:
     """Return the real path of a folder; raise UserError where it is not one or cannot be listed."""
     if not root.is_dir():
-        raise UserError(f"{root}: no such folder; expected a folder of photos, a JSON list or a tar shard")
+        raise UserError(f"{root}: no such folder; expected a folder, a JSON list, a tar shard or Parquet")
     real = root.resolve()
     try:
         with os.scandir(real):

@@ -108,7 +108,7 @@ def render_group(people: list[tuple[Person, Scene]], size: int) -> tuple[Image, 
 
 
 def group_prompt(scenes: list[Scene]) -> str:
-    """Return the text prompt of several people in front of the first one's background."""
+    """Return the text prompt of two or three people in the setting of the first scene."""
     words = {2: "two", 3: "three"}[len(scenes)]
     clothes = " and ".join(scene.clothes for scene in scenes)
     return f"a photo of {words} people, wearing {clothes}, {scenes[0].setting}"

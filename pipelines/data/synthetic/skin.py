@@ -164,7 +164,7 @@ def wrinkles(canvas: Canvas, head: Head, clip: Image, colour: Array) -> None:
 
 
 def beard(canvas: Canvas, head: Head, clip: Image, hair: Array, colour: Array) -> None:
-    """Draw the beard; call this before the mouth is drawn, which covers part of it."""
+    """Draw the beard; call this before `features.mouth`, which covers part of it."""
     person, unit = head.person, head.camera.unit
     if person.beard == "none":
         return

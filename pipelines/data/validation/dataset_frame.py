@@ -20,7 +20,7 @@ def dataset_frame(folder: Path) -> pd.DataFrame:
     """Return a frame with one row per photo of a dataset folder.
 
     Added columns: `shorter_side` and `pixels` (null where the header cannot be read) and `photos_of_identity` (null
-    where there is no identity). `prompt` and `file_name` only hold whether the dataset has a value.
+    where there is no identity). `prompt` and `file_name` hold only "given" or null.
     """
     table = read_rows(folder, DATASET_SCHEMA, _COLUMNS)
     width = table["width"].cast(pa.int64())

@@ -30,10 +30,10 @@ def processed_frame(folder: Path) -> pd.DataFrame:
     """Return a frame with one row per processed row.
 
     Where an accepted row lacks a required value, the frame holds a value that fails its check (0, infinity, "missing");
-    in rejected rows these columns are null. Derived columns: `embedding_norm`; `points_finite` and `bbox_inside` (1 or
-    0); `reason_fits` (1 or 0: rejected rows have a reason, accepted ones none); `accepted` (1 or 0, null for
-    duplicates); `accepted_identity` and `test_identity` (null in other rows); `splits_of_identity` (number of splits);
-    `repeats` (number of rows with the same name and bytes).
+    in rejected rows these columns, except `split`, are null. Derived columns: `embedding_norm`; `points_finite` and
+    `bbox_inside` (1 or 0); `reason_fits` (1 or 0: rejected rows have a reason, accepted ones none); `accepted` (1 or 0,
+    null for duplicates); `accepted_identity` and `test_identity` (null in other rows); `splits_of_identity` (number of
+    splits); `repeats` (number of rows with the same name and bytes).
     """
     import pandas as pd
 

@@ -13,7 +13,7 @@ _NORM_TOLERANCE = 1e-3
 
 
 def processed_checks(params: ValidateProcessed, dataset_rows: int | None = None) -> list[Check]:
-    """Return the expectations on a frame of `processed_frame`; `dataset_rows` is the number of rows expected."""
+    """Return the expectations on a frame of `processed_frame`; `dataset_rows`: rows expected (None: at least 1)."""
 
     def at_least(name: str, expectation: str, column: str, parameter: str) -> Check:
         bound = getattr(params, parameter)

@@ -30,7 +30,7 @@ class ExpectationResult:
     parameter: str | None
 
     def describe(self) -> str:
-        """Return "name observed < bound (parameter)", or > for a maximum."""
+        """Return "name in column …: observed < bound (parameter)", or "> bound" for a maximum."""
         observed = "nothing" if self.observed is None else f"{self.observed:g}"
         low, high = self.bound.get("minimum"), self.bound.get("maximum")
         compared = f"< {low:g}" if low is not None and (self.observed is None or self.observed < low) else f"> {high}"
