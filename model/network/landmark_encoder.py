@@ -26,7 +26,7 @@ class ConvBlock(nn.Module):
 class LandmarkEncoder(nn.Module):
     """Map landmark pictures (B, 1, 96, 96) in {-1, 1} to features (B, features) ≥ 0.
 
-    The channels of the stages double from `width` to 32 · `width` (published checkpoints: 16 to 512).
+    From stage to stage, channels double from `width` to 32 · `width` (published checkpoints: 16 to 512).
     """
 
     def __init__(self, features: int = 768, width: int = 16) -> None:

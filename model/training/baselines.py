@@ -41,7 +41,7 @@ class ReconfigurationBatch(Batch):
 def baseline_batches(
     data: Any, make_batch: Callable[..., ReconfigurationBatch]
 ) -> list[tuple[ReconfigurationBatch, Tensor]]:
-    """Return a batch and the mean tokens (1, K, D) of each of up to 24 people with several photos.
+    """Return a batch and the mean tokens of all photos (1, K, D) for each of up to 24 people with several photos.
 
     Up to four evenly spaced photos of a person are sources, each with all other photos as targets.
     """

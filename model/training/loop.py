@@ -48,7 +48,7 @@ def run_loop(
 
     `make_batch(step)` must be a pure function; `losses(module, batch)` returns scalars by name, of which `loss` is
     minimised; `probe()` measures the module on fixed data. Resume from `run.checkpoint` if there is one. Raise
-    FloatingPointError if the loss is NaN or infinite.
+    FloatingPointError if the newest loss is NaN or infinite when a row or a checkpoint is due.
     """
     from tqdm import tqdm
 

@@ -25,7 +25,7 @@ def make_accelerator(mixed_precision: str, base_dtype: str, *, patience: float =
     """Return the Accelerator of a stage, which has several processes if started with `accelerate launch`.
 
     `patience`: seconds that processes wait for each other. Raise ValueError for mixed precision without a GPU, which
-    accelerate would silently replace, and for base models in half precision with `mixed_precision` no.
+    accelerate would silently replace, and for half-precision base models with 'no', which would not train.
     """
     from accelerate import Accelerator, InitProcessGroupKwargs
 

@@ -68,7 +68,7 @@ def plain_errors(stage: str) -> Iterator[None]:
 
 
 def load_models(params: Params, accelerator: Any) -> Base:
-    """Return the base models on the accelerator's device; raise ValueError if their size is not base.resolution."""
+    """Return the base models on the accelerator's device; raise ValueError unless they fit base.resolution."""
     from model.network.base import load_base
 
     base = load_base(
