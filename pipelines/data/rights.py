@@ -21,10 +21,9 @@ def _fits_any(patterns: tuple[str, ...]) -> Callable[[str], bool]:
 
 
 def refusal(rights: Rights, row: Mapping[str, object]) -> str | None:
-    """Return why a row may not be trained on, or None where it may.
+    """Return why a row may not be trained on, such as "consent denied", or None where it may.
 
-    `row` holds the columns COLUMNS, each a string or None. The reason is a column's name and "unknown", "denied" or
-    "not allowed", such as "consent denied"; callers count rows by it.
+    `row` holds COLUMNS, each a string or None. The reason is a column's name and "unknown", "denied" or "not allowed".
     """
     for column in COLUMNS:
         term: Term = getattr(rights, column)

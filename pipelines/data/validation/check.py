@@ -14,9 +14,8 @@ Severity = Literal["fail", "warn"]
 class Check:
     """An expectation: its class name and arguments.
 
-    `name` is its name in the verdict; `parameter` the key of params.yaml that sets its bound, if any; where `severity`
-    is "fail", its failure fails the stage. For expectations on each value, `allowed` is the share of values that may
-    violate it.
+    `name` is its name in the verdict, `parameter` the key of params.yaml that sets its bound, if any. With `severity`
+    "fail" its failure fails the stage. For expectations on each value, a share `allowed` of them may violate it.
     """
 
     name: str
