@@ -106,7 +106,7 @@ def restore(home: Path, run: str, target: Path) -> Path:
     """Restore code, parameters, data and results of run `run` into the new folder `target`."""
     home = home.resolve()
     if target.exists():
-        raise UserError(f"{target}: exists already; give a folder that does not exist")
+        raise UserError(f"{target}: it exists; give a folder that does not exist")
     clone_of(home, target)
     name = run_name(run)
     for arguments in (("exp", "pull", "--no-cache", "origin", name), ("exp", "apply", name), ("checkout",)):
