@@ -59,13 +59,14 @@ REFERENCES := commands data metrics parameters architecture
 pages: $(READY)
 	$(BIN)/python docs/scripts/prose.py
 	@for page in $(REFERENCES); do $(BIN)/python docs/scripts/$$page.py --check || exit 1; done
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@# Not --quiet, with which --strict counts no warning.
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 reference: $(READY)
 	@for page in $(REFERENCES); do $(BIN)/python docs/scripts/$$page.py || exit 1; done
 
 docs: $(READY)
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && echo "the pages: $(CURDIR)/site/index.html"
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict && echo "the pages: $(CURDIR)/site/index.html"
 
 SCHEMA := $(BIN)/check-jsonschema --builtin-schema
 workflows: $(READY)
@@ -77,7 +78,7 @@ workflows: $(READY)
 	$(SCHEMA) vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
 	$(SCHEMA) vendor.github-issue-forms .github/ISSUE_TEMPLATE/[!c]*.yml
 	$(SCHEMA) vendor.citation-file-format CITATION.cff
-	$(BIN)/pre-commit validate-config
+	$(BIN)/pre-commit validate-config .pre-commit-config.yaml
 
 # Rooms, floors and imports between them, printed and drawn: docs/pictures/rooms.svg
 architecture: $(READY)

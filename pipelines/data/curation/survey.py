@@ -60,7 +60,8 @@ def list_photos(source: Path, identity_depth: int, max_bytes: int) -> PhotoFolde
 def state_folder(params: Params, state: Path, source: Path) -> Path:
     """Return the folder for a source's results by these analysers; delete its results by other analysers."""
     settings = params.curate.model_dump(include=_ANALYSIS_PARAMS)
-    code = [sha256(file) for file in code_files("pipelines/data/curation/analyse.py")]
+    patterns = ("pipelines/data/curation/analyse.py", "model/face/face_geometry.py")
+    code = [sha256(file) for pattern in patterns for file in code_files(pattern)]
     version = hashlib.sha256(f"{analyser_version(params.preprocess)} {sorted(settings.items())} {code}".encode())
     parent = state / hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:16]
     folder = parent / version.hexdigest()[:16]

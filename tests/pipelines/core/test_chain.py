@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import yaml
 from pipelines.cli import COMMANDS
 from pipelines.core.chain import stage_names, stages
 from pipelines.core.errors import UserError
-from pipelines.core.params import load_params
+from pipelines.core.params import Params, load_params
 from tests.processes import dvc
 
 # Imports that change no result of a stage: paths, errors, reading of parameters (DVC compares their values), reading of
@@ -57,8 +58,16 @@ def test_a_stage_lists_all_the_code_that_it_imports(name: str, imports: grimp.Im
         queue = {one for one in imported - reached if one in WITH_EFFECT or not one.startswith(WITHOUT_EFFECT)}
     listed = {project / path for path in stage.code}
     paths = (project.joinpath(*module.split(".")) for module in reached)
-    files = (path.with_suffix(".py") for path in paths if not path.is_dir())
+    files = [path.with_suffix(".py") for path in paths if not path.is_dir()]
     assert sorted(str(file) for file in files if not listed & {file, *file.parents}) == []
+    # Sections of the whole parameters, which a stage and the evaluation get. Of `preprocess` train_anchoring reads
+    # only where the face pack is, and that is in its `deps`.
+    whole = (file.read_text() for file in files if "params: Params" in file.read_text())
+    read = {section.rstrip("_") for text in whole for section in re.findall(r"\bparams\.(\w+)\b", text)}
+    assert read & set(Params.model_json_schema(by_alias=True)["properties"]) - {"profile"} <= {
+        *stage.sections,
+        *(("preprocess",) if name == "train_anchoring" else ()),
+    }
 
 
 @pytest.fixture(scope="module")

@@ -30,6 +30,7 @@ def test_a_change_of_code_is_another_version_and_code_that_is_gone_an_error(
     with pytest.raises(ValueError, match=r"curation/analyse\.py: no code there"):
         state_folder(params, tmp_path / "state", tmp_path)
     (root / "pipelines/data/curation").mkdir()
+    (root / "model/face/face_geometry.py").write_text("one")
     for text in ("one", "two"):
         (root / "pipelines/data/curation/analyse.py").write_text(text)
         seen.add(state_folder(params, tmp_path / "state", tmp_path).name)

@@ -38,7 +38,10 @@ def test_files_that_images_copy_and_services_read_exist(project: Path, compose: 
         for source in line.split()
         if not source.startswith("--")
     ]
-    assert "dags" in copied
+    # What the DAGs read when Airflow parses them.
+    assert {"dags", "profiles", "dvc.yaml", "docker/pools.json"} <= set(copied)
+    for path in re.findall(r"/opt/dynamicid/([\w./-]+)", (project / "docker" / "compose.yaml").read_text()):
+        assert (project / path).exists() or path.startswith(".venv/"), path
     assert [source for source in copied if not (project / source).exists()] == []
     for name, service in compose["services"].items():
         mounted = [volume.split(":")[0] for volume in service.get("volumes", ()) if volume.startswith(".")]
