@@ -93,12 +93,19 @@ def main(arguments: list[str] | None = None) -> None:
         typer.secho(f"dynamicid: {error}", fg=typer.colors.RED, err=True)
         sys.exit(error.exit_code)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        where = f" for {error.filename}" if error.filename else ""
-        message = f"no space left on the disk{where}; complete results are untouched: free some space, then run again"
-        typer.secho(f"dynamicid: {message} (`dynamicid clean` lists what can go)", fg=typer.colors.RED, err=True)
+        typer.secho(f"dynamicid: {_described(error)}", fg=typer.colors.RED, err=True)
         sys.exit(StageFailed.exit_code)
+
+
+def _described(error: OSError) -> str:
+    """Return one line about a full disk, or about the file of `error`; raise `error` again where it names no file."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f" for {error.filename}" if error.filename else ""
+        what = f"no space left on the disk{where}; complete results are untouched: free some space, then run again"
+        return f"{what} (`dynamicid clean` lists what can go)"
+    if error.filename is None or error.strerror is None:  # errors of the web have an address for a file, and no reason
+        raise error
+    return f"{error.filename}: {error.strerror}"
 
 
 if __name__ == "__main__":

@@ -213,9 +213,10 @@ class Adapter(nn.Module):
     def load(cls, folder: Path, unet: Any) -> Adapter:
         """Read an adapter for `unet`, and return it in eval mode, not attached yet.
 
-        Raise ValueError if a file is missing, if the sizes do not fit `unet`, or if tensors are missing, unknown or of
-        another shape; the message lists all of them.
+        Raise ValueError if a file is missing or damaged, if the sizes do not fit `unet`, or if tensors are missing,
+        unknown or of another shape; the message lists all of them.
         """
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         folder = Path(folder)
@@ -232,17 +233,27 @@ class Adapter(nn.Module):
             adapter.templates = torch.zeros(len(EXPRESSIONS), len(POSES), 68, 2)
         if not (folder / WEIGHTS).is_file():
             raise ValueError(f"{folder / WEIGHTS}: no such file; expected the weights of an adapter")
-        _load_exactly(adapter, dequantise(load_file(folder / WEIGHTS)), str(folder / WEIGHTS))
+        try:
+            tensors = load_file(folder / WEIGHTS)
+        except SafetensorError as error:
+            problem = f"damaged, not a safetensors file ({error}); copy the adapter again"
+            raise ValueError(f"{folder / WEIGHTS}: {problem}") from None
+        _load_exactly(adapter, dequantise(tensors), str(folder / WEIGHTS))
         adapter.base_reference = BaseReference(**config["base"])
         return adapter.eval()
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Return the configuration of the adapter in `folder`; raise ValueError if it is missing or of another format."""
+    """Return the configuration of the adapter in `folder`; ValueError if missing, damaged or of another format."""
     file = Path(folder) / CONFIG
     if not file.is_file():
         raise ValueError(f"{file}: no such file; expected an adapter folder ({WEIGHTS}, {CONFIG})")
-    config = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        config = json.loads(file.read_bytes())
+    except ValueError:
+        config = None
+    if not isinstance(config, dict):
+        raise ValueError(f"{file}: damaged, not a JSON object; copy the adapter again")
     if config.get("format") != FORMAT:
         raise ValueError(f"{file}: format {config.get('format')!r}; this version reads {FORMAT}")
     return config

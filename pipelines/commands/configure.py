@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, option
 from pipelines.commands.output import emit_if_asked, say
+from pipelines.core.errors import UserError
 from pipelines.core.paths import project_root
 
 
@@ -19,7 +20,11 @@ def configure(
 
     source = file
     if profile is not None:
-        source = profile_file(project_root() / "profiles", profile, f"profile {profile!r}")
+        folder, asked = project_root() / "profiles", f"profile {profile!r}"
+        if not folder.is_dir():
+            how = "copy a profile from a checkout of the project, and name the copy with --params"
+            raise UserError(f"{asked}: this installation has no profiles ({folder}); {how}")
+        source = profile_file(folder, profile, asked)
     tree = overridden_tree(source, overrides or ())
     check_params(tree, str(source))
     dump_params(tree, file)

@@ -34,8 +34,8 @@ def generate(
     ] = None,
     adapter: AdapterChoice = None,
     negative_prompt: Annotated[str | None, option("What the picture must not show.")] = None,
-    seed: Annotated[int, option("Random seed; the same seed gives the same picture.", min=0)] = 0,
-    steps: Annotated[int | None, option("Denoising steps; default: evaluate.steps.", min=1)] = None,
+    seed: Annotated[int, option("Random seed; the same seed gives the same picture.", min=0, max=2**63 - 1)] = 0,
+    steps: Annotated[int | None, option("Denoising steps; default: evaluate.steps.", min=1, max=1000)] = None,
     guidance: Annotated[float | None, option("Guidance scale; default: evaluate.guidance.", min=0)] = None,
     scale: Annotated[float, option("Strength of the identity; at 0 the references have no effect.")] = 1.0,
     gate_map: Annotated[
@@ -69,12 +69,18 @@ def generate(
     for text in request.face_prompts:
         _report_unnamed(text)
     folder = find_adapter(adapter or default_adapter(params), Path.cwd())
+    for target in filter(None, (out, gate_map)):  # before the work, which would be lost
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{target}: the folder {target.parent} cannot be made ({error.strerror})") from None
+        if target.is_dir():
+            raise UserError(f"{target}: a folder; expected the name of a picture file")
     drawn = Generator.load(folder, params).draw(request, gate_map=gate_map is not None)
     pictures = {out: drawn.image}
     if gate_map is not None:
         pictures[gate_map] = _grey(drawn.gate_map, drawn.image.size)
     for target, picture in pictures.items():
-        target.parent.mkdir(parents=True, exist_ok=True)
         picture.save(target)
     emit({"picture": str(out), "seed": seed, **({"gate_map": str(gate_map)} if gate_map is not None else {})})
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from pipelines.commands.options import NewFolder, argument, option
 from pipelines.commands.output import emit, json_wanted, say_done
 from pipelines.core.errors import StageFailed
+from pipelines.versions.git import run_git
 
 
 def lineage(
@@ -29,11 +30,11 @@ def lineage(
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     if not is_model_uri(thing):
         found = origins.versions_from(Path.cwd(), name, thing)
+        if not found:
+            raise StageFailed(f"{thing}: {_why_none(thing, name)}")
         if json_wanted():
             emit(found)
             return
-        if not found:
-            raise StageFailed(f"{thing}: no version of {name} came from it")
         console.print(f"{thing}: {', '.join(found)}")
         return
     known = origins.origins_of(Path.cwd(), thing)
@@ -70,6 +71,12 @@ def reproduce(
         raise StageFailed(f"{done.folder}: dvc status is not clean: {json.dumps(done.changed)}")
     data = done.dataset_version or "its data"
     say_done(f"{done.model}: {data} and its code are in {done.folder}; dvc status is clean")
+
+
+def _why_none(thing: str, name: str) -> str:
+    if run_git(Path.cwd(), "rev-parse", "--verify", "--quiet", f"{thing}^{{commit}}").code == 0:
+        return f"no version of {name} came from it"
+    return f"no tag or commit of this checkout, and no run or hash of a version of {name}; `git tag` lists the tags"
 
 
 def _describe(decision: dict) -> str:  # type: ignore[type-arg]

@@ -47,8 +47,13 @@ def rows_of(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def _read(metrics: Path) -> dict[str, Any]:
     if not metrics.is_file():
         raise UserError(f"{metrics}: no such file; `dynamicid repro` runs the stages up to evaluate, which writes it")
-    document = json.loads(metrics.read_text(encoding="utf-8"))
-    missing = [key for key in (*SUMMARISED, "normalised") if key not in document]
+    try:
+        document = json.loads(metrics.read_bytes())
+    except ValueError:
+        document = None
+    if not isinstance(document, dict):
+        raise UserError(f"{metrics}: damaged: not a JSON object; delete it, and `dynamicid repro evaluate` restores it")
+    missing = [key for key in (*SUMMARISED, "normalised") if not isinstance(document.get(key), dict)]
     if missing:
         raise UserError(f"{metrics}: {', '.join(missing)} missing; expected the metrics of the stage evaluate")
     return document

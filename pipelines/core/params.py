@@ -47,36 +47,46 @@ class Params(Section):
 
 def profile_file(folder: Path, name: str, asked: str) -> Path:
     """Return the file of profile `name` in `folder`; raise UserError, beginning with `asked`, where it is missing."""
-    file = (folder / f"{name}.yaml").resolve()
-    if not file.is_file():
-        known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
-        raise UserError(f"{asked}: no file {file.name} in {file.parent}; there are {known}")
-    return file
+    known = sorted(path.stem for path in folder.glob("*.yaml"))
+    if name not in known:
+        raise UserError(f"{asked}: no file {name}.yaml in {folder.resolve()}; there are {', '.join(known)}")
+    return (folder / f"{name}.yaml").resolve()
 
 
 def read_tree(file: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
     """Read a YAML parameter file, completed by the profile that it extends, into nested dicts.
 
     `extended_by` lists the files whose `extends` led to this one. Raises UserError where a file is missing or not a
-    mapping, and where profiles extend each other in a circle.
+    mapping in UTF-8, and where profiles extend each other in a circle.
     """
     if not file.is_file():
-        raise UserError(f"{file}: no such parameter file; `dynamicid configure --profile tiny` writes params.yaml")
+        how = "in a checkout `dynamicid configure --profile tiny` writes params.yaml; --params names another file"
+        raise UserError(f"{file}: no such parameter file; {how}")
     try:
-        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UserError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise UserError(f"{file}: not a text file in UTF-8; save it in UTF-8, or name another with --params") from None
+    tree = _yaml(text, str(file))
     if not isinstance(tree, dict):
         raise UserError(f"{file}: expected a mapping of sections")
     if "extends" not in tree:
         return tree
     name = tree.pop("extends")
+    if not isinstance(name, str):
+        raise UserError(f"{file}: extends: expected the name of a profile, not {name!r}")
     below = profile_file(file.parent, name, f"{file}: extends {name!r}")
     path = (*extended_by, file.resolve())
     if below in path:
         circle = " → ".join(each.stem for each in (*path, below))
         raise UserError(f"{file}: profiles extend each other in a circle: {circle}")
     return dict(_merged(read_tree(below, path), tree))
+
+
+def _yaml(text: str, origin: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
+        raise UserError(f"{origin}: not valid YAML: {' '.join(str(error).split())}") from None
 
 
 def _merged(below: Any, above: Any) -> Any:
@@ -88,16 +98,16 @@ def _merged(below: Any, above: Any) -> Any:
 
 def _set(tree: dict[str, Any], assignment: str) -> None:
     key, sign, text = assignment.partition("=")
-    if not sign:
-        raise UserError(f"--set {assignment}: expected section.key=value")
     *parents, last = key.strip().split(".")
+    if not (sign and all((*parents, last))):
+        raise UserError(f"--set {assignment}: expected section.key=value")
     node = tree
     for parent in parents:
         child = node.setdefault(parent, {})
         if not isinstance(child, dict):
             raise UserError(f"--set {assignment}: {parent} is a value, not a section")
         node = child
-    node[last] = yaml.safe_load(text)
+    node[last] = _yaml(text, f"--set {assignment}")
 
 
 def problems_of(error: ValidationError, section: type[Section]) -> list[str]:

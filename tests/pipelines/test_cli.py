@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import sys
 from collections.abc import Iterator
@@ -12,9 +14,10 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from pipelines.cli import COMMANDS, PANELS, app
-from tests.processes import commit_all, dynamicid, run
+from pipelines.cli import COMMANDS, PANELS, app, main
+from tests.processes import commit_all, dynamicid, git, run
 
+DRAW = ("generate", "--reference", "a.jpg", "--prompt", "a man", "--out", "a.png")
 HEAVY = "{'torch', 'pyspark', 'mlflow', 'diffusers', 'transformers', 'great_expectations', 'airflow', 'pandas'}"
 LIGHT = """
 import sys
@@ -121,9 +124,60 @@ def test_configure_writes_a_profile_with_changes(tmp_path: Path) -> None:
     ("arguments", "named"),
     [
         (("configure", "--profile", "huge"), "huge"),
+        (("configure", "--profile", "../params"), "there are sd15, showcase, tiny"),
+        ((*DRAW, "--seed", str(2**63)), "'--seed'"),
+        ((*DRAW, "--steps", "1001"), "'--steps'"),
         (("repro", "trian_imr"), "trian_imr"),
         (("frobnicate",), "frobnicate"),
     ],
 )
 def test_wrong_use_is_exit_2_and_names_it(project: Path, arguments: tuple[str, ...], named: str) -> None:
     assert named in dynamicid(*arguments, cwd=project, code=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("restore", "no_object"), 2, "no_object/manifest.json: damaged"),
+        (("restore", "cut"), 2, "cut/manifest.json: damaged"),
+        (("configure", "--profile", "tiny", "--params", "nowhere/params.yaml"), 1, "nowhere/params.yaml: No such file"),
+        (("configure", "--profile", "tiny", "--params", "cut"), 1, "cut: Is a directory"),
+        (("lineage", "faces-v9"), 1, "faces-v9: no tag or commit of this checkout, and no run or hash of a version"),
+        (("lineage", "faces-v9", "--json"), 1, "faces-v9: no tag or commit of this checkout"),
+        (("lineage", "faces-v1"), 1, "faces-v1: no version of dynamicid came from it"),
+        (("lineage", "faces-v1", "--json"), 1, "faces-v1: no version of dynamicid came from it"),
+    ],
+)
+def test_files_and_names_that_do_not_fit_are_one_line(
+    arguments: tuple[str, ...], code: int, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in (("no_object", "[]"), ("cut", '{"made": "tod')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "manifest.json").write_text(text)
+    commit_all(tmp_path, "Files")
+    git(tmp_path, "tag", "faces-v1")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    out, shown = io.StringIO(), io.StringIO()
+    with pytest.raises(SystemExit) as end, contextlib.redirect_stdout(out), contextlib.redirect_stderr(shown):
+        main([*arguments])
+    assert (end.value.code, out.getvalue()) == (code, "")
+    assert f"dynamicid: {message}" in shown.getvalue()
+
+
+def test_an_error_of_the_system_without_a_file_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**_: Any) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("pipelines.cli.app", fail)
+    with pytest.raises(OSError, match="Input/output"):
+        main([])
+
+
+def test_without_a_checkout_the_way_to_parameters_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.commands.configure.project_root", lambda: tmp_path)
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["configure", "--profile", "tiny"])
+    assert "copy a profile from a checkout of the project, and name the copy with --params" in str(done.exception)
+    done = CliRunner().invoke(app, ["configure"])
+    assert "--params names another file" in str(done.exception)

@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_folder, sha256, write_atomically
 from pipelines.operations.backup.databases import dump
@@ -98,7 +100,10 @@ def read_backup(folder: Path) -> Manifest:
     file = folder / MANIFEST
     if not file.is_file():
         raise UserError(f"{folder}: not a backup; expected a folder with {MANIFEST}, as `dynamicid backup` writes it")
-    manifest = Manifest(**json.loads(file.read_text(encoding="utf-8")))
+    try:
+        manifest = TypeAdapter(Manifest).validate_json(file.read_bytes())
+    except ValidationError:
+        raise UserError(f"{file}: damaged: not a backup's manifest; copy it again, or restore another backup") from None
     present = set(_files(folder)) - {MANIFEST}
     wrong = [f"{name} is missing" for name in sorted(set(manifest.files) - present)]
     wrong += [f"{name} is not in {MANIFEST}" for name in sorted(present - set(manifest.files))]

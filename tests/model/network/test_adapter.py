@@ -61,6 +61,15 @@ def test_missing_files_are_named(base: Base, make_adapter: Make, tmp_path: Path)
         Adapter.load(tmp_path, base.unet)
 
 
+@pytest.mark.parametrize("name", ["adapter.safetensors", "config.json"])
+@pytest.mark.parametrize("content", [b"[]", b"{\xff", b""])
+def test_damaged_files_are_named(base: Base, make_adapter: Make, tmp_path: Path, name: str, content: bytes) -> None:
+    make_adapter(base).save(tmp_path, REFERENCE)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{name}: damaged.*; copy the adapter again$"):
+        Adapter.load(tmp_path, base.unet)
+
+
 def test_another_format_or_base_is_refused(base: Base, make_adapter: Make, tmp_path: Path) -> None:
     make_adapter(base).save(tmp_path / "a", REFERENCE)
     wide = save_random_models(tmp_path / "wide", cross_attention_dim=128)

@@ -131,6 +131,8 @@ def test_an_adapter_without_imr_takes_no_face_prompt(home: Path, photos: list[Pa
         (["--reference", "{0}", "--adapter", "nowhere"], "nowhere: no adapter here"),
         (["--reference", "{0}", "--set", "base.pipeline=nowhere"], "nowhere: no such folder"),
         (["--reference", "{0}", "--out", "x.docx"], ".docx is not a picture format"),
+        (["--reference", "{0}", "--out", "{0}/x.png"], "cannot be made (File exists)"),
+        (["--reference", "{0}", "--gate-map", "{0}/more/x.png"], "cannot be made (Not a directory)"),
         (["--reference", "{0}", "--guidance", "inf"], "guidance inf: expected a finite number"),
         (["--reference", "{0}", "--set", "evaluate.guidance=.nan"], "evaluate.guidance = nan"),
     ],

@@ -53,6 +53,10 @@ def test_s_comes_first_for_variants_on_the_scale() -> None:
 def test_missing_metrics_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="dynamicid repro"):
         summary(metrics=tmp_path / "metrics.json")
+    for broken in ("{", "[]", "3"):
+        (tmp_path / "metrics.json").write_text(broken)
+        with pytest.raises(UserError, match=r"metrics\.json: damaged.*dynamicid repro evaluate"):
+            summary(metrics=tmp_path / "metrics.json")
     (tmp_path / "metrics.json").write_text("{}")
     with pytest.raises(UserError, match="text_only"):
         summary(metrics=tmp_path / "metrics.json")

@@ -75,12 +75,17 @@ def test_a_profile_replaces_values_and_lists_and_extends_sections(tmp_path: Path
         ("extends: b", r"profiles extend each other in a circle: a → b → a"),
         ("extends: a", r"in a circle: a → a"),
         ("extends: tyni", r"a\.yaml: extends 'tyni': no file tyni\.yaml in .*; there are a, b"),
-        ("extends: [b]", r"a\.yaml: extends \['b'\]: no file"),
+        ("extends: [b]", r"a\.yaml: extends: expected the name of a profile, not \['b'\]"),
+        ("extends: 3", r"extends: expected the name of a profile, not 3"),
+        ("extends:", r"extends: expected the name of a profile, not None"),
+        ("extends: ../a", r"extends '\.\./a': no file .*; there are a, b"),
+        ("day: 2026-13-45", r"a\.yaml: not valid YAML: month must be"),
+        (b"name: caf\xe9", r"a\.yaml: not a text file in UTF-8"),
         ("- extends", r"a\.yaml: expected a mapping"),
     ],
 )
-def test_a_profile_that_cannot_be_completed_is_refused(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "a.yaml").write_text(text)
+def test_a_profile_that_cannot_be_completed_is_refused(tmp_path: Path, text: str | bytes, message: str) -> None:
+    (tmp_path / "a.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
     (tmp_path / "b.yaml").write_text("extends: a")
     with pytest.raises(UserError, match=message):
         read_tree(tmp_path / "a.yaml")
@@ -104,6 +109,9 @@ def test_override_changes_one_value(tiny: Path) -> None:
         ("train_anchoring.steps=0", "train_anchoring.steps = 0"),
         ("train_anchoring.steps=many", "train_anchoring.steps = 'many'"),
         ("train_anchoring", "expected section.key=value"),
+        ("=3", "--set =3: expected section.key=value"),
+        ("train_imr.=3", "expected section.key=value"),
+        ("train_imr.steps=[1", "--set train_imr.steps=[1: not valid YAML"),
         ("profile.name=x", "profile is a value"),
     ],
 )
