@@ -1,7 +1,7 @@
 """Check figures, words, links and paths in pages, and words and names of pages in code; list faults and exit 1.
 
 Figures have a leading zero; `WORDS` and `NAMES` do not occur; links have a target (mkdocs checks those of the site);
-paths in pages exist, and so do the pages that code names.
+paths in pages exist, and so do the tests that pages name (`tests/…/test_x.py::test_y`) and the pages that code names.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
 TREE = re.compile(
     r"(?<![\w./~-])(?:docs|pipelines|model|dags|tests|benchmarks|docker|mlflow|profiles)/[\w./-]*+(?![<*{])"
 )
+TEST = re.compile(r"(tests/[\w/.-]+\.py)::(\w+)")
 PAGE = re.compile(r"(?<![\w./-])docs/[\w/.-]+\.\w+")
 
 
@@ -46,6 +47,9 @@ def faults_of(file: Path, text: str) -> Iterator[tuple[int, str]]:
     for at in LINK.finditer(prose):
         if "://" not in at[1] and not (ROOT / file.parent / at[1]).exists():
             yield at.start(), f"no target of the link {at[1]}"
+    for at in TEST.finditer(text):
+        if (ROOT / at[1]).is_file() and f"def {at[2]}(" not in (ROOT / at[1]).read_text(encoding="utf-8"):
+            yield at.start(), f"no test {at[0]}"
     named = {at.start(): at[0].rstrip(".-") for at in TREE.finditer(text)}
     yield from ((start, f"no path {path}") for start, path in named.items() if not (ROOT / path).exists())
 
