@@ -52,7 +52,7 @@ def main(
     changed = {"people": people, "seeds": 1, "diversity_seeds": 1, "steps": steps}
     params = params.model_copy(update={"evaluate": params.evaluate.model_copy(update=changed)})
     face_reader = load_judges(params).faces
-    records = held_out_records(processed)
+    records = held_out_records(processed, params.rights)
     questions = build_evaluation_set(records, params.evaluate, load_prompts())
     ids = questions.photo_ids()
     photos = read_photos(processed, records, ids).photos

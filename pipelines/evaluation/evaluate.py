@@ -64,7 +64,7 @@ def open_questions(params: Params, processed: Path, adapter: Path) -> tuple[Eval
     from pipelines.evaluation.photos import held_out_records, read_photos
     from pipelines.evaluation.prompts import load_prompts
 
-    records = held_out_records(processed)
+    records = held_out_records(processed, params.rights)
     questions = build_evaluation_set(records, params.evaluate, load_prompts())
     return questions, read_photos(processed, records, questions.photo_ids()), _renderer(params, adapter)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,8 @@ from model.face.face_geometry import crop_landmarks, face_crop
 from model.face.face_prompts import EXPRESSIONS, parse, pose_of_yaw
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.row_schemas import OK, PROCESSED_SCHEMA, read_rows
+from pipelines.core.sections.data import Rights
+from pipelines.data.rights import COLUMNS, describe_left_out, refusal
 
 
 @dataclass(frozen=True)
@@ -62,15 +66,22 @@ class HeldOut:
     photos: Mapping[str, Photo]
 
 
-def held_out_records(processed: Path) -> list[PhotoRecord]:
-    """Return the accepted photos of named people in the test split, in the order of the rows.
+def held_out_records(processed: Path, rights: Rights) -> list[PhotoRecord]:
+    """Return the accepted, permitted photos of named people in the test split, in the order of the rows.
 
-    Raises UserError where no held-out photo has an identity, StageFailed where a held-out person also has photos in
-    another split.
+    Print how many photos `rights` leaves out. Raises UserError where no held-out photo has an identity, StageFailed
+    where a held-out person also has photos in another split, or where `rights` permits no held-out photo.
     """
-    columns = ["image_id", "identity", "expression", "yaw", "prompt", "face_prompt"]
+    columns = ["image_id", "identity", "expression", "yaw", "prompt", "face_prompt", *COLUMNS]
     held_out = ds.field("split") == "test"
-    rows = read_rows(processed, PROCESSED_SCHEMA, columns, held_out & (ds.field("status") == OK)).to_pylist()
+    accepted = read_rows(processed, PROCESSED_SCHEMA, columns, held_out & (ds.field("status") == OK)).to_pylist()
+    rows = [row for row in accepted if refusal(rights, row) is None]
+    if len(rows) < len(accepted):
+        left_out = Counter(filter(None, (refusal(rights, row) for row in accepted)))
+        line = f"{processed}, split test: {describe_left_out(left_out, len(rows))}"
+        if not rows:
+            raise StageFailed(f"{line}; change the policy, or add consent and licence to the rows")
+        print(line, file=sys.stderr)
     known = [row for row in rows if row["identity"]]
     if not known:
         raise UserError(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatch
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pipelines.core.sections.section import ChannelOrder, Count, Section, Share
 
@@ -147,13 +148,34 @@ class Term(Section):
     deny: tuple[str, ...] = Field((), description="A value that matches one of these patterns is always refused.")
 
 
+class Consent(Section):
+    """Which consents permit training on a row: a clear yes, and by `unknown` perhaps none at all."""
+
+    allow: tuple[str, ...] = Field(
+        ("granted", "given", "agreed", "consented"),
+        description="What counts as yes, beside a plain yes or true in the data; any other given value is refused.",
+    )
+    deny: tuple[str, ...] = Field(
+        ("refused", "withdrawn*"), description="A value that matches one of these patterns is always refused."
+    )
+    unknown: Literal["allow", "deny"] = Field("allow", description="Whether photos without any consent are permitted.")
+
+    @field_validator("allow")
+    @classmethod
+    def _clear(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in patterns:
+            if any(fnmatch(word, pattern.strip().casefold()) for word in ("", "no", "false", "0", "none", "pending")):
+                raise ValueError(f"{pattern!r} also matches values that are no yes; expected words such as granted")
+        return patterns
+
+
 class Rights(Section):
     """Which photos may be trained on: all three columns must permit it.
 
-    Values are matched with shell patterns; case is ignored.
+    Values are matched with shell patterns; case and surrounding white space are ignored.
     """
 
-    consent: Term = Field(Term(deny=("no", "refused", "withdrawn*")), description="What the people agreed to.")
+    consent: Consent = Field(Consent(), description="What the people agreed to.")
     licence: Term = Field(Term(), description="Licence under which a photo is used.")
     source: Term = Field(Term(), description="Where a photo comes from.")
 

@@ -24,9 +24,9 @@ def tiny(project: Path) -> Path:
 # sha256 of each loaded profile as canonical JSON. All extend tiny, so one change may change all. After an intended one,
 # compare the old and the new output of `dynamicid configure --profile NAME`, and update the digests.
 LOADED = {
-    "tiny": "8a355466e1ea9600a15ec6a9e7badf1d0a1ee48f830cd16ffa56338c5c6774e0",
-    "showcase": "b06fe6260fcad77be0f68dbfbdacc6d41189ba2985d188ba6c492a727c4764a9",
-    "sd15": "c71bbe5a20f3834001c4e2b69e188a95774659afb754e0fef7301d2e3ad38075",
+    "tiny": "a4e6d22f46093c8037104d2c8bfd8223bd209311ce3797df404d8338de1c3fcd",
+    "showcase": "5e153e585aa6ca6e46c6600d18a7c95a64cdafb5209abe712093100e8fcca7f2",
+    "sd15": "4455f52f044067a24a492a3eacafd2e1a0efba1ee2b0a835f57f93ae5e4f5bc3",
 }
 
 

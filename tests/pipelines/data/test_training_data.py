@@ -11,7 +11,7 @@ from model.face.face_prompts import EXPRESSIONS, POSES
 from model.training.photos import UNKNOWN
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.row_schemas import PROCESSED_SCHEMA
-from pipelines.core.sections.data import Rights, Term
+from pipelines.core.sections.data import Consent, Rights, Term
 from pipelines.data.training_data import permitted_photos, read_photos
 from tests.pipelines.photos import Row, accepted_row, encoded, write_shards
 
@@ -80,12 +80,12 @@ def test_errors_are_reported(tmp_path: Path) -> None:
 
 def test_refused_photos_are_left_out_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [
-        row(0, consent="research", licence="CC-BY-4.0"),
+        row(0, consent="granted", licence="CC-BY-4.0"),
         row(1, consent="withdrawn 2026-01-01", licence="CC-BY-4.0"),
-        row(2, consent="research", licence="all rights reserved"),
-        row(3, consent="research"),
+        row(2, consent="granted", licence="all rights reserved"),
+        row(3, consent="granted"),
         row(4, consent="refused", split="test"),
-        row(5, consent="research", licence="cc-by-4.0", split="val"),
+        row(5, consent="granted", licence="cc-by-4.0", split="val"),
     ]
     folder = write(tmp_path / "p", rows[:2], rows[2:])
     rights = Rights(licence=Term(allow=("CC-BY*",)))
@@ -101,7 +101,7 @@ def test_refused_photos_are_left_out_and_counted(tmp_path: Path, capsys: pytest.
 
 def test_a_policy_that_leaves_nothing_to_train_on_is_an_error(tmp_path: Path) -> None:
     folder = write(tmp_path / "p", [row(0), row(1), row(2, split="val")])
-    rights = Rights(consent=Term(allow=("*",)))
+    rights = Rights(consent=Consent(unknown="deny"))
     with pytest.raises(StageFailed, match=r"2 of 2 photos may not be trained on.*2 consent unknown"):
         permitted_photos(folder, "train", rights)
     assert len(permitted_photos(folder, "val", rights).photos) == 0

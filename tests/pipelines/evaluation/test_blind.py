@@ -17,6 +17,7 @@ from model.face.face_prompts import EXPRESSIONS
 from pipelines.cli import app
 from pipelines.core.errors import UserError
 from pipelines.core.params import Params
+from pipelines.core.sections.data import Rights
 from pipelines.evaluation.blind import choose_cells, make_sheets, score, write_sheets
 from pipelines.evaluation.evaluation_set import EvaluationSet, build_evaluation_set
 from pipelines.evaluation.photos import held_out_records, read_photos
@@ -84,7 +85,7 @@ def test_sheets_are_pictures_and_the_key_scores_full_marks(
 ) -> None:
     from model.inference.pipeline import DynamicIDPipeline
 
-    found = held_out_records(processed)
+    found = held_out_records(processed, Rights())
     questions = build_evaluation_set(found, params.evaluate, load_prompts())
     photos = read_photos(processed, found, questions.photo_ids()).photos
     renderer = CellRenderer(DynamicIDPipeline.from_folders(*adapter_folder), params.evaluate, 64)

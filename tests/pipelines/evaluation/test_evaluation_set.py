@@ -12,6 +12,7 @@ import pytest
 from model.face.face_prompts import EXPRESSIONS, POSES
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.row_schemas import PROCESSED_SCHEMA, read_rows
+from pipelines.core.sections.data import Consent, Rights
 from pipelines.evaluation.evaluation_set import MOTIONS, EvaluationSet
 from pipelines.evaluation.photos import PhotoRecord, held_out_records
 from pipelines.evaluation.prompts import load_prompts
@@ -104,7 +105,7 @@ def test_people_without_three_photos_take_no_part(records: Records, ask: Ask) ->
 
 
 def test_no_held_out_person_has_a_photo_in_another_split(processed: Path, tmp_path: Path) -> None:
-    records = held_out_records(processed)
+    records = held_out_records(processed, Rights())
     trained = read_rows(processed, PROCESSED_SCHEMA).filter(pa.compute.field("split") == "train")
     assert not {record.image_id for record in records} & set(trained["image_id"].to_pylist())
     assert not {record.identity for record in records} & set(trained["identity"].to_pylist())
@@ -114,11 +115,26 @@ def test_no_held_out_person_has_a_photo_in_another_split(processed: Path, tmp_pa
     leaked["split"] = "train"
     pq.write_table(pa.Table.from_pylist(rows, PROCESSED_SCHEMA), tmp_path / "part.parquet")
     with pytest.raises(StageFailed, match="splits must be by identity"):
-        held_out_records(tmp_path)
+        held_out_records(tmp_path, Rights())
 
 
 def test_photos_without_identity_are_refused_and_the_remedy_is_named(processed: Path, tmp_path: Path) -> None:
     rows = [{**row, "identity": None} for row in read_rows(processed, PROCESSED_SCHEMA).to_pylist()]
     pq.write_table(pa.Table.from_pylist(rows, PROCESSED_SCHEMA), tmp_path / "part.parquet")
     with pytest.raises(UserError, match="curate"):
-        held_out_records(tmp_path)
+        held_out_records(tmp_path, Rights())
+
+
+def test_photos_that_the_policy_refuses_are_not_held_out_for_evaluation(
+    processed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = read_rows(processed, PROCESSED_SCHEMA).to_pylist()
+    held_out = [row for row in rows if row["split"] == "test"]
+    for number, row in enumerate(held_out):
+        row["consent"] = "pending" if number % 2 else "granted"
+    pq.write_table(pa.Table.from_pylist(rows, PROCESSED_SCHEMA), tmp_path / "part.parquet")
+    records = held_out_records(tmp_path, Rights())
+    assert [record.image_id for record in records] == [row["image_id"] for row in held_out[::2]]
+    assert f"{len(held_out[1::2])} consent not allowed" in capsys.readouterr().err
+    with pytest.raises(StageFailed, match="consent denied"):
+        held_out_records(tmp_path, Rights(consent=Consent(deny=("*",))))

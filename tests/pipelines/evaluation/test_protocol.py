@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from pipelines.core.params import load_params
+from pipelines.core.sections.data import Rights
 from pipelines.evaluation.evaluation_set import build_evaluation_set
 from pipelines.evaluation.judges import ExpressionPoseJudge, RecogniserJudge
 from pipelines.evaluation.photos import held_out_records, read_photos
@@ -51,7 +52,7 @@ def evaluate(
         params = load_params(project / "profiles" / "tiny.yaml", names)
         recogniser = RecogniserJudge(judge_files["recogniser"], size=112, mean=127.5, scale=127.5)
         face_reader = FaceReader(centre_detector(), recogniser, ExpressionPoseJudge(judge_files["expression_pose"]))
-        records = held_out_records(processed)
+        records = held_out_records(processed, Rights())
         questions = build_evaluation_set(records, params.evaluate, load_prompts())
         held_out = read_photos(processed, records, questions.photo_ids())
         renderer, shipped = (

@@ -29,8 +29,8 @@ def row(
 
 
 ROWS = [
-    row(0, "anna/1.jpg", "anna", consent="research", licence="CC-BY-4.0", source="studio", face_prompt="happy"),
-    row(1, "anna/2.png", "anna", "PNG", consent="research", prompt=None, face_prompt="sad"),
+    row(0, "anna/1.jpg", "anna", consent="granted", licence="CC-BY-4.0", source="studio", face_prompt="happy"),
+    row(1, "anna/2.png", "anna", "PNG", consent="granted", prompt=None, face_prompt="sad"),
     row(2, "bert/a.b.jpg", "bert", consent="withdrawn", licence="CC-BY-4.0", prompt="a man\u2019s caf\u00e9"),
     row(3, "bert/1.jpg", "bert", prompt=None),
     row(4, "caf%E9.jpg", None),
