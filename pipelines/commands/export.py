@@ -8,6 +8,7 @@ from typing import Annotated
 from pipelines.commands.options import DEFAULT_PARAMS, NewFolder, Overrides, ParamsFile, option, read_params
 from pipelines.commands.output import emit, say
 from pipelines.core.chain import FACES, PROCESSED
+from pipelines.core.people import normal_name
 
 
 def export(
@@ -30,9 +31,11 @@ def export(
     from pipelines.data.export.run import Inputs
     from pipelines.data.export.run import export as write
     from pipelines.operations.forgetting.copies import note_copy
+    from pipelines.versions.forgotten import gate
 
     given = read_params(params, overrides)
-    wanted = Selection(given.rights if permitted else None, frozenset(identity) if identity else None)
+    people = frozenset(normal_name(name) for name in identity) if identity else None
+    wanted = Selection(given.rights if permitted else None, people, gate(faces, processed, out).reason)
     result = write(layout, Inputs(faces, processed), out, given.export, wanted)
     note_copy(Path.cwd(), out, f"export, {layout}")
     left_out = ", ".join(f"{count} {reason}" for reason, count in result.left_out.items())

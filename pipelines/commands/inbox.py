@@ -36,14 +36,16 @@ def ready(inbox: Address = ".dynamicid/inbox", params: ParamsFile = DEFAULT_PARA
 
 @app.command()
 def take(run_id: RunId, inbox: Address, params: ParamsFile = DEFAULT_PARAMS, skip_code: SkipCode = 0) -> None:
-    """Move every ready batch to _taken for a run, and unreadable photos to _bad; print both as JSON."""
+    """Move every ready batch to _taken for a run, unreadable and forgotten photos to _bad; print both as JSON."""
     from pipelines.core.params import load_params
-    from pipelines.operations.inbox.reading import local_batches, unreadable
+    from pipelines.operations.inbox.reading import local_batches, unusable
+    from pipelines.versions.forgotten import gate
 
+    forgotten = gate()
     box = _open(inbox, params)
     names = box.take(run_id)
     batches = local_batches(box, run_id, _SCRATCH)
-    reasons = unreadable(batches, load_params(params).preprocess.max_pixels)
+    reasons = unusable(batches, load_params(params).preprocess.max_pixels, forgotten)
     box.set_aside(run_id, reasons)
     for file, reason in reasons.items():
         say(f"{file}: {reason}; set aside")
@@ -72,6 +74,7 @@ def add(
     from pipelines.operations.inbox.reading import local_batches
     from pipelines.registry.retraining import LATEST, known_versions
     from pipelines.stages.ingest import Inputs, Outputs, run
+    from pipelines.versions.forgotten import REASON
 
     given = load_params(params)
     if latest:
@@ -84,8 +87,10 @@ def add(
         if not pictures and not any(folder.rglob("*.tar")) and not any(folder.rglob("*.parquet")):
             say(f"{name}: it holds no readable photo")
             continue
-        counts[name] = run(given, Inputs(folder), Outputs(out)).new_rows
-        say(f"{name}: {counts[name]} new photos")
+        summary = run(given, Inputs(folder), Outputs(out))
+        counts[name] = summary.new_rows
+        left_out = summary.skipped.get(REASON, 0)
+        say(f"{name}: {counts[name]} new photos" + (f"; {left_out} left out: {REASON}" if left_out else ""))
     emit(counts)
 
 

@@ -39,14 +39,12 @@ def ingest(
     from pipelines.data.ingest.summary import print_summary
     from pipelines.stages.ingest import Inputs, Outputs, run
     from pipelines.versions.dataset_version import dvc_root, make_version, restore_present
-    from pipelines.versions.forgotten import read_ledger
     from pipelines.versions.git_tags import check_repository
 
     given = read_params(params, overrides)
     labels = {"source": origin, "licence": licence, "consent": consent}
     section = given.ingest.model_copy(update={key: value for key, value in labels.items() if value is not None})
-    home = dvc_root(out.parent)
-    root = None if version is False else home
+    root = None if version is False else dvc_root(out.parent)
     if root is not None:
         check_repository(root)
         restore_present(root, out.resolve().relative_to(root).as_posix())
@@ -54,7 +52,7 @@ def ingest(
         raise UserError(f"{out}: not in a DVC repository, so no version can be kept; `dvc init`, or --no-version")
     elif version is None:
         say(f"{out} is not in a DVC repository: it gets no version")
-    inputs = Inputs(source, layout, identity_depth, read_ledger(home) if home is not None else None)
+    inputs = Inputs(source, layout, identity_depth)
     summary = run(given.model_copy(update={"ingest": section}), inputs, Outputs(out))
     print_summary(summary, out)
     result = {**asdict(summary), "version": None}

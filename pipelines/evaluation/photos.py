@@ -19,6 +19,7 @@ from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.row_schemas import OK, PROCESSED_SCHEMA, read_rows
 from pipelines.core.sections.data import Rights
 from pipelines.data.rights import COLUMNS, describe_left_out, refusal
+from pipelines.versions.forgotten import refuse_forgotten
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,10 @@ def held_out_records(processed: Path, rights: Rights) -> list[PhotoRecord]:
     """Return the accepted, permitted photos of named people in the test split, in the order of the rows.
 
     Print how many photos `rights` leaves out. Raises UserError where no held-out photo has an identity, StageFailed
-    where a held-out person also has photos in another split, or where `rights` permits no held-out photo.
+    where a held-out person also has photos in another split, where there are photos of the forgotten, or where `rights`
+    permits no held-out photo.
     """
+    refuse_forgotten(processed)
     columns = ["image_id", "identity", "expression", "yaw", "prompt", "face_prompt", *COLUMNS]
     held_out = ds.field("split") == "test"
     accepted = read_rows(processed, PROCESSED_SCHEMA, columns, held_out & (ds.field("status") == OK)).to_pylist()

@@ -14,7 +14,7 @@ from pipelines.registry.log_model import adapter_hash
 from pipelines.registry.origins import origins_of
 from pipelines.registry.snapshot import fetch_snapshot
 from pipelines.versions.dvc import bring_data, dvc, dvc_problem
-from pipelines.versions.forgotten import describe_entries, read_ledger
+from pipelines.versions.forgotten import describe_entries, gate
 from pipelines.versions.git import git
 from pipelines.versions.workspace import clone_of
 
@@ -61,7 +61,7 @@ def reproduce(root: Path, uri: str, target: Path) -> Reproduction:
 def _check_out_data(target: Path, root: Path, dataset_md5: str | None) -> None:
     if not (problem := bring_data(target)):
         return
-    if dataset_md5 and (forgotten := describe_entries(read_ledger(root).of_dataset(dataset_md5))):
+    if dataset_md5 and (forgotten := describe_entries(gate(root).of_dataset(dataset_md5))):
         raise UserError(f"{target}: this version cannot be restored unchanged, its people were {forgotten}")
     raise UserError(
         f"{target}: its data is neither in the DVC cache nor in a remote ({problem}); "

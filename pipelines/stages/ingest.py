@@ -23,22 +23,16 @@ from pipelines.data.ingest.layout import Source, open_source
 from pipelines.data.ingest.photo_files import Skipped
 from pipelines.data.ingest.shards import Row, ShardWriter
 from pipelines.data.ingest.summary import Summary, Tally, summarise
-from pipelines.versions.forgotten import LEDGER, Forgotten
-
-FORGOTTEN = f"forgotten on request ({LEDGER})"
+from pipelines.versions.forgotten import REASON, Forgotten, gate
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """`source`: a folder or file for `open_source`; `identity_depth`: leading folders that name a person (None: one).
-
-    `forgotten`: people and photos that must not come back.
-    """
+    """`source`: a folder or file for `open_source`; `identity_depth`: leading folders that name a person (None: 1)."""
 
     source: Path
     layout: str = "auto"
     identity_depth: int | None = None
-    forgotten: Forgotten | None = None
 
 
 @dataclass(frozen=True)
@@ -51,8 +45,9 @@ class Outputs:
 def run(params: Params, inputs: Inputs, outputs: Outputs) -> Summary:
     """Add the photos of `inputs.source` that `outputs.faces` does not hold yet, as new shards.
 
-    A photo is identified by its file name and bytes. Raises UserError where the source has no known layout, the dataset
-    cannot be read or another ingest writes to it; StageFailed where there is nothing to ingest.
+    A photo is identified by its file name and bytes. Forgotten people and photos are left out. Raises UserError where
+    the source has no known layout, the dataset or the list of the forgotten cannot be read, or another ingest writes to
+    the dataset; StageFailed where there is nothing to ingest.
     """
     source = open_source(inputs.source, inputs.layout, inputs.identity_depth)
     faces = outputs.faces
@@ -63,7 +58,7 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> Summary:
     taken = UserError(f"{faces}: another ingest writes to it; wait for it to end")
     # The lock is beside the folder, not in it, since the folder's contents are versioned.
     with hold(faces.with_name(f".{faces.name}.lock"), taken):
-        return _run(params.ingest, source, faces, inputs.forgotten or Forgotten([]))
+        return _run(params.ingest, source, faces, gate(faces, source.root))
 
 
 def _run(params: Ingest, source: Source, faces: Path, forgotten: Forgotten) -> Summary:
@@ -82,7 +77,7 @@ def _run(params: Ingest, source: Source, faces: Path, forgotten: Forgotten) -> S
                 continue
             labels = item.photo.labels
             if forgotten.entry_of(labels.identity, item.image_id) is not None:
-                tally.skip(Skipped(item.photo.file_name, FORGOTTEN))
+                tally.skip(Skipped(item.photo.file_name, REASON))
                 continue
             earlier = known.labels_of(row_key(item.photo.file_name, item.image_id))
             if earlier is None:

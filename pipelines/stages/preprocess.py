@@ -40,6 +40,7 @@ from pipelines.data.preprocessing.jobs import (
 from pipelines.data.preprocessing.slices import Slice, cut_slices
 from pipelines.data.preprocessing.tasks import Job, SliceReport
 from pipelines.data.spark import check_java, spark_context
+from pipelines.versions.forgotten import refuse_forgotten
 
 STATE = Path(".dynamicid/preprocess")
 _LOCK = ".lock"
@@ -84,6 +85,7 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> Report:
     """
     section = params.preprocess
     _check_verdict(inputs.verdict)
+    refuse_forgotten(inputs.faces)
     shards = [Path(file).resolve() for file in sorted(open_rows(inputs.faces, DATASET_SCHEMA).files)]
     located = _located(section)
     version = analyser_version(located)

@@ -115,7 +115,9 @@ def training_run(
 def photos_to_train_on(params: Params, processed: Path) -> tuple[dict[str, Photos], int]:
     """Return the permitted photos of splits train and val, and the number of photos that the rights policy refused."""
     from pipelines.data.training_data import permitted_photos
+    from pipelines.versions.forgotten import refuse_forgotten
 
+    refuse_forgotten(processed)
     permitted = {split: permitted_photos(processed, split, params.rights) for split in ("train", "val")}
     refused = sum(found.refused for found in permitted.values())
     return {split: found.photos for split, found in permitted.items()}, refused

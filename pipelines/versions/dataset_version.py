@@ -18,7 +18,7 @@ from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.files import write_atomically
 from pipelines.core.row_schemas import DATASET_SCHEMA, open_rows
 from pipelines.versions.dvc import bring_data, cache_folder, dvc, dvc_problem, push_data
-from pipelines.versions.forgotten import LEDGER, describe_entries, read_ledger
+from pipelines.versions.forgotten import LEDGER, describe_entries, gate, refuse_forgotten
 from pipelines.versions.git import git, in_repository
 from pipelines.versions.git_tags import (
     check_repository,
@@ -64,7 +64,7 @@ def make_version(root: Path, folder: Path | str, message: str) -> DatasetVersion
     """Add `folder` to DVC and return its version: the tag that the same data already has, else a new tag.
 
     Raises UserError where `root` is not a git repository with a commit, or not a DVC repository, or where `folder` is
-    outside of it; StageFailed where DVC or git fails.
+    outside of it; StageFailed where it holds photos of the forgotten, or where DVC or git fails.
     """
     root = root.resolve()
     check_repository(root)
@@ -74,6 +74,7 @@ def make_version(root: Path, folder: Path | str, message: str) -> DatasetVersion
     if not target.is_relative_to(root) or target == root:
         raise UserError(f"{target}: is outside the repository {root}; choose a folder in it, or --no-version")
     name = target.relative_to(root).as_posix()
+    refuse_forgotten(target, content=True)
     _add(root, name)
     version = publish_version(root, name, message)
     push_data(root, f"{name}.dvc")
@@ -133,6 +134,7 @@ def checkout_version(root: Path, tag: str, folder: str = FACES) -> DatasetVersio
             pointer.unlink()
         else:
             write_atomically(pointer, before)
+            bring_data(root, f"{folder}.dvc")
         raise UserError(f"version {tag}: its data cannot be brought to {folder}: {problem}")
     md5 = _md5(root, folder)
     whole = md5 == _parse_md5(read_at(root, [tag], f"{folder}.dvc")[tag])
@@ -142,7 +144,7 @@ def checkout_version(root: Path, tag: str, folder: str = FACES) -> DatasetVersio
 def _without_forgotten(root: Path, tag: str, content: bytes) -> bytes:
     """Return the `.dvc` file of a version without the photos forgotten since then, and print what was left out."""
     md5 = _parse_md5(content) or ""
-    known = read_ledger(root)
+    known = gate(root)
     entries = known.of_dataset(md5)
     if not entries:
         return content

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -15,9 +16,10 @@ from typing import Any
 
 import yaml
 
-from pipelines.core.chain import stage_names
+from pipelines.core.chain import PROCESSED, stage_names
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.privacy import TELEMETRY_OFF
+from pipelines.versions.forgotten import refuse_forgotten
 from pipelines.versions.git import git_environment
 
 
@@ -84,12 +86,27 @@ def use_data_of(root: Path, other: Path) -> None:
 def bring_data(root: Path, *pointers: str) -> str | None:
     """Check out the data of `pointers` (`.dvc` files; default: all), pulled from the default remote if necessary.
 
-    Returns the error message, or None on success.
+    Returns the error message, or None on success. Data with photos of the forgotten is an error, and does not stay.
     """
     done = dvc(root, "checkout", "--quiet", *pointers, capture=True)
     if done.returncode and default_remote(root) is not None:
         done = dvc(root, "pull", "--quiet", *pointers, capture=True)
-    return dvc_problem(done) if done.returncode else None
+    if done.returncode:
+        return dvc_problem(done)
+    folders = [root / name.removesuffix(".dvc") for name in pointers or (*_pointers(root), f"{PROCESSED}.dvc")]
+    try:
+        refuse_forgotten(*(folder for folder in folders if folder.is_dir()))
+    except StageFailed as error:
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+        return str(error)
+    return None
+
+
+def _pointers(root: Path) -> list[str]:
+    """Return the `.dvc` files of a checkout, relative to it."""
+    inside = (file.relative_to(root) for file in root.rglob("*.dvc") if file.is_file())
+    return sorted(file.as_posix() for file in inside if not file.parts[0].startswith("."))
 
 
 def bring_objects(root: Path, objects: Mapping[str, str], target: Path) -> None:

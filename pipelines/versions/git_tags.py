@@ -71,8 +71,17 @@ def commit_tree(root: Path, tree: str, message: str) -> str:
 
 def local_origin(root: Path) -> Path | None:
     """Return the local checkout that `root` is a clone of, or None where origin is missing or not local."""
+    origin = origin_path(root)
+    return origin if origin is not None and origin.is_dir() else None
+
+
+def origin_path(root: Path) -> Path | None:
+    """Return the folder that `root` is a clone of, even where it is gone; None where origin is unset or elsewhere."""
     url = run_git(root, "remote", "get-url", "origin").text.removeprefix("file://")
-    return (root / url).resolve() if url and (root / url).is_dir() else None
+    # git's own rule: a colon before any slash names a machine.
+    if not url or re.match(r"[^/]+:", url) or (root / url).is_file():
+        return None
+    return (root / url).resolve()
 
 
 def fetch_tags(root: Path, prefix: str) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.files import atomic_folder
 from pipelines.versions.dvc import cache_folder, dvc, dvc_problem, use_data_of
+from pipelines.versions.forgotten import describe_entries, gate, refuse_forgotten
 from pipelines.versions.git import git, run_git
 
 RUNS_VARIABLE = "DYNAMICID_RUNS"
@@ -118,13 +119,17 @@ def restore(home: Path, run: str, target: Path) -> Path:
                 f"run {name}: `dvc {' '.join(arguments)}` failed: {dvc_problem(done)}"
                 + (f"; a part of its data was deleted: {forgotten}" if forgotten else "")
             )
+    try:
+        refuse_forgotten(target / "data")
+    except (StageFailed, UserError):
+        shutil.rmtree(target)
+        raise
     return target
 
 
 def _forgotten(home: Path, target: Path) -> str:
     """Describe what was forgotten of the dataset that `target` names; empty where nothing was."""
     from pipelines.versions.dataset_version import current_version
-    from pipelines.versions.forgotten import describe_entries, read_ledger
 
     md5 = current_version(target).md5
-    return describe_entries(read_ledger(home).of_dataset(md5)) if md5 else ""
+    return describe_entries(gate(home).of_dataset(md5)) if md5 else ""

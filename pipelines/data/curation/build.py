@@ -23,7 +23,7 @@ from pipelines.data.curation.identities import find_identities
 from pipelines.data.curation.quality import leave_out_near_duplicates, leave_out_poor, leave_out_repeats
 from pipelines.data.curation.records import FACES_SCHEMA, LEFT_OUT, REASONS, write_rows
 from pipelines.data.curation.report import write_report
-from pipelines.data.curation.survey import PhotoFolder, analyse_new, list_photos, read_rows, state_folder
+from pipelines.data.curation.survey import Gate, PhotoFolder, analyse_new, list_photos, read_rows, state_folder
 from pipelines.data.curation.write import Chosen, WriteTask, write_chosen
 from pipelines.data.ingest.photo_files import FoundPhoto
 from pipelines.data.spark import run_tasks, spark_context
@@ -35,10 +35,14 @@ _TASK_PHOTOS = 128
 
 @dataclass(frozen=True)
 class Inputs:
-    """`source`: the folder of photos; `identity_depth`: how many leading folders name a person (0: no labels)."""
+    """`source`: the folder of photos; `identity_depth`: how many leading folders name a person (0: no labels).
+
+    `gate`: why a photo of a person (label, sha256) must not be taken, or None; None: every photo may be.
+    """
 
     source: Path
     identity_depth: int = 0
+    gate: Gate | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> Report:
     has enough usable photos. In both cases the earlier output is kept.
     """
     source, out = inputs.source, outputs.selected
-    photos = list_photos(source, inputs.identity_depth, params.ingest.max_file_mb * 2**20)
+    photos = list_photos(source, inputs.identity_depth, params.ingest.max_file_mb * 2**20, inputs.gate)
     if out.resolve().is_relative_to(source.resolve()):
         raise UserError(f"{out}: is inside the source {source}; choose a folder outside of it")
     _check_replaceable(out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,8 @@ from pipelines.data.spark import run_tasks
 # The parameters of `curate` on which the analysis depends.
 _ANALYSIS_PARAMS = {"min_face_side", "working_side"}
 _NO_PHOTO = frozenset({HIDDEN, UNPAIRED_TEXT, NO_PICTURE})
+# Why a photo of this person and with this sha256 must not be taken, or None.
+Gate = Callable[[str | None, str | None], str | None]
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,10 @@ class PhotoFolder:
     unread: tuple[Skipped, ...]
 
 
-def list_photos(source: Path, identity_depth: int, max_bytes: int) -> PhotoFolder:
+def list_photos(source: Path, identity_depth: int, max_bytes: int, gate: Gate | None = None) -> PhotoFolder:
     """Return the photos of a folder; the first `identity_depth` folders of a name are its label (0: none).
 
-    Raise UserError if the source is not a folder of photos.
+    A photo for which `gate` gives a reason is not read. Raise UserError if the source is not a folder of photos.
     """
     layout = open_source(source, "flat" if identity_depth == 0 else "identity-folders", identity_depth or None)
     photos: dict[str, FoundPhoto] = {}
@@ -48,6 +51,8 @@ def list_photos(source: Path, identity_depth: int, max_bytes: int) -> PhotoFolde
         if isinstance(item, FoundPhoto):
             if item.n_bytes > max_bytes:
                 unread.append(Skipped(item.file_name, "larger than ingest.max_file_mb"))
+            elif gate is not None and (reason := gate(item.labels.identity, _content_hash(item))) is not None:
+                unread.append(Skipped(item.file_name, reason))
             else:
                 photos[item.file_name] = item
         elif item.reason not in _NO_PHOTO:
@@ -55,6 +60,14 @@ def list_photos(source: Path, identity_depth: int, max_bytes: int) -> PhotoFolde
     if not photos and not unread:
         raise UserError(f"{source}: no photo in it; expected a folder of pictures (other layouts: `dynamicid ingest`)")
     return PhotoFolder(photos, tuple(sorted(unread, key=lambda item: item.file_name)))
+
+
+def _content_hash(photo: FoundPhoto) -> str | None:
+    """Return the sha256 of a photo's bytes; None where it cannot be read, which is noted when it is analysed."""
+    try:
+        return sha256(Path(str(photo.path)))
+    except OSError:
+        return None
 
 
 def state_folder(params: Params, state: Path, source: Path) -> Path:

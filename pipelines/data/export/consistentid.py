@@ -7,7 +7,9 @@ that preprocessing stored, not a distorted copy of the photo, so that face, embe
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -76,7 +78,7 @@ def _own_path(row: Row) -> str:
 def _entries(
     processed: Path, wanted: Selection, target: Target, parser: FaceParser | None, paths: _PhotoPaths
 ) -> Iterator[dict[str, Any]]:
-    for row in accepted_rows(processed, Selection(wanted.rights, wanted.identities)):
+    for row in accepted_rows(processed, replace(wanted, left_out=Counter())):
         path = paths.path_of(row)
         stem = stem_of(path)
         picture = np.asarray(cv2.imdecode(np.frombuffer(row["image"], np.uint8), cv2.IMREAD_COLOR))

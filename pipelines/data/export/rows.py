@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.core.people import normal_name
 from pipelines.core.row_schemas import DATASET_SCHEMA, OK, PROCESSED_SCHEMA, open_rows
 from pipelines.core.sections.data import Rights
 from pipelines.data.rights import refusal
@@ -26,17 +27,21 @@ Row = dict[str, Any]
 class Selection:
     """The choice of the rows to export, and counts of the other rows by reason.
 
-    `rights`: only rows that may be trained on (None: all rows); `identities`: only these people (None: all people).
+    `rights`: only rows that may be trained on (None: all rows); `identities`: only these people (None: all people);
+    `gate`: why a row of this identity and image id is left out, or None.
     """
 
     rights: Rights | None = None
     identities: frozenset[str] | None = None
+    gate: Callable[[str | None, str | None], str | None] = lambda identity, image_id: None
     left_out: Counter[str] = field(default_factory=Counter)
 
     def takes(self, row: Row) -> bool:
         """Return whether a row is exported; count its reason where it is not."""
-        reason = None
-        if self.identities is not None and row["identity"] not in self.identities:
+        reason = self.gate(row["identity"], row["image_id"])
+        if reason is not None:
+            pass
+        elif self.identities is not None and normal_name(row["identity"]) not in self.identities:
             reason = "other people"
         elif self.rights is not None:
             reason = refusal(self.rights, row)

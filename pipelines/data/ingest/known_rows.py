@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipelines.core.people import normal_name
 from pipelines.core.row_schemas import DATASET_SCHEMA, open_rows
 
 _LABELS = ("identity", "prompt", "face_prompt")
@@ -28,7 +29,7 @@ def row_key(file_name: str, image_id: str) -> bytes:
 
 def label_key(identity: str | None, prompt: str | None, face_prompt: str | None) -> bytes:
     """Return an 8-byte hash of a row's labels."""
-    return _digest((identity, prompt, face_prompt), 8)
+    return _digest((normal_name(identity), prompt, face_prompt), 8)
 
 
 @dataclass(frozen=True)

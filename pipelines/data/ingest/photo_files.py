@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
+from pipelines.core.people import normal_name
+
 # A file with one of these suffixes is treated as a picture, whatever its bytes are.
 PICTURE_SUFFIXES: frozenset[str] = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".heic"}
@@ -33,7 +35,7 @@ _CODE = re.compile(rb"%([0-9A-Fa-f]{2})")
 
 @dataclass(frozen=True)
 class Labels:
-    """The labels of a photo; None where unknown."""
+    """The labels of a photo; None where unknown. `identity` is in its normal form, whatever the layout wrote."""
 
     identity: str | None = None
     prompt: str | None = None
@@ -41,6 +43,9 @@ class Labels:
     source: str | None = None
     licence: str | None = None
     consent: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "identity", normal_name(self.identity) or None)
 
     def updated(self, other: Labels) -> Labels:
         """Return a copy of these labels in which the known labels of `other` replace them."""

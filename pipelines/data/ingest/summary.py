@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.compute as pc
 
+from pipelines.core.people import normal_name
 from pipelines.core.row_schemas import DATASET_SCHEMA, open_rows
 from pipelines.data.ingest.photo_files import Skipped
 
@@ -64,7 +65,7 @@ def summarise(folder: Path, layout: str, tally: Tally, new_shards: int, contents
     for batch in open_rows(folder, DATASET_SCHEMA).to_batches(columns=columns):
         rows += batch.num_rows
         without += batch.column("identity").null_count
-        identities.update(name for name in pc.unique(batch.column("identity")).to_pylist() if name is not None)
+        identities.update(normal_name(name) for name in pc.unique(batch.column("identity").drop_null()).to_pylist())
         for item in pc.value_counts(batch.column("format")).to_pylist():
             formats[item["values"]] += item["counts"]
         size += pc.sum(batch.column("n_bytes")).as_py() or 0

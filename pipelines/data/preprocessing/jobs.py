@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.core.errors import UserError
+from pipelines.core.people import normal_name
 from pipelines.core.sections.data import Preprocess
 from pipelines.data.preprocessing.files import read_slice_file
 from pipelines.data.preprocessing.slice_table import ANALYSIS
@@ -54,7 +55,7 @@ def _rows_by_image(shard: str) -> list[tuple[str, tuple[int, tuple[str, str]]]]:
     columns = pq.read_table(shard, columns=["image_id", "file_name", "identity"], use_threads=False).to_pydict()
     first: dict[str, tuple[int, tuple[str, str]]] = {}
     for image_id, file_name, identity in zip(*columns.values(), strict=True):
-        row = (1, (file_name, identity or ""))
+        row = (1, (file_name, normal_name(identity) or ""))
         first[image_id] = _earlier(first[image_id], row) if image_id in first else row
     return list(first.items())
 

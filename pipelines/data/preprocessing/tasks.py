@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.core.errors import UserError
+from pipelines.core.people import normal_name
 from pipelines.core.row_schemas import OK, PROCESSED_SCHEMA, REJECTED
 from pipelines.core.sections.data import Preprocess
 from pipelines.data.faces.record import FaceRecord
@@ -178,6 +179,8 @@ def plan_slice(piece: Slice, job: Job, originals: Originals) -> Plan:
     needs the same photos analysed in the same way finds it.
     """
     columns = pa.Table.from_batches(read_slice(piece, _METADATA, piece.rows)).to_pydict()
+    # Datasets of earlier versions may hold a name in several forms: one person must not be in two splits.
+    columns["identity"] = [normal_name(name) for name in columns["identity"]]
     repeats = [
         originals.get(image_id, (file_name, identity or "")) != (file_name, identity or "")
         for image_id, file_name, identity in zip(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pipelines.core.errors import UserError
@@ -15,6 +16,7 @@ from pipelines.operations.backup.backup import ARTEFACTS, BUNDLE, REFS, Manifest
 from pipelines.operations.backup.databases import check_kind, is_empty, load
 from pipelines.operations.backup.locations import Locations
 from pipelines.operations.stack.credentials import FILE
+from pipelines.versions.forgotten import REASON, gate
 from pipelines.versions.git import git, run_git
 
 
@@ -62,9 +64,14 @@ def check_locations(folder: Path, manifest: Manifest, locations: Locations, *, f
 def restore_into(folder: Path, manifest: Manifest, locations: Locations) -> Restored:
     """Restore artefacts, databases and tags into `locations`, which were checked; no artefact or tag is deleted."""
     done, left = [], []
+    forgotten = gate(locations.root)
     if (folder / ARTEFACTS).is_dir() and locations.artefacts is not None:
-        shutil.copytree(folder / ARTEFACTS, locations.artefacts, dirs_exist_ok=True, copy_function=_copy)
+        hashes = {} if not forgotten else {str(folder / name): digest for name, digest in manifest.files.items()}
+        gone = [name for name, digest in hashes.items() if forgotten.reason(None, digest) is not None]
+        copy = partial(_copy, without=frozenset(gone))
+        shutil.copytree(folder / ARTEFACTS, locations.artefacts, dirs_exist_ok=True, copy_function=copy)
         done.append(f"artefacts to {locations.artefacts}")
+        left += [f"{Path(name).relative_to(folder)}: {REASON}" for name in gone]
     wanted = _wanted(manifest, locations)
     for name, file in manifest.databases().items():
         if name in wanted:
@@ -90,7 +97,9 @@ def _other_artefacts(manifest: Manifest, target: Path) -> list[str]:
     return [name for name, digest in inside.items() if (target / name).is_file() and sha256(target / name) != digest]
 
 
-def _copy(source: str, target: str) -> str:
+def _copy(source: str, target: str, *, without: frozenset[str]) -> str:
+    if source in without:
+        return target
     with atomic_file(Path(target)) as part:
         shutil.copy2(source, part)
     return target

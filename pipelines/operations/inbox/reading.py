@@ -1,12 +1,14 @@
-"""Read the batches of a run from local folders, and find unreadable photos."""
+"""Read the batches of a run from local folders, and find photos that are unreadable or forgotten."""
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from pipelines.core.files import atomic_file
 from pipelines.data.ingest.photo_files import is_picture_name
 from pipelines.operations.inbox.batches import TAKEN, Inbox
+from pipelines.versions.forgotten import Forgotten
 from pipelines.versions.workspace import run_name
 
 
@@ -25,8 +27,8 @@ def local_batches(inbox: Inbox, run_id: str, scratch: Path) -> dict[str, Path]:
     return folders
 
 
-def unreadable(batches: dict[str, Path], max_pixels: int) -> dict[str, str]:
-    """Return {"<batch>/<file>": reason} of every picture that cannot be decoded."""
+def unusable(batches: dict[str, Path], max_pixels: int, forgotten: Forgotten) -> dict[str, str]:
+    """Return {"<batch>/<file>": reason} of every picture that cannot be decoded or whose bytes are forgotten."""
     from pipelines.data.faces.decode import Undecodable, decode
 
     reasons = {}
@@ -34,8 +36,12 @@ def unreadable(batches: dict[str, Path], max_pixels: int) -> dict[str, str]:
         for file in sorted(folder.rglob("*")):
             if not file.is_file() or not is_picture_name(file.name):
                 continue
+            data, reason = file.read_bytes(), None
             try:
-                decode(file.read_bytes(), max_pixels=max_pixels, min_side=1, working_side=64)
+                decode(data, max_pixels=max_pixels, min_side=1, working_side=64)
+                reason = forgotten.reason(None, hashlib.sha256(data).hexdigest()) if forgotten else None
             except Undecodable as error:
-                reasons[f"{name}/{file.relative_to(folder).as_posix()}"] = str(error)
+                reason = str(error)
+            if reason is not None:
+                reasons[f"{name}/{file.relative_to(folder).as_posix()}"] = reason
     return reasons

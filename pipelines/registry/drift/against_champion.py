@@ -19,6 +19,7 @@ from pipelines.registry.drift.verdict import ADDED, Verdict, compare, state_of
 from pipelines.registry.registry import champion_of, find_version, open_registry
 from pipelines.versions.dataset_version import current_version
 from pipelines.versions.dvc import bring_objects
+from pipelines.versions.forgotten import refuse_forgotten
 
 DRIFT = "drift.json"
 PAGE = "index.html"
@@ -39,6 +40,7 @@ def run(params: Params, root: Path, out: Path, against: str | None = None) -> Ve
     tags = {"faces": "dynamicid.dataset_md5", "processed": f"dynamicid.output.{PROCESSED}"}
     objects = {name: _tag(version, key) for name, key in tags.items()}
     size = params.drift.sample
+    refuse_forgotten(root / FACES, root / PROCESSED)
     current = read_sample(root / FACES, root / PROCESSED, size)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "reference"

@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import time
+import unicodedata
 from dataclasses import asdict
 from pathlib import Path
 
@@ -80,6 +81,16 @@ def test_a_photo_that_changed_is_a_new_row_and_new_labels_are_told(params: Param
     summary = run(params, Inputs(source), Outputs(faces))
     assert (summary.new_rows, summary.known, summary.changed_labels) == (1, 5, 1)
     assert [row["file_name"] for row in rows(faces, "file_name")].count("p000/0.jpg") == 2
+
+
+@pytest.mark.parametrize("name", ["Zo\u00eb", "\u1112\u1161\u11ab", "\u212bsa  Ber\u0301g"])
+def test_folders_of_one_name_in_both_forms_of_unicode_are_one_person(params: Params, tmp_path: Path, name: str) -> None:
+    for number, form in enumerate(("NFC", "NFD")):
+        photo(tmp_path / "source" / unicodedata.normalize(form, name) / f"{number}.jpg", number)
+    summary = run(params, Inputs(tmp_path / "source"), Outputs(tmp_path / "faces"))
+    assert (summary.rows, summary.identities) == (2, 1)
+    found = {row["identity"] for row in rows(tmp_path / "faces", "identity")}
+    assert found == {" ".join(unicodedata.normalize("NFC", name).split())}
 
 
 def test_shards_are_deterministic_and_small_enough(params: Params, tmp_path: Path) -> None:

@@ -8,7 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.core.params import load_params
 from pipelines.data.preprocessing.slices import Slice, cut_slices, read_slice
+from pipelines.data.preprocessing.tasks import Job, plan_slice
+
+from .conftest import write_faces
 
 
 def _shard(file: Path, rows: int, row_group: int, size: int = 10) -> Path:
@@ -42,6 +46,14 @@ def test_small_row_groups_are_joined_and_large_ones_divided_evenly(tmp_path: Pat
 def test_big_photos_make_smaller_slices(tmp_path: Path) -> None:
     shard = _shard(tmp_path / "a.parquet", 48, 12, size=4 * 2**20)
     assert max(piece.rows for piece in cut_slices([shard], 1000)) <= 17
+
+
+def test_a_dataset_with_both_forms_of_a_name_has_one_person(project: Path, tmp_path: Path) -> None:
+    """One person of an earlier version's dataset must not be in two splits."""
+    folder = write_faces(tmp_path, [("1.jpg", "Zo\u00eb", b"one"), ("2.jpg", "Zoe\u0308", b"two")])
+    pieces = cut_slices(sorted(folder.glob("*.parquet")), 10)
+    job = Job(load_params(project / "profiles" / "tiny.yaml").preprocess, "version", tmp_path)
+    assert plan_slice(pieces[0], job, {}).given([0, 1])["identity"] == ["Zo\u00eb", "Zo\u00eb"]
 
 
 def test_slices_of_a_shard_stay_when_others_are_added(tmp_path: Path) -> None:

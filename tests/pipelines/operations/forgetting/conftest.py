@@ -18,7 +18,6 @@ from PIL import Image
 from pipelines.core.params import load_params
 from pipelines.stages.ingest import Inputs, Outputs, run
 from pipelines.versions.dataset_version import make_version
-from pipelines.versions.forgotten import read_ledger
 from pipelines.versions.workspace import create
 from tests.processes import commit_all, git
 
@@ -93,7 +92,7 @@ class Home:
     def ingest(self) -> None:
         """Ingest the source again as the command does, and version it."""
         params = load_params(self.project / "profiles" / "tiny.yaml")
-        run(params, Inputs(self.source, forgotten=read_ledger(self.root)), Outputs(self.root / "data" / "faces"))
+        run(params, Inputs(self.source), Outputs(self.root / "data" / "faces"))
         make_version(self.root, "data/faces", "photos")
 
     def of(self, *people: str) -> list[bytes]:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
+from pipelines.core.files import sha256
+from pipelines.core.row_schemas import DATASET_SCHEMA
+from pipelines.versions.forgotten import REASON, append, new_entry
 from tests.pipelines.awkward import make_awkward_photos
+from tests.pipelines.photos import dataset_row, write_shards
 from tests.processes import dynamicid, git, run
 
 RUN = ("--run-id", "dynamicid_ingest/one")
@@ -59,6 +64,40 @@ def test_from_dropped_photos_to_a_published_version(place: Path) -> None:
     assert len(moved) == 6
     assert len(json.loads((place / "inbox" / "_bad" / "dynamicid-ingest-one.json").read_text())) == len(reasons)
     assert _cli(place, "inbox", "ready") == {"ready": [], "waiting": {}}
+
+
+def test_forgotten_people_and_photos_do_not_come_back(place: Path) -> None:
+    """By their bytes under another name, by name with new photos; and not past the inbox with `dataset publish`."""
+    photos = make_awkward_photos(place / "photos")
+    known, renewed = (photos / name for name in ("cmyk.jpg", "exif_rotated.jpg"))
+    append(place, new_entry(["Zo\u00eb"], [sha256(known)], {}))
+    batch = place / "inbox" / "monday"
+    shutil.rmtree(batch)
+    for name, source in (
+        ("bert/1.jpg", known),
+        ("Zoe\u0308/2.jpg", renewed),
+        ("carl/3.png", photos / "sixteen_bit.png"),
+    ):
+        (batch / name).parent.mkdir(parents=True)
+        shutil.copy(source, batch / name)
+    (batch / "_READY").touch()
+    assert _cli(place, "inbox", "take", *RUN)["bad"] == {"monday/bert/1.jpg": REASON}
+    assert (place / "inbox" / "_bad" / "dynamicid-ingest-one" / "monday" / "bert" / "1.jpg").is_file()
+    done = dynamicid("inbox", "add", *RUN, "--inbox", place / "inbox", cwd=place)
+    assert json.loads(done.stdout) == {"monday": 1}
+    assert f"monday: 1 new photos; 1 left out: {REASON}" in done.stderr
+    assert _cli(place, "inbox", "publish")["rows"] == 1
+
+    shard = place / "data" / "faces" / "faces-00001.parquet"
+    write_shards(place / "other", DATASET_SCHEMA, [[dataset_row("4.jpg", b"new", "Zoe\u0308")]])
+    shutil.copy(next((place / "other").glob("*.parquet")), shard)
+    refused = dynamicid("dataset", "publish", cwd=place, code=1)
+    assert f"1 photos in it were {REASON}: Zoe\u0308, such as 4.jpg; `dynamicid forget --again`" in refused.stderr
+    assert _cli(place, "dataset", "list")["out"].split() == ["faces-v1"]
+    (place / "data" / "forgotten.jsonl").write_text('{"when": "2026-')
+    for command in (("inbox", "take", *RUN), ("inbox", "add", *RUN), ("dataset", "publish"), ("ingest", "photos")):
+        env = {"DYNAMICID_INBOX": str(place / "inbox")}
+        assert "line 1: the list of the forgotten is cut" in dynamicid(*command, cwd=place, env=env, code=2).stderr
 
 
 def test_a_refused_batch_is_listed_as_bad_with_the_reason(place: Path) -> None:
