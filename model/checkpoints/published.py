@@ -29,7 +29,8 @@ from model.checkpoints.published_files import (
     write_published,
 )
 from model.face.face_prompts import EXPRESSIONS, POSES
-from model.network.adapter import EMBEDDING, FORMAT, WEIGHTS, Adapter, read_config
+from model.formats import ADAPTER, KEY
+from model.network.adapter import EMBEDDING, WEIGHTS, Adapter, read_config
 from model.network.quantisation import dequantise
 
 REST = "rest.safetensors"
@@ -127,10 +128,12 @@ def _rest_config(file: Path) -> dict[str, Any]:
     with safe_open(file, "pt") as opened:
         metadata = opened.metadata() or {}
     config = json.loads(metadata.get("config", "{}"))
-    if config.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{file}: no adapter configuration of format {FORMAT} in its metadata; expected the {REST} of an export"
-        )
+    if KEY not in config:
+        raise CheckpointError(f"{file}: no adapter configuration in its metadata; expected the {REST} of an export")
+    try:
+        ADAPTER.check(file, config[KEY])
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None
     return config
 
 

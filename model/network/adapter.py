@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from model.face.face_prompts import EXPRESSIONS, POSES
+from model.formats import ADAPTER, KEY
 from model.network.attention import processor_for
 from model.network.base import BaseReference
 from model.network.face_encoder import FaceEncoder
@@ -22,7 +23,6 @@ from model.network.reconfigurator import Reconfigurator
 
 WEIGHTS = "adapter.safetensors"
 CONFIG = "config.json"
-FORMAT = 1
 EMBEDDING = 512
 _SIZES: dict[str, int] = {
     "tokens": 4,
@@ -188,7 +188,7 @@ class Adapter(nn.Module):
     def config(self, base_reference: BaseReference) -> dict[str, Any]:
         """Return the content of `config.json`."""
         return {
-            "format": FORMAT,
+            KEY: ADAPTER.version,
             "sizes": self.sizes,
             "gate_threshold": self.gate_threshold,
             "cross_attention_width": self.width,
@@ -244,7 +244,7 @@ class Adapter(nn.Module):
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Return the configuration of the adapter in `folder`; ValueError if missing, damaged or of another format."""
+    """Return the configuration of the adapter in `folder`; ValueError if missing, damaged or of a newer format."""
     file = Path(folder) / CONFIG
     if not file.is_file():
         raise ValueError(f"{file}: no such file; expected an adapter folder ({WEIGHTS}, {CONFIG})")
@@ -254,8 +254,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         config = None
     if not isinstance(config, dict):
         raise ValueError(f"{file}: damaged, not a JSON object; copy the adapter again")
-    if config.get("format") != FORMAT:
-        raise ValueError(f"{file}: format {config.get('format')!r}; this version reads {FORMAT}")
+    ADAPTER.check(file, config.get(KEY, "none"))
     return config
 
 

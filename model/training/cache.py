@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
+from model.formats import KEY, RECORDS
+
 _KEY = 32
 _APPEND_BYTES = 1 << 26
 
@@ -31,7 +33,7 @@ def text_keys(texts: Sequence[str]) -> np.ndarray:
 class RecordStore:
     """Records of `shape` and `dtype` under `folder` (see `store_folder`).
 
-    Raise ValueError if the folder holds records of another shape or type.
+    Raise ValueError if the folder holds records of another shape or type, or of a newer format.
     """
 
     def __init__(self, folder: Path, shape: tuple[int, ...], dtype: str = "float16") -> None:
@@ -55,11 +57,12 @@ class RecordStore:
         wanted = {"shape": list(self.shape), "dtype": self.dtype.name}
         if file.exists():
             found = json.loads(file.read_text(encoding="utf-8"))
+            RECORDS.check(file, found.pop(KEY, None))  # format 1 has the same files, and does not state its format
             if found != wanted:
                 raise ValueError(f"{self.folder}: holds {found}, expected {wanted}; remove the folder")
             return
         temporary = file.with_suffix(".tmp")
-        temporary.write_text(json.dumps(wanted) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps({KEY: RECORDS.version, **wanted}) + "\n", encoding="utf-8")
         temporary.replace(file)
 
     def reload(self) -> None:

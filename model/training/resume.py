@@ -18,6 +18,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from model.formats import CHECKPOINT, KEY
+
 PROGRESS = "progress.json"
 _KEPT = 2
 # If fewer bytes are free, a failed write counts as caused by a full disk: not every error states its cause.
@@ -86,10 +88,9 @@ class Checkpoints:
 
     def checked(self, folder: Path) -> Path:
         """Return `folder` if it is a checkpoint of this training, else raise ValueError."""
-        file = folder / PROGRESS
-        if not file.is_file():
+        if not (folder / PROGRESS).is_file():
             raise ValueError(f"{folder}: no such checkpoint to resume from; expected a folder step-<n> with {PROGRESS}")
-        progress = json.loads(file.read_text(encoding="utf-8"))
+        progress = _progress(folder)
         if (progress["stage"], progress["key"]) != (self.stage, self.key):
             raise ValueError(
                 f"{folder}: a checkpoint of {progress['stage']} with other inputs or parameters "
@@ -113,7 +114,7 @@ class Checkpoints:
             accelerator.wait_for_everyone()
             if not accelerator.is_main_process:
                 return
-            progress = {"stage": self.stage, "key": self.key, "step": step, "state": state}
+            progress = {KEY: CHECKPOINT.version, "stage": self.stage, "key": self.key, "step": step, "state": state}
             (temporary / PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
             for file in temporary.iterdir():
                 with file.open("rb") as handle:
@@ -134,11 +135,21 @@ class Checkpoints:
 
     @staticmethod
     def load(accelerator: Any, folder: Path) -> tuple[int, Mapping[str, Any]]:
-        """Restore accelerate's state from `folder`; return the step and the state given to `save`."""
+        """Restore accelerate's state from `folder`; return the step and the state given to `save`.
+
+        Raise NewerFormatError for a checkpoint of a newer program; one of format 1 differs only in not stating it.
+        """
+        progress = _progress(folder)
         accelerator.load_state(str(folder))
-        progress = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
         return int(progress["step"]), progress["state"]
 
     def clear(self) -> None:
         """Remove all checkpoints."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _progress(folder: Path) -> dict[str, Any]:
+    file = folder / PROGRESS
+    progress: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    CHECKPOINT.check(file, progress.get(KEY))
+    return progress

@@ -9,12 +9,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError
 
 from pipelines.core.errors import UserError
+from pipelines.core.formats.parameters import bring_up_to_date
+from pipelines.core.formats.table import KEY, PARAMETERS
 from pipelines.core.sections.data import Curate, Export, Ingest, Preprocess, Rights, Validate, ValidateProcessed
 from pipelines.core.sections.evaluation import Evaluate, Register
 from pipelines.core.sections.operations import Drift, Inbox, Keeping, Retrain, Serve
@@ -25,6 +27,7 @@ from pipelines.core.sections.training import BaseModels, TrainAnchoring, TrainIm
 class Params(Section):
     """All parameters of a run."""
 
+    format: Literal[2] = Field(2, description="Version of this file's format.")
     profile: str = Field(description="Name of the profile; recorded with every result.")
     base: BaseModels
     ingest: Ingest = Ingest()
@@ -56,8 +59,9 @@ def profile_file(folder: Path, name: str, asked: str) -> Path:
 def read_tree(file: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
     """Read a YAML parameter file, completed by the profile that it extends, into nested dicts.
 
-    `extended_by` lists the files whose `extends` led to this one. Raises UserError where a file is missing or not a
-    mapping in UTF-8, and where profiles extend each other in a circle.
+    A file of an older format is brought up to date; a profile without a name has that of its file. `extended_by` lists
+    the files whose `extends` led to this one. Raises UserError where a file is missing, not a mapping in UTF-8 or of a
+    newer format, and where profiles extend each other in a circle.
     """
     if not file.is_file():
         how = "in a checkout `dynamicid configure --profile tiny` writes params.yaml; --params names another file"
@@ -69,8 +73,11 @@ def read_tree(file: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
     tree = _yaml(text, str(file))
     if not isinstance(tree, dict):
         raise UserError(f"{file}: expected a mapping of sections")
+    bring_up_to_date(tree, file)
+    tree = {KEY: PARAMETERS.version, **tree}
     if "extends" not in tree:
         return tree
+    tree.setdefault("profile", file.stem)
     name = tree.pop("extends")
     if not isinstance(name, str):
         raise UserError(f"{file}: extends: expected the name of a profile, not {name!r}")

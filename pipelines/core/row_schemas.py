@@ -13,6 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from pipelines.core.errors import UserError
+from pipelines.core.formats.rows import check_schema
+from pipelines.core.formats.table import DATASET, PROCESSED
 
 DATASET_SCHEMA = pa.schema(
     [
@@ -62,6 +64,9 @@ PROCESSED_SCHEMA = pa.schema(
     ]
 )
 
+# Columns that came later: rows of format 1 are read as if they were null.
+LATER_COLUMNS: frozenset[str] = frozenset()
+
 OK = "ok"
 REJECTED = "rejected"
 SPLITS: tuple[str, ...] = ("train", "val", "test")
@@ -91,15 +96,25 @@ def list_matrix(column: pa.Array | pa.ChunkedArray, width: int) -> np.ndarray:
 
 
 def open_rows(folder: Path, schema: pa.Schema) -> ds.Dataset:
-    """Return the shards of `folder` as a dataset; raise UserError where there are none or a column is missing."""
+    """Return the shards of `folder` as a dataset with at least the columns of `schema`.
+
+    A column that an older format lacks is null. Raises UserError where there is no shard, a column is missing, or a
+    shard is of a newer format.
+    """
     shards = sorted(str(path) for path in folder.rglob("*.parquet"))
     if not shards:
         raise UserError(f"{folder}: no Parquet shards found; expected a dataset folder (run the stage that writes it)")
+    kind = PROCESSED if schema is PROCESSED_SCHEMA else DATASET
     dataset = ds.dataset(shards, format="parquet")
-    missing = [name for name in schema.names if name not in dataset.schema.names]
-    if missing:
-        raise UserError(f"{folder}: columns {', '.join(missing)} are missing; expected those of docs/reference/data.md")
-    return dataset
+    for fragment in dataset.get_fragments():
+        own = fragment.physical_schema
+        older = check_schema(kind, fragment.path, own) < kind.version
+        missing = [name for name in schema.names if name not in own.names and not (older and name in LATER_COLUMNS)]
+        if missing:
+            expected = "expected those of docs/reference/data.md"
+            raise UserError(f"{folder}: columns {', '.join(missing)} are missing; {expected}")
+    added = [schema.field(name) for name in schema.names if name in LATER_COLUMNS and name not in dataset.schema.names]
+    return dataset.replace_schema(pa.schema([*dataset.schema, *added])) if added else dataset
 
 
 def read_rows(

@@ -22,6 +22,8 @@ from typing import Any
 
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.files import atomic_folder
+from pipelines.core.formats.folders import STATE_MARKER, enter_state
+from pipelines.core.formats.table import SLICES
 from pipelines.core.locks import hold
 from pipelines.core.params import Params
 from pipelines.core.paths import resolve
@@ -96,6 +98,7 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> Report:
     check_java()
     state = outputs.state.resolve()
     with hold(state / _LOCK, UserError(f"{state}: another preprocess run works here; wait for it to end")):
+        enter_state(SLICES, state)
         remove_parts(state)
         # In local mode the workers run the same files as this process; elsewhere they check that theirs are equal.
         job = Job(located, version, state, section, verified=not section.master.startswith("local"))
@@ -183,7 +186,7 @@ def _check_replaceable(out: Path) -> None:
 def _delete_other_slices(state: Path, used: set[Path]) -> None:
     """Delete finished slices that this dataset version does not use: they hold faces."""
     for file in state.iterdir():
-        if file not in used and file.name != _LOCK:
+        if file not in used and file.name not in (_LOCK, STATE_MARKER):
             file.unlink(missing_ok=True)
 
 

@@ -14,6 +14,8 @@ import pyarrow as pa
 
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.files import atomic_folder
+from pipelines.core.formats.folders import enter_state
+from pipelines.core.formats.table import CURATION
 from pipelines.core.locks import hold
 from pipelines.core.params import Params
 from pipelines.data.curation.choice import choose
@@ -78,6 +80,7 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> Report:
     _check_replaceable(out)
     taken = UserError(f"{outputs.state}: another curate run uses this folder; wait until it ends")
     with hold(outputs.state / ".lock", taken):
+        enter_state(CURATION, outputs.state)
         folder = state_folder(params, outputs.state, source).resolve()
         return _run(params, photos, folder, out, labelled=inputs.identity_depth > 0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from contextlib import closing
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from typing import Any, Literal, get_args
 from tqdm import tqdm
 
 from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.formats.folders import EXPORT_MARKER
+from pipelines.core.formats.table import EXPORT, KEY
 from pipelines.core.sections.data import Export
 from pipelines.data.export.huggingface import HubWriter
 from pipelines.data.export.rows import Selection, accepted_rows, dataset_rows
@@ -53,6 +56,7 @@ def export(layout: str, inputs: Inputs, out: Path, params: Export, wanted: Selec
         if out.resolve().is_relative_to(folder.resolve()):
             raise UserError(f"{out}: is in the dataset {folder}; choose a folder outside of it")
     with new_folder(out) as target:
+        target.write(EXPORT_MARKER, json.dumps({KEY: EXPORT.version, "layout": layout}).encode() + b"\n")
         if layout == "consistentid":
             count = _consistentid(inputs, target, params, wanted)
         else:

@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.core.errors import UserError
+from pipelines.core.formats.rows import stating
+from pipelines.core.formats.table import DATASET
 from pipelines.core.row_schemas import DATASET_SCHEMA
 
 _NAME = re.compile(r"faces-(\d{5,})\.parquet")
@@ -81,7 +83,7 @@ class ShardWriter(RollingWriter):
     def __init__(self, folder: Path, shard_bytes: int) -> None:
         names = DATASET_SCHEMA.names
         super().__init__(
-            DATASET_SCHEMA,
+            stating(DATASET, DATASET_SCHEMA),
             shard_bytes,
             _GROUP_ROWS,
             _GROUP_BYTES,

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from pipelines.core.errors import UserError
+from pipelines.core.formats.folders import EXPORT_MARKER, stated_version
+from pipelines.core.formats.table import EXPORT
 from pipelines.data.ingest.photo_files import SIGNATURE_BYTES, Skipped, is_picture_name, is_picture_start, row_name
 
 HIDDEN = "hidden"
@@ -40,15 +42,17 @@ class Photo:
 
 
 def check_root(root: Path) -> Path:
-    """Return the real path of a folder; raise UserError where it is not one or cannot be listed."""
+    """Return the real path of a folder; raise UserError for another kind of file, no permission, a newer export."""
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; expected a folder, a JSON list, a tar shard or Parquet")
     real = root.resolve()
     try:
         with os.scandir(real):
-            return real
+            pass
     except PermissionError:
         raise UserError(f"{root}: permission denied; its files cannot be listed") from None
+    stated_version(EXPORT, root / EXPORT_MARKER)
+    return real
 
 
 def classify(root: str, relative: str) -> Entry | Skipped:

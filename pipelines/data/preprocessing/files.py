@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.core.files import atomic_file
+from pipelines.core.formats.rows import stating
+from pipelines.core.formats.table import PROCESSED
 from pipelines.data.preprocessing.slice_table import HASH
 
 SLICE_SUFFIX = ".arrow"
@@ -62,6 +64,7 @@ def _view(file: Path, low: int, high: int) -> pa.Table:
 def write_bucket_file(rows: pa.Table, file: Path) -> None:
     """Write a bucket as Parquet; the same rows give the same bytes."""
     names = rows.schema.names
+    rows = rows.replace_schema_metadata(stating(PROCESSED, rows.schema).metadata)
     with atomic_file(file, shared=True) as part:
         pq.write_table(
             rows,

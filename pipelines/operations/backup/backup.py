@@ -17,6 +17,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_folder, sha256, write_atomically
+from pipelines.core.formats.folders import stated_version
+from pipelines.core.formats.table import BACKUP, KEY
 from pipelines.operations.backup.databases import dump
 from pipelines.operations.backup.locations import Locations
 from pipelines.operations.stack.credentials import FILE, OWNER_ONLY
@@ -85,7 +87,8 @@ def make_backup(locations: Locations, target: Path) -> Manifest:
             files={name: sha256(part / name) for name in _files(part)},
             served=locations.served,
         )
-        (part / MANIFEST).write_text(json.dumps(asdict(manifest), indent=2) + "\n", encoding="utf-8")
+        content = {KEY: BACKUP.version, **asdict(manifest)}
+        (part / MANIFEST).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         _check_new(target)
     return manifest
 
@@ -100,6 +103,7 @@ def read_backup(folder: Path) -> Manifest:
     file = folder / MANIFEST
     if not file.is_file():
         raise UserError(f"{folder}: not a backup; expected a folder with {MANIFEST}, as `dynamicid backup` writes it")
+    stated_version(BACKUP, file)
     try:
         manifest = TypeAdapter(Manifest).validate_json(file.read_bytes())
     except ValidationError:

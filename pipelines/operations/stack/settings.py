@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pipelines.core.errors import UserError
 from pipelines.core.files import write_atomically
+from pipelines.core.formats.table import KEY, STACK, check_format
 from pipelines.core.paths import project_root
 from pipelines.core.privacy import TELEMETRY_OFF
 from pipelines.operations.stack.credentials import OWNER_ONLY, credentials, read_env
@@ -144,14 +145,16 @@ def was_started(state: Path) -> bool:
 
 def save_ports(stack: Stack) -> None:
     """Save the ports that a stack is started with."""
-    (stack.state / _PORTS).write_text(json.dumps(vars(stack.ports)), encoding="utf-8")
+    write_atomically(stack.state / _PORTS, json.dumps({KEY: STACK.version, **vars(stack.ports)}))
 
 
 def saved_ports(state: Path) -> Ports:
-    """Return the ports that the stack in `state` was started with; raise UserError where none was started."""
+    """Return the ports of the stack in `state`; raise UserError where none was started, or by a newer program."""
     if not was_started(state):
         raise UserError(f"{state}: no stack was started there; `make stack` starts one")
-    return Ports(**json.loads((state / _PORTS).read_text(encoding="utf-8")))
+    ports = json.loads((state / _PORTS).read_text(encoding="utf-8"))
+    check_format(STACK, state / _PORTS, ports.pop(KEY, None))
+    return Ports(**ports)
 
 
 def stack_in(state: Path, *, started: bool = True) -> Stack:

@@ -17,8 +17,8 @@ from pipelines.core.params import Params, load_params
 from tests.processes import dvc
 
 # Imports that change no result of a stage: paths, errors, reading of parameters (DVC compares their values), reading of
-# the adapter to start from (the parameter names a version by number, which never changes).
-WITHOUT_EFFECT = ("pipelines.core.", "pipelines.registry.", "pipelines.versions.")
+# the adapter to start from (the parameter names a version by number, which never changes), versions of formats.
+WITHOUT_EFFECT = ("pipelines.core.", "pipelines.registry.", "pipelines.versions.", "model.formats")
 WITH_EFFECT = ("pipelines.core.row_schemas",)
 NAMES = ("validate", "preprocess", "validate_processed", "train_anchoring", "train_imr", "evaluate")
 
@@ -64,7 +64,7 @@ def test_a_stage_lists_all_the_code_that_it_imports(name: str, imports: grimp.Im
     # only where the face pack is, and that is in its `deps`.
     whole = (file.read_text() for file in files if "params: Params" in file.read_text())
     read = {section.rstrip("_") for text in whole for section in re.findall(r"\bparams\.(\w+)\b", text)}
-    assert read & set(Params.model_json_schema(by_alias=True)["properties"]) - {"profile"} <= {
+    assert read & set(Params.model_json_schema(by_alias=True)["properties"]) - {"format", "profile"} <= {
         *stage.sections,
         *(("preprocess",) if name == "train_anchoring" else ()),
     }

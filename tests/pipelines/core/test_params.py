@@ -41,6 +41,7 @@ def _leaves(tree: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
 def test_the_values_of_profiles_have_not_changed(project: Path) -> None:
     def digest(name: str) -> str:
         values = load_params(project / "profiles" / f"{name}.yaml").model_dump(mode="json", by_alias=True)
+        values.pop("format")
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
     assert {file.stem: digest(file.stem) for file in (project / "profiles").iterdir()} == LOADED
@@ -51,7 +52,7 @@ def test_tiny_has_every_key_and_other_profiles_only_different_values(project: Pa
     assert set(whole) == {key for key, _ in _leaves(load_params(tiny).model_dump(by_alias=True))}
     for name in set(LOADED) - {"tiny"}:
         own = yaml.safe_load((project / "profiles" / f"{name}.yaml").read_text("utf-8"))
-        assert own.pop("extends") == "tiny"
+        assert (own.pop("extends"), own.pop("format")) == ("tiny", whole["format"])
         assert not {key for key, value in _leaves(own) if whole[key] == value}, name
 
 
@@ -64,6 +65,8 @@ def test_a_profile_replaces_values_and_lists_and_extends_sections(tmp_path: Path
     (tmp_path / "b.yaml").write_text("extends: a\none: {list: [3], inner: {y: null}}\n")
     (tmp_path / "c.yaml").write_text("extends: b\ntwo: {new: 2}\n")
     assert read_tree(tmp_path / "c.yaml") == {
+        "format": 2,
+        "profile": "c",
         "one": {"list": [3], "left": 1, "inner": {"x": 1, "y": None}},
         "two": {"new": 2},
     }

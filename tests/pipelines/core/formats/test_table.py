@@ -1,0 +1,164 @@
+"""A file of a newer format is refused by name, whichever it is; one of format 1, which states none, is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from model.network.adapter import read_config
+from model.training.cache import RecordStore
+from model.training.resume import PROGRESS, Checkpoints
+from pipelines.core.errors import UserError
+from pipelines.core.formats.folders import enter_state, stated_version
+from pipelines.core.formats.rows import stating
+from pipelines.core.formats.table import (
+    ADAPTER,
+    BACKUP,
+    CHECKPOINT,
+    DATASET,
+    EXPORT,
+    KEY,
+    PARAMETERS,
+    PROCESSED,
+    RECORDS,
+    SLICES,
+    STACK,
+    TABLE,
+    Format,
+    check_format,
+)
+from pipelines.core.params import load_params
+from pipelines.core.row_schemas import DATASET_SCHEMA, PROCESSED_SCHEMA, open_rows
+from pipelines.data.ingest.layout import open_source
+from pipelines.operations.backup.backup import read_backup
+from pipelines.operations.stack.settings import saved_ports
+
+
+def _json(file: Path, stated: int | None, **content: Any) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(content if stated is None else {KEY: stated, **content}))
+    return file
+
+
+def _parameters(root: Path, stated: int | None) -> Callable[[], Any]:
+    tree = yaml.safe_load((Path(__file__).parents[4] / "profiles" / "tiny.yaml").read_text())
+    tree.pop(KEY)
+    file = root / "params.yaml"
+    file.write_text(yaml.safe_dump(tree if stated is None else {KEY: stated, **tree}))
+    return lambda: load_params(file)
+
+
+def _rows(kind: Format, schema: pa.Schema) -> Callable[[Path, int | None], Callable[[], Any]]:
+    def write(root: Path, stated: int | None) -> Callable[[], Any]:
+        for number, version in enumerate((kind.version, stated)):
+            own = schema if version is None else stating(Format(kind.name, version), schema)
+            pq.write_table(own.empty_table(), root / f"part-{number}.parquet")
+        return lambda: open_rows(root, schema)
+
+    return write
+
+
+def _state(root: Path, stated: int | None) -> Callable[[], Any]:
+    if stated is not None:
+        _json(root / ".format.json", stated)
+    return lambda: enter_state(SLICES, root)
+
+
+def _records(root: Path, stated: int | None) -> Callable[[], Any]:
+    RecordStore(root, (2,)).append(np.zeros((1, 32), np.uint8), np.ones((1, 2)))
+    _json(root / "store.json", stated, shape=[2], dtype="float16")
+    return lambda: RecordStore(root, (2,))[np.array([0])]
+
+
+def _checkpoint(root: Path, stated: int | None) -> Callable[[], Any]:
+    _json(root / "step-2" / PROGRESS, stated, stage="train_imr", key="k", step=2, state={})
+    return lambda: Checkpoints(root, "train_imr", "k").checked(root / "step-2")
+
+
+def _adapter(root: Path, stated: int | None) -> Callable[[], Any]:
+    _json(root / "config.json", stated or 1)
+    return lambda: read_config(root)
+
+
+def _backup(root: Path, stated: int | None) -> Callable[[], Any]:
+    _json(root / "manifest.json", stated, made="2026-11-20", artefacts=None, files={}, new_key=1)
+    return lambda: read_backup(root)
+
+
+def _stack(root: Path, stated: int | None) -> Callable[[], Any]:
+    _json(root / "ports.json", stated, postgres=1, airflow=2, mlflow=3)
+    return lambda: saved_ports(root)
+
+
+def _export(root: Path, stated: int | None) -> Callable[[], Any]:
+    (root / "1.jpg").write_bytes(b"")
+    if stated is not None:
+        _json(root / ".dynamicid.json", stated)
+    return lambda: open_source(root)
+
+
+CASES: dict[Format, Callable[[Path, int | None], Callable[[], Any]]] = {
+    PARAMETERS: _parameters,
+    DATASET: _rows(DATASET, DATASET_SCHEMA),
+    PROCESSED: _rows(PROCESSED, PROCESSED_SCHEMA),
+    SLICES: _state,
+    RECORDS: _records,
+    CHECKPOINT: _checkpoint,
+    ADAPTER: _adapter,
+    BACKUP: _backup,
+    STACK: _stack,
+    EXPORT: _export,
+}
+# Opened by the same function as SLICES.
+ALSO = {"results of curation"}
+# A list in a repository and a database: tests of their own.
+ELSEWHERE = {"a tracking database", "the list of the forgotten"}
+
+
+def test_every_format_of_the_table_has_a_case() -> None:
+    named = {stored.format.name for stored in TABLE}
+    assert {kind.name for kind in CASES} | ALSO | ELSEWHERE == named
+
+
+@pytest.mark.parametrize("kind", CASES, ids=lambda kind: kind.name)
+def test_a_newer_format_is_refused_by_name(kind: Format, tmp_path: Path) -> None:
+    read = CASES[kind](tmp_path, kind.version + 1)
+    with pytest.raises((UserError, ValueError)) as refused:
+        read()
+    message = str(refused.value)
+    assert message.startswith(str(tmp_path))
+    assert f"{kind.name} in format {kind.version + 1}, this program reads formats up to {kind.version}" in message
+    assert "upgrade the program (git pull, make env)" in message
+
+
+@pytest.mark.parametrize("kind", CASES, ids=lambda kind: kind.name)
+def test_format_1_and_the_present_one_are_read(kind: Format, tmp_path: Path) -> None:
+    for stated in (None, kind.version):
+        folder = tmp_path / str(stated)
+        folder.mkdir()
+        CASES[kind](folder, stated)()
+
+
+@pytest.mark.parametrize("stated", [0, -1, True, "2", 1.5])
+def test_what_is_no_version_is_named(stated: Any) -> None:
+    with pytest.raises(UserError, match=r"f: format .* is not a version of parameters; expected 1 to 2"):
+        check_format(PARAMETERS, "f", stated)
+
+
+def test_a_newer_state_stays_as_it_is(tmp_path: Path) -> None:
+    marker = _json(tmp_path / ".format.json", 9)
+    (tmp_path / "slice.arrow").write_bytes(b"x")
+    with pytest.raises(UserError, match="results of preprocessing in format 9"):
+        enter_state(SLICES, tmp_path)
+    assert json.loads(marker.read_text()) == {KEY: 9}
+    marker.write_text("{")
+    with pytest.raises(UserError, match=r"\.format\.json: damaged"):
+        stated_version(SLICES, marker)
