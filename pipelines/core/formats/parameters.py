@@ -2,34 +2,44 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 from pipelines.core.formats.table import KEY, PARAMETERS, check_format
 
-# Keys that a version added, with the values by which a program of that version does what earlier ones did.
-_ADDED: dict[int, dict[tuple[str, ...], Any]] = {
-    2: {
-        ("preprocess", "spark"): {},
-        ("train_imr", "gradient_checkpointing"): False,
-    },
-}
+Tree = MutableMapping[str, Any]
 
 
-def bring_up_to_date(tree: MutableMapping[str, Any], file: object) -> int:
+def bring_up_to_date(tree: Tree, file: object) -> int:
     """Change the parameter tree of `file` to the present format, and return the version that it stated.
 
-    Added keys are filled in, but not in a profile that extends another, which holds only what differs. Raises UserError
-    for a newer format.
+    Raises UserError for a newer format.
     """
     version = check_format(PARAMETERS, file, tree.pop(KEY, None))
-    if "extends" not in tree:
-        for number in range(version + 1, PARAMETERS.version + 1):
-            for (*sections, key), value in _ADDED[number].items():
-                place: Any = tree
-                for section in sections:
-                    place = place.get(section) if isinstance(place, MutableMapping) else None
-                if isinstance(place, MutableMapping):
-                    place.setdefault(key, copy.deepcopy(value))
+    for number in range(version, PARAMETERS.version):
+        _STEPS[number](tree)
     return version
+
+
+def _from_1(tree: Tree) -> None:
+    """Add the keys that format 1 lacks, with values that do the same; name the words that count as consent.
+
+    In format 1 an empty `rights.consent.allow` permitted whatever was not denied, in format 2 only yes and true.
+    """
+    # A profile that extends another holds only what differs.
+    complete = "extends" not in tree
+    rights = tree.get("rights")
+    consent = rights.get("consent") if isinstance(rights, MutableMapping) else None
+    if isinstance(consent, MutableMapping) and not consent.get("allow", not complete):
+        consent["allow"] = ["granted", "given", "agreed", "consented"]
+    for section, key, value in (
+        (tree.get("preprocess"), "spark", {}),
+        (consent, "unknown", "allow"),
+        (tree.get("train_imr"), "gradient_checkpointing", False),
+    ):
+        if complete and isinstance(section, MutableMapping):
+            section.setdefault(key, value)
+
+
+# How a file of each older format becomes one of the next.
+_STEPS: dict[int, Callable[[Tree], None]] = {1: _from_1}

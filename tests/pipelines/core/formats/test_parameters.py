@@ -4,25 +4,33 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 import yaml
 
-from pipelines.core.formats import parameters
 from pipelines.core.formats.parameters import bring_up_to_date
 from pipelines.core.params import load_params, read_tree
 
 
-def test_added_keys_do_what_the_older_program_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parameters, "_ADDED", {2: {("one", "new"): [], ("absent", "new"): 1}})
-    tree = {"one": {"old": 1}}
-    assert bring_up_to_date(tree, "f") == 1
-    assert tree == {"one": {"old": 1, "new": []}}
-    stated = {"format": 2, "one": {"old": 1}}
-    assert bring_up_to_date(stated, "f") == 2
-    assert stated == {"one": {"old": 1}}
-    child = {"extends": "tiny", "one": {"old": 1}}
+def test_format_1_is_completed_and_the_present_one_is_not_touched() -> None:
+    old = {"preprocess": {"buckets": 4}, "rights": {"consent": {"allow": [], "deny": ["no"]}}, "train_imr": 7}
+    assert bring_up_to_date(old, "f") == 1
+    words = ["granted", "given", "agreed", "consented"]
+    assert old == {
+        "preprocess": {"buckets": 4, "spark": {}},
+        "rights": {"consent": {"allow": words, "deny": ["no"], "unknown": "allow"}},
+        "train_imr": 7,
+    }
+    present = {"format": 2, "preprocess": {}, "rights": {"consent": {"allow": []}}}
+    assert bring_up_to_date(present, "f") == 2
+    assert present == {"preprocess": {}, "rights": {"consent": {"allow": []}}}
+    strict = {"rights": {"consent": {"allow": ["signed"], "deny": []}}}
+    bring_up_to_date(strict, "f")
+    assert strict["rights"]["consent"]["allow"] == ["signed"]
+
+
+def test_a_profile_of_format_1_still_holds_only_what_differs() -> None:
+    child = {"extends": "tiny", "preprocess": {"buckets": 4}, "rights": {"consent": {"deny": ["no"]}}}
     bring_up_to_date(child, "f")
-    assert child == {"extends": "tiny", "one": {"old": 1}}
+    assert child == {"extends": "tiny", "preprocess": {"buckets": 4}, "rights": {"consent": {"deny": ["no"]}}}
 
 
 def test_values_of_format_1_are_kept(project: Path, tmp_path: Path) -> None:
