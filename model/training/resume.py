@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import sys
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,6 +51,8 @@ class Checkpoints:
         self.stage = stage
         self.key = key
         self.folder = root / stage / key
+        # Checkpoints that `latest` passed over, with the reason; the next `save` removes them.
+        self.damaged: dict[Path, str] = {}
 
     @contextmanager
     def locked(self, timeout: float) -> Iterator[None]:
@@ -82,14 +85,20 @@ class Checkpoints:
             lock.release()
 
     def latest(self) -> Path | None:
-        """Return the newest complete checkpoint, or None."""
-        found = sorted(path for path in self.folder.glob("step-*") if (path / PROGRESS).is_file())
-        return found[-1] if found else None
+        """Return the newest checkpoint that is whole, or None; `damaged` names the newer ones."""
+        for folder in sorted((path for path in self.folder.glob("step-*") if (path / PROGRESS).exists()), reverse=True):
+            if folder not in self.damaged and (problem := damage(folder)):
+                self.damaged[folder] = problem
+            if folder not in self.damaged:
+                return folder
+        return None
 
     def checked(self, folder: Path) -> Path:
         """Return `folder` if it is a checkpoint of this training, else raise ValueError."""
         if not (folder / PROGRESS).is_file():
             raise ValueError(f"{folder}: no such checkpoint to resume from; expected a folder step-<n> with {PROGRESS}")
+        if problem := damage(folder):
+            raise ValueError(f"{folder}: damaged: {problem}; resume from another checkpoint")
         progress = _progress(folder)
         if (progress["stage"], progress["key"]) != (self.stage, self.key):
             raise ValueError(
@@ -114,9 +123,15 @@ class Checkpoints:
             accelerator.wait_for_everyone()
             if not accelerator.is_main_process:
                 return
+            files = sorted(path for path in temporary.rglob("*") if path.is_file())
+            for file in files:
+                if not _is_whole(file):  # not every library reports that a write was cut
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file))
+            hashes = {file.relative_to(temporary).as_posix(): _sha256(file) for file in files}
             progress = {KEY: CHECKPOINT.version, "stage": self.stage, "key": self.key, "step": step, "state": state}
+            progress["files"] = hashes
             (temporary / PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
-            for file in temporary.iterdir():
+            for file in (*files, temporary / PROGRESS):
                 with file.open("rb") as handle:
                     os.fsync(handle.fileno())
         except Exception as error:
@@ -130,6 +145,9 @@ class Checkpoints:
         if final.exists():
             shutil.rmtree(final)
         temporary.rename(final)
+        self.damaged.pop(final, None)
+        for old in self.damaged:
+            shutil.rmtree(old, ignore_errors=True)
         for old in sorted(self.folder.glob("step-*"))[:-_KEPT]:
             shutil.rmtree(old)
 
@@ -146,6 +164,49 @@ class Checkpoints:
     def clear(self) -> None:
         """Remove all checkpoints."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def damage(folder: Path) -> str | None:
+    """Return what is wrong with the files of a checkpoint, or None where it is whole; refuse a newer format."""
+    try:
+        progress = json.loads((folder / PROGRESS).read_bytes())
+        files = progress.get("files")  # checkpoints of earlier versions have no hashes
+        version = progress.get(KEY)
+    except (OSError, ValueError, AttributeError):
+        return f"{PROGRESS} cannot be read"
+    CHECKPOINT.check(folder / PROGRESS, version)
+    present = files or {path.relative_to(folder).as_posix(): None for path in folder.rglob("*") if path.is_file()}
+    for name, digest in present.items():
+        file = folder / name
+        if not file.is_file():
+            return f"{name} is missing"
+        if not (_is_whole(file) if digest is None else _sha256(file) == digest):
+            return f"{name} is cut or changed ({file.stat().st_size} bytes)"
+    return None
+
+
+def _is_whole(file: Path) -> bool:
+    """Return whether a file of accelerate's state is complete: torch's are zip archives, others name their length."""
+    if file.suffix == ".safetensors":
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(file, "pt"):
+                return True
+        except (SafetensorError, OSError):
+            return False
+    if file.suffix in (".bin", ".pkl", ".pt"):
+        try:
+            with zipfile.ZipFile(file) as archive:
+                return archive.testzip() is None
+        except (zipfile.BadZipFile, EOFError, OSError):
+            return False
+    return True
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _progress(folder: Path) -> dict[str, Any]:

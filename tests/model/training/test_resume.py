@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -45,6 +46,44 @@ def test_the_newest_whole_checkpoint_counts_and_two_are_kept(
     assert not list(checkpoints.folder.glob("tmp-*"))
     checkpoints.clear()
     assert checkpoints.latest() is None
+
+
+@pytest.mark.parametrize("file", ["optimizer.bin", "model.safetensors", "random_states_0.pkl", "progress.json"])
+@pytest.mark.parametrize("with_hashes", [True, False])
+def test_a_cut_checkpoint_is_named_and_the_one_before_is_used(
+    checkpoints: Checkpoints, accelerator: Accelerator, file: str, with_hashes: bool
+) -> None:
+    """As after a full disk or a crash of the machine; checkpoints of earlier versions hold no hashes."""
+    for step in (5, 10):
+        checkpoints.save(accelerator, step, {"note": step})
+    first, second = (checkpoints.folder / f"step-000000{step}" for step in ("05", "10"))
+    if not with_hashes:
+        for folder in (first, second):
+            progress = json.loads((folder / "progress.json").read_text())
+            del progress["files"]
+            (folder / "progress.json").write_text(json.dumps(progress))
+    os.truncate(second / file, (second / file).stat().st_size // 2)
+    assert checkpoints.latest() == first
+    assert checkpoints.load(accelerator, first) == (5, {"note": 5})
+    ((damaged, problem),) = checkpoints.damaged.items()
+    assert damaged == second
+    assert file in problem
+    with pytest.raises(ValueError, match=f"damaged: {file}"):
+        checkpoints.checked(second)
+    os.truncate(first / file, 0)
+    assert checkpoints.latest() is None, "with none that is whole, training begins again"
+    checkpoints.save(accelerator, 6, {})
+    assert [path.name for path in checkpoints.folder.glob("step-*")] == ["step-00000006"]
+
+
+def test_a_changed_byte_is_damage_too(checkpoints: Checkpoints, accelerator: Accelerator) -> None:
+    checkpoints.save(accelerator, 5, {})
+    file = checkpoints.folder / "step-00000005" / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    assert checkpoints.latest() is None
+    assert "model.safetensors is cut or changed" in str(checkpoints.damaged)
 
 
 def test_a_missing_checkpoint_or_one_of_another_training_is_refused(
