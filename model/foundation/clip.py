@@ -21,7 +21,7 @@ from model.face.face_geometry import face_crop
 from model.face.face_prompts import EXPRESSIONS, POSES, compose
 from model.foundation.loop import fit
 from model.foundation.people import People
-from model.foundation.pictures import shrunk
+from model.foundation.pictures import cached, shrunk
 from model.foundation.random_models import MEAN, STD
 
 SIZE = 64
@@ -70,8 +70,8 @@ def crops(people: People, folder: Path) -> Any:
 
     Every second crop is cut from the photo at 64 px, the size that preprocessing stores and the face encoder gets.
     """
-    file = folder / f"crops_{SIZE}.npy"
-    if not file.is_file():
+
+    def make() -> Any:
         small, _ = shrunk(people, folder, SIZE)
         share = SIZE / people.photos.shape[1]
         made = [
@@ -80,9 +80,9 @@ def crops(people: People, folder: Path) -> Any:
             else face_crop(np.asarray(people.photos[i]), people.keypoints[i], people.landmarks[i], SIZE)
             for i in range(len(people.photos))
         ]
-        folder.mkdir(parents=True, exist_ok=True)
-        np.save(file, np.stack(made))
-    return np.load(file, mmap_mode="r")
+        return np.stack(made)
+
+    return cached(folder / f"crops_{SIZE}.npy", len(people.photos), make)
 
 
 @dataclass(frozen=True)

@@ -53,9 +53,12 @@ def export_onnx(
     onnx.checker.check_model(model)
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_suffix(".part")
-    temporary.write_bytes(model.SerializeToString(deterministic=True))
-    _compare(module, example, temporary)
-    temporary.replace(file)
+    try:
+        temporary.write_bytes(model.SerializeToString(deterministic=True))
+        _compare(module, example, temporary)
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def export_rows(module: nn.Module, side: int, outputs: Sequence[str], file: Path) -> None:

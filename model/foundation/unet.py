@@ -16,7 +16,7 @@ from torch import Tensor
 
 from model.foundation.loop import fit
 from model.foundation.people import People
-from model.foundation.pictures import as_tensor, face_weight, shrunk
+from model.foundation.pictures import as_tensor, cached, face_weight, require_pairs, shrunk
 from model.foundation.random_models import ddim
 from model.foundation.vae import SIZE
 from model.training.losses import snr_weights
@@ -58,14 +58,15 @@ def scheduler() -> Any:
 @torch.no_grad()
 def latents_of(vae: Any, photos: Any, file: Path) -> Any:
     """Return the scaled latents of all photos, (N, 4, 16, 16) float16, cached in `file`."""
-    if not file.is_file():
+
+    def make() -> Any:
         made = [
             (vae.encode(as_tensor(photos[start : start + 64])).latent_dist.mode() * vae.config.scaling_factor).half()
             for start in range(0, len(photos), 64)
         ]
-        file.parent.mkdir(parents=True, exist_ok=True)
-        np.save(file, torch.cat(made).numpy())
-    return np.load(file, mmap_mode="r")
+        return torch.cat(made).numpy()
+
+    return cached(file, len(photos), make)
 
 
 class TextStates:
@@ -107,6 +108,7 @@ def train(
     """
     torch.manual_seed(seed)
     pictures = folder.parent / "pictures"
+    require_pairs(people)
     photos, groups = shrunk(people, pictures, SIZE)
     single = latents_of(vae, photos, pictures / "latents.npy")
     pairs = latents_of(vae, groups, pictures / "group_latents.npy")

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from model.foundation.loop import fit
 from model.foundation.people import People
-from model.foundation.pictures import as_tensor, face_weight, shrunk
+from model.foundation.pictures import as_tensor, face_weight, require_pairs, shrunk
 
 SIZE = 64
 BATCH = 16
@@ -65,6 +65,7 @@ def train(
     """
     torch.manual_seed(seed)
     vae = build()
+    require_pairs(people)
     singles, groups = shrunk(people, folder.parent / "pictures", SIZE)
     side = people.photos.shape[1]
     rows, group_rows = people.train, people.group_train

@@ -56,8 +56,12 @@ class RecordStore:
         file = self.folder / "store.json"
         wanted = {"shape": list(self.shape), "dtype": self.dtype.name}
         if file.exists():
-            found = json.loads(file.read_text(encoding="utf-8"))
-            RECORDS.check(file, found.pop(KEY, None))  # format 1 has the same files, and does not state its format
+            try:
+                found = json.loads(file.read_bytes())
+                stated = found.pop(KEY, None)  # format 1 has the same files, and does not state its format
+            except (ValueError, AttributeError, TypeError):
+                found, stated = "a damaged store.json", None
+            RECORDS.check(file, stated)
             if found != wanted:
                 raise ValueError(f"{self.folder}: holds {found}, expected {wanted}; remove the folder")
             return
@@ -68,12 +72,17 @@ class RecordStore:
     def reload(self) -> None:
         """Read the keys again, including those that this or another process has appended."""
         keys = np.fromfile(self._keys_file, np.uint8) if self._keys_file.exists() else np.empty(0, np.uint8)
-        keys = keys[: len(keys) // _KEY * _KEY].view(f"S{_KEY}")
+        keys = keys[: self._whole() * _KEY].view(f"S{_KEY}")
         self._order = np.argsort(keys, kind="stable")
         self._sorted = keys[self._order]
         self._records = (
             np.memmap(self._records_file, self.dtype, "r", shape=(len(keys), *self.shape)) if len(keys) else None
         )
+
+    def _whole(self) -> int:
+        """Return the number of records that have both key and content: a full disk may have cut either file."""
+        sizes = [file.stat().st_size if file.exists() else 0 for file in (self._keys_file, self._records_file)]
+        return min(sizes[0] // _KEY, sizes[1] // self.record_bytes)
 
     def __len__(self) -> int:
         return len(self._sorted)
@@ -110,7 +119,7 @@ class RecordStore:
         if values.shape != (len(keys), *self.shape):
             raise ValueError(f"{self.folder}: records of shape {values.shape}, expected ({len(keys)}, *{self.shape})")
         with self._lock:
-            count = self._keys_file.stat().st_size // _KEY if self._keys_file.exists() else 0
+            count = self._whole()
             # Records reach the disk before their keys, so every key has a whole record.
             _write_at(self._records_file, count * self.record_bytes, values.tobytes())
             _write_at(self._keys_file, count * _KEY, np.ascontiguousarray(keys, np.uint8).tobytes())
@@ -144,8 +153,8 @@ def fill(
 
     rank, world = (0, 1) if accelerator is None else (accelerator.process_index, accelerator.num_processes)
     todo = store.missing(keys)
-    if rank == 0:
-        store.require_space(len(todo))
+    # In every process: one alone would end, and the others would wait for it.
+    store.require_space(len(todo))
     if accelerator is not None:
         accelerator.wait_for_everyone()
     own = todo[rank::world]

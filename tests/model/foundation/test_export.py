@@ -58,3 +58,10 @@ def test_a_network_that_half_precision_breaks_is_refused(tmp_path):
 
 def test_time_is_measured(exported):
     assert milliseconds(exported, (1, 3, 16, 16), 5) > 0
+
+
+def test_a_network_that_the_file_does_not_reproduce_leaves_no_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("numpy.abs", lambda values: np.full_like(values, 9))
+    with pytest.raises(ValueError, match="differs from the trained network"):
+        write(network(), tmp_path / "net.onnx")
+    assert list(tmp_path.iterdir()) == []

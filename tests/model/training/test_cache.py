@@ -41,6 +41,36 @@ def test_an_append_that_was_killed_leaves_nothing(tmp_path: Path) -> None:
     np.testing.assert_array_equal(store[store.rows(KEYS[:3])], np.concatenate([values(2), values(1, seed=1)]))
 
 
+def test_records_that_a_full_disk_cut_are_computed_again(tmp_path: Path) -> None:
+    store = RecordStore(tmp_path, (2, 3))
+    store.append(KEYS[:4], values(4))
+    with (tmp_path / "records.bin").open("r+b") as records:
+        records.truncate(2 * store.record_bytes + 5)
+    store = RecordStore(tmp_path, (2, 3))
+    np.testing.assert_array_equal(store.missing(KEYS[:4]), [2, 3])
+    store.append(KEYS[2:4], values(4)[2:])
+    store.reload()
+    np.testing.assert_array_equal(store[store.rows(KEYS[:4])], values(4))
+    (tmp_path / "store.json").write_text('{"shape"')
+    with pytest.raises(ValueError, match=r"holds a damaged store\.json, expected .*remove the folder"):
+        RecordStore(tmp_path, (2, 3))
+
+
+def test_every_process_refuses_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that went on would wait for the others without end."""
+
+    class Second:
+        process_index, num_processes = 1, 2
+
+        def wait_for_everyone(self) -> None:
+            raise AssertionError("waits for a process that has ended")
+
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: type("Usage", (), {"free": 3})())
+    store = RecordStore(tmp_path, (2, 3))
+    with pytest.raises(ValueError, match="make room or train on fewer photos"):
+        fill(store, KEYS, iter, np.stack, batch=4, label="test", accelerator=Second())
+
+
 def test_only_missing_records_are_computed_in_full_batches(tmp_path: Path) -> None:
     batches: list[list[int]] = []
 
