@@ -7,13 +7,13 @@ import functools
 import importlib
 import os
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
 from pipelines.commands.output import accepting_json
-from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.errors import StageFailed, UserError, leave_reason
 from pipelines.core.privacy import TELEMETRY_OFF
 from pipelines.core.quiet import silence_libraries
 
@@ -90,11 +90,19 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         app(args=arguments, prog_name="dynamicid")
     except (UserError, StageFailed) as error:
-        typer.secho(f"dynamicid: {error}", fg=typer.colors.RED, err=True)
-        sys.exit(error.exit_code)
+        _end(str(error), error.exit_code)
     except OSError as error:
-        typer.secho(f"dynamicid: {_described(error)}", fg=typer.colors.RED, err=True)
-        sys.exit(StageFailed.exit_code)
+        _end(_described(error), StageFailed.exit_code)
+    except Exception as error:
+        leave_reason(" ".join(f"{type(error).__name__}: {error}".split()), StageFailed.exit_code)
+        raise
+
+
+def _end(reason: str, code: int) -> NoReturn:
+    """Print why the command ends, and exit."""
+    leave_reason(reason, code)
+    typer.secho(f"dynamicid: {reason}", fg=typer.colors.RED, err=True)
+    sys.exit(code)
 
 
 def _described(error: OSError) -> str:

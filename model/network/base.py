@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -179,6 +180,7 @@ def has_two_text_encoders(pipeline: Path) -> bool:
 
 
 def _load(kind: Any, folder: Path, **options: Any) -> Any:
+    from safetensors import SafetensorError
     from transformers.utils import logging
 
     bars = logging.is_progress_bar_enabled()
@@ -186,7 +188,7 @@ def _load(kind: Any, folder: Path, **options: Any) -> Any:
     logging.disable_progress_bar()
     try:
         return kind.from_pretrained(folder, local_files_only=True, **options)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, EOFError, UnpicklingError, SafetensorError) as error:
         raise ValueError(f"{folder}: not a {kind.__name__}: {' '.join(str(error).split())}") from error
     finally:
         if bars:

@@ -20,6 +20,7 @@ from pipelines.commands.options import (
 from pipelines.commands.output import emit, say
 from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_file, atomic_folder
+from pipelines.core.paths import refuse_pointers
 
 if TYPE_CHECKING:
     from model.checkpoints.published import AdapterShapes, Published
@@ -60,6 +61,7 @@ def from_published(
     if rest is not None and (residual is not None or templates_of is not None):
         raise UserError("--rest already states --residual and --templates-of: give it alone")
     _check_free(out)
+    refuse_pointers(file for file in (saa, imr, landmark_encoder, rest) if file is not None)
     with wrong_use(ValueError, OSError):
         published = read_published(PublishedFiles(saa, imr, landmark_encoder, rest))
         shapes = _shapes(published, params, residual=bool(residual), templates=templates_of is not None)
@@ -70,6 +72,7 @@ def from_published(
             reference, others = _base_and_rest(published, shapes, params, templates_of)
         adapter = to_adapter(published, shapes, others)
         with atomic_folder(out) as folder:
+            adapter.made_by = (published.config or {}).get("made_by")
             adapter.save(folder, reference)
     if shapes.imr and not shapes.templates:
         say("no landmark templates: face prompts need them (--templates-of, or `dynamicid train-imr`)")
@@ -86,6 +89,7 @@ def to_published(
     from model.checkpoints.published import read_adapter, write_all
 
     _check_free(out)
+    refuse_pointers(adapter.rglob("*"))
     with wrong_use(ValueError, OSError):
         config, state = read_adapter(adapter, _unet(params))
         with atomic_folder(out) as folder:
@@ -111,6 +115,7 @@ def to_ip_adapter(
     if out.suffix != ".safetensors":
         raise UserError(f"--out {out}: load_ip_adapter reads the file only if its name ends in .safetensors")
     _check_free(out)
+    refuse_pointers(adapter.rglob("*"))
     with wrong_use(ValueError, OSError):
         config, state = read_adapter(adapter, _unet(params))
         with atomic_file(out) as written:

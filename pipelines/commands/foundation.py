@@ -13,6 +13,7 @@ from pipelines.commands.options import DEFAULT_PARAMS, ParamsFile, argument, com
 from pipelines.commands.output import emit, say
 from pipelines.core.chain import ADAPTER, METRICS
 from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.paths import refuse_pointers
 
 app = command_group("Train, measure, check and ship the small networks of the project.")
 
@@ -94,6 +95,7 @@ def measure(
     folder = weights or manifest.WEIGHTS
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder of weights; `dynamicid foundation train` makes one")
+    refuse_pointers(folder.rglob("*"))
     sample = Sample(drawn=Sampling(pictures, steps, guidance, rescale))
     if record:
         # Checked before the slow measurement.

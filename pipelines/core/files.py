@@ -16,6 +16,16 @@ def sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def folder_sha256(folder: Path) -> str:
+    """Return the sha256 (hex) over names and bytes of the files in `folder`."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
+            digest.update(bytes.fromhex(sha256(path)))
+    return digest.hexdigest()
+
+
 @contextmanager
 def atomic_file(file: Path, *, shared: bool = False) -> Iterator[Path]:
     """Yield the path `.<name>.part` beside `file` to write to; after the block it replaces `file`.

@@ -15,6 +15,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from pipelines.core.errors import UserError
+from pipelines.core.files import write_atomically
 from pipelines.core.formats.parameters import bring_up_to_date
 from pipelines.core.formats.table import KEY, PARAMETERS
 from pipelines.core.sections.data import Curate, Export, Ingest, Preprocess, Rights, Validate, ValidateProcessed
@@ -22,6 +23,9 @@ from pipelines.core.sections.evaluation import Evaluate, Register
 from pipelines.core.sections.operations import Drift, Inbox, Keeping, Retrain, Serve
 from pipelines.core.sections.section import Section, keys_of, section_in
 from pipelines.core.sections.training import BaseModels, TrainAnchoring, TrainImr
+
+# In a checkout; DVC and the stages read it.
+PARAMS = "params.yaml"
 
 
 class Params(Section):
@@ -163,6 +167,11 @@ def load_params(file: Path, overrides: Iterable[str] = ()) -> Params:
     return check_params(overridden_tree(file, overrides), str(file))
 
 
+def dumped(tree: dict[str, Any]) -> str:
+    """Return a parameter tree as YAML, with its keys in the given order."""
+    return str(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=110))
+
+
 def dump_params(tree: dict[str, Any], file: Path) -> None:
-    """Write a parameter tree as YAML, with its keys in the given order."""
-    file.write_text(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=110), encoding="utf-8")
+    """Write a parameter tree to `file` as YAML, whole or not at all."""
+    write_atomically(file, dumped(tree))

@@ -15,6 +15,7 @@ import pyarrow.dataset as ds
 from pipelines.core.errors import UserError
 from pipelines.core.formats.rows import check_schema
 from pipelines.core.formats.table import DATASET, PROCESSED
+from pipelines.core.paths import refuse_pointers
 
 DATASET_SCHEMA = pa.schema(
     [
@@ -98,17 +99,21 @@ def list_matrix(column: pa.Array | pa.ChunkedArray, width: int) -> np.ndarray:
 def open_rows(folder: Path, schema: pa.Schema) -> ds.Dataset:
     """Return the shards of `folder` as a dataset with at least the columns of `schema`.
 
-    A column that an older format lacks is null. Raises UserError where there is no shard, a column is missing, or a
-    shard is of a newer format.
+    A column that an older format lacks is null. Raises UserError where there is no shard, one cannot be read, a column
+    is missing, or a shard is of a newer format.
     """
     shards = sorted(str(path) for path in folder.rglob("*.parquet"))
     if not shards:
         raise UserError(f"{folder}: no Parquet shards found; expected a dataset folder (run the stage that writes it)")
     kind = PROCESSED if schema is PROCESSED_SCHEMA else DATASET
-    dataset = ds.dataset(shards, format="parquet")
-    for fragment in dataset.get_fragments():
-        own = fragment.physical_schema
-        older = check_schema(kind, fragment.path, own) < kind.version
+    refuse_pointers(map(Path, shards))
+    try:
+        dataset = ds.dataset(shards, format="parquet")
+        schemas = {fragment.path: fragment.physical_schema for fragment in dataset.get_fragments()}
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{folder}: damaged: {' '.join(str(error).split())}") from None
+    for file, own in schemas.items():
+        older = check_schema(kind, file, own) < kind.version
         missing = [name for name in schema.names if name not in own.names and not (older and name in LATER_COLUMNS)]
         if missing:
             expected = "expected those of docs/reference/data.md"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -18,6 +19,8 @@ from pipelines.core.paths import project_root
 
 _POLL_SECONDS = 0.3
 _NEEDED_JAVA = 17
+_MARK = "#dynamicid#"
+_MARKED = re.compile(f"{_MARK}(.*?){_MARK}")
 _HOW = "Spark needs Java 17: `apt-get install openjdk-17-jre-headless` (Debian, Ubuntu) or `brew install openjdk@17`"
 _LOG4J = """\
 status = error
@@ -113,12 +116,10 @@ def run_tasks(
 ) -> list[Any]:
     """Run one Spark task per item and return the results in the order of `items`.
 
-    A progress bar called `title` counts the `weights` of finished items in `unit`. Raises StageFailed with the worker's
-    error where a task fails in all its attempts.
+    A progress bar called `title` counts the `weights` of finished items in `unit`. Raises as `reported` where a task
+    fails in all its attempts.
     """
-    from py4j.protocol import Py4JJavaError
     from pyspark import InheritableThread
-    from pyspark.errors import PySparkException
     from tqdm import tqdm
 
     done = context.accumulator(0)
@@ -127,7 +128,12 @@ def run_tasks(
 
     def work(numbered: tuple[int, Any]) -> tuple[int, Any]:
         index, item = numbered
-        result = task(item)
+        try:
+            result = telling(task)(item)
+        except WorkerError as error:
+            if isinstance(error.__cause__, UserError | StageFailed):
+                return index, error  # another attempt would say the same
+            raise
         done.add(weights[index])
         return index, result
 
@@ -149,14 +155,59 @@ def run_tasks(
         except BaseException:
             context.cancelAllJobs()
             raise
+    failures += [result for _, result in results if isinstance(result, WorkerError)]
     if failures:
-        if isinstance(failures[0], PySparkException | Py4JJavaError):
-            raise StageFailed(f"{title}: a worker failed: {_python_error(str(failures[0]))}") from None
-        raise failures[0]
+        with reported(title):
+            raise failures[0]
     return [result for _, result in sorted(results, key=lambda pair: pair[0])]
 
 
-def _python_error(message: str) -> str:
+class WorkerError(Exception):
+    """What a task raised in a worker, between marks: Spark passes errors on only as text among traces."""
+
+    @classmethod
+    def of(cls, error: BaseException) -> WorkerError:
+        """Return `error` as one line, with its class where that is one of the project's."""
+        own = type(error).__name__ if isinstance(error, UserError | StageFailed) else ""
+        text = " ".join(str(error).split())
+        reason = text if own else f"{type(error).__name__}: {text}" if text else type(error).__name__
+        return cls(f"{_MARK}{json.dumps([own, reason])}{_MARK}")
+
+
+def telling(task: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `task` for a worker, with its errors as WorkerError, which `reported` reads in the driver."""
+
+    def telling_task(*arguments: Any) -> Any:
+        try:
+            return task(*arguments)
+        except Exception as error:
+            raise WorkerError.of(error) from error
+
+    return telling_task
+
+
+@contextmanager
+def reported(title: str) -> Iterator[None]:
+    """Turn the errors of Spark inside the block into the worker's own: its UserError or StageFailed, as raised there.
+
+    Any other error of a worker, and of Spark itself, becomes StageFailed with one line that names it.
+    """
+    from py4j.protocol import Py4JError
+    from pyspark.errors import PySparkException
+
+    try:
+        yield
+    except (PySparkException, Py4JError, WorkerError) as error:
+        marked = _MARKED.search(str(error))
+        if marked is None:
+            raise StageFailed(f"{title}: a worker failed: {_spark_error(str(error))}") from None
+        own, reason = json.loads(marked[1])
+        if own == UserError.__name__:
+            raise UserError(reason) from None
+        raise StageFailed(reason if own else f"{title}: a worker failed: {reason}") from None
+
+
+def _spark_error(message: str) -> str:
     """Return the line that names the error in a message of Spark, where Python and Java traces are mixed."""
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     own = [line for line in lines if not line.startswith(("at ", "...", "Driver stacktrace"))]

@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import yaml
 
 from pipelines.core.chain import PROCESSED, stage_names
-from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.errors import REASON_VARIABLE, StageFailed, UserError, read_reason
 from pipelines.core.privacy import TELEMETRY_OFF
 from pipelines.versions.forgotten import refuse_forgotten
 from pipelines.versions.git import git_environment
@@ -29,12 +30,14 @@ def stage_environment() -> dict[str, str]:
     return {**git_environment(), **TELEMETRY_OFF, "PATH": os.pathsep.join([bin_folder, os.environ.get("PATH", "")])}
 
 
-def dvc(root: Path, *arguments: str, capture: bool = False) -> subprocess.CompletedProcess[str]:
+def dvc(
+    root: Path, *arguments: str, capture: bool = False, variables: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run `dvc …` in `root` with this interpreter; output goes to stderr unless captured."""
     return subprocess.run(
         [sys.executable, "-m", "dvc", *arguments],
         cwd=root,
-        env=stage_environment(),
+        env={**stage_environment(), **(variables or {})},
         text=True,
         check=False,
         stdout=subprocess.PIPE if capture else sys.stderr,
@@ -156,11 +159,16 @@ def check_stages(names: list[str]) -> list[str]:
 
 
 def repro_stage(root: Path, name: str, *, force: bool = False, pull: bool = False) -> None:
-    """Bring one stage up to date; raise StageFailed where DVC or the stage fails."""
+    """Bring one stage up to date; raise the stage's UserError or StageFailed, or StageFailed where DVC itself fails."""
     flags = [flag for flag, on in (("--force", force), ("--pull", pull)) if on]
-    done = dvc(root, "repro", "--single-item", *flags, name)
+    with tempfile.TemporaryDirectory() as folder:
+        note = Path(folder) / "reason"
+        done = dvc(root, "repro", "--single-item", *flags, name, variables={REASON_VARIABLE: str(note)})
+        code, reason = read_reason(note)
     if done.returncode:
-        raise StageFailed(f"stage {name} failed under DVC (exit {done.returncode}); the reason is above")
+        error = UserError if code == UserError.exit_code else StageFailed
+        why = f": {reason}" if reason else "; the reason is above"
+        raise error(f"stage {name} failed under DVC (exit {code or done.returncode}){why}")
 
 
 def _config(root: Path) -> Any:

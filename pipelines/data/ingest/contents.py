@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
+from pipelines.core.paths import refuse_pointer
 from pipelines.data.ingest.photo_files import FoundPhoto, Skipped
 from pipelines.data.ingest.walk import DENIED, MISSING
 
@@ -28,6 +29,8 @@ class Content:
 
 def read_contents(items: Iterable[FoundPhoto | Skipped], max_bytes: int) -> Iterator[Content | Skipped]:
     """Yield the content of every photo in the order given; one that cannot be read becomes Skipped.
+
+    Raises UserError for the first one that git-lfs did not fetch: the others of its repository lack their bytes, too.
 
     Threads read and hash up to about 64 MB, or one larger file, ahead of the consumer.
     """
@@ -68,4 +71,5 @@ def _read(photo: FoundPhoto, max_bytes: int) -> Content | Skipped:
             return Skipped(photo.file_name, f"cannot be read: {error.strerror}")
         if len(data) > max_bytes:
             return Skipped(photo.file_name, TOO_BIG)
+    refuse_pointer(data, photo.path or photo.file_name)
     return Content(photo, data, hashlib.sha256(data).hexdigest())

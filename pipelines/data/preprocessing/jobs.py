@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipelines.core.errors import UserError
 from pipelines.core.people import normal_name
 from pipelines.core.sections.data import Preprocess
 from pipelines.data.preprocessing.files import read_slice_file
@@ -27,7 +26,7 @@ from pipelines.data.preprocessing.tasks import (
     write_bucket,
 )
 from pipelines.data.preprocessing.worker_analyser import use_own_gpu
-from pipelines.data.spark import run_tasks
+from pipelines.data.spark import reported, run_tasks, telling
 
 # Slices whose metadata one Spark task reads: a task costs some milliseconds, the metadata of a slice only one.
 _SLICES_A_TASK = 64
@@ -41,11 +40,12 @@ def find_originals(context: Any, shards: Sequence[Path]) -> Originals:
     """
     files = context.parallelize([str(shard) for shard in shards], len(shards))
     repeated = (
-        files.flatMap(_rows_by_image)
+        files.flatMap(telling(_rows_by_image))
         .reduceByKey(_earlier, max(1, len(shards) // 4))
         .filter(lambda item: item[1][0] > 1)
     )
-    return {image_id: first for image_id, (_, first) in repeated.collect()}
+    with reported("finding duplicates"):
+        return {image_id: first for image_id, (_, first) in repeated.collect()}
 
 
 def _rows_by_image(shard: str) -> list[tuple[str, tuple[int, tuple[str, str]]]]:
@@ -71,7 +71,8 @@ def find_finished(context: Any, slices: Sequence[Slice], job: Job, originals: An
         return finished(piece, job, originals.value)
 
     parts = -(-len(slices) // _SLICES_A_TASK)
-    reports: list[SliceReport | None] = context.parallelize(list(slices), parts).map(task).collect()
+    with reported("finding finished photos"):
+        reports: list[SliceReport | None] = context.parallelize(list(slices), parts).map(telling(task)).collect()
     return reports
 
 
@@ -102,11 +103,13 @@ def find_earlier_rows(
     if not slices or not earlier:
         return {}
     parts = -(-len(slices) // _SLICES_A_TASK)
-    here = context.parallelize(list(enumerate(slices)), parts).flatMap(wanted)
-    there = context.parallelize(list(enumerate(earlier)), parts).flatMap(held).reduceByKey(min, parts)
+    here = context.parallelize(list(enumerate(slices)), parts).flatMap(telling(wanted))
+    there = context.parallelize(list(enumerate(earlier)), parts).flatMap(telling(held)).reduceByKey(min, parts)
     both = here.join(there, parts).map(lambda pair: (pair[1][0][0], (pair[1][0][1], *pair[1][1])))
     rows_of: dict[int, EarlierRows] = {}
-    for number, rows in both.groupByKey(parts).mapValues(packed).collect():
+    with reported("finding analysed photos"):
+        packs = both.groupByKey(parts).mapValues(packed).collect()
+    for number, rows in packs:
         places, files, there_at = np.frombuffer(rows, np.int64).reshape(-1, 3).T
         rows_of[number] = EarlierRows(places, [earlier[file] for file in files], there_at)
     return rows_of
@@ -131,9 +134,6 @@ def analyse_slices(
     reports: list[SliceReport] = run_tasks(
         context, items, task, weights=weights, title="analysing photos", unit="photos"
     )
-    for report in reports:
-        if report.error:
-            raise UserError(report.error)
     return reports
 
 

@@ -14,7 +14,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.core.errors import UserError
 from pipelines.core.people import normal_name
 from pipelines.core.row_schemas import OK, PROCESSED_SCHEMA, REJECTED
 from pipelines.core.sections.data import Preprocess
@@ -46,8 +45,7 @@ _METADATA = [*GIVEN, "prompt", "face_prompt"]
 class SliceReport:
     """Report on a slice: its file, rows by outcome ("ok" or the reason), and how many were analysed in this run.
 
-    `seconds` is the time by analysis step (faces.timing), `detail` one message of an analyser that failed, `error` the
-    message about a wrong configuration, which ends the run.
+    `seconds` is the time by analysis step (faces.timing), `detail` one message of an analyser that failed.
     """
 
     file: str
@@ -55,7 +53,6 @@ class SliceReport:
     analysed: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     detail: str = ""
-    error: str = ""
 
     @property
     def rows(self) -> int:
@@ -109,10 +106,7 @@ def analyse_slice(
     `attempt` is the number of workers lost with this slice: from 1 on, photos are analysed one by one, to find one that
     crashes the worker (pipelines.data.preprocessing.crashes).
     """
-    try:
-        return finished(piece, job, originals) or _analyse_slice(piece, job, originals, earlier, attempt)
-    except UserError as error:
-        return SliceReport("", {}, error=str(error))
+    return finished(piece, job, originals) or _analyse_slice(piece, job, originals, earlier, attempt)
 
 
 def _analyse_slice(

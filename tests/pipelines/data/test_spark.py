@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.core.errors import StageFailed, UserError
-from pipelines.data.spark import check_java, run_tasks, spark_context, with_retries
+from pipelines.data.spark import check_java, reported, run_tasks, spark_context, telling, with_retries
 
 
 def test_a_missing_java_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,10 +70,22 @@ def test_tasks_run_on_this_python_survive_a_kill_and_report_errors(tmp_path: Pat
             raise LookupError("the number one is missing")
         return item
 
+    def refuse(item: int) -> int:
+        raise UserError(f"weights.onnx: only\nthe pointer of a file {chr(252)} {item}")
+
+    def end(item: int) -> int:
+        raise StageFailed("the disk is full")
+
     with spark_context("local[2]", "test") as context:
         results = run_tasks(context, range(5), work, weights=[1] * 5, title="squares", unit="numbers")
         assert results == [(item * item, sys.executable, "1") for item in range(5)]
         assert killed.exists()
         with pytest.raises(StageFailed, match="failing: a worker failed: LookupError: the number one is missing"):
             run_tasks(context, range(2), fail, weights=[1, 1], title="failing", unit="numbers")
+        with pytest.raises(UserError, match=r"^weights\.onnx: only the pointer of a file ü 0$"):
+            run_tasks(context, range(2), refuse, weights=[1, 1], title="refusing", unit="numbers")
+        for task, error in ((refuse, UserError), (end, StageFailed), (fail, StageFailed)):
+            lines = r"the pointer|^the disk is full$|^reading: .*number one is missing"
+            with pytest.raises(error, match=lines), reported("reading"):
+                context.parallelize(range(2), 2).map(telling(task)).collect()
     assert "PYSPARK_DRIVER_PYTHON" not in os.environ

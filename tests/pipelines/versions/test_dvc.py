@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.core.errors import StageFailed
+from pipelines.core.errors import StageFailed, UserError
 from pipelines.versions.dataset_version import checkout_version, make_version
-from pipelines.versions.dvc import bring_objects, cache_folder, default_remote
+from pipelines.versions.dvc import bring_objects, cache_folder, default_remote, repro_stage
 from pipelines.versions.git_tags import numbered_tags
 from pipelines.versions.workspace import create
 from tests.pipelines.object_store import BUCKET, objects, s3_server
@@ -76,3 +76,31 @@ def test_a_remote_that_cannot_be_reached_fails_after_the_version_is_made(home: P
     (home.parent / "store").unlink()
     assert make_version(home, "data/faces", "one photo").tag == "faces-v1"
     assert stored(home) == 2
+
+
+@pytest.mark.parametrize(
+    ("code", "raised", "line"),
+    [
+        ("raise UserError('data/faces: no such folder')", UserError, r"\(exit 2\): data/faces: no such folder$"),
+        ("raise StageFailed('the disk is full')", StageFailed, r"\(exit 1\): the disk is full$"),
+        ("raise LookupError('no\\nrow')", StageFailed, r"\(exit 1\): LookupError: no row$"),
+        ("raise SystemExit(3)", StageFailed, r"\(exit 255\); the reason is above$"),
+    ],
+)
+def test_the_reason_of_a_stage_comes_through_dvc(
+    home: Path, project: Path, code: str, raised: type[Exception], line: str
+) -> None:
+    step = f"""
+import sys
+sys.path.insert(0, {str(project)!r})
+from pipelines import cli
+from pipelines.core.errors import StageFailed, UserError
+def fail(**options):
+    {code}
+cli.app = fail
+cli.main([])
+"""
+    (home / "step.py").write_text(step)
+    (home / "dvc.yaml").write_text("stages: {train_imr: {cmd: python step.py, deps: [step.py], outs: [out.txt]}}\n")
+    with pytest.raises(raised, match=f"stage train_imr failed under DVC {line}"):
+        repro_stage(home, "train_imr")
