@@ -30,7 +30,7 @@ from model.checkpoints.published_files import (
 )
 from model.face.face_prompts import EXPRESSIONS, POSES
 from model.formats import ADAPTER, KEY
-from model.network.adapter import EMBEDDING, WEIGHTS, Adapter, read_config
+from model.network.adapter import EMBEDDING, WEIGHTS, Adapter, check_weights, read_config
 from model.network.quantisation import dequantise
 
 REST = "rest.safetensors"
@@ -220,6 +220,7 @@ def read_adapter(folder: Path, unet: Path) -> tuple[dict[str, Any], dict[str, Te
     misfit = compare(found, expected)
     if misfit:
         raise CheckpointError(misfit.describe(str(folder / WEIGHTS)))
+    check_weights(folder, config)
     return config, {key: found[key] for key in expected}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from model.foundation import manifest
 from model.foundation.face_networks import FILES
-from model.network.adapter import CONFIG, WEIGHTS, read_config
+from model.network.adapter import CONFIG, WEIGHTS, check_weights, read_config, write_config
 from model.network.quantisation import dequantise, quantise
 
 FOLDER = "adapter"
@@ -39,6 +39,7 @@ def ship(adapter: Path, weights: Path, recipe: dict[str, Any], figures: dict[str
             f"{adapter}: trained on a base with fingerprint {config['base']['fingerprint'][:12]}, {weights} has "
             f"{base[:12]}; train the adapter on this base"
         )
+    check_weights(adapter, config)
     tensors = quantise(dequantise(load_file(adapter / WEIGHTS)), keep=_UNQUANTISED)
     folder = weights / FOLDER
     others = sum(path.stat().st_size for path in weights.rglob("*") if path.is_file() and folder not in path.parents)
@@ -46,7 +47,7 @@ def ship(adapter: Path, weights: Path, recipe: dict[str, Any], figures: dict[str
         made = Path(temporary) / FOLDER
         made.mkdir()
         save_file(tensors, made / WEIGHTS, {"format": "pt"})
-        shutil.copyfile(adapter / CONFIG, made / CONFIG)
+        write_config(made, config)
         total = others + sum(path.stat().st_size for path in made.iterdir())
         if total > manifest.MAX_BYTES:
             raise ValueError(f"{weights}: {total} bytes with {adapter}, expected at most {manifest.MAX_BYTES}")

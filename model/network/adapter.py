@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -41,6 +42,7 @@ class Adapter(nn.Module):
     `face_encoder`; `null_tokens` (1, tokens, D), learned tokens that stand for no identity; `processors` in the order
     of `unet.attn_processors`; `reconfigurator`, `landmark_encoder` and `templates` (7, 5, 68, 2), which are None before
     the reconfiguration stage. Parameters are in float32 unless moved; everything in `state_dict()` is saved.
+    `made_by` (JSON) is what the training that made the adapter recorded about itself, None where nothing did.
     """
 
     templates: Tensor | None
@@ -52,6 +54,7 @@ class Adapter(nn.Module):
         self.image_width = int(image_width)
         self.width = _width(unet)
         self.base_reference: BaseReference | None = None
+        self.made_by: Mapping[str, Any] | None = None
         self._replaced: dict[str, Any] = {}
         self._folded: FoldedLoRA | None = None
         tokens = self.sizes["tokens"]
@@ -196,6 +199,7 @@ class Adapter(nn.Module):
             "reconfigurator": None if self.reconfigurator is None else {"residual": self.reconfigurator.residual},
             "templates": self.templates is not None,
             "base": asdict(base_reference),
+            **({} if self.made_by is None else {"made_by": self.made_by}),
         }
 
     def save(self, folder: Path, base_reference: BaseReference) -> None:
@@ -206,8 +210,7 @@ class Adapter(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
         save_file(tensors, folder / WEIGHTS, {"format": "pt"})
-        text = json.dumps(self.config(base_reference), indent=2)
-        (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
+        write_config(folder, self.config(base_reference))
 
     @classmethod
     def load(cls, folder: Path, unet: Any) -> Adapter:
@@ -239,8 +242,16 @@ class Adapter(nn.Module):
             problem = f"damaged, not a safetensors file ({error}); copy the adapter again"
             raise ValueError(f"{folder / WEIGHTS}: {problem}") from None
         _load_exactly(adapter, dequantise(tensors), str(folder / WEIGHTS))
+        check_weights(folder, config)
         adapter.base_reference = BaseReference(**config["base"])
+        adapter.made_by = config.get("made_by")
         return adapter.eval()
+
+
+def write_config(folder: Path, config: Mapping[str, Any]) -> None:
+    """Write `config.json` beside the weights in `folder`, with their sha256: the two files are one adapter."""
+    text = json.dumps({**config, "weights": _sha256(folder / WEIGHTS)}, indent=2)
+    (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -256,6 +267,21 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{file}: damaged, not a JSON object; copy the adapter again")
     ADAPTER.check(file, config.get(KEY, "none"))
     return config
+
+
+def check_weights(folder: Path, config: Mapping[str, Any]) -> None:
+    """Raise ValueError if `config`, read from `folder`, was written for other weights than those beside it."""
+    recorded = config.get("weights")  # adapters of earlier versions do not have it
+    if recorded is not None and (present := _sha256(folder / WEIGHTS)) != recorded:
+        raise ValueError(
+            f"{folder / CONFIG}: belongs to weights with sha256 {recorded[:12]}, {WEIGHTS} beside it has "
+            f"{present[:12]}; the two files are of different adapters: copy the whole folder again, or train it again"
+        )
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _width(unet: Any) -> int:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -64,13 +64,13 @@ class LossCurve:
         self.rows = list(state["rows"])
         self._pending = {name: list(values) for name, values in state["pending"].items()}
 
-    def write(self, file: Path) -> None:
-        """Write the rows as CSV with six significant digits."""
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("w", encoding="utf-8", newline="") as handle:
-            writer = csv.writer(handle, lineterminator="\n")
-            names = ["step", "loss", "smoothed", *self.columns, "probe"]
-            writer.writerow(names)
-            for row in self.rows:
-                cells = [row[name] for name in names]
-                writer.writerow(["" if cell is None else f"{cell:.6g}" for cell in cells])
+    def csv(self) -> str:
+        """Return the rows as CSV with six significant digits."""
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        names = ["step", "loss", "smoothed", *self.columns, "probe"]
+        writer.writerow(names)
+        for row in self.rows:
+            cells = [row[name] for name in names]
+            writer.writerow(["" if cell is None else f"{cell:.6g}" for cell in cells])
+        return text.getvalue()

@@ -29,7 +29,7 @@ class Run:
 
     @property
     def checkpoint(self) -> Path | None:
-        """The checkpoint to resume from: the chosen one, else the newest, or None."""
+        """The checkpoint to resume from: the chosen one, else the newest that is whole, or None."""
         return self.resume_from or self.checkpoints.latest()
 
 
@@ -47,8 +47,8 @@ def run_loop(
     """Train the module of `optimisation`, leave the averaged weights in it and return the curve.
 
     `make_batch(step)` must be a pure function; `losses(module, batch)` returns scalars by name, of which `loss` is
-    minimised; `probe()` measures the module on fixed data. Resume from `run.checkpoint` if there is one. Raise
-    FloatingPointError if the newest loss is NaN or infinite when a row or a checkpoint is due.
+    minimised; `probe()` measures the module on fixed data. Resume from `run.checkpoint` if there is one. When a row or
+    a checkpoint is due, raise FloatingPointError if a loss since the last one is NaN or infinite.
     """
     from tqdm import tqdm
 
@@ -57,6 +57,9 @@ def run_loop(
     curve = LossCurve(columns)
     start = 0
     checkpoint = run.checkpoint
+    for folder, problem in checkpoints.damaged.items():
+        instead = "the training begins again" if checkpoint is None else f"{checkpoint.name} is used instead"
+        accelerator.print(f"{label}: checkpoint {folder} is damaged ({problem}); {instead}", file=sys.stderr)
     if checkpoint is not None:
         start, state = checkpoints.load(accelerator, checkpoint)
         optimisation.average.to(device=accelerator.device)
@@ -95,8 +98,8 @@ def _collect(curve: LossCurve, recent: list[Mapping[str, Tensor]], accelerator: 
         return
     flat = torch.stack([value.float() for losses in recent for value in losses.values()])
     values = iter(accelerator.reduce(flat, "mean").tolist())
-    for losses in recent:
+    for number, losses in enumerate(recent, step - len(recent) + 1):
         curve.add({name: next(values) for name in losses})
+        if not math.isfinite(curve.latest()):
+            raise FloatingPointError(f"{label}: the loss is {curve.latest()} at step {number}")
     recent.clear()
-    if not math.isfinite(curve.latest()):
-        raise FloatingPointError(f"{label}: the loss is {curve.latest()} at step {step}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,8 +11,9 @@ from rich.table import Table
 
 from pipelines.commands.options import option
 from pipelines.commands.output import emit, json_wanted
-from pipelines.core.chain import METRICS, REPORT
+from pipelines.core.chain import ADAPTER, METRICS, REPORT
 from pipelines.core.errors import UserError
+from pipelines.evaluation.belonging import MADE_BY, check_figures, check_report, read_document
 from pipelines.evaluation.variants import HEADINGS, SUMMARISED
 from pipelines.registry.settings import database
 
@@ -23,7 +23,9 @@ def summary(
     report: Annotated[Path, option("HTML report of the evaluation.")] = Path(REPORT),
 ) -> None:
     """Print the metrics beside the baselines, and the paths of the report and the MLflow database."""
-    rows, file = rows_of(_read(metrics)), database(Path.cwd())
+    document = _read(metrics)
+    _check_belonging(document, metrics, report)
+    rows, file = rows_of(document), database(Path.cwd())
     if json_wanted():
         values = {name: {metric: interval["value"] for metric, interval in row.items()} for name, row in rows.items()}
         emit({"metrics": values, "report": str(report), "mlflow": str(file)})
@@ -44,15 +46,16 @@ def rows_of(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
+def _check_belonging(document: dict[str, Any], metrics: Path, report: Path) -> None:
+    """Raise StageFailed where the report is not of these metrics, or those of the chain are of another adapter."""
+    if MADE_BY in document and report.is_file():
+        check_report(report, metrics)
+    if metrics == Path(METRICS) and (Path(ADAPTER) / "config.json").is_file():
+        check_figures(document, metrics, Path(ADAPTER))
+
+
 def _read(metrics: Path) -> dict[str, Any]:
-    if not metrics.is_file():
-        raise UserError(f"{metrics}: no such file; `dynamicid repro` runs the stages up to evaluate, which writes it")
-    try:
-        document = json.loads(metrics.read_bytes())
-    except ValueError:
-        document = None
-    if not isinstance(document, dict):
-        raise UserError(f"{metrics}: damaged: not a JSON object; delete it, and `dynamicid repro evaluate` restores it")
+    document = read_document(metrics)
     missing = [key for key in (*SUMMARISED, "normalised") if not isinstance(document.get(key), dict)]
     if missing:
         raise UserError(f"{metrics}: {', '.join(missing)} missing; expected the metrics of the stage evaluate")

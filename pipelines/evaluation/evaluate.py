@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.core.errors import UserError
-from pipelines.core.files import sha256
+from pipelines.core.files import folder_sha256, sha256, write_atomically
 from pipelines.core.params import Params
 from pipelines.core.paths import resolve
+from pipelines.evaluation.belonging import MADE_BY, check_training_reports, metrics_mark, record_of
+from pipelines.evaluation.plots import read_losses
 
 if TYPE_CHECKING:
     from pipelines.evaluation.evaluation_set import EvaluationSet
@@ -41,6 +43,7 @@ def evaluate(
     settings = params.evaluate
     # The judges are loaded first: this is quick, and a missing one is reported before anything is drawn.
     judges = load_judges(params)
+    curves = _curves_of(adapter, losses or {})
     questions, held_out, renderer = open_questions(params, processed, adapter)
     if len(questions.people) < settings.people:
         print(
@@ -49,24 +52,53 @@ def evaluate(
         )
     result = run_protocol(questions, held_out, renderer, judges, settings, shipped=_shipped(params))
     document = result.document(_conditions(params, adapter, renderer.pipe, pictures=len(result.drawn)))
-    for file, text in (
-        (metrics, json.dumps(document, indent=2, ensure_ascii=False) + "\n"),
-        (report, write_report(result, document, dict(losses or {}))),
-    ):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8")
+    document[MADE_BY] = {
+        "stage": "evaluate",
+        "inputs": {"adapter": folder_sha256(adapter), "photos": held_out.digest()},
+        "params": params.model_dump(mode="json", by_alias=True, include={"base", "preprocess", "rights", "evaluate"}),
+    }
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    page = write_report(result, document, curves, metrics_mark(text.encode()))
+    write_atomically(metrics, text)
+    write_atomically(report, page)
     return document
+
+
+def _curves_of(adapter: Path, losses: Mapping[str, Path]) -> dict[str, Path]:
+    """Return the loss curves of the trainings that made `adapter`; say which are left out, as nothing shows that.
+
+    Raises UserError where a curve is missing, StageFailed where it is of another training.
+    """
+    stages = {"anchoring": "train_anchoring", "reconfiguration": "train_imr"}
+    shown = {}
+    for name, file in losses.items():
+        read_losses(file)
+        if record_of(adapter, stages[name]) is None:
+            print(f"evaluate: {adapter} has no record of {stages[name]}: {file} is left out", file=sys.stderr)
+            continue
+        check_training_reports(adapter, stages[name], {"losses.csv": file})
+        shown[name] = file
+    return shown
+
+
+def photos_digest(params: Params, processed: Path) -> str:
+    """Return the sha256 (hex) of the photos that an evaluation with `params` would read; raises as `evaluate`."""
+    return _held_out(params, processed)[1].digest()
 
 
 def open_questions(params: Params, processed: Path, adapter: Path) -> tuple[EvaluationSet, HeldOut, CellRenderer]:
     """Return the evaluation set, its photos, and the renderer of `adapter`; raises as `evaluate` does."""
+    return *_held_out(params, processed), _renderer(params, adapter)
+
+
+def _held_out(params: Params, processed: Path) -> tuple[EvaluationSet, HeldOut]:
     from pipelines.evaluation.evaluation_set import build_evaluation_set
     from pipelines.evaluation.photos import held_out_records, read_photos
     from pipelines.evaluation.prompts import load_prompts
 
     records = held_out_records(processed, params.rights)
     questions = build_evaluation_set(records, params.evaluate, load_prompts())
-    return questions, read_photos(processed, records, questions.photo_ids()), _renderer(params, adapter)
+    return questions, read_photos(processed, records, questions.photo_ids())
 
 
 def _renderer(params: Params, adapter: Path) -> CellRenderer:
@@ -145,5 +177,6 @@ def _conditions(params: Params, adapter: Path, pipe: Any, *, pictures: int) -> d
             "recogniser": sha256(resolve(judges.recogniser)),
             "expression_pose": sha256(resolve(judges.expression_pose)),
             "clip": fingerprint(resolve(judges.clip)),
+            "recogniser_input": [judges.recogniser_size, judges.recogniser_mean, judges.recogniser_scale],
         },
     }

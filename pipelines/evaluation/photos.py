@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -65,6 +66,15 @@ class HeldOut:
 
     records: Sequence[PhotoRecord]
     photos: Mapping[str, Photo]
+
+    def digest(self) -> str:
+        """Return the sha256 (hex) of all that the evaluation reads of its photos."""
+        total = hashlib.sha256()
+        for name, photo in sorted(self.photos.items()):
+            total.update(f"{name} {photo.record}\n".encode())
+            for values in (photo.image, photo.keypoints, photo.landmarks, photo.embedding):
+                total.update(np.ascontiguousarray(values).tobytes())
+        return total.hexdigest()
 
 
 def held_out_records(processed: Path, rights: Rights) -> list[PhotoRecord]:

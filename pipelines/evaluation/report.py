@@ -45,11 +45,17 @@ _SHOWN_GATES = 12
 _PLACES = {"yaw_mae": 1, "kid": 4}
 
 
-def write_report(result: EvaluationResult, document: Mapping[str, Any], losses: Mapping[str, Path]) -> str:
-    """Return the page as HTML; `document` is the contents of `metrics.json`, `losses` the loss curves by stage."""
+def write_report(
+    result: EvaluationResult, document: Mapping[str, Any], losses: Mapping[str, Path], mark: str = ""
+) -> str:
+    """Return the page as HTML; `document` is the contents of `metrics.json`, `losses` the loss curves by stage.
+
+    `mark` is the tag that names the metrics file (`metrics_mark`).
+    """
     curves = {name: read_losses(file) for name, file in losses.items()}
     return render_page(
         Path(__file__).with_name("report.html.j2"),
+        mark=mark,
         settings=document["settings"],
         evaluation_set=document["evaluation_set"],
         people_count=len(result.questions.people),

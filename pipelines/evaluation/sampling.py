@@ -11,8 +11,9 @@ import numpy as np
 
 from pipelines.core.errors import UserError
 from pipelines.core.params import Params
-from pipelines.core.paths import resolve
+from pipelines.core.paths import refuse_pointers, resolve
 from pipelines.core.sections.evaluation import Evaluate
+from pipelines.evaluation.belonging import check_recogniser
 from pipelines.evaluation.evaluation_set import EvaluationSet
 from pipelines.evaluation.photos import Photo
 from pipelines.evaluation.plan import PictureSpec, TokenTable
@@ -36,9 +37,16 @@ def device() -> str:
 
 
 def load_pipeline(params: Params, adapter: Path) -> Any:
-    """Load the base models with `adapter`, fold in its LoRA; raise UserError where one is missing or does not fit."""
+    """Load the base models with `adapter`, fold in its LoRA.
+
+    Raises UserError where one is missing or does not fit, StageFailed where the adapter was trained with another
+    recogniser than that of the face pack.
+    """
     from model.inference.pipeline import pipeline_class
 
+    faces = params.preprocess
+    refuse_pointers(adapter.rglob("*"))
+    check_recogniser(adapter, resolve(faces.insightface_root) / "models" / faces.insightface_name)
     try:
         base = resolve(params.base.pipeline)
         pipe = pipeline_class(base).from_folders(

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.files import folder_sha256
 from pipelines.core.params import Params
+from pipelines.evaluation.belonging import weights_sha256
 from pipelines.registry.gates import Champion
 from pipelines.registry.runs import finished_run
 
@@ -57,12 +60,55 @@ def champion_metrics(version: Any, params: Params, processed: Path, challenger: 
     return Champion(str(version.version), metrics)
 
 
+def figures_problem(version: Any) -> str | None:
+    """Return why the figures of a registered version are not those of its adapter; None where they are.
+
+    Versions of earlier releases may have been registered with figures of another adapter.
+    """
+    from mlflow.exceptions import MlflowException
+
+    from pipelines.registry.model_uri import downloaded_adapter
+
+    uri = f"models:/{version.name}/{version.version}"
+    run_id = version.tags.get("dynamicid.evaluate_run")
+    if run_id is None:
+        return None  # nothing to compare: the gates were never checked on figures
+    try:
+        adapter = downloaded_adapter(uri)
+        measured = _document(run_id).get("settings", {}).get("adapter")
+    except (MlflowException, OSError) as error:
+        return f"{uri}: its files cannot be read ({' '.join(str(error).split())})"
+    present, registered = folder_sha256(adapter), version.tags.get("dynamicid.adapter_hash")
+    if registered not in (None, present):
+        return f"{uri}: its adapter is {present[:12]}, {registered[:12]} was registered: its files were changed"
+    if measured not in (None, weights := weights_sha256(adapter)):
+        return f"{uri}: its figures (run {run_id}) are of the adapter {measured[:12]}, it has {weights[:12]}"
+    return None
+
+
+def with_recogniser_input(document: dict[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metrics `document` with the judge's input, if it has none, from `params`, leaves by name.
+
+    Earlier versions wrote only the hash of the judge's file, but its figures also depend on size, mean and scale.
+    """
+    judges = document.get("settings", {}).get("judges")
+    names = ("size", "mean", "scale")
+    values = [params.get(f"evaluate.judges.recogniser_{name}") for name in names]
+    if judges is None or "recogniser_input" in judges or None in values:
+        return document
+    size, mean, scale = values
+    judged = {**judges, "recogniser_input": [int(size), float(mean), float(scale)]}
+    return {**document, "settings": {**document["settings"], "judges": judged}}
+
+
 def _document(run_id: str) -> dict[str, Any]:
     import mlflow
+    from mlflow.tracking import MlflowClient
 
     with tempfile.TemporaryDirectory() as folder:
         path = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path="metrics.json", dst_path=folder)
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        document = json.loads(Path(path).read_text(encoding="utf-8"))
+    return with_recogniser_input(document, MlflowClient().get_run(run_id).data.params)
 
 
 def _judge_again(version: Any, params: Params, processed: Path, wanted: str, root: Path) -> dict[str, Any]:

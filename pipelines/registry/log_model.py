@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import hashlib
 import io
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -14,11 +14,14 @@ from typing import Any
 
 import yaml
 
-from pipelines.core.chain import stage_names
-from pipelines.core.files import sha256
-from pipelines.core.params import Params
+from pipelines.core.chain import FACES
+from pipelines.core.files import folder_sha256
+from pipelines.core.params import PARAMS, Params, dumped, read_tree
+from pipelines.registry.champion_metrics import figures_problem
 from pipelines.registry.model_card import model_card
 from pipelines.registry.registry import CHALLENGER, versions_of
+from pipelines.registry.results import StageResult
+from pipelines.versions.dataset_version import current_version, pointer_of
 
 CODE = Path(__file__).with_name("pyfunc.py")
 _REQUIREMENTS = ("mlflow", "torch", "diffusers", "transformers", "insightface", "onnxruntime", "safetensors")
@@ -29,7 +32,7 @@ class Challenger:
     """An adapter to register, and its evaluation.
 
     `root` is its checkout, `adapter` its folder, `metrics` the contents of `reports/metrics.json`, `report` the page
-    beside it, `processed` the photos for evaluating the champion again.
+    beside it, `processed` the photos for evaluating the champion again, `results` what made them, by stage.
     """
 
     root: Path
@@ -37,16 +40,7 @@ class Challenger:
     metrics: dict[str, Any]
     report: Path
     processed: Path
-
-
-def adapter_hash(folder: Path) -> str:
-    """Return the sha256 (hex) over names and bytes of the adapter's files."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
-            digest.update(bytes.fromhex(sha256(path)))
-    return digest.hexdigest()
+    results: Sequence[StageResult] = ()
 
 
 def input_example() -> dict[str, list[Any]]:
@@ -91,18 +85,37 @@ def find_or_log(client: Any, params: Params, challenger: Challenger) -> tuple[An
 
     name = params.register_.model_name
     key = {
-        "dynamicid.adapter_hash": adapter_hash(challenger.adapter),
+        "dynamicid.adapter_hash": folder_sha256(challenger.adapter),
         "dynamicid.evaluation_set": challenger.metrics["evaluation_set"],
     }
     with contextlib.suppress(MlflowException):
         client.create_registered_model(name, description="DynamicID adapters; the base model is named by reference.")
     for found in versions_of(client, name):
-        if all(found.tags.get(tag) == value for tag, value in key.items()):
+        same = all(found.tags.get(tag) == value for tag, value in key.items())
+        # A version that earlier releases registered with figures of another adapter is none of this one.
+        if same and figures_problem(found) is None:
             return found, False
     run_id = record_stage(challenger.root, "evaluate", params)
     version = _log(client, params, challenger, {**key, "dynamicid.evaluate_run": run_id})
     client.set_registered_model_alias(name, CHALLENGER, version.version)
     return version, True
+
+
+def _as_they_were(root: Path, results: Sequence[StageResult]) -> dict[str, bytes]:
+    """Return parameter file and dataset pointer as they were when `results` were made, if they have changed since."""
+    files: dict[str, bytes] = {}
+    file = root / PARAMS
+    if file.is_file():
+        present = read_tree(file)
+        made = dict(present)
+        for result in results:
+            made |= {name: {**made.get(name, {}), **values} for name, values in result.params.items()}
+        if made != present:
+            files[PARAMS] = dumped(made).encode()
+    dataset = results[-1].dataset_md5
+    if dataset is not None and current_version(root).md5 != dataset:
+        files[f"{FACES}.dvc"] = pointer_of(root, dataset)
+    return files
 
 
 def _log(client: Any, params: Params, challenger: Challenger, tags: dict[str, str]) -> Any:
@@ -114,7 +127,7 @@ def _log(client: Any, params: Params, challenger: Challenger, tags: dict[str, st
     from pipelines.registry.snapshot import take_snapshot
 
     name, root = params.register_.model_name, challenger.root
-    lineages = [lineage_of(root, stage) for stage in stage_names()]
+    lineages = [lineage_of(root, result.stage, result) for result in challenger.results]
     tags = {**lineages[-1].tags(), **tags}
     # Tags of every stage, so that a version can be found by the hashes of its data and models.
     for lineage in lineages:
@@ -136,7 +149,10 @@ def _log(client: Any, params: Params, challenger: Challenger, tags: dict[str, st
                 pip_requirements=[f"{package}=={installed(package).split('+')[0]}" for package in _REQUIREMENTS],
             )
         mlflow.log_artifact(str(challenger.report))
-    snapshot = take_snapshot(root, f"What {name} {run.info.run_id} was made from")
+    # What was made by hand is not in dvc.lock, so that no snapshot would restore it.
+    by_hand = any(result.by_hand for result in challenger.results)
+    message = f"What {name} {run.info.run_id} was made from"
+    snapshot = None if by_hand else take_snapshot(root, message, _as_they_were(root, challenger.results))
     if snapshot is not None:
         tags["dynamicid.snapshot"] = snapshot
     # Without `model_id`, a server refuses a source such as `models:/m-…`.

@@ -31,13 +31,19 @@ def adapter_folder(uri: str, root: Path) -> Path:
 
     connect(root)
     try:
-        folder = Path(mlflow.artifacts.download_artifacts(uri))
+        adapter = downloaded_adapter(uri)
     except MlflowException as error:
         raise UserError(
             f"{uri}: not in the registry at {mlflow.get_tracking_uri()} ({str(error).splitlines()[0]}); "
             "`dynamicid register` makes versions"
         ) from None
-    adapter = folder / "artifacts" / "adapter"
     if not (adapter / "config.json").is_file():
         raise UserError(f"{uri}: this model holds no adapter; expected artifacts/adapter/config.json inside it")
     return adapter
+
+
+def downloaded_adapter(uri: str) -> Path:
+    """Return the place of the adapter in the registered model `uri`; files that are local are not copied."""
+    import mlflow
+
+    return Path(mlflow.artifacts.download_artifacts(uri)) / "artifacts" / "adapter"

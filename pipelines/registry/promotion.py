@@ -19,7 +19,7 @@ from typing import Any
 
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.params import Params
-from pipelines.registry.champion_metrics import champion_metrics
+from pipelines.registry.champion_metrics import champion_metrics, figures_problem
 from pipelines.registry.decisions import GATES, Decision, add_decision, decisions_of, last_decision
 from pipelines.registry.gates import judge
 from pipelines.registry.log_model import Challenger, find_or_log
@@ -139,6 +139,8 @@ def promote(root: Path, uri: str, *, by: str, reason: str | None = None, overrid
         if present == number:
             return Move(name, number, "promoted", present, _champion_before(version))
         compared = _comparison(version)
+        if problem := figures_problem(version):
+            raise StageFailed(f"{problem}; it is not promoted, `dynamicid register` makes another version")
         failed = compared.evidence.get("failed_gates", [])
         if failed and not override_gates:
             raise StageFailed(
@@ -183,14 +185,15 @@ def rollback(root: Path, name: str, *, by: str, to: str | None = None, reason: s
         before = _champion_before(present)
         if to is None and before is None:
             raise UserError(f"{name} v{old}: there was no champion before it; --to names one that was promoted")
-        target = find_version(client, to or f"models:/{name}/{before}")
+        wanted = to or f"models:/{name}/{before}"
+        target = find_version(client, wanted)
         new = str(target.version)
         if target.name != name:
-            raise UserError(f"{to}: this is a version of {target.name}, the champion is one of {name}")
+            raise UserError(f"{wanted}: this is a version of {target.name}, the champion is one of {name}")
         if new == old:
-            raise UserError(f"{to}: this is the champion already")
+            raise UserError(f"{wanted}: this is the champion already")
         if not any(one.decision == "promoted" for one in decisions_of(target)):
-            raise UserError(f"{to}: v{new} was never champion; `dynamicid promote` is for new ones")
+            raise UserError(f"{wanted}: v{new} was never champion; `dynamicid promote` is for new ones")
         # This decision comes first: if the process is killed here, the alias is unchanged and a rerun moves it.
         if (last := last_decision(present)) is None or last.decision != "rolled_back":
             add_decision(client, present, Decision("rolled_back", person, old, _why(reason), {"to": new}))

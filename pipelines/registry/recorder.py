@@ -19,6 +19,7 @@ from pipelines.core.chain import LOSSES_ANCHORING, LOSSES_IMR, METRICS, REPORT, 
 from pipelines.core.params import Params
 from pipelines.evaluation.variants import SUMMARISED
 from pipelines.registry.lineage import Lineage, lineage_of
+from pipelines.registry.results import StageResult, result_of
 from pipelines.registry.runs import finished_run, log_values, search_runs
 from pipelines.registry.settings import EXPERIMENT, connect
 from pipelines.versions.workspace import run_name
@@ -87,17 +88,33 @@ def _fail_unfinished(client: Any, lineage: Lineage) -> None:
             client.set_terminated(run.info.run_id, "FAILED")
 
 
+def _parameters(result: StageResult, params: Params) -> dict[str, str]:
+    """Return the parameters that made a result by their names; the profile only where it is theirs."""
+    present = params.model_dump(mode="json", by_alias=True)
+    names = next(stage for stage in stages() if stage.name == result.stage).sections
+    sections = {name: {**present[name], **result.params.get(name, {})} for name in names}
+    unchanged = all(sections[name] == present[name] for name in names)
+    profile = result.profile or (params.profile if unchanged else None)
+    leaves = {} if profile is None else {"profile": profile}
+    for name, section in sections.items():
+        # A lock file may have sections of an earlier version with keys that are gone.
+        leaves |= {key: str(value)[:6000] for key, value in flatten(section, name)}
+    return leaves
+
+
 def record_stage(root: Path, name: str, params: Params) -> str:
     """Record the present result of stage `name` and return the MLflow run's id.
 
-    An already recorded result gets only a tag for the Airflow run that used it. Raises UserError where the stage has no
-    entry in `dvc.lock`.
+    The parameters are those that made the result; `params` only adds sections of which nothing is recorded. An already
+    recorded result gets only a tag for the Airflow run that used it. Raises UserError where the stage has not been run,
+    StageFailed where its files do not belong together.
     """
     import mlflow
     from mlflow.entities import Metric
     from mlflow.tracking import MlflowClient
 
-    lineage = lineage_of(root, name)
+    result = result_of(root, name)
+    lineage = lineage_of(root, name, result)
     connect(root)
     client = MlflowClient()
     existing = finished_run(client, stage=name, lock_hash=lineage.lock_hash)
@@ -111,10 +128,7 @@ def record_stage(root: Path, name: str, params: Params) -> str:
     experiment = mlflow.get_experiment_by_name(EXPERIMENT)
     run_id: str = client.create_run(experiment.experiment_id, run_name=name, tags=lineage.tags()).info.run_id
     try:
-        sections = params.model_dump(mode="json", by_alias=True)
-        leaves = {"profile": params.profile}
-        for section in next(stage for stage in stages() if stage.name == name).sections:
-            leaves.update({key: str(value)[:6000] for key, value in flatten(sections[section], section)})
+        leaves = _parameters(result, params)
         losses = root / "reports" / name / "losses.csv"
         curves = _curves(losses) if losses.is_file() else []
         now = time.time_ns() // 1_000_000

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipelines.core.chain import ADAPTER
 from pipelines.core.errors import StageFailed, UserError
-from pipelines.registry.log_model import adapter_hash
+from pipelines.core.files import folder_sha256
 from pipelines.registry.origins import origins_of
 from pipelines.registry.snapshot import fetch_snapshot
 from pipelines.versions.dvc import bring_data, dvc, dvc_problem
@@ -49,7 +49,7 @@ def reproduce(root: Path, uri: str, target: Path) -> Reproduction:
     try:
         git(target, "checkout", "--quiet", "--detach", f"refs/tags/{origins.snapshot}")
         _check_out_data(target, root, origins.dataset_md5)
-        if adapter_hash(target / ADAPTER) != origins.adapter_hash:
+        if folder_sha256(target / ADAPTER) != origins.adapter_hash:
             raise StageFailed(f"{origins.model}: the restored adapter is not the registered one; is it damaged?")
         changed = _status(target)
     except BaseException:

@@ -7,6 +7,7 @@ Runs rarely commit: `dvc.lock`, `params.yaml` and the `.dvc` files of a checkout
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from pipelines.core.errors import StageFailed
@@ -18,11 +19,12 @@ PREFIX = "model-"
 _NEW = ("dvc.lock", "*.dvc", "*.py", "*.yaml", "*.j2")
 
 
-def take_snapshot(root: Path, message: str) -> str | None:
+def take_snapshot(root: Path, message: str, files: Mapping[str, bytes] | None = None) -> str | None:
     """Tag the working tree of `root` and return the tag; None outside of a git repository with commits.
 
-    Includes changes to tracked files; branch, index and files stay unchanged. In a run's workspace, the tag is also
-    pushed to the checkout that the workspace was cloned from.
+    Includes changes to tracked files; `files` (path → content) replace what they have there now. Branch, index and
+    files stay unchanged. In a run's workspace, the tag is also pushed to the checkout that the workspace was cloned
+    from.
     """
     if not has_commit(root):
         return None
@@ -33,6 +35,10 @@ def take_snapshot(root: Path, message: str) -> str | None:
         new = git(root, "ls-files", "-z", "--others", "--exclude-standard", "--", *_NEW)
         if names := [name for name in new.split("\0") if name]:
             git(root, "add", "--", *names, index=index)
+        for name, content in (files or {}).items():
+            blob = git(root, "hash-object", "-w", "--stdin", data=content)
+            place = git(root, "rev-parse", "--show-prefix") + name
+            git(root, "update-index", "--add", "--cacheinfo", f"100644,{blob},{place}", index=index)
         tree = git(root, "write-tree", index=index)
     commit = commit_tree(root, tree, message)
     tag = f"{PREFIX}{commit[:12]}"

@@ -5,15 +5,19 @@ Not a DVC stage, since it has effects outside the workspace; it is idempotent (p
 
 from __future__ import annotations
 
-import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.core.chain import ADAPTER, METRICS, PROCESSED, REPORT
 from pipelines.core.errors import UserError
 from pipelines.core.params import Params
+from pipelines.evaluation.belonging import read_document
+from pipelines.registry.champion_metrics import with_recogniser_input
 from pipelines.registry.log_model import Challenger
 from pipelines.registry.promotion import Registration, register
+from pipelines.registry.recorder import flatten
+from pipelines.registry.results import parameters_of, results_of
 from pipelines.versions.dvc import push_data
 
 
@@ -29,13 +33,29 @@ class Inputs:
 
 
 def run(params: Params, inputs: Inputs) -> Registration:
-    """Register the adapter and apply the gates; raise UserError where adapter or metrics are missing."""
+    """Register the adapter with the parameters that made it, and apply the gates.
+
+    Raises UserError where adapter or metrics are missing, StageFailed where they are not one result.
+    """
     root = inputs.root
     for path in (inputs.adapter / "config.json", inputs.metrics):
         if not (root / path).is_file():
             raise UserError(f"{path}: missing; run `dynamicid repro` first")
-    metrics = json.loads((root / inputs.metrics).read_text(encoding="utf-8"))
+    results = results_of(root)
+    params, changed = parameters_of(results, params)
+    if changed:
+        _say(f"the parameters have changed, those that made the result are registered: {'; '.join(changed)}")
+    if code := sorted({path for result in results for path in result.changed_code}):
+        _say(f"the code has changed since, so no git commit is recorded: {', '.join(code)}")
+    leaves = dict(flatten(params.model_dump(mode="json", by_alias=True)))
+    metrics = with_recogniser_input(read_document(root / inputs.metrics), leaves)
     # Copy the data first: that of a registered version should be on more than one disk.
     push_data(root)
-    challenger = Challenger(root, root / inputs.adapter, metrics, root / inputs.report, root / inputs.processed)
+    challenger = Challenger(
+        root, root / inputs.adapter, metrics, root / inputs.report, root / inputs.processed, results
+    )
     return register(params, challenger)
+
+
+def _say(text: str) -> None:
+    print(f"register: {text}", file=sys.stderr)

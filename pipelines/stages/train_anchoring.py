@@ -93,5 +93,5 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
                 **curve_summary(curve),
             }
             if accelerator.is_main_process:
-                write_results(adapter, base, params, outputs, curve=curve, values=values)
+                write_results(NAME, adapter, base, params, outputs, hashes=hashes, curve=curve, values=values)
     return values

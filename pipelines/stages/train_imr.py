@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.core.chain import ADAPTER, ANCHORING, LOSSES_IMR
 from pipelines.core.params import Params
+from pipelines.core.paths import refuse_pointers
 from pipelines.stages.training_stage import (
     TrainingInputs,
     TrainingOutputs,
@@ -82,7 +83,7 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
                 **curve_summary(curve),
             }
             if accelerator.is_main_process:
-                write_results(adapter, base, params, outputs, curve=curve, values=values)
+                write_results(NAME, adapter, base, params, outputs, hashes=hashes, curve=curve, values=values)
     return values
 
 
@@ -90,6 +91,7 @@ def _anchored(folder: Path, base: Base) -> Adapter:
     """Load the adapter of train_anchoring; raise ValueError if it is missing, has an IMR or has another base model."""
     from model.network.adapter import Adapter
 
+    refuse_pointers(folder.rglob("*"))
     adapter = Adapter.load(folder, base.unet)
     reference = adapter.base_reference
     if reference is None or reference.fingerprint != base.fingerprint():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import sys
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.core.chain import PROCESSED
 from pipelines.core.errors import StageFailed, UserError
-from pipelines.core.files import atomic_folder
+from pipelines.core.files import atomic_folder, write_atomically
 from pipelines.core.params import Params
 from pipelines.core.paths import resolve
 from pipelines.core.sections.training import Loop
@@ -136,21 +137,36 @@ def curve_summary(curve: LossCurve) -> dict[str, float | None]:
 
 
 def write_results(
+    stage: str,
     adapter: Adapter,
     base: Base,
     params: Params,
     outputs: TrainingOutputs,
     *,
+    hashes: Mapping[str, str],
     curve: LossCurve,
     values: Mapping[str, Any],
 ) -> None:
     """Write the adapter, its loss curve and its metrics; the adapter folder is replaced atomically.
 
-    A failed write leaves the old adapter and no temporary files. Raise OSError if the disk is full.
+    The adapter's configuration records what made it: the parameters, the `hashes` of all that the training read, and
+    those of both reports, so that the files can be told from those of another training. A failed write leaves the old
+    adapter and no temporary files. Raise OSError if the disk is full.
     """
     from model.training.resume import disk_full
 
     folder, losses, metrics = outputs.adapter, outputs.losses, outputs.metrics
+    reports = {losses: curve.csv(), metrics: json.dumps(rounded(values), indent=2) + "\n"}
+    sections = params.model_dump(mode="json", by_alias=True, include={"base", "rights", stage})
+    sections[stage] = {key: value for key, value in sections[stage].items() if key not in _WITHOUT_EFFECT}
+    adapter.made_by = {
+        "stage": stage,
+        "profile": params.profile,
+        "inputs": dict(sorted(hashes.items())),
+        "params": sections,
+        "reports": {file.name: hashlib.sha256(text.encode()).hexdigest() for file, text in reports.items()},
+        "before": adapter.made_by,
+    }
     with atomic_folder(folder) as part:
         try:
             adapter.save(part, base.reference(params.base.pipeline, params.base.image_encoder))
@@ -158,9 +174,8 @@ def write_results(
             if disk_full(error, part):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
             raise
-    curve.write(losses)
-    metrics.parent.mkdir(parents=True, exist_ok=True)
-    metrics.write_text(json.dumps(rounded(values), indent=2) + "\n", encoding="utf-8")
+    for file, text in reports.items():
+        write_atomically(file, text)
     print(f"{folder}: written; losses in {losses}", file=sys.stderr)
 
 

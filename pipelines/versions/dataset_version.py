@@ -56,8 +56,22 @@ def current_version(root: Path, folder: str = FACES) -> DatasetVersion:
     md5 = _md5(root, folder)
     if md5 is None:
         return DatasetVersion(None, None, _count(root / folder))
-    tag = _tag_of(root, folder, md5)
+    tag = tag_of(root, md5, folder)
     return DatasetVersion(tag, md5, _rows_of(root, tag) if tag else _count(root / folder))
+
+
+def pointer_of(root: Path, md5: str, folder: str = FACES) -> bytes:
+    """Return the `.dvc` file of the dataset version whose data has DVC's hash `md5`.
+
+    Raises StageFailed where the present one names another version, and no tag has that one.
+    """
+    tag = tag_of(root, md5, folder)
+    if tag is None:
+        raise StageFailed(
+            f"{folder}.dvc: names another dataset than the one with hash {md5[:12]} that the results were made from, "
+            "and no tag of this checkout has that one; `dynamicid repro` makes the results from the present dataset"
+        )
+    return read_at(root, [tag], f"{folder}.dvc")[tag]
 
 
 def make_version(root: Path, folder: Path | str, message: str) -> DatasetVersion:
@@ -98,7 +112,7 @@ def publish_version(root: Path, folder: str, message: str) -> DatasetVersion:
     def claim() -> str | None:
         if shared:
             fetch_tags(root, prefix)
-        if tag := _tag_of(root, folder, md5):
+        if tag := tag_of(root, md5, folder):
             if shared:
                 push_tag(root, tag)
             return tag
@@ -209,7 +223,8 @@ def _md5(root: Path, folder: str) -> str | None:
     return md5
 
 
-def _tag_of(root: Path, folder: str, md5: str) -> str | None:
+def tag_of(root: Path, md5: str, folder: str = FACES) -> str | None:
+    """Return the tag of the dataset version whose data has DVC's hash `md5`, or None where it has no tag."""
     if not in_repository(root):
         return None
     tags = [name for _, name in numbered_tags(root, _prefix(folder))]

@@ -20,13 +20,13 @@ def find_model(wanted: str, root: Path) -> PageModel:
     An alias is resolved to its version first, so that the page shows the version that was loaded even when the alias
     moves. Raises UserError where there is no such version, or no adapter in the folder.
     """
-    from pipelines.registry.log_model import adapter_hash
+    from pipelines.core.files import folder_sha256
     from pipelines.registry.model_uri import adapter_folder, find_adapter, is_model_uri
     from pipelines.registry.registry import find_version, open_registry
 
     if not is_model_uri(wanted):
         folder = find_adapter(wanted, root)
-        return PageModel(folder, f"{wanted}, {adapter_hash(folder)[:12]}")
+        return PageModel(folder, f"{wanted}, {folder_sha256(folder)[:12]}")
     found = find_version(open_registry(root), wanted)
     version = f"{found.name}, version {found.version}"
     alias = wanted.partition("@")[2]

@@ -21,6 +21,7 @@ from pipelines.data.export.sidecars import SidecarsWriter
 from pipelines.data.export.target import Target, new_folder
 from pipelines.data.export.variface import FoldersWriter
 from pipelines.data.export.webdataset_tar import TarWriter
+from pipelines.data.same_photos import check_same_photos
 
 Layout = Literal["sidecars", "variface", "consistentid", "webdataset", "huggingface"]
 LAYOUTS: tuple[str, ...] = get_args(Layout)
@@ -55,6 +56,8 @@ def export(layout: str, inputs: Inputs, out: Path, params: Export, wanted: Selec
     for folder in (inputs.faces, inputs.processed):
         if out.resolve().is_relative_to(folder.resolve()):
             raise UserError(f"{out}: is in the dataset {folder}; choose a folder outside of it")
+    if layout in ("sidecars", "consistentid"):
+        check_same_photos(inputs.faces, inputs.processed)
     with new_folder(out) as target:
         target.write(EXPORT_MARKER, json.dumps({KEY: EXPORT.version, "layout": layout}).encode() + b"\n")
         if layout == "consistentid":

@@ -13,6 +13,7 @@ import numpy as np
 from pipelines.core.chain import FACES, PROCESSED
 from pipelines.core.errors import UserError
 from pipelines.core.params import Params
+from pipelines.data.same_photos import check_same_photos
 from pipelines.registry.drift.features import read_sample
 from pipelines.registry.drift.page import write_page
 from pipelines.registry.drift.verdict import ADDED, Verdict, compare, state_of
@@ -29,7 +30,7 @@ def run(params: Params, root: Path, out: Path, against: str | None = None) -> Ve
     """Compare `data/faces` and `data/processed` of `root` with the data of version `against` (default: the champion).
 
     Writes `drift.json` into `out`, and `index.html` unless there is no champion. Raises UserError where the version's
-    training data is unknown or missing.
+    training data is unknown or missing, StageFailed where processed photos are not those of the dataset beside them.
     """
     client = open_registry(root)
     version = find_version(client, against) if against else champion_of(client, params.register_.model_name)
@@ -41,10 +42,12 @@ def run(params: Params, root: Path, out: Path, against: str | None = None) -> Ve
     objects = {name: _tag(version, key) for name, key in tags.items()}
     size = params.drift.sample
     refuse_forgotten(root / FACES, root / PROCESSED)
+    check_same_photos(root / FACES, root / PROCESSED)
     current = read_sample(root / FACES, root / PROCESSED, size)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "reference"
         bring_objects(root, objects, place)
+        check_same_photos(place / "faces", place / "processed")
         reference = read_sample(place / "faces", place / "processed", size)
     findings = compare(reference, current, params.drift)
     verdict = Verdict(

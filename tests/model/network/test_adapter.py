@@ -154,3 +154,12 @@ def test_attaching_twice_and_replacing(base: Base, make_adapter: Make) -> None:
     two.attach(base.unet)
     two.detach(base.unet)
     assert base.unet.attn_processors == plain
+
+
+def test_weights_of_another_adapter_are_refused(base: Base, make_adapter: Make, tmp_path: Path) -> None:
+    """As after one file of two was copied: both fit, together they are no adapter that was ever trained."""
+    for name, seed in (("one", 0), ("two", 1)):
+        make_adapter(base, seed=seed).save(tmp_path / name, REFERENCE)
+    (tmp_path / "two" / "adapter.safetensors").replace(tmp_path / "one" / "adapter.safetensors")
+    with pytest.raises(ValueError, match=r"config\.json: belongs to weights with sha256 .* beside it has \w{12}"):
+        Adapter.load(tmp_path / "one", base.unet)

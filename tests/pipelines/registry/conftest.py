@@ -78,6 +78,7 @@ def small_chain(folder: Path, project: Path) -> None:
         stage.name: {
             "cmd": f"python step.py {stage.name} {' '.join(stage.outputs)}",
             "deps": ["step.py", *stage.inputs],
+            "params": list(stage.sections),
             "outs": list(stage.outputs),
         }
         for stage in stages()

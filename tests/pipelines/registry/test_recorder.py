@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from pipelines.core.errors import UserError
+from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.params import load_params
 from pipelines.registry.recorder import record_stage, stage_metrics
-from tests.processes import commit_all, git
+from tests.processes import commit_all, dvc, git
 
 RUN_ID = "dynamicid_train/manual__2026-01-01T00:00:00.5+00:00"
 
@@ -36,13 +37,23 @@ def root(tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         "normalised": {"model": {"id_similarity": interval(0.6)}},
     }
     (tmp_path / "reports" / "metrics.json").write_text(json.dumps(metrics))
+    (tmp_path / "models" / "adapter").mkdir(parents=True)
+    (tmp_path / "models" / "adapter" / "config.json").write_text("{}")
+    reports = [f"reports/train_imr/{name}" for name in ("losses.csv", "metrics.json")]
     stages = {
-        "train_imr": {"cmd": "x", "outs": [{"path": "models/adapter", "md5": "abc.dir"}]},
-        "evaluate": {"cmd": "y", "outs": [{"path": "reports/metrics.json", "md5": "def"}]},
+        "train_imr": {"cmd": "x", "params": ["train_imr"], "outs": ["models/adapter", *reports]},
+        "evaluate": {"cmd": "y", "deps": ["models/adapter"], "params": ["evaluate"], "outs": ["reports/metrics.json"]},
     }
-    (tmp_path / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    git(tmp_path, "init", "-q", "-b", "main")
+    dvc(tmp_path, "init", "-q")
+    dvc(tmp_path, "commit", "-q", "-f")
     commit_all(tmp_path, "start")
     return tmp_path
+
+
+def lock_of(root: Path) -> dict[str, Any]:
+    return yaml.safe_load((root / "dvc.lock").read_text())
 
 
 def test_a_stage_is_recorded_once_with_everything(root: Path) -> None:
@@ -58,7 +69,8 @@ def test_a_stage_is_recorded_once_with_everything(root: Path) -> None:
     assert run.info.status == "FINISHED"
     assert run.data.tags["dynamicid.git_commit"] == git(root, "rev-parse", "HEAD").strip()
     assert run.data.tags["dynamicid.airflow_run_id"] == RUN_ID
-    assert run.data.tags["dynamicid.output.models/adapter"] == "abc.dir"
+    adapter = lock_of(root)["stages"]["train_imr"]["outs"][0]
+    assert run.data.tags["dynamicid.output.models/adapter"] == adapter["md5"]
     assert len(run.data.tags["dynamicid.lock_hash"]) == 64
     assert run.data.params["train_imr.steps"] == str(params.train_imr.steps)
     assert run.data.params["profile"] == "tiny"
@@ -90,10 +102,45 @@ def test_what_an_earlier_attempt_could_not_finish_is_marked_as_failed(root: Path
 def test_a_changed_lock_entry_is_another_run(root: Path) -> None:
     params = load_params(root / "params.yaml")
     first = record_stage(root, "train_imr", params)
-    lock = yaml.safe_load((root / "dvc.lock").read_text())
-    lock["stages"]["train_imr"]["outs"][0]["md5"] = "xyz.dir"
-    (root / "dvc.lock").write_text(yaml.safe_dump(lock))
+    (root / "reports" / "train_imr" / "metrics.json").write_text(json.dumps({"imr": 0.04}))
+    dvc(root, "commit", "-q", "-f")
     assert record_stage(root, "train_imr", params) != first
+
+
+def test_the_parameters_are_those_of_the_lock_file(root: Path) -> None:
+    """As after an edit of params.yaml for the next training: its new value made nothing yet."""
+    from mlflow.tracking import MlflowClient
+
+    made = lock_of(root)["stages"]["train_imr"]["params"]["params.yaml"]["train_imr"]["learning_rate"]
+    edited = load_params(root / "params.yaml", ["train_imr.learning_rate=0.123", "profile=other"])
+    run = MlflowClient(f"sqlite:///{root / 'mlflow.db'}").get_run(record_stage(root, "train_imr", edited))
+    assert run.data.params["train_imr.learning_rate"] == str(made) == "0.0005"
+    assert "profile" not in run.data.params, "nothing says that it was the profile of this training"
+
+
+@pytest.mark.parametrize(
+    ("stage", "file"),
+    [
+        ("train_imr", "models/adapter/config.json"),
+        ("train_imr", "reports/train_imr/losses.csv"),
+        ("evaluate", "reports/metrics.json"),
+    ],
+)
+def test_files_that_the_lock_does_not_have_are_refused_by_name(root: Path, stage: str, file: str) -> None:
+    (root / file).write_text('{"settings": {"adapter": "0123456789abcdef"}}')
+    with pytest.raises(StageFailed, match=rf"{Path(file).parts[0]}.*dynamicid (repro|evaluate)") as refused:
+        record_stage(root, stage, load_params(root / "params.yaml"))
+    assert refused.value.exit_code == 1
+    assert not (root / "mlflow.db").exists(), "nothing was recorded"
+
+
+def test_a_result_of_an_earlier_adapter_is_not_recorded_with_the_new_one(root: Path) -> None:
+    (root / "models" / "adapter" / "config.json").write_text('{"steps": 5}')
+    lock = lock_of(root)
+    lock["stages"]["train_imr"]["outs"][0]["md5"] = "0123456789abcdef.dir"  # as `repro --single-item train_imr` does
+    (root / "dvc.lock").write_text(yaml.safe_dump(lock))
+    with pytest.raises(StageFailed, match=r"evaluate was made from models/adapter \w+, train_imr has made 012345"):
+        record_stage(root, "evaluate", load_params(root / "params.yaml"))
 
 
 def test_evaluation_is_recorded_by_variant_and_by_plain_name(root: Path) -> None:
