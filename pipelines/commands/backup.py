@@ -10,7 +10,8 @@ from pipelines.commands.output import emit, say, say_done
 from pipelines.operations.backup.backup import make_backup
 from pipelines.operations.backup.locations import Addresses, find_locations
 from pipelines.operations.backup.stack_restore import restore_anywhere
-from pipelines.registry.settings import database
+from pipelines.registry.relocation import bring_home
+from pipelines.registry.settings import EXPERIMENT, database
 
 Ledger = Annotated[
     str | None, option("MLflow's database; default: the stack's, else mlflow.db here.", metavar="ADDRESS")
@@ -50,6 +51,8 @@ def backup(
     If a stack was started here, its databases, accounts and passwords are copied. ADDRESS is SQLAlchemy's:
     sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME; an option replaces the stack's value.
     """
+    if ledger is None:
+        bring_home(database(Path.cwd()), EXPERIMENT)
     locations = find_locations(Path.cwd(), Addresses(ledger, artefacts, airflow, accounts), state)
     manifest = make_backup(locations, out)
     emit(manifest)

@@ -45,7 +45,7 @@ def lineage(
     rows = [
         ("model", known.model),
         ("dataset version", f"{known.dataset_version or 'no name'} (DVC {known.dataset_md5})"),
-        ("git commit", f"{known.git_commit}{dirty}"),
+        ("git commit", f"{known.git_commit or 'unknown'}{dirty}"),
         ("snapshot", known.snapshot),
         ("evaluation set", known.evaluation_set),
         ("Airflow run", known.airflow_run_id),

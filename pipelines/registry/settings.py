@@ -26,10 +26,11 @@ def connect(root: Path) -> str:
     """Point MLflow to its database or server, create the experiment if it is missing, and return the tracking URI.
 
     The URI is MLFLOW_TRACKING_URI where it is set, otherwise a SQLite database in the checkout. Waits for a server that
-    does not answer.
+    does not answer. A database that came here with its checkout is made to name the artefacts beside it.
     """
     import mlflow
 
+    from pipelines.registry.relocation import ARTEFACTS, bring_home
     from pipelines.registry.server import wait_for_server
 
     own = f"sqlite:///{database(root)}"
@@ -40,8 +41,10 @@ def connect(root: Path) -> str:
         _DEFAULTS.add(own)
     mlflow.set_tracking_uri(uri)
     wait_for_server(uri)
+    if uri == own:
+        bring_home(database(root), EXPERIMENT)
     if mlflow.get_experiment_by_name(EXPERIMENT) is None:
-        location = (tracking_root(root) / "mlartifacts").as_uri() if uri == own else None
+        location = (tracking_root(root) / ARTEFACTS).as_uri() if uri == own else None
         try:
             mlflow.create_experiment(EXPERIMENT, artifact_location=location)
         except mlflow.exceptions.MlflowException:

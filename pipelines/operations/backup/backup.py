@@ -15,13 +15,14 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from pipelines.core.errors import UserError
+from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.files import atomic_folder, sha256, write_atomically
 from pipelines.core.formats.folders import stated_version
 from pipelines.core.formats.table import BACKUP, KEY
 from pipelines.operations.backup.databases import dump
 from pipelines.operations.backup.locations import Locations
 from pipelines.operations.stack.credentials import FILE, OWNER_ONLY
+from pipelines.registry.relocation import artefacts_elsewhere
 from pipelines.versions.git import git
 
 MANIFEST = "manifest.json"
@@ -75,7 +76,9 @@ def make_backup(locations: Locations, target: Path) -> Manifest:
         if locations.credentials is not None:
             write_atomically(part / FILE, locations.credentials.read_bytes(), mode=OWNER_ONLY)
         for name, uri in databases.items():
-            dump(uri, part / name)
+            copy = dump(uri, part / name)
+            if name == "mlflow" and copy.suffix == ".sqlite" and not locations.served:
+                _check_artefacts(copy, locations.artefacts)
         if locations.artefacts is not None and locations.artefacts.is_dir():
             shutil.copytree(locations.artefacts, part / ARTEFACTS)
         refs = git(locations.root, "for-each-ref", "--format=%(refname)", *REFS).split()
@@ -91,6 +94,16 @@ def make_backup(locations: Locations, target: Path) -> Manifest:
         (part / MANIFEST).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         _check_new(target)
     return manifest
+
+
+def _check_artefacts(database: Path, folder: Path | None) -> None:
+    """Raise StageFailed where the copied MLflow `database` names artefacts that are not in `folder`, so not copied."""
+    elsewhere = artefacts_elsewhere(database, folder)
+    if elsewhere:
+        raise StageFailed(
+            f"MLflow's database names {len(elsewhere)} folders of artefacts outside of {folder or 'this checkout'}, such "
+            f"as {elsewhere[0]}: the backup would leave them out; --artefacts names their folder"
+        )
 
 
 def _check_new(target: Path) -> None:

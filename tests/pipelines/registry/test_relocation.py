@@ -1,0 +1,99 @@
+"""A checkout that was moved or copied keeps its artefacts beside it, old and new ones."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipelines.core.errors import StageFailed
+from pipelines.operations.backup.backup import make_backup
+from pipelines.operations.backup.locations import Addresses, find_locations
+from pipelines.registry.registry import open_registry
+from pipelines.registry.relocation import artefacts_elsewhere
+from pipelines.registry.settings import database
+
+
+def log(root: Path, name: str) -> str:
+    """Log a file and a model version as the program does; return the run."""
+    import mlflow
+
+    client = open_registry(root)
+    (root / name).write_text(name)
+    with mlflow.start_run() as run:
+        mlflow.log_artifact(str(root / name))
+    if not client.search_registered_models("name = 'dynamicid'"):
+        client.create_registered_model("dynamicid")
+    client.create_model_version("dynamicid", run.info.artifact_uri, run_id=run.info.run_id)
+    return run.info.run_id
+
+
+def read(root: Path, run_id: str, name: str) -> str:
+    import mlflow
+
+    open_registry(root)
+    return Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=name)).read_text()
+
+
+def copied(root: Path, new: Path) -> None:
+    shutil.copytree(root, new)
+
+
+def moved(root: Path, new: Path) -> None:
+    root.rename(new)
+
+
+@pytest.mark.parametrize("way", [moved, copied])
+def test_old_and_new_artefacts_are_in_the_new_place(
+    mlflow_checkout: Path, tmp_path: Path, way: Callable[[Path, Path], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = log(mlflow_checkout, "first.txt")
+    assert (mlflow_checkout / "mlartifacts" / first).is_dir()
+    new = tmp_path / "C# façes%20"
+    way(mlflow_checkout, new)
+    second = log(new, "second.txt")
+    assert f"was at {mlflow_checkout}" in capsys.readouterr().err
+    assert (new / "mlartifacts" / second).is_dir()
+    assert not (mlflow_checkout / "mlartifacts" / second).exists()
+    assert artefacts_elsewhere(database(new), new / "mlartifacts") == []
+    if way is copied:
+        assert read(mlflow_checkout, first, "first.txt") == "first.txt", "the other checkout is left as it was"
+        shutil.rmtree(mlflow_checkout)
+    assert read(new, first, "first.txt") == "first.txt"
+    sources = {version.source for version in open_registry(new).search_model_versions("name = 'dynamicid'")}
+    assert all(str(mlflow_checkout) not in source for source in sources)
+    assert "was at" not in capsys.readouterr().err, "said once"
+
+
+def test_what_earlier_releases_wrote_at_the_old_place_is_brought_here_and_backed_up(
+    mlflow_checkout: Path, tmp_path: Path
+) -> None:
+    first, stray = log(mlflow_checkout, "first.txt"), log(mlflow_checkout, "stray.txt")
+    new = tmp_path / "new"
+    shutil.copytree(mlflow_checkout, new)
+    shutil.rmtree(new / "mlartifacts" / stray)  # as if it had been logged from the new place
+    with pytest.raises(StageFailed, match=rf"3 folders of artefacts outside of .*, such as {mlflow_checkout}/mlart"):
+        make_backup(find_locations(new, Addresses()), tmp_path / "backup")
+    assert not (tmp_path / "backup").exists()
+    assert read(new, stray, "stray.txt") == "stray.txt"
+    assert (new / "mlartifacts" / stray / "artifacts" / "stray.txt").is_file()
+    manifest = make_backup(find_locations(new, Addresses()), tmp_path / "backup")
+    assert {f"artefacts/{run}/artifacts/{name}.txt" for run, name in ((first, "first"), (stray, "stray"))} <= set(
+        manifest.files
+    )
+
+
+def test_a_folder_that_somebody_chose_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow.tracking import MlflowClient
+
+    for name in ("MLFLOW_TRACKING_URI", "DYNAMICID_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    chosen, root = tmp_path / "disk" / "mlartifacts", tmp_path / "root"
+    chosen.mkdir(parents=True)
+    root.mkdir()
+    MlflowClient(f"sqlite:///{root}/mlflow.db").create_experiment("dynamicid", artifact_location=chosen.as_uri())
+    run = log(root, "a.txt")
+    assert (chosen / run).is_dir()
+    assert artefacts_elsewhere(database(root), chosen) == []
