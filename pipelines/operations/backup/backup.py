@@ -101,8 +101,8 @@ def _check_artefacts(database: Path, folder: Path | None) -> None:
     elsewhere = artefacts_elsewhere(database, folder)
     if elsewhere:
         raise StageFailed(
-            f"MLflow's database names {len(elsewhere)} folders of artefacts outside of {folder or 'this checkout'}, such "
-            f"as {elsewhere[0]}: the backup would leave them out; --artefacts names their folder"
+            f"MLflow's database names {len(elsewhere)} folders of artefacts outside of {folder or 'this checkout'}, "
+            f"such as {elsewhere[0]}: the backup would leave them out; --artefacts names their folder"
         )
 
 
