@@ -70,7 +70,9 @@ def add(
     """Add the photos that a run took to the dataset, without making a version; print the counts as JSON."""
     from pipelines.commands.dataset import checkout
     from pipelines.core.params import load_params
+    from pipelines.data.ingest.layout import UnclearLayout
     from pipelines.data.ingest.photo_files import is_picture_name
+    from pipelines.data.ingest.summary import UnmatchedLabels
     from pipelines.operations.inbox.reading import local_batches
     from pipelines.registry.retraining import LATEST, known_versions
     from pipelines.stages.ingest import Inputs, Outputs, run
@@ -82,12 +84,19 @@ def add(
         if known_versions(Path.cwd()):
             checkout(LATEST)
     counts = {}
-    for name, folder in local_batches(_open(inbox, params), run_id, _SCRATCH).items():
+    box = _open(inbox, params)
+    bad = box.bad(run_id)
+    for name, folder in local_batches(box, run_id, _SCRATCH).items():
         pictures = [file for file in folder.rglob("*") if is_picture_name(file.name)]
         if not pictures and not any(folder.rglob("*.tar")) and not any(folder.rglob("*.parquet")):
             say(f"{name}: it holds no readable photo")
             continue
-        summary = run(given, Inputs(folder), Outputs(out))
+        absent = frozenset(file.partition("/")[2] for file in bad if file.startswith(f"{name}/"))
+        try:
+            summary = run(given, Inputs(folder, absent=absent), Outputs(out))
+        except (UnmatchedLabels, UnclearLayout) as error:
+            refuse(run_id, inbox, f"{name}: {error}", params)
+            raise
         counts[name] = summary.new_rows
         left_out = summary.skipped.get(REASON, 0)
         say(f"{name}: {counts[name]} new photos" + (f"; {left_out} left out: {REASON}" if left_out else ""))

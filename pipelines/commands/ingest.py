@@ -13,7 +13,7 @@ from pipelines.core.errors import UserError
 
 
 def ingest(
-    source: Annotated[Path, argument("Folder of photos, JSON list or tar shard.", metavar="SRC")],
+    source: Annotated[Path, argument("Folder of photos, list of photos, tar shard or Parquet.", metavar="SRC")],
     *,
     out: Annotated[Path, option("Dataset folder to create or add to.", metavar="DIR")] = Path(FACES),
     layout: Annotated[
@@ -32,11 +32,18 @@ def ingest(
             "Put DIR under DVC and tag its version; default: if DIR is in a DVC repository.", "--version/--no-version"
         ),
     ] = None,
+    accept_unmatched: Annotated[
+        bool, option("Go on although labels, listed in the summary, could not be joined to a photo.")
+    ] = False,
     params: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,
 ) -> None:
-    """Add photos from SRC that the dataset does not hold yet, and make a version faces-vN of it."""
-    from pipelines.data.ingest.summary import print_summary
+    """Add photos from SRC that the dataset does not hold yet, and make a version faces-vN of it.
+
+    Identity, prompts, consent, licence and source that came with the photos are joined to them, or the summary names
+    them, nothing is added and the exit code is 1.
+    """
+    from pipelines.data.ingest.summary import UnmatchedLabels, print_summary
     from pipelines.stages.ingest import Inputs, Outputs, run
     from pipelines.versions.dataset_version import dvc_root, make_version, restore_present
     from pipelines.versions.git_tags import check_repository
@@ -52,8 +59,13 @@ def ingest(
         raise UserError(f"{out}: not in a DVC repository, so no version can be kept; `dvc init`, or --no-version")
     elif version is None:
         say(f"{out} is not in a DVC repository: it gets no version")
-    inputs = Inputs(source, layout, identity_depth)
-    summary = run(given.model_copy(update={"ingest": section}), inputs, Outputs(out))
+    inputs = Inputs(source, layout, identity_depth, accept_unmatched)
+    try:
+        summary = run(given.model_copy(update={"ingest": section}), inputs, Outputs(out))
+    except UnmatchedLabels as error:
+        print_summary(error.summary, out)
+        emit({**asdict(error.summary), "version": None})
+        raise
     print_summary(summary, out)
     result = {**asdict(summary), "version": None}
     if root is not None:

@@ -23,14 +23,14 @@ class FoldersWriter:
         Photos without an identity go to the top of the folder: ingest gives photos there no identity.
         """
         target, path, text = self._target, self._path(row), sidecar(row)
-        # Photos that differ only in their suffix share a text file, so their texts must be equal.
+        # A text belongs to one photo, so no two photos with texts differ only in their suffix.
         taken = any((target.folder / f"{stem_of(path)}{suffix}").exists() for suffix in PICTURE_SUFFIXES)
-        if taken and target.read(f"{stem_of(path)}.txt") != text:
+        if taken and (text is not None or target.read(f"{stem_of(path)}.txt") is not None):
             path = with_mark(path, row["image_id"])
         while (target.folder / path).exists():
             path = with_mark(path, row["image_id"])
         target.write(path, row["image"])
-        if text is not None and target.read(f"{stem_of(path)}.txt") is None:
+        if text is not None:
             target.write(f"{stem_of(path)}.txt", text)
         target.describe(row_name(path), known_labels(row))
 

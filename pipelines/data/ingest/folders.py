@@ -1,63 +1,110 @@
-"""Read folders of photos: flat, or one folder per identity.
-
-`1.jpg` may have a `1.txt`: line 1 is the prompt, line 2 the face prompt (both optional).
-"""
+"""Read photos from folders: flat, one folder per identity, with landmark pictures, or those that a list names."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from pipelines.data.ingest.photo_files import FoundPhoto, Labels, Skipped, one_line, row_name
-from pipelines.data.ingest.walk import DENIED, Entry, Photo, walk_photos
+from pipelines.core.errors import UserError
+from pipelines.data.ingest.huggingface import picture_column
+from pipelines.data.ingest.label_files import may_hold_labels, table_of
+from pipelines.data.ingest.label_join import NO_PHOTO, SEVERAL, Folder, TableJoin
+from pipelines.data.ingest.photo_files import FoundPhoto, Labels, Skipped, row_name
+from pipelines.data.ingest.sidecars import FolderFiles, labels_beside, sort_files, unmatched
+from pipelines.data.ingest.walk import NO_PICTURE, Entry, files_of, walk_files
 
-# Longer than any caption; keeps misnamed large files out of memory.
-_SIDECAR_BYTES = 64 * 1024
-BAD_SIDECAR = "text beside a photo that is not UTF-8 or longer than 64 KB; the photo has no prompt"
+PICTURE_TABLE = "Parquet of pictures; --layout huggingface reads it"
 
 
-def read_folder(root: Path, identity_depth: int) -> Iterator[FoundPhoto | Skipped]:
+def join_tables(root: Path, lists: Iterable[Path] = (), *, whole_folder: bool = True) -> TableJoin:
+    """Return the labels that the tables in `root` give to its photos.
+
+    The tables are the files `lists`, or with `whole_folder` every table that is no label file of a photo of its name.
+    Raises UserError where one of `lists` cannot be parsed.
+    """
+    tables = TableJoin(Folder(os.fspath(root)), os.fspath(root))
+    for file in lists:
+        try:
+            if not tables.add(file.name, list(table_of(file))):
+                raise ValueError("no entry names a photo; expected keys such as file_name")
+        except (ValueError, OSError) as error:
+            raise UserError(f"{file}: {error}") from None
+    for files in walk_files(root) if whole_folder else ():
+        for item in sort_files(files).tables:
+            tables.left += _add(tables, item)
+    return tables
+
+
+def _add(tables: TableJoin, item: Entry) -> list[Skipped]:
+    path = Path(item.path)
+    if path.suffix.lower() == ".parquet" and picture_column(path) is not None:
+        return [unmatched(item, PICTURE_TABLE)]
+    try:
+        entries = list(table_of(path))
+        if tables.add(item.relative, entries):
+            # A JSON object that names one photo describes it, and does not choose it.
+            is_list = "/" not in item.relative and (len(entries) > 1 or not _is_object(path))
+            tables.lists += [item.relative] if is_list else []
+            return []
+        reason = NO_PHOTO
+    except (ValueError, OSError) as error:
+        reason = str(error)
+    return [unmatched(item, reason) if may_hold_labels(path) else Skipped(row_name(item.relative), NO_PICTURE)]
+
+
+def _is_object(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return path.suffix.lower() == ".json" and b"[" not in stream.read(16).replace(b"\0", b"").split(b"{")[0]
+
+
+def read_folder(
+    root: Path, tables: TableJoin, identity_depth: int, *, landmarks: bool = False
+) -> Iterator[FoundPhoto | Skipped]:
     """Yield the photos under `root`; the first `identity_depth` folders of a photo's path name its person.
 
-    Depth 0 is the flat layout: no photo has an identity. A photo in fewer folders has none either; folders further down
-    (one per session, for example) do not change the person.
+    Depth 0 is the flat layout: no folder names a person. A photo in fewer folders has no name either; folders further
+    down (one per session, for example) do not change the person. Labels of `tables` have priority over label files
+    beside a photo, and both over folders. With `landmarks`, a `.png` beside a `.jpg` of its name is no photo.
     """
-    return read_photos(walk_photos(root), identity_depth)
+    photos: set[str] = set()
+    for files in (sort_files(each, landmarks=landmarks) for each in walk_files(root)):
+        yield from files.rest
+        for photo in files.pictures:
+            photos.add(photo.relative)
+            yield from _photo(photo, files, tables, _person(photo.relative, identity_depth))
+    yield from tables.left
+    yield from tables.unread(photos)
 
 
-def read_photos(items: Iterable[Photo | Skipped], identity_depth: int) -> Iterator[FoundPhoto | Skipped]:
-    """Yield photos with the labels from their text files and folders."""
-    for item in items:
-        if isinstance(item, Skipped):
-            yield item
-            continue
-        prompt, face_prompt, problem = _read_sidecar(item.sidecar)
-        if problem and item.sidecar:
-            yield Skipped(row_name(item.sidecar.relative), problem)
-        name = row_name(item.entry.relative)
-        folders = name.split("/")[:-1][:identity_depth]
-        identity = "/".join(folders) if folders and len(folders) == identity_depth else None
-        labels = Labels(identity, prompt, face_prompt)
-        yield FoundPhoto(name, item.entry.path, None, item.entry.n_bytes, labels)
+def read_list(root: Path, tables: TableJoin, *, whole_folder: bool) -> Iterator[FoundPhoto | Skipped]:
+    """Yield the photos that `tables` name, in their order, without names from folders.
+
+    With `whole_folder`, the files of `root` that no table names are yielded last, as Skipped.
+    """
+    folders: dict[str, FolderFiles] = {}
+    for photo in tables.files.values():
+        folder = photo.relative.rpartition("/")[0]
+        if folder not in folders:
+            files = sort_files(files_of(root, folder), only=tables.files)
+            folders[folder] = FolderFiles(labels=files.labels, shared=files.shared)
+            if not whole_folder:
+                yield from (item for item in files.rest if item.reason == SEVERAL)
+        yield from _photo(photo, folders[folder], tables, None)
+    yield from tables.left
+    for each in walk_files(root) if whole_folder else ():
+        yield from sort_files(each, only=tables.files).rest
 
 
-def _read_sidecar(file: Entry | None) -> tuple[str | None, str | None, str | None]:
-    if file is None:
-        return None, None, None
-    try:
-        with open(file.path, "rb") as stream:  # noqa: PTH123
-            raw = stream.read(_SIDECAR_BYTES + 1)
-    except OSError:
-        return None, None, DENIED
-    return parse_sidecar(raw)
+def _person(relative: str, depth: int) -> str | None:
+    folders = row_name(relative).split("/")[:-1][:depth]
+    return "/".join(folders) if folders and len(folders) == depth else None
 
 
-def parse_sidecar(raw: bytes) -> tuple[str | None, str | None, str | None]:
-    """Return prompt (line 1), face prompt (line 2) and fault of a text file's bytes, each None where there is none."""
-    try:
-        lines = [*raw.decode("utf-8-sig").splitlines(), "", ""]
-    except UnicodeDecodeError:
-        return None, None, BAD_SIDECAR
-    if len(raw) > _SIDECAR_BYTES:
-        return None, None, BAD_SIDECAR
-    return one_line(lines[0]), one_line(lines[1]), None
+def _photo(photo: Entry, files: FolderFiles, tables: TableJoin, person: str | None) -> Iterator[FoundPhoto | Skipped]:
+    beside, left = labels_beside(photo, files)
+    yield from left
+    labels = Labels(identity=person).updated(beside)
+    if (given := tables.labels.get(photo.relative)) is not None:
+        labels = labels.updated(given)
+    yield FoundPhoto(row_name(photo.relative), photo.path, None, photo.n_bytes, labels)

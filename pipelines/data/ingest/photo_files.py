@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from pipelines.core.people import normal_name
+from pipelines.data.rights import as_text
 
 # A file with one of these suffixes is treated as a picture, whatever its bytes are.
 PICTURE_SUFFIXES: frozenset[str] = frozenset(
@@ -49,7 +50,18 @@ class Labels:
 
     def updated(self, other: Labels) -> Labels:
         """Return a copy of these labels in which the known labels of `other` replace them."""
-        return replace(self, **{name: value for name, value in vars(other).items() if value is not None})
+        given = {name: value for name, value in vars(other).items() if value is not None}
+        if self.consent is not None and other.consent not in (None, self.consent):
+            given["consent"] = as_text([self.consent, other.consent])  # kept, but no clear yes
+        return replace(self, **given)
+
+    def conflicts(self, other: Labels) -> list[str]:
+        """Return the names of the labels that both have, with different values."""
+        return [
+            name
+            for name, value in vars(self).items()
+            if value is not None and getattr(other, name) not in (None, value)
+        ]
 
 
 @dataclass(frozen=True)
@@ -69,6 +81,13 @@ class Skipped:
 
     file_name: str
     reason: str
+
+
+@dataclass(frozen=True)
+class Unmatched(Skipped):
+    """A label that reaches no row: `label` is its file or entry ("list.json[3]"), `file_name` the photo it names."""
+
+    label: str = ""
 
 
 def is_picture_name(name: str) -> bool:

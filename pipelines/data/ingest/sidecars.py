@@ -1,44 +1,194 @@
-"""Read the course project's files: `1.jpg` photo, `1.png` landmarks, `1.txt` prompt, `1.pt` embedding."""
+"""Sort the files of one folder: photos, the label files of each, tables, landmark pictures and embeddings.
+
+Beside `1.jpg` may be `1.txt` (line 1 the prompt, line 2 the face prompt) and `1.json`. The course project's folders
+also have `1.png`, the landmarks of `1.jpg`, and `1.pt`, its embedding.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from pipelines.data.ingest.folders import read_photos
-from pipelines.data.ingest.photo_files import FoundPhoto, Skipped, row_name
-from pipelines.data.ingest.walk import Entry, Photo, walk_photos
+from pipelines.data.ingest.label_files import (
+    BAD_JSON,
+    CAPTIONS,
+    TABLES,
+    UNREAD,
+    may_hold_labels,
+    parse_caption,
+    parse_object,
+)
+from pipelines.data.ingest.label_join import CONFLICT, SEVERAL, owners
+from pipelines.data.ingest.label_values import labels_of
+from pipelines.data.ingest.photo_files import Labels, Skipped, Unmatched, is_picture_name, row_name
+from pipelines.data.ingest.walk import DENIED, NO_PICTURE, UNPAIRED_TEXT, Entry, has_signature
 
 LANDMARK_PICTURE = "landmark picture of the photo of its name; preprocessing finds landmarks itself"
 EMBEDDING = "embedding of the photo of its name; preprocessing measures it itself"
+NOT_NAMED = "not named by the list"
+UNREAD_FORMAT = "labels in a format that is not read"
+BESIDE_SHARDS = "labels beside shards; only labels in the shards are read"
+# Files that `datasets` writes beside its Parquet.
+_NO_LABELS = frozenset({"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"})
+# The label files of one photo, by suffix; the later ones have priority.
+BESIDE: tuple[str, ...] = (*CAPTIONS, ".json")
+# A longer file beside a photo is not read.
+SIDECAR_BYTES = 2**20
+_README = re.compile(r"read ?me\b.*", re.IGNORECASE)
 _CHECKED = 10_000
+
+
+@dataclass
+class FolderFiles:
+    """The files of a folder: photos, the label files of each by its path, tables, and files that are neither."""
+
+    pictures: list[Entry] = field(default_factory=list)
+    labels: dict[str, list[Entry]] = field(default_factory=dict)
+    # Photos that share a label file with others → its path; the file is Unmatched, in `rest`.
+    shared: dict[str, str] = field(default_factory=dict)
+    tables: list[Entry] = field(default_factory=list)
+    rest: list[Skipped] = field(default_factory=list)
+
+
+def sort_files(
+    files: Iterable[Entry | Skipped], *, landmarks: bool = False, only: Container[str] | None = None
+) -> FolderFiles:
+    """Return the files of one folder by what they are.
+
+    With `landmarks`, a `.png` beside a `.jpg` or `.jpeg` of its name is no photo. With `only`, exactly these paths are.
+    """
+    result = FolderFiles()
+    items = [item for item in files if isinstance(item, Entry)]
+    result.rest += [item for item in files if isinstance(item, Skipped)]
+    photos = {_stem(item) for item in items if suffix_of(item) in (".jpg", ".jpeg")} if landmarks else set()
+    beside: dict[str, Entry] = {}
+    for item in items:
+        suffix = suffix_of(item)
+        if suffix in (".png", ".pt") and _stem(item) in photos:
+            result.rest.append(Skipped(row_name(item.relative), LANDMARK_PICTURE if suffix == ".png" else EMBEDDING))
+        elif suffix in BESIDE:
+            beside[_name(item)] = item
+        elif suffix in TABLES:
+            result.tables.append(item)
+        elif is_picture_name(item.relative) or has_signature(item) or (only and item.relative in only):
+            result.pictures.append(item)
+        elif suffix in UNREAD:
+            result.rest.append(unmatched(item, UNREAD_FORMAT))
+        else:
+            result.rest.append(Skipped(row_name(item.relative), NO_PICTURE))
+    _assign(result, beside, only)
+    return result
+
+
+def _assign(result: FolderFiles, beside: dict[str, Entry], only: Container[str] | None) -> None:
+    """Assign the label files `beside` photos; those that fit none are tables, photos with another suffix, or rest."""
+    pictures = {_name(item): item.relative for item in result.pictures}
+    for name, fits in owners(list(pictures), beside).items():
+        item = beside[name]
+        fitting = fits if only is None else [picture for picture in fits if pictures[picture] in only]
+        if fits and not fitting:
+            result.rest.append(Skipped(row_name(item.relative), NOT_NAMED))
+        elif len(fitting) == 1:
+            result.labels.setdefault(pictures[fitting[0]], []).append(item)
+        elif fitting:
+            result.rest.append(unmatched(item, SEVERAL))
+            if suffix_of(item) not in CAPTIONS:
+                result.shared |= {pictures[picture]: item.relative for picture in fitting}
+        elif has_signature(item):
+            result.pictures.append(item)
+        elif suffix_of(item) in TABLES:
+            result.tables.append(item)
+        elif _README.fullmatch(name):
+            result.rest.append(Skipped(row_name(item.relative), NO_PICTURE))
+        else:
+            result.rest.append(unmatched(item, UNPAIRED_TEXT))
+    if only is not None:
+        result.rest += [
+            Skipped(row_name(item.relative), NOT_NAMED) for item in result.pictures if item.relative not in only
+        ]
+        result.pictures = [item for item in result.pictures if item.relative in only]
+    result.pictures.sort(key=lambda item: os.fsencode(item.relative))
+
+
+def labels_beside(photo: Entry, files: FolderFiles) -> tuple[Labels, list[Unmatched]]:
+    """Return the labels in the label files of a photo, and what of them is not read."""
+    contents: list[tuple[str, bytes]] = []
+    left: list[Unmatched] = []
+    for item in files.labels.get(photo.relative, ()):
+        try:
+            with open(item.path, "rb") as stream:  # noqa: PTH123 (names that are not UTF-8)
+                contents.append((row_name(item.relative), stream.read(SIDECAR_BYTES + 1)))
+        except OSError:
+            left.append(unmatched(item, DENIED))
+    labels, problems = sidecar_labels(contents)
+    if shared := files.shared.get(photo.relative):
+        labels = labels.updated(not_joined(row_name(shared)))
+    return labels, [*left, *problems]
+
+
+def sidecar_labels(contents: Sequence[tuple[str, bytes]]) -> tuple[Labels, list[Unmatched]]:
+    """Return the labels in the files (name, content) of one photo; JSON has priority over text."""
+    labels, left = Labels(), []
+    for is_json in (False, True):
+        own = Labels()
+        for name, raw in contents:
+            if name.lower().endswith(CAPTIONS) == is_json:
+                continue
+            given, problems = _parse(name, raw)
+            if conflicts := own.conflicts(given):
+                problems.append(CONFLICT.format(" and ".join(conflicts)))
+            own = given.updated(own)
+            left += [Unmatched(name, problem, name) for problem in problems]
+        labels = labels.updated(own)
+    return labels, left
+
+
+def _parse(name: str, raw: bytes) -> tuple[Labels, list[str]]:
+    if name.lower().endswith(CAPTIONS):
+        prompt, face_prompt, problem = parse_caption(raw)
+        return Labels(prompt=prompt, face_prompt=face_prompt), [problem] if problem else []
+    entry = parse_object(raw) if len(raw) <= SIDECAR_BYTES else None
+    return labels_of(entry) if entry is not None else (not_joined(name), [BAD_JSON])
+
+
+def not_joined(name: str) -> Labels:
+    """Return the labels of a photo whose label file cannot be read: it may hold a refusal, so this is no clear yes."""
+    return Labels(consent=f"not joined: {name}")
+
+
+def unmatched(item: Entry, reason: str) -> Unmatched:
+    """Return a label file as a whole, as Unmatched."""
+    return Unmatched(row_name(item.relative), reason, row_name(item.relative))
+
+
+def beside_shards(item: Entry, reason: str) -> Skipped:
+    """Return a file beside tar or Parquet shards as Skipped, or as Unmatched where it may hold labels."""
+    path = Path(item.path)
+    labels = suffix_of(item) in (*CAPTIONS, *TABLES, *UNREAD) and _name(item) not in _NO_LABELS
+    if labels and not _README.fullmatch(_name(item)) and may_hold_labels(path):
+        return unmatched(item, BESIDE_SHARDS)
+    return Skipped(row_name(item.relative), reason)
 
 
 def has_sidecars(files: list[Entry]) -> bool:
     """Whether `files`, the files at the top of a folder, include a photo with landmark picture and embedding."""
     suffixes: dict[str, set[str]] = {}
     for item in files[:_CHECKED]:
-        path = PurePosixPath(item.relative)
-        suffixes.setdefault(path.stem, set()).add(path.suffix.lower())
+        suffixes.setdefault(_stem(item), set()).add(suffix_of(item))
     return any({".jpg", ".png", ".pt"} <= each for each in suffixes.values())
 
 
-def read_sidecars(root: Path) -> Iterator[FoundPhoto | Skipped]:
-    """Yield the photos of `root`, without identities; a `.png` beside a `.jpg` or `.jpeg` of its name is Skipped."""
-    return read_photos((_skip_sidecar(root, item) for item in walk_photos(root)), 0)
+def suffix_of(item: Entry) -> str:
+    """Return the suffix of a file in lower case."""
+    return PurePosixPath(item.relative).suffix.lower()
 
 
-def _skip_sidecar(root: Path, item: Photo | Skipped) -> Photo | Skipped:
-    """Return landmark pictures and embeddings as Skipped with their own reasons, other items unchanged."""
-    if isinstance(item, Photo):
-        is_landmarks = item.entry.relative.lower().endswith(".png") and _is_beside_photo(item.entry.path)
-        return Skipped(row_name(item.entry.relative), LANDMARK_PICTURE) if is_landmarks else item
-    path = os.fspath(root / item.file_name)
-    is_embedding = path.lower().endswith(".pt") and _is_beside_photo(path)
-    return Skipped(item.file_name, EMBEDDING) if is_embedding else item
+def _name(item: Entry) -> str:
+    return item.relative.rpartition("/")[2]
 
 
-def _is_beside_photo(path: str) -> bool:
-    stem = os.path.splitext(path)[0]  # noqa: PTH122 (names that are not UTF-8)
-    return any(os.path.isfile(stem + suffix) for suffix in (".jpg", ".jpeg"))  # noqa: PTH113
+def _stem(item: Entry) -> str:
+    return PurePosixPath(item.relative).stem

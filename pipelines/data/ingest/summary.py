@@ -1,20 +1,23 @@
-"""Summarise an ingest: every file of the source is a new row, a known row or a skipped file."""
+"""Summarise an ingest: every file of the source is a new row, a known row, joined labels, or named with a reason."""
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
 import pyarrow.compute as pc
 
+from pipelines.core.errors import StageFailed
 from pipelines.core.people import normal_name
 from pipelines.core.row_schemas import DATASET_SCHEMA, open_rows
-from pipelines.data.ingest.photo_files import Skipped
+from pipelines.data.ingest.photo_files import FoundPhoto, Labels, Skipped, Unmatched
 
 _LISTED = 1000
+# Unmatched labels, and reasons, that are printed for people.
+_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,25 @@ class Summary:
     skipped: dict[str, int]
     # At most 1,000 files, in the order of reading.
     skipped_files: list[dict[str, str]] = field(default_factory=list)
+    # The photos of this source by the labels that came with them.
+    labels: dict[str, int] = field(default_factory=dict)
+    # Labels that reach no row: how many by reason, and at most 1,000 of them by name.
+    unmatched: dict[str, int] = field(default_factory=dict)
+    unmatched_labels: list[dict[str, str]] = field(default_factory=list)
+
+
+class UnmatchedLabels(StageFailed):
+    """Labels of a source could not be joined to its photos, so that nothing was added to the dataset."""
+
+    def __init__(self, summary: Summary) -> None:
+        count = sum(summary.unmatched.values())
+        shown = "; ".join(_named(item) for item in summary.unmatched_labels[:3])
+        labels, more = ("label does", "") if count == 1 else ("labels do", "; …" if count > 3 else "")
+        super().__init__(
+            f"{count:,} {labels} not reach a row ({shown}{more}); nothing was added. Mend the labels, or go on without "
+            "them: --accept-unmatched"
+        )
+        self.summary = summary
 
 
 @dataclass
@@ -48,9 +70,28 @@ class Tally:
     new_rows: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
     skipped_files: list[dict[str, str]] = field(default_factory=list)
+    labels: Counter[str] = field(default_factory=Counter)
+    unmatched: Counter[str] = field(default_factory=Counter)
+    unmatched_labels: list[dict[str, str]] = field(default_factory=list)
+
+    def take(self, item: FoundPhoto | Skipped) -> None:
+        """Count what a source yields."""
+        if isinstance(item, Skipped):
+            self.skip(item)
+        else:
+            self.note(item.labels)
+
+    def note(self, labels: Labels) -> None:
+        """Count the labels that came with a photo."""
+        self.labels.update(each.name for each in fields(labels) if getattr(labels, each.name) is not None)
 
     def skip(self, item: Skipped) -> None:
-        """Count a skipped file; the first thousand are listed by name."""
+        """Count a skipped file or an unmatched label; the first thousand of each are listed by name."""
+        if isinstance(item, Unmatched):
+            self.unmatched[item.reason] += 1
+            if len(self.unmatched_labels) < _LISTED:
+                self.unmatched_labels.append({"label": item.label, "file_name": item.file_name, "reason": item.reason})
+            return
         self.skipped[item.reason] += 1
         if len(self.skipped_files) < _LISTED:
             self.skipped_files.append({"file_name": item.file_name, "reason": item.reason})
@@ -62,7 +103,8 @@ def summarise(folder: Path, layout: str, tally: Tally, new_shards: int, contents
     formats: Counter[str] = Counter()
     rows = without = size = 0
     columns = ["identity", "format", "n_bytes"]
-    for batch in open_rows(folder, DATASET_SCHEMA).to_batches(columns=columns):
+    batches = open_rows(folder, DATASET_SCHEMA).to_batches(columns=columns) if len(contents) else ()
+    for batch in batches:
         rows += batch.num_rows
         without += batch.column("identity").null_count
         identities.update(normal_name(name) for name in pc.unique(batch.column("identity").drop_null()).to_pylist())
@@ -85,6 +127,9 @@ def summarise(folder: Path, layout: str, tally: Tally, new_shards: int, contents
         bytes=size,
         skipped=dict(sorted(tally.skipped.items())),
         skipped_files=tally.skipped_files,
+        labels=dict(tally.labels),
+        unmatched=dict(sorted(tally.unmatched.items())),
+        unmatched_labels=tally.unmatched_labels,
     )
 
 
@@ -101,14 +146,24 @@ def print_summary(summary: Summary, folder: Path) -> None:
         ("formats", ", ".join(f"{name} {count:,}" for name, count in summary.formats.items())),
         ("unreadable headers", f"{summary.unreadable_headers:,}"),
         ("repeated photos", f"{summary.duplicates:,}"),
+        ("labels joined", ", ".join(f"{name} {count:,}" for name, count in summary.labels.items()) or "none"),
+        *((f"label not joined: {reason}", f"{count:,}") for reason, count in [*summary.unmatched.items()][:_SHOWN]),
         *((f"left out: {reason}", f"{count:,}") for reason, count in summary.skipped.items()),
     ]
     for line in lines:
         table.add_row(*line)
     console = Console(file=sys.stderr, highlight=False)
     console.print(table)
+    for item in summary.unmatched_labels[:_SHOWN]:
+        console.print(f"not joined: {_named(item)}", markup=False)
     if summary.changed_labels:
         console.print(
             f"{summary.changed_labels:,} photos are known with another identity or prompt; their rows keep the labels "
             "they were ingested with (ingest into a new folder to change them)"
         )
+
+
+def _named(item: dict[str, str]) -> str:
+    """Return an unmatched label in words: file or entry, the photo that it names, and the reason."""
+    photo = "" if item["file_name"] == item["label"] else f" of {item['file_name']}"
+    return f"{item['label']}{photo}: {item['reason']}"

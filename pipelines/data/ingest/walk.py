@@ -6,12 +6,12 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from pipelines.core.errors import UserError
 from pipelines.core.formats.folders import EXPORT_MARKER, stated_version
 from pipelines.core.formats.table import EXPORT
-from pipelines.data.ingest.photo_files import SIGNATURE_BYTES, Skipped, is_picture_name, is_picture_start, row_name
+from pipelines.data.ingest.photo_files import SIGNATURE_BYTES, Skipped, is_picture_start, row_name
 
 HIDDEN = "hidden"
 MISSING = "missing"
@@ -33,14 +33,6 @@ class Entry:
     n_bytes: int
 
 
-@dataclass(frozen=True)
-class Photo:
-    """A file treated as a picture, and the text file of the same name, if any."""
-
-    entry: Entry
-    sidecar: Entry | None
-
-
 def check_root(root: Path) -> Path:
     """Return the real path of a folder; raise UserError for another kind of file, no permission, a newer export."""
     if not root.is_dir():
@@ -58,8 +50,11 @@ def check_root(root: Path) -> Path:
 def classify(root: str, relative: str) -> Entry | Skipped:
     """Return the regular file `relative` in the real folder `root`, or Skipped (also for a link that leads out)."""
     path = os.path.join(root, relative)  # noqa: PTH118 (millions of names, some not UTF-8)
-    name = row_name(relative)
-    real = os.path.realpath(path)
+    try:
+        name = row_name(relative)
+        real = os.path.realpath(path)
+    except ValueError:  # a NUL, or half of a surrogate pair
+        return Skipped(relative.encode("utf-8", "replace").decode("utf-8"), MISSING)
     if os.path.commonpath([root, real]) != root:
         return Skipped(name, LINK_OUT)
     try:
@@ -101,57 +96,49 @@ def each_file(root: Path, only: str | None = None) -> Iterator[Entry | Skipped]:
         yield from files
 
 
+def files_of(root: Path, folder: str) -> list[Entry | Skipped]:
+    """Return the files of one folder below the real folder `root`, as `walk_files`."""
+    return [item for step in _folder(os.fspath(root), folder) if isinstance(step, list) for item in step]
+
+
 def _folder(root: str, relative: str) -> Iterator[list[Entry | Skipped] | str]:
     """Yield the files of one folder as one list, then the names of its sub-folders."""
     try:
         with os.scandir(os.path.join(root, relative) if relative else root) as scan:  # noqa: PTH118
             items = sorted(scan, key=lambda item: os.fsencode(item.name))
-    except PermissionError:
-        yield [Skipped(row_name(relative), DENIED)]
+    except OSError as error:
+        yield [Skipped(row_name(relative), _reason(error))]
         return
     files: list[Entry | Skipped] = []
     folders: list[str] = []
     for item in items:
         name = f"{relative}/{item.name}" if relative else item.name
-        if item.name.startswith("."):
-            files.append(Skipped(row_name(name), HIDDEN))
-        elif item.is_symlink():
-            files.append(classify(root, name))
-        elif item.is_dir():
-            folders.append(name)
-        elif item.is_file():
-            files.append(Entry(name, item.path, item.stat().st_size))
-        else:
-            files.append(Skipped(row_name(name), NOT_REGULAR))
+        try:
+            if item.name.startswith("."):
+                files.append(Skipped(row_name(name), HIDDEN))
+            elif item.is_symlink():
+                files.append(classify(root, name))
+            elif item.is_dir():
+                folders.append(name)
+            elif item.is_file():
+                files.append(Entry(name, item.path, item.stat().st_size))
+            else:
+                files.append(Skipped(row_name(name), NOT_REGULAR))
+        except OSError as error:
+            files.append(Skipped(row_name(name), _reason(error)))
     yield files
     yield from folders
 
 
-def walk_photos(root: Path) -> Iterator[Photo | Skipped]:
-    """Yield every picture under `root` with its text file, and every file that is neither as Skipped."""
-    for files in walk_files(root):
-        texts = {
-            item.relative[:-4]: item
-            for item in files
-            if isinstance(item, Entry) and item.relative.lower().endswith(".txt")
-        }
-        used: set[str] = set()
-        for item in files:
-            if isinstance(item, Skipped):
-                yield item
-                continue
-            stem = item.relative.removesuffix(PurePosixPath(item.relative).suffix)
-            if is_picture_name(item.relative) or (texts.get(stem) != item and _has_signature(item)):
-                used.add(stem)
-                yield Photo(item, texts.get(stem))
-            elif texts.get(stem) != item:
-                yield Skipped(row_name(item.relative), NO_PICTURE)
-        for stem, text in texts.items():
-            if stem not in used:
-                yield Photo(text, None) if _has_signature(text) else Skipped(row_name(text.relative), UNPAIRED_TEXT)
+def _reason(error: OSError) -> str:
+    """Return why a file or folder cannot be read; one that vanished meanwhile is MISSING."""
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        return MISSING
+    return DENIED if isinstance(error, PermissionError) else f"cannot be read: {error.strerror}"
 
 
-def _has_signature(entry: Entry) -> bool:
+def has_signature(entry: Entry) -> bool:
+    """Whether a file begins like a picture; False where it cannot be read."""
     if entry.n_bytes == 0:
         return False
     try:

@@ -15,11 +15,13 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from pipelines.cli import main
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.params import Params
 from pipelines.core.row_schemas import DATASET_SCHEMA, read_rows
 from pipelines.data.ingest.contents import read_contents
 from pipelines.data.ingest.photo_files import FoundPhoto, Labels, Skipped
+from pipelines.data.ingest.summary import UnmatchedLabels
 from pipelines.stages.ingest import Inputs, Outputs, run
 from tests.pipelines.awkward import AWKWARD
 
@@ -203,5 +205,55 @@ def test_real_photos_are_rows_in_seconds(params: Params, shared: Path, tmp_path:
     assert (summary.rows, summary.identities, summary.formats, summary.skipped) == (100, 10, {"JPEG": 100}, {})
     everything = run(params, Inputs(shared / "photos", identity_depth=2), Outputs(tmp_path / "all"))
     files = [path for path in (shared / "photos").rglob("*") if path.is_file()]
-    assert everything.rows + sum(everything.skipped.values()) == len(files)
+    tables = [path for path in files if path.suffix in (".csv", ".json")]  # joined to the photos that they name
+    assert everything.rows + sum(everything.skipped.values()) + len(tables) == len(files)
+    assert (everything.labels["licence"], everything.unmatched) == (everything.rows, {})
     assert json.dumps(asdict(everything))
+
+
+def test_labels_that_reach_no_row_add_nothing_unless_accepted(params: Params, tmp_path: Path) -> None:
+    source, faces = people(tmp_path / "photos", 2), tmp_path / "faces"
+    (source / "p000" / "9.txt").write_text("text of a missing photo")
+    with pytest.raises(UnmatchedLabels, match=r"1 label does not reach a row \(p000/9.txt: text without"):
+        run(params, Inputs(source), Outputs(faces))
+    assert not faces.exists()
+    summary = run(params, Inputs(source, accept_unmatched=True), Outputs(faces))
+    assert (summary.rows, summary.labels) == (6, {"identity": 6})
+    assert [item["label"] for item in summary.unmatched_labels] == ["p000/9.txt"]
+
+
+def test_a_known_photo_that_comes_with_another_consent_is_named(params: Params, tmp_path: Path) -> None:
+    source, faces = people(tmp_path / "photos", 2), tmp_path / "faces"
+    label = source / "p001" / "1.json"
+    label.write_text('{"consent": "granted"}')
+    run(params, Inputs(source), Outputs(faces))
+    before = shards(faces)
+    assert run(params, Inputs(source), Outputs(faces)).known == 6
+    label.write_text('{"consent": "withdrawn"}')
+    photo(source / "p002" / "1.jpg", 5)
+    with pytest.raises(UnmatchedLabels, match=r"p001/1.jpg: the photo is known with another consent"):
+        run(params, Inputs(source), Outputs(faces))
+    assert shards(faces) == before
+
+
+def ends_with(command: list[str]) -> object:
+    """Run a command of the command line and return its exit code."""
+    with pytest.raises(SystemExit) as end:
+        main(command)
+    return end.value.code or 0
+
+
+def test_the_command_prints_the_summary_of_labels_that_are_not_joined(
+    params: Params, project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = people(tmp_path / "photos", 1)
+    (source / "labels.csv").write_text("file_name,identity\np000/0.jpg,anna\np000/7.jpg,anna\n")
+    command = ["ingest", str(source), "--out", str(tmp_path / "faces"), "--params", str(project / "profiles/tiny.yaml")]
+    assert ends_with([*command, "--layout", "identity-folders"]) == 1
+    printed = capsys.readouterr()
+    summary = json.loads(printed.out)
+    assert summary["unmatched"] == {"missing": 1}
+    assert summary["unmatched_labels"] == [{"label": "labels.csv[2]", "file_name": "p000/7.jpg", "reason": "missing"}]
+    assert "not joined: labels.csv[2] of p000/7.jpg: missing" in printed.err
+    assert ends_with([*command, "--layout", "identity-folders", "--accept-unmatched"]) == 0
+    assert ends_with(command) == 2

@@ -100,6 +100,27 @@ def test_forgotten_people_and_photos_do_not_come_back(place: Path) -> None:
         assert "line 1: the list of the forgotten is cut" in dynamicid(*command, cwd=place, env=env, code=2).stderr
 
 
+def test_labels_of_photos_that_were_set_aside_are_no_fault_and_others_refuse_the_batch(place: Path) -> None:
+    batch = place / "inbox" / "monday"
+    entries = [{"file_name": file.name, "text": "a face"} for file in sorted(batch.iterdir()) if file.name != "_READY"]
+    (batch / "labels.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    (batch / "empty.txt").write_text("text of a photo that is set aside")
+    (batch / "one.txt").write_text("text of no photo")
+    _cli(place, "inbox", "take", *RUN)
+    dynamicid("inbox", "add", *RUN, cwd=place, env={"DYNAMICID_INBOX": str(place / "inbox")}, code=1)
+    listed = json.loads((place / "inbox" / "_bad" / "dynamicid-ingest-one.json").read_text())
+    assert "1 label does not reach a row (one.txt: text without a picture of its name)" in listed["monday/cmyk.jpg"]
+    assert not list((place / "data" / "faces").glob("*.parquet"))
+
+
+def test_a_batch_of_two_layouts_is_refused(place: Path) -> None:
+    (place / "inbox" / "monday" / "labels.jsonl").write_text('{"file_name": "cmyk.jpg", "identity": "anna"}\n')
+    _cli(place, "inbox", "take", *RUN)
+    dynamicid("inbox", "add", *RUN, cwd=place, env={"DYNAMICID_INBOX": str(place / "inbox")}, code=2)
+    listed = json.loads((place / "inbox" / "_bad" / "dynamicid-ingest-one.json").read_text())
+    assert "2 layouts fit: consistentid" in listed["monday/cmyk.jpg"]
+
+
 def test_a_refused_batch_is_listed_as_bad_with_the_reason(place: Path) -> None:
     _cli(place, "inbox", "take", *RUN)
     _cli(place, "inbox", "add", *RUN)

@@ -1,0 +1,185 @@
+"""Parse label files: text beside a photo, JSON of one photo, and tables with an entry per photo.
+
+Text is UTF-8, UTF-16 or UTF-32, with or without a byte order mark. A table is a JSON list, an object of objects by
+photo name, one object per line, CSV with any of `,` `;` `|` and tabs, or Parquet.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.data.ingest.label_values import KEYS, merged, normal_entry
+from pipelines.data.ingest.photo_files import is_picture_name, one_line
+
+CAPTIONS: tuple[str, ...] = (".txt", ".caption")
+JSON_LINES: tuple[str, ...] = (".jsonl", ".ndjson")
+TABLES: tuple[str, ...] = (".json", *JSON_LINES, ".csv", ".tsv", ".parquet")
+# Formats that hold labels, and that are not read.
+UNREAD: tuple[str, ...] = (".xmp", ".xml", ".yaml", ".yml", ".xlsx", ".xls", ".ods", ".cls", ".arrow", ".feather")
+
+BAD_CAPTION = "text beside a photo that is not UTF-8 or UTF-16, or longer than 64 KB; the photo has no prompt"
+LONG_CAPTION = "text of more than two lines; the first is the prompt, the second the face prompt"
+BAD_JSON = "JSON of a photo that is no object in UTF-8 or UTF-16"
+BAD_ENTRY = "line that is not valid JSON"
+LONG_ROW = "row with more cells than the header"
+# The keys that name an entry's photo. The first whose file exists wins; the original comes before the resized copy,
+# which is distorted to a square.
+PICTURE_KEYS = (
+    *("img", "origin_img", "resize_img", "image", "image_path", "image_file", "file_name", "filename", "image_name"),
+    *("file", "path"),
+)
+# Longer than any caption; keeps misnamed large files out of memory.
+CAPTION_BYTES = 64 * 1024
+_WHOLE_NUMBER = re.compile(r"(-?\d+)\.0+")
+
+Entry = dict[str, object]
+
+
+def decode_text(raw: bytes) -> str:
+    """Return the text of a file; raise UnicodeDecodeError where it is in another encoding than the three above."""
+    return raw.decode(json.detect_encoding(raw)).removeprefix("\ufeff")
+
+
+def parse_caption(raw: bytes) -> tuple[str | None, str | None, str | None]:
+    """Return prompt (line 1), face prompt (line 2) and fault of a text file's bytes, each None where there is none."""
+    try:
+        lines = [one_line(line) for line in re.split(r"\r\n|\r|\n", decode_text(raw))]
+    except UnicodeDecodeError:
+        return None, None, BAD_CAPTION
+    if len(raw) > CAPTION_BYTES:
+        return None, None, BAD_CAPTION
+    return lines[0], (lines[1] if len(lines) > 1 else None), LONG_CAPTION if any(lines[2:]) else None
+
+
+def parse_json(text: str) -> Any:
+    """Return parsed JSON in which different values of one key are Several; raise ValueError where it is not valid."""
+    try:
+        return json.loads(text, object_pairs_hook=merged)
+    except RecursionError as error:
+        raise ValueError("too deeply nested") from error
+
+
+def parse_object(raw: bytes) -> Entry | None:
+    """Return the JSON object of one photo, or None where the bytes are something else."""
+    try:
+        tree = parse_json(decode_text(raw))
+    except ValueError:
+        return None
+    return normal_entry(tree) if isinstance(tree, dict) else None
+
+
+def table_of(file: Path) -> Iterator[Entry | str]:
+    """Yield the entries of a table, or the reason where one cannot be read; raise ValueError for other files."""
+    if file.suffix.lower() == ".parquet":
+        return _parquet(file)
+    return parse_table(file.name, file.read_bytes())
+
+
+def parse_table(name: str, raw: bytes) -> Iterator[Entry | str]:
+    """Yield the entries of the bytes of a table called `name`, as `table_of`."""
+    try:
+        text = decode_text(raw)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"cannot be read as UTF-8 or UTF-16 text ({error})") from None
+    suffix = name.lower().rpartition(".")[2]
+    return _csv(text) if suffix in ("csv", "tsv") else _json(text, f".{suffix}" in JSON_LINES)
+
+
+def names_photo(entry: Entry) -> bool:
+    """Whether an entry names a picture file."""
+    return any(isinstance(entry.get(key), str) and is_picture_name(str(entry[key])) for key in PICTURE_KEYS)
+
+
+def may_hold_labels(file: Path) -> bool:
+    """Whether the start of a file mentions a label's key or the name of a picture file."""
+    if file.suffix.lower() in (*UNREAD, ".parquet"):
+        return True
+    try:
+        with file.open("rb") as stream:
+            start = stream.read(CAPTION_BYTES)
+    except OSError:
+        return True
+    text = start.replace(b"\x00", b"").decode("utf-8", "ignore")
+    keys = "|".join(key for keys in KEYS.values() for key in keys)
+    names = re.findall(r"[^\s\"',;]+", text)
+    return re.search(rf"(?i)\b({keys})\b", text) is not None or any(map(is_picture_name, names))
+
+
+def _json(text: str, by_line: bool) -> Iterator[Entry | str]:
+    lines = [line for line in re.split(r"\r\n|\r|\n", text) if line.strip()]
+    try:
+        trees = _listed(parse_json(text)) if not by_line else [parse_json(line) for line in lines]
+    except ValueError as error:
+        by_line = by_line or text.lstrip().startswith("{")
+        trees = [_parsed(line) for line in lines] if by_line else []
+        if not any(isinstance(tree, dict) for tree in trees):
+            try:  # a list with line breaks in a file for one object per line
+                trees = _listed(parse_json(text))
+            except ValueError:
+                expected = "expected a list of objects that name photos, or one object per line"
+                raise ValueError(f"not valid JSON ({error}); {expected}") from None
+    for tree in trees:
+        yield BAD_ENTRY if tree is None else normal_entry(tree if isinstance(tree, dict) else {})
+
+
+def _parsed(line: str) -> Any:
+    try:
+        return parse_json(line)
+    except ValueError:
+        return None
+
+
+def _listed(tree: Any) -> list[Any]:
+    """Return the entries of a JSON list, of the only list of objects in an object, or of an object by photo name."""
+    if isinstance(tree, dict) and not names_photo(normal_entry(tree)):
+        lists = [value for value in tree.values() if isinstance(value, list)]
+        if len(lists) == 1 and any(isinstance(item, dict) for item in lists[0]):
+            return lists[0]
+        if any(is_picture_name(str(key)) for key in tree) and all(isinstance(value, dict) for value in tree.values()):
+            return [{**value, "file_name": key} for key, value in tree.items()]
+    if isinstance(tree, dict):
+        return [tree]
+    if not isinstance(tree, list):
+        raise ValueError(f"expected a JSON list of objects that name photos, found {type(tree).__name__}")
+    return tree
+
+
+def _csv(text: str) -> Iterator[Entry | str]:
+    first, _, rest = text.partition("\n")
+    stated = re.fullmatch(r"sep=(.)\s*", first, re.IGNORECASE)  # Excel's way to name the delimiter
+    delimiter = stated[1] if stated else max(",;\t|", key=first.count)
+    rows = csv.reader(io.StringIO(rest if stated else text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        header = [cell.strip() for cell in next(rows, [])]
+        for row in rows:
+            if any(cell.strip() for cell in row[len(header) :]):
+                yield LONG_ROW
+            elif any(cell.strip() for cell in row):
+                cells = (cell or None for cell in row)
+                yield _without_point_zero(normal_entry(merged(zip(header, cells, strict=False))))
+    except csv.Error as error:
+        raise ValueError(f"line {rows.line_num}: not valid CSV ({error})") from None
+
+
+def _without_point_zero(entry: Entry) -> Entry:
+    """Return a row of CSV with its names as whole numbers: a column of numbers with gaps comes as 11.0."""
+    numbers = {key: _WHOLE_NUMBER.fullmatch(str(entry[key]).strip()) for key in KEYS["identity"] if entry.get(key)}
+    return {**entry, **{key: number[1] for key, number in numbers.items() if number}}
+
+
+def _parquet(file: Path) -> Iterator[Entry | str]:
+    try:
+        with pq.ParquetFile(file) as table:
+            for batch in table.iter_batches():
+                yield from map(normal_entry, batch.to_pylist())
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"cannot be read as Parquet ({error})") from None

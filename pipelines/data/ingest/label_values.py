@@ -1,0 +1,114 @@
+"""Read the labels of a photo from the keys of a JSON object or the cells of a table, whatever type they have."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from typing import Any
+
+from pipelines.data.ingest.photo_files import Labels, one_line
+from pipelines.data.rights import as_text
+
+# The keys of each label, the first that has a value wins. ConsistentID's facial captions describe identity (nose,
+# hair), not expression and pose: they are no face prompts.
+KEYS: dict[str, tuple[str, ...]] = {
+    "identity": ("identity", "identity_id", "person", "person_id", "celebrity"),
+    "prompt": ("prompt", "text", "caption", "vqa_llva", "vqa_llva_more_face_detail"),
+    "face_prompt": ("face_prompt",),
+    "source": ("source",),
+    "licence": ("licence", "license"),
+    "consent": ("consent",),
+}
+# A key with one of these words, but not one of KEYS, is reported where the label has no value.
+_WORDS: dict[str, frozenset[str]] = {
+    "identity": frozenset({"identity", "person", "subject", "celebrity", "label"}),
+    "licence": frozenset({"licence", "license"}),
+    "consent": frozenset({"consent", "consented"}),
+}
+# What programs write for a missing value where a column has text.
+_MISSING = frozenset({"nan", "NaN", "None", "null", "NULL", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaT"})
+# Whole numbers beyond it are not exact in floating point: two people could become one.
+_EXACT = 2**53
+
+
+class Several(list[object]):
+    """The different values of a key that an object holds more than once."""
+
+
+def merged(pairs: Iterable[tuple[str, object]]) -> dict[str, object]:
+    """Return an object of `pairs`; different values of one key become Several."""
+    result: dict[str, object] = {}
+    for key, value in pairs:
+        earlier = result.get(key)
+        if key not in result or earlier == value or earlier is None:
+            result[key] = value
+        elif value is not None:
+            result[key] = Several([*(earlier if isinstance(earlier, Several) else [earlier]), value])
+    return result
+
+
+def normal_entry(entry: Mapping[Any, object]) -> dict[str, object]:
+    """Return an entry with its keys in one form: "License ", "LICENSE" and "license" are the same key."""
+    keys = (re.sub(r"[\s-]+", "_", str(key).strip("\ufeff \t").casefold()) for key in entry)
+    return merged(zip(keys, entry.values(), strict=True))
+
+
+def labels_of(entry: Mapping[str, object]) -> tuple[Labels, list[str]]:
+    """Return the labels in an entry of `normal_entry`, and one sentence for each value that they do not hold."""
+    values: dict[str, str | None] = {}
+    problems: list[str] = []
+    for label, keys in KEYS.items():
+        key = next((key for key in keys if _is_given(label, entry.get(key))), None)
+        if key is not None:
+            values[label], problem = _read(label, entry[key])
+            problems += [f"{key}: {problem}"] if problem else []
+            continue
+        for other in entry:
+            if _WORDS.get(label, frozenset()) & set(re.split(r"[^a-z]+", other)) and _is_given(label, entry[other]):
+                problems.append(f"{other} is not read; expected {label}")
+                if label == "consent":
+                    values[label] = as_text({other: entry[other]})
+    return Labels(**values), problems
+
+
+def _is_given(label: str, value: object) -> bool:
+    """Whether a value is more than a gap. For a consent NaN is a value: it is no yes."""
+    if label == "consent":
+        return as_text(value) is not None
+    if isinstance(value, float):
+        return not math.isnan(value)
+    if isinstance(value, str):
+        return one_line(value) is not None and value.strip() not in _MISSING
+    return value is not None and value != []
+
+
+def _read(label: str, value: object) -> tuple[str | None, str | None]:
+    """Return the text of a label, or None, and what of the value it does not hold, or None."""
+    if label in ("source", "licence", "consent"):
+        return as_text(value), None
+    rest = None
+    if isinstance(value, list):
+        if len(value) > 1 and label == "identity":
+            return None, f"{len(value)} values; expected one name"
+        rest = f"{len(value)} values; the first is used" if len(value) > 1 else None
+        value = value[0]
+    text = _text(value)
+    if text is None:
+        return None, f"a value of type {type(value).__name__} is not read; expected a text or an exact number"
+    return text, rest
+
+
+def _text(value: object) -> str | None:
+    if isinstance(value, bytes):
+        try:
+            value = value.decode("utf-8")
+        except UnicodeDecodeError:
+            return None
+    if isinstance(value, (float, Decimal)) and math.isfinite(value) and value == int(value):
+        # A column of whole numbers with gaps comes as 11.0.
+        return None if isinstance(value, float) and abs(value) >= _EXACT else str(int(value))
+    if isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):
+        value = str(value)
+    return one_line(value)
