@@ -58,6 +58,8 @@ def atomic_folder(folder: Path, *, mode: int = 0o777) -> Iterator[Path]:
     A part that a killed process left is removed first. If the block fails, `folder` is unchanged and the part removed.
     """
     part, old = (folder.with_name(f".{folder.name}.{kind}") for kind in ("part", "old"))
+    if old.is_dir() and not folder.exists():
+        old.rename(folder)  # a process was killed between the two renames below
     shutil.rmtree(part, ignore_errors=True)
     part.parent.mkdir(parents=True, exist_ok=True)
     part.mkdir(mode=mode)

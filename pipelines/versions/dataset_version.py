@@ -31,8 +31,10 @@ from pipelines.versions.git_tags import (
     read_at,
     retry_claim,
 )
+from pipelines.versions.interrupted import mend_interrupted
 
 _ROWS = re.compile(r"^Rows: (\d+)$", re.MULTILINE)
+_HASH = re.compile(r"[0-9a-f]{32}(\.dir)?")
 _LOCK_ATTEMPTS = 20
 
 
@@ -88,6 +90,7 @@ def make_version(root: Path, folder: Path | str, message: str) -> DatasetVersion
     if not target.is_relative_to(root) or target == root:
         raise UserError(f"{target}: is outside the repository {root}; choose a folder in it, or --no-version")
     name = target.relative_to(root).as_posix()
+    mend_interrupted(root, name)
     refuse_forgotten(target, content=True)
     _add(root, name)
     version = publish_version(root, name, message)
@@ -207,10 +210,12 @@ def _prefix(folder: str) -> str:
 
 
 def _parse_md5(content: bytes) -> str | None:
+    """Return DVC's hash in a `.dvc` file, or None where the file is not whole."""
     try:
-        return str(yaml.safe_load(content)["outs"][0]["md5"])
+        md5 = str(yaml.safe_load(content)["outs"][0]["md5"])
     except (yaml.YAMLError, KeyError, IndexError, TypeError):
         return None
+    return md5 if _HASH.fullmatch(md5) else None
 
 
 def _md5(root: Path, folder: str) -> str | None:
@@ -219,6 +224,9 @@ def _md5(root: Path, folder: str) -> str | None:
         return None
     md5 = _parse_md5(pointer.read_bytes())
     if md5 is None:
+        mend_interrupted(root, folder)
+        if not pointer.is_file():
+            return None
         raise UserError(f"{pointer}: no hash in it; expected a file written by `dvc add`")
     return md5
 

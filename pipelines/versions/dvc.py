@@ -22,6 +22,7 @@ from pipelines.core.errors import REASON_VARIABLE, StageFailed, UserError, read_
 from pipelines.core.privacy import TELEMETRY_OFF
 from pipelines.versions.forgotten import refuse_forgotten
 from pipelines.versions.git import git_environment
+from pipelines.versions.interrupted import mend_interrupted
 
 
 def stage_environment() -> dict[str, str]:
@@ -34,6 +35,7 @@ def dvc(
     root: Path, *arguments: str, capture: bool = False, variables: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run `dvc …` in `root` with this interpreter; output goes to stderr unless captured."""
+    mend_interrupted(root)
     return subprocess.run(
         [sys.executable, "-m", "dvc", *arguments],
         cwd=root,

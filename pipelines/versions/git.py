@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +25,10 @@ _VARIABLES = (
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",
     "GIT_NAMESPACE",
 )
+# Not the lock of the index, which a user's git may hold while an editor is open.
+_LOCKED = re.compile(r"Unable to create '(.*/(?:refs/.+|packed-refs)\.lock)': File exists")
+_LOCK_SECONDS = 10.0
+_LOCKS_REMOVED = 20
 
 
 @dataclass(frozen=True)
@@ -51,8 +60,40 @@ def run_git(root: Path, *arguments: str, data: bytes | None = None, index: Path 
     environment = {**git_environment(), "LC_ALL": "C"}
     if index is not None:
         environment["GIT_INDEX_FILE"] = str(index)
+    done = _run(root, arguments, environment, data)
+    for _ in range(_LOCKS_REMOVED):
+        match = _LOCKED.search(done.error)
+        if done.code == 0 or match is None:
+            break
+        _wait_for_lock(Path(match[1]))
+        done = _run(root, arguments, environment, data)
+    return done
+
+
+def _run(root: Path, arguments: Sequence[str], environment: dict[str, str], data: bytes | None) -> GitRun:
     done = subprocess.run(["git", *arguments], cwd=root, env=environment, input=data, capture_output=True, check=False)
     return GitRun(done.returncode, done.stdout, done.stderr.decode(errors="replace").strip())
+
+
+def _wait_for_lock(lock: Path) -> None:
+    """Wait until git has removed or replaced its lock of a reference; remove one that a killed git has left.
+
+    Git holds such a lock for milliseconds. Clocks and dates are not compared, as they may have been set back.
+    """
+
+    def stamp() -> tuple[int, int] | None:
+        with suppress(FileNotFoundError):
+            status = lock.stat()
+            return status.st_ino, status.st_mtime_ns
+        return None
+
+    before, end = stamp(), time.monotonic() + _LOCK_SECONDS
+    while before is not None and stamp() == before:
+        if time.monotonic() > end:
+            lock.unlink(missing_ok=True)
+            print(f"{lock}: left by a killed git; removed", file=sys.stderr)
+            return
+        time.sleep(0.05)
 
 
 def git(root: Path, *arguments: str, data: bytes | None = None, index: Path | None = None) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.core.errors import StageFailed, UserError
-from pipelines.core.files import atomic_folder
+from pipelines.core.files import atomic_folder, write_atomically
 from pipelines.versions.dvc import cache_folder, dvc, dvc_problem, use_data_of
 from pipelines.versions.forgotten import describe_entries, gate, refuse_forgotten
 from pipelines.versions.git import git, run_git
@@ -82,8 +82,7 @@ def create(home: Path, run_id: str) -> Workspace:
             shutil.rmtree(path)
         clone_of(home, path)
         marker = path / _READY
-        marker.parent.mkdir(parents=True, exist_ok=True)
-        marker.write_text(json.dumps({"run": name, "run_id": run_id}), encoding="utf-8")
+        write_atomically(marker, json.dumps({"run": name, "run_id": run_id}))
     return Workspace(name, home, path)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from pipelines.core.chain import FACES, PROCESSED
 from pipelines.core.errors import UserError
+from pipelines.core.files import write_atomically
 from pipelines.core.params import Params
 from pipelines.data.same_photos import check_same_photos
 from pipelines.registry.drift.features import read_sample
@@ -79,12 +80,11 @@ def _tag(version: Any, key: str) -> str:
 
 
 def _write(out: Path, verdict: Verdict, page: str | None = None) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    (out / DRIFT).write_text(json.dumps(verdict.plain(), indent=2) + "\n", encoding="utf-8")
+    write_atomically(out / DRIFT, json.dumps(verdict.plain(), indent=2) + "\n")
     if page is None:
         (out / PAGE).unlink(missing_ok=True)  # a page of an earlier comparison would contradict the verdict
     else:
-        (out / PAGE).write_text(page, encoding="utf-8")
+        write_atomically(out / PAGE, page)
 
 
 def _record(verdict: Verdict, out: Path) -> None:

@@ -49,3 +49,12 @@ def test_a_folder_is_replaced_as_a_whole_and_unchanged_after_a_failure(tmp_path:
     with pytest.raises(ZeroDivisionError), atomic_folder(folder) as part:
         (part / "third").write_text(str(1 / 0))
     assert names(folder.parent) == ["out", "out/second"]
+
+
+def test_a_folder_whose_replacement_was_killed_between_two_renames_comes_back(tmp_path: Path) -> None:
+    old = tmp_path / ".out.old"
+    old.mkdir()
+    (old / "first").touch()
+    with pytest.raises(ZeroDivisionError), atomic_folder(tmp_path / "out") as part:
+        (part / "second").write_text(str(1 / 0))
+    assert names(tmp_path) == ["out", "out/first"]

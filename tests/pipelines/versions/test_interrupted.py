@@ -1,0 +1,112 @@
+"""What a killed DVC or git left half written or locked stops no later command."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from pipelines.core.errors import StageFailed
+from pipelines.core.locks import hold
+from pipelines.versions import git as git_module
+from pipelines.versions.dataset_version import current_version, make_version
+from pipelines.versions.dvc import repro_stage
+from pipelines.versions.git import run_git
+from tests.processes import commit_all, dvc, git
+
+STAGE = "stages:\n  one:\n    cmd: python -c \"open('out', 'w').write('1')\"\n    deps: [given]\n    outs: [out]\n"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A repository with a dataset version and a stage that was run."""
+    root = tmp_path / "home"
+    (root / "data" / "faces").mkdir(parents=True)
+    (root / "data" / "faces" / "one.txt").write_text("one")
+    (root / "given").write_text("1")
+    git(root, "init", "-q", "-b", "main")
+    dvc(root, "init", "-q")
+    (root / "dvc.yaml").write_text(STAGE)
+    (root / ".gitignore").write_text("/data/faces\n/data/.gitignore\n/out\n")
+    commit_all(root, "start")
+    assert make_version(root, "data/faces", "one").tag == "faces-v1"
+    repro_stage(root, "one")
+    return root
+
+
+def add_photo(root: Path) -> None:
+    (root / "data" / "faces" / "two.txt").write_text("two")
+
+
+@pytest.mark.parametrize("content", ["", '{"write": {"/x": {"pid": 1, "cm'])
+def test_a_half_written_list_of_locks_is_removed(root: Path, content: str) -> None:
+    (root / ".dvc" / "tmp" / "rwlock").write_text(content)
+    add_photo(root)
+    assert make_version(root, "data/faces", "two").tag == "faces-v2"
+
+
+@pytest.mark.parametrize("cut", [0, 20])
+def test_a_half_written_pointer_is_written_again_from_the_data(
+    root: Path, cut: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pointer = root / "data" / "faces.dvc"
+    whole = pointer.read_bytes()
+    pointer.write_bytes(whole[:cut])
+    assert current_version(root).md5 is None
+    assert "half written" in capsys.readouterr().err
+    assert make_version(root, "data/faces", "one again").tag == "faces-v1"
+    assert pointer.read_bytes() == whole
+
+
+@pytest.mark.parametrize("kept", [0, -100, -1])
+def test_a_half_written_lock_file_is_as_before_the_command(root: Path, kept: int) -> None:
+    lock = root / "dvc.lock"
+    (root / "given").write_text("2")
+    repro_stage(root, "one")
+    whole = lock.read_bytes()
+    lock.write_bytes(whole[:kept])
+    repro_stage(root, "one")
+    assert lock.read_bytes() == whole
+
+
+def test_nothing_is_mended_while_dvc_is_at_work(root: Path) -> None:
+    lists = root / ".dvc" / "tmp" / "rwlock"
+    lists.write_text("")
+    with hold(root / ".dvc" / "tmp" / "rwlock.lock", RuntimeError()):
+        with pytest.raises(StageFailed):
+            repro_stage(root, "one")
+        assert lists.read_text() == ""
+
+
+def test_the_lock_of_a_killed_git_is_removed(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(git_module, "_LOCK_SECONDS", 0.2)
+    for name in ("refs/tags/faces-v2.lock", "packed-refs.lock"):
+        (root / ".git" / name).touch()
+    add_photo(root)
+    assert make_version(root, "data/faces", "two").tag == "faces-v2"
+    git(root, "tag", "short")
+    (root / ".git" / "packed-refs.lock").touch()
+    assert run_git(root, "tag", "-d", "short").code == 0
+    assert not list((root / ".git").rglob("*.lock"))
+    assert "left by a killed git" in capsys.readouterr().err
+
+
+def test_the_lock_of_a_git_at_work_is_waited_for(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lock = root / ".git" / "refs" / "tags" / "mine.lock"
+    lock.touch()
+    threading.Timer(0.3, lock.unlink).start()
+    started = time.monotonic()
+    assert run_git(root, "update-ref", "refs/tags/mine", "HEAD").code == 0
+    assert 0.2 < time.monotonic() - started < 5
+    assert capsys.readouterr().err == ""
+
+
+def test_the_lock_of_the_index_stays(root: Path) -> None:
+    """A user's git holds it while an editor is open."""
+    (root / ".git" / "index.lock").touch()
+    assert "index.lock" in run_git(root, "add", "-A").error
+    assert (root / ".git" / "index.lock").is_file()
