@@ -9,7 +9,7 @@ from typing import Annotated
 from rich.console import Console
 
 from pipelines.commands.options import NewFolder, argument, option
-from pipelines.commands.output import emit, json_wanted, say_done
+from pipelines.commands.output import emit, json_wanted, say_done, warn
 from pipelines.core.errors import StageFailed
 from pipelines.versions.git import run_git
 
@@ -57,6 +57,7 @@ def lineage(
     width = max(len(label) for label, _ in rows)
     for label, value in rows:
         console.print(f"{label:<{width}}  {value or '–'}", markup=False)
+    _warn_of_figures(thing)
 
 
 def reproduce(
@@ -69,8 +70,18 @@ def reproduce(
     emit(done)
     if done.changed:
         raise StageFailed(f"{done.folder}: dvc status is not clean: {json.dumps(done.changed)}")
+    _warn_of_figures(uri)
     data = done.dataset_version or "its data"
     say_done(f"{done.model}: {data} and its code are in {done.folder}; dvc status is clean")
+
+
+def _warn_of_figures(uri: str) -> None:
+    """Print where the figures of a version are not those of its adapter."""
+    from pipelines.registry.champion_metrics import figures_problem
+    from pipelines.registry.registry import find_version, open_registry
+
+    if problem := figures_problem(find_version(open_registry(Path.cwd()), uri)):
+        warn(problem)
 
 
 def _why_none(thing: str, name: str) -> str:

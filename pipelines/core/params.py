@@ -167,6 +167,17 @@ def load_params(file: Path, overrides: Iterable[str] = ()) -> Params:
     return check_params(overridden_tree(file, overrides), str(file))
 
 
+def changes(first: Any, second: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:
+    """Return (key, value in `first`, value in `second`) of the leaves of nested mappings that differ."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        return [
+            change
+            for key in {**first, **second}
+            for change in changes(first.get(key), second.get(key), f"{prefix}.{key}" if prefix else str(key))
+        ]
+    return [] if first == second else [(prefix, first, second)]
+
+
 def dumped(tree: dict[str, Any]) -> str:
     """Return a parameter tree as YAML, with its keys in the given order."""
     return str(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=110))

@@ -9,7 +9,8 @@ from typing import Any
 
 from pipelines.core.errors import UserError
 from pipelines.core.files import sha256
-from pipelines.core.params import Params, load_params
+from pipelines.core.params import Params, changes, load_params
+from pipelines.evaluation.belonging import record_of
 
 
 def read_metrics(file: Path, adapter: Path, profile: str) -> dict[str, Any]:
@@ -43,7 +44,8 @@ def read_legs(files: Sequence[Path], adapter: Path) -> list[Params]:
     """Return the parameters of the legs: the anchoring runs that continue one another; the last one made `adapter`.
 
     Raises UserError unless the first leg begins from scratch and every later one from an adapter, all have the same
-    profile and sizes (`lora_rank` may grow), and the last leg's sizes and gate threshold are the adapter's.
+    profile and sizes (`lora_rank` may grow), and the last leg's sizes, gate threshold and, where the adapter recorded
+    them, all other parameters of its trainings are the adapter's.
     """
     from model.network.adapter import read_config
 
@@ -73,6 +75,15 @@ def read_legs(files: Sequence[Path], adapter: Path) -> list[Params]:
             raise UserError(
                 f"{adapter}: has {name} {found}, train_anchoring of {files[-1]} has {expected}; give the parameters "
                 "of its training (--params)"
+            )
+    for stage in ("train_anchoring", "train_imr"):
+        record = record_of(adapter, stage)
+        made = {} if record is None else record["params"][stage]
+        given = legs[-1].model_dump(mode="json", by_alias=True)[stage]
+        for key, trained, named in changes(made, {name: given.get(name) for name in made}, stage):
+            raise UserError(
+                f"{adapter}: trained with {key} {trained!r}, {files[-1]} has {named!r}; give the parameters of its "
+                "training (--params)"
             )
     return legs
 

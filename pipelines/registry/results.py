@@ -17,7 +17,7 @@ from typing import Any
 
 from pipelines.core.chain import ADAPTER, ANCHORING, METRICS, PROCESSED, REPORT, stage_names, stages
 from pipelines.core.errors import StageFailed
-from pipelines.core.params import Params, check_params
+from pipelines.core.params import Params, changes, check_params
 from pipelines.evaluation.belonging import (
     MADE_BY,
     check_figures,
@@ -112,17 +112,6 @@ def parameters_of(results: Sequence[StageResult], present: Params) -> tuple[Para
     params = check_params(tree, LOCK)
     made = params.model_dump(mode="json", by_alias=True)
     return params, [f"{key} {value!r}, made with {there!r}" for key, value, there in changes(before, made)]
-
-
-def changes(first: Any, second: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:
-    """Return (key, value in `first`, value in `second`) of the leaves of nested mappings that differ."""
-    if isinstance(first, dict) and isinstance(second, dict):
-        return [
-            change
-            for key in {**first, **second}
-            for change in changes(first.get(key), second.get(key), f"{prefix}.{key}" if prefix else str(key))
-        ]
-    return [] if first == second else [(prefix, first, second)]
 
 
 def _check_parameters(results: Sequence[StageResult]) -> None:

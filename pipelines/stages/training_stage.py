@@ -150,8 +150,8 @@ def write_results(
     """Write the adapter, its loss curve and its metrics; the adapter folder is replaced atomically.
 
     The adapter's configuration records what made it: the parameters, the `hashes` of all that the training read, and
-    those of both reports, so that the files can be told from those of another training. A failed write leaves the old
-    adapter and no temporary files. Raise OSError if the disk is full.
+    those of both reports, which can thus be distinguished from the files of another training. A failed write leaves the
+    old adapter and no temporary files. Raise OSError if the disk is full.
     """
     from model.training.resume import disk_full
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 from model.face.face_geometry import crop_landmarks, face_crop
 from pipelines.core.errors import UserError
 from pipelines.core.params import Params
+from pipelines.core.paths import refuse_pointer
 from pipelines.core.sections.data import Curate, Preprocess
 from pipelines.data.curation.records import STATE_SCHEMA, write_rows
 from pipelines.data.faces.analysis import Analyser, in_one_line, load_analyser, one_by_one_on_error
@@ -99,6 +100,7 @@ def _decoded(
         except OSError as error:
             rows.append(_row(photo, None, reason="not_read", detail=error.strerror or type(error).__name__))
             continue
+        refuse_pointer(data, photo.path)
         image_id = hashlib.sha256(data).hexdigest()
         try:
             sides = {"min_side": params.min_face_side, "working_side": params.working_side}

@@ -51,6 +51,14 @@ def test_the_last_leg_is_the_adapters(leg: Leg, adapter: Path) -> None:
         read_legs([leg("one.yaml", lora_rank=16)], adapter)
     with pytest.raises(UserError, match=r"has gate_threshold 0.3, train_anchoring of .* has 0.9"):
         read_legs([leg("one.yaml", gate_threshold=0.9)], adapter)
+    config = json.loads((adapter / "config.json").read_text())
+    made_by = {"stage": "train_imr", "params": {"train_imr": {"learning_rate": 0.0005}}, "before": None}
+    (adapter / "config.json").write_text(json.dumps({**config, "made_by": made_by}))
+    assert read_legs([leg("one.yaml")], adapter)
+    made_by["params"]["train_imr"]["learning_rate"] = 0.001
+    (adapter / "config.json").write_text(json.dumps({**config, "made_by": made_by}))
+    with pytest.raises(UserError, match=r"trained with train_imr\.learning_rate 0\.001, .*one\.yaml has 0\.0005"):
+        read_legs([leg("one.yaml")], adapter)
     (adapter / "config.json").unlink()
     with pytest.raises(UserError, match="expected an adapter folder"):
         read_legs([leg("one.yaml")], adapter)

@@ -157,6 +157,18 @@ def test_an_earlier_champion_is_not_restored_by_itself(mlflow_checkout: Path, co
     assert refuse(mlflow_checkout, "models:/dynamicid/2", by="Eve").champion == "1"
 
 
+def test_a_rollback_to_a_version_that_was_never_champion_names_it(mlflow_checkout: Path, compared: Make) -> None:
+    from pipelines.registry.decisions import Decision, add_decision
+
+    compared(None)
+    compared(None)
+    client = open_registry(mlflow_checkout)
+    add_decision(client, find_version(client, "models:/dynamicid/2"), Decision("promoted", "Ada", "1"))
+    client.set_registered_model_alias("dynamicid", "champion", "2")
+    with pytest.raises(UserError, match=r"^models:/dynamicid/1: v1 was never champion"):
+        rollback(mlflow_checkout, "dynamicid", by="Eve")
+
+
 @pytest.mark.parametrize("uri", ["dynamicid/1", "models:/dynamicid", "models:/dynamicid/latest"])
 def test_a_uri_of_another_form_is_refused(mlflow_checkout: Path, uri: str) -> None:
     with pytest.raises(UserError, match="expected models:/<name>/<version>"):

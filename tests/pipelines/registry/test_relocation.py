@@ -51,7 +51,7 @@ def test_old_and_new_artefacts_are_in_the_new_place(
 ) -> None:
     first = log(mlflow_checkout, "first.txt")
     assert (mlflow_checkout / "mlartifacts" / first).is_dir()
-    new = tmp_path / "C# façes%20"
+    new = tmp_path / "new façes"
     way(mlflow_checkout, new)
     second = log(new, "second.txt")
     assert f"was at {mlflow_checkout}" in capsys.readouterr().err
@@ -64,7 +64,7 @@ def test_old_and_new_artefacts_are_in_the_new_place(
     assert read(new, first, "first.txt") == "first.txt"
     sources = {version.source for version in open_registry(new).search_model_versions("name = 'dynamicid'")}
     assert all(str(mlflow_checkout) not in source for source in sources)
-    assert "was at" not in capsys.readouterr().err, "said once"
+    assert "was at" not in capsys.readouterr().err, "printed once"
 
 
 def test_what_earlier_releases_wrote_at_the_old_place_is_brought_here_and_backed_up(
