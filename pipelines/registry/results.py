@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.core.chain import ADAPTER, ANCHORING, METRICS, PROCESSED, REPORT, stage_names, stages
+from pipelines.core.chain import ADAPTER, ANCHORING, FACES, METRICS, PROCESSED, REPORT, stage_names, stages
 from pipelines.core.errors import StageFailed
 from pipelines.core.params import Params, changes, check_params
 from pipelines.evaluation.belonging import (
@@ -47,7 +47,7 @@ class StageResult:
     `params` has the stage's sections (only those that `dvc.lock` or the record has), `profile` is None where it is
     unknown, `outputs` maps paths to DVC's hashes. `key` identifies the result: the sha256 (hex) of its entry in
     `dvc.lock`, or of its record where it was made `by_hand`. `dataset_md5` is DVC's hash of the dataset behind it,
-    `changed_code` the code of the stage that is no longer what made it.
+    `changed_code` the code and networks of the stage that are no longer those that made it.
     """
 
     stage: str
@@ -131,8 +131,8 @@ def _check_parameters(results: Sequence[StageResult]) -> None:
 
 def _from_lock(root: Path, stage: str, entry: dict[str, Any]) -> StageResult:
     dataset = dataset_of(root, stage)
-    code = next((one.code for one in stages() if one.name == stage), ())
-    made = {path: md5 for path, md5 in hashes(entry, "deps").items() if path in code}
+    results = {FACES, *(path for one in stages() for path in one.outputs)}
+    made = {path: md5 for path, md5 in hashes(entry, "deps").items() if path not in results}
     present = present_hashes(root, made)
     profile = None
     if stage == "evaluate":

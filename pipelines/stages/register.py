@@ -46,7 +46,7 @@ def run(params: Params, inputs: Inputs) -> Registration:
     if changed:
         _say(f"the parameters have changed, those that made the result are registered: {'; '.join(changed)}")
     if code := sorted({path for result in results for path in result.changed_code}):
-        _say(f"the code has changed since, so no git commit is recorded: {', '.join(code)}")
+        _say(f"code or networks have changed since, so no git commit is recorded: {', '.join(code)}")
     leaves = dict(flatten(params.model_dump(mode="json", by_alias=True)))
     metrics = with_recogniser_input(read_document(root / inputs.metrics), leaves)
     # Copy the data first: that of a registered version should be on more than one disk.

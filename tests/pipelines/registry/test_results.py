@@ -66,9 +66,17 @@ def test_parameters_and_data_are_those_that_made_the_result(
     folder = Path(mlflow.artifacts.download_artifacts("models:/dynamicid/1"))
     assert load_params(folder / "artifacts" / "params.yaml").train_imr.learning_rate == 0.0005
     assert load_params(root / "params.yaml").train_imr.learning_rate == 0.123, "the file itself stays"
+    assert origins_of(root, "models:/dynamicid/1").git_commit is not None
     again = reproduce(root, "models:/dynamicid/1", tmp_path / "again")
     assert again.changed == {}
     assert not (tmp_path / "again" / "data" / "faces" / "new.txt").exists()
+
+
+def test_no_commit_is_recorded_for_a_result_of_other_code(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rewrite(root / "step.py", lambda text: f"# as after git pull\n{text}")
+    run(root)
+    assert "have changed since, so no git commit is recorded: step.py" in capsys.readouterr().err
+    assert origins_of(root, "models:/dynamicid/1").git_commit is None
 
 
 @pytest.mark.parametrize(
