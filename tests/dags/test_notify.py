@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -11,6 +12,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+
+from tests.processes import run
 
 
 @pytest.fixture
@@ -65,3 +68,23 @@ def test_an_unreachable_webhook_is_only_logged(
     monkeypatch.setenv(notify.VARIABLE, "http://127.0.0.1:9/closed")
     notify.report_failure(CONTEXT)
     assert "could not be reported" in caplog.text
+
+
+def test_the_reason_of_a_command_is_that_of_its_task(project: Path, tmp_path: Path) -> None:
+    """In a process of its own: Airflow reads its settings when it is imported."""
+    code = """
+import sys
+sys.path.insert(0, sys.argv[1] + "/dags")
+from airflow.sdk.exceptions import AirflowException
+from stage_task import command_task
+for words in ("configure --profile none --params x.yaml", "--no-such-option"):
+    try:
+        command_task("configure", words, cwd=sys.argv[1]).execute({})
+    except AirflowException as error:
+        print(error)
+"""
+    env = {"AIRFLOW_HOME": str(tmp_path), "AIRFLOW__CORE__LOAD_EXAMPLES": "false"}
+    done = run(sys.executable, "-c", code, project, env=env)
+    lines = [line for line in done.stdout.splitlines() if "(exit 2)" in line or "non-zero exit code" in line]
+    assert lines[0].startswith("profile 'none': no file none.yaml in ")
+    assert lines[1:] == ["Bash command failed. The command returned a non-zero exit code 2."]
