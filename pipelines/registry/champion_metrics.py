@@ -94,10 +94,10 @@ def with_recogniser_input(document: dict[str, Any], params: Mapping[str, Any]) -
     judges = document.get("settings", {}).get("judges")
     names = ("size", "mean", "scale")
     values = [params.get(f"evaluate.judges.recogniser_{name}") for name in names]
-    if judges is None or "recogniser_input" in judges or None in values:
+    given = [float(value) for value in values if value is not None]
+    if judges is None or "recogniser_input" in judges or len(given) < len(names):
         return document
-    size, mean, scale = values
-    judged = {**judges, "recogniser_input": [int(size), float(mean), float(scale)]}
+    judged = {**judges, "recogniser_input": [int(given[0]), *given[1:]]}
     return {**document, "settings": {**document["settings"], "judges": judged}}
 
 
