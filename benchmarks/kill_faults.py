@@ -75,8 +75,8 @@ def faults() -> list[Fault]:
 
 def fault_commands(place: Place, wanted: list[Scenario]) -> list[dict[str, Any]]:
     """Run each command with each fault, where this code has not been tried yet; return all rows."""
-    make_states(place)
     code, file = code_version(), place.state / "faults.jsonl"
+    make_states(place, code)
     rows = earlier_rows(file, code)
     for scenario in wanted:
         for fault in faults():

@@ -168,8 +168,8 @@ def append_row(file: Path, row: Any) -> None:
 
 def kill_commands(place: Place, wanted: list[Scenario], kills: int, *, any_code: bool = False) -> list[dict[str, Any]]:
     """Make the trials that are missing, round by round over the commands; return the rows of all."""
-    make_states(place)
     code = code_version()
+    make_states(place, "" if any_code else code)
     file = place.state / "kills.jsonl"
     rows = earlier_rows(file, None if any_code else code)
     failed = {scenario.name: 0 for scenario in wanted}

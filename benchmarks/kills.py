@@ -60,7 +60,7 @@ def main() -> int:
         "--state", type=Path, required=True, help="folder of results and checkouts; a run goes on there"
     )
     parser.add_argument("--kills", type=int, default=100, help="kills of each command")
-    parser.add_argument("--any-code", action="store_true", help="count trials of earlier code, too")
+    parser.add_argument("--any-code", action="store_true", help="keep states and trials of earlier code")
     parser.add_argument(
         "--faults", action="store_true", help="faults of disk, files, limits and clock instead of kills"
     )
