@@ -51,12 +51,12 @@ def publish(folder: Annotated[Path, option("Dataset folder.", "--dir", metavar="
     emit(publish_version(folder))
 
 
-def publish_version(folder: Path, before: list[str] | None = None) -> dict[str, Any]:
-    """Make a version of a dataset folder and return it; `new` is false if it is one of `before` (default: all)."""
+def publish_version(folder: Path) -> dict[str, Any]:
+    """Make a version of a dataset folder and return it; `new` is false if the same data already had one."""
     from pipelines.registry.retraining import known_versions
     from pipelines.versions.dataset_version import current_version, make_version
 
-    before = known_versions(Path.cwd()) if before is None else before
+    before = set(known_versions(Path.cwd()))
     parent = current_version(Path.cwd()).tag
     made = make_version(Path.cwd(), folder, f"Photos added to {parent or 'nothing'}")
     say(f"version {made.tag}{', which existed already' if made.tag in before else ''}")

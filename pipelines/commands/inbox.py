@@ -24,8 +24,6 @@ Address = Annotated[
 _SCRATCH = Path(".dynamicid/inbox")
 # The published version is recorded beside the data: a retry prints the version that an earlier attempt made.
 _PUBLISHED = Path(".dynamicid/published.json")
-# The versions before: after a kill they show that the version is this run's own, and new.
-_BEFORE = Path(".dynamicid/versions_before.json")
 
 
 @app.command()
@@ -125,14 +123,9 @@ def validate(run_id: RunId, inbox: Address, params: ParamsFile = DEFAULT_PARAMS)
 def publish(skip_code: SkipCode = 0) -> None:
     """Make a version of the dataset and print it as JSON; a retry prints the version already made."""
     from pipelines.commands.dataset import publish_version
-    from pipelines.registry.retraining import known_versions
 
     if not (_PUBLISHED.is_file() and _PUBLISHED.stat().st_size):
-        if not _BEFORE.is_file():
-            write_atomically(_BEFORE, json.dumps(known_versions(Path.cwd())))
-        made = publish_version(Path(FACES), before=json.loads(_BEFORE.read_text(encoding="utf-8")))
-        write_atomically(_PUBLISHED, json.dumps(made))
-        _BEFORE.unlink()
+        write_atomically(_PUBLISHED, json.dumps(publish_version(Path(FACES))))
     published = json.loads(_PUBLISHED.read_text(encoding="utf-8"))
     emit(published)
     if not published["new"]:

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.commands import inbox
-from pipelines.core.files import sha256, write_atomically
+from pipelines.core.files import sha256
 from pipelines.core.row_schemas import DATASET_SCHEMA
 from pipelines.versions.forgotten import REASON, append, new_entry
 from tests.pipelines.awkward import make_awkward_photos
@@ -65,26 +64,6 @@ def test_from_dropped_photos_to_a_published_version(place: Path) -> None:
     assert len(moved) == 6
     assert len(json.loads((place / "inbox" / "_bad" / "dynamicid-ingest-one.json").read_text())) == len(reasons)
     assert _cli(place, "inbox", "ready") == {"ready": [], "waiting": {}}
-
-
-def test_a_version_whose_publication_was_killed_before_it_was_recorded_is_new(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _cli(place, "inbox", "take", *RUN)
-    _cli(place, "inbox", "add", *RUN)
-    monkeypatch.chdir(place)
-
-    def killed(file: Path, content: str) -> None:
-        if file == inbox._PUBLISHED:
-            raise SystemExit(-9)
-        write_atomically(file, content)
-
-    monkeypatch.setattr(inbox, "write_atomically", killed)
-    with pytest.raises(SystemExit):
-        inbox.publish()
-    assert git(place, "tag").split() == ["faces-v1"]
-    published = _cli(place, "inbox", "publish", "--skip-code", "99")
-    assert (published["tag"], published["new"]) == ("faces-v1", True), "a training run follows"
 
 
 def test_forgotten_people_and_photos_do_not_come_back(place: Path) -> None:
