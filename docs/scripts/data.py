@@ -40,7 +40,21 @@ MEANINGS: dict[str, str] = {
     "sharpness": "variance of the Laplacian of the face at 128 pixels",
     "expression": "one of seven; null: unknown",
 }
+FORMATS = """
+## Versions of formats
+
+What outlives a release states the version of its format; what states none has version 1, which release 0.1.0 wrote. A
+newer one is refused, naming the file and both versions. [Upgrade](../guides/upgrade.md) lists the files of a checkout.
+
+"""
 IMAGES = {"data/faces": "bytes of the input file", "data/processed": "JPEG at the profile's resolution, RGB, upright"}
+
+
+def formats() -> list[tuple[str, ...]]:
+    """Return the rows of the table of formats."""
+    from pipelines.core.formats.table import TABLE
+
+    return [(one.format.name, str(one.format.version), one.files, one.stated, one.older) for one in TABLE]
 
 
 def main() -> int:
@@ -68,6 +82,7 @@ def main() -> int:
         text += f"\n## {folder}\n\n{meaning}\n\n" + table(("column", "type", "meaning"), rows)
     text += "\n## Reasons\n\nWhy a row of `data/processed` is rejected.\n\n"
     text += table(("reason", "meaning"), [(f"`{name}`", meaning) for name, meaning in REASONS.items()])
+    text += FORMATS + table(("what", "version", "files", "states it in", "an older one is"), formats())
     return finish(text, PAGE)
 
 

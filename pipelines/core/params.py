@@ -60,13 +60,8 @@ def profile_file(folder: Path, name: str, asked: str) -> Path:
     return (folder / f"{name}.yaml").resolve()
 
 
-def read_tree(file: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """Read a YAML parameter file, completed by the profile that it extends, into nested dicts.
-
-    A file of an older format is brought up to date; a profile without a name has that of its file. `extended_by` lists
-    the files whose `extends` led to this one. Raises UserError where a file is missing, not a mapping in UTF-8 or of a
-    newer format, and where profiles extend each other in a circle.
-    """
+def read_mapping(file: Path) -> dict[str, Any]:
+    """Read a YAML parameter file as it is; raise UserError where it is missing or not a mapping in UTF-8."""
     if not file.is_file():
         how = "in a checkout `dynamicid configure --profile tiny` writes params.yaml; --params names another file"
         raise UserError(f"{file}: no such parameter file; {how}")
@@ -77,6 +72,17 @@ def read_tree(file: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
     tree = _yaml(text, str(file))
     if not isinstance(tree, dict):
         raise UserError(f"{file}: expected a mapping of sections")
+    return tree
+
+
+def read_tree(file: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Read a YAML parameter file, completed by the profile that it extends, into nested dicts.
+
+    A file of an older format is brought up to date; a profile without a name has that of its file. `extended_by` lists
+    the files whose `extends` led to this one. Raises UserError where a file is missing, not a mapping in UTF-8 or of a
+    newer format, and where profiles extend each other in a circle.
+    """
+    tree = read_mapping(file)
     bring_up_to_date(tree, file)
     tree = {KEY: PARAMETERS.version, **tree}
     if "extends" not in tree:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
+
+from pipelines.core.formats.table import TRACKING, check_text
 
 EXPERIMENT = "dynamicid"
+# The tag of the experiment that states the version of what the project records.
+FORMAT_TAG = "dynamicid.format"
 # A run workspace is a clone of another checkout; this variable names the checkout whose MLflow database it uses.
 HOME_VARIABLE = "DYNAMICID_HOME"
 _URI_VARIABLE = "MLFLOW_TRACKING_URI"
@@ -22,11 +27,17 @@ def database(root: Path) -> Path:
     return tracking_root(root) / "mlflow.db"
 
 
+def check_records(experiment: Any, place: str) -> None:
+    """Raise UserError where a newer program records in the `experiment` at `place`."""
+    check_text(TRACKING, place, experiment.tags.get(FORMAT_TAG))
+
+
 def connect(root: Path) -> str:
     """Point MLflow to its database or server, create the experiment if it is missing, and return the tracking URI.
 
     The URI is MLFLOW_TRACKING_URI where it is set, otherwise a SQLite database in the checkout. Waits for a server that
     does not answer. A database that came here with its checkout is made to name the artefacts beside it.
+    Raises UserError for one in which a newer program records.
     """
     import mlflow
 
@@ -43,10 +54,13 @@ def connect(root: Path) -> str:
     wait_for_server(uri)
     if uri == own:
         bring_home(database(root), EXPERIMENT)
-    if mlflow.get_experiment_by_name(EXPERIMENT) is None:
+    experiment = mlflow.get_experiment_by_name(EXPERIMENT)
+    if experiment is not None:
+        check_records(experiment, str(database(root)) if uri == own else "MLflow's server")
+    else:
         location = (tracking_root(root) / ARTEFACTS).as_uri() if uri == own else None
         try:
-            mlflow.create_experiment(EXPERIMENT, artifact_location=location)
+            mlflow.create_experiment(EXPERIMENT, artifact_location=location, tags={FORMAT_TAG: str(TRACKING.version)})
         except mlflow.exceptions.MlflowException:
             # Another run may have created it at the same time.
             if mlflow.get_experiment_by_name(EXPERIMENT) is None:

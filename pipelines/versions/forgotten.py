@@ -19,6 +19,7 @@ from pathlib import Path
 
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.files import write_atomically
+from pipelines.core.formats.table import FORGOTTEN, KEY, check_format
 from pipelines.core.people import normal_name
 from pipelines.versions.git import git, in_repository
 from pipelines.versions.git_tags import origin_path, read_at
@@ -177,7 +178,7 @@ def append(root: Path, entry: Entry) -> None:
         return
     file = root / LEDGER
     before = file.read_text(encoding="utf-8") if file.is_file() else ""
-    write_atomically(file, before + json.dumps(asdict(entry)) + "\n")
+    write_atomically(file, before + json.dumps({KEY: FORGOTTEN.version, **asdict(entry)}) + "\n")
 
 
 def describe_entries(entries: Iterable[Entry]) -> str:
@@ -232,6 +233,7 @@ def _forgotten(lines: Iterable[str]) -> Forgotten:
 def _entry(line: str, place: str) -> Entry:
     try:
         given = json.loads(line)
+        check_format(FORGOTTEN, place, given.pop(KEY, None))
         return Entry(**given)
     except json.JSONDecodeError:
         problem = f"is cut or damaged; {_REMEDY}"

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import re
 from collections.abc import Callable, MutableMapping
+from pathlib import Path
 from typing import Any
 
+from pipelines.core.errors import StageFailed
+from pipelines.core.files import write_atomically
 from pipelines.core.formats.table import KEY, PARAMETERS, check_format
 
 Tree = MutableMapping[str, Any]
@@ -19,6 +24,35 @@ def bring_up_to_date(tree: Tree, file: object) -> int:
     for number in range(version, PARAMETERS.version):
         _STEPS[number](tree)
     return version
+
+
+def rewrite(file: Path) -> None:
+    """Rewrite a parameter file of an older format in the present one; its comments and the order of its keys stay.
+
+    Raises StageFailed, and changes nothing, where other values would result.
+    """
+    import yaml
+    from ruamel.yaml import YAML
+
+    text = file.read_text(encoding="utf-8")
+    editor = YAML()
+    editor.preserve_quotes = True
+    editor.width = 4096
+    null = "tag:yaml.org,2002:null"
+    editor.representer.add_representer(type(None), lambda own, _: own.represent_scalar(null, "null"))
+    # A list is indented in its key, or not, as the file has it.
+    indented = re.search(r"^( *)[\w-]+:[^\n]*\n\1 +- ", text, re.MULTILINE)
+    editor.indent(mapping=2, sequence=4 if indented else 2, offset=2 if indented else 0)
+    tree = editor.load(text)
+    bring_up_to_date(tree, file)
+    tree.insert(0, KEY, PARAMETERS.version)
+    written = io.StringIO()
+    editor.dump(tree, written)
+    wanted = yaml.safe_load(text)
+    bring_up_to_date(wanted, file)
+    if yaml.safe_load(written.getvalue()) != {KEY: PARAMETERS.version, **wanted}:
+        raise StageFailed(f"{file}: it cannot be rewritten with the same values; add `{KEY}: {PARAMETERS.version}`")
+    write_atomically(file, written.getvalue())
 
 
 def _from_1(tree: Tree) -> None:

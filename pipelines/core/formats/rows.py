@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from pipelines.core.formats.table import Format, check_format
+from pipelines.core.formats.table import Format, check_text
 
 _STATED = b"dynamicid.format"
 
@@ -16,6 +16,4 @@ def stating(kind: Format, schema: pa.Schema) -> pa.Schema:
 
 def check_schema(kind: Format, file: object, schema: pa.Schema) -> int:
     """Return the version of the file with this `schema`; raise UserError for a newer one."""
-    stated = (schema.metadata or {}).get(_STATED)
-    number = int(stated) if stated is not None and stated.isdigit() else stated
-    return check_format(kind, file, number)
+    return check_text(kind, file, (schema.metadata or {}).get(_STATED))

@@ -80,3 +80,8 @@ def check_format(kind: Format, file: object, stated: object) -> int:
         return kind.check(file, stated)
     except ValueError as error:
         raise UserError(str(error)) from None
+
+
+def check_text(kind: Format, file: object, stated: str | bytes | None) -> int:
+    """Check, as `check_format`, a version that `file` states as text."""
+    return check_format(kind, file, int(stated) if stated is not None and stated.isdigit() else stated)

@@ -145,7 +145,16 @@ def was_started(state: Path) -> bool:
 
 def save_ports(stack: Stack) -> None:
     """Save the ports that a stack is started with."""
-    write_atomically(stack.state / _PORTS, json.dumps({KEY: STACK.version, **vars(stack.ports)}))
+    _write_ports(stack.state, stack.ports)
+
+
+def rewrite_ports(state: Path) -> None:
+    """Write the file of the stack's ports in the present format."""
+    _write_ports(state, saved_ports(state))
+
+
+def _write_ports(state: Path, ports: Ports) -> None:
+    write_atomically(state / _PORTS, json.dumps({KEY: STACK.version, **vars(ports)}))
 
 
 def saved_ports(state: Path) -> Ports:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from pipelines.core.formats.table import (
     CHECKPOINT,
     DATASET,
     EXPORT,
+    FORGOTTEN,
     KEY,
     PARAMETERS,
     PROCESSED,
@@ -32,6 +34,7 @@ from pipelines.core.formats.table import (
     SLICES,
     STACK,
     TABLE,
+    TRACKING,
     Format,
     check_format,
 )
@@ -40,6 +43,8 @@ from pipelines.core.row_schemas import DATASET_SCHEMA, PROCESSED_SCHEMA, open_ro
 from pipelines.data.ingest.layout import open_source
 from pipelines.operations.backup.backup import read_backup
 from pipelines.operations.stack.settings import saved_ports
+from pipelines.registry.settings import check_records, connect
+from pipelines.versions.forgotten import read_ledger
 
 
 def _json(file: Path, stated: int | None, **content: Any) -> Path:
@@ -105,6 +110,16 @@ def _export(root: Path, stated: int | None) -> Callable[[], Any]:
     return lambda: open_source(root)
 
 
+def _forgotten(root: Path, stated: int | None) -> Callable[[], Any]:
+    _json(root / "data" / "forgotten.jsonl", stated, when="2026-11-20", people=[], photos=[])
+    return lambda: read_ledger(root)
+
+
+def _tracking(root: Path, stated: int | None) -> Callable[[], Any]:
+    tags = {} if stated is None else {"dynamicid.format": str(stated)}
+    return lambda: check_records(SimpleNamespace(tags=tags), str(root / "mlflow.db"))
+
+
 CASES: dict[Format, Callable[[Path, int | None], Callable[[], Any]]] = {
     PARAMETERS: _parameters,
     DATASET: _rows(DATASET, DATASET_SCHEMA),
@@ -116,16 +131,16 @@ CASES: dict[Format, Callable[[Path, int | None], Callable[[], Any]]] = {
     BACKUP: _backup,
     STACK: _stack,
     EXPORT: _export,
+    FORGOTTEN: _forgotten,
+    TRACKING: _tracking,
 }
 # Opened by the same function as SLICES.
 ALSO = {"results of curation"}
-# A list in a repository and a database: tests of their own.
-ELSEWHERE = {"a tracking database", "the list of the forgotten"}
 
 
 def test_every_format_of_the_table_has_a_case() -> None:
     named = {stored.format.name for stored in TABLE}
-    assert {kind.name for kind in CASES} | ALSO | ELSEWHERE == named
+    assert {kind.name for kind in CASES} | ALSO == named
 
 
 @pytest.mark.parametrize("kind", CASES, ids=lambda kind: kind.name)
@@ -162,3 +177,16 @@ def test_a_newer_state_stays_as_it_is(tmp_path: Path) -> None:
     marker.write_text("{")
     with pytest.raises(UserError, match=r"\.format\.json: damaged"):
         stated_version(SLICES, marker)
+
+
+def test_the_experiment_states_the_version_and_a_newer_one_is_refused(mlflow_checkout: Path) -> None:
+    from mlflow import MlflowClient
+
+    (mlflow_checkout / "mlflow.db").unlink()
+    connect(mlflow_checkout)
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name("dynamicid")
+    assert experiment.tags["dynamicid.format"] == str(TRACKING.version)
+    client.set_experiment_tag(experiment.experiment_id, "dynamicid.format", "9")
+    with pytest.raises(UserError, match=r"mlflow\.db: a tracking database in format 9, this program reads"):
+        connect(mlflow_checkout)
