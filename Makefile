@@ -4,10 +4,11 @@ IDENTITIES ?= 100
 # Number of processes that run tests; each needs up to 2 GB.
 WORKERS ?= 2
 PHOTOS := .dynamicid/photos
-BIN := $(CURDIR)/.venv/bin
+# Relative, as the path of the checkout may have spaces and quotes.
+BIN := .venv/bin
 READY := .venv/.ready
 DYNAMICID := $(BIN)/python -m pipelines.cli
-export PATH := $(BIN):$(PATH)
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .PHONY: demo showcase test nightly lint style types rooms pages workflows reference docs architecture env java mlflow airflow stack stack-stop e2e clean
 .DEFAULT_GOAL := demo
@@ -66,7 +67,7 @@ reference: $(READY)
 	@for page in $(REFERENCES); do $(BIN)/python docs/scripts/$$page.py || exit 1; done
 
 docs: $(READY)
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict && echo "the pages: $(CURDIR)/site/index.html"
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict && echo "the pages: $$PWD/site/index.html"
 
 SCHEMA := $(BIN)/check-jsonschema --builtin-schema
 workflows: $(READY)
@@ -100,7 +101,8 @@ mlflow: $(READY)
 
 # A development server with every DAG: http://127.0.0.1:8080
 airflow: $(READY)
-	export PYTHONPATH=$(CURDIR)/dags AIRFLOW_HOME=$(CURDIR)/airflow AIRFLOW__CORE__DAGS_FOLDER=$(CURDIR)/dags AIRFLOW__CORE__LOAD_EXAMPLES=False; \
+	export PYTHONPATH="$$PWD/dags" AIRFLOW_HOME="$$PWD/airflow" AIRFLOW__CORE__DAGS_FOLDER="$$PWD/dags" AIRFLOW__CORE__LOAD_EXAMPLES=False; \
+	export NO_PROXY="$$NO_PROXY,$$no_proxy,127.0.0.1,localhost"; export no_proxy="$$NO_PROXY"; \
 	$(BIN)/airflow db migrate && $(BIN)/airflow pools import docker/pools.json && exec $(BIN)/airflow standalone
 
 # PostgreSQL, Airflow and MLflow for a team, on this machine, with generated passwords; see docs/guides/stack.md.

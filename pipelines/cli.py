@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from pipelines.commands.output import accepting_json
+from pipelines.core.environment import adopt, check_places
 from pipelines.core.errors import StageFailed, UserError, leave_reason
 from pipelines.core.privacy import TELEMETRY_OFF
 from pipelines.core.quiet import silence_libraries
@@ -84,10 +85,12 @@ def root() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
+    adopt(restart=arguments is None)
     for name, value in TELEMETRY_OFF.items():
         os.environ.setdefault(name, value)
     silence_libraries()
     try:
+        check_places()
         app(args=arguments, prog_name="dynamicid")
     except (UserError, StageFailed) as error:
         _end(str(error), error.exit_code)

@@ -63,6 +63,7 @@ def stop(state: State = _STATE) -> None:
     with supervisor.lock_stack(stack):
         left = supervisor.shut_down(stack)
     say(f"the stack is down{f', {left} processes that it had left behind ended' if left else ''}")
+    emit_if_asked({"ended": True, "left_behind": left})
 
 
 @app.command()

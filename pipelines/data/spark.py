@@ -9,11 +9,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from pipelines.core.environment import clean_environment, environment, own_folders, plain_path
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.paths import project_root
 
@@ -22,6 +25,8 @@ _NEEDED_JAVA = 17
 _MARK = "#dynamicid#"
 _MARKED = re.compile(f"{_MARK}(.*?){_MARK}")
 _HOW = "Spark needs Java 17: `apt-get install openjdk-17-jre-headless` (Debian, Ubuntu) or `brew install openjdk@17`"
+# What Java writes to stderr at every start.
+_REMARK = re.compile(r"WARNING: Using incubator modules|Picked up \w+:")
 _LOG4J = """\
 status = error
 rootLogger.level = error
@@ -49,11 +54,14 @@ def check_java() -> None:
     if java is None:
         where = f"JAVA_HOME = {home} holds no bin/java" if home else "no java on PATH"
         raise UserError(f"{where}; {_HOW}")
-    answer = subprocess.run([java, "-version"], capture_output=True, text=True, check=False)
+    answer = subprocess.run(
+        [java, "-version"], env=clean_environment(), capture_output=True, text=True, errors="replace", check=False
+    )
     version = re.search(r'version "(\d+)', answer.stderr + answer.stdout)
     if version is None or int(version[1]) < _NEEDED_JAVA:
         found = version[1] if version else "of unknown version"
-        raise UserError(f"{java} is Java {found}; {_HOW}")
+        where = f"JAVA_HOME: {java}" if home else java
+        raise UserError(f"{where} is Java {found}; {_HOW}")
 
 
 def with_retries(master: str) -> str:
@@ -78,37 +86,78 @@ def spark_context(master: str, name: str, overrides: Mapping[str, str] | None = 
     if unknown:
         raise UserError(f"preprocess.spark: {', '.join(unknown)} is no setting of Spark: all names begin with `spark.`")
     check_java()
-    from pyspark import SparkConf, SparkContext
+    from pyspark import SparkConf
 
-    python_path = os.pathsep.join([str(project_root()), *filter(None, [os.environ.get("PYTHONPATH")])])
-    # The JVM and its workers read these: they must run this Python and this checkout.
-    environment = {
-        "PYSPARK_PYTHON": overrides.get("spark.pyspark.python", sys.executable),
-        "PYSPARK_DRIVER_PYTHON": sys.executable,
-        "SPARK_LOCAL_IP": "127.0.0.1" if master.startswith("local") else os.environ.get("SPARK_LOCAL_IP", ""),
-        "PYTHONPATH": python_path,
-    }
-    before = {key: os.environ.get(key) for key in environment}
-    with tempfile.TemporaryDirectory(prefix="dynamicid-spark-") as scratch:
-        log4j = Path(scratch) / "log4j2.properties"
-        log4j.write_text(_LOG4J, encoding="utf-8")
-        os.environ.update({key: value for key, value in environment.items() if value})
+    local = master.startswith("local")
+    with ExitStack() as stack:
+        # Java options and lists of folders cannot carry every path; other machines have no link of this one.
+        root = stack.enter_context(plain_path(project_root())) if local else project_root()
+        whole = stack.enter_context(tempfile.TemporaryDirectory(prefix="dynamicid-spark-"))
+        scratch = stack.enter_context(plain_path(Path(whole)))
+        (scratch / "log4j2.properties").write_text(_LOG4J, encoding="utf-8")
+        clean = clean_environment()
+        # The JVM and its workers read these: they must run this Python and this checkout.
+        own = {
+            "PYSPARK_PYTHON": overrides.get("spark.pyspark.python", sys.executable),
+            "PYSPARK_DRIVER_PYTHON": sys.executable,
+            "PYTHONPATH": os.pathsep.join([str(root), *own_folders(clean.get("PYTHONPATH", ""))]),
+            # On Java's class path, where log4j looks for its settings.
+            "SPARK_CONF_DIR": str(scratch),
+            **({"SPARK_LOCAL_IP": "127.0.0.1"} if local else {}),
+        }
+        stack.enter_context(environment({**clean, **own}))
+        # An interpreter that is shipped to the workers already includes the code.
+        shipped = "spark.pyspark.python" in overrides
+        settings = _settings(master, str(scratch), "" if shipped else own["PYTHONPATH"]) | overrides
+        conf = SparkConf().setMaster(with_retries(master)).setAppName(name).setAll(list(settings.items()))
+        context = _start(conf)
         try:
-            # An interpreter that is shipped to the workers already includes the code.
-            shipped = "spark.pyspark.python" in overrides
-            settings = _settings(master, scratch, log4j, "" if shipped else python_path) | overrides
-            conf = SparkConf().setMaster(with_retries(master)).setAppName(name).setAll(list(settings.items()))
-            context = SparkContext(conf=conf)
-            try:
-                yield context
-            finally:
-                context.stop()
+            yield context
         finally:
-            for key, was in before.items():
-                if was is None:
-                    os.environ.pop(key, None)
-                else:
-                    os.environ[key] = was
+            context.stop()
+
+
+def _start(conf: Any) -> Any:
+    """Start Java, unless this process has it already, and return a SparkContext; StageFailed with Java's reason."""
+    from py4j.protocol import Py4JError
+    from pyspark import SparkContext
+    from pyspark.errors import PySparkException
+    from pyspark.java_gateway import launch_gateway
+
+    printed: deque[str] = deque(maxlen=50)
+    try:
+        gateway = SparkContext._gateway
+        if gateway is None:
+            with _errors_of_java(printed) as stream:
+                gateway = launch_gateway(conf, {"stderr": stream})
+        return SparkContext(gateway=gateway, conf=conf)
+    except (PySparkException, Py4JError) as error:
+        # Java names the reason first and says afterwards that it ends; Spark's own errors come as exceptions.
+        why = next((line for line in map(str.strip, printed) if line), None) or _spark_error(str(error))
+        raise StageFailed(f"Spark does not start: {why}") from None
+
+
+@contextmanager
+def _errors_of_java(printed: deque[str]) -> Iterator[int]:
+    """Yield a stream for Java's errors: its lines but remarks go to stderr, and the last ones to `printed`."""
+    reading, writing = os.pipe()
+
+    def forward() -> None:
+        with os.fdopen(reading, encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                if not _REMARK.match(line):
+                    printed.append(line)
+                    sys.stderr.write(line)
+
+    thread = threading.Thread(target=forward, daemon=True)
+    thread.start()
+    try:
+        yield writing
+    except BaseException:
+        os.close(writing)
+        thread.join(_POLL_SECONDS)
+        raise
+    os.close(writing)
 
 
 def run_tasks(
@@ -215,14 +264,12 @@ def _spark_error(message: str) -> str:
     return (errors or own or ["no message"])[-1]
 
 
-def _settings(master: str, scratch: str, log4j: Path, python_path: str) -> dict[str, str]:
+def _settings(master: str, scratch: str, python_path: str) -> dict[str, str]:
     settings = {
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         # The JVM only schedules Python: little compilation and a serial garbage collector halve its start-up time.
-        "spark.driver.extraJavaOptions": (
-            f"-Dlog4j2.configurationFile={log4j} -XX:+UseSerialGC -XX:TieredStopAtLevel=1"
-        ),
+        "spark.driver.extraJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",
         "spark.pyspark.python": sys.executable,
         "spark.python.worker.reuse": "true",
         # Every core has a worker with networks of its own: libraries must not start more threads.

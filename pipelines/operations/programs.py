@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pipelines.core.environment import clean_environment
 from pipelines.core.errors import StageFailed
 
 T = TypeVar("T")
@@ -15,6 +16,7 @@ T = TypeVar("T")
 
 def run_program(what: str, *command: str | Path, **more: Any) -> None:
     """Run `command`, with `more` for `subprocess.run`; raise StageFailed with `what` and its error if it fails."""
+    more = {"env": clean_environment(), "errors": "replace", **more}
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, **more)
     if done.returncode:
         lines = (done.stderr.strip() or done.stdout.strip()).splitlines()

@@ -34,7 +34,7 @@ def take_snapshot(root: Path, message: str, files: Mapping[str, bytes] | None = 
         git(root, "add", "--update", "--", ".", index=index)
         new = git(root, "ls-files", "-z", "--others", "--exclude-standard", "--", *_NEW)
         if names := [name for name in new.split("\0") if name]:
-            git(root, "add", "--", *names, index=index)
+            git(root, "--literal-pathspecs", "add", "--", *names, index=index)
         for name, content in (files or {}).items():
             blob = git(root, "hash-object", "-w", "--stdin", data=content)
             place = git(root, "rev-parse", "--show-prefix") + name

@@ -112,7 +112,7 @@ def publish_version(root: Path, folder: str, message: str) -> DatasetVersion:
     rows = _count(root / folder)
     text = f"{message.strip()}\n\nRows: {rows}" if rows is not None else message.strip()
 
-    def claim() -> str | None:
+    def claim() -> str:
         if shared:
             fetch_tags(root, prefix)
         if tag := tag_of(root, md5, folder):
@@ -200,7 +200,7 @@ def _add(root: Path, folder: str) -> None:
         wait=wait_fixed(1.0),
         retry_error_callback=lambda state: state.outcome and state.outcome.result(),
     )
-    done = retrying(dvc, root, "add", "--quiet", folder, capture=True)
+    done = retrying(dvc, root, "add", "--", folder, capture=True)
     if done.returncode:
         raise StageFailed(f"dvc add in {root}: {dvc_problem(done)}")
 

@@ -21,26 +21,32 @@ from pipelines.core.chain import PROCESSED, stage_names
 from pipelines.core.errors import REASON_VARIABLE, StageFailed, UserError, read_reason
 from pipelines.core.privacy import TELEMETRY_OFF
 from pipelines.versions.forgotten import refuse_forgotten
-from pipelines.versions.git import git_environment
+from pipelines.versions.git import git_environment, in_repository
 from pipelines.versions.interrupted import mend_interrupted
 
 
 def stage_environment() -> dict[str, str]:
     """Return the environment for stages under DVC: `python` is this interpreter, telemetry is off."""
     bin_folder = str(Path(sys.executable).parent)
-    return {**git_environment(), **TELEMETRY_OFF, "PATH": os.pathsep.join([bin_folder, os.environ.get("PATH", "")])}
+    path = os.pathsep.join([bin_folder, os.environ.get("PATH", os.defpath)])
+    # Otherwise a web service of DVC gets experiments as they are saved.
+    return {**git_environment(), **TELEMETRY_OFF, "DVC_STUDIO_OFFLINE": "true", "PATH": path}
 
 
 def dvc(
     root: Path, *arguments: str, capture: bool = False, variables: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run `dvc …` in `root` with this interpreter; output goes to stderr unless captured."""
+    """Run `dvc …` in `root` with this interpreter; output goes to stderr unless captured.
+
+    Never with `--quiet`, which also silences errors.
+    """
     mend_interrupted(root)
     return subprocess.run(
         [sys.executable, "-m", "dvc", *arguments],
         cwd=root,
         env={**stage_environment(), **(variables or {})},
         text=True,
+        errors="replace",
         check=False,
         stdout=subprocess.PIPE if capture else sys.stderr,
         stderr=subprocess.PIPE if capture else None,
@@ -48,10 +54,11 @@ def dvc(
 
 
 def dvc_problem(done: subprocess.CompletedProcess[str]) -> str:
-    """Return the error message of a DVC command whose output was captured."""
-    lines = [line.removeprefix("ERROR: ").strip() for line in f"{done.stderr}\n{done.stdout}".splitlines()]
-    errors = [line for line in lines if line and not line.lower().startswith(("warning", "having any troubles"))]
-    return errors[0] if errors else "no reason given"
+    """Return the first error of a DVC command whose output was captured, else its first line that is no warning."""
+    lines = [line.strip() for line in f"{done.stderr}\n{done.stdout}".splitlines()]
+    errors = [line.removeprefix("ERROR:").strip() for line in lines if line.startswith("ERROR:")]
+    others = [line for line in lines if line and not line.lower().startswith(("warning", "having any troubles"))]
+    return next(iter(errors + others), "no reason given")
 
 
 def cache_folder(root: Path) -> Path:
@@ -78,14 +85,16 @@ def default_remote(root: Path) -> str | None:
 
 def use_data_of(root: Path, other: Path) -> None:
     """Make the DVC repository `other` use the cache and the remotes of `root`; only its local settings change."""
-    from dvc.config import Config
+    from configobj import ConfigObj
 
-    with Config(str(other / ".dvc"), validate=False).edit("local", validate=False) as config:
-        config.setdefault("cache", {}).update({"dir": str(cache_folder(root)), "type": "hardlink,copy"})
-        settings = remotes(root)
-        if settings["remote"]:
-            config["remote"] = settings["remote"]
-            config.setdefault("core", {}).update(settings["core"])
+    # Not by DVC's Config, which reads UTF-8 but writes ASCII only.
+    config = ConfigObj(str(other / ".dvc" / "config.local"), encoding="utf-8", interpolation=False)
+    config.setdefault("cache", {}).update({"dir": str(cache_folder(root)), "type": "hardlink,copy"})
+    settings = remotes(root)
+    if settings["remote"]:
+        config.update({f'remote "{name}"': one for name, one in settings["remote"].items()})
+        config.setdefault("core", {}).update(settings["core"])
+    config.write()
 
 
 def bring_data(root: Path, *pointers: str) -> str | None:
@@ -93,9 +102,9 @@ def bring_data(root: Path, *pointers: str) -> str | None:
 
     Returns the error message, or None on success. Data with photos of the forgotten is an error, and does not stay.
     """
-    done = dvc(root, "checkout", "--quiet", *pointers, capture=True)
+    done = dvc(root, "checkout", "--", *pointers, capture=True)
     if done.returncode and default_remote(root) is not None:
-        done = dvc(root, "pull", "--quiet", *pointers, capture=True)
+        done = dvc(root, "pull", "--", *pointers, capture=True)
     if done.returncode:
         return dvc_problem(done)
     folders = [root / name.removesuffix(".dvc") for name in pointers or (*_pointers(root), f"{PROCESSED}.dvc")]
@@ -142,7 +151,7 @@ def push_data(root: Path, *targets: str) -> str | None:
     remote = default_remote(root)
     if remote is None:
         return None
-    done = dvc(root, "push", "--quiet", *targets, capture=True)
+    done = dvc(root, "push", "--", *targets, capture=True)
     if done.returncode:
         raise StageFailed(
             f"{' '.join(targets) or root}: kept here, but not copied to the DVC remote {remote!r}: "
@@ -162,6 +171,7 @@ def check_stages(names: list[str]) -> list[str]:
 
 def repro_stage(root: Path, name: str, *, force: bool = False, pull: bool = False) -> None:
     """Bring one stage up to date; raise the stage's UserError or StageFailed, or StageFailed where DVC itself fails."""
+    in_repository(root)  # refuses one that git refuses; DVC would only say that it is none
     flags = [flag for flag, on in (("--force", force), ("--pull", pull)) if on]
     with tempfile.TemporaryDirectory() as folder:
         note = Path(folder) / "reason"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -12,19 +13,25 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.core.errors import StageFailed
+from pipelines.core.environment import clean_environment
+from pipelines.core.errors import StageFailed, UserError
 
-# Set by git inside hooks and aliases, where they name another repository.
-_VARIABLES = (
-    "GIT_DIR",
-    "GIT_WORK_TREE",
-    "GIT_INDEX_FILE",
-    "GIT_PREFIX",
-    "GIT_COMMON_DIR",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-    "GIT_NAMESPACE",
-)
+# Settings of git that replace a person's own while this project runs git: no hook, signature, prompt or colour, no
+# list of ignored files but the repository's, no pruning of tags, names as they are, and clones of local folders.
+_SETTINGS = {
+    "core.hooksPath": os.devnull,
+    "core.excludesFile": os.devnull,
+    "core.quotePath": "false",
+    "commit.gpgSign": "false",
+    "tag.gpgSign": "false",
+    "push.gpgSign": "false",
+    "push.followTags": "false",
+    "fetch.prune": "false",
+    "fetch.pruneTags": "false",
+    "clone.defaultRemoteName": "origin",
+    "protocol.file.allow": "always",
+    "color.ui": "false",
+}
 # Not the lock of the index, which a user's git may hold while an editor is open.
 _LOCKED = re.compile(r"Unable to create '(.*/(?:refs/.+|packed-refs)\.lock)': File exists")
 _LOCK_SECONDS = 10.0
@@ -46,18 +53,25 @@ class GitRun:
 
     @property
     def problem(self) -> str:
-        """Return the last line of stderr, or of stdout where stderr is empty."""
-        return (self.error or self.text).rpartition("\n")[2].strip()
+        """Return the line of stderr, or of stdout where stderr is empty, that gives the reason: without hints."""
+        lines = [line.strip() for line in (self.error or self.text).splitlines() if not line.startswith("hint:")]
+        errors = [line for kind in ("fatal:", "error:") for line in lines if line.startswith(kind)]
+        return next(iter(errors or lines[-1:]), "")
 
 
 def git_environment() -> dict[str, str]:
-    """Return this process's environment without variables that name a git repository."""
-    return {key: value for key, value in os.environ.items() if key not in _VARIABLES}
+    """Return the environment of git and of programs that run git: no repository is named, `_SETTINGS` apply."""
+    clean = clean_environment()
+    count = clean.get("GIT_CONFIG_COUNT", "")
+    given = int(count) if count.isdigit() else 0
+    for number, (name, value) in enumerate(_SETTINGS.items(), given):
+        clean |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": value}
+    return {**clean, "GIT_CONFIG_COUNT": str(given + len(_SETTINGS))}
 
 
 def run_git(root: Path, *arguments: str, data: bytes | None = None, index: Path | None = None) -> GitRun:
     """Run git in `root`, with `data` as stdin and with `index` in place of the repository's index file."""
-    environment = {**git_environment(), "LC_ALL": "C"}
+    environment = git_environment()
     if index is not None:
         environment["GIT_INDEX_FILE"] = str(index)
     done = _run(root, arguments, environment, data)
@@ -105,8 +119,16 @@ def git(root: Path, *arguments: str, data: bytes | None = None, index: Path | No
 
 
 def in_repository(root: Path) -> bool:
-    """Whether `root` is in a git repository."""
-    return run_git(root, "rev-parse", "--git-dir").code == 0
+    """Whether `root` is in a git repository; raise UserError where git refuses to use the repository."""
+    done = run_git(root, "rev-parse", "--git-dir")
+    if "dubious ownership" in done.error:
+        raise UserError(
+            f"{root}: git refuses this repository, because it belongs to another user; to allow it: "
+            f"git config --global --add safe.directory {shlex.quote(str(root.resolve()))}"
+        )
+    if done.code and "not a git repository" not in done.error:
+        raise UserError(f"{root}: git cannot use this repository: {done.problem}")
+    return done.code == 0
 
 
 def has_commit(root: Path, name: str = "HEAD") -> bool:

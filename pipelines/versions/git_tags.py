@@ -6,6 +6,8 @@ import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.versions.git import git, has_commit, in_repository, run_git
@@ -77,11 +79,12 @@ def local_origin(root: Path) -> Path | None:
 
 def origin_path(root: Path) -> Path | None:
     """Return the folder that `root` is a clone of, even where it is gone; None where origin is unset or elsewhere."""
-    url = run_git(root, "remote", "get-url", "origin").text.removeprefix("file://")
+    url = run_git(root, "remote", "get-url", "origin").text
+    path = url2pathname(urlsplit(url).path) if url.startswith("file:") else url
     # git's own rule: a colon before any slash names a machine.
-    if not url or re.match(r"[^/]+:", url) or (root / url).is_file():
+    if not path or re.match(r"[^/]+:", path) or (root / path).is_file():
         return None
-    return (root / url).resolve()
+    return (root / path).resolve()
 
 
 def fetch_tags(root: Path, prefix: str) -> None:
@@ -99,37 +102,43 @@ def push_tag(root: Path, tag: str) -> None:
     git(root, "push", "--quiet", "origin", f"refs/tags/{tag}")
 
 
-def claim_tag(root: Path, prefix: str, commit: str, message: str, *, push: bool) -> str | None:
-    """Give `commit` the next annotated tag `<prefix><number>`; return None where another run took the number first.
+class NotClaimed(Exception):
+    """Another run took the number first, or origin refused the tag; the message is git's reason."""
+
+
+def claim_tag(root: Path, prefix: str, commit: str, message: str, *, push: bool) -> str:
+    """Give `commit` the next annotated tag `<prefix><number>`; raise NotClaimed where another run took the number.
 
     With `push` the tag is made at origin first: only one clone gets the number, and a run that is killed before it has
-    the tag here loses nothing. A failed push returns None, too.
+    the tag here loses nothing. A failed push raises NotClaimed, too.
     """
     taken = numbered_tags(root, prefix)
     name = f"{prefix}{taken[-1][0] + 1 if taken else 1}"
     tagger = git(root, *_identity(root), "var", "GIT_COMMITTER_IDENT")
     body = f"object {commit}\ntype commit\ntag {name}\ntagger {tagger}\n\n{message.strip()}\n"
     made = git(root, "mktag", data=body.encode())
-    if push and run_git(root, "push", "--quiet", "origin", f"{made}:refs/tags/{name}").code:
-        return None
+    if push and (done := run_git(root, "push", "--quiet", "origin", f"{made}:refs/tags/{name}")).code:
+        raise NotClaimed(done.problem)
     # With zeros as the old value git does not overwrite a tag that exists.
-    return name if run_git(root, "update-ref", f"refs/tags/{name}", made, "0" * len(made)).code == 0 else None
+    if (done := run_git(root, "update-ref", f"refs/tags/{name}", made, "0" * len(made))).code:
+        raise NotClaimed(done.problem)
+    return name
 
 
-def retry_claim(claim: Callable[[], str | None]) -> str:
-    """Call `claim` with growing pauses until it returns a tag; raise StageFailed after `_ATTEMPTS` attempts."""
-    from tenacity import RetryError, Retrying, retry_if_result, stop_after_attempt, wait_exponential
+def retry_claim(claim: Callable[[], str]) -> str:
+    """Call `claim` with growing pauses until it claims a tag; raise StageFailed after `_ATTEMPTS` attempts."""
+    from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-    again = retry_if_result(lambda tag: tag is None)
+    again = retry_if_exception_type(NotClaimed)
     wait = wait_exponential(multiplier=0.065, exp_base=1.3, max=2.0)
     try:
-        return str(Retrying(retry=again, stop=stop_after_attempt(_ATTEMPTS), wait=wait)(claim))
-    except RetryError:
-        message = f"no version number could be claimed in {_ATTEMPTS} attempts; is origin writable?"
+        return Retrying(retry=again, stop=stop_after_attempt(_ATTEMPTS), wait=wait, reraise=True)(claim)
+    except NotClaimed as error:
+        message = f"no version number could be claimed in {_ATTEMPTS} attempts; is origin writable? git says: {error}"
         raise StageFailed(message) from None
 
 
 def _identity(root: Path) -> list[str]:
     """Return the options that set a default user name and e-mail where git has none."""
-    missing = {key: value for key, value in _DEFAULT_IDENTITY.items() if run_git(root, "config", key).code}
+    missing = {key: value for key, value in _DEFAULT_IDENTITY.items() if not run_git(root, "config", key).text}
     return [word for key, value in missing.items() for word in ("-c", f"{key}={value}")]

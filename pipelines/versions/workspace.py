@@ -90,8 +90,8 @@ def save(home: Path, run_id: str) -> str:
     """Save the workspace as a DVC experiment with the run's name and push it to `home`; return the name."""
     work = create(home, run_id)
     # The .dvc file of a dataset that the run added is untracked.
-    new = git(work.path, "ls-files", "--others", "--exclude-standard", "--", "*.dvc").splitlines()
-    untracked = [part for file in new for part in ("--include-untracked", file)]
+    new = git(work.path, "ls-files", "-z", "--others", "--exclude-standard", "--", "*.dvc").split("\0")
+    untracked = [f"--include-untracked={file}" for file in new if file]
     for arguments in (
         ("exp", "save", "--force", "--name", work.run, *untracked),
         ("exp", "push", "--no-cache", "--force", "origin", work.run),

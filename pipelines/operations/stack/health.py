@@ -15,25 +15,34 @@ _AIRFLOW_PARTS = ("metadatabase", "scheduler", "triggerer", "dag_processor")
 
 
 def http_request(method: str, url: str, **more: Any) -> tuple[int, bytes]:
-    """Send a request with `requests`; return status and body, or status 0 where no server answers in ten seconds."""
+    """Send a request with `requests`; return status and body, or status 0 and why where no server answers in time."""
     import requests
 
     try:
         answer = requests.request(method, url, timeout=10, **more)
-    except requests.RequestException:
-        return 0, b""
+    except requests.RequestException as error:
+        return 0, _innermost(error).encode()
     return answer.status_code, answer.content
+
+
+def _innermost(error: BaseException) -> str:
+    """Return the reason of the operating system, which clients wrap in errors of their own; else the error's name."""
+    reason, at = type(error).__name__, error.__context__
+    while at is not None:
+        reason = at.strerror if isinstance(at, OSError) and at.strerror else reason
+        at = at.__context__
+    return reason
 
 
 def unhealthy(stack: Stack) -> dict[str, str]:
     """Return {part: reason} of every part that is not healthy."""
     problems = {name: state for name, state in status(stack).items() if state != "RUNNING"}
-    code, _ = http_request("GET", f"{stack.mlflow_url}/health")
+    code, body = http_request("GET", f"{stack.mlflow_url}/health")
     if code != 200:
-        problems["mlflow"] = f"HTTP {code}" if code else "does not answer"
+        problems["mlflow"] = f"HTTP {code}" if code else f"does not answer ({body.decode()})"
     code, body = http_request("GET", f"{stack.airflow_url}/api/v2/monitor/health")
     if code != 200:
-        problems["airflow-api-server"] = f"HTTP {code}" if code else "does not answer"
+        problems["airflow-api-server"] = f"HTTP {code}" if code else f"does not answer ({body.decode()})"
         return problems
     states = {part: (json.loads(body).get(part) or {}).get("status") for part in _AIRFLOW_PARTS}
     return problems | {f"airflow {part}": str(state) for part, state in states.items() if state != "healthy"}

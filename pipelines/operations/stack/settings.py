@@ -7,10 +7,10 @@ import json
 import os
 import socket
 import sys
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipelines.core.environment import clean_environment, plain_temporary
 from pipelines.core.errors import UserError
 from pipelines.core.files import write_atomically
 from pipelines.core.formats.table import KEY, STACK, check_format
@@ -50,13 +50,13 @@ class Stack:
         The path is short, because the system allows about 100 characters, and unique to the path of the state folder.
         """
         saved = self.state / "socket_folder"
-        folder = saved.read_text(encoding="utf-8") if saved.is_file() else tempfile.gettempdir()
+        folder = saved.read_text(encoding="utf-8") if saved.is_file() else plain_temporary()
         name = hashlib.sha256(str(self.state).encode()).hexdigest()[:12]
         return Path(folder) / f"dynamicid-stack-{os.getuid()}-{name}.sock"
 
     def prepare_socket(self) -> None:
         """Save the socket's folder for a supervisor that is about to start, and remove an old socket."""
-        (self.state / "socket_folder").write_text(tempfile.gettempdir(), encoding="utf-8")
+        (self.state / "socket_folder").write_text(plain_temporary(), encoding="utf-8")
         self.socket.unlink(missing_ok=True)
 
     @property
@@ -89,13 +89,12 @@ class Stack:
         """Return the variables of every process: from the shared files, credentials, addresses and folders."""
         inherited = {
             name: value
-            for name, value in os.environ.items()
+            for name, value in clean_environment().items()
             if not name.startswith(("AIRFLOW", "MLFLOW", "DVC_", "PG", "STACK_", "DYNAMICID_HOME", "SUPERVISOR"))
         }
         secret = credentials(self.state)
         own = {
             STATE_VARIABLE: str(self.state),
-            "STACK_PYTHON": sys.executable,
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
             "PYTHONPATH": str(self.root / "dags"),  # the triggerer imports the trigger by name
             "PYTHONUNBUFFERED": "1",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.data.spark import check_java, reported, run_tasks, spark_context, telling, with_retries
+from tests.processes import PROJECT, run
 
 
 def test_a_missing_java_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,3 +91,62 @@ def test_tasks_run_on_this_python_survive_a_kill_and_report_errors(tmp_path: Pat
             with pytest.raises(error, match=lines), reported("reading"):
                 context.parallelize(range(2), 2).map(telling(task)).collect()
     assert "PYSPARK_DRIVER_PYTHON" not in os.environ
+
+
+_ODD = """
+import os
+from pipelines.data.spark import run_tasks, spark_context
+
+def work(item):
+    import pipelines.core.paths as there
+    return os.fsencode(there.project_root())
+
+with spark_context("local[1]", "odd") as context:
+    found = run_tasks(context, range(2), work, weights=[1, 1], title="odd", unit="items")
+print(found == [os.getcwdb()] * 2)
+"""
+_OTHER_SPARK = {
+    "SPARK_HOME": "/opt/other spark",
+    "SPARK_CONF_DIR": "/opt/other spark/conf",
+    "SPARK_LOCAL_DIRS": "/proc/none",
+    "PYSPARK_SUBMIT_ARGS": "--master yarn --jars /none.jar pyspark-shell",
+    "PYSPARK_PYTHON": "/opt/other/python",
+    "PYSPARK_DRIVER_PYTHON_OPTS": "notebook",
+    "HADOOP_CONF_DIR": "/opt/hadoop",
+    "_JAVA_OPTIONS": "-Xmx2m",
+    "JAVA_TOOL_OPTIONS": "-Duser.language=tr -Duser.country=TR",
+    "CLASSPATH": "/opt/other.jar",
+    "CDPATH": "/opt",
+}
+
+
+@pytest.mark.parametrize(
+    ("checkout", "scratch", "env"),
+    [
+        ("plain", "with space", {}),
+        ("C# faces: 50%20off,*", "t,m:p #1 'q' \"r\" $HOME", _OTHER_SPARK),
+        ("名前 n\u0303", "\u00fc" * 60, {"LC_ALL": "C"}),
+    ],
+)
+def test_spark_starts_in_odd_folders_beside_other_installations(
+    project: Path, tmp_path: Path, checkout: str, scratch: str, env: dict[str, str]
+) -> None:
+    """Workers import the code of the checkout, and nothing but results is printed."""
+    home, temporary = tmp_path / checkout, tmp_path / scratch
+    for folder in (home, temporary):
+        folder.mkdir()
+    shutil.copytree(project / "pipelines", home / "pipelines", ignore=shutil.ignore_patterns("__pycache__"))
+    done = run(sys.executable, "-c", _ODD, cwd=home, env={**env, "TMPDIR": str(temporary)})
+    assert done.stdout.split() == ["True"]
+    assert done.stderr.strip() == "", "neither remarks of Java nor warnings"
+    assert list(temporary.iterdir()) == []
+
+
+def test_java_that_does_not_start_gives_its_reason(tmp_path: Path) -> None:
+    script = (
+        "from pipelines.data.spark import spark_context\n"
+        "with spark_context('local[1]', 'x', {'spark.driver.memory': '1z'}): pass"
+    )
+    done = run(sys.executable, "-c", script, cwd=PROJECT, code=1)
+    assert "StageFailed: Spark does not start: " in done.stderr.splitlines()[-1]
+    assert "1z" in done.stderr.splitlines()[-1]

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from pipelines.core.errors import StageFailed
+from pipelines.core.errors import StageFailed, UserError
 from pipelines.operations.stack.project import bring_up_to_date
 from pipelines.registry.lineage import lineage_of
 from pipelines.registry.snapshot import take_snapshot
 from pipelines.versions.dataset_version import current_version, make_version
 from pipelines.versions.dvc import dvc
 from pipelines.versions.git import git, has_commit, in_repository, run_git
+from pipelines.versions.git_tags import local_origin
 from pipelines.versions.workspace import create, restore, save
+from tests.processes import PROJECT, run
+
+IGNORED = (PROJECT / ".gitignore").read_text().splitlines(keepends=True)
 
 
 def repository(folder: Path) -> Path:
@@ -23,6 +28,8 @@ def repository(folder: Path) -> Path:
     for name in ("name", "email"):
         git(folder, "config", f"user.{name}", "t@localhost")
     assert dvc(folder, "init", "-q", capture=True).returncode == 0
+    # As in the checkout of the project; DVC refuses a `.dvc` file that a person's own list ignores.
+    (folder / ".gitignore").write_text("".join(line for line in IGNORED if line.startswith("!")))
     (folder / "dvc.lock").write_text("stages: {one: {cmd: none}}\n")
     git(folder, "add", "-A")
     git(folder, "commit", "-qm", folder.name)
@@ -85,3 +92,70 @@ def test_the_error_message_of_git_is_reported(given: Path) -> None:
     assert run_git(given, "rev-parse", "main").text == git(given, "rev-parse", "HEAD")
     with pytest.raises(StageFailed, match=r"git checkout in .*given: error: pathspec 'none' did not match"):
         git(given, "checkout", "none")
+
+
+UNWANTED = {
+    "commit.gpgsign": "true",
+    "tag.gpgsign": "true",
+    "gpg.program": "/bin/false",
+    "user.useConfigOnly": "true",
+    "core.autocrlf": "true",
+    "core.quotePath": "true",
+    "core.excludesFile": "{home}/ignored",
+    "core.hooksPath": "{home}/hooks",
+    "init.templateDir": "{home}/template",
+    "init.defaultBranch": "trunk",
+    "clone.defaultRemoteName": "upstream",
+    "fetch.prune": "true",
+    "fetch.pruneTags": "true",
+    "push.followTags": "true",
+    "protocol.file.allow": "never",
+    "color.ui": "always",
+}
+
+
+@pytest.fixture
+def unwanted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home whose settings of git sign, call hooks that fail, ignore data, rename origin and forbid local clones."""
+    home = tmp_path / "home"
+    for folder in (home / "hooks", home / "template" / "hooks"):
+        folder.mkdir(parents=True)
+        for name in ("pre-commit", "commit-msg", "post-checkout", "pre-push", "reference-transaction"):
+            (folder / name).write_text("#!/bin/sh\nexit 1\n")
+            (folder / name).chmod(0o755)
+    (home / "ignored").write_text("*.dvc\ndata\n*.lock\n")
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(home))
+    made = repository(tmp_path / "made 名前")
+    for key, value in UNWANTED.items():
+        run("git", "config", "--global", key, value.format(home=home))
+    return made
+
+
+@pytest.mark.parametrize("step", [version, workspace, lineage])
+def test_a_persons_settings_of_git_change_nothing(unwanted: Path, step: Callable[[Path], None]) -> None:
+    step(unwanted)
+
+
+def test_names_of_files_and_tags_are_as_they_are(unwanted: Path) -> None:
+    (unwanted / "größe.dvc").touch()
+    work = create(unwanted, "run-1").path
+    (work / "größe.dvc").touch()
+    save(unwanted, "run-1")
+    assert (restore(unwanted, "run-1", unwanted.parent / "restored") / "größe.dvc").is_file()
+
+
+def test_somebody_elses_repository_is_refused_with_what_to_do(given: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    monkeypatch.setattr("pipelines.versions.git.git_environment", lambda: dict(os.environ))
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"):
+        monkeypatch.delenv(name)
+    with pytest.raises(UserError, match=r"belongs to another user.*git config --global --add safe\.directory /"):
+        in_repository(given)
+
+
+def test_a_clone_of_an_address_with_percent_signs_finds_its_origin(tmp_path: Path) -> None:
+    origin = repository(tmp_path / "C# 50%")
+    git(tmp_path, "clone", "-q", origin.as_uri(), "clone")
+    assert local_origin(tmp_path / "clone") == origin
