@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,7 @@ from pipelines.operations.backup.backup import make_backup
 from pipelines.operations.backup.locations import Addresses, find_locations
 from pipelines.operations.backup.stack_restore import restore_anywhere
 from pipelines.registry.relocation import bring_home
-from pipelines.registry.settings import EXPERIMENT, database
+from pipelines.registry.settings import EXPERIMENT, database, own_uri
 
 Ledger = Annotated[
     str | None, option("MLflow's database; default: the stack's, else mlflow.db here.", metavar="ADDRESS")
@@ -62,7 +63,8 @@ def backup(
         say(f"{out} holds passwords and keys: only you can read it (mode 700); protect copies of it likewise")
     own = database(Path.cwd())
     if locations.served and own.is_file():
-        say(f"not copied: {own}, the MLflow database of work without the stack; --ledger sqlite:///{own} copies it")
+        named = shlex.quote(own_uri(Path.cwd()))
+        say(f"not copied: {own}, the MLflow database of work without the stack; --ledger {named} copies it")
 
 
 def restore(

@@ -35,7 +35,7 @@ def lineage(
         if json_wanted():
             emit(found)
             return
-        console.print(f"{thing}: {', '.join(found)}")
+        console.print(f"{thing}: {', '.join(found)}", markup=False)
         return
     known = origins.origins_of(Path.cwd(), thing)
     if json_wanted():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +16,7 @@ from pipelines.core.chain import ADAPTER, METRICS, REPORT
 from pipelines.core.errors import UserError
 from pipelines.evaluation.belonging import MADE_BY, check_figures, check_report, read_document
 from pipelines.evaluation.variants import HEADINGS, SUMMARISED
-from pipelines.registry.settings import database
+from pipelines.registry.settings import database, own_uri
 
 
 def summary(
@@ -33,8 +34,9 @@ def summary(
     console = Console(stderr=True)
     console.width = max(console.width, 110)  # for a log file it is 80, which would cut the numbers off
     console.print(_table(rows))
-    console.print(f"report: {report}", soft_wrap=True)
-    console.print(f"MLflow database: {file}  (mlflow ui --backend-store-uri sqlite:///{file})", soft_wrap=True)
+    command = f"mlflow ui --backend-store-uri {shlex.quote(own_uri(Path.cwd()))}"
+    for line in (f"report: {report}", f"MLflow database: {file}  ({command})"):
+        console.print(line, soft_wrap=True, markup=False)
 
 
 def rows_of(document: dict[str, Any]) -> dict[str, dict[str, Any]]:

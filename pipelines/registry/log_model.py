@@ -143,7 +143,10 @@ def _log(client: Any, params: Params, challenger: Challenger, tags: dict[str, st
             info = mlflow.pyfunc.log_model(
                 name="model",
                 python_model=str(CODE),
-                artifacts={key: str(path) for key, path in {"adapter": challenger.adapter, **files}.items()},
+                # Addresses, not paths: MLflow would decode a path with a percent sign or cut one at a question mark.
+                artifacts={
+                    key: path.absolute().as_uri() for key, path in {"adapter": challenger.adapter, **files}.items()
+                },
                 signature=signature(),
                 input_example=pd.DataFrame(input_example()),
                 pip_requirements=[f"{package}=={installed(package).split('+')[0]}" for package in _REQUIREMENTS],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,24 @@ def check_records(experiment: Any, place: str) -> None:
     check_text(TRACKING, place, experiment.tags.get(FORMAT_TAG))
 
 
+def sqlite_uri(file: Path) -> str:
+    """Return the SQLAlchemy address of a SQLite database.
+
+    It holds the path as it is wherever SQLAlchemy reads it back so; else with percent signs, for which MLflow makes an
+    empty folder of that name (see `connect`).
+    """
+    from sqlalchemy.engine import URL, make_url
+
+    address = URL.create("sqlite", database=str(file))
+    plain = address.set(database="").render_as_string() + str(file)
+    return plain if make_url(plain) == address else address.render_as_string()
+
+
+def own_uri(root: Path) -> str:
+    """Return the tracking URI of the database of `root`, used when MLFLOW_TRACKING_URI is not set."""
+    return sqlite_uri(database(root))
+
+
 def connect(root: Path) -> str:
     """Point MLflow to its database or server, create the experiment if it is missing, and return the tracking URI.
 
@@ -44,7 +63,7 @@ def connect(root: Path) -> str:
     from pipelines.registry.relocation import ARTEFACTS, bring_home
     from pipelines.registry.server import wait_for_server
 
-    own = f"sqlite:///{database(root)}"
+    own = own_uri(root)
     given = os.environ.get(_URI_VARIABLE)
     # set_tracking_uri sets the variable, so a default of an earlier call must not count as given by the user.
     uri = given if given and given not in _DEFAULTS else own
@@ -66,4 +85,7 @@ def connect(root: Path) -> str:
             if mlflow.get_experiment_by_name(EXPERIMENT) is None:
                 raise
     mlflow.set_experiment(EXPERIMENT)
+    if uri == own and (encoded := Path(own.removeprefix("sqlite:///")).parent) != database(root).parent:
+        with suppress(OSError):
+            os.removedirs(encoded)  # MLflow makes it before it decodes the address; removed only while it is empty
     return uri

@@ -136,9 +136,10 @@ def summarise(folder: Path, layout: str, tally: Tally, new_shards: int, contents
 def print_summary(summary: Summary, folder: Path) -> None:
     """Print the summary to stderr."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=f"{folder} ({summary.layout})", show_header=False)
+    table = Table(title=escape(f"{folder} ({summary.layout})"), show_header=False)
     lines: list[tuple[str, str]] = [
         ("photos", f"{summary.rows:,} ({summary.new_rows:,} new in {summary.new_shards} shards)"),
         ("bytes", f"{summary.bytes:,}"),

@@ -7,9 +7,11 @@ and `refs.bundle` (git: dataset versions, snapshots of models, saved runs); for 
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -37,12 +39,14 @@ class Manifest:
     """When the backup was made, MLflow's artefact folder, and the sha256 (hex) of each file.
 
     `served`: MLflow refers to artefacts through its server and not by path, so that they can be restored elsewhere.
+    `rows`: number of rows by database and table; empty in backups of earlier versions.
     """
 
     made: str
     artefacts: str | None
     files: dict[str, str]
     served: bool = False
+    rows: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @property
     def secret(self) -> bool:
@@ -56,10 +60,14 @@ class Manifest:
     def contents(self) -> list[str]:
         """Return a description of each part."""
         artefacts = sum(name.startswith(f"{ARTEFACTS}/") for name in self.files)
-        parts = [f"the database of {name}" for name in self.databases()]
+        parts = [f"the database of {name}{self._counted(name)}" for name in self.databases()]
         parts += [f"{artefacts} artefacts of {self.artefacts}"] if artefacts else []
         parts += ["tags and saved runs"] if BUNDLE in self.files else []
         return parts + ([f"passwords and keys ({FILE})"] if self.secret else [])
+
+    def _counted(self, database: str) -> str:
+        tables = self.rows.get(database)
+        return f" ({sum(tables.values()):,} rows in {len(tables)} tables)" if tables else ""
 
 
 def make_backup(locations: Locations, target: Path) -> Manifest:
@@ -75,21 +83,25 @@ def make_backup(locations: Locations, target: Path) -> Manifest:
     with atomic_folder(target, mode=0o777 if locations.credentials is None else 0o700) as part:
         if locations.credentials is not None:
             write_atomically(part / FILE, locations.credentials.read_bytes(), mode=OWNER_ONLY)
+        rows = {}
         for name, uri in databases.items():
-            copy = dump(uri, part / name)
-            if name == "mlflow" and copy.suffix == ".sqlite" and not locations.served:
+            rows[name] = dump(uri, part / name)
+            if name == "mlflow" and not locations.served and (copy := part / "mlflow.sqlite").is_file():
                 _check_artefacts(copy, locations.artefacts)
+        read: dict[str, str] = {}
         if locations.artefacts is not None and locations.artefacts.is_dir():
-            shutil.copytree(locations.artefacts, part / ARTEFACTS)
-        refs = git(locations.root, "for-each-ref", "--format=%(refname)", *REFS).split()
-        if refs:
-            git(locations.root, "bundle", "create", "--quiet", str((part / BUNDLE).resolve()), *refs)
+            shutil.copytree(locations.artefacts, part / ARTEFACTS, copy_function=functools.partial(_copy, read=read))
+        _bundle(locations.root, part / BUNDLE)
         manifest = Manifest(
             made=datetime.now(UTC).isoformat(timespec="seconds"),
             artefacts=None if locations.artefacts is None else str(locations.artefacts),
             files={name: sha256(part / name) for name in _files(part)},
             served=locations.served,
+            rows=rows,
         )
+        for file, digest in read.items():
+            if manifest.files.get(Path(file).relative_to(part).as_posix()) != digest:
+                raise StageFailed(f"{file}: the copy is not what was read; check the disk, then run again")
         content = {KEY: BACKUP.version, **asdict(manifest)}
         (part / MANIFEST).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         _check_new(target)
@@ -104,6 +116,29 @@ def _check_artefacts(database: Path, folder: Path | None) -> None:
             f"MLflow's database names {len(elsewhere)} folders of artefacts outside of {folder or 'this checkout'}, "
             f"such as {elsewhere[0]}: the backup would leave them out; --artefacts names their folder"
         )
+
+
+def _copy(source: str, target: str, *, read: dict[str, str]) -> str:
+    """Copy a file and put the sha256 (hex) of the bytes that were read into `read`."""
+    digest = hashlib.sha256()
+    with Path(source).open("rb") as reading, Path(target).open("wb") as writing:
+        while block := reading.read(2**20):
+            digest.update(block)
+            writing.write(block)
+    shutil.copystat(source, target)
+    read[target] = digest.hexdigest()
+    return target
+
+
+def _bundle(root: Path, file: Path) -> None:
+    """Write the tags and saved runs of `root` to a bundle, unless there are none; StageFailed where one is missing."""
+    refs = git(root, "for-each-ref", "--format=%(refname)", *REFS).split()
+    if not refs:
+        return
+    git(root, "bundle", "create", "--quiet", str(file.resolve()), "--stdin", data="\n".join(refs).encode())
+    listed = {line.split(maxsplit=1)[1] for line in git(root, "bundle", "list-heads", str(file.resolve())).splitlines()}
+    if missing := sorted(set(refs) - listed):
+        raise StageFailed(f"{file.name}: git left out {', '.join(missing[:5])}")
 
 
 def _check_new(target: Path) -> None:

@@ -1,15 +1,20 @@
-"""Copy databases that are in use, SQLite by its backup API and PostgreSQL by pg_dump, and load the copies."""
+"""Copy databases that are in use, SQLite by its backup API and PostgreSQL by pg_dump, and load the copies.
+
+A copy is opened and its rows are counted, table by table, before it counts as one; so is a database after loading.
+"""
 
 from __future__ import annotations
 
-import os
+import re
 import shutil
 import sqlite3
 import tempfile
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from pipelines.core.environment import clean_environment
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.files import atomic_file
 from pipelines.operations.programs import run_program
@@ -28,20 +33,32 @@ BEGIN
   END LOOP;
 END $$
 """
+# Settings of libpq that would lead to another server than the address names.
+_ELSEWHERE = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGUSER", "PGPASSWORD", "PGSERVICE", "PGSERVICEFILE", "PGOPTIONS")
+_COPY = re.compile(r'COPY (?P<schema>"(?:[^"]|"")+"|\w+)\.(?P<table>"(?:[^"]|"")+"|\w+) ')
 
 
-def dump(uri: str, target: Path) -> Path:
-    """Copy the database at the SQLAlchemy address `uri` to `target` with the suffix of its kind; return the file.
+def dump(uri: str, target: Path) -> dict[str, int]:
+    """Copy the database at the SQLAlchemy address `uri` to `target` with the suffix of its kind; return rows by table.
 
-    The copy is consistent even if the database is written to meanwhile. Raises UserError for another kind of database
-    or a missing SQLite file, StageFailed where copying fails.
+    The copy is consistent even if the database is written to meanwhile. Raises UserError for another kind of database,
+    a missing SQLite file or a database without tables, StageFailed where copying fails or the copy is not complete.
     """
     address = _parse(uri)
-    if address.get_backend_name() == "sqlite":
-        return _dump_sqlite(Path(_database(address)), target.with_suffix(".sqlite"))
-    file = target.with_suffix(".pgdump")
-    _postgres(address, "pg_dump", "--format=custom", "--no-owner", f"--file={file}", _database(address))
-    return file
+    sqlite = address.get_backend_name() == "sqlite"
+    original, copied = (_dump_sqlite if sqlite else _dump_postgres)(address, target)
+    if not original:
+        raise UserError(f"{address.render_as_string()}: this database has no tables, so there is nothing to copy")
+    _check_same(original, copied, f"{address.render_as_string()}: its copy")
+    return copied
+
+
+def _check_same(expected: dict[str, int], found: dict[str, int], what: str) -> None:
+    """Raise StageFailed naming the first table that is missing or has another number of rows."""
+    for table, rows in expected.items():
+        if found.get(table) != rows:
+            has = f"{found[table]} rows" if table in found else "no such table"
+            raise StageFailed(f"{what} is not complete: table {table}: {has}, expected {rows} rows")
 
 
 def check_kind(file: Path, uri: str) -> None:
@@ -54,11 +71,11 @@ def check_kind(file: Path, uri: str) -> None:
         )
 
 
-def load(file: Path, uri: str) -> None:
-    """Replace the database at `uri` by the copy `file`, in one transaction or by one rename.
+def load(file: Path, uri: str, rows: dict[str, int] | None = None) -> None:
+    """Replace the database at `uri` by the copy `file`, in one transaction or by one rename; it must have `rows` then.
 
     Every existing table is dropped, those of a newer schema included. Raises UserError where the copy is of another
-    kind of database, StageFailed where loading fails; the database is unchanged then.
+    kind of database, StageFailed where loading fails (the database is unchanged then) or rows are missing.
     """
     check_kind(file, uri)
     address = _parse(uri)
@@ -66,6 +83,8 @@ def load(file: Path, uri: str) -> None:
         target = Path(_database(address))
         with atomic_file(target) as part:
             shutil.copyfile(file, part)
+            with _sqlite(part) as connection:
+                _check_same(rows or {}, _rows(connection), f"{target}: the copy")
             for journal in ("-wal", "-shm"):
                 Path(f"{target}{journal}").unlink(missing_ok=True)  # they belong to the replaced file
         return
@@ -74,25 +93,68 @@ def load(file: Path, uri: str) -> None:
         script = Path(folder) / "script.sql"
         _postgres(address, "pg_restore", "--clean", "--if-exists", "--no-owner", f"--file={script}", str(file))
         options = ("--no-psqlrc", "--quiet", "--single-transaction", "--set=ON_ERROR_STOP=1", "--output=/dev/null")
-        _postgres(address, "psql", *options, "-c", _DROP_TABLES, "-f", str(script), _database(address))
+        _postgres(address, "psql", *options, "-c", _DROP_TABLES, "-f", str(script))
+    with _connected(address) as connection:
+        _check_same(rows or {}, _rows(connection), f"{address.render_as_string()}: the restored database")
 
 
 def is_empty(uri: str) -> bool:
     """Whether the database at `uri` has no tables, or its SQLite file is missing; StageFailed if opening fails."""
-    from sqlalchemy import create_engine, inspect
-    from sqlalchemy.exc import OperationalError
+    from sqlalchemy import inspect
 
     address = _parse(uri)
     if address.get_backend_name() == "sqlite" and not Path(_database(address)).is_file():
         return True
-    engine = create_engine(address)
+    with _connected(address) as connection:
+        return not inspect(connection).get_table_names()
+
+
+@contextmanager
+def _connected(address: Any, **options: Any) -> Iterator[Any]:
+    """Yield a connection of SQLAlchemy; raise StageFailed where the database cannot be opened or read."""
+    from sqlalchemy import create_engine
+    from sqlalchemy.exc import DBAPIError
+
+    if address.get_backend_name() == "postgresql":
+        address = address.set(drivername="postgresql+psycopg2")  # the installed one, whichever is SQLAlchemy's default
     try:
-        return not inspect(engine).get_table_names()
-    except OperationalError as error:
+        engine = create_engine(address, **options)
+    except ImportError as error:
+        raise UserError(f"PostgreSQL needs {error.name}: pip install -c constraints.txt '.[stack]'") from None
+    try:
+        with engine.connect() as connection:
+            yield connection
+    except DBAPIError as error:
         why = str(error.orig).strip().splitlines()[0]
         raise StageFailed(f"{address.render_as_string()}: it cannot be opened: {why}") from None
     finally:
         engine.dispose()
+
+
+def _sqlite(file: Path) -> Any:
+    """Return `_connected` for reading an SQLite file."""
+    from sqlalchemy.engine import URL
+
+    def opened() -> sqlite3.Connection:
+        return sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)
+
+    return _connected(URL.create("sqlite", database=str(file)), creator=opened)
+
+
+def _rows(connection: Any) -> dict[str, int]:
+    """Return the number of rows of every table by its name, with its schema in PostgreSQL."""
+    from sqlalchemy import func, inspect, select, table
+
+    inspector = inspect(connection)
+    postgres = connection.dialect.name == "postgresql"
+    schemas = [name for name in inspector.get_schema_names() if name != "information_schema"] if postgres else [None]
+    tables = [(schema, name) for schema in schemas for name in inspector.get_table_names(schema)]
+    return {
+        ".".join(filter(None, (schema, name))): connection.scalar(
+            select(func.count()).select_from(table(name, schema=schema))
+        )
+        for schema, name in sorted(tables)
+    }
 
 
 def _parse(uri: str) -> Any:
@@ -115,19 +177,49 @@ def _database(address: Any) -> str:
     return str(address.database)
 
 
-def _dump_sqlite(database: Path, file: Path) -> Path:
+def _dump_sqlite(address: Any, target: Path) -> tuple[dict[str, int], dict[str, int]]:
+    database, file = Path(_database(address)), target.with_suffix(".sqlite")
     if not database.is_file():
         raise UserError(f"{database}: no such database")
-    try:
-        source = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
-        with closing(source), closing(sqlite3.connect(file)) as copy:
-            source.backup(copy)
-            problem = copy.execute("pragma integrity_check").fetchone()[0]
-    except sqlite3.Error as error:
-        raise StageFailed(f"{database}: it cannot be copied: {error}") from None
+    with _sqlite(database) as source:
+        source.exec_driver_sql("BEGIN")  # the count and the copy are of the same moment
+        original = _rows(source)
+        try:
+            with closing(sqlite3.connect(file)) as copy:
+                source.connection.driver_connection.backup(copy)
+                problem = copy.execute("pragma integrity_check").fetchone()[0]
+        except sqlite3.Error as error:
+            raise StageFailed(f"{database}: it cannot be copied: {error}") from None
     if problem != "ok":
         raise StageFailed(f"{database}: the database is damaged: {problem}")
-    return file
+    with _sqlite(file) as connection:
+        return original, _rows(connection)
+
+
+def _dump_postgres(address: Any, target: Path) -> tuple[dict[str, int], dict[str, int]]:
+    from sqlalchemy import text
+
+    file = target.with_suffix(".pgdump")
+    with _connected(address, isolation_level="REPEATABLE READ") as source:
+        snapshot = source.scalar(text("SELECT pg_export_snapshot()"))
+        original = _rows(source)
+        _postgres(address, "pg_dump", "--format=custom", "--no-owner", f"--snapshot={snapshot}", f"--file={file}")
+    copied: dict[str, int] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder) / "script.sql"
+        _postgres(address, "pg_restore", "--data-only", f"--file={script}", str(file))
+        with script.open("rb") as lines:
+            name = None
+            for line in lines:
+                if name is None and (match := _COPY.match(line.decode(errors="replace"))):
+                    parts = (part.removeprefix('"').removesuffix('"').replace('""', '"') for part in match.groups())
+                    name = ".".join(parts)
+                    copied[name] = 0
+                elif name is not None and line == b"\\.\n":
+                    name = None
+                elif name is not None:
+                    copied[name] += 1
+    return original, copied
 
 
 def _program(name: str) -> str:
@@ -143,12 +235,18 @@ def _program(name: str) -> str:
 
 
 def _postgres(address: Any, name: str, *arguments: str) -> None:
-    # In the environment, because every user of the machine can read command lines.
+    """Run a PostgreSQL program; where the address names a host, no setting of the surroundings leads elsewhere."""
+    # In the environment, because every user of the machine can read command lines, and since a name of a database with
+    # an equals sign would be read as options of the connection there.
     given = {
         "PGHOST": address.host or address.query.get("host"),
         "PGPORT": address.port or address.query.get("port"),
         "PGUSER": address.username,
         "PGPASSWORD": address.password,
+        "PGDATABASE": _database(address),
     }
-    environment = {**os.environ, **{key: str(value) for key, value in given.items() if value}}
+    environment = clean_environment()
+    if given["PGHOST"]:
+        environment = {key: value for key, value in environment.items() if key not in _ELSEWHERE}
+    environment |= {key: str(value) for key, value in given.items() if value}
     run_program(name, _program(name), *arguments, env=environment)

@@ -11,7 +11,7 @@ from pipelines.core.errors import UserError
 from pipelines.operations.stack.credentials import FILE, read_env
 from pipelines.operations.stack.settings import LOOPBACK, Stack, stack_in, was_started
 from pipelines.operations.stack.supervisor import is_running, status
-from pipelines.registry.settings import database, tracking_root
+from pipelines.registry.settings import database, sqlite_uri, tracking_root
 
 _ARTEFACTS = "mlartifacts"
 
@@ -70,7 +70,7 @@ def checkout_locations(root: Path, named: Addresses, *, present: bool) -> Locati
     folder = home / _ARTEFACTS
 
     def address(file: Path) -> str | None:
-        return f"sqlite:///{file}" if file.is_file() or not present else None
+        return sqlite_uri(file) if file.is_file() or not present else None
 
     return Locations(
         root=root.resolve(),

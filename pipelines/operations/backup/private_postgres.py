@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 
+from pipelines.core.environment import clean_environment, plain_folder
 from pipelines.core.errors import StageFailed
 from pipelines.operations.programs import run_program, wait_while
 from pipelines.operations.stack.postgres import Postgres, is_ready
@@ -25,8 +24,8 @@ def private_server(server: Postgres, seconds: float = 60) -> Iterator[dict[str, 
 
     Raises StageFailed with PostgreSQL's message where it does not start, such as when another server uses the folder.
     """
-    with tempfile.TemporaryDirectory(prefix="dynamicid-pg-") as name:
-        folder = Path(name)
+    # A list of folders, and a socket with a short path.
+    with plain_folder() as folder:
         rules, log = folder / "pg_hba.conf", folder / "log"
         rules.write_text("local all all trust\n", encoding="utf-8")
         server.chown(folder, rules)
@@ -42,7 +41,7 @@ def private_server(server: Postgres, seconds: float = 60) -> Iterator[dict[str, 
                 stderr=out,
                 **server.user_and_group(),
             )
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+        environment = {name: value for name, value in clean_environment().items() if not name.startswith("PG")}
         environment |= {"PGHOST": str(folder), "PGPORT": str(PORT)}
         try:
             late = wait_while(lambda: process.poll() is None and not is_ready(server, environment), seconds)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from pipelines.core.errors import UserError
+from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.files import atomic_file, sha256
 from pipelines.operations.backup.backup import ARTEFACTS, BUNDLE, REFS, Manifest
 from pipelines.operations.backup.databases import check_kind, is_empty, load
@@ -70,12 +70,16 @@ def restore_into(folder: Path, manifest: Manifest, locations: Locations) -> Rest
         gone = [name for name, digest in hashes.items() if forgotten.reason(None, digest) is not None]
         copy = partial(_copy, without=frozenset(gone))
         shutil.copytree(folder / ARTEFACTS, locations.artefacts, dirs_exist_ok=True, copy_function=copy)
+        for name, digest in _artefacts(manifest).items():
+            target = locations.artefacts / name
+            if str(folder / ARTEFACTS / name) not in gone and not (target.is_file() and sha256(target) == digest):
+                raise StageFailed(f"{target}: not as in the backup after it was copied; check the disk, then run again")
         done.append(f"artefacts to {locations.artefacts}")
         left += [f"{Path(name).relative_to(folder)}: {REASON}" for name in gone]
     wanted = _wanted(manifest, locations)
     for name, file in manifest.databases().items():
         if name in wanted:
-            load(folder / file, wanted[name])
+            load(folder / file, wanted[name], manifest.rows.get(name))
             done.append(f"database of {name}")
         else:
             left.append(f"database of {name} (--{'ledger' if name == 'mlflow' else name} names its address)")
@@ -91,10 +95,16 @@ def _wanted(manifest: Manifest, locations: Locations) -> dict[str, str]:
     return {name: uri for name, uri in locations.databases().items() if name in manifest.databases()}
 
 
+def _artefacts(manifest: Manifest) -> dict[str, str]:
+    """Return the sha256 (hex) of each artefact by its path in the artefact folder."""
+    prefix = f"{ARTEFACTS}/"
+    return {name.removeprefix(prefix): digest for name, digest in manifest.files.items() if name.startswith(prefix)}
+
+
 def _other_artefacts(manifest: Manifest, target: Path) -> list[str]:
     """Return the files of `target` whose bytes differ from those in the backup."""
-    inside = {name.removeprefix(f"{ARTEFACTS}/"): digest for name, digest in manifest.files.items() if "/" in name}
-    return [name for name, digest in inside.items() if (target / name).is_file() and sha256(target / name) != digest]
+    inside = _artefacts(manifest).items()
+    return [name for name, digest in inside if (target / name).is_file() and sha256(target / name) != digest]
 
 
 def _copy(source: str, target: str, *, without: frozenset[str]) -> str:
@@ -111,8 +121,11 @@ def _restore_refs(root: Path, bundle: Path) -> int:
     listed = git(root, "bundle", "list-heads", str(bundle.resolve())).splitlines()
     missing = [ref for line in listed if (ref := line.split(maxsplit=1)[1]) not in before]
     if missing:
-        refs = [f"{ref}:{ref}" for ref in missing]
-        done = run_git(root, "fetch", "--quiet", "--no-tags", str(bundle.resolve()), *refs)
+        refs = "\n".join(f"{ref}:{ref}" for ref in missing).encode()
+        done = run_git(root, "fetch", "--quiet", "--no-tags", "--stdin", str(bundle.resolve()), data=refs)
         if done.code:
             raise UserError(f"{bundle}: git cannot read it: {done.problem}")
+    lost = set(missing) - set(git(root, "for-each-ref", "--format=%(refname)", *REFS).split())
+    if lost:
+        raise StageFailed(f"{root}: {', '.join(sorted(lost)[:5])} could not be restored")
     return len(missing)

@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from pipelines.operations.backup.locations import Locations
 from pipelines.operations.backup.private_postgres import private_server
 from pipelines.operations.backup.restore import Restored, restore_backup
 from pipelines.operations.stack import postgres
+from pipelines.registry.settings import sqlite_uri
 from tests.pipelines.operations.stacks import needs_postgres, open_folder
 from tests.processes import git, run
 
@@ -27,7 +29,7 @@ def table(file: Path, *rows: str) -> str:
         connection.execute("delete from t")
         connection.executemany("insert into t values (?)", [(row,) for row in rows])
         connection.commit()
-    return f"sqlite:///{file}"
+    return sqlite_uri(file)
 
 
 def words(file: Path) -> list[str]:
@@ -37,7 +39,11 @@ def words(file: Path) -> list[str]:
 
 @pytest.fixture
 def locations(tmp_path: Path) -> Locations:
-    root = tmp_path / "checkout"
+    return filled(tmp_path / "checkout")
+
+
+def filled(root: Path) -> Locations:
+    """Make a checkout with a tag, two databases and an artefact."""
     root.mkdir()
     git(root, "init", "-q", "-b", "main")
     git(root, "commit", "-q", "--allow-empty", "-m", "start")
@@ -73,6 +79,46 @@ def test_everything_lost_comes_back(locations: Locations, tmp_path: Path) -> Non
     assert (locations.root / "mlartifacts" / "1" / "adapter.safetensors").read_bytes() == b"weights"
     assert git(locations.root, "tag").split() == ["faces-v1", "model-1"]
     assert "1 tags and saved runs" in done
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("C# faces", "50%20off", "a?mode=ro", "user:pw@host", "a b'c\"d", "$HOME", "*[x]?", "--rf", ";&|", "a,b=c"),
+        *("名前 \u00f1", "名前 n\u0303", "n" * 180, "%(ENV_HOME)s", "\\", "a;uri=true&b"),
+    ],
+)
+def test_a_backup_holds_what_a_checkout_with_an_odd_name_holds(tmp_path: Path, name: str) -> None:
+    locations = filled(tmp_path / name)
+    target = tmp_path / f"{name[:80]} copy"
+    manifest = make_backup(locations, target)
+    assert manifest.rows == {"mlflow": {"t": 2}, "airflow": {"t": 1}}
+    assert "the database of mlflow (2 rows in 1 tables)" in manifest.contents()
+    assert words(target / "mlflow.sqlite") == ["v1", "v2"]
+    table(locations.root / "mlflow.db", "newer")
+    (locations.root / "mlartifacts" / "1" / "adapter.safetensors").unlink()
+    restore(target, locations, force=True)
+    assert words(locations.root / "mlflow.db") == ["v1", "v2"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, target.name]), "nothing beside them"
+
+
+def test_a_database_without_tables_is_no_backup(locations: Locations, tmp_path: Path) -> None:
+    (locations.root / "mlflow.db").unlink()
+    sqlite3.connect(locations.root / "mlflow.db").close()
+    with pytest.raises(UserError, match="this database has no tables, so there is nothing to copy"):
+        make_backup(locations, tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+
+
+def test_a_backup_with_fewer_rows_than_it_says_is_not_restored(locations: Locations, tmp_path: Path) -> None:
+    manifest = make_backup(locations, tmp_path / "copy")
+    more = replace(manifest, rows={"mlflow": {"t": 3}})
+    with pytest.raises(StageFailed, match=r"mlflow\.db: the copy is not complete: table t: 2 rows, expected 3 rows"):
+        restore_backup(tmp_path / "copy", more, locations, force=True)
+    table(locations.root / "mlflow.db", "newer")
+    with pytest.raises(StageFailed, match="table u: no such table, expected 1 rows"):
+        restore_backup(tmp_path / "copy", replace(manifest, rows={"mlflow": {"u": 1}}), locations, force=True)
+    assert words(locations.root / "mlflow.db") == ["newer"]
 
 
 def test_a_damaged_backup_changes_nothing(locations: Locations, tmp_path: Path) -> None:
@@ -148,7 +194,8 @@ def test_postgresql_is_dumped_and_brought_back(locations: Locations, tmp_path: P
 
     sql("create table t (word text primary key); insert into t values ('run')", "airflow")
     uri = f"postgresql://postgres@/airflow?host={server['PGHOST']}&port={server['PGPORT']}"
-    file = dump(uri, tmp_path / "airflow")
+    assert dump(uri, tmp_path / "airflow") == {"public.t": 1}
+    file = tmp_path / "airflow.pgdump"
     with pytest.raises(UserError, match="another kind of database"):
         load(file, str(locations.ledger))
     # As a newer schema could: add a table that refers to a table in the copy.

@@ -1,0 +1,44 @@
+"""The address of the checkout's own database names its file, whatever the path holds."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipelines.registry.settings import own_uri
+from tests.processes import PROJECT, run
+
+ODD = ("C# faces", "50%20off?x=1", "100%", "user:pw@host", "名前 n\u0303", "%(here)s", "a b'c\"d")
+
+
+@pytest.mark.parametrize("name", ["plain", *ODD])
+def test_sqlalchemy_reads_the_path_back(name: str) -> None:
+    from sqlalchemy.engine import make_url
+
+    root = Path("/somewhere") / name
+    assert make_url(own_uri(root)).database == str(root / "mlflow.db")
+
+
+def test_a_path_that_needs_no_escape_has_the_address_it_always_had() -> None:
+    assert own_uri(Path("/home/me/C# faces")) == "sqlite:////home/me/C# faces/mlflow.db"
+
+
+@pytest.mark.parametrize("name", ["C# faces", "50%20off?x=1"])
+def test_mlflow_makes_nothing_beside_the_checkout(tmp_path: Path, empty_database: Path, name: str) -> None:
+    root = tmp_path / name
+    root.mkdir()
+    shutil.copy2(empty_database, root / "mlflow.db")
+    script = (
+        "import mlflow, sys; from pathlib import Path; from pipelines.registry.settings import connect\n"
+        "connect(Path.cwd())\n"
+        "with mlflow.start_run() as run: mlflow.log_text('kept', 'note.txt')\n"
+        "print(mlflow.artifacts.load_text(f'runs:/{run.info.run_id}/note.txt'))"
+    )
+    done = run(
+        sys.executable, "-c", script, cwd=root, env={"PYTHONPATH": str(PROJECT)}, without=("MLFLOW", "DYNAMICID")
+    )
+    assert done.stdout.splitlines()[-1] == "kept"
+    assert [path.name for path in tmp_path.iterdir()] == [name]
