@@ -21,7 +21,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,14 +44,21 @@ class Answer(NamedTuple):
 
 
 @contextlib.contextmanager
-def served(model: str, *, timeout: float = 600.0) -> Iterator[str]:
+def served(
+    model: str,
+    *,
+    python: Path | str = sys.executable,
+    cwd: Path | None = None,
+    env: Mapping[str, str] = os.environ,
+    timeout: float = 600.0,
+) -> Iterator[str]:
     """Start `mlflow models serve` for `model` on a free port of 127.0.0.1, yield its address, and end it."""
     port = free_port()
     # MLflow finds the server's program by name, so the environment of this Python comes first in PATH.
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model, "--env-manager", "local"]
+    path = os.pathsep.join([str(Path(python).parent), env.get("PATH", "")])
+    command = [str(python), "-m", "mlflow", "models", "serve", "-m", model, "--env-manager", "local"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--timeout", str(int(timeout))]
-    process = subprocess.Popen(command, env={**os.environ, "PATH": path}, start_new_session=True)
+    process = subprocess.Popen(command, cwd=cwd, env={**env, "PATH": path}, start_new_session=True)
     url = f"http://127.0.0.1:{port}"
     try:
         _wait(url, process, timeout)
@@ -193,7 +200,7 @@ def main() -> int:
     parser.add_argument("--malformed", type=int, default=100)
     options = parser.parse_args()
     photos = [file.read_bytes() for file in options.photo] if options.photo else [_example()]
-    with served(options.model) if options.model else contextlib.nullcontext(options.url) as url:
+    with served(options.model) if options.model else contextlib.nullcontext((options.url or "").rstrip("/")) as url:
         figures = load(url, photos, count=options.requests, clients=options.clients, seeds=options.seeds)
         figures |= send_malformed(url, photos[0], count=options.malformed, clients=options.clients)
         again = load(url, photos, count=1, clients=1, seeds=1)

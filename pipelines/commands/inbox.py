@@ -12,7 +12,7 @@ import typer
 from pipelines.commands.options import DEFAULT_PARAMS, ParamsFile, RunId, SkipCode, command_group, option
 from pipelines.commands.output import emit, say
 from pipelines.core.chain import FACES, VERDICT
-from pipelines.core.errors import StageFailed
+from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.files import write_atomically
 from pipelines.operations.inbox.batches import Inbox
 
@@ -21,15 +21,17 @@ app = command_group("Add photos from an inbox to the dataset; docs/guides/retrai
 Address = Annotated[
     str, option("Inbox: a folder or an object-store prefix.", "--inbox", envvar="DYNAMICID_INBOX", metavar="URL")
 ]
-_SCRATCH = Path(".dynamicid/inbox")
+_OWN = ".dynamicid/inbox"
+# Copies of batches of an object store; not in the inbox of this checkout, since it is removed.
+_SCRATCH = Path(".dynamicid/inbox_copies")
 # The published version is recorded beside the data: a retry prints the version that an earlier attempt made.
 _PUBLISHED = Path(".dynamicid/published.json")
 
 
 @app.command()
-def ready(inbox: Address = ".dynamicid/inbox", params: ParamsFile = DEFAULT_PARAMS) -> None:
+def ready(inbox: Address = _OWN, params: ParamsFile = DEFAULT_PARAMS) -> None:
     """Print as JSON which batches are ready, and which wait and why."""
-    batches = _open(inbox, params).batches()
+    batches = _existing(inbox, params).batches()
     waiting = {batch.name: batch.wait_reason for batch in batches if batch.wait_reason is not None}
     emit({"ready": [batch.name for batch in batches if batch.name not in waiting], "waiting": waiting})
 
@@ -42,7 +44,7 @@ def take(run_id: RunId, inbox: Address, params: ParamsFile = DEFAULT_PARAMS, ski
     from pipelines.versions.forgotten import gate
 
     forgotten = gate()
-    box = _open(inbox, params)
+    box = _existing(inbox, params)
     names = box.take(run_id)
     batches = local_batches(box, run_id, _SCRATCH)
     reasons = unusable(batches, load_params(params).preprocess.max_pixels, forgotten)
@@ -157,3 +159,17 @@ def _open(address: str, params: Path) -> Inbox:
     from pipelines.core.params import load_params
 
     return Inbox(address, load_params(params).inbox.quiet_seconds)
+
+
+def _existing(address: str, params: Path) -> Inbox:
+    """Open an inbox; raise UserError where it is a folder that is missing, unless it is the checkout's own.
+
+    The own one is made by whoever puts the first photo there; a prefix of an object store needs no folder.
+    """
+    from pipelines.registry.settings import tracking_root
+
+    box = _open(address, params)
+    own = Path(box.root).resolve() == (tracking_root(Path.cwd()) / _OWN).resolve()
+    if box.is_folder and not own and not box.fs.isdir(box.root):
+        raise UserError(f"inbox {address}: no such folder; create it, or name another with --inbox")
+    return box

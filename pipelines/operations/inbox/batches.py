@@ -17,7 +17,8 @@ import json
 import time
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import PurePosixPath
+from glob import has_magic
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipelines.core.errors import UserError
@@ -44,9 +45,14 @@ class Inbox:
 
     def __init__(self, address: str, quiet_seconds: float) -> None:
         from fsspec.core import url_to_fs
+        from fsspec.implementations.local import LocalFileSystem
 
         try:
-            self.fs, root = url_to_fs(address)
+            # A path is no URL: it may have `::`, which fsspec takes for two file systems.
+            local = "://" not in address
+            self.fs, root = (
+                (LocalFileSystem(), str(Path(address).expanduser().absolute())) if local else url_to_fs(address)
+            )
         except (ImportError, ValueError) as error:
             expected = "expected a folder or an address such as s3://bucket/inbox"
             raise UserError(f"inbox {address}: {error}; {expected}") from None
@@ -160,20 +166,29 @@ class Inbox:
         file = self.path(BAD, f"{run_name(run_id)}.json")
         # Bytes of a name that are not UTF-8 become JSON escapes.
         self.fs.pipe_file(f"{file}.part", listed.encode(errors="backslashreplace"))
-        self.fs.mv(f"{file}.part", file)
+        self._rename(f"{file}.part", file)
 
     def _move(self, name: str, *target: str) -> None:
         path = self.path(*target)
         self.fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
-        self.fs.mv(self.path(name), path)
+        self._rename(self.path(name), path)
+
+    def _rename(self, source: str, target: str) -> None:
+        if self.is_folder:
+            self.fs.mv(source, target)
+        else:
+            # Not mv, which takes `*`, `?` and `[` in a name for a pattern.
+            self.fs.cp_file(source, target)
+            self.fs.rm_file(source)
 
     def _remove_empty(self, batch: str) -> None:
         mark = self.path(READY) if batch == LOOSE else self.path(batch, READY)
         if self.fs.exists(mark):
-            self.fs.rm(mark)
+            self.fs.rm_file(mark)
         folder = self.path(batch)
         self.fs.invalidate_cache()
-        if batch != LOOSE and self.fs.isdir(folder) and not self.fs.find(folder):
+        pattern = not self.is_folder and has_magic(folder)
+        if batch != LOOSE and self.fs.isdir(folder) and not self.fs.find(folder) and not pattern:
             self.fs.rm(folder, recursive=True)
 
 

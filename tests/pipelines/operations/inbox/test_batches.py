@@ -134,3 +134,16 @@ def test_objects_are_read_as_local_files(tmp_path: Path) -> None:
     folders = local_batches(inbox, RUN, tmp_path)
     assert (folders["monday"] / "anna" / "1.jpg").read_bytes() == b"one"
     assert fsspec.filesystem("memory").exists(inbox.path("_taken", NAME, "monday/anna/1.jpg"))
+
+
+@pytest.mark.parametrize("name", ["*[x]?", "a::b", "C# 50%", "[!m]onday"])
+def test_names_are_no_patterns_and_no_addresses(tmp_path: Path, name: str) -> None:
+    for address in (str(tmp_path / name), f"memory://bucket-{uuid.uuid4().hex}/inbox"):
+        inbox = Inbox(address, QUIET)
+        inbox.fs.makedirs(inbox.root, exist_ok=True)
+        _put(inbox, {f"{name}/1.jpg": b"1", f"{name}/{READY}": b"", "monday/1.jpg": b"2"})
+        assert inbox.take(RUN) == [name]
+        assert inbox.files("_taken", NAME) == [f"{name}/1.jpg"]
+        assert inbox.files("monday") == ["1.jpg"], "another batch that the pattern would match"
+        inbox.finish(RUN)
+        assert inbox.fs.cat_file(inbox.path("_done", NAME, name, "1.jpg")) == b"1"

@@ -144,3 +144,19 @@ def test_a_full_disk_does_not_refuse_a_batch(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(inbox, "refuse", lambda *_: pytest.fail("the batch was refused"))
     with pytest.raises(OSError, match="No space"):
         inbox.validate("run", str(tmp_path / "inbox"))
+
+
+def test_a_missing_inbox_is_named_unless_it_is_the_checkouts_own(place: Path) -> None:
+    for arguments in (("ready",), ("take", *RUN)):
+        done = dynamicid("inbox", *arguments, "--inbox", "typo", cwd=place, code=2)
+        assert "inbox typo: no such folder; create it, or name another with --inbox" in done.stderr
+    assert not (place / "typo").exists()
+    assert _cli(place, "inbox", "take", *RUN, inbox=".dynamicid/inbox")["batches"] == []
+
+
+def test_ending_a_run_leaves_the_checkouts_own_inbox(place: Path) -> None:
+    own = place / ".dynamicid" / "inbox"
+    (own / "tuesday").mkdir(parents=True)
+    (own / "tuesday" / "photo.jpg").write_bytes(b"later")
+    _cli(place, "inbox", "done", *RUN, inbox=".dynamicid/inbox")
+    assert (own / "tuesday" / "photo.jpg").read_bytes() == b"later"
