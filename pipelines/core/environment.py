@@ -129,6 +129,8 @@ def check_places() -> None:
             raise UserError(f"{name}, {path!r}: a line break or control character in a path; rename the folder")
         if any("\ud800" <= letter <= "\udfff" for letter in path):
             raise UserError(f"{name}, {os.fsencode(path)!r}: a path that is not UTF-8; rename the folder")
+    if (here / ".dvc").is_dir() and any(brace in str(here) for brace in "{}"):
+        raise UserError(f"{here}: DVC cannot work in a folder with braces in its path; rename the folder")
     if os.pathsep in python:
         raise UserError(
             f"the environment of Python, {python}: {os.pathsep!r} separates the folders of PATH, so programs in this "

@@ -74,6 +74,11 @@ def remotes(root: Path) -> dict[str, Any]:
     """
     config = _config(root)
     by_name = {name: {key: str(value) for key, value in one.items()} for name, one in config.get("remote", {}).items()}
+    for name, one in by_name.items():
+        if any(brace in one.get("url", "") for brace in "{}"):
+            raise UserError(
+                f"DVC remote {name}, {one['url']}: DVC cannot work with braces in a path; rename the folder"
+            )
     default = config.get("core", {}).get("remote")
     return {"remote": by_name, "core": {"remote": default} if default else {}}
 

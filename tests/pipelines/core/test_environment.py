@@ -151,6 +151,12 @@ def test_a_folder_that_cannot_be_worked_in_is_refused_by_name(tmp_path: Path, wh
         assert "Traceback" not in error
 
 
+def test_braces_that_dvc_cannot_work_with_are_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "{a,b}" / ".dvc").mkdir(parents=True)
+    error = dynamicid("summary", cwd=tmp_path / "{a,b}", code=2).stderr
+    assert "{a,b}: DVC cannot work in a folder with braces in its path; rename the folder" in error
+
+
 def test_a_removed_folder_is_named(tmp_path: Path) -> None:
     script = f'mkdir gone && cd gone && rmdir ../gone && "{sys.executable}" -m pipelines.cli summary'
     env = {**os.environ, "PYTHONPATH": str(PROJECT)}
