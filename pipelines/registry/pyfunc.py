@@ -16,13 +16,24 @@ class DynamicIDModel(PythonModel):
     """The model: draws the people of the references according to the prompt."""
 
     def load_context(self, context: Any) -> None:
-        """Load base model, adapter and face analysers once, and in a scoring server install the request guard."""
+        """Load base model, adapter and face analysers once, and in a scoring server install the request guard.
+
+        Raises MlflowException with the reason where one is missing or does not belong to the others.
+        """
+        from mlflow.exceptions import MlflowException
+        from mlflow.protos.databricks_pb2 import INVALID_STATE
+
+        from pipelines.core.errors import StageFailed, UserError
         from pipelines.core.params import load_params
         from pipelines.serving.generation import Generator
         from pipelines.serving.request_guard import install
 
-        params = load_params(Path(context.artifacts["params"]))
-        self._generator = Generator.load(Path(context.artifacts["adapter"]), params)
+        try:
+            params = load_params(Path(context.artifacts["params"]))
+            self._generator = Generator.load(Path(context.artifacts["adapter"]), params)
+        except (UserError, StageFailed) as error:
+            # Without the traces of libraries, among which a server's log would lose the reason.
+            raise MlflowException(str(error), error_code=INVALID_STATE) from None
         self._limits = params.serve
         # Callers share one pipeline with its scheduler, so they wait for each other.
         self._drawing = threading.Lock()
@@ -56,7 +67,7 @@ class DynamicIDModel(PythonModel):
         except UserError as error:
             raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from error
         except Exception as error:
-            reason = f"drawing failed: {type(error).__name__}: {error}"
+            reason = " ".join(f"drawing failed: {type(error).__name__}: {error}".split())
             raise MlflowException(reason, error_code=INTERNAL_ERROR) from error
         return pd.DataFrame({"image": images})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -72,3 +73,15 @@ def test_a_shard_of_a_dataset_that_was_not_fetched_is_named(tmp_path: Path) -> N
     (tmp_path / "faces-00000.parquet").write_text("PAR1, and then the disk was full")
     with pytest.raises(UserError, match="damaged: "):
         open_rows(tmp_path, DATASET_SCHEMA)
+
+
+def test_a_served_model_gives_the_reason_without_the_traces_of_libraries(tmp_path: Path, project: Path) -> None:
+    from mlflow.exceptions import MlflowException
+
+    from pipelines.registry.pyfunc import DynamicIDModel
+
+    (tmp_path / "adapter.safetensors").write_text(POINTER)
+    context = SimpleNamespace(artifacts={"params": str(project / "profiles" / "tiny.yaml"), "adapter": str(tmp_path)})
+    with pytest.raises(MlflowException, match=r"adapter\.safetensors: only the pointer of a git-lfs") as refused:
+        DynamicIDModel().load_context(context)
+    assert refused.value.__suppress_context__
