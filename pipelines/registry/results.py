@@ -135,9 +135,9 @@ def _from_lock(root: Path, stage: str, entry: dict[str, Any]) -> StageResult:
     made = {path: md5 for path, md5 in hashes(entry, "deps").items() if path not in results}
     present = present_hashes(root, made)
     profile = None
-    if stage == "evaluate":
+    if stage == "evaluate" and (root / METRICS).is_file():
         profile = read_document(root / METRICS).get("settings", {}).get("profile")
-    elif stage in _TRAINED:
+    elif stage in _TRAINED and _main_file(root, stage).is_file():
         profile = (record_of(root / _TRAINED[stage]) or {}).get("profile")
     return StageResult(
         stage,
