@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 
+from pipelines.data.ingest.label_files import CAPTIONS, TABLES, UNREAD
 from pipelines.data.ingest.photo_files import system_name
 
 # Bytes that file systems allow in one part of a path, with room for a suffix.
@@ -44,6 +45,13 @@ def suffix_of(image_format: str | None, file_name: str) -> str:
     """Return the suffix of a picture: that of its name, else that of its format, else ".bin"."""
     own = os.path.splitext(file_path(file_name))[1]  # noqa: PTH122 (names that are not UTF-8)
     return own or _SUFFIXES.get(image_format or "", ".bin")
+
+
+def unlike_labels(path: str, image_format: str | None) -> str:
+    """Return a picture's path, with the suffix of its format added where it would be taken for a file of labels."""
+    suffix = os.path.splitext(path)[1].lower()  # noqa: PTH122
+    is_label = suffix in (*CAPTIONS, *TABLES, *UNREAD)
+    return f"{path}{_SUFFIXES.get(image_format or '', '.bin')}" if is_label else path
 
 
 def with_mark(path: str, image_id: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from pipelines.data.export.names import file_path, folder_name, stem_of, suffix_of, with_mark
+from pipelines.data.export.names import file_path, folder_name, stem_of, suffix_of, unlike_labels, with_mark
 from pipelines.data.export.rows import Row, known_labels, sidecar
 from pipelines.data.export.target import Target
 from pipelines.data.ingest.photo_files import PICTURE_SUFFIXES, row_name
@@ -38,11 +38,11 @@ class FoldersWriter:
         """Do nothing: no file is open."""
 
     def _path(self, row: Row) -> str:
-        own = file_path(row["file_name"])
+        own = unlike_labels(file_path(row["file_name"]), row["format"])
         if row["identity"] is None:
             return own.rpartition("/")[2]
         folder = folder_name(row["identity"])
         if own.startswith(f"{folder}/") and "." in own.rpartition("/")[2]:
             return own
         self._numbers[folder] += 1
-        return f"{folder}/{self._numbers[folder]}{suffix_of(row['format'], row['file_name'])}"
+        return f"{folder}/{self._numbers[folder]}{suffix_of(row['format'], own)}"

@@ -7,7 +7,7 @@ import json
 import re
 import tarfile
 
-from pipelines.data.export.names import file_path, stem_of, suffix_of, with_mark
+from pipelines.data.export.names import file_path, stem_of, suffix_of, unlike_labels, with_mark
 from pipelines.data.export.rows import Row, known_labels, sidecar
 from pipelines.data.export.target import Target
 from pipelines.data.ingest.webdataset_tar import TAR_SUFFIXES
@@ -36,7 +36,9 @@ class TarWriter:
             self._next()
         self._bytes += size
         key = self._key(row)
-        self._member(f"{key}{_suffix(row)}", row["image"])
+        # A picture with the suffix of labels would be read as those of its sample.
+        suffix = suffix_of(row["format"], unlike_labels(file_path(row["file_name"]), row["format"]))
+        self._member(f"{key}{suffix}", row["image"])
         text = sidecar(row)
         if text is not None:
             self._member(f"{key}.txt", text)
@@ -76,9 +78,3 @@ class TarWriter:
         member.size = len(data)
         member.mode = 0o644
         self._archive.addfile(member, io.BytesIO(data))
-
-
-def _suffix(row: Row) -> str:
-    suffix = suffix_of(row["format"], row["file_name"])
-    # A picture with one of these suffixes would be read as the text of its sample.
-    return ".bin" if suffix.lower() in (".txt", ".json") else suffix

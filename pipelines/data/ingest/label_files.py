@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.data.ingest.label_values import KEYS, merged, normal_entry
+from pipelines.data.ingest.label_values import KEYS, MISSING, merged, normal_entry
 from pipelines.data.ingest.photo_files import is_picture_name, one_line
 
 CAPTIONS: tuple[str, ...] = (".txt", ".caption")
@@ -165,15 +165,20 @@ def _csv(text: str) -> Iterator[Entry | str]:
                 yield LONG_ROW
             elif any(cell.strip() for cell in row):
                 cells = (cell or None for cell in row)
-                yield _without_point_zero(normal_entry(merged(zip(header, cells, strict=False))))
+                yield _typed(normal_entry(merged(zip(header, cells, strict=False))))
     except csv.Error as error:
         raise ValueError(f"line {rows.line_num}: not valid CSV ({error})") from None
 
 
-def _without_point_zero(entry: Entry) -> Entry:
-    """Return a row of CSV with its names as whole numbers: a column of numbers with gaps comes as 11.0."""
-    numbers = {key: _WHOLE_NUMBER.fullmatch(str(entry[key]).strip()) for key in KEYS["identity"] if entry.get(key)}
-    return {**entry, **{key: number[1] for key, number in numbers.items() if number}}
+def _typed(row: Entry) -> Entry:
+    """Return a row of CSV with what programs write for missing values as None, and 11.0 in a column of names as 11."""
+    for label in ("identity", "prompt", "face_prompt"):
+        for key in KEYS[label]:
+            text = str(row.get(key) or "").strip()
+            number = _WHOLE_NUMBER.fullmatch(text) if label == "identity" else None
+            if text in MISSING or number:
+                row[key] = number[1] if number else None
+    return row
 
 
 def _parquet(file: Path) -> Iterator[Entry | str]:

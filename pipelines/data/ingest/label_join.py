@@ -11,7 +11,7 @@ import posixpath
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import unquote
@@ -48,8 +48,15 @@ def owners(pictures: Sequence[str], files: Iterable[str]) -> dict[str, list[str]
     `1.jpg.txt` fits 1.jpg; `1.txt` every picture 1.*; `1.jpg.meta.json` 1.jpg. In webdataset's convention the key ends
     at the first dot, so that `1.meta.json` fits 1.jpg, and `1.json` fits 1.left.jpg, where nothing fits better.
     """
-    forms = [_Names(pictures, form) for form in (str, similar_form)]
-    return {file: next(filter(None, (names.fit(file) for names in forms)), []) for file in files}
+    same = _Names(pictures, str)
+    similar: _Names | None = None
+    result: dict[str, list[str]] = {}
+    for file in files:
+        result[file] = same.fit(file)
+        if not result[file]:
+            similar = similar or _Names(pictures, similar_form)
+            result[file] = similar.fit(file)
+    return result
 
 
 class _Names:
@@ -228,20 +235,28 @@ class TableJoin:
             if not inside:
                 failures.append(Skipped(row_name(_plain(path)), LEADS_OUT))
                 continue
-            tried = [posixpath.join(*filter(None, (base, folder, name))) for name in inside
-                     for folder in PICTURE_FOLDERS for base in dict.fromkeys((own, ""))]  # fmt: skip
-            for name in tried:
+            for name in self._places(inside, own):
                 result = self.place.exact(name)
                 if isinstance(result, Entry):
                     return result
                 if result.reason != MISSING or name == inside[0]:
                     failures.append(result)
-            alike = list(dict.fromkeys(found for name in tried for found in self.place.similar(name)))
+            alike = list(
+                dict.fromkeys(found for name in self._places(inside, own) for found in self.place.similar(name))
+            )
             if len(alike) > 1:
                 failures.append(Skipped(row_name(inside[0]), SEVERAL))
             elif alike and isinstance(result := self.place.exact(alike[0]), Entry):
                 return result
         return min(failures, key=lambda failure: failure.reason == MISSING) if failures else None
+
+    @staticmethod
+    def _places(names: list[str], own: str) -> Iterator[str]:
+        """Yield where a table in the folder `own` may mean the files `names`."""
+        for name in names:
+            for folder in PICTURE_FOLDERS:
+                inner = f"{folder}/{name}" if folder else name
+                yield from (f"{own}/{inner}", inner) if own else (inner,)
 
     def _forms(self, path: str, cut: int) -> Iterable[str]:
         """Yield the relative paths that `path` may mean, without its first `cut` folders."""

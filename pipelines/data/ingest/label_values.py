@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from pipelines.data.ingest.photo_files import Labels, one_line
@@ -27,8 +28,8 @@ _WORDS: dict[str, frozenset[str]] = {
     "licence": frozenset({"licence", "license"}),
     "consent": frozenset({"consent", "consented"}),
 }
-# What programs write for a missing value where a column has text.
-_MISSING = frozenset({"nan", "NaN", "None", "null", "NULL", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaT"})
+# What programs write for a missing value where a column has text; in CSV it is one, elsewhere it may be a name.
+MISSING = frozenset({"nan", "NaN", "None", "null", "NULL", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaT"})
 # Whole numbers beyond it are not exact in floating point: two people could become one.
 _EXACT = 2**53
 
@@ -51,8 +52,17 @@ def merged(pairs: Iterable[tuple[str, object]]) -> dict[str, object]:
 
 def normal_entry(entry: Mapping[Any, object]) -> dict[str, object]:
     """Return an entry with its keys in one form: "License ", "LICENSE" and "license" are the same key."""
-    keys = (re.sub(r"[\s-]+", "_", str(key).strip("\ufeff \t").casefold()) for key in entry)
-    return merged(zip(keys, entry.values(), strict=True))
+    return merged(zip(map(_normal_key, entry), entry.values(), strict=True))
+
+
+@lru_cache(maxsize=1024)
+def _normal_key(key: object) -> str:
+    return re.sub(r"[\s-]+", "_", str(key).strip("\ufeff \t").casefold())
+
+
+@lru_cache(maxsize=1024)
+def _resembles(label: str, key: str) -> bool:
+    return not _WORDS.get(label, frozenset()).isdisjoint(re.split(r"[^a-z]+", key))
 
 
 def labels_of(entry: Mapping[str, object]) -> tuple[Labels, list[str]]:
@@ -66,7 +76,7 @@ def labels_of(entry: Mapping[str, object]) -> tuple[Labels, list[str]]:
             problems += [f"{key}: {problem}"] if problem else []
             continue
         for other in entry:
-            if _WORDS.get(label, frozenset()) & set(re.split(r"[^a-z]+", other)) and _is_given(label, entry[other]):
+            if _resembles(label, other) and _is_given(label, entry[other]):
                 problems.append(f"{other} is not read; expected {label}")
                 if label == "consent":
                     values[label] = as_text({other: entry[other]})
@@ -80,7 +90,7 @@ def _is_given(label: str, value: object) -> bool:
     if isinstance(value, float):
         return not math.isnan(value)
     if isinstance(value, str):
-        return one_line(value) is not None and value.strip() not in _MISSING
+        return one_line(value) is not None
     return value is not None and value != []
 
 
@@ -97,6 +107,8 @@ def _read(label: str, value: object) -> tuple[str | None, str | None]:
     text = _text(value)
     if text is None:
         return None, f"a value of type {type(value).__name__} is not read; expected a text or an exact number"
+    if text in MISSING:
+        return None, f"{text!r} is what programs write for a missing value; expected null or a text"
     return text, rest
 
 
