@@ -28,6 +28,7 @@ from pipelines.data.curation.report import write_report
 from pipelines.data.curation.survey import Gate, PhotoFolder, analyse_new, list_photos, read_rows, state_folder
 from pipelines.data.curation.write import Chosen, WriteTask, write_chosen
 from pipelines.data.ingest.photo_files import FoundPhoto
+from pipelines.data.rights import COLUMNS
 from pipelines.data.spark import run_tasks, spark_context
 
 STATE = Path(".dynamicid/curate")
@@ -68,7 +69,7 @@ class Report:
 
 
 def run(params: Params, inputs: Inputs, outputs: Outputs) -> Report:
-    """Write `<identity>/<n>.jpg`, texts, `faces.parquet` and `report.html` into `outputs.selected`.
+    """Write photos by identity with their texts and rights, `faces.parquet` and `report.html` to `outputs.selected`.
 
     Raise UserError if the configuration is wrong or the output folder contains other files, StageFailed if no person
     has enough usable photos. In both cases the earlier output is kept.
@@ -195,6 +196,7 @@ def _chosen(faces: Faces, row: int, photo: FoundPhoto, stem: Path) -> Chosen:
         face_prompt=photo.labels.face_prompt if alone else None,
         expression=rows.at[row, "expression"],
         yaw=float(rows.at[row, "yaw"]),
+        rights={name: value for name in COLUMNS if (value := getattr(photo.labels, name)) is not None},
     )
 
 

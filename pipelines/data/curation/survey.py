@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +21,13 @@ from pipelines.data.curation.analyse import AnalyseTask, Photo, analyse_and_writ
 from pipelines.data.curation.records import STATE_SCHEMA, write_rows
 from pipelines.data.faces.version import analyser_version, code_files
 from pipelines.data.ingest.layout import open_source
-from pipelines.data.ingest.photo_files import FoundPhoto, Skipped
-from pipelines.data.ingest.walk import HIDDEN, NO_PICTURE, UNPAIRED_TEXT
+from pipelines.data.ingest.photo_files import FoundPhoto, Skipped, Unmatched
+from pipelines.data.ingest.walk import HIDDEN, NO_PICTURE
 from pipelines.data.spark import run_tasks
 
 # The parameters of `curate` on which the analysis depends.
 _ANALYSIS_PARAMS = {"min_face_side", "working_side"}
-_NO_PHOTO = frozenset({HIDDEN, UNPAIRED_TEXT, NO_PICTURE})
+_NO_PHOTO = frozenset({HIDDEN, NO_PICTURE})
 # Why a photo of this person and with this sha256 must not be taken, or None.
 Gate = Callable[[str | None, str | None], str | None]
 
@@ -55,6 +56,8 @@ def list_photos(source: Path, identity_depth: int, max_bytes: int, gate: Gate | 
                 unread.append(Skipped(item.file_name, reason))
             else:
                 photos[item.file_name] = item
+        elif isinstance(item, Unmatched):
+            print(f"{source}: {item.label}: {item.reason}; this label is not used", file=sys.stderr)
         elif item.reason not in _NO_PHOTO:
             unread.append(item)
     if not photos and not unread:

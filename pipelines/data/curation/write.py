@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ class Chosen:
     """One face to write: its row, the photo's path, the file to write, and the given and measured parts of its texts.
 
     `cut` (left, top, right, bottom) is the part of the photo that is written, None to copy the file; `bbox` is the
-    face; both in pixels of the upright photo.
+    face; both in pixels of the upright photo. `rights` are the photo's source, licence and consent, where known.
     """
 
     row: int
@@ -40,6 +41,7 @@ class Chosen:
     face_prompt: str | None
     expression: str | None
     yaw: float
+    rights: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -106,5 +108,7 @@ def _write(faces: Sequence[Chosen], captions: CaptionChain, params: Preprocess) 
             file.write_bytes(cut)
         face_prompt = face.face_prompt or face_prompt_of(face.expression or caption.expression, face.yaw)
         file.with_suffix(".txt").write_text(f"{caption.prompt}\n{face_prompt}\n", encoding="utf-8")
+        if face.rights:
+            file.with_suffix(".json").write_text(json.dumps(face.rights, ensure_ascii=False) + "\n", encoding="utf-8")
         written.append(Written(face.row, caption.prompt, face_prompt))
     return written

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pipelines.core.errors import UserError
-from pipelines.data.ingest.huggingface import picture_column
+from pipelines.data.ingest.huggingface import columns_of, picture_column
 from pipelines.data.ingest.label_files import may_hold_labels, table_of
 from pipelines.data.ingest.label_join import NO_PHOTO, SEVERAL, Folder, TableJoin
 from pipelines.data.ingest.photo_files import FoundPhoto, Labels, Skipped, row_name
@@ -15,6 +15,8 @@ from pipelines.data.ingest.sidecars import FolderFiles, labels_beside, sort_file
 from pipelines.data.ingest.walk import NO_PICTURE, Entry, files_of, walk_files
 
 PICTURE_TABLE = "Parquet of pictures; --layout huggingface reads it"
+# A column of the table that `curate` writes: its names are those of another folder.
+_CURATED = "selected_file"
 
 
 def join_tables(root: Path, lists: Iterable[Path] = (), *, whole_folder: bool = True) -> TableJoin:
@@ -38,8 +40,11 @@ def join_tables(root: Path, lists: Iterable[Path] = (), *, whole_folder: bool = 
 
 def _add(tables: TableJoin, item: Entry) -> list[Skipped]:
     path = Path(item.path)
-    if path.suffix.lower() == ".parquet" and picture_column(path) is not None:
-        return [unmatched(item, PICTURE_TABLE)]
+    if path.suffix.lower() == ".parquet":
+        if picture_column(path) is not None:
+            return [unmatched(item, PICTURE_TABLE)]
+        if _CURATED in columns_of(path):
+            return [Skipped(row_name(item.relative), NO_PICTURE)]
     try:
         entries = list(table_of(path))
         if tables.add(item.relative, entries):

@@ -27,15 +27,19 @@ _ROWS_AT_ONCE = 16
 _LABELS_AT_ONCE = 4096
 
 
-def picture_column(file: Path) -> str | None:
-    """Return the column of a Parquet file that holds pictures, or None; only the footer is read."""
+def columns_of(file: Path) -> dict[str, pa.DataType]:
+    """Return the columns of a Parquet file; none where it is another file."""
     try:
         schema = pq.read_schema(file)
     except (pa.ArrowException, OSError):
-        return None
-    return next(
-        (name for name in PICTURE_COLUMNS if name in schema.names and _holds_bytes(schema.field(name).type)), None
-    )
+        return {}
+    return dict(zip(schema.names, schema.types, strict=True))
+
+
+def picture_column(file: Path) -> str | None:
+    """Return the column of a Parquet file that holds pictures, or None; only the footer is read."""
+    schema = columns_of(file)
+    return next((name for name in PICTURE_COLUMNS if name in schema and _holds_bytes(schema[name])), None)
 
 
 def by_path(file: Path, column: str) -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.core.paths import refuse_pointers
 from pipelines.data.ingest.label_values import KEYS, MISSING, merged, normal_entry
 from pipelines.data.ingest.photo_files import is_picture_name, one_line
 
@@ -78,7 +79,11 @@ def parse_object(raw: bytes) -> Entry | None:
 
 
 def table_of(file: Path) -> Iterator[Entry | str]:
-    """Yield the entries of a table, or the reason where one cannot be read; raise ValueError for other files."""
+    """Yield the entries of a table, or the reason where one cannot be read; raise ValueError for other files.
+
+    Raises UserError for the pointer of a git-lfs file.
+    """
+    refuse_pointers([file])
     if file.suffix.lower() == ".parquet":
         return _parquet(file)
     return parse_table(file.name, file.read_bytes())

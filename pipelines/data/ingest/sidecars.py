@@ -12,6 +12,7 @@ from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipelines.core.paths import refuse_pointer
 from pipelines.data.ingest.label_files import (
     BAD_JSON,
     CAPTIONS,
@@ -120,9 +121,12 @@ def labels_beside(photo: Entry, files: FolderFiles) -> tuple[Labels, list[Unmatc
     for item in files.labels.get(photo.relative, ()):
         try:
             with open(item.path, "rb") as stream:  # noqa: PTH123 (names that are not UTF-8)
-                contents.append((row_name(item.relative), stream.read(SIDECAR_BYTES + 1)))
+                raw = stream.read(SIDECAR_BYTES + 1)
         except OSError:
             left.append(unmatched(item, DENIED))
+            continue
+        refuse_pointer(raw, item.path)
+        contents.append((row_name(item.relative), raw))
     labels, problems = sidecar_labels(contents)
     if shared := files.shared.get(photo.relative):
         labels = labels.updated(not_joined(row_name(shared)))

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+from pipelines.core.paths import refuse_pointers
 from pipelines.data.ingest.photo_files import FoundPhoto, Labels, Skipped, row_name
 from pipelines.data.ingest.sidecars import beside_shards
 from pipelines.data.ingest.tar_index import ShardIndex
@@ -60,6 +61,7 @@ def read_shards(
 
 
 def _read_shard(shard: Entry, max_bytes: int, with_pictures: bool) -> Iterator[FoundPhoto | Skipped]:
+    refuse_pointers([Path(shard.path)])
     prefix = row_name(shard.relative)
     index = ShardIndex(prefix, max_bytes)
     fault: Exception | None = None

@@ -19,6 +19,7 @@ from pipelines.core.params import Params, load_params
 from pipelines.data.curation.build import REPORT, STATE, TABLE, Inputs, Outputs, Report, run
 from pipelines.data.curation.records import FACES_SCHEMA, LEFT_OUT, REASONS, SELECTED
 from pipelines.data.ingest.layout import open_source
+from pipelines.data.ingest.photo_files import Unmatched
 from pipelines.data.synthetic.dataset import person_scenes
 from pipelines.data.synthetic.draw import render
 from pipelines.data.synthetic.person import Person
@@ -64,6 +65,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "more/none.jpg").write_bytes(b"")
     (folder / "readme.md").write_text("no photo")
     (folder / "00.txt").write_text("a woman on a beach\nsad, facing the camera\n")
+    consents = [f"{number}0.jpg,pending" for number in range(PHOTOS)]
+    (folder / "consents.csv").write_text("\n".join(["file_name,consent", *consents]))
     return folder
 
 
@@ -118,7 +121,9 @@ def test_ingest_reads_the_curated_set(curated: tuple[Path, Path, Report], photos
     out, _, report = curated
     source = open_source(out)
     assert source.layout == "identity-folders"
-    found = [item for item in source.read(2**20) if hasattr(item, "labels")]
+    items = list(source.read(2**20))
+    assert not any(isinstance(item, Unmatched) for item in items)
+    found = [item for item in items if hasattr(item, "labels")]
     assert len(found) == report.selected
     assert len({item.labels.identity for item in found}) == report.identities == 3
     assert all(item.labels.prompt and item.labels.face_prompt for item in found)
@@ -130,6 +135,7 @@ def test_ingest_reads_the_curated_set(curated: tuple[Path, Path, Report], photos
             item.labels.prompt,
             item.labels.face_prompt,
         )
+        assert item.labels.consent == ("pending" if row["file_name"][1:] == "0.jpg" else None)
         if "both" not in row["file_name"]:
             assert (out / item.file_name).read_bytes() == (photos / row["file_name"]).read_bytes()
 

@@ -370,3 +370,12 @@ def test_a_key_may_have_hundreds_of_pictures_which_are_read_one_at_a_time(tmp_pa
     tracemalloc.stop()
     assert count == 300
     assert peak < 16 * size
+
+
+@pytest.mark.parametrize("name", ["1.txt", "1.json", "labels.csv", "labels.jsonl", "a.tar", "a.parquet"])
+def test_labels_that_git_lfs_did_not_fetch_are_named(tmp_path: Path, name: str) -> None:
+    if name not in ("a.tar", "a.parquet"):
+        write(tmp_path / "1.jpg")
+    write(tmp_path / name, f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 5\n")
+    with pytest.raises(UserError, match=rf"{name}: only the pointer of a git-lfs file"):
+        read(tmp_path)
