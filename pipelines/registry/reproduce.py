@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipelines.core.chain import ADAPTER
 from pipelines.core.errors import StageFailed, UserError
-from pipelines.core.files import folder_sha256
+from pipelines.core.files import atomic_folder, folder_sha256
 from pipelines.registry.origins import origins_of
 from pipelines.registry.snapshot import fetch_snapshot
 from pipelines.versions.dvc import bring_data, dvc, dvc_problem
@@ -45,21 +44,18 @@ def reproduce(root: Path, uri: str, target: Path) -> Reproduction:
             f"code to restore; its data: {origins.outputs or 'unknown'}"
         )
     fetch_snapshot(root, origins.snapshot)
-    clone_of(root.resolve(), target)
-    try:
-        git(target, "checkout", "--quiet", "--detach", f"refs/tags/{origins.snapshot}")
-        _check_out_data(target, root, origins.dataset_md5)
-        if folder_sha256(target / ADAPTER) != origins.adapter_hash:
+    with atomic_folder(target) as part:
+        clone_of(root.resolve(), part)
+        git(part, "checkout", "--quiet", "--detach", f"refs/tags/{origins.snapshot}")
+        _check_out_data(part, target, root, origins.dataset_md5)
+        if folder_sha256(part / ADAPTER) != origins.adapter_hash:
             raise StageFailed(f"{origins.model}: the restored adapter is not the registered one; is it damaged?")
-        changed = _status(target)
-    except BaseException:
-        shutil.rmtree(target)
-        raise
+        changed = _status(part)
     return Reproduction(origins.model, str(target), origins.snapshot, origins.dataset_version, changed)
 
 
-def _check_out_data(target: Path, root: Path, dataset_md5: str | None) -> None:
-    if not (problem := bring_data(target)):
+def _check_out_data(part: Path, target: Path, root: Path, dataset_md5: str | None) -> None:
+    if not (problem := bring_data(part)):
         return
     if dataset_md5 and (forgotten := describe_entries(gate(root).of_dataset(dataset_md5))):
         raise UserError(f"{target}: this version cannot be restored unchanged, its people were {forgotten}")

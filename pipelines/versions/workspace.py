@@ -107,22 +107,18 @@ def restore(home: Path, run: str, target: Path) -> Path:
     home = home.resolve()
     if target.exists():
         raise UserError(f"{target}: it exists; give a folder that does not exist")
-    clone_of(home, target)
     name = run_name(run)
-    for arguments in (("exp", "pull", "--no-cache", "origin", name), ("exp", "apply", name), ("checkout",)):
-        done = dvc(target, *arguments, capture=True)
-        if done.returncode:
-            forgotten = _forgotten(home, target)
-            shutil.rmtree(target)
-            raise UserError(
-                f"run {name}: `dvc {' '.join(arguments)}` failed: {dvc_problem(done)}"
-                + (f"; a part of its data was deleted: {forgotten}" if forgotten else "")
-            )
-    try:
-        refuse_forgotten(target / "data")
-    except (StageFailed, UserError):
-        shutil.rmtree(target)
-        raise
+    with atomic_folder(target) as part:
+        clone_of(home, part)
+        for arguments in (("exp", "pull", "--no-cache", "origin", name), ("exp", "apply", name), ("checkout",)):
+            done = dvc(part, *arguments, capture=True)
+            if done.returncode:
+                forgotten = _forgotten(home, part)
+                raise UserError(
+                    f"run {name}: `dvc {' '.join(arguments)}` failed: {dvc_problem(done)}"
+                    + (f"; a part of its data was deleted: {forgotten}" if forgotten else "")
+                )
+        refuse_forgotten(part / "data")
     return target
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from pipelines.core.errors import UserError
+from pipelines.versions import workspace
 from pipelines.versions.dvc import dvc
 from pipelines.versions.workspace import create, restore, run_name, save
 from tests.processes import commit_all, git
@@ -80,6 +82,25 @@ def test_a_saved_run_is_restored_with_nothing_left_to_do(home: Path, tmp_path: P
     assert "didn't change, skipping" in done.stdout
     assert "up to date" in done.stdout
     assert git(home, "status", "--porcelain") == ""
+
+
+def test_a_restore_that_is_killed_leaves_no_folder_and_is_repeated(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = create(home, "run a").path
+    add_data(work)
+    assert dvc(work, "repro", "-q", capture=True).returncode == 0
+    save(home, "run a")
+    child = os.fork()
+    if child == 0:
+        # The process ends between two commands of DVC, without cleaning up.
+        monkeypatch.setattr(workspace, "dvc", lambda *arguments, **_: os._exit(9))
+        restore(home, "run-a", tmp_path / "elsewhere")
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert not (tmp_path / "elsewhere").exists()
+    assert (restore(home, "run-a", tmp_path / "elsewhere") / "result.txt").read_text() == "42"
+    assert not list(tmp_path.glob(".elsewhere*"))
 
 
 def test_two_runs_at_once_do_not_meet(home: Path, tmp_path: Path) -> None:
