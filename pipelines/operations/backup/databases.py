@@ -16,7 +16,7 @@ from typing import Any
 
 from pipelines.core.environment import clean_environment
 from pipelines.core.errors import StageFailed, UserError
-from pipelines.core.files import atomic_file
+from pipelines.core.files import atomic_file, sha256
 from pipelines.operations.programs import run_program
 from pipelines.operations.stack.postgres import find_programs
 
@@ -96,6 +96,13 @@ def load(file: Path, uri: str, rows: dict[str, int] | None = None) -> None:
         _postgres(address, "psql", *options, "-c", _DROP_TABLES, "-f", str(script))
     with _connected(address) as connection:
         _check_same(rows or {}, _rows(connection), f"{address.render_as_string()}: the restored database")
+
+
+def is_copy(file: Path, uri: str) -> bool:
+    """Whether the SQLite database at `uri` has the bytes of the copy `file`: loaded, and not written to since."""
+    address = _parse(uri)
+    target = Path(_database(address))
+    return address.get_backend_name() == "sqlite" and target.is_file() and sha256(target) == sha256(file)
 
 
 def is_empty(uri: str) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.files import atomic_file, sha256
 from pipelines.operations.backup.backup import ARTEFACTS, BUNDLE, REFS, Manifest
-from pipelines.operations.backup.databases import check_kind, is_empty, load
+from pipelines.operations.backup.databases import check_kind, is_copy, is_empty, load
 from pipelines.operations.backup.locations import Locations
 from pipelines.operations.stack.credentials import FILE
 from pipelines.versions.forgotten import REASON, gate
@@ -43,7 +43,9 @@ def check_locations(folder: Path, manifest: Manifest, locations: Locations, *, f
     wanted = _wanted(manifest, locations)
     for name, uri in wanted.items():
         check_kind(folder / manifest.databases()[name], uri)
-    full = [name for name, uri in wanted.items() if not is_empty(uri)]
+    # A restore that was killed has replaced some databases already.
+    own = {name: folder / file for name, file in manifest.databases().items()}
+    full = [name for name, uri in wanted.items() if not is_empty(uri) and not is_copy(own[name], uri)]
     if full and not force:
         raise UserError(f"the databases of {' and '.join(full)} are not empty; --force replaces them")
     if locations.artefacts is None or not (folder / ARTEFACTS).is_dir():
@@ -76,6 +78,10 @@ def restore_into(folder: Path, manifest: Manifest, locations: Locations) -> Rest
                 raise StageFailed(f"{target}: not as in the backup after it was copied; check the disk, then run again")
         done.append(f"artefacts to {locations.artefacts}")
         left += [f"{Path(name).relative_to(folder)}: {REASON}" for name in gone]
+    if (folder / BUNDLE).is_file():
+        added = _restore_refs(locations.root, folder / BUNDLE)
+        done.append(f"{added} tags and saved runs")
+    # Last: what refers to artefacts and tags finds them.
     wanted = _wanted(manifest, locations)
     for name, file in manifest.databases().items():
         if name in wanted:
@@ -85,9 +91,6 @@ def restore_into(folder: Path, manifest: Manifest, locations: Locations) -> Rest
             left.append(f"database of {name} (--{'ledger' if name == 'mlflow' else name} names its address)")
     if manifest.secret and locations.credentials is None:
         left.append(FILE)
-    if (folder / BUNDLE).is_file():
-        added = _restore_refs(locations.root, folder / BUNDLE)
-        done.append(f"{added} tags and saved runs")
     return Restored(done, left)
 
 

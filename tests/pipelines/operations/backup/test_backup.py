@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.core.errors import StageFailed, UserError
+from pipelines.operations.backup import restore as restore_module
 from pipelines.operations.backup.backup import make_backup, read_backup
 from pipelines.operations.backup.databases import dump, load
 from pipelines.operations.backup.locations import Locations
@@ -139,6 +141,38 @@ def test_databases_with_data_are_replaced_by_force_only(locations: Locations, tm
     assert words(locations.root / "mlflow.db") == ["newer"]
     restore(tmp_path / "copy", locations, force=True)
     assert words(locations.root / "mlflow.db") == ["v1", "v2"]
+
+
+@pytest.mark.parametrize("loaded", [0, 1, 2])
+def test_a_restore_that_was_killed_is_repeated_without_force(
+    locations: Locations, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loaded: int
+) -> None:
+    git(locations.root, "tag", "model-1")
+    make_backup(locations, tmp_path / "copy")
+    (locations.root / "mlflow.db").unlink()
+    (locations.root / "airflow.db").unlink()
+    shutil.rmtree(locations.root / "mlartifacts")
+    git(locations.root, "tag", "-d", "model-1")
+    child = os.fork()
+    if child == 0:
+        left = [loaded]
+
+        def load_some(file: Path, uri: str) -> None:
+            if not left[0]:
+                os._exit(9)
+            left[0] -= 1
+            load(file, uri)
+            if not left[0]:
+                os._exit(9)
+
+        monkeypatch.setattr(restore_module, "load", load_some)
+        restore(tmp_path / "copy", locations)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    restore(tmp_path / "copy", locations)
+    assert words(locations.root / "mlflow.db") == ["v1", "v2"]
+    assert words(locations.root / "airflow.db") == ["run"]
+    assert git(locations.root, "tag").split() == ["faces-v1", "model-1"]
 
 
 def test_other_artefacts_are_replaced_by_force_only(locations: Locations, tmp_path: Path) -> None:
