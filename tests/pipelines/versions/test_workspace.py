@@ -94,9 +94,11 @@ def test_a_restore_that_is_killed_leaves_no_folder_and_is_repeated(
     child = os.fork()
     if child == 0:
         # The process ends between two commands of DVC, without cleaning up.
-        monkeypatch.setattr(workspace, "dvc", lambda *arguments, **_: os._exit(9))
-        restore(home, "run-a", tmp_path / "elsewhere")
-        os._exit(0)
+        try:
+            monkeypatch.setattr(workspace, "dvc", lambda *arguments, **_: os._exit(9))
+            restore(home, "run-a", tmp_path / "elsewhere")
+        finally:
+            os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
     assert not (tmp_path / "elsewhere").exists()
     assert (restore(home, "run-a", tmp_path / "elsewhere") / "result.txt").read_text() == "42"

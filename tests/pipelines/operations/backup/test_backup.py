@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -157,17 +158,19 @@ def test_a_restore_that_was_killed_is_repeated_without_force(
     if child == 0:
         left = [loaded]
 
-        def load_some(file: Path, uri: str) -> None:
+        def load_some(*arguments: Any) -> None:
             if not left[0]:
                 os._exit(9)
             left[0] -= 1
-            load(file, uri)
+            load(*arguments)
             if not left[0]:
                 os._exit(9)
 
-        monkeypatch.setattr(restore_module, "load", load_some)
-        restore(tmp_path / "copy", locations)
-        os._exit(0)
+        try:
+            monkeypatch.setattr(restore_module, "load", load_some)
+            restore(tmp_path / "copy", locations)
+        finally:
+            os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
     restore(tmp_path / "copy", locations)
     assert words(locations.root / "mlflow.db") == ["v1", "v2"]
