@@ -70,13 +70,15 @@ class Manifest:
         return f" ({sum(tables.values()):,} rows in {len(tables)} tables)" if tables else ""
 
 
-def make_backup(locations: Locations, target: Path) -> Manifest:
+def make_backup(locations: Locations, target: Path, *, with_artefacts: bool = True) -> Manifest:
     """Write a backup into the new folder `target`, completely or not at all; return its manifest.
 
     Databases are copied before artefacts, so that every artefact they refer to is copied even if runs log meanwhile.
-    With passwords and keys in it, the folder has mode 700.
+    With passwords and keys in it, the folder has mode 700. `with_artefacts` off: artefacts are left out, for a change
+    of the databases alone.
     """
     _check_new(target)
+    folder = locations.artefacts if with_artefacts else None
     databases = locations.databases()
     if not databases:
         raise UserError("nothing to back up: neither MLflow's nor Airflow's database was found or named")
@@ -86,15 +88,20 @@ def make_backup(locations: Locations, target: Path) -> Manifest:
         rows = {}
         for name, uri in databases.items():
             rows[name] = dump(uri, part / name)
-            if name == "mlflow" and not locations.served and (copy := part / "mlflow.sqlite").is_file():
-                _check_artefacts(copy, locations.artefacts)
+            if (
+                name == "mlflow"
+                and with_artefacts
+                and not locations.served
+                and (copy := part / "mlflow.sqlite").is_file()
+            ):
+                _check_artefacts(copy, folder)
         read: dict[str, str] = {}
-        if locations.artefacts is not None and locations.artefacts.is_dir():
-            shutil.copytree(locations.artefacts, part / ARTEFACTS, copy_function=functools.partial(_copy, read=read))
+        if folder is not None and folder.is_dir():
+            shutil.copytree(folder, part / ARTEFACTS, copy_function=functools.partial(_copy, read=read))
         _bundle(locations.root, part / BUNDLE)
         manifest = Manifest(
             made=datetime.now(UTC).isoformat(timespec="seconds"),
-            artefacts=None if locations.artefacts is None else str(locations.artefacts),
+            artefacts=None if folder is None else str(folder),
             files={name: sha256(part / name) for name in _files(part)},
             served=locations.served,
             rows=rows,

@@ -80,7 +80,8 @@ def survey(root: Path) -> list[Item]:
     """
     items: list[Item] = []
     refused: list[str] = []
-    for find in (_parameters, _rows, _states, _exports, _list_of_forgotten, _stack, _tracking):
+    # The database first: where another process uses it, no other file has been changed yet.
+    for find in (_tracking, _parameters, _rows, _states, _exports, _list_of_forgotten, _stack):
         try:
             items += find(root)
         except UserError as error:

@@ -6,7 +6,6 @@ import json
 import shutil
 import sys
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -48,13 +47,14 @@ def upgrade(root: Path, backup: Path | None = None) -> tuple[list[Item], Path | 
 def _back_up(root: Path, changing: Iterable[Item], target: Path) -> None:
     if target.exists():
         raise UserError(f"{target}: it exists; a backup needs a new folder")
+    for left in (root / BACKUPS).glob(".*.part"):
+        shutil.rmtree(left)  # of an upgrade that was killed
     with atomic_folder(target, mode=0o700) as part:
         for item in changing:
             source = root / item.place
             if source == database(root):
-                # Artefacts stay as they are: only the databases and tags.
-                locations = replace(checkout_locations(root, Addresses(), present=True), artefacts=None)
-                make_backup(locations, part / DATABASES)
+                locations = checkout_locations(root, Addresses(), present=True)
+                make_backup(locations, part / DATABASES, with_artefacts=False)
             else:
                 copy = part / FILES / item.place.lstrip("/")
                 copy.parent.mkdir(parents=True, exist_ok=True)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -18,10 +21,13 @@ from pipelines.operations.stack.settings import Ports, saved_ports
 from pipelines.operations.upgrade import tracking
 from pipelines.operations.upgrade import upgrade as operation
 from pipelines.operations.upgrade.survey import survey
-from tests.processes import commit_all, dynamicid
+from pipelines.registry.settings import connect
+from tests.processes import PROJECT, commit_all, dynamicid
 
 # A revision of the tables of MLflow 2.22, and one that no MLflow has.
 OLDER, UNKNOWN = "0584bdc529eb", "ffffffffffff"
+# What differs between two upgrades: the bytes of the database, and the backups.
+KEPT = ("mlflow.db", ".dynamicid/before_upgrade")
 
 
 def files_of(root: Path) -> dict[str, bytes]:
@@ -42,6 +48,10 @@ def old(project: Path, mlflow_checkout: Path) -> Path:
     stack = root / ".dynamicid" / "stack"
     stack.mkdir(parents=True)
     (stack / "ports.json").write_text(json.dumps({"postgres": 1, "airflow": 2, "mlflow": 3}))
+    (root / "mlartifacts" / "run").mkdir(parents=True)
+    (root / "mlartifacts" / "run" / "metrics.json").write_text("{}")
+    (root / ".gitignore").write_text("/mlartifacts/\n/mlflow.db*\n/.dynamicid/\n")
+    connect(root)
     with closing(sqlite3.connect(root / "mlflow.db")) as database, database:
         database.execute("DELETE FROM experiment_tags")
     commit_all(root, "old files")
@@ -93,28 +103,24 @@ def test_older_files_are_backed_up_and_brought_up_to_date(old: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("killed_at", range(4))
-def test_an_upgrade_that_was_killed_is_finished_by_the_next(
-    old: Path, tmp_path: Path, killed_at: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_upgrade_that_was_killed_is_finished_by_the_next(old: Path, tmp_path: Path, killed_at: int) -> None:
     whole = tmp_path / "whole"
     shutil.copytree(old, whole)
     operation.upgrade(whole, tmp_path / "first")
-
     place = list(changes(old))[killed_at]
-
-    def killed(text: str, **_: object) -> None:
-        if text.startswith(place):
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr("builtins.print", killed)
-    with pytest.raises(KeyboardInterrupt):
-        operation.upgrade(old, tmp_path / "second")
-    monkeypatch.undo()
-    assert changes(old)
-    operation.upgrade(old, tmp_path / "third")
+    command = (sys.executable, "-m", "pipelines.cli", "upgrade", "--apply")
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    with subprocess.Popen(command, cwd=old, env=environment, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stderr is not None
+        assert any(line.startswith(place) for line in running.stderr)
+        running.kill()
+    operation.upgrade(old)
     assert not changes(old)
-    ends = [{name: body for name, body in files_of(root).items() if name != "mlflow.db"} for root in (old, whole)]
-    assert ends[0] == ends[1]
+    parts = [{n: b for n, b in files_of(root).items() if not n.startswith(KEPT)} for root in (old, whole)]
+    assert parts[0] == parts[1]
+    saved = [file.read_bytes() for file in (old / ".dynamicid" / "before_upgrade").rglob("files/params.yaml")]
+    assert saved
+    assert all(b"format" not in text.split(b"\n")[1] for text in saved)
 
 
 def test_a_newer_file_is_named_and_nothing_changes(old: Path, tmp_path: Path) -> None:
@@ -161,10 +167,12 @@ def test_a_database_of_a_newer_mlflow_is_refused(old: Path) -> None:
 
 def test_a_database_in_use_is_not_changed(old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracking, "_SECONDS", 0.1)
+    before = files_of(old)
     with closing(sqlite3.connect(old / "mlflow.db")) as busy:
         busy.execute("BEGIN IMMEDIATE")
         with pytest.raises(StageFailed, match=r"mlflow\.db: database is locked; end the processes that use it"):
             operation.upgrade(old, tmp_path / "saved")
+        assert {name for name, body in files_of(old).items() if before[name] != body} == set()
     operation.upgrade(old, tmp_path / "again")
     assert not changes(old)
 
