@@ -34,6 +34,7 @@ MEANINGS: dict[str, str] = {
     "yaw": "degrees, positive to the picture's right",
     "pitch": "degrees, positive upwards",
     "roll": "degrees, positive clockwise",
+    "turned": "degrees clockwise by which the photo was turned upright, after any EXIF rotation: 0, 90, 180 or 270",
     "embedding": "512 numbers of unit norm, by the recogniser",
     "det_score": "the detector's score, 0 to 1",
     "n_faces": "faces found in the photo",

@@ -52,6 +52,7 @@ PROCESSED_SCHEMA = pa.schema(
         ("yaw", pa.float32()),  # degrees, positive to the picture's right
         ("pitch", pa.float32()),  # degrees, positive upwards
         ("roll", pa.float32()),  # degrees, positive clockwise
+        ("turned", pa.int32()),  # degrees clockwise by which the photo was turned upright: 0, 90, 180 or 270
         ("embedding", pa.list_(pa.float32())),  # 512: unit norm
         ("det_score", pa.float32()),
         ("n_faces", pa.int32()),
@@ -66,7 +67,7 @@ PROCESSED_SCHEMA = pa.schema(
 )
 
 # Columns that came later: rows of format 1 are read as if they were null.
-LATER_COLUMNS: frozenset[str] = frozenset()
+LATER_COLUMNS: frozenset[str] = frozenset({"turned"})
 
 OK = "ok"
 REJECTED = "rejected"
@@ -81,6 +82,7 @@ REASONS: dict[str, str] = {
     "duplicate": "the same bytes occur in an earlier row",
     "no_face": "no face was found",
     "several_faces": "more than one face was found",
+    "turned": "the photo is not upright, or seems not to be, and which of two turns is right cannot be decided",
     "blurred": "the face is less sharp than the profile allows",
     "no_caption": "no caption could be made",
     "analyser_failed": "an analyser raised an error on this picture",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import io
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -163,20 +162,16 @@ def _decoded(text: Any, name: str, limits: Serve) -> bytes:
 
 def _check_picture(reference: Reference, limits: Serve) -> None:
     """Raise UserError on bytes that are not a picture within the limits; reads the header only."""
-    from PIL import Image
+    from pipelines.data.ingest.header import read_header
 
     name, data = reference
     if len(data) > limits.max_upload_mb * _MEGABYTE:
         raise UserError(f"{name}: more than {limits.max_upload_mb} MB; send a smaller picture")
-    try:
-        with Image.open(io.BytesIO(data)) as picture:
-            width, height = picture.size
-    except Image.DecompressionBombError:
-        raise UserError(f"{name}: too many pixels; at most {limits.max_pixels:,}") from None
-    except Exception:  # a damaged header may raise almost anything
-        raise UserError(f"{name}: no picture in it; expected a JPEG or PNG") from None
-    if width * height > limits.max_pixels:
-        raise UserError(f"{name}: {width}x{height} pixels; at most {limits.max_pixels:,}")
+    header = read_header(data)
+    if header is None:
+        raise UserError(f"{name}: no picture in it; expected a JPEG or PNG")
+    if header.width * header.height > limits.max_pixels:
+        raise UserError(f"{name}: {header.width}x{header.height} pixels; at most {limits.max_pixels:,}")
 
 
 def _box(values: Any, name: str) -> Box:

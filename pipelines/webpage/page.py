@@ -149,6 +149,7 @@ def _person(n: int, takes_face_prompts: bool) -> Person:
             height=230,
             elem_id=f"photo-{n + 1}",
         )
+        photo.preprocess = _uploaded_file
     with gr.Column(scale=3, min_width=200):
         info = None if takes_face_prompts else "This adapter has no IMR: expression and pose stay as in the photo."
         kept = ("as in the photo", "")
@@ -159,6 +160,11 @@ def _person(n: int, takes_face_prompts: bool) -> Person:
         poses = [(pose.replace("_", " "), pose) for pose in POSES]
         pose = gr.Radio([kept, *poses], label="Head pose, seen from you", elem_id=f"pose-{n + 1}", **chips)
     return Person(photo, expression, pose)
+
+
+def _uploaded_file(upload: Any) -> str | None:
+    """Return the path of an upload; Gradio would open the picture, and refuse some that the project can decode."""
+    return None if upload is None else upload.path
 
 
 def _examples(form: Form, examples: Sequence[Example]) -> None:

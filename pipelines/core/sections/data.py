@@ -9,6 +9,9 @@ from pydantic import Field, field_validator, model_validator
 
 from pipelines.core.sections.section import ChannelOrder, Count, Section, Share
 
+# The detector of buffalo_sc gives 0.82 and more to four of five upright faces, and to no sideways or upside-down one.
+DEFAULT_SURE_SCORE = 0.82
+
 
 class Ingest(Section):
     """How files become rows of `data/faces`."""
@@ -75,6 +78,11 @@ class Preprocess(Section):
         (), description="Sides of the detector's square inputs, in pixels; empty: 128 and 640, as insightface."
     )
     det_threshold: float = Field(0.5, gt=0, lt=1, description="Minimum score of a detected face.")
+    sure_scores: dict[str, Share] = Field(
+        {"tiny_faces": 0.0},
+        description="By pack: a photo whose surest face has a lower score is also tried in other turns; 0: none are "
+        "tried (the detector of `tiny_faces` cannot tell them apart). Packs that are not named here: 0.82.",
+    )
     landmarker: Landmarker
     captions: Captions = Captions()
     face_share: Share = Field(0.0, description="Minimum face height as a share of the stored square; 0: no bound.")
@@ -91,6 +99,11 @@ class Preprocess(Section):
     master: str = Field("local[2]", description="Spark master: `local[N]` for N processes, or a cluster's address.")
     spark: dict[str, str] = Field({}, description="Spark settings that replace the project's (docs/guides/cluster.md).")
     max_failed_share: Share = Field(0.2, description="Maximum share of rejected photos; above it the stage fails.")
+
+    @property
+    def sure_score(self) -> float:
+        """Return the score of `sure_scores` for the pack."""
+        return self.sure_scores.get(self.insightface_name, DEFAULT_SURE_SCORE)
 
 
 class ValidateProcessed(Section):

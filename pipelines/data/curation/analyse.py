@@ -122,16 +122,24 @@ def _faces(
 ) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     requests: list[CaptionRequest] = []
-    images = [decoded.image for _, _, decoded in batch]
-    found = analyser.analyse_images(images, embed=True)
+    views = [analyser.upright(decoded.image) for _, _, decoded in batch]
+    images = [view.image for view in views]
+    found = analyser.analyse_images(views, embed=True)
     mirrored = iter(analyser.embed_mirrored(images, found))
-    for (photo, image_id, decoded), faces in zip(batch, found, strict=True):
+    for (photo, image_id, stored), view, faces in zip(batch, views, found, strict=True):
+        decoded = replace(stored, image=view.image)
         if not faces:
             rows.append(_row(photo, image_id, decoded, reason="no_face"))
+        elif view.turned is None:
+            rows.append(_row(photo, image_id, decoded, reason="turned"))
+            for _ in faces:
+                next(mirrored)
+            continue
         for index, original in enumerate(faces):
             # Averaging with the mirror image makes faces turned left and faces turned right more similar.
             face = replace(original, embedding=_mean_direction(original.embedding, next(mirrored)))
             rows.append(_row(photo, image_id, decoded, face=face, index=index, n_faces=len(faces)))
+            rows[-1]["turned"] = view.turned
             requests.append(_request(decoded.image, face, photo.face_prompt if len(faces) == 1 else None))
     with_face = [row for row in rows if row["face_index"] is not None]
     for row, caption in zip(with_face, expressions.describe(requests) if requests else [], strict=True):

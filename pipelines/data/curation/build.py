@@ -189,6 +189,7 @@ def _chosen(faces: Faces, row: int, photo: FoundPhoto, stem: Path) -> Chosen:
         row=row,
         path=str(photo.path),
         file=f"{stem}{suffix}",
+        turned=int(rows.at[row, "turned"]),
         cut=cut,
         bbox=(x0, y0, x1, y1),
         # The texts of a photo of several people describe all of them.

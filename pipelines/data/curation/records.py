@@ -24,6 +24,7 @@ FACES_SCHEMA = pa.schema(
         ("reason", pa.string()),  # one of REASONS where left out
         ("detail", pa.string()),
         ("selected_file", pa.string()),  # relative to the output folder
+        ("turned", pa.int32()),  # degrees clockwise by which the photo was turned upright, after any EXIF rotation
         ("bbox", pa.list_(pa.float32())),  # 4: x0 y0 x1 y1, pixels of the upright photo
         ("det_score", pa.float32()),
         ("side", pa.float32()),  # the shorter side of the box, pixels of the photo
@@ -50,6 +51,7 @@ STATE_SCHEMA = pa.schema(
         ("height", pa.int32()),
         ("n_faces", pa.int32()),
         ("face_index", pa.int32()),
+        ("turned", pa.int32()),
         ("bbox", pa.list_(pa.float32())),
         ("landmarks", pa.list_(pa.float32())),  # 136, unit crop frame
         ("det_score", pa.float32()),
@@ -75,6 +77,7 @@ REASONS: dict[str, str] = {
     "analyser_failed": "an analyser raised an error on this picture",
     "duplicate": "the same bytes occur in another file",
     "no_face": "no face was found",
+    "turned": "the photo is not upright, or seems not to be, and which of two turns is right cannot be decided",
     "small_face": "the face is smaller than curate.min_face_side",
     "uncertain_face": "the detector is less sure than curate.min_score",
     "blurred": "the face is less sharp than curate.min_sharpness",

@@ -19,6 +19,7 @@ from pipelines.data.faces.captions import CaptionChain, face_prompt_of, load_cap
 from pipelines.data.faces.decode import decode
 from pipelines.data.faces.framing import encode_jpeg, frame_face
 from pipelines.data.faces.protocols import CaptionRequest
+from pipelines.data.faces.turning import turn_clockwise
 
 _BATCH = 16
 _CUT_QUALITY = 95
@@ -29,12 +30,14 @@ class Chosen:
     """One face to write: its row, the photo's path, the file to write, and the given and measured parts of its texts.
 
     `cut` (left, top, right, bottom) is the part of the photo that is written, None to copy the file; `bbox` is the
-    face; both in pixels of the upright photo. `rights` are the photo's source, licence and consent, where known.
+    face; both in pixels of the photo after it was turned by `turned` degrees clockwise. `rights` are the photo's source,
+    licence and consent, where known.
     """
 
     row: int
     path: str
     file: str
+    turned: int
     cut: Box | None
     bbox: tuple[float, float, float, float]
     prompt: str | None
@@ -87,7 +90,7 @@ def _write(faces: Sequence[Chosen], captions: CaptionChain, params: Preprocess) 
         # A cut needs all pixels of the photo; a caption needs no more than `preprocess.resolution`.
         side = 2**31 if face.cut else 2 * params.resolution
         decoded = decode(data, max_pixels=params.max_pixels, min_side=1, working_side=side)
-        image, box = decoded.image, np.array(face.bbox, np.float32) / decoded.reduction
+        image, box = turn_clockwise(decoded.image, face.turned), np.array(face.bbox, np.float32) / decoded.reduction
         if face.cut:
             left, top, right, bottom = face.cut
             image = np.ascontiguousarray(image[top:bottom, left:right])

@@ -20,6 +20,7 @@ _SUFFIXES: dict[str, str] = {
     "BMP": ".bmp",
     "TIFF": ".tif",
     "AVIF": ".avif",
+    "HEIF": ".heic",
     "JPEG2000": ".jp2",
     "PPM": ".ppm",
 }

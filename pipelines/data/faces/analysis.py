@@ -17,7 +17,7 @@ from pipelines.core.paths import resolve
 from pipelines.core.row_schemas import OK, REJECTED
 from pipelines.core.sections.data import Preprocess
 from pipelines.data.faces.captions import CaptionChain, face_prompt_of, load_captions
-from pipelines.data.faces.decode import Decoded, Undecodable, decode
+from pipelines.data.faces.decode import Undecodable, decode
 from pipelines.data.faces.framing import Frame, encode_jpeg, frame_face
 from pipelines.data.faces.insightface_analyser import InsightFaceAnalyser, pack_folder
 from pipelines.data.faces.landmarks import load_landmarker
@@ -33,9 +33,8 @@ from pipelines.data.faces.protocols import (
 from pipelines.data.faces.quality import choose_face, rejection_reason, sharpness
 from pipelines.data.faces.record import FaceRecord, FoundFace
 from pipelines.data.faces.timing import StepTimes
+from pipelines.data.faces.turning import UprightFaces, detected, enlarged, find_upright
 
-# Detectors miss faces of a few pixels: smaller pictures are enlarged first.
-_LEAST_SIDE = 128
 # Decoded pixels per stored pixel along a side: more where the stored square may be tightened around a small face.
 _DETAIL, _DETAIL_TIGHTENED, _WORKING_SIDE = 2, 4, 640
 # Decoded photos are gathered for the networks' batches until they hold this much memory.
@@ -52,10 +51,11 @@ Texts = tuple[str | None, str | None]
 
 @dataclass(frozen=True)
 class _ChosenFace:
-    """A decoded photo and the detection chosen in it."""
+    """A photo, turned upright by `turned` degrees clockwise, and the detection chosen in it."""
 
     position: int
-    photo: Decoded
+    image: np.ndarray
+    turned: int
     face: Detection
     areas: tuple[float, ...]
     sharpness: float
@@ -111,7 +111,7 @@ class Analyser:
                 waiting.append(chosen)
             else:
                 records[position] = replace(chosen, prompt=texts[position][0], face_prompt=texts[position][1])
-            if sum(item.photo.image.nbytes for item in waiting) > _WAITING_BYTES:
+            if sum(item.image.nbytes for item in waiting) > _WAITING_BYTES:
                 self._finish(waiting, texts, records)
                 waiting = []
         self._finish(waiting, texts, records)
@@ -127,21 +127,26 @@ class Analyser:
             rejected = replace(record, prompt=prompt, face_prompt=face_prompt, n_faces=len(item.areas))
             records[item.position] = record if record.status == OK else rejected
 
-    def analyse_images(self, images: Sequence[np.ndarray], *, embed: bool = False) -> list[list[FoundFace]]:
+    def upright(self, image: np.ndarray) -> UprightFaces:
+        """Detect the faces of a photo (H, W, 3) uint8 RGB; turn it where it is stored sideways or upside down."""
+        return find_upright(image, self._detector, self._recogniser, self._params.sure_score)
+
+    def analyse_images(
+        self, images: Sequence[np.ndarray | UprightFaces], *, embed: bool = False
+    ) -> list[list[FoundFace]]:
         """Return all faces of every picture (H, W, 3) uint8 RGB, the largest first; no framing, no rejection.
 
-        Pictures whose longer side is below 128 pixels are enlarged for the networks; geometry is in pixels of the
-        picture as given. `embed` also computes the embedding that conditions the model.
+        Pictures are analysed as they are, except for photos given as `upright` returns them. Those whose longer side
+        is below 128 pixels are enlarged for the networks; geometry is in pixels of the picture as given. `embed` also
+        computes the embedding that conditions the model.
         """
-        shown = [_enlarged(image) for image in images]
-        found = [
-            sorted(self._detector.detect(image), key=lambda face: (face.area, face.score), reverse=True)
-            for image, _ in shown
-        ]
+        views = [image if isinstance(image, UprightFaces) else detected(image, self._detector) for image in images]
+        shown = [(view.shown, view.factor) for view in views]
+        found = [sorted(view.faces, key=lambda face: (face.area, face.score), reverse=True) for view in views]
         pairs = [(index, face) for index, faces in enumerate(found) for face in faces]
-        views = [shown[index][0] for index, _ in pairs]
-        points = self._landmarker.landmarks(views, [face.bbox for _, face in pairs])
-        embeddings = self._recogniser.embed(views, [face.keypoints for _, face in pairs]) if embed else None
+        pictures = [shown[index][0] for index, _ in pairs]
+        points = self._landmarker.landmarks(pictures, [face.bbox for _, face in pairs])
+        embeddings = self._recogniser.embed(pictures, [face.keypoints for _, face in pairs]) if embed else None
         results: list[list[FoundFace]] = [[] for _ in images]
         for row, (index, face) in enumerate(pairs):
             image, factor = shown[index]
@@ -162,7 +167,7 @@ class Analyser:
         views: list[np.ndarray] = []
         points: list[np.ndarray] = []
         for image, found in zip(images, faces, strict=True):
-            view, factor = _enlarged(image)
+            view, factor = enlarged(image)
             mirrored = np.ascontiguousarray(view[:, ::-1]) if found else view
             for face in found:
                 views.append(mirrored)
@@ -182,23 +187,25 @@ class Analyser:
         except Undecodable as error:
             return FaceRecord(REJECTED, error.reason, detail=str(error))
         with self.times.step("detect"):
-            view, factor = _enlarged(photo.image)
+            upright = self.upright(photo.image)
             found = [
-                Detection(face.bbox / factor, face.keypoints / factor, face.score)
-                for face in self._detector.detect(view)
+                Detection(face.bbox / upright.factor, face.keypoints / upright.factor, face.score)
+                for face in upright.faces
             ]
             face, reason = choose_face(found, params.several_faces)
-            measure = 0.0 if face is None else sharpness(photo.image, face.bbox)
+            measure = 0.0 if face is None else sharpness(upright.image, face.bbox)
         if face is None:
             return FaceRecord(REJECTED, reason, n_faces=len(found))
         if reason := rejection_reason(face.side * photo.reduction, measure, params):
             shown = measure if reason == "blurred" else None
             return FaceRecord(REJECTED, reason, n_faces=len(found), det_score=face.score, sharpness=shown)
+        if upright.turned is None:
+            return FaceRecord(REJECTED, "turned", n_faces=len(found), det_score=face.score)
         areas = tuple(sorted((each.area for each in found), reverse=True))
-        return _ChosenFace(position, photo, face, areas, measure)
+        return _ChosenFace(position, upright.image, upright.turned, face, areas, measure)
 
     def _measure(self, chosen: Sequence[_ChosenFace], texts: Sequence[Texts]) -> list[FaceRecord]:
-        photos = [item.photo.image for item in chosen]
+        photos = [item.image for item in chosen]
         with self.times.step("landmarks"):
             points = self._landmarker.landmarks(photos, [item.face.bbox for item in chosen])
             poses = [
@@ -235,6 +242,7 @@ class Analyser:
                     keypoints=frame.points(item.face.keypoints),
                     landmarks=frame.points(points[row]),
                     **vars(poses[row]),
+                    turned=item.turned,
                     embedding=embeddings[row],
                     det_score=item.face.score,
                     n_faces=len(item.areas),
@@ -248,7 +256,7 @@ class Analyser:
         return records
 
     def _frame(self, item: _ChosenFace) -> Frame:
-        height, width = item.photo.image.shape[:2]
+        height, width = item.image.shape[:2]
         return frame_face(width, height, item.face.bbox, self._params.resolution, self._params.face_share)
 
 
@@ -282,15 +290,6 @@ def to_face(record: FaceRecord, clip_size: int) -> Face:
         expression=record.expression or "neutral",
         pose=parse(record.face_prompt or "").pose or pose_of_yaw(record.yaw or 0.0),
     )
-
-
-def _enlarged(image: np.ndarray) -> tuple[np.ndarray, float]:
-    side = max(image.shape[:2])
-    if side >= _LEAST_SIDE:
-        return image, 1.0
-    factor = _LEAST_SIDE / side
-    size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
-    return cv2.resize(image, size, interpolation=cv2.INTER_CUBIC), factor
 
 
 def _failed(_: object, error: Exception) -> FaceRecord:

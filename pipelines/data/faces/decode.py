@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import struct
 import warnings
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
 
 import numpy as np
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
-# Photographs only: no format that runs an interpreter (EPS, WMF) or that has no signature (TGA, raw text).
-FORMATS: tuple[str, ...] = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000")
+from pipelines.data.faces.colours import to_srgb, tones_of
+from pipelines.data.faces.opening import open_picture, without_pixel_limit
 
 # EXIF orientation → transpose that makes the stored picture upright.
 _ORIENTATION = 0x0112
@@ -28,8 +25,6 @@ _TURNS = {
 }
 # Large pictures are converted to RGB in strips of this many pixels, so that a second whole copy never exists.
 _STRIP_PIXELS = 2**21
-# A profile is compared with sRGB on a grid of this many values per channel.
-_PROBE_SIDE = 6
 
 # First and last bytes of formats that have an end marker.
 _MARKS: tuple[tuple[bytes, bytes], ...] = (
@@ -64,9 +59,8 @@ def decode(data: bytes, *, max_pixels: int, min_side: int, working_side: int) ->
     """
     if not data:
         raise Undecodable("empty", "no bytes")
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # `max_pixels` is checked instead
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), without_pixel_limit():
             warnings.simplefilter("ignore")
             return _decode(data, max_pixels, min_side, working_side)
     except Undecodable:
@@ -77,12 +71,10 @@ def decode(data: bytes, *, max_pixels: int, min_side: int, working_side: int) ->
         unknown = isinstance(error, UnidentifiedImageError)
         detail = "no picture of a known format" if unknown else " ".join(str(error).split())
         raise Undecodable("truncated" if cut else "unreadable", detail) from None
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
 
 
 def _decode(data: bytes, max_pixels: int, min_side: int, working_side: int) -> Decoded:
-    with Image.open(io.BytesIO(data), formats=FORMATS) as file:
+    with open_picture(data) as file:
         width, height = file.size
         if width * height > max_pixels:
             raise Undecodable("too_large", f"{width} x {height} pixels, {max_pixels} allowed")
@@ -109,76 +101,15 @@ def _orientation(file: Image.Image) -> int:
 def _reduced(file: Image.Image, factor: int) -> Image.Image:
     """Return a loaded picture in RGB with every `factor` x `factor` pixels averaged into one."""
     width, height = file.size
-    full = _full_scale(file)
+    tones = tones_of(file)
     rows = max(1, _STRIP_PIXELS // (width * factor)) * factor
     if height <= rows:
-        return _to_rgb(file, full).reduce(factor)
+        return to_srgb(file, tones).reduce(factor)
     picture = Image.new("RGB", (-(-width // factor), -(-height // factor)))
     for top in range(0, height, rows):
         strip = file.crop((0, top, width, min(top + rows, height)))
-        picture.paste(_to_rgb(strip, full).reduce(factor), (0, top // factor))
+        picture.paste(to_srgb(strip, tones).reduce(factor), (0, top // factor))
     return picture
-
-
-def _full_scale(picture: Image.Image) -> float:
-    """Return the value of white; in 32-bit integer and floating-point modes it follows from the largest value."""
-    if picture.mode not in ("I", "F"):
-        return 255.0
-    greatest = float(picture.getextrema()[1])  # type: ignore[arg-type]
-    full = next((scale for scale in (1.0, 255.0, 65535.0) if greatest <= scale), greatest)
-    return 255.0 if picture.mode == "I" and full == 1.0 else full
-
-
-def _to_rgb(picture: Image.Image, full: float) -> Image.Image:
-    """Return the picture in RGB (sRGB where it has a colour profile), transparency over white."""
-    profile = picture.info.get("icc_profile")
-    transparent = picture.has_transparency_data
-    if picture.mode.startswith("I;16"):
-        # Pillow's conversion clips 16-bit values at 255, so that nearly everything becomes white.
-        picture = Image.fromarray((np.asarray(picture).astype(np.uint16) >> 8).astype(np.uint8))
-    elif picture.mode in ("I", "F"):
-        values = np.asarray(picture, np.float32)
-        picture = Image.fromarray((np.clip(values / full, 0, 1) * 255).astype(np.uint8))
-    if transparent:
-        layer = picture.convert("RGBA")
-        opacity = layer.getchannel("A")
-        shown = _to_srgb(layer.convert("RGB"), profile)
-        return Image.composite(shown, Image.new("RGB", shown.size, "white"), opacity)
-    if picture.mode not in ("RGB", "CMYK", "L"):
-        picture = picture.convert("RGB")
-    return _to_srgb(picture, profile)
-
-
-def _to_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
-    if profile:
-        change = _transform(profile, picture.mode)
-        if change is not None:
-            converted = ImageCms.applyTransform(picture, change)
-            return picture.convert("RGB") if converted is None else converted
-    return picture if picture.mode == "RGB" else picture.convert("RGB")
-
-
-@lru_cache(maxsize=32)
-def _transform(profile: bytes, mode: str) -> Any:
-    """Return the transform of a colour profile to sRGB, or None where the profile is sRGB.
-
-    None also where it is broken or of another colour space: viewers ignore such profiles. Cached, since building a
-    transform takes longer than applying it to a photo, and the photos of a camera share a profile.
-    """
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        target = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-        change = ImageCms.buildTransform(source, target, mode, "RGB")
-    except (ImageCms.PyCMSError, OSError, ValueError):
-        return None
-    if mode != "RGB":
-        return change
-    steps = np.linspace(0, 255, _PROBE_SIDE).astype(np.uint8)
-    colours = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(_PROBE_SIDE, -1, 3)
-    shown = ImageCms.applyTransform(Image.fromarray(colours), change)
-    # sRGB under any name returns the same colours, except for rounding.
-    same = shown is not None and np.abs(np.asarray(shown).astype(int) - colours.astype(int)).max() <= 2
-    return None if same else change
 
 
 def _ends_early(data: bytes) -> bool:

@@ -72,6 +72,9 @@ class FaceDetector(Protocol):
     def detect(self, image: np.ndarray) -> list[Detection]:
         """Return the faces of a picture (H, W, 3) uint8 RGB, best score first; empty where there is none."""
 
+    def quick_score(self, image: np.ndarray) -> float:
+        """Return the best score in a picture of about 128 pixels a side; 0 where there is no face."""
+
 
 class Recogniser(Protocol):
     """Embeds faces, so that people can be distinguished."""

@@ -27,6 +27,7 @@ class FaceRecord:
     yaw: float | None = None
     pitch: float | None = None
     roll: float | None = None
+    turned: int | None = None
     embedding: np.ndarray | None = None
     det_score: float | None = None
     n_faces: int | None = None

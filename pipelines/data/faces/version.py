@@ -20,6 +20,7 @@ _LIBRARIES = (
     "onnxruntime",
     "opencv-python",
     "pillow",
+    "pi-heif",
     "numpy",
     "transformers",
     "torch",

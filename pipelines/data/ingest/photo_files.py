@@ -23,7 +23,7 @@ _SIGNATURES: tuple[re.Pattern[bytes], ...] = tuple(
         rb"GIF8[79]a",
         rb"RIFF....WEBP",
         rb"II\*\x00|MM\x00\*",
-        rb"....ftyp(avif|avis|heic|heix|mif1)",
+        rb"....ftyp(avi[fs]|he[iv][cmsx]|m[is]f1)",
         rb"\x00\x00\x00\x0cjP  ",
     )
 )

@@ -30,6 +30,7 @@ def face_row(file_name: str, person: int, photo: int, **changes: Any) -> dict[st
         "height": 300,
         "n_faces": 1,
         "face_index": 0,
+        "turned": 0,
         "bbox": [150.0, 80, 250, 220],
         "landmarks": rng.normal(0.5, 0.02, 136).astype(np.float32),
         "det_score": 0.8,
