@@ -1,7 +1,7 @@
 """Measure what becomes of photos that are stored sideways or upside down, and what the search for them costs.
 
 Every photo is analysed as stored and in three turns, by the real networks. The thresholds of
-`pipelines/data/faces/turning.py` were chosen on the folder `photos` and on 400 photos of `faces_labelled`, which are left
+`pipelines/data/faces/turning.py` were chosen on the folder `photos` and 400 photos of `faces_labelled`, which are left
 out there: with `--labelled` no photo was seen before. "Another person" is an accepted photo whose embedding is further
 from that of the upright photo than two photos of one person are. The cost is the processor time of the analysis of the
 upright photos, divided by that without the search, alternating.

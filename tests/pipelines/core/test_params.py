@@ -24,9 +24,9 @@ def tiny(project: Path) -> Path:
 # sha256 of each loaded profile as canonical JSON. All extend tiny, so one change may change all. After an intended one,
 # compare the old and the new output of `dynamicid configure --profile NAME`, and update the digests.
 LOADED = {
-    "tiny": "a4e6d22f46093c8037104d2c8bfd8223bd209311ce3797df404d8338de1c3fcd",
-    "showcase": "5e153e585aa6ca6e46c6600d18a7c95a64cdafb5209abe712093100e8fcca7f2",
-    "sd15": "4455f52f044067a24a492a3eacafd2e1a0efba1ee2b0a835f57f93ae5e4f5bc3",
+    "tiny": "7aa5b10436f0ad75dd2b9db257c0cc4e233973a47d74f7740251c230972c95a6",
+    "showcase": "84987276388e6977c2a80a637377d4b09a0ccfc9724348098fc8bd6ca4e72aa3",
+    "sd15": "4339a401e46a4967f6e67cd84a4f0342bd2856f023e8003d4a2b17ac82d7f939",
 }
 
 
