@@ -149,7 +149,7 @@ def _build_transform(profile: bytes, mode: str) -> Any:
 _cached_transform = lru_cache(maxsize=32)(_build_transform)
 
 
-def _profile_of(info: dict[str, Any]) -> bytes | None:
+def _profile_of(info: dict[Any, Any]) -> bytes | None:
     """Return the ICC profile that describes a picture's colours, None for sRGB.
 
     As in the PNG specification: the codes of H.273, then the embedded profile, then sRGB, then gamma and primaries.

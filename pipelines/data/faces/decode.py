@@ -76,7 +76,7 @@ def decode(data: bytes, *, max_pixels: int, min_side: int, working_side: int) ->
 def _decode(data: bytes, max_pixels: int, min_side: int, working_side: int) -> Decoded:
     with open_picture(data) as file:
         width, height = file.size
-        if width * height > max_pixels:
+        if width * height * getattr(file, "weight", 1) > max_pixels:
             raise Undecodable("too_large", f"{width} x {height} pixels, {max_pixels} allowed")
         if min(width, height) < min_side:
             raise Undecodable("too_small", f"{width} x {height} pixels, {min_side} needed a side")

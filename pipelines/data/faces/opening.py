@@ -10,6 +10,8 @@ from typing import Any
 
 from PIL import Image
 
+from pipelines.data.faces.deep_tiff import DeepTiff, is_deep
+
 # Photographs only: no format that runs an interpreter (EPS, WMF) or that has no signature (TGA, raw text).
 FORMATS: tuple[str, ...] = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "HEIF", "JPEG2000")
 # The key of `info` under which `open_picture` puts colour codes: primaries and transfer function of ITU-T H.273.
@@ -41,6 +43,8 @@ def open_picture(data: bytes) -> Image.Image:
     """
     # The reader of HEIC is loaded for the first such picture.
     heif = data[4:8] == b"ftyp" and data[8:12] not in (b"avif", b"avis") and _read_heif()
+    if is_deep(data):
+        return DeepTiff(data)
     unpacked: dict[str, Any] = {}
     if data.startswith(_PNG):
         data, unpacked = _without_metadata(data)
@@ -74,7 +78,8 @@ def _without_metadata(data: bytes) -> tuple[bytes, dict[str, Any]]:
     Viewers show a picture whose text or colour profile is large or damaged. Left out are text, except for orientation,
     the colour profile, which is returned, and damaged chunks that a viewer may ignore.
     """
-    kept, unpacked = [data[:8]], {"depth": data[24] if len(data) > 24 else 8}
+    kept: list[bytes] = [data[:8]]
+    unpacked: dict[str, Any] = {"depth": data[24] if len(data) > 24 else 8}
     for kind, whole in _chunks(data):
         body = whole[8:-4]
         if kind == b"iCCP":

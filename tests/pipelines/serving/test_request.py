@@ -10,14 +10,18 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pillow_heif
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from benchmarks.malformed_requests import malformed_requests
 from pipelines.core.errors import UserError
 from pipelines.core.sections.operations import Serve
 from pipelines.serving.request import DrawRequest, Reference, read_row
 from pipelines.serving.request_guard import read_payload
+from tests.pipelines.photos import encoded
+
+pillow_heif.register_heif_opener()
 
 LIMITS = Serve(max_upload_mb=1, max_pixels=10_000, max_people=2, max_rows=2)
 
@@ -39,6 +43,15 @@ def test_a_row_becomes_a_request() -> None:
     assert request.face_prompts == ("sad",)
     assert request.boxes == ((0.0, 0.0, 1.0, 0.5),)
     assert request.seed == 2**40
+
+
+def test_references_are_pictures_that_viewers_show() -> None:
+    text = PngImagePlugin.PngInfo()
+    text.add_text("parameters", "x" * 3_000_000, zip=True)
+    plain = Image.new("RGB", (100, 100))
+    photos = [encoded(plain, "HEIF"), encoded(plain, "PNG", pnginfo=text)]
+    request = read_row(row(references=[base64.b64encode(photo).decode() for photo in photos]), LIMITS)
+    assert [reference.photo for reference in request.references] == photos
 
 
 @pytest.mark.parametrize("absent", [None, float("nan")])

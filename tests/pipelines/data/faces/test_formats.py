@@ -191,6 +191,15 @@ MODES: dict[str, tuple[Callable[[], bytes], np.ndarray, float]] = {
         RGB,
         1,
     ),
+    "32 bits unsigned TIFF": (lambda: _tiff(GREY * np.uint32(2**24)), GREY, 1),
+    "64 bits floats": (lambda: _tiff(GREY / 255, (339, 3)), GREY, 1),
+    "32 bits floats RGB": (lambda: _cv((RGB / 255).astype("f4")), RGB, 1),
+    "32 bits floats RGBA": (
+        lambda: _tiff(np.dstack([RGB, ALPHA]).astype("f4") / 255, (277, 4), (262, 2), (339, 3), (338, 2)),
+        _over_white(RGB),
+        1,
+    ),
+    "32 bits RGB": (lambda: _tiff(RGB * np.uint32(2**24), (277, 3), (262, 2)), RGB, 1),
     "32 bits TIFF": (lambda: encoded(Image.fromarray(GREY.astype(np.int32) * 257), "TIFF"), GREY, 1),
     "floats to 1": (lambda: encoded(Image.fromarray((GREY / 255).astype(np.float32)), "TIFF"), GREY, 1),
     "floats to 255": (lambda: encoded(Image.fromarray(GREY.astype(np.float32)), "TIFF"), GREY, 1),
@@ -220,6 +229,14 @@ MODES: dict[str, tuple[Callable[[], bytes], np.ndarray, float]] = {
 def test_modes_and_depths(name: str) -> None:
     make, expected, tolerance = MODES[name]
     _assert_shows(make(), expected, tolerance)
+
+
+def test_a_tiff_that_is_not_read_is_refused_not_shown_in_wrong_colours() -> None:
+    planes = _tiff(np.moveaxis(DEEP, 2, 0).copy(), (277, 3), (262, 2), (284, 2), (278, HEIGHT))
+    with pytest.raises(Undecodable, match=r"unreadable.*16 bits"):
+        _decode(planes)
+    with pytest.raises(Undecodable, match="too_large"):
+        decode(_cv((RGB / 255).astype("f4")), max_pixels=WIDTH * HEIGHT * 2, min_side=8, working_side=64)
 
 
 def _profile_of_display_p3() -> bytes:

@@ -5,16 +5,25 @@ from __future__ import annotations
 import struct
 import tracemalloc
 
+import pillow_heif
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from pipelines.data.ingest.header import Header, read_header
 from tests.pipelines.photos import encoded
 
+pillow_heif.register_heif_opener()
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF"])
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "HEIF"])
 def test_formats(kind: str) -> None:
     assert read_header(encoded(Image.new("RGB", (30, 20), "red"), kind)) == Header(kind, 30, 20)
+
+
+def test_large_text_does_not_hide_the_header() -> None:
+    text = PngImagePlugin.PngInfo()
+    text.add_text("parameters", "x" * 3_000_000, zip=True)
+    assert read_header(encoded(Image.new("RGB", (30, 20)), "PNG", pnginfo=text)) == Header("PNG", 30, 20)
 
 
 def test_huge_pictures_are_measured_and_not_decoded() -> None:
