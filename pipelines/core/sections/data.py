@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from pipelines.core.sections.section import ChannelOrder, Count, Section, Share
 
-# SCRFD-500M gives 0.82 and more to most upright faces, and to no sideways or upside-down one (docs/log/turned-photos.md).
+# SCRFD-500M gives 0.82 and more to most upright faces, to no sideways or upside-down one (docs/log/turned-photos).
 DEFAULT_SURE_SCORE = 0.82
 
 
