@@ -30,7 +30,7 @@ class Chosen:
     """One face to write: its row, the photo's path, the file to write, and the given and measured parts of its texts.
 
     `cut` (left, top, right, bottom) is the part of the photo that is written, None to copy the file; `bbox` is the
-    face; both in pixels of the photo after it was turned by `turned` degrees clockwise. `rights` are the photo's source,
+    face; both in pixels of the photo, turned by `turned` degrees clockwise. `rights` are the photo's source,
     licence and consent, where known.
     """
 

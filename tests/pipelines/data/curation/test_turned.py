@@ -59,6 +59,7 @@ def test_turned_photos_give_the_rows_and_the_cut_of_the_upright_one(
             None,
             "sad",
             0,
+            {},
         )
         for number, (file, row) in enumerate(zip(stored, rows, strict=True))
     )
