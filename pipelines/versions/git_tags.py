@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from pipelines.core.errors import StageFailed, UserError
-from pipelines.versions.git import git, has_commit, in_repository, run_git
+from pipelines.versions.git import GitRun, git, has_commit, in_repository, run_git
 
 _ATTEMPTS = 30
 _DEFAULT_IDENTITY = {"user.name": "dynamicid", "user.email": "dynamicid@localhost"}
@@ -103,26 +103,42 @@ def push_tag(root: Path, tag: str) -> None:
 
 
 class NotClaimed(Exception):
-    """Another run took the number first, or origin refused the tag; the message is git's reason."""
+    """Another run took the number first, or is about to; the message is git's reason."""
 
 
 def claim_tag(root: Path, prefix: str, commit: str, message: str, *, push: bool) -> str:
     """Give `commit` the next annotated tag `<prefix><number>`; raise NotClaimed where another run took the number.
 
     With `push` the tag is made at origin first: only one clone gets the number, and a run that is killed before it has
-    the tag here loses nothing. A failed push raises NotClaimed, too.
+    the tag here loses nothing. Raises StageFailed where no tag can be made, here or at origin, whatever its number.
     """
     taken = numbered_tags(root, prefix)
     name = f"{prefix}{taken[-1][0] + 1 if taken else 1}"
     tagger = git(root, *_identity(root), "var", "GIT_COMMITTER_IDENT")
     body = f"object {commit}\ntype commit\ntag {name}\ntagger {tagger}\n\n{message.strip()}\n"
     made = git(root, "mktag", data=body.encode())
-    if push and (done := run_git(root, "push", "--quiet", "origin", f"{made}:refs/tags/{name}")).code:
-        raise NotClaimed(done.problem)
+    tag = f"refs/tags/{name}"
+    if push:
+        pushed = run_git(root, "push", "--quiet", "origin", f"{made}:{tag}")
+        if pushed.code:
+            is_there = run_git(root, "ls-remote", "--exit-code", "origin", tag).code == 0
+            raise _refused(pushed, is_there, f"{root}: the tag {name} cannot be pushed to origin")
     # With zeros as the old value git does not overwrite a tag that exists.
-    if (done := run_git(root, "update-ref", f"refs/tags/{name}", made, "0" * len(made))).code:
-        raise NotClaimed(done.problem)
+    done = run_git(root, "update-ref", tag, made, "0" * len(made))
+    if done.code:
+        is_there = run_git(root, "rev-parse", "--verify", "--quiet", tag).code == 0
+        raise _refused(done, is_there, f"{root}: the tag {name} cannot be made")
     return name
+
+
+def _refused(failed: GitRun, is_there: bool, what: str) -> Exception:
+    """Return NotClaimed where another run has made the tag or is about to (git's lock is there), else StageFailed."""
+    lines = [line.strip() for line in failed.error.splitlines() if line.strip()]
+    reasons = [line for line in lines if line.startswith(("fatal:", "remote:", "! ["))]
+    reason = (reasons or lines or ["git gives no reason"])[0]
+    if is_there or re.search(r"(?:File|already) exists|failed to update ref", failed.error):
+        return NotClaimed(reason)
+    return StageFailed(f"{what}: {reason}")
 
 
 def retry_claim(claim: Callable[[], str]) -> str:
@@ -134,7 +150,10 @@ def retry_claim(claim: Callable[[], str]) -> str:
     try:
         return Retrying(retry=again, stop=stop_after_attempt(_ATTEMPTS), wait=wait, reraise=True)(claim)
     except NotClaimed as error:
-        message = f"no version number could be claimed in {_ATTEMPTS} attempts; is origin writable? git says: {error}"
+        message = (
+            f"no version number could be claimed in {_ATTEMPTS} attempts: other runs took each, or a killed git left a "
+            f"lock (refs/tags/*.lock here or at origin); git says: {error}"
+        )
         raise StageFailed(message) from None
 
 
