@@ -125,10 +125,17 @@ def validate(run_id: RunId, inbox: Address, params: ParamsFile = DEFAULT_PARAMS)
 def publish(skip_code: SkipCode = 0) -> None:
     """Make a version of the dataset and print it as JSON; a retry prints the version already made."""
     from pipelines.commands.dataset import publish_version
+    from pipelines.registry.retraining import known_versions
 
-    if not (_PUBLISHED.is_file() and _PUBLISHED.stat().st_size):
-        write_atomically(_PUBLISHED, json.dumps(publish_version(Path(FACES))))
-    published = json.loads(_PUBLISHED.read_text(encoding="utf-8"))
+    begun = json.loads((_PUBLISHED.is_file() and _PUBLISHED.read_text(encoding="utf-8")) or "{}")
+    if "before" not in begun:
+        # Written first: if this process is killed, the version that it made is new for a retry, too.
+        begun = {"before": known_versions(Path.cwd()), "last": begun}
+        write_atomically(_PUBLISHED, json.dumps(begun))
+    made = publish_version(Path(FACES))
+    same = begun["last"].get("md5") == made["md5"]
+    published = begun["last"] if same else {**made, "new": made["tag"] not in begun["before"]}
+    write_atomically(_PUBLISHED, json.dumps(published))
     emit(published)
     if not published["new"]:
         say("the dataset already held every photo")
@@ -141,6 +148,7 @@ def done(run_id: RunId, inbox: Address, params: ParamsFile = DEFAULT_PARAMS) -> 
     place = _open(inbox, params).finish(run_id)
     emit({"moved_to": place}, place)
     shutil.rmtree(_SCRATCH, ignore_errors=True)
+    _PUBLISHED.unlink(missing_ok=True)
 
 
 @app.command()

@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from pipelines.core.files import sha256
 from pipelines.core.row_schemas import DATASET_SCHEMA
+from pipelines.data.synthetic.sheet import portrait
 from pipelines.versions.forgotten import REASON, append, new_entry
 from tests.pipelines.awkward import make_awkward_photos
 from tests.pipelines.photos import dataset_row, write_shards
@@ -59,11 +61,45 @@ def test_from_dropped_photos_to_a_published_version(place: Path) -> None:
     (place / ".dynamicid" / "published.json").unlink()
     assert _cli(place, "inbox", "publish", "--skip-code", "99", code=99)["new"] is False
     assert _cli(place, "dataset", "list")["out"].split() == ["faces-v1"]
+    (place / "inbox" / "tuesday").mkdir()
+    Image.fromarray(portrait("tuesday", 0, 128)).save(place / "inbox" / "tuesday" / "new.png")
+    (place / "inbox" / "tuesday" / "_READY").touch()
+    _cli(place, "inbox", "take", "--run-id", "two")
+    assert _cli(place, "inbox", "add", "--run-id", "two")["tuesday"] == 1
+    second = _cli(place, "inbox", "publish")
+    assert (second["tag"], second["rows"], second["new"]) == ("faces-v2", 7, True), "by hand, in the same checkout"
     _cli(place, "inbox", "done", *RUN)
+    assert not (place / ".dynamicid" / "published.json").exists()
     moved = list((place / "inbox" / "_done" / "dynamicid-ingest-one" / "monday").iterdir())
     assert len(moved) == 6
     assert len(json.loads((place / "inbox" / "_bad" / "dynamicid-ingest-one.json").read_text())) == len(reasons)
     assert _cli(place, "inbox", "ready") == {"ready": [], "waiting": {}}
+
+
+def test_a_publish_that_was_killed_after_its_tag_is_new_for_the_retry(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Otherwise the scheduler would skip the training on it."""
+    from pipelines.commands import inbox
+
+    _cli(place, "inbox", "take", *RUN)
+    _cli(place, "inbox", "add", *RUN)
+    monkeypatch.chdir(place)
+    with monkeypatch.context() as killed:
+        write, calls = inbox.write_atomically, []
+
+        def until_killed(file: Path, content: str) -> None:
+            calls.append(content)
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+            write(file, content)
+
+        killed.setattr(inbox, "write_atomically", until_killed)
+        with pytest.raises(KeyboardInterrupt):
+            inbox.publish()
+    capsys.readouterr()
+    inbox.publish()
+    assert json.loads(capsys.readouterr().out)["new"] is True
 
 
 def test_forgotten_people_and_photos_do_not_come_back(place: Path) -> None:
