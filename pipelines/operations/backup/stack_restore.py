@@ -46,8 +46,8 @@ def restore_stack(
 ) -> Restored:
     """Restore credentials (mode 600), artefacts and databases into `stack`, and tags into the checkout `root`.
 
-    Raises UserError where the stack runs or data would be replaced without `force`: then no data is changed, but a new
-    stack may already have empty databases. Repeat an interrupted restore with `force`.
+    Raises UserError where the stack runs or data would be replaced without `force`: then no data and no password is
+    changed, but a new stack may already have empty databases. Repeat an interrupted restore with `force`.
     """
     if was_started(stack.state) and has_processes(stack):
         raise UserError(
@@ -62,19 +62,22 @@ def restore_stack(
             "the file and the databases, --state names another folder"
         )
     secret = read_env(saved)
+    present = read_env(file) if file.is_file() else {}
     stack.state.mkdir(parents=True, exist_ok=True)
     server = database.configure(stack.state)
     settings = stack.root / "docker" / "postgres"
     database.initialise(server, settings / "postgresql.conf", secret["POSTGRES_PASSWORD"])
     database.save_data_folder(stack.state, server)
     with lock_stack(stack), private_server(server) as environment:
-        database.make_databases(server, settings / "init.sql", {**environment, **secret})
+        # With the passwords that the stack has: those of the backup follow when nothing can be refused any more.
+        database.make_databases(server, settings / "init.sql", {**environment, **secret, **present})
         own = addresses(stack, environment["PGHOST"], PORT)
         locations = stack_locations(checkout_locations(root, named, present=False), named, stack, own)
         check_locations(folder, manifest, locations, force=force)
         # The credentials first, then the superuser's password, the only one that init.sql does not set.
         if not same:
             write_atomically(file, saved.read_bytes(), mode=OWNER_ONLY)
+            database.make_databases(server, settings / "init.sql", {**environment, **secret})
         file.chmod(OWNER_ONLY)
         set_superuser_password(server, environment, secret["POSTGRES_PASSWORD"])
         restored = restore_into(folder, manifest, locations)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
+import re
 import shutil
 import sys
 from dataclasses import dataclass
@@ -25,6 +29,18 @@ pytestmark = [pytest.mark.nightly, needs_postgres]
 
 def ledger(stack: Stack) -> str:
     return f"postgresql+psycopg2://mlflow:{stack.environment()['MLFLOW_DB_PASSWORD']}@/mlflow"
+
+
+def is_password_of_mlflow(stack: Stack, password: str) -> bool:
+    """Compare `password` with what a stopped stack's PostgreSQL keeps (RFC 5803)."""
+    server = postgres.configure(stack.state)
+    query = "select rolpassword from pg_authid where rolname = 'mlflow'"
+    with private_server(server) as environment:
+        kept = run(server.programs / "psql", "-Atqc", query, "-U", "postgres", "postgres", env=environment).stdout
+    _, rounds, salt, stored, _ = re.split(r"[$:]", kept.strip())
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), base64.b64decode(salt), int(rounds))
+    client = hmac.digest(salted, b"Client Key", "sha256")
+    return base64.b64encode(hashlib.sha256(client).digest()).decode() == stored
 
 
 @dataclass(frozen=True)
@@ -93,6 +109,12 @@ def test_another_stack_is_replaced_by_force_only(place: Place, lost: Lost) -> No
     passwords = (other.state / "credentials.env").read_bytes()
     assert "passwords and keys differ" in place.cli(other, "restore", str(lost.copy), code=2)
     assert (other.state / "credentials.env").read_bytes() == passwords != lost.passwords
+    wrong = f"sqlite:///{lost.copy.with_name('ledger.db')}"
+    assert "another kind of database" in place.cli(
+        other, "restore", str(lost.copy), "--force", "--ledger", wrong, code=2
+    )
+    assert (other.state / "credentials.env").read_bytes() == passwords
+    assert is_password_of_mlflow(other, other.environment()["MLFLOW_DB_PASSWORD"]), "a refused restore changes none"
     place.cli(other, "restore", str(lost.copy), "--force")
     assert (other.state / "credentials.env").read_bytes() == lost.passwords
     start_database(other, print)  # with the backup's passwords, including that of PostgreSQL's superuser
