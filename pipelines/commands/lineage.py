@@ -80,7 +80,8 @@ def _warn_of_figures(uri: str) -> None:
     from pipelines.registry.champion_metrics import figures_problem
     from pipelines.registry.registry import find_version, open_registry
 
-    if problem := figures_problem(find_version(open_registry(Path.cwd()), uri)):
+    client = open_registry(Path.cwd())
+    if problem := figures_problem(client, find_version(client, uri)):
         warn(problem)
 
 

@@ -59,6 +59,7 @@ def promote(
 ) -> None:
     """Make a version the champion, or refuse it; exit 1 if gates failed or the champion has changed meanwhile."""
     from pipelines.registry import promotion
+    from pipelines.registry.moves import shown
 
     if refuse and override_gates:
         raise UserError("--refuse and --override-gates exclude each other")
@@ -67,7 +68,7 @@ def promote(
     else:
         move = promotion.promote(Path.cwd(), uri, by=by, reason=reason, override_gates=override_gates)
     emit(move)
-    champion = promotion.shown(move.champion)
+    champion = shown(move.champion)
     say_done(f"{move.model_name} v{move.version}: {move.decision} by {by}; champion is {champion}")
 
 

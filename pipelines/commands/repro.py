@@ -8,7 +8,7 @@ from typing import Annotated
 from rich.console import Console
 
 from pipelines.commands.options import DEFAULT_PARAMS, argument, option
-from pipelines.commands.output import emit, emit_if_asked
+from pipelines.commands.output import emit, emit_if_asked, warn
 from pipelines.versions.dvc import check_stages, repro_stage
 
 
@@ -31,18 +31,22 @@ def repro(
         repro_stage(root, name, force=force, pull=pull)
         runs[name] = None
         if record:
-            from pipelines.registry.recorder import record_stage
+            from pipelines.registry.recorder import Discarded, record_stage
 
-            runs[name] = record_stage(root, name, params)
-            console.print(f"{name}: recorded as MLflow run {runs[name]}")
+            try:
+                runs[name] = record_stage(root, name, params)
+            except Discarded as discarded:
+                warn(str(discarded))
+            else:
+                console.print(f"{name}: recorded as MLflow run {runs[name]}")
     emit_if_asked(runs)
 
 
 def record(stages: Annotated[list[str] | None, argument("Stages; default: all.")] = None) -> None:
-    """Record the current result of each stage in MLflow; a result is recorded only once."""
+    """Record the current result of each stage in MLflow: once, and again where somebody deleted its run."""
     from pipelines.core.params import load_params
     from pipelines.registry.recorder import record_stage
 
     root = Path.cwd()
     params = load_params(root / DEFAULT_PARAMS)
-    emit({name: record_stage(root, name, params) for name in check_stages(list(stages or ()))})
+    emit({name: record_stage(root, name, params, anew=True) for name in check_stages(list(stages or ()))})

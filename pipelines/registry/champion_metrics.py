@@ -13,8 +13,11 @@ from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.files import folder_sha256
 from pipelines.core.params import Params
 from pipelines.evaluation.belonging import weights_sha256
+from pipelines.registry.faults import TrackingFault
 from pipelines.registry.gates import Champion
-from pipelines.registry.runs import finished_run
+from pipelines.registry.registry import open_registry
+from pipelines.registry.runs import finished_run, open_run
+from pipelines.registry.tracking import Tracking
 
 # The settings in metrics.json on which the metrics depend; the others describe the adapter or the report.
 _CONDITIONS = (
@@ -47,41 +50,54 @@ def conditions(metrics: dict[str, Any]) -> str:
 def champion_metrics(version: Any, params: Params, processed: Path, challenger: dict[str, Any], root: Path) -> Champion:
     """Return the champion with its metrics under the challenger's conditions.
 
-    They are read from the evaluation that it was registered with or from an earlier comparison. Otherwise its adapter
-    is evaluated now, on its own base and the present evaluation set, and the result is recorded as a separate run.
+    They are read from the evaluation that it was registered with or from an earlier comparison. Where there is none,
+    or somebody removed it, its adapter is evaluated now, on its own base and the present evaluation set, and the result
+    is recorded as a separate run.
     """
-    from mlflow.tracking import MlflowClient
-
-    wanted = conditions(challenger)
-    metrics = _document(version.tags["dynamicid.evaluate_run"])
-    if conditions(metrics) != wanted:
-        known = finished_run(MlflowClient(), conditions=wanted, model=version.name, model_version=str(version.version))
-        metrics = _document(known) if known else _judge_again(version, params, processed, wanted, root)
+    client, wanted = open_registry(root), conditions(challenger)
+    tags = {"conditions": wanted, "model": version.name, "model_version": str(version.version)}
+    for run_id in (version.tags.get("dynamicid.evaluate_run"), finished_run(client, **tags)):
+        metrics = _document(client, run_id) if run_id else None
+        if metrics is not None and conditions(metrics) == wanted:
+            break
+    else:
+        metrics = _judge_again(version, params, processed, wanted, root)
     return Champion(str(version.version), metrics)
 
 
-def figures_problem(version: Any) -> str | None:
+def files_problem(version: Any) -> str | None:
+    """Return why the adapter of a registered version is not the one that was registered; None where it is.
+
+    Versions that somebody else made have no hash, and are taken as they are.
+    """
+    from pipelines.registry.model_uri import downloaded_adapter
+
+    uri = f"models:/{version.name}/{version.version}"
+    registered = version.tags.get("dynamicid.adapter_hash")
+    if registered is None:
+        return None
+    try:
+        present = folder_sha256(downloaded_adapter(uri))
+    except (TrackingFault, OSError) as error:
+        return f"{uri}: its files cannot be read ({' '.join(str(error).split())})"
+    if registered != present:
+        return f"{uri}: its adapter is {present[:12]}, {registered[:12]} was registered: its files were changed"
+    return None
+
+
+def figures_problem(client: Tracking, version: Any) -> str | None:
     """Return why the figures of a registered version are not those of its adapter; None where they are.
 
     Versions of earlier releases may have been registered with figures of another adapter.
     """
-    from mlflow.exceptions import MlflowException
-
     from pipelines.registry.model_uri import downloaded_adapter
 
-    uri = f"models:/{version.name}/{version.version}"
     run_id = version.tags.get("dynamicid.evaluate_run")
-    if run_id is None:
-        return None  # nothing to compare: the gates were never checked on figures
-    try:
-        adapter = downloaded_adapter(uri)
-        measured = _document(run_id).get("settings", {}).get("adapter")
-    except (MlflowException, OSError) as error:
-        return f"{uri}: its files cannot be read ({' '.join(str(error).split())})"
-    present, registered = folder_sha256(adapter), version.tags.get("dynamicid.adapter_hash")
-    if registered not in (None, present):
-        return f"{uri}: its adapter is {present[:12]}, {registered[:12]} was registered: its files were changed"
-    if measured not in (None, weights := weights_sha256(adapter)):
+    if (problem := files_problem(version)) or run_id is None:
+        return problem  # without a run there is nothing to compare: the gates were never checked on figures
+    measured = (_document(client, run_id) or {}).get("settings", {}).get("adapter")
+    uri = f"models:/{version.name}/{version.version}"
+    if measured not in (None, weights := weights_sha256(downloaded_adapter(uri))):
         return f"{uri}: its figures (run {run_id}) are of the adapter {measured[:12]}, it has {weights[:12]}"
     return None
 
@@ -101,19 +117,22 @@ def with_recogniser_input(document: dict[str, Any], params: Mapping[str, Any]) -
     return {**document, "settings": {**document["settings"], "judges": judged}}
 
 
-def _document(run_id: str) -> dict[str, Any]:
-    import mlflow
-    from mlflow.tracking import MlflowClient
-
+def _document(client: Tracking, run_id: str) -> dict[str, Any] | None:
+    """Return the metrics that a run recorded, or None where the run or the file was removed."""
     with tempfile.TemporaryDirectory() as folder:
-        path = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path="metrics.json", dst_path=folder)
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
-    return with_recogniser_input(document, MlflowClient().get_run(run_id).data.params)
+        try:
+            path = client.download_artifacts(run_id, "metrics.json", folder)
+            params = client.get_run(run_id).data.params
+        except TrackingFault as fault:
+            if not fault.missing:
+                raise
+            return None
+        except FileNotFoundError:
+            return None
+        return with_recogniser_input(json.loads(Path(path).read_text(encoding="utf-8")), params)
 
 
 def _judge_again(version: Any, params: Params, processed: Path, wanted: str, root: Path) -> dict[str, Any]:
-    import mlflow
-
     from pipelines.core.params import load_params
     from pipelines.evaluation.evaluate import evaluate
     from pipelines.registry.model_uri import adapter_folder
@@ -140,9 +159,10 @@ def _judge_again(version: Any, params: Params, processed: Path, wanted: str, roo
                 f"champion v{version.version} cannot be compared: reports/metrics.json of the challenger was made from "
                 "other data or settings than are here now; `dynamicid repro evaluate`, then register"
             )
-        with mlflow.start_run(run_name=f"evaluate {version.name} v{version.version}", tags=tags):
-            mlflow.log_artifact(str(file))
-            mlflow.log_artifact(str(report))
+        client = open_registry(root)
+        with open_run(client, f"evaluate {version.name} v{version.version}", tags) as run_id:
+            client.log_artifact(run_id, str(file))
+            client.log_artifact(run_id, str(report))
     return metrics
 
 

@@ -32,7 +32,12 @@ class Decision:
 def decisions_of(version: Any) -> list[Decision]:
     """Return the decisions about a registered version, oldest first."""
     found = {int(match[1]): json.loads(text) for key, text in version.tags.items() if (match := _TAG.fullmatch(key))}
-    return [Decision(**{**plain, "reasons": tuple(plain["reasons"])}) for _, plain in sorted(found.items())]
+    return [decision_of(plain) for _, plain in sorted(found.items())]
+
+
+def decision_of(plain: dict[str, Any]) -> Decision:
+    """Return the decision that was written as the JSON object `plain`."""
+    return Decision(**{**plain, "reasons": tuple(plain["reasons"])})
 
 
 def last_decision(version: Any) -> Decision | None:
@@ -42,9 +47,9 @@ def last_decision(version: Any) -> Decision | None:
 
 
 def add_decision(client: Any, version: Any, decision: Decision) -> None:
-    """Add `decision`, with the time, to the tags of `version`. The caller holds the registry's lock."""
+    """Add `decision`, with the time unless it has one, to the tags of `version`. The caller holds the lock."""
     present = client.get_model_version(version.name, version.version)
     number = 1 + max((int(match[1]) for key in present.tags if (match := _TAG.fullmatch(key))), default=0)
-    plain = {**asdict(decision), "at": datetime.now(UTC).isoformat(timespec="seconds")}
+    plain = {**asdict(decision), "at": decision.at or datetime.now(UTC).isoformat(timespec="seconds")}
     text = json.dumps(plain, ensure_ascii=False)
     client.set_model_version_tag(version.name, version.version, f"dynamicid.decision.{number}", text)

@@ -14,17 +14,26 @@ from typing import Any
 
 import yaml
 
-from pipelines.core.chain import FACES
+from pipelines.core.chain import FACES, stage_names
+from pipelines.core.errors import StageFailed
 from pipelines.core.files import folder_sha256
 from pipelines.core.params import PARAMS, Params, dumped, read_tree
 from pipelines.registry.champion_metrics import figures_problem
+from pipelines.registry.faults import TrackingFault
 from pipelines.registry.model_card import model_card
 from pipelines.registry.registry import CHALLENGER, versions_of
 from pipelines.registry.results import StageResult
+from pipelines.registry.runs import finished_run, open_run
+from pipelines.registry.tracking import Tracking, ask, make
 from pipelines.versions.dataset_version import current_version, pointer_of
 
 CODE = Path(__file__).with_name("pyfunc.py")
 _REQUIREMENTS = ("mlflow", "torch", "diffusers", "transformers", "insightface", "onnxruntime", "safetensors")
+_CARD = "model_card"
+# Tags: of a version whose registration is not complete; of the run of a version, its number.
+_UNFINISHED, _VERSION = "dynamicid.unfinished", "dynamicid.version"
+# Tags of a run that its version does not get.
+_OF_RUN = ("dynamicid.stage", "dynamicid.model", "dynamicid.writer", _VERSION)
 
 
 @dataclass(frozen=True)
@@ -77,28 +86,39 @@ def signature() -> Any:
     return ModelSignature(inputs=inputs, outputs=Schema([ColSpec("string", "image")]))
 
 
-def find_or_log(client: Any, params: Params, challenger: Challenger) -> tuple[Any, bool]:
-    """Return the version of this adapter and evaluation set, and if it is new; a new one gets alias `challenger`."""
-    from mlflow.exceptions import MlflowException
+def find_or_log(client: Tracking, params: Params, challenger: Challenger) -> tuple[Any, bool]:
+    """Return the version of this adapter and evaluation set, and if it is new; a new one gets alias `challenger`.
 
+    What a killed process left is completed, or made again. Raises StageFailed where somebody deleted the version. The
+    caller holds the registry's lock.
+    """
     from pipelines.registry.recorder import record_stage
 
     name = params.register_.model_name
-    key = {
-        "dynamicid.adapter_hash": folder_sha256(challenger.adapter),
-        "dynamicid.evaluation_set": challenger.metrics["evaluation_set"],
-    }
-    with contextlib.suppress(MlflowException):
-        client.create_registered_model(name, description="DynamicID adapters; the base model is named by reference.")
-    for found in versions_of(client, name):
-        same = all(found.tags.get(tag) == value for tag, value in key.items())
+    key = {"adapter_hash": folder_sha256(challenger.adapter), "evaluation_set": challenger.metrics["evaluation_set"]}
+    versions = versions_of(client, name)
+    same = [one for one in versions if all(one.tags.get(f"dynamicid.{tag}") == key[tag] for tag in key)]
+    for found in same:
         # A version that earlier releases registered with figures of another adapter is none of this one.
-        if same and figures_problem(found) is None:
+        if figures_problem(client, found) is None:
+            _complete(client, found)
             return found, False
-    run_id = record_stage(challenger.root, "evaluate", params)
-    version = _log(client, params, challenger, {**key, "dynamicid.evaluate_run": run_id})
-    client.set_registered_model_alias(name, CHALLENGER, version.version)
-    return version, True
+    run_id = None if same else finished_run(client, stage="register", model=name, **key)
+    number = None if run_id is None else client.get_run(run_id).data.tags.get(_VERSION)
+    if number is not None:
+        raise StageFailed(
+            f"{name}: this adapter was registered as v{number}, which somebody deleted, so it is not registered again; "
+            f"delete its MLflow run, too, where it shall be: `mlflow runs delete --run-id {run_id}`"
+        )
+    if run_id is not None and _card_of(client, run_id) is None:
+        client.set_terminated(run_id, "FAILED")  # somebody removed its model before it became a version
+        run_id = None
+    if run_id is None:
+        evaluate_run = record_stage(challenger.root, "evaluate", params)
+        run_id = _log(client, params, challenger, {**key, "model": name, "evaluate_run": evaluate_run})
+    version = _create_version(client, name, run_id)
+    _complete(client, version)
+    return client.get_model_version(name, version.version), True
 
 
 def _as_they_were(root: Path, results: Sequence[StageResult]) -> dict[str, bytes]:
@@ -118,48 +138,102 @@ def _as_they_were(root: Path, results: Sequence[StageResult]) -> dict[str, bytes
     return files
 
 
-def _log(client: Any, params: Params, challenger: Challenger, tags: dict[str, str]) -> Any:
-    """Log the adapter in a new run, create a registered version from it and return that version."""
+def _log(client: Tracking, params: Params, challenger: Challenger, key: dict[str, str]) -> str:
+    """Log the adapter with all that a version needs in a new run, and return the id of that run."""
     import mlflow
     import pandas as pd
+    from mlflow.entities import LoggedModelOutput
 
     from pipelines.registry.lineage import lineage_of
     from pipelines.registry.snapshot import take_snapshot
 
     name, root = params.register_.model_name, challenger.root
     lineages = [lineage_of(root, result.stage, result) for result in challenger.results]
-    tags = {**lineages[-1].tags(), **tags}
+    tags = {**lineages[-1].tags(), **{f"dynamicid.{tag}": value for tag, value in key.items()}}
     # Tags of every stage, so that a version can be found by the hashes of its data and models.
     for lineage in lineages:
         tags[f"dynamicid.lock_hash.{lineage.stage}"] = lineage.lock_hash
         tags |= {f"dynamicid.output.{path}": digest for path, digest in lineage.outputs.items()}
-    card = model_card(params, challenger.metrics, lineages)
-    with mlflow.start_run(run_name="register", tags={**tags, "dynamicid.stage": "register"}) as run:
-        with tempfile.TemporaryDirectory() as folder:
-            files = {"params": Path(folder) / "params.yaml", "model_card": Path(folder) / "model_card.md"}
-            settings = params.model_dump(mode="json", by_alias=True)
-            files["params"].write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
-            files["model_card"].write_text(card, encoding="utf-8")
-            info = mlflow.pyfunc.log_model(
-                name="model",
-                python_model=str(CODE),
-                # Addresses, not paths: MLflow would decode a path with a percent sign or cut one at a question mark.
-                artifacts={
-                    key: path.absolute().as_uri() for key, path in {"adapter": challenger.adapter, **files}.items()
-                },
-                signature=signature(),
-                input_example=pd.DataFrame(input_example()),
-                pip_requirements=[f"{package}=={installed(package).split('+')[0]}" for package in _REQUIREMENTS],
-            )
-        mlflow.log_artifact(str(challenger.report))
     # What was made by hand is not in dvc.lock, so that no snapshot would restore it.
     by_hand = any(result.by_hand for result in challenger.results)
-    message = f"What {name} {run.info.run_id} was made from"
+    message = f"What {name} with adapter {key['adapter_hash']} was made from"
     snapshot = None if by_hand else take_snapshot(root, message, _as_they_were(root, challenger.results))
     if snapshot is not None:
         tags["dynamicid.snapshot"] = snapshot
-    # Without `model_id`, a server refuses a source such as `models:/m-…`.
-    version = client.create_model_version(
-        name, info.model_uri, run_id=run.info.run_id, tags=tags, model_id=info.model_id, description=card
-    )
-    return client.get_model_version(name, version.version)
+    with (
+        open_run(client, "register", {**tags, "dynamicid.stage": "register"}) as run_id,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        files = {"params": Path(folder) / "params.yaml", _CARD: Path(folder) / f"{_CARD}.md"}
+        settings = params.model_dump(mode="json", by_alias=True)
+        files["params"].write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+        files[_CARD].write_text(model_card(params, challenger.metrics, lineages), encoding="utf-8")
+        model = client.create_logged_model(client.experiment_id(), "model", run_id)
+        client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+        ask(
+            mlflow.pyfunc.log_model,
+            name="model",
+            model_id=model.model_id,
+            python_model=str(CODE),
+            # Addresses, not paths: MLflow would decode a path with a percent sign or cut one at a question mark.
+            artifacts={key: path.absolute().as_uri() for key, path in {"adapter": challenger.adapter, **files}.items()},
+            signature=signature(),
+            input_example=pd.DataFrame(input_example()),
+            pip_requirements=[f"{package}=={installed(package).split('+')[0]}" for package in _REQUIREMENTS],
+        )
+        client.log_artifact(run_id, str(challenger.report))
+    return run_id
+
+
+def _create_version(client: Tracking, name: str, run_id: str) -> Any:
+    """Create a version from the complete run `run_id`; it carries the tag `_UNFINISHED` until it is complete."""
+    run, card = client.get_run(run_id), _card_of(client, run_id)
+    (output,) = run.outputs.model_outputs
+    tags = {key: value for key, value in run.data.tags.items() if key.startswith("dynamicid.") and key not in _OF_RUN}
+    tags |= {"dynamicid.stage": stage_names()[-1], _UNFINISHED: "true"}
+    with contextlib.suppress(TrackingFault):  # it exists
+        client.create_registered_model(name, description="DynamicID adapters; the base model is named by reference.")
+
+    def create() -> Any:
+        # Without `model_id`, a server refuses a source such as `models:/m-…`.
+        return client.plain.create_model_version(
+            name,
+            f"models:/{output.model_id}",
+            run_id=run_id,
+            tags=tags,
+            model_id=output.model_id,
+            description=card,
+        )
+
+    def find() -> Any | None:
+        return next(iter(client.plain.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")), None)
+
+    return make(create, find)
+
+
+def _complete(client: Tracking, version: Any) -> None:
+    """Make a new version the challenger, unless there is a newer one, and note its number in its run."""
+    if _UNFINISHED not in version.tags:
+        return
+    name, number = version.name, str(version.version)
+    if str(versions_of(client, name)[-1].version) == number:
+        client.set_registered_model_alias(name, CHALLENGER, number)
+    with contextlib.suppress(TrackingFault):  # somebody deleted the run
+        client.set_tag(version.run_id, _VERSION, number)
+    client.delete_model_version_tag(name, number, _UNFINISHED)
+
+
+def _card_of(client: Tracking, run_id: str) -> str | None:
+    """Return the model card that a run of registration logged, or None where its model is gone or not complete."""
+    import mlflow
+    from mlflow.entities import LoggedModelStatus
+
+    outputs = client.get_run(run_id).outputs
+    for output in outputs.model_outputs if outputs else ():
+        try:
+            model = client.get_logged_model(output.model_id)
+            if model.status == LoggedModelStatus.READY:
+                return str(ask(mlflow.artifacts.load_text, f"{model.artifact_location}/artifacts/{_CARD}.md"))
+        except (TrackingFault, FileNotFoundError):
+            continue
+    return None

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from pipelines.core.errors import UserError
 from pipelines.core.paths import resolve
-from pipelines.registry.settings import connect
+from pipelines.registry.faults import TrackingFault
+from pipelines.registry.tracking import ask, connect
 
 
 def is_model_uri(text: str) -> bool:
@@ -26,17 +27,13 @@ def find_adapter(wanted: str, root: Path) -> Path:
 
 def adapter_folder(uri: str, root: Path) -> Path:
     """Download the registered model `uri` and return its adapter folder; raise UserError where there is none."""
-    import mlflow
-    from mlflow.exceptions import MlflowException
-
     connect(root)
     try:
         adapter = downloaded_adapter(uri)
-    except MlflowException as error:
-        raise UserError(
-            f"{uri}: not in the registry at {mlflow.get_tracking_uri()} ({str(error).splitlines()[0]}); "
-            "`dynamicid register` makes versions"
-        ) from None
+    except TrackingFault as fault:
+        raise UserError(f"{uri}: not in the registry ({fault}); `dynamicid register` makes versions") from None
+    except FileNotFoundError as error:
+        raise UserError(f"{uri}: its files are gone ({error}); `dynamicid restore` brings those of a backup") from None
     if not (adapter / "config.json").is_file():
         raise UserError(f"{uri}: this model holds no adapter; expected artifacts/adapter/config.json inside it")
     return adapter
@@ -46,4 +43,4 @@ def downloaded_adapter(uri: str) -> Path:
     """Return the place of the adapter in the registered model `uri`; files that are local are not copied."""
     import mlflow
 
-    return Path(mlflow.artifacts.download_artifacts(uri)) / "artifacts" / "adapter"
+    return Path(ask(mlflow.artifacts.download_artifacts, uri)) / "artifacts" / "adapter"

@@ -19,10 +19,11 @@ from typing import Any
 
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.params import Params
-from pipelines.registry.champion_metrics import champion_metrics, figures_problem
+from pipelines.registry.champion_metrics import champion_metrics, figures_problem, files_problem
 from pipelines.registry.decisions import GATES, Decision, add_decision, decisions_of, last_decision
 from pipelines.registry.gates import judge
 from pipelines.registry.log_model import Challenger, find_or_log
+from pipelines.registry.moves import ChampionMoved, finish_moves, move_champion
 from pipelines.registry.registry import (
     CHAMPION,
     champion_number,
@@ -30,7 +31,6 @@ from pipelines.registry.registry import (
     find_version,
     open_registry,
     registry_lock,
-    versions_of,
 )
 
 # Maximum number of comparisons when other runs change the champion during each one.
@@ -62,13 +62,6 @@ class Move:
     before: str | None
 
 
-class ChampionMoved(Exception):
-    """The champion changed after the comparison."""
-
-    def __init__(self, compared: str | None, present: str | None) -> None:
-        super().__init__(f"the champion is {shown(present)} now, the comparison was with {shown(compared)}")
-
-
 def register(params: Params, challenger: Challenger) -> Registration:
     """Register the adapter as `challenger`, and promote it to `champion` where it passes the gates.
 
@@ -79,8 +72,8 @@ def register(params: Params, challenger: Challenger) -> Registration:
     """
     client = open_registry(challenger.root)
     with registry_lock(challenger.root):
+        finish_moves(client, params.register_.model_name)
         version, created = find_or_log(client, params, challenger)
-        _finish_interrupted(client, version)
     for _ in range(_ATTEMPTS):
         version = client.get_model_version(version.name, version.version)
         if (decision := _valid_decision(client, version, params.register_.promote)) is not None:
@@ -139,7 +132,7 @@ def promote(root: Path, uri: str, *, by: str, reason: str | None = None, overrid
         if present == number:
             return Move(name, number, "promoted", present, _champion_before(version))
         compared = _comparison(version)
-        if problem := figures_problem(version):
+        if problem := figures_problem(client, version):
             raise StageFailed(f"{problem}; it is not promoted, `dynamicid register` makes another version")
         failed = compared.evidence.get("failed_gates", [])
         if failed and not override_gates:
@@ -178,6 +171,9 @@ def rollback(root: Path, name: str, *, by: str, to: str | None = None, reason: s
     person = _person(by)
     client = open_registry(root)
     with registry_lock(root):
+        finished = finish_moves(client, name)
+        if finished is not None and finished.decisions[-1][1].decision == "restored" and to is None:
+            return Move(name, finished.to, "restored", finished.to, finished.before)  # of a call that was killed
         present = champion_of(client, name)
         if present is None:
             raise UserError(f"{name}: no version has the alias {CHAMPION}, so there is nothing to roll back")
@@ -194,17 +190,17 @@ def rollback(root: Path, name: str, *, by: str, to: str | None = None, reason: s
             raise UserError(f"{wanted}: this is the champion already")
         if not any(one.decision == "promoted" for one in decisions_of(target)):
             raise UserError(f"{wanted}: v{new} was never champion; `dynamicid promote` is for new ones")
-        # This decision comes first: if the process is killed here, the alias is unchanged and a rerun moves it.
-        if (last := last_decision(present)) is None or last.decision != "rolled_back":
-            add_decision(client, present, Decision("rolled_back", person, old, _why(reason), {"to": new}))
-        client.set_registered_model_alias(name, CHAMPION, new)
-        add_decision(client, target, Decision("restored", person, old, _why(reason), {"from": old}))
+        if problem := files_problem(target):
+            raise StageFailed(f"{problem}; it cannot be champion again")
+        decisions = [
+            (old, Decision("rolled_back", person, old, _why(reason), {"to": new})),
+            (new, Decision("restored", person, old, _why(reason), {"from": old})),
+        ]
+        try:
+            move_champion(client, name, new, old, decisions)
+        except ChampionMoved as moved:
+            raise StageFailed(f"{name}: not rolled back: {moved}") from None
         return Move(name, new, "restored", new, old)
-
-
-def shown(version: str | None) -> str:
-    """Return the number as `v7`, or `none` for no version."""
-    return "none" if version is None else f"v{version}"
 
 
 @contextlib.contextmanager
@@ -214,7 +210,8 @@ def _person_decides(root: Path, uri: str, by: str) -> Iterator[tuple[str, Any, A
     client = open_registry(root)
     with registry_lock(root):
         version = find_version(client, uri)
-        _finish_interrupted(client, version)
+        finish_moves(client, version.name)
+        version = find_version(client, uri)
         yield person, client, version, champion_number(client, version.name)
 
 
@@ -226,21 +223,11 @@ def _decide(client: Any, version: Any, decision: Decision) -> None:
     present = champion_number(client, version.name)
     if present != decision.champion:
         raise ChampionMoved(decision.champion, present)
-    add_decision(client, version, decision)
     if decision.decision == "promoted":
-        client.set_registered_model_alias(version.name, CHAMPION, version.version)
-
-
-def _finish_interrupted(client: Any, version: Any) -> None:
-    """Move the alias if a process was killed after it recorded `promoted`. The caller holds the lock."""
-    last = last_decision(version)
-    number, present = str(version.version), champion_number(client, version.name)
-    if last is None or last.decision != "promoted" or present != last.champion or present == number:
-        return
-    # A later promotion that names this version as champion shows that it had the alias, and that a rollback followed.
-    later = (one for other in versions_of(client, version.name) for one in decisions_of(other))
-    if not any(one.decision == "promoted" and one.champion == number for one in later):
-        client.set_registered_model_alias(version.name, CHAMPION, version.version)
+        number = str(version.version)
+        move_champion(client, version.name, number, present, [(number, decision)])
+    else:
+        add_decision(client, version, decision)
 
 
 def _valid_decision(client: Any, version: Any, promote: bool) -> Decision | None:

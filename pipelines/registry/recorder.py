@@ -11,17 +11,17 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pipelines.core.chain import LOSSES_ANCHORING, LOSSES_IMR, METRICS, REPORT, VERDICT, VERDICT_PROCESSED, stages
+from pipelines.core.errors import StageFailed
 from pipelines.core.params import Params
 from pipelines.evaluation.variants import SUMMARISED
 from pipelines.registry.lineage import Lineage, lineage_of
+from pipelines.registry.registry import open_registry, registry_lock
 from pipelines.registry.results import StageResult, result_of
-from pipelines.registry.runs import finished_run, log_values, search_runs
-from pipelines.registry.settings import EXPERIMENT, connect
+from pipelines.registry.runs import deleted_run, finished_run, log_values, open_run, search_runs
 from pipelines.versions.workspace import run_name
 
 _ARTEFACTS: dict[str, tuple[str, ...]] = {
@@ -102,44 +102,45 @@ def _parameters(result: StageResult, params: Params) -> dict[str, str]:
     return leaves
 
 
-def record_stage(root: Path, name: str, params: Params) -> str:
+class Discarded(StageFailed):
+    """Somebody deleted the MLflow run of a result, which is therefore not recorded again."""
+
+
+def record_stage(root: Path, name: str, params: Params, *, anew: bool = False) -> str:
     """Record the present result of stage `name` and return the MLflow run's id.
 
     The parameters are those that made the result; `params` only adds sections of which nothing is recorded. An already
     recorded result gets only a tag for the Airflow run that used it. Raises UserError where the stage has not been run,
-    StageFailed where its files do not belong together.
+    StageFailed where its files do not belong together, and Discarded, unless `anew`, where somebody deleted the run of
+    this result.
     """
-    import mlflow
     from mlflow.entities import Metric
-    from mlflow.tracking import MlflowClient
 
     result = result_of(root, name)
     lineage = lineage_of(root, name, result)
-    connect(root)
-    client = MlflowClient()
-    existing = finished_run(client, stage=name, lock_hash=lineage.lock_hash)
-    if existing is not None:
-        if lineage.airflow_run_id:
-            # A run id may have characters that are allowed in a tag's value but not in its name.
-            client.set_tag(existing, f"dynamicid.used_by.{run_name(lineage.airflow_run_id)}", lineage.airflow_run_id)
-        return existing
-
-    _fail_unfinished(client, lineage)
-    experiment = mlflow.get_experiment_by_name(EXPERIMENT)
-    run_id: str = client.create_run(experiment.experiment_id, run_name=name, tags=lineage.tags()).info.run_id
-    try:
-        leaves = _parameters(result, params)
-        losses = root / "reports" / name / "losses.csv"
-        curves = _curves(losses) if losses.is_file() else []
-        now = time.time_ns() // 1_000_000
-        values = [Metric(key, number, now, 0) for key, number in stage_metrics(root, name).items()]
-        log_values(client, run_id, leaves, [*curves, *values])
-        for path in _ARTEFACTS.get(name, ()):
-            if (root / path).is_file():
-                client.log_artifact(run_id, str(root / path))
-    except BaseException:
-        with suppress(Exception):  # where the server does not answer, the next attempt marks the run as failed
-            client.set_terminated(run_id, "FAILED")
-        raise
-    client.set_terminated(run_id, "FINISHED")
-    return run_id
+    client = open_registry(root)
+    # Two processes that record the same result at once give one run.
+    with registry_lock(root, name=f"record-{name}"):
+        existing = finished_run(client, stage=name, lock_hash=lineage.lock_hash)
+        if existing is not None:
+            if lineage.airflow_run_id:
+                # A run id may have characters that are allowed in a tag's value but not in its name.
+                used_by = f"dynamicid.used_by.{run_name(lineage.airflow_run_id)}"
+                client.set_tag(existing, used_by, lineage.airflow_run_id)
+            return existing
+        if not anew and (deleted := deleted_run(client, stage=name, lock_hash=lineage.lock_hash)) is not None:
+            raise Discarded(
+                f"{name}: somebody deleted its MLflow run {deleted}, so it is not recorded again; `mlflow runs restore "
+                f"--run-id {deleted}` brings it back, `dynamicid record {name}` makes a new one"
+            )
+        _fail_unfinished(client, lineage)
+        with open_run(client, name, lineage.tags()) as run_id:
+            losses = root / "reports" / name / "losses.csv"
+            curves = _curves(losses) if losses.is_file() else []
+            now = time.time_ns() // 1_000_000
+            values = [Metric(key, number, now, 0) for key, number in stage_metrics(root, name).items()]
+            log_values(client, run_id, _parameters(result, params), [*curves, *values])
+            for path in _ARTEFACTS.get(name, ()):
+                if (root / path).is_file():
+                    client.log_artifact(run_id, str(root / path))
+            return run_id

@@ -9,32 +9,33 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.core.errors import StageFailed, UserError
-from pipelines.registry.settings import connect, tracking_root
+from pipelines.registry.faults import TrackingFault
+from pipelines.registry.settings import tracking_root
+from pipelines.registry.tracking import Tracking, open_tracking
 
 CHALLENGER = "challenger"
 CHAMPION = "champion"
 LOCK_SECONDS = 600.0
+# What MLflow answers where there is no such model, version or alias.
+NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND", "INVALID_PARAMETER_VALUE")
 _URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[\w.-]+))")
 
 
-def open_registry(root: Path) -> Any:
+def open_registry(root: Path) -> Tracking:
     """Point MLflow to the tracking database or server of `root` and return its client."""
-    from mlflow.tracking import MlflowClient
-
-    connect(root)
-    return MlflowClient()
+    return open_tracking(root)
 
 
 @contextmanager
-def registry_lock(root: Path, timeout: float = LOCK_SECONDS) -> Iterator[None]:
-    """Hold the lock for changing aliases and decisions; raise StageFailed after `timeout` seconds.
+def registry_lock(root: Path, timeout: float = LOCK_SECONDS, name: str = "register") -> Iterator[None]:
+    """Hold a lock, by default that for changing aliases and decisions; raise StageFailed after `timeout` seconds.
 
     It is a file in the checkout, for the processes of one machine. Runs on several machines that share an MLflow server
     are serialised by the scheduler's single-slot pool.
     """
     from filelock import FileLock, Timeout
 
-    file = tracking_root(root) / ".dynamicid" / "register.lock"
+    file = tracking_root(root) / ".dynamicid" / f"{name}.lock"
     file.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(file, timeout=timeout):
@@ -50,8 +51,6 @@ def find_version(client: Any, uri: str) -> Any:
 
     Raises UserError where the URI has another form or there is no such version.
     """
-    from mlflow.exceptions import MlflowException
-
     match = _URI.fullmatch(uri)
     if match is None:
         raise UserError(f"{uri}: expected models:/<name>/<version> or models:/<name>@<alias>")
@@ -60,7 +59,9 @@ def find_version(client: Any, uri: str) -> Any:
         if number is not None:
             return client.get_model_version(name, number)
         return client.get_model_version_by_alias(name, alias)
-    except MlflowException:
+    except TrackingFault as fault:
+        if fault.code not in NOT_THERE:
+            raise
         known = [version.version for version in versions_of(client, name)]
         there = f"there are {', '.join(f'v{one}' for one in known)}" if known else "`dynamicid register` makes versions"
         raise UserError(f"{uri}: no such version in the registry; {there}") from None
@@ -86,15 +87,13 @@ def champion_number(client: Any, name: str) -> str | None:
 
 def champion_of(client: Any, name: str) -> Any | None:
     """Return the version with the alias `champion`, or None where no version has it."""
-    from mlflow.exceptions import MlflowException
-
     try:
         return client.get_model_version_by_alias(name, CHAMPION)
-    except MlflowException as error:
+    except TrackingFault as fault:
         # A server that does not answer must not be taken for a registry without a champion.
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+        if fault.code in NOT_THERE:
             return None
         # A server with user accounts gives this error for a model that does not exist, too.
-        if error.error_code == "PERMISSION_DENIED" and not client.search_registered_models(f"name = '{name}'"):
+        if fault.code == "PERMISSION_DENIED" and not client.search_registered_models(f"name = '{name}'"):
             return None
         raise

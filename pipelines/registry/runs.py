@@ -1,39 +1,115 @@
-"""MLflow runs: search by tags, and logging of many values."""
+"""MLflow runs: search by tags, logging of many values, and runs that end with their true state."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import signal
+import socket
+import threading
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from pipelines.core.locks import hold, is_held
 from pipelines.registry.settings import EXPERIMENT
+from pipelines.registry.tracking import Tracking, make
 
 # The most that a server accepts in one request.
 _PARAMS, _METRICS = 100, 1000
+# The tag of a run's writer, `<host>:<checkout>:<number>`: the process holds a lock file of that number while it writes.
+_WRITER = "dynamicid.writer"
 
 
-def search_runs(client: Any, status: str, tags: Mapping[str, str], most: int = 1000) -> list[Any]:
+def search_runs(
+    client: Tracking, status: str, tags: Mapping[str, str], most: int = 1000, *, deleted: bool = False
+) -> list[Any]:
     """Return at most `most` runs of the experiment, newest first, with a status (`FINISHED` …) and `tags`.
 
-    The names of tags are given without their prefix `dynamicid.`.
+    The names of tags are given without their prefix `dynamicid.`. With `deleted`, those that somebody deleted instead.
     """
+    from mlflow.entities import ViewType
+
     wanted = [f"tags.`dynamicid.{name}` = '{value}'" for name, value in tags.items()]
     return list(
         client.search_runs(
             [client.get_experiment_by_name(EXPERIMENT).experiment_id],
             filter_string=" and ".join([*wanted, f"attributes.status = '{status}'"]),
+            run_view_type=ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY,
             max_results=most,
         )
     )
 
 
-def finished_run(client: Any, **tags: str) -> str | None:
+def finished_run(client: Tracking, **tags: str) -> str | None:
     """Return the id of the newest finished run with `tags`, as in `search_runs`, or None where there is none."""
     found = search_runs(client, "FINISHED", tags, 1)
     return found[0].info.run_id if found else None
 
 
-def log_values(client: Any, run_id: str, params: Mapping[str, str], metrics: Sequence[Any]) -> None:
-    """Log parameters and metrics (MLflow's `Metric`) of a run in batches."""
+def deleted_run(client: Tracking, **tags: str) -> str | None:
+    """Return the id of the newest finished run with `tags` that somebody deleted, or None where there is none."""
+    found = search_runs(client, "FINISHED", tags, 1, deleted=True)
+    return found[0].info.run_id if found else None
+
+
+@contextlib.contextmanager
+def open_run(client: Tracking, name: str, tags: Mapping[str, str]) -> Iterator[str]:
+    """Yield the id of a new run, which ends FINISHED, or FAILED on an error, or KILLED where the process is ended.
+
+    Runs that a killed process of this checkout left RUNNING become FAILED first. Raises UserError where somebody
+    deleted the experiment.
+    """
+    import typer
+
+    experiment = client.experiment_id()
+    fail_abandoned(client)
+    locks, number = client.home / ".dynamicid" / "writing", uuid.uuid4().hex
+    writer = f"{_checkout(client)}:{number}"
+
+    def find() -> Any | None:
+        found = client.plain.search_runs([experiment], f"tags.`{_WRITER}` = '{writer}'", max_results=1)
+        return found[0] if found else None
+
+    lock = locks / f"{number}.lock"
+    with hold(lock, RuntimeError(str(lock))), _terminable():
+        try:
+            run = make(lambda: client.plain.create_run(experiment, run_name=name, tags={**tags, _WRITER: writer}), find)
+            run_id: str = run.info.run_id
+            try:
+                yield run_id
+            except BaseException as error:
+                killed = not isinstance(error, Exception)
+                # One attempt: where the server is away, the next run of this checkout marks this one as failed.
+                with contextlib.suppress(Exception):
+                    client.plain.set_terminated(run_id, "KILLED" if killed else "FAILED")
+                if killed:
+                    typer.echo(f"ended by a signal: MLflow run {run_id} counts as killed; run again", err=True)
+                raise
+            client.set_terminated(run_id, "FINISHED")
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def fail_abandoned(client: Tracking) -> None:
+    """Mark as FAILED the runs of this checkout whose process is gone, and delete the models that they left."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    locks = client.home / ".dynamicid" / "writing"
+    for run in search_runs(client, "RUNNING", {}):
+        checkout, _, number = run.data.tags.get(_WRITER, "").rpartition(":")
+        if checkout != _checkout(client) or is_held(locks / f"{number}.lock"):
+            continue
+        for output in run.outputs.model_outputs if run.outputs else ():
+            with contextlib.suppress(Exception):
+                model = client.plain.get_logged_model(output.model_id)
+                get_artifact_repository(model.artifact_location).delete_artifacts("")
+                client.plain.delete_logged_model(output.model_id)
+        client.set_terminated(run.info.run_id, "FAILED")
+        (locks / f"{number}.lock").unlink(missing_ok=True)
+
+
+def log_values(client: Tracking, run_id: str, params: Mapping[str, str], metrics: Sequence[Any]) -> None:
+    """Log parameters and metrics (MLflow's `Metric`) of a run in batches; repeated, they stay the same."""
     from mlflow.entities import Param
 
     entities = [Param(key, value) for key, value in params.items()]
@@ -41,3 +117,24 @@ def log_values(client: Any, run_id: str, params: Mapping[str, str], metrics: Seq
         client.log_batch(run_id, params=entities[start : start + _PARAMS])
     for start in range(0, len(metrics), _METRICS):
         client.log_batch(run_id, metrics=metrics[start : start + _METRICS])
+
+
+def _checkout(client: Tracking) -> str:
+    return f"{socket.gethostname()}:{client.home}"
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Turn SIGTERM into SystemExit with its exit code during the block, unless the program has a handler of its own."""
+    mine = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+    def end(number: int, _: Any) -> None:
+        raise SystemExit(128 + number)
+
+    if mine:
+        signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        if mine:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,70 +1,94 @@
-"""Wait for an unreachable MLflow server and report it; MLflow's client would retry for minutes in silence."""
+"""Wait for an MLflow server or database that is away, and say so; MLflow's client would retry in silence."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from pipelines.core.errors import StageFailed, UserError
+from pipelines.registry.faults import Unavailable, away, reason
 
 WAIT_VARIABLE = "DYNAMICID_MLFLOW_WAIT"
 WAIT_SECONDS = 300.0
 # Status codes of a proxy whose server does not answer.
 _UNAVAILABLE = (502, 503, 504)
+# Seconds to connect to a server, and to wait for its word that it is well.
+_HEALTH = (5.0, 10.0)
+Answer = TypeVar("Answer")
+
+
+def place_of(uri: str) -> str:
+    """Return how messages name MLflow at `uri`: without user name and password, which it may contain."""
+    address = urlsplit(uri)
+    if address.scheme in ("http", "https"):
+        return f"MLflow at {address.scheme}://{address.hostname}" + (f":{address.port}" if address.port else "")
+    if address.scheme.startswith("sqlite"):
+        from sqlalchemy.engine import make_url
+
+        return f"MLflow's database {make_url(uri).database}"
+    if address.hostname is None:
+        return f"MLflow at {uri}"
+    port = f":{address.port}" if address.port else ""
+    return f"MLflow's database {address.scheme}://{address.hostname}{port}{address.path}"
+
+
+def patiently(uri: str, call: Callable[[], Answer]) -> Answer:
+    """Return what `call` returns; while MLflow at `uri` is away, wait and call again.
+
+    Prints the reason for waiting to stderr. Raises StageFailed after DYNAMICID_MLFLOW_WAIT seconds (default 300); any
+    other error passes.
+    """
+    import typer
+    from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_exponential
+
+    seconds, place = _seconds(), place_of(uri)
+
+    def report(state: RetryCallState) -> None:
+        error = None if state.outcome is None else state.outcome.exception()
+        if state.attempt_number == 1 and error is not None:
+            typer.echo(f"{place} does not answer ({away(error)}); waiting for it", err=True)
+
+    retrying = Retrying(
+        stop=stop_after_delay(seconds),
+        wait=wait_exponential(multiplier=0.5, max=5),
+        retry=retry_if_exception(lambda error: away(error) is not None),
+        before_sleep=report,
+        reraise=True,
+    )
+    try:
+        answer = retrying(call)
+    except Exception as error:
+        if (why := away(error)) is None:
+            raise
+        raise StageFailed(
+            f"{place}: no answer in {seconds:.0f} s ({why}); results are kept: once the server "
+            f"answers, the same command or `dynamicid record` records them. {WAIT_VARIABLE} sets a longer wait"
+        ) from None
+    if retrying.statistics["attempt_number"] > 1:
+        typer.echo(f"{place} answers again", err=True)
+    return answer
 
 
 def wait_for_server(uri: str) -> None:
     """Wait until the server at `uri` gives any answer; return at once for other kinds of tracking URI.
 
-    Prints the reason for waiting to stderr. Raises StageFailed after DYNAMICID_MLFLOW_WAIT seconds (default 300), and
-    UserError for an invalid address.
+    Raises StageFailed as `patiently` does, and UserError for an invalid address.
     """
-    address = urlsplit(uri)
-    if address.scheme not in ("http", "https"):
+    if urlsplit(uri).scheme not in ("http", "https"):
         return
     import requests
-    import typer
-    from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_exponential
 
-    # Without user name and password, which the URI may contain.
-    name = f"{address.scheme}://{address.hostname}" + (f":{address.port}" if address.port else "")
-    seconds = _seconds()
-
-    def away(error: BaseException) -> bool:
-        return isinstance(error, _Gateway | requests.ConnectionError | requests.Timeout) and not isinstance(
-            error, requests.exceptions.SSLError
-        )
-
-    def report(state: RetryCallState) -> None:
-        if state.attempt_number == 1 and state.outcome is not None:
-            reason = _why(state.outcome.exception())
-            typer.echo(f"MLflow at {name} does not answer ({reason}); waiting for it", err=True)
+    def ask() -> None:
+        answer = requests.head(f"{uri.rstrip('/')}/health", timeout=_HEALTH)
+        if answer.status_code in _UNAVAILABLE:
+            raise Unavailable(answer.status_code)
 
     try:
-        for attempt in Retrying(
-            stop=stop_after_delay(seconds),
-            wait=wait_exponential(multiplier=0.5, max=5),
-            retry=retry_if_exception(away),
-            before_sleep=report,
-            reraise=True,
-        ):
-            with attempt:
-                answer = requests.head(f"{uri.rstrip('/')}/health", timeout=30)
-                if answer.status_code in _UNAVAILABLE:
-                    raise _Gateway(f"HTTP {answer.status_code}")
-        if attempt.retry_state.attempt_number > 1:
-            typer.echo(f"MLflow at {name} answers again", err=True)
-    except (_Gateway, requests.RequestException) as error:
-        if not away(error):
-            raise UserError(f"MLflow at {name}: {_why(error)}; expected the address of an MLflow server") from None
-        raise StageFailed(
-            f"MLflow at {name}: no answer in {seconds:.0f} s ({_why(error)}); results are kept: once the server "
-            f"answers, the same command or `dynamicid record` records them. {WAIT_VARIABLE} sets a longer wait"
-        ) from None
-
-
-class _Gateway(Exception):
-    """A proxy answered that the server behind it is unavailable."""
+        patiently(uri, ask)
+    except requests.RequestException as error:
+        raise UserError(f"{place_of(uri)}: {reason(error)}; expected the address of an MLflow server") from None
 
 
 def _seconds() -> float:
@@ -73,13 +97,3 @@ def _seconds() -> float:
         return float(given)
     except ValueError:
         raise UserError(f"{WAIT_VARIABLE}={given}: expected a number of seconds") from None
-
-
-def _why(error: BaseException | None) -> str:
-    """Return the reason of the innermost exception; the outer ones only add the client's text."""
-    reason = str(error) if isinstance(error, _Gateway) else type(error).__name__
-    while error is not None:
-        if isinstance(error, OSError) and error.strerror:
-            reason = error.strerror
-        error = error.__context__
-    return reason

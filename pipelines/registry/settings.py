@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ def sqlite_uri(file: Path) -> str:
     """Return the SQLAlchemy address of a SQLite database.
 
     It holds the path as it is wherever SQLAlchemy reads it back so; else with percent signs, for which MLflow makes an
-    empty folder of that name (see `connect`).
+    empty folder of that name (see `tracking.connect`).
     """
     from sqlalchemy.engine import URL, make_url
 
@@ -51,41 +50,11 @@ def own_uri(root: Path) -> str:
     return sqlite_uri(database(root))
 
 
-def connect(root: Path) -> str:
-    """Point MLflow to its database or server, create the experiment if it is missing, and return the tracking URI.
-
-    The URI is MLFLOW_TRACKING_URI where it is set, otherwise a SQLite database in the checkout. Waits for a server that
-    does not answer. A database that came here with its checkout is made to name the artefacts beside it.
-    Raises UserError for one in which a newer program records.
-    """
-    import mlflow
-
-    from pipelines.registry.relocation import ARTEFACTS, bring_home
-    from pipelines.registry.server import wait_for_server
-
-    own = own_uri(root)
-    given = os.environ.get(_URI_VARIABLE)
-    # set_tracking_uri sets the variable, so a default of an earlier call must not count as given by the user.
+def tracking_uri(root: Path) -> str:
+    """Return MLFLOW_TRACKING_URI where the user has set it, otherwise the checkout's own database."""
+    own, given = own_uri(root), os.environ.get(_URI_VARIABLE)
+    # MLflow sets the variable itself, so a default of an earlier call must not count as given by the user.
     uri = given if given and given not in _DEFAULTS else own
     if uri == own:
         _DEFAULTS.add(own)
-    mlflow.set_tracking_uri(uri)
-    wait_for_server(uri)
-    if uri == own:
-        bring_home(database(root), EXPERIMENT)
-    experiment = mlflow.get_experiment_by_name(EXPERIMENT)
-    if experiment is not None:
-        check_records(experiment, str(database(root)) if uri == own else "MLflow's server")
-    else:
-        location = (tracking_root(root) / ARTEFACTS).as_uri() if uri == own else None
-        try:
-            mlflow.create_experiment(EXPERIMENT, artifact_location=location, tags={FORMAT_TAG: str(TRACKING.version)})
-        except mlflow.exceptions.MlflowException:
-            # Another run may have created it at the same time.
-            if mlflow.get_experiment_by_name(EXPERIMENT) is None:
-                raise
-    mlflow.set_experiment(EXPERIMENT)
-    if uri == own and (encoded := Path(own.removeprefix("sqlite:///")).parent) != database(root).parent:
-        with suppress(OSError):
-            os.removedirs(encoded)  # MLflow makes it before it decodes the address; removed only while it is empty
     return uri

@@ -34,7 +34,8 @@ def awkward_photos(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def empty_database(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
     """MLflow's database with the experiment alone, made once: creating its tables is slower than a test."""
-    from pipelines.registry.settings import connect, database
+    from pipelines.registry.settings import database
+    from pipelines.registry.tracking import connect
 
     with pytest.MonkeyPatch.context() as patch:
         for name in ("MLFLOW_TRACKING_URI", "DYNAMICID_HOME"):

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.registry.settings import connect, database
+from pipelines.registry.settings import database
+from pipelines.registry.tracking import ask, open_tracking
 
 _OUTPUT = "dynamicid.output."
 
@@ -34,10 +35,7 @@ def traces(root: Path, datasets: set[str], outputs: set[str], splits: frozenset[
     """
     if not database(root).is_file() and not os.environ.get("MLFLOW_TRACKING_URI"):
         return Traces([], [], [])
-    from mlflow.tracking import MlflowClient
-
-    connect(root)
-    client = MlflowClient()
+    client = open_tracking(root)
     trained = not splits or bool(splits & {"train", "val"})
     shown = not splits or "test" in splits
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
@@ -69,12 +67,11 @@ def delete_artefacts(root: Path, artefacts: list[dict[str, str]]) -> None:
     if not artefacts:
         return
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-    from mlflow.tracking import MlflowClient
 
-    connect(root)
-    client = MlflowClient()
+    client = open_tracking(root)
     for item in artefacts:
-        get_artifact_repository(client.get_run(item["run_id"]).info.artifact_uri).delete_artifacts(item["path"])
+        repository = get_artifact_repository(client.get_run(item["run_id"]).info.artifact_uri)
+        ask(repository.delete_artifacts, item["path"])
 
 
 def _all(search: Callable[..., Any], **wanted: Any) -> Iterator[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from pipelines.registry.drift.features import read_sample
 from pipelines.registry.drift.page import write_page
 from pipelines.registry.drift.verdict import ADDED, Verdict, compare, state_of
 from pipelines.registry.registry import champion_of, find_version, open_registry
+from pipelines.registry.runs import log_values, open_run
+from pipelines.registry.tracking import Tracking
 from pipelines.versions.dataset_version import current_version
 from pipelines.versions.dvc import bring_objects
 from pipelines.versions.forgotten import refuse_forgotten
@@ -66,7 +69,7 @@ def run(params: Params, root: Path, out: Path, against: str | None = None) -> Ve
         findings=findings,
     )
     _write(out, verdict, write_page(verdict, reference, current))
-    _record(verdict, out)
+    _record(client, verdict, out)
     return verdict
 
 
@@ -87,8 +90,8 @@ def _write(out: Path, verdict: Verdict, page: str | None = None) -> None:
         write_atomically(out / PAGE, page)
 
 
-def _record(verdict: Verdict, out: Path) -> None:
-    import mlflow
+def _record(client: Tracking, verdict: Verdict, out: Path) -> None:
+    from mlflow.entities import Metric
 
     from pipelines.registry.lineage import AIRFLOW_RUN_VARIABLE
 
@@ -99,8 +102,10 @@ def _record(verdict: Verdict, out: Path) -> None:
         "dynamicid.dataset_version": verdict.current_version or "",
         "dynamicid.airflow_run_id": os.environ.get(AIRFLOW_RUN_VARIABLE, ""),
     }
-    with mlflow.start_run(run_name="drift", tags={key: value for key, value in tags.items() if value}):
-        names = {f"drift.{one.feature}{'.added' if one.part == ADDED else ''}": one for one in verdict.findings}
-        mlflow.log_metrics({name: one.distance for name, one in names.items()})
-        mlflow.log_metrics({f"{name}.chance": one.chance for name, one in names.items()})
-        mlflow.log_artifacts(str(out))
+    names = {f"drift.{one.feature}{'.added' if one.part == ADDED else ''}": one for one in verdict.findings}
+    values = {name: one.distance for name, one in names.items()}
+    values |= {f"{name}.chance": one.chance for name, one in names.items()}
+    now = time.time_ns() // 1_000_000
+    with open_run(client, "drift", {key: value for key, value in tags.items() if value}) as run_id:
+        log_values(client, run_id, {}, [Metric(name, value, now, 0) for name, value in values.items()])
+        client.log_artifacts(run_id, str(out))

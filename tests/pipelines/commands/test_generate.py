@@ -70,7 +70,7 @@ def test_a_registered_model_draws_the_same(
     import mlflow
 
     from pipelines.registry.log_model import CODE
-    from pipelines.registry.settings import connect
+    from pipelines.registry.tracking import connect
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}")
     monkeypatch.chdir(home)

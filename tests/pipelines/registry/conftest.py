@@ -27,15 +27,14 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def compared(mlflow_checkout: Path) -> Callable[..., Any]:
     """Return a maker of a compared version: (champion, lines of failed gates) → version."""
-    from mlflow.exceptions import MlflowException
-
     from pipelines.registry.decisions import Decision, add_decision
+    from pipelines.registry.faults import TrackingFault
     from pipelines.registry.registry import open_registry
 
     client = open_registry(mlflow_checkout)
 
     def make(champion: str | None, *failed: str) -> Any:
-        with contextlib.suppress(MlflowException):
+        with contextlib.suppress(TrackingFault):
             client.create_registered_model("dynamicid")
         version = client.create_model_version("dynamicid", (mlflow_checkout / "README").as_uri())
         evidence = {"evaluation_set": "e", "failed_gates": list(failed), "gates": []}

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from pipelines.core.errors import StageFailed, UserError
+from pipelines.registry import moves
 from pipelines.registry.decisions import decisions_of
-from pipelines.registry.promotion import _finish_interrupted, promote, refuse, rollback
+from pipelines.registry.moves import finish_moves
+from pipelines.registry.promotion import promote, refuse, rollback
 from pipelines.registry.registry import champion_of, find_version, open_registry
 
 Make = Callable[..., Any]
@@ -131,20 +133,24 @@ def test_two_processes_that_promote_at_once_give_one_champion(mlflow_checkout: P
     assert decisions(mlflow_checkout, lost) == [("not_asked", "gates", "1")]
 
 
-def test_a_promotion_that_was_killed_before_the_alias_moved_is_finished(mlflow_checkout: Path, compared: Make) -> None:
-    from pipelines.registry.decisions import Decision, add_decision
+def test_a_promotion_that_was_killed_before_the_alias_moved_is_finished(
+    mlflow_checkout: Path, compared: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipelines.registry.decisions import Decision
 
     compared(None)
     client = open_registry(mlflow_checkout)
-    version = find_version(client, "models:/dynamicid/1")
-    add_decision(client, version, Decision("promoted", "Ada", None))
+    monkeypatch.setattr(moves, "_carry_out", lambda *_: None)
+    moves.move_champion(client, "dynamicid", "1", None, [("1", Decision("promoted", "Ada", None))])
+    monkeypatch.undo()
     assert champion(mlflow_checkout) is None
     assert promote(mlflow_checkout, "models:/dynamicid/1", by="Ada").champion == "1"
     assert champion(mlflow_checkout) == "1"
+    assert decisions(mlflow_checkout, "1") == [("not_asked", "gates", None), ("promoted", "Ada", None)]
 
 
 def test_an_earlier_champion_is_not_restored_by_itself(mlflow_checkout: Path, compared: Make) -> None:
-    """v2 was promoted over v1, v3 over v2, then a rollback to v1: nothing was interrupted."""
+    """v2 was promoted over v1, v3 over v2, then a rollback to v1: nothing was interrupted. A person does the same."""
     compared(None)
     promote(mlflow_checkout, "models:/dynamicid/1", by="Ada")
     for number in (2, 3):
@@ -152,7 +158,10 @@ def test_an_earlier_champion_is_not_restored_by_itself(mlflow_checkout: Path, co
         promote(mlflow_checkout, f"models:/dynamicid/{number}", by="Ada")
     assert rollback(mlflow_checkout, "dynamicid", by="Eve", to="models:/dynamicid/1").champion == "1"
     client = open_registry(mlflow_checkout)
-    _finish_interrupted(client, find_version(client, "models:/dynamicid/2"))
+    assert finish_moves(client, "dynamicid") is None
+    client.set_registered_model_alias("dynamicid", "champion", "2")
+    client.set_registered_model_alias("dynamicid", "champion", "1")
+    assert finish_moves(client, "dynamicid") is None
     assert champion(mlflow_checkout) == "1"
     assert refuse(mlflow_checkout, "models:/dynamicid/2", by="Eve").champion == "1"
 

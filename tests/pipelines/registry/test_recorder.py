@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import yaml
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.params import load_params
 from pipelines.registry.recorder import record_stage, stage_metrics
+from tests.pipelines import test_disk_full as disks
 from tests.processes import commit_all, dvc, git
 
 RUN_ID = "dynamicid_train/manual__2026-01-01T00:00:00.5+00:00"
@@ -93,7 +95,8 @@ def test_what_an_earlier_attempt_could_not_finish_is_marked_as_failed(root: Path
     experiment = client.get_run(first).info.experiment_id
     client.set_terminated(first, "FAILED")  # so that it is recorded again
     cut_off = client.create_run(experiment, tags=tags).info.run_id
-    other = client.create_run(experiment, tags={**tags, "dynamicid.airflow_run_id": "another"}).info.run_id
+    elsewhere = {"dynamicid.airflow_run_id": "another", "dynamicid.writer": "another-machine:/checkout:0"}
+    other = client.create_run(experiment, tags={**tags, **elsewhere}).info.run_id
     again = record_stage(root, "evaluate", params)
     states = {run: client.get_run(run).info.status for run in (cut_off, other, again)}
     assert states == {cut_off: "FAILED", other: "RUNNING", again: "FINISHED"}
@@ -152,6 +155,45 @@ def test_evaluation_is_recorded_by_variant_and_by_plain_name(root: Path) -> None
     assert data.metrics["text_only.id_similarity.high"] == 0.1
     assert data.metrics["normalised.model.id_similarity"] == 0.6
     assert data.tags["dynamicid.evaluation_set"] == "e" * 64
+
+
+@disks.pytestmark
+@pytest.mark.parametrize(
+    ("small", "expected"),
+    [("mlartifacts", "no space left on the disk"), ("home", "no space left on the disk.*disk is full")],
+)
+def test_a_full_disk_leaves_a_failed_run_and_the_same_command_records(
+    root: Path, project: Path, empty_database: Path, small: str, expected: str
+) -> None:
+    """Where the artefacts are, and where the database is; with room, the result is recorded."""
+    from mlflow.tracking import MlflowClient
+
+    (root / "reports" / "index.html").write_bytes(b"0123456789" * 20_000)
+    curve = "".join(f"{step},{1 / step}\n" for step in range(1, 4000))
+    (root / "reports" / "evaluate").mkdir()
+    (root / "reports" / "evaluate" / "losses.csv").write_text(f"step,loss\n{curve}")
+    home, kilobytes, copied = root, 64, ""
+    if small == "home":
+        home, kilobytes = root / "home", empty_database.stat().st_size // 1024 + 100
+        copied = f'cp {empty_database} "$DISK"/mlflow.db'
+    script = f"""
+        set -e
+        cd {root}
+        {copied}
+        export DYNAMICID_HOME={home}
+        if "$PYTHON" -m pipelines.cli record evaluate 2> stderr; then exit 9; else echo "exit $?" > code; fi
+        mount -o remount,size=90m "$DISK"
+        "$PYTHON" -m pipelines.cli record evaluate > again
+        cp {home}/mlflow.db after.db
+    """
+    done = disks.on_small_disk(project, root / small, kilobytes, script)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (root / "code").read_text() == "exit 1\n"
+    assert re.search(expected, disks.error_line(root / "stderr"))
+    client = MlflowClient(f"sqlite:///{root / 'after.db'}")
+    states = [run.info.status for run in client.search_runs(["1"])]
+    assert states == ["FINISHED", "FAILED"]
+    assert json.loads((root / "again").read_text())["evaluate"] == client.search_runs(["1"])[0].info.run_id
 
 
 def test_metrics_that_are_not_finite_are_left_out(root: Path) -> None:

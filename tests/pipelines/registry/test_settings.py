@@ -32,7 +32,7 @@ def test_mlflow_makes_nothing_beside_the_checkout(tmp_path: Path, empty_database
     root.mkdir()
     shutil.copy2(empty_database, root / "mlflow.db")
     script = (
-        "import mlflow, sys; from pathlib import Path; from pipelines.registry.settings import connect\n"
+        "import mlflow, sys; from pathlib import Path; from pipelines.registry.tracking import connect\n"
         "connect(Path.cwd())\n"
         "with mlflow.start_run() as run: mlflow.log_text('kept', 'note.txt')\n"
         "print(mlflow.artifacts.load_text(f'runs:/{run.info.run_id}/note.txt'))"

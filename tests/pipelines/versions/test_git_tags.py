@@ -72,13 +72,3 @@ def test_a_tag_that_cannot_be_written_here_is_an_error_at_once(clone: Path) -> N
     head = git(clone, "rev-parse", "HEAD").strip()
     with pytest.raises(StageFailed, match="the tag faces-v1 cannot be made: fatal: "):
         claim_tag(clone, "faces-v", head, "photos", push=False)
-
-
-def test_a_lock_of_another_process_is_waited_for(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lock = clone / ".git" / "refs" / "tags" / "faces-v1.lock"
-    lock.touch()
-    head = git(clone, "rev-parse", "HEAD").strip()
-    with pytest.raises(NotClaimed, match="File exists"):
-        claim_tag(clone, "faces-v", head, "photos", push=False)
-    lock.unlink()
-    assert claim_tag(clone, "faces-v", head, "photos", push=False) == "faces-v1"

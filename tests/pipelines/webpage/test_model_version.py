@@ -50,7 +50,7 @@ def test_a_missing_adapter_is_reported(tmp_path: Path) -> None:
 def test_an_alias_is_shown_as_its_version(mlflow_checkout: Path, tmp_path: Path) -> None:
     import mlflow
 
-    from pipelines.registry.settings import connect
+    from pipelines.registry.tracking import connect
 
     connect(mlflow_checkout)
     for text in ("{}", '{"second": 1}'):

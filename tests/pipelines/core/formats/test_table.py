@@ -43,7 +43,8 @@ from pipelines.core.row_schemas import DATASET_SCHEMA, PROCESSED_SCHEMA, open_ro
 from pipelines.data.ingest.layout import open_source
 from pipelines.operations.backup.backup import read_backup
 from pipelines.operations.stack.settings import saved_ports
-from pipelines.registry.settings import check_records, connect
+from pipelines.registry.settings import check_records
+from pipelines.registry.tracking import connect
 from pipelines.versions.forgotten import read_ledger
 
 

@@ -70,7 +70,7 @@ def record(home: Home) -> dict[str, str]:
     from mlflow.tracking import MlflowClient
 
     from pipelines.registry.lineage import lineage_of
-    from pipelines.registry.settings import connect
+    from pipelines.registry.tracking import connect
 
     connect(home.root)
     client = MlflowClient()

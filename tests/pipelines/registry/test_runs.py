@@ -1,0 +1,79 @@
+"""A run ends with its true state, however its process ends; what a killed one left is marked by the next."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipelines.registry.faults import TrackingFault
+from pipelines.registry.registry import open_registry
+from pipelines.registry.runs import fail_abandoned, open_run
+from tests.processes import PROJECT, wait_until
+
+_WRITER = """
+import sys, time
+from pathlib import Path
+from pipelines.registry.faults import TrackingFault
+from pipelines.registry.registry import open_registry
+from pipelines.registry.runs import open_run
+with open_run(open_registry(Path(sys.argv[1])), "long", {}) as run_id:
+    print(run_id, flush=True)
+    time.sleep(600)
+"""
+
+
+def writer(root: Path) -> tuple[subprocess.Popen[str], str]:
+    """Start a process that writes a run; return it and the run's id."""
+    command = [sys.executable, "-c", _WRITER, str(root)]
+    process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    return process, process.stdout.readline().strip()
+
+
+def test_a_process_that_is_asked_to_end_leaves_a_killed_run_and_one_line(mlflow_checkout: Path) -> None:
+    process, run_id = writer(mlflow_checkout)
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert error == f"ended by a signal: MLflow run {run_id} counts as killed; run again\n"
+    client = open_registry(mlflow_checkout)
+    assert client.get_run(run_id).info.status == "KILLED"
+    assert list((mlflow_checkout / ".dynamicid" / "writing").iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_failed_and_what_a_living_one_writes_is_not(mlflow_checkout: Path) -> None:
+    (killed, cut_off), (living, running) = writer(mlflow_checkout), writer(mlflow_checkout)
+    try:
+        killed.kill()
+        killed.wait(60)
+        client = open_registry(mlflow_checkout)
+        assert client.get_run(cut_off).info.status == "RUNNING"
+        fail_abandoned(client)
+        assert client.get_run(cut_off).info.status == "FAILED"
+        assert client.get_run(running).info.status == "RUNNING"
+    finally:
+        living.terminate()
+        living.communicate(timeout=60)
+    wait_until(lambda: client.get_run(running).info.status == "KILLED", 10, "not marked")
+    assert list((mlflow_checkout / ".dynamicid" / "writing").iterdir()) == []
+
+
+def test_a_run_that_fails_is_failed_and_one_that_a_person_deletes_meanwhile_is_named(mlflow_checkout: Path) -> None:
+    client = open_registry(mlflow_checkout)
+    with pytest.raises(ValueError, match="mine"), open_run(client, "one", {}) as run_id:
+        raise ValueError("mine")
+    assert client.get_run(run_id).info.status == "FAILED"
+
+    def write() -> None:
+        nonlocal run_id
+        with open_run(client, "two", {}) as run_id:
+            client.delete_run(run_id)
+            client.set_tag(run_id, "a", "b")
+
+    with pytest.raises(TrackingFault, match="somebody deleted it meanwhile"):
+        write()
+    assert client.get_run(run_id).info.lifecycle_stage == "deleted"
