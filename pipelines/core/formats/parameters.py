@@ -13,6 +13,7 @@ from pipelines.core.files import write_atomically
 from pipelines.core.formats.table import KEY, PARAMETERS, check_format
 
 Tree = MutableMapping[str, Any]
+_BY_HAND = f"edit it by hand, and add the line `{KEY}: {PARAMETERS.version}`"
 
 
 def bring_up_to_date(tree: Tree, file: object) -> int:
@@ -33,6 +34,7 @@ def rewrite(file: Path) -> None:
     """
     import yaml
     from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
 
     text = file.read_text(encoding="utf-8")
     editor = YAML()
@@ -43,7 +45,10 @@ def rewrite(file: Path) -> None:
     # A list is indented in its key, or not, as the file has it.
     indented = re.search(r"^( *)[\w-]+:[^\n]*\n\1 +- ", text, re.MULTILINE)
     editor.indent(mapping=2, sequence=4 if indented else 2, offset=2 if indented else 0)
-    tree = editor.load(text)
+    try:
+        tree = editor.load(text)
+    except YAMLError as error:
+        raise StageFailed(f"{file}: {' '.join(str(error).split())}; {_BY_HAND}") from None
     bring_up_to_date(tree, file)
     tree.insert(0, KEY, PARAMETERS.version)
     written = io.StringIO()
@@ -51,7 +56,7 @@ def rewrite(file: Path) -> None:
     wanted = yaml.safe_load(text)
     bring_up_to_date(wanted, file)
     if yaml.safe_load(written.getvalue()) != {KEY: PARAMETERS.version, **wanted}:
-        raise StageFailed(f"{file}: it cannot be rewritten with the same values; add `{KEY}: {PARAMETERS.version}`")
+        raise StageFailed(f"{file}: it would not keep its values; {_BY_HAND}")
     write_atomically(file, written.getvalue())
 
 

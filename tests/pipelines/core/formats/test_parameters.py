@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import yaml
 
-from pipelines.core.formats.parameters import bring_up_to_date
+from pipelines.core.errors import StageFailed
+from pipelines.core.formats.parameters import bring_up_to_date, rewrite
 from pipelines.core.params import load_params, read_tree
 
 
@@ -48,3 +50,24 @@ def test_a_profile_without_a_name_is_named_by_its_file(tmp_path: Path) -> None:
     assert read_tree(tmp_path / "only.yaml")["profile"] == "only"
     (tmp_path / "named.yaml").write_text("extends: below\nprofile: mine\n")
     assert read_tree(tmp_path / "named.yaml")["profile"] == "mine"
+
+
+@pytest.mark.parametrize("indent", ["", "  "])
+def test_a_file_is_rewritten_with_its_comments_order_and_style(indent: str, tmp_path: Path) -> None:
+    body = (
+        "# ours\nprofile: 'tiny'  # quoted\n\n# the start\npreprocess:\n  max: 1_000\n"
+        f"register:\n  gates:\n  {indent}- {{metric: a, minimum: 1e-3}}\n  {indent}- metric: b  # two\n  none: null\n"
+    )
+    file = tmp_path / "params.yaml"
+    file.write_text(body)
+    rewrite(file)
+    head, rest = body.split("profile", 1)
+    assert file.read_text() == f"{head}format: 2\nprofile{rest}".replace("1_000\n", "1_000\n  spark: {}\n")
+
+
+def test_a_file_that_cannot_be_rewritten_is_named_and_stays(tmp_path: Path) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text("seed: 1\nseed: 2\n")
+    with pytest.raises(StageFailed, match=r"params\.yaml: .*duplicate key.*add the line `format: 2`"):
+        rewrite(file)
+    assert file.read_text() == "seed: 1\nseed: 2\n"
