@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.data.ingest.contents import TOO_BIG
-from pipelines.data.ingest.label_values import labels_of, normal_entry
+from pipelines.data.ingest.label_values import labels_of, left_out, normal_entry
 from pipelines.data.ingest.photo_files import FoundPhoto, Labels, Skipped, Unmatched, is_picture_name, row_name
 from pipelines.data.ingest.sidecars import beside_shards
 from pipelines.data.ingest.walk import Entry, classify, each_file
@@ -105,7 +105,7 @@ class _Reader:
             own = path.replace("\\", "/").rpartition("/")[2] if isinstance(path, str) else ""
             name = f"{place}-{own}" if own else place
         labels, problems = labels_of(normal_entry(row))
-        yield from (Unmatched(name, problem, place) for problem in problems)
+        yield from (left_out(name, problem, place) for problem in problems)
         reason = None
         if not self.with_pictures:
             yield FoundPhoto(name, None, None, 0, labels)

@@ -18,7 +18,7 @@ from urllib.parse import unquote
 
 from pipelines.data.ingest.label_files import PICTURE_KEYS, names_photo
 from pipelines.data.ingest.label_files import Entry as TableEntry
-from pipelines.data.ingest.label_values import labels_of
+from pipelines.data.ingest.label_values import labels_of, left_out
 from pipelines.data.ingest.photo_files import Labels, Skipped, Unmatched, row_name, system_name
 from pipelines.data.ingest.walk import MISSING, Entry, classify
 
@@ -203,7 +203,7 @@ class TableJoin:
         labels, problems = labels_of(entry)
         name = photo.relative
         shown = self.prefix + row_name(name)
-        self.left += [Unmatched(shown, problem, label) for problem in problems]
+        self.left += [left_out(shown, problem, label) for problem in problems]
         earlier = self.labels.get(name)
         if earlier is None:
             self.labels[name], self.files[name], self.entries[name] = labels, photo, label

@@ -9,7 +9,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
-from pipelines.data.ingest.photo_files import Labels, one_line
+from pipelines.data.ingest.photo_files import Labels, Skipped, Unmatched, one_line
 from pipelines.data.rights import as_text
 
 # The keys of each label, the first that has a value wins. ConsistentID's facial captions describe identity (nose,
@@ -32,6 +32,8 @@ _WORDS: dict[str, frozenset[str]] = {
 MISSING = frozenset({"nan", "NaN", "None", "null", "NULL", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaT"})
 # Whole numbers beyond it are not exact in floating point: two people could become one.
 _EXACT = 2**53
+# Of several captions one is enough: the others are listed, and are no fault.
+_MORE = "texts; the first is used"
 
 
 class Several(list[object]):
@@ -83,6 +85,11 @@ def labels_of(entry: Mapping[str, object]) -> tuple[Labels, list[str]]:
     return Labels(**values), problems
 
 
+def left_out(file_name: str, problem: str, label: str) -> Skipped:
+    """Return a problem of `labels_of`: Skipped where a photo has more captions than one, else Unmatched."""
+    return Skipped(label, problem) if problem.endswith(_MORE) else Unmatched(file_name, problem, label)
+
+
 def _is_given(label: str, value: object) -> bool:
     """Whether a value is more than a gap. For a consent NaN is a value: it is no yes."""
     if label == "consent":
@@ -102,7 +109,7 @@ def _read(label: str, value: object) -> tuple[str | None, str | None]:
     if isinstance(value, list):
         if len(value) > 1 and label == "identity":
             return None, f"{len(value)} values; expected one name"
-        rest = f"{len(value)} values; the first is used" if len(value) > 1 else None
+        rest = f"{len(value)} {_MORE}" if len(value) > 1 else None
         value = value[0]
     text = _text(value)
     if text is None:

@@ -23,7 +23,7 @@ from pipelines.data.ingest.label_files import (
     parse_object,
 )
 from pipelines.data.ingest.label_join import CONFLICT, SEVERAL, owners
-from pipelines.data.ingest.label_values import labels_of
+from pipelines.data.ingest.label_values import labels_of, left_out
 from pipelines.data.ingest.photo_files import Labels, Skipped, Unmatched, is_picture_name, row_name
 from pipelines.data.ingest.walk import DENIED, NO_PICTURE, UNPAIRED_TEXT, Entry, has_signature
 
@@ -114,10 +114,10 @@ def _assign(result: FolderFiles, beside: dict[str, Entry], only: Container[str] 
     result.pictures.sort(key=lambda item: os.fsencode(item.relative))
 
 
-def labels_beside(photo: Entry, files: FolderFiles) -> tuple[Labels, list[Unmatched]]:
+def labels_beside(photo: Entry, files: FolderFiles) -> tuple[Labels, list[Skipped]]:
     """Return the labels in the label files of a photo, and what of them is not read."""
     contents: list[tuple[str, bytes]] = []
-    left: list[Unmatched] = []
+    left: list[Skipped] = []
     for item in files.labels.get(photo.relative, ()):
         try:
             with open(item.path, "rb") as stream:  # noqa: PTH123 (names that are not UTF-8)
@@ -133,7 +133,7 @@ def labels_beside(photo: Entry, files: FolderFiles) -> tuple[Labels, list[Unmatc
     return labels, [*left, *problems]
 
 
-def sidecar_labels(contents: Sequence[tuple[str, bytes]]) -> tuple[Labels, list[Unmatched]]:
+def sidecar_labels(contents: Sequence[tuple[str, bytes]]) -> tuple[Labels, list[Skipped]]:
     """Return the labels in the files (name, content) of one photo; JSON has priority over text."""
     labels, left = Labels(), []
     for is_json in (False, True):
@@ -145,7 +145,7 @@ def sidecar_labels(contents: Sequence[tuple[str, bytes]]) -> tuple[Labels, list[
             if conflicts := own.conflicts(given):
                 problems.append(CONFLICT.format(" and ".join(conflicts)))
             own = given.updated(own)
-            left += [Unmatched(name, problem, name) for problem in problems]
+            left += [left_out(name, problem, name) for problem in problems]
         labels = labels.updated(own)
     return labels, left
 

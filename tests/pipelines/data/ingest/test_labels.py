@@ -15,7 +15,7 @@ import pytest
 from pipelines.core.errors import UserError
 from pipelines.core.sections.data import Rights
 from pipelines.data.ingest.layout import open_source
-from pipelines.data.ingest.photo_files import FoundPhoto, Unmatched
+from pipelines.data.ingest.photo_files import FoundPhoto, Skipped, Unmatched
 from pipelines.data.rights import refusal
 
 from .test_layouts import JPEG, LIMIT, member, write
@@ -181,8 +181,9 @@ def test_a_table_of_one_line_with_a_list_in_it(tmp_path: Path, text: str, name: 
     write(tmp_path / "1.jpg")
     write(tmp_path / name, text)
     found, left = read(tmp_path)
-    assert (found["1.jpg"].labels.prompt, found["1.jpg"].labels.consent) == ("a man", "refused")
-    assert [(item.label, item.reason) for item in left] == [(f"{name}[1]", "prompt: 2 values; the first is used")]
+    assert (found["1.jpg"].labels.prompt, found["1.jpg"].labels.consent, left) == ("a man", "refused", [])
+    listed = [item for item in open_source(tmp_path).read(LIMIT) if not isinstance(item, FoundPhoto)]
+    assert listed == [Skipped(f"{name}[1]", "prompt: 2 texts; the first is used")]
 
 
 @pytest.mark.parametrize("value", ["pending", 0, False, {"Research": True}, ["yes"], float("nan"), " Yes ", "a\u2028b"])
