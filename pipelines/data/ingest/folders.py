@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipelines.core.errors import UserError
 from pipelines.data.ingest.huggingface import columns_of, picture_column
-from pipelines.data.ingest.label_files import may_hold_labels, table_of
+from pipelines.data.ingest.label_files import describes_one_photo, may_hold_labels, table_of
 from pipelines.data.ingest.label_join import NO_PHOTO, SEVERAL, Folder, TableJoin
 from pipelines.data.ingest.photo_files import FoundPhoto, Labels, Skipped, row_name
 from pipelines.data.ingest.sidecars import FolderFiles, labels_beside, sort_files, unmatched
@@ -46,21 +46,15 @@ def _add(tables: TableJoin, item: Entry) -> list[Skipped]:
         if _CURATED in columns_of(path):
             return [Skipped(row_name(item.relative), NO_PICTURE)]
     try:
-        entries = list(table_of(path))
-        if tables.add(item.relative, entries):
+        one = path.suffix.lower() == ".json" and describes_one_photo(path.read_bytes())
+        if tables.add(item.relative, list(table_of(path)), exact=one):
             # A JSON object that names one photo describes it, and does not choose it.
-            is_list = "/" not in item.relative and (len(entries) > 1 or not _is_object(path))
-            tables.lists += [item.relative] if is_list else []
+            tables.lists += [item.relative] if "/" not in item.relative and not one else []
             return []
         reason = NO_PHOTO
     except (ValueError, OSError) as error:
         reason = str(error)
     return [unmatched(item, reason) if may_hold_labels(path) else Skipped(row_name(item.relative), NO_PICTURE)]
-
-
-def _is_object(path: Path) -> bool:
-    with path.open("rb") as stream:
-        return path.suffix.lower() == ".json" and b"[" not in stream.read(16).replace(b"\0", b"").split(b"{")[0]
 
 
 def read_folder(

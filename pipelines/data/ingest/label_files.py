@@ -101,7 +101,28 @@ def parse_table(name: str, raw: bytes) -> Iterator[Entry | str]:
 
 def names_photo(entry: Entry) -> bool:
     """Whether an entry names a picture file."""
-    return any(isinstance(entry.get(key), str) and is_picture_name(str(entry[key])) for key in PICTURE_KEYS)
+    return any(map(is_picture_name, paths_in(entry)))
+
+
+def paths_in(entry: Entry) -> list[str]:
+    """Return the paths that an entry gives for its photo; without any of PICTURE_KEYS, the only picture that it names.
+
+    A row of CSV without a header has such a name as its key, and is none.
+    """
+    paths = [path for key in PICTURE_KEYS if isinstance(path := entry.get(key), str) and path.strip()]
+    if paths or any(map(is_picture_name, entry)):
+        return paths
+    names = [name for name in entry.values() if isinstance(name, str) and is_picture_name(name) and "://" not in name]
+    return names if len(names) == 1 else []
+
+
+def describes_one_photo(raw: bytes) -> bool:
+    """Whether the bytes are the JSON object of one photo, and no table."""
+    try:
+        tree = parse_json(decode_text(raw))
+        return isinstance(tree, dict) and _listed(tree) == [tree]
+    except ValueError:
+        return False
 
 
 def may_hold_labels(file: Path) -> bool:

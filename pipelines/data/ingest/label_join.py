@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import unquote
 
-from pipelines.data.ingest.label_files import PICTURE_KEYS, names_photo
 from pipelines.data.ingest.label_files import Entry as TableEntry
+from pipelines.data.ingest.label_files import names_photo, paths_in
 from pipelines.data.ingest.label_values import labels_of, left_out
 from pipelines.data.ingest.photo_files import Labels, Skipped, Unmatched, row_name, system_name
 from pipelines.data.ingest.walk import MISSING, Entry, classify
@@ -173,9 +173,12 @@ class TableJoin:
     lists: list[str] = field(default_factory=list)  # tables at the top of a folder
     published: bool = False
 
-    def add(self, table: str, entries: list[TableEntry | str]) -> bool:
-        """Join the entries of the table at the relative path `table`; return whether any of them names a picture."""
-        cut = self._cut(table, entries)
+    def add(self, table: str, entries: list[TableEntry | str], *, exact: bool = False) -> bool:
+        """Join the entries of the table at the relative path `table`; return whether any of them names a picture.
+
+        With `exact`, their paths have no other leading folders than the photos.
+        """
+        cut = self._cut(table, entries, exact)
         if cut is None:
             if not any(isinstance(entry, str) or names_photo(entry) for entry in entries):
                 return False
@@ -214,12 +217,12 @@ class TableJoin:
             self.left.append(Skipped(shown, NAMED_TWICE))
         self.labels[name] = labels.updated(earlier)
 
-    def _cut(self, table: str, entries: list[TableEntry | str]) -> int | None:
+    def _cut(self, table: str, entries: list[TableEntry | str], exact: bool) -> int | None:
         """Return how many leading folders, common to all entries, the paths have more than the photos; None: no fit."""
         objects = [entry for entry in entries if isinstance(entry, dict)]
         paths = [path for entry in objects for path in _paths(entry)]
         common = posixpath.commonpath([posixpath.dirname(_plain(path)) for path in paths]) if paths else ""
-        depth = 0 if ".." in common.split("/") else len(common.split("/")) if common else 0
+        depth = 0 if exact or not common or ".." in common.split("/") else len(common.split("/"))
         for cut in range(depth + 1):
             if any(isinstance(self._locate(table, entry, cut), Entry) for entry in objects[:_TRIED]):
                 return cut
@@ -290,8 +293,7 @@ class Absent:
 
 def _paths(entry: TableEntry) -> list[str]:
     """Return the paths in an entry that a file system can have."""
-    paths = (entry.get(key) for key in PICTURE_KEYS)
-    return [path for path in paths if isinstance(path, str) and path.strip() and "\x00" not in path and _is_path(path)]
+    return [path for path in paths_in(entry) if "\x00" not in path and _is_path(path)]
 
 
 def _is_path(path: str) -> bool:

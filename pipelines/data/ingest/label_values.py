@@ -9,7 +9,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
-from pipelines.data.ingest.photo_files import Labels, Skipped, Unmatched, one_line
+from pipelines.data.ingest.photo_files import Labels, Skipped, Unmatched, is_picture_name, one_line
 from pipelines.data.rights import as_text
 
 # The keys of each label, the first that has a value wins. ConsistentID's facial captions describe identity (nose,
@@ -22,11 +22,16 @@ KEYS: dict[str, tuple[str, ...]] = {
     "licence": ("licence", "license"),
     "consent": ("consent",),
 }
-# A key with one of these words, but not one of KEYS, is reported where the label has no value.
+# A key that is, or has, one of these words, but is not one of KEYS, is reported where the label has no value.
 _WORDS: dict[str, frozenset[str]] = {
-    "identity": frozenset({"identity", "person", "subject", "celebrity", "label"}),
-    "licence": frozenset({"licence", "license"}),
-    "consent": frozenset({"consent", "consented"}),
+    "identity": frozenset({"identity", "identities", "person", "people", "subject", "celebrity", "label"}),
+    "licence": frozenset({"licence", "licences", "license", "licenses", "copyright", "rights"}),
+    "consent": frozenset({"consent", "consents", "consented", "permission", "permissions"}),
+}
+_WHOLE: dict[str, frozenset[str]] = {
+    "identity": frozenset({"name", "full_name", "who"}),
+    "prompt": frozenset({"prompts", "texts", "captions", "txt", "description", "tags"}),
+    "consent": frozenset({"opt_in", "opt_out", "model_release"}),
 }
 # What programs write for a missing value where a column has text; in CSV it is one, elsewhere it may be a name.
 MISSING = frozenset({"nan", "NaN", "None", "null", "NULL", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaT"})
@@ -64,7 +69,8 @@ def _normal_key(key: object) -> str:
 
 @lru_cache(maxsize=1024)
 def _resembles(label: str, key: str) -> bool:
-    return not _WORDS.get(label, frozenset()).isdisjoint(re.split(r"[^a-z]+", key))
+    words = _WORDS.get(label, frozenset())
+    return key in _WHOLE.get(label, ()) or not words.isdisjoint(re.split(r"[^a-z]+", key))
 
 
 def labels_of(entry: Mapping[str, object]) -> tuple[Labels, list[str]]:
@@ -78,11 +84,15 @@ def labels_of(entry: Mapping[str, object]) -> tuple[Labels, list[str]]:
             problems += [f"{key}: {problem}"] if problem else []
             continue
         for other in entry:
-            if _resembles(label, other) and _is_given(label, entry[other]):
+            if _resembles(label, other) and _is_given(label, value := entry[other]) and not _is_picture(value):
                 problems.append(f"{other} is not read; expected {label}")
                 if label == "consent":
                     values[label] = as_text({other: entry[other]})
     return Labels(**values), problems
+
+
+def _is_picture(value: object) -> bool:
+    return isinstance(value, str) and is_picture_name(value)
 
 
 def left_out(file_name: str, problem: str, label: str) -> Skipped:

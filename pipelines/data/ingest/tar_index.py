@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from pipelines.data.ingest.contents import TOO_BIG
-from pipelines.data.ingest.label_files import CAPTIONS, TABLES, UNREAD, parse_table
+from pipelines.data.ingest.label_files import CAPTIONS, TABLES, UNREAD, describes_one_photo, parse_table
 from pipelines.data.ingest.label_join import NO_PHOTO, SEVERAL, Members, TableJoin, owners
 from pipelines.data.ingest.photo_files import (
     SIGNATURE_BYTES,
@@ -102,8 +102,8 @@ class ShardIndex:
             for picture in fitting if not is_caption else ():
                 earlier = self.labels.get(picture, Labels())
                 self.labels[picture] = earlier.updated(not_joined(self._name(file)))
-        elif is_caption:
-            self._leave(file, UNPAIRED_TEXT)
+        elif is_caption or describes_one_photo(self._beside[file]):
+            self._leave(file, UNPAIRED_TEXT if is_caption else NO_PHOTO)
         else:
             self._tables[file] = self._beside[file]
 

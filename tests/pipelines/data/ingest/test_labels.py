@@ -96,6 +96,35 @@ def test_the_label_of_a_missing_photo_is_not_given_to_another_of_its_key(tmp_pat
     ]
 
 
+def test_the_label_of_a_missing_sample_is_not_given_to_a_photo_whose_name_it_mentions(tmp_path: Path) -> None:
+    files = [("1.jpg", JPEG), ("7.json", b'{"path": "original/1.jpg", "url": "http://a/1.jpg", "consent": "granted"}')]
+    found, (left,) = read(tar(tmp_path / "a.tar", files))
+    assert (found["a.tar/1.jpg"].labels.consent, left.label) == (None, "a.tar/7.json")
+    write(tmp_path / "folder" / "1.jpg")
+    write(tmp_path / "folder" / "7.json", files[1][1])
+    found, (left,) = read(tmp_path / "folder")
+    assert (found["1.jpg"].labels.consent, left.label) == (None, "7.json[1]")
+
+
+@pytest.mark.parametrize(
+    "key", ["Name", "subject", "person name", "who", "captions", "permission", "opt-out", "copyright"]
+)
+def test_a_key_that_resembles_a_label_is_named(tmp_path: Path, key: str) -> None:
+    write(tmp_path / "1.jpg")
+    write(tmp_path / "labels.jsonl", json.dumps({"photo_id": "1.jpg", key: "x"}))
+    _, (left,) = read(tmp_path)
+    assert left.label == "labels.jsonl[1]"
+    assert " is not read; expected " in left.reason
+
+
+def test_csv_without_a_header_is_named(tmp_path: Path) -> None:
+    write(tmp_path / "1.jpg")
+    write(tmp_path / "2.jpg")
+    write(tmp_path / "labels.csv", "1.jpg,anna\n2.jpg,bert\n")
+    _, (left,) = read(tmp_path)
+    assert (left.label, left.reason) == ("labels.csv", "names no photo that is read")
+
+
 def test_compound_suffixes_of_webdataset(tmp_path: Path) -> None:
     files = [
         ("a/1.left.jpg", JPEG),
