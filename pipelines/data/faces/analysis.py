@@ -200,7 +200,8 @@ class Analyser:
             shown = measure if reason == "blurred" else None
             return FaceRecord(REJECTED, reason, n_faces=len(found), det_score=face.score, sharpness=shown)
         if upright.turned is None:
-            return FaceRecord(REJECTED, "turned", n_faces=len(found), det_score=face.score)
+            detail = "turned: the face does not tell which way is up"
+            return FaceRecord(REJECTED, "turned", n_faces=len(found), det_score=face.score, detail=detail)
         areas = tuple(sorted((each.area for each in found), reverse=True))
         return _ChosenFace(position, upright.image, upright.turned, face, areas, measure)
 

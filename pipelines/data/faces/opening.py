@@ -78,10 +78,13 @@ def _without_metadata(data: bytes) -> tuple[bytes, dict[str, Any]]:
     Viewers show a picture whose text or colour profile is large or damaged. Left out are text, except for orientation,
     the colour profile, which is returned, and damaged chunks that a viewer may ignore.
     """
-    kept: list[bytes] = [data[:8]]
+    kept: list[bytes | memoryview] = [data[:8]]
     unpacked: dict[str, Any] = {"depth": data[24] if len(data) > 24 else 8}
     for kind, whole in _chunks(data):
-        body = whole[8:-4]
+        if kind[:1].isupper():
+            kept.append(whole)
+            continue
+        body = bytes(whole[8:-4])
         if kind == b"iCCP":
             unpacked["icc_profile"] = _inflated(body.partition(b"\0")[2][1:])
         elif kind == b"iTXt" and body.startswith(_XMP + b"\0"):
@@ -94,20 +97,20 @@ def _without_metadata(data: bytes) -> tuple[bytes, dict[str, Any]]:
                 kept.append(whole)
         elif kind == b"cICP" and len(body) == 4:
             unpacked[COLOUR_CODES] = (body[0], body[1])
-        elif kind[:1].isupper() or zlib.crc32(kind + body) == int.from_bytes(whole[-4:], "big"):
+        elif zlib.crc32(kind + body) == int.from_bytes(whole[-4:], "big"):
             kept.append(whole)
     return b"".join(kept), unpacked
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
     """Yield type and bytes of every chunk of a PNG; the rest of a file that is cut is one chunk without a type."""
-    start = 8
+    view, start = memoryview(data), 8
     while start < len(data):
         stop = start + 12 + int.from_bytes(data[start : start + 4], "big")
         if stop > len(data):
-            yield b"IDAT", data[start:]
+            yield b"IDAT", view[start:]
             return
-        yield data[start + 4 : start + 8], data[start:stop]
+        yield data[start + 4 : start + 8], view[start:stop]
         start = stop
 
 
