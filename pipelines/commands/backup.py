@@ -13,6 +13,7 @@ from pipelines.operations.backup.locations import Addresses, find_locations
 from pipelines.operations.backup.stack_restore import restore_anywhere
 from pipelines.registry.relocation import bring_home
 from pipelines.registry.settings import EXPERIMENT, database, own_uri
+from pipelines.versions.places import BACKUP, note_copy
 
 Ledger = Annotated[
     str | None, option("MLflow's database; default: the stack's, else mlflow.db here.", metavar="ADDRESS")
@@ -55,6 +56,7 @@ def backup(
     if ledger is None:
         bring_home(database(Path.cwd()), EXPERIMENT)
     locations = find_locations(Path.cwd(), Addresses(ledger, artefacts, airflow, accounts), state)
+    note_copy(Path.cwd(), out, BACKUP)
     manifest = make_backup(locations, out)
     emit(manifest)
     of_stack = "" if locations.credentials is None else f" of the stack in {locations.credentials.parent}"

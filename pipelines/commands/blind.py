@@ -39,6 +39,7 @@ def sheets(
     from model.network.adapter import WEIGHTS
     from pipelines.evaluation.blind import EXPRESSION, KEY, make_sheets, write_sheets
     from pipelines.evaluation.evaluate import open_questions
+    from pipelines.versions.places import SHEETS, note_copy
 
     params = read_params(file, overrides)
     questions, held_out, renderer = open_questions(params, processed, adapter)
@@ -50,6 +51,7 @@ def sheets(
         "base": renderer.pipe.adapter.base_reference.fingerprint,
         "resolution": params.base.resolution,
     }
+    note_copy(Path.cwd(), out, SHEETS)
     write_sheets(drawn, out, {**settings, "evaluation_set": questions.hash, **sampled, **networks})
     shown = [str(out / name) for name in drawn]
     emit({"for_the_reader": shown, "not_for_the_reader": str(out / KEY), **settings})

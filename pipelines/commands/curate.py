@@ -25,14 +25,14 @@ def curate(
 ) -> None:
     """Find the faces in SRC, drop duplicates and unusable ones, group by identity, write varied photos of each."""
     from pipelines.data.curation.build import Inputs, Outputs, run
-    from pipelines.operations.forgetting.copies import note_copy
     from pipelines.versions.forgotten import gate
+    from pipelines.versions.places import note_copy
 
     if identity_depth is not None and not labels:
         raise UserError("--identity-depth needs --labels: it states which folders are labels")
     depth = (identity_depth or 1) if labels else 0
     forgotten = gate(source, out)
     inputs = Inputs(source, depth, forgotten.reason if forgotten else None)
-    report = run(read_params(params, overrides), inputs, Outputs(out))
     note_copy(Path.cwd(), out, "curate")
+    report = run(read_params(params, overrides), inputs, Outputs(out))
     emit(report)

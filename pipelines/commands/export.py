@@ -30,14 +30,14 @@ def export(
     from pipelines.data.export.rows import Selection
     from pipelines.data.export.run import Inputs
     from pipelines.data.export.run import export as write
-    from pipelines.operations.forgetting.copies import note_copy
     from pipelines.versions.forgotten import gate
+    from pipelines.versions.places import note_copy
 
     given = read_params(params, overrides)
     people = frozenset(normal_name(name) for name in identity) if identity else None
     wanted = Selection(given.rights if permitted else None, people, gate(faces, processed, out).reason)
-    result = write(layout, Inputs(faces, processed), out, given.export, wanted)
     note_copy(Path.cwd(), out, f"export, {layout}")
+    result = write(layout, Inputs(faces, processed), out, given.export, wanted)
     left_out = ", ".join(f"{count} {reason}" for reason, count in result.left_out.items())
     say(f"{out}: {result.photos} photos as {layout}" + (f"; left out: {left_out}" if left_out else ""))
     emit(result)

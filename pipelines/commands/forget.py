@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from pipelines.commands.options import option
 from pipelines.commands.output import emit, say
 from pipelines.core.errors import StageFailed
+from pipelines.versions.places import UNREADABLE
 
 if TYPE_CHECKING:
     from pipelines.operations.forgetting.forget import ForgettingReport
@@ -17,44 +18,57 @@ def forget(
     *,
     identity: Annotated[list[str] | None, option("Person to forget, by name; repeatable.", metavar="NAME")] = None,
     image_id: Annotated[list[str] | None, option("Photo to forget, by image_id; repeatable.", metavar="ID")] = None,
+    again: Annotated[bool, option("Everybody who was forgotten before and whose photos came back.", "--again")] = False,
     delete_copies: Annotated[
-        bool, option("Also delete, as a whole, exports and curated folders made here.", "--delete-copies")
+        bool,
+        option("Also delete, as a whole, exports and curated folders made here that hold them.", "--delete-copies"),
     ] = False,
     delete_artefacts: Annotated[
         bool, option("Also delete pictures of them that MLflow runs logged.", "--delete-artefacts")
     ] = False,
     check: Annotated[bool, option("Search all files for remaining bytes of the photos.", "--check/--no-check")] = True,
 ) -> None:
-    """Remove people or photos from dataset and caches; list the models that were trained or evaluated on them."""
+    """Remove people or photos from dataset and caches; list the models that were trained or evaluated on them.
+
+    Called again, it finishes what was interrupted. Exit 1 if something is left or could not be searched.
+    """
     from pipelines.operations.forgetting.forget import forget as carry_out
     from pipelines.operations.forgetting.subject import subject_of
 
-    subject = subject_of(identity or (), image_id or ())
+    subject = subject_of(identity or (), image_id or (), again=again)
     done = carry_out(Path.cwd(), subject, copies=delete_copies, artefacts=delete_artefacts, check=check)
     _print_report(done)
     emit(done)
-    if done.remaining:
-        raise StageFailed(
-            f"{len(done.remaining)} files still hold bytes of them: {', '.join(done.remaining[:10])}; delete those too"
-        )
+    left = [f"{len(done.remaining)} files still hold bytes of them: {', '.join(done.remaining[:10])}; delete those too"]
+    left = left if done.remaining else []
+    left += [f"not finished: {place}" for place in done.beyond]
+    if left:
+        raise StageFailed(f"{'; '.join(left)}; then forget them again: until then it is not finished")
 
 
 def _print_report(done: ForgettingReport) -> None:
     objects = ", ".join(f"{count} from {name}" for name, count in done.objects.items()) or "none"
-    lines = [
+    deleted = [
         f"{done.photos} photos forgotten; the dataset is {done.version.tag or 'empty or without a version'}",
         f"cached objects deleted: {objects}; records of photos deleted: {done.records}",
-        f"tables rewritten: {done.tables['rewritten']}, deleted: {done.tables['deleted']}",
+        f"tables rewritten: {done.tables['rewritten']}, deleted: {done.tables['deleted']}; pictures: {done.pictures}",
         f"run workspaces deleted: {', '.join(done.workspaces) or 'none'}; checkpoints: {done.checkpoints}",
         f"reports deleted: {', '.join(done.reports) or 'none'}",
     ]
+    lines = [f"nothing is left to forget: {done.earlier}"] if done.nothing_left else deleted
     for model in done.traces.models:
         uses = " and ".join(word for word in ("trained", "evaluated") if model[f"{word}_on"])
         aliases = f" ({', '.join(model['aliases'])})" if model["aliases"] else ""
         lines.append(f"model {model['name']} version {model['version']}{aliases} was {uses} on them: train another")
     lines += [f"MLflow run {item['run_id']}: {item['path']} may show them" for item in done.traces.artefacts]
-    lines += [f"copy in {copy.folder} ({copy.what}, {copy.when}) may hold them" for copy in done.copies]
-    lines += [f"not searched: {place}" for place in done.beyond]
-    lines.append("commit data/forgotten.jsonl and data/faces.dvc, so that every checkout of the project learns of it")
+    lines += [f"copy in {copy.folder} ({copy.what}, {copy.when}) {_holds(copy.what)}" for copy in done.copies]
+    if not done.nothing_left:
+        lines.append(
+            "commit data/forgotten.jsonl and data/faces.dvc, so that every checkout of the project learns of it"
+        )
     for line in lines:
         say(line)
+
+
+def _holds(what: str) -> str:
+    return "may hold them; delete it, if it does" if what in UNREADABLE else "holds them; --delete-copies deletes it"

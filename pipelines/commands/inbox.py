@@ -42,9 +42,12 @@ def take(run_id: RunId, inbox: Address, params: ParamsFile = DEFAULT_PARAMS, ski
     from pipelines.core.params import load_params
     from pipelines.operations.inbox.reading import local_batches, unusable
     from pipelines.versions.forgotten import gate
+    from pipelines.versions.places import INBOX, note_outside
 
     forgotten = gate()
     box = _existing(inbox, params)
+    if box.is_folder:
+        note_outside(Path.cwd(), Path(box.root), _OWN, INBOX)
     names = box.take(run_id)
     batches = local_batches(box, run_id, _SCRATCH)
     reasons = unusable(batches, load_params(params).preprocess.max_pixels, forgotten)

@@ -47,6 +47,7 @@ def ingest(
     from pipelines.stages.ingest import Inputs, Outputs, run
     from pipelines.versions.dataset_version import dvc_root, make_version, restore_present
     from pipelines.versions.git_tags import check_repository
+    from pipelines.versions.places import note_outside
 
     given = read_params(params, overrides)
     labels = {"source": origin, "licence": licence, "consent": consent}
@@ -60,6 +61,7 @@ def ingest(
     elif version is None:
         say(f"{out} is not in a DVC repository: it gets no version")
     inputs = Inputs(source, layout, identity_depth, accept_unmatched)
+    note_outside(Path.cwd(), out, FACES)
     try:
         summary = run(given.model_copy(update={"ingest": section}), inputs, Outputs(out))
     except UnmatchedLabels as error:

@@ -26,10 +26,12 @@ def preprocess(
 ) -> None:
     """Analyse every photo with Spark, one row each: face, landmarks, pose, identity embedding, captions, split."""
     from pipelines.stages.preprocess import Inputs, Outputs, run
+    from pipelines.versions.places import note_outside
 
     # The chain's verdict concerns the chain's dataset; any other folder needs none.
     verdict = Path(VERDICT) if faces == Path(FACES) and Path(VERDICT).is_file() else None
     if master is not None:
         overrides = [*(overrides or ()), f"preprocess.master={master}"]
+    note_outside(Path.cwd(), out, PROCESSED)
     report = run(read_params(params, overrides), Inputs(faces, verdict), Outputs(out))
     emit(report)

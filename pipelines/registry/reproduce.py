@@ -15,6 +15,7 @@ from pipelines.registry.snapshot import fetch_snapshot
 from pipelines.versions.dvc import bring_data, dvc, dvc_problem
 from pipelines.versions.forgotten import describe_entries, gate
 from pipelines.versions.git import git
+from pipelines.versions.places import RESTORED, note_copy
 from pipelines.versions.workspace import clone_of
 
 
@@ -44,6 +45,7 @@ def reproduce(root: Path, uri: str, target: Path) -> Reproduction:
             f"code to restore; its data: {origins.outputs or 'unknown'}"
         )
     fetch_snapshot(root, origins.snapshot)
+    note_copy(root, target, RESTORED)
     with atomic_folder(target) as part:
         clone_of(root.resolve(), part)
         git(part, "checkout", "--quiet", "--detach", f"refs/tags/{origins.snapshot}")

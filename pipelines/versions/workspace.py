@@ -18,6 +18,7 @@ from pipelines.core.files import atomic_folder, write_atomically
 from pipelines.versions.dvc import cache_folder, dvc, dvc_problem, use_data_of
 from pipelines.versions.forgotten import describe_entries, gate, refuse_forgotten
 from pipelines.versions.git import git, run_git
+from pipelines.versions.places import RESTORED, RUNS, note_copy, noted
 
 RUNS_VARIABLE = "DYNAMICID_RUNS"
 _READY = ".dynamicid/workspace.json"
@@ -57,6 +58,17 @@ def workspaces(home: Path) -> list[Path]:
     return sorted(path for path in runs.iterdir() if path.is_dir()) if runs.is_dir() else []
 
 
+def all_runs_folders(home: Path) -> list[Path]:
+    """Return every folder in which `home` ever made workspaces: DYNAMICID_RUNS may differ between shells."""
+    return list(dict.fromkeys([runs_folder(home), home / ".dynamicid" / "runs", *noted(home, RUNS)]))
+
+
+def all_workspaces(home: Path) -> list[Path]:
+    """Return the folders of all runs of `home`, wherever they were made."""
+    runs = {folder.resolve(): folder for folder in all_runs_folders(home) if folder.is_dir()}
+    return sorted(path for folder in runs.values() for path in folder.iterdir() if path.is_dir())
+
+
 def clone_of(home: Path, target: Path) -> None:
     """Make `target` a clone of `home` with the same DVC cache; after a failure `target` does not exist."""
     with atomic_folder(target) as part:
@@ -80,6 +92,8 @@ def create(home: Path, run_id: str) -> Workspace:
     if not (path / _READY).is_file():
         if path.exists():
             shutil.rmtree(path)
+        if os.environ.get(RUNS_VARIABLE):
+            note_copy(home, runs_folder(home), RUNS)
         clone_of(home, path)
         marker = path / _READY
         write_atomically(marker, json.dumps({"run": name, "run_id": run_id}))
@@ -107,6 +121,7 @@ def restore(home: Path, run: str, target: Path) -> Path:
     home = home.resolve()
     if target.exists():
         raise UserError(f"{target}: it exists; give a folder that does not exist")
+    note_copy(home, target, RESTORED)
     name = run_name(run)
     with atomic_folder(target) as part:
         clone_of(home, part)

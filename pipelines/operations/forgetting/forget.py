@@ -1,31 +1,34 @@
 """Delete the data of people or photos wherever the project keeps it (docs/guides/forget.md lists the places).
 
-Everything is searched before anything is deleted. The list of the forgotten is written first and old objects are
-deleted last, so that repeating the command completes a run that was killed.
+Everything is searched before anything is deleted. The list of the forgotten and the journal are written first and old
+objects are deleted last, so that repeating the command completes a run that was killed or could not reach a place.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import pyarrow.parquet as pq
 
 from pipelines.core.chain import FACES, PROCESSED
-from pipelines.core.errors import UserError
+from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.files import sha256
+from pipelines.data.ingest.photo_files import is_picture_start
 from pipelines.operations.forgetting import local, pages, records, stores
-from pipelines.operations.forgetting.copies import Copy, known_copies
+from pipelines.operations.forgetting.copies import copies_with
+from pipelines.operations.forgetting.journal import FILE, Journal, end_journal, read_journal, write_journal
 from pipelines.operations.forgetting.probe import Probe
-from pipelines.operations.forgetting.registry import Traces, delete_artefacts, traces
-from pipelines.operations.forgetting.subject import Subject
+from pipelines.operations.forgetting.registry import Traces, delete_artefacts, hashes_of, traces
+from pipelines.operations.forgetting.subject import Subject, with_listed
+from pipelines.operations.forgetting.tables import SubjectRows, pieces_in
 from pipelines.versions import forgotten
 from pipelines.versions.dataset_version import DatasetVersion, current_version, make_version, restore_present
+from pipelines.versions.dvc import cache_folder
 from pipelines.versions.git_tags import check_repository
-from pipelines.versions.workspace import runs_folder, workspaces
+from pipelines.versions.places import DATASET, UNREADABLE, Copy, noted, parts_of
+from pipelines.versions.workspace import all_runs_folders, all_workspaces
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,9 @@ class ForgettingReport:
     """What was done: numbers of photos, records, pictures and checkpoints, and names of everything else.
 
     `datasets`: old → new hash of each dataset folder (None: nothing was left). `objects`: deleted objects per store.
-    `tables`: how many were rewritten and deleted. `beyond`: remotes that could not be searched. `remaining`: files that
-    still contain some of the bytes.
+    `tables`: how many were rewritten and deleted. `copies`: those that hold the subject, or whose pictures name nobody.
+    `beyond`: places that could not be searched or written to. `remaining`: files that still contain some of the bytes.
+    `nothing_left`: nothing was deleted; `earlier`: when they were forgotten.
     """
 
     photos: int
@@ -51,21 +55,36 @@ class ForgettingReport:
     traces: Traces
     beyond: list[str]
     remaining: list[str] = field(default_factory=list)
+    earlier: str = ""
+    nothing_left: bool = False
 
 
 @dataclass(frozen=True)
-class _Locations:
-    """Where a subject's data is: objects of the stores, tables of the checkout, workspaces of runs."""
+class Locations:
+    """Where a subject's data is: objects of the stores, tables and pictures of the checkout, workspaces, copies.
+
+    `begun`: what must be remembered of it until everything is deleted. `beyond`: stores that could not be searched.
+    """
 
     subject: Subject
     found: stores.FoundObjects
-    tables: dict[Path, Any]
+    tables: dict[Path, SubjectRows]
+    pictures: list[Path]
     workspaces: list[Path]
+    copies: list[Copy]
+    traces: Traces
+    begun: Journal
+    beyond: list[str]
 
     @property
     def splits(self) -> frozenset[str]:
-        rows = [*self.found.tables.values(), *self.tables.values()]
-        return frozenset().union(*(item.splits for item in rows))
+        """The splits of the subject's photos."""
+        return self.begun.splits
+
+    @property
+    def anywhere(self) -> bool:
+        """Whether anything that this command deletes by itself holds the subject."""
+        return bool(self.found.tables or self.tables or self.pictures or self.workspaces)
 
 
 def forget(
@@ -73,8 +92,8 @@ def forget(
 ) -> ForgettingReport:
     """Delete the data of `subject` from the checkout `root`, its DVC cache and remotes; return what was done.
 
-    `copies` also deletes exports, `artefacts` pictures that were logged to MLflow; `check` searches all files at the
-    end for remaining bytes.
+    `copies` also deletes the exports that hold them, `artefacts` pictures that were logged to MLflow; `check` searches
+    all files at the end for remaining bytes. A request that was interrupted is finished, too.
 
     Raises UserError where `root` is not a DVC repository or nothing of the subject is found, StageFailed while an
     ingest, preprocessing, curation or training is at work, which could write the same data again.
@@ -83,62 +102,131 @@ def forget(
     if not (root / ".dvc" / "config").is_file():
         raise UserError(f"{root}: not a DVC repository; run this in the checkout that holds the dataset")
     check_repository(root)
+    subject = with_listed(subject, forgotten.gate(root))
     if (root / f"{FACES}.dvc").is_file():
         restore_present(root, FACES)
-    with local.hold_locks(root, workspaces(root)):
-        opened, beyond = stores.open_stores(root)
-        locations = _find(root, subject, opened)
-        if not locations.subject.image_ids or not (locations.found.tables or locations.tables or locations.workspaces):
-            raise UserError(_not_found(root, subject))
-        probe = _probe(locations)
-        report = _forget(root, locations, opened, beyond)
+    with local.hold_locks(root, all_workspaces(root)):
+        opened, unopened = stores.open_stores(root)
+        unfinished = read_journal(root)
+        locations = locate(root, unfinished.added_to(subject), opened, unfinished)
+        beyond = [*unopened, *locations.beyond]
+        named = [copy for copy in locations.copies if copy.what not in UNREADABLE]
+        shown = locations.traces.artefacts if artefacts else []
+        if not (unfinished != Journal() or locations.anywhere or shown or (copies and named)):
+            return _nothing_left(root, subject, locations, beyond)
+        write_journal(root, locations.begun)
+        report = _forget(root, locations, hashes_of(root, shown))
+        report = replace(report, beyond=[*beyond, *report.beyond])
         if copies:
-            for copy in report.copies:
-                shutil.rmtree(copy.folder)
-        if artefacts:
-            delete_artefacts(root, report.traces.artefacts)
-        if not check:
-            return report
-        local_stores = [Path(store.odb.path) for store in opened if store.odb.fs.protocol == "local"]
-        folders = [root, runs_folder(root), *(path for path in local_stores if path.is_dir())]
-        return replace(report, remaining=[str(file) for file in probe.files_with(folders)])
+            for copy in named:
+                for part in parts_of(Path(copy.folder)):
+                    shutil.rmtree(part)
+        delete_artefacts(root, shown)
+        if check:
+            local_stores = [Path(store.odb.path) for store in opened if store.odb.fs.protocol == "local"]
+            places = [root, *local.dataset_folders(root), *all_runs_folders(root), *local_stores]
+            folders = [folder for folder in dict.fromkeys(places) if folder.is_dir()]
+            own = {(root / FILE).resolve()}
+            kept = [Path(copy.folder) for copy in named if not copies]
+            files = [file for file in locations.begun.probe().files_with(folders) if file.resolve() not in own]
+            outside = [file for file in files if not any(file.is_relative_to(folder) for folder in kept)]
+            report = replace(report, remaining=[str(file) for file in outside])
+        if not report.remaining and not report.beyond:
+            end_journal(root)
+        return report
 
 
-def _find(root: Path, subject: Subject, opened: list[stores.Store]) -> _Locations:
+def locate(root: Path, subject: Subject, opened: list[stores.Store], begun: Journal) -> Locations:
     """Search everywhere, and again for the photos found, which may have other names, until no new photo is found."""
+    runs = all_workspaces(root)
     while True:
-        found = stores.search(opened, subject)
+        found, beyond = stores.search(opened, subject)
         tables = local.find_tables(root, subject)
-        inside = [local.find_tables(path, subject) for path in workspaces(root)]
-        everything = [*found.tables.values(), *(rows for part in (tables, *inside) for rows in part.values())]
-        ids = frozenset[str]().union(*(rows.image_ids for rows in everything))
-        if ids <= subject.image_ids:
-            # Workspaces are deleted whole: their reports and caches show the same people as their tables.
-            runs = [path for path in workspaces(root) if local.has_data_of(path, subject)]
-            return _Locations(subject, found, tables, runs)
-        subject = Subject(subject.identities, subject.image_ids | ids)
+        inside = {file: rows for path in runs for file, rows in local.find_tables(path, subject).items()}
+        pictures = local.find_photos(root, subject)
+        everything = [*found.tables.values(), *tables.values(), *inside.values()]
+        ids = frozenset(sha256(file) for file in pictures).union(*(rows.image_ids for rows in everything))
+        if ids - subject.files <= subject.image_ids:
+            break
+        subject = subject.with_photos(ids - subject.files)
+    probe, files = _remains(found, [*tables, *inside], pictures, subject)
+    subject = replace(subject, files=subject.files | (files - subject.image_ids))
+    known = {md5 for entry in subject.listed.entries for md5 in entry.datasets}
+    begun |= Journal(
+        subject.identities,
+        subject.image_ids,
+        subject.files,
+        frozenset(piece.hex() for piece in probe.pieces),
+        frozenset[str]().union(*(rows.splits for rows in everything)),
+        frozenset(found.folders_with(found.dataset_tables) | known),
+        frozenset(found.folders_with(set(found.tables) - found.dataset_tables)),
+        frozenset(pages.folders_shown(found)),
+    )
+    recorded, silent = traces(root, set(begun.datasets), set(begun.outputs), begun.splits)
+    return Locations(
+        subject=subject,
+        found=found,
+        tables=tables,
+        pictures=pictures,
+        # Workspaces are deleted whole: their reports and caches show the same people as their tables.
+        workspaces=[path for path in runs if local.has_data_of(path, subject)],
+        copies=copies_with(root, subject, begun.probe()),
+        traces=recorded,
+        begun=begun,
+        beyond=[*beyond, *silent],
+    )
 
 
-def _forget(root: Path, locations: _Locations, opened: list[stores.Store], beyond: list[str]) -> ForgettingReport:
+def _remains(
+    found: stores.FoundObjects, tables: list[Path], pictures: list[Path], subject: Subject
+) -> tuple[Probe, frozenset[str]]:
+    """Return a probe for everything that will be deleted, photos and embeddings, and the sha256 of its pictures."""
+    probe, files = Probe(), set()
+
+    def take(piece: bytes) -> None:
+        probe.add(piece)
+        if is_picture_start(piece):
+            probe.add(base64.b64encode(piece))  # as in HTML pages
+            files.add(hashlib.sha256(piece).hexdigest())
+
+    for table in tables:
+        for piece in pieces_in(table, subject):
+            take(piece)
+    for oid in found.tables:
+        with found.holders[oid][0].opened(oid) as file:
+            for piece in pieces_in(file, subject):
+                take(piece)
+    for picture in pictures:
+        take(picture.read_bytes())
+    return probe, frozenset(files)
+
+
+def _forget(root: Path, locations: Locations, shown: set[str]) -> ForgettingReport:
+    """Delete what was located; `shown`: sha256 of the logged pictures that are deleted afterwards."""
     subject, found, splits = locations.subject, locations.found, locations.splits
-    cache = Path(opened[0].odb.path).parents[1]
-    derived = set(found.tables) - found.dataset_tables
-    recorded = traces(root, found.folders_with(found.dataset_tables), found.folders_with(derived), splits)
-    shown = pages.pages_showing(root, cache, found)
+    may_show = pages.may_show(splits)
+    cached = pages.pages_showing(root, cache_folder(root), found, set(locations.begun.shown)) if may_show else set()
     before = current_version(root).md5
-    datasets = stores.rewrite_folders(found, stores.rewrite(found, found.dataset_tables, subject))
+    known = {md5 for entry in forgotten.read_ledger(root).entries for md5 in entry.datasets}
+    datasets = stores.rewrite_folders(found, stores.rewrite(found, found.dataset_tables, subject), known)
     if before is not None and any(file.is_relative_to(root / FACES) for file in locations.tables):
         datasets.setdefault(before, None)
-    forgotten.append(root, forgotten.new_entry(subject.identities, subject.image_ids, datasets))
+    entry = forgotten.new_entry(subject.identities, subject.image_ids, datasets, subject.files | shown)
+    forgotten.append(root, entry)
+    local.delete_unfinished(root)
     tables = local.clean_tables(root, locations.tables, subject)
-    version = _new_version(root, len(subject.image_ids))
-    pictures = local.delete_photos(root, subject.image_ids)
+    failed: list[str] = []
+    version = _new_versions(root, list(locations.tables), len(subject.image_ids), failed)
+    pictures = local.delete_photos(locations.pictures)
     removed = records.clean_stores(root / local.STATE / "cache", root / PROCESSED)
     checkpoints = local.delete_checkpoints(root)
-    reports = local.delete_reports(root) if pages.may_show(splits) else []
+    reports = local.delete_reports(root) if may_show else []
     for path in locations.workspaces:
         shutil.rmtree(path)
-    objects = stores.delete(found, set(found.tables) | shown)
+    if may_show:
+        for path in all_workspaces(root):
+            reports += [str(path / page) for page in local.delete_reports(path)]
+    objects = stores.delete(found, set(found.tables) | cached)
     return ForgettingReport(
         photos=len(subject.image_ids),
         version=version,
@@ -150,49 +238,69 @@ def _forget(root: Path, locations: _Locations, opened: list[stores.Store], beyon
         checkpoints=checkpoints,
         workspaces=[path.name for path in locations.workspaces],
         reports=reports,
-        copies=known_copies(root),
-        traces=recorded,
-        beyond=beyond,
+        copies=locations.copies,
+        traces=locations.traces,
+        beyond=failed,
     )
 
 
-def _new_version(root: Path, photos: int) -> DatasetVersion:
-    """Make a version of the remaining dataset; delete folder and pointer where nothing remains."""
-    if not any((root / FACES).glob("*.parquet")):
-        shutil.rmtree(root / FACES, ignore_errors=True)
-        (root / f"{FACES}.dvc").unlink(missing_ok=True)
-        return DatasetVersion(None, None, None)
-    return make_version(root, FACES, f"Without {photos} photos that were forgotten")
+def _new_versions(root: Path, tables: list[Path], photos: int, failed: list[str]) -> DatasetVersion:
+    """Make versions of the datasets that remain; delete folder and pointer of one that is empty. Return data/faces'."""
+    message = f"Without {photos} photos that were forgotten"
+    made = DatasetVersion(None, None, None)
+    emptied = {root / FACES, *(_dataset_of(table) for table in tables)}
+    for folder in sorted(emptied | set(noted(root, DATASET))):
+        pointer = folder.with_name(f"{folder.name}.dvc")
+        if not (folder == root / FACES or pointer.is_file()):
+            continue
+        if not any(folder.rglob("*.parquet")) and folder in emptied:
+            shutil.rmtree(folder, ignore_errors=True)
+            pointer.unlink(missing_ok=True)
+        elif folder == root / FACES:
+            made = _version(root, folder, message, failed)
+        elif pointer.resolve().is_relative_to(root):
+            _version(root, folder, message, failed)
+    return made
 
 
-def _probe(locations: _Locations) -> Probe:
-    """Return a probe for everything that will be deleted: photos, processed photos and embeddings."""
-    probe, subject, found = Probe(), locations.subject, locations.found
-    for table in (*locations.tables, *(t for path in locations.workspaces for t in local.find_tables(path, subject))):
-        _add_rows(probe, table, subject)
-    for oid in found.tables:
-        with found.holders[oid][0].opened(oid) as file:
-            _add_rows(probe, file, subject)
-    return probe
+def _version(root: Path, folder: Path, message: str, failed: list[str]) -> DatasetVersion:
+    """Make a version; a remote that cannot be reached now must not keep other data from being deleted."""
+    try:
+        return make_version(root, folder, message)
+    except StageFailed as error:
+        failed.append(str(error))
+        return current_version(root, folder.relative_to(root).as_posix())
 
 
-def _add_rows(probe: Probe, source: Any, subject: Subject) -> None:
-    with pq.ParquetFile(source, pre_buffer=False) as file:
-        names = [name for name in ("image_id", "identity", "image", "embedding") if name in file.schema_arrow.names]
-        for batch in file.iter_batches(batch_size=64, columns=names):
-            for row in batch.filter(subject.mask(batch)).to_pylist():
-                if row.get("image"):
-                    probe.add(row["image"])
-                    probe.add(base64.b64encode(row["image"]))  # as in HTML pages
-                if row.get("embedding"):
-                    probe.add(np.asarray(row["embedding"], "<f4").tobytes())
+def _dataset_of(table: Path) -> Path:
+    """Return the folder of a table that DVC follows, or else its own folder."""
+    return next((one for one in table.parents[:-1] if one.with_name(f"{one.name}.dvc").is_file()), table.parent)
 
 
-def _not_found(root: Path, subject: Subject) -> str:
-    earlier = forgotten.read_ledger(root)
-    names = [*((name, None) for name in subject.identities), *((None, name) for name in subject.image_ids)]
-    entries = {id(entry): entry for name in names if (entry := earlier.entry_of(*name)) is not None}
-    if entries:
-        return f"nothing is left to forget: {forgotten.describe_entries(entries.values())}"
-    wanted = ", ".join(sorted(subject.identities | subject.image_ids))
-    return f"{wanted}: no such person or photo in the dataset, its cache or its remotes; nothing was changed"
+def _nothing_left(root: Path, subject: Subject, locations: Locations, beyond: list[str]) -> ForgettingReport:
+    """Return a report of nothing but what is named; raise UserError where the subject was never here."""
+    entries = subject.listed.entries
+    held = [copy for copy in locations.copies if copy.what not in UNREADABLE]
+    if not entries and not held:
+        wanted = ", ".join(sorted(subject.identities | subject.image_ids)) or "nobody is in the list of the forgotten"
+        unsure = f"; not searched: {'; '.join(beyond)}" if beyond else ""
+        raise UserError(
+            f"{wanted}: no such person or photo in the dataset, its cache or its remotes{unsure}; nothing was changed"
+        )
+    return ForgettingReport(
+        photos=0,
+        version=current_version(root),
+        datasets={},
+        objects={},
+        tables={"rewritten": 0, "deleted": 0},
+        records=0,
+        pictures=0,
+        checkpoints=0,
+        workspaces=[],
+        reports=[],
+        copies=locations.copies,
+        traces=locations.traces,
+        beyond=beyond,
+        earlier=forgotten.describe_entries(entries),
+        nothing_left=True,
+    )

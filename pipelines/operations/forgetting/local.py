@@ -1,4 +1,8 @@
-"""Find and delete a subject's data in the working tree: tables, caches, checkpoints, run workspaces and reports."""
+"""Find and delete a subject's data in the working tree: tables, caches, checkpoints, run workspaces and reports.
+
+Files are recognised by their content, so that a cache which begins to write another format, or other file names, is
+found all the same. Folders that are links to other disks are followed.
+"""
 
 from __future__ import annotations
 
@@ -12,28 +16,52 @@ from pipelines.core.chain import FACES
 from pipelines.core.errors import StageFailed
 from pipelines.core.files import sha256
 from pipelines.core.locks import hold
-from pipelines.data.ingest.photo_files import is_picture_name
-from pipelines.operations.forgetting.subject import Subject, SubjectRows, rows_in, write_without
-from pipelines.versions.workspace import runs_folder
+from pipelines.data.ingest.photo_files import SIGNATURE_BYTES, is_picture_name, is_picture_start
+from pipelines.operations.forgetting.subject import Subject
+from pipelines.operations.forgetting.tables import SubjectRows, is_table, rows_in, write_without
+from pipelines.operations.inbox.batches import BAD, DONE, TAKEN
+from pipelines.versions.places import DATASET, INBOX, noted
+from pipelines.versions.workspace import all_runs_folders
 
 STATE = ".dynamicid"
+DATA = "data"
+# Of other programs: servers' databases and logs are searched for bytes, but nothing in them is taken for a cache.
+_OTHERS = frozenset({"stack"})
+_UNFINISHED = (".part", ".old", ".gone")
+_SIDECARS = (".txt", ".json")
+
+
+def walk(top: Path, without: Iterable[Path] = ()) -> Iterator[Path]:
+    """Yield the files below a folder, also behind links to folders, each once; not those below `without`."""
+    left_out = {folder.resolve() for folder in without}
+    visited: set[tuple[int, int]] = set()
+    for folder, below, names in os.walk(top, followlinks=True):
+        status = Path(folder).stat()
+        if (status.st_dev, status.st_ino) in visited or Path(folder).resolve() in left_out:
+            below[:] = []
+            continue
+        visited.add((status.st_dev, status.st_ino))
+        yield from (Path(folder) / name for name in sorted(names))
 
 
 def _files(root: Path, *folders: str) -> Iterator[Path]:
     """Yield the files below `folders` of a checkout, without its run workspaces, which are checkouts themselves."""
-    runs = runs_folder(root).resolve()
+    # With one runs folder for all checkouts, a workspace is inside its own runs folder.
+    runs = [runs for runs in all_runs_folders(root) if runs.resolve().is_relative_to(root.resolve())]
     for name in folders:
-        for folder, _, names in os.walk(root / name):
-            # With one runs folder for all checkouts, a workspace is inside its own runs folder.
-            if not (runs.is_relative_to(root.resolve()) and Path(folder).resolve().is_relative_to(runs)):
-                yield from (Path(folder) / name for name in names)
+        yield from walk(root / name, [*runs, *(root / STATE / other for other in _OTHERS)])
+
+
+def dataset_folders(root: Path) -> list[Path]:
+    """Return the folders in which tables are rewritten: the data folder, and datasets that were made elsewhere."""
+    return [root / DATA, *noted(root, DATASET)]
 
 
 def find_tables(root: Path, subject: Subject) -> dict[Path, SubjectRows]:
-    """Return {table: rows of the subject} of a checkout, for tables that have any."""
-    tables = sorted(file for file in _files(root, "data", STATE) if file.suffix == ".parquet")
-    found = {file: rows_in(file, subject) for file in tables}
-    return {file: rows for file, rows in found.items() if rows is not None and rows.image_ids}
+    """Return {table: rows of the subject} of a checkout and of datasets noted in it, for tables that have any."""
+    outside = (file for folder in noted(root, DATASET) for file in walk(folder))
+    found = {file: rows_in(file, subject) for file in (*_files(root, DATA, STATE), *outside) if is_table(file)}
+    return {file: rows for file, rows in sorted(found.items()) if rows is not None and rows.rows}
 
 
 @contextmanager
@@ -59,7 +87,7 @@ def hold_locks(root: Path, others: Iterable[Path]) -> Iterator[None]:
 
 
 def clean_tables(root: Path, tables: Iterable[Path], subject: Subject) -> dict[str, int]:
-    """Remove the subject's rows from tables of the data folder; delete cached tables and those left without rows."""
+    """Remove the subject's rows from tables of datasets; delete cached tables and those left without rows."""
     counts = {"rewritten": 0, "deleted": 0}
     for file in tables:
         kept = not file.is_relative_to(root / STATE) and write_without(file, file, subject)
@@ -69,27 +97,60 @@ def clean_tables(root: Path, tables: Iterable[Path], subject: Subject) -> dict[s
     return counts
 
 
-def delete_photos(root: Path, image_ids: frozenset[str]) -> int:
-    """Delete photos with these ids from the state folder, with the text file beside each; return their number."""
-    photos = [file for file in _files(root, STATE) if _is_one_of(image_ids, file)]
+def find_photos(root: Path, subject: Subject) -> list[Path]:
+    """Return the picture files of the subject in the state folder: of their bytes, or in a folder of their name."""
+    state = root / STATE
+    named = [(Path(file.relative_to(state)), file) for file in _files(root, STATE)]
+    for folder in noted(root, INBOX):
+        named += [(Path("inbox") / file.relative_to(folder), file) for file in walk(folder)]
+    return [file for relative, file in named if _named(subject, relative) or shown_by(subject, file)]
+
+
+def delete_photos(photos: Iterable[Path]) -> int:
+    """Delete picture files, with the texts beside each; return their number."""
+    count = 0
     for file in photos:
         file.unlink()
-        file.with_suffix(".txt").unlink(missing_ok=True)
-    return len(photos)
+        for suffix in _SIDECARS:
+            file.with_suffix(suffix).unlink(missing_ok=True)
+        count += 1
+    return count
+
+
+def delete_unfinished(root: Path) -> None:
+    """Delete what killed writers left unfinished in data and state folders: it may hold faces, in no readable form.
+
+    Nobody is at work there: the locks are held.
+    """
+    folders = {file.parent for file in _files(root, DATA, STATE)} | {root / DATA, root / STATE}
+    for folder in sorted(folders):
+        for path in sorted(folder.glob(".*")) if folder.is_dir() else ():
+            if path.suffix in _UNFINISHED:
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def has_data_of(workspace: Path, subject: Subject) -> bool:
     """Whether a run's workspace has rows or photos of the subject."""
-    pictures = (_is_one_of(subject.image_ids, file) for file in _files(workspace, STATE))
-    return bool(find_tables(workspace, subject)) or any(pictures)
+    return bool(find_tables(workspace, subject)) or bool(find_photos(workspace, subject))
 
 
-def _is_one_of(image_ids: frozenset[str], file: Path) -> bool:
-    """Whether a file is one of the photos; False where it cannot be read."""
+def shown_by(subject: Subject, file: Path) -> bool:
+    """Whether a file is a picture of the subject by its bytes; False where it cannot be read."""
     try:
-        return is_picture_name(file.name) and sha256(file) in image_ids
+        with file.open("rb") as stream:
+            if not is_picture_name(file.name) and not is_picture_start(stream.read(SIGNATURE_BYTES)):
+                return False
+        return subject.shows(sha256(file))
     except OSError:
         return False
+
+
+def _named(subject: Subject, relative: Path) -> bool:
+    """Whether a path in the state folder is a picture in the folder of a person, in a source of photos."""
+    folder, *below = relative.parts
+    depth = 3 if below[:1] and below[0] in (TAKEN, DONE, BAD) else 1
+    source = {"photos": below, "showcase": below, "inbox": below[depth:]}.get(folder, [])
+    return is_picture_name(relative.name) and bool(source) and subject.lies_in(Path(*source))
 
 
 def delete_checkpoints(root: Path) -> int:
@@ -103,9 +164,13 @@ def delete_checkpoints(root: Path) -> int:
 
 def delete_reports(root: Path) -> list[str]:
     """Delete the HTML files below reports/ that embed pictures; return their paths in `root`."""
-    deleted = []
-    for page in sorted((root / "reports").rglob("*.html")):
-        if b"data:image/" in page.read_bytes():
-            page.unlink()
-            deleted.append(page.relative_to(root).as_posix())
+    deleted = pages_with_pictures(root)
+    for page in deleted:
+        (root / page).unlink()
     return deleted
+
+
+def pages_with_pictures(root: Path) -> list[str]:
+    """Return the HTML files below reports/ that embed pictures, relative to `root`."""
+    pages = sorted((root / "reports").rglob("*.html"))
+    return [page.relative_to(root).as_posix() for page in pages if b"data:image/" in page.read_bytes()]

@@ -22,15 +22,17 @@ def may_show(splits: frozenset[str]) -> bool:
     return not splits or TEST in splits
 
 
-def pages_showing(root: Path, cache: Path, found: FoundObjects) -> set[str]:
-    """Return the HTML objects that may show the subject of `found`.
+def folders_shown(found: FoundObjects) -> set[str]:
+    """Return the folder objects of which an evaluation may show the subject of `found`: held out in them."""
+    return found.folders_with({oid for oid, rows in found.tables.items() if TEST in rows.splits})
+
+
+def pages_showing(root: Path, cache: Path, found: FoundObjects, shown: set[str]) -> set[str]:
+    """Return the HTML objects that may show a subject who is held out in the folders `shown`.
 
     A page is left out only where the dataset of every evaluation that made it is known, and the person was not held out
     in any of them.
     """
-    if not may_show(frozenset().union(*(rows.splits for rows in found.tables.values()))):
-        return set()
-    shown = found.folders_with({oid for oid, rows in found.tables.items() if TEST in rows.splits})
     made_of: dict[str, set[str]] = defaultdict(set)
     for lock in (*_locks(root), *_run_cache(cache)):
         deps = {item["path"]: item.get("md5") for item in lock.get("deps") or []}

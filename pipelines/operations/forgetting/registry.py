@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.registry.settings import database
+from pipelines.core.errors import StageFailed
+from pipelines.core.files import sha256
+from pipelines.operations.backup.locations import default_state
+from pipelines.operations.stack.settings import stack_in, was_started
+from pipelines.operations.stack.supervisor import is_running, status
+from pipelines.registry.faults import TrackingFault
+from pipelines.registry.settings import database, own_uri
 from pipelines.registry.tracking import ask, open_tracking
 
 _OUTPUT = "dynamicid.output."
@@ -27,15 +35,28 @@ class Traces:
     runs: list[str]
 
 
-def traces(root: Path, datasets: set[str], outputs: set[str], splits: frozenset[str]) -> Traces:
+def traces(root: Path, datasets: set[str], outputs: set[str], splits: frozenset[str]) -> tuple[Traces, list[str]]:
     """Return the traces of runs on `datasets` or with one of `outputs` (DVC's hashes, "….dir" for folders).
 
     Models are trained on people of the splits train and val, reports show people of the split test; for unknown splits
-    both are assumed.
+    both are assumed. Returns also a message for each MLflow of this checkout that does not answer.
     """
-    if not database(root).is_file() and not os.environ.get("MLFLOW_TRACKING_URI"):
-        return Traces([], [], [])
-    client = open_tracking(root)
+    found, silent = Traces([], [], []), []
+    for name, variables in _trackers(root).items():
+        if variables is None:
+            silent.append(f"{name}: it does not run; `make stack` starts it")
+            continue
+        try:
+            with _connected(root, variables) as client:
+                here = _traces(client, datasets, outputs, splits)
+        except StageFailed as error:
+            silent.append(f"{name}: {error}")
+            continue
+        found = Traces(found.models + here.models, found.artefacts + here.artefacts, found.runs + here.runs)
+    return found, silent
+
+
+def _traces(client: Any, datasets: set[str], outputs: set[str], splits: frozenset[str]) -> Traces:
     trained = not splits or bool(splits & {"train", "val"})
     shown = not splits or "test" in splits
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
@@ -62,16 +83,75 @@ def traces(root: Path, datasets: set[str], outputs: set[str], splits: frozenset[
     return Traces(models, artefacts, sorted(ids))
 
 
+def hashes_of(root: Path, artefacts: list[dict[str, str]]) -> set[str]:
+    """Return the sha256 (hex) of these artefacts of runs."""
+    hashes: set[str] = set()
+    for client, run, path in _held(root, artefacts):
+        with tempfile.TemporaryDirectory() as folder:
+            hashes.add(sha256(Path(client.download_artifacts(run.info.run_id, path, folder))))
+    return hashes
+
+
 def delete_artefacts(root: Path, artefacts: list[dict[str, str]]) -> None:
     """Delete these artefacts of runs; metrics, parameters and models stay."""
-    if not artefacts:
-        return
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-    client = open_tracking(root)
-    for item in artefacts:
-        repository = get_artifact_repository(client.get_run(item["run_id"]).info.artifact_uri)
-        ask(repository.delete_artifacts, item["path"])
+    for _, run, path in _held(root, artefacts):
+        ask(get_artifact_repository(run.info.artifact_uri).delete_artifacts, path)
+
+
+def _held(root: Path, artefacts: list[dict[str, str]]) -> Iterator[tuple[Any, Any, str]]:
+    """Yield client, run and path of artefacts that are still there, connected to the MLflow that has them."""
+    for variables in _trackers(root).values() if artefacts else ():
+        if variables is None:
+            continue
+        with _connected(root, variables) as client:
+            for item in artefacts:
+                try:
+                    run = client.get_run(item["run_id"])
+                except TrackingFault:
+                    continue  # a run of another MLflow
+                if item["path"] in set(_pages(client, item["run_id"])):
+                    yield client, run, item["path"]
+
+
+def _trackers(root: Path) -> dict[str, dict[str, str] | None]:
+    """Return the variables that lead to every MLflow that this checkout recorded in; None: a stack that does not run.
+
+    Shells differ: work without the stack is in the checkout's own database, work of the DAGs in that of the stack.
+    """
+    found: dict[str, dict[str, str] | None] = {}
+    own = own_uri(root)
+    given = os.environ.get("MLFLOW_TRACKING_URI")
+    if database(root).is_file():
+        found[f"MLflow in {database(root)}"] = {"MLFLOW_TRACKING_URI": own}
+    if given and given != own:
+        found[f"MLflow at {given.rpartition('@')[2]}"] = {"MLFLOW_TRACKING_URI": given}
+    state = default_state(root)
+    if was_started(state):
+        stack = stack_in(state)
+        running = is_running(stack) and status(stack).get("mlflow") == "RUNNING"
+        variables = stack.environment() if running else {}
+        login = {name: value for name, value in variables.items() if name.startswith("MLFLOW_TRACKING_")}
+        found[f"MLflow of the stack in {state}"] = login or None
+    return found
+
+
+@contextmanager
+def _connected(root: Path, variables: dict[str, str]) -> Iterator[Any]:
+    """Yield a client of the MLflow that these variables name; afterwards the environment is as before."""
+    import mlflow
+
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield open_tracking(root)
+    finally:
+        mlflow.set_tracking_uri(before["MLFLOW_TRACKING_URI"])
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def _all(search: Callable[..., Any], **wanted: Any) -> Iterator[Any]:

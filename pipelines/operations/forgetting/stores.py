@@ -10,19 +10,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipelines.operations.forgetting.subject import Subject, SubjectRows, rows_in, write_without
+from pipelines.core.errors import StageFailed
+from pipelines.operations.forgetting.subject import Subject
+from pipelines.operations.forgetting.tables import ARROW, PARQUET, SubjectRows, rows_in, write_without
 
-_PARQUET = b"PAR1"
 _OID = re.compile(r"[0-9a-f]{32}(\.dir)?")
 _HTML = (b"<!doctype html", b"<html")
 
 
 @dataclass(frozen=True)
 class Store:
-    """A DVC object store and its name in messages."""
+    """A DVC object store and its name in messages; `top`: the folder of a remote that is one, which must exist."""
 
     name: str
     odb: Any
+    top: Path | None = None
 
     def opened(self, oid: str) -> Any:
         """Return an object as an open binary file."""
@@ -61,27 +63,42 @@ def open_stores(root: Path) -> tuple[list[Store], list[str]]:
     stores = [Store("cache", repo.cache.local), Store("cache (DVC 2)", repo.cache.legacy)]
     beyond: list[str] = []
     for name in repo.config["remote"]:
-        for label, hash_name in ((name, "md5"), (f"{name} (DVC 2)", "md5-dos2unix")):
+        for label, hash_name in ((f"{name} (DVC 2)", "md5-dos2unix"), (name, "md5")):
             try:
-                stores.append(Store(f"remote {label}", repo.cloud.get_remote_odb(name, "forget", hash_name)))
+                odb = repo.cloud.get_remote_odb(name, "forget", hash_name)
+                # DVC 2's objects are in the remote's folder itself.
+                top = Path(odb.path) if "DVC 2" in label and odb.fs.protocol == "local" else None
+                stores.append(Store(f"remote {label}", odb, top))
             except DvcException as error:
                 beyond.append(f"remote {name}: {error}")
                 break
     return stores, beyond
 
 
-def search(stores: list[Store], subject: Subject) -> FoundObjects:
-    """Read every object of the stores once; of tables only the columns image_id, identity and split."""
-    found = FoundObjects()
+def search(stores: list[Store], subject: Subject) -> tuple[FoundObjects, list[str]]:
+    """Read every object of the stores once; of tables only the columns image_id, identity and split.
+
+    Returns also a message for each store that cannot be searched now.
+    """
+    found, beyond = FoundObjects(), []
     for store in stores:
-        # DVC 2's folder contains DVC 3's: only files whose names are hashes are its objects.
-        for oid in store.odb.all() if store.odb.fs.exists(store.odb.path) else ():
-            if _OID.fullmatch(oid):
-                holders = found.holders.setdefault(oid, [])
-                holders.append(store)
-                if len(holders) == 1:
-                    _read_object(store, oid, subject, found)
-    return found
+        if store.top is not None and not store.top.is_dir():
+            beyond.append(f"{store.name}: there is no folder {store.top}; is its disk connected?")
+            continue
+        try:
+            # DVC 2's folder contains DVC 3's: only files whose names are hashes are its objects.
+            oids = (
+                [oid for oid in store.odb.all() if _OID.fullmatch(oid)] if store.odb.fs.exists(store.odb.path) else []
+            )
+        except Exception as error:
+            beyond.append(f"{store.name}: {type(error).__name__}: {' '.join(str(error).split())}")
+            continue
+        for oid in oids:
+            holders = found.holders.setdefault(oid, [])
+            holders.append(store)
+            if len(holders) == 1:
+                _read_object(store, oid, subject, found)
+    return found, beyond
 
 
 def rewrite(found: FoundObjects, tables: set[str], subject: Subject) -> dict[str, str | None]:
@@ -97,10 +114,13 @@ def rewrite(found: FoundObjects, tables: set[str], subject: Subject) -> dict[str
     return changed
 
 
-def rewrite_folders(found: FoundObjects, changed: dict[str, str | None]) -> dict[str, str | None]:
-    """Add new versions of folders with changed tables to their stores; return old → new hash (None: none left)."""
+def rewrite_folders(found: FoundObjects, changed: dict[str, str | None], known: set[str]) -> dict[str, str | None]:
+    """Add new versions of folders with changed tables to their stores; return old → new hash (None: none left).
+
+    `known` folders were rewritten before, by a request that was interrupted.
+    """
     folders: dict[str, str | None] = {}
-    for oid in sorted(found.folders_with(set(changed))):
+    for oid in sorted(found.folders_with(set(changed)) - known):
         files = {name: changed.get(md5, md5) for name, md5 in found.folders[oid].items()}
         left = {name: md5 for name, md5 in files.items() if md5 is not None}
         folders[oid] = _add_folder(found.holders[oid], left) if left else None
@@ -112,7 +132,11 @@ def delete(found: FoundObjects, oids: set[str]) -> dict[str, int]:
     counts: dict[str, int] = {}
     for oid in sorted(oids):
         for store in found.holders.get(oid, []):
-            store.odb.delete(oid)
+            try:
+                store.odb.delete(oid)
+            except Exception as error:
+                why = " ".join(str(error).split())
+                raise StageFailed(f"{store.name}: object {oid} cannot be deleted ({why}); forget again") from error
             counts[store.name] = counts.get(store.name, 0) + 1
     return counts
 
@@ -124,9 +148,9 @@ def _read_object(store: Store, oid: str, subject: Subject, found: FoundObjects) 
             file.seek(0)
             if oid.endswith(".dir"):
                 found.folders[oid] = {item["relpath"]: item["md5"] for item in json.load(file)}
-            elif start.startswith(_PARQUET):
+            elif start.startswith((PARQUET, ARROW)):
                 rows = rows_in(file, subject)
-                if rows is not None and rows.image_ids:
+                if rows is not None and rows.rows:
                     found.tables[oid] = rows
             elif start.lstrip().lower().startswith(_HTML) and b"data:image/" in file.read():
                 found.pages.add(oid)

@@ -32,11 +32,11 @@ from pipelines.core.formats.table import (
 from pipelines.core.formats.table import PROCESSED as PROCESSED_ROWS
 from pipelines.core.params import read_mapping
 from pipelines.operations.backup.locations import default_state
-from pipelines.operations.forgetting.copies import known_copies
 from pipelines.operations.stack.settings import rewrite_ports, was_started
 from pipelines.operations.upgrade import tracking
 from pipelines.registry.settings import database
 from pipelines.versions.forgotten import LEDGER
+from pipelines.versions.places import known_copies
 
 STATE = ".dynamicid"
 # Files of these formats: a pattern in the checkout, and the JSON file that states the version.

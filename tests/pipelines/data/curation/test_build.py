@@ -23,9 +23,9 @@ from pipelines.data.ingest.photo_files import Unmatched
 from pipelines.data.synthetic.dataset import person_scenes
 from pipelines.data.synthetic.draw import render
 from pipelines.data.synthetic.person import Person
-from pipelines.operations.forgetting.copies import known_copies
 from pipelines.operations.forgetting.local import clean_tables, find_tables
 from pipelines.operations.forgetting.subject import Subject
+from pipelines.versions.places import known_copies
 
 PEOPLE, PHOTOS = (0, 1, 3), 6
 

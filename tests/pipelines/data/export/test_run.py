@@ -15,7 +15,7 @@ from pipelines.core.row_schemas import DATASET_SCHEMA, PROCESSED_SCHEMA
 from pipelines.core.sections.data import Export, Parsing, Rights
 from pipelines.data.export.rows import Selection
 from pipelines.data.export.run import LAYOUTS, Inputs, export
-from pipelines.operations.forgetting.copies import known_copies
+from pipelines.versions.places import known_copies
 from tests.pipelines.photos import write_shards
 
 from .conftest import ROWS, Data, files_of, processed_row, row

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from pipelines.core.params import load_params
+from pipelines.data.preprocessing.files import SLICE_SUFFIX, write_slice
 from pipelines.stages.ingest import Inputs, Outputs, run
 from pipelines.versions.dataset_version import make_version
 from pipelines.versions.workspace import create
@@ -159,7 +160,7 @@ def _state(home: Home) -> None:
     people = sorted(set(rows["identity"].to_pylist()))
     for name in people:
         of_one = rows.filter(pa.array([found == name for found in rows["identity"].to_pylist()]))
-        pq.write_table(of_one, state / "preprocess" / f"{name}.parquet", compression="NONE")
+        write_slice(of_one, state / "preprocess" / f"{name}{SLICE_SUFFIX}")
     (state / "resume" / "train_imr" / "key" / "step-00000001").mkdir(parents=True)
     (state / "resume" / "train_imr" / "key" / "step-00000001" / "progress.json").write_text(json.dumps({}))
     for name, body in home.photos.items():

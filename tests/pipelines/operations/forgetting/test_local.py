@@ -53,7 +53,8 @@ def test_pictures_with_the_bytes_and_pages_with_pictures_are_deleted(tmp_path: P
         (photos / name).write_bytes(name.encode())
         (photos / name).with_suffix(".txt").write_text("a prompt")
     (tmp_path / "1.jpg").write_bytes(b"1.jpg")
-    assert local.delete_photos(tmp_path, frozenset([hashlib.sha256(b"1.jpg").hexdigest()])) == 1
+    one = Subject(frozenset(), frozenset([hashlib.sha256(b"1.jpg").hexdigest()]))
+    assert local.delete_photos(local.find_photos(tmp_path, one)) == 1
     assert sorted(path.name for path in photos.iterdir()) == ["2.jpg", "2.txt"]
     assert (tmp_path / "1.jpg").exists()
     (tmp_path / "reports" / "data_docs").mkdir(parents=True)

@@ -10,7 +10,8 @@ import pytest
 
 from pipelines.core.errors import UserError
 from pipelines.core.row_schemas import DATASET_SCHEMA
-from pipelines.operations.forgetting.subject import Subject, rows_in, subject_of, write_without
+from pipelines.operations.forgetting.subject import Subject, subject_of
+from pipelines.operations.forgetting.tables import rows_in, write_without
 
 ONE, OTHER = "1" * 64, "2" * 64
 

@@ -157,6 +157,18 @@ def test_a_batch_of_two_layouts_is_refused(place: Path) -> None:
     assert "2 layouts fit: consistentid" in listed["monday/cmyk.jpg"]
 
 
+def test_the_inbox_of_the_checkout_stays_when_a_run_is_done(place: Path) -> None:
+    own = place / ".dynamicid" / "inbox"
+    own.parent.mkdir()
+    (place / "inbox").rename(own)
+    shutil.copytree(own / "monday", own / "tuesday")
+    (own / "tuesday" / "_READY").unlink()
+    _cli(place, "inbox", "take", *RUN, inbox=".dynamicid/inbox")
+    _cli(place, "inbox", "done", *RUN, inbox=".dynamicid/inbox")
+    assert (own / "_done" / "dynamicid-ingest-one" / "monday").is_dir()
+    assert any((own / "tuesday").iterdir())
+
+
 def test_a_refused_batch_is_listed_as_bad_with_the_reason(place: Path) -> None:
     _cli(place, "inbox", "take", *RUN)
     _cli(place, "inbox", "add", *RUN)

@@ -1,0 +1,79 @@
+"""The list of folders outside its fixed places into which the project wrote faces: `.dynamicid/copies.jsonl`.
+
+Whatever writes photos to a folder that the user chose notes it here, so that `dynamicid forget` and `dynamicid subject`
+know every place by the code that writes there.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock
+
+from pipelines.core.errors import UserError
+from pipelines.core.files import write_atomically
+
+FILE = Path(".dynamicid") / "copies.jsonl"
+# What a folder is, beside exports and curated sets, which are copies of photos for other programs.
+DATASET, RUNS, RESTORED, SHEETS, BACKUP, INBOX = "dataset", "runs", "restored", "sheets", "backup", "inbox"
+# Pictures in them are drawn again or packed, so that what they show cannot be read from them.
+UNREADABLE = (SHEETS, BACKUP)
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A folder with photos of the dataset, what wrote it and when (UTC, ISO 8601)."""
+
+    folder: str
+    what: str
+    when: str
+
+
+def note_copy(root: Path, folder: Path, what: str) -> None:
+    """Add `folder` to the list; `what` (such as "export, webdataset") writes photos into it. Call it before that."""
+    file = root / FILE
+    made = Copy(str(folder.resolve()), what, datetime.now(UTC).isoformat(timespec="seconds"))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(file.with_suffix(".lock")):
+        latest = {**_read(file), made.folder: made}
+        write_atomically(file, "".join(json.dumps(asdict(copy)) + "\n" for copy in latest.values()))
+
+
+def note_outside(root: Path, folder: Path, usual: str, what: str = DATASET) -> None:
+    """Add `folder` to the list, unless it is the `usual` one of the checkout `root`, or `root` is none."""
+    if (root / ".dvc" / "config").is_file() and folder.resolve() != (root / usual).resolve():
+        note_copy(root, folder, what)
+
+
+def known_copies(root: Path) -> list[Copy]:
+    """Return the latest entry of each folder that still exists, or of which a killed writer left a part."""
+    return [copy for copy in _read(root / FILE).values() if any(parts_of(Path(copy.folder)))]
+
+
+def noted(root: Path, what: str) -> list[Path]:
+    """Return the folders that were noted as `what` and still exist."""
+    return [Path(copy.folder) for copy in known_copies(root) if copy.what == what]
+
+
+def parts_of(folder: Path) -> list[Path]:
+    """Return what there is of a folder: itself, and the hidden parts that `atomic_folder` leaves when it is killed."""
+    names = (folder.name, f".{folder.name}.part", f".{folder.name}.old")
+    return [path for name in names if (path := folder.with_name(name)).exists()]
+
+
+def _read(file: Path) -> dict[str, Copy]:
+    """Return the latest entry of each folder; raise UserError where a line is damaged."""
+    latest = {}
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines() if file.is_file() else (), 1):
+        try:
+            copy = Copy(**json.loads(line))
+        except (ValueError, TypeError):
+            raise UserError(
+                f"{file}, line {number}: damaged; expected folder, what and when of a copy of photos: repair or delete "
+                "the line, and remember the folder that it named"
+            ) from None
+        latest[copy.folder] = copy
+    return latest
