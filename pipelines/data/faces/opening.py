@@ -89,11 +89,10 @@ def _without_metadata(data: bytes) -> tuple[bytes, dict[str, Any]]:
             unpacked["icc_profile"] = _inflated(body.partition(b"\0")[2][1:])
         elif kind == b"iTXt" and body.startswith(_XMP + b"\0"):
             unpacked["xmp"] = _international_text(body)
-        elif kind in (b"tEXt", b"iTXt"):
-            continue
-        elif kind == b"zTXt":
-            keyword, _, packed = body.partition(b"\0")
-            if keyword in _EXIF_AS_TEXT and len(_inflated(packed[1:]) or b"") < _MAX_TEXT:
+        elif kind in (b"tEXt", b"zTXt", b"iTXt"):
+            keyword, _, text = body.partition(b"\0")
+            plain = _inflated(text[1:]) if kind == b"zTXt" else text
+            if keyword in _EXIF_AS_TEXT and plain is not None and len(plain) < _MAX_TEXT:
                 kept.append(whole)
         elif kind == b"cICP" and len(body) == 4:
             unpacked[COLOUR_CODES] = (body[0], body[1])

@@ -360,6 +360,17 @@ def test_orientation_in_xmp_alone() -> None:
         _assert_shows(encoded(_stored(6), "PNG", pnginfo=text), RGB, 0)
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_exif_of_png_as_text(packed: bool) -> None:
+    """ImageMagick writes EXIF as hexadecimal text, with a name and a length in front."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    profile = exif.tobytes()
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Raw profile type exif", f"\nexif\n{len(profile):8d}\n{profile.hex()}\n", zip=packed)
+    _assert_shows(encoded(_stored(6), "PNG", pnginfo=text), RGB, 0)
+
+
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF", "AVIF", "HEIF", "MPO"])
 def test_the_first_of_several_pictures(kind: str) -> None:
     first, *others = (Image.new("RGB", (WIDTH, HEIGHT), colour) for colour in ("red", "blue", "green"))
