@@ -24,7 +24,7 @@ _DROPPED = re.compile(
     r"(SPARK|PYSPARK|HADOOP|YARN|GIT|DVC|GRADIO)_.*|PYTHON.*|LC_.*|BASH_FUNC_.*"
     r"|JAVA_TOOL_OPTIONS|_JAVA_OPTIONS|JDK_JAVA_OPTIONS|JAVA_OPTS|CLASSPATH"
     r"|LANG|LANGUAGE|BASH_ENV|ENV|CDPATH|SHELLOPTS|BASHOPTS|POSIXLY_CORRECT|GLOBIGNORE"
-    r"|MLFLOW_(RUN_ID|RUN_CONTEXT|EXPERIMENT_ID|EXPERIMENT_NAME|ACTIVE_MODEL_ID)"
+    r"|_MLFLOW_.*|MLFLOW_(RUN_ID|RUN_CONTEXT|EXPERIMENT_ID|EXPERIMENT_NAME|ACTIVE_MODEL_ID)"
 )
 _KEPT = re.compile(
     r"SPARK_(LOCAL_IP|LOCAL_HOSTNAME|PUBLIC_DNS)"
@@ -129,6 +129,9 @@ def check_places() -> None:
             raise UserError(f"{name}, {path!r}: a line break or control character in a path; rename the folder")
         if any("\ud800" <= letter <= "\udfff" for letter in path):
             raise UserError(f"{name}, {os.fsencode(path)!r}: a path that is not UTF-8; rename the folder")
+    if set(str(here)) & set("'\":\\"):
+        # MLflow pastes the folder of its first experiment into SQL; as an address it has none of these characters.
+        os.environ.setdefault("_MLFLOW_SERVER_ARTIFACT_ROOT", (here / "mlruns").as_uri())
     if (here / ".dvc").is_dir() and any(brace in str(here) for brace in "{}"):
         raise UserError(f"{here}: DVC cannot work in a folder with braces in its path; rename the folder")
     if os.pathsep in python:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.registry.settings import own_uri
-from tests.processes import PROJECT, run
+from tests.processes import PROJECT, commit_all, dynamicid, run
 
 ODD = ("C# faces", "50%20off?x=1", "100%", "user:pw@host", "名前 n\u0303", "%(here)s", "a b'c\"d")
 
@@ -24,6 +24,16 @@ def test_sqlalchemy_reads_the_path_back(name: str) -> None:
 
 def test_a_path_that_needs_no_escape_has_the_address_it_always_had() -> None:
     assert own_uri(Path("/home/me/C# faces")) == "sqlite:////home/me/C# faces/mlflow.db"
+
+
+def test_mlflow_makes_its_database_in_a_folder_with_quotes_and_colons(tmp_path: Path) -> None:
+    root = tmp_path / 'it\'s "mine":\\here'
+    root.mkdir()
+    (root / "file").touch()
+    commit_all(root, "start")
+    error = dynamicid("lineage", "faces-v9", cwd=root, without=("MLFLOW", "DYNAMICID"), code=1).stderr
+    assert "faces-v9: no tag or commit of this checkout" in error
+    assert "Traceback" not in error
 
 
 @pytest.mark.parametrize("name", ["C# faces", "50%20off?x=1"])
