@@ -24,6 +24,8 @@ Address = Annotated[
 _OWN = ".dynamicid/inbox"
 # Copies of batches of an object store; not in the inbox of this checkout, since it is removed.
 _SCRATCH = Path(".dynamicid/inbox_copies")
+# What the reason of a batch that cannot be added begins with.
+_REFUSED = "refused: "
 # The published version is recorded beside the data: a retry prints the version that an earlier attempt made.
 _PUBLISHED = Path(".dynamicid/published.json")
 
@@ -91,7 +93,10 @@ def add(
     counts = {}
     box = _open(inbox, params)
     bad = box.bad(run_id)
-    for name, folder in local_batches(box, run_id, _SCRATCH).items():
+    batches = local_batches(box, run_id, _SCRATCH)
+    if not batches and (refused := next((reason for reason in bad.values() if reason.startswith(_REFUSED)), None)):
+        raise StageFailed(refused)  # an earlier attempt of this run refused its batches
+    for name, folder in batches.items():
         pictures = [file for file in folder.rglob("*") if is_picture_name(file.name)]
         if not pictures and not any(folder.rglob("*.tar")) and not any(folder.rglob("*.parquet")):
             say(f"{name}: it holds no readable photo")
@@ -100,7 +105,7 @@ def add(
         try:
             summary = run(given, Inputs(folder, absent=absent), Outputs(out))
         except (UnmatchedLabels, UnclearLayout) as error:
-            refuse(run_id, inbox, f"{name}: {error}", params)
+            refuse(run_id, inbox, f"{_REFUSED}{error}", params)
             raise
         counts[name] = summary.new_rows
         left_out = summary.skipped.get(REASON, 0)

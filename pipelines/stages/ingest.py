@@ -69,13 +69,13 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> Summary:
     taken = UserError(f"{faces}: another ingest writes to it; wait for it to end")
     # The lock is beside the folder, not in it, since the folder's contents are versioned.
     with hold(faces.with_name(f".{faces.name}.lock"), taken):
-        return _run(params.ingest, source, faces, gate(faces, source.root), inputs)
+        return _run(params, source, faces, gate(faces, source.root), inputs)
 
 
-def _run(params: Ingest, source: Source, faces: Path, forgotten: Forgotten, inputs: Inputs) -> Summary:
+def _run(params: Params, source: Source, faces: Path, forgotten: Forgotten, inputs: Inputs) -> Summary:
     from tqdm import tqdm
 
-    max_bytes = params.max_file_mb * 2**20
+    max_bytes = params.ingest.max_file_mb * 2**20
     known = known_rows(faces)
     absent = Absent(inputs.absent)
     tally, total = Tally(), 0
@@ -83,8 +83,8 @@ def _run(params: Ingest, source: Source, faces: Path, forgotten: Forgotten, inpu
         total += 1
         tally.take(item)
     if tally.unmatched and not inputs.accept_unmatched:
-        raise UnmatchedLabels(summarise(faces, source.layout, tally, 0, known.contents))
-    writer = ShardWriter(faces, params.shard_mb * 2**20)
+        raise UnmatchedLabels(summarise(faces, source.layout, tally, known.contents, params.rights))
+    writer = ShardWriter(faces, params.ingest.shard_mb * 2**20)
     tally = Tally()
     added: list[int] = []
     items = read_contents(_items(source, max_bytes, absent, with_pictures=True), max_bytes)
@@ -100,7 +100,7 @@ def _run(params: Ingest, source: Source, faces: Path, forgotten: Forgotten, inpu
             tally.note(labels)
             earlier = known.labels_of(row_key(item.photo.file_name, item.image_id))
             if earlier is None:
-                writer.add(_row(item, params))
+                writer.add(_row(item, params.ingest))
                 added.append(content_key(item.image_id))
                 continue
             tally.known += 1
@@ -111,16 +111,16 @@ def _run(params: Ingest, source: Source, faces: Path, forgotten: Forgotten, inpu
         if tally.unmatched and not inputs.accept_unmatched:
             for shard in writer.written:
                 shard.unlink()
-            raise UnmatchedLabels(summarise(faces, source.layout, tally, 0, known.contents))
+            raise UnmatchedLabels(summarise(faces, source.layout, tally, known.contents, params.rights))
     except BaseException:
         writer.abandon()
         raise
-    tally.new_rows = len(added)
+    tally.new_rows, tally.new_shards = len(added), len(writer.written)
     contents = np.concatenate([known.contents, np.array(added, np.uint64)])
     if not len(contents):
         reasons = ", ".join(f"{count} {reason}" for reason, count in (tally.skipped + tally.unmatched).items())
         raise StageFailed(f"{source.root}: no photo in it ({source.layout} layout; left out: {reasons or 'nothing'})")
-    return summarise(faces, source.layout, tally, len(writer.written), contents)
+    return summarise(faces, source.layout, tally, contents, params.rights)
 
 
 def _items(source: Source, max_bytes: int, absent: Absent, *, with_pictures: bool) -> Iterator[FoundPhoto | Skipped]:

@@ -8,12 +8,15 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.core.errors import StageFailed
 from pipelines.core.people import normal_name
 from pipelines.core.row_schemas import DATASET_SCHEMA, open_rows
+from pipelines.core.sections.data import Rights
 from pipelines.data.ingest.photo_files import FoundPhoto, Labels, Skipped, Unmatched
+from pipelines.data.rights import COLUMNS, refusal
 
 _LISTED = 1000
 # Unmatched labels, and reasons, that are printed for people.
@@ -42,6 +45,8 @@ class Summary:
     skipped_files: list[dict[str, str]] = field(default_factory=list)
     # The photos of this source by the labels that came with them.
     labels: dict[str, int] = field(default_factory=dict)
+    # The rows that `rights` does not permit to train on, by reason.
+    not_permitted: dict[str, int] = field(default_factory=dict)
     # Labels that reach no row: how many by reason, and at most 1,000 of them by name.
     unmatched: dict[str, int] = field(default_factory=dict)
     unmatched_labels: list[dict[str, str]] = field(default_factory=list)
@@ -68,6 +73,7 @@ class Tally:
     known: int = 0
     changed_labels: int = 0
     new_rows: int = 0
+    new_shards: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
     skipped_files: list[dict[str, str]] = field(default_factory=list)
     labels: Counter[str] = field(default_factory=Counter)
@@ -97,12 +103,13 @@ class Tally:
             self.skipped_files.append({"file_name": item.file_name, "reason": item.reason})
 
 
-def summarise(folder: Path, layout: str, tally: Tally, new_shards: int, contents: np.ndarray) -> Summary:
+def summarise(folder: Path, layout: str, tally: Tally, contents: np.ndarray, rights: Rights) -> Summary:
     """Return the summary of the dataset in `folder`; `contents` holds the content key of every row."""
     identities: set[str] = set()
     formats: Counter[str] = Counter()
     rows = without = size = 0
-    columns = ["identity", "format", "n_bytes"]
+    not_permitted: Counter[str] = Counter()
+    columns = ["identity", "format", "n_bytes", *COLUMNS]
     batches = open_rows(folder, DATASET_SCHEMA).to_batches(columns=columns) if len(contents) else ()
     for batch in batches:
         rows += batch.num_rows
@@ -111,12 +118,16 @@ def summarise(folder: Path, layout: str, tally: Tally, new_shards: int, contents
         for item in pc.value_counts(batch.column("format")).to_pylist():
             formats[item["values"]] += item["counts"]
         size += pc.sum(batch.column("n_bytes")).as_py() or 0
+        given = pa.table(batch.select(list(COLUMNS))).group_by(list(COLUMNS)).aggregate([([], "count_all")])
+        for row in given.to_pylist():
+            if reason := refusal(rights, row):
+                not_permitted[reason] += row["count_all"]
     unreadable = formats.pop(None, 0)  # type: ignore[call-overload]
     return Summary(
         layout=layout,
         rows=rows,
         new_rows=tally.new_rows,
-        new_shards=new_shards,
+        new_shards=tally.new_shards,
         known=tally.known,
         changed_labels=tally.changed_labels,
         identities=len(identities),
@@ -128,6 +139,7 @@ def summarise(folder: Path, layout: str, tally: Tally, new_shards: int, contents
         skipped=dict(sorted(tally.skipped.items())),
         skipped_files=tally.skipped_files,
         labels=dict(tally.labels),
+        not_permitted=dict(sorted(not_permitted.items())),
         unmatched=dict(sorted(tally.unmatched.items())),
         unmatched_labels=tally.unmatched_labels,
     )
@@ -148,6 +160,7 @@ def print_summary(summary: Summary, folder: Path) -> None:
         ("unreadable headers", f"{summary.unreadable_headers:,}"),
         ("repeated photos", f"{summary.duplicates:,}"),
         ("labels joined", ", ".join(f"{name} {count:,}" for name, count in summary.labels.items()) or "none"),
+        *((f"not permitted: {reason}", f"{count:,}") for reason, count in summary.not_permitted.items()),
         *((f"label not joined: {reason}", f"{count:,}") for reason, count in [*summary.unmatched.items()][:_SHOWN]),
         *((f"left out: {reason}", f"{count:,}") for reason, count in summary.skipped.items()),
     ]

@@ -225,10 +225,14 @@ def test_labels_that_reach_no_row_add_nothing_unless_accepted(params: Params, tm
 def test_a_known_photo_that_comes_with_another_consent_is_named(params: Params, tmp_path: Path) -> None:
     source, faces = people(tmp_path / "photos", 2), tmp_path / "faces"
     label = source / "p001" / "1.json"
+    label.write_text('{"consent": "pending"}')
+    refused = run(params, Inputs(source), Outputs(tmp_path / "refused"))
+    assert refused.not_permitted == {"consent not allowed": 1}
     label.write_text('{"consent": "granted"}')
     run(params, Inputs(source), Outputs(faces))
     before = shards(faces)
-    assert run(params, Inputs(source), Outputs(faces)).known == 6
+    again = run(params, Inputs(source), Outputs(faces))
+    assert (again.known, again.labels["consent"], again.not_permitted) == (6, 1, {})
     label.write_text('{"consent": "withdrawn"}')
     photo(source / "p002" / "1.jpg", 5)
     with pytest.raises(UnmatchedLabels, match=r"p001/1.jpg: the photo is known with another consent"):

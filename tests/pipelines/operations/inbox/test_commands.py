@@ -147,6 +147,8 @@ def test_labels_of_photos_that_were_set_aside_are_no_fault_and_others_refuse_the
     listed = json.loads((place / "inbox" / "_bad" / "dynamicid-ingest-one.json").read_text())
     assert "1 label does not reach a row (one.txt: text without a picture of its name)" in listed["monday/cmyk.jpg"]
     assert not list((place / "data" / "faces").glob("*.parquet"))
+    again = dynamicid("inbox", "add", *RUN, cwd=place, env={"DYNAMICID_INBOX": str(place / "inbox")}, code=1)
+    assert "refused: 1 label does not reach a row" in again.stderr
 
 
 def test_a_batch_of_two_layouts_is_refused(place: Path) -> None:
