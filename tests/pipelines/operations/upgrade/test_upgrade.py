@@ -21,7 +21,7 @@ from pipelines.operations.stack.settings import Ports, saved_ports
 from pipelines.operations.upgrade import tracking
 from pipelines.operations.upgrade import upgrade as operation
 from pipelines.operations.upgrade.survey import survey
-from pipelines.registry.settings import connect
+from pipelines.registry.tracking import connect
 from tests.processes import PROJECT, commit_all, dynamicid
 
 # A revision of the tables of MLflow 2.22, and one that no MLflow has.
@@ -139,7 +139,6 @@ def test_a_newer_file_is_named_and_nothing_changes(old: Path, tmp_path: Path) ->
 
 def test_tables_of_an_older_mlflow_are_migrated(old: Path, tmp_path: Path) -> None:
     from alembic import command
-    from mlflow import MlflowClient
     from mlflow.store.db.utils import _get_alembic_config
     from mlflow.store.tracking.dbmodels.initial_models import Base
     from sqlalchemy import create_engine
@@ -154,7 +153,9 @@ def test_tables_of_an_older_mlflow_are_migrated(old: Path, tmp_path: Path) -> No
         )
     assert changes(old)["mlflow.db"].startswith("tables migrated to those of MLflow")
     operation.upgrade(old, tmp_path / "saved")
-    assert MlflowClient(f"sqlite:///{file}").get_experiment("1").tags["dynamicid.format"] == str(TRACKING.version)
+    assert tracking.state_of(file) == tracking.DatabaseState(current=True, version=TRACKING.version)
+    with closing(sqlite3.connect(file)) as database:
+        assert database.execute("SELECT name FROM experiments").fetchall() == [("dynamicid",)]
     assert "mlflow.db" not in changes(old)
 
 
