@@ -51,10 +51,9 @@ def _add(tables: TableJoin, item: Entry) -> list[Skipped]:
             # A JSON object that names one photo describes it, and does not choose it.
             tables.lists += [item.relative] if "/" not in item.relative and not one else []
             return []
-        reason = NO_PHOTO
     except (ValueError, OSError) as error:
-        reason = str(error)
-    return [unmatched(item, reason) if may_hold_labels(path) else Skipped(row_name(item.relative), NO_PICTURE)]
+        return [unmatched(item, str(error))]
+    return [unmatched(item, NO_PHOTO) if may_hold_labels(path) else Skipped(row_name(item.relative), NO_PICTURE)]
 
 
 def read_folder(

@@ -121,9 +121,14 @@ def _read(label: str, value: object) -> tuple[str | None, str | None]:
             return None, f"{len(value)} values; expected one name"
         rest = f"{len(value)} {_MORE}" if len(value) > 1 else None
         value = value[0]
-    text = _text(value)
+    # Broken or infinite values are no names: they could make one person of several.
+    broken = isinstance(value, str) and value != value.encode("utf-8", "ignore").decode("utf-8")
+    text = None if broken and label == "identity" else _text(value)
     if text is None:
-        return None, f"a value of type {type(value).__name__} is not read; expected a text or an exact number"
+        return (
+            None,
+            f"a value of type {type(value).__name__} is not read; expected a text in valid Unicode or an exact number",
+        )
     if text in MISSING:
         return None, f"{text!r} is what programs write for a missing value; expected null or a text"
     return text, rest
@@ -135,7 +140,9 @@ def _text(value: object) -> str | None:
             value = value.decode("utf-8")
         except UnicodeDecodeError:
             return None
-    if isinstance(value, (float, Decimal)) and math.isfinite(value) and value == int(value):
+    if isinstance(value, (float, Decimal)) and not math.isfinite(value):
+        return None
+    if isinstance(value, (float, Decimal)) and value == int(value):
         # A column of whole numbers with gaps comes as 11.0.
         return None if isinstance(value, float) and abs(value) >= _EXACT else str(int(value))
     if isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):

@@ -25,7 +25,7 @@ from pipelines.data.ingest.label_files import (
 from pipelines.data.ingest.label_join import CONFLICT, SEVERAL, owners
 from pipelines.data.ingest.label_values import labels_of, left_out
 from pipelines.data.ingest.photo_files import Labels, Skipped, Unmatched, is_picture_name, row_name
-from pipelines.data.ingest.walk import DENIED, NO_PICTURE, UNPAIRED_TEXT, Entry, has_signature
+from pipelines.data.ingest.walk import DENIED, FOLDER, HIDDEN, NO_PICTURE, UNPAIRED_TEXT, Entry, has_signature
 
 LANDMARK_PICTURE = "landmark picture of the photo of its name; preprocessing finds landmarks itself"
 EMBEDDING = "embedding of the photo of its name; preprocessing measures it itself"
@@ -63,7 +63,7 @@ def sort_files(
     """
     result = FolderFiles()
     items = [item for item in files if isinstance(item, Entry)]
-    result.rest += [item for item in files if isinstance(item, Skipped)]
+    result.rest += [_skipped(item) for item in files if isinstance(item, Skipped)]
     photos = {_stem(item) for item in items if suffix_of(item) in (".jpg", ".jpeg")} if landmarks else set()
     beside: dict[str, Entry] = {}
     for item in items:
@@ -82,6 +82,14 @@ def sort_files(
             result.rest.append(Skipped(row_name(item.relative), NO_PICTURE))
     _assign(result, beside, only)
     return result
+
+
+def _skipped(item: Skipped) -> Skipped:
+    """Return a skipped file, as Unmatched where it is a label file that cannot be opened."""
+    is_label = os.path.splitext(item.file_name)[1].lower() in (*CAPTIONS, *TABLES)  # noqa: PTH122
+    if is_label and item.reason not in (HIDDEN, FOLDER):
+        return Unmatched(item.file_name, item.reason, item.file_name)
+    return item
 
 
 def _assign(result: FolderFiles, beside: dict[str, Entry], only: Container[str] | None) -> None:

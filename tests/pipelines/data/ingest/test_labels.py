@@ -125,6 +125,19 @@ def test_csv_without_a_header_is_named(tmp_path: Path) -> None:
     assert (left.label, left.reason) == ("labels.csv", "names no photo that is read")
 
 
+def test_a_label_file_that_cannot_be_opened_or_parsed_is_named(tmp_path: Path) -> None:
+    write(tmp_path / "1.jpg")
+    (tmp_path / "1.txt").symlink_to("/etc/hostname")
+    (tmp_path / "2.json").symlink_to("nothing.json")
+    write(tmp_path / "deep.json", "[" * 100_000)
+    _, left = read(tmp_path)
+    assert [(item.label, item.reason.split(" (")[0]) for item in left] == [
+        ("1.txt", "link that leads out of the folder"),
+        ("2.json", "link to nothing"),
+        ("deep.json", "not valid JSON"),
+    ]
+
+
 def test_compound_suffixes_of_webdataset(tmp_path: Path) -> None:
     files = [
         ("a/1.left.jpg", JPEG),
@@ -167,7 +180,7 @@ def test_an_identity_of_any_type(tmp_path: Path, value: object, expected: str | 
     assert identities(tmp_path) == {"1.jpg": expected}
 
 
-@pytest.mark.parametrize("value", [True, ["anna", "bert"], {"name": "anna"}, 1e17, "nan"])
+@pytest.mark.parametrize("value", [True, ["anna", "bert"], {"name": "anna"}, 1e17, float("inf"), "nan", "\ud83d"])
 def test_an_identity_that_is_no_name_is_named(tmp_path: Path, value: object) -> None:
     write(tmp_path / "1.jpg")
     write(tmp_path / "1.json", json.dumps({"identity": value}))
