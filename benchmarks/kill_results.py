@@ -54,11 +54,14 @@ def half_files(at: Path, units: Sequence[str], made: Any) -> list[str]:
 
 
 def names(at: Path) -> list[str]:
-    """Return the names of all files below `at`, without random parts, each once."""
+    """Return the names of all files below `at`, without random parts, each once.
+
+    Lock files are left out: the end of a process frees its lock, and the file stays.
+    """
     listed = set()
     for file in at.rglob("*"):
         name = file.relative_to(at).as_posix()
-        if file.is_file() and not any(f"/{part}/" in f"/{name}" for part in _INTERNAL):
+        if file.is_file() and file.suffix != ".lock" and not any(f"/{part}/" in f"/{name}" for part in _INTERNAL):
             listed.add(_RANDOM.sub("*", name))
     return sorted(listed)
 
