@@ -73,11 +73,18 @@ def faults() -> list[Fault]:
     return made + [Fault(f"read-only {name}", _read_only(name), _writable(name)) for name in _FOLDERS]
 
 
-def fault_commands(place: Place, wanted: list[Scenario]) -> list[dict[str, Any]]:
+def release_mounts(state: Path) -> None:
+    """Unmount what a killed run of this program left mounted below its state folder, the innermost first."""
+    mounted = [Path(line.split()[1]) for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines()]
+    for folder in sorted((path for path in mounted if state in path.parents), reverse=True):
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def fault_commands(place: Place, wanted: list[Scenario], *, any_code: bool = False) -> list[dict[str, Any]]:
     """Run each command with each fault, where this code has not been tried yet; return all rows."""
     code, file = code_version(), place.state / "faults.jsonl"
-    make_states(place, code)
-    rows = earlier_rows(file, code)
+    make_states(place, "" if any_code else code)
+    rows = earlier_rows(file, None if any_code else code)
     for scenario in wanted:
         for fault in faults():
             if (scenario.name, fault.name) not in rows:

@@ -25,6 +25,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.kill_faults import fault_commands, fault_table, release_mounts
 from benchmarks.kill_process import begin
 from benchmarks.kill_scenarios import SCENARIOS, Place, Scenario
 from benchmarks.kill_trials import kill_commands
@@ -52,6 +53,13 @@ def chosen(given: list[str]) -> list[Scenario]:
     return [scenario for scenario in SCENARIOS if not given or scenario.name in given]
 
 
+def check_commands(given: list[str]) -> None:
+    """Raise SystemExit where there is no scenario of a name."""
+    names = [scenario.name for scenario in SCENARIOS]
+    if unknown := sorted(set(given) - set(names)):
+        raise SystemExit(f"{', '.join(unknown)}: no such command here; there are {', '.join(names)}")
+
+
 def main() -> int:
     """Make the trials and print the table; return 1 where one failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -65,12 +73,12 @@ def main() -> int:
         "--faults", action="store_true", help="faults of disk, files, limits and clock instead of kills"
     )
     given = parser.parse_args()
+    check_commands(given.commands)
     place = Place(given.state.resolve())
     begin(place.state, place.environment())
+    release_mounts(place.state)
     if given.faults:
-        from benchmarks.kill_faults import fault_commands, fault_table
-
-        rows = fault_commands(place, chosen(given.commands))
+        rows = fault_commands(place, chosen(given.commands), any_code=given.any_code)
         print(fault_table(rows))
     else:
         rows = kill_commands(place, chosen(given.commands), given.kills, any_code=given.any_code)
