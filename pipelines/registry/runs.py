@@ -99,11 +99,11 @@ def fail_abandoned(client: Tracking) -> None:
         checkout, _, number = run.data.tags.get(_WRITER, "").rpartition(":")
         if checkout != _checkout(client) or is_held(locks / f"{number}.lock"):
             continue
-        for output in run.outputs.model_outputs if run.outputs else ():
-            with contextlib.suppress(Exception):
-                model = client.plain.get_logged_model(output.model_id)
+        with contextlib.suppress(Exception):
+            mine = f"source_run_id = '{run.info.run_id}'"
+            for model in client.plain.search_logged_models([run.info.experiment_id], filter_string=mine):
                 get_artifact_repository(model.artifact_location).delete_artifacts("")
-                client.plain.delete_logged_model(output.model_id)
+                client.plain.delete_logged_model(model.model_id)
         client.set_terminated(run.info.run_id, "FAILED")
         (locks / f"{number}.lock").unlink(missing_ok=True)
 

@@ -88,19 +88,13 @@ def test_wherever_a_registration_is_killed_the_next_one_ends_the_same(root: Path
     key = {"stage": "register", "adapter_hash": version.tags["dynamicid.adapter_hash"]}
     (run,) = search_runs(client, "FINISHED", key)
     assert run.info.run_id == version.run_id
-    left = [model for run in search_runs(client, "FAILED", key) for model in run.outputs.model_outputs]
-    assert [model for model in left if _exists(client, model.model_id)] == [], "half-made models are deleted"
+    models = client.search_logged_models([client.experiment_id()])
+    assert run.outputs.model_outputs[0].model_id in {model.model_id for model in models}
+    half_made = [model.model_id for model in models if str(model.status) != "READY"]
+    assert half_made == [], "they are deleted"
+    folders = {path.name for path in Path(root / "mlartifacts" / "models").iterdir() if any(path.iterdir())}
+    assert folders == {model.model_id for model in models}
     assert register(root) == done.__class__(**{**done.__dict__, "created": False})
-
-
-def _exists(client: Any, model_id: str) -> bool:
-    from pipelines.registry.faults import TrackingFault
-
-    try:
-        client.get_logged_model(model_id)
-    except TrackingFault:
-        return False
-    return True
 
 
 def test_a_version_that_somebody_deleted_is_not_registered_again(root: Path) -> None:

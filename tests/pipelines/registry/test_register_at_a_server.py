@@ -151,7 +151,7 @@ def test_a_server_that_is_away_for_a_minute_is_waited_for(
         dynamicid("register", "--no-promote", cwd=root, env={"MLFLOW_TRACKING_URI": server}, without=without)
         arguments = ["promote", "models:/dynamicid/1", "--by", "Ada"]
     proxy = Proxy(server, word, how, 60, late=late)
-    env = {"MLFLOW_TRACKING_URI": proxy.url, "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+    env = {"MLFLOW_TRACKING_URI": proxy.url, "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
     done = dynamicid(*arguments, cwd=root, env=env, without=without)
     assert proxy.back is not None
     assert not proxy.away

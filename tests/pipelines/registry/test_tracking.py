@@ -17,11 +17,14 @@ from typing import Any
 import pytest
 
 from pipelines.core.errors import StageFailed, UserError
+from pipelines.operations.backup.private_postgres import private_server
+from pipelines.operations.stack import postgres
 from pipelines.registry.registry import champion_of, find_version, open_registry, versions_of
 from pipelines.registry.runs import open_run
 from pipelines.registry.server import WAIT_VARIABLE
 from pipelines.registry.settings import EXPERIMENT, database
-from tests.processes import PROJECT, dynamicid
+from tests.pipelines.operations.stacks import needs_postgres, open_folder
+from tests.processes import PROJECT, dynamicid, run
 
 _FIRST = """
 import sys
@@ -53,6 +56,32 @@ def test_two_first_writers_make_one_database(tmp_path: Path) -> None:
     assert at_once(tmp_path, 2) == [(0, "1")] * 2
     left = sorted(path.name for path in tmp_path.iterdir() if ".part" in path.name)
     assert left == [], "the half-made file is gone"
+
+
+@pytest.mark.nightly
+@needs_postgres
+def test_postgresql_with_four_first_writers_that_goes_away_in_between(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It drops the connections, which are made again, and at last it stops."""
+    with open_folder() as folder:
+        server = postgres.configure(folder)
+        postgres.initialise(server, project / "docker" / "postgres" / "postgresql.conf", "password")
+        with private_server(server) as environment:
+            host = environment["PGHOST"]
+            uri = f"postgresql+psycopg2://postgres@/postgres?host={host}&port={environment['PGPORT']}"
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+            assert at_once(folder, 4) == [(0, "1")] * 4
+            client = open_registry(folder)
+            client.create_registered_model("dynamicid")
+            session = "select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid()"
+            dropped = run(server.programs / "psql", "-Atqc", session, "-U", "postgres", "postgres", env=environment)
+            assert "t" in dropped.stdout
+            client.set_registered_model_tag("dynamicid", "a", "b")
+            assert client.get_registered_model("dynamicid").tags == {"a": "b"}
+        monkeypatch.setenv(WAIT_VARIABLE, "2")
+        with pytest.raises(StageFailed, match=r"no answer in 2 s \("):
+            client.get_registered_model("dynamicid")
 
 
 @pytest.mark.nightly
