@@ -26,7 +26,7 @@ PANELS: dict[str, tuple[str, ...]] = {
         *("generate", "app", "foundation", "convert"),
     ),
     "Registry": ("register", "promote", "rollback", "drift", "lineage", "reproduce", "retrain"),
-    "Operations": ("inbox", "workspace", "stack", "backup", "restore", "upgrade", "clean", "forget"),
+    "Operations": ("inbox", "workspace", "stack", "backup", "restore", "upgrade", "clean", "forget", "subject"),
 }
 COMMANDS = {name: panel for panel, names in PANELS.items() for name in names}
 # Commands whose module in pipelines.commands has another name, because it holds several commands.

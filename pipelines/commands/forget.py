@@ -37,7 +37,7 @@ def forget(
 
     subject = subject_of(identity or (), image_id or (), again=again)
     done = carry_out(Path.cwd(), subject, copies=delete_copies, artefacts=delete_artefacts, check=check)
-    _print_report(done)
+    _print_report(done, copies_deleted=delete_copies and not done.nothing_left)
     emit(done)
     left = [f"{len(done.remaining)} files still hold bytes of them: {', '.join(done.remaining[:10])}; delete those too"]
     left = left if done.remaining else []
@@ -46,7 +46,7 @@ def forget(
         raise StageFailed(f"{'; '.join(left)}; then forget them again: until then it is not finished")
 
 
-def _print_report(done: ForgettingReport) -> None:
+def _print_report(done: ForgettingReport, *, copies_deleted: bool) -> None:
     objects = ", ".join(f"{count} from {name}" for name, count in done.objects.items()) or "none"
     deleted = [
         f"{done.photos} photos forgotten; the dataset is {done.version.tag or 'empty or without a version'}",
@@ -61,7 +61,9 @@ def _print_report(done: ForgettingReport) -> None:
         aliases = f" ({', '.join(model['aliases'])})" if model["aliases"] else ""
         lines.append(f"model {model['name']} version {model['version']}{aliases} was {uses} on them: train another")
     lines += [f"MLflow run {item['run_id']}: {item['path']} may show them" for item in done.traces.artefacts]
-    lines += [f"copy in {copy.folder} ({copy.what}, {copy.when}) {_holds(copy.what)}" for copy in done.copies]
+    lines += [
+        f"copy in {copy.folder} ({copy.what}, {copy.when}) {_holds(copy.what, copies_deleted)}" for copy in done.copies
+    ]
     if not done.nothing_left:
         lines.append(
             "commit data/forgotten.jsonl and data/faces.dvc, so that every checkout of the project learns of it"
@@ -70,5 +72,7 @@ def _print_report(done: ForgettingReport) -> None:
         say(line)
 
 
-def _holds(what: str) -> str:
-    return "may hold them; delete it, if it does" if what in UNREADABLE else "holds them; --delete-copies deletes it"
+def _holds(what: str, deleted: bool) -> str:
+    if what in UNREADABLE:
+        return "may hold them; delete it, if it does"
+    return "held them and was deleted" if deleted else "holds them; --delete-copies deletes it"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -238,6 +239,13 @@ def tag_of(root: Path, md5: str, folder: str = FACES) -> str | None:
     tags = [name for _, name in numbered_tags(root, _prefix(folder))]
     contents = read_at(root, tags, f"{folder}.dvc") if tags else {}
     return next((tag for tag, content in contents.items() if _parse_md5(content) == md5), None)
+
+
+def versions_of_data(root: Path, hashes: Collection[str], folder: str = FACES) -> list[str]:
+    """Return the versions whose data has one of DVC's `hashes`, the oldest first."""
+    tags = [name for _, name in numbered_tags(root, _prefix(folder))]
+    contents = read_at(root, tags, f"{folder}.dvc") if tags else {}
+    return [tag for tag, content in contents.items() if _parse_md5(content) in hashes]
 
 
 def _rows_of(root: Path, tag: str) -> int | None:

@@ -18,9 +18,10 @@ from pipelines.core.files import write_atomically
 
 FILE = Path(".dynamicid") / "copies.jsonl"
 # What a folder is, beside exports and curated sets, which are copies of photos for other programs.
-DATASET, RUNS, RESTORED, SHEETS, BACKUP, INBOX = "dataset", "runs", "restored", "sheets", "backup", "inbox"
+DATASET, RUNS, RESTORED, INBOX = "dataset", "runs", "restored", "inbox"
+SHEETS, BACKUP, SUBJECT = "sheets", "backup", "page of a subject"
 # Pictures in them are drawn again or packed, so that what they show cannot be read from them.
-UNREADABLE = (SHEETS, BACKUP)
+UNREADABLE = (SHEETS, BACKUP, SUBJECT)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import json
+import re
 import shutil
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
@@ -243,6 +244,28 @@ def test_a_second_call_reports_when_it_was_done(story: Forgotten) -> None:
     _, printed = command(story.home.root, "forget", "--identity", "anna")
     assert "nothing is left to forget: forgotten since: 3 photos of 1 person on 2" in printed
     assert "eve: no such person or photo" in command(story.home.root, "forget", "--identity", "eve", code=2)[1]
+
+
+def test_a_page_shows_a_person_what_is_held_of_them(story: Forgotten, tmp_path: Path) -> None:
+    root, page = story.home.root, tmp_path / "bert.html"
+    held = json.loads(command(root, "subject", "bert", "--json", "--out", str(page))[0])
+    assert [photo["file_name"] for photo in held["photos"]] == ["bert/1.jpg", "bert/2.jpg"]
+    assert {photo["split"] for photo in held["photos"]} == {"train"}
+    assert "faces-v3" in held["versions"]
+    assert held["places"]["data/faces"] >= 1
+    assert held["places"]["data/processed"] >= 1
+    assert held["places"][".dynamicid/preprocess"] == 1
+    assert held["places"][".dynamicid/photos/bert"] == 2
+    text = page.read_text()
+    assert "a photo called bert/2.jpg" in text
+    assert "anna" not in text
+    assert text.count("data:image/jpeg;base64,") == 2
+    assert not re.search(r"(src|href)=.(?!data:)", text), "it is self-contained"
+    printed = command(root, "subject", "bert")[1]
+    assert "photos: 2" in printed
+    assert f"copy: {page} (page of a subject)" in printed
+    assert "photos: 0" in command(root, "subject", "anna")[1]
+    assert "eve: nothing of such a person" in command(root, "subject", "eve", code=2)[1]
 
 
 # What a request does, in order; a kill at any of these places must not end it.

@@ -61,7 +61,7 @@ def make(checkout: Path, folder: Path, stages: tuple[str, ...]) -> Path:
         dynamicid("export", "--layout", layout, "--out", folder / layout, cwd=root)
     dynamicid("export", "--layout", "variface", "--identity", BERT, "--out", folder / "bert", cwd=root)
     work = dynamicid("workspace", "create", "--run-id", "one", cwd=root).stdout.strip()
-    dvc(Path(work), "checkout", "-q")
+    dvc(Path(work), "checkout", "-q", "data/faces.dvc", "preprocess")
     batch = root / ".dynamicid" / "inbox" / "monday"
     shutil.copytree(photos / ANNA, batch / "somebody")
     shutil.copytree(photos / BERT, batch / BERT)

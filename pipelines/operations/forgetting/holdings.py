@@ -1,0 +1,147 @@
+"""What the project holds of people or photos, as data and as a self-contained page to hand over to them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from pipelines.core.errors import UserError
+from pipelines.core.pages import render_page
+from pipelines.operations.forgetting import local, stores
+from pipelines.operations.forgetting.forget import Locations, locate
+from pipelines.operations.forgetting.journal import read_journal
+from pipelines.operations.forgetting.registry import Traces
+from pipelines.operations.forgetting.subject import Subject, with_listed
+from pipelines.versions import forgotten
+from pipelines.versions.dataset_version import versions_of_data
+from pipelines.versions.git_tags import check_repository
+from pipelines.versions.places import UNREADABLE, Copy
+
+PAGE = Path(__file__).with_name("holdings.html.j2")
+_COLUMNS = ("image_id", "identity", "file_name", "prompt", "face_prompt", "source", "licence", "consent")
+_SIDE = 160
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """Everything that is held of a subject.
+
+    `photos`: one dictionary per photo, with its labels and the split that it is used in; `versions`: dataset versions
+    that hold them; `traces`: models, runs and logged pictures; `places`: number of files by place; `forgotten`: what
+    was deleted earlier; `beyond`: places that could not be searched.
+    """
+
+    people: list[str]
+    photos: list[dict[str, Any]]
+    versions: list[str]
+    traces: Traces
+    exports: list[Copy]
+    places: dict[str, int]
+    forgotten: str
+    beyond: list[str]
+
+
+def holdings(root: Path, subject: Subject) -> tuple[Holdings, dict[str, bytes]]:
+    """Return what is held of `subject`, and the bytes of its photos by image id; nothing is changed.
+
+    Raises UserError where `root` is not a DVC repository, or nothing is held and nothing was forgotten.
+    """
+    root = root.resolve()
+    if not (root / ".dvc" / "config").is_file():
+        raise UserError(f"{root}: not a DVC repository; run this in the checkout that holds the dataset")
+    check_repository(root)
+    subject = with_listed(subject, forgotten.gate(root))
+    opened, beyond = stores.open_stores(root)
+    found = locate(root, subject, opened, read_journal(root))
+    photos, pictures = _photos(found, subject)
+    held = Holdings(
+        people=sorted(subject.identities),
+        photos=sorted(photos.values(), key=lambda photo: str(photo["file_name"])),
+        versions=versions_of_data(root, found.begun.datasets),
+        traces=found.traces,
+        exports=found.copies,
+        places=_places(root, found),
+        forgotten=forgotten.describe_entries(subject.listed.entries),
+        beyond=[*beyond, *found.beyond],
+    )
+    certain = [copy for copy in held.exports if copy.what not in UNREADABLE]
+    if not (held.photos or held.places or certain or held.forgotten):
+        wanted = ", ".join(sorted(subject.identities | subject.image_ids))
+        raise UserError(f"{wanted}: nothing of such a person or photo is held here")
+    return held, pictures
+
+
+def write_holdings(file: Path, held: Holdings, pictures: dict[str, bytes]) -> None:
+    """Write the page; it holds small copies of the photos."""
+    shown = [{**photo, "picture": _small(pictures.get(photo["image_id"]))} for photo in held.photos]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(render_page(PAGE, held=held, photos=shown), encoding="utf-8")
+
+
+def _photos(found: Locations, subject: Subject) -> tuple[dict[str, dict[str, Any]], dict[str, bytes]]:
+    """Return the rows of the subject's photos by image id, and their pictures: of the checkout, else of the caches."""
+    photos: dict[str, dict[str, Any]] = {}
+    pictures: dict[str, bytes] = {}
+
+    def take(source: Any) -> None:
+        with pq.ParquetFile(source, pre_buffer=False) as file:
+            names = file.schema_arrow.names
+            wanted = [name for name in (*_COLUMNS, "split", "n_bytes", "image") if name in names]
+            for batch in file.iter_batches(batch_size=64, columns=wanted):
+                for row in batch.filter(subject.mask(batch)).to_pylist():
+                    image, split = row.pop("image", None), row.pop("split", None)
+                    if row.pop("n_bytes", None) is not None:
+                        pictures.setdefault(row["image_id"], image)
+                    known = photos.setdefault(row["image_id"], {**dict.fromkeys(_COLUMNS), **row, "split": None})
+                    known["split"] = known["split"] or split
+
+    for table in found.tables:
+        if table.suffix == ".parquet" and local.STATE not in table.parts:
+            take(table)
+    for oid in found.found.dataset_tables if not photos else ():
+        with found.found.holders[oid][0].opened(oid) as file:
+            take(file)
+    for file in found.pictures:
+        data = file.read_bytes()
+        digest = hashlib.sha256(data).hexdigest()
+        pictures.setdefault(digest, data)
+        photos.setdefault(
+            digest, {**dict.fromkeys(_COLUMNS), "image_id": digest, "file_name": file.name, "split": None}
+        )
+    return photos, pictures
+
+
+def _places(root: Path, found: Locations) -> dict[str, int]:
+    """Return how many files of each folder hold the subject, and how many objects of each store."""
+    counts: dict[str, int] = {}
+    for file in (*found.tables, *found.pictures):
+        place = file.parent.relative_to(root) if file.is_relative_to(root) else file.parent
+        counts[place.as_posix()] = counts.get(place.as_posix(), 0) + 1
+    for oid in found.found.tables:
+        for store in found.found.holders[oid]:
+            counts[f"DVC {store.name}"] = counts.get(f"DVC {store.name}", 0) + 1
+    counts |= {f"workspace {path}": 1 for path in found.workspaces}
+    return dict(sorted(counts.items()))
+
+
+def _small(picture: bytes | None) -> str | None:
+    """Return a small copy of a picture as a data address; None where it cannot be decoded."""
+    from PIL import Image, ImageOps
+
+    if picture is None:
+        return None
+    buffer = io.BytesIO()
+    try:
+        with Image.open(io.BytesIO(picture)) as image:
+            small = ImageOps.exif_transpose(image).convert("RGB")
+            small.thumbnail((_SIDE, _SIDE))
+            small.save(buffer, "JPEG", quality=85)
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return None
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
