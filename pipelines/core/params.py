@@ -190,5 +190,7 @@ def dumped(tree: dict[str, Any]) -> str:
 
 
 def dump_params(tree: dict[str, Any], file: Path) -> None:
-    """Write a parameter tree to `file` as YAML, whole or not at all."""
-    write_atomically(file, dumped(tree))
+    """Write a parameter tree to `file` as YAML, whole or not at all; raise OSError where it cannot be written."""
+    with file.open("a", encoding="utf-8"):
+        pass  # names the file itself where it is a folder, or its folder is missing
+    write_atomically(file.resolve(), dumped(tree))
