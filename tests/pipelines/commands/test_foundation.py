@@ -117,7 +117,7 @@ def test_a_loss_that_is_not_finite_ends_in_a_sentence(tmp_path: Path, monkeypatc
     assert foundation("draw", *places[:2], *FEW).exit_code == 0
     done = foundation("train", *places, "--part", "landmarks", "--steps-scale", "0.001")
     assert isinstance(done.exception, StageFailed)
-    assert str(done.exception).startswith("foundation: landmarks: the loss is nan at step 2: lower RATE")
+    assert str(done.exception).startswith("foundation: landmarks: the loss is nan at step 1: lower RATE")
     assert "\n" not in str(done.exception)
     assert StageFailed.exit_code == 1
 
