@@ -15,6 +15,7 @@ def prepared(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
     return once("odd_places", prepare)
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", ["URL: # and space, proxies"])
 def test_data_and_backup_in_an_odd_place(prepared: Path, tmp_path: Path, name: str) -> None:
     """Photos come in through both doors, a stage is recorded, and everything lost comes back."""

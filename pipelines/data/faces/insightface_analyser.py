@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
+from glob import has_magic
 from pathlib import Path
 
 import numpy as np
 
+from pipelines.core.environment import plain_folder
 from pipelines.core.errors import UserError
 from pipelines.data.faces.networks import Batches, providers, session_options
 from pipelines.data.faces.pose import angles
@@ -43,21 +46,25 @@ class InsightFaceAnalyser:
 
         if not any(folder.glob("*.onnx")):
             raise UserError(f"{folder}: no ONNX file in it; expected a detection and a recognition network")
-        try:
-            # Given a path, insightface loads the pack from there and downloads nothing.
-            pack = FaceAnalysis(
-                name=str(folder.resolve()),
-                allowed_modules=list(_MODULES),
-                providers=providers(),
-                sess_options=session_options(),
-            )
-        except AssertionError:
-            raise UserError(f"{folder}: no detection network in it; expected SCRFD with key points") from None
-        if "recognition" not in pack.models:
-            raise UserError(f"{folder}: no recognition network in it; expected ArcFace with {_EMBEDDING} outputs")
-        sizes = [(side, side) for side in det_sizes] or None
-        device = 0 if "CUDAExecutionProvider" in providers() else -1
-        pack.prepare(ctx_id=device, det_thresh=det_threshold, det_size=sizes)
+        place = folder.resolve()
+        # insightface takes the path for a pattern. Given a path, it loads the pack from there and downloads nothing.
+        with plain_folder() if has_magic(str(place)) else nullcontext(place) as name:
+            for file in place.iterdir() if name != place else ():
+                (name / file.name).symlink_to(file)
+            try:
+                pack = FaceAnalysis(
+                    name=str(name),
+                    allowed_modules=list(_MODULES),
+                    providers=providers(),
+                    sess_options=session_options(),
+                )
+            except AssertionError:
+                raise UserError(f"{folder}: no detection network in it; expected SCRFD with key points") from None
+            if "recognition" not in pack.models:
+                raise UserError(f"{folder}: no recognition network in it; expected ArcFace with {_EMBEDDING} outputs")
+            sizes = [(side, side) for side in det_sizes] or None
+            device = 0 if "CUDAExecutionProvider" in providers() else -1
+            pack.prepare(ctx_id=device, det_thresh=det_threshold, det_size=sizes)
         self._detector = pack.det_model
         self._recogniser = pack.models["recognition"]
         width = self._recogniser.output_shape[-1]

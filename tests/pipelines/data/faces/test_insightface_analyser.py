@@ -61,3 +61,9 @@ def test_faces_are_found_upright_and_people_have_distinct_embeddings(shared: Pat
     assert (alone[0] == embeddings[2]).all()
     assert pack.embed([], []).shape == (0, 512)
     assert pack.detect(np.full((128, 128, 3), 127, np.uint8)) == []
+
+
+def test_a_folder_whose_name_is_a_pattern_is_read(project: Path, tmp_path: Path) -> None:
+    shipped = project / "model/foundation/weights/insightface/models/tiny_faces"
+    odd = shutil.copytree(shipped, tmp_path / "*[x]?" / "tiny_faces")
+    InsightFaceAnalyser(odd, det_sizes=[128])
