@@ -6,6 +6,7 @@ MLflow wraps the errors of its database driver and of its HTTP client, so the wh
 from __future__ import annotations
 
 import errno
+import http.client
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -92,13 +93,15 @@ def fault_of(error: Exception, place: str) -> Exception:
 
 def reason(error: BaseException | None) -> str:
     """Return the reason of the innermost error; the outer ones only add the client's text."""
-    why = type(error).__name__
+    why = ""
     for one in chain(error):
         if isinstance(one, OSError) and one.strerror:
             why = one.strerror
         elif isinstance(one, TimeoutError):
             why = "timed out"
-    return why
+        elif isinstance(one, http.client.RemoteDisconnected):
+            why = "it closed the connection"
+    return why or type(error).__name__
 
 
 class Unavailable(Exception):
