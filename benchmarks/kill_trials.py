@@ -175,7 +175,8 @@ def kill_commands(place: Place, wanted: list[Scenario], kills: int, *, any_code:
     code = code_version()
     make_states(place, "" if any_code else code)
     file = place.state / "kills.jsonl"
-    rows = earlier_rows(file, None if any_code else code)
+    made = earlier_rows(file, None if any_code else code)
+    rows = {key: row for key, row in made.items() if row["kind"] != "none"}
     failed = {scenario.name: 0 for scenario in wanted}
     references: dict[str, Reference] = {}
     without: set[str] = set()
