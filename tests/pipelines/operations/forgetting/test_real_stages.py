@@ -65,6 +65,7 @@ def make(checkout: Path, folder: Path, stages: tuple[str, ...]) -> Path:
     batch = root / ".dynamicid" / "inbox" / "monday"
     shutil.copytree(photos / ANNA, batch / "somebody")
     shutil.copytree(photos / BERT, batch / BERT)
+    (batch / "_READY").touch()
     for step in ("take", "done"):
         dynamicid("inbox", step, "--run-id", "r", "--inbox", root / ".dynamicid" / "inbox", cwd=root)
     return root
@@ -96,7 +97,7 @@ def check(root: Path, folder: Path, *more: str) -> None:
     assert windows.files_with(places) == []
     assert files_of(folder / "bert") == kept
     assert same.files_with([root / "data"])
-    assert any("_done" in file for file in same.files_with([root / ".dynamicid"])), "other people's photos stay"
+    assert any("/inbox/_done/" in file for file in same.files_with([root / ".dynamicid"])), "other people's photos stay"
     last = dynamicid("forget", "--identity", ANNA, cwd=root)
     assert "nothing is left to forget: forgotten since" in last.stderr
     assert not (root / ".dynamicid" / "forgetting.json").exists()
