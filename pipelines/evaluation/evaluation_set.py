@@ -141,7 +141,7 @@ def build_evaluation_set(records: list[PhotoRecord], params: Evaluate, prompts: 
     """Choose people and photos, and build cells and pairs.
 
     Takes at most `params.people` people with three photos or more, in an order that is unaffected by people added
-    later. Raises UserError where there are fewer than two.
+    later. Raises UserError where there are fewer than two, or fewer than two photos to compare pictures with.
     """
     photos: dict[str, list[PhotoRecord]] = defaultdict(list)
     for record in sorted(records, key=lambda record: _digest(params.seed, record.image_id)):
@@ -159,6 +159,13 @@ def build_evaluation_set(records: list[PhotoRecord], params: Evaluate, prompts: 
         person, rest = _choose_photos(identity, photos[identity], candid=index % 2 == 1)
         people.append(person)
         cells += _cells_of(index, identity, rest, params, len(prompts.single))
+    true = {cell.true_photo for cell in cells if cell.graded and cell.true_photo}
+    if len(true) < 2:
+        raise UserError(
+            f"evaluate: of the {len(chosen)} held-out people, {len(true)} photos show one of the {len(MOTIONS)} asked "
+            "expressions and poses, expected at least 2 to compare pictures with; raise preprocess.test_share or "
+            "add photos of each person"
+        )
     return EvaluationSet(prompts, tuple(people), tuple(cells), _pairs(len(chosen), params, len(prompts.pairs)))
 
 

@@ -104,6 +104,12 @@ def test_people_without_three_photos_take_no_part(records: Records, ask: Ask) ->
         ask(1)
 
 
+def test_photos_that_show_nothing_that_is_asked_are_named(records: Records, ask: Ask) -> None:
+    others = [photo for photo in records(3) if (photo.expression, photo.pose) not in MOTIONS]
+    with pytest.raises(UserError, match="of the 3 held-out people, 0 photos show one of the 11 asked"):
+        ask(others)
+
+
 def test_no_held_out_person_has_a_photo_in_another_split(processed: Path, tmp_path: Path) -> None:
     records = held_out_records(processed, Rights())
     trained = read_rows(processed, PROCESSED_SCHEMA).filter(pa.compute.field("split") == "train")
