@@ -48,7 +48,8 @@ def make(checkout: Path, folder: Path, stages: tuple[str, ...]) -> Path:
     git(root, "add", "-A")
     git(root, "commit", "-qm", "parameters and remote")
     photos = root / ".dynamicid" / "photos"
-    dynamicid("synthesize", "--identities", str(PEOPLE), "--photos", "5", "--out", photos, cwd=root)
+    each = "35" if "evaluate" in stages else "5"  # an evaluation needs photos in several motions
+    dynamicid("synthesize", "--identities", str(PEOPLE), "--photos", each, "--out", photos, cwd=root)
     dynamicid("ingest", photos, cwd=root)
     git(root, "add", "-A")
     git(root, "commit", "-qm", "data")
@@ -61,7 +62,7 @@ def make(checkout: Path, folder: Path, stages: tuple[str, ...]) -> Path:
         dynamicid("export", "--layout", layout, "--out", folder / layout, cwd=root)
     dynamicid("export", "--layout", "variface", "--identity", BERT, "--out", folder / "bert", cwd=root)
     work = dynamicid("workspace", "create", "--run-id", "one", cwd=root).stdout.strip()
-    dvc(Path(work), "checkout", "-q", "data/faces.dvc", "preprocess")
+    dvc(Path(work), "checkout", "-q", "data/faces.dvc", *stages)
     batch = root / ".dynamicid" / "inbox" / "monday"
     shutil.copytree(photos / ANNA, batch / "somebody")
     shutil.copytree(photos / BERT, batch / BERT)
