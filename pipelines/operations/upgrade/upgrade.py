@@ -35,7 +35,7 @@ def upgrade(root: Path, backup: Path | None = None) -> tuple[list[Item], Path | 
         changing = [item for item in items if item.migrate is not None]
         if not changing:
             return items, None
-        target = backup or root / BACKUPS / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        target = backup or root / BACKUPS / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
         _back_up(root, changing, target)
         for item in changing:
             print(f"{item.place}: {item.change}", file=sys.stderr)
