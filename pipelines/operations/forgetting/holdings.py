@@ -26,6 +26,8 @@ from pipelines.versions.places import UNREADABLE, Copy
 PAGE = Path(__file__).with_name("holdings.html.j2")
 _COLUMNS = ("image_id", "identity", "file_name", "prompt", "face_prompt", "source", "licence", "consent")
 _SIDE = 160
+# A photo of more pixels is listed without its picture, as preprocessing rejects it.
+_MAX_PIXELS = 89_000_000
 
 
 @dataclass(frozen=True)
@@ -132,16 +134,17 @@ def _places(root: Path, found: Locations) -> dict[str, int]:
 
 def _small(picture: bytes | None) -> str | None:
     """Return a small copy of a picture as a data address; None where it cannot be decoded."""
-    from PIL import Image, ImageOps
+    from PIL import Image
+
+    from pipelines.data.faces.decode import Undecodable, decode
 
     if picture is None:
         return None
     buffer = io.BytesIO()
     try:
-        with Image.open(io.BytesIO(picture)) as image:
-            small = ImageOps.exif_transpose(image).convert("RGB")
-            small.thumbnail((_SIDE, _SIDE))
-            small.save(buffer, "JPEG", quality=85)
-    except (OSError, ValueError, Image.DecompressionBombError):
+        small = Image.fromarray(decode(picture, max_pixels=_MAX_PIXELS, min_side=1, working_side=_SIDE).image)
+    except Undecodable:
         return None
+    small.thumbnail((_SIDE, _SIDE))
+    small.save(buffer, "JPEG", quality=85)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
