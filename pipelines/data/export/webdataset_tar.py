@@ -10,7 +10,7 @@ import tarfile
 from pipelines.data.export.names import file_path, stem_of, suffix_of, unlike_labels, with_mark
 from pipelines.data.export.rows import Row, known_labels, sidecar
 from pipelines.data.export.target import Target
-from pipelines.data.ingest.webdataset_tar import TAR_SUFFIXES
+from pipelines.data.ingest.photo_files import TAR_SUFFIXES
 
 _SHARD = re.compile(rf"[^/]+({'|'.join(re.escape(suffix) for suffix in TAR_SUFFIXES)})/")
 

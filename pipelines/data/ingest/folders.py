@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipelines.core.errors import UserError
 from pipelines.data.ingest.huggingface import columns_of, picture_column
-from pipelines.data.ingest.label_files import describes_one_photo, may_hold_labels, table_of
+from pipelines.data.ingest.label_files import describes_one_photo, may_hold_labels, start_of, table_of
 from pipelines.data.ingest.label_join import NO_PHOTO, SEVERAL, Folder, TableJoin
 from pipelines.data.ingest.photo_files import FoundPhoto, Labels, Skipped, row_name
 from pipelines.data.ingest.sidecars import FolderFiles, labels_beside, sort_files, unmatched
@@ -53,7 +53,8 @@ def _add(tables: TableJoin, item: Entry) -> list[Skipped]:
             return []
     except (ValueError, OSError) as error:
         return [unmatched(item, str(error))]
-    return [unmatched(item, NO_PHOTO) if may_hold_labels(path) else Skipped(row_name(item.relative), NO_PICTURE)]
+    holds = may_hold_labels(path.name, start_of(path))
+    return [unmatched(item, NO_PHOTO) if holds else Skipped(row_name(item.relative), NO_PICTURE)]
 
 
 def read_folder(

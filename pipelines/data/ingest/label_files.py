@@ -18,14 +18,26 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.core.paths import refuse_pointers
-from pipelines.data.ingest.label_values import KEYS, MISSING, merged, normal_entry
+from pipelines.data.ingest.label_values import KEYS, MISSING, is_shared, merged, names_consent, normal_entry
 from pipelines.data.ingest.photo_files import is_picture_name, one_line
 
 CAPTIONS: tuple[str, ...] = (".txt", ".caption")
 JSON_LINES: tuple[str, ...] = (".jsonl", ".ndjson")
 TABLES: tuple[str, ...] = (".json", *JSON_LINES, ".csv", ".tsv", ".parquet")
 # Formats that hold labels, and that are not read.
-UNREAD: tuple[str, ...] = (".xmp", ".xml", ".yaml", ".yml", ".xlsx", ".xls", ".ods", ".cls", ".arrow", ".feather")
+UNREAD: tuple[str, ...] = (
+    *(".xmp", ".xml", ".yaml", ".yml", ".xlsx", ".xls", ".ods", ".cls", ".arrow", ".feather", ".orc", ".avro"),
+    *(".gz", ".bz2", ".xz", ".zst", ".zip", ".7z", ".rar", ".mat", ".pkl", ".pickle", ".db", ".sqlite", ".sqlite3"),
+)
+# Formats and files that hold none, whatever they mention: tensors, landmarks, checksums, films, programs.
+_NO_LABELS: tuple[str, ...] = (
+    *(".pt", ".pth", ".bin", ".npy", ".npz", ".safetensors", ".onnx", ".pts", ".md5", ".sha1", ".sha256"),
+    *(".mp4", ".mov", ".avi", ".webm", ".wav", ".thm", ".aae", ".py", ".sh", ".ipynb"),
+)
+_NO_LABEL_FILES = frozenset(
+    {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "thumbs.db", "desktop.ini"}
+)
+_README = re.compile(r"read ?me\b.*", re.IGNORECASE)
 
 BAD_CAPTION = "text beside a photo that is not UTF-8 or UTF-16, or longer than 64 KB; the photo has no prompt"
 LONG_CAPTION = "text of more than two lines; the first is the prompt, the second the face prompt"
@@ -125,18 +137,40 @@ def describes_one_photo(raw: bytes) -> bool:
         return False
 
 
-def may_hold_labels(file: Path) -> bool:
-    """Whether the start of a file mentions a label's key or the name of a picture file."""
-    if file.suffix.lower() in (*UNREAD, ".parquet"):
-        return True
+def is_readme(name: str) -> bool:
+    """Whether a file of this name describes a folder, and no photo."""
+    return _README.fullmatch(name) is not None
+
+
+def holds_no_labels(name: str) -> bool:
+    """Whether a file of this name is of a kind that never holds labels."""
+    return is_readme(name) or name.lower() in _NO_LABEL_FILES or name.lower().endswith(_NO_LABELS)
+
+
+def start_of(file: Path) -> bytes | None:
+    """Return the first CAPTION_BYTES of a file; None where it cannot be read."""
     try:
         with file.open("rb") as stream:
-            start = stream.read(CAPTION_BYTES)
+            return stream.read(CAPTION_BYTES)
     except OSError:
+        return None
+
+
+def is_text(start: bytes) -> bool:
+    """Whether a short file that begins (and ends) with these bytes is text."""
+    try:
+        return bool(start.strip()) and len(start) < CAPTION_BYTES and "\x00" not in decode_text(start)
+    except UnicodeDecodeError:
+        return False
+
+
+def may_hold_labels(name: str, start: bytes | None) -> bool:
+    """Whether a file that begins with `start` is of an unread format, or mentions a label's key or a picture's name."""
+    if start is None or name.lower().endswith((*UNREAD, ".parquet")):
         return True
     text = start.replace(b"\x00", b"").decode("utf-8", "ignore")
     keys = "|".join(key for keys in KEYS.values() for key in keys)
-    names = re.findall(r"[^\s\"',;]+", text)
+    names = re.findall(r"[^\s\"',;:=<>|]+", text)
     return re.search(rf"(?i)\b({keys})\b", text) is not None or any(map(is_picture_name, names))
 
 
@@ -169,7 +203,8 @@ def _listed(tree: Any) -> list[Any]:
     if isinstance(tree, dict) and not names_photo(normal_entry(tree)):
         lists = [value for value in tree.values() if isinstance(value, list)]
         if len(lists) == 1 and any(isinstance(item, dict) for item in lists[0]):
-            return lists[0]
+            shared = [pair for pair in normal_entry(tree).items() if is_shared(*pair)]
+            return [_with_shared(item, shared) if isinstance(item, dict) else item for item in lists[0]]
         if any(is_picture_name(str(key)) for key in tree) and all(isinstance(value, dict) for value in tree.values()):
             return [{**value, "file_name": key} for key, value in tree.items()]
     if isinstance(tree, dict):
@@ -177,6 +212,13 @@ def _listed(tree: Any) -> list[Any]:
     if not isinstance(tree, list):
         raise ValueError(f"expected a JSON list of objects that name photos, found {type(tree).__name__}")
     return tree
+
+
+def _with_shared(item: Entry, shared: list[tuple[str, object]]) -> Entry:
+    """Return an entry with what its list says of all; its own values have priority, but two consents are both kept."""
+    entry = normal_entry(item)
+    of_all = [(key, value) for key, value in shared if key not in entry or names_consent(key)]
+    return merged([*of_all, *entry.items()])
 
 
 def _csv(text: str) -> Iterator[Entry | str]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
@@ -38,6 +39,9 @@ MISSING = frozenset({"nan", "NaN", "None", "null", "NULL", "NA", "N/A", "n/a", "
 # Whole numbers beyond it are not exact in floating point: two people could become one.
 _EXACT = 2**53
 # Of several captions one is enough: the others are listed, and are no fault.
+_READ = frozenset(key for keys in KEYS.values() for key in keys)
+# How deep, and in how many items of a list, objects in a value are searched for labels that are not read there.
+_DEPTH, _ITEMS = 4, 100
 _MORE = "texts; the first is used"
 
 
@@ -73,22 +77,61 @@ def _resembles(label: str, key: str) -> bool:
     return key in _WHOLE.get(label, ()) or not words.isdisjoint(re.split(r"[^a-z]+", key))
 
 
+def names_label(key: str) -> bool:
+    """Whether a key is, or resembles, that of an identity, licence, consent or source, and not of a text."""
+    return any(key in KEYS[label] or _resembles(label, key) for label in ("identity", "source", "licence", "consent"))
+
+
+def names_consent(key: str) -> bool:
+    """Whether a key is, or resembles, that of a consent."""
+    return key in KEYS["consent"] or _resembles("consent", key)
+
+
+def is_shared(key: str, value: object) -> bool:
+    """Whether a value beside a list of entries is a label of all of them, or an object that may hold one."""
+    return key in _READ or names_consent(key) or _resembles("licence", key) or isinstance(value, Mapping)
+
+
 def labels_of(entry: Mapping[str, object]) -> tuple[Labels, list[str]]:
     """Return the labels in an entry of `normal_entry`, and one sentence for each value that they do not hold."""
     values: dict[str, str | None] = {}
     problems: list[str] = []
+    nested = [item for key, value in entry.items() if key not in _READ for item in _nested(key, value)]
     for label, keys in KEYS.items():
         key = next((key for key in keys if _is_given(label, entry.get(key))), None)
         if key is not None:
             values[label], problem = _read(label, entry[key])
             problems += [f"{key}: {problem}"] if problem else []
             continue
+        for other, value in nested:
+            if other.rpartition(".")[2] in keys and _is_given(label, value):
+                problems.append(f"{other} is not read; expected {label} at the top")
+                if label == "consent":
+                    values[label] = as_text({other: value})
         for other in entry:
             if _resembles(label, other) and _is_given(label, value := entry[other]) and not _is_picture(value):
                 problems.append(f"{other} is not read; expected {label}")
                 if label == "consent":
                     values[label] = as_text({other: entry[other]})
     return Labels(**values), problems
+
+
+def _nested(place: str, value: object, depth: int = 0) -> Iterator[tuple[str, object]]:
+    """Yield the keys ("meta.consent") and values of objects in a value, also of an object that is JSON in a text."""
+    if isinstance(value, (str, bytes)) and value[:1] in ("{", b"{") and depth == 0:
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return
+    if isinstance(value, Mapping) and depth < _DEPTH:
+        for key, inner in value.items():
+            name = f"{place}.{_normal_key(key)}"
+            yield name, inner
+            yield from _nested(name, inner, depth + 1)
+    elif isinstance(value, list) and not isinstance(value, Several) and depth < _DEPTH:
+        for inner in value[:_ITEMS]:
+            if isinstance(inner, (Mapping, list)):
+                yield from _nested(place, inner, depth + 1)
 
 
 def _is_picture(value: object) -> bool:

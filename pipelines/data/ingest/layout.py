@@ -15,10 +15,10 @@ from pipelines.data.ingest.huggingface import SUFFIX as PARQUET
 from pipelines.data.ingest.huggingface import by_path, picture_column, read_parquet
 from pipelines.data.ingest.label_files import TABLES
 from pipelines.data.ingest.label_join import TableJoin
-from pipelines.data.ingest.photo_files import FoundPhoto, Skipped, is_picture_name
+from pipelines.data.ingest.photo_files import FoundPhoto, Skipped, is_picture_name, is_tar_name
 from pipelines.data.ingest.sidecars import has_sidecars, sort_files
 from pipelines.data.ingest.walk import Entry, check_root, each_file, walk_files
-from pipelines.data.ingest.webdataset_tar import is_tar_name, read_shards
+from pipelines.data.ingest.webdataset_tar import read_shards
 
 Layout = Literal["auto", "flat", "sidecars", "identity-folders", "consistentid", "webdataset", "huggingface"]
 LAYOUTS: tuple[str, ...] = get_args(Layout)

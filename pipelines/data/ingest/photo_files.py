@@ -14,6 +14,7 @@ PICTURE_SUFFIXES: frozenset[str] = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".heic"}
     | {".heif", ".avif", ".jxl", ".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm"}
 )
+TAR_SUFFIXES: tuple[str, ...] = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 # A file with any other name is treated as a picture when it begins with one of these signatures.
 _SIGNATURES: tuple[re.Pattern[bytes], ...] = tuple(
     re.compile(pattern, re.DOTALL)
@@ -92,6 +93,11 @@ class Unmatched(Skipped):
 def is_picture_name(name: str) -> bool:
     """Whether the suffix of this name is that of a picture."""
     return os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES  # noqa: PTH122 (millions of names)
+
+
+def is_tar_name(name: str) -> bool:
+    """Whether the suffix of this name is that of a tar shard."""
+    return name.lower().endswith(TAR_SUFFIXES)
 
 
 def is_picture_start(start: bytes) -> bool:

@@ -7,7 +7,6 @@ also have `1.png`, the landmarks of `1.jpg`, and `1.pt`, its embedding.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,13 +17,18 @@ from pipelines.data.ingest.label_files import (
     CAPTIONS,
     TABLES,
     UNREAD,
+    decode_text,
+    holds_no_labels,
+    is_readme,
+    is_text,
     may_hold_labels,
     parse_caption,
     parse_object,
+    start_of,
 )
 from pipelines.data.ingest.label_join import CONFLICT, SEVERAL, owners
-from pipelines.data.ingest.label_values import labels_of, left_out
-from pipelines.data.ingest.photo_files import Labels, Skipped, Unmatched, is_picture_name, row_name
+from pipelines.data.ingest.label_values import labels_of, left_out, names_label
+from pipelines.data.ingest.photo_files import Labels, Skipped, Unmatched, is_picture_name, is_tar_name, row_name
 from pipelines.data.ingest.walk import DENIED, FOLDER, HIDDEN, NO_PICTURE, UNPAIRED_TEXT, Entry, has_signature
 
 LANDMARK_PICTURE = "landmark picture of the photo of its name; preprocessing finds landmarks itself"
@@ -32,13 +36,10 @@ EMBEDDING = "embedding of the photo of its name; preprocessing measures it itsel
 NOT_NAMED = "not named by the list"
 UNREAD_FORMAT = "labels in a format that is not read"
 BESIDE_SHARDS = "labels beside shards; only labels in the shards are read"
-# Files that `datasets` writes beside its Parquet.
-_NO_LABELS = frozenset({"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"})
 # The label files of one photo, by suffix; the later ones have priority.
 BESIDE: tuple[str, ...] = (*CAPTIONS, ".json")
 # A longer file beside a photo is not read.
 SIDECAR_BYTES = 2**20
-_README = re.compile(r"read ?me\b.*", re.IGNORECASE)
 _CHECKED = 10_000
 
 
@@ -66,6 +67,7 @@ def sort_files(
     result.rest += [_skipped(item) for item in files if isinstance(item, Skipped)]
     photos = {_stem(item) for item in items if suffix_of(item) in (".jpg", ".jpeg")} if landmarks else set()
     beside: dict[str, Entry] = {}
+    others: dict[str, Entry] = {}
     for item in items:
         suffix = suffix_of(item)
         if suffix in (".png", ".pt") and _stem(item) in photos:
@@ -76,12 +78,24 @@ def sort_files(
             result.tables.append(item)
         elif is_picture_name(item.relative) or has_signature(item) or (only and item.relative in only):
             result.pictures.append(item)
-        elif suffix in UNREAD:
+        elif suffix in UNREAD and not holds_no_labels(_name(item)) and not is_tar_name(item.relative):
             result.rest.append(unmatched(item, UNREAD_FORMAT))
         else:
-            result.rest.append(Skipped(row_name(item.relative), NO_PICTURE))
+            others[_name(item)] = item
     _assign(result, beside, only)
+    fitting = owners([_name(item) for item in result.pictures], others)
+    result.rest += [_other(item, bool(fitting[name]), NO_PICTURE) for name, item in others.items()]
     return result
+
+
+def _other(item: Entry, beside_photo: bool, reason: str) -> Skipped:
+    """Return a file of no known kind as Skipped, or as Unmatched: text beside a photo, or what mentions labels."""
+    name = _name(item)
+    if not (holds_no_labels(name) or is_tar_name(name)) and item.n_bytes:
+        start = start_of(Path(item.path))
+        if may_hold_labels(name, start) or (beside_photo and start is not None and is_text(start)):
+            return unmatched(item, UNREAD_FORMAT)
+    return Skipped(row_name(item.relative), reason)
 
 
 def _skipped(item: Skipped) -> Skipped:
@@ -110,7 +124,7 @@ def _assign(result: FolderFiles, beside: dict[str, Entry], only: Container[str] 
             result.pictures.append(item)
         elif suffix_of(item) in TABLES:
             result.tables.append(item)
-        elif _README.fullmatch(name):
+        elif is_readme(name):
             result.rest.append(Skipped(row_name(item.relative), NO_PICTURE))
         else:
             result.rest.append(unmatched(item, UNPAIRED_TEXT))
@@ -135,21 +149,21 @@ def labels_beside(photo: Entry, files: FolderFiles) -> tuple[Labels, list[Skippe
             continue
         refuse_pointer(raw, item.path)
         contents.append((row_name(item.relative), raw))
-    labels, problems = sidecar_labels(contents)
+    labels, problems = sidecar_labels(row_name(photo.relative), contents)
     if shared := files.shared.get(photo.relative):
         labels = labels.updated(not_joined(row_name(shared)))
     return labels, [*left, *problems]
 
 
-def sidecar_labels(contents: Sequence[tuple[str, bytes]]) -> tuple[Labels, list[Skipped]]:
-    """Return the labels in the files (name, content) of one photo; JSON has priority over text."""
+def sidecar_labels(photo: str, contents: Sequence[tuple[str, bytes]]) -> tuple[Labels, list[Skipped]]:
+    """Return the labels in the files (name, content) of the photo of this name; JSON has priority over text."""
     labels, left = Labels(), []
     for is_json in (False, True):
         own = Labels()
         for name, raw in contents:
             if name.lower().endswith(CAPTIONS) == is_json:
                 continue
-            given, problems = _parse(name, raw)
+            given, problems = _parse(photo, name, raw)
             if conflicts := own.conflicts(given):
                 problems.append(CONFLICT.format(" and ".join(conflicts)))
             own = given.updated(own)
@@ -158,12 +172,29 @@ def sidecar_labels(contents: Sequence[tuple[str, bytes]]) -> tuple[Labels, list[
     return labels, left
 
 
-def _parse(name: str, raw: bytes) -> tuple[Labels, list[str]]:
+def _parse(photo: str, name: str, raw: bytes) -> tuple[Labels, list[str]]:
     if name.lower().endswith(CAPTIONS):
+        if (key := _key_in(photo, name)) is not None:
+            return labels_of({key: _plain_text(raw)})
         prompt, face_prompt, problem = parse_caption(raw)
         return Labels(prompt=prompt, face_prompt=face_prompt), [problem] if problem else []
     entry = parse_object(raw) if len(raw) <= SIDECAR_BYTES else None
     return labels_of(entry) if entry is not None else (not_joined(name), [BAD_JSON])
+
+
+def _key_in(photo: str, name: str) -> str | None:
+    """Return the label that a text has in its name, such as "consent" of `1.consent.txt`; None for captions."""
+    _, *words = name.lower().rpartition("/")[2].split(".")[:-1]
+    key = words[-1] if words else ""
+    own = photo.lower().rpartition("/")[2].split(".")
+    return key if key not in own and names_label(key) else None
+
+
+def _plain_text(raw: bytes) -> str:
+    try:
+        return decode_text(raw).strip()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1").strip()
 
 
 def not_joined(name: str) -> Labels:
@@ -178,9 +209,9 @@ def unmatched(item: Entry, reason: str) -> Unmatched:
 
 def beside_shards(item: Entry, reason: str) -> Skipped:
     """Return a file beside tar or Parquet shards as Skipped, or as Unmatched where it may hold labels."""
-    path = Path(item.path)
-    labels = suffix_of(item) in (*CAPTIONS, *TABLES, *UNREAD) and _name(item) not in _NO_LABELS
-    if labels and not _README.fullmatch(_name(item)) and may_hold_labels(path):
+    name = _name(item)
+    without = holds_no_labels(name) or is_tar_name(name) or not item.n_bytes
+    if not without and may_hold_labels(name, start_of(Path(item.path))):
         return unmatched(item, BESIDE_SHARDS)
     return Skipped(row_name(item.relative), reason)
 

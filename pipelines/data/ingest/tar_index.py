@@ -8,7 +8,17 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from pipelines.data.ingest.contents import TOO_BIG
-from pipelines.data.ingest.label_files import CAPTIONS, TABLES, UNREAD, describes_one_photo, parse_table
+from pipelines.data.ingest.label_files import (
+    CAPTION_BYTES,
+    CAPTIONS,
+    TABLES,
+    UNREAD,
+    describes_one_photo,
+    holds_no_labels,
+    is_text,
+    may_hold_labels,
+    parse_table,
+)
 from pipelines.data.ingest.label_join import NO_PHOTO, SEVERAL, Members, TableJoin, owners
 from pipelines.data.ingest.photo_files import (
     SIGNATURE_BYTES,
@@ -17,6 +27,7 @@ from pipelines.data.ingest.photo_files import (
     Unmatched,
     is_picture_name,
     is_picture_start,
+    is_tar_name,
     row_name,
 )
 from pipelines.data.ingest.sidecars import BESIDE, SIDECAR_BYTES, UNREAD_FORMAT, not_joined, sidecar_labels
@@ -38,6 +49,8 @@ class ShardIndex:
         self._prefix, self._max_bytes = prefix, max_bytes
         self._beside: dict[str, bytes] = {}
         self._tables: dict[str, bytes] = {}
+        # Other members, with `_label_like` of each: a text beside a photo may be its label, whatever it says.
+        self._others: dict[str, bool | None] = {}
         self._left: list[Skipped] = []
 
     def add(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
@@ -49,10 +62,12 @@ class ShardIndex:
         if reason is None and is_label:
             (self._beside if suffix in BESIDE else self._tables)[plain] = _content(archive, member)
         elif reason is None:
-            if is_picture_name(plain) or is_picture_start(_content(archive, member, SIGNATURE_BYTES)):
+            # In a compressed archive, a member can be read only once.
+            start = b"" if is_picture_name(plain) else _content(archive, member, CAPTION_BYTES)
+            if is_picture_name(plain) or is_picture_start(start[:SIGNATURE_BYTES]):
                 self.pictures[member.name] = plain
             else:
-                reason = NO_PICTURE
+                self._others[plain] = _label_like(plain, start)
         if reason is not None:
             name = self._name(member.name)
             self._left.append(Unmatched(name, reason, name) if is_label and reason != HIDDEN else Skipped(name, reason))
@@ -74,7 +89,9 @@ class ShardIndex:
         """Join the labels, release the contents of label files, and yield the members that are neither."""
         pictures: dict[str, list[str]] = defaultdict(list)
         beside: dict[str, list[str]] = defaultdict(list)
-        for names, folders in ((self.pictures.values(), pictures), (self._beside, beside)):
+        others: dict[str, list[str]] = defaultdict(list)
+        members = ((self.pictures.values(), pictures), (self._beside, beside), (self._others, others))
+        for names, folders in members:
             for name in names:
                 folders[posixpath.dirname(name)].append(posixpath.basename(name))
         own: dict[str, list[str]] = defaultdict(list)
@@ -82,14 +99,22 @@ class ShardIndex:
             for file, fitting in owners(pictures[folder], files).items():
                 places = [posixpath.join(folder, picture) for picture in fitting]
                 self._assign(posixpath.join(folder, file), places, own)
+        for folder, files in others.items():
+            for file, fitting in owners(pictures[folder], files).items():
+                name = posixpath.join(folder, file)
+                if (like := self._others[name]) or (like is False and fitting):
+                    self._leave(name, UNREAD_FORMAT)
+                else:
+                    self._left.append(Skipped(self._name(name), NO_PICTURE))
         for picture, files in own.items():
             contents = [(self._name(file), self._beside[file]) for file in files]
-            labels, left = sidecar_labels(contents)
+            labels, left = sidecar_labels(self._name(picture), contents)
             self.labels[picture] = labels.updated(self.labels.get(picture, Labels()))
             self._left += left
         self._join_tables()
         self._beside.clear()
         self._tables.clear()
+        self._others.clear()
         yield from self._left
         self._left.clear()
 
@@ -124,6 +149,13 @@ class ShardIndex:
 
     def _name(self, member: str) -> str:
         return f"{self._prefix}/{row_name(member)}"
+
+
+def _label_like(plain: str, start: bytes) -> bool | None:
+    """Return whether a member mentions labels (True) or is another text (False); None where it is neither."""
+    if holds_no_labels(posixpath.basename(plain)) or not start:
+        return None
+    return True if may_hold_labels(plain, start) or is_tar_name(plain) else False if is_text(start) else None
 
 
 def _content(archive: tarfile.TarFile, member: tarfile.TarInfo, size: int = -1) -> bytes:

@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Literal
 
 from pipelines.core.paths import refuse_pointers
-from pipelines.data.ingest.photo_files import FoundPhoto, Labels, Skipped, row_name
+from pipelines.data.ingest.photo_files import FoundPhoto, Labels, Skipped, is_tar_name, row_name
 from pipelines.data.ingest.sidecars import beside_shards
 from pipelines.data.ingest.tar_index import ShardIndex
 from pipelines.data.ingest.walk import Entry, each_file
 
-TAR_SUFFIXES: tuple[str, ...] = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 BROKEN_ARCHIVE = "archive that cannot be read to its end; the photos before the fault are rows"
 NOT_IN_ARCHIVE = "not a tar shard"
 _ERRORS = (tarfile.TarError, OSError, EOFError, ValueError)
@@ -36,11 +35,6 @@ class _Member(tarfile.TarInfo):
             if type(error).__name__ == "EOFHeaderError":  # the end of the archive
                 raise
             raise tarfile.ReadError(str(error)) from None
-
-
-def is_tar_name(name: str) -> bool:
-    """Whether the suffix of this name is that of a tar shard."""
-    return name.lower().endswith(TAR_SUFFIXES)
 
 
 def read_shards(
