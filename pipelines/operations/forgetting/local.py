@@ -16,7 +16,9 @@ from pipelines.core.chain import FACES
 from pipelines.core.errors import StageFailed
 from pipelines.core.files import sha256
 from pipelines.core.locks import hold
+from pipelines.data.ingest.label_join import owners
 from pipelines.data.ingest.photo_files import SIGNATURE_BYTES, is_picture_name, is_picture_start
+from pipelines.data.ingest.sidecars import BESIDE
 from pipelines.operations.forgetting.subject import Subject
 from pipelines.operations.forgetting.tables import SubjectRows, is_table, rows_in, write_without
 from pipelines.operations.inbox.batches import BAD, DONE, TAKEN
@@ -28,7 +30,6 @@ DATA = "data"
 # Of other programs: servers' databases and logs are searched for bytes, but nothing in them is taken for a cache.
 _OTHERS = frozenset({"stack"})
 _UNFINISHED = (".part", ".old", ".gone")
-_SIDECARS = (".txt", ".json")
 
 
 def walk(top: Path, without: Iterable[Path] = ()) -> Iterator[Path]:
@@ -110,11 +111,20 @@ def delete_photos(photos: Iterable[Path]) -> int:
     """Delete picture files, with the texts beside each; return their number."""
     count = 0
     for file in photos:
+        for text in _texts_of(file):
+            text.unlink(missing_ok=True)
         file.unlink()
-        for suffix in _SIDECARS:
-            file.with_suffix(suffix).unlink(missing_ok=True)
         count += 1
     return count
+
+
+def _texts_of(photo: Path) -> list[Path]:
+    """Return the label files that describe this photo: of its name, and of no other photo in its folder."""
+    names = [file.name for file in photo.parent.iterdir() if file.name != photo.name and file.is_file()]
+    stem = photo.name.split(".", 1)[0].casefold()
+    labels = [name for name in names if Path(name).suffix.lower() in BESIDE and name.casefold().startswith(stem)]
+    pictures = [photo.name, *(name for name in names if is_picture_name(name))]
+    return [photo.parent / name for name, fits in owners(pictures, labels).items() if fits == [photo.name]]
 
 
 def delete_unfinished(root: Path) -> None:

@@ -87,3 +87,13 @@ def test_nothing_starts_while_another_process_writes(tmp_path: Path, lock: str) 
     holder.join()
     with local.hold_locks(tmp_path, workspaces(tmp_path)):
         assert file.exists()
+
+
+def test_the_texts_of_a_photo_go_with_it_in_every_form(tmp_path: Path) -> None:
+    own = ("1.jpg", "1.jpg.txt", "1.jpg.json", "1.consent.txt", "1.caption", "2.png", "2.txt")
+    others = ("1.left.jpg", "1.left.txt", "11.jpg", "11.txt", "2.jpg", "2.jpg.json", "notes.txt", "list.csv")
+    for name in (*own, *others):
+        (tmp_path / name).write_bytes(b"x")
+    assert local.delete_photos([tmp_path / "1.jpg", tmp_path / "2.png"]) == 2
+    kept = {file.name for file in tmp_path.iterdir()}
+    assert kept == {*others, "2.txt"}, "2.txt may describe 2.jpg"
