@@ -29,10 +29,11 @@ UNREAD: tuple[str, ...] = (
     *(".xmp", ".xml", ".yaml", ".yml", ".xlsx", ".xls", ".ods", ".cls", ".arrow", ".feather", ".orc", ".avro"),
     *(".gz", ".bz2", ".xz", ".zst", ".zip", ".7z", ".rar", ".mat", ".pkl", ".pickle", ".db", ".sqlite", ".sqlite3"),
 )
-# Formats and files that hold none, whatever they mention: tensors, landmarks, checksums, films, programs.
+# Formats and files that hold none, whatever they mention: tensors, landmarks, checksums, films, programs, pages.
 _NO_LABELS: tuple[str, ...] = (
     *(".pt", ".pth", ".bin", ".npy", ".npz", ".safetensors", ".onnx", ".pts", ".md5", ".sha1", ".sha256"),
     *(".mp4", ".mov", ".avi", ".webm", ".wav", ".thm", ".aae", ".py", ".sh", ".ipynb"),
+    *(".html", ".htm", ".css", ".js"),
 )
 _NO_LABEL_FILES = frozenset(
     {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "thumbs.db", "desktop.ini"}
