@@ -237,7 +237,7 @@ def _entry(line: str, place: str) -> Entry:
         return Entry(**given)
     except json.JSONDecodeError:
         problem = f"is cut or damaged; {_REMEDY}"
-    except TypeError as error:
+    except (TypeError, AttributeError) as error:
         problem = f"is not an entry of this version of the project ({error}); use the version that wrote it"
     raise UserError(f"{place}: the list of the forgotten {problem}")
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from pipelines.core.chain import FACES, stages
 from pipelines.core.errors import StageFailed, UserError
@@ -32,6 +36,15 @@ def lock_entry(root: Path, stage: str) -> dict[str, Any]:
     if entry is None:
         raise UserError(f"{LOCK}: no entry for stage {stage}; run `dynamicid repro {stage}` first")
     return entry
+
+
+def lock_hash(root: Path, stage: str) -> str:
+    """Return the sha256 (hex) of the stage's entry, by which ledger and registry know the result.
+
+    It is that of earlier releases, which read YAML 1.1: otherwise a result would be recorded again after an upgrade.
+    """
+    entry = yaml.safe_load((root / LOCK).read_text(encoding="utf-8"))["stages"][stage]
+    return hashlib.sha256(json.dumps(entry, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def hashes(entry: Mapping[str, Any], kind: str) -> dict[str, str]:

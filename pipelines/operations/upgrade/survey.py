@@ -35,7 +35,7 @@ from pipelines.operations.backup.locations import default_state
 from pipelines.operations.stack.settings import rewrite_ports, was_started
 from pipelines.operations.upgrade import tracking
 from pipelines.registry.settings import database
-from pipelines.versions.forgotten import LEDGER
+from pipelines.versions.forgotten import LEDGER, read_ledger
 from pipelines.versions.places import known_copies
 
 STATE = ".dynamicid"
@@ -128,8 +128,9 @@ def _exports(root: Path) -> Iterator[Item]:
 
 
 def _list_of_forgotten(root: Path) -> Iterator[Item]:
+    read_ledger(root)  # names a line that is no entry
     file = root / LEDGER
-    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
     stated = [json.loads(line).get(KEY) for line in lines if line.strip()]
     versions = Counter(check_format(FORGOTTEN, file, version) for version in stated)
     yield from (_item(root, file, FORGOTTEN, version, files) for version, files in sorted(versions.items()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -119,6 +120,19 @@ def test_the_parameters_are_those_of_the_lock_file(root: Path) -> None:
     run = MlflowClient(f"sqlite:///{root / 'mlflow.db'}").get_run(record_stage(root, "train_imr", edited))
     assert run.data.params["train_imr.learning_rate"] == str(made) == "0.0005"
     assert "profile" not in run.data.params, "nothing says that it was the profile of this training"
+
+
+def test_a_result_that_an_earlier_release_recorded_is_not_recorded_again(root: Path) -> None:
+    """Release 0.1.0 hashed the entry as PyYAML reads it, which takes DVC's `no` for False."""
+    from mlflow.tracking import MlflowClient
+
+    params = load_params(root / "params.yaml")
+    entry = lock_of(root)["stages"]["train_imr"]
+    assert "mixed_precision: no\n" in (root / "dvc.lock").read_text()
+    client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
+    run = client.get_run(record_stage(root, "train_imr", params))
+    recorded = hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()
+    assert run.data.tags["dynamicid.lock_hash"] == recorded
 
 
 @pytest.mark.parametrize(

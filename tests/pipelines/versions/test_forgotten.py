@@ -106,6 +106,7 @@ def test_a_list_that_is_cut_damaged_newer_or_unreadable_lets_nothing_pass(
         (whole[:-20], r"forgotten.jsonl, line 2: the list of the forgotten is cut or damaged; no photo passes"),
         (b"\xff\x00" + whole, "line 1: .* is cut or damaged"),
         (json.dumps({"when": "2030", "people": [], "photos": [], "faces": 1}).encode(), "use the version that wrote"),
+        (b"7\n" + whole, "line 1: .* is not an entry"),
     ):
         file.write_bytes(text)
         with pytest.raises(UserError, match=problem):

@@ -137,6 +137,14 @@ def test_a_newer_file_is_named_and_nothing_changes(old: Path, tmp_path: Path) ->
     assert not (tmp_path / "saved").exists()
 
 
+@pytest.mark.parametrize("line", [b'{"when": "2026', b"[1]", b"\xff\xfe{"])
+def test_a_damaged_list_of_the_forgotten_is_named(old: Path, line: bytes) -> None:
+    (old / "data").mkdir()
+    (old / "data" / "forgotten.jsonl").write_bytes(line + b"\n")
+    with pytest.raises(UserError, match=r"forgotten.jsonl, line 1: the list of the forgotten is"):
+        survey(old)
+
+
 def test_tables_of_an_older_mlflow_are_migrated(old: Path, tmp_path: Path) -> None:
     from alembic import command
     from mlflow.store.db.utils import _get_alembic_config
