@@ -24,7 +24,7 @@ _DROPPED = re.compile(
     r"(SPARK|PYSPARK|HADOOP|YARN|GIT|DVC|GRADIO)_.*|PYTHON.*|LC_.*|BASH_FUNC_.*"
     r"|JAVA_TOOL_OPTIONS|_JAVA_OPTIONS|JDK_JAVA_OPTIONS|JAVA_OPTS|CLASSPATH"
     r"|LANG|LANGUAGE|BASH_ENV|ENV|CDPATH|SHELLOPTS|BASHOPTS|POSIXLY_CORRECT|GLOBIGNORE"
-    r"|_MLFLOW_.*|MLFLOW_(RUN_ID|RUN_CONTEXT|EXPERIMENT_ID|EXPERIMENT_NAME|ACTIVE_MODEL_ID)"
+    r"|_MLFLOW_.*|MLFLOW_(RUN_ID|RUN_CONTEXT|EXPERIMENT_ID|EXPERIMENT_NAME|ACTIVE_MODEL_ID|REGISTRY_URI)|MPLBACKEND"
 )
 _KEPT = re.compile(
     r"SPARK_(LOCAL_IP|LOCAL_HOSTNAME|PUBLIC_DNS)"
@@ -41,6 +41,8 @@ _UTF8_LOCALE = "C.UTF-8" if sys.platform.startswith("linux") else "en_US.UTF-8"
 # Servers of this project and their clients talk over the loopback: no proxy can reach it.
 _LOOPBACK = ("127.0.0.1", "localhost", "::1", "0.0.0.0")
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+# Lists of certificates: HTTP clients read them also where they only call the loopback.
+_CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 # Characters that no list of paths, Java option, address or shell line takes for anything but themselves.
 _PLAIN = re.compile(r"[\w./+-]+", re.ASCII)
 # A socket's path has at most 107 bytes on Linux, 103 on macOS.
@@ -57,6 +59,7 @@ def clean_environment(environ: Mapping[str, str] | None = None) -> dict[str, str
     if own := os.pathsep.join(own_folders(given.get("PYTHONPATH", ""))):
         clean["PYTHONPATH"] = own
     clean |= {"LC_ALL": _UTF8_LOCALE, "LANG": _UTF8_LOCALE, "PYTHONUTF8": "1"}
+    clean["MATPLOTLIBRC"] = os.devnull  # a person's style of plots would change reports, or need LaTeX
     listed = ",".join(given.get(name, "") for name in ("no_proxy", "NO_PROXY")).split(",")
     exempt = ",".join(dict.fromkeys([*filter(None, map(str.strip, listed)), *_LOOPBACK]))
     clean |= {"no_proxy": exempt, "NO_PROXY": exempt}
@@ -113,7 +116,10 @@ def adopt(*, restart: bool) -> None:
 
 
 def check_places() -> None:
-    """Raise UserError where the current folder, the checkout, Python's environment or TMPDIR cannot be worked in."""
+    """Raise UserError where the current folder, the checkout, Python's environment or TMPDIR cannot be worked in.
+
+    Variables that name certificates at a place that does not exist are dropped with a message.
+    """
     try:
         here = Path.cwd()
     except FileNotFoundError:
@@ -129,6 +135,9 @@ def check_places() -> None:
             raise UserError(f"{name}, {path!r}: a line break or control character in a path; rename the folder")
         if any("\ud800" <= letter <= "\udfff" for letter in path):
             raise UserError(f"{name}, {os.fsencode(path)!r}: a path that is not UTF-8; rename the folder")
+    for name in _CERTIFICATES:
+        if not all(map(os.path.exists, filter(None, os.environ.get(name, "").split(os.pathsep)))):
+            print(f"{name}={os.environ.pop(name)}: no such file or folder; it is ignored", file=sys.stderr)
     if set(str(here)) & set("'\":\\"):
         # MLflow pastes the folder of its first experiment into SQL; as an address it has none of these characters.
         os.environ.setdefault("_MLFLOW_SERVER_ARTIFACT_ROOT", (here / "mlruns").as_uri())

@@ -25,6 +25,7 @@ LOOPBACK = ["127.0.0.1", "localhost", "::1", "0.0.0.0"]
         *("SPARK_HOME", "SPARK_CONF_DIR", "SPARK_LOCAL_DIRS", "SPARK_SUBMIT_OPTS", "PYSPARK_SUBMIT_ARGS"),
         *("PYSPARK_GATEWAY_PORT", "HADOOP_CONF_DIR", "YARN_CONF_DIR", "JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS"),
         *("JDK_JAVA_OPTIONS", "CLASSPATH", "GIT_DIR", "GIT_INDEX_FILE", "GIT_LITERAL_PATHSPECS", "GIT_TRACE"),
+        *("MLFLOW_REGISTRY_URI", "MPLBACKEND"),
         *("DVC_STUDIO_TOKEN", "DVC_EXP_AUTO_PUSH", "DVC_ROOT", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME"),
         *("PYTHONHOME", "PYTHONSTARTUP", "PYTHONWARNINGS", "PYTHONIOENCODING", "LC_NUMERIC", "LANGUAGE"),
         *("BASH_ENV", "CDPATH", "BASH_FUNC_dirname%%", "GRADIO_ALLOWED_PATHS"),
@@ -178,6 +179,31 @@ def test_names_in_any_script_work_in_any_locale(tmp_path: Path, env: dict[str, s
     error = dynamicid("summary", "--metrics", "größe.json", cwd=home, env=env, code=2).stderr
     assert "Traceback" not in error
     assert "gr" in error
+
+
+def test_certificates_that_are_gone_are_named_and_ignored(tmp_path: Path) -> None:
+    """As after the removal of the conda environment that set the variable: `app` asks its own page by httpx."""
+    script = (
+        "from pipelines.core.environment import adopt, check_places; adopt(restart=False); check_places(); "
+        "import httpx; httpx.Client()"
+    )
+    here = tmp_path / "present.pem"
+    here.touch()
+    for given, problem in ((tmp_path / "gone.pem", "gone.pem: no such file or folder; it is ignored"), (here, "")):
+        env = {**os.environ, "REQUESTS_CA_BUNDLE": str(here), "SSL_CERT_FILE": str(given), "PYTHONPATH": str(PROJECT)}
+        command = [sys.executable, "-c", script if problem else script.partition("import httpx")[0]]
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert problem in done.stderr
+        assert done.stderr.count("it is ignored") == bool(problem)
+
+
+def test_a_persons_style_of_plots_changes_no_report(tmp_path: Path) -> None:
+    (tmp_path / "matplotlibrc").write_text("text.usetex: true\nfont.size: 40\n")
+    script = "import matplotlib; print(matplotlib.rcParams['text.usetex'], matplotlib.rcParams['font.size'])"
+    env = clean_environment({**os.environ, "MATPLOTLIBRC": str(tmp_path), "MPLBACKEND": "module://matplotlib_inline"})
+    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "10.0"]
 
 
 def test_modules_of_another_installation_are_not_imported(tmp_path: Path) -> None:
