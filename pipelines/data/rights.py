@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from fnmatch import translate
 from functools import lru_cache
 
@@ -13,6 +13,8 @@ from pipelines.core.sections.data import Rights
 
 # The columns that the policy checks, in this order.
 COLUMNS: tuple[str, ...] = ("consent", "licence", "source")
+_REFUSED = ("consent denied", "consent not allowed")
+COPY = "consent refused for the same photo elsewhere"
 # A clear yes in the data, whatever `rights.consent.allow` lists: YAML would turn these words into something else.
 _PLAIN_YES: tuple[str, ...] = ("yes", "true")
 
@@ -46,6 +48,29 @@ def refusal(rights: Rights, row: Mapping[str, object]) -> str | None:
         elif allow and not _fits_any(allow)(text):
             return f"{column} not allowed"
     return None
+
+
+def refused_photos(files: Iterable[str], rights: Rights) -> frozenset[str]:
+    """Return the `image_id` of every photo whose consent a row of these Parquet files refuses.
+
+    The same bytes may come several times, under other names: what one row refuses, no other row of them permits.
+    """
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    photos: set[str] = set()
+    for file in files:
+        table = pq.read_table(file, columns=["image_id", "consent"])
+        given = pc.unique(table["consent"].drop_null()).to_pylist()
+        refused = [value for value in given if refusal(rights, {"consent": value}) in _REFUSED]
+        if refused:
+            photos.update(table.filter(pc.field("consent").isin(refused))["image_id"].to_pylist())
+    return frozenset(photos)
+
+
+def refusal_of(rights: Rights, row: Mapping[str, object], refused: Container[object]) -> str | None:
+    """Return the `refusal` of a row, or COPY where its `image_id` is among `refused`, the photos that others refuse."""
+    return refusal(rights, row) or (COPY if row["image_id"] in refused else None)
 
 
 def describe_left_out(left_out: Mapping[str, int], kept: int) -> str:

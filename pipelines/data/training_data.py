@@ -21,7 +21,7 @@ from model.training.photos import UNKNOWN, PhotoContent, Photos
 from pipelines.core.errors import StageFailed
 from pipelines.core.row_schemas import OK, PROCESSED_SCHEMA, open_rows
 from pipelines.core.sections.data import Rights
-from pipelines.data.rights import COLUMNS, describe_left_out, refusal
+from pipelines.data.rights import COLUMNS, describe_left_out, refusal_of, refused_photos
 
 # The columns of a photo's content that training reads and `photo_keys` hashes.
 CONTENT = ("image", "bbox", "keypoints", "landmarks", "embedding")
@@ -68,6 +68,7 @@ def read_photos(processed: Path, split: str) -> Photos:
 
 def _read(processed: Path, split: str, rights: Rights | None, left_out: Counter[str]) -> Photos:
     shards = open_rows(processed, PROCESSED_SCHEMA).files
+    refused = frozenset() if rights is None else refused_photos(shards, rights)
     # Distinct texts → number, in the order of their first occurrence.
     people: dict[str, int] = {}
     prompts: dict[str, int] = {}
@@ -80,7 +81,7 @@ def _read(processed: Path, split: str, rights: Rights | None, left_out: Counter[
             wanted = pc.and_(pc.equal(batch["status"], OK), pc.equal(batch["split"], split))
             rows = np.flatnonzero(wanted.fill_null(False).to_numpy(zero_copy_only=False))
             if rights is not None and len(rows):
-                rows = _permitted_rows(batch, rows, rights, left_out)
+                rows = _permitted_rows(batch, rows, rights, refused, left_out)
             if not len(rows):
                 continue
             usable = batch.take(pa.array(rows))
@@ -103,10 +104,12 @@ def _read(processed: Path, split: str, rights: Rights | None, left_out: Counter[
     )
 
 
-def _permitted_rows(batch: pa.RecordBatch, rows: np.ndarray, rights: Rights, left_out: Counter[str]) -> np.ndarray:
+def _permitted_rows(
+    batch: pa.RecordBatch, rows: np.ndarray, rights: Rights, refused: frozenset[str], left_out: Counter[str]
+) -> np.ndarray:
     """Return the `rows` that may be trained on; count the others by reason."""
-    labels = batch.select(list(COLUMNS)).take(pa.array(rows)).to_pylist()
-    refusals = [refusal(rights, row) for row in labels]
+    labels = batch.select(["image_id", *COLUMNS]).take(pa.array(rows)).to_pylist()
+    refusals = [refusal_of(rights, row, refused) for row in labels]
     left_out.update(reason for reason in refusals if reason is not None)
     return rows[[reason is None for reason in refusals]]
 

@@ -17,9 +17,9 @@ from model.face.face import Face
 from model.face.face_geometry import crop_landmarks, face_crop
 from model.face.face_prompts import EXPRESSIONS, parse, pose_of_yaw
 from pipelines.core.errors import StageFailed, UserError
-from pipelines.core.row_schemas import OK, PROCESSED_SCHEMA, read_rows
+from pipelines.core.row_schemas import OK, PROCESSED_SCHEMA, open_rows, read_rows
 from pipelines.core.sections.data import Rights
-from pipelines.data.rights import COLUMNS, describe_left_out, refusal
+from pipelines.data.rights import COLUMNS, describe_left_out, refusal_of, refused_photos
 from pipelines.versions.forgotten import refuse_forgotten
 
 
@@ -88,9 +88,11 @@ def held_out_records(processed: Path, rights: Rights) -> list[PhotoRecord]:
     columns = ["image_id", "identity", "expression", "yaw", "prompt", "face_prompt", *COLUMNS]
     held_out = ds.field("split") == "test"
     accepted = read_rows(processed, PROCESSED_SCHEMA, columns, held_out & (ds.field("status") == OK)).to_pylist()
-    rows = [row for row in accepted if refusal(rights, row) is None]
+    refused = refused_photos(open_rows(processed, PROCESSED_SCHEMA).files, rights)
+    reasons = [refusal_of(rights, row, refused) for row in accepted]
+    rows = [row for row, reason in zip(accepted, reasons, strict=True) if reason is None]
     if len(rows) < len(accepted):
-        left_out = Counter(filter(None, (refusal(rights, row) for row in accepted)))
+        left_out = Counter(filter(None, reasons))
         line = f"{processed}, split test: {describe_left_out(left_out, len(rows))}"
         if not rows:
             raise StageFailed(f"{line}; change the policy, or add consent and licence to the rows")

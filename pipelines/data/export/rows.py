@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from pipelines.core.people import normal_name
 from pipelines.core.row_schemas import DATASET_SCHEMA, OK, PROCESSED_SCHEMA, open_rows
 from pipelines.core.sections.data import Rights
-from pipelines.data.rights import refusal
+from pipelines.data.rights import refusal_of, refused_photos
 
 # The labels of a photo, exported to every layout that can hold them.
 LABELS: tuple[str, ...] = ("identity", "prompt", "face_prompt", "source", "licence", "consent")
@@ -28,13 +28,19 @@ class Selection:
     """The choice of the rows to export, and counts of the other rows by reason.
 
     `rights`: only rows that may be trained on (None: all rows); `identities`: only these people (None: all people);
-    `gate`: why a row of this identity and image id is left out, or None.
+    `gate`: why a row of this identity and image id is left out, or None; `refused`: photos that other rows refuse.
     """
 
     rights: Rights | None = None
     identities: frozenset[str] | None = None
     gate: Callable[[str | None, str | None], str | None] = lambda identity, image_id: None
     left_out: Counter[str] = field(default_factory=Counter)
+    refused: frozenset[str] = frozenset()
+
+    def ask(self, folder: Path, schema: pa.Schema) -> None:
+        """Ask all rows of a folder which photos they refuse: a copy of one may state another consent."""
+        if self.rights is not None:
+            self.refused |= refused_photos(open_rows(folder, schema).files, self.rights)
 
     def takes(self, row: Row) -> bool:
         """Return whether a row is exported; count its reason where it is not."""
@@ -44,7 +50,7 @@ class Selection:
         elif self.identities is not None and normal_name(row["identity"]) not in self.identities:
             reason = "other people"
         elif self.rights is not None:
-            reason = refusal(self.rights, row)
+            reason = refusal_of(self.rights, row, self.refused)
         if reason is not None:
             self.left_out[reason] += 1
         return reason is None
@@ -52,11 +58,13 @@ class Selection:
 
 def dataset_rows(faces: Path, wanted: Selection) -> Iterator[Row]:
     """Yield the rows of a dataset folder that `wanted` takes, in the order of shards and rows."""
+    wanted.ask(faces, DATASET_SCHEMA)
     yield from filter(wanted.takes, _rows(faces, DATASET_SCHEMA, None))
 
 
 def accepted_rows(processed: Path, wanted: Selection, columns: list[str] | None = None) -> Iterator[Row]:
     """Yield the accepted rows of a processed folder that `wanted` takes; count rejected rows as left out."""
+    wanted.ask(processed, PROCESSED_SCHEMA)
     for row in _rows(processed, PROCESSED_SCHEMA, columns):
         if row["status"] != OK:
             wanted.left_out[f"rejected: {row['reason']}"] += 1

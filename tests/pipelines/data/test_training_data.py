@@ -99,6 +99,15 @@ def test_refused_photos_are_left_out_and_counted(tmp_path: Path, capsys: pytest.
     assert capsys.readouterr().err == ""
 
 
+def test_a_photo_that_any_of_its_rows_refuses_is_left_out(tmp_path: Path) -> None:
+    first, other = row(0, consent="granted"), row(1, consent="granted")
+    again = {"image_id": first["image_id"], "consent": "refused", "status": "rejected", "reason": "duplicate"}
+    folder = write(tmp_path / "p", [first, other], [row(2, split=None, **again)])
+    found = permitted_photos(folder, "train", Rights())
+    assert found.photos.keys.tolist() == read_photos(folder, "train").keys[1:].tolist()
+    assert found.left_out == {"consent refused for the same photo elsewhere": 1}
+
+
 def test_a_policy_that_leaves_nothing_to_train_on_is_an_error(tmp_path: Path) -> None:
     folder = write(tmp_path / "p", [row(0), row(1), row(2, split="val")])
     rights = Rights(consent=Consent(unknown="deny"))

@@ -34,6 +34,17 @@ def test_only_permitted_or_selected_rows_are_exported(data: Data, tmp_path: Path
     assert "origin_IMG/bert/1.jpg" in names
 
 
+def test_a_photo_that_came_again_with_a_refusal_is_not_exported_as_permitted(data: Data, tmp_path: Path) -> None:
+    rows = [row(0, "a/1.jpg", "a"), row(1, "a/2.jpg", "a"), {**row(0, "again/1.jpg", "a"), "consent": "withdrawn"}]
+    faces = write_shards(tmp_path / "faces", DATASET_SCHEMA, [rows])
+    inputs = Inputs(faces, data.processed)
+    done = export("webdataset", inputs, tmp_path / "out", data.params.export, Selection(Rights()))
+    assert (done.photos, done.left_out) == (
+        1,
+        {"consent denied": 1, "consent refused for the same photo elsewhere": 1},
+    )
+
+
 @pytest.mark.parametrize("layout", ["variface", "webdataset", "consistentid"])
 def test_two_photos_of_one_name_are_both_kept(data: Data, tmp_path: Path, layout: str) -> None:
     # One file that changed between two ingests, and one whose name differs from another only in the suffix.
