@@ -27,7 +27,7 @@ from pipelines.versions import forgotten
 from pipelines.versions.dataset_version import DatasetVersion, current_version, make_version, restore_present
 from pipelines.versions.dvc import cache_folder
 from pipelines.versions.git_tags import check_repository
-from pipelines.versions.places import DATASET, UNREADABLE, Copy, noted, parts_of
+from pipelines.versions.places import DATASET, INBOX, UNREADABLE, Copy, noted, parts_of
 from pipelines.versions.workspace import all_runs_folders, all_workspaces
 
 
@@ -124,7 +124,7 @@ def forget(
         delete_artefacts(root, shown)
         if check:
             local_stores = [Path(store.odb.path) for store in opened if store.odb.fs.protocol == "local"]
-            places = [root, *local.dataset_folders(root), *all_runs_folders(root), *local_stores]
+            places = [root, *local.dataset_folders(root), *all_runs_folders(root), *local_stores, *noted(root, INBOX)]
             folders = [folder for folder in dict.fromkeys(places) if folder.is_dir()]
             own = {(root / FILE).resolve()}
             kept = [Path(copy.folder) for copy in named if not copies]

@@ -8,6 +8,7 @@ import io
 import json
 import re
 import shutil
+import tarfile
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from pipelines.operations.forgetting.forget import forget
 from pipelines.operations.forgetting.subject import subject_of
 from pipelines.versions.dataset_version import checkout_version, current_version
 from pipelines.versions.forgotten import read_ledger
-from pipelines.versions.places import note_copy
+from pipelines.versions.places import INBOX, note_copy
 from tests.pipelines.photos import dataset_row, write_shards
 from tests.processes import git
 
@@ -266,6 +267,20 @@ def test_a_page_shows_a_person_what_is_held_of_them(story: Forgotten, tmp_path: 
     assert f"copy: {page} (page of a subject)" in printed
     assert "photos: 0" in command(root, "subject", "anna")[1]
     assert "eve: nothing of such a person" in command(root, "subject", "eve", code=2)[1]
+
+
+def test_a_shard_in_an_inbox_that_holds_the_person_is_named(make: Callable[[Path], Home], tmp_path: Path) -> None:
+    home, inbox = make(tmp_path), tmp_path / "inbox"
+    shard = inbox / "_taken" / "r" / "monday" / "faces.tar"
+    shard.parent.mkdir(parents=True)
+    with tarfile.open(shard, "w") as archive:
+        archive.add(home.source / "bert" / "1.jpg", "bert.jpg")
+    note_copy(home.root, inbox, INBOX)
+    printed, message = command(home.root, "forget", "--identity", "bert", code=1)
+    assert json.loads(printed)["remaining"] == [str(shard)]
+    assert str(shard) in message
+    shard.unlink()
+    assert json.loads(command(home.root, "forget", "--identity", "bert")[0])["remaining"] == []
 
 
 # What a request does, in order; a kill at any of these places must not end it.
