@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from pipelines.data.ingest.header import read_header
 from pipelines.data.ingest.known_rows import changed_rights, content_key, known_rows, label_key, row_key
 from pipelines.data.ingest.label_join import Absent
 from pipelines.data.ingest.layout import Source, open_source
-from pipelines.data.ingest.photo_files import FoundPhoto, Skipped, Unmatched
+from pipelines.data.ingest.photo_files import FoundPhoto, Labels, Skipped, Unmatched
 from pipelines.data.ingest.shards import Row, ShardWriter
 from pipelines.data.ingest.summary import Summary, Tally, UnmatchedLabels, summarise
 from pipelines.versions.forgotten import REASON, Forgotten, gate
@@ -105,7 +105,7 @@ def _run(params: Params, source: Source, faces: Path, forgotten: Forgotten, inpu
                 continue
             tally.known += 1
             tally.changed_labels += earlier[0] != label_key(labels.identity, labels.prompt, labels.face_prompt)
-            for name in changed_rights(labels, earlier[1]):
+            for name in changed_rights(_rights(labels, params.ingest), earlier[1]):
                 tally.skip(Unmatched(item.photo.file_name, CHANGED.format(name), item.photo.file_name))
         writer.close()
         if tally.unmatched and not inputs.accept_unmatched:
@@ -126,6 +126,11 @@ def _run(params: Params, source: Source, faces: Path, forgotten: Forgotten, inpu
 def _items(source: Source, max_bytes: int, absent: Absent, *, with_pictures: bool) -> Iterator[FoundPhoto | Skipped]:
     items = source.read(max_bytes, with_pictures=with_pictures)
     return (item for item in items if not (isinstance(item, Unmatched) and absent.excuses(item)))
+
+
+def _rights(labels: Labels, params: Ingest) -> Labels:
+    """Return the labels of a photo with the licence and consent that its row would have."""
+    return replace(labels, licence=labels.licence or params.licence, consent=labels.consent or params.consent)
 
 
 def _row(content: Content, params: Ingest) -> Row:

@@ -21,7 +21,7 @@ from pipelines.core.params import Params
 from pipelines.core.row_schemas import DATASET_SCHEMA, read_rows
 from pipelines.data.ingest.contents import read_contents
 from pipelines.data.ingest.photo_files import FoundPhoto, Labels, Skipped
-from pipelines.data.ingest.summary import UnmatchedLabels
+from pipelines.data.ingest.summary import Summary, UnmatchedLabels
 from pipelines.stages.ingest import Inputs, Outputs, run
 from tests.pipelines.awkward import AWKWARD
 
@@ -220,6 +220,21 @@ def test_labels_that_reach_no_row_add_nothing_unless_accepted(params: Params, tm
     summary = run(params, Inputs(source, accept_unmatched=True), Outputs(faces))
     assert (summary.rows, summary.labels) == (6, {"identity": 6})
     assert [item["label"] for item in summary.unmatched_labels] == ["p000/9.txt"]
+
+
+def test_a_consent_given_with_the_command_for_known_photos_is_named_where_it_differs(
+    params: Params, tmp_path: Path
+) -> None:
+    source, faces = people(tmp_path / "photos", 2), tmp_path / "faces"
+
+    def ingest(consent: str | None) -> Summary:
+        section = params.ingest.model_copy(update={"consent": consent})
+        return run(params.model_copy(update={"ingest": section}), Inputs(source), Outputs(faces))
+
+    ingest("granted")
+    assert [ingest(consent).known for consent in ("granted", None)] == [6, 6]
+    with pytest.raises(UnmatchedLabels, match="the photo is known with another consent"):
+        ingest("withdrawn")
 
 
 def test_a_known_photo_that_comes_with_another_consent_is_named(params: Params, tmp_path: Path) -> None:
