@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from pipelines.core.chain import FACES
+from pipelines.core.errors import UserError
 from pipelines.core.files import write_atomically
 from pipelines.core.locks import hold
 
@@ -53,6 +54,12 @@ def _damaged(root: Path, folder: str) -> list[Path]:
     checks = {state / _LISTS: _is_json, pointer: lambda file: not (root / folder).exists() or _is_pointer(file)}
     if _content(lock) != _content(state / _COPY):
         checks[lock] = _is_lock
+    for file in (pointer, lock):
+        if b"\n<<<<<<< " in b"\n" + (_content(file) or b""):
+            raise UserError(
+                f"{file}: marks of a merge conflict in it; `git checkout --ours -- FILE` or `--theirs` takes one side, "
+                "then run again"
+            )
     return [file for file, is_whole in checks.items() if file.is_file() and not is_whole(file)]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.core.errors import StageFailed
+from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.locks import hold
 from pipelines.versions import git as git_module
 from pipelines.versions.dataset_version import current_version, make_version
@@ -69,6 +69,34 @@ def test_a_half_written_lock_file_is_as_before_the_command(root: Path, kept: int
     lock.write_bytes(whole[:kept])
     repro_stage(root, "one")
     assert lock.read_bytes() == whole
+
+
+@pytest.mark.parametrize("name", ["dvc.lock", "data/faces.dvc"])
+def test_a_merge_conflict_is_left_to_the_person_who_merges(root: Path, name: str) -> None:
+    commit_all(root, "run")
+    git(root, "checkout", "-q", "-b", "colleague")
+    (root / "given").write_text("2")
+    repro_stage(root, "one")
+    add_photo(root)
+    make_version(root, "data/faces", "two")
+    commit_all(root, "theirs")
+    git(root, "checkout", "-q", "main")
+    (root / "given").write_text("3")
+    repro_stage(root, "one")
+    (root / "data" / "faces" / "three.txt").write_text("three")
+    make_version(root, "data/faces", "three")
+    commit_all(root, "ours")
+    assert run_git(root, "merge", "-q", "colleague").code != 0
+    for other in {"given", "dvc.lock", "data/faces.dvc"} - {name}:
+        git(root, "checkout", "--ours", "--", other)
+    text = (root / name).read_bytes()
+    assert b"<<<<<<<" in text
+    if name == "data/faces.dvc":
+        with pytest.raises(UserError, match=rf"{name}: marks of a merge conflict in it"):
+            current_version(root)
+    with pytest.raises(UserError, match=rf"{name}: marks of a merge conflict in it"):
+        repro_stage(root, "one")
+    assert (root / name).read_bytes() == text
 
 
 def test_nothing_is_mended_while_dvc_is_at_work(root: Path) -> None:
