@@ -73,3 +73,15 @@ def real_networks(shared: Path) -> list[str]:
         *(f"preprocess.landmarker.{key}={value}" for key, value in slim_landmarker(shared).items()),
         "preprocess.captions.sources=[sidecar]",
     ]
+
+
+UNDO_ORIENTATION = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+"""How a picture is stored that EXIF orientation 2 to 8 turns upright."""

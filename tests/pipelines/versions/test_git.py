@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.odd_cases import UNWANTED_GIT
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.operations.stack.project import bring_up_to_date
 from pipelines.registry.lineage import lineage_of
@@ -94,26 +95,6 @@ def test_the_error_message_of_git_is_reported(given: Path) -> None:
         git(given, "checkout", "none")
 
 
-UNWANTED = {
-    "commit.gpgsign": "true",
-    "tag.gpgsign": "true",
-    "gpg.program": "/bin/false",
-    "user.useConfigOnly": "true",
-    "core.autocrlf": "true",
-    "core.quotePath": "true",
-    "core.excludesFile": "{home}/ignored",
-    "core.hooksPath": "{home}/hooks",
-    "init.templateDir": "{home}/template",
-    "init.defaultBranch": "trunk",
-    "clone.defaultRemoteName": "upstream",
-    "fetch.prune": "true",
-    "fetch.pruneTags": "true",
-    "push.followTags": "true",
-    "protocol.file.allow": "never",
-    "color.ui": "always",
-}
-
-
 @pytest.fixture
 def unwanted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home whose settings of git sign, call hooks that fail, ignore data, rename origin and forbid local clones."""
@@ -128,8 +109,8 @@ def unwanted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(home))
     made = repository(tmp_path / "made 名前")
-    for key, value in UNWANTED.items():
-        run("git", "config", "--global", key, value.format(home=home))
+    for key, value in UNWANTED_GIT.items():
+        run("git", "config", "--global", key, value.format(place=home))
     return made
 
 

@@ -10,7 +10,7 @@ from PIL import Image, ImageCms
 
 from pipelines.data.faces.decode import Undecodable, decode
 from tests.pipelines.awkward import AWKWARD
-from tests.pipelines.photos import encoded
+from tests.pipelines.photos import UNDO_ORIENTATION, encoded
 
 
 def _decode(data: bytes, **bounds: int) -> np.ndarray:
@@ -116,16 +116,7 @@ def test_grey_follows_its_profile() -> None:
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_every_orientation_of_every_format_is_upright(kind: str, orientation: int) -> None:
     upright = _gradient()
-    undo = {
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_90,
-        7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_270,
-    }
-    stored = upright.transpose(undo[orientation]) if orientation in undo else upright
+    stored = upright.transpose(UNDO_ORIENTATION[orientation]) if orientation in UNDO_ORIENTATION else upright
     exif = Image.Exif()
     exif[0x0112] = orientation
     image = _decode(encoded(stored, kind, exif=exif))

@@ -15,7 +15,7 @@ from PIL import Image, ImageCms, PngImagePlugin
 
 from pipelines.data.faces.colours import _of_codes
 from pipelines.data.faces.decode import Undecodable, decode
-from tests.pipelines.photos import encoded
+from tests.pipelines.photos import UNDO_ORIENTATION, encoded
 
 pillow_heif.register_heif_opener()
 WIDTH, HEIGHT = 64, 48
@@ -315,19 +315,8 @@ def test_a_profile_of_another_kind_is_ignored() -> None:
     _assert_shows(encoded(PICTURE.convert("L"), "PNG", icc_profile=grey), GREY, 0)
 
 
-_UNDO = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_90,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_270,
-}
-
-
 def _stored(orientation: int) -> Image.Image:
-    return PICTURE.transpose(_UNDO[orientation]) if orientation in _UNDO else PICTURE
+    return PICTURE.transpose(UNDO_ORIENTATION[orientation]) if orientation in UNDO_ORIENTATION else PICTURE
 
 
 def _xmp(orientation: int) -> bytes:

@@ -1,0 +1,82 @@
+"""Labels in files of other formats, inside other values and of all photos of a list reach their rows or are named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipelines.core.sections.data import Rights
+from pipelines.data.ingest.photo_files import FoundPhoto
+from pipelines.data.rights import refusal
+
+from .test_labels import read, tar
+from .test_layouts import JPEG, write
+
+
+def one_photo(tmp_path: Path, kind: str, files: dict[str, bytes]) -> tuple[FoundPhoto, list[str]]:
+    """Return the only photo of a folder or shard with `files` beside it, and the label files that are not joined."""
+    files = {"1.jpg": JPEG, **files}
+    if kind == "tar":
+        tar(tmp_path / "a.tar.gz", files.items())
+    else:
+        for name, body in files.items():
+            write(tmp_path / name, body)
+    found, left = read(tmp_path)
+    (photo,) = found.values()
+    return photo, [item.label.removeprefix("a.tar.gz/") for item in left]
+
+
+@pytest.mark.parametrize("kind", ["tar", "folder"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "1.consent",
+        "1.identity",
+        "1.tags",
+        "list.csv.gz",
+        "1.json.gz",
+        "labels.lst",
+        "people.toml",
+        "faces.zip",
+        "x.mat",
+    ],
+)
+def test_a_label_file_of_any_other_format_is_named(tmp_path: Path, kind: str, name: str) -> None:
+    body = b"refused" if name.startswith("1.") else b'photo = "1.jpg"\nconsent = "refused"\n'
+    assert one_photo(tmp_path, kind, {name: body})[1] == [name]
+
+
+@pytest.mark.parametrize("kind", ["tar", "folder"])
+def test_files_that_hold_no_labels_are_no_fault(tmp_path: Path, kind: str) -> None:
+    files = {"1.npy": b"\x93NUMPY identity", "1.pts": b"0 1", "README.md": b"license: mit", "seed": b"42", "1.raw": b""}
+    assert one_photo(tmp_path, kind, files)[1] == []
+
+
+@pytest.mark.parametrize("kind", ["tar", "folder"])
+def test_a_text_whose_name_says_which_label_it_holds(tmp_path: Path, kind: str) -> None:
+    files = {"1.consent.txt": b"refused\n", "1.identity.txt": b"anna", "1.txt": b"a face"}
+    photo, left = one_photo(tmp_path, kind, files)
+    assert left == []
+    assert (photo.labels.consent, photo.labels.identity, photo.labels.prompt) == ("refused", "anna", "a face")
+
+
+@pytest.mark.parametrize("kind", ["tar", "folder"])
+@pytest.mark.parametrize("inner", [{"consent": "refused"}, [{"x": {"consent": "refused"}}], '{"consent": "refused"}'])
+def test_a_label_inside_another_value_is_named_and_permits_nothing(tmp_path: Path, kind: str, inner: object) -> None:
+    photo, left = one_photo(tmp_path, kind, {"1.json": json.dumps({"meta": inner}).encode()})
+    assert left == ["1.json"]
+    assert refusal(Rights(), vars(photo.labels)) == "consent not allowed"
+
+
+def test_what_a_list_says_of_all_its_photos_reaches_each(tmp_path: Path) -> None:
+    write(tmp_path / "1.jpg", JPEG)
+    write(tmp_path / "2.jpg", JPEG + b"2")
+    entries = [{"file_name": "1.jpg"}, {"file_name": "2.jpg", "License": "CC0", "consent": "granted"}]
+    listed = {"license": "CC-BY-NC", "consent": "refused", "version": 3, "images": entries}
+    write(tmp_path / "list.json", json.dumps(listed).encode())
+    found, left = read(tmp_path)
+    assert left == []
+    assert [found[name].labels.licence for name in ("1.jpg", "2.jpg")] == ["CC-BY-NC", "CC0"]
+    assert all(refusal(Rights(), vars(item.labels)) for item in found.values())
