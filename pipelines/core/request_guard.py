@@ -1,0 +1,231 @@
+"""An ASGI guard in front of a server: headers with one meaning, requests of the own site only, bodies within limits.
+
+The page and the served model stand behind it. A route states who may call it and which body it takes (`Body`); the
+guard decides before it reads, counts while it reads, and parses JSON once, before the application sees any of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pipelines.core.errors import UserError
+
+JSON = "application/json"
+# Headers of which two programs could each read another one, if they were given twice.
+_ONCE = ("authorization", "content-encoding", "content-length", "content-type", "host", "origin", "transfer-encoding")
+# A body has _SECONDS, and one more for every _RATE bytes that arrive (as Apache's `RequestReadTimeout … MinRate`).
+_SECONDS, _RATE = 20.0, 64 * 1024
+# How long the rest of a refused body is read and thrown away, so that its sender reads the reason instead of a reset.
+_LINGER_SECONDS = 1.0
+# Deeper than any request, and far below Python's recursion limit.
+_MAX_DEPTH = 40
+
+
+@dataclass(frozen=True)
+class Body:
+    """The body that a route takes: its media type and size; for JSON also the number of values, and a check.
+
+    `check` gets the parsed JSON and returns what the application gets in its place, or raises UserError with the reason
+    of a refusal.
+    """
+
+    media_type: str
+    max_bytes: int
+    max_values: int = 20_000
+    check: Callable[[Any], Any] | None = None
+
+
+def detail(status: int, reason: str) -> Response:
+    """Return a refusal in the form of FastAPI: {"detail": reason}."""
+    return JSONResponse({"detail": reason}, status)
+
+
+class RequestGuard:
+    """ASGI middleware that answers with a status from 400 to 499 and one line of reason, or calls the application.
+
+    `admit` gets the request, whose body must not be read, and returns the body that its route takes, None for none; it
+    raises Starlette's HTTPException to refuse. `refusal` makes the answer from status and reason.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        admit: Callable[[Request], Body | None],
+        refusal: Callable[[int, str], Response] = detail,
+        seconds: float = _SECONDS,
+    ) -> None:
+        self._app = app
+        self._admit = admit
+        self._refusal = refusal
+        self._seconds = seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse the request or pass it on to the application."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        reader = _BodyReader(receive, self._seconds)
+        started = False
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal started
+            started = True
+            if message["type"] == "http.response.start" and not reader.complete:
+                # Otherwise the server would read the rest of the body, however long.
+                MutableHeaders(scope=message)["Connection"] = "close"
+            await send(message)
+
+        try:
+            passed_on = await self._check(scope, reader)
+            await self._app(scope, passed_on, send_and_note)
+        except ClientDisconnect:
+            return
+        except HTTPException as error:
+            if started:
+                raise
+            await _discard(receive)
+            await self._refusal(error.status_code, str(error.detail))(scope, receive, send_and_note)
+
+    async def _check(self, scope: Scope, reader: _BodyReader) -> Receive:
+        """Return the `receive` for the application; raises HTTPException with the reason of a refusal."""
+        headers = Headers(scope=scope)
+        _check_headers(headers)
+        reader.body = body = self._admit(Request(scope))
+        length = headers.get("content-length")
+        if body is None:
+            if length not in (None, "0") or "transfer-encoding" in headers:
+                raise HTTPException(400, "this address takes no body")
+            reader.complete = True
+            return reader
+        media_type, _, parameters = (part.strip().lower() for part in headers.get("content-type", "").partition(";"))
+        is_other_charset = body.media_type == JSON and parameters.replace('"', "") not in ("", "charset=utf-8")
+        if media_type != body.media_type or is_other_charset or "content-encoding" in headers:
+            given = f"{headers.get('content-type', 'none')[:80]!r} {headers.get('content-encoding', '')[:20]}".strip()
+            raise HTTPException(415, f"Content-Type {given}; expected {body.media_type}, in UTF-8, not compressed")
+        if length is not None and int(length) > body.max_bytes:
+            raise _too_large(body)
+        return await _checked_json(reader, body) if body.media_type == JSON else reader
+
+
+def _check_headers(headers: Headers) -> None:
+    """Raise HTTPException where headers have two meanings, or a page of another site sent the request."""
+    for name in _ONCE:
+        if len(headers.getlist(name)) > 1:
+            raise HTTPException(400, f"{name} is given {len(headers.getlist(name))} times; expected once")
+    length = headers.get("content-length", "0")
+    if not (length.isascii() and length.isdecimal() and len(length) < 16):
+        raise HTTPException(400, "Content-Length is no number of bytes")
+    if "content-length" in headers and "transfer-encoding" in headers:
+        raise HTTPException(400, "Content-Length and Transfer-Encoding are both given; expected one of them")
+    origin = headers.get("origin")
+    # Browsers send Origin or Sec-Fetch-Site with what a page of another site asks for; following a link is allowed.
+    is_foreign = origin is not None and origin.partition("://")[2].lower() != headers.get("host", "").lower()
+    is_other_site = headers.get("sec-fetch-site") in ("cross-site", "same-site")
+    if is_foreign or (is_other_site and headers.get("sec-fetch-dest") != "document"):
+        raise HTTPException(403, "a page of another site may not send requests here")
+
+
+def _too_large(body: Body) -> HTTPException:
+    size = f"{body.max_bytes / 2**20:g} MB" if body.max_bytes >= 2**20 else f"{body.max_bytes / 2**10:g} KB"
+    return HTTPException(413, f"the request is larger than {size}, the limit for {body.media_type}")
+
+
+class _BodyReader:
+    """A `receive` that raises HTTPException where the body is larger than `body` permits, or arrives too slowly."""
+
+    def __init__(self, receive: Receive, seconds: float) -> None:
+        self._receive = receive
+        self._deadline = time.monotonic() + seconds
+        self._received = 0
+        self.body: Body | None = None
+        self.complete = False
+
+    async def __call__(self) -> Message:
+        if self.complete or self.body is None:
+            return await self._receive()
+        left = self._deadline + self._received / _RATE - time.monotonic()
+        try:
+            message = await asyncio.wait_for(self._receive(), max(0.0, left))
+        except TimeoutError:
+            raise HTTPException(408, "the body arrives too slowly; send it faster, or less of it") from None
+        if message["type"] == "http.request":
+            self._received += len(message.get("body", b""))
+            self.complete = not message.get("more_body", False)
+        if self._received > self.body.max_bytes:
+            raise _too_large(self.body)
+        return message
+
+
+async def _checked_json(receive: Receive, body: Body) -> Receive:
+    """Read and check a body of JSON; return the `receive` that passes it on. Raises HTTPException (400)."""
+    parts = bytearray()
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        parts += message.get("body", b"")
+        more = message.get("more_body", False)
+    data = bytes(parts)
+    try:
+        payload = parse_json(data, body.max_values)
+        if body.check is not None:
+            data = json.dumps(body.check(payload)).encode()
+    except UserError as error:
+        raise HTTPException(400, str(error)) from None
+    whole = iter([{"type": "http.request", "body": data, "more_body": False}])
+
+    async def replay() -> Message:
+        return next(whole, None) or await receive()
+
+    return replay
+
+
+def parse_json(data: bytes, max_values: int) -> Any:
+    """Return the parsed UTF-8 JSON; raise UserError where it is none, is nested too deeply or has too many values.
+
+    Values are counted before they are made: each of them needs a comma or a bracket. Those within texts count, too.
+    """
+    if sum(map(data.count, (b",", b"[", b"{"))) > max_values:
+        raise UserError(f"JSON with more than {max_values} values")
+    try:
+        payload = json.loads(data.decode("utf-8"))
+    except RecursionError:
+        raise UserError("JSON nested too deeply") from None
+    except ValueError as error:
+        raise UserError(f"not JSON: {str(error)[:200]}") from None
+    level = [payload]
+    for _ in range(_MAX_DEPTH):
+        level = [
+            child
+            for node in level
+            if isinstance(node, dict | list)
+            for child in (node.values() if isinstance(node, dict) else node)
+        ]
+        if not level:
+            return payload
+    raise UserError("JSON nested too deeply")
+
+
+async def _discard(receive: Receive) -> None:
+    """Read what is left of a body, for a moment."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LINGER_SECONDS):
+            while (message := await receive())["type"] == "http.request" and message.get("more_body", False):
+                pass
