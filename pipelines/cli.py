@@ -17,6 +17,7 @@ from pipelines.core.environment import adopt, check_places
 from pipelines.core.errors import StageFailed, UserError, leave_reason
 from pipelines.core.privacy import TELEMETRY_OFF
 from pipelines.core.quiet import silence_libraries
+from pipelines.core.screen import say
 
 # The commands by panel of `--help`, in the order in which they are used.
 PANELS: dict[str, tuple[str, ...]] = {
@@ -104,7 +105,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _end(reason: str, code: int) -> NoReturn:
     """Print why the command ends, and exit."""
     leave_reason(reason, code)
-    typer.secho(f"dynamicid: {reason}", fg=typer.colors.RED, err=True)
+    say(f"dynamicid: {reason}", "red")
     sys.exit(code)
 
 

@@ -187,7 +187,7 @@ def verify(published: Published, shapes: AdapterShapes) -> None:
         comparisons.append((published.files.rest, compare(published.rest, _rest_of(expected))))
     problems += [misfit.describe(str(file)) for file, misfit in comparisons if misfit]
     if problems:
-        raise CheckpointError("\n".join(problems))
+        raise CheckpointError("\n  ".join(problems))
 
 
 def to_adapter(published: Published, shapes: AdapterShapes, rest: Mapping[str, Tensor]) -> Adapter:

@@ -14,6 +14,7 @@ from pipelines.commands.output import emit, say
 from pipelines.core.chain import ADAPTER, METRICS
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.paths import refuse_pointers
+from pipelines.core.screen import show
 
 app = command_group("Train, measure, check and ship the small networks of the project.")
 
@@ -191,22 +192,20 @@ def _refuse_changed(folder: Path) -> None:
 
 def _show(figures: Figures) -> None:
     """Print gates and figures as tables on stderr."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(stderr=True)
     gates = Table("part", "gate", "bound", "reached", "", title="Gates")
     for gate in check_gates(figures):
         bound = f"{'≤' if gate.at_most else '≥'} {gate.bound}"
         verdict = "[green]passed[/]" if gate.passed else "[red]missed[/]"
         gates.add_row(gate.part, gate.what, bound, _short(gate.value), verdict)
     if gates.row_count:
-        console.print(gates)
+        show(gates)
     table = Table("part", "figures", title="Figures")
     for part, values in figures.items():
         table.add_row(part, ", ".join(f"{name} {_short(value)}" for name, value in values.items()))
     if table.row_count:
-        console.print(table)
+        show(table)
 
 
 def _short(value: Any) -> str:

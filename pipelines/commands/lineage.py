@@ -6,11 +6,10 @@ import json
 from pathlib import Path
 from typing import Annotated
 
-from rich.console import Console
-
 from pipelines.commands.options import NewFolder, argument, option
 from pipelines.commands.output import emit, json_wanted, say_done, warn
 from pipelines.core.errors import StageFailed
+from pipelines.core.screen import say
 from pipelines.versions.git import run_git
 
 
@@ -27,7 +26,6 @@ def lineage(
     from pipelines.registry import origins
     from pipelines.registry.model_uri import is_model_uri
 
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
     if not is_model_uri(thing):
         found = origins.versions_from(Path.cwd(), name, thing)
         if not found:
@@ -35,7 +33,7 @@ def lineage(
         if json_wanted():
             emit(found)
             return
-        console.print(f"{thing}: {', '.join(found)}", markup=False)
+        say(f"{thing}: {', '.join(found)}")
         return
     known = origins.origins_of(Path.cwd(), thing)
     if json_wanted():
@@ -56,7 +54,7 @@ def lineage(
     ]
     width = max(len(label) for label, _ in rows)
     for label, value in rows:
-        console.print(f"{label:<{width}}  {value or '–'}", markup=False)
+        say(f"{label:<{width}}  {value or '–'}")
     _warn_of_figures(thing)
 
 

@@ -12,6 +12,10 @@ from typing import Annotated, Any
 
 import typer
 
+from pipelines.core.screen import say
+
+__all__ = ["say"]
+
 _JSON: ContextVar[bool] = ContextVar("json", default=False)
 _Json = Annotated[bool, typer.Option("--json", help="Print the result to stdout as JSON.")]
 
@@ -52,16 +56,11 @@ def emit_if_asked(value: Any) -> None:
         emit(value)
 
 
-def say(text: str) -> None:
-    """Print a message to stderr."""
-    typer.echo(text, err=True)
-
-
 def say_done(text: str) -> None:
     """Print to stderr, in green, that something is done."""
-    typer.secho(text, fg=typer.colors.GREEN, err=True)
+    say(text, "green")
 
 
 def warn(text: str) -> None:
     """Print a warning to stderr, in yellow."""
-    typer.secho(text, fg=typer.colors.YELLOW, err=True)
+    say(text, "yellow")

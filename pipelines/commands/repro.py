@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from rich.console import Console
+from rich.rule import Rule
 
 from pipelines.commands.options import DEFAULT_PARAMS, argument, option
 from pipelines.commands.output import emit, emit_if_asked, warn
+from pipelines.core.screen import say, show
 from pipelines.versions.dvc import check_stages, repro_stage
 
 
@@ -21,13 +22,12 @@ def repro(
     """Run `dvc repro` stage by stage; the results of a stage with unchanged inputs come from the cache."""
     from pipelines.core.params import load_params
 
-    console = Console(stderr=True)
     names = check_stages(list(stages or ()))
     root = Path.cwd()
     params = load_params(root / DEFAULT_PARAMS)
     runs: dict[str, str | None] = {}
     for position, name in enumerate(names, 1):
-        console.rule(f"{name} ({position}/{len(names)})")
+        show(Rule(f"{name} ({position}/{len(names)})"))
         repro_stage(root, name, force=force, pull=pull)
         runs[name] = None
         if record:
@@ -38,7 +38,7 @@ def repro(
             except Discarded as discarded:
                 warn(str(discarded))
             else:
-                console.print(f"{name}: recorded as MLflow run {runs[name]}")
+                say(f"{name}: recorded as MLflow run {runs[name]}")
     emit_if_asked(runs)
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from pipelines.commands.options import option
 from pipelines.commands.output import emit, json_wanted
 from pipelines.core.chain import ADAPTER, METRICS, REPORT
 from pipelines.core.errors import UserError
+from pipelines.core.screen import say, show
 from pipelines.evaluation.belonging import MADE_BY, check_figures, check_report, read_document
 from pipelines.evaluation.variants import HEADINGS, SUMMARISED
 from pipelines.registry.settings import database, own_uri
@@ -31,12 +31,10 @@ def summary(
         values = {name: {metric: interval["value"] for metric, interval in row.items()} for name, row in rows.items()}
         emit({"metrics": values, "report": str(report), "mlflow": str(file)})
         return
-    console = Console(stderr=True)
-    console.width = max(console.width, 110)  # for a log file it is 80, which would cut the numbers off
-    console.print(_table(rows))
+    show(_table(rows), width=110)  # for a log file it is 80, which would cut the numbers off
     command = f"mlflow ui --backend-store-uri {shlex.quote(own_uri(Path.cwd()))}"
     for line in (f"report: {report}", f"MLflow database: {file}  ({command})"):
-        console.print(line, soft_wrap=True, markup=False)
+        say(line)
 
 
 def rows_of(document: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -7,7 +7,6 @@ and kept: docs/reference/files.md.
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from pipelines.core.errors import UserError
 from pipelines.core.paths import project_root
+from pipelines.core.screen import guard
 
 # Settings of other installations and of programs that called this one; a few of them are kept, below.
 _DROPPED = re.compile(
@@ -109,10 +109,7 @@ def adopt(*, restart: bool) -> None:
     _replace(clean_environment())
     if restart and started_otherwise and not sys.flags.ignore_environment:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
-    for stream in (sys.stdout, sys.stderr):
-        # A name that is not UTF-8, or a terminal without its characters, must not end a command.
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    guard()
 
 
 def check_places() -> None:

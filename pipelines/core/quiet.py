@@ -12,6 +12,8 @@ _SETTINGS = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "TOKENIZERS_PARALLELISM": "false",
+    # Help and usage errors without escape sequences, which `pipelines.core.screen` would show as text.
+    "_TYPER_FORCE_DISABLE_TERMINAL": "1",
 }
 _LIBRARIES = ("diffusers", "huggingface_hub", "insightface", "onnxruntime", "skimage", "torch", "transformers")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -14,6 +13,7 @@ import pyarrow.compute as pc
 from pipelines.core.errors import StageFailed
 from pipelines.core.people import normal_name
 from pipelines.core.row_schemas import DATASET_SCHEMA, open_rows
+from pipelines.core.screen import say, show
 from pipelines.core.sections.data import Rights
 from pipelines.data.ingest.photo_files import FoundPhoto, Labels, Skipped, Unmatched
 from pipelines.data.rights import COLUMNS, refusal
@@ -147,11 +147,10 @@ def summarise(folder: Path, layout: str, tally: Tally, contents: np.ndarray, rig
 
 def print_summary(summary: Summary, folder: Path) -> None:
     """Print the summary to stderr."""
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=escape(f"{folder} ({summary.layout})"), show_header=False)
+    table = Table(title=Text(f"{folder} ({summary.layout})"), show_header=False)
     lines: list[tuple[str, str]] = [
         ("photos", f"{summary.rows:,} ({summary.new_rows:,} new in {summary.new_shards} shards)"),
         ("bytes", f"{summary.bytes:,}"),
@@ -165,13 +164,12 @@ def print_summary(summary: Summary, folder: Path) -> None:
         *((f"left out: {reason}", f"{count:,}") for reason, count in summary.skipped.items()),
     ]
     for line in lines:
-        table.add_row(*line)
-    console = Console(file=sys.stderr, highlight=False)
-    console.print(table)
+        table.add_row(*map(Text, line))
+    show(table)
     for item in summary.unmatched_labels[:_SHOWN]:
-        console.print(f"not joined: {_named(item)}", markup=False)
+        say(f"not joined: {_named(item)}")
     if summary.changed_labels:
-        console.print(
+        say(
             f"{summary.changed_labels:,} photos are known with another identity or prompt; their rows keep the labels "
             "they were ingested with (ingest into a new folder to change them)"
         )
