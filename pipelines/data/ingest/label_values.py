@@ -34,6 +34,8 @@ _WHOLE: dict[str, frozenset[str]] = {
     "prompt": frozenset({"prompts", "texts", "captions", "txt", "description", "tags"}),
     "consent": frozenset({"opt_in", "opt_out", "model_release"}),
 }
+# The last word of keys that say something about a consent, not which it is: when, by whom, in which form.
+_ABOUT = frozenset({"date", "time", "timestamp", "at", "by", "id", "form", "version", "url", "type", "text", "source"})
 # What programs write for a missing value where a column has text; in CSV it is one, elsewhere it may be a name.
 MISSING = frozenset({"nan", "NaN", "None", "null", "NULL", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaT"})
 # Whole numbers beyond it are not exact in floating point: two people could become one.
@@ -96,24 +98,45 @@ def labels_of(entry: Mapping[str, object]) -> tuple[Labels, list[str]]:
     """Return the labels in an entry of `normal_entry`, and one sentence for each value that they do not hold."""
     values: dict[str, str | None] = {}
     problems: list[str] = []
-    nested = [item for key, value in entry.items() if key not in _READ for item in _nested(key, value)]
+    others = [(key, value) for key, value in entry.items() if key not in _READ]
+    nested = [item for pair in others for item in _nested(*pair)]
     for label, keys in KEYS.items():
         key = next((key for key in keys if _is_given(label, entry.get(key))), None)
+        given = None if key is None else entry[key]
         if key is not None:
-            values[label], problem = _read(label, entry[key])
+            values[label], problem = _read(label, given)
             problems += [f"{key}: {problem}"] if problem else []
-            continue
-        for other, value in nested:
-            if other.rpartition(".")[2] in keys and _is_given(label, value):
-                problems.append(f"{other} is not read; expected {label} at the top")
-                if label == "consent":
-                    values[label] = as_text({other: value})
-        for other in entry:
-            if _resembles(label, other) and _is_given(label, value := entry[other]) and not _is_picture(value):
-                problems.append(f"{other} is not read; expected {label}")
-                if label == "consent":
-                    values[label] = as_text({other: entry[other]})
+        elsewhere = {
+            place: value
+            for place, value in (*nested, *others)
+            if _means(label, place, value, given) and _is_given(label, value) and not _same(value, given)
+        }
+        for place in elsewhere:
+            expected = f"expected {label}{' at the top' if '.' in place else ''}"
+            problems.append(f"{place} is not read; {expected if key is None else f'{key} is, and differs'}")
+        if label == "consent" and elsewhere:
+            values[label] = as_text(elsewhere if key is None else [given, elsewhere])
     return Labels(**values), problems
+
+
+def _means(label: str, place: str, value: object, given: object) -> bool:
+    """Whether a key in an object ("meta.consent") is that of a label, or a key resembles it.
+
+    Where the label is `given`, keys that resemble it count for consents only, and for texts nothing does.
+    """
+    _, inside, key = place.rpartition(".")
+    if given is not None and label != "consent":
+        return bool(inside) and key in KEYS[label] and names_label(key)
+    if given is not None and key.rpartition("_")[2] in _ABOUT:
+        return False
+    if inside and label != "consent":
+        return key in KEYS[label]
+    return (bool(inside) and key in KEYS[label]) or (_resembles(label, key) and not _is_picture(value))
+
+
+def _same(value: object, given: object) -> bool:
+    """Whether two values are the same text."""
+    return " ".join(str(value).split()).casefold() == " ".join(str(given).split()).casefold()
 
 
 def _nested(place: str, value: object, depth: int = 0) -> Iterator[tuple[str, object]]:

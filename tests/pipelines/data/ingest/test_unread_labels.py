@@ -70,6 +70,41 @@ def test_a_label_inside_another_value_is_named_and_permits_nothing(tmp_path: Pat
     assert refusal(Rights(), vars(photo.labels)) == "consent not allowed"
 
 
+@pytest.mark.parametrize("kind", ["tar", "folder"])
+@pytest.mark.parametrize(
+    ("beside", "place"),
+    [
+        ({"meta": {"consent": "refused"}}, "meta.consent"),
+        ({"history": [{"a": 1}, {"consent_status": "withdrawn"}]}, "history.consent_status"),
+        ({"opt_out": True}, "opt_out"),
+        ({"consents": {"training": "no"}}, "consents"),
+    ],
+)
+def test_a_second_consent_that_differs_is_named_and_permits_nothing(
+    tmp_path: Path, kind: str, beside: dict[str, object], place: str
+) -> None:
+    entry = {"consent": "granted", "meta": {"consent": " Granted "}, "consent_date": "2024-05-01", **beside}
+    photo, left = one_photo(tmp_path / "photos", kind, {"1.json": json.dumps(entry).encode()})
+    assert left == ["1.json"]
+    assert refusal(Rights(), vars(photo.labels)) == "consent not allowed"
+    assert place in (photo.labels.consent or "")
+
+
+def test_a_second_consent_that_agrees_and_what_is_said_about_it_are_no_fault(tmp_path: Path) -> None:
+    entry = {"consent": "granted", "meta": {"consent": " Granted "}, "consent_date": "2024-05-01", "consent_by": "anna"}
+    photo, left = one_photo(tmp_path, "folder", {"1.json": json.dumps(entry).encode()})
+    assert (photo.labels.consent, left) == ("granted", [])
+
+
+def test_a_second_name_or_licence_inside_another_value_is_named(tmp_path: Path) -> None:
+    entry = {"identity": "anna", "licence": "CC0", "text": "a", "meta": {"person": "bert", "license": "", "text": "b"}}
+    write(tmp_path / "1.jpg", JPEG)
+    write(tmp_path / "1.json", json.dumps(entry).encode())
+    found, left = read(tmp_path)
+    assert [item.reason for item in left] == ["meta.person is not read; identity is, and differs"]
+    assert found["1.jpg"].labels.identity == "anna"
+
+
 def test_what_a_list_says_of_all_its_photos_reaches_each(tmp_path: Path) -> None:
     write(tmp_path / "1.jpg", JPEG)
     write(tmp_path / "2.jpg", JPEG + b"2")
