@@ -17,6 +17,8 @@ FORMATS: tuple[str, ...] = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", 
 # The key of `info` under which `open_picture` puts colour codes: primaries and transfer function of ITU-T H.273.
 COLOUR_CODES = "colour_codes"
 
+_JPEG, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
+_NOISE = bytes(range(1, 255)) * 8
 _PNG = b"\x89PNG\r\n\x1a\n"
 # Metadata is unpacked up to this size, which the largest real colour profiles do not reach; more is ignored.
 _MAX_METADATA = 16 * 2**20
@@ -48,8 +50,9 @@ def open_picture(data: bytes) -> Image.Image:
     unpacked: dict[str, Any] = {}
     if data.startswith(_PNG):
         data, unpacked = _without_metadata(data)
+    stream = _EndedJpeg(data) if data.startswith(_JPEG) and _JPEG_END not in data[-64:] else io.BytesIO(data)
     with without_pixel_limit():
-        file = Image.open(io.BytesIO(data), formats=[name for name in FORMATS if name != "HEIF" or heif])
+        file = Image.open(stream, formats=[name for name in FORMATS if name != "HEIF" or heif])
     if file.format == "PNG" and file.mode == "RGB" and unpacked.pop("depth") == 16:
         # Pillow reads 16-bit colours as 8-bit ones, but leaves the transparent one at 16 bits.
         if isinstance(clear := file.info.get("transparency"), tuple):
@@ -62,6 +65,36 @@ def open_picture(data: bytes) -> Image.Image:
         unpacked[COLOUR_CODES] = known
     file.info.update({name: value for name, value in unpacked.items() if value is not None})
     return file
+
+
+class _EndedJpeg(io.BytesIO):
+    """A JPEG without its end mark, which viewers show; the decoder gets the mark where no line is missing."""
+
+    _asked = False
+
+    def read(self, size: int | None = -1) -> bytes:
+        part = super().read(size)
+        if part or size == 0 or self._asked:
+            return part
+        self._asked = True
+        return _JPEG_END if _is_whole(self.getvalue()) else b""
+
+
+def _is_whole(data: bytes) -> bool:
+    """Whether a JPEG without its end mark holds all lines: bytes after its data change none of them."""
+    body = data.rstrip(b"\xff")
+    try:
+        plain, other = (_lightness(body + after + _JPEG_END) for after in (b"", _NOISE))
+    except Exception:  # decoders of damaged bytes raise nearly anything
+        return False
+    return plain == other
+
+
+def _lightness(data: bytes) -> Image.Image:
+    with without_pixel_limit(), Image.open(io.BytesIO(data), formats=["JPEG"]) as file:
+        file.draft("L", file.size)
+        file.load()
+        return file.copy()
 
 
 def _read_heif() -> bool:

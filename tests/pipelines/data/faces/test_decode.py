@@ -200,3 +200,27 @@ def test_damaged_bytes_are_read_or_rejected_and_never_raise_anything_else() -> N
             reasons.add(error.reason)
     assert reasons
     assert reasons <= {"unreadable", "truncated", "too_large", "too_small"}
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize(
+    "options", [{}, {"progressive": True}, {"restart_marker_rows": 1}, {"subsampling": "4:2:0", "optimize": True}]
+)
+def test_a_jpeg_that_lacks_only_its_end_mark_is_read_and_one_that_lacks_lines_is_not(
+    mode: str, options: dict[str, object]
+) -> None:
+    noise = np.random.default_rng(5).integers(0, 255, (6, 8, 3), dtype=np.uint8)
+    picture = Image.fromarray(noise).resize((403, 299), Image.Resampling.BICUBIC).convert(mode)
+    whole = encoded(picture, "JPEG", quality=90, **options)
+    expected = _decode(whole)
+    for end in (b"", b"\xff"):
+        assert np.array_equal(_decode(whole[:-2] + end), expected), end
+        assert _decode(whole[:-2] + end, working_side=64).shape == (75, 101, 3)
+    for left in (0.99, 0.8, 0.5, 0.1):
+        assert _rejected(whole[: int(len(whole) * left)]) == "truncated", left
+
+
+@pytest.mark.parametrize(("kind", "mark"), [("PNG", 12), ("GIF", 1)])
+def test_other_formats_without_their_end_mark_are_read(kind: str, mark: int) -> None:
+    whole = encoded(_gradient(), kind)
+    assert np.array_equal(_decode(whole[:-mark]), _decode(whole))
