@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from fnmatch import translate
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from pipelines.core.sections.data import Rights
+
+if TYPE_CHECKING:
+    import numpy as np
 
 # The columns that the policy checks, in this order.
 COLUMNS: tuple[str, ...] = ("consent", "licence", "source")
@@ -38,8 +42,8 @@ def refusal(rights: Rights, row: Mapping[str, object]) -> str | None:
     """
     for column in COLUMNS:
         term = getattr(rights, column)
-        text = " ".join((as_text(row.get(column)) or "").split()).casefold()
-        allow = (*term.allow, *_PLAIN_YES) if column == "consent" else term.allow
+        text = compared(row.get(column))
+        allow = consents_allowed(rights) if column == "consent" else term.allow
         if not text:
             if rights.consent.unknown == "deny" if column == "consent" else term.allow:
                 return f"{column} unknown"
@@ -48,6 +52,16 @@ def refusal(rights: Rights, row: Mapping[str, object]) -> str | None:
         elif allow and not _fits_any(allow)(text):
             return f"{column} not allowed"
     return None
+
+
+def compared(value: object) -> str:
+    """Return the text of a consent, licence or source in the form that is compared with patterns; "" for none."""
+    return " ".join((as_text(value) or "").split()).casefold()
+
+
+def consents_allowed(rights: Rights) -> tuple[str, ...]:
+    """Return the shell patterns of all consents that are a yes: those of the policy, and a plain yes."""
+    return (*rights.consent.allow, *_PLAIN_YES)
 
 
 def refused_photos(files: Iterable[str], rights: Rights) -> frozenset[str]:
@@ -71,6 +85,22 @@ def refused_photos(files: Iterable[str], rights: Rights) -> frozenset[str]:
 def refusal_of(rights: Rights, row: Mapping[str, object], refused: Container[object]) -> str | None:
     """Return the `refusal` of a row, or COPY where its `image_id` is among `refused`, the photos that others refuse."""
     return refusal(rights, row) or (COPY if row["image_id"] in refused else None)
+
+
+def photos_refused(photos: Sequence[object] | np.ndarray, reasons: Sequence[str | None]) -> dict[str, int]:
+    """Return how many photos may not be trained on, each counted once, by the reason that the first such row gives.
+
+    `photos` has the photo of each row, `reasons` its `refusal`. A consent that refuses holds for all rows of a photo;
+    for other reasons, a photo is refused where none of its rows is permitted.
+    """
+    import numpy as np
+    import pandas as pd
+
+    rows = pd.DataFrame({"photo": photos, "reason": np.array(reasons, dtype=object)})
+    permitted = rows.loc[rows["reason"].isna(), "photo"]
+    by_consent = rows[rows["reason"].isin(_REFUSED)]
+    refused = pd.concat([by_consent, rows[~rows["photo"].isin(permitted)]]).drop_duplicates("photo")
+    return {str(reason): int(count) for reason, count in refused["reason"].value_counts().sort_index().items()}
 
 
 def describe_left_out(left_out: Mapping[str, int], kept: int) -> str:

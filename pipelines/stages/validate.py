@@ -24,7 +24,7 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> Verdict:
 
     Raises UserError where the folder is no dataset; StageFailed naming every expectation that failed.
     """
-    frame = dataset_frame(inputs.faces)
-    verdict = run_checks("validate", dataset_checks(params.validate_), frame, outputs.data_docs)
+    frame = dataset_frame(inputs.faces, params.rights)
+    verdict = run_checks("validate", dataset_checks(params.validate_, params.rights), frame, outputs.data_docs)
     verdict.conclude(outputs.report)
     return verdict

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, fields
+from functools import cache
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.core.errors import StageFailed
@@ -16,7 +16,7 @@ from pipelines.core.row_schemas import DATASET_SCHEMA, open_rows
 from pipelines.core.screen import say, show
 from pipelines.core.sections.data import Rights
 from pipelines.data.ingest.photo_files import FoundPhoto, Labels, Skipped, Unmatched
-from pipelines.data.rights import COLUMNS, refusal
+from pipelines.data.rights import COLUMNS, photos_refused, refusal
 
 _LISTED = 1000
 # Unmatched labels, and reasons, that are printed for people.
@@ -45,7 +45,7 @@ class Summary:
     skipped_files: list[dict[str, str]] = field(default_factory=list)
     # The photos of this source by the labels that came with them.
     labels: dict[str, int] = field(default_factory=dict)
-    # The rows that `rights` does not permit to train on, by reason.
+    # The photos that `rights` does not permit to train on, each counted once, by reason.
     not_permitted: dict[str, int] = field(default_factory=dict)
     # Labels that reach no row: how many by reason, and at most 1,000 of them by name.
     unmatched: dict[str, int] = field(default_factory=dict)
@@ -104,11 +104,12 @@ class Tally:
 
 
 def summarise(folder: Path, layout: str, tally: Tally, contents: np.ndarray, rights: Rights) -> Summary:
-    """Return the summary of the dataset in `folder`; `contents` holds the content key of every row."""
+    """Return the summary of the dataset in `folder`; `contents` holds the content key of every row, in order."""
     identities: set[str] = set()
     formats: Counter[str] = Counter()
     rows = without = size = 0
-    not_permitted: Counter[str] = Counter()
+    reasons: list[str | None] = []
+    refused = cache(lambda *values: refusal(rights, dict(zip(COLUMNS, values, strict=True))))
     columns = ["identity", "format", "n_bytes", *COLUMNS]
     batches = open_rows(folder, DATASET_SCHEMA).to_batches(columns=columns) if len(contents) else ()
     for batch in batches:
@@ -118,10 +119,7 @@ def summarise(folder: Path, layout: str, tally: Tally, contents: np.ndarray, rig
         for item in pc.value_counts(batch.column("format")).to_pylist():
             formats[item["values"]] += item["counts"]
         size += pc.sum(batch.column("n_bytes")).as_py() or 0
-        given = pa.table(batch.select(list(COLUMNS))).group_by(list(COLUMNS)).aggregate([([], "count_all")])
-        for row in given.to_pylist():
-            if reason := refusal(rights, row):
-                not_permitted[reason] += row["count_all"]
+        reasons += map(refused, *(batch.column(name).to_pylist() for name in COLUMNS))
     unreadable = formats.pop(None, 0)  # type: ignore[call-overload]
     return Summary(
         layout=layout,
@@ -139,7 +137,7 @@ def summarise(folder: Path, layout: str, tally: Tally, contents: np.ndarray, rig
         skipped=dict(sorted(tally.skipped.items())),
         skipped_files=tally.skipped_files,
         labels=dict(tally.labels),
-        not_permitted=dict(sorted(not_permitted.items())),
+        not_permitted=photos_refused(contents, reasons),
         unmatched=dict(sorted(tally.unmatched.items())),
         unmatched_labels=tally.unmatched_labels,
     )

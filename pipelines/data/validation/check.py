@@ -16,6 +16,7 @@ class Check:
 
     `name` is its name in the verdict, `parameter` the key of params.yaml that sets its bound, if any. With `severity`
     "fail" its failure fails the stage. For expectations on each value, a share `allowed` of them may violate it.
+    `description` says in Data Docs what it protects, where its class does not.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Check:
     parameter: str | None = None
     severity: Severity = FAIL
     allowed: float | None = None
+    description: str | None = None
 
     @property
     def column(self) -> str | None:
@@ -53,11 +55,13 @@ def values(
     allowed: float = 0.0,
     parameter: str | None = None,
     severity: Severity = FAIL,
+    description: str | None = None,
     **arguments: Any,
 ) -> Check:
     """Expect `expectation` of each value of `column`; a share `allowed` of the values may violate it."""
     mostly = round(1.0 - allowed, 9)
-    return Check(name, expectation, {"column": column, "mostly": mostly, **arguments}, parameter, severity, allowed)
+    arguments = {"column": column, "mostly": mostly, **arguments}
+    return Check(name, expectation, arguments, parameter, severity, allowed, description)
 
 
 def present(name: str, column: str, **options: Any) -> Check:

@@ -44,6 +44,7 @@ def run_checks(stage: str, checks: Sequence[Check], frame: pd.DataFrame, docs: P
             getattr(gxe, check.expectation)(
                 **check.arguments,
                 severity="critical" if check.severity == FAIL else "warning",
+                description=check.description,
                 meta={"name": check.name, "parameter": check.parameter},
             )
             for check in checks

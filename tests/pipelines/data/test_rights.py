@@ -11,7 +11,7 @@ import pytest
 from pipelines.core.errors import UserError
 from pipelines.core.params import load_params
 from pipelines.core.sections.data import Consent, Rights, Term
-from pipelines.data.rights import as_text, refusal
+from pipelines.data.rights import as_text, photos_refused, refusal
 
 GIVEN = (
     *(
@@ -102,3 +102,17 @@ def test_the_policy_is_typed(project: Path) -> None:
         load_params(file, ["rights.license.allow=[cc0]"])
     with pytest.raises(UserError, match=r"rights\.consent\.allow"):
         load_params(file, ["rights.consent.allow=yes"])
+
+
+def test_a_photo_is_counted_once_and_refused_by_any_consent_of_its_rows() -> None:
+    rows = {
+        "a": [None, "consent denied", "licence denied"],
+        "b": ["consent not allowed", "consent not allowed"],
+        "c": ["licence denied", None],
+        "d": ["licence denied", "source unknown"],
+        "e": [None],
+        "f": ["consent unknown", None],
+    }
+    photos, reasons = zip(*((photo, reason) for photo, each in rows.items() for reason in each), strict=True)
+    assert photos_refused(photos, reasons) == {"consent denied": 1, "consent not allowed": 1, "licence denied": 1}
+    assert photos_refused([], []) == {}

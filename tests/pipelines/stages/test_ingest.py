@@ -237,6 +237,18 @@ def test_a_consent_given_with_the_command_for_known_photos_is_named_where_it_dif
         ingest("withdrawn")
 
 
+def test_the_summary_counts_each_photo_that_is_refused_once(params: Params, tmp_path: Path) -> None:
+    source, faces = people(tmp_path / "photos", 2), tmp_path / "faces"
+    refused = (source / "p001" / "1.jpg").read_bytes()
+    (source / "p001" / "1.json").write_text('{"consent": "refused"}')
+    for name, consent in (("a.jpg", "granted"), ("b.jpg", None), ("c.jpg", "withdrawn")):
+        (source / "p000" / name).write_bytes(refused)
+        (source / "p000" / name).with_suffix(".json").write_text(json.dumps({"consent": consent}))
+    summary = run(params, Inputs(source), Outputs(faces))
+    assert (summary.rows, summary.duplicates) == (9, 3)
+    assert summary.not_permitted == {"consent denied": 1}
+
+
 def test_a_known_photo_that_comes_with_another_consent_is_named(params: Params, tmp_path: Path) -> None:
     source, faces = people(tmp_path / "photos", 2), tmp_path / "faces"
     label = source / "p001" / "1.json"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,13 +12,15 @@ import pytest
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.params import Params
 from pipelines.core.row_schemas import DATASET_SCHEMA
+from pipelines.core.sections.data import Consent, Rights
+from pipelines.data.validation import dataset_frame
 from pipelines.stages import ingest
 from pipelines.stages.validate import Inputs, Outputs, run
 from tests.pipelines.photos import write_shards
 
 
-def dataset(folder: Path, count: int = 40, **changes: object) -> Path:
-    """A dataset of two photos a person; `changes` apply to every row."""
+def dataset(folder: Path, count: int = 40, each: Sequence[dict] = (), **changes: object) -> Path:
+    """A dataset of two photos a person; `changes` apply to every row, those of `each` to one row each."""
     rows = [
         {
             "image_id": f"{number:064x}",
@@ -30,7 +34,8 @@ def dataset(folder: Path, count: int = 40, **changes: object) -> Path:
             "prompt": "a person",
         }
         | changes
-        for number in range(count)
+        | (each[number] if each else {})
+        for number in range(len(each) or count)
     ]
     return write_shards(folder, DATASET_SCHEMA, [rows])
 
@@ -49,7 +54,7 @@ def test_awkward_photos_are_too_many(params: Params, awkward_photos: Path, tmp_p
     with pytest.raises(StageFailed) as caught:
         run(params, Inputs(tmp_path / "faces"), Outputs(tmp_path / "report"))
     for part in (
-        "4 of 13 expectations failed",
+        "4 of 14 expectations failed",
         "photos: 10 < 20 (validate.min_photos)",
         "unreadable_share in column format: 0.2 > 0.05 (validate.max_unreadable_share)",
         "empty_share in column n_bytes: 0.1 > 0.05",
@@ -76,6 +81,45 @@ def test_each_fault_has_its_expectation(params: Params, tmp_path: Path, changes:
     with pytest.raises(StageFailed):
         run(params, Inputs(dataset(tmp_path / "faces", **changes)), Outputs(tmp_path / "report"))
     assert name in json.loads((tmp_path / "report" / "verdict.json").read_text())["failed"]
+
+
+@pytest.mark.parametrize(
+    ("consents", "rights"),
+    [
+        (("granted", " Yes ", None, "refused", "no", "pending"), Rights()),
+        (("granted by e-mail", "withdrawn", None), Rights(consent=Consent(allow=("granted*",), unknown="deny"))),
+    ],
+)
+def test_what_the_policy_permits_agrees_with_the_consents(
+    params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, consents: tuple[str | None, ...], rights: Rights
+) -> None:
+    photos = range(20)
+    each = [{"image_id": f"{number:064x}", "consent": consents[number % len(consents)]} for number in photos]
+    faces, report = dataset(tmp_path / "faces", each=each), tmp_path / "report"
+    params = params.model_copy(update={"rights": rights})
+
+    def failed() -> list[str]:
+        with contextlib.suppress(StageFailed):
+            run(params, Inputs(faces), Outputs(report, tmp_path / "docs"))
+        return json.loads((report / "verdict.json").read_text())["failed"]
+
+    assert failed() == []
+    pages = [page.read_text() for page in (tmp_path / "docs").rglob("*.html")]
+    assert any("has a consent that is a clear yes" in page for page in pages)
+    monkeypatch.setattr(dataset_frame, "refusal_of", lambda *_: None)
+    assert failed() == ["permitted_without_consent"], "a policy that lets everything pass"
+
+
+def test_a_refusal_in_another_row_of_a_permitted_photo_is_found(
+    params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    each = [{"image_id": f"{number:064x}", "consent": "granted"} for number in range(20)]
+    each[7] = {"image_id": each[6]["image_id"], "consent": "withdrawn"}
+    faces = dataset(tmp_path / "faces", each=each)
+    assert run(params, Inputs(faces), Outputs(tmp_path / "report")).success
+    monkeypatch.setattr(dataset_frame, "refused_photos", lambda *_: frozenset())
+    with pytest.raises(StageFailed, match=r"permitted_without_consent .*\(rights\.consent\)"):
+        run(params, Inputs(faces), Outputs(tmp_path / "report"))
 
 
 def test_a_warning_does_not_fail(params: Params, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
