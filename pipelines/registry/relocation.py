@@ -1,4 +1,4 @@
-"""Artefacts of a checkout that was moved or copied: MLflow's database names their folders by absolute paths.
+"""Artefacts of a checkout that was moved, copied or restored: MLflow's database names their folders by absolute paths.
 
 Without a change, a checkout at another place would write its artefacts at the old place, where no backup of it looks
 and the next removal of the old checkout deletes them.
@@ -7,23 +7,21 @@ and the next removal of the old checkout deletes them.
 from __future__ import annotations
 
 import shutil
-import sqlite3
 import sys
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 ARTEFACTS = "mlartifacts"
 # Every column of MLflow's schema that holds the address of artefacts.
-_COLUMNS = (
-    ("experiments", "artifact_location"),
-    ("runs", "artifact_uri"),
-    ("logged_models", "artifact_location"),
-    ("model_versions", "source"),
-    ("model_versions", "storage_location"),
-)
+_COLUMNS = {
+    "experiments": ("artifact_location",),
+    "runs": ("artifact_uri",),
+    "logged_models": ("artifact_location",),
+    "model_versions": ("source", "storage_location"),
+}
 
 
 def bring_home(database: Path, experiment: str) -> None:
@@ -35,26 +33,37 @@ def bring_home(database: Path, experiment: str) -> None:
     if not database.is_file():
         return
     here = database.parent / ARTEFACTS
-    with closing(sqlite3.connect(database, timeout=60)) as open_database:
-        old = _folder_of(open_database, experiment)
+    with _opened(database).connect() as connection:
+        old = _folder_of(connection, experiment)
         if old is None or old == here or not _moved(old, here):
             return
-        copied = [folder for folder in _missing_folders(open_database, old, here) if _copy(folder, old, here)]
-        with open_database:
-            open_database.execute("begin immediate")
-            changed = sum(
-                _replace(open_database, table, column, first, second)
-                for table, column in _present_columns(open_database)
-                for first, second in ((old.as_uri(), here.as_uri()), (str(old), str(here)))
-            )
+        copied = [folder for folder in _missing_folders(connection, old, here) if _copy(folder, old, here)]
+        changed = readdress(connection, old, here)
     note = f", {len(copied)} of which were copied from there" if copied else ""
     print(f"{database}: was at {old.parent}; {changed} addresses of artefacts now name {here}{note}", file=sys.stderr)
 
 
+def readdress(connection: Any, old: Path, new: Path) -> int:
+    """Make every address of artefacts in the folder `old` name the folder `new`, and commit; return how many.
+
+    `connection` is SQLAlchemy's, to a database of any version of MLflow.
+    """
+    from sqlalchemy import func, literal, or_, update
+
+    changed = 0
+    for holder, place in _present_columns(connection):
+        for first, second in ((old.as_uri(), new.as_uri()), (str(old), str(new))):
+            within = or_(place == first, func.substr(place, 1, len(first) + 1) == f"{first}/")
+            moved = literal(second).concat(func.substr(place, len(first) + 1))
+            changed += connection.execute(update(holder).where(within).values({place.name: moved})).rowcount
+    connection.commit()
+    return changed
+
+
 def artefacts_elsewhere(database: Path, folder: Path | None) -> list[Path]:
     """Return the local folders with artefacts that the MLflow `database` (SQLite) names outside of `folder`."""
-    with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as open_database:
-        places = {place for place in map(_local_path, _addresses(open_database)) if place is not None}
+    with _opened(database).connect() as connection:
+        places = set(_places(connection))
     return sorted(
         place
         for place in places
@@ -62,12 +71,23 @@ def artefacts_elsewhere(database: Path, folder: Path | None) -> list[Path]:
     )
 
 
-def _folder_of(open_database: sqlite3.Connection, experiment: str) -> Path | None:
+def _opened(database: Path) -> Any:
+    from sqlalchemy import create_engine
+    from sqlalchemy.engine import URL
+    from sqlalchemy.pool import NullPool
+
+    return create_engine(URL.create("sqlite", database=str(database)), poolclass=NullPool, connect_args={"timeout": 60})
+
+
+def _folder_of(connection: Any, experiment: str) -> Path | None:
     """Return the local folder of an experiment's artefacts; None without the experiment or where it is not local."""
-    if ("experiments", "artifact_location") not in _present_columns(open_database):
-        return None
-    row = open_database.execute("select artifact_location from experiments where name = ?", (experiment,)).fetchone()
-    return None if row is None else _local_path(row[0])
+    from sqlalchemy import column, select
+
+    for holder, place in _present_columns(connection):
+        if holder.name == "experiments":
+            found = connection.scalar(select(place).select_from(holder).where(column("name") == experiment))
+            return None if found is None else _local_path(found)
+    return None
 
 
 def _moved(old: Path, here: Path) -> bool:
@@ -75,10 +95,9 @@ def _moved(old: Path, here: Path) -> bool:
     return old.name == ARTEFACTS and (here.is_dir() or not old.is_dir() or (old.parent / "mlflow.db").is_file())
 
 
-def _missing_folders(open_database: sqlite3.Connection, old: Path, here: Path) -> list[Path]:
+def _missing_folders(connection: Any, old: Path, here: Path) -> list[Path]:
     """Return the folders below `old`, of a run or a model each, that are not below `here`."""
-    places = {place for place in map(_local_path, _addresses(open_database)) if place is not None}
-    folders = {place.parent for place in places if place.is_relative_to(old) and place != old}
+    folders = {place.parent for place in _places(connection) if place.is_relative_to(old) and place != old}
     return sorted(folder for folder in folders if folder.is_dir() and not (here / folder.relative_to(old)).exists())
 
 
@@ -90,27 +109,25 @@ def _copy(folder: Path, old: Path, here: Path) -> bool:
     return True
 
 
-def _addresses(open_database: sqlite3.Connection) -> Iterator[str]:
-    for table, column in _present_columns(open_database):
-        yield from (text for (text,) in open_database.execute(f"select {column} from {table}") if text)
+def _places(connection: Any) -> Iterator[Path]:
+    """Yield the local path of each address of artefacts."""
+    from sqlalchemy import select
+
+    for holder, place in _present_columns(connection):
+        for address in connection.scalars(select(place).select_from(holder).where(place.is_not(None))):
+            if (path := _local_path(address)) is not None:
+                yield path
 
 
-def _present_columns(open_database: sqlite3.Connection) -> list[tuple[str, str]]:
-    """Return those of _COLUMNS that this version of MLflow has."""
+def _present_columns(connection: Any) -> list[tuple[Any, Any]]:
+    """Return SQLAlchemy's table and column of those of _COLUMNS that this version of MLflow has."""
+    from sqlalchemy import column, inspect, table
+
+    inspector = inspect(connection)
     known = {
-        (table, row[1])
-        for table in {table for table, _ in _COLUMNS}
-        for row in open_database.execute(f"pragma table_info({table})")
+        name: {one["name"] for one in inspector.get_columns(name)} for name in _COLUMNS if inspector.has_table(name)
     }
-    return [column for column in _COLUMNS if column in known]
-
-
-def _replace(open_database: sqlite3.Connection, table: str, column: str, old: str, new: str) -> int:
-    done = open_database.execute(
-        f"update {table} set {column} = ? || substr({column}, ?) where {column} = ? or substr({column}, 1, ?) = ?",
-        (new, len(old) + 1, old, len(old) + 1, f"{old}/"),
-    )
-    return done.rowcount
+    return [(table(name, column(one)), column(one)) for name in known for one in _COLUMNS[name] if one in known[name]]
 
 
 def _local_path(address: str) -> Path | None:

@@ -19,7 +19,10 @@ from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.files import atomic_file, sha256
 from pipelines.operations.programs import run_program
 from pipelines.operations.stack.postgres import find_programs
+from pipelines.registry.relocation import readdress
 
+Moved = tuple[Path, Path] | None
+"""The folder of artefacts that a copy of MLflow's database names, and the one that it shall name."""
 _KINDS = {"sqlite": ".sqlite", "postgresql": ".pgdump"}
 # Drops every table first: a newer schema may have tables that are not in the copy and refer to tables that are.
 _DROP_TABLES = """
@@ -71,18 +74,19 @@ def check_kind(file: Path, uri: str) -> None:
         )
 
 
-def load(file: Path, uri: str, rows: dict[str, int] | None = None) -> None:
+def load(file: Path, uri: str, rows: dict[str, int] | None = None, moved: Moved = None) -> None:
     """Replace the database at `uri` by the copy `file`, in one transaction or by one rename; it must have `rows` then.
 
-    Every existing table is dropped, those of a newer schema included. Raises UserError where the copy is of another
-    kind of database, StageFailed where loading fails (the database is unchanged then) or rows are missing.
+    Every existing table is dropped, those of a newer schema included. With `moved`, it names MLflow's artefacts in the
+    second folder in place of the first. Raises UserError where the copy is of another kind of database, StageFailed
+    where loading fails (the database is unchanged then) or rows are missing.
     """
     check_kind(file, uri)
     address = _parse(uri)
     if address.get_backend_name() == "sqlite":
         target = Path(_database(address))
         with atomic_file(target) as part:
-            shutil.copyfile(file, part)
+            _copy_sqlite(file, part, moved)
             with _sqlite(part) as connection:
                 _check_same(rows or {}, _rows(connection), f"{target}: the copy")
             for journal in ("-wal", "-shm"):
@@ -95,14 +99,31 @@ def load(file: Path, uri: str, rows: dict[str, int] | None = None) -> None:
         options = ("--no-psqlrc", "--quiet", "--single-transaction", "--set=ON_ERROR_STOP=1", "--output=/dev/null")
         _postgres(address, "psql", *options, "-c", _DROP_TABLES, "-f", str(script))
     with _connected(address) as connection:
+        if moved is not None:
+            readdress(connection, *moved)
         _check_same(rows or {}, _rows(connection), f"{address.render_as_string()}: the restored database")
 
 
-def is_copy(file: Path, uri: str) -> bool:
+def is_copy(file: Path, uri: str, moved: Moved = None) -> bool:
     """Whether the SQLite database at `uri` has the bytes of the copy `file`: loaded, and not written to since."""
     address = _parse(uri)
     target = Path(_database(address))
-    return address.get_backend_name() == "sqlite" and target.is_file() and sha256(target) == sha256(file)
+    if address.get_backend_name() != "sqlite" or not target.is_file():
+        return False
+    with tempfile.TemporaryDirectory() as folder:
+        loaded = Path(folder) / file.name
+        _copy_sqlite(file, loaded, moved)
+        return sha256(target) == sha256(loaded)
+
+
+def _copy_sqlite(file: Path, target: Path, moved: Moved) -> None:
+    """Copy an SQLite file, with the addresses of artefacts `moved`; the same input gives the same bytes."""
+    from sqlalchemy.engine import URL
+
+    shutil.copyfile(file, target)
+    if moved is not None:
+        with _connected(URL.create("sqlite", database=str(target))) as connection:
+            readdress(connection, *moved)
 
 
 def is_empty(uri: str) -> bool:

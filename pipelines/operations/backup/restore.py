@@ -13,7 +13,7 @@ from pathlib import Path
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.files import atomic_file, sha256
 from pipelines.operations.backup.backup import ARTEFACTS, BUNDLE, REFS, Manifest
-from pipelines.operations.backup.databases import check_kind, is_copy, is_empty, load
+from pipelines.operations.backup.databases import Moved, check_kind, is_copy, is_empty, load
 from pipelines.operations.backup.locations import Locations
 from pipelines.operations.stack.credentials import FILE
 from pipelines.versions.forgotten import REASON, gate
@@ -41,20 +41,16 @@ def restore_backup(folder: Path, manifest: Manifest, locations: Locations, *, fo
 def check_locations(folder: Path, manifest: Manifest, locations: Locations, *, force: bool) -> None:
     """Raise UserError where the backup does not fit `locations`, or would replace data without `force`."""
     wanted = _wanted(manifest, locations)
+    own = {name: folder / manifest.databases()[name] for name in wanted}
     for name, uri in wanted.items():
-        check_kind(folder / manifest.databases()[name], uri)
+        check_kind(own[name], uri)
     # A restore that was killed has replaced some databases already.
-    own = {name: folder / file for name, file in manifest.databases().items()}
-    full = [name for name, uri in wanted.items() if not is_empty(uri) and not is_copy(own[name], uri)]
+    moved = {name: _moved(name, manifest, locations) for name in wanted}
+    full = [name for name, uri in wanted.items() if not is_empty(uri) and not is_copy(own[name], uri, moved[name])]
     if full and not force:
         raise UserError(f"the databases of {' and '.join(full)} are not empty; --force replaces them")
     if locations.artefacts is None or not (folder / ARTEFACTS).is_dir():
         return
-    if not manifest.served and str(locations.artefacts) != manifest.artefacts:
-        raise UserError(
-            f"MLflow's database in this backup refers to artefacts in {manifest.artefacts}, so they cannot go "
-            f"to {locations.artefacts}: restore into a checkout at the same path"
-        )
     others = [] if force else _other_artefacts(manifest, locations.artefacts)
     if others:
         raise UserError(
@@ -85,7 +81,7 @@ def restore_into(folder: Path, manifest: Manifest, locations: Locations) -> Rest
     wanted = _wanted(manifest, locations)
     for name, file in manifest.databases().items():
         if name in wanted:
-            load(folder / file, wanted[name], manifest.rows.get(name))
+            load(folder / file, wanted[name], manifest.rows.get(name), _moved(name, manifest, locations))
             done.append(f"database of {name}")
         else:
             left.append(f"database of {name} (--{'ledger' if name == 'mlflow' else name} names its address)")
@@ -96,6 +92,14 @@ def restore_into(folder: Path, manifest: Manifest, locations: Locations) -> Rest
 
 def _wanted(manifest: Manifest, locations: Locations) -> dict[str, str]:
     return {name: uri for name, uri in locations.databases().items() if name in manifest.databases()}
+
+
+def _moved(name: str, manifest: Manifest, locations: Locations) -> Moved:
+    """Return where MLflow's artefacts were and where they are restored, if its database `name` must learn that."""
+    if name != "mlflow" or manifest.served or manifest.artefacts is None or locations.artefacts is None:
+        return None
+    places = Path(manifest.artefacts), locations.artefacts.absolute()
+    return places if places[0] != places[1] else None
 
 
 def _artefacts(manifest: Manifest) -> dict[str, str]:

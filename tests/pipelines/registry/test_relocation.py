@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
 from pipelines.core.errors import StageFailed
 from pipelines.operations.backup.backup import make_backup
 from pipelines.operations.backup.locations import Addresses, find_locations
+from pipelines.operations.backup.stack_restore import restore_anywhere
 from pipelines.registry.registry import open_registry
 from pipelines.registry.relocation import artefacts_elsewhere
 from pipelines.registry.settings import database
+from tests.processes import git
 
 
 def log(root: Path, name: str) -> str:
@@ -83,6 +88,35 @@ def test_what_earlier_releases_wrote_at_the_old_place_is_brought_here_and_backed
     assert {f"artefacts/{run}/artifacts/{name}.txt" for run, name in ((first, "first"), (stray, "stray"))} <= set(
         manifest.files
     )
+
+
+@pytest.mark.parametrize("folder", [None, "disk #2"])
+def test_a_backup_is_restored_at_another_path(mlflow_checkout: Path, tmp_path: Path, folder: str | None) -> None:
+    run = log(mlflow_checkout, "first.txt")
+    before = rows(database(mlflow_checkout))
+    make_backup(find_locations(mlflow_checkout, Addresses()), tmp_path / "backup")
+    shutil.rmtree(mlflow_checkout)
+    new = tmp_path / "new façes"
+    new.mkdir()
+    git(new, "init", "-q")
+    named = Addresses(artefacts=None if folder is None else tmp_path / folder)
+    for _ in range(2):  # as after a kill
+        restore_anywhere(tmp_path / "backup", new, named)
+    here = named.artefacts or new / "mlartifacts"
+    assert (here / run / "artifacts" / "first.txt").is_file()
+    old = str(mlflow_checkout / "mlartifacts")
+    moved = [[cell.replace(old, quote(str(here)) if "://" in cell else str(here)) for cell in row] for row in before]
+    assert rows(database(new)) == moved
+    assert read(new, run, "first.txt") == "first.txt"
+    assert log(new, "second.txt") in {place.name for place in here.iterdir()}
+    assert artefacts_elsewhere(database(new), here) == []
+
+
+def rows(file: Path) -> list[list[str]]:
+    """Return every row of every table."""
+    with closing(sqlite3.connect(file)) as opened:
+        tables = [name for (name,) in opened.execute("select name from sqlite_master where type = 'table'")]
+        return [[name, *map(str, row)] for name in tables for row in opened.execute(f'select * from "{name}"')]
 
 
 def test_a_folder_that_somebody_chose_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -203,14 +203,6 @@ def test_a_backup_is_never_overwritten_and_never_incomplete(locations: Locations
         read_backup(locations.root)
 
 
-def test_artefacts_go_back_to_the_path_that_mlflow_refers_to(locations: Locations, tmp_path: Path) -> None:
-    make_backup(locations, tmp_path / "copy")
-    elsewhere = Locations(f"sqlite:///{tmp_path / 'new.db'}", tmp_path / "elsewhere", root=locations.root)
-    with pytest.raises(UserError, match="restore into a checkout at the same path"):
-        restore(tmp_path / "copy", elsewhere)
-    assert not (tmp_path / "new.db").exists()
-
-
 @pytest.fixture
 def server(project: Path) -> Iterator[dict[str, str]]:
     """Yield libpq's environment for a PostgreSQL server with the databases `airflow` and `other`."""
@@ -244,3 +236,23 @@ def test_postgresql_is_dumped_and_brought_back(locations: Locations, tmp_path: P
     with pytest.raises(StageFailed, match="pg_restore"):
         load(tmp_path / "nothing.pgdump", uri)
     assert sql("select word from t", "airflow") == "run"
+
+
+@needs_postgres
+def test_mlflow_in_postgresql_names_the_artefacts_where_they_are_restored(
+    locations: Locations, tmp_path: Path, server: dict[str, str]
+) -> None:
+    def sql(text: str) -> str:
+        return run("psql", "-Atqc", text, "other", env=server).stdout.strip()
+
+    old = locations.root / "mlartifacts"
+    addresses = ("s3://bucket/1", f"{old.as_uri()}/1", old.as_uri(), f"{old.as_uri()}2/1", "mlflow-artifacts:/1")
+    rows = ", ".join(f"('{address}')" for address in addresses)
+    sql(f"create table runs (artifact_uri varchar(200)); insert into runs values {rows}")
+    uri = f"postgresql://postgres@/other?host={server['PGHOST']}&port={server['PGPORT']}"
+    make_backup(replace(locations, ledger=uri), tmp_path / "copy")
+    new = replace(locations, ledger=uri, artefacts=tmp_path / "50% new", airflow=None)
+    restore(tmp_path / "copy", new, force=True)
+    moved = [(tmp_path / "50% new").as_uri() + tail for tail in ("", "/1")]
+    kept = [address for address in addresses if address not in (old.as_uri(), f"{old.as_uri()}/1")]
+    assert sorted(sql("select artifact_uri from runs").split()) == sorted([*kept, *moved])
