@@ -16,37 +16,38 @@ def draw_background(canvas: Canvas, scene: Scene) -> None:
         _PLACES[scene.place](canvas, np.random.default_rng(scene.texture_seed))
         return
     colour = np.array(COLOURS[scene.background_colour], np.float32)
-    side = canvas.side
-    down = np.linspace(0, 1, side, dtype=np.float32)[:, None]
+    shape = (canvas.height, canvas.width)
+    down = np.linspace(0, 1, canvas.height, dtype=np.float32)[:, None]
     if scene.background_kind == "gradient":
-        weight = np.broadcast_to(1.08 - 0.30 * down, (side, side))
+        weight = np.broadcast_to(1.08 - 0.30 * down, shape)
     elif scene.background_kind == "spot":
-        across = np.linspace(0, 1, side, dtype=np.float32)[None]
+        across = np.linspace(0, 1, canvas.width, dtype=np.float32)[None]
         weight = 1.10 - 0.55 * ((down - 0.42) ** 2 + (across - 0.5) ** 2)
     else:
-        weight = np.full((side, side), 1.0, np.float32)
+        weight = np.full(shape, 1.0, np.float32)
     canvas.image[:] = np.clip(colour * weight[..., None], 0, 255).astype(np.uint8)
 
 
 def _sky(canvas: Canvas, top: tuple[int, int, int], bottom: tuple[int, int, int]) -> None:
-    t = np.linspace(0, 1, canvas.side)[:, None]
+    t = np.linspace(0, 1, canvas.height)[:, None]
     canvas.image[:] = (np.array(top) * (1 - t) + np.array(bottom) * t).astype(np.uint8)[:, None]
 
 
 def _box(canvas: Canvas, box: tuple[float, float, float, float], colour: tuple[float, float, float]) -> None:
     x0, y0, x1, y1 = box
-    points = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], np.float32) * canvas.side
+    points = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], np.float32) * canvas.extent
     canvas.polygon(points, colour)
 
 
 def _disc(canvas: Canvas, x: float, y: float, radius: float, colour: tuple[float, float, float]) -> None:
-    canvas.polygon(canvas.side * (np.array([x, y]) + radius * circle(24)), colour)
+    round_ = circle(24) * (canvas.side / canvas.extent)
+    canvas.polygon(canvas.extent * (np.array([x, y]) + radius * round_), colour)
 
 
 def _hills(canvas: Canvas, knots: Array, colour: tuple[float, float, float]) -> None:
     x = np.linspace(0, 1, len(knots))
     points = np.concatenate([np.stack([x, knots], 1), [[1, 1], [0, 1]]])
-    canvas.polygon((points * canvas.side).astype(np.float32), colour)
+    canvas.polygon((points * canvas.extent).astype(np.float32), colour)
 
 
 def _beach(canvas: Canvas, rng: np.random.Generator) -> None:

@@ -40,19 +40,25 @@ def circle(count: int) -> Array:
 
 
 class Canvas:
-    """An RGB picture of `side` × `side` pixels."""
+    """An RGB picture of `width` × `height` pixels, as `extent` (2,) float32; `height` is `width` by default."""
 
-    def __init__(self, side: int) -> None:
-        self.side = side
-        self.image: Image = np.zeros((side, side, 3), np.uint8)
+    def __init__(self, width: int, height: int | None = None) -> None:
+        self.width, self.height = width, height or width
+        self.extent = np.array([self.width, self.height], np.float32)
+        self.image: Image = np.zeros((self.height, self.width, 3), np.uint8)
+
+    @property
+    def side(self) -> int:
+        """The shorter side in pixels."""
+        return min(self.width, self.height)
 
     def polygon(
         self, points: Array, colour: Colour, alpha: float = 1.0, *, soft: float = 0.0, clip: Image | None = None
     ) -> None:
         """Fill a polygon (N, 2) with a colour.
 
-        `alpha` is its opacity, `soft` the sigma of its blurred edge in pixels, `clip` a mask (side, side): nothing is
-        drawn where it is 0, all where it is 255.
+        `alpha` is its opacity, `soft` the sigma of its blurred edge in pixels, `clip` a mask (height, width): nothing
+        is drawn where it is 0, all where it is 255.
         """
         if alpha >= 1.0 and soft <= 0.0 and clip is None:
             cv2.fillPoly(self.image, [fixed(points)], tuple(float(c) for c in colour), cv2.LINE_8, _SHIFT)
@@ -72,12 +78,12 @@ class Canvas:
     def window(self, points: Array, pad: int) -> tuple[slice, slice]:
         """Return the rows and columns around points (N, 2), with `pad` more pixels on all sides."""
         low = np.maximum(np.floor(points.min(0)).astype(int) - pad, 0)
-        high = np.minimum(np.ceil(points.max(0)).astype(int) + pad + 1, self.side)
+        high = np.minimum(np.ceil(points.max(0)).astype(int) + pad + 1, [self.width, self.height])
         return slice(int(low[1]), int(high[1])), slice(int(low[0]), int(high[0]))
 
     def mask(self, points: Array) -> Image:
-        """Return a mask (side, side) that is 255 inside a polygon (N, 2) and 0 outside."""
-        mask = np.zeros((self.side, self.side), np.uint8)
+        """Return a mask (height, width) that is 255 inside a polygon (N, 2) and 0 outside."""
+        mask = np.zeros((self.height, self.width), np.uint8)
         cv2.fillPoly(mask, [fixed(points)], 255, cv2.LINE_8, _SHIFT)
         return mask
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
+from model.face.people_prompts import describe_people
 from pipelines.data.synthetic.background import draw_background
 from pipelines.data.synthetic.body import draw_body
 from pipelines.data.synthetic.camera import Array, Camera
@@ -18,12 +19,14 @@ from pipelines.data.synthetic.head import Head
 from pipelines.data.synthetic.landmarks import face_box, keypoints5, landmarks68
 from pipelines.data.synthetic.motion import motion
 from pipelines.data.synthetic.person import Person
+from pipelines.data.synthetic.places import Place, Reach
 from pipelines.data.synthetic.scene import Scene
 from pipelines.data.synthetic.skin import beard, ear, light_direction, marks, paint_head, relief, skin_colour, wrinkles
 
 UNIT = 0.345
 """Half a head's height as a share of the picture's side, before the scale of the scene."""
 _CENTRE = (0.5, 0.47)
+Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -55,11 +58,11 @@ class Picture(Truth):
 
 def render(person: Person, scene: Scene, size: int) -> Picture:
     """Draw `person` in `scene`, size × size pixels; sizes differ only in resolution."""
-    canvas, factor = _canvas(size)
+    canvas, factor = _canvas(size, size)
     draw_background(canvas, scene)
     head = _head(person, scene, canvas.side)
-    _draw_person(canvas, head, scene)
-    return Picture(**vars(_truth(head, scene, factor, scene.prompt)), image=_finish(canvas, size))
+    _draw_people(canvas, [(head, scene)])
+    return Picture(**vars(_truth(head, scene, factor, scene.prompt)), image=_finish(canvas, size, size))
 
 
 def truth(person: Person, scene: Scene, size: int) -> Truth:
@@ -88,23 +91,59 @@ def render_group(people: list[tuple[Person, Scene]], size: int) -> tuple[Image, 
     if not 2 <= len(people) <= 3:
         raise ValueError(f"a group has {len(people)} people, expected 2 or 3")
     count = len(people)
-    first = people[0][1]
-    canvas, factor = _canvas(size)
-    draw_background(canvas, first)
+    canvas, factor = _canvas(size, size)
+    draw_background(canvas, people[0][1])
     side = canvas.side
     unit = UNIT * (0.78 if count == 2 else 0.58)
     heads = []
     for index, (person, scene) in enumerate(people):
-        lit = replace(
-            scene, light_yaw=first.light_yaw, light_pitch=first.light_pitch, light_strength=first.light_strength
-        )
         x = (index + 0.5) / count + 0.5 * scene.offset_x
         centre = (x * side, (0.53 + 0.5 * scene.offset_y) * side)
         heads.append(_place(person, scene, unit * scene.scale * side, centre))
-        _draw_person(canvas, heads[-1], lit)
+        _draw_people(canvas, [(heads[-1], _lit(scene, people[0][1]))])
     prompt = group_prompt([scene for _, scene in people])
     truths = [_truth(head, scene, factor, prompt) for head, (_, scene) in zip(heads, people, strict=True)]
-    return _finish(canvas, size), truths
+    return _finish(canvas, size, size), truths
+
+
+def render_placed(people: list[tuple[Person, Scene]], places: list[Place], size: Size) -> tuple[Image, list[Truth]]:
+    """Draw people whose heads are at `places`, from the picture's left to its right, in a picture of width and height.
+
+    Bodies are behind all heads, larger heads in front of smaller ones. All share one prompt, which names them by place,
+    and the first scene's background and light.
+    """
+    canvas, factor = _canvas(*size)
+    first = people[0][1]
+    draw_background(canvas, first)
+    heads = [
+        _place(person, scene, place.unit * factor, (place.x * factor, place.y * factor))
+        for (person, scene), place in zip(people, places, strict=True)
+    ]
+    drawn = [(head, _lit(scene, first)) for head, (_, scene) in zip(heads, people, strict=True)]
+    _draw_people(canvas, sorted(drawn, key=lambda one: one[0].camera.unit))
+    scenes = [scene for _, scene in people]
+    named = [f"a {scene.noun} wearing {scene.clothes}" for scene in scenes]
+    prompt = first.prompt if len(people) == 1 else describe_people(named, first.setting)
+    truths = [_truth(head, scene, factor, prompt) for head, scene in zip(heads, scenes, strict=True)]
+    return _finish(canvas, *size), truths
+
+
+def reach(person: Person, scene: Scene) -> Reach:
+    """Return how far face and hair of `person` in `scene` extend from the middle of the head."""
+    head = _place(person, scene, 1.0, (0.0, 0.0))
+    face = face_box(head, landmarks68(head))
+    outline = np.concatenate(
+        [Hair(head, np.zeros(3), 1.0).outline(), head.camera.project(head.mesh()[0])[0].reshape(-1, 2)]
+    )
+    low, high = outline.min(0), outline.max(0)
+    left, right = -float(face[0]), float(face[2])
+    return Reach(left, right, max(-float(low[0]), left), max(float(high[0]), right), -float(low[1]))
+
+
+def _lit(scene: Scene, first: Scene) -> Scene:
+    """Return `scene` in the light of `first`."""
+    light = {name: getattr(first, name) for name in ("light_yaw", "light_pitch", "light_strength")}
+    return replace(scene, **light)
 
 
 def group_prompt(scenes: list[Scene]) -> str:
@@ -114,15 +153,16 @@ def group_prompt(scenes: list[Scene]) -> str:
     return f"a photo of {words} people, wearing {clothes}, {scenes[0].setting}"
 
 
-def _canvas(size: int) -> tuple[Canvas, int]:
-    if size < 16:
-        raise ValueError(f"picture size {size}, expected at least 16 pixels")
-    factor = 4 if size <= 96 else 3 if size <= 256 else 2
-    return Canvas(size * factor), factor
+def _canvas(width: int, height: int) -> tuple[Canvas, int]:
+    if min(width, height) < 16:
+        raise ValueError(f"picture size {min(width, height)}, expected at least 16 pixels")
+    longest = max(width, height)
+    factor = 4 if longest <= 96 else 3 if longest <= 256 else 2
+    return Canvas(width * factor, height * factor), factor
 
 
-def _finish(canvas: Canvas, size: int) -> Image:
-    return cv2.resize(canvas.image, (size, size), interpolation=cv2.INTER_AREA).astype(np.uint8)
+def _finish(canvas: Canvas, width: int, height: int) -> Image:
+    return cv2.resize(canvas.image, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8)
 
 
 def _truth(head: Head, scene: Scene, factor: int, prompt: str) -> Truth:
@@ -141,19 +181,27 @@ def _truth(head: Head, scene: Scene, factor: int, prompt: str) -> Truth:
     )
 
 
-def _draw_person(canvas: Canvas, head: Head, scene: Scene) -> None:
+def _draw_people(canvas: Canvas, people: list[tuple[Head, Scene]]) -> None:
+    """Draw heads and their bodies, all bodies first."""
+    hairs = [
+        Hair(head, light_direction(scene.light_yaw, scene.light_pitch), scene.light_strength) for head, scene in people
+    ]
+    for (head, scene), hair in zip(people, hairs, strict=True):
+        hair.behind_body(canvas)
+        draw_body(canvas, head, scene, skin_colour(head.person))
+    for (head, scene), hair in zip(people, hairs, strict=True):
+        _draw_head(canvas, head, scene, hair)
+
+
+def _draw_head(canvas: Canvas, head: Head, scene: Scene, hair: Hair) -> None:
     person, camera = head.person, head.camera
-    light = light_direction(scene.light_yaw, scene.light_pitch)
     skin = skin_colour(person)
-    hair = Hair(head, light, scene.light_strength)
-    hair.behind_body(canvas)
-    draw_body(canvas, head, scene, skin)
     hair.behind_head(canvas)
     # The ear that faces the camera is drawn over the head and short hair, the other one behind the head.
     near = [side for side in (-1, 1) if float(camera.rotation[2, 0]) * side > 0.12]
     for side in sorted({-1, 1}.difference(near)):
         ear(canvas, head, side, skin)
-    mask, angles = paint_head(canvas, head, skin, light, scene.light_strength)
+    mask, angles = paint_head(canvas, head, skin, hair.light, scene.light_strength)
     clips = _halves(mask, angles, scene.yaw)
     relief(canvas, head, mask, skin)
     marks(canvas, head, mask, skin)

@@ -179,6 +179,12 @@ class Hair:
             if near:
                 self._paint(canvas, points, brightness, 1)
 
+    def outline(self) -> Array:
+        """Return the pixels (N, 2) of the hair's surface; none of a bald head."""
+        parts = [tail[0] for tail in self._tails()] + ([] if self.shell is None else [self.shell[0]])
+        pixels = [self.head.camera.project(points)[0].reshape(-1, 2) for points in parts]
+        return np.concatenate([np.zeros((0, 2), np.float32), *pixels])
+
     def _tails(self) -> list[tuple[Array, Array, bool]]:
         person, length = self.person, self.person.hair_length
         volume = 1 + 0.35 * person.hair_volume

@@ -50,7 +50,7 @@ def paint_head(canvas: Canvas, head: Head, colour: Array, light: Array, strength
     brightness = quad_mean(shade(normals(points), head.camera, light, strength))
     column = np.clip(np.degrees((angles[:-1] + angles[1:]) / 2), -127, 127) + 128
     colours = np.stack([brightness, np.broadcast_to(column, brightness.shape), np.full(brightness.shape, 255)], -1)
-    layers = np.zeros((canvas.side, canvas.side, 3), np.uint8)
+    layers = np.zeros_like(canvas.image)
     paint_mesh(layers, points, head.camera, colours.astype(np.uint8))
     angle, mask = (np.ascontiguousarray(layers[..., c]) for c in (1, 2))
     # Blur only the head and the margin that the blur reaches: the rest is empty.
