@@ -6,6 +6,7 @@ and the next removal of the old checkout deletes them.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -133,6 +134,10 @@ def _present_columns(connection: Any) -> list[tuple[Any, Any]]:
 def _local_path(address: str) -> Path | None:
     """Return the path of a local address of artefacts (a path or a file URI), None for another one."""
     if address.startswith("/"):
-        return Path(address)
+        return Path(os.path.normpath(address))
     parts = urlsplit(address)
-    return Path(url2pathname(parts.path)) if parts.scheme == "file" and parts.netloc in ("", "localhost") else None
+    return (
+        Path(os.path.normpath(url2pathname(parts.path)))
+        if parts.scheme == "file" and parts.netloc in ("", "localhost")
+        else None
+    )

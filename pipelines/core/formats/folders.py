@@ -13,16 +13,16 @@ STATE_MARKER = ".format.json"
 EXPORT_MARKER = ".dynamicid.json"
 
 
-def stated_version(kind: Format, marker: Path) -> int:
-    """Return the version in the JSON file `marker` (missing: 1); raise UserError for a newer or a damaged one."""
+def stated_version(kind: Format, marker: Path, damaged: str | None = None) -> int:
+    """Return the version in the JSON file `marker` (missing: 1); raise UserError for a newer or a `damaged` one."""
     try:
         content = json.loads(marker.read_bytes())
     except FileNotFoundError:
         return 1
-    except ValueError:
+    except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict):
-        raise UserError(f"{marker}: damaged, expected a JSON object with the key {KEY}; remove the file")
+        raise UserError(damaged or f"{marker}: damaged, expected a JSON object with the key {KEY}; remove the file")
     return check_format(kind, marker, content.get(KEY))
 
 

@@ -21,15 +21,13 @@ from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.files import atomic_folder, sha256, write_atomically
 from pipelines.core.formats.folders import stated_version
 from pipelines.core.formats.table import BACKUP, KEY
+from pipelines.operations.backup.contents import ARTEFACTS, BUNDLE, DATABASE, MANIFEST, check_contents, files_in
 from pipelines.operations.backup.databases import dump
 from pipelines.operations.backup.locations import Locations
 from pipelines.operations.stack.credentials import FILE, OWNER_ONLY
 from pipelines.registry.relocation import artefacts_elsewhere
 from pipelines.versions.git import git
 
-MANIFEST = "manifest.json"
-ARTEFACTS = "artefacts"
-BUNDLE = "refs.bundle"
 # Tags and saved runs (refs/exps/<2>/<38 digits>/<name>); a bundle of all refs would include every branch.
 REFS = ("refs/tags", "refs/exps/*/*/*")
 
@@ -55,7 +53,7 @@ class Manifest:
 
     def databases(self) -> dict[str, str]:
         """Return {name: file} of its databases; names are mlflow, accounts and airflow."""
-        return {Path(name).stem: name for name in self.files if Path(name).suffix in (".sqlite", ".pgdump")}
+        return {match[1]: name for name in self.files if (match := DATABASE.fullmatch(name))}
 
     def contents(self) -> list[str]:
         """Return a description of each part."""
@@ -102,7 +100,7 @@ def make_backup(locations: Locations, target: Path, *, with_artefacts: bool = Tr
         manifest = Manifest(
             made=datetime.now(UTC).isoformat(timespec="seconds"),
             artefacts=None if folder is None else str(folder),
-            files={name: sha256(part / name) for name in _files(part)},
+            files={name: sha256(part / name) for name in files_in(part)},
             served=locations.served,
             rows=rows,
         )
@@ -158,20 +156,11 @@ def read_backup(folder: Path) -> Manifest:
     file = folder / MANIFEST
     if not file.is_file():
         raise UserError(f"{folder}: not a backup; expected a folder with {MANIFEST}, as `dynamicid backup` writes it")
-    stated_version(BACKUP, file)
+    damaged = f"{file}: damaged: not a backup's manifest; copy it again, or restore another backup"
     try:
+        stated_version(BACKUP, file, damaged)
         manifest = TypeAdapter(Manifest).validate_json(file.read_bytes())
     except ValidationError:
-        raise UserError(f"{file}: damaged: not a backup's manifest; copy it again, or restore another backup") from None
-    present = set(_files(folder)) - {MANIFEST}
-    wrong = [f"{name} is missing" for name in sorted(set(manifest.files) - present)]
-    wrong += [f"{name} is not in {MANIFEST}" for name in sorted(present - set(manifest.files))]
-    in_both = sorted(present & set(manifest.files))
-    wrong += [f"{name} is damaged" for name in in_both if sha256(folder / name) != manifest.files[name]]
-    if wrong:
-        raise UserError(f"{folder}: {'; '.join(wrong[:5])}; nothing was restored")
+        raise UserError(damaged) from None
+    check_contents(folder, manifest.files)
     return manifest
-
-
-def _files(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())

@@ -96,12 +96,27 @@ def load(file: Path, uri: str, rows: dict[str, int] | None = None, moved: Moved 
         # Not piped into psql: a broken pipe would end the script early, and psql would commit the first part.
         script = Path(folder) / "script.sql"
         _postgres(address, "pg_restore", "--clean", "--if-exists", "--no-owner", f"--file={script}", str(file))
+        _check_restricted(script)
         options = ("--no-psqlrc", "--quiet", "--single-transaction", "--set=ON_ERROR_STOP=1", "--output=/dev/null")
         _postgres(address, "psql", *options, "-c", _DROP_TABLES, "-f", str(script))
     with _connected(address) as connection:
         if moved is not None:
             readdress(connection, *moved)
         _check_same(rows or {}, _rows(connection), f"{address.render_as_string()}: the restored database")
+
+
+def _check_restricted(script: Path) -> None:
+    """Raise UserError unless the script begins by forbidding psql's own commands, of which one runs programs.
+
+    The names in a backup can hold such commands; pg_restore forbids them since August 2025 (CVE-2025-8714).
+    """
+    with script.open("rb") as file:
+        lines = (line for line in file if line.strip() and not line.startswith(b"--"))
+        if not next(lines, b"").startswith(b"\\restrict "):
+            raise UserError(
+                "pg_restore of this release writes scripts that could run programs; install the newest minor release "
+                "of PostgreSQL: apt-get install --only-upgrade postgresql-client-common 'postgresql*'"
+            )
 
 
 def is_copy(file: Path, uri: str, moved: Moved = None) -> bool:

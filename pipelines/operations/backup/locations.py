@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipelines.core.errors import UserError
-from pipelines.operations.stack.credentials import FILE, read_env
+from pipelines.operations.stack.credentials import FILE, read_credentials, read_env
 from pipelines.operations.stack.settings import LOOPBACK, Stack, stack_in, was_started
 from pipelines.operations.stack.supervisor import is_running, status
 from pipelines.registry.settings import database, sqlite_uri, tracking_root
@@ -109,7 +109,7 @@ def _running_databases(stack: Stack) -> Addresses:
         raise UserError(
             f"{stack.state / FILE}: the file with the passwords of the running databases is missing; restore it"
         )
-    return addresses(stack, LOOPBACK, stack.ports.postgres, read_env(stack.state / FILE))
+    return addresses(stack, LOOPBACK, stack.ports.postgres, read_credentials(stack.state / FILE))
 
 
 def addresses(stack: Stack, host: str, port: int, secret: dict[str, str] | None = None) -> Addresses:

@@ -5,19 +5,24 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.files import atomic_file, sha256
-from pipelines.operations.backup.backup import ARTEFACTS, BUNDLE, REFS, Manifest
+from pipelines.operations.backup.backup import REFS, Manifest
+from pipelines.operations.backup.contents import ARTEFACTS, BUNDLE
 from pipelines.operations.backup.databases import Moved, check_kind, is_copy, is_empty, load
 from pipelines.operations.backup.locations import Locations
 from pipelines.operations.stack.credentials import FILE
+from pipelines.registry.relocation import artefacts_elsewhere
 from pipelines.versions.forgotten import REASON, gate
 from pipelines.versions.git import git, run_git
+
+# Tags, and runs as DVC saves them (its commit in two parts, and the run's name).
+_REF = re.compile(r"refs/tags/.+|refs/exps/[0-9a-f]{2}/[0-9a-f]{38,62}/.+")
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,8 @@ def check_locations(folder: Path, manifest: Manifest, locations: Locations, *, f
     full = [name for name, uri in wanted.items() if not is_empty(uri) and not is_copy(own[name], uri, moved[name])]
     if full and not force:
         raise UserError(f"the databases of {' and '.join(full)} are not empty; --force replaces them")
+    _check_addresses(folder, manifest, locations)
+    _bundled(locations.root, folder / BUNDLE)
     if locations.artefacts is None or not (folder / ARTEFACTS).is_dir():
         return
     others = [] if force else _other_artefacts(manifest, locations.artefacts)
@@ -64,19 +71,20 @@ def restore_into(folder: Path, manifest: Manifest, locations: Locations) -> Rest
     done, left = [], []
     forgotten = gate(locations.root)
     if (folder / ARTEFACTS).is_dir() and locations.artefacts is not None:
-        hashes = {} if not forgotten else {str(folder / name): digest for name, digest in manifest.files.items()}
-        gone = [name for name, digest in hashes.items() if forgotten.reason(None, digest) is not None]
-        copy = partial(_copy, without=frozenset(gone))
-        shutil.copytree(folder / ARTEFACTS, locations.artefacts, dirs_exist_ok=True, copy_function=copy)
         for name, digest in _artefacts(manifest).items():
+            if forgotten.reason(None, digest) is not None:
+                left.append(f"{ARTEFACTS}/{name}: {REASON}")
+                continue
             target = locations.artefacts / name
-            if str(folder / ARTEFACTS / name) not in gone and not (target.is_file() and sha256(target) == digest):
+            with atomic_file(target) as part:
+                shutil.copy2(folder / ARTEFACTS / name, part)
+            if sha256(target) != digest:
                 raise StageFailed(f"{target}: not as in the backup after it was copied; check the disk, then run again")
         done.append(f"artefacts to {locations.artefacts}")
-        left += [f"{Path(name).relative_to(folder)}: {REASON}" for name in gone]
     if (folder / BUNDLE).is_file():
-        added = _restore_refs(locations.root, folder / BUNDLE)
-        done.append(f"{added} tags and saved runs")
+        added, hidden = _restore_refs(locations.root, folder / BUNDLE)
+        done.append(f"{len(added)} tags and saved runs")
+        left += [f"{ref} (git would take it for the branch of this name)" for ref in hidden]
     # Last: what refers to artefacts and tags finds them.
     wanted = _wanted(manifest, locations)
     for name, file in manifest.databases().items():
@@ -114,19 +122,54 @@ def _other_artefacts(manifest: Manifest, target: Path) -> list[str]:
     return [name for name, digest in inside if (target / name).is_file() and sha256(target / name) != digest]
 
 
-def _copy(source: str, target: str, *, without: frozenset[str]) -> str:
-    if source in without:
-        return target
-    with atomic_file(Path(target)) as part:
-        shutil.copy2(source, part)
-    return target
+def _check_addresses(folder: Path, manifest: Manifest, locations: Locations) -> None:
+    """Raise UserError where MLflow's database in the backup names folders of this machine that are not artefacts.
+
+    MLflow serves what it names, and `forget` deletes there.
+    """
+    database = folder / manifest.databases().get("mlflow", "")
+    if database.suffix != ".sqlite":
+        return
+    own = [] if locations.artefacts is None else [locations.artefacts.absolute()]
+    own += [moved[0]] if (moved := _moved("mlflow", manifest, locations)) else []
+    elsewhere = [path for path in artefacts_elsewhere(database, None) if not any(map(path.is_relative_to, own))]
+    if elsewhere:
+        raise UserError(
+            f"{database}: it names folders outside of {' and '.join(map(str, own)) or 'the backup'}, such as "
+            f"{elsewhere[0]}, as no backup does; nothing was restored"
+        )
 
 
-def _restore_refs(root: Path, bundle: Path) -> int:
-    """Restore tags and saved runs that are missing, and change no others; return how many."""
+def _bundled(root: Path, bundle: Path) -> list[str]:
+    """Return the tags and saved runs in the bundle; raise UserError where it has other references.
+
+    A branch or `refs/replace` would put other commits in the place of the checkout's.
+    """
+    if not bundle.is_file():
+        return []
+    listed = run_git(root, "bundle", "list-heads", str(bundle.resolve()))
+    if listed.code:
+        raise UserError(f"{bundle}: git cannot read it: {listed.problem}")
+    refs = [line.split(maxsplit=1)[1] for line in listed.text.splitlines()]
+    if strange := [ref for ref in refs if not _REF.fullmatch(ref)]:
+        raise UserError(f"{bundle}: {strange[0]} is neither a tag nor a saved run; nothing was restored")
+    return refs
+
+
+def _restore_refs(root: Path, bundle: Path) -> tuple[list[str], list[str]]:
+    """Restore tags and saved runs that are missing, and change no others; return those restored and those left.
+
+    A tag with the name of a branch is left: git would take the tag where the branch is meant.
+    """
     before = set(git(root, "for-each-ref", "--format=%(refname)", *REFS).split())
-    listed = git(root, "bundle", "list-heads", str(bundle.resolve())).splitlines()
-    missing = [ref for line in listed if (ref := line.split(maxsplit=1)[1]) not in before]
+    missing = [ref for ref in _bundled(root, bundle) if ref not in before]
+    named = {
+        name
+        for parts, kind in ((2, "heads"), (2, "remotes"), (3, "remotes"))
+        for name in git(root, "for-each-ref", f"--format=%(refname:lstrip={parts})", f"refs/{kind}").split()
+    }
+    hidden = [ref for ref in missing if (name := ref.removeprefix("refs/tags/")) in named or name.endswith("HEAD")]
+    missing = [ref for ref in missing if ref not in hidden]
     if missing:
         refs = "\n".join(f"{ref}:{ref}" for ref in missing).encode()
         done = run_git(root, "fetch", "--quiet", "--no-tags", "--stdin", str(bundle.resolve()), data=refs)
@@ -135,4 +178,4 @@ def _restore_refs(root: Path, bundle: Path) -> int:
     lost = set(missing) - set(git(root, "for-each-ref", "--format=%(refname)", *REFS).split())
     if lost:
         raise StageFailed(f"{root}: {', '.join(sorted(lost)[:5])} could not be restored")
-    return len(missing)
+    return missing, hidden

@@ -21,7 +21,7 @@ from pipelines.operations.backup.locations import (
 from pipelines.operations.backup.private_postgres import PORT, private_server, set_superuser_password
 from pipelines.operations.backup.restore import Restored, check_locations, restore_backup, restore_into
 from pipelines.operations.stack import postgres as database
-from pipelines.operations.stack.credentials import FILE, OWNER_ONLY, read_env
+from pipelines.operations.stack.credentials import FILE, OWNER_ONLY, read_credentials
 from pipelines.operations.stack.settings import Stack, stack_in, was_started
 from pipelines.operations.stack.supervisor import has_processes, lock_stack
 
@@ -61,8 +61,8 @@ def restore_stack(
             f"{file}: the passwords and keys differ from those that the backup's databases need; --force replaces "
             "the file and the databases, --state names another folder"
         )
-    secret = read_env(saved)
-    present = read_env(file) if file.is_file() else {}
+    secret = read_credentials(saved)
+    present = read_credentials(file) if file.is_file() else {}
     stack.state.mkdir(parents=True, exist_ok=True)
     server = database.configure(stack.state)
     settings = stack.root / "docker" / "postgres"
