@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipelines.core.screen import say
+from pipelines.core.screen import encodable, say
 
 __all__ = ["say"]
 
@@ -45,9 +45,19 @@ def json_wanted() -> bool:
 def emit(value: Any, text: str | None = None) -> None:
     """Print a result (plain or a dataclass) to stdout: as `text` if that is given without --json, else as JSON."""
     if text is None or json_wanted():
-        text = json.dumps(asdict(value) if is_dataclass(value) else value, default=str)  # type: ignore[arg-type]
+        plain = asdict(value) if is_dataclass(value) else value  # type: ignore[arg-type]
+        text = json.dumps(_encodable(plain), default=lambda other: encodable(str(other)))
     if text:
         typer.echo(text)
+
+
+def _encodable(value: Any) -> Any:
+    """Return a plain value whose texts other programs can encode, too: names of files may be no UTF-8."""
+    if isinstance(value, dict):
+        return {_encodable(name): _encodable(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_encodable(one) for one in value]
+    return encodable(value) if isinstance(value, str) else value
 
 
 def emit_if_asked(value: Any) -> None:

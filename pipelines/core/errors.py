@@ -7,6 +7,8 @@ import json
 import os
 from pathlib import Path
 
+from pipelines.core.screen import encodable
+
 # Names a file for the reason why a command ends; between it and its caller stands a program (DVC) that passes on
 # nothing but its own exit code.
 REASON_VARIABLE = "DYNAMICID_REASON_FILE"
@@ -28,7 +30,7 @@ def leave_reason(text: str, code: int) -> None:
     """Write why this command ends, and its exit code, to the file that the caller named, if it named one."""
     if file := os.environ.get(REASON_VARIABLE):
         with contextlib.suppress(OSError):
-            Path(file).write_text(json.dumps([code, text]), encoding="utf-8")
+            Path(file).write_text(json.dumps([code, encodable(text)]), encoding="utf-8")
 
 
 def read_reason(file: Path) -> tuple[int | None, str | None]:

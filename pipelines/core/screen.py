@@ -6,6 +6,7 @@ Names of files come from strangers: an escape sequence in one could hide, move o
 from __future__ import annotations
 
 import io
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -22,12 +23,19 @@ _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202
 _OF_A_BAR = re.compile(r"\n*(\x1b\[A)+|\r(?=[^\r\x1b]*\Z)")
 # A line break that begins no indented line.
 _BREAK = re.compile(r"\n(?!  )")
+# How Python holds bytes of a file's name that are not UTF-8.
+_NOT_UTF_8 = re.compile("[\udc80-\udcff]+")
 _STYLED: ContextVar[bool] = ContextVar("styled", default=False)
 
 
 def printable(text: str) -> str:
     """Return `text` with control characters, and marks that reorder text, as escapes such as \\x1b."""
     return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def encodable(text: str) -> str:
+    """Return `text` with the bytes of names that are not UTF-8 as escapes such as \\xff, which any program can read."""
+    return _NOT_UTF_8.sub(lambda match: repr(os.fsencode(match[0]))[2:-1], text)
 
 
 def one_message(text: str) -> str:

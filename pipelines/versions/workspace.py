@@ -6,6 +6,7 @@ and pushed to the checkout. `restore` reads them from there without running anyt
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -24,6 +25,8 @@ RUNS_VARIABLE = "DYNAMICID_RUNS"
 _READY = ".dynamicid/workspace.json"
 # Folders outside git that a workspace links to: weights of the full-size profile.
 _LINKED = ("weights",)
+# Characters of a run's name, of which the last are digits of a hash.
+_LONGEST, _DIGITS = 80, 12
 
 
 @dataclass(frozen=True)
@@ -40,11 +43,22 @@ class Workspace:
 
 
 def run_name(run_id: str) -> str:
-    """Return a scheduler's run id as a name that git, DVC and file systems accept."""
+    """Return a scheduler's run id as a name that git, DVC and file systems accept; two ids never share a name.
+
+    An id that is no such name itself gets a part of its hash at the end. The name of a run is its own name.
+    """
+    name = _plain_name(run_id)
+    if name == run_id:
+        return name
+    return f"{name[: _LONGEST - _DIGITS - 1]}-{hashlib.sha256(run_id.encode()).hexdigest()[:_DIGITS]}"
+
+
+def _plain_name(run_id: str) -> str:
+    """Return letters and digits of a run id, as its name was in releases that shared it among several ids."""
     name = re.sub(r"[^A-Za-z0-9]+", "-", run_id).strip("-").lower()
     if not name:
         raise UserError(f"run id {run_id!r}: it has no letter or digit to name a workspace by")
-    return name[:80]
+    return name[:_LONGEST]
 
 
 def runs_folder(home: Path) -> Path:
@@ -122,7 +136,8 @@ def restore(home: Path, run: str, target: Path) -> Path:
     if target.exists():
         raise UserError(f"{target}: it exists; give a folder that does not exist")
     note_copy(home, target, RESTORED)
-    name = run_name(run)
+    saved = {ref.rsplit("/", 1)[1] for ref in git(home, "for-each-ref", "--format=%(refname)", "refs/exps").split()}
+    name = next((one for one in (run_name(run), _plain_name(run)) if one in saved), run_name(run))
     with atomic_folder(target) as part:
         clone_of(home, part)
         for arguments in (("exp", "pull", "--no-cache", "origin", name), ("exp", "apply", name), ("checkout",)):

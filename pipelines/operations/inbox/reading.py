@@ -36,12 +36,15 @@ def unusable(batches: dict[str, Path], max_pixels: int, forgotten: Forgotten) ->
         for file in sorted(folder.rglob("*")):
             if not file.is_file() or not is_picture_name(file.name):
                 continue
-            data, reason = file.read_bytes(), None
+            reason = None
             try:
+                data = file.read_bytes()
                 decode(data, max_pixels=max_pixels, min_side=1, working_side=64)
                 reason = forgotten.reason(None, hashlib.sha256(data).hexdigest()) if forgotten else None
             except Undecodable as error:
                 reason = str(error)
+            except PermissionError as error:
+                reason = f"unreadable: {error.strerror}"
             if reason is not None:
                 reasons[f"{name}/{file.relative_to(folder).as_posix()}"] = reason
     return reasons

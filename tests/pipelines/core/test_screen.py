@@ -15,6 +15,7 @@ from rich.text import Text
 from tqdm import tqdm
 
 from pipelines.core import screen
+from pipelines.core.errors import REASON_VARIABLE, leave_reason, read_reason
 from tests.processes import PROJECT
 
 EVIL = [
@@ -110,3 +111,12 @@ def test_a_message_is_one_line_and_what_belongs_to_it_is_indented() -> None:
     assert screen.one_message("a\nb: done") == r"a\nb: done"
     assert screen.one_message("a: does not fit\n  missing b\n") == "a: does not fit\n  missing b"
     assert screen.printable("né 名前 😀\u200d\t") == "né 名前 😀\u200d\t"
+
+
+def test_the_reason_of_an_error_can_be_stored_whatever_it_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(REASON_VARIABLE, str(tmp_path / "reason"))
+    leave_reason("\udcff.jpg, \udce9t\udce9, 名前: damaged", 2)
+    code, reason = read_reason(tmp_path / "reason")
+    assert (code, reason) == (2, "\\xff.jpg, \\xe9t\\xe9, 名前: damaged")

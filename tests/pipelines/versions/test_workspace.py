@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from pipelines.core.errors import UserError
 from pipelines.versions import workspace
@@ -96,12 +99,12 @@ def test_a_restore_that_is_killed_leaves_no_folder_and_is_repeated(
         # The process ends between two commands of DVC, without cleaning up.
         try:
             monkeypatch.setattr(workspace, "dvc", lambda *arguments, **_: os._exit(9))
-            restore(home, "run-a", tmp_path / "elsewhere")
+            restore(home, "run a", tmp_path / "elsewhere")
         finally:
             os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
     assert not (tmp_path / "elsewhere").exists()
-    assert (restore(home, "run-a", tmp_path / "elsewhere") / "result.txt").read_text() == "42"
+    assert (restore(home, "run a", tmp_path / "elsewhere") / "result.txt").read_text() == "42"
     assert not list(tmp_path.glob(".elsewhere*"))
 
 
@@ -118,6 +121,42 @@ def test_two_runs_at_once_do_not_meet(home: Path, tmp_path: Path) -> None:
         assert list(pool.map(whole, (4, 5))) == ["84", "105"]
     assert (restore(home, "run 4", tmp_path / "four") / "result.txt").read_text() == "84"
     assert (restore(home, "run 5", tmp_path / "five") / "result.txt").read_text() == "105"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        *(("a_b", "a.b"), ("a-b", "a_b"), ("x" * 80 + "1", "x" * 80 + "2"), ("Run", "run"), ("dag/run", "dag_run")),
+        *(("scheduled__2026-01-01T00:00:00+00:00", "scheduled__2026-01-01T00-00-00+00-00"), ("名a", "前a")),
+    ],
+)
+def test_two_run_ids_never_share_a_workspace(home: Path, one: str, other: str) -> None:
+    names = run_name(one), run_name(other)
+    assert names[0] != names[1]
+    for name in names:
+        assert len(name) <= 80
+        assert re.fullmatch("[a-z0-9-]+", name)
+        assert run_name(name) == name, "the name of a run is its own name"
+    (create(home, one).path / "of-one").touch()
+    assert not (create(home, other).path / "of-one").exists()
+
+
+@given(st.lists(st.text(min_size=1), min_size=2, max_size=2, unique=True))
+@settings(derandomize=True)
+def test_names_of_any_two_ids_differ(ids: list[str]) -> None:
+    assume(all(re.search("[A-Za-z0-9]", one) for one in ids))
+    assert run_name(ids[0]) != run_name(ids[1])
+
+
+def test_a_run_that_an_earlier_release_saved_is_restored(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as earlier:
+        earlier.setattr(workspace, "run_name", workspace._plain_name)
+        add_data(create(home, "manual__1").path)
+        assert dvc(create(home, "manual__1").path, "repro", "-q", capture=True).returncode == 0
+        assert save(home, "manual__1") == "manual-1"
+    assert (restore(home, "manual__1", tmp_path / "new") / "result.txt").read_text() == "42"
 
 
 def test_errors_name_what_was_wrong(home: Path, tmp_path: Path) -> None:

@@ -14,11 +14,12 @@ import pytest
 
 from pipelines.core.errors import UserError
 from pipelines.operations.inbox.batches import LOOSE, READY, Inbox
+from pipelines.versions.workspace import run_name
 from tests.pipelines.object_store import BUCKET, s3_server
 
 QUIET = 60.0
 RUN = "dynamicid_ingest/scheduled__2026-01-01"
-NAME = "dynamicid-ingest-scheduled-2026-01-01"
+NAME = run_name(RUN)
 
 
 def _put(inbox: Inbox, files: dict[str, bytes]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -15,11 +16,13 @@ from pipelines.core.files import sha256
 from pipelines.core.row_schemas import DATASET_SCHEMA
 from pipelines.data.synthetic.sheet import portrait
 from pipelines.versions.forgotten import REASON, append, new_entry
+from pipelines.versions.workspace import run_name
 from tests.pipelines.awkward import make_awkward_photos
 from tests.pipelines.photos import dataset_row, write_shards
 from tests.processes import dynamicid, git, run
 
 RUN = ("--run-id", "dynamicid_ingest/one")
+NAME = run_name(RUN[1])
 
 
 @pytest.fixture
@@ -70,9 +73,9 @@ def test_from_dropped_photos_to_a_published_version(place: Path) -> None:
     assert (second["tag"], second["rows"], second["new"]) == ("faces-v2", 7, True), "by hand, in the same checkout"
     _cli(place, "inbox", "done", *RUN)
     assert not (place / ".dynamicid" / "published.json").exists()
-    moved = list((place / "inbox" / "_done" / "dynamicid-ingest-one" / "monday").iterdir())
+    moved = list((place / "inbox" / "_done" / NAME / "monday").iterdir())
     assert len(moved) == 6
-    assert len(json.loads((place / "inbox" / "_bad" / "dynamicid-ingest-one.json").read_text())) == len(reasons)
+    assert len(json.loads((place / "inbox" / "_bad" / f"{NAME}.json").read_text())) == len(reasons)
     assert _cli(place, "inbox", "ready") == {"ready": [], "waiting": {}}
 
 
@@ -118,7 +121,7 @@ def test_forgotten_people_and_photos_do_not_come_back(place: Path) -> None:
         shutil.copy(source, batch / name)
     (batch / "_READY").touch()
     assert _cli(place, "inbox", "take", *RUN)["bad"] == {"monday/bert/1.jpg": REASON}
-    assert (place / "inbox" / "_bad" / "dynamicid-ingest-one" / "monday" / "bert" / "1.jpg").is_file()
+    assert (place / "inbox" / "_bad" / NAME / "monday" / "bert" / "1.jpg").is_file()
     done = dynamicid("inbox", "add", *RUN, "--inbox", place / "inbox", cwd=place)
     assert json.loads(done.stdout) == {"monday": 1}
     assert f"monday: 1 new photos; 1 left out: {REASON}" in done.stderr
@@ -136,6 +139,39 @@ def test_forgotten_people_and_photos_do_not_come_back(place: Path) -> None:
         assert "line 1: the list of the forgotten is cut" in dynamicid(*command, cwd=place, env=env, code=2).stderr
 
 
+def test_names_that_are_not_utf_8_stop_no_other_photo(place: Path) -> None:
+    """Airflow stores results and reasons in its database, which refuses what is not UTF-8."""
+    batch = place / "inbox" / "monday"
+    for name in (b"\xff.jpg", b"\xe9t\xe9.jpg"):
+        shutil.copy(batch / "cmyk.jpg", os.fsdecode(os.fsencode(batch) + b"/" + name))
+    Path(os.fsdecode(os.fsencode(batch) + b"/\xfe.jpg")).write_bytes(b"no picture")
+    batch.rename(os.fsdecode(os.fsencode(batch) + b"\xff"))
+    printed = [_cli(place, "inbox", "ready"), _cli(place, "inbox", "take", *RUN)]
+    assert printed[0]["ready"] == printed[1]["batches"] == ["monday\\xff"]
+    assert "monday\\xff/\\xfe.jpg" in printed[1]["bad"]
+    printed += [_cli(place, "inbox", "add", *RUN), _cli(place, "inbox", "done", *RUN)]
+    assert printed[2] == {"monday\\xff": 8}
+    json.dumps(printed, ensure_ascii=False).encode()
+
+
+def test_a_photo_that_may_not_be_read_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipelines.operations.inbox.reading import unusable
+    from pipelines.versions.forgotten import Forgotten
+
+    photos = make_awkward_photos(tmp_path / "photos")
+    read = Path.read_bytes
+
+    def guarded(path: Path) -> bytes:
+        if path.name == "cmyk.jpg":  # the tests may run as root, who may read everything
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", guarded)
+    found = unusable({"monday": photos}, 10**9, Forgotten([]))
+    assert found["monday/cmyk.jpg"] == "unreadable: Permission denied"
+    assert "monday/exif_rotated.jpg" not in found
+
+
 def test_labels_of_photos_that_were_set_aside_are_no_fault_and_others_refuse_the_batch(place: Path) -> None:
     batch = place / "inbox" / "monday"
     entries = [{"file_name": file.name, "text": "a face"} for file in sorted(batch.iterdir()) if file.name != "_READY"]
@@ -144,7 +180,7 @@ def test_labels_of_photos_that_were_set_aside_are_no_fault_and_others_refuse_the
     (batch / "one.txt").write_text("text of no photo")
     _cli(place, "inbox", "take", *RUN)
     dynamicid("inbox", "add", *RUN, cwd=place, env={"DYNAMICID_INBOX": str(place / "inbox")}, code=1)
-    listed = json.loads((place / "inbox" / "_bad" / "dynamicid-ingest-one.json").read_text())
+    listed = json.loads((place / "inbox" / "_bad" / f"{NAME}.json").read_text())
     assert "1 label does not reach a row (one.txt: text without a picture of its name)" in listed["monday/cmyk.jpg"]
     assert not list((place / "data" / "faces").glob("*.parquet"))
     again = dynamicid("inbox", "add", *RUN, cwd=place, env={"DYNAMICID_INBOX": str(place / "inbox")}, code=1)
@@ -155,7 +191,7 @@ def test_a_batch_of_two_layouts_is_refused(place: Path) -> None:
     (place / "inbox" / "monday" / "labels.jsonl").write_text('{"file_name": "cmyk.jpg", "identity": "anna"}\n')
     _cli(place, "inbox", "take", *RUN)
     dynamicid("inbox", "add", *RUN, cwd=place, env={"DYNAMICID_INBOX": str(place / "inbox")}, code=2)
-    listed = json.loads((place / "inbox" / "_bad" / "dynamicid-ingest-one.json").read_text())
+    listed = json.loads((place / "inbox" / "_bad" / f"{NAME}.json").read_text())
     assert "2 layouts fit: consistentid" in listed["monday/cmyk.jpg"]
 
 
@@ -167,7 +203,7 @@ def test_the_inbox_of_the_checkout_stays_when_a_run_is_done(place: Path) -> None
     (own / "tuesday" / "_READY").unlink()
     _cli(place, "inbox", "take", *RUN, inbox=".dynamicid/inbox")
     _cli(place, "inbox", "done", *RUN, inbox=".dynamicid/inbox")
-    assert (own / "_done" / "dynamicid-ingest-one" / "monday").is_dir()
+    assert (own / "_done" / NAME / "monday").is_dir()
     assert any((own / "tuesday").iterdir())
 
 
@@ -176,9 +212,9 @@ def test_a_refused_batch_is_listed_as_bad_with_the_reason(place: Path) -> None:
     _cli(place, "inbox", "add", *RUN)
     _cli(place, "configure", "--set", "validate.min_photos=1000")
     _cli(place, "inbox", "validate", *RUN, code=1)
-    listed = json.loads((place / "inbox" / "_bad" / "dynamicid-ingest-one.json").read_text())
+    listed = json.loads((place / "inbox" / "_bad" / f"{NAME}.json").read_text())
     assert any("min_photos" in reason for reason in listed.values())
-    assert not (place / "inbox" / "_taken" / "dynamicid-ingest-one").exists()
+    assert not (place / "inbox" / "_taken" / NAME).exists()
 
 
 def test_a_full_disk_does_not_refuse_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
