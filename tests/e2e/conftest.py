@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 import yaml
 
 sys.path.insert(0, str(Path(__file__).parent))
-from airflow_api import Airflow
+from airflow_api import ENDED, Airflow
 
 from pipelines.core.errors import UserError
 from pipelines.operations.stack.postgres import find_programs
@@ -84,6 +85,39 @@ class Team:
         from mlflow.tracking import MlflowClient
 
         return MlflowClient(self.addresses["mlflow"])
+
+    def ingested(self, batch: str, identities: int) -> tuple[str, str]:
+        """Drop drawn people and wait until they are ingested; return the ingesting run and its version."""
+        before = set(self.cli("dataset", "list").split())
+        runs = {run["dag_run_id"] for run in self.airflow.runs("dynamicid_ingest") if run["state"] == "success"}
+        target = self._drop(batch, identities)
+        self.airflow.unpause("dynamicid_ingest")
+
+        def ended() -> list[str]:
+            found = (run for run in self.airflow.runs("dynamicid_ingest") if run["state"] in ENDED)
+            return [run["dag_run_id"] for run in found if run["dag_run_id"] not in runs]
+
+        done = wait_until(ended, 2400, lambda: self.airflow.runs("dynamicid_ingest"), 2)
+        self.airflow.unpause("dynamicid_ingest", paused=True)
+        states = self.airflow.states("dynamicid_ingest", done[0])
+        assert set(states.values()) == {"success"}, states
+        new = set(self.cli("dataset", "list").split()) - before
+        assert len(new) == 1
+        assert not target.exists()
+        return done[0], new.pop()
+
+    def _drop(self, batch: str, identities: int) -> Path:
+        """Synthesize photos elsewhere, then move the batch into the inbox and add `_READY`."""
+        outside = self.home / ".dynamicid" / "drawn" / batch
+        # A new seed: the dataset of a running stack already contains the people of earlier tests.
+        seed = str(time.time_ns() % 10**6)
+        self.cli("synthesize", "--identities", str(identities), "--seed", seed, "--out", str(outside))
+        self.inbox.mkdir(parents=True, exist_ok=True)
+        target = self.inbox / batch
+        outside.rename(target)
+        (next(target.iterdir()) / "broken.jpg").write_bytes(b"\xff\xd8\xff this is no picture")
+        (target / "_READY").touch()
+        return target
 
     def new_run(self, dag: str, kind: str, earlier: set[str], seconds: float = SECONDS) -> str:
         """Wait for a run of `kind` that is not in `earlier`, and return its id."""

@@ -3,50 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import pytest
-from airflow_api import ENDED
-
-from tests.processes import wait_until
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(7200)]
 SECONDS = 2400
-
-
-def _drop(team, batch: str, identities: int, seed: int) -> Path:
-    """Synthesize photos elsewhere, then move the batch into the inbox and add `_READY`."""
-    outside = team.home / ".dynamicid" / "drawn" / batch
-    team.cli("synthesize", "--identities", str(identities), "--seed", str(seed), "--out", str(outside))
-    team.inbox.mkdir(parents=True, exist_ok=True)
-    target = team.inbox / batch
-    outside.rename(target)
-    (next(target.iterdir()) / "broken.jpg").write_bytes(b"\xff\xd8\xff this is no picture")
-    (target / "_READY").touch()
-    return target
-
-
-def _ingested(team, batch: str, identities: int) -> tuple[str, str]:
-    """Drop a batch and wait until it is ingested; return the ingesting run and the version it made."""
-    before = set(team.cli("dataset", "list").split())
-    runs = {run["dag_run_id"] for run in team.airflow.runs("dynamicid_ingest") if run["state"] == "success"}
-    # A new seed: the dataset of a running stack already contains the people of earlier tests.
-    target = _drop(team, batch, identities, seed=time.time_ns() % 10**6)
-    team.airflow.unpause("dynamicid_ingest")
-
-    def ended() -> list[str]:
-        found = (run for run in team.airflow.runs("dynamicid_ingest") if run["state"] in ENDED)
-        return [run["dag_run_id"] for run in found if run["dag_run_id"] not in runs]
-
-    done = wait_until(ended, SECONDS, lambda: team.airflow.runs("dynamicid_ingest"), 2)
-    team.airflow.unpause("dynamicid_ingest", paused=True)
-    states = team.airflow.states("dynamicid_ingest", done[0])
-    assert set(states.values()) == {"success"}, states
-    new = set(team.cli("dataset", "list").split()) - before
-    assert len(new) == 1
-    assert not target.exists()
-    return done[0], new.pop()
 
 
 def _retrained(team, earlier: set[str], version: str) -> dict:
@@ -65,7 +27,7 @@ def _retrained(team, earlier: set[str], version: str) -> dict:
 @pytest.fixture(scope="module")
 def promoted(team) -> dict:
     earlier = {run["dag_run_id"] for run in team.airflow.runs("dynamicid_train")}
-    run, version = _ingested(team, "first", identities=8)
+    run, version = team.ingested("first", identities=8)
     return {**_retrained(team, earlier, version), "ingest_run": run, "dataset": version}
 
 
@@ -95,7 +57,7 @@ def test_a_worse_challenger_is_refused_with_a_reason(team, promoted: dict) -> No
     # A far too high learning rate without warm-up destroys the pictures.
     team.commit_params("train_anchoring.learning_rate=0.3", "train_anchoring.warmup_steps=0")
     try:
-        _, version = _ingested(team, "second", identities=2)
+        _, version = team.ingested("second", identities=2)
         refused = _retrained(team, earlier, version)
     finally:
         team.commit_params("train_anchoring.learning_rate=0.0015", "train_anchoring.warmup_steps=50")

@@ -1,4 +1,4 @@
-"""A service is restarted; a stack whose supervisor was killed starts again without losses. These tests run last."""
+"""A service is restarted; a stack whose supervisor was killed starts again without losses."""
 
 from __future__ import annotations
 
