@@ -25,6 +25,9 @@ _RANDOM = re.compile(r"[0-9a-f]{7,}")
 # The folders of git and DVC have files for each process; locks that stay behind are listed separately.
 _INTERNAL = (".git", ".dvc/tmp", ".dynamicid/runs")
 _UNFINISHED = re.compile(r"(^|/)\.[^/]*\.(part|old)(/|$)|\.tmp(/|$)|(^|/)tmp-")
+# What may stay: an object that DVC did not finish, which `dynamicid clean` removes, and the note of a model's name that
+# MLflow writes into its folder whenever the model is read.
+_MAY_STAY = re.compile(r"/files/md5/\w\w/\.[^/]+\.tmp$|/registered_model_meta$")
 
 
 def digests(at: Path, units: Iterable[str]) -> dict[str, str]:
@@ -56,12 +59,13 @@ def half_files(at: Path, units: Sequence[str], made: Any) -> list[str]:
 def names(at: Path) -> list[str]:
     """Return the names of all files below `at`, without random parts, each once.
 
-    Lock files are left out: the end of a process frees its lock, and the file stays.
+    Lock files are left out, as the end of a process frees its lock and the file stays, and so is what may stay.
     """
     listed = set()
     for file in at.rglob("*"):
         name = file.relative_to(at).as_posix()
-        if file.is_file() and file.suffix != ".lock" and not any(f"/{part}/" in f"/{name}" for part in _INTERNAL):
+        left_out = file.suffix == ".lock" or _MAY_STAY.search(name)
+        if file.is_file() and not left_out and not any(f"/{part}/" in f"/{name}" for part in _INTERNAL):
             listed.add(_RANDOM.sub("*", name))
     return sorted(listed)
 

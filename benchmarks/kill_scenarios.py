@@ -135,9 +135,9 @@ def _forgotten(place: Place) -> State:
     entries = read_ledger(place.home).entries
     photos = sorted({photo for entry in entries for photo in entry.photos})
     pieces = [bytes.fromhex(line) for line in (place.state / "given" / "pieces").read_text().split()]
-    left = []
+    left, kept = [], (place.state / "given", place.state / "failed", place.at / "photos")
     for file in sorted(place.state.rglob("*")):
-        if file.is_relative_to(place.state / "given") or file.is_relative_to(place.at / "photos"):
+        if any(file.is_relative_to(folder) for folder in kept):
             continue
         if file.is_file() and not file.is_symlink():
             content = file.read_bytes()

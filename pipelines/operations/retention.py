@@ -16,8 +16,9 @@ from pathlib import Path
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.locks import is_held
 from pipelines.core.sections.operations import Keeping
-from pipelines.versions.dvc import dvc, dvc_problem
+from pipelines.versions.dvc import dvc, dvc_problem, local_stores
 from pipelines.versions.git import git
+from pipelines.versions.interrupted import unfinished_objects
 from pipelines.versions.workspace import workspaces
 
 _DAY = 86400.0
@@ -29,7 +30,7 @@ _CACHES = ("cache", "preprocess", "curate")
 class Item:
     """A folder or file: its kind, age in days, size in bytes, and why it is kept (None: it can be removed)."""
 
-    kind: str  # workspace, checkpoint or cache
+    kind: str  # workspace, checkpoint, cache or unfinished object
     path: Path
     days: float
     size: int
@@ -42,10 +43,10 @@ class Item:
 
 
 def survey(root: Path, params: Keeping, *, unsaved: bool = False, now: float | None = None) -> list[Item]:
-    """Return all workspaces, checkpoints and cached files of the checkout `root`; `kept` says which ones stay.
+    """Return all workspaces, checkpoints, cached files and unfinished objects of the checkout `root`.
 
-    `unsaved` also allows the removal of workspaces whose run was never saved as an experiment. Checkpoints and caches
-    inside a workspace are removed with it. `now` is in seconds since the epoch.
+    `kept` says which ones stay. `unsaved` also allows the removal of workspaces whose run was never saved as an
+    experiment. Checkpoints and caches inside a workspace are removed with it. `now` is in seconds since the epoch.
     """
     root = root.resolve()
     now = time.time() if now is None else now
@@ -53,6 +54,7 @@ def survey(root: Path, params: Keeping, *, unsaved: bool = False, now: float | N
         *_workspaces(root, params.workspaces_days, unsaved, now),
         *_checkpoints(root, params.checkpoints_days, now),
         *_caches(root, params.caches_days, now),
+        *_unfinished(root, now),
     ]
 
 
@@ -110,6 +112,17 @@ def _caches(root: Path, days: float, now: float) -> Iterator[Item]:
             age = (now - max(info.st_mtime, info.st_atime)) / _DAY
             kept = f"used {age:.1f} days ago, kept for {days:g}" if age < days else None
             yield Item("cache", path, age, info.st_size, kept)
+
+
+def _unfinished(root: Path, now: float) -> Iterator[Item]:
+    """Yield what killed transfers of DVC left in the cache and in remotes that are folders."""
+    if not (root / ".dvc" / "config").is_file():
+        return
+    for path in unfinished_objects(local_stores(root)):
+        info = path.stat()
+        age = (now - info.st_mtime) / _DAY
+        kept = "may still be written, for a day" if age < 1 else None
+        yield Item("unfinished", path, age, info.st_size, kept)
 
 
 def _measure(folder: Path, now: float) -> tuple[float, int]:

@@ -22,7 +22,7 @@ from pipelines.core.errors import REASON_VARIABLE, StageFailed, UserError, read_
 from pipelines.core.privacy import TELEMETRY_OFF
 from pipelines.versions.forgotten import refuse_forgotten
 from pipelines.versions.git import git_environment, in_repository
-from pipelines.versions.interrupted import mend_interrupted
+from pipelines.versions.interrupted import mend_interrupted, mend_stores
 
 
 def stage_environment() -> dict[str, str]:
@@ -41,6 +41,8 @@ def dvc(
     Never with `--quiet`, which also silences errors.
     """
     mend_interrupted(root)
+    if {"push", "pull", "--pull"} & set(arguments):
+        mend_stores(local_stores(root))
     return subprocess.run(
         [sys.executable, "-m", "dvc", *arguments],
         cwd=root,
@@ -81,6 +83,12 @@ def remotes(root: Path) -> dict[str, Any]:
             )
     default = config.get("core", {}).get("remote")
     return {"remote": by_name, "core": {"remote": default} if default else {}}
+
+
+def local_stores(root: Path) -> list[Path]:
+    """Return the folders of the cache and of the remotes that are folders, as far as they are there."""
+    urls = [Path(one.get("url", "")) for one in remotes(root)["remote"].values()]
+    return [folder for folder in (cache_folder(root), *urls) if folder.is_absolute() and folder.is_dir()]
 
 
 def default_remote(root: Path) -> str | None:

@@ -1,12 +1,15 @@
 """Mend what a killed DVC left half written: it writes `.dvc` files, `dvc.lock` and its list of locks in place.
 
-A damaged one would stop every later DVC command in the checkout. DVC's own lock shows whether a writer is at work.
+A damaged one would stop every later DVC command in the checkout. DVC's own lock shows whether a writer is at work. In a
+remote that is a folder, DVC makes each new object as an empty file under its final name before it tries to clone it.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,8 @@ from pipelines.core.locks import hold
 # The lists that DVC keeps of paths being read and written, and a copy of `dvc.lock` as it last was.
 _LISTS = "rwlock"
 _COPY = "dvc.lock.whole"
+# A process that clones an object has it empty for microseconds.
+_SECONDS_EMPTY = 1.0
 
 
 class _AtWork(Exception):
@@ -47,6 +52,26 @@ def mend_interrupted(root: Path, folder: str = FACES) -> None:
             else:
                 file.unlink()
                 print(f"{file}: a killed DVC left it half written; removed", file=sys.stderr)
+
+
+def mend_stores(stores: Iterable[Path]) -> None:
+    """Remove the empty lists of folders that a killed DVC left in caches and remotes that are folders; print which.
+
+    DVC would neither send the folder's data again nor fetch it.
+    """
+    empty = [file for store in stores for file in store.glob("files/md5/??/*.dir") if not file.stat().st_size]
+    if empty:
+        time.sleep(_SECONDS_EMPTY)
+    for file in empty:
+        if file.is_file() and not file.stat().st_size:
+            file.unlink(missing_ok=True)
+            print(f"{file}: a killed DVC left it empty; removed", file=sys.stderr)
+
+
+def unfinished_objects(stores: Iterable[Path]) -> Iterator[Path]:
+    """Yield the files under temporary names that a DVC which is at work, or was killed, has in such folders."""
+    for store in stores:
+        yield from sorted(store.glob("files/md5/??/.*.tmp"))
 
 
 def _damaged(root: Path, folder: str) -> list[Path]:

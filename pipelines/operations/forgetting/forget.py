@@ -213,7 +213,7 @@ def _forget(root: Path, locations: Locations, shown: set[str]) -> ForgettingRepo
         datasets.setdefault(before, None)
     entry = forgotten.new_entry(subject.identities, subject.image_ids, datasets, subject.files | shown)
     forgotten.append(root, entry)
-    local.delete_unfinished(root)
+    local.delete_unfinished(root, locations.begun.probe())
     tables = local.clean_tables(root, locations.tables, subject)
     failed: list[str] = []
     version = _new_versions(root, list(locations.tables), len(subject.image_ids), failed)

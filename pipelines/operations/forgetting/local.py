@@ -19,9 +19,12 @@ from pipelines.core.locks import hold
 from pipelines.data.ingest.label_join import owners
 from pipelines.data.ingest.photo_files import SIGNATURE_BYTES, is_picture_name, is_picture_start
 from pipelines.data.ingest.sidecars import BESIDE
+from pipelines.operations.forgetting.probe import Probe
 from pipelines.operations.forgetting.subject import Subject
 from pipelines.operations.forgetting.tables import SubjectRows, is_table, rows_in, write_without
 from pipelines.operations.inbox.batches import BAD, DONE, TAKEN
+from pipelines.versions.dvc import local_stores
+from pipelines.versions.interrupted import unfinished_objects
 from pipelines.versions.places import DATASET, INBOX, noted
 from pipelines.versions.workspace import all_runs_folders
 
@@ -127,11 +130,14 @@ def _texts_of(photo: Path) -> list[Path]:
     return [photo.parent / name for name, fits in owners(pictures, labels).items() if fits == [photo.name]]
 
 
-def delete_unfinished(root: Path) -> None:
+def delete_unfinished(root: Path, probe: Probe) -> None:
     """Delete what killed writers left unfinished in data and state folders: it may hold faces, in no readable form.
 
-    Nobody is at work there: the locks are held.
+    Nobody is at work there: the locks are held. Of objects in stores, which others may be writing, only those that hold
+    bytes of the subject.
     """
+    for file in probe.among(unfinished_objects(local_stores(root))):
+        file.unlink(missing_ok=True)
     folders = {file.parent for file in _files(root, DATA, STATE)} | {root / DATA, root / STATE}
     for folder in sorted(folders):
         for path in sorted(folder.glob(".*")) if folder.is_dir() else ():

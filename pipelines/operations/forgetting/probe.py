@@ -32,8 +32,12 @@ class Probe:
 
     def files_with(self, folders: Iterable[Path]) -> list[Path]:
         """Return every file below `folders` that contains one of the pieces; links are not followed."""
+        return self.among(_files(folders))
+
+    def among(self, files: Iterable[Path]) -> list[Path]:
+        """Return those of the files that contain one of the pieces."""
         search = _Search(self.pieces)
-        return [file for file in _files(folders) if search.hits(file)] if self.pieces else []
+        return [file for file in files if search.hits(file)] if self.pieces else []
 
 
 class _Search:

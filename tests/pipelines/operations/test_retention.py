@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from pipelines.core.sections.operations import Keeping
 from pipelines.operations.retention import Item, remove, survey
-from tests.processes import git
+from tests.processes import dvc, git
 
 DAYS = Keeping(workspaces_days=14, checkpoints_days=14, caches_days=30)
 
@@ -88,3 +88,21 @@ def test_surveying_changes_nothing(root: Path) -> None:
     survey(root, DAYS, unsaved=True)
     after = sorted(path.as_posix() for path in root.rglob("*") if path.suffix != ".lock")
     assert after == [path for path in before if not path.endswith(".lock")]
+
+
+def test_unfinished_objects_of_cache_and_remote_are_removed_after_a_day(root: Path, tmp_path: Path) -> None:
+    remote = tmp_path / "remote"
+    dvc(root, "init", "-q")
+    dvc(root, "remote", "add", "-d", "store", str(remote))
+    for store in (root / ".dvc" / "cache", remote):
+        folder = store / "files" / "md5" / "eb"
+        folder.mkdir(parents=True)
+        for name in (".old.tmp", ".young.tmp", "whole"):
+            (folder / name).write_text("some bytes")
+        age(folder / ".old.tmp", 2)
+        age(folder / "whole", 2)
+    items = [item for item in survey(root, DAYS) if item.kind == "unfinished"]
+    assert len(items) == 4
+    assert remove(items)[0] == 2
+    left = sorted(path.name for path in tmp_path.rglob("files/md5/eb/*"))
+    assert left == [".young.tmp", ".young.tmp", "whole", "whole"]

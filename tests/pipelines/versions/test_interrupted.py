@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.locks import hold
 from pipelines.versions import git as git_module
 from pipelines.versions.dataset_version import current_version, make_version
-from pipelines.versions.dvc import repro_stage
+from pipelines.versions.dvc import bring_data, push_data, repro_stage
 from pipelines.versions.git import run_git
 from tests.processes import commit_all, dvc, git
 
@@ -97,6 +98,42 @@ def test_a_merge_conflict_is_left_to_the_person_who_merges(root: Path, name: str
     with pytest.raises(UserError, match=rf"{name}: marks of a merge conflict in it"):
         repro_stage(root, "one")
     assert (root / name).read_bytes() == text
+
+
+def test_a_list_of_a_folder_that_is_empty_in_a_remote_is_sent_again(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    remote = tmp_path / "remote"
+    dvc(root, "remote", "add", "-d", "store", str(remote))
+    assert push_data(root) == "store"
+    (listed,) = remote.glob("files/md5/*/*.dir")
+    whole = listed.read_bytes()
+    listed.unlink()
+    listed.touch()
+    for file in remote.glob("files/md5/*/[!.]*"):
+        if file != listed and file.read_bytes() == b"one":
+            file.unlink()  # what the list names was not all sent
+    assert push_data(root) == "store"
+    assert listed.read_bytes() == whole
+    assert f"{listed}: a killed DVC left it empty; removed" in capsys.readouterr().err
+    shutil.rmtree(root / ".dvc" / "cache")
+    shutil.rmtree(root / "data" / "faces")
+    assert bring_data(root, "data/faces.dvc") is None
+    assert (root / "data" / "faces" / "one.txt").read_text() == "one"
+
+
+def test_an_empty_list_in_a_remote_is_not_fetched_but_named_as_missing(root: Path, tmp_path: Path) -> None:
+    remote = tmp_path / "remote"
+    dvc(root, "remote", "add", "-d", "store", str(remote))
+    push_data(root)
+    (listed,) = remote.glob("files/md5/*/*.dir")
+    listed.unlink()
+    listed.touch()
+    shutil.rmtree(root / ".dvc" / "cache")
+    shutil.rmtree(root / "data" / "faces")
+    problem = bring_data(root, "data/faces.dvc")
+    assert problem
+    assert "corrupted" not in problem
 
 
 def test_nothing_is_mended_while_dvc_is_at_work(root: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,6 +144,9 @@ def _state(home: Home) -> None:
     from pipelines.data.training_data import read_photos
 
     root = home.root
+    for store in (root / ".dvc" / "cache", home.remote):
+        for number, whole in enumerate([file for file in store.glob("files/md5/??/*") if file.suffix != ".dir"]):
+            shutil.copy(whole, whole.with_name(f".{number}h6Pp7s1zFXYmryzZzOBudg.tmp"))  # a transfer that was killed
     state = root / ".dynamicid"
     call(create(root, "with data").path, "checkout", "-q")
     create(root, "without data")
