@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
+import weakref
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from glob import has_magic
 from pathlib import Path
 
@@ -47,24 +48,29 @@ class InsightFaceAnalyser:
         if not any(folder.glob("*.onnx")):
             raise UserError(f"{folder}: no ONNX file in it; expected a detection and a recognition network")
         place = folder.resolve()
-        # insightface takes the path for a pattern. Given a path, it loads the pack from there and downloads nothing.
-        with plain_folder() if has_magic(str(place)) else nullcontext(place) as name:
-            for file in place.iterdir() if name != place else ():
+        if has_magic(str(place)):
+            # insightface takes the path for a pattern. It reads the pack again for every new size of pictures.
+            links = ExitStack()
+            name = links.enter_context(plain_folder())
+            weakref.finalize(self, links.close)
+            for file in place.iterdir():
                 (name / file.name).symlink_to(file)
-            try:
-                pack = FaceAnalysis(
-                    name=str(name),
-                    allowed_modules=list(_MODULES),
-                    providers=providers(),
-                    sess_options=session_options(),
-                )
-            except AssertionError:
-                raise UserError(f"{folder}: no detection network in it; expected SCRFD with key points") from None
-            if "recognition" not in pack.models:
-                raise UserError(f"{folder}: no recognition network in it; expected ArcFace with {_EMBEDDING} outputs")
-            sizes = [(side, side) for side in det_sizes] or None
-            device = 0 if "CUDAExecutionProvider" in providers() else -1
-            pack.prepare(ctx_id=device, det_thresh=det_threshold, det_size=sizes)
+            place = name
+        try:
+            # Given a path, it loads the pack from there and downloads nothing.
+            pack = FaceAnalysis(
+                name=str(place),
+                allowed_modules=list(_MODULES),
+                providers=providers(),
+                sess_options=session_options(),
+            )
+        except AssertionError:
+            raise UserError(f"{folder}: no detection network in it; expected SCRFD with key points") from None
+        if "recognition" not in pack.models:
+            raise UserError(f"{folder}: no recognition network in it; expected ArcFace with {_EMBEDDING} outputs")
+        sizes = [(side, side) for side in det_sizes] or None
+        device = 0 if "CUDAExecutionProvider" in providers() else -1
+        pack.prepare(ctx_id=device, det_thresh=det_threshold, det_size=sizes)
         self._detector = pack.det_model
         self._recogniser = pack.models["recognition"]
         width = self._recogniser.output_shape[-1]

@@ -66,4 +66,7 @@ def test_faces_are_found_upright_and_people_have_distinct_embeddings(shared: Pat
 def test_a_folder_whose_name_is_a_pattern_is_read(project: Path, tmp_path: Path) -> None:
     shipped = project / "model/foundation/weights/insightface/models/tiny_faces"
     odd = shutil.copytree(shipped, tmp_path / "*[x]?" / "tiny_faces")
-    InsightFaceAnalyser(odd, det_sizes=[128])
+    analyser = InsightFaceAnalyser(odd, det_sizes=[96])
+    # A size for which the network is read once more.
+    assert analyser.quick_score(np.full((200, 200, 3), 127, np.uint8)) == 0.0
+    assert analyser.detect(np.full((64, 64, 3), 127, np.uint8)) == []
