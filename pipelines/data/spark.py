@@ -18,8 +18,11 @@ from typing import Any
 
 from pipelines.core.environment import clean_environment, environment, own_folders, plain_path
 from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.files import write_atomically
 from pipelines.core.paths import project_root
 
+# The secret that a cluster's master, workers and applications share; without it nobody can run anything there.
+SECRET_VARIABLE = "DYNAMICID_SPARK_SECRET"
 _POLL_SECONDS = 0.3
 _NEEDED_JAVA = 17
 _MARK = "#dynamicid#"
@@ -96,6 +99,11 @@ def spark_context(master: str, name: str, overrides: Mapping[str, str] | None = 
         scratch = stack.enter_context(plain_path(Path(whole)))
         (scratch / "log4j2.properties").write_text(_LOG4J, encoding="utf-8")
         clean = clean_environment()
+        secret = clean.pop(SECRET_VARIABLE, None)
+        if secret and not local:
+            # A file, as everybody on the machine can read command lines.
+            settings = f"spark.authenticate true\nspark.authenticate.secret {secret}\n"
+            write_atomically(scratch / "spark-defaults.conf", settings, mode=0o600)
         # The JVM and its workers read these: they must run this Python and this checkout.
         own = {
             "PYSPARK_PYTHON": overrides.get("spark.pyspark.python", sys.executable),
@@ -108,8 +116,8 @@ def spark_context(master: str, name: str, overrides: Mapping[str, str] | None = 
         stack.enter_context(environment({**clean, **own}))
         # An interpreter that is shipped to the workers already includes the code.
         shipped = "spark.pyspark.python" in overrides
-        settings = _settings(master, str(scratch), "" if shipped else own["PYTHONPATH"]) | overrides
-        conf = SparkConf().setMaster(with_retries(master)).setAppName(name).setAll(list(settings.items()))
+        values = _settings(master, str(scratch), "" if shipped else own["PYTHONPATH"]) | overrides
+        conf = SparkConf().setMaster(with_retries(master)).setAppName(name).setAll(list(values.items()))
         context = _start(conf)
         try:
             yield context

@@ -134,3 +134,8 @@ def in_repository(root: Path) -> bool:
 def has_commit(root: Path, name: str = "HEAD") -> bool:
     """Whether `name` is a commit of the repository that `root` is in."""
     return run_git(root, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").code == 0
+
+
+def would_commit(file: Path) -> bool:
+    """Whether `git add --all` would take `file`: it is in a repository, which does not ignore it."""
+    return run_git(file.parent, "check-ignore", "--quiet", "--", file.name).code == 1

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from pipelines.core.errors import UserError
+from pipelines.versions.git import would_commit
 
 MIN_LENGTH = 12
 # Slows down guessing.
@@ -37,14 +38,19 @@ def check_host(host: str, accounts: Mapping[str, str]) -> None:
 def read_accounts(file: Path) -> dict[str, str]:
     """Return {name: password} of a file with lines `name:password`, skipping empty lines and those that begin with #.
 
-    Raises UserError where the file is missing or readable by others, has another kind of line, repeats a name, or has a
-    password shorter than `MIN_LENGTH`. The message never contains a password.
+    Raises UserError where the file is missing, readable by others or about to be committed by git, has another kind of
+    line, repeats a name, or has a password shorter than `MIN_LENGTH`. The message never contains a password.
     """
     if not file.is_file():
         raise UserError(f"--accounts {file}: no such file; expected lines of name:password")
     mode = file.stat().st_mode & 0o777
     if mode & 0o077:
         raise UserError(f"--accounts {file}: others can read it (mode {mode:o}, expected 600); `chmod 600 {file}`")
+    if would_commit(file):
+        raise UserError(
+            f"--accounts {file}: git would commit it; move it out of the repository, or call it `accounts` at the top "
+            "of the checkout, which git ignores"
+        )
     found: dict[str, str] = {}
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
         if not line.strip() or line.startswith("#"):

@@ -10,6 +10,7 @@ import pytest
 from pipelines.core.errors import UserError
 from pipelines.webpage import accounts
 from pipelines.webpage.accounts import check_host, is_loopback, password_check, read_accounts
+from tests.processes import git
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "localhost", "::1", "[::1]"])
@@ -50,6 +51,20 @@ def test_bad_accounts_are_refused(tmp_path: Path, text: str, mode: int, message:
         read_accounts(file)
     assert "horse" not in str(refused.value)
     assert "short" not in str(refused.value)
+
+
+def test_accounts_that_git_would_commit_are_refused(tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q")
+    file = tmp_path / "logins"
+    file.write_text("ada:correct horse battery\n")
+    file.chmod(0o600)
+    with pytest.raises(UserError, match="git would commit it"):
+        read_accounts(file)
+    (tmp_path / ".gitignore").write_text("/logins\n")
+    assert read_accounts(file) == {"ada": "correct horse battery"}
+    git(tmp_path, "add", "--force", "logins")
+    with pytest.raises(UserError, match="git would commit it"):
+        read_accounts(file)
 
 
 def test_only_the_right_password_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:

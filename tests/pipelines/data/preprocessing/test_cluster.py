@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,13 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.processes import free_port, wait_until
+from pipelines.data.spark import SECRET_VARIABLE
+from tests.processes import PROJECT, free_port, wait_until
 
 pytestmark = [pytest.mark.realdata, pytest.mark.nightly, pytest.mark.timeout(900)]
 
 _PATIENCE = 300
+_SECRET = "0123456789abcdef" * 4
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         "SPARK_HOME": str(home),
         "SPARK_LOCAL_IP": "127.0.0.1",
         "SPARK_DAEMON_MEMORY": "256m",
-        "SPARK_DAEMON_JAVA_OPTS": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",
+        "SPARK_DAEMON_JAVA_OPTS": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dspark.authenticate=true",
+        "_SPARK_AUTH_SECRET": _SECRET,
     }
 
     def start(name: str, *arguments: str) -> subprocess.Popen[bytes]:
@@ -87,6 +91,22 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             process.wait(_PATIENCE)
 
 
+@pytest.mark.parametrize("secret", [None, "another secret of the same kind"])
+def test_without_the_secret_nothing_runs_on_the_cluster(
+    cluster: Cluster, secret: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(SECRET_VARIABLE, raising=False)
+    if secret is not None:
+        monkeypatch.setenv(SECRET_VARIABLE, secret)
+    code = (
+        "from pipelines.data.spark import spark_context\n"
+        f"with spark_context({cluster.url!r}, 'x') as context: print('runs', context.parallelize([1], 1).count())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.returncode
+    assert "runs" not in done.stdout
+
+
 def test_an_executor_lost_on_a_cluster_costs_no_row(
     *,
     cluster: Cluster,
@@ -98,6 +118,7 @@ def test_an_executor_lost_on_a_cluster_costs_no_row(
 ) -> None:
     # As in the containers, the environment variable overrides the parameter.
     monkeypatch.setenv("DYNAMICID_SPARK_MASTER", cluster.url)
+    monkeypatch.setenv(SECRET_VARIABLE, _SECRET)
     stage = start_stage(tmp_path, faces, "preprocess.slice_photos=4", "preprocess.spark={spark.executor.memory: 512m}")
     stage.wait_for_slices(2)
     executors = cluster.executors()

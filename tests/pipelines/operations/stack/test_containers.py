@@ -5,12 +5,13 @@ from __future__ import annotations
 import configparser
 import re
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.processes import run
+from tests.processes import git, run
 
 FILES = ("Dockerfile", "airflow.Dockerfile", "mlflow.Dockerfile")
 
@@ -69,6 +70,93 @@ def test_every_variable_is_generated(project: Path, tmp_path: Path) -> None:
 
     wanted = set(re.findall(r"(?<!\$)\$\{(\w+)", (project / "docker" / "compose.yaml").read_text()))
     assert wanted <= set(credentials(tmp_path))
+
+
+# The secrets that each service needs, and no others.
+_DATABASE = {"PGPASSWORD", "AIRFLOW__CORE__FERNET_KEY", "AIRFLOW__API__SECRET_KEY", "AIRFLOW__API_AUTH__JWT_SECRET"}
+_OBJECTS = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+NEEDED = {
+    "postgres": {"POSTGRES_PASSWORD", "AIRFLOW_DB_PASSWORD", "MLFLOW_DB_PASSWORD"},
+    "objects": {"S3_ACCESS_KEY", "S3_SECRET_KEY"},
+    "bucket": _OBJECTS,
+    "mlflow": {*_OBJECTS, "PGPASSWORD", "MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY"},
+    "mlflow-accounts": {"MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_TRACKING_PASSWORD"},
+    "airflow-setup": _DATABASE,
+    "airflow-api-server": {*_DATABASE, "AIRFLOW_ADMIN_PASSWORD"},
+    "airflow-dag-processor": _DATABASE,
+    "airflow-triggerer": _DATABASE,
+    "airflow-scheduler": {*_DATABASE, "MLFLOW_TRACKING_PASSWORD", "DYNAMICID_SPARK_SECRET"},
+    "spark-master": {"_SPARK_AUTH_SECRET"},
+    "spark-worker": {"_SPARK_AUTH_SECRET"},
+}
+
+
+def test_each_service_has_the_secrets_that_it_needs_and_no_others(compose: dict) -> None:
+    held = {
+        name: {key for key, value in service.get("environment", {}).items() if str(value).startswith("${")}
+        for name, service in compose["services"].items()
+    }
+    assert held == {name: NEEDED.get(name, set()) for name in compose["services"]}
+    for name in ("spark-master", "spark-worker", "project", "mlflow-accounts"):
+        assert compose["services"][name]["env_file"] == [], f"{name}: docker/airflow.env may have addresses of webhooks"
+
+
+def test_each_service_reaches_only_those_that_it_needs(compose: dict) -> None:
+    networks = {
+        name: set(service.get("networks", ())) if service.get("network_mode") != "none" else set()
+        for name, service in compose["services"].items()
+    }
+    together = {
+        name: {other for other in networks if other != name and networks[name] & networks[other]} for name in networks
+    }
+    assert together["spark-master"] == {"spark-worker", "airflow-scheduler"}
+    assert together["objects"] == {"bucket", "mlflow"}
+    assert together["project"] == set()
+    assert not together["postgres"] & {"spark-master", "spark-worker", "objects", "project"}
+    for name, service in compose["services"].items():
+        assert "network_mode" in service or service["networks"], f"{name} is on the network that all share"
+    assert all(compose["networks"][name]["internal"] for name in ("spark", "objects"))
+    assert "spark.authenticate=true" in compose["services"]["spark-master"]["environment"]["SPARK_DAEMON_JAVA_OPTS"]
+
+
+def in_image(project: Path, name: str) -> bool:
+    """Whether .dockerignore lets a file into an image: the last pattern that fits it or a folder above it decides."""
+    kept = True
+    for line in (project / ".dockerignore").read_text().splitlines():
+        pattern = line.strip().removeprefix("!").removeprefix("**/")
+        if not pattern or pattern.startswith("#"):
+            continue
+        parents = [*map(str, Path(name).parents)][:-1]
+        if any(fnmatch(path if "**" not in line else Path(path).name, pattern) for path in (name, *parents)):
+            kept = line.startswith("!")
+    return kept
+
+
+def test_an_image_has_the_files_of_the_project(project: Path) -> None:
+    tracked = git(project, "ls-files").splitlines()
+    results = ("dvc.lock", "weights/")
+    left_out = [name for name in tracked if not in_image(project, name) and not name.endswith(".dvc")]
+    assert [name for name in left_out if not name.startswith(results)] == []
+    assert in_image(project, "data/forgotten.jsonl")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("accounts", "accounts.txt", "credentials.env", "passwords.csv", "holiday/me.jpg", "data/faces/a.parquet"),
+        *(".dvc/config.local", "params.local.yaml", ".env", "docker/.env", ".ssh/id_rsa", "mlflow.db", ".git/config"),
+        *("docker/server.key", "mlflow/tls.pem", ".dynamicid/stack/credentials.env"),
+    ],
+)
+def test_what_somebody_keeps_in_a_checkout_is_in_no_image(project: Path, name: str) -> None:
+    assert not in_image(project, name)
+
+
+@pytest.mark.parametrize(
+    "name", ["accounts", "accounts.txt", "credentials.env", ".env", "docker/server.key", "tls.pem"]
+)
+def test_git_ignores_secrets_in_a_checkout(project: Path, name: str) -> None:
+    git(project, "check-ignore", "--quiet", "--no-index", name)
 
 
 def test_services_are_limited_not_root_and_checked(compose: dict) -> None:
