@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 KEY = "format"
+_MOST_BYTES = 64 * 2**20
 UPGRADE = "upgrade the program (git pull, make env) or use a file of an older one"
 
 
@@ -33,6 +37,21 @@ class Format:
                 f"{file}: {self.name} in format {stated}, this program reads formats up to {self.version}: {UPGRADE}"
             )
         return stated
+
+
+def read_object(file: Path, advice: str) -> dict[str, Any]:
+    """Return the JSON object in `file`; raise ValueError, which ends with `advice`, where there is none.
+
+    Files of more than 64 MB, and objects nested more deeply than Python's recursion limit, are none.
+    """
+    too_long = file.stat().st_size > _MOST_BYTES
+    try:
+        content = None if too_long else json.loads(file.read_bytes())
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        raise ValueError(f"{file}: damaged, not a JSON object; {advice}")
+    return content
 
 
 ADAPTER = Format("an adapter", 1)

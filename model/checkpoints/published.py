@@ -30,7 +30,8 @@ from model.checkpoints.published_files import (
 )
 from model.face.face_prompts import EXPRESSIONS, POSES
 from model.formats import ADAPTER, KEY
-from model.network.adapter import EMBEDDING, WEIGHTS, Adapter, check_weights, read_config
+from model.network.adapter import EMBEDDING, Adapter
+from model.network.adapter_config import CONFIG, WEIGHTS, check_config, check_weights, read_config
 from model.network.quantisation import dequantise
 
 REST = "rest.safetensors"
@@ -127,11 +128,15 @@ def _rest_config(file: Path) -> dict[str, Any]:
 
     with safe_open(file, "pt") as opened:
         metadata = opened.metadata() or {}
-    config = json.loads(metadata.get("config", "{}"))
-    if KEY not in config:
+    try:
+        config = json.loads(metadata.get("config", "{}"))
+    except (ValueError, RecursionError):
+        config = None
+    if not isinstance(config, dict) or KEY not in config:
         raise CheckpointError(f"{file}: no adapter configuration in its metadata; expected the {REST} of an export")
     try:
         ADAPTER.check(file, config[KEY])
+        check_config(config, file)
     except ValueError as error:
         raise CheckpointError(str(error)) from None
     return config
@@ -215,6 +220,7 @@ def read_adapter(folder: Path, unet: Path) -> tuple[dict[str, Any], dict[str, Te
     """
     folder = Path(folder)
     config = read_config(folder)
+    check_config(config, folder / CONFIG)
     expected = AdapterShapes.of(config, unet).build().state_dict()
     found = dequantise(read_tensors(folder / WEIGHTS))
     misfit = compare(found, expected)

@@ -9,7 +9,7 @@ from typing import Any
 
 from model.foundation import manifest
 from model.foundation.face_networks import FILES
-from model.network.adapter import CONFIG, WEIGHTS, check_weights, read_config, write_config
+from model.network.adapter_config import CONFIG, WEIGHTS, check_weights, read_config, write_config
 from model.network.quantisation import dequantise, quantise
 
 FOLDER = "adapter"

@@ -13,7 +13,7 @@ from diffusers.pipelines.stable_diffusion_xl import StableDiffusionXLPipelineOut
 
 from model.inference.gate_maps import heat_map
 from model.inference.identity_pipeline import IdentityPipeline
-from model.network.base import Base, has_two_text_encoders, read_index, unscale_latents
+from model.network.base import Base, class_in, has_two_text_encoders, read_index, unscale_latents
 from model.network.text_encoding import TextEncoder
 
 
@@ -186,7 +186,7 @@ def _safety(base: Base) -> tuple[Any, Any]:
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
     folder = base.pipeline_folder
-    if (read_index(folder).get("safety_checker") or (None, None))[1] is None:
+    if class_in(read_index(folder), "safety_checker") is None:
         return None, None
     for part in ("safety_checker", "feature_extractor"):
         if not (folder / part).is_dir():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +12,7 @@ from torch import Tensor, nn
 
 from model.face.face_prompts import EXPRESSIONS, POSES
 from model.formats import ADAPTER, KEY
+from model.network.adapter_config import CONFIG, SIZES, WEIGHTS, check_config, check_weights, read_config, write_config
 from model.network.attention import processor_for
 from model.network.base import BaseReference
 from model.network.face_encoder import FaceEncoder
@@ -22,18 +21,7 @@ from model.network.landmark_encoder import LandmarkEncoder
 from model.network.quantisation import dequantise
 from model.network.reconfigurator import Reconfigurator
 
-WEIGHTS = "adapter.safetensors"
-CONFIG = "config.json"
 EMBEDDING = 512
-_SIZES: dict[str, int] = {
-    "tokens": 4,
-    "lora_rank": 128,
-    "reconfigurator_width": 1024,
-    "reconfigurator_heads": 16,
-    "reconfigurator_depth": 1,
-    "landmark_features": 768,
-    "landmark_width": 16,
-}
 
 
 class Adapter(nn.Module):
@@ -74,7 +62,7 @@ class Adapter(nn.Module):
         """Return an untrained adapter for `unet`.
 
         LoRA is zero, and `k'`, `v'` are copies of the text's k, v in `unet`. `image_encoder` is the CLIP vision model,
-        of which only the width is read. `sizes` is an object or mapping with any of the names in `_SIZES`; a missing
+        of which only the width is read. `sizes` is an object or mapping with any of the names in `SIZES`; a missing
         size has the value given there.
         """
         return cls(unet, image_encoder.config.hidden_size, sizes, gate_threshold)
@@ -224,64 +212,38 @@ class Adapter(nn.Module):
 
         folder = Path(folder)
         config = read_config(folder)
+        check_config(config, folder / CONFIG)
         width = _width(unet)
         if config["cross_attention_width"] != width:
             raise ValueError(
                 f"{folder}: made for cross-attention width {config['cross_attention_width']}, the UNet has {width}"
             )
-        adapter = cls(unet, config["image_width"], config["sizes"], config["gate_threshold"])
-        if config["reconfigurator"] is not None:
-            adapter.add_reconfigurator(residual=config["reconfigurator"]["residual"])
-        if config["templates"]:
-            adapter.templates = torch.zeros(len(EXPRESSIONS), len(POSES), 68, 2)
         if not (folder / WEIGHTS).is_file():
             raise ValueError(f"{folder / WEIGHTS}: no such file; expected the weights of an adapter")
         try:
-            tensors = load_file(folder / WEIGHTS)
+            tensors = dequantise(load_file(folder / WEIGHTS))
         except SafetensorError as error:
             problem = f"damaged, not a safetensors file ({error}); copy the adapter again"
             raise ValueError(f"{folder / WEIGHTS}: {problem}") from None
-        _load_exactly(adapter, dequantise(tensors), str(folder / WEIGHTS))
+        # Sizes that are not those of the weights could ask for any amount of memory.
+        with torch.device("meta"):
+            _check_shapes(cls._empty(unet, config), tensors, str(folder / WEIGHTS))
+        adapter = cls._empty(unet, config)
+        adapter.load_state_dict(tensors)
         check_weights(folder, config)
         adapter.base_reference = BaseReference(**config["base"])
         adapter.made_by = config.get("made_by")
         return adapter.eval()
 
-
-def write_config(folder: Path, config: Mapping[str, Any]) -> None:
-    """Write `config.json` beside the weights in `folder`, with their sha256: the two files are one adapter."""
-    text = json.dumps({**config, "weights": _sha256(folder / WEIGHTS)}, indent=2)
-    (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """Return the configuration of the adapter in `folder`; ValueError if missing, damaged or of a newer format."""
-    file = Path(folder) / CONFIG
-    if not file.is_file():
-        raise ValueError(f"{file}: no such file; expected an adapter folder ({WEIGHTS}, {CONFIG})")
-    try:
-        config = json.loads(file.read_bytes())
-    except ValueError:
-        config = None
-    if not isinstance(config, dict):
-        raise ValueError(f"{file}: damaged, not a JSON object; copy the adapter again")
-    ADAPTER.check(file, config.get(KEY, "none"))
-    return config
-
-
-def check_weights(folder: Path, config: Mapping[str, Any]) -> None:
-    """Raise ValueError if `config`, read from `folder`, was written for other weights than those beside it."""
-    recorded = config.get("weights")  # adapters of earlier versions do not have it
-    if recorded is not None and (present := _sha256(folder / WEIGHTS)) != recorded:
-        raise ValueError(
-            f"{folder / CONFIG}: belongs to weights with sha256 {recorded[:12]}, {WEIGHTS} beside it has "
-            f"{present[:12]}; the two files are of different adapters: copy the whole folder again, or train it again"
-        )
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+    @classmethod
+    def _empty(cls, unet: Any, config: Mapping[str, Any]) -> Adapter:
+        """Return an adapter with the networks that `config` names, whose weights are still to be read."""
+        adapter = cls(unet, config["image_width"], config["sizes"], config["gate_threshold"])
+        if config["reconfigurator"] is not None:
+            adapter.add_reconfigurator(residual=config["reconfigurator"]["residual"])
+        if config["templates"]:
+            adapter.templates = torch.zeros(len(EXPRESSIONS), len(POSES), 68, 2)
+        return adapter
 
 
 def _width(unet: Any) -> int:
@@ -309,10 +271,10 @@ def _read_sizes(sizes: Any) -> dict[str, int]:
     def value(name: str, default: int) -> Any:
         return sizes.get(name, default) if isinstance(sizes, Mapping) else getattr(sizes, name, default)
 
-    return {name: int(value(name, default)) for name, default in _SIZES.items()}
+    return {name: int(value(name, default)) for name, default in SIZES.items()}
 
 
-def _load_exactly(module: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:
+def _check_shapes(module: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:
     expected = module.state_dict()
     problems = [f"missing {name}" for name in expected if name not in tensors]
     problems += [f"unknown {name}" for name in tensors if name not in expected]
@@ -323,4 +285,3 @@ def _load_exactly(module: nn.Module, tensors: Mapping[str, Tensor], origin: str)
     ]
     if problems:
         raise ValueError(f"{origin}: does not fit: {', '.join(problems)}")
-    module.load_state_dict(dict(tensors))

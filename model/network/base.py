@@ -6,17 +6,16 @@ Models are read from disk only, never from a model hub; the error for an incompl
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from model.formats import read_object
 from model.network.crop_transform import CropTransform
 from model.network.text_encoding import TextEncoder, encode_text
 
@@ -24,6 +23,7 @@ _PARTS = ("vae", "unet", "text_encoder", "tokenizer", "scheduler")
 _SECOND_TEXT = ("text_encoder_2", "tokenizer_2")
 # The fingerprint covers files with these suffixes, except the safety checker's, on which no adapter depends.
 _FINGERPRINTED = (".safetensors", ".bin")
+_COPY_AGAIN = "copy the model again"
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,11 @@ def load_base(
         _require(pipeline / part, f"the {part} of a Stable Diffusion model", "config.json")
     _require(pipeline / "scheduler", "a scheduler of diffusers", "scheduler_config.json")
     _require(image_encoder, "a CLIP image encoder", "config.json", "preprocessor_config.json")
-    scheduler_class = json.loads((pipeline / "scheduler" / "scheduler_config.json").read_text("utf-8"))["_class_name"]
+    settings = pipeline / "scheduler" / "scheduler_config.json"
+    named = read_object(settings, _COPY_AGAIN).get("_class_name")
+    scheduler_class = getattr(diffusers, named, None) if isinstance(named, str) else None
+    if not (isinstance(scheduler_class, type) and issubclass(scheduler_class, diffusers.SchedulerMixin)):
+        raise ValueError(f"{settings}: _class_name {str(named)[:80]!r}; expected a scheduler of diffusers")
 
     models = [
         _load(AutoencoderKL, pipeline / "vae", torch_dtype=dtype),
@@ -149,7 +153,7 @@ def load_base(
         unet=unet,
         text_encoder=text_encoder,
         tokenizer=_load(CLIPTokenizer, pipeline / "tokenizer"),
-        scheduler=_load(getattr(diffusers, scheduler_class), pipeline / "scheduler"),
+        scheduler=_load(scheduler_class, pipeline / "scheduler"),
         image_encoder=vision,
         crop_transform=CropTransform.from_folder(image_encoder),
         pipeline_folder=pipeline,
@@ -163,24 +167,29 @@ def read_index(pipeline: Path) -> dict[str, Any]:
     """Return model_index.json of a diffusers folder; raise ValueError if missing or without a UNet2DConditionModel."""
     pipeline = Path(pipeline)
     _require(pipeline, "a Stable Diffusion model in diffusers layout", "model_index.json")
-    index = json.loads((pipeline / "model_index.json").read_text("utf-8"))
-    found = (index.get("unet") or (None, None))[1]
+    index = read_object(pipeline / "model_index.json", _COPY_AGAIN)
+    found = class_in(index, "unet")
     if found != "UNet2DConditionModel":
-        denoiser = found or (index.get("transformer") or index.get("prior") or (None, "no denoiser"))[1]
+        denoiser = found or class_in(index, "transformer") or class_in(index, "prior") or "no denoiser"
         raise ValueError(
-            f"{pipeline}: a {index.get('_class_name')} with {denoiser}; expected a UNet2DConditionModel: give a base "
-            "of Stable Diffusion 1.x, 2.x or XL"
+            f"{pipeline}: a {str(index.get('_class_name'))[:80]} with {denoiser[:80]}; expected a UNet2DConditionModel:"
+            " give a base of Stable Diffusion 1.x, 2.x or XL"
         )
     return index
 
 
 def has_two_text_encoders(pipeline: Path) -> bool:
     """Return whether the folder has two text encoders (Stable Diffusion XL); raise ValueError as `read_index` does."""
-    return (read_index(pipeline).get("text_encoder_2") or (None, None))[1] is not None
+    return class_in(read_index(pipeline), "text_encoder_2") is not None
+
+
+def class_in(index: Mapping[str, Any], part: str) -> str | None:
+    """Return the class that a `model_index.json` names for a part; None where it names none."""
+    entry = index.get(part)
+    return entry[1] if isinstance(entry, list) and len(entry) == 2 and isinstance(entry[1], str) else None
 
 
 def _load(kind: Any, folder: Path, **options: Any) -> Any:
-    from safetensors import SafetensorError
     from transformers.utils import logging
 
     bars = logging.is_progress_bar_enabled()
@@ -188,7 +197,7 @@ def _load(kind: Any, folder: Path, **options: Any) -> Any:
     logging.disable_progress_bar()
     try:
         return kind.from_pretrained(folder, local_files_only=True, **options)
-    except (OSError, ValueError, RuntimeError, EOFError, UnpicklingError, SafetensorError) as error:
+    except Exception as error:  # damaged files raise nearly anything
         raise ValueError(f"{folder}: not a {kind.__name__}: {' '.join(str(error).split())}") from error
     finally:
         if bars:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from model.formats import read_object
+
+_MOST_PIXELS = 4096
 # PIL's resampling numbers.
 _MODES = {0: "nearest", 2: "bilinear", 3: "bicubic"}
 
@@ -33,7 +35,7 @@ class CropTransform:
         file = Path(folder) / "preprocessor_config.json"
         if not file.is_file():
             raise ValueError(f"{file}: no such file; expected the CLIPImageProcessor parameters of the image encoder")
-        return cls.from_config(json.loads(file.read_text("utf-8")), str(file))
+        return cls.from_config(read_object(file, "copy the image encoder again"), str(file))
 
     @classmethod
     def from_config(cls, config: dict[str, Any], origin: str) -> CropTransform:
@@ -43,13 +45,19 @@ class CropTransform:
             transform = cls(
                 size=int(size["shortest_edge"] if isinstance(size, dict) else size),
                 crop=int(crop["height"] if isinstance(crop, dict) else crop),
-                mean=tuple(config["image_mean"]),
-                std=tuple(config["image_std"]),
+                mean=tuple(map(float, config["image_mean"])),
+                std=tuple(map(float, config["image_std"])),
                 resample=int(config.get("resample", 3)),
                 rescale=float(config.get("rescale_factor", 1 / 255)),
             )
         except KeyError as error:
             raise ValueError(f"{origin}: {error} missing; expected the parameters of a CLIPImageProcessor") from None
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ValueError(f"{origin}: {error}; expected the parameters of a CLIPImageProcessor") from None
+        if len(transform.mean) != 3 or len(transform.std) != 3:
+            raise ValueError(f"{origin}: image_mean and image_std: expected three numbers each")
+        if not (0 < transform.size <= _MOST_PIXELS and 0 < transform.crop <= _MOST_PIXELS):
+            raise ValueError(f"{origin}: size {transform.size}, crop {transform.crop}; expected 1 to {_MOST_PIXELS}")
         if transform.resample not in _MODES:
             raise ValueError(f"{origin}: resample {transform.resample}; expected one of {sorted(_MODES)}")
         return transform

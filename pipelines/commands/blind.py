@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +16,7 @@ from pipelines.commands.options import (
 )
 from pipelines.commands.output import emit
 from pipelines.core.chain import ADAPTER, PROCESSED
-from pipelines.core.errors import UserError
+from pipelines.core.documents import read_object
 from pipelines.core.files import sha256
 
 app = command_group("Let people judge pictures without knowing what they show: make sheets, score the answers.")
@@ -36,7 +35,7 @@ def sheets(
     overrides: Overrides = None,
 ) -> None:
     """Generate held-out people as the evaluation does and arrange them, shuffled and unlabelled, on sheets."""
-    from model.network.adapter import WEIGHTS
+    from model.network.adapter_config import WEIGHTS
     from pipelines.evaluation.blind import EXPRESSION, KEY, make_sheets, write_sheets
     from pipelines.evaluation.evaluate import open_questions
     from pipelines.versions.places import SHEETS, note_copy
@@ -66,12 +65,5 @@ def score(
     from pipelines.evaluation.blind import KEY
     from pipelines.evaluation.blind import score as compare
 
-    read = []
-    for given in (folder / KEY, answers):
-        if not given.is_file():
-            raise UserError(f"{given}: no such file")
-        try:
-            read.append(json.loads(given.read_text(encoding="utf-8")))
-        except json.JSONDecodeError as error:
-            raise UserError(f"{given}: not JSON ({error})") from None
-    emit(compare(*read))
+    key = read_object(folder / KEY, "`dynamicid blind sheets` writes it")
+    emit(compare(key, read_object(answers, 'expected {"matching": {"1": "C", …}, "expressions": {"1": "sad", …}}')))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +17,7 @@ from pipelines.commands.options import (
     wrong_use,
 )
 from pipelines.commands.output import emit, say
+from pipelines.core.documents import read_object
 from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_file, atomic_folder
 from pipelines.core.paths import refuse_pointers
@@ -172,10 +172,7 @@ def _unet(params: Params) -> Path:
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    file = folder / "config.json"
-    if not file.is_file():
-        raise UserError(f"{file}: no such file; expected the base model (base.pipeline, base.image_encoder)")
-    return json.loads(file.read_text(encoding="utf-8"))
+    return read_object(folder / "config.json", "expected the base model (base.pipeline, base.image_encoder)")
 
 
 def _check_free(out: Path) -> None:

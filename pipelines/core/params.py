@@ -14,6 +14,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError
 
+from pipelines.core.documents import parse_yaml, read_yaml
 from pipelines.core.errors import UserError
 from pipelines.core.files import write_atomically
 from pipelines.core.formats.parameters import bring_up_to_date
@@ -65,11 +66,7 @@ def read_mapping(file: Path) -> dict[str, Any]:
     if not file.is_file():
         how = "in a checkout `dynamicid configure --profile tiny` writes params.yaml; --params names another file"
         raise UserError(f"{file}: no such parameter file; {how}")
-    try:
-        text = file.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise UserError(f"{file}: not a text file in UTF-8; save it in UTF-8, or name another with --params") from None
-    tree = _yaml(text, str(file))
+    tree = read_yaml(file)
     if not isinstance(tree, dict):
         raise UserError(f"{file}: expected a mapping of sections")
     return tree
@@ -99,13 +96,6 @@ def read_tree(file: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
     return dict(_merged(read_tree(below, path), tree))
 
 
-def _yaml(text: str, origin: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
-        raise UserError(f"{origin}: not valid YAML: {' '.join(str(error).split())}") from None
-
-
 def _merged(below: Any, above: Any) -> Any:
     """Return `above`; where both are mappings, add the keys that only `below` has, at every depth."""
     if not (isinstance(below, dict) and isinstance(above, dict)):
@@ -124,7 +114,7 @@ def _set(tree: dict[str, Any], assignment: str) -> None:
         if not isinstance(child, dict):
             raise UserError(f"--set {assignment}: {parent} is a value, not a section")
         node = child
-    node[last] = _yaml(text, f"--set {assignment}")
+    node[last] = parse_yaml(text, f"--set {assignment}")
 
 
 def problems_of(error: ValidationError, section: type[Section]) -> list[str]:

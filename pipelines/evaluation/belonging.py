@@ -8,11 +8,11 @@ read: `config.json` of an adapter (`made_by`), `metrics.json` (`made_by`, `setti
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipelines.core.documents import read_object
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.files import folder_sha256, sha256
 
@@ -26,13 +26,7 @@ def read_document(metrics: Path) -> dict[str, Any]:
     """Return the contents of a metrics file; raise UserError where it is missing or no JSON object."""
     if not metrics.is_file():
         raise UserError(f"{metrics}: no such file; `dynamicid repro` runs the stages up to evaluate, which writes it")
-    try:
-        document = json.loads(metrics.read_bytes())
-    except ValueError:
-        document = None
-    if not isinstance(document, dict):
-        raise UserError(f"{metrics}: damaged: not a JSON object; delete it, and `dynamicid repro evaluate` restores it")
-    return document
+    return read_object(metrics, "delete it, and `dynamicid repro evaluate` restores it")
 
 
 def record_of(adapter: Path, stage: str = "") -> dict[str, Any] | None:
@@ -42,13 +36,14 @@ def record_of(adapter: Path, stage: str = "") -> dict[str, Any] | None:
     `config.json` is no JSON object.
     """
     file = adapter / _CONFIG
-    try:
-        record = json.loads(file.read_bytes()).get(MADE_BY)
-    except (ValueError, AttributeError):
-        raise UserError(f"{file}: damaged, not a JSON object; copy the adapter again") from None
-    while stage and record is not None and record["stage"] != stage:
-        record = record["before"]
-    return record
+    record = read_object(file, "copy the adapter again").get(MADE_BY)
+    while record is not None:
+        if not isinstance(record, dict) or not isinstance(record.get("stage"), str):
+            raise UserError(f"{file}: damaged: {MADE_BY} is not the record of a training; copy the adapter again")
+        if not stage or record["stage"] == stage:
+            return record
+        record = record.get("before")
+    return None
 
 
 def check_figures(document: Mapping[str, Any], metrics: Path, adapter: Path) -> None:

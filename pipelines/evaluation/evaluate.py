@@ -151,7 +151,7 @@ def _face_pack(params: Params) -> Path:
 
 def _conditions(params: Params, adapter: Path, pipe: Any, *, pictures: int) -> dict[str, Any]:
     """Return `settings` of metrics.json: what must agree before two results are compared, and facts for the report."""
-    from model.network.adapter import WEIGHTS
+    from model.network.adapter_config import WEIGHTS
     from model.network.base import fingerprint
 
     settings, judges = params.evaluate, params.evaluate.judges

@@ -6,9 +6,8 @@ import string
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from model.face.face_prompts import parse
+from pipelines.core.documents import read_yaml
 from pipelines.core.errors import UserError
 
 PROMPTS_FILE = Path(__file__).with_name("prompts.yaml")
@@ -53,7 +52,7 @@ class Prompts:
 
 def load_prompts(file: Path = PROMPTS_FILE) -> Prompts:
     """Read the prompts; raise UserError for an unknown slot or value, or a prompt that names an expression or pose."""
-    tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+    tree = read_yaml(file)
     slots = {slot: tuple(values.items()) for slot, values in tree["slots"].items()}
 
     def read(entry: dict[str, str]) -> TextPrompt:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pipelines.core.documents import read_object
 from pipelines.core.errors import UserError
 from pipelines.core.files import sha256
 from pipelines.core.params import Params, changes, load_params
@@ -15,14 +15,12 @@ from pipelines.evaluation.belonging import record_of
 
 def read_metrics(file: Path, adapter: Path, profile: str) -> dict[str, Any]:
     """Return the metrics in `file`; raise UserError where they are not of this `adapter` and `profile`."""
-    from model.network.adapter import WEIGHTS
+    from model.network.adapter_config import WEIGHTS
 
     if not (adapter / WEIGHTS).is_file():
         raise UserError(f"{adapter / WEIGHTS}: no such file; expected the folder of a trained adapter")
-    if not file.is_file():
-        raise UserError(f"{file}: no such file; `dynamicid evaluate` writes it")
+    document = read_object(file, "`dynamicid evaluate` writes it")
     try:
-        document: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         known = document["settings"]
         if not isinstance(document["normalised"]["model"]["id_similarity"]["value"], float):
             raise TypeError
@@ -47,7 +45,7 @@ def read_legs(files: Sequence[Path], adapter: Path) -> list[Params]:
     profile and sizes (`lora_rank` may grow), and the last leg's sizes, gate threshold and, where the adapter recorded
     them, all other parameters of its trainings are the adapter's.
     """
-    from model.network.adapter import read_config
+    from model.network.adapter_config import read_config
 
     legs = [load_params(file) for file in files]
     for number, (file, leg) in enumerate(zip(files, legs, strict=True)):

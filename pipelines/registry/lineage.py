@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from pipelines.core.chain import METRICS
+from pipelines.evaluation.belonging import read_document
 from pipelines.registry.results import StageResult, result_of
 from pipelines.versions.dataset_version import tag_of
 from pipelines.versions.git import git, has_commit, run_git
@@ -54,7 +54,7 @@ def lineage_of(root: Path, stage: str, result: StageResult | None = None) -> Lin
     result = result or result_of(root, stage)
     evaluation_set = None
     if stage == "evaluate" and (metrics := root / METRICS).is_file():
-        evaluation_set = json.loads(metrics.read_text(encoding="utf-8")).get("evaluation_set")
+        evaluation_set = read_document(metrics).get("evaluation_set")
     known_code = not (result.changed_code or result.by_hand)
     return Lineage(
         stage=stage,

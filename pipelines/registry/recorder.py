@@ -7,7 +7,6 @@ DVC restored from its cache is recorded like a new one: both have the same `dvc.
 from __future__ import annotations
 
 import csv
-import json
 import math
 import time
 from collections.abc import Iterator
@@ -15,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.core.chain import LOSSES_ANCHORING, LOSSES_IMR, METRICS, REPORT, VERDICT, VERDICT_PROCESSED, stages
+from pipelines.core.documents import read_object
 from pipelines.core.errors import StageFailed
 from pipelines.core.params import Params
+from pipelines.evaluation.belonging import read_document
 from pipelines.evaluation.variants import SUMMARISED
 from pipelines.registry.lineage import Lineage, lineage_of
 from pipelines.registry.registry import open_registry, registry_lock
@@ -48,7 +49,7 @@ def stage_metrics(root: Path, name: str) -> dict[str, float]:
     The model's metrics are also given without the prefix: `id_similarity`, `expression_accuracy` …
     """
     if name == "evaluate":
-        tree = json.loads((root / METRICS).read_text(encoding="utf-8"))
+        tree = read_document(root / METRICS)
         found: dict[str, float] = {}
         for variant in SUMMARISED:
             for metric, interval in tree.get(variant, {}).items():
@@ -62,7 +63,7 @@ def stage_metrics(root: Path, name: str) -> dict[str, float]:
                 found[f"normalised.{variant}.{metric}"] = interval["value"]
     else:
         file = root / "reports" / name / "metrics.json"
-        tree = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        tree = read_object(file, f"`dynamicid repro --force {name}` writes it again") if file.is_file() else {}
         found = {key: value for key, value in flatten(tree) if isinstance(value, int | float)}
     return {key: float(value) for key, value in found.items() if value is not None and math.isfinite(value)}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
 import socket
 import threading
@@ -18,6 +19,8 @@ from pipelines.registry.tracking import Tracking, make
 _PARAMS, _METRICS = 100, 1000
 # The tag of a run's writer, `<host>:<checkout>:<number>`: the process holds a lock file of that number while it writes.
 _WRITER = "dynamicid.writer"
+_PLAIN = re.compile(r"[\w .:/@+-]*", re.ASCII)
+_PAGE = 1000
 
 
 def search_runs(
@@ -29,15 +32,25 @@ def search_runs(
     """
     from mlflow.entities import ViewType
 
-    wanted = [f"tags.`dynamicid.{name}` = '{value}'" for name, value in tags.items()]
-    return list(
-        client.search_runs(
+    # MLflow's filters have no way to write a quote in a value: such a tag is compared here.
+    plain = [f"tags.`dynamicid.{name}` = '{value}'" for name, value in tags.items() if _PLAIN.fullmatch(value)]
+    rest = {name: value for name, value in tags.items() if not _PLAIN.fullmatch(value)}
+    found: list[Any] = []
+    token = None
+    while len(found) < most:
+        page = client.search_runs(
             [client.get_experiment_by_name(EXPERIMENT).experiment_id],
-            filter_string=" and ".join([*wanted, f"attributes.status = '{status}'"]),
+            filter_string=" and ".join([*plain, f"attributes.status = '{status}'"]),
             run_view_type=ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY,
-            max_results=most,
+            max_results=_PAGE if rest else most,
+            page_token=token,
         )
-    )
+        fits = (run for run in page if all(run.data.tags.get(f"dynamicid.{name}") == rest[name] for name in rest))
+        found += fits
+        token = page.token
+        if not token:
+            break
+    return found[:most]
 
 
 def finished_run(client: Tracking, **tags: str) -> str | None:
@@ -67,7 +80,8 @@ def open_run(client: Tracking, name: str, tags: Mapping[str, str]) -> Iterator[s
     writer = f"{_checkout(client)}:{number}"
 
     def find() -> Any | None:
-        found = client.plain.search_runs([experiment], f"tags.`{_WRITER}` = '{writer}'", max_results=1)
+        # Not the whole tag: the path of a checkout may have quotes.
+        found = client.plain.search_runs([experiment], f"tags.`{_WRITER}` LIKE '%:{number}'", max_results=1)
         return found[0] if found else None
 
     lock = locks / f"{number}.lock"

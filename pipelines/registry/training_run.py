@@ -66,6 +66,8 @@ class TrainingRun(Section):
 
 def read_run(text: str) -> TrainingRun:
     """Read the JSON document; raise UserError with every unknown key and invalid value."""
+    if "\\u0000" in text:
+        raise UserError("the form of the run: a text with the character NUL; type it again")
     try:
         return TrainingRun.model_validate_json(text)
     except ValidationError as error:

@@ -11,7 +11,6 @@ faces.
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections import Counter
@@ -20,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipelines.core.documents import read_object
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.files import atomic_folder
 from pipelines.core.formats.folders import STATE_MARKER, enter_state
@@ -169,9 +169,7 @@ def _located(params: Preprocess) -> Preprocess:
 def _check_verdict(verdict: Path | None) -> None:
     if verdict is None:
         return
-    if not verdict.is_file():
-        raise UserError(f"{verdict}: no such file; run `dynamicid validate` first")
-    judged: Any = json.loads(verdict.read_text(encoding="utf-8"))
+    judged = read_object(verdict, "run `dynamicid validate` first")
     if judged.get("success") is False:
         raise StageFailed(f"{verdict}: the dataset was refused by validate; see its failed expectations")
 

@@ -95,7 +95,7 @@ def test_figures_are_the_adapters_own(tmp_path: Path, adapter: Path) -> None:
             read_metrics(metrics(**changed), adapter, "tiny")
     for text in ("{", "[]", "{}", '{"settings": {}, "normalised": {}}'):
         (tmp_path / "broken.json").write_text(text)
-        with pytest.raises(UserError, match="not what `dynamicid evaluate` writes"):
+        with pytest.raises(UserError, match="`dynamicid evaluate` writes"):
             read_metrics(tmp_path / "broken.json", adapter, "tiny")
     for file, folder in ((tmp_path / "no.json", adapter), (metrics(), tmp_path)):
         with pytest.raises(UserError, match="no such file"):

@@ -11,7 +11,7 @@ import pytest
 
 from pipelines.registry.faults import TrackingFault
 from pipelines.registry.registry import open_registry
-from pipelines.registry.runs import fail_abandoned, open_run
+from pipelines.registry.runs import fail_abandoned, finished_run, open_run
 from tests.processes import PROJECT, wait_until
 
 _WRITER = """
@@ -78,3 +78,15 @@ def test_a_run_that_fails_is_failed_and_one_that_a_person_deletes_meanwhile_is_n
     with pytest.raises(TrackingFault, match="somebody deleted it meanwhile"):
         write()
     assert client.get_run(run_id).info.lifecycle_stage == "deleted"
+
+
+@pytest.mark.parametrize("value", ["it's", "a \"b\" 'c'", "x' OR '1'='1", "back\\slash", "'"])
+def test_runs_are_found_by_tags_with_quotes(mlflow_checkout: Path, value: str) -> None:
+    """A model's name or a folder may have quotes, which MLflow's filters cannot hold."""
+    client = open_registry(mlflow_checkout)
+    with open_run(client, "one", {"dynamicid.model": "plain"}):
+        pass
+    with open_run(client, "two", {"dynamicid.model": value}) as run_id:
+        pass
+    assert finished_run(client, model=value) == run_id
+    assert finished_run(client, model=value, stage="none") is None

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from model.network.adapter import read_config
+from model.network.adapter_config import read_config
 from model.training.cache import RecordStore
 from model.training.resume import PROGRESS, Checkpoints
 from pipelines.core.errors import UserError

@@ -1,0 +1,97 @@
+"""`config.json` of an adapter: what its networks are made from, checked before anything is made."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from model.formats import ADAPTER, KEY, read_object
+from model.network.base import BaseReference
+
+WEIGHTS = "adapter.safetensors"
+CONFIG = "config.json"
+# The sizes of an adapter and their defaults (paper section 3).
+SIZES: dict[str, int] = {
+    "tokens": 4,
+    "lora_rank": 128,
+    "reconfigurator_width": 1024,
+    "reconfigurator_heads": 16,
+    "reconfigurator_depth": 1,
+    "landmark_features": 768,
+    "landmark_width": 16,
+}
+_MOST = 2**16
+# A layer is a Python object of its own, whatever its width.
+_MOST_LAYERS = 256
+
+
+def write_config(folder: Path, config: Mapping[str, Any]) -> None:
+    """Write `config.json` beside the weights in `folder`, with their sha256: the two files are one adapter."""
+    text = json.dumps({**config, "weights": _sha256(folder / WEIGHTS)}, indent=2)
+    (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return the configuration of the adapter in `folder`; ValueError if missing, damaged or of a newer format."""
+    file = Path(folder) / CONFIG
+    if not file.is_file():
+        raise ValueError(f"{file}: no such file; expected an adapter folder ({WEIGHTS}, {CONFIG})")
+    config = read_object(file, "copy the adapter again")
+    ADAPTER.check(file, config.get(KEY, "none"))
+    return config
+
+
+def check_config(config: Mapping[str, Any], origin: object) -> None:
+    """Raise ValueError, beginning with `origin`, where a value cannot be an adapter's: before it is built."""
+    if wrong := list(_wrong_values(config)):
+        raise ValueError(f"{origin}: damaged: {', '.join(wrong)} missing or not a value of an adapter; copy it again")
+
+
+def _wrong_values(config: Mapping[str, Any]) -> Iterator[str]:
+    sizes, threshold, imr = config.get("sizes"), config.get("gate_threshold"), config.get("reconfigurator", "none")
+    if not isinstance(sizes, dict):
+        yield "sizes"
+    else:
+        most = {"reconfigurator_depth": _MOST_LAYERS}
+        yield from (f"sizes.{name}" for name in SIZES if not _whole(sizes.get(name, 1), most.get(name, _MOST)))
+    if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not math.isfinite(threshold):
+        yield "gate_threshold"
+    yield from (name for name in ("cross_attention_width", "image_width") if not _whole(config.get(name), _MOST))
+    if imr is not None and not (isinstance(imr, dict) and isinstance(imr.get("residual"), bool)):
+        yield "reconfigurator"
+    if not isinstance(config.get("templates"), bool):
+        yield "templates"
+    names, base = {field.name for field in fields(BaseReference)}, config.get("base")
+    if not isinstance(base, dict) or set(base) != names or not all(map(_is_path, base.values())):
+        yield "base"
+    yield from (name for name in ("weights",) if not isinstance(config.get(name, ""), str))
+    if not isinstance(config.get("made_by"), dict | None):
+        yield "made_by"
+
+
+def _whole(value: Any, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str) and "\0" not in value
+
+
+def check_weights(folder: Path, config: Mapping[str, Any]) -> None:
+    """Raise ValueError if `config`, read from `folder`, was written for other weights than those beside it."""
+    recorded = config.get("weights")  # adapters of earlier versions do not have it
+    if recorded is not None and (present := _sha256(folder / WEIGHTS)) != recorded:
+        raise ValueError(
+            f"{folder / CONFIG}: belongs to weights with sha256 {recorded[:12]}, {WEIGHTS} beside it has "
+            f"{present[:12]}; the two files are of different adapters: copy the whole folder again, or train it again"
+        )
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
