@@ -27,7 +27,9 @@ PANELS: dict[str, tuple[str, ...]] = {
         *("generate", "app", "foundation", "convert"),
     ),
     "Registry": ("register", "promote", "rollback", "drift", "lineage", "reproduce", "retrain"),
-    "Operations": ("inbox", "workspace", "stack", "backup", "restore", "upgrade", "clean", "forget", "subject"),
+    "Operations": (
+        *("inbox", "workspace", "stack", "backup", "restore", "upgrade", "clean", "forget", "subject", "audit"),
+    ),
 }
 COMMANDS = {name: panel for panel, names in PANELS.items() for name in names}
 # Commands whose module in pipelines.commands has another name, because it holds several commands.

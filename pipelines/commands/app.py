@@ -24,10 +24,14 @@ def app(
     overrides: Overrides = None,
 ) -> None:
     """Serve a web page on which people upload reference photos and generate pictures; Ctrl+C stops it."""
+    from pipelines.operations.audit import audited
     from pipelines.webpage.accounts import check_host, is_loopback, read_accounts
 
     logins = read_accounts(accounts) if accounts else {}
     check_host(host, logins)
+    if accounts:
+        with audited(Path.cwd(), "accounts", action="open the page", file=str(accounts.absolute())) as result:
+            result |= {"accounts": len(logins), "host": host}
     params = read_params(file, overrides)
     if importlib.util.find_spec("gradio") is None:
         raise UserError("the page needs Gradio: pip install -c constraints.txt '.[app]'")

@@ -8,7 +8,10 @@ from typing import Annotated
 
 from pipelines.commands.options import NewFolder, argument, option
 from pipelines.commands.output import emit, say, say_done
+from pipelines.core.files import sha256
+from pipelines.operations.audit import audited
 from pipelines.operations.backup.backup import make_backup
+from pipelines.operations.backup.contents import MANIFEST
 from pipelines.operations.backup.locations import Addresses, find_locations
 from pipelines.operations.backup.stack_restore import restore_anywhere
 from pipelines.registry.relocation import bring_home
@@ -84,7 +87,11 @@ def restore(
     A stack's backup is restored into a stopped stack, new or existing; then `make stack` starts it.
     """
     named = Addresses(ledger, artefacts, airflow, accounts)
-    restored = restore_anywhere(folder, Path.cwd(), named, state, force=force)
+    manifest = folder / MANIFEST
+    digest = sha256(manifest) if manifest.is_file() else None
+    with audited(Path.cwd(), "restore", backup=str(folder.absolute()), manifest=digest, force=force) as result:
+        restored = restore_anywhere(folder, Path.cwd(), named, state, force=force)
+        result |= {"restored": restored.done, "left": restored.left}
     emit({"restored": restored.done, "left": restored.left})
     say_done(f"restored: {', '.join(restored.done)}")
     if restored.left:

@@ -32,11 +32,17 @@ def forget(
 
     Called again, it finishes what was interrupted. Exit 1 if something is left or could not be searched.
     """
+    from pipelines.operations.audit import audited
     from pipelines.operations.forgetting.forget import forget as carry_out
     from pipelines.operations.forgetting.subject import subject_of
+    from pipelines.versions.forgotten import new_entry
 
     subject = subject_of(identity or (), image_id or (), again=again)
-    done = carry_out(Path.cwd(), subject, copies=delete_copies, artefacts=delete_artefacts, check=check)
+    hashed = new_entry(subject.identities, image_id or (), {})
+    options = {"again": again, "copies": delete_copies, "artefacts": delete_artefacts}
+    with audited(Path.cwd(), "forget", people=hashed.people, photos=hashed.photos, options=options) as result:
+        done = carry_out(Path.cwd(), subject, copies=delete_copies, artefacts=delete_artefacts, check=check)
+        result |= {"photos": done.photos, "version": done.version.tag, "finished": not (done.remaining or done.beyond)}
     _print_report(done, copies_deleted=delete_copies and not done.nothing_left)
     emit(done)
     left = [f"{len(done.remaining)} files still hold bytes of them: {', '.join(done.remaining[:10])}; delete those too"]

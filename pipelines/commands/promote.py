@@ -9,6 +9,7 @@ from typing import Annotated
 from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, argument, option, read_params
 from pipelines.commands.output import emit, say, say_done, warn
 from pipelines.core.errors import StageFailed, UserError
+from pipelines.operations.audit import audited
 
 
 def register(
@@ -30,7 +31,10 @@ def register(
         params = params.model_copy(update={"register_": section})
     from pipelines.stages import register as stage
 
-    done = stage.run(params, stage.Inputs(root=Path.cwd()))
+    with audited(Path.cwd(), "register") as result:
+        done = stage.run(params, stage.Inputs(root=Path.cwd()))
+        result |= {"model": f"models:/{done.model_name}/{done.version}", "decision": done.decision}
+        result |= {"champion": done.champion, "by": done.by}
     failed = "; ".join(done.failed_gates)
     if done.decision == "refused":
         by = "" if done.by == "gates" else f" (refused by {done.by})"
@@ -63,10 +67,13 @@ def promote(
 
     if refuse and override_gates:
         raise UserError("--refuse and --override-gates exclude each other")
-    if refuse:
-        move = promotion.refuse(Path.cwd(), uri, by=by, reason=reason)
-    else:
-        move = promotion.promote(Path.cwd(), uri, by=by, reason=reason, override_gates=override_gates)
+    deed = "refuse" if refuse else "promote"
+    with audited(Path.cwd(), deed, by=by, model=uri, override_gates=override_gates) as result:
+        if refuse:
+            move = promotion.refuse(Path.cwd(), uri, by=by, reason=reason)
+        else:
+            move = promotion.promote(Path.cwd(), uri, by=by, reason=reason, override_gates=override_gates)
+        result |= {"version": move.version, "champion": move.champion, "before": move.before}
     emit(move)
     champion = shown(move.champion)
     say_done(f"{move.model_name} v{move.version}: {move.decision} by {by}; champion is {champion}")
@@ -81,6 +88,8 @@ def rollback(
     """Set the alias `champion` back to a version that had it before."""
     from pipelines.registry import promotion
 
-    move = promotion.rollback(Path.cwd(), name, by=by or getpass.getuser(), to=to, reason=reason)
+    with audited(Path.cwd(), "rollback", by=by, model=name, to=to) as result:
+        move = promotion.rollback(Path.cwd(), name, by=by or getpass.getuser(), to=to, reason=reason)
+        result |= {"champion": move.champion, "before": move.before}
     emit(move)
     say_done(f"{name}: the champion is v{move.champion} again, it was v{move.before}")

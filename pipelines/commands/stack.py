@@ -11,6 +11,7 @@ from pipelines.commands.options import argument, command_group, option
 from pipelines.commands.output import emit, emit_if_asked, say, say_done
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.paths import project_root
+from pipelines.operations.audit import audited
 from pipelines.operations.stack import supervisor
 from pipelines.operations.stack.credentials import FILE
 from pipelines.operations.stack.credentials import credentials as make_credentials
@@ -44,7 +45,8 @@ def start(
     before = stack.ports
     ports = Ports(postgres_port or before.postgres, airflow_port or before.airflow, mlflow_port or before.mlflow)
     stack = replace(stack, ports=ports, inbox=inbox)
-    start_stack(stack, say, timeout)
+    with audited(Path.cwd(), "accounts", action="start the stack", stack=str(stack.state)):
+        start_stack(stack, say, timeout)
     say_done("the stack is up")
     say(f"Airflow  {stack.airflow_url}  user admin")
     say(f"MLflow   {stack.mlflow_url}  user admin")
@@ -98,8 +100,9 @@ def service(
 @app.command()
 def credentials(state: State = _STATE) -> None:
     """Generate passwords if there are none yet; print the path of their file."""
-    make_credentials(state.absolute())
     file = str(state.absolute() / FILE)
+    with audited(Path.cwd(), "accounts", action="generate passwords", file=file):
+        make_credentials(state.absolute())
     emit({"credentials": file}, file)
 
 
@@ -109,7 +112,8 @@ def accounts(url: Annotated[str, option("Address of the MLflow server.", envvar=
     missing = [name for name in ("MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_TRACKING_PASSWORD") if not os.environ.get(name)]
     if missing:
         raise UserError(f"{', '.join(missing)}: not set; `dynamicid stack credentials` generates them")
-    made = make_pipeline_account(url, os.environ)
+    with audited(Path.cwd(), "accounts", action="create the pipeline's account", server=url) as result:
+        made = result["created"] = make_pipeline_account(url, os.environ)
     say(f"the pipeline's account {'was created' if made else 'exists'}")
 
 

@@ -59,13 +59,22 @@ def new_entry(
     copies: Iterable[str] = (),
 ) -> Entry:
     """Return an entry of these people, photos and other files (sha256 of their bytes), with the current time (UTC)."""
-    people = []
-    for name in sorted({normal_name(name) for name in identities}):
-        salt = secrets.token_hex(16)
-        people.append([salt, _person(salt, name)])
+    people = hashed_people(identities)
     photos, others = (sorted(_photo(name) for name in names) for names in (image_ids, copies))
     when = datetime.now(UTC).isoformat(timespec="seconds")
     return Entry(when, people, photos, dict(sorted(datasets.items())), others)
+
+
+def hashed_people(names: Iterable[str]) -> list[list[str]]:
+    """Return [salt, sha256 of salt and name] of each person: a given name can be checked, others cannot be listed."""
+    salted = ((secrets.token_hex(16), name) for name in sorted({normal_name(name) for name in names}))
+    return [[salt, _person(salt, name)] for salt, name in salted]
+
+
+def is_person(pair: list[str], name: str) -> bool:
+    """Whether `pair` is one of `hashed_people` for `name`, in any of its forms."""
+    salt, digest = pair
+    return any(_person(salt, form) == digest for form in _forms(name))
 
 
 class Forgotten:
@@ -86,9 +95,7 @@ class Forgotten:
             return entry
         if identity not in self._asked:
             matches = (
-                entry
-                for salt, (digest, entry) in self._people.items()
-                if any(_person(salt, form) == digest for form in _forms(identity or ""))
+                entry for salt, (digest, entry) in self._people.items() if is_person([salt, digest], identity or "")
             )
             self._asked[identity] = next(matches, None)
         return self._asked[identity]

@@ -23,6 +23,7 @@ TRACKING = Format("a tracking database", 2)
 BACKUP = Format("a backup", 2)
 STACK = Format("a stack", 2)
 FORGOTTEN = Format("the list of the forgotten", 2)
+AUDIT = Format("the audit log", 1)
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ TABLE = (
     Stored(STACK, "`.dynamicid/stack`", "`ports.json`", "started; `upgrade` states the version"),
     Stored(EXPORT, "folder of `dynamicid export`", "`.dynamicid.json`", "ingested"),
     Stored(FORGOTTEN, "`data/forgotten.jsonl`", "each line", "asked, in every form of a name that it may hold"),
+    Stored(AUDIT, "`.dynamicid/audit.jsonl`", "each line", "there is none"),
 )
 
 

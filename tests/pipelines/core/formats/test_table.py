@@ -22,6 +22,7 @@ from pipelines.core.formats.folders import enter_state, stated_version
 from pipelines.core.formats.rows import stating
 from pipelines.core.formats.table import (
     ADAPTER,
+    AUDIT,
     BACKUP,
     CHECKPOINT,
     DATASET,
@@ -41,6 +42,7 @@ from pipelines.core.formats.table import (
 from pipelines.core.params import load_params
 from pipelines.core.row_schemas import DATASET_SCHEMA, PROCESSED_SCHEMA, open_rows
 from pipelines.data.ingest.layout import open_source
+from pipelines.operations.audit import read_audit
 from pipelines.operations.backup.backup import read_backup
 from pipelines.operations.stack.settings import saved_ports
 from pipelines.registry.settings import check_records
@@ -116,6 +118,11 @@ def _forgotten(root: Path, stated: int | None) -> Callable[[], Any]:
     return lambda: read_ledger(root)
 
 
+def _audit(root: Path, stated: int | None) -> Callable[[], Any]:
+    _json(root / ".dynamicid" / "audit.jsonl", stated, previous="")
+    return lambda: read_audit(root)
+
+
 def _tracking(root: Path, stated: int | None) -> Callable[[], Any]:
     tags = {} if stated is None else {"dynamicid.format": str(stated)}
     return lambda: check_records(SimpleNamespace(tags=tags), str(root / "mlflow.db"))
@@ -133,6 +140,7 @@ CASES: dict[Format, Callable[[Path, int | None], Callable[[], Any]]] = {
     STACK: _stack,
     EXPORT: _export,
     FORGOTTEN: _forgotten,
+    AUDIT: _audit,
     TRACKING: _tracking,
 }
 # Opened by the same function as SLICES.
