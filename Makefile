@@ -101,7 +101,7 @@ mlflow: $(READY)
 
 # A development server with every DAG: http://127.0.0.1:8080
 airflow: $(READY)
-	export PYTHONPATH="$$PWD/dags" AIRFLOW_HOME="$$PWD/airflow" AIRFLOW__CORE__DAGS_FOLDER="$$PWD/dags" AIRFLOW__CORE__LOAD_EXAMPLES=False; \
+	export PYTHONPATH="$$PWD/dags" AIRFLOW_HOME="$$PWD/airflow" AIRFLOW__CORE__DAGS_FOLDER="$$PWD/dags" AIRFLOW__CORE__PLUGINS_FOLDER="$$PWD/dags/plugins" AIRFLOW__CORE__LOAD_EXAMPLES=False; \
 	export NO_PROXY="$$NO_PROXY,$$no_proxy,127.0.0.1,localhost"; export no_proxy="$$NO_PROXY"; \
 	$(BIN)/airflow db migrate && $(BIN)/airflow pools import docker/pools.json && exec $(BIN)/airflow standalone
 

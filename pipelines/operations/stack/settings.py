@@ -106,6 +106,7 @@ class Stack:
             "PGPASSWORD": secret["AIRFLOW_DB_PASSWORD"],
             "AIRFLOW_HOME": str(self.state / "airflow"),
             "AIRFLOW__CORE__DAGS_FOLDER": str(self.root / "dags"),
+            "AIRFLOW__CORE__PLUGINS_FOLDER": str(self.root / "dags" / "plugins"),
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self.passwords_file),
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.airflow_url}/execution/",
             "AIRFLOW__API__HOST": LOOPBACK,

@@ -1,0 +1,99 @@
+"""A plugin of Airflow's API server: limit the guesses of a password, which its simple auth manager does not."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from typing import Any
+
+from airflow.plugins_manager import AirflowPlugin
+
+# Where the simple auth manager checks passwords.
+_LOGINS = ("/auth/token", "/auth/token/cli")
+# Addresses that are remembered; the one that was silent longest is forgotten first.
+_ADDRESSES = 10_000
+
+
+class Guesses:
+    """At most `limit` wrong passwords of one address within `seconds`; more have to wait."""
+
+    def __init__(self, limit: int, seconds: float, clock: Callable[[], float]) -> None:
+        self._limit, self._seconds, self._clock = limit, seconds, clock
+        self._times: OrderedDict[str, deque[float]] = OrderedDict()
+
+    def take(self, address: str) -> float:
+        """Count a guess before it is checked, as many may come at once; return the seconds to wait, 0 if it may be."""
+        now = self._clock()
+        times = self._times.setdefault(address, deque())
+        self._times.move_to_end(address)
+        while len(self._times) > _ADDRESSES:
+            self._times.popitem(last=False)
+        while times and times[0] <= now - self._seconds:
+            times.popleft()
+        if len(times) >= self._limit:
+            return times[0] + self._seconds - now
+        times.append(now)
+        return 0.0
+
+    def give_back(self, address: str) -> None:
+        """Do not count the last guess of an address: its password was right, or none was checked."""
+        if times := self._times.get(address):
+            times.pop()
+
+
+class LoginLimit:
+    """ASGI middleware that answers 429 instead of checking a password where an address guessed too often."""
+
+    def __init__(
+        self, app: Any, limit: int = 10, seconds: float = 300, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._app, self._guesses = app, Guesses(limit, seconds, clock)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Pass a request on, or refuse it."""
+        login = scope["type"] == "http" and scope["method"] == "POST" and scope["path"].endswith(_LOGINS)
+        if not login:
+            await self._app(scope, receive, send)
+            return
+        address = _network(scope.get("client"))
+        if wait := self._guesses.take(address):
+            await _refuse(send, math.ceil(wait))
+            return
+        status = 0
+
+        async def noting(message: Any) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting)
+        finally:
+            if status != 401:
+                self._guesses.give_back(address)
+
+
+def _network(client: Any) -> str:
+    """Return the address of a client, of IPv6 only the first half: one machine has all addresses of the second."""
+    address = client[0] if client else ""
+    try:
+        return str(ipaddress.ip_network(f"{address}/{64 if ':' in address else 32}", strict=False))
+    except ValueError:
+        return address
+
+
+async def _refuse(send: Any, seconds: int) -> None:
+    body = b'{"detail": "too many wrong passwords; try again later"}'
+    headers = [(b"content-type", b"application/json"), (b"retry-after", str(seconds).encode())]
+    await send({"type": "http.response.start", "status": 429, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+class LoginLimitPlugin(AirflowPlugin):
+    """Registers the middleware with the API server."""
+
+    name = "login_limit"
+    fastapi_root_middlewares = [{"middleware": LoginLimit, "name": "limit of wrong passwords"}]  # noqa: RUF012
