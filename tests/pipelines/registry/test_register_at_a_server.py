@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -37,8 +38,9 @@ def server(tmp_path: Path, empty_database: Path) -> Iterator[str]:
         wait_until(lambda: _answers(f"{url}/health", process), 120, f"{url}: no answer", 0.5)
         yield url
     finally:
-        process.terminate()
-        process.wait(30)
+        # It would wait for connections that are still open; its helpers are of the same group.
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _answers(url: str, process: subprocess.Popen[bytes]) -> bool:
