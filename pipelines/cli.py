@@ -28,7 +28,19 @@ PANELS: dict[str, tuple[str, ...]] = {
     ),
     "Registry": ("register", "promote", "rollback", "drift", "lineage", "reproduce", "retrain"),
     "Operations": (
-        *("inbox", "workspace", "stack", "backup", "restore", "upgrade", "clean", "forget", "subject", "audit"),
+        *(
+            "weights",
+            "inbox",
+            "workspace",
+            "stack",
+            "backup",
+            "restore",
+            "upgrade",
+            "clean",
+            "forget",
+            "subject",
+            "audit",
+        ),
     ),
 }
 COMMANDS = {name: panel for panel, names in PANELS.items() for name in names}

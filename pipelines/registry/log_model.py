@@ -18,6 +18,7 @@ from pipelines.core.chain import FACES, stage_names
 from pipelines.core.errors import StageFailed
 from pipelines.core.files import folder_sha256
 from pipelines.core.params import PARAMS, Params, dumped, read_tree
+from pipelines.core.weights.licences import licence_tags, networks_of_adapter
 from pipelines.registry.champion_metrics import figures_problem
 from pipelines.registry.faults import TrackingFault
 from pipelines.registry.model_card import model_card
@@ -154,6 +155,8 @@ def _log(client: Tracking, params: Params, challenger: Challenger, key: dict[str
     for lineage in lineages:
         tags[f"dynamicid.lock_hash.{lineage.stage}"] = lineage.lock_hash
         tags |= {f"dynamicid.output.{path}": digest for path, digest in lineage.outputs.items()}
+    networks = networks_of_adapter(challenger.adapter)
+    tags |= licence_tags(networks)
     # What was made by hand is not in dvc.lock, so that no snapshot would restore it.
     by_hand = any(result.by_hand for result in challenger.results)
     message = f"What {name} with adapter {key['adapter_hash']} was made from"
@@ -167,7 +170,7 @@ def _log(client: Tracking, params: Params, challenger: Challenger, key: dict[str
         files = {"params": Path(folder) / "params.yaml", _CARD: Path(folder) / f"{_CARD}.md"}
         settings = params.model_dump(mode="json", by_alias=True)
         files["params"].write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
-        files[_CARD].write_text(model_card(params, challenger.metrics, lineages), encoding="utf-8")
+        files[_CARD].write_text(model_card(params, challenger.metrics, lineages, networks), encoding="utf-8")
         model = client.create_logged_model(client.experiment_id(), "model", run_id)
         client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
         ask(

@@ -6,12 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.core.params import Params
+from pipelines.core.weights.licences import describe
 
 _TEMPLATE = Path(__file__).with_name("model_card.md.j2")
 
 
-def model_card(params: Params, metrics: dict[str, Any], lineages: list[Any]) -> str:
-    """Render the card (Markdown) from parameters, `reports/metrics.json` and the stages' lineage."""
+def model_card(
+    params: Params, metrics: dict[str, Any], lineages: list[Any], networks: list[dict[str, Any]] | None
+) -> str:
+    """Render the card (Markdown) from parameters, `reports/metrics.json`, the stages' lineage and the networks.
+
+    `networks`: those that formed the adapter, with their licences; None where it does not record them.
+    """
     from jinja2 import Environment, StrictUndefined
 
     def shown(variant: str, metric: str) -> str:
@@ -38,6 +44,8 @@ def model_card(params: Params, metrics: dict[str, Any], lineages: list[Any]) -> 
         git_commit=last.git_commit,
         git_dirty=last.git_dirty,
         rows=rows,
+        terms={True: "allowed", False: "forbidden", None: "unknown"},
+        networks=[{**network, "name": describe(network)} for network in networks or ()],
         evaluation_set=metrics["evaluation_set"],
         model_name=params.register_.model_name,
     )

@@ -19,6 +19,7 @@ from typing import Any
 
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.params import Params
+from pipelines.core.weights.licences import licence_faults, networks_of_adapter
 from pipelines.registry.champion_metrics import champion_metrics, figures_problem, files_problem
 from pipelines.registry.decisions import GATES, Decision, add_decision, decisions_of, last_decision
 from pipelines.registry.gates import judge
@@ -106,7 +107,8 @@ def compare(client: Any, version: Any, params: Params, challenger: Challenger) -
             # The champion's base may be lost: the challenger is then refused, which a person may override.
             unknown = [f"champion v{present.version} cannot be evaluated on this evaluation set: {error}"]
     results = judge(params.register_.gates, challenger.metrics, champion)
-    failures = (*(one.line() for one in results if not one.passed), *unknown)
+    licences = licence_faults(networks_of_adapter(challenger.adapter), params.register_.licences)
+    failures = (*(one.line() for one in results if not one.passed), *licences, *unknown)
     return Decision(
         decision="not_asked" if not params.register_.promote else "refused" if failures else "promoted",
         by=GATES,

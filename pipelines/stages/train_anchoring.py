@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.core.chain import ANCHORING, LOSSES_ANCHORING
 from pipelines.core.params import Params
 from pipelines.core.paths import resolve
+from pipelines.core.weights.licences import check_licences
 from pipelines.stages.training_stage import (
     TrainingInputs,
     TrainingOutputs,
@@ -60,6 +61,12 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
     from model.training.runtime import make_accelerator
 
     section = params.train_anchoring
+    start = None
+    if section.start_from is not None:
+        from pipelines.registry.model_uri import adapter_folder
+
+        start = adapter_folder(section.start_from, Path.cwd())
+    networks = check_licences(params, start)
     with plain_errors(NAME):
         accelerator = make_accelerator(section.mixed_precision, params.base.dtype)
         photos, refused = photos_to_train_on(params, inputs.processed)
@@ -70,11 +77,7 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
         hashes = {"base": base_digest(base), **{split: part.digest() for split, part in photos.items()}}
         if recogniser is not None:
             hashes["recogniser"] = recogniser.digest
-        start = None
-        if section.start_from is not None:
-            from pipelines.registry.model_uri import adapter_folder
-
-            start = adapter_folder(section.start_from, Path.cwd())
+        if start is not None:
             # Hash the weights, not the address: in another registry, the same address is another model.
             hashes["start"] = folder_digest(start)
         with training_run(NAME, section, hashes, accelerator, inputs) as running:
@@ -93,5 +96,6 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
                 **curve_summary(curve),
             }
             if accelerator.is_main_process:
-                write_results(NAME, adapter, base, params, outputs, hashes=hashes, curve=curve, values=values)
+                made: dict[str, Any] = {"hashes": hashes, "networks": networks, "curve": curve, "values": values}
+                write_results(NAME, adapter, base, params, outputs, **made)
     return values

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.core.chain import ADAPTER, ANCHORING, LOSSES_IMR
 from pipelines.core.params import Params
 from pipelines.core.paths import refuse_pointers
+from pipelines.core.weights.licences import check_licences
 from pipelines.stages.training_stage import (
     TrainingInputs,
     TrainingOutputs,
@@ -56,6 +57,7 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
     from model.training.runtime import make_accelerator
 
     section = params.train_imr
+    networks = check_licences(params)
     with plain_errors(NAME):
         accelerator = make_accelerator(section.mixed_precision, params.base.dtype)
         photos, refused = photos_to_train_on(params, inputs.processed)
@@ -83,7 +85,8 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
                 **curve_summary(curve),
             }
             if accelerator.is_main_process:
-                write_results(NAME, adapter, base, params, outputs, hashes=hashes, curve=curve, values=values)
+                made: dict[str, Any] = {"hashes": hashes, "networks": networks, "curve": curve, "values": values}
+                write_results(NAME, adapter, base, params, outputs, **made)
     return values
 
 

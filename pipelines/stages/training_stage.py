@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,14 +144,16 @@ def write_results(
     outputs: TrainingOutputs,
     *,
     hashes: Mapping[str, str],
+    networks: Sequence[Mapping[str, Any]],
     curve: LossCurve,
     values: Mapping[str, Any],
 ) -> None:
     """Write the adapter, its loss curve and its metrics; the adapter folder is replaced atomically.
 
-    The adapter's configuration records what made it: the parameters, the `hashes` of all that the training read, and
-    those of both reports, which can thus be distinguished from the files of another training. A failed write leaves the
-    old adapter and no temporary files. Raise OSError if the disk is full.
+    The adapter's configuration records what made it: the parameters, the `hashes` of all that the training read, the
+    `networks` that formed it with their licences, and the hashes of both reports, which can thus be distinguished from
+    the files of another training. A failed write leaves the old adapter and no temporary files. Raise OSError if the
+    disk is full.
     """
     from model.training.resume import disk_full
 
@@ -163,6 +165,7 @@ def write_results(
         "stage": stage,
         "profile": params.profile,
         "inputs": dict(sorted(hashes.items())),
+        "networks": [dict(network) for network in networks],
         "params": sections,
         "reports": {file.name: hashlib.sha256(text.encode()).hexdigest() for file, text in reports.items()},
         "before": adapter.made_by,

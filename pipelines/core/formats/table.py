@@ -24,6 +24,7 @@ BACKUP = Format("a backup", 2)
 STACK = Format("a stack", 2)
 FORGOTTEN = Format("the list of the forgotten", 2)
 AUDIT = Format("the audit log", 1)
+WEIGHTS = Format("a list of networks", 1)
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ TABLE = (
     Stored(EXPORT, "folder of `dynamicid export`", "`.dynamicid.json`", "ingested"),
     Stored(FORGOTTEN, "`data/forgotten.jsonl`", "each line", "asked, in every form of a name that it may hold"),
     Stored(AUDIT, "`.dynamicid/audit.jsonl`", "each line", "there is none"),
+    Stored(WEIGHTS, "`weights.lock`, `weights.yaml`", "key `format`", "there is none"),
 )
 
 

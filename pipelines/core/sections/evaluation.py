@@ -67,9 +67,25 @@ class Gate(Section):
         return self
 
 
+class Licences(Section):
+    """Which licences the networks that form an adapter may have.
+
+    Shell patterns; case does not count. A network without a known licence passes only where both are empty.
+    """
+
+    allow: tuple[str, ...] = Field((), description="A licence must match one of these; empty: all.")
+    deny: tuple[str, ...] = Field(
+        (),
+        description="Licences that are refused; `no-commercial-use`, `no-redistribution`: those that forbid it.",
+    )
+
+
 class Register(Section):
     """The name under which an adapter is registered, and what promotes it."""
 
     model_name: str = Field("dynamicid", description="Name of the registered model.")
     promote: bool = Field(True, description="Make an adapter that passes all gates champion; off: only register it.")
+    licences: Licences = Field(
+        Licences(), description="Checked before training, too; `dynamicid weights list` shows those of all networks."
+    )
     gates: tuple[Gate, ...] = Field((), description="Bounds; each has a minimum, a maximum or a max_regression.")

@@ -24,9 +24,9 @@ def tiny(project: Path) -> Path:
 # sha256 of each loaded profile as canonical JSON. All extend tiny, so one change may change all. After an intended one,
 # compare the old and the new output of `dynamicid configure --profile NAME`, and update the digests.
 LOADED = {
-    "tiny": "7aa5b10436f0ad75dd2b9db257c0cc4e233973a47d74f7740251c230972c95a6",
-    "showcase": "84987276388e6977c2a80a637377d4b09a0ccfc9724348098fc8bd6ca4e72aa3",
-    "sd15": "4339a401e46a4967f6e67cd84a4f0342bd2856f023e8003d4a2b17ac82d7f939",
+    "tiny": "3a58b020f781b8a878cf24ccad5e3380f860508cd9226e9be92c1411d8455ed8",
+    "showcase": "72609897f9ecf8c9be6e261cbb19e7fe017ba885a1cc567ed8d551e7fc376caf",
+    "sd15": "bc1441dadee8b73563c32f2c20e4239284e3b04ae00e5dfb316803283505448d",
 }
 
 

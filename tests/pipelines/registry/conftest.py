@@ -59,7 +59,10 @@ for out in map(pathlib.Path, outs):
         out.write_text(json.dumps({"quality": quality}))
     else:
         out.mkdir()
-        (out / "config.json").write_text(json.dumps({"stage": name, "quality": quality}))
+        network = {"parameter": "base.pipeline", "network": "small", "licence": "MIT"}
+        network |= {"commercial": True, "redistribution": True}
+        made_by = {"stage": name, "networks": [network], "before": None}
+        (out / "config.json").write_text(json.dumps({"stage": name, "quality": quality, "made_by": made_by}))
 """
 GATES = [{"metric": "id_similarity", "minimum": 0.3, "max_regression": 0.02}]
 

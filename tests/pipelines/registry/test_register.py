@@ -53,3 +53,31 @@ def test_registering_again_finds_the_version_and_its_decision(registered: Any) -
     again = asdict(register.run(load_params(root / "params.yaml"), register.Inputs(root)))
     assert again == {**registered.second, "created": False}
     assert len(decisions_of(find_version(open_registry(root), "models:/dynamicid/2"))) == 1
+
+
+def test_a_version_whose_networks_forbid_commerce_is_refused(registered: Any, tmp_path: Path) -> None:
+    root: Path = registered.root
+    client = open_registry(root)
+    metrics = json.loads((root / "reports" / "metrics.json").read_text())
+    faces = {"parameter": "preprocess.insightface_name", "network": "buffalo_l", "commercial": False}
+    faces |= {"licence": "InsightFace-non-commercial", "redistribution": False}
+    record = {"made_by": {"stage": "train_imr", "networks": [faces], "before": None}}
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    challenger = Challenger(root, tmp_path, metrics, root / "reports/index.html", root / "data/processed")
+    version = find_version(client, "models:/dynamicid/1")
+    params = load_params(root / "params.yaml")
+    assert compare(client, version, params, challenger).decision == "promoted"
+    sells = load_params(root / "params.yaml", ["register.licences={allow: [], deny: [no-commercial-use]}"])
+    decision = compare(client, version, sells, challenger)
+    assert decision.decision == "refused"
+    (line,) = decision.evidence["failed_gates"]
+    assert line.startswith(
+        "register.licences: buffalo_l (preprocess.insightface_name) has the licence InsightFace-non-"
+    )
+
+
+def test_the_licences_stand_in_the_tags_and_in_the_card(registered: Any) -> None:
+    version = find_version(open_registry(registered.root), "models:/dynamicid/1")
+    assert version.tags["dynamicid.licences"] == "MIT"
+    assert version.tags["dynamicid.licence.small"] == "MIT"
+    assert "| small | base.pipeline | MIT | allowed | allowed |" in version.description

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipelines.core.errors import UserError
+from pipelines.core.errors import StageFailed, UserError
 from pipelines.stages.train_anchoring import Inputs, Outputs, run
 from tests.processes import run as run_command
 
@@ -183,3 +183,10 @@ def test_two_processes_share_the_work(training_data: object, tmp_path: Path, pro
     assert (tmp_path / "models/anchoring/adapter.safetensors").is_file()
     with (tmp_path / "reports/losses.csv").open() as handle:
         assert [row["step"] for row in csv.DictReader(handle)] == ["3", "4"]
+
+
+def test_a_licence_that_the_policy_refuses_ends_the_training_first(training_data: object, tmp_path: Path) -> None:
+    params = training_data.read("register.licences={allow: [MIT], deny: []}")
+    with pytest.raises(StageFailed, match=r"register\.licences: foundation-faces .* Apache-2\.0, not among those"):
+        run(params, inputs(training_data, tmp_path), outputs(tmp_path))
+    assert list(tmp_path.iterdir()) == []

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.core.errors import UserError
+from pipelines.core.weights.licences import networks_of_adapter
 from pipelines.stages import train_anchoring
 from pipelines.stages.train_imr import Inputs, Outputs, run
 from tests.pipelines.stages.test_train_anchoring import files
@@ -126,3 +127,13 @@ def test_an_adapter_of_another_base_is_refused(
     (other / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match="trained on another base model"):
         run(training_data.read(), stage_inputs(tmp_path, anchoring=other), outputs(tmp_path))
+
+
+def test_the_adapter_records_the_networks_that_formed_it(trained: Path) -> None:
+    found = networks_of_adapter(trained / "models" / "adapter")
+    assert found is not None
+    by_parameter = {one["parameter"]: one for one in found}
+    assert len(by_parameter) == len(found), "both trainings had the same networks"
+    assert by_parameter["preprocess.insightface_name"]["network"] == "foundation-faces"
+    assert by_parameter["preprocess.insightface_name"]["licence"] == "Apache-2.0"
+    assert by_parameter["base.pipeline"]["licence"] is None, "a random base that nobody licensed"

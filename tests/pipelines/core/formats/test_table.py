@@ -36,11 +36,14 @@ from pipelines.core.formats.table import (
     STACK,
     TABLE,
     TRACKING,
+    WEIGHTS,
     Format,
     check_format,
 )
 from pipelines.core.params import load_params
 from pipelines.core.row_schemas import DATASET_SCHEMA, PROCESSED_SCHEMA, open_rows
+from pipelines.core.weights.lock import read_lock
+from pipelines.core.weights.manifest import read_manifest
 from pipelines.data.ingest.layout import open_source
 from pipelines.operations.audit import read_audit
 from pipelines.operations.backup.backup import read_backup
@@ -123,6 +126,12 @@ def _audit(root: Path, stated: int | None) -> Callable[[], Any]:
     return lambda: read_audit(root)
 
 
+def _weights(root: Path, stated: int | None) -> Callable[[], Any]:
+    _json(root / "weights.lock", stated, networks={})
+    _json(root / "weights.yaml", stated, networks={})
+    return lambda: (read_lock(root), read_manifest(root))
+
+
 def _tracking(root: Path, stated: int | None) -> Callable[[], Any]:
     tags = {} if stated is None else {"dynamicid.format": str(stated)}
     return lambda: check_records(SimpleNamespace(tags=tags), str(root / "mlflow.db"))
@@ -141,6 +150,7 @@ CASES: dict[Format, Callable[[Path, int | None], Callable[[], Any]]] = {
     EXPORT: _export,
     FORGOTTEN: _forgotten,
     AUDIT: _audit,
+    WEIGHTS: _weights,
     TRACKING: _tracking,
 }
 # Opened by the same function as SLICES.

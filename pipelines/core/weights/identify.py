@@ -1,0 +1,83 @@
+"""Which network of the manifest lies at a path: by the content of its files, wherever they are, else by the path."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.core.files import sha256
+from pipelines.core.paths import resolve
+from pipelines.core.weights.lock import Lock, read_lock
+from pipelines.core.weights.manifest import SECTIONS, Manifest, Network, named_paths, read_manifest, shipped_files
+
+_WEIGHTS = frozenset({".bin", ".onnx", ".pt", ".pth", ".safetensors", ".tar"})
+
+
+@dataclass(frozen=True)
+class Identified:
+    """A path that a parameter names, and the network there: its name and entry, both None for an unknown one.
+
+    `network.domain` is what it knows: drawn, photograph or any.
+    """
+
+    path: str
+    name: str | None
+    network: Network | None
+
+
+def identified(
+    tree: Mapping[str, Any], root: Path | None = None, sections: tuple[str, ...] = SECTIONS
+) -> dict[str, Identified]:
+    """Return the networks that the parameter tree names, by key such as `base.pipeline`, sorted.
+
+    Their weights are hashed where files of that size are known, which takes seconds for gigabytes.
+    """
+    root = root or Path.cwd()
+    manifest, lock = read_manifest(root), read_lock(root)
+    found = {}
+    for key, path in sorted(named_paths(tree, sections).items()):
+        name = identify(path, manifest, lock, root)
+        found[key] = Identified(path, name, None if name is None else manifest.networks[name])
+    return found
+
+
+def identify(path: str | Path, manifest: Manifest, lock: Lock, root: Path) -> str | None:
+    """Return the name of the network at `path`; None for one that the manifest does not have.
+
+    Files at the path of a network whose hashes are known, but with another content, are unknown.
+    """
+    place = resolve(path)
+    known, complete = _known_contents(manifest, lock)
+    sizes = {size for size, _ in known}
+    files = [place] if place.is_file() else sorted(place.rglob("*")) if place.is_dir() else []
+    weights = [file for file in files if file.suffix in _WEIGHTS and file.is_file()]
+    votes = Counter(
+        name for file in weights if file.stat().st_size in sizes for name in known[file.stat().st_size, sha256(file)]
+    )
+    by_path = manifest.at(path, root)
+    if votes:
+        most = max(votes.values())
+        best = [name for name in manifest.networks if votes[name] == most]
+        return by_path if by_path in best else best[0]
+    return None if weights and by_path in complete else by_path
+
+
+def _known_contents(manifest: Manifest, lock: Lock) -> tuple[dict[tuple[int, str], set[str]], set[str]]:
+    """Return the networks that hold a file of this size and sha256, and those of which every weight file is known."""
+    known: dict[tuple[int, str], set[str]] = defaultdict(set)
+    complete = set()
+    for name, network in manifest.networks.items():
+        locked = lock.networks.get(name)
+        files = locked.files if locked else shipped_files(network) if network.shipped else network.files
+        weights = [
+            entry for file, entry in files.items() if Path(network.path if file == "." else file).suffix in _WEIGHTS
+        ]
+        for entry in weights:
+            if entry.bytes is not None and entry.sha256 is not None:
+                known[entry.bytes, entry.sha256].add(name)
+        if weights and all(entry.bytes is not None and entry.sha256 is not None for entry in weights):
+            complete.add(name)
+    return known, complete

@@ -1,0 +1,135 @@
+"""Licences of the networks that form an adapter: which they are, and what the policy `register.licences` refuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from pipelines.core.errors import StageFailed
+from pipelines.core.params import Params
+from pipelines.core.sections.evaluation import Licences
+from pipelines.core.weights.identify import identified
+from pipelines.core.weights.manifest import OWN, SHAPING, read_manifest
+
+UNKNOWN = "unknown"
+# What `register.licences` may name, beside licences: what a licence forbids.
+NO_COMMERCE, NO_REDISTRIBUTION = "no-commercial-use", "no-redistribution"
+
+
+def networks_of(params: Params, root: Path | None = None) -> list[dict[str, Any]]:
+    """Return the networks that form an adapter trained with `params`: the base, and those that analyse the photos.
+
+    Each is a JSON object: `parameter` (the key that names it), `network` (its name in the manifest) or else `path`,
+    `licence` (null: none is known) and what that allows, `commercial` and `redistribution`. A network is recognised by
+    the content of its files, wherever they lie, else by its path.
+    """
+    root = root or Path.cwd()
+    manifest = read_manifest(root)
+    found = []
+    for key, one in identified(params.model_dump(mode="json", by_alias=True), root, SHAPING).items():
+        licence = None if one.network is None else one.network.licence
+        terms = None if licence is None else manifest.licences[licence]
+        found.append(
+            {
+                "parameter": key,
+                **({"path": one.path} if one.name is None else {"network": one.name}),
+                "licence": licence,
+                "commercial": None if terms is None else terms.commercial,
+                "redistribution": None if terms is None else terms.redistribution,
+            }
+        )
+    return found
+
+
+def recorded_networks(made_by: Mapping[str, Any] | None) -> list[dict[str, Any]] | None:
+    """Return the networks that an adapter's configuration records (`made_by`), of all its trainings, each once.
+
+    None where a training recorded none, as before this version, and for adapters that were converted.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    while made_by is not None:
+        if "networks" not in made_by:
+            return None
+        for network in made_by["networks"]:
+            found.setdefault(str(sorted(network.items(), key=str)), dict(network))
+        made_by = made_by.get("before")
+    return list(found.values()) or None
+
+
+def networks_of_adapter(folder: Path) -> list[dict[str, Any]] | None:
+    """Return the networks that the adapter in `folder` records; None where it, or its configuration, records none."""
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    return recorded_networks(config.get("made_by")) if isinstance(config, dict) else None
+
+
+def licence_tags(networks: Iterable[Mapping[str, Any]] | None) -> dict[str, str]:
+    """Return the tags of a version: `dynamicid.licence.NETWORK`, and `dynamicid.licences` with each licence once."""
+    by_name = {str(one.get("network") or one["parameter"]): one["licence"] or UNKNOWN for one in networks or ()}
+    tags = {f"dynamicid.licence.{name}": licence for name, licence in by_name.items()}
+    return {**tags, "dynamicid.licences": ", ".join(sorted(set(by_name.values()))) or UNKNOWN}
+
+
+def describe(network: Mapping[str, Any]) -> str:
+    """Return the name or path of a recorded network, for messages."""
+    return str(network.get("network") or network.get("path"))
+
+
+def licence_faults(networks: Iterable[Mapping[str, Any]] | None, policy: Licences) -> list[str]:
+    """Return a sentence for every network whose licence the policy refuses; none where the policy is empty.
+
+    Patterns are compared without regard to case. A network without a known licence is refused by every policy.
+    """
+    if not (policy.allow or policy.deny):
+        return []
+    if networks is None:
+        return ["register.licences: this adapter does not record which networks formed it; train it again"]
+    faults: dict[str, None] = {}
+    for network in networks:
+        reason = _refusal(network, policy)
+        if reason:
+            faults[f"register.licences: {describe(network)} ({network['parameter']}) {reason}"] = None
+    return list(faults)
+
+
+def _refusal(network: Mapping[str, Any], policy: Licences) -> str | None:
+    licence = network["licence"]
+    if licence is None:
+        return f"has no known licence; state it in {OWN}"
+    words = [licence]
+    words += [NO_COMMERCE] * (network["commercial"] is False) + [NO_REDISTRIBUTION] * (
+        network["redistribution"] is False
+    )
+    for word in words:
+        for pattern in policy.deny:
+            if fnmatchcase(word.casefold(), pattern.strip().casefold()):
+                return f"has the licence {licence}, denied" + ("" if word == licence else f" as {word}")
+    if policy.allow and not any(fnmatchcase(licence.casefold(), one.strip().casefold()) for one in policy.allow):
+        return f"has the licence {licence}, not among those allowed"
+    return None
+
+
+def check_licences(params: Params, start: Path | None = None, root: Path | None = None) -> list[dict[str, Any]]:
+    """Return `networks_of(params)` and those of the adapter `start` that a training starts from.
+
+    Raises StageFailed where `register.licences` refuses one of them: an adapter that would not be promoted is not
+    trained.
+    """
+    networks = networks_of(params, root)
+    if start is not None:
+        before = networks_of_adapter(start)
+        unknown = {"parameter": "train_anchoring.start_from", "path": params.train_anchoring.start_from}
+        unknown |= {"licence": None, "commercial": None, "redistribution": None}
+        networks += [one for one in ([unknown] if before is None else before) if one not in networks]
+    if faults := licence_faults(networks, params.register_.licences):
+        manifest = read_manifest(root)
+        names = [str(network["network"]) for network in networks if "network" in network]
+        instead = sorted({other for name in names for other in manifest.networks[name].instead})
+        hint = f"; what may stand in for some networks: {', '.join(instead)}" if instead else ""
+        raise StageFailed(f"{'; '.join(faults)}: an adapter formed by them would not be promoted{hint}")
+    return networks
