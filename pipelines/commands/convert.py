@@ -72,7 +72,7 @@ def from_published(
             reference, others = _base_and_rest(published, shapes, params, templates_of)
         adapter = to_adapter(published, shapes, others)
         with atomic_folder(out) as folder:
-            adapter.made_by = (published.config or {}).get("made_by")
+            adapter.made_by = _record(published, params)
             adapter.save(folder, reference)
     if shapes.imr and not shapes.templates:
         say("no landmark templates: face prompts need them (--templates-of, or `dynamicid train-imr`)")
@@ -163,6 +163,18 @@ def _base_and_rest(
             raise ValueError(f"--templates-of {templates_of}: this adapter has no landmark templates")
         rest["templates"] = state["templates"]
     return BaseReference(pipeline, image_encoder, fingerprint), rest
+
+
+def _record(published: Published, params: Params) -> Any:
+    """Return what the configuration of the converted adapter records: what it recorded before, or its networks."""
+    from pipelines.core.weights.licences import networks_at
+
+    if published.config is not None:
+        return published.config.get("made_by")
+    files = {f"--{name.replace('_', '-')}": file for name, file in vars(published.files).items() if file is not None}
+    bases = {"base.pipeline": params.base.pipeline, "base.image_encoder": params.base.image_encoder}
+    networks = networks_at({**bases, **{key: str(file) for key, file in files.items()}})
+    return {"stage": "convert", "networks": networks, "before": None}
 
 
 def _unet(params: Params) -> Path:

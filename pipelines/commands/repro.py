@@ -25,6 +25,10 @@ def repro(
     names = check_stages(list(stages or ()))
     root = Path.cwd()
     params = load_params(root / DEFAULT_PARAMS)
+    if params.register_.licences != type(params.register_.licences)():
+        from pipelines.core.weights.licences import check_licences
+
+        check_licences(params)  # before preprocessing, which takes hours
     runs: dict[str, str | None] = {}
     for position, name in enumerate(names, 1):
         show(Rule(f"{name} ({position}/{len(names)})"))

@@ -35,10 +35,15 @@ def identified(
 
     Their weights are hashed where files of that size are known, which takes seconds for gigabytes.
     """
+    return identified_at(named_paths(tree, sections), root)
+
+
+def identified_at(paths: Mapping[str, str], root: Path | None = None) -> dict[str, Identified]:
+    """Return, as `identified`, the networks at `paths`, by the same keys, sorted."""
     root = root or Path.cwd()
     manifest, lock = read_manifest(root), read_lock(root)
     found = {}
-    for key, path in sorted(named_paths(tree, sections).items()):
+    for key, path in sorted(paths.items()):
         name = identify(path, manifest, lock, root)
         found[key] = Identified(path, name, None if name is None else manifest.networks[name])
     return found

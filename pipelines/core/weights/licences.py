@@ -11,8 +11,8 @@ from typing import Any
 from pipelines.core.errors import StageFailed
 from pipelines.core.params import Params
 from pipelines.core.sections.evaluation import Licences
-from pipelines.core.weights.identify import identified
-from pipelines.core.weights.manifest import OWN, SHAPING, read_manifest
+from pipelines.core.weights.identify import identified_at
+from pipelines.core.weights.manifest import OWN, SHAPING, named_paths, read_manifest
 
 UNKNOWN = "unknown"
 # What `register.licences` may name, beside licences: what a licence forbids.
@@ -26,10 +26,14 @@ def networks_of(params: Params, root: Path | None = None) -> list[dict[str, Any]
     `licence` (null: none is known) and what that allows, `commercial` and `redistribution`. A network is recognised by
     the content of its files, wherever they lie, else by its path.
     """
-    root = root or Path.cwd()
+    return networks_at(named_paths(params.model_dump(mode="json", by_alias=True), SHAPING), root)
+
+
+def networks_at(paths: Mapping[str, str], root: Path | None = None) -> list[dict[str, Any]]:
+    """Return, as `networks_of`, the networks at `paths`, which are given by what names them."""
     manifest = read_manifest(root)
     found = []
-    for key, one in identified(params.model_dump(mode="json", by_alias=True), root, SHAPING).items():
+    for key, one in identified_at(paths, root).items():
         licence = None if one.network is None else one.network.licence
         terms = None if licence is None else manifest.licences[licence]
         found.append(

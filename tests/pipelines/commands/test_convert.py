@@ -22,6 +22,7 @@ from model.network.base import load_base
 from model.network.templates import build_bank
 from pipelines.cli import app
 from pipelines.core.errors import UserError
+from pipelines.core.weights.licences import networks_of_adapter
 
 SIZES = {
     "lora_rank": 4,
@@ -122,6 +123,17 @@ def test_published_files_come_back_bit_for_bit(home: Path, convert: Convert, tmp
     for name in FILES:
         assert same_bits(load(home / "published" / name), load(tmp_path / "back" / name)), name
     assert load(tmp_path / "back" / FILES[2])["blocks.0.0.conv_block.0.weight"].dtype == torch.float16
+
+
+def test_a_converted_adapter_records_the_networks_that_it_came_from(
+    home: Path, convert: Convert, tmp_path: Path
+) -> None:
+    assert convert(*published(home / "published"), "--out", tmp_path / "adapter").exit_code == 0
+    found = networks_of_adapter(tmp_path / "adapter")
+    assert found is not None
+    given = {one["parameter"]: (one["path"], one["licence"]) for one in found}
+    assert set(given) == {"base.pipeline", "base.image_encoder", "--saa", "--imr", "--landmark-encoder"}
+    assert given["--saa"] == (str(home / "published" / FILES[0]), None)
 
 
 @pytest.mark.parametrize("name", ["adapter", "anchored"])

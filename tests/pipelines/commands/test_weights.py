@@ -116,6 +116,15 @@ def test_networks_of_a_profile(tmp_path: Path) -> None:
     assert "foundation-sd: ships with the project" in shipped.stderr
 
 
+def test_a_team_that_sells_is_refused_before_the_first_stage(tmp_path: Path) -> None:
+    policy = "register.licences.deny=[no-commercial-use]"
+    dynamicid("configure", "--profile", "sd15", "--set", policy, cwd=tmp_path)
+    refused = dynamicid("repro", "validate", cwd=tmp_path, code=1).stderr
+    assert "buffalo_l (preprocess.insightface_name) has the licence InsightFace-non-commercial, denied" in refused
+    assert "what may stand in for some networks: " in refused
+    assert not (tmp_path / "reports").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

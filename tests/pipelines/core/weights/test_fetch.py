@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.locks import hold
 from pipelines.core.weights.check import network_faults, state_of
 from pipelines.core.weights.fetch import Fetched, fetch
 from pipelines.core.weights.lock import LOCK, read_lock
@@ -282,6 +283,32 @@ def test_from_a_folder(server: WeightsServer, tmp_path: Path) -> None:
     assert done.unpublished == ("config.json",)
     assert small(root) == HUB
     assert not server.requests, "nothing was asked of a server"
+
+
+def test_an_archive_in_a_folder_and_a_fetch_that_is_running(server: WeightsServer, tmp_path: Path) -> None:
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    with zipfile.ZipFile(mirror / "pack.zip", "w") as archive:
+        archive.writestr("det.onnx", b"detector")
+    pack = {
+        "path": "weights/packs/pack",
+        "source": {"archive": "https://example.org/pack.zip"},
+        "files": {"det.onnx": {"sha256": sha(b"detector")}},
+    }
+    write(tmp_path, server, pack=pack)
+    busy = StageFailed("no")
+    with (
+        hold(tmp_path / ".dynamicid" / "weights.busy", busy),
+        pytest.raises(StageFailed, match=r"another `dynamicid weights fetch` is running here"),
+    ):
+        fetch(tmp_path, ["pack"], folder=mirror)
+    fetch(tmp_path, ["pack"], folder=mirror)
+    assert (tmp_path / "weights/packs/pack/det.onnx").read_bytes() == b"detector"
+    (mirror / "pack.zip").write_bytes(b"no archive")
+    (tmp_path / "weights/packs/pack/det.onnx").unlink()
+    with pytest.raises(StageFailed, match=r"pack: .*: not a zip archive"):
+        fetch(tmp_path, ["pack"], folder=mirror)
+    assert [path.name for path in (tmp_path / "weights" / "packs" / "pack").iterdir()] == []
 
 
 def test_a_licence_is_accepted_once(server: WeightsServer, tmp_path: Path) -> None:
