@@ -20,6 +20,10 @@ def app(
         Path | None,
         option("Logins: one name:password per line; the file must be readable by you only.", metavar="FILE"),
     ] = None,
+    public_url: Annotated[
+        str | None,
+        option("Address of a proxy with TLS that passes requests on, as https://page.example.org.", metavar="URL"),
+    ] = None,
     file: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,
 ) -> None:
@@ -28,7 +32,7 @@ def app(
     from pipelines.webpage.accounts import check_host, is_loopback, read_accounts
 
     logins = read_accounts(accounts) if accounts else {}
-    check_host(host, logins)
+    check_host(host, logins, public_url)
     if accounts:
         with audited(Path.cwd(), "accounts", action="open the page", file=str(accounts.absolute())) as result:
             result |= {"accounts": len(logins), "host": host}
@@ -44,7 +48,18 @@ def app(
     def ready(url: str) -> None:
         emit({"url": url, "model": shown.version})
         say_done(f"app: {url} serves {shown.version}; Ctrl+C stops it")
-        if not is_loopback(host):
-            warn("app: passwords and photos are sent unencrypted; put a TLS proxy in front of it")
+        if not is_loopback(host) and public_url is None:
+            warn(
+                "app: passwords and photos are sent unencrypted; put a TLS proxy in front of it, and name --public-url"
+            )
 
-    serve_page(shown, params, root=Path.cwd(), host=host, port=port, accounts=logins, ready=ready)
+    serve_page(
+        shown,
+        params,
+        root=Path.cwd(),
+        host=host,
+        port=port,
+        accounts=logins,
+        public_url=public_url,
+        ready=ready,
+    )

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipelines.core.errors import UserError
 
+_LOG = logging.getLogger(__name__)
 JSON = "application/json"
 # Headers of which two programs could each read another one, if they were given twice.
 _ONCE = ("authorization", "content-encoding", "content-length", "content-type", "host", "origin", "transfer-encoding")
@@ -50,6 +53,11 @@ class Body:
 def detail(status: int, reason: str) -> Response:
     """Return a refusal in the form of FastAPI: {"detail": reason}."""
     return JSONResponse({"detail": reason}, status)
+
+
+def not_understood(error: Exception) -> str:
+    """Return the reason of a refusal for an error of the application, without its text."""
+    return f"request not understood: {type(error).__name__}"
 
 
 class RequestGuard:
@@ -100,7 +108,17 @@ class RequestGuard:
             if started:
                 raise
             await _discard(receive)
-            await self._refusal(error.status_code, str(error.detail))(scope, receive, send_and_note)
+            answer = self._refusal(error.status_code, str(error.detail))
+            answer.headers.update(error.headers or {})
+            await answer(scope, receive, send_and_note)
+        except Exception as error:
+            # One line of log: the text of the error may hold all of the request.
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            what = f"{type(error).__name__} at {last.filename}:{last.lineno}"
+            _LOG.warning("request to %.200r not understood: %s", scope["path"], what)
+            if not started:
+                answer = self._refusal(400, not_understood(error))
+                await answer(scope, receive, send_and_note)
 
     async def _check(self, scope: Scope, reader: _BodyReader) -> Receive:
         """Return the `receive` for the application; raises HTTPException with the reason of a refusal."""

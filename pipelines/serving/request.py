@@ -18,8 +18,10 @@ Box = tuple[float, float, float, float]
 REQUIRED = ("references", "prompt")
 OPTIONAL = ("face_prompts", "boxes", "seed")
 _MEGABYTE = 2**20
-_MAX_TEXT = 2_000
+MAX_TEXT = 2_000
 _MAX_SEED = 2**63 - 1
+# Above these a picture is noise.
+MAX_GUIDANCE, MAX_SCALE = 30.0, 2.0
 
 
 class Reference(NamedTuple):
@@ -95,7 +97,8 @@ def read_request(
 ) -> DrawRequest:
     """Return the request for photos and the other columns of a row; raises as `read_row`.
 
-    Photos are read one after another up to the first bad one. `sampling` holds further fields of the request.
+    Photos are read one after another up to the first bad one. `sampling` may hold `negative_prompt`, `steps`,
+    `guidance` and `scale`, as the request names them; None for the parameters' values.
     """
     checked = []
     for reference in references:
@@ -110,8 +113,22 @@ def read_request(
         ),
         boxes=tuple(_box(box, f"box {n}") for n, box in enumerate(_listed(texts.get("boxes"), "boxes"), 1)),
         seed=read_seed(texts.get("seed")),
-        **sampling,
+        **_sampling(sampling, limits),
     )
+
+
+def _sampling(given: Mapping[str, Any], limits: Serve) -> dict[str, Any]:
+    """Return the fields that are given; raise UserError where one is out of its range."""
+    found = {name: value for name, value in given.items() if not _absent(value) and value != ""}
+    if "negative_prompt" in found:
+        found["negative_prompt"] = _text(found["negative_prompt"], "negative prompt")
+    for name, low, high in (("steps", 1, limits.max_steps), ("guidance", 0.0, MAX_GUIDANCE), ("scale", 0.0, MAX_SCALE)):
+        value = found.get(name, low)
+        if not _number(value) or not low <= value <= high or (name == "steps" and value != int(value)):
+            raise UserError(f"{name}: {str(value)[:40]}; expected a number from {low:g} to {high:g}")
+    if "steps" in found:
+        found["steps"] = int(found["steps"])
+    return found
 
 
 def check_columns(names: Any) -> None:
@@ -140,8 +157,8 @@ def _listed(value: Any, name: str) -> list[Any]:
 def _text(value: Any, name: str) -> str:
     if not isinstance(value, str):
         raise UserError(f"{name}: {type(value).__name__}; expected text")
-    if len(value) > _MAX_TEXT:
-        raise UserError(f"{name}: {len(value)} characters; at most {_MAX_TEXT}")
+    if len(value) > MAX_TEXT:
+        raise UserError(f"{name}: {len(value)} characters; at most {MAX_TEXT}")
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:

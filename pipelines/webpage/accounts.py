@@ -5,13 +5,23 @@ from __future__ import annotations
 import asyncio
 import hmac
 import ipaddress
+import logging
+import socket
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pipelines.core.errors import UserError
 from pipelines.versions.git import would_commit
+from pipelines.webpage.budgets import Budget
 
+_LOG = logging.getLogger(__name__)
+# The address of the request that is being answered.
+CALLER: ContextVar[str] = ContextVar("caller", default="")
 MIN_LENGTH = 12
+# Wrong passwords in a minute.
+_WRONG_BY_CALLER, _WRONG_BY_NAME = 10, 30
 # Slows down guessing.
 _PAUSE_SECONDS = 1.0
 
@@ -26,13 +36,36 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def check_host(host: str, accounts: Mapping[str, str]) -> None:
-    """Raise UserError where other machines could reach a page without accounts."""
-    if not is_loopback(host) and not accounts:
+def check_host(host: str, accounts: Mapping[str, str], public_url: str | None = None) -> None:
+    """Raise UserError where other machines could reach a page without accounts, or `public_url` is no address."""
+    if public_url is not None:
+        parts = urlsplit(public_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
+            raise UserError(f"--public-url {public_url}: expected an address such as https://page.example.org")
+    if not accounts and (public_url is not None or not is_loopback(host)):
+        given = f"--host {host}" if public_url is None else f"--public-url {public_url}"
         raise UserError(
-            f"--host {host}: other machines could reach the page without a password; give --accounts FILE "
+            f"{given}: other machines could reach the page without a password; give --accounts FILE "
             "(lines of name:password), or leave it on 127.0.0.1"
         )
+
+
+def allowed_hosts(host: str, public_url: str | None) -> list[str]:
+    """Return the names in a request's `Host` under which the page answers: its own, and no others.
+
+    Otherwise a page of another site could reach it under that site's name, which the attacker lets point here (DNS
+    rebinding).
+    """
+    names = {"localhost", "127.0.0.1", "::1", host.strip("[]")}
+    if not is_loopback(host):
+        import psutil
+
+        names |= {socket.gethostname()}
+        names |= {address.address for found in psutil.net_if_addrs().values() for address in found}
+    if public_url is not None:
+        names.add(urlsplit(public_url).hostname or "")
+    # An IPv6 address has brackets in `Host`; what is no name of a host (hardware addresses) never matches.
+    return sorted(f"[{name}]" if ":" in name else name for name in names if name and "*" not in name)
 
 
 def read_accounts(file: Path) -> dict[str, str]:
@@ -71,13 +104,24 @@ def read_accounts(file: Path) -> dict[str, str]:
 
 
 def password_check(accounts: Mapping[str, str]) -> Callable[[str, str], Awaitable[bool]]:
-    """Return the function by which Gradio checks name and password at login."""
+    """Return the function by which Gradio checks name and password at login; HTTPException (429) after too many wrong.
+
+    Wrong ones are counted by address (`CALLER`) and by name, so that neither many names nor many addresses help.
+    """
+    by_caller = Budget(_WRONG_BY_CALLER, 60, "too many wrong passwords from your address")
+    by_name = Budget(_WRONG_BY_NAME, 60, "too many wrong passwords for this name")
 
     async def check(name: str, password: str) -> bool:
+        caller = CALLER.get()
+        by_caller.check(caller)
+        by_name.check(name)
         # An unknown name takes as long as a wrong password.
-        right = hmac.compare_digest(accounts.get(name, "").encode(), password.encode())
+        right = hmac.compare_digest(accounts.get(name, "").encode(), password.encode("utf-8", "replace"))
         if right and name in accounts:
             return True
+        by_caller.spend(caller)
+        by_name.spend(name)
+        _LOG.warning("login refused: %.80r from %s", name, caller)
         await asyncio.sleep(_PAUSE_SECONDS)
         return False
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.core.errors import UserError
+
 if TYPE_CHECKING:
     from pipelines.core.params import Params
     from pipelines.serving.generation import Generator
@@ -38,6 +40,7 @@ class Renderer:
         self.folder = folder
         # Page and API share one pipeline and its scheduler.
         self._drawing = threading.Lock()
+        self._ending = threading.Event()
 
     @property
     def people(self) -> int:
@@ -50,17 +53,30 @@ class Renderer:
 
         from model.inference.gate_maps import heat_map
 
+        def step(done: int, of: int) -> None:
+            if self._ending.is_set():
+                raise UserError("the page is ending")
+            if on_step is not None:
+                on_step(done, of)
+
         with self._drawing:
+            step(0, 1)
             begun = time.monotonic()
-            drawn = self.generator.draw(request, gate_map=True, on_step=on_step)
+            drawn = self.generator.draw(request, gate_map=True, on_step=step)
             seconds = time.monotonic() - begun
-        # The name cannot be guessed, since the server also has other people's pictures.
-        folder = self.folder / secrets.token_urlsafe(16)
-        folder.mkdir()
-        base = drawn.image
-        if max(base.size) < _HEAT_SIDE:
-            base = ImageOps.contain(base, (_HEAT_SIDE, _HEAT_SIDE), Image.Resampling.BICUBIC)
-        picture, heat = (folder / f"dynamicid-seed-{request.seed}{suffix}.png" for suffix in ("", "-gate"))
-        drawn.image.save(picture)
-        heat_map(base, drawn.gate_map).save(heat)
+            # The name cannot be guessed, since the server also has other people's pictures.
+            folder = self.folder / secrets.token_urlsafe(16)
+            folder.mkdir()
+            base = drawn.image
+            if max(base.size) < _HEAT_SIDE:
+                base = ImageOps.contain(base, (_HEAT_SIDE, _HEAT_SIDE), Image.Resampling.BICUBIC)
+            picture, heat = (folder / f"dynamicid-seed-{request.seed}{suffix}.png" for suffix in ("", "-gate"))
+            drawn.image.save(picture)
+            heat_map(base, drawn.gate_map).save(heat)
         return Drawing(picture, heat, seconds)
+
+    def close(self) -> None:
+        """End the drawing that runs and refuse further ones, so that nothing is written into the folder afterwards."""
+        self._ending.set()
+        with self._drawing:
+            pass

@@ -13,13 +13,14 @@ from pipelines.core.errors import UserError
 from pipelines.core.locks import hold
 
 HOME = Path(".dynamicid") / "app"
-# Gradio's folder for uploads and for the pictures that it saves.
+# Below the page's folder: what Gradio serves, and deletes after an hour.
+UPLOADS = "uploads"
 _GRADIO = "GRADIO_TEMP_DIR"
 
 
 @contextmanager
 def page_folder(root: Path, port: int) -> Iterator[Path]:
-    """Yield an empty folder `.dynamicid/app/<port>` of `root` for all temporary files of this process.
+    """Yield a folder `.dynamicid/app/<port>` of `root` for all temporary files of this process; `UPLOADS` is in it.
 
     It is emptied first (a page that was killed leaves photos of people behind) and removed afterwards. Enter it before
     Gradio is imported, which reads the variable once. Raises UserError where another page uses the folder.
@@ -31,7 +32,7 @@ def page_folder(root: Path, port: int) -> Iterator[Path]:
         try:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(mode=0o700)
-            tempfile.tempdir = os.environ[_GRADIO] = str(folder)
+            tempfile.tempdir, os.environ[_GRADIO] = str(folder), str(folder / UPLOADS)
             yield folder
         finally:
             tempfile.tempdir = before[0]

@@ -12,11 +12,11 @@ import gradio as gr
 
 from model.face.face_prompts import EXPRESSIONS, POSE_PHRASES, POSES
 from pipelines.core.errors import UserError
-from pipelines.serving.request import DrawRequest, Reference, read_request
+from pipelines.serving.request import MAX_GUIDANCE, MAX_SCALE, MAX_TEXT, DrawRequest, Reference, read_request
 from pipelines.webpage.api import add_api
 from pipelines.webpage.box_pad import box_pad, boxes_of, with_boxes
 from pipelines.webpage.drawing import Renderer
-from pipelines.webpage.errors import as_gradio_errors
+from pipelines.webpage.errors import PageBlocks, as_gradio_errors
 from pipelines.webpage.examples import Example
 
 # Gradio deletes files older than _KEEP every _SWEEP seconds.
@@ -61,11 +61,11 @@ class Form:
 
 
 def build(renderer: Renderer, examples: Sequence[Example]) -> Any:
-    """Return the page as Gradio's Blocks, its API included; the examples are in the renderer's folder."""
+    """Return the page as Gradio's Blocks, its API included; the examples lie outside the renderer's folder."""
     read_only: dict[str, Any] = {"buttons": _BUTTONS, "format": "png", "interactive": False}
     # One picture at a time for page and API together.
     shared = {"concurrency_id": "drawing", "concurrency_limit": 1}
-    with gr.Blocks(title="DynamicID", analytics_enabled=False, delete_cache=(_SWEEP, _KEEP)) as page:
+    with PageBlocks(title="DynamicID", analytics_enabled=False, delete_cache=(_SWEEP, _KEEP)) as page:
         gr.Markdown(
             "# DynamicID\nPictures of people from one photo each, with the expression and pose that you choose. "
             f"Model: **{_escape(renderer.version)}**",
@@ -116,7 +116,7 @@ def _form(renderer: Renderer) -> Form:
         label="What the picture shows besides the faces",
         placeholder="a photo of a person wearing a red t-shirt, blue background",
         lines=2,
-        max_length=2000,
+        max_length=MAX_TEXT,
         elem_id="prompt",
         submit_btn=False,
     )
@@ -129,10 +129,11 @@ def _form(renderer: Renderer) -> Form:
             True, label="A new seed for every picture", info="Off: the same seed, the same picture.", elem_id="new-seed"
         )
     with gr.Accordion("More", open=False):
-        negative = gr.Textbox(label="What the picture must not show", max_length=2000)
-        steps = gr.Slider(1, max(50, settings.steps), settings.steps, step=1, label="Denoising steps")
-        guidance = gr.Slider(0, max(15, settings.guidance), settings.guidance, step=0.5, label="Guidance by the text")
-        scale = gr.Slider(0, 1.5, 1, step=0.05, label="Strength of the identity")
+        negative = gr.Textbox(label="What the picture must not show", max_length=MAX_TEXT)
+        most = renderer.params.serve.max_steps
+        steps = gr.Slider(1, most, min(most, settings.steps), step=1, label="Denoising steps")
+        guidance = gr.Slider(0, MAX_GUIDANCE, settings.guidance, step=0.5, label="Guidance by the text")
+        scale = gr.Slider(0, MAX_SCALE, 1, step=0.05, label="Strength of the identity")
     draw = gr.Button("Draw", variant="primary", size="lg", elem_id="draw")
     return Form(tuple(people), prompt, boxes, seed, new_seed, negative, steps, guidance, scale, draw)
 
@@ -232,7 +233,7 @@ def _request(renderer: Renderer, form: Form, values: dict[Any, Any]) -> DrawRequ
             "seed": seed,
         },
         renderer.params.serve,
-        negative_prompt=values[form.negative] or None,
+        negative_prompt=values[form.negative],
         steps=values[form.steps],
         guidance=values[form.guidance],
         scale=values[form.scale],

@@ -1,26 +1,30 @@
-"""Serve the page with Gradio, with every feature off that connects to other machines."""
+"""Serve the page: Gradio behind the guard, with every feature off that connects to other machines."""
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.core.errors import UserError
 from pipelines.core.privacy import TELEMETRY_OFF
-from pipelines.webpage.accounts import check_host, password_check
-from pipelines.webpage.folder import page_folder
+from pipelines.webpage.accounts import allowed_hosts, check_host, password_check
+from pipelines.webpage.folder import UPLOADS, page_folder
 
 if TYPE_CHECKING:
+    from starlette.requests import Request
+
     from pipelines.core.params import Params
     from pipelines.core.sections.operations import Serve
     from pipelines.webpage.model_version import PageModel
 
-# Requests that may wait while one is drawn; Gradio refuses more with a message.
-MAX_WAITING = 64
+# Open connections get this long to end after SIGTERM; those of open tabs would never.
+_GRACE_SECONDS = 2
 
 
 def serve_page(
@@ -31,23 +35,27 @@ def serve_page(
     host: str,
     port: int,
     accounts: Mapping[str, str],
+    public_url: str | None,
     ready: Callable[[str], None],
 ) -> None:
     """Load the model, call `ready` with the page's address once it answers, and serve until SIGINT or SIGTERM.
 
-    Raises UserError where the model cannot be loaded, the port is taken, or `host` is no loopback and there are no
-    accounts.
+    `public_url`: the address under which a proxy passes requests on, None without a proxy. Raises UserError where the
+    model cannot be loaded, the port is taken, or other machines could reach the page and there are no accounts.
     """
-    check_host(host, accounts)
+    check_host(host, accounts, public_url)
     # Overrides the environment: no usage data is ever sent.
     os.environ.update(TELEMETRY_OFF)
-    with page_folder(root, port) as folder:
+    with page_folder(root, port) as folder, _listening(host, port) as listener:
         from pipelines.serving.generation import Generator
         from pipelines.webpage.drawing import Renderer
         from pipelines.webpage.examples import draw_examples
         from pipelines.webpage.page import build
 
-        renderer = Renderer(Generator.load(model.adapter, params), params, model.version, folder)
+        uploads = folder / UPLOADS
+        uploads.mkdir()
+        renderer = Renderer(Generator.load(model.adapter, params), params, model.version, uploads)
+        # Not among the uploads, which are deleted: Gradio serves copies of them.
         examples = [
             example
             for example in draw_examples(folder / "examples")
@@ -55,47 +63,123 @@ def serve_page(
             and all(renderer.generator.shows_a_face(photo.read_bytes()) for photo in example.photos)
         ]
         page = build(renderer, examples)
-        url = _launch(page, params.serve, password_check(accounts) if accounts else None, host, port)
+        application = guarded(page, params.serve, uploads, accounts, allowed_hosts(host, public_url))
+        is_proxied = public_url is not None
         try:
-            ready(url)
-            ended = threading.Event()
-            for name in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(name, lambda *_: ended.set())
-            ended.wait()
+            _serve(application, page, listener, is_proxied=is_proxied, ready=lambda: ready(_url(host, port)))
         finally:
-            page.close(verbose=False)
+            renderer.close()
 
 
-def _launch(page: Any, limits: Serve, auth: Callable[..., Any] | None, host: str, port: int) -> str:
-    """Serve the page in the background; return its address."""
+def guarded(page: Any, limits: Serve, uploads: Path, accounts: Mapping[str, str], hosts: list[str]) -> Any:
+    """Return the ASGI application: names, then guard, then Gradio, whose own rules for other sites are off."""
     import gradio as gr
+    from fastapi import FastAPI
     from starlette.middleware import Middleware
+    from starlette.middleware.cors import CORSMiddleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-    from pipelines.webpage.request_guard import RequestGuard
+    from pipelines.core.request_guard import RequestGuard, detail, not_understood
+    from pipelines.webpage.admission import Admission
+    from pipelines.webpage.answers import PageAnswers
+    from pipelines.webpage.fair_queue import FairQueue
+    from pipelines.webpage.page_paths import PagePaths
 
-    page.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
+    def user_of(request: Request) -> str | None:
+        inner = application.routes[-1].app
+        names = (f"access-token-{inner.cookie_id}", f"access-token-unsecure-{inner.cookie_id}")
+        return next((inner.tokens[t] for t in map(request.cookies.get, names) if t in inner.tokens), None)
+
+    paths = PagePaths(uploads)
+    admission = Admission(user_of, has_accounts=bool(accounts), limits=limits, paths=paths)
+    middleware = [
+        Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False),
+        Middleware(RequestGuard, admit=admission),
+        Middleware(PageAnswers, paths=paths),
+        # Permits no other site; where it is there, Gradio's own, which permits every site, is off.
+        Middleware(CORSMiddleware, allow_origins=()),
+    ]
+    application: Any = FastAPI(middleware=middleware, docs_url=None, redoc_url=None, openapi_url=None)
+    page._queue = FairQueue(
+        live_updates=True,
+        concurrency_count=page.max_threads,
+        update_intervals=1,
+        blocks=page,
+        default_concurrency_limit=1,
+    )
+    # Requests past the queue only for what is not queued.
+    page.api_open = False
+    # Gradio then lets functions read only files that were uploaded; `launch`, which is not used here, sets it.
+    page.has_launched = True
+    return gr.mount_gradio_app(
+        application,
+        page,
+        path="/",
+        app_kwargs={"exception_handlers": {Exception: lambda _, error: detail(400, not_understood(error))}},
+        auth=password_check(accounts) if accounts else None,
+        max_file_size=f"{limits.max_upload_mb}mb",
+        # System fonts: the page must work without internet access.
+        theme=gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+        css_paths=Path(__file__).with_name("page.css"),
+        footer_links=["api"],
+        run_history=False,
+        enable_monitoring=False,
+        ssr_mode=False,
+        mcp_server=False,
+        pwa=False,
+        allowed_paths=[],
+        show_error=True,
+    )
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """Return a socket that listens; raise UserError where it cannot."""
+    address = host.strip("[]")
     try:
-        _, url, _ = page.launch(
-            server_name=host,
-            server_port=port,
-            auth=auth,
-            max_file_size=f"{limits.max_upload_mb}mb",
-            app_kwargs={"middleware": [Middleware(RequestGuard, max_request_mb=limits.max_request_mb)]},
-            # System fonts: the page must work without internet access.
-            theme=gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
-            css_paths=Path(__file__).with_name("page.css"),
-            footer_links=["api"],
-            run_history=False,
-            enable_monitoring=False,
-            share=False,
-            ssr_mode=False,
-            mcp_server=False,
-            pwa=False,
-            allowed_paths=[],
-            show_error=True,
-            quiet=True,
-            prevent_thread_lock=True,
-        )
+        return socket.create_server((address, port), family=socket.AF_INET6 if ":" in address else socket.AF_INET)
     except OSError as error:
         raise UserError(f"--host {host} --port {port}: {error}; choose another --port") from None
-    return str(url)
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://{'localhost' if host == '0.0.0.0' else host}:{port}/"
+
+
+def _serve(
+    application: Any, page: Any, listener: socket.socket, *, is_proxied: bool, ready: Callable[[], None]
+) -> None:
+    """Answer on `listener` until SIGINT or SIGTERM."""
+    import uvicorn
+
+    from pipelines.webpage.connections import LimitedConnection
+
+    config = uvicorn.Config(
+        application,
+        # All connections of a proxy come from one address, and it times its clients' headers.
+        http="h11" if is_proxied else LimitedConnection,
+        ws="none",
+        # Without a proxy, `X-Forwarded-For` is whatever a caller would like to be.
+        proxy_headers=is_proxied,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+    )
+    server = uvicorn.Server(config)
+    # uvicorn handles signals in the main thread only, and ends the process by them.
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    while not server.started and thread.is_alive():
+        time.sleep(0.01)
+    if not server.started:
+        raise UserError("the page's server did not start; the lines above say why")
+    try:
+        ready()
+        ended = threading.Event()
+        for name in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(name, lambda *_: ended.set())
+        ended.wait()
+    finally:
+        page._queue.close()
+        server.should_exit = True
+        thread.join()

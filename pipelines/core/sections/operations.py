@@ -65,3 +65,4 @@ class Serve(Section):
     max_pixels: Count = Field(40_000_000, description="Maximum number of pixels of one reference photo.")
     max_people: Count = Field(4, description="Maximum number of people in one picture.")
     max_rows: Count = Field(4, description="Maximum number of pictures in one request.")
+    max_steps: Count = Field(100, description="Maximum number of denoising steps of one picture.")

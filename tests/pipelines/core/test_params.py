@@ -24,9 +24,9 @@ def tiny(project: Path) -> Path:
 # sha256 of each loaded profile as canonical JSON. All extend tiny, so one change may change all. After an intended one,
 # compare the old and the new output of `dynamicid configure --profile NAME`, and update the digests.
 LOADED = {
-    "tiny": "3a58b020f781b8a878cf24ccad5e3380f860508cd9226e9be92c1411d8455ed8",
-    "showcase": "72609897f9ecf8c9be6e261cbb19e7fe017ba885a1cc567ed8d551e7fc376caf",
-    "sd15": "bc1441dadee8b73563c32f2c20e4239284e3b04ae00e5dfb316803283505448d",
+    "tiny": "0d2fddcb5b6dec974974f6423f7f1c1616fa99b8132e43bd5e28207145f6fb50",
+    "showcase": "2bdbdf7f2fe0808a71ecebed1dbec85454fc7d9b02ed6b4038ec7df5ab67fb36",
+    "sd15": "b8d528c4adca2e283b70acf683a650e108b6e18df5c43713da185a5831b587d7",
 }
 
 

@@ -190,3 +190,14 @@ def test_the_application_gets_what_the_check_returns() -> None:
     refused = client.post("/", json={"path": 1})
     assert (refused.status_code, refused.json()) == (400, {"detail": "a path"})
     assert got == [{"checked": {"a": 1, "b": "ü"}}]
+
+
+def test_an_error_of_the_application_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        raise KeyError("secret " * 1000)
+
+    answer = TestClient(RequestGuard(application, admit=lambda _: None)).get("/%1b[31m")
+    assert (answer.status_code, answer.json()) == (400, {"detail": "request not understood: KeyError"})
+    (line,) = caplog.messages
+    assert "secret" not in line
+    assert "\x1b" not in line

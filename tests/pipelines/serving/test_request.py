@@ -17,7 +17,7 @@ from PIL import Image, PngImagePlugin
 from benchmarks.malformed_requests import malformed_requests
 from pipelines.core.errors import UserError
 from pipelines.core.sections.operations import Serve
-from pipelines.serving.request import DrawRequest, Reference, read_row
+from pipelines.serving.request import DrawRequest, Reference, read_request, read_row
 from pipelines.serving.request_guard import read_payload
 from tests.pipelines.photos import encoded
 
@@ -133,3 +133,30 @@ def test_malformed_json_is_refused() -> None:
     judged_elsewhere = [what for what in passed if not what.startswith("{'references'")]
     assert judged_elsewhere == ["another charset", "an unknown parameter"], "MLflow refuses these two itself"
     assert len(passed) <= 6
+
+
+@pytest.mark.parametrize(
+    ("sampling", "message"),
+    [
+        ({"steps": 10**6}, "steps: 1000000; expected a number from 1 to 100"),
+        ({"steps": 0}, "steps: 0"),
+        ({"steps": 2.5}, "steps: 2.5"),
+        ({"steps": "50"}, "steps: 50"),
+        ({"steps": True}, "steps: True"),
+        ({"guidance": -1.0}, "guidance: -1.0"),
+        ({"guidance": 10.0**300}, "guidance"),
+        ({"scale": float("inf")}, "scale: inf"),
+        ({"negative_prompt": "x" * 100_000}, "negative prompt: 100000 characters; at most 2000"),
+        ({"negative_prompt": ["x"]}, "negative prompt: list"),
+    ],
+)
+def test_steps_and_texts_of_a_form_are_limited_here_too(sampling: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        read_request([Reference("photo", picture())], {"prompt": "a photo"}, LIMITS, **sampling)
+
+
+def test_what_a_form_leaves_empty_is_as_in_the_parameters() -> None:
+    texts = {"negative_prompt": "", "steps": None, "guidance": float("nan"), "scale": None}
+    request = read_request([Reference("photo", picture())], {"prompt": "a photo"}, LIMITS, **texts)
+    assert request == DrawRequest((Reference("photo", picture()),), "a photo")
+    assert read_request([Reference("photo", picture())], {"prompt": "a"}, LIMITS, steps=7.0).steps == 7

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from pathlib import Path
 
 import pytest
+from starlette.exceptions import HTTPException
 
 from pipelines.core.errors import UserError
-from pipelines.webpage import accounts
-from pipelines.webpage.accounts import check_host, is_loopback, password_check, read_accounts
+from pipelines.webpage import accounts, budgets
+from pipelines.webpage.accounts import CALLER, allowed_hosts, check_host, is_loopback, password_check, read_accounts
 from tests.processes import git
 
 
@@ -24,6 +26,22 @@ def test_other_addresses_need_an_account(host: str) -> None:
     with pytest.raises(UserError, match="give --accounts FILE"):
         check_host(host, {})
     check_host(host, {"ada": "a long password"})
+
+
+def test_a_page_behind_a_proxy_needs_an_account_and_an_address() -> None:
+    with pytest.raises(UserError, match="give --accounts FILE"):
+        check_host("127.0.0.1", {}, "https://page.example.org")
+    for url in ("page.example.org", "https://", "https://page.example.org/below", "file:///x", "https://a?b=c"):
+        with pytest.raises(UserError, match="expected an address such as"):
+            check_host("127.0.0.1", {"ada": "a long password"}, url)
+
+
+def test_the_page_answers_to_its_own_names_only() -> None:
+    assert allowed_hosts("127.0.0.1", None) == ["127.0.0.1", "[::1]", "localhost"]
+    assert "page.example.org" in allowed_hosts("127.0.0.1", "https://page.example.org:8443")
+    everywhere = allowed_hosts("0.0.0.0", None)
+    assert socket.gethostname() in everywhere
+    assert "*" not in "".join(everywhere)
 
 
 def test_accounts_are_read(tmp_path: Path) -> None:
@@ -72,3 +90,28 @@ def test_only_the_right_password_is_accepted(monkeypatch: pytest.MonkeyPatch) ->
     check = password_check({"ada": "correct horse battery"})
     tries = [("ada", "correct horse battery"), ("ada", "wrong"), ("eve", ""), ("", "")]
     assert [asyncio.run(check(*given)) for given in tries] == [True, False, False, False]
+
+
+def test_guesses_are_counted_by_address_and_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accounts, "_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(budgets.time, "time", lambda: 6000.0)
+    check = password_check({"ada": "correct horse battery", "grace": "another long one"})
+
+    def guesses(caller: str, names: list[str], password: str = "wrong") -> list[bool | int]:
+        CALLER.set(caller)
+        found: list[bool | int] = []
+        for name in names:
+            try:
+                found.append(asyncio.run(check(name, password)))
+            except HTTPException as refusal:
+                found.append(refusal.status_code)
+        return found
+
+    assert guesses("192.0.2.1", [f"name {n}" for n in range(11)]) == [False] * 10 + [429], "one address, many names"
+    assert guesses("192.0.2.1", ["ada"], "correct horse battery") == [429]
+    for caller in ("192.0.2.2", "192.0.2.3", "192.0.2.4"):
+        assert guesses(caller, ["ada"] * 10) == [False] * 10
+    assert guesses("192.0.2.5", ["ada"], "correct horse battery") == [429], "one name, many addresses"
+    assert guesses("192.0.2.5", ["grace"], "another long one") == [True]
+    monkeypatch.setattr(budgets.time, "time", lambda: 6060.0)
+    assert guesses("192.0.2.1", ["ada"], "correct horse battery") == [True], "a minute later"

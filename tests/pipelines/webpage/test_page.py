@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from gradio.state_holder import SessionState
 from PIL import Image
 
 from model.face.face_prompts import EXPRESSIONS, POSES, parse
 from pipelines.core.errors import UserError
+from pipelines.core.params import Params
+from pipelines.serving.request import DrawRequest, Reference
 from pipelines.webpage.box_pad import boxes_of, with_boxes
+from pipelines.webpage.drawing import Renderer
 from pipelines.webpage.examples import draw_examples
+from pipelines.webpage.folder import page_folder
 from pipelines.webpage.page import face_prompt
 
 
@@ -39,3 +48,39 @@ def test_examples_are_drawn_people_and_the_same_every_time(tmp_path: Path) -> No
     assert [photo.read_bytes() for photo in both.photos] == [photo.read_bytes() for photo in again.photos]
     with Image.open(both.photos[0]) as photo:
         assert photo.size == (256, 256)
+
+
+def test_an_example_is_there_after_gradio_has_deleted_old_files(tmp_path: Path) -> None:
+    """Pressed once, it was deleted for everybody an hour later."""
+    import gradio as gr
+    from gradio.route_utils import delete_files_created_by_app
+
+    with page_folder(tmp_path, 7860) as folder:
+        examples = draw_examples(folder / "examples")
+        with gr.Blocks() as page:
+            photo = gr.Image(type="filepath")
+            gr.Button().click(lambda: examples[0].photos[0], outputs=photo, api_name="press")
+        (fn,) = page.fns.values()
+        for _ in range(2):
+            shown = asyncio.run(page.process_api(fn, [], SessionState(page)))["data"][0]["path"]
+            assert Path(shown).read_bytes() == examples[0].photos[0].read_bytes()
+            delete_files_created_by_app(page, age=-1)
+            assert not Path(shown).exists()
+
+
+def test_the_end_of_the_page_ends_a_drawing(tmp_path: Path, params: Params) -> None:
+    """It would write into the folder that the page removes."""
+    drawn: list[int] = []
+
+    def draw(request: Any, *, gate_map: bool, on_step: Any) -> Any:
+        drawn.append(1)
+        threading.Thread(target=renderer.close).start()
+        renderer._ending.wait()
+        on_step(1, 2)
+
+    renderer = Renderer(SimpleNamespace(draw=draw), params, "a model", tmp_path)
+    request = DrawRequest((Reference("photo", b""),), "a photo")
+    for _ in range(2):
+        with pytest.raises(UserError, match="the page is ending"):
+            renderer.draw(request)
+    assert (drawn, list(tmp_path.iterdir())) == ([1], [])

@@ -1,0 +1,90 @@
+"""Who may call which address of the page, with which body; all other addresses of Gradio are closed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from pipelines.core.request_guard import JSON, Body
+from pipelines.core.sections.operations import Serve
+from pipelines.webpage.accounts import CALLER
+from pipelines.webpage.budgets import Budget
+from pipelines.webpage.page_paths import PagePaths
+
+_API = "/gradio_api"
+# A name that ends with / or = is the beginning of an address. The page of the login and what it loads:
+_OPEN = (
+    *("/", "/assets/", "/favicon.ico", "/login", "/logout", "/manifest.json", "/robots.txt", "/static/", "/svelte/"),
+    *("/theme.css", f"{_API}/theme.css"),
+)
+_READ = (
+    "/config",
+    *(f"{_API}/{name}" for name in ("app_id", "call/", "file=", "heartbeat/", "info", "login_check", "queue/data")),
+    *(f"{_API}/{name}" for name in ("queue/status", "startup-events", "upload_progress")),
+)
+_SEND_JSON = tuple(f"{_API}/{name}" for name in ("call/", "cancel", "queue/join", "reset", "run/"))
+_UPLOAD = f"{_API}/upload"
+_FORM = "multipart/form-data"
+_MAX_JSON = 2**20
+_MAX_LOGIN = 8 * 2**10
+_UPLOADS_PER_HOUR_MB = 2048
+
+
+class Admission:
+    """Decide on a request from its headers alone; a `RequestGuard` calls it before it reads the body.
+
+    `user_of` returns the name of a request's account, None where nobody is logged in; `has_accounts`: whether that is
+    required. Addresses without login are those of `_OPEN`.
+    """
+
+    def __init__(
+        self, user_of: Callable[[Request], str | None], *, has_accounts: bool, limits: Serve, paths: PagePaths
+    ) -> None:
+        self._user_of = user_of
+        self._has_accounts = has_accounts
+        self._limits = limits
+        self._json = Body(JSON, _MAX_JSON, check=paths.check)
+        megabytes = max(_UPLOADS_PER_HOUR_MB, limits.max_request_mb)
+        self._uploaded = Budget(megabytes * 2**20, 3600, f"more than {megabytes} MB uploaded in an hour")
+
+    def __call__(self, request: Request) -> Body | None:
+        """Return the body that the request may have; raise HTTPException with the reason of a refusal."""
+        # Not `request.url`, which is put together from the headers, too.
+        path = request.scope["path"].rstrip("/") or "/"
+        reads = request.method in ("GET", "HEAD")
+        is_known = _is_one_of(path, (*_OPEN, *_READ)) if reads else path in ("/login", _UPLOAD)
+        if not is_known and not (request.method == "POST" and _is_one_of(path, _SEND_JSON)):
+            raise HTTPException(404, "no such address of this page, or not with this method")
+        # Gradio's links to a form that somebody filled: they name a folder of the server.
+        if "deep_link" in request.query_params:
+            raise HTTPException(404, "this page has no deep links")
+        address = request.client.host if request.client else ""
+        user = self._user_of(request)
+        if self._has_accounts and user is None and not _is_one_of(path, _OPEN):
+            raise HTTPException(401, "not logged in")
+        if reads:
+            return None
+        if path == "/login":
+            CALLER.set(address)
+            kind = request.headers.get("content-type", "").partition(";")[0]
+            return Body(_FORM if kind == _FORM else "application/x-www-form-urlencoded", _MAX_LOGIN)
+        if path == _UPLOAD:
+            self._count_upload(request, user or address)
+            return Body(_FORM, self._limits.max_request_mb * 2**20)
+        return self._json
+
+    def _count_upload(self, request: Request, caller: str) -> None:
+        length = request.headers.get("content-length")
+        if length is None:
+            raise HTTPException(411, "send a Content-Length: the size of an upload must be known before it is read")
+        self._uploaded.check(caller, int(length))
+        self._uploaded.spend(caller, int(length))
+
+
+def _is_one_of(path: str, addresses: tuple[str, ...]) -> bool:
+    return any(
+        path == address or (len(address) > 1 and address[-1] in "/=" and path.startswith(address))
+        for address in addresses
+    )

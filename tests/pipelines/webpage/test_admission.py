@@ -1,0 +1,91 @@
+"""Which addresses are open to whom is decided from headers alone; uploads are counted by caller."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from pipelines.core.request_guard import JSON
+from pipelines.core.sections.operations import Serve
+from pipelines.webpage.admission import Admission
+from pipelines.webpage.page_paths import PagePaths
+
+
+def admit(
+    path: str, method: str = "GET", *, user: str | None = None, has_accounts: bool = True, **headers: str
+) -> tuple[str, int] | int | None:
+    """Return media type and limit of the body that is taken, None for no body, or the status of a refusal."""
+    admission = Admission(lambda _: user, has_accounts=has_accounts, limits=Serve(), paths=PagePaths(Path("/nowhere")))
+    try:
+        body = admission(request(path, method, **headers))
+    except HTTPException as refusal:
+        return refusal.status_code
+    return None if body is None else (body.media_type, body.max_bytes)
+
+
+def request(path: str, method: str, **headers: str) -> Request:
+    raw = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    path, _, query = path.partition("?")
+    scope: dict[str, Any] = {"type": "http", "method": method, "path": path, "query_string": query.encode()}
+    return Request({**scope, "headers": raw, "client": ("192.0.2.7", 1)})
+
+
+@pytest.mark.parametrize("path", ["/", "/assets/index.js", "/static/img/logo.svg", "/theme.css", "/login/"])
+def test_the_login_is_open(path: str) -> None:
+    assert admit(path) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "method"),
+    [
+        ("/config", "GET"),
+        ("/gradio_api/info", "GET"),
+        ("/gradio_api/file=/uploads/a/b.png", "GET"),
+        ("/gradio_api/heartbeat/abc", "GET"),
+        ("/gradio_api/queue/data", "GET"),
+        ("/gradio_api/queue/join", "POST"),
+        ("/gradio_api/call/draw", "POST"),
+        ("/gradio_api/cancel", "POST"),
+        ("/gradio_api/upload", "POST"),
+    ],
+)
+def test_everything_else_needs_a_login_where_there_are_accounts(path: str, method: str) -> None:
+    assert admit(path, method, content_length="5") == 401
+    for known in ({"user": "ada"}, {"has_accounts": False}):
+        assert admit(path, method, content_length="5", **known) in (None, (JSON, 2**20), ("multipart/form-data", 2**26))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("path", "method"),
+    [
+        ("/gradio_api/vibe-edit", "POST"),
+        ("/gradio_api/run-history/connect", "POST"),
+        ("/gradio_api/file/etc/passwd", "GET"),
+        ("/gradio_api/stream/x", "POST"),
+        ("/monitoring/summary", "GET"),
+        ("/config", "POST"),
+        ("/config", "DELETE"),
+        ("/gradio_api/queue/join", "OPTIONS"),
+        ("/assetsx", "GET"),
+        ("http://elsewhere/", "GET"),
+        ("/?deep_link=../../x", "GET"),
+    ],
+)
+def test_other_addresses_and_methods_are_closed(path: str, method: str) -> None:
+    assert admit(path, method, user="ada") == 404
+
+
+def test_uploads_are_counted_by_caller() -> None:
+    users = iter(["ada", "ada", "ada", "grace"])
+    admission = Admission(lambda _: next(users), has_accounts=True, limits=Serve(), paths=PagePaths(Path("/nowhere")))
+    sent = [request("/gradio_api/upload", "POST", content_length=str(size * 2**20)) for size in (1000, 1000, 100, 100)]
+    admission(sent[0])
+    admission(sent[1])
+    with pytest.raises(HTTPException, match="uploaded in an hour"):
+        admission(sent[2])
+    assert admission(sent[3]) is not None, "the other caller may"
+    assert admit("/gradio_api/upload", "POST", user="ada", transfer_encoding="chunked") == 411
