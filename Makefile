@@ -10,7 +10,7 @@ READY := .venv/.ready
 DYNAMICID := $(BIN)/python -m pipelines.cli
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: demo showcase test nightly lint style types rooms pages workflows reference docs architecture env java mlflow airflow stack stack-stop e2e clean
+.PHONY: demo showcase test nightly lint style types rooms pages workflows reference docs architecture env java mlflow airflow stack stack-stop e2e sbom vulnerabilities clean
 .DEFAULT_GOAL := demo
 
 env: $(READY)
@@ -80,6 +80,16 @@ workflows: $(READY)
 	$(SCHEMA) vendor.github-issue-forms .github/ISSUE_TEMPLATE/[!c]*.yml
 	$(SCHEMA) vendor.citation-file-format CITATION.cff
 	$(BIN)/pre-commit validate-config .pre-commit-config.yaml
+
+# What the environment and the images are made of, in CycloneDX 1.6, validated: sbom/*.cdx.json
+sbom: $(READY)
+	@mkdir -p sbom
+	$(BIN)/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml --output-file sbom/environment.cdx.json $(BIN)/python
+	@$(DYNAMICID) stack images --sbom sbom >/dev/null
+
+# Asks PyPI for known vulnerabilities of every version in constraints.txt, so it needs internet.
+vulnerabilities: $(READY)
+	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --progress-spinner off
 
 # Rooms, floors and imports between them, printed and drawn: docs/pictures/rooms.svg
 architecture: $(READY)

@@ -1,6 +1,7 @@
 # Airflow without torch and Spark, for the API server and the DAG processor, which run no task. Build from the root:
 #   docker build -f docker/airflow.Dockerfile -t dynamicid-airflow .
-FROM python:3.11-slim-bookworm
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+FROM ${PYTHON_IMAGE}
 
 # hadolint ignore=DL3008
 RUN apt-get update \

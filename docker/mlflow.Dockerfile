@@ -1,6 +1,7 @@
 # The MLflow server with accounts, PostgreSQL and an S3 client. Build from the root:
 #   docker build -f docker/mlflow.Dockerfile -t dynamicid-mlflow .
-FROM python:3.11-slim-bookworm
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+FROM ${PYTHON_IMAGE}
 
 # hadolint ignore=DL3008
 RUN apt-get update \

@@ -10,13 +10,18 @@ from typing import Annotated, Literal
 from pipelines.commands.options import argument, command_group, option
 from pipelines.commands.output import emit, emit_if_asked, say, say_done
 from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.files import write_atomically
 from pipelines.core.paths import project_root
 from pipelines.operations.audit import audited
 from pipelines.operations.stack import supervisor
 from pipelines.operations.stack.credentials import FILE
 from pipelines.operations.stack.credentials import credentials as make_credentials
 from pipelines.operations.stack.health import unhealthy
+from pipelines.operations.stack.images import build as build_images
+from pipelines.operations.stack.images import references
+from pipelines.operations.stack.images import renew as renew_images
 from pipelines.operations.stack.project import bring_up_to_date
+from pipelines.operations.stack.sbom import write_sboms
 from pipelines.operations.stack.settings import Ports, stack_in
 from pipelines.operations.stack.start import make_pipeline_account
 from pipelines.operations.stack.start import start as start_stack
@@ -25,6 +30,7 @@ app = command_group("Start and stop PostgreSQL, Airflow and MLflow on this machi
 
 State = Annotated[Path, option("Folder of databases, logs and credentials.", envvar="DYNAMICID_STACK", metavar="DIR")]
 _STATE = Path(".dynamicid/stack")
+_IMAGES = "images.env"
 PortOption = Annotated[int | None, option("Port on 127.0.0.1; default: the last one used.", min=1024, max=65535)]
 
 
@@ -104,6 +110,37 @@ def credentials(state: State = _STATE) -> None:
     with audited(Path.cwd(), "accounts", action="generate passwords", file=file):
         make_credentials(state.absolute())
     emit({"credentials": file}, file)
+
+
+@app.command()
+def images(
+    *,
+    renew: Annotated[bool, option("Ask the registries for the digests and write the lock file.", "--renew")] = False,
+    locked: Annotated[bool, option("Exit 2 where an image has no digest yet.", "--locked")] = False,
+    sbom: Annotated[Path | None, option("Also write a CycloneDX file of each image here.", metavar="DIR")] = None,
+) -> None:
+    """Print the images that containers are built from and run, as lines for `docker compose --env-file`."""
+    if renew:
+        renew_images(project_root())
+    given = references(project_root(), locked=locked)
+    emit(given, "\n".join(f"{name}={reference}" for name, reference in given.items()))
+    for file in write_sboms(project_root(), sbom) if sbom is not None else ():
+        say(f"{file}: written")
+
+
+@app.command()
+def build(
+    state: State = _STATE,
+    locked: Annotated[bool, option("Only from digests, not from tags.", "--locked")] = False,
+) -> None:
+    """Build the images of the containers with `docker compose`, from the references of docker/images.lock.json."""
+    given = references(project_root(), locked=locked)
+    make_credentials(state.absolute())
+    build_images(project_root(), state.absolute() / FILE, given)
+    file = state.absolute() / _IMAGES
+    write_atomically(file, "".join(f"{name}={reference}\n" for name, reference in given.items()))
+    emit(given, "")
+    say(f"built; `docker compose … --env-file {file} up` runs the other services from the same references")
 
 
 @app.command()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipelines.operations.stack.images import read_lock
 from tests.processes import git, run
 
 FILES = ("Dockerfile", "airflow.Dockerfile", "mlflow.Dockerfile")
@@ -54,7 +55,7 @@ def test_files_that_images_copy_and_services_read_exist(project: Path, compose: 
 def test_no_password_has_a_default(project: Path, compose: dict) -> None:
     text = (project / "docker" / "compose.yaml").read_text()
     variables = set(re.findall(r"(?<!\$)\$\{(\w+)(:\?)?", text))
-    assert {name for name, refused in variables if not refused} == set()
+    assert {name for name, refused in variables if not refused} == {image.variable for image in read_lock(project)}
     secret = re.compile(r"PASSWORD$|SECRET|FERNET|ACCESS_KEY")
     checked = 0
     for service in compose["services"].values():
@@ -68,7 +69,7 @@ def test_no_password_has_a_default(project: Path, compose: dict) -> None:
 def test_every_variable_is_generated(project: Path, tmp_path: Path) -> None:
     from pipelines.operations.stack.credentials import credentials
 
-    wanted = set(re.findall(r"(?<!\$)\$\{(\w+)", (project / "docker" / "compose.yaml").read_text()))
+    wanted = set(re.findall(r"(?<!\$)\$\{(\w+):\?", (project / "docker" / "compose.yaml").read_text()))
     assert wanted <= set(credentials(tmp_path))
 
 
