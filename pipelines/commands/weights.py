@@ -68,24 +68,34 @@ def fetch(
 
     HF_ENDPOINT names a mirror of the Hugging Face Hub, HF_TOKEN is for repositories that need an account.
     """
+    from pipelines.core.weights.fetch import NotFetched
     from pipelines.core.weights.fetch import fetch as bring
 
     if folder is not None and not folder.is_dir():
         raise UserError(f"--from {folder}: no such folder")
     root = Path.cwd()
     chosen = _chosen(root, names, profile, file)
+    failed = None
     with _progress() as progress:
-        done = bring(root, chosen, folder=folder, accepted=accept or (), parallel=parallel, progress=progress)
+        try:
+            done = bring(root, chosen, folder=folder, accepted=accept or (), parallel=parallel, progress=progress)
+        except NotFetched as error:
+            failed, done = error, error.fetched
     for network in done:
         if network.unpublished:
             files = ", ".join(network.unpublished)
             warn(f"{network.name}: nobody publishes the sha256 of {files}: trusted on first use, now in weights.lock")
         what = "fetched" if network.new else "is there and right"
         say_done(f"{network.name}: {what} ({network.path}, {network.bytes / 1e6:,.1f} MB)")
+    faults = failed.faults if failed else {}
     for name in chosen:
-        if name not in {network.name for network in done}:
+        if name in faults:
+            warn(f"{name}: not fetched: {faults[name]}")
+        elif name not in {network.name for network in done}:
             say(f"{name}: ships with the project")
     emit_if_asked([asdict(network) for network in done])
+    if failed:
+        raise failed
 
 
 @app.command()

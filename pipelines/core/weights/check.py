@@ -67,6 +67,8 @@ def network_faults(root: Path, name: str, network: Network, lock: Lock) -> list[
         from pipelines.core.paths import resolve
 
         return file_faults(resolve(network.path), shipped_files(network))
+    if not network.files and not (root / network.path).exists():
+        return [f"{root / network.path}: missing"]
     return file_faults(root / network.path, network.files)
 
 

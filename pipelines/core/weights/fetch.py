@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,16 @@ class Fetched:
     bytes: int
     new: bool
     unpublished: tuple[str, ...]
+
+
+class NotFetched(StageFailed):
+    """Networks that are not fetched, with the reason by name in `faults`, and those that are."""
+
+    def __init__(self, faults: dict[str, str], fetched: list[Fetched]) -> None:
+        self.faults, self.fetched = faults, fetched
+        first = next(iter(faults.values()))
+        several = f"{len(faults)} networks are not fetched ({', '.join(faults)}), the first as: "
+        super().__init__(f"{several if len(faults) > 1 else ''}{first}")
 
 
 @dataclass
@@ -112,8 +123,8 @@ def fetch(
     """Bring the networks `names` to their paths in the checkout `root`, from their sources or from `folder`.
 
     `accepted` names the licences that a person accepts. What is there and right is not fetched again. Raises UserError,
-    before anything is fetched, for unknown names and licences that are not accepted; StageFailed where a file cannot be
-    fetched or is not the expected one, after all others were fetched.
+    before anything is fetched, for unknown names and licences that are not accepted; NotFetched where files of a
+    network cannot be fetched or are not the expected ones, after all others were fetched.
     """
     manifest = read_manifest(root)
     networks = {name: network for name in names if not (network := manifest.network(name)).shipped}
@@ -154,24 +165,28 @@ def _fetch(
 ) -> list[Fetched]:
     lock = read_lock(root)
     fetched: dict[str, Fetched] = {}
-    faults: list[str] = []
+    faults: dict[str, str] = {}
     jobs: list[_Job] = []
     for name, network in networks.items():
         locked = lock.networks.get(name)
-        if locked is not None and not file_faults(root / network.path, locked.files):
+        if locked is not None and _covers(locked, network) and not file_faults(root / network.path, locked.files):
             fetched[name] = _fetched(name, network, locked, new=False)
-            continue
+        elif not network.files and (root / network.path).exists():
+            fetched[name] = Fetched(name, network.path, 0, new=False, unpublished=())  # somebody's own
+    open_ones = {name: network for name, network in networks.items() if name not in fetched}
+    if open_ones and folder is None:
+        go_online()
+    with ThreadPoolExecutor(max_workers=parallel) as pool:
+        asked = {name: pool.submit(_job, root, name, network, folder, lock) for name, network in open_ones.items()}
+    for name, answer in asked.items():
         try:
-            if folder is None:
-                go_online()
-            located = at_source(name, network, locked) if folder is None else in_folder(name, network, folder)
-            jobs.append(_job(root, name, network, located, locked))
+            jobs.append(answer.result())
         except (UserError, StageFailed) as error:
-            faults.append(str(error))
+            faults[name] = str(error)
     _check_space(root, jobs)
     for job, fault in _run(jobs, parallel, progress):
         if fault is not None:
-            faults.append(str(fault))
+            faults[job.name] = str(fault)
             continue
         licence = job.network.licence
         recorded = LockedNetwork(
@@ -186,9 +201,17 @@ def _fetch(
         write_lock(root, lock)
         fetched[job.name] = _fetched(job.name, job.network, recorded, new=True)
     if faults:
-        done = f"; fetched: {', '.join(fetched)}" if fetched else ""
-        raise StageFailed(f"{'; '.join(faults)}{done}")
+        raise NotFetched(faults, [fetched[name] for name in networks if name in fetched])
     return [fetched[name] for name in networks]
+
+
+def _covers(locked: LockedNetwork, network: Network) -> bool:
+    """Return whether the lock file has every file that the manifest has now, with the hash that it has now."""
+    for pattern, known in network.files.items():
+        matching = [file for name, file in locked.files.items() if fnmatchcase(name, pattern)]
+        if not matching or not all(matches(known.sha256, file.sha256) for file in matching):
+            return False
+    return True
 
 
 def _fetched(name: str, network: Network, locked: LockedNetwork, *, new: bool) -> Fetched:
@@ -196,7 +219,10 @@ def _fetched(name: str, network: Network, locked: LockedNetwork, *, new: bool) -
     return Fetched(name, network.path, sum(known.bytes for known in locked.files.values()), new, unpublished)
 
 
-def _job(root: Path, name: str, network: Network, located: Located, locked: LockedNetwork | None) -> _Job:
+def _job(root: Path, name: str, network: Network, source: Path | None, lock: Lock) -> _Job:
+    """Ask the source of a network, or the folder `source`, for its files, and return what is to be fetched."""
+    locked = lock.networks.get(name)
+    located = at_source(name, network, locked) if source is None else in_folder(name, network, source)
     final = root / network.path
     folder = final if final.is_dir() else final.with_name(f".{final.name}.part")
     job = _Job(name, network, located, folder, final, {})

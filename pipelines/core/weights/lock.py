@@ -29,7 +29,7 @@ class LockedFile(Section):
 
 
 class LockedNetwork(Section):
-    """Where a network came from, the licence that it came under, whether a person accepted that, and its files."""
+    """Where a network came from (`a folder`, with --from), its licence and whether a person accepted it, its files."""
 
     source: str
     revision: str | None = None
@@ -63,7 +63,10 @@ def write_lock(root: Path, lock: Lock) -> None:
     """Write the lock file, whole or not at all; the same networks give the same bytes."""
     tree: dict[str, Any] = lock.model_dump(mode="json", exclude_none=True)
     tree["networks"] = {
-        name: {**network, "files": dict(sorted(network["files"].items()))}
+        name: {
+            **{key: value for key, value in network.items() if value is not False},
+            "files": dict(sorted(network["files"].items())),
+        }
         for name, network in sorted(tree["networks"].items())
     }
     write_atomically(root / LOCK, _HEAD + yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))

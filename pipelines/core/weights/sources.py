@@ -15,6 +15,8 @@ from pipelines.core.weights.lock import LockedNetwork, Trust
 from pipelines.core.weights.manifest import File, Network, Source
 
 _HUB = "https://huggingface.co"
+# What the lock file says of networks from a folder: the path would differ on every machine.
+_FOLDER = "a folder"
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,13 @@ def at_source(name: str, network: Network, locked: LockedNetwork | None) -> Loca
     A repository is asked for its files once, at the revision that is locked, else that of the manifest. Raises
     UserError where the network has no public source, StageFailed where the server cannot be asked or lacks a file.
     """
+    _require_files(name, network)
     source = network.source
     if source is None:
         where = f" ({network.page})" if network.page else ""
         raise UserError(
             f"{name}: no address that the program can fetch it from is in the manifest{where}; get its files "
-            f"({', '.join(network.files) or network.path}) and call `dynamicid weights fetch {name} --from DIR`"
+            f"({', '.join(network.files)}) and call `dynamicid weights fetch {name} --from DIR`"
         )
     if source.hub is not None:
         return _in_hub(name, network, source, locked)
@@ -73,8 +76,7 @@ def in_folder(name: str, network: Network, folder: Path) -> Located:
     A file lies in the network's path (without `weights/`), in a folder of the network's name, or, where its sha256 is
     in the manifest, anywhere under its name. Raises UserError that lists the files that are missing.
     """
-    if not network.files:
-        raise UserError(f"{name}: the manifest lists no files of it; put your own network at {network.path}")
+    _require_files(name, network)
     places = [folder / Path(network.path).relative_to(Path(network.path).parts[0]), folder / name]
     source, found, missing = network.source, {}, []
     for pattern, known in network.files.items():
@@ -84,15 +86,20 @@ def in_folder(name: str, network: Network, folder: Path) -> Located:
         for file, path in matching.items():
             found[file] = Origin(file=path, bytes=known.bytes, sha256=known.sha256, trust=_trust(known))
     if not missing:
-        return Located(str(folder), None, found)
+        return Located(_FOLDER, None, found)
     if source is not None and source.archive is not None:
         packed = folder / source.archive.rsplit("/", 1)[-1]
         if packed.is_file():
             archive = Origin(file=packed, bytes=source.bytes, sha256=source.sha256)
-            return Located(str(folder), None, _packed(network.files, source), archive)
+            return Located(_FOLDER, None, _packed(network.files, source), archive)
     raise UserError(
         f"--from {folder}: {name}: {', '.join(missing)} missing; expected in {' or '.join(map(str, places))}"
     )
+
+
+def _require_files(name: str, network: Network) -> None:
+    if not network.files:
+        raise UserError(f"{name}: the manifest lists no files of it; put your own network at {network.path}")
 
 
 def _packed(files: Mapping[str, File], source: Source) -> dict[str, Origin]:
@@ -128,7 +135,7 @@ def _asked(origin: Origin) -> Origin:
 
     headers = {"Accept-Encoding": "identity"}
     with plain_errors(origin.name):
-        answer = http_backoff("HEAD", str(origin.url), headers=headers, follow_redirects=True)
+        answer = http_backoff("HEAD", str(origin.url), headers=headers, follow_redirects=True, **_patience())
         hf_raise_for_status(answer)
     stated = answer.headers.get("Content-Length", "")
     size = int(stated) if stated.isdigit() else None
@@ -139,6 +146,13 @@ def _asked(origin: Origin) -> Origin:
         sha256=origin.sha256,
         trust="manifest" if origin.sha256 else "first use",
     )
+
+
+def _patience() -> dict[str, Any]:
+    """Return for what a server is asked again: not where it cannot be reached, as on a machine without a network."""
+    import httpx2
+
+    return {"retry_on_exceptions": (httpx2.TimeoutException, httpx2.RemoteProtocolError, httpx2.ReadError)}
 
 
 def _same_size(name: str, stated: int | None, known: int | None) -> None:
@@ -177,7 +191,7 @@ def _repository(endpoint: str, hub: str, revision: str) -> dict[str, Any]:
 
     url = f"{endpoint}/api/models/{hub}/revision/{revision}?blobs=true"
     with plain_errors(url):
-        answer = http_backoff("GET", url, headers=build_hf_headers(), follow_redirects=True)
+        answer = http_backoff("GET", url, headers=build_hf_headers(), follow_redirects=True, **_patience())
         hf_raise_for_status(answer)
     try:
         content = answer.json()

@@ -17,7 +17,7 @@ import pytest
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.locks import hold
 from pipelines.core.weights.check import network_faults, state_of
-from pipelines.core.weights.fetch import Fetched, fetch
+from pipelines.core.weights.fetch import Fetched, NotFetched, fetch
 from pipelines.core.weights.lock import LOCK, read_lock
 from pipelines.core.weights.manifest import OWN, read_manifest
 from tests.weights_server import COMMIT, WeightsServer, weights_server
@@ -259,8 +259,9 @@ def test_single_files_and_an_archive_of_any_server(server: WeightsServer, tmp_pa
 
 def test_one_network_that_fails_keeps_no_other_back(server: WeightsServer, tmp_path: Path) -> None:
     write(tmp_path, server, gone={"path": "weights/gone", "source": {"hub": "team/gone"}})
-    with pytest.raises(StageFailed, match=r"gone: .*no file config\.json.*; fetched: small"):
+    with pytest.raises(NotFetched, match=r"^gone: .*no file config\.json") as failed:
         fetch(tmp_path, ["gone", "small"])
+    assert [network.name for network in failed.value.fetched] == ["small"]
     assert small(tmp_path) == HUB
     assert list(read_lock(tmp_path).networks) == ["small"]
 
@@ -283,6 +284,22 @@ def test_from_a_folder(server: WeightsServer, tmp_path: Path) -> None:
     assert done.unpublished == ("config.json",)
     assert small(root) == HUB
     assert not server.requests, "nothing was asked of a server"
+
+
+def test_a_manifest_that_changed_is_compared_with_the_lock(server: WeightsServer, tmp_path: Path) -> None:
+    write(tmp_path, server, small={"files": {"config.json": {}}})
+    fetch(tmp_path, ["small"])
+    write(tmp_path, server)
+    fetch(tmp_path, ["small"])
+    assert small(tmp_path) == HUB
+    server.files["/team/small/config.json"] = b"[]"
+    files = {"config.json": {"sha256": sha(b"[]")}, "model/big.safetensors": {}}
+    write(tmp_path, server, small={"files": files})
+    with pytest.raises(StageFailed, match=r"by weights\.lock \(to take another file, delete small there"):
+        fetch(tmp_path, ["small"])
+    (tmp_path / LOCK).unlink()
+    fetch(tmp_path, ["small"])
+    assert small(tmp_path) == {**HUB, "config.json": b"[]"}
 
 
 def test_an_archive_in_a_folder_and_a_fetch_that_is_running(server: WeightsServer, tmp_path: Path) -> None:
@@ -340,6 +357,18 @@ def test_what_changed_or_is_missing_is_named_and_fetched_alone(server: WeightsSe
     assert len(server.starts(FILE)) == asked
     (tmp_path / "weights" / "small" / "config.json").unlink()
     assert state_of(tmp_path, "small", network, lock) == "incomplete"
+
+
+def test_a_network_of_which_nobody_publishes_anything(server: WeightsServer, tmp_path: Path) -> None:
+    write(tmp_path, server, ours={"source": None, "path": "weights/ours.onnx", "files": {}, "licence": None})
+    network, lock = read_manifest(tmp_path).networks["ours"], read_lock(tmp_path)
+    assert network_faults(tmp_path, "ours", network, lock) == [f"{tmp_path / 'weights/ours.onnx'}: missing"]
+    with pytest.raises(StageFailed, match=r"lists no files of it; put your own network at weights/ours\.onnx"):
+        fetch(tmp_path, ["ours"])
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "ours.onnx").write_bytes(b"ours")
+    assert not fetch(tmp_path, ["ours"])[0].new
+    assert network_faults(tmp_path, "ours", network, lock) == []
 
 
 def test_wrong_use_is_named_before_anything_is_fetched(server: WeightsServer, tmp_path: Path) -> None:
