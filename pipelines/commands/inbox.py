@@ -42,7 +42,7 @@ def ready(inbox: Address = _OWN, params: ParamsFile = DEFAULT_PARAMS) -> None:
 def take(run_id: RunId, inbox: Address, params: ParamsFile = DEFAULT_PARAMS, skip_code: SkipCode = 0) -> None:
     """Move every ready batch to _taken for a run, unreadable and forgotten photos to _bad; print both as JSON."""
     from pipelines.core.params import load_params
-    from pipelines.operations.inbox.reading import local_batches, unusable
+    from pipelines.operations.inbox.reading import local_batches, too_large, unusable
     from pipelines.versions.forgotten import gate
     from pipelines.versions.places import INBOX, note_outside
 
@@ -51,9 +51,12 @@ def take(run_id: RunId, inbox: Address, params: ParamsFile = DEFAULT_PARAMS, ski
     if box.is_folder:
         note_outside(Path.cwd(), Path(box.root), _OWN, INBOX)
     names = box.take(run_id)
-    batches = local_batches(box, run_id, _SCRATCH)
-    reasons = unusable(batches, load_params(params).preprocess.max_pixels, forgotten)
+    given = load_params(params)
+    reasons = too_large(box, run_id, given.ingest.max_file_mb * 2**20)
     box.set_aside(run_id, reasons)
+    found = unusable(local_batches(box, run_id, _SCRATCH), given.preprocess.max_pixels, forgotten)
+    box.set_aside(run_id, found)
+    reasons |= found
     for file, reason in reasons.items():
         say(f"{file}: {reason}; set aside")
     if not box.is_folder:

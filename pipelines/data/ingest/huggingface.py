@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from pipelines.data.ingest.contents import TOO_BIG
 from pipelines.data.ingest.label_values import labels_of, left_out, normal_entry
+from pipelines.data.ingest.parquet_files import FAULTS, Unpacks, batches
 from pipelines.data.ingest.photo_files import FoundPhoto, Labels, Skipped, Unmatched, is_picture_name, row_name
 from pipelines.data.ingest.sidecars import beside_shards
 from pipelines.data.ingest.walk import Entry, classify, each_file
@@ -31,7 +32,7 @@ def columns_of(file: Path) -> dict[str, pa.DataType]:
     """Return the columns of a Parquet file; none where it is another file."""
     try:
         schema = pq.read_schema(file)
-    except (pa.ArrowException, OSError):
+    except FAULTS:
         return {}
     return dict(zip(schema.names, schema.types, strict=True))
 
@@ -45,11 +46,10 @@ def picture_column(file: Path) -> str | None:
 def by_path(file: Path, column: str) -> bool:
     """Whether the first picture of a Parquet file is given by its path."""
     try:
-        with pq.ParquetFile(file) as table:
-            first = next(table.iter_batches(batch_size=1, columns=[column]), None)
-    except (pa.ArrowException, OSError):
+        first = next(batches(file, [column], 1), None)
+        picture = first[0][0].as_py() if first is not None and len(first) else None
+    except FAULTS:
         return False
-    picture = first[0][0].as_py() if first is not None and len(first) else None
     return isinstance(picture, dict) and picture.get("bytes") is None and bool(picture.get("path"))
 
 
@@ -87,15 +87,15 @@ class _Reader:
             yield beside_shards(item, NO_PICTURES)
             return
         try:
-            with pq.ParquetFile(item.path, pre_buffer=False) as file:
-                number = 0
-                columns = None if self.with_pictures else _without_bytes(file.schema_arrow, column)
-                at_once = _ROWS_AT_ONCE if self.with_pictures else _LABELS_AT_ONCE
-                for batch in file.iter_batches(batch_size=at_once, columns=columns):
-                    for row in batch.to_pylist():
-                        yield from self._photo(f"{prefix}/{number}", row, row.pop(column, None))
-                        number += 1
-        except (pa.ArrowException, OSError):
+            number = 0
+            columns = None if self.with_pictures else _without_bytes(pq.read_schema(item.path), column)
+            for batch in batches(item.path, columns, _ROWS_AT_ONCE if self.with_pictures else _LABELS_AT_ONCE):
+                for row in batch.to_pylist():
+                    yield from self._photo(f"{prefix}/{number}", row, row.pop(column, None))
+                    number += 1
+        except Unpacks as error:
+            yield Skipped(prefix, str(error))
+        except FAULTS:
             yield Skipped(prefix, BROKEN)
 
     def _photo(self, place: str, row: dict[str, Any], picture: Any) -> Iterator[FoundPhoto | Skipped]:

@@ -14,11 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from pipelines.core.paths import refuse_pointers
 from pipelines.data.ingest.label_values import KEYS, MISSING, is_shared, merged, names_consent, normal_entry
+from pipelines.data.ingest.parquet_files import FAULTS, Unpacks, batches
 from pipelines.data.ingest.photo_files import is_picture_name, one_line
 
 CAPTIONS: tuple[str, ...] = (".txt", ".caption")
@@ -53,6 +51,13 @@ PICTURE_KEYS = (
 )
 # Longer than any caption; keeps misnamed large files out of memory.
 CAPTION_BYTES = 64 * 1024
+# A longer description of one photo is not read.
+DESCRIPTION_BYTES = 2**20
+# A table is read as a whole, and each of its values is an object of some hundred bytes.
+TABLE_BYTES, _MOST_VALUES = 256 * 2**20, 10_000_000
+_SEPARATORS = (b",", b"[", b"{", b";", b"\t", b"|", b"\n", b"\r")
+TOO_LONG = f"table of more than {TABLE_BYTES // 2**20} MB or {_MOST_VALUES:,} values; split it"
+_ROWS_AT_ONCE = 4096
 _WHOLE_NUMBER = re.compile(r"(-?\d+)\.0+")
 
 Entry = dict[str, object]
@@ -99,11 +104,15 @@ def table_of(file: Path) -> Iterator[Entry | str]:
     refuse_pointers([file])
     if file.suffix.lower() == ".parquet":
         return _parquet(file)
+    if file.stat().st_size > TABLE_BYTES:
+        raise ValueError(TOO_LONG)
     return parse_table(file.name, file.read_bytes())
 
 
 def parse_table(name: str, raw: bytes) -> Iterator[Entry | str]:
     """Yield the entries of the bytes of a table called `name`, as `table_of`."""
+    if len(raw) > TABLE_BYTES or sum(map(raw.count, _SEPARATORS)) > _MOST_VALUES:
+        raise ValueError(TOO_LONG)
     try:
         text = decode_text(raw)
     except UnicodeDecodeError as error:
@@ -131,6 +140,8 @@ def paths_in(entry: Entry) -> list[str]:
 
 def describes_one_photo(raw: bytes) -> bool:
     """Whether the bytes are the JSON object of one photo, and no table."""
+    if len(raw) > DESCRIPTION_BYTES:
+        return False
     try:
         tree = parse_json(decode_text(raw))
         return isinstance(tree, dict) and _listed(tree) == [tree]
@@ -252,8 +263,9 @@ def _typed(row: Entry) -> Entry:
 
 def _parquet(file: Path) -> Iterator[Entry | str]:
     try:
-        with pq.ParquetFile(file) as table:
-            for batch in table.iter_batches():
-                yield from map(normal_entry, batch.to_pylist())
-    except (pa.ArrowException, OSError) as error:
+        for batch in batches(file, None, _ROWS_AT_ONCE):
+            yield from map(normal_entry, batch.to_pylist())
+    except Unpacks:
+        raise
+    except FAULTS as error:
         raise ValueError(f"cannot be read as Parquet ({error})") from None

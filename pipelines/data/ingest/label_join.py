@@ -83,9 +83,9 @@ class _Names:
             if hit := self._names.get(shorter):
                 return hit
         key, _, rest = stem.partition(".")
+        if rest:  # pictures of one key may be many, and so may its label files
+            return self._stems.get(key, []) if _COMPOUND.fullmatch(f".{rest}") else []
         stems = [(picture, _stem(self._form(picture))) for picture in self._keys.get(key, ())]
-        if rest:
-            return [picture for picture, own in stems if own == key and _COMPOUND.fullmatch(f".{rest}")]
         return [picture for picture, own in stems if _COMPOUND.fullmatch(own[len(key) :])]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from dataclasses import dataclass, replace
@@ -29,6 +30,8 @@ _SIGNATURES: tuple[re.Pattern[bytes], ...] = tuple(
     )
 )
 SIGNATURE_BYTES = 16
+# Of different consents for one photo, this many are kept.
+_CONSENTS = 20
 
 _PERCENT = re.compile(r"%(?=[0-9A-Fa-f]{2})")
 _CODE = re.compile(rb"%([0-9A-Fa-f]{2})")
@@ -52,7 +55,7 @@ class Labels:
         """Return a copy of these labels in which the known labels of `other` replace them."""
         given = {name: value for name, value in vars(other).items() if value is not None}
         if self.consent is not None and other.consent not in (None, self.consent):
-            given["consent"] = as_text([self.consent, other.consent])  # kept, but no clear yes
+            given["consent"] = _all_of(self.consent, other.consent)
         return replace(self, **given)
 
     def conflicts(self, other: Labels) -> list[str]:
@@ -88,6 +91,20 @@ class Unmatched(Skipped):
     """A label that reaches no row: `label` is its file or entry ("list.json[3]"), `file_name` the photo it names."""
 
     label: str = ""
+
+
+def _all_of(*consents: str) -> str | None:
+    """Return different consents as one flat list, which is kept but is no clear yes."""
+    texts: dict[str, None] = {}
+    for consent in consents:
+        try:
+            several = json.loads(consent) if consent.startswith("[") else None
+        except (ValueError, RecursionError):
+            several = None
+        if not isinstance(several, list) or not all(isinstance(text, str) for text in several):
+            several = [consent]
+        texts |= dict.fromkeys(several)
+    return as_text([*list(texts)[:_CONSENTS], *(["…"] if len(texts) > _CONSENTS else [])])
 
 
 def is_picture_name(name: str) -> bool:

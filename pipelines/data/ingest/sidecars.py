@@ -15,6 +15,7 @@ from pipelines.core.paths import refuse_pointer
 from pipelines.data.ingest.label_files import (
     BAD_JSON,
     CAPTIONS,
+    DESCRIPTION_BYTES,
     TABLES,
     UNREAD,
     decode_text,
@@ -38,8 +39,6 @@ UNREAD_FORMAT = "labels in a format that is not read"
 BESIDE_SHARDS = "labels beside shards; only labels in the shards are read"
 # The label files of one photo, by suffix; the later ones have priority.
 BESIDE: tuple[str, ...] = (*CAPTIONS, ".json")
-# A longer file beside a photo is not read.
-SIDECAR_BYTES = 2**20
 _CHECKED = 10_000
 
 
@@ -143,7 +142,7 @@ def labels_beside(photo: Entry, files: FolderFiles) -> tuple[Labels, list[Skippe
     for item in files.labels.get(photo.relative, ()):
         try:
             with open(item.path, "rb") as stream:  # noqa: PTH123 (names that are not UTF-8)
-                raw = stream.read(SIDECAR_BYTES + 1)
+                raw = stream.read(DESCRIPTION_BYTES + 1)
         except OSError:
             left.append(unmatched(item, DENIED))
             continue
@@ -178,7 +177,7 @@ def _parse(photo: str, name: str, raw: bytes) -> tuple[Labels, list[str]]:
             return labels_of({key: _plain_text(raw)})
         prompt, face_prompt, problem = parse_caption(raw)
         return Labels(prompt=prompt, face_prompt=face_prompt), [problem] if problem else []
-    entry = parse_object(raw) if len(raw) <= SIDECAR_BYTES else None
+    entry = parse_object(raw) if len(raw) <= DESCRIPTION_BYTES else None
     return labels_of(entry) if entry is not None else (not_joined(name), [BAD_JSON])
 
 

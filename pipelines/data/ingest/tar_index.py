@@ -11,6 +11,8 @@ from pipelines.data.ingest.contents import TOO_BIG
 from pipelines.data.ingest.label_files import (
     CAPTION_BYTES,
     CAPTIONS,
+    DESCRIPTION_BYTES,
+    TABLE_BYTES,
     TABLES,
     UNREAD,
     describes_one_photo,
@@ -30,11 +32,11 @@ from pipelines.data.ingest.photo_files import (
     is_tar_name,
     row_name,
 )
-from pipelines.data.ingest.sidecars import BESIDE, SIDECAR_BYTES, UNREAD_FORMAT, not_joined, sidecar_labels
+from pipelines.data.ingest.sidecars import BESIDE, UNREAD_FORMAT, not_joined, sidecar_labels
 from pipelines.data.ingest.walk import HIDDEN, NO_PICTURE, NOT_REGULAR, UNPAIRED_TEXT
 
+TOO_MANY_LABELS = f"label files of more than {TABLE_BYTES // 2**20} MB in one archive; split it"
 IN_ARCHIVE_TWICE = "member that an archive holds more than once under one name"
-_TABLE_BYTES = 256 * 2**20
 
 
 class ShardIndex:
@@ -52,6 +54,7 @@ class ShardIndex:
         # Other members, with `_label_like` of each: a text beside a photo may be its label, whatever it says.
         self._others: dict[str, bool | None] = {}
         self._left: list[Skipped] = []
+        self._held = 0  # bytes of label files
 
     def add(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         """Add a member, with its content where that is labels; `archive` is at this member."""
@@ -76,13 +79,17 @@ class ShardIndex:
         parts = plain.split("/")
         if any(part.startswith(".") and part != ".." for part in parts) or "__MACOSX" in parts:
             return HIDDEN
-        if not member.isreg():
+        if not member.isreg() or member.issparse():  # what a sparse file lacks would be written out
             return NOT_REGULAR
         if member.name in self.pictures or plain in self._beside or plain in self._tables:
             return IN_ARCHIVE_TWICE
-        limit = _TABLE_BYTES if suffix in TABLES else SIDECAR_BYTES if is_label else self._max_bytes
+        limit = TABLE_BYTES if suffix in TABLES else DESCRIPTION_BYTES if is_label else self._max_bytes
         if member.size > limit:
             return TOO_BIG
+        if suffix in (*BESIDE, *TABLES):
+            self._held += member.size
+            if self._held > TABLE_BYTES:
+                return TOO_MANY_LABELS
         return UNREAD_FORMAT if suffix in UNREAD else None
 
     def join(self) -> Iterator[Skipped]:

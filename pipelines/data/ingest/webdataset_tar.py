@@ -8,10 +8,15 @@ to disk, links inside an archive are not followed, and members above the size li
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import tarfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Literal
+from typing import Any, BinaryIO, Literal
 
 from pipelines.core.paths import refuse_pointers
 from pipelines.data.ingest.photo_files import FoundPhoto, Labels, Skipped, is_tar_name, row_name
@@ -21,7 +26,14 @@ from pipelines.data.ingest.walk import Entry, each_file
 
 BROKEN_ARCHIVE = "archive that cannot be read to its end; the photos before the fault are rows"
 NOT_IN_ARCHIVE = "not a tar shard"
-_ERRORS = (tarfile.TarError, OSError, EOFError, ValueError)
+_ERRORS = (tarfile.TarError, zlib.error, lzma.LZMAError, OSError, EOFError, ValueError)
+_COMPRESSED: dict[bytes, Callable[[BinaryIO], Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\0": lzma.open,
+}
+# A compressed archive is read up to this many times its size: photos are compressed already.
+_RATIO, _UNPACKED = 100, 2**28
 
 
 class _Member(tarfile.TarInfo):
@@ -83,13 +95,25 @@ def _read_shard(shard: Entry, max_bytes: int, with_pictures: bool) -> Iterator[F
 
 def _members(shard: Entry) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
     """Yield the members of an archive; a plain one is read by seeking, a compressed one as a stream."""
-    mode: Literal["r:", "r|*"] = "r:" if shard.relative.lower().endswith(".tar") else "r|*"
-    try:
-        archive: tarfile.TarFile = tarfile.open(shard.path, mode, tarinfo=_Member, encoding="utf-8")  # noqa: SIM115
-    except tarfile.ReadError:
-        archive = tarfile.open(shard.path, "r|*", tarinfo=_Member, encoding="utf-8")  # noqa: SIM115
-    with archive:
+    with _opened(shard) as archive:
         for member in archive:
+            if member.offset_data + member.size > _RATIO * shard.n_bytes + _UNPACKED:
+                raise tarfile.ReadError("it unpacks to far more than its size")
             archive.members.clear()  # type: ignore[attr-defined]  # a shard may hold a million members
             if not member.isdir():
                 yield archive, member
+
+
+@contextmanager
+def _opened(shard: Entry) -> Iterator[tarfile.TarFile]:
+    with open(shard.path, "rb") as raw:  # noqa: PTH123 (names that are not UTF-8)
+        start = raw.read(8)
+        unpack = next((unpack for mark, unpack in _COMPRESSED.items() if start.startswith(mark)), None)
+        raw.seek(0)
+        mode: Literal["r:", "r|"] = "r:" if unpack is None else "r|"
+        # Not tarfile's own way to unpack: it copies what is left of a block for every read.
+        with (
+            unpack(raw) if unpack else nullcontext(raw) as plain,
+            tarfile.open(fileobj=plain, mode=mode, bufsize=2**16, tarinfo=_Member, encoding="utf-8") as archive,
+        ):
+            yield archive

@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 from pipelines.core.files import atomic_file
+from pipelines.data.ingest.contents import TOO_BIG
 from pipelines.data.ingest.photo_files import is_picture_name
 from pipelines.operations.inbox.batches import TAKEN, Inbox
 from pipelines.versions.forgotten import Forgotten
@@ -25,6 +26,16 @@ def local_batches(inbox: Inbox, run_id: str, scratch: Path) -> dict[str, Path]:
                 with atomic_file(folder / name) as part:
                     inbox.fs.get_file(inbox.path(*source, name), str(part))
     return folders
+
+
+def too_large(inbox: Inbox, run_id: str, max_bytes: int) -> dict[str, str]:
+    """Return {"<batch>/<file>": reason} of every picture of a run that is too large to be read; none is opened."""
+    run = run_name(run_id)
+    return {
+        name: TOO_BIG
+        for name in inbox.files(TAKEN, run)
+        if is_picture_name(name) and inbox.fs.size(inbox.path(TAKEN, run, name)) > max_bytes
+    }
 
 
 def unusable(batches: dict[str, Path], max_pixels: int, forgotten: Forgotten) -> dict[str, str]:

@@ -14,6 +14,8 @@ import pytest
 
 from pipelines.core.errors import UserError
 from pipelines.operations.inbox.batches import LOOSE, READY, Inbox
+from pipelines.operations.inbox.reading import local_batches, too_large, unusable
+from pipelines.versions.forgotten import gate
 from pipelines.versions.workspace import run_name
 from tests.pipelines.object_store import BUCKET, s3_server
 
@@ -148,3 +150,19 @@ def test_names_are_no_patterns_and_no_addresses(tmp_path: Path, name: str) -> No
         assert inbox.files("monday") == ["1.jpg"], "another batch that the pattern would match"
         inbox.finish(RUN)
         assert inbox.fs.cat_file(inbox.path("_done", NAME, name, "1.jpg")) == b"1"
+
+
+def test_a_picture_above_the_limit_is_named_and_not_opened(tmp_path: Path) -> None:
+    """A sparse file takes no room on the disk, and all the memory of its reader; a tar shard has another limit."""
+    for name in ("huge.jpg", "huge.tar", "small.jpg"):
+        (tmp_path / "inbox" / "monday").mkdir(parents=True, exist_ok=True)
+        with (tmp_path / "inbox" / "monday" / name).open("wb") as file:
+            file.truncate(2**40 if "huge" in name else 10)
+    inbox = Inbox(str(tmp_path / "inbox"), quiet_seconds=0)
+    inbox.take("one")
+    reasons = too_large(inbox, "one", max_bytes=2**20)
+    assert reasons == {"monday/huge.jpg": "larger than ingest.max_file_mb"}
+    inbox.set_aside("one", reasons)
+    batches = local_batches(inbox, "one", tmp_path / "scratch")
+    assert set(unusable(batches, 10**6, gate(tmp_path))) == {"monday/small.jpg"}
+    assert inbox.bad("one") == reasons
