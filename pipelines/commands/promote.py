@@ -35,19 +35,27 @@ def register(
         done = stage.run(params, stage.Inputs(root=Path.cwd()))
         result |= {"model": f"models:/{done.model_name}/{done.version}", "decision": done.decision}
         result |= {"champion": done.champion, "by": done.by}
-    failed = "; ".join(done.failed_gates)
+    name, failed = f"{done.model_name} v{done.version}", "; ".join(done.failed_gates)
+    is_champion = done.champion == done.version
+    verdict = f"failed gates: {failed}" if failed else "every gate passed"
+    if done.evaluated_before:
+        say(
+            f"{name}: this adapter is registered already and was evaluated again: figures of run {done.evaluate_run}, "
+            f"judged before were those of run {done.evaluated_before}; {verdict}"
+        )
     if done.decision == "refused":
         by = "" if done.by == "gates" else f" (refused by {done.by})"
-        reason = f"{done.model_name} v{done.version} is not promoted{by}: {failed or 'no gate failed'}"
+        reason = f"{name} is not promoted{by}: {failed or 'no gate failed'}"
+        if is_champion:
+            reason = f"{name} is the champion and fails its gates: {failed}; `dynamicid rollback` takes it back"
         if not accept_refusal:
             emit(done)
             raise StageFailed(reason)
         warn(reason)
     else:
         champion = "there is no champion" if done.champion is None else f"champion is v{done.champion}"
-        say_done(f"{done.model_name} v{done.version}: {done.decision}; {champion}")
-    if done.decision == "not_asked":
-        verdict = f"failed gates: {failed}" if failed else "every gate passed"
+        say_done(f"{name}: {done.decision}; {champion}")
+    if done.decision == "not_asked" and not is_champion:
         uri = f"models:/{done.model_name}/{done.version}"
         say(f"{verdict}; `dynamicid promote {uri} --by NAME` decides")
     # Last: a scheduler reads the last line of both streams.

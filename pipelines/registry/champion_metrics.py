@@ -13,6 +13,7 @@ from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.files import folder_sha256
 from pipelines.core.params import Params
 from pipelines.evaluation.belonging import weights_sha256
+from pipelines.registry.decisions import judged_figures
 from pipelines.registry.faults import TrackingFault
 from pipelines.registry.gates import Champion
 from pipelines.registry.registry import open_registry
@@ -50,13 +51,14 @@ def conditions(metrics: dict[str, Any]) -> str:
 def champion_metrics(version: Any, params: Params, processed: Path, challenger: dict[str, Any], root: Path) -> Champion:
     """Return the champion with its metrics under the challenger's conditions.
 
-    They are read from the evaluation that it was registered with or from an earlier comparison. Where there is none,
-    or somebody removed it, its adapter is evaluated now, on its own base and the present evaluation set, and the result
-    is recorded as a separate run.
+    They are read from its last evaluation, the one that it was registered with, or an earlier comparison. Where none is
+    under these conditions, or somebody removed it, its adapter is evaluated now, on its own base and the present
+    evaluation set, and the result is recorded as a separate run.
     """
     client, wanted = open_registry(root), conditions(challenger)
     tags = {"conditions": wanted, "model": version.name, "model_version": str(version.version)}
-    for run_id in (version.tags.get("dynamicid.evaluate_run"), finished_run(client, **tags)):
+    own = dict.fromkeys((judged_figures(version).run_id, version.tags.get("dynamicid.evaluate_run")))
+    for run_id in (*own, finished_run(client, **tags)):
         metrics = _document(client, run_id) if run_id else None
         if metrics is not None and conditions(metrics) == wanted:
             break

@@ -29,6 +29,14 @@ class Decision:
     at: str = ""  # UTC, ISO 8601; set by add_decision
 
 
+@dataclass(frozen=True)
+class Figures:
+    """An evaluation of a version's adapter: the key of the result (`StageResult.key`) and its MLflow run, if known."""
+
+    key: str | None
+    run_id: str | None
+
+
 def decisions_of(version: Any) -> list[Decision]:
     """Return the decisions about a registered version, oldest first."""
     found = {int(match[1]): json.loads(text) for key, text in version.tags.items() if (match := _TAG.fullmatch(key))}
@@ -44,6 +52,16 @@ def last_decision(version: Any) -> Decision | None:
     """Return the valid decision, or None where there is none yet."""
     decisions = decisions_of(version)
     return decisions[-1] if decisions else None
+
+
+def judged_figures(version: Any) -> Figures:
+    """Return the figures that the gates judged last: those of the registration, or of a later evaluation."""
+    evidence = next((one.evidence for one in reversed(decisions_of(version)) if "gates" in one.evidence), {})
+    tags = version.tags
+    return Figures(
+        evidence.get("lock_hash") or tags.get("dynamicid.lock_hash.evaluate"),
+        evidence.get("evaluate_run") or tags.get("dynamicid.evaluate_run"),
+    )
 
 
 def add_decision(client: Any, version: Any, decision: Decision) -> None:

@@ -22,6 +22,7 @@ from pipelines.core.weights.licences import licence_tags, networks_of_adapter
 from pipelines.registry.champion_metrics import figures_problem
 from pipelines.registry.faults import TrackingFault
 from pipelines.registry.model_card import model_card
+from pipelines.registry.recorder import record_stage
 from pipelines.registry.registry import CHALLENGER, versions_of
 from pipelines.registry.results import StageResult
 from pipelines.registry.runs import finished_run, open_run
@@ -93,8 +94,6 @@ def find_or_log(client: Tracking, params: Params, challenger: Challenger) -> tup
     What a killed process left is completed, or made again. Raises StageFailed where somebody deleted the version. The
     caller holds the registry's lock.
     """
-    from pipelines.registry.recorder import record_stage
-
     name = params.register_.model_name
     key = {"adapter_hash": folder_sha256(challenger.adapter), "evaluation_set": challenger.metrics["evaluation_set"]}
     versions = versions_of(client, name)

@@ -21,10 +21,19 @@ from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.params import Params
 from pipelines.core.weights.licences import licence_faults, networks_of_adapter
 from pipelines.registry.champion_metrics import champion_metrics, figures_problem, files_problem
-from pipelines.registry.decisions import GATES, Decision, add_decision, decisions_of, last_decision
+from pipelines.registry.decisions import (
+    GATES,
+    Decision,
+    Figures,
+    add_decision,
+    decisions_of,
+    judged_figures,
+    last_decision,
+)
 from pipelines.registry.gates import judge
 from pipelines.registry.log_model import Challenger, find_or_log
 from pipelines.registry.moves import ChampionMoved, finish_moves, move_champion
+from pipelines.registry.recorder import record_stage
 from pipelines.registry.registry import (
     CHAMPION,
     champion_number,
@@ -40,7 +49,11 @@ _ATTEMPTS = 5
 
 @dataclass(frozen=True)
 class Registration:
-    """The state of an adapter in the registry."""
+    """The state of an adapter in the registry.
+
+    `evaluate_run` is the MLflow run with the figures of the decision, `evaluated_before` that of the figures which were
+    judged before, where the adapter was registered already and has been evaluated again.
+    """
 
     model_name: str
     version: str
@@ -50,6 +63,8 @@ class Registration:
     champion: str | None
     compared_with: str | None
     by: str
+    evaluate_run: str | None
+    evaluated_before: str | None
 
 
 @dataclass(frozen=True)
@@ -66,18 +81,20 @@ class Move:
 def register(params: Params, challenger: Challenger) -> Registration:
     """Register the adapter as `challenger`, and promote it to `champion` where it passes the gates.
 
-    Idempotent: an adapter that is registered with this evaluation set (by hashes) keeps its version and decision. It
-    is compared again only where neither the gates promoted it nor a person decided, and the champion has changed or
-    `register.promote` was turned on. Without a champion only the absolute bounds apply. With `register.promote` off the
-    gates' results are recorded, the champion stays, and `promote` can follow.
+    Idempotent: an adapter that is registered with this evaluation set (by hashes) keeps its version, and its decision
+    as long as its figures are the ones judged. It is compared again where it has been evaluated again, or where neither
+    the gates promoted it nor a person decided, and the champion has changed or `register.promote` was turned on.
+    Without a champion only the absolute bounds apply. With `register.promote` off, and where a person has decided about
+    the version before, the gates' results are recorded, the champion stays, and `promote` can follow.
     """
     client = open_registry(challenger.root)
     with registry_lock(challenger.root):
         finish_moves(client, params.register_.model_name)
         version, created = find_or_log(client, params, challenger)
+        before, figures = judged_figures(version), _figures(version, params, challenger)
     for _ in range(_ATTEMPTS):
         version = client.get_model_version(version.name, version.version)
-        if (decision := _valid_decision(client, version, params.register_.promote)) is not None:
+        if (decision := _valid_decision(client, version, params.register_.promote, figures)) is not None:
             return Registration(
                 model_name=version.name,
                 version=str(version.version),
@@ -87,8 +104,10 @@ def register(params: Params, challenger: Challenger) -> Registration:
                 champion=champion_number(client, version.name),
                 compared_with=decision.champion,
                 by=decision.by,
+                evaluate_run=figures.run_id,
+                evaluated_before=None if before == figures else before.run_id,
             )
-        decision = compare(client, version, params, challenger)
+        decision = compare(client, version, params, challenger, figures)
         with registry_lock(challenger.root), contextlib.suppress(ChampionMoved):
             _decide(client, version, decision)
     raise StageFailed(
@@ -96,9 +115,22 @@ def register(params: Params, challenger: Challenger) -> Registration:
     )
 
 
-def compare(client: Any, version: Any, params: Params, challenger: Challenger) -> Decision:
-    """Return the gates' decision about the challenger's `version` against the present champion."""
-    present = champion_of(client, version.name)
+def _figures(version: Any, params: Params, challenger: Challenger) -> Figures:
+    """Return the challenger's figures, recorded where they are not those that the gates judged last."""
+    judged = judged_figures(version)
+    key = challenger.results[-1].key if challenger.results else judged.key
+    return judged if key == judged.key else Figures(key, record_stage(challenger.root, "evaluate", params))
+
+
+def compare(
+    client: Any, version: Any, params: Params, challenger: Challenger, figures: Figures | None = None
+) -> Decision:
+    """Return the gates' decision about the challenger's `version` and its metrics, against the present champion.
+
+    `figures` says which evaluation the metrics are of (default: the one that was judged before). A champion that is
+    evaluated again has nothing to regress from; failing its bounds refuses it, and it stays.
+    """
+    present, figures = champion_of(client, version.name), figures or judged_figures(version)
     champion, unknown = None, []
     if present is not None and str(present.version) != str(version.version):
         try:
@@ -109,14 +141,17 @@ def compare(client: Any, version: Any, params: Params, challenger: Challenger) -
     results = judge(params.register_.gates, challenger.metrics, champion)
     licences = licence_faults(networks_of_adapter(challenger.adapter), params.register_.licences)
     failures = (*(one.line() for one in results if not one.passed), *licences, *unknown)
+    before = None if present is None else str(present.version)
+    may_promote = params.register_.promote and not _settled(version, before)
     return Decision(
-        decision="not_asked" if not params.register_.promote else "refused" if failures else "promoted",
+        decision="not_asked" if not may_promote else "refused" if failures else "promoted",
         by=GATES,
-        champion=None if present is None else str(present.version),
+        champion=before,
         reasons=failures,
         evidence={
             "evaluation_set": challenger.metrics["evaluation_set"],
-            "evaluate_run": version.tags.get("dynamicid.evaluate_run"),
+            "evaluate_run": figures.run_id,
+            "lock_hash": figures.key,
             "failed_gates": list(failures),
             "gates": [one.plain() for one in results],
         },
@@ -225,25 +260,34 @@ def _decide(client: Any, version: Any, decision: Decision) -> None:
     present = champion_number(client, version.name)
     if present != decision.champion:
         raise ChampionMoved(decision.champion, present)
-    if decision.decision == "promoted":
-        number = str(version.version)
+    number = str(version.version)
+    if decision.decision == "promoted" and present != number:
         move_champion(client, version.name, number, present, [(number, decision)])
     else:
         add_decision(client, version, decision)
 
 
-def _valid_decision(client: Any, version: Any, promote: bool) -> Decision | None:
+def _valid_decision(client: Any, version: Any, promote: bool, figures: Figures) -> Decision | None:
     """Return the valid decision, or None where the version has to be compared."""
-    last = last_decision(version)
-    if last is None or (last.decision == "not_asked" and promote):
+    last, champion = last_decision(version), champion_number(client, version.name)
+    if last is None or judged_figures(version) != figures:
+        return None
+    if last.decision == "not_asked" and promote and not _settled(version, champion):
         return None
     final = last.by != GATES or last.decision == "promoted"
-    return last if final or last.champion == champion_number(client, version.name) else None
+    return last if final or last.champion == champion else None
+
+
+def _settled(version: Any, champion: str | None) -> bool:
+    """Whether a person has decided about the version, or it is champion no more: then only a person promotes it."""
+    over = champion != str(version.version)
+    return any(one.by != GATES or (one.decision == "promoted" and over) for one in decisions_of(version))
 
 
 def _champion_before(version: Any) -> str | None:
     """Return the number of the champion before the last promotion of `version`, or None."""
-    promoted = [one for one in decisions_of(version) if one.decision == "promoted"]
+    number = str(version.version)
+    promoted = [one for one in decisions_of(version) if one.decision == "promoted" and one.champion != number]
     return promoted[-1].champion if promoted else None
 
 

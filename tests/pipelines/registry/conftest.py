@@ -45,13 +45,14 @@ def compared(mlflow_checkout: Path) -> Callable[..., Any]:
 
 
 _STEP = """
-import json, pathlib, sys
+import json, os, pathlib, sys
 
 name, outs = sys.argv[1], sys.argv[2:]
 quality = float(pathlib.Path("data/faces/quality.txt").read_text())
 for out in map(pathlib.Path, outs):
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.name == "metrics.json" and name == "evaluate":
+        quality = float(os.environ.get("FIGURE", quality))
         value = {"value": quality, "low": quality - 0.05, "high": quality + 0.05}
         document = {"evaluation_set": "e" * 64, "model": {"id_similarity": value}, "settings": {"sampler": "ddim"}}
         out.write_text(json.dumps(document))

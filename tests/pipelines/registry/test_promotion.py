@@ -13,7 +13,7 @@ import pytest
 
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.registry import moves
-from pipelines.registry.decisions import decisions_of
+from pipelines.registry.decisions import Decision, add_decision, decisions_of
 from pipelines.registry.moves import finish_moves
 from pipelines.registry.promotion import promote, refuse, rollback
 from pipelines.registry.registry import champion_of, find_version, open_registry
@@ -136,8 +136,6 @@ def test_two_processes_that_promote_at_once_give_one_champion(mlflow_checkout: P
 def test_a_promotion_that_was_killed_before_the_alias_moved_is_finished(
     mlflow_checkout: Path, compared: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipelines.registry.decisions import Decision
-
     compared(None)
     client = open_registry(mlflow_checkout)
     monkeypatch.setattr(moves, "_carry_out", lambda *_: None)
@@ -147,6 +145,16 @@ def test_a_promotion_that_was_killed_before_the_alias_moved_is_finished(
     assert promote(mlflow_checkout, "models:/dynamicid/1", by="Ada").champion == "1"
     assert champion(mlflow_checkout) == "1"
     assert decisions(mlflow_checkout, "1") == [("not_asked", "gates", None), ("promoted", "Ada", None)]
+
+
+def test_a_rollback_goes_back_past_later_evaluations_of_the_champion(mlflow_checkout: Path, compared: Make) -> None:
+    compared(None)
+    promote(mlflow_checkout, "models:/dynamicid/1", by="Ada")
+    compared("1")
+    promote(mlflow_checkout, "models:/dynamicid/2", by="Ada")
+    client = open_registry(mlflow_checkout)
+    add_decision(client, find_version(client, "models:/dynamicid/2"), Decision("promoted", "gates", "2"))
+    assert rollback(mlflow_checkout, "dynamicid", by="Eve").champion == "1"
 
 
 def test_an_earlier_champion_is_not_restored_by_itself(mlflow_checkout: Path, compared: Make) -> None:
@@ -167,8 +175,6 @@ def test_an_earlier_champion_is_not_restored_by_itself(mlflow_checkout: Path, co
 
 
 def test_a_rollback_to_a_version_that_was_never_champion_names_it(mlflow_checkout: Path, compared: Make) -> None:
-    from pipelines.registry.decisions import Decision, add_decision
-
     compared(None)
     compared(None)
     client = open_registry(mlflow_checkout)

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pytest
+import yaml
+
 from pipelines.core.params import load_params
 from pipelines.registry.decisions import decisions_of
 from pipelines.registry.log_model import Challenger
-from pipelines.registry.promotion import compare
+from pipelines.registry.promotion import compare, promote, rollback
 from pipelines.registry.registry import find_version, open_registry
 from pipelines.stages import register
+from pipelines.versions.dvc import stage_environment
+from tests.processes import dynamicid, run
 
 
 def test_the_first_passes_the_bounds_and_a_worse_one_is_refused_with_every_reason(registered: Any) -> None:
@@ -81,3 +88,55 @@ def test_the_licences_stand_in_the_tags_and_in_the_card(registered: Any) -> None
     assert version.tags["dynamicid.licences"] == "MIT"
     assert version.tags["dynamicid.licence.small"] == "MIT"
     assert "| small | base.pipeline | MIT | allowed | allowed |" in version.description
+
+
+@pytest.fixture
+def checkout(registered: Any, tmp_path: Path) -> Path:
+    """A copy of the checkout, with its database and two versions."""
+    return Path(shutil.copytree(registered.root, tmp_path / "copy", symlinks=True))
+
+
+def evaluate_again(root: Path, figure: float) -> None:
+    """Run the stage `evaluate` with other parameters; the adapter stays, its `id_similarity` becomes `figure`."""
+    file = root / "params.yaml"
+    tree = yaml.safe_load(file.read_text())
+    tree["evaluate"]["seeds"] += 1
+    file.write_text(yaml.safe_dump(tree, sort_keys=False))
+    variables = {"PATH": stage_environment()["PATH"], "FIGURE": str(figure)}
+    run(sys.executable, "-m", "dvc", "repro", "-q", "evaluate", cwd=root, env=variables)
+
+
+def registered_again(root: Path) -> dict[str, Any]:
+    return asdict(register.run(load_params(root / "params.yaml"), register.Inputs(root)))
+
+
+def test_a_new_evaluation_of_a_registered_adapter_is_recorded_and_decided_on(registered: Any, checkout: Path) -> None:
+    evaluate_again(checkout, 0.6)
+    message = dynamicid("register", cwd=checkout, without=("MLFLOW_TRACKING_URI", "DYNAMICID_HOME")).stderr
+    done = registered_again(checkout)
+    client = open_registry(checkout)
+    old = registered.second["evaluate_run"]
+    assert (done["version"], done["created"], done["decision"], done["champion"]) == ("2", False, "promoted", "2")
+    assert client.get_run(done["evaluate_run"]).data.metrics["id_similarity"] == 0.6
+    assert client.get_run(old).data.metrics["id_similarity"] == 0.4
+    assert f"figures of run {done['evaluate_run']}, judged before were those of run {old}; every gate passed" in message
+    assert done["evaluated_before"] is None, "it is new once"
+    refused, promoted = decisions_of(find_version(client, "models:/dynamicid/2"))
+    assert (refused.decision, promoted.decision, promoted.champion) == ("refused", "promoted", "1")
+    assert promoted.evidence["gates"][0]["value"] == 0.6
+    assert len(client.search_model_versions("name = 'dynamicid'")) == 2
+
+
+@pytest.mark.nightly
+def test_a_champion_that_fails_its_gates_on_new_figures_is_named_and_stays(checkout: Path) -> None:
+    evaluate_again(checkout, 0.6)
+    assert registered_again(checkout)["champion"] == "2"
+    evaluate_again(checkout, 0.1)
+    message = dynamicid("register", cwd=checkout, without=("MLFLOW_TRACKING_URI", "DYNAMICID_HOME"), code=1).stderr
+    assert "dynamicid v2 is the champion and fails its gates: id_similarity 0.100 < 0.300" in message
+    assert registered_again(checkout)["champion"] == "2"
+    assert rollback(checkout, "dynamicid", by="Ada").champion == "1"
+    evaluate_again(checkout, 0.9)
+    done = registered_again(checkout)
+    assert (done["decision"], done["champion"], done["failed_gates"]) == ("not_asked", "1", ())
+    assert promote(checkout, "models:/dynamicid/2", by="Ada").champion == "2"
