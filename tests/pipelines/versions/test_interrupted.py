@@ -15,6 +15,7 @@ from pipelines.versions import git as git_module
 from pipelines.versions.dataset_version import current_version, make_version
 from pipelines.versions.dvc import bring_data, push_data, repro_stage
 from pipelines.versions.git import run_git
+from pipelines.versions.interrupted import mend_interrupted
 from tests.processes import commit_all, dvc, git
 
 STAGE = "stages:\n  one:\n    cmd: python -c \"open('out', 'w').write('1')\"\n    deps: [given]\n    outs: [out]\n"
@@ -134,6 +135,47 @@ def test_an_empty_list_in_a_remote_is_not_fetched_but_named_as_missing(root: Pat
     problem = bring_data(root, "data/faces.dvc")
     assert problem
     assert "corrupted" not in problem
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("data/faces.dvc", b"- md5: ", b"- md5 : ["),
+        ("data/faces.dvc", b"outs:", b"# kept by hand\nouts: see"),
+        ("data/faces.dvc", b"  path: faces\n", b"  pat"),  # with a line of a person before it
+        ("dvc.lock", b"    deps:", b"   deps:"),
+        ("dvc.lock", b"schema: ", b"# mine\nschema: ["),
+    ],
+)
+def test_what_a_person_broke_is_named_and_left(root: Path, name: str, old: bytes, new: bytes) -> None:
+    file = root / name
+    broken = file.read_bytes().replace(old, new)
+    if new == b"  pat":
+        broken = b"desc: my faces\n" + broken
+    assert broken != file.read_bytes()
+    file.write_bytes(broken)
+    (root / ".dvc" / "tmp" / "dvc.lock.whole").touch()
+    for call in (lambda: repro_stage(root, "one"), lambda: make_version(root, "data/faces", "two")):
+        with pytest.raises(UserError, match=rf"{name}: damaged, and not by a killed DVC.* `git checkout -- {name}`"):
+            call()
+        assert file.read_bytes() == broken
+
+
+def test_of_a_cut_file_wherever_it_ends_nothing_is_lost(root: Path) -> None:
+    pointer, lock = root / "data" / "faces.dvc", root / "dvc.lock"
+    wholes = {file: file.read_bytes() for file in (pointer, lock)}
+    for file, whole in wholes.items():
+        for cut in range(0, len(whole) - 1, 3):
+            file.write_bytes(whole)
+            mend_interrupted(root)
+            file.write_bytes(whole[:cut])
+            mend_interrupted(root)
+            content = file.read_bytes() if file.is_file() else None
+            left = {pointer: (None,), lock: (whole, whole[:cut])}  # a list of files that is cut between two is whole
+            assert content in left[file], (file, cut)
+            if content is None:
+                assert (root / ".dvc" / "tmp" / "faces.dvc.cut").read_bytes() == whole[:cut]
+        file.write_bytes(whole)
 
 
 def test_nothing_is_mended_while_dvc_is_at_work(root: Path) -> None:
