@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pipelines.commands.options import NewFolder, argument, option
 from pipelines.commands.output import emit, say, say_done
+from pipelines.core.errors import UserError
 from pipelines.core.files import sha256
 from pipelines.operations.audit import audited
 from pipelines.operations.backup.backup import make_backup
@@ -64,6 +65,7 @@ def backup(
     emit(manifest)
     of_stack = "" if locations.credentials is None else f" of the stack in {locations.credentials.parent}"
     say_done(f"{out}: {len(manifest.files)} files{of_stack}: {', '.join(manifest.contents())}")
+    say(f"sha256 of its {MANIFEST}: {sha256(out / MANIFEST)}; kept elsewhere, `dynamicid restore --sha256` compares it")
     if manifest.secret:
         say(f"{out} holds passwords and keys: only you can read it (mode 700); protect copies of it likewise")
     own = database(Path.cwd())
@@ -81,6 +83,9 @@ def restore(
     accounts: Accounts = None,
     state: State = None,
     force: Annotated[bool, option("Replace existing databases, artefacts and passwords.", "--force")] = False,
+    expected: Annotated[
+        str | None, option("The sha256 of manifest.json that `dynamicid backup` printed.", "--sha256", metavar="HEX")
+    ] = None,
 ) -> None:
     """Check a backup and restore it; stop the servers that use the databases first.
 
@@ -90,6 +95,8 @@ def restore(
     manifest = folder / MANIFEST
     digest = sha256(manifest) if manifest.is_file() else None
     with audited(Path.cwd(), "restore", backup=str(folder.absolute()), manifest=digest, force=force) as result:
+        if expected is not None and digest != expected.strip().lower():
+            raise UserError(f"{manifest}: its sha256 is {digest}, not {expected}: another backup, or a changed one")
         restored = restore_anywhere(folder, Path.cwd(), named, state, force=force)
         result |= {"restored": restored.done, "left": restored.left}
     emit({"restored": restored.done, "left": restored.left})

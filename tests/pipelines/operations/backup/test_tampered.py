@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.commands.backup import restore as restore_command
 from pipelines.core.errors import UserError
 from pipelines.core.files import sha256
 from pipelines.operations.backup import databases
@@ -235,6 +236,21 @@ def test_a_script_of_postgresql_can_start_no_program(
     (tmp_path / "airflow.pgdump").write_bytes(b"PGDMP")
     with pytest.raises(UserError, match=r"pg_restore .* could run programs; install the newest"):
         databases.load(tmp_path / "airflow.pgdump", "postgresql://airflow@localhost/airflow")
+
+
+def test_another_manifest_than_the_expected_is_refused(
+    copy: Path, locations: Locations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(locations.root)
+    expected = sha256(copy / "manifest.json")
+    add(copy, "artefacts/1/adapter.safetensors", b"other weights")
+    with pytest.raises(UserError, match=f"not {expected}: another backup, or a changed one"):
+        restore_command(copy, force=True, expected=expected)
+    assert (locations.root / "mlartifacts" / "1" / "adapter.safetensors").read_bytes() == b"weights"
+    restore_command(
+        copy, ledger=locations.ledger, airflow=locations.airflow, force=True, expected=sha256(copy / "manifest.json")
+    )
+    assert (locations.root / "mlartifacts" / "1" / "adapter.safetensors").read_bytes() == b"other weights"
 
 
 def test_what_a_backup_writes_is_restored(copy: Path, locations: Locations) -> None:
