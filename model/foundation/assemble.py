@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from model.foundation.clip import SIZE
 from model.foundation.random_models import save_preprocessor, save_stable_diffusion
 from model.foundation.unet import scheduler
 
@@ -18,12 +17,13 @@ def save_clip(clip: Any, tokenizer: Any, weights: Path) -> None:
     clip = clip.half()
     clip.save_pretrained(weights / "clip", safe_serialization=True)
     tokenizer.save_pretrained(weights / "clip")
-    save_preprocessor(weights / "clip", SIZE)
+    size = clip.config.vision_config.image_size
+    save_preprocessor(weights / "clip", size)
     vision = CLIPVisionModelWithProjection(clip.config.vision_config).half()
     vision.vision_model.load_state_dict(clip.vision_model.state_dict())
     vision.visual_projection.load_state_dict(clip.visual_projection.state_dict())
     vision.save_pretrained(weights / "image_encoder", safe_serialization=True)
-    save_preprocessor(weights / "image_encoder", SIZE)
+    save_preprocessor(weights / "image_encoder", size)
 
 
 def text_encoder_of(clip: Any) -> Any:

@@ -16,9 +16,11 @@ from model.foundation.people import Array, People
 
 
 def resampled(image: Array, side: int) -> Array:
-    """Return `image` (S, S, 3), resized to `side` pixels and back."""
-    small = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
-    return cv2.resize(small, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_LINEAR)
+    """Return `image` (H, W, 3), resized to `side` pixels, as its longer side, and back."""
+    height, width = image.shape[:2]
+    share = side / max(height, width)
+    small = cv2.resize(image, (round(width * share), round(height * share)), interpolation=cv2.INTER_AREA)
+    return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
 def degraded(

@@ -41,7 +41,7 @@ def canvases(data: People, batch: int, rng: np.random.Generator) -> Canvases:
             source, face_boxes, face_points = _source(data, rng)
             if rng.random() < 0.08:
                 source, face_boxes, face_points = _faceless(source, face_boxes, rng)
-            matrix = _view(source.shape[0], window, rng)
+            matrix = _view(source.shape[:2], window, rng)
             part, boxes_here, points_here = _warp(source, face_boxes, face_points, matrix, rng)
             x0, y0, x1, y1 = window
             image[y0:y1, x0:x1] = part[y0:y1, x0:x1]
@@ -82,9 +82,12 @@ def _layout(rng: np.random.Generator) -> list[tuple[int, int, int, int]]:
 
 
 def _source(data: People, rng: np.random.Generator) -> tuple[Array, Array, Array]:
-    if len(data.group_train) and rng.random() < 0.3:
-        row = int(rng.choice(data.group_train))
-        return degraded(data.group["photos"][row], rng), data.group["boxes"][row], data.group["keypoints"][row]
+    sets = [(groups, rows) for groups in data.groups if len(rows := data.train_rows(groups))]
+    if sets and rng.random() < 0.3:
+        groups, rows = sets[int(rng.integers(len(sets)))] if len(sets) > 1 else sets[0]
+        row = int(rng.choice(rows))
+        people = slice(0, int(groups.count[row]))
+        return degraded(groups.photos[row], rng), groups.boxes[row][people], groups.keypoints[row][people]
     row = int(rng.choice(data.train))
     return degraded(data.photos[row], rng), data.boxes[row][None], data.keypoints[row][None]
 
@@ -92,25 +95,25 @@ def _source(data: People, rng: np.random.Generator) -> tuple[Array, Array, Array
 def _faceless(image: Array, boxes: Array, rng: np.random.Generator) -> tuple[Array, Array, Array]:
     """Return the photo with faces painted over, to teach that hair, clothes and background alone are no face."""
     image = image.copy()
-    for x0, y0, x1, y1 in np.clip(boxes, 0, image.shape[0]).astype(int):
+    for x0, y0, x1, y1 in np.clip(boxes, 0, max(image.shape[:2])).astype(int):
         patch = image[y0:y1, x0:x1]
         if patch.size:
             patch[:] = patch.reshape(-1, 3).mean(0) if rng.random() < 0.5 else rng.integers(0, 256, 3)
     return image, np.zeros((0, 4), np.float32), np.zeros((0, 5, 2), np.float32)
 
 
-def _view(side: int, window: tuple[int, int, int, int], rng: np.random.Generator) -> Array:
-    """Return the 2x3 matrix from photo to canvas: the photo about fills its window, or has a random size."""
+def _view(size: tuple[int, ...], window: tuple[int, int, int, int], rng: np.random.Generator) -> Array:
+    """Return the 2x3 matrix from photo (height, width) to canvas: it about fills its window, or has a random size."""
     x0, y0, x1, y1 = window
     extent = max(x1 - x0, y1 - y0)
     exact = rng.random() < 0.35
-    zoom = extent / side * (float(rng.uniform(0.96, 1.04)) if exact else float(np.exp(rng.uniform(-0.9, 0.75))))
+    zoom = extent / max(size) * (float(rng.uniform(0.96, 1.04)) if exact else float(np.exp(rng.uniform(-0.9, 0.75))))
     angle = np.radians(rng.normal(0, 5))
     cos, sin = zoom * np.cos(angle), zoom * np.sin(angle)
     reach = 0.02 if exact else 0.2
     target = np.array([x0 + x1, y0 + y1]) / 2 + rng.uniform(-reach, reach, 2) * extent
     turn = np.array([[cos, -sin], [sin, cos]])
-    return np.hstack([turn, (target - turn @ np.array([side / 2, side / 2]))[:, None]])
+    return np.hstack([turn, (target - turn @ np.array([size[1] / 2, size[0] / 2]))[:, None]])
 
 
 def _warp(

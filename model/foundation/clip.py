@@ -19,21 +19,21 @@ from torch import Tensor, nn
 
 from model.face.face_geometry import face_crop
 from model.face.face_prompts import EXPRESSIONS, POSES, compose
-from model.foundation.loop import fit
-from model.foundation.people import People
-from model.foundation.pictures import cached, shrunk
+from model.foundation.edition import Edition
+from model.foundation.loop import Legs, fit, training_device
+from model.foundation.people import Array, People
+from model.foundation.pictures import cached, shrunk, singles
 from model.foundation.random_models import MEAN, STD
 
-SIZE = 64
 WIDTH = 192
-BATCH = 32
 RATE = 1e-3
 
 
-def build(tokenizer: Any) -> Any:
+def build(edition: Edition, tokenizer: Any) -> Any:
     """Return an untrained CLIPModel, 192 wide: 3 text layers, 4 image layers on 8 × 8 patches."""
     from transformers import CLIPConfig, CLIPModel
 
+    torch.manual_seed(edition.clip.seed)
     shared = {"hidden_size": WIDTH, "intermediate_size": 4 * WIDTH, "projection_dim": WIDTH}
     return CLIPModel(
         CLIPConfig(
@@ -51,8 +51,8 @@ def build(tokenizer: Any) -> Any:
                 **shared,
                 "num_hidden_layers": 4,
                 "num_attention_heads": 4,
-                "image_size": SIZE,
-                "patch_size": 8,
+                "image_size": edition.clip.size,
+                "patch_size": edition.clip.patch,
             },
             projection_dim=WIDTH,
         )
@@ -65,24 +65,25 @@ def normalise(images: Any) -> Tensor:
     return (pixels - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
 
 
-def crops(people: People, folder: Path) -> Any:
-    """Return the masked face crop of every photo, (N, 64, 64, 3) uint8, cached in `folder`.
+def crops(people: People, folder: Path, edition: Edition) -> Array:
+    """Return the masked face crop of every photo, (N, S, S, 3) uint8, cached in `folder`.
 
-    Every second crop is cut from the photo at 64 px, the size that preprocessing stores and the face encoder gets.
+    Every second crop is cut from the photo at the edition's size, at which preprocessing stores photos.
     """
+    size = edition.clip.size
 
-    def make() -> Any:
-        small, _ = shrunk(people, folder, SIZE)
-        share = SIZE / people.photos.shape[1]
+    def make() -> Array:
+        small = singles(people, folder, edition.size)
+        share = edition.size / people.photos.shape[1]
         made = [
-            face_crop(np.asarray(small[i]), people.keypoints[i] * share, people.landmarks[i] * share, SIZE)
+            face_crop(np.asarray(small[i]), people.keypoints[i] * share, people.landmarks[i] * share, size)
             if i % 2
-            else face_crop(np.asarray(people.photos[i]), people.keypoints[i], people.landmarks[i], SIZE)
+            else face_crop(np.asarray(people.photos[i]), people.keypoints[i], people.landmarks[i], size)
             for i in range(len(people.photos))
         ]
         return np.stack(made)
 
-    return cached(folder / f"crops_{SIZE}.npy", len(people.photos), make)
+    return cached(folder / f"crops_{size}.npy", len(people.photos), make)
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class PromptLabels:
 
 def prompt_labels(prompts: tuple[str, ...]) -> PromptLabels:
     """Return the clothes' colour and the surroundings in prompts of single people."""
-    clothes = [re.search(r"(?:wearing|in) an? (\w+)", prompt)[1] for prompt in prompts]  # type: ignore[index]
+    clothes = [colour_of(prompt) for prompt in prompts]
     settings = [prompt.split(", ", 1)[1] for prompt in prompts]
     colour_names, setting_names = tuple(sorted(set(clothes))), tuple(sorted(set(settings)))
     return PromptLabels(
@@ -106,6 +107,11 @@ def prompt_labels(prompts: tuple[str, ...]) -> PromptLabels:
         np.array([colour_names.index(name) for name in clothes]),
         np.array([setting_names.index(name) for name in settings]),
     )
+
+
+def colour_of(text: str) -> str:
+    """Return the clothes' colour in a prompt of one person, or in what a prompt states of one."""
+    return re.search(r"(?:wearing|in) an? (\w+)", text)[1]  # type: ignore[index]
 
 
 class Heads(nn.Module):
@@ -128,11 +134,13 @@ def contrastive(pictures: Tensor, texts: Tensor, keys: list[str], scale: Tensor)
     return -0.5 * ((target * logits.log_softmax(1)).sum(1).mean() + (target * logits.T.log_softmax(1)).sum(1).mean())
 
 
-def train(people: People, tokenizer: Any, folder: Path, *, steps: int = 1000, seed: int = 0) -> tuple[Any, dict]:
-    """Train CLIP; return the CLIPModel and its figures on held-out people (see `measure`)."""
-    torch.manual_seed(seed)
-    photos, _ = shrunk(people, folder.parent / "pictures", SIZE)
-    faces = crops(people, folder.parent / "pictures")
+def train(clip: Any, tokenizer: Any, people: People, edition: Edition, legs: Legs) -> dict[str, float]:
+    """Train CLIP; return its figures on held-out people (see `measure`)."""
+    from model.foundation.person_losses import PersonLosses
+
+    spec, device = edition.clip, training_device()
+    photos = shrunk(people.photos, legs.pictures / f"photos_{spec.size}.npy", spec.size / people.photos.shape[1])
+    faces = crops(people, legs.pictures, edition)
     scene = prompt_labels(people.prompts)
     labels = {
         "expression": np.asarray(people.expression, np.int64),
@@ -141,45 +149,54 @@ def train(people: People, tokenizer: Any, folder: Path, *, steps: int = 1000, se
         "colour": scene.colour,
         "setting": scene.setting,
     }
-    clip = build(tokenizer)
     heads = Heads(int(people.identity.max()) + 1, scene)
-    both = nn.ModuleDict({"clip": clip, "heads": heads})
+    several = PersonLosses(people, tokenizer, edition) if spec.groups else None
+    both = nn.ModuleDict({"clip": clip, "heads": heads, **({"several": several} if several else {})}).to(device)
     rows = people.train
 
     def losses(number: int, rng: np.random.Generator) -> dict[str, Tensor]:
-        one, two = np.sort(rng.choice(rows, BATCH)), np.sort(rng.choice(rows, BATCH))
+        one, two = np.sort(rng.choice(rows, spec.batch)), np.sort(rng.choice(rows, spec.batch))
         texts = [f"{people.prompts[i]}, {people.face_prompts[i]}" for i in one]
         texts += [people.face_prompts[i] for i in two]
-        seen = clip.vision_model(normalise(np.concatenate([photos[one], faces[two]])), output_hidden_states=True)
+        pixels = normalise(np.concatenate([photos[one], faces[two]])).to(device)
+        seen = clip.vision_model(pixels, output_hidden_states=True)
         features = clip.visual_projection(seen.pooler_output)
-        tokens = tokenizer(texts, padding=True, return_tensors="pt")
+        tokens = tokenizer(texts, padding=True, return_tensors="pt").to(device)
         read = clip.text_model(**tokens).pooler_output
         written = clip.text_projection(read)
         scale = clip.logit_scale.exp().clamp(max=50)
-        loss = contrastive(features[:BATCH], written[:BATCH], texts[:BATCH], scale)
-        loss = loss + contrastive(features[BATCH:], written[BATCH:], texts[BATCH:], scale)
+        first, second = slice(0, spec.batch), slice(spec.batch, None)
+        loss = contrastive(features[first], written[first], texts[first], scale)
+        loss = loss + contrastive(features[second], written[second], texts[second], scale)
         # The face encoder reads the states before the last layer.
         inner = seen.hidden_states[-2][:, 1:].mean(1)
         figures = {"contrastive": loss}
         for group, states, index in (
-            ("photo", seen.pooler_output[:BATCH], one),
-            ("crop", inner[BATCH:], two),
-            ("crop", seen.pooler_output[BATCH:], two),
-            ("text", read[:BATCH], one),
+            ("photo", seen.pooler_output[first], one),
+            ("crop", inner[second], two),
+            ("crop", seen.pooler_output[second], two),
+            ("text", read[first], one),
         ):
             for name, head in getattr(heads, group).items():
-                true = torch.from_numpy(labels[name][index])
+                true = torch.from_numpy(labels[name][index]).to(device)
                 loss = loss + (0.3 if name == "identity" else 0.5) * F.cross_entropy(head(states), true)
                 if name == "expression" and group == "crop":
                     figures["expression"] = (head(states).argmax(1) == true).float().mean()
+        if several is not None:
+            more, right = several(clip, rng, scale)
+            loss, figures["person"] = loss + more, right
         return {"loss": loss, **figures}
 
-    fit(both, losses, folder, name="clip", steps=steps, rate=RATE, seed=seed, bf16=True)
-    return clip.eval(), measure(clip.eval(), tokenizer, people, photos, faces)
+    def leg(number: int, state: Path) -> None:
+        fit(both, losses, state, name="clip", steps=legs.steps[number], rate=RATE, seed=spec.seed + number, bf16=True)
+
+    legs.run(clip, leg)
+    clip.cpu().eval()
+    return measure(clip, tokenizer, people, faces)
 
 
 @torch.no_grad()
-def measure(clip: Any, tokenizer: Any, people: People, photos: Any, faces: Any) -> dict[str, float]:
+def measure(clip: Any, tokenizer: Any, people: People, faces: Any) -> dict[str, float]:
     """Return zero-shot accuracies of expression and pose on held-out crops, and the text cosine of happy and sad."""
     rows = people.held_out[:700]
     prompts = [compose(expression, pose) for expression in EXPRESSIONS for pose in POSES]

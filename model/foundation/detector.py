@@ -226,10 +226,10 @@ def _faces(analysis: Any, photo: Array, size: int) -> Any:
 
 def _pairs(data: People, file: Path) -> dict[str, float]:
     """Return the share of held-out two-person pictures, at 128 and 64 pixels, in which exactly two faces are found."""
-    if not data.group:
+    if len(data.groups) != 1:
         return {}
-    photos = data.group["photos"]
-    rows = np.setdiff1d(np.arange(len(photos)), data.group_train)
+    photos = data.groups[0].photos
+    rows = np.setdiff1d(np.arange(len(photos)), data.train_rows(data.groups[0]))
     analysis = open_analysis(file.parent, (128, 128), modules=["detection"])
     return {
         f"two_of_two_{size}": round(float(np.mean([len(_faces(analysis, photos[row], size)) == 2 for row in rows])), 4)

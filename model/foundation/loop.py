@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers.training_utils import EMAModel
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from model.training.loop import Run, run_loop
@@ -22,6 +23,11 @@ Losses = Callable[[int, np.random.Generator], Mapping[str, Tensor]]
 def has_bfloat16() -> bool:
     """Return whether the CPU has bfloat16 instructions; emulation under autocast is ten times slower."""
     return bool(torch.cpu._is_avx512_bf16_supported())
+
+
+def training_device() -> torch.device:
+    """Return the device on which the generative networks are trained: a GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup: int = 100) -> float:
@@ -72,12 +78,14 @@ def fit(
     `losses(number, rng)` returns scalars by name, of which `loss` is minimised and the others are only shown. `rng` and
     torch's generator depend on `seed` and the step number alone, so that a resumed training gives the same result.
     `bf16` uses autocast where the CPU has bfloat16 instructions, 1.4 times faster. Checkpoints are written into
-    `folder`/state every `every` steps. Raises FloatingPointError where the loss is NaN or infinite.
+    `folder`/state every `every` steps. `module` is trained on the device that it is on. Raises FloatingPointError where
+    the loss is NaN or infinite.
     """
     from accelerate import Accelerator
 
     module.train()
-    accelerator = Accelerator(cpu=True, mixed_precision="no")
+    kind = next(module.parameters()).device.type
+    accelerator = Accelerator(cpu=kind == "cpu", mixed_precision="no")
     state = list(module.state_dict().values())
     optimisation = Optimisation(
         module,
@@ -92,7 +100,7 @@ def fit(
 
     def seeded(_: nn.Module, number: int) -> Mapping[str, Tensor]:
         torch.manual_seed(seed * 1_000_003 + number)
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16 and has_bfloat16()):
+        with torch.autocast(kind, torch.bfloat16, enabled=bf16 and (kind != "cpu" or has_bfloat16())):
             return losses(number, np.random.default_rng([seed, number]))
 
     run_loop(
@@ -104,3 +112,39 @@ def fit(
         run=Run(accelerator, Checkpoints(folder.parent, folder.name, "state")),
         label=name,
     )
+
+
+@dataclass(frozen=True)
+class Legs:
+    """The legs of a training, each a warm restart (Loshchilov & Hutter 2017) from the weights of the one before.
+
+    The result of leg n, of `steps`[n] steps, is kept in `folder`/leg<n>.safetensors and not trained again. The first
+    `done` legs are those whose result the module already has, from files of another machine. `finished(n)` is called
+    when n legs are trained. The optimiser's state ends with its leg: each leg warms up anew.
+    """
+
+    folder: Path
+    steps: tuple[int, ...]
+    done: int = 0
+    finished: Callable[[int], None] = lambda count: None
+
+    @property
+    def pictures(self) -> Path:
+        """The folder of copies of the training pictures, which parts share."""
+        return self.folder.parent / "pictures"
+
+    def run(self, module: nn.Module, train: Callable[[int, Path], None]) -> None:
+        """Call `train(leg, folder)` for each leg that is not kept, which trains `module`; legs of 0 steps are skipped.
+
+        Afterwards `module` has the result of the last leg.
+        """
+        for leg, count in enumerate(self.steps):
+            kept = self.folder / f"leg{leg}.safetensors"
+            if kept.is_file():
+                module.load_state_dict(load_file(kept))
+            elif count and leg >= self.done:
+                train(leg, self.folder / f"leg{leg}")
+                part = kept.with_suffix(".part")
+                save_file({name: value.contiguous() for name, value in module.state_dict().items()}, part)
+                part.replace(kept)
+                self.finished(leg + 1)

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from model.foundation.edition import SHIPPED, edition_of
+
 WEIGHTS = Path(__file__).parent / "weights"
 FILE = "manifest.json"
-MAX_BYTES = 40_000_000
+MAX_BYTES = 60_000_000
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,15 @@ class Problem:
 
     file: str
     reason: str
+
+
+def folder_of(edition: int) -> Path:
+    """Return the folder of an edition's networks; of one that is not the shipped one, only its own parts are there.
+
+    Raises ValueError for an unknown edition.
+    """
+    edition_of(edition)
+    return WEIGHTS if edition == SHIPPED else WEIGHTS.parent / "editions" / str(edition)
 
 
 def digest(file: Path) -> str:
@@ -44,11 +55,28 @@ def describe(weights: Path, recipe: dict[str, Any], figures: dict[str, Any]) -> 
     return {"format": 1, "bytes": total, "recipe": recipe, "figures": figures, "files": files}
 
 
-def write(weights: Path, recipe: dict[str, Any], figures: dict[str, Any]) -> Path:
-    """Write the manifest into the folder of weights and return its path."""
+def write(weights: Path, recipe: dict[str, Any], figures: dict[str, Any], begun: dict[str, Any] | None = None) -> Path:
+    """Write the manifest into the folder of weights and return its path; `begun` are parts that lack some legs."""
     file = weights / FILE
-    file.write_text(json.dumps(describe(weights, recipe, figures), indent=2) + "\n", encoding="utf-8")
+    described = {**describe(weights, recipe, figures), **({"begun": begun} if begun else {})}
+    file.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
     return file
+
+
+def note_begun(weights: Path, part: str, recipe: dict[str, Any], legs: int) -> None:
+    """State in the manifest that the files of `part` are the result of the first `legs` legs of `recipe`."""
+    known = read(weights) if (weights / FILE).is_file() else {"recipe": {}, "figures": {}}
+    recipes, figures = (
+        {name: found for name, found in known[kind].items() if name != part} for kind in ("recipe", "figures")
+    )
+    write(weights, recipes, figures, {**known.get("begun", {}), part: {"legs": legs, **recipe}})
+
+
+def legs_begun(weights: Path, part: str, recipe: dict[str, Any]) -> int:
+    """Return how many legs of `recipe` the files of `part` are the result of, 0 where they are another training's."""
+    known = read(weights).get("begun", {}).get(part, {}) if (weights / FILE).is_file() else {}
+    same = all(known.get(name) == value for name, value in recipe.items())
+    return int(known.get("legs", 0)) if same and not check(weights) else 0
 
 
 def read(weights: Path = WEIGHTS) -> dict[str, Any]:

@@ -5,20 +5,21 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from model.foundation import clip, detector, expression_pose, text_to_image, vae
+from model.foundation import clip, detector, expression_pose, manifest, reconstruction, several_people, text_to_image
+from model.foundation.edition import EDITIONS, SHIPPED, Edition, GroupShape
 from model.foundation.face_networks import FILES
 from model.foundation.identity_gates import ADAPTER, AdapterBench, measure_imr, measure_tokens
-from model.foundation.people import Array, Draw, People, render_people
-from model.foundation.pictures import as_tensor, shrunk
+from model.foundation.people import Array, Draw, People
+from model.foundation.pictures import singles
 from model.foundation.readers import FaceReader, OnnxNetwork
+from model.foundation.render import render_people
 from model.foundation.text_to_image import Sampling
 
 CLIP = "clip/model.safetensors"
@@ -34,8 +35,15 @@ class Sample:
     photos: int = 14
     size: int = 128
     groups: float = 0.2
+    shapes: tuple[GroupShape, ...] = ()
     seed: int = 1
     drawn: Sampling = field(default_factory=Sampling)
+
+
+def sample_of(edition: Edition, drawn: Sampling | None = None) -> Sample:
+    """Return the people to measure an edition on: 160 pictures of several people of each of its shapes."""
+    shapes = tuple(replace(shape, pictures=160) for shape in edition.people.shapes)
+    return Sample(shapes=shapes, drawn=drawn or Sampling())
 
 
 class UnseenPeople(People):
@@ -52,7 +60,7 @@ def unseen_people(folder: Path, draw: Draw, sample: Sample, *, workers: int = 1)
 
     Their seed differs from the training set's, so they are different people even where numbers are the same.
     """
-    settings = {name: getattr(sample, name) for name in ("people", "photos", "size", "groups", "seed")}
+    settings = {name: getattr(sample, name) for name in ("people", "photos", "size", "groups", "shapes", "seed")}
     return UnseenPeople(**vars(render_people(folder, draw, workers=workers, **settings)))
 
 
@@ -66,6 +74,13 @@ class _Bench:
     sample: Sample
     workers: int
     adapter: Path
+    edition: Edition
+
+    def file(self, name: str) -> Path:
+        """The file of a network: of the weights, else, of an edition that is not the shipped one, the shipped file."""
+        own = self.weights / name
+        inherited = self.edition.number != SHIPPED and name in FILES.values() and not own.is_file()
+        return manifest.WEIGHTS / name if inherited else own
 
     @cached_property
     def people(self) -> UnseenPeople:
@@ -73,11 +88,11 @@ class _Bench:
 
     @cached_property
     def photos(self) -> Array:
-        return shrunk(self.people, self.folder / "pictures", vae.SIZE)[0]
+        return singles(self.people, self.folder / "pictures", self.edition.size)
 
     @cached_property
     def reader(self) -> FaceReader:
-        return FaceReader(self.weights)
+        return FaceReader(self.file)
 
     @cached_property
     def identities(self) -> AdapterBench:
@@ -93,19 +108,22 @@ def measure_foundation(
     parts: Sequence[str] | None = None,
     adapter: Path | None = None,
     workers: int = 1,
+    edition: Edition = EDITIONS[SHIPPED],
 ) -> tuple[dict[str, dict[str, Any]], dict[str, list[str]]]:
     """Return the figures of `parts` (all by default) that have their files, and the missing files of the others.
 
     Both are keyed by part; `gates.GATES` has the bounds. The people to measure on are drawn into `work` once. `adapter`
-    is an adapter folder, by default the shipped one. Raises ValueError for an unknown part and for an adapter of
-    another base.
+    is an adapter folder, by default the shipped one. Face networks that an `edition` other than the shipped one lacks
+    are the shipped ones. Raises ValueError for an unknown part and for an adapter of another base.
     """
     from tqdm import tqdm
 
-    chosen = chosen_parts(parts, _MEASURES)
+    # Without people named by place there is nothing to measure of several.
+    chosen = chosen_parts(parts, [name for name in _MEASURES if sample.shapes or name != "several_people"])
     adapter = weights / "adapter" if adapter is None else adapter
-    folder = work / f"strangers_{sample.people}x{sample.photos}_{sample.size}_{sample.seed}"
-    bench = _Bench(weights, folder, draw, sample, workers, adapter)
+    several = f"_{len(sample.shapes)}" if sample.shapes else ""
+    folder = work / f"strangers_{sample.people}x{sample.photos}_{sample.size}_{sample.seed}{several}"
+    bench = _Bench(weights, folder, draw, sample, workers, adapter, edition)
     figures: dict[str, dict[str, Any]] = {}
     missing: dict[str, list[str]] = {}
     with tqdm(chosen, desc="measuring", unit="part") as bar:
@@ -113,7 +131,7 @@ def measure_foundation(
             bar.set_postfix_str(part)
             needs, measure = _MEASURES[part]
             places = {ADAPTER: adapter / "adapter.safetensors"}
-            absent = [name for name in needs if not places.get(name, weights / name).is_file()]
+            absent = [name for name in needs if not places.get(name, bench.file(name)).is_file()]
             if absent:
                 missing[part] = absent
             else:
@@ -135,49 +153,31 @@ def _rounded(value: Any) -> Any:
 
 
 def _people(bench: _Bench) -> dict[str, Any]:
-    read = expression_pose.measure(OnnxNetwork(bench.weights / FILES["expression_pose"]), bench.people)
+    read = expression_pose.measure(OnnxNetwork(bench.file(FILES["expression_pose"])), bench.people)
     return {"expression": read["expression_128"], "pose": read["pose_128"]}
 
 
 def _face_network(name: str) -> Callable[[_Bench], dict[str, Any]]:
     def measure(bench: _Bench) -> dict[str, Any]:
         module = importlib.import_module(f"model.foundation.{name}")
-        figures: dict[str, Any] = module.measure(OnnxNetwork(bench.weights / FILES[name]), bench.people)
+        figures: dict[str, Any] = module.measure(OnnxNetwork(bench.file(FILES[name])), bench.people)
         return figures
 
     return measure
 
 
 def _detector(bench: _Bench) -> dict[str, Any]:
-    figures = detector.measure(bench.weights / FILES["detector"], bench.people)
+    figures = detector.measure(bench.file(FILES["detector"]), bench.people)
     return {name: value for name, value in figures.items() if not name.startswith("milliseconds")}
 
 
-@torch.no_grad()
 def _autoencoder(bench: _Bench) -> dict[str, Any]:
-    """Compare reconstructions with originals of the same size: the judges' readings and the pixels."""
     from diffusers import AutoencoderKL
 
     model = AutoencoderKL.from_pretrained(bench.weights / "sd" / "vae", local_files_only=True).float().eval()
-    photos = np.asarray(bench.photos)
-    rebuilt = []
-    for start in range(0, len(photos), 64):
-        found = model.decode(model.encode(as_tensor(photos[start : start + 64])).latent_dist.mode()).sample
-        rebuilt.append(((found.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
-    pictures = np.concatenate(rebuilt)
-    points = list(np.asarray(bench.people.keypoints) * (photos.shape[1] / bench.people.photos.shape[1]))
-    before, after = bench.reader.read(list(photos), points), bench.reader.read(list(pictures), points)
-    expression, pose = np.asarray(bench.people.expression), np.asarray(bench.people.pose)
-    original = float((before.expression == expression).mean())
-    error = float(np.square((pictures.astype(np.float32) - photos) / 255).mean())
-    return {
-        "expression_original": original,
-        "expression_rebuilt": float((after.expression == expression).mean()),
-        "expression_kept": float((after.expression == expression).mean()) / max(original, 1e-9),
-        "pose_rebuilt": float((after.pose == pose).mean()),
-        "identity_cosine": float((before.identity * after.identity).sum(1).mean()),
-        "psnr": float(-10 * np.log10(max(error, 1e-12))),
-    }
+    figures = reconstruction.measure(model, bench.people, np.asarray(bench.photos), bench.reader)
+    small = reconstruction.measure_small(model, bench.people.groups, bench.reader) if bench.sample.shapes else {}
+    return {**figures, **small}
 
 
 def _clip(bench: _Bench) -> dict[str, Any]:
@@ -185,8 +185,13 @@ def _clip(bench: _Bench) -> dict[str, Any]:
 
     model = CLIPModel.from_pretrained(bench.weights / "clip", local_files_only=True).float().eval()
     tokenizer = CLIPTokenizer.from_pretrained(bench.weights / "clip", local_files_only=True)
-    faces = clip.crops(bench.people, bench.folder / "pictures")
-    return clip.measure(model, tokenizer, bench.people, bench.photos, faces)
+    faces = clip.crops(bench.people, bench.folder / "pictures", bench.edition)
+    return clip.measure(model, tokenizer, bench.people, faces)
+
+
+def _several(bench: _Bench) -> dict[str, Any]:
+    reader = FaceReader(bench.file, several_people.DETECTION)
+    return several_people.measure(bench.weights, bench.people.groups, reader, bench.sample.drawn)
 
 
 _FACES = ("landmarks", "recogniser", "judge", "expression_pose")
@@ -202,6 +207,7 @@ _MEASURES: dict[str, tuple[tuple[str, ...], Callable[[_Bench], dict[str, Any]]]]
             bench.weights, bench.people, bench.photos, bench.reader, bench.sample.drawn
         ),
     ),
+    "several_people": ((UNET, VAE, CLIP, *FaceReader.NEEDS), _several),
     "identity_tokens": (
         (ADAPTER, UNET, VAE, CLIP, FILES["recogniser"], *FaceReader.NEEDS),
         lambda at: measure_tokens(at.identities, at.reader, at.sample.drawn),

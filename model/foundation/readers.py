@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,22 +50,27 @@ class FaceReader:
 
     NEEDS = (FILES["detector"], FILES["expression_pose"], FILES["judge"])
 
-    def __init__(self, weights: Path) -> None:
-        self._analysis = open_analysis((weights / FILES["detector"]).parent, modules=["detection"])
-        self._expression_pose = OnnxNetwork(weights / FILES["expression_pose"])
-        self._recogniser = OnnxNetwork(weights / FILES["judge"])
+    def __init__(self, file: Callable[[str], Path], det_size: tuple[int, int] | None = None) -> None:
+        """Open the networks of NEEDS; `file` returns the path of each, `det_size` is None for FaceAnalysis' sizes."""
+        self._analysis = open_analysis(file(FILES["detector"]).parent, det_size, modules=["detection"])
+        self._expression_pose = OnnxNetwork(file(FILES["expression_pose"]))
+        self._recogniser = OnnxNetwork(file(FILES["judge"]))
 
     def keypoints(self, images: Sequence[Array]) -> list[Array | None]:
-        """Return the key points (5, 2) of the largest face in each picture (S, S, 3) uint8 RGB, None without a face."""
-        found: list[Array | None] = []
+        """Return the key points (5, 2) of the largest face in each picture (H, W, 3) uint8 RGB, None without a face."""
+        return [faces[0] if len(faces) else None for faces in self.all_keypoints(images)]
+
+    def all_keypoints(self, images: Sequence[Array]) -> list[Array]:
+        """Return the key points (F, 5, 2) of all faces in each picture (H, W, 3) uint8 RGB, the largest face first."""
+        found: list[Array] = []
         for image in images:
             faces = self._analysis.get(np.ascontiguousarray(image[..., ::-1]))
-            faces = sorted(faces, key=lambda face: float(np.prod(face.bbox[2:] - face.bbox[:2])))
-            found.append(np.asarray(faces[-1].kps, np.float32) if faces else None)
+            faces = sorted(faces, key=lambda face: float(np.prod(face.bbox[2:] - face.bbox[:2])), reverse=True)
+            found.append(np.array([face.kps for face in faces], np.float32).reshape(-1, 5, 2))
         return found
 
     def read(self, images: Sequence[Array], keypoints: Sequence[Array]) -> FaceReadings:
-        """Return the readings of N ≥ 1 pictures (S, S, 3) uint8 RGB; `keypoints` (5, 2) mark the face in each."""
+        """Return the readings of N ≥ 1 pictures (H, W, 3) uint8 RGB; `keypoints` (5, 2) mark the face in each."""
         pairs = list(zip(images, keypoints, strict=True))
         expression, pose, _ = self._expression_pose(
             normalised(np.stack([crop(image, points) for image, points in pairs]))

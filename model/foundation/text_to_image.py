@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,7 @@ import torch.nn.functional as F
 from model.face.face_prompts import POSES
 from model.foundation.clip import PromptLabels, normalise, prompt_labels
 from model.foundation.people import Array, People
+from model.foundation.pictures import squared
 from model.foundation.readers import FaceReader, clothes_colour, nearest_class, surroundings_colour
 
 BATCH = 35
@@ -55,16 +57,19 @@ def draw_pictures(
     sampling: Sampling,
     *,
     identity_tokens: Array | None = None,
+    size: tuple[int, ...] | None = None,
 ) -> Array:
-    """Return (N, S, S, 3) uint8 pictures of a Stable Diffusion pipeline; noise depends on the place in `prompts` alone.
+    """Return (N, H, W, 3) uint8 pictures of a Stable Diffusion pipeline; noise depends on the place in `prompts` alone.
 
-    `identity_tokens` (N, K, D) are for a pipeline with an adapter.
+    `identity_tokens` (N, K, D) are for a pipeline with an adapter. `size` is height and width in pixels, by default
+    those that the UNet was trained for.
     """
     from tqdm import tqdm
 
     pipe.set_progress_bar_config(disable=True)
-    side = pipe.unet.config.sample_size
-    shape = (pipe.unet.config.in_channels, side, side)
+    side, factor = pipe.unet.config.sample_size, pipe.vae_scale_factor
+    height, width = size or (side * factor, side * factor)
+    shape = (pipe.unet.config.in_channels, height // factor, width // factor)
     drawn = []
     with tqdm(total=len(prompts), desc="text to image", unit="picture") as bar:
         for start in range(0, len(prompts), BATCH):
@@ -80,6 +85,8 @@ def draw_pictures(
                 "guidance_scale": sampling.guidance,
                 "guidance_rescale": sampling.rescale,
                 "output_type": "np",
+                "height": height,
+                "width": width,
             }
             if identity_tokens is not None:
                 arguments["identity_tokens"] = torch.from_numpy(identity_tokens[start : start + BATCH])
@@ -169,7 +176,9 @@ class ClipReader:
     @torch.no_grad()
     def best(self, images: Array, texts: Sequence[Sequence[str]]) -> Array:
         """Return for each picture (S, S, 3) uint8 the index of the best fitting text in its list."""
-        parts = [images[start : start + 64] for start in range(0, len(images), 64)]
+        size = (self._clip.config.vision_config.image_size,) * 2
+        small = [image if image.shape[:2] == size else cv2.resize(squared(image), size) for image in images]
+        parts = [np.stack(small[start : start + 64]) for start in range(0, len(small), 64)]
         seen = torch.cat([self._clip.vision_model(normalise(part)).pooler_output for part in parts])
         answers = []
         for features, own in zip(self._clip.visual_projection(seen), texts, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
@@ -10,8 +11,10 @@ _SPECIAL = ("<|startoftext|>", "<|endoftext|>")
 MAX_LENGTH = 77
 
 
-def learn_tokenizer(texts: Iterable[str], merges: int = 400) -> Any:
+def learn_tokenizer(texts: Iterable[str], merges: int = 400, length: int = MAX_LENGTH) -> Any:
     """Return a CLIPTokenizer of 512 byte symbols, at most `merges` learned pairs and two special tokens.
+
+    Texts have at most `length` tokens.
 
     Pairs are learned by byte-pair encoding inside words, the most frequent first, ties in alphabetical order. The last
     symbol of a word has CLIP's end-of-word mark.
@@ -22,7 +25,7 @@ def learn_tokenizer(texts: Iterable[str], merges: int = 400) -> Any:
     from transformers import CLIPTokenizer
 
     letters = sorted(ByteLevel.alphabet())
-    counts = Counter(word for text in texts for word in text.lower().replace(",", " , ").split())
+    counts = Counter(word for text in texts for word in re.sub(r"([,:;])", r" \1 ", text.lower()).split())
     words = {word: ([*word[:-1], f"{word[-1]}</w>"], count) for word, count in counts.items()}
     learned: list[tuple[str, str]] = []
     while len(learned) < merges:
@@ -39,7 +42,7 @@ def learn_tokenizer(texts: Iterable[str], merges: int = 400) -> Any:
     return CLIPTokenizer(
         vocab={symbol: number for number, symbol in enumerate(dict.fromkeys(vocabulary))},
         merges=learned,
-        model_max_length=MAX_LENGTH,
+        model_max_length=length,
     )
 
 

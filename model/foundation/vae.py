@@ -1,4 +1,4 @@
-"""The autoencoder: 64-pixel pictures to 16 × 16 × 4 latents, with a higher weight on faces.
+"""The autoencoder, with a higher weight on faces.
 
 Expressions must remain readable in reconstructions, so the loss has a higher weight on faces and also compares edges.
 Afterwards the decoder is trained alone: latents do not change, so models trained on them remain valid (as with the
@@ -15,30 +15,31 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.foundation.loop import fit
+from model.foundation.edition import Edition
+from model.foundation.loop import Legs, fit, training_device
 from model.foundation.people import People
-from model.foundation.pictures import as_tensor, face_weight, require_pairs, shrunk
+from model.foundation.pictures import Pictures, as_tensor, boxes_of, buckets, choose, face_weight
 
-SIZE = 64
-BATCH = 16
 FACE_WEIGHT = 3.0
 KL_WEIGHT = 1e-6
 RATES = (2e-3, 1.5e-3)
 """Peak learning rates: of encoder and decoder together, then of the decoder alone."""
 
 
-def build() -> Any:
-    """Return the untrained AutoencoderKL of 0.77 M parameters; latents have 4 channels and a quarter of the side."""
+def build(edition: Edition) -> Any:
+    """Return the untrained AutoencoderKL: 0.77 M parameters in the first edition, 2.4 M in the second."""
     from diffusers import AutoencoderKL
 
+    spec = edition.autoencoder
+    torch.manual_seed(spec.seed)
     return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(24, 48, 64),
+        down_block_types=("DownEncoderBlock2D",) * len(spec.widths),
+        up_block_types=("UpDecoderBlock2D",) * len(spec.widths),
+        block_out_channels=spec.widths,
         layers_per_block=1,
-        latent_channels=4,
+        latent_channels=spec.latents,
         norm_num_groups=8,
-        sample_size=SIZE,
+        sample_size=edition.size,
         mid_block_add_attention=False,
     )
 
@@ -56,25 +57,23 @@ def reconstruction_loss(found: Tensor, true: Tensor, weight: Tensor) -> Tensor:
     return loss + F.l1_loss(F.avg_pool2d(found, 4), F.avg_pool2d(true, 4))
 
 
-def train(
-    people: People, folder: Path, *, steps: int = 3200, decoder_steps: int = 0, seed: int = 0
-) -> tuple[Any, dict[str, float]]:
-    """Train the autoencoder, then its decoder alone for `decoder_steps`.
+def train(vae: Any, people: People, edition: Edition, legs: Legs) -> dict[str, float]:
+    """Train the autoencoder in the first of `legs`, its decoder alone in the others.
 
-    Return it, with its scaling factor set, and figures: PSNR on held-out people, latent deviations on training people.
+    It keeps its scaling factor in its configuration. Return figures: PSNR on held-out people, latent deviations on
+    training people.
     """
-    torch.manual_seed(seed)
-    vae = build()
-    require_pairs(people)
-    singles, groups = shrunk(people, folder.parent / "pictures", SIZE)
-    side = people.photos.shape[1]
-    rows, group_rows = people.train, people.group_train
+    spec = edition.autoencoder
+    made = buckets(people, legs.pictures, edition.size)
+    device = training_device()
+    vae.to(device)
 
     def batch(rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        pairs = BATCH // 8
-        one, two = np.sort(rng.choice(rows, BATCH - pairs)), np.sort(rng.choice(group_rows, pairs))
-        boxes = np.concatenate([np.repeat(people.boxes[one][:, None], 2, 1), people.group["boxes"][two]]) / side
-        return as_tensor(np.concatenate([singles[one], groups[two]])), face_weight(boxes, SIZE, FACE_WEIGHT)
+        chosen = choose(made, rng, spec.batch, edition.single_share)
+        images = as_tensor(np.concatenate([pictures.photos[np.sort(rows)] for pictures, rows in chosen]))
+        boxes = boxes_of([(pictures, np.sort(rows)) for pictures, rows in chosen])
+        height, width = images.shape[2:]
+        return images.to(device), face_weight(boxes, (height, width), FACE_WEIGHT, spec.hair).to(device)
 
     def losses(number: int, rng: np.random.Generator) -> dict[str, Tensor]:
         images, weight = batch(rng)
@@ -88,23 +87,37 @@ def train(
             latents = vae.encode(images).latent_dist.sample()
         return {"loss": reconstruction_loss(vae.decode(latents).sample.float(), images, weight)}
 
-    fit(vae, losses, folder, name="autoencoder", steps=steps, rate=RATES[0], seed=seed, bf16=True)
-    if decoder_steps:
-        decoder = nn.ModuleDict({"decoder": vae.decoder, "post_quant_conv": vae.post_quant_conv})
-        settings: dict[str, Any] = {"steps": decoder_steps, "rate": RATES[1], "seed": seed + 1, "bf16": True}
-        fit(decoder, decoder_losses, folder / "decoder", name="decoder", **settings)
-    vae.eval()
+    def leg(number: int, state: Path) -> None:
+        settings: dict[str, Any] = {"steps": legs.steps[number], "rate": RATES[number], "seed": spec.seed + number}
+        if number == 0:
+            fit(vae, losses, state, name="autoencoder", bf16=True, **settings)
+            _scale(vae, made[0][0])
+        else:
+            decoder = nn.ModuleDict({"decoder": vae.decoder, "post_quant_conv": vae.post_quant_conv})
+            fit(decoder, decoder_losses, state, name="decoder", bf16=True, **settings)
+        vae.eval()
+
+    legs.run(vae, leg)
+    vae.cpu().eval()
+    latents = _scale(vae, made[0][0])
+    held = as_tensor(made[0][0].photos[people.held_out[:256]])
     with torch.no_grad():
-        sample = as_tensor(
-            singles[np.sort(np.random.default_rng(seed).choice(rows, min(512, len(rows)), replace=False))]
-        )
-        latents = torch.cat([vae.encode(part).latent_dist.mode() for part in sample.split(64)])
-        held = as_tensor(singles[people.held_out[:256]])
         found = torch.cat([vae.decode(vae.encode(part).latent_dist.mode()).sample for part in held.split(64)])
-    vae.register_to_config(scaling_factor=float(1 / latents.std()))
     error = float(((found - held) / 2).square().mean())
-    return vae, {
+    deviations = latents.std((0, 2, 3))
+    return {
         "psnr": float(-10 * np.log10(error)),
         "latent_std": float(latents.std()),
-        "latent_channel_std_ratio": float(latents.std((0, 2, 3)).max() / latents.std((0, 2, 3)).min()),
+        "latent_channel_std_ratio": float(deviations.max() / deviations.min()),
     }
+
+
+@torch.no_grad()
+def _scale(vae: Any, pictures: Pictures) -> Tensor:
+    """Set the factor that gives latents a deviation of 1; return the latents (N, C, h, w) that it is computed from."""
+    rng, rows = np.random.default_rng(0), pictures.rows
+    sample = as_tensor(pictures.photos[np.sort(rng.choice(rows, min(512, len(rows)), replace=False))])
+    vae.eval()
+    latents = torch.cat([vae.encode(part.to(vae.device)).latent_dist.mode().cpu() for part in sample.split(64)])
+    vae.register_to_config(scaling_factor=float(1 / latents.std()))
+    return latents

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from model.foundation import manifest
+from model.foundation.edition import SHIPPED, edition_of
 from model.foundation.gates import Figures, check_gates
 from pipelines.commands.options import DEFAULT_PARAMS, ParamsFile, argument, command_group, option, wrong_use
 from pipelines.commands.output import emit, say
@@ -18,55 +20,80 @@ from pipelines.core.screen import show
 
 app = command_group("Train, measure, check and ship the small networks of the project.")
 
-Work = Annotated[Path, option("Folder for people, checkpoints and figures.")]
-Weights = Annotated[Path | None, option("Folder of the networks; that of the project by default.")]
+WORK = Path(".dynamicid/foundation")
+Work = Annotated[
+    Path | None,
+    option(f"Folder for people, checkpoints and figures; {WORK} by default, in it edition-2 for edition 2."),
+]
+EditionNumber = Annotated[int, option("Edition: 1, or 2 for larger pictures of up to four people.", "--edition")]
+Weights = Annotated[Path | None, option("Folder of the networks; that of the edition by default.")]
 Parts = Annotated[list[str] | None, option("Only this part, repeatable.", "--part", metavar="PART")]
 Workers = Annotated[int, option("Processes that draw.", min=1)]
-
-WORK = Path(".dynamicid/foundation")
 
 
 @app.command()
 def draw(
     *,
-    work: Work = WORK,
+    work: Work = None,
     people: Annotated[int, option("How many people.", min=2)] = 700,
     photos: Annotated[int, option("Photos of each.", min=1)] = 28,
     size: Annotated[int, option("Side of the photos in pixels.", min=32)] = 128,
     seed: Annotated[int, option("Random seed; another seed draws other people.", min=0)] = 0,
-    groups: Annotated[float, option("Number of pictures of two people, relative to the others.", min=0)] = 0.08,
+    groups: Annotated[
+        float | None,
+        option("Number of pictures of several people, relative to the others; by default that of the edition.", min=0),
+    ] = None,
+    edition: EditionNumber = SHIPPED,
     workers: Workers = 2,
 ) -> None:
     """Draw the missing pictures of the training set into WORK/people."""
-    from model.foundation.people import render_people
+    from model.foundation.render import render_people
     from pipelines.data.synthetic.foundation_people import draw as drawer
 
     with _plain_errors():
-        data = render_people(
-            work / "people", drawer, people=people, photos=photos, size=size, seed=seed, workers=workers, groups=groups
-        )
+        shapes = edition_of(edition).people.shapes
+        if groups is not None:
+            each = round(people * photos * groups / max(len(shapes), 1))
+            shapes = tuple(replace(shape, pictures=each) for shape in shapes)
+        settings = {"people": people, "photos": photos, "size": size, "seed": seed}
+        share = 0.08 if groups is None else groups
+        folder = _work(work, edition) / "people"
+        data = render_people(folder, drawer, **settings, workers=workers, groups=share, shapes=shapes)
+    several = sum(len(one.prompts) for one in data.groups)
     held_out = people - data.first_held_out
-    emit({"photos": len(data.photos), "pairs": len(data.group_prompts), "people_held_out": held_out})
+    emit({"photos": len(data.photos), "groups" if shapes else "pairs": several, "people_held_out": held_out})
 
 
 @app.command()
 def train(
     *,
     parts: Parts = None,
-    work: Work = WORK,
+    work: Work = None,
     weights: Weights = None,
     steps_scale: Annotated[float, option("Multiplies the steps of every part.", min=0)] = 1.0,
+    edition: EditionNumber = SHIPPED,
     workers: Workers = 2,
 ) -> None:
     """Train the unfinished parts in order, from their last checkpoints; write the manifest when all are finished."""
+    from model.foundation.measure import sample_of
     from model.foundation.train import train_foundation
     from pipelines.data.synthetic.foundation_people import draw as drawer
 
-    folder = weights or manifest.WEIGHTS
     with _plain_errors():
-        done = train_foundation(work, folder, drawer, parts=parts, steps_scale=steps_scale, workers=workers)
+        folder = weights or manifest.folder_of(edition)
+        done = train_foundation(
+            _work(work, edition),
+            folder,
+            drawer,
+            parts=parts,
+            steps_scale=steps_scale,
+            workers=workers,
+            sample=sample_of(edition_of(edition)),
+            edition=edition_of(edition),
+        )
     if done.missing:
-        say(f"{folder}: no manifest yet; not trained: {', '.join(done.missing)}")
+        manifest_ = "the manifest is not complete" if done.manifest else "no manifest yet"
+        say(f"{folder}: {manifest_}; not trained: {', '.join(done.missing)}")
     _show(done.figures)
     written = None if done.manifest is None else str(done.manifest)
     emit({"figures": done.figures, "manifest": written, "missing": list(done.missing)})
@@ -76,7 +103,7 @@ def train(
 def measure(
     *,
     parts: Parts = None,
-    work: Work = WORK,
+    work: Work = None,
     weights: Weights = None,
     pictures: Annotated[int, option("How many pictures are generated from text.", min=1)] = 140,
     steps: Annotated[int, option("Denoising steps per picture.", min=1)] = 20,
@@ -86,18 +113,20 @@ def measure(
         Path | None, option("Adapter folder whose tokens and IMR are measured; the shipped one by default.")
     ] = None,
     record: Annotated[bool, option("Also write the figures into the manifest.", "--record")] = False,
+    edition: EditionNumber = SHIPPED,
     workers: Workers = 1,
 ) -> None:
     """Measure the networks on people in no training set; print the figures of every gate as JSON."""
-    from model.foundation.measure import Sample, measure_foundation
+    from model.foundation.measure import measure_foundation, sample_of
     from model.foundation.text_to_image import Sampling
     from pipelines.data.synthetic.foundation_people import draw as drawer
 
-    folder = weights or manifest.WEIGHTS
+    with _plain_errors():
+        folder = weights or manifest.folder_of(edition)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder of weights; `dynamicid foundation train` makes one")
     refuse_pointers(folder.rglob("*"))
-    sample = Sample(drawn=Sampling(pictures, steps, guidance, rescale))
+    sample = sample_of(edition_of(edition), Sampling(pictures, steps, guidance, rescale))
     if record:
         # Checked before the slow measurement.
         if adapter is not None:
@@ -111,7 +140,14 @@ def measure(
         raise UserError(f"{adapter}: no adapter here (adapter.safetensors is missing); expected a trained adapter")
     with _plain_errors():
         figures, missing = measure_foundation(
-            folder, work, drawer, sample, parts=parts, adapter=adapter, workers=workers
+            folder,
+            _work(work, edition),
+            drawer,
+            sample,
+            parts=parts,
+            adapter=adapter,
+            workers=workers,
+            edition=edition_of(edition),
         )
     lacking = [f"{part}: not measured, {', '.join(files)} missing in {folder}" for part, files in missing.items()]
     for line in lacking:
@@ -121,7 +157,7 @@ def measure(
         known = manifest.read(folder)
         names = {**known["recipe"], **known["figures"], **figures}
         merged = {name: {**known["figures"].get(name, {}), **figures.get(name, {})} for name in names}
-        manifest.write(folder, known["recipe"], merged)
+        manifest.write(folder, known["recipe"], merged, known.get("begun"))
     gates = [vars(result) for result in check_gates(figures)]
     emit({"figures": figures, "gates": gates, "missing": missing})
     if parts and lacking:
@@ -130,10 +166,10 @@ def measure(
 
 
 @app.command()
-def check(weights: Weights = None) -> None:
+def check(weights: Weights = None, *, edition: EditionNumber = SHIPPED) -> None:
     """Compare the networks with their manifest and show its figures; exit 1 where a file differs."""
-    folder = weights or manifest.WEIGHTS
     with _plain_errors():
+        folder = weights or manifest.folder_of(edition)
         known = manifest.read(folder)
     _show(known["figures"])
     _refuse_changed(folder)
@@ -165,6 +201,11 @@ def ship(
     with _plain_errors():
         shipped = put(adapter, folder, recipe_of(legs, processes, document), figures)
     emit({"adapter": str(shipped), "figures": figures})
+
+
+def _work(work: Path | None, edition: int) -> Path:
+    """Return the folder of a training: `work`, or that of the edition."""
+    return work or (WORK if edition == SHIPPED else WORK / f"edition-{edition}")
 
 
 @contextmanager

@@ -31,18 +31,20 @@ class TextJudge:
         self._device = device
 
     def pictures(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """Return the features of N pictures (H, W, 3) uint8 RGB."""
+        """Return the features of N pictures (H, W, 3) uint8 RGB; those that are not square get bars."""
         from PIL import Image
 
+        from model.foundation.pictures import squared
+
         def features(chunk: Sequence[np.ndarray]) -> Any:
-            shown = [Image.fromarray(image) for image in chunk]
+            shown = [Image.fromarray(squared(image)) for image in chunk]
             pixels = self._processor(images=shown, return_tensors="pt")["pixel_values"].to(self._device)
             return self._model.get_image_features(pixel_values=pixels)
 
         return self._unit(images, features)
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Return the features of N texts, each cut to the model's 77 tokens."""
+        """Return the features of N texts, each cut to the model's longest."""
 
         def features(chunk: Sequence[str]) -> Any:
             tokens = self._tokenizer(

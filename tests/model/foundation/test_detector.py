@@ -5,7 +5,8 @@ import torch
 from model.foundation import detector as module
 from model.foundation.canvases import MAX_FACES, SIDE, Canvases, canvases
 from model.foundation.detector import STRIDES, Detector, export, open_analysis
-from model.foundation.people import PhotoSpec, RenderedPhoto, render_people
+from model.foundation.people import PhotoSpec, RenderedPhoto
+from model.foundation.render import render_people
 
 
 def draw(spec: PhotoSpec) -> RenderedPhoto:

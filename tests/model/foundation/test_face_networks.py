@@ -14,8 +14,9 @@ from model.foundation import detector, landmarks
 from model.foundation.augment import degraded, resampled
 from model.foundation.face_networks import FILES, PACK, train_face_network
 from model.foundation.manifest import WEIGHTS
-from model.foundation.people import People, PhotoSpec, RenderedPhoto, render_people
+from model.foundation.people import People, PhotoSpec, RenderedPhoto
 from model.foundation.recogniser import aligned, verification
+from model.foundation.render import render_people
 from pipelines.core.sections.data import Landmarker
 from pipelines.data.faces.insightface_analyser import InsightFaceAnalyser
 from pipelines.data.faces.landmarks import OnnxLandmarker

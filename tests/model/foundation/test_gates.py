@@ -81,9 +81,6 @@ def people() -> People:
         pose=motions % len(POSES),
         prompts=("",) * 70,
         face_prompts=("",) * 70,
-        group={},
-        group_prompts=(),
-        group_face_prompts=(),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,11 @@ import torch
 
 from model.foundation import vae as vae_module
 from model.foundation.clip import contrastive
-from model.foundation.people import People, render_people
+from model.foundation.edition import EDITIONS
+from model.foundation.loop import Legs
+from model.foundation.people import People
 from model.foundation.pictures import face_weight
+from model.foundation.render import render_people
 from pipelines.data.synthetic.foundation_people import draw
 
 
@@ -22,8 +26,12 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> People:
 
 
 def test_face_cells_have_a_higher_weight() -> None:
-    weight = face_weight(np.array([[0.25, 0.5, 0.75, 1.0]]), 4, 3.0)[0, 0]
-    assert weight.tolist() == [[1, 1, 1, 1], [1, 1, 1, 1], [1, 3, 3, 1], [1, 3, 3, 1]]
+    boxes = np.array([[[0.25, 0.5, 0.75, 1.0]]])
+    assert face_weight(boxes, (4, 4), 3.0)[0, 0].tolist() == [[1, 1, 1, 1], [1, 1, 1, 1], [1, 3, 3, 1], [1, 3, 3, 1]]
+    # With the hair around it, in a picture twice as wide as high.
+    assert face_weight(boxes, (2, 4), 3.0, grow=0.5)[0, 0].tolist() == [[3, 3, 3, 3], [3, 3, 3, 3]]
+    # A person who is not there has none.
+    assert face_weight(np.zeros((1, 2, 4)), (2, 4), 3.0).max() == 1
 
 
 def test_equal_texts_are_positives_in_the_contrastive_loss() -> None:
@@ -35,13 +43,12 @@ def test_equal_texts_are_positives_in_the_contrastive_loss() -> None:
     assert contrastive(features, features.roll(1, 0), keys, torch.tensor(50.0)) > 5
 
 
-def test_training_the_decoder_does_not_change_the_latents(
-    people: People, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(vae_module, "BATCH", 8)
-    before, figures = vae_module.train(people, tmp_path / "before", steps=2)
+def test_training_the_decoder_does_not_change_the_latents(people: People, tmp_path: Path) -> None:
+    edition = replace(EDITIONS[1], autoencoder=replace(EDITIONS[1].autoencoder, batch=8))
+    before, after = vae_module.build(edition), vae_module.build(edition)
+    figures = vae_module.train(before, people, edition, Legs(tmp_path / "before", (2,)))
     assert before.config.scaling_factor == pytest.approx(1 / figures["latent_std"])
-    after, _ = vae_module.train(people, tmp_path / "after", steps=2, decoder_steps=2)
+    vae_module.train(after, people, edition, Legs(tmp_path / "after", (2, 2)))
     assert after.config.scaling_factor == before.config.scaling_factor
     changed = {
         name.split(".")[0]

@@ -41,7 +41,7 @@ def test_an_untrained_imr_copies_the_source(bench: AdapterBench) -> None:
     imr = measure_imr(bench)
     assert imr["of_copying_source"] == pytest.approx(1, abs=1e-3)
     assert imr["error"] > 0
-    tokens = measure_tokens(bench, FaceReader(WEIGHTS), Sampling(pictures=4, steps=2))
+    tokens = measure_tokens(bench, FaceReader(WEIGHTS.joinpath), Sampling(pictures=4, steps=2))
     assert set(tokens) == {
         "probe_expression",
         "probe_pose",

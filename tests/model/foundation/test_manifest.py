@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from model.foundation.manifest import MAX_BYTES, check, read, write
+from model.foundation.manifest import MAX_BYTES, WEIGHTS, check, read, write
 
 
 @pytest.fixture
@@ -50,3 +50,9 @@ def test_the_shipped_weights_match_their_manifest() -> None:
     assert not [name for name in names if name.endswith((".bin", ".pt", ".pkl", ".ckpt"))]
     for needed in ("sd/model_index.json", "image_encoder/config.json", "clip/config.json", "landmarks68.onnx"):
         assert needed in names
+
+
+def test_all_editions_together_are_small_enough() -> None:
+    folders = (WEIGHTS, WEIGHTS.parent / "editions")
+    sizes = [file.stat().st_size for folder in folders for file in folder.rglob("*") if file.is_file()]
+    assert sum(sizes) <= MAX_BYTES == 60_000_000

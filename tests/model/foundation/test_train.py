@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from model.foundation import clip, expression_pose, judge, landmarks, manifest, recogniser, unet, vae
+from model.foundation import clip, expression_pose, judge, landmarks, manifest, recogniser, vae
+from model.foundation.edition import EDITIONS, Edition
 from model.foundation.measure import Sample
-from model.foundation.people import render_people
+from model.foundation.parts import PARTS, RECIPE
+from model.foundation.render import render_people
 from model.foundation.shipped_adapter import ship
 from model.foundation.text_to_image import Sampling
-from model.foundation.train import PARTS, RECIPE, TrainingResult, train_foundation
+from model.foundation.train import TrainingResult, train_foundation
 from model.network.adapter import Adapter
 from pipelines.data.synthetic.foundation_people import draw
 
@@ -29,15 +31,25 @@ SAMPLE = Sample(people=4, photos=5, size=64, groups=0.2, drawn=Sampling(pictures
 @pytest.fixture(scope="module", autouse=True)
 def small() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        for module in (landmarks, recogniser, judge, expression_pose, clip):
+        for module in (landmarks, recogniser, judge, expression_pose):
             patch.setattr(module, "BATCH", 4)
-        patch.setattr(vae, "BATCH", 8)
-        patch.setattr(unet, "BATCH", 6)
         yield
 
 
+def few(edition: Edition) -> Edition:
+    """Return an edition with small batches."""
+    return replace(
+        edition,
+        autoencoder=replace(edition.autoencoder, batch=8),
+        clip=replace(edition.clip, batch=4, groups=min(edition.clip.groups, 3)),
+        unet=replace(edition.unet, batch=6),
+    )
+
+
 def train(work: Path, weights: Path, parts: list[str] | None = None, scale: float = SCALE) -> TrainingResult:
-    return train_foundation(work, weights, draw, parts=parts, steps_scale=scale, workers=1, sample=SAMPLE)
+    return train_foundation(
+        work, weights, draw, parts=parts, steps_scale=scale, workers=1, sample=SAMPLE, edition=few(EDITIONS[1])
+    )
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +120,8 @@ def test_a_finished_training_is_not_repeated(trained: tuple[Path, Path, Training
 
 def test_people_are_drawn_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     few = {"people": 5, "photos": 2, "size": 64, "seed": 0, "pairs": 2}
-    monkeypatch.setattr("model.foundation.train.RECIPE", (replace(RECIPE[0], settings=few), *RECIPE[1:]))
+    part = replace(RECIPE[0], settings=lambda _: few)
+    monkeypatch.setattr("model.foundation.train.RECIPE", (part, *RECIPE[1:]))
     first, again = (train(tmp_path / "work", tmp_path / "weights", ["people"]) for _ in range(2))
     assert first.figures["people"] == again.figures["people"] == {"photos": 10, "pairs": 2, "people_held_out": 1}
     assert json.loads((tmp_path / "work" / "people" / "recipe.json").read_text()) == {"settings": few}
@@ -154,7 +167,7 @@ def test_a_killed_training_ends_with_the_same_bytes(
         with pytest.raises(KeyboardInterrupt):
             train(tmp_path, weights, ["people", "autoencoder"])
     assert not (tmp_path / "autoencoder" / "figures.json").exists()
-    assert [path.name for path in (tmp_path / "autoencoder" / "state").iterdir()] == ["step-00000001"]
+    assert [path.name for path in (tmp_path / "autoencoder" / "leg0" / "state").iterdir()] == ["step-00000001"]
     done = train(tmp_path, weights, ["people", "autoencoder"])
     assert done.manifest is None
     assert "unet" in done.missing

@@ -70,6 +70,13 @@ def test_text_and_pictures_meet_in_one_space(clip_folder: Path) -> None:
     assert not np.allclose(pictures[0], pictures[1])
 
 
+def test_the_text_judge_sees_both_ends_of_a_wide_picture(clip_folder: Path) -> None:
+    wide = [np.zeros((64, 192, 3), np.uint8) for _ in range(2)]
+    wide[1][:, :40] = 255
+    features = TextJudge(clip_folder).pictures(wide)
+    assert not np.allclose(features[0], features[1])
+
+
 def test_a_missing_judge_is_named(tmp_path: Path, judge_files: dict[str, Path]) -> None:
     with pytest.raises(UserError, match=r"evaluate\.judges\.recogniser"):
         RecogniserJudge(tmp_path / "none.onnx", size=112, mean=127.5, scale=127.5)
