@@ -95,7 +95,10 @@ class Chain:
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", root / ".venv"], check=True)
         packages = next((root / ".venv" / "lib").glob("python*")) / "site-packages"
         own = [path for path in sys.path if path.endswith("site-packages")]
-        (packages / "shared.pth").write_text("".join(f"{path}\n" for path in (root, *own)), encoding="utf-8")
+        # As pip does it: a module may hold any path, while a .pth file is read in the encoding of the locale.
+        (packages / "shared.pth").write_text("import shared_folders\n", encoding="utf-8")
+        folders = [str(path) for path in (root, *own)]
+        (packages / "shared_folders.py").write_text(f"import sys\nsys.path += {folders}\n", encoding="utf-8")
         server = root / ".venv" / "bin" / "uvicorn"
         server.write_text('#!/bin/sh\nexec "$(dirname "$0")/python" -m uvicorn "$@"\n')
         server.chmod(0o755)
