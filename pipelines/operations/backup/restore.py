@@ -22,7 +22,7 @@ from pipelines.versions.forgotten import REASON, gate
 from pipelines.versions.git import git, run_git
 
 # Tags, and runs as DVC saves them (its commit in two parts, and the run's name).
-_REF = re.compile(r"refs/tags/.+|refs/exps/[0-9a-f]{2}/[0-9a-f]{38,62}/.+")
+_REF = re.compile(r"refs/tags/.+|refs/exps/[0-9a-f]{2}/[0-9a-f]+/[^/]+")
 
 
 @dataclass(frozen=True)
