@@ -61,7 +61,8 @@ def _print_report(done: ForgettingReport, *, copies_deleted: bool) -> None:
         f"run workspaces deleted: {', '.join(done.workspaces) or 'none'}; checkpoints: {done.checkpoints}",
         f"reports deleted: {', '.join(done.reports) or 'none'}",
     ]
-    lines = [f"nothing is left to forget: {done.earlier}"] if done.nothing_left else deleted
+    kept = "nothing was deleted" if done.remaining or done.beyond else "nothing is left to forget"
+    lines = [f"{kept}: {done.earlier}"] if done.nothing_left else deleted
     for model in done.traces.models:
         uses = " and ".join(word for word in ("trained", "evaluated") if model[f"{word}_on"])
         aliases = f" ({', '.join(model['aliases'])})" if model["aliases"] else ""

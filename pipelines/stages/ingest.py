@@ -6,8 +6,9 @@ run continues: it writes the same files as an uninterrupted run.
 
 from __future__ import annotations
 
+import pickle
 import sys
-from collections.abc import Iterator
+import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,16 +18,17 @@ from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.locks import hold
 from pipelines.core.params import Params
 from pipelines.core.sections.data import Ingest
-from pipelines.data.ingest.contents import Content, read_contents
+from pipelines.data.ingest.contents import Content
 from pipelines.data.ingest.header import read_header
 from pipelines.data.ingest.known_rows import changed_rights, content_key, known_rows, label_key, row_key
 from pipelines.data.ingest.label_join import Absent
 from pipelines.data.ingest.layout import Source, open_source
-from pipelines.data.ingest.photo_files import FoundPhoto, Labels, Skipped, Unmatched
+from pipelines.data.ingest.photo_files import Labels, Skipped, Unmatched
 from pipelines.data.ingest.shards import Row, ShardWriter
 from pipelines.data.ingest.summary import Summary, Tally, UnmatchedLabels, summarise
 from pipelines.versions.forgotten import REASON, Forgotten, gate
 
+_IN_MEMORY = 2**26
 CHANGED = "the photo is known with another {}, which its row keeps; ingest into a new folder to change it"
 
 
@@ -69,63 +71,83 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> Summary:
     taken = UserError(f"{faces}: another ingest writes to it; wait for it to end")
     # The lock is beside the folder, not in it, since the folder's contents are versioned.
     with hold(faces.with_name(f".{faces.name}.lock"), taken):
-        return _run(params, source, faces, gate(faces, source.root), inputs)
+        return _Addition(params, source, faces, gate(faces, source.root), inputs).run()
 
 
-def _run(params: Params, source: Source, faces: Path, forgotten: Forgotten, inputs: Inputs) -> Summary:
-    from tqdm import tqdm
+class _Addition:
+    """The photos of one source on their way into a dataset, and what is counted of them."""
 
-    max_bytes = params.ingest.max_file_mb * 2**20
-    known = known_rows(faces)
-    absent = Absent(inputs.absent)
-    tally, total = Tally(), 0
-    for item in _items(source, max_bytes, absent, with_pictures=False):
-        total += 1
-        tally.take(item)
-    if tally.unmatched and not inputs.accept_unmatched:
-        raise UnmatchedLabels(summarise(faces, source.layout, tally, known.contents, params.rights))
-    writer = ShardWriter(faces, params.ingest.shard_mb * 2**20)
-    tally = Tally()
-    added: list[int] = []
-    items = read_contents(_items(source, max_bytes, absent, with_pictures=True), max_bytes)
-    try:
-        for item in tqdm(items, desc="ingest", unit=" files", total=total, file=sys.stderr, mininterval=0.5):
-            if isinstance(item, Skipped):
-                tally.skip(item)
-                continue
-            labels = item.photo.labels
-            if forgotten.entry_of(labels.identity, item.image_id) is not None:
-                tally.skip(Skipped(item.photo.file_name, REASON))
-                continue
-            tally.note(labels)
-            earlier = known.labels_of(row_key(item.photo.file_name, item.image_id))
-            if earlier is None:
-                writer.add(_row(item, params.ingest))
-                added.append(content_key(item.image_id))
-                continue
-            tally.known += 1
-            tally.changed_labels += earlier[0] != label_key(labels.identity, labels.prompt, labels.face_prompt)
-            for name in changed_rights(_rights(labels, params.ingest), earlier[1]):
-                tally.skip(Unmatched(item.photo.file_name, CHANGED.format(name), item.photo.file_name))
-        writer.close()
-        if tally.unmatched and not inputs.accept_unmatched:
-            for shard in writer.written:
+    def __init__(self, params: Params, source: Source, faces: Path, forgotten: Forgotten, inputs: Inputs) -> None:
+        self._params, self._source, self._faces, self._forgotten = params, source, faces, forgotten
+        self._max_bytes = params.ingest.max_file_mb * 2**20
+        self._accepted, self._absent = inputs.accept_unmatched, Absent(inputs.absent)
+        self._known = known_rows(faces)
+        self._tally = Tally()
+        self._added: list[int] = []
+
+    def run(self) -> Summary:
+        """Read the labels of all photos, which are kept meanwhile, and then their bytes: nothing is read twice."""
+        from tqdm import tqdm
+
+        with tempfile.SpooledTemporaryFile(_IN_MEMORY) as kept:
+            total = 0
+            for item in self._source.read(self._max_bytes):
+                if isinstance(item, Skipped):
+                    self._skip(item)
+                    continue
+                self._tally.note(item.labels)
+                pickle.dump(item, kept)
+                total += 1
+            self._refuse_unmatched([])
+            self._writer = ShardWriter(self._faces, self._params.ingest.shard_mb * 2**20)
+            kept.seek(0)
+            photos = self._source.contents((pickle.load(kept) for _ in range(total)), self._max_bytes)
+            try:
+                for item in tqdm(photos, desc="ingest", unit=" photos", total=total, file=sys.stderr, mininterval=0.5):
+                    self._skip(item) if isinstance(item, Skipped) else self._add(item)
+                self._writer.close()
+                self._refuse_unmatched(self._writer.written)
+            except BaseException:
+                self._writer.abandon()
+                raise
+        return self._summary()
+
+    def _skip(self, item: Skipped) -> None:
+        if not (isinstance(item, Unmatched) and self._absent.excuses(item)):
+            self._tally.skip(item)
+
+    def _refuse_unmatched(self, written: list[Path]) -> None:
+        if self._tally.unmatched and not self._accepted:
+            for shard in written:
                 shard.unlink()
-            raise UnmatchedLabels(summarise(faces, source.layout, tally, known.contents, params.rights))
-    except BaseException:
-        writer.abandon()
-        raise
-    tally.new_rows, tally.new_shards = len(added), len(writer.written)
-    contents = np.concatenate([known.contents, np.array(added, np.uint64)])
-    if not len(contents):
-        reasons = ", ".join(f"{count} {reason}" for reason, count in (tally.skipped + tally.unmatched).items())
-        raise StageFailed(f"{source.root}: no photo in it ({source.layout} layout; left out: {reasons or 'nothing'})")
-    return summarise(faces, source.layout, tally, contents, params.rights)
+            args = (self._faces, self._source.layout, self._tally, self._known.contents, self._params.rights)
+            raise UnmatchedLabels(summarise(*args))
 
+    def _add(self, content: Content) -> None:
+        name, labels = content.photo.file_name, content.photo.labels
+        if self._forgotten.entry_of(labels.identity, content.image_id) is not None:
+            self._tally.skip(Skipped(name, REASON))
+            return
+        earlier = self._known.labels_of(row_key(name, content.image_id))
+        if earlier is None:
+            self._writer.add(_row(content, self._params.ingest))
+            self._added.append(content_key(content.image_id))
+            return
+        self._tally.known += 1
+        self._tally.changed_labels += earlier[0] != label_key(labels.identity, labels.prompt, labels.face_prompt)
+        for column in changed_rights(_rights(labels, self._params.ingest), earlier[1]):
+            self._skip(Unmatched(name, CHANGED.format(column), name))
 
-def _items(source: Source, max_bytes: int, absent: Absent, *, with_pictures: bool) -> Iterator[FoundPhoto | Skipped]:
-    items = source.read(max_bytes, with_pictures=with_pictures)
-    return (item for item in items if not (isinstance(item, Unmatched) and absent.excuses(item)))
+    def _summary(self) -> Summary:
+        tally, layout = self._tally, self._source.layout
+        tally.new_rows, tally.new_shards = len(self._added), len(self._writer.written)
+        contents = np.concatenate([self._known.contents, np.array(self._added, np.uint64)])
+        if not len(contents):
+            reasons = ", ".join(f"{count} {reason}" for reason, count in (tally.skipped + tally.unmatched).items())
+            raise StageFailed(
+                f"{self._source.root}: no photo in it ({layout} layout; left out: {reasons or 'nothing'})"
+            )
+        return summarise(self._faces, layout, tally, contents, self._params.rights)
 
 
 def _rights(labels: Labels, params: Ingest) -> Labels:

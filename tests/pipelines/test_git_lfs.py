@@ -59,7 +59,7 @@ def test_photos_that_were_not_fetched_are_no_dataset(tmp_path: Path) -> None:
     from pipelines.data.ingest.photo_files import FoundPhoto, Labels
 
     (tmp_path / "1.jpg").write_text(POINTER)
-    photo = FoundPhoto("1.jpg", str(tmp_path / "1.jpg"), None, len(POINTER), Labels())
+    photo = FoundPhoto("1.jpg", str(tmp_path / "1.jpg"), len(POINTER), Labels())
     with pytest.raises(UserError, match=r"1\.jpg: only the pointer"):
         list(read_contents([photo], 2**20))
 

@@ -7,8 +7,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pipelines.core.errors import UserError
+from pipelines.core.paths import refuse_pointer
 from pipelines.data.ingest.huggingface import columns_of, picture_column
-from pipelines.data.ingest.label_files import describes_one_photo, may_hold_labels, start_of, table_of
+from pipelines.data.ingest.label_files import (
+    CAPTION_BYTES,
+    TABLE_BYTES,
+    describes_one_photo,
+    may_hold_labels,
+    parse_table,
+    table_of,
+)
 from pipelines.data.ingest.label_join import NO_PHOTO, SEVERAL, Folder, TableJoin
 from pipelines.data.ingest.photo_files import FoundPhoto, Labels, Skipped, row_name
 from pipelines.data.ingest.sidecars import FolderFiles, labels_beside, sort_files, unmatched
@@ -34,26 +42,31 @@ def join_tables(root: Path, lists: Iterable[Path] = (), *, whole_folder: bool = 
             raise UserError(f"{file}: {error}") from None
     for files in walk_files(root) if whole_folder else ():
         for item in sort_files(files).tables:
-            tables.left += _add(tables, item)
+            tables.left += add_table(tables, item)
     return tables
 
 
-def _add(tables: TableJoin, item: Entry) -> list[Skipped]:
+def add_table(tables: TableJoin, item: Entry) -> list[Skipped]:
+    """Join the entries of a table to their photos; return it as Skipped or Unmatched where it names none."""
     path = Path(item.path)
-    if path.suffix.lower() == ".parquet":
-        if picture_column(path) is not None:
-            return [unmatched(item, PICTURE_TABLE)]
-        if _CURATED in columns_of(path):
-            return [Skipped(row_name(item.relative), NO_PICTURE)]
+    is_parquet = item.name.lower().endswith(".parquet")
+    if is_parquet and picture_column(path) is not None:
+        return [unmatched(item, PICTURE_TABLE)]
+    if is_parquet and _CURATED in columns_of(path):
+        return [Skipped(row_name(item.relative), NO_PICTURE)]
     try:
-        one = path.suffix.lower() == ".json" and describes_one_photo(path.read_bytes())
-        if tables.add(item.relative, list(table_of(path)), exact=one):
+        with item.opened() as file:
+            raw = b"" if is_parquet else file.read(TABLE_BYTES + 1)
+        refuse_pointer(raw, item.path)
+        one = item.name.lower().endswith(".json") and describes_one_photo(raw)
+        entries = table_of(path) if is_parquet else parse_table(item.name, raw)
+        if tables.add(item.relative, list(entries), exact=one):
             # A JSON object that names one photo describes it, and does not choose it.
             tables.lists += [item.relative] if "/" not in item.relative and not one else []
             return []
     except (ValueError, OSError) as error:
         return [unmatched(item, str(error))]
-    holds = may_hold_labels(path.name, start_of(path))
+    holds = may_hold_labels(item.name, item.start(CAPTION_BYTES))
     return [unmatched(item, NO_PHOTO) if holds else Skipped(row_name(item.relative), NO_PICTURE)]
 
 
@@ -101,9 +114,12 @@ def _person(relative: str, depth: int) -> str | None:
 
 
 def _photo(photo: Entry, files: FolderFiles, tables: TableJoin, person: str | None) -> Iterator[FoundPhoto | Skipped]:
-    beside, left = labels_beside(photo, files)
+    labels, left = join_labels(photo, files, tables)
     yield from left
-    labels = Labels(identity=person).updated(beside)
-    if (given := tables.labels.get(photo.relative)) is not None:
-        labels = labels.updated(given)
-    yield FoundPhoto(row_name(photo.relative), photo.path, None, photo.n_bytes, labels)
+    yield FoundPhoto(row_name(photo.relative), photo.path, photo.n_bytes, Labels(identity=person).updated(labels))
+
+
+def join_labels(photo: Entry, files: FolderFiles, tables: TableJoin) -> tuple[Labels, list[Skipped]]:
+    """Return the labels of a photo, of files beside it and of tables, and what of them is not read."""
+    labels, left = labels_beside(photo, files)
+    return labels.updated(tables.labels.get(photo.relative, Labels())), left

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.data.ingest.contents import TOO_BIG
+from pipelines.data.ingest.contents import BROKEN_SHARD, Members
 from pipelines.data.ingest.label_values import labels_of, left_out, normal_entry
 from pipelines.data.ingest.parquet_files import FAULTS, Unpacks, batches
-from pipelines.data.ingest.photo_files import FoundPhoto, Labels, Skipped, Unmatched, is_picture_name, row_name
+from pipelines.data.ingest.photo_files import FoundPhoto, Skipped, is_picture_name, row_name
 from pipelines.data.ingest.sidecars import beside_shards
 from pipelines.data.ingest.walk import Entry, classify, each_file
 
@@ -22,7 +21,6 @@ SUFFIX = ".parquet"
 PICTURE_COLUMNS: tuple[str, ...] = ("image", "img", "picture", "photo", "jpg", "png")
 NO_PICTURES = "Parquet file without a column of pictures"
 NO_PARQUET = "not a Parquet file"
-BROKEN = "Parquet file that cannot be read to its end; the photos before the fault are rows"
 EMPTY = "row without a picture"
 _ROWS_AT_ONCE = 16
 _LABELS_AT_ONCE = 4096
@@ -53,76 +51,56 @@ def by_path(file: Path, column: str) -> bool:
     return isinstance(picture, dict) and picture.get("bytes") is None and bool(picture.get("path"))
 
 
-def read_parquet(
-    root: Path, only: str | None, max_bytes: int, *, with_pictures: bool = True
-) -> Iterator[FoundPhoto | Skipped]:
+def read_parquet(root: Path, only: str | None) -> Iterator[FoundPhoto | Skipped]:
     """Yield the photos of every Parquet file under `root` (or of the file `only` in it), in the order of file names.
 
-    A row's name is its column `file_name`, else "<file>/<row>-<name of the picture>". A picture given by its path is
-    read only where that is below `root`. Pictures in the file that are larger than `max_bytes` are skipped. Without
-    `with_pictures`, only names and labels are read.
+    A row's name is its column `file_name`, else "<file>/<row>-<name of the picture>".
     """
-    reader = _Reader(root, max_bytes, with_pictures)
     for item in each_file(root, only):
         if isinstance(item, Skipped):
             yield item
         elif item.relative.lower().endswith(SUFFIX):
-            yield from reader.rows(item)
+            yield from _rows(item)
         elif not is_picture_name(item.relative):  # a picture that a row names by path is yielded with that row
             yield beside_shards(item, NO_PARQUET)
 
 
-@dataclass(frozen=True)
-class _Reader:
-    """Reads the rows of Parquet files below `root`."""
+def _rows(item: Entry) -> Iterator[FoundPhoto | Skipped]:
+    prefix = row_name(item.relative)
+    column = picture_column(Path(item.path))
+    if column is None:
+        yield beside_shards(item, NO_PICTURES)
+        return
+    try:
+        labels_only = batches(item.path, _without_bytes(pq.read_schema(item.path), column), _LABELS_AT_ONCE)
+        for number, row in enumerate(row for batch in labels_only for row in batch.to_pylist()):
+            path = (row.pop(column, None) or {}).get("path")
+            name = row.get("file_name")
+            if not isinstance(name, str) or not name:
+                own = path.replace("\\", "/").rpartition("/")[2] if isinstance(path, str) else ""
+                name = f"{prefix}/{number}-{own}" if own else f"{prefix}/{number}"
+            labels, problems = labels_of(normal_entry(row))
+            yield from (left_out(name, problem, f"{prefix}/{number}") for problem in problems)
+            yield FoundPhoto(name, item.path, 0, labels, number)
+    except Unpacks as error:
+        yield Skipped(prefix, str(error))
+    except FAULTS:
+        yield Skipped(prefix, BROKEN_SHARD)
 
-    root: Path
-    max_bytes: int
-    with_pictures: bool
 
-    def rows(self, item: Entry) -> Iterator[FoundPhoto | Skipped]:
-        prefix = row_name(item.relative)
-        column = picture_column(Path(item.path))
-        if column is None:
-            yield beside_shards(item, NO_PICTURES)
-            return
-        try:
-            number = 0
-            columns = None if self.with_pictures else _without_bytes(pq.read_schema(item.path), column)
-            for batch in batches(item.path, columns, _ROWS_AT_ONCE if self.with_pictures else _LABELS_AT_ONCE):
-                for row in batch.to_pylist():
-                    yield from self._photo(f"{prefix}/{number}", row, row.pop(column, None))
-                    number += 1
-        except Unpacks as error:
-            yield Skipped(prefix, str(error))
-        except FAULTS:
-            yield Skipped(prefix, BROKEN)
+def pictures_of(shard: str, root: Path) -> Members:
+    """Yield number and reader of the picture of every row; one given by its path must be below `root`."""
+    pictures = batches(shard, [str(picture_column(Path(shard)))], _ROWS_AT_ONCE)
+    for number, picture in enumerate(picture for batch in pictures for picture in batch[0]):
+        yield number, partial(_picture, picture, root)
 
-    def _photo(self, place: str, row: dict[str, Any], picture: Any) -> Iterator[FoundPhoto | Skipped]:
-        data, path = (picture.get("bytes"), picture.get("path")) if isinstance(picture, dict) else (picture, None)
-        name = row.get("file_name")
-        if not isinstance(name, str) or not name:
-            own = path.replace("\\", "/").rpartition("/")[2] if isinstance(path, str) else ""
-            name = f"{place}-{own}" if own else place
-        labels, problems = labels_of(normal_entry(row))
-        yield from (left_out(name, problem, place) for problem in problems)
-        reason = None
-        if not self.with_pictures:
-            yield FoundPhoto(name, None, None, 0, labels)
-        elif data is not None:
-            yield (
-                FoundPhoto(name, None, data, len(data), labels)
-                if len(data) <= self.max_bytes
-                else Skipped(name, TOO_BIG)
-            )
-        elif not isinstance(path, str) or not path:
-            reason = EMPTY
-        elif isinstance(entry := classify(str(self.root), path), Skipped):
-            reason = entry.reason
-        else:
-            yield FoundPhoto(name, entry.path, None, entry.n_bytes, labels)
-        if reason:
-            yield Skipped(name, reason) if labels == Labels() else Unmatched(name, reason, place)
+
+def _picture(scalar: pa.Scalar, root: Path) -> bytes | Entry | Skipped:
+    picture = scalar.as_py()
+    data, path = (picture.get("bytes"), picture.get("path")) if isinstance(picture, dict) else (picture, None)
+    if data is not None:
+        return bytes(data)
+    return classify(str(root), path) if isinstance(path, str) and path else Skipped("", EMPTY)
 
 
 def _without_bytes(schema: pa.Schema, column: str) -> list[str]:

@@ -159,15 +159,6 @@ def holds_no_labels(name: str) -> bool:
     return is_readme(name) or name.lower() in _NO_LABEL_FILES or name.lower().endswith(_NO_LABELS)
 
 
-def start_of(file: Path) -> bytes | None:
-    """Return the first CAPTION_BYTES of a file; None where it cannot be read."""
-    try:
-        with file.open("rb") as stream:
-            return stream.read(CAPTION_BYTES)
-    except OSError:
-        return None
-
-
 def is_text(start: bytes) -> bool:
     """Whether a short file that begins (and ends) with these bytes is text."""
     try:

@@ -78,8 +78,7 @@ class _Names:
         if hit := self._names.get(stem) or self._stems.get(stem):
             return hit
         shorter = stem
-        while "." in shorter:
-            shorter = _stem(shorter)
+        while (shorter := _stem(last := shorter)) != last:
             if hit := self._names.get(shorter):
                 return hit
         key, _, rest = stem.partition(".")
@@ -165,7 +164,6 @@ class TableJoin:
 
     place: Place
     root: str = ""
-    prefix: str = ""  # before the names in messages
     labels: dict[str, Labels] = field(default_factory=dict)
     files: dict[str, Entry] = field(default_factory=dict)
     entries: dict[str, str] = field(default_factory=dict)  # photo → the entry that named it first
@@ -184,7 +182,7 @@ class TableJoin:
                 return False
             cut = 0
         for number, entry in enumerate(entries, start=1):
-            label = f"{self.prefix}{row_name(table)}[{number}]"
+            label = f"{row_name(table)}[{number}]"
             if isinstance(entry, str):
                 self.left.append(Unmatched(label, entry, label))
                 continue
@@ -195,7 +193,7 @@ class TableJoin:
             elif located is None:
                 self.left.append(Unmatched(label, NO_PICTURE_KEY, label))
             else:
-                self.left.append(Unmatched(self.prefix + located.file_name, located.reason, label))
+                self.left.append(Unmatched(located.file_name, located.reason, label))
         return True
 
     def unread(self, photos: set[str]) -> list[Skipped]:
@@ -205,7 +203,7 @@ class TableJoin:
     def _join(self, photo: Entry, label: str, entry: TableEntry) -> None:
         labels, problems = labels_of(entry)
         name = photo.relative
-        shown = self.prefix + row_name(name)
+        shown = row_name(name)
         self.left += [left_out(shown, problem, label) for problem in problems]
         earlier = self.labels.get(name)
         if earlier is None:

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal, get_args
 
 from pipelines.core.errors import UserError
+from pipelines.data.ingest.contents import Content, read_contents
 from pipelines.data.ingest.folders import join_tables, read_folder, read_list
 from pipelines.data.ingest.huggingface import SUFFIX as PARQUET
-from pipelines.data.ingest.huggingface import by_path, picture_column, read_parquet
+from pipelines.data.ingest.huggingface import by_path, picture_column, pictures_of, read_parquet
 from pipelines.data.ingest.label_files import TABLES
 from pipelines.data.ingest.label_join import TableJoin
 from pipelines.data.ingest.photo_files import FoundPhoto, Skipped, is_picture_name, is_tar_name
 from pipelines.data.ingest.sidecars import has_sidecars, sort_files
 from pipelines.data.ingest.walk import Entry, check_root, each_file, walk_files
-from pipelines.data.ingest.webdataset_tar import read_shards
+from pipelines.data.ingest.webdataset_tar import members_of, read_shards
 
 Layout = Literal["auto", "flat", "sidecars", "identity-folders", "consistentid", "webdataset", "huggingface"]
 LAYOUTS: tuple[str, ...] = get_args(Layout)
@@ -58,19 +59,21 @@ class Source:
         """The labels that tables give to photos, for layouts of files on disk."""
         return self.joined or join_tables(self.root, self.lists, whole_folder=self.only is None)
 
-    def read(self, max_bytes: int, *, with_pictures: bool = True) -> Iterator[FoundPhoto | Skipped]:
-        """Yield every picture of the source, every skipped file, and as Unmatched what of its labels is not joined.
-
-        Without `with_pictures`, the pictures in shards have no data.
-        """
+    def read(self, max_bytes: int) -> Iterator[FoundPhoto | Skipped]:
+        """Yield every picture with its labels, every skipped file, and as Unmatched which labels are not joined."""
         if self.layout == "webdataset":
-            return read_shards(self.root, self.only, max_bytes, with_pictures=with_pictures)
+            return read_shards(self.root, self.only, max_bytes)
         if self.layout == "huggingface":
-            return read_parquet(self.root, self.only, max_bytes, with_pictures=with_pictures)
+            return read_parquet(self.root, self.only)
         if self.layout == "consistentid":
             return read_list(self.root, self.tables, whole_folder=self.only is None)
         depth = self.identity_depth if self.layout == "identity-folders" else 0
         return read_folder(self.root, self.tables, depth, landmarks=self.layout == "sidecars")
+
+    def contents(self, photos: Iterable[FoundPhoto | Skipped], max_bytes: int) -> Iterator[Content | Skipped]:
+        """Yield the bytes of photos that `read` yielded, in their order."""
+        members = members_of if self.layout == "webdataset" else partial(pictures_of, root=self.root)
+        return read_contents(photos, max_bytes, members)
 
 
 def open_source(source: Path, layout: str = "auto", identity_depth: int | None = None) -> Source:

@@ -69,13 +69,16 @@ class Labels:
 
 @dataclass(frozen=True)
 class FoundPhoto:
-    """One picture: its name in the dataset, where its bytes are (`path` or `data`), how many, and its labels."""
+    """One picture: its name in the dataset, the file that it is (in), its size in bytes (0: unknown), and its labels.
+
+    `member`: its number in a tar archive or a Parquet file.
+    """
 
     file_name: str
-    path: str | None
-    data: bytes | None
+    path: str
     n_bytes: int
     labels: Labels
+    member: int | None = None
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from pipelines.core.paths import refuse_pointer
 from pipelines.data.ingest.label_files import (
     BAD_JSON,
+    CAPTION_BYTES,
     CAPTIONS,
     DESCRIPTION_BYTES,
     TABLES,
@@ -25,7 +25,6 @@ from pipelines.data.ingest.label_files import (
     may_hold_labels,
     parse_caption,
     parse_object,
-    start_of,
 )
 from pipelines.data.ingest.label_join import CONFLICT, SEVERAL, owners
 from pipelines.data.ingest.label_values import labels_of, left_out, names_label
@@ -72,26 +71,26 @@ def sort_files(
         if suffix in (".png", ".pt") and _stem(item) in photos:
             result.rest.append(Skipped(row_name(item.relative), LANDMARK_PICTURE if suffix == ".png" else EMBEDDING))
         elif suffix in BESIDE:
-            beside[_name(item)] = item
+            beside[item.name] = item
         elif suffix in TABLES and not has_signature(item):
             result.tables.append(item)
         elif is_picture_name(item.relative) or has_signature(item) or (only and item.relative in only):
             result.pictures.append(item)
-        elif suffix in UNREAD and not holds_no_labels(_name(item)) and not is_tar_name(item.relative):
+        elif suffix in UNREAD and not holds_no_labels(item.name) and not is_tar_name(item.relative):
             result.rest.append(unmatched(item, UNREAD_FORMAT))
         else:
-            others[_name(item)] = item
+            others[item.name] = item
     _assign(result, beside, only)
-    fitting = owners([_name(item) for item in result.pictures], others)
+    fitting = owners([item.name for item in result.pictures], others)
     result.rest += [_other(item, bool(fitting[name]), NO_PICTURE) for name, item in others.items()]
     return result
 
 
 def _other(item: Entry, beside_photo: bool, reason: str) -> Skipped:
     """Return a file of no known kind as Skipped, or as Unmatched: text beside a photo, or what mentions labels."""
-    name = _name(item)
+    name = item.name
     if not (holds_no_labels(name) or is_tar_name(name)) and item.n_bytes:
-        start = start_of(Path(item.path))
+        start = item.start(CAPTION_BYTES)
         if may_hold_labels(name, start) or (beside_photo and start is not None and is_text(start)):
             return unmatched(item, UNREAD_FORMAT)
     return Skipped(row_name(item.relative), reason)
@@ -107,7 +106,7 @@ def _skipped(item: Skipped) -> Skipped:
 
 def _assign(result: FolderFiles, beside: dict[str, Entry], only: Container[str] | None) -> None:
     """Assign the label files `beside` photos; those that fit none are tables, photos with another suffix, or rest."""
-    pictures = {_name(item): item.relative for item in result.pictures}
+    pictures = {item.name: item.relative for item in result.pictures}
     for name, fits in owners(list(pictures), beside).items():
         item = beside[name]
         fitting = fits if only is None else [picture for picture in fits if pictures[picture] in only]
@@ -140,10 +139,8 @@ def labels_beside(photo: Entry, files: FolderFiles) -> tuple[Labels, list[Skippe
     contents: list[tuple[str, bytes]] = []
     left: list[Skipped] = []
     for item in files.labels.get(photo.relative, ()):
-        try:
-            with open(item.path, "rb") as stream:  # noqa: PTH123 (names that are not UTF-8)
-                raw = stream.read(DESCRIPTION_BYTES + 1)
-        except OSError:
+        raw = item.start(DESCRIPTION_BYTES + 1)
+        if raw is None:
             left.append(unmatched(item, DENIED))
             continue
         refuse_pointer(raw, item.path)
@@ -208,9 +205,9 @@ def unmatched(item: Entry, reason: str) -> Unmatched:
 
 def beside_shards(item: Entry, reason: str) -> Skipped:
     """Return a file beside tar or Parquet shards as Skipped, or as Unmatched where it may hold labels."""
-    name = _name(item)
+    name = item.name
     without = holds_no_labels(name) or is_tar_name(name) or not item.n_bytes
-    if not without and may_hold_labels(name, start_of(Path(item.path))):
+    if not without and may_hold_labels(name, item.start(CAPTION_BYTES)):
         return unmatched(item, BESIDE_SHARDS)
     return Skipped(row_name(item.relative), reason)
 
@@ -228,9 +225,5 @@ def suffix_of(item: Entry) -> str:
     return os.path.splitext(item.relative)[1].lower()  # noqa: PTH122 (millions of names)
 
 
-def _name(item: Entry) -> str:
-    return item.relative.rpartition("/")[2]
-
-
 def _stem(item: Entry) -> str:
-    return os.path.splitext(_name(item))[0]  # noqa: PTH122
+    return os.path.splitext(item.name)[0]  # noqa: PTH122

@@ -15,7 +15,7 @@ from pipelines.core.people import normal_name
 from pipelines.core.row_schemas import DATASET_SCHEMA, open_rows
 from pipelines.core.screen import say, show
 from pipelines.core.sections.data import Rights
-from pipelines.data.ingest.photo_files import FoundPhoto, Labels, Skipped, Unmatched
+from pipelines.data.ingest.photo_files import Labels, Skipped, Unmatched
 from pipelines.data.rights import COLUMNS, photos_refused, refusal
 
 _LISTED = 1000
@@ -80,13 +80,6 @@ class Tally:
     unmatched: Counter[str] = field(default_factory=Counter)
     unmatched_labels: list[dict[str, str]] = field(default_factory=list)
 
-    def take(self, item: FoundPhoto | Skipped) -> None:
-        """Count what a source yields."""
-        if isinstance(item, Skipped):
-            self.skip(item)
-        else:
-            self.note(item.labels)
-
     def note(self, labels: Labels) -> None:
         """Count the labels that came with a photo."""
         self.labels.update(each.name for each in fields(labels) if getattr(labels, each.name) is not None)
@@ -121,25 +114,18 @@ def summarise(folder: Path, layout: str, tally: Tally, contents: np.ndarray, rig
         size += pc.sum(batch.column("n_bytes")).as_py() or 0
         reasons += map(refused, *(batch.column(name).to_pylist() for name in COLUMNS))
     unreadable = formats.pop(None, 0)  # type: ignore[call-overload]
+    counts = {name: dict(sorted(getattr(tally, name).items())) for name in ("skipped", "unmatched")}
     return Summary(
         layout=layout,
         rows=rows,
-        new_rows=tally.new_rows,
-        new_shards=tally.new_shards,
-        known=tally.known,
-        changed_labels=tally.changed_labels,
         identities=len(identities),
         without_identity=without,
         formats=dict(sorted(formats.items())),
         unreadable_headers=unreadable,
         duplicates=rows - len(np.unique(contents)),
         bytes=size,
-        skipped=dict(sorted(tally.skipped.items())),
-        skipped_files=tally.skipped_files,
-        labels=dict(tally.labels),
         not_permitted=photos_refused(contents, reasons),
-        unmatched=dict(sorted(tally.unmatched.items())),
-        unmatched_labels=tally.unmatched_labels,
+        **{**vars(tally), "labels": dict(tally.labels), **counts},
     )
 
 

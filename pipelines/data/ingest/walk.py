@@ -7,6 +7,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from pipelines.core.errors import UserError
 from pipelines.core.formats.folders import EXPORT_MARKER, stated_version
@@ -26,11 +27,28 @@ UNPAIRED_TEXT = "text without a picture of its name"
 
 @dataclass(frozen=True)
 class Entry:
-    """A regular file: name relative to the root, checked real path, size."""
+    """A regular file: name relative to the root, checked real path, size; subclasses are members of archives."""
 
     relative: str
     path: str
     n_bytes: int
+
+    @property
+    def name(self) -> str:
+        """The name in its folder."""
+        return self.relative.rpartition("/")[2]
+
+    def opened(self) -> BinaryIO:
+        """Return the file, open for reading."""
+        return open(self.path, "rb")  # noqa: PTH123 (millions of names, some not UTF-8)
+
+    def start(self, size: int) -> bytes | None:
+        """Return the first bytes of the file; None where it cannot be read."""
+        try:
+            with self.opened() as file:
+                return file.read(size)
+        except OSError:
+            return None
 
 
 def check_root(root: Path) -> Path:
@@ -107,7 +125,7 @@ def _folder(root: str, relative: str) -> Iterator[list[Entry | Skipped] | str]:
         with os.scandir(os.path.join(root, relative) if relative else root) as scan:  # noqa: PTH118
             items = sorted(scan, key=lambda item: os.fsencode(item.name))
     except OSError as error:
-        yield [Skipped(row_name(relative), _reason(error))]
+        yield [Skipped(row_name(relative), why_unreadable(error))]
         return
     files: list[Entry | Skipped] = []
     folders: list[str] = []
@@ -125,12 +143,12 @@ def _folder(root: str, relative: str) -> Iterator[list[Entry | Skipped] | str]:
             else:
                 files.append(Skipped(row_name(name), NOT_REGULAR))
         except OSError as error:
-            files.append(Skipped(row_name(name), _reason(error)))
+            files.append(Skipped(row_name(name), why_unreadable(error)))
     yield files
     yield from folders
 
 
-def _reason(error: OSError) -> str:
+def why_unreadable(error: OSError) -> str:
     """Return why a file or folder cannot be read; one that vanished meanwhile is MISSING."""
     if isinstance(error, (FileNotFoundError, NotADirectoryError)):
         return MISSING
@@ -139,10 +157,4 @@ def _reason(error: OSError) -> str:
 
 def has_signature(entry: Entry) -> bool:
     """Whether a file begins like a picture; False where it cannot be read."""
-    if entry.n_bytes == 0:
-        return False
-    try:
-        with open(entry.path, "rb") as file:  # noqa: PTH123
-            return is_picture_start(file.read(SIGNATURE_BYTES))
-    except OSError:
-        return False
+    return entry.n_bytes > 0 and is_picture_start(entry.start(SIGNATURE_BYTES) or b"")

@@ -2,7 +2,7 @@
 
 `0001.jpg`, `0001.txt`, `0001.json` are a sample. The text has the prompt in line 1 and the face prompt in line 2; the
 JSON may hold `identity`, `prompt`, `face_prompt`, `source`, `licence`, `consent` and overrides the text. Archives,
-plain or compressed, are read twice: first the names and labels, then the pictures, one at a time. Nothing is unpacked
+plain or compressed, are read twice: first the names and labels, later the pictures, one at a time. Nothing is unpacked
 to disk, links inside an archive are not followed, and members above the size limit are skipped.
 """
 
@@ -12,26 +12,22 @@ import bz2
 import gzip
 import lzma
 import tarfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 from pipelines.core.paths import refuse_pointers
-from pipelines.data.ingest.photo_files import FoundPhoto, Labels, Skipped, is_tar_name, row_name
+from pipelines.data.ingest.contents import BROKEN_SHARD, SHARD_ERRORS, Members
+from pipelines.data.ingest.photo_files import FoundPhoto, Skipped, is_tar_name, row_name
 from pipelines.data.ingest.sidecars import beside_shards
-from pipelines.data.ingest.tar_index import ShardIndex
-from pipelines.data.ingest.walk import Entry, each_file
+from pipelines.data.ingest.tar_index import ShardIndex, content_of
+from pipelines.data.ingest.walk import DENIED, Entry, each_file
 
-BROKEN_ARCHIVE = "archive that cannot be read to its end; the photos before the fault are rows"
 NOT_IN_ARCHIVE = "not a tar shard"
-_ERRORS = (tarfile.TarError, zlib.error, lzma.LZMAError, OSError, EOFError, ValueError)
-_COMPRESSED: dict[bytes, Callable[[BinaryIO], Any]] = {
-    b"\x1f\x8b": gzip.open,
-    b"BZh": bz2.open,
-    b"\xfd7zXZ\0": lzma.open,
-}
+# The first bytes of compressed files, and what unpacks them.
+COMPRESSED: dict[bytes, Callable[[Any], Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
 # A compressed archive is read up to this many times its size: photos are compressed already.
 _RATIO, _UNPACKED = 100, 2**28
 
@@ -49,66 +45,59 @@ class _Member(tarfile.TarInfo):
             raise tarfile.ReadError(str(error)) from None
 
 
-def read_shards(
-    root: Path, only: str | None, max_bytes: int, *, with_pictures: bool = True
-) -> Iterator[FoundPhoto | Skipped]:
+def read_shards(root: Path, only: str | None, max_bytes: int) -> Iterator[FoundPhoto | Skipped]:
     """Yield the photos of every tar shard under `root` (or of the file `only` in it), in the order of shard names.
 
-    `file_name` is "<shard>/<member>". Members above `max_bytes` are skipped. Without `with_pictures`, only names and
-    labels are read.
+    `file_name` is "<shard>/<member>". Members above `max_bytes` are skipped.
     """
     for item in each_file(root, only):
         if isinstance(item, Skipped):
             yield item
         elif is_tar_name(item.relative):
-            yield from _read_shard(item, max_bytes, with_pictures)
+            yield from _read_shard(item, max_bytes)
         else:
             yield beside_shards(item, NOT_IN_ARCHIVE)
 
 
-def _read_shard(shard: Entry, max_bytes: int, with_pictures: bool) -> Iterator[FoundPhoto | Skipped]:
+def _read_shard(shard: Entry, max_bytes: int) -> Iterator[FoundPhoto | Skipped]:
     refuse_pointers([Path(shard.path)])
-    prefix = row_name(shard.relative)
-    index = ShardIndex(prefix, max_bytes)
+    index = ShardIndex(shard, max_bytes)
     fault: Exception | None = None
     try:
-        for archive, member in _members(shard):
-            index.add(archive, member)
-    except _ERRORS as error:
+        for number, archive, member in _members(shard.path):
+            index.add(number, archive, member)
+    except SHARD_ERRORS as error:
         fault = error
-    yield from index.join()
-    left = dict(index.pictures)
-    try:
-        for archive, member in _members(shard) if with_pictures else ():
-            if (plain := left.pop(member.name, None)) is not None:
-                stream = archive.extractfile(member)
-                data = stream.read() if stream is not None else b""
-                labels = index.labels.get(plain, Labels())
-                yield FoundPhoto(f"{prefix}/{row_name(member.name)}", None, data, len(data), labels)
-    except _ERRORS as error:
-        fault = error
-    for name, plain in left.items() if not with_pictures else ():
-        yield FoundPhoto(f"{prefix}/{row_name(name)}", None, None, 0, index.labels.get(plain, Labels()))
+    yield from index.photos()
     if fault is not None:
-        yield Skipped(prefix, "permission denied" if isinstance(fault, PermissionError) else BROKEN_ARCHIVE)
+        denied = isinstance(fault, PermissionError)
+        yield Skipped(row_name(shard.relative), DENIED if denied else BROKEN_SHARD)
 
 
-def _members(shard: Entry) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
-    """Yield the members of an archive; a plain one is read by seeking, a compressed one as a stream."""
+def members_of(shard: str) -> Members:
+    """Yield number and reader of every regular member of an archive."""
+    for number, archive, member in _members(shard):
+        if member.isreg():
+            yield number, partial(content_of, archive, member)
+
+
+def _members(shard: str) -> Iterator[tuple[int, tarfile.TarFile, tarfile.TarInfo]]:
+    """Yield the members of an archive, numbered; a plain one is read by seeking, a compressed one as a stream."""
+    most = _RATIO * Path(shard).stat().st_size + _UNPACKED
     with _opened(shard) as archive:
-        for member in archive:
-            if member.offset_data + member.size > _RATIO * shard.n_bytes + _UNPACKED:
+        for number, member in enumerate(archive):
+            if member.offset_data + member.size > most:
                 raise tarfile.ReadError("it unpacks to far more than its size")
             archive.members.clear()  # type: ignore[attr-defined]  # a shard may hold a million members
             if not member.isdir():
-                yield archive, member
+                yield number, archive, member
 
 
 @contextmanager
-def _opened(shard: Entry) -> Iterator[tarfile.TarFile]:
-    with open(shard.path, "rb") as raw:  # noqa: PTH123 (names that are not UTF-8)
+def _opened(shard: str) -> Iterator[tarfile.TarFile]:
+    with open(shard, "rb") as raw:  # noqa: PTH123 (names that are not UTF-8)
         start = raw.read(8)
-        unpack = next((unpack for mark, unpack in _COMPRESSED.items() if start.startswith(mark)), None)
+        unpack = next((unpack for mark, unpack in COMPRESSED.items() if start.startswith(mark)), None)
         raw.seek(0)
         mode: Literal["r:", "r|"] = "r:" if unpack is None else "r|"
         # Not tarfile's own way to unpack: it copies what is left of a block for every read.

@@ -9,18 +9,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipelines.core.chain import FACES, PROCESSED
 from pipelines.core.errors import StageFailed, UserError
-from pipelines.core.files import sha256
 from pipelines.data.ingest.photo_files import is_picture_start
 from pipelines.operations.forgetting import local, pages, records, stores
-from pipelines.operations.forgetting.copies import copies_with
 from pipelines.operations.forgetting.journal import FILE, Journal, end_journal, read_journal, write_journal
 from pipelines.operations.forgetting.probe import Probe
 from pipelines.operations.forgetting.registry import Traces, delete_artefacts, hashes_of, traces
+from pipelines.operations.forgetting.sources import SubjectFiles
 from pipelines.operations.forgetting.subject import Subject, with_listed
 from pipelines.operations.forgetting.tables import SubjectRows, pieces_in
 from pipelines.versions import forgotten
@@ -41,19 +41,19 @@ class ForgettingReport:
     `nothing_left`: nothing was deleted; `earlier`: when they were forgotten.
     """
 
-    photos: int
     version: DatasetVersion
-    datasets: dict[str, str | None]
-    objects: dict[str, int]
-    tables: dict[str, int]
-    records: int
-    pictures: int
-    checkpoints: int
-    workspaces: list[str]
-    reports: list[str]
     copies: list[Copy]
     traces: Traces
-    beyond: list[str]
+    photos: int = 0
+    datasets: dict[str, str | None] = field(default_factory=dict)
+    objects: dict[str, int] = field(default_factory=dict)
+    tables: dict[str, int] = field(default_factory=lambda: {"rewritten": 0, "deleted": 0})
+    records: int = 0
+    pictures: int = 0
+    checkpoints: int = 0
+    workspaces: list[str] = field(default_factory=list)
+    reports: list[str] = field(default_factory=list)
+    beyond: list[str] = field(default_factory=list)
     remaining: list[str] = field(default_factory=list)
     earlier: str = ""
     nothing_left: bool = False
@@ -61,7 +61,7 @@ class ForgettingReport:
 
 @dataclass(frozen=True)
 class Locations:
-    """Where a subject's data is: objects of the stores, tables and pictures of the checkout, workspaces, copies.
+    """Where a subject's data is: objects of the stores, tables and other files of the checkout, workspaces, copies.
 
     `begun`: what must be remembered of it until everything is deleted. `beyond`: stores that could not be searched.
     """
@@ -69,7 +69,7 @@ class Locations:
     subject: Subject
     found: stores.FoundObjects
     tables: dict[Path, SubjectRows]
-    pictures: list[Path]
+    files: SubjectFiles
     workspaces: list[Path]
     copies: list[Copy]
     traces: Traces
@@ -83,8 +83,10 @@ class Locations:
 
     @property
     def anywhere(self) -> bool:
-        """Whether anything that this command deletes by itself holds the subject."""
-        return bool(self.found.tables or self.tables or self.pictures or self.workspaces)
+        """Whether anything holds the subject that this command deletes by itself, or that is not yet in the list."""
+        entry_of = self.subject.listed.entry_of
+        unlisted = not all(entry_of(None, image_id) for image_id in self.files.image_ids)
+        return bool(self.found.tables or self.tables or self.files.deletable or self.workspaces) or unlisted
 
 
 def forget(
@@ -98,11 +100,7 @@ def forget(
     Raises UserError where `root` is not a DVC repository or nothing of the subject is found, StageFailed while an
     ingest, preprocessing, curation or training is at work, which could write the same data again.
     """
-    root = root.resolve()
-    if not (root / ".dvc" / "config").is_file():
-        raise UserError(f"{root}: not a DVC repository; run this in the checkout that holds the dataset")
-    check_repository(root)
-    subject = with_listed(subject, forgotten.gate(root))
+    root, subject = located_in(root, subject)
     if (root / f"{FACES}.dvc").is_file():
         restore_present(root, FACES)
     with local.hold_locks(root, all_workspaces(root)):
@@ -112,28 +110,45 @@ def forget(
         beyond = [*unopened, *locations.beyond]
         named = [copy for copy in locations.copies if copy.what not in UNREADABLE]
         shown = locations.traces.artefacts if artefacts else []
-        if not (unfinished != Journal() or locations.anywhere or shown or (copies and named)):
-            return _nothing_left(root, subject, locations, beyond)
-        write_journal(root, locations.begun)
-        report = _forget(root, locations, hashes_of(root, shown))
-        report = replace(report, beyond=[*beyond, *report.beyond])
-        if copies:
-            for copy in named:
-                for part in parts_of(Path(copy.folder)):
-                    shutil.rmtree(part)
-        delete_artefacts(root, shown)
-        if check:
-            local_stores = [Path(store.odb.path) for store in opened if store.odb.fs.protocol == "local"]
-            places = [root, *local.dataset_folders(root), *all_runs_folders(root), *local_stores, *noted(root, INBOX)]
-            folders = [folder for folder in dict.fromkeys(places) if folder.is_dir()]
-            own = {(root / FILE).resolve()}
-            kept = [Path(copy.folder) for copy in named if not copies]
-            files = [file for file in locations.begun.probe().files_with(folders) if file.resolve() not in own]
-            outside = [file for file in files if not any(file.is_relative_to(folder) for folder in kept)]
-            report = replace(report, remaining=[str(file) for file in outside])
-        if not report.remaining and not report.beyond:
+        if unfinished != Journal() or locations.anywhere or shown or (copies and named):
+            write_journal(root, locations.begun)
+            report = _forget(root, locations, hashes_of(root, shown))
+            for part in (part for copy in named if copies for part in parts_of(Path(copy.folder))):
+                shutil.rmtree(part)
+            delete_artefacts(root, shown)
+        else:
+            report = _nothing_left(root, subject, locations, beyond)
+        local_stores = [Path(store.odb.path) for store in opened if store.odb.fs.protocol == "local"]
+        searched = [root, *local.dataset_folders(root), *all_runs_folders(root), *local_stores, *noted(root, INBOX)]
+        kept = [Path(copy.folder) for copy in named if not copies]
+        remaining = _remaining(locations, searched if check else [], kept, root / FILE)
+        if not (remaining or beyond or report.beyond):
             end_journal(root)
-        return report
+        return replace(report, remaining=remaining, beyond=[*beyond, *report.beyond])
+
+
+def _remaining(locations: Locations, searched: list[Path], kept: list[Path], journal: Path) -> list[str]:
+    """Return the files that still hold data of the subject: shared with others, or with pictures or pieces of them.
+
+    Left out are copies that are named and `kept`, and the journal.
+    """
+    folders = [folder for folder in dict.fromkeys(searched) if folder.is_dir()]
+    files = {*locations.files.shared, *locations.begun.probe().files_with(folders, locations.subject.shows)}
+    own = journal.resolve()
+    return sorted(
+        str(file)
+        for file in files
+        if file.exists() and file.resolve() != own and not any(map(file.is_relative_to, kept))
+    )
+
+
+def located_in(root: Path, subject: Subject) -> tuple[Path, Subject]:
+    """Return the real path of a checkout, and the subject with its entries in the list; UserError where it is none."""
+    root = root.resolve()
+    if not (root / ".dvc" / "config").is_file():
+        raise UserError(f"{root}: not a DVC repository; run this in the checkout that holds the dataset")
+    check_repository(root)
+    return root, with_listed(subject, forgotten.gate(root))
 
 
 def locate(root: Path, subject: Subject, opened: list[stores.Store], begun: Journal) -> Locations:
@@ -143,14 +158,14 @@ def locate(root: Path, subject: Subject, opened: list[stores.Store], begun: Jour
         found, beyond = stores.search(opened, subject)
         tables = local.find_tables(root, subject)
         inside = {file: rows for path in runs for file, rows in local.find_tables(path, subject).items()}
-        pictures = local.find_photos(root, subject)
+        files = local.find_files(root, subject)
         everything = [*found.tables.values(), *tables.values(), *inside.values()]
-        ids = frozenset(sha256(file) for file in pictures).union(*(rows.image_ids for rows in everything))
+        ids = frozenset(files.image_ids).union(*(rows.image_ids for rows in everything))
         if ids - subject.files <= subject.image_ids:
             break
         subject = subject.with_photos(ids - subject.files)
-    probe, files = _remains(found, [*tables, *inside], pictures, subject)
-    subject = replace(subject, files=subject.files | (files - subject.image_ids))
+    probe, others = _remains(found, [*tables, *inside], files.pictures, subject)
+    subject = replace(subject, files=subject.files | (others - subject.image_ids))
     known = {md5 for entry in subject.listed.entries for md5 in entry.datasets}
     begun |= Journal(
         subject.identities,
@@ -167,18 +182,18 @@ def locate(root: Path, subject: Subject, opened: list[stores.Store], begun: Jour
         subject=subject,
         found=found,
         tables=tables,
-        pictures=pictures,
+        files=files,
         # Workspaces are deleted whole: their reports and caches show the same people as their tables.
         workspaces=[path for path in runs if local.has_data_of(path, subject)],
-        copies=copies_with(root, subject, begun.probe()),
+        copies=local.copies_with(root, subject, begun.probe()),
         traces=recorded,
         begun=begun,
-        beyond=[*beyond, *silent],
+        beyond=[*beyond, *silent, *(f"{file}: an archive that cannot be searched" for file in sorted(files.unread))],
     )
 
 
 def _remains(
-    found: stores.FoundObjects, tables: list[Path], pictures: list[Path], subject: Subject
+    found: stores.FoundObjects, tables: list[Path], pictures: Iterable[Path], subject: Subject
 ) -> tuple[Probe, frozenset[str]]:
     """Return a probe for everything that will be deleted, photos and embeddings, and the sha256 of its pictures."""
     probe, files = Probe(), set()
@@ -217,7 +232,7 @@ def _forget(root: Path, locations: Locations, shown: set[str]) -> ForgettingRepo
     tables = local.clean_tables(root, locations.tables, subject)
     failed: list[str] = []
     version = _new_versions(root, list(locations.tables), len(subject.image_ids), failed)
-    pictures = local.delete_photos(locations.pictures)
+    pictures = local.delete_files(root, locations.files)
     removed = records.clean_stores(root / local.STATE / "cache", root / PROCESSED)
     checkpoints = local.delete_checkpoints(root)
     reports = local.delete_reports(root) if may_show else []
@@ -281,26 +296,16 @@ def _nothing_left(root: Path, subject: Subject, locations: Locations, beyond: li
     """Return a report of nothing but what is named; raise UserError where the subject was never here."""
     entries = subject.listed.entries
     held = [copy for copy in locations.copies if copy.what not in UNREADABLE]
-    if not entries and not held:
+    if not (entries or held or locations.files):
         wanted = ", ".join(sorted(subject.identities | subject.image_ids)) or "nobody is in the list of the forgotten"
         unsure = f"; not searched: {'; '.join(beyond)}" if beyond else ""
         raise UserError(
             f"{wanted}: no such person or photo in the dataset, its cache or its remotes{unsure}; nothing was changed"
         )
     return ForgettingReport(
-        photos=0,
-        version=current_version(root),
-        datasets={},
-        objects={},
-        tables={"rewritten": 0, "deleted": 0},
-        records=0,
-        pictures=0,
-        checkpoints=0,
-        workspaces=[],
-        reports=[],
-        copies=locations.copies,
-        traces=locations.traces,
-        beyond=beyond,
+        current_version(root),
+        locations.copies,
+        locations.traces,
         earlier=forgotten.describe_entries(entries),
         nothing_left=True,
     )

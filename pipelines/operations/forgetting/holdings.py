@@ -14,13 +14,12 @@ import pyarrow.parquet as pq
 from pipelines.core.errors import UserError
 from pipelines.core.pages import render_page
 from pipelines.operations.forgetting import local, stores
-from pipelines.operations.forgetting.forget import Locations, locate
+from pipelines.operations.forgetting.forget import Locations, locate, located_in
 from pipelines.operations.forgetting.journal import read_journal
 from pipelines.operations.forgetting.registry import Traces
-from pipelines.operations.forgetting.subject import Subject, with_listed
+from pipelines.operations.forgetting.subject import Subject
 from pipelines.versions import forgotten
 from pipelines.versions.dataset_version import versions_of_data
-from pipelines.versions.git_tags import check_repository
 from pipelines.versions.places import UNREADABLE, Copy
 
 PAGE = Path(__file__).with_name("holdings.html.j2")
@@ -54,11 +53,7 @@ def holdings(root: Path, subject: Subject) -> tuple[Holdings, dict[str, bytes]]:
 
     Raises UserError where `root` is not a DVC repository, or nothing is held and nothing was forgotten.
     """
-    root = root.resolve()
-    if not (root / ".dvc" / "config").is_file():
-        raise UserError(f"{root}: not a DVC repository; run this in the checkout that holds the dataset")
-    check_repository(root)
-    subject = with_listed(subject, forgotten.gate(root))
+    root, subject = located_in(root, subject)
     opened, beyond = stores.open_stores(root)
     found = locate(root, subject, opened, read_journal(root))
     photos, pictures = _photos(found, subject)
@@ -109,7 +104,7 @@ def _photos(found: Locations, subject: Subject) -> tuple[dict[str, dict[str, Any
     for oid in found.found.dataset_tables if not photos else ():
         with found.found.holders[oid][0].opened(oid) as file:
             take(file)
-    for file in found.pictures:
+    for file in sorted(found.files.pictures):
         data = file.read_bytes()
         digest = hashlib.sha256(data).hexdigest()
         pictures.setdefault(digest, data)
@@ -122,7 +117,7 @@ def _photos(found: Locations, subject: Subject) -> tuple[dict[str, dict[str, Any
 def _places(root: Path, found: Locations) -> dict[str, int]:
     """Return how many files of each folder hold the subject, and how many objects of each store."""
     counts: dict[str, int] = {}
-    for file in (*found.tables, *found.pictures):
+    for file in (*found.tables, *found.files.pictures, *found.files.beside, *found.files.shared):
         place = file.parent.relative_to(root) if file.is_relative_to(root) else file.parent
         counts[place.as_posix()] = counts.get(place.as_posix(), 0) + 1
     for oid in found.found.tables:

@@ -1,4 +1,4 @@
-"""Find and delete a subject's data in the working tree: tables, caches, checkpoints, run workspaces and reports.
+"""Find and delete a subject's data in the working tree: tables, photos, caches, checkpoints, workspaces and reports.
 
 Files are recognised by their content, so that a cache which begins to write another format, or other file names, is
 found all the same. Folders that are links to other disks are followed.
@@ -14,22 +14,20 @@ from pathlib import Path
 
 from pipelines.core.chain import FACES
 from pipelines.core.errors import StageFailed
-from pipelines.core.files import sha256
 from pipelines.core.locks import hold
-from pipelines.data.ingest.label_join import owners
-from pipelines.data.ingest.photo_files import SIGNATURE_BYTES, is_picture_name, is_picture_start
-from pipelines.data.ingest.sidecars import BESIDE
 from pipelines.operations.forgetting.probe import Probe
+from pipelines.operations.forgetting.sources import SubjectFiles, batches, files_of, listed, unlist
 from pipelines.operations.forgetting.subject import Subject
 from pipelines.operations.forgetting.tables import SubjectRows, is_table, rows_in, write_without
-from pipelines.operations.inbox.batches import BAD, DONE, TAKEN
 from pipelines.versions.dvc import local_stores
 from pipelines.versions.interrupted import unfinished_objects
-from pipelines.versions.places import DATASET, INBOX, noted
+from pipelines.versions.places import DATASET, INBOX, RESTORED, RUNS, UNREADABLE, Copy, known_copies, noted, parts_of
 from pipelines.versions.workspace import all_runs_folders
 
 STATE = ".dynamicid"
 DATA = "data"
+# In the state folder: the checkout's own inbox, and copies of batches of an object store.
+_INBOXES = ("inbox", "inbox_copies")
 # Of other programs: servers' databases and logs are searched for bytes, but nothing in them is taken for a cache.
 _OTHERS = frozenset({"stack"})
 _UNFINISHED = (".part", ".old", ".gone")
@@ -64,7 +62,9 @@ def dataset_folders(root: Path) -> list[Path]:
 def find_tables(root: Path, subject: Subject) -> dict[Path, SubjectRows]:
     """Return {table: rows of the subject} of a checkout and of datasets noted in it, for tables that have any."""
     outside = (file for folder in noted(root, DATASET) for file in walk(folder))
-    found = {file: rows_in(file, subject) for file in (*_files(root, DATA, STATE), *outside) if is_table(file)}
+    inboxes = [root / STATE / name for name in _INBOXES]
+    inside = (file for file in _files(root, DATA, STATE) if not any(map(file.is_relative_to, inboxes)))
+    found = {file: rows_in(file, subject) for file in (*inside, *outside) if is_table(file)}
     return {file: rows for file, rows in sorted(found.items()) if rows is not None and rows.rows}
 
 
@@ -101,33 +101,52 @@ def clean_tables(root: Path, tables: Iterable[Path], subject: Subject) -> dict[s
     return counts
 
 
-def find_photos(root: Path, subject: Subject) -> list[Path]:
-    """Return the picture files of the subject in the state folder: of their bytes, or in a folder of their name."""
-    state = root / STATE
-    named = [(Path(file.relative_to(state)), file) for file in _files(root, STATE)]
-    for folder in noted(root, INBOX):
-        named += [(Path("inbox") / file.relative_to(folder), file) for file in walk(folder)]
-    return [file for relative, file in named if _named(subject, relative) or shown_by(subject, file)]
+def find_files(root: Path, subject: Subject) -> SubjectFiles:
+    """Return the subject's files in the state folder and in inboxes: photos, and what came with them."""
+    state, found = root / STATE, SubjectFiles()
+    inboxes = [*(state / name for name in _INBOXES), *noted(root, INBOX)]
+    photos = [state / "photos", state / "showcase"]
+    for inbox in inboxes:
+        for batch in batches(inbox, walk(inbox)):
+            found |= files_of(batch, subject)
+        found |= listed(inbox, subject, found)
+    for folder in photos:
+        found |= files_of(_by_name(folder, walk(folder)), subject)
+    others = (file for file in _files(root, STATE) if not any(map(file.is_relative_to, (*inboxes, *photos))))
+    found |= files_of(_by_name(state, (file for file in others if not is_table(file))), subject, named=False)
+    return found
 
 
-def delete_photos(photos: Iterable[Path]) -> int:
-    """Delete picture files, with the texts beside each; return their number."""
-    count = 0
-    for file in photos:
-        for text in _texts_of(file):
-            text.unlink(missing_ok=True)
-        file.unlink()
-        count += 1
-    return count
+def delete_files(root: Path, found: SubjectFiles) -> int:
+    """Delete pictures, after what came with them, and folders that are empty then; return the number of pictures."""
+    kept = {root / STATE, *(root / STATE / name for name in (*_INBOXES, "photos", "showcase")), *noted(root, INBOX)}
+    for list_, entries in found.lists.items():
+        unlist(list_, entries)
+    for file in (*sorted(found.beside), *sorted(found.pictures)):
+        file.unlink(missing_ok=True)
+        for folder in file.parents:  # its name may be that of the person
+            if folder in kept or any(folder.iterdir()):
+                break
+            folder.rmdir()
+    return len(found.pictures)
 
 
-def _texts_of(photo: Path) -> list[Path]:
-    """Return the label files that describe this photo: of its name, and of no other photo in its folder."""
-    names = [file.name for file in photo.parent.iterdir() if file.name != photo.name and file.is_file()]
-    stem = photo.name.split(".", 1)[0].casefold()
-    labels = [name for name in names if Path(name).suffix.lower() in BESIDE and name.casefold().startswith(stem)]
-    pictures = [photo.name, *(name for name in names if is_picture_name(name))]
-    return [photo.parent / name for name, fits in owners(pictures, labels).items() if fits == [photo.name]]
+def copies_with(root: Path, subject: Subject, probe: Probe) -> list[Copy]:
+    """Return the noted copies that hold a photo, row or bytes of the subject, or whose pictures name nobody."""
+
+    def holds(copy: Copy) -> bool:
+        named = copy.what != RESTORED
+        parts = parts_of(Path(copy.folder))
+        return any(
+            probe.files_with([part]) or files_of(_by_name(part, walk(part)), subject, named=named) for part in parts
+        )
+
+    others = (copy for copy in known_copies(root) if copy.what not in (DATASET, INBOX, RUNS))
+    return [copy for copy in others if copy.what in UNREADABLE or holds(copy)]
+
+
+def _by_name(folder: Path, files: Iterable[Path]) -> dict[str, Path]:
+    return {file.relative_to(folder).as_posix(): file for file in files}
 
 
 def delete_unfinished(root: Path, probe: Probe) -> None:
@@ -147,26 +166,7 @@ def delete_unfinished(root: Path, probe: Probe) -> None:
 
 def has_data_of(workspace: Path, subject: Subject) -> bool:
     """Whether a run's workspace has rows or photos of the subject."""
-    return bool(find_tables(workspace, subject)) or bool(find_photos(workspace, subject))
-
-
-def shown_by(subject: Subject, file: Path) -> bool:
-    """Whether a file is a picture of the subject by its bytes; False where it cannot be read."""
-    try:
-        with file.open("rb") as stream:
-            if not is_picture_name(file.name) and not is_picture_start(stream.read(SIGNATURE_BYTES)):
-                return False
-        return subject.shows(sha256(file))
-    except OSError:
-        return False
-
-
-def _named(subject: Subject, relative: Path) -> bool:
-    """Whether a path in the state folder is a picture in the folder of a person, in a source of photos."""
-    folder, *below = relative.parts
-    depth = 3 if below[:1] and below[0] in (TAKEN, DONE, BAD) else 1
-    source = {"photos": below, "showcase": below, "inbox": below[depth:]}.get(folder, [])
-    return is_picture_name(relative.name) and bool(source) and subject.lies_in(Path(*source))
+    return bool(find_tables(workspace, subject) or find_files(workspace, subject))
 
 
 def delete_checkpoints(root: Path) -> int:
@@ -180,13 +180,7 @@ def delete_checkpoints(root: Path) -> int:
 
 def delete_reports(root: Path) -> list[str]:
     """Delete the HTML files below reports/ that embed pictures; return their paths in `root`."""
-    deleted = pages_with_pictures(root)
-    for page in deleted:
-        (root / page).unlink()
-    return deleted
-
-
-def pages_with_pictures(root: Path) -> list[str]:
-    """Return the HTML files below reports/ that embed pictures, relative to `root`."""
-    pages = sorted((root / "reports").rglob("*.html"))
-    return [page.relative_to(root).as_posix() for page in pages if b"data:image/" in page.read_bytes()]
+    pages = [page for page in sorted((root / "reports").rglob("*.html")) if b"data:image/" in page.read_bytes()]
+    for page in pages:
+        page.unlink()
+    return [page.relative_to(root).as_posix() for page in pages]

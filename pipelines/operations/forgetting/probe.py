@@ -1,13 +1,18 @@
-"""Search all files of given folders for distinctive pieces of deleted photos and embeddings."""
+"""Search files, and what is packed in them, for distinctive pieces of deleted photos and embeddings."""
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
+
+from pipelines.data.ingest.photo_files import is_picture_name, is_picture_start
+from pipelines.operations.forgetting.packed import Unreadable, contents, is_packed
 
 _PIECE = 48
 _CHUNK = 1 << 22
@@ -30,38 +35,55 @@ class Probe:
             if len(piece) == _PIECE and len(set(piece)) >= _MIN_DISTINCT:
                 self.pieces.add(piece)
 
-    def files_with(self, folders: Iterable[Path]) -> list[Path]:
-        """Return every file below `folders` that contains one of the pieces; links are not followed."""
-        return self.among(_files(folders))
+    def files_with(self, folders: Iterable[Path], shows: Callable[[str], bool] = lambda _: False) -> list[Path]:
+        """Return every file below `folders` that `among` finds; links are not followed."""
+        return self.among(_files(folders), shows)
 
-    def among(self, files: Iterable[Path]) -> list[Path]:
-        """Return those of the files that contain one of the pieces."""
-        search = _Search(self.pieces)
-        return [file for file in files if search.hits(file)] if self.pieces else []
+    def among(self, files: Iterable[Path], shows: Callable[[str], bool] = lambda _: False) -> list[Path]:
+        """Return those of the files with one of the pieces, or a picture whose sha256 (hex) `shows` takes.
+
+        What is packed in archives and compressed files is searched, too.
+        """
+        search = _Search(self.pieces, shows)
+        return [file for file in files if search.hits(file)]
 
 
 class _Search:
     """Find candidates by the first two bytes of a piece, then by the first eight; then compare the whole piece."""
 
-    def __init__(self, pieces: set[bytes]) -> None:
-        self._pieces = pieces
+    def __init__(self, pieces: set[bytes], shows: Callable[[str], bool]) -> None:
+        self._pieces, self._shows = pieces, shows
         self._starts = np.zeros(1 << 16, bool)
         self._starts[[int.from_bytes(piece[:2], "little") for piece in pieces]] = True
-        self._keys = np.unique([np.uint64(int.from_bytes(piece[:8], "little")) for piece in pieces])
+        self._keys = np.unique(np.array([int.from_bytes(piece[:8], "little") for piece in pieces], np.uint64))
 
     def hits(self, file: Path) -> bool:
-        """Whether a file contains one of the pieces; False where it cannot be read."""
+        """Whether a file, or what is packed in it, has what is searched for; False for what cannot be read."""
         try:
-            if file.stat().st_size < _PIECE:
-                return False
-            data = np.memmap(file, np.uint8, "r")
-        except (OSError, ValueError):
+            with file.open("rb") as stream:
+                packed = is_packed(stream.peek(512))
+                if self._in_stream(file.name, stream):
+                    return True
+                stream.seek(0)
+                return packed and any(self._in_stream(*item) for item in contents(stream, file.name))
+        except (OSError, Unreadable):
             return False
-        return any(
-            self._in(data[start : start + _CHUNK + _PIECE]) for start in range(0, len(data) - _PIECE + 1, _CHUNK)
-        )
+
+    def _in_stream(self, name: str, stream: BinaryIO) -> bool:
+        chunk = stream.read(_CHUNK)
+        picture = is_picture_name(name) or is_picture_start(chunk)
+        digest, before = hashlib.sha256(), b""
+        while chunk and (picture or self._pieces):
+            digest.update(chunk)
+            if self._pieces and self._in(np.frombuffer(before + chunk, np.uint8)):
+                return True
+            before = (before + chunk)[1 - _PIECE :]
+            chunk = stream.read(_CHUNK)
+        return picture and self._shows(digest.hexdigest())
 
     def _in(self, chunk: np.ndarray) -> bool:
+        if len(chunk) < _PIECE:
+            return False
         words = chunk[:-1].astype(np.uint16) | chunk[1:].astype(np.uint16) << 8
         offsets = np.flatnonzero(self._starts[words[: len(chunk) - _PIECE + 1]])
         heads = chunk[offsets[:, None] + np.arange(8)].view("<u8").reshape(-1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from pipelines.core.files import atomic_file
@@ -41,16 +42,16 @@ def rows_in(source: Any, subject: Subject) -> SubjectRows | None:
     Reads only the columns that name photo, person and split.
     """
     with _opened(source) as table:
-        if table is None or "image_id" not in table.schema.names:
+        if table is None or "image_id" not in table.physical_schema.names:
             return None
-        names = table.schema.names
-        parts = [batch.filter(subject.mask(batch)) for batch in table.batches([one for one in _READ if one in names])]
+        names = table.physical_schema.names
+        theirs = pa.Table.from_batches(_theirs(table, subject, [name for name in _READ if name in names]))
     values = {
-        name: frozenset(value for part in parts if name in names for value in part[name].to_pylist() if value)
+        name: frozenset(theirs[name].drop_null().to_pylist()) if name in names else frozenset()
         for name in ("image_id", "split", "file_name")
     }
     ids, splits, files = values.values()
-    return SubjectRows(ids, splits, "n_bytes" in names, sum(part.num_rows for part in parts), files)
+    return SubjectRows(ids, splits, "n_bytes" in names, theirs.num_rows, files)
 
 
 def pieces_in(source: Any, subject: Subject) -> Iterator[bytes]:
@@ -58,13 +59,11 @@ def pieces_in(source: Any, subject: Subject) -> Iterator[bytes]:
     with _opened(source) as table:
         if table is None:
             return
-        read = [field.name for field in table.schema if field.name in _READ or _is_content(field)]
-        for batch in table.batches(read):
-            theirs = batch.filter(subject.mask(batch))
-            for field in theirs.schema:
-                if _is_content(field):
-                    for value in theirs[field.name].drop_null().to_pylist():
-                        yield value if isinstance(value, bytes) else np.asarray(value, "<f4").tobytes()
+        content = [field.name for field in table.physical_schema if _is_content(field)]
+        read = [name for name in table.physical_schema.names if name in (*_READ, *content)]
+        for theirs in _theirs(table, subject, read):
+            for value in (value for name in content for value in theirs[name].drop_null().to_pylist()):
+                yield value if isinstance(value, bytes) else np.asarray(value, "<f4").tobytes()
 
 
 def write_without(source: Any, destination: Path, subject: Subject) -> int:
@@ -106,44 +105,25 @@ def is_table(file: Path) -> bool:
         return False
 
 
-class _Table:
-    """An open table of either format."""
-
-    def __init__(self, file: Any, stream: Any = None) -> None:
-        self._file, self._stream = file, stream
-        self.schema: pa.Schema = file.schema_arrow if stream is None else file.schema
-
-    def batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
-        """Yield the rows in batches."""
-        if self._stream is None:
-            heavy = any(_is_content(self.schema.field(name)) for name in columns)
-            yield from self._file.iter_batches(batch_size=_BATCH if heavy else 4096, columns=columns)
-        else:
-            for number in range(self._file.num_record_batches):
-                yield self._file.get_batch(number).select(columns)
-
-    def close(self) -> None:
-        """Close the file."""
-        (self._stream or self._file).close()
-
-
 @contextmanager
-def _opened(source: Any) -> Iterator[_Table | None]:
+def _opened(source: Any) -> Iterator[ds.Fragment | None]:
     """Yield the table in a file (path or open file); None where it is none, or is damaged."""
-    with ExitStack() as stack:
-        stream = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
+    with source.open("rb") if isinstance(source, Path) else nullcontext(source) as stream:
         start = stream.read(len(ARROW))
         stream.seek(0)
-        table = None
-        with suppress(pa.ArrowInvalid):
-            if start.startswith(PARQUET):
-                table = _Table(pq.ParquetFile(stream, pre_buffer=False))
-            elif start.startswith(ARROW):
-                mapped = pa.memory_map(str(source)) if isinstance(source, Path) else pa.PythonFile(stream, "r")
-                table = _Table(pa.ipc.open_file(mapped), mapped)
-        if table is not None:
-            stack.callback(table.close)
-        yield table
+        kind = ds.ParquetFileFormat() if start.startswith(PARQUET) else ds.IpcFileFormat() if start == ARROW else None
+        table = kind and kind.make_fragment(pa.PythonFile(stream, "r"))
+        try:
+            readable = table is not None and table.physical_schema is not None
+        except pa.ArrowInvalid:
+            readable = False
+        yield table if readable else None
+
+
+def _theirs(table: ds.Fragment, subject: Subject, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """Yield the subject's rows, of each batch of a table."""
+    for batch in table.to_batches(columns=columns, batch_size=_BATCH, use_threads=False):
+        yield batch.filter(subject.mask(batch))
 
 
 def _is_content(field: pa.Field) -> bool:

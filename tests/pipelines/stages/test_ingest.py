@@ -193,7 +193,7 @@ def test_two_ingests_at_once_into_one_folder_are_refused(params: Params, tmp_pat
 
 
 def test_a_photo_that_vanishes_while_it_is_read_is_told(tmp_path: Path) -> None:
-    gone = FoundPhoto("gone.jpg", str(tmp_path / "gone.jpg"), None, 10, Labels())
+    gone = FoundPhoto("gone.jpg", str(tmp_path / "gone.jpg"), 10, Labels())
     assert list(read_contents([gone], 100)) == [Skipped("gone.jpg", "missing")]
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import multiprocessing
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -54,7 +56,7 @@ def test_pictures_with_the_bytes_and_pages_with_pictures_are_deleted(tmp_path: P
         (photos / name).with_suffix(".txt").write_text("a prompt")
     (tmp_path / "1.jpg").write_bytes(b"1.jpg")
     one = Subject(frozenset(), frozenset([hashlib.sha256(b"1.jpg").hexdigest()]))
-    assert local.delete_photos(local.find_photos(tmp_path, one)) == 1
+    assert local.delete_files(tmp_path, local.find_files(tmp_path, one)) == 1
     assert sorted(path.name for path in photos.iterdir()) == ["2.jpg", "2.txt"]
     assert (tmp_path / "1.jpg").exists()
     (tmp_path / "reports" / "data_docs").mkdir(parents=True)
@@ -89,11 +91,116 @@ def test_nothing_starts_while_another_process_writes(tmp_path: Path, lock: str) 
         assert file.exists()
 
 
+def write(folder: Path, files: dict[str, bytes | str]) -> None:
+    for name, body in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(body if isinstance(body, bytes) else body.encode())
+
+
+def names(folder: Path) -> set[str]:
+    return {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
+
+
+def of_bytes(*bodies: bytes) -> Subject:
+    return Subject(frozenset(), frozenset(hashlib.sha256(body).hexdigest() for body in bodies))
+
+
 def test_the_texts_of_a_photo_go_with_it_in_every_form(tmp_path: Path) -> None:
-    own = ("1.jpg", "1.jpg.txt", "1.jpg.json", "1.consent.txt", "1.caption", "2.png", "2.txt")
-    others = ("1.left.jpg", "1.left.txt", "11.jpg", "11.txt", "2.jpg", "2.jpg.json", "notes.txt", "list.csv")
-    for name in (*own, *others):
-        (tmp_path / name).write_bytes(b"x")
-    assert local.delete_photos([tmp_path / "1.jpg", tmp_path / "2.png"]) == 2
-    kept = {file.name for file in tmp_path.iterdir()}
-    assert kept == {*others, "2.txt"}, "2.txt may describe 2.jpg"
+    photos = tmp_path / ".dynamicid" / "photos"
+    own = ("1.jpg", "1.jpg.txt", "1.jpg.json", "1.consent.txt", "1.caption", "1.xmp", "1.npy", "2.png")
+    others = (
+        "1.left.jpg",
+        "1.left.txt",
+        "11.jpg",
+        "11.txt",
+        "2.jpg",
+        "2.jpg.json",
+        "2.txt",
+        "notes.txt",
+        ".lock",
+        "list.csv",
+    )
+    write(photos, {name: name for name in (*own, *others)})
+    found = local.find_files(tmp_path, of_bytes(b"1.jpg", b"2.png"))
+    assert found.shared == {photos / "2.txt"}, "it may describe 2.jpg"
+    assert local.delete_files(tmp_path, found) == 2
+    assert names(photos) == {*others}
+
+
+def test_a_landmark_picture_goes_with_its_photo(tmp_path: Path) -> None:
+    photos = tmp_path / ".dynamicid" / "photos"
+    write(photos, {f"{stem}.{suffix}": stem + suffix for stem in "12" for suffix in ("jpg", "png", "pt", "txt")})
+    local.delete_files(tmp_path, local.find_files(tmp_path, of_bytes(b"1jpg")))
+    assert names(photos) == {"2.jpg", "2.png", "2.pt", "2.txt"}
+
+
+def test_what_came_with_a_photo_that_was_set_aside_goes_with_it(tmp_path: Path) -> None:
+    inbox, runs = tmp_path / ".dynamicid" / "inbox", ("r", "other")
+    write(
+        inbox,
+        {
+            "_bad/r/monday/1.jpg": b"cut",
+            "_bad/r/monday/anna/2.jpg": b"too large",
+            "_bad/r.json": json.dumps(
+                dict.fromkeys(("monday/1.jpg", "monday/anna/2.jpg", "monday/3.jpg"), "unreadable")
+            ),
+            "_done/r/monday/1.json": '{"identity": "Anna"}',
+            "_done/r/monday/3.json": '{"identity": "bert"}',
+            "_done/r/monday/4.jpg": b"4",
+            "_done/r/monday/anna/2.json": '{"consent": "granted"}',
+            "_done/r/monday/anna/about.pdf": "%PDF",
+            "_taken/r/monday/5.jpg": b"5",
+            "_taken/r/monday/5.jpg.json": '{"person": "anna"}',
+            "_taken/r/monday/6.meta.json": '{"file_name": "6.jpg", "person": "anna"}',
+            **{f"_done/{run}/tuesday/1.json": '{"prompt": "of another photo"}' for run in runs},
+        },
+    )
+    found = local.find_files(tmp_path, Subject(frozenset(["anna"]), frozenset([hashlib.sha256(b"cut").hexdigest()])))
+    assert found.shared == set()
+    assert local.delete_files(tmp_path, found) == 3
+    kept = {"_done/r/monday/3.json", "_done/r/monday/4.jpg", *(f"_done/{run}/tuesday/1.json" for run in runs)}
+    assert names(inbox) == {"_bad/r.json", *kept}
+    assert json.loads((inbox / "_bad/r.json").read_text()) == {"monday/3.jpg": "unreadable"}
+    assert not any("anna" in path.name for path in inbox.rglob("*")), "nor a folder of the name"
+
+
+@pytest.mark.parametrize("place", ["_done/r/monday", "monday"])
+def test_tables_that_also_name_others_are_shared_and_those_of_one_person_are_not(tmp_path: Path, place: str) -> None:
+    inbox = tmp_path / ".dynamicid" / "inbox"
+    both = [{"file_name": "x/1.jpg", "identity": "anna"}, {"file_name": "x/2.jpg", "identity": "bert"}]
+    write(
+        inbox / place,
+        {
+            "x/1.jpg": b"1",
+            "x/2.jpg": b"2",
+            "both.jsonl": "".join(json.dumps(entry) + "\n" for entry in both),
+            "both.csv": "file_name,text\nx/1.jpg,a\nx/2.jpg,b\n",
+            "gone.csv": "file_name,identity\nx/7.jpg,anna\nx/8.jpg,bert\n",
+            "own.csv": "file_name,identity\nx/1.jpg,anna\n",
+            "other.json": '[{"file_name": "x/2.jpg", "identity": "joanna"}]',
+        },
+    )
+    table(inbox / place / "rows.parquet", "anna", "bert")
+    found = local.find_files(tmp_path, ANNA)
+    assert {file.name for file in found.shared} == {"both.jsonl", "both.csv", "gone.csv", "rows.parquet"}
+    assert local.find_tables(tmp_path, ANNA) == {}, "other people's rows in an inbox stay"
+    local.delete_files(tmp_path, found)
+    assert names(inbox / place) == {"x/2.jpg", "other.json", *(file.name for file in found.shared)}
+
+
+@pytest.mark.parametrize("kind", ["tar", "tar.gz", "tgz", "tar.xz", "zip"])
+def test_archives_in_an_inbox_are_found_by_their_photos(tmp_path: Path, kind: str) -> None:
+    archive = tmp_path / ".dynamicid" / "inbox" / "_done" / "r" / "monday" / f"faces.{kind}"
+    archive.parent.mkdir(parents=True)
+    members = tmp_path / "members"
+    write(members, {"1.jpg": b"\xff\xd8\xff1", "1.json": '{"identity": "anna"}', "2.jpg": b"\xff\xd8\xff2"})
+    shutil.make_archive(
+        str(tmp_path / "made"), {"zip": "zip", "tar": "tar", "tar.xz": "xztar"}.get(kind, "gztar"), members
+    )
+    next(tmp_path.glob("made.*")).rename(archive)
+    assert local.find_files(tmp_path, of_bytes(b"\xff\xd8\xff1")).shared == {archive}
+    assert local.find_files(tmp_path, of_bytes(b"\xff\xd8\xff3")).shared == set()
+    by_name = set() if kind == "zip" else {archive}
+    assert local.find_files(tmp_path, ANNA).shared == by_name, "labels in a zip are not read by ingest either"
+    archive.write_bytes(b"7z\xbc\xaf\x27\x1c" + archive.read_bytes())
+    assert local.find_files(tmp_path, ANNA).unread == {archive}

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+import io
+import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +37,47 @@ def test_padding_is_not_searched_for(tmp_path: Path) -> None:
     assert probe.pieces == set()
     (tmp_path / "zeros").write_bytes(bytes(10_000))
     assert probe.files_with([tmp_path]) == []
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["a.tar", "a.tar.gz", "a.tgz", "a.tar.bz2", "a.tar.xz", "a.zip", "a.jpg.gz", "b.tar of a.tar.xz", "z.zip of a.tgz"],
+)
+def test_what_is_packed_is_found_by_its_bytes_and_by_the_hash_of_a_picture(tmp_path: Path, kind: str) -> None:
+    picture = b"\xff\xd8\xff" + SECRET
+    probe = Probe()
+    probe.add(picture)
+    for name, body in (("has", picture), ("has_not", b"\xff\xd8\xff" + SECRET[::-1])):
+        data, inner = body, "a.jpg"
+        for archive in reversed(kind.split(" of ")):
+            data, inner = packed(archive, inner, data), archive
+        (tmp_path / name).write_bytes(data)
+    digest = hashlib.sha256(picture).hexdigest()
+    assert probe.files_with([tmp_path]) == [tmp_path / "has"]
+    assert Probe().files_with([tmp_path], lambda each: each == digest) == [tmp_path / "has"]
+    (tmp_path / "has").write_bytes((tmp_path / "has").read_bytes()[:-40])
+    assert len(probe.files_with([tmp_path])) <= 1, "a cut archive is read as far as it can be"
+
+
+def packed(kind: str, name: str, data: bytes) -> bytes:
+    buffer = io.BytesIO()
+    if kind.endswith(".zip"):
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(name, data)
+    elif kind.endswith(".jpg.gz"):
+        return gzip.compress(data)
+    else:
+        with tarfile.open(
+            fileobj=buffer, mode=f"w:{kind.rpartition('.')[2].replace('tgz', 'gz').replace('tar', '')}"
+        ) as tar:
+            tar.addfile(member(name, data), io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def member(name: str, data: bytes) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    return info
 
 
 def test_links_and_the_history_are_not_read(tmp_path: Path) -> None:
