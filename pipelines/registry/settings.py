@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.core.formats.table import TRACKING, check_text
+from pipelines.versions.places import EXPERIMENTS
 
 EXPERIMENT = "dynamicid"
 # The tag of the experiment that states the version of what the project records.
@@ -18,8 +19,10 @@ _DEFAULTS: set[str] = set()
 
 
 def tracking_root(root: Path) -> Path:
-    """Return the checkout with the MLflow database: `root`, or the one that a workspace was cloned from."""
-    return Path(os.environ.get(HOME_VARIABLE) or root).resolve()
+    """Return the checkout with the MLflow database: `root`, or the one whose workspace or experiment of DVC it is."""
+    path = Path(os.environ.get(HOME_VARIABLE) or root).resolve()
+    inside = (home for home in path.parents if path.is_relative_to(home / EXPERIMENTS))
+    return next(inside, path)
 
 
 def database(root: Path) -> Path:

@@ -97,12 +97,17 @@ def default_remote(root: Path) -> str | None:
 
 
 def use_data_of(root: Path, other: Path) -> None:
-    """Make the DVC repository `other` use the cache and the remotes of `root`; only its local settings change."""
+    """Make the DVC repository `other` use the cache and the remotes of `root`; only its local settings change.
+
+    Files are linked from the cache as `root` does it, and a cache that a group shares stays writable for the group.
+    """
     from configobj import ConfigObj
 
     # Not by DVC's Config, which reads UTF-8 but writes ASCII only.
     config = ConfigObj(str(other / ".dvc" / "config.local"), encoding="utf-8", interpolation=False)
-    config.setdefault("cache", {}).update({"dir": str(cache_folder(root)), "type": "hardlink,copy"})
+    own = _config(root).get("cache", {})
+    shared = {name: own[name] for name in ("type", "shared") if name in own}
+    config.setdefault("cache", {}).update({"type": "hardlink,copy", **shared, "dir": str(cache_folder(root))})
     settings = remotes(root)
     if settings["remote"]:
         config.update({f'remote "{name}"': one for name, one in settings["remote"].items()})

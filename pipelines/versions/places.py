@@ -7,7 +7,7 @@ know every place by the code that writes there.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,6 +17,8 @@ from pipelines.core.errors import UserError
 from pipelines.core.files import write_atomically
 
 FILE = Path(".dynamicid") / "copies.jsonl"
+# Where DVC runs the experiments of `dvc exp run --temp` and `--queue`, each in a clone of the checkout.
+EXPERIMENTS = Path(".dvc") / "tmp" / "exps"
 # What a folder is, beside exports and curated sets, which are copies of photos for other programs.
 DATASET, RUNS, RESTORED, INBOX = "dataset", "runs", "restored", "inbox"
 SHEETS, BACKUP, SUBJECT = "sheets", "backup", "page of a subject"
@@ -26,7 +28,10 @@ UNREADABLE = (SHEETS, BACKUP, SUBJECT)
 
 @dataclass(frozen=True)
 class Copy:
-    """A folder with photos of the dataset, what wrote it and when (UTC, ISO 8601)."""
+    """A folder with photos of the dataset, what wrote it and when (UTC, ISO 8601).
+
+    In the list, a folder in the checkout is relative to it, so that it is found after the checkout was moved or copied.
+    """
 
     folder: str
     what: str
@@ -39,8 +44,9 @@ def note_copy(root: Path, folder: Path, what: str) -> None:
     made = Copy(str(folder.resolve()), what, datetime.now(UTC).isoformat(timespec="seconds"))
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(file.with_suffix(".lock")):
-        latest = {**_read(file), made.folder: made}
-        write_atomically(file, "".join(json.dumps(asdict(copy)) + "\n" for copy in latest.values()))
+        latest = {**_read(root), made.folder: made}
+        lines = [asdict(replace(copy, folder=_listed(root, copy.folder))) for copy in latest.values()]
+        write_atomically(file, "".join(json.dumps(line) + "\n" for line in lines))
 
 
 def note_outside(root: Path, folder: Path, usual: str, what: str = DATASET) -> None:
@@ -51,7 +57,7 @@ def note_outside(root: Path, folder: Path, usual: str, what: str = DATASET) -> N
 
 def known_copies(root: Path) -> list[Copy]:
     """Return the latest entry of each folder that still exists, or of which a killed writer left a part."""
-    return [copy for copy in _read(root / FILE).values() if any(parts_of(Path(copy.folder)))]
+    return [copy for copy in _read(root).values() if any(parts_of(Path(copy.folder)))]
 
 
 def noted(root: Path, what: str) -> list[Path]:
@@ -65,12 +71,18 @@ def parts_of(folder: Path) -> list[Path]:
     return [path for name in names if (path := folder.with_name(name)).exists()]
 
 
-def _read(file: Path) -> dict[str, Copy]:
-    """Return the latest entry of each folder; raise UserError where a line is damaged."""
-    latest = {}
+def _listed(root: Path, folder: str) -> str:
+    path, home = Path(folder), root.resolve()
+    return str(path.relative_to(home)) if path.is_relative_to(home) else folder
+
+
+def _read(root: Path) -> dict[str, Copy]:
+    """Return the latest entry of each folder, with its absolute path; raise UserError where a line is damaged."""
+    latest, file = {}, root / FILE
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines() if file.is_file() else (), 1):
         try:
             copy = Copy(**json.loads(line))
+            copy = replace(copy, folder=str(root.resolve() / copy.folder))
         except (ValueError, TypeError):
             raise UserError(
                 f"{file}, line {number}: damaged; expected folder, what and when of a copy of photos: repair or delete "

@@ -19,7 +19,8 @@ from pipelines.core.files import atomic_folder, write_atomically
 from pipelines.versions.dvc import cache_folder, dvc, dvc_problem, use_data_of
 from pipelines.versions.forgotten import describe_entries, gate, refuse_forgotten
 from pipelines.versions.git import git, run_git
-from pipelines.versions.places import RESTORED, RUNS, note_copy, noted
+from pipelines.versions.git_tags import origin_path
+from pipelines.versions.places import EXPERIMENTS, RESTORED, RUNS, note_copy, noted
 
 RUNS_VARIABLE = "DYNAMICID_RUNS"
 _READY = ".dynamicid/workspace.json"
@@ -78,9 +79,12 @@ def all_runs_folders(home: Path) -> list[Path]:
 
 
 def all_workspaces(home: Path) -> list[Path]:
-    """Return the folders of all runs of `home`, wherever they were made."""
+    """Return the folders of all runs of `home`, wherever they were made, and of the experiments that DVC runs there."""
     runs = {folder.resolve(): folder for folder in all_runs_folders(home) if folder.is_dir()}
-    return sorted(path for folder in runs.values() for path in folder.iterdir() if path.is_dir())
+    found = [path for folder in runs.values() for path in folder.iterdir() if path.is_dir()]
+    for pattern in ("*/.git", "*/*/.git"):  # at work, or left by a killed one
+        found += [repository.parent for repository in (home / EXPERIMENTS).glob(pattern)]
+    return sorted(found)
 
 
 def clone_of(home: Path, target: Path) -> None:
@@ -91,11 +95,20 @@ def clone_of(home: Path, target: Path) -> None:
             # DVC commits experiments, for which git needs a user name and e-mail.
             if run_git(part, "config", name).code:
                 git(part, "config", name, "dynamicid" if name == "user.name" else "dynamicid@localhost")
-        cache_folder(home).mkdir(parents=True, exist_ok=True)
-        use_data_of(home, part)
-        for name in _LINKED:
-            if (home / name).exists() and not (part / name).exists():
-                (part / name).symlink_to(home / name)
+        _attach(part, home)
+
+
+def _attach(path: Path, home: Path) -> None:
+    """Make the clone `path` push to `home` and use its DVC cache, its remotes and its weights."""
+    git(path, "remote", "set-url", "origin", str(home))
+    cache_folder(home).mkdir(parents=True, exist_ok=True)
+    use_data_of(home, path)
+    for name in _LINKED:
+        link = path / name
+        if link.is_symlink():
+            link.unlink()
+        if (home / name).exists() and not link.exists():
+            link.symlink_to(home / name)
 
 
 def create(home: Path, run_id: str) -> Workspace:
@@ -111,22 +124,29 @@ def create(home: Path, run_id: str) -> Workspace:
         clone_of(home, path)
         marker = path / _READY
         write_atomically(marker, json.dumps({"run": name, "run_id": run_id}))
+    elif origin_path(path) != home:
+        _attach(path, home)  # the checkout was moved or copied, and the workspace with it
     return Workspace(name, home, path)
 
 
 def save(home: Path, run_id: str) -> str:
-    """Save the workspace as a DVC experiment with the run's name and push it to `home`; return the name."""
+    """Save the workspace as a DVC experiment with the run's name and push it to `home`; return the name.
+
+    Raises UserError where the run has no workspace, StageFailed where DVC cannot save it.
+    """
+    if not (runs_folder(home) / run_name(run_id) / _READY).is_file():
+        raise UserError(f"run {run_id}: it has no workspace in {home}; `dynamicid workspace create` makes one")
     work = create(home, run_id)
     # The .dvc file of a dataset that the run added is untracked.
     new = git(work.path, "ls-files", "-z", "--others", "--exclude-standard", "--", "*.dvc").split("\0")
     untracked = [f"--include-untracked={file}" for file in new if file]
-    for arguments in (
-        ("exp", "save", "--force", "--name", work.run, *untracked),
-        ("exp", "push", "--no-cache", "--force", "origin", work.run),
+    for arguments, remedy in (
+        (("exp", "save", "--force", "--name", work.run, *untracked), "a run is saved when all its stages have run"),
+        (("exp", "push", "--no-cache", "--force", "origin", work.run), "run again when it can be reached"),
     ):
         done = dvc(work.path, *arguments, capture=True)
         if done.returncode:
-            raise StageFailed(f"dvc {' '.join(arguments)} in {work.path}: {dvc_problem(done)}")
+            raise StageFailed(f"dvc {' '.join(arguments)} in {work.path}: {dvc_problem(done)}; {remedy}")
     return work.run
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.registry.settings import own_uri
+from pipelines.registry.settings import own_uri, tracking_root
 from tests.processes import PROJECT, commit_all, dynamicid, run
 
 ODD = ("C# faces", "50%20off?x=1", "100%", "user:pw@host", "名前 n\u0303", "%(here)s", "a b'c\"d")
@@ -24,6 +24,16 @@ def test_sqlalchemy_reads_the_path_back(name: str) -> None:
 
 def test_a_path_that_needs_no_escape_has_the_address_it_always_had() -> None:
     assert own_uri(Path("/home/me/C# faces")) == "sqlite:////home/me/C# faces/mlflow.db"
+
+
+def test_an_experiment_that_dvc_runs_elsewhere_uses_the_database_of_its_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DYNAMICID_HOME", raising=False)
+    for folder in ("standalone/tmp1", "tmp2"):
+        assert tracking_root(tmp_path / ".dvc" / "tmp" / "exps" / folder) == tmp_path
+    for other in (tmp_path, tmp_path / "exps"):
+        assert tracking_root(other) == other
 
 
 def test_mlflow_makes_its_database_in_a_folder_with_quotes_and_colons(tmp_path: Path) -> None:

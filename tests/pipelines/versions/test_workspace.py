@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,10 +14,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from pipelines.core.errors import UserError
+from pipelines.core.errors import StageFailed, UserError
 from pipelines.versions import workspace
-from pipelines.versions.dvc import dvc
-from pipelines.versions.workspace import create, restore, run_name, save
+from pipelines.versions.dvc import cache_folder, dvc, stage_environment
+from pipelines.versions.workspace import all_workspaces, create, restore, run_name, save
 from tests.processes import commit_all, git
 
 _DVC_YAML = """
@@ -52,6 +55,60 @@ def add_data(folder: Path, number: int = 21) -> None:
     (folder / "data" / "number").mkdir(parents=True)
     (folder / "data" / "number" / "n.txt").write_text(str(number))
     assert dvc(folder, "add", "-q", "data/number", capture=True).returncode == 0
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_run_of_a_checkout_that_was_copied_is_saved_there(home: Path, tmp_path: Path, kept: bool) -> None:
+    made = create(home, "run-a").path
+    add_data(made)
+    assert dvc(made, "repro", "-q", capture=True).returncode == 0
+    new = tmp_path / "new place"
+    shutil.copytree(home, new, symlinks=True)
+    if not kept:
+        shutil.rmtree(home)
+    assert save(new, "run-a") == "run-a"
+    assert "run-a" in git(new, "for-each-ref", "refs/exps")
+    assert cache_folder(new / ".dynamicid" / "runs" / "run-a") == new / ".dvc" / "cache"
+    assert home.exists() == kept
+    if kept:
+        assert git(home, "for-each-ref", "refs/exps") == "", "the other checkout stays as it was"
+    assert (restore(new, "run-a", tmp_path / "restored") / "result.txt").read_text() == "42"
+
+
+def test_a_cache_that_a_group_shares_stays_so_in_workspaces(home: Path, tmp_path: Path) -> None:
+    for setting in (("dir", str(tmp_path / "cache")), ("shared", "group"), ("type", "symlink")):
+        assert dvc(home, "config", f"cache.{setting[0]}", setting[1], capture=True).returncode == 0
+    made = create(home, "run-a").path
+    add_data(made)
+    folders = [path for path in (tmp_path / "cache" / "files").rglob("*") if path.is_dir()]
+    assert folders
+    assert all(path.stat().st_mode & 0o020 for path in folders), "colleagues can add to the same folders"
+    linked = made / "data" / "number" / "n.txt"
+    assert linked.is_symlink()
+    assert linked.resolve().is_relative_to(tmp_path / "cache")
+
+
+def test_what_a_killed_experiment_of_dvc_left_is_known(home: Path) -> None:
+    (home / "double.py").write_text("import os, signal\nos.killpg(0, signal.SIGKILL)\n")
+    add_data(home)
+    (home / ".gitignore").write_text("/.dynamicid/\n/result.txt\n/data/number\n")
+    commit_all(home, "a stage that kills its experiment")
+    command = [sys.executable, "-m", "dvc", "exp", "run", "--temp"]
+    assert (
+        subprocess.run(command, cwd=home, env=stage_environment(), start_new_session=True, check=False).returncode < 0
+    )
+    (left,) = all_workspaces(home)
+    assert left.is_relative_to(home / ".dvc" / "tmp" / "exps")
+    assert (left / "data" / "number" / "n.txt").is_file()
+
+
+def test_a_run_without_a_workspace_or_results_is_named(home: Path) -> None:
+    with pytest.raises(UserError, match=r"run-a: it has no workspace in .*home; `dynamicid workspace create`"):
+        save(home, "run-a")
+    assert not (home / ".dynamicid" / "runs").exists()
+    create(home, "run-a")
+    with pytest.raises(StageFailed, match=r"data/number.* does not exist; a run is saved when all its stages have run"):
+        save(home, "run-a")
 
 
 def test_a_retry_finds_the_same_workspace_and_its_work(home: Path) -> None:
