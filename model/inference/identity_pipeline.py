@@ -28,7 +28,7 @@ from model.network.adapter import Adapter
 from model.network.base import Base, BaseReference, encode_crops, fingerprint, has_two_text_encoders, load_base
 from model.network.crop_transform import CropTransform
 from model.network.identity_state import IdentityState
-from model.network.text_encoding import TextEncoder, encode_text
+from model.network.text_encoding import TextEncoder, cut_text, encode_text
 
 _ADAPTER_FOLDER = "adapter"
 
@@ -191,6 +191,10 @@ class IdentityPipeline(DiffusionPipeline):
 
     def _texts(self) -> tuple[TextEncoder, ...]:
         return ((self.tokenizer, self.text_encoder),)
+
+    def cut_from(self, prompt: str) -> str:
+        """Return the end of `prompt` that is too long for the text encoders, which do not see it; "" for none."""
+        return max((cut_text(tokenizer, prompt) for tokenizer, _ in self._texts()), key=len)
 
     @torch.no_grad()
     def __call__(  # type: ignore[override]

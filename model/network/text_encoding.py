@@ -38,3 +38,12 @@ def encode_text(
         projected = getattr(out, "text_embeds", None)
         pooled.append(out.pooler_output if projected is None else projected)
     return torch.cat(states, dim=-1), torch.cat(pooled, dim=-1)
+
+
+def cut_text(tokenizer: Any, prompt: str) -> str:
+    """Return the end of `prompt` that `encode_text` cuts off; "" where it is short enough."""
+    # The last token of a text that fits is the mark of its end.
+    ids = tokenizer(prompt, truncation=False).input_ids
+    return (
+        str(tokenizer.decode(ids[tokenizer.model_max_length - 1 : -1])) if len(ids) > tokenizer.model_max_length else ""
+    )

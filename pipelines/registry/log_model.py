@@ -72,7 +72,10 @@ def input_example() -> dict[str, list[Any]]:
 
 
 def signature() -> Any:
-    """Return the model's signature: references are base64 pictures, boxes are y0, x0, y1, x1 in [0, 1]."""
+    """Return the model's signature: references are base64 pictures, boxes are y0, x0, y1, x1 in [0, 1].
+
+    `image` is a base64 PNG, `cut` what of the prompt was too long.
+    """
     from mlflow.models.signature import ModelSignature
     from mlflow.types.schema import Array, ColSpec, Schema
 
@@ -85,7 +88,7 @@ def signature() -> Any:
             ColSpec("long", "seed", required=False),
         ]
     )
-    return ModelSignature(inputs=inputs, outputs=Schema([ColSpec("string", "image")]))
+    return ModelSignature(inputs=inputs, outputs=Schema([ColSpec("string", name) for name in ("image", "cut")]))
 
 
 def find_or_log(client: Tracking, params: Params, challenger: Challenger) -> tuple[Any, bool]:

@@ -41,7 +41,9 @@ class DynamicIDModel(PythonModel):
 
     # Without type hints: MLflow would derive a signature from them, although one is logged with the model, and warn.
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
-        """Return a frame with the column `image` (base64 PNG), one row per row of `model_input`.
+        """Return a frame with the columns `image` (base64 PNG) and `cut`, one row per row of `model_input`.
+
+        `cut` is the end of a prompt that was too long for the model, "" for none.
 
         Columns: `references` (list of base64 pictures), `prompt`, and optionally `face_prompts` (one per reference),
         `boxes` (y0, x0, y1, x1 in [0, 1], one per reference), `seed`. Raises MlflowException: a server's status 400 on
@@ -54,22 +56,23 @@ class DynamicIDModel(PythonModel):
         from pipelines.core.errors import UserError
         from pipelines.serving.request import read_row
 
-        images = []
+        images, cuts = [], []
         try:
             rows = model_input.to_dict(orient="records")
             requests = [read_row(row, self._limits) for row in rows]
             for request in requests:
                 with self._drawing:
-                    picture = self._generator.draw(request).image
+                    drawn = self._generator.draw(request)
                 buffer = io.BytesIO()
-                picture.save(buffer, format="PNG")
+                drawn.image.save(buffer, format="PNG")
+                cuts.append(drawn.cut)
                 images.append(base64.b64encode(buffer.getvalue()).decode())
         except UserError as error:
             raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from error
         except Exception as error:
             reason = " ".join(f"drawing failed: {type(error).__name__}: {error}".split())
             raise MlflowException(reason, error_code=INTERNAL_ERROR) from error
-        return pd.DataFrame({"image": images})
+        return pd.DataFrame({"image": images, "cut": cuts})
 
 
 mlflow.models.set_model(DynamicIDModel())

@@ -19,10 +19,14 @@ _DOMINANCE = 3.0
 
 @dataclass(frozen=True)
 class GeneratedPicture:
-    """The picture (PIL, RGB) and, on request, the mean gate over steps and layers, (h, w) of the latents, in [0, 1]."""
+    """The picture (PIL, RGB), and what of the prompt was cut, as it was too long for the model ("" for nothing).
+
+    On request also the mean gate over steps and layers, (h, w) of the latents, in [0, 1].
+    """
 
     image: Any
     gate_map: Any = None
+    cut: str = ""
 
 
 class Generator:
@@ -86,7 +90,8 @@ class Generator:
             callback_on_step_end=None if on_step is None else _step_callback(on_step, steps),
             **multi_person_settings(settings, len(faces), steps),
         )
-        return GeneratedPicture(done.images[0], done.gate_maps[0] if gate_map else None)
+        cut = self._pipeline.cut_from(request.prompt)
+        return GeneratedPicture(done.images[0], done.gate_maps[0] if gate_map else None, cut)
 
     def shows_a_face(self, photo: bytes) -> bool:
         """Return whether `photo`, an encoded picture, can be a reference."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -20,6 +21,8 @@ OPTIONAL = ("face_prompts", "boxes", "seed")
 _MEGABYTE = 2**20
 MAX_TEXT = 2_000
 _MAX_SEED = 2**63 - 1
+_DATA_URL = re.compile(r"data:[^,;]{0,100}(;[^,;]{0,100}){0,4};base64,", re.IGNORECASE)
+_URL_SAFE = str.maketrans("-_", "+/")
 # Above these a picture is noise.
 MAX_GUIDANCE, MAX_SCALE = 30.0, 2.0
 
@@ -169,10 +172,15 @@ def _text(value: Any, name: str) -> str:
 def _decoded(text: Any, name: str, limits: Serve) -> bytes:
     if not isinstance(text, str):
         raise UserError(f"{name}: {type(text).__name__}; expected a picture as base64 text")
-    if len(text) > limits.max_upload_mb * _MEGABYTE * 4 / 3 + 4:
+    address = _DATA_URL.match(text)
+    if address is None and text[:5].lower() == "data:":
+        raise UserError(f"{name}: data: without ;base64; expected a JPEG or PNG picture as base64 text")
+    # Programs wrap base64 into lines, leave out its padding, or write it as in an address (RFC 4648, 5).
+    plain = "".join(text[address.end() if address else 0 :].split()).translate(_URL_SAFE).rstrip("=")
+    if len(plain) > limits.max_upload_mb * _MEGABYTE * 4 / 3 + 4:
         raise UserError(f"{name}: more than {limits.max_upload_mb} MB; send a smaller picture")
     try:
-        return base64.b64decode(text, validate=True)
+        return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
     except (binascii.Error, ValueError):
         raise UserError(f"{name}: not base64; expected a JPEG or PNG picture as base64 text") from None
 
@@ -200,7 +208,10 @@ def _box(values: Any, name: str) -> Box:
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    # A whole number of JSON may have thousands of digits, which no float can hold.
+    return abs(value) <= 2**64 if isinstance(value, int) else math.isfinite(value)
 
 
 def read_seed(value: Any) -> int:

@@ -1,28 +1,34 @@
-"""Checks in front of MLflow's scoring server: refuse requests that it handles badly, with a plain reason.
+"""The guard in front of MLflow's scoring server: a request is decided on before MLflow sees it.
 
-`mlflow models serve` answers 500 where a header is missing or the JSON is nested too deeply, drops unknown columns, and
-echoes the request and stack traces in its errors. The server is MLflow's; only its function `invocations` is wrapped
-when one of our models is loaded in it.
+`mlflow models serve` reads bodies of any size and encoding before it looks at them, answers 500 where a header is
+missing or the JSON is nested too deeply, drops unknown columns, and echoes the request and stack traces in its errors.
+The server is MLflow's; when one of our models is loaded in it, the guard that the page has, too, comes before it.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
 from pipelines.core.errors import UserError
+from pipelines.core.request_guard import JSON, Body, RequestGuard
 from pipelines.core.sections.operations import Serve
 from pipelines.serving.request import check_columns, read_seed
 
 _SERVER = "mlflow.pyfunc.scoring_server"
 _SHAPES = ("dataframe_records", "dataframe_split", "inputs", "instances")
+_READ = ("/ping", "/health", "/version")
 _MAX_REASON = 600
 # The value of a column that is not given.
 _DEFAULTS: dict[str, Any] = {"face_prompts": [], "boxes": [], "seed": 0}
-_MEGABYTE = 2**20
+_CODES = {403: "PERMISSION_DENIED", 404: "ENDPOINT_NOT_FOUND", 408: "REQUEST_TIMEOUT", 413: "REQUEST_TOO_LARGE"}
+_CODES |= {400: "INVALID_PARAMETER_VALUE", 415: "UNSUPPORTED_MEDIA_TYPE"}
 
 
 def install(limits: Serve) -> bool:
@@ -32,54 +38,80 @@ def install(limits: Serve) -> bool:
     if server is None or f"{_SERVER}.app" not in sys.modules:
         return False
     if not hasattr(server.invocations, "is_guard"):
-        server.invocations = guarded(server.invocations, limits)
+        server.invocations = with_short_errors(server.invocations)
+        _guard_next_application(limits)
     return True
 
 
-def guarded(invocations: Callable[..., Any], limits: Serve) -> Callable[..., Any]:
-    """Return `invocations` of MLflow's scoring server with checks before it and shortened errors after it."""
-    from mlflow.exceptions import MlflowException
-    from mlflow.protos.databricks_pb2 import BAD_REQUEST, INVALID_PARAMETER_VALUE
-    from mlflow.pyfunc.scoring_server import InvocationsResponse
+def _guard_next_application(limits: Serve) -> None:
+    """Put the guard around the FastAPI application that the server makes after the model is loaded."""
+    import fastapi
 
-    def refused(status: int, code: str, reason: str) -> Any:
-        return InvocationsResponse(json.dumps({"error_code": code, "message": reason}), status, "application/json")
+    plain = fastapi.FastAPI
+
+    class Guarded(plain):  # type: ignore[misc, valid-type]
+        def __init__(self, *args: Any, **options: Any) -> None:
+            fastapi.FastAPI = plain  # type: ignore[misc]
+            super().__init__(*args, **options)
+
+        def build_middleware_stack(self) -> Any:
+            return guarded(super().build_middleware_stack(), limits)
+
+    fastapi.FastAPI = Guarded  # type: ignore[misc]
+
+
+def guarded(application: Any, limits: Serve) -> RequestGuard:
+    """Return the ASGI application of MLflow's server behind the guard."""
+    body = Body(JSON, limits.max_request_mb * 2**20, check=partial(read_payload, limits=limits))
+
+    def admit(request: Request) -> Body | None:
+        path = request.scope["path"]
+        if request.method == "POST" and path == "/invocations":
+            return body
+        if request.method in ("GET", "HEAD") and path in _READ:
+            return None
+        raise HTTPException(404, "no such address, or not with this method; POST to /invocations")
+
+    return RequestGuard(application, admit=admit, refusal=refusal)
+
+
+def refusal(status: int, reason: str) -> Response:
+    """Return a refusal in MLflow's form."""
+    code = _CODES.get(status, "BAD_REQUEST")
+    return JSONResponse({"error_code": code, "message": reason[:_MAX_REASON]}, status)
+
+
+def with_short_errors(invocations: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `invocations` of MLflow's scoring server with errors that hold neither request nor stack trace."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import BAD_REQUEST
 
     @wraps(invocations)
-    def guard(data: Any, content_type: str | None, model: Any, input_schema: Any) -> Any:
-        if len(data) > limits.max_request_mb * _MEGABYTE:
-            reason = f"request of {len(data) / _MEGABYTE:.0f} MB; at most {limits.max_request_mb} MB"
-            return refused(413, "REQUEST_TOO_LARGE", reason)
-        if not content_type or content_type.split(";")[0].strip().lower() != "application/json":
-            reason = f"Content-Type {str(content_type)[:80]!r}; expected application/json"
-            return refused(415, "UNSUPPORTED_MEDIA_TYPE", reason)
+    def guard(*arguments: Any, **named: Any) -> Any:
         try:
-            payload = read_payload(data, limits)
-        except UserError as error:
-            raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from None
-        try:
-            return invocations(payload, content_type, model, input_schema)
+            return invocations(*arguments, **named)
         except MlflowException as error:
             raise _shortened(error) from None
         except Exception as error:
             # Errors of the model are MlflowException, so this one comes from MLflow's parser.
-            raise MlflowException(f"request not understood: {error}"[:_MAX_REASON], error_code=BAD_REQUEST) from None
+            reason = f"request not understood: {type(error).__name__}"
+            raise MlflowException(reason, error_code=BAD_REQUEST) from None
 
     guard.is_guard = True  # type: ignore[attr-defined]
     return guard
 
 
-def read_payload(data: bytes, limits: Serve) -> dict[str, Any]:
-    """Parse the JSON; raise UserError on a wrong shape, column or number of rows, which MLflow does not check."""
-    try:
-        payload = json.loads(data)
-    except RecursionError:
-        raise UserError("JSON nested too deeply; expected rows of references, prompt, …") from None
-    except ValueError as error:
-        raise UserError(f"not JSON: {str(error)[:200]}") from None
+def read_payload(payload: Any, limits: Serve) -> dict[str, Any]:
+    """Return the rows of parsed JSON; raise UserError on a wrong shape, column, value or number of rows.
+
+    Always as records: MLflow turns the other shapes into tensors, which fails for lists of different lengths.
+    """
     shapes = [name for name in payload if name in _SHAPES] if isinstance(payload, dict) else []
     if len(shapes) != 1:
         raise UserError(f"expected a JSON object with one of {', '.join(_SHAPES)}")
+    # Clients of MLflow send empty `params`, of which the model has none.
+    if others := [name for name, value in payload.items() if name != shapes[0] and (name != "params" or value)]:
+        raise UserError(f"unknown key {others[0][:40]} beside {shapes[0]}; expected the columns of the rows in it")
     rows = _rows(payload[shapes[0]], shapes[0])
     if not 1 <= len(rows) <= limits.max_rows:
         raise UserError(f"{len(rows)} rows; expected 1 to {limits.max_rows} pictures in a request")
@@ -89,8 +121,7 @@ def read_payload(data: bytes, limits: Serve) -> dict[str, Any]:
     given = {name for row in rows for name in row}
     for row in rows:
         row.update({name: value for name, value in _DEFAULTS.items() if name in given and row.get(name) is None})
-    # Always as records: MLflow turns the other shapes into tensors, which fails for lists of different lengths.
-    return {**{name: value for name, value in payload.items() if name != shapes[0]}, "dataframe_records": rows}
+    return {"dataframe_records": rows}
 
 
 def _rows(table: Any, name: str) -> list[dict[str, Any]]:
@@ -110,12 +141,12 @@ def _rows(table: Any, name: str) -> list[dict[str, Any]]:
             check_columns(row)
         return table
     if isinstance(table, dict) and name != "dataframe_records":
-        lengths = {len(value) if isinstance(value, list) else 1 for value in table.values()}
-        if len(lengths) > 1:
-            raise UserError(f"{name}: columns of {sorted(lengths)} rows; expected the same number in all")
         check_columns(table)
-        if not all(isinstance(value, list) for value in table.values()):
+        # One row, or columns: of a row the prompt is a text, whatever the lengths of its lists.
+        if not isinstance(table["prompt"], list):
             return [table]
+        if not all(isinstance(value, list) and len(value) == len(table["prompt"]) for value in table.values()):
+            raise UserError(f"{name}: expected columns of {len(table['prompt'])} values each, as many as prompts")
         return [dict(zip(table, values, strict=True)) for values in zip(*table.values(), strict=True)]
     raise UserError(f"{name}: expected a list of rows, each an object with references, prompt, …")
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
@@ -105,7 +107,51 @@ def test_a_photo_without_a_face_is_named(server: str, photos: list[bytes]) -> No
 def test_other_media_types_and_huge_requests_have_their_own_status(server: str) -> None:
     answer = send(server, b"references,prompt\n1,2\n", "text/csv")
     assert answer.status == 415
-    assert reason_of(answer) == "Content-Type 'text/csv'; expected application/json"
+    assert reason_of(answer) == "Content-Type 'text/csv'; expected application/json, in UTF-8, not compressed"
     answer = send(server, b" " * (65 * 2**20))
     assert answer.status == 413
-    assert reason_of(answer) == "request of 65 MB; at most 64 MB"
+    assert reason_of(answer) == "the request is larger than 64 MB, the limit for application/json"
+
+
+def test_json_of_another_encoding_or_of_many_values_is_refused_before_it_costs(
+    server: str, photos: list[bytes]
+) -> None:
+    """60 MB of small values were 2.6 GB of Python objects."""
+    one = {"dataframe_records": [row(photos[:1])]}
+    for encoding in ("utf-16", "utf-32", "utf-8-sig"):
+        assert send(server, json.dumps(one).encode(encoding)).status == 400
+    before = memory_mb(server)
+    answer = send(server, b'{"inputs": [' + b"[]," * (20 * 2**20) + b"[]]}")
+    assert (answer.status, reason_of(answer)) == (400, "JSON with more than 20000 values")
+    assert memory_mb(server) < before + 500
+    answer = send(server, json.dumps({"dataframe_records": [row(photos[:1], seed=10**4200)]}).encode())
+    assert answer.status == 400
+    assert reason_of(answer).startswith("seed: 1000")
+
+
+def test_other_addresses_and_sites_are_closed(server: str, photos: list[bytes]) -> None:
+    import requests
+
+    body = json.dumps({"dataframe_records": [row(photos[:1])]})
+    foreign = {"Content-Type": "application/json", "Origin": "https://elsewhere.example"}
+    assert requests.post(f"{server}/invocations", body, headers=foreign, timeout=60).status_code == 403
+    assert requests.get(f"{server}/docs", timeout=60).status_code == 404
+    assert requests.get(f"{server}/ping", timeout=60).status_code == 200
+
+
+def test_what_was_cut_from_a_prompt_is_in_the_answer(server: str, photos: list[bytes]) -> None:
+    long = "a photo of a person " + "in a red coat " * 40 + "with a green hat"
+    status, answer = ask(server, {"dataframe_records": [row(photos[:1]), row(photos[:1], prompt=long)]})
+    assert status == 200
+    short_cut, long_cut = (prediction["cut"] for prediction in answer["predictions"])
+    assert short_cut == ""
+    assert long_cut.endswith("with a green hat")
+    assert not long_cut.startswith("a photo")
+
+
+def memory_mb(server: str) -> float:
+    """Return the memory of the server's processes at most, so far."""
+    port = int(server.rpartition(":")[2])
+    listening = [link.pid for link in psutil.net_connections("tcp4") if link.laddr.port == port and link.pid]
+    lines = [line for pid in set(listening) for line in Path(f"/proc/{pid}/status").read_text().splitlines()]
+    return max(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
