@@ -13,7 +13,7 @@ from pipelines.commands.output import emit, emit_if_asked, say, say_done, warn
 from pipelines.core.errors import StageFailed, UserError
 
 if TYPE_CHECKING:
-    from pipelines.core.weights.fetch import Progress
+    from pipelines.core.weights.jobs import Progress
 
 app = command_group("List, fetch and verify the networks that the profiles need, with their licences.")
 
@@ -187,7 +187,7 @@ def _progress() -> Iterator[Progress]:
     from rich.progress import BarColumn, DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
     from rich.progress import Progress as Bars
 
-    from pipelines.core.weights.fetch import Progress
+    from pipelines.core.weights.jobs import Progress
 
     console = Console(stderr=True)
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())

@@ -157,7 +157,7 @@ def _log(client: Tracking, params: Params, challenger: Challenger, key: dict[str
     for lineage in lineages:
         tags[f"dynamicid.lock_hash.{lineage.stage}"] = lineage.lock_hash
         tags |= {f"dynamicid.output.{path}": digest for path, digest in lineage.outputs.items()}
-    networks = networks_of_adapter(challenger.adapter)
+    networks = networks_of_adapter(challenger.adapter, root)
     tags |= licence_tags(networks)
     # What was made by hand is not in dvc.lock, so that no snapshot would restore it.
     by_hand = any(result.by_hand for result in challenger.results)

@@ -139,7 +139,7 @@ def compare(
             # The champion's base may be lost: the challenger is then refused, which a person may override.
             unknown = [f"champion v{present.version} cannot be evaluated on this evaluation set: {error}"]
     results = judge(params.register_.gates, challenger.metrics, champion)
-    licences = licence_faults(networks_of_adapter(challenger.adapter), params.register_.licences)
+    licences = licence_faults(networks_of_adapter(challenger.adapter, challenger.root), params.register_.licences)
     failures = (*(one.line() for one in results if not one.passed), *licences, *unknown)
     before = None if present is None else str(present.version)
     may_promote = params.register_.promote and not _settled(version, before)

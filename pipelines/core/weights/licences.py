@@ -12,7 +12,7 @@ from pipelines.core.errors import StageFailed
 from pipelines.core.params import Params
 from pipelines.core.sections.evaluation import Licences
 from pipelines.core.weights.identify import identified_at
-from pipelines.core.weights.manifest import OWN, SHAPING, named_paths, read_manifest
+from pipelines.core.weights.manifest import OWN, SHAPING, Manifest, named_paths, read_manifest
 
 UNKNOWN = "unknown"
 # What `register.licences` may name, beside licences: what a licence forbids.
@@ -34,24 +34,15 @@ def networks_at(paths: Mapping[str, str], root: Path | None = None) -> list[dict
     manifest = read_manifest(root)
     found = []
     for key, one in identified_at(paths, root).items():
-        licence = None if one.network is None else one.network.licence
-        terms = None if licence is None else manifest.licences[licence]
-        found.append(
-            {
-                "parameter": key,
-                **({"path": one.path} if one.name is None else {"network": one.name}),
-                "licence": licence,
-                "commercial": None if terms is None else terms.commercial,
-                "redistribution": None if terms is None else terms.redistribution,
-            }
-        )
+        place = {"path": one.path} if one.name is None else {"network": one.name}
+        found.append({"parameter": key, **place, **_terms(manifest, one.network.licence if one.network else None)})
     return found
 
 
 def recorded_networks(made_by: Mapping[str, Any] | None) -> list[dict[str, Any]] | None:
     """Return the networks that an adapter's configuration records (`made_by`), of all its trainings, each once.
 
-    None where a training recorded none, as before this version, and for adapters that were converted.
+    None where a training recorded none, as before this version.
     """
     found: dict[str, dict[str, Any]] = {}
     while made_by is not None:
@@ -63,13 +54,31 @@ def recorded_networks(made_by: Mapping[str, Any] | None) -> list[dict[str, Any]]
     return list(found.values()) or None
 
 
-def networks_of_adapter(folder: Path) -> list[dict[str, Any]] | None:
-    """Return the networks that the adapter in `folder` records; None where it, or its configuration, records none."""
+def networks_of_adapter(folder: Path, root: Path | None = None) -> list[dict[str, Any]] | None:
+    """Return the networks that the adapter in `folder` records; None where it, or its configuration, records none.
+
+    A licence that was not known when it was recorded is what the manifest, or weights.yaml in `root`, states now.
+    """
     try:
         config = json.loads((folder / "config.json").read_bytes())
     except (OSError, ValueError):
         return None
-    return recorded_networks(config.get("made_by")) if isinstance(config, dict) else None
+    networks = recorded_networks(config.get("made_by")) if isinstance(config, dict) else None
+    return None if networks is None else [_completed(network, read_manifest(root), root) for network in networks]
+
+
+def _completed(network: dict[str, Any], manifest: Manifest, root: Path | None) -> dict[str, Any]:
+    name = network["network"] if "network" in network else manifest.at(network["path"], root)
+    known = manifest.networks.get(name) if name is not None else None
+    if network["licence"] is not None or known is None or known.licence is None:
+        return network
+    return {**network, **_terms(manifest, known.licence)}
+
+
+def _terms(manifest: Manifest, licence: str | None) -> dict[str, Any]:
+    terms = None if licence is None else manifest.licences[licence]
+    allowed = {name: None if terms is None else getattr(terms, name) for name in ("commercial", "redistribution")}
+    return {"licence": licence, **allowed}
 
 
 def licence_tags(networks: Iterable[Mapping[str, Any]] | None) -> dict[str, str]:

@@ -124,6 +124,15 @@ def test_what_an_adapter_started_from_counts_too(project: Path, tmp_path: Path) 
     assert unknown["path"] == "models:/dynamicid/3"
 
 
+def test_a_licence_that_is_stated_later_counts(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"made_by": {"networks": [OURS], "before": None}}))
+    assert networks_of_adapter(tmp_path, tmp_path) == [OURS]
+    entry = {"purpose": "ours", "path": "w/ours", "domain": "any", "mb": 1, "licence": "MIT"}
+    (tmp_path / "weights.yaml").write_text(yaml.safe_dump({"networks": {"ours": entry}}))
+    stated = {"licence": "MIT", "commercial": True, "redistribution": True}
+    assert networks_of_adapter(tmp_path, tmp_path) == [{**OURS, **stated}]
+
+
 def test_the_networks_of_all_trainings_are_read_once(tmp_path: Path) -> None:
     first = {"stage": "train_anchoring", "networks": [BASE, FACES], "before": None}
     assert recorded_networks({"stage": "train_imr", "networks": [BASE], "before": first}) == [BASE, FACES]
