@@ -77,12 +77,16 @@ class LoginLimit:
 
 
 def _network(client: Any) -> str:
-    """Return the address of a client, of IPv6 only the first half: one machine has all addresses of the second."""
+    """Return what stands for the machine of a client: it has all loopback addresses, and all of half an IPv6 one."""
     address = client[0] if client else ""
     try:
-        return str(ipaddress.ip_network(f"{address}/{64 if ':' in address else 32}", strict=False))
+        found = ipaddress.ip_address(address)
     except ValueError:
         return address
+    found = getattr(found, "ipv4_mapped", None) or found
+    if found.is_loopback:
+        return "loopback"
+    return str(found if found.version == 4 else ipaddress.ip_network((found, 64), strict=False))
 
 
 async def _refuse(send: Any, seconds: int) -> None:

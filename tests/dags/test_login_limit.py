@@ -110,6 +110,10 @@ def test_what_checks_no_password_is_not_counted(plugin: ModuleType, status: int)
     [
         (["2001:db8::1", "2001:db8::2", "2001:db8::ffff:3", "2001:db8:0:0:9::4"], True),
         (["2001:db8:0:1::1", "2001:db8:0:2::1", "2001:db8:0:3::1", "2001:db8:0:4::1"], False),
+        (["127.0.0.1", "127.0.0.2", "127.9.9.9", "::1"], True),
+        (["192.0.2.1", "::ffff:192.0.2.1", "192.0.2.1", "::ffff:192.0.2.1"], True),
+        (["::ffff:192.0.2.1", "::ffff:192.0.2.2", "192.0.2.3", "192.0.2.4"], False),
+        (["fe80::1%eth0", "fe80::2%eth1", "fe80::3%eth0", "fe80::4%eth0"], True),
         (["", "", "", ""], True),
         (["a socket", "a socket", "a socket", "a socket"], True),
     ],
