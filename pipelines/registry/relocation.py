@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -64,12 +64,13 @@ def readdress(connection: Any, old: Path, new: Path) -> int:
 def artefacts_elsewhere(database: Path, folder: Path | None) -> list[Path]:
     """Return the local folders with artefacts that the MLflow `database` (SQLite) names outside of `folder`."""
     with _opened(database).connect() as connection:
-        places = set(_places(connection))
-    return sorted(
-        place
-        for place in places
-        if place.is_dir() and any(place.iterdir()) and not (folder is not None and place.is_relative_to(folder))
-    )
+        return folders_elsewhere(connection, [] if folder is None else [folder])
+
+
+def folders_elsewhere(connection: Any, own: Sequence[Path]) -> list[Path]:
+    """Return the folders of this machine, with files, that an MLflow database names outside of the folders `own`."""
+    places = {place for place in _places(connection) if not any(map(place.is_relative_to, own))}
+    return sorted(place for place in places if place.is_dir() and any(place.iterdir()))
 
 
 def _opened(database: Path) -> Any:

@@ -9,7 +9,7 @@ import re
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.files import atomic_file, sha256
 from pipelines.operations.programs import run_program
 from pipelines.operations.stack.postgres import find_programs
-from pipelines.registry.relocation import readdress
+from pipelines.registry.relocation import folders_elsewhere, readdress
 
 Moved = tuple[Path, Path] | None
 """The folder of artefacts that a copy of MLflow's database names, and the one that it shall name."""
@@ -74,13 +74,18 @@ def check_kind(file: Path, uri: str) -> None:
         )
 
 
-def load(file: Path, uri: str, rows: dict[str, int] | None = None, moved: Moved = None) -> None:
+def load(
+    file: Path, uri: str, rows: dict[str, int] | None = None, moved: Moved = None, own: Sequence[Path] | None = None
+) -> None:
     """Replace the database at `uri` by the copy `file`, in one transaction or by one rename; it must have `rows` then.
 
     Every existing table is dropped, those of a newer schema included. With `moved`, it names MLflow's artefacts in the
     second folder in place of the first. Raises UserError where the copy is of another kind of database, StageFailed
-    where loading fails (the database is unchanged then) or rows are missing.
+    where loading fails (the database is unchanged then), rows are missing, or a PostgreSQL database names artefacts in
+    folders of this machine outside of `own` (it is emptied then; of SQLite, `restore` asks before).
     """
+    from sqlalchemy import text
+
     check_kind(file, uri)
     address = _parse(uri)
     if address.get_backend_name() == "sqlite":
@@ -102,6 +107,13 @@ def load(file: Path, uri: str, rows: dict[str, int] | None = None, moved: Moved 
     with _connected(address) as connection:
         if moved is not None:
             readdress(connection, *moved)
+        if own is not None and (elsewhere := folders_elsewhere(connection, own)):
+            connection.execute(text(_DROP_TABLES))
+            connection.commit()
+            raise StageFailed(
+                f"{file}: it names folders of this machine as artefacts, such as {elsewhere[0]}, as no backup does; "
+                f"{address.render_as_string()} is empty now"
+            )
         _check_same(rows or {}, _rows(connection), f"{address.render_as_string()}: the restored database")
 
 

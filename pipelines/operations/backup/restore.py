@@ -89,7 +89,8 @@ def restore_into(folder: Path, manifest: Manifest, locations: Locations) -> Rest
     wanted = _wanted(manifest, locations)
     for name, file in manifest.databases().items():
         if name in wanted:
-            load(folder / file, wanted[name], manifest.rows.get(name), _moved(name, manifest, locations))
+            own = _own_folders(manifest, locations) if name == "mlflow" else None
+            load(folder / file, wanted[name], manifest.rows.get(name), _moved(name, manifest, locations), own)
             done.append(f"database of {name}")
         else:
             left.append(f"database of {name} (--{'ledger' if name == 'mlflow' else name} names its address)")
@@ -130,14 +131,19 @@ def _check_addresses(folder: Path, manifest: Manifest, locations: Locations) -> 
     database = folder / manifest.databases().get("mlflow", "")
     if database.suffix != ".sqlite":
         return
-    own = [] if locations.artefacts is None else [locations.artefacts.absolute()]
-    own += [moved[0]] if (moved := _moved("mlflow", manifest, locations)) else []
+    own = _own_folders(manifest, locations)
     elsewhere = [path for path in artefacts_elsewhere(database, None) if not any(map(path.is_relative_to, own))]
     if elsewhere:
         raise UserError(
             f"{database}: it names folders outside of {' and '.join(map(str, own)) or 'the backup'}, such as "
             f"{elsewhere[0]}, as no backup does; nothing was restored"
         )
+
+
+def _own_folders(manifest: Manifest, locations: Locations) -> list[Path]:
+    """Return the folders in which MLflow's artefacts may be: where they are restored, and where they were."""
+    moved = _moved("mlflow", manifest, locations)
+    return [*([] if locations.artefacts is None else [locations.artefacts.absolute()]), *(moved[:1] if moved else ())]
 
 
 def _bundled(root: Path, bundle: Path) -> list[str]:

@@ -12,15 +12,17 @@ from pathlib import Path
 import pytest
 
 from pipelines.commands.backup import restore as restore_command
-from pipelines.core.errors import UserError
+from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.files import sha256
 from pipelines.operations.backup import databases
 from pipelines.operations.backup.backup import make_backup, read_backup
 from pipelines.operations.backup.locations import Locations
 from pipelines.operations.stack.credentials import FILE, credentials, read_credentials
-from tests.pipelines.operations.backup.test_backup import filled, restore, table, words
+from tests.pipelines.operations.backup.test_backup import filled, restore, server, table, words
 from tests.pipelines.operations.stacks import needs_postgres
-from tests.processes import git
+from tests.processes import git, run
+
+__all__ = ["server"]
 
 
 @pytest.fixture
@@ -219,6 +221,26 @@ def test_a_database_that_names_other_folders_is_refused(
         connection.execute("insert into runs values (?)", (named,))
     sign(copy)
     refused(copy, locations, r"outside of .*mlartifacts.*home")
+
+
+@needs_postgres
+def test_a_database_of_a_stack_that_names_other_folders_is_emptied(
+    tmp_path: Path, server: dict[str, str], locations: Locations
+) -> None:
+    def sql(text: str) -> str:
+        return run("psql", "-Atqc", text, "airflow", env=server).stdout.strip()
+
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "key").write_text("private")
+    uri = f"postgresql://postgres@/airflow?host={server['PGHOST']}&port={server['PGPORT']}"
+    sql(f"create table runs (artifact_uri text); insert into runs values ('file://{tmp_path}/x/../home')")
+    databases.dump(uri, tmp_path / "mlflow")
+    own = [tmp_path / "mlartifacts"]
+    with pytest.raises(StageFailed, match=r"mlflow\.pgdump: it names .*/home, as no backup does; .* is empty now"):
+        databases.load(tmp_path / "mlflow.pgdump", uri, own=own)
+    assert sql("select count(*) from pg_tables where schemaname = 'public'") == "0"
+    databases.load(tmp_path / "mlflow.pgdump", uri, own=[*own, tmp_path / "home"])
+    assert sql("select count(*) from runs") == "1"
 
 
 @needs_postgres
