@@ -27,7 +27,9 @@ _READ = (
 _SEND_JSON = tuple(f"{_API}/{name}" for name in ("call/", "cancel", "queue/join", "reset", "run/"))
 _UPLOAD = f"{_API}/upload"
 _FORM = "multipart/form-data"
-_MAX_JSON = 2**20
+# Two prompts and two dozen values, however they are escaped.
+_MAX_JSON = 256 * 2**10
+_JSON_PER_MINUTE_MB = 16
 _MAX_LOGIN = 8 * 2**10
 _UPLOADS_PER_HOUR_MB = 2048
 
@@ -48,6 +50,7 @@ class Admission:
         self._json = Body(JSON, _MAX_JSON, check=paths.check)
         megabytes = max(_UPLOADS_PER_HOUR_MB, limits.max_request_mb)
         self._uploaded = Budget(megabytes * 2**20, 3600, f"more than {megabytes} MB uploaded in an hour")
+        self._sent = Budget(_JSON_PER_MINUTE_MB * 2**20, 60, f"more than {_JSON_PER_MINUTE_MB} MB sent in a minute")
 
     def __call__(self, request: Request) -> Body | None:
         """Return the body that the request may have; raise HTTPException with the reason of a refusal."""
@@ -70,17 +73,15 @@ class Admission:
             CALLER.set(address)
             kind = request.headers.get("content-type", "").partition(";")[0]
             return Body(_FORM if kind == _FORM else "application/x-www-form-urlencoded", _MAX_LOGIN)
-        if path == _UPLOAD:
-            self._count_upload(request, user or address)
-            return Body(_FORM, self._limits.max_request_mb * 2**20)
-        return self._json
-
-    def _count_upload(self, request: Request, caller: str) -> None:
+        caller = user or address
         length = request.headers.get("content-length")
-        if length is None:
-            raise HTTPException(411, "send a Content-Length: the size of an upload must be known before it is read")
-        self._uploaded.check(caller, int(length))
-        self._uploaded.spend(caller, int(length))
+        if path == _UPLOAD:
+            if length is None:
+                raise HTTPException(411, "send a Content-Length: the size of an upload must be known before it is read")
+            self._uploaded.spend(caller, int(length))
+            return Body(_FORM, self._limits.max_request_mb * 2**20)
+        self._sent.spend(caller, _MAX_JSON if length is None else min(int(length), _MAX_JSON))
+        return self._json
 
 
 def _is_one_of(path: str, addresses: tuple[str, ...]) -> bool:

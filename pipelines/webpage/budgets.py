@@ -21,15 +21,15 @@ class Budget:
         self._what = what
         self._used: TTLCache[tuple[str, int], int] = TTLCache(_MAX_CALLERS, 2 * seconds)
 
-    def check(self, caller: str, amount: int = 0) -> None:
-        """Raise HTTPException (429) where `caller` has used it up, or has less than `amount` left."""
-        used = self._used.get((caller, self._window()), 0)
-        if used >= self._limit or used + amount > self._limit:
+    def check(self, caller: str, amount: int = 1) -> None:
+        """Raise HTTPException (429) where `caller` has less than `amount` left."""
+        if self._used.get((caller, self._window()), 0) + amount > self._limit:
             wait = math.ceil(self._seconds - time.time() % self._seconds)
             raise HTTPException(429, f"{self._what}; try again in {wait} s", {"Retry-After": str(wait)})
 
     def spend(self, caller: str, amount: int = 1) -> None:
-        """Count `amount` as used by `caller`."""
+        """Count `amount` as used by `caller`; raises as `check`, and counts nothing then."""
+        self.check(caller, amount)
         key = caller, self._window()
         self._used[key] = self._used.get(key, 0) + amount
 

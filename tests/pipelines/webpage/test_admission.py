@@ -11,6 +11,7 @@ from starlette.requests import Request
 
 from pipelines.core.request_guard import JSON
 from pipelines.core.sections.operations import Serve
+from pipelines.webpage import budgets
 from pipelines.webpage.admission import Admission
 from pipelines.webpage.page_paths import PagePaths
 
@@ -56,7 +57,7 @@ def test_the_login_is_open(path: str) -> None:
 def test_everything_else_needs_a_login_where_there_are_accounts(path: str, method: str) -> None:
     assert admit(path, method, content_length="5") == 401
     for known in ({"user": "ada"}, {"has_accounts": False}):
-        assert admit(path, method, content_length="5", **known) in (None, (JSON, 2**20), ("multipart/form-data", 2**26))  # type: ignore[arg-type]
+        assert admit(path, method, content_length="5", **known) in (None, (JSON, 2**18), ("multipart/form-data", 2**26))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -89,3 +90,14 @@ def test_uploads_are_counted_by_caller() -> None:
         admission(sent[2])
     assert admission(sent[3]) is not None, "the other caller may"
     assert admit("/gradio_api/upload", "POST", user="ada", transfer_encoding="chunked") == 411
+
+
+@pytest.mark.parametrize("size", [{"content_length": str(2**30)}, {"transfer_encoding": "chunked"}])
+def test_so_is_json_whether_its_size_is_stated_or_not(size: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budgets.time, "time", lambda: 6000.0)
+    admission = Admission(lambda _: "ada", has_accounts=True, limits=Serve(), paths=PagePaths(Path("/nowhere")))
+    large = request("/gradio_api/queue/join", "POST", **size)
+    for _ in range(64):
+        admission(large)
+    with pytest.raises(HTTPException, match="16 MB sent in a minute"):
+        admission(large)
