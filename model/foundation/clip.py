@@ -129,7 +129,7 @@ class Heads(nn.Module):
 def contrastive(pictures: Tensor, texts: Tensor, keys: list[str], scale: Tensor) -> Tensor:
     """Return the multi-positive contrastive loss of (B, d) features; rows with equal `keys` are positives."""
     logits = scale * F.normalize(pictures.float(), dim=-1) @ F.normalize(texts.float(), dim=-1).T
-    same = torch.tensor([[a == b for b in keys] for a in keys], dtype=torch.float32)
+    same = torch.tensor([[a == b for b in keys] for a in keys], dtype=torch.float32, device=logits.device)
     target = same / same.sum(1, keepdim=True)
     return -0.5 * ((target * logits.log_softmax(1)).sum(1).mean() + (target * logits.T.log_softmax(1)).sum(1).mean())
 

@@ -82,9 +82,13 @@ def fit(
     the loss is NaN or infinite.
     """
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
 
     module.train()
     kind = next(module.parameters()).device.type
+    if torch.cuda.is_available():
+        # Accelerators of a process share their device: the face networks use the CPU, the others the GPU.
+        AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = Accelerator(cpu=kind == "cpu", mixed_precision="no")
     state = list(module.state_dict().values())
     optimisation = Optimisation(
@@ -133,18 +137,32 @@ class Legs:
         """The folder of copies of the training pictures, which parts share."""
         return self.folder.parent / "pictures"
 
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """The legs whose result is kept."""
+        return tuple(leg for leg in range(len(self.steps)) if self._file(leg).is_file())
+
     def run(self, module: nn.Module, train: Callable[[int, Path], None]) -> None:
-        """Call `train(leg, folder)` for each leg that is not kept, which trains `module`; legs of 0 steps are skipped.
+        """Call `train(leg, folder)` for each leg after the last kept one, which trains `module`; skip legs of 0 steps.
 
         Afterwards `module` has the result of the last leg.
         """
+        if self.done and not self.kept:
+            self._keep(self.done - 1, module)
+        last = max(self.kept, default=-1)
+        if last >= 0:
+            module.load_state_dict(load_file(self._file(last)))
         for leg, count in enumerate(self.steps):
-            kept = self.folder / f"leg{leg}.safetensors"
-            if kept.is_file():
-                module.load_state_dict(load_file(kept))
-            elif count and leg >= self.done:
+            if count and leg > last:
                 train(leg, self.folder / f"leg{leg}")
-                part = kept.with_suffix(".part")
-                save_file({name: value.contiguous() for name, value in module.state_dict().items()}, part)
-                part.replace(kept)
+                self._keep(leg, module)
                 self.finished(leg + 1)
+
+    def _file(self, leg: int) -> Path:
+        return self.folder / f"leg{leg}.safetensors"
+
+    def _keep(self, leg: int, module: nn.Module) -> None:
+        part = self._file(leg).with_suffix(".part")
+        part.parent.mkdir(parents=True, exist_ok=True)
+        save_file({name: value.contiguous() for name, value in module.state_dict().items()}, part)
+        part.replace(self._file(leg))

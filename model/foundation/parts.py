@@ -6,7 +6,7 @@ import copy
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -51,16 +51,17 @@ class TrainingContext:
             save()
             manifest.note_begun(self.weights, name, recipe, count)
 
+        legs = Legs(folder, steps, finished=finished)
         done = manifest.legs_begun(self.weights, name, recipe)
-        if any(folder.glob("leg*")) or not 0 < done < len(steps):
-            return Legs(folder, steps, finished=finished)
+        if legs.kept or not 0 < done < len(steps):
+            return legs
         load()
         print(
             f"{name}: begins with leg {done} (of 0 to {len(steps) - 1}) from the half precision in {self.weights}; the "
             "optimiser's state is not there, so that the learning rate warms up again",
             file=sys.stderr,
         )
-        return Legs(folder, steps, done, finished)
+        return replace(legs, done=done)
 
 
 Make = Callable[[TrainingContext, str, Recipe], dict[str, Any]]
