@@ -188,7 +188,7 @@ def locate(root: Path, subject: Subject, opened: list[stores.Store], begun: Jour
         copies=local.copies_with(root, subject, begun.probe()),
         traces=recorded,
         begun=begun,
-        beyond=[*beyond, *silent, *(f"{file}: an archive that cannot be searched" for file in sorted(files.unread))],
+        beyond=[*beyond, *silent, *(f"{file}: it cannot be searched" for file in sorted(files.unread))],
     )
 
 

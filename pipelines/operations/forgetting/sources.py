@@ -36,7 +36,7 @@ class SubjectFiles:
     """Files of a subject: `pictures`, what came `beside` them and is about nobody else, and files `shared` with others.
 
     `image_ids`: sha256 of the pictures, also of those in shared files. `lists`: {list of an inbox: its entries about
-    them}. `unread`: archives that cannot be searched.
+    them}. `unread`: files that cannot be searched.
     """
 
     pictures: set[Path] = field(default_factory=set)
@@ -75,23 +75,28 @@ def batches(inbox: Path, files: Iterable[Path]) -> list[dict[str, Path]]:
 
 def listed(inbox: Path, subject: Subject, found: SubjectFiles) -> SubjectFiles:
     """Return what the inbox's lists of files that were set aside say about the subject and about files `found`."""
-    lists = {}
+    result, files = SubjectFiles(), found.pictures | found.beside
     for file in sorted((inbox / BAD).glob("*.json")):
         places = [inbox / area / file.stem for area in (TAKEN, DONE, BAD)]
+        try:
+            names = [*dict(json.loads(file.read_bytes()))]
+        except (OSError, ValueError, TypeError):
+            result.unread.add(file)
+            continue
         theirs = [
             name
-            for name in json.loads(file.read_text(encoding="utf-8"))
+            for name in names
             if subject.lies_in(PurePosixPath(name.partition("/")[2]))
-            or not {place / name for place in places}.isdisjoint(found.pictures | found.beside)
+            or not files.isdisjoint(place / name for place in places)
         ]
-        lists.update({file: theirs} if theirs else {})
-    return SubjectFiles(lists=lists)
+        result.lists.update({file: theirs} if theirs else {})
+    return result
 
 
 def unlist(file: Path, names: Iterable[str]) -> None:
     """Remove entries from a list of files that were set aside."""
-    left = {name: reason for name, reason in json.loads(file.read_text("utf-8")).items() if name not in set(names)}
-    write_atomically(file, json.dumps(left, indent=1, ensure_ascii=False))
+    left = {name: reason for name, reason in json.loads(file.read_bytes()).items() if name not in set(names)}
+    write_atomically(file, json.dumps(left, indent=1))
 
 
 def files_of(source: Mapping[str, Path], subject: Subject, *, named: bool = True) -> SubjectFiles:
@@ -102,12 +107,17 @@ def files_of(source: Mapping[str, Path], subject: Subject, *, named: bool = True
     found = SubjectFiles()
     pictures: dict[str, str] = {}
     for name, file in source.items():
-        with suppress(OSError), file.open("rb") as stream:
-            start = stream.peek(512)
-            if start.startswith((PARQUET, ARROW)) or is_packed(start):
-                found |= _in_shard(file, subject)
-            elif is_picture_name(name) or is_picture_start(start):
-                pictures[name] = hashlib.file_digest(stream, "sha256").hexdigest()
+        try:
+            with file.open("rb") as stream:
+                start = stream.peek(512)
+                if start.startswith((PARQUET, ARROW)) or is_packed(start):
+                    found |= _in_shard(file, subject)
+                elif is_picture_name(name) or is_picture_start(start):
+                    pictures[name] = hashlib.file_digest(stream, "sha256").hexdigest()
+        except FileNotFoundError:
+            continue  # a link to nothing
+        except OSError:
+            found.unread.add(file)
     shown = {name for name in pictures if not _shows_landmarks(name, source)}
     theirs = {name for name in shown if subject.shows(pictures[name])}
     theirs |= {name for name in source if named and subject.lies_in(PurePosixPath(name))}

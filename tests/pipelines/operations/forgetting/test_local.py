@@ -164,6 +164,14 @@ def test_what_came_with_a_photo_that_was_set_aside_goes_with_it(tmp_path: Path) 
     assert not any("anna" in path.name for path in inbox.rglob("*")), "nor a folder of the name"
 
 
+def test_a_list_of_bad_files_that_is_damaged_is_named(tmp_path: Path) -> None:
+    bad = tmp_path / ".dynamicid" / "inbox" / "_bad"
+    write(bad, {"r.json": '{"monday/anna/1.jpg": "cut', "s.json": "[1, 2]"})
+    assert local.find_files(tmp_path, ANNA).unread == {bad / "r.json", bad / "s.json"}
+    local.delete_files(tmp_path, local.find_files(tmp_path, ANNA))
+    assert names(bad) == {"r.json", "s.json"}
+
+
 @pytest.mark.parametrize("place", ["_done/r/monday", "monday"])
 def test_tables_that_also_name_others_are_shared_and_those_of_one_person_are_not(tmp_path: Path, place: str) -> None:
     inbox = tmp_path / ".dynamicid" / "inbox"
