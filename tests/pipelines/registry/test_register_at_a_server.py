@@ -7,12 +7,14 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,6 +28,9 @@ from tests.processes import dynamicid, free_port, wait_until
 def server(tmp_path: Path, empty_database: Path) -> Iterator[str]:
     """Yield the address of a real server with its own database."""
     shutil.copy2(empty_database, tmp_path / "server.db")
+    # Files go through the server, as they do in an experiment that it made itself.
+    with closing(sqlite3.connect(tmp_path / "server.db")) as database, database:
+        database.execute("update experiments set artifact_location = 'mlflow-artifacts:/' || experiment_id")
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{tmp_path / 'server.db'}"]
