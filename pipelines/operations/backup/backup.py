@@ -21,7 +21,15 @@ from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.files import atomic_folder, sha256, write_atomically
 from pipelines.core.formats.folders import stated_version
 from pipelines.core.formats.table import BACKUP, KEY
-from pipelines.operations.backup.contents import ARTEFACTS, BUNDLE, DATABASE, MANIFEST, check_contents, files_in
+from pipelines.operations.backup.contents import (
+    ARTEFACTS,
+    BUNDLE,
+    DATABASE,
+    MANIFEST,
+    check_contents,
+    files_in,
+    unknown_names,
+)
 from pipelines.operations.backup.databases import dump
 from pipelines.operations.backup.locations import Locations
 from pipelines.operations.stack.credentials import FILE, OWNER_ONLY
@@ -104,6 +112,11 @@ def make_backup(locations: Locations, target: Path, *, with_artefacts: bool = Tr
             served=locations.served,
             rows=rows,
         )
+        if strange := unknown_names(manifest.files):
+            raise StageFailed(
+                f"{folder}: {strange[0].removeprefix(ARTEFACTS + '/')!r}: not UTF-8, or git would take it for a "
+                "repository, so that no restore accepts it; rename it"
+            )
         for file, digest in read.items():
             if manifest.files.get(Path(file).relative_to(part).as_posix()) != digest:
                 raise StageFailed(f"{file}: the copy is not what was read; check the disk, then run again")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from pipelines.core.errors import UserError
@@ -34,7 +34,7 @@ def check_contents(folder: Path, listed: dict[str, str]) -> None:
     if malformed := [name for name, digest in listed.items() if not _SHA256.fullmatch(digest)]:
         raise UserError(f"{folder / MANIFEST}: damaged: no sha256 of {malformed[0]!r}; copy it again")
     present = set(files_in(folder)) - {MANIFEST}
-    if strange := sorted(name for name in present | set(listed) if not _is_known(name)):
+    if strange := unknown_names(present | set(listed)):
         raise UserError(f"{folder}: {strange[0]!r}: no file of a backup has this name; nothing was restored")
     wrong = [f"{name} is missing" for name in sorted(set(listed) - present)]
     wrong += [f"{name} is not in {MANIFEST}" for name in sorted(present - set(listed))]
@@ -47,6 +47,11 @@ def check_contents(folder: Path, listed: dict[str, str]) -> None:
         given = read_credentials(folder / FILE)
         if missing := [name for name in _NEEDED if name not in given]:
             raise UserError(f"{folder / FILE}: {', '.join(missing)} is missing; nothing was restored")
+
+
+def unknown_names(names: Iterable[str]) -> list[str]:
+    """Return, sorted, the names that no file of a backup has."""
+    return sorted(name for name in names if not _is_known(name))
 
 
 def files_in(folder: Path) -> list[str]:
@@ -70,7 +75,8 @@ def _is_known(name: str) -> bool:
         return True
     parts = PurePosixPath(name).parts
     plain = name == "/".join(parts) and ".." not in parts and not _OF_GIT & {part.lower() for part in parts}
-    return plain and len(parts) > 1 and parts[0] == ARTEFACTS and not any(ord(letter) < 32 for letter in name)
+    unsafe = any(ord(letter) < 32 or "\ud800" <= letter <= "\udfff" for letter in name)
+    return plain and len(parts) > 1 and parts[0] == ARTEFACTS and not unsafe
 
 
 def _has_format(folder: Path, name: str) -> bool:

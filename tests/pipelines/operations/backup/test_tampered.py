@@ -111,6 +111,14 @@ def test_a_name_that_no_backup_has_is_refused(copy: Path, locations: Locations, 
     refused(copy, locations, "no file of a backup")
 
 
+@pytest.mark.parametrize("name", ["HEAD", "\udcff.txt", "a\nb"])
+def test_what_no_restore_accepts_is_no_backup(locations: Locations, tmp_path: Path, name: str) -> None:
+    (locations.root / "mlartifacts" / "1" / name).write_text("logged by somebody")
+    with pytest.raises(StageFailed, match="no restore accepts it; rename it"):
+        make_backup(locations, tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+
+
 def test_an_artefact_is_never_taken_for_a_database(locations: Locations, tmp_path: Path) -> None:
     table(Path(locations.artefacts or "") / "1" / "mlflow.sqlite", "an artefact")
     manifest = make_backup(locations, tmp_path / "copy")
