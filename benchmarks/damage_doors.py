@@ -32,22 +32,29 @@ FAULTS = ("TRACEBACK", "HANG", "ENDED", "OTHER ROWS TOUCHED")
 
 
 class Outcome(NamedTuple):
-    """How a door answered; how long it took; by how much memory grew, in MB."""
+    """How a door answered; how long that took, and how much of it the processor worked; by how much memory grew."""
 
     answer: str
     seconds: float
-    memory_mb: float
+    cpu_seconds: float = 0.0
+    memory_mb: float = 0.0
     reason: str = ""
 
 
 def measured(pids: list[int], act: Callable[[], tuple[str, str]]) -> Outcome:
     """Call `act`, which returns answer and reason; measure its time and the growth of these processes."""
     before = {pid: _memory(pid, "VmRSS", reset=True) for pid in pids}
-    began = time.monotonic()
+    began, worked = time.monotonic(), _worked(pids)
     answer, reason = act()
-    seconds = time.monotonic() - began
+    seconds, cpu_seconds = time.monotonic() - began, _worked(pids) - worked
     grown = max((_memory(pid, "VmHWM") - before[pid] for pid in pids), default=0.0)
-    return Outcome(answer, round(seconds, 2), round(max(grown, 0.0), 1), reason[:300])
+    return Outcome(answer, round(seconds, 2), round(cpu_seconds, 2), round(max(grown, 0.0), 1), reason[:300])
+
+
+def _worked(pids: list[int]) -> float:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in pids)
+    return 0.0
 
 
 def _memory(pid: int, what: str, *, reset: bool = False) -> float:
@@ -82,7 +89,7 @@ class Worker:
                 return Outcome(*self._ours.recv())
         answer = "HANG" if self._process.is_alive() else "ENDED"
         self.close()
-        return Outcome(answer, round(time.monotonic() - began, 2), 0.0)
+        return Outcome(answer, round(time.monotonic() - began, 2))
 
     def close(self) -> None:
         """End the process."""
@@ -260,7 +267,7 @@ def to_page(url: str) -> Callable[[Case], Outcome]:
         try:
             return measured(pids, lambda: handed_in(case))
         except requests.RequestException as error:
-            return Outcome("ENDED" if not listening(url) else "HANG", _PATIENCE, 0.0, str(error)[:300])
+            return Outcome("HANG" if listening(url) else "ENDED", _PATIENCE, reason=str(error)[:300])
 
     return send
 

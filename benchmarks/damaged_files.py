@@ -3,8 +3,9 @@
     python benchmarks/damaged_files.py --count 1000 --log damaged.jsonl     # again: goes on where it ended
     python benchmarks/damaged_files.py --door ingest --number 17            # one case again, with its reason
 
-Every case is made from the seed and its number (`damage.py`). Exit 1 where a door answered with a traceback, hung for
-more than 10 s, grew by more than 1 GB, ended, or touched rows of other files.
+Every case is made from the seed and its number (`damage.py`). Exit 1 where a door answered with a traceback or not
+within two minutes, kept the processor busy for more than 10 s, grew by more than 1 GB, ended, or touched rows of other
+files.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.damage import MODEL, Case, damaged, face, good
 from benchmarks.damage_doors import FAULTS, FORMATS, PROJECT, Outcome, Worker, to_page, to_served_model
 
-# Answers are compared with these bounds.
+# Bounds on the time of the processor, which other programs of a machine do not lengthen, and on memory.
 _SECONDS, _MEMORY_MB = 10.0, 1024.0
 # Cases that once found a fault, by door; the tests always run them. Seed 0.
 KEPT: dict[str, tuple[int, ...]] = {"ingest": (), "served model": (), "page": ()}
@@ -114,8 +115,8 @@ def faults(entries: list[dict[str, Any]]) -> list[str]:
         case = f"{entry['door']} {entry['number']} ({entry['format']}, {entry['damage']})"
         if entry["answer"] in FAULTS:
             found.append(f"{case}: {entry['answer']}: {entry['reason']}")
-        if entry["seconds"] > _SECONDS:
-            found.append(f"{case}: {entry['seconds']} s")
+        if entry["cpu_seconds"] > _SECONDS:
+            found.append(f"{case}: {entry['cpu_seconds']} s of the processor")
         if entry["memory_mb"] > _MEMORY_MB:
             found.append(f"{case}: {entry['memory_mb']} MB")
     return found
@@ -126,10 +127,13 @@ def table(entries: list[dict[str, Any]]) -> str:
     groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for entry in entries:
         groups[entry["door"], entry["answer"]].append(entry)
-    lines = ["| door | answer | cases | longest, s | most memory, MB |", "|---|---|---|---|---|"]
+    lines = [
+        "| door | answer | cases | longest, s | of the processor, s | most memory, MB |",
+        "|---|---|---|---|---|---|",
+    ]
     for (door, answer), group in sorted(groups.items()):
-        longest, most = (max(entry[key] for entry in group) for key in ("seconds", "memory_mb"))
-        lines.append(f"| {door} | {answer} | {len(group)} | {longest:.1f} | {most:.0f} |")
+        longest, worked, most = (max(entry[key] for entry in group) for key in ("seconds", "cpu_seconds", "memory_mb"))
+        lines.append(f"| {door} | {answer} | {len(group)} | {longest:.1f} | {worked:.1f} | {most:.0f} |")
     return "\n".join(lines)
 
 
