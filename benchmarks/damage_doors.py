@@ -31,7 +31,7 @@ _PATIENCE = 120.0
 FAULTS = ("TRACEBACK", "HANG", "ENDED", "OTHER ROWS TOUCHED")
 
 
-class Outcome(NamedTuple):
+class Measured(NamedTuple):
     """How a door answered; how long that took, and how much of it the processor worked; by how much memory grew."""
 
     answer: str
@@ -41,14 +41,14 @@ class Outcome(NamedTuple):
     reason: str = ""
 
 
-def measured(pids: list[int], act: Callable[[], tuple[str, str]]) -> Outcome:
+def measured(pids: list[int], act: Callable[[], tuple[str, str]]) -> Measured:
     """Call `act`, which returns answer and reason; measure its time and the growth of these processes."""
     before = {pid: _memory(pid, "VmRSS", reset=True) for pid in pids}
     began, worked = time.monotonic(), _worked(pids)
     answer, reason = act()
     seconds, cpu_seconds = time.monotonic() - began, _worked(pids) - worked
     grown = max((_memory(pid, "VmHWM") - before[pid] for pid in pids), default=0.0)
-    return Outcome(answer, round(seconds, 2), round(cpu_seconds, 2), round(max(grown, 0.0), 1), reason[:300])
+    return Measured(answer, round(seconds, 2), round(cpu_seconds, 2), round(max(grown, 0.0), 1), reason[:300])
 
 
 def _worked(pids: list[int]) -> float:
@@ -74,7 +74,7 @@ class Worker:
         self._home, self._kind = home, kind
         self._process: Any = None
 
-    def __call__(self, case: Case) -> Outcome:
+    def __call__(self, case: Case) -> Measured:
         """Hand a case to the process."""
         if self._process is None or not self._process.is_alive():
             context = multiprocessing.get_context("spawn")
@@ -86,10 +86,10 @@ class Worker:
         began = time.monotonic()
         with contextlib.suppress(EOFError):
             if self._ours.poll(_PATIENCE):
-                return Outcome(*self._ours.recv())
+                return Measured(*self._ours.recv())
         answer = "HANG" if self._process.is_alive() else "ENDED"
         self.close()
-        return Outcome(answer, round(time.monotonic() - began, 2))
+        return Measured(answer, round(time.monotonic() - began, 2))
 
     def close(self) -> None:
         """End the process."""
@@ -225,11 +225,11 @@ def listening(url: str) -> list[int]:
     return sorted({link.pid for link in psutil.net_connections("tcp4") if link.laddr.port == port and link.pid})
 
 
-def to_served_model(url: str) -> Callable[[Case], Outcome]:
+def to_served_model(url: str) -> Callable[[Case], Measured]:
     """Return how a damaged picture or request is sent to a served model."""
     pids = listening(url)
 
-    def send(case: Case) -> Outcome:
+    def send(case: Case) -> Measured:
         body = case.data
         if case.format in PICTURES:
             reference = base64.b64encode(case.data).decode()
@@ -239,7 +239,7 @@ def to_served_model(url: str) -> Callable[[Case], Outcome]:
     return send
 
 
-def to_page(url: str) -> Callable[[Case], Outcome]:
+def to_page(url: str) -> Callable[[Case], Measured]:
     """Return how a damaged picture, call or form is sent to the page."""
     from benchmarks.page_load import API, upload
 
@@ -263,11 +263,11 @@ def to_page(url: str) -> Callable[[Case], Outcome]:
             return "TRACEBACK", events[-300:]
         return ("refused by name", events[-200:]) if "event: error" in events else ("drawn", "")
 
-    def send(case: Case) -> Outcome:
+    def send(case: Case) -> Measured:
         try:
             return measured(pids, lambda: handed_in(case))
         except requests.RequestException as error:
-            return Outcome("HANG" if listening(url) else "ENDED", _PATIENCE, reason=str(error)[:300])
+            return Measured("HANG" if listening(url) else "ENDED", _PATIENCE, reason=str(error)[:300])
 
     return send
 

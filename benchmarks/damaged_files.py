@@ -23,13 +23,13 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.damage import MODEL, Case, damaged, face, good
-from benchmarks.damage_doors import FAULTS, FORMATS, PROJECT, Outcome, Worker, to_page, to_served_model
+from benchmarks.damage_doors import FAULTS, FORMATS, PROJECT, Measured, Worker, to_page, to_served_model
 
 # Bounds on the time of the processor, which other programs of a machine do not lengthen, and on memory.
 _SECONDS, _MEMORY_MB = 10.0, 1024.0
 # Cases that once found a fault, by door; the tests always run them. Seed 0.
 KEPT: dict[str, tuple[int, ...]] = {"ingest": (), "served model": (), "page": ()}
-Send = Callable[[Case], Outcome]
+Send = Callable[[Case], Measured]
 
 
 @contextlib.contextmanager
@@ -99,9 +99,9 @@ def run(door: str, send: Send, seed: int, numbers: list[int], log: Path | None =
         if number in known:
             continue
         case = damaged(seed, number, FORMATS[door])
-        outcome = send(case)
+        found = send(case)
         about = {"door": door, "seed": seed, "number": number, "format": case.format, "damage": case.damage}
-        known[number] = {**about, **outcome._asdict()}
+        known[number] = {**about, **found._asdict()}
         if log:
             with log.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(known[number]) + "\n")
@@ -141,8 +141,8 @@ def still_well(door: str, send: Send) -> bool:
     """Return whether a good file still comes through."""
     formats = {"ingest": "JPEG", "served model": "request", "page": "JPEG"}
     kind = formats[door]
-    outcome = send(Case(kind, "none", face() if kind == "JPEG" else good(kind)))
-    return outcome.answer in ("rows", "answered", "drawn")
+    found = send(Case(kind, "none", face() if kind == "JPEG" else good(kind)))
+    return found.answer in ("rows", "answered", "drawn")
 
 
 def main() -> int:

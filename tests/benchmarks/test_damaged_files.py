@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.damage import BODIES, LABELS, MODEL, PICTURES, SHARDS, damaged, good
-from benchmarks.damage_doors import FAULTS, FORMATS, Outcome
+from benchmarks.damage_doors import FAULTS, FORMATS, Measured
 from benchmarks.damaged_files import KEPT, faults, opened, run, still_well, table
 
 
@@ -55,9 +55,9 @@ def test_a_hundred_files_a_door(door: str, tmp_path: Path) -> None:
 def test_a_second_run_goes_on_and_faults_are_named(tmp_path: Path) -> None:
     asked = []
 
-    def send(case: object) -> Outcome:
+    def send(case: object) -> Measured:
         asked.append(case)
-        return Outcome("TRACEBACK" if len(asked) == 2 else "rows", 1.0, 11.0 if len(asked) == 3 else 0.1, 2.0, "why")
+        return Measured("TRACEBACK" if len(asked) == 2 else "rows", 1.0, 11.0 if len(asked) == 3 else 0.1, 2.0, "why")
 
     log = tmp_path / "log.jsonl"
     run("ingest", send, 0, [0, 1], log)
