@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 KEY = "format"
-_MOST_BYTES = 64 * 2**20
+_MOST_BYTES = 16 * 2**20
 UPGRADE = "upgrade the program (git pull, make env) or use a file of an older one"
 
 
@@ -42,7 +42,7 @@ class Format:
 def read_object(file: Path, advice: str) -> dict[str, Any]:
     """Return the JSON object in `file`; raise ValueError, which ends with `advice`, where there is none.
 
-    Files of more than 64 MB, and objects nested more deeply than Python's recursion limit, are none.
+    Files of more than 16 MB, and objects nested more deeply than Python's recursion limit, are none.
     """
     too_long = file.stat().st_size > _MOST_BYTES
     try:

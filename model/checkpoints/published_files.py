@@ -6,6 +6,7 @@ A published model consists of three files written by torch.save: SAA, a dict `{"
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +98,7 @@ def read_tensors(file: Path) -> dict[str, Any]:
             from safetensors.torch import load_file
 
             return dict(load_file(file))
+        _refuse_compressed(file)
         loaded = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file may raise almost anything
         why = str(error).strip().split("\n", maxsplit=1)[0] or type(error).__name__
@@ -107,6 +109,14 @@ def read_tensors(file: Path) -> dict[str, Any]:
     if not isinstance(loaded, Mapping):
         raise CheckpointError(f"{file}: contains {_form(loaded)}; expected a dict of tensors")
     return dict(_flattened(loaded))
+
+
+def _refuse_compressed(file: Path) -> None:
+    """Raise ValueError for an archive with compressed tensors, which torch.save never writes: it may be a bomb."""
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+                raise ValueError("its tensors are compressed")
 
 
 def _flattened(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -10,8 +10,8 @@ import yaml
 from model.formats import read_object as _read_object
 from pipelines.core.errors import UserError
 
-# Parameters and prompts have a few kilobytes; the slow parser would need minutes for more.
-_MOST_YAML = 2**20
+# Parameters and prompts have a few kilobytes; the parser is slow.
+_MOST_YAML = 256 * 2**10
 
 
 def read_object(file: Path, advice: str) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def read_object(file: Path, advice: str) -> dict[str, Any]:
 def read_yaml(file: Path) -> Any:
     """Return the YAML in `file`; raise UserError where it is not UTF-8, or as `parse_yaml`."""
     if file.stat().st_size > _MOST_YAML:
-        raise UserError(f"{file}: larger than {_MOST_YAML // 2**20} MB; expected a YAML file of some kilobytes")
+        raise UserError(f"{file}: larger than {_MOST_YAML // 2**10} KB; expected a YAML file of some kilobytes")
     try:
         text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import zipfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from safetensors import safe_open
 
 from model.checkpoints.published import AdapterShapes, Published, PublishedFiles, read_adapter, sizes_of
-from model.checkpoints.published_files import CheckpointError, compare, to_adapter_keys, to_published_keys
+from model.checkpoints.published_files import CheckpointError, compare, read_tensors, to_adapter_keys, to_published_keys
 from model.foundation.random_models import RandomModels
 from model.network.adapter import Adapter
 from model.network.base import Base, BaseReference
@@ -112,3 +113,17 @@ def test_an_adapter_is_read_with_its_base_reference(
     config, state = read_adapter(tmp_path, unet)
     assert config["base"] == {"pipeline": "sd", "image_encoder": "clip", "fingerprint": "1" * 64}
     assert list(state) == list(adapter.state_dict())
+
+
+def test_compressed_tensors_are_refused_before_they_are_unpacked(tmp_path: Path) -> None:
+    """A few megabytes of zeros unpack to gigabytes; torch.save compresses nothing."""
+    torch.save({"SAA_module": {"a": torch.zeros(1000)}}, tmp_path / "SAA.bin")
+    assert read_tensors(tmp_path / "SAA.bin")
+    with (
+        zipfile.ZipFile(tmp_path / "SAA.bin") as plain,
+        zipfile.ZipFile(tmp_path / "bomb.bin", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for member in plain.infolist():
+            packed.writestr(member.filename, plain.read(member))
+    with pytest.raises(CheckpointError, match=r"bomb\.bin: not read: its tensors are compressed"):
+        read_tensors(tmp_path / "bomb.bin")

@@ -51,7 +51,7 @@ def test_yaml_is_read_or_named(text: str) -> None:
         (b"\xff\xfea\x00:\x00", "not a text file in UTF-8"),
         (b"a: &a [x]\nb: *a", "an alias"),
         (b'a: "x\\0"', "the character NUL"),
-        (b"# " + b"x" * 2**20, "larger than 1 MB"),
+        (b"# " + b"x" * 2**18, "larger than 256 KB"),
     ],
 )
 def test_a_damaged_parameter_file_is_named(tmp_path: Path, content: bytes, reason: str) -> None:
