@@ -46,6 +46,18 @@ def test_people_are_drawn_once(tmp_path: Path) -> None:
     assert "holds people drawn with other settings" in str(other.exception)
 
 
+def test_the_second_edition_has_people_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = foundation(
+        "draw", "--edition", "2", "--people", "6", "--photos", "1", "--size", "32", "--groups", "1", "--workers", "1"
+    )
+    assert done.exit_code == 0, done.output
+    # Two of each of four shapes.
+    assert json.loads(done.stdout) == {"photos": 6, "groups": 8, "people_held_out": 1}
+    folder = tmp_path / ".dynamicid" / "foundation" / "edition-2" / "people"
+    assert (folder / "group_192x96_photos.npy").is_file()
+
+
 def test_a_folder_like_its_manifest_passes(weights: Path) -> None:
     done = foundation("check", "--weights", weights)
     assert done.exit_code == 0, done.output
@@ -130,6 +142,10 @@ def test_a_loss_that_is_not_finite_ends_in_a_sentence(tmp_path: Path, monkeypatc
         (["measure", "--weights", ".", "--record"], "manifest.json: no manifest"),
         (["measure", "--weights", ".", "--adapter", "nowhere"], "nowhere: no adapter here"),
         (["measure", "--weights", ".", "--part", "nose"], "nose: no part of the foundation"),
+        (["check", "--edition", "3"], "edition 3: expected one of 1, 2"),
+        (["draw", "--edition", "2", "--people", "4"], "4 people, expected at least 5 for pictures of 4"),
+        (["measure", "--weights", ".", "--part", "several_people"], "several_people: no part of the foundation"),
+        (["train", "--edition", "2", "--weights", "nowhere", "--part", "unet"], "train part people first"),
         (["train", "--weights", "nowhere", "--part", "nose"], "nose: no part of the foundation"),
         (["train", "--weights", "nowhere", "--part", "clip"], "train part people first"),
     ],
