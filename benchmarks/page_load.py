@@ -2,9 +2,10 @@
 
     python benchmarks/page_load.py --adapter models:/dynamicid@champion        # starts the page, and ends it
     python benchmarks/page_load.py --url http://127.0.0.1:7860 --photo me.jpg
+    python benchmarks/page_load.py --adapter models:/dynamicid@champion --requests 200 --attack    # Linux
 
 The last line is JSON. Exit 1 where a request failed, answers for one seed differed, a malformed call was not refused
-with a reason, or the page stopped answering.
+with a reason, the page stopped answering, or with `--attack` the median of the others was twice that without attacker.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ import contextlib
 import json
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import requests
 
 from benchmarks.malformed_calls import Call, malformed_calls
+from benchmarks.page_attack import attacked
 from benchmarks.serving_load import FACE_PROMPTS, answer_figures, free_port, load_parser, print_figures
 
 API = "gradio_api"
@@ -78,10 +82,10 @@ def alive(url: str) -> bool:
 class Caller:
     """A `gradio_client` of the page that downloads pictures into `folder`."""
 
-    def __init__(self, url: str, folder: Path) -> None:
+    def __init__(self, url: str, folder: Path, auth: tuple[str, str] | None = None) -> None:
         from gradio_client import Client
 
-        self._client = Client(url, download_files=folder, verbose=False, analytics_enabled=False)
+        self._client = Client(url, download_files=folder, verbose=False, analytics_enabled=False, auth=auth)
 
     def draw(self, photos: Sequence[Path], number: int) -> Answer:
         """Send request `number`, which determines seed and face prompts."""
@@ -101,10 +105,16 @@ class Caller:
         return Answer(Path(picture).read_bytes(), "", time.monotonic() - begun)
 
 
-def load(url: str, photos: Sequence[Path], *, count: int, clients: int, seeds: int) -> dict[str, Any]:
-    """Send `count` valid requests, with `seeds` different seeds in turn, from `clients` clients; return figures."""
+def load(
+    url: str, photos: Sequence[Path], *, count: int, clients: int, seeds: int, password: str | None = None
+) -> dict[str, Any]:
+    """Send `count` valid requests, with `seeds` different seeds in turn, from `clients` clients; return figures.
+
+    With `password` the clients log in as client-0, client-1, ….
+    """
     with tempfile.TemporaryDirectory() as folder:
-        callers = [Caller(url, Path(folder) / str(n)) for n in range(clients)]
+        auths = [(f"client-{n}", password) if password else None for n in range(clients)]
+        callers = [Caller(url, Path(folder) / str(n), auth) for n, auth in enumerate(auths)]
 
         def answers_of(client: int) -> list[tuple[int, Answer]]:
             numbers = [number % seeds for number in range(client, count, clients)]
@@ -148,14 +158,56 @@ def send_malformed(url: str, photo: bytes) -> dict[str, Any]:
     }
 
 
+def load_under_attack(adapter: str, photos: Sequence[Path], *, count: int, clients: int, seeds: int) -> dict[str, Any]:
+    """Load a page with accounts four times in turn, without and with an attacker; return figures."""
+    password = "a long password"
+    runs: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
+    answers: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as folder:
+        accounts = Path(folder) / "accounts"
+        names = [*(f"client-{n}" for n in range(clients)), "attacker"]
+        accounts.write_text("".join(f"{name}:{password}\n" for name in names), encoding="utf-8")
+        accounts.chmod(0o600)
+        with served("--adapter", adapter, "--accounts", str(accounts)) as url:
+            login = requests.post(f"{url}/login", data={"username": "attacker", "password": password}, timeout=60)
+            cookie = "; ".join(f"{cookie.name}={cookie.value}" for cookie in login.cookies)
+            files = {"files": ("photo.png", photos[0].read_bytes())}
+            photo = requests.post(f"{url}/{API}/upload", files=files, headers={"Cookie": cookie}, timeout=60).json()[0]
+            port = int(url.rpartition(":")[2])
+            load(url, photos, count=clients, clients=clients, seeds=seeds, password=password)
+            for is_attacked in (False, True) * 2:
+                attack = attacked(port, cookie, photo) if is_attacked else contextlib.nullcontext(Counter[str]())
+                with attack as counted:
+                    half = load(url, photos, count=count // 2, clients=clients, seeds=seeds, password=password)
+                runs[is_attacked].append(half)
+                answers += counted
+    medians = {kind: statistics.mean(run["median_s"] for run in some) for kind, some in runs.items()}
+    return {
+        "requests_each": count,
+        "errors": sum(run["errors"] for some in runs.values() for run in some),
+        "first_error": next((run["first_error"] for some in runs.values() for run in some if run["errors"]), None),
+        "median_s": round(medians[False], 3),
+        "median_s_under_attack": round(medians[True], 3),
+        "ratio": round(medians[True] / medians[False], 2),
+        "slowest_s_under_attack": max(run["slowest_s"] for run in runs[True]),
+        "attacks": dict(sorted(answers.items())),
+    }
+
+
 def main() -> int:
     """Measure and print; see the module's docstring."""
     parser = load_parser(__doc__, "adapter", "adapter folder or registered model to open the page with")
     parser.add_argument("--requests", type=int, default=50)
     parser.add_argument("--clients", type=int, default=5)
+    parser.add_argument("--attack", action="store_true", help="compare with an attacker beside the clients (--adapter)")
     options = parser.parse_args()
     with contextlib.ExitStack() as stack:
         photos = options.photo or [_example(Path(stack.enter_context(tempfile.TemporaryDirectory())))]
+        if options.attack:
+            sizes = {"count": options.requests, "clients": options.clients, "seeds": options.seeds}
+            figures = load_under_attack(options.adapter, photos, **sizes)
+            print(json.dumps(figures))
+            return int(figures["errors"] > 0 or figures["ratio"] >= 2)
         running = contextlib.nullcontext((options.url or "").rstrip("/"))
         url = stack.enter_context(served("--adapter", options.adapter) if options.adapter else running)
         figures = load(url, photos, count=options.requests, clients=options.clients, seeds=options.seeds)

@@ -31,7 +31,7 @@ _ONCE = ("authorization", "content-encoding", "content-length", "content-type", 
 # A body has _SECONDS, and one more for every _RATE bytes that arrive (as Apache's `RequestReadTimeout … MinRate`).
 _SECONDS, _RATE = 20.0, 64 * 1024
 # How much of a refused body is read and thrown away, so that its sender reads the reason instead of a reset.
-_LINGER_SECONDS, _LINGER_BYTES = 1.0, 4 * 2**20
+_LINGER_SECONDS, _LINGER_BYTES = 1.0, 2**20
 # Deeper than any request, and far below Python's recursion limit.
 _MAX_DEPTH = 40
 
@@ -242,7 +242,7 @@ def parse_json(data: bytes, max_values: int) -> Any:
 
 
 async def _discard(receive: Receive) -> None:
-    """Read what is left of a body, for a moment and a few megabytes."""
+    """Read what is left of a body, for a moment and up to a megabyte."""
     left = _LINGER_BYTES
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_LINGER_SECONDS):

@@ -17,7 +17,7 @@ from pipelines.versions.git import would_commit
 from pipelines.webpage.budgets import Budget
 
 _LOG = logging.getLogger(__name__)
-# The address of the request that is being answered.
+# Where the request comes from that is being answered (`neighbourhood`).
 CALLER: ContextVar[str] = ContextVar("caller", default="")
 MIN_LENGTH = 12
 # Wrong passwords in a minute.
@@ -34,6 +34,19 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def neighbourhood(address: str) -> str:
+    """Return what one caller can have many addresses of: the loopback, or a network /64 of IPv6; else the address."""
+    if is_loopback(address):
+        return "this machine"
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if parsed.version == 4:
+        return address
+    return parsed.ipv4_mapped.compressed if parsed.ipv4_mapped else str(ipaddress.ip_network((int(parsed), 64), False))
 
 
 def check_host(host: str, accounts: Mapping[str, str], public_url: str | None = None) -> None:

@@ -9,7 +9,7 @@ from starlette.requests import Request
 
 from pipelines.core.request_guard import JSON, Body
 from pipelines.core.sections.operations import Serve
-from pipelines.webpage.accounts import CALLER
+from pipelines.webpage.accounts import CALLER, neighbourhood
 from pipelines.webpage.budgets import Budget
 from pipelines.webpage.page_paths import PagePaths
 
@@ -70,7 +70,7 @@ class Admission:
         if reads:
             return None
         if path == "/login":
-            CALLER.set(address)
+            CALLER.set(neighbourhood(address))
             kind = request.headers.get("content-type", "").partition(";")[0]
             return Body(_FORM if kind == _FORM else "application/x-www-form-urlencoded", _MAX_LOGIN)
         caller = user or address

@@ -11,7 +11,15 @@ from starlette.exceptions import HTTPException
 
 from pipelines.core.errors import UserError
 from pipelines.webpage import accounts, budgets
-from pipelines.webpage.accounts import CALLER, allowed_hosts, check_host, is_loopback, password_check, read_accounts
+from pipelines.webpage.accounts import (
+    CALLER,
+    allowed_hosts,
+    check_host,
+    is_loopback,
+    neighbourhood,
+    password_check,
+    read_accounts,
+)
 from tests.processes import git
 
 
@@ -90,6 +98,22 @@ def test_only_the_right_password_is_accepted(monkeypatch: pytest.MonkeyPatch) ->
     check = password_check({"ada": "correct horse battery"})
     tries = [("ada", "correct horse battery"), ("ada", "wrong"), ("eve", ""), ("", "")]
     assert [asyncio.run(check(*given)) for given in tries] == [True, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "are_one"),
+    [
+        ("127.0.0.1", "127.200.0.9", True),
+        ("127.0.0.1", "::1", True),
+        ("2001:db8::1", "2001:db8::ffff:1", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("192.0.2.1", "192.0.2.2", False),
+        ("192.0.2.1", "::ffff:192.0.2.1", True),
+        ("", "testclient", False),
+    ],
+)
+def test_many_addresses_of_one_caller_are_one(one: str, other: str, are_one: bool) -> None:
+    assert (neighbourhood(one) == neighbourhood(other)) is are_one
 
 
 def test_guesses_are_counted_by_address_and_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
