@@ -154,7 +154,7 @@ def _finish(context: TrainingContext, sample: Sample) -> TrainingResult:
         elif shipped or not part.inherited:
             missing.append(part.name)
     file = context.weights / manifest.FILE
-    if missing and (shipped or not figures):
+    if missing and (shipped or not figures.keys() - {"people"}):
         return TrainingResult(figures, None, tuple(missing))
     if known and not manifest.check(context.weights) and recipe.items() <= known["recipe"].items():
         return TrainingResult(known["figures"], file, tuple(missing))

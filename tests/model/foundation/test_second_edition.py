@@ -62,6 +62,10 @@ def trained(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     """(work, weights, result) of a whole training."""
     root = tmp_path_factory.mktemp("second")
     shutil.copytree(drawn, root / "work")
+    # People alone are no network to ship.
+    assert train(root / "work", root / "weights", "people").manifest is None
+    shutil.rmtree(root / "weights")
+    assert train(root / "work", root / "weights", "people").missing == ("autoencoder", "clip", "unet")
     first = train(root / "work", root / "weights", "people", "autoencoder")
     # One part alone is listed, and a folder of weights with it is whole.
     assert first.missing == ("clip", "unet")
