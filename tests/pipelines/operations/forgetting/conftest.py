@@ -148,8 +148,8 @@ def _state(home: Home) -> None:
         for number, whole in enumerate([file for file in store.glob("files/md5/??/*") if file.suffix != ".dir"]):
             shutil.copy(whole, whole.with_name(f".{number}h6Pp7s1zFXYmryzZzOBudg.tmp"))  # a transfer that was killed
     state = root / ".dynamicid"
-    call(create(root, "with data").path, "checkout", "-q")
-    create(root, "without data")
+    call(create(root, "with-data").path, "checkout", "-q")
+    create(root, "without-data")
     photos = read_photos(root / "data" / "processed", "train")
     held_out = read_photos(root / "data" / "processed", "test")
     keys = np.concatenate([photos.keys, held_out.keys])
