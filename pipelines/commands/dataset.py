@@ -25,7 +25,7 @@ def show() -> None:
 @app.command("list")
 def list_versions() -> None:
     """Print all versions, oldest first, one per line."""
-    from pipelines.registry.retraining import known_versions
+    from pipelines.versions.dataset_version import known_versions
 
     versions = known_versions(Path.cwd())
     emit(versions, "\n".join(versions))
@@ -34,8 +34,8 @@ def list_versions() -> None:
 @app.command()
 def checkout(tag: Annotated[str, argument("A version such as faces-v3, or latest.", metavar="TAG")]) -> None:
     """Restore version TAG of the dataset into data/faces."""
-    from pipelines.registry.retraining import LATEST, known_versions, newest
-    from pipelines.versions.dataset_version import checkout_version
+    from pipelines.registry.retraining import LATEST, newest
+    from pipelines.versions.dataset_version import checkout_version, known_versions
 
     if tag == LATEST:
         tag = newest(known_versions(Path.cwd())) or ""
@@ -53,8 +53,7 @@ def publish(folder: Annotated[Path, option("Dataset folder.", "--dir", metavar="
 
 def publish_version(folder: Path) -> dict[str, Any]:
     """Make a version of a dataset folder and return it; `new` is false if the same data already had one."""
-    from pipelines.registry.retraining import known_versions
-    from pipelines.versions.dataset_version import current_version, make_version
+    from pipelines.versions.dataset_version import current_version, known_versions, make_version
 
     before = set(known_versions(Path.cwd()))
     parent = current_version(Path.cwd()).tag

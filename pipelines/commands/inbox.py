@@ -84,8 +84,9 @@ def add(
     from pipelines.data.ingest.photo_files import is_picture_name
     from pipelines.data.ingest.summary import UnmatchedLabels
     from pipelines.operations.inbox.reading import local_batches
-    from pipelines.registry.retraining import LATEST, known_versions
+    from pipelines.registry.retraining import LATEST
     from pipelines.stages.ingest import Inputs, Outputs, run
+    from pipelines.versions.dataset_version import known_versions
     from pipelines.versions.forgotten import REASON
 
     given = load_params(params)
@@ -136,7 +137,7 @@ def validate(run_id: RunId, inbox: Address, params: ParamsFile = DEFAULT_PARAMS)
 def publish(skip_code: SkipCode = 0) -> None:
     """Make a version of the dataset and print it as JSON; a retry prints the version already made."""
     from pipelines.commands.dataset import publish_version
-    from pipelines.registry.retraining import known_versions
+    from pipelines.versions.dataset_version import known_versions
 
     begun = json.loads((_PUBLISHED.is_file() and _PUBLISHED.read_text(encoding="utf-8")) or "{}")
     if "before" not in begun:

@@ -119,7 +119,10 @@ def _figures(version: Any, params: Params, challenger: Challenger) -> Figures:
     """Return the challenger's figures, recorded where they are not those that the gates judged last."""
     judged = judged_figures(version)
     key = challenger.results[-1].key if challenger.results else judged.key
-    return judged if key == judged.key else Figures(key, record_stage(challenger.root, "evaluate", params))
+    if key == judged.key:
+        return judged
+    run_id = record_stage(challenger.root, "evaluate", params)
+    return judged if run_id == judged.run_id else Figures(key, run_id)
 
 
 def compare(

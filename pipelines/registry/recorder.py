@@ -22,7 +22,7 @@ from pipelines.evaluation.variants import SUMMARISED
 from pipelines.registry.lineage import Lineage, lineage_of
 from pipelines.registry.registry import open_registry, registry_lock
 from pipelines.registry.results import StageResult, result_of
-from pipelines.registry.runs import deleted_run, finished_run, log_values, open_run, search_runs
+from pipelines.registry.runs import finished_run, log_values, open_run, search_runs
 from pipelines.versions.workspace import run_name
 
 _ARTEFACTS: dict[str, tuple[str, ...]] = {
@@ -129,7 +129,8 @@ def record_stage(root: Path, name: str, params: Params, *, anew: bool = False) -
                 used_by = f"dynamicid.used_by.{run_name(lineage.airflow_run_id)}"
                 client.set_tag(existing, used_by, lineage.airflow_run_id)
             return existing
-        if not anew and (deleted := deleted_run(client, stage=name, lock_hash=lineage.lock_hash)) is not None:
+        deleted = None if anew else finished_run(client, deleted=True, stage=name, lock_hash=lineage.lock_hash)
+        if deleted is not None:
             raise Discarded(
                 f"{name}: somebody deleted its MLflow run {deleted}, so it is not recorded again; `mlflow runs restore "
                 f"--run-id {deleted}` brings it back, `dynamicid record {name}` makes a new one"

@@ -17,7 +17,7 @@ from typing import Any
 
 from pipelines.core.chain import ADAPTER, ANCHORING, FACES, METRICS, PROCESSED, REPORT, stage_names, stages
 from pipelines.core.errors import StageFailed
-from pipelines.core.params import Params, changes, check_params
+from pipelines.core.params import PARAMS, Params, changes, check_params, read_tree
 from pipelines.evaluation.belonging import (
     MADE_BY,
     check_figures,
@@ -203,7 +203,7 @@ def _evaluated_by_hand(root: Path, problems: Sequence[str]) -> StageResult:
         )
     check_report(root / REPORT, metrics)
     result_of(root, "preprocess")
-    params = check_params({**_other_sections(root), **record["params"]}, METRICS)
+    params = check_params({**read_tree(root / PARAMS), **record["params"]}, METRICS)
     present = photos_digest(params, root / PROCESSED)
     if present != record["inputs"]["photos"]:
         raise StageFailed(
@@ -211,12 +211,6 @@ def _evaluated_by_hand(root: Path, problems: Sequence[str]) -> StageResult:
             "are not one result; `dynamicid repro evaluate` evaluates on these"
         )
     return _by_hand(root, "evaluate", record, document["settings"].get("profile"), [METRICS, REPORT])
-
-
-def _other_sections(root: Path) -> dict[str, Any]:
-    from pipelines.core.params import read_tree
-
-    return read_tree(root / "params.yaml")
 
 
 def _by_hand(root: Path, stage: str, record: dict[str, Any], profile: str | None, paths: Sequence[str]) -> StageResult:

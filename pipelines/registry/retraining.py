@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipelines.core.chain import FACES
 from pipelines.core.errors import UserError
 from pipelines.core.params import Params
 from pipelines.registry.registry import champion_number, open_registry, versions_of
+from pipelines.versions.dataset_version import known_versions
 
 Trigger = Literal["hand", "schedule", "data"]
 LATEST = "latest"
@@ -30,13 +30,6 @@ class Plan:
 def newest(tags: Sequence[str]) -> str | None:
     """Return the dataset version with the highest number, or None without any."""
     return max(tags, key=lambda tag: int(tag.rpartition("-v")[2]), default=None)
-
-
-def known_versions(root: Path) -> list[str]:
-    """Return the dataset versions of the checkout, oldest first."""
-    from pipelines.versions.git_tags import numbered_tags
-
-    return [name for _, name in numbered_tags(root, f"{Path(FACES).name}-v")]
 
 
 def make_plan(

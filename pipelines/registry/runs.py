@@ -53,15 +53,9 @@ def search_runs(
     return found[:most]
 
 
-def finished_run(client: Tracking, **tags: str) -> str | None:
-    """Return the id of the newest finished run with `tags`, as in `search_runs`, or None where there is none."""
-    found = search_runs(client, "FINISHED", tags, 1)
-    return found[0].info.run_id if found else None
-
-
-def deleted_run(client: Tracking, **tags: str) -> str | None:
-    """Return the id of the newest finished run with `tags` that somebody deleted, or None where there is none."""
-    found = search_runs(client, "FINISHED", tags, 1, deleted=True)
+def finished_run(client: Tracking, *, deleted: bool = False, **tags: str) -> str | None:
+    """Return the id of the newest finished run with `tags`, or None where there is none; both as in `search_runs`."""
+    found = search_runs(client, "FINISHED", tags, 1, deleted=deleted)
     return found[0].info.run_id if found else None
 
 

@@ -6,13 +6,12 @@ Runs rarely commit: `dvc.lock`, `params.yaml` and the `.dvc` files of a checkout
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from pipelines.core.errors import StageFailed
 from pipelines.versions.git import git, has_commit, run_git
-from pipelines.versions.git_tags import commit_tree, local_origin, push_tag
+from pipelines.versions.git_tags import commit_index, index_of_head, local_origin, push_tag
 
 PREFIX = "model-"
 # Untracked files that reproducing the result may need.
@@ -28,19 +27,12 @@ def take_snapshot(root: Path, message: str, files: Mapping[str, bytes] | None = 
     """
     if not has_commit(root):
         return None
-    with tempfile.TemporaryDirectory() as folder:
-        index = Path(folder) / "index"
-        git(root, "read-tree", "HEAD", index=index)
+    with index_of_head(root) as index:
         git(root, "add", "--update", "--", ".", index=index)
         new = git(root, "ls-files", "-z", "--others", "--exclude-standard", "--", *_NEW)
         if names := [name for name in new.split("\0") if name]:
             git(root, "--literal-pathspecs", "add", "--", *names, index=index)
-        for name, content in (files or {}).items():
-            blob = git(root, "hash-object", "-w", "--stdin", data=content)
-            place = git(root, "rev-parse", "--show-prefix") + name
-            git(root, "update-index", "--add", "--cacheinfo", f"100644,{blob},{place}", index=index)
-        tree = git(root, "write-tree", index=index)
-    commit = commit_tree(root, tree, message)
+        commit = commit_index(root, index, files or {}, message)
     tag = f"{PREFIX}{commit[:12]}"
     git(root, "update-ref", f"refs/tags/{tag}", commit)
     if local_origin(root) is not None:

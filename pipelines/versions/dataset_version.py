@@ -54,6 +54,11 @@ def dvc_root(folder: Path) -> Path | None:
     return next((parent for parent in (real, *real.parents) if (parent / ".dvc" / "config").is_file()), None)
 
 
+def known_versions(root: Path, folder: str = FACES) -> list[str]:
+    """Return the tags of all versions of `folder`, the oldest first."""
+    return [name for _, name in numbered_tags(root, _prefix(folder))]
+
+
 def current_version(root: Path, folder: str = FACES) -> DatasetVersion:
     """Return the version that the `.dvc` file of `folder` names."""
     md5 = _md5(root, folder)
@@ -139,7 +144,7 @@ def checkout_version(root: Path, tag: str, folder: str = FACES) -> DatasetVersio
     check_repository(root)
     if _shares_cache(root):
         fetch_tags(root, _prefix(folder))
-    known = [name for _, name in numbered_tags(root, _prefix(folder))]
+    known = known_versions(root, folder)
     pointer = root / f"{folder}.dvc"
     content = read_at(root, [tag], f"{folder}.dvc").get(tag) if tag in known else None
     if content is None:
@@ -234,16 +239,12 @@ def _md5(root: Path, folder: str) -> str | None:
 
 def tag_of(root: Path, md5: str, folder: str = FACES) -> str | None:
     """Return the tag of the dataset version whose data has DVC's hash `md5`, or None where it has no tag."""
-    if not in_repository(root):
-        return None
-    tags = [name for _, name in numbered_tags(root, _prefix(folder))]
-    contents = read_at(root, tags, f"{folder}.dvc") if tags else {}
-    return next((tag for tag, content in contents.items() if _parse_md5(content) == md5), None)
+    return next(iter(versions_of_data(root, [md5], folder)), None) if in_repository(root) else None
 
 
 def versions_of_data(root: Path, hashes: Collection[str], folder: str = FACES) -> list[str]:
     """Return the versions whose data has one of DVC's `hashes`, the oldest first."""
-    tags = [name for _, name in numbered_tags(root, _prefix(folder))]
+    tags = known_versions(root, folder)
     contents = read_at(root, tags, f"{folder}.dvc") if tags else {}
     return [tag for tag, content in contents.items() if _parse_md5(content) in hashes]
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -13,7 +14,7 @@ from pipelines.core.errors import StageFailed, UserError
 from pipelines.versions.git import GitRun, git, has_commit, in_repository, run_git
 
 _ATTEMPTS = 30
-_DEFAULT_IDENTITY = {"user.name": "dynamicid", "user.email": "dynamicid@localhost"}
+DEFAULT_IDENTITY = {"user.name": "dynamicid", "user.email": "dynamicid@localhost"}
 
 
 def check_repository(root: Path) -> None:
@@ -53,19 +54,26 @@ def read_at(root: Path, tags: list[str], file: str) -> dict[str, bytes]:
 
 def commit_files(root: Path, files: dict[str, bytes], message: str) -> str:
     """Commit HEAD's tree with `files` (path relative to `root` → content); return HEAD where it has them already."""
-    prefix = git(root, "rev-parse", "--show-prefix")
+    with index_of_head(root) as index:
+        return commit_index(root, index, files, message)
+
+
+@contextmanager
+def index_of_head(root: Path) -> Iterator[Path]:
+    """Yield an index file with the files of HEAD, beside the repository's own."""
     with tempfile.TemporaryDirectory() as folder:
         index = Path(folder) / "index"
         git(root, "read-tree", "HEAD", index=index)
-        for name, content in files.items():
-            blob = git(root, "hash-object", "-w", "--stdin", data=content)
-            git(root, "update-index", "--add", "--cacheinfo", f"100644,{blob},{prefix}{name}", index=index)
-        tree = git(root, "write-tree", index=index)
-    return commit_tree(root, tree, message)
+        yield index
 
 
-def commit_tree(root: Path, tree: str, message: str) -> str:
-    """Return a new commit of `tree` with parent HEAD, or HEAD itself where its tree is the same."""
+def commit_index(root: Path, index: Path, files: Mapping[str, bytes], message: str) -> str:
+    """Add `files`, as in `commit_files`, to `index`; return its commit with parent HEAD, or HEAD if it is the same."""
+    prefix = git(root, "rev-parse", "--show-prefix")
+    for name, content in files.items():
+        blob = git(root, "hash-object", "-w", "--stdin", data=content)
+        git(root, "update-index", "--add", "--cacheinfo", f"100644,{blob},{prefix}{name}", index=index)
+    tree = git(root, "write-tree", index=index)
     if tree == git(root, "rev-parse", "HEAD^{tree}"):
         return git(root, "rev-parse", "HEAD")
     return git(root, *_identity(root), "commit-tree", tree, "-p", "HEAD", data=message.encode())
@@ -159,5 +167,5 @@ def retry_claim(claim: Callable[[], str]) -> str:
 
 def _identity(root: Path) -> list[str]:
     """Return the options that set a default user name and e-mail where git has none."""
-    missing = {key: value for key, value in _DEFAULT_IDENTITY.items() if not run_git(root, "config", key).text}
+    missing = {key: value for key, value in DEFAULT_IDENTITY.items() if not run_git(root, "config", key).text}
     return [word for key, value in missing.items() for word in ("-c", f"{key}={value}")]

@@ -19,7 +19,7 @@ from pipelines.core.files import atomic_folder, write_atomically
 from pipelines.versions.dvc import cache_folder, dvc, dvc_problem, use_data_of
 from pipelines.versions.forgotten import describe_entries, gate, refuse_forgotten
 from pipelines.versions.git import git, run_git
-from pipelines.versions.git_tags import origin_path
+from pipelines.versions.git_tags import DEFAULT_IDENTITY, origin_path
 from pipelines.versions.places import EXPERIMENTS, RESTORED, RUNS, note_copy, noted
 
 RUNS_VARIABLE = "DYNAMICID_RUNS"
@@ -91,10 +91,10 @@ def clone_of(home: Path, target: Path) -> None:
     """Make `target` a clone of `home` with the same DVC cache; after a failure `target` does not exist."""
     with atomic_folder(target) as part:
         git(home, "clone", "--quiet", "--local", str(home), str(part.resolve()))
-        for name in ("user.name", "user.email"):
+        for name, value in DEFAULT_IDENTITY.items():
             # DVC commits experiments, for which git needs a user name and e-mail.
             if run_git(part, "config", name).code:
-                git(part, "config", name, "dynamicid" if name == "user.name" else "dynamicid@localhost")
+                git(part, "config", name, value)
         _attach(part, home)
 
 
