@@ -98,7 +98,7 @@ def check_training_reports(adapter: Path, stage: str, reports: Mapping[str, Path
     `reports` maps `losses.csv` and `metrics.json` to the files that are read.
     """
     record = record_of(adapter, stage)
-    if record is None:
+    if record is None or "reports" not in record:
         raise StageFailed(
             f"{adapter}: it does not say which {stage} made it, so nothing shows that "
             f"{', '.join(map(str, reports.values()))} belongs to it; `dynamicid repro {stage}` trains it"
