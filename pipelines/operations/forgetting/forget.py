@@ -77,11 +77,6 @@ class Locations:
     beyond: list[str]
 
     @property
-    def splits(self) -> frozenset[str]:
-        """The splits of the subject's photos."""
-        return self.begun.splits
-
-    @property
     def anywhere(self) -> bool:
         """Whether anything holds the subject that this command deletes by itself, or that is not yet in the list."""
         entry_of = self.subject.listed.entry_of
@@ -119,9 +114,10 @@ def forget(
         else:
             report = _nothing_left(root, subject, locations, beyond)
         local_stores = [Path(store.odb.path) for store in opened if store.odb.fs.protocol == "local"]
-        searched = [root, *local.dataset_folders(root), *all_runs_folders(root), *local_stores, *noted(root, INBOX)]
+        outside = [*all_runs_folders(root), *local_stores, *noted(root, DATASET), *noted(root, INBOX)]
         kept = [Path(copy.folder) for copy in named if not copies]
-        remaining = _remaining(locations, searched if check else [], kept, root / FILE)
+        searched = [root, root / local.DATA, *outside] if check else []
+        remaining = _remaining(locations, searched, kept, root / FILE)
         if not (remaining or beyond or report.beyond):
             end_journal(root)
         return replace(report, remaining=remaining, beyond=[*beyond, *report.beyond])
@@ -218,8 +214,8 @@ def _remains(
 
 def _forget(root: Path, locations: Locations, shown: set[str]) -> ForgettingReport:
     """Delete what was located; `shown`: sha256 of the logged pictures that are deleted afterwards."""
-    subject, found, splits = locations.subject, locations.found, locations.splits
-    may_show = pages.may_show(splits)
+    subject, found = locations.subject, locations.found
+    may_show = pages.may_show(locations.begun.splits)
     cached = pages.pages_showing(root, cache_folder(root), found, set(locations.begun.shown)) if may_show else set()
     before = current_version(root).md5
     known = {md5 for entry in forgotten.read_ledger(root).entries for md5 in entry.datasets}

@@ -54,11 +54,6 @@ def _files(root: Path, *folders: str) -> Iterator[Path]:
         yield from walk(root / name, [*runs, *(root / STATE / other for other in _OTHERS)])
 
 
-def dataset_folders(root: Path) -> list[Path]:
-    """Return the folders in which tables are rewritten: the data folder, and datasets that were made elsewhere."""
-    return [root / DATA, *noted(root, DATASET)]
-
-
 def find_tables(root: Path, subject: Subject) -> dict[Path, SubjectRows]:
     """Return {table: rows of the subject} of a checkout and of datasets noted in it, for tables that have any."""
     outside = (file for folder in noted(root, DATASET) for file in walk(folder))
