@@ -54,6 +54,8 @@ def _of_transport(photo: bytes) -> Iterator[Malformed]:
         ("deep nesting", b"[" * 100_000 + b"]" * 100_000),
         ("deep nesting in a row", b'{"dataframe_records":' + b"[" * 5_000 + b"]" * 5_000 + b"}"),
         ("two objects", good + good),
+        ("UTF-16", good.decode().encode("utf-16")),
+        ("many small values", b'{"inputs": [' + b"[]," * 100_000 + b"[]]}"),
         ("a number of 10,000 digits", b'{"dataframe_records": ' + b"9" * 10_000 + b"}"),
     ):
         yield Malformed(name, JSON, body)
@@ -91,7 +93,7 @@ def _of_values(photo: bytes) -> Iterator[Malformed]:
     boxes: list[Any] = [[0, 0, 1], [0, 0, 1, 1, 1], [0, 0, 1.5, 1], [-1, 0, 1, 1], [0.5, 0, 0.5, 1], [1, 1, 0, 0]]
     boxes += [["a", 0, 1, 1], [float("nan"), 0, 1, 1], [0, 0, float("inf"), 1]]
     changes += [{"boxes": value} for value in (3, [3], {}, [[0, 0, 1, 1]] * 2, *([box] for box in boxes))]
-    changes += [{"seed": value} for value in (-1, 1.5, "one", [], 2**64, 10**40, True)]
+    changes += [{"seed": value} for value in (-1, 1.5, "one", [], 2**64, 10**40, 10**4200, True)]
     for change in changes:
         yield Malformed(str(change)[:60], JSON, _sent({"dataframe_records": [_row(photo, **change)]}))
     yield Malformed("many rows", JSON, _sent({"dataframe_records": [_row(photo)] * 50}))
