@@ -105,23 +105,22 @@ class Caller:
         return Answer(Path(picture).read_bytes(), "", time.monotonic() - begun)
 
 
-def load(
-    url: str, photos: Sequence[Path], *, count: int, clients: int, seeds: int, password: str | None = None
-) -> dict[str, Any]:
-    """Send `count` valid requests, with `seeds` different seeds in turn, from `clients` clients; return figures.
-
-    With `password` the clients log in as client-0, client-1, ….
-    """
+def load(url: str, photos: Sequence[Path], *, count: int, clients: int, seeds: int) -> dict[str, Any]:
+    """Send `count` valid requests, with `seeds` different seeds in turn, from `clients` clients; return figures."""
     with tempfile.TemporaryDirectory() as folder:
-        auths = [(f"client-{n}", password) if password else None for n in range(clients)]
-        callers = [Caller(url, Path(folder) / str(n), auth) for n, auth in enumerate(auths)]
+        callers = [Caller(url, Path(folder) / str(n)) for n in range(clients)]
+        return _load(callers, photos, count, seeds)
 
-        def answers_of(client: int) -> list[tuple[int, Answer]]:
-            numbers = [number % seeds for number in range(client, count, clients)]
-            return [(n, callers[client].draw(photos[: 1 + n % min(2, len(photos))], n)) for n in numbers]
 
-        with ThreadPoolExecutor(clients) as pool:
-            answers = [answer for part in pool.map(answers_of, range(clients)) for answer in part]
+def _load(callers: Sequence[Caller], photos: Sequence[Path], count: int, seeds: int) -> dict[str, Any]:
+    clients = len(callers)
+
+    def answers_of(client: int) -> list[tuple[int, Answer]]:
+        numbers = [number % seeds for number in range(client, count, clients)]
+        return [(n, callers[client].draw(photos[: 1 + n % min(2, len(photos))], n)) for n in numbers]
+
+    with ThreadPoolExecutor(clients) as pool:
+        answers = [answer for part in pool.map(answers_of, range(clients)) for answer in part]
     pictures = [(number, answer.picture) for number, answer in answers]
     errors = [answer.reason for _, answer in answers if answer.picture is None]
     figures = answer_figures(pictures, errors, [answer.seconds for _, answer in answers])
@@ -158,7 +157,9 @@ def send_malformed(url: str, photo: bytes) -> dict[str, Any]:
     }
 
 
-def load_under_attack(adapter: str, photos: Sequence[Path], *, count: int, clients: int, seeds: int) -> dict[str, Any]:
+def load_under_attack(
+    adapter: str, photos: Sequence[Path], *, count: int, clients: int, seeds: int, home: Path | None = None
+) -> dict[str, Any]:
     """Load a page with accounts four times in turn, without and with an attacker; return figures."""
     password = "a long password"
     runs: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
@@ -168,17 +169,19 @@ def load_under_attack(adapter: str, photos: Sequence[Path], *, count: int, clien
         names = [*(f"client-{n}" for n in range(clients)), "attacker"]
         accounts.write_text("".join(f"{name}:{password}\n" for name in names), encoding="utf-8")
         accounts.chmod(0o600)
-        with served("--adapter", adapter, "--accounts", str(accounts)) as url:
+        with served("--adapter", adapter, "--accounts", str(accounts), home=home) as url:
             login = requests.post(f"{url}/login", data={"username": "attacker", "password": password}, timeout=60)
             cookie = "; ".join(f"{cookie.name}={cookie.value}" for cookie in login.cookies)
             files = {"files": ("photo.png", photos[0].read_bytes())}
             photo = requests.post(f"{url}/{API}/upload", files=files, headers={"Cookie": cookie}, timeout=60).json()[0]
             port = int(url.rpartition(":")[2])
-            load(url, photos, count=clients, clients=clients, seeds=seeds, password=password)
+            # Before the attacker's guesses: on this machine all of them count as one caller who guesses.
+            callers = [Caller(url, Path(folder) / name, (name, password)) for name in names[:-1]]
+            _load(callers, photos, clients, seeds)
             for is_attacked in (False, True) * 2:
                 attack = attacked(port, cookie, photo) if is_attacked else contextlib.nullcontext(Counter[str]())
                 with attack as counted:
-                    half = load(url, photos, count=count // 2, clients=clients, seeds=seeds, password=password)
+                    half = _load(callers, photos, count // 2, seeds)
                 runs[is_attacked].append(half)
                 answers += counted
     medians = {kind: statistics.mean(run["median_s"] for run in some) for kind, some in runs.items()}

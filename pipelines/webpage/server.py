@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -181,5 +182,7 @@ def _serve(
         ended.wait()
     finally:
         page._queue.close()
+        # It would print a traceback for every open tab, whose connection is cut.
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         server.should_exit = True
         thread.join()

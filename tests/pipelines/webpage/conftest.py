@@ -46,6 +46,7 @@ def _served(home: Path, *options: str) -> Iterator[Page]:
         served.wait(60)
     assert served.returncode == 0
     assert not folder.exists(), "uploads and pictures are removed at the end"
+    assert "Traceback" not in log.read_text()
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks.page_load import alive, load, send_malformed
+from benchmarks.page_load import alive, load, load_under_attack, send_malformed
 
 if TYPE_CHECKING:
     from tests.pipelines.webpage.conftest import Page
@@ -30,3 +30,13 @@ def test_nonsense_is_refused_with_a_reason(page: Page, drawn_people: list[Path])
     assert load(page.url, drawn_people, count=2, clients=2, seeds=1)["errors"] == 0
     after = {file for file in page.folder.parents[2].rglob("*") if page.folder not in file.parents}
     assert after == before, "only the page's folder is written to"
+
+
+@pytest.mark.nightly
+def test_an_attacker_makes_no_other_request_fail(page_home: Path, drawn_people: list[Path]) -> None:
+    """How much slower the others become is measured, not asserted: `benchmarks/page_load.py --attack`."""
+    adapter = page_home / "models" / "adapter"
+    found = load_under_attack(str(adapter), drawn_people, count=20, clients=5, seeds=5, home=page_home)
+    assert found["errors"] == 0, found["first_error"]
+    drawn = {kind for kind in found["attacks"] if kind.endswith(": 200")}
+    assert drawn <= {"drawings: 200"}, "nothing else of the attacker was accepted"
