@@ -6,10 +6,10 @@ run continues: it writes the same files as an uninterrupted run.
 
 from __future__ import annotations
 
-import pickle
+import json
 import sys
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from pipelines.data.ingest.header import read_header
 from pipelines.data.ingest.known_rows import changed_rights, content_key, known_rows, label_key, row_key
 from pipelines.data.ingest.label_join import Absent
 from pipelines.data.ingest.layout import Source, open_source
-from pipelines.data.ingest.photo_files import Labels, Skipped, Unmatched
+from pipelines.data.ingest.photo_files import FoundPhoto, Labels, Skipped, Unmatched
 from pipelines.data.ingest.shards import Row, ShardWriter
 from pipelines.data.ingest.summary import Summary, Tally, UnmatchedLabels, summarise
 from pipelines.versions.forgotten import REASON, Forgotten, gate
@@ -74,6 +74,11 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> Summary:
         return _Addition(params, source, faces, gate(faces, source.root), inputs).run()
 
 
+def _photo(line: str) -> FoundPhoto:
+    tree = json.loads(line)
+    return FoundPhoto(**{**tree, "labels": Labels(**tree["labels"])})
+
+
 class _Addition:
     """The photos of one source on their way into a dataset, and what is counted of them."""
 
@@ -89,19 +94,20 @@ class _Addition:
         """Read the labels of all photos, which are kept meanwhile, and then their bytes: nothing is read twice."""
         from tqdm import tqdm
 
-        with tempfile.SpooledTemporaryFile(_IN_MEMORY) as kept:
+        # JSON with escapes, so that names of any bytes come back as they were.
+        with tempfile.SpooledTemporaryFile(_IN_MEMORY, "w+", encoding="ascii") as kept:
             total = 0
             for item in self._source.read(self._max_bytes):
                 if isinstance(item, Skipped):
                     self._skip(item)
                     continue
                 self._tally.note(item.labels)
-                pickle.dump(item, kept)
+                kept.write(json.dumps(asdict(item)) + "\n")
                 total += 1
             self._refuse_unmatched([])
             self._writer = ShardWriter(self._faces, self._params.ingest.shard_mb * 2**20)
             kept.seek(0)
-            photos = self._source.contents((pickle.load(kept) for _ in range(total)), self._max_bytes)
+            photos = self._source.contents((_photo(line) for line in kept), self._max_bytes)
             try:
                 for item in tqdm(photos, desc="ingest", unit=" photos", total=total, file=sys.stderr, mininterval=0.5):
                     self._skip(item) if isinstance(item, Skipped) else self._add(item)
