@@ -153,7 +153,7 @@ def test_nothing_of_a_body_is_read_before_login(page_with_accounts: Page, path: 
 
 def test_json_is_refused_while_it_arrives(page: Page) -> None:
     begun = time.monotonic()
-    many = ((b"[" + b"0," * 500_000) for _ in range(60))
+    many = (b"[" + b"0," * 50_000 for _ in range(8))
     assert send(page, "POST", f"{API}/queue/join", [("Content-Type", JSON)], many)[0] == 413
     assert send(page, "POST", f"{API}/cancel", [("Content-Type", JSON)], b" " * (2**20 + 1))[0] == 413
     few = b'{"data": [' + b"[]," * 60_000 + b"0]}"
