@@ -45,7 +45,8 @@ def ingest(
     """
     from pipelines.data.ingest.summary import UnmatchedLabels, print_summary
     from pipelines.stages.ingest import Inputs, Outputs, run
-    from pipelines.versions.dataset_version import dvc_root, make_version, restore_present
+    from pipelines.versions.dataset_version import make_version, restore_present
+    from pipelines.versions.dvc import dvc_root
     from pipelines.versions.git_tags import check_repository
     from pipelines.versions.places import note_outside
 

@@ -18,7 +18,7 @@ from pipelines.core.chain import FACES
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.files import write_atomically
 from pipelines.core.row_schemas import DATASET_SCHEMA, open_rows
-from pipelines.versions.dvc import bring_data, cache_folder, dvc, dvc_problem, push_data
+from pipelines.versions.dvc import bring_data, dvc, dvc_problem, home_of, push_data
 from pipelines.versions.forgotten import LEDGER, describe_entries, gate, refuse_forgotten
 from pipelines.versions.git import git, in_repository
 from pipelines.versions.git_tags import (
@@ -26,7 +26,6 @@ from pipelines.versions.git_tags import (
     claim_tag,
     commit_files,
     fetch_tags,
-    local_origin,
     numbered_tags,
     push_tag,
     read_at,
@@ -46,12 +45,6 @@ class DatasetVersion:
     tag: str | None
     md5: str | None
     rows: int | None
-
-
-def dvc_root(folder: Path) -> Path | None:
-    """Return the DVC repository that `folder` is in, or None."""
-    real = folder.resolve()
-    return next((parent for parent in (real, *real.parents) if (parent / ".dvc" / "config").is_file()), None)
 
 
 def known_versions(root: Path, folder: str = FACES) -> list[str]:
@@ -114,7 +107,7 @@ def publish_version(root: Path, folder: str, message: str) -> DatasetVersion:
     if md5 is None:
         raise UserError(f"{root / folder}.dvc: no such file; `dvc add {folder}` writes it")
     prefix = _prefix(folder)
-    shared = _shares_cache(root)
+    shared = home_of(root) is not None
     rows = _count(root / folder)
     text = f"{message.strip()}\n\nRows: {rows}" if rows is not None else message.strip()
 
@@ -142,7 +135,7 @@ def checkout_version(root: Path, tag: str, folder: str = FACES) -> DatasetVersio
     """
     root = root.resolve()
     check_repository(root)
-    if _shares_cache(root):
+    if home_of(root) is not None:
         fetch_tags(root, _prefix(folder))
     known = known_versions(root, folder)
     pointer = root / f"{folder}.dvc"
@@ -188,12 +181,6 @@ def restore_present(root: Path, folder: str = FACES) -> None:
             f"{folder}.dvc names data that is not here and cannot be brought back ({problem}); fetch it with "
             f"`dvc pull`, or delete {folder}.dvc to begin a new dataset"
         )
-
-
-def _shares_cache(root: Path) -> bool:
-    """Whether `root` is a local clone that shares the DVC cache of its origin."""
-    origin = local_origin(root)
-    return origin is not None and dvc_root(origin) == origin and cache_folder(root) == cache_folder(origin)
 
 
 def _add(root: Path, folder: str) -> None:

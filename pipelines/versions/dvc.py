@@ -22,6 +22,7 @@ from pipelines.core.errors import REASON_VARIABLE, StageFailed, UserError, read_
 from pipelines.core.privacy import TELEMETRY_OFF
 from pipelines.versions.forgotten import refuse_forgotten
 from pipelines.versions.git import git_environment, in_repository
+from pipelines.versions.git_tags import local_origin
 from pipelines.versions.interrupted import mend_interrupted, mend_stores
 
 
@@ -61,6 +62,20 @@ def dvc_problem(done: subprocess.CompletedProcess[str]) -> str:
     errors = [line.removeprefix("ERROR:").strip() for line in lines if line.startswith("ERROR:")]
     others = [line for line in lines if line and not line.lower().startswith(("warning", "having any troubles"))]
     return next(iter(errors + others), "no reason given")
+
+
+def dvc_root(folder: Path) -> Path | None:
+    """Return the DVC repository that `folder` is in, or None."""
+    real = folder.resolve()
+    return next((parent for parent in (real, *real.parents) if (parent / ".dvc" / "config").is_file()), None)
+
+
+def home_of(root: Path) -> Path | None:
+    """Return the local checkout that `root` is a clone of and whose DVC cache it shares, as a run's workspace does."""
+    origin = local_origin(root)
+    if origin is None or dvc_root(root) is None or dvc_root(origin) != origin:
+        return None
+    return origin if cache_folder(root) == cache_folder(origin) else None
 
 
 def cache_folder(root: Path) -> Path:

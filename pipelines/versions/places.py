@@ -15,6 +15,7 @@ from filelock import FileLock
 
 from pipelines.core.errors import UserError
 from pipelines.core.files import write_atomically
+from pipelines.versions.dvc import home_of
 
 FILE = Path(".dynamicid") / "copies.jsonl"
 # Where DVC runs the experiments of `dvc exp run --temp` and `--queue`, each in a clone of the checkout.
@@ -39,7 +40,12 @@ class Copy:
 
 
 def note_copy(root: Path, folder: Path, what: str) -> None:
-    """Add `folder` to the list; `what` (such as "export, webdataset") writes photos into it. Call it before that."""
+    """Add `folder` to the list; `what` (such as "export, webdataset") writes photos into it. Call it before that.
+
+    The workspace of a run also adds it to the list of its checkout, which is asked to forget, and stays longer.
+    """
+    if (home := home_of(root)) is not None:
+        note_copy(home, folder, what)
     file = root / FILE
     made = Copy(str(folder.resolve()), what, datetime.now(UTC).isoformat(timespec="seconds"))
     file.parent.mkdir(parents=True, exist_ok=True)
