@@ -20,7 +20,7 @@ from model.face.people_prompts import people_of, with_face_prompts, without_peop
 from model.foundation.clip import WIDTH, colour_of, contrastive, normalise
 from model.foundation.edition import Edition
 from model.foundation.people import Array, Groups, People
-from model.foundation.pictures import squared
+from model.network.crop_transform import squared
 
 WEIGHT = 0.5
 

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from model.foundation.people import Array, Groups, People
-from model.foundation.random_models import MEAN
 
 
 @dataclass(frozen=True)
@@ -134,22 +133,6 @@ def cached(file: Path, rows: int, make: Callable[[], Array]) -> Array:
 def as_tensor(images: Array) -> Tensor:
     """Return (B, H, W, 3) uint8 as (B, 3, H, W) float32 in [−1, 1]."""
     return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).contiguous().float() / 127.5 - 1
-
-
-def squared(image: Array) -> Array:
-    """Return a picture (H, W, 3) uint8, with bars of CLIP's mean colour that make it a square; a square as it is.
-
-    CLIP's own processor would cut off the people at both ends.
-    """
-    height, width = image.shape[:2]
-    if height == width:
-        return image
-    side = max(height, width)
-    square = np.empty((side, side, 3), np.uint8)
-    square[:] = np.round(np.array(MEAN) * 255)
-    top, left = (side - height) // 2, (side - width) // 2
-    square[top : top + height, left : left + width] = image
-    return square
 
 
 def face_weight(boxes: Array, size: tuple[int, int], weight: float, grow: float = 0.0) -> Tensor:

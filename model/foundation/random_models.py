@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Mean and standard deviation of CLIP's training pictures, per colour channel.
-MEAN = (0.48145466, 0.4578275, 0.40821073)
+from model.network.crop_transform import CLIP_MEAN
+
+# Standard deviation of CLIP's training pictures, per colour channel.
 STD = (0.26862954, 0.26130258, 0.27577711)
 # Pairs of letters that become one token, so that ordinary prompts differ in length.
 _PIECES = ("ph", "ot", "of", "in", "an", "th", "er", "on", "re", "ed")
@@ -138,7 +139,7 @@ def save_preprocessor(folder: Path, size: int) -> None:
         "do_normalize": True,
         "do_rescale": True,
         "do_resize": True,
-        "image_mean": list(MEAN),
+        "image_mean": list(CLIP_MEAN),
         "image_std": list(STD),
         "resample": 3,
         "rescale_factor": 1 / 255,

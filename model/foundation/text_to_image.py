@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from model.face.face_prompts import POSES
 from model.foundation.clip import PromptLabels, normalise, prompt_labels
 from model.foundation.people import Array, People
-from model.foundation.pictures import squared
 from model.foundation.readers import FaceReader, clothes_colour, nearest_class, surroundings_colour
+from model.network.crop_transform import squared
 
 BATCH = 35
 

@@ -14,6 +14,8 @@ from torch import Tensor
 from model.formats import read_object
 
 _MOST_PIXELS = 4096
+# Mean of CLIP's training pictures, per colour channel.
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 # PIL's resampling numbers.
 _MODES = {0: "nearest", 2: "bilinear", 3: "bicubic"}
 
@@ -91,3 +93,19 @@ class CropTransform:
         pixels = pixels[..., top : top + self.crop, left : left + self.crop] * self.rescale
         mean, std = (torch.tensor(x, device=pixels.device).view(1, -1, 1, 1) for x in (self.mean, self.std))
         return (pixels - mean) / std
+
+
+def squared(image: np.ndarray) -> np.ndarray:
+    """Return a picture (H, W, 3) uint8, with bars of CLIP's mean colour that make it a square; a square as it is.
+
+    CLIP's own processor would cut off the people at both ends.
+    """
+    height, width = image.shape[:2]
+    if height == width:
+        return image
+    side = max(height, width)
+    square = np.empty((side, side, 3), np.uint8)
+    square[:] = np.round(np.array(CLIP_MEAN) * 255)
+    top, left = (side - height) // 2, (side - width) // 2
+    square[top : top + height, left : left + width] = image
+    return square

@@ -34,7 +34,7 @@ class TextJudge:
         """Return the features of N pictures (H, W, 3) uint8 RGB; those that are not square get bars."""
         from PIL import Image
 
-        from model.foundation.pictures import squared
+        from model.network.crop_transform import squared
 
         def features(chunk: Sequence[np.ndarray]) -> Any:
             shown = [Image.fromarray(squared(image)) for image in chunk]

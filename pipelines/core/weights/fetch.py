@@ -130,7 +130,7 @@ def _fetch(
             revision=job.located.revision,
             licence=licence,
             accepted=licence is not None and manifest.licences[licence].accept,
-            files=job.done,
+            files=dict(sorted(job.done.items())),
         )
         # After every network, so that a command that is killed later has not fetched this one for nothing.
         lock = Lock(networks={**lock.networks, job.name: recorded})

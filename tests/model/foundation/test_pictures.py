@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from model.foundation.people import Groups, People
-from model.foundation.pictures import boxes_of, buckets, cached, choose, shrunk, squared
+from model.foundation.pictures import boxes_of, buckets, cached, choose, shrunk
+from model.network.crop_transform import squared
 
 
 def drawn(count: int) -> np.ndarray:

@@ -87,8 +87,8 @@ def test_what_a_user_types(tmp_path: Path) -> None:
         assert "licences to accept first: InsightFace-non-commercial of small" in refused.stderr
         accept = ("--accept", "InsightFace-non-commercial")
         done = dynamicid("weights", "fetch", "small", *accept, "--json", cwd=root, env=env)
-    assert json.loads(done.stdout)[0]["unpublished"] == ["config.json", "big.safetensors"]
-    assert "nobody publishes the sha256 of config.json, big.safetensors: trusted on first use" in done.stderr
+    assert json.loads(done.stdout)[0]["unpublished"] == ["big.safetensors", "config.json"]
+    assert "nobody publishes the sha256 of big.safetensors, config.json: trusted on first use" in done.stderr
     assert "as expected" in dynamicid("weights", "verify", "small", cwd=root).stderr
     (root / "weights" / "small" / "config.json").write_text("[]")
     wrong = dynamicid("weights", "verify", "small", "--json", cwd=root, code=1)
