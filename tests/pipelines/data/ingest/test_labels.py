@@ -397,27 +397,3 @@ def test_a_table_in_a_shard_names_its_members(tmp_path: Path) -> None:
         ("x/labels.csv", b"file_name,identity\n1.jpg,anna\n2.jpg,bert\n"),
     ]
     assert identities(tar(tmp_path / "a.tar", files)) == {"1.jpg": "anna", "2.jpg": "bert"}
-
-
-def test_a_key_may_have_hundreds_of_pictures_which_are_never_all_in_memory(tmp_path: Path) -> None:
-    import tracemalloc
-
-    size = 2**18
-    files = [(f"1.v{number}.jpg", JPEG + bytes([number % 256]) * size) for number in range(300)]
-    tar(tmp_path / "a.tar", files)
-    tracemalloc.start()
-    source = open_source(tmp_path / "a.tar")
-    count = sum(len(item.data) > size for item in source.contents(source.read(2 * size), 2 * size))
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert count == 300
-    assert peak < 100 * size
-
-
-@pytest.mark.parametrize("name", ["1.txt", "1.json", "labels.csv", "labels.jsonl", "a.tar", "a.parquet"])
-def test_labels_that_git_lfs_did_not_fetch_are_named(tmp_path: Path, name: str) -> None:
-    if name not in ("a.tar", "a.parquet"):
-        write(tmp_path / "1.jpg")
-    write(tmp_path / name, f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 5\n")
-    with pytest.raises(UserError, match=rf"{name}: only the pointer of a git-lfs file"):
-        read(tmp_path)

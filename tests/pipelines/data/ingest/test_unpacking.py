@@ -24,6 +24,9 @@ from pipelines.data.ingest.parquet_files import Unpacks, batches
 from pipelines.data.ingest.photo_files import FoundPhoto, Labels, Skipped
 from tests.processes import PROJECT
 
+from .test_labels import tar
+from .test_layouts import JPEG
+
 MB = 2**20
 # Python with pyarrow takes about 200 MB; nothing may add more than 1 GB to it.
 _MOST_MB = 1200
@@ -232,3 +235,18 @@ def test_a_label_of_one_key_still_finds_its_photo(tmp_path: Path) -> None:
     archive(tmp_path / "a.tar", {"1.jpg": jpeg(), "1.meta.json": b'{"identity": "anna"}'})
     (photo,) = [item for item in open_source(tmp_path).read(MB) if isinstance(item, FoundPhoto)]
     assert photo.labels.identity == "anna"
+
+
+def test_a_key_may_have_hundreds_of_pictures_which_are_never_all_in_memory(tmp_path: Path) -> None:
+    import tracemalloc
+
+    size = 2**18
+    files = [(f"1.v{number}.jpg", JPEG + bytes([number % 256]) * size) for number in range(300)]
+    tar(tmp_path / "a.tar", files)
+    tracemalloc.start()
+    source = open_source(tmp_path / "a.tar")
+    count = sum(len(item.data) > size for item in source.contents(source.read(2 * size), 2 * size))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert count == 300
+    assert peak < 100 * size

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.core.errors import UserError
 from pipelines.core.sections.data import Rights
 from pipelines.data.ingest.photo_files import FoundPhoto
 from pipelines.data.rights import refusal
@@ -115,3 +116,12 @@ def test_what_a_list_says_of_all_its_photos_reaches_each(tmp_path: Path) -> None
     assert left == []
     assert [found[name].labels.licence for name in ("1.jpg", "2.jpg")] == ["CC-BY-NC", "CC0"]
     assert all(refusal(Rights(), vars(item.labels)) for item in found.values())
+
+
+@pytest.mark.parametrize("name", ["1.txt", "1.json", "labels.csv", "labels.jsonl", "a.tar", "a.parquet"])
+def test_labels_that_git_lfs_did_not_fetch_are_named(tmp_path: Path, name: str) -> None:
+    if name not in ("a.tar", "a.parquet"):
+        write(tmp_path / "1.jpg")
+    write(tmp_path / name, f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 5\n")
+    with pytest.raises(UserError, match=rf"{name}: only the pointer of a git-lfs file"):
+        read(tmp_path)
