@@ -1,17 +1,30 @@
-"""Read JSON and YAML that somebody else may have written: whatever is in it, the answer is a value or one UserError."""
+"""Read JSON and YAML that somebody else may have written: whatever is in it, the answer is a value or one UserError.
+
+YAML is that of version 1.2, as DVC reads and writes it: `no` is a word, `1e-4` a number.
+"""
 
 from __future__ import annotations
 
+import io
+import re
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.composer import Composer, ComposerError
+from ruamel.yaml.constructor import ConstructorError, DuplicateKeyError, SafeConstructor
+from ruamel.yaml.events import AliasEvent
+from ruamel.yaml.scalarstring import SingleQuotedScalarString
 
 from model.formats import read_object as _read_object
 from pipelines.core.errors import UserError
 
 # Parameters and prompts have a few kilobytes; the parser is slow.
 _MOST_YAML = 256 * 2**10
+# Words that readers of YAML 1.1 take for truth values, such as PyYAML.
+_TRUTHS = frozenset({"y", "n", "yes", "no", "on", "off"})
 
 
 def read_object(file: Path, advice: str) -> dict[str, Any]:
@@ -24,39 +37,128 @@ def read_object(file: Path, advice: str) -> dict[str, Any]:
         raise UserError(str(error)) from None
 
 
-def read_yaml(file: Path) -> Any:
-    """Return the YAML in `file`; raise UserError where it is not UTF-8, or as `parse_yaml`."""
+def read_text(file: Path) -> str:
+    """Return the text of a YAML file; raise UserError where it is not UTF-8, or larger than such files are."""
     if file.stat().st_size > _MOST_YAML:
         raise UserError(f"{file}: larger than {_MOST_YAML // 2**10} KB; expected a YAML file of some kilobytes")
     try:
-        text = file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise UserError(f"{file}: not a text file in UTF-8; save it in UTF-8, or name another one") from None
-    return parse_yaml(text, str(file))
+
+
+def read_yaml(file: Path) -> Any:
+    """Return the YAML in `file`; raise UserError as `read_text` and `parse_yaml` do."""
+    return parse_yaml(read_text(file), str(file))
 
 
 def parse_yaml(text: str, origin: str) -> Any:
     """Return the values of YAML; raise UserError, beginning with `origin`, where it is damaged.
 
-    Aliases are refused, since a few lines of them stand for any number of values; so is NUL, which no path can hold.
+    A key that occurs twice is refused, as one of its values would be lost; aliases, since a few lines of them stand for
+    any number of values; and NUL, which no path can hold.
     """
+    reader = YAML(typ="safe", pure=True)
+    reader.Composer, reader.Constructor = _PlainComposer, _PlainConstructor
     try:
-        return yaml.load(text, _PlainLoader)
+        return reader.load(text)
     except RecursionError:
         raise UserError(f"{origin}: nested too deeply; expected sections of keys and values") from None
-    except (yaml.YAMLError, ValueError, TypeError) as error:  # such as a date that does not exist
+    except DuplicateKeyError as error:
+        line = error.problem_mark.line + 1
+        raise UserError(f"{origin}: line {line}: {error.problem}; keep one of them") from None
+    except (YAMLError, ValueError, TypeError, AttributeError) as error:  # such as a date that does not exist
         raise UserError(f"{origin}: not valid YAML: {' '.join(str(error).split())}") from None
 
 
-class _PlainLoader(yaml.SafeLoader):
+def write_yaml(tree: Mapping[str, Any], text: str = "") -> str:
+    """Return `tree` as YAML, in the form of `text` where that is YAML: only lines whose values differ are written anew.
+
+    Comments and the order of keys stay; new keys are placed as in `tree`. Raises ValueError where the result would not
+    be read as `tree`, as for some comments in unusual places.
+    """
+    editor = _editor(text)
+    try:
+        lines = editor.load(text)
+    except YAMLError:
+        lines = None
+    if not isinstance(lines, CommentedMap):
+        lines = CommentedMap()
+    _update(lines, tree)
+    written = io.StringIO()
+    editor.dump(lines, written)
+    if repr(parse_yaml(written.getvalue(), "the text written")) != repr(_in_order_of(lines, tree)):
+        raise ValueError("it would not keep its values")
+    return written.getvalue()
+
+
+def _editor(text: str) -> YAML:
+    editor = YAML()
+    editor.preserve_quotes = True
+    editor.width = 4096
+    null = "tag:yaml.org,2002:null"
+    editor.representer.add_representer(type(None), lambda own, _: own.represent_scalar(null, "null"))
+    # A list is indented in its key, or not, as the file has it.
+    indented = re.search(r"^( *)[\w-]+:[^\n]*\n\1 +- ", text, re.MULTILINE)
+    editor.indent(mapping=2, sequence=4 if indented else 2, offset=2 if indented else 0)
+    return editor
+
+
+def _update(lines: MutableMapping[str, Any], tree: Mapping[str, Any]) -> None:
+    for key in [key for key in lines if key not in tree]:
+        del lines[key]
+    for place, (key, value) in enumerate(tree.items()):
+        if key not in lines:
+            lines.insert(place, key, _styled(value))  # type: ignore[attr-defined]
+        elif isinstance(value, Mapping) and isinstance(lines[key], MutableMapping) and lines[key] and value:
+            _update(lines[key], value)
+        elif repr(_plain(lines[key])) != repr(_plain(value)):
+            lines[key] = _styled(value)
+
+
+def _styled(value: Any, *, inline: bool = False) -> Any:
+    """Return a value in the style of a new line: lists of plain values, and mappings in lists, take one line."""
+    if isinstance(value, Mapping):
+        made: Any = CommentedMap((key, _styled(each, inline=inline)) for key, each in value.items())
+    elif isinstance(value, (list, tuple)):
+        made = CommentedSeq(_styled(each, inline=True) for each in value)
+        inline = inline or not any(isinstance(each, (Mapping, list, tuple)) for each in value)
+    else:
+        return SingleQuotedScalarString(value) if isinstance(value, str) and value.lower() in _TRUTHS else value
+    if inline or not value:
+        made.fa.set_flow_style()
+    return made
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of an edited file in Python's own types."""
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    return next((kind(value) for kind in (str, bool, int, float) if isinstance(value, kind)), value)
+
+
+def _in_order_of(lines: Mapping[str, Any], tree: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: _in_order_of(lines[key], tree[key])
+        if isinstance(tree[key], Mapping) and isinstance(lines[key], Mapping)
+        else _plain(tree[key])
+        for key in lines
+    }
+
+
+class _PlainComposer(Composer):
     def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark
-            raise yaml.composer.ComposerError(None, None, "an alias (*) is not read; write the value out", mark)
+        if self.parser.check_event(AliasEvent):
+            mark = self.parser.peek_event().start_mark
+            raise ComposerError(None, None, "an alias (*) is not read; write the value out", mark)
         return super().compose_node(parent, index)
 
+
+class _PlainConstructor(SafeConstructor):
     def construct_scalar(self, node: Any) -> Any:
         value = super().construct_scalar(node)
         if isinstance(value, str) and "\0" in value:
-            raise yaml.constructor.ConstructorError(None, None, "a text with the character NUL", node.start_mark)
+            raise ConstructorError(None, None, "a text with the character NUL", node.start_mark)
         return value

@@ -11,10 +11,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError
 
-from pipelines.core.documents import parse_yaml, read_yaml
+from pipelines.core.documents import parse_yaml, read_text, read_yaml, write_yaml
 from pipelines.core.errors import UserError
 from pipelines.core.files import write_atomically
 from pipelines.core.formats.parameters import bring_up_to_date
@@ -174,13 +173,22 @@ def changes(first: Any, second: Any, prefix: str = "") -> list[tuple[str, Any, A
     return [] if first == second else [(prefix, first, second)]
 
 
-def dumped(tree: dict[str, Any]) -> str:
-    """Return a parameter tree as YAML, with its keys in the given order."""
-    return str(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=110))
-
-
 def dump_params(tree: dict[str, Any], file: Path) -> None:
-    """Write a parameter tree to `file` as YAML, whole or not at all; raise OSError where it cannot be written."""
+    """Write a parameter tree to `file` as YAML, whole or not at all; raise OSError where it cannot be written.
+
+    In a file that is there, only the lines of values that differ change: comments and the order of keys stay.
+    """
     with file.open("a", encoding="utf-8"):
         pass  # names the file itself where it is a folder, or its folder is missing
-    write_atomically(file.resolve(), dumped(tree))
+    try:
+        text = write_yaml(tree, read_text(file))
+    except (UserError, ValueError):
+        text = _whole(tree, file)  # what is there is damaged
+    write_atomically(file.resolve(), text)
+
+
+def _whole(tree: dict[str, Any], file: Path) -> str:
+    try:
+        return write_yaml(tree)
+    except (UserError, ValueError) as error:
+        raise UserError(f"{file}: a value cannot be written as YAML, such as a control character: {error}") from None

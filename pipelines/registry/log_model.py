@@ -12,12 +12,11 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pipelines.core.chain import FACES, stage_names
+from pipelines.core.documents import write_yaml
 from pipelines.core.errors import StageFailed
 from pipelines.core.files import folder_sha256
-from pipelines.core.params import PARAMS, Params, dumped, read_tree
+from pipelines.core.params import PARAMS, Params, read_tree
 from pipelines.core.weights.licences import licence_tags, networks_of_adapter
 from pipelines.registry.champion_metrics import figures_problem
 from pipelines.registry.faults import TrackingFault
@@ -134,7 +133,7 @@ def _as_they_were(root: Path, results: Sequence[StageResult]) -> dict[str, bytes
         for result in results:
             made |= {name: {**made.get(name, {}), **values} for name, values in result.params.items()}
         if made != present:
-            files[PARAMS] = dumped(made).encode()
+            files[PARAMS] = write_yaml(made).encode()
     dataset = results[-1].dataset_md5
     if dataset is not None and current_version(root).md5 != dataset:
         files[f"{FACES}.dvc"] = pointer_of(root, dataset)
@@ -171,7 +170,7 @@ def _log(client: Tracking, params: Params, challenger: Challenger, key: dict[str
     ):
         files = {"params": Path(folder) / "params.yaml", _CARD: Path(folder) / f"{_CARD}.md"}
         settings = params.model_dump(mode="json", by_alias=True)
-        files["params"].write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+        files["params"].write_text(write_yaml(settings), encoding="utf-8")
         files[_CARD].write_text(model_card(params, challenger.metrics, lineages, networks), encoding="utf-8")
         model = client.create_logged_model(client.experiment_id(), "model", run_id)
         client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
+from pipelines.core.documents import parse_yaml, read_text, write_yaml
 from pipelines.core.errors import StageFailed
 from pipelines.core.files import write_atomically
 from pipelines.core.formats.table import KEY, PARAMETERS, check_format
@@ -32,32 +31,14 @@ def rewrite(file: Path) -> None:
 
     Raises StageFailed, and changes nothing, where other values would result.
     """
-    import yaml
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
-    text = file.read_text(encoding="utf-8")
-    editor = YAML()
-    editor.preserve_quotes = True
-    editor.width = 4096
-    null = "tag:yaml.org,2002:null"
-    editor.representer.add_representer(type(None), lambda own, _: own.represent_scalar(null, "null"))
-    # A list is indented in its key, or not, as the file has it.
-    indented = re.search(r"^( *)[\w-]+:[^\n]*\n\1 +- ", text, re.MULTILINE)
-    editor.indent(mapping=2, sequence=4 if indented else 2, offset=2 if indented else 0)
-    try:
-        tree = editor.load(text)
-    except YAMLError as error:
-        raise StageFailed(f"{file}: {' '.join(str(error).split())}; {_BY_HAND}") from None
+    text = read_text(file)
+    tree = parse_yaml(text, str(file))
     bring_up_to_date(tree, file)
-    tree.insert(0, KEY, PARAMETERS.version)
-    written = io.StringIO()
-    editor.dump(tree, written)
-    wanted = yaml.safe_load(text)
-    bring_up_to_date(wanted, file)
-    if yaml.safe_load(written.getvalue()) != {KEY: PARAMETERS.version, **wanted}:
-        raise StageFailed(f"{file}: it would not keep its values; {_BY_HAND}")
-    write_atomically(file, written.getvalue())
+    try:
+        written = write_yaml({KEY: PARAMETERS.version, **tree}, text)
+    except ValueError as error:
+        raise StageFailed(f"{file}: {error}; {_BY_HAND}") from None
+    write_atomically(file, written)
 
 
 def _from_1(tree: Tree) -> None:

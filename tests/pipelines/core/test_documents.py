@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipelines.core.documents import parse_yaml, read_object, read_yaml
+from pipelines.core.documents import parse_yaml, read_object, read_yaml, write_yaml
 from pipelines.core.errors import UserError
 from pipelines.core.params import check_params, load_params
 
@@ -89,3 +89,66 @@ def test_json_is_an_object_or_named(tmp_path_factory: pytest.TempPathFactory, co
 def test_a_missing_object_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none\.json: no such file; do this"):
         read_object(tmp_path / "none.json", "do this")
+
+
+def test_yaml_is_that_of_version_1_2_as_dvc_writes_it() -> None:
+    text = "precision: no\nrate: 1e-4\nquoted: 'no'\ntruth: true\ncount: 010\nclock: 1:30"
+    values = {"precision": "no", "rate": 1e-4, "quoted": "no", "truth": True, "count": 10, "clock": "1:30"}
+    assert parse_yaml(text, "a.yaml") == values
+
+
+def test_a_key_that_occurs_twice_is_refused() -> None:
+    with pytest.raises(UserError, match=r'a\.yaml: line 3: found duplicate key "steps".*; keep one of them'):
+        parse_yaml("train:\n  steps: 1\n  steps: 2\n", "a.yaml")
+
+
+FILE = """\
+# Ours.
+train:
+  steps: 10  # enough
+  rate: 1e-4
+  precision: no
+
+# What counts.
+gates:
+- {metric: a, minimum: 0.50}
+sizes: [1, 2]
+"""
+
+
+def test_only_lines_whose_values_differ_are_written_anew() -> None:
+    tree = parse_yaml(FILE, "a.yaml")
+    assert write_yaml(tree, FILE) == FILE
+    tree["train"]["steps"], tree["sizes"], tree["gates"][0]["minimum"] = 20, [3], 0.6
+    changed = FILE.replace("steps: 10", "steps: 20").replace("[1, 2]", "[3]").replace("0.50", "0.6")
+    assert write_yaml(tree, FILE) == changed
+
+
+def test_new_keys_are_placed_as_in_the_tree_and_others_leave() -> None:
+    tree = {"format": 2, "train": {"seed": 0, "steps": 10, "precision": "no"}, "sizes": []}
+    expected = "# Ours.\nformat: 2\ntrain:\n  seed: 0\n  steps: 10  # enough\n  precision: no\n\n"
+    written = write_yaml(tree, FILE)
+    assert written.startswith(expected)
+    assert parse_yaml(written, "a.yaml") == tree
+
+
+def test_a_word_that_yaml_1_1_takes_for_a_truth_is_quoted() -> None:
+    assert write_yaml({"precision": "no", "rate": "1e-4", "list": [], "none": None}) == (
+        "precision: 'no'\nrate: '1e-4'\nlist: []\nnone: null\n"
+    )
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters(codec="utf-8")),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text("abc", min_size=1), inner),
+)
+
+
+@settings(derandomize=True, max_examples=60, deadline=None)
+@given(st.dictionaries(st.text("abcd", min_size=1), VALUES), st.dictionaries(st.text("abcd", min_size=1), VALUES))
+def test_what_is_written_is_read_the_same_or_refused(before: dict[str, object], after: dict[str, object]) -> None:
+    try:
+        text = write_yaml(after, write_yaml(before))
+    except (ValueError, UserError):
+        return
+    assert parse_yaml(text, "a.yaml") == after
