@@ -16,15 +16,13 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.composer import Composer, ComposerError
 from ruamel.yaml.constructor import ConstructorError, DuplicateKeyError, SafeConstructor
 from ruamel.yaml.events import AliasEvent
-from ruamel.yaml.scalarstring import SingleQuotedScalarString
+from ruamel.yaml.representer import RoundTripRepresenter
 
 from model.formats import read_object as _read_object
 from pipelines.core.errors import UserError
 
 # Parameters and prompts have a few kilobytes; the parser is slow.
 _MOST_YAML = 256 * 2**10
-# Words that readers of YAML 1.1 take for truth values, such as PyYAML.
-_TRUTHS = frozenset({"y", "n", "yes", "no", "on", "off"})
 
 
 def read_object(file: Path, advice: str) -> dict[str, Any]:
@@ -74,8 +72,8 @@ def parse_yaml(text: str, origin: str) -> Any:
 def write_yaml(tree: Mapping[str, Any], text: str = "") -> str:
     """Return `tree` as YAML, in the form of `text` where that is YAML: only lines whose values differ are written anew.
 
-    Comments and the order of keys stay; new keys are placed as in `tree`. Raises ValueError where the result would not
-    be read as `tree`, as for some comments in unusual places.
+    Comments and the order of keys stay; new keys are placed as in `tree`. New lines are as DVC writes them, so that
+    `dvc exp run --set-param` changes no others. Raises ValueError where the result would not be read as `tree`.
     """
     editor = _editor(text)
     try:
@@ -96,8 +94,8 @@ def _editor(text: str) -> YAML:
     editor = YAML()
     editor.preserve_quotes = True
     editor.width = 4096
-    null = "tag:yaml.org,2002:null"
-    editor.representer.add_representer(type(None), lambda own, _: own.represent_scalar(null, "null"))
+    if re.search(r": null\b", text):
+        editor.Representer = _NullRepresenter
     # A list is indented in its key, or not, as the file has it.
     indented = re.search(r"^( *)[\w-]+:[^\n]*\n\1 +- ", text, re.MULTILINE)
     editor.indent(mapping=2, sequence=4 if indented else 2, offset=2 if indented else 0)
@@ -108,26 +106,25 @@ def _update(lines: MutableMapping[str, Any], tree: Mapping[str, Any]) -> None:
     for key in [key for key in lines if key not in tree]:
         del lines[key]
     for place, (key, value) in enumerate(tree.items()):
-        if key not in lines:
-            lines.insert(place, key, _styled(value))  # type: ignore[attr-defined]
-        elif isinstance(value, Mapping) and isinstance(lines[key], MutableMapping) and lines[key] and value:
-            _update(lines[key], value)
-        elif repr(_plain(lines[key])) != repr(_plain(value)):
-            lines[key] = _styled(value)
+        if key in lines:
+            lines[key] = _changed(lines[key], value)
+        else:
+            lines.insert(place, key, value)  # type: ignore[attr-defined]
 
 
-def _styled(value: Any, *, inline: bool = False) -> Any:
-    """Return a value in the style of a new line: lists of plain values, and mappings in lists, take one line."""
-    if isinstance(value, Mapping):
-        made: Any = CommentedMap((key, _styled(each, inline=inline)) for key, each in value.items())
-    elif isinstance(value, (list, tuple)):
-        made = CommentedSeq(_styled(each, inline=True) for each in value)
-        inline = inline or not any(isinstance(each, (Mapping, list, tuple)) for each in value)
-    else:
-        return SingleQuotedScalarString(value) if isinstance(value, str) and value.lower() in _TRUTHS else value
-    if inline or not value:
-        made.fa.set_flow_style()
-    return made
+def _changed(old: Any, new: Any) -> Any:
+    """Return the value `new` in the form of `old`: the same object where only parts of it differ, or nothing."""
+    if isinstance(old, CommentedMap) and isinstance(new, Mapping) and old and new:
+        _update(old, new)
+    elif isinstance(old, CommentedSeq) and isinstance(new, (list, tuple)) and len(old) == len(new):
+        old[:] = [_changed(*each) for each in zip(old, new, strict=True)]
+    elif repr(_plain(old)) != repr(_plain(new)):
+        inline = isinstance(old, CommentedSeq) and old and old.fa.flow_style()
+        new = CommentedSeq(new) if isinstance(new, (list, tuple)) else new
+        if inline and isinstance(new, CommentedSeq):
+            new.fa.set_flow_style()
+        return new
+    return old
 
 
 def _plain(value: Any) -> Any:
@@ -146,6 +143,13 @@ def _in_order_of(lines: Mapping[str, Any], tree: Mapping[str, Any]) -> dict[str,
         else _plain(tree[key])
         for key in lines
     }
+
+
+class _NullRepresenter(RoundTripRepresenter):
+    """Write out `null`, as PyYAML does, instead of nothing."""
+
+
+_NullRepresenter.add_representer(type(None), lambda own, _: own.represent_scalar("tag:yaml.org,2002:null", "null"))
 
 
 class _PlainComposer(Composer):

@@ -132,10 +132,14 @@ def test_new_keys_are_placed_as_in_the_tree_and_others_leave() -> None:
     assert parse_yaml(written, "a.yaml") == tree
 
 
-def test_a_word_that_yaml_1_1_takes_for_a_truth_is_quoted() -> None:
-    assert write_yaml({"precision": "no", "rate": "1e-4", "list": [], "none": None}) == (
-        "precision: 'no'\nrate: '1e-4'\nlist: []\nnone: null\n"
-    )
+def test_dvc_changes_no_line_but_its_own(tmp_path: Path) -> None:
+    from dvc.utils.serialize import modify_yaml
+
+    tree = {"precision": "no", "rate": 1e-4, "list": [1, [2]], "none": None, "empty": [], "gates": [{"a": 1, "b": {}}]}
+    (tmp_path / "a.yaml").write_text(write_yaml(tree))
+    with modify_yaml(str(tmp_path / "a.yaml")) as changed:
+        changed["rate"] = 1
+    assert (tmp_path / "a.yaml").read_text() == write_yaml(tree).replace("0.0001", "1")
 
 
 VALUES = st.recursive(
