@@ -7,7 +7,8 @@ import functools
 import importlib
 import os
 import sys
-from typing import Any, NoReturn
+from importlib.metadata import version
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -60,6 +61,10 @@ _TOGETHER = {
 class LazyCommands(TyperGroup):
     """A command group that imports each command on first use, so that `--help` imports no heavy library."""
 
+    def __init__(self, **settings: Any) -> None:
+        # Typer suggests one of these names for a misspelt one.
+        super().__init__(**settings | {"commands": dict.fromkeys(COMMANDS)})
+
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the command names in the order of `PANELS`."""
         return list(COMMANDS)
@@ -89,8 +94,19 @@ def _command(name: str) -> Any:
 app = typer.Typer(cls=LazyCommands, no_args_is_help=True, pretty_exceptions_enable=False)
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"dynamicid {version('dynamicid')}")
+        raise typer.Exit
+
+
 @app.callback()
-def root() -> None:
+def root(
+    _: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
     """Turn a folder of face photos into a trained, evaluated and registered DynamicID model.
 
     Exit codes: 0 done; 1 the work failed (data, a gate), with the reason; 2 wrong use or configuration.

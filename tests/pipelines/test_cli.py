@@ -7,6 +7,7 @@ import io
 import json
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,10 @@ def test_help_lists_every_command_in_its_panel_and_imports_nothing_heavy(project
     assert positions == sorted(positions)
     for name in COMMANDS:
         assert f" {name} " in shown
+
+
+def test_the_version_is_that_of_the_package(project: Path) -> None:
+    assert run_light("--version", cwd=project) == f"dynamicid {version('dynamicid')}\n"
 
 
 @pytest.mark.parametrize(
@@ -129,6 +134,8 @@ def test_configure_writes_a_profile_with_changes(tmp_path: Path) -> None:
         ((*DRAW, "--steps", "1001"), "'--steps'"),
         (("repro", "trian_imr"), "trian_imr"),
         (("frobnicate",), "frobnicate"),
+        (("evalute",), "Did you mean 'evaluate'"),
+        (("dataset", "lst"), "Did you mean 'list'"),
     ],
 )
 def test_wrong_use_is_exit_2_and_names_it(project: Path, arguments: tuple[str, ...], named: str) -> None:
