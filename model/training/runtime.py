@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -22,10 +23,11 @@ class Batch:
 
 
 def make_accelerator(mixed_precision: str, base_dtype: str, *, patience: float = 7200) -> Any:
-    """Return the Accelerator of a stage, which has several processes if started with `accelerate launch`.
+    """Return the Accelerator of a stage, which has as many processes as a launcher such as torchrun started.
 
     `patience`: seconds that processes wait for each other. Raise ValueError for mixed precision without a GPU, which
-    accelerate would silently replace, and for half-precision base models with 'no', which would not train.
+    accelerate would silently replace, for half-precision base models with 'no', which would not train, and where the
+    processes would not work together.
     """
     from accelerate import Accelerator, InitProcessGroupKwargs
 
@@ -37,6 +39,14 @@ def make_accelerator(mixed_precision: str, base_dtype: str, *, patience: float =
         mixed_precision=mixed_precision,
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(seconds=patience))],
     )
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if accelerator.num_processes != started:
+        raise ValueError(
+            f"{started} processes were started, but {accelerator.num_processes} would train: without GPUs, they need "
+            "the environment variable ACCELERATE_USE_CPU=true"
+        )
+    if accelerator.is_main_process and started > 1:
+        print(f"{started} processes on {accelerator.device.type} divide the work", file=sys.stderr)
     if accelerator.device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // accelerator.num_processes))
     return accelerator

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Annotated
 
 from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, option, read_params
 from pipelines.commands.output import emit_if_asked
 from pipelines.core.chain import ADAPTER, ANCHORING, PROCESSED
+from pipelines.core.errors import StageFailed
 
 Processed = Annotated[Path, option("Preprocessed photos.")]
 Reports = Annotated[Path, option("Folder for losses.csv and metrics.json.")]
+Processes = Annotated[
+    int,
+    option("Processes of this machine that divide the work, one for each GPU.", min=1, envvar="DYNAMICID_PROCESSES"),
+]
 ResumeFrom = Annotated[Path | None, option("Checkpoint to resume from; default: the latest of this training.")]
 
 
@@ -20,14 +28,16 @@ def train_anchoring(
     out: Annotated[Path, option("Folder for the adapter.")] = Path(ANCHORING),
     reports: Reports = Path("reports/train_anchoring"),
     resume_from: ResumeFrom = None,
+    processes: Processes = 1,
     params: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,
 ) -> None:
-    """Train face encoder and attention (SAA); several GPUs: `accelerate launch -m pipelines.cli train-anchoring`."""
+    """Train face encoder and attention (SAA)."""
     from pipelines.stages.train_anchoring import Inputs, Outputs, run
 
     outputs = Outputs(adapter=out, losses=reports / "losses.csv", metrics=reports / "metrics.json")
-    run(read_params(params, overrides), Inputs(processed=processed, resume_from=resume_from), outputs)
+    if not divided(processes):
+        run(read_params(params, overrides), Inputs(processed=processed, resume_from=resume_from), outputs)
     emit_if_asked(outputs)
 
 
@@ -38,13 +48,34 @@ def train_imr(
     out: Annotated[Path, option("Folder for the complete adapter.")] = Path(ADAPTER),
     reports: Reports = Path("reports/train_imr"),
     resume_from: ResumeFrom = None,
+    processes: Processes = 1,
     params: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,
 ) -> None:
-    """Train the identity-motion reconfigurator (IMR); several GPUs: `accelerate launch -m pipelines.cli train-imr`."""
+    """Train the identity-motion reconfigurator (IMR)."""
     from pipelines.stages.train_imr import Inputs, Outputs, run
 
     inputs = Inputs(processed=processed, anchoring=anchoring, resume_from=resume_from)
     outputs = Outputs(adapter=out, losses=reports / "losses.csv", metrics=reports / "metrics.json")
-    run(read_params(params, overrides), inputs, outputs)
+    if not divided(processes):
+        run(read_params(params, overrides), inputs, outputs)
     emit_if_asked(outputs)
+
+
+def divided(processes: int) -> bool:
+    """Run this command in `processes` processes of this machine; return False where this is one of them, or the only.
+
+    Raises StageFailed where one of them fails: then all of them end.
+    """
+    if processes == 1 or "WORLD_SIZE" in os.environ:
+        return False
+    import torch
+
+    env = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // processes))} | dict(os.environ)
+    if not torch.cuda.is_available():
+        env["ACCELERATE_USE_CPU"] = "true"
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    done = subprocess.run([sys.executable, *launcher, "-m", "pipelines.cli", *sys.argv[1:]], env=env, check=False)
+    if done.returncode:
+        raise StageFailed(f"one of {processes} processes failed; its reason is above")
+    return True

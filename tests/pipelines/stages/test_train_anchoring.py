@@ -174,15 +174,23 @@ def test_photos_of_unknown_people_are_trained_on(
     assert values["people"] == 0
 
 
-def test_two_processes_share_the_work(training_data: object, tmp_path: Path, project: Path) -> None:
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
-    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    command += ["-m", "pipelines.cli", "train-anchoring", "--processed", str(training_data.processed)]
-    command += ["--params", str(training_data.params), "--set", "train_anchoring.steps=4", "--reports", "reports"]
-    run_command(*command, cwd=tmp_path, env={"PYTHONPATH": str(project)})
+def test_two_processes_divide_the_work(training_data: object, tmp_path: Path, project: Path) -> None:
+    settings = ("train_anchoring.steps=2", "train_anchoring.batch_size=4", "train_anchoring.log_every=1")
+    command = [sys.executable, "-m", "pipelines.cli", "train-anchoring", "--processes", "2"]
+    command += ["--processed", str(training_data.processed), "--params", str(training_data.params)]
+    command += ["--reports", "reports", *(word for each in settings for word in ("--set", each))]
+    done = run_command(*command, cwd=tmp_path, env={"PYTHONPATH": str(project)})
+    assert "2 processes on cpu divide the work" in done.stderr
     assert (tmp_path / "models/anchoring/adapter.safetensors").is_file()
     with (tmp_path / "reports/losses.csv").open() as handle:
-        assert [row["step"] for row in csv.DictReader(handle)] == ["3", "4"]
+        assert [row["step"] for row in csv.DictReader(handle)] == ["1", "2"]
+
+
+def test_processes_that_would_train_alone_are_refused(training_data: object, tmp_path: Path, project: Path) -> None:
+    command = [sys.executable, "-m", "pipelines.cli", "train-anchoring", "--processed", str(training_data.processed)]
+    command += ["--params", str(training_data.params)]
+    done = run_command(*command, cwd=tmp_path, env={"PYTHONPATH": str(project), "WORLD_SIZE": "2"}, code=2)
+    assert "2 processes were started, but 1 would train" in done.stderr
 
 
 def test_a_licence_that_the_policy_refuses_ends_the_training_first(training_data: object, tmp_path: Path) -> None:
