@@ -14,7 +14,9 @@ with `.` are ignored. The inbox is a folder or the prefix of an object store (an
 from __future__ import annotations
 
 import json
+import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from glob import has_magic
@@ -143,7 +145,14 @@ class Inbox:
     def bad(self, run_id: str) -> dict[str, str]:
         """Return {file: reason} of the files that a run set aside."""
         file = self.path(BAD, f"{run_name(run_id)}.json")
-        return dict(json.loads(self.fs.cat_file(file))) if self.fs.exists(file) else {}
+        if not self.fs.exists(file):
+            return {}
+        listed: Any = None
+        with suppress(ValueError, RecursionError):
+            listed = json.loads(self.fs.cat_file(file))
+        if not isinstance(listed, dict) or not all(isinstance(reason, str) for reason in listed.values()):
+            raise UserError(f"{file}: no list of files and reasons; remove it, and the run goes on without it")
+        return listed
 
     def finish(self, run_id: str, *, refused: str | None = None) -> str:
         """Move what a run took to _done/<run>, or to _bad/<run> with the reason `refused`; return the target folder."""
@@ -162,16 +171,23 @@ class Inbox:
     def _list(self, run_id: str, reasons: dict[str, str]) -> None:
         """Add to the list of a run's bad files atomically, so that it survives if this process is killed."""
         listed = json.dumps({**self.bad(run_id), **reasons}, indent=1, ensure_ascii=False)
-        self.fs.makedirs(self.path(BAD), exist_ok=True)
-        file = self.path(BAD, f"{run_name(run_id)}.json")
+        file = self._writable(BAD, f"{run_name(run_id)}.json")
         # Bytes of a name that are not UTF-8 become JSON escapes.
         self.fs.pipe_file(f"{file}.part", listed.encode(errors="backslashreplace"))
         self._rename(f"{file}.part", file)
 
     def _move(self, name: str, *target: str) -> None:
-        path = self.path(*target)
-        self.fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
-        self._rename(self.path(name), path)
+        self._rename(self.path(name), self._writable(*target))
+
+    def _writable(self, *parts: str) -> str:
+        """Return the path of an entry whose folder exists; UserError where a link leads to another folder."""
+        path = self.path(*parts)
+        folder = path.rpartition("/")[0]
+        expected = os.path.join(os.path.realpath(self.root), folder[len(self.root) + 1 :])  # noqa: PTH118
+        if self.is_folder and os.path.realpath(folder) != expected:
+            raise UserError(f"{folder}: a link leads to {os.path.realpath(folder)}; nothing was moved there: remove it")
+        self.fs.makedirs(folder, exist_ok=True)
+        return path
 
     def _rename(self, source: str, target: str) -> None:
         if self.is_folder:

@@ -45,7 +45,7 @@ def unusable(batches: dict[str, Path], max_pixels: int, forgotten: Forgotten) ->
     reasons = {}
     for name, folder in batches.items():
         for file in sorted(folder.rglob("*")):
-            if not file.is_file() or not is_picture_name(file.name):
+            if file.is_symlink() or not file.is_file() or not is_picture_name(file.name):
                 continue
             reason = None
             try:

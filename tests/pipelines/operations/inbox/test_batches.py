@@ -166,3 +166,44 @@ def test_a_picture_above_the_limit_is_named_and_not_opened(tmp_path: Path) -> No
     batches = local_batches(inbox, "one", tmp_path / "scratch")
     assert set(unusable(batches, 10**6, gate(tmp_path))) == {"monday/small.jpg"}
     assert inbox.bad("one") == reasons
+
+
+@pytest.mark.parametrize("linked", ["_taken", f"_taken/{NAME}", f"_taken/{NAME}/monday", "_done", "_bad"])
+def test_no_photo_is_moved_through_a_link(tmp_path: Path, linked: str) -> None:
+    """Whoever can write to an inbox could otherwise have files written to any folder."""
+    inbox, elsewhere = Inbox(str(tmp_path / "inbox"), QUIET), tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    _put(inbox, {"monday/1.jpg": b"1", f"monday/{READY}": b""})
+    link = tmp_path / "inbox" / linked
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(elsewhere)
+
+    def whole_run() -> None:
+        inbox.take(RUN)
+        if linked == "_bad":
+            inbox.set_aside(RUN, {"monday/1.jpg": "damaged"})
+        inbox.finish(RUN)
+
+    with pytest.raises(UserError, match="a link leads to"):
+        whole_run()
+    assert not [*elsewhere.rglob("*")]
+    assert [file.read_bytes() for file in (tmp_path / "inbox").rglob("1.jpg")] == [b"1"]
+
+
+def test_an_inbox_may_itself_be_behind_a_link(tmp_path: Path) -> None:
+    (tmp_path / "mounted").mkdir()
+    (tmp_path / "inbox").symlink_to(tmp_path / "mounted")
+    inbox = Inbox(str(tmp_path / "inbox"), QUIET)
+    _put(inbox, {"monday/1.jpg": b"1", f"monday/{READY}": b""})
+    assert inbox.take(RUN) == ["monday"]
+    inbox.finish(RUN)
+    assert (tmp_path / "mounted" / "_done" / NAME / "monday" / "1.jpg").read_bytes() == b"1"
+
+
+@pytest.mark.parametrize("damaged", [b"", b"[" * 100_000, b"\xff", b"[1]", b'{"a": 1}', b'"a"', b"1"])
+def test_a_damaged_list_of_bad_files_is_named(inbox: Inbox, damaged: bytes) -> None:
+    _put(inbox, {f"_bad/{NAME}.json": damaged})
+    for call in (lambda: inbox.bad(RUN), lambda: inbox.set_aside(RUN, {"monday/1.jpg": "damaged"})):
+        with pytest.raises(UserError, match=f"_bad/{NAME}.json: no list of files and reasons"):
+            call()
+    assert inbox.fs.cat_file(inbox.path(f"_bad/{NAME}.json")) == damaged
