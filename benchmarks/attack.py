@@ -1,4 +1,4 @@
-"""An attacker with one account on the page: large, nested and slow bodies, guesses of passwords, a full queue."""
+"""An attacker of page or served model: large, nested and slow bodies, endless headers, guesses, a full queue."""
 
 from __future__ import annotations
 
@@ -10,23 +10,58 @@ import multiprocessing
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 API = "/gradio_api"
 # Linux gives the whole net 127/8 to the loopback: the attacker has an address of its own.
 SOURCE = ("127.0.0.9", 0)
+_JSON = {"Content-Type": "application/json"}
+
+
+class Kind(NamedTuple):
+    """A request that is repeated: its path, its headers, and its body (None: without end)."""
+
+    path: str
+    headers: dict[str, str]
+    body: bytes | None
+
+
+def page_kinds(cookie: str, photo: str) -> dict[str, Kind]:
+    """Return the attacks on the page; `cookie` is that of the attacker's account, `photo` an upload of it."""
+    drawing = json.dumps({"data": [[{"path": photo, "meta": {"_type": "gradio.FileData"}}], "a photo", None, None, 0]})
+    known = {**_JSON, "Cookie": cookie}
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    return {
+        "60 MB of JSON": Kind(f"{API}/queue/join", known, b"[" + b"0," * 30_000_000),
+        "60 MB before login": Kind(f"{API}/queue/join", _JSON, b"[" * 60_000_000),
+        "JSON without end": Kind(f"{API}/call/draw", known, None),
+        "1 MB of lists": Kind(f"{API}/call/draw", known, b"[" + b"[]," * 340_000 + b"0]"),
+        "1 MB of text": Kind(f"{API}/call/draw", known, json.dumps({"data": ["x" * 10**6]}).encode()),
+        "guesses": Kind("/login", form, b"username=client-0&password=a+guess"),
+        "drawings": Kind(f"{API}/call/draw", known, drawing.encode()),
+    }
+
+
+def serving_kinds() -> dict[str, Kind]:
+    """Return the attacks on the served model."""
+    text = b'{"inputs": [{"prompt": "a", "references": ["' + b"A" * 60_000_000 + b'"]}]}'
+    return {
+        "60 MB of JSON": Kind("/invocations", _JSON, b"[" + b"0," * 30_000_000),
+        "60 MB of text": Kind("/invocations", _JSON, text),
+        "JSON without end": Kind("/invocations", _JSON, None),
+        "1 MB of lists": Kind("/invocations", _JSON, b"[" + b"[]," * 340_000 + b"0]"),
+        "10 MB of headers": Kind("/invocations", {**_JSON, "X-Long": "a" * 10_000_000}, b"{}"),
+        "wrong rows": Kind("/invocations", _JSON, b'{"inputs": [{"prompt": "a", "references": ["aGk="]}]}'),
+    }
 
 
 @contextlib.contextmanager
-def attacked(port: int, cookie: str, photo: str) -> Iterator[Counter[str]]:
-    """Attack the page on `port` from another process until the block ends; then the counter has the kinds of answers.
-
-    `cookie` is that of the attacker's account, `photo` an upload of it.
-    """
+def attacked(port: int, kinds: Callable[[], dict[str, Kind]]) -> Iterator[Counter[str]]:
+    """Attack `port` from another process until the block ends; then the counter has the kinds of answers."""
     spawn = multiprocessing.get_context("spawn")
     ended, answers = spawn.Event(), spawn.Queue()
-    process = spawn.Process(target=_attack, args=(port, cookie, photo, ended, answers))
+    process = spawn.Process(target=_attack, args=(port, kinds, ended, answers))
     process.start()
     counted: Counter[str] = Counter()
     try:
@@ -37,31 +72,19 @@ def attacked(port: int, cookie: str, photo: str) -> Iterator[Counter[str]]:
         process.join()
 
 
-def _attack(port: int, cookie: str, photo: str, ended: Any, answers: Any) -> None:
-    """Repeat every kind of attack without a pause, each in a thread; leave the cores to the page, as from elsewhere."""
+def _attack(port: int, kinds_of: Callable[[], dict[str, Kind]], ended: Any, answers: Any) -> None:
+    """Repeat every kind of attack without a pause, each in a thread; leave the cores to others, as from elsewhere."""
     os.nice(19)
-    drawing = json.dumps({"data": [[{"path": photo, "meta": {"_type": "gradio.FileData"}}], "a photo", None, None, 0]})
-    known = {"Cookie": cookie}
-    kinds: dict[str, tuple[str, dict[str, str], Any]] = {
-        "60 MB of JSON": (f"{API}/queue/join", known, b"[" + b"0," * 30_000_000),
-        "60 MB before login": (f"{API}/queue/join", {}, b"[" * 60_000_000),
-        "JSON without end": (f"{API}/call/draw", known, None),
-        "1 MB of lists": (f"{API}/call/draw", known, b"[" + b"[]," * 340_000 + b"0]"),
-        "1 MB of text": (f"{API}/call/draw", known, json.dumps({"data": ["x" * 10**6]}).encode()),
-        "guesses": ("/login", {}, b"username=client-0&password=a+guess"),
-        "drawings": (f"{API}/call/draw", known, drawing.encode()),
-    }
+    kinds = kinds_of()
     counted: Counter[str] = Counter()
 
-    def repeat(kind: str) -> None:
-        path, headers, body = kinds[kind]
-        form = "application/x-www-form-urlencoded" if kind == "guesses" else "application/json"
+    def repeat(name: str, kind: Kind) -> None:
         while not ended.is_set():
-            endless = itertools.repeat(b"[" * 65_536)
-            counted[f"{kind}: {_send(port, path, {**headers, 'Content-Type': form}, body or endless)}"] += 1
+            body = kind.body or itertools.repeat(b"[" * 65_536)
+            counted[f"{name}: {_send(port, kind, body)}"] += 1
 
-    threads = [threading.Thread(target=repeat, args=[kind]) for kind in kinds]
-    with _slow_bodies(port, cookie):
+    threads = [threading.Thread(target=repeat, args=item) for item in kinds.items()]
+    with _slow_bodies(port, kinds["JSON without end"]):
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -69,14 +92,14 @@ def _attack(port: int, cookie: str, photo: str, ended: Any, answers: Any) -> Non
     answers.put(dict(counted))
 
 
-def _send(port: int, path: str, headers: dict[str, str], body: Any) -> str:
+def _send(port: int, kind: Kind, body: Any) -> str:
     """Return the status of the answer, or how the connection ended."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60, source_address=SOURCE)
     try:
-        connection.request("POST", path, body, headers, encode_chunked=not isinstance(body, bytes))
+        connection.request("POST", kind.path, body, kind.headers, encode_chunked=not isinstance(body, bytes))
         answer = connection.getresponse()
         answer.read()
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         # Closed while the body was being sent.
         return type(error).__name__
     finally:
@@ -85,14 +108,14 @@ def _send(port: int, path: str, headers: dict[str, str], body: Any) -> str:
 
 
 @contextlib.contextmanager
-def _slow_bodies(port: int, cookie: str) -> Iterator[None]:
+def _slow_bodies(port: int, kind: Kind) -> Iterator[None]:
     """Hold 50 connections whose bodies never end."""
     with contextlib.ExitStack() as stack:
         for _ in range(50):
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60, source_address=SOURCE)
             stack.callback(connection.close)
-            connection.putrequest("POST", f"{API}/call/draw")
-            for name, value in (("Cookie", cookie), ("Content-Type", "application/json"), ("Content-Length", "1000")):
+            connection.putrequest("POST", kind.path)
+            for name, value in {**kind.headers, "Content-Length": "1000"}.items():
                 connection.putheader(name, value)
             connection.endheaders(b"[")
         yield

@@ -14,15 +14,14 @@ import contextlib
 import json
 import os
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,9 +29,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import requests
 
+from benchmarks.attack import attacked, page_kinds
 from benchmarks.malformed_calls import Call, malformed_calls
-from benchmarks.page_attack import attacked
-from benchmarks.serving_load import FACE_PROMPTS, answer_figures, free_port, load_parser, print_figures
+from benchmarks.serving_load import FACE_PROMPTS, answer_figures, compare, free_port, load_parser, print_figures
 
 API = "gradio_api"
 
@@ -162,8 +161,6 @@ def load_under_attack(
 ) -> dict[str, Any]:
     """Load a page with accounts four times in turn, without and with an attacker; return figures."""
     password = "a long password"
-    runs: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
-    answers: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         accounts = Path(folder) / "accounts"
         names = [*(f"client-{n}" for n in range(clients)), "attacker"]
@@ -178,23 +175,8 @@ def load_under_attack(
             # Before the attacker's guesses: on this machine all of them count as one caller who guesses.
             callers = [Caller(url, Path(folder) / name, (name, password)) for name in names[:-1]]
             _load(callers, photos, clients, seeds)
-            for is_attacked in (False, True) * 2:
-                attack = attacked(port, cookie, photo) if is_attacked else contextlib.nullcontext(Counter[str]())
-                with attack as counted:
-                    half = _load(callers, photos, count // 2, seeds)
-                runs[is_attacked].append(half)
-                answers += counted
-    medians = {kind: statistics.mean(run["median_s"] for run in some) for kind, some in runs.items()}
-    return {
-        "requests_each": count,
-        "errors": sum(run["errors"] for some in runs.values() for run in some),
-        "first_error": next((run["first_error"] for some in runs.values() for run in some if run["errors"]), None),
-        "median_s": round(medians[False], 3),
-        "median_s_under_attack": round(medians[True], 3),
-        "ratio": round(medians[True] / medians[False], 2),
-        "slowest_s_under_attack": max(run["slowest_s"] for run in runs[True]),
-        "attacks": dict(sorted(answers.items())),
-    }
+            attack = partial(attacked, port, partial(page_kinds, cookie, photo))
+            return compare(partial(_load, callers, photos, count // 2, seeds), attack)
 
 
 def main() -> int:

@@ -2,9 +2,11 @@
 
     python benchmarks/serving_load.py --model models:/dynamicid@champion       # starts the server, and ends it
     python benchmarks/serving_load.py --url http://127.0.0.1:5001 --photo me.jpg
+    python benchmarks/serving_load.py --model models:/dynamicid@champion --attack    # Linux
 
 The last line is JSON. Exit 1 where a request failed, answers for one seed differed, a malformed request was not
-refused with a reason, or the server stopped answering.
+refused with a reason, the server stopped answering, or with `--attack` the median of the others was twice that without
+attacker.
 """
 
 from __future__ import annotations
@@ -21,8 +23,9 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import requests
 
+from benchmarks.attack import attacked, serving_kinds
 from benchmarks.malformed_requests import malformed_requests
 
 FACE_PROMPTS = ("", "happy", "sad, turned to the left", "surprised", "slightly turned to the right")
@@ -143,6 +147,38 @@ def answer_figures(answers: list[tuple[int, Any]], errors: list[str], seconds: l
     }
 
 
+def compare(
+    run: Callable[[], dict[str, Any]], attack: Callable[[], contextlib.AbstractContextManager[Counter[str]]]
+) -> dict[str, Any]:
+    """Run a load four times in turn, without and with an attacker; return figures."""
+    runs: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
+    answers: Counter[str] = Counter()
+    for is_attacked in (False, True) * 2:
+        with attack() if is_attacked else contextlib.nullcontext(Counter[str]()) as counted:
+            half = run()
+        runs[is_attacked].append(half)
+        answers += counted
+    medians = {kind: statistics.mean(run["median_s"] for run in some) for kind, some in runs.items()}
+    return {
+        "requests_each": sum(run["requests"] for run in runs[True]),
+        "errors": sum(run["errors"] for some in runs.values() for run in some),
+        "first_error": next((run["first_error"] for some in runs.values() for run in some if run["errors"]), None),
+        "median_s": round(medians[False], 3),
+        "median_s_under_attack": round(medians[True], 3),
+        "ratio": round(medians[True] / medians[False], 2),
+        "slowest_s_under_attack": max(run["slowest_s"] for run in runs[True]),
+        "attacks": dict(sorted(answers.items())),
+    }
+
+
+def load_under_attack(url: str, photos: list[bytes], *, count: int, clients: int, seeds: int) -> dict[str, Any]:
+    """Load a served model without and with an attacker (`compare`); `count` requests each."""
+    sizes = {"clients": clients, "seeds": seeds}
+    load(url, photos, count=clients, **sizes)
+    attack = partial(attacked, int(url.rpartition(":")[2]), serving_kinds)
+    return compare(partial(load, url, photos, count=count // 2, **sizes), attack)
+
+
 def send_malformed(url: str, photo: bytes, *, count: int, clients: int) -> dict[str, Any]:
     """Send `count` malformed requests and return figures; a refusal is a status from 400 to 499 with a reason."""
     bad = malformed_requests(photo, count)
@@ -198,10 +234,16 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=200)
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--malformed", type=int, default=100)
+    parser.add_argument("--attack", action="store_true", help="compare with an attacker beside the clients")
     options = parser.parse_args()
     photos = [file.read_bytes() for file in options.photo] if options.photo else [_example()]
     with served(options.model) if options.model else contextlib.nullcontext((options.url or "").rstrip("/")) as url:
-        figures = load(url, photos, count=options.requests, clients=options.clients, seeds=options.seeds)
+        sizes = {"count": options.requests, "clients": options.clients, "seeds": options.seeds}
+        if options.attack:
+            figures = load_under_attack(url, photos, **sizes)
+            print(json.dumps(figures))
+            return int(figures["errors"] > 0 or figures["ratio"] >= 2)
+        figures = load(url, photos, **sizes)
         figures |= send_malformed(url, photos[0], count=options.malformed, clients=options.clients)
         again = load(url, photos, count=1, clients=1, seeds=1)
     return print_figures(figures, again)

@@ -1,4 +1,4 @@
-"""Connections of the page: not too many from one address, and none that sends its headers for ever."""
+"""Connections of page and served model: few from one address, none that sends its headers for ever."""
 
 from __future__ import annotations
 

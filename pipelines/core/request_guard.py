@@ -32,6 +32,8 @@ _ONCE = ("authorization", "content-encoding", "content-length", "content-type", 
 _SECONDS, _RATE = 20.0, 64 * 1024
 # How much of a refused body is read and thrown away, so that its sender reads the reason instead of a reset.
 _LINGER_SECONDS, _LINGER_BYTES = 1.0, 2**20
+# Bodies above _LARGE are handled one after another, and hold at most _LARGE_TOGETHER while they arrive and wait.
+_LARGE, _LARGE_TOGETHER = 4 * 2**20, 256 * 2**20
 # Deeper than any request, and far below Python's recursion limit.
 _MAX_DEPTH = 40
 
@@ -79,6 +81,7 @@ class RequestGuard:
         self._admit = admit
         self._refusal = refusal
         self._seconds = seconds
+        self._large = _LargeBodies()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse the request or pass it on to the application."""
@@ -88,7 +91,7 @@ class RequestGuard:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
             return
-        reader = _BodyReader(receive, self._seconds)
+        reader = _BodyReader(receive, self._seconds, self._large)
         started = False
 
         async def send_and_note(message: Message) -> None:
@@ -101,7 +104,8 @@ class RequestGuard:
 
         try:
             passed_on = await self._check(scope, reader)
-            await self._app(scope, passed_on, send_and_note)
+            async with self._large.turn if reader.is_held and reader.complete else contextlib.nullcontext():
+                await self._app(scope, passed_on, send_and_note)
         except ClientDisconnect:
             return
         except HTTPException as error:
@@ -119,6 +123,8 @@ class RequestGuard:
             if not started:
                 answer = self._refusal(400, not_understood(error))
                 await answer(scope, receive, send_and_note)
+        finally:
+            self._large.readers.discard(reader)
 
     async def _check(self, scope: Scope, reader: _BodyReader) -> Receive:
         """Return the `receive` for the application; raises HTTPException with the reason of a refusal."""
@@ -164,30 +170,75 @@ def _too_large(body: Body) -> HTTPException:
     return HTTPException(413, f"the request is larger than {size}, the limit for {body.media_type}")
 
 
+class _LargeBodies:
+    """The large bodies of JSON that arrive or wait; where they hold too much, the largest that arrives is refused."""
+
+    def __init__(self) -> None:
+        self.readers: set[_BodyReader] = set()
+        self.turn = asyncio.Lock()
+
+    def count(self, reader: _BodyReader) -> None:
+        """Count `reader`, whose body has grown."""
+        self.readers.add(reader)
+        while sum(one.received for one in self.readers) > _LARGE_TOGETHER:
+            largest = max((one for one in self.readers if not one.complete), key=lambda one: one.received, default=None)
+            if largest is None:
+                return
+            self.readers.discard(largest)
+            largest.refuse()
+
+
 class _BodyReader:
     """A `receive` that raises HTTPException where the body is larger than `body` permits, or arrives too slowly."""
 
-    def __init__(self, receive: Receive, seconds: float) -> None:
+    def __init__(self, receive: Receive, seconds: float, large: _LargeBodies) -> None:
         self._receive = receive
+        self._large = large
         self._deadline = time.monotonic() + seconds
-        self._received = 0
+        self._timeout: asyncio.Timeout | None = None
+        self._is_refused = False
+        self.received = 0
         self.body: Body | None = None
         self.complete = False
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the body is large, and held in memory as a whole."""
+        return self.body is not None and self.body.media_type == JSON and self.received > _LARGE
+
+    def refuse(self) -> None:
+        """Refuse the body, now or with its next part."""
+        self._is_refused = True
+        if self._timeout is not None:
+            self._timeout.reschedule(0)
 
     async def __call__(self) -> Message:
         if self.complete or self.body is None:
             return await self._receive()
-        left = self._deadline + self._received / _RATE - time.monotonic()
+        left = max(0.0, self._deadline + self.received / _RATE - time.monotonic())
         try:
-            message = await asyncio.wait_for(self._receive(), max(0.0, left))
+            async with asyncio.timeout(left) as self._timeout:
+                message = await self._receive()
         except TimeoutError:
-            raise HTTPException(408, "the body arrives too slowly; send it faster, or less of it") from None
-        if message["type"] == "http.request":
-            self._received += len(message.get("body", b""))
-            self.complete = not message.get("more_body", False)
-        if self._received > self.body.max_bytes:
-            raise _too_large(self.body)
+            if not self._is_refused:
+                raise HTTPException(408, "the body arrives too slowly; send it faster, or less of it") from None
+        self._timeout = None
+        if not self._is_refused:
+            self._note(message)
+        if self._is_refused:
+            reason = "too many large requests at once; send it again in a while, or less at once"
+            raise HTTPException(503, reason, {"Retry-After": "10"})
         return message
+
+    def _note(self, message: Message) -> None:
+        assert self.body is not None
+        if message["type"] == "http.request":
+            self.received += len(message.get("body", b""))
+            self.complete = not message.get("more_body", False)
+        if self.received > self.body.max_bytes:
+            raise _too_large(self.body)
+        if self.is_held:
+            self._large.count(self)
 
 
 async def _checked_json(receive: Receive, body: Body) -> Receive:

@@ -7,15 +7,18 @@ The server is MLflow's; when one of our models is loaded in it, the guard that t
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable
 from functools import partial, wraps
+from ipaddress import ip_address
 from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from pipelines.core.connections import LimitedConnection
 from pipelines.core.errors import UserError
 from pipelines.core.request_guard import JSON, Body, RequestGuard
 from pipelines.core.sections.operations import Serve
@@ -28,7 +31,7 @@ _MAX_REASON = 600
 # The value of a column that is not given.
 _DEFAULTS: dict[str, Any] = {"face_prompts": [], "boxes": [], "seed": 0}
 _CODES = {403: "PERMISSION_DENIED", 404: "ENDPOINT_NOT_FOUND", 408: "REQUEST_TIMEOUT", 413: "REQUEST_TOO_LARGE"}
-_CODES |= {400: "INVALID_PARAMETER_VALUE", 415: "UNSUPPORTED_MEDIA_TYPE"}
+_CODES |= {400: "INVALID_PARAMETER_VALUE", 415: "UNSUPPORTED_MEDIA_TYPE", 503: "TEMPORARILY_UNAVAILABLE"}
 
 
 def install(limits: Serve) -> bool:
@@ -39,8 +42,25 @@ def install(limits: Serve) -> bool:
         return False
     if not hasattr(server.invocations, "is_guard"):
         server.invocations = with_short_errors(server.invocations)
+        _limit_connections()
         _guard_next_application(limits)
     return True
+
+
+class _Connection(LimitedConnection):
+    # All connections of a proxy come from one address.
+    max_connections = sys.maxsize
+
+
+def _limit_connections() -> None:
+    """Have uvicorn read requests by h11, which it has chosen httptools for before the model is loaded.
+
+    httptools takes headers of any size, in a time that grows with its square.
+    """
+    with contextlib.suppress(ImportError):
+        from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+        HttpToolsProtocol.__new__ = lambda _, *args, **options: _Connection(*args, **options)  # type: ignore[method-assign, assignment]
 
 
 def _guard_next_application(limits: Serve) -> None:
@@ -65,6 +85,9 @@ def guarded(application: Any, limits: Serve) -> RequestGuard:
     body = Body(JSON, limits.max_request_mb * 2**20, check=partial(read_payload, limits=limits))
 
     def admit(request: Request) -> Body | None:
+        # With each POST a browser sends Origin, also where a site's name was let point to this machine (DNS rebinding).
+        if "origin" in request.headers and not _is_own(request.headers.get("host", "")):
+            raise HTTPException(403, "a web page may send requests to an address or localhost, not to a name")
         path = request.scope["path"]
         if request.method == "POST" and path == "/invocations":
             return body
@@ -73,6 +96,14 @@ def guarded(application: Any, limits: Serve) -> RequestGuard:
         raise HTTPException(404, "no such address, or not with this method; POST to /invocations")
 
     return RequestGuard(application, admit=admit, refusal=refusal)
+
+
+def _is_own(host: str) -> bool:
+    """Whether a `Host` is localhost or an address, which no other site can have."""
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
+    with contextlib.suppress(ValueError):
+        return bool(ip_address(name.strip("[]")))
+    return name.lower() == "localhost"
 
 
 def refusal(status: int, reason: str) -> Response:

@@ -9,6 +9,8 @@ from typing import Any
 from gradio.queueing import Event, Queue
 from starlette.exceptions import HTTPException
 
+from pipelines.webpage.sessions import Sessions
+
 # Requests that may wait while one is drawn, and how many of them may be one caller's.
 MAX_WAITING = 64
 SHARE = 16
@@ -22,6 +24,9 @@ class FairQueue(Queue):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings, max_size=MAX_WAITING)
+        # Gradio's drops the oldest of all, also while its caller waits.
+        self.pending_messages_per_session: dict[str, Any] = {}  # type: ignore[assignment]
+        self.sessions = Sessions(self.blocks)
         self._one_push = asyncio.Lock()
 
     async def push(self, body: Any, request: Any, username: str | None) -> Any:
@@ -32,6 +37,9 @@ class FairQueue(Queue):
             if sum(_caller(event) == caller for queue in queues for event in queue.queue) >= SHARE:
                 raise HTTPException(429, f"{SHARE} of your requests are waiting already; wait for one of them")
             pushed = await super().push(body, request, username)
+            if pushed[0]:
+                # A call of the API has the session that Gradio made for it.
+                self.sessions.use(caller, body.session_hash)
             for queue in queues:
                 queue.queue[:] = in_turns(queue.queue)
             return pushed

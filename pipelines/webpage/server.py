@@ -81,7 +81,7 @@ def guarded(page: Any, limits: Serve, uploads: Path, accounts: Mapping[str, str]
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     from pipelines.core.request_guard import RequestGuard, detail, not_understood
-    from pipelines.webpage.admission import Admission
+    from pipelines.webpage.admission import Admission, limit_files
     from pipelines.webpage.answers import PageAnswers
     from pipelines.webpage.fair_queue import FairQueue
     from pipelines.webpage.page_paths import PagePaths
@@ -92,7 +92,15 @@ def guarded(page: Any, limits: Serve, uploads: Path, accounts: Mapping[str, str]
         return next((inner.tokens[t] for t in map(request.cookies.get, names) if t in inner.tokens), None)
 
     paths = PagePaths(uploads)
-    admission = Admission(user_of, has_accounts=bool(accounts), limits=limits, paths=paths)
+    page._queue = queue = FairQueue(
+        live_updates=True,
+        concurrency_count=page.max_threads,
+        update_intervals=1,
+        blocks=page,
+        default_concurrency_limit=1,
+    )
+    limit_files()
+    admission = Admission(user_of, has_accounts=bool(accounts), limits=limits, paths=paths, sessions=queue.sessions)
     middleware = [
         Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False),
         Middleware(RequestGuard, admit=admission),
@@ -101,13 +109,6 @@ def guarded(page: Any, limits: Serve, uploads: Path, accounts: Mapping[str, str]
         Middleware(CORSMiddleware, allow_origins=()),
     ]
     application: Any = FastAPI(middleware=middleware, docs_url=None, redoc_url=None, openapi_url=None)
-    page._queue = FairQueue(
-        live_updates=True,
-        concurrency_count=page.max_threads,
-        update_intervals=1,
-        blocks=page,
-        default_concurrency_limit=1,
-    )
     # Requests past the queue only for what is not queued.
     page.api_open = False
     # Gradio then lets functions read only files that were uploaded; `launch`, which is not used here, sets it.
@@ -152,7 +153,7 @@ def _serve(
     """Answer on `listener` until SIGINT or SIGTERM."""
     import uvicorn
 
-    from pipelines.webpage.connections import LimitedConnection
+    from pipelines.core.connections import LimitedConnection
 
     config = uvicorn.Config(
         application,
@@ -163,6 +164,8 @@ def _serve(
         proxy_headers=is_proxied,
         log_level="warning",
         access_log=False,
+        # What is written to a screen is escaped, colours too.
+        use_colors=False,
         server_header=False,
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )

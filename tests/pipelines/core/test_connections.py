@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from pipelines.webpage.connections import LimitedConnection
+from pipelines.core.connections import LimitedConnection
 
 
 class Hasty(LimitedConnection):

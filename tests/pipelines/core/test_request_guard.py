@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.testclient import TestClient
 
+from pipelines.core import request_guard
 from pipelines.core.errors import UserError
 from pipelines.core.request_guard import JSON, Body, RequestGuard, parse_json
 
@@ -201,3 +202,44 @@ def test_an_error_of_the_application_is_one_line(caplog: pytest.LogCaptureFixtur
     (line,) = (record.getMessage() for record in caplog.records if record.name == RequestGuard.__module__)
     assert "secret" not in line
     assert "\x1b" not in line
+
+
+def test_of_too_many_large_bodies_the_largest_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others' smaller ones, large or not, pass; the large ones one after another."""
+    monkeypatch.setattr(request_guard, "_LARGE", 100)
+    monkeypatch.setattr(request_guard, "_LARGE_TOGETHER", 700)
+    inside: list[int] = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        inside.append(1)
+        assert len(inside) == 1, "one large body at a time"
+        await asyncio.sleep(0)
+        inside.pop()
+        await Response("passed")(scope, receive, send)
+
+    guard = RequestGuard(application, admit=admit)
+
+    async def ask(size: int, *, ends: bool = True) -> int:
+        parts = [{"type": "http.request", "body": b" " * (size - 2) + b"[]", "more_body": not ends}]
+        statuses: list[int] = []
+
+        async def receive() -> Any:
+            return parts.pop() if parts else await asyncio.sleep(60)
+
+        async def send(message: Any) -> None:
+            statuses.append(message.get("status"))
+
+        scope = {"type": "http", "method": "POST", "path": "/json", "headers": [(b"content-type", JSON.encode())]}
+        await guard({**scope, "query_string": b"", "server": ("here", 80)}, receive, send)
+        return statuses[0]
+
+    async def together() -> list[int]:
+        slow = [asyncio.create_task(ask(size, ends=False)) for size in (400, 200)]
+        await asyncio.sleep(0)
+        answers = [await ask(150), await ask(90), *await asyncio.gather(ask(150), ask(150))]
+        answers.append(await asyncio.wait_for(slow[0], 5))
+        assert not slow[1].done(), "the smaller one may go on"
+        slow[1].cancel()
+        return answers
+
+    assert asyncio.run(together()) == [200, 200, 200, 200, 503]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +139,32 @@ def test_other_addresses_and_sites_are_closed(server: str, photos: list[bytes]) 
     assert requests.post(f"{server}/invocations", body, headers=foreign, timeout=60).status_code == 403
     assert requests.get(f"{server}/docs", timeout=60).status_code == 404
     assert requests.get(f"{server}/ping", timeout=60).status_code == 200
+
+
+def test_a_page_under_another_name_is_refused(server: str, photos: list[bytes]) -> None:
+    """DNS rebinding: the name of another site points here, so that its pages are no longer of another site."""
+    import requests
+
+    body = json.dumps({"dataframe_records": [row(photos[:1])]})
+    port = server.rpartition(":")[2]
+    statuses = {}
+    for host in ("rebound.example", "localhost.rebound.example", "localhost", "127.0.0.1"):
+        named = {"Content-Type": "application/json", "Host": f"{host}:{port}", "Origin": f"http://{host}:{port}"}
+        statuses[host] = requests.post(f"{server}/invocations", body, headers=named, timeout=60).status_code
+    assert list(statuses.values()) == [403, 403, 200, 200]
+    program = {"Content-Type": "application/json", "Host": "model.example"}
+    assert requests.post(f"{server}/invocations", body, headers=program, timeout=60).status_code == 200
+
+
+@pytest.mark.parametrize("sent", [b"GET /ping HTTP/1.1\r\nX-Long: ", b"GET /ping?"])
+def test_endless_headers_end_the_connection(server: str, sent: bytes) -> None:
+    """One header of 600 MB kept the server busy for ten minutes."""
+    port = int(server.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), 30) as connection, contextlib.suppress(ConnectionError):
+        connection.sendall(sent + b"a" * 2**17)
+        while part := connection.recv(2**16):
+            assert part.startswith(b"HTTP/1.1 400")
+    assert alive(server)
 
 
 def test_what_was_cut_from_a_prompt_is_in_the_answer(server: str, photos: list[bytes]) -> None:

@@ -14,13 +14,16 @@ from pipelines.core.sections.operations import Serve
 from pipelines.webpage import budgets
 from pipelines.webpage.admission import Admission
 from pipelines.webpage.page_paths import PagePaths
+from pipelines.webpage.sessions import Sessions
+
+PARTS: dict[str, Any] = {"limits": Serve(), "paths": PagePaths(Path("/nowhere")), "sessions": Sessions(None)}
 
 
 def admit(
     path: str, method: str = "GET", *, user: str | None = None, has_accounts: bool = True, **headers: str
 ) -> tuple[str, int] | int | None:
     """Return media type and limit of the body that is taken, None for no body, or the status of a refusal."""
-    admission = Admission(lambda _: user, has_accounts=has_accounts, limits=Serve(), paths=PagePaths(Path("/nowhere")))
+    admission = Admission(lambda _: user, has_accounts=has_accounts, **PARTS)
     try:
         body = admission(request(path, method, **headers))
     except HTTPException as refusal:
@@ -82,7 +85,7 @@ def test_other_addresses_and_methods_are_closed(path: str, method: str) -> None:
 
 def test_uploads_are_counted_by_caller() -> None:
     users = iter(["ada", "ada", "ada", "grace"])
-    admission = Admission(lambda _: next(users), has_accounts=True, limits=Serve(), paths=PagePaths(Path("/nowhere")))
+    admission = Admission(lambda _: next(users), has_accounts=True, **PARTS)
     sent = [request("/gradio_api/upload", "POST", content_length=str(size * 2**20)) for size in (1000, 1000, 100, 100)]
     admission(sent[0])
     admission(sent[1])
@@ -95,9 +98,53 @@ def test_uploads_are_counted_by_caller() -> None:
 @pytest.mark.parametrize("size", [{"content_length": str(2**30)}, {"transfer_encoding": "chunked"}])
 def test_so_is_json_whether_its_size_is_stated_or_not(size: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(budgets.time, "time", lambda: 6000.0)
-    admission = Admission(lambda _: "ada", has_accounts=True, limits=Serve(), paths=PagePaths(Path("/nowhere")))
+    admission = Admission(lambda _: "ada", has_accounts=True, **PARTS)
     large = request("/gradio_api/queue/join", "POST", **size)
     for _ in range(64):
         admission(large)
     with pytest.raises(HTTPException, match="16 MB sent in a minute"):
         admission(large)
+
+
+def test_small_uploads_cost_too() -> None:
+    admission = Admission(lambda _: "ada", has_accounts=True, **PARTS)
+    small = request("/gradio_api/upload", "POST", content_length="1")
+    for _ in range(8192):
+        admission(small)
+    with pytest.raises(HTTPException, match="uploaded in an hour"):
+        admission(small)
+
+
+def test_a_link_of_another_site_ends_no_login() -> None:
+    assert admit("/logout", user="ada", sec_fetch_site="cross-site", sec_fetch_dest="document") == 403
+    assert admit("/logout", user="ada", sec_fetch_site="same-origin") is None
+    assert admit("/logout", user="ada") is None
+
+
+def test_what_follows_the_address_is_short() -> None:
+    """Gradio keeps the id of every upload whose progress is asked for."""
+    assert admit("/gradio_api/upload?upload_id=" + "a" * 3000, "POST", user="ada", content_length="5") == 414
+
+
+def test_a_session_of_another_caller_is_not_there() -> None:
+    users = iter(["ada", "grace", "grace", "grace", "ada"])
+    admission = Admission(lambda _: next(users), has_accounts=True, **{**PARTS, "sessions": Sessions(None)})
+    body = admission(request("/gradio_api/queue/join", "POST", content_length="5"))
+    assert body is not None
+    assert body.check is not None
+    body.check({"data": [], "session_hash": "of-ada"})
+    for path in ("/gradio_api/queue/data?session_hash=of-ada", "/gradio_api/heartbeat/of-ada"):
+        with pytest.raises(HTTPException, match="no such session"):
+            admission(request(path, "GET"))
+    body = admission(request("/gradio_api/cancel", "POST", content_length="5"))
+    assert body is not None
+    assert body.check is not None
+    for wrong, reason in (
+        ("of-ada", "no such session"),
+        ("x" * 65, "1 to 64 characters"),
+        (["x"], "1 to 64"),
+        ("", "1 to 64"),
+    ):
+        with pytest.raises(HTTPException, match=reason):
+            body.check({"data": [], "session_hash": wrong})
+    assert admission(request("/gradio_api/queue/data?session_hash=of-ada", "GET")) is None

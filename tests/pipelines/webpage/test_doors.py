@@ -134,6 +134,14 @@ def test_another_site_can_neither_read_nor_upload(
     assert send(page, "POST", f"{API}/upload", headers, form)[0] == 200, "the page itself may"
 
 
+def test_an_upload_has_few_files(page: Page) -> None:
+    """999 files of one byte were one upload of 170 KB that kept the page busy for 5 s."""
+    files = [("files", (f"{n}.png", b"x")) for n in range(17)]
+    assert requests.post(f"{page.url}{API}/upload", files=files[:16], timeout=60).status_code == 200
+    reply = requests.post(f"{page.url}{API}/upload", files=files, timeout=60)
+    assert (reply.status_code, reply.text) == (400, "Too many files. Maximum number of files is 16.")
+
+
 def test_cookies_stay_on_the_site_and_the_page_in_no_frame(page_with_accounts: Page) -> None:
     reply = requests.post(f"{page_with_accounts.url}/login", data=ADA, timeout=60)
     cookies = reply.headers["set-cookie"].lower()

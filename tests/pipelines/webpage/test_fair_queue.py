@@ -12,6 +12,7 @@ from gradio.data_classes import PredictBodyInternal
 from starlette.exceptions import HTTPException
 
 from pipelines.webpage.fair_queue import MAX_WAITING, SHARE, FairQueue, in_turns
+from pipelines.webpage.sessions import MAX_SESSIONS
 
 
 def turns(events: str) -> str:
@@ -53,3 +54,26 @@ def test_nobody_fills_the_queue() -> None:
     assert first[:3] == ["192.0.2.1", "192.0.2.2", "ada"]
     with pytest.raises(HTTPException, match="wait for one"):
         raise refused[0]
+
+
+def test_calls_of_one_caller_push_no_answer_of_another_out() -> None:
+    """Gradio keeps the answers of 2,000 sessions, of whomever, and the page's memory grew with every name of one."""
+    with gr.Blocks() as blocks:
+        gr.api(lambda: 1, api_name="one")
+
+    async def flood() -> FairQueue:
+        blocks._queue = queue = FairQueue(
+            live_updates=True, concurrency_count=1, update_intervals=1, blocks=blocks, default_concurrency_limit=1
+        )
+        _, first, _ = await ask(queue, "192.0.2.1", "ada")
+        for _ in range(2100):
+            await ask(queue, "192.0.2.2", "grace")
+            # As when each is drawn at once.
+            (waiting,) = queue.event_queue_per_concurrency_id.values()
+            waiting.queue[:] = [event for event in waiting.queue if event.username == "ada"]
+        assert first in queue.pending_messages_per_session, "the answer that ada waits for"
+        return queue
+
+    queue = asyncio.run(flood())
+    for kept in (queue.pending_messages_per_session, queue.pending_event_ids_session, queue.event_ids_to_events):
+        assert len(kept) <= MAX_SESSIONS + 1
