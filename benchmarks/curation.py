@@ -63,7 +63,7 @@ def main() -> None:
             with (shared / "photos/MANIFEST.csv").open(newline="") as file:
                 known = {row["file"]: row["identity"] for row in csv.DictReader(file) if row["identity"]}
             lfw = {name.removeprefix("lfw10_krasserm/"): who for name, who in known.items() if "lfw10_" in name}
-            params = load_params(TINY, [*real_networks(shared), "curate.similarity=0.32"])
+            params = load_params(TINY, real_networks(shared))
             if options.only != "real":
                 figures["lfw10"] = measure("lfw10", shared / "photos/lfw10_krasserm", lfw, params, Path(folder))
             if options.only != "lfw10":

@@ -18,7 +18,17 @@ from benchmarks.real_networks import PROJECT
 
 PERSON = "person_00001"
 # The tree of a checkout that the commands need; its code runs under DVC only, while the given states are made.
-_PARTS = ("pipelines", "model", "profiles", "params.yaml", "dvc.yaml", ".gitignore", ".dvc", ".dvcignore")
+_PARTS = (
+    "pipelines",
+    "model",
+    "profiles",
+    "params.yaml",
+    "calibrations.yaml",
+    "dvc.yaml",
+    ".gitignore",
+    ".dvc",
+    ".dvcignore",
+)
 _SMALL = (
     *("preprocess.test_share=0.4", "preprocess.val_share=0.2", "preprocess.slice_photos=8", "preprocess.buckets=2"),
     *("validate.min_photos=1", "ingest.shard_mb=1", "inbox.quiet_seconds=0", "validate.max_unreadable_share=0.5"),

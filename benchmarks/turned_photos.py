@@ -111,7 +111,8 @@ def main(
     files = files[:: max(1, len(files) // photos)][:photos]
     analyser = load_analyser(params)
     counts = outcomes(analyser, files)
-    without = load_analyser(params.model_copy(update={"sure_scores": {params.insightface_name: 0.0}}))
+    without = load_analyser(params)
+    without.traits = without.traits._replace(sure_score=0.0)
     kept = [file for file in files if not analyser.analyse([file.read_bytes()])[0].turned]
     ratio = cost((analyser, without), kept, rounds)
     before = outcomes(without, files)

@@ -22,7 +22,10 @@ from pipelines.core.screen import say
 
 # The commands by panel of `--help`, in the order in which they are used.
 PANELS: dict[str, tuple[str, ...]] = {
-    "Data": ("synthesize", "ingest", "curate", "dataset", "validate", "preprocess", "validate-processed", "export"),
+    "Data": (
+        *("synthesize", "ingest", "curate", "calibrate", "dataset", "validate", "preprocess", "validate-processed"),
+        "export",
+    ),
     "Training": (
         *("configure", "train-anchoring", "train-imr", "evaluate", "summary", "blind", "repro", "record"),
         *("generate", "app", "foundation", "convert"),

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model.face.recogniser_file import recogniser_of
 from model.network.base import unscale_latents
 from model.training.alignment import aligned_faces, alignment, normalised_keypoints
 from model.training.recognition_network import RecognitionNetwork
@@ -68,13 +69,3 @@ def conditioning_recogniser(pack: Path, photos: Photos) -> RecognitionNetwork:
             "another pack (run preprocess again), or they are stored too small for this one"
         )
     return network
-
-
-def recogniser_of(pack: Path) -> Path:
-    """Return the ONNX file that insightface uses as the recogniser of a face pack; raise ValueError without one."""
-    from insightface.model_zoo import get_model
-
-    for file in sorted(pack.glob("*.onnx")):
-        if getattr(get_model(str(file), providers=["CPUExecutionProvider"]), "taskname", None) == "recognition":
-            return file
-    raise ValueError(f"{pack}: no recognition network there; expected a face pack of insightface")

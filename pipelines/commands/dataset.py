@@ -46,6 +46,25 @@ def checkout(tag: Annotated[str, argument("A version such as faces-v3, or latest
 
 
 @app.command()
+def merge(
+    kept: Annotated[str, argument("The name to keep.", metavar="NAME")],
+    others: Annotated[list[str], argument("Other names of the same person.", metavar="OTHER…")],
+    *,
+    folder: Annotated[Path, option("Dataset folder.", "--dir", metavar="DIR")] = Path(FACES),
+    version: Annotated[bool, option("Make a dataset version.", "--version/--no-version")] = True,
+) -> None:
+    """Make several names one person, whose photos are then all in one split; a new version of the dataset."""
+    from pipelines.core.locks import hold
+    from pipelines.data.ingest.shards import merge_people
+
+    taken = UserError(f"{folder}: an ingest writes to it; wait for it to end")
+    with hold(folder.with_name(f".{folder.name}.lock"), taken):
+        count = merge_people(folder, kept, others)
+    say(f"{folder}: {count} photos now belong to {kept!r}; `dynamicid repro` makes the results from them")
+    emit({"photos": count, "version": publish_version(folder) if version else None})
+
+
+@app.command()
 def publish(folder: Annotated[Path, option("Dataset folder.", "--dir", metavar="DIR")] = Path(FACES)) -> None:
     """Make a version of data/faces as it is; print it as JSON, with `new` false if this data already had one."""
     emit(publish_version(folder))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.core.params import Params
 from pipelines.core.row_schemas import DATASET_SCHEMA, open_rows
+from pipelines.core.screen import one_message
+from pipelines.data.validation.one_person import find_twins
 from pipelines.data.validation.processed_frame import processed_frame
 from pipelines.data.validation.processed_suite import processed_checks
 from pipelines.data.validation.run_checks import run_checks
@@ -22,12 +25,18 @@ class Inputs:
 
 
 def run(params: Params, inputs: Inputs, outputs: Outputs) -> Verdict:
-    """Check the processed rows and write the verdict, also a negative one.
+    """Check the processed rows and write the verdict, also a negative one; print who is one person under two names.
 
-    Raises UserError where a folder holds no such rows; StageFailed naming every expectation that failed.
+    Raises UserError where a folder holds no such rows or the recogniser has no threshold; StageFailed naming every
+    expectation that failed.
     """
     rows = None if inputs.faces is None else open_rows(inputs.faces, DATASET_SCHEMA).count_rows()
     frame = processed_frame(inputs.processed)
+    twins = find_twins(inputs.processed, params)
+    # The names are for whoever runs this, not for the verdict.
+    for pair in twins:
+        print(f"validate_processed: {one_message(pair.line())}", file=sys.stderr)
+    frame["other_names"] = frame["identity"].isin([name for pair in twins for name in pair.names]).astype(float)
     checks = processed_checks(params.validate_processed, rows)
     verdict = run_checks("validate_processed", checks, frame, outputs.data_docs)
     verdict.conclude(outputs.report)

@@ -61,5 +61,17 @@ def _from_1(tree: Tree) -> None:
             section.setdefault(key, value)
 
 
+def _from_2(tree: Tree) -> None:
+    """Take out the thresholds of recognisers and detectors, which belong to the networks since then.
+
+    A cosine of somebody's own choice stays as one of a recogniser that nobody named, which `curate` refuses.
+    """
+    curate, preprocess = tree.get("curate"), tree.get("preprocess")
+    if isinstance(curate, MutableMapping) and isinstance(cosine := curate.get("similarity"), int | float):
+        curate["similarity"] = None if cosine in (0.32, 0.68) else {"value": cosine, "recogniser": None}
+    if isinstance(preprocess, MutableMapping) and preprocess.get("sure_scores") == {"tiny_faces": 0.0}:
+        del preprocess["sure_scores"]
+
+
 # How a file of each older format becomes one of the next.
-_STEPS: dict[int, Callable[[Tree], None]] = {1: _from_1}
+_STEPS: dict[int, Callable[[Tree], None]] = {1: _from_1, 2: _from_2}

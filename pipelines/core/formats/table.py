@@ -13,7 +13,7 @@ from pipelines.core.errors import UserError
 
 __all__ = ["KEY"]
 
-PARAMETERS = Format("parameters", 2)
+PARAMETERS = Format("parameters", 3)
 DATASET = Format("a dataset", 2)
 PROCESSED = Format("processed rows", 2)
 SLICES = Format("results of preprocessing", 2)
@@ -25,6 +25,7 @@ STACK = Format("a stack", 2)
 FORGOTTEN = Format("the list of the forgotten", 2)
 AUDIT = Format("the audit log", 1)
 WEIGHTS = Format("a list of networks", 1)
+CALIBRATIONS = Format("calibrations", 1)
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ TABLE = (
     Stored(FORGOTTEN, "`data/forgotten.jsonl`", "each line", "asked, in every form of a name that it may hold"),
     Stored(AUDIT, "`.dynamicid/audit.jsonl`", "each line", "there is none"),
     Stored(WEIGHTS, "`weights.lock`, `weights.yaml`", "key `format`", "there is none"),
+    Stored(CALIBRATIONS, "`calibrations.yaml`", "key `format`", "there is none"),
 )
 
 

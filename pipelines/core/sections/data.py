@@ -9,9 +9,6 @@ from pydantic import Field, field_validator, model_validator
 
 from pipelines.core.sections.section import ChannelOrder, Count, Section, Share
 
-# SCRFD-500M gives 0.82 and more to most upright faces, to no sideways or upside-down one (docs/log/turned-photos).
-DEFAULT_SURE_SCORE = 0.82
-
 
 class Ingest(Section):
     """How files become rows of `data/faces`."""
@@ -78,11 +75,6 @@ class Preprocess(Section):
         (), description="Sides of the detector's square inputs, in pixels; empty: 128 and 640, as insightface."
     )
     det_threshold: float = Field(0.5, gt=0, lt=1, description="Minimum score of a detected face.")
-    sure_scores: dict[str, Share] = Field(
-        {"tiny_faces": 0.0},
-        description="By pack: a photo whose surest face has a lower score is also tried in other turns; 0: none are "
-        "tried (the detector of `tiny_faces` cannot tell them apart). Packs that are not named here: 0.82.",
-    )
     landmarker: Landmarker
     captions: Captions = Captions()
     face_share: Share = Field(0.0, description="Minimum face height as a share of the stored square; 0: no bound.")
@@ -100,10 +92,14 @@ class Preprocess(Section):
     spark: dict[str, str] = Field({}, description="Spark settings that replace the project's (docs/guides/cluster.md).")
     max_failed_share: Share = Field(0.2, description="Maximum share of rejected photos; above it the stage fails.")
 
-    @property
-    def sure_score(self) -> float:
-        """Return the score of `sure_scores` for the pack."""
-        return self.sure_scores.get(self.insightface_name, DEFAULT_SURE_SCORE)
+
+class Threshold(Section):
+    """A cosine chosen by hand, with the recogniser that it was chosen for."""
+
+    value: float = Field(gt=0, lt=1, description="The cosine.")
+    recogniser: str | None = Field(
+        pattern=r"^[0-9a-f]{12,64}$", description="First digits of the sha256 of the recogniser's file."
+    )
 
 
 class ValidateProcessed(Section):
@@ -112,6 +108,11 @@ class ValidateProcessed(Section):
     min_ok_share: Share = Field(0.8, description="Minimum share of accepted photos, duplicates not counted.")
     min_identities: int = Field(2, ge=0, description="Minimum number of named people with an accepted photo.")
     min_test_identities: int = Field(1, ge=0, description="Minimum number of those who are held out for evaluation.")
+    similarity: Threshold | None = Field(
+        None,
+        description="Mean cosine from which two people of different splits are one; null: as calibrated for the "
+        "recogniser, and higher for few photos and many people.",
+    )
     max_angle: float = Field(120.0, gt=0, le=180, description="Bound on yaw, pitch and roll of 99 % of faces, degrees.")
     max_without_prompt_share: Share = Field(0.1, description="Warn above this share without a prompt or face prompt.")
 
@@ -129,11 +130,9 @@ class Curate(Section):
     max_yaw: float = Field(90.0, gt=0, le=180, description="Maximum yaw to either side, in degrees.")
     max_pitch: float = Field(60.0, gt=0, le=180, description="Maximum pitch up or down, in degrees.")
     max_outside_share: Share = Field(0.2, description="Maximum share of the face box outside of the photo.")
-    similarity: float = Field(
-        0.32,
-        gt=0,
-        lt=1,
-        description="Minimum mean cosine to join two groups of faces; depends on the recogniser.",
+    similarity: Threshold | None = Field(
+        None,
+        description="Minimum mean cosine to join two groups of faces; null: as calibrated for the recogniser.",
     )
     neighbours: int = Field(30, ge=2, description="Number of nearest faces that each face is compared with.")
     likeness: float = Field(

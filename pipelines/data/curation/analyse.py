@@ -125,7 +125,7 @@ def _faces(
     views = [analyser.upright(decoded.image) for _, _, decoded in batch]
     images = [view.image for view in views]
     found = analyser.analyse_images(views, embed=True)
-    mirrored = iter(analyser.embed_mirrored(images, found))
+    mirrored = iter(analyser.embed_mirrored(images, found) if analyser.traits.mirror else ())
     for (photo, image_id, stored), view, faces in zip(batch, views, found, strict=True):
         decoded = replace(stored, image=view.image)
         if not faces:
@@ -133,11 +133,12 @@ def _faces(
         elif view.turned is None:
             rows.append(_row(photo, image_id, decoded, reason="turned"))
             for _ in faces:
-                next(mirrored)
+                next(mirrored, None)
             continue
         for index, original in enumerate(faces):
             # Averaging with the mirror image makes faces turned left and faces turned right more similar.
-            face = replace(original, embedding=_mean_direction(original.embedding, next(mirrored)))
+            mirror = next(mirrored, None)
+            face = original if mirror is None else replace(original, embedding=_mean_direction(original, mirror))
             rows.append(_row(photo, image_id, decoded, face=face, index=index, n_faces=len(faces)))
             rows[-1]["turned"] = view.turned
             requests.append(_request(decoded.image, face, photo.face_prompt if len(faces) == 1 else None))
@@ -183,8 +184,8 @@ def _row(
     return row
 
 
-def _mean_direction(one: np.ndarray | None, other: np.ndarray) -> np.ndarray:
-    both = other if one is None else one + other
+def _mean_direction(face: FoundFace, mirror: np.ndarray) -> np.ndarray:
+    both = mirror if face.embedding is None else face.embedding + mirror
     return np.asarray(both / max(float(np.linalg.norm(both)), 1e-12), np.float32)
 
 

@@ -14,8 +14,10 @@ from pipelines.data.curation.faces import Faces
 _UNSAFE = re.compile(r"[^\w.-]+")
 
 
-def find_identities(faces: Faces, params: Curate) -> None:
+def find_identities(faces: Faces, params: Curate, similarity: float) -> None:
     """Set `cluster`, `identity` and `similarity` (cosine to the mean of the cluster's other faces) of every candidate.
+
+    `similarity` is the recogniser's cosine from which two groups of faces are one person.
 
     Where rows have a `label`, the cluster with most photos of a label is the label's home and is named after it; photos
     without a face in their label's home are left out as disputed. Faces that are not similar enough to their cluster
@@ -23,7 +25,7 @@ def find_identities(faces: Faces, params: Curate) -> None:
     """
     rows = faces.rows
     members = np.flatnonzero(faces.candidates)
-    clusters = cluster(faces.embeddings[members], params.similarity, params.neighbours, params.likeness)
+    clusters = cluster(faces.embeddings[members], similarity, params.neighbours, params.likeness)
     rows.loc[members, "cluster"] = clusters
     groups = [members[clusters == number] for number in range(clusters.max(initial=-1) + 1)]
     for group in groups:
@@ -34,8 +36,8 @@ def find_identities(faces: Faces, params: Curate) -> None:
     _dispute(faces, homes)
     for group in groups:
         _keep_one_per_photo(faces, group)
-        unlike = [row for row in group if faces.candidates[row] and rows.at[row, "similarity"] < params.similarity]
-        texts = [f"similarity {rows.at[row, 'similarity']:.2f} < {params.similarity:g}" for row in unlike]
+        unlike = [row for row in group if faces.candidates[row] and rows.at[row, "similarity"] < similarity]
+        texts = [f"similarity {rows.at[row, 'similarity']:.2f} < {similarity:g}" for row in unlike]
         faces.leave_out(unlike, "unlike_identity", texts)
 
 

@@ -8,9 +8,6 @@ from pipelines.core.sections.data import Curate
 from pipelines.data.curation.faces import Faces
 from pipelines.data.curation.neighbourhood import neighbours
 
-# Pictures of a face whose embeddings have a smaller cosine are not compared further.
-_SAME_FACE = 0.8
-
 
 def leave_out_repeats(faces: Faces) -> None:
     """Leave out every file with the same bytes as an earlier one by name."""
@@ -38,30 +35,31 @@ def leave_out_poor(faces: Faces, params: Curate) -> None:
     faces.leave_out(cut, "cut_off", [f"{outside[row]:.2f} of the face box is outside of the photo" for row in cut])
 
 
-def leave_out_near_duplicates(faces: Faces, params: Curate) -> None:
+def leave_out_near_duplicates(faces: Faces, params: Curate, copies: float) -> None:
     """Leave out all but the best of nearly identical pictures of a face (recompressed, resized, cropped).
 
-    Pairs are found among the nearest neighbours of the embeddings and compared by the grey values of the aligned face.
+    Pairs are found among the nearest neighbours of the embeddings, with a cosine of at least `copies`, and compared by
+    the grey values of the aligned face.
     """
     rows = np.flatnonzero(faces.candidates)
     if len(rows) < 2:
         return
     others, cosines = neighbours(faces.embeddings[rows], params.neighbours)
-    here, place = np.nonzero((cosines >= _SAME_FACE) & (others >= 0))
+    here, place = np.nonzero((cosines >= copies) & (others >= 0))
     there = others[here, place]
     textures = faces.textures[rows]
     same = np.einsum("ij,ij->i", textures[here], textures[there]) >= params.duplicate_similarity
-    copies: dict[int, set[int]] = {}
+    same_photo: dict[int, set[int]] = {}
     for one, other in zip(here[same].tolist(), there[same].tolist(), strict=True):
-        copies.setdefault(one, set()).add(other)
-        copies.setdefault(other, set()).add(one)
+        same_photo.setdefault(one, set()).add(other)
+        same_photo.setdefault(other, set()).add(one)
     quality = faces.quality()[rows]
     # The best first: each face that is kept removes its direct copies, but not the copies of those copies.
     removed: set[int] = set()
-    for best in sorted(copies, key=lambda row: (-quality[row], row)):
+    for best in sorted(same_photo, key=lambda row: (-quality[row], row)):
         if best in removed:
             continue
-        for copy in sorted(copies[best] - removed):
+        for copy in sorted(same_photo[best] - removed):
             removed.add(copy)
             faces.leave_out([int(rows[copy])], "near_duplicate", [f"of {_name(faces, int(rows[best]))}"])
 

@@ -61,7 +61,7 @@ STATE_SCHEMA = pa.schema(
         ("pitch", pa.float32()),
         ("roll", pa.float32()),
         ("expression", pa.string()),
-        ("embedding", pa.list_(pa.float32())),  # 512, unit norm: the mean of the face's and its mirror image's
+        ("embedding", pa.list_(pa.float32())),  # 512, unit norm: of the face, perhaps averaged with its mirror image
         ("texture", pa.binary()),  # 256 grey values between brows and chin
         ("thumbnail", pa.binary()),  # JPEG
     ]
@@ -84,7 +84,7 @@ REASONS: dict[str, str] = {
     "turned_away": "the head is turned further than curate.max_yaw or curate.max_pitch",
     "cut_off": "the face extends beyond the border of the photo",
     "label_disputed": "the face does not resemble the other photos of the person named by its folder",
-    "unlike_identity": "the similarity to the identity's other faces is below curate.similarity",
+    "unlike_identity": "the similarity to the identity's other faces is below the recogniser's threshold",
     "twice_in_photo": "another face of the photo is more similar to this identity",
     "crowded": "every square around the face contains part of another face",
     "near_duplicate": "a better, nearly identical picture of the face is kept",

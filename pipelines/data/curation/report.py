@@ -19,8 +19,8 @@ from pipelines.data.curation.records import REASONS
 _PEOPLE, _FACES_A_REASON, _LISTED = 100, 60, 5000
 
 
-def write_report(faces: Faces, table: pa.Table, params: Curate) -> str:
-    """Return the page as self-contained HTML; `table` has the rows of `faces.parquet`."""
+def write_report(faces: Faces, table: pa.Table, params: Curate, similarity: float) -> str:
+    """Return the page as self-contained HTML; `table` has the rows of `faces.parquet`, grouped with `similarity`."""
     rows = table.drop_columns(["bbox"]).to_pylist()
     people = _people(faces)
     absent = [row for row in rows if row["status"] != "selected"]
@@ -33,6 +33,7 @@ def write_report(faces: Faces, table: pa.Table, params: Curate) -> str:
             "people": len(people),
         },
         params=params.model_dump(),
+        similarity=similarity,
         people=people[:_PEOPLE],
         grid=_grid(faces),
         expressions=[*EXPRESSIONS, "unknown"],

@@ -16,6 +16,7 @@ from pipelines.core.errors import UserError
 from pipelines.core.paths import resolve
 from pipelines.core.row_schemas import OK, REJECTED
 from pipelines.core.sections.data import Preprocess
+from pipelines.data.faces.calibration import PackTraits, pack_traits
 from pipelines.data.faces.captions import CaptionChain, face_prompt_of, load_captions
 from pipelines.data.faces.decode import Undecodable, decode
 from pipelines.data.faces.framing import Frame, encode_jpeg, frame_face
@@ -64,7 +65,7 @@ class _ChosenFace:
 class Analyser:
     """The networks that analyse a face, loaded once. Results do not depend on how photos are batched.
 
-    `times` adds up the seconds of each step.
+    `times` adds up the seconds of each step; `traits` is what is known of the face pack.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Analyser:
         landmarker: Landmarker,
         pose: PoseEstimator,
         captions: CaptionChain,
+        traits: PackTraits,
     ) -> None:
         self._params = params
         self._detector = detector
@@ -83,6 +85,7 @@ class Analyser:
         self._landmarker = landmarker
         self._pose = pose
         self._captions = captions
+        self.traits = traits
         self.times = StepTimes()
         detail = _DETAIL_TIGHTENED if params.face_share > 0 else _DETAIL
         self._working_side = max(detail * params.resolution, _WORKING_SIDE)
@@ -129,7 +132,7 @@ class Analyser:
 
     def upright(self, image: np.ndarray) -> UprightFaces:
         """Detect the faces of a photo (H, W, 3) uint8 RGB; turn it where it is stored sideways or upside down."""
-        return find_upright(image, self._detector, self._recogniser, self._params.sure_score)
+        return find_upright(image, self._detector, self._recogniser, self.traits.sure_score, self.traits.turns)
 
     def analyse_images(
         self, images: Sequence[np.ndarray | UprightFaces], *, embed: bool = False
@@ -275,6 +278,7 @@ def load_analyser(params: Preprocess) -> Analyser:
         landmarker=load_landmarker(params.landmarker, resolve(params.landmarker.path)),
         pose=pack if pack.measures_pose else LandmarkPose(),
         captions=load_captions(params.captions),
+        traits=pack_traits(params),
     )
 
 

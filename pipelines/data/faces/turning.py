@@ -25,8 +25,6 @@ _GUESS, _DOUBT = 0.6, 0.7
 _QUICK_ERROR = 0.1
 # Scores of two turns that differ by less do not tell which of them is upright.
 _CLEAR_LEAD = 0.04
-# Below this cosine, two turns of a photo show the recogniser two people.
-_AGREEMENT = 0.5
 
 
 @dataclass(frozen=True)
@@ -55,11 +53,14 @@ class UprightFaces:
         return 0.0 if self.surest is None else self.surest.score
 
 
-def find_upright(image: np.ndarray, detector: FaceDetector, recogniser: Recogniser, sure_score: float) -> UprightFaces:
+def find_upright(
+    image: np.ndarray, detector: FaceDetector, recogniser: Recogniser, sure_score: float, agreement: float | None
+) -> UprightFaces:
     """Detect the faces of a photo (H, W, 3) uint8 RGB; turn the photo where that makes its surest face upright.
 
     Other turns are tried where the detector is less sure than `sure_score`, where the face leans by more than 45
-    degrees, or where no face is found; `sure_score` 0 tries none.
+    degrees, or where no face is found; `sure_score` 0 tries none. Below the cosine `agreement`, two turns of a photo
+    show the recogniser two people; None: it is not known, so that two turns never agree.
     """
     stored = detected(image, detector)
     face = stored.surest
@@ -75,7 +76,7 @@ def find_upright(image: np.ndarray, detector: FaceDetector, recogniser: Recognis
     other = max((detected(image, detector, turn) for turn in turns), key=lambda found: found.score)
     if face is None:
         return other if other.score >= _GUESS else stored
-    if abs(other.score - own) < _CLEAR_LEAD and not _agree(stored, other, recogniser):
+    if abs(other.score - own) < _CLEAR_LEAD and not _agree(stored, other, recogniser, agreement):
         return replace(stored, turned=None)
     return other if other.score > own else stored
 
@@ -150,8 +151,10 @@ def _surroundings(image: np.ndarray, face: Detection | None) -> np.ndarray:
     return cv2.resize(part, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
 
 
-def _agree(one: UprightFaces, other: UprightFaces, recogniser: Recogniser) -> bool:
+def _agree(one: UprightFaces, other: UprightFaces, recogniser: Recogniser, agreement: float | None) -> bool:
     """Whether the largest faces of two turns are one person to the recogniser."""
+    if agreement is None:
+        return False
     largest = [max(found.faces, key=lambda face: face.area).keypoints for found in (one, other)]
     first, second = recogniser.embed([one.shown, other.shown], largest)
-    return float(first @ second) >= _AGREEMENT
+    return float(first @ second) >= agreement

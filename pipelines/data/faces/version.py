@@ -10,6 +10,7 @@ from pathlib import Path
 from pipelines.core.files import sha256
 from pipelines.core.paths import project_root, resolve
 from pipelines.core.sections.data import Preprocess
+from pipelines.data.faces.calibration import pack_traits
 from pipelines.data.faces.captions import caption_folders
 from pipelines.data.faces.insightface_analyser import pack_folder
 
@@ -38,6 +39,7 @@ def analyser_version(params: Preprocess) -> str:
     settings["landmarker"].pop("path")
     for key in ("clip_path", "internvl_path"):
         settings["captions"].pop(key)
+    settings["pack"] = pack_traits(params)
     digest.update(json.dumps(settings, sort_keys=True).encode())
     for library in _LIBRARIES:
         digest.update(f"{library} {_installed(library)}\n".encode())

@@ -1,9 +1,14 @@
-"""Write Parquet shards atomically, numbered in the order in which they are added; no shard is ever rewritten."""
+"""Write Parquet shards atomically, numbered in the order in which they are added.
+
+A shard is rewritten only where people are merged, or forgotten.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import difflib
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +16,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.core.errors import UserError
+from pipelines.core.files import atomic_file
 from pipelines.core.formats.rows import stating
 from pipelines.core.formats.table import DATASET
-from pipelines.core.row_schemas import DATASET_SCHEMA
+from pipelines.core.people import normal_name
+from pipelines.core.row_schemas import DATASET_SCHEMA, open_rows
 
 _NAME = re.compile(r"faces-(\d{5,})\.parquet")
 # Small row groups let a reader take a few hundred photos at a time.
 _GROUP_ROWS = 256
 _GROUP_BYTES = 16 * 2**20
 _REPEATING = ["identity", "format", "source", "licence", "consent"]
+# Pictures are compressed already, and statistics of their bytes are useless.
+_OPTIONS: dict[str, Any] = {
+    "compression": {name: "NONE" if name == "image" else "ZSTD" for name in DATASET_SCHEMA.names},
+    "use_dictionary": _REPEATING,
+    "write_statistics": [name for name in DATASET_SCHEMA.names if name != "image"],
+}
 
 Row = dict[str, Any]
 
@@ -81,16 +94,12 @@ class ShardWriter(RollingWriter):
     """
 
     def __init__(self, folder: Path, shard_bytes: int) -> None:
-        names = DATASET_SCHEMA.names
         super().__init__(
             stating(DATASET, DATASET_SCHEMA),
             shard_bytes,
             _GROUP_ROWS,
             _GROUP_BYTES,
-            # Pictures are compressed already, and statistics of their bytes are useless.
-            compression={name: "NONE" if name == "image" else "ZSTD" for name in names},
-            use_dictionary=_REPEATING,
-            write_statistics=[name for name in names if name != "image"],
+            **_OPTIONS,
         )
         folder.mkdir(parents=True, exist_ok=True)
         for part in folder.glob(".faces-*.part"):
@@ -129,3 +138,43 @@ class ShardWriter(RollingWriter):
                 self._writer.close()
             self._writer = None
         self.part().unlink(missing_ok=True)
+
+
+def merge_people(faces: Path, kept: str, others: Collection[str]) -> int:
+    """Give the photos of `others` the name `kept` in every shard of `faces`; return how many.
+
+    Shards without them stay as they are. A call that was killed is finished by the next. Raises UserError where a name
+    has no photo; then nothing is changed.
+    """
+    files = [Path(file) for file in open_rows(faces, DATASET_SCHEMA).files]
+    present = {file: pq.read_table(file, columns=["identity"])["identity"].to_pylist() for file in files}
+    known = {normal_name(name): name for names in present.values() for name in names if name is not None}
+    wanted = {normal_name(name) for name in others}
+    for name in (kept, *others):
+        if normal_name(name) not in known:
+            near = ", ".join(difflib.get_close_matches(name, map(str, known), n=3)) or "other names"
+            raise UserError(
+                f"{faces}: no photo of {name!r}; there are {near}. Where an earlier merge was interrupted, "
+                "`dynamicid dataset publish` makes the version of what it did"
+            )
+    if normal_name(kept) in wanted:
+        raise UserError(f"{kept!r}: named twice; expected the name to keep, then the other names of this person")
+    changed = 0
+    for file, names in present.items():
+        if count := sum(normal_name(name) in wanted for name in names if name is not None):
+            _rename(file, known[normal_name(kept)], wanted)
+            changed += count
+    return changed
+
+
+def _rename(shard: Path, kept: str, others: Collection[str | None]) -> None:
+    column = DATASET_SCHEMA.get_field_index("identity")
+    with (
+        pq.ParquetFile(shard, pre_buffer=False) as file,
+        atomic_file(shard) as part,
+        pq.ParquetWriter(part, file.schema_arrow, **_OPTIONS) as writer,
+    ):
+        for group in range(file.metadata.num_row_groups):
+            rows = file.read_row_group(group)
+            names = [kept if normal_name(name) in others else name for name in rows["identity"].to_pylist()]
+            writer.write_table(rows.set_column(column, "identity", pa.array(names, pa.string())))

@@ -13,7 +13,11 @@ _NORM_TOLERANCE = 1e-3
 
 
 def processed_checks(params: ValidateProcessed, dataset_rows: int | None = None) -> list[Check]:
-    """Return the expectations on a frame of `processed_frame`; `dataset_rows`: rows expected (None: at least 1)."""
+    """Return the expectations on a frame of `processed_frame` with the column `other_names`.
+
+    `other_names`: 1 where the person seems to be in another split under another name. `dataset_rows`: rows expected
+    (None: at least 1).
+    """
 
     def at_least(name: str, expectation: str, column: str, parameter: str) -> Check:
         bound = getattr(params, parameter)
@@ -37,6 +41,7 @@ def processed_checks(params: ValidateProcessed, dataset_rows: int | None = None)
         at_least("accepted_share", "ExpectColumnMeanToBeBetween", "accepted", "min_ok_share"),
         one_of("unknown_split", "split", SPLITS),
         between("people_in_several_splits", "splits_of_identity", 1, 1),
+        between("one_person_under_two_names", "other_names", 0, 0, parameter="validate_processed.similarity"),
         at_least("identities", count, "accepted_identity", "min_identities"),
         at_least("test_identities", count, "test_identity", "min_test_identities"),
         between("embedding_not_unit", "embedding_norm", 1 - _NORM_TOLERANCE, 1 + _NORM_TOLERANCE),

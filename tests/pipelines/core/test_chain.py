@@ -60,13 +60,13 @@ def test_a_stage_lists_all_the_code_that_it_imports(name: str, imports: grimp.Im
     paths = (project.joinpath(*module.split(".")) for module in reached)
     files = [path.with_suffix(".py") for path in paths if not path.is_dir()]
     assert sorted(str(file) for file in files if not listed & {file, *file.parents}) == []
-    # Sections of the whole parameters, which a stage and the evaluation get. Of `preprocess` train_anchoring reads
-    # only where the face pack is, and that is in its `deps`.
+    # Sections of the whole parameters, which a stage and the evaluation get. Of `preprocess` train_anchoring and
+    # validate_processed read only where the face pack is, and that is in their `deps`.
     whole = (file.read_text() for file in files if "params: Params" in file.read_text())
     read = {section.rstrip("_") for text in whole for section in re.findall(r"\bparams\.(\w+)\b", text)}
     assert read & set(Params.model_json_schema(by_alias=True)["properties"]) - {"format", "profile"} <= {
         *stage.sections,
-        *(("preprocess",) if name == "train_anchoring" else ()),
+        *(("preprocess",) if name in ("train_anchoring", "validate_processed") else ()),
     }
 
 

@@ -24,9 +24,9 @@ def tiny(project: Path) -> Path:
 # sha256 of each loaded profile as canonical JSON. All extend tiny, so one change may change all. After an intended one,
 # compare the old and the new output of `dynamicid configure --profile NAME`, and update the digests.
 LOADED = {
-    "tiny": "0d2fddcb5b6dec974974f6423f7f1c1616fa99b8132e43bd5e28207145f6fb50",
-    "showcase": "2bdbdf7f2fe0808a71ecebed1dbec85454fc7d9b02ed6b4038ec7df5ab67fb36",
-    "sd15": "b8d528c4adca2e283b70acf683a650e108b6e18df5c43713da185a5831b587d7",
+    "tiny": "1faa7f805acfecd387ede64f6d7441d7b0ed22ed77acf7a7d4da19454144f6f3",
+    "showcase": "4ce2c8eedca043e638eb8a795b4a5f6ac71be7835a9bc4aadac2291f6942b859",
+    "sd15": "2dd2610f98089b24ca64d420370ff2eeed4f681f66c8d50328a79436e59faecd",
 }
 
 
@@ -65,7 +65,7 @@ def test_a_profile_replaces_values_and_lists_and_extends_sections(tmp_path: Path
     (tmp_path / "b.yaml").write_text("extends: a\none: {list: [3], inner: {y: null}}\n")
     (tmp_path / "c.yaml").write_text("extends: b\ntwo: {new: 2}\n")
     assert read_tree(tmp_path / "c.yaml") == {
-        "format": 2,
+        "format": 3,
         "profile": "c",
         "one": {"list": [3], "left": 1, "inner": {"x": 1, "y": None}},
         "two": {"new": 2},

@@ -21,8 +21,8 @@ def test_format_1_is_completed_and_the_present_one_is_not_touched() -> None:
         "rights": {"consent": {"allow": words, "deny": ["no"], "unknown": "allow"}},
         "train_imr": 7,
     }
-    present = {"format": 2, "preprocess": {}, "rights": {"consent": {"allow": []}}}
-    assert bring_up_to_date(present, "f") == 2
+    present = {"format": 3, "preprocess": {}, "rights": {"consent": {"allow": []}}}
+    assert bring_up_to_date(present, "f") == 3
     assert present == {"preprocess": {}, "rights": {"consent": {"allow": []}}}
     strict = {"rights": {"consent": {"allow": ["signed"], "deny": []}}}
     bring_up_to_date(strict, "f")
@@ -41,7 +41,7 @@ def test_values_of_format_1_are_kept(project: Path, tmp_path: Path) -> None:
     tree["train_imr"]["steps"] = 7
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
     params = load_params(tmp_path / "params.yaml")
-    assert (params.format, params.train_imr.steps, params.preprocess.spark) == (2, 7, {})
+    assert (params.format, params.train_imr.steps, params.preprocess.spark) == (3, 7, {})
 
 
 def test_a_profile_without_a_name_is_named_by_its_file(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_a_file_is_rewritten_with_its_comments_order_and_style(indent: str, tmp_
     file.write_text(body)
     rewrite(file)
     head, rest = body.split("profile", 1)
-    assert file.read_text() == f"{head}format: 2\nprofile{rest}".replace("1_000\n", "1_000\n  spark: {}\n")
+    assert file.read_text() == f"{head}format: 3\nprofile{rest}".replace("1_000\n", "1_000\n  spark: {}\n")
 
 
 def test_a_key_that_occurs_twice_is_named_and_the_file_stays(tmp_path: Path) -> None:
@@ -71,3 +71,16 @@ def test_a_key_that_occurs_twice_is_named_and_the_file_stays(tmp_path: Path) -> 
     with pytest.raises(UserError, match=r"params\.yaml: line 2: found duplicate key \"seed\".*; keep one of them"):
         rewrite(file)
     assert file.read_text() == "seed: 1\nseed: 2\n"
+
+
+def test_thresholds_of_format_2_become_those_of_the_network_and_a_chosen_one_is_of_an_unnamed_recogniser() -> None:
+    own = {"format": 2, "curate": {"similarity": 0.4}, "preprocess": {"sure_scores": {"mine": 0.7}}}
+    assert bring_up_to_date(own, "f") == 2
+    # A score of somebody's own is refused as an unknown key: nothing is dropped in silence.
+    assert own == {
+        "curate": {"similarity": {"value": 0.4, "recogniser": None}},
+        "preprocess": {"sure_scores": {"mine": 0.7}},
+    }
+    profile = {"format": 2, "curate": {"similarity": 0.68}, "preprocess": {"sure_scores": {"tiny_faces": 0.0}}}
+    bring_up_to_date(profile, "f")
+    assert profile == {"curate": {"similarity": None}, "preprocess": {}}

@@ -24,6 +24,7 @@ from pipelines.core.formats.table import (
     ADAPTER,
     AUDIT,
     BACKUP,
+    CALIBRATIONS,
     CHECKPOINT,
     DATASET,
     EXPORT,
@@ -44,6 +45,7 @@ from pipelines.core.params import load_params
 from pipelines.core.row_schemas import DATASET_SCHEMA, PROCESSED_SCHEMA, open_rows
 from pipelines.core.weights.lock import read_lock
 from pipelines.core.weights.manifest import read_manifest
+from pipelines.data.faces.calibration import read_own
 from pipelines.data.ingest.layout import open_source
 from pipelines.operations.audit import read_audit
 from pipelines.operations.backup.backup import read_backup
@@ -132,6 +134,11 @@ def _weights(root: Path, stated: int | None) -> Callable[[], Any]:
     return lambda: (read_lock(root), read_manifest(root))
 
 
+def _calibrations(root: Path, stated: int | None) -> Callable[[], Any]:
+    _json(root / "calibrations.yaml", stated, recognisers={})
+    return lambda: read_own(root)
+
+
 def _tracking(root: Path, stated: int | None) -> Callable[[], Any]:
     tags = {} if stated is None else {"dynamicid.format": str(stated)}
     return lambda: check_records(SimpleNamespace(tags=tags), str(root / "mlflow.db"))
@@ -151,6 +158,7 @@ CASES: dict[Format, Callable[[Path, int | None], Callable[[], Any]]] = {
     FORGOTTEN: _forgotten,
     AUDIT: _audit,
     WEIGHTS: _weights,
+    CALIBRATIONS: _calibrations,
     TRACKING: _tracking,
 }
 # Opened by the same function as SLICES.
@@ -183,7 +191,7 @@ def test_format_1_and_the_present_one_are_read(kind: Format, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("stated", [0, -1, True, "2", 1.5])
 def test_what_is_no_version_is_named(stated: Any) -> None:
-    with pytest.raises(UserError, match=r"f: format .* is not a version of parameters; expected 1 to 2"):
+    with pytest.raises(UserError, match=r"f: format .* is not a version of parameters; expected 1 to 3"):
         check_format(PARAMETERS, "f", stated)
 
 

@@ -28,13 +28,14 @@ from pipelines.operations.forgetting.subject import Subject
 from pipelines.versions.places import known_copies
 
 PEOPLE, PHOTOS = (0, 1, 3), 6
+CHOSEN = "curate.similarity={value: 0.5, recogniser: c015bfc8969a}"
 
 
 @pytest.fixture(scope="module")
 def params(project: Path) -> Params:
     return load_params(
         project / "profiles/tiny.yaml",
-        ["preprocess.master=local[1]", "curate.similarity=0.5", "curate.min_photos=4", "curate.max_photos=5"],
+        ["preprocess.master=local[1]", CHOSEN, "curate.min_photos=4", "curate.max_photos=5"],
     )
 
 

@@ -7,7 +7,7 @@ from pipelines.data.curation.faces import Faces
 from pipelines.data.curation.identities import find_identities
 from tests.pipelines.data.curation.rows import embedding, face_row, make_faces
 
-PARAMS = Curate(similarity=0.4)
+PARAMS = Curate()
 
 
 def _labelled(faces: Faces) -> Faces:
@@ -19,7 +19,7 @@ def test_unlabelled_people_are_named_by_size() -> None:
     faces = make_faces(
         [face_row(f"{person}-{photo}.jpg", person, photo) for person in (1, 2) for photo in range(2 * person)]
     )
-    find_identities(faces, PARAMS)
+    find_identities(faces, PARAMS, 0.4)
     assert faces.rows["identity"].tolist() == ["person_00002"] * 2 + ["person_00001"] * 4
     assert faces.candidates.all()
     assert (faces.rows["similarity"] > 0.6).all()
@@ -33,7 +33,7 @@ def test_a_photo_in_the_wrong_folder_is_disputed_and_its_person_named() -> None:
     ]
     rows += [face_row("ann/wrong.jpg", 2, 99), face_row("ann/stranger.jpg", 3, 0)]
     faces = _labelled(make_faces(rows))
-    find_identities(faces, PARAMS)
+    find_identities(faces, PARAMS, 0.4)
     decided = faces.rows.set_index("file_name")
     assert decided.at["ann/wrong.jpg", "reason"] == "label_disputed"
     assert decided.at["ann/wrong.jpg", "detail"].startswith("looks like bob (similarity to ann ")
@@ -49,7 +49,7 @@ def test_a_person_under_two_names_keeps_the_more_frequent() -> None:
         face_row(f"ann/{photo}.jpg", 1, 50 + photo) for photo in range(2)
     ]
     faces = _labelled(make_faces(rows))
-    find_identities(faces, PARAMS)
+    find_identities(faces, PARAMS, 0.4)
     assert set(faces.rows["identity"]) == {"anna"}
     disputed = faces.rows[faces.rows["reason"] == "label_disputed"]
     assert disputed["file_name"].tolist() == ["ann/0.jpg", "ann/1.jpg"]
@@ -61,7 +61,7 @@ def test_a_label_belongs_to_the_face_that_resembles_its_other_photos() -> None:
     rows = [face_row(f"ann/{photo}.jpg", 1, photo) for photo in range(3)]
     rows += [face_row("ann/both.jpg", 5, 0, n_faces=2), face_row("ann/both.jpg", 1, 9, n_faces=2, face_index=1)]
     faces = _labelled(make_faces(rows))
-    find_identities(faces, PARAMS)
+    find_identities(faces, PARAMS, 0.4)
     assert faces.candidates.all()
     both = faces.rows[faces.rows["file_name"] == "ann/both.jpg"]
     assert both["identity"].tolist() == ["person_00001", "ann"]
@@ -74,7 +74,7 @@ def test_a_person_has_one_face_per_photo() -> None:
         face_row("twice.jpg", 1, 9, n_faces=2, face_index=1, embedding=embedding(1, 9, 0.2)),
     ]
     faces = make_faces(rows)
-    find_identities(faces, PARAMS)
+    find_identities(faces, PARAMS, 0.4)
     twice = faces.rows[faces.rows["file_name"] == "twice.jpg"]
     assert twice["reason"].tolist() == ["twice_in_photo", None]
 
@@ -86,5 +86,5 @@ def test_labels_become_distinct_folder_names() -> None:
         for photo in range(3)
     ]
     faces = _labelled(make_faces(rows))
-    find_identities(faces, PARAMS)
+    find_identities(faces, PARAMS, 0.4)
     assert sorted(set(faces.rows["identity"])) == ["_", "a_b", "a_b_"]

@@ -66,6 +66,6 @@ def test_the_best_of_nearly_identical_pictures_is_kept() -> None:
         face_row("e.jpg", 2, 0, texture=grey.tobytes()),
     ]
     faces = make_faces(rows)
-    leave_out_near_duplicates(faces, PARAMS)
+    leave_out_near_duplicates(faces, PARAMS, 0.8)
     assert faces.rows["reason"].tolist() == ["near_duplicate", None, "near_duplicate", None, None]
     assert faces.rows.at[0, "detail"] == "of b.jpg"

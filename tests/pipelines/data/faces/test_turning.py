@@ -68,7 +68,7 @@ def _marked() -> np.ndarray:
 @pytest.mark.parametrize("degrees", [0, 90, 180, 270])
 def test_a_photo_is_turned_to_the_best_score(degrees: int) -> None:
     detector = OneFaceDetector({"up": 0.9, "right": 0.7, "down": 0.6, "left": 0.7})
-    upright = find_upright(turn_clockwise(_marked(), -degrees % 360), detector, NamedRecogniser(True), SURE)
+    upright = find_upright(turn_clockwise(_marked(), -degrees % 360), detector, NamedRecogniser(True), SURE, 0.5)
     assert upright.turned == degrees
     assert (upright.image == _marked()).all()
     assert (detector.quick, detector.full) == ((3, 2) if degrees else (0, 1))
@@ -76,29 +76,29 @@ def test_a_photo_is_turned_to_the_best_score(degrees: int) -> None:
 
 def test_just_below_the_sure_score_only_upside_down_is_tried() -> None:
     detector = OneFaceDetector({"up": SURE - 0.01, "down": 0.6})
-    assert find_upright(_marked(), detector, NamedRecogniser(True), SURE).turned == 0
+    assert find_upright(_marked(), detector, NamedRecogniser(True), SURE, 0.5).turned == 0
     assert (detector.quick, detector.full) == (1, 1)
 
 
 def test_a_sure_face_that_leans_is_tried_and_no_score_but_zero_is_sure() -> None:
     detector = OneFaceDetector({"up": 0.85, "right": 0.95}, leaning=80)
-    turned = find_upright(_marked(), detector, NamedRecogniser(True), SURE)
+    turned = find_upright(_marked(), detector, NamedRecogniser(True), SURE, 0.5)
     assert turned.turned == 90
     assert lean(turned.faces[0]) == pytest.approx(80, abs=0.1)
     off = OneFaceDetector({"up": 0.5, "right": 0.95})
-    assert find_upright(_marked(), off, NamedRecogniser(True), 0.0).turned == 0
+    assert find_upright(_marked(), off, NamedRecogniser(True), 0.0, 0.5).turned == 0
     assert off.quick == 0
 
 
 def test_two_equal_turns_are_decided_only_where_the_recogniser_agrees() -> None:
     scores = {"up": 0.70, "down": 0.72}
-    assert find_upright(_marked(), OneFaceDetector(scores), NamedRecogniser(True), SURE).turned == 180
-    assert find_upright(_marked(), OneFaceDetector(scores), NamedRecogniser(False), SURE).turned is None
+    assert find_upright(_marked(), OneFaceDetector(scores), NamedRecogniser(True), SURE, 0.5).turned == 180
+    assert find_upright(_marked(), OneFaceDetector(scores), NamedRecogniser(False), SURE, 0.5).turned is None
 
 
 def test_a_face_that_is_found_in_another_turn_only() -> None:
-    assert find_upright(_marked(), OneFaceDetector({"left": 0.9}), NamedRecogniser(True), SURE).turned == 270
-    none = find_upright(_marked(), OneFaceDetector({"left": 0.55}), NamedRecogniser(True), SURE)
+    assert find_upright(_marked(), OneFaceDetector({"left": 0.9}), NamedRecogniser(True), SURE, 0.5).turned == 270
+    none = find_upright(_marked(), OneFaceDetector({"left": 0.55}), NamedRecogniser(True), SURE, 0.5)
     assert (none.turned, none.faces) == (0, [])
 
 

@@ -1,0 +1,93 @@
+"""One person under two names in different splits is found, and people who are two are not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.params import Params
+from pipelines.core.sections.data import Threshold
+from pipelines.data.faces.calibration import FILE
+from pipelines.data.validation import one_person
+from pipelines.data.validation.one_person import find_twins
+from pipelines.stages.validate_processed import Inputs, Outputs, run
+from tests.pipelines.data.validation.test_processed_frame import good_rows, write
+from tests.pipelines.photos import Row
+
+SPREAD = 0.6  # Two photos of one person have a cosine of about 0.74.
+
+
+def rows_of_people(people: int = 12, each: int = 4) -> list[Row]:
+    rng = np.random.default_rng(3)
+    centres = rng.normal(size=(people, 512))
+    rows = good_rows(people, each)[:-1]
+    for number, row in enumerate(rows):
+        vector = centres[number // each] + SPREAD * rng.normal(size=512)
+        row["embedding"] = (vector / np.linalg.norm(vector)).astype(np.float32)
+    return rows
+
+
+def plant(rows: list[Row], person: str, name: str, each: int) -> None:
+    """Give half of the photos of a person of split train to the name `name` in split val."""
+    for row in [row for row in rows if row["identity"] == person][:each]:
+        row.update(identity=name, split="val")
+
+
+def test_nobody_is_found_where_all_are_different(params: Params, tmp_path: Path) -> None:
+    assert find_twins(write(tmp_path, rows_of_people()), params) == []
+
+
+@pytest.mark.parametrize("block", [65_536, 3])
+def test_a_planted_person_fails_with_names_photos_and_the_command(
+    block: int, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(one_person, "_THERE", block)
+    rows = rows_of_people()
+    plant(rows, "p7", "p 7", 2)
+    processed = write(tmp_path / "processed", rows)
+    (pair,) = find_twins(processed, params)
+    assert (pair.names, pair.splits, pair.photos) == (("p 7", "p7"), ("val", "train"), (2, 2))
+    assert pair.similarity == pytest.approx(0.74, abs=0.05)
+    with pytest.raises(StageFailed, match=r"one_person_under_two_names .*validate_processed\.similarity"):
+        run(params, Inputs(processed), Outputs(tmp_path / "report"))
+    printed = capsys.readouterr().err
+    assert "'p 7' (val, 2 photos) and 'p7' (train, 2 photos) seem to be one person" in printed
+    assert "`dynamicid dataset merge p7 'p 7'`" in printed
+    assert "p7/3.jpg" in printed
+    # The verdict is a file that goes further than a log: it names nobody.
+    assert "p 7" not in (tmp_path / "report" / "verdict.json").read_text()
+
+
+def test_the_bound_rises_with_the_number_of_people_and_falls_with_photos(params: Params, tmp_path: Path) -> None:
+    several = rows_of_people(40, 4)
+    plant(several, "p30", "again", 2)
+    (of_two,) = find_twins(write(tmp_path / "two", several), params)
+    alone = rows_of_people(40, 4)
+    plant(alone, "p30", "again", 1)
+    (of_one,) = find_twins(write(tmp_path / "one", alone), params) or [None]
+    assert of_one is None or of_one.bound >= of_two.bound >= 0.68
+
+
+def test_an_unknown_recogniser_is_asked_only_where_people_can_be_compared(
+    params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = rows_of_people()
+    pack = tmp_path / "models" / "unknown"
+    pack.mkdir(parents=True)
+    shipped = Path("model/foundation/weights/insightface/models/tiny_faces/rec.onnx")
+    root = Path(__file__).resolve().parents[4]
+    (pack / "rec.onnx").write_bytes((root / shipped).read_bytes() + b"\0")
+    update = {"insightface_root": str(tmp_path), "insightface_name": "unknown"}
+    other = params.model_copy(update={"preprocess": params.preprocess.model_copy(update=update)})
+    monkeypatch.setattr("pipelines.data.faces.calibration.recogniser_file", lambda folder: folder / "rec.onnx")
+    with pytest.raises(UserError, match="`dynamicid calibrate DIR`"):
+        find_twins(write(tmp_path / "several", rows), other)
+    alone = [row | {"split": "train"} for row in rows]
+    assert find_twins(write(tmp_path / "alone", alone), other) == []
+    chosen = params.validate_processed.model_copy(update={"similarity": Threshold(value=0.6, recogniser="0" * 12)})
+    with pytest.raises(UserError, match=r"validate_processed\.similarity: 0\.6 was chosen for the recogniser 0{12}"):
+        find_twins(tmp_path / "several", params.model_copy(update={"validate_processed": chosen}))
+    assert not (tmp_path / FILE).exists()
