@@ -21,6 +21,8 @@ CROP_TEMPLATE = (((ARCFACE_TEMPLATE - _CENTRE) * _ZOOM) / 112.0 + np.array([0.5,
 _BACKGROUND = 127
 # The 68 points end at the brows: the mask extends above them by this share of the height from chin to nose bridge.
 _FOREHEAD = 0.45
+# Hair reaches as much further up and to the sides, as shares of that height, down to the jaw's corners at most.
+_HAIR_UP, _HAIR_ASIDE = 0.95, 0.3
 
 
 def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -54,10 +56,13 @@ def crop_landmarks(landmarks: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
     return transform(landmarks, crop_matrix(keypoints))
 
 
-def face_crop(image: np.ndarray, keypoints: np.ndarray, landmarks: np.ndarray, size: int) -> np.ndarray:
+def face_crop(
+    image: np.ndarray, keypoints: np.ndarray, landmarks: np.ndarray, size: int, hair: bool = False
+) -> np.ndarray:
     """Return the aligned face, (size, size, 3) uint8 RGB; everything outside the face is grey.
 
-    Visible background and clothes would determine most of the identity tokens.
+    Visible background and clothes would determine most of the identity tokens. `hair` also keeps what is around the
+    head above the jaw: the hair, and between its strands some background.
     `image` is (H, W, 3) uint8 RGB; `keypoints` (5, 2) and `landmarks` (68, 2) are in its pixels.
     """
     matrix = crop_matrix(keypoints)
@@ -68,6 +73,10 @@ def face_crop(image: np.ndarray, keypoints: np.ndarray, landmarks: np.ndarray, s
     height = float(np.linalg.norm(points[27] - points[8]))
     up = (points[27] - points[8]) / max(height, 1e-6)
     outline = np.concatenate([points, brows + up * height * _FOREHEAD])
+    if hair:
+        aside = np.array([-up[1], up[0]]) * height * _HAIR_ASIDE
+        sides = [points[[0, 4]] - aside, points[[16, 12]] + aside]
+        outline = np.concatenate([outline, brows + up * height * _HAIR_UP, *sides])
     hull = cv2.convexHull(outline.astype(np.float32)).astype(np.int32)
     mask = np.zeros((size, size), np.uint8)
     cv2.fillConvexPoly(mask, hull, 255)

@@ -312,6 +312,11 @@ class IdentityPipeline(DiffusionPipeline):
         """The side in pixels of the image encoder's input; crops of another size are resized."""
         return self._crop_transform().crop
 
+    @property
+    def crop_hair(self) -> bool:
+        """Whether crops of references show the hair, as those that the adapter was trained on."""
+        return self.adapter is not None and self.adapter.hair
+
     def _crop_transform(self) -> CropTransform:
         processor = getattr(self, "crop_processor", None) or self.feature_extractor
         if self.image_encoder is None or processor is None:

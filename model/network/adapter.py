@@ -43,6 +43,8 @@ class Adapter(nn.Module):
         self.width = _width(unet)
         self.base_reference: BaseReference | None = None
         self.made_by: Mapping[str, Any] | None = None
+        # Whether the crops that it was trained on show the hair (face_geometry.face_crop).
+        self.hair = False
         self._replaced: dict[str, Any] = {}
         self._folded: FoldedLoRA | None = None
         tokens = self.sizes["tokens"]
@@ -187,6 +189,7 @@ class Adapter(nn.Module):
             "reconfigurator": None if self.reconfigurator is None else {"residual": self.reconfigurator.residual},
             "templates": self.templates is not None,
             "base": asdict(base_reference),
+            **({"hair": True} if self.hair else {}),
             **({} if self.made_by is None else {"made_by": self.made_by}),
         }
 
@@ -233,6 +236,7 @@ class Adapter(nn.Module):
         check_weights(folder, config)
         adapter.base_reference = BaseReference(**config["base"])
         adapter.made_by = config.get("made_by")
+        adapter.hair = config.get("hair", False)
         return adapter.eval()
 
     @classmethod

@@ -66,6 +66,8 @@ def _wrong_values(config: Mapping[str, Any]) -> Iterator[str]:
         yield "reconfigurator"
     if not isinstance(config.get("templates"), bool):
         yield "templates"
+    if not isinstance(config.get("hair", False), bool):
+        yield "hair"
     names, base = {field.name for field in fields(BaseReference)}, config.get("base")
     if not isinstance(base, dict) or set(base) != names or not all(map(_is_path, base.values())):
         yield "base"

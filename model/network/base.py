@@ -37,7 +37,10 @@ class BaseReference:
 
 @dataclass(frozen=True)
 class Base:
-    """The base models, frozen and in eval mode; `text_encoder_2` and `tokenizer_2` are for Stable Diffusion XL only."""
+    """The base models, frozen and in eval mode; `text_encoder_2` and `tokenizer_2` are for Stable Diffusion XL only.
+
+    `hair`: whether an adapter is trained on crops that show the hair.
+    """
 
     vae: Any
     unet: Any
@@ -50,6 +53,7 @@ class Base:
     image_encoder_folder: Path
     text_encoder_2: Any = None
     tokenizer_2: Any = None
+    hair: bool = False
 
     @property
     def texts(self) -> tuple[TextEncoder, ...]:

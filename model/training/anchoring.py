@@ -224,6 +224,7 @@ def train_anchoring(
         raise ValueError("no photo to train on: expected rows with status ok in split train")
     set_seed(settings.seed)
     adapter = Adapter.create(base.unet, base.image_encoder, settings.sizes, settings.gate_threshold)
+    adapter.hair = base.hair
     if start is not None:
         initialise_from(adapter, Adapter.load(start, base.unet), start)
     adapter.to(accelerator.device).train()

@@ -71,9 +71,10 @@ def folder_digest(folder: Path) -> str:
 
 
 def base_digest(base: Base) -> str:
-    """Return one sha256 (hex) over the files of the base models."""
+    """Return one sha256 (hex) over the files of the base models, and over what their crops show."""
+    shown = "hair" if base.hair else ""
     return hashlib.sha256(
-        (folder_digest(base.pipeline_folder) + folder_digest(base.image_encoder_folder)).encode()
+        (folder_digest(base.pipeline_folder) + folder_digest(base.image_encoder_folder) + shown).encode()
     ).hexdigest()
 
 
@@ -116,12 +117,12 @@ class RecordEncoder:
         size = base.crop_size
 
         def encode(items: list[PhotoContent]) -> np.ndarray:
-            crops = [face_crop(item.image, item.keypoints, item.landmarks, size) for item in items]
+            crops = [face_crop(item.image, item.keypoints, item.landmarks, size, base.hair) for item in items]
             return _half(base.encode_crops(np.stack(crops)))
 
         config = base.image_encoder.config
         shape = ((config.image_size // config.patch_size) ** 2 + 1, int(config.hidden_size))
-        parts = folder_digest(base.image_encoder_folder), size, base.dtype
+        parts = folder_digest(base.image_encoder_folder), size, base.dtype, *(("hair",) if base.hair else ())
         store = RecordStore(store_folder(self.root, "clip_states", _VERSION, *parts), shape)
         return self.fill(store, photos.keys, photos.content, encode, "face crops")
 

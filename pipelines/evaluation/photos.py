@@ -49,11 +49,14 @@ class Photo:
     landmarks: np.ndarray
     embedding: np.ndarray
 
-    def face(self, crop_size: int) -> Face:
-        """Return the model's input for this face, with an aligned crop of `crop_size` × `crop_size` pixels."""
+    def face(self, crop_size: int, hair: bool = False) -> Face:
+        """Return the model's input for this face, with an aligned crop of `crop_size` × `crop_size` pixels.
+
+        `hair`: whether it shows the hair.
+        """
         return Face(
             embedding=self.embedding,
-            crop=face_crop(self.image, self.keypoints, self.landmarks, crop_size),
+            crop=face_crop(self.image, self.keypoints, self.landmarks, crop_size, hair),
             landmarks=crop_landmarks(self.landmarks, self.keypoints),
             expression=self.record.expression,
             pose=self.record.pose,

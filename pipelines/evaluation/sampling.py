@@ -91,8 +91,8 @@ class CellRenderer:
         Target landmarks come from templates fitted to the reference, never from the held-out person's other photos;
         only the true tokens, those of a perfect reconfiguration, are encoded from such photos.
         """
-        size = self.pipe.crop_size
-        references = [photos[person.reference].face(size) for person in questions.people]
+        crop = self.pipe.crop_size, self.pipe.crop_hair
+        references = [photos[person.reference].face(*crop) for person in questions.people]
         own = self._encode(references, None)
         prompts = {(cell.person, cell.expression, cell.pose): cell.face_prompt for cell in questions.cells}
         for pair in questions.pairs:
@@ -100,7 +100,7 @@ class CellRenderer:
                 prompts[person, expression, "front"] = text
         asked = self._encode([references[person] for person, _, _ in prompts], list(prompts.values()))
         shown = [(number, cell.true_photo) for number, cell in enumerate(questions.cells) if cell.true_photo]
-        true = self._encode([photos[photo].face(size) for _, photo in shown], None)
+        true = self._encode([photos[photo].face(*crop) for _, photo in shown], None)
         return TokenTable(
             own=dict(enumerate(own)),
             asked=dict(zip(prompts, asked, strict=True)),

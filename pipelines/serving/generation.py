@@ -69,7 +69,8 @@ class Generator:
 
         if any(request.face_prompts) and not self.takes_face_prompts:
             raise UserError("a face prompt needs an adapter with an IMR: `dynamicid train-imr` adds it")
-        faces = [to_face(self._record(reference), self._pipeline.crop_size) for reference in request.references]
+        crop = self._pipeline.crop_size, self._pipeline.crop_hair
+        faces = [to_face(self._record(reference), *crop) for reference in request.references]
         settings = self._params.evaluate
         size = self._params.base.resolution
         steps = request.steps or settings.steps

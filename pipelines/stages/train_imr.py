@@ -99,6 +99,10 @@ def _anchored(folder: Path, base: Base) -> Adapter:
     reference = adapter.base_reference
     if reference is None or reference.fingerprint != base.fingerprint():
         raise ValueError(f"{folder}: trained on another base model than {base.pipeline_folder}; run train_anchoring")
+    if adapter.hair != base.hair:
+        raise ValueError(
+            f"{folder}: trained with base.hair={str(adapter.hair).lower()}; set that, or run train_anchoring"
+        )
     if adapter.reconfigurator is not None:
         raise ValueError(f"{folder}: has an IMR already; expected the adapter that train_anchoring wrote")
     return adapter

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +83,7 @@ def load_models(params: Params, accelerator: Any) -> Base:
             f"base.resolution {params.base.resolution}: the UNet of {params.base.pipeline} makes pictures of "
             f"{base.resolution} px; set base.resolution to that"
         )
-    return base
+    return replace(base, hair=params.base.hair)
 
 
 @contextmanager

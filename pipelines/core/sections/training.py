@@ -19,6 +19,9 @@ class BaseModels(Section):
     image_encoder: str = Field(description="Folder of a CLIP vision model, in the layout of transformers.")
     resolution: int = Field(ge=32, multiple_of=8, description="Side of the model's pictures, in pixels.")
     dtype: Literal["float32", "float16", "bfloat16"] = Field("float32", description="Data type of the frozen weights.")
+    hair: bool = Field(
+        False, description="Crops of reference faces show the hair, not the face alone; recorded in the adapter."
+    )
 
 
 class FaceEncoderSize(Section):

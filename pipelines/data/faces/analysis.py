@@ -282,15 +282,18 @@ def load_analyser(params: Preprocess) -> Analyser:
     )
 
 
-def to_face(record: FaceRecord, clip_size: int) -> Face:
-    """Return the face of an `ok` record, with an aligned crop of `clip_size` pixels a side; else raise UserError."""
+def to_face(record: FaceRecord, clip_size: int, hair: bool = False) -> Face:
+    """Return the face of an `ok` record, with an aligned crop of `clip_size` pixels a side; else raise UserError.
+
+    `hair`: whether the crop shows the hair.
+    """
     if record.image is None or record.keypoints is None or record.landmarks is None or record.embedding is None:
         raise UserError(f"the photo shows no usable face: {record.reason}")
     encoded = cv2.imdecode(np.frombuffer(record.image, np.uint8), cv2.IMREAD_COLOR)
     image = cv2.cvtColor(encoded, cv2.COLOR_BGR2RGB)
     return Face(
         embedding=record.embedding,
-        crop=face_crop(image, record.keypoints, record.landmarks, clip_size),
+        crop=face_crop(image, record.keypoints, record.landmarks, clip_size, hair),
         landmarks=crop_landmarks(record.landmarks, record.keypoints),
         expression=record.expression or "neutral",
         pose=parse(record.face_prompt or "").pose or pose_of_yaw(record.yaw or 0.0),

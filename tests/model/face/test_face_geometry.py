@@ -96,3 +96,21 @@ def test_points_outside_are_drawn_on_the_border() -> None:
     shape = np.full((68, 2), 0.5)
     shape[0] = -0.2, 1.7
     assert landmark_picture(shape)[0, 95, 0] == 1
+
+
+def test_hair_is_kept_above_and_beside_the_head_but_nothing_below_it() -> None:
+    image = np.full((200, 200, 3), 250, np.uint8)
+    matrix = turn(0, 120, (40, 40))
+    faces = [
+        face_crop(image, transform(CROP_TEMPLATE, matrix), transform(face_shape(), matrix), 64, hair) != 127
+        for hair in (False, True)
+    ]
+    alone, with_hair = (face.all(-1) for face in faces)
+    assert with_hair[alone].mean() > 0.99
+    assert with_hair[2, 32]
+    assert with_hair[30, 7]
+    assert not alone[2, 32]
+    assert not alone[30, 7]
+    # Shoulders and what stands beside the chin stay out.
+    assert not with_hair[60:].any()
+    assert not with_hair[54, [6, 57]].any()

@@ -22,8 +22,10 @@ Make = Callable[..., Adapter]
 @pytest.mark.parametrize("imr", [False, True])
 def test_a_saved_adapter_is_loaded_unchanged(base: Base, make_adapter: Make, tmp_path: Path, imr: bool) -> None:
     adapter = make_adapter(base, imr=imr)
+    adapter.hair = imr
     adapter.save(tmp_path / "a", REFERENCE)
     again = Adapter.load(tmp_path / "a", base.unet)
+    assert again.hair is imr
     assert again.base_reference == REFERENCE
     assert again.sizes == adapter.sizes
     assert (again.reconfigurator is None) is not imr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from model.face.face_geometry import crop_landmarks, face_crop
 from model.network.base import Base
-from model.training.encode import RecordEncoder
+from model.training.encode import RecordEncoder, base_digest
 from model.training.photos import PhotoContent, Photos
 
 
@@ -28,6 +29,12 @@ def test_records_hold_the_outputs_of_the_models(
     crop = face_crop(item.image, item.keypoints, item.landmarks, base.crop_size)
     states = encoder.clip_states(base, photos).tensor(second)
     np.testing.assert_allclose(states, base.encode_crops(crop[None]), atol=5e-3, rtol=5e-3)
+    # Crops with hair have records of their own.
+    crop = face_crop(item.image, item.keypoints, item.landmarks, base.crop_size, hair=True)
+    shown = replace(base, hair=True)
+    states = encoder.clip_states(shown, photos).tensor(second)
+    np.testing.assert_allclose(states, base.encode_crops(crop[None]), atol=5e-3, rtol=5e-3)
+    assert base_digest(shown) != base_digest(base)
     faces = encoder.faces(photos)
     np.testing.assert_array_equal(faces.embeddings(second)[0], item.embedding)
     np.testing.assert_allclose(faces.boxes(second)[0], [0.25, 0.125, 0.75, 1.0])

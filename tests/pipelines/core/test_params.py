@@ -24,9 +24,9 @@ def tiny(project: Path) -> Path:
 # sha256 of each loaded profile as canonical JSON. All extend tiny, so one change may change all. After an intended one,
 # compare the old and the new output of `dynamicid configure --profile NAME`, and update the digests.
 LOADED = {
-    "tiny": "1faa7f805acfecd387ede64f6d7441d7b0ed22ed77acf7a7d4da19454144f6f3",
-    "showcase": "4ce2c8eedca043e638eb8a795b4a5f6ac71be7835a9bc4aadac2291f6942b859",
-    "sd15": "2dd2610f98089b24ca64d420370ff2eeed4f681f66c8d50328a79436e59faecd",
+    "tiny": "944730a5c832a47160c854f4c41fd7ed096bd7406222a71f4da9df3926013815",
+    "showcase": "c89fefd6550edce3cf629b1ac8d9fd2eb4fe1db873d7c0fe6df6841a5f0c5725",
+    "sd15": "988e812462538966e4c1109a83f215bcfb28db91125f36d70712424fa5d84596",
 }
 
 
