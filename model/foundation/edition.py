@@ -135,6 +135,20 @@ EDITIONS: dict[int, Edition] = {
     ),
 }
 SHIPPED = 1
+# A base of a folder's own photographs: latents are those of TAESD, so that only CLIP and the UNet are trained.
+PHOTOGRAPHS = Edition(
+    0,
+    size=128,
+    single_share=1.0,
+    autoencoder=AutoencoderSpec((64, 64, 64, 64), latents=4),
+    clip=ClipSpec(size=96, patch=12, merges=200, steps=(4000,)),
+    unet=UnetSpec(
+        (96, 192),
+        (3, 6),
+        steps=(1500, 6000, 12000, 16000),
+        rates=(1e-3, 8e-4, 8e-4, 6e-4),
+    ),
+)
 
 
 def edition_of(number: int) -> Edition:

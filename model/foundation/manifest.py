@@ -55,10 +55,20 @@ def describe(weights: Path, recipe: dict[str, Any], figures: dict[str, Any]) -> 
     return {"format": 1, "bytes": total, "recipe": recipe, "figures": figures, "files": files}
 
 
-def write(weights: Path, recipe: dict[str, Any], figures: dict[str, Any], begun: dict[str, Any] | None = None) -> Path:
-    """Write the manifest into the folder of weights and return its path; `begun` are parts that lack some legs."""
+def write(
+    weights: Path,
+    recipe: dict[str, Any],
+    figures: dict[str, Any],
+    begun: dict[str, Any] | None = None,
+    origin: dict[str, Any] | None = None,
+) -> Path:
+    """Write the manifest into the folder of weights and return its path.
+
+    `begun` are parts that lack some legs; `origin` states which photographs and networks the weights are made of.
+    """
     file = weights / FILE
     described = {**describe(weights, recipe, figures), **({"begun": begun} if begun else {})}
+    described |= {"origin": origin} if origin else {}
     file.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
     return file
 
@@ -69,7 +79,7 @@ def note_begun(weights: Path, part: str, recipe: dict[str, Any], legs: int) -> N
     recipes, figures = (
         {name: found for name, found in known[kind].items() if name != part} for kind in ("recipe", "figures")
     )
-    write(weights, recipes, figures, {**known.get("begun", {}), part: {"legs": legs, **recipe}})
+    write(weights, recipes, figures, {**known.get("begun", {}), part: {"legs": legs, **recipe}}, known.get("origin"))
 
 
 def legs_begun(weights: Path, part: str, recipe: dict[str, Any]) -> int:

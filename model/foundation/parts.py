@@ -24,19 +24,12 @@ Recipe = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class TrainingContext:
-    """Folders of a training, the function that draws people, the number of its processes, and the edition."""
+class PartContext:
+    """Folders of a training and its edition."""
 
     work: Path
     weights: Path
-    draw: Draw
-    workers: int
     edition: Edition
-
-    @cached_property
-    def people(self) -> People:
-        """The training set; ValueError where it is not drawn."""
-        return open_people(self.work / "people")
 
     def legs(self, name: str, recipe: Recipe, save: Callable[[], None], load: Callable[[], None]) -> Legs:
         """Return the legs of a part; after each, `save` writes its files and the manifest states how many are done.
@@ -64,7 +57,20 @@ class TrainingContext:
         return replace(legs, done=done)
 
 
-Make = Callable[[TrainingContext, str, Recipe], dict[str, Any]]
+@dataclass(frozen=True)
+class TrainingContext(PartContext):
+    """Also the function that draws people, and the number of its processes."""
+
+    draw: Draw
+    workers: int
+
+    @cached_property
+    def people(self) -> People:
+        """The training set; ValueError where it is not drawn."""
+        return open_people(self.work / "people")
+
+
+Make = Callable[[Any, str, Recipe], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -181,7 +187,7 @@ def _unet(context: TrainingContext, name: str, recipe: Recipe) -> dict[str, Any]
     return {"parameters": sum(value.numel() for value in network.parameters())}
 
 
-def _spec_settings(name: str, steps: tuple[str, ...]) -> Callable[[Edition], dict[str, Any]]:
+def spec_settings(name: str, steps: tuple[str, ...]) -> Callable[[Edition], dict[str, Any]]:
     """Return the settings of a part: the steps of its legs, its seed and, after the first edition, the whole spec."""
 
     def settings(edition: Edition) -> dict[str, Any]:
@@ -204,7 +210,7 @@ def _face(name: str, **settings: int) -> Part:
     return Part(name, _face_network, lambda _: settings, (FILES[name],), inherited=True)
 
 
-_LEGS = ("steps", "second_steps", "third_steps", "fourth_steps")
+LEGS = ("steps", "second_steps", "third_steps", "fourth_steps")
 RECIPE: tuple[Part, ...] = (
     Part("people", _people, _people_settings),
     _face("landmarks", steps=1600, seed=0),
@@ -212,8 +218,8 @@ RECIPE: tuple[Part, ...] = (
     _face("detector", steps=2000, batch=48, seed=12),
     _face("judge", steps=1500, seed=77),
     _face("expression_pose", steps=2000, seed=2),
-    Part("autoencoder", _autoencoder, _spec_settings("autoencoder", ("steps", "decoder_steps")), (VAE,)),
-    Part("clip", _clip, _spec_settings("clip", _LEGS), (CLIP, "image_encoder/model.safetensors")),
-    Part("unet", _unet, _spec_settings("unet", _LEGS), (UNET, "sd/text_encoder/model.safetensors"), (VAE, CLIP)),
+    Part("autoencoder", _autoencoder, spec_settings("autoencoder", ("steps", "decoder_steps")), (VAE,)),
+    Part("clip", _clip, spec_settings("clip", LEGS), (CLIP, "image_encoder/model.safetensors")),
+    Part("unet", _unet, spec_settings("unet", LEGS), (UNET, "sd/text_encoder/model.safetensors"), (VAE, CLIP)),
 )
 PARTS: tuple[str, ...] = tuple(part.name for part in RECIPE)

@@ -15,7 +15,7 @@ from typing import Any
 from model.foundation import manifest
 from model.foundation.edition import EDITIONS, SHIPPED, Edition
 from model.foundation.measure import Sample, chosen_parts, measure_foundation
-from model.foundation.parts import PARTS, RECIPE, Part, Recipe, TrainingContext
+from model.foundation.parts import PARTS, RECIPE, Part, PartContext, Recipe, TrainingContext
 from model.foundation.people import Draw
 from model.foundation.shipped_adapter import FOLDER, matches_base
 
@@ -54,33 +54,47 @@ def train_foundation(
     shipped = edition.number == SHIPPED
     own = [part.name for part in RECIPE if shipped or not part.inherited]
     names = chosen_parts(own if parts is None else parts, PARTS)
-    context = TrainingContext(work, weights, draw, workers, edition)
+    context = TrainingContext(work, weights, edition, draw, workers)
     for part in RECIPE:
         if part.name not in names:
             continue
         settings = _settings(part, work, steps_scale, edition)
         recipe = _recipe(part, context, settings)
-        folder = work / part.name
-        _record_recipe(folder, recipe)
-        if _finished(part, context) or (not shipped and _is_listed(part, context, settings)):
-            continue
-        weights.mkdir(parents=True, exist_ok=True)
-        _write(folder / "figures.json", part.make(context, part.name, recipe))
-        _write(folder / "files.json", {name: manifest.digest(weights / name) for name in part.files})
+        if shipped or not _is_listed(part, context, settings):
+            train_part(part, context, recipe)
+        else:
+            record_recipe(work / part.name, recipe)
     return _finish(context, sample or Sample())
+
+
+def train_part(part: Part, context: PartContext, recipe: Recipe) -> dict[str, Any]:
+    """Train a part, unless it is finished, and return its figures; raises what `record_recipe` raises."""
+    folder = context.work / part.name
+    record_recipe(folder, recipe)
+    if not _finished(part, context):
+        context.weights.mkdir(parents=True, exist_ok=True)
+        _write(folder / "figures.json", part.make(context, part.name, recipe))
+        _write(folder / "files.json", {name: manifest.digest(context.weights / name) for name in part.files})
+    return dict(_read(folder / "figures.json"))
+
+
+def scaled(settings: dict[str, Any], steps_scale: float) -> dict[str, Any]:
+    """Return settings as JSON has them, steps multiplied by `steps_scale` (at least one remains)."""
+    plain: dict[str, Any] = json.loads(json.dumps(settings))
+    steps = {key: max(1, round(value * steps_scale)) for key, value in plain.items() if key.endswith("steps")}
+    return {**plain, **steps}
 
 
 def _settings(part: Part, work: Path, steps_scale: float, edition: Edition) -> dict[str, Any]:
     """Return the settings of a part as JSON has them."""
-    settings: dict[str, Any] = json.loads(json.dumps(part.settings(edition)))
     if part.name == "people":
+        settings = scaled(part.settings(edition), 1)
         if drawn := _read(work / "people" / "settings.json"):
             # `settings.json` calls pairs or shapes `groups`; the settings must be the same before and after drawing.
             groups = drawn.pop("groups")
             settings |= drawn | ({"pairs": groups} if isinstance(groups, int) else {"shapes": groups})
         return settings
-    scaled = {key: max(1, round(value * steps_scale)) for key, value in settings.items() if key.endswith("steps")}
-    return {**settings, **scaled}
+    return scaled(part.settings(edition), steps_scale)
 
 
 def _recipe(part: Part, context: TrainingContext, settings: dict[str, int]) -> Recipe:
@@ -101,7 +115,7 @@ def _recipe(part: Part, context: TrainingContext, settings: dict[str, int]) -> R
     return {"settings": settings, "inputs": inputs}
 
 
-def _record_recipe(folder: Path, recipe: Recipe) -> None:
+def record_recipe(folder: Path, recipe: Recipe) -> None:
     """Write `recipe` into `folder`; raise ValueError where a training with another recipe has begun."""
     kept = _read(folder / "recipe.json")
     if kept is not None and kept != recipe:
@@ -119,7 +133,7 @@ def _record_recipe(folder: Path, recipe: Recipe) -> None:
     _write(folder / "recipe.json", recipe)
 
 
-def _finished(part: Part, context: TrainingContext) -> bool:
+def _finished(part: Part, context: PartContext) -> bool:
     """Return whether the part is trained and its files are unchanged in the weights."""
     written = _read(context.work / part.name / "files.json")
     return written is not None and _has_files(context.weights, written)

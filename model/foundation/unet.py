@@ -115,17 +115,7 @@ def train(
         texts = [
             text_of(pictures.prompts[row], pictures.face_prompts[row], rng) for pictures, rows in chosen for row in rows
         ]
-        noise = torch.randn_like(clean)
-        times = torch.randint(0, len(noise_schedule.alphas_cumprod), (len(clean),))
-        noisy = noise_schedule.add_noise(clean, noise, times)
-        target = noise_schedule.get_velocity(clean, noise, times).to(device)
-        found = unet(noisy.to(device), times.to(device), states(texts).to(device)).sample.float()
-        height, width = clean.shape[2:]
-        weight = face_weight(boxes_of(chosen), (height, width), FACE_WEIGHT).to(device)
-        error = ((found - target).square() * weight).mean((1, 2, 3)) / weight.mean((1, 2, 3))
-        # The floor keeps weight on high-noise steps, which decide clothes and surroundings.
-        loss = (error * (snr_weights(noise_schedule, times, GAMMA) + NOISE_FLOOR).to(device)).mean()
-        return {"loss": loss, "error": error.mean()}
+        return denoising_losses(unet, noise_schedule, clean, states(texts), boxes_of(chosen))
 
     def leg(number: int, state: Path) -> None:
         settings: dict[str, Any] = {"steps": legs.steps[number], "rate": spec.rates[number], "seed": spec.seed + number}
@@ -133,6 +123,26 @@ def train(
 
     legs.run(unet, leg)
     unet.cpu().eval()
+
+
+def denoising_losses(unet: Any, noise_schedule: Any, clean: Tensor, texts: Tensor, boxes: Any) -> dict[str, Tensor]:
+    """Return `loss` and `error` of predicting v for scaled latents `clean` (B, C, h, w) at random noise levels.
+
+    `texts` (B, T, D) are text states, `boxes` (B, P, 4) face boxes in 0 … 1 of the picture. `error` is the mean square
+    without the weights of noise levels.
+    """
+    device = unet.device
+    noise = torch.randn_like(clean)
+    times = torch.randint(0, len(noise_schedule.alphas_cumprod), (len(clean),))
+    noisy = noise_schedule.add_noise(clean, noise, times)
+    target = noise_schedule.get_velocity(clean, noise, times).to(device)
+    found = unet(noisy.to(device), times.to(device), texts.to(device)).sample.float()
+    height, width = clean.shape[2:]
+    weight = face_weight(boxes, (height, width), FACE_WEIGHT).to(device)
+    error = ((found - target).square() * weight).mean((1, 2, 3)) / weight.mean((1, 2, 3))
+    # The floor keeps weight on high-noise steps, which decide clothes and surroundings.
+    loss = (error * (snr_weights(noise_schedule, times, GAMMA) + NOISE_FLOOR).to(device)).mean()
+    return {"loss": loss, "error": error.mean()}
 
 
 def text_of(prompt: str, face_prompts: Sequence[str], rng: np.random.Generator) -> str:

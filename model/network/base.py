@@ -101,10 +101,10 @@ class Base:
 
     @torch.no_grad()
     def encode_images(self, images: Any) -> Tensor:
-        """Return scaled latents (B, 4, h, w) of pictures (B, H, W, 3) uint8 RGB: the mode of the posterior."""
+        """Return scaled latents (B, 4, h, w) of pictures (B, H, W, 3) uint8 RGB (see `encode_pixels`)."""
         pixels = torch.as_tensor(np.asarray(images) if not isinstance(images, Tensor) else images)
         pixels = pixels.to(self.device, self.dtype).permute(0, 3, 1, 2) / 127.5 - 1
-        return scale_latents(self.vae, self.vae.encode(pixels).latent_dist.mode())
+        return encode_pixels(self.vae, pixels)
 
     @torch.no_grad()
     def decode_latents(self, latents: Tensor) -> np.ndarray:
@@ -125,7 +125,7 @@ def load_base(
     file is missing or unreadable, and for a pipeline without a UNet2DConditionModel.
     """
     import diffusers
-    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from diffusers import UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionModelWithProjection
 
     if isinstance(dtype, str):
@@ -145,7 +145,7 @@ def load_base(
         raise ValueError(f"{settings}: _class_name {str(named)[:80]!r}; expected a scheduler of diffusers")
 
     models = [
-        _load(AutoencoderKL, pipeline / "vae", torch_dtype=dtype),
+        load_autoencoder(pipeline / "vae", dtype=dtype),
         _load(UNet2DConditionModel, pipeline / "unet", torch_dtype=dtype),
         _load(CLIPTextModel, pipeline / "text_encoder", dtype=dtype),
         _load(CLIPVisionModelWithProjection, image_encoder, dtype=dtype),
@@ -191,6 +191,15 @@ def class_in(index: Mapping[str, Any], part: str) -> str | None:
     """Return the class that a `model_index.json` names for a part; None where it names none."""
     entry = index.get(part)
     return entry[1] if isinstance(entry, list) and len(entry) == 2 and isinstance(entry[1], str) else None
+
+
+def load_autoencoder(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
+    """Load an AutoencoderKL or, where config.json names it, an AutoencoderTiny; raise ValueError for other files."""
+    from diffusers import AutoencoderKL, AutoencoderTiny
+
+    _require(folder, "an autoencoder of Stable Diffusion", "config.json")
+    named = read_object(folder / "config.json", _COPY_AGAIN).get("_class_name")
+    return _load(AutoencoderTiny if named == AutoencoderTiny.__name__ else AutoencoderKL, folder, torch_dtype=dtype)
 
 
 def _load(kind: Any, folder: Path, **options: Any) -> Any:
@@ -252,6 +261,16 @@ def encode_crops(
     """
     pixels = transform(crops, image_encoder.device if device is None else device).to(image_encoder.dtype)
     return image_encoder(pixel_values=pixels, output_hidden_states=True).hidden_states[-2]
+
+
+def encode_pixels(vae: Any, pixels: Tensor) -> Tensor:
+    """Return scaled latents (B, C, h, w) of pixels (B, 3, H, W) in −1 … 1.
+
+    They are the mode of the posterior; an AutoencoderTiny has none, and computes them directly.
+    """
+    encoded = vae.encode(pixels)
+    latents = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
+    return scale_latents(vae, latents)
 
 
 def scale_latents(vae: Any, latents: Tensor) -> Tensor:

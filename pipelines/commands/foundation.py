@@ -11,12 +11,23 @@ from typing import Annotated, Any
 from model.foundation import manifest
 from model.foundation.edition import SHIPPED, edition_of
 from model.foundation.gates import Figures, check_gates
-from pipelines.commands.options import DEFAULT_PARAMS, ParamsFile, argument, command_group, option, wrong_use
+from pipelines.commands.options import (
+    DEFAULT_PARAMS,
+    Overrides,
+    ParamsFile,
+    argument,
+    command_group,
+    option,
+    read_params,
+    wrong_use,
+)
 from pipelines.commands.output import emit, say
 from pipelines.core.chain import ADAPTER, METRICS
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.paths import refuse_pointers
 from pipelines.core.screen import show
+from pipelines.stages.photograph_base import AUTOENCODER, train_base
+from pipelines.stages.photograph_base import WORK as PHOTOGRAPH_WORK
 
 app = command_group("Train, measure, check and ship the small networks of the project.")
 
@@ -73,8 +84,28 @@ def train(
     steps_scale: Annotated[float, option("Multiplies the steps of every part.", min=0)] = 1.0,
     edition: EditionNumber = SHIPPED,
     workers: Workers = 2,
+    photographs: Annotated[
+        Path | None, option("Preprocessed photos: train a base of them instead.", "--from", metavar="DIR")
+    ] = None,
+    autoencoder: Annotated[Path, option("With --from: folder of the autoencoder.")] = AUTOENCODER,
+    params: ParamsFile = DEFAULT_PARAMS,
+    overrides: Overrides = None,
 ) -> None:
     """Train the unfinished parts in order, from their last checkpoints; write the manifest when all are finished."""
+    if photographs is not None:
+        with _plain_errors():
+            made = train_base(
+                photographs,
+                read_params(params, overrides),
+                work=work or PHOTOGRAPH_WORK,
+                weights=weights,
+                autoencoder=autoencoder,
+                parts=parts,
+                steps_scale=steps_scale,
+            )
+        _show(made["figures"])
+        emit(made)
+        return
     from model.foundation.measure import sample_of
     from model.foundation.train import train_foundation
     from pipelines.data.synthetic.foundation_people import draw as drawer

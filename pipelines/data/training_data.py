@@ -66,6 +66,20 @@ def read_photos(processed: Path, split: str) -> Photos:
     return _read(processed, split, None, Counter())
 
 
+def permitted_terms(processed: Path, split: str, rights: Rights) -> dict[str, dict[str, int]]:
+    """Return how many of the permitted photos of a split have which consent, licence and source ("": none is known)."""
+    shards = open_rows(processed, PROCESSED_SCHEMA).files
+    refused = refused_photos(shards, rights)
+    counts: dict[str, Counter[str]] = {column: Counter() for column in COLUMNS}
+    for shard in shards:
+        for _, batch in _batches(shard, ("image_id", "split", "status", *COLUMNS)):
+            for row in batch.to_pylist():
+                if (row["status"], row["split"]) == (OK, split) and refusal_of(rights, row, refused) is None:
+                    for column in COLUMNS:
+                        counts[column][row[column] or ""] += 1
+    return {column: dict(sorted(found.items())) for column, found in counts.items()}
+
+
 def _read(processed: Path, split: str, rights: Rights | None, left_out: Counter[str]) -> Photos:
     shards = open_rows(processed, PROCESSED_SCHEMA).files
     refused = frozenset() if rights is None else refused_photos(shards, rights)

@@ -17,7 +17,7 @@ from pipelines.core.weights.identify import identified, identify
 from pipelines.core.weights.lock import Lock, read_lock
 from pipelines.core.weights.manifest import OWN, named_paths, read_manifest
 
-PROFILES = ("tiny", "showcase", "sd15")
+PROFILES = ("tiny", "showcase", "sd15", "photographs")
 
 
 def own(root: Path, **tree: Any) -> Path:
@@ -55,7 +55,7 @@ def test_every_licence_says_what_it_allows_and_where_to_read_it(project: Path) -
     assert all(licence.page and licence.note for licence in manifest.licences.values() if licence.accept)
     assert not manifest.licences["InsightFace-non-commercial"].commercial
     without = {name for name, entry in manifest.networks.items() if entry.licence is None}
-    assert without == {"dynamicid", "expression-pose-judge"}
+    assert without == {"dynamicid", "expression-pose-judge", "own-base", "own-image-encoder", "own-clip"}
 
 
 def test_captions_that_are_not_asked_need_no_network() -> None:
