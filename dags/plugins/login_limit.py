@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import math
 import time
 from collections import OrderedDict, deque
@@ -15,6 +16,7 @@ from airflow.plugins_manager import AirflowPlugin
 _LOGINS = ("/auth/token", "/auth/token/cli")
 # Addresses that are remembered; the one that was silent longest is forgotten first.
 _ADDRESSES = 10_000
+_MAX_BODY = 8 * 2**10
 
 
 class Guesses:
@@ -58,9 +60,15 @@ class LoginLimit:
         if not login:
             await self._app(scope, receive, send)
             return
+        length = dict(scope.get("headers", ())).get(b"content-length", b"")
+        if not (length.isdigit() and len(length) < 16 and int(length) <= _MAX_BODY):
+            # Airflow reads a body whole before it checks the password.
+            await _refuse(send, 413, "a login is smaller, and states its Content-Length")
+            return
         address = _network(scope.get("client"))
         if wait := self._guesses.take(address):
-            await _refuse(send, math.ceil(wait))
+            seconds = str(math.ceil(wait)).encode()
+            await _refuse(send, 429, "too many wrong passwords; try again later", (b"retry-after", seconds))
             return
         status = 0
 
@@ -89,11 +97,10 @@ def _network(client: Any) -> str:
     return str(found if found.version == 4 else ipaddress.ip_network((found, 64), strict=False))
 
 
-async def _refuse(send: Any, seconds: int) -> None:
-    body = b'{"detail": "too many wrong passwords; try again later"}'
-    headers = [(b"content-type", b"application/json"), (b"retry-after", str(seconds).encode())]
-    await send({"type": "http.response.start", "status": 429, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+async def _refuse(send: Any, status: int, reason: str, *headers: tuple[bytes, bytes]) -> None:
+    answer = [(b"content-type", b"application/json"), *headers]
+    await send({"type": "http.response.start", "status": status, "headers": answer})
+    await send({"type": "http.response.body", "body": json.dumps({"detail": reason}).encode()})
 
 
 class LoginLimitPlugin(AirflowPlugin):

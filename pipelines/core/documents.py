@@ -36,9 +36,9 @@ def read_object(file: Path, advice: str) -> dict[str, Any]:
 
 
 def read_text(file: Path) -> str:
-    """Return the text of a YAML file; raise UserError where it is not UTF-8, or larger than such files are."""
+    """Return the text of a file that people write; raise UserError where it is not UTF-8, or larger than those are."""
     if file.stat().st_size > _MOST_YAML:
-        raise UserError(f"{file}: larger than {_MOST_YAML // 2**10} KB; expected a YAML file of some kilobytes")
+        raise UserError(f"{file}: larger than {_MOST_YAML // 2**10} KB; expected a text file of some kilobytes")
     try:
         return file.read_text(encoding="utf-8")
     except UnicodeDecodeError:

@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from pipelines.core.documents import read_text
 from pipelines.core.errors import UserError
 from pipelines.versions.git import would_commit
 from pipelines.webpage.budgets import Budget
@@ -84,8 +85,9 @@ def allowed_hosts(host: str, public_url: str | None) -> list[str]:
 def read_accounts(file: Path) -> dict[str, str]:
     """Return {name: password} of a file with lines `name:password`, skipping empty lines and those that begin with #.
 
-    Raises UserError where the file is missing, readable by others or about to be committed by git, has another kind of
-    line, repeats a name, or has a password shorter than `MIN_LENGTH`. The message never contains a password.
+    Raises UserError where the file is missing, not UTF-8, readable by others or about to be committed by git, has
+    another kind of line, repeats a name, or has a password shorter than `MIN_LENGTH`. The message never contains a
+    password.
     """
     if not file.is_file():
         raise UserError(f"--accounts {file}: no such file; expected lines of name:password")
@@ -98,7 +100,7 @@ def read_accounts(file: Path) -> dict[str, str]:
             "of the checkout, which git ignores"
         )
     found: dict[str, str] = {}
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_text(file).splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue
         name, colon, password = line.partition(":")

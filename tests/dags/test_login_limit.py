@@ -54,7 +54,13 @@ class Airflow:
         await send({"type": "http.response.start", "status": status, "headers": []})
 
 
-def post(app: Any, password: str = "wrong", address: str = "192.0.2.1", path: str = "/auth/token") -> Any:
+def post(
+    app: Any,
+    password: str = "wrong",
+    address: str = "192.0.2.1",
+    path: str = "/auth/token",
+    headers: tuple[tuple[bytes, bytes], ...] = ((b"content-length", b"40"),),
+) -> Any:
     async def call() -> int:
         answers: list[int] = []
 
@@ -62,8 +68,8 @@ def post(app: Any, password: str = "wrong", address: str = "192.0.2.1", path: st
             answers.extend([message["status"]] if "status" in message else [])
 
         client = (address, 1) if address else None
-        scope = {"type": "http", "method": "POST", "path": path, "client": client, "password": password}
-        await app(scope, None, send)
+        scope = {"type": "http", "method": "POST", "path": path, "client": client, "headers": headers}
+        await app({**scope, "password": password}, None, send)
         return answers[0]
 
     return call()
@@ -97,6 +103,16 @@ def test_other_addresses_and_right_passwords_are_served(plugin: ModuleType) -> N
     assert codes([post(app, RIGHT) for _ in range(2)]) == [201, 201], "right passwords are not counted"
     assert codes([post(app) for _ in range(4)])[-1] == 429
     assert codes([post(app, RIGHT, "192.0.2.2"), post(app, path="/api/v2/dags")]) == [201, 401]
+
+
+@pytest.mark.parametrize("length", [b"", b"8193", b"60000000", b"9" * 20, b"-1", b"\xc2\xb2", None])
+def test_the_body_of_a_login_is_small(plugin: ModuleType, length: bytes | None) -> None:
+    """Airflow reads it whole before it checks the password."""
+    airflow = Airflow()
+    app = plugin.LoginLimit(airflow, limit=3, seconds=60, clock=Clock())
+    headers = () if length is None else ((b"content-length", length),)
+    assert codes([post(app, headers=headers) for _ in range(9)]) == [413] * 9
+    assert (airflow.checked, codes([post(app, RIGHT)])) == (0, [201])
 
 
 @pytest.mark.parametrize("status", [400, 415, 422, 500])

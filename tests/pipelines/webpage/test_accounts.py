@@ -67,11 +67,12 @@ def test_accounts_are_read(tmp_path: Path) -> None:
         ("ada\n", 0o600, "line 1: expected name:password"),
         ("ada:short\n", 0o600, "fewer than 12 characters"),
         ("ada:correct horse battery\nada:correct horse staple\n", 0o600, "line 2: ada is listed twice"),
+        ("ada:correct horse \udcff battery\n", 0o600, "not a text file in UTF-8"),
     ],
 )
 def test_bad_accounts_are_refused(tmp_path: Path, text: str, mode: int, message: str) -> None:
     file = tmp_path / "accounts"
-    file.write_text(text, encoding="utf-8")
+    file.write_bytes(text.encode(errors="surrogateescape"))
     file.chmod(mode)
     with pytest.raises(UserError, match=message) as refused:
         read_accounts(file)
