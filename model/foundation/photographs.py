@@ -62,11 +62,15 @@ class PhotographData:
 
 @dataclass(frozen=True)
 class PhotographContext(PartContext):
-    """Also the folder of the autoencoder, and the photographs to train on and to measure with."""
+    """Also the folder of the autoencoder, and the photographs to train on and to measure with.
+
+    `hair`: whether face crops show the hair (base.hair).
+    """
 
     autoencoder: Path
     training: Photos
     held_out: Photos
+    hair: bool = False
 
     @cached_property
     def vae(self) -> Any:
@@ -88,7 +92,7 @@ class PhotographContext(PartContext):
             rows = [
                 (
                     cv2.resize(item.image, (side, side), interpolation=cv2.INTER_AREA),
-                    face_crop(item.image, item.keypoints, item.landmarks, side),
+                    face_crop(item.image, item.keypoints, item.landmarks, side, self.hair),
                 )
                 for item in items
             ]
@@ -101,7 +105,7 @@ class PhotographContext(PartContext):
         stored = store("mirrored_latents", shape, "float16", folder_digest(self.autoencoder), size)
         with torch.no_grad():
             found = encoder.fill(stored, photos.keys, photos.content, latents, "latents")
-        stored = store("pixels", (2, side, side, 3), "uint8", side)
+        stored = store("pixels", (2, side, side, 3), "uint8", side, *(("hair",) if self.hair else ()))
         shown = encoder.fill(stored, photos.keys, photos.content, pixels, "pictures")
         return PhotographData(photos, found, shown, encoder.faces(photos))
 
@@ -199,6 +203,7 @@ def train_photographs(
     recipes, figures = {}, {}
     for part in RECIPE:
         settings = {**scaled(part.settings(context.edition), steps_scale), "size": context.edition.size}
+        settings |= {"hair": True} if context.hair else {}
         inputs = {**photos, "autoencoder": known["autoencoder"]}
         for name in part.needs:
             if not (context.weights / name).is_file():

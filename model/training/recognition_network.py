@@ -2,6 +2,9 @@
 
 onnxruntime, which runs recognisers everywhere else, computes no gradients. Networks of the ArcFace family (residual
 convolutions, one linear layer) need only the operators in `_OPERATORS`; a file with any other operator is refused.
+
+A network with weights in one byte each, whose inputs are quantised as it runs, is computed with the same weights and
+without rounding its inputs: rounding has no gradient.
 """
 
 from __future__ import annotations
@@ -60,9 +63,9 @@ class RecognitionNetwork(nn.Module):
             if node.op_type not in _OPERATORS or padded:
                 raise ValueError(
                     f"{file}: operator {node.op_type}{' with auto_pad' if padded else ''} cannot be differentiated "
-                    f"here (quantised networks never can); known: {', '.join(sorted(_OPERATORS))}"
+                    f"here; known: {', '.join(sorted(_OPERATORS))}"
                 )
-            self._nodes.append((_OPERATORS[node.op_type], list(node.input), node.output[0], attributes))
+            self._nodes.append((_OPERATORS[node.op_type], list(node.input), list(node.output), attributes))
         self._input, self._output = graph.input[0].name, graph.output[0].name
 
     def _register(self, name: str, value: Any) -> None:
@@ -77,8 +80,9 @@ class RecognitionNetwork(nn.Module):
             pixels = (faces.float() + 1) * 127.5
             values = {name: getattr(self, buffer) for name, buffer in self._names.items()}
             values[self._input] = (pixels - self._mean) / self._scale
-            for operator, inputs, output, attributes in self._nodes:
-                values[output] = operator([values[name] if name else None for name in inputs], attributes)
+            for operator, inputs, outputs, attributes in self._nodes:
+                made = operator([values[name] if name else None for name in inputs], attributes)
+                values.update(zip(outputs, made if isinstance(made, tuple) else (made,), strict=False))
             return F.normalize(values[self._output])
 
 
@@ -89,6 +93,19 @@ def _convolution(x: Values, at: Attributes) -> Tensor:
     bias = x[2] if len(x) > 2 else None
     stride, dilation = tuple(at.get("strides", (1, 1))), tuple(at.get("dilations", (1, 1)))
     return F.conv2d(padded, x[1], bias, stride, padding, dilation, at.get("group", 1))
+
+
+def _without_zero(x: Values) -> Values:
+    """Return input and weights of an integer operator, its zero points subtracted, as floating-point numbers."""
+    zeros = [None if zero is None else zero.float() for zero in [*x[2:], None, None][:2]]
+    if zeros[1] is not None and zeros[1].dim() and x[1].dim() > 2:
+        zeros[1] = zeros[1].reshape(-1, 1, 1, 1)
+    return [value.float() if zero is None else value.float() - zero for value, zero in zip(x[:2], zeros, strict=True)]
+
+
+def _reshape(x: Values, at: Attributes) -> Tensor:
+    # In these networks, Reshape gives a bias its axes, or flattens the input of the linear layer.
+    return x[0].reshape(x[1].tolist() if x[0].dim() == 1 else (len(x[0]), -1))
 
 
 def _clip(x: Values, at: Attributes) -> Tensor:
@@ -109,23 +126,26 @@ def _batch_norm(x: Values, at: Attributes) -> Tensor:
     return F.batch_norm(values, mean, variance, scale, bias, training=False, eps=at.get("epsilon", 1e-5))
 
 
-_OPERATORS: Mapping[str, Callable[[Values, Attributes], Tensor]] = {
+_OPERATORS: Mapping[str, Callable[[Values, Attributes], Tensor | tuple[Tensor, ...]]] = {
     "Add": lambda x, at: x[0] + x[1],
     "BatchNormalization": _batch_norm,
     "Cast": lambda x, at: x[0],
     "Clip": _clip,
     "Conv": _convolution,
+    "ConvInteger": lambda x, at: _convolution(_without_zero(x), at),
     "Div": lambda x, at: x[0] / x[1],
+    # Value, scale and zero point: the value itself.
+    "DynamicQuantizeLinear": lambda x, at: (x[0], x[0].new_ones(()), x[0].new_zeros(())),
     "Dropout": lambda x, at: x[0],
     "Flatten": lambda x, at: x[0].flatten(at.get("axis", 1)),
     "Gemm": _linear,
     "Identity": lambda x, at: x[0],
     "MatMul": lambda x, at: x[0] @ x[1],
+    "MatMulInteger": lambda x, at: torch.matmul(*_without_zero(x)),
     "Mul": lambda x, at: x[0] * x[1],
     # ONNX stores the slopes as (C, 1, 1).
     "PRelu": lambda x, at: F.prelu(x[0], x[1].reshape(-1)),
     "Relu": lambda x, at: F.relu(x[0]),
-    # In these networks, Reshape only flattens the input of the linear layer.
-    "Reshape": lambda x, at: x[0].reshape(len(x[0]), -1),
+    "Reshape": _reshape,
     "Sub": lambda x, at: x[0] - x[1],
 }

@@ -65,7 +65,7 @@ def train_base(
         **permitted_terms(processed, "train", params.rights),
         "networks": networks_at({**named, "autoencoder": str(autoencoder)}),
     }
-    context = PhotographContext(work, folder, edition, autoencoder, photos["train"], photos["val"])
+    context = PhotographContext(work, folder, edition, autoencoder, photos["train"], photos["val"], params.base.hair)
     figures = train_photographs(context, origin, parts=chosen, steps_scale=steps_scale)
     missing = [name for name in names if name not in figures]
     return {"figures": figures, "manifest": None if missing else str(folder / "manifest.json"), "missing": missing}

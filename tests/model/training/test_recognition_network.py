@@ -79,6 +79,27 @@ def test_embeddings_of_a_real_network_are_those_of_onnxruntime(shared: Path) -> 
     np.testing.assert_allclose(found, by_onnxruntime(file, faces(1)), atol=1e-4)
 
 
+def test_a_network_in_one_byte_per_weight_has_gradients(arcface: Path, tmp_path: Path) -> None:
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    file, picture = tmp_path / "quantised.onnx", faces()
+    quantize_dynamic(arcface, file, weight_type=QuantType.QUInt8)
+    assert {"ConvInteger", "DynamicQuantizeLinear"} <= {node.op_type for node in onnx.load(str(file)).graph.node}
+    found = RecognitionNetwork(file)(picture.requires_grad_())
+    assert float((found.detach() * torch.from_numpy(by_onnxruntime(file, picture.detach()))).sum(1).min()) > 0.99
+    found[:, 0].sum().backward()
+    assert float(picture.grad.abs().min(0).values.max()) > 0
+
+
+@pytest.mark.realdata
+def test_the_small_real_recogniser_has_gradients(shared: Path) -> None:
+    file, picture = shared / "weights/insightface/models/buffalo_real_mini/w600k_mbf_int8.onnx", faces(1)
+    found = RecognitionNetwork(file)(picture.requires_grad_())
+    assert float((found.detach() * torch.from_numpy(by_onnxruntime(file, picture.detach()))).sum()) > 0.97
+    found[0, 0].backward()
+    assert float(picture.grad.abs().max()) > 0
+
+
 def test_gradients_reach_the_picture_and_nothing_is_trained() -> None:
     network, picture = RecognitionNetwork(SHIPPED), faces(1).requires_grad_()
     wanted = network(faces(2)[1:]).detach()
@@ -96,5 +117,5 @@ def test_files_without_a_differentiable_recogniser_are_refused(tmp_path: Path) -
             RecognitionNetwork(tmp_path / name)
     with pytest.raises(ValueError, match="not a face recognition network"):
         RecognitionNetwork(WEIGHTS / "insightface/models/tiny_faces/det.onnx")
-    with pytest.raises(ValueError, match=r"operator Shape cannot be differentiated here .*; known: Add"):
+    with pytest.raises(ValueError, match=r"operator Shape cannot be differentiated here; known: Add"):
         RecognitionNetwork(WEIGHTS / "judges/recogniser.onnx")
