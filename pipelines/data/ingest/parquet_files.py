@@ -6,11 +6,12 @@ kilobytes may hold gigabytes. The headers of all pages are read first; the large
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,8 +21,13 @@ _RATIO = 100
 _PAGE_BYTES, _LARGEST_PAGE = 64 * 2**20, 2**30
 _BATCH_BYTES = 128 * 2**20
 _ROWS = 100_000
+# Reading it takes the processor about 3 s.
+_FOOTER_BYTES = 4 * 2**20
+# Of the format, lists and structures are nested 8 deep at most.
+_MAX_DEPTH = 16
 # What readers of Parquet raise, the last two for texts that are no UTF-8 and dates out of range.
 FAULTS = (pa.ArrowException, OSError, MemoryError, ValueError, OverflowError)
+_Kind = TypeVar("_Kind", list[object], dict[int, object])
 
 
 class Unpacks(ValueError):
@@ -58,13 +64,13 @@ def batches(path: str | Path, columns: Sequence[str] | None, at_once: int) -> It
 def _largest_page(file: pq.ParquetFile, raw: BinaryIO) -> int:
     """Return the size of the largest page, unpacked, in bytes; raises Unpacks where one is out of proportion."""
     largest = 0
-    for group in range(file.metadata.num_row_groups):
-        for index in range(file.metadata.num_columns):
-            chunk = file.metadata.row_group(group).column(index)
-            start = min(filter(None, (chunk.dictionary_page_offset, chunk.data_page_offset)), default=0)
+    for chunks in _column_chunks(raw):
+        if len(chunks) != file.metadata.num_columns:
+            raise ValueError("Parquet with a damaged header")
+        for index, (start, packed) in enumerate(chunks):
             is_list = file.schema.column(index).max_repetition_level > 0
             values = unpacked = 0
-            for page in _pages(raw, start, chunk.total_compressed_size):
+            for page in _pages(raw, start, packed):
                 most = _PAGE_BYTES if page.unpacked > _RATIO * page.packed else _LARGEST_PAGE
                 if page.unpacked > most:
                     raise Unpacks(f"Parquet with a page of {page.packed:,} bytes that unpacks to {page.unpacked:,}")
@@ -74,6 +80,32 @@ def _largest_page(file: pq.ParquetFile, raw: BinaryIO) -> int:
             if is_list and values > _RATIO * unpacked + _ROWS:
                 raise Unpacks(f"Parquet with lists of {values:,} values in {unpacked:,} bytes")
     return largest
+
+
+def _column_chunks(raw: BinaryIO) -> Iterator[list[tuple[int, int]]]:
+    """Yield for each group of rows the start and the size of its columns' chunks, in bytes; raises ValueError, Unpacks.
+
+    Format: parquet.thrift's FileMetaData. pyarrow ends the process where `RowGroupMetaData.column` meets damage.
+    """
+    raw.seek(-8, os.SEEK_END)
+    length = int.from_bytes(_reader(raw)(4), "little")
+    if length > _FOOTER_BYTES:
+        raise Unpacks(f"Parquet with a list of pages of {length:,} bytes; at most {_FOOTER_BYTES:,} are read")
+    raw.seek(-8 - length, os.SEEK_END)
+    footer = _struct(_reader(io.BytesIO(raw.read(length))), depth=0)
+    for group in _part(footer, 4, list):
+        chunks = []
+        for column in _part(group, 1, list):
+            about = _part(column, 3, dict)
+            offsets = [_whole(about[number]) for number in (11, 9) if about.get(number)]
+            chunks.append((min(offsets, default=0), _whole(about.get(7))))
+        yield chunks
+
+
+def _part(fields: object, number: int, kind: type[_Kind]) -> _Kind:
+    if not isinstance(fields, dict) or not isinstance(part := fields.get(number), kind):
+        raise ValueError("Parquet with a damaged header")
+    return part
 
 
 class _Page:
@@ -88,7 +120,7 @@ class _Page:
 
 def _whole(value: object) -> int:
     if not isinstance(value, int) or value < 0:
-        raise ValueError("Parquet with a damaged header of a page")
+        raise ValueError("Parquet with a damaged header")
     return value
 
 
@@ -105,7 +137,7 @@ def _pages(raw: BinaryIO, start: int, size: int) -> Iterator[_Page]:
 def _reader(raw: BinaryIO) -> Callable[[int], bytes]:
     def read(count: int) -> bytes:
         if len(data := raw.read(count)) < count:
-            raise ValueError("Parquet that ends within a header of a page")
+            raise ValueError("Parquet that ends within a header")
         return data
 
     return read
@@ -118,7 +150,7 @@ def _varint(read: Callable[[int], bytes]) -> int:
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value
-    raise ValueError("Parquet with a damaged number in a header of a page")
+    raise ValueError("Parquet with a damaged number in a header")
 
 
 def _struct(read: Callable[[int], bytes], depth: int) -> dict[int, object]:
@@ -135,15 +167,20 @@ def _zigzag(value: int) -> int:
 
 
 def _value(read: Callable[[int], bytes], kind: int, depth: int) -> object:
-    """Read a value of a type: 3 byte, 4 to 6 whole numbers, 7 double, 8 bytes, 12 structure; headers have no others."""
-    if kind == 12 and depth < 8:
+    """Read a value of a type: 3 byte, 4 to 6 whole numbers, 7 double, 8 bytes, 9 list, 12 structure; no others."""
+    if kind == 12 and depth < _MAX_DEPTH:
         return _struct(read, depth + 1)
     if 4 <= kind <= 6:
         return _zigzag(_varint(read))
+    if kind == 9 and depth < _MAX_DEPTH:
+        head = read(1)[0]
+        count = head >> 4 if head >> 4 < 15 else _varint(read)
+        # A truth value (1, 2) is a byte in a list, and in the type of a field elsewhere.
+        return [_value(read, max(head & 15, 3), depth + 1) for _ in range(count)]
     sizes = {3: 1, 7: 8}
     if kind in sizes or kind == 8:
         length = sizes.get(kind) or _varint(read)
         if length > 2**24:
-            raise ValueError("Parquet with a header of a page of more than 16 MB")
+            raise ValueError("Parquet with a header of more than 16 MB")
         return read(length) if length else b""
-    raise ValueError("Parquet with a damaged header of a page")
+    raise ValueError("Parquet with a damaged header")

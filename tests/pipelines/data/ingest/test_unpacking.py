@@ -20,7 +20,7 @@ from PIL import Image
 from pipelines.data.ingest import parquet_files
 from pipelines.data.ingest.label_files import TOO_LONG, parse_table
 from pipelines.data.ingest.layout import open_source
-from pipelines.data.ingest.parquet_files import Unpacks, batches
+from pipelines.data.ingest.parquet_files import FAULTS, Unpacks, batches
 from pipelines.data.ingest.photo_files import FoundPhoto, Labels, Skipped
 from tests.processes import PROJECT
 
@@ -212,6 +212,33 @@ def test_damaged_headers_of_pages_are_named(tmp_path: Path) -> None:
     assert any(found)
     with pytest.raises(Unpacks, match="more than"):
         raise Unpacks("more than")
+
+
+def test_a_damaged_list_of_pages_ends_no_process(tmp_path: Path) -> None:
+    """pyarrow aborts the process where it is asked for a column whose statistics have another length than stated."""
+    file = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"file_name": ["a.jpg", "b.jpg", None], "tags": [["x"], [], ["y", "z"]]}), file)
+    raw = file.read_bytes()
+    answers = set()
+    for place in range(len(raw) - 8 - int.from_bytes(raw[-8:-4], "little"), len(raw)):
+        file.write_bytes(raw[:place] + bytes([(raw[place] + 1) % 256]) + raw[place + 1 :])
+        try:
+            answers.add(len(list(batches(file, None, 10))))
+        except FAULTS as error:
+            answers.add(type(error).__name__)
+    assert {1, "OSError", "ValueError"} <= answers
+    deep = bytes([0x49]) + bytes([0x19]) * 10_000
+    file.write_bytes(b"PAR1" + deep + len(deep).to_bytes(4, "little") + b"PAR1")
+    with file.open("rb") as opened, pytest.raises(ValueError, match="damaged header"):
+        list(parquet_files._column_chunks(opened))
+
+
+def test_a_long_list_of_pages_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "a.parquet"
+    notes = {str(number): "x" * 2**18 for number in range(20)}
+    pq.write_table(pa.table({"image": [jpeg()]}).replace_schema_metadata(notes), file)
+    with pytest.raises(Unpacks, match="a list of pages of 1"):
+        list(batches(file, None, 10))
 
 
 def test_a_table_with_too_many_values_is_named() -> None:
