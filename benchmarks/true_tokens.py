@@ -56,7 +56,7 @@ def main(
     questions = build_evaluation_set(records, params.evaluate, load_prompts())
     ids = questions.photo_ids()
     photos = read_photos(processed, records, ids).photos
-    real = face_reader.known([photos[name].image for name in ids], [photos[name].keypoints for name in ids])
+    real = face_reader.known([photos[name] for name in ids])
     rows = {name: row for row, name in enumerate(ids)}
     gallery = Gallery.of(questions, {name: real.embeddings[row] for name, row in rows.items()})
     with_photo = list(ceiling_and_floor.true_photos(questions))

@@ -15,7 +15,8 @@ how they are measured.
 
 `reports/metrics.json` has one object per variant, `{metric: {"value": x, "low": x, "high": x}}`: a mean over held-out
 people with its 95 % bootstrap interval. MLflow has the same figures as `<variant>.<metric>` with `.low` and `.high`;
-those of the variant `model` also without a prefix.
+those of the variant `model` also without a prefix. A metric whose judge cannot judge has the value null and a `reason`,
+and no figure in MLflow.
 """
 SCALE = """
 **Identity similarity on a scale (s).** Cosines of two judges cannot be compared, so `normalised` in `metrics.json` puts
@@ -23,13 +24,27 @@ SCALE = """
 person (variant `ceiling`). It may exceed 1: a picture can be nearer to a person's photos than another photo of the
 person is. For two people in one picture, `multi_id_similarity` and `multi_id_min` are on the same scale.
 """
+JUDGES = """`judges` holds what each judge reached on real photos, and the `reason` where it cannot judge
+([Evaluation](../explanation/evaluation.md#the-judges-are-judged-first)). Then these metrics are not measurable:
+
+"""
 
 
 def main() -> int:
     """Write the page, or with `--check` return 1 where it is out of date."""
     from pipelines.evaluation.report import EFFECTS
     from pipelines.evaluation.results import COMPARED
-    from pipelines.evaluation.variants import MEANINGS, TITLES
+    from pipelines.evaluation.variants import (
+        DETECTOR,
+        EXPRESSION,
+        JUDGED_BY,
+        MEANINGS,
+        METRICS,
+        POSE,
+        RECOGNISER,
+        TEXT,
+        TITLES,
+    )
 
     def cells(texts: dict[str, str]) -> list[tuple[str, ...]]:
         return [(f"`{name}`", text) for name, text in texts.items()]
@@ -40,6 +55,12 @@ def main() -> int:
     text = HEAD
     text += "\n## Variants\n\n" + table(("variant", "what is judged"), cells(TITLES))
     text += "\n## Metrics of a variant\n\n" + table(("metric", "meaning"), cells(MEANINGS)) + SCALE
+    text += "\n## Judges\n\n" + JUDGES
+    judges = (DETECTOR, RECOGNISER, EXPRESSION, POSE, TEXT)
+    text += table(
+        ("judge", "metrics"),
+        [(f"`{name}`", ", ".join(f"`{one}`" for one in METRICS if name in JUDGED_BY[one])) for name in judges],
+    )
     text += "\n## Comparisons\n\n`comparisons` holds paired differences, person by person, over the pictures of both: "
     text += ", ".join(f"`{first}_minus_{second}`" for first, second in COMPARED) + ".\n\n"
     text += "What the method claims, and the difference that shows it:\n\n"

@@ -44,6 +44,7 @@ class IdentityPipeline(DiffusionPipeline):
 
     adapter: Adapter | None = None
     two_text_encoders: bool = False
+    base_fingerprint: str | None = None
 
     @classmethod
     def from_base(cls, base: Base, adapter: Adapter | None = None) -> Self:
@@ -66,19 +67,31 @@ class IdentityPipeline(DiffusionPipeline):
         *,
         dtype: torch.dtype | str = torch.float32,
         device: str | torch.device = "cpu",
+        allow_other_base: bool = False,
     ) -> Self:
-        """Load base and adapter from three folders; raise ValueError if the adapter was trained on other weights."""
+        """Load base and adapter from three folders; `base_fingerprint` is that of the loaded base.
+
+        Raise ValueError if the adapter was trained on other weights, unless `allow_other_base`; then only their shapes
+        have to fit.
+        """
         base = load_base(pipeline, image_encoder, dtype=dtype, device=device)
         pipe = cls.from_base(base)
         if adapter is not None:
             pipe.load_adapter(adapter)
-            reference = pipe._require_adapter().base_reference
-            found = base.fingerprint()
-            if reference is not None and reference.fingerprint != found:
+            loaded = pipe._require_adapter()
+            reference, found = loaded.base_reference, base.fingerprint()
+            if reference is not None and reference.fingerprint != found and not allow_other_base:
                 raise ValueError(
                     f"{adapter}: trained on {reference.pipeline} with fingerprint {reference.fingerprint[:12]}, but "
-                    f"{pipeline} and {image_encoder} have {found[:12]}; give the base it was trained on"
+                    f"{pipeline} and {image_encoder} have {found[:12]}; give the base it was trained on, or allow "
+                    "another one of its architecture (base.allow_other)"
                 )
+            width = int(base.image_encoder.config.hidden_size)
+            if width != loaded.image_width:
+                raise ValueError(
+                    f"{adapter}: trained on an image encoder of width {loaded.image_width}, {image_encoder} has {width}"
+                )
+            pipe.base_fingerprint = found
         return pipe
 
     @classmethod

@@ -20,6 +20,7 @@ def evaluate(
     overrides: Overrides = None,
 ) -> None:
     """Generate held-out people with the model and its baselines, measure the pictures, write metrics and report."""
+    from pipelines.evaluation.belonging import figure_text
     from pipelines.stages.evaluate import Inputs, Outputs, run
 
     inputs = Inputs(
@@ -30,8 +31,6 @@ def evaluate(
         losses_imr=Path(LOSSES_IMR) if adapter == Path(ADAPTER) else None,
     )
     document = run(read_params(params, overrides), inputs, Outputs(metrics=metrics, report=report))
-    say(
-        f"{metrics}: id_similarity {document['model']['id_similarity']['value']:.3f}, "
-        f"s {document['normalised']['model']['id_similarity']['value']:.2f}; pictures in {report}"
-    )
+    similarity, scaled = (table["model"]["id_similarity"] for table in (document, document["normalised"]))
+    say(f"{metrics}: id_similarity {figure_text(similarity)}, s {figure_text(scaled)}; pictures in {report}")
     emit_if_asked({"metrics": str(metrics), "report": str(report), "model": document["model"]})

@@ -76,13 +76,15 @@ def generate(
             raise UserError(f"{target}: the folder {target.parent} cannot be made ({error.strerror})") from None
         if target.is_dir():
             raise UserError(f"{target}: a folder; expected the name of a picture file")
-    drawn = Generator.load(folder, params).draw(request, gate_map=gate_map is not None)
+    generator = Generator.load(folder, params)
+    drawn = generator.draw(request, gate_map=gate_map is not None)
     pictures = {out: drawn.image}
     if gate_map is not None:
         pictures[gate_map] = _grey(drawn.gate_map, drawn.image.size)
     for target, picture in pictures.items():
         picture.save(target)
-    emit({"picture": str(out), "seed": seed, **({"gate_map": str(gate_map)} if gate_map is not None else {})})
+    shown = {"gate_map": str(gate_map)} if gate_map is not None else {}
+    emit({"picture": str(out), "seed": seed, **shown, **generator.other_base})
 
 
 def split_reference(text: str) -> tuple[Path, Box | None]:

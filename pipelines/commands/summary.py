@@ -14,7 +14,15 @@ from pipelines.commands.output import emit, json_wanted
 from pipelines.core.chain import ADAPTER, METRICS, REPORT
 from pipelines.core.errors import UserError
 from pipelines.core.screen import say, show
-from pipelines.evaluation.belonging import MADE_BY, check_figures, check_report, read_document
+from pipelines.evaluation.belonging import (
+    MADE_BY,
+    NOT_MEASURABLE,
+    check_figures,
+    check_report,
+    figure_text,
+    read_document,
+    withheld,
+)
 from pipelines.evaluation.variants import HEADINGS, SUMMARISED
 from pipelines.registry.settings import database, own_uri
 
@@ -29,9 +37,11 @@ def summary(
     rows, file = rows_of(document), database(Path.cwd())
     if json_wanted():
         values = {name: {metric: interval["value"] for metric, interval in row.items()} for name, row in rows.items()}
-        emit({"metrics": values, "report": str(report), "mlflow": str(file)})
+        emit({"metrics": values, "not_measurable": withheld(document), "report": str(report), "mlflow": str(file)})
         return
     show(_table(rows), width=110)  # for a log file it is 80, which would cut the numbers off
+    for metric, reason in withheld(document).items():
+        say(f"{metric}: {NOT_MEASURABLE} ({reason})")
     command = f"mlflow ui --backend-store-uri {shlex.quote(own_uri(Path.cwd()))}"
     for line in (f"report: {report}", f"MLflow database: {file}  ({command})"):
         say(line)
@@ -75,8 +85,9 @@ def _table(rows: dict[str, dict[str, Any]]) -> Table:
         cells = []
         for variant in SUMMARISED:
             interval = rows[variant].get(metric)
-            cells.append("" if interval is None else f"{interval['value']:.3f}")
+            cells.append("" if interval is None else figure_text(interval))
             if interval is not None and variant == "model":
-                cells.append(f"{interval['low']:.2f} … {interval['high']:.2f}")
+                known = interval["value"] is not None
+                cells.append(f"{interval['low']:.2f} … {interval['high']:.2f}" if known else "")
         table.add_row(metric, *cells)
     return table

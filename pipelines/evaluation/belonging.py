@@ -20,6 +20,7 @@ from pipelines.core.files import folder_sha256, sha256
 _WEIGHTS = "adapter.safetensors"
 _CONFIG = "config.json"
 MADE_BY = "made_by"
+NOT_MEASURABLE = "not measurable"
 
 
 def read_document(metrics: Path) -> dict[str, Any]:
@@ -27,6 +28,25 @@ def read_document(metrics: Path) -> dict[str, Any]:
     if not metrics.is_file():
         raise UserError(f"{metrics}: no such file; `dynamicid repro` runs the stages up to evaluate, which writes it")
     return read_object(metrics, "delete it, and `dynamicid repro evaluate` restores it")
+
+
+def figure_text(figure: Mapping[str, Any]) -> str:
+    """Return the value of a metric in a metrics file with three decimals, or that it is not measurable."""
+    return NOT_MEASURABLE if figure["value"] is None else f"{figure['value']:.3f}"
+
+
+def withheld(document: Mapping[str, Any]) -> dict[str, str]:
+    """Return the model's metrics in `document` that are not measurable, each with its reason."""
+    return {name: str(one["reason"]) for name, one in document.get("model", {}).items() if one["value"] is None}
+
+
+def withheld_tags(document: Mapping[str, Any]) -> dict[str, str]:
+    """Return the MLflow tags of what is not measurable: all metrics, and for every judge that cannot judge, why."""
+    if not (metrics := withheld(document)):
+        return {}
+    reasons = {name: one["reason"] for name, one in document.get("judges", {}).items() if one["reason"]}
+    tags = {f"dynamicid.not_measurable.{name}": reason for name, reason in reasons.items()}
+    return {"dynamicid.not_measurable": ", ".join(metrics), **tags}
 
 
 def record_of(adapter: Path, stage: str = "") -> dict[str, Any] | None:

@@ -12,6 +12,9 @@ from pipelines.core.errors import UserError
 from pipelines.core.files import folder_sha256, sha256, write_atomically
 from pipelines.core.params import Params
 from pipelines.core.paths import resolve
+from pipelines.core.sections.evaluation import DetectorJudge
+from pipelines.core.sections.evaluation import Judges as JudgeParams
+from pipelines.core.sections.face_networks import FaceNetwork
 from pipelines.evaluation.belonging import MADE_BY, check_training_reports, metrics_mark, record_of
 from pipelines.evaluation.plots import read_losses
 
@@ -122,24 +125,58 @@ def _shipped(params: Params) -> CellRenderer | None:
 
 
 def load_judges(params: Params) -> Judges:
-    """Return the judges that the parameters name; raise UserError where one is missing or has the wrong form."""
+    """Return the judges that the parameters name.
+
+    Raises UserError where one is missing, has the wrong form, or is a network of preprocessing in any file: what
+    conditions the model, or labels its photos, cannot judge it.
+    """
     from pipelines.data.faces.insightface_analyser import InsightFaceAnalyser
-    from pipelines.evaluation.judges import ExpressionPoseJudge, RecogniserJudge
+    from pipelines.evaluation.judges import ExpressionJudge, PoseJudge, RecogniserJudge, YuNetDetector
     from pipelines.evaluation.protocol import Judges
     from pipelines.evaluation.readings import FaceReader
     from pipelines.evaluation.sampling import device
-    from pipelines.evaluation.text_judge import TextJudge
+    from pipelines.evaluation.text_judge import NoTextJudge, TextJudge
 
     named, faces = params.evaluate.judges, params.preprocess
-    recogniser = RecogniserJudge(
-        resolve(named.recogniser),
-        size=named.recogniser_size,
-        mean=named.recogniser_mean,
-        scale=named.recogniser_scale,
+    reader = FaceReader(
+        InsightFaceAnalyser(_face_pack(params), det_sizes=faces.det_sizes, det_threshold=faces.det_threshold)
+        if named.detector is None
+        else YuNetDetector(named.detector),
+        RecogniserJudge(named.recogniser),
+        ExpressionJudge(named.expression) if named.expression else None,
+        PoseJudge(named.yaw, named.pose) if named.yaw else None,
     )
-    detector = InsightFaceAnalyser(_face_pack(params), det_sizes=faces.det_sizes, det_threshold=faces.det_threshold)
-    reader = FaceReader(detector, recogniser, ExpressionPoseJudge(resolve(named.expression_pose)))
-    return Judges(reader, TextJudge(resolve(named.clip), device()))
+    _refuse_shared(params)
+    return Judges(reader, NoTextJudge() if named.clip is None else TextJudge(resolve(named.clip), device()))
+
+
+def _face_networks(judges: JudgeParams) -> dict[str, FaceNetwork]:
+    """Return the networks that judge faces, by their keys in the section."""
+    lists = {"expression": judges.expression, "yaw": judges.yaw}
+    several = {f"{key}.{number}": one for key, found in lists.items() for number, one in enumerate(found)}
+    return {"recogniser": judges.recogniser, **several, **({} if judges.pose is None else {"pose": judges.pose})}
+
+
+def _refuse_shared(params: Params) -> None:
+    """Raise UserError where a judge of faces has the weights of a network of preprocessing."""
+    from pipelines.core.weights.identify import same_weights
+    from pipelines.core.weights.manifest import named_paths
+
+    tree = {"preprocess": params.preprocess.model_dump(mode="json", by_alias=True)}
+    shaping = {
+        file: key
+        for key, path in named_paths(tree, ("preprocess",)).items()
+        for place in (resolve(path),)
+        for file in ([place] if place.is_file() else sorted(place.glob("*.onnx")))
+        if file.suffix == ".onnx"
+    }
+    for name, network in _face_networks(params.evaluate.judges).items():
+        for file, key in shaping.items():
+            if same_weights(resolve(network.path), file):
+                raise UserError(
+                    f"evaluate.judges.{name}.path = {network.path}: it has the weights of {file.name} ({key}), which "
+                    "conditions the model or labels its photos, so it cannot judge; name a network of another training"
+                )
 
 
 def _face_pack(params: Params) -> Path:
@@ -153,6 +190,7 @@ def _conditions(params: Params, adapter: Path, pipe: Any, *, pictures: int) -> d
     """Return `settings` of metrics.json: what must agree before two results are compared, and facts for the report."""
     from model.network.adapter_config import WEIGHTS
     from model.network.base import fingerprint
+    from pipelines.evaluation.sampling import other_base
 
     settings, judges = params.evaluate, params.evaluate.judges
     shipped = settings.shipped_adapter
@@ -168,15 +206,22 @@ def _conditions(params: Params, adapter: Path, pipe: Any, *, pictures: int) -> d
         "adapter": sha256(adapter / WEIGHTS),
         "shipped_adapter": shipped and sha256(resolve(shipped) / WEIGHTS),
         "base": pipe.adapter.base_reference.fingerprint,
+        **other_base(pipe),
         "faces": {
             "pack": {file.name: sha256(file) for file in sorted(_face_pack(params).glob("*.onnx"))},
             "det_sizes": list(params.preprocess.det_sizes),
             "det_threshold": params.preprocess.det_threshold,
         },
         "judges": {
-            "recogniser": sha256(resolve(judges.recogniser)),
-            "expression_pose": sha256(resolve(judges.expression_pose)),
-            "clip": fingerprint(resolve(judges.clip)),
-            "recogniser_input": [judges.recogniser_size, judges.recogniser_mean, judges.recogniser_scale],
+            **{name: _identity(network) for name, network in _face_networks(judges).items()},
+            "detector": None if judges.detector is None else _identity(judges.detector),
+            "clip": None if judges.clip is None else fingerprint(resolve(judges.clip)),
+            "photos": judges.photos,
+            "bounds": judges.bounds.model_dump(mode="json"),
         },
     }
+
+
+def _identity(network: FaceNetwork | DetectorJudge) -> dict[str, Any]:
+    """Return the hash of a judge's file, and the parameters on which its figures depend."""
+    return {"sha256": sha256(resolve(network.path)), **network.model_dump(mode="json", exclude={"path"})}

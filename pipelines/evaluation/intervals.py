@@ -34,6 +34,17 @@ class Interval:
         return int(self.low > 0) - int(self.high < 0)
 
 
+@dataclass(frozen=True)
+class NotMeasurable:
+    """Takes the place of an interval where a judge on which the metric depends cannot judge."""
+
+    reason: str
+
+    def plain(self) -> dict[str, str | None]:
+        """Return the JSON values: no value, and the reason."""
+        return {"value": None, "reason": self.reason}
+
+
 def resample(units: int, count: int, seed: int) -> np.ndarray:
     """Return (count, units) int: how often each of `units` people is drawn in each of `count` resamples."""
     rng = np.random.default_rng([seed, units, count])

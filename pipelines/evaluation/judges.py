@@ -1,91 +1,106 @@
-"""The judges of faces: ONNX networks that have no part in conditioning the model.
-
-A face is given as a picture and its five key points; each judge makes its own aligned crop.
-"""
+"""The judges of faces: ONNX networks that have no part in conditioning the model, each with a crop of its own."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 
-from model.face.face_geometry import crop_matrix
-from model.face.face_prompts import EXPRESSIONS, POSES
-from pipelines.core.errors import UserError
-from pipelines.data.faces.networks import open_network
+from model.face.face_prompts import POSES, pose_of_yaw
+from pipelines.core.sections.evaluation import DetectorJudge
+from pipelines.core.sections.face_networks import FaceClassifier, FaceNetwork, FaceRegressor
+from pipelines.data.faces.face_networks import ANGLES, Classifier, FaceReader, Regressor
+from pipelines.data.faces.protocols import Detection
 
-_CHUNK = 64
-_EXPRESSION_POSE_SIZE = 112
-
-
-@dataclass(frozen=True)
-class MotionReadings:
-    """Expression and pose of N faces: indices (N,) int into EXPRESSIONS and POSES; `yaw` (N,) degrees."""
-
-    expression: np.ndarray
-    pose: np.ndarray
-    yaw: np.ndarray
+_SECTION = "evaluate.judges"
+_YAW = ANGLES.index("yaw")
+Arrays = Sequence[np.ndarray]
 
 
 class RecogniserJudge:
-    """Identity embeddings of ArcFace-aligned crops."""
+    """Identity embeddings."""
 
-    def __init__(self, file: Path, *, size: int, mean: float, scale: float) -> None:
-        self._session = open_network(file, "evaluate.judges.recogniser")
-        self._size, self._mean, self._scale = size, mean, scale
+    def __init__(self, params: FaceNetwork) -> None:
+        self._network = FaceReader(params, f"{_SECTION}.recogniser")
 
-    def embed(self, images: Sequence[np.ndarray], keypoints: Sequence[np.ndarray]) -> np.ndarray:
-        """Return unit-norm embeddings (N, d) float32 of N pictures (H, W, 3) uint8 RGB with their key points (5, 2)."""
-        from insightface.utils.face_align import norm_crop
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # insightface calls scikit-image by a deprecated name
-            crops = [
-                norm_crop(image, np.asarray(points, np.float32), self._size)
-                for image, points in zip(images, keypoints, strict=True)
-            ]
-        (features,) = _run(self._session, crops, self._mean, self._scale, [self._session.get_outputs()[0].name])
+    def embed(self, images: Arrays, boxes: Arrays, keypoints: Arrays) -> np.ndarray:
+        """Return unit-norm embeddings (N, d) float32 of N pictures (H, W, 3) uint8 RGB; faces as in `Classifier`."""
+        features, mirrored = self._network.values(images, boxes, keypoints)
+        features = features if mirrored is None else features + mirrored
         return (features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)).astype(np.float32)
 
 
-class ExpressionPoseJudge:
-    """Seven expressions, five poses and yaw of aligned crops."""
+class ExpressionJudge:
+    """Seven expressions: the likeliest by the mean of the networks."""
 
-    def __init__(self, file: Path) -> None:
-        self._session = open_network(file, "evaluate.judges.expression_pose")
-        outputs = {output.name for output in self._session.get_outputs()}
-        missing = {"expression", "pose", "yaw"} - outputs
-        if missing:
-            raise UserError(f"{file}: outputs {sorted(outputs)}, expected expression, pose and yaw")
-
-    def read(self, images: Sequence[np.ndarray], keypoints: Sequence[np.ndarray]) -> MotionReadings:
-        """Read the faces of N pictures (H, W, 3) uint8 RGB with their key points (5, 2)."""
-        size = _EXPRESSION_POSE_SIZE
-        crops = [
-            cv2.warpAffine(image, crop_matrix(points) * size, (size, size), flags=cv2.INTER_AREA)
-            for image, points in zip(images, keypoints, strict=True)
+    def __init__(self, networks: Sequence[FaceClassifier]) -> None:
+        self._networks = [
+            Classifier(network, f"{_SECTION}.expression[{number}]") for number, network in enumerate(networks)
         ]
-        expression, pose, yaw = _run(self._session, crops, 127.5, 127.5, ["expression", "pose", "yaw"])
-        return MotionReadings(
-            expression.reshape(-1, len(EXPRESSIONS)).argmax(1), pose.reshape(-1, len(POSES)).argmax(1), yaw.reshape(-1)
-        )
+
+    def read(self, images: Arrays, boxes: Arrays, keypoints: Arrays) -> np.ndarray:
+        """Return indices (N,) into EXPRESSIONS."""
+        votes = [network.probabilities(images, boxes, keypoints) for network in self._networks]
+        best: np.ndarray = np.mean(votes, axis=0).argmax(1)
+        return best
 
 
-def _run(session: Any, crops: list[np.ndarray], mean: float, scale: float, names: list[str]) -> list[np.ndarray]:
-    """Run RGB crops (S, S, 3) uint8 through a network in chunks; return its outputs called `names`."""
-    entry = session.get_inputs()[0]
-    if not crops:
-        widths = {output.name: output.shape[-1] for output in session.get_outputs()}
-        return [np.zeros((0, widths[name] if isinstance(widths[name], int) else 1), np.float32) for name in names]
-    # Some networks are exported with a fixed batch size, such as 1.
-    chunk = entry.shape[0] if isinstance(entry.shape[0], int) else _CHUNK
-    done = []
-    for start in range(0, len(crops), chunk):
-        stacked = np.stack(crops[start : start + chunk]).astype(np.float32).transpose(0, 3, 1, 2)
-        done.append(session.run(names, {entry.name: np.ascontiguousarray((stacked - mean) / scale, np.float32)}))
-    return [np.concatenate([part[index] for part in done]) for index in range(len(names))]
+class PoseJudge:
+    """Yaw, the mean of the networks, and five poses: those of the yaw, or those that a classifier reads."""
+
+    def __init__(self, networks: Sequence[FaceRegressor], classifier: FaceClassifier | None) -> None:
+        self._networks = [Regressor(network, f"{_SECTION}.yaw[{number}]") for number, network in enumerate(networks)]
+        self._classifier = None if classifier is None else Classifier(classifier, f"{_SECTION}.pose", POSES)
+
+    def read(self, images: Arrays, boxes: Arrays, keypoints: Arrays) -> tuple[np.ndarray, np.ndarray]:
+        """Return indices (N,) into POSES and yaw (N,) in degrees."""
+        faces = images, boxes, keypoints
+        yaw: np.ndarray = np.mean([network.degrees(*faces)[:, _YAW] for network in self._networks], axis=0)
+        if self._classifier is not None:
+            return self._classifier.probabilities(*faces).argmax(1), yaw
+        return np.array([POSES.index(pose_of_yaw(angle)) for angle in yaw], int), yaw
+
+
+class YuNetDetector:
+    """YuNet, a detector that no face pack has; every picture fills its square input, with black beside it."""
+
+    def __init__(self, params: DetectorJudge) -> None:
+        """Open the network; raise UserError where the file is missing or is another network."""
+        import cv2
+
+        from pipelines.core.errors import UserError
+        from pipelines.core.paths import resolve
+
+        file, side = resolve(params.path), params.size
+        if not file.is_file():
+            raise UserError(f"{_SECTION}.detector.path = {params.path}: no such file; expected the ONNX file of YuNet")
+        try:
+            self._network = cv2.FaceDetectorYN.create(str(file), "", (side, side), params.threshold)
+            self._side = side
+            self.detect(np.zeros((side, side, 3), np.uint8))
+        except cv2.error as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"{_SECTION}.detector.path = {params.path}: not YuNet of size {side}: {reason}") from None
+
+    def detect(self, image: np.ndarray) -> list[Detection]:
+        """Return the faces of a picture (H, W, 3) uint8 RGB, best score first; empty where there is none."""
+        import cv2
+
+        factor = self._side / max(image.shape[:2])
+        height, width = (max(1, round(length * factor)) for length in image.shape[:2])
+        square = np.zeros((self._side, self._side, 3), np.uint8)
+        square[:height, :width] = cv2.resize(image, (width, height))[..., ::-1]
+        _, rows = self._network.detect(square)
+        found = [
+            Detection(
+                np.array([x, y, x + w, y + h], np.float32) / factor,
+                np.asarray(points, np.float32).reshape(5, 2) / factor,
+                float(score),
+            )
+            for x, y, w, h, *points, score in ([] if rows is None else rows)
+        ]
+        return sorted(found, key=lambda face: face.score, reverse=True)
+
+    def quick_score(self, image: np.ndarray) -> float:
+        """Return the best score in a picture; 0 where there is no face."""
+        return max((face.score for face in self.detect(image)), default=0.0)

@@ -39,15 +39,18 @@ class PhotoRecord:
 class Photo:
     """A real photo and its face.
 
-    `image` (H, W, 3) uint8 RGB; `keypoints` (5, 2) and `landmarks` (68, 2) float32 in its pixels; `embedding`
-    (512,) float32, unit norm, of the recogniser that conditions the model.
+    `image` (H, W, 3) uint8 RGB; `bbox` (4,), `keypoints` (5, 2) and `landmarks` (68, 2) float32 in its pixels;
+    `embedding` (512,) float32, unit norm, of the recogniser that conditions the model; `yaw` in degrees, as
+    preprocessing measured it.
     """
 
     record: PhotoRecord
     image: np.ndarray
+    bbox: np.ndarray
     keypoints: np.ndarray
     landmarks: np.ndarray
     embedding: np.ndarray
+    yaw: float
 
     def face(self, crop_size: int, hair: bool = False) -> Face:
         """Return the model's input for this face, with an aligned crop of `crop_size` × `crop_size` pixels.
@@ -137,7 +140,7 @@ def read_photos(processed: Path, records: Sequence[PhotoRecord], ids: Iterable[s
     """Read pixels and geometry of the photos `ids`, each described in `records`."""
     known = {record.image_id: record for record in records}
     wanted = {name: known[name] for name in ids}
-    columns = ["image_id", "image", "keypoints", "landmarks", "embedding"]
+    columns = ["image_id", "image", "bbox", "keypoints", "landmarks", "embedding", "yaw"]
     where = ds.field("image_id").isin(list(wanted)) & (ds.field("status") == OK)
     photos = {}
     for row in read_rows(processed, PROCESSED_SCHEMA, columns, where).to_pylist():
@@ -145,8 +148,10 @@ def read_photos(processed: Path, records: Sequence[PhotoRecord], ids: Iterable[s
         photos[row["image_id"]] = Photo(
             record=wanted[row["image_id"]],
             image=cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB),
+            bbox=np.asarray(row["bbox"], np.float32),
             keypoints=np.asarray(row["keypoints"], np.float32).reshape(5, 2),
             landmarks=np.asarray(row["landmarks"], np.float32).reshape(68, 2),
             embedding=np.asarray(row["embedding"], np.float32),
+            yaw=float(row["yaw"]),
         )
     return HeldOut(records, photos)

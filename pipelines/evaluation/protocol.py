@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,17 +11,37 @@ import numpy as np
 
 from model.face.face_prompts import EXPRESSIONS, POSES
 from pipelines.core.sections.evaluation import Evaluate
+from pipelines.core.sections.evaluation import Judges as JudgeParams
 from pipelines.evaluation import ceiling_and_floor
 from pipelines.evaluation.evaluation_set import EvaluationSet
 from pipelines.evaluation.groups import group_people, score_groups
 from pipelines.evaluation.intervals import Interval, bootstrap, resample
+from pipelines.evaluation.judge_quality import (
+    JudgeQuality,
+    choose_photos,
+    explain,
+    measure_judges,
+    refuse_conditioning,
+    unfit,
+)
 from pipelines.evaluation.metrics.distribution import kid
 from pipelines.evaluation.metrics.editability import confusion
 from pipelines.evaluation.metrics.multi_person import PictureScore, score_picture
 from pipelines.evaluation.photos import HeldOut, Photo
 from pipelines.evaluation.plan import Plan, join_plans, plan_drawing, plan_shipped
 from pipelines.evaluation.readings import FaceReader, Readings
-from pipelines.evaluation.results import Resamples, Table, compare, normalise, person_means, plain, summarise
+from pipelines.evaluation.results import (
+    Measured,
+    Resamples,
+    Shown,
+    compare,
+    normalise,
+    not_measurable,
+    person_means,
+    plain,
+    summarise,
+    withhold,
+)
 from pipelines.evaluation.sampling import CellRenderer, DrawnPicture
 from pipelines.evaluation.scoring import (
     Gallery,
@@ -32,8 +53,8 @@ from pipelines.evaluation.scoring import (
     score_pictures,
 )
 from pipelines.evaluation.sweeps import plan_sweeps, score_sweeps, summarise_sweeps
-from pipelines.evaluation.text_judge import TextJudge
-from pipelines.evaluation.variants import CEILING, FLOOR, METRICS, MODEL, PAIR_METRICS, WITHOUT_IMR
+from pipelines.evaluation.text_judge import NoTextJudge, TextJudge
+from pipelines.evaluation.variants import CEILING, FLOOR, JUDGED_BY, METRICS, MODEL, PAIR_METRICS, WITHOUT_IMR
 
 # Variants whose confusions are shown; those of the ceiling are the judge's errors on real photos.
 CONFUSED: tuple[str, ...] = (MODEL, WITHOUT_IMR, CEILING)
@@ -44,7 +65,7 @@ class Judges:
     """The judges of faces and of text."""
 
     faces: FaceReader
-    text: TextJudge
+    text: TextJudge | NoTextJudge
 
 
 @dataclass(frozen=True)
@@ -70,13 +91,19 @@ class EvaluationResult:
     readings: Readings
     scores: Mapping[str, Scores]
     pairs: Mapping[str, Sequence[ScoredPair]]
-    metrics: Table
-    normalised: Table
-    comparisons: Table
+    metrics: Shown
+    normalised: Shown
+    comparisons: Shown
     confusions: Mapping[str, Mapping[str, np.ndarray]]
     groups: Mapping[str, list[int]]
-    group_metrics: Table
-    sweeps: Mapping[tuple[str, float], Mapping[str, Interval]]
+    group_metrics: Shown
+    sweeps: Mapping[tuple[str, float], Mapping[str, Measured]]
+    qualities: Mapping[str, JudgeQuality]
+
+    @property
+    def unfit(self) -> dict[str, str]:
+        """The judges that cannot judge, each with its reason."""
+        return unfit(self.qualities)
 
     def document(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return the contents of `metrics.json`, with `settings` as the section of that name."""
@@ -92,9 +119,10 @@ class EvaluationResult:
                 name: {"people": len(self.groups[name]), **row} for name, row in plain(self.group_metrics).items()
             },
             "confusion": {
-                variant: {kind: counts.tolist() for kind, counts in found.items()}
+                variant: {kind: counts.tolist() for kind, counts in found.items() if kind not in self.unfit}
                 for variant, found in self.confusions.items()
             },
+            "judges": {name: one.plain() for name, one in self.qualities.items()},
             "by_unit": self._by_unit(),
             "settings": dict(settings),
             **({"sweeps": sweeps} if sweeps else {}),
@@ -110,6 +138,7 @@ class EvaluationResult:
         return {
             name: [None if np.isnan(one) else round(float(one), 6) for one in values]
             for name, values in columns.items()
+            if not_measurable(name, self.unfit) is None
         }
 
 
@@ -128,8 +157,11 @@ def run_protocol(
     """
     photos = held_out.photos
     ids = questions.photo_ids()
-    real = judges.faces.known([photos[name].image for name in ids], [photos[name].keypoints for name in ids])
+    real = judges.faces.known([photos[name] for name in ids])
     rows = {name: row for row, name in enumerate(ids)}
+    refuse_conditioning(real, [photos[name] for name in ids], params.judges.recogniser.path)
+    qualities = measure(judges, photos, renderer, params.judges)
+    withheld = unfit(qualities)
     gallery = Gallery.of(questions, {name: real.embeddings[row] for name, row in rows.items()})
     texts = TextFeatures(questions, judges.text)
     tokens = renderer.tokens(questions, photos)
@@ -160,7 +192,7 @@ def run_protocol(
         found = metrics[variant] | {"kid": _distance(questions, cells, judged, photo_features, resamples.people)}
         metrics[variant] = {name: found[name] for name in METRICS if name in found}
     groups = group_people(questions, held_out)
-    sweeps = {}
+    sweeps: dict[tuple[str, float], dict[str, Interval]] = {}
     if params.sweeps:
         sweep = plan_sweeps(questions, tokens, params.variant_cells)
         swept = _judge(renderer.draw(sweep.specs), judges)
@@ -173,14 +205,34 @@ def run_protocol(
         readings=judged.readings,
         scores=scores,
         pairs=pairs,
-        metrics=metrics,
-        normalised=normalise(scores, columns, resamples),
-        comparisons=compare(scores, columns, resamples),
+        metrics={variant: withhold(row, withheld) for variant, row in metrics.items()},
+        normalised=normalise(scores, columns, resamples, withheld),
+        comparisons={pair: withhold(row, withheld) for pair, row in compare(scores, columns, resamples).items()},
         confusions=_confusions(questions, plan, judged.readings, real, rows),
         groups=groups,
-        group_metrics=score_groups(groups, scores[MODEL], len(questions.people)),
-        sweeps=sweeps,
+        group_metrics={
+            name: withhold(row, withheld)
+            for name, row in score_groups(groups, scores[MODEL], len(questions.people)).items()
+        },
+        sweeps={point: withhold(row, withheld) for point, row in sweeps.items()},
+        qualities=qualities,
     )
+
+
+def measure(
+    judges: Judges, photos: Mapping[str, Photo], renderer: CellRenderer, params: JudgeParams
+) -> dict[str, JudgeQuality]:
+    """Return the quality of the judges on real `photos`, softened by the renderer's autoencoder; name the unfit."""
+    chosen = choose_photos(photos, params.photos)
+    images = [photo.image for photo in chosen]
+    softened = renderer.soften(images)
+    qualities = measure_judges(judges.faces, judges.text, chosen, softened, params.bounds)
+    if unfit(qualities):
+        qualities = explain(qualities, measure_judges(judges.faces, judges.text, chosen, images, params.bounds))
+    for name, reason in unfit(qualities).items():
+        metrics = ", ".join(metric for metric in METRICS if name in JUDGED_BY[metric])
+        print(f"evaluate: the judge {name} cannot judge: {reason}; not measurable: {metrics}", file=sys.stderr)
+    return qualities
 
 
 def _judge(drawn: Sequence[DrawnPicture], judges: Judges) -> JudgedPictures:

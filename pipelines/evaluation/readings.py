@@ -8,7 +8,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from pipelines.data.faces.protocols import Detection, FaceDetector
-from pipelines.evaluation.judges import ExpressionPoseJudge, RecogniserJudge
+from pipelines.evaluation.judges import ExpressionJudge, PoseJudge, RecogniserJudge
+from pipelines.evaluation.photos import Photo
 
 
 @dataclass(frozen=True)
@@ -35,30 +36,35 @@ class Readings:
 
 @dataclass(frozen=True)
 class FaceReader:
-    """The face detector and the judges of faces, without the recogniser that conditions the model."""
+    """The face detector and the judges of faces, without the recogniser that conditions the model.
+
+    `expression` and `pose` are None where no network is named.
+    """
 
     detector: FaceDetector
     recogniser: RecogniserJudge
-    expression_pose: ExpressionPoseJudge
+    expression: ExpressionJudge | None
+    pose: PoseJudge | None
 
     def single(self, images: Sequence[np.ndarray]) -> Readings:
         """Find and read the largest face of each picture."""
-        largest = [max(self.detector.detect(image), key=lambda face: face.area, default=None) for image in images]
-        return self._read(images, largest)
+        return self.read(images, self.largest(images))
 
-    def known(self, images: Sequence[np.ndarray], keypoints: Sequence[np.ndarray]) -> Readings:
-        """Read pictures with known key points (5, 2); the boxes are the points' bounding boxes."""
-        faces = [
-            Detection(np.concatenate([points.min(0), points.max(0)]), np.asarray(points, np.float32), 1.0)
-            for points in keypoints
-        ]
-        return self._read(images, faces)
+    def largest(self, images: Sequence[np.ndarray]) -> list[Detection | None]:
+        """Find the largest face of each picture; None where there is none."""
+        return [max(self.detector.detect(image), key=lambda face: face.area, default=None) for image in images]
+
+    def known(self, photos: Sequence[Photo]) -> Readings:
+        """Read the faces of real photos, which preprocessing has found."""
+        faces = [Detection(photo.bbox, photo.keypoints, 1.0) for photo in photos]
+        return self.read([photo.image for photo in photos], faces)
 
     def all_faces(self, images: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
         """Return for each picture the embeddings (F, d) and boxes (F, 4) in [0, 1] of all its faces."""
         found = [self.detector.detect(image) for image in images]
         embeddings = self.recogniser.embed(
             [image for image, faces in zip(images, found, strict=True) for _ in faces],
+            [face.bbox for faces in found for face in faces],
             [face.keypoints for faces in found for face in faces],
         )
         ends = np.cumsum([len(faces) for faces in found])
@@ -67,11 +73,12 @@ class FaceReader:
             for part, faces, image in zip(np.split(embeddings, ends[:-1]), found, images, strict=True)
         ]
 
-    def _read(self, images: Sequence[np.ndarray], faces: Sequence[Detection | None]) -> Readings:
+    def read(self, images: Sequence[np.ndarray], faces: Sequence[Detection | None]) -> Readings:
+        """Read one face of each picture, None where there is none."""
         rows = [row for row, face in enumerate(faces) if face is not None]
-        shown = [images[row] for row in rows]
-        points = [face.keypoints for face in faces if face is not None]
-        embedded, motions = self.recogniser.embed(shown, points), self.expression_pose.read(shown, points)
+        known = [face for face in faces if face is not None]
+        shown = [images[row] for row in rows], [face.bbox for face in known], [face.keypoints for face in known]
+        embedded = self.recogniser.embed(*shown)
         count = len(faces)
         found = np.zeros(count, bool)
         boxes = np.zeros((count, 4), np.float32)
@@ -82,7 +89,9 @@ class FaceReader:
             found[rows] = True
             boxes[rows] = [_relative(face.bbox, image) for face, image in zip(faces, images, strict=True) if face]
             embeddings[rows] = embedded
-            expression[rows], pose[rows], yaw[rows] = motions.expression, motions.pose, motions.yaw
+            # Without a judge, what is read means nothing, and is withheld.
+            expression[rows] = 0 if self.expression is None else self.expression.read(*shown)
+            pose[rows], yaw[rows] = (0, 0.0) if self.pose is None else self.pose.read(*shown)
         return Readings(found, boxes, embeddings, expression, pose, yaw)
 
 

@@ -10,13 +10,16 @@ import numpy as np
 
 from model.face.face_prompts import EXPRESSIONS, POSES
 from pipelines.core.pages import render_page
+from pipelines.evaluation.belonging import NOT_MEASURABLE
 from pipelines.evaluation.evaluation_set import SIDE_BY_SIDE
-from pipelines.evaluation.intervals import Interval
+from pipelines.evaluation.intervals import Interval, NotMeasurable
 from pipelines.evaluation.pictures import data_uri, heat, svg_uri
 from pipelines.evaluation.plan import DRAWN_PAIRS
 from pipelines.evaluation.plots import forest, loss_curves, read_losses, sweep_plot
 from pipelines.evaluation.protocol import CONFUSED, EvaluationResult
+from pipelines.evaluation.results import Measured, not_measurable
 from pipelines.evaluation.variants import (
+    JUDGED_BY,
     MEANINGS,
     METRICS,
     MODEL,
@@ -71,7 +74,8 @@ def write_report(
         losses=svg_uri(loss_curves(curves)) if curves else None,
         confusions=_confusions(result),
         groups=_groups(result),
-        sweeps=svg_uri(sweep_plot(result.sweeps, _SWEPT)) if result.sweeps else None,
+        sweeps=_sweeps(result),
+        judges=_judges(result),
     )
 
 
@@ -80,11 +84,13 @@ def number_text(value: float, metric: str = "") -> str:
     return f"{value:.{_PLACES.get(metric, 3)}f}".replace("-", "−")
 
 
-def _cell(interval: Interval | None, metric: str) -> dict[str, str] | None:
+def _cell(interval: Measured | None, metric: str) -> dict[str, str] | None:
     if interval is None:
         return None
+    if isinstance(interval, NotMeasurable):
+        return {"value": NOT_MEASURABLE, "range": "", "reason": interval.reason}
     low, high = number_text(interval.low, metric), number_text(interval.high, metric)
-    return {"value": number_text(interval.value, metric), "range": f"{low} … {high}"}
+    return {"value": number_text(interval.value, metric), "range": f"{low} … {high}", "reason": ""}
 
 
 def _summary(result: EvaluationResult) -> dict[str, str]:
@@ -96,7 +102,7 @@ def _summary(result: EvaluationResult) -> dict[str, str]:
         "own": model["own_over_other"],
         **{name: model[f"{name}_accuracy"] for name in ("expression", "pose", "prompt")},
     }
-    return {name: number_text(interval.value) for name, interval in shown.items()}
+    return {name: cell["value"] for name, one in shown.items() if (cell := _cell(one, "")) is not None}
 
 
 def _glance(result: EvaluationResult) -> dict[str, Any]:
@@ -137,6 +143,11 @@ def _effects(result: EvaluationResult) -> list[dict[str, str]]:
         interval = result.comparisons[comparison].get(metric)
         if interval is None:
             continue
+        if isinstance(interval, NotMeasurable):
+            cell = _cell(interval, metric) or {}
+            what = f"{metric}: {_difference(comparison)}"
+            shown.append({"claim": claim, "what": what, "verdict": NOT_MEASURABLE, "kind": "open", **cell})
+            continue
         kind, verdict = {
             sign: ("yes", "shown"),
             0: ("open", "not shown: the interval contains zero"),
@@ -158,8 +169,11 @@ def _forests(result: EvaluationResult) -> list[str]:
     uris = []
     for comparison, differences in result.comparisons.items():
         # Degrees are on another scale than shares and cosines.
-        rows = [(metric, interval) for metric, interval in differences.items() if metric != "yaw_mae"]
-        uris.append(svg_uri(forest(rows, _difference(comparison))))
+        rows = [
+            (metric, one) for metric, one in differences.items() if metric != "yaw_mae" and isinstance(one, Interval)
+        ]
+        if rows:
+            uris.append(svg_uri(forest(rows, _difference(comparison))))
     return uris
 
 
@@ -171,10 +185,16 @@ def _drawn_tile(result: EvaluationResult, variant: str, cell_number: int, title:
     read_pose = POSES[readings.pose[picture]] if found else "no face"
     row = int(np.flatnonzero(result.scores[variant].cells == cell_number)[0])
     similarity = float(result.scores[variant].columns["id_similarity"][row])
-    right = read_expression == cell.expression and read_pose == cell.pose
-    likeness = number_text(similarity)
-    hint = f"asked: {cell.face_prompt}; read: {read_expression}, {read_pose}; similarity {likeness}"
+    unknown = any(not_measurable(f"{kind}_accuracy", result.unfit) for kind in ("expression", "pose"))
+    right = None if unknown else read_expression == cell.expression and read_pose == cell.pose
+    likeness = _likeness(result, similarity)
+    read = NOT_MEASURABLE if unknown else f"{read_expression}, {read_pose}"
+    hint = f"asked: {cell.face_prompt}; read: {read}; similarity {likeness}"
     return _tile(result.drawn[picture].image, title, hint, likeness if found else "no face", right)
+
+
+def _likeness(result: EvaluationResult, similarity: float) -> str:
+    return number_text(similarity) if not_measurable("id_similarity", result.unfit) is None else NOT_MEASURABLE
 
 
 def _photo_tile(result: EvaluationResult, image_id: str, title: str) -> dict[str, Any]:
@@ -226,7 +246,7 @@ def _pair_tile(result: EvaluationResult, index: int) -> list[dict[str, Any]]:
         if index in pair.people:
             side = pair.people.index(index)
             title = f"{('left', 'right')[side]}, beside person {pair.people[1 - side] + 1}"
-            own = number_text(result.pairs[MODEL][number].score.own[side])
+            own = _likeness(result, result.pairs[MODEL][number].score.own[side])
             hint = f"asked: {pair.face_prompts[side]}; similarity {own}"
             return [_tile(result.drawn[result.plan.pairs[MODEL][number]].image, title, hint, own)]
     return []
@@ -251,7 +271,7 @@ def _pair(result: EvaluationResult, index: int) -> dict[str, Any]:
             continue
         boxes, score = result.pairs[variant][index].boxes, result.pairs[variant][index].score
         faces = [
-            {"person": person + 1, "box": _percent(*boxes[face]), "own": number_text(score.own[person])}
+            {"person": person + 1, "box": _percent(*boxes[face]), "own": _likeness(result, score.own[person])}
             for person, face in enumerate(score.assigned)
             if face >= 0
         ]
@@ -260,8 +280,8 @@ def _pair(result: EvaluationResult, index: int) -> dict[str, Any]:
                 "title": TITLES[variant],
                 "image": data_uri(result.drawn[result.plan.pairs[variant][index]].image),
                 "faces": faces,
-                "note": f"{len(boxes)} faces; own {number_text(score.multi_id_similarity)}, "
-                f"other {number_text(score.leakage)}",
+                "note": f"{len(boxes)} faces; own {_likeness(result, score.multi_id_similarity)}, "
+                f"other {_likeness(result, score.leakage)}",
             }
         )
     return {
@@ -303,7 +323,7 @@ def _gates(result: EvaluationResult) -> list[dict[str, Any]]:
 def _confusions(result: EvaluationResult) -> list[dict[str, Any]]:
     tables = []
     for kind, names in (("expression", EXPRESSIONS), ("pose", POSES)):
-        for variant in CONFUSED:
+        for variant in CONFUSED if not_measurable(f"{kind}_accuracy", result.unfit) is None else ():
             counts = result.confusions[variant][kind]
             total = np.maximum(counts.sum(1, keepdims=True), 1)
             rows = [
@@ -319,6 +339,31 @@ def _confusions(result: EvaluationResult) -> list[dict[str, Any]]:
             read = [name.replace("_", " ") for name in names] + ["no face"]
             tables.append({"title": f"{kind}: {TITLES[variant]}", "read": read, "rows": rows})
     return tables
+
+
+def _judges(result: EvaluationResult) -> list[dict[str, Any]]:
+    """Return what every judge reached on real photos, and the metrics that depend on it."""
+    return [
+        {
+            "name": name,
+            "figures": [
+                f"{figure}: {value if isinstance(value, int) else number_text(value)}"
+                for figure, value in quality.figures.items()
+            ],
+            "reason": quality.reason,
+            "metrics": [metric for metric in METRICS if name in JUDGED_BY[metric]],
+        }
+        for name, quality in result.qualities.items()
+    ]
+
+
+def _sweeps(result: EvaluationResult) -> str | None:
+    shown = {
+        point: row
+        for point, row in result.sweeps.items()
+        if all(isinstance(row[metric], Interval) for metric in ("prompt_accuracy", "id_similarity"))
+    }
+    return svg_uri(sweep_plot(shown, _SWEPT)) if shown else None  # type: ignore[arg-type]
 
 
 def _groups(result: EvaluationResult) -> dict[str, Any]:

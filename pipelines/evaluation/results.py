@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from pipelines.evaluation.intervals import Interval, bootstrap, mean_over_people, means_by_person
+from pipelines.evaluation.intervals import (
+    Interval,
+    NotMeasurable,
+    bootstrap,
+    mean_over_people,
+    means_by_person,
+)
 from pipelines.evaluation.scoring import Scores
 from pipelines.evaluation.variants import (
     CEILING,
     FLOOR,
+    JUDGED_BY,
     METRICS,
     MODEL,
     PAIR_METRICS,
@@ -32,6 +40,10 @@ COMPARED: tuple[tuple[str, str], ...] = (
 )
 
 Table = dict[str, dict[str, Interval]]
+_SCALED_PAIRS = ("multi_id_similarity", "multi_id_min")
+# The same, once the metrics of judges that cannot judge are withheld.
+Measured = Interval | NotMeasurable
+Shown = dict[str, dict[str, Measured]]
 
 
 @dataclass(frozen=True)
@@ -97,17 +109,36 @@ def compare(scores: Mapping[str, Scores], pairs: Mapping[str, Mapping[str, np.nd
     return table
 
 
+def not_measurable(metric: str, unfit: Mapping[str, str]) -> NotMeasurable | None:
+    """Return why `metric` is not measurable where one of its judges is in `unfit`, judges with reasons; else None."""
+    reasons = [f"{judge}: {unfit[judge]}" for judge in JUDGED_BY[metric] if judge in unfit]
+    return NotMeasurable("; ".join(reasons)) if reasons else None
+
+
+def withhold(row: Mapping[str, Interval], unfit: Mapping[str, str]) -> dict[str, Measured]:
+    """Return `row`, intervals by metric, without the values of the judges in `unfit`."""
+    return {metric: not_measurable(metric, unfit) or interval for metric, interval in row.items()}
+
+
 def normalise(
-    scores: Mapping[str, Scores], pairs: Mapping[str, Mapping[str, np.ndarray]], resamples: Resamples
-) -> Table:
+    scores: Mapping[str, Scores],
+    pairs: Mapping[str, Mapping[str, np.ndarray]],
+    resamples: Resamples,
+    unfit: Mapping[str, str],
+) -> Shown:
     """Return s = (similarity − floor) / (ceiling − floor): 0 is another person, 1 another photo of the person.
 
-    Similarity, floor and ceiling are resampled together. The two similarities of pairs are on the same scale.
+    Similarity, floor and ceiling are resampled together. The two similarities of pairs are on the same scale. Where a
+    judge of identity is in `unfit`, no value is given: its floor and ceiling may be the same.
     """
     metric = "id_similarity"
+    if (missing := not_measurable(metric, unfit)) is not None:
+        paired = {variant: dict.fromkeys(_SCALED_PAIRS, missing) for variant in pairs}
+        ends = (FLOOR, CEILING)
+        return {variant: {metric: missing, **paired.get(variant, {})} for variant in scores if variant not in ends}
     people, weights = resamples.people.shape[1], resamples.people
     low, high = (mean_over_people(person_means(scores[end], metric, people)) for end in (FLOOR, CEILING))
-    table: Table = {}
+    table: Shown = {}
     for variant, found in scores.items():
         if variant in (FLOOR, CEILING):
             continue
@@ -117,7 +148,7 @@ def normalise(
         }
     joint = np.concatenate([resamples.people, resamples.pairs], axis=1)
     for variant, columns in pairs.items():
-        for name in ("multi_id_similarity", "multi_id_min"):
+        for name in _SCALED_PAIRS:
             mean = mean_over_people(columns[name])
             table[variant][name] = bootstrap(
                 lambda w, mean=mean: (  # type: ignore[misc]
@@ -129,6 +160,6 @@ def normalise(
     return table
 
 
-def plain(table: Mapping[str, Mapping[str, Interval]]) -> dict[str, dict[str, dict[str, float]]]:
+def plain(table: Mapping[str, Mapping[str, Measured]]) -> dict[str, dict[str, dict[str, Any]]]:
     """Return the table as JSON values."""
-    return {key: {metric: interval.plain() for metric, interval in row.items()} for key, row in table.items()}
+    return {key: {metric: one.plain() for metric, one in row.items()} for key, row in table.items()}

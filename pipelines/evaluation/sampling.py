@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,12 +51,31 @@ def load_pipeline(params: Params, adapter: Path) -> Any:
     try:
         base = resolve(params.base.pipeline)
         pipe = pipeline_class(base).from_folders(
-            base, resolve(params.base.image_encoder), adapter, dtype=params.base.dtype, device=device()
+            base,
+            resolve(params.base.image_encoder),
+            adapter,
+            dtype=params.base.dtype,
+            device=device(),
+            allow_other_base=params.base.allow_other,
         )
     except ValueError as error:
         raise UserError(str(error)) from None
     pipe.fold_lora()
+    if bases := other_base(pipe):
+        trained, drawn = (fingerprint[:12] for fingerprint in bases.values())
+        print(f"{adapter}: trained on the base {trained}, drawn with {params.base.pipeline}, {drawn}", file=sys.stderr)
     return pipe
+
+
+def other_base(pipe: Any) -> dict[str, str]:
+    """Return the fingerprints of the base that the adapter was trained on and of the one it is drawn with.
+
+    Empty where they are the same.
+    """
+    reference = pipe.adapter.base_reference
+    if reference is None or pipe.base_fingerprint in (None, reference.fingerprint):
+        return {}
+    return {"base": reference.fingerprint, "base_drawn": pipe.base_fingerprint}
 
 
 def multi_person_settings(params: Evaluate, people: int, steps: int | None = None) -> dict[str, float | int]:
@@ -69,6 +89,26 @@ def multi_person_settings(params: Evaluate, people: int, steps: int | None = Non
         "boost_steps": round(params.boost_steps * share),
         "layout_steps": round(params.layout_steps * share),
     }
+
+
+def decoded_again(vae: Any, images: Sequence[np.ndarray], side: int, batch: int) -> list[np.ndarray]:
+    """Return square photos (H, W, 3) uint8 RGB as an autoencoder gives them back, (side, side, 3) uint8 RGB."""
+    import cv2
+    import torch
+
+    from model.network.base import encode_pixels, unscale_latents
+
+    restored: list[np.ndarray] = []
+    for start in range(0, len(images), batch):
+        part = [
+            cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA) for image in images[start : start + batch]
+        ]
+        pixels = torch.from_numpy(np.stack(part)).to(vae.device, vae.dtype).permute(0, 3, 1, 2) / 127.5 - 1
+        with torch.inference_mode():
+            decoded = vae.decode(unscale_latents(vae, encode_pixels(vae, pixels)), return_dict=False)[0]
+        levels = ((decoded.float() / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
+        restored += list(levels.permute(0, 2, 3, 1).cpu().numpy())
+    return restored
 
 
 class CellRenderer:
@@ -115,6 +155,10 @@ class CellRenderer:
             encoded = self.pipe.tokens_of([[face] for face in faces[start:end]], texts)
             rows += list(encoded.float().cpu().numpy())
         return rows
+
+    def soften(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return photos (H, W, 3) uint8 RGB as `decoded_again` does, at the evaluation's resolution."""
+        return decoded_again(self.pipe.vae, images, self._resolution, self._params.batch_size)
 
     def draw(self, specs: Sequence[PictureSpec]) -> list[DrawnPicture]:
         """Draw `specs`, in batches of equal settings; return the pictures in the order of `specs`."""

@@ -14,7 +14,7 @@ from pipelines.evaluation.metrics.editability import correct, yaw_error
 from pipelines.evaluation.metrics.identity import centroid, copy_paste, own_over_other, similarity
 from pipelines.evaluation.metrics.text import clip_t, prompt_accuracy
 from pipelines.evaluation.readings import Readings
-from pipelines.evaluation.text_judge import TextJudge
+from pipelines.evaluation.text_judge import NoTextJudge, TextJudge
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Gallery:
 class TextFeatures:
     """Features of every prompt and its alternatives, by prompt index; each text is encoded once."""
 
-    def __init__(self, questions: EvaluationSet, judge: TextJudge) -> None:
+    def __init__(self, questions: EvaluationSet, judge: TextJudge | NoTextJudge) -> None:
         prompts = {number: questions.prompts.single[number] for number in sorted({c.prompt for c in questions.cells})}
         slots = {number: [one.alternatives(slot) for slot, _ in one.asked] for number, one in prompts.items()}
         texts: dict[str, int] = {}

@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.core.documents import read_object
-from pipelines.core.errors import UserError
+from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.files import sha256
 from pipelines.core.params import Params, changes, load_params
-from pipelines.evaluation.belonging import record_of
+from pipelines.evaluation.belonging import record_of, withheld
 
 
 def read_metrics(file: Path, adapter: Path, profile: str) -> dict[str, Any]:
-    """Return the metrics in `file`; raise UserError where they are not of this `adapter` and `profile`."""
+    """Return the metrics in `file`; raise UserError where they are not of this `adapter` and `profile`.
+
+    Raises StageFailed where a figure is not measurable.
+    """
     from model.network.adapter_config import WEIGHTS
 
     if not (adapter / WEIGHTS).is_file():
@@ -22,7 +25,8 @@ def read_metrics(file: Path, adapter: Path, profile: str) -> dict[str, Any]:
     document = read_object(file, "`dynamicid evaluate` writes it")
     try:
         known = document["settings"]
-        if not isinstance(document["normalised"]["model"]["id_similarity"]["value"], float):
+        missing = withheld(document)
+        if not missing and not isinstance(document["normalised"]["model"]["id_similarity"]["value"], float):
             raise TypeError
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{file}: not what `dynamicid evaluate` writes; evaluate the adapter again") from None
@@ -35,6 +39,9 @@ def read_metrics(file: Path, adapter: Path, profile: str) -> dict[str, Any]:
                 f"{file}: figures of {name} {found}, expected {expected}; evaluate the adapter with the parameters "
                 "that it was trained with"
             )
+    if missing:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
+        raise StageFailed(f"{file}: an adapter ships with all of its figures; not measurable: {reasons}")
     return document
 
 

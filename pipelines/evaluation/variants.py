@@ -54,3 +54,14 @@ MEANINGS: dict[str, str] = {
 }
 METRICS: tuple[str, ...] = tuple(MEANINGS)
 PAIR_METRICS: tuple[str, ...] = METRICS[-4:]
+
+# The judges, by what they read.
+DETECTOR, RECOGNISER, EXPRESSION, POSE, TEXT = "detector", "recogniser", "expression", "pose", "text"
+# The judges on which each metric depends: faces are found first.
+JUDGED_BY: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(METRICS, (DETECTOR, RECOGNISER)),
+    **dict.fromkeys(("face_rate", "gate_in_face", "count_accuracy"), (DETECTOR,)),
+    "expression_accuracy": (DETECTOR, EXPRESSION),
+    **dict.fromkeys(("pose_accuracy", "yaw_mae"), (DETECTOR, POSE)),
+    **dict.fromkeys(("clip_t", "prompt_accuracy", "kid", "diversity"), (TEXT,)),
+}

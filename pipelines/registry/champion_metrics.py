@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -104,34 +103,18 @@ def figures_problem(client: Tracking, version: Any) -> str | None:
     return None
 
 
-def with_recogniser_input(document: dict[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the metrics `document` with the judge's input, if it has none, from `params`, leaves by name.
-
-    Earlier versions wrote only the hash of the judge's file, but its figures also depend on size, mean and scale.
-    """
-    judges = document.get("settings", {}).get("judges")
-    names = ("size", "mean", "scale")
-    values = [params.get(f"evaluate.judges.recogniser_{name}") for name in names]
-    given = [float(value) for value in values if value is not None]
-    if judges is None or "recogniser_input" in judges or len(given) < len(names):
-        return document
-    judged = {**judges, "recogniser_input": [int(given[0]), *given[1:]]}
-    return {**document, "settings": {**document["settings"], "judges": judged}}
-
-
 def _document(client: Tracking, run_id: str) -> dict[str, Any] | None:
     """Return the metrics that a run recorded, or None where the run or the file was removed."""
     with tempfile.TemporaryDirectory() as folder:
         try:
             path = client.download_artifacts(run_id, "metrics.json", folder)
-            params = client.get_run(run_id).data.params
         except TrackingFault as fault:
             if not fault.missing:
                 raise
             return None
         except FileNotFoundError:
             return None
-        return with_recogniser_input(json.loads(Path(path).read_text(encoding="utf-8")), params)
+        return dict(json.loads(Path(path).read_text(encoding="utf-8")))
 
 
 def _judge_again(version: Any, params: Params, processed: Path, wanted: str, root: Path) -> dict[str, Any]:

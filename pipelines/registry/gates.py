@@ -19,7 +19,7 @@ from typing import Any
 
 from pipelines.core.errors import UserError
 from pipelines.core.sections.evaluation import Gate
-from pipelines.evaluation.intervals import Interval, bootstrap, mean_over_people, resample
+from pipelines.evaluation.intervals import Interval, NotMeasurable, bootstrap, mean_over_people, resample
 
 
 @dataclass(frozen=True)
@@ -35,18 +35,24 @@ class GateResult:
     """The challenger's result for one bound on one metric; `edge` is the value or interval end compared."""
 
     metric: str
-    value: float
+    value: float | None
     relation: str  # of failure: "<" for a lower bound, ">" for an upper one
-    bound: float
-    edge: float
+    bound: float | None
+    edge: float | None
     doubt: str
     kind: str  # absolute or regression
     champion: str | None
     champion_value: float | None
     passed: bool
+    reason: str | None = None  # why the metric is not measurable: then there are no values, and the gate fails
 
     def line(self) -> str:
-        """Return `metric value < bound (champion vN: value)`, with the interval's end where that was compared."""
+        """Return `metric value < bound (champion vN: value)`, with the interval's end where that was compared.
+
+        `metric is not measurable (reason)` where there is no value.
+        """
+        if self.value is None:
+            return f"{self.metric} is not measurable ({self.reason})"
         note = "" if self.champion is None else f" (champion v{self.champion}: {self.champion_value:.3f})"
         judged = "" if self.doubt == "ignore" else f", 95 % interval reaches {self.edge:.3f}"
         return f"{self.metric} {self.value:.3f} {self.relation} {self.bound:.3f}{note}{judged}"
@@ -60,7 +66,8 @@ def judge(gates: Iterable[Gate], challenger: dict[str, Any], champion: Champion 
     """Check every bound of every gate; without a champion only the absolute ones.
 
     `challenger` and `champion.metrics` have the layout of `reports/metrics.json`. A regression is a value worse than
-    the champion's by more than `max_regression`; worse means lower, except for gates with an upper bound only.
+    the champion's by more than `max_regression`; worse means lower, except for gates with an upper bound only. Where a
+    metric is not measurable, of the challenger or of a champion that it is compared with, the gate fails.
     Raises UserError where a gate names an unknown metric.
     """
     return [result for gate in gates for result in _bounds(gate, challenger, champion)]
@@ -69,20 +76,30 @@ def judge(gates: Iterable[Gate], challenger: dict[str, Any], champion: Champion 
 def _bounds(gate: Gate, challenger: dict[str, Any], champion: Champion | None) -> Iterable[GateResult]:
     ours = _interval(challenger, gate, "the challenger")
     theirs = None if champion is None else _interval(champion.metrics, gate, f"champion v{champion.version}")
+    name = gate.metric if gate.variant == "model" else f"{gate.variant}.{gate.metric}"
+    version = None if champion is None else champion.version
+    judged: dict[str, Any] = {"metric": name, "doubt": gate.doubt, "champion": version}
+
+    def unknown(kind: str, reason: str) -> GateResult:
+        none: dict[str, Any] = dict.fromkeys(("value", "bound", "edge", "champion_value"))
+        return GateResult(**judged, **none, relation="", kind=kind, passed=False, reason=reason)
+
+    if isinstance(ours, NotMeasurable):
+        yield unknown("absolute", ours.reason)
+        return
+    known = None if isinstance(theirs, NotMeasurable) else theirs
 
     def check(kind: str, bound: float, upper: bool, low: float, high: float) -> GateResult:
         best, worst = (low, high) if upper else (high, low)
         edge = {"ignore": ours.value, "passes": best, "refuses": worst}[gate.doubt]
         return GateResult(
-            metric=gate.metric if gate.variant == "model" else f"{gate.variant}.{gate.metric}",
+            **judged,
             value=ours.value,
             relation=">" if upper else "<",
             bound=bound,
             edge=edge,
-            doubt=gate.doubt,
             kind=kind,
-            champion=None if champion is None else champion.version,
-            champion_value=None if theirs is None else theirs.value,
+            champion_value=None if known is None else known.value,
             passed=edge <= bound if upper else edge >= bound,
         )
 
@@ -90,7 +107,11 @@ def _bounds(gate: Gate, challenger: dict[str, Any], champion: Champion | None) -
         yield check("absolute", gate.minimum, False, ours.low, ours.high)
     if gate.maximum is not None:
         yield check("absolute", gate.maximum, True, ours.low, ours.high)
-    if gate.max_regression is not None and champion is not None and theirs is not None:
+    if gate.max_regression is None or champion is None:
+        return
+    if isinstance(theirs, NotMeasurable):
+        yield unknown("regression", f"of champion v{version}: {theirs.reason}")
+    elif theirs is not None:
         upper = gate.maximum is not None and gate.minimum is None
         bound = theirs.value + gate.max_regression if upper else theirs.value - gate.max_regression
         gap = _paired(gate, challenger, champion.metrics) or _unpaired(ours, theirs)
@@ -98,9 +119,11 @@ def _bounds(gate: Gate, challenger: dict[str, Any], champion: Champion | None) -
         yield check("regression", bound, upper, theirs.value + gap.low, theirs.value + gap.high)
 
 
-def _interval(metrics: dict[str, Any], gate: Gate, whose: str) -> Interval:
+def _interval(metrics: dict[str, Any], gate: Gate, whose: str) -> Interval | NotMeasurable:
     try:
         found = metrics[gate.variant][gate.metric]
+        if found["value"] is None:
+            return NotMeasurable(str(found.get("reason")))
         return Interval(*(float(found.get(end, found["value"])) for end in ("value", "low", "high")))
     except KeyError:
         raise UserError(

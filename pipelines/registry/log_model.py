@@ -18,6 +18,7 @@ from pipelines.core.errors import StageFailed
 from pipelines.core.files import folder_sha256
 from pipelines.core.params import PARAMS, Params, read_tree
 from pipelines.core.weights.licences import licence_tags, networks_of_adapter
+from pipelines.evaluation.belonging import withheld_tags
 from pipelines.registry.champion_metrics import figures_problem
 from pipelines.registry.faults import TrackingFault
 from pipelines.registry.model_card import model_card
@@ -157,7 +158,10 @@ def _log(client: Tracking, params: Params, challenger: Challenger, key: dict[str
         tags[f"dynamicid.lock_hash.{lineage.stage}"] = lineage.lock_hash
         tags |= {f"dynamicid.output.{path}": digest for path, digest in lineage.outputs.items()}
     networks = networks_of_adapter(challenger.adapter, root)
-    tags |= licence_tags(networks)
+    tags |= licence_tags(networks) | withheld_tags(challenger.metrics)
+    settings = challenger.metrics.get("settings", {})
+    if "base_drawn" in settings:
+        tags |= {f"dynamicid.{name}": settings[name] for name in ("base", "base_drawn")}
     # What was made by hand is not in dvc.lock, so that no snapshot would restore it.
     by_hand = any(result.by_hand for result in challenger.results)
     message = f"What {name} with adapter {key['adapter_hash']} was made from"

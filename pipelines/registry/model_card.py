@@ -7,6 +7,7 @@ from typing import Any
 
 from pipelines.core.params import Params
 from pipelines.core.weights.licences import describe
+from pipelines.evaluation.belonging import figure_text, withheld
 
 _TEMPLATE = Path(__file__).with_name("model_card.md.j2")
 
@@ -22,13 +23,13 @@ def model_card(
 
     def shown(variant: str, metric: str) -> str:
         interval = metrics.get(variant, {}).get(metric)
-        return "–" if interval is None else f"{interval['value']:.3f}"
+        return "–" if interval is None else figure_text(interval)
 
     rows = [
         {
             "name": metric,
             "value": shown("model", metric),
-            "interval": f"{interval['low']:.3f} … {interval['high']:.3f}",
+            "interval": "–" if interval["value"] is None else f"{interval['low']:.3f} … {interval['high']:.3f}",
             "text_only": shown("text_only", metric),
             "ceiling": shown("ceiling", metric),
         }
@@ -46,6 +47,7 @@ def model_card(
         rows=rows,
         terms={True: "allowed", False: "forbidden", None: "unknown"},
         networks=[{**network, "name": describe(network)} for network in networks or ()],
+        withheld=withheld(metrics),
         evaluation_set=metrics["evaluation_set"],
         model_name=params.register_.model_name,
     )

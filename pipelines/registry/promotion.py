@@ -143,7 +143,9 @@ def compare(
             unknown = [f"champion v{present.version} cannot be evaluated on this evaluation set: {error}"]
     results = judge(params.register_.gates, challenger.metrics, champion)
     licences = licence_faults(networks_of_adapter(challenger.adapter, challenger.root), params.register_.licences)
-    failures = (*(one.line() for one in results if not one.passed), *licences, *unknown)
+    # An absolute bound and a regression of one metric that is not measurable fail for one reason.
+    lines = dict.fromkeys(one.line() for one in results if not one.passed)
+    failures = (*lines, *licences, *unknown)
     before = None if present is None else str(present.version)
     may_promote = params.register_.promote and not _settled(version, before)
     return Decision(

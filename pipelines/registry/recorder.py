@@ -17,7 +17,7 @@ from pipelines.core.chain import LOSSES_ANCHORING, LOSSES_IMR, METRICS, REPORT, 
 from pipelines.core.documents import read_object
 from pipelines.core.errors import StageFailed
 from pipelines.core.params import Params
-from pipelines.evaluation.belonging import read_document
+from pipelines.evaluation.belonging import read_document, withheld_tags
 from pipelines.evaluation.variants import SUMMARISED
 from pipelines.registry.lineage import Lineage, lineage_of
 from pipelines.registry.registry import open_registry, registry_lock
@@ -46,21 +46,23 @@ def flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def stage_metrics(root: Path, name: str) -> dict[str, float]:
     """Return the scalar metrics of a stage; for `evaluate`, `<variant>.<metric>` with `.low` and `.high`.
 
-    The model's metrics are also given without the prefix: `id_similarity`, `expression_accuracy` …
+    The model's metrics are also given without the prefix: `id_similarity`, `expression_accuracy` … A metric that is not
+    measurable has no value.
     """
     if name == "evaluate":
         tree = read_document(root / METRICS)
-        found: dict[str, float] = {}
+        found: dict[str, float | None] = {}
         for variant in SUMMARISED:
             for metric, interval in tree.get(variant, {}).items():
-                found[f"{variant}.{metric}"] = interval["value"]
-                found[f"{variant}.{metric}.low"] = interval["low"]
-                found[f"{variant}.{metric}.high"] = interval["high"]
+                for end, suffix in (("value", ""), ("low", ".low"), ("high", ".high")):
+                    found[f"{variant}.{metric}{suffix}"] = interval.get(end)
                 if variant == "model":
                     found[metric] = interval["value"]
         for variant, metrics in tree.get("normalised", {}).items():
             for metric, interval in metrics.items():
                 found[f"normalised.{variant}.{metric}"] = interval["value"]
+        reached = flatten(tree.get("judges", {}), "judges")
+        found |= {name: value for name, value in reached if not isinstance(value, str)}
     else:
         file = root / "reports" / name / "metrics.json"
         tree = read_object(file, f"`dynamicid repro --force {name}` writes it again") if file.is_file() else {}
@@ -136,7 +138,8 @@ def record_stage(root: Path, name: str, params: Params, *, anew: bool = False) -
                 f"--run-id {deleted}` brings it back, `dynamicid record {name}` makes a new one"
             )
         _fail_unfinished(client, lineage)
-        with open_run(client, name, lineage.tags()) as run_id:
+        withheld = withheld_tags(read_document(root / METRICS)) if name == "evaluate" else {}
+        with open_run(client, name, {**lineage.tags(), **withheld}) as run_id:
             losses = root / "reports" / name / "losses.csv"
             curves = _curves(losses) if losses.is_file() else []
             now = time.time_ns() // 1_000_000

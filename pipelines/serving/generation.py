@@ -50,6 +50,13 @@ class Generator:
         return cls(pipeline, load_analyser(preprocess), params)
 
     @property
+    def other_base(self) -> dict[str, str]:
+        """The fingerprints of the adapter's base and of the one in use; empty where they are the same."""
+        from pipelines.evaluation.sampling import other_base
+
+        return other_base(self._pipeline)
+
+    @property
     def takes_face_prompts(self) -> bool:
         """Whether the adapter has an IMR; without one, expression and pose are those of the reference."""
         return self._pipeline.adapter.templates is not None

@@ -13,10 +13,8 @@ from pipelines.core.chain import ADAPTER, METRICS, PROCESSED, REPORT
 from pipelines.core.errors import UserError
 from pipelines.core.params import Params
 from pipelines.evaluation.belonging import read_document
-from pipelines.registry.champion_metrics import with_recogniser_input
 from pipelines.registry.log_model import Challenger
 from pipelines.registry.promotion import Registration, register
-from pipelines.registry.recorder import flatten
 from pipelines.registry.results import parameters_of, results_of
 from pipelines.versions.dvc import push_data
 
@@ -47,8 +45,7 @@ def run(params: Params, inputs: Inputs) -> Registration:
         _say(f"the parameters have changed, those that made the result are registered: {'; '.join(changed)}")
     if code := sorted({path for result in results for path in result.changed_code}):
         _say(f"code or networks have changed since, so no git commit is recorded: {', '.join(code)}")
-    leaves = dict(flatten(params.model_dump(mode="json", by_alias=True)))
-    metrics = with_recogniser_input(read_document(root / inputs.metrics), leaves)
+    metrics = read_document(root / inputs.metrics)
     # Copy the data first: that of a registered version should be on more than one disk.
     push_data(root)
     challenger = Challenger(

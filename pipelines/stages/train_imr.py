@@ -63,9 +63,9 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
         photos, refused = photos_to_train_on(params, inputs.processed)
         require_identities(photos["train"], f"{inputs.processed}, split train")
         base = load_models(params, accelerator)
-        adapter = _anchored(inputs.anchoring, base).to(accelerator.device)
+        adapter = _anchored(inputs.anchoring, base, allow_other=params.base.allow_other).to(accelerator.device)
         anchoring = folder_digest(inputs.anchoring)
-        hashes = {"base": base_digest(base), "anchoring": anchoring}
+        hashes = {"base": base_digest(base), "anchoring": anchoring, **_other_base(adapter, base)}
         hashes |= {split: part.digest() for split, part in photos.items()}
         with training_run(NAME, section, hashes, accelerator, inputs) as running:
             encoder = RecordEncoder(inputs.state / "cache", section.cache_batch, accelerator)
@@ -90,14 +90,22 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
     return values
 
 
-def _anchored(folder: Path, base: Base) -> Adapter:
+def _other_base(adapter: Adapter, base: Base) -> dict[str, str]:
+    """Return the fingerprint of the base that the adapter was anchored on; empty where it is `base`."""
+    reference = adapter.base_reference
+    if reference is None or reference.fingerprint == base.fingerprint():
+        return {}
+    return {"anchored_on": reference.fingerprint}
+
+
+def _anchored(folder: Path, base: Base, *, allow_other: bool) -> Adapter:
     """Load the adapter of train_anchoring; raise ValueError if it is missing, has an IMR or has another base model."""
     from model.network.adapter import Adapter
 
     refuse_pointers(folder.rglob("*"))
     adapter = Adapter.load(folder, base.unet)
     reference = adapter.base_reference
-    if reference is None or reference.fingerprint != base.fingerprint():
+    if reference is None or (reference.fingerprint != base.fingerprint() and not allow_other):
         raise ValueError(f"{folder}: trained on another base model than {base.pipeline_folder}; run train_anchoring")
     if adapter.hair != base.hair:
         raise ValueError(

@@ -12,6 +12,8 @@ from pipelines.core.files import write_atomically
 from pipelines.core.formats.table import KEY, PARAMETERS, check_format
 
 Tree = MutableMapping[str, Any]
+# The outputs of a network for expression and pose at once, in order.
+_EXPRESSIONS, _POSES = "neutral happy sad angry surprised fearful disgusted", "left half_left front half_right right"
 _BY_HAND = f"edit it by hand, and add the line `{KEY}: {PARAMETERS.version}`"
 
 
@@ -62,7 +64,7 @@ def _from_1(tree: Tree) -> None:
 
 
 def _from_2(tree: Tree) -> None:
-    """Take out the thresholds of recognisers and detectors, which belong to the networks since then.
+    """Take out the thresholds of recognisers and detectors, which belong to the networks since then; part the judges.
 
     A cosine of somebody's own choice stays as one of a recogniser that nobody named, which `curate` refuses.
     """
@@ -71,6 +73,26 @@ def _from_2(tree: Tree) -> None:
         curate["similarity"] = None if cosine in (0.32, 0.68) else {"value": cosine, "recogniser": None}
     if isinstance(preprocess, MutableMapping) and preprocess.get("sure_scores") == {"tiny_faces": 0.0}:
         del preprocess["sure_scores"]
+    evaluate = tree.get("evaluate")
+    judges = evaluate.get("judges") if isinstance(evaluate, MutableMapping) else None
+    if isinstance(judges, MutableMapping):
+        _separate_judges(judges)
+
+
+def _separate_judges(judges: Tree) -> None:
+    """Describe the recogniser by a section, and a network for expression and pose at once as three readings of it."""
+    recogniser = judges.get("recogniser")
+    described = {"path": recogniser, "crop": "arcface"} if isinstance(recogniser, str) else {}
+    for key in ("size", "mean", "scale"):
+        if (value := judges.pop(f"recogniser_{key}", None)) is not None:
+            described[key] = value
+    if described:
+        judges["recogniser"] = described
+    if (combined := judges.pop("expression_pose", None)) is not None:
+        shared = {"path": combined, "crop": "face", "size": 112, "mean": 127.5, "scale": 127.5}
+        judges["expression"] = [{**shared, "output": "expression", "classes": _EXPRESSIONS.split(), "values": "logits"}]
+        judges["yaw"] = [{**shared, "output": "yaw", "angles": ["yaw"]}]
+        judges["pose"] = {**shared, "output": "pose", "classes": _POSES.split(), "values": "logits"}
 
 
 # How a file of each older format becomes one of the next.

@@ -6,18 +6,60 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from pipelines.core.sections.face_networks import FaceClassifier, FaceNetwork, FaceRegressor
 from pipelines.core.sections.section import Count, Section, Share
 
 
-class Judges(Section):
-    """Networks that judge pictures; none of them conditions the generation."""
+class JudgeBounds(Section):
+    """What the judges must reach on held-out real photos; the metrics of one that does not are not measurable."""
 
-    recogniser: str = Field(description="ONNX face recogniser, for identity.")
-    recogniser_size: int = Field(112, description="Side of the recogniser's input, an aligned face, in pixels.")
-    recogniser_mean: float = Field(127.5, description="The input is (pixel - recogniser_mean) / recogniser_scale.")
-    recogniser_scale: float = Field(127.5, description="See recogniser_mean.")
-    expression_pose: str = Field(description="ONNX network for expression and pose.")
-    clip: str = Field(description="Folder of a CLIPModel, with tokenizer and preprocessor_config.json.")
+    photos: Count = Field(12, description="Minimum number of photos, or pairs of them, on which a judge is measured.")
+    faces_found: Share = Field(0.9, description="Minimum share of photos in which the detector finds the face.")
+    recogniser_auc: Share = Field(
+        0.9, description="Minimum probability that photos of one person are more similar than those of two."
+    )
+    expression_kappa: float = Field(
+        0.4, ge=-1, le=1, description="Minimum agreement with the labels beyond chance (Cohen's kappa)."
+    )
+    yaw_error: float = Field(15.0, ge=0, description="Maximum mean error of yaw, in degrees: half of a step of poses.")
+    yaw_correlation: float = Field(0.8, ge=-1, le=1, description="Minimum correlation of yaw read and measured.")
+    own_prompt: Share = Field(
+        0.7, description="Minimum probability that a photo is nearer to its own prompt than to another photo's."
+    )
+
+
+class DetectorJudge(Section):
+    """YuNet, to find faces independently of the face pack."""
+
+    path: str = Field(description="ONNX file of YuNet.")
+    size: int = Field(640, ge=32, multiple_of=32, description="Side of the square input, in pixels.")
+    threshold: float = Field(0.6, gt=0, lt=1, description="Minimum score of a face.")
+
+
+class Judges(Section):
+    """Networks that judge pictures; none of them conditions the generation.
+
+    Where none is named, the metrics of that judge are not measurable.
+    """
+
+    recogniser: FaceNetwork = Field(description="Face recogniser, for identity.")
+    expression: tuple[FaceClassifier, ...] = Field((), description="Networks for the expression; their mean is read.")
+    yaw: tuple[FaceRegressor, ...] = Field((), description="Networks for the yaw; their mean is read.")
+    pose: FaceClassifier | None = Field(None, description="Network for the five poses; null: those of the yaw.")
+    detector: DetectorJudge | None = Field(None, description="Face detector; null: that of the face pack.")
+    clip: str | None = Field(
+        None, description="Folder of a CLIPModel, with tokenizer and preprocessor_config.json, for texts and pictures."
+    )
+    photos: Count = Field(200, description="Maximum number of real photos on which the judges are measured.")
+    bounds: JudgeBounds = Field(JudgeBounds(), description="What they must reach there.")
+
+    @model_validator(mode="after")
+    def _measures_yaw(self) -> Judges:
+        if any("yaw" not in {angle.lstrip("-") for angle in network.angles} for network in self.yaw):
+            raise ValueError("yaw: a network whose angles do not name yaw; expected yaw or -yaw among them")
+        if self.pose is not None and not self.yaw:
+            raise ValueError("pose needs a network for yaw, too: a pose without it cannot be measured on real photos")
+        return self
 
 
 class Evaluate(Section):

@@ -22,6 +22,9 @@ class BaseModels(Section):
     hair: bool = Field(
         False, description="Crops of reference faces show the hair, not the face alone; recorded in the adapter."
     )
+    allow_other: bool = Field(
+        False, description="Also use an adapter that was trained on another base of the same architecture."
+    )
 
 
 class FaceEncoderSize(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from pipelines.core.paths import resolve
 from pipelines.core.weights.lock import Lock, read_lock
 from pipelines.core.weights.manifest import SECTIONS, Manifest, Network, named_paths, read_manifest, shipped_files
 
+# Values that a tensor has at least where its equality says something: smaller ones may all be zero or one.
+_LARGE_TENSOR = 256
 _WEIGHTS = frozenset({".bin", ".onnx", ".pt", ".pth", ".safetensors", ".tar"})
 
 
@@ -68,6 +71,31 @@ def identify(path: str | Path, manifest: Manifest, lock: Lock, root: Path) -> st
         best = [name for name in manifest.networks if votes[name] == most]
         return by_path if by_path in best else best[0]
     return None if weights and by_path in complete else by_path
+
+
+def same_weights(first: Path, second: Path) -> bool:
+    """Whether two ONNX files hold one network: the same bytes, or tensors of which at least half are the same.
+
+    Names of tensors, other layers around them and the file's metadata do not matter.
+    """
+    if sha256(first) == sha256(second):
+        return True
+    ours, theirs = _tensors(first), _tensors(second)
+    return 2 * len(ours & theirs) > min(len(ours), len(theirs))
+
+
+def _tensors(file: Path) -> frozenset[str]:
+    """Return the hashes of the large tensors of an ONNX file; none where it cannot be read."""
+    import numpy as np
+    import onnx
+    from onnx import numpy_helper
+
+    try:
+        weights = onnx.load(str(file)).graph.initializer
+        large = [numpy_helper.to_array(one) for one in weights if int(np.prod(one.dims)) >= _LARGE_TENSOR]
+    except Exception:  # a damaged file raises nearly anything; whoever runs the network names it
+        return frozenset()
+    return frozenset(hashlib.sha256(np.ascontiguousarray(one).tobytes()).hexdigest() for one in large)
 
 
 def _known_contents(manifest: Manifest, lock: Lock) -> tuple[dict[tuple[int, str], set[str]], set[str]]:

@@ -17,11 +17,13 @@ from model.foundation.manifest import WEIGHTS
 from model.foundation.people import People, PhotoSpec, RenderedPhoto
 from model.foundation.recogniser import aligned, verification
 from model.foundation.render import render_people
+from pipelines.core.params import load_params
 from pipelines.core.sections.data import Landmarker
+from pipelines.core.sections.face_networks import FaceNetwork
 from pipelines.data.faces.insightface_analyser import InsightFaceAnalyser
 from pipelines.data.faces.landmarks import OnnxLandmarker
 from pipelines.data.synthetic.foundation_people import draw
-from pipelines.evaluation.judges import ExpressionPoseJudge, RecogniserJudge
+from pipelines.evaluation.judges import ExpressionJudge, PoseJudge, RecogniserJudge
 
 # Numbers of people that no training set contains.
 FIRST_UNSEEN = 90_000
@@ -135,7 +137,8 @@ def test_shipped_recognisers_distinguish_unseen_people(which, unseen):
     if which == "recogniser":
         found = InsightFaceAnalyser(WEIGHTS / PACK).embed(images, points)
     else:
-        found = RecogniserJudge(WEIGHTS / FILES["judge"], size=112, mean=127.5, scale=127.5).embed(images, points)
+        judge = RecogniserJudge(FaceNetwork(path=str(WEIGHTS / FILES["judge"]), crop="arcface"))
+        found = judge.embed(images, [drawn.boxes[0] for *_, drawn in unseen], points)
     figures = verification(found, np.array([person for person, *_ in unseen]))
     assert figures["auc"] >= 0.98
     assert figures["same"] > figures["different"] + 0.35
@@ -150,17 +153,22 @@ def test_shipped_landmarker_is_accurate_on_unseen_people(unseen):
     assert (np.linalg.norm(found - true, axis=2).mean(1) / scale).mean() <= 0.03
 
 
-def test_shipped_judge_reads_expression_and_pose_of_unseen_people(unseen):
-    reader = ExpressionPoseJudge(WEIGHTS / FILES["expression_pose"])
+def test_shipped_judge_reads_expression_and_pose_of_unseen_people(unseen, project):
+    judges = load_params(project / "profiles" / "tiny.yaml").evaluate.judges
+    assert {network.path.split("weights/")[1] for network in (*judges.expression, *judges.yaw, judges.pose)} == {
+        FILES["expression_pose"]
+    }
+    expressions, poses = ExpressionJudge(judges.expression), PoseJudge(judges.yaw, judges.pose)
     for side in (128, 64):
         images = [resampled(drawn.image, side) for *_, drawn in unseen]
-        readings = reader.read(images, [drawn.keypoints[0] for *_, drawn in unseen])
+        faces = images, [drawn.boxes[0] for *_, drawn in unseen], [drawn.keypoints[0] for *_, drawn in unseen]
+        read_expression, (read_pose, read_yaw) = expressions.read(*faces), poses.read(*faces)
         expression = np.array([EXPRESSIONS.index(name) for _, name, _, _ in unseen])
         pose = np.array([POSES.index(name) for _, _, name, _ in unseen])
         yaw = np.array([drawn.angles[0, 0] for *_, drawn in unseen])
-        assert (readings.expression == expression).mean() >= 0.85
-        assert (readings.pose == pose).mean() >= 0.95
-        assert np.abs(readings.yaw - yaw).mean() <= 6
+        assert (read_expression == expression).mean() >= 0.85
+        assert (read_pose == pose).mean() >= 0.95
+        assert np.abs(read_yaw - yaw).mean() <= 6
 
 
 def test_shipped_face_networks_are_small():

@@ -88,8 +88,12 @@ def test_an_adapter_of_another_base_is_refused(
     adapter.save(tmp_path / "right", base.reference("sd", "clip"))
     assert DynamicIDPipeline.from_folders(*folders, tmp_path / "right").adapter is not None
     adapter.save(tmp_path / "wrong", BaseReference("sd", "clip", "f" * 64))
-    with pytest.raises(ValueError, match="fingerprint ffffffffffff"):
+    with pytest.raises(ValueError, match=r"fingerprint ffffffffffff.*base\.allow_other"):
         DynamicIDPipeline.from_folders(*folders, tmp_path / "wrong")
+    allowed = DynamicIDPipeline.from_folders(*folders, tmp_path / "wrong", allow_other_base=True)
+    assert allowed.base_fingerprint == base.fingerprint()
+    assert allowed.adapter is not None
+    assert allowed.adapter.base_reference == BaseReference("sd", "clip", "f" * 64)
 
 
 def test_a_batch_equals_single_pictures(pipe: DynamicIDPipeline, faces: list[Face]) -> None:

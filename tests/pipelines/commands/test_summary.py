@@ -44,6 +44,25 @@ def test_the_table_shows_model_and_baselines_and_names_the_paths(
     assert printed["mlflow"] == str(tmp_path / "mlflow.db")
 
 
+def test_what_is_not_measurable_is_said_in_the_table_and_null_in_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DYNAMICID_HOME", raising=False)
+    found, unknown = document(), {"value": None, "reason": "recogniser: auc 0.6 < 0.9"}
+    for table in (found["model"], found["normalised"]["model"], found["ceiling"]):
+        table["id_similarity"] = unknown
+    file = tmp_path / "metrics.json"
+    file.write_text(json.dumps(found))
+    summary(metrics=file)
+    err = capsys.readouterr().err
+    assert "id_similarity: not measurable (recogniser: auc 0.6 < 0.9)" in err
+    assert "0.900" in err
+    printed = json.loads(CliRunner().invoke(app, ["summary", "--metrics", str(file), "--json"]).stdout)
+    assert printed["metrics"]["model"]["id_similarity"] is None
+    assert printed["not_measurable"] == {"id_similarity": "recogniser: auc 0.6 < 0.9"}
+
+
 def test_s_comes_first_for_variants_on_the_scale() -> None:
     rows = rows_of(document())
     assert list(rows["model"]) == ["s", "id_similarity", "face_rate"]

@@ -24,9 +24,10 @@ def tiny(project: Path) -> Path:
 # sha256 of each loaded profile as canonical JSON. All extend tiny, so one change may change all. After an intended one,
 # compare the old and the new output of `dynamicid configure --profile NAME`, and update the digests.
 LOADED = {
-    "tiny": "944730a5c832a47160c854f4c41fd7ed096bd7406222a71f4da9df3926013815",
-    "showcase": "c89fefd6550edce3cf629b1ac8d9fd2eb4fe1db873d7c0fe6df6841a5f0c5725",
-    "sd15": "988e812462538966e4c1109a83f215bcfb28db91125f36d70712424fa5d84596",
+    "tiny": "e799715e1c262c17437d4a913848b50d5dc6bdbcef88d3e355f6e62700917d85",
+    "showcase": "a469fea9e0394c6aa7e0079bb3d392bd15d530987b9114c4205b11b5ea4bc73f",
+    "photographs": "e0e984dfa56fb1a90184ac25da5416791ff1c9efb3d56b552a0260960cb43ae8",
+    "sd15": "31a8da79a23f4421e6f92a72f03216d3827a19c1272105c5b32ee13e44474ec8",
 }
 
 
@@ -53,7 +54,7 @@ def test_tiny_has_every_key_and_other_profiles_only_different_values(project: Pa
     for name in set(LOADED) - {"tiny"}:
         own = yaml.safe_load((project / "profiles" / f"{name}.yaml").read_text("utf-8"))
         assert (own.pop("extends"), own.pop("format")) == ("tiny", whole["format"])
-        assert not {key for key, value in _leaves(own) if whole[key] == value}, name
+        assert not {key for key, value in _leaves(own) if key in whole and whole[key] == value}, name
 
 
 def test_the_parameters_of_the_checkout_are_those_of_tiny(project: Path, tiny: Path) -> None:
@@ -160,3 +161,12 @@ def test_parameters_without_an_identity_term_have_weight_0(tiny: Path, tmp_path:
     del tree["train_anchoring"]["identity"]
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
     assert load_params(tmp_path / "params.yaml").train_anchoring.identity.weight == 0
+
+
+def test_a_judge_of_pose_needs_networks_that_measure_yaw(tiny: Path) -> None:
+    network = {"path": "a/b.onnx", "angles": ["pitch"]}
+    with pytest.raises(UserError, match="whose angles do not name yaw"):
+        load_params(tiny, [f"evaluate.judges.yaw=[{json.dumps(network)}]"])
+    with pytest.raises(UserError, match="pose needs a network for yaw"):
+        load_params(tiny, ["evaluate.judges.yaw=[]"])
+    assert load_params(tiny, ["evaluate.judges.yaw=[]", "evaluate.judges.pose=null"]).evaluate.judges.yaw == ()

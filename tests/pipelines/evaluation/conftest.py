@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,18 +12,26 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from model.face.face_prompts import EXPRESSIONS, POSES
 from pipelines.core.params import Params, load_params
 from pipelines.core.row_schemas import PROCESSED_SCHEMA
+from pipelines.core.sections.evaluation import Judges
 from pipelines.data.faces.protocols import Detection
 from pipelines.evaluation.evaluation_set import EvaluationSet, build_evaluation_set
+from pipelines.evaluation.judges import ExpressionJudge, PoseJudge, RecogniserJudge
 from pipelines.evaluation.photos import PhotoRecord
 from pipelines.evaluation.prompts import load_prompts
+from pipelines.evaluation.readings import FaceReader
 
 HELD_OUT = 4
 SMALL = [
     *("evaluate.people=4", "evaluate.steps=2", "evaluate.pairs=2", "evaluate.bootstrap=200"),
     *("evaluate.variant_cells=3", "evaluate.batch_size=64", "evaluate.diversity_seeds=2"),
 ]
+# Bounds that random judges pass, too.
+LAX = "evaluate.judges.bounds={photos: 1, faces_found: 0, recogniser_auc: 0, expression_kappa: -1, " + (
+    "yaw_error: 1e9, yaw_correlation: -1, own_prompt: 0}"
+)
 
 
 @pytest.fixture(scope="session")
@@ -129,6 +138,27 @@ def save_linear_judge(file: Path, outputs: dict[str, int], seed: int) -> None:
 
 
 @pytest.fixture(scope="session")
+def judge_params(judge_files: dict[str, Path], clip_folder: Path) -> Judges:
+    """The parameters of those two files, the second read as three judges, and of a random CLIP."""
+    shared = {"path": str(judge_files["expression_pose"]), "crop": "face"}
+    return Judges(
+        recogniser={"path": str(judge_files["recogniser"]), "crop": "arcface"},
+        expression=[{**shared, "output": "expression", "classes": EXPRESSIONS, "values": "logits"}],
+        yaw=[{**shared, "output": "yaw", "angles": ["yaw"]}],
+        pose={**shared, "output": "pose", "classes": POSES, "values": "logits"},
+        clip=str(clip_folder),
+    )
+
+
+@pytest.fixture(scope="session")
+def face_reader(judge_params: Judges) -> Callable[[Any], FaceReader]:
+    """Return a maker of the reader with those judges and a given detector."""
+    params = judge_params
+    judges = RecogniserJudge(params.recogniser), ExpressionJudge(params.expression), PoseJudge(params.yaw, params.pose)
+    return lambda detector: FaceReader(detector, *judges)
+
+
+@pytest.fixture(scope="session")
 def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CLIPModel with random weights in its saved layout."""
     from tests.random_networks import save_random_clip
@@ -195,8 +225,7 @@ def ask(records: Callable[..., list[PhotoRecord]], params: Params) -> Callable[.
 def random_params(
     project: Path,
     adapter_folder: tuple[Path, Path, Path],
-    judge_files: dict[str, Path],
-    clip_folder: Path,
+    judge_params: Judges,
     shared: Path,
 ) -> Params:
     """Parameters of the whole evaluation on the random base models, with real networks that find and know faces."""
@@ -206,9 +235,9 @@ def random_params(
         **{"evaluate.variant_cells": 2, "base.pipeline": adapter_folder[0], "base.image_encoder": adapter_folder[1]},
         "preprocess.insightface_name": "buffalo_real_mini",
         "preprocess.insightface_root": shared / "weights" / "insightface",
-        "evaluate.judges.recogniser": shared / "weights" / "judge" / "mobilefacenet128.onnx",
-        "evaluate.judges.expression_pose": judge_files["expression_pose"],
-        "evaluate.judges.clip": clip_folder,
     }
     names = [*SMALL, *(f"{name}={value}" for name, value in changes.items())]
-    return load_params(project / "profiles" / "tiny.yaml", names)
+    params = load_params(project / "profiles" / "tiny.yaml", names)
+    real = judge_params.recogniser.model_copy(update={"path": str(shared / "weights/judge/mobilefacenet128.onnx")})
+    judges = judge_params.model_copy(update={"recogniser": real})
+    return params.model_copy(update={"evaluate": params.evaluate.model_copy(update={"judges": judges})})

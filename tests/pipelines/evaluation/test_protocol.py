@@ -16,7 +16,6 @@ import pytest
 from pipelines.core.params import load_params
 from pipelines.core.sections.data import Rights
 from pipelines.evaluation.evaluation_set import build_evaluation_set
-from pipelines.evaluation.judges import ExpressionPoseJudge, RecogniserJudge
 from pipelines.evaluation.photos import held_out_records, read_photos
 from pipelines.evaluation.prompts import load_prompts
 from pipelines.evaluation.protocol import EvaluationResult, Judges, run_protocol
@@ -25,7 +24,7 @@ from pipelines.evaluation.report import write_report
 from pipelines.evaluation.sampling import CellRenderer
 from pipelines.evaluation.text_judge import TextJudge
 from pipelines.evaluation.variants import METRICS
-from tests.pipelines.evaluation.conftest import SMALL
+from tests.pipelines.evaluation.conftest import LAX, SMALL
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ def evaluate(
     *,
     processed: Path,
     adapter_folder: tuple[Path, Path, Path],
-    judge_files: dict[str, Path],
+    face_reader: Callable[[Any], FaceReader],
     clip_folder: Path,
     centre_detector: type,
     project: Path,
@@ -48,17 +47,15 @@ def evaluate(
     from model.inference.pipeline import DynamicIDPipeline
 
     def run(*changes: str, losses: dict[str, Path] | None = None, ship: bool = False) -> Evaluated:
-        names = [*SMALL, *(f"evaluate.{change}" for change in changes)]
+        names = [*SMALL, LAX, *(f"evaluate.{change}" for change in changes)]
         params = load_params(project / "profiles" / "tiny.yaml", names)
-        recogniser = RecogniserJudge(judge_files["recogniser"], size=112, mean=127.5, scale=127.5)
-        face_reader = FaceReader(centre_detector(), recogniser, ExpressionPoseJudge(judge_files["expression_pose"]))
         records = held_out_records(processed, Rights())
         questions = build_evaluation_set(records, params.evaluate, load_prompts())
         held_out = read_photos(processed, records, questions.photo_ids())
         renderer, shipped = (
             CellRenderer(DynamicIDPipeline.from_folders(*adapter_folder), params.evaluate, 64) for _ in range(2)
         )
-        judges = Judges(face_reader, TextJudge(clip_folder))
+        judges = Judges(face_reader(centre_detector()), TextJudge(clip_folder))
         result = run_protocol(questions, held_out, renderer, judges, params.evaluate, shipped=shipped if ship else None)
         document = result.document(
             {"profile": "tiny", "sampler": "ddim", "steps": 2, "guidance": 3.0, "resolution": 64, "pictures": 99}
@@ -172,6 +169,34 @@ def test_a_rerun_gives_the_same_bytes(evaluated: Evaluated, evaluate: Callable[.
     assert json.dumps(again.document) == json.dumps(evaluated.document)
     assert again.page == evaluated.page
     assert not re.search(r"20\d\d-\d\d-\d\d", evaluated.page)
+
+
+def test_judges_that_cannot_judge_leave_no_number(evaluate: Callable[..., Evaluated]) -> None:
+    bounds = {"recogniser_auc": 1.0, "expression_kappa": 1.0, "yaw_error": 0.0, "own_prompt": 1.0}
+    strict = ", ".join(f"{name}: {value}" for name, value in bounds.items())
+    evaluated = evaluate(
+        "people=2", "variant_cells=2", f"judges.bounds={{faces_found: 0, photos: 1, {strict}}}", "sweeps=true"
+    )
+    document = json.loads(json.dumps(evaluated.document))
+    measurable = {"face_rate", "gate_in_face", "count_accuracy"}
+    tables = [document[name] for name in evaluated.result.metrics] + [*document["comparisons"].values()]
+    tables += [*document["normalised"].values(), *(row for rows in document["sweeps"].values() for row in rows)]
+    tables += document["groups"].values()
+    for table in tables:
+        for metric, figure in table.items():
+            if isinstance(figure, dict) and metric not in measurable:
+                assert figure["value"] is None, metric
+                assert figure["reason"]
+    assert "recogniser: auc" in document["model"]["id_similarity"]["reason"]
+    assert document["model"]["face_rate"]["value"] == 1.0
+    assert document["judges"]["recogniser"]["reason"].startswith("auc")
+    assert set(document["by_unit"]) <= measurable
+    assert document["confusion"]["model"] == {}
+    page = evaluated.page
+    assert "cannot judge: auc" in page
+    assert page.count("not measurable") > 20
+    assert re.search(r"similarity (not measurable|−?\d)", page)[1] == "not measurable"  # type: ignore[index]
+    assert 'alt="identity against prompt' not in page
 
 
 def test_loss_curves_and_sweeps_are_shown_where_they_are_given(

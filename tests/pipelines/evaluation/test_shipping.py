@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.core.errors import UserError
+from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.params import load_params
 from pipelines.evaluation.shipping import read_legs, read_metrics, recipe_of
 
@@ -93,6 +93,11 @@ def test_figures_are_the_adapters_own(tmp_path: Path, adapter: Path) -> None:
         (name, value), *_ = changed.items()
         with pytest.raises(UserError, match=f"figures of {name} {value}"):
             read_metrics(metrics(**changed), adapter, "tiny")
+    unknown = json.loads(metrics().read_text())
+    unknown["model"] = {"id_similarity": {"value": None, "reason": "recogniser: auc 0.6 < 0.9"}}
+    (tmp_path / "unknown.json").write_text(json.dumps(unknown))
+    with pytest.raises(StageFailed, match=r"not measurable: id_similarity: recogniser: auc 0\.6"):
+        read_metrics(tmp_path / "unknown.json", adapter, "tiny")
     for text in ("{", "[]", "{}", '{"settings": {}, "normalised": {}}'):
         (tmp_path / "broken.json").write_text(text)
         with pytest.raises(UserError, match="`dynamicid evaluate` writes"):

@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.core.params import load_params
-from pipelines.registry.champion_metrics import champion_metrics, conditions, with_recogniser_input
+from pipelines.registry.champion_metrics import champion_metrics, conditions
 from pipelines.registry.decisions import Decision, add_decision
 from pipelines.registry.gates import Champion
 from pipelines.registry.registry import find_version, open_registry
 from pipelines.registry.runs import open_run
-
-PARAMS = {f"evaluate.judges.recogniser_{name}": value for name, value in (("size", "112"), ("mean", "127.5"))}
 
 
 def document(**judges: Any) -> dict[str, Any]:
@@ -21,17 +19,10 @@ def document(**judges: Any) -> dict[str, Any]:
 
 
 def test_another_normalisation_of_the_judge_is_another_condition() -> None:
-    one, other = ([112, 127.5, 127.5], [112, 0.0, 255.0])
-    assert conditions(document(recogniser_input=one)) != conditions(document(recogniser_input=other))
-
-
-def test_results_of_earlier_releases_get_the_input_that_was_recorded_with_them() -> None:
-    recorded = {**PARAMS, "evaluate.judges.recogniser_scale": "127.5"}
-    old = with_recogniser_input(document(), recorded)
-    assert conditions(old) == conditions(document(recogniser_input=[112, 127.5, 127.5]))
-    assert with_recogniser_input(document(), PARAMS) == document(), "where it is unknown, the champion is judged again"
-    assert conditions(document()) != conditions(old)
-    assert with_recogniser_input({"evaluation_set": "e"}, recorded) == {"evaluation_set": "e"}
+    one, other = ({"sha256": "f", "size": 112, "mean": mean} for mean in (127.5, 0.0))
+    assert conditions(document(recogniser=one)) == conditions(document(recogniser=dict(one)))
+    assert conditions(document(recogniser=one)) != conditions(document(recogniser=other))
+    assert conditions(document(bounds={"photos": 12})) != conditions(document(bounds={"photos": 1}))
 
 
 def test_the_figures_of_a_champions_last_evaluation_are_compared(

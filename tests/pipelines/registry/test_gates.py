@@ -111,6 +111,23 @@ def test_nan_never_passes() -> None:
     assert fails(metrics(id_similarity=float("nan")), minimum=0.1)
 
 
+def test_a_metric_that_is_not_measurable_fails_and_says_why() -> None:
+    unknown = {
+        "evaluation_set": "e",
+        "model": {"id_similarity": {"value": None, "reason": "recogniser: auc 0.6 < 0.9"}},
+    }
+    known, line = metrics(id_similarity=0.9), "id_similarity is not measurable (recogniser: auc 0.6 < 0.9)"
+    absolute, regression = (
+        [Gate(metric="id_similarity", **bound)] for bound in ({"maximum": 2.0}, {"max_regression": 1.0})
+    )
+    assert failures(absolute, unknown) == failures(regression, unknown, known) == [line]
+    (of_champion,) = failures(regression, known, unknown)
+    assert of_champion == "id_similarity is not measurable (of champion v7: recogniser: auc 0.6 < 0.9)"
+    assert failures(absolute, known, unknown) == []
+    (result,) = judge(absolute, unknown, None)
+    assert (result.plain()["value"], result.plain()["reason"]) == (None, "recogniser: auc 0.6 < 0.9")
+
+
 def test_an_unknown_metric_and_a_gate_that_bounds_nothing_are_named(project: Path) -> None:
     with pytest.raises(UserError, match=r"model\.id_similarty"):
         failures([Gate(metric="id_similarty", minimum=0.1)], metrics(id_similarity=1.0))

@@ -210,6 +210,29 @@ def test_a_full_disk_leaves_a_failed_run_and_the_same_command_records(
     assert json.loads((root / "again").read_text())["evaluate"] == client.search_runs(["1"])[0].info.run_id
 
 
+def test_a_metric_that_is_not_measurable_has_a_tag_and_no_value(root: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    file = root / "reports" / "metrics.json"
+    document = json.loads(file.read_text())
+    document["model"]["id_similarity"] = {"value": None, "reason": "recogniser: auc 0.6 < 0.9"}
+    document["normalised"]["model"]["id_similarity"] = document["model"]["id_similarity"]
+    document["judges"] = {
+        "detector": {"faces_found": 1.0, "reason": None},
+        "recogniser": {"auc": 0.6, "reason": "auc 0.6 < 0.9"},
+    }
+    file.write_text(json.dumps(document))
+    dvc(root, "commit", "-q", "-f")
+    values = stage_metrics(root, "evaluate")
+    assert not any("id_similarity" in name and "text_only" not in name for name in values)
+    assert (values["judges.recogniser.auc"], values["judges.detector.faces_found"]) == (0.6, 1.0)
+    run_id = record_stage(root, "evaluate", load_params(root / "params.yaml"))
+    tags = MlflowClient(f"sqlite:///{root / 'mlflow.db'}").get_run(run_id).data.tags
+    assert tags["dynamicid.not_measurable"] == "id_similarity"
+    assert tags["dynamicid.not_measurable.recogniser"] == "auc 0.6 < 0.9"
+    assert "dynamicid.not_measurable.detector" not in tags
+
+
 def test_metrics_that_are_not_finite_are_left_out(root: Path) -> None:
     (root / "reports" / "train_imr" / "metrics.json").write_text('{"imr": NaN, "copy_source": 0.07}')
     assert stage_metrics(root, "train_imr") == {"copy_source": 0.07}

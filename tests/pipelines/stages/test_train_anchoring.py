@@ -152,7 +152,7 @@ def test_a_recogniser_that_cannot_be_used_is_refused(training_data: object, tmp_
     params = training_data.read(f"preprocess.insightface_root={tmp_path / 'packs'}")
     with pytest.raises(UserError, match=r"no recognition network there.*without the identity term: .*weight=0"):
         run(params, inputs(training_data, tmp_path), outputs(tmp_path))
-    shutil.copy(project / training_data.read().evaluate.judges.recogniser, pack / "rec.onnx")
+    shutil.copy(project / training_data.read().evaluate.judges.recogniser.path, pack / "rec.onnx")
     with pytest.raises(UserError, match=r"cannot be differentiated here.*without the identity term: .*weight=0"):
         run(params, inputs(training_data, tmp_path), outputs(tmp_path))
 

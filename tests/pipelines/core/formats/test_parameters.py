@@ -44,8 +44,25 @@ def test_values_of_format_1_are_kept(project: Path, tmp_path: Path) -> None:
     assert (params.format, params.train_imr.steps, params.preprocess.spark) == (3, 7, {})
 
 
+def test_the_judges_of_format_2_read_the_same_outputs_of_the_same_files(project: Path, tmp_path: Path) -> None:
+    tree = yaml.safe_load((project / "profiles" / "tiny.yaml").read_text())
+    present, judges = load_params(project / "profiles" / "tiny.yaml"), tree["evaluate"]["judges"]
+    tree["format"] = 2
+    judges["recogniser"], combined = judges["recogniser"]["path"], judges["pose"]["path"]
+    judges |= {"recogniser_size": 112, "recogniser_mean": 127.5, "recogniser_scale": 127.5, "expression_pose": combined}
+    for key in ("expression", "yaw", "pose"):
+        del judges[key]
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
+    assert load_params(tmp_path / "params.yaml") == present
+    child = {"format": 2, "extends": "tiny", "evaluate": {"judges": {"recogniser_mean": 0.0}}}
+    bring_up_to_date(child, "f")
+    assert child["evaluate"]["judges"] == {"recogniser": {"mean": 0.0}}
+    bring_up_to_date(untouched := {"format": 2, "evaluate": {"judges": {"clip": "a/b"}}}, "f")
+    assert untouched == {"evaluate": {"judges": {"clip": "a/b"}}}
+
+
 def test_a_profile_without_a_name_is_named_by_its_file(tmp_path: Path) -> None:
-    (tmp_path / "below.yaml").write_text("format: 2\nprofile: below\none: 1\n")
+    (tmp_path / "below.yaml").write_text("format: 3\nprofile: below\none: 1\n")
     (tmp_path / "only.yaml").write_text("extends: below\n")
     assert read_tree(tmp_path / "only.yaml")["profile"] == "only"
     (tmp_path / "named.yaml").write_text("extends: below\nprofile: mine\n")
