@@ -9,8 +9,9 @@ from pathlib import Path
 from pipelines.core.params import Params
 from pipelines.core.row_schemas import DATASET_SCHEMA, open_rows
 from pipelines.core.screen import one_message
+from pipelines.data.faces.calibration import pack_traits
 from pipelines.data.validation.one_person import find_twins
-from pipelines.data.validation.processed_frame import processed_frame
+from pipelines.data.validation.processed_frame import doubtful_faces, processed_frame
 from pipelines.data.validation.processed_suite import processed_checks
 from pipelines.data.validation.run_checks import run_checks
 from pipelines.data.validation.verdict import Outputs, Verdict
@@ -25,7 +26,8 @@ class Inputs:
 
 
 def run(params: Params, inputs: Inputs, outputs: Outputs) -> Verdict:
-    """Check the processed rows and write the verdict, also a negative one; print who is one person under two names.
+    """Check the processed rows and write the verdict, also a negative one; print who is one person under two names, and
+    which faces may be none.
 
     Raises UserError where a folder holds no such rows or the recogniser has no threshold; StageFailed naming every
     expectation that failed.
@@ -37,7 +39,10 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> Verdict:
     for pair in twins:
         print(f"validate_processed: {one_message(pair.line())}", file=sys.stderr)
     frame["other_names"] = frame["identity"].isin([name for pair in twins for name in pair.names]).astype(float)
-    checks = processed_checks(params.validate_processed, rows)
+    doubtful = pack_traits(params.preprocess).doubtful
+    for face in doubtful_faces(inputs.processed, doubtful):
+        print(f"validate_processed: {one_message(face)}", file=sys.stderr)
+    checks = processed_checks(params.validate_processed, rows, doubtful)
     verdict = run_checks("validate_processed", checks, frame, outputs.data_docs)
     verdict.conclude(outputs.report)
     return verdict

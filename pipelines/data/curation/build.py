@@ -27,7 +27,7 @@ from pipelines.data.curation.records import FACES_SCHEMA, LEFT_OUT, REASONS, wri
 from pipelines.data.curation.report import write_report
 from pipelines.data.curation.survey import Gate, PhotoFolder, analyse_new, list_photos, read_rows, state_folder
 from pipelines.data.curation.write import Chosen, WriteTask, write_chosen
-from pipelines.data.faces.calibration import Recogniser, recogniser_of
+from pipelines.data.faces.calibration import Recogniser, pack_traits, recogniser_of
 from pipelines.data.ingest.photo_files import FoundPhoto
 from pipelines.data.rights import COLUMNS
 from pipelines.data.spark import run_tasks, spark_context
@@ -70,11 +70,16 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Cosines:
-    """The recogniser's thresholds: from `similarity` on two groups are one person; below `copies` no two are copies."""
+class NetworkThresholds:
+    """Thresholds of the face pack's networks.
+
+    From the cosine `similarity` on two groups are one person, below `copies` no two pictures are copies; a face with a
+    score below `doubtful` may be none (None: not known).
+    """
 
     similarity: float
     copies: float
+    doubtful: float | None
 
 
 def run(params: Params, inputs: Inputs, outputs: Outputs) -> Report:
@@ -84,7 +89,7 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> Report:
     files; StageFailed if no person has enough usable photos. In each case the earlier output is kept.
     """
     source, out = inputs.source, outputs.selected
-    cosines = _cosines(params, recogniser_of(params.preprocess))
+    thresholds = _thresholds(params, recogniser_of(params.preprocess))
     photos = list_photos(source, inputs.identity_depth, params.ingest.max_file_mb * 2**20, inputs.gate)
     if out.resolve().is_relative_to(source.resolve()):
         raise UserError(f"{out}: is inside the source {source}; choose a folder outside of it")
@@ -93,14 +98,16 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> Report:
     with hold(outputs.state / ".lock", taken):
         enter_state(CURATION, outputs.state)
         folder = state_folder(params, outputs.state, source).resolve()
-        return _run(params, photos, folder, out, cosines=cosines, labelled=inputs.identity_depth > 0)
+        return _run(params, photos, folder, out, thresholds=thresholds, labelled=inputs.identity_depth > 0)
 
 
-def _run(params: Params, source: PhotoFolder, folder: Path, out: Path, *, cosines: Cosines, labelled: bool) -> Report:
+def _run(
+    params: Params, source: PhotoFolder, folder: Path, out: Path, *, thresholds: NetworkThresholds, labelled: bool
+) -> Report:
     with atomic_folder(out) as part:
         with spark_context(params.preprocess.master, "dynamicid curate", params.preprocess.spark) as context:
             analysed = analyse_new(source, params, folder, context)
-            faces, chosen = decide(params, source, read_rows(source, folder), cosines=cosines, labelled=labelled)
+            faces, chosen = decide(params, source, read_rows(source, folder), thresholds=thresholds, labelled=labelled)
             _write(params, source, faces, chosen, out=part.resolve(), context=context)
         unread = [
             {"file_name": item.file_name, "status": LEFT_OUT, "reason": "not_read", "detail": item.reason}
@@ -114,7 +121,9 @@ def _run(params: Params, source: PhotoFolder, folder: Path, out: Path, *, cosine
         if selected.empty:
             raise StageFailed(f"{out}: no person has {params.curate.min_photos} usable photos; left out: {reasons}")
         write_rows(table, part / TABLE)
-        (part / REPORT).write_text(write_report(faces, table, params.curate, cosines.similarity), encoding="utf-8")
+        (part / REPORT).write_text(
+            write_report(faces, table, params.curate, thresholds.similarity, thresholds.doubtful), encoding="utf-8"
+        )
     n_photos, n_faces = len(source.photos) + len(unread), int(faces.rows["face_index"].notna().sum())
     people = int(selected["identity"].nunique())
     print(
@@ -125,13 +134,14 @@ def _run(params: Params, source: PhotoFolder, folder: Path, out: Path, *, cosine
     return Report(n_photos, n_faces, people, len(selected), left_out, analysed)
 
 
-def _cosines(params: Params, recogniser: Recogniser) -> Cosines:
+def _thresholds(params: Params, recogniser: Recogniser) -> NetworkThresholds:
     similarity = recogniser.similarity(params.curate.similarity, "curate.similarity")
-    return Cosines(similarity, recogniser.known.copies if recogniser.known else (1 + similarity) / 2)
+    copies = recogniser.known.copies if recogniser.known else (1 + similarity) / 2
+    return NetworkThresholds(similarity, copies, pack_traits(params.preprocess).doubtful)
 
 
 def decide(
-    params: Params, source: PhotoFolder, analysed: pa.Table, *, cosines: Cosines, labelled: bool
+    params: Params, source: PhotoFolder, analysed: pa.Table, *, thresholds: NetworkThresholds, labelled: bool
 ) -> tuple[Faces, dict[str, list[int]]]:
     """Return all faces with the reasons of those left out, and the chosen rows of every identity."""
     section = params.curate
@@ -140,8 +150,8 @@ def decide(
         faces.rows["label"] = [source.photos[name].labels.identity for name in faces.rows["file_name"]]
     leave_out_repeats(faces)
     leave_out_poor(faces, section)
-    find_identities(faces, section, cosines.similarity)
-    leave_out_near_duplicates(faces, section, cosines.copies)
+    find_identities(faces, section, thresholds.similarity)
+    leave_out_near_duplicates(faces, section, thresholds.copies)
     faces.rows["cut"] = _cuts(faces)
     return faces, choose(faces, section)
 

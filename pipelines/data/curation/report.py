@@ -19,8 +19,13 @@ from pipelines.data.curation.records import REASONS
 _PEOPLE, _FACES_A_REASON, _LISTED = 100, 60, 5000
 
 
-def write_report(faces: Faces, table: pa.Table, params: Curate, similarity: float) -> str:
-    """Return the page as self-contained HTML; `table` has the rows of `faces.parquet`, grouped with `similarity`."""
+def write_report(
+    faces: Faces, table: pa.Table, params: Curate, similarity: float, doubtful: float | None = None
+) -> str:
+    """Return the page as self-contained HTML; `table` has the rows of `faces.parquet`, grouped with `similarity`.
+
+    Selected faces with a score of less than `doubtful` are shown apart.
+    """
     rows = table.drop_columns(["bbox"]).to_pylist()
     people = _people(faces)
     absent = [row for row in rows if row["status"] != "selected"]
@@ -39,10 +44,17 @@ def write_report(faces: Faces, table: pa.Table, params: Curate, similarity: floa
         expressions=[*EXPRESSIONS, "unknown"],
         poses=[pose.replace("_", " ") for pose in POSES],
         disputed=_tiles(faces, np.flatnonzero((faces.rows["reason"] == "label_disputed").to_numpy()), _LISTED),
+        doubtful=_doubtful(faces, doubtful),
         reasons=_reasons(faces, absent),
         absent=absent[:_LISTED],
         absent_count=len(absent),
     )
+
+
+def _doubtful(faces: Faces, bound: float | None) -> list[dict[str, str]]:
+    scores = faces.rows["det_score"].where(faces.rows["selected_file"].notna())
+    low = np.flatnonzero((scores < (0.0 if bound is None else bound)).to_numpy())
+    return [_tile(faces, int(row), f"score {scores[row]:.2f}") for row in low[:_LISTED]]
 
 
 def _people(faces: Faces) -> list[dict[str, Any]]:

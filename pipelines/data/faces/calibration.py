@@ -75,10 +75,15 @@ class RecogniserThresholds(Section):
 
 
 class DetectorThresholds(Section):
-    """`sure_score`: upright faces score at least this, others less; 0: the scores do not tell which way is up."""
+    """Scores of one detector.
+
+    `sure_score`: upright faces score at least this, others less; 0: the scores do not tell which way is up. `doubtful`:
+    one in five hundred real faces scores less, so that what does may be a statue, a mask or a photo in the photo.
+    """
 
     network: str
     sure_score: Share
+    doubtful: Share | None = None
 
 
 class Calibrations(Section):
@@ -146,11 +151,12 @@ def recogniser_of(params: Preprocess, root: Path | None = None) -> Recogniser:
 
 
 class PackTraits(NamedTuple):
-    """What analysing a photo needs to know of a face pack: `sure_score`, `turns` and `mirror` of its networks."""
+    """What is known of a face pack: `sure_score`, `turns`, `mirror` and `doubtful` of its networks."""
 
     sure_score: float
     turns: float | None
     mirror: bool
+    doubtful: float | None
 
 
 def pack_traits(params: Preprocess) -> PackTraits:
@@ -159,10 +165,11 @@ def pack_traits(params: Preprocess) -> PackTraits:
     Of an unknown detector no score is sure (1): every photo is compared with its turns.
     """
     project, hashes = _project(), _pack_hashes(params).values()
-    scores = [project.detectors[digest].sure_score for digest in hashes if digest in project.detectors]
+    detectors = [project.detectors[digest] for digest in hashes if digest in project.detectors]
     known = [project.recognisers[digest] for digest in hashes if digest in project.recognisers]
     turns, mirror = (known[0].turns, known[0].mirror) if known else (None, False)
-    return PackTraits(scores[0] if scores else 1.0, turns, mirror)
+    sure_score, doubtful = (detectors[0].sure_score, detectors[0].doubtful) if detectors else (1.0, None)
+    return PackTraits(sure_score, turns, mirror, doubtful)
 
 
 def read_calibrations(root: Path) -> Calibrations:

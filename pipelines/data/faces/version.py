@@ -39,7 +39,7 @@ def analyser_version(params: Preprocess) -> str:
     settings["landmarker"].pop("path")
     for key in ("clip_path", "internvl_path"):
         settings["captions"].pop(key)
-    settings["pack"] = pack_traits(params)
+    settings["pack"] = pack_traits(params)[:3]  # what is doubtful is read from the stored score
     digest.update(json.dumps(settings, sort_keys=True).encode())
     for library in _LIBRARIES:
         digest.update(f"{library} {_installed(library)}\n".encode())

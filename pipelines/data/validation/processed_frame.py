@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,13 +18,26 @@ from pipelines.core.row_schemas import OK, PROCESSED_SCHEMA, REJECTED, list_matr
 if TYPE_CHECKING:
     import pandas as pd
 
-_PLAIN = ["image_id", "identity", "file_name", "split", "status", "reason", "expression", "yaw", "pitch", "roll"]
+_PLAIN = [
+    "image_id",
+    "identity",
+    "file_name",
+    "split",
+    "status",
+    "reason",
+    "expression",
+    "yaw",
+    "pitch",
+    "roll",
+    "det_score",
+]
 # Columns of lists, and the length that each must have.
 _VECTORS = {"embedding": 512, "landmarks": 136, "keypoints": 10, "bbox": 4}
 _TEXTS = ["prompt", "face_prompt"]
 _MISSING = "missing"
 # Rows whose vectors are in memory at once: about 30 MB.
 _BATCH = 8192
+_LISTED = 20
 
 
 def processed_frame(folder: Path) -> pd.DataFrame:
@@ -51,6 +65,19 @@ def processed_frame(folder: Path) -> pd.DataFrame:
     return frame.drop(columns="row_key")
 
 
+def doubtful_faces(folder: Path, bound: float | None) -> Iterator[str]:
+    """Yield a line for each of the accepted faces with the lowest scores below `bound`, and one for the others."""
+    if bound is None:
+        return
+    wanted = (ds.field("status") == OK) & (ds.field("det_score") < bound)
+    rows = open_rows(folder, PROCESSED_SCHEMA).to_table(columns=["file_name", "det_score"], filter=wanted)
+    for row in rows.sort_by("det_score").slice(0, _LISTED).to_pylist():
+        score = f"score {row['det_score']:.2f} < {bound:g}"
+        yield f"doubtful face: {row['file_name']} ({score}); a statue, a mask, a picture?"
+    if rows.num_rows > _LISTED:
+        yield f"and {rows.num_rows - _LISTED} more doubtful faces: `det_score` in {folder}"
+
+
 def _part(batch: pa.RecordBatch, side: int) -> pd.DataFrame:
     import pandas as pd
 
@@ -61,6 +88,7 @@ def _part(batch: pa.RecordBatch, side: int) -> pd.DataFrame:
     for name in ("yaw", "pitch", "roll"):
         # An accepted row without an angle must fail the range check, so it gets infinity.
         frame[name] = frame[name].where(~ok | np.isfinite(frame[name]), np.inf).where(ok)
+    frame["det_score"] = frame["det_score"].where(ok)
     for name in _TEXTS:
         given = batch.column(name).is_valid().to_numpy(zero_copy_only=False)
         frame[name] = np.where(ok, np.where(given, 1.0, 0.0), np.nan)

@@ -12,11 +12,13 @@ from pipelines.data.validation.check import WARN, Check, aggregate, between, one
 _NORM_TOLERANCE = 1e-3
 
 
-def processed_checks(params: ValidateProcessed, dataset_rows: int | None = None) -> list[Check]:
+def processed_checks(
+    params: ValidateProcessed, dataset_rows: int | None = None, doubtful: float | None = None
+) -> list[Check]:
     """Return the expectations on a frame of `processed_frame` with the column `other_names`.
 
     `other_names`: 1 where the person seems to be in another split under another name. `dataset_rows`: rows expected
-    (None: at least 1).
+    (None: at least 1). `doubtful`: a face with a lower score of the detector is one (None: not known).
     """
 
     def at_least(name: str, expectation: str, column: str, parameter: str) -> Check:
@@ -49,5 +51,6 @@ def processed_checks(params: ValidateProcessed, dataset_rows: int | None = None)
         between("box_outside_picture", "bbox_inside", 1, 1),
         one_of("unknown_expression", "expression", EXPRESSIONS),
         *(between(f"{name}_out_of_range", name, -angle, angle, **of_angle) for name in ("yaw", "pitch", "roll")),
+        *([] if doubtful is None else [between("doubtful_faces", "det_score", doubtful, None, severity=WARN)]),
         *(between(f"without_{text}_share", text, 1, 1, **of_text) for text in ("prompt", "face_prompt")),
     ]

@@ -33,7 +33,7 @@ def test_every_network_of_the_small_profile_is_known(tiny: Params, tmp_path: Pat
     found = recogniser_of(tiny.preprocess, tmp_path)
     assert (found.pack, found.thresholds().similarity) == ("tiny_faces", 0.68)
     assert found.similarity(None, "curate.similarity") == 0.68
-    assert pack_traits(tiny.preprocess) == (0.0, None, True)
+    assert pack_traits(tiny.preprocess) == (0.0, None, True, 0.9)
 
 
 def test_what_was_calibrated_here_comes_before_what_the_project_knows(tiny: Params, tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_a_photo_in_other_turns_is_compared_where_the_detector_is_unknown(tiny: 
     pack.mkdir(parents=True)
     (pack / "det.onnx").write_bytes(b"another network")
     update = {"insightface_root": str(tmp_path), "insightface_name": "other"}
-    assert pack_traits(tiny.preprocess.model_copy(update=update)) == (1.0, None, False)
+    assert pack_traits(tiny.preprocess.model_copy(update=update)) == (1.0, None, False, None)
     with pytest.raises(UserError, match="other: its recogniser is not to be found"):
         recogniser_of(tiny.preprocess.model_copy(update=update), tmp_path)
 

@@ -91,3 +91,17 @@ def test_an_unknown_recogniser_is_asked_only_where_people_can_be_compared(
     with pytest.raises(UserError, match=r"validate_processed\.similarity: 0\.6 was chosen for the recogniser 0{12}"):
         find_twins(tmp_path / "several", params.model_copy(update={"validate_processed": chosen}))
     assert not (tmp_path / FILE).exists()
+
+
+def test_faces_that_may_be_none_are_listed_and_pass(
+    params: Params, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = rows_of_people()
+    for number, row in enumerate(rows):
+        row["det_score"] = 0.95 if number > 22 else 0.5 + number / 100
+    verdict = run(params, Inputs(write(tmp_path / "processed", rows)), Outputs(tmp_path / "report"))
+    assert [item.name for item in verdict.warnings()] == ["doubtful_faces"]
+    printed = capsys.readouterr().err
+    assert "doubtful face: p0/0.jpg (score 0.50 < 0.9)" in printed
+    assert printed.count("doubtful face:") == 20
+    assert "and 3 more doubtful faces: `det_score` in" in printed
