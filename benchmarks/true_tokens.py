@@ -53,7 +53,7 @@ def main(
     params = params.model_copy(update={"evaluate": params.evaluate.model_copy(update=changed)})
     face_reader = load_judges(params).faces
     records = held_out_records(processed, params.rights)
-    questions = build_evaluation_set(records, params.evaluate, load_prompts())
+    questions = build_evaluation_set(records, params.evaluate, load_prompts(params.evaluate.scenes))
     ids = questions.photo_ids()
     photos = read_photos(processed, records, ids).photos
     real = face_reader.known([photos[name] for name in ids])

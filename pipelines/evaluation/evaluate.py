@@ -100,7 +100,7 @@ def _held_out(params: Params, processed: Path) -> tuple[EvaluationSet, HeldOut]:
     from pipelines.evaluation.prompts import load_prompts
 
     records = held_out_records(processed, params.rights)
-    questions = build_evaluation_set(records, params.evaluate, load_prompts())
+    questions = build_evaluation_set(records, params.evaluate, load_prompts(params.evaluate.scenes))
     return questions, read_photos(processed, records, questions.photo_ids())
 
 

@@ -50,9 +50,13 @@ class Prompts:
     pairs: tuple[TextPrompt, ...]
 
 
-def load_prompts(file: Path = PROMPTS_FILE) -> Prompts:
-    """Read the prompts; raise UserError for an unknown slot or value, or a prompt that names an expression or pose."""
+def load_prompts(scenes: str = "clothes", file: Path = PROMPTS_FILE) -> Prompts:
+    """Read the prompts with these `scenes` (evaluate.scenes).
+
+    Raises UserError for an unknown slot or value, or a prompt that names an expression or pose.
+    """
     tree = read_yaml(file)
+    lists = tree if scenes == "clothes" else tree[scenes]
     slots = {slot: tuple(values.items()) for slot, values in tree["slots"].items()}
 
     def read(entry: dict[str, str]) -> TextPrompt:
@@ -72,5 +76,5 @@ def load_prompts(file: Path = PROMPTS_FILE) -> Prompts:
             )
         return prompt
 
-    single, pairs = (tuple(read(entry) for entry in tree[key]) for key in ("single", "pairs"))
+    single, pairs = (tuple(read(entry) for entry in lists[key]) for key in ("single", "pairs"))
     return Prompts(int(tree["version"]), single, pairs)

@@ -67,6 +67,10 @@ class Evaluate(Section):
 
     people: int = Field(ge=2, description="Maximum number of held-out people.")
     prompts: Count = Field(2, description="Prompts per person.")
+    scenes: Literal["clothes", "plain"] = Field(
+        "clothes",
+        description="What prompts name: clothes and background, or nothing, for a base that knows no such words.",
+    )
     seeds: Count = Field(1, description="Rounds over all cells (expression and pose), each with its own noise.")
     diversity_seeds: int = Field(3, ge=2, description="Pictures of one cell per person, for the metric `diversity`.")
     variant_cells: int = Field(5, ge=2, le=11, description="Cells per person and round for variants except `model`.")

@@ -24,10 +24,10 @@ def tiny(project: Path) -> Path:
 # sha256 of each loaded profile as canonical JSON. All extend tiny, so one change may change all. After an intended one,
 # compare the old and the new output of `dynamicid configure --profile NAME`, and update the digests.
 LOADED = {
-    "tiny": "e799715e1c262c17437d4a913848b50d5dc6bdbcef88d3e355f6e62700917d85",
-    "showcase": "a469fea9e0394c6aa7e0079bb3d392bd15d530987b9114c4205b11b5ea4bc73f",
-    "photographs": "e0e984dfa56fb1a90184ac25da5416791ff1c9efb3d56b552a0260960cb43ae8",
-    "sd15": "31a8da79a23f4421e6f92a72f03216d3827a19c1272105c5b32ee13e44474ec8",
+    "tiny": "5b68437b45be8e9db39853866f2ed2771a7764ea33c73bee4c00008b2cfc030c",
+    "showcase": "5a1ecfb6b866abc157c34411befba989c465abce80835daca16102c5882e2b41",
+    "photographs": "477fe0fdbc44212fcd29298286685c84ada7b94730a7dc595275a89e5b79280e",
+    "sd15": "64faaea92d22f66124bd174cd45c74471c0b0a5f28ec3a31d926adb46b2d2ecc",
 }
 
 

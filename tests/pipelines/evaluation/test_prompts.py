@@ -26,6 +26,12 @@ def test_alternatives_differ_in_one_thing_and_hold_the_prompt_itself() -> None:
     assert all(text.endswith("t-shirt, blue background") for text in texts)
 
 
+def test_plain_prompts_ask_for_nothing() -> None:
+    prompts = load_prompts("plain")
+    assert prompts.single[0].text == "a photo of a person"
+    assert all(not prompt.asked for prompt in (*prompts.single, *prompts.pairs))
+
+
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
@@ -38,4 +44,4 @@ def test_a_prompt_that_cannot_be_judged_is_refused(tmp_path: Path, entry: str, m
     file = tmp_path / "prompts.yaml"
     file.write_text(f"version: 1\nslots: {{shirt: {{red: a red}}}}\nsingle: [{entry}]\npairs: []\n")
     with pytest.raises(UserError, match=message):
-        load_prompts(file)
+        load_prompts(file=file)
