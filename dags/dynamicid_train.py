@@ -46,6 +46,8 @@ with DAG(
     plan = command_task("plan", f"retrain plan --skip-code {SKIP}", form=ASKED, cwd=HOME, output_processor=json.loads)
     workspace = command_task("workspace", "workspace create", cwd=HOME)
     ingest = command_task("ingest", "retrain configure", form=PLANNED)
+    # What cannot reach its end stops here, in seconds.
+    doctor = command_task("doctor", "doctor --fast", retries=0)
     made_by = {
         out if isinstance(out, str) else next(iter(out)): name
         for name, stage in STAGES.items()
@@ -55,7 +57,7 @@ with DAG(
     tasks = {name: stage_task(name, execution_timeout=timedelta(days=7)) for name in STAGES}
     for name, stage in STAGES.items():
         needs = {made_by[dep] for dep in stage["deps"] if dep in made_by}
-        [tasks[need] for need in sorted(needs)] >> tasks[name] if needs else ingest >> tasks[name]
+        [tasks[need] for need in sorted(needs)] >> tasks[name] if needs else doctor >> tasks[name]
     # Data that has drifted from the champion's stops the run before hours of training, unless the form accepts it.
     drift = command_task("drift", "retrain drift", form=FILLED, retries=1)
     tasks["validate_processed"] >> drift >> tasks["train_anchoring"]
@@ -69,5 +71,5 @@ with DAG(
 
     ask = HITLOperator(task_id="ask_a_person", **QUESTION)
     decide = command_task("decide", "retrain decide", form=ANSWERED, pool=PROMOTION)
-    plan >> workspace >> ingest
+    plan >> workspace >> ingest >> doctor
     tasks["evaluate"] >> save_run >> register >> person_asked() >> ask >> decide

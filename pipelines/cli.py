@@ -33,6 +33,7 @@ PANELS: dict[str, tuple[str, ...]] = {
     "Registry": ("register", "promote", "rollback", "drift", "lineage", "reproduce", "retrain"),
     "Operations": (
         *(
+            "doctor",
             "weights",
             "inbox",
             "workspace",

@@ -27,6 +27,8 @@ def line(checkout: Path, shared: Path, tmp_path_factory: pytest.TempPathFactory)
         f"preprocess.insightface_root={shared / 'weights' / 'insightface'}",
         f"preprocess.landmarker={{kind: onnx, path: {shared / 'weights/landmarks68/slim_160_latest.onnx'}, "
         "input_size: 160, box_scale: 1.4, mean: 127.0, scale: 127.0, channel_order: bgr}",
+        "preprocess.domain=any",
+        "base.domain=any",
         "train_anchoring.steps=20",
         "train_anchoring.batch_size=8",
         "train_anchoring.identity.weight=0",

@@ -25,6 +25,7 @@ MEANINGS: dict[str, str] = {
     "source": "where the photo comes from",
     "licence": "licence under which it is used",
     "consent": "what the person agreed to",
+    "domain": "drawn, photograph or unknown: what the source states; if it states nothing, what the pixels show",
     "split": "train, val or test; all photos of a person are in one",
     "status": "ok or rejected",
     "reason": "why it was rejected (list below); null: ok",

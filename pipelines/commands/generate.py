@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from model.face.face_prompts import EXPRESSIONS, POSE_PHRASES, parse
 from pipelines.commands.options import DEFAULT_PARAMS, AdapterChoice, Overrides, ParamsFile, option, read_params
-from pipelines.commands.output import emit, say
+from pipelines.commands.output import emit, say, warn
 from pipelines.core.chain import ADAPTER
 from pipelines.core.errors import UserError
 
@@ -78,6 +78,8 @@ def generate(
             raise UserError(f"{target}: a folder; expected the name of a picture file")
     generator = Generator.load(folder, params)
     drawn = generator.draw(request, gate_map=gate_map is not None)
+    if drawn.note:
+        warn(drawn.note)
     pictures = {out: drawn.image}
     if gate_map is not None:
         pictures[gate_map] = _grey(drawn.gate_map, drawn.image.size)

@@ -21,14 +21,12 @@ def repro(
 ) -> None:
     """Run `dvc repro` stage by stage; the results of a stage with unchanged inputs come from the cache."""
     from pipelines.core.params import load_params
+    from pipelines.operations.doctor.examine import refuse_what_cannot_end
 
     names = check_stages(list(stages or ()))
     root = Path.cwd()
     params = load_params(root / DEFAULT_PARAMS)
-    if params.register_.licences != type(params.register_.licences)():
-        from pipelines.core.weights.licences import check_licences
-
-        check_licences(params)  # before preprocessing, which takes hours
+    refuse_what_cannot_end(params, root, tuple(names))
     runs: dict[str, str | None] = {}
     for position, name in enumerate(names, 1):
         show(Rule(f"{name} ({position}/{len(names)})"))

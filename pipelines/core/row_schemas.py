@@ -32,6 +32,7 @@ DATASET_SCHEMA = pa.schema(
         ("source", pa.string()),
         ("licence", pa.string()),
         ("consent", pa.string()),
+        ("domain", pa.string()),  # what the source states: drawn or photograph
     ]
 )
 
@@ -63,11 +64,12 @@ PROCESSED_SCHEMA = pa.schema(
         ("source", pa.string()),
         ("licence", pa.string()),
         ("consent", pa.string()),
+        ("domain", pa.string()),  # drawn, photograph or unknown: as stated, else by its pixels
     ]
 )
 
-# Columns that came later: rows of format 1 are read as if they were null.
-LATER_COLUMNS: frozenset[str] = frozenset({"turned"})
+# Columns that came later: rows of older formats are read as if they were null.
+LATER_COLUMNS: frozenset[str] = frozenset({"turned", "domain"})
 
 OK = "ok"
 REJECTED = "rejected"

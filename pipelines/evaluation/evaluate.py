@@ -40,10 +40,13 @@ def evaluate(
     where a model, a judge, the IMR or a loss curve is missing, or there are fewer than two usable people; StageFailed
     where a held-out person also has photos in another split.
     """
+    from pipelines.core.weights.domains import check_domains, domains_of, network_domains
     from pipelines.evaluation.protocol import run_protocol
     from pipelines.evaluation.report import write_report
 
     settings = params.evaluate
+    used = network_domains(params, ("base", "preprocess", "evaluate"))
+    check_domains(str(processed), used, measured=domains_of(processed))
     # The judges are loaded first: this is quick, and a missing one is reported before anything is drawn.
     judges = load_judges(params)
     curves = _curves_of(adapter, losses or {})
@@ -146,7 +149,7 @@ def load_judges(params: Params) -> Judges:
         ExpressionJudge(named.expression) if named.expression else None,
         PoseJudge(named.yaw, named.pose) if named.yaw else None,
     )
-    _refuse_shared(params)
+    refuse_shared(params)
     return Judges(reader, NoTextJudge() if named.clip is None else TextJudge(resolve(named.clip), device()))
 
 
@@ -157,7 +160,7 @@ def _face_networks(judges: JudgeParams) -> dict[str, FaceNetwork]:
     return {"recogniser": judges.recogniser, **several, **({} if judges.pose is None else {"pose": judges.pose})}
 
 
-def _refuse_shared(params: Params) -> None:
+def refuse_shared(params: Params) -> None:
     """Raise UserError where a judge of faces has the weights of a network of preprocessing."""
     from pipelines.core.weights.identify import same_weights
     from pipelines.core.weights.manifest import named_paths

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from pipelines.core.errors import UserError
 from pipelines.core.params import Params
 from pipelines.core.row_schemas import OK
+from pipelines.core.weights.domains import (
+    DRAWN,
+    PHOTOGRAPH,
+    NetworkDomain,
+    conflicts,
+    describe_conflict,
+    network_domains,
+)
+from pipelines.core.weights.manifest import SHAPING
 from pipelines.data.faces.record import FaceRecord
 from pipelines.serving.request import DrawRequest, Reference
 
@@ -21,12 +31,14 @@ _DOMINANCE = 3.0
 class GeneratedPicture:
     """The picture (PIL, RGB), and what of the prompt was cut, as it was too long for the model ("" for nothing).
 
-    On request also the mean gate over steps and layers, (h, w) of the latents, in [0, 1].
+    On request also the mean gate over steps and layers, (h, w) of the latents, in [0, 1]. `note`: why the picture
+    may be wrong all the same, "" for nothing.
     """
 
     image: Any
     gate_map: Any = None
     cut: str = ""
+    note: str = ""
 
 
 class Generator:
@@ -48,6 +60,10 @@ class Generator:
         # The largest face is analysed; `_record` refuses photos with another face of similar size.
         preprocess = params.preprocess.model_copy(update={"several_faces": "largest"})
         return cls(pipeline, load_analyser(preprocess), params)
+
+    @cached_property
+    def _networks(self) -> list[NetworkDomain]:
+        return network_domains(self._params, SHAPING)
 
     @property
     def other_base(self) -> dict[str, str]:
@@ -77,7 +93,8 @@ class Generator:
         if any(request.face_prompts) and not self.takes_face_prompts:
             raise UserError("a face prompt needs an adapter with an IMR: `dynamicid train-imr` adds it")
         crop = self._pipeline.crop_size, self._pipeline.crop_hair
-        faces = [to_face(self._record(reference), *crop) for reference in request.references]
+        records = [self._record(reference) for reference in request.references]
+        faces = [to_face(record, *crop) for record in records]
         settings = self._params.evaluate
         size = self._params.base.resolution
         steps = request.steps or settings.steps
@@ -99,7 +116,10 @@ class Generator:
             **multi_person_settings(settings, len(faces), steps),
         )
         cut = self._pipeline.cut_from(request.prompt)
-        return GeneratedPicture(done.images[0], done.gate_maps[0] if gate_map else None, cut)
+        note = ""
+        if any(record.domain == DRAWN for record in records) and (wrong := conflicts(self._networks, DRAWN)):
+            note = f"a reference seems to be a drawing: {describe_conflict(wrong, DRAWN)}"
+        return GeneratedPicture(done.images[0], done.gate_maps[0] if gate_map else None, cut, note)
 
     def shows_a_face(self, photo: bytes) -> bool:
         """Return whether `photo`, an encoded picture, can be a reference."""
@@ -114,6 +134,8 @@ class Generator:
         record = self._analyser.analyse([reference.photo])[0]
         if record.status != OK:
             raise UserError(f"{reference.name}: {_refusal(record)}")
+        if record.domain == PHOTOGRAPH and (wrong := conflicts(self._networks, PHOTOGRAPH)):
+            raise UserError(f"{reference.name}: this seems to be a photograph: {describe_conflict(wrong, PHOTOGRAPH)}")
         areas = record.areas
         if len(areas) > 1 and areas[1] * _DOMINANCE > areas[0]:
             raise UserError(f"{reference.name}: {len(areas)} faces found; crop the photo to the person who is meant")

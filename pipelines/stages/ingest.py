@@ -18,6 +18,7 @@ from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.locks import hold
 from pipelines.core.params import Params
 from pipelines.core.sections.data import Ingest
+from pipelines.core.weights.domains import DRAWN
 from pipelines.data.ingest.contents import Content
 from pipelines.data.ingest.header import read_header
 from pipelines.data.ingest.known_rows import changed_rights, content_key, known_rows, label_key, row_key
@@ -26,6 +27,7 @@ from pipelines.data.ingest.layout import Source, open_source
 from pipelines.data.ingest.photo_files import FoundPhoto, Labels, Skipped, Unmatched
 from pipelines.data.ingest.shards import Row, ShardWriter
 from pipelines.data.ingest.summary import Summary, Tally, UnmatchedLabels, summarise
+from pipelines.data.synthetic.dataset import MANIFEST
 from pipelines.versions.forgotten import REASON, Forgotten, gate
 
 _IN_MEMORY = 2**26
@@ -85,6 +87,9 @@ class _Addition:
     def __init__(self, params: Params, source: Source, faces: Path, forgotten: Forgotten, inputs: Inputs) -> None:
         self._params, self._source, self._faces, self._forgotten = params, source, faces, forgotten
         self._max_bytes = params.ingest.max_file_mb * 2**20
+        # Synthetic data knows what it is.
+        drawn = DRAWN if (source.root / MANIFEST).is_file() else None
+        self._domain = params.ingest.domain or drawn
         self._accepted, self._absent = inputs.accept_unmatched, Absent(inputs.absent)
         self._known = known_rows(faces)
         self._tally = Tally()
@@ -136,7 +141,7 @@ class _Addition:
             return
         earlier = self._known.labels_of(row_key(name, content.image_id))
         if earlier is None:
-            self._writer.add(_row(content, self._params.ingest))
+            self._writer.add(_row(content, self._params.ingest, self._domain))
             self._added.append(content_key(content.image_id))
             return
         self._tally.known += 1
@@ -161,7 +166,7 @@ def _rights(labels: Labels, params: Ingest) -> Labels:
     return replace(labels, licence=labels.licence or params.licence, consent=labels.consent or params.consent)
 
 
-def _row(content: Content, params: Ingest) -> Row:
+def _row(content: Content, params: Ingest, domain: str | None) -> Row:
     labels = content.photo.labels
     header = read_header(content.data)
     return {
@@ -178,4 +183,5 @@ def _row(content: Content, params: Ingest) -> Row:
         "source": labels.source or params.source,
         "licence": labels.licence or params.licence,
         "consent": labels.consent or params.consent,
+        "domain": domain,
     }

@@ -29,6 +29,8 @@ from pipelines.core.params import Params
 from pipelines.core.paths import resolve
 from pipelines.core.row_schemas import DATASET_SCHEMA, OK, REASONS, open_rows
 from pipelines.core.sections.data import Preprocess
+from pipelines.core.weights.domains import check_domains, network_domains
+from pipelines.data.faces.domain import domains_of_dataset
 from pipelines.data.faces.timing import STEPS
 from pipelines.data.faces.version import analyser_version
 from pipelines.data.preprocessing.files import SLICE_SUFFIX, remove_parts
@@ -90,6 +92,8 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> Report:
     refuse_forgotten(inputs.faces)
     shards = [Path(file).resolve() for file in sorted(open_rows(inputs.faces, DATASET_SCHEMA).files)]
     located = _located(section)
+    stated, measured = domains_of_dataset(inputs.faces, section.max_pixels)
+    check_domains(str(inputs.faces), network_domains(params, ("preprocess",)), stated=stated, measured=measured)
     version = analyser_version(located)
     slices = cut_slices(shards, section.slice_photos)
     if not slices:

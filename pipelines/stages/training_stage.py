@@ -115,10 +115,12 @@ def training_run(
 
 def photos_to_train_on(params: Params, processed: Path) -> tuple[dict[str, Photos], int]:
     """Return the permitted photos of splits train and val, and the number of photos that the rights policy refused."""
+    from pipelines.core.weights.domains import check_domains, domains_of, network_domains
     from pipelines.data.training_data import permitted_photos
     from pipelines.versions.forgotten import refuse_forgotten
 
     refuse_forgotten(processed)
+    check_domains(str(processed), network_domains(params, ("base",)), measured=domains_of(processed))
     permitted = {split: permitted_photos(processed, split, params.rights) for split in ("train", "val")}
     refused = sum(found.refused for found in permitted.values())
     return {split: found.photos for split, found in permitted.items()}, refused

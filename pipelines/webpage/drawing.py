@@ -23,11 +23,12 @@ _HEAT_SIDE = 512
 
 @dataclass(frozen=True)
 class Drawing:
-    """A picture and its heat map as PNG files, and the seconds that drawing took, without waiting."""
+    """A picture and its heat map as PNG files, the seconds that drawing took, without waiting, and the model's note."""
 
     picture: Path
     heat: Path
     seconds: float
+    note: str = ""
 
 
 class Renderer:
@@ -73,7 +74,7 @@ class Renderer:
             picture, heat = (folder / f"dynamicid-seed-{request.seed}{suffix}.png" for suffix in ("", "-gate"))
             drawn.image.save(picture)
             heat_map(base, drawn.gate_map).save(heat)
-        return Drawing(picture, heat, seconds)
+        return Drawing(picture, heat, seconds, drawn.note)
 
     def close(self) -> None:
         """End the drawing that runs and refuse further ones, so that nothing is written into the folder afterwards."""

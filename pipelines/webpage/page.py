@@ -199,6 +199,8 @@ def _drawing(renderer: Renderer, form: Form, kept: Any) -> Callable[..., Any]:
             request = _request(renderer, form, values)
             progress(0, desc="analysing the photos")
             drawn = renderer.draw(request, lambda done, of: progress((done, of), desc="drawing", unit="steps"))
+            if drawn.note:
+                gr.Warning(_escape(drawn.note), duration=None)
             face_prompts = "; ".join(text for text in request.face_prompts if text)
             caption = f"seed {request.seed}" + (f" · {face_prompts}" if face_prompts else "")
             pictures = [(str(drawn.picture), caption), *values[kept]][:_EARLIER]

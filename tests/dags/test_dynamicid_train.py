@@ -136,7 +136,12 @@ def test_stages_have_the_edges_of_dvc(dag: dict, dvc_edges: set[tuple[str, str]]
 
 def test_ingest_comes_first_and_a_person_decides_after_register(dag: dict) -> None:
     edges = _edges(dag)
-    assert {("ingest", "validate"), ("validate_processed", "drift"), ("drift", "train_anchoring")} <= edges
+    assert {
+        ("ingest", "doctor"),
+        ("doctor", "validate"),
+        ("validate_processed", "drift"),
+        ("drift", "train_anchoring"),
+    } <= edges
     order = ["evaluate", "save_run", "register", "person_asked", "ask_a_person", "decide"]
     assert set(itertools.pairwise(order)) <= edges
     assert [edge for edge in edges if edge[0] == "register"] == [("register", "person_asked")]

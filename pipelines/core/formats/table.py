@@ -14,8 +14,8 @@ from pipelines.core.errors import UserError
 __all__ = ["KEY"]
 
 PARAMETERS = Format("parameters", 3)
-DATASET = Format("a dataset", 2)
-PROCESSED = Format("processed rows", 2)
+DATASET = Format("a dataset", 3)
+PROCESSED = Format("processed rows", 3)
 SLICES = Format("results of preprocessing", 2)
 CURATION = Format("results of curation", 2)
 EXPORT = Format("an export", 2)

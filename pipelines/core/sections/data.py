@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from pipelines.core.sections.section import ChannelOrder, Count, Section, Share
+from pipelines.core.sections.section import ChannelOrder, Count, Domain, Section, Share
 
 
 class Ingest(Section):
@@ -18,6 +18,9 @@ class Ingest(Section):
     source: str | None = Field(None, description="Source recorded for photos without one in their metadata.")
     licence: str | None = Field(None, description="Licence recorded for photos without one in their metadata.")
     consent: str | None = Field(None, description="Consent recorded for photos without one in their metadata.")
+    domain: Literal["drawn", "photograph"] | None = Field(
+        None, description="What the photos are; null: not stated, so `preprocess` measures it."
+    )
 
 
 class Validate(Section):
@@ -75,6 +78,9 @@ class Preprocess(Section):
         (), description="Sides of the detector's square inputs, in pixels; empty: 128 and 640, as insightface."
     )
     det_threshold: float = Field(0.5, gt=0, lt=1, description="Minimum score of a detected face.")
+    domain: Domain | None = Field(
+        None, description="What the networks of this section know, if you vouch for it; null: as the manifest says."
+    )
     landmarker: Landmarker
     captions: Captions = Captions()
     face_share: Share = Field(0.0, description="Minimum face height as a share of the stored square; 0: no bound.")

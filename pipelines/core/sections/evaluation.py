@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from pipelines.core.sections.face_networks import FaceClassifier, FaceNetwork, FaceRegressor
-from pipelines.core.sections.section import Count, Section, Share
+from pipelines.core.sections.section import Count, Domain, Section, Share
 
 
 class JudgeBounds(Section):
@@ -49,6 +49,9 @@ class Judges(Section):
     detector: DetectorJudge | None = Field(None, description="Face detector; null: that of the face pack.")
     clip: str | None = Field(
         None, description="Folder of a CLIPModel, with tokenizer and preprocessor_config.json, for texts and pictures."
+    )
+    domain: Domain | None = Field(
+        None, description="What the networks of this section know, if you vouch for it; null: as the manifest says."
     )
     photos: Count = Field(200, description="Maximum number of real photos on which the judges are measured.")
     bounds: JudgeBounds = Field(JudgeBounds(), description="What they must reach there.")

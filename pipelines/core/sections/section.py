@@ -10,6 +10,8 @@ from pydantic.fields import FieldInfo
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 ChannelOrder = Literal["rgb", "bgr"]
+# What a network knows.
+Domain = Literal["drawn", "photograph", "any"]
 
 
 class Section(BaseModel):

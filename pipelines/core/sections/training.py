@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from pipelines.core.sections.section import Count, Section, Share
+from pipelines.core.sections.section import Count, Domain, Section, Share
 
 # YAML reads a plain `no` as false.
 Precision = Annotated[Literal["no", "fp16", "bf16"], BeforeValidator(lambda value: "no" if value is False else value)]
@@ -17,6 +17,9 @@ class BaseModels(Section):
 
     pipeline: str = Field(description="Folder of a Stable Diffusion model, in the layout of diffusers.")
     image_encoder: str = Field(description="Folder of a CLIP vision model, in the layout of transformers.")
+    domain: Domain | None = Field(
+        None, description="What the networks of this section know, if you vouch for it; null: as the manifest says."
+    )
     resolution: int = Field(ge=32, multiple_of=8, description="Side of the model's pictures, in pixels.")
     dtype: Literal["float32", "float16", "bfloat16"] = Field("float32", description="Data type of the frozen weights.")
     hair: bool = Field(

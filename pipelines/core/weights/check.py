@@ -47,7 +47,11 @@ def state_of(root: Path, name: str, network: Network, lock: Lock) -> State:
     if not path.exists():
         return "absent"
     if locked is None:
-        expected = [file for pattern in network.files for file in (list(path.glob(pattern)) or [path / pattern])]
+        expected = [
+            file
+            for pattern in network.files
+            for file in ((list(path.glob(pattern)) if "*" in pattern else []) or [path / pattern])
+        ]
         return "unlocked" if all(file.is_file() for file in expected) else "incomplete"
     whole = all(
         (path / file).is_file() and (path / file).stat().st_size == known.bytes for file, known in locked.files.items()

@@ -16,6 +16,8 @@ from pipelines.core.weights.manifest import SECTIONS, Manifest, Network, named_p
 
 # Values that a tensor has at least where its equality says something: smaller ones may all be zero or one.
 _LARGE_TENSOR = 256
+# Bytes that take about a tenth of a second to hash.
+_LARGE = 64 * 2**20
 _WEIGHTS = frozenset({".bin", ".onnx", ".pt", ".pth", ".safetensors", ".tar"})
 
 
@@ -41,30 +43,40 @@ def identified(
     return identified_at(named_paths(tree, sections), root)
 
 
-def identified_at(paths: Mapping[str, str], root: Path | None = None) -> dict[str, Identified]:
-    """Return, as `identified`, the networks at `paths`, by the same keys, sorted."""
+def identified_at(paths: Mapping[str, str], root: Path | None = None, *, quick: bool = False) -> dict[str, Identified]:
+    """Return, as `identified`, the networks at `paths`, by the same keys, sorted.
+
+    `quick`: large files are recognised by their sizes, without hashing.
+    """
     root = root or Path.cwd()
     manifest, lock = read_manifest(root), read_lock(root)
     found = {}
     for key, path in sorted(paths.items()):
-        name = identify(path, manifest, lock, root)
+        name = identify(path, manifest, lock, root, quick=quick)
         found[key] = Identified(path, name, None if name is None else manifest.networks[name])
     return found
 
 
-def identify(path: str | Path, manifest: Manifest, lock: Lock, root: Path) -> str | None:
+def identify(path: str | Path, manifest: Manifest, lock: Lock, root: Path, *, quick: bool = False) -> str | None:
     """Return the name of the network at `path`; None for one that the manifest does not have.
 
-    Files at the path of a network whose hashes are known, but with another content, are unknown.
+    Files at the path of a network whose hashes are known, but with another content, are unknown; `quick` as above.
     """
     place = resolve(path)
     known, complete = _known_contents(manifest, lock)
     sizes = {size for size, _ in known}
     files = [place] if place.is_file() else sorted(place.rglob("*")) if place.is_dir() else []
     weights = [file for file in files if file.suffix in _WEIGHTS and file.is_file()]
-    votes = Counter(
-        name for file in weights if file.stat().st_size in sizes for name in known[file.stat().st_size, sha256(file)]
-    )
+    votes: Counter[str] = Counter()
+    for file in weights:
+        size = file.stat().st_size
+        if size in sizes:
+            alike = quick and size > _LARGE
+            votes.update(
+                {name for key, names in known.items() if key[0] == size for name in names}
+                if alike
+                else known[size, sha256(file)]
+            )
     by_path = manifest.at(path, root)
     if votes:
         most = max(votes.values())

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -19,10 +19,9 @@ from pipelines.core.errors import UserError
 from pipelines.core.formats.table import KEY, WEIGHTS, check_format
 from pipelines.core.params import problems_of, read_mapping
 from pipelines.core.paths import project_root
-from pipelines.core.sections.section import Section
+from pipelines.core.sections.section import Domain, Section
 
 OWN = "weights.yaml"
-Domain = Literal["drawn", "photograph", "any"]
 _MANIFEST = Path(__file__).with_name("manifest.yaml")
 _SHIPPED = Path("model/foundation/weights/manifest.json")
 # Keys of parameters whose texts are no networks, though they have slashes.

@@ -25,7 +25,15 @@ from pipelines.data.curation.identities import find_identities
 from pipelines.data.curation.quality import leave_out_near_duplicates, leave_out_poor, leave_out_repeats
 from pipelines.data.curation.records import FACES_SCHEMA, LEFT_OUT, REASONS, write_rows
 from pipelines.data.curation.report import write_report
-from pipelines.data.curation.survey import Gate, PhotoFolder, analyse_new, list_photos, read_rows, state_folder
+from pipelines.data.curation.survey import (
+    Gate,
+    PhotoFolder,
+    analyse_new,
+    check_photo_domains,
+    list_photos,
+    read_rows,
+    state_folder,
+)
 from pipelines.data.curation.write import Chosen, WriteTask, write_chosen
 from pipelines.data.faces.calibration import Recogniser, pack_traits, recogniser_of
 from pipelines.data.ingest.photo_files import FoundPhoto
@@ -94,6 +102,7 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> Report:
     if out.resolve().is_relative_to(source.resolve()):
         raise UserError(f"{out}: is inside the source {source}; choose a folder outside of it")
     _check_replaceable(out)
+    check_photo_domains(params, source, photos)
     taken = UserError(f"{outputs.state}: another curate run uses this folder; wait until it ends")
     with hold(outputs.state / ".lock", taken):
         enter_state(CURATION, outputs.state)

@@ -21,7 +21,7 @@ from pipelines.core.params import Params
 from pipelines.core.paths import resolve
 from pipelines.core.row_schemas import OK, PROCESSED_SCHEMA, list_matrix, open_rows
 from pipelines.data.curation.build import STATE
-from pipelines.data.curation.survey import Gate, analyse_new, list_photos, read_rows, state_folder
+from pipelines.data.curation.survey import Gate, analyse_new, check_photo_domains, list_photos, read_rows, state_folder
 from pipelines.data.faces.calibration import (
     Measured,
     Rate,
@@ -140,6 +140,7 @@ def _check_made_by(params: Params, folder: Path) -> None:
 def _photos(params: Params, inputs: Inputs, state: Path) -> tuple[np.ndarray, np.ndarray]:
     """Analyse a folder of photos as curation does; return the embeddings and names of those that show one face."""
     source = list_photos(inputs.data, inputs.identity_depth, params.ingest.max_file_mb * 2**20, inputs.gate)
+    check_photo_domains(params, inputs.data, source)
     with hold(state / ".lock", UserError(f"{state}: another curate run uses this folder; wait until it ends")):
         enter_state(CURATION, state)
         folder = state_folder(params, state, inputs.data).resolve()

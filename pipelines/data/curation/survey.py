@@ -17,8 +17,10 @@ import pyarrow.parquet as pq
 from pipelines.core.errors import UserError
 from pipelines.core.files import sha256
 from pipelines.core.params import Params
+from pipelines.core.weights.domains import check_domains, network_domains
 from pipelines.data.curation.analyse import AnalyseTask, Photo, analyse_and_write
 from pipelines.data.curation.records import STATE_SCHEMA, write_rows
+from pipelines.data.faces.domain import measure_sample, sampled
 from pipelines.data.faces.version import analyser_version, code_files
 from pipelines.data.ingest.layout import open_source
 from pipelines.data.ingest.photo_files import FoundPhoto, Skipped, Unmatched
@@ -133,3 +135,15 @@ def photo_key(photo: FoundPhoto) -> str:
     changed = Path(str(photo.path)).lstat().st_mtime_ns
     text = "\0".join([photo.file_name, str(photo.n_bytes), str(changed), photo.labels.face_prompt or ""])
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def check_photo_domains(params: Params, source: Path, photos: PhotoFolder) -> None:
+    """Raise UserError where the networks do not know pictures of this kind: as stated, else as a sample shows."""
+    stated = params.ingest.domain
+    files = [photo.path for photo in photos.photos.values()]
+    check_domains(
+        str(source),
+        network_domains(params, ("preprocess",)),
+        stated={stated: len(files)} if stated else None,
+        measured=None if stated else measure_sample(sampled(files), params.preprocess.max_pixels),
+    )

@@ -19,6 +19,7 @@ from pipelines.core.sections.data import Preprocess
 from pipelines.data.faces.calibration import PackTraits, pack_traits
 from pipelines.data.faces.captions import CaptionChain, face_prompt_of, load_captions
 from pipelines.data.faces.decode import Undecodable, decode
+from pipelines.data.faces.domain import around_face, domain_of_picture
 from pipelines.data.faces.framing import Frame, encode_jpeg, frame_face
 from pipelines.data.faces.insightface_analyser import InsightFaceAnalyser, pack_folder
 from pipelines.data.faces.landmarks import load_landmarker
@@ -60,6 +61,7 @@ class _ChosenFace:
     face: Detection
     areas: tuple[float, ...]
     sharpness: float
+    domain: str
 
 
 class Analyser:
@@ -206,7 +208,8 @@ class Analyser:
             detail = "turned: the face does not tell which way is up"
             return FaceRecord(REJECTED, "turned", n_faces=len(found), det_score=face.score, detail=detail)
         areas = tuple(sorted((each.area for each in found), reverse=True))
-        return _ChosenFace(position, upright.image, upright.turned, face, areas, measure)
+        domain = domain_of_picture(around_face(upright.image, face.bbox))
+        return _ChosenFace(position, upright.image, upright.turned, face, areas, measure, domain)
 
     def _measure(self, chosen: Sequence[_ChosenFace], texts: Sequence[Texts]) -> list[FaceRecord]:
         photos = [item.image for item in chosen]
@@ -254,6 +257,7 @@ class Analyser:
                     sharpness=item.sharpness,
                     expression=caption.expression,
                     prompt=caption.prompt,
+                    domain=item.domain,
                     face_prompt=texts[row][1] or face_prompt_of(caption.expression, poses[row].yaw),
                 )
             )

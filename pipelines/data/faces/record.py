@@ -35,6 +35,7 @@ class FaceRecord:
     expression: str | None = None
     prompt: str | None = None
     face_prompt: str | None = None
+    domain: str = "unknown"
     areas: tuple[float, ...] = field(default=(), compare=False)
     detail: str = field(default="", compare=False)
 

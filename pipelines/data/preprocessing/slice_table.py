@@ -18,11 +18,14 @@ from pipelines.data.preprocessing.partition import partition_hash
 GIVEN = ("image_id", "identity", "file_name", "source", "licence", "consent")
 HASH = "partition_hash"
 ANALYSIS = "analysis"
+# What the source of the photo states; `domain` is what the photo seems to be.
+STATED = "stated_domain"
 # A slice stores the partition hash instead of the split, so the number of buckets and the people held out may change
 # without analysing any photo again. ANALYSIS is the row's `analysis_key`, null where the photo is a duplicate.
 SLICE_SCHEMA = pa.schema(
     [
         *(column for column in PROCESSED_SCHEMA if column.name != "split"),
+        (STATED, pa.string()),
         (HASH, pa.int64()),
         (ANALYSIS, pa.string()),
     ]
@@ -50,6 +53,8 @@ def slice_table(
             columns.append(_hashes(given))
         elif column.name == ANALYSIS:
             columns.append(pa.array(keys or [None] * len(records), column.type))
+        elif column.name == STATED:
+            columns.append(pa.array(given["domain"], column.type))
         elif column.name in GIVEN:
             columns.append(pa.array(given[column.name], column.type))
         else:
@@ -61,6 +66,7 @@ def with_given(rows: pa.Table, given: dict[str, list[Any]]) -> pa.Table:
     """Return the rows of an earlier slice with the columns GIVEN as the dataset has them now."""
     for name in GIVEN:
         rows = rows.set_column(SLICE_SCHEMA.get_field_index(name), name, pa.array(given[name], pa.string()))
+    rows = rows.set_column(SLICE_SCHEMA.get_field_index(STATED), STATED, pa.array(given["domain"], pa.string()))
     return rows.set_column(SLICE_SCHEMA.get_field_index(HASH), HASH, _hashes(given)).cast(SLICE_SCHEMA)
 
 

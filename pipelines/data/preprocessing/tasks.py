@@ -27,7 +27,7 @@ from pipelines.data.preprocessing.files import (
     write_slice,
 )
 from pipelines.data.preprocessing.partition import bucket_bounds, split_of
-from pipelines.data.preprocessing.slice_table import GIVEN, analysis_key, slice_table, sort_rows, with_given
+from pipelines.data.preprocessing.slice_table import GIVEN, STATED, analysis_key, slice_table, sort_rows, with_given
 from pipelines.data.preprocessing.slices import Slice, read_slice
 from pipelines.data.preprocessing.worker_analyser import worker_analyser
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 Originals = Mapping[str, tuple[str, str]]
 
 _BATCH = 32
-_METADATA = [*GIVEN, "prompt", "face_prompt"]
+_METADATA = [*GIVEN, "domain", "prompt", "face_prompt"]
 
 
 @dataclass(frozen=True)
@@ -139,6 +139,8 @@ def write_bucket(bucket: int, slices: list[str], params: Preprocess, out: Path) 
     people = rows["identity"].to_pylist()
     splits = {name: split_of(name, params.test_share, params.val_share) for name in set(people)}
     rows = rows.append_column("split", pa.array([splits[name] for name in people], pa.string()))
+    domain = pc.coalesce(rows[STATED], rows["domain"])
+    rows = rows.set_column(rows.schema.get_field_index("domain"), "domain", domain)
     table = rows.select(PROCESSED_SCHEMA.names).cast(PROCESSED_SCHEMA)
     write_bucket_file(table, out / f"part-{bucket:05d}.parquet")
     return int(table.num_rows)
@@ -153,8 +155,8 @@ class Plan:
     file: Path
 
     def given(self, rows: Sequence[int]) -> dict[str, list[Any]]:
-        """Return the columns GIVEN of some rows."""
-        return {name: [self.columns[name][row] for row in rows] for name in GIVEN}
+        """Return the columns GIVEN of some rows, and what their source states as `domain`."""
+        return {name: [self.columns[name][row] for row in rows] for name in (*GIVEN, "domain")}
 
     def texts(self, rows: Sequence[int]) -> tuple[list[str | None], list[str | None]]:
         """Return prompts and face prompts of some rows."""
@@ -173,6 +175,7 @@ def plan_slice(piece: Slice, job: Job, originals: Originals) -> Plan:
     needs the same photos analysed in the same way finds it.
     """
     columns = pa.Table.from_batches(read_slice(piece, _METADATA, piece.rows)).to_pydict()
+    columns.setdefault("domain", [None] * piece.rows)  # of a format without it
     # Datasets of earlier versions may hold a name in several forms: one person must not be in two splits.
     columns["identity"] = [normal_name(name) for name in columns["identity"]]
     repeats = [

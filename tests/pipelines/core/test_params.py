@@ -24,10 +24,10 @@ def tiny(project: Path) -> Path:
 # sha256 of each loaded profile as canonical JSON. All extend tiny, so one change may change all. After an intended one,
 # compare the old and the new output of `dynamicid configure --profile NAME`, and update the digests.
 LOADED = {
-    "tiny": "5b68437b45be8e9db39853866f2ed2771a7764ea33c73bee4c00008b2cfc030c",
-    "showcase": "5a1ecfb6b866abc157c34411befba989c465abce80835daca16102c5882e2b41",
-    "photographs": "477fe0fdbc44212fcd29298286685c84ada7b94730a7dc595275a89e5b79280e",
-    "sd15": "64faaea92d22f66124bd174cd45c74471c0b0a5f28ec3a31d926adb46b2d2ecc",
+    "tiny": "f1df885c907cf8081babdd7f3b6a350977bf590ff107e7cd2b02d5fad2851bb1",
+    "showcase": "675184cd20fd8f8d0577ec18489b94051d66a125e9c7e66a7f55061320f6d780",
+    "photographs": "177a96c0f76e45a4d13a102cace51131ce65dae72493deb148775a629676d3ef",
+    "sd15": "6efaa4565cf878ead8ee936b0928b957241aa12325c100eb7223d7f3afe7e252",
 }
 
 

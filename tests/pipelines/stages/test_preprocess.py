@@ -57,6 +57,20 @@ def _bytes(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
+def test_networks_that_do_not_know_the_photos_are_refused_before_the_work(
+    people: list[Row], params: Callable[..., Params], project: Path, tmp_path: Path
+) -> None:
+    outputs = Outputs(tmp_path / "processed", tmp_path / "state")
+    photos = Inputs(_write(tmp_path / "photos", [people]))
+    with pytest.raises(UserError, match=r"photos: 1\d of 12 seem to be photographs: .*foundation-faces.*=photograph"):
+        run(load_params(project / "profiles" / "tiny.yaml"), photos, outputs)
+    drawn = Inputs(_write(tmp_path / "drawn", [[row | {"domain": "drawn"} for row in people]]))
+    with pytest.raises(UserError, match=r"drawn: 12 are drawings: buffalo_real_mini .* know only photographs"):
+        run(params(), drawn, outputs)
+    assert not outputs.processed.exists()
+    assert not outputs.state.exists()
+
+
 def test_rows_do_not_depend_on_how_the_work_was_divided(
     people: list[Row], params: Callable[..., Params], tmp_path: Path
 ) -> None:

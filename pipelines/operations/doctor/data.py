@@ -1,0 +1,81 @@
+"""Check the photos: how many there are, of whom, and whether enough people are held out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.core.errors import UserError
+from pipelines.core.params import Params
+from pipelines.core.row_schemas import DATASET_SCHEMA, open_rows
+from pipelines.operations.doctor.finding import CheckResult
+
+NO_PHOTOS = "there is no dataset yet"
+_HOW = "`dynamicid ingest SRC`, or `dynamicid synthesize` for drawn people"
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Numbers of photos, their bytes, photos by person, and photos by domain: stated, else of a sample."""
+
+    photos: int
+    bytes: int
+    people: dict[str, int]
+    domains: dict[str, int]
+
+
+def read_photos(faces: Path, params: Params, *, fast: bool) -> Photos:
+    """Return what a dataset holds; all zero where there is none. `fast`: only stated domains are read."""
+    from pipelines.data.faces.domain import domains_of_dataset
+
+    if not any(faces.glob("*.parquet")):
+        return Photos(0, 0, {}, {})
+    people: Counter[str] = Counter()
+    domains: Counter[str] = Counter()
+    rows = size = 0
+    for batch in open_rows(faces, DATASET_SCHEMA).to_batches(columns=["identity", "n_bytes", "domain"]):
+        people.update(name for name in batch["identity"].to_pylist() if name)
+        domains.update(value for value in batch["domain"].to_pylist() if value)
+        size += sum(value or 0 for value in batch["n_bytes"].to_pylist())
+        rows += batch.num_rows
+    if not fast and not domains:
+        domains = domains_of_dataset(faces, params.preprocess.max_pixels)[1]
+    return Photos(rows, size, dict(people), dict(domains))
+
+
+def photos(params: Params, found: Photos) -> list[CheckResult]:
+    """Return the findings about the photos."""
+    from pipelines.data.preprocessing.partition import split_of
+
+    if not found.photos:
+        return [CheckResult("data", "stop", NO_PHOTOS, f"{_HOW}; or --data DIR")]
+    text = f"{found.photos:,} photos, {found.bytes / 1e6:,.0f} MB, of {len(found.people):,} named people"
+    least = params.validate_.min_photos
+    if found.photos < least:
+        return [
+            CheckResult("data", "stop", f"{text}; validate.min_photos is {least}", "ingest more photos", ("validate",))
+        ]
+    test, val = params.preprocess.test_share, params.preprocess.val_share
+    splits = {name: split_of(name, test, val) for name in found.people}
+    held_out = [name for name, split in splits.items() if split == "test"]
+    usable = sum(found.people[name] >= 3 for name in held_out)
+    if len(found.people) < params.validate_processed.min_identities:
+        mend = "name people by folders (`dynamicid curate`), or ingest more of them"
+        named = f"{text}; validate_processed.min_identities is {params.validate_processed.min_identities}"
+        return [CheckResult("data", "stop", named, mend, ("validate_processed", "train_imr", "evaluate"))]
+    least, mend = params.validate_processed.min_test_identities, "or raise preprocess.test_share"
+    if len(held_out) < least:
+        named = f"{text}; {len(held_out)} are held out, validate_processed.min_test_identities is {least}"
+        return [CheckResult("data", "stop", named, f"ingest more people, {mend}", ("validate_processed",))]
+    if usable < 2:
+        named = f"{text}; {len(held_out)} are held out, {usable} of them with three photos; evaluate needs 2"
+        return [CheckResult("data", "stop", named, f"ingest more photos of each person, {mend}", ("evaluate",))]
+    return [CheckResult("data", "good", f"{text}, {len(held_out)} of them held out")]
+
+
+def dataset(root: Path, data: Path | None) -> Path:
+    """Return the dataset folder that is meant; raise UserError where a given one does not exist."""
+    if data is not None and not data.is_dir():
+        raise UserError(f"--data {data}: no such folder; expected a dataset, as `dynamicid ingest` writes it")
+    return data or root / "data" / "faces"

@@ -1,0 +1,108 @@
+"""Check the machine: Python, Java, disk, memory and GPU against the profile."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+from pipelines.core.errors import UserError
+from pipelines.core.params import Params
+from pipelines.core.paths import resolve
+from pipelines.operations.doctor.finding import CheckResult
+
+_GIB = 2**30
+_TRAININGS = ("train_anchoring", "train_imr", "evaluate")
+# A Python worker of Spark with its networks, and Java: docs/log/scaling.md.
+_WORKER_GIB, _JAVA_GIB = 1.2, 1.0
+# Bytes of a large base model's activations per picture of 512 x 512 pixels, with gradient checkpointing and without.
+_ACTIVATIONS = {True: 0.6 * _GIB, False: 3.0 * _GIB}
+_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+
+
+def machine(params: Params, root: Path, dataset_bytes: int) -> list[CheckResult]:
+    """Return the findings about this machine; `dataset_bytes` of photos will be processed. Nothing is loaded."""
+    return [_python(), _java(), _disk(root, dataset_bytes), _memory(params), _gpu(params)]
+
+
+def _python() -> CheckResult:
+    found = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info[:2] == (3, 11):
+        return CheckResult("python", "good", f"Python {found}")
+    return CheckResult("python", "stop", f"Python {found}, expected 3.11", "`make env PYTHON=/path/to/python3.11`")
+
+
+def _java() -> CheckResult:
+    from pipelines.data.spark import check_java
+
+    try:
+        check_java()
+    except UserError as error:
+        what, _, how = str(error).partition("; ")
+        return CheckResult("java", "stop", what, how or "install Java 17", ("preprocess",))
+    return CheckResult("java", "good", "Java 17 or later")
+
+
+def _disk(root: Path, dataset_bytes: int) -> CheckResult:
+    free = shutil.disk_usage(root).free
+    # Photos become slices and rows, both in the cache of DVC as well; models and their checkpoints come on top.
+    needed = 2 * dataset_bytes + _GIB // 4
+    text = f"{free / _GIB:,.1f} GiB free on the disk of {root}, about {needed / _GIB:,.1f} GiB needed"
+    if free < needed:
+        return CheckResult(
+            "disk", "stop", text, "free some space (`dynamicid clean` lists what can go), or work elsewhere"
+        )
+    return CheckResult("disk", "good", text)
+
+
+def _memory(params: Params) -> CheckResult:
+    import psutil
+
+    master = re.fullmatch(r"local\[(\d+|\*)\]", params.preprocess.master)
+    workers = 0 if master is None else os.cpu_count() or 1 if master[1] == "*" else int(master[1])
+    needed = max(_JAVA_GIB + workers * _WORKER_GIB, 1.0 + 2 * _weights(params) / _GIB)
+    memory = psutil.virtual_memory()
+    text = f"{memory.total / _GIB:,.1f} GiB of memory, about {needed:,.1f} needed ({workers} workers of preprocess)"
+    if memory.total / _GIB < needed:
+        return CheckResult("memory", "stop", text, "fewer workers: preprocess.master=local[1]; or a larger machine")
+    if memory.available / _GIB < needed:
+        free = f"{text}, {memory.available / _GIB:,.1f} of them free now"
+        return CheckResult("memory", "warning", free, "end other programs first")
+    return CheckResult("memory", "good", text)
+
+
+def _gpu(params: Params) -> CheckResult:
+    precisions = {params.train_anchoring.mixed_precision, params.train_imr.mixed_precision}
+    half = "fp16" in precisions or params.base.dtype == "float16"
+    if not half and params.base.resolution <= 128:
+        return CheckResult("gpu", "good", "this profile needs none")
+    import torch
+
+    if not torch.cuda.is_available():
+        if half:
+            mend = "use bf16 (train_anchoring.mixed_precision, train_imr.mixed_precision, base.dtype=bfloat16)"
+            return CheckResult("gpu", "stop", "no CUDA device, and float16 needs one", mend, _TRAININGS)
+        text = f"no CUDA device: a training at {params.base.resolution} px takes weeks on CPUs"
+        return CheckResult("gpu", "warning", text, "use a machine with a GPU, or the profile tiny")
+    total = torch.cuda.get_device_properties(0).total_memory
+    needed = _gpu_bytes(params)
+    text = f"{torch.cuda.get_device_name(0)} with {total / _GIB:.0f} GiB, about {needed / _GIB:.0f} needed"
+    if total < needed:
+        mend = "lower train_anchoring.batch_size, set gradient_checkpointing=true in both trainings, or use another GPU"
+        return CheckResult("gpu", "stop", text, mend, _TRAININGS)
+    return CheckResult("gpu", "good", text)
+
+
+def _gpu_bytes(params: Params) -> int:
+    pictures = params.train_anchoring.batch_size * (params.base.resolution / 512) ** 2
+    activations = pictures * _ACTIVATIONS[params.train_anchoring.gradient_checkpointing]
+    # The adapter has a fifth of the base's weights at full size: value, gradient, two moments and the average.
+    return int(_weights(params) * (_BYTES[params.base.dtype] / 4 + 5 * 0.2) + activations + _GIB)
+
+
+def _weights(params: Params) -> int:
+    """Return the bytes of the base model's weights on disk, 0 where they are missing."""
+    folders = (resolve(params.base.pipeline), resolve(params.base.image_encoder))
+    return sum(file.stat().st_size for folder in folders for file in folder.rglob("*.safetensors"))
