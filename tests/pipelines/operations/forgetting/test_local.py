@@ -196,6 +196,22 @@ def test_tables_that_also_name_others_are_shared_and_those_of_one_person_are_not
     assert names(inbox / place) == {"x/2.jpg", "other.json", *(file.name for file in found.shared)}
 
 
+@pytest.mark.parametrize("columns", [{"image_id": ["0" * 64, "1" * 64], "identity": ["anna", "bob"]}, {"x": [1]}])
+def test_a_damaged_table_in_an_inbox_stops_no_request(tmp_path: Path, columns: dict[str, list[object]]) -> None:
+    """Whatever byte was changed: it is searched, or named as unread."""
+    file = tmp_path / ".dynamicid" / "inbox" / "_done" / "r" / "monday" / "a.parquet"
+    file.parent.mkdir(parents=True)
+    pq.write_table(pa.table(columns), file)
+    raw = file.read_bytes()
+    answers = []
+    for place in range(0, len(raw), 5):
+        file.write_bytes(raw[:place] + bytes([raw[place] ^ 0x80]) + raw[place + 1 :])
+        found = local.find_files(tmp_path, ANNA)
+        answers.append((bool(found.shared), bool(found.unread)))
+    assert (False, True) in answers, "some damage is named"
+    assert ("identity" in columns) is ((True, False) in answers), "and most does not hide her"
+
+
 @pytest.mark.parametrize("kind", ["tar", "tar.gz", "tgz", "tar.xz", "zip"])
 def test_archives_in_an_inbox_are_found_by_their_photos(tmp_path: Path, kind: str) -> None:
     archive = tmp_path / ".dynamicid" / "inbox" / "_done" / "r" / "monday" / f"faces.{kind}"
