@@ -21,6 +21,7 @@ from pipelines.data.ingest.label_files import DESCRIPTION_BYTES, TABLES, paths_i
 from pipelines.data.ingest.label_join import Members, TableJoin, owners
 from pipelines.data.ingest.label_values import labels_of
 from pipelines.data.ingest.layout import Source
+from pipelines.data.ingest.parquet_files import FAULTS
 from pipelines.data.ingest.photo_files import is_picture_name, is_picture_start, is_tar_name, row_name
 from pipelines.data.ingest.sidecars import BESIDE, sidecar_labels
 from pipelines.operations.forgetting.packed import Unreadable, contents, is_packed
@@ -116,7 +117,7 @@ def files_of(source: Mapping[str, Path], subject: Subject, *, named: bool = True
                     pictures[name] = hashlib.file_digest(stream, "sha256").hexdigest()
         except FileNotFoundError:
             continue  # a link to nothing
-        except OSError:
+        except FAULTS:
             found.unread.add(file)
     shown = {name for name in pictures if not _shows_landmarks(name, source)}
     theirs = {name for name in shown if subject.shows(pictures[name])}
