@@ -40,7 +40,12 @@ MEANINGS: dict[str, str] = {
     "det_score": "the detector's score, 0 to 1",
     "n_faces": "faces found in the photo",
     "sharpness": "variance of the Laplacian of the face at 128 pixels",
-    "expression": "one of seven; null: unknown",
+    "expression": "one of seven; null: open",
+    "expression_confidence": "0 to 1, of the likeliest expression, also where it stayed open; null: given, or not read",
+    "expression_source": "sidecar, clip, or names and sha256 (12 digits) of the networks; null: nothing read it",
+    "pose": "one of five; null: open",
+    "pose_spread": "degrees of yaw between the networks; null: one estimate",
+    "pose_source": "sidecar, face pack, landmarks, or networks as for the expression; null: a row of an older format",
 }
 FORMATS = """
 ## Versions of formats

@@ -12,14 +12,15 @@ class Face:
     """A reference face, already analysed.
 
     `embedding` (512,) float32, unit norm; `crop` (S, S, 3) uint8 RGB, aligned, without background; `landmarks` (68, 2)
-    float32 in the unit crop frame (see face_geometry); `expression` and `pose` are words of face_prompts.
+    float32 in the unit crop frame (see face_geometry); `expression` and `pose` are words of face_prompts, None where
+    they are not known.
     """
 
     embedding: np.ndarray
     crop: np.ndarray
     landmarks: np.ndarray
-    expression: str = "neutral"
-    pose: str = "front"
+    expression: str | None = None
+    pose: str | None = None
 
 
 @dataclass(frozen=True)

@@ -44,9 +44,12 @@ class FacePrompt:
     pose: str | None
 
 
-def compose(expression: str, pose: str) -> str:
-    """Return the canonical face prompt, for example "sad, slightly turned to the left"."""
-    return f"{expression}, {POSE_PHRASES[pose]}"
+def compose(expression: str | None, pose: str | None) -> str:
+    """Return the canonical face prompt, for example "sad, slightly turned to the left".
+
+    It says nothing about what is unknown (None), and is empty where both are.
+    """
+    return ", ".join(part for part in (expression, POSE_PHRASES[pose] if pose else None) if part)
 
 
 def parse(text: str) -> FacePrompt:

@@ -58,7 +58,9 @@ def train(clip: Any, tokenizer: Any, data: PhotographData, edition: Edition, leg
         shown = data.pixels[rows][np.arange(len(rows)), crops.astype(int)]
         shown[flipped] = shown[flipped][:, :, ::-1]
         faces = [data.face_prompt(row, mirror) for row, mirror in zip(rows.tolist(), flipped.tolist(), strict=True)]
-        texts = [f"{data.prompt(row)}, {face}" for row, face in zip(one.tolist(), faces, strict=False)]
+        texts = [
+            ", ".join(filter(None, (data.prompt(row), face))) for row, face in zip(one.tolist(), faces, strict=False)
+        ]
         texts += faces[spec.batch :]
         seen = clip.vision_model(normalise(shown).to(device), output_hidden_states=True)
         features = clip.visual_projection(seen.pooler_output)
@@ -70,9 +72,10 @@ def train(clip: Any, tokenizer: Any, data: PhotographData, edition: Edition, leg
         figures = {"contrastive": loss}
         # The face encoder reads the states before the last layer.
         inner = seen.hidden_states[-2][:, 1:].mean(1)
+        pose = data.photos.pose[rows]
         labels = {
             "expression": data.photos.expression[rows].astype(np.int64),
-            "pose": np.where(flipped, len(POSES) - 1 - data.photos.pose[rows], data.photos.pose[rows]).astype(np.int64),
+            "pose": np.where(flipped & (pose >= 0), len(POSES) - 1 - pose, pose).astype(np.int64),
         }
         for name, values in labels.items():
             true = torch.from_numpy(values).to(device)
@@ -101,7 +104,7 @@ def _known(scores: Tensor, labels: Tensor) -> Tensor:
 
 @torch.no_grad()
 def measure(clip: Any, tokenizer: Any, data: PhotographData) -> dict[str, float | None]:
-    """Return zero-shot accuracies of expression, where known, and of pose on crops, None without photographs."""
+    """Return zero-shot accuracies of expression and pose on crops, where they are known, None without photographs."""
     rows = np.arange(len(data.photos))[:_MEASURED]
     prompts = [compose(expression, pose) for expression in EXPRESSIONS for pose in POSES]
     tokens = tokenizer(prompts, padding=True, return_tensors="pt")
@@ -112,7 +115,7 @@ def measure(clip: Any, tokenizer: Any, data: PhotographData) -> dict[str, float 
             continue
         seen = clip.visual_projection(clip.vision_model(normalise(data.pixels[part][:, 1])).pooler_output)
         best = (F.normalize(seen, dim=-1) @ written.T).argmax(1).numpy()
-        known = data.photos.expression[part] >= 0
-        right["expression"] += list((best // len(POSES) == data.photos.expression[part])[known])
-        right["pose"] += list(best % len(POSES) == data.photos.pose[part])
+        for name, read in (("expression", best // len(POSES)), ("pose", best % len(POSES))):
+            labels = getattr(data.photos, name)[part]
+            right[name] += list((read == labels)[labels >= 0])
     return {f"zero_shot_{name}": float(np.mean(found)) if found else None for name, found in right.items()}

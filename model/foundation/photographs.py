@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from model.face.face_geometry import face_crop
-from model.face.face_prompts import EXPRESSIONS, POSE_PHRASES, POSES
+from model.face.face_prompts import EXPRESSIONS, POSE_PHRASES, POSES, compose
 from model.foundation import manifest
 from model.foundation.loop import Legs
 from model.foundation.measure import CLIP, UNET
@@ -28,7 +28,7 @@ from model.foundation.train import scaled, train_part
 from model.network.base import encode_pixels, fingerprint, fingerprint_of_base, load_autoencoder
 from model.training.cache import RecordStore, store_folder
 from model.training.encode import FaceRecords, RecordEncoder, Records, folder_digest
-from model.training.photos import PhotoContent, Photos
+from model.training.photos import UNKNOWN, PhotoContent, Photos
 
 SUBJECT = "a photo of a person"
 """The prompt of a photograph that has none."""
@@ -50,10 +50,10 @@ class PhotographData:
     faces: FaceRecords
 
     def face_prompt(self, row: int, mirrored: bool) -> str:
-        """Return what is known of the face: its pose, and its expression unless that is open."""
+        """Return what is known of the face, nothing where expression and pose are open."""
         expression, pose = int(self.photos.expression[row]), int(self.photos.pose[row])
-        phrase = POSE_PHRASES[POSES[-1 - pose if mirrored else pose]]
-        return f"{EXPRESSIONS[expression]}, {phrase}" if expression >= 0 else phrase
+        side = None if pose == UNKNOWN else POSES[-1 - pose if mirrored else pose]
+        return compose(None if expression == UNKNOWN else EXPRESSIONS[expression], side)
 
     def prompt(self, row: int) -> str:
         """Return the prompt of the photograph, or that of any."""

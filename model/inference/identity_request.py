@@ -17,8 +17,11 @@ Faces = Sequence[Person] | Sequence[Sequence[Person]]
 FacePrompts = Sequence[str | None] | Sequence[Sequence[str | None]]
 
 
-def requested_motion(face_prompt: str, face: Face) -> tuple[str, str]:
-    """Return expression and pose of a face prompt, a missing one from `face`; raise ValueError if both are missing."""
+def requested_motion(face_prompt: str, face: Face) -> tuple[str | None, str | None]:
+    """Return expression and pose of a face prompt, a missing one from `face`, None where that does not know it either.
+
+    Raise ValueError if the face prompt names neither.
+    """
     parsed = parse(face_prompt)
     if parsed.expression is None and parsed.pose is None:
         raise ValueError(

@@ -40,13 +40,14 @@ def mirror(shape: np.ndarray) -> np.ndarray:
     return flipped
 
 
-def build_bank(landmarks: np.ndarray, expressions: Sequence[str], poses: Sequence[str]) -> np.ndarray:
+def build_bank(landmarks: np.ndarray, expressions: Sequence[str | None], poses: Sequence[str | None]) -> np.ndarray:
     """Return the templates, (7, 5, 68, 2) float32, in the order of EXPRESSIONS and POSES.
 
-    `landmarks` (N, 68, 2) are those of training people, with their expression and pose words. A template is the mean of
-    its photos, or without photos, the first of these that exists: the mirror image of the opposite pose's; the neutral
-    template of the pose plus the change by the expression in the nearest pose that has both; the first expression of
-    the pose, in the order of EXPRESSIONS; the same in the nearest pose. Raise ValueError without usable landmarks.
+    `landmarks` (N, 68, 2) are those of training people, with their expression and pose words; photos where one is not
+    known (None) are left out. A template is the mean of its photos, or without photos, the first of these that exists:
+    the mirror image of the opposite pose's; the neutral template of the pose plus the change by the expression in the
+    nearest pose that has both; the first expression of the pose, in the order of EXPRESSIONS; the same in the nearest
+    pose. Raise ValueError without usable landmarks.
     """
     landmarks = np.asarray(landmarks, np.float64)
     if landmarks.ndim != 3 or landmarks.shape[1:] != (68, 2) or not len(landmarks):
@@ -84,18 +85,22 @@ def _fill(cells: dict[tuple[str, str], np.ndarray], expression: str, pose: str) 
 def retarget(  # noqa: PLR0917
     bank: np.ndarray,
     source_landmarks: np.ndarray,
-    source_expression: str,
-    source_pose: str,
-    expression: str,
-    pose: str,
+    source_expression: str | None,
+    source_pose: str | None,
+    expression: str | None,
+    pose: str | None,
 ) -> np.ndarray:
     """Return the landmarks (68, 2) float32 of the source's person in another expression and pose.
+
+    Where those of the source are not known (None), its nearest template counts; those of the target are then the same.
 
     The person's shape is added to the template of the target. The shape is the source minus its own template, without
     the part explained by a small change of yaw or of the strength of the expression. It is mirrored if source and
     target face opposite sides, and weighted by `_SHAPE_WEIGHT` and by the cosine of the change in |yaw|, since a shape
     is less certain the further the head turns.
     """
+    source_expression, source_pose = _nearest_motion(bank, source_landmarks, source_expression, source_pose)
+    expression, pose = expression or source_expression, pose or source_pose
     offset = np.asarray(source_landmarks, np.float64) - template(bank, source_expression, source_pose)
     directions = _motions(bank, source_expression, source_pose)
     shares = np.linalg.lstsq(directions, offset.reshape(-1), rcond=None)[0]
@@ -105,6 +110,18 @@ def retarget(  # noqa: PLR0917
         shape = shape[_MIRROR] * np.array([-1, 1])
     weight = _SHAPE_WEIGHT * math.cos(math.radians(abs(yaw) - abs(source_yaw)))
     return (template(bank, expression, pose) + weight * shape).astype(np.float32)
+
+
+def _nearest_motion(
+    bank: np.ndarray, landmarks: np.ndarray, expression: str | None, pose: str | None
+) -> tuple[str, str]:
+    """Return the motion of the template nearest to landmarks (68, 2), among those with the words that are known."""
+    candidates = [
+        (word, side) for word in ([expression] if expression else EXPRESSIONS) for side in ([pose] if pose else POSES)
+    ]
+    if len(candidates) == 1:
+        return candidates[0]
+    return min(candidates, key=lambda motion: float(((template(bank, *motion) - landmarks) ** 2).sum()))
 
 
 def _motions(bank: np.ndarray, expression: str, pose: str) -> np.ndarray:

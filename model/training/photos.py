@@ -33,7 +33,8 @@ class Photos:
 
     `keys` (N, 32) uint8, sha256 of the `PhotoContent`; `person` (N,) int32, index into `people`, or UNKNOWN; `prompt`
     (N,) int32, index into the distinct `prompts`; `expression` and `pose` (N,) int8, indices into
-    face_prompts.EXPRESSIONS and POSES. `content(positions)` yields the photos at `positions`, which must be ascending.
+    face_prompts.EXPRESSIONS and POSES, or UNKNOWN. `content(positions)` yields the photos at `positions`, which must be
+    ascending.
     """
 
     keys: np.ndarray

@@ -58,7 +58,12 @@ PROCESSED_SCHEMA = pa.schema(
         ("det_score", pa.float32()),
         ("n_faces", pa.int32()),
         ("sharpness", pa.float32()),
-        ("expression", pa.string()),  # one of model.face.face_prompts.EXPRESSIONS
+        ("expression", pa.string()),  # one of model.face.face_prompts.EXPRESSIONS; null: open
+        ("expression_confidence", pa.float32()),  # of the likeliest expression, also of one that stayed open
+        ("expression_source", pa.string()),  # sidecar, clip, or networks with the first digits of their sha256
+        ("pose", pa.string()),  # one of model.face.face_prompts.POSES; null: open
+        ("pose_spread", pa.float32()),  # degrees of yaw between the networks; null: one estimate
+        ("pose_source", pa.string()),  # sidecar, face pack, landmarks, or networks likewise
         ("prompt", pa.string()),
         ("face_prompt", pa.string()),
         ("source", pa.string()),
@@ -68,8 +73,10 @@ PROCESSED_SCHEMA = pa.schema(
     ]
 )
 
-# Columns that came later: rows of older formats are read as if they were null.
-LATER_COLUMNS: frozenset[str] = frozenset({"turned", "domain"})
+# Columns that came later: in rows of an older format they are read as null.
+LATER_COLUMNS: frozenset[str] = frozenset(
+    {"turned", "domain", "expression_confidence", "expression_source", "pose", "pose_spread", "pose_source"}
+)
 
 OK = "ok"
 REJECTED = "rejected"

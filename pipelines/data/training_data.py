@@ -16,16 +16,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from model.face.face_prompts import EXPRESSIONS, POSES, parse, pose_of_yaw
+from model.face.face_prompts import EXPRESSIONS, POSES
 from model.training.photos import UNKNOWN, PhotoContent, Photos
 from pipelines.core.errors import StageFailed
 from pipelines.core.row_schemas import OK, PROCESSED_SCHEMA, open_rows
 from pipelines.core.sections.data import Rights
+from pipelines.data.motion_labels import MOTION, motion_of
 from pipelines.data.rights import COLUMNS, describe_left_out, refusal_of, refused_photos
 
 # The columns of a photo's content that training reads and `photo_keys` hashes.
 CONTENT = ("image", "bbox", "keypoints", "landmarks", "embedding")
-_LABELS = ("identity", "yaw", "expression", "prompt", "face_prompt")
+_LABELS = ("identity", "prompt", *MOTION[1:])
 _ROWS_AT_ONCE = 512
 
 
@@ -60,8 +61,8 @@ def permitted_photos(processed: Path, split: str, rights: Rights) -> Permitted:
 def read_photos(processed: Path, split: str) -> Photos:
     """Return all usable photos of a split, in the order of shards and rows, without applying `rights`.
 
-    A photo's pose is that of its face prompt, else the one nearest to its measured yaw, as in evaluation and serving.
-    Raises UserError where there are no shards, StageFailed where an expression is not one of EXPRESSIONS.
+    Expression and pose are UNKNOWN where preprocessing left them open; a photo without a prompt has the empty text.
+    Raises UserError where there are no shards, or an expression or pose is none of the words.
     """
     return _read(processed, split, None, Counter())
 
@@ -100,7 +101,9 @@ def _read(processed: Path, split: str, rights: Rights | None, left_out: Counter[
                 continue
             usable = batch.take(pa.array(rows))
             keys += photo_keys(usable)
-            for row in usable.select(["image_id", *_LABELS]).to_pylist():
+            # Files of an older format lack columns that came later.
+            there = [name for name in ("image_id", *_LABELS) if name in usable.schema.names]
+            for row in usable.select(there).to_pylist():
                 person = people.setdefault(row["identity"], len(people)) if row["identity"] else UNKNOWN
                 labels.append((person, prompts.setdefault(row["prompt"] or "", len(prompts)), *_motion(row)))
             places += [(number, start + int(row)) for row in rows]
@@ -148,14 +151,12 @@ def photo_keys(batch: pa.RecordBatch) -> list[bytes]:
 
 
 def _motion(row: dict[str, Any]) -> tuple[int, int]:
-    """Return the indices of a photo's expression and pose in EXPRESSIONS and POSES."""
-    if row["expression"] not in EXPRESSIONS:
-        raise StageFailed(
-            f"photo {row['image_id']}: expression {row['expression']!r} is none of {', '.join(EXPRESSIONS)}; "
-            "run preprocess again, with clip among preprocess.captions.sources"
-        )
-    pose = parse(row["face_prompt"] or "").pose or pose_of_yaw(float(row["yaw"]))
-    return EXPRESSIONS.index(row["expression"]), POSES.index(pose)
+    """Return the indices of a photo's expression and pose in EXPRESSIONS and POSES, UNKNOWN where they are open."""
+    expression, pose = motion_of(row)
+    return (
+        UNKNOWN if expression is None else EXPRESSIONS.index(expression),
+        UNKNOWN if pose is None else POSES.index(pose),
+    )
 
 
 def _content(shards: list[str], located: np.ndarray) -> Iterator[PhotoContent]:

@@ -187,7 +187,9 @@ def _choose_photos(identity: str, photos: list[PhotoRecord], *, candid: bool) ->
 
     def reference_rank(photo: PhotoRecord) -> tuple[bool, bool, bool]:
         if candid:
-            return photo.pose == "front", photo.expression == "neutral", photo.turned > _TURNED_AT_MOST
+            # What is open may be neutral and frontal.
+            calm, frontal = photo.expression in {"neutral", None}, photo.pose in {"front", None}
+            return frontal, calm, photo.turned > _TURNED_AT_MOST
         return photo.pose != "front", photo.expression != "neutral", False
 
     reference = min(photos, key=reference_rank)
@@ -203,7 +205,7 @@ def _choose_photos(identity: str, photos: list[PhotoRecord], *, candid: bool) ->
 
 
 def _cells_of(person: int, identity: str, photos: list[PhotoRecord], params: Evaluate, prompts: int) -> list[Cell]:
-    shown: dict[tuple[str, str], str] = {}
+    shown: dict[tuple[str | None, str | None], str] = {}
     for photo in photos:
         shown.setdefault((photo.expression, photo.pose), photo.image_id)
 

@@ -15,22 +15,25 @@ import pyarrow.dataset as ds
 
 from model.face.face import Face
 from model.face.face_geometry import crop_landmarks, face_crop
-from model.face.face_prompts import EXPRESSIONS, parse, pose_of_yaw
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.row_schemas import OK, PROCESSED_SCHEMA, open_rows, read_rows
 from pipelines.core.sections.data import Rights
+from pipelines.data.motion_labels import MOTION, motion_of
 from pipelines.data.rights import COLUMNS, describe_left_out, refusal_of, refused_photos
 from pipelines.versions.forgotten import refuse_forgotten
 
 
 @dataclass(frozen=True)
 class PhotoRecord:
-    """A held-out photo without pixels: `expression` and `pose` as in face_prompts, `turned` is |yaw| in degrees."""
+    """A held-out photo without pixels: `expression` and `pose` as in face_prompts, None where they are open.
+
+    `turned` is |yaw| in degrees.
+    """
 
     image_id: str
     identity: str
-    expression: str
-    pose: str
+    expression: str | None
+    pose: str | None
     turned: float
     prompt: str
 
@@ -91,7 +94,7 @@ def held_out_records(processed: Path, rights: Rights) -> list[PhotoRecord]:
     permits no held-out photo.
     """
     refuse_forgotten(processed)
-    columns = ["image_id", "identity", "expression", "yaw", "prompt", "face_prompt", *COLUMNS]
+    columns = ["identity", "prompt", *MOTION, *COLUMNS]
     held_out = ds.field("split") == "test"
     accepted = read_rows(processed, PROCESSED_SCHEMA, columns, held_out & (ds.field("status") == OK)).to_pylist()
     refused = refused_photos(open_rows(processed, PROCESSED_SCHEMA).files, rights)
@@ -121,17 +124,13 @@ def held_out_records(processed: Path, rights: Rights) -> list[PhotoRecord]:
 
 
 def _record(row: dict[str, object]) -> PhotoRecord:
-    yaw = float(row["yaw"])  # type: ignore[arg-type]
-    expression = str(row["expression"])
-    if expression not in EXPRESSIONS:
-        raise UserError(f"photo {row['image_id']}: expression {expression!r} is none of {', '.join(EXPRESSIONS)}")
+    expression, pose = motion_of(row)
     return PhotoRecord(
         image_id=str(row["image_id"]),
         identity=str(row["identity"]),
         expression=expression,
-        # A caption describes the photo as seen; a measured angle may be just beyond a class boundary.
-        pose=parse(str(row["face_prompt"] or "")).pose or pose_of_yaw(yaw),
-        turned=abs(yaw),
+        pose=pose,
+        turned=abs(float(row["yaw"])),  # type: ignore[arg-type]
         prompt=str(row["prompt"] or ""),
     )
 

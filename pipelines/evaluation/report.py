@@ -199,7 +199,9 @@ def _likeness(result: EvaluationResult, similarity: float) -> str:
 
 def _photo_tile(result: EvaluationResult, image_id: str, title: str) -> dict[str, Any]:
     photo = result.photos[image_id]
-    shows = f"{photo.record.expression}, {photo.record.pose.replace('_', ' ')}"
+    shows = ", ".join(
+        word.replace("_", " ") if word else "open" for word in (photo.record.expression, photo.record.pose)
+    )
     return _tile(photo.image, title, f"real photo: {shows}", shows)
 
 

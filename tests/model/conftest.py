@@ -37,5 +37,5 @@ def faces() -> list[Face]:
         embedding = rng.normal(size=512).astype(np.float32)
         crop = np.kron(rng.integers(0, 255, (8, 8, 3)), np.ones((10, 10, 1))).astype(np.uint8)
         shape = rng.uniform(0.2, 0.8, (68, 2)).astype(np.float32)
-        faces.append(Face(embedding / np.linalg.norm(embedding), crop, shape))
+        faces.append(Face(embedding / np.linalg.norm(embedding), crop, shape, "neutral", "front"))
     return faces

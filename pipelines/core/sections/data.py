@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from pipelines.core.sections.face_networks import Expression, HeadPose
 from pipelines.core.sections.section import ChannelOrder, Count, Domain, Section, Share
 
 
@@ -64,6 +65,11 @@ class Captions(Section):
         ("sidecar", "clip"), description="Sources, asked in this order; the first text is used."
     )
     clip_path: str | None = Field(None, description="Folder of a CLIPModel, in the layout of transformers.")
+    clip_min_confidence: Share = Field(
+        0.0,
+        description="Minimum probability among CLIP's words for clothes, background and expression, and none of them; "
+        "below it nothing is stated. 0: the likeliest words always are.",
+    )
     internvl_path: str | None = Field(None, description="Folder of an InternVL model, in the layout of transformers.")
 
 
@@ -82,6 +88,8 @@ class Preprocess(Section):
         None, description="What the networks of this section know, if you vouch for it; null: as the manifest says."
     )
     landmarker: Landmarker
+    expression: Expression = Expression()
+    pose: HeadPose = HeadPose()
     captions: Captions = Captions()
     face_share: Share = Field(0.0, description="Minimum face height as a share of the stored square; 0: no bound.")
     several_faces: Literal["reject", "largest"] = Field(
@@ -121,6 +129,9 @@ class ValidateProcessed(Section):
     )
     max_angle: float = Field(120.0, gt=0, le=180, description="Bound on yaw, pitch and roll of 99 % of faces, degrees.")
     max_without_prompt_share: Share = Field(0.1, description="Warn above this share without a prompt or face prompt.")
+    max_open_share: Share = Field(
+        0.5, description="Warn above this share of photos whose expression, or whose pose, is open."
+    )
 
 
 class Curate(Section):

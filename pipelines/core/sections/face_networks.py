@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pipelines.core.sections.section import Section
+from pipelines.core.sections.section import Section, Share
 
 Angle = Literal["yaw", "-yaw", "pitch", "-pitch", "roll", "-roll", "none"]
 Crop = Literal["box", "arcface", "face"]
@@ -89,3 +89,31 @@ class FaceRegressor(FaceNetwork):
         if not named or len(named) != len(set(named)):
             raise ValueError(f"angles {list(self.angles)}: expected yaw, pitch or roll, each at most once")
         return self
+
+
+class Expression(Section):
+    """Networks that name the expression of a face; the mean of their probabilities decides, so disagreement lowers it.
+
+    A face prompt that was given with the photo goes first; the caption sources then name no expressions.
+    """
+
+    networks: tuple[FaceClassifier, ...] = Field((), description="ONNX classifiers; empty: the caption sources decide.")
+    min_confidence: Share = Field(
+        0.0, description="Minimum mean probability; below it the expression stays open (null)."
+    )
+    min_confidence_of: dict[str, Share] = Field(
+        {}, description="By expression, in place of min_confidence; 1: hardly ever named, as it is too often wrong."
+    )
+
+
+class HeadPose(Section):
+    """Networks that measure the pose of a face; the mean of their angles is taken."""
+
+    networks: tuple[FaceRegressor, ...] = Field(
+        (), description="ONNX networks; empty: the face pack, else the 68 landmarks."
+    )
+    max_spread: float = Field(
+        15.0,
+        gt=0,
+        description="Maximum difference in yaw between the networks, in degrees; above it the pose stays open (null).",
+    )

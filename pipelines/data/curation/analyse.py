@@ -26,6 +26,7 @@ from pipelines.data.faces.framing import encode_jpeg, frame_face
 from pipelines.data.faces.protocols import CaptionRequest
 from pipelines.data.faces.quality import sharpness
 from pipelines.data.faces.record import FoundFace
+from pipelines.data.faces.votes import FaceView
 
 # Photos decoded at once, and their pixels, which bound the memory.
 _BATCH, _BATCH_PIXELS = 16, 24_000_000
@@ -70,7 +71,7 @@ def _networks(params: str) -> tuple[Analyser, CaptionChain, Preprocess]:
     # Only sources that recognise expressions are needed here; selected photos get their prompts when they are written.
     sources = tuple(name for name in section.captions.sources if name != "internvl")
     captions = section.captions.model_copy(update={"sources": sources})
-    return load_analyser(section), load_captions(captions), section
+    return load_analyser(section), load_captions(captions, prompts_only=bool(section.expression.networks)), section
 
 
 def analyse_photos(
@@ -122,6 +123,7 @@ def _faces(
 ) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     requests: list[CaptionRequest] = []
+    shown: list[FaceView] = []
     views = [analyser.upright(decoded.image) for _, _, decoded in batch]
     images = [view.image for view in views]
     found = analyser.analyse_images(views, embed=True)
@@ -142,8 +144,10 @@ def _faces(
             rows.append(_row(photo, image_id, decoded, face=face, index=index, n_faces=len(faces)))
             rows[-1]["turned"] = view.turned
             requests.append(_request(decoded.image, face, photo.face_prompt if len(faces) == 1 else None))
+            shown.append(FaceView(decoded.image, face.bbox, face.keypoints))
     with_face = [row for row in rows if row["face_index"] is not None]
-    for row, caption in zip(with_face, expressions.describe(requests) if requests else [], strict=True):
+    captions = analyser.expressions.complete(expressions.describe(requests), shown) if requests else []
+    for row, caption in zip(with_face, captions, strict=True):
         row["expression"] = caption.expression
     return rows
 

@@ -200,7 +200,7 @@ def _write(
         if isinstance(answer, str):
             raise UserError(answer)
         for item in answer:
-            if item.prompt is None:
+            if item.failed:
                 faces.leave_out([item.row], "no_caption")
                 continue
             rows.at[item.row, "prompt"], rows.at[item.row, "face_prompt"] = item.prompt, item.face_prompt

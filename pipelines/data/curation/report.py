@@ -69,7 +69,7 @@ def _people(faces: Faces) -> list[dict[str, Any]]:
                 "selected": len(part),
                 "found": len(whole),
                 "similarity": f"{part['similarity'].mean():.2f}",
-                "tiles": [_tile(faces, row, str(rows.at[row, "face_prompt"])) for row in part.index],
+                "tiles": [_tile(faces, row, rows.at[row, "face_prompt"] or "") for row in part.index],
             }
         )
     return sorted(people, key=lambda person: (-person["selected"], person["name"]))

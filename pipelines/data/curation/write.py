@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from model.face.face_prompts import compose, pose_of_yaw
 from pipelines.core.errors import UserError
 from pipelines.core.params import Params
 from pipelines.core.sections.data import Preprocess
 from pipelines.data.curation.cut import Box
-from pipelines.data.faces.captions import CaptionChain, face_prompt_of, load_captions
+from pipelines.data.faces.captions import CaptionChain, load_captions
 from pipelines.data.faces.decode import decode
 from pipelines.data.faces.framing import encode_jpeg, frame_face
 from pipelines.data.faces.protocols import CaptionRequest
@@ -49,11 +50,12 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Written:
-    """The texts of a chosen face; None where no caption could be made, so that nothing was written."""
+    """The texts of a chosen face, None where nothing is known; `failed`: a caption failed, and nothing was written."""
 
     row: int
     prompt: str | None
     face_prompt: str | None
+    failed: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def write_chosen(task: WriteTask) -> list[Written] | str:
 @lru_cache(maxsize=1)
 def _caption_sources(params: str) -> tuple[CaptionChain, Preprocess]:
     section = Params.model_validate_json(params).preprocess
-    return load_captions(section.captions), section
+    return load_captions(section.captions, prompts_only=bool(section.expression.networks)), section
 
 
 def _write(faces: Sequence[Chosen], captions: CaptionChain, params: Preprocess) -> list[Written]:
@@ -101,7 +103,7 @@ def _write(faces: Sequence[Chosen], captions: CaptionChain, params: Preprocess) 
     written = []
     for face, cut, caption in zip(faces, cuts, captions.describe(requests), strict=True):
         if caption.failed:
-            written.append(Written(face.row, None, None))
+            written.append(Written(face.row, None, None, failed=True))
             continue
         file = Path(face.file)
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -109,8 +111,13 @@ def _write(faces: Sequence[Chosen], captions: CaptionChain, params: Preprocess) 
             shutil.copyfile(face.path, file)
         else:
             file.write_bytes(cut)
-        face_prompt = face.face_prompt or face_prompt_of(face.expression or caption.expression, face.yaw)
-        file.with_suffix(".txt").write_text(f"{caption.prompt}\n{face_prompt}\n", encoding="utf-8")
+        face_prompt = face.face_prompt
+        if not face_prompt and not (params.expression.networks or params.pose.networks):
+            face_prompt = compose(face.expression or caption.expression, pose_of_yaw(face.yaw))
+        # What networks see in the photo, preprocessing asks them again, and keeps how sure they are.
+        if caption.prompt or face_prompt:
+            texts = f"{caption.prompt or ''}\n{face_prompt or ''}\n"
+            file.with_suffix(".txt").write_text(texts, encoding="utf-8")
         if face.rights:
             file.with_suffix(".json").write_text(json.dumps(face.rights, ensure_ascii=False) + "\n", encoding="utf-8")
         written.append(Written(face.row, caption.prompt, face_prompt))

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 
 from model.face.face import Face
 from model.face.face_geometry import crop_landmarks, face_crop
-from model.face.face_prompts import parse, pose_of_yaw
+from model.face.face_prompts import compose, parse
 from pipelines.core.errors import UserError
 from pipelines.core.paths import resolve
 from pipelines.core.row_schemas import OK, REJECTED
 from pipelines.core.sections.data import Preprocess
 from pipelines.data.faces.calibration import PackTraits, pack_traits
-from pipelines.data.faces.captions import CaptionChain, face_prompt_of, load_captions
+from pipelines.data.faces.captions import SIDECAR, CaptionChain, load_captions
 from pipelines.data.faces.decode import Undecodable, decode
 from pipelines.data.faces.domain import around_face, domain_of_picture
 from pipelines.data.faces.framing import Frame, encode_jpeg, frame_face
@@ -25,10 +25,12 @@ from pipelines.data.faces.insightface_analyser import InsightFaceAnalyser, pack_
 from pipelines.data.faces.landmarks import load_landmarker
 from pipelines.data.faces.pose import LandmarkPose
 from pipelines.data.faces.protocols import (
+    Caption,
     CaptionRequest,
     Detection,
     FaceDetector,
     Landmarker,
+    Pose,
     PoseEstimator,
     Recogniser,
 )
@@ -36,6 +38,7 @@ from pipelines.data.faces.quality import choose_face, rejection_reason, sharpnes
 from pipelines.data.faces.record import FaceRecord, FoundFace
 from pipelines.data.faces.timing import StepTimes
 from pipelines.data.faces.turning import UprightFaces, detected, enlarged, find_upright
+from pipelines.data.faces.votes import ExpressionVote, FaceView, NetworkPose
 
 # Decoded pixels per stored pixel along a side: more where the stored square may be tightened around a small face.
 _DETAIL, _DETAIL_TIGHTENED, _WORKING_SIDE = 2, 4, 640
@@ -80,6 +83,7 @@ class Analyser:
         pose: PoseEstimator,
         captions: CaptionChain,
         traits: PackTraits,
+        expressions: ExpressionVote,
     ) -> None:
         self._params = params
         self._detector = detector
@@ -88,6 +92,7 @@ class Analyser:
         self._pose = pose
         self._captions = captions
         self.traits = traits
+        self.expressions = expressions
         self.times = StepTimes()
         detail = _DETAIL_TIGHTENED if params.face_share > 0 else _DETAIL
         self._working_side = max(detail * params.resolution, _WORKING_SIDE)
@@ -151,17 +156,18 @@ class Analyser:
         pairs = [(index, face) for index, faces in enumerate(found) for face in faces]
         pictures = [shown[index][0] for index, _ in pairs]
         points = self._landmarker.landmarks(pictures, [face.bbox for _, face in pairs])
+        poses = self._pose.poses(pictures, [face for _, face in pairs], list(points))
         embeddings = self._recogniser.embed(pictures, [face.keypoints for _, face in pairs]) if embed else None
         results: list[list[FoundFace]] = [[] for _ in images]
         for row, (index, face) in enumerate(pairs):
-            image, factor = shown[index]
+            factor = shown[index][1]
             results[index].append(
                 FoundFace(
                     bbox=(face.bbox / factor).astype(np.float32),
                     keypoints=(face.keypoints / factor).astype(np.float32),
                     landmarks=(points[row] / factor).astype(np.float32),
                     det_score=face.score,
-                    pose=self._pose.pose(image, face, points[row]),
+                    pose=poses[row],
                     embedding=None if embeddings is None else embeddings[row],
                 )
             )
@@ -215,9 +221,7 @@ class Analyser:
         photos = [item.image for item in chosen]
         with self.times.step("landmarks"):
             points = self._landmarker.landmarks(photos, [item.face.bbox for item in chosen])
-            poses = [
-                self._pose.pose(photo, item.face, row) for photo, item, row in zip(photos, chosen, points, strict=True)
-            ]
+            poses = self._pose.poses(photos, [item.face for item in chosen], list(points))
         with self.times.step("embed"):
             embeddings = self._recogniser.embed(photos, [item.face.keypoints for item in chosen])
         with self.times.step("encode"):
@@ -230,6 +234,8 @@ class Analyser:
                     for picture, frame, item, (prompt, face_prompt) in zip(pictures, frames, chosen, texts, strict=True)
                 ]
             )
+            views = [FaceView(item.image, item.face.bbox, item.face.keypoints) for item in chosen]
+            captions = self.expressions.complete(captions, views)
         with self.times.step("encode"):
             quality = self._params.jpeg_quality
             encoded = [
@@ -248,20 +254,34 @@ class Analyser:
                     bbox=frame.box(item.face.bbox),
                     keypoints=frame.points(item.face.keypoints),
                     landmarks=frame.points(points[row]),
-                    **vars(poses[row]),
+                    yaw=poses[row].yaw,
+                    pitch=poses[row].pitch,
+                    roll=poses[row].roll,
                     turned=item.turned,
                     embedding=embeddings[row],
                     det_score=item.face.score,
                     n_faces=len(item.areas),
                     areas=item.areas,
                     sharpness=item.sharpness,
-                    expression=caption.expression,
+                    **self._labels(caption, poses[row], texts[row][1]),
                     prompt=caption.prompt,
                     domain=item.domain,
-                    face_prompt=texts[row][1] or face_prompt_of(caption.expression, poses[row].yaw),
                 )
             )
         return records
+
+    def _labels(self, caption: Caption, pose: Pose, given: str | None) -> dict[str, Any]:
+        """Return expression, pose and face prompt of a face, and who says so; `given`: the photo's own face prompt."""
+        side = parse(given or "").pose
+        return {
+            "expression": caption.expression,
+            "expression_confidence": caption.confidence,
+            "expression_source": caption.source,
+            "pose": side or pose.word,
+            "pose_spread": pose.spread,
+            "pose_source": SIDECAR if side else self._pose.pose_source,
+            "face_prompt": given or compose(caption.expression, pose.word) or None,
+        }
 
     def _frame(self, item: _ChosenFace) -> Frame:
         height, width = item.image.shape[:2]
@@ -280,10 +300,17 @@ def load_analyser(params: Preprocess) -> Analyser:
         detector=pack,
         recogniser=pack,
         landmarker=load_landmarker(params.landmarker, resolve(params.landmarker.path)),
-        pose=pack if pack.measures_pose else LandmarkPose(),
-        captions=load_captions(params.captions),
+        pose=_pose_estimator(params, pack),
+        captions=load_captions(params.captions, prompts_only=bool(params.expression.networks)),
+        expressions=ExpressionVote(params.expression),
         traits=pack_traits(params),
     )
+
+
+def _pose_estimator(params: Preprocess, pack: InsightFaceAnalyser) -> PoseEstimator:
+    if params.pose.networks:
+        return NetworkPose(params.pose)
+    return pack if pack.measures_pose else LandmarkPose()
 
 
 def to_face(record: FaceRecord, clip_size: int, hair: bool = False) -> Face:
@@ -299,8 +326,8 @@ def to_face(record: FaceRecord, clip_size: int, hair: bool = False) -> Face:
         embedding=record.embedding,
         crop=face_crop(image, record.keypoints, record.landmarks, clip_size, hair),
         landmarks=crop_landmarks(record.landmarks, record.keypoints),
-        expression=record.expression or "neutral",
-        pose=parse(record.face_prompt or "").pose or pose_of_yaw(record.yaw or 0.0),
+        expression=record.expression,
+        pose=record.pose,
     )
 
 

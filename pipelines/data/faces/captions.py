@@ -1,28 +1,21 @@
 """Get prompts and expressions of photos: the caption sources are asked in order, and the first answer is taken.
 
-A photo without a prompt from any source gets "a photo of a person", unless a source failed on it. Its expression is
-unknown (null) unless its own face prompt names one or CLIP is a source: no other source recognises expressions.
+A photo without a prompt from any source has none: training then drops its text. Its expression is open (null) unless
+its own face prompt names one, a network of `preprocess.expression` does, or without those, CLIP.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from model.face.face_prompts import POSE_PHRASES, compose, parse, pose_of_yaw
+from model.face.face_prompts import parse
 from pipelines.core.errors import UserError
 from pipelines.core.paths import resolve
 from pipelines.core.sections.data import Captions
 from pipelines.data.faces.protocols import Caption, CaptionRequest, CaptionSource
 
-DEFAULT_PROMPT = "a photo of a person"
-
-
-def face_prompt_of(expression: str | None, yaw: float) -> str:
-    """Return the face prompt for an expression (None: unknown) and yaw (degrees, as in model.face.face_prompts)."""
-    pose = pose_of_yaw(yaw)
-    return compose(expression, pose) if expression else POSE_PHRASES[pose]
+SIDECAR = "sidecar"
 
 
 class Sidecar:
@@ -30,23 +23,29 @@ class Sidecar:
 
     def describe(self, requests: Sequence[CaptionRequest]) -> list[Caption]:
         """Return the photo's own prompt and the expression that its face prompt names."""
+        named = [parse(request.face_prompt or "").expression for request in requests]
         return [
-            Caption(request.prompt or None, parse(request.face_prompt).expression if request.face_prompt else None)
-            for request in requests
+            Caption(request.prompt or None, word, source=SIDECAR if word else None)
+            for request, word in zip(requests, named, strict=True)
         ]
 
 
 class CaptionChain:
-    """Caption sources in order, each asked only about photos that still lack something it provides."""
+    """Caption sources in order, each asked only about photos that still lack something it provides.
 
-    def __init__(self, sources: Sequence[CaptionSource]) -> None:
-        self._sources = tuple(sources)
+    With `prompts_only`, only the texts given with a photo name its expression.
+    """
+
+    def __init__(self, sources: Sequence[CaptionSource], *, prompts_only: bool = False) -> None:
+        self._sources, self._prompts_only = tuple(sources), prompts_only
 
     def describe(self, requests: Sequence[CaptionRequest]) -> list[Caption]:
         """Return prompt and expression of every request, None where no source provides it."""
         captions = [Caption() for _ in requests]
         for source in self._sources:
             names_expression = getattr(source, "names_expression", True)
+            if self._prompts_only and not isinstance(source, Sidecar):
+                names_expression = False
             lacking = [
                 index
                 for index, caption in enumerate(captions)
@@ -57,17 +56,23 @@ class CaptionChain:
             for index, answer in zip(lacking, source.describe([requests[index] for index in lacking]), strict=True):
                 known = captions[index]
                 prompt = known.prompt or answer.prompt
-                captions[index] = Caption(
-                    prompt, known.expression or answer.expression, prompt is None and (known.failed or answer.failed)
+                named = (
+                    answer
+                    if names_expression and known.expression is None and (answer.expression or answer.source)
+                    else known
                 )
-        return [
-            caption if caption.prompt or caption.failed else replace(caption, prompt=DEFAULT_PROMPT)
-            for caption in captions
-        ]
+                captions[index] = Caption(
+                    prompt,
+                    named.expression,
+                    prompt is None and (known.failed or answer.failed),
+                    confidence=named.confidence,
+                    source=named.source,
+                )
+        return captions
 
 
-def load_captions(params: Captions) -> CaptionChain:
-    """Load the caption sources; raise UserError where the folder of one is not set or missing.
+def load_captions(params: Captions, *, prompts_only: bool = False) -> CaptionChain:
+    """Load the caption sources as in CaptionChain; raise UserError where the folder of one is not set or missing.
 
     A network is opened when a photo first needs it: a dataset that has all texts needs none.
     """
@@ -78,12 +83,12 @@ def load_captions(params: Captions) -> CaptionChain:
         elif name == "clip":
             from pipelines.data.faces.clip_captions import ClipCaptions
 
-            sources.append(ClipCaptions(_folder("clip", params.clip_path)))
+            sources.append(ClipCaptions(_folder("clip", params.clip_path), params.clip_min_confidence))
         else:
             from pipelines.data.faces.internvl_captions import InternVLCaptions
 
             sources.append(InternVLCaptions(_folder("internvl", params.internvl_path)))
-    return CaptionChain(sources)
+    return CaptionChain(sources, prompts_only=prompts_only)
 
 
 def caption_folders(params: Captions) -> list[Path]:

@@ -1,4 +1,8 @@
-"""Choose prompts and expressions by CLIP: from a closed list of texts, the one most similar to the picture."""
+"""Choose prompts and expressions by CLIP: from a closed list of texts, the one most similar to the picture.
+
+A list has an answer for every picture, also for one that shows no clothes. With a least confidence, texts that name
+nothing are on the lists, too, and what is stated must be surer than that.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +24,8 @@ CLOTHES: tuple[str, ...] = tuple(
 )
 SETTINGS: tuple[str, ...] = (*(f"{colour} background" for colour in _COLOURS), *_PLACES)
 
+# Texts for pictures that show neither clothes nor a place.
+_NOTHING = ("a close-up photo of a face", "a photo of a face", "a photo of a person")
 _CHUNK = 32
 # The expression is recognised in the face box enlarged by this factor.
 _FACE_MARGIN = 1.5
@@ -30,22 +36,41 @@ _DECIMALS = 4
 class ClipCaptions:
     """CaptionSource of pipelines.data.faces.protocols on a CLIPModel folder with tokenizer and preprocessor."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, least: float = 0.0) -> None:
+        """Take a model from `folder`; `least`: minimum probability of what is stated; 0: the best always is."""
         self._folder = folder
+        self._least = least
         self._clip: Any = None
         self._texts: dict[str, np.ndarray] = {}
 
     def describe(self, requests: Sequence[CaptionRequest]) -> list[Caption]:
-        """Return, for every request, the prompt (clothes and background) and the expression that fit best."""
+        """Return, for every request, the prompt (clothes and background) and the expression that fit best.
+
+        Below the least confidence, clothes, background or expression are left out; a prompt without either is None.
+        """
         self._open()
         pictures = self._features([request.image for request in requests])
         faces = self._features([_face(request.image, request.bbox) for request in requests])
-        clothes = _best(pictures, self._texts["clothes"])
-        settings = _best(pictures, self._texts["settings"])
-        expressions = _best(faces, self._texts["expressions"])
+        clothes = self._choose(pictures, "clothes", CLOTHES)
+        settings = self._choose(pictures, "settings", SETTINGS)
+        expressions = self._choose(faces, "expressions", EXPRESSIONS)
         return [
-            Caption(f"a photo of a person wearing {CLOTHES[worn]}, {SETTINGS[behind]}", EXPRESSIONS[shown])
-            for worn, behind, shown in zip(clothes, settings, expressions, strict=True)
+            Caption(_prompt(worn, behind), shown, confidence=confidence, source="clip")
+            for (worn, _), (behind, _), (shown, confidence) in zip(clothes, settings, expressions, strict=True)
+        ]
+
+    def _choose(self, features: np.ndarray, name: str, words: Sequence[str]) -> list[tuple[str | None, float]]:
+        """Return for each picture the word that fits best, None below the least confidence, and its probability."""
+        texts = self._texts[name]
+        if self._least and name != "expressions":
+            texts = np.concatenate([texts, self._texts["nothing"]])
+        similar = np.round(features @ texts.T, _DECIMALS)
+        best = similar.argmax(1)
+        scaled = np.exp((similar - similar.max(1, keepdims=True)) * self._sharpness)
+        confidence = 1 / scaled.sum(1)
+        return [
+            (words[row] if row < len(words) and sure >= self._least else None, float(sure))
+            for row, sure in zip(best, confidence, strict=True)
         ]
 
     def _open(self) -> None:
@@ -59,7 +84,9 @@ class ClipCaptions:
         self._clip = CLIPModel.from_pretrained(self._folder, local_files_only=True).float().eval().to(self._device)
         self._tokenizer: Any = CLIPTokenizer.from_pretrained(self._folder, local_files_only=True)
         self._processor: Any = CLIPImageProcessorPil.from_pretrained(self._folder, local_files_only=True)
+        self._sharpness = self._clip.logit_scale.detach().exp().item()
         self._texts = {
+            "nothing": self._text_features([(text,) for text in _NOTHING]),
             "clothes": self._text_features([(f"a photo of a person wearing {worn}",) for worn in CLOTHES]),
             "settings": self._text_features([(f"a photo of a person, {behind}",) for behind in SETTINGS]),
             "expressions": self._text_features(
@@ -97,8 +124,10 @@ class ClipCaptions:
         return _unit(np.stack(rows))
 
 
-def _best(pictures: np.ndarray, texts: np.ndarray) -> np.ndarray:
-    return np.round(pictures @ texts.T, _DECIMALS).argmax(1)
+def _prompt(worn: str | None, behind: str | None) -> str | None:
+    if worn is None and behind is None:
+        return None
+    return ", ".join(filter(None, ["a photo of a person" + (f" wearing {worn}" if worn else ""), behind]))
 
 
 def _unit(features: np.ndarray) -> np.ndarray:

@@ -132,7 +132,7 @@ class Classifier:
         if not names:
             raise self._reader.refuse("no classes in its metadata_props", "their names", f"set {parameter}.classes")
         spelled, own = (_in_project_words(part, words) for part in (names, stated))
-        if any(said != mine for said, mine in zip(spelled, own, strict=False) if said != OTHER):
+        if any(word != mine for word, mine in zip(spelled, own, strict=False) if word != OTHER):
             raise self._reader.refuse(
                 f"classes {', '.join(stated)} in its metadata_props",
                 f"those of {parameter}.classes ({', '.join(names)})",

@@ -118,8 +118,15 @@ class InsightFaceAnalyser:
         norms = np.maximum(np.linalg.norm(features, axis=1, keepdims=True), np.float32(1e-12))
         return (features / norms).astype(np.float32)
 
-    def pose(self, image: np.ndarray, detection: Detection, landmarks: np.ndarray) -> Pose:
-        """Return the pose by the pack's own 3-D landmarks; `landmarks` is not used."""
+    pose_source = "face pack"
+
+    def poses(
+        self, images: Sequence[np.ndarray], faces: Sequence[Detection], landmarks: Sequence[np.ndarray]
+    ) -> list[Pose]:
+        """Return the poses by the pack's own 3-D landmarks; `landmarks` is not used."""
+        return [self._pose(image, face) for image, face in zip(images, faces, strict=True)]
+
+    def _pose(self, image: np.ndarray, detection: Detection) -> Pose:
         if self._landmarks_3d is None:
             raise UserError("the face pack has no landmark_3d_68 network: pose comes from the 68 landmarks instead")
         from insightface.app.common import Face

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -40,9 +42,13 @@ _DISTANCE = 12.0
 class LandmarkPose:
     """PoseEstimator of pipelines.data.faces.protocols from the landmarks alone."""
 
-    def pose(self, image: np.ndarray, detection: Detection, landmarks: np.ndarray) -> Pose:
-        """Return the pose of one face from its landmarks (68, 2); picture and box are not used."""
-        return pose_of_landmarks(landmarks)
+    pose_source = "landmarks"
+
+    def poses(
+        self, images: Sequence[np.ndarray], faces: Sequence[Detection], landmarks: Sequence[np.ndarray]
+    ) -> list[Pose]:
+        """Return the poses from the landmarks (68, 2) of each face; pictures and boxes are not used."""
+        return [pose_of_landmarks(points) for points in landmarks]
 
 
 def pose_of_landmarks(landmarks: np.ndarray) -> Pose:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
+
+from model.face.face_prompts import pose_of_yaw
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,21 @@ class Detection:
 
 @dataclass(frozen=True)
 class Pose:
-    """Rotation of a head in degrees: yaw > 0 to the picture's right, pitch > 0 up, roll > 0 clockwise."""
+    """Rotation of a head in degrees: yaw > 0 to the picture's right, pitch > 0 up, roll > 0 clockwise.
+
+    `spread` is the difference in yaw between several estimates, `open` whether it is too large to name a pose.
+    """
 
     yaw: float
     pitch: float
     roll: float
+    spread: float | None = None
+    open: bool = False
+
+    @property
+    def word(self) -> str | None:
+        """The pose in the words of `model.face.face_prompts`; None where it is open."""
+        return None if self.open else pose_of_yaw(self.yaw)
 
 
 @dataclass(frozen=True)
@@ -58,12 +70,15 @@ class CaptionRequest:
 class Caption:
     """The output of a caption source; None where it provides nothing.
 
-    `expression` is one of model.face.face_prompts.EXPRESSIONS; `failed`: the source tried, but found no prompt.
+    `expression` is one of model.face.face_prompts.EXPRESSIONS, `source` what named it and how sure it was, 0 to 1
+    (`confidence`; both also where it is not sure enough to name one); `failed`: the source tried, but found no prompt.
     """
 
     prompt: str | None = None
     expression: str | None = None
     failed: bool = False
+    confidence: float | None = field(default=None, compare=False)
+    source: str | None = field(default=None, compare=False)
 
 
 class FaceDetector(Protocol):
@@ -91,10 +106,16 @@ class Landmarker(Protocol):
 
 
 class PoseEstimator(Protocol):
-    """Measures the rotation of a head."""
+    """Measures the rotation of heads; `pose_source` names it in the rows."""
 
-    def pose(self, image: np.ndarray, detection: Detection, landmarks: np.ndarray) -> Pose:
-        """Return the pose of one face, given its landmarks (68, 2) in pixels of the picture."""
+    @property
+    def pose_source(self) -> str:
+        """What measures the poses."""
+
+    def poses(
+        self, images: Sequence[np.ndarray], faces: Sequence[Detection], landmarks: Sequence[np.ndarray]
+    ) -> list[Pose]:
+        """Return the pose of the face of each picture, given its landmarks (68, 2) in pixels of the picture."""
 
 
 class CaptionSource(Protocol):

@@ -33,6 +33,11 @@ class FaceRecord:
     n_faces: int | None = None
     sharpness: float | None = None
     expression: str | None = None
+    expression_confidence: float | None = None
+    expression_source: str | None = None
+    pose: str | None = None
+    pose_spread: float | None = None
+    pose_source: str | None = None
     prompt: str | None = None
     face_prompt: str | None = None
     domain: str = "unknown"

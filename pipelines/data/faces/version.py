@@ -13,6 +13,7 @@ from pipelines.core.sections.data import Preprocess
 from pipelines.data.faces.calibration import pack_traits
 from pipelines.data.faces.captions import caption_folders
 from pipelines.data.faces.insightface_analyser import pack_folder
+from pipelines.data.faces.votes import voting_files
 
 # Parameters for dividing the work and using its results; a record does not depend on them.
 _EXECUTION = frozenset({"test_share", "val_share", "buckets", "slice_photos", "master", "spark", "max_failed_share"})
@@ -40,11 +41,13 @@ def analyser_version(params: Preprocess) -> str:
     for key in ("clip_path", "internvl_path"):
         settings["captions"].pop(key)
     settings["pack"] = pack_traits(params)[:3]  # what is doubtful is read from the stored score
+    for network in (*settings["expression"]["networks"], *settings["pose"]["networks"]):
+        network.pop("path")
     digest.update(json.dumps(settings, sort_keys=True).encode())
     for library in _LIBRARIES:
         digest.update(f"{library} {_installed(library)}\n".encode())
     pack = pack_folder(params.insightface_name, resolve(params.insightface_root))
-    networks = [pack, resolve(params.landmarker.path), *caption_folders(params.captions)]
+    networks = [pack, resolve(params.landmarker.path), *caption_folders(params.captions), *voting_files(params)]
     files = [file for path in networks for file in ([path] if path.is_file() else sorted(path.rglob("*")))]
     for file in [*code_files("pipelines/data/faces/*.py"), *code_files("model/face/face_prompts.py"), *files]:
         if file.is_file():

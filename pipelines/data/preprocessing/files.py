@@ -22,7 +22,8 @@ SLICE_SUFFIX = ".arrow"
 # Slices mapped at once: the system limits how many files a process may map.
 _MAPPED = 1024
 _ROW_GROUP = 256
-_REPEATING = ["identity", "split", "status", "reason", "expression", "prompt", "face_prompt", "domain"]
+_LABELS = ("expression", "expression_source", "pose", "pose_source")
+_REPEATING = ["identity", "split", "status", "reason", *_LABELS, "prompt", "face_prompt", "domain"]
 _TEXTS = ("image_id", "file_name", "source", "licence", "consent", *_REPEATING)
 
 

@@ -26,6 +26,7 @@ _PLAIN = [
     "status",
     "reason",
     "expression",
+    "pose",
     "yaw",
     "pitch",
     "roll",
@@ -34,6 +35,7 @@ _PLAIN = [
 # Columns of lists, and the length that each must have.
 _VECTORS = {"embedding": 512, "landmarks": 136, "keypoints": 10, "bbox": 4}
 _TEXTS = ["prompt", "face_prompt"]
+_MOTION = ["expression", "pose", "pose_source"]
 _MISSING = "missing"
 # Rows whose vectors are in memory at once: about 30 MB.
 _BATCH = 8192
@@ -47,13 +49,14 @@ def processed_frame(folder: Path) -> pd.DataFrame:
     in rejected rows these columns, except `split`, are null. Derived columns: `embedding_norm`; `points_finite` and
     `bbox_inside` (1 or 0); `reason_fits` (1 or 0: rejected rows have a reason, accepted ones none); `accepted` (1 or 0,
     null for duplicates); `accepted_identity` and `test_identity` (null in other rows); `splits_of_identity` (number of
-    splits); `repeats` (number of rows with the same name and bytes).
+    splits); `names_expression`, `names_pose` (1, or 0 where it is open) and `names_both` (in split train only);
+    `repeats` (number of rows with the same name and bytes).
     """
     import pandas as pd
 
     dataset = open_rows(folder, PROCESSED_SCHEMA)
     side = _picture_side(dataset)
-    columns = [*_PLAIN, *_VECTORS, *_TEXTS]
+    columns = [*_PLAIN, "pose_source", *_VECTORS, *_TEXTS]
     no_rows = pa.RecordBatch.from_pylist([], pa.schema([PROCESSED_SCHEMA.field(name) for name in columns]))
     parts = [_part(batch, side) for batch in dataset.to_batches(columns=columns, batch_size=_BATCH) if batch.num_rows]
     frame = pd.concat(parts or [_part(no_rows, side)], ignore_index=True)
@@ -83,8 +86,13 @@ def _part(batch: pa.RecordBatch, side: int) -> pd.DataFrame:
 
     ok = pc.equal(batch.column("status"), OK).fill_null(False).to_numpy(zero_copy_only=False)
     frame = pa.Table.from_batches([batch.select([name for name in _PLAIN if name != "file_name"])]).to_pandas()
-    for name in ("split", "expression"):
-        frame[name] = frame[name].where(~ok | frame[name].notna(), _MISSING)
+    frame["split"] = frame["split"].where(~ok | frame["split"].notna(), _MISSING)
+    expression, pose, measured = (batch.column(name).is_valid().to_numpy(zero_copy_only=False) for name in _MOTION)
+    # Rows of an older format have no source of the pose: there it is read from the face prompt or the angle.
+    pose |= ~measured
+    frame["names_expression"] = np.where(ok, expression.astype(float), np.nan)
+    frame["names_pose"] = np.where(ok, pose.astype(float), np.nan)
+    frame["names_both"] = np.where(ok & (frame["split"] == "train"), (expression & pose).astype(float), np.nan)
     for name in ("yaw", "pitch", "roll"):
         # An accepted row without an angle must fail the range check, so it gets infinity.
         frame[name] = frame[name].where(~ok | np.isfinite(frame[name]), np.inf).where(ok)

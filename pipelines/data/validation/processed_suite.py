@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from model.face.face_prompts import EXPRESSIONS
+from model.face.face_prompts import EXPRESSIONS, POSES
 from pipelines.core.row_schemas import OK, REASONS, REJECTED, SPLITS
 from pipelines.core.sections.data import ValidateProcessed
 from pipelines.data.validation.check import WARN, Check, aggregate, between, one_of, present, rows_between
@@ -32,6 +32,11 @@ def processed_checks(
         "parameter": "validate_processed.max_without_prompt_share",
         "severity": WARN,
     }
+    of_motion: dict[str, Any] = {
+        "allowed": params.max_open_share,
+        "parameter": "validate_processed.max_open_share",
+        "severity": WARN,
+    }
     return [
         rows_between("rows", minimum=dataset_rows or 1, maximum=dataset_rows),
         present("without_image_id", "image_id"),
@@ -50,6 +55,10 @@ def processed_checks(
         between("points_not_finite", "points_finite", 1, 1),
         between("box_outside_picture", "bbox_inside", 1, 1),
         one_of("unknown_expression", "expression", EXPRESSIONS),
+        one_of("unknown_pose", "pose", POSES),
+        # The templates of train_imr are means of photos whose motion is known.
+        aggregate("photos_of_known_motion", "ExpectColumnMaxToBeBetween", "names_both", 1),
+        *(between(f"open_{word}_share", f"names_{word}", 1, 1, **of_motion) for word in ("expression", "pose")),
         *(between(f"{name}_out_of_range", name, -angle, angle, **of_angle) for name in ("yaw", "pitch", "roll")),
         *([] if doubtful is None else [between("doubtful_faces", "det_score", doubtful, None, severity=WARN)]),
         *(between(f"without_{text}_share", text, 1, 1, **of_text) for text in ("prompt", "face_prompt")),

@@ -118,3 +118,21 @@ def test_unknown_words_are_named() -> None:
     bank = build_bank(shape(0)[None], ["neutral"], ["front"])
     with pytest.raises(ValueError, match="grumpy"):
         retarget(bank, shape(1), "neutral", "front", "grumpy", "front")
+
+
+def test_a_source_whose_motion_is_open_counts_as_its_nearest_template() -> None:
+    bank = full_bank()
+    own = template(bank, "happy", "right") + 0.01 * unexplained(bank, "happy", "right")
+    known = retarget(bank, own, "happy", "right", "neutral", "front")
+    assert np.allclose(retarget(bank, own, None, None, "neutral", "front"), known)
+    assert np.allclose(retarget(bank, own, "happy", None, "neutral", "front"), known)
+    # What the target leaves open stays as it is in the source.
+    assert np.allclose(
+        retarget(bank, own, None, None, None, "front"), retarget(bank, own, "happy", "right", "happy", "front")
+    )
+
+
+def test_photos_of_open_motion_are_no_part_of_the_templates() -> None:
+    shapes = np.stack([shape(seed) for seed in range(3)])
+    bank = build_bank(shapes, ["happy", None, "happy"], ["front", "front", None])
+    assert np.allclose(template(bank, "happy", "front"), shapes[0], atol=1e-6)

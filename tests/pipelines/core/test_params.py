@@ -24,10 +24,10 @@ def tiny(project: Path) -> Path:
 # sha256 of each loaded profile as canonical JSON. All extend tiny, so one change may change all. After an intended one,
 # compare the old and the new output of `dynamicid configure --profile NAME`, and update the digests.
 LOADED = {
-    "tiny": "f1df885c907cf8081babdd7f3b6a350977bf590ff107e7cd2b02d5fad2851bb1",
-    "showcase": "675184cd20fd8f8d0577ec18489b94051d66a125e9c7e66a7f55061320f6d780",
-    "photographs": "177a96c0f76e45a4d13a102cace51131ce65dae72493deb148775a629676d3ef",
-    "sd15": "6efaa4565cf878ead8ee936b0928b957241aa12325c100eb7223d7f3afe7e252",
+    "tiny": "e2d8203ee5c06d45b10ff4777a22718dd20fdf5ec07b8e4685db95938c6587b6",
+    "showcase": "ad6100afd312f44025b76b1d877cafa93ca6b8f46d5521182d36ebd74faab83a",
+    "photographs": "cc51ecd0ec785428baefcad12cba1f34018145be1dc0ec62e46c8583ec4b1009",
+    "sd15": "145c837f02c3b0c659f6c4edba142869de7f8219932e7d7e3563f2c9f8ee1e79",
 }
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from model.face.face_prompts import EXPRESSIONS, POSES
 from model.training.photos import UNKNOWN
 from pipelines.core.errors import StageFailed, UserError
-from pipelines.core.row_schemas import PROCESSED_SCHEMA
+from pipelines.core.row_schemas import LATER_COLUMNS, PROCESSED_SCHEMA
 from pipelines.core.sections.data import Consent, Rights, Term
 from pipelines.data.training_data import permitted_photos, read_photos
 from tests.pipelines.photos import Row, accepted_row, encoded, write_shards
@@ -74,8 +75,25 @@ def test_errors_are_reported(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no Parquet shards found"):
         read_photos(tmp_path, "train")
     folder = write(tmp_path / "p", [row(0, expression="bored")])
-    with pytest.raises(StageFailed, match="expression 'bored' is none of"):
+    with pytest.raises(UserError, match="expression 'bored' is none of"):
         read_photos(folder, "train")
+
+
+def test_open_labels_are_unknown_and_no_prompt_is_the_empty_text(tmp_path: Path) -> None:
+    rows = [
+        row(0, expression=None, pose=None, pose_source="a network", prompt=None, face_prompt=None),
+        row(1, expression="happy", pose="left", pose_source="a network", yaw=0.0),
+    ]
+    photos = read_photos(write(tmp_path / "p", rows), "train")
+    assert photos.expression.tolist() == [UNKNOWN, EXPRESSIONS.index("happy")]
+    assert photos.pose.tolist() == [UNKNOWN, POSES.index("left")]
+    assert photos.prompts[photos.prompt[0]] == ""
+
+
+def test_rows_of_an_older_format_have_the_pose_of_their_angle(tmp_path: Path) -> None:
+    older = pa.schema([field for field in PROCESSED_SCHEMA if field.name not in LATER_COLUMNS])
+    folder = write_shards(tmp_path / "p", older, [[row(0)]])
+    assert [POSES[number] for number in read_photos(folder, "train").pose] == ["right"]
 
 
 def test_refused_photos_are_left_out_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

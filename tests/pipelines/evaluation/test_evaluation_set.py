@@ -58,6 +58,22 @@ def test_half_of_the_references_are_neither_neutral_nor_frontal(records: Records
     assert all(photo.expression != "neutral" and photo.pose != "front" for photo in references[1::2])
 
 
+def test_open_labels_are_neither_neutral_references_nor_true_photos(records: Records, ask: Ask) -> None:
+    # One expression of every person is open: whatever it is, it is taken for none.
+    opened = [replace(photo, expression=None) if photo.expression == "sad" else photo for photo in records()]
+    opened = [replace(photo, pose=None) if photo.pose == "half_left" else photo for photo in opened]
+    questions = ask(opened)
+    shown = {photo.image_id: photo for photo in opened}
+    references = [shown[person.reference] for person in questions.people]
+    assert [(photo.expression, photo.pose) for photo in references[::2]] == [("neutral", "front")] * 2
+    assert all(photo.expression not in {"neutral", None} for photo in references[1::2])
+    assert all(photo.pose not in {"front", None} for photo in references[1::2])
+    true = [shown[cell.true_photo] for cell in questions.cells if cell.true_photo]
+    assert true
+    assert all(photo.expression and photo.pose for photo in true)
+    assert not [cell for cell in questions.cells if cell.expression == "sad" and cell.true_photo]
+
+
 def test_no_photo_has_two_roles(records: Records, ask: Ask) -> None:
     questions = ask()
     for index, person in enumerate(questions.people):

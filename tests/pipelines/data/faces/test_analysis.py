@@ -14,9 +14,12 @@ from model.face.face_geometry import transform
 from model.face.face_prompts import POSE_PHRASES
 from pipelines.core.errors import UserError
 from pipelines.core.sections.data import Preprocess
+from pipelines.core.sections.face_networks import Expression, FaceClassifier
 from pipelines.data.faces.analysis import Analyser, load_analyser, to_face
+from pipelines.data.faces.record import FaceRecord
 from pipelines.data.faces.version import analyser_version
 from tests.pipelines.awkward import AWKWARD, make_awkward_photos
+from tests.pipelines.face_networks import save_face_network
 from tests.pipelines.photos import encoded, slim_landmarker
 
 pytestmark = pytest.mark.realdata
@@ -72,11 +75,11 @@ def test_everything_is_measured_in_pixels_of_the_stored_picture(analyser: Analys
     assert np.abs(again.keypoints - record.keypoints).max() < 2.5
 
 
-def test_a_photo_without_texts_gets_the_default_and_its_measured_pose(analyser: Analyser, photo: bytes) -> None:
+def test_a_photo_without_texts_has_its_measured_pose_and_nothing_else(analyser: Analyser, photo: bytes) -> None:
     record = analyser.analyse([photo])[0]
-    assert record.prompt == "a photo of a person"
-    assert record.expression is None
-    assert record.face_prompt in POSE_PHRASES.values()
+    assert (record.prompt, record.expression, record.expression_source) == (None, None, None)
+    assert record.face_prompt == POSE_PHRASES[record.pose]
+    assert record.pose_source == "landmarks"
 
 
 def test_a_turned_file_gives_the_same_face(analyser: Analyser, photo: bytes) -> None:
@@ -199,6 +202,47 @@ def test_the_version_follows_content_and_not_places(
     same = analyser_version(with_landmarker(path=str(copy)))
     copy.write_bytes(copy.read_bytes() + b"\x00")
     assert analyser_version(with_landmarker(path=str(copy))) != same
+    votes = [
+        params.model_copy(update={"expression": Expression(networks=(network,))})
+        for network in (FaceClassifier(path=str(copy)), FaceClassifier(path=str(copy), mirror=True))
+    ]
+    versions = {version, *map(analyser_version, votes)}
+    copy.write_bytes(copy.read_bytes() + b"\x00")
+    assert len({*versions, *map(analyser_version, votes)}) == 5
+
+
+def test_labels_of_networks_are_stated_with_their_source(shared: Path, tmp_path: Path, photo: bytes) -> None:
+    """A text given with the photo goes first; what the networks are not sure of is in no face prompt."""
+    sad = save_face_network(
+        tmp_path / "sad.onnx", np.zeros((3, 2)), bias=np.log([0.7, 0.3]), classes="sad,happy", softmax=True
+    )
+    left = save_face_network(tmp_path / "left.onnx", np.zeros((3, 1)), bias=np.array([-58.0]))
+    right = save_face_network(tmp_path / "right.onnx", np.zeros((3, 1)), bias=np.array([61.0]))
+
+    def analysed(bound: float, *poses: Path, text: str | None = None) -> FaceRecord:
+        networks = [{"path": str(file), "size": 32, "angles": ("yaw",)} for file in poses]
+        params = _params(
+            shared,
+            expression={"networks": [{"path": str(sad), "size": 32}], "min_confidence": bound},
+            pose={"networks": networks},
+        )
+        return load_analyser(params).analyse([photo], None, [text])[0]
+
+    named = analysed(0.6, left)
+    assert (named.expression, named.pose, named.face_prompt) == ("sad", "left", "sad, turned to the left")
+    assert named.expression_confidence == pytest.approx(0.7, abs=1e-5)
+    assert (named.yaw, named.pose_spread) == (pytest.approx(-58), None)
+    assert named.expression_source.startswith("sad.onnx ")
+    assert named.pose_source.startswith("left.onnx ")
+    opened = analysed(0.8, left, right)
+    assert (opened.expression, opened.pose, opened.face_prompt) == (None, None, None)
+    assert (opened.yaw, opened.pose_spread) == (pytest.approx(1.5), pytest.approx(119))
+    assert opened.expression_confidence == named.expression_confidence
+    given = analysed(0.6, left, text="happy, facing the camera")
+    assert (given.expression, given.pose, given.face_prompt) == ("happy", "front", "happy, facing the camera")
+    assert (given.expression_source, given.pose_source) == ("sidecar", "sidecar")
+    face = to_face(opened, 48)
+    assert (face.expression, face.pose) == (None, None)
 
 
 def test_awkward_photos_of_a_face_are_used(shared: Path, tmp_path: Path, analyser: Analyser) -> None:

@@ -11,7 +11,7 @@ import pytest
 from model.face.face_prompts import EXPRESSIONS
 from pipelines.core.errors import UserError
 from pipelines.core.sections.data import Captions
-from pipelines.data.faces.captions import DEFAULT_PROMPT, CaptionChain, Sidecar, load_captions
+from pipelines.data.faces.captions import CaptionChain, Sidecar, load_captions
 from pipelines.data.faces.internvl_captions import InternVLCaptions, one_sentence
 from pipelines.data.faces.protocols import Caption, CaptionRequest
 from tests.random_networks import save_random_clip
@@ -35,12 +35,24 @@ class _Fixed:
         return [self.answer] * len(requests)
 
 
-def test_the_texts_of_a_photo_win_and_the_default_comes_last() -> None:
+def test_the_texts_of_a_photo_win_and_without_a_source_there_are_none() -> None:
     known, unknown = CaptionChain([Sidecar()]).describe(
         [_request("a man in red", "sad, turned to the left"), _request()]
     )
     assert known == Caption("a man in red", "sad")
-    assert unknown == Caption(DEFAULT_PROMPT, None)
+    assert unknown == Caption(None, None)
+    assert (known.source, unknown.source) == ("sidecar", None)
+
+
+def test_with_networks_for_expressions_other_sources_name_none() -> None:
+    later = _Fixed(Caption("from later", "happy"))
+    chain = CaptionChain([Sidecar(), later], prompts_only=True)
+    assert chain.describe([_request("given", "angry"), _request("given"), _request()]) == [
+        Caption("given", "angry"),
+        Caption("given"),
+        Caption("from later"),
+    ]
+    assert later.asked == 1
 
 
 def test_a_source_is_asked_only_for_what_is_missing() -> None:
@@ -99,6 +111,31 @@ def test_clip_picks_the_text_that_fits(tmp_path: Path) -> None:
     assert caption.expression == EXPRESSIONS[5]
     best = {name: int((clip._texts[name] @ picture).argmax()) for name in ("clothes", "settings")}
     assert caption.prompt == f"a photo of a person wearing {CLOTHES[best['clothes']]}, {SETTINGS[best['settings']]}"
+
+
+def test_clip_states_only_what_it_is_sure_of(tmp_path: Path) -> None:
+    """A picture that fits a text about nothing has no clothes; below the bound, not even the best words are stated."""
+    from pipelines.data.faces.clip_captions import CLOTHES, EXPRESSIONS, SETTINGS, ClipCaptions
+
+    clip = ClipCaptions(save_random_clip(tmp_path / "clip"), 0.5)
+    clip.describe([_request()])
+    size = len(CLOTHES) + len(SETTINGS) + len(EXPRESSIONS) + 3
+    axes = np.split(np.eye(size), np.cumsum([len(CLOTHES), len(SETTINGS), len(EXPRESSIONS)]))
+    clip._texts = dict(zip(("clothes", "settings", "expressions", "nothing"), axes, strict=True))
+    clip._sharpness = 100.0
+    clothes, settings, expressions, nothing = axes
+
+    def caption(picture: np.ndarray, face: np.ndarray) -> Caption:
+        clip._features = lambda images: np.stack([face if images[0].shape[0] < 64 else picture])
+        return clip.describe([_request()])[0]
+
+    sure = caption(clothes[7] + settings[3], expressions[5])
+    assert sure == Caption(f"a photo of a person wearing {CLOTHES[7]}, {SETTINGS[3]}", EXPRESSIONS[5])
+    assert sure.confidence == pytest.approx(1)
+    assert caption(0.8 * nothing[0] + settings[3], expressions[5]).prompt == f"a photo of a person, {SETTINGS[3]}"
+    close_up = caption(nothing[0], expressions[1:4].sum(0))
+    assert close_up == Caption(None, None)
+    assert (close_up.confidence, close_up.source) == (pytest.approx(1 / 3), "clip")
 
 
 def test_internvl_answers_in_one_sentence_and_in_batches(tmp_path: Path) -> None:

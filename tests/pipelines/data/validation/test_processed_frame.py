@@ -89,7 +89,7 @@ def set_to(index: int, **values: Any) -> Callable[[list[Row]], None]:
         (set_to(3, bbox=[-2.0, 0.0, 10.0, 10.0]), "box_outside_picture"),
         (set_to(3, bbox=[0.0, 0.0, 65.0, 10.0]), "box_outside_picture"),
         (set_to(3, expression="bored"), "unknown_expression"),
-        (set_to(3, expression=None), "unknown_expression"),
+        (set_to(3, pose="sideways"), "unknown_pose"),
         (set_to(3, yaw=400.0), "yaw_out_of_range"),
         (set_to(3, roll=None), "roll_out_of_range"),
         (set_to(3, split="train", identity="p0"), "people_in_several_splits"),
@@ -127,6 +127,31 @@ def test_all_failures_are_reported_at_once_with_bounds(params: Params, tmp_path:
     assert "\n" not in message
 
 
+def test_the_share_of_open_labels_is_reported(params: Params, tmp_path: Path) -> None:
+    from pipelines.data.validation.processed_suite import processed_checks
+    from pipelines.data.validation.run_checks import run_checks
+
+    def verdict_of(rows: list[Row], folder: str) -> dict[str, tuple[Any, bool]]:
+        names = ("open_expression_share", "open_pose_share", "photos_of_known_motion", "unknown_expression")
+        checks = [check for check in processed_checks(params.validate_processed) if check.name in names]
+        frame = processed_frame(write(tmp_path / folder, rows))
+        return {item.name: (item.observed, item.success) for item in run_checks("v", checks, frame, None).results}
+
+    rows = good_rows()
+    for row in rows[:6]:
+        row.update(expression=None)
+    rows[0].update(pose_source="a network")
+    found = verdict_of(rows, "some")
+    assert found["open_expression_share"] == (pytest.approx(0.25), True)
+    assert found["open_pose_share"] == (pytest.approx(1 / 24, abs=1e-5), True)
+    assert found["unknown_expression"][1]
+    for row in rows[:-1]:
+        row.update(expression=None)
+    found = verdict_of(rows, "all")
+    assert found["open_expression_share"] == (1.0, False)
+    assert not found["photos_of_known_motion"][1]
+
+
 def test_repeats_do_not_lower_the_accepted_share(params: Params, tmp_path: Path) -> None:
     rows = good_rows()
     for row in rows[-12:]:
@@ -138,7 +163,7 @@ def test_repeats_do_not_lower_the_accepted_share(params: Params, tmp_path: Path)
 def test_rows_without_identities_and_none_accepted(params: Params, tmp_path: Path) -> None:
     rows = [row | {"identity": None, "status": REJECTED, "reason": "no_face", "image": None} for row in good_rows(2)]
     _, names = failed(params, tmp_path, rows)
-    assert set(names) == {"accepted_share", "identities", "test_identities"}
+    assert set(names) == {"accepted_share", "identities", "test_identities", "photos_of_known_motion"}
 
 
 def test_fewer_rows_than_photos_fail(params: Params, tmp_path: Path) -> None:
