@@ -140,6 +140,9 @@ def _check_made_by(params: Params, folder: Path) -> None:
 def _photos(params: Params, inputs: Inputs, state: Path) -> tuple[np.ndarray, np.ndarray]:
     """Analyse a folder of photos as curation does; return the embeddings and names of those that show one face."""
     source = list_photos(inputs.data, inputs.identity_depth, params.ingest.max_file_mb * 2**20, inputs.gate)
+    # Too few photos are refused before any is analysed.
+    labels = [photo.labels.identity for photo in source.photos.values() if photo.labels.identity is not None]
+    _check_enough(inputs.data, np.unique(np.array(labels, object), return_inverse=True)[1])
     check_photo_domains(params, inputs.data, source)
     with hold(state / ".lock", UserError(f"{state}: another curate run uses this folder; wait until it ends")):
         enter_state(CURATION, state)

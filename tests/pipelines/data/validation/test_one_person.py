@@ -7,15 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.real_networks import real_networks
 from pipelines.core.errors import StageFailed, UserError
-from pipelines.core.params import Params
+from pipelines.core.params import Params, load_params
 from pipelines.core.sections.data import Threshold
 from pipelines.data.faces.calibration import FILE
+from pipelines.data.faces.insightface_analyser import InsightFaceAnalyser, pack_folder
 from pipelines.data.validation import one_person
 from pipelines.data.validation.one_person import find_twins
 from pipelines.stages.validate_processed import Inputs, Outputs, run
 from tests.pipelines.data.validation.test_processed_frame import good_rows, write
-from tests.pipelines.photos import Row
+from tests.pipelines.photos import Row, accepted_row
 
 SPREAD = 0.6  # Two photos of one person have a cosine of about 0.74.
 
@@ -91,6 +93,29 @@ def test_an_unknown_recogniser_is_asked_only_where_people_can_be_compared(
     with pytest.raises(UserError, match=r"validate_processed\.similarity: 0\.6 was chosen for the recogniser 0{12}"):
         find_twins(tmp_path / "several", params.model_copy(update={"validate_processed": chosen}))
     assert not (tmp_path / FILE).exists()
+
+
+@pytest.mark.realdata
+def test_a_real_person_under_two_names_is_found_and_others_are_not(shared: Path, project: Path, tmp_path: Path) -> None:
+    import cv2
+
+    params = load_params(project / "profiles" / "tiny.yaml", real_networks(shared))
+    pack = InsightFaceAnalyser(pack_folder("buffalo_real_mini", shared / "weights" / "insightface"))
+    folders = sorted((shared / "photos" / "lfw10_krasserm").iterdir())[:4]
+    rows = []
+    for folder in folders:
+        for number, file in enumerate(sorted(folder.glob("*.jpg"))[:4]):
+            picture = cv2.imread(str(file))[..., ::-1]
+            face = max(pack.detect(picture), key=lambda found: found.area)
+            (vector,) = pack.embed([picture], [face.keypoints])
+            split = "val" if folder == folders[0] else "train"
+            row = accepted_row(len(rows), identity=folder.name, file_name=file.name, split=split)
+            # Half of the second person's photos have another name.
+            planted = {"identity": "another name", "split": "test"} if folder == folders[1] and number < 2 else {}
+            rows.append(row | {"embedding": vector, **planted})
+    (pair,) = find_twins(write(tmp_path, rows), params)
+    assert pair.names == ("another name", folders[1].name)
+    assert pair.similarity > pair.bound >= 0.328
 
 
 def test_faces_that_may_be_none_are_listed_and_pass(
