@@ -24,16 +24,16 @@ LOSSES_ANCHORING = "reports/train_anchoring/losses.csv"
 LOSSES_IMR = "reports/train_imr/losses.csv"
 VERDICT = "reports/validate/verdict.json"
 VERDICT_PROCESSED = "reports/validate_processed/verdict.json"
-# Networks in the repository: dependencies in `dvc.yaml`, but neither inputs nor code of a `Stage`.
-_WEIGHTS = "model/foundation/weights/"
+# Networks and what is known of them: dependencies in `dvc.yaml`, but neither inputs nor code of a `Stage`.
+_NETWORKS = ("${", "model/foundation/weights/", "calibrations.yaml")
 
 
 @dataclass(frozen=True)
 class Stage:
     """One DVC stage: its parameter sections, and relative paths of the data it reads, the data it writes and its code.
 
-    `code` lists files and folders of `pipelines` and `model`; the stage runs again when they change. Networks are in
-    neither `inputs` nor `code`.
+    `code` lists files and folders of `pipelines` and `model`; the stage runs again when they change. Networks and
+    their thresholds are in neither `inputs` nor `code`.
     """
 
     name: str
@@ -69,7 +69,7 @@ def _read(file: Path) -> tuple[Stage, ...]:
 
 
 def _stage(name: str, entry: dict[str, Any]) -> Stage:
-    needs = [path for path in _paths(entry["deps"]) if not path.startswith(("${", _WEIGHTS))]
+    needs = [path for path in _paths(entry["deps"]) if not path.startswith(_NETWORKS)]
     code = tuple(path for path in needs if path.startswith(("pipelines/", "model/")))
     return Stage(
         name=name,

@@ -121,7 +121,12 @@ def _bounds(gate: Gate, challenger: dict[str, Any], champion: Champion | None) -
 
 def _interval(metrics: dict[str, Any], gate: Gate, whose: str) -> Interval | NotMeasurable:
     try:
-        found = metrics[gate.variant][gate.metric]
+        # s is id_similarity between floor and ceiling: no recogniser's cosine, so that a bound holds for any judge.
+        found = (
+            metrics["normalised"][gate.variant]["id_similarity"]
+            if gate.metric == "s"
+            else metrics[gate.variant][gate.metric]
+        )
         if found["value"] is None:
             return NotMeasurable(str(found.get("reason")))
         return Interval(*(float(found.get(end, found["value"])) for end in ("value", "low", "high")))

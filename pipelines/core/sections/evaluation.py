@@ -98,7 +98,7 @@ class Evaluate(Section):
 class Gate(Section):
     """One bound on one metric of `reports/metrics.json`."""
 
-    metric: str = Field(description="Name of the metric.")
+    metric: str = Field(description="Name of the metric; `s`: id_similarity from floor (0) to ceiling (1).")
     variant: str = Field("model", description="Variant to which the metric belongs.")
     minimum: float | None = Field(None, description="Lowest value that passes.")
     maximum: float | None = Field(None, description="Highest value that passes.")

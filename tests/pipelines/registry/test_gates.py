@@ -51,6 +51,15 @@ def test_every_failed_gate_is_reported_at_once() -> None:
     assert failures(GATES, metrics(id_similarity=0.49, leakage=0.09, pose_accuracy=0.86), champion) == []
 
 
+def test_s_is_the_similarity_between_floor_and_ceiling_whatever_the_recogniser() -> None:
+    document = metrics(id_similarity=0.2)
+    document["normalised"] = {"model": {"id_similarity": {"value": 0.28, "low": 0.2, "high": 0.4}}}
+    assert failures([Gate(metric="s", minimum=0.3)], document) == ["s 0.280 < 0.300"]
+    assert failures([Gate(metric="s", minimum=0.3, doubt="passes")], document) == []
+    with pytest.raises(UserError, match=r"gate model\.s: the challenger has no such metric"):
+        failures([Gate(metric="s", minimum=0.3)], metrics(id_similarity=0.2))
+
+
 def test_regression_of_a_metric_bound_from_above_is_a_rise() -> None:
     gates = [Gate(metric="leakage", maximum=0.5, max_regression=0.01)]
     line = "leakage 0.200 > 0.110 (champion v7: 0.100)"
