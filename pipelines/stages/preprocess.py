@@ -33,6 +33,7 @@ from pipelines.core.weights.domains import check_domains, network_domains
 from pipelines.data.faces.domain import domains_of_dataset
 from pipelines.data.faces.timing import STEPS
 from pipelines.data.faces.version import analyser_version
+from pipelines.data.faces.votes import check_votes
 from pipelines.data.preprocessing.files import SLICE_SUFFIX, remove_parts
 from pipelines.data.preprocessing.jobs import (
     analyse_slices,
@@ -94,6 +95,7 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> Report:
     located = _located(section)
     stated, measured = domains_of_dataset(inputs.faces, section.max_pixels)
     check_domains(str(inputs.faces), network_domains(params, ("preprocess",)), stated=stated, measured=measured)
+    check_votes(section)
     version = analyser_version(located)
     slices = cut_slices(shards, section.slice_photos)
     if not slices:
@@ -166,7 +168,11 @@ def _located(params: Preprocess) -> Preprocess:
 
     landmarker = params.landmarker.model_copy(update=absolute(params.landmarker, "path"))
     captions = params.captions.model_copy(update=absolute(params.captions, "clip_path", "internvl_path"))
-    update = {**absolute(params, "insightface_root"), "landmarker": landmarker, "captions": captions}
+    update: dict[str, Any] = {**absolute(params, "insightface_root"), "landmarker": landmarker, "captions": captions}
+    for name in ("expression", "pose"):
+        vote = getattr(params, name)
+        networks = tuple(network.model_copy(update=absolute(network, "path")) for network in vote.networks)
+        update[name] = vote.model_copy(update={"networks": networks})
     return params.model_copy(update=update)
 
 

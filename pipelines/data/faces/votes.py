@@ -104,6 +104,12 @@ class NetworkPose:
         return Pose(yaw, pitch, roll, spread=spread, open=spread is not None and spread > self._most)
 
 
+def check_votes(params: Preprocess) -> None:
+    """Raise UserError where a network that names expressions or measures poses is missing or is another network."""
+    ExpressionVote(params.expression)
+    NetworkPose(params.pose)
+
+
 def voting_files(params: Preprocess) -> list[Path]:
     """Return the files of the networks that name expressions and measure poses."""
     return [resolve(network.path) for network in (*params.expression.networks, *params.pose.networks)]

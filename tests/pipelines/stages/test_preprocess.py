@@ -20,6 +20,7 @@ from pipelines.core.params import Params, load_params
 from pipelines.core.row_schemas import DATASET_SCHEMA, PROCESSED_SCHEMA, read_rows
 from pipelines.stages.preprocess import Inputs, Outputs, run
 from tests.pipelines.awkward import AWKWARD, make_awkward_photos
+from tests.pipelines.face_networks import save_face_network
 from tests.pipelines.photos import Row, dataset_row, real_networks, write_shards
 
 pytestmark = pytest.mark.realdata
@@ -218,6 +219,19 @@ def test_what_is_missing_is_named_before_spark_starts(
     broken.write_text("no network")
     with pytest.raises(UserError, match="no ONNX network"):
         run(params(f"preprocess.landmarker.path={broken}"), Inputs(faces), outputs)
+    other = save_face_network(tmp_path / "other.onnx", np.zeros((3, 2)), softmax=True, classes="happy,contempt")
+    for votes, message in (
+        (f"expression={{networks: [{{path: {other}}}]}}", r"expression\.networks\[0\]\.path = .*\[3, 112, 112\]"),
+        (
+            f"expression={{networks: [{{path: {other}, size: 32}}]}}",
+            "classes happy, contempt, expected each of neutral",
+        ),
+        (f"pose={{networks: [{{path: {other}, size: 32}}]}}", "2 outputs, expected one for each of yaw, pitch, roll"),
+        (f"pose={{networks: [{{path: {tmp_path / 'gone.onnx'}}}]}}", r"gone\.onnx: no such file"),
+    ):
+        with pytest.raises(UserError, match=message):
+            run(params(f"preprocess.{votes}"), Inputs(faces), Outputs(tmp_path / "out", tmp_path / "untouched"))
+    assert not (tmp_path / "untouched").exists()
     assert not (tmp_path / "out").exists()
     with pytest.raises(UserError, match="a dataset without a row"):
         run(params(), Inputs(_write(tmp_path / "empty", [[]])), outputs)
@@ -225,6 +239,19 @@ def test_what_is_missing_is_named_before_spark_starts(
     (tmp_path / "mine" / "letter.txt").write_text("to be kept")
     with pytest.raises(UserError, match=r"mine: would be replaced, but holds letter\.txt"):
         run(params(), Inputs(faces), Outputs(tmp_path / "mine", tmp_path / "state"))
+
+
+def test_workers_get_absolute_paths(
+    params: Callable[..., Params], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipelines.stages.preprocess import _located
+
+    save_face_network(tmp_path / "n.onnx", np.zeros((3, 2)))
+    monkeypatch.chdir(tmp_path)
+    votes = [f"preprocess.{name}={{networks: [{{path: n.onnx}}]}}" for name in ("expression", "pose")]
+    section = _located(params(*votes).preprocess)
+    networks = (*section.expression.networks, *section.pose.networks)
+    assert [network.path for network in networks] == [str(tmp_path / "n.onnx")] * 2
 
 
 @pytest.mark.nightly
