@@ -70,6 +70,7 @@ def fetch(
     """
     from pipelines.core.weights.fetch import NotFetched
     from pipelines.core.weights.fetch import fetch as bring
+    from pipelines.core.weights.manifest import read_manifest
 
     if folder is not None and not folder.is_dir():
         raise UserError(f"--from {folder}: no such folder")
@@ -92,7 +93,8 @@ def fetch(
         if name in faults:
             warn(f"{name}: not fetched: {faults[name]}")
         elif name not in {network.name for network in done}:
-            say(f"{name}: ships with the project")
+            made_by = read_manifest(root).network(name).made_by
+            say(f"{name}: {f'made here by `{made_by}`' if made_by else 'ships with the project'}")
     emit_if_asked([asdict(network) for network in done])
     if failed:
         raise failed

@@ -58,12 +58,14 @@ def fetch(
 ) -> list[Fetched]:
     """Bring the networks `names` to their paths in the checkout `root`, from their sources or from `folder`.
 
-    `accepted` names the licences that a person accepts. What is there and right is not fetched again. Raises UserError,
-    before anything is fetched, for unknown names and licences that are not accepted; NotFetched where files of a
-    network cannot be fetched or are not the expected ones, after all others were fetched.
+    `accepted` names the licences that a person accepts. What is there and right is not fetched again, and what ships
+    with the project or is made here is left out. Raises UserError, before anything is fetched, for unknown names and
+    licences that are not accepted; NotFetched where files of a network cannot be fetched or are not the expected ones,
+    after all others were fetched.
     """
     manifest = read_manifest(root)
-    networks = {name: network for name in names if not (network := manifest.network(name)).shipped}
+    named = {name: manifest.network(name) for name in names}
+    networks = {name: network for name, network in named.items() if not (network.shipped or network.made_by)}
     _check_licences(manifest, networks, read_lock(root), accepted)
     busy = StageFailed(f"{root / LOCK}: another `dynamicid weights fetch` is running here; wait until it ends")
     with hold(root / ".dynamicid" / "weights.busy", busy):

@@ -71,13 +71,17 @@ class Source(Section):
 
 
 class Network(Section):
-    """One network. Names of `files` may hold `*` where the source is a repository of the Hub."""
+    """One network. Names of `files` may hold `*` where the source is a repository of the Hub.
+
+    `made_by`: the command that trains it here; it is not fetched.
+    """
 
     purpose: str
     path: str
     source: Source | None = None
     page: str | None = None
     shipped: bool = False
+    made_by: str | None = None
     licence: str | None = None
     domain: Domain
     mb: float = Field(ge=0)

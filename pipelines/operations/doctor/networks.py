@@ -63,7 +63,8 @@ def _present(paths: dict[str, str], root: Path, *, fast: bool) -> list[CheckResu
         network = manifest.networks[name]
         if not network.shipped and (state := state_of(root, name, network, lock)) in ("absent", "incomplete"):
             instead = f"; may stand in for it: {', '.join(network.instead)}" if network.instead else ""
-            how = f"`dynamicid weights fetch {name}`" if network.source else f"bring it to {network.path}"
+            command = f"dynamicid weights fetch {name}" if network.source else network.made_by
+            how = f"`{command}`" if command else f"bring it to {network.path}"
             found.append(CheckResult("weights", "stop", f"{key}: {name} is {state}", how + instead, stages))
         elif not fast and name not in checked:
             checked[name] = network_faults(root, name, network, lock)

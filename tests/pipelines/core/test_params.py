@@ -26,7 +26,7 @@ def tiny(project: Path) -> Path:
 LOADED = {
     "tiny": "e2d8203ee5c06d45b10ff4777a22718dd20fdf5ec07b8e4685db95938c6587b6",
     "showcase": "ad6100afd312f44025b76b1d877cafa93ca6b8f46d5521182d36ebd74faab83a",
-    "photographs": "cc51ecd0ec785428baefcad12cba1f34018145be1dc0ec62e46c8583ec4b1009",
+    "photographs": "9f4177977e36d9f44ca2095712f6cb3e0ecf53af05f9a72f8c6a79cd6833c856",
     "sd15": "6ccaea1b6be60a47c9e1f94396cde86c0df063a61558afbc7def84247cfd0b44",
 }
 

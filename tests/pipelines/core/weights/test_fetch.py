@@ -359,6 +359,12 @@ def test_what_changed_or_is_missing_is_named_and_fetched_alone(server: WeightsSe
     assert state_of(tmp_path, "small", network, lock) == "incomplete"
 
 
+def test_a_network_that_is_made_here_is_not_fetched(server: WeightsServer, tmp_path: Path) -> None:
+    made_by = "dynamicid foundation train --from data/processed"
+    write(tmp_path, server, ours={"source": None, "path": "weights/ours", "files": {}, "made_by": made_by})
+    assert [one.name for one in fetch(tmp_path, ["ours", "small"])] == ["small"]
+
+
 def test_a_network_of_which_nobody_publishes_anything(server: WeightsServer, tmp_path: Path) -> None:
     write(tmp_path, server, ours={"source": None, "path": "weights/ours.onnx", "files": {}, "licence": None})
     network, lock = read_manifest(tmp_path).networks["ours"], read_lock(tmp_path)
