@@ -55,6 +55,9 @@ def test_the_stages_train_on_a_base_of_photographs(
     done = foundation_train()
     assert done.exit_code == 0, done.output
     printed = json.loads(done.stdout)
+    # The gates are those of the drawn networks.
+    assert "Gates" not in done.stderr
+    assert set(printed["figures"]["clip"]) == {"expression_on_crops", "pose_on_crops"}
     assert (printed["missing"], printed["manifest"]) == ([], str(tmp_path / "own" / "manifest.json"))
     origin = manifest.read(tmp_path / "own")["origin"]
     # Six people of five photos are in split train; nothing is known of their terms.
