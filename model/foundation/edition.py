@@ -145,7 +145,7 @@ PHOTOGRAPHS = Edition(
     unet=UnetSpec(
         (96, 192),
         (3, 6),
-        steps=(1500, 6000, 12000, 16000),
+        steps=(1500, 5000, 8000, 10000),
         rates=(1e-3, 8e-4, 8e-4, 6e-4),
     ),
 )
