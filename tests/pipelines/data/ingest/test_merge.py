@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.cli import main
 from pipelines.core.errors import UserError
 from pipelines.core.row_schemas import DATASET_SCHEMA, read_rows
 from pipelines.data.ingest.shards import merge_people
@@ -43,3 +45,12 @@ def test_an_unknown_name_is_refused_and_nothing_changes(names: tuple[str, ...], 
     with pytest.raises(UserError, match=message):
         merge_people(faces, names[0], names[1:])
     assert [file.read_bytes() for file in sorted(faces.glob("*"))] == before
+
+
+def test_the_command_says_how_many_and_what_is_next(faces: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["dataset", "merge", "carl", "anna", "ben", "--dir", str(faces), "--no-version"])
+    assert ended.value.code == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == {"photos": 2, "version": None}
+    assert "2 photos now belong to 'carl'; `dynamicid repro`" in printed.err
