@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import redirect_stderr
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,7 @@ from pipelines.operations.doctor.data import Photos
 # Photos that are analysed, and those of them by which the networks are warmed up first.
 _PHOTOS, _WARM = 14, 2
 _STEPS = 4
-# Spark's start, and reading and writing of its tasks.
-_SPARK_SECONDS = 12.0
+_LIBRARIES = "import torch, diffusers, transformers, insightface, pipelines.stages.train_anchoring"
 # A checkpoint holds value, two moments and the average of each weight; two are kept.
 _COPIES = 8
 
@@ -50,7 +51,8 @@ def _estimate(params: Params, faces: Path, found: Photos, work: Path) -> list[Es
     rows, seconds = _analysed(params, faces)
     workers = _workers(params.preprocess.master)
     stored = sum(len(row["image"]) for row in rows) / max(1, len(rows)) + 4096
-    hours = (_SPARK_SECONDS + found.photos * seconds / workers) / 3600
+    start = _timed(lambda: subprocess.run([sys.executable, "-c", _LIBRARIES], check=True, capture_output=True))
+    hours = (start + _spark_seconds(params) + found.photos * seconds / workers) / 3600
     basis = f"{seconds:.3g} s a photo, {workers} workers"
     result = [Estimate("preprocess", hours, 2 * found.photos * stored / 1e9, basis)]
     if len(rows) < 2:
@@ -59,7 +61,27 @@ def _estimate(params: Params, faces: Path, found: Photos, work: Path) -> list[Es
     result.append(_training("train_anchoring", params, work, found))
     result.append(_training("train_imr", params, work, found))
     result.append(_evaluation(params, work, found, seconds))
-    return result
+    return [result[0], *(replace(one, hours=one.hours + start / 3600) for one in result[1:])]
+
+
+def _spark_seconds(params: Params) -> float:
+    """Return how long Spark takes to start, to load the networks in its workers, and to end."""
+    from pipelines.data.spark import spark_context
+
+    section = params.preprocess
+
+    def load(_: int) -> int:
+        from pipelines.data.faces.analysis import load_analyser
+
+        load_analyser(section)
+        return 0
+
+    def run() -> None:
+        with spark_context(section.master, "dynamicid doctor", section.spark) as context:
+            tasks = _workers(section.master)
+            context.parallelize(range(tasks), tasks).map(load).collect()
+
+    return _timed(run)
 
 
 def _analysed(params: Params, faces: Path) -> tuple[list[dict[str, Any]], float]:
