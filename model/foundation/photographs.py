@@ -1,6 +1,6 @@
 """A base of a folder's own photographs: CLIP and a UNet in the latents of an autoencoder that exists.
 
-Nothing else is learned from elsewhere: where every photograph is permitted, every picture that the base has seen is.
+Of CLIP and the UNet, every picture they have seen is one of these photographs, all of them permitted.
 People of splits val and test are not among the photographs that are trained on (`Photos` has one split).
 """
 
