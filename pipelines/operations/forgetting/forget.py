@@ -6,12 +6,12 @@ objects are deleted last, so that repeating the command completes a run that was
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from pipelines.core.chain import FACES, PROCESSED
 from pipelines.core.errors import StageFailed, UserError
@@ -197,18 +197,20 @@ def _remains(
     def take(piece: bytes) -> None:
         probe.add(piece)
         if is_picture_start(piece):
-            probe.add(base64.b64encode(piece))  # as in HTML pages
             files.add(hashlib.sha256(piece).hexdigest())
 
-    for table in tables:
-        for piece in pieces_in(table, subject):
+    def opened() -> Iterator[Any]:
+        yield from tables
+        for oid in found.tables:
+            with found.holders[oid][0].opened(oid) as file:
+                yield file
+
+    for source in opened():
+        for piece in pieces_in(source, subject):
             take(piece)
-    for oid in found.tables:
-        with found.holders[oid][0].opened(oid) as file:
-            for piece in pieces_in(file, subject):
-                take(piece)
     for picture in pictures:
         take(picture.read_bytes())
+    probe.drop_shared(piece for source in opened() for piece in pieces_in(source, subject, of_others=True))
     return probe, frozenset(files)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -18,6 +19,7 @@ _PIECE = 48
 _CHUNK = 1 << 22
 # Pieces with fewer different byte values (padding, a plain background) occur in many files.
 _MIN_DISTINCT = 16
+_JPEG, _START_OF_SCAN = b"\xff\xd8", 0xDA
 _SKIPPED = frozenset({".git", ".venv", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache"})
 
 
@@ -28,12 +30,30 @@ class Probe:
     pieces: set[bytes] = field(default_factory=set)
 
     def add(self, data: bytes) -> None:
-        """Take pieces from the middle of `data`, since headers are the same in many files."""
+        """Take pieces from three places of `data`, of a picture also as they are in HTML pages."""
+        start = _coded(data)
+        self._take(data[start:])
+        if is_picture_start(data):
+            self._take(base64.b64encode(data[start + -start % 3 :]))
+
+    def _take(self, data: bytes) -> None:
         for quarter in (1, 2, 3):
             start = max(0, len(data) * quarter // 4 - _PIECE // 2)
             piece = data[start : start + _PIECE]
             if len(piece) == _PIECE and len(set(piece)) >= _MIN_DISTINCT:
                 self.pieces.add(piece)
+
+    def drop_shared(self, pictures: Iterable[bytes]) -> None:
+        """Drop the pieces that pictures of other people have, too, as over the same plain background.
+
+        A picture with all pieces of one is a copy under another name: they stay, so that it is found.
+        """
+        search, quarters = _Search(self.pieces, lambda _: False), 3
+        for picture in pictures:
+            for form in (picture, base64.b64encode(picture)):
+                shared = set(search.found_in(np.frombuffer(form, np.uint8)))
+                if len(shared) < quarters:
+                    self.pieces -= shared
 
     def files_with(self, folders: Iterable[Path], shows: Callable[[str], bool] = lambda _: False) -> list[Path]:
         """Return every file below `folders` that `among` finds; links are not followed."""
@@ -75,20 +95,38 @@ class _Search:
         digest, before = hashlib.sha256(), b""
         while chunk and (picture or self._pieces):
             digest.update(chunk)
-            if self._pieces and self._in(np.frombuffer(before + chunk, np.uint8)):
+            if self._pieces and any(self.found_in(np.frombuffer(before + chunk, np.uint8))):
                 return True
             before = (before + chunk)[1 - _PIECE :]
             chunk = stream.read(_CHUNK)
         return picture and self._shows(digest.hexdigest())
 
-    def _in(self, chunk: np.ndarray) -> bool:
+    def found_in(self, chunk: np.ndarray) -> Iterator[bytes]:
+        """Yield the pieces that are in bytes (N,) uint8."""
         if len(chunk) < _PIECE:
-            return False
+            return
         words = chunk[:-1].astype(np.uint16) | chunk[1:].astype(np.uint16) << 8
         offsets = np.flatnonzero(self._starts[words[: len(chunk) - _PIECE + 1]])
         heads = chunk[offsets[:, None] + np.arange(8)].view("<u8").reshape(-1)
-        candidates = offsets[np.isin(heads, self._keys)]
-        return any(chunk[offset : offset + _PIECE].tobytes() in self._pieces for offset in candidates)
+        for offset in offsets[np.isin(heads, self._keys)]:
+            piece = chunk[offset : offset + _PIECE].tobytes()
+            if piece in self._pieces:
+                yield piece
+
+
+def _coded(data: bytes) -> int:
+    """Return where the coded picture begins, after headers, tables and profiles that other pictures have, too.
+
+    0 for other formats, and for what is no picture.
+    """
+    for magic, chunk in ((b"\x89PNG", b"IDAT"), (b"RIFF", b"VP8 "), (b"RIFF", b"VP8L")):
+        if data.startswith(magic) and chunk in data:
+            return data.index(chunk)
+    at, marker = 2, 0
+    while data.startswith(_JPEG) and marker != _START_OF_SCAN and data[at : at + 1] == b"\xff" and at + 4 <= len(data):
+        marker = data[at + 1]
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return at if marker == _START_OF_SCAN else 0
 
 
 def _files(folders: Iterable[Path]) -> Iterator[Path]:

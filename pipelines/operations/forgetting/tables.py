@@ -45,7 +45,7 @@ def rows_in(source: Any, subject: Subject) -> SubjectRows | None:
         if table is None or "image_id" not in table.physical_schema.names:
             return None
         names = table.physical_schema.names
-        theirs = pa.Table.from_batches(_theirs(table, subject, [name for name in _READ if name in names]))
+        theirs = pa.Table.from_batches(_rows(table, subject, [name for name in _READ if name in names]))
     values = {
         name: frozenset(theirs[name].drop_null().to_pylist()) if name in names else frozenset()
         for name in ("image_id", "split", "file_name")
@@ -54,15 +54,15 @@ def rows_in(source: Any, subject: Subject) -> SubjectRows | None:
     return SubjectRows(ids, splits, "n_bytes" in names, theirs.num_rows, files)
 
 
-def pieces_in(source: Any, subject: Subject) -> Iterator[bytes]:
-    """Yield the pictures, textures and embeddings of the subject's rows in a table."""
+def pieces_in(source: Any, subject: Subject, *, of_others: bool = False) -> Iterator[bytes]:
+    """Yield the pictures, textures and embeddings of the subject's rows in a table, or of all others."""
     with _opened(source) as table:
         if table is None:
             return
         content = [field.name for field in table.physical_schema if _is_content(field)]
         read = [name for name in table.physical_schema.names if name in (*_READ, *content)]
-        for theirs in _theirs(table, subject, read):
-            for value in (value for name in content for value in theirs[name].drop_null().to_pylist()):
+        for rows in _rows(table, subject, read, of_others):
+            for value in (value for name in content for value in rows[name].drop_null().to_pylist()):
                 yield value if isinstance(value, bytes) else np.asarray(value, "<f4").tobytes()
 
 
@@ -120,10 +120,13 @@ def _opened(source: Any) -> Iterator[ds.Fragment | None]:
         yield table if readable else None
 
 
-def _theirs(table: ds.Fragment, subject: Subject, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    """Yield the subject's rows, of each batch of a table."""
+def _rows(
+    table: ds.Fragment, subject: Subject, columns: list[str], of_others: bool = False
+) -> Iterator[pa.RecordBatch]:
+    """Yield the subject's rows, or all others, of each batch of a table."""
     for batch in table.to_batches(columns=columns, batch_size=_BATCH, use_threads=False):
-        yield batch.filter(subject.mask(batch))
+        theirs = subject.mask(batch)
+        yield batch.filter(pc.invert(theirs) if of_others else theirs)
 
 
 def _is_content(field: pa.Field) -> bool:

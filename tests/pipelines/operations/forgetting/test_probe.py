@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import hashlib
 import io
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pipelines.operations.forgetting import probe as module
 from pipelines.operations.forgetting.probe import Probe
@@ -37,6 +39,56 @@ def test_padding_is_not_searched_for(tmp_path: Path) -> None:
     assert probe.pieces == set()
     (tmp_path / "zeros").write_bytes(bytes(10_000))
     assert probe.files_with([tmp_path]) == []
+
+
+def drawn(seed: int, format_: str = "JPEG", **options: object) -> bytes:
+    """Return a picture of 64 × 64 px, noise in the lower half under a plain upper half."""
+    pixels = np.zeros((64, 64, 3), np.uint8)
+    pixels[32:] = np.random.default_rng(seed).integers(0, 64, (32, 64, 3))
+    made = io.BytesIO()
+    Image.fromarray(pixels).save(made, format_, **options)
+    return made.getvalue()
+
+
+PROFILE = np.random.default_rng(3).bytes(20_000)
+
+
+@pytest.mark.parametrize(
+    ("format_", "options"),
+    [
+        ("JPEG", {"quality": 20}),
+        ("JPEG", {"icc_profile": PROFILE}),
+        ("JPEG", {"exif": b"Exif\0\0" + PROFILE}),
+        ("PNG", {"icc_profile": PROFILE}),
+        ("WEBP", {"icc_profile": PROFILE}),
+    ],
+)
+def test_headers_that_other_pictures_have_are_not_searched_for(
+    tmp_path: Path, format_: str, options: dict[str, object]
+) -> None:
+    theirs, other = drawn(1, format_, **options), drawn(2, format_, **options)
+    probe = Probe()
+    probe.add(theirs)
+    for name, picture in (("theirs", theirs), ("other", other)):
+        (tmp_path / name).write_bytes(picture)
+        for before in range(3):
+            page = f"{'x' * before}<img src=data:image/jpeg;base64,{base64.b64encode(picture).decode()}>"
+            (tmp_path / f"{name}{before}.html").write_text(page)
+    found = {file.name for file in probe.files_with([tmp_path])}
+    assert found == {"theirs", "theirs0.html", "theirs1.html", "theirs2.html"}
+
+
+def test_pieces_that_pictures_of_others_have_are_dropped_but_not_those_of_a_copy() -> None:
+    shared, own, rest = SECRET[:2000], SECRET[2000:4000], SECRET[4000:]
+    probe = Probe()
+    probe.add(shared + own)
+    before = set(probe.pieces)
+    probe.drop_shared([b"other metadata" + shared + own])
+    assert probe.pieces == before
+    probe.drop_shared([shared + rest])
+    assert len(before) == 3
+    assert probe.pieces == {piece for piece in before if piece not in shared + rest}
+    assert probe.pieces
 
 
 @pytest.mark.parametrize(
