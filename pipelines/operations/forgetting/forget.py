@@ -15,6 +15,7 @@ from typing import Any
 
 from pipelines.core.chain import FACES, PROCESSED
 from pipelines.core.errors import StageFailed, UserError
+from pipelines.data.ingest.parquet_files import FAULTS
 from pipelines.data.ingest.photo_files import is_picture_start
 from pipelines.operations.forgetting import local, pages, records, stores
 from pipelines.operations.forgetting.journal import FILE, Journal, end_journal, read_journal, write_journal
@@ -152,8 +153,9 @@ def locate(root: Path, subject: Subject, opened: list[stores.Store], begun: Jour
     runs = all_workspaces(root)
     while True:
         found, beyond = stores.search(opened, subject)
-        tables = local.find_tables(root, subject)
-        inside = {file: rows for path in runs for file, rows in local.find_tables(path, subject).items()}
+        unread: set[Path] = set()
+        tables = local.find_tables(root, subject, unread)
+        inside = {file: rows for path in runs for file, rows in local.find_tables(path, subject, unread).items()}
         files = local.find_files(root, subject)
         everything = [*found.tables.values(), *tables.values(), *inside.values()]
         ids = frozenset(files.image_ids).union(*(rows.image_ids for rows in everything))
@@ -184,7 +186,7 @@ def locate(root: Path, subject: Subject, opened: list[stores.Store], begun: Jour
         copies=local.copies_with(root, subject, begun.probe()),
         traces=recorded,
         begun=begun,
-        beyond=[*beyond, *silent, *(f"{file}: it cannot be searched" for file in sorted(files.unread))],
+        beyond=[*beyond, *silent, *(f"{file}: it cannot be searched" for file in sorted(files.unread | unread))],
     )
 
 
@@ -199,18 +201,27 @@ def _remains(
         if is_picture_start(piece):
             files.add(hashlib.sha256(piece).hexdigest())
 
-    def opened() -> Iterator[Any]:
-        yield from tables
+    def pieces(*, of_others: bool = False) -> Iterator[bytes]:
+        for table in tables:
+            yield from pieces_of(table, table, of_others)
         for oid in found.tables:
             with found.holders[oid][0].opened(oid) as file:
-                yield file
+                yield from pieces_of(f"object {oid} of {found.holders[oid][0].name}", file, of_others)
 
-    for source in opened():
-        for piece in pieces_in(source, subject):
-            take(piece)
+    def pieces_of(name: object, source: Any, of_others: bool) -> Iterator[bytes]:
+        try:
+            yield from pieces_in(source, subject, of_others=of_others)
+        except FAULTS as error:
+            raise StageFailed(
+                f"{name}: damaged, so that their pictures in it cannot be read ({' '.join(str(error).split())}); bring "
+                "it back or delete it, then forget again; nothing was deleted"
+            ) from None
+
+    for piece in pieces():
+        take(piece)
     for picture in pictures:
         take(picture.read_bytes())
-    probe.drop_shared(piece for source in opened() for piece in pieces_in(source, subject, of_others=True))
+    probe.drop_shared(pieces(of_others=True))
     return probe, frozenset(files)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from pipelines.core.chain import FACES
 from pipelines.core.errors import StageFailed
 from pipelines.core.locks import hold
+from pipelines.data.ingest.parquet_files import FAULTS
 from pipelines.operations.forgetting.probe import Probe
 from pipelines.operations.forgetting.sources import SubjectFiles, batches, files_of, listed, unlist
 from pipelines.operations.forgetting.subject import Subject
@@ -54,13 +55,23 @@ def _files(root: Path, *folders: str) -> Iterator[Path]:
         yield from walk(root / name, [*runs, *(root / STATE / other for other in _OTHERS)])
 
 
-def find_tables(root: Path, subject: Subject) -> dict[Path, SubjectRows]:
-    """Return {table: rows of the subject} of a checkout and of datasets noted in it, for tables that have any."""
+def find_tables(root: Path, subject: Subject, unread: set[Path]) -> dict[Path, SubjectRows]:
+    """Return {table: rows of the subject} of a checkout and of datasets noted in it, for tables that have any.
+
+    Damaged tables are added to `unread`.
+    """
     outside = (file for folder in noted(root, DATASET) for file in walk(folder))
     inboxes = [root / STATE / name for name in _INBOXES]
     inside = (file for file in _files(root, DATA, STATE) if not any(map(file.is_relative_to, inboxes)))
-    found = {file: rows_in(file, subject) for file in (*inside, *outside) if is_table(file)}
-    return {file: rows for file, rows in sorted(found.items()) if rows is not None and rows.rows}
+    found: dict[Path, SubjectRows] = {}
+    for file in filter(is_table, (*inside, *outside)):
+        try:
+            rows = rows_in(file, subject)
+        except FAULTS:
+            unread.add(file)
+        else:
+            found |= {file: rows} if rows is not None and rows.rows else {}
+    return dict(sorted(found.items()))
 
 
 @contextmanager
@@ -161,7 +172,7 @@ def delete_unfinished(root: Path, probe: Probe) -> None:
 
 def has_data_of(workspace: Path, subject: Subject) -> bool:
     """Whether a run's workspace has rows or photos of the subject."""
-    return bool(find_tables(workspace, subject) or find_files(workspace, subject))
+    return bool(find_tables(workspace, subject, set()) or find_files(workspace, subject))
 
 
 def delete_checkpoints(root: Path) -> int:

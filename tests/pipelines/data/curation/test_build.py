@@ -215,7 +215,7 @@ def test_forgetting_finds_everything_that_the_command_stores(
     assert [(copy.folder, copy.what) for copy in known_copies(home)] == [(str(home / "set"), "curate")]
     image_id = next(row["image_id"] for row in pq.read_table(home / "set" / TABLE).to_pylist() if row["image_id"])
     subject = Subject(frozenset(), frozenset([image_id]))
-    tables = find_tables(home, subject)
+    tables = find_tables(home, subject, set())
     assert any(file.is_relative_to(home / STATE) for file in tables)
     clean_tables(home, tables, subject)
-    assert find_tables(home, subject) == {}
+    assert find_tables(home, subject, set()) == {}

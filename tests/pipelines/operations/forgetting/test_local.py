@@ -36,7 +36,7 @@ def test_datasets_keep_other_rows_and_caches_are_deleted(tmp_path: Path, monkeyp
     cached = table(tmp_path / ".dynamicid" / "preprocess" / "slice.parquet", "anna", "bert")
     kept = table(tmp_path / ".dynamicid" / "preprocess" / "kept.parquet", "bert")
     run = table(tmp_path / ".dynamicid" / "runs" / "one" / "data" / "faces" / "faces-00000.parquet", "anna")
-    found = local.find_tables(tmp_path, ANNA)
+    found = local.find_tables(tmp_path, ANNA, set())
     assert set(found) == {both, alone, other, cached}
     assert local.clean_tables(tmp_path, found, ANNA) == {"rewritten": 2, "deleted": 2}
     assert pq.read_table(both)["identity"].to_pylist() == ["bert"]
@@ -191,7 +191,7 @@ def test_tables_that_also_name_others_are_shared_and_those_of_one_person_are_not
     table(inbox / place / "rows.parquet", "anna", "bert")
     found = local.find_files(tmp_path, ANNA)
     assert {file.name for file in found.shared} == {"both.jsonl", "both.csv", "gone.csv", "rows.parquet"}
-    assert local.find_tables(tmp_path, ANNA) == {}, "other people's rows in an inbox stay"
+    assert local.find_tables(tmp_path, ANNA, set()) == {}, "other people's rows in an inbox stay"
     local.delete_files(tmp_path, found)
     assert names(inbox / place) == {"x/2.jpg", "other.json", *(file.name for file in found.shared)}
 
@@ -210,6 +210,18 @@ def test_a_damaged_table_in_an_inbox_stops_no_request(tmp_path: Path, columns: d
         answers.append((bool(found.shared), bool(found.unread)))
     assert (False, True) in answers, "some damage is named"
     assert ("identity" in columns) is ((True, False) in answers), "and most does not hide her"
+
+
+def test_a_damaged_table_of_the_checkout_is_named_and_hides_nobody(tmp_path: Path) -> None:
+    """Whatever byte was changed: her row is found, or the table is named as unread."""
+    file = table(tmp_path / "data" / "faces" / "faces-00000.parquet", "anna", "bert")
+    raw, answers = file.read_bytes(), []
+    for place in range(4, len(raw), 29):
+        file.write_bytes(raw[:place] + bytes([raw[place] ^ 0x80]) + raw[place + 1 :])
+        unread: set[Path] = set()
+        answers.append((bool(local.find_tables(tmp_path, ANNA, unread)), bool(unread)))
+    assert (True, False) in answers
+    assert (False, True) in answers
 
 
 @pytest.mark.parametrize("kind", ["tar", "tar.gz", "tgz", "tar.xz", "zip"])
