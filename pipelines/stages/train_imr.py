@@ -106,7 +106,10 @@ def _anchored(folder: Path, base: Base, *, allow_other: bool) -> Adapter:
     adapter = Adapter.load(folder, base.unet)
     reference = adapter.base_reference
     if reference is None or (reference.fingerprint != base.fingerprint() and not allow_other):
-        raise ValueError(f"{folder}: trained on another base model than {base.pipeline_folder}; run train_anchoring")
+        raise ValueError(
+            f"{folder}: trained on another base model than {base.pipeline_folder}; run train_anchoring, or allow it "
+            "(base.allow_other=true)"
+        )
     if adapter.hair != base.hair:
         raise ValueError(
             f"{folder}: trained with base.hair={str(adapter.hair).lower()}; set that, or run train_anchoring"

@@ -25,7 +25,7 @@ from pipelines.evaluation.text_judge import NoTextJudge
 from tests.pipelines.photos import slim_landmarker
 
 pytestmark = [pytest.mark.realdata, pytest.mark.nightly, pytest.mark.timeout(900)]
-SIDE = 256
+SIDE = 128
 FSANET = {"crop_scale": 1.3, "size": 64, "colour": "bgr", "scale": 128.0, "angles": ("-yaw", "none", "none")}
 EXPRESSION_NETWORKS: dict[str, dict[str, Any]] = {
     "faceapi_expression.onnx": {"mean": (122.782, 117.001, 104.298), "scale": 255.0, "mirror": True},
@@ -96,14 +96,16 @@ def test_small_published_networks_can_judge_photographs(
     assert params.detector is not None
     faces = reader(params, YuNetDetector(params.detector))
     refuse_conditioning(faces.known(photos), photos, params.recogniser.path)
-    found = measure_judges(faces, NoTextJudge(), photos, softened, JudgeBounds())
+    found = measure_judges(faces, NoTextJudge(), photos, [photo.image for photo in photos], JudgeBounds())
     figures = {name: dict(one.figures) for name, one in found.items()}
-    assert {name: one.reason for name, one in found.items() if one.reason} == {
-        "text": "evaluate.judges.clip names no network"
-    }, figures
-    assert figures["recogniser"]["auc"] > 0.97, figures
+    assert unfit(found) == {"text": "evaluate.judges.clip names no network"}, figures
+    assert figures["recogniser"]["auc"] > 0.99, figures
     assert figures["detector"]["faces_found"] > 0.95, figures
-    assert figures["pose"]["yaw_error"] < 9, figures
+    assert figures["pose"]["yaw_error"] < 6, figures
+    # In squares of 128 pixels, faces are small: the autoencoder takes from them what tells people apart.
+    soft = measure_judges(faces, NoTextJudge(), photos, softened, JudgeBounds())
+    assert {"detector", "pose"}.isdisjoint(unfit(soft))
+    assert 0.85 < soft["recogniser"].figures["auc"] < figures["recogniser"]["auc"] - 0.05
 
 
 def test_networks_that_know_drawings_cannot_judge_photographs(

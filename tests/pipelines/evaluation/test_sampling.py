@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from diffusers import DDIMScheduler
 
 from model.inference.pipeline import DynamicIDPipeline
+from pipelines.core.errors import UserError
 from pipelines.core.params import Params
 from pipelines.evaluation.plan import PictureSpec
-from pipelines.evaluation.sampling import CellRenderer, multi_person_settings
+from pipelines.evaluation.sampling import CellRenderer, load_pipeline, multi_person_settings, other_base
 
 SPECS = [PictureSpec(prompt, noise, tokens=None) for prompt in ("a man in a red shirt", "a woman") for noise in (1, 2)]
 
@@ -29,6 +33,23 @@ def test_rescaling_takes_the_contrast_that_guidance_adds(params: Params, project
     plain = contrast(1.0, 0.0)
     off = [np.abs(contrast(9.0, rescale) - plain).mean() for rescale in (0.0, 0.5, 1.0)]
     assert off[0] > off[1] > off[2]
+
+
+def test_another_base_is_drawn_with_on_request_and_both_are_named(
+    params: Params, adapter_folder: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipeline, image_encoder, adapter = adapter_folder
+    other = shutil.copytree(adapter, tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    used, config["base"]["fingerprint"] = config["base"]["fingerprint"], "0" * 64
+    (other / "config.json").write_text(json.dumps(config))
+    base = params.base.model_copy(update={"pipeline": str(pipeline), "image_encoder": str(image_encoder)})
+    with pytest.raises(UserError, match=r"fingerprint 000000000000.*base\.allow_other"):
+        load_pipeline(params.model_copy(update={"base": base}), other)
+    allowed = params.model_copy(update={"base": base.model_copy(update={"allow_other": True})})
+    assert other_base(load_pipeline(allowed, other)) == {"base": "0" * 64, "base_drawn": used}
+    assert f"trained on the base 000000000000, drawn with {pipeline}, {used[:12]}" in capsys.readouterr().err
+    assert other_base(load_pipeline(allowed, adapter)) == {}
 
 
 def test_settings_for_several_people_are_used_for_them_only(params: Params) -> None:

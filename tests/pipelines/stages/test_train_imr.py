@@ -116,7 +116,7 @@ def test_a_missing_anchoring_adapter_is_named(
         run(training_data.read(), stage_inputs(tmp_path, anchoring=tmp_path / "nowhere"), outputs(tmp_path))
 
 
-def test_an_adapter_of_another_base_is_refused(
+def test_an_adapter_of_another_base_is_refused_unless_it_is_allowed_and_then_recorded(
     training_data: object, stage_inputs: Callable[..., Inputs], anchored: Path, tmp_path: Path
 ) -> None:
     import shutil
@@ -127,6 +127,10 @@ def test_an_adapter_of_another_base_is_refused(
     (other / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match="trained on another base model"):
         run(training_data.read(), stage_inputs(tmp_path, anchoring=other), outputs(tmp_path))
+    allowed = training_data.read("base.allow_other=true", "train_imr.steps=2")
+    run(allowed, stage_inputs(tmp_path, anchoring=other), outputs(tmp_path))
+    made = json.loads((tmp_path / "models" / "adapter" / "config.json").read_text())
+    assert made["made_by"]["inputs"]["anchored_on"] == "0" * 64 != made["base"]["fingerprint"]
 
 
 def test_the_adapter_records_the_networks_that_formed_it(trained: Path) -> None:
