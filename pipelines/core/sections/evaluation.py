@@ -22,7 +22,7 @@ class JudgeBounds(Section):
         0.4, ge=-1, le=1, description="Minimum agreement with the labels beyond chance (Cohen's kappa)."
     )
     yaw_error: float = Field(15.0, ge=0, description="Maximum mean error of yaw, in degrees: half of a step of poses.")
-    yaw_correlation: float = Field(0.8, ge=-1, le=1, description="Minimum correlation of yaw read and measured.")
+    yaw_correlation: float = Field(0.85, ge=-1, le=1, description="Minimum correlation of yaw read and measured.")
     own_prompt: Share = Field(
         0.7, description="Minimum probability that a photo is nearer to its own prompt than to another photo's."
     )

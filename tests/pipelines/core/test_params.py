@@ -24,10 +24,10 @@ def tiny(project: Path) -> Path:
 # sha256 of each loaded profile as canonical JSON. All extend tiny, so one change may change all. After an intended one,
 # compare the old and the new output of `dynamicid configure --profile NAME`, and update the digests.
 LOADED = {
-    "tiny": "e2d8203ee5c06d45b10ff4777a22718dd20fdf5ec07b8e4685db95938c6587b6",
-    "showcase": "ad6100afd312f44025b76b1d877cafa93ca6b8f46d5521182d36ebd74faab83a",
-    "photographs": "9f4177977e36d9f44ca2095712f6cb3e0ecf53af05f9a72f8c6a79cd6833c856",
-    "sd15": "6ccaea1b6be60a47c9e1f94396cde86c0df063a61558afbc7def84247cfd0b44",
+    "tiny": "a665ab8ebe75b66e39d15742c75be7a5c95f4bff7e82a5be4dc60c98e9ab901e",
+    "showcase": "4a4daa5e40cf8ba5f81c6092a94ace459cf87d0ec3714010f681dd43991728d1",
+    "photographs": "024a5e6775a667c97a2ee1ebb10208863c6e91ef8cb2c05f550622e9aa256228",
+    "sd15": "ab9dfe4f55b1a1a809a05d9e3001f0b37ae496d417cff865fb0c4977600cac65",
 }
 
 
