@@ -97,7 +97,9 @@ def cells_of(questions: EvaluationSet, variant: str, motions: int) -> list[int]:
         return [number for number, cell in enumerate(questions.cells) if cell.graded]
     chosen = shared_cells(questions, motions)
     if variant == TRUE_TOKENS:
-        return [number for number in chosen if questions.cells[number].true_photo]
+        # Where no shared cell has a photo, those that have one: the evaluation set has at least two.
+        with_photo = [number for number, cell in enumerate(questions.cells) if cell.graded and cell.true_photo]
+        return sorted(set(chosen) & set(with_photo)) or with_photo
     return chosen
 
 

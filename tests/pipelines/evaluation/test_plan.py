@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,19 @@ def test_every_variant_starts_from_the_model_s_noise_and_prompt(ask: Ask) -> Non
                 assert other.gate == (variant != "without_gate")
                 same = np.array_equal(other.tokens, model.tokens)
                 assert same == (variant in ("model", "without_gate"))
+
+
+def test_true_tokens_are_drawn_even_where_no_shared_cell_has_a_photo(ask: Ask) -> None:
+    questions = ask()
+    shared = set(shared_cells(questions, 2))
+    with_photo = [number for number, cell in enumerate(questions.cells) if cell.graded and cell.true_photo]
+    assert set(with_photo) - shared
+    cells = tuple(
+        replace(cell, true_photo=None) if number in shared else cell for number, cell in enumerate(questions.cells)
+    )
+    bare = replace(questions, cells=cells)
+    plan = plan_drawing(bare, some_tokens(bare), 2)
+    assert list(plan.cells["true_tokens"]) == [number for number in with_photo if number not in shared]
 
 
 def test_pictures_that_would_be_the_same_are_drawn_once(ask: Ask) -> None:
