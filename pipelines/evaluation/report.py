@@ -100,7 +100,8 @@ def _summary(result: EvaluationResult) -> dict[str, str]:
         "s": s[MODEL]["id_similarity"],
         "s_text": s[TEXT_ONLY]["id_similarity"],
         "own": model["own_over_other"],
-        **{name: model[f"{name}_accuracy"] for name in ("expression", "pose", "prompt")},
+        # Plain prompts ask for no colours.
+        **{name: model.get(f"{name}_accuracy") for name in ("expression", "pose", "prompt")},
     }
     return {name: cell["value"] for name, one in shown.items() if (cell := _cell(one, "")) is not None}
 
