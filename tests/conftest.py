@@ -96,13 +96,13 @@ def drawn_people(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture(scope="session")
 def with_shipped_networks(project: Path) -> Callable[[Path], Path]:
     """Have `params.yaml` of a folder name the face networks that the project ships; return the folder."""
-    import yaml
+    from pipelines.core.documents import read_yaml
+    from pipelines.core.params import dump_params
 
     def change(home: Path) -> Path:
-        shipped = yaml.safe_load((project / "profiles" / "tiny.yaml").read_text("utf-8"))
-        tree = yaml.safe_load((home / "params.yaml").read_text("utf-8"))
-        tree["preprocess"] = shipped["preprocess"]
-        (home / "params.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+        tree = read_yaml(home / "params.yaml")
+        tree["preprocess"] = read_yaml(project / "profiles" / "tiny.yaml")["preprocess"]
+        dump_params(tree, home / "params.yaml")
         return home
 
     return change

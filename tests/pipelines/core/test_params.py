@@ -12,6 +12,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from pipelines.core.documents import write_yaml
 from pipelines.core.errors import UserError
 from pipelines.core.params import dump_params, load_params, overridden_tree, read_tree
 
@@ -58,7 +59,10 @@ def test_tiny_has_every_key_and_other_profiles_only_different_values(project: Pa
 
 
 def test_the_parameters_of_the_checkout_are_those_of_tiny(project: Path, tiny: Path) -> None:
-    assert yaml.safe_load((project / "params.yaml").read_text("utf-8")) == read_tree(tiny)
+    assert read_tree(project / "params.yaml") == read_tree(tiny)
+    assert (project / "params.yaml").read_text("utf-8").partition("\n")[2] == write_yaml(read_tree(tiny)), (
+        "as DVC writes it"
+    )
 
 
 def test_a_profile_replaces_values_and_lists_and_extends_sections(tmp_path: Path) -> None:
