@@ -37,6 +37,7 @@ def train_base(
     from model.foundation.edition import PHOTOGRAPHS
     from model.foundation.measure import chosen_parts
     from model.foundation.photographs import RECIPE, PhotographContext, train_photographs
+    from pipelines.core.weights.domains import DRAWN, domains_of, main_domain
     from pipelines.core.weights.licences import networks_at
     from pipelines.core.weights.manifest import named_paths
     from pipelines.data.training_data import permitted_terms
@@ -52,6 +53,11 @@ def train_base(
             "taesd` brings one"
         )
     refuse_pointers(autoencoder.rglob("*"))
+    if main_domain(domains_of(processed)) == DRAWN:
+        raise UserError(
+            f"--from {processed}: most of these are drawings, and the base would be taken for one that knows "
+            "photographs; if they are photographs, ingest them with ingest.domain=photograph"
+        )
     photos, refused = photos_to_train_on(params, processed)
     resolution = params.base.resolution
     edition = replace(PHOTOGRAPHS, size=resolution)

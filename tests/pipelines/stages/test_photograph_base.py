@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -111,6 +112,19 @@ def test_photos_that_are_not_preprocessed_are_refused(foundation_train: Callable
     done = foundation_train("--from", tmp_path / "faces")
     assert isinstance(done.exception, UserError)
     assert "run `dynamicid preprocess`" in str(done.exception)
+
+
+def test_drawings_are_refused(
+    foundation_train: Callable[..., Result], write_processed: Callable[..., Path], tmp_path: Path
+) -> None:
+    for file in sorted(write_processed(tmp_path / "processed").glob("*.parquet")):
+        rows = pq.read_table(file)
+        drawn = pa.array(["drawn"] * len(rows))
+        pq.write_table(rows.set_column(rows.schema.get_field_index("domain"), "domain", drawn), file)
+    done = foundation_train("--from", tmp_path / "processed")
+    assert isinstance(done.exception, UserError)
+    assert "most of these are drawings" in str(done.exception)
+    assert not (tmp_path / "own").exists()
 
 
 def test_the_networks_of_the_project_are_not_overwritten(
