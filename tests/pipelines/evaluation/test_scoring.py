@@ -108,7 +108,7 @@ def test_real_photos_of_the_person_and_of_others_are_the_ends_of_the_scale(
     # A photo is never compared with itself: the ceiling stays below one.
     assert 0.7 < table["ceiling"]["id_similarity"].value < 0.99
     assert abs(table["floor"]["id_similarity"].value) < 0.2
-    s = normalise(scores, {}, resamples)
+    s = normalise(scores, {}, resamples, {})
     # The mean of a person's photos is a little nearer to each than another photo is.
     assert 1.0 < s["model"]["id_similarity"].value < 1.3
     assert abs(s["without_gate"]["id_similarity"].value) < 0.15

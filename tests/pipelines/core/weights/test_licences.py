@@ -55,6 +55,7 @@ def test_the_networks_of_a_profile_and_their_licences(project: Path, tmp_path: P
     assert set(found) == {
         *("base.pipeline", "base.image_encoder", "preprocess.insightface_name", "preprocess.landmarker.path"),
         *("preprocess.captions.clip_path", "preprocess.captions.internvl_path"),
+        *("preprocess.expression.networks.0.path", "preprocess.expression.networks.1.path"),
     }, "judges form no adapter"
     tiny = networks_of(load_params(project / "profiles" / "tiny.yaml"), project)
     assert {one["licence"] for one in tiny} == {"Apache-2.0"}

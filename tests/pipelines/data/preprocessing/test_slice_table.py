@@ -20,6 +20,7 @@ from pipelines.data.preprocessing.slice_table import (
 def _rows(count: int) -> tuple[dict[str, list], list[FaceRecord]]:
     given = {name: [f"{name}-{row}" for row in range(count)] for name in GIVEN}
     given["identity"][0] = None
+    given["domain"] = [None] * count
     records = [
         FaceRecord("rejected", "no_face", prompt="p")
         if row % 3 == 0

@@ -49,10 +49,17 @@ def test_commands_report_that_nothing_runs(stopped: Stack) -> None:
 
 
 def test_only_processes_of_this_stack_are_ended(stopped: Stack, tmp_path: Path) -> None:
-    sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
-    ours = subprocess.Popen(sleep, env={**os.environ, STATE_VARIABLE: str(stopped.state)}, start_new_session=True)
-    other = subprocess.Popen(sleep, env={**os.environ, STATE_VARIABLE: str(tmp_path.parent)}, start_new_session=True)
+    sleep = [sys.executable, "-c", "import time; print(flush=True); time.sleep(600)"]
+    ours, other = (
+        subprocess.Popen(
+            sleep, env={**os.environ, STATE_VARIABLE: str(state)}, start_new_session=True, stdout=subprocess.PIPE
+        )
+        for state in (stopped.state, tmp_path.parent)
+    )
     try:
+        for process in (ours, other):
+            assert process.stdout is not None
+            process.stdout.readline()  # its environment is readable from now on
         assert [one.pid for one in stack_processes(stopped)] == [ours.pid]
         assert shut_down(stopped, seconds=5) == 1
         assert ours.poll() is not None
