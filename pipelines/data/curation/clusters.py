@@ -5,6 +5,11 @@ plus two thirds of the similarity of their neighbour profiles, i.e. how their mu
 groups. Similar people form their own neighbourhoods, although cosines alone would join them. The second round joins
 groups with a high mean cosine: a person with many more photos than `count` has several neighbourhoods.
 
+The more photos a group has, the less its mean cosines with other people vary, so that a threshold for two photos is
+too strict for it. In the second round, a group of `count` photos and more is compared with the other faces of the pile:
+its cosines are rescaled so that these have the median and the spread of the cosines of two faces (cohort normalisation
+of scores, as in speaker recognition).
+
 Average linkage does not join two groups for a single coincidental similarity, but it needs all pairs. Here, only
 neighbours and groups with neighbours in common are compared, in parts of bounded size (SciPy's linkage), and the groups
 are joined again in the same way until no two are similar enough. A group is stored as its mean vector and its profile:
@@ -26,6 +31,10 @@ from pipelines.data.curation.neighbourhood import mutual, neighbours, profiles
 _PART = 2000
 # How many groups' profiles are compared with all others at once, and how many pairs' cosines are computed at once.
 _BLOCK, _PAIRS = 1000, 20_000
+# Large groups are compared with so many other faces of the pile at most, and are not rescaled with fewer at least.
+_COHORT, _LEAST_COHORT = 2000, 100
+# Standard deviations of a normal distribution in its median absolute deviation.
+_DEVIATION = 1.4826
 # The weight of shared neighbours; the rest is that of the mean cosine.
 _SHARED_NEIGHBOURS = 2 / 3
 
@@ -62,7 +71,7 @@ def cluster(embeddings: np.ndarray, similarity: float, count: int, likeness: flo
     graph = mutual(embeddings, count, similarity)
     groups = _Groups(np.asarray(embeddings, np.float64), np.ones(len(embeddings)), labels)
     groups = _join_all(groups, lambda groups: _by_shared_neighbours(groups, graph, likeness))
-    groups = _join_all(groups, lambda groups: _by_cosine(groups, count, similarity))
+    groups = _join_all(groups, lambda groups: _by_cosine(groups, embeddings, count, similarity))
     _, first, numbers = np.unique(groups.labels, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[numbers].astype(np.int64)
 
@@ -86,17 +95,61 @@ def _by_shared_neighbours(groups: _Groups, graph: Any, likeness: float) -> np.nd
     return _linked(len(means), _pairs_in_common(means, profile, likeness), similarities, likeness)
 
 
-def _by_cosine(groups: _Groups, count: int, similarity: float) -> np.ndarray:
+def _by_cosine(groups: _Groups, embeddings: np.ndarray, count: int, similarity: float) -> np.ndarray:
     means = groups.means
     norms = np.maximum(np.linalg.norm(means, axis=1), 1e-12)
     others, cosines = neighbours(means / norms[:, None], count)
     here, there = np.repeat(np.arange(len(means)), others.shape[1]), others.reshape(-1)
     present = there >= 0
     here, there = here[present], there[present]
-    found = cosines.reshape(-1)[present] * norms[here] * norms[there]
+    scale = _Scale.of(groups, embeddings, count)
+    found = scale(cosines.reshape(-1)[present] * norms[here] * norms[there], here, there)
     near = found >= similarity
     pairs = here[near], there[near], found[near]
-    return _linked(len(means), pairs, lambda some: means[some] @ means[some].T, similarity)
+
+    def similarities(some: np.ndarray) -> np.ndarray:
+        return scale(means[some] @ means[some].T, some[:, None], some[None])
+
+    return _linked(len(means), pairs, similarities, similarity)
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """Rescales mean cosines of groups: `sizes`, `medians` and `spreads` (G,) of every group, and those of two faces."""
+
+    sizes: np.ndarray
+    medians: np.ndarray
+    spreads: np.ndarray
+    median: float
+    spread: float
+
+    @classmethod
+    def of(cls, groups: _Groups, embeddings: np.ndarray, least: int) -> _Scale:
+        """Compare the groups of at least `least` faces with other faces, evenly taken from all `embeddings` (N, D)."""
+        some = np.unique(np.linspace(0, len(embeddings) - 1, min(len(embeddings), _COHORT)).astype(np.int64))
+        faces, labels = embeddings[some].astype(np.float64), groups.labels[some]
+        apart = labels[:, None] != labels[None]
+        median, spread = _median_and_spread((faces @ faces.T)[apart]) if apart.any() else (0.0, 1.0)
+        spread = spread or 1.0  # equal faces
+        medians, spreads = np.full(len(groups.sizes), median), np.full(len(groups.sizes), spread)
+        for group in np.flatnonzero(groups.sizes >= least):
+            others = faces[labels != group]
+            if len(others) >= _LEAST_COHORT:
+                own, own_spread = _median_and_spread(others @ groups.means[group])
+                if 0 < own_spread < spread:
+                    medians[group], spreads[group] = own, own_spread
+        return cls(groups.sizes, medians, spreads, median, spread)
+
+    def __call__(self, cosines: np.ndarray, here: np.ndarray, there: np.ndarray) -> np.ndarray:
+        """Return the mean cosines of groups `here` and `there` as those of two faces, by the larger of both groups."""
+        larger = np.where(self.sizes[here] >= self.sizes[there], here, there)
+        return self.median + (cosines - self.medians[larger]) * self.spread / self.spreads[larger]
+
+
+def _median_and_spread(values: np.ndarray) -> tuple[float, float]:
+    """Return the median and the standard deviation that the median distance to it implies for a normal distribution."""
+    median = float(np.median(values))
+    return median, float(np.median(np.abs(values - median))) * _DEVIATION
 
 
 def _likeness(cosines: np.ndarray | float, shared_neighbours: np.ndarray) -> np.ndarray:

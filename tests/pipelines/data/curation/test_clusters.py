@@ -82,3 +82,16 @@ def test_many_equal_faces_are_one_person(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_few_faces_are_clustered(faces: int) -> None:
     embeddings = np.array([embedding(person, 0) for person in range(faces)], np.float32).reshape(-1, 512)
     assert cluster(embeddings, 0.5, 48, LIKENESS).tolist() == list(range(faces))
+
+
+def test_unusual_photos_of_a_person_with_many_photos_join_and_strangers_do_not() -> None:
+    """Unusual photos are less similar to the others than the threshold, but far more than any stranger's."""
+    rng = np.random.default_rng(0)
+    person, strangers = rng.normal(size=64), rng.normal(size=(400, 64))
+    usual, unusual = person + 0.7 * rng.normal(size=(60, 64)), person + 1.5 * rng.normal(size=(30, 64))
+    embeddings = np.vstack([usual, unusual, strangers])
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    assert (embeddings[60:90] @ embeddings[:60].mean(0)).mean() < 0.48
+    found = cluster(embeddings.astype(np.float32), 0.5, 16, LIKENESS)
+    assert (found[:90] == found[0]).mean() >= 0.9
+    assert not (found[90:] == found[0]).any()
