@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.full_size import TEXT_LENGTH, TOKENS
+from benchmarks.full_size_models import TEXT_LENGTH, TOKENS
 from benchmarks.literal_attention import literal_processors
 from model.network.attention import processor_for
 from model.network.folding import FoldedLoRA

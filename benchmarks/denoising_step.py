@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 
 from benchmarks.contestants import NAMES, Contestant, Workload, build_adapter, contestant, twin
-from benchmarks.full_size import random_unet
+from benchmarks.full_size_models import random_unet
 from benchmarks.measure import (
     PeakMemory,
     Times,

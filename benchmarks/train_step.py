@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
-from benchmarks.full_size import save_full_size
+from benchmarks.full_size_models import save_full_size
 from benchmarks.matrix_rate import matrix_rate
 from benchmarks.measure import (
     PeakMemory,

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks.contestants import NAMES, Contestant, Workload, build_adapter, contestant, twin
-from benchmarks.full_size import random_unet
+from benchmarks.full_size_models import random_unet
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from benchmarks.full_size import TEXT, UNET, VAE, VISION
+from benchmarks.full_size_models import TEXT, UNET, VAE, VISION
 
 
 def count(network: torch.nn.Module) -> int:

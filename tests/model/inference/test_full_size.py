@@ -44,7 +44,7 @@ def threads() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def params(project: Path, tmp_path_factory: pytest.TempPathFactory, threads: None) -> Params:
     """The profile `sd15` with full-size models, changed for a machine without a GPU."""
-    from benchmarks.full_size import save_full_size
+    from benchmarks.full_size_models import save_full_size
 
     models = save_full_size(tmp_path_factory.mktemp("models"))
     gc.collect()
