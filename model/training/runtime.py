@@ -25,14 +25,14 @@ class Batch:
 def make_accelerator(mixed_precision: str, base_dtype: str, *, patience: float = 7200) -> Any:
     """Return the Accelerator of a stage, which has as many processes as a launcher such as torchrun started.
 
-    `patience`: seconds that processes wait for each other. Raise ValueError for mixed precision without a GPU, which
-    accelerate would silently replace, for half-precision base models with 'no', which would not train, and where the
-    processes would not work together.
+    `patience`: seconds that processes wait for each other. Raise ValueError for 'fp16' without a GPU, which accelerate
+    would silently replace, for half-precision base models with 'no', which would not train, and where the processes
+    would not work together.
     """
     from accelerate import Accelerator, InitProcessGroupKwargs
 
-    if mixed_precision != "no" and not torch.cuda.is_available():
-        raise ValueError(f"mixed_precision {mixed_precision!r} needs a GPU and there is none: set it to 'no'")
+    if mixed_precision == "fp16" and not torch.cuda.is_available():
+        raise ValueError("mixed_precision 'fp16' needs a GPU and there is none: set it to 'bf16' or 'no'")
     if base_dtype != "float32" and mixed_precision == "no":
         raise ValueError(f"base.dtype {base_dtype!r} with mixed_precision 'no': set it to 'bf16' or 'fp16'")
     accelerator = Accelerator(

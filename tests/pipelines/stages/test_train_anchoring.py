@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.stages.train_anchoring import Inputs, Outputs, run
@@ -155,6 +156,21 @@ def test_a_recogniser_that_cannot_be_used_is_refused(training_data: object, tmp_
     shutil.copy(project / training_data.read().evaluate.judges.recogniser.path, pack / "rec.onnx")
     with pytest.raises(UserError, match=r"cannot be differentiated here.*without the identity term: .*weight=0"):
         run(params, inputs(training_data, tmp_path), outputs(tmp_path))
+
+
+def test_bfloat16_trains_without_a_gpu(training_data: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    half = ("base.dtype=bfloat16", "train_anchoring.mixed_precision=bf16", "train_imr.mixed_precision=bf16")
+    losses = {}
+    # One precision holds for a process, and the next test expects the full one.
+    monkeypatch.setattr(AcceleratorState, "_shared_state", {})
+    for name, changed in (("full", ()), ("half", half)):
+        AcceleratorState._reset_state()
+        params = training_data.read("train_anchoring.steps=3", *changed)
+        run(params, inputs(training_data, tmp_path / name), outputs(tmp_path / name))
+        with (tmp_path / name / "reports/losses.csv").open() as handle:
+            losses[name] = float(next(csv.DictReader(handle))["loss"])
+    assert losses["half"] != losses["full"]
+    assert losses["half"] == pytest.approx(losses["full"], rel=0.05)
 
 
 def test_without_the_identity_term_the_loss_is_noise_prediction(training_data: object, tmp_path: Path) -> None:
