@@ -109,8 +109,13 @@ def verify(names: Names = None, *, profile: Profile = None, file: ParamsFile = D
 
     root = Path.cwd()
     manifest, lock = read_manifest(root), read_lock(root)
-    chosen = _chosen(root, names, profile, file)
-    faults = {name: network_faults(root, name, manifest.network(name), lock) for name in chosen}
+    networks = {name: manifest.network(name) for name in _chosen(root, names, profile, file)}
+    faults = {}
+    for name, network in networks.items():
+        if network.made_by and not (root / network.path).exists():
+            say(f"{name}: not made yet; `{network.made_by}` makes it")
+        else:
+            faults[name] = network_faults(root, name, network, lock)
     emit_if_asked(faults)
     for name, found in faults.items():
         for fault in found:

@@ -63,8 +63,9 @@ def _present(paths: dict[str, str], root: Path, *, fast: bool) -> list[CheckResu
         network = manifest.networks[name]
         if not network.shipped and (state := state_of(root, name, network, lock)) in ("absent", "incomplete"):
             instead = f"; may stand in for it: {', '.join(network.instead)}" if network.instead else ""
-            command = f"dynamicid weights fetch {name}" if network.source else network.made_by
-            how = f"`{command}`" if command else f"bring it to {network.path}"
+            fetch = f"dynamicid weights fetch {name}" + ("" if network.source else " --from DIR")
+            where = f", from {network.page}" if network.page and not network.source else ""
+            how = f"`{network.made_by or fetch}`{where}" if network.files or network.made_by else f"bring it to {path}"
             found.append(CheckResult("weights", "stop", f"{key}: {name} is {state}", how + instead, stages))
         elif not fast and name not in checked:
             checked[name] = network_faults(root, name, network, lock)

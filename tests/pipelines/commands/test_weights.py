@@ -112,6 +112,8 @@ def test_networks_of_a_profile(tmp_path: Path) -> None:
     assert "foundation-sd: as expected" in verified.stderr
     missing = dynamicid("weights", "verify", "--profile", "sd15", cwd=tmp_path, code=1)
     assert "unet/diffusion_pytorch_model.safetensors: missing" in missing.stderr
+    own = dynamicid("weights", "verify", "own-base", cwd=tmp_path).stderr
+    assert "own-base: not made yet; `dynamicid foundation train --from data/processed` makes it" in own
     shipped = dynamicid("weights", "fetch", "--profile", "tiny", cwd=tmp_path)
     assert "foundation-sd: ships with the project" in shipped.stderr
 

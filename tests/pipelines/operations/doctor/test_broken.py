@@ -99,6 +99,8 @@ def test_half_precision_without_a_gpu(
     found = _only(examine(params("base.dtype=float16"), root, fast=True))
     assert found.subject == "gpu"
     assert "bfloat16" in found.mend
+    half = ("base.dtype=bfloat16", "train_anchoring.mixed_precision=bf16", "train_imr.mixed_precision=bf16")
+    assert not stops(examine(params(*half), root, fast=True)), "that is possible without one"
 
 
 def test_networks_that_are_not_fetched(root: Path, params: Callable[..., Params]) -> None:
@@ -107,6 +109,12 @@ def test_networks_that_are_not_fetched(root: Path, params: Callable[..., Params]
     found = [one for one in stops(examine(params(*changes), root, fast=True)) if one.subject == "weights"]
     assert [one.text for one in found] == ["preprocess.insightface_name: buffalo_l is absent"]
     assert found[0].mend == "`dynamicid weights fetch buffalo_l`; may stand in for it: buffalo_sc"
+
+
+def test_a_network_without_an_address_is_taken_from_a_folder(root: Path, params: Callable[..., Params]) -> None:
+    changes = ("preprocess.landmarker.path=weights/landmarks68/slim_160_latest.onnx", "preprocess.domain=drawn")
+    (found,) = (one for one in stops(examine(params(*changes), root, fast=True)) if one.subject == "weights")
+    assert found.mend.startswith("`dynamicid weights fetch peppa-landmarks --from DIR`, from https://github.com/")
 
 
 def test_a_network_with_other_bytes(root: Path, params: Callable[..., Params]) -> None:
