@@ -52,7 +52,7 @@ FEW: dict[str, Any] = {
         "pairs": 1,
     }
     | {"batch_size": 1, "bootstrap": 100, "boost_steps": 1, "sweeps": False},
-    "evaluate.judges": {"photos": 24},
+    "evaluate.judges": {"photos": 12},
 }
 # What the profile `photographs` names small published networks for.
 SMALL = ("insightface_name", "landmarker", "expression", "captions")
