@@ -37,7 +37,13 @@ _SMALL = (
     *("train_anchoring.warmup_steps=1", "train_anchoring.identity.faces=1"),
     *("train_imr.steps=4", "train_imr.helpers=2", "train_imr.checkpoint_every=1", "train_imr.log_every=2"),
     *("train_imr.ldc_every=2", "train_imr.ldc_targets=2", "train_imr.warmup_steps=1", "train_imr.cache_batch=8"),
-    *("evaluate.people=2", "evaluate.prompts=1", "evaluate.pairs=1", "evaluate.steps=2", "evaluate.bootstrap=20"),
+    *(
+        "evaluate.people=2",
+        "evaluate.prompts=1",
+        "evaluate.several_people.two=1",
+        "evaluate.steps=2",
+        "evaluate.bootstrap=20",
+    ),
     *("evaluate.variant_cells=2", "evaluate.diversity_seeds=2", "evaluate.shipped_adapter=null", "register.gates=[]"),
 )
 

@@ -18,7 +18,7 @@ SMALL_CHAIN = (
     "preprocess.val_share=0.2",
     "evaluate.people=2",
     "evaluate.prompts=1",
-    "evaluate.pairs=1",
+    "evaluate.several_people.two=1",
     "evaluate.steps=2",
     "evaluate.bootstrap=20",
 )

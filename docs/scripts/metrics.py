@@ -22,7 +22,15 @@ SCALE = """
 **Identity similarity on a scale (s).** Cosines of two judges cannot be compared, so `normalised` in `metrics.json` puts
 `id_similarity` on a scale of the judge: 0 is a stranger (variant `floor`), 1 is another photo of the same
 person (variant `ceiling`). It may exceed 1: a picture can be nearer to a person's photos than another photo of the
-person is. For two people in one picture, `multi_id_similarity` and `multi_id_min` are on the same scale.
+person is. For several people in one picture, `multi_id_similarity`, `multi_id_min` and `leakage` are on the same scale.
+"""
+SEVERAL = """
+## Metrics of several people
+
+Of pictures of two people; `_3` and `_4` at the end of a name mean three and four (`binding_3`). Faces are assigned to
+people by identity and place ([Evaluation](../explanation/evaluation.md#several-people)). Each is a mean over pictures,
+with an interval over pictures. A person without a face has the worst value of each.
+
 """
 JUDGES = """`judges` holds what each judge reached on real photos, and the `reason` where it cannot judge
 ([Evaluation](../explanation/evaluation.md#the-judges-are-judged-first)). Then these metrics are not measurable:
@@ -38,10 +46,10 @@ def main() -> int:
         DETECTOR,
         EXPRESSION,
         JUDGED_BY,
-        MEANINGS,
-        METRICS,
+        MULTI_MEANINGS,
         POSE,
         RECOGNISER,
+        SINGLE_MEANINGS,
         TEXT,
         TITLES,
     )
@@ -54,14 +62,17 @@ def main() -> int:
     ]
     text = HEAD
     text += "\n## Variants\n\n" + table(("variant", "what is judged"), cells(TITLES))
-    text += "\n## Metrics of a variant\n\n" + table(("metric", "meaning"), cells(MEANINGS)) + SCALE
+    text += "\n## Metrics of a variant\n\n" + table(("metric", "meaning"), cells(SINGLE_MEANINGS)) + SCALE
+    text += SEVERAL + table(("metric", "meaning"), cells(MULTI_MEANINGS))
     text += "\n## Judges\n\n" + JUDGES
+    shown = (*SINGLE_MEANINGS, *MULTI_MEANINGS)
     judges = (DETECTOR, RECOGNISER, EXPRESSION, POSE, TEXT)
     text += table(
         ("judge", "metrics"),
-        [(f"`{name}`", ", ".join(f"`{one}`" for one in METRICS if name in JUDGED_BY[one])) for name in judges],
+        [(f"`{name}`", ", ".join(f"`{one}`" for one in shown if name in JUDGED_BY[one])) for name in judges],
     )
-    text += "\n## Comparisons\n\n`comparisons` holds paired differences, person by person, over the pictures of both: "
+    text += "\n## Comparisons\n\n`comparisons` holds paired differences over what both drew, person by person, or "
+    text += "picture by picture of several people: "
     text += ", ".join(f"`{first}_minus_{second}`" for first, second in COMPARED) + ".\n\n"
     text += "What the method claims, and the difference that shows it:\n\n"
     text += table(("claim", "comparison", "metric", "shown if its interval is"), claims)

@@ -12,7 +12,7 @@ from pipelines.core.errors import UserError
 from pipelines.core.files import folder_sha256, sha256, write_atomically
 from pipelines.core.params import Params
 from pipelines.core.paths import resolve
-from pipelines.core.sections.evaluation import DetectorJudge
+from pipelines.core.sections.evaluation import DetectorJudge, SeveralPeople
 from pipelines.core.sections.evaluation import Judges as JudgeParams
 from pipelines.core.sections.face_networks import FaceNetwork
 from pipelines.evaluation.belonging import MADE_BY, check_training_reports, metrics_mark, record_of
@@ -56,7 +56,10 @@ def evaluate(
             f"evaluate: {len(questions.people)} held-out people take part, evaluate.people allows {settings.people}",
             file=sys.stderr,
         )
-    result = run_protocol(questions, held_out, renderer, judges, settings, shipped=_shipped(params))
+    beyond = drawable_people(params)[1]
+    for count, reason in beyond.items():
+        print(f"evaluate: pictures of {count} people are left out: {reason}", file=sys.stderr)
+    result = run_protocol(questions, held_out, renderer, judges, settings, shipped=_shipped(params), beyond=beyond)
     document = result.document(_conditions(params, adapter, renderer.pipe, pictures=len(result.drawn)))
     document[MADE_BY] = {
         "stage": "evaluate",
@@ -103,18 +106,37 @@ def _held_out(params: Params, processed: Path) -> tuple[EvaluationSet, HeldOut]:
     from pipelines.evaluation.prompts import load_prompts
 
     records = held_out_records(processed, params.rights)
-    questions = build_evaluation_set(records, params.evaluate, load_prompts(params.evaluate.scenes))
+    several = drawable_people(params)[0]
+    settings = params.evaluate.model_copy(update={"several_people": several})
+    questions = build_evaluation_set(records, settings, load_prompts(settings.scenes))
     return questions, read_photos(processed, records, questions.photo_ids())
+
+
+def drawable_people(params: Params) -> tuple[SeveralPeople, dict[int, str]]:
+    """Return the pictures of several people that the base can draw; of the others, by number of people, why not.
+
+    Raises UserError where the manifest beside the base is damaged.
+    """
+    from pipelines.evaluation.sampling import known_base
+
+    asked = params.evaluate.several_people
+    if (known := known_base(params)) is None:
+        return asked, {}
+    most = known.most_people
+    reason = f"the base was trained on {most} in a picture at most ({known.file.parent.name}/{known.file.name})"
+    beyond = {count: reason for count, pictures in asked.pictures.items() if pictures and count > most}
+    names = dict(zip(asked.pictures, type(asked).model_fields, strict=True))
+    return asked.model_copy(update={names[count]: 0 for count in beyond}), beyond
 
 
 def _renderer(params: Params, adapter: Path) -> CellRenderer:
     """Return the renderer of `adapter`; raise UserError where it does not fit the base or has no IMR yet."""
-    from pipelines.evaluation.sampling import CellRenderer, load_pipeline
+    from pipelines.evaluation.sampling import CellRenderer, known_base, load_pipeline
 
     pipe = load_pipeline(params, adapter)
     if pipe.adapter.templates is None:
         raise UserError(f"{adapter}: this adapter has no IMR yet; run train_imr, which adds it")
-    return CellRenderer(pipe, params.evaluate, params.base.resolution)
+    return CellRenderer(pipe, params.evaluate, params.base.resolution, known_base(params))
 
 
 def _shipped(params: Params) -> CellRenderer | None:

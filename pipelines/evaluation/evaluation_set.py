@@ -15,6 +15,7 @@ from typing import Any
 from model.face.face_prompts import EXPRESSIONS, POSES, compose
 from pipelines.core.errors import UserError
 from pipelines.core.sections.evaluation import Evaluate
+from pipelines.evaluation.multi_cells import MultiCell, multi_cells
 from pipelines.evaluation.photos import PhotoRecord
 from pipelines.evaluation.prompts import Prompts, TextPrompt
 
@@ -23,14 +24,13 @@ MOTIONS: tuple[tuple[str, str], ...] = (
     *((expression, "front") for expression in EXPRESSIONS),
     *(("neutral", pose) for pose in POSES if pose != "front"),
 )
-# The boxes (y0, x0, y1, x1) of two people side by side, around their heads. In boxes that are halves of the picture, a
-# person's tokens would also act on the background, and a boost would draw the person's features there.
-SIDE_BY_SIDE: tuple[tuple[float, float, float, float], ...] = ((0.15, 0.06, 0.8, 0.46), (0.15, 0.54, 0.8, 0.94))
 # A profile hides half of the face, so the photos for comparison are turned at most this far (degrees) where the person
 # has such photos.
 _TURNED_AT_MOST = 45.0
 _OTHERS = 4
-_FORMAT = 2
+_FORMAT = 3
+# A person's photos that are left, by expression and pose.
+Shown = dict[tuple[str | None, str | None], str]
 
 
 @dataclass(frozen=True)
@@ -79,42 +79,29 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Two people (indices) in one picture, the first on the left; `prompt` is an index into the pair prompts."""
-
-    people: tuple[int, int]
-    expressions: tuple[str, str]
-    prompt: int
-    noise: int
-
-    @property
-    def face_prompts(self) -> tuple[str, str]:
-        """The face prompt of each person; both face the camera."""
-        return compose(self.expressions[0], "front"), compose(self.expressions[1], "front")
-
-
-@dataclass(frozen=True)
 class EvaluationSet:
-    """People, cells and pairs in a fixed order."""
+    """People, cells and pictures of several people in a fixed order."""
 
     prompts: Prompts
     people: tuple[Person, ...]
     cells: tuple[Cell, ...]
-    pairs: tuple[Pair, ...]
+    multi_cells: tuple[MultiCell, ...]
 
     def canonical(self) -> dict[str, Any]:
         """Return the set as JSON values, prompts as texts instead of indices; the hash is computed from this."""
 
-        def named(entry: Cell | Pair, texts: tuple[TextPrompt, ...]) -> dict[str, Any]:
-            return {**asdict(entry), "prompt": texts[entry.prompt].text}
+        def named(entry: Cell | MultiCell, prompt: TextPrompt) -> dict[str, Any]:
+            return {**asdict(entry), "prompt": prompt.text}
 
         return {
             "format": _FORMAT,
             "prompts": self.prompts.version,
             "people": [asdict(person) for person in self.people],
-            "cells": [{**named(cell, self.prompts.single), "face_prompt": cell.face_prompt} for cell in self.cells],
-            "boxes": SIDE_BY_SIDE,
-            "pairs": [{**named(pair, self.prompts.pairs), "face_prompts": pair.face_prompts} for pair in self.pairs],
+            "cells": [{**named(cell, self.prompt_of(cell)), "face_prompt": cell.face_prompt} for cell in self.cells],
+            "multi_cells": [
+                {**named(cell, self.multi_prompt_of(cell)), "face_prompts": cell.face_prompts, "boxes": cell.boxes}
+                for cell in self.multi_cells
+            ],
         }
 
     @property
@@ -127,21 +114,27 @@ class EvaluationSet:
         """Return the text prompt of a cell."""
         return self.prompts.single[cell.prompt]
 
-    def pair_prompt_of(self, pair: Pair) -> TextPrompt:
-        """Return the text prompt of a pair."""
-        return self.prompts.pairs[pair.prompt]
+    def multi_prompt_of(self, cell: MultiCell) -> TextPrompt:
+        """Return the text prompt of a picture of several people."""
+        return self.prompts.several[len(cell.people)][cell.prompt]
+
+    def multi_of(self, people: int) -> list[int]:
+        """Return the numbers of the pictures of `people` people."""
+        return [number for number, cell in enumerate(self.multi_cells) if len(cell.people) == people]
 
     def photo_ids(self) -> list[str]:
         """Return the ids of all real photos that the evaluation needs, sorted."""
         ids = {photo for person in self.people for photo in (person.reference, *person.others)}
-        return sorted(ids | {cell.true_photo for cell in self.cells if cell.true_photo})
+        true = {cell.true_photo for cell in self.cells} | {one for cell in self.multi_cells for one in cell.true_photos}
+        return sorted(ids | {photo for photo in true if photo})
 
 
 def build_evaluation_set(records: list[PhotoRecord], params: Evaluate, prompts: Prompts) -> EvaluationSet:
-    """Choose people and photos, and build cells and pairs.
+    """Choose people and photos, and build cells and pictures of several people.
 
     Takes at most `params.people` people with three photos or more, in an order that is unaffected by people added
-    later. Raises UserError where there are fewer than two, or fewer than two photos to compare pictures with.
+    later. Raises UserError where there are fewer than two, or than a picture needs, or fewer than two photos to compare
+    pictures with.
     """
     photos: dict[str, list[PhotoRecord]] = defaultdict(list)
     for record in sorted(records, key=lambda record: _digest(params.seed, record.image_id)):
@@ -155,10 +148,14 @@ def build_evaluation_set(records: list[PhotoRecord], params: Evaluate, prompts: 
         )
     people: list[Person] = []
     cells: list[Cell] = []
+    shown: list[Shown] = []
     for index, identity in enumerate(chosen):
         person, rest = _choose_photos(identity, photos[identity], candid=index % 2 == 1)
         people.append(person)
-        cells += _cells_of(index, identity, rest, params, len(prompts.single))
+        shown.append({})
+        for photo in rest:
+            shown[-1].setdefault((photo.expression, photo.pose), photo.image_id)
+        cells += _cells_of(index, identity, shown[-1], params, len(prompts.single))
     true = {cell.true_photo for cell in cells if cell.graded and cell.true_photo}
     if len(true) < 2:
         raise UserError(
@@ -166,7 +163,13 @@ def build_evaluation_set(records: list[PhotoRecord], params: Evaluate, prompts: 
             "expressions and poses, expected at least 2 to compare pictures with; raise preprocess.test_share or "
             "add photos of each person"
         )
-    return EvaluationSet(prompts, tuple(people), tuple(cells), _pairs(len(chosen), params, len(prompts.pairs)))
+    multi = multi_cells(
+        shown,
+        params.several_people.pictures,
+        {count: len(texts) for count, texts in prompts.several.items()},
+        lambda count, number: _noise(params.seed, "several", count, number),
+    )
+    return EvaluationSet(prompts, tuple(people), tuple(cells), multi)
 
 
 def _digest(seed: int, text: str) -> str:
@@ -204,11 +207,7 @@ def _choose_photos(identity: str, photos: list[PhotoRecord], *, candid: bool) ->
     return Person(identity, reference.image_id, tuple(photo.image_id for photo in others)), left
 
 
-def _cells_of(person: int, identity: str, photos: list[PhotoRecord], params: Evaluate, prompts: int) -> list[Cell]:
-    shown: dict[tuple[str | None, str | None], str] = {}
-    for photo in photos:
-        shown.setdefault((photo.expression, photo.pose), photo.image_id)
-
+def _cells_of(person: int, identity: str, shown: Shown, params: Evaluate, prompts: int) -> list[Cell]:
     def cell(expression: str, pose: str, seed: int, graded: bool) -> Cell:
         # A person's expressions share a prompt and the poses the next one, so that a row of pictures can be compared.
         turn = (2 * seed + (pose != "front")) % params.prompts
@@ -231,32 +230,3 @@ def _cells_of(person: int, identity: str, photos: list[PhotoRecord], params: Eva
         for seed in range(1, params.diversity_seeds)
     ]
     return graded + spread
-
-
-def _pairs(people: int, params: Evaluate, prompts: int) -> tuple[Pair, ...]:
-    """Pair neighbours first, then people further apart, so that all take part about equally often."""
-    partners = _partners(people)
-    return tuple(
-        Pair(
-            people=partners[number % len(partners)],
-            expressions=(EXPRESSIONS[number % 7], EXPRESSIONS[(number + 1 + number // 7) % 7]),
-            prompt=number % prompts,
-            noise=_noise(params.seed, "pair", number),
-        )
-        for number in range(params.pairs)
-    )
-
-
-def _partners(people: int) -> list[tuple[int, int]]:
-    """Return every pair of `people` people once, in rounds that contain each person at most once (circle method).
-
-    The first round pairs neighbours. With an odd number, a different person is left out of each round.
-    """
-    seats = people + people % 2
-    circle = [*range(0, seats, 2), *range(seats - 1, 0, -2)]
-    pairs = []
-    for _ in range(seats - 1):
-        facing = [(circle[place], circle[-1 - place]) for place in range(seats // 2)]
-        pairs += [pair for pair in facing if max(pair) < people]
-        circle = [circle[0], circle[-1], *circle[1:-1]]
-    return pairs

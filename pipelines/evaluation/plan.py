@@ -2,7 +2,8 @@
 
 The model draws every cell. Without the IMR, one picture serves all cells of a person, prompt and seed. Other variants
 and the shipped adapter draw some motions (pairs of expression and pose) of every person, each motion about equally
-often. Differences are taken over the cells that both variants have. Equal pictures are drawn once.
+often. All of them draw every picture of several people, `true_tokens` those for which everybody has a true photo.
+Differences are taken over the cells that both variants have. Equal pictures are drawn once.
 """
 
 from __future__ import annotations
@@ -13,18 +14,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from model.face.face_prompts import EXPRESSIONS, POSES
-from pipelines.evaluation.evaluation_set import MOTIONS, SIDE_BY_SIDE, EvaluationSet
+from model.face.people_prompts import people_of, with_face_prompts
+from pipelines.evaluation.evaluation_set import MOTIONS, EvaluationSet
 from pipelines.evaluation.variants import MODEL, SHIPPED, TEXT_ONLY, TRUE_TOKENS, WITHOUT_GATE, WITHOUT_IMR
 
 DRAWN: tuple[str, ...] = (MODEL, TEXT_ONLY, WITHOUT_GATE, WITHOUT_IMR, TRUE_TOKENS)
-DRAWN_PAIRS: tuple[str, ...] = (MODEL, WITHOUT_GATE)
 
 
 @dataclass(frozen=True)
 class PictureSpec:
     """One picture to draw.
 
-    `tokens` (4·P, D) float32 of P people, None for the base model alone; `boxes` one (y0, x0, y1, x1) per person or
+    `tokens` (4·P, D) float32 of P `people`, None for the base model alone; `boxes` one (y0, x0, y1, x1) per person or
     None; `scale` is λ; `threshold` is τ, None for the adapter's; `guidance` None for the parameters' value.
     """
 
@@ -36,6 +37,7 @@ class PictureSpec:
     scale: float = 1.0
     threshold: float | None = None
     guidance: float | None = None
+    people: int = 1
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -47,7 +49,7 @@ class PictureSpec:
     def settings(self) -> tuple[object, ...]:
         """A value that is equal for pictures that can be drawn in one batch."""
         width = 0 if self.tokens is None else len(self.tokens)
-        return (width, self.boxes, self.gate, self.scale, self.threshold, self.guidance)
+        return (width, self.boxes, self.gate, self.scale, self.threshold, self.guidance, self.people)
 
 
 @dataclass(frozen=True)
@@ -55,21 +57,22 @@ class TokenTable:
     """Identity tokens (4, D) float32.
 
     `own`: of each person's reference; `asked`: of the reference reconfigured by the IMR, by (person, expression,
-    pose); `true`: of each cell's true photo.
+    pose); `true`: of each cell's true photo; `multi`: of the true photos of several people, by image id.
     """
 
     own: Mapping[int, np.ndarray]
     asked: Mapping[tuple[int, str, str], np.ndarray]
     true: Mapping[int, np.ndarray]
+    multi: Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Distinct `specs`, and for each variant the index of the spec of every cell and pair."""
+    """Distinct `specs`, and for each variant the index of the spec of every cell and picture of several people."""
 
     specs: tuple[PictureSpec, ...]
     cells: Mapping[str, Mapping[int, int]]
-    pairs: Mapping[str, Mapping[int, int]]
+    multi: Mapping[str, Mapping[int, int]]
 
 
 def shared_cells(questions: EvaluationSet, motions: int) -> list[int]:
@@ -117,36 +120,42 @@ def spec_of(questions: EvaluationSet, tokens: TokenTable, variant: str, number: 
     return replace(spec, tokens=asked, gate=variant != WITHOUT_GATE)
 
 
-def pair_spec_of(questions: EvaluationSet, tokens: TokenTable, variant: str, number: int) -> PictureSpec:
-    """Return what `variant` draws for pair `number`."""
-    pair = questions.pairs[number]
-    both = [
-        tokens.asked[person, expression, "front"]
-        for person, expression in zip(pair.people, pair.expressions, strict=True)
+def multi_cells_of(questions: EvaluationSet, variant: str) -> list[int]:
+    """Return the numbers of the pictures of several people that `variant` draws."""
+    return [
+        number for number, cell in enumerate(questions.multi_cells) if variant != TRUE_TOKENS or cell.photos is not None
     ]
-    return PictureSpec(
-        prompt=questions.pair_prompt_of(pair).text,
-        noise=pair.noise,
-        tokens=np.concatenate(both),
-        boxes=SIDE_BY_SIDE,
-        gate=variant != WITHOUT_GATE,
-    )
+
+
+def multi_spec_of(questions: EvaluationSet, tokens: TokenTable, variant: str, number: int) -> PictureSpec:
+    """Return what `variant` draws for picture `number` of several people."""
+    cell = questions.multi_cells[number]
+    spec = PictureSpec(questions.multi_prompt_of(cell).text, cell.noise, people=len(cell.people))
+    if variant == TEXT_ONLY:
+        # A prompt that does not name people by place states what somebody does, not who.
+        named = with_face_prompts(spec.prompt, cell.face_prompts) if people_of(spec.prompt) else None
+        return replace(spec, prompt=named or ", ".join((spec.prompt, *cell.face_prompts)))
+    if variant == WITHOUT_IMR:
+        mine = [tokens.own[person] for person in cell.people]
+    elif variant == TRUE_TOKENS:
+        mine = [tokens.multi[photo] for photo in cell.photos or ()]
+    else:
+        mine = [tokens.asked[key] for key in zip(cell.people, cell.expressions, cell.poses, strict=True)]
+    return replace(spec, tokens=np.concatenate(mine), boxes=cell.boxes, gate=variant != WITHOUT_GATE)
 
 
 def plan_drawing(questions: EvaluationSet, tokens: TokenTable, motions: int) -> Plan:
-    """Plan the pictures of DRAWN and DRAWN_PAIRS; `motions` as in `shared_cells`."""
-    return _plan(questions, tokens, {variant: cells_of(questions, variant, motions) for variant in DRAWN}, DRAWN_PAIRS)
+    """Plan the pictures of DRAWN; `motions` as in `shared_cells`."""
+    return _plan(questions, tokens, {variant: cells_of(questions, variant, motions) for variant in DRAWN})
 
 
 def plan_shipped(questions: EvaluationSet, tokens: TokenTable, motions: int) -> Plan:
-    """Plan the pictures of the shipped adapter from its own `tokens`: the variants' cells, and every pair."""
-    return _plan(questions, tokens, {SHIPPED: shared_cells(questions, motions)}, (SHIPPED,))
+    """Plan the pictures of the shipped adapter from its own `tokens`: those of the variants."""
+    return _plan(questions, tokens, {SHIPPED: shared_cells(questions, motions)})
 
 
-def _plan(
-    questions: EvaluationSet, tokens: TokenTable, cells: Mapping[str, Sequence[int]], paired: Sequence[str]
-) -> Plan:
-    """Plan the `cells` of every variant, and all pairs for the variants in `paired`; plan equal pictures once."""
+def _plan(questions: EvaluationSet, tokens: TokenTable, cells: Mapping[str, Sequence[int]]) -> Plan:
+    """Plan the `cells` and the pictures of several people of every variant; plan equal pictures once."""
     specs: dict[tuple[object, ...], PictureSpec] = {}
     places: dict[tuple[object, ...], int] = {}
 
@@ -158,11 +167,13 @@ def _plan(
         variant: {cell: number(spec_of(questions, tokens, variant, cell)) for cell in asked}
         for variant, asked in cells.items()
     }
-    pairs = {
-        variant: {pair: number(pair_spec_of(questions, tokens, variant, pair)) for pair in range(len(questions.pairs))}
-        for variant in paired
+    multi = {
+        variant: {
+            cell: number(multi_spec_of(questions, tokens, variant, cell)) for cell in multi_cells_of(questions, variant)
+        }
+        for variant in cells
     }
-    return Plan(tuple(specs.values()), answers, pairs)
+    return Plan(tuple(specs.values()), answers, multi)
 
 
 def join_plans(first: Plan, second: Plan) -> Plan:
@@ -175,5 +186,5 @@ def join_plans(first: Plan, second: Plan) -> Plan:
     return Plan(
         (*first.specs, *second.specs),
         {**first.cells, **shifted(second.cells)},
-        {**first.pairs, **shifted(second.pairs)},
+        {**first.multi, **shifted(second.multi)},
     )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import string
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from model.face.face_prompts import parse
+from model.face.people_prompts import people_of, without_people
 from pipelines.core.documents import read_yaml
 from pipelines.core.errors import UserError
 
@@ -43,11 +45,11 @@ class TextPrompt:
 
 @dataclass(frozen=True)
 class Prompts:
-    """The versioned lists of prompts for one person and for two."""
+    """The versioned lists of prompts: for one person, and for several by their number."""
 
     version: int
     single: tuple[TextPrompt, ...]
-    pairs: tuple[TextPrompt, ...]
+    several: Mapping[int, tuple[TextPrompt, ...]]
 
 
 def load_prompts(scenes: str = "clothes", file: Path = PROMPTS_FILE) -> Prompts:
@@ -68,13 +70,15 @@ def load_prompts(scenes: str = "clothes", file: Path = PROMPTS_FILE) -> Prompts:
         if named != set(asked):
             raise UserError(f"{file}: {entry['text']!r}: names {sorted(named)} but asks for {sorted(asked)}")
         prompt = TextPrompt(entry["text"], tuple(asked.items()), tuple((slot, slots[slot]) for slot in asked))
-        motion = parse(prompt.text)
-        if motion.expression or motion.pose:
-            raise UserError(
-                f"{file}: {prompt.text!r} names an expression or pose ({motion.expression or motion.pose}); "
-                "only the face prompt may"
-            )
+        # The places of several people are no poses.
+        for part in (without_people(prompt.text), *people_of(prompt.text)):
+            motion = parse(part)
+            if motion.expression or motion.pose:
+                raise UserError(
+                    f"{file}: {prompt.text!r} names an expression or pose ({motion.expression or motion.pose}); "
+                    "only the face prompt may"
+                )
         return prompt
 
-    single, pairs = (tuple(read(entry) for entry in lists[key]) for key in ("single", "pairs"))
-    return Prompts(int(tree["version"]), single, pairs)
+    several = {count: tuple(read(entry) for entry in entries) for count, entries in lists["several"].items()}
+    return Prompts(int(tree["version"]), tuple(read(entry) for entry in lists["single"]), several)

@@ -15,7 +15,7 @@ from pipelines.core.sections.evaluation import Judges as JudgeParams
 from pipelines.evaluation import ceiling_and_floor
 from pipelines.evaluation.evaluation_set import EvaluationSet
 from pipelines.evaluation.groups import group_people, score_groups
-from pipelines.evaluation.intervals import Interval, bootstrap, resample
+from pipelines.evaluation.intervals import Interval, NotMeasurable, bootstrap, resample
 from pipelines.evaluation.judge_quality import (
     JudgeQuality,
     choose_photos,
@@ -26,7 +26,9 @@ from pipelines.evaluation.judge_quality import (
 )
 from pipelines.evaluation.metrics.distribution import kid
 from pipelines.evaluation.metrics.editability import confusion
-from pipelines.evaluation.metrics.multi_person import PictureScore, score_picture
+from pipelines.evaluation.multi_scoring import Columns, ScoredPicture, columns_of, judge_pictures
+from pipelines.evaluation.multi_scoring import ceiling as multi_ceiling
+from pipelines.evaluation.multi_scoring import floor as multi_floor
 from pipelines.evaluation.photos import HeldOut, Photo
 from pipelines.evaluation.plan import Plan, join_plans, plan_drawing, plan_shipped
 from pipelines.evaluation.readings import FaceReader, Readings
@@ -54,7 +56,7 @@ from pipelines.evaluation.scoring import (
 )
 from pipelines.evaluation.sweeps import plan_sweeps, score_sweeps, summarise_sweeps
 from pipelines.evaluation.text_judge import NoTextJudge, TextJudge
-from pipelines.evaluation.variants import CEILING, FLOOR, JUDGED_BY, METRICS, MODEL, PAIR_METRICS, WITHOUT_IMR
+from pipelines.evaluation.variants import CEILING, FLOOR, JUDGED_BY, METRICS, MODEL, PEOPLE_OF, WITHOUT_IMR
 
 # Variants whose confusions are shown; those of the ceiling are the judge's errors on real photos.
 CONFUSED: tuple[str, ...] = (MODEL, WITHOUT_IMR, CEILING)
@@ -69,19 +71,11 @@ class Judges:
 
 
 @dataclass(frozen=True)
-class ScoredPair:
-    """A drawn picture of two people: the boxes (F, 4) of its faces in [0, 1] and its scores."""
-
-    boxes: np.ndarray
-    score: PictureScore
-
-
-@dataclass(frozen=True)
 class EvaluationResult:
     """The contents of `metrics.json` and of the report.
 
-    `readings` has one row per picture of `drawn`; `pairs[variant][i]` belongs to pair i; `confusions[variant]` has the
-    counts of "expression" (7, 8) and "pose" (5, 6).
+    `readings` has one row per picture of `drawn`; `multi[variant][i]` belongs to picture i of several people;
+    `confusions[variant]` has the counts of "expression" (7, 8) and "pose" (5, 6).
     """
 
     questions: EvaluationSet
@@ -90,7 +84,7 @@ class EvaluationResult:
     drawn: Sequence[DrawnPicture]
     readings: Readings
     scores: Mapping[str, Scores]
-    pairs: Mapping[str, Sequence[ScoredPair]]
+    multi: Mapping[str, Mapping[int, ScoredPicture]]
     metrics: Shown
     normalised: Shown
     comparisons: Shown
@@ -129,11 +123,11 @@ class EvaluationResult:
         }
 
     def _by_unit(self) -> dict[str, list[float | None]]:
-        """Return the model's metrics for each person (or pair), for paired comparisons with another model."""
+        """Return the model's metrics for each person or picture of several, for paired comparisons with another."""
         scores, people = self.scores[MODEL], len(self.questions.people)
         columns = {
             **{metric: person_means(scores, metric, people) for metric in METRICS if metric in scores.columns},
-            **_pair_columns(self.pairs[MODEL]),
+            **_columns(self.questions, self.multi[MODEL]),
         }
         return {
             name: [None if np.isnan(one) else round(float(one), 6) for one in values]
@@ -150,10 +144,12 @@ def run_protocol(
     params: Evaluate,
     *,
     shipped: CellRenderer | None = None,
+    beyond: Mapping[int, str] | None = None,
 ) -> EvaluationResult:
     """Evaluate the renderer's adapter; `held_out` has every photo of the evaluation set.
 
-    `shipped` draws with another adapter on the same base, for comparison.
+    `shipped` draws with another adapter on the same base, for comparison. `beyond` has numbers of people that the base
+    cannot draw in one picture, with the reason: their metrics are not measurable.
     """
     photos = held_out.photos
     ids = questions.photo_ids()
@@ -177,20 +173,32 @@ def run_protocol(
     }
     scores[CEILING] = ceiling_and_floor.ceiling(questions, real, rows, gallery)
     scores[FLOOR] = ceiling_and_floor.floor(questions, gallery)
-    pairs = {
-        variant: _judge_pairs(questions, [drawn[number].image for number in cells.values()], judges.faces, gallery)
-        for variant, cells in plan.pairs.items()
+    multi = {
+        variant: judge_pictures(
+            questions, {cell: drawn[number].image for cell, number in cells.items()}, judges.faces, gallery
+        )
+        for variant, cells in plan.multi.items()
     }
-    columns = {variant: _pair_columns(found) for variant, found in pairs.items()}
+    columns = {variant: _columns(questions, found) for variant, found in multi.items()}
+    columns |= {CEILING: multi_ceiling(questions, real, rows, gallery), FLOOR: multi_floor(questions, gallery)}
     resamples = Resamples(
         resample(len(questions.people), params.bootstrap, params.seed),
-        resample(len(questions.pairs), params.bootstrap, params.seed),
+        {
+            count: resample(len(questions.multi_of(count)), params.bootstrap, params.seed)
+            for count in {len(cell.people) for cell in questions.multi_cells}
+        },
     )
     metrics = summarise(scores, columns, resamples)
     photo_features = judges.text.pictures([photos[name].image for name in _asked_photos(questions)])
     for variant, cells in plan.cells.items():
         found = metrics[variant] | {"kid": _distance(questions, cells, judged, photo_features, resamples.people)}
         metrics[variant] = {name: found[name] for name in METRICS if name in found}
+    undrawn: dict[str, Measured] = {
+        name: NotMeasurable(reason)
+        for count, reason in (beyond or {}).items()
+        for name in PEOPLE_OF
+        if PEOPLE_OF[name] == count
+    }
     groups = group_people(questions, held_out)
     sweeps: dict[tuple[str, float], dict[str, Interval]] = {}
     if params.sweeps:
@@ -204,8 +212,11 @@ def run_protocol(
         drawn=drawn,
         readings=judged.readings,
         scores=scores,
-        pairs=pairs,
-        metrics={variant: withhold(row, withheld) for variant, row in metrics.items()},
+        multi=multi,
+        metrics={
+            variant: withhold(row, withheld) | (undrawn if variant in plan.cells else {})
+            for variant, row in metrics.items()
+        },
         normalised=normalise(scores, columns, resamples, withheld),
         comparisons={pair: withhold(row, withheld) for pair, row in compare(scores, columns, resamples).items()},
         confusions=_confusions(questions, plan, judged.readings, real, rows),
@@ -240,18 +251,8 @@ def _judge(drawn: Sequence[DrawnPicture], judges: Judges) -> JudgedPictures:
     return JudgedPictures(judges.faces.single(images), judges.text.pictures(images), [one.gate for one in drawn])
 
 
-def _pair_columns(found: Sequence[ScoredPair]) -> dict[str, np.ndarray]:
-    return {name: np.array([getattr(one.score, name) for one in found]) for name in PAIR_METRICS}
-
-
-def _judge_pairs(
-    questions: EvaluationSet, images: Sequence[np.ndarray], face_reader: FaceReader, gallery: Gallery
-) -> list[ScoredPair]:
-    faces = face_reader.all_faces(images)
-    return [
-        ScoredPair(boxes, score_picture(embeddings, [gallery.others(questions, person) for person in pair.people]))
-        for pair, (embeddings, boxes) in zip(questions.pairs, faces, strict=True)
-    ]
+def _columns(questions: EvaluationSet, found: Mapping[int, ScoredPicture]) -> Columns:
+    return columns_of(questions, {number: one.score for number, one in found.items()})
 
 
 def _asked_photos(questions: EvaluationSet) -> dict[str, int]:

@@ -59,19 +59,13 @@ class FaceReader:
         faces = [Detection(photo.bbox, photo.keypoints, 1.0) for photo in photos]
         return self.read([photo.image for photo in photos], faces)
 
-    def all_faces(self, images: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Return for each picture the embeddings (F, d) and boxes (F, 4) in [0, 1] of all its faces."""
+    def all_faces(self, images: Sequence[np.ndarray]) -> list[Readings]:
+        """Find and read all faces of each picture: one row per face."""
         found = [self.detector.detect(image) for image in images]
-        embeddings = self.recogniser.embed(
-            [image for image, faces in zip(images, found, strict=True) for _ in faces],
-            [face.bbox for faces in found for face in faces],
-            [face.keypoints for faces in found for face in faces],
-        )
+        shown = [image for image, faces in zip(images, found, strict=True) for _ in faces]
+        read = self.read(shown, [face for faces in found for face in faces])
         ends = np.cumsum([len(faces) for faces in found])
-        return [
-            (part, np.array([_relative(face.bbox, image) for face in faces], np.float32).reshape(-1, 4))
-            for part, faces, image in zip(np.split(embeddings, ends[:-1]), found, images, strict=True)
-        ]
+        return [read.rows(range(end - len(faces), end)) for end, faces in zip(ends.tolist(), found, strict=True)]
 
     def read(self, images: Sequence[np.ndarray], faces: Sequence[Detection | None]) -> Readings:
         """Read one face of each picture, None where there is none."""

@@ -11,10 +11,9 @@ import numpy as np
 from model.face.face_prompts import EXPRESSIONS, POSES
 from pipelines.core.pages import render_page
 from pipelines.evaluation.belonging import NOT_MEASURABLE
-from pipelines.evaluation.evaluation_set import SIDE_BY_SIDE
 from pipelines.evaluation.intervals import Interval, NotMeasurable
+from pipelines.evaluation.multi_scoring import ScoredPicture
 from pipelines.evaluation.pictures import data_uri, heat, svg_uri
-from pipelines.evaluation.plan import DRAWN_PAIRS
 from pipelines.evaluation.plots import forest, loss_curves, read_losses, sweep_plot
 from pipelines.evaluation.protocol import CONFUSED, EvaluationResult
 from pipelines.evaluation.results import Measured, not_measurable
@@ -40,6 +39,14 @@ EFFECTS: tuple[tuple[str, str, str, int], ...] = (
     ("The gate costs identity similarity", "model_minus_without_gate", "id_similarity", -1),
     ("The IMR costs identity similarity", "model_minus_without_imr", "id_similarity", -1),
     ("A perfect IMR would improve expression further", "true_tokens_minus_model", "expression_accuracy", 1),
+    (
+        "Of two people, each has the asked expression by the IMR",
+        "model_minus_without_imr",
+        "multi_expression_accuracy",
+        1,
+    ),
+    ("Of two people, each has the asked pose by the IMR", "model_minus_without_imr", "multi_pose_accuracy", 1),
+    ("Two people do what they were asked, not the other", "model_minus_text_only", "binding", 1),
 )
 _SWEPT = {"scale": "identity scale λ", "threshold": "gate threshold τ", "guidance": "guidance"}
 _SHOWN_PEOPLE = 16
@@ -69,7 +76,7 @@ def write_report(
         effects=_effects(result),
         forests=_forests(result),
         people=[_person(result, index) for index in range(min(len(result.questions.people), _SHOWN_PEOPLE))],
-        pairs=[_pair(result, number) for number in range(len(result.questions.pairs))],
+        several=[_several(result, number) for number in range(len(result.questions.multi_cells))],
         gates=_gates(result),
         losses=svg_uri(loss_curves(curves)) if curves else None,
         confusions=_confusions(result),
@@ -134,6 +141,7 @@ def _table(result: EvaluationResult) -> dict[str, Any]:
             "cells": [_cell(result.metrics[variant].get(metric), metric) for variant in shown],
         }
         for metric in METRICS
+        if any(metric in row for row in result.metrics.values())
     ]
     return {"titles": [TITLES[variant] for variant in shown], "rows": rows}
 
@@ -237,21 +245,22 @@ def _person(result: EvaluationResult, index: int) -> dict[str, Any]:
         "true_photo": _photo_tile(result, true_photo, "real, as asked") if true_photo else None,
         "expressions": expressions,
         "poses": poses,
-        "together": _pair_tile(result, index),
+        "together": _together(result, index),
         "prompt": questions.prompt_of(questions.cells[cells["neutral", "front"]]).text,
         "pose_prompt": questions.prompt_of(questions.cells[cells["neutral", "left"]]).text,
     }
 
 
-def _pair_tile(result: EvaluationResult, index: int) -> list[dict[str, Any]]:
-    """Return the tile of the person's first picture with another person; empty without one."""
-    for number, pair in enumerate(result.questions.pairs):
-        if index in pair.people:
-            side = pair.people.index(index)
-            title = f"{('left', 'right')[side]}, beside person {pair.people[1 - side] + 1}"
-            own = _likeness(result, result.pairs[MODEL][number].score.own[side])
-            hint = f"asked: {pair.face_prompts[side]}; similarity {own}"
-            return [_tile(result.drawn[result.plan.pairs[MODEL][number]].image, title, hint, own)]
+def _together(result: EvaluationResult, index: int) -> list[dict[str, Any]]:
+    """Return the tile of the person's first picture with others; empty without one."""
+    for number, cell in enumerate(result.questions.multi_cells):
+        if index in cell.people:
+            mine = cell.people.index(index)
+            others = ", ".join(str(person + 1) for person in cell.people if person != index)
+            own = _likeness(result, result.multi[MODEL][number].score.own[mine])
+            hint = f"asked: {cell.face_prompts[mine]}; similarity {own}"
+            picture = result.drawn[result.plan.multi[MODEL][number]].image
+            return [_tile(picture, f"number {mine + 1} from the left, beside {others}", hint, own)]
     return []
 
 
@@ -266,39 +275,51 @@ def _shared_cell(result: EvaluationResult, index: int) -> int:
     return min(mine, key=rank)
 
 
-def _pair(result: EvaluationResult, index: int) -> dict[str, Any]:
-    pair = result.questions.pairs[index]
+def _several(result: EvaluationResult, number: int) -> dict[str, Any]:
+    """Return a row of one picture of several people: references, and what every variant drew, with each face."""
+    cell = result.questions.multi_cells[number]
     tiles = []
-    for variant in (*DRAWN_PAIRS, SHIPPED):
-        if variant not in result.pairs:
+    for variant, pictures in result.multi.items():
+        if number not in pictures:
             continue
-        boxes, score = result.pairs[variant][index].boxes, result.pairs[variant][index].score
-        faces = [
-            {"person": person + 1, "box": _percent(*boxes[face]), "own": _likeness(result, score.own[person])}
-            for person, face in enumerate(score.assigned)
-            if face >= 0
-        ]
+        score, found = pictures[number].score, len(pictures[number].faces.found)
         tiles.append(
             {
                 "title": TITLES[variant],
-                "image": data_uri(result.drawn[result.plan.pairs[variant][index]].image),
-                "faces": faces,
-                "note": f"{len(boxes)} faces; own {_likeness(result, score.multi_id_similarity)}, "
+                "image": data_uri(result.drawn[result.plan.multi[variant][number]].image),
+                "faces": [
+                    _face(result, pictures[number], place, cell.people[place] + 1) for place in range(len(score.own))
+                ],
+                "note": f"{found} faces; own {_likeness(result, score.multi_id_similarity)}, "
                 f"other {_likeness(result, score.leakage)}",
             }
         )
     return {
-        "prompt": result.questions.pair_prompt_of(pair).text,
+        "prompt": result.questions.multi_prompt_of(cell).text,
         "references": [
-            {
-                **_photo_tile(result, result.questions.people[person].reference, f"person {person + 1}, {side}"),
-                "note": text,
-            }
-            for person, side, text in zip(pair.people, ("left", "right"), pair.face_prompts, strict=True)
+            {**_photo_tile(result, result.questions.people[person].reference, f"person {person + 1}"), "note": text}
+            for person, text in zip(cell.people, cell.face_prompts, strict=True)
         ],
-        "asked": [_percent(x0, y0, x1, y1) for y0, x0, y1, x1 in SIDE_BY_SIDE],
+        "asked": [_percent(x0, y0, x1, y1) for y0, x0, y1, x1 in cell.boxes],
         "tiles": tiles,
     }
+
+
+def _face(result: EvaluationResult, picture: ScoredPicture, place: int, person: int) -> dict[str, Any]:
+    """Return the verdict on the face of one person: its box, likeness, and whether expression and pose are as asked."""
+    face, faces = picture.score.assigned[place], picture.faces
+    if face < 0:
+        return {"person": person, "box": None, "own": "no face", "motion": []}
+    motion = [
+        {"read": names[read[face]].replace("_", " "), "right": bool(right)}
+        for kind, names, read, right in (
+            ("expression", EXPRESSIONS, faces.expression, picture.score.shows[place, 0]),
+            ("pose", POSES, faces.pose, picture.score.shows[place, 1]),
+        )
+        if not_measurable(f"multi_{kind}_accuracy", result.unfit) is None
+    ]
+    own = _likeness(result, picture.score.own[place])
+    return {"person": person, "box": _percent(*faces.boxes[face]), "own": own, "motion": motion}
 
 
 def _percent(x0: float, y0: float, x1: float, y1: float) -> str:

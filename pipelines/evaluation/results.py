@@ -22,12 +22,13 @@ from pipelines.evaluation.variants import (
     JUDGED_BY,
     METRICS,
     MODEL,
-    PAIR_METRICS,
+    PEOPLE_OF,
     SHIPPED,
     TEXT_ONLY,
     TRUE_TOKENS,
     WITHOUT_GATE,
     WITHOUT_IMR,
+    multi_metric,
 )
 
 # Differences: first minus second, on the cells that both have.
@@ -40,7 +41,12 @@ COMPARED: tuple[tuple[str, str], ...] = (
 )
 
 Table = dict[str, dict[str, Interval]]
-_SCALED_PAIRS = ("multi_id_similarity", "multi_id_min")
+# Of several people, these similarities are on the same scale as id_similarity.
+_SCALED = {
+    multi_metric(name, people) for people in (2, 3, 4) for name in ("multi_id_similarity", "multi_id_min", "leakage")
+}
+Columns = Mapping[str, Mapping[str, np.ndarray]]
+"""Variant → metric of several people → one value per picture (Q,), NaN for those that the variant does not have."""
 # The same, once the metrics of judges that cannot judge are withheld.
 Measured = Interval | NotMeasurable
 Shown = dict[str, dict[str, Measured]]
@@ -48,10 +54,10 @@ Shown = dict[str, dict[str, Measured]]
 
 @dataclass(frozen=True)
 class Resamples:
-    """Bootstrap weights over people (B, P) and over pairs of people (B, Q)."""
+    """Bootstrap weights over people (B, P), and by the number of people in them over pictures of several (B, Q)."""
 
     people: np.ndarray
-    pairs: np.ndarray
+    pictures: Mapping[int, np.ndarray]
 
 
 def person_means(scores: Scores, metric: str, people: int, cells: np.ndarray | None = None) -> np.ndarray:
@@ -62,13 +68,8 @@ def person_means(scores: Scores, metric: str, people: int, cells: np.ndarray | N
     return means_by_person(values, scores.person, people)
 
 
-def summarise(
-    scores: Mapping[str, Scores], pairs: Mapping[str, Mapping[str, np.ndarray]], resamples: Resamples
-) -> Table:
-    """Return every metric of every variant: mean over people, or over pairs of people, with its interval.
-
-    `pairs[variant][metric]` (Q,) has one value per picture of two people.
-    """
+def summarise(scores: Mapping[str, Scores], several: Columns, resamples: Resamples) -> Table:
+    """Return every metric of every variant with its interval: mean over people, or over pictures of several people."""
     people = resamples.people.shape[1]
     table: Table = {}
     for variant, found in scores.items():
@@ -77,16 +78,16 @@ def summarise(
             for metric in METRICS
             if metric in found.columns and not np.isnan(found.columns[metric]).all()
         }
-        for metric, values in pairs.get(variant, {}).items():
-            table[variant][metric] = bootstrap(mean_over_people(values), resamples.pairs)
+        for metric, values in several.get(variant, {}).items():
+            table[variant][metric] = bootstrap(mean_over_people(values), resamples.pictures[PEOPLE_OF[metric]])
     return table
 
 
-def compare(scores: Mapping[str, Scores], pairs: Mapping[str, Mapping[str, np.ndarray]], resamples: Resamples) -> Table:
+def compare(scores: Mapping[str, Scores], several: Columns, resamples: Resamples) -> Table:
     """Return the paired differences of COMPARED, keyed `<first>_minus_<second>`.
 
-    Metrics of one person are compared person by person on the cells of both variants, pair metrics picture by
-    picture. `pairs` as in `summarise`.
+    Metrics of one person are compared person by person on the cells of both variants, those of several people picture
+    by picture.
     """
     people = resamples.people.shape[1]
     table: Table = {}
@@ -97,14 +98,18 @@ def compare(scores: Mapping[str, Scores], pairs: Mapping[str, Mapping[str, np.nd
         both = np.intersect1d(a.cells, b.cells)
         differences: dict[str, Interval] = {}
         for metric in METRICS:
-            if metric in PAIR_METRICS:
-                if first in pairs and second in pairs:
-                    gap = pairs[first][metric] - pairs[second][metric]
-                    differences[metric] = bootstrap(mean_over_people(gap), resamples.pairs)
-            elif metric in a.columns and metric in b.columns:
-                gap = person_means(a, metric, people, both) - person_means(b, metric, people, both)
-                if not np.isnan(gap).all():
-                    differences[metric] = bootstrap(mean_over_people(gap), resamples.people)
+            if metric in PEOPLE_OF:
+                sides = [several.get(variant, {}).get(metric) for variant in (first, second)]
+                weights = resamples.pictures.get(PEOPLE_OF[metric])
+            else:
+                known = metric in a.columns and metric in b.columns
+                sides = [person_means(one, metric, people, both) if known else None for one in (a, b)]
+                weights = resamples.people
+            if weights is None or sides[0] is None or sides[1] is None:
+                continue
+            gap = sides[0] - sides[1]
+            if not np.isnan(gap).all():
+                differences[metric] = bootstrap(mean_over_people(gap), weights)
         table[f"{first}_minus_{second}"] = differences
     return table
 
@@ -120,42 +125,36 @@ def withhold(row: Mapping[str, Interval], unfit: Mapping[str, str]) -> dict[str,
     return {metric: not_measurable(metric, unfit) or interval for metric, interval in row.items()}
 
 
-def normalise(
-    scores: Mapping[str, Scores],
-    pairs: Mapping[str, Mapping[str, np.ndarray]],
-    resamples: Resamples,
-    unfit: Mapping[str, str],
-) -> Shown:
+def normalise(scores: Mapping[str, Scores], several: Columns, resamples: Resamples, unfit: Mapping[str, str]) -> Shown:
     """Return s = (similarity − floor) / (ceiling − floor): 0 is another person, 1 another photo of the person.
 
-    Similarity, floor and ceiling are resampled together. The two similarities of pairs are on the same scale. Where a
-    judge of identity is in `unfit`, no value is given: its floor and ceiling may be the same.
+    Similarity, floor and ceiling are resampled together. Similarities and leakage of several people are on the same
+    scale. Where a judge of identity is in `unfit`, no value is given: its floor and ceiling may be the same.
     """
     metric = "id_similarity"
+    scaled = {
+        variant: {name: values for name, values in several.get(variant, {}).items() if name in _SCALED}
+        for variant in scores
+        if variant not in (FLOOR, CEILING)
+    }
     if (missing := not_measurable(metric, unfit)) is not None:
-        paired = {variant: dict.fromkeys(_SCALED_PAIRS, missing) for variant in pairs}
-        ends = (FLOOR, CEILING)
-        return {variant: {metric: missing, **paired.get(variant, {})} for variant in scores if variant not in ends}
+        return {variant: dict.fromkeys((metric, *names), missing) for variant, names in scaled.items()}
     people, weights = resamples.people.shape[1], resamples.people
     low, high = (mean_over_people(person_means(scores[end], metric, people)) for end in (FLOOR, CEILING))
     table: Shown = {}
-    for variant, found in scores.items():
-        if variant in (FLOOR, CEILING):
-            continue
-        mean = mean_over_people(person_means(found, metric, people))
+    for variant, columns in scaled.items():
+        mean = mean_over_people(person_means(scores[variant], metric, people))
         table[variant] = {
             metric: bootstrap(lambda w, mean=mean: (mean(w) - low(w)) / (high(w) - low(w)), weights)  # type: ignore[misc]
         }
-    joint = np.concatenate([resamples.people, resamples.pairs], axis=1)
-    for variant, columns in pairs.items():
-        for name in _SCALED_PAIRS:
-            mean = mean_over_people(columns[name])
+        for name, values in columns.items():
+            mean, pictures = mean_over_people(values), resamples.pictures[PEOPLE_OF[name]]
             table[variant][name] = bootstrap(
                 lambda w, mean=mean: (  # type: ignore[misc]
                     (mean(w[:, people:]) - low(w[:, :people])) / (high(w[:, :people]) - low(w[:, :people]))
                 ),
-                joint,
-                units=resamples.pairs.shape[1],
+                np.concatenate([weights, pictures], axis=1),
+                units=pictures.shape[1],
             )
     return table
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from model.network.known_pictures import KnownPictures, known_pictures
 from pipelines.core.errors import UserError
 from pipelines.core.params import Params
 from pipelines.core.paths import refuse_pointers, resolve
@@ -67,6 +68,14 @@ def load_pipeline(params: Params, adapter: Path) -> Any:
     return pipe
 
 
+def known_base(params: Params) -> KnownPictures | None:
+    """Return what the base of `params` was trained on, None where nothing says so; raise UserError as damaged."""
+    try:
+        return known_pictures(resolve(params.base.pipeline))
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
 def other_base(pipe: Any) -> dict[str, str]:
     """Return the fingerprints of the base that the adapter was trained on and of the one it is drawn with.
 
@@ -91,6 +100,13 @@ def multi_person_settings(params: Evaluate, people: int, steps: int | None = Non
     }
 
 
+def picture_size(resolution: int, people: int, known: KnownPictures | None) -> tuple[int, int]:
+    """Return width and height of a picture of `people` people: a square, except where the base knows a wider one."""
+    if people < 2 or known is None:
+        return resolution, resolution
+    return known.size_for(people)
+
+
 def decoded_again(vae: Any, images: Sequence[np.ndarray], side: int, batch: int) -> list[np.ndarray]:
     """Return square photos (H, W, 3) uint8 RGB as an autoencoder gives them back, (side, side, 3) uint8 RGB."""
     import cv2
@@ -112,14 +128,15 @@ def decoded_again(vae: Any, images: Sequence[np.ndarray], side: int, batch: int)
 
 
 class CellRenderer:
-    """A pipeline with the sampling settings of the evaluation."""
+    """A pipeline with the sampling settings of the evaluation; `known`: what its base was trained on."""
 
-    def __init__(self, pipe: Any, params: Evaluate, resolution: int) -> None:
+    def __init__(self, pipe: Any, params: Evaluate, resolution: int, known: KnownPictures | None = None) -> None:
         import diffusers
 
         self.pipe = pipe
         self._params = params
         self._resolution = resolution
+        self._known = known
         kind = {"ddim": diffusers.DDIMScheduler, "dpm": diffusers.DPMSolverMultistepScheduler}[params.sampler]
         # Prediction type, schedule and spacing belong to the base model; the evaluation chooses only the solver.
         pipe.scheduler = kind.from_config(pipe.scheduler.config)
@@ -135,16 +152,18 @@ class CellRenderer:
         references = [photos[person.reference].face(*crop) for person in questions.people]
         own = self._encode(references, None)
         prompts = {(cell.person, cell.expression, cell.pose): cell.face_prompt for cell in questions.cells}
-        for pair in questions.pairs:
-            for person, expression, text in zip(pair.people, pair.expressions, pair.face_prompts, strict=True):
-                prompts[person, expression, "front"] = text
+        for multi in questions.multi_cells:
+            asked_for = zip(multi.people, multi.expressions, multi.poses, strict=True)
+            prompts |= dict(zip(asked_for, multi.face_prompts, strict=True))
         asked = self._encode([references[person] for person, _, _ in prompts], list(prompts.values()))
         shown = [(number, cell.true_photo) for number, cell in enumerate(questions.cells) if cell.true_photo]
         true = self._encode([photos[photo].face(*crop) for _, photo in shown], None)
+        several = sorted({photo for multi in questions.multi_cells for photo in multi.photos or ()})
         return TokenTable(
             own=dict(enumerate(own)),
             asked=dict(zip(prompts, asked, strict=True)),
             true={number: tokens for (number, _), tokens in zip(shown, true, strict=True)},
+            multi=dict(zip(several, self._encode([photos[one].face(*crop) for one in several], None), strict=True)),
         )
 
     def _encode(self, faces: list[Any], prompts: list[str] | None) -> list[np.ndarray]:
@@ -180,13 +199,14 @@ class CellRenderer:
         import torch
 
         first = specs[0]
+        width, height = picture_size(self._resolution, first.people, self._known)
         arguments: dict[str, Any] = {
-            "latents": torch.stack([self._noise(spec.noise) for spec in specs]).to(self.pipe.unet.dtype),
+            "latents": torch.stack([self._noise(spec.noise, width, height) for spec in specs]).to(self.pipe.unet.dtype),
             "num_inference_steps": self._params.steps,
             "guidance_scale": self._params.guidance if first.guidance is None else first.guidance,
             "guidance_rescale": self._params.guidance_rescale,
-            "height": self._resolution,
-            "width": self._resolution,
+            "height": height,
+            "width": width,
             "output_type": "np",
         }
         shows_gate = first.tokens is not None and first.gate and first.scale != 0
@@ -206,11 +226,11 @@ class CellRenderer:
         gates = done.gate_maps if shows_gate else [None] * len(specs)
         return [DrawnPicture(image, gate) for image, gate in zip(images, gates, strict=True)]
 
-    def _noise(self, seed: int) -> Any:
+    def _noise(self, seed: int, width: int, height: int) -> Any:
         import torch
 
-        side = self._resolution // self.pipe.vae_scale_factor
-        shape = (self.pipe.unet.config.in_channels, side, side)
+        factor = self.pipe.vae_scale_factor
+        shape = (self.pipe.unet.config.in_channels, height // factor, width // factor)
         # On the CPU, so that a picture starts from the same noise on every device.
         noise = torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed), dtype=torch.float32)
         return noise.to(self.pipe.unet.device)

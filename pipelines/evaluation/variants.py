@@ -32,8 +32,8 @@ TITLES: dict[str, str] = {
 # In every summary; the shipped adapter is evaluated only where the parameters name it.
 SUMMARISED: tuple[str, ...] = tuple(variant for variant in TITLES if variant != SHIPPED)
 
-# In the order of the report; metrics of several people come last.
-MEANINGS: dict[str, str] = {
+# In the order of the report.
+SINGLE_MEANINGS: dict[str, str] = {
     "id_similarity": "cosine to other real photos of the person, by a judge the model does not use; higher is better",
     "id_similarity_ref": "cosine to the reference itself",
     "copy_paste": "0: as near to another photo as to the reference; 1: a copy of the reference; lower is better",
@@ -47,21 +47,50 @@ MEANINGS: dict[str, str] = {
     "kid": "kernel distance to real photos; lower is better",
     "diversity": "mean distance between pictures that differ only in the noise",
     "gate_in_face": "share of the gate inside the face's box; higher is better",
-    "multi_id_similarity": "two people: mean similarity to each person's photos; higher is better",
-    "multi_id_min": "two people: the lower of the two similarities; higher is better",
-    "count_accuracy": "two people: share of pictures with exactly two faces; higher is better",
-    "leakage": "two people: similarity of each face to the other person; lower is better",
+}
+# Of two people; those of three and four have an ending.
+MULTI_MEANINGS: dict[str, str] = {
+    "multi_id_similarity": "mean similarity of each face to its own person's photos; higher is better",
+    "multi_id_min": "the lowest of the people's similarities; higher is better",
+    "multi_expression_accuracy": "share of people with the expression that they were asked for; chance is 0.14",
+    "multi_pose_accuracy": "share of people with the pose that they were asked for; chance is 0.20",
+    "binding": "asked expressions and poses: share on the right person minus share on another; chance is 0",
+    "count_accuracy": "share of pictures with exactly as many faces as people; higher is better",
+    "leakage": "similarity of each face to the other people, 1 for a missing face; lower is better",
+}
+_COUNTS: dict[int, str] = {2: "two", 3: "three", 4: "four"}
+
+
+def multi_metric(name: str, people: int) -> str:
+    """Return the name of a metric of MULTI_MEANINGS for pictures of so many people."""
+    return name if people == 2 else f"{name}_{people}"
+
+
+# The number of people in the pictures to which a metric belongs; metrics of one person are not in it.
+PEOPLE_OF: dict[str, int] = {multi_metric(name, people): people for people in _COUNTS for name in MULTI_MEANINGS}
+# Metrics of several people come last.
+MEANINGS: dict[str, str] = SINGLE_MEANINGS | {
+    multi_metric(name, people): f"{word} people: {meaning}"
+    for people, word in _COUNTS.items()
+    for name, meaning in MULTI_MEANINGS.items()
 }
 METRICS: tuple[str, ...] = tuple(MEANINGS)
-PAIR_METRICS: tuple[str, ...] = METRICS[-4:]
 
 # The judges, by what they read.
 DETECTOR, RECOGNISER, EXPRESSION, POSE, TEXT = "detector", "recogniser", "expression", "pose", "text"
 # The judges on which each metric depends: faces are found first.
 JUDGED_BY: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(METRICS, (DETECTOR, RECOGNISER)),
-    **dict.fromkeys(("face_rate", "gate_in_face", "count_accuracy"), (DETECTOR,)),
+    **dict.fromkeys(("face_rate", "gate_in_face"), (DETECTOR,)),
     "expression_accuracy": (DETECTOR, EXPRESSION),
     **dict.fromkeys(("pose_accuracy", "yaw_mae"), (DETECTOR, POSE)),
     **dict.fromkeys(("clip_t", "prompt_accuracy", "kid", "diversity"), (TEXT,)),
 }
+# Faces of several people are assigned by identity.
+_MULTI_JUDGED_BY: dict[str, tuple[str, ...]] = {
+    "multi_expression_accuracy": (DETECTOR, RECOGNISER, EXPRESSION),
+    "multi_pose_accuracy": (DETECTOR, RECOGNISER, POSE),
+    "binding": (DETECTOR, RECOGNISER, EXPRESSION, POSE),
+    "count_accuracy": (DETECTOR,),
+}
+JUDGED_BY |= {multi_metric(name, people): judges for people in _COUNTS for name, judges in _MULTI_JUDGED_BY.items()}

@@ -132,7 +132,8 @@ def _interval(metrics: dict[str, Any], gate: Gate, whose: str) -> Interval | Not
         return Interval(*(float(found.get(end, found["value"])) for end in ("value", "low", "high")))
     except KeyError:
         raise UserError(
-            f"gate {gate.variant}.{gate.metric}: {whose} has no such metric; expected a name of reports/metrics.json"
+            f"gate {gate.variant}.{gate.metric}: {whose} has no such metric; expected a name of reports/metrics.json "
+            "(those of several people are there where evaluate.several_people asks for pictures)"
         ) from None
 
 

@@ -79,6 +79,13 @@ def _from_2(tree: Tree) -> None:
         _separate_judges(judges)
 
 
+def _from_3(tree: Tree) -> None:
+    """Make the number of pictures of two people one of pictures of several people."""
+    evaluate = tree.get("evaluate")
+    if isinstance(evaluate, MutableMapping) and "pairs" in evaluate:
+        evaluate["several_people"] = {"two": evaluate.pop("pairs")}
+
+
 def _separate_judges(judges: Tree) -> None:
     """Describe the recogniser by a section, and a network for expression and pose at once as three readings of it."""
     recogniser = judges.get("recogniser")
@@ -96,4 +103,4 @@ def _separate_judges(judges: Tree) -> None:
 
 
 # How a file of each older format becomes one of the next.
-_STEPS: dict[int, Callable[[Tree], None]] = {1: _from_1, 2: _from_2}
+_STEPS: dict[int, Callable[[Tree], None]] = {1: _from_1, 2: _from_2, 3: _from_3}

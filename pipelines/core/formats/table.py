@@ -13,7 +13,7 @@ from pipelines.core.errors import UserError
 
 __all__ = ["KEY"]
 
-PARAMETERS = Format("parameters", 3)
+PARAMETERS = Format("parameters", 4)
 DATASET = Format("a dataset", 3)
 PROCESSED = Format("processed rows", 3)
 SLICES = Format("results of preprocessing", 2)

@@ -65,6 +65,22 @@ class Judges(Section):
         return self
 
 
+class SeveralPeople(Section):
+    """Pictures of several people; in each, everybody is asked an expression and a pose of their own.
+
+    A base that draws fewer people (as its manifest says) makes the metrics of more not measurable.
+    """
+
+    two: int = Field(4, ge=0, description="Number of pictures of two people; 0: none.")
+    three: int = Field(0, ge=0, description="Number of pictures of three people.")
+    four: int = Field(0, ge=0, description="Number of pictures of four people.")
+
+    @property
+    def pictures(self) -> dict[int, int]:
+        """The number of pictures by the number of people in them."""
+        return {2: self.two, 3: self.three, 4: self.four}
+
+
 class Evaluate(Section):
     """The evaluation protocol and its sampling, which `generate` and the page share."""
 
@@ -77,7 +93,7 @@ class Evaluate(Section):
     seeds: Count = Field(1, description="Rounds over all cells (expression and pose), each with its own noise.")
     diversity_seeds: int = Field(3, ge=2, description="Pictures of one cell per person, for the metric `diversity`.")
     variant_cells: int = Field(5, ge=2, le=11, description="Cells per person and round for variants except `model`.")
-    pairs: Count = Field(4, description="Number of pictures of two people.")
+    several_people: SeveralPeople = Field(SeveralPeople(), description="How many pictures of several people.")
     steps: Count = Field(20, description="Sampling steps.")
     guidance: float = Field(3.0, description="Scale of classifier-free guidance.")
     guidance_rescale: Share = Field(

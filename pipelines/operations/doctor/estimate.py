@@ -192,9 +192,10 @@ def _evaluation(params: Params, work: Path, found: Photos, photo: float) -> Esti
     held_out = sum(count >= 3 for name, count in found.people.items() if _is_held_out(name, params))
     people = min(settings.people, held_out) or settings.people
     graded = people * settings.seeds
-    pictures = graded * (11 + 3 * settings.variant_cells) + people * (settings.diversity_seeds - 1) + 2 * settings.pairs
+    several = sum(settings.several_people.pictures.values())
+    pictures = graded * (11 + 3 * settings.variant_cells) + people * (settings.diversity_seeds - 1) + 5 * several
     if settings.shipped_adapter is not None:
-        pictures += graded * settings.variant_cells + settings.pairs
+        pictures += graded * settings.variant_cells + several
     # Judging a face takes about as long as analysing one.
     seconds = 2 * loaded + pictures * (step * settings.steps + rest + photo)
     return Estimate("evaluate", seconds / 3600, 0.05, f"{pictures} pictures, {step:.3g} s a step and picture")

@@ -25,10 +25,10 @@ def tiny(project: Path) -> Path:
 # sha256 of each loaded profile as canonical JSON. All extend tiny, so one change may change all. After an intended one,
 # compare the old and the new output of `dynamicid configure --profile NAME`, and update the digests.
 LOADED = {
-    "tiny": "a665ab8ebe75b66e39d15742c75be7a5c95f4bff7e82a5be4dc60c98e9ab901e",
-    "showcase": "4a4daa5e40cf8ba5f81c6092a94ace459cf87d0ec3714010f681dd43991728d1",
-    "photographs": "024a5e6775a667c97a2ee1ebb10208863c6e91ef8cb2c05f550622e9aa256228",
-    "sd15": "ab9dfe4f55b1a1a809a05d9e3001f0b37ae496d417cff865fb0c4977600cac65",
+    "tiny": "8194da64c72754ae9440f436f57e8bc6b4ac2a655eae64e899542abd65913843",
+    "showcase": "ff23e26ec3bbb276610402f9575d479823f13ace1a898827dd8e2a1b469e2a3e",
+    "photographs": "9cc950a089522c74110bd2c32115c8c7ffb8183dcb12131f569548a9d4b57b27",
+    "sd15": "7d7e3a0281cfb468d371c086cac26a8dd0b48c29b99a6509983e22505660b2f1",
 }
 
 
@@ -70,7 +70,7 @@ def test_a_profile_replaces_values_and_lists_and_extends_sections(tmp_path: Path
     (tmp_path / "b.yaml").write_text("extends: a\none: {list: [3], inner: {y: null}}\n")
     (tmp_path / "c.yaml").write_text("extends: b\ntwo: {new: 2}\n")
     assert read_tree(tmp_path / "c.yaml") == {
-        "format": 3,
+        "format": 4,
         "profile": "c",
         "one": {"list": [3], "left": 1, "inner": {"x": 1, "y": None}},
         "two": {"new": 2},

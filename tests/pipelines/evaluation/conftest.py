@@ -25,7 +25,7 @@ from pipelines.evaluation.readings import FaceReader
 
 HELD_OUT = 4
 SMALL = [
-    *("evaluate.people=4", "evaluate.steps=2", "evaluate.pairs=2", "evaluate.bootstrap=200"),
+    *("evaluate.people=4", "evaluate.steps=2", "evaluate.several_people.two=2", "evaluate.bootstrap=200"),
     *("evaluate.variant_cells=3", "evaluate.batch_size=64", "evaluate.diversity_seeds=2"),
 ]
 # Bounds that random judges pass, too.
@@ -231,7 +231,12 @@ def random_params(
     """Parameters of the whole evaluation on the random base models, with real networks that find and know faces."""
     # The shipped adapter fits only the shipped base.
     changes = {
-        **{"evaluate.shipped_adapter": "null", "evaluate.steps": 1, "evaluate.pairs": 1, "evaluate.bootstrap": 50},
+        **{
+            "evaluate.shipped_adapter": "null",
+            "evaluate.steps": 1,
+            "evaluate.several_people.two": 1,
+            "evaluate.bootstrap": 50,
+        },
         **{"evaluate.variant_cells": 2, "base.pipeline": adapter_folder[0], "base.image_encoder": adapter_folder[1]},
         "preprocess.insightface_name": "buffalo_real_mini",
         "preprocess.insightface_root": shared / "weights" / "insightface",

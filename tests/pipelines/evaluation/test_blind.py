@@ -45,7 +45,7 @@ class IndexRenderer:
     def tokens(self, questions: EvaluationSet, _: object) -> TokenTable:
         motions = {(cell.person, cell.expression, cell.pose) for cell in questions.cells}
         asked = {(who, what, pose): np.array([[who, EXPRESSIONS.index(what)]]) for who, what, pose in motions}
-        return TokenTable(own={}, asked=asked, true={})
+        return TokenTable(own={}, asked=asked, true={}, multi={})
 
     def draw(self, specs: list[PictureSpec]) -> list[DrawnPicture]:
         return [

@@ -13,6 +13,7 @@ from model.face.face_prompts import EXPRESSIONS, POSES
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.row_schemas import PROCESSED_SCHEMA, read_rows
 from pipelines.core.sections.data import Consent, Rights
+from pipelines.core.sections.evaluation import SeveralPeople
 from pipelines.evaluation.evaluation_set import MOTIONS, EvaluationSet
 from pipelines.evaluation.photos import PhotoRecord, held_out_records
 from pipelines.evaluation.prompts import load_prompts
@@ -31,7 +32,7 @@ def test_the_hash_changes_exactly_with_what_is_asked(records: Records, ask: Ask)
         ask(photos, people=3).hash,
         ask(photos, seeds=2).hash,
         ask(photos, prompts=1).hash,
-        ask(photos, pairs=3).hash,
+        ask(photos, several_people=SeveralPeople(two=3)).hash,
         ask([photo for photo in photos if photo.image_id != "0-happy-front"]).hash,
     ]
     prompts = load_prompts()
@@ -102,7 +103,8 @@ def test_a_new_person_does_not_change_who_was_chosen_before(ask: Ask) -> None:
 
 @pytest.mark.parametrize(("people", "pairs"), [(2, 3), (4, 6), (5, 7), (5, 10), (9, 20)])
 def test_all_are_paired_about_equally_often_and_with_others(people: int, pairs: int, ask: Ask) -> None:
-    found = [pair.people for pair in ask(people, people=people, pairs=pairs).pairs]
+    several = SeveralPeople(two=pairs)
+    found = [pair.people for pair in ask(people, people=people, several_people=several).multi_cells]
     assert len(found) == pairs
     turns = Counter(person for pair in found for person in pair)
     assert set(turns) == set(range(people))
@@ -111,6 +113,12 @@ def test_all_are_paired_about_equally_often_and_with_others(people: int, pairs: 
     possible = people * (people - 1) // 2
     assert len({frozenset(pair) for pair in found}) == min(pairs, possible)
     assert found[: people // 2] == [(first, first + 1) for first in range(0, people - 1, 2)]
+
+
+def test_more_people_in_a_picture_than_there_are_is_an_error(ask: Ask) -> None:
+    with pytest.raises(UserError, match=r"2 pictures of 4 people, and 3 held-out people; .*evaluate\.several_people"):
+        ask(3, several_people=SeveralPeople(two=1, four=2))
+    assert ask(3, several_people=SeveralPeople(two=0)).multi_cells == ()
 
 
 def test_people_without_three_photos_take_no_part(records: Records, ask: Ask) -> None:

@@ -77,7 +77,9 @@ def test_the_largest_face_counts_and_a_picture_without_one_is_empty(
     assert (readings.expression[1], readings.pose[1]) == (-1, -1)
     assert np.isnan(readings.yaw[1])
     faces_seen = reader.all_faces([images[0], np.zeros_like(images[0])])
-    assert [len(embeddings) for embeddings, _ in faces_seen] == [1, 0]
+    assert [faces.found.tolist() for faces in faces_seen] == [[True], []]
+    assert faces_seen[0].expression.tolist() == readings.expression[:1].tolist()
+    assert faces_seen[0].embeddings[0] == pytest.approx(readings.embeddings[0], abs=1e-6)
     alone = replace(reader, expression=None, pose=None).single(images)
     assert alone.found.all()
 

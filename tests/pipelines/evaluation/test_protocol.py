@@ -23,7 +23,7 @@ from pipelines.evaluation.readings import FaceReader
 from pipelines.evaluation.report import write_report
 from pipelines.evaluation.sampling import CellRenderer
 from pipelines.evaluation.text_judge import TextJudge
-from pipelines.evaluation.variants import METRICS
+from pipelines.evaluation.variants import METRICS, MULTI_MEANINGS, PEOPLE_OF, multi_metric
 from tests.pipelines.evaluation.conftest import LAX, SMALL
 
 
@@ -67,16 +67,21 @@ def evaluate(
 
 @pytest.fixture(scope="module")
 def evaluated(evaluate: Callable[..., Evaluated]) -> Evaluated:
-    return evaluate()
+    return evaluate("several_people.three=1")
 
 
 def test_every_metric_and_every_comparison_is_there_with_an_interval(evaluated: Evaluated) -> None:
     document = json.loads(json.dumps(evaluated.document))
-    assert set(document["model"]) == set(METRICS)
+    assert set(document["model"]) == {name for name in METRICS if PEOPLE_OF.get(name) != 4}
     for variant in ("text_only", "without_gate", "without_imr", "true_tokens"):
         assert {"id_similarity", "expression_accuracy", "pose_accuracy", "prompt_accuracy", "clip_t", "kid"} <= set(
             document[variant]
         )
+        # Of three people, not all have a photo with what is asked.
+        counts = (2,) if variant == "true_tokens" else (2, 3)
+        assert {multi_metric(name, people) for name in MULTI_MEANINGS for people in counts} <= set(document[variant])
+    assert set(MULTI_MEANINGS) - {"count_accuracy"} <= set(document["ceiling"])
+    assert {"multi_id_similarity", "multi_id_min", "leakage"} <= set(document["floor"])
     for end in ("ceiling", "floor"):
         assert {"id_similarity", "id_similarity_ref"} <= set(document[end])
     comparisons = document["comparisons"]
@@ -100,7 +105,9 @@ def test_the_scale_puts_the_floor_at_nought_and_the_ceiling_at_one(evaluated: Ev
         similarity = evaluated.document[variant]["id_similarity"]["value"]
         expected = (similarity - ends[0]) / (ends[1] - ends[0])
         assert evaluated.document["normalised"][variant]["id_similarity"]["value"] == pytest.approx(expected, abs=1e-3)
-    assert {"multi_id_similarity", "multi_id_min"} <= set(evaluated.document["normalised"]["model"])
+    assert {"multi_id_similarity", "multi_id_min", "leakage", "multi_id_min_3"} <= set(
+        evaluated.document["normalised"]["model"]
+    )
 
 
 def test_the_variants_differ_in_what_they_take_away(evaluated: Evaluated) -> None:
@@ -160,12 +167,15 @@ def test_the_page_has_a_row_per_person_and_needs_no_other_file(evaluated: Evalua
         assert words in person
     # Reference, another photo, five variants, the true photo, the pair, seven expressions, five poses.
     assert person.count("<figure") == 21
-    assert evaluated.page.count('class="frame"') >= 2 * 2 + 4
+    rows = evaluated.page.split('<section class="several">')[1:]
+    assert len(rows) == len(evaluated.result.questions.multi_cells) == 3
+    # A random face that is found has a verdict on expression and pose; the second person has none.
+    assert all(row.count("no face") >= 1 and row.count("✓") + row.count("✗") >= 2 for row in rows)
     assert evaluated.document["evaluation_set"] in evaluated.page
 
 
 def test_a_rerun_gives_the_same_bytes(evaluated: Evaluated, evaluate: Callable[..., Evaluated]) -> None:
-    again = evaluate()
+    again = evaluate("several_people.three=1")
     assert json.dumps(again.document) == json.dumps(evaluated.document)
     assert again.page == evaluated.page
     assert not re.search(r"20\d\d-\d\d-\d\d", evaluated.page)
@@ -222,7 +232,7 @@ def test_a_shipped_adapter_is_drawn_beside_the_one_just_trained(evaluate: Callab
     # Both names are one adapter, so pictures differ only by rounding in batches of another size.
     plan, drawn = result.plan, result.drawn
     both = [(number, plan.cells["model"][cell]) for cell, number in plan.cells["shipped"].items()]
-    both += [(number, plan.pairs["model"][pair]) for pair, number in plan.pairs["shipped"].items()]
+    both += [(number, plan.multi["model"][cell]) for cell, number in plan.multi["shipped"].items()]
     for shipped, model in both:
         assert shipped != model
         assert np.abs(drawn[shipped].image.astype(int) - drawn[model].image).max() <= 2

@@ -12,10 +12,13 @@ import torch
 from diffusers import DDIMScheduler
 
 from model.inference.pipeline import DynamicIDPipeline
+from model.network.known_pictures import KnownPictures
 from pipelines.core.errors import UserError
 from pipelines.core.params import Params
+from pipelines.core.sections.evaluation import SeveralPeople
+from pipelines.evaluation.evaluate import drawable_people
 from pipelines.evaluation.plan import PictureSpec
-from pipelines.evaluation.sampling import CellRenderer, load_pipeline, multi_person_settings, other_base
+from pipelines.evaluation.sampling import CellRenderer, load_pipeline, multi_person_settings, other_base, picture_size
 
 SPECS = [PictureSpec(prompt, noise, tokens=None) for prompt in ("a man in a red shirt", "a woman") for noise in (1, 2)]
 
@@ -81,6 +84,21 @@ def test_settings_for_several_people_are_used_for_them_only(params: Params) -> N
     several, boxed, single = ({name: call[name] for name in multi_person_settings(settings, 2)} for call in calls)
     assert several == {"boost": 0.5, "boost_steps": 8, "layout_steps": 4}
     assert boxed == single == {"boost": 0.0, "boost_steps": 0, "layout_steps": 0}
+
+
+def test_pictures_of_several_people_have_the_size_that_the_base_knows(params: Params, tmp_path: Path) -> None:
+    known = KnownPictures(tmp_path, {(64, 64): (1, 2), (128, 64): (3,)})
+    assert [picture_size(64, people, known) for people in (1, 2, 3)] == [(64, 64), (64, 64), (128, 64)]
+    assert picture_size(512, 3, None) == (512, 512)
+
+
+def test_more_people_than_the_base_knows_are_not_measurable_and_said(params: Params, project: Path) -> None:
+    asked = SeveralPeople(two=5, three=2, four=0)
+    several, beyond = drawable_people(
+        params.model_copy(update={"evaluate": params.evaluate.model_copy(update={"several_people": asked})})
+    )
+    assert several == SeveralPeople(two=5, three=0, four=0)
+    assert beyond == {3: "the base was trained on 2 in a picture at most (weights/manifest.json)"}
 
 
 def test_another_number_of_steps_keeps_their_share(params: Params) -> None:

@@ -21,8 +21,8 @@ def test_format_1_is_completed_and_the_present_one_is_not_touched() -> None:
         "rights": {"consent": {"allow": words, "deny": ["no"], "unknown": "allow"}},
         "train_imr": 7,
     }
-    present = {"format": 3, "preprocess": {}, "rights": {"consent": {"allow": []}}}
-    assert bring_up_to_date(present, "f") == 3
+    present = {"format": 4, "preprocess": {}, "rights": {"consent": {"allow": []}}}
+    assert bring_up_to_date(present, "f") == 4
     assert present == {"preprocess": {}, "rights": {"consent": {"allow": []}}}
     strict = {"rights": {"consent": {"allow": ["signed"], "deny": []}}}
     bring_up_to_date(strict, "f")
@@ -41,7 +41,7 @@ def test_values_of_format_1_are_kept(project: Path, tmp_path: Path) -> None:
     tree["train_imr"]["steps"] = 7
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
     params = load_params(tmp_path / "params.yaml")
-    assert (params.format, params.train_imr.steps, params.preprocess.spark) == (3, 7, {})
+    assert (params.format, params.train_imr.steps, params.preprocess.spark) == (4, 7, {})
 
 
 def test_the_judges_of_format_2_read_the_same_outputs_of_the_same_files(project: Path, tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_a_file_is_rewritten_with_its_comments_order_and_style(indent: str, tmp_
     file.write_text(body)
     rewrite(file)
     head, rest = body.split("profile", 1)
-    assert file.read_text() == f"{head}format: 3\nprofile{rest}".replace("1_000\n", "1_000\n  spark: {}\n")
+    assert file.read_text() == f"{head}format: 4\nprofile{rest}".replace("1_000\n", "1_000\n  spark: {}\n")
 
 
 def test_a_key_that_occurs_twice_is_named_and_the_file_stays(tmp_path: Path) -> None:
@@ -101,3 +101,15 @@ def test_thresholds_of_format_2_become_those_of_the_network_and_a_chosen_one_is_
     profile = {"format": 2, "curate": {"similarity": 0.68}, "preprocess": {"sure_scores": {"tiny_faces": 0.0}}}
     bring_up_to_date(profile, "f")
     assert profile == {"curate": {"similarity": None}, "preprocess": {}}
+
+
+def test_the_pairs_of_format_3_are_pictures_of_two_people(project: Path, tmp_path: Path) -> None:
+    present = load_params(project / "profiles" / "tiny.yaml")
+    tree = yaml.safe_load((project / "profiles" / "tiny.yaml").read_text())
+    tree["format"] = 3
+    tree["evaluate"]["pairs"] = tree["evaluate"].pop("several_people")["two"]
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
+    assert load_params(tmp_path / "params.yaml") == present
+    child = {"format": 3, "extends": "tiny", "evaluate": {"people": 7}}
+    assert bring_up_to_date(child, "f") == 3
+    assert child == {"extends": "tiny", "evaluate": {"people": 7}}

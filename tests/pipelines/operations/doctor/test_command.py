@@ -38,7 +38,7 @@ def test_what_is_expected_is_near_what_it_takes(tmp_path: Path) -> None:
         "train_imr.steps=60",
         "train_imr.helpers=8",
         "evaluate.people=4",
-        "evaluate.pairs=2",
+        "evaluate.several_people.two=2",
     )
     changes = [word for change in few for word in ("--set", change)]
     dynamicid("configure", "--profile", "tiny", *changes, cwd=tmp_path)

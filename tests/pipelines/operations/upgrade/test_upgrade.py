@@ -74,7 +74,7 @@ def test_a_dry_run_lists_and_changes_nothing(old: Path) -> None:
         ".dynamicid/stack/ports.json": 1,
         "mlflow.db": 1,
     }
-    assert "params.yaml: parameters in format 1: rewritten in format 3, with its comments" in done.stderr
+    assert "params.yaml: parameters in format 1: rewritten in format 4, with its comments" in done.stderr
     assert "4 would change; --apply makes a backup and changes them" in done.stderr
 
 
@@ -83,11 +83,11 @@ def test_older_files_are_backed_up_and_brought_up_to_date(old: Path, tmp_path: P
     done = dynamicid("upgrade", "--apply", "--backup", tmp_path / "saved", cwd=old)
     assert json.loads(done.stdout)["backup"] == str(tmp_path / "saved")
     text = (old / "params.yaml").read_text()
-    assert text.startswith("# ours\nformat: 3\nprofile: tiny\n")
+    assert text.startswith("# ours\nformat: 4\nprofile: tiny\n")
     assert "seed: 0  # why not\n" in text
     assert yaml.safe_load(text)["preprocess"]["spark"] == {}
     assert (old / "profiles" / "team.yaml").read_text() == (
-        "format: 3\nextends: tiny\ntrain_imr:\n  steps: 1e+2  # 100\n"
+        "format: 4\nextends: tiny\ntrain_imr:\n  steps: 1e+2  # 100\n"
     )
     assert saved_ports(old / ".dynamicid" / "stack") == Ports(1, 2, 3)
     assert tracking.state_of(old / "mlflow.db").version == TRACKING.version

@@ -1,0 +1,52 @@
+"""What a base was trained on: how many people in a picture of which size, by the manifest beside it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+# As model.foundation.manifest names it.
+_MANIFEST = "manifest.json"
+Size = tuple[int, int]
+"""Width and height of a picture in pixels."""
+
+
+@dataclass(frozen=True)
+class KnownPictures:
+    """The pictures that a base was trained on, as the manifest `file` beside it says: numbers of people by size."""
+
+    file: Path
+    people: dict[Size, tuple[int, ...]]
+
+    @property
+    def most_people(self) -> int:
+        """The most people in one picture."""
+        return max(max(counts) for counts in self.people.values())
+
+    def size_for(self, people: int) -> Size:
+        """Return the size for so many people: of those with as many, the one nearest to half a square more for each."""
+        having = [size for size, counts in self.people.items() if people in counts] or list(self.people)
+        return min(having, key=lambda size: abs(size[0] / size[1] - (people + 1) / 2))
+
+
+def known_pictures(pipeline: Path) -> KnownPictures | None:
+    """Return what the base in folder `pipeline` was trained on, None where no manifest of this recipe says so.
+
+    Raises ValueError for a damaged manifest.
+    """
+    file = pipeline.parent / _MANIFEST
+    parts = [pipeline / part / "config.json" for part in ("unet", "vae")]
+    if not all(one.is_file() for one in (file, *parts)):
+        return None
+    try:
+        known, unet, vae = (json.loads(one.read_text(encoding="utf-8")) for one in (file, *parts))
+        people = known["recipe"].get("people", {} if "origin" in known else None)
+        if people is None:
+            return None
+        side = int(unet["sample_size"]) * 2 ** (len(vae["block_out_channels"]) - 1)
+        shapes = {(width, height): tuple(counts) for width, height, _, counts in people.get("shapes", ())}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{file}: damaged ({error}); copy the networks again") from None
+    square = (1, *shapes.get((side, side), (2,) if people.get("pairs") else ()))
+    return KnownPictures(file, {**shapes, (side, side): tuple(sorted(set(square)))})
