@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 IDENTITIES ?= 100
 # Number of processes that run tests; each needs up to 2 GB.
 WORKERS ?= 2
-PHOTOS := .dynamicid/photos
+PHOTOS := .dynamicid/demo
 # Relative, as the path of the checkout may have spaces and quotes.
 BIN := .venv/bin
 READY := .venv/.ready
@@ -38,7 +38,7 @@ demo: $(READY) java
 # docs/log/shipped-adapter.md. `git checkout params.yaml` restores the demo's parameters.
 showcase: $(READY) java
 	@$(DYNAMICID) configure --profile showcase
-	@$(DYNAMICID) synthesize --identities 1800 --photos 12 --out .dynamicid/showcase
+	@$(DYNAMICID) synthesize --namespace dataset --identities 1800 --photos 12 --out .dynamicid/showcase
 	@$(DYNAMICID) ingest .dynamicid/showcase --out data/faces
 	@$(DYNAMICID) repro
 	@$(DYNAMICID) summary

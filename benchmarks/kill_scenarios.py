@@ -16,7 +16,7 @@ from benchmarks.kill_process import run_command
 from benchmarks.kill_results import State, digests, git, names, registry, versions
 from benchmarks.real_networks import PROJECT
 
-PERSON = "person_00001"
+PERSON = "demo-00001"
 # The tree of a checkout that the commands need; its code runs under DVC only, while the given states are made.
 _PARTS = (
     "pipelines",
@@ -335,7 +335,7 @@ def _photos(folder: Path, place: Place) -> None:
     for file in (folder / "first").rglob("*.*"):
         if int(file.stem) not in kept:
             file.unlink()
-    for name in ("person_00008", "person_00009"):
+    for name in ("demo-00008", "demo-00009"):
         (folder / "second").mkdir(exist_ok=True)
         (folder / "first" / name).rename(folder / "second" / name)
     rng = np.random.default_rng(0)

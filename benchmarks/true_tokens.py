@@ -32,6 +32,7 @@ def main(
     pictures: Annotated[int, typer.Option(help="Pictures of each adapter, at most.", min=2)] = 84,
     steps: Annotated[int, typer.Option(help="Denoising steps.", min=1)] = 12,
     seed: Annotated[int, typer.Option(help="Seed of the choice of cells.", min=0)] = 5,
+    split: Annotated[str, typer.Option(help="Split of the people; settings are chosen on val.")] = "val",
     others: Annotated[str | None, typer.Option(help="Input from another person: embedding or crop.")] = None,
     sheet: Annotated[Path | None, typer.Option(help="File for the photos, each with its picture below it.")] = None,
 ) -> None:
@@ -52,7 +53,7 @@ def main(
     changed = {"people": people, "seeds": 1, "diversity_seeds": 1, "steps": steps}
     params = params.model_copy(update={"evaluate": params.evaluate.model_copy(update=changed)})
     face_reader = load_judges(params).faces
-    records = held_out_records(processed, params.rights)
+    records = held_out_records(processed, params.rights, split)
     questions = build_evaluation_set(records, params.evaluate, load_prompts(params.evaluate.scenes))
     ids = questions.photo_ids()
     photos = read_photos(processed, records, ids).photos

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from model.foundation.edition import SHIPPED, edition_of
+from model.foundation.people import first_held_out
 
 WEIGHTS = Path(__file__).parent / "weights"
 FILE = "manifest.json"
@@ -38,6 +40,23 @@ def digest(file: Path) -> str:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
+def hash_of_person(name: str) -> str:
+    """Return 16 hexadecimal digits of the sha256 of a person's name, by which ledgers list people."""
+    return hashlib.sha256(f"person:{name}".encode()).hexdigest()[:16]
+
+
+def ledger(**people: Iterable[str]) -> dict[str, str]:
+    """Return the ledger of the people whom a network saw: for `train` and `val` the hashes of their names."""
+    return {role: " ".join(sorted(map(hash_of_person, names))) for role, names in people.items()}
+
+
+def _foundation_ledger(people: int) -> dict[str, str]:
+    """Return the ledger of all parts but the adapter: the last of the drawn people are held out to measure them."""
+    names = [f"foundation-{number:05d}" for number in range(people)]
+    first = first_held_out(people)
+    return ledger(train=names[:first], val=names[first:])
+
+
 def _files(weights: Path) -> list[str]:
     """Return the files that a manifest lists, by their paths in the folder."""
     files = sorted(path for path in weights.rglob("*") if path.is_file() and path.name != FILE)
@@ -61,14 +80,21 @@ def write(
     figures: dict[str, Any],
     begun: dict[str, Any] | None = None,
     origin: dict[str, Any] | None = None,
+    *,
+    seen: dict[str, str] | None = None,
 ) -> Path:
     """Write the manifest into the folder of weights and return its path.
 
-    `begun` are parts that lack some legs; `origin` states which photographs and networks the weights are made of.
+    `begun` are parts that lack some legs; `origin` states which photographs and networks the weights are made of;
+    `seen` is the ledger of an adapter's people, which stays while the recipe names an adapter.
     """
     file = weights / FILE
+    ledgers = {"foundation": _foundation_ledger(recipe["people"]["people"])} if "people" in recipe else {}
+    if "adapter" in recipe and (seen or file.is_file()):
+        ledgers |= {"adapter": seen} if seen else {"adapter": read(weights).get("seen", {}).get("adapter", {})}
     described = {**describe(weights, recipe, figures), **({"begun": begun} if begun else {})}
     described |= {"origin": origin} if origin else {}
+    described |= {"seen": ledgers} if ledgers else {}
     file.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
     return file
 

@@ -19,11 +19,14 @@ ADAPTER_GATES = ("identity_tokens", "imr")
 _UNQUANTISED = ("templates",)
 
 
-def ship(adapter: Path, weights: Path, recipe: dict[str, Any], figures: dict[str, Any]) -> Path:
+def ship(
+    adapter: Path, weights: Path, recipe: dict[str, Any], figures: dict[str, Any], seen: dict[str, str] | None = None
+) -> Path:
     """Write `adapter`, quantised, into `weights`/adapter and into the manifest, and return the folder.
 
-    `recipe` describes its training. Raises ValueError, and keeps the previous adapter, if `adapter` has no IMR, was
-    trained on another base than that in `weights`, or would make the folder too large.
+    `recipe` describes its training, `seen` is the ledger of its people. Raises ValueError, and keeps the previous
+    adapter, if `adapter` has no IMR, was trained on another base than that in `weights`, or would make the folder too
+    large.
     """
     from safetensors.torch import load_file, save_file
 
@@ -56,7 +59,7 @@ def ship(adapter: Path, weights: Path, recipe: dict[str, Any], figures: dict[str
     # Figures of the previous adapter do not apply to this one.
     kept = {name: found for name, found in known["figures"].items() if name not in ADAPTER_GATES}
     trained = {**recipe, "recogniser": _recogniser(weights)}
-    manifest.write(weights, {**known["recipe"], FOLDER: trained}, {**kept, FOLDER: figures})
+    manifest.write(weights, {**known["recipe"], FOLDER: trained}, {**kept, FOLDER: figures}, seen=seen)
     return folder
 
 

@@ -22,7 +22,7 @@ from pipelines.commands.options import (
     wrong_use,
 )
 from pipelines.commands.output import emit, say
-from pipelines.core.chain import ADAPTER, METRICS
+from pipelines.core.chain import ADAPTER, METRICS, PROCESSED
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.paths import refuse_pointers
 from pipelines.core.screen import show
@@ -218,19 +218,24 @@ def ship(
     ] = None,
     processes: Annotated[int, option("Number of processes that trained it.", min=1)] = 1,
     weights: Weights = None,
+    processed: Annotated[Path, option("Processed photos that it was trained on, to list their people.")] = Path(
+        PROCESSED
+    ),
 ) -> None:
     """Add an adapter, one byte per weight, to the networks it was trained on, with its parameters and figures."""
     from model.foundation.shipped_adapter import ship as put
-    from pipelines.evaluation.shipping import read_legs, read_metrics, recipe_of
+    from pipelines.evaluation.shipping import people_ledger, read_legs, read_metrics, recipe_of
 
     legs = read_legs([*(before or ()), file], adapter)
     document = read_metrics(metrics, adapter, legs[-1].profile)
     folder = weights or manifest.WEIGHTS
     _refuse_changed(folder)
     similarity = document["normalised"]["model"]["id_similarity"]
-    figures = {name: interval["value"] for name, interval in {"s": similarity, **document["model"]}.items()}
+    figures = {
+        name: one["value"] for name, one in {"s": similarity, **document["model"]}.items() if one["value"] is not None
+    }
     with _plain_errors():
-        shipped = put(adapter, folder, recipe_of(legs, processes, document), figures)
+        shipped = put(adapter, folder, recipe_of(legs, processes, document), figures, people_ledger(processed))
     emit({"adapter": str(shipped), "figures": figures})
 
 

@@ -79,7 +79,7 @@ def configure(form: FormOption, params: ParamsFile = DEFAULT_PARAMS) -> None:
     if run.plan.dataset_version is not None:
         checkout(run.plan.dataset_version)
         return
-    photos = Path(".dynamicid/photos")
+    photos = Path(".dynamicid/demo")
     synthesize(identities=run.form.identities, out=photos)
     ingest(photos, out=Path(FACES), params=params)
 

@@ -18,10 +18,11 @@ def synthesize(
     seed: Annotated[int, option("Random seed; another seed draws other people.")] = 0,
     size: Annotated[int, option("Width and height of the photos in pixels.")] = 128,
     workers: Annotated[int, option("Number of processes.")] = 2,
+    namespace: Annotated[str, option("Whose people: demo, whom no shipped network has seen, or dataset.")] = "demo",
     truth: Annotated[Path | None, option("Also write the ground truth to this Parquet file.", metavar="FILE")] = None,
     sheet: Annotated[Path | None, option("Write a contact sheet to this file; needs no --out.", metavar="FILE")] = None,
 ) -> None:
-    """Draw procedural people: DIR/person_00042/N.jpg, each with its prompt and face prompt in N.txt."""
+    """Draw procedural people: DIR/demo-00042/N.jpg, each with its prompt and face prompt in N.txt."""
     if sheet is not None:
         from pipelines.data.synthetic.sheet import write_sheet
 
@@ -33,6 +34,8 @@ def synthesize(
         raise UserError("synthesize needs --identities (at least 1) and --out DIR, or --sheet FILE")
     from pipelines.data.synthetic.dataset import write_dataset
 
-    new = write_dataset(identities, out, photos=photos, seed=seed, size=size, workers=workers, truth=truth)
+    new = write_dataset(
+        identities, out, photos=photos, seed=seed, size=size, workers=workers, truth=truth, namespace=namespace
+    )
     say(f"{identities} people in {out}, {new} of them new")
     emit_if_asked({"people": identities, "new": new, "folder": str(out)})

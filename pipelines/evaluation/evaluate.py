@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from pipelines.core.sections.evaluation import Judges as JudgeParams
 from pipelines.core.sections.face_networks import FaceNetwork
 from pipelines.evaluation.belonging import MADE_BY, check_training_reports, metrics_mark, record_of
 from pipelines.evaluation.plots import read_losses
+from pipelines.evaluation.seen import leave_out_seen, ledgers_of, plain
 
 if TYPE_CHECKING:
     from pipelines.evaluation.evaluation_set import EvaluationSet
@@ -51,6 +53,7 @@ def evaluate(
     judges = load_judges(params)
     curves = _curves_of(adapter, losses or {})
     questions, held_out, renderer = open_questions(params, processed, adapter)
+    ledgers = ledgers_of(params, adapter)
     if len(questions.people) < settings.people:
         print(
             f"evaluate: {len(questions.people)} held-out people take part, evaluate.people allows {settings.people}",
@@ -61,6 +64,8 @@ def evaluate(
         print(f"evaluate: pictures of {count} people are left out: {reason}", file=sys.stderr)
     result = run_protocol(questions, held_out, renderer, judges, settings, shipped=_shipped(params), beyond=beyond)
     document = result.document(_conditions(params, adapter, renderer.pipe, pictures=len(result.drawn)))
+    taking_part = {person.identity for person in questions.people}
+    document["seen_by_shipped"] = plain(taking_part, held_out.left_out, ledgers)
     document[MADE_BY] = {
         "stage": "evaluate",
         "inputs": {"adapter": folder_sha256(adapter), "photos": held_out.digest()},
@@ -97,19 +102,21 @@ def photos_digest(params: Params, processed: Path) -> str:
 
 def open_questions(params: Params, processed: Path, adapter: Path) -> tuple[EvaluationSet, HeldOut, CellRenderer]:
     """Return the evaluation set, its photos, and the renderer of `adapter`; raises as `evaluate` does."""
-    return *_held_out(params, processed), _renderer(params, adapter)
+    return *_held_out(params, processed, adapter), _renderer(params, adapter)
 
 
-def _held_out(params: Params, processed: Path) -> tuple[EvaluationSet, HeldOut]:
+def _held_out(params: Params, processed: Path, *adapters: Path) -> tuple[EvaluationSet, HeldOut]:
     from pipelines.evaluation.evaluation_set import build_evaluation_set
     from pipelines.evaluation.photos import held_out_records, read_photos
     from pipelines.evaluation.prompts import load_prompts
 
-    records = held_out_records(processed, params.rights)
+    records = held_out_records(processed, params.rights, params.evaluate.split)
+    left_out = leave_out_seen({record.identity for record in records}, ledgers_of(params, *adapters), params)
+    records = [record for record in records if record.identity not in left_out]
     several = drawable_people(params)[0]
     settings = params.evaluate.model_copy(update={"several_people": several})
     questions = build_evaluation_set(records, settings, load_prompts(settings.scenes))
-    return questions, read_photos(processed, records, questions.photo_ids())
+    return questions, replace(read_photos(processed, records, questions.photo_ids()), left_out=left_out)
 
 
 def drawable_people(params: Params) -> tuple[SeveralPeople, dict[int, str]]:
@@ -222,6 +229,7 @@ def _conditions(params: Params, adapter: Path, pipe: Any, *, pictures: int) -> d
     sampled = ("sampler", "steps", "guidance", "guidance_rescale", "boost", "boost_steps", "layout_steps")
     return {
         "profile": params.profile,
+        "split": settings.split,
         "resolution": params.base.resolution,
         **{name: getattr(settings, name) for name in sampled},
         "weights": "ema",  # an adapter holds the moving averages of training, not the last step's weights

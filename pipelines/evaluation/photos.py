@@ -71,10 +71,14 @@ class Photo:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The held-out people: `records` of all usable photos, and `photos` of the evaluation set by image id."""
+    """The held-out people: `records` of all usable photos, and `photos` of the evaluation set by image id.
+
+    `left_out` are people who take no part, as networks that ship were trained on them.
+    """
 
     records: Sequence[PhotoRecord]
     photos: Mapping[str, Photo]
+    left_out: frozenset[str] = frozenset()
 
     def digest(self) -> str:
         """Return the sha256 (hex) of all that the evaluation reads of its photos."""
@@ -86,8 +90,8 @@ class HeldOut:
         return total.hexdigest()
 
 
-def held_out_records(processed: Path, rights: Rights) -> list[PhotoRecord]:
-    """Return the accepted, permitted photos of named people in the test split, in the order of the rows.
+def held_out_records(processed: Path, rights: Rights, split: str = "test") -> list[PhotoRecord]:
+    """Return the accepted, permitted photos of named people in `split` (test or val), in the order of the rows.
 
     Print how many photos `rights` leaves out. Raises UserError where no held-out photo has an identity, StageFailed
     where a held-out person also has photos in another split, where there are photos of the forgotten, or where `rights`
@@ -95,14 +99,14 @@ def held_out_records(processed: Path, rights: Rights) -> list[PhotoRecord]:
     """
     refuse_forgotten(processed)
     columns = ["identity", "prompt", *MOTION, *COLUMNS]
-    held_out = ds.field("split") == "test"
+    held_out = ds.field("split") == split
     accepted = read_rows(processed, PROCESSED_SCHEMA, columns, held_out & (ds.field("status") == OK)).to_pylist()
     refused = refused_photos(open_rows(processed, PROCESSED_SCHEMA).files, rights)
     reasons = [refusal_of(rights, row, refused) for row in accepted]
     rows = [row for row, reason in zip(accepted, reasons, strict=True) if reason is None]
     if len(rows) < len(accepted):
         left_out = Counter(filter(None, reasons))
-        line = f"{processed}, split test: {describe_left_out(left_out, len(rows))}"
+        line = f"{processed}, split {split}: {describe_left_out(left_out, len(rows))}"
         if not rows:
             raise StageFailed(f"{line}; change the policy, or add consent and licence to the rows")
         print(line, file=sys.stderr)
@@ -110,10 +114,10 @@ def held_out_records(processed: Path, rights: Rights) -> list[PhotoRecord]:
     if not known:
         raise UserError(
             f"{processed}: none of {len(rows)} held-out photos has a known identity; identity metrics need people: "
-            "group the photos with `dynamicid curate`, or raise preprocess.test_share"
+            f"group the photos with `dynamicid curate`, or raise preprocess.{split}_share"
         )
     people = {row["identity"] for row in known}
-    elsewhere = read_rows(processed, PROCESSED_SCHEMA, ["identity"], (ds.field("split") != "test")).column("identity")
+    elsewhere = read_rows(processed, PROCESSED_SCHEMA, ["identity"], ds.field("split") != split).column("identity")
     shared = people & set(elsewhere.unique().to_pylist())
     if shared:
         raise StageFailed(

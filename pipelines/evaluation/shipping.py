@@ -11,6 +11,7 @@ from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.files import sha256
 from pipelines.core.params import Params, changes, load_params
 from pipelines.evaluation.belonging import record_of, withheld
+from pipelines.evaluation.variants import JUDGED_BY
 
 
 def read_metrics(file: Path, adapter: Path, profile: str) -> dict[str, Any]:
@@ -25,7 +26,13 @@ def read_metrics(file: Path, adapter: Path, profile: str) -> dict[str, Any]:
     document = read_object(file, "`dynamicid evaluate` writes it")
     try:
         known = document["settings"]
-        missing = withheld(document)
+        judges = document.get("judges")
+        # Of more people than the base draws there are no figures, whatever the judges can.
+        missing = {
+            name: reason
+            for name, reason in withheld(document).items()
+            if judges is None or any(judges.get(judge, {}).get("reason") for judge in JUDGED_BY[name])
+        }
         if not missing and not isinstance(document["normalised"]["model"]["id_similarity"]["value"], float):
             raise TypeError
     except (ValueError, KeyError, TypeError):
@@ -43,6 +50,20 @@ def read_metrics(file: Path, adapter: Path, profile: str) -> dict[str, Any]:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
         raise StageFailed(f"{file}: an adapter ships with all of its figures; not measurable: {reasons}")
     return document
+
+
+def people_ledger(processed: Path) -> dict[str, str]:
+    """Return the ledger of the people of `processed` whom a training reads; raise UserError where there are no rows."""
+    from model.foundation.manifest import ledger
+    from pipelines.core.row_schemas import PROCESSED_SCHEMA, read_rows
+
+    rows = read_rows(processed, PROCESSED_SCHEMA, ["identity", "split"]).to_pylist()
+    return ledger(
+        **{
+            split: {row["identity"] for row in rows if row["split"] == split and row["identity"]}
+            for split in ("train", "val")
+        }
+    )
 
 
 def read_legs(files: Sequence[Path], adapter: Path) -> list[Params]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.core.chain import ADAPTER, METRICS, PROCESSED, REPORT
-from pipelines.core.errors import UserError
+from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.params import Params
 from pipelines.evaluation.belonging import read_document
 from pipelines.registry.log_model import Challenger
@@ -46,6 +46,11 @@ def run(params: Params, inputs: Inputs) -> Registration:
     if code := sorted({path for result in results for path in result.changed_code}):
         _say(f"code or networks have changed since, so no git commit is recorded: {', '.join(code)}")
     metrics = read_document(root / inputs.metrics)
+    if (split := metrics.get("settings", {}).get("split", "test")) != "test":
+        raise StageFailed(
+            f"{inputs.metrics}: figures of split {split}, on which settings are chosen; versions are judged on test: "
+            "`dynamicid evaluate --set evaluate.split=test`"
+        )
     # Copy the data first: that of a registered version should be on more than one disk.
     push_data(root)
     challenger = Challenger(

@@ -85,6 +85,12 @@ class Evaluate(Section):
     """The evaluation protocol and its sampling, which `generate` and the page share."""
 
     people: int = Field(ge=2, description="Maximum number of held-out people.")
+    split: Literal["val", "test"] = Field(
+        "test", description="Whose photos: val to choose settings on; test to judge once, at the end."
+    )
+    seen_people: Literal["refuse", "leave_out"] = Field(
+        "refuse", description="Held-out people whom networks that ship were trained on: an error, or take no part."
+    )
     prompts: Count = Field(2, description="Prompts per person.")
     scenes: Literal["clothes", "plain"] = Field(
         "clothes",

@@ -10,7 +10,7 @@ from pathlib import Path
 from model.face.face_prompts import EXPRESSIONS, POSES
 from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_file, atomic_folder, write_atomically
-from pipelines.data.synthetic.person import Person, stream
+from pipelines.data.synthetic.person import NAMESPACES, Person, stream
 from pipelines.data.synthetic.scene import Scene
 
 JPEG_QUALITY = 92
@@ -20,9 +20,9 @@ _DRAWING_VERSION = 2
 SCENES = len(EXPRESSIONS) * len(POSES)
 
 
-def identity_name(index: int) -> str:
-    """Return the folder name of a person."""
-    return f"person_{index:05d}"
+def identity_name(index: int, namespace: str) -> str:
+    """Return the folder name of a person; those of different namespaces have different names."""
+    return f"person_{index:05d}" if namespace == "dataset" else f"{namespace}-{index:05d}"
 
 
 def person_scenes(seed: int, index: int, namespace: str = "dataset") -> list[Scene]:
@@ -51,12 +51,13 @@ def write_dataset(
     size: int = 128,
     workers: int = 2,
     truth: Path | None = None,
+    namespace: str = "demo",
 ) -> int:
     """Draw `identities` people with `photos` photos each (1 to 35) into `out`; return the number of new people.
 
-    Each person is a folder `person_00042` of files `<n>.jpg` with `<n>.txt` (line 1 the prompt, line 2 the face
-    prompt). Its files depend on seed, photos and size only. A person's folder is written atomically, so the next call
-    completes an interrupted one. `truth`: Parquet file for the ground truth.
+    Each person of `namespace` (see NAMESPACES) is a folder `demo-00042` of files `<n>.jpg` with `<n>.txt` (line 1 the
+    prompt, line 2 the face prompt). Its files depend on namespace, seed, photos and size only. A person's folder is
+    written atomically, so the next call completes an interrupted one. `truth`: Parquet file for the ground truth.
 
     Raise UserError if an argument is out of range, or if `out` contains other files or was drawn with other arguments.
     """
@@ -65,23 +66,27 @@ def write_dataset(
             f"synthesize: identities {identities}, photos {photos}, workers {workers}, size {size}: expected at least "
             f"1, 1, 1 and 16, and at most {SCENES} photos"
         )
-    _claim(out, {"identities": identities, "photos": photos, "seed": seed, "size": size})
-    missing = [index for index in range(identities) if not (out / identity_name(index)).is_dir()]
-    jobs = [(str(out), index, photos, seed, size) for index in missing]
+    if namespace not in NAMESPACES:
+        known = "; ".join(f"{name}: {meaning}" for name, meaning in NAMESPACES.items())
+        raise UserError(f"synthesize: namespace {namespace}: expected one of {known}")
+    arguments = {"identities": identities, "photos": photos, "seed": seed, "size": size}
+    _claim(out, {**arguments, "namespace": namespace}, identities)
+    missing = [index for index in range(identities) if not (out / identity_name(index, namespace)).is_dir()]
+    jobs = [(str(out), index, photos, seed, size, namespace) for index in missing]
     if jobs:
         _run(jobs, min(workers, len(jobs)))
     if truth is not None:
-        write_truth(identities, truth, photos=photos, seed=seed, size=size)
+        write_truth(identities, truth, photos=photos, seed=seed, size=size, namespace=namespace)
     return len(missing)
 
 
-def _claim(out: Path, arguments: dict[str, int]) -> None:
+def _claim(out: Path, arguments: dict[str, int | str], identities: int) -> None:
     """Write the arguments to the manifest in `out`; raise UserError if they differ from it (more people are fine)."""
-    wanted, identities = {"drawing": _DRAWING_VERSION, **arguments}, arguments["identities"]
+    wanted = {"drawing": _DRAWING_VERSION, **arguments}
     manifest = out / MANIFEST
     if manifest.exists():
-        found = {"photos": SCENES, **json.loads(manifest.read_text())}
-        for name in ("drawing", "photos", "seed", "size"):
+        found = {"photos": SCENES, "namespace": "dataset", **json.loads(manifest.read_text())}
+        for name in ("drawing", "namespace", "photos", "seed", "size"):
             if found.get(name) != wanted[name]:
                 raise UserError(
                     f"{out} was drawn with {name} {found.get(name)}, asked for {wanted[name]}: choose another folder"
@@ -91,14 +96,14 @@ def _claim(out: Path, arguments: dict[str, int]) -> None:
                 f"{out} contains {found['identities']} people, asked for {identities}: "
                 "a folder only grows, choose another one for fewer"
             )
-        for unfinished in out.glob(".person_*"):
+        for unfinished in out.glob(f".{identity_name(0, str(wanted['namespace']))[:-5]}*"):
             shutil.rmtree(unfinished)
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is not empty and was not drawn by synthesize: choose another folder")
     write_atomically(manifest, json.dumps(wanted, sort_keys=True) + "\n")
 
 
-def _run(jobs: list[tuple[str, int, int, int, int]], workers: int) -> None:
+def _run(jobs: list[tuple[str, int, int, int, int, str]], workers: int) -> None:
     from tqdm import tqdm
 
     with tqdm(total=len(jobs), desc="synthesize", unit="person") as bar:
@@ -112,24 +117,26 @@ def _run(jobs: list[tuple[str, int, int, int, int]], workers: int) -> None:
                 bar.update()
 
 
-def _draw_person(job: tuple[str, int, int, int, int]) -> None:
+def _draw_person(job: tuple[str, int, int, int, int, str]) -> None:
     import cv2
     from PIL import Image
 
     from pipelines.data.synthetic.draw import render
 
-    folder, index, photos, seed, size = job
+    folder, index, photos, seed, size, namespace = job
     cv2.setNumThreads(1)  # each worker process has one core
-    person = Person.sample("dataset", seed, index)
-    scenes = person_scenes(seed, index)
-    with atomic_folder(Path(folder) / identity_name(index)) as part:
+    person = Person.sample(namespace, seed, index)
+    scenes = person_scenes(seed, index, namespace)
+    with atomic_folder(Path(folder) / identity_name(index, namespace)) as part:
         for number in chosen_scenes(index, photos):
             picture = render(person, scenes[number], size)
             Image.fromarray(picture.image).save(part / f"{number}.jpg", quality=JPEG_QUALITY)
             (part / f"{number}.txt").write_text(f"{picture.prompt}\n{picture.face_prompt}\n")
 
 
-def write_truth(identities: int, file: Path, *, photos: int = SCENES, seed: int = 0, size: int = 128) -> None:
+def write_truth(
+    identities: int, file: Path, *, photos: int = SCENES, seed: int = 0, size: int = 128, namespace: str = "demo"
+) -> None:
     """Write the ground truth of a dataset as Parquet, one row per photo, for measuring face analysis.
 
     Columns: file_name, identity, presentation, skin_tone, expression, pose, yaw, pitch, roll, landmarks (136),
@@ -142,8 +149,8 @@ def write_truth(identities: int, file: Path, *, photos: int = SCENES, seed: int 
 
     rows = []
     for index in range(identities):
-        person, name = Person.sample("dataset", seed, index), identity_name(index)
-        scenes = person_scenes(seed, index)
+        person, name = Person.sample(namespace, seed, index), identity_name(index, namespace)
+        scenes = person_scenes(seed, index, namespace)
         for number in chosen_scenes(index, photos):
             values = dict(vars(truth(person, scenes[number], size)))
             arrays = {key: values.pop(key).ravel().tolist() for key in ("landmarks", "keypoints", "box")}

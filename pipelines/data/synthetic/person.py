@@ -42,6 +42,17 @@ def _within(low: float, high: float, feminine: tuple[float, float] | None = None
     return {"masculine": (low, high), "feminine": feminine or (low, high)}
 
 
+# Whose people are whose; no person is in two.
+NAMESPACES: dict[str, str] = {
+    "demo": "`synthesize` and the demo; no network that ships has seen them",
+    "dataset": "the profile showcase: the shipped adapter was trained on them; they are named person_00000, …",
+    "foundation": "the other networks that ship were trained on them",
+    "page": "examples on the page",
+    "example": "the example of a registered version",
+    "tests": "tests",
+}
+
+
 @dataclass(frozen=True)
 class Person:
     """The identity parameters of a person.

@@ -9,6 +9,7 @@ from pathlib import Path
 from pipelines.core.errors import UserError
 from pipelines.core.params import Params
 from pipelines.core.row_schemas import DATASET_SCHEMA, open_rows
+from pipelines.evaluation.seen import refuse_seen
 from pipelines.operations.doctor.finding import CheckResult
 
 NO_PHOTOS = "there is no dataset yet"
@@ -71,7 +72,18 @@ def photos(params: Params, found: Photos) -> list[CheckResult]:
     if usable < 2:
         named = f"{text}; {len(held_out)} are held out, {usable} of them with three photos; evaluate needs 2"
         return [CheckResult("data", "stop", named, f"ingest more photos of each person, {mend}", ("evaluate",))]
-    return [CheckResult("data", "good", f"{text}, {len(held_out)} of them held out")]
+    asked = [name for name, split in splits.items() if split == params.evaluate.split]
+    return _seen(asked, params) or [CheckResult("data", "good", f"{text}, {len(held_out)} of them held out")]
+
+
+def _seen(people: list[str], params: Params) -> list[CheckResult]:
+    """Return what `evaluate` would refuse: held-out `people` whom shipped networks saw."""
+    try:
+        refuse_seen(people, params)
+    except UserError as error:
+        line, _, mend = str(error).partition("; figures on them are not of new people. ")
+        return [CheckResult("data", "stop", line.removeprefix("evaluate: "), mend, ("evaluate",))]
+    return []
 
 
 def dataset(root: Path, data: Path | None) -> Path:

@@ -204,7 +204,7 @@ def _evaluation(params: Params, work: Path, found: Photos, photo: float) -> Esti
 def _is_held_out(name: str, params: Params) -> bool:
     from pipelines.data.preprocessing.partition import split_of
 
-    return split_of(name, params.preprocess.test_share, params.preprocess.val_share) == "test"
+    return split_of(name, params.preprocess.test_share, params.preprocess.val_share) == params.evaluate.split
 
 
 def _workers(master: str) -> int:

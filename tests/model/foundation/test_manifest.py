@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from model.foundation.manifest import MAX_BYTES, WEIGHTS, check, read, write
+from model.foundation.manifest import MAX_BYTES, WEIGHTS, check, hash_of_person, ledger, read, write
 
 
 @pytest.fixture
@@ -42,6 +42,21 @@ def test_too_many_bytes_and_a_missing_manifest_are_refused(tmp_path: Path) -> No
         handle.truncate(MAX_BYTES + 1)
     with pytest.raises(ValueError, match="expected at most"):
         write(tmp_path, {}, {})
+
+
+def test_the_ledger_of_an_adapter_stays_while_there_is_one(weights: Path) -> None:
+    people = {"people": {"people": 30}}
+    assert "seen" not in read(weights)
+    write(weights, {**people, "adapter": {}}, {}, seen=ledger(train=["anna"], val=["ben"]))
+    seen = read(weights)["seen"]
+    assert seen["adapter"] == {"train": hash_of_person("anna"), "val": hash_of_person("ben")}
+    # Of thirty drawn people, the last two are held out.
+    assert [len(seen["foundation"][role].split()) for role in ("train", "val")] == [28, 2]
+    assert hash_of_person("foundation-00029") in seen["foundation"]["val"]
+    write(weights, {**people, "adapter": {}}, {"part": {}})
+    assert read(weights)["seen"] == seen
+    write(weights, people, {})
+    assert set(read(weights)["seen"]) == {"foundation"}
 
 
 def test_the_shipped_weights_match_their_manifest() -> None:

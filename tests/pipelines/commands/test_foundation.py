@@ -7,14 +7,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from torch import Tensor, nn
 from typer.testing import CliRunner, Result
 
 from model.foundation import manifest
+from model.foundation.manifest import hash_of_person
 from pipelines.cli import app
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.params import load_params
+from pipelines.core.row_schemas import PROCESSED_SCHEMA
 
 FEW = ("--people", "4", "--photos", "2", "--size", "32", "--workers", "1")
 
@@ -175,19 +179,26 @@ def test_an_adapter_is_shipped_with_its_figures_and_recipe(
     metrics.write_text(json.dumps({"settings": settings, "normalised": likeness, "model": {"leakage": {"value": 0.1}}}))
     second = tmp_path / "second.yaml"
     second.write_text(first.read_text().replace("start_from: null", "start_from: models:/dynamicid/1", 1))
-    shipped: list[tuple[dict[str, Any], dict[str, float]]] = []
+    shipped: list[tuple[dict[str, Any], dict[str, float], dict[str, str]]] = []
 
-    def put(_: Path, folder: Path, recipe: dict[str, Any], figures: dict[str, float]) -> Path:
-        shipped.append((recipe, figures))
+    def put(_: Path, folder: Path, recipe: dict[str, Any], figures: dict[str, float], seen: dict[str, str]) -> Path:
+        shipped.append((recipe, figures, seen))
         return folder / "adapter"
+
+    people = [("anna", "train"), ("ben", "val"), ("carl", "test"), (None, "train")]
+    rows = [{"image_id": str(number), "identity": who, "split": split} for number, (who, split) in enumerate(people)]
+    (tmp_path / "processed").mkdir()
+    pq.write_table(pa.Table.from_pylist(rows, PROCESSED_SCHEMA), tmp_path / "processed" / "part.parquet")
 
     monkeypatch.setattr("model.foundation.shipped_adapter.ship", put)
     common = ["ship", adapter, "--metrics", metrics, "--weights", weights, "--processes", "2", "--params", second]
+    common += ["--processed", tmp_path / "processed"]
     assert isinstance(foundation(*common).exception, UserError)
     assert not shipped
     done = foundation(*common, "--before", first)
     assert done.exit_code == 0, done.output
-    ((recipe, figures),) = shipped
+    ((recipe, figures, seen),) = shipped
+    assert seen == {"train": hash_of_person("anna"), "val": hash_of_person("ben")}
     assert figures == {"s": 0.5, "leakage": 0.1}
     assert recipe["processes"] == 2
     assert len(recipe["legs_before"]) == 1

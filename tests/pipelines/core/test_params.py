@@ -25,10 +25,10 @@ def tiny(project: Path) -> Path:
 # sha256 of each loaded profile as canonical JSON. All extend tiny, so one change may change all. After an intended one,
 # compare the old and the new output of `dynamicid configure --profile NAME`, and update the digests.
 LOADED = {
-    "tiny": "8194da64c72754ae9440f436f57e8bc6b4ac2a655eae64e899542abd65913843",
-    "showcase": "ff23e26ec3bbb276610402f9575d479823f13ace1a898827dd8e2a1b469e2a3e",
-    "photographs": "9cc950a089522c74110bd2c32115c8c7ffb8183dcb12131f569548a9d4b57b27",
-    "sd15": "7d7e3a0281cfb468d371c086cac26a8dd0b48c29b99a6509983e22505660b2f1",
+    "tiny": "48d581f7e14df33d8c50bdad14548be945818bbacb38ffe11e4e1b2786bea300",
+    "showcase": "d1813d4d1a7cfff2a3edcecd891e0b1078eb7e0e6c22869d632b4463ec7d43b1",
+    "photographs": "275d02ecf2652ac6567f2af1c66055ec55d16fa89c0bb16193ffd64c8c0c9556",
+    "sd15": "ffbd861336e572dc072144b22bc961201deca527d886a0d3791358acad3b82eb",
 }
 
 

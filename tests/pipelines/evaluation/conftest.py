@@ -43,8 +43,8 @@ def processed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     rows = []
     for index in range(HELD_OUT + 1):
-        person = Person.sample("dataset", 0, index)
-        for number, scene in enumerate(person_scenes(0, index)):
+        person = Person.sample("tests", 0, index)
+        for number, scene in enumerate(person_scenes(0, index, "tests")):
             if scene.pose != "front" and scene.expression not in ("neutral", "happy"):
                 continue
             picture = render(person, scene, 64)
@@ -53,8 +53,8 @@ def processed(tmp_path_factory: pytest.TempPathFactory) -> Path:
             rows.append(
                 {
                     "image_id": f"{index:02d}{number:02d}".ljust(64, "0"),
-                    "identity": f"person_{index:05d}",
-                    "file_name": f"person_{index:05d}/{number}.jpg",
+                    "identity": f"tests-{index:05d}",
+                    "file_name": f"tests-{index:05d}/{number}.jpg",
                     "split": "test" if index < HELD_OUT else "train",
                     "status": "ok",
                     "reason": None,

@@ -148,6 +148,15 @@ def test_no_held_out_person_has_a_photo_in_another_split(processed: Path, tmp_pa
         held_out_records(tmp_path, Rights())
 
 
+def test_people_of_split_val_are_asked_where_choices_are_made(processed: Path, tmp_path: Path) -> None:
+    rows = read_rows(processed, PROCESSED_SCHEMA).to_pylist()
+    for row in rows:
+        row["split"] = {"test": "val", "train": "test"}[row["split"]]
+    pq.write_table(pa.Table.from_pylist(rows, PROCESSED_SCHEMA), tmp_path / "part.parquet")
+    assert held_out_records(tmp_path, Rights(), "val") == held_out_records(processed, Rights())
+    assert {one.identity for one in held_out_records(tmp_path, Rights())} == {"tests-00004"}
+
+
 def test_photos_without_identity_are_refused_and_the_remedy_is_named(processed: Path, tmp_path: Path) -> None:
     rows = [{**row, "identity": None} for row in read_rows(processed, PROCESSED_SCHEMA).to_pylist()]
     pq.write_table(pa.Table.from_pylist(rows, PROCESSED_SCHEMA), tmp_path / "part.parquet")

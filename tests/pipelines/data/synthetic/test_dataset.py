@@ -18,9 +18,9 @@ def digests(folder: Path) -> dict[str, str]:
 def test_photos_in_a_folder_per_identity_with_two_prompts(tmp_path: Path) -> None:
     out = tmp_path / "faces"
     assert write_dataset(1, out, size=32, workers=1) == 1
-    folder = out / "person_00000"
+    folder = out / "demo-00000"
     assert len(list(folder.glob("*.jpg"))) == len(list(folder.glob("*.txt"))) == 35
-    for number, scene in enumerate(person_scenes(0, 0)):
+    for number, scene in enumerate(person_scenes(0, 0, "demo")):
         assert (folder / f"{number}.txt").read_text().splitlines() == [scene.prompt, scene.face_prompt]
     with Image.open(folder / "3.jpg") as photo:
         assert photo.format == "JPEG"
@@ -63,8 +63,8 @@ def test_an_interrupted_write_is_completed(tmp_path: Path) -> None:
     out = tmp_path / "faces"
     write_dataset(1, out, size=32, workers=1)
     whole = digests(out)
-    half = out / ".person_00000"
-    (out / "person_00000").rename(half)
+    half = out / ".demo-00000"
+    (out / "demo-00000").rename(half)
     (half / "7.jpg").write_bytes(b"half a photo")
     assert write_dataset(1, out, size=32, workers=1) == 1
     assert digests(out) == whole
@@ -82,6 +82,10 @@ def test_other_arguments_and_other_folders_are_refused(tmp_path: Path) -> None:
     foreign = tmp_path / "holiday"
     foreign.mkdir()
     (foreign / "beach.jpg").write_bytes(b"photo")
+    with pytest.raises(UserError, match="namespace demo, asked for dataset: choose another folder"):
+        write_dataset(2, out, size=32, namespace="dataset")
+    with pytest.raises(UserError, match=r"namespace mine: expected one of demo: .*; dataset: .*trained on them"):
+        write_dataset(2, tmp_path / "mine", size=32, namespace="mine")
     with pytest.raises(UserError, match="not drawn by synthesize"):
         write_dataset(1, foreign)
     with pytest.raises(UserError, match="at least 1"):
@@ -107,7 +111,7 @@ def test_the_command_line_draws_and_refuses(tmp_path: Path, capsys: pytest.Captu
     with pytest.raises(SystemExit) as done:
         main(["synthesize", "--identities", "1", "--out", str(out), "--size", "32", "--workers", "1"])
     assert done.value.code == 0
-    assert (out / "person_00000" / "34.jpg").is_file()
+    assert (out / "demo-00000" / "34.jpg").is_file()
     with pytest.raises(SystemExit) as refused:
         main(["synthesize", "--identities", "1", "--out", str(out), "--size", "48"])
     assert refused.value.code == 2

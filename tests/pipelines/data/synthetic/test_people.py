@@ -5,8 +5,10 @@ from dataclasses import fields
 import numpy as np
 
 from model.face.face_prompts import EXPRESSIONS, POSE_YAW, POSES, parse
-from pipelines.data.synthetic.dataset import person_scenes
-from pipelines.data.synthetic.person import HAIR_STYLES, Person
+from model.foundation.manifest import hash_of_person, read
+from pipelines.data.preprocessing.partition import split_of
+from pipelines.data.synthetic.dataset import identity_name, person_scenes
+from pipelines.data.synthetic.person import HAIR_STYLES, NAMESPACES, Person
 from pipelines.data.synthetic.scene import COLOURS, Scene
 
 
@@ -18,13 +20,44 @@ def test_a_person_is_a_function_of_namespace_seed_and_index() -> None:
     assert len(others) == 4
 
 
-def test_namespaces_never_share_a_person() -> None:
-    def shapes(namespace: str) -> set[tuple[float, ...]]:
-        people = (Person.sample(namespace, 0, index) for index in range(200))
-        return {(person.head_width, person.eye_size, person.nose_length) for person in people}
+def test_namespaces_never_share_a_person_or_a_name() -> None:
+    people: dict[str, set[tuple[float, ...]]] = {}
+    names: dict[str, set[str]] = {}
+    for namespace in NAMESPACES:
+        sampled = [Person.sample(namespace, 0, index) for index in range(200)]
+        people[namespace] = {
+            tuple(value for value in vars(person).values() if isinstance(value, float)) for person in sampled
+        }
+        names[namespace] = {identity_name(index, namespace) for index in range(2000)}
+    for namespace in NAMESPACES:
+        assert len(people[namespace]) == 200
+        for other in set(NAMESPACES) - {namespace}:
+            assert not people[namespace] & people[other]
+            assert not names[namespace] & names[other]
 
-    assert len(shapes("dataset")) == 200
-    assert not shapes("dataset") & shapes("foundation")
+
+def test_shipped_networks_have_seen_nobody_of_the_demo_the_page_and_the_tests() -> None:
+    ledgers = {
+        name: {role: set(hashes.split()) for role, hashes in roles.items()} for name, roles in read()["seen"].items()
+    }
+    assert {name: {role: len(seen) for role, seen in roles.items()} for name, roles in ledgers.items()} == {
+        "foundation": {"train": 644, "val": 56},
+        "adapter": {"train": 1655, "val": 63},
+    }
+    known = {namespace: {hash_of_person(identity_name(i, namespace)) for i in range(1800)} for namespace in NAMESPACES}
+    for name, roles in ledgers.items():
+        whose = {"foundation": "foundation", "adapter": "dataset"}[name]
+        seen = roles["train"] | roles["val"]
+        assert len(seen) == len(roles["train"]) + len(roles["val"])
+        assert seen <= known[whose]
+        assert not [namespace for namespace in NAMESPACES if namespace != whose and seen & known[namespace]]
+    # Of showcase, those that nobody saw are held out.
+    held_out = {
+        hash_of_person(name)
+        for name in (identity_name(index, "dataset") for index in range(1800))
+        if split_of(name, 0.05, 0.03) == "test"
+    }
+    assert not held_out & (ledgers["adapter"]["train"] | ledgers["adapter"]["val"])
 
 
 def test_at_least_24_parameters_vary_independently() -> None:

@@ -16,8 +16,8 @@ from tests.processes import SMALL_CHAIN, dvc, dynamicid, git
 from .windows import Windows
 
 pytestmark = pytest.mark.timeout(3600)
-# person_00000 is held out with the shares of SMALL_CHAIN, so that reports show her.
-ANNA, BERT = "person_00000", "person_00001"
+# demo-00000 is held out with the shares of SMALL_CHAIN, so that reports show her.
+ANNA, BERT = "demo-00000", "demo-00001"
 PEOPLE = 8
 
 

@@ -124,14 +124,14 @@ def test_an_upgrade_that_was_killed_is_finished_by_the_next(old: Path, tmp_path:
 
 
 def test_a_newer_file_is_named_and_nothing_changes(old: Path, tmp_path: Path) -> None:
-    (old / "profiles" / "next.yaml").write_text("format: 4\nextends: tiny\n")
+    (old / "profiles" / "next.yaml").write_text("format: 5\nextends: tiny\n")
     store = old / ".dynamicid" / "cache" / "latents" / "0"
     store.mkdir(parents=True)
     (store / "store.json").write_text(json.dumps({"format": 7, "shape": [1], "dtype": "float16"}))
     before = files_of(old)
     with pytest.raises(UserError) as refused:
         operation.upgrade(old, tmp_path / "saved")
-    assert "profiles/next.yaml: parameters in format 4, this program reads formats up to 3" in str(refused.value)
+    assert "profiles/next.yaml: parameters in format 5, this program reads formats up to 4" in str(refused.value)
     assert "store.json: a cache of records in format 7" in str(refused.value)
     assert files_of(old) == before
     assert not (tmp_path / "saved").exists()
