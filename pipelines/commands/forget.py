@@ -67,6 +67,7 @@ def _print_report(done: ForgettingReport, *, copies_deleted: bool) -> None:
         uses = " and ".join(word for word in ("trained", "evaluated") if model[f"{word}_on"])
         aliases = f" ({', '.join(model['aliases'])})" if model["aliases"] else ""
         lines.append(f"model {model['name']} version {model['version']}{aliases} was {uses} on them: train another")
+    lines += [f"base in {folder} was trained on them: train another, and adapters on it" for folder in done.bases]
     lines += [f"MLflow run {item['run_id']}: {item['path']} may show them" for item in done.traces.artefacts]
     lines += [
         f"copy in {copy.folder} ({copy.what}, {copy.when}) {_holds(copy.what, copies_deleted)}" for copy in done.copies

@@ -34,6 +34,7 @@ def subject(
         f"photos: {len(held.photos)}",
         f"dataset versions: {', '.join(held.versions) or 'none'}",
         f"models: {', '.join(models) or 'none'}",
+        *(f"base: {folder} was trained on them" for folder in held.bases),
         *(f"logged picture: {one['path']} of MLflow run {one['run_id']}" for one in held.traces.artefacts),
         *(f"copy: {copy.folder} ({copy.what})" for copy in held.exports),
         *(f"place: {place}: {count}" for place, count in held.places.items()),

@@ -42,6 +42,8 @@ def train_base(
     from pipelines.core.weights.manifest import named_paths
     from pipelines.data.training_data import permitted_terms
     from pipelines.stages.training_stage import photos_to_train_on
+    from pipelines.versions.forgotten import hashed_people
+    from pipelines.versions.places import BASE, CACHE, note_outside
 
     names = [part.name for part in RECIPE]
     chosen = chosen_parts(names if parts is None else parts, names)
@@ -67,10 +69,15 @@ def train_base(
     origin = {
         "rights": params.rights.model_dump(mode="json"),
         "people": len(photos["train"].people),
+        # Hashed, so that a given person can be found in it, as in the list of the forgotten.
+        "people_seen": hashed_people(photos["train"].people),
         "photos_not_permitted": refused,
         **permitted_terms(processed, "train", params.rights),
         "networks": networks_at({**named, "autoencoder": str(autoencoder)}),
     }
+    root = Path.cwd()
+    note_outside(root, work, str(WORK), CACHE)
+    note_outside(root, folder, "", BASE)
     context = PhotographContext(work, folder, edition, autoencoder, photos["train"], photos["val"], params.base.hair)
     figures = train_photographs(context, origin, parts=chosen, steps_scale=steps_scale)
     missing = [name for name in names if name not in figures]

@@ -22,6 +22,8 @@ FILE = Path(".dynamicid") / "copies.jsonl"
 EXPERIMENTS = Path(".dvc") / "tmp" / "exps"
 # What a folder is, beside exports and curated sets, which are copies of photos for other programs.
 DATASET, RUNS, RESTORED, INBOX = "dataset", "runs", "restored", "inbox"
+# Records computed of photos, and networks trained on them.
+CACHE, BASE = "cache", "base"
 SHEETS, BACKUP, SUBJECT = "sheets", "backup", "page of a subject"
 # Pictures in them are drawn again or packed, so that what they show cannot be read from them.
 UNREADABLE = (SHEETS, BACKUP, SUBJECT)

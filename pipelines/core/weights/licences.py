@@ -10,6 +10,7 @@ from typing import Any
 
 from pipelines.core.errors import StageFailed
 from pipelines.core.params import Params
+from pipelines.core.paths import resolve
 from pipelines.core.sections.evaluation import Licences
 from pipelines.core.weights.identify import identified_at
 from pipelines.core.weights.manifest import OWN, SHAPING, Manifest, named_paths, read_manifest
@@ -36,7 +37,22 @@ def networks_at(paths: Mapping[str, str], root: Path | None = None) -> list[dict
     for key, one in identified_at(paths, root).items():
         place = {"path": one.path} if one.name is None else {"network": one.name}
         found.append({"parameter": key, **place, **_terms(manifest, one.network.licence if one.network else None)})
+        made_with = [{**other, "parameter": f"{key} made with {other['parameter']}"} for other in _made_with(one.path)]
+        found += [other for other in made_with if not any(_same(other, known) for known in found)]
     return found
+
+
+def _made_with(path: str) -> list[dict[str, Any]]:
+    """Return the networks with which a base of photographs was made, as its manifest records them; none for others."""
+    try:
+        recorded = json.loads((resolve(path).parent / "manifest.json").read_bytes())
+        return [dict(network) for network in recorded.get("origin", {}).get("networks", ())]
+    except (OSError, ValueError, AttributeError):
+        return []
+
+
+def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return {**one, "parameter": None} == {**other, "parameter": None}
 
 
 def recorded_networks(made_by: Mapping[str, Any] | None) -> list[dict[str, Any]] | None:
@@ -142,7 +158,9 @@ def check_licences(params: Params, start: Path | None = None, root: Path | None 
     if faults := licence_faults(networks, params.register_.licences):
         manifest = read_manifest(root)
         names = [str(network["network"]) for network in networks if "network" in network]
-        instead = sorted({other for name in names for other in manifest.networks[name].instead})
+        instead = sorted(
+            {other for name in names if name in manifest.networks for other in manifest.networks[name].instead}
+        )
         hint = f"; what may stand in for some networks: {', '.join(instead)}" if instead else ""
         raise StageFailed(f"{'; '.join(faults)}: an adapter formed by them would not be promoted{hint}")
     return networks

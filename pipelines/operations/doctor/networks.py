@@ -83,7 +83,9 @@ def _licences(params: Params, paths: dict[str, str], root: Path) -> list[CheckRe
     if faults := licence_faults(used, params.register_.licences):
         manifest = read_manifest(root)
         names = [str(one["network"]) for one in used if "network" in one]
-        instead = sorted({other for name in names for other in manifest.networks[name].instead})
+        instead = sorted(
+            {other for name in names if name in manifest.networks for other in manifest.networks[name].instead}
+        )
         mend = f"what may stand in for some networks: {', '.join(instead)}; or change register.licences"
         return [CheckResult("licences", "stop", fault, mend) for fault in faults]
     forbidding = sorted({str(one.get("network")) for one in used if one["commercial"] is False})

@@ -36,8 +36,9 @@ from pipelines.versions.workspace import all_runs_folders, all_workspaces
 class ForgettingReport:
     """What was done: numbers of photos, records, pictures and checkpoints, and names of everything else.
 
-    `datasets`: old → new hash of each dataset folder (None: nothing was left). `objects`: deleted objects per store.
-    `tables`: how many were rewritten and deleted. `copies`: those that hold the subject, or whose pictures name nobody.
+    `bases`: folders of bases that were trained on them. `datasets`: old → new hash of each dataset folder (None:
+    nothing was left). `objects`: deleted objects per store. `tables`: how many were rewritten and deleted. `copies`:
+    those that hold the subject, or whose pictures name nobody.
     `beyond`: places that could not be searched or written to. `remaining`: files that still contain some of the bytes.
     `nothing_left`: nothing was deleted; `earlier`: when they were forgotten.
     """
@@ -45,6 +46,7 @@ class ForgettingReport:
     version: DatasetVersion
     copies: list[Copy]
     traces: Traces
+    bases: list[str] = field(default_factory=list)
     photos: int = 0
     datasets: dict[str, str | None] = field(default_factory=dict)
     objects: dict[str, int] = field(default_factory=dict)
@@ -74,6 +76,7 @@ class Locations:
     workspaces: list[Path]
     copies: list[Copy]
     traces: Traces
+    bases: list[str]
     begun: Journal
     beyond: list[str]
 
@@ -185,6 +188,7 @@ def locate(root: Path, subject: Subject, opened: list[stores.Store], begun: Jour
         workspaces=[path for path in runs if local.has_data_of(path, subject)],
         copies=local.copies_with(root, subject, begun.probe()),
         traces=recorded,
+        bases=local.bases_of(root, subject),
         begun=begun,
         beyond=[*beyond, *silent, *(f"{file}: it cannot be searched" for file in sorted(files.unread | unread))],
     )
@@ -242,7 +246,7 @@ def _forget(root: Path, locations: Locations, shown: set[str]) -> ForgettingRepo
     failed: list[str] = []
     version = _new_versions(root, list(locations.tables), len(subject.image_ids), failed)
     pictures = local.delete_files(root, locations.files)
-    removed = records.clean_stores(root / local.STATE / "cache", root / PROCESSED)
+    removed = records.clean_stores(local.record_folders(root), root / PROCESSED)
     checkpoints = local.delete_checkpoints(root)
     reports = local.delete_reports(root) if may_show else []
     for path in locations.workspaces:
@@ -264,6 +268,7 @@ def _forget(root: Path, locations: Locations, shown: set[str]) -> ForgettingRepo
         reports=reports,
         copies=locations.copies,
         traces=locations.traces,
+        bases=locations.bases,
         beyond=failed,
     )
 
@@ -315,6 +320,7 @@ def _nothing_left(root: Path, subject: Subject, locations: Locations, beyond: li
         current_version(root),
         locations.copies,
         locations.traces,
+        locations.bases,
         earlier=forgotten.describe_entries(entries),
         nothing_left=True,
     )

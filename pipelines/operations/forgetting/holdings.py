@@ -34,7 +34,8 @@ class Holdings:
     """Everything that is held of a subject.
 
     `photos`: one dictionary per photo, with its labels and the split that it is used in; `versions`: dataset versions
-    that hold them; `traces`: models, runs and logged pictures; `places`: number of files by place; `forgotten`: what
+    that hold them; `traces`: models, runs and logged pictures; `bases`: folders
+    of bases that were trained on them; `places`: number of files by place; `forgotten`: what
     was deleted earlier; `beyond`: places that could not be searched.
     """
 
@@ -42,6 +43,7 @@ class Holdings:
     photos: list[dict[str, Any]]
     versions: list[str]
     traces: Traces
+    bases: list[str]
     exports: list[Copy]
     places: dict[str, int]
     forgotten: str
@@ -62,6 +64,7 @@ def holdings(root: Path, subject: Subject) -> tuple[Holdings, dict[str, bytes]]:
         photos=sorted(photos.values(), key=lambda photo: str(photo["file_name"])),
         versions=versions_of_data(root, found.begun.datasets),
         traces=found.traces,
+        bases=found.bases,
         exports=found.copies,
         places=_places(root, found),
         forgotten=forgotten.describe_entries(subject.listed.entries),

@@ -6,6 +6,7 @@ found all the same. Folders that are links to other disks are followed.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -21,8 +22,21 @@ from pipelines.operations.forgetting.sources import SubjectFiles, batches, files
 from pipelines.operations.forgetting.subject import Subject
 from pipelines.operations.forgetting.tables import SubjectRows, is_table, rows_in, write_without
 from pipelines.versions.dvc import local_stores
+from pipelines.versions.forgotten import is_person
 from pipelines.versions.interrupted import unfinished_objects
-from pipelines.versions.places import DATASET, INBOX, RESTORED, RUNS, UNREADABLE, Copy, known_copies, noted, parts_of
+from pipelines.versions.places import (
+    BASE,
+    CACHE,
+    DATASET,
+    INBOX,
+    RESTORED,
+    RUNS,
+    UNREADABLE,
+    Copy,
+    known_copies,
+    noted,
+    parts_of,
+)
 from pipelines.versions.workspace import all_runs_folders
 
 STATE = ".dynamicid"
@@ -31,6 +45,8 @@ DATA = "data"
 _INBOXES = ("inbox", "inbox_copies")
 # Of other programs: servers' databases and logs are searched for bytes, but nothing in them is taken for a cache.
 _OTHERS = frozenset({"stack"})
+# Noted folders that are no copies of photos: they are searched or named as what they are.
+_NO_COPIES = (BASE, CACHE, DATASET, INBOX, RUNS)
 _UNFINISHED = (".part", ".old", ".gone")
 
 
@@ -147,7 +163,7 @@ def copies_with(root: Path, subject: Subject, probe: Probe) -> list[Copy]:
             probe.files_with([part]) or files_of(_by_name(part, walk(part)), subject, named=named) for part in parts
         )
 
-    others = (copy for copy in known_copies(root) if copy.what not in (DATASET, INBOX, RUNS))
+    others = (copy for copy in known_copies(root) if copy.what not in _NO_COPIES)
     return [copy for copy in others if copy.what in UNREADABLE or holds(copy)]
 
 
@@ -182,6 +198,30 @@ def delete_checkpoints(root: Path) -> int:
     for folder in folders:
         shutil.rmtree(folder)
     return len(folders)
+
+
+def record_folders(root: Path) -> list[Path]:
+    """Return the folders of caches with records of photos: those of the trainings, and of bases of photographs."""
+    return [root / STATE / "cache", root / STATE / "foundation", *noted(root, CACHE)]
+
+
+def bases_of(root: Path, subject: Subject) -> list[str]:
+    """Return the folders of bases that were trained on one of the subject's people, by the hashes in their manifests.
+
+    Where only photos are named, any base may have been trained on them: all are returned.
+    """
+    folders = dict.fromkeys([*sorted(file.parent for file in root.glob("weights/*/manifest.json")), *noted(root, BASE)])
+    found = []
+    for folder in folders:
+        try:
+            pairs = json.loads((folder / "manifest.json").read_bytes()).get("origin", {}).get("people_seen", ())
+        except (OSError, ValueError, AttributeError):
+            continue
+        if any(is_person(pair, name) for name in subject.identities for pair in pairs) or (
+            pairs and not subject.identities
+        ):
+            found.append(str(folder.relative_to(root) if folder.is_relative_to(root) else folder))
+    return found
 
 
 def delete_reports(root: Path) -> list[str]:

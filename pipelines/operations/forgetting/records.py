@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -38,10 +39,10 @@ def claimed_keys(processed: Path) -> np.ndarray:
     return np.sort(np.frombuffer(b"".join(keys), f"V{_KEY}").view(f"S{_KEY}"))
 
 
-def clean_stores(cache: Path, processed: Path) -> int:
-    """Keep the records below `cache` that a training on `processed` would read; return how many were removed."""
+def clean_stores(caches: Iterable[Path], processed: Path) -> int:
+    """Keep the records below `caches` that a training on `processed` would read; return how many were removed."""
     claimed = claimed_keys(processed)
-    return sum(keep_only(file.parent, claimed) for file in sorted(cache.rglob("store.json")))
+    return sum(keep_only(file.parent, claimed) for cache in caches for file in sorted(cache.rglob("store.json")))
 
 
 def keep_only(folder: Path, claimed: np.ndarray) -> int:

@@ -19,7 +19,7 @@ from pipelines.core.errors import UserError
 from pipelines.core.row_schemas import DATASET_SCHEMA
 from pipelines.stages.train_anchoring import Inputs, Outputs
 from pipelines.stages.train_anchoring import run as train_anchoring
-from pipelines.versions.forgotten import append, new_entry
+from pipelines.versions.forgotten import append, is_person, new_entry
 
 
 @pytest.fixture
@@ -64,6 +64,8 @@ def test_the_stages_train_on_a_base_of_photographs(
     # Six people of five photos are in split train; nothing is known of their terms.
     assert (origin["people"], origin["licence"], origin["consent"]) == (6, {"": 30}, {"": 30})
     assert {one["parameter"] for one in origin["networks"]} >= {"autoencoder", "preprocess.insightface_name"}
+    assert len(origin["people_seen"]) == 6
+    assert any(is_person(pair, "person_1") for pair in origin["people_seen"])
     base = {"base.pipeline": tmp_path / "own/sd", "base.image_encoder": tmp_path / "own/image_encoder"}
     overrides = [f"{key}={value}" for key, value in base.items()]
     params = training_data.read(*overrides, "train_anchoring.steps=1", "train_anchoring.identity.weight=0.05")

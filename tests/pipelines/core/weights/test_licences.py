@@ -72,6 +72,19 @@ def test_a_network_outside_of_the_manifest_has_no_known_licence_until_it_is_stat
     assert (stated["network"], stated["licence"], stated["commercial"]) == ("ours", "MIT", True)
 
 
+def test_a_base_of_photographs_has_the_licences_of_the_networks_that_made_it(project: Path, tmp_path: Path) -> None:
+    base = tmp_path / "weights" / "photographs"
+    (base / "sd").mkdir(parents=True)
+    analysers = {**FACES, "parameter": "preprocess.insightface_name"}
+    (base / "manifest.json").write_text(json.dumps({"origin": {"networks": [analysers]}}))
+    changes = (f"base.pipeline={base / 'sd'}", f"base.image_encoder={base / 'image_encoder'}")
+    tiny = load_params(project / "profiles" / "tiny.yaml", changes)
+    inherited = [one for one in networks_of(tiny, tmp_path) if one.get("network") == "buffalo_l"]
+    assert inherited == [{**FACES, "parameter": "base.image_encoder made with preprocess.insightface_name"}]
+    (fault, *_) = (one for one in licence_faults(inherited, Licences(deny=("no-commercial-use",))))
+    assert "buffalo_l (base.image_encoder made with" in fault
+
+
 @pytest.mark.parametrize(
     ("policy", "refused"),
     [

@@ -20,6 +20,8 @@ from pipelines.core.params import load_params
 from pipelines.data.preprocessing.files import SLICE_SUFFIX, write_slice
 from pipelines.stages.ingest import Inputs, Outputs, run
 from pipelines.versions.dataset_version import make_version
+from pipelines.versions.forgotten import hashed_people
+from pipelines.versions.places import CACHE, note_copy
 from pipelines.versions.workspace import create
 from tests.processes import commit_all, git
 
@@ -159,6 +161,16 @@ def _state(home: Home) -> None:
     texts = RecordStore(state / "cache" / "text_states" / "0", (4,))
     prompts = ["", *photos.prompts, *held_out.prompts]
     texts.append(text_keys(prompts), np.arange(4 * len(prompts)).reshape(-1, 4))
+    # A base of these photographs, trained in the usual folder and in one of the user's choice.
+    elsewhere = root.parent / "base-work"
+    note_copy(root, elsewhere, CACHE)
+    for work in (state / "foundation" / "photographs", elsewhere):
+        pixels = RecordStore(work / "cache" / "pixels" / "0", (2,), "uint8")
+        pixels.append(keys, np.arange(2 * len(keys)).reshape(-1, 2))
+    for name, seen in (("ours", ["anna", "bert"]), ("second", ["bert"])):
+        base = root / "weights" / name
+        base.mkdir(parents=True)
+        (base / "manifest.json").write_text(json.dumps({"origin": {"people_seen": hashed_people(seen)}}))
     (state / "preprocess").mkdir(parents=True)
     rows = pq.read_table(root / "data" / "processed")
     people = sorted(set(rows["identity"].to_pylist()))

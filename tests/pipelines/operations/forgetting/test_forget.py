@@ -161,7 +161,17 @@ def test_embeddings_and_texts_are_gone_from_the_caches(story: Forgotten) -> None
     kept = ["", *(f"a photo called {name}" for name in ("bert/1.jpg", "bert/2.jpg", "carl/1.jpg", "dora/1.jpg"))]
     assert len(texts[texts.rows(text_keys(kept))]) == 5
     assert np.isfinite(texts[texts.rows(text_keys(kept))]).all()
-    assert story.report["records"] == 3 + 3
+    assert story.report["records"] == 3 + 3 + 2 * 3
+
+
+def test_caches_of_bases_are_cleaned_and_bases_trained_on_the_person_are_named(story: Forgotten) -> None:
+    from model.training.cache import RecordStore
+
+    root = story.home.root
+    for work in (root / ".dynamicid" / "foundation" / "photographs", root.parent / "base-work"):
+        assert len(RecordStore(work / "cache" / "pixels" / "0", (2,), "uint8")) == 4, work
+    assert story.report["bases"] == ["weights/ours"]
+    assert "base in weights/ours was trained on them: train another" in story.stderr
 
 
 def test_no_other_data_is_lost(story: Forgotten) -> None:
@@ -259,6 +269,8 @@ def test_a_page_shows_a_person_what_is_held_of_them(story: Forgotten, tmp_path: 
     text = page.read_text()
     assert "a photo called bert/2.jpg" in text
     assert "anna" not in text
+    assert held["bases"] == ["weights/ours", "weights/second"]
+    assert "base in weights/second" in text
     assert text.count("data:image/jpeg;base64,") == 2
     assert not re.search(r"(src|href)=.(?!data:)", text), "it is self-contained"
     printed = command(root, "subject", "bert")[1]
