@@ -27,7 +27,7 @@ _INTERNAL = (".git", ".dvc/tmp", ".dynamicid/runs")
 _UNFINISHED = re.compile(r"(^|/)\.[^/]*\.(part|old)(/|$)|\.tmp(/|$)|(^|/)tmp-")
 # What may stay: an object that DVC did not finish, which `dynamicid clean` removes, and the note of a model's name that
 # MLflow writes into its folder whenever the model is read.
-_MAY_STAY = re.compile(r"/files/md5/\w\w/\.[^/]+\.tmp$|/registered_model_meta$")
+_MAY_STAY = re.compile(r"/files/md5/\w\w/[^/]+\.tmp$|/registered_model_meta$")
 
 
 def digests(at: Path, units: Iterable[str]) -> dict[str, str]:

@@ -59,6 +59,7 @@ def clean_environment(environ: Mapping[str, str] | None = None) -> dict[str, str
     if own := os.pathsep.join(own_folders(given.get("PYTHONPATH", ""))):
         clean["PYTHONPATH"] = own
     clean |= {"LC_ALL": _UTF8_LOCALE, "LANG": _UTF8_LOCALE, "PYTHONUTF8": "1"}
+    clean["GIT_OPTIONAL_LOCKS"] = "0"  # a git that only reads, killed, would leave the lock of the index
     clean["MATPLOTLIBRC"] = os.devnull  # a person's style of plots would change reports, or need LaTeX
     listed = ",".join(given.get(name, "") for name in ("no_proxy", "NO_PROXY")).split(",")
     exempt = ",".join(dict.fromkeys([*filter(None, map(str.strip, listed)), *_LOOPBACK]))

@@ -89,7 +89,7 @@ def mend_stores(stores: Iterable[Path]) -> None:
 def unfinished_objects(stores: Iterable[Path]) -> Iterator[Path]:
     """Yield the files under temporary names that a DVC which is at work, or was killed, has in such folders."""
     for store in stores:
-        yield from sorted(store.glob("files/md5/??/.*.tmp"))
+        yield from sorted(store.glob("files/md5/??/*.tmp"))
 
 
 def _damaged(root: Path, folder: str) -> list[tuple[Path, bytes, bool]]:

@@ -97,12 +97,13 @@ def test_unfinished_objects_of_cache_and_remote_are_removed_after_a_day(root: Pa
     for store in (root / ".dvc" / "cache", remote):
         folder = store / "files" / "md5" / "eb"
         folder.mkdir(parents=True)
-        for name in (".old.tmp", ".young.tmp", "whole"):
+        for name in (".old.tmp", ".young.tmp", "whole", "list.dir.old.tmp"):
             (folder / name).write_text("some bytes")
         age(folder / ".old.tmp", 2)
+        age(folder / "list.dir.old.tmp", 2)
         age(folder / "whole", 2)
     items = [item for item in survey(root, DAYS) if item.kind == "unfinished"]
-    assert len(items) == 4
-    assert remove(items)[0] == 2
+    assert len(items) == 6
+    assert remove(items)[0] == 4
     left = sorted(path.name for path in tmp_path.rglob("files/md5/eb/*"))
     assert left == [".young.tmp", ".young.tmp", "whole", "whole"]

@@ -140,3 +140,15 @@ def test_a_clone_of_an_address_with_percent_signs_finds_its_origin(tmp_path: Pat
     origin = repository(tmp_path / "C# 50%")
     git(tmp_path, "clone", "-q", origin.as_uri(), "clone")
     assert local_origin(tmp_path / "clone") == origin
+
+
+def test_a_git_that_only_reads_does_not_write_the_index(given: Path) -> None:
+    """Killed while it did, it would leave a lock with which every later commit ends."""
+    file = given / "kept"
+    file.write_text("a")
+    run_git(given, "add", "-A")
+    index = given / ".git" / "index"
+    before = index.read_bytes()
+    os.utime(file, (1, 1))
+    assert run_git(given, "status", "--porcelain", "--untracked-files=no").text == "A  kept"
+    assert index.read_bytes() == before
