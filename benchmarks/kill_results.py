@@ -25,9 +25,9 @@ _RANDOM = re.compile(r"[0-9a-f]{7,}")
 # The folders of git and DVC have files for each process; locks that stay behind are listed separately.
 _INTERNAL = (".git", ".dvc/tmp", ".dynamicid/runs")
 _UNFINISHED = re.compile(r"(^|/)\.[^/]*\.(part|old)(/|$)|\.tmp(/|$)|(^|/)tmp-")
-# What may stay: an object that DVC did not finish, which `dynamicid clean` removes, and the note of a model's name that
-# MLflow writes into its folder whenever the model is read.
-_MAY_STAY = re.compile(r"/files/md5/\w\w/[^/]+\.tmp$|/registered_model_meta$")
+# What may stay: what DVC and MLflow did not finish, under other names, which `dynamicid clean` removes, and the note of
+# a model's name that MLflow writes into its folder whenever the model is read.
+_MAY_STAY = re.compile(r"/files/md5/\w\w/[^/]+\.tmp$|/\.artifact\.uploading\.[^/]+$|/registered_model_meta$")
 
 
 def digests(at: Path, units: Iterable[str]) -> dict[str, str]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.locks import is_held
 from pipelines.core.sections.operations import Keeping
+from pipelines.registry.relocation import unfinished_uploads
 from pipelines.versions.dvc import dvc, dvc_problem, local_stores
 from pipelines.versions.git import git
 from pipelines.versions.interrupted import unfinished_objects
@@ -115,10 +116,9 @@ def _caches(root: Path, days: float, now: float) -> Iterator[Item]:
 
 
 def _unfinished(root: Path, now: float) -> Iterator[Item]:
-    """Yield what killed transfers of DVC left in the cache and in remotes that are folders."""
-    if not (root / ".dvc" / "config").is_file():
-        return
-    for path in unfinished_objects(local_stores(root)):
+    """Yield what killed transfers left: of DVC in the cache and in remotes that are folders, of MLflow in artefacts."""
+    stores = local_stores(root) if (root / ".dvc" / "config").is_file() else []
+    for path in (*unfinished_objects(stores), *unfinished_uploads(root)):
         info = path.stat()
         age = (now - info.st_mtime) / _DAY
         kept = "may still be written, for a day" if age < 1 else None

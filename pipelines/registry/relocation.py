@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 ARTEFACTS = "mlartifacts"
+# How the names begin under which MLflow writes artefacts in a folder, before it renames them.
+_UPLOADING = ".artifact.uploading."
 # Every column of MLflow's schema that holds the address of artefacts.
 _COLUMNS = {
     "experiments": ("artifact_location",),
@@ -23,6 +25,11 @@ _COLUMNS = {
     "logged_models": ("artifact_location",),
     "model_versions": ("source", "storage_location"),
 }
+
+
+def unfinished_uploads(root: Path) -> list[Path]:
+    """Return the files under temporary names that a killed process left among the artefacts of the checkout `root`."""
+    return sorted((root / ARTEFACTS).rglob(f"{_UPLOADING}*"))
 
 
 def bring_home(database: Path, experiment: str) -> None:

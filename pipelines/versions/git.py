@@ -17,7 +17,8 @@ from pipelines.core.environment import clean_environment
 from pipelines.core.errors import StageFailed, UserError
 
 # Settings of git that replace a person's own while this project runs git: no hook, signature, prompt or colour, no
-# list of ignored files but the repository's, no pruning of tags, names as they are, and clones of local folders.
+# list of ignored files but the repository's, no pruning of tags, names as they are, clones of local folders, and nothing
+# in the background.
 _SETTINGS = {
     "core.hooksPath": os.devnull,
     "core.excludesFile": os.devnull,
@@ -30,6 +31,9 @@ _SETTINGS = {
     "fetch.pruneTags": "false",
     "clone.defaultRemoteName": "origin",
     "protocol.file.allow": "always",
+    # A collection of garbage goes on in the background, and leaves its lock where it is killed.
+    "gc.auto": "0",
+    "maintenance.auto": "false",
     "color.ui": "false",
 }
 # Not the lock of the index, which a user's git may hold while an editor is open.

@@ -21,6 +21,7 @@ from pipelines.operations.forgetting.probe import Probe
 from pipelines.operations.forgetting.sources import SubjectFiles, batches, files_of, listed, unlist
 from pipelines.operations.forgetting.subject import Subject
 from pipelines.operations.forgetting.tables import SubjectRows, is_table, rows_in, write_without
+from pipelines.registry.relocation import unfinished_uploads
 from pipelines.versions.dvc import local_stores
 from pipelines.versions.forgotten import is_person
 from pipelines.versions.interrupted import unfinished_objects
@@ -177,7 +178,7 @@ def delete_unfinished(root: Path, probe: Probe) -> None:
     Nobody is at work there: the locks are held. Of objects in stores, which others may be writing, only those that hold
     bytes of the subject.
     """
-    for file in probe.among(unfinished_objects(local_stores(root))):
+    for file in probe.among((*unfinished_objects(local_stores(root)), *unfinished_uploads(root))):
         file.unlink(missing_ok=True)
     folders = {file.parent for file in _files(root, DATA, STATE)} | {root / DATA, root / STATE}
     for folder in sorted(folders):

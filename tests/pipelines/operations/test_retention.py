@@ -90,7 +90,7 @@ def test_surveying_changes_nothing(root: Path) -> None:
     assert after == [path for path in before if not path.endswith(".lock")]
 
 
-def test_unfinished_objects_of_cache_and_remote_are_removed_after_a_day(root: Path, tmp_path: Path) -> None:
+def test_unfinished_objects_of_cache_remote_and_artefacts_are_removed_after_a_day(root: Path, tmp_path: Path) -> None:
     remote = tmp_path / "remote"
     dvc(root, "init", "-q")
     dvc(root, "remote", "add", "-d", "store", str(remote))
@@ -102,8 +102,14 @@ def test_unfinished_objects_of_cache_and_remote_are_removed_after_a_day(root: Pa
         age(folder / ".old.tmp", 2)
         age(folder / "list.dir.old.tmp", 2)
         age(folder / "whole", 2)
+    uploads = root / "mlartifacts" / "run" / "artifacts"
+    uploads.mkdir(parents=True)
+    for name, days in ((".artifact.uploading.k2x", 2), (".artifact.uploading.young", 0), ("page.html", 2)):
+        (uploads / name).write_text("half a page")
+        age(uploads / name, days)
     items = [item for item in survey(root, DAYS) if item.kind == "unfinished"]
-    assert len(items) == 6
-    assert remove(items)[0] == 4
+    assert len(items) == 6 + 2
+    assert remove(items)[0] == 4 + 1
+    assert sorted(path.name for path in uploads.iterdir()) == [".artifact.uploading.young", "page.html"]
     left = sorted(path.name for path in tmp_path.rglob("files/md5/eb/*"))
     assert left == [".young.tmp", ".young.tmp", "whole", "whole"]
