@@ -17,8 +17,8 @@ from pipelines.core.environment import clean_environment
 from pipelines.core.errors import StageFailed, UserError
 
 # Settings of git that replace a person's own while this project runs git: no hook, signature, prompt or colour, no
-# list of ignored files but the repository's, no pruning of tags, names as they are, clones of local folders, and nothing
-# in the background.
+# list of ignored files but the repository's, no pruning of tags, names as they are, clones of local folders, nothing in
+# the background.
 _SETTINGS = {
     "core.hooksPath": os.devnull,
     "core.excludesFile": os.devnull,
