@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -132,14 +132,32 @@ def _autoencoder(context: TrainingContext, name: str, recipe: Recipe) -> dict[st
 
 
 def _clip(context: TrainingContext, name: str, recipe: Recipe) -> dict[str, Any]:
+    from model.foundation import clip
+
+    people, edition = context.people, context.edition
+
+    def train(network: Any, tokenizer: Any, legs: Legs) -> dict[str, Any]:
+        return clip.train(network, tokenizer, people, edition, legs)
+
+    return train_clip(context, name, recipe, _texts(people), train)
+
+
+def train_clip(
+    context: PartContext,
+    name: str,
+    recipe: Recipe,
+    texts: Sequence[str],
+    train: Callable[[Any, Any, Legs], dict[str, Any]],
+) -> dict[str, Any]:
+    """Learn a tokenizer from `texts` and `train(network, tokenizer, legs)` a CLIP; return the figures of `train`."""
     from transformers import CLIPModel
 
     from model.foundation import clip
     from model.foundation.assemble import save_clip
     from model.foundation.tokenizer import learn_tokenizer
 
-    people, edition = context.people, context.edition
-    tokenizer = learn_tokenizer(_texts(people), edition.clip.merges, edition.clip.tokens)
+    edition = context.edition
+    tokenizer = learn_tokenizer(texts, edition.clip.merges, edition.clip.tokens)
     network = clip.build(edition, tokenizer)
 
     def save() -> None:
@@ -149,7 +167,7 @@ def _clip(context: TrainingContext, name: str, recipe: Recipe) -> dict[str, Any]
         found = CLIPModel.from_pretrained(context.weights / "clip", local_files_only=True).float()
         network.load_state_dict(found.state_dict())
 
-    figures = clip.train(network, tokenizer, people, edition, context.legs(name, recipe, save, load))
+    figures = train(network, tokenizer, context.legs(name, recipe, save, load))
     save()
     return figures
 

@@ -22,7 +22,7 @@ from model.face.face_prompts import EXPRESSIONS, POSE_PHRASES, POSES, compose
 from model.foundation import manifest
 from model.foundation.loop import Legs
 from model.foundation.measure import CLIP, UNET
-from model.foundation.parts import LEGS, Part, PartContext, Recipe, spec_settings
+from model.foundation.parts import LEGS, Part, PartContext, Recipe, spec_settings, train_clip
 from model.foundation.pictures import as_tensor
 from model.foundation.train import scaled, train_part
 from model.network.base import encode_pixels, fingerprint, fingerprint_of_base, load_autoencoder
@@ -121,26 +121,15 @@ def _of_size(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def _clip(context: PhotographContext, name: str, recipe: Recipe) -> dict[str, Any]:
-    from transformers import CLIPModel
+    from model.foundation import photograph_clip
 
-    from model.foundation import clip, photograph_clip
-    from model.foundation.assemble import save_clip
-    from model.foundation.tokenizer import learn_tokenizer
+    data = context.data(context.training)
 
-    data, edition = context.data(context.training), context.edition
-    tokenizer = learn_tokenizer(_texts(data), edition.clip.merges, edition.clip.tokens)
-    network = clip.build(edition, tokenizer)
+    def train(network: Any, tokenizer: Any, legs: Legs) -> dict[str, Any]:
+        photograph_clip.train(network, tokenizer, data, context.edition, legs)
+        return photograph_clip.measure(network, tokenizer, context.data(context.held_out))
 
-    def save() -> None:
-        save_clip(copy.deepcopy(network), tokenizer, context.weights)
-
-    def load() -> None:
-        found = CLIPModel.from_pretrained(context.weights / "clip", local_files_only=True).float()
-        network.load_state_dict(found.state_dict())
-
-    photograph_clip.train(network, tokenizer, data, edition, context.legs(name, recipe, save, load))
-    save()
-    return photograph_clip.measure(network, tokenizer, context.data(context.held_out))
+    return train_clip(context, name, recipe, _texts(data), train)
 
 
 def _texts(data: PhotographData) -> list[str]:
