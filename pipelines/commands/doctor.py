@@ -11,7 +11,7 @@ from pipelines.commands.output import emit_if_asked, warn
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.params import Params, load_params, profile_file
 from pipelines.core.paths import project_root
-from pipelines.core.screen import show
+from pipelines.core.screen import say, show
 
 if TYPE_CHECKING:
     from pipelines.operations.doctor.estimate import Estimate
@@ -37,16 +37,19 @@ def doctor(
     params = _params(profile, file, override)
     findings = examine(params, root, data, fast=fast)
     wrong = stops(findings)
+    _show(findings)
     expected: list[Estimate] = []
     if not fast and not any(one.subject in ("weights", "python") for one in wrong):
         from pipelines.operations.doctor.estimate import estimate
 
+        say("measuring small runs of each stage; this takes minutes, --fast leaves it out")
         faces = dataset(root, data)
         try:
             expected = estimate(params, faces, read_photos(faces, params, fast=True))
         except (UserError, StageFailed) as error:
             warn(f"no estimate of hours: {error}")
-    _show(findings, expected)
+    if expected:
+        _show_hours(expected)
     emit_if_asked({"findings": [asdict(one) for one in findings], "expected": [asdict(one) for one in expected]})
     if wrong:
         names = ", ".join(dict.fromkeys(one.subject for one in wrong))
@@ -59,8 +62,8 @@ def _params(profile: str | None, file: Path, overrides: list[str] | None) -> Par
     return load_params(profile_file(project_root() / "profiles", profile, f"--profile {profile}"), overrides or ())
 
 
-def _show(findings: list[CheckResult], expected: list[Estimate]) -> None:
-    """Show the page on stderr: a row for each finding, then one for each stage."""
+def _show(findings: list[CheckResult]) -> None:
+    """Show a row for each finding on stderr."""
     from rich.table import Table
     from rich.text import Text
 
@@ -69,9 +72,14 @@ def _show(findings: list[CheckResult], expected: list[Estimate]) -> None:
         word, colour = _MARKS[one.level]
         table.add_row(Text(word, colour), one.subject, Text(one.text), Text(one.mend))
     show(table)
-    if expected:
-        hours = Table("stage", "hours", "GB", "from")
-        for stage in expected:
-            hours.add_row(stage.stage, f"{stage.hours:,.2f}", f"{stage.gigabytes:,.2f}", stage.basis)
-        hours.add_row("all", f"{sum(one.hours for one in expected):,.2f}", "", "")
-        show(hours)
+
+
+def _show_hours(expected: list[Estimate]) -> None:
+    """Show a row for each stage on stderr."""
+    from rich.table import Table
+
+    hours = Table("stage", "hours", "GB", "from")
+    for stage in expected:
+        hours.add_row(stage.stage, f"{stage.hours:,.2f}", f"{stage.gigabytes:,.2f}", stage.basis)
+    hours.add_row("all", f"{sum(one.hours for one in expected):,.2f}", "", "")
+    show(hours)
