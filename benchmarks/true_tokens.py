@@ -105,6 +105,7 @@ def _generate(
 
     from model.inference.pipeline import pipeline_class
     from pipelines.core.paths import resolve
+    from pipelines.data.faces.face_inputs import FaceInputs
     from pipelines.evaluation.plan import PictureSpec
     from pipelines.evaluation.sampling import CellRenderer
 
@@ -113,9 +114,10 @@ def _generate(
         base, resolve(params.base.image_encoder), adapter, dtype=getattr(torch, params.base.dtype), device="cpu"
     )
     pipe.fold_lora()
-    faces = [photo.face(pipe.crop_size) for photo, _ in pairs]
+    inputs = FaceInputs(pipe.crop_size, pipe.conventions, params.preprocess)
+    faces = [photo.face(inputs) for photo, _ in pairs]
     if others is not None:
-        strangers = [photo.face(pipe.crop_size) for _, photo in pairs]
+        strangers = [photo.face(inputs) for _, photo in pairs]
         faces = [replace(face, **{others: getattr(one, others)}) for face, one in zip(faces, strangers, strict=True)]
     tokens = pipe.tokens_of([[face] for face in faces]).float().cpu().numpy()
     renderer = CellRenderer(pipe, params.evaluate, params.base.resolution)

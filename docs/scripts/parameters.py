@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "rights": ("export",),
     "train_anchoring": ("retrain", "convert", "foundation"),
     "train_imr": ("foundation",),
+    "conventions": ("convert",),
     "evaluate": ("register", "generate", "app", "blind", "foundation"),
     "register": ("register", "drift", "retrain"),
     "drift": ("drift",),

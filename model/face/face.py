@@ -12,8 +12,9 @@ class Face:
     """A reference face, already analysed.
 
     `embedding` (512,) float32, unit norm; `crop` (S, S, 3) uint8 RGB, aligned, without background; `landmarks` (68, 2)
-    float32 in the unit crop frame (see face_geometry); `expression` and `pose` are words of face_prompts, None where
-    they are not known.
+    float32 in the unit crop frame (see face_geometry); `expression` and `pose` are words of face_prompts, `yaw` and
+    `pitch` degrees, None where they are not known. Other conventions of the adapter may ask for the whole photo as
+    `crop`, and for other landmarks in another frame (see conventions).
     """
 
     embedding: np.ndarray
@@ -21,6 +22,8 @@ class Face:
     landmarks: np.ndarray
     expression: str | None = None
     pose: str | None = None
+    yaw: float | None = None
+    pitch: float | None = None
 
 
 @dataclass(frozen=True)

@@ -98,12 +98,14 @@ def _warp(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     return cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderValue=(_BACKGROUND,) * 3)
 
 
-def landmark_picture(landmarks: np.ndarray, size: int = 96) -> np.ndarray:
-    """Draw (68, 2) landmarks of the unit crop frame as one white pixel each: (1, size, size) float32 in {-1, 1}.
+def landmark_picture(landmarks: np.ndarray, size: int = 96, *, drop_outside: bool = False) -> np.ndarray:
+    """Draw landmarks (N, 2) of a unit frame as one white pixel each: (1, size, size) float32 in {-1, 1}.
 
-    Points outside the frame are drawn on its border.
+    Points outside the frame are drawn on its border, or with `drop_outside` not at all.
     """
     picture = np.full((1, size, size), -1.0, np.float32)
+    if drop_outside:
+        landmarks = landmarks[((landmarks > 0) & (landmarks < 1)).all(axis=1)]
     cells = np.clip(np.floor(landmarks * size), 0, size - 1).astype(int)
     picture[0, cells[:, 1], cells[:, 0]] = 1.0
     return picture

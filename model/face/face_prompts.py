@@ -31,6 +31,19 @@ _EXPRESSION_WORDS: dict[str, tuple[str, ...]] = {
     "fearful": ("fearful", "afraid", "scared", "frightened", "terrified"),
     "disgusted": ("disgusted", "disgust", "revolted", "nauseated"),
 }
+# What published code calls the expression of a source, and the words of its requests where they are not ours.
+_PUBLISHED_WORDS: dict[str, str] = {
+    **dict(zip(EXPRESSIONS, EXPRESSIONS, strict=True)),
+    **{"angry": "anger", "surprised": "surprise", "fearful": "fear", "disgusted": "disgust"},
+}
+_REQUESTED_EXPRESSIONS = {"fearful": "afraid"}
+_REQUESTED_POSES = {
+    "left": "fully turned to the left",
+    "front": "front view",
+    "right": "fully turned to the right",
+}
+# Published code calls a face frontal, and level, up to this angle in degrees.
+_LEVEL = 10.0
 _SLIGHTLY = re.compile(r"\b(slightly|half|a little|three[- ]quarter)\b")
 _SIDE = re.compile(r"\b(left|right)\b")
 _FRONT = re.compile(r"\b(front|frontal|facing|camera|straight|forward|ahead)\b")
@@ -50,6 +63,26 @@ def compose(expression: str | None, pose: str | None) -> str:
     It says nothing about what is unknown (None), and is empty where both are.
     """
     return ", ".join(part for part in (expression, POSE_PHRASES[pose] if pose else None) if part)
+
+
+def describe_as_published(
+    expression: str | None, pose: str | None, yaw: float | None = None, pitch: float | None = None
+) -> str:
+    """Return what published code writes of a source, for example "in a happy expression, facing up, in side view".
+
+    An expression that is not known counts as neutral; the yaw of a pose stands for an angle (degrees) that is not.
+    """
+    yaw = POSE_YAW[pose or "front"] if yaw is None else yaw
+    steep = abs(pitch or 0.0) > _LEVEL
+    parts = [f"in a {_PUBLISHED_WORDS[expression or 'neutral']} expression"]
+    parts += [f"facing {'up' if (pitch or 0.0) > 0 else 'down'}"] if steep else []
+    return ", ".join([*parts, f"in {'front' if abs(yaw) < _LEVEL else 'side'} view"])
+
+
+def request_as_published(expression: str, pose: str) -> str:
+    """Return a request in the words of the published training on KDEF: seven expressions times five poses."""
+    asked = _REQUESTED_POSES.get(pose, POSE_PHRASES[pose])
+    return f"the expression is {_REQUESTED_EXPRESSIONS.get(expression, expression)}, the face is {asked}"
 
 
 def parse(text: str) -> FacePrompt:

@@ -23,8 +23,7 @@ from model.foundation.edition import Edition
 from model.foundation.loop import Legs, fit, training_device
 from model.foundation.people import Array, People
 from model.foundation.pictures import cached, shrunk, singles
-from model.foundation.random_models import STD
-from model.network.crop_transform import CLIP_MEAN
+from model.network.crop_transform import CLIP_MEAN, CLIP_STD
 
 WIDTH = 192
 RATE = 1e-3
@@ -63,7 +62,7 @@ def build(edition: Edition, tokenizer: Any) -> Any:
 def normalise(images: Any) -> Tensor:
     """Return (B, S, S, 3) uint8 as (B, 3, S, S), normalised as by CLIP's image processor."""
     pixels = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 255
-    return (pixels - torch.tensor(CLIP_MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
+    return (pixels - torch.tensor(CLIP_MEAN)[:, None, None]) / torch.tensor(CLIP_STD)[:, None, None]
 
 
 def crops(people: People, folder: Path, edition: Edition) -> Array:

@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model.network.crop_transform import CLIP_MEAN
+from model.network.crop_transform import CLIP_MEAN, CLIP_STD
 
-# Standard deviation of CLIP's training pictures, per colour channel.
-STD = (0.26862954, 0.26130258, 0.27577711)
 # Pairs of letters that become one token, so that ordinary prompts differ in length.
 _PIECES = ("ph", "ot", "of", "in", "an", "th", "er", "on", "re", "ed")
 
@@ -140,7 +138,7 @@ def save_preprocessor(folder: Path, size: int) -> None:
         "do_rescale": True,
         "do_resize": True,
         "image_mean": list(CLIP_MEAN),
-        "image_std": list(STD),
+        "image_std": list(CLIP_STD),
         "resample": 3,
         "rescale_factor": 1 / 255,
         "size": {"shortest_edge": size},

@@ -13,6 +13,7 @@ from diffusers import DiffusionPipeline
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from torch import Tensor
 
+from model.face.conventions import OURS, Conventions
 from model.inference.gate_maps import GateMaps
 from model.inference.identity_request import (
     FacePrompts,
@@ -326,14 +327,16 @@ class IdentityPipeline(DiffusionPipeline):
         return self._crop_transform().crop
 
     @property
-    def crop_hair(self) -> bool:
-        """Whether crops of references show the hair, as those that the adapter was trained on."""
-        return self.adapter is not None and self.adapter.hair
+    def conventions(self) -> Conventions:
+        """How the adapter's inputs are prepared; this project's own without an adapter."""
+        return OURS if self.adapter is None else self.adapter.conventions
 
     def _crop_transform(self) -> CropTransform:
         processor = getattr(self, "crop_processor", None) or self.feature_extractor
         if self.image_encoder is None or processor is None:
             raise ValueError(f"this pipeline has no image encoder: faces need one ({type(self).__name__}.from_folders)")
+        if self.conventions.clip_pixels == "openai":
+            return CropTransform.openai(int(self.image_encoder.config.image_size))
         return CropTransform.from_config(processor.to_dict(), "crop_processor")
 
     def _require_weights(self) -> None:

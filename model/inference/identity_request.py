@@ -83,8 +83,8 @@ def check_face(face: Face) -> None:
         raise ValueError(f"face embedding of shape {np.shape(face.embedding)}: expected (512,)")
     if crop.ndim != 3 or crop.shape[0] != crop.shape[1] or crop.shape[2] != 3 or crop.dtype != np.uint8:
         raise ValueError(f"face crop of shape {crop.shape}, {crop.dtype}: expected (S, S, 3) uint8, RGB")
-    if np.shape(face.landmarks) != (68, 2):
-        raise ValueError(f"face landmarks of shape {np.shape(face.landmarks)}: expected (68, 2)")
+    if np.shape(face.landmarks) not in ((68, 2), (106, 2)):
+        raise ValueError(f"face landmarks of shape {np.shape(face.landmarks)}: expected (68, 2) or (106, 2)")
 
 
 def for_pictures(rows: Tensor, prompts: int, copies: int, name: str) -> Tensor:

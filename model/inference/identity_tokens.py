@@ -11,7 +11,7 @@ from torch import Tensor
 
 from model.face.face import Blend, Face
 from model.face.face_geometry import landmark_picture
-from model.face.face_prompts import compose
+from model.face.face_prompts import compose, describe_as_published
 from model.inference.identity_request import FacePrompts, Faces, faces_of, people_and_prompts, requested_motion
 from model.network.adapter import Adapter
 from model.network.templates import retarget
@@ -61,18 +61,33 @@ class TokenMaker:
 
     def _reconfigured(self, tokens: Tensor, requests: list[tuple[Face, str | None]]) -> Tensor:
         """Return the tokens with the motions of their face prompts."""
-        if self.adapter.templates is None:
+        ways = self.adapter.conventions
+        if not self.adapter.takes_face_prompts:
             raise ValueError("a face prompt needs an adapter with an IMR and landmark templates (stage train_imr)")
-        bank = self.adapter.templates.float().cpu().numpy()
+        drop = ways.landmark_outside == "dropped"
         sources, targets, source_texts, target_texts = [], [], [], []
         for face, text in requests:
             expression, pose = requested_motion(str(text), face)
-            shape = retarget(bank, face.landmarks, face.expression, face.pose, expression, pose)
-            sources.append(landmark_picture(face.landmarks))
-            targets.append(landmark_picture(shape))
-            source_texts.append(compose(face.expression, face.pose))
-            target_texts.append(compose(expression, pose))
+            if len(face.landmarks) != ways.landmark_points:
+                raise ValueError(
+                    f"a face with {len(face.landmarks)} landmarks: the adapter's conventions ask for "
+                    f"{ways.landmark_points} (landmark_points)"
+                )
+            sources.append(landmark_picture(face.landmarks, drop_outside=drop))
+            targets.append(landmark_picture(self._target_landmarks(face, expression, pose), drop_outside=drop))
+            published = ways.source_prompt == "published"
+            own = face.expression, face.pose
+            source_texts.append(describe_as_published(*own, face.yaw, face.pitch) if published else compose(*own))
+            target_texts.append(str(text) if ways.target_prompt == "verbatim" else compose(expression, pose))
         pooled = self.pooled_text(source_texts + target_texts)
         source_text, target_text = pooled.to(tokens.device).chunk(2)
         pictures = [torch.from_numpy(np.stack(x)).to(tokens.device) for x in (sources, targets)]
         return self.adapter.reconfigure(tokens, pictures[0], source_text, pictures[1], target_text)
+
+    def _target_landmarks(self, face: Face, expression: str | None, pose: str | None) -> np.ndarray:
+        """Return the landmarks (N, 2) of a face with the requested motion, in the frame of its own."""
+        if self.adapter.conventions.target_landmarks == "source":
+            return face.landmarks
+        assert self.adapter.templates is not None
+        bank = self.adapter.templates.float().cpu().numpy()
+        return retarget(bank, face.landmarks, face.expression, face.pose, expression, pose)

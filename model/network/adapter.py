@@ -10,9 +10,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from model.face.conventions import OURS, Conventions
 from model.face.face_prompts import EXPRESSIONS, POSES
-from model.formats import ADAPTER, KEY
-from model.network.adapter_config import CONFIG, SIZES, WEIGHTS, check_config, check_weights, read_config, write_config
+from model.formats import KEY
+from model.network.adapter_config import (
+    CONFIG,
+    SIZES,
+    WEIGHTS,
+    check_config,
+    check_weights,
+    conventions_in,
+    read_config,
+    stated_conventions,
+    write_config,
+)
 from model.network.attention import processor_for
 from model.network.base import BaseReference
 from model.network.face_encoder import FaceEncoder
@@ -30,7 +41,8 @@ class Adapter(nn.Module):
     `face_encoder`; `null_tokens` (1, tokens, D), learned tokens that stand for no identity; `processors` in the order
     of `unet.attn_processors`; `reconfigurator`, `landmark_encoder` and `templates` (7, 5, 68, 2), which are None before
     the reconfiguration stage. Parameters are in float32 unless moved; everything in `state_dict()` is saved.
-    `made_by` (JSON) is what the training that made the adapter recorded about itself, None where nothing did.
+    `made_by` (JSON) is what the training that made the adapter recorded about itself, None where nothing did;
+    `conventions` say how its inputs are prepared.
     """
 
     templates: Tensor | None
@@ -43,8 +55,7 @@ class Adapter(nn.Module):
         self.width = _width(unet)
         self.base_reference: BaseReference | None = None
         self.made_by: Mapping[str, Any] | None = None
-        # Whether the crops that it was trained on show the hair (face_geometry.face_crop).
-        self.hair = False
+        self.conventions: Conventions = OURS
         self._replaced: dict[str, Any] = {}
         self._folded: FoldedLoRA | None = None
         tokens = self.sizes["tokens"]
@@ -82,6 +93,18 @@ class Adapter(nn.Module):
         ).to(device)
         self.landmark_encoder = LandmarkEncoder(sizes["landmark_features"], sizes["landmark_width"]).to(device)
 
+    def check_trained_with(self, *, hair: bool, origin: object) -> None:
+        """Raise ValueError unless a training here can go on with this adapter: it prepares inputs as OURS says."""
+        expected = OURS.with_values({"hair": hair})
+        differing = self.conventions.other_than(expected)
+        if set(differing) == {"hair"}:
+            raise ValueError(f"{origin}: trained with base.hair={str(not hair).lower()}; set that, or train it anew")
+        if differing:
+            raise ValueError(
+                f"{origin}: its conventions are other ones ({', '.join(differing)}): crops and landmarks of the "
+                "training would not be those that it knows; expected an adapter with this project's conventions"
+            )
+
     def attach(self, unet: Any) -> None:
         """Set the processors of `unet`; without an identity state it still behaves like the base model.
 
@@ -105,6 +128,12 @@ class Adapter(nn.Module):
         for name, layer in _attention_layers(unet).items():
             layer.set_processor(self._replaced.get(f"{name}.processor") or AttnProcessor2_0())
         self._replaced = {}
+
+    @property
+    def takes_face_prompts(self) -> bool:
+        """Whether it can change expression and pose: it has an IMR, and the templates that its conventions ask for."""
+        source = self.conventions.target_landmarks == "source"
+        return self.reconfigurator is not None and (source or self.templates is not None)
 
     @property
     def folded(self) -> float:
@@ -180,8 +209,9 @@ class Adapter(nn.Module):
 
     def config(self, base_reference: BaseReference) -> dict[str, Any]:
         """Return the content of `config.json`."""
+        stated = stated_conventions(self.conventions)
         return {
-            KEY: ADAPTER.version,
+            KEY: stated.pop(KEY),
             "sizes": self.sizes,
             "gate_threshold": self.gate_threshold,
             "cross_attention_width": self.width,
@@ -189,7 +219,7 @@ class Adapter(nn.Module):
             "reconfigurator": None if self.reconfigurator is None else {"residual": self.reconfigurator.residual},
             "templates": self.templates is not None,
             "base": asdict(base_reference),
-            **({"hair": True} if self.hair else {}),
+            **stated,
             **({} if self.made_by is None else {"made_by": self.made_by}),
         }
 
@@ -236,7 +266,7 @@ class Adapter(nn.Module):
         check_weights(folder, config)
         adapter.base_reference = BaseReference(**config["base"])
         adapter.made_by = config.get("made_by")
-        adapter.hair = config.get("hair", False)
+        adapter.conventions = conventions_in(config, folder / CONFIG)
         return adapter.eval()
 
     @classmethod

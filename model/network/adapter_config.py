@@ -10,6 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from model.face.conventions import OURS, Conventions, read_conventions
 from model.formats import ADAPTER, KEY, read_object
 from model.network.base import BaseReference
 
@@ -50,6 +51,24 @@ def check_config(config: Mapping[str, Any], origin: object) -> None:
     """Raise ValueError, beginning with `origin`, where a value cannot be an adapter's: before it is built."""
     if wrong := list(_wrong_values(config)):
         raise ValueError(f"{origin}: damaged: {', '.join(wrong)} missing or not a value of an adapter; copy it again")
+    conventions_in(config, origin)
+
+
+def conventions_in(config: Mapping[str, Any], origin: object) -> Conventions:
+    """Return the conventions of an adapter, in format 1 this project's own.
+
+    Raise ValueError, beginning with `origin`, where they are missing in a later format, or not complete.
+    """
+    if config.get(KEY, 1) != 1:
+        return read_conventions(config.get("conventions"), f"{origin}: conventions")
+    return OURS.with_values({"hair": config.get("hair", False)})
+
+
+def stated_conventions(conventions: Conventions) -> dict[str, Any]:
+    """Return what `config.json` states of conventions, with its format: a reader of format 1 knows only ours."""
+    if conventions.are_ours:
+        return {KEY: 1, **({"hair": True} if conventions.hair else {})}
+    return {KEY: ADAPTER.version, "conventions": conventions.model_dump()}
 
 
 def _wrong_values(config: Mapping[str, Any]) -> Iterator[str]:

@@ -14,8 +14,9 @@ from torch import Tensor
 from model.formats import read_object
 
 _MOST_PIXELS = 4096
-# Mean of CLIP's training pictures, per colour channel.
+# Mean and standard deviation of CLIP's training pictures, per colour channel.
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 # PIL's resampling numbers.
 _MODES = {0: "nearest", 2: "bilinear", 3: "bicubic"}
 
@@ -63,6 +64,11 @@ class CropTransform:
         if transform.resample not in _MODES:
             raise ValueError(f"{origin}: resample {transform.resample}; expected one of {sorted(_MODES)}")
         return transform
+
+    @classmethod
+    def openai(cls, side: int) -> CropTransform:
+        """Return the processing of OpenAI's CLIP, the default of transformers, for an encoder of `side` pixels."""
+        return cls(size=side, crop=side, mean=CLIP_MEAN, std=CLIP_STD)
 
     def config(self) -> dict[str, Any]:
         """Return the arguments of an equivalent CLIPImageProcessor."""

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from model.face.conventions import OURS
 from model.network.adapter import Adapter
 from model.network.base import Base
 from model.training.curve import LossCurve
@@ -224,9 +225,11 @@ def train_anchoring(
         raise ValueError("no photo to train on: expected rows with status ok in split train")
     set_seed(settings.seed)
     adapter = Adapter.create(base.unet, base.image_encoder, settings.sizes, settings.gate_threshold)
-    adapter.hair = base.hair
+    adapter.conventions = OURS.with_values({"hair": base.hair})
     if start is not None:
-        initialise_from(adapter, Adapter.load(start, base.unet), start)
+        trained = Adapter.load(start, base.unet)
+        trained.check_trained_with(hair=base.hair, origin=start)
+        initialise_from(adapter, trained, start)
     adapter.to(accelerator.device).train()
     if settings.projection_steps and start is None and run.checkpoint is None:
         pretrain_projection(

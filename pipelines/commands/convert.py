@@ -24,6 +24,7 @@ from pipelines.core.paths import refuse_pointers
 
 if TYPE_CHECKING:
     from model.checkpoints.published import AdapterShapes, Published
+    from model.face.conventions import Conventions
     from model.network.base import BaseReference
     from pipelines.core.params import Params
 
@@ -71,13 +72,16 @@ def from_published(
         else:
             reference, others = _base_and_rest(published, shapes, params, templates_of)
         adapter = to_adapter(published, shapes, others)
+        adapter.conventions = _conventions(published, params)
         with atomic_folder(out) as folder:
             adapter.made_by = _record(published, params)
             adapter.save(folder, reference)
-    if shapes.imr and not shapes.templates:
+    if shapes.imr and not adapter.takes_face_prompts:
         say("no landmark templates: face prompts need them (--templates-of, or `dynamicid train-imr`)")
-    tensors = len(adapter.state_dict())
-    emit({"adapter": str(out), "tensors": tensors, "sizes": adapter.sizes, "imr": shapes.imr})
+    if not adapter.conventions.are_ours:
+        say("it draws by conventions of its own: `conventions` in its config.json")
+    tensors, ways = len(adapter.state_dict()), adapter.conventions.model_dump()
+    emit({"adapter": str(out), "tensors": tensors, "sizes": adapter.sizes, "imr": shapes.imr, "conventions": ways})
 
 
 @app.command("to-published")
@@ -87,6 +91,7 @@ def to_published(
     """Convert an adapter to published files, bit for bit; what they cannot hold goes to rest.safetensors."""
     params = read_params(file, overrides)
     from model.checkpoints.published import read_adapter, write_all
+    from model.network.adapter_config import conventions_in
 
     _check_free(out)
     refuse_pointers(adapter.rglob("*"))
@@ -94,6 +99,8 @@ def to_published(
         config, state = read_adapter(adapter, _unet(params))
         with atomic_folder(out) as folder:
             names = [written.name for written in write_all(config, state, folder)]
+    if conventions_in(config, adapter).are_ours:
+        say("published code prepares other inputs than those that this adapter knows: docs/reference/published.md")
     if config["reconfigurator"] and config["reconfigurator"]["residual"]:
         say("this IMR adds to the source's tokens (residual); published code must do so too, or its faces are wrong")
     say("published files cannot hold null tokens, templates and τ: they are in rest.safetensors")
@@ -163,6 +170,16 @@ def _base_and_rest(
             raise ValueError(f"--templates-of {templates_of}: this adapter has no landmark templates")
         rest["templates"] = state["templates"]
     return BaseReference(pipeline, image_encoder, fingerprint), rest
+
+
+def _conventions(published: Published, params: Params) -> Conventions:
+    """Return how the inputs of the converted adapter are prepared: as it was recorded, or as the parameters say."""
+    from model.face.conventions import NAMED
+    from model.network.adapter_config import conventions_in
+
+    if published.config is not None:
+        return conventions_in(published.config, published.files.rest)
+    return NAMED[params.conventions.like].with_values(params.conventions.values())
 
 
 def _record(published: Published, params: Params) -> Any:

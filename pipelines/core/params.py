@@ -18,6 +18,7 @@ from pipelines.core.errors import UserError
 from pipelines.core.files import write_atomically
 from pipelines.core.formats.parameters import bring_up_to_date
 from pipelines.core.formats.table import KEY, PARAMETERS
+from pipelines.core.sections.conventions import Conventions
 from pipelines.core.sections.data import Curate, Export, Ingest, Preprocess, Rights, Validate, ValidateProcessed
 from pipelines.core.sections.evaluation import Evaluate, Register
 from pipelines.core.sections.operations import Drift, Inbox, Keeping, Retrain, Serve
@@ -42,6 +43,7 @@ class Params(Section):
     rights: Rights = Rights()
     train_anchoring: TrainAnchoring
     train_imr: TrainImr
+    conventions: Conventions = Conventions()
     evaluate: Evaluate
     register_: Register = Field(Register(), alias="register")
     drift: Drift = Drift()

@@ -43,6 +43,7 @@ def evaluate(
     where a held-out person also has photos in another split.
     """
     from pipelines.core.weights.domains import check_domains, domains_of, network_domains
+    from pipelines.evaluation.paper import run_paper
     from pipelines.evaluation.protocol import run_protocol
     from pipelines.evaluation.report import write_report
 
@@ -63,19 +64,33 @@ def evaluate(
     for count, reason in beyond.items():
         print(f"evaluate: pictures of {count} people are left out: {reason}", file=sys.stderr)
     result = run_protocol(questions, held_out, renderer, judges, settings, shipped=_shipped(params), beyond=beyond)
-    document = result.document(_conditions(params, adapter, renderer.pipe, pictures=len(result.drawn)))
+    document = result.document(_conditions(params, adapter, renderer, pictures=len(result.drawn)))
     taking_part = {person.identity for person in questions.people}
     document["seen_by_shipped"] = plain(taking_part, held_out.left_out, ledgers)
+    paper = None
+    if settings.protocol == "paper":
+        paper = run_paper(questions, held_out, renderer, judges, result.unfit)
+        document["paper"] = paper.document()
     document[MADE_BY] = {
         "stage": "evaluate",
         "inputs": {"adapter": folder_sha256(adapter), "photos": held_out.digest()},
-        "params": params.model_dump(mode="json", by_alias=True, include={"base", "preprocess", "rights", "evaluate"}),
+        "params": _recorded(params),
     }
     text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-    page = write_report(result, document, curves, metrics_mark(text.encode()))
+    page = write_report(result, document, curves, metrics_mark(text.encode()), paper)
     write_atomically(metrics, text)
     write_atomically(report, page)
     return document
+
+
+def _recorded(params: Params) -> dict[str, Any]:
+    """Return the parameters that are recorded with a result: the protocol where it is not this project's own."""
+    sections: dict[str, Any] = params.model_dump(
+        mode="json", by_alias=True, include={"base", "preprocess", "rights", "evaluate"}
+    )
+    if params.evaluate.protocol == "ours":
+        del sections["evaluate"]["protocol"]
+    return sections
 
 
 def _curves_of(adapter: Path, losses: Mapping[str, Path]) -> dict[str, Path]:
@@ -141,9 +156,9 @@ def _renderer(params: Params, adapter: Path) -> CellRenderer:
     from pipelines.evaluation.sampling import CellRenderer, known_base, load_pipeline
 
     pipe = load_pipeline(params, adapter)
-    if pipe.adapter.templates is None:
+    if not pipe.adapter.takes_face_prompts:
         raise UserError(f"{adapter}: this adapter has no IMR yet; run train_imr, which adds it")
-    return CellRenderer(pipe, params.evaluate, params.base.resolution, known_base(params))
+    return CellRenderer(pipe, params.evaluate, params.base.resolution, known_base(params), preprocess=params.preprocess)
 
 
 def _shipped(params: Params) -> CellRenderer | None:
@@ -218,20 +233,20 @@ def _face_pack(params: Params) -> Path:
     return pack_folder(params.preprocess.insightface_name, resolve(params.preprocess.insightface_root))
 
 
-def _conditions(params: Params, adapter: Path, pipe: Any, *, pictures: int) -> dict[str, Any]:
+def _conditions(params: Params, adapter: Path, renderer: CellRenderer, *, pictures: int) -> dict[str, Any]:
     """Return `settings` of metrics.json: what must agree before two results are compared, and facts for the report."""
     from model.network.adapter_config import WEIGHTS
     from model.network.base import fingerprint
-    from pipelines.evaluation.sampling import other_base
+    from pipelines.evaluation.sampling import SAMPLED, other_base
 
-    settings, judges = params.evaluate, params.evaluate.judges
-    shipped = settings.shipped_adapter
-    sampled = ("sampler", "steps", "guidance", "guidance_rescale", "boost", "boost_steps", "layout_steps")
+    settings, judges, pipe = renderer.params, params.evaluate.judges, renderer.pipe
+    shipped, ways = settings.shipped_adapter, pipe.conventions
     return {
         "profile": params.profile,
         "split": settings.split,
-        "resolution": params.base.resolution,
-        **{name: getattr(settings, name) for name in sampled},
+        "resolution": renderer.resolution,
+        **{name: getattr(settings, name) for name in SAMPLED},
+        **({} if ways.are_ours else {"conventions": ways.model_dump()}),
         "weights": "ema",  # an adapter holds the moving averages of training, not the last step's weights
         "gate_threshold": pipe.adapter.gate_threshold,
         "bootstrap": settings.bootstrap,

@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow.dataset as ds
 
 from model.face.face import Face
-from model.face.face_geometry import crop_landmarks, face_crop
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.row_schemas import OK, PROCESSED_SCHEMA, open_rows, read_rows
 from pipelines.core.sections.data import Rights
+from pipelines.data.faces.face_inputs import FaceInputs
 from pipelines.data.motion_labels import MOTION, motion_of
 from pipelines.data.rights import COLUMNS, describe_left_out, refusal_of, refused_photos
 from pipelines.versions.forgotten import refuse_forgotten
@@ -43,8 +43,8 @@ class Photo:
     """A real photo and its face.
 
     `image` (H, W, 3) uint8 RGB; `bbox` (4,), `keypoints` (5, 2) and `landmarks` (68, 2) float32 in its pixels;
-    `embedding` (512,) float32, unit norm, of the recogniser that conditions the model; `yaw` in degrees, as
-    preprocessing measured it.
+    `embedding` (512,) float32, unit norm, of the recogniser that conditions the model; `yaw` and `pitch` in degrees, as
+    preprocessing measured them.
     """
 
     record: PhotoRecord
@@ -54,19 +54,11 @@ class Photo:
     landmarks: np.ndarray
     embedding: np.ndarray
     yaw: float
+    pitch: float | None = None
 
-    def face(self, crop_size: int, hair: bool = False) -> Face:
-        """Return the model's input for this face, with an aligned crop of `crop_size` × `crop_size` pixels.
-
-        `hair`: whether it shows the hair.
-        """
-        return Face(
-            embedding=self.embedding,
-            crop=face_crop(self.image, self.keypoints, self.landmarks, crop_size, hair),
-            landmarks=crop_landmarks(self.landmarks, self.keypoints),
-            expression=self.record.expression,
-            pose=self.record.pose,
-        )
+    def face(self, inputs: FaceInputs) -> Face:
+        """Return the model's input for this face; raises as `FaceInputs.face`."""
+        return inputs.face(self.image, self, self.record.expression, self.record.pose)
 
 
 @dataclass(frozen=True)
@@ -143,7 +135,7 @@ def read_photos(processed: Path, records: Sequence[PhotoRecord], ids: Iterable[s
     """Read pixels and geometry of the photos `ids`, each described in `records`."""
     known = {record.image_id: record for record in records}
     wanted = {name: known[name] for name in ids}
-    columns = ["image_id", "image", "bbox", "keypoints", "landmarks", "embedding", "yaw"]
+    columns = ["image_id", "image", "bbox", "keypoints", "landmarks", "embedding", "yaw", "pitch"]
     where = ds.field("image_id").isin(list(wanted)) & (ds.field("status") == OK)
     photos = {}
     for row in read_rows(processed, PROCESSED_SCHEMA, columns, where).to_pylist():
@@ -156,5 +148,6 @@ def read_photos(processed: Path, records: Sequence[PhotoRecord], ids: Iterable[s
             landmarks=np.asarray(row["landmarks"], np.float32).reshape(68, 2),
             embedding=np.asarray(row["embedding"], np.float32),
             yaw=float(row["yaw"]),
+            pitch=None if row["pitch"] is None else float(row["pitch"]),
         )
     return HeldOut(records, photos)

@@ -10,17 +10,22 @@ from typing import Any
 
 import numpy as np
 
+from model.face.conventions import OURS, Conventions
 from model.network.known_pictures import KnownPictures, known_pictures
 from pipelines.core.errors import UserError
 from pipelines.core.params import Params
 from pipelines.core.paths import refuse_pointers, resolve
+from pipelines.core.sections.data import Preprocess
 from pipelines.core.sections.evaluation import Evaluate
+from pipelines.data.faces.face_inputs import FaceInputs
 from pipelines.evaluation.belonging import check_recogniser
 from pipelines.evaluation.evaluation_set import EvaluationSet
 from pipelines.evaluation.photos import Photo
 from pipelines.evaluation.plan import PictureSpec, TokenTable
 
 _TOKENS_AT_ONCE = 64
+# Parameters of the section that an adapter's conventions may fix.
+SAMPLED = ("sampler", "steps", "guidance", "guidance_rescale", "boost", "boost_steps", "layout_steps")
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,8 @@ def load_pipeline(params: Params, adapter: Path) -> Any:
     except ValueError as error:
         raise UserError(str(error)) from None
     pipe.fold_lora()
+    if (sampler := pipe.conventions.sampler) is not None:
+        use_sampler(pipe, sampler)
     if bases := other_base(pipe):
         trained, drawn = (fingerprint[:12] for fingerprint in bases.values())
         print(f"{adapter}: trained on the base {trained}, drawn with {params.base.pipeline}, {drawn}", file=sys.stderr)
@@ -74,6 +81,23 @@ def known_base(params: Params) -> KnownPictures | None:
         return known_pictures(resolve(params.base.pipeline))
     except ValueError as error:
         raise UserError(str(error)) from None
+
+
+def use_sampler(pipe: Any, name: str) -> None:
+    """Let a pipeline draw with the sampler `name` (evaluate.sampler).
+
+    Prediction type, schedule and spacing belong to the base model; only the solver is chosen.
+    """
+    import diffusers
+
+    kind = {"ddim": diffusers.DDIMScheduler, "dpm": diffusers.DPMSolverMultistepScheduler}[name]
+    pipe.scheduler = kind.from_config(pipe.scheduler.config)
+
+
+def sampling_of(params: Evaluate, conventions: Conventions) -> Evaluate:
+    """Return `params` with the sampling that the conventions of an adapter fix in place of their own."""
+    fixed = {name: getattr(conventions, name) for name in SAMPLED}
+    return params.model_copy(update={name: value for name, value in fixed.items() if value is not None})
 
 
 def other_base(pipe: Any) -> dict[str, str]:
@@ -128,18 +152,29 @@ def decoded_again(vae: Any, images: Sequence[np.ndarray], side: int, batch: int)
 
 
 class CellRenderer:
-    """A pipeline with the sampling settings of the evaluation; `known`: what its base was trained on."""
+    """A pipeline with the sampling settings of the evaluation, or those that the adapter's conventions fix.
 
-    def __init__(self, pipe: Any, params: Evaluate, resolution: int, known: KnownPictures | None = None) -> None:
-        import diffusers
+    `params` and `resolution` are those in use; `known`: what its base was trained on; `preprocess` names the networks
+    that some conventions need.
+    """
 
+    def __init__(
+        self,
+        pipe: Any,
+        params: Evaluate,
+        resolution: int,
+        known: KnownPictures | None = None,
+        *,
+        preprocess: Preprocess | None = None,
+    ) -> None:
         self.pipe = pipe
-        self._params = params
-        self._resolution = resolution
-        self._known = known
-        kind = {"ddim": diffusers.DDIMScheduler, "dpm": diffusers.DPMSolverMultistepScheduler}[params.sampler]
-        # Prediction type, schedule and spacing belong to the base model; the evaluation chooses only the solver.
-        pipe.scheduler = kind.from_config(pipe.scheduler.config)
+        self._conventions: Conventions = getattr(pipe, "conventions", OURS)
+        self.params = sampling_of(params, self._conventions)
+        self.resolution = self._conventions.resolution or resolution
+        # A size that the conventions fix is a square.
+        self._known = known if self._conventions.resolution is None else None
+        self._preprocess = preprocess
+        use_sampler(pipe, self.params.sampler)
         pipe.set_progress_bar_config(disable=True)
 
     def tokens(self, questions: EvaluationSet, photos: Mapping[str, Photo]) -> TokenTable:
@@ -148,8 +183,8 @@ class CellRenderer:
         Target landmarks come from templates fitted to the reference, never from the held-out person's other photos;
         only the true tokens, those of a perfect reconfiguration, are encoded from such photos.
         """
-        crop = self.pipe.crop_size, self.pipe.crop_hair
-        references = [photos[person.reference].face(*crop) for person in questions.people]
+        inputs = FaceInputs(self.pipe.crop_size, self._conventions, self._preprocess)
+        references = [photos[person.reference].face(inputs) for person in questions.people]
         own = self._encode(references, None)
         prompts = {(cell.person, cell.expression, cell.pose): cell.face_prompt for cell in questions.cells}
         for multi in questions.multi_cells:
@@ -157,13 +192,13 @@ class CellRenderer:
             prompts |= dict(zip(asked_for, multi.face_prompts, strict=True))
         asked = self._encode([references[person] for person, _, _ in prompts], list(prompts.values()))
         shown = [(number, cell.true_photo) for number, cell in enumerate(questions.cells) if cell.true_photo]
-        true = self._encode([photos[photo].face(*crop) for _, photo in shown], None)
+        true = self._encode([photos[photo].face(inputs) for _, photo in shown], None)
         several = sorted({photo for multi in questions.multi_cells for photo in multi.photos or ()})
         return TokenTable(
             own=dict(enumerate(own)),
             asked=dict(zip(prompts, asked, strict=True)),
             true={number: tokens for (number, _), tokens in zip(shown, true, strict=True)},
-            multi=dict(zip(several, self._encode([photos[one].face(*crop) for one in several], None), strict=True)),
+            multi=dict(zip(several, self._encode([photos[one].face(inputs) for one in several], None), strict=True)),
         )
 
     def _encode(self, faces: list[Any], prompts: list[str] | None) -> list[np.ndarray]:
@@ -177,7 +212,7 @@ class CellRenderer:
 
     def soften(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return photos (H, W, 3) uint8 RGB as `decoded_again` does, at the evaluation's resolution."""
-        return decoded_again(self.pipe.vae, images, self._resolution, self._params.batch_size)
+        return decoded_again(self.pipe.vae, images, self.resolution, self.params.batch_size)
 
     def draw(self, specs: Sequence[PictureSpec]) -> list[DrawnPicture]:
         """Draw `specs`, in batches of equal settings; return the pictures in the order of `specs`."""
@@ -189,8 +224,8 @@ class CellRenderer:
         drawn: dict[int, DrawnPicture] = {}
         with tqdm(total=len(specs), desc="drawing", unit="picture") as bar:
             for numbers in groups.values():
-                for start in range(0, len(numbers), self._params.batch_size):
-                    batch = numbers[start : start + self._params.batch_size]
+                for start in range(0, len(numbers), self.params.batch_size):
+                    batch = numbers[start : start + self.params.batch_size]
                     drawn.update(zip(batch, self._batch([specs[number] for number in batch]), strict=True))
                     bar.update(len(batch))
         return [drawn[number] for number in range(len(specs))]
@@ -199,16 +234,18 @@ class CellRenderer:
         import torch
 
         first = specs[0]
-        width, height = picture_size(self._resolution, first.people, self._known)
+        width, height = picture_size(self.resolution, first.people, self._known)
         arguments: dict[str, Any] = {
             "latents": torch.stack([self._noise(spec.noise, width, height) for spec in specs]).to(self.pipe.unet.dtype),
-            "num_inference_steps": self._params.steps,
-            "guidance_scale": self._params.guidance if first.guidance is None else first.guidance,
-            "guidance_rescale": self._params.guidance_rescale,
+            "num_inference_steps": self.params.steps,
+            "guidance_scale": self.params.guidance if first.guidance is None else first.guidance,
+            "guidance_rescale": self.params.guidance_rescale,
             "height": height,
             "width": width,
             "output_type": "np",
         }
+        if self._conventions.negative_prompt:
+            arguments["negative_prompt"] = [self._conventions.negative_prompt] * len(specs)
         shows_gate = first.tokens is not None and first.gate and first.scale != 0
         if first.tokens is not None:
             tokens = np.stack([spec.tokens for spec in specs if spec.tokens is not None])
@@ -217,9 +254,9 @@ class CellRenderer:
                 "boxes": None if first.boxes is None else [list(box) for box in first.boxes],
                 "gate": first.gate,
                 "gate_threshold": first.threshold,
-                "identity_scale": first.scale,
+                "identity_scale": first.scale * self._conventions.identity_scale,
                 "return_gate_maps": shows_gate,
-                **multi_person_settings(self._params, 1 if first.boxes is None else len(first.boxes)),
+                **multi_person_settings(self.params, 1 if first.boxes is None else len(first.boxes)),
             }
         done = self.pipe([spec.prompt for spec in specs], **arguments)
         images = np.clip(np.rint(done.images * 255.0), 0, 255).astype(np.uint8)

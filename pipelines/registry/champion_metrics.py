@@ -128,7 +128,7 @@ def _judge_again(version: Any, params: Params, processed: Path, wanted: str, roo
     # might not fit that base.
     own = load_params(adapter.parent / "params.yaml")
     _check_comparable(own, params)
-    alone = params.evaluate.model_copy(update={"shipped_adapter": None})
+    alone = params.evaluate.model_copy(update={"shipped_adapter": None, "protocol": "ours"})
     settings = params.model_copy(update={"base": own.base, "evaluate": alone})
     tags = {
         "dynamicid.stage": "evaluate_champion",
@@ -142,7 +142,8 @@ def _judge_again(version: Any, params: Params, processed: Path, wanted: str, roo
         if conditions(metrics) != wanted:
             raise StageFailed(
                 f"champion v{version.version} cannot be compared: reports/metrics.json of the challenger was made from "
-                "other data or settings than are here now; `dynamicid repro evaluate`, then register"
+                "other data or settings than are here now, or the two adapters sample by other conventions; "
+                "`dynamicid repro evaluate`, then register"
             )
         client = open_registry(root)
         with open_run(client, f"evaluate {version.name} v{version.version}", tags) as run_id:

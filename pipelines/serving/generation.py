@@ -20,6 +20,7 @@ from pipelines.core.weights.domains import (
     network_domains,
 )
 from pipelines.core.weights.manifest import SHAPING
+from pipelines.data.faces.face_inputs import FaceInputs
 from pipelines.data.faces.record import FaceRecord
 from pipelines.serving.request import DrawRequest, Reference
 
@@ -62,6 +63,10 @@ class Generator:
         return cls(pipeline, load_analyser(preprocess), params)
 
     @cached_property
+    def _inputs(self) -> FaceInputs:
+        return FaceInputs(self._pipeline.crop_size, self._pipeline.conventions, self._params.preprocess)
+
+    @cached_property
     def _networks(self) -> list[NetworkDomain]:
         return network_domains(self._params, SHAPING)
 
@@ -75,7 +80,7 @@ class Generator:
     @property
     def takes_face_prompts(self) -> bool:
         """Whether the adapter has an IMR; without one, expression and pose are those of the reference."""
-        return self._pipeline.adapter.templates is not None
+        return bool(self._pipeline.adapter.takes_face_prompts)
 
     def draw(
         self, request: DrawRequest, *, gate_map: bool = False, on_step: Callable[[int, int], None] | None = None
@@ -88,23 +93,25 @@ class Generator:
         import torch
 
         from pipelines.data.faces.analysis import to_face
-        from pipelines.evaluation.sampling import multi_person_settings
+        from pipelines.evaluation.sampling import multi_person_settings, sampling_of
 
         if any(request.face_prompts) and not self.takes_face_prompts:
             raise UserError("a face prompt needs an adapter with an IMR: `dynamicid train-imr` adds it")
-        crop = self._pipeline.crop_size, self._pipeline.crop_hair
         records = [self._record(reference) for reference in request.references]
-        faces = [to_face(record, *crop) for record in records]
-        settings = self._params.evaluate
-        size = self._params.base.resolution
+        faces = [to_face(record, self._inputs, edited=any(request.face_prompts)) for record in records]
+        ways = self._pipeline.conventions
+        settings = sampling_of(self._params.evaluate, ways)
+        size = ways.resolution or self._params.base.resolution
         steps = request.steps or settings.steps
+        # Published code boosts the box of one person, too.
+        regions = max(len(faces), 2) if ways.boost_one_person and request.boxes else len(faces)
         done = self._pipeline(
             request.prompt,
             faces=faces,
             face_prompts=[text or None for text in request.face_prompts] or None,
             boxes=[list(box) for box in request.boxes] or None,
-            identity_scale=request.scale,
-            negative_prompt=request.negative_prompt,
+            identity_scale=request.scale * ways.identity_scale,
+            negative_prompt=request.negative_prompt or ways.negative_prompt or None,
             num_inference_steps=steps,
             guidance_scale=settings.guidance if request.guidance is None else request.guidance,
             guidance_rescale=settings.guidance_rescale,
@@ -113,7 +120,7 @@ class Generator:
             generator=torch.Generator("cpu").manual_seed(request.seed),
             return_gate_maps=gate_map,
             callback_on_step_end=None if on_step is None else _step_callback(on_step, steps),
-            **multi_person_settings(settings, len(faces), steps),
+            **multi_person_settings(settings, regions, steps),
         )
         cut = self._pipeline.cut_from(request.prompt)
         note = ""

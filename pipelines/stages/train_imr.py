@@ -110,10 +110,7 @@ def _anchored(folder: Path, base: Base, *, allow_other: bool) -> Adapter:
             f"{folder}: trained on another base model than {base.pipeline_folder}; run train_anchoring, or allow it "
             "(base.allow_other=true)"
         )
-    if adapter.hair != base.hair:
-        raise ValueError(
-            f"{folder}: trained with base.hair={str(adapter.hair).lower()}; set that, or run train_anchoring"
-        )
+    adapter.check_trained_with(hair=base.hair, origin=folder)
     if adapter.reconfigurator is not None:
         raise ValueError(f"{folder}: has an IMR already; expected the adapter that train_anchoring wrote")
     return adapter

@@ -63,7 +63,12 @@ TABLE = (
     Stored(CURATION, "`.dynamicid/curate`", "`.format.json`", "kept until `curate` has analysed the photos again"),
     Stored(RECORDS, "`.dynamicid/cache/*/*`", "`store.json`", "read and extended"),
     Stored(CHECKPOINT, "`.dynamicid/resume/*/*/step-*`", "`progress.json`", "resumed from"),
-    Stored(ADAPTER, "`models/adapter`, a registered version", "`config.json`", "there is none"),
+    Stored(
+        ADAPTER,
+        "`models/adapter`, a registered version",
+        "`config.json`",
+        "read, its conventions being this project's own; an adapter with these still is of format 1",
+    ),
     Stored(
         TRACKING,
         "`mlflow.db` or a server's database",

@@ -84,6 +84,9 @@ class SeveralPeople(Section):
 class Evaluate(Section):
     """The evaluation protocol and its sampling, which `generate` and the page share."""
 
+    protocol: Literal["ours", "paper"] = Field(
+        "ours", description="What is asked: this project's questions, or also those of the paper, by its metrics."
+    )
     people: int = Field(ge=2, description="Maximum number of held-out people.")
     split: Literal["val", "test"] = Field(
         "test", description="Whose photos: val to choose settings on; test to judge once, at the end."

@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 
 from model.face.face import Face
-from model.face.face_geometry import crop_landmarks, face_crop
 from model.face.face_prompts import compose, parse
 from pipelines.core.errors import UserError
 from pipelines.core.paths import resolve
@@ -20,6 +19,7 @@ from pipelines.data.faces.calibration import PackTraits, pack_traits
 from pipelines.data.faces.captions import SIDECAR, CaptionChain, load_captions
 from pipelines.data.faces.decode import Undecodable, decode
 from pipelines.data.faces.domain import around_face, domain_of_picture
+from pipelines.data.faces.face_inputs import FaceInputs
 from pipelines.data.faces.framing import Frame, encode_jpeg, frame_face
 from pipelines.data.faces.insightface_analyser import InsightFaceAnalyser, pack_folder
 from pipelines.data.faces.landmarks import load_landmarker
@@ -313,22 +313,13 @@ def _pose_estimator(params: Preprocess, pack: InsightFaceAnalyser) -> PoseEstima
     return pack if pack.measures_pose else LandmarkPose()
 
 
-def to_face(record: FaceRecord, clip_size: int, hair: bool = False) -> Face:
-    """Return the face of an `ok` record, with an aligned crop of `clip_size` pixels a side; else raise UserError.
-
-    `hair`: whether the crop shows the hair.
-    """
+def to_face(record: FaceRecord, inputs: FaceInputs, *, edited: bool = True) -> Face:
+    """Return the model's input for the face of an `ok` record; else raise UserError. `edited` as in FaceInputs."""
     if record.image is None or record.keypoints is None or record.landmarks is None or record.embedding is None:
         raise UserError(f"the photo shows no usable face: {record.reason}")
     encoded = cv2.imdecode(np.frombuffer(record.image, np.uint8), cv2.IMREAD_COLOR)
     image = cv2.cvtColor(encoded, cv2.COLOR_BGR2RGB)
-    return Face(
-        embedding=record.embedding,
-        crop=face_crop(image, record.keypoints, record.landmarks, clip_size, hair),
-        landmarks=crop_landmarks(record.landmarks, record.keypoints),
-        expression=record.expression,
-        pose=record.pose,
-    )
+    return inputs.face(image, record, record.expression, record.pose, edited=edited)
 
 
 def _failed(_: object, error: Exception) -> FaceRecord:

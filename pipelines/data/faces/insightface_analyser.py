@@ -18,6 +18,7 @@ from pipelines.data.faces.pose import angles
 from pipelines.data.faces.protocols import Detection, Pose
 
 _MODULES = ("detection", "recognition", "landmark_3d_68")
+_106 = "landmark_2d_106"
 _EMBEDDING = 512
 # Side of the detector's input where only the best score of a small picture is needed.
 _QUICK_SIDE = 128
@@ -37,11 +38,18 @@ def pack_folder(name: str, root: Path) -> Path:
 class InsightFaceAnalyser:
     """A face pack: FaceDetector, Recogniser and, with `landmark_3d_68`, PoseEstimator of faces.protocols."""
 
-    def __init__(self, folder: Path, *, det_sizes: Sequence[int] = (), det_threshold: float = 0.5) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        det_sizes: Sequence[int] = (),
+        det_threshold: float = 0.5,
+        landmarks_106: bool = False,
+    ) -> None:
         """Load the detection and recognition networks of a pack, and its 3-D landmarks where it has them.
 
-        `det_sizes`: sides of the square inputs of the detector; empty means insightface's default. Raises UserError
-        where detection or recognition is missing.
+        `det_sizes`: sides of the square inputs of the detector; empty means insightface's default. `landmarks_106`:
+        also load the network for 106 landmarks. Raises UserError where one is missing.
         """
         from insightface.app import FaceAnalysis
 
@@ -60,7 +68,7 @@ class InsightFaceAnalyser:
             # Given a path, it loads the pack from there and downloads nothing.
             pack = FaceAnalysis(
                 name=str(place),
-                allowed_modules=list(_MODULES),
+                allowed_modules=[*_MODULES, *([_106] if landmarks_106 else [])],
                 providers=providers(),
                 sess_options=session_options(),
             )
@@ -68,6 +76,12 @@ class InsightFaceAnalyser:
             raise UserError(f"{folder}: no detection network in it; expected SCRFD with key points") from None
         if "recognition" not in pack.models:
             raise UserError(f"{folder}: no recognition network in it; expected ArcFace with {_EMBEDDING} outputs")
+        if landmarks_106 and _106 not in pack.models:
+            raise UserError(
+                f"{folder}: no network for 106 landmarks in it ({_106}), which the adapter's conventions ask for "
+                "(landmark_points); name a pack that has one, such as buffalo_l, or convert with "
+                "conventions.landmark_points=68"
+            )
         sizes = [(side, side) for side in det_sizes] or None
         device = 0 if "CUDAExecutionProvider" in providers() else -1
         pack.prepare(ctx_id=device, det_thresh=det_threshold, det_size=sizes)
@@ -77,6 +91,7 @@ class InsightFaceAnalyser:
         if isinstance(width, int) and width != _EMBEDDING:
             raise UserError(f"{folder}: the recognition network has {width} outputs per face, expected {_EMBEDDING}")
         self._landmarks_3d = pack.models.get("landmark_3d_68")
+        self._landmarks_106 = pack.models.get(_106)
         self._batches = Batches(self._recogniser.session)
 
     @property
@@ -117,6 +132,13 @@ class InsightFaceAnalyser:
         features = self._batches.run(crops).astype(np.float32)
         norms = np.maximum(np.linalg.norm(features, axis=1, keepdims=True), np.float32(1e-12))
         return (features / norms).astype(np.float32)
+
+    def landmarks_106(self, image: np.ndarray, bbox: np.ndarray) -> np.ndarray:
+        """Return the 106 landmarks (106, 2) of the face in a box (4,), in pixels of `image` (H, W, 3) uint8 RGB."""
+        from insightface.app.common import Face
+
+        points = self._landmarks_106.get(np.ascontiguousarray(image[..., ::-1]), Face(bbox=bbox))
+        return np.asarray(points, np.float32)
 
     pose_source = "face pack"
 

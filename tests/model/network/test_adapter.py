@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from model.face.conventions import OURS, PUBLISHED
 from model.foundation.random_models import save_random_models
 from model.network.adapter import Adapter
 from model.network.base import Base, BaseReference, load_base
@@ -22,10 +23,11 @@ Make = Callable[..., Adapter]
 @pytest.mark.parametrize("imr", [False, True])
 def test_a_saved_adapter_is_loaded_unchanged(base: Base, make_adapter: Make, tmp_path: Path, imr: bool) -> None:
     adapter = make_adapter(base, imr=imr)
-    adapter.hair = imr
+    adapter.conventions = (OURS.with_values({"hair": True}), PUBLISHED)[imr]
     adapter.save(tmp_path / "a", REFERENCE)
     again = Adapter.load(tmp_path / "a", base.unet)
-    assert again.hair is imr
+    assert again.conventions == adapter.conventions
+    assert json.loads((tmp_path / "a" / "config.json").read_text())["format"] == (1, 2)[imr], "readers of 1 know ours"
     assert again.base_reference == REFERENCE
     assert again.sizes == adapter.sizes
     assert (again.reconfigurator is None) is not imr

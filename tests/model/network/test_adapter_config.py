@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from model.face.conventions import OURS, PUBLISHED
 from model.foundation.random_models import RandomModels, save_random_models
 from model.network.adapter import Adapter
 from model.network.adapter_config import CONFIG, WEIGHTS, read_config
@@ -136,3 +137,30 @@ def test_a_damaged_image_encoder_is_named(tmp_path: Path, change: dict[str, Any]
 
 def test_a_valid_adapter_still_loads(saved: Path, base: Base) -> None:
     assert torch.equal(Adapter.load(saved, base.unet).null_tokens, Adapter.load(saved, base.unet).null_tokens)
+
+
+def test_conventions_of_a_later_format_are_complete(saved: Path, base: Base) -> None:
+    config = read_config(saved)
+    for conventions in (None, {}, {**PUBLISHED.model_dump(), "crop": 3}, {**PUBLISHED.model_dump(), "more": 1}):
+        (saved / CONFIG).write_text(json.dumps({**config, "format": 2, "conventions": conventions}))
+        assert "conventions" in refused(saved, base)
+    (saved / CONFIG).write_text(json.dumps({**config, "format": 2, "conventions": PUBLISHED.model_dump()}))
+    assert Adapter.load(saved, base.unet).conventions == PUBLISHED
+
+
+def test_an_adapter_of_an_earlier_release_has_our_conventions(saved: Path, base: Base) -> None:
+    config = read_config(saved)
+    assert "conventions" not in config
+    assert Adapter.load(saved, base.unet).conventions == OURS
+    (saved / CONFIG).write_text(json.dumps({**config, "hair": True}))
+    assert Adapter.load(saved, base.unet).conventions == OURS.with_values({"hair": True})
+
+
+def test_a_training_refuses_what_prepares_other_inputs(saved: Path, base: Base) -> None:
+    adapter = Adapter.load(saved, base.unet)
+    adapter.check_trained_with(hair=False, origin="a")
+    with pytest.raises(ValueError, match=r"^a: trained with base\.hair=false; set that"):
+        adapter.check_trained_with(hair=True, origin="a")
+    adapter.conventions = PUBLISHED
+    with pytest.raises(ValueError, match=r"^a: its conventions are other ones \(crop, clip_pixels, "):
+        adapter.check_trained_with(hair=True, origin="a")

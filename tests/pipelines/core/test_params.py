@@ -25,10 +25,10 @@ def tiny(project: Path) -> Path:
 # sha256 of each loaded profile as canonical JSON. All extend tiny, so one change may change all. After an intended one,
 # compare the old and the new output of `dynamicid configure --profile NAME`, and update the digests.
 LOADED = {
-    "tiny": "48d581f7e14df33d8c50bdad14548be945818bbacb38ffe11e4e1b2786bea300",
-    "showcase": "d1813d4d1a7cfff2a3edcecd891e0b1078eb7e0e6c22869d632b4463ec7d43b1",
-    "photographs": "275d02ecf2652ac6567f2af1c66055ec55d16fa89c0bb16193ffd64c8c0c9556",
-    "sd15": "ffbd861336e572dc072144b22bc961201deca527d886a0d3791358acad3b82eb",
+    "tiny": "5bfb049b5738648942bb1ca233286ed50361644a031066d48b64d32559e2b7d9",
+    "showcase": "bdc7de22a7f84a8813374a5610d29aee4ced42852093ce2acbbd29bb0d3403ab",
+    "photographs": "8e8231316db20e83e86376c19d92a7af6411099935e9488a9682351aef83e73d",
+    "sd15": "04a15634af984237ffb32a4cf6ffa1ce0a069994c3b9aa596fdc62f10be9cdbf",
 }
 
 

@@ -16,6 +16,7 @@ from pipelines.core.errors import UserError
 from pipelines.core.sections.data import Preprocess
 from pipelines.core.sections.face_networks import Expression, FaceClassifier
 from pipelines.data.faces.analysis import Analyser, load_analyser, to_face
+from pipelines.data.faces.face_inputs import FaceInputs
 from pipelines.data.faces.record import FaceRecord
 from pipelines.data.faces.version import analyser_version
 from tests.pipelines.awkward import AWKWARD, make_awkward_photos
@@ -175,14 +176,14 @@ def test_mirroring_twice_gives_the_embedding_of_the_picture(analyser: Analyser, 
 
 def test_a_record_becomes_a_face_of_the_model(analyser: Analyser, photo: bytes) -> None:
     record = analyser.analyse([photo], None, ["sad, slightly turned to the left"])[0]
-    face = to_face(record, 48)
+    face = to_face(record, FaceInputs(48))
     assert face.crop.shape == (48, 48, 3)
     assert (face.expression, face.pose) == ("sad", "half_left")
     assert face.landmarks.shape == (68, 2)
     assert ((face.landmarks > -0.1) & (face.landmarks < 1.1)).all()
     assert transform(face.landmarks, np.eye(2, 3)).dtype == np.float32
     with pytest.raises(UserError, match="no usable face: empty"):
-        to_face(analyser.analyse([b""])[0], 48)
+        to_face(analyser.analyse([b""])[0], FaceInputs(48))
 
 
 def test_the_version_follows_content_and_not_places(
@@ -241,7 +242,7 @@ def test_labels_of_networks_are_stated_with_their_source(shared: Path, tmp_path:
     given = analysed(0.6, left, text="happy, facing the camera")
     assert (given.expression, given.pose, given.face_prompt) == ("happy", "front", "happy, facing the camera")
     assert (given.expression_source, given.pose_source) == ("sidecar", "sidecar")
-    face = to_face(opened, 48)
+    face = to_face(opened, FaceInputs(48))
     assert (face.expression, face.pose) == (None, None)
 
 
