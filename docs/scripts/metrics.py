@@ -37,6 +37,12 @@ JUDGES = """`judges` holds what each judge reached on real photos, and the `reas
 
 """
 
+PAPER = """With `evaluate.protocol: paper`, `paper` holds these for the variants `model`, `without_gate` and
+`without_imr`, and MLflow has them as `paper.<variant>.<metric>`
+([Evaluation](../explanation/evaluation.md#the-papers-questions)).
+
+"""
+
 
 def main() -> int:
     """Write the page, or with `--check` return 1 where it is out of date."""
@@ -47,6 +53,7 @@ def main() -> int:
         EXPRESSION,
         JUDGED_BY,
         MULTI_MEANINGS,
+        PAPER_MEANINGS,
         POSE,
         RECOGNISER,
         SINGLE_MEANINGS,
@@ -70,6 +77,17 @@ def main() -> int:
     text += table(
         ("judge", "metrics"),
         [(f"`{name}`", ", ".join(f"`{one}`" for one in shown if name in JUDGED_BY[one])) for name in judges],
+    )
+    text += (
+        "\n## Metrics of the paper\n\n"
+        + PAPER
+        + table(
+            ("metric", "meaning", "judges"),
+            [
+                (f"`{name}`", meaning, ", ".join(f"`{one}`" for one in JUDGED_BY[name]))
+                for name, meaning in PAPER_MEANINGS.items()
+            ],
+        )
     )
     text += "\n## Comparisons\n\n`comparisons` holds paired differences over what both drew, person by person, or "
     text += "picture by picture of several people: "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, option, read_params
 from pipelines.commands.output import emit_if_asked, say
@@ -16,6 +16,10 @@ def evaluate(
     adapter: Annotated[Path, option("Adapter to evaluate.")] = Path(ADAPTER),
     metrics: Annotated[Path, option("Metrics file to write (JSON).")] = Path(METRICS),
     report: Annotated[Path, option("HTML report to write.")] = Path(REPORT),
+    protocol: Annotated[
+        Literal["ours", "paper"] | None,
+        option("Questions and metrics: this project's, or also the paper's; default: evaluate.protocol."),
+    ] = None,
     params: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,
 ) -> None:
@@ -30,7 +34,10 @@ def evaluate(
         losses_anchoring=Path(LOSSES_ANCHORING) if adapter == Path(ADAPTER) else None,
         losses_imr=Path(LOSSES_IMR) if adapter == Path(ADAPTER) else None,
     )
-    document = run(read_params(params, overrides), inputs, Outputs(metrics=metrics, report=report))
+    changes = [*(overrides or ()), *([] if protocol is None else [f"evaluate.protocol={protocol}"])]
+    document = run(read_params(params, changes), inputs, Outputs(metrics=metrics, report=report))
     similarity, scaled = (table["model"]["id_similarity"] for table in (document, document["normalised"]))
     say(f"{metrics}: id_similarity {figure_text(similarity)}, s {figure_text(scaled)}; pictures in {report}")
+    for name, figure in document.get("paper", {}).get("model", {}).items():
+        say(f"paper's {name}: {figure_text(figure)}")
     emit_if_asked({"metrics": str(metrics), "report": str(report), "model": document["model"]})

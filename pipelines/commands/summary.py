@@ -23,7 +23,7 @@ from pipelines.evaluation.belonging import (
     read_document,
     withheld,
 )
-from pipelines.evaluation.variants import HEADINGS, SUMMARISED
+from pipelines.evaluation.variants import HEADINGS, PAPER_METRICS, PAPER_VARIANTS, SUMMARISED
 from pipelines.registry.settings import database, own_uri
 
 
@@ -37,9 +37,12 @@ def summary(
     rows, file = rows_of(document), database(Path.cwd())
     if json_wanted():
         values = {name: {metric: interval["value"] for metric, interval in row.items()} for name, row in rows.items()}
-        emit({"metrics": values, "not_measurable": withheld(document), "report": str(report), "mlflow": str(file)})
+        found = {"metrics": values, "not_measurable": withheld(document), "report": str(report), "mlflow": str(file)}
+        emit({**found, **({"paper": document["paper"]} if "paper" in document else {})})
         return
     show(_table(rows), width=110)  # for a log file it is 80, which would cut the numbers off
+    if "paper" in document:
+        show(_paper_table(document["paper"]), width=110)
     for metric, reason in withheld(document).items():
         say(f"{metric}: {NOT_MEASURABLE} ({reason})")
     command = f"mlflow ui --backend-store-uri {shlex.quote(own_uri(Path.cwd()))}"
@@ -90,4 +93,14 @@ def _table(rows: dict[str, dict[str, Any]]) -> Table:
                 known = interval["value"] is not None
                 cells.append(f"{interval['low']:.2f} … {interval['high']:.2f}" if known else "")
         table.add_row(metric, *cells)
+    return table
+
+
+def _paper_table(paper: dict[str, Any]) -> Table:
+    table = Table(title="the paper's questions, by its metrics", box=box.SIMPLE_HEAD)
+    table.add_column("", no_wrap=True)
+    for metric in PAPER_METRICS:
+        table.add_column(metric, justify="right")
+    for variant in PAPER_VARIANTS:
+        table.add_row(HEADINGS[variant], *(figure_text(paper[variant][metric]) for metric in PAPER_METRICS))
     return table

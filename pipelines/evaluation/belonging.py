@@ -36,8 +36,9 @@ def figure_text(figure: Mapping[str, Any]) -> str:
 
 
 def withheld(document: Mapping[str, Any]) -> dict[str, str]:
-    """Return the model's metrics in `document` that are not measurable, each with its reason."""
-    return {name: str(one["reason"]) for name, one in document.get("model", {}).items() if one["value"] is None}
+    """Return the model's metrics in `document` that are not measurable, each with its reason; the paper's, too."""
+    rows = {**document.get("model", {}), **document.get("paper", {}).get("model", {})}
+    return {name: str(one["reason"]) for name, one in rows.items() if one["value"] is None}
 
 
 def withheld_tags(document: Mapping[str, Any]) -> dict[str, str]:

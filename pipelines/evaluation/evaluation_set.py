@@ -167,7 +167,7 @@ def build_evaluation_set(records: list[PhotoRecord], params: Evaluate, prompts: 
         shown,
         params.several_people.pictures,
         {count: len(texts) for count, texts in prompts.several.items()},
-        lambda count, number: _noise(params.seed, "several", count, number),
+        lambda count, number: noise_of(params.seed, "several", count, number),
     )
     return EvaluationSet(prompts, tuple(people), tuple(cells), multi)
 
@@ -176,7 +176,8 @@ def _digest(seed: int, text: str) -> str:
     return hashlib.sha256(f"{seed}:{text}".encode()).hexdigest()
 
 
-def _noise(seed: int, *parts: object) -> int:
+def noise_of(seed: int, *parts: object) -> int:
+    """Return the seed of a picture's initial noise, which is the same for the same parts."""
     # 48 bits: exact in JSON readers that store numbers as doubles.
     return int(_digest(seed, ":".join(str(part) for part in parts))[:12], 16)
 
@@ -217,7 +218,7 @@ def _cells_of(person: int, identity: str, shown: Shown, params: Evaluate, prompt
             pose=pose,
             prompt=(person * params.prompts + turn) % prompts,
             seed=seed,
-            noise=_noise(params.seed, identity, seed),
+            noise=noise_of(params.seed, identity, seed),
             graded=graded,
             true_photo=shown.get((expression, pose)),
         )
@@ -226,7 +227,9 @@ def _cells_of(person: int, identity: str, shown: Shown, params: Evaluate, prompt
     # The spread over seeds is measured with one expression, pose and prompt.
     first = graded[0]
     spread = [
-        Cell(**{**asdict(first), "seed": seed, "noise": _noise(params.seed, identity, "spread", seed), "graded": False})
+        Cell(
+            **{**asdict(first), "seed": seed, "noise": noise_of(params.seed, identity, "spread", seed), "graded": False}
+        )
         for seed in range(1, params.diversity_seeds)
     ]
     return graded + spread

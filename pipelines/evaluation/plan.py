@@ -16,7 +16,15 @@ import numpy as np
 from model.face.face_prompts import EXPRESSIONS, POSES
 from model.face.people_prompts import people_of, with_face_prompts
 from pipelines.evaluation.evaluation_set import MOTIONS, EvaluationSet
-from pipelines.evaluation.variants import MODEL, SHIPPED, TEXT_ONLY, TRUE_TOKENS, WITHOUT_GATE, WITHOUT_IMR
+from pipelines.evaluation.variants import (
+    MODEL,
+    PAPER_VARIANTS,
+    SHIPPED,
+    TEXT_ONLY,
+    TRUE_TOKENS,
+    WITHOUT_GATE,
+    WITHOUT_IMR,
+)
 
 DRAWN: tuple[str, ...] = (MODEL, TEXT_ONLY, WITHOUT_GATE, WITHOUT_IMR, TRUE_TOKENS)
 
@@ -152,6 +160,11 @@ def plan_drawing(questions: EvaluationSet, tokens: TokenTable, motions: int) -> 
 def plan_shipped(questions: EvaluationSet, tokens: TokenTable, motions: int) -> Plan:
     """Plan the pictures of the shipped adapter from its own `tokens`: those of the variants."""
     return _plan(questions, tokens, {SHIPPED: shared_cells(questions, motions)})
+
+
+def plan_paper(questions: EvaluationSet, tokens: TokenTable) -> Plan:
+    """Plan the pictures of PAPER_VARIANTS, which all draw every cell."""
+    return _plan(questions, tokens, {variant: range(len(questions.cells)) for variant in PAPER_VARIANTS})
 
 
 def _plan(questions: EvaluationSet, tokens: TokenTable, cells: Mapping[str, Sequence[int]]) -> Plan:

@@ -13,6 +13,7 @@ from pipelines.core.pages import render_page
 from pipelines.evaluation.belonging import NOT_MEASURABLE
 from pipelines.evaluation.intervals import Interval, NotMeasurable
 from pipelines.evaluation.multi_scoring import ScoredPicture
+from pipelines.evaluation.paper import PUBLISHED, PaperResult
 from pipelines.evaluation.pictures import data_uri, heat, svg_uri
 from pipelines.evaluation.plots import forest, loss_curves, read_losses, sweep_plot
 from pipelines.evaluation.protocol import CONFUSED, EvaluationResult
@@ -22,6 +23,8 @@ from pipelines.evaluation.variants import (
     MEANINGS,
     METRICS,
     MODEL,
+    PAPER_MEANINGS,
+    PAPER_METRICS,
     SHIPPED,
     TEXT_ONLY,
     TITLES,
@@ -56,11 +59,15 @@ _PLACES = {"yaw_mae": 1, "kid": 4}
 
 
 def write_report(
-    result: EvaluationResult, document: Mapping[str, Any], losses: Mapping[str, Path], mark: str = ""
+    result: EvaluationResult,
+    document: Mapping[str, Any],
+    losses: Mapping[str, Path],
+    mark: str = "",
+    paper: PaperResult | None = None,
 ) -> str:
     """Return the page as HTML; `document` is the contents of `metrics.json`, `losses` the loss curves by stage.
 
-    `mark` is the tag that names the metrics file (`metrics_mark`).
+    `mark` is the tag that names the metrics file (`metrics_mark`), `paper` the answers to the paper's questions.
     """
     curves = {name: read_losses(file) for name, file in losses.items()}
     return render_page(
@@ -83,6 +90,7 @@ def write_report(
         groups=_groups(result),
         sweeps=_sweeps(result),
         judges=_judges(result),
+        paper=None if paper is None else _paper(paper),
     )
 
 
@@ -144,6 +152,23 @@ def _table(result: EvaluationResult) -> dict[str, Any]:
         if any(metric in row for row in result.metrics.values())
     ]
     return {"titles": [TITLES[variant] for variant in shown], "rows": rows}
+
+
+def _paper(paper: PaperResult) -> dict[str, Any]:
+    """Return the table of the paper's metrics: for every variant the cells, each with the paper's own figure."""
+    rows = [
+        {
+            "title": TITLES[variant],
+            "cells": [
+                {**(_cell(row[name], name) or {}), "published": number_text(PUBLISHED[variant][name])}
+                for name in PAPER_METRICS
+            ],
+        }
+        for variant, row in paper.metrics.items()
+    ]
+    prompts = [prompt.text for prompt in paper.questions.prompts.single]
+    asked = {"pictures": paper.pictures, "prompts": prompts, "evaluation_set": paper.questions.hash}
+    return {"meanings": PAPER_MEANINGS, "rows": rows, **asked}
 
 
 def _effects(result: EvaluationResult) -> list[dict[str, str]]:

@@ -94,3 +94,19 @@ _MULTI_JUDGED_BY: dict[str, tuple[str, ...]] = {
     "count_accuracy": (DETECTOR,),
 }
 JUDGED_BY |= {multi_metric(name, people): judges for people in _COUNTS for name, judges in _MULTI_JUDGED_BY.items()}
+
+# The metrics of the paper, under its names: Hu et al., ICCV 2025 (arXiv 2503.06505), the tables of section 4.
+PAPER_MEANINGS: dict[str, str] = {
+    "CLIP-T": "cosine of picture and text prompt, without the face prompt; higher is better",
+    "FaceSim": "cosine of the drawn face to that of the reference; higher is better",
+    "Expr": "share of all pictures with the asked one of seven expressions; higher is better",
+    "Pose": "share of all pictures with the asked one of five poses; higher is better",
+}
+PAPER_METRICS: tuple[str, ...] = tuple(PAPER_MEANINGS)
+PAPER_VARIANTS: tuple[str, ...] = (MODEL, WITHOUT_GATE, WITHOUT_IMR)
+JUDGED_BY |= {
+    "CLIP-T": (TEXT,),
+    "FaceSim": (DETECTOR, RECOGNISER),
+    "Expr": (DETECTOR, EXPRESSION),
+    "Pose": (DETECTOR, POSE),
+}

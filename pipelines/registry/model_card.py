@@ -47,6 +47,7 @@ def model_card(
         rows=rows,
         terms={True: "allowed", False: "forbidden", None: "unknown"},
         networks=[{**network, "name": describe(network)} for network in networks or ()],
+        paper={name: figure_text(one) for name, one in metrics.get("paper", {}).get("model", {}).items()},
         withheld=withheld(metrics),
         evaluation_set=metrics["evaluation_set"],
         model_name=params.register_.model_name,

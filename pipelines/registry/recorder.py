@@ -18,7 +18,7 @@ from pipelines.core.documents import read_object
 from pipelines.core.errors import StageFailed
 from pipelines.core.params import Params
 from pipelines.evaluation.belonging import read_document, withheld_tags
-from pipelines.evaluation.variants import SUMMARISED
+from pipelines.evaluation.variants import PAPER_VARIANTS, SUMMARISED
 from pipelines.registry.lineage import Lineage, lineage_of
 from pipelines.registry.registry import open_registry, registry_lock
 from pipelines.registry.results import StageResult, result_of
@@ -61,6 +61,10 @@ def stage_metrics(root: Path, name: str) -> dict[str, float]:
         for variant, metrics in tree.get("normalised", {}).items():
             for metric, interval in metrics.items():
                 found[f"normalised.{variant}.{metric}"] = interval["value"]
+        for variant, row in paper_rows(tree):
+            for metric, interval in row.items():
+                for end, suffix in (("value", ""), ("low", ".low"), ("high", ".high")):
+                    found[f"paper.{variant}.{metric}{suffix}"] = interval.get(end)
         reached = flatten(tree.get("judges", {}), "judges")
         found |= {name: value for name, value in reached if not isinstance(value, str)}
     else:
@@ -68,6 +72,11 @@ def stage_metrics(root: Path, name: str) -> dict[str, float]:
         tree = read_object(file, f"`dynamicid repro --force {name}` writes it again") if file.is_file() else {}
         found = {key: value for key, value in flatten(tree) if isinstance(value, int | float)}
     return {key: float(value) for key, value in found.items() if value is not None and math.isfinite(value)}
+
+
+def paper_rows(document: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Return the variants of the paper's questions in a metrics file, each with its metrics; empty without them."""
+    return [(variant, document["paper"][variant]) for variant in PAPER_VARIANTS if "paper" in document]
 
 
 def _curves(file: Path) -> list[Any]:
@@ -145,6 +154,10 @@ def record_stage(root: Path, name: str, params: Params, *, anew: bool = False) -
             now = time.time_ns() // 1_000_000
             values = [Metric(key, number, now, 0) for key, number in stage_metrics(root, name).items()]
             log_values(client, run_id, _parameters(result, params), [*curves, *values])
+            if name == "evaluate" and (rows := paper_rows(read_document(root / METRICS))):
+                table = [{"variant": variant, **{m: one["value"] for m, one in row.items()}} for variant, row in rows]
+                columns = {key: [row[key] for row in table] for key in table[0]}
+                client.log_table(run_id, columns, "paper.json")
             for path in _ARTEFACTS.get(name, ()):
                 if (root / path).is_file():
                     client.log_artifact(run_id, str(root / path))

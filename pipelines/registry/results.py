@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -210,7 +210,10 @@ def _evaluated_by_hand(root: Path, problems: Sequence[str]) -> StageResult:
             f"{METRICS}: made on the photos {record['inputs']['photos'][:12]}, {PROCESSED} has {present[:12]}: they "
             "are not one result; `dynamicid repro evaluate` evaluates on these"
         )
-    return _by_hand(root, "evaluate", record, document["settings"].get("profile"), [METRICS, REPORT])
+    result = _by_hand(root, "evaluate", record, document["settings"].get("profile"), [METRICS, REPORT])
+    # A record names the protocol only where it is not this project's own.
+    evaluated = {"protocol": "ours", **result.params["evaluate"]}
+    return replace(result, params={**result.params, "evaluate": evaluated})
 
 
 def _by_hand(root: Path, stage: str, record: dict[str, Any], profile: str | None, paths: Sequence[str]) -> StageResult:

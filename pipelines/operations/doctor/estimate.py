@@ -196,6 +196,8 @@ def _evaluation(params: Params, work: Path, found: Photos, photo: float) -> Esti
     pictures = graded * (11 + 3 * settings.variant_cells) + people * (settings.diversity_seeds - 1) + 5 * several
     if settings.shipped_adapter is not None:
         pictures += graded * settings.variant_cells + several
+    if settings.protocol == "paper":
+        pictures += people * (2 * 35 + 2)  # with the gate and without, and without IMR one of each prompt
     # Judging a face takes about as long as analysing one.
     seconds = 2 * loaded + pictures * (step * settings.steps + rest + photo)
     return Estimate("evaluate", seconds / 3600, 0.05, f"{pictures} pictures, {step:.3g} s a step and picture")

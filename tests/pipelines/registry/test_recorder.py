@@ -171,6 +171,27 @@ def test_evaluation_is_recorded_by_variant_and_by_plain_name(root: Path) -> None
     assert data.tags["dynamicid.evaluation_set"] == "e" * 64
 
 
+def test_the_papers_metrics_are_recorded_beside_ours(root: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    file = root / "reports" / "metrics.json"
+    document = json.loads(file.read_text())
+    row = {"CLIP-T": interval(0.2), "FaceSim": {"value": None, "reason": "recogniser: no"}, "Expr": interval(0.4)}
+    document["paper"] = dict.fromkeys(("model", "without_gate", "without_imr"), row)
+    file.write_text(json.dumps(document))
+    dvc(root, "commit", "-q", "-f")
+    run_id = record_stage(root, "evaluate", load_params(root / "params.yaml"))
+    client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
+    run = client.get_run(run_id)
+    assert run.data.metrics["paper.model.CLIP-T"] == 0.2
+    assert run.data.metrics["paper.without_imr.Expr.high"] == 0.5
+    assert not any("FaceSim" in name for name in run.data.metrics)
+    assert run.data.tags["dynamicid.not_measurable"] == "FaceSim"
+    table = json.loads(Path(client.download_artifacts(run_id, "paper.json", str(root))).read_text())
+    assert table["columns"] == ["variant", "CLIP-T", "FaceSim", "Expr"]
+    assert table["data"][0] == ["model", 0.2, None, 0.4]
+
+
 @disks.pytestmark
 @pytest.mark.parametrize(
     ("small", "expected"),
