@@ -55,7 +55,9 @@ class Painter:
             )
             for cell in questions.cells
         }
-        return TokenTable(own=own, asked=asked if self.obeys else {key: own[key[0]] for key in asked}, true={}, multi={})
+        return TokenTable(
+            own=own, asked=asked if self.obeys else {key: own[key[0]] for key in asked}, true={}, multi={}
+        )
 
     def draw(self, specs: Sequence[Any]) -> list[Any]:
         return [SimpleNamespace(image=np.rint(spec.tokens).astype(np.uint8)) for spec in specs]
