@@ -188,7 +188,7 @@ def run_protocol(
             for count in {len(cell.people) for cell in questions.multi_cells}
         },
     )
-    metrics = summarise(scores, columns, resamples)
+    metrics: Shown = {variant: dict(row) for variant, row in summarise(scores, columns, resamples).items()}
     photo_features = judges.text.pictures([photos[name].image for name in _asked_photos(questions)])
     for variant, cells in plan.cells.items():
         found = metrics[variant] | {"kid": _distance(questions, cells, judged, photo_features, resamples.people)}
@@ -262,12 +262,14 @@ def _asked_photos(questions: EvaluationSet) -> dict[str, int]:
 
 def _distance(
     questions: EvaluationSet, cells: Mapping[int, int], judged: JudgedPictures, real: np.ndarray, weights: np.ndarray
-) -> Interval:
+) -> Measured:
     # A picture shared by several cells counts once: copies would reduce the measured variety.
     person = {
         picture: questions.cells[number].person for number, picture in cells.items() if questions.cells[number].graded
     }
     real_person = np.array(list(_asked_photos(questions).values()))
+    if len(person) < 2:
+        return NotMeasurable(f"{len(person)} picture drawn, a distance needs two")
     drawn, drawn_person = judged.features[list(person)], np.array(list(person.values()))
     return bootstrap(kid(drawn, drawn_person, real, real_person, weights.shape[1]), weights)
 

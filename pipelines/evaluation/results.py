@@ -120,9 +120,9 @@ def not_measurable(metric: str, unfit: Mapping[str, str]) -> NotMeasurable | Non
     return NotMeasurable("; ".join(reasons)) if reasons else None
 
 
-def withhold(row: Mapping[str, Interval], unfit: Mapping[str, str]) -> dict[str, Measured]:
-    """Return `row`, intervals by metric, without the values of the judges in `unfit`."""
-    return {metric: not_measurable(metric, unfit) or interval for metric, interval in row.items()}
+def withhold(row: Mapping[str, Measured], unfit: Mapping[str, str]) -> dict[str, Measured]:
+    """Return `row`, values by metric, without the values of the judges in `unfit`."""
+    return {metric: not_measurable(metric, unfit) or value for metric, value in row.items()}
 
 
 def normalise(scores: Mapping[str, Scores], several: Columns, resamples: Resamples, unfit: Mapping[str, str]) -> Shown:

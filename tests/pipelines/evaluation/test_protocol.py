@@ -15,15 +15,16 @@ import pytest
 
 from pipelines.core.params import load_params
 from pipelines.core.sections.data import Rights
-from pipelines.evaluation.evaluation_set import build_evaluation_set
+from pipelines.evaluation.evaluation_set import EvaluationSet, build_evaluation_set
 from pipelines.evaluation.photos import held_out_records, read_photos
+from pipelines.evaluation.plan import cells_of
 from pipelines.evaluation.prompts import load_prompts
 from pipelines.evaluation.protocol import EvaluationResult, Judges, run_protocol
 from pipelines.evaluation.readings import FaceReader
 from pipelines.evaluation.report import write_report
 from pipelines.evaluation.sampling import CellRenderer
 from pipelines.evaluation.text_judge import TextJudge
-from pipelines.evaluation.variants import METRICS, MULTI_MEANINGS, PEOPLE_OF, multi_metric
+from pipelines.evaluation.variants import METRICS, MULTI_MEANINGS, PEOPLE_OF, TRUE_TOKENS, multi_metric
 from tests.pipelines.evaluation.conftest import LAX, SMALL
 
 
@@ -207,6 +208,19 @@ def test_judges_that_cannot_judge_leave_no_number(evaluate: Callable[..., Evalua
     assert page.count("not measurable") > 20
     assert re.search(r"similarity (not measurable|−?\d)", page)[1] == "not measurable"  # type: ignore[index]
     assert 'alt="identity against prompt' not in page
+
+
+def test_a_variant_of_one_picture_has_no_distance(
+    evaluate: Callable[..., Evaluated], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def one_of_true_tokens(questions: EvaluationSet, variant: str, motions: int) -> list[int]:
+        return cells_of(questions, variant, motions)[: 1 if variant == TRUE_TOKENS else None]
+
+    monkeypatch.setattr("pipelines.evaluation.plan.cells_of", one_of_true_tokens)
+    evaluated = evaluate()
+    found = {"value": None, "reason": "1 picture drawn, a distance needs two"}
+    assert evaluated.document[TRUE_TOKENS]["kid"] == found
+    assert evaluated.document["model"]["kid"]["value"] is not None
 
 
 def test_loss_curves_and_sweeps_are_shown_where_they_are_given(
