@@ -24,10 +24,13 @@ class KnownPictures:
         """The most people in one picture."""
         return max(max(counts) for counts in self.people.values())
 
+    def sizes_of(self, people: int) -> list[Size]:
+        """Return the sizes of pictures with so many people; all where there is none."""
+        return [size for size, counts in self.people.items() if people in counts] or list(self.people)
+
     def size_for(self, people: int) -> Size:
         """Return the size for so many people: of those with as many, the one nearest to half a square more for each."""
-        having = [size for size, counts in self.people.items() if people in counts] or list(self.people)
-        return min(having, key=lambda size: abs(size[0] / size[1] - (people + 1) / 2))
+        return min(self.sizes_of(people), key=lambda size: abs(size[0] / size[1] - (people + 1) / 2))
 
 
 def known_pictures(pipeline: Path) -> KnownPictures | None:

@@ -24,7 +24,9 @@ def generate(
     reference: Annotated[
         list[str],
         option(
-            "Photo of one person; repeatable. FILE@y0,x0,y1,x1 places the person in the box (0 to 1).", metavar="FILE"
+            "Photo of one person; repeatable. FILE#2: its second face from the left. FILE@y0,x0,y1,x1 or FILE#2@…: the "
+            "box (0 to 1).",
+            metavar="FILE",
         ),
     ],
     prompt: Annotated[str, option("Text prompt: what the picture shows besides the faces.")],
@@ -35,6 +37,10 @@ def generate(
     adapter: AdapterChoice = None,
     negative_prompt: Annotated[str | None, option("What the picture must not show.")] = None,
     seed: Annotated[int, option("Random seed; the same seed gives the same picture.", min=0, max=2**63 - 1)] = 0,
+    number: Annotated[int, option("Number of pictures, with seeds from --seed on.", min=1, max=1000)] = 1,
+    width: Annotated[int | None, option("Width in pixels; by default what the base knows best.", min=32)] = None,
+    height: Annotated[int | None, option("Height in pixels, likewise.", min=32)] = None,
+    sampler: Annotated[str | None, option("ddim, or dpm (DPM-Solver++); by default that of the base.")] = None,
     steps: Annotated[int | None, option("Denoising steps; default: evaluate.steps.", min=1, max=1000)] = None,
     guidance: Annotated[float | None, option("Guidance scale; default: evaluate.guidance.", min=0)] = None,
     scale: Annotated[float, option("Strength of the identity; at 0 the references have no effect.")] = 1.0,
@@ -50,7 +56,7 @@ def generate(
     from pipelines.serving.generation import Generator
     from pipelines.serving.request import DrawRequest, Reference
 
-    photos, boxes = zip(*(split_reference(text) for text in reference), strict=True)
+    photos, faces, boxes = zip(*(split_reference(text) for text in reference), strict=True)
     for target in (out, gate_map):
         if target is not None and target.suffix.lower() not in _FORMATS:
             suffix = target.suffix or "no extension"
@@ -60,6 +66,11 @@ def generate(
         prompt=prompt,
         face_prompts=tuple(face_prompt or ()),
         boxes=tuple(box for box in boxes if box is not None),
+        faces=() if set(faces) == {None} else faces,
+        width=width,
+        height=height,
+        number=number,
+        sampler=sampler,
         seed=seed,
         negative_prompt=negative_prompt,
         steps=steps,
@@ -77,28 +88,39 @@ def generate(
         if target.is_dir():
             raise UserError(f"{target}: a folder; expected the name of a picture file")
     generator = Generator.load(folder, params)
-    drawn = generator.draw(request, gate_map=gate_map is not None)
-    if drawn.note:
-        warn(drawn.note)
-    pictures = {out: drawn.image}
-    if gate_map is not None:
-        pictures[gate_map] = _grey(drawn.gate_map, drawn.image.size)
-    for target, picture in pictures.items():
-        picture.save(target)
-    shown = {"gate_map": str(gate_map)} if gate_map is not None else {}
-    emit({"picture": str(out), "seed": seed, **shown, **generator.other_base})
+    made = []
+    for turn, one in enumerate(request.pictures(), 1):
+        drawn = generator.draw(one, gate_map=gate_map is not None)
+        if drawn.note and turn == 1:
+            warn(drawn.note)
+        files = {"picture": (out, drawn.image)}
+        if gate_map is not None:
+            files["gate_map"] = (gate_map, _grey(drawn.gate_map, drawn.image.size))
+        shown: dict[str, str | int] = {"seed": one.seed}
+        for name, (target, picture) in files.items():
+            file = target if number == 1 else target.with_stem(f"{target.stem}-{turn}")
+            picture.save(file)
+            shown[name] = str(file)
+        made.append(shown)
+    emit({**(made[0] if number == 1 else {"pictures": made}), **generator.other_base})
 
 
-def split_reference(text: str) -> tuple[Path, Box | None]:
-    """Split `photo.jpg@y0,x0,y1,x1` into file and box (None without one); a file name may contain an @."""
+def split_reference(text: str) -> tuple[Path, int | None, Box | None]:
+    """Split `photo.jpg#2@y0,x0,y1,x1` into file, face from the left and box (None without); names may hold # and @."""
     name, at, numbers = text.rpartition("@")
+    box = None
     if not at or Path(text).exists():
-        return Path(text), None
-    try:
-        y0, x0, y1, x1 = (float(number) for number in numbers.split(","))
-    except ValueError:
-        raise UserError(f"--reference {text}: no such file, and {numbers!r} is not a box y0,x0,y1,x1") from None
-    return Path(name), (y0, x0, y1, x1)
+        name = text
+    else:
+        try:
+            y0, x0, y1, x1 = (float(number) for number in numbers.split(","))
+        except ValueError:
+            raise UserError(f"--reference {text}: no such file, and {numbers!r} is not a box y0,x0,y1,x1") from None
+        box = (y0, x0, y1, x1)
+    file, sign, face = name.rpartition("#")
+    if not sign or Path(name).exists() or not face.isascii() or not face.isdecimal():
+        return Path(name), None, box
+    return Path(file), int(face), box
 
 
 def _read(photo: Path) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -122,6 +123,13 @@ def multi_person_settings(params: Evaluate, people: int, steps: int | None = Non
         "boost_steps": round(params.boost_steps * share),
         "layout_steps": round(params.layout_steps * share),
     }
+
+
+def with_sampler(pipe: Any, sampler: str) -> Any:
+    """Return a pipeline of the same models with another solver; `pipe` stays as it is."""
+    other = copy.copy(pipe)
+    use_sampler(other, sampler)
+    return other
 
 
 def picture_size(resolution: int, people: int, known: KnownPictures | None) -> tuple[int, int]:

@@ -74,7 +74,7 @@ def input_example() -> dict[str, list[Any]]:
 def signature() -> Any:
     """Return the model's signature: references are base64 pictures, boxes are y0, x0, y1, x1 in [0, 1].
 
-    `image` is a base64 PNG, `cut` what of the prompt was too long.
+    `image` is a base64 PNG, `cut` what of the prompt was too long, `note` why the picture may be wrong all the same.
     """
     from mlflow.models.signature import ModelSignature
     from mlflow.types.schema import Array, ColSpec, Schema
@@ -86,9 +86,13 @@ def signature() -> Any:
             ColSpec(Array("string"), "face_prompts", required=False),
             ColSpec(Array(Array("double")), "boxes", required=False),
             ColSpec("long", "seed", required=False),
+            ColSpec(Array("long"), "faces", required=False),
+            ColSpec("string", "negative_prompt", required=False),
+            *(ColSpec("long", name, required=False) for name in ("width", "height", "number")),
+            ColSpec("string", "sampler", required=False),
         ]
     )
-    return ModelSignature(inputs=inputs, outputs=Schema([ColSpec("string", name) for name in ("image", "cut")]))
+    return ModelSignature(inputs=inputs, outputs=Schema([ColSpec("string", name) for name in ("image", "cut", "note")]))
 
 
 def find_or_log(client: Tracking, params: Params, challenger: Challenger) -> tuple[Any, bool]:

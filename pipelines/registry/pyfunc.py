@@ -26,6 +26,7 @@ class DynamicIDModel(PythonModel):
         from pipelines.core.errors import StageFailed, UserError
         from pipelines.core.params import load_params
         from pipelines.serving.generation import Generator
+        from pipelines.serving.request import OPTIONAL
         from pipelines.serving.request_guard import install
 
         try:
@@ -37,16 +38,18 @@ class DynamicIDModel(PythonModel):
         self._limits = params.serve
         # Callers share one pipeline with its scheduler, so they wait for each other.
         self._drawing = threading.Lock()
-        install(params.serve)
+        install(params.serve, OPTIONAL)
 
     # Without type hints: MLflow would derive a signature from them, although one is logged with the model, and warn.
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
-        """Return a frame with the columns `image` (base64 PNG) and `cut`, one row per row of `model_input`.
+        """Return a frame with the columns `image` (base64 PNG), `cut` and `note`, one row per picture.
 
-        `cut` is the end of a prompt that was too long for the model, "" for none.
+        `cut` is the end of a prompt that was too long for the model, `note` why the picture may be wrong all the same,
+        both "" for none. A row of `model_input` gives one picture, or its `number`, with seeds from `seed` on.
 
-        Columns: `references` (list of base64 pictures), `prompt`, and optionally `face_prompts` (one per reference),
-        `boxes` (y0, x0, y1, x1 in [0, 1], one per reference), `seed`. Raises MlflowException: a server's status 400 on
+        Columns: `references` (list of base64 pictures), `prompt`, and optionally `face_prompts`, `boxes` (y0, x0, y1,
+        x1 in [0, 1]) and `faces` (from the left, 0: the only one), one per reference; `seed`, `negative_prompt`,
+        `width`, `height`, `number`, `sampler`. Raises MlflowException: a server's status 400 on
         invalid input in any row (no picture is returned), 500 where the drawing itself fails.
         """
         import pandas as pd
@@ -56,23 +59,26 @@ class DynamicIDModel(PythonModel):
         from pipelines.core.errors import UserError
         from pipelines.serving.request import read_row
 
-        images, cuts = [], []
+        images, cuts, notes = [], [], []
         try:
             rows = model_input.to_dict(orient="records")
-            requests = [read_row(row, self._limits) for row in rows]
+            requests = [one for row in rows for one in read_row(row, self._limits).pictures()]
+            if len(requests) > self._limits.max_rows:
+                raise UserError(f"{len(requests)} pictures in a request; at most {self._limits.max_rows}")
             for request in requests:
                 with self._drawing:
                     drawn = self._generator.draw(request)
                 buffer = io.BytesIO()
                 drawn.image.save(buffer, format="PNG")
                 cuts.append(drawn.cut)
+                notes.append(drawn.note)
                 images.append(base64.b64encode(buffer.getvalue()).decode())
         except UserError as error:
             raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from error
         except Exception as error:
             reason = " ".join(f"drawing failed: {type(error).__name__}: {error}".split())
             raise MlflowException(reason, error_code=INTERNAL_ERROR) from error
-        return pd.DataFrame({"image": images, "cut": cuts})
+        return pd.DataFrame({"image": images, "cut": cuts, "note": notes})
 
 
 mlflow.models.set_model(DynamicIDModel())

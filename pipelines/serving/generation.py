@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from model.network.known_pictures import KnownPictures
 from pipelines.core.errors import UserError
 from pipelines.core.params import Params
 from pipelines.core.row_schemas import OK
@@ -22,10 +24,14 @@ from pipelines.core.weights.domains import (
 from pipelines.core.weights.manifest import SHAPING
 from pipelines.data.faces.face_inputs import FaceInputs
 from pipelines.data.faces.record import FaceRecord
-from pipelines.serving.request import DrawRequest, Reference
+from pipelines.serving.request import Box, DrawRequest, Reference
 
 # The largest face of a reference is used only where it has at least this many times the area of any other.
 _DOMINANCE = 3.0
+# A picture has at most so many times the pixels of the base's, and a face at least such a part of their side.
+_LARGEST, _SMALLEST_FACE = 4, 6
+# Photos of several people are reduced to this shorter side at most before one of them is cut out.
+_CUT_FROM = 2048
 
 
 @dataclass(frozen=True)
@@ -93,19 +99,27 @@ class Generator:
         import torch
 
         from pipelines.data.faces.analysis import to_face
-        from pipelines.evaluation.sampling import multi_person_settings, sampling_of
+        from pipelines.evaluation.sampling import multi_person_settings, sampling_of, with_sampler
 
         if any(request.face_prompts) and not self.takes_face_prompts:
             raise UserError("a face prompt needs an adapter with an IMR: `dynamicid train-imr` adds it")
-        records = [self._record(reference) for reference in request.references]
+        people = len(request.references)
+        if self.known is not None and people > self.known.most_people:
+            raise UserError(
+                f"{people} people: the base was trained on {self.known.most_people} in a picture at most "
+                f"({self.known.file}); draw fewer, or use a base that knows more"
+            )
+        width, height = self._size(request)
+        meant = request.faces or (None,) * people
+        records = [self._record(*one) for one in zip(request.references, meant, strict=True)]
         faces = [to_face(record, self._inputs, edited=any(request.face_prompts)) for record in records]
         ways = self._pipeline.conventions
         settings = sampling_of(self._params.evaluate, ways)
-        size = ways.resolution or self._params.base.resolution
         steps = request.steps or settings.steps
         # Published code boosts the box of one person, too.
-        regions = max(len(faces), 2) if ways.boost_one_person and request.boxes else len(faces)
-        done = self._pipeline(
+        regions = max(people, 2) if ways.boost_one_person and request.boxes else people
+        pipeline = self._pipeline if request.sampler is None else with_sampler(self._pipeline, request.sampler)
+        done = pipeline(
             request.prompt,
             faces=faces,
             face_prompts=[text or None for text in request.face_prompts] or None,
@@ -115,38 +129,114 @@ class Generator:
             num_inference_steps=steps,
             guidance_scale=settings.guidance if request.guidance is None else request.guidance,
             guidance_rescale=settings.guidance_rescale,
-            height=size,
-            width=size,
+            height=height,
+            width=width,
             generator=torch.Generator("cpu").manual_seed(request.seed),
             return_gate_maps=gate_map,
             callback_on_step_end=None if on_step is None else _step_callback(on_step, steps),
             **multi_person_settings(settings, regions, steps),
         )
         cut = self._pipeline.cut_from(request.prompt)
-        note = ""
+        notes = [
+            *self._unknown_size(people, width, height),
+            *_poor_boxes(request.boxes, self._side, width, height),
+        ]
         if any(record.domain == DRAWN for record in records) and (wrong := conflicts(self._networks, DRAWN)):
-            note = f"a reference seems to be a drawing: {describe_conflict(wrong, DRAWN)}"
-        return GeneratedPicture(done.images[0], done.gate_maps[0] if gate_map else None, cut, note)
+            notes.append(f"a reference seems to be a drawing: {describe_conflict(wrong, DRAWN)}")
+        return GeneratedPicture(done.images[0], done.gate_maps[0] if gate_map else None, cut, "; ".join(notes))
+
+    @cached_property
+    def known(self) -> KnownPictures | None:
+        """What the base was trained on, None where nothing says so."""
+        from pipelines.evaluation.sampling import known_base
+
+        return known_base(self._params)
+
+    @property
+    def _side(self) -> int:
+        """The side of a square picture: that of the adapter's conventions, else of the base."""
+        return int(self._pipeline.conventions.resolution or self._params.base.resolution)
+
+    @property
+    def _known_sizes(self) -> KnownPictures | None:
+        # A size that the conventions fix is a square.
+        return self.known if self._pipeline.conventions.resolution is None else None
+
+    def _size(self, request: DrawRequest) -> tuple[int, int]:
+        """Return width and height of the picture; raise UserError where it is too large for the base."""
+        from pipelines.evaluation.sampling import picture_size
+
+        side = self._side
+        usual = picture_size(side, len(request.references), self._known_sizes)
+        width, height = request.width or usual[0], request.height or usual[1]
+        if width * height > _LARGEST * side * side:
+            raise UserError(
+                f"{width} x {height} pixels: more than {_LARGEST} times the {side} x {side} of the base; draw smaller"
+            )
+        return width, height
+
+    def _unknown_size(self, people: int, width: int, height: int) -> list[str]:
+        """Return a warning where the base was not trained on pictures of this size with so many people."""
+        side = self._side
+        known = [(side, side)] if self._known_sizes is None else self._known_sizes.sizes_of(people)
+        if (width, height) in known:
+            return []
+        sizes = ", ".join(f"{one} x {other}" for one, other in known)
+        return [f"the base was not trained on {width} x {height} pixels, so that faces may be wrong; it knows {sizes}"]
 
     def shows_a_face(self, photo: bytes) -> bool:
         """Return whether `photo`, an encoded picture, can be a reference."""
         try:
-            self._record(Reference("photo", photo))
+            self._record(Reference("photo", photo), None)
         except UserError:
             return False
         return True
 
-    def _record(self, reference: Reference) -> FaceRecord:
-        """Return the record of a reference's face; raise UserError without a face or with several of similar size."""
+    def _record(self, reference: Reference, face: int | None) -> FaceRecord:
+        """Return the record of a reference's face, number `face` from the left.
+
+        Raises UserError where there is no such face, or where no number is given and several are of similar size.
+        """
+        if face is not None:
+            reference = reference._replace(photo=self._cut_out(reference, face))
         record = self._analyser.analyse([reference.photo])[0]
         if record.status != OK:
             raise UserError(f"{reference.name}: {_refusal(record)}")
         if record.domain == PHOTOGRAPH and (wrong := conflicts(self._networks, PHOTOGRAPH)):
             raise UserError(f"{reference.name}: this seems to be a photograph: {describe_conflict(wrong, PHOTOGRAPH)}")
         areas = record.areas
-        if len(areas) > 1 and areas[1] * _DOMINANCE > areas[0]:
-            raise UserError(f"{reference.name}: {len(areas)} faces found; crop the photo to the person who is meant")
+        if face is None and len(areas) > 1 and areas[1] * _DOMINANCE > areas[0]:
+            raise UserError(
+                f"{reference.name}: {len(areas)} faces found; say which one is meant by its number from the left (1 to "
+                f"{len(areas)}), or crop the photo to that person"
+            )
         return record
+
+    def _cut_out(self, reference: Reference, face: int) -> bytes:
+        """Return the part of a photo around face `face` from the left, up to its neighbours, as PNG."""
+        import cv2
+
+        from pipelines.data.faces.decode import Undecodable, decode
+
+        limits = self._params.preprocess
+        try:
+            photo = decode(reference.photo, max_pixels=limits.max_pixels, min_side=1, working_side=_CUT_FROM).image
+        except Undecodable as error:
+            raise UserError(f"{reference.name}: {error}") from None
+        view = self._analyser.upright(photo)
+        boxes = sorted((one.bbox / view.factor for one in view.faces), key=lambda box: box[0] + box[2])
+        if face > len(boxes):
+            raise UserError(f"{reference.name}: {len(boxes)} faces found; there is no number {face} from the left")
+        x0, y0, x1, y1 = boxes[face - 1]
+        height, width = view.image.shape[:2]
+        left, right = max(0, x0 - (x1 - x0)), min(width, x1 + (x1 - x0))
+        for other in (*boxes[: face - 1], *boxes[face:]):
+            # Only what is beside the face can be cut off without cutting into it.
+            left = max(left, other[2]) if other[2] <= x0 else left
+            right = min(right, other[0]) if other[0] >= x1 else right
+        top, bottom = max(0, y0 - (y1 - y0)), min(height, y1 + (y1 - y0))
+        part = view.image[round(float(top)) : round(float(bottom)), round(float(left)) : round(float(right))]
+        return cv2.imencode(".png", part[..., ::-1])[1].tobytes()
 
 
 def _step_callback(on_step: Callable[[int, int], None], steps: int) -> Callable[..., dict[str, Any]]:
@@ -155,6 +245,19 @@ def _step_callback(on_step: Callable[[int, int], None], steps: int) -> Callable[
         return tensors
 
     return callback
+
+
+def _poor_boxes(boxes: Sequence[Box], side: int, width: int, height: int) -> list[str]:
+    """Return warnings about boxes that overlap, or are small for a face of a base with pictures of `side` pixels."""
+    notes = []
+    for number, (y0, x0, y1, x1) in enumerate(boxes, 1):
+        if min((y1 - y0) * height, (x1 - x0) * width) < side / _SMALLEST_FACE:
+            least = math.ceil(side / _SMALLEST_FACE)
+            notes.append(f"box {number} is too small for a face of this base, which needs {least} pixels a side")
+        for other, (top, left, bottom, right) in enumerate(boxes[number:], number + 1):
+            if min(y1, bottom) > max(y0, top) and min(x1, right) > max(x0, left):
+                notes.append(f"boxes {number} and {other} overlap, so that these people may resemble each other there")
+    return notes
 
 
 def _refusal(record: FaceRecord) -> str:

@@ -6,8 +6,8 @@ import base64
 import binascii
 import math
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from model.face.face_prompts import EXPRESSIONS, POSE_PHRASES, parse
@@ -17,14 +17,20 @@ from pipelines.core.sections.operations import Serve
 Box = tuple[float, float, float, float]
 
 REQUIRED = ("references", "prompt")
-OPTIONAL = ("face_prompts", "boxes", "seed")
+OPTIONAL = ("face_prompts", "boxes", "seed", "faces", "negative_prompt", "width", "height", "number", "sampler")
 _MEGABYTE = 2**20
+# What versions take that were registered before there were the others: MLflow drops unknown columns in silence.
+FORMER = OPTIONAL[:3]
+_OF_SAMPLING = ("negative_prompt", "width", "height", "number", "sampler")
 MAX_TEXT = 2_000
 _MAX_SEED = 2**63 - 1
 _DATA_URL = re.compile(r"data:[^,;]{0,100}(;[^,;]{0,100}){0,4};base64,", re.IGNORECASE)
 _URL_SAFE = str.maketrans("-_", "+/")
 # Above these a picture is noise.
 MAX_GUIDANCE, MAX_SCALE = 30.0, 2.0
+SAMPLERS = ("ddim", "dpm")
+# Sides in pixels; the base decides how much larger than its own pictures may be.
+_SIDES = (32, 4096)
 
 
 class Reference(NamedTuple):
@@ -39,8 +45,9 @@ class DrawRequest:
     """A request for one picture; where it cannot be drawn, creating it raises UserError that names what to change.
 
     `references`: one per person; `face_prompts`: none, or one per person (an empty one keeps the reference's expression
-    and pose); `boxes`: none, or one per person as (y0, x0, y1, x1) in [0, 1]; `steps`, `guidance`: None for the
-    parameters' values.
+    and pose); `boxes`: none, or one per person as (y0, x0, y1, x1) in [0, 1]; `faces`: none, or for each reference the
+    number of the face that is meant, from the left, or None where it shows one. `number` pictures have seeds from
+    `seed` on. `steps`, `guidance`, `sampler`, `width`, `height`: None for the values of parameters and base.
     """
 
     references: tuple[Reference, ...]
@@ -52,13 +59,22 @@ class DrawRequest:
     steps: int | None = None
     guidance: float | None = None
     scale: float = 1.0
+    faces: tuple[int | None, ...] = ()
+    width: int | None = None
+    height: int | None = None
+    number: int = 1
+    sampler: str | None = None
+
+    def pictures(self) -> list[DrawRequest]:
+        """Return the request of each of the `number` pictures."""
+        return [replace(self, seed=self.seed + turn, number=1) for turn in range(self.number)]
 
     def __post_init__(self) -> None:
         """Check everything except the photos."""
         people = len(self.references)
         if not people:
             raise UserError("no reference photo: give at least one")
-        for what, given in (("face prompts", self.face_prompts), ("boxes", self.boxes)):
+        for what, given in (("face prompts", self.face_prompts), ("boxes", self.boxes), ("faces", self.faces)):
             if given and len(given) != people:
                 raise UserError(f"{len(given)} {what} for {people} people: give none or one per reference")
         for text in self.face_prompts:
@@ -68,9 +84,7 @@ class DrawRequest:
                     f"face prompt {text!r} names no expression ({', '.join(EXPRESSIONS)}) and no pose "
                     f"({', '.join(POSE_PHRASES.values())})"
                 )
-        for name, number in (("guidance", self.guidance), ("scale", self.scale)):
-            if number is not None and not math.isfinite(number):
-                raise UserError(f"{name} {number}: expected a finite number")
+        self._check_sampling()
         for y0, x0, y1, x1 in self.boxes:
             shown = f"box {y0:g},{x0:g},{y1:g},{x1:g}"
             if not all(0 <= edge <= 1 for edge in (y0, x0, y1, x1)):
@@ -78,12 +92,28 @@ class DrawRequest:
             if y1 <= y0 or x1 <= x0:
                 raise UserError(f"{shown}: it has no area; expected y0 < y1 and x0 < x1")
 
+    def _check_sampling(self) -> None:
+        if self.sampler not in (None, *SAMPLERS):
+            raise UserError(f"sampler {self.sampler}: expected one of {', '.join(SAMPLERS)}")
+        for name, side in (("width", self.width), ("height", self.height)):
+            low, high = _SIDES
+            if side is not None and not (low <= side <= high and side % 8 == 0):
+                raise UserError(f"{name} {side}: expected a multiple of 8 from {low} to {high} pixels")
+        if self.number < 1 or self.seed + self.number - 1 > _MAX_SEED:
+            raise UserError(f"number {self.number}: expected at least 1, with seeds from {self.seed} to {_MAX_SEED}")
+        if any(face is not None and face < 1 for face in self.faces):
+            raise UserError(f"faces {', '.join(map(str, self.faces))}: faces are counted from the left, from 1 on")
+        for name, number in (("guidance", self.guidance), ("scale", self.scale)):
+            if number is not None and not math.isfinite(number):
+                raise UserError(f"{name} {number}: expected a finite number")
+
 
 def read_row(row: Mapping[str, Any], limits: Serve) -> DrawRequest:
     """Return the request of one row; raise UserError on the first wrong value, naming what was expected.
 
-    `references`: base64 pictures, one per person; `prompt`: text; optionally `face_prompts` and `boxes` (y0, x0, y1, x1
-    in [0, 1]), one per reference, and `seed`, a whole number from 0.
+    `references`: base64 pictures, one per person; `prompt`: text; optionally `face_prompts`, `boxes` (y0, x0, y1, x1 in
+    [0, 1]) and `faces` (0: the only one), one per reference; `seed`, a whole number from 0; `negative_prompt`; `width`
+    and `height` in pixels, 0 for the base's; `number` of pictures; `sampler`, ddim or dpm.
     """
     check_columns(row)
     encoded = _listed(row["references"], "references")
@@ -115,32 +145,53 @@ def read_request(
             for n, text in enumerate(_listed(texts.get("face_prompts"), "face_prompts"), 1)
         ),
         boxes=tuple(_box(box, f"box {n}") for n, box in enumerate(_listed(texts.get("boxes"), "boxes"), 1)),
+        faces=_faces(texts.get("faces")),
         seed=read_seed(texts.get("seed")),
-        **_sampling(sampling, limits),
+        **_sampling({**{name: texts.get(name) for name in _OF_SAMPLING}, **sampling}, limits),
     )
+
+
+def _faces(value: Any) -> tuple[int | None, ...]:
+    """Return the number of the face of each reference; None, or 0, where it is the only one."""
+    faces = [None if _absent(face) else face for face in _listed(value, "faces")]
+    if not all(face is None or (_number(face) and face == int(face) and face >= 0) for face in faces):
+        raise UserError("faces: expected a whole number per reference, from the left from 1 on; 0: the only face")
+    return tuple(int(face) if face else None for face in faces) if any(faces) else ()
 
 
 def _sampling(given: Mapping[str, Any], limits: Serve) -> dict[str, Any]:
     """Return the fields that are given; raise UserError where one is out of its range."""
-    found = {name: value for name, value in given.items() if not _absent(value) and value != ""}
-    if "negative_prompt" in found:
-        found["negative_prompt"] = _text(found["negative_prompt"], "negative prompt")
-    for name, low, high in (("steps", 1, limits.max_steps), ("guidance", 0.0, MAX_GUIDANCE), ("scale", 0.0, MAX_SCALE)):
-        value = found.get(name, low)
-        if not _number(value) or not low <= value <= high or (name == "steps" and value != int(value)):
+    ranges = {
+        "steps": (1, limits.max_steps),
+        "number": (1, limits.max_rows),
+        "width": _SIDES,
+        "height": _SIDES,
+        "guidance": (0.0, MAX_GUIDANCE),
+        "scale": (0.0, MAX_SCALE),
+    }
+    plain = {name: value.item() if hasattr(value, "item") else value for name, value in given.items()}
+    found = {name: value for name, value in plain.items() if not _absent(value) and value != ""}
+    for name in ("negative_prompt", "sampler"):
+        if name in found:
+            found[name] = _text(found[name], name.replace("_", " "))
+    for name, (low, high) in ranges.items():
+        if name in ("width", "height", "number") and not found.get(name, 1):
+            del found[name]  # 0 in a table of rows, where others have it
+        value, whole = found.get(name, low), isinstance(low, int)
+        if not _number(value) or not low <= value <= high or (whole and value != int(value)):
             raise UserError(f"{name}: {str(value)[:40]}; expected a number from {low:g} to {high:g}")
-    if "steps" in found:
-        found["steps"] = int(found["steps"])
+        if whole and name in found:
+            found[name] = int(value)
     return found
 
 
-def check_columns(names: Any) -> None:
-    """Raise UserError where a column is missing or unknown."""
+def check_columns(names: Any, optional: Sequence[str] = OPTIONAL) -> None:
+    """Raise UserError where a column is missing, or unknown to a model that takes the columns `optional`, too."""
     missing = [name for name in REQUIRED if name not in names]
-    unknown = sorted(str(name) for name in names if name not in (*REQUIRED, *OPTIONAL))
+    unknown = sorted(str(name) for name in names if name not in (*REQUIRED, *optional))
     if missing or unknown:
         problems = [f"{name} missing" for name in missing] + [f"unknown column {name[:40]}" for name in unknown]
-        raise UserError(f"{', '.join(problems)}; expected {', '.join(REQUIRED)}, and optionally {', '.join(OPTIONAL)}")
+        raise UserError(f"{', '.join(problems)}; expected {', '.join(REQUIRED)}, and optionally {', '.join(optional)}")
 
 
 def _absent(value: Any) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial, wraps
 from ipaddress import ip_address
 from typing import Any
@@ -22,20 +22,23 @@ from pipelines.core.connections import LimitedConnection
 from pipelines.core.errors import UserError
 from pipelines.core.request_guard import JSON, Body, RequestGuard
 from pipelines.core.sections.operations import Serve
-from pipelines.serving.request import check_columns, read_seed
+from pipelines.serving.request import FORMER, OPTIONAL, check_columns, read_seed
 
 _SERVER = "mlflow.pyfunc.scoring_server"
 _SHAPES = ("dataframe_records", "dataframe_split", "inputs", "instances")
 _READ = ("/ping", "/health", "/version")
 _MAX_REASON = 600
 # The value of a column that is not given.
-_DEFAULTS: dict[str, Any] = {"face_prompts": [], "boxes": [], "seed": 0}
+_DEFAULTS: dict[str, Any] = {
+    **{"face_prompts": [], "boxes": [], "seed": 0, "faces": []},
+    **{"negative_prompt": "", "width": 0, "height": 0, "number": 1, "sampler": ""},
+}
 _CODES = {403: "PERMISSION_DENIED", 404: "ENDPOINT_NOT_FOUND", 408: "REQUEST_TIMEOUT", 413: "REQUEST_TOO_LARGE"}
 _CODES |= {400: "INVALID_PARAMETER_VALUE", 415: "UNSUPPORTED_MEDIA_TYPE", 503: "TEMPORARILY_UNAVAILABLE"}
 
 
-def install(limits: Serve) -> bool:
-    """Guard the scoring server of this process; return False where there is none."""
+def install(limits: Serve, columns: Sequence[str] = FORMER) -> bool:
+    """Guard the scoring server of this process, whose model takes the optional `columns`; return False without one."""
     server: Any = sys.modules.get(_SERVER)
     # In a server, the application module is being imported while the model loads; elsewhere it is absent.
     if server is None or f"{_SERVER}.app" not in sys.modules:
@@ -43,7 +46,7 @@ def install(limits: Serve) -> bool:
     if not hasattr(server.invocations, "is_guard"):
         server.invocations = with_short_errors(server.invocations)
         _limit_connections()
-        _guard_next_application(limits)
+        _guard_next_application(limits, columns)
     return True
 
 
@@ -63,7 +66,7 @@ def _limit_connections() -> None:
         HttpToolsProtocol.__new__ = lambda _, *args, **options: _Connection(*args, **options)  # type: ignore[method-assign, assignment]
 
 
-def _guard_next_application(limits: Serve) -> None:
+def _guard_next_application(limits: Serve, columns: Sequence[str]) -> None:
     """Put the guard around the FastAPI application that the server makes after the model is loaded."""
     import fastapi
 
@@ -75,14 +78,14 @@ def _guard_next_application(limits: Serve) -> None:
             super().__init__(*args, **options)
 
         def build_middleware_stack(self) -> Any:
-            return guarded(super().build_middleware_stack(), limits)
+            return guarded(super().build_middleware_stack(), limits, columns)
 
     fastapi.FastAPI = Guarded  # type: ignore[misc]
 
 
-def guarded(application: Any, limits: Serve) -> RequestGuard:
+def guarded(application: Any, limits: Serve, columns: Sequence[str] = OPTIONAL) -> RequestGuard:
     """Return the ASGI application of MLflow's server behind the guard."""
-    body = Body(JSON, limits.max_request_mb * 2**20, check=partial(read_payload, limits=limits))
+    body = Body(JSON, limits.max_request_mb * 2**20, check=partial(read_payload, limits=limits, columns=columns))
 
     def admit(request: Request) -> Body | None:
         # With each POST a browser sends Origin, also where a site's name was let point to this machine (DNS rebinding).
@@ -132,7 +135,7 @@ def with_short_errors(invocations: Callable[..., Any]) -> Callable[..., Any]:
     return guard
 
 
-def read_payload(payload: Any, limits: Serve) -> dict[str, Any]:
+def read_payload(payload: Any, limits: Serve, columns: Sequence[str] = OPTIONAL) -> dict[str, Any]:
     """Return the rows of parsed JSON; raise UserError on a wrong shape, column, value or number of rows.
 
     Always as records: MLflow turns the other shapes into tensors, which fails for lists of different lengths.
@@ -144,6 +147,8 @@ def read_payload(payload: Any, limits: Serve) -> dict[str, Any]:
     if others := [name for name, value in payload.items() if name != shapes[0] and (name != "params" or value)]:
         raise UserError(f"unknown key {others[0][:40]} beside {shapes[0]}; expected the columns of the rows in it")
     rows = _rows(payload[shapes[0]], shapes[0])
+    for row in rows:
+        check_columns(row, columns)
     if not 1 <= len(rows) <= limits.max_rows:
         raise UserError(f"{len(rows)} rows; expected 1 to {limits.max_rows} pictures in a request")
     for row in rows:

@@ -22,17 +22,22 @@ def add_api(renderer: Renderer, shared: dict[str, Any]) -> None:
         """Return the version of the model that draws."""
         return renderer.version
 
-    def draw(
+    def draw(  # noqa: PLR0917
         references: list[FileData],
         prompt: str,
         face_prompts: list[str] | None = None,
         boxes: list[list[float]] | None = None,
         seed: int = 0,
+        faces: list[int] | None = None,
+        negative_prompt: str = "",
+        width: int = 0,
+        height: int = 0,
+        sampler: str = "",
     ) -> tuple[FileData, FileData, dict]:
         """Draw the people of the references; return the picture, the gate's heat map, and seed, model and seconds.
 
-        `face_prompts` and `boxes` (y0, x0, y1, x1 in [0, 1]): none, or one per reference. The same request gives the
-        same bytes.
+        `face_prompts`, `boxes` (y0, x0, y1, x1 in [0, 1]) and `faces` (from the left, 0: the only one): none, or one
+        per reference. `width`, `height`: 0 for what the base knows best. The same request gives the same bytes.
         """
         with as_gradio_errors():
             if not isinstance(references, list):
@@ -40,10 +45,13 @@ def add_api(renderer: Renderer, shared: dict[str, Any]) -> None:
             if not 1 <= len(references) <= renderer.people:
                 raise UserError(f"references: {len(references)} people; expected 1 to {renderer.people}")
             uploads = [_read_upload(file, f"reference {n}", renderer) for n, file in enumerate(references, 1)]
-            texts = {"prompt": prompt, "face_prompts": face_prompts, "boxes": boxes, "seed": seed}
+            texts: dict[str, Any] = {"prompt": prompt, "face_prompts": face_prompts, "boxes": boxes, "seed": seed}
+            texts |= {"faces": faces, "negative_prompt": negative_prompt, "sampler": sampler}
+            texts |= {"width": width, "height": height}
             request = read_request(uploads, texts, renderer.params.serve)
             drawn = renderer.draw(request)
             made = {"seed": request.seed, "model": renderer.version, "seconds": round(drawn.seconds, 3)}
+            made |= {"note": drawn.note} if drawn.note else {}
             return _file_data(drawn.picture), _file_data(drawn.heat), made
 
     gr.api(draw, api_name="draw", **shared)

@@ -46,7 +46,8 @@ class Renderer:
     @property
     def people(self) -> int:
         """Return how many people one picture of the page can have."""
-        return min(4, self.params.serve.max_people)
+        known = self.generator.known
+        return min(4, self.params.serve.max_people, 4 if known is None else known.most_people)
 
     def draw(self, request: DrawRequest, on_step: Callable[[int, int], None] | None = None) -> Drawing:
         """Draw `request` and its gate's heat map; UserError where it cannot be drawn."""

@@ -12,7 +12,7 @@ import gradio as gr
 
 from model.face.face_prompts import EXPRESSIONS, POSE_PHRASES, POSES
 from pipelines.core.errors import UserError
-from pipelines.serving.request import MAX_GUIDANCE, MAX_SCALE, MAX_TEXT, DrawRequest, Reference, read_request
+from pipelines.serving.request import MAX_GUIDANCE, MAX_SCALE, MAX_TEXT, SAMPLERS, DrawRequest, Reference, read_request
 from pipelines.webpage.api import add_api
 from pipelines.webpage.box_pad import box_pad, boxes_of, with_boxes
 from pipelines.webpage.drawing import Renderer
@@ -32,6 +32,7 @@ class Person:
     """The form's components for one person."""
 
     photo: Any
+    face: Any
     expression: Any
     pose: Any
 
@@ -49,11 +50,15 @@ class Form:
     steps: Any
     guidance: Any
     scale: Any
+    width: Any
+    height: Any
+    number: Any
+    sampler: Any
     draw: Any
 
     def faces(self) -> list[Any]:
-        """Return photo, expression and pose of each person, in order."""
-        return [part for person in self.people for part in (person.photo, person.expression, person.pose)]
+        """Return photo, number of the face, expression and pose of each person, in order."""
+        return [part for person in self.people for part in vars(person).values()]
 
     def inputs(self) -> set[Any]:
         """Return every component that has a value."""
@@ -134,8 +139,31 @@ def _form(renderer: Renderer) -> Form:
         steps = gr.Slider(1, most, min(most, settings.steps), step=1, label="Denoising steps")
         guidance = gr.Slider(0, MAX_GUIDANCE, settings.guidance, step=0.5, label="Guidance by the text")
         scale = gr.Slider(0, MAX_SCALE, 1, step=0.05, label="Strength of the identity")
+        with gr.Row():
+            sides: dict[str, Any] = {"precision": 0, "minimum": 0, "step": 8, "min_width": 120}
+            width, height = (
+                gr.Number(0, label=name, info="In pixels, a multiple of 8; 0: as the base knows best.", **sides)
+                for name in ("Width", "Height")
+            )
+            number = gr.Slider(1, min(4, renderer.params.serve.max_rows), 1, step=1, label="Number of pictures")
+            sampler = gr.Dropdown([("of the base", ""), *SAMPLERS], value="", label="Sampler", min_width=140)
     draw = gr.Button("Draw", variant="primary", size="lg", elem_id="draw")
-    return Form(tuple(people), prompt, boxes, seed, new_seed, negative, steps, guidance, scale, draw)
+    return Form(
+        tuple(people),
+        prompt,
+        boxes,
+        seed,
+        new_seed,
+        negative,
+        steps,
+        guidance,
+        scale,
+        width,
+        height,
+        number,
+        sampler,
+        draw,
+    )
 
 
 def _person(n: int, takes_face_prompts: bool) -> Person:
@@ -151,6 +179,9 @@ def _person(n: int, takes_face_prompts: bool) -> Person:
             elem_id=f"photo-{n + 1}",
         )
         photo.preprocess = _uploaded_file
+        face = gr.Number(
+            0, label="Which face", info="From the left, if it shows several.", precision=0, minimum=0, min_width=120
+        )
     with gr.Column(scale=3, min_width=200):
         info = None if takes_face_prompts else "This adapter has no IMR: expression and pose stay as in the photo."
         kept = ("as in the photo", "")
@@ -160,7 +191,7 @@ def _person(n: int, takes_face_prompts: bool) -> Person:
         )
         poses = [(pose.replace("_", " "), pose) for pose in POSES]
         pose = gr.Radio([kept, *poses], label="Head pose, seen from you", elem_id=f"pose-{n + 1}", **chips)
-    return Person(photo, expression, pose)
+    return Person(photo, face, expression, pose)
 
 
 def _uploaded_file(upload: Any) -> str | None:
@@ -177,7 +208,9 @@ def _examples(form: Form, examples: Sequence[Example]) -> None:
             faces: list[Any] = []
             for n in range(len(form.people)):
                 there = n < len(example.photos)
-                faces += [example.photos[n], example.expressions[n], example.poses[n]] if there else [None, "", ""]
+                faces += (
+                    [example.photos[n], 0, example.expressions[n], example.poses[n]] if there else [None, 0, "", ""]
+                )
             return [*faces, example.prompt, with_boxes(example.boxes)]
 
         return fill
@@ -198,12 +231,15 @@ def _drawing(renderer: Renderer, form: Form, kept: Any) -> Callable[..., Any]:
         with as_gradio_errors():
             request = _request(renderer, form, values)
             progress(0, desc="analysing the photos")
-            drawn = renderer.draw(request, lambda done, of: progress((done, of), desc="drawing", unit="steps"))
+            pictures = list(values[kept])
+            face_prompts = "; ".join(text for text in request.face_prompts if text)
+            # The first of several pictures is drawn last, to be shown.
+            for one in reversed(request.pictures()):
+                drawn = renderer.draw(one, lambda done, of: progress((done, of), desc="drawing", unit="steps"))
+                caption = f"seed {one.seed}" + (f" · {face_prompts}" if face_prompts else "")
+                pictures = [(str(drawn.picture), caption), *pictures][:_EARLIER]
             if drawn.note:
                 gr.Warning(_escape(drawn.note), duration=None)
-            face_prompts = "; ".join(text for text in request.face_prompts if text)
-            caption = f"seed {request.seed}" + (f" · {face_prompts}" if face_prompts else "")
-            pictures = [(str(drawn.picture), caption), *values[kept]][:_EARLIER]
             # Gradio has deleted the files that are too old.
             pictures = [(file, text) for file, text in pictures if Path(file).is_file()]
             status = f"Seed **{request.seed}**, {drawn.seconds:.1f} s, {_escape(renderer.version)}"
@@ -232,7 +268,9 @@ def _request(renderer: Renderer, form: Form, values: dict[Any, Any]) -> DrawRequ
             "prompt": values[form.prompt] or "",
             "face_prompts": face_prompts if any(face_prompts) else None,
             "boxes": boxes_of(values[form.boxes], there),
+            "faces": [values[person.face] for person in faces],
             "seed": seed,
+            **{name: values[getattr(form, name)] for name in ("width", "height", "number", "sampler")},
         },
         renderer.params.serve,
         negative_prompt=values[form.negative],

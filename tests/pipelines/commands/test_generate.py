@@ -104,7 +104,7 @@ def test_photos_without_one_face_are_named(home: Path, photos: list[Path], tmp_p
     Image.fromarray(noise).save(tmp_path / "noise.png")
     (tmp_path / "text.jpg").write_text("no picture", encoding="utf-8")
     for name, message in (
-        ("both.png", "both.png: 2 faces found; crop the photo"),
+        ("both.png", "both.png: 2 faces found; say which one is meant by its number from the left (1 to 2)"),
         ("noise.png", "noise.png: no face found; use a photo"),
         ("text.jpg", "text.jpg: unreadable (no picture of a known format); use a photo"),
     ):
@@ -213,8 +213,70 @@ def test_no_library_prints_between_our_lines(project: Path, drawn_people: list[P
 
 
 def test_references_are_split_into_file_and_box(tmp_path: Path) -> None:
-    assert split_reference("a.jpg") == (Path("a.jpg"), None)
-    assert split_reference("a@b.jpg@0,0.1,0.5,1") == (Path("a@b.jpg"), (0.0, 0.1, 0.5, 1.0))
+    assert split_reference("a.jpg") == (Path("a.jpg"), None, None)
+    assert split_reference("a@b.jpg@0,0.1,0.5,1") == (Path("a@b.jpg"), None, (0.0, 0.1, 0.5, 1.0))
     odd = tmp_path / "me@home.jpg"
     odd.write_bytes(b"")
-    assert split_reference(str(odd)) == (odd, None)
+    assert split_reference(str(odd)) == (odd, None, None)
+
+
+def test_size_number_sampler_and_the_face_that_is_meant(
+    project: Path, drawn_people: list[Path], tmp_path: Path
+) -> None:
+    def draw(name: str, *more: str | Path, prompt: str = "a photo of a person wearing a red shirt") -> Result:
+        chosen = ["--adapter", project / "model" / "foundation" / "weights" / "adapter", "--steps", "2"]
+        params = ["--params", project / "profiles" / "tiny.yaml"]
+        return generate(tmp_path, *more, "--prompt", prompt, *chosen, *params, "--out", tmp_path / name)
+
+    def picture(name: str) -> np.ndarray:
+        return np.asarray(Image.open(tmp_path / name)).astype(int)
+
+    first, second = (("--reference", photo) for photo in drawn_people)
+    assert draw("one.png", *first, "--seed", "6").exit_code == 0
+    several = draw("many.png", *first, "--seed", "5", "--number", "2")
+    assert [made["seed"] for made in json.loads(several.stdout)["pictures"]] == [5, 6]
+    assert np.array_equal(picture("many-2.png"), picture("one.png"))
+    assert not (tmp_path / "many.png").exists()
+    assert draw("dpm.png", *first, "--seed", "6", "--sampler", "dpm").exit_code == 0
+    assert not np.array_equal(picture("dpm.png"), picture("one.png"))
+    assert draw("not.png", *first, "--seed", "6", "--negative-prompt", "red").exit_code == 0
+    assert not np.array_equal(picture("not.png"), picture("one.png"))
+
+    wide = draw("wide.png", *first, "--width", "96")
+    assert picture("wide.png").shape == (64, 96, 3)
+    assert "not trained on 96 x 64 pixels" in wide.stderr
+    assert "it knows 64 x 64" in wide.stderr
+    assert "width 90: expected a multiple of 8 from 32 to 4096" in refused(draw("x.png", *first, "--width", "90"))
+    assert "512 x 64 pixels: more than 4 times the 64 x 64" in refused(draw("x.png", *first, "--width", "512"))
+    assert "sampler euler: expected one of ddim, dpm" in refused(draw("x.png", *first, "--sampler", "euler"))
+    crowd = refused(draw("x.png", *first, *second, *first))
+    assert "3 people: the base was trained on 2 in a picture at most" in crowd
+    boxes = [f"{drawn_people[0]}@0.1,0.1,0.9,0.6", f"{drawn_people[1]}@0.5,0.5,0.6,0.6"]
+    poor = draw("poor.png", "--reference", boxes[0], "--reference", boxes[1])
+    assert poor.exit_code == 0
+    assert "boxes 1 and 2 overlap" in poor.stderr
+    assert "box 2 is too small for a face of this base, which needs 11 pixels a side" in poor.stderr
+
+    both = Image.new("RGB", (512, 256))
+    for column, photo in enumerate(drawn_people):
+        both.paste(Image.open(photo).convert("RGB").resize((256, 256)), (256 * column, 0))
+    both.save(tmp_path / "both.png")
+    asked = refused(draw("x.png", "--reference", tmp_path / "both.png"))
+    assert "2 faces found; say which one is meant by its number from the left (1 to 2)" in asked
+    assert "2 faces found; there is no number 3" in refused(draw("x.png", "--reference", f"{tmp_path / 'both.png'}#3"))
+    for number, photo in enumerate(drawn_people, 1):
+        assert draw(f"cut-{number}.png", "--reference", f"{tmp_path / 'both.png'}#{number}").exit_code == 0
+        assert draw(f"alone-{number}.png", "--reference", photo).exit_code == 0
+    gaps = [
+        [np.abs(picture(f"cut-{one}.png") - picture(f"alone-{other}.png")).mean() for other in (1, 2)] for one in (1, 2)
+    ]
+    assert gaps[0][0] < gaps[0][1]
+    assert gaps[1][1] < gaps[1][0]
+
+
+def test_files_with_a_sign_in_their_name_are_files(tmp_path: Path) -> None:
+    (tmp_path / "a#2").touch()
+    assert split_reference(f"{tmp_path}/a#2") == (tmp_path / "a#2", None, None)
+    assert split_reference(f"{tmp_path}/b#2") == (tmp_path / "b", 2, None)
+    assert split_reference("b.jpg#12@0,0,1,0.5") == (Path("b.jpg"), 12, (0.0, 0.0, 1.0, 0.5))
+    assert split_reference("b#x.jpg") == (Path("b#x.jpg"), None, None)

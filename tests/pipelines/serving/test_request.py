@@ -21,7 +21,7 @@ from benchmarks.malformed_requests import malformed_requests
 from pipelines.core.errors import UserError
 from pipelines.core.request_guard import parse_json
 from pipelines.core.sections.operations import Serve
-from pipelines.serving.request import OPTIONAL, REQUIRED, DrawRequest, Reference, read_request, read_row
+from pipelines.serving.request import FORMER, OPTIONAL, REQUIRED, DrawRequest, Reference, read_request, read_row
 from pipelines.serving.request_guard import read_payload
 from tests.pipelines.photos import encoded
 
@@ -240,3 +240,48 @@ def test_what_a_form_leaves_empty_is_as_in_the_parameters() -> None:
     request = read_request([Reference("photo", picture())], {"prompt": "a photo"}, LIMITS, **texts)
     assert request == DrawRequest((Reference("photo", picture()),), "a photo")
     assert read_request([Reference("photo", picture())], {"prompt": "a"}, LIMITS, steps=7.0).steps == 7
+
+
+def test_size_number_sampler_and_faces_of_a_row() -> None:
+    more = {
+        "negative_prompt": "blur",
+        "width": np.int64(64),
+        "height": 96.0,
+        "number": 2,
+        "sampler": "dpm",
+    }
+    request = read_row(row(**more, faces=[2], seed=7), LIMITS)
+    assert (request.negative_prompt, request.width, request.height, request.sampler) == ("blur", 64, 96, "dpm")
+    assert request.faces == (2,)
+    assert [(one.seed, one.number) for one in request.pictures()] == [(7, 1), (8, 1)]
+    # Of a table of rows, others have what this one does not.
+    nothing = {"negative_prompt": "", "width": 0, "height": float("nan"), "number": 0, "sampler": "", "faces": [0]}
+    plain = read_row(row(**nothing), LIMITS)
+    assert plain == read_row(row(), LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"width": 90}, "width 90: expected a multiple of 8"),
+        ({"width": 2**70}, "width: .*; expected a number from 32 to 4096"),
+        ({"height": True}, "height: True"),
+        ({"number": 3}, "number: 3; expected a number from 1 to 2"),
+        ({"number": 2, "seed": 2**63 - 1}, "number 2: expected at least 1, with seeds from"),
+        ({"sampler": "euler"}, "sampler euler: expected one of ddim, dpm"),
+        ({"sampler": 3}, "sampler: int; expected text"),
+        ({"faces": [1, 2]}, "2 faces for 1 people"),
+        ({"faces": [-1]}, "faces: expected a whole number per reference"),
+        ({"faces": 1}, "faces: int; expected a list"),
+    ],
+)
+def test_what_is_wrong_with_them_is_named(more: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        read_row(row(**more), LIMITS)
+
+
+def test_versions_of_before_refuse_what_they_would_not_see() -> None:
+    payload = {"dataframe_records": [row(width=64)]}
+    assert read_payload(payload, LIMITS)["dataframe_records"][0]["width"] == 64
+    with pytest.raises(UserError, match=r"unknown column width; expected .*optionally face_prompts, boxes, seed$"):
+        read_payload({"dataframe_records": [row(width=64)]}, LIMITS, FORMER)
