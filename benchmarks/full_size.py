@@ -49,7 +49,7 @@ FEW: dict[str, Any] = {
         "seeds": 1,
         "variant_cells": 2,
         "diversity_seeds": 2,
-        "pairs": 1,
+        "several_people": {"two": 1, "three": 0, "four": 0},
     }
     | {"batch_size": 1, "bootstrap": 100, "boost_steps": 1, "sweeps": False},
     "evaluate.judges": {"photos": 12},
