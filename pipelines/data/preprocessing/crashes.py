@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pipelines.core.files import write_atomically
+
 _CRASHES = 2
 CRASH_DETAIL = f"{_CRASHES} worker processes died while they analysed this photo"
 
@@ -33,14 +35,19 @@ class CrashLog:
 
     @contextmanager
     def analysing(self, image_id: str) -> Iterator[None]:
-        """Count a crash at this photo unless the block ends without error."""
+        """Count a crash at this photo while the block runs: an exception, such as that of a full disk, is none."""
         self._write(self._counts + Counter([image_id]))
-        yield
-        self._write(self._counts)
+        try:
+            yield
+        finally:
+            self._write(self._counts)
 
     def delete(self) -> None:
         """Delete the file: the slice is finished."""
         self._file.unlink(missing_ok=True)
 
     def _write(self, counts: Counter[str]) -> None:
-        self._file.write_text(json.dumps(counts), encoding="utf-8")
+        if counts:
+            write_atomically(self._file, json.dumps(counts))
+        else:
+            self.delete()

@@ -78,3 +78,11 @@ def test_one_crash_is_chance_and_a_damaged_file_counts_nothing(tmp_path: Path) -
     assert [image_id for image_id in ("a", "b", "c") if found.crashes_workers(image_id)] == ["a"]
     (tmp_path / ".slice.crashes").write_text('{"a": ')
     assert not CrashLog(tmp_path / "slice.arrow").crashes_workers("a")
+
+
+def test_an_exception_is_no_crash_and_leaves_no_file(tmp_path: Path) -> None:
+    for _ in range(2):
+        with pytest.raises(OSError, match="full"), CrashLog(tmp_path / "slice.arrow").analysing("a"):
+            raise OSError("the disk is full")
+    assert not CrashLog(tmp_path / "slice.arrow").crashes_workers("a")
+    assert not list(tmp_path.iterdir())
