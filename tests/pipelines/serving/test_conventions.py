@@ -84,7 +84,7 @@ def by_published_code(
     )
     tokens, null = [], None
     for number, photo in enumerate(photos):
-        record = generator._record(photo)
+        record = generator._record(photo, None)
         image = cv2.cvtColor(cv2.imdecode(np.frombuffer(record.image, np.uint8), 1), cv2.COLOR_BGR2RGB)
         own, null = code.tokens_of(image, InsightFace(bbox=record.bbox, kps=record.keypoints))
         if texts:
