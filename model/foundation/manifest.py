@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from model.face.ledger import ledger
 from model.foundation.edition import SHIPPED, edition_of
 from model.foundation.people import first_held_out
 
@@ -38,16 +38,6 @@ def digest(file: Path) -> str:
     """Return the sha256 (hex) of a file."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def hash_of_person(name: str) -> str:
-    """Return 16 hexadecimal digits of the sha256 of a person's name, by which ledgers list people."""
-    return hashlib.sha256(f"person:{name}".encode()).hexdigest()[:16]
-
-
-def ledger(**people: Iterable[str]) -> dict[str, str]:
-    """Return the ledger of the people whom a network saw: for `train` and `val` the hashes of their names."""
-    return {role: " ".join(sorted(map(hash_of_person, names))) for role, names in people.items()}
 
 
 def _foundation_ledger(people: int) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Which held-out people did the networks that ship with the project see while they were trained?
 
-Their manifests list the people by hashes of their names (`model/foundation/manifest.py`): those that a network was
+Their manifests list the people by hashes of their names (`model/face/ledger.py`): those that a network was
 trained on (`train`), and those on whom it was measured meanwhile, so that choices depend on them (`val`).
 """
 
@@ -55,7 +55,7 @@ def _read(path: Path) -> dict[str, dict[str, str]]:
 
 def seen_people(people: Iterable[str], ledgers: Mapping[str, Ledger]) -> dict[str, dict[str, list[str]]]:
     """Return the `people` whom networks saw, sorted, by network and by what they were to it (`train`, `val`)."""
-    from model.foundation.manifest import hash_of_person
+    from model.face.ledger import hash_of_person
 
     hashes = {hash_of_person(person): person for person in people}
     return {

@@ -54,7 +54,7 @@ def read_metrics(file: Path, adapter: Path, profile: str) -> dict[str, Any]:
 
 def people_ledger(processed: Path) -> dict[str, str]:
     """Return the ledger of the people of `processed` whom a training reads; raise UserError where there are no rows."""
-    from model.foundation.manifest import ledger
+    from model.face.ledger import ledger
     from pipelines.core.row_schemas import PROCESSED_SCHEMA, read_rows
 
     rows = read_rows(processed, PROCESSED_SCHEMA, ["identity", "split"]).to_pylist()

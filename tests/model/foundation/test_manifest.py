@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from model.foundation.manifest import MAX_BYTES, WEIGHTS, check, hash_of_person, ledger, read, write
+from model.face.ledger import hash_of_person, ledger
+from model.foundation.manifest import MAX_BYTES, WEIGHTS, check, read, write
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import pytest
 from torch import Tensor, nn
 from typer.testing import CliRunner, Result
 
+from model.face.ledger import hash_of_person
 from model.foundation import manifest
-from model.foundation.manifest import hash_of_person
 from pipelines.cli import app
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.params import load_params

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from model.foundation.manifest import ledger
+from model.face.ledger import ledger
 from pipelines.core.errors import UserError
 from pipelines.core.params import Params
 from pipelines.evaluation.seen import leave_out_seen, ledgers_of, plain

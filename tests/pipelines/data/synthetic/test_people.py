@@ -5,7 +5,8 @@ from dataclasses import fields
 import numpy as np
 
 from model.face.face_prompts import EXPRESSIONS, POSE_YAW, POSES, parse
-from model.foundation.manifest import hash_of_person, read
+from model.face.ledger import hash_of_person
+from model.foundation.manifest import read
 from pipelines.data.preprocessing.partition import split_of
 from pipelines.data.synthetic.dataset import identity_name, person_scenes
 from pipelines.data.synthetic.person import HAIR_STYLES, NAMESPACES, Person
