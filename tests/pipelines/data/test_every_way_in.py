@@ -89,6 +89,6 @@ def test_a_reference_that_is_stored_upside_down(params: Params, analyser: Analys
     upright = Image.open(folder / "phone.jpg")
     stored = encoded(upright.rotate(180), "PNG")
     generator = Generator(None, analyser, params)
-    one, other = (generator._record(Reference("photo", data)) for data in (encoded(upright, "PNG"), stored))
+    one, other = (generator._record(Reference("photo", data), None) for data in (encoded(upright, "PNG"), stored))
     assert (one.turned, other.turned) == (0, 180)
     assert other.image == one.image

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 API = "/gradio_api"
 JSON = "application/json"
 EVIL = "https://elsewhere.example"
+# Which face, negative prompt, width, height and sampler: a call without a client of Gradio has to give every input.
+USUAL = (None, "", 0, 0, "")
 ADA = {"username": "ada", "password": "correct horse battery"}
 
 
@@ -86,7 +88,7 @@ def session(page_with_accounts: Page) -> dict[str, str]:
     ],
 )
 def test_a_request_has_the_one_content_type_of_its_address(page: Page, kinds: list[str], status: int) -> None:
-    body = json.dumps({"data": [[file_of("http://127.0.0.1:9/x")], "a", None, None, 0]}).encode()
+    body = json.dumps({"data": [[file_of("http://127.0.0.1:9/x")], "a", None, None, 0, *USUAL]}).encode()
     assert send(page, "POST", f"{API}/call/draw", [("Content-Type", kind) for kind in kinds], body)[0] == status
 
 
@@ -174,7 +176,7 @@ def test_the_log_has_one_short_line_for_a_request_that_does_not_fit(page: Page) 
     before = page.log.stat().st_size
     call(page, "draw_form", ["x" * 200_000])
     call(page, "draw_form", ["\x1b[31mred"] * 21)
-    call(page, "draw", [[], "\x1b[2J", None, None, 0])
+    call(page, "draw", [[], "\x1b[2J", None, None, 0, *USUAL])
     requests.get(f"{page.url}{API}/custom_component/%1b[31m/client/a/b", timeout=60)
     call(page, "draw\x1b[31m", [])
     written = page.log.read_text()[before:]
@@ -188,7 +190,7 @@ def test_the_log_has_one_short_line_for_a_request_that_does_not_fit(page: Page) 
 )
 def test_a_path_that_names_no_upload_is_refused_in_one_line(page: Page, path: str) -> None:
     before = page.log.stat().st_size
-    answer = call(page, "draw", [[file_of(path)], "a photo", None, None, 0])
+    answer = call(page, "draw", [[file_of(path)], "a photo", None, None, 0, *USUAL])
     assert "no such upload" in answer
     quoted = path.encode(errors="replace").hex(" ").replace(" ", "%")
     assert send(page, "GET", f"{API}/file=%{quoted}"[:4000])[0] == 403
@@ -198,9 +200,11 @@ def test_a_path_that_names_no_upload_is_refused_in_one_line(page: Page, path: st
 def test_no_folder_of_the_server_is_in_an_answer(page: Page, drawn_people: list[Path]) -> None:
     home = str(page.folder.parents[2])
     path = upload(page, drawn_people[0])
-    answers = [path, call(page, "draw", [[file_of(path)], "a photo", None, None, 0])]
+    answers = [path, call(page, "draw", [[file_of(path)], "a photo", None, None, 0, *USUAL])]
     assert "complete" in answers[1]
-    answers += [call(page, "draw", [[file_of(name)], "a", None, None, 0]) for name in ("/etc/hostname", f"{path}x")]
+    answers += [
+        call(page, "draw", [[file_of(name)], "a", None, None, 0, *USUAL]) for name in ("/etc/hostname", f"{path}x")
+    ]
     answers += [call(page, "draw_form", [file_of("/etc/hostname")] * 21), requests.get(page.url, timeout=60).text]
     answers += [requests.get(f"{page.url}{name}", timeout=60).text for name in ("/config", f"{API}/file={home}/x")]
     assert [answer for answer in answers if home in answer.removeprefix(f"File not allowed: {home}")] == []
@@ -228,7 +232,7 @@ def test_guesses_of_passwords_are_limited_for_every_name_and_for_the_right_passw
 @pytest.fixture
 def crowd(page: Page, drawn_people: list[Path]) -> Iterator[list[int]]:
     """The statuses of 40 requests of one caller at once, while all of them still wait."""
-    body = json.dumps({"data": [[file_of(upload(page, drawn_people[0]))], "a photo", None, None, 0]}).encode()
+    body = json.dumps({"data": [[file_of(upload(page, drawn_people[0]))], "a photo", None, None, 0, *USUAL]}).encode()
 
     def ask(_: int) -> int:
         return send(page, "POST", f"{API}/call/draw", [("Content-Type", JSON)], body, source="127.0.0.2")[0]
@@ -241,6 +245,8 @@ def test_one_caller_does_not_fill_the_queue(page: Page, drawn_people: list[Path]
     assert 0 < crowd.count(200) < 40
     assert set(crowd) == {200, 429}
     begun = time.monotonic()
-    assert "complete" in call(page, "draw", [[file_of(upload(page, drawn_people[0]))], "a photo", None, None, 0])
+    assert "complete" in call(
+        page, "draw", [[file_of(upload(page, drawn_people[0]))], "a photo", None, None, 0, *USUAL]
+    )
     waiting = requests.get(f"{page.url}{API}/queue/status", timeout=60).json()["queue_size"]
     assert waiting > 0 or time.monotonic() - begun < 5, "drawn before the requests that came first"
