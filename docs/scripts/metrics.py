@@ -37,6 +37,14 @@ JUDGES = """`judges` holds what each judge reached on real photos, and the `reas
 
 """
 
+HEADLINE_TEXT = """\
+What tools print that list every metric, such as `dvc metrics diff`: at most 15, in `reports/headline.json`. A name
+without prefix is of the variant `model`; [metrics.json](files.md#reportsmetricsjson) has their intervals.
+`evaluation_set` and `evaluation_settings` are hashes: **two headlines with different ones do not compare**
+([Experiments](../guides/experiments.md)).
+
+"""
+
 PAPER = """With `evaluate.protocol: paper`, `paper` holds these for the variants `model`, `without_gate` and
 `without_imr`, and MLflow has them as `paper.<variant>.<metric>`
 ([Evaluation](../explanation/evaluation.md#the-papers-questions)).
@@ -46,6 +54,7 @@ PAPER = """With `evaluate.protocol: paper`, `paper` holds these for the variants
 
 def main() -> int:
     """Write the page, or with `--check` return 1 where it is out of date."""
+    from pipelines.evaluation.headline import HEADLINE
     from pipelines.evaluation.report import EFFECTS
     from pipelines.evaluation.results import COMPARED
     from pipelines.evaluation.variants import (
@@ -71,6 +80,8 @@ def main() -> int:
     text += "\n## Variants\n\n" + table(("variant", "what is judged"), cells(TITLES))
     text += "\n## Metrics of a variant\n\n" + table(("metric", "meaning"), cells(SINGLE_MEANINGS)) + SCALE
     text += SEVERAL + table(("metric", "meaning"), cells(MULTI_MEANINGS))
+    text += "\n## Headline\n\n" + HEADLINE_TEXT
+    text += table(("metric", "meaning"), cells({one.name: one.meaning for one in HEADLINE}))
     text += "\n## Judges\n\n" + JUDGES
     shown = (*SINGLE_MEANINGS, *MULTI_MEANINGS)
     judges = (DETECTOR, RECOGNISER, EXPRESSION, POSE, TEXT)

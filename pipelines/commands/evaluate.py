@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, option, read_params
 from pipelines.commands.output import emit_if_asked, say
-from pipelines.core.chain import ADAPTER, LOSSES_ANCHORING, LOSSES_IMR, METRICS, PROCESSED, REPORT
+from pipelines.core.chain import ADAPTER, HEADLINE, LOSSES_ANCHORING, LOSSES_IMR, METRICS, PROCESSED, REPORT
 
 
 def evaluate(
@@ -35,7 +35,9 @@ def evaluate(
         losses_imr=Path(LOSSES_IMR) if adapter == Path(ADAPTER) else None,
     )
     changes = [*(overrides or ()), *([] if protocol is None else [f"evaluate.protocol={protocol}"])]
-    document = run(read_params(params, changes), inputs, Outputs(metrics=metrics, report=report))
+    # The headline is that of the chain's metrics.
+    outputs = Outputs(metrics, report, Path(HEADLINE) if metrics == Path(METRICS) else None)
+    document = run(read_params(params, changes), inputs, outputs)
     similarity, scaled = (table["model"]["id_similarity"] for table in (document, document["normalised"]))
     say(f"{metrics}: id_similarity {figure_text(similarity)}, s {figure_text(scaled)}; pictures in {report}")
     for name, figure in document.get("paper", {}).get("model", {}).items():

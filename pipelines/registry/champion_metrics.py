@@ -12,6 +12,7 @@ from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.files import folder_sha256
 from pipelines.core.params import Params
 from pipelines.evaluation.belonging import weights_sha256
+from pipelines.evaluation.headline import comparable_settings
 from pipelines.registry.decisions import judged_figures
 from pipelines.registry.faults import TrackingFault
 from pipelines.registry.gates import Champion
@@ -19,31 +20,11 @@ from pipelines.registry.registry import open_registry
 from pipelines.registry.runs import finished_run, open_run
 from pipelines.registry.tracking import Tracking
 
-# The settings in metrics.json on which the metrics depend; the others describe the adapter or the report.
-_CONDITIONS = (
-    "resolution",
-    "sampler",
-    "steps",
-    "guidance",
-    "guidance_rescale",
-    "boost",
-    "boost_steps",
-    "layout_steps",
-    "weights",
-    "faces",
-    "judges",
-)
-# Settings that older documents lack, with the value that applied then: at this value they are left out.
-_BEFORE = {"guidance_rescale": 0.0, "layout_steps": 0}
-
 
 def conditions(metrics: dict[str, Any]) -> str:
     """Return the sha256 (hex) of evaluation set and settings; only results with equal hashes may be compared."""
-    known = metrics.get("settings", {})
-    settings = {
-        key: known[key] for key in _CONDITIONS if key in known and not (key in _BEFORE and known[key] == _BEFORE[key])
-    }
-    text = json.dumps({"evaluation_set": metrics["evaluation_set"], "settings": settings}, sort_keys=True)
+    given = {"evaluation_set": metrics["evaluation_set"], "settings": comparable_settings(metrics)}
+    text = json.dumps(given, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

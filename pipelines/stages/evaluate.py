@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipelines.core.chain import ADAPTER, METRICS, PROCESSED, REPORT
+from pipelines.core.files import write_atomically
 from pipelines.core.params import Params
 
 
@@ -22,18 +24,20 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Outputs:
-    """The metrics and the self-contained report."""
+    """The metrics, the self-contained report, and where the headline of the metrics is written, if anywhere."""
 
     metrics: Path = Path(METRICS)
     report: Path = Path(REPORT)
+    headline: Path | None = None
 
 
 def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
-    """Evaluate `inputs.adapter`, write both outputs and return the metrics; raises as `evaluate`."""
+    """Evaluate `inputs.adapter`, write all outputs and return the metrics; raises as `evaluate`."""
     from pipelines.evaluation.evaluate import evaluate
+    from pipelines.evaluation.headline import headline
 
     losses = {"anchoring": inputs.losses_anchoring, "reconfiguration": inputs.losses_imr}
-    return evaluate(
+    document = evaluate(
         params,
         inputs.processed,
         inputs.adapter,
@@ -41,3 +45,6 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
         report=outputs.report,
         losses={name: file for name, file in losses.items() if file is not None},
     )
+    if outputs.headline is not None:
+        write_atomically(outputs.headline, json.dumps(headline(document), indent=2) + "\n")
+    return document
