@@ -160,10 +160,12 @@ def test_a_page_under_another_name_is_refused(server: str, photos: list[bytes]) 
 def test_endless_headers_end_the_connection(server: str, sent: bytes) -> None:
     """One header of 600 MB kept the server busy for ten minutes."""
     port = int(server.rpartition(":")[2])
+    answer = b""
     with socket.create_connection(("127.0.0.1", port), 30) as connection, contextlib.suppress(ConnectionError):
         connection.sendall(sent + b"a" * 2**17)
         while part := connection.recv(2**16):
-            assert part.startswith(b"HTTP/1.1 400")
+            answer += part  # head and body may come in two parts
+    assert not answer or answer.startswith(b"HTTP/1.1 400")
     assert alive(server)
 
 
