@@ -6,6 +6,8 @@ import errno
 import functools
 import importlib
 import os
+import re
+import shutil
 import sys
 from importlib.metadata import version
 from typing import Annotated, Any, NoReturn
@@ -145,6 +147,11 @@ def _end(reason: str, code: int) -> NoReturn:
 
 def _described(error: OSError) -> str:
     """Return one line about a full disk, or about the file of `error`; raise `error` again where it names no file."""
+    if isinstance(error, shutil.Error) and error.args and isinstance(error.args[0], list):
+        # Of a copied folder: a list of (file, copy, reason). The first reason is that of all, or led to the others.
+        _, copy, reason = error.args[0][0]
+        number = re.match(r"\[Errno (\d+)\] ([^:]*)", str(reason))
+        error = OSError(int(number[1]), number[2], str(copy)) if number else OSError(None, str(reason), str(copy))
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = f" for {error.filename}" if error.filename else ""
         what = f"no space left on the disk{where}; complete results are untouched: free some space, then run again"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -179,6 +180,31 @@ def test_an_error_of_the_system_without_a_file_is_raised(monkeypatch: pytest.Mon
     monkeypatch.setattr("pipelines.cli.app", fail)
     with pytest.raises(OSError, match="Input/output"):
         main([])
+
+
+@pytest.mark.parametrize(
+    ("reason", "line"),
+    [
+        (
+            "[Errno 28] No space left on device",
+            "no space left on the disk for /there/b: complete results are untouched",
+        ),
+        ("[Errno 30] Read-only file system: '/there/b'", "/there/b: Read-only file system"),
+        ("cut", "/there/b: cut"),
+    ],
+)
+def test_a_folder_that_cannot_be_copied_is_one_line_about_its_first_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], reason: str, line: str
+) -> None:
+    def fail(**_: Any) -> None:
+        raise shutil.Error([("/here/b", "/there/b", reason), ("/here/c", "/there/c", reason)])
+
+    monkeypatch.setattr("pipelines.cli.app", fail)
+    with pytest.raises(SystemExit) as end:
+        main([])
+    shown = capsys.readouterr().err
+    assert (end.value.code, shown.count("\n")) == (1, 1)
+    assert line in shown
 
 
 def test_without_a_checkout_the_way_to_parameters_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
