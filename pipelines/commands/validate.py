@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, argument, option, read_params
 from pipelines.commands.output import emit_if_asked, say
-from pipelines.core.chain import FACES, PROCESSED, VERDICT, VERDICT_PROCESSED
+from pipelines.core.chain import EXPECTATIONS, FACES, PROCESSED, VERDICT, VERDICT_PROCESSED
+from pipelines.core.errors import StageFailed
 
 if TYPE_CHECKING:
     from pipelines.data.validation.verdict import Verdict
@@ -26,7 +27,7 @@ def validate(
     from pipelines.stages.validate import Inputs, Outputs, run
 
     read, docs = read_params(params, overrides), out.parent / "data_docs" / "validate"
-    _report(lambda: run(read, Inputs(faces), Outputs(out, docs)), docs, "photos")
+    _report(lambda: run(read, Inputs(faces, Path(EXPECTATIONS)), Outputs(out, docs)), docs)
 
 
 def validate_processed(
@@ -40,14 +41,16 @@ def validate_processed(
     from pipelines.stages.validate_processed import Inputs, Outputs, run
 
     read, docs = read_params(params, overrides), out.parent / "data_docs" / "validate_processed"
-    _report(lambda: run(read, Inputs(processed, faces), Outputs(out, docs)), docs, "rows")
+    inputs = Inputs(processed, faces, Path(EXPECTATIONS))
+    _report(lambda: run(read, inputs, Outputs(out, docs)), docs)
 
 
-def _report(run: Callable[[], Verdict], docs: Path, counted: str) -> None:
+def _report(run: Callable[[], Verdict], docs: Path) -> None:
     try:
         verdict = run()
-    finally:
-        if (docs / "index.html").is_file():
-            say(f"Data Docs: {docs / 'index.html'}")
-    say(f"{verdict.rows:,} {counted}, {len(verdict.results)} expectations, all required ones hold")
+    except StageFailed:
+        say(f"Data Docs: {docs / 'index.html'}")
+        raise
+    say(f"Data Docs: {docs / 'index.html'}")
+    say(verdict.summary())
     emit_if_asked(verdict)

@@ -23,10 +23,12 @@ HEADLINE = "reports/headline.json"
 REPORT = "reports/index.html"
 LOSSES_ANCHORING = "reports/train_anchoring/losses.csv"
 LOSSES_IMR = "reports/train_imr/losses.csv"
+EXPECTATIONS = "expectations"
 VERDICT = "reports/validate/verdict.json"
 VERDICT_PROCESSED = "reports/validate_processed/verdict.json"
-# Networks and what is known of them: dependencies in `dvc.yaml`, but neither inputs nor code of a `Stage`.
-_NETWORKS = ("${", "model/foundation/weights/", "calibrations.yaml")
+# Networks, what is known of them, a team's own expectations: dependencies in `dvc.yaml`, but neither inputs nor code
+# of a `Stage`.
+_BESIDE = ("${", "model/foundation/weights/", "calibrations.yaml", EXPECTATIONS)
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def _read(file: Path) -> tuple[Stage, ...]:
 
 
 def _stage(name: str, entry: dict[str, Any]) -> Stage:
-    needs = [path for path in _paths(entry["deps"]) if not path.startswith(_NETWORKS)]
+    needs = [path for path in _paths(entry["deps"]) if not path.startswith(_BESIDE)]
     code = tuple(path for path in needs if path.startswith(("pipelines/", "model/")))
     return Stage(
         name=name,

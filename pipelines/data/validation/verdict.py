@@ -34,6 +34,7 @@ class ExpectationResult:
         observed = "nothing" if self.observed is None else f"{self.observed:g}"
         low, high = self.bound.get("minimum"), self.bound.get("maximum")
         compared = f"< {low:g}" if low is not None and (self.observed is None or self.observed < low) else f"> {high}"
+        compared = compared if self.bound else "is not what was expected"
         column = f" in column {self.column}" if self.column else ""
         where = f" ({self.parameter})" if self.parameter else ""
         return f"{self.name}{column}: {observed} {compared}{where}"
@@ -68,6 +69,17 @@ class Verdict:
         """Return the failed expectations of severity `warn`."""
         return [item for item in self.results if not item.success and item.severity != FAIL]
 
+    def summary(self) -> str:
+        """Return the verdict in one line: how many rows and expectations, or which required ones failed."""
+        if failed := self.failures():
+            listed = "; ".join(item.describe() for item in failed)
+            return f"{self.stage}: {len(failed)} of {len(self.results)} expectations failed: {listed}"
+        return f"{self.stage}: {self.rows:,} rows, {len(self.results)} expectations, all required ones hold"
+
+    def warning_lines(self) -> list[tuple[str, str]]:
+        """Return a line for each warning, with the word that Data Docs colour it by."""
+        return [("warning", f"{self.stage}: warning: {item.describe()}") for item in self.warnings()]
+
     def conclude(self, report: Path) -> None:
         """Write `report`/verdict.json (equal results give equal bytes) and print the warnings.
 
@@ -82,8 +94,7 @@ class Verdict:
             "expectations": [asdict(item) for item in self.results],
         }
         write_atomically(report / "verdict.json", json.dumps(tree, indent=2) + "\n")
-        for warning in self.warnings():
-            print(f"{self.stage}: warning: {warning.describe()}", file=sys.stderr)
+        for _, line in self.warning_lines():
+            print(line, file=sys.stderr)
         if failed:
-            listed = "; ".join(item.describe() for item in failed)
-            raise StageFailed(f"{self.stage}: {len(failed)} of {len(self.results)} expectations failed: {listed}")
+            raise StageFailed(self.summary())

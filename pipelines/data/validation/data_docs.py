@@ -1,0 +1,114 @@
+"""Build Data Docs of a validation that need no internet and give the verdict of the command line.
+
+Great Expectations' pages load styles and scripts from public servers. Here the same files lie beside the pages
+(`assets/`, with their licences), and what is not there is left out.
+"""
+
+from __future__ import annotations
+
+import errno
+import html
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.files import atomic_folder
+from pipelines.data.validation.check import FAIL
+
+if TYPE_CHECKING:
+    from pipelines.data.validation.check import Check
+    from pipelines.data.validation.verdict import Verdict
+
+ASSETS = Path(__file__).with_name("assets")
+_TABLE: dict[str, Any] = {
+    "validations": {
+        "renderer": {
+            "column_section_renderer": {
+                "class_name": "ValidationResultsColumnSectionRenderer",
+                "table_renderer": {
+                    "module_name": "pipelines.data.validation.results_table",
+                    "class_name": "ResultsTable",
+                },
+            }
+        }
+    }
+}
+_TAG = re.compile(r"<(?P<kind>link|script)\b[^>]*?(?:href|src)=\"https?://(?P<path>[^\"]+)\"[^>]*>(?:</script>)?")
+_WEB_PICTURE = re.compile(r"https?://great-expectations-web-assets[^\"')\s]*")
+_ICON = re.compile(r"href=\"[./]*static/images/favicon.ico\"")
+_NEWSLETTER = re.compile(r"<footer>.*?</footer>", re.DOTALL)
+_BODY = re.compile(r"<div class=\"container-fluid[^>]*>")
+
+
+def shown_of(check: Check) -> list[str]:
+    """Return the cells of a check in the table of results (`results_table.TITLES`), as HTML."""
+    where = check.origin or check.parameter
+    return [
+        "the run stops" if check.severity == FAIL else "a warning",
+        f"<code>{html.escape(where)}</code>" if where else "",
+        re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(check.protects)),
+    ]
+
+
+@contextmanager
+def docs_folder(docs: Path | None) -> Iterator[Path]:
+    """Yield a folder that replaces `docs` after the block; raise UserError where it cannot be written."""
+    if docs is None:
+        yield Path()
+        return
+    try:
+        if docs.exists() and not os.access(docs, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        with atomic_folder(docs) as part:
+            yield part
+    except OSError as error:
+        raise UserError(
+            f"{docs}: Data Docs cannot be written there ({error.strerror or error}); what is there is of an earlier "
+            f"run. `chmod -R u+w {docs.parent}` if the folder is yours; where another user made it, such as root in a "
+            "container, `sudo chown -R $USER` or `sudo rm -r` it"
+        ) from None
+
+
+def write_docs(context: Any, verdict: Verdict, part: Path, docs: Path) -> None:
+    """Write the pages of the only validation result of `context` to the folder `part`, which will become `docs`."""
+    (key,) = context.validation_results_store.list_keys()
+    result = context.validation_results_store.get(key)
+    # To Great Expectations a warning is a failure.
+    result.success = verdict.success
+    context.validation_results_store.set(key, result)
+    store = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(part.absolute())}
+    site = {"class_name": "SiteBuilder", "show_how_to_buttons": False, "store_backend": store}
+    context.add_data_docs_site(verdict.stage, {**site, "site_section_builders": _TABLE})
+    context.build_data_docs()
+    if not any((part / "validations").rglob("*.html")):
+        raise StageFailed(f"{docs}: Great Expectations made no page of the results; what it printed above says why")
+    shutil.copytree(ASSETS, part / "static" / "assets")
+    for page in sorted(part.rglob("*.html")):
+        up = "../" * (len(page.relative_to(part).parts) - 1)
+        page.write_text(_settled(page.read_text(encoding="utf-8"), up, verdict), encoding="utf-8")
+
+
+def _settled(text: str, up: str, verdict: Verdict) -> str:
+    """Return a page with files beside it instead of addresses, and with the verdict; `up` leads to the folder."""
+
+    def local(tag: re.Match[str]) -> str:
+        name = tag["path"].rsplit("/", 1)[-1]
+        if not (ASSETS / name).is_file():
+            return ""
+        beside = f"{up}static/assets/{name}"
+        script = tag["kind"] == "script"
+        return f'<script src="{beside}"></script>' if script else f'<link rel="stylesheet" href="{beside}">'
+
+    text = _WEB_PICTURE.sub(f"{up}static/images/logo-long.png", _TAG.sub(local, text))
+    text = _ICON.sub(f'href="{up}static/images/favicon.ico"', _NEWSLETTER.sub("", text))
+    own = f'<link rel="stylesheet" href="{up}static/assets/data_docs.css">\n</head>'
+    shown = "".join(
+        f'<div class="alert alert-{colour}">{html.escape(line)}</div>'
+        for colour, line in (("success" if verdict.success else "danger", verdict.summary()), *verdict.warning_lines())
+    )
+    return _BODY.sub(lambda tag: f"{tag[0]}{shown}", text.replace("</head>", own, 1), count=1)

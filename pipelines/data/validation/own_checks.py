@@ -1,0 +1,134 @@
+"""Read a team's own expectations: YAML and Python files of the folder `expectations` of a checkout.
+
+A YAML file names classes of Great Expectations; a Python file has a function `checks(stage, frame)` that returns a list
+of `Check`, may add columns to the frame and may define classes of its own.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import re
+import traceback
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, ValidationError
+
+from pipelines.core.documents import read_yaml
+from pipelines.core.errors import UserError
+from pipelines.core.sections.section import Section, Share
+from pipelines.data.validation.check import FAIL, Check, Severity
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+STAGES = ("validate", "validate_processed")
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+
+
+class OwnCheck(Section):
+    """An expectation in a YAML file, below the name of a stage and its own name."""
+
+    protects: str = Field(min_length=1)
+    expectation: str
+    column: str | None = None
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    allowed: Share | None = None
+    severity: Severity = FAIL
+
+
+def own_checks(folder: Path | None, stage: str, frame: pd.DataFrame, taken: Iterable[Check]) -> list[Check]:
+    """Return the checks for `stage` that the files of `folder` define, in the order of the files' names.
+
+    Python files may add columns to `frame`. Raises UserError, naming the file, where one cannot be read or run, a name
+    is `taken`, or a class, column or argument does not exist.
+    """
+    names = {check.name: "the project" for check in taken}
+    found = []
+    for file in sorted(folder.iterdir()) if folder is not None and folder.is_dir() else ():
+        if file.name.startswith((".", "_")) or file.suffix == ".md":
+            continue
+        if file.suffix not in (".yaml", ".yml", ".py"):
+            raise UserError(f"{file}: expected a .yaml or .py file of expectations; move it out of {folder}")
+        rows = len(frame)
+        for check in _of_python(file, stage, frame) if file.suffix == ".py" else _of_yaml(file, stage):
+            if check.name in names:
+                raise UserError(f"{file}: {check.name}: {names[check.name]} has an expectation of this name already")
+            _refuse_unknown(check, file, stage, frame)
+            names[check.name] = str(file)
+            found.append(replace(check, origin=str(file)))
+        if len(frame) != rows:
+            raise UserError(f"{file}: {rows} rows became {len(frame)}; a file may add columns, not change the rows")
+    return found
+
+
+def _of_yaml(file: Path, stage: str) -> Iterator[Check]:
+    tree = read_yaml(file)
+    stages = ", ".join(STAGES)
+    if not isinstance(tree, dict) or not set(tree) <= set(STAGES):
+        raise UserError(f"{file}: expected expectations by their names below a stage ({stages})")
+    for name, given in (tree.get(stage) or {}).items():
+        try:
+            own = OwnCheck.model_validate(given)
+        except ValidationError as error:
+            fault = error.errors()[0]
+            where = ".".join(str(part) for part in (name, *fault["loc"]))
+            known = ", ".join(OwnCheck.model_fields)
+            raise UserError(f"{file}: {where}: {fault['msg'].lower()}; an expectation has {known}") from None
+        arguments = {**({} if own.column is None else {"column": own.column}), **own.arguments}
+        if own.allowed is not None:
+            arguments["mostly"] = round(1.0 - own.allowed, 9)
+        check = Check(str(name), own.expectation, own.protects, arguments, severity=own.severity, allowed=own.allowed)
+        by_value = "mostly" in _fields(check, file)
+        if own.allowed is not None and not by_value:
+            raise UserError(f"{file}: {name}.allowed: {own.expectation} is not about single values; leave it out")
+        yield replace(check, allowed=0.0) if by_value and own.allowed is None and "mostly" not in arguments else check
+
+
+def _of_python(file: Path, stage: str, frame: pd.DataFrame) -> list[Check]:
+    spec = importlib.util.spec_from_file_location(f"expectations_{file.stem}", file)
+    if spec is None or spec.loader is None:
+        raise UserError(f"{file}: not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        made = module.checks(stage, frame)
+    except Exception as error:
+        lines = [step.lineno for step in traceback.extract_tb(error.__traceback__) if step.filename == str(file)]
+        line = getattr(error, "lineno", None) or (lines[-1] if lines else None)
+        where = f" line {line}:" if line else ""
+        raise UserError(
+            f"{file}:{where} {type(error).__name__}: {' '.join(str(error).split())}; expected a function "
+            "`checks(stage, frame)` that returns a list of Check"
+        ) from error
+    if not isinstance(made, list) or not all(isinstance(check, Check) for check in made):
+        raise UserError(f"{file}: checks({stage!r}, …) returned {type(made).__name__}; expected a list of Check")
+    return made
+
+
+def _refuse_unknown(check: Check, file: Path, stage: str, frame: pd.DataFrame) -> None:
+    if not _NAME.fullmatch(check.name):
+        raise UserError(f"{file}: {check.name!r}: expected a name of small letters, digits and _")
+    _fields(check, file)
+    columns = [check.arguments[key] for key in check.arguments if key.startswith("column") and key != "column_list"]
+    columns += check.arguments.get("column_list") or []
+    for column in columns:
+        if column not in frame.columns:
+            near = difflib.get_close_matches(str(column), map(str, frame.columns), n=3) or sorted(frame.columns)
+            raise UserError(f"{file}: {check.name}: {stage} has no column {column!r}; there are {', '.join(near)}")
+
+
+def _fields(check: Check, file: Path) -> dict[str, Any]:
+    """Return the arguments of a check's class by name; raise UserError where there is no such class."""
+    import great_expectations.expectations as gxe
+
+    known = {name: one for name, one in vars(gxe).items() if isinstance(one, type) and issubclass(one, gxe.Expectation)}
+    made = known.get(check.expectation) if isinstance(check.expectation, str) else check.expectation
+    if made is None or not issubclass(made, gxe.Expectation):
+        near = ", ".join(difflib.get_close_matches(str(check.expectation), known, n=3)) or "those of its gallery"
+        raise UserError(f"{file}: {check.name}: Great Expectations has no class {check.expectation}; near are {near}")
+    fields: dict[str, Any] = vars(made)["__fields__"]
+    return fields
