@@ -10,7 +10,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,8 +27,9 @@ BODIES = ("request", "call", "form")
 # No longer than this, so that the size of a case says nothing about the memory that it takes.
 _MOST_BYTES = 4 * 2**20
 _NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 0x7FFFFFFFFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
-_PIECES = (b"\0", b"\xff" * 8, b"[" * 5000, b'{"a":' * 5000, b"9" * 5000, b"\\u0000", b"\\ud800", b"../", b"\x1b[31m")
-_PIECES += (b"\xef\xbb\xbf", b"\r\n\r\n", b"--", b"NaN", b"1e999", b"&a [*a]", b"%s%n", b"'\"", b"\xc3\x28", b",,,,")
+_PIECES: tuple[bytes, ...] = (b"\0", b"\xff" * 8, b"[" * 5000, b'{"a":' * 5000, b"9" * 5000, b"\\u0000", b"\\ud800")
+_PIECES += (b"../", b"\x1b[31m", b"\xef\xbb\xbf", b"\r\n\r\n", b"--", b"NaN", b"1e999", b"&a [*a]", b"%s%n", b"'\"")
+_PIECES += (b"\xc3\x28", b",,,,")
 
 
 class Case(NamedTuple):
@@ -151,7 +152,7 @@ def _ipc(table: pa.Table) -> bytes:
     return buffer.getvalue()
 
 
-def _tar(mode: str) -> bytes:
+def _tar(mode: Any) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode=mode) as archive:
         for name, data in (("1.jpg", face()), ("1.json", b'{"identity": "anna"}'), ("2.jpg", face() + b"2")):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import hashlib
 import json
 import multiprocessing
@@ -106,7 +107,7 @@ def _work(theirs: Connection, home: str, kind: str) -> None:
         theirs.send("ready")
         while True:
             case = Case(*theirs.recv())
-            theirs.send(tuple(measured([os.getpid()], lambda case=case: handle(case))))
+            theirs.send(tuple(measured([os.getpid()], functools.partial(handle, case))))
 
 
 def _named(act: Callable[[], tuple[str, str]]) -> tuple[str, str]:

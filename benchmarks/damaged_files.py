@@ -52,12 +52,12 @@ def opened(door: str, home: Path, model: str | None = None, page: str | None = N
 
 def _fast_parameters(home: Path) -> Path:
     """Write the tiny profile with two steps a picture, and return the file."""
-    from pipelines.core.params import dumped, read_tree
+    from pipelines.core.params import dump_params, read_tree
 
     tree = read_tree(PROJECT / "profiles" / "tiny.yaml")
     tree["evaluate"]["steps"] = 2
     file = home / "params.yaml"
-    file.write_text(dumped(tree), encoding="utf-8")
+    dump_params(tree, file)
     return file
 
 

@@ -67,7 +67,7 @@ def treated(image: Picture) -> Iterator[tuple[str, Picture]]:
     yield "as it is", image
     for quality in (80, 50):
         data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-        yield f"JPEG {quality}", cv2.imdecode(data, cv2.IMREAD_COLOR)
+        yield f"JPEG {quality}", np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
     factor = 64 / max(image.shape[:2])
     yield "64 px", cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA) if factor < 1 else image
     yield "softened", cv2.GaussianBlur(image, (0, 0), max(image.shape[:2]) / 256)

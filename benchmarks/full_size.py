@@ -202,9 +202,12 @@ def labels(root: Path) -> dict[str, Any]:
     columns = ["status", "reason", "image", "bbox", "keypoints", "expression", "pose", "prompt", "face_prompt", "split"]
     rows = read_rows(root / "data" / "processed", PROCESSED_SCHEMA, columns).to_pylist()
     accepted = [row for row in rows if row["status"] == "ok"]
-    images = [cv2.imdecode(np.frombuffer(row["image"], np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1] for row in accepted]
+    decoded = [cv2.imdecode(np.frombuffer(row["image"], np.uint8), cv2.IMREAD_COLOR) for row in accepted]
+    images = [np.asarray(image)[:, :, ::-1] for image in decoded]
     boxes, points = ([np.array(row[name]) for row in accepted] for name in ("bbox", "keypoints"))
-    network = load_params(root / "params.yaml").evaluate.judges.expression[0]
+    networks = load_params(root / "params.yaml").evaluate.judges.expression
+    assert networks, "the profile names no judge of expressions"
+    network = networks[0]
     second = Classifier(network.model_copy(update={"path": str(root / network.path)}), "second")
     read = second.probabilities(images, boxes, [one.reshape(5, 2) for one in points]).argmax(1)
     named = [number for number, row in enumerate(accepted) if row["expression"]]

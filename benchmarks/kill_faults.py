@@ -84,7 +84,7 @@ def fault_commands(place: Place, wanted: list[Scenario], *, any_code: bool = Fal
     """Run each command with each fault, where this code has not been tried yet; return all rows."""
     code, file = code_version(), place.state / "faults.jsonl"
     make_states(place, "" if any_code else code)
-    rows = earlier_rows(file, None if any_code else code)
+    rows: dict[tuple[str, Any], dict[str, Any]] = {**earlier_rows(file, None if any_code else code)}
     for scenario in wanted:
         for fault in faults():
             if (scenario.name, fault.name) not in rows:

@@ -228,7 +228,7 @@ def _run_child(  # noqa: PLR0917
         traceback.print_exc()
     finally:
         with contextlib.suppress(BaseException):
-            threading._shutdown()
+            threading._shutdown()  # type: ignore[attr-defined]
             atexit._run_exitfuncs()
         with contextlib.suppress(BaseException):
             sys.stdout.flush()

@@ -25,10 +25,12 @@ def malformed_calls(photo: str, upload: Callable[[bytes], str]) -> Iterator[Call
     """Yield calls that must be refused; `photo` is the path of an upload that would be accepted."""
     good = [file_of(photo)]
     yield from _of_transport(good)
-    for data in (None, 3, "text", {}, [], [good], [good, "x", None, None]):
+    calls: tuple[Any, ...] = (None, 3, "text", {}, [], [good], [good, "x", None, None])
+    for data in calls:
         yield Call(f"data {str(data)[:40]!r}", "draw", JSON, _sent(data))
     yield Call("no data", "draw", JSON, b"{}")
-    for value in (None, [], 3, "text", {}, [3], [None], [[]], [{}], [{"path": None}], good * 5, [good[0], None]):
+    references: tuple[Any, ...] = (None, [], 3, "text", {}, [3], [None], [[]], [{}], [{"path": None}], good * 5)
+    for value in (*references, [good[0], None]):
         yield _draw(f"references {str(value)[:40]}", good, references=value)
     for path in ("/etc/passwd", "params.yaml", f"{photo}/../../../../../../etc/passwd", "", "\0", "x" * 5000, "~"):
         yield _draw(f"path {path[:30]!r}", good, references=[file_of(path)])
@@ -36,8 +38,8 @@ def malformed_calls(photo: str, upload: Callable[[bytes], str]) -> Iterator[Call
     for address in ("http://127.0.0.1:1/x.png", "https://example.com/x.png", "HTTP://example.com", "data:image/png,x"):
         yield _draw(f"address {address}", good, references=[file_of(address)])
     yield _draw("an inline picture", good, references=[{**file_of(photo), "url": "data:image/png;base64,AAAA"}])
-    for what, data in _unusable_files():
-        yield _draw(what, good, references=[file_of(upload(data))])
+    for what, content in _unusable_files():
+        yield _draw(what, good, references=[file_of(upload(content))])
     for name, values in _WRONG.items():
         for value in values:
             yield _draw(f"{name} {str(value)[:40]}", good, **{name: value})

@@ -68,14 +68,16 @@ def _of_shape(photo: bytes) -> Iterator[Malformed]:
     yield Malformed("two shapes", JSON, _sent({"dataframe_records": [row], "inputs": [row]}))
     yield Malformed("a chat", JSON, _sent({"messages": [{"role": "user", "content": "draw"}]}))
     for shape in ("dataframe_records", "dataframe_split", "inputs", "instances"):
-        for table in (None, 3, "text", [], {}, [3], [None], [[1, 2]], [{}], {"a": 1}):
+        tables: tuple[Any, ...] = (None, 3, "text", [], {}, [3], [None], [[1, 2]], [{}], {"a": 1})
+        for table in tables:
             yield Malformed(f"{shape}: {table!r}", JSON, _sent({shape: table}))
-    for table in (
+    split: tuple[dict[str, Any], ...] = (
         {"columns": ["references", "prompt"], "data": [[row["references"]]]},
         {"columns": ["references", "prompt"], "data": 3},
         {"columns": [1, 2], "data": [[1, 2]]},
         {"columns": "prompt", "data": [["x"]]},
-    ):
+    )
+    for table in split:
         yield Malformed(f"split {str(table)[:60]}", JSON, _sent({"dataframe_split": table}))
 
 
@@ -83,17 +85,18 @@ def _of_values(photo: bytes) -> Iterator[Malformed]:
     text = base64.b64encode(photo).decode()
     changes: list[dict[str, Any]] = [{name: "ABSENT"} for name in ("references", "prompt")]
     changes += [{"face_prompt": "happy"}, {"References": [text]}, {"steps": 10_000}]
-    changes += [
-        {"references": value}
-        for value in (None, [], 3, text, [3], [None], [""], ["no base64!"], ["aGVsbG8="], [text] * 5, [[text]], [{}])
-    ]
+    references: tuple[Any, ...] = (None, [], 3, text, [3], [None], [""], ["no base64!"], ["aGVsbG8="], [text] * 5)
+    changes += [{"references": value} for value in (*references, [[text]], [{}])]
     changes += [{"references": [base64.b64encode(data).decode()]} for data in _pictures(photo)]
-    changes += [{"prompt": value} for value in (None, 3, [], ["a"], {}, "x" * 100_000, "\ud800", True)]
-    changes += [{"face_prompts": value} for value in ("happy", ["bored"], ["happy", "sad"], [3], {}, [["happy"]])]
+    prompts: tuple[Any, ...] = (None, 3, [], ["a"], {}, "x" * 100_000, "\ud800", True)
+    changes += [{"prompt": value} for value in prompts]
+    face_prompts: tuple[Any, ...] = ("happy", ["bored"], ["happy", "sad"], [3], {}, [["happy"]])
+    changes += [{"face_prompts": value} for value in face_prompts]
     boxes: list[Any] = [[0, 0, 1], [0, 0, 1, 1, 1], [0, 0, 1.5, 1], [-1, 0, 1, 1], [0.5, 0, 0.5, 1], [1, 1, 0, 0]]
     boxes += [["a", 0, 1, 1], [float("nan"), 0, 1, 1], [0, 0, float("inf"), 1]]
     changes += [{"boxes": value} for value in (3, [3], {}, [[0, 0, 1, 1]] * 2, *([box] for box in boxes))]
-    changes += [{"seed": value} for value in (-1, 1.5, "one", [], 2**64, 10**40, 10**4200, True)]
+    seeds: tuple[Any, ...] = (-1, 1.5, "one", [], 2**64, 10**40, 10**4200, True)
+    changes += [{"seed": value} for value in seeds]
     for change in changes:
         yield Malformed(str(change)[:60], JSON, _sent({"dataframe_records": [_row(photo, **change)]}))
     yield Malformed("many rows", JSON, _sent({"dataframe_records": [_row(photo)] * 50}))

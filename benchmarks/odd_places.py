@@ -190,7 +190,7 @@ class Chain:
 
     def app(self) -> None:
         """Serve the page and load it."""
-        command = [self.python, "-m", "pipelines.cli", "app", "--port", str(free_port())]
+        command = [str(self.python), "-m", "pipelines.cli", "app", "--port", str(free_port())]
         with (self.place / "app.log").open("w") as log:
             process = subprocess.Popen(
                 command, cwd=self.root, env=self.env, stdout=subprocess.PIPE, stderr=log, text=True

@@ -130,7 +130,7 @@ def claims(similar: list[Any], own: Any, right: float | None, gain: Any) -> str:
 
 def happy_or_neutral(document: dict[str, Any]) -> float | None:
     """Return the share that is read as asked, of pictures asked and read to be happy or neutral; None of none."""
-    counts = (document.get("confusion", {}).get(MODEL) or {}).get("expression")
+    counts: Any = (document.get("confusion", {}).get(MODEL) or {}).get("expression")
     two = [EXPRESSIONS.index(word) for word in ("happy", "neutral")]
     read = sum(counts[asked][found] for asked in two for found in two) if counts else 0
     return sum(counts[asked][asked] for asked in two) / read if read else None

@@ -62,7 +62,7 @@ def procedural(count: int) -> Iterator[tuple[str, str, bytes]]:
     from pipelines.data.synthetic.dataset import write_dataset as draw
 
     with tempfile.TemporaryDirectory() as folder:
-        draw(Path(folder) / "people", max(1, count // 35), workers=WORKERS)
+        draw(max(1, count // 35), Path(folder) / "people", workers=WORKERS)
         files = sorted(file for file in Path(folder).rglob("*.*") if file.suffix in (".jpg", ".png"))
         yield from varied(files[:count], count)
 
@@ -102,8 +102,8 @@ def plain_loop(faces: Path, params: Preprocess, every: int, phase: int) -> dict[
 
 def spark_stage(faces: Path, changes: list[str], folder: Path) -> dict[str, object]:
     """Run the stage's command; return parts of its report, seconds, and processor seconds of all its processes."""
-    command = [sys.executable, "-m", "pipelines.cli", "preprocess", faces, "--out", folder / "processed"]
-    command += ["--params", TINY, *(word for change in changes for word in ("--set", change))]
+    command = [sys.executable, "-m", "pipelines.cli", "preprocess", str(faces), "--out", str(folder / "processed")]
+    command += ["--params", str(TINY), *(word for change in changes for word in ("--set", change))]
     started = time.perf_counter()
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
     process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)

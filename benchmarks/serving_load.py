@@ -129,8 +129,8 @@ def load(url: str, photos: list[bytes], *, count: int, clients: int, seeds: int)
         answers = list(pool.map(lambda number: send(url, bodies[number % seeds]), range(count)))
     seconds = time.monotonic() - started
     errors = [answer.body.decode(errors="replace") for answer in answers if answer.status != 200]
-    bodies = [(number % seeds, answer.body) for number, answer in enumerate(answers)]
-    figures = answer_figures(bodies, errors, [answer.seconds for answer in answers])
+    by_seed = [(number % seeds, answer.body) for number, answer in enumerate(answers)]
+    figures = answer_figures(by_seed, errors, [answer.seconds for answer in answers])
     return {"requests": count, "clients": clients, "seeds": seeds, "per_second": round(count / seconds, 2), **figures}
 
 

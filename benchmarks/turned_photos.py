@@ -29,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from benchmarks.real_networks import SHARED, TINY, real_networks
+from pipelines.data.faces.analysis import Analyser
 
 SAME_PERSON = 0.28  # of the recogniser of buffalo_real_mini: one false match in a thousand
 
@@ -59,7 +60,7 @@ def turned(data: bytes, degrees: int) -> bytes:
     return buffer.getvalue()
 
 
-def outcomes(analyser: object, files: list[Path]) -> dict[str, Counter[str]]:
+def outcomes(analyser: Analyser, files: list[Path]) -> dict[str, Counter[str]]:
     """Count, by turn, the photos that are accepted as the same or as another person, and the rejections."""
     counts: dict[str, Counter[str]] = {f"{degrees}": Counter() for degrees in (0, 90, 180, 270)}
     for file in files:
@@ -79,7 +80,7 @@ def outcomes(analyser: object, files: list[Path]) -> dict[str, Counter[str]]:
     return counts
 
 
-def cost(analysers: tuple[object, object], files: list[Path], rounds: int) -> float:
+def cost(analysers: tuple[Analyser, Analyser], files: list[Path], rounds: int) -> float:
     """Return the processor time with the search divided by that without: of each photo the least of all rounds."""
     photos = [file.read_bytes() for file in files]
     least = [[float("inf")] * len(photos) for _ in analysers]
