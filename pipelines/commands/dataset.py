@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-from pipelines.commands.options import argument, command_group, option
+from pipelines.commands.options import AcceptUnrelated, argument, command_group, option
 from pipelines.commands.output import emit, say
 from pipelines.core.chain import FACES
 from pipelines.core.errors import UserError
@@ -65,8 +65,15 @@ def merge(
 
 
 @app.command()
-def publish(folder: Annotated[Path, option("Dataset folder.", "--dir", metavar="DIR")] = Path(FACES)) -> None:
+def publish(
+    folder: Annotated[Path, option("Dataset folder.", "--dir", metavar="DIR")] = Path(FACES),
+    accept_unrelated: AcceptUnrelated = False,
+) -> None:
     """Make a version of data/faces as it is; print it as JSON, with `new` false if this data already had one."""
+    if not accept_unrelated:
+        from pipelines.versions.continuity import check_continues
+
+        check_continues(Path.cwd(), folder.as_posix())
     emit(publish_version(folder))
 
 

@@ -6,7 +6,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, argument, option, read_params
+from pipelines.commands.options import (
+    DEFAULT_PARAMS,
+    AcceptUnrelated,
+    Overrides,
+    ParamsFile,
+    argument,
+    option,
+    read_params,
+)
 from pipelines.commands.output import emit, say
 from pipelines.core.chain import FACES
 from pipelines.core.errors import UserError
@@ -35,6 +43,7 @@ def ingest(
     accept_unmatched: Annotated[
         bool, option("Go on although labels, listed in the summary, could not be joined to a photo.")
     ] = False,
+    accept_unrelated: AcceptUnrelated = False,
     params: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,
 ) -> None:
@@ -45,6 +54,7 @@ def ingest(
     """
     from pipelines.data.ingest.summary import UnmatchedLabels, print_summary
     from pipelines.stages.ingest import Inputs, Outputs, run
+    from pipelines.versions.continuity import check_continues
     from pipelines.versions.dataset_version import make_version, restore_present
     from pipelines.versions.dvc import dvc_root
     from pipelines.versions.git_tags import check_repository
@@ -72,6 +82,8 @@ def ingest(
     print_summary(summary, out)
     result = {**asdict(summary), "version": None}
     if root is not None:
+        if not accept_unrelated:
+            check_continues(root, out.resolve().relative_to(root).as_posix())
         message = f"{summary.rows} photos of {summary.identities} people in {summary.bytes} bytes"
         made = make_version(root, out.resolve(), message)
         say(f"version {made.tag}")

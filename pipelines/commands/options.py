@@ -43,6 +43,9 @@ RunId = Annotated[
 # Airflow skips a task that ends with this code.
 SkipCode = Annotated[int, option("Exit code if there is nothing to do.", metavar="CODE")]
 
+AcceptUnrelated = Annotated[
+    bool, option("Make a version though no photo of it is in an earlier version of the dataset.")
+]
 AdapterChoice = Annotated[
     str | None,
     option(
@@ -67,10 +70,16 @@ def wrong_use(*errors: type[Exception], before: str = "") -> Iterator[None]:
 def read_params(file: Path, overrides: list[str] | None) -> Params:
     """Load the parameters of a command; raise UserError for overrides under DVC, which would not see them."""
     from pipelines.core.params import load_params
+    from pipelines.versions.places import is_experiment
 
     if overrides and os.environ.get("DVC_STAGE"):
         raise UserError(
             f"--set {overrides[0]} under DVC stage {os.environ['DVC_STAGE']}: DVC would not see the value; "
             "write it to params.yaml with `dynamicid configure --set …` first"
         )
-    return load_params(file, overrides or ())
+    try:
+        return load_params(file, overrides or ())
+    except UserError as error:
+        if "DVC_STAGE" not in os.environ or is_experiment(Path.cwd()):
+            raise
+        raise UserError(f"{error} (`git checkout {file}` takes back what an experiment set)") from None

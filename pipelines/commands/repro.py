@@ -9,6 +9,8 @@ from rich.rule import Rule
 
 from pipelines.commands.options import DEFAULT_PARAMS, argument, option
 from pipelines.commands.output import emit, emit_if_asked, warn
+from pipelines.core.chain import FACES
+from pipelines.core.chain import stages as known_stages
 from pipelines.core.screen import say, show
 from pipelines.versions.dvc import check_stages, repro_stage
 
@@ -22,11 +24,14 @@ def repro(
     """Run `dvc repro` stage by stage; the results of a stage with unchanged inputs come from the cache."""
     from pipelines.core.params import load_params
     from pipelines.operations.doctor.examine import refuse_what_cannot_end
+    from pipelines.versions.dataset_version import require_dataset
 
     names = check_stages(list(stages or ()))
     root = Path.cwd()
     params = load_params(root / DEFAULT_PARAMS)
     refuse_what_cannot_end(params, root, tuple(names))
+    if any(FACES in stage.inputs for stage in known_stages() if stage.name in names):
+        require_dataset(root)
     runs: dict[str, str | None] = {}
     for position, name in enumerate(names, 1):
         show(Rule(f"{name} ({position}/{len(names)})"))

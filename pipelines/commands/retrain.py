@@ -81,7 +81,8 @@ def configure(form: FormOption, params: ParamsFile = DEFAULT_PARAMS) -> None:
         return
     photos = Path(".dynamicid/demo")
     synthesize(identities=run.form.identities, out=photos)
-    ingest(photos, out=Path(FACES), params=params)
+    # The form asks for these people, whatever the dataset of the checkout has.
+    ingest(photos, out=Path(FACES), accept_unrelated=True, params=params)
 
 
 @app.command()

@@ -18,7 +18,7 @@ from pipelines.core.chain import FACES
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.files import write_atomically
 from pipelines.core.row_schemas import DATASET_SCHEMA, open_rows
-from pipelines.versions.dvc import bring_data, dvc, dvc_problem, home_of, push_data
+from pipelines.versions.dvc import bring_data, dvc, dvc_problem, home_of, pointed_hash, push_data
 from pipelines.versions.forgotten import LEDGER, describe_entries, gate, refuse_forgotten
 from pipelines.versions.git import git, in_repository
 from pipelines.versions.git_tags import (
@@ -34,7 +34,6 @@ from pipelines.versions.git_tags import (
 from pipelines.versions.interrupted import mend_interrupted
 
 _ROWS = re.compile(r"^Rows: (\d+)$", re.MULTILINE)
-_HASH = re.compile(r"[0-9a-f]{32}(\.dir)?")
 _LOCK_ATTEMPTS = 20
 
 
@@ -153,13 +152,13 @@ def checkout_version(root: Path, tag: str, folder: str = FACES) -> DatasetVersio
             bring_data(root, f"{folder}.dvc")
         raise UserError(f"version {tag}: its data cannot be brought to {folder}: {problem}")
     md5 = _md5(root, folder)
-    whole = md5 == _parse_md5(read_at(root, [tag], f"{folder}.dvc")[tag])
+    whole = md5 == pointed_hash(read_at(root, [tag], f"{folder}.dvc")[tag])
     return DatasetVersion(tag, md5, _rows_of(root, tag) if whole else _count(root / folder))
 
 
 def _without_forgotten(root: Path, tag: str, content: bytes) -> bytes:
     """Return the `.dvc` file of a version without the photos forgotten since then, and print what was left out."""
-    md5 = _parse_md5(content) or ""
+    md5 = pointed_hash(content) or ""
     known = gate(root)
     entries = known.of_dataset(md5)
     if not entries:
@@ -183,6 +182,16 @@ def restore_present(root: Path, folder: str = FACES) -> None:
         )
 
 
+def require_dataset(root: Path, folder: str = FACES) -> None:
+    """Restore `folder` as `restore_present`; raise UserError where there is nothing to restore either."""
+    restore_present(root, folder)
+    if not (root / folder).exists():
+        raise UserError(
+            f"{folder}: no photos, and no {folder}.dvc that names any; `dynamicid ingest DIR` adds photos, `dynamicid "
+            "dataset checkout latest` brings the latest version"
+        )
+
+
 def _add(root: Path, folder: str) -> None:
     from tenacity import Retrying, retry_if_result, stop_after_attempt, wait_fixed
 
@@ -202,20 +211,11 @@ def _prefix(folder: str) -> str:
     return f"{Path(folder).name}-v"
 
 
-def _parse_md5(content: bytes) -> str | None:
-    """Return DVC's hash in a `.dvc` file, or None where the file is not whole."""
-    try:
-        md5 = str(yaml.safe_load(content)["outs"][0]["md5"])
-    except (yaml.YAMLError, KeyError, IndexError, TypeError):
-        return None
-    return md5 if _HASH.fullmatch(md5) else None
-
-
 def _md5(root: Path, folder: str) -> str | None:
     pointer = root / f"{folder}.dvc"
     if not pointer.is_file():
         return None
-    md5 = _parse_md5(pointer.read_bytes())
+    md5 = pointed_hash(pointer.read_bytes())
     if md5 is None:
         mend_interrupted(root, folder)
         if not pointer.is_file():
@@ -233,7 +233,7 @@ def versions_of_data(root: Path, hashes: Collection[str], folder: str = FACES) -
     """Return the versions whose data has one of DVC's `hashes`, the oldest first."""
     tags = known_versions(root, folder)
     contents = read_at(root, tags, f"{folder}.dvc") if tags else {}
-    return [tag for tag, content in contents.items() if _parse_md5(content) in hashes]
+    return [tag for tag, content in contents.items() if pointed_hash(content) in hashes]
 
 
 def _rows_of(root: Path, tag: str) -> int | None:

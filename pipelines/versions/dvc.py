@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,10 @@ from pipelines.versions.forgotten import refuse_forgotten
 from pipelines.versions.git import git_environment, in_repository
 from pipelines.versions.git_tags import local_origin
 from pipelines.versions.interrupted import mend_interrupted, mend_stores
+
+_HASH = re.compile(r"[0-9a-f]{32}(\.dir)?")
+# Lines of DVC's messages that say nothing about their reason.
+_ADVICE = re.compile(r"<https://|Having any troubles|Is your cache up to date")
 
 
 def stage_environment() -> dict[str, str]:
@@ -57,11 +62,19 @@ def dvc(
 
 
 def dvc_problem(done: subprocess.CompletedProcess[str]) -> str:
-    """Return the first error of a DVC command whose output was captured, else its first line that is no warning."""
-    lines = [line.strip() for line in f"{done.stderr}\n{done.stdout}".splitlines()]
-    errors = [line.removeprefix("ERROR:").strip() for line in lines if line.startswith("ERROR:")]
-    others = [line for line in lines if line and not line.lower().startswith(("warning", "having any troubles"))]
-    return next(iter(errors + others), "no reason given")
+    """Return the first error, in one line, of a DVC command whose output was captured; else its first other message."""
+    errors: list[str] = []
+    others: list[str] = []
+    warnings: list[str] = []
+    for text in (done.stderr, done.stdout):
+        for message in re.split(r"^(?=ERROR:|WARNING:)", text, flags=re.MULTILINE):
+            lines = [line.strip() for line in message.splitlines() if line.strip() and not _ADVICE.match(line)]
+            if message.startswith("ERROR:"):
+                errors.append(" ".join(lines).removeprefix("ERROR:").strip())
+            else:
+                (warnings if message.startswith("WARNING:") else others).extend(lines)
+    found = errors + others + warnings
+    return found[0] if found else f"it ended with exit code {done.returncode} and no message"
 
 
 def dvc_root(folder: Path) -> Path | None:
@@ -133,13 +146,17 @@ def use_data_of(root: Path, other: Path) -> None:
 def bring_data(root: Path, *pointers: str) -> str | None:
     """Check out the data of `pointers` (`.dvc` files; default: all), pulled from the default remote if necessary.
 
-    Returns the error message, or None on success. Data with photos of the forgotten is an error, and does not stay.
+    Returns the error message, which names what is missing, or None on success. Data with photos of the forgotten is an
+    error, and does not stay.
     """
     done = dvc(root, "checkout", "--", *pointers, capture=True)
-    if done.returncode and default_remote(root) is not None:
+    remote = default_remote(root)
+    if done.returncode and remote is not None:
         done = dvc(root, "pull", "--", *pointers, capture=True)
     if done.returncode:
-        return dvc_problem(done)
+        missing = "; ".join(_missing(root, pointers or _pointers(root)))
+        there = "there is no DVC remote" if remote is None else f"DVC remote {remote!r}: {dvc_problem(done)}"
+        return f"{missing} is missing in the DVC cache {cache_folder(root)}; {there}" if missing else dvc_problem(done)
     folders = [root / name.removesuffix(".dvc") for name in pointers or (*_pointers(root), f"{PROCESSED}.dvc")]
     try:
         refuse_forgotten(*(folder for folder in folders if folder.is_dir()))
@@ -148,6 +165,49 @@ def bring_data(root: Path, *pointers: str) -> str | None:
             shutil.rmtree(folder, ignore_errors=True)
         return str(error)
     return None
+
+
+def is_cached(root: Path, md5: str) -> bool:
+    """Return whether the data with DVC's hash `md5` is whole in the cache."""
+    files = cached_files(root, md5)
+    return files is not None and all(file.is_file() for file in files)
+
+
+def cached_files(root: Path, md5: str) -> list[Path] | None:
+    """Return the places in the cache of the files with DVC's hash `md5`; None where a folder's list is not there."""
+    if not md5.endswith(".dir"):
+        return [_cached(root, md5)]
+    try:
+        return [_cached(root, entry["md5"]) for entry in json.loads(_cached(root, md5).read_bytes())]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _cached(root: Path, md5: str) -> Path:
+    return cache_folder(root) / "files" / "md5" / md5[:2] / md5[2:]
+
+
+def pointed_hash(content: bytes) -> str | None:
+    """Return the hash of the data that a `.dvc` file names by its contents; None where the file is not whole."""
+    try:
+        md5 = str(yaml.safe_load(content)["outs"][0]["md5"])
+    except (yaml.YAMLError, KeyError, IndexError, TypeError):
+        return None
+    return md5 if _HASH.fullmatch(md5) else None
+
+
+def _missing(root: Path, pointers: Sequence[str]) -> Iterator[str]:
+    """Yield a description of the data of each `.dvc` file that is not whole in the cache."""
+    for pointer in pointers:
+        file = root / pointer
+        md5 = pointed_hash(file.read_bytes()) if file.is_file() else None
+        if md5 is None:
+            continue
+        files = cached_files(root, md5)
+        if files is None:
+            yield f"{pointer.removesuffix('.dvc')} ({md5[:12]})"
+        elif gone := [file for file in files if not file.is_file()]:
+            yield f"{pointer.removesuffix('.dvc')} ({len(gone):,} of its files)"
 
 
 def _pointers(root: Path) -> list[str]:

@@ -41,6 +41,11 @@ class Copy:
     when: str
 
 
+def is_experiment(root: Path) -> bool:
+    """Return whether `root` is a clone that DVC made for an experiment, and removes after it."""
+    return f"/{EXPERIMENTS.as_posix()}/" in root.as_posix()
+
+
 def note_copy(root: Path, folder: Path, what: str) -> None:
     """Add `folder` to the list; `what` (such as "export, webdataset") writes photos into it. Call it before that.
 

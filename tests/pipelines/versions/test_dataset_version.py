@@ -15,8 +15,15 @@ import pytest
 
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.row_schemas import DATASET_SCHEMA
-from pipelines.versions.dataset_version import checkout_version, current_version, make_version, restore_present
-from pipelines.versions.dvc import dvc
+from pipelines.versions.continuity import check_continues
+from pipelines.versions.dataset_version import (
+    checkout_version,
+    current_version,
+    make_version,
+    require_dataset,
+    restore_present,
+)
+from pipelines.versions.dvc import dvc, dvc_problem
 from pipelines.versions.workspace import clone_of
 from tests import processes
 
@@ -171,3 +178,62 @@ def test_the_command_ingests_and_versions(checkout: Path, awkward_photos: Path, 
     assert refused.returncode == 2
     assert "not in a DVC repository" in refused.stderr
     assert ingest(str(tmp_path / "nowhere"), "--no-version").returncode == 2
+
+
+def test_photos_of_no_earlier_version_are_not_called_the_next_one_unasked(root: Path) -> None:
+    fill(root, 2)
+    check_continues(root, "data/faces")
+    make_version(root, "data/faces", "two")
+    fill(root, 3)
+    check_continues(root, "data/faces")
+    make_version(root, "data/faces", "three")
+    shutil.rmtree(root / "data" / "faces")
+    (root / "data" / "faces.dvc").unlink()
+    fill(root, 9)
+    for number in range(3):
+        (root / "data" / "faces" / f"faces-{number:05d}.parquet").unlink()
+    with pytest.raises(UserError, match=r"none of its 6 photos is in faces-v2, faces-v1, so .* --accept-unrelated"):
+        check_continues(root, "data/faces")
+
+
+def test_a_dataset_that_cannot_be_compared_continues_the_version_that_its_pointer_names(root: Path) -> None:
+    fill(root, 1)
+    make_version(root, "data/faces", "one")
+    shutil.rmtree(root / ".dvc" / "cache")
+    check_continues(root, "data/faces")
+    (root / "data" / "faces.dvc").unlink()
+    with pytest.raises(UserError, match=r"in an earlier version \(faces-v1: the data is not here; `dvc pull`"):
+        check_continues(root, "data/faces")
+
+
+def test_data_that_cannot_be_had_is_named(root: Path) -> None:
+    with pytest.raises(UserError, match=r"data/faces: no photos, and no data/faces\.dvc .*`dynamicid ingest DIR`"):
+        require_dataset(root)
+    fill(root, 2)
+    made = make_version(root, "data/faces", "two")
+    assert made.md5
+    shutil.rmtree(root / "data" / "faces")
+    held = next(file for file in (root / ".dvc" / "cache").rglob("*") if file.is_file() and file.suffix != ".dir")
+    held.rename(root / "away")
+    with pytest.raises(UserError, match=r"data/faces \(1 of its files\) is missing in .*cache; there is no DVC remote"):
+        require_dataset(root)
+    shutil.rmtree(root / ".dvc" / "cache")
+    assert dvc(root, "remote", "add", "-d", "team", str(root.parent / "team"), capture=True).returncode == 0
+    missing = rf"data/faces \({made.md5[:12]}\) is missing in .*cache; DVC remote 'team': .*data/faces"
+    with pytest.raises(UserError, match=missing):
+        require_dataset(root)
+
+
+@pytest.mark.parametrize(
+    ("stderr", "stdout", "problem"),
+    [
+        ("ERROR: Checkout failed for following targets:\ndata/faces\nIs your cache up to date?\n<https://x>\n", "a",
+         "Checkout failed for following targets: data/faces"),
+        ("WARNING: old\nERROR: first\nERROR: second", "done", "first"),
+        ("WARNING: Some files are missing:\nabc", "", "WARNING: Some files are missing:"),
+        ("", "plain", "plain"),
+        ("\nHaving any troubles? Hit us up\n", "", "it ended with exit code 3 and no message"),
+    ],
+)  # fmt: skip
+def test_the_first_error_of_dvc_is_one_line_with_what_it_lists(stderr: str, stdout: str, problem: str) -> None:
+    assert dvc_problem(subprocess.CompletedProcess([], 3, stdout, stderr)) == problem
