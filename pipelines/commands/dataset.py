@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
+from pipelines.commands.browse import browse, diff
 from pipelines.commands.options import AcceptUnrelated, argument, command_group, option
 from pipelines.commands.output import emit, say
 from pipelines.core.chain import FACES
@@ -23,12 +24,36 @@ def show() -> None:
 
 
 @app.command("list")
-def list_versions() -> None:
+def list_versions(
+    *,
+    long: Annotated[bool, option("With date, rows, people and sources, as far as the data is here.", "--long")] = False,
+) -> None:
     """Print all versions, oldest first, one per line."""
     from pipelines.versions.dataset_version import known_versions
 
+    if long:
+        _list_contents()
+        return
     versions = known_versions(Path.cwd())
     emit(versions, "\n".join(versions))
+
+
+def _list_contents() -> None:
+    from pipelines.versions.version_tables import version_contents
+
+    found = version_contents(Path.cwd())
+    lines = [("version", "date", "rows", "people", "source")]
+    for one in found:
+        sources = "not in the cache" if one.sources is None else ", ".join(one.sources) or "none stated"
+        rows, people = ("?" if count is None else f"{count:,}" for count in (one.rows, one.people))
+        lines.append((one.tag, one.date[:16].replace("T", " "), rows, people, sources))
+    widths = [max(len(line[column]) for line in lines) for column in range(4)]
+    table = ("  ".join([*map(str.ljust, line, widths), line[4]]) for line in lines)
+    emit(found, "\n".join(table) if found else "")
+
+
+app.command()(browse)
+app.command()(diff)
 
 
 @app.command()

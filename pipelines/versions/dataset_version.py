@@ -57,7 +57,7 @@ def current_version(root: Path, folder: str = FACES) -> DatasetVersion:
     if md5 is None:
         return DatasetVersion(None, None, _count(root / folder))
     tag = tag_of(root, md5, folder)
-    return DatasetVersion(tag, md5, _rows_of(root, tag) if tag else _count(root / folder))
+    return DatasetVersion(tag, md5, rows_of(root, tag) if tag else _count(root / folder))
 
 
 def pointer_of(root: Path, md5: str, folder: str = FACES) -> bytes:
@@ -153,7 +153,7 @@ def checkout_version(root: Path, tag: str, folder: str = FACES) -> DatasetVersio
         raise UserError(f"version {tag}: its data cannot be brought to {folder}: {problem}")
     md5 = _md5(root, folder)
     whole = md5 == pointed_hash(read_at(root, [tag], f"{folder}.dvc")[tag])
-    return DatasetVersion(tag, md5, _rows_of(root, tag) if whole else _count(root / folder))
+    return DatasetVersion(tag, md5, rows_of(root, tag) if whole else _count(root / folder))
 
 
 def _without_forgotten(root: Path, tag: str, content: bytes) -> bytes:
@@ -236,7 +236,8 @@ def versions_of_data(root: Path, hashes: Collection[str], folder: str = FACES) -
     return [tag for tag, content in contents.items() if pointed_hash(content) in hashes]
 
 
-def _rows_of(root: Path, tag: str) -> int | None:
+def rows_of(root: Path, tag: str) -> int | None:
+    """Return the number of rows that the message of a version's tag states, or None."""
     match = _ROWS.search(git(root, "for-each-ref", "--format=%(contents)", f"refs/tags/{tag}"))
     return int(match.group(1)) if match else None
 

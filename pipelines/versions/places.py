@@ -24,9 +24,9 @@ EXPERIMENTS = Path(".dvc") / "tmp" / "exps"
 DATASET, RUNS, RESTORED, INBOX = "dataset", "runs", "restored", "inbox"
 # Records computed of photos, and networks trained on them.
 CACHE, BASE = "cache", "base"
-SHEETS, BACKUP, SUBJECT = "sheets", "backup", "page of a subject"
+SHEETS, BACKUP, SUBJECT, ROWS = "sheets", "backup", "page of a subject", "page of rows"
 # Pictures in them are drawn again or packed, so that what they show cannot be read from them.
-UNREADABLE = (SHEETS, BACKUP, SUBJECT)
+UNREADABLE = (SHEETS, BACKUP, SUBJECT, ROWS)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from pipelines.data.validation.verdict import Verdict
 
 ASSETS = Path(__file__).with_name("assets")
+# Where `dynamicid dataset browse` writes pages of rows; `forget` deletes them there.
+PAGES = Path("reports") / "browse"
+# Stands for the way from a page to the folder of all pages, which is known when the page is written.
+_TOP = "dynamicid-top:"
 _TABLE: dict[str, Any] = {
     "validations": {
         "renderer": {
@@ -46,12 +50,13 @@ _BODY = re.compile(r"<div class=\"container-fluid[^>]*>")
 
 
 def shown_of(check: Check) -> list[str]:
-    """Return the cells of a check in the table of results (`results_table.TITLES`), as HTML."""
+    """Return the cells of a check in the table of results (`results_table.TITLES`), as HTML; no rows have failed."""
     where = check.origin or check.parameter
     return [
         "the run stops" if check.severity == FAIL else "a warning",
         f"<code>{html.escape(where)}</code>" if where else "",
         re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(check.protects)),
+        "",
     ]
 
 
@@ -80,6 +85,11 @@ def write_docs(context: Any, verdict: Verdict, part: Path, docs: Path) -> None:
     result = context.validation_results_store.get(key)
     # To Great Expectations a warning is a failure.
     result.success = verdict.success
+    pages = os.path.relpath(PAGES.absolute(), docs.absolute())
+    for item in result.results:
+        if not item.success and "element_count" in item.result:
+            meta = item.expectation_config.meta
+            meta["shown"][-1] = _rows_link(f"{verdict.stage}.{meta['name']}", pages)
     context.validation_results_store.set(key, result)
     store = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(part.absolute())}
     site = {"class_name": "SiteBuilder", "show_how_to_buttons": False, "store_backend": store}
@@ -91,6 +101,11 @@ def write_docs(context: Any, verdict: Verdict, part: Path, docs: Path) -> None:
     for page in sorted(part.rglob("*.html")):
         up = "../" * (len(page.relative_to(part).parts) - 1)
         page.write_text(_settled(page.read_text(encoding="utf-8"), up, verdict), encoding="utf-8")
+
+
+def _rows_link(name: str, pages: str) -> str:
+    command = f"dynamicid dataset browse --failing {name}"
+    return f'<code>{command}</code><br>writes <a href="{_TOP}{pages}/{name}.html">the page</a> of them'
 
 
 def _settled(text: str, up: str, verdict: Verdict) -> str:
@@ -105,7 +120,7 @@ def _settled(text: str, up: str, verdict: Verdict) -> str:
         return f'<script src="{beside}"></script>' if script else f'<link rel="stylesheet" href="{beside}">'
 
     text = _WEB_PICTURE.sub(f"{up}static/images/logo-long.png", _TAG.sub(local, text))
-    text = _ICON.sub(f'href="{up}static/images/favicon.ico"', _NEWSLETTER.sub("", text))
+    text = _ICON.sub(f'href="{up}static/images/favicon.ico"', _NEWSLETTER.sub("", text)).replace(_TOP, up)
     own = f'<link rel="stylesheet" href="{up}static/assets/data_docs.css">\n</head>'
     shown = "".join(
         f'<div class="alert alert-{colour}">{html.escape(line)}</div>'

@@ -16,7 +16,7 @@ from great_expectations.render.renderer.content_block.validation_results_table_c
 from pipelines.data.validation.check import WARN
 
 # The columns beside those of Great Expectations, in the order of `meta["shown"]` of an expectation.
-TITLES = ("If it fails", "Set by", "What it protects")
+TITLES = ("If it fails", "Set by", "What it protects", "Rows")
 _WARNING = {"classes": ["fas", "fa-exclamation-triangle", "text-warning"], "tag": "i"}
 
 

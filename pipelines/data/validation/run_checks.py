@@ -43,6 +43,20 @@ def run_checks(stage: str, checks: Sequence[Check], frame: pd.DataFrame, docs: P
     return verdict
 
 
+def failing_rows(stage: str, check: Check, frame: pd.DataFrame) -> list[int]:
+    """Return the positions of the rows of `frame` that violate a check on each value, ascending.
+
+    Raises UserError where the check is one of the whole table.
+    """
+    _, _, batch = _context(stage)
+    result = batch.get_batch(batch_parameters={"dataframe": frame}).validate(
+        _expectation(check), result_format="COMPLETE"
+    )
+    if "element_count" not in result.result:
+        raise UserError(f"{check.name}: is about the whole table, so that no single row fails it")
+    return sorted(result.result.get("unexpected_index_list") or [])
+
+
 def _context(stage: str) -> tuple[Any, Any, Any]:
     """Return Great Expectations, a context in memory and a definition of batches that are whole data frames."""
     for key, value in TELEMETRY_OFF.items():
@@ -50,6 +64,7 @@ def _context(stage: str) -> tuple[Any, Any, Any]:
     import great_expectations as gx
 
     context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = {"globally": False}
     asset = context.data_sources.add_pandas("photos").add_dataframe_asset(stage)
     return gx, context, asset.add_batch_definition_whole_dataframe("all")
 
