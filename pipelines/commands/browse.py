@@ -1,4 +1,4 @@
-"""`dynamicid dataset browse` and `dynamicid dataset diff`: pages of rows to look at."""
+"""`dynamicid dataset browse` and `dynamicid dataset diff`: pages that show rows."""
 
 from __future__ import annotations
 
