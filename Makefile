@@ -106,8 +106,9 @@ nightly: $(READY) java lint
 	$(PYTEST) -m "not full_size"
 	$(MAKE) e2e
 
-# MLflow in a browser: http://127.0.0.1:5000
+# MLflow in a browser: http://127.0.0.1:5000. First the database of a checkout that was moved names the artefacts beside it.
 mlflow: $(READY)
+	@env -u MLFLOW_TRACKING_URI $(BIN)/python -c "from pathlib import Path; from pipelines.registry.tracking import connect; connect(Path.cwd())"
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000
 
 # A development server with every DAG: http://127.0.0.1:8080

@@ -16,8 +16,10 @@ import typer
 from typer.core import TyperGroup
 
 from pipelines.commands.output import accepting_json
+from pipelines.core.chain import known_stages
 from pipelines.core.environment import adopt, check_places
 from pipelines.core.errors import StageFailed, UserError, leave_reason
+from pipelines.core.execution import noting
 from pipelines.core.privacy import TELEMETRY_OFF
 from pipelines.core.quiet import silence_libraries
 from pipelines.core.screen import say
@@ -88,9 +90,11 @@ def _command(name: str) -> Any:
     if not isinstance(members, typer.Typer):
         members = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
         members.command(name)(getattr(module, function))
+    stage = next((one for one in known_stages() if one.command == name), None)
     for member in members.registered_commands:
         if member.callback is not None:
-            member.callback = accepting_json(member.callback)
+            command = member.callback if stage is None else noting(stage.name, stage.outputs, member.callback)
+            member.callback = accepting_json(command)
     command = typer.main.get_command(members)
     command.name = name
     command.rich_help_panel = COMMANDS[name]  # type: ignore[attr-defined]

@@ -21,11 +21,15 @@ from model.training.settings import LoopSettings
 
 @dataclass(frozen=True)
 class Run:
-    """The processes of a training, its checkpoints, and the checkpoint that the user chose to resume from."""
+    """The processes of a training, its checkpoints, and the checkpoint that the user chose to resume from.
+
+    `on_row` gets each row of the loss curve when it is complete, in the main process.
+    """
 
     accelerator: Any
     checkpoints: Checkpoints
     resume_from: Path | None = None
+    on_row: Callable[[Mapping[str, float | None]], None] | None = None
 
     @property
     def checkpoint(self) -> Path | None:
@@ -84,6 +88,8 @@ def run_loop(
                     with optimisation.averages(), torch.no_grad():
                         measured = probe()
                 row = curve.close_row(step, measured)
+                if run.on_row is not None and accelerator.is_main_process:
+                    run.on_row(row)
                 bar.set_postfix({name: f"{value:.4f}" for name, value in row.items() if value and name != "step"})
             if step % settings.checkpoint_every == 0 or last:
                 _collect(curve, recent, accelerator, label, step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +25,7 @@ def repro(
     """Run `dvc repro` stage by stage; the results of a stage with unchanged inputs come from the cache."""
     from pipelines.core.params import load_params
     from pipelines.operations.doctor.examine import refuse_what_cannot_end
+    from pipelines.registry.live import live_run
     from pipelines.versions.dataset_version import require_dataset
 
     names = check_stages(list(stages or ()))
@@ -35,7 +37,8 @@ def repro(
     runs: dict[str, str | None] = {}
     for position, name in enumerate(names, 1):
         show(Rule(f"{name} ({position}/{len(names)})"))
-        repro_stage(root, name, force=force, pull=pull)
+        with live_run(root, name) if record else nullcontext():
+            repro_stage(root, name, force=force, pull=pull)
         runs[name] = None
         if record:
             from pipelines.registry.recorder import Discarded, record_stage

@@ -33,7 +33,7 @@ _BESIDE = ("${", "model/foundation/weights/", "calibrations.yaml", EXPECTATIONS)
 
 @dataclass(frozen=True)
 class Stage:
-    """One DVC stage: its parameter sections, and relative paths of the data it reads, the data it writes and its code.
+    """One DVC stage: parameter sections, relative paths of the data it reads and writes and of its code; what it does.
 
     `code` lists files and folders of `pipelines` and `model`; the stage runs again when they change. Networks and
     their thresholds are in neither `inputs` nor `code`.
@@ -44,6 +44,7 @@ class Stage:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     code: tuple[str, ...]
+    description: str
 
     @property
     def command(self) -> str:
@@ -54,6 +55,11 @@ class Stage:
 def stages() -> tuple[Stage, ...]:
     """Return the stages in the order of the project's `dvc.yaml`; raise UserError where there is no such file."""
     return _read(project_root() / "dvc.yaml")
+
+
+def known_stages() -> tuple[Stage, ...]:
+    """Return the stages as `stages`; none outside of a checkout of the project."""
+    return stages() if (project_root() / "dvc.yaml").is_file() else ()
 
 
 def stage_names() -> tuple[str, ...]:
@@ -80,6 +86,7 @@ def _stage(name: str, entry: dict[str, Any]) -> Stage:
         inputs=tuple(path for path in needs if path not in code),
         outputs=tuple(path for kind in ("outs", "metrics", "plots") for path in _paths(entry.get(kind, ()))),
         code=code,
+        description=entry.get("desc", ""),
     )
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
 import os
+import re
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,8 @@ from pipelines.versions.dataset_version import tag_of
 from pipelines.versions.git import git, has_commit, run_git
 
 AIRFLOW_RUN_VARIABLE = "DYNAMICID_AIRFLOW_RUN_ID"
+_REMOTE = re.compile(r"(https?|ssh|git)://|[\w.-]+@[\w.-]+:")
+_CREDENTIALS = re.compile(r"^(https?://)[^/@]*@")
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,7 @@ class Lineage:
         values: dict[str, Any] = {f"dynamicid.{key}": value for key, value in asdict(self).items() if key != "outputs"}
         values["dynamicid.git_dirty"] = str(self.git_dirty).lower()
         values["dynamicid.by_hand"] = "true" if self.by_hand else None
+        values["mlflow.source.git.commit"] = self.git_commit
         values |= {f"dynamicid.output.{path}": digest for path, digest in self.outputs.items()}
         return {key: str(value) for key, value in values.items() if value is not None}
 
@@ -69,3 +75,23 @@ def lineage_of(root: Path, stage: str, result: StageResult | None = None) -> Lin
         evaluation_set=evaluation_set,
         airflow_run_id=os.environ.get(AIRFLOW_RUN_VARIABLE) or None,
     )
+
+
+def source_tags(root: Path, command: str, *, now: bool = True) -> dict[str, str]:
+    """Return MLflow's own tags of a run: the command, who runs it, the repository and, if it runs `now`, the commit."""
+    tags = {
+        "mlflow.source.name": f"dynamicid {command}",
+        "mlflow.source.type": "JOB" if os.environ.get(AIRFLOW_RUN_VARIABLE) else "LOCAL",
+    }
+    with suppress(OSError, KeyError):  # a user id without a name, as in containers
+        tags["mlflow.user"] = getpass.getuser()
+    if has_commit(root):
+        origin = run_git(root, "remote", "get-url", "origin").text
+        asked = {
+            "mlflow.source.git.branch": run_git(root, "branch", "--show-current").text,
+            # No folder of this machine, and no password.
+            "mlflow.source.git.repoURL": _CREDENTIALS.sub(r"\1", origin) if _REMOTE.match(origin) else "",
+            "mlflow.source.git.commit": git(root, "rev-parse", "HEAD") if now else "",
+        }
+        tags |= {name: value for name, value in asked.items() if value}
+    return tags

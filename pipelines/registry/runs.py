@@ -8,7 +8,7 @@ import signal
 import socket
 import threading
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pipelines.core.locks import hold, is_held
@@ -19,33 +19,37 @@ from pipelines.registry.tracking import Tracking, make
 _PARAMS, _METRICS = 100, 1000
 # The tag of a run's writer, `<host>:<checkout>:<number>`: the process holds a lock file of that number while it writes.
 _WRITER = "dynamicid.writer"
+# MLflow's own tag of a run that belongs to another one.
+PARENT = "mlflow.parentRunId"
 _PLAIN = re.compile(r"[\w .:/@+-]*", re.ASCII)
 _PAGE = 1000
 
 
 def search_runs(
-    client: Tracking, status: str, tags: Mapping[str, str], most: int = 1000, *, deleted: bool = False
+    client: Tracking, status: str | None, tags: Mapping[str, str], most: int = 1000, *, deleted: bool = False
 ) -> list[Any]:
-    """Return at most `most` runs of the experiment, newest first, with a status (`FINISHED` …) and `tags`.
+    """Return at most `most` runs of the experiment, newest first, with a status (`FINISHED` …; None: any) and `tags`.
 
     The names of tags are given without their prefix `dynamicid.`. With `deleted`, those that somebody deleted instead.
     """
     from mlflow.entities import ViewType
 
     # MLflow's filters have no way to write a quote in a value: such a tag is compared here.
-    plain = [f"tags.`dynamicid.{name}` = '{value}'" for name, value in tags.items() if _PLAIN.fullmatch(value)]
-    rest = {name: value for name, value in tags.items() if not _PLAIN.fullmatch(value)}
+    wanted = {name if name == PARENT else f"dynamicid.{name}": value for name, value in tags.items()}
+    plain = [f"tags.`{name}` = '{value}'" for name, value in wanted.items() if _PLAIN.fullmatch(value)]
+    plain += [] if status is None else [f"attributes.status = '{status}'"]
+    rest = {name: value for name, value in wanted.items() if not _PLAIN.fullmatch(value)}
     found: list[Any] = []
     token = None
     while len(found) < most:
         page = client.search_runs(
             [client.get_experiment_by_name(EXPERIMENT).experiment_id],
-            filter_string=" and ".join([*plain, f"attributes.status = '{status}'"]),
+            filter_string=" and ".join(plain),
             run_view_type=ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY,
             max_results=_PAGE if rest else most,
             page_token=token,
         )
-        fits = (run for run in page if all(run.data.tags.get(f"dynamicid.{name}") == rest[name] for name in rest))
+        fits = (run for run in page if all(run.data.tags.get(name) == rest[name] for name in rest))
         found += fits
         token = page.token
         if not token:
@@ -60,42 +64,80 @@ def finished_run(client: Tracking, *, deleted: bool = False, **tags: str) -> str
 
 
 @contextlib.contextmanager
-def open_run(client: Tracking, name: str, tags: Mapping[str, str]) -> Iterator[str]:
-    """Yield the id of a new run, which ends FINISHED, or FAILED on an error, or KILLED where the process is ended.
+def open_run(
+    client: Tracking,
+    name: str,
+    tags: Mapping[str, str],
+    *,
+    run_id: str | None = None,
+    start: int | None = None,
+    end: Callable[[], int | None] = lambda: None,
+) -> Iterator[str]:
+    """Yield the id of a run, which ends FINISHED, or FAILED on an error, or KILLED where the process is ended.
 
-    Runs that a killed process of this checkout left RUNNING become FAILED first. Raises UserError where somebody
-    deleted the experiment.
+    The run is new, or `run_id`, which is continued and gets `tags` only when it is finished. `start` and `end()` are
+    times in milliseconds since 1970, by default the present. Runs that a killed process of this checkout left RUNNING
+    become FAILED first. Raises UserError where somebody deleted the experiment.
     """
     import typer
 
-    experiment = client.experiment_id()
+    with writing(client) as writer, _terminable():
+        run = (
+            create_run(client, name, {**tags, **writer}, start)
+            if run_id is None
+            else continue_run(client, run_id, writer)
+        )
+        try:
+            yield run
+            if run_id is not None:
+                log_tags(client, run, tags)
+        except BaseException as error:
+            killed = not isinstance(error, Exception)
+            # One attempt: where the server is away, the next run of this checkout marks this one as failed.
+            with contextlib.suppress(Exception):
+                client.plain.set_terminated(run, "KILLED" if killed else "FAILED")
+            if killed:
+                typer.echo(f"ended by a signal: MLflow run {run} counts as killed; run again", err=True)
+            raise
+        client.set_terminated(run, "FINISHED", end())
+
+
+@contextlib.contextmanager
+def writing(client: Tracking) -> Iterator[dict[str, str]]:
+    """Yield the tag of runs that this process writes: while the block lasts, nobody takes them for abandoned."""
+    client.experiment_id()
     fail_abandoned(client)
-    locks, number = client.home / ".dynamicid" / "writing", uuid.uuid4().hex
-    writer = f"{_checkout(client)}:{number}"
+    number = uuid.uuid4().hex
+    lock = client.home / ".dynamicid" / "writing" / f"{number}.lock"
+    with hold(lock, RuntimeError(str(lock))):
+        try:
+            yield {_WRITER: f"{_checkout(client)}:{number}"}
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def create_run(client: Tracking, name: str, tags: Mapping[str, str], start: int | None = None) -> str:
+    """Create a RUNNING run with `tags`, among them that of `writing`, and return its id; `start` as in `open_run`."""
+    experiment = client.experiment_id()
+    number = tags[_WRITER].rpartition(":")[2]
 
     def find() -> Any | None:
         # Not the whole tag: the path of a checkout may have quotes.
-        found = client.plain.search_runs([experiment], f"tags.`{_WRITER}` LIKE '%:{number}'", max_results=1)
+        mine = f"tags.`{_WRITER}` LIKE '%:{number}' and tags.`mlflow.runName` = '{name}'"
+        found = client.plain.search_runs([experiment], mine, max_results=1)
         return found[0] if found else None
 
-    lock = locks / f"{number}.lock"
-    with hold(lock, RuntimeError(str(lock))), _terminable():
-        try:
-            run = make(lambda: client.plain.create_run(experiment, run_name=name, tags={**tags, _WRITER: writer}), find)
-            run_id: str = run.info.run_id
-            try:
-                yield run_id
-            except BaseException as error:
-                killed = not isinstance(error, Exception)
-                # One attempt: where the server is away, the next run of this checkout marks this one as failed.
-                with contextlib.suppress(Exception):
-                    client.plain.set_terminated(run_id, "KILLED" if killed else "FAILED")
-                if killed:
-                    typer.echo(f"ended by a signal: MLflow run {run_id} counts as killed; run again", err=True)
-                raise
-            client.set_terminated(run_id, "FINISHED")
-        finally:
-            lock.unlink(missing_ok=True)
+    def create() -> Any:
+        return client.plain.create_run(experiment, start_time=start, run_name=name, tags=dict(tags))
+
+    return str(make(create, find).info.run_id)
+
+
+def continue_run(client: Tracking, run_id: str, writer: Mapping[str, str]) -> str:
+    """Make a run RUNNING again, written by the holder of the tag `writer`, and return its id."""
+    log_tags(client, run_id, writer)
+    client.update_run(run_id, "RUNNING")
+    return run_id
 
 
 def fail_abandoned(client: Tracking) -> None:
@@ -125,6 +167,15 @@ def log_values(client: Tracking, run_id: str, params: Mapping[str, str], metrics
         client.log_batch(run_id, params=entities[start : start + _PARAMS])
     for start in range(0, len(metrics), _METRICS):
         client.log_batch(run_id, metrics=metrics[start : start + _METRICS])
+
+
+def log_tags(client: Tracking, run_id: str, tags: Mapping[str, str]) -> None:
+    """Set tags of a run."""
+    from mlflow.entities import RunTag
+
+    entities = [RunTag(key, value) for key, value in tags.items()]
+    for start in range(0, len(entities), _PARAMS):
+        client.log_batch(run_id, tags=entities[start : start + _PARAMS])
 
 
 def _checkout(client: Tracking) -> str:

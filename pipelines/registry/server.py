@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
+from ipaddress import ip_address
+from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.registry.faults import Unavailable, away, reason
@@ -89,6 +93,44 @@ def wait_for_server(uri: str) -> None:
         patiently(uri, ask)
     except requests.RequestException as error:
         raise UserError(f"{place_of(uri)}: {reason(error)}; expected the address of an MLflow server") from None
+
+
+def check_artefacts(uri: str, location: str) -> None:
+    """Raise UserError where the server at `uri` takes no files for an experiment whose artefacts are at `location`.
+
+    MLflow's client would wait for a server that was started without artefacts, and write into a folder of this machine
+    where the server means one of its own.
+    """
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request
+
+    address, place = urlsplit(uri), urlsplit(location)
+    if address.scheme not in ("http", "https"):
+        return
+    kept = "results are kept, and `dynamicid record` records them then"
+    if place.scheme == "mlflow-artifacts":
+        endpoint, creds = "/api/2.0/mlflow-artifacts/artifacts", get_default_host_creds(uri)
+        answer = patiently(
+            uri, lambda: http_request(creds, endpoint, "GET", max_retries=0, raise_on_status=False, timeout=_HEALTH[1])
+        )
+        if answer.status_code == _UNAVAILABLE[1] and "serve-artifacts" in answer.text:
+            raise UserError(
+                f"{place_of(uri)}: it takes no files, as it runs with --no-serve-artifacts, so nothing is recorded; "
+                f"start `mlflow server` without this option and with --artifacts-destination: {kept}"
+            )
+    folder = Path(url2pathname(place.path)) if place.scheme in ("", "file") else None
+    if folder is not None and not _is_here(address.hostname) and not folder.is_dir():
+        raise UserError(
+            f"{place_of(uri)}: its experiment keeps files in {folder}, a folder of the server's machine that is not "
+            f"here, so nothing is recorded; start `mlflow server` with --serve-artifacts and a new database: {kept}"
+        )
+
+
+def _is_here(host: str | None) -> bool:
+    """Whether a host is this machine, by its address on the loopback."""
+    with suppress(ValueError):
+        return ip_address(host or "").is_loopback
+    return host == "localhost"
 
 
 def _seconds() -> float:

@@ -20,7 +20,7 @@ from pipelines.core.formats.table import TRACKING
 from pipelines.registry.faults import TrackingFault, fault_of
 from pipelines.registry.relocation import ARTEFACTS, bring_home
 from pipelines.registry.schema import prepare
-from pipelines.registry.server import patiently, place_of, wait_for_server
+from pipelines.registry.server import check_artefacts, patiently, place_of, wait_for_server
 from pipelines.registry.settings import (
     EXPERIMENT,
     FORMAT_TAG,
@@ -32,6 +32,8 @@ from pipelines.registry.settings import (
 )
 
 Answer = TypeVar("Answer")
+# By this tag MLflow's page shows trainings; where it is missing, it guesses, often conversations of language models.
+_KIND = "mlflow.experimentKind"
 # MLflow's client would wait by itself, without a word; the boundary does it. It would also draw bars for every file.
 _CLIENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
@@ -48,13 +50,14 @@ class Tracking:
 
         self.home = home
         self.plain = MlflowClient()
+        self._takes_files = False
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self.plain, name)
         return functools.partial(ask, method) if callable(method) else method
 
     def experiment_id(self) -> str:
-        """Return the id of the project's experiment; raise UserError where somebody deleted it."""
+        """Return the id of the project's experiment; raise UserError if it is deleted or MLflow takes no files."""
         experiment = self.get_experiment_by_name(EXPERIMENT)
         if experiment.lifecycle_stage == "deleted":
             uri = self.plain.tracking_uri
@@ -63,6 +66,12 @@ class Tracking:
                 f"`mlflow experiments restore --experiment-id {experiment.experiment_id}` brings it back with its runs "
                 "(`mlflow gc` removes it for good, then a new one is made)"
             )
+        if not self._takes_files:
+            check_artefacts(self.plain.tracking_uri, experiment.artifact_location)
+            self._takes_files = True
+            if experiment.tags.get(_KIND, "_inferred").endswith("_inferred"):
+                with suppress(TrackingFault):
+                    self.set_experiment_tag(experiment.experiment_id, _KIND, "custom_model_development")
         return str(experiment.experiment_id)
 
 

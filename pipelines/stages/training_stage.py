@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.core.chain import PROCESSED
 from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.execution import note_row
 from pipelines.core.files import atomic_folder, write_atomically
 from pipelines.core.params import Params
 from pipelines.core.paths import resolve
@@ -107,7 +108,7 @@ def training_run(
     with checkpoints.locked(_PATIENCE) if main else nullcontext():
         accelerator.wait_for_everyone()
         with deterministic(accelerator.device):
-            yield Run(accelerator, checkpoints, inputs.resume_from)
+            yield Run(accelerator, checkpoints, inputs.resume_from, note_row)
         accelerator.wait_for_everyone()
         if main:
             checkpoints.clear()

@@ -69,7 +69,7 @@ def run(params: Params, root: Path, out: Path, against: str | None = None) -> Ve
         findings=findings,
     )
     _write(out, verdict, write_page(verdict, reference, current))
-    _record(client, verdict, out)
+    _record(client, root, verdict, out)
     return verdict
 
 
@@ -90,10 +90,11 @@ def _write(out: Path, verdict: Verdict, page: str | None = None) -> None:
         write_atomically(out / PAGE, page)
 
 
-def _record(client: Tracking, verdict: Verdict, out: Path) -> None:
+def _record(client: Tracking, root: Path, verdict: Verdict, out: Path) -> None:
     from mlflow.entities import Metric
 
-    from pipelines.registry.lineage import AIRFLOW_RUN_VARIABLE
+    from pipelines.registry.lineage import AIRFLOW_RUN_VARIABLE, source_tags
+    from pipelines.registry.parents import grouped
 
     tags = {
         "dynamicid.stage": "drift",
@@ -106,6 +107,7 @@ def _record(client: Tracking, verdict: Verdict, out: Path) -> None:
     values = {name: one.distance for name, one in names.items()}
     values |= {f"{name}.chance": one.chance for name, one in names.items()}
     now = time.time_ns() // 1_000_000
+    tags |= source_tags(root, "drift") | grouped(client, root, None)
     with open_run(client, "drift", {key: value for key, value in tags.items() if value}) as run_id:
         log_values(client, run_id, {}, [Metric(name, value, now, 0) for name, value in values.items()])
         client.log_artifacts(run_id, str(out))

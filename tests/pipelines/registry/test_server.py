@@ -5,11 +5,12 @@ from __future__ import annotations
 import http.server
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from pipelines.core.errors import StageFailed, UserError
-from pipelines.registry.server import WAIT_VARIABLE, wait_for_server
+from pipelines.registry.server import WAIT_VARIABLE, check_artefacts, wait_for_server
 from tests.processes import free_port
 
 
@@ -68,3 +69,39 @@ def test_an_invalid_address_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("uri", ["sqlite:////somewhere/mlflow.db", "databricks", "file:///somewhere"])
 def test_other_tracking_uris_are_not_asked(uri: str) -> None:
     wait_for_server(uri)
+
+
+class _WithoutArtefacts(http.server.BaseHTTPRequestHandler):
+    """An MLflow server that was started with --no-serve-artifacts."""
+
+    def do_GET(self) -> None:
+        text = b"Endpoint: /api disabled due to the mlflow server running with `--no-serve-artifacts`."
+        self.send_response(503)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_server_without_artefacts_is_named_and_not_waited_for(port: int) -> None:
+    server = http.server.HTTPServer(("127.0.0.1", port), _WithoutArtefacts)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        with pytest.raises(
+            UserError, match=r"takes no files, as it runs with --no-serve-artifacts.*`dynamicid record`"
+        ):
+            check_artefacts(f"http://127.0.0.1:{port}", "mlflow-artifacts:/1")
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_folder_of_another_machine_is_no_place_for_files(tmp_path: Path) -> None:
+    """MLflow's client would make it here, where nobody finds it."""
+    with pytest.raises(UserError, match=r"mlflow.example:5000: its experiment keeps files in /srv/none/1"):
+        check_artefacts("http://mlflow.example:5000", "file:///srv/none/1")
+    check_artefacts("http://mlflow.example:5000", tmp_path.as_uri())  # a folder that both share
+    check_artefacts("http://localhost:5000", "/srv/none/1")
+    check_artefacts("sqlite:///mlflow.db", "/srv/none/1")

@@ -1,0 +1,115 @@
+"""The parent of a chain's runs in MLflow: one run that groups those of its stages, whoever started them.
+
+What a scheduler's run executes has one parent. Otherwise a stage joins the parent of the stages whose results it read,
+as long as that has no finished run of it; else a new chain begins. So `repro`, a stage at a time, a second attempt and
+`record` after `dvc repro` group runs in the same way. A stage that DVC skips is no new run, and makes no parent.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pipelines.core.chain import stages
+from pipelines.core.errors import StageFailed, UserError
+from pipelines.registry.faults import TrackingFault
+from pipelines.registry.lineage import AIRFLOW_RUN_VARIABLE, source_tags
+from pipelines.registry.results import result_of
+from pipelines.registry.runs import (
+    PARENT,
+    continue_run,
+    create_run,
+    finished_run,
+    log_values,
+    search_runs,
+    writing,
+)
+from pipelines.registry.tracking import Tracking
+from pipelines.versions.dataset_version import current_version
+from pipelines.versions.lock import lock_hash, read_lock
+
+CHAIN = "chain"
+
+
+def parent_of(
+    client: Tracking,
+    root: Path,
+    stage: str,
+    writer: Mapping[str, str],
+    start: int | None = None,
+    *,
+    by_hand: bool = False,
+) -> str | None:
+    """Return the id of the parent for a new run of `stage`, RUNNING; made at `start` (ms since 1970) where none fits.
+
+    None where somebody deleted the parent of the scheduler's run.
+    """
+    airflow = os.environ.get(AIRFLOW_RUN_VARIABLE)
+    if airflow:
+        key = {"stage": CHAIN, "airflow_run_id": airflow}
+        if found := search_runs(client, None, key, 1):
+            return continue_run(client, found[0].info.run_id, writer)
+        if search_runs(client, None, key, 1, deleted=True):
+            return None
+    elif (joined := _upstream(client, root, stage, by_hand)) is not None:
+        return continue_run(client, joined, writer)
+    version = current_version(root).tag
+    tags = {"dynamicid.stage": CHAIN, "dynamicid.airflow_run_id": airflow, "dynamicid.dataset_version": version}
+    known = {key: value for key, value in tags.items() if value}
+    name = airflow.rpartition("/")[2] if airflow else f"{CHAIN} {version or 'without a version'}"
+    return create_run(client, name, {**source_tags(root, "repro"), **known, **writer}, start)
+
+
+def end_parent(
+    client: Tracking,
+    parent: str,
+    status: str = "FINISHED",
+    end: int | None = None,
+    *,
+    params: Mapping[str, str] = {},
+    metrics: Iterable[Any] = (),
+    inputs: Iterable[Any] = (),
+) -> None:
+    """End a parent and add what a stage's run has: parameters that it lacks, metrics and datasets."""
+    with suppress(TrackingFault):  # somebody deleted it meanwhile
+        run = client.get_run(parent)
+        missing = {key: value for key, value in params.items() if key not in run.data.params}
+        log_values(client, parent, missing, list(metrics))
+        if datasets := list(inputs):
+            client.log_inputs(parent, datasets)
+        client.set_terminated(parent, status, end)
+
+
+def grouped(client: Tracking, root: Path, parent: str | None) -> dict[str, str]:
+    """Return the tag of a run that belongs to `parent`; without one, to the parent of the scheduler's run, if any."""
+    if parent is None and os.environ.get(AIRFLOW_RUN_VARIABLE):
+        with writing(client) as writer:
+            parent = parent_of(client, root, CHAIN, writer)
+            if parent is not None:
+                end_parent(client, parent)
+    return {} if parent is None else {PARENT: parent}
+
+
+def _upstream(client: Tracking, root: Path, stage: str, by_hand: bool) -> str | None:
+    """Return the newest parent of the runs whose results `stage` reads that has no finished run of `stage`."""
+    makers = {path: one.name for one in stages() for path in one.outputs}
+    read = {makers[path] for one in stages() if one.name == stage for path in one.inputs if path in makers}
+    lock, parents = read_lock(root), {}
+    for maker in read:
+        key = lock_hash(root, maker) if maker in lock else None
+        if by_hand:
+            with suppress(UserError, StageFailed):
+                key = result_of(root, maker).key
+        run = key and finished_run(client, stage=maker, lock_hash=key)
+        parent = run and client.get_run(run).data.tags.get(PARENT)
+        if parent:
+            with suppress(TrackingFault):
+                parents[parent] = client.get_run(parent)
+    for run in sorted(parents.values(), key=lambda one: one.info.start_time, reverse=True):
+        there = search_runs(client, "FINISHED", {PARENT: run.info.run_id, "stage": stage}, 1)
+        if run.info.lifecycle_stage == "active" and not there:
+            return str(run.info.run_id)
+    return None

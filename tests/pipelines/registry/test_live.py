@@ -1,0 +1,171 @@
+"""A stage is one run of MLflow from its first second, its chain has one parent, and neither can stop a training."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.core.errors import StageFailed
+from pipelines.core.execution import note_row, noting, read_execution
+from pipelines.core.params import load_params
+from pipelines.registry.lineage import AIRFLOW_RUN_VARIABLE
+from pipelines.registry.live import live_run
+from pipelines.registry.recorder import Discarded, record_stage
+from pipelines.registry.registry import open_registry
+from pipelines.registry.runs import PARENT, search_runs
+from pipelines.versions.dvc import stage_environment
+from tests.pipelines.registry.conftest import make_result, small_chain
+from tests.processes import run as run_process
+
+ROW = {"step": 1, "loss": 0.123456789, "probe": None}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, project: Path, empty_database: Path) -> Path:
+    """A chain whose stages have all run, with an empty MLflow."""
+    root = tmp_path_factory.mktemp("made") / "checkout"
+    small_chain(root, project)
+    make_result(root, 0.5)
+    shutil.copy2(empty_database, root / "mlflow.db")
+    return root
+
+
+@pytest.fixture
+def root(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(made, tmp_path / "checkout", symlinks=True)
+    monkeypatch.chdir(tmp_path / "checkout")
+    return tmp_path / "checkout"
+
+
+def execute(root: Path, stage: str, during: Callable[[], object] = lambda: None) -> None:
+    """Run a stage as DVC does, by its command; its outputs are written again as they were."""
+    from pipelines.core.chain import stages
+
+    outputs = next(one.outputs for one in stages() if one.name == stage)
+
+    def command() -> None:
+        during()
+        for path in outputs:
+            for file in [root / path, *(root / path).rglob("*")]:
+                file.touch()
+
+    noting(stage, outputs, command)()
+
+
+def repro(root: Path, stage: str, during: Callable[[], object] = lambda: None) -> Any:
+    """As `dynamicid repro STAGE`; return the run."""
+    with live_run(root, stage):
+        execute(root, stage, during)
+    return open_registry(root).get_run(record_stage(root, stage, load_params(root / "params.yaml")))
+
+
+def test_a_stage_is_a_run_while_it_runs_with_its_own_times_and_curve(root: Path) -> None:
+    seen: list[Any] = []
+    client = open_registry(root)
+
+    def training() -> None:
+        note_row(ROW)
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            found = search_runs(client, "RUNNING", {"stage": "train_imr"})
+            if found and client.get_metric_history(found[0].info.run_id, "loss"):
+                seen.append(found[0])
+                return
+            time.sleep(0.2)
+
+    run = repro(root, "train_imr", training)
+    assert [one.info.run_id for one in seen] == [run.info.run_id], "it was there while it ran, with its loss"
+    execution = read_execution(root, "train_imr")
+    assert execution is not None
+    assert execution.end is not None
+    assert (run.info.start_time, run.info.end_time) == (round(execution.start * 1000), round(execution.end * 1000))
+    assert run.info.status == "FINISHED"
+    assert [(one.step, one.value) for one in client.get_metric_history(run.info.run_id, "loss")] == [(1, 0.123457)]
+    assert run.data.tags["mlflow.source.name"] == "dynamicid train-imr"
+    assert len(run.data.tags["mlflow.source.git.commit"]) == 40
+    assert run.data.params["train_anchoring.steps"], "of the stages that shaped it"
+    names = {one.dataset.name: json.loads(one.dataset.profile) for one in run.inputs.dataset_inputs}
+    assert set(names) == {"faces-v1", "faces-v1 processed"}
+    parent = client.get_run(run.data.tags[PARENT])
+    assert (parent.info.run_name, parent.info.status) == ("chain faces-v1", "FINISHED")
+    assert (parent.info.start_time, parent.info.end_time) == (run.info.start_time, run.info.end_time)
+    assert record_stage(root, "train_imr", load_params(root / "params.yaml")) == run.info.run_id
+
+
+def test_a_chain_has_one_parent_however_it_is_recorded(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, params = open_registry(root), load_params(root / "params.yaml")
+    first = {repro(root, stage).data.tags[PARENT] for stage in ("validate", "preprocess")}
+    # The rest by `dvc repro`, and `record` afterwards.
+    rest = {record_stage(root, stage, params) for stage in ("validate_processed", "train_anchoring", "train_imr")}
+    assert {client.get_run(one).data.tags[PARENT] for one in rest} == first
+    assert len(first) == 1
+    assert len(search_runs(client, None, {"stage": "chain"})) == 1
+    with live_run(root, "validate"):
+        pass  # DVC skips it
+    record_stage(root, "validate", params)
+    assert len(search_runs(client, None, {"stage": "validate"})) == 1, "what was skipped is no new run"
+    again = repro(root, "train_imr")
+    assert again.data.tags[PARENT] not in first, "forced: there is one in the chain already"
+    monkeypatch.setenv(AIRFLOW_RUN_VARIABLE, "dynamicid_train/scheduled__1")
+    figures = client.get_run(record_stage(root, "evaluate", params))
+    parent = client.get_run(figures.data.tags[PARENT])
+    assert parent.info.run_name == "scheduled__1"
+    assert parent.data.metrics == figures.data.metrics, "chains are compared by their parents, too"
+    assert parent.data.params == figures.data.params
+
+
+def test_a_stage_that_fails_says_why_and_its_next_attempt_joins_the_chain(root: Path) -> None:
+    def fail() -> None:
+        raise StageFailed("the loss is nan at step 3: lower learning_rate")
+
+    before = repro(root, "train_anchoring")
+    with pytest.raises(StageFailed), live_run(root, "train_imr"):
+        execute(root, "train_imr", fail)
+    client = open_registry(root)
+    (failed,) = search_runs(client, "FAILED", {"stage": "train_imr"})
+    assert failed.data.tags["dynamicid.reason"] == "the loss is nan at step 3: lower learning_rate"
+    parent = client.get_run(before.data.tags[PARENT])
+    assert (failed.data.tags[PARENT], parent.info.status) == (parent.info.run_id, "FAILED")
+    done = repro(root, "train_imr")
+    assert done.data.tags[PARENT] == parent.info.run_id
+    assert client.get_run(parent.info.run_id).info.status == "FINISHED"
+    client.delete_run(done.info.run_id)
+    with pytest.raises(Discarded):
+        repro(root, "train_imr")
+    assert [one.info.run_id for one in search_runs(client, None, {"stage": "train_imr"})] == [failed.info.run_id]
+
+
+def test_no_server_and_no_disk_stop_a_training(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("DYNAMICID_MLFLOW_WAIT", "0")
+    done = []
+    with live_run(root, "train_imr"):
+        execute(root, "train_imr", lambda: (note_row(ROW), time.sleep(2), done.append(1)))
+    assert done
+    assert "train_imr: not shown in MLflow while it runs (MLflow at http://127.0.0.1:9" in capsys.readouterr().err
+    shutil.rmtree(root / ".dynamicid" / "executions")
+    (root / ".dynamicid" / "executions").write_text("no folder")
+    execute(root, "train_imr", lambda: (note_row(ROW), done.append(2)))
+    assert done == [1, 2]
+
+
+def test_the_command_of_a_stage_notes_its_execution(root: Path, project: Path) -> None:
+    """Its start is that of the process; a command that ends with an error has its exit code."""
+    begin = time.time()
+    path = {"PATH": stage_environment()["PATH"]}
+    run_process(sys.executable, "-m", "pipelines.cli", "validate", "none", cwd=root, env=path, code=2)
+    execution = read_execution(root, "validate")
+    assert execution is not None
+    assert execution.code == 2
+    assert execution.end is not None
+    assert begin - 0.1 <= execution.start < execution.end <= time.time()
+    assert not execution.made(root), "what is there was made before"
