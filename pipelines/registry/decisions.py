@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from pipelines.registry.faults import TrackingFault
+from pipelines.registry.registry import versions_of
+
 Kind = Literal["promoted", "refused", "not_asked", "rolled_back", "restored"]
 GATES = "gates"
+_HISTORY = "## History of the alias champion"
+_COLUMNS = ("at (UTC)", "version", "decision", "by", "champion before", "reasons")
 _TAG = re.compile(r"dynamicid\.decision\.(\d+)")
 
 
@@ -71,3 +77,26 @@ def add_decision(client: Any, version: Any, decision: Decision) -> None:
     plain = {**asdict(decision), "at": decision.at or datetime.now(UTC).isoformat(timespec="seconds")}
     text = json.dumps(plain, ensure_ascii=False)
     client.set_model_version_tag(version.name, version.version, f"dynamicid.decision.{number}", text)
+    with suppress(TrackingFault):  # who may tag a version may perhaps not describe the model
+        _describe(client, version.name)
+
+
+def _describe(client: Any, name: str) -> None:
+    """Write the history of the alias `champion` into the description of the model `name`, below what a person wrote.
+
+    MLflow keeps only where an alias is now.
+    """
+    decided = [(one.at, str(found.version), one) for found in versions_of(client, name) for one in decisions_of(found)]
+    rows = [
+        (at, f"v{number}", one.decision.replace("_", " "), one.by, _shown(one.champion), "; ".join(one.reasons))
+        for at, number, one in sorted(decided, key=lambda row: (row[0], int(row[1])))
+        if one.decision != "not_asked"
+    ]
+    table = [_COLUMNS, ("---",) * len(_COLUMNS), *rows]
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in table]
+    own = (client.get_registered_model(name).description or "").partition(_HISTORY)[0].rstrip()
+    client.update_registered_model(name, "\n".join([own, "", _HISTORY, "", *lines]).lstrip())
+
+
+def _shown(version: str | None) -> str:
+    return "none" if version is None else f"v{version}"

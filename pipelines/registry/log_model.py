@@ -8,7 +8,6 @@ import io
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +21,16 @@ from pipelines.evaluation.belonging import withheld_tags
 from pipelines.registry.champion_metrics import figures_problem
 from pipelines.registry.faults import TrackingFault
 from pipelines.registry.model_card import model_card
+from pipelines.registry.model_extras import of_model, requirements, write_sheet
+from pipelines.registry.parents import grouped
 from pipelines.registry.recorder import record_stage
 from pipelines.registry.registry import CHALLENGER, versions_of
 from pipelines.registry.results import StageResult
-from pipelines.registry.runs import finished_run, open_run
+from pipelines.registry.runs import PARENT, finished_run, log_values, open_run
 from pipelines.registry.tracking import Tracking, ask, make
 from pipelines.versions.dataset_version import current_version, pointer_of
 
 CODE = Path(__file__).with_name("pyfunc.py")
-_REQUIREMENTS = ("mlflow", "torch", "diffusers", "transformers", "insightface", "onnxruntime", "safetensors")
 _CARD = "model_card"
 # Tags: of a version whose registration is not complete; of the run of a version, its number.
 _UNFINISHED, _VERSION = "dynamicid.unfinished", "dynamicid.version"
@@ -151,7 +151,7 @@ def _log(client: Tracking, params: Params, challenger: Challenger, key: dict[str
     import pandas as pd
     from mlflow.entities import LoggedModelOutput
 
-    from pipelines.registry.lineage import lineage_of
+    from pipelines.registry.lineage import lineage_of, source_tags
     from pipelines.registry.snapshot import take_snapshot
 
     name, root = params.register_.model_name, challenger.root
@@ -172,6 +172,8 @@ def _log(client: Tracking, params: Params, challenger: Challenger, key: dict[str
     snapshot = None if by_hand else take_snapshot(root, message, _as_they_were(root, challenger.results))
     if snapshot is not None:
         tags["dynamicid.snapshot"] = snapshot
+    parent = client.get_run(key["evaluate_run"]).data.tags.get(PARENT)
+    tags |= source_tags(root, "register", now=False) | grouped(client, root, parent)
     with (
         open_run(client, "register", {**tags, "dynamicid.stage": "register"}) as run_id,
         tempfile.TemporaryDirectory() as folder,
@@ -179,7 +181,9 @@ def _log(client: Tracking, params: Params, challenger: Challenger, key: dict[str
         files = {"params": Path(folder) / "params.yaml", _CARD: Path(folder) / f"{_CARD}.md"}
         settings = params.model_dump(mode="json", by_alias=True)
         files["params"].write_text(write_yaml(settings), encoding="utf-8")
-        files[_CARD].write_text(model_card(params, challenger.metrics, lineages, networks), encoding="utf-8")
+        repository = tags.get("mlflow.source.git.repoURL")
+        card = model_card(params, challenger.metrics, lineages, networks, repository)
+        files[_CARD].write_text(card, encoding="utf-8")
         model = client.create_logged_model(client.experiment_id(), "model", run_id)
         client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
         ask(
@@ -191,9 +195,13 @@ def _log(client: Tracking, params: Params, challenger: Challenger, key: dict[str
             artifacts={key: path.absolute().as_uri() for key, path in {"adapter": challenger.adapter, **files}.items()},
             signature=signature(),
             input_example=pd.DataFrame(input_example()),
-            pip_requirements=[f"{package}=={installed(package).split('+')[0]}" for package in _REQUIREMENTS],
+            pip_requirements=requirements(),
         )
+        log_values(client, run_id, {}, of_model(challenger.metrics, model.model_id))
         client.log_artifact(run_id, str(challenger.report))
+        sheet = Path(folder) / "pictures.jpg"
+        if write_sheet(challenger.report, sheet):
+            client.log_artifact(run_id, str(sheet))
     return run_id
 
 

@@ -13,11 +13,16 @@ _TEMPLATE = Path(__file__).with_name("model_card.md.j2")
 
 
 def model_card(
-    params: Params, metrics: dict[str, Any], lineages: list[Any], networks: list[dict[str, Any]] | None
+    params: Params,
+    metrics: dict[str, Any],
+    lineages: list[Any],
+    networks: list[dict[str, Any]] | None,
+    repository: str | None = None,
 ) -> str:
     """Render the card (Markdown) from parameters, `reports/metrics.json`, the stages' lineage and the networks.
 
-    `networks`: those that formed the adapter, with their licences; None where it does not record them.
+    `networks`: those that formed the adapter, with their licences; None where it does not record them. `repository`:
+    the address from which the project is installed.
     """
     from jinja2 import Environment, StrictUndefined
 
@@ -51,4 +56,5 @@ def model_card(
         withheld=withheld(metrics),
         evaluation_set=metrics["evaluation_set"],
         model_name=params.register_.model_name,
+        install=f"dynamicid[tracking] @ git+{repository}@{last.git_commit}" if repository and last.git_commit else None,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -46,6 +47,26 @@ def test_a_person_promotes_and_every_decision_is_kept(mlflow_checkout: Path, com
     assert kept["at"].endswith("+00:00")
     assert promote(mlflow_checkout, "models:/dynamicid/1", by="Ada").champion == "1"
     assert len(decisions(mlflow_checkout, "1")) == 2, "promoting the champion again is no new decision"
+
+
+def test_the_page_of_the_model_has_the_history_of_its_champion(mlflow_checkout: Path, compared: Make) -> None:
+    """MLflow itself keeps only where an alias is now; what a person wrote above stays."""
+    compared(None)
+    client = open_registry(mlflow_checkout)
+    client.update_registered_model("dynamicid", "Ours.")
+    promote(mlflow_checkout, "models:/dynamicid/1", by="Ada", reason="a | b")
+    compared("1")
+    promote(mlflow_checkout, "models:/dynamicid/2", by="Ada")
+    rollback(mlflow_checkout, "dynamicid", by="Eve", reason="it drew two noses")
+    own, *table = client.get_registered_model("dynamicid").description.split("\n")
+    assert own == "Ours."
+    rows = [re.sub(r"^\| \S+ \| ", "", line) for line in table[table.index("## History of the alias champion") + 4 :]]
+    assert sorted(rows) == [
+        "v1 | promoted | Ada | none | a \\| b |",
+        "v1 | restored | Eve | v2 | it drew two noses |",
+        "v2 | promoted | Ada | v1 |  |",
+        "v2 | rolled back | Eve | v2 | it drew two noses |",
+    ]
 
 
 def test_a_challenger_compared_with_another_champion_is_not_promoted(mlflow_checkout: Path, compared: Make) -> None:
