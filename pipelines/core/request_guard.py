@@ -43,13 +43,19 @@ class Body:
     """The body that a route takes: its media type and size; for JSON also the number of values, and a check.
 
     `check` gets the parsed JSON and returns what the application gets in its place, or raises UserError with the reason
-    of a refusal.
+    of a refusal. `parse` reads another media type in place of JSON, of which the application gets JSON, too.
     """
 
     media_type: str
     max_bytes: int
     max_values: int = 20_000
     check: Callable[[Any], Any] | None = None
+    parse: Callable[[bytes], Any] | None = None
+
+    @property
+    def is_parsed(self) -> bool:
+        """Whether the guard reads the body as a whole."""
+        return self.media_type == JSON or self.parse is not None
 
 
 def detail(status: int, reason: str) -> Response:
@@ -138,13 +144,17 @@ class RequestGuard:
             reader.complete = True
             return reader
         media_type, _, parameters = (part.strip().lower() for part in headers.get("content-type", "").partition(";"))
-        is_other_charset = body.media_type == JSON and parameters.replace('"', "") not in ("", "charset=utf-8")
+        is_other_charset = body.is_parsed and parameters.replace('"', "") not in ("", "charset=utf-8")
         if media_type != body.media_type or is_other_charset or "content-encoding" in headers:
             given = f"{headers.get('content-type', 'none')[:80]!r} {headers.get('content-encoding', '')[:20]}".strip()
             raise HTTPException(415, f"Content-Type {given}; expected {body.media_type}, in UTF-8, not compressed")
         if length is not None and int(length) > body.max_bytes:
             raise _too_large(body)
-        return await _checked_json(reader, body) if body.media_type == JSON else reader
+        if not body.is_parsed:
+            return reader
+        passed_on = await _checked(reader, body)
+        MutableHeaders(scope=scope)["content-type"] = JSON
+        return passed_on
 
 
 def _check_headers(headers: Headers) -> None:
@@ -204,7 +214,7 @@ class _BodyReader:
     @property
     def is_held(self) -> bool:
         """Whether the body is large, and held in memory as a whole."""
-        return self.body is not None and self.body.media_type == JSON and self.received > _LARGE
+        return self.body is not None and self.body.is_parsed and self.received > _LARGE
 
     def refuse(self) -> None:
         """Refuse the body, now or with its next part."""
@@ -241,8 +251,8 @@ class _BodyReader:
             self._large.count(self)
 
 
-async def _checked_json(receive: Receive, body: Body) -> Receive:
-    """Read and check a body of JSON; return the `receive` that passes it on. Raises HTTPException (400)."""
+async def _checked(receive: Receive, body: Body) -> Receive:
+    """Read, parse and check a body; return the `receive` that passes it on. Raises HTTPException (400)."""
     parts = bytearray()
     more = True
     while more:
@@ -253,7 +263,7 @@ async def _checked_json(receive: Receive, body: Body) -> Receive:
         more = message.get("more_body", False)
     data = bytes(parts)
     try:
-        payload = parse_json(data, body.max_values)
+        payload = parse_json(data, body.max_values) if body.parse is None else body.parse(data)
         if body.check is not None:
             data = json.dumps(body.check(payload)).encode()
     except UserError as error:

@@ -58,6 +58,7 @@ class DynamicIDModel(PythonModel):
 
         from pipelines.core.errors import UserError
         from pipelines.serving.request import read_row
+        from pipelines.serving.traces import drawing_span
 
         images, cuts, notes = [], [], []
         try:
@@ -66,8 +67,9 @@ class DynamicIDModel(PythonModel):
             if len(requests) > self._limits.max_rows:
                 raise UserError(f"{len(requests)} pictures in a request; at most {self._limits.max_rows}")
             for request in requests:
-                with self._drawing:
+                with self._drawing, drawing_span(request) as note_drawn:
                     drawn = self._generator.draw(request)
+                    note_drawn(drawn)
                 buffer = io.BytesIO()
                 drawn.image.save(buffer, format="PNG")
                 cuts.append(drawn.cut)

@@ -8,10 +8,13 @@ The server is MLflow's; when one of our models is loaded in it, the guard that t
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial, wraps
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -20,8 +23,9 @@ from starlette.responses import JSONResponse, Response
 
 from pipelines.core.connections import LimitedConnection
 from pipelines.core.errors import UserError
-from pipelines.core.request_guard import JSON, Body, RequestGuard
+from pipelines.core.request_guard import JSON, Body, RequestGuard, parse_json
 from pipelines.core.sections.operations import Serve
+from pipelines.serving.csv_rows import CSV, read_csv
 from pipelines.serving.request import FORMER, OPTIONAL, check_columns, read_seed
 
 _SERVER = "mlflow.pyfunc.scoring_server"
@@ -38,16 +42,50 @@ _CODES |= {400: "INVALID_PARAMETER_VALUE", 415: "UNSUPPORTED_MEDIA_TYPE", 503: "
 
 
 def install(limits: Serve, columns: Sequence[str] = FORMER) -> bool:
-    """Guard the scoring server of this process, whose model takes the optional `columns`; return False without one."""
+    """Guard the scoring server of this process, whose model takes the optional `columns`; return False without one.
+
+    Where the process only predicts from a file, what is in the file is read and checked in the same way.
+    """
     server: Any = sys.modules.get(_SERVER)
+    if server is None:
+        return False
     # In a server, the application module is being imported while the model loads; elsewhere it is absent.
-    if server is None or f"{_SERVER}.app" not in sys.modules:
+    if f"{_SERVER}.app" not in sys.modules:
+        _read_files(server, limits, columns)
         return False
     if not hasattr(server.invocations, "is_guard"):
         server.invocations = with_short_errors(server.invocations)
         _limit_connections()
         _guard_next_application(limits, columns)
     return True
+
+
+def _read_files(server: Any, limits: Serve, columns: Sequence[str]) -> None:
+    """Have `mlflow models predict`, which reads a file after it has loaded the model, take what the server takes."""
+    if hasattr(server.parse_csv_input, "is_guard"):
+        return
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+
+    plain = server._parse_json_data
+
+    def checked(parse: Callable[[bytes], Any], data: bytes) -> dict[str, Any]:
+        try:
+            return read_payload(parse(data), limits, columns)
+        except UserError as error:
+            raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from None
+
+    def parse_json_data(data: str, *others: Any, **named: Any) -> Any:
+        payload = checked(partial(parse_json, max_values=Body(JSON, 0).max_values), data.encode())
+        return plain(json.dumps(payload), *others, **named)
+
+    def parse_csv_input(csv_input: Any, schema: Any = None) -> Any:
+        data = csv_input.read().encode() if hasattr(csv_input, "read") else Path(csv_input).read_bytes()
+        rows = checked(partial(read_csv, limits=limits), data)["dataframe_records"]
+        return server.dataframe_from_parsed_json(rows, pandas_orient="records", schema=schema)
+
+    parse_csv_input.is_guard = True  # type: ignore[attr-defined]
+    server._parse_json_data, server.parse_csv_input = parse_json_data, parse_csv_input
 
 
 class _Connection(LimitedConnection):
@@ -85,7 +123,9 @@ def _guard_next_application(limits: Serve, columns: Sequence[str]) -> None:
 
 def guarded(application: Any, limits: Serve, columns: Sequence[str] = OPTIONAL) -> RequestGuard:
     """Return the ASGI application of MLflow's server behind the guard."""
-    body = Body(JSON, limits.max_request_mb * 2**20, check=partial(read_payload, limits=limits, columns=columns))
+    check = partial(read_payload, limits=limits, columns=columns)
+    body = Body(JSON, limits.max_request_mb * 2**20, check=check)
+    table = replace(body, media_type=CSV, parse=partial(read_csv, limits=limits))
 
     def admit(request: Request) -> Body | None:
         # With each POST a browser sends Origin, also where a site's name was let point to this machine (DNS rebinding).
@@ -93,7 +133,8 @@ def guarded(application: Any, limits: Serve, columns: Sequence[str] = OPTIONAL) 
             raise HTTPException(403, "a web page may send requests to an address or localhost, not to a name")
         path = request.scope["path"]
         if request.method == "POST" and path == "/invocations":
-            return body
+            is_table = request.headers.get("content-type", "").partition(";")[0].strip().lower() == CSV
+            return table if is_table else body
         if request.method in ("GET", "HEAD") and path in _READ:
             return None
         raise HTTPException(404, "no such address, or not with this method; POST to /invocations")

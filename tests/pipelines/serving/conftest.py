@@ -27,8 +27,9 @@ def model_folder(
 def registered(model_folder: Path) -> Iterator[str]:
     """The address of version 1 in a separate registry, logged with a signature as by `dynamicid register`."""
     import mlflow
+    import pandas as pd
 
-    from pipelines.registry.log_model import CODE, signature
+    from pipelines.registry.log_model import CODE, input_example, signature
 
     with pytest.MonkeyPatch.context() as patch:
         # Other tests of this process may have set another address and experiment, which stay set.
@@ -45,6 +46,7 @@ def registered(model_folder: Path) -> Iterator[str]:
                     "params": str(model_folder / "params.yaml"),
                 },
                 signature=signature(),
+                input_example=pd.DataFrame(input_example()),
                 pip_requirements=[],
                 registered_model_name="dynamicid",
             )

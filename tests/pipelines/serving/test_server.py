@@ -62,6 +62,15 @@ def test_every_shape_of_mlflow_draws_the_same(server: str, photos: list[bytes], 
     assert np.array_equal(drawn(server, {shape: tables[shape]}), expected)
 
 
+def test_a_table_draws_the_same(server: str, photos: list[bytes]) -> None:
+    import pandas as pd
+
+    one = row(photos[:1], seed=5)
+    answer = send(server, pd.DataFrame([one]).to_csv().encode(), "text/csv")
+    assert answer.status == 200, answer.body
+    assert json.loads(answer.body) == ask(server, {"dataframe_records": [one]})[1]
+
+
 def test_eight_clients_get_what_one_gets(server: str, photos: list[bytes]) -> None:
     alone = load(server, photos, count=6, clients=1, seeds=6)
     together = load(server, photos, count=30, clients=8, seeds=6)
@@ -107,9 +116,9 @@ def test_a_photo_without_a_face_is_named(server: str, photos: list[bytes]) -> No
 
 
 def test_other_media_types_and_huge_requests_have_their_own_status(server: str) -> None:
-    answer = send(server, b"references,prompt\n1,2\n", "text/csv")
+    answer = send(server, b"references,prompt\n1,2\n", "text/plain")
     assert answer.status == 415
-    assert reason_of(answer) == "Content-Type 'text/csv'; expected application/json, in UTF-8, not compressed"
+    assert reason_of(answer) == "Content-Type 'text/plain'; expected application/json, in UTF-8, not compressed"
     answer = send(server, b" " * (65 * 2**20))
     assert answer.status == 413
     assert reason_of(answer) == "the request is larger than 64 MB, the limit for application/json"

@@ -1,0 +1,43 @@
+"""Traces of drawn pictures in MLflow, without the pictures: what was asked, what came out, how long it took.
+
+Prompts may be personal data, so there are traces only where somebody asks for them: by drawing inside a span, or by the
+variable DYNAMICID_TRACES.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pipelines.serving.request import DrawRequest
+
+VARIABLE = "DYNAMICID_TRACES"
+_DIGITS = 12
+
+
+@contextmanager
+def drawing_span(request: DrawRequest) -> Iterator[Callable[[Any], None]]:
+    """Yield a function that notes the drawn picture in a span of MLflow; without tracing it does nothing."""
+    import mlflow
+
+    if mlflow.get_current_active_span() is None and not os.environ.get(VARIABLE):
+        yield lambda drawn: None
+        return
+    with mlflow.start_span("draw a picture") as span:
+        span.set_inputs(described(request))
+        yield lambda drawn: span.set_outputs(
+            {"width": drawn.image.width, "height": drawn.image.height, "cut": drawn.cut, "note": drawn.note}
+        )
+
+
+def described(request: DrawRequest) -> dict[str, Any]:
+    """Return what was asked, as far as it was given; of each reference the size and the first digits of its sha256."""
+    asked = {name: value for name, value in vars(request).items() if name != "references" and value not in (None, ())}
+    photos = [
+        {"bytes": len(one.photo), "sha256": hashlib.sha256(one.photo).hexdigest()[:_DIGITS]}
+        for one in request.references
+    ]
+    return {"references": photos, **asked}
