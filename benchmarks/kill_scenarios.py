@@ -24,6 +24,7 @@ _PARTS = (
     "profiles",
     "params.yaml",
     "calibrations.yaml",
+    "expectations",
     "dvc.yaml",
     ".gitignore",
     ".dvc",
