@@ -10,8 +10,7 @@ from rich.rule import Rule
 
 from pipelines.commands.options import DEFAULT_PARAMS, argument, option
 from pipelines.commands.output import emit, emit_if_asked, warn
-from pipelines.core.chain import FACES
-from pipelines.core.chain import stages as known_stages
+from pipelines.core.chain import FACES, known_stages
 from pipelines.core.screen import say, show
 from pipelines.versions.dvc import check_stages, repro_stage
 
