@@ -59,6 +59,7 @@ def parent_of(
     version = current_version(root).tag
     tags = {"dynamicid.stage": CHAIN, "dynamicid.airflow_run_id": airflow, "dynamicid.dataset_version": version}
     known = {key: value for key, value in tags.items() if value}
+    known["mlflow.note.content"] = _describe(client, root, stage)
     name = airflow.rpartition("/")[2] if airflow else f"{CHAIN} {version or 'without a version'}"
     return create_run(client, name, {**source_tags(root, "repro"), **known, **writer}, start)
 
@@ -91,6 +92,17 @@ def grouped(client: Tracking, root: Path, parent: str | None) -> dict[str, str]:
             if parent is not None:
                 end_parent(client, parent)
     return {} if parent is None else {PARENT: parent}
+
+
+def _describe(client: Tracking, root: Path, stage: str) -> str:
+    """Return the description of a chain that begins with `stage`: which runs made the results that it starts from."""
+    lock, names = read_lock(root), [one.name for one in stages()]
+    text = "The stages of one chain; a stage that DVC skips is in the chain that ran it.\n"
+    for before in names[: names.index(stage)] if stage in names else ():
+        run = finished_run(client, stage=before, lock_hash=lock_hash(root, before)) if before in lock else None
+        if run is not None:
+            text += f"\n- {before}: [{run}](#/experiments/{client.experiment_id()}/runs/{run})"
+    return text
 
 
 def _upstream(client: Tracking, root: Path, stage: str, by_hand: bool) -> str | None:

@@ -46,7 +46,8 @@ def bring_home(database: Path, experiment: str) -> None:
         if old is None or old == here or not _moved(old, here):
             return
         copied = [folder for folder in _missing_folders(connection, old, here) if _copy(folder, old, here)]
-        changed = readdress(connection, old, here)
+        # The experiment that MLflow begins with, where traces and a person's own runs are, has its folder beside it.
+        changed = sum(readdress(connection, old.parent / one, here.parent / one) for one in (ARTEFACTS, "mlruns"))
     note = f", {len(copied)} of which were copied from there" if copied else ""
     print(f"{database}: was at {old.parent}; {changed} addresses of artefacts now name {here}{note}", file=sys.stderr)
 

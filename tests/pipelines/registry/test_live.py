@@ -113,6 +113,8 @@ def test_a_chain_has_one_parent_however_it_is_recorded(root: Path, monkeypatch: 
     assert len(search_runs(client, None, {"stage": "validate"})) == 1, "what was skipped is no new run"
     again = repro(root, "train_imr")
     assert again.data.tags[PARENT] not in first, "forced: there is one in the chain already"
+    note = client.get_run(again.data.tags[PARENT]).data.tags["mlflow.note.content"]
+    assert all(one in note for one in rest - {again.info.run_id} if client.get_run(one).info.run_name != "train_imr")
     monkeypatch.setenv(AIRFLOW_RUN_VARIABLE, "dynamicid_train/scheduled__1")
     figures = client.get_run(record_stage(root, "evaluate", params))
     parent = client.get_run(figures.data.tags[PARENT])

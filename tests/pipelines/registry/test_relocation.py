@@ -42,6 +42,11 @@ def read(root: Path, run_id: str, name: str) -> str:
     return Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=name)).read_text()
 
 
+def default(root: Path) -> str:
+    """Return where MLflow keeps the artefacts of its own first experiment."""
+    return (root / "mlruns" / "0").as_uri()
+
+
 def copied(root: Path, new: Path) -> None:
     shutil.copytree(root, new)
 
@@ -56,6 +61,10 @@ def test_old_and_new_artefacts_are_in_the_new_place(
 ) -> None:
     first = log(mlflow_checkout, "first.txt")
     assert (mlflow_checkout / "mlartifacts" / first).is_dir()
+    with closing(sqlite3.connect(database(mlflow_checkout))) as tables, tables:
+        tables.execute(
+            "UPDATE experiments SET artifact_location = ? WHERE name = 'Default'", (default(mlflow_checkout),)
+        )
     new = tmp_path / "new façes"
     way(mlflow_checkout, new)
     second = log(new, "second.txt")
@@ -70,6 +79,7 @@ def test_old_and_new_artefacts_are_in_the_new_place(
     sources = {version.source for version in open_registry(new).search_model_versions("name = 'dynamicid'")}
     assert all(str(mlflow_checkout) not in source for source in sources)
     assert "was at" not in capsys.readouterr().err, "printed once"
+    assert open_registry(new).get_experiment("0").artifact_location == default(new), "of MLflow's first one, too"
 
 
 def test_what_earlier_releases_wrote_at_the_old_place_is_brought_here_and_backed_up(
