@@ -187,7 +187,7 @@ def test_an_error_of_the_system_without_a_file_is_raised(monkeypatch: pytest.Mon
     [
         (
             "[Errno 28] No space left on device",
-            "no space left on the disk for /there/b: complete results are untouched",
+            "no space left on the disk for /there/b; complete results are untouched",
         ),
         ("[Errno 30] Read-only file system: '/there/b'", "/there/b: Read-only file system"),
         ("cut", "/there/b: cut"),
