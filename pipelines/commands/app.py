@@ -6,7 +6,15 @@ import importlib.util
 from pathlib import Path
 from typing import Annotated
 
-from pipelines.commands.options import DEFAULT_PARAMS, AdapterChoice, Overrides, ParamsFile, option, read_params
+from pipelines.commands.options import (
+    DEFAULT_PARAMS,
+    PAGE_PORT,
+    AdapterChoice,
+    Overrides,
+    ParamsFile,
+    option,
+    read_params,
+)
 from pipelines.commands.output import emit, say_done, warn
 from pipelines.core.errors import UserError
 
@@ -15,7 +23,7 @@ def app(
     *,
     adapter: AdapterChoice = None,
     host: Annotated[str, option("Address to listen on; any but loopback needs --accounts.")] = "127.0.0.1",
-    port: Annotated[int, option("Port to listen on.", min=1, max=65535)] = 7860,
+    port: Annotated[int, option("Port to listen on.", min=1, max=65535)] = PAGE_PORT,
     accounts: Annotated[
         Path | None,
         option("Logins: one name:password per line; the file must be readable by you only.", metavar="FILE"),

@@ -56,6 +56,7 @@ AdapterChoice = Annotated[
 ]
 
 DEFAULT_PARAMS = Path("params.yaml")
+PAGE_PORT = 7860
 
 
 @contextmanager

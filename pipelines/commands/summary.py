@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from rich import box
 from rich.table import Table
 
-from pipelines.commands.options import option
+from pipelines.commands.options import PAGE_PORT, option
 from pipelines.commands.output import emit, json_wanted
 from pipelines.core.chain import ADAPTER, METRICS, REPORT
 from pipelines.core.errors import UserError
@@ -23,7 +23,7 @@ from pipelines.evaluation.belonging import (
     read_document,
     withheld,
 )
-from pipelines.evaluation.variants import HEADINGS, PAPER_METRICS, PAPER_VARIANTS, SUMMARISED
+from pipelines.evaluation.variants import HEADINGS, MODEL, PAPER_METRICS, PAPER_VARIANTS, SHIPPED, SUMMARISED
 from pipelines.registry.settings import database, own_uri
 
 
@@ -46,7 +46,12 @@ def summary(
     for metric, reason in withheld(document).items():
         say(f"{metric}: {NOT_MEASURABLE} ({reason})")
     command = f"mlflow ui --backend-store-uri {shlex.quote(own_uri(Path.cwd()))}"
-    for line in (f"report: {report}", f"MLflow database: {file}  ({command})"):
+    for line in (
+        f"report: {report}",
+        f"contact sheet: {report}#sheet",
+        f"MLflow database: {file}  ({command})",
+        f"page: `dynamicid app`, then http://127.0.0.1:{PAGE_PORT}",
+    ):
         say(line)
 
 
@@ -55,8 +60,16 @@ def rows_of(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
     scaled = document["normalised"]
     return {
         variant: {**({"s": scaled[variant]["id_similarity"]} if variant in scaled else {}), **document[variant]}
-        for variant in SUMMARISED
+        for variant in shown_in(document)
     }
+
+
+def shown_in(document: dict[str, Any]) -> list[str]:
+    """Return the variants of the table: the shipped adapter, where it was evaluated, beside the model."""
+    shown = list(SUMMARISED)
+    if SHIPPED in document:
+        shown.insert(shown.index(MODEL) + 1, SHIPPED)
+    return shown
 
 
 def _check_belonging(document: dict[str, Any], metrics: Path, report: Path) -> None:
@@ -80,14 +93,14 @@ def _table(rows: dict[str, dict[str, Any]]) -> Table:
         title="held-out people, judged by networks that the model was not conditioned on", box=box.SIMPLE_HEAD
     )
     table.add_column("metric", no_wrap=True)
-    for variant in SUMMARISED:
+    for variant in rows:
         table.add_column(HEADINGS[variant], justify="right")
         if variant == "model":
             table.add_column("95 %", justify="right", no_wrap=True)
     for metric in rows["model"]:
         cells = []
-        for variant in SUMMARISED:
-            interval = rows[variant].get(metric)
+        for variant, row in rows.items():
+            interval = row.get(metric)
             cells.append("" if interval is None else figure_text(interval))
             if interval is not None and variant == "model":
                 known = interval["value"] is not None

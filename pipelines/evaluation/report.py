@@ -11,6 +11,7 @@ import numpy as np
 from model.face.face_prompts import EXPRESSIONS, POSES
 from pipelines.core.pages import render_page
 from pipelines.evaluation.belonging import NOT_MEASURABLE
+from pipelines.evaluation.contact_sheet import contact_sheet
 from pipelines.evaluation.intervals import Interval, NotMeasurable
 from pipelines.evaluation.paper import PUBLISHED, PaperResult
 from pipelines.evaluation.pictures import svg_uri
@@ -81,6 +82,7 @@ def write_report(
         people_count=len(result.questions.people),
         summary=_summary(result),
         glance=_glance(result),
+        sheet=contact_sheet(result),
         table=_table(result),
         meanings=MEANINGS,
         effects=_effects(result),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Callable
@@ -10,11 +11,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
 from pipelines.core.params import load_params
 from pipelines.core.sections.data import Rights
+from pipelines.evaluation.contact_sheet import contact_sheet, sheet_rows
 from pipelines.evaluation.evaluation_set import EvaluationSet, build_evaluation_set
 from pipelines.evaluation.photos import held_out_records, read_photos
 from pipelines.evaluation.plan import cells_of
@@ -98,6 +101,30 @@ def test_every_metric_and_every_comparison_is_there_with_an_interval(evaluated: 
         for interval in table.values():
             assert set(interval) == {"value", "low", "high"}
             assert interval["low"] <= interval["value"] <= interval["high"]
+
+
+def test_the_contact_sheet_shows_people_alone_and_in_twos_beside_their_references(evaluated: Evaluated) -> None:
+    result = evaluated.result
+    rows = sheet_rows(result)
+    titles = [[title for _, title in tiles] for _, tiles in rows]
+    variants = ["model", "without gate", "without IMR", "base model, text only"]
+    motions = ["model: happy, facing the camera", "model: neutral, turned to the left"]
+    assert len(rows) == 3 + 2
+    for index, (asked, tiles) in enumerate(rows[:3]):
+        np.testing.assert_array_equal(tiles[0][0], result.photos[result.questions.people[index].reference].image)
+        assert titles[index][:5] == ["reference", *variants]
+        assert set(titles[index][5:]) <= set(motions)
+        assert asked
+    for number, (asked, tiles) in enumerate(rows[3:]):
+        assert titles[3 + number] == ["left", "right", *variants]
+        model = result.drawn[result.plan.multi["model"][number]].image
+        np.testing.assert_array_equal(tiles[2][0], model)
+        assert asked.startswith("left:")
+    assert contact_sheet(result) == contact_sheet(result)
+    picture = np.frombuffer(base64.b64decode(contact_sheet(result).partition(",")[2]), np.uint8)
+    height, width = cv2.imdecode(picture, cv2.IMREAD_COLOR).shape[:2]
+    assert width > height > 300
+    assert contact_sheet(result) in evaluated.page
 
 
 def test_the_scale_puts_the_floor_at_nought_and_the_ceiling_at_one(evaluated: Evaluated) -> None:
