@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, argument, option, read_params
 from pipelines.commands.output import emit, say, say_done, warn
+from pipelines.core.chain import PROCESSED
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.operations.audit import audited
 
@@ -15,6 +16,10 @@ from pipelines.operations.audit import audited
 def register(
     file: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,
+    adapter: Annotated[
+        Path | None,
+        option("Register this finished adapter instead, such as the one that ships; it is evaluated first."),
+    ] = None,
     accept_refusal: Annotated[bool, option("Exit 0 if promotion is refused (for schedules).")] = False,
     promote: Annotated[
         bool | None,
@@ -29,10 +34,14 @@ def register(
     if promote is not None:
         section = params.register_.model_copy(update={"promote": promote})
         params = params.model_copy(update={"register_": section})
+    from pipelines.registry.finished_adapter import register_finished
     from pipelines.stages import register as stage
 
     with audited(Path.cwd(), "register") as result:
-        done = stage.run(params, stage.Inputs(root=Path.cwd()))
+        if adapter is None:
+            done = stage.run(params, stage.Inputs(root=Path.cwd()))
+        else:
+            done = register_finished(params, Path.cwd(), adapter, Path(PROCESSED))
         result |= {"model": f"models:/{done.model_name}/{done.version}", "decision": done.decision}
         result |= {"champion": done.champion, "by": done.by}
     name, failed = f"{done.model_name} v{done.version}", "; ".join(done.failed_gates)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +103,6 @@ def _document(client: Tracking, run_id: str) -> dict[str, Any] | None:
 
 def _judge_again(version: Any, params: Params, processed: Path, wanted: str, root: Path) -> dict[str, Any]:
     from pipelines.core.params import load_params
-    from pipelines.evaluation.evaluate import evaluate
     from pipelines.registry.model_uri import adapter_folder
 
     uri = f"models:/{version.name}/{version.version}"
@@ -109,28 +111,67 @@ def _judge_again(version: Any, params: Params, processed: Path, wanted: str, roo
     # might not fit that base.
     own = load_params(adapter.parent / "params.yaml")
     _check_comparable(own, params)
-    alone = params.evaluate.model_copy(update={"shipped_adapter": None, "protocol": "ours"})
-    settings = params.model_copy(update={"base": own.base, "evaluate": alone})
-    tags = {
-        "dynamicid.stage": "evaluate_champion",
-        "dynamicid.model": version.name,
-        "dynamicid.model_version": str(version.version),
-        "dynamicid.conditions": wanted,
-    }
-    with tempfile.TemporaryDirectory() as folder:
-        file, report = Path(folder) / "metrics.json", Path(folder) / "index.html"
-        metrics = evaluate(settings, processed, adapter, metrics=file, report=report)
-        if conditions(metrics) != wanted:
+    with evaluated_alone(params.model_copy(update={"base": own.base}), processed, adapter) as alone:
+        if conditions(alone.metrics) != wanted:
             raise StageFailed(
                 f"champion v{version.version} cannot be compared: reports/metrics.json of the challenger was made from "
                 "other data or settings than are here now, or the two adapters sample by other conventions; "
                 "`dynamicid repro evaluate`, then register"
             )
+        tags = {"stage": "evaluate_champion", "model": version.name, "model_version": str(version.version)}
+        alone.record(root, f"evaluate {version.name} v{version.version}", tags)
+    return alone.metrics
+
+
+@dataclass(frozen=True)
+class Alone:
+    """The evaluation of one adapter beside the chain's: its `metrics`, their `file`, and the `report`."""
+
+    metrics: dict[str, Any]
+    file: Path
+    report: Path
+
+    def record(self, root: Path, name: str, tags: dict[str, str]) -> str:
+        """Record it in MLflow with its conditions and `tags` (without their prefix), and return the run's id.
+
+        The report shows people, so it is kept only where the dataset they are from is known: `forget` finds it by that.
+        """
         client = open_registry(root)
-        with open_run(client, f"evaluate {version.name} v{version.version}", tags) as run_id:
-            client.log_artifact(run_id, str(file))
-            client.log_artifact(run_id, str(report))
-    return metrics
+        every = {**tags, "conditions": conditions(self.metrics)}
+        shown = _photos_of(root)
+        named = {**{f"dynamicid.{key}": value for key, value in every.items()}, **shown}
+        with open_run(client, name, named) as run_id:
+            client.log_artifact(run_id, str(self.file))
+            if shown:
+                client.log_artifact(run_id, str(self.report))
+        return run_id
+
+
+def _photos_of(root: Path) -> dict[str, str]:
+    """Return the tags of the dataset and the processed photos in `root`; none where nothing says what they are."""
+    from pipelines.registry.lineage import lineage_of
+
+    try:
+        known = lineage_of(root, "preprocess").tags()
+    except (UserError, StageFailed):
+        return {}
+    return {
+        key: value
+        for key, value in known.items()
+        if key.startswith("dynamicid.output.") or key.startswith("dynamicid.dataset_")
+    }
+
+
+@contextmanager
+def evaluated_alone(params: Params, processed: Path, adapter: Path) -> Iterator[Alone]:
+    """Yield the evaluation of `adapter` on `processed` without another adapter beside it; raises as `evaluate`."""
+    from pipelines.evaluation.evaluate import evaluate
+
+    alone = params.evaluate.model_copy(update={"shipped_adapter": None, "protocol": "ours"})
+    settings = params.model_copy(update={"evaluate": alone})
+    with tempfile.TemporaryDirectory() as folder:
+        file, report = Path(folder) / "metrics.json", Path(folder) / "index.html"
+        yield Alone(evaluate(settings, processed, adapter, metrics=file, report=report), file, report)
 
 
 def _check_comparable(own: Params, params: Params) -> None:

@@ -43,7 +43,8 @@ class Challenger:
     """An adapter to register, and its evaluation.
 
     `root` is its checkout, `adapter` its folder, `metrics` the contents of `reports/metrics.json`, `report` the page
-    beside it, `processed` the photos for evaluating the champion again, `results` what made them, by stage.
+    beside it, `processed` the photos for evaluating the champion again, `results` what made them, by stage. An adapter
+    that was not trained in the checkout has no `results`; `evaluate_run` is then the MLflow run of its metrics.
     """
 
     root: Path
@@ -52,6 +53,7 @@ class Challenger:
     report: Path
     processed: Path
     results: Sequence[StageResult] = ()
+    evaluate_run: str | None = None
 
 
 def input_example() -> dict[str, list[Any]]:
@@ -121,7 +123,7 @@ def find_or_log(client: Tracking, params: Params, challenger: Challenger) -> tup
         client.set_terminated(run_id, "FAILED")  # somebody removed its model before it became a version
         run_id = None
     if run_id is None:
-        evaluate_run = record_stage(challenger.root, "evaluate", params)
+        evaluate_run = challenger.evaluate_run or record_stage(challenger.root, "evaluate", params)
         run_id = _log(client, params, challenger, {**key, "model": name, "evaluate_run": evaluate_run})
     version = _create_version(client, name, run_id)
     _complete(client, version)
@@ -156,7 +158,8 @@ def _log(client: Tracking, params: Params, challenger: Challenger, key: dict[str
 
     name, root = params.register_.model_name, challenger.root
     lineages = [lineage_of(root, result.stage, result) for result in challenger.results]
-    tags = {**lineages[-1].tags(), **{f"dynamicid.{tag}": value for tag, value in key.items()}}
+    tags = lineages[-1].tags() if lineages else {}
+    tags |= {f"dynamicid.{tag}": value for tag, value in key.items()}
     # Tags of every stage, so that a version can be found by the hashes of its data and models.
     for lineage in lineages:
         tags[f"dynamicid.lock_hash.{lineage.stage}"] = lineage.lock_hash
@@ -166,8 +169,8 @@ def _log(client: Tracking, params: Params, challenger: Challenger, key: dict[str
     settings = challenger.metrics.get("settings", {})
     if "base_drawn" in settings:
         tags |= {f"dynamicid.{name}": settings[name] for name in ("base", "base_drawn")}
-    # What was made by hand is not in dvc.lock, so that no snapshot would restore it.
-    by_hand = any(result.by_hand for result in challenger.results)
+    # What was made by hand, or elsewhere, is not in dvc.lock, so that no snapshot would restore it.
+    by_hand = not challenger.results or any(result.by_hand for result in challenger.results)
     message = f"What {name} with adapter {key['adapter_hash']} was made from"
     snapshot = None if by_hand else take_snapshot(root, message, _as_they_were(root, challenger.results))
     if snapshot is not None:
@@ -198,10 +201,11 @@ def _log(client: Tracking, params: Params, challenger: Challenger, key: dict[str
             pip_requirements=requirements(),
         )
         log_values(client, run_id, {}, of_model(challenger.metrics, model.model_id))
-        client.log_artifact(run_id, str(challenger.report))
-        sheet = Path(folder) / "pictures.jpg"
-        if write_sheet(challenger.report, sheet):
-            client.log_artifact(run_id, str(sheet))
+        if challenger.results:  # else the run of the evaluation has the pictures, and names their dataset
+            client.log_artifact(run_id, str(challenger.report))
+            sheet = Path(folder) / "pictures.jpg"
+            if write_sheet(challenger.report, sheet):
+                client.log_artifact(run_id, str(sheet))
     return run_id
 
 

@@ -21,8 +21,9 @@ def model_card(
 ) -> str:
     """Render the card (Markdown) from parameters, `reports/metrics.json`, the stages' lineage and the networks.
 
-    `networks`: those that formed the adapter, with their licences; None where it does not record them. `repository`:
-    the address from which the project is installed.
+    `lineages`: of the stages that made the adapter; empty for one that was not trained here. `networks`: those that
+    formed it, with their licences; None where it does not record them. `repository`: the address from which the project
+    is installed.
     """
     from jinja2 import Environment, StrictUndefined
 
@@ -41,14 +42,12 @@ def model_card(
         for metric, interval in metrics["model"].items()
     ]
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
-    last = lineages[-1]
+    last = lineages[-1] if lineages else None
+    commit = None if last is None else last.git_commit
     return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
         profile=params.profile,
         base=params.base.pipeline,
-        dataset_version=last.dataset_version,
-        dataset_md5=last.dataset_md5,
-        git_commit=last.git_commit,
-        git_dirty=last.git_dirty,
+        trained_here=last,
         rows=rows,
         terms={True: "allowed", False: "forbidden", None: "unknown"},
         networks=[{**network, "name": describe(network)} for network in networks or ()],
@@ -56,5 +55,5 @@ def model_card(
         withheld=withheld(metrics),
         evaluation_set=metrics["evaluation_set"],
         model_name=params.register_.model_name,
-        install=f"dynamicid[tracking] @ git+{repository}@{last.git_commit}" if repository and last.git_commit else None,
+        install=f"dynamicid[tracking] @ git+{repository}@{commit}" if repository and commit else None,
     )

@@ -95,23 +95,35 @@ def register(params: Params, challenger: Challenger) -> Registration:
     for _ in range(_ATTEMPTS):
         version = client.get_model_version(version.name, version.version)
         if (decision := _valid_decision(client, version, params.register_.promote, figures)) is not None:
-            return Registration(
-                model_name=version.name,
-                version=str(version.version),
-                created=created,
-                decision=decision.decision,
-                failed_gates=tuple(decision.evidence.get("failed_gates", ())),
-                champion=champion_number(client, version.name),
-                compared_with=decision.champion,
-                by=decision.by,
-                evaluate_run=figures.run_id,
-                evaluated_before=None if before == figures else before.run_id,
-            )
+            state = _state(client, version, decision)
+            before_run = None if before == figures else before.run_id
+            return replace(state, created=created, evaluate_run=figures.run_id, evaluated_before=before_run)
         decision = compare(client, version, params, challenger, figures)
         with registry_lock(challenger.root), contextlib.suppress(ChampionMoved):
             _decide(client, version, decision)
     raise StageFailed(
         f"{version.name} v{version.version}: the champion changed during each of {_ATTEMPTS} comparisons; run again"
+    )
+
+
+def present_state(client: Any, version: Any) -> Registration | None:
+    """Return the state of a registered version; None where nothing was decided about it yet."""
+    decision = last_decision(version)
+    return None if decision is None else _state(client, version, decision)
+
+
+def _state(client: Any, version: Any, decision: Decision) -> Registration:
+    return Registration(
+        model_name=version.name,
+        version=str(version.version),
+        created=False,
+        decision=decision.decision,
+        failed_gates=tuple(decision.evidence.get("failed_gates", ())),
+        champion=champion_number(client, version.name),
+        compared_with=decision.champion,
+        by=decision.by,
+        evaluate_run=judged_figures(version).run_id,
+        evaluated_before=None,
     )
 
 
