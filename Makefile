@@ -26,10 +26,13 @@ $(READY): pyproject.toml constraints.txt
 java:
 	@java -version >/dev/null 2>&1 || { echo "Java 17 is missing: apt-get install openjdk-17-jre-headless (Debian, Ubuntu) or brew install openjdk@17 (macOS)" >&2; exit 1; }
 
-# A versioned dataset, both training stages, an evaluation with pictures and a registered model; see README.md.
+# A versioned dataset; the adapter that ships as the first champion; a challenger trained from it on the new people; the same
+# questions to both, and the gates' decision; see README.md.
 demo: $(READY) java
 	@$(DYNAMICID) synthesize --identities $(IDENTITIES) --out $(PHOTOS)
 	@$(DYNAMICID) ingest $(PHOTOS) --out data/faces
+	@$(DYNAMICID) repro validate preprocess validate_processed
+	@$(DYNAMICID) register --adapter model/foundation/weights/adapter
 	@$(DYNAMICID) repro
 	@$(DYNAMICID) register --accept-refusal
 	@$(DYNAMICID) summary

@@ -26,7 +26,7 @@ FORM = {
     "start_from": Param(
         None,
         type=["null", "string"],
-        enum=[None, "scratch", "champion"],
+        enum=[None, "parameters", "scratch", "champion"],
         description="What training starts from; empty: retrain.start_from.",
     ),
     "anchoring_steps": Param(None, type=["null", "integer"], minimum=1, description="Default: the profile's."),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 
 from model.network.adapter import Adapter
 from model.network.base import Base
+from model.network.landmark_encoder import LandmarkEncoder
+from model.network.reconfigurator import Reconfigurator
 from model.training.baselines import ReconfigurationBatch, baseline_batches, compare_with_baselines
 from model.training.cache import RecordStore, store_folder
 from model.training.curve import LossCurve
@@ -191,6 +194,36 @@ class ReconfigurationModel(nn.Module):
         return prediction(unet, states, noised.steps, noised.text, tokens).float()
 
 
+def initialise_from(adapter: Adapter, other: Adapter, origin: Path) -> None:
+    """Set the IMR and landmark encoder of `adapter` to those of `other`.
+
+    Raise ValueError, naming `origin`, if `other` has none or they have other sizes.
+    """
+    (theirs, its_landmarks), (own, landmarks) = _imr(other), _imr(adapter)
+    if theirs is None or its_landmarks is None or own is None or landmarks is None:
+        raise ValueError(f"{origin}: this adapter has no IMR to start from; start from new weights (start_from: null)")
+    found, wanted = (
+        {
+            **{name: size for name, size in one.sizes.items() if name != "lora_rank"},
+            "width": one.width,
+            "residual": imr.residual,
+        }
+        for one, imr in ((other, theirs), (adapter, own))
+    )
+    differing = [f"{name} {found[name]}, here {value}" for name, value in wanted.items() if found[name] != value]
+    if differing:
+        raise ValueError(
+            f"{origin}: the IMR of this adapter has other sizes ({'; '.join(differing)}); start from new weights, or "
+            "use its sizes"
+        )
+    own.load_state_dict(theirs.state_dict())
+    landmarks.load_state_dict(its_landmarks.state_dict())
+
+
+def _imr(adapter: Adapter) -> tuple[Reconfigurator | None, LandmarkEncoder | None]:
+    return adapter.reconfigurator, adapter.landmark_encoder
+
+
 def train_reconfiguration(
     base: Base,
     adapter: Adapter,
@@ -199,11 +232,13 @@ def train_reconfiguration(
     *,
     settings: ReconfigurationSettings,
     run: Run,
+    start: Path | None = None,
 ) -> tuple[LossCurve, Mapping[str, Any]]:
     """Add an IMR trained on `training` (averaged weights), and the templates, to `adapter`, already on its device.
 
-    Return the curve and the comparison with the baselines on the held-out people of `probing`. Without `probing`, the
-    comparison is empty and the probe is measured on training people.
+    Training starts from the IMR of the adapter folder `start`, or else from new weights. Return the curve and the
+    comparison with the baselines on the held-out people of `probing`. Without `probing`, the comparison is empty and
+    the probe is measured on training people. Raise ValueError if the IMR of `start` is missing or of another shape.
     """
     from accelerate.utils import set_seed
 
@@ -211,6 +246,8 @@ def train_reconfiguration(
     set_seed(settings.seed)
     adapter.requires_grad_(False)
     adapter.add_reconfigurator(residual=settings.residual)
+    if start is not None:
+        initialise_from(adapter, Adapter.load(start, base.unet), start)
     adapter.templates = torch.from_numpy(training.motion.bank).to(device)
     adapter.eval()
     adapter.attach(base.unet)

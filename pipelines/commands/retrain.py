@@ -39,7 +39,7 @@ def plan(
         list[str] | None, option("Dataset version; repeatable, the newest is used. `latest`: the newest of all.")
     ] = None,
     start_from: Annotated[
-        Literal["scratch", "champion"] | None,
+        Literal["parameters", "scratch", "champion"] | None,
         option("What training starts from; default: the form's, else retrain.start_from."),
     ] = None,
     skip_code: SkipCode = 0,

@@ -32,7 +32,7 @@ PARAMS = "params.yaml"
 class Params(Section):
     """All parameters of a run."""
 
-    format: Literal[4] = Field(4, description="Version of this file's format.")
+    format: Literal[5] = Field(5, description="Version of this file's format.")
     profile: str = Field(description="Name of the profile; recorded with every result.")
     base: BaseModels
     ingest: Ingest = Ingest()

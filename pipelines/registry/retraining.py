@@ -14,11 +14,15 @@ from pipelines.versions.dataset_version import known_versions
 
 Trigger = Literal["hand", "schedule", "data"]
 LATEST = "latest"
+SCRATCH = "scratch"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Whether to train, and why; None means procedural people, the seeds of params.yaml, a start from scratch."""
+    """Whether to train, and why; None means procedural people, the seeds and the start of params.yaml.
+
+    `start_from`: a registered version by its number, or `scratch` for new weights whatever params.yaml says.
+    """
 
     train: bool
     reason: str
@@ -39,8 +43,8 @@ def make_plan(
 
     `versions` depends on the trigger. `hand`: the chosen one (`latest`: the newest; empty: procedural people). `data`:
     those of the events; the newest is used. `schedule`: empty; the newest of all is used, and if a registered version
-    was trained on it already, `retrain.without_new_data` decides. `start_from` is "scratch" or "champion", by default
-    `retrain.start_from`.
+    was trained on it already, `retrain.without_new_data` decides. `start_from` is a value of `retrain.start_from`,
+    which is its default.
     """
     known = known_versions(root)
     for version in versions:
@@ -72,11 +76,14 @@ def _trained_on(root: Path, params: Params, dataset: str | None) -> list[str]:
 
 
 def _start(root: Path, params: Params, start_from: str) -> tuple[str | None, str]:
-    if start_from == "scratch":
-        return None, "from scratch"
+    if start_from == SCRATCH:
+        return SCRATCH, "from scratch"
+    named = f"from {params.train_anchoring.start_from or 'scratch'}"
+    if start_from == "parameters":
+        return None, named
     name = params.register_.model_name
     champion = champion_number(open_registry(root), name)
     if champion is None:
-        return None, "from scratch, there being no champion"
+        return None, f"{named}, there being no champion"
     # The number, not the alias: the run's initial weights must not change with the champion.
     return f"models:/{name}/{champion}", f"from the champion v{champion}"

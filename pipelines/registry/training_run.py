@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError
 from pipelines.core.errors import UserError
 from pipelines.core.params import problems_of
 from pipelines.core.sections.section import Section
-from pipelines.registry.retraining import Plan, Trigger
+from pipelines.registry.retraining import SCRATCH, Plan, Trigger
 
 
 class Form(Section):
@@ -18,7 +18,7 @@ class Form(Section):
     profile: str | None = None
     dataset_version: str | None = None
     identities: int = Field(100, ge=4, le=100_000)
-    start_from: Literal["scratch", "champion"] | None = None
+    start_from: Literal["parameters", "scratch", "champion"] | None = None
     anchoring_steps: int | None = Field(None, ge=1)
     imr_steps: int | None = Field(None, ge=1)
     overrides: tuple[str, ...] = ()
@@ -52,13 +52,16 @@ class TrainingRun(Section):
         """Return the changes `section.key=value` of form and plan; those typed by the user come last and win."""
         form, plan = self.form, self.plan
         seed = None if plan is None else plan.seed
+        start = None if plan is None else plan.start_from
+        start = "null" if start == SCRATCH else start
         asked = {
             "register.promote": "true" if form.promote and not form.human_decision else "false",
             "train_anchoring.steps": form.anchoring_steps,
             "train_imr.steps": form.imr_steps,
             "train_anchoring.seed": seed,
             "train_imr.seed": seed,
-            "train_anchoring.start_from": None if plan is None else plan.start_from,
+            "train_anchoring.start_from": start,
+            "train_imr.start_from": start,
         }
         typed = [line.strip() for line in form.overrides if line.strip()]
         return [*(f"{key}={value}" for key, value in asked.items() if value is not None), *typed]

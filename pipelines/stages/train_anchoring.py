@@ -13,6 +13,8 @@ from pipelines.core.weights.licences import check_licences
 from pipelines.stages.training_stage import (
     TrainingInputs,
     TrainingOutputs,
+    adapter_to_start_from,
+    check_base_of_start,
     curve_summary,
     load_models,
     photos_to_train_on,
@@ -61,18 +63,15 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
     from model.training.runtime import make_accelerator
 
     section = params.train_anchoring
-    start = None
-    if section.start_from is not None:
-        from pipelines.registry.model_uri import adapter_folder
-
-        start = adapter_folder(section.start_from, Path.cwd())
-    networks = check_licences(params, start)
+    start = adapter_to_start_from(section.start_from)
+    networks = check_licences(params, {f"{NAME}.start_from": start})
     with plain_errors(NAME):
         accelerator = make_accelerator(section.mixed_precision, params.base.dtype)
         photos, refused = photos_to_train_on(params, inputs.processed)
         if not len(photos["train"]):
             raise ValueError(f"{inputs.processed}: no usable photo in split train: nothing to train on")
         base = load_models(params, accelerator)
+        check_base_of_start(start, base, allow_other=params.base.allow_other)
         recogniser = _recogniser(params, photos["train"]) if section.identity.weight else None
         hashes = {"base": base_digest(base), **{split: part.digest() for split, part in photos.items()}}
         if recogniser is not None:

@@ -13,6 +13,8 @@ from pipelines.core.weights.licences import check_licences
 from pipelines.stages.training_stage import (
     TrainingInputs,
     TrainingOutputs,
+    adapter_to_start_from,
+    check_base_of_start,
     curve_summary,
     load_models,
     photos_to_train_on,
@@ -57,16 +59,20 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
     from model.training.runtime import make_accelerator
 
     section = params.train_imr
-    networks = check_licences(params)
+    start = adapter_to_start_from(section.start_from)
+    networks = check_licences(params, {f"{NAME}.start_from": start})
     with plain_errors(NAME):
         accelerator = make_accelerator(section.mixed_precision, params.base.dtype)
         photos, refused = photos_to_train_on(params, inputs.processed)
         require_identities(photos["train"], f"{inputs.processed}, split train")
         base = load_models(params, accelerator)
+        check_base_of_start(start, base, allow_other=params.base.allow_other)
         adapter = _anchored(inputs.anchoring, base, allow_other=params.base.allow_other).to(accelerator.device)
         anchoring = folder_digest(inputs.anchoring)
         hashes = {"base": base_digest(base), "anchoring": anchoring, **_other_base(adapter, base)}
         hashes |= {split: part.digest() for split, part in photos.items()}
+        if start is not None:
+            hashes["start"] = folder_digest(start)
         with training_run(NAME, section, hashes, accelerator, inputs) as running:
             encoder = RecordEncoder(inputs.state / "cache", section.cache_batch, accelerator)
             common: dict[str, Any] = {"resolution": params.base.resolution, "adapter_digest": anchoring}
@@ -75,7 +81,9 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
             if any(len(rows) > 1 for rows in photos["val"].by_person()):
                 bank = training.motion.bank
                 probing = reconfiguration_data(base, adapter, photos["val"], encoder, **common, bank=bank)
-            curve, comparison = train_reconfiguration(base, adapter, training, probing, settings=section, run=running)
+            curve, comparison = train_reconfiguration(
+                base, adapter, training, probing, settings=section, run=running, start=start
+            )
             values = {
                 **comparison,
                 "photos": len(photos["train"]),

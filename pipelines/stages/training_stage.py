@@ -18,7 +18,7 @@ from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.execution import note_row
 from pipelines.core.files import atomic_folder, write_atomically
 from pipelines.core.params import Params
-from pipelines.core.paths import resolve
+from pipelines.core.paths import refuse_pointers, resolve
 from pipelines.core.sections.training import Loop
 
 if TYPE_CHECKING:
@@ -85,6 +85,28 @@ def load_models(params: Params, accelerator: Any) -> Base:
             f"{base.resolution} px; set base.resolution to that"
         )
     return replace(base, hair=params.base.hair)
+
+
+def adapter_to_start_from(wanted: str | None) -> Path | None:
+    """Return the adapter folder of a registered version or a folder; None for None. Raise UserError if it is absent."""
+    if wanted is None:
+        return None
+    from pipelines.registry.model_uri import find_adapter
+
+    folder = find_adapter(wanted, Path.cwd())
+    refuse_pointers(folder.rglob("*"))
+    return folder
+
+
+def check_base_of_start(start: Path | None, base: Base, *, allow_other: bool) -> None:
+    """Raise ValueError if the adapter that a training starts from belongs to another base, unless that is allowed."""
+    from model.network.adapter_config import read_config
+
+    if start is not None and not allow_other and read_config(start)["base"]["fingerprint"] != base.fingerprint():
+        raise ValueError(
+            f"{start}: trained on another base model than {base.pipeline_folder}; train new weights (start_from: null)"
+            ", or allow it (base.allow_other=true)"
+        )
 
 
 @contextmanager

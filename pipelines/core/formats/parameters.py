@@ -86,6 +86,13 @@ def _from_3(tree: Tree) -> None:
         evaluate["several_people"] = {"two": evaluate.pop("pairs")}
 
 
+def _from_4(tree: Tree) -> None:
+    """Name what a retraining from `scratch` did: it followed the parameters, and means new weights now."""
+    retrain = tree.get("retrain")
+    if isinstance(retrain, MutableMapping) and retrain.get("start_from") == "scratch":
+        retrain["start_from"] = "parameters"
+
+
 def _separate_judges(judges: Tree) -> None:
     """Describe the recogniser by a section, and a network for expression and pose at once as three readings of it."""
     recogniser = judges.get("recogniser")
@@ -103,4 +110,4 @@ def _separate_judges(judges: Tree) -> None:
 
 
 # How a file of each older format becomes one of the next.
-_STEPS: dict[int, Callable[[Tree], None]] = {1: _from_1, 2: _from_2, 3: _from_3}
+_STEPS: dict[int, Callable[[Tree], None]] = {1: _from_1, 2: _from_2, 3: _from_3, 4: _from_4}

@@ -13,7 +13,7 @@ from pipelines.core.errors import UserError
 
 __all__ = ["KEY"]
 
-PARAMETERS = Format("parameters", 4)
+PARAMETERS = Format("parameters", 5)
 DATASET = Format("a dataset", 3)
 PROCESSED = Format("processed rows", 3)
 SLICES = Format("results of preprocessing", 2)

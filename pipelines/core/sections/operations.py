@@ -54,7 +54,9 @@ class Retrain(Section):
     without_new_data: Literal["skip", "new_seed"] = Field(
         "skip", description="Without a newer dataset version: do nothing, or train with another seed."
     )
-    start_from: Literal["scratch", "champion"] = Field("scratch", description="New weights, or the champion's.")
+    start_from: Literal["parameters", "scratch", "champion"] = Field(
+        "parameters", description="What `start_from` of both trainings says, new weights, or the champion's weights."
+    )
 
 
 class Serve(Section):

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from pipelines.core.sections.section import Count, Domain, Section, Share
 
 # YAML reads a plain `no` as false.
 Precision = Annotated[Literal["no", "fp16", "bf16"], BeforeValidator(lambda value: "no" if value is False else value)]
+
+
+def _numbered(value: str | None) -> str | None:
+    """Refuse a registered model without the number of its version, since an alias may move."""
+    if value is not None and value.startswith("models:") and not re.fullmatch(r"models:/[^/@]+/[0-9]+", value):
+        raise ValueError(f"{value}: expected models:/NAME/NUMBER or the folder of an adapter")
+    return value or None
+
+
+StartFrom = Annotated[str | None, AfterValidator(_numbered)]
 
 
 class BaseModels(Section):
@@ -74,11 +85,10 @@ class IdentityTerm(Section):
 class TrainAnchoring(Loop):
     """The anchoring stage (paper section 3.4): face encoder and SAA on single-person pictures."""
 
-    # The version's number, since an alias may move.
-    start_from: str | None = Field(
+    start_from: StartFrom = Field(
         None,
-        pattern=r"^models:/[^/@]+/[0-9]+$",
-        description="models:/NAME/NUMBER to continue from, with the same sizes or a narrower LoRA; null: none.",
+        description="models:/NAME/NUMBER or adapter folder to continue from, with the same sizes or a narrower LoRA; "
+        "null: new weights.",
     )
     batch_size: Count = Field(description="Photos per step and process.")
     drop_text: Share = Field(0.05, description="Share of photos trained without their prompt.")
@@ -108,6 +118,10 @@ class TrainAnchoring(Loop):
 class TrainImr(Loop):
     """The reconfiguration stage (paper section 3.4): the IMR on frozen identity tokens."""
 
+    start_from: StartFrom = Field(
+        None,
+        description="models:/NAME/NUMBER or adapter folder whose IMR training continues from; null: new weights.",
+    )
     helpers: Count = Field(32, description="Maximum number of target photos per source, of the same person.")
     batch_size: Count = Field(1, description="People per step and process.")
     ldc_weight: float = Field(1.0, ge=0, description="λ of the noise term.")

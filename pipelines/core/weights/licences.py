@@ -73,14 +73,18 @@ def recorded_networks(made_by: Mapping[str, Any] | None) -> list[dict[str, Any]]
 def networks_of_adapter(folder: Path, root: Path | None = None) -> list[dict[str, Any]] | None:
     """Return the networks that the adapter in `folder` records; None where it, or its configuration, records none.
 
-    A licence that was not known when it was recorded is what the manifest, or weights.yaml in `root`, states now.
+    An adapter that records none but is itself in the manifest, such as the one that ships, is the only one. A licence
+    that was not known when it was recorded is what the manifest, or weights.yaml in `root`, states now.
     """
     try:
         config = json.loads((folder / "config.json").read_bytes())
     except (OSError, ValueError):
         return None
     networks = recorded_networks(config.get("made_by")) if isinstance(config, dict) else None
-    return None if networks is None else [_completed(network, read_manifest(root), root) for network in networks]
+    if networks is None:
+        itself = networks_at({"adapter": str(folder)}, root)
+        return itself if "network" in itself[0] else None
+    return [_completed(network, read_manifest(root), root) for network in networks]
 
 
 def _completed(network: dict[str, Any], manifest: Manifest, root: Path | None) -> dict[str, Any]:
@@ -143,17 +147,22 @@ def _refusal(network: Mapping[str, Any], policy: Licences) -> str | None:
     return None
 
 
-def check_licences(params: Params, start: Path | None = None, root: Path | None = None) -> list[dict[str, Any]]:
-    """Return `networks_of(params)` and those of the adapter `start` that a training starts from.
+def check_licences(
+    params: Params, starts: Mapping[str, Path | None] | None = None, root: Path | None = None
+) -> list[dict[str, Any]]:
+    """Return `networks_of(params)` and those of the adapters in `starts` that a training starts from, by parameter.
 
     Raises StageFailed where `register.licences` refuses one of them: an adapter that would not be promoted is not
     trained.
     """
     networks = networks_of(params, root)
-    if start is not None:
+    for parameter, start in (starts or {}).items():
+        if start is None:
+            continue
         before = networks_of_adapter(start)
-        unknown = {"parameter": "train_anchoring.start_from", "path": params.train_anchoring.start_from}
-        unknown |= {"licence": None, "commercial": None, "redistribution": None}
+        stage, key = parameter.split(".")
+        unknown = {"parameter": parameter, "path": getattr(getattr(params, stage), key)}
+        unknown |= _terms(read_manifest(root), None)
         networks += [one for one in ([unknown] if before is None else before) if one not in networks]
     if faults := licence_faults(networks, params.register_.licences):
         manifest = read_manifest(root)

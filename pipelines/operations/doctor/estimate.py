@@ -146,8 +146,7 @@ def _training(stage: str, params: Params, work: Path, found: Photos) -> Estimate
 
     def run(steps: int) -> float:
         few: dict[str, Any] = {"steps": steps, "warmup_steps": 0, "checkpoint_every": 10**9, "log_every": 10**9}
-        if stage == "train_anchoring":
-            few["start_from"] = None
+        few["start_from"] = None
         # Whether these rows may be trained on is not the question here.
         changed = params.model_copy(update={stage: section.model_copy(update=few), "rights": Rights()})
         kept = {"adapter": work / stage, "losses": work / f"{stage}.csv", "metrics": work / f"{stage}.json"}

@@ -25,10 +25,10 @@ def tiny(project: Path) -> Path:
 # sha256 of each loaded profile as canonical JSON. All extend tiny, so one change may change all. After an intended one,
 # compare the old and the new output of `dynamicid configure --profile NAME`, and update the digests.
 LOADED = {
-    "tiny": "5bfb049b5738648942bb1ca233286ed50361644a031066d48b64d32559e2b7d9",
-    "showcase": "bdc7de22a7f84a8813374a5610d29aee4ced42852093ce2acbbd29bb0d3403ab",
-    "photographs": "8e8231316db20e83e86376c19d92a7af6411099935e9488a9682351aef83e73d",
-    "sd15": "04a15634af984237ffb32a4cf6ffa1ce0a069994c3b9aa596fdc62f10be9cdbf",
+    "tiny": "3a7e347ec7f567b4639abca88431801c73350dc92575c6348599ddf73b5689aa",
+    "showcase": "4d604b3aae04031ead3a13ab110145b0710ed1821abc41a8be936e20322cfa96",
+    "photographs": "871f3b9c6bb06e3e529b512677ec35ecdf38939db57eeb78b8afdf41ced523cd",
+    "sd15": "a5d7c295fac5712f38357755abf6d010b1b6f2c7322499d1d36c2d7a6149f061",
 }
 
 
@@ -70,7 +70,7 @@ def test_a_profile_replaces_values_and_lists_and_extends_sections(tmp_path: Path
     (tmp_path / "b.yaml").write_text("extends: a\none: {list: [3], inner: {y: null}}\n")
     (tmp_path / "c.yaml").write_text("extends: b\ntwo: {new: 2}\n")
     assert read_tree(tmp_path / "c.yaml") == {
-        "format": 4,
+        "format": 5,
         "profile": "c",
         "one": {"list": [3], "left": 1, "inner": {"x": 1, "y": None}},
         "two": {"new": 2},

@@ -12,6 +12,9 @@ from pipelines.registry.retraining import LATEST, Plan, Trigger, make_plan, newe
 from pipelines.versions.git_tags import claim_tag
 from tests.processes import git
 
+SHIPPED = "model/foundation/weights/adapter"
+NEW = ("train_anchoring.start_from=null", "train_imr.start_from=null")
+
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -44,15 +47,27 @@ def test_versions_are_compared_by_number() -> None:
 @pytest.mark.parametrize(
     ("trigger", "versions", "changes", "plan"),
     [
-        ("data", ["faces-v9", "faces-v10"], (), Plan(True, "faces-v10 by data; from scratch", "faces-v10")),
-        ("hand", [], (), Plan(True, "procedural people; from scratch")),
-        ("hand", [LATEST], (), Plan(True, "faces-v11 by hand; from scratch", "faces-v11")),
+        (
+            "data",
+            ["faces-v9", "faces-v10"],
+            ("retrain.start_from=scratch",),
+            Plan(True, "faces-v10 by data; from scratch", "faces-v10", None, "scratch"),
+        ),
+        ("hand", [], ("retrain.start_from=parameters",), Plan(True, f"procedural people; from {SHIPPED}")),
+        (
+            "hand",
+            [LATEST],
+            (*NEW, "retrain.start_from=parameters"),
+            Plan(True, "faces-v11 by hand; from scratch", "faces-v11"),
+        ),
         ("schedule", [], (), Plan(False, "no new data: faces-v11 was trained on for v1", "faces-v11")),
         (
             "schedule",
             [],
-            ("retrain.without_new_data=new_seed", "train_anchoring.seed=5"),
-            Plan(True, "no newer data than faces-v11: trained again with seed 6; from scratch", "faces-v11", 6),
+            ("retrain.without_new_data=new_seed", "train_anchoring.seed=5", "retrain.start_from=scratch"),
+            Plan(
+                True, "no newer data than faces-v11: trained again with seed 6; from scratch", "faces-v11", 6, "scratch"
+            ),
         ),
         (
             "data",
@@ -70,7 +85,13 @@ def test_a_plan_follows_from_trigger_versions_and_parameters(
 
 def test_the_form_decides_where_to_start(root: Path, project: Path) -> None:
     params = _params(project, "retrain.start_from=champion")
-    assert make_plan(root, params, "data", ["faces-v2"], start_from="scratch").start_from is None
+    assert make_plan(root, params, "data", ["faces-v2"], start_from="scratch").start_from == "scratch"
+
+
+def test_without_a_champion_the_parameters_say_where_to_start(root: Path, project: Path) -> None:
+    params = _params(project, "retrain.start_from=champion", "register.model_name=other")
+    plan = make_plan(root, params, "data", ["faces-v2"])
+    assert (plan.start_from, plan.reason) == (None, f"faces-v2 by data; from {SHIPPED}, there being no champion")
 
 
 def test_an_unknown_version_is_refused(root: Path, project: Path) -> None:

@@ -32,9 +32,16 @@ def test_form_and_plan_become_parameters_and_what_was_typed_comes_last() -> None
         "train_anchoring.seed=0",
         "train_imr.seed=0",
         "train_anchoring.start_from=models:/dynamicid/2",
+        "train_imr.start_from=models:/dynamicid/2",
         "train_imr.steps=9",
         "evaluate.people=$(touch x)",
     ]
+
+
+def test_from_scratch_means_new_weights_whatever_the_parameters_say() -> None:
+    plan = {"train": True, "reason": "so", "start_from": "scratch"}
+    starts = ["train_anchoring.start_from=null", "train_imr.start_from=null"]
+    assert _run(plan=plan).overrides() == ["register.promote=true", *starts]
 
 
 @pytest.mark.parametrize("form", [{"promote": False}, {"human_decision": True}])

@@ -112,7 +112,7 @@ def training_data(
     models = save_random_models(root / "base", channels=(8, 16))
     tree = yaml.safe_load((project / "profiles" / "tiny.yaml").read_text())
     tree["base"] |= {"pipeline": str(models.pipeline), "image_encoder": str(models.image_encoder)}
-    loop = {"steps": 12, "warmup_steps": 2, "checkpoint_every": 2, "log_every": 3, "cache_batch": 8}
+    loop = {"start_from": None, "steps": 12, "warmup_steps": 2, "checkpoint_every": 2, "log_every": 3, "cache_batch": 8}
     tree["preprocess"]["insightface_root"] = str(project / "model/foundation/weights/insightface")
     tree["train_anchoring"] |= {**loop, "batch_size": 4, "probe_photos": 5, "learning_rate": 0.003}
     tree["train_anchoring"]["sizes"] |= {"lora_rank": 2, "reconfigurator_width": 32, "landmark_features": 16}

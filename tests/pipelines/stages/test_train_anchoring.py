@@ -100,6 +100,34 @@ def test_it_starts_from_a_registered_adapter_with_a_wider_lora(
     assert config["sizes"]["lora_rank"] == rank + 2
 
 
+def test_it_starts_from_a_folder_too(trained: Path, training_data: object, tmp_path: Path) -> None:
+    start = trained / "models/anchoring"
+    params = training_data.read(f"train_anchoring.start_from={start}", "train_anchoring.steps=3")
+    metrics = run(params, inputs(training_data, tmp_path), outputs(tmp_path))
+    before = json.loads((trained / "reports/metrics.json").read_text())
+    assert metrics["probe_initial"] == pytest.approx(before["probe_final"], rel=1e-4)
+    with pytest.raises(UserError, match=r"nowhere: no adapter here \(config\.json is missing\)"):
+        run(
+            training_data.read("train_anchoring.start_from=nowhere"), inputs(training_data, tmp_path), outputs(tmp_path)
+        )
+
+
+def test_the_adapter_of_another_base_is_no_start(training_data: object, tmp_path: Path, project: Path) -> None:
+    shipped = project / "model/foundation/weights/adapter"
+    params = training_data.read(f"train_anchoring.start_from={shipped}")
+    with pytest.raises(
+        UserError, match=r"trained on another base model than .*; train new weights \(start_from: null\)"
+    ):
+        run(params, inputs(training_data, tmp_path), outputs(tmp_path))
+
+
+@pytest.mark.parametrize("stage", ["train_anchoring", "train_imr"])
+def test_a_start_names_a_version_by_its_number(training_data: object, stage: str) -> None:
+    for start in ("models:/dynamicid@champion", "models:/dynamicid/latest"):
+        with pytest.raises(UserError, match=r"expected models:/NAME/NUMBER or the folder of an adapter"):
+            training_data.read(f"{stage}.start_from={start}")
+
+
 def test_checkpoints_of_a_training_from_another_adapter_are_not_resumed(
     trained: Path, training_data: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

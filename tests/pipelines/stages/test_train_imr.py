@@ -85,6 +85,29 @@ def test_the_adapter_is_complete_and_the_anchored_parts_are_unchanged(
     assert all(torch.equal(value, state[name]) for name, value in before.items())
 
 
+def test_it_continues_from_the_imr_of_another_adapter(
+    trained: Path, training_data: object, stage_inputs: Callable[..., Inputs], tmp_path: Path
+) -> None:
+    start = trained / "models/adapter"
+    params = training_data.read(f"train_imr.start_from={start}", "train_imr.steps=3")
+    metrics = run(params, stage_inputs(tmp_path), outputs(tmp_path))
+    before = json.loads((trained / "reports/metrics.json").read_text())
+    assert metrics["probe_initial"] == pytest.approx(before["probe_final"], rel=1e-4)
+    record = json.loads((tmp_path / "models/adapter/config.json").read_text())["made_by"]
+    assert record["params"]["train_imr"]["start_from"] == str(start)
+    assert "start" in record["inputs"]
+
+
+def test_an_imr_that_is_missing_or_has_other_sizes_is_no_start(
+    *, trained: Path, anchored: Path, training_data: object, stage_inputs: Callable[..., Inputs], tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="has no IMR to start from"):
+        run(training_data.read(f"train_imr.start_from={anchored}"), stage_inputs(tmp_path), outputs(tmp_path))
+    other = (f"train_imr.start_from={trained / 'models/adapter'}", "train_imr.residual=false")
+    with pytest.raises(UserError, match=r"has other sizes \(residual True, here False\); start from new weights"):
+        run(training_data.read(*other), stage_inputs(tmp_path), outputs(tmp_path))
+
+
 @pytest.mark.nightly
 def test_a_killed_training_ends_with_the_same_bytes(
     trained: Path, training_data: object, stage_inputs: Callable[..., Inputs], tmp_path: Path, kill_and_count: Kill

@@ -41,7 +41,7 @@ def test_values_of_format_1_are_kept(project: Path, tmp_path: Path) -> None:
     tree["train_imr"]["steps"] = 7
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
     params = load_params(tmp_path / "params.yaml")
-    assert (params.format, params.train_imr.steps, params.preprocess.spark) == (4, 7, {})
+    assert (params.format, params.train_imr.steps, params.preprocess.spark) == (5, 7, {})
 
 
 def test_the_judges_of_format_2_read_the_same_outputs_of_the_same_files(project: Path, tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_a_file_is_rewritten_with_its_comments_order_and_style(indent: str, tmp_
     file.write_text(body)
     rewrite(file)
     head, rest = body.split("profile", 1)
-    assert file.read_text() == f"{head}format: 4\nprofile{rest}".replace("1_000\n", "1_000\n  spark: {}\n")
+    assert file.read_text() == f"{head}format: 5\nprofile{rest}".replace("1_000\n", "1_000\n  spark: {}\n")
 
 
 def test_a_key_that_occurs_twice_is_named_and_the_file_stays(tmp_path: Path) -> None:
@@ -113,3 +113,12 @@ def test_the_pairs_of_format_3_are_pictures_of_two_people(project: Path, tmp_pat
     child = {"format": 3, "extends": "tiny", "evaluate": {"people": 7}}
     assert bring_up_to_date(child, "f") == 3
     assert child == {"extends": "tiny", "evaluate": {"people": 7}}
+
+
+def test_a_retraining_from_scratch_of_format_4_still_follows_the_parameters() -> None:
+    own = {"format": 4, "train_anchoring": {"steps": 9}, "retrain": {"start_from": "scratch"}}
+    assert bring_up_to_date(own, "f") == 4
+    assert own == {"train_anchoring": {"steps": 9}, "retrain": {"start_from": "parameters"}}
+    chosen = {"format": 5, "retrain": {"start_from": "scratch"}}
+    bring_up_to_date(chosen, "f")
+    assert chosen == {"retrain": {"start_from": "scratch"}}

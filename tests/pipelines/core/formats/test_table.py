@@ -191,7 +191,7 @@ def test_format_1_and_the_present_one_are_read(kind: Format, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("stated", [0, -1, True, "2", 1.5])
 def test_what_is_no_version_is_named(stated: Any) -> None:
-    with pytest.raises(UserError, match=r"f: format .* is not a version of parameters; expected 1 to 4"):
+    with pytest.raises(UserError, match=r"f: format .* is not a version of parameters; expected 1 to 5"):
         check_format(PARAMETERS, "f", stated)
 
 

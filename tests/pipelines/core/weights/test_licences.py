@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -131,10 +132,11 @@ def test_what_an_adapter_started_from_counts_too(project: Path, tmp_path: Path) 
     start.mkdir()
     config: dict[str, Any] = {"made_by": {"networks": [{**FACES, "network": "antelope"}], "before": None}}
     (start / "config.json").write_text(json.dumps(config))
-    found = check_licences(params, start, tmp_path)
+    starts = {"train_anchoring.start_from": start, "train_imr.start_from": None}
+    found = check_licences(params, starts, tmp_path)
     assert "antelope" in {one.get("network") for one in found}
     (start / "config.json").write_text("{}")
-    (unknown,) = (one for one in check_licences(params, start, tmp_path) if one["licence"] is None)
+    (unknown,) = (one for one in check_licences(params, starts, tmp_path) if one["licence"] is None)
     assert unknown["path"] == "models:/dynamicid/3"
 
 
@@ -160,3 +162,11 @@ def test_the_networks_of_all_trainings_are_read_once(tmp_path: Path) -> None:
         "dynamicid.licences": "CreativeML-OpenRAIL-M, InsightFace-non-commercial, unknown",
     }
     assert licence_tags(None) == {"dynamicid.licences": "unknown"}
+
+
+def test_the_adapter_that_ships_is_known_by_its_content(project: Path, tmp_path: Path) -> None:
+    copied = shutil.copytree(project / "model/foundation/weights/adapter", tmp_path / "copy")
+    (network,) = networks_of_adapter(copied, tmp_path) or ()
+    assert (network["network"], network["licence"]) == ("foundation-adapter", "Apache-2.0")
+    (copied / "adapter.safetensors").write_bytes(b"others")
+    assert networks_of_adapter(copied, tmp_path) is None

@@ -74,7 +74,7 @@ def test_a_dry_run_lists_and_changes_nothing(old: Path) -> None:
         ".dynamicid/stack/ports.json": 1,
         "mlflow.db": 1,
     }
-    assert "params.yaml: parameters in format 1: rewritten in format 4, with its comments" in done.stderr
+    assert "params.yaml: parameters in format 1: rewritten in format 5, with its comments" in done.stderr
     assert "4 would change; --apply makes a backup and changes them" in done.stderr
 
 
@@ -83,11 +83,11 @@ def test_older_files_are_backed_up_and_brought_up_to_date(old: Path, tmp_path: P
     done = dynamicid("upgrade", "--apply", "--backup", tmp_path / "saved", cwd=old)
     assert json.loads(done.stdout)["backup"] == str(tmp_path / "saved")
     text = (old / "params.yaml").read_text()
-    assert text.startswith("# ours\nformat: 4\nprofile: tiny\n")
+    assert text.startswith("# ours\nformat: 5\nprofile: tiny\n")
     assert "seed: 0  # why not\n" in text
     assert yaml.safe_load(text)["preprocess"]["spark"] == {}
     assert (old / "profiles" / "team.yaml").read_text() == (
-        "format: 4\nextends: tiny\ntrain_imr:\n  steps: 1e+2  # 100\n"
+        "format: 5\nextends: tiny\ntrain_imr:\n  steps: 1e+2  # 100\n"
     )
     assert saved_ports(old / ".dynamicid" / "stack") == Ports(1, 2, 3)
     assert tracking.state_of(old / "mlflow.db").version == TRACKING.version
@@ -124,14 +124,14 @@ def test_an_upgrade_that_was_killed_is_finished_by_the_next(old: Path, tmp_path:
 
 
 def test_a_newer_file_is_named_and_nothing_changes(old: Path, tmp_path: Path) -> None:
-    (old / "profiles" / "next.yaml").write_text("format: 5\nextends: tiny\n")
+    (old / "profiles" / "next.yaml").write_text("format: 6\nextends: tiny\n")
     store = old / ".dynamicid" / "cache" / "latents" / "0"
     store.mkdir(parents=True)
     (store / "store.json").write_text(json.dumps({"format": 7, "shape": [1], "dtype": "float16"}))
     before = files_of(old)
     with pytest.raises(UserError) as refused:
         operation.upgrade(old, tmp_path / "saved")
-    assert "profiles/next.yaml: parameters in format 5, this program reads formats up to 4" in str(refused.value)
+    assert "profiles/next.yaml: parameters in format 6, this program reads formats up to 5" in str(refused.value)
     assert "store.json: a cache of records in format 7" in str(refused.value)
     assert files_of(old) == before
     assert not (tmp_path / "saved").exists()
