@@ -179,7 +179,7 @@ def test_the_form_is_typed(dag: dict, project: Path) -> None:
     assert dag["params"]["profile"]["enum"] == [None, *profiles]
     types = {name: dag["params"][name]["type"] for name in ("identities", "promote", "human_decision")}
     assert types == {"identities": "integer", "promote": "boolean", "human_decision": "boolean"}
-    assert dag["params"]["start_from"]["enum"] == [None, "scratch", "champion"]
+    assert dag["params"]["start_from"]["enum"] == [None, "parameters", "scratch", "champion"]
     # A scheduled run has no form, so every value has a default, the same as on the command line.
     assert dag["defaults"] == Form().model_dump(mode="json")
 

@@ -167,7 +167,9 @@ def test_wrong_use_is_one_line(
 def test_an_adapter_is_shipped_with_its_figures_and_recipe(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, project: Path
 ) -> None:
-    first = project / "profiles" / "tiny.yaml"
+    shipped_folder = "start_from: model/foundation/weights/adapter"
+    first = tmp_path / "first.yaml"
+    first.write_text((project / "profiles" / "tiny.yaml").read_text().replace(shipped_folder, "start_from: null"))
     section = load_params(first).train_anchoring
     adapter, metrics = tmp_path / "adapter", tmp_path / "metrics.json"
     adapter.mkdir()

@@ -34,7 +34,9 @@ def leg(tmp_path: Path, project: Path) -> Leg:
     """Writes the profile with some lines changed."""
 
     def write(name: str, start: str = "null", profile: str = "tiny", **changed: Any) -> Path:
-        text = (project / "profiles" / "tiny.yaml").read_text().replace("start_from: null", f"start_from: {start}", 1)
+        text = (project / "profiles" / "tiny.yaml").read_text()
+        for value in (start, "null"):  # of anchoring, and of the IMR
+            text = text.replace("start_from: model/foundation/weights/adapter", f"start_from: {value}", 1)
         text = text.replace("profile: tiny", f"profile: {profile}", 1)
         for key, value in changed.items():
             (line,) = {each for each in text.splitlines() if each.strip().startswith(f"{key}:")}
@@ -46,18 +48,18 @@ def leg(tmp_path: Path, project: Path) -> Leg:
 
 
 def test_the_last_leg_is_the_adapters(leg: Leg, adapter: Path) -> None:
-    assert [params.train_anchoring.steps for params in read_legs([leg("one.yaml")], adapter)] == [540]
-    with pytest.raises(UserError, match=r"has sizes .*'lora_rank': 8.*, train_anchoring of .*one.yaml has .*16"):
+    assert [params.train_anchoring.steps for params in read_legs([leg("one.yaml")], adapter)] == [100]
+    with pytest.raises(UserError, match=r"has sizes .*'lora_rank': 32.*, train_anchoring of .*one.yaml has .*16"):
         read_legs([leg("one.yaml", lora_rank=16)], adapter)
     with pytest.raises(UserError, match=r"has gate_threshold 0.3, train_anchoring of .* has 0.9"):
         read_legs([leg("one.yaml", gate_threshold=0.9)], adapter)
     config = json.loads((adapter / "config.json").read_text())
-    made_by = {"stage": "train_imr", "params": {"train_imr": {"learning_rate": 0.0005}}, "before": None}
+    made_by = {"stage": "train_imr", "params": {"train_imr": {"learning_rate": 0.0002}}, "before": None}
     (adapter / "config.json").write_text(json.dumps({**config, "made_by": made_by}))
     assert read_legs([leg("one.yaml")], adapter)
     made_by["params"]["train_imr"]["learning_rate"] = 0.001
     (adapter / "config.json").write_text(json.dumps({**config, "made_by": made_by}))
-    with pytest.raises(UserError, match=r"trained with train_imr\.learning_rate 0\.001, .*one\.yaml has 0\.0005"):
+    with pytest.raises(UserError, match=r"trained with train_imr\.learning_rate 0\.001, .*one\.yaml has 0\.0002"):
         read_legs([leg("one.yaml")], adapter)
     (adapter / "config.json").unlink()
     with pytest.raises(UserError, match="expected an adapter folder"):
@@ -67,7 +69,7 @@ def test_the_last_leg_is_the_adapters(leg: Leg, adapter: Path) -> None:
 def test_legs_follow_one_another(leg: Leg, adapter: Path) -> None:
     began = "models:/dynamicid/1"
     first, second = leg("first.yaml"), leg("second.yaml", began)
-    narrow, wide = leg("narrow.yaml", lora_rank=4), leg("wide.yaml", began, lora_rank=16)
+    narrow, wide = leg("narrow.yaml", lora_rank=4), leg("wide.yaml", began, lora_rank=64)
     assert len(read_legs([first, second], adapter)) == 2
     assert len(read_legs([narrow, second, second], adapter)) == 3
     for files, message in (
