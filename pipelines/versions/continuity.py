@@ -12,12 +12,14 @@ from pipelines.core.row_schemas import DATASET_SCHEMA, open_rows
 from pipelines.versions.dataset_version import known_versions
 from pipelines.versions.dvc import cached_files, is_cached, pointed_hash
 from pipelines.versions.git_tags import read_at
+from pipelines.versions.lock import present_hashes
 
 
 def check_continues(root: Path, folder: str) -> None:
     """Raise UserError where `folder` has no photo of any earlier version, and would be called their next one.
 
-    Versions whose data is not in the DVC cache cannot be compared: then the present `.dvc` file must name one of them.
+    Versions whose data is not in the DVC cache cannot be compared: then the present `.dvc` file must name one of them,
+    or the data be the same.
     """
     versions = known_versions(root, folder)
     if not versions:
@@ -32,6 +34,8 @@ def check_continues(root: Path, folder: str) -> None:
     rows = open_rows(root / folder, DATASET_SCHEMA)
     photos = {photo for batch in rows.to_batches(columns=["image_id"]) for photo in batch["image_id"].to_pylist()}
     if any(photo in photos for photo in _photos(root, known.values())):
+        return
+    if present_hashes(root, [folder]).get(folder) in hashes.values():
         return
     absent = [tag for tag in hashes if tag not in known]
     unseen = f" ({', '.join(absent)}: the data is not here; `dvc pull` may bring it)" if absent else ""

@@ -111,6 +111,19 @@ def test_unknown_parameter_key_is_exit_2_and_one_line(project: Path, tmp_path: P
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+def test_under_dvc_a_wrong_key_is_named_with_the_way_back(project: Path, tmp_path: Path) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text((project / "profiles" / "tiny.yaml").read_text() + "surprise: 1\n")
+    call = ("validate", tmp_path, "--params", file)
+    done = dynamicid(*call, cwd=project, env={"DVC_STAGE": "validate"}, code=2)
+    assert f"unknown key surprise (`git checkout {file}` takes back what an experiment set)" in done.stderr
+    # Where DVC made a clone for a queued experiment, there is nothing to take back.
+    clone = tmp_path / ".dvc" / "tmp" / "exps" / "one"
+    clone.mkdir(parents=True)
+    queued = dynamicid(*call, cwd=clone, env={"DVC_STAGE": "validate"}, code=2)
+    assert "takes back" not in queued.stderr
+
+
 def test_override_is_refused_under_dvc(project: Path) -> None:
     wrong = ("validate", "--set", "validate.min_photos=1")
     done = dynamicid(*wrong, cwd=project, env={"DVC_STAGE": "validate"}, code=2)

@@ -202,6 +202,8 @@ def test_a_dataset_that_cannot_be_compared_continues_the_version_that_its_pointe
     shutil.rmtree(root / ".dvc" / "cache")
     check_continues(root, "data/faces")
     (root / "data" / "faces.dvc").unlink()
+    check_continues(root, "data/faces")
+    fill(root, 2)
     with pytest.raises(UserError, match=r"in an earlier version \(faces-v1: the data is not here; `dvc pull`"):
         check_continues(root, "data/faces")
 
