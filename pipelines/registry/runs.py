@@ -123,7 +123,8 @@ def create_run(client: Tracking, name: str, tags: Mapping[str, str], start: int 
 
     def find() -> Any | None:
         # Not the whole tag: the path of a checkout may have quotes.
-        mine = f"tags.`{_WRITER}` LIKE '%:{number}' and tags.`mlflow.runName` = '{name}'"
+        mine = f"tags.`{_WRITER}` LIKE '%:{number}'"
+        mine += f" and tags.`mlflow.runName` = '{name}'" if _PLAIN.fullmatch(name) else ""
         found = client.plain.search_runs([experiment], mine, max_results=1)
         return found[0] if found else None
 
