@@ -16,7 +16,7 @@ from tests.processes import SMALL_CHAIN, dynamicid, git, wait_until
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(7200)]
 GUIDE = "docs/guides/experiments.md"
 # Small values for those of the guide.
-SMALL = {"train_imr.steps=200": "train_imr.steps=3", "evaluate.people=8": "evaluate.people=3"}
+SMALL = {"train_imr.steps=60": "train_imr.steps=3", "evaluate.people=8": "evaluate.people=3"}
 PEOPLE = {
     f"GIT_{who}_{what}": value
     for who in ("AUTHOR", "COMMITTER")
