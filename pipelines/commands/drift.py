@@ -9,6 +9,11 @@ from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, op
 from pipelines.commands.output import emit, say, say_done, warn
 from pipelines.core.errors import StageFailed
 
+_NOTHING = {
+    "no_champion": "there is no champion yet to compare with",
+    "not_trained_here": "the champion was not trained here, so there is no data to compare with",
+}
+
 
 def drift(
     file: ParamsFile = DEFAULT_PARAMS,
@@ -23,8 +28,8 @@ def drift(
 
     verdict = against_champion.run(params, Path.cwd(), out, against)
     emit(verdict.plain())
-    if verdict.state == "no_champion":
-        say("drift: there is no champion yet to compare with")
+    if verdict.state in _NOTHING:
+        say(f"drift: {_NOTHING[verdict.state]}")
         return
     between = f"{verdict.reference_version or 'its data'} of champion v{verdict.champion}"
     page = out / against_champion.PAGE

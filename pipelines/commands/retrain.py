@@ -46,13 +46,16 @@ def plan(
     params: ParamsFile = DEFAULT_PARAMS,
 ) -> None:
     """Plan the run and print the plan as JSON: train, reason, dataset_version, seed, start_from."""
+    from pipelines.commands.configure import find_profile
     from pipelines.core.params import load_params
     from pipelines.registry.retraining import make_plan
 
     run = _read(form)
+    # A profile that the form names trains another base, perhaps, which cannot continue from this checkout's champion.
+    source = params if run.form.profile is None else find_profile(run.form.profile)
     made = make_plan(
         Path.cwd(),
-        load_params(params),
+        load_params(source),
         trigger or run.trigger,
         version or run.dataset_versions(),
         start_from or run.form.start_from,

@@ -24,7 +24,7 @@ from pipelines.registry.model_card import model_card
 from pipelines.registry.model_extras import of_model, requirements, write_sheet
 from pipelines.registry.parents import grouped
 from pipelines.registry.recorder import record_stage
-from pipelines.registry.registry import CHALLENGER, versions_of
+from pipelines.registry.registry import CHALLENGER, TRAINED_HERE, versions_of
 from pipelines.registry.results import StageResult
 from pipelines.registry.runs import PARENT, finished_run, log_values, open_run
 from pipelines.registry.tracking import Tracking, ask, make
@@ -158,7 +158,7 @@ def _log(client: Tracking, params: Params, challenger: Challenger, key: dict[str
 
     name, root = params.register_.model_name, challenger.root
     lineages = [lineage_of(root, result.stage, result) for result in challenger.results]
-    tags = lineages[-1].tags() if lineages else {}
+    tags = lineages[-1].tags() if lineages else {TRAINED_HERE: "false"}
     tags |= {f"dynamicid.{tag}": value for tag, value in key.items()}
     # Tags of every stage, so that a version can be found by the hashes of its data and models.
     for lineage in lineages:

@@ -15,6 +15,8 @@ from pipelines.registry.tracking import Tracking, open_tracking
 
 CHALLENGER = "challenger"
 CHAMPION = "champion"
+# The tag of a version of a finished adapter (`false`): nothing here says what it was trained on.
+TRAINED_HERE = "dynamicid.trained_here"
 LOCK_SECONDS = 600.0
 # What MLflow answers where there is no such model, version or alias.
 NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND", "INVALID_PARAMETER_VALUE")

@@ -41,8 +41,8 @@ def reproduce(root: Path, uri: str, target: Path) -> Reproduction:
         raise UserError(f"{target}: it exists; give a folder that does not")
     if origins.snapshot is None:
         raise UserError(
-            f"{origins.model}: registered outside of a git repository, or from stages called by hand, so there is no "
-            f"code to restore; its data: {origins.outputs or 'unknown'}"
+            f"{origins.model}: not trained here, registered outside of a git repository, or from stages called by "
+            f"hand, so there is no code to restore; its data: {origins.outputs or 'unknown'}"
         )
     fetch_snapshot(root, origins.snapshot)
     note_copy(root, target, RESTORED)

@@ -75,9 +75,9 @@ def open_run(
 ) -> Iterator[str]:
     """Yield the id of a run, which ends FINISHED, or FAILED on an error, or KILLED where the process is ended.
 
-    The run is new, or `run_id`, which is continued and gets `tags` only when it is finished. `start` and `end()` are
-    times in milliseconds since 1970, by default the present. Runs that a killed process of this checkout left RUNNING
-    become FAILED first. Raises UserError where somebody deleted the experiment.
+    The run is new, or `run_id`, which is continued. `start` and `end()` are times in milliseconds since 1970, by
+    default the present. Runs that a killed process of this checkout left RUNNING become FAILED first. Raises UserError
+    where somebody deleted the experiment.
     """
     import typer
 
@@ -88,9 +88,9 @@ def open_run(
             else continue_run(client, run_id, writer)
         )
         try:
-            yield run
             if run_id is not None:
-                log_tags(client, run, tags)
+                log_tags(client, run, tags)  # before any picture, which `forget` finds by them
+            yield run
         except BaseException as error:
             killed = not isinstance(error, Exception)
             # One attempt: where the server is away, the next run of this checkout marks this one as failed.

@@ -60,7 +60,7 @@ def test_a_worse_challenger_is_refused_with_a_reason(team, promoted: dict) -> No
         _, version = team.ingested("second", identities=2)
         refused = _retrained(team, earlier, version)
     finally:
-        team.commit_params("train_anchoring.learning_rate=0.0015", "train_anchoring.warmup_steps=50")
+        team.commit_params("train_anchoring.learning_rate=0.0003", "train_anchoring.warmup_steps=20")
     print(f"refused: {refused['failed_gates']}")
     assert refused["decision"] == "refused"
     assert any(

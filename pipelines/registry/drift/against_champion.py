@@ -19,7 +19,7 @@ from pipelines.data.same_photos import check_same_photos
 from pipelines.registry.drift.features import read_sample
 from pipelines.registry.drift.page import write_page
 from pipelines.registry.drift.verdict import ADDED, Verdict, compare, state_of
-from pipelines.registry.registry import champion_of, find_version, open_registry
+from pipelines.registry.registry import TRAINED_HERE, champion_of, find_version, open_registry
 from pipelines.registry.runs import log_values, open_run
 from pipelines.registry.tracking import Tracking
 from pipelines.versions.dataset_version import current_version
@@ -33,13 +33,16 @@ PAGE = "index.html"
 def run(params: Params, root: Path, out: Path, against: str | None = None) -> Verdict:
     """Compare `data/faces` and `data/processed` of `root` with the data of version `against` (default: the champion).
 
-    Writes `drift.json` into `out`, and `index.html` unless there is no champion. Raises UserError where the version's
-    training data is unknown or missing, StageFailed where processed photos are not those of the dataset beside them.
+    Writes `drift.json` into `out`, and `index.html` unless there is no champion, or one that was not trained here.
+    Raises UserError where the version's training data is unknown or missing, StageFailed where processed photos are not
+    those of the dataset beside them.
     """
     client = open_registry(root)
     version = find_version(client, against) if against else champion_of(client, params.register_.model_name)
-    if version is None:
-        verdict = Verdict("no_champion", current_version=current_version(root).tag)
+    finished = not against and version is not None and version.tags.get(TRAINED_HERE) == "false"
+    if version is None or finished:
+        number = None if version is None else str(version.version)
+        verdict = Verdict("not_trained_here" if finished else "no_champion", number, None, current_version(root).tag)
         _write(out, verdict)
         return verdict
     tags = {"faces": "dynamicid.dataset_md5", "processed": f"dynamicid.output.{PROCESSED}"}

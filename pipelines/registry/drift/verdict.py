@@ -43,7 +43,7 @@ class FeatureDrift:
 class Verdict:
     """The contents of `drift.json`."""
 
-    state: str  # ok, warn, stop; no_champion where there is nothing to compare with
+    state: str  # ok, warn, stop; no_champion, or not_trained_here, where there is nothing to compare with
     champion: str | None = None
     reference_version: str | None = None
     current_version: str | None = None

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib
 import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipelines.cli import main
+from pipelines.registry.retraining import Plan
 
 
 def _exit(*arguments: str) -> int:
@@ -41,6 +44,22 @@ def test_a_planned_version_is_checked_out(called: list) -> None:
     document = {"plan": {"train": True, "reason": "so", "dataset_version": "faces-v3"}}
     assert _exit("retrain", "configure", "--form", json.dumps(document)) == 0
     assert [(name, arguments) for name, arguments, _ in called][1:] == [("dataset.checkout", ("faces-v3",))]
+
+
+def test_a_profile_of_the_form_says_what_its_training_starts_from(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, project: Path
+) -> None:
+    """`photographs` has a base of its own: the champion of the checkout's profile does not fit it."""
+    planned: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(
+        "pipelines.registry.retraining.make_plan", lambda *args: planned.append(args) or Plan(True, "so")
+    )
+    shutil.copy2(project / "profiles" / "tiny.yaml", tmp_path / "params.yaml")
+    monkeypatch.chdir(tmp_path)
+    for form in ({}, {"profile": "photographs"}):
+        assert _exit("retrain", "plan", "--form", json.dumps({"form": form})) == 0
+    starts = [(params.profile, params.retrain.start_from) for _, params, *_ in planned]
+    assert starts == [("tiny", "champion"), ("photographs", "parameters")]
 
 
 @pytest.mark.parametrize("accepted", [True, False])

@@ -12,6 +12,7 @@ import pytest
 from pipelines.core.errors import UserError
 from pipelines.core.params import load_params
 from pipelines.operations.forgetting.registry import traces
+from pipelines.registry.drift import against_champion as drift
 from pipelines.registry.finished_adapter import register_finished
 from pipelines.registry.registry import find_version, open_registry
 from pipelines.registry.results import result_of
@@ -61,6 +62,10 @@ def test_it_is_the_first_champion_and_the_chains_adapter_is_compared_with_it(roo
     assert version.tags["dynamicid.evaluate_run"] == first.evaluate_run
     assert not {"dynamicid.dataset_version", "dynamicid.snapshot", "dynamicid.git_commit"} & version.tags.keys()
     assert "**Not trained here**" in version.description
+    compared = drift.run(params, root, tmp_path / "drift")
+    assert (compared.state, compared.champion) == ("not_trained_here", "1"), "it must not stop a retraining"
+    with pytest.raises(UserError, match="its training data is unknown"):
+        drift.run(params, root, tmp_path / "drift", "models:/dynamicid/1")
 
     again = register_finished(params, root, adapter, PROCESSED)
     assert (again.version, again.created, again.decision) == ("1", False, "promoted")

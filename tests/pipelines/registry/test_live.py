@@ -15,10 +15,12 @@ import pytest
 from pipelines.core.errors import StageFailed
 from pipelines.core.execution import note_row, noting, read_execution
 from pipelines.core.params import load_params
+from pipelines.operations.forgetting.registry import traces
 from pipelines.registry.lineage import AIRFLOW_RUN_VARIABLE
 from pipelines.registry.live import live_run
 from pipelines.registry.recorder import Discarded, record_stage
 from pipelines.registry.registry import open_registry
+from pipelines.registry.results import result_of
 from pipelines.registry.runs import PARENT, search_runs
 from pipelines.versions.dvc import stage_environment
 from tests.pipelines.registry.conftest import make_result, small_chain
@@ -142,6 +144,22 @@ def test_a_stage_that_fails_says_why_and_its_next_attempt_joins_the_chain(root: 
     with pytest.raises(Discarded):
         repro(root, "train_imr")
     assert [one.info.run_id for one in search_runs(client, None, {"stage": "train_imr"})] == [failed.info.run_id]
+
+
+def test_pictures_of_a_run_that_was_not_completed_are_found_by_their_people(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> bool:
+        raise OSError("no space left on the disk")
+
+    monkeypatch.setattr("pipelines.registry.recorder.write_sheet", fail)
+    with pytest.raises(OSError, match="no space"):
+        repro(root, "evaluate")
+    (failed,) = search_runs(open_registry(root), "FAILED", {"stage": "evaluate"})
+    dataset = result_of(root, "evaluate").dataset_md5
+    assert dataset is not None
+    found, _ = traces(root, {dataset}, set(), frozenset(["test"]))
+    assert [(item["run_id"], item["path"]) for item in found.artefacts] == [(failed.info.run_id, "index.html")]
 
 
 def test_no_server_and_no_disk_stop_a_training(

@@ -118,7 +118,7 @@ def test_the_parameters_are_those_of_the_lock_file(root: Path) -> None:
     made = lock_of(root)["stages"]["train_imr"]["params"]["params.yaml"]["train_imr"]["learning_rate"]
     edited = load_params(root / "params.yaml", ["train_imr.learning_rate=0.123", "profile=other"])
     run = MlflowClient(f"sqlite:///{root / 'mlflow.db'}").get_run(record_stage(root, "train_imr", edited))
-    assert run.data.params["train_imr.learning_rate"] == str(made) == "0.0005"
+    assert run.data.params["train_imr.learning_rate"] == str(made) == "0.0002"
     assert "profile" not in run.data.params, "nothing says that it was the profile of this training"
 
 
