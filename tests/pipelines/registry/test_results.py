@@ -55,16 +55,16 @@ def test_parameters_and_data_are_those_that_made_the_result(
     """As when the next training is being prepared: neither its learning rate nor its photos made this result."""
     import mlflow
 
-    rewrite(root / "params.yaml", lambda text: text.replace("learning_rate: 0.0005", "learning_rate: 0.123"))
+    rewrite(root / "params.yaml", lambda text: text.replace("learning_rate: 0.0002", "learning_rate: 0.123"))
     assert load_params(root / "params.yaml").train_imr.learning_rate == 0.123
     (root / "data" / "faces" / "new.txt").write_text("one more photo")
     assert make_version(root, "data/faces", "one more").tag == "faces-v2"
     done = run(root)
     assert done.decision == "promoted"
-    assert "train_imr.learning_rate 0.123, made with 0.0005" in capsys.readouterr().err
+    assert "train_imr.learning_rate 0.123, made with 0.0002" in capsys.readouterr().err
     assert origins_of(root, "models:/dynamicid/1").dataset_version == "faces-v1"
     folder = Path(mlflow.artifacts.download_artifacts("models:/dynamicid/1"))
-    assert load_params(folder / "artifacts" / "params.yaml").train_imr.learning_rate == 0.0005
+    assert load_params(folder / "artifacts" / "params.yaml").train_imr.learning_rate == 0.0002
     assert load_params(root / "params.yaml").train_imr.learning_rate == 0.123, "the file itself stays"
     assert origins_of(root, "models:/dynamicid/1").git_commit is not None
     again = reproduce(root, "models:/dynamicid/1", tmp_path / "again")
