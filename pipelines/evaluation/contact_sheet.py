@@ -12,7 +12,7 @@ import numpy as np
 from pipelines.evaluation.plots import STYLE
 from pipelines.evaluation.protocol import EvaluationResult
 from pipelines.evaluation.report_pictures import shared_cell
-from pipelines.evaluation.variants import MODEL, SHIPPED, TEXT_ONLY, TITLES, WITHOUT_GATE, WITHOUT_IMR
+from pipelines.evaluation.variants import HEADINGS, MODEL, SHIPPED, TEXT_ONLY, WITHOUT_GATE, WITHOUT_IMR
 
 # Rows of one person, and of two.
 _ROWS = 3
@@ -62,16 +62,16 @@ def _rows_of_one(result: EvaluationResult) -> Iterator[tuple[str, list[Tile]]]:
         shared = shared_cell(result, index)
         tiles = [(result.photos[person.reference].image, "reference")]
         tiles += [
-            (result.drawn[result.plan.cells[variant][shared]].image, TITLES[variant])
+            (result.drawn[result.plan.cells[variant][shared]].image, HEADINGS[variant])
             for variant in _SHOWN
             if shared in result.plan.cells.get(variant, ())
         ]
         for number, cell in enumerate(questions.cells):
             asked = cell.person == index and cell.graded and cell.seed == 0
             if asked and (cell.expression, cell.pose) in _MOTIONS and number != shared:
-                tiles.append(
-                    (result.drawn[result.plan.cells[MODEL][number]].image, f"{TITLES[MODEL]}: {cell.face_prompt}")
-                )
+                shown = cell.expression if cell.expression != "neutral" else cell.pose
+                picture = result.drawn[result.plan.cells[MODEL][number]].image
+                tiles.append((picture, f"{HEADINGS[MODEL]}: {shown}"))
         yield _lines(questions.cells[shared].face_prompt), tiles
 
 
@@ -83,7 +83,7 @@ def _rows_of_two(result: EvaluationResult) -> Iterator[tuple[str, list[Tile]]]:
         references = (result.photos[questions.people[person].reference].image for person in cell.people)
         tiles = list(zip(references, ("left", "right"), strict=True))
         tiles += [
-            (result.drawn[result.plan.multi[variant][number]].image, TITLES[variant])
+            (result.drawn[result.plan.multi[variant][number]].image, HEADINGS[variant])
             for variant in _SHOWN
             if number in result.multi.get(variant, ())
         ]
