@@ -127,6 +127,8 @@ def record_stage(root: Path, name: str, params: Params, *, anew: bool = False) -
         if deleted is not None:
             if live is not None:
                 client.delete_run(live.info.run_id)
+                if parent := live.data.tags.get(PARENT):
+                    end_parent(client, parent)
             raise Discarded(
                 f"{name}: somebody deleted its MLflow run {deleted}, so it is not recorded again; `mlflow runs restore "
                 f"--run-id {deleted}` brings it back, `dynamicid record {name}` makes a new one"

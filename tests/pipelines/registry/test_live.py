@@ -144,6 +144,7 @@ def test_a_stage_that_fails_says_why_and_its_next_attempt_joins_the_chain(root: 
     with pytest.raises(Discarded):
         repro(root, "train_imr")
     assert [one.info.run_id for one in search_runs(client, None, {"stage": "train_imr"})] == [failed.info.run_id]
+    assert search_runs(client, "RUNNING", {}) == [], "nor does the parent wait for it"
 
 
 def test_pictures_of_a_run_that_was_not_completed_are_found_by_their_people(
