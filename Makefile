@@ -32,7 +32,7 @@ demo: $(READY) java
 	@$(DYNAMICID) synthesize --identities $(IDENTITIES) --out $(PHOTOS)
 	@$(DYNAMICID) ingest $(PHOTOS) --out data/faces
 	@$(DYNAMICID) repro validate preprocess validate_processed
-	@$(DYNAMICID) register --adapter model/foundation/weights/adapter
+	@$(DYNAMICID) register --adapter model/foundation/weights/adapter --accept-refusal
 	@$(DYNAMICID) repro
 	@$(DYNAMICID) register --accept-refusal
 	@$(DYNAMICID) summary
