@@ -60,11 +60,11 @@ def _traces(client: Any, datasets: set[str], outputs: set[str], splits: frozense
     trained = not splits or bool(splits & {"train", "val"})
     shown = not splits or "test" in splits
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    recorded = _all(client.search_runs, experiment_ids=experiments)
+    recorded = list(_all(client.search_runs, experiment_ids=experiments))
     runs = [run for run in recorded if _uses(run.data.tags, datasets, outputs)]
     artefacts = [
         {"run_id": run.info.run_id, "stage": run.data.tags.get("dynamicid.stage", ""), "path": path}
-        for run in runs
+        for run in (*runs, *(run for run in recorded if _shows_unknown_people(run.data.tags)))
         if shown
         for path in _pages(client, run.info.run_id)
     ]
@@ -168,6 +168,11 @@ def _all(search: Callable[..., Any], **wanted: Any) -> Iterator[Any]:
 def _uses(tags: dict[str, str], datasets: set[str], outputs: set[str]) -> bool:
     made = {value for key, value in tags.items() if key.startswith(_OUTPUT)}
     return tags.get("dynamicid.dataset_md5") in datasets or bool(made & outputs)
+
+
+def _shows_unknown_people(tags: dict[str, str]) -> bool:
+    """Whether a run is an evaluation of a champion by an earlier release, which did not name its dataset."""
+    return tags.get("dynamicid.stage") == "evaluate_champion" and "dynamicid.dataset_md5" not in tags
 
 
 def _pages(client: Any, run_id: str, folder: str | None = None) -> Iterator[str]:

@@ -16,6 +16,7 @@ from pipelines.registry.drift import against_champion as drift
 from pipelines.registry.finished_adapter import register_finished
 from pipelines.registry.registry import find_version, open_registry
 from pipelines.registry.results import result_of
+from pipelines.registry.runs import open_run
 from pipelines.stages import register
 from tests.pipelines.registry.conftest import make_result, small_chain
 
@@ -85,6 +86,16 @@ def test_the_pictures_of_its_evaluation_are_found_by_the_people_on_them(root: Pa
     found, _ = traces(root, {dataset}, set(), frozenset(["test"]))
     assert [(item["run_id"], item["path"]) for item in found.artefacts] == [(done.evaluate_run, "index.html")]
     assert found.models == [], "it was trained on other people"
+
+
+def test_an_evaluation_by_an_earlier_release_without_a_dataset_may_show_anybody(root: Path, tmp_path: Path) -> None:
+    client = open_registry(root)
+    (tmp_path / "index.html").write_text("<p>pictures</p>")
+    with open_run(client, "evaluate dynamicid v1", {"dynamicid.stage": "evaluate_champion"}) as run_id:
+        client.log_artifact(run_id, str(tmp_path / "index.html"))
+    found, _ = traces(root, {"another"}, set(), frozenset(["test"]))
+    assert [(item["run_id"], item["path"]) for item in found.artefacts] == [(run_id, "index.html")]
+    assert traces(root, {"another"}, set(), frozenset(["train"]))[0].artefacts == [], "nobody held out"
 
 
 def test_without_a_known_dataset_no_picture_is_kept(root: Path, tmp_path: Path) -> None:
