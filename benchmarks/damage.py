@@ -107,10 +107,14 @@ def _request() -> bytes:
     return json.dumps({"dataframe_records": [{**row, "boxes": [[0, 0, 1, 1]], "seed": 1}]}).encode()
 
 
+# What a call of the page's API has after the seed: faces, negative prompt, width, height, sampler.
+PAGE_DEFAULTS: tuple[Any, ...] = (None, "", 0, 0, "")
+
+
 def page_call(path: str) -> bytes:
     """Return a call of the page's API that draws the upload at `path`."""
     file = {"path": path, "meta": {"_type": "gradio.FileData"}}
-    return json.dumps({"data": [[file], "a photo", None, None, 1]}).encode()
+    return json.dumps({"data": [[file], "a photo", None, None, 1, *PAGE_DEFAULTS]}).encode()
 
 
 def _form() -> bytes:

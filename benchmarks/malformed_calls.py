@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from benchmarks.damage import PAGE_DEFAULTS
 from benchmarks.malformed_requests import JSON
 
 _FILE = {"_type": "gradio.FileData"}
@@ -60,7 +61,7 @@ def file_of(path: Any) -> dict[str, Any]:
 
 def _draw(what: str, good: Any, **changes: Any) -> Call:
     row = {"references": good, "prompt": "a photo", "face_prompts": None, "boxes": None, "seed": 1, **changes}
-    return Call(what, "draw", JSON, _sent(list(row.values())))
+    return Call(what, "draw", JSON, _sent([*row.values(), *PAGE_DEFAULTS]))
 
 
 def _sent(data: Any) -> bytes:
@@ -68,7 +69,7 @@ def _sent(data: Any) -> bytes:
 
 
 def _of_transport(good: Any) -> Iterator[Call]:
-    whole = _sent([good, "a photo", None, None, 1])
+    whole = _sent([good, "a photo", None, None, 1, *PAGE_DEFAULTS])
     yield Call("the endpoint of the page's form", "draw_form", JSON, whole)
     for kind in ("text/plain", "text/csv", "application/x-www-form-urlencoded"):
         yield Call(f"content type {kind}", "draw", kind, b"hello")
