@@ -203,7 +203,7 @@ def _log(client: Tracking, params: Params, challenger: Challenger, key: dict[str
         log_values(client, run_id, {}, of_model(challenger.metrics, model.model_id))
         if challenger.results:  # else the run of the evaluation has the pictures, and names their dataset
             client.log_artifact(run_id, str(challenger.report))
-            sheet = Path(folder) / "pictures.jpg"
+            sheet = Path(folder) / "pictures.png"
             if write_sheet(challenger.report, sheet):
                 client.log_artifact(run_id, str(sheet))
     return run_id

@@ -179,7 +179,7 @@ def _record(
                 client.log_artifact(run_id, str(root / path))
         if document and (root / REPORT).is_file():
             with tempfile.TemporaryDirectory() as folder:
-                if write_sheet(root / REPORT, sheet := Path(folder) / "pictures.jpg"):
+                if write_sheet(root / REPORT, sheet := Path(folder) / "pictures.png"):
                     client.log_artifact(run_id, str(sheet))
         with writing(client) as writer:
             run = client.get_run(run_id)

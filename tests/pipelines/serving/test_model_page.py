@@ -44,16 +44,18 @@ def test_the_requirements_are_those_that_are_installed() -> None:
     assert all(version(name).split("+")[0] == number for name, number in found.items())
 
 
-def test_the_pictures_of_a_report_are_one_sheet(tmp_path: Path) -> None:
+def test_the_pictures_are_the_contact_sheet_of_the_report(tmp_path: Path, project: Path) -> None:
     from pipelines.evaluation.pictures import data_uri
 
-    picture = data_uri(np.full((64, 64, 3), (255, 0, 0), np.uint8))
-    shown = f'<img src="{picture}" alt="asked">\n<figcaption>model <span></span></figcaption>'
-    tile = f'<figure title="asked">{shown}</figure>'
-    (tmp_path / "index.html").write_text(f"<html>{tile * 10}</html>")
-    assert write_sheet(tmp_path / "index.html", tmp_path / "pictures.jpg")
-    sheet = Image.open(tmp_path / "pictures.jpg")
-    assert sheet.size == (1024, 288)
-    assert sheet.getpixel((10, 10))[0] > 240
+    (line,) = (
+        line
+        for line in (project / "pipelines" / "evaluation" / "report.html.j2").read_text().splitlines()
+        if "{{ sheet }}" in line
+    )
+    picture = data_uri(np.full((64, 96, 3), (255, 0, 0), np.uint8))
+    (tmp_path / "index.html").write_text(f"<html>{line.replace('{{ sheet }}', picture)}</html>")
+    assert write_sheet(tmp_path / "index.html", tmp_path / "pictures.png")
+    sheet = Image.open(tmp_path / "pictures.png")
+    assert (sheet.size, sheet.getpixel((10, 10))) == ((96, 64), (255, 0, 0))
     (tmp_path / "index.html").write_text("<html></html>")
-    assert not write_sheet(tmp_path / "index.html", tmp_path / "none.jpg")
+    assert not write_sheet(tmp_path / "index.html", tmp_path / "none.png")
