@@ -20,8 +20,8 @@ import yaml
 from pipelines.core.files import sha256
 
 State = dict[str, Any]
-# Random parts of names: runs and models of MLflow, objects and commits.
-_RANDOM = re.compile(r"[0-9a-f]{7,}")
+# Parts of names that differ from run to run: runs and models of MLflow, objects and commits, and times of Data Docs.
+_RANDOM = re.compile(r"\d{8}T\d{6}\.\d+Z|[0-9a-f]{7,}")
 # The folders of git and DVC have files for each process; locks that stay behind are listed separately.
 _INTERNAL = (".git", ".dvc/tmp", ".dynamicid/runs")
 _UNFINISHED = re.compile(r"(^|/)\.[^/]*\.(part|old)(/|$)|\.tmp(/|$)|(^|/)tmp-")

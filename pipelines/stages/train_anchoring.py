@@ -63,7 +63,7 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
     from model.training.runtime import make_accelerator
 
     section = params.train_anchoring
-    start = adapter_to_start_from(section.start_from)
+    start = adapter_to_start_from(section.start_from, NAME, inputs.state)
     networks = check_licences(params, {f"{NAME}.start_from": start})
     with plain_errors(NAME):
         accelerator = make_accelerator(section.mixed_precision, params.base.dtype)

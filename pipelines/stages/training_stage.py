@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 STATE = Path(".dynamicid")
 # Seconds to wait for another process of the same training, which a killed `dvc` may have left running.
 _PATIENCE = 7200.0
+# The adapter that an unfinished training started from, beside the checkpoints.
+_START = "start-"
 # Parameters that do not change the result.
 _WITHOUT_EFFECT = {"checkpoint_every"}
 
@@ -87,13 +90,30 @@ def load_models(params: Params, accelerator: Any) -> Base:
     return replace(base, hair=params.base.hair)
 
 
-def adapter_to_start_from(wanted: str | None) -> Path | None:
-    """Return the adapter folder of a registered version or a folder; None for None. Raise UserError if it is absent."""
+def adapter_to_start_from(wanted: str | None, stage: str, state: Path) -> Path | None:
+    """Return the adapter folder of a registered version or a folder; None for None. Raise UserError if it is absent.
+
+    A version is copied to the checkpoints of the stage, so that a training resumes while the registry is away.
+    """
     if wanted is None:
         return None
-    from pipelines.registry.model_uri import find_adapter
+    from filelock import FileLock
 
-    folder = find_adapter(wanted, Path.cwd())
+    from pipelines.registry.model_uri import find_adapter, is_model_uri
+    from pipelines.registry.settings import tracking_uri
+
+    root = Path.cwd()
+    if is_model_uri(wanted):
+        # In another registry, the same address is another model.
+        address = hashlib.sha256(f"{tracking_uri(root)} {wanted}".encode()).hexdigest()
+        folder = state / "resume" / stage / f"{_START}{address[:16]}"
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_suffix(".lock")):
+            if not folder.is_dir():
+                with atomic_folder(folder) as part:
+                    shutil.copytree(find_adapter(wanted, root), part, dirs_exist_ok=True)
+    else:
+        folder = find_adapter(wanted, root)
     refuse_pointers(folder.rglob("*"))
     return folder
 
@@ -134,6 +154,8 @@ def training_run(
         accelerator.wait_for_everyone()
         if main:
             checkpoints.clear()
+            for start in checkpoints.folder.parent.glob(f"{_START}*/"):
+                shutil.rmtree(start, ignore_errors=True)
 
 
 def photos_to_train_on(params: Params, processed: Path) -> tuple[dict[str, Photos], int]:

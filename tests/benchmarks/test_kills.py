@@ -107,8 +107,10 @@ def test_leftovers_locks_and_other_values_are_listed(tmp_path: Path) -> None:
     git(tmp_path, "init", "-q")
     (tmp_path / "runs" / "3f2a9c81").mkdir(parents=True)
     (tmp_path / "runs" / "3f2a9c81" / "figures.json").touch()
+    (tmp_path / "runs" / "20261130T045141.062811Z").mkdir()
+    (tmp_path / "runs" / "20261130T045141.062811Z" / "page.html").touch()
     expected = names(tmp_path)
-    assert expected == ["runs/*/figures.json"]
+    assert expected == ["runs/*/figures.json", "runs/*/page.html"]
     (tmp_path / "runs" / ".figures.json.part").touch()
     assert differences({"names": expected}, {"names": names(tmp_path)}) == [
         "/names: left over ['runs/.figures.json.part']"

@@ -75,12 +75,12 @@ def survived(team) -> dict:
     team.airflow.log_in()
 
     team.airflow.wait_for_task(dag, run, "train_anchoring", {"running"}, 1200)
-    _kill(team.pids()["mlflow"])
-    team.cli("stack", "service", "stop", "mlflow")  # otherwise the supervisor restarts it within a second
-    stopped = time.monotonic()
     # `progress.json` is the last file of a checkpoint: without it there is nothing to resume from.
     resume = folder / ".dynamicid" / "resume"
     wait_until(lambda: list(resume.rglob("step-*/progress.json")), 900, "no checkpoint was written")
+    _kill(team.pids()["mlflow"])
+    team.cli("stack", "service", "stop", "mlflow")  # otherwise the supervisor restarts it within a second
+    stopped = time.monotonic()
     training = _training(folder)
     assert training is not None, "the training ended before it could be killed"
     training.kill()

@@ -91,7 +91,9 @@ def write_docs(context: Any, verdict: Verdict, part: Path, docs: Path) -> None:
             meta = item.expectation_config.meta
             meta["shown"][-1] = _rows_link(f"{verdict.stage}.{meta['name']}", pages)
     context.validation_results_store.set(key, result)
-    store = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(part.absolute())}
+    # Great Expectations puts variables of the environment where a path has `$NAME`.
+    folder = str(part.absolute()).replace("$", r"\$")
+    store = {"class_name": "TupleFilesystemStoreBackend", "base_directory": folder}
     site = {"class_name": "SiteBuilder", "show_how_to_buttons": False, "store_backend": store}
     context.add_data_docs_site(verdict.stage, {**site, "site_section_builders": _TABLE})
     context.build_data_docs()

@@ -171,7 +171,7 @@ def test_a_server_that_is_away_for_a_minute_is_waited_for(
     assert [one.decision for one in decisions_of(version)][-1] == "promoted"
     runs = client.search_runs([client.get_experiment_by_name("dynamicid").experiment_id])
     states = sorted((run.info.run_name, run.info.status) for run in runs)
-    assert states == [("evaluate", "FINISHED"), ("register", "FINISHED")]
+    assert states == [("chain faces-v2", "FINISHED"), ("evaluate", "FINISHED"), ("register", "FINISHED")]
 
 
 @pytest.mark.parametrize("how", ["cuts", "503", "hangs"])

@@ -128,6 +128,29 @@ def test_a_start_names_a_version_by_its_number(training_data: object, stage: str
             training_data.read(f"{stage}.start_from={start}")
 
 
+def test_a_training_goes_on_while_the_registry_of_its_start_is_away(
+    trained: Path, training_data: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> Path:
+        raise StageFailed("no answer")
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    asked, places = "pipelines.registry.model_uri.adapter_folder", (inputs(training_data, tmp_path), outputs(tmp_path))
+    params = training_data.read("train_anchoring.start_from=models:/dynamicid/1", "train_anchoring.steps=3")
+    with monkeypatch.context() as first:
+        first.setattr(asked, lambda *_: trained / "models/anchoring")
+        first.setattr("model.training.anchoring.train_anchoring", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(params, *places)
+    monkeypatch.setattr(asked, away)
+    assert run(params, *places)["probe_initial"]
+    assert not list((places[0].state / "resume").glob("*/*/")), "nothing is kept of a finished training"
+    with pytest.raises(StageFailed, match="no answer"):
+        run(params, *places)
+
+
 def test_checkpoints_of_a_training_from_another_adapter_are_not_resumed(
     trained: Path, training_data: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,6 +166,7 @@ def test_checkpoints_of_a_training_from_another_adapter_are_not_resumed(
     (other / "adapter.safetensors").write_bytes((other / "adapter.safetensors").read_bytes()[:-1] + b"\0")
     params = training_data.read("train_anchoring.start_from=models:/dynamicid/1")
     for folder in (trained / "models/anchoring", other):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:9/{folder.name}")
         monkeypatch.setattr("pipelines.registry.model_uri.adapter_folder", lambda *_, found=folder: found)
         with pytest.raises(UserError, match="enough"):
             run(params, inputs(training_data, tmp_path), outputs(tmp_path))

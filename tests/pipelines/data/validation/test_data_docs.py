@@ -98,12 +98,12 @@ def test_every_expectation_says_what_it_protects(params: Params) -> None:
     assert all(re.fullmatch(r"[A-Z].{20,}\.", check.protects) for check in checks)
 
 
-def test_pages_of_another_run_are_replaced(params: Params, tmp_path: Path) -> None:
-    faces, docs = dataset(tmp_path / "faces"), tmp_path / "docs"
+def test_pages_of_another_run_are_replaced_also_where_a_name_is_a_variable(params: Params, tmp_path: Path) -> None:
+    faces, docs = dataset(tmp_path / "faces"), tmp_path / "$HOME and ${none}" / "docs"
     for _ in range(2):
         run(params, Inputs(faces), Outputs(tmp_path / "report", docs))
     assert page_of_results(docs).is_file()
-    assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
+    assert [path.name for path in docs.parent.iterdir()] == ["docs"]
 
 
 @pytest.mark.parametrize("fault", ["a file is in the way", "no permission"])
