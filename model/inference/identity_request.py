@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from model.face.face import Blend, Face
-from model.face.face_prompts import EXPRESSIONS, POSE_PHRASES, parse
+from model.face.face_prompts import parse_request
 
 Person = Face | Blend
 Faces = Sequence[Person] | Sequence[Sequence[Person]]
@@ -20,14 +20,9 @@ FacePrompts = Sequence[str | None] | Sequence[Sequence[str | None]]
 def requested_motion(face_prompt: str, face: Face) -> tuple[str | None, str | None]:
     """Return expression and pose of a face prompt, a missing one from `face`, None where that does not know it either.
 
-    Raise ValueError if the face prompt names neither.
+    Raise ValueError as `parse_request`.
     """
-    parsed = parse(face_prompt)
-    if parsed.expression is None and parsed.pose is None:
-        raise ValueError(
-            f"face prompt {face_prompt!r} names no expression ({', '.join(EXPRESSIONS)}) and no pose "
-            f"({', '.join(POSE_PHRASES.values())})"
-        )
+    parsed = parse_request(face_prompt)
     return parsed.expression or face.expression, parsed.pose or face.pose
 
 

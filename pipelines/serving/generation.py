@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from model.face.face_prompts import parse
 from model.network.known_pictures import KnownPictures
 from pipelines.core.errors import UserError
 from pipelines.core.params import Params
@@ -137,7 +138,9 @@ class Generator:
             **multi_person_settings(settings, regions, steps),
         )
         cut = self._pipeline.cut_from(request.prompt)
+        asked = [(text, parse(text).note) for text in request.face_prompts]
         notes = [
+            *(f"face prompt {text!r}: {note}" for text, note in asked if note),
             *self._unknown_size(people, width, height),
             *_poor_boxes(request.boxes, self._side, width, height),
         ]

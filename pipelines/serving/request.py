@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from model.face.face_prompts import EXPRESSIONS, POSE_PHRASES, parse
+from model.face.face_prompts import parse_request
 from pipelines.core.errors import UserError
 from pipelines.core.sections.operations import Serve
 
@@ -77,13 +77,11 @@ class DrawRequest:
         for what, given in (("face prompts", self.face_prompts), ("boxes", self.boxes), ("faces", self.faces)):
             if given and len(given) != people:
                 raise UserError(f"{len(given)} {what} for {people} people: give none or one per reference")
-        for text in self.face_prompts:
-            motion = parse(text)
-            if text and motion.expression is None and motion.pose is None:
-                raise UserError(
-                    f"face prompt {text!r} names no expression ({', '.join(EXPRESSIONS)}) and no pose "
-                    f"({', '.join(POSE_PHRASES.values())})"
-                )
+        for text in filter(None, self.face_prompts):
+            try:
+                parse_request(text)
+            except ValueError as error:
+                raise UserError(str(error)) from None
         self._check_sampling()
         for y0, x0, y1, x1 in self.boxes:
             shown = f"box {y0:g},{x0:g},{y1:g},{x1:g}"
