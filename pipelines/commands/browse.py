@@ -45,7 +45,9 @@ def browse(
     from pipelines.core.row_schemas import DATASET_SCHEMA, PROCESSED_SCHEMA, open_rows
     from pipelines.data.browsing.page import dataset_cards, processed_cards, write_page
     from pipelines.data.browsing.rows import choose
+    from pipelines.versions.older import warn_if_older
 
+    warn_if_older(Path.cwd(), processed)
     given = read_params(params, overrides)
     among = None if failing is None else _failing(failing, given, faces, processed)
     of_faces = failing is not None and failing.startswith(f"{_VALIDATE}.")

@@ -26,7 +26,9 @@ def evaluate(
     """Generate held-out people with the model and its baselines, measure the pictures, write metrics and report."""
     from pipelines.evaluation.belonging import figure_text
     from pipelines.stages.evaluate import Inputs, Outputs, run
+    from pipelines.versions.older import warn_if_older
 
+    warn_if_older(Path.cwd(), processed)
     inputs = Inputs(
         processed=processed,
         adapter=adapter,

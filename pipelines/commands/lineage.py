@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pipelines.commands.options import NewFolder, argument, option
 from pipelines.commands.output import emit, json_wanted, say_done, warn
 from pipelines.core.errors import StageFailed
 from pipelines.core.screen import say
 from pipelines.versions.git import run_git
+
+if TYPE_CHECKING:
+    from pipelines.registry.origins import Origins
 
 
 def lineage(
@@ -42,7 +45,7 @@ def lineage(
     dirty = " (with changes that were not committed)" if known.git_dirty else ""
     rows = [
         ("model", known.model),
-        ("dataset version", f"{known.dataset_version or 'no name'} (DVC {known.dataset_md5})"),
+        ("dataset version", _dataset(known)),
         ("git commit", f"{known.git_commit or 'unknown'}{dirty}"),
         ("snapshot", known.snapshot),
         ("evaluation set", known.evaluation_set),
@@ -87,6 +90,12 @@ def _why_none(thing: str, name: str) -> str:
     if run_git(Path.cwd(), "rev-parse", "--verify", "--quiet", f"{thing}^{{commit}}").code == 0:
         return f"no version of {name} came from it"
     return f"no tag or commit of this checkout, and no run or hash of a version of {name}; `git tag` lists the tags"
+
+
+def _dataset(known: Origins) -> str:
+    if known.dataset_md5 is None:
+        return "unknown: the adapter was not trained in this checkout"
+    return f"{known.dataset_version or 'no name'} (DVC {known.dataset_md5})"
 
 
 def _describe(decision: dict) -> str:  # type: ignore[type-arg]

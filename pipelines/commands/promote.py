@@ -92,6 +92,9 @@ def promote(
             move = promotion.promote(Path.cwd(), uri, by=by, reason=reason, override_gates=override_gates)
         result |= {"version": move.version, "champion": move.champion, "before": move.before}
     emit(move)
+    if move.already:
+        say_done(f"{move.model_name} v{move.version}: is the champion already; the decision of {by} is recorded")
+        return
     champion = shown(move.champion)
     say_done(f"{move.model_name} v{move.version}: {move.decision} by {by}; champion is {champion}")
 

@@ -10,9 +10,10 @@ from rich.rule import Rule
 
 from pipelines.commands.options import DEFAULT_PARAMS, argument, option
 from pipelines.commands.output import emit, emit_if_asked, warn
-from pipelines.core.chain import FACES, known_stages
+from pipelines.core.chain import FACES, METRICS, PROCESSED, known_stages
 from pipelines.core.screen import say, show
 from pipelines.versions.dvc import check_stages, repro_stage
+from pipelines.versions.older import warn_if_older
 
 
 def repro(
@@ -48,6 +49,7 @@ def repro(
                 warn(str(discarded))
             else:
                 say(f"{name}: recorded as MLflow run {runs[name]}")
+    warn_if_older(root, *_read_by(names))
     emit_if_asked(runs)
 
 
@@ -58,4 +60,12 @@ def record(stages: Annotated[list[str] | None, argument("Stages; default: all.")
 
     root = Path.cwd()
     params = load_params(root / DEFAULT_PARAMS)
-    emit({name: record_stage(root, name, params, anew=True) for name in check_stages(list(stages or ()))})
+    names = check_stages(list(stages or ()))
+    warn_if_older(root, *_read_by(names))
+    emit({name: record_stage(root, name, params, anew=True) for name in names})
+
+
+def _read_by(names: list[str]) -> list[str]:
+    """Return which results that are compared with the dataset the stages `names` read or write."""
+    touched = {path for one in known_stages() if one.name in names for path in (*one.inputs, *one.outputs)}
+    return [path for path in (PROCESSED, METRICS) if path in touched]

@@ -25,6 +25,7 @@ from pipelines.evaluation.belonging import (
 )
 from pipelines.evaluation.variants import HEADINGS, MODEL, PAPER_METRICS, PAPER_VARIANTS, SHIPPED, SUMMARISED
 from pipelines.registry.settings import database, own_uri
+from pipelines.versions.older import warn_if_older
 
 
 def summary(
@@ -35,9 +36,11 @@ def summary(
     document = _read(metrics)
     _check_belonging(document, metrics, report)
     rows, file = rows_of(document), database(Path.cwd())
+    older = warn_if_older(Path.cwd(), metrics)
     if json_wanted():
         values = {name: {metric: interval["value"] for metric, interval in row.items()} for name, row in rows.items()}
         found = {"metrics": values, "not_measurable": withheld(document), "report": str(report), "mlflow": str(file)}
+        found |= {"older_than_data": older} if older else {}
         emit({**found, **({"paper": document["paper"]} if "paper" in document else {})})
         return
     show(_table(rows), width=110)  # for a log file it is 80, which would cut the numbers off

@@ -12,6 +12,7 @@ from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, op
 from pipelines.commands.output import emit_if_asked
 from pipelines.core.chain import ADAPTER, ANCHORING, PROCESSED
 from pipelines.core.errors import StageFailed
+from pipelines.versions.older import warn_if_older
 
 Processed = Annotated[Path, option("Preprocessed photos.")]
 Reports = Annotated[Path, option("Folder for losses.csv and metrics.json.")]
@@ -36,6 +37,7 @@ def train_anchoring(
     from pipelines.stages.train_anchoring import Inputs, Outputs, run
 
     outputs = Outputs(adapter=out, losses=reports / "losses.csv", metrics=reports / "metrics.json")
+    warn_if_older(Path.cwd(), processed)
     if not divided(processes):
         run(read_params(params, overrides), Inputs(processed=processed, resume_from=resume_from), outputs)
     emit_if_asked(outputs)
@@ -57,6 +59,7 @@ def train_imr(
 
     inputs = Inputs(processed=processed, anchoring=anchoring, resume_from=resume_from)
     outputs = Outputs(adapter=out, losses=reports / "losses.csv", metrics=reports / "metrics.json")
+    warn_if_older(Path.cwd(), processed)
     if not divided(processes):
         run(read_params(params, overrides), inputs, outputs)
     emit_if_asked(outputs)

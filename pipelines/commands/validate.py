@@ -39,8 +39,10 @@ def validate_processed(
 ) -> None:
     """Check preprocessed rows with Great Expectations; write verdict.json and Data Docs."""
     from pipelines.stages.validate_processed import Inputs, Outputs, run
+    from pipelines.versions.older import warn_if_older
 
     read, docs = read_params(params, overrides), out.parent / "data_docs" / "validate_processed"
+    warn_if_older(Path.cwd(), processed)
     inputs = Inputs(processed, faces, Path(EXPECTATIONS))
     _report(lambda: run(read, inputs, Outputs(out, docs)), docs)
 

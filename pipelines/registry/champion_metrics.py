@@ -14,6 +14,7 @@ from typing import Any
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.files import folder_sha256
 from pipelines.core.params import Params
+from pipelines.core.screen import say
 from pipelines.evaluation.belonging import weights_sha256
 from pipelines.evaluation.headline import comparable_settings
 from pipelines.registry.decisions import judged_figures
@@ -111,6 +112,10 @@ def _judge_again(version: Any, params: Params, processed: Path, wanted: str, roo
     # might not fit that base.
     own = load_params(adapter.parent / "params.yaml")
     _check_comparable(own, params)
+    say(
+        f"register: champion v{version.version} has no figures on this evaluation set with these settings, so its "
+        "pictures are drawn again, once; the result is kept in MLflow for later comparisons"
+    )
     with evaluated_alone(params.model_copy(update={"base": own.base}), processed, adapter) as alone:
         if conditions(alone.metrics) != wanted:
             raise StageFailed(

@@ -16,6 +16,7 @@ from pipelines.registry.log_model import Challenger
 from pipelines.registry.model_uri import find_adapter
 from pipelines.registry.promotion import Registration, present_state, register
 from pipelines.registry.registry import open_registry, registry_lock, versions_of
+from pipelines.versions.older import warn_if_older
 
 
 def register_finished(params: Params, root: Path, adapter: Path, processed: Path) -> Registration:
@@ -36,6 +37,7 @@ def register_finished(params: Params, root: Path, adapter: Path, processed: Path
         known = [one for one in versions_of(client, name) if one.tags.get("dynamicid.adapter_hash") == digest]
     if known and (state := present_state(client, known[-1])) is not None:
         return state
+    warn_if_older(root, processed)
     with evaluated_alone(params, root / processed, folder) as alone:
         run_id = alone.record(root, f"evaluate {name}", {"stage": "evaluate_finished", "adapter_hash": digest})
         return register(

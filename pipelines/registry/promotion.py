@@ -69,13 +69,14 @@ class Registration:
 
 @dataclass(frozen=True)
 class Move:
-    """A decision of a person, with the champion after and before it."""
+    """A decision of a person, with the champion after and before it; `already`: the promoted one was champion."""
 
     model_name: str
     version: str
     decision: str
     champion: str | None
     before: str | None
+    already: bool = False
 
 
 def register(params: Params, challenger: Challenger) -> Registration:
@@ -178,13 +179,15 @@ def compare(
 def promote(root: Path, uri: str, *, by: str, reason: str | None = None, override_gates: bool = False) -> Move:
     """Make `uri` the champion by a person's decision.
 
-    `register` must have compared the version; failed gates need `override_gates` and are listed in the decision.
+    `register` must have compared the version; failed gates need `override_gates` and are listed in the decision. Where
+    it is the champion already, only the decision is recorded, once for each person and reason.
     Raises UserError on wrong use, StageFailed where gates failed or the champion has changed since the comparison.
     """
     with _person_decides(root, uri, by) as (person, client, version, present):
         name, number = version.name, str(version.version)
         if present == number:
-            return Move(name, number, "promoted", present, _champion_before(version))
+            _confirm(client, version, person, reason)
+            return Move(name, number, "promoted", present, _champion_before(version), already=True)
         compared = _comparison(version)
         if problem := figures_problem(client, version):
             raise StageFailed(f"{problem}; it is not promoted, `dynamicid register` makes another version")
@@ -267,6 +270,14 @@ def _person_decides(root: Path, uri: str, by: str) -> Iterator[tuple[str, Any, A
         finish_moves(client, version.name)
         version = find_version(client, uri)
         yield person, client, version, champion_number(client, version.name)
+
+
+def _confirm(client: Any, version: Any, person: str, reason: str | None) -> None:
+    """Record that a person promoted the present champion, unless that is the last decision about it."""
+    last, why = last_decision(version), _why(reason)
+    if last is None or (last.decision, last.by) != ("promoted", person) or (why and last.reasons != why):
+        evidence = last.evidence if last else {}
+        add_decision(client, version, Decision("promoted", person, str(version.version), why, evidence))
 
 
 def _decide(client: Any, version: Any, decision: Decision) -> None:

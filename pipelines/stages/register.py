@@ -17,6 +17,7 @@ from pipelines.registry.log_model import Challenger
 from pipelines.registry.promotion import Registration, register
 from pipelines.registry.results import parameters_of, results_of
 from pipelines.versions.dvc import push_data
+from pipelines.versions.older import warn_if_older
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ def run(params: Params, inputs: Inputs) -> Registration:
     for path in (inputs.adapter / "config.json", inputs.metrics):
         if not (root / path).is_file():
             raise UserError(f"{path}: missing; run `dynamicid repro` first")
+    warn_if_older(root, inputs.metrics)
     results = results_of(root)
     params, changed = parameters_of(results, params)
     if changed:

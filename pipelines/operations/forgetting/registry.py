@@ -16,6 +16,7 @@ from pipelines.operations.backup.locations import default_state
 from pipelines.operations.stack.settings import stack_in, was_started
 from pipelines.operations.stack.supervisor import is_running, status
 from pipelines.registry.faults import TrackingFault
+from pipelines.registry.registry import TRAINED_HERE
 from pipelines.registry.settings import database, own_uri
 from pipelines.registry.tracking import ask, open_tracking
 
@@ -74,11 +75,11 @@ def _traces(client: Any, datasets: set[str], outputs: set[str], splits: frozense
             "name": version.name,
             "version": str(version.version),
             "aliases": sorted(client.get_model_version(version.name, version.version).aliases),
-            "trained_on": trained,
+            "trained_on": trained and version.tags.get(TRAINED_HERE) != "false",
             "evaluated_on": shown,
         }
         for version in _all(client.search_model_versions)
-        if version.run_id in ids or _uses(version.tags, datasets, outputs)
+        if {version.run_id, version.tags.get("dynamicid.evaluate_run")} & ids or _uses(version.tags, datasets, outputs)
     ]
     return Traces(models, artefacts, sorted(ids))
 

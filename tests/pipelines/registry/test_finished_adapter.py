@@ -85,7 +85,8 @@ def test_the_pictures_of_its_evaluation_are_found_by_the_people_on_them(root: Pa
     assert dataset is not None
     found, _ = traces(root, {dataset}, set(), frozenset(["test"]))
     assert [(item["run_id"], item["path"]) for item in found.artefacts] == [(done.evaluate_run, "index.html")]
-    assert found.models == [], "it was trained on other people"
+    listed = {"name": "dynamicid", "version": "1", "aliases": ["challenger", "champion"]}
+    assert found.models == [{**listed, "trained_on": False, "evaluated_on": True}], "it was trained on other people"
 
 
 def test_an_evaluation_by_an_earlier_release_without_a_dataset_may_show_anybody(root: Path, tmp_path: Path) -> None:

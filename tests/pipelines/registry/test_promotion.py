@@ -46,7 +46,10 @@ def test_a_person_promotes_and_every_decision_is_kept(mlflow_checkout: Path, com
     assert kept["evidence"]["evaluation_set"] == "e"
     assert kept["at"].endswith("+00:00")
     assert promote(mlflow_checkout, "models:/dynamicid/1", by="Ada").champion == "1"
-    assert len(decisions(mlflow_checkout, "1")) == 2, "promoting the champion again is no new decision"
+    assert len(decisions(mlflow_checkout, "1")) == 2, "the same decision again is no new one"
+    assert promote(mlflow_checkout, "models:/dynamicid/1", by="Eve", reason="I agree").already
+    assert decisions(mlflow_checkout, "1")[2:] == [("promoted", "Eve", "1")]
+    assert champion(mlflow_checkout) == "1"
 
 
 def test_the_page_of_the_model_has_the_history_of_its_champion(mlflow_checkout: Path, compared: Make) -> None:

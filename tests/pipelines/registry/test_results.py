@@ -61,7 +61,9 @@ def test_parameters_and_data_are_those_that_made_the_result(
     assert make_version(root, "data/faces", "one more").tag == "faces-v2"
     done = run(root)
     assert done.decision == "promoted"
-    assert "train_imr.learning_rate 0.123, made with 0.0002" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert "train_imr.learning_rate 0.123, made with 0.0002" in printed
+    assert "reports/metrics.json: made from faces-v1, but data/faces is faces-v2" in printed
     assert origins_of(root, "models:/dynamicid/1").dataset_version == "faces-v1"
     folder = Path(mlflow.artifacts.download_artifacts("models:/dynamicid/1"))
     assert load_params(folder / "artifacts" / "params.yaml").train_imr.learning_rate == 0.0002
