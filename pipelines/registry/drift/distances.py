@@ -1,6 +1,7 @@
 """Distances between two samples, 0 where they agree, and the distances to expect by chance.
 
-    numbers     Wasserstein distance in standard deviations of the reference
+    numbers     Wasserstein distance in robust standard deviations of the reference: the larger one by median deviation
+                and by quartiles, not below SMALLEST
     words       Jensen–Shannon distance (base 2, in [0, 1])
     embedding   2 · AUC − 1 of a classifier between the samples, on people that it was not trained on (in [0, 1])
 
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipelines.registry.drift.features import EMBEDDING, FEATURES, NUMBERS, Sample
+from pipelines.registry.drift.features import EMBEDDING, FEATURES, NUMBERS, SMALLEST, Sample
 
 _COMPONENTS = 32
 _FOLDS = 5
@@ -58,7 +59,8 @@ def _measure(feature: str) -> Callable[[Sample, Sample], float]:
     if feature == EMBEDDING:
         return _embedding_distance
     if feature in NUMBERS:
-        return lambda a, b: _number_distance(a.numbers[feature], b.numbers[feature])
+        smallest = SMALLEST[feature]
+        return lambda a, b: _number_distance(a.numbers[feature], b.numbers[feature], smallest)
     return lambda a, b: _word_distance(a.words[feature], b.words[feature])
 
 
@@ -78,12 +80,12 @@ def _two_groups(sample: Sample, people: int, rng: np.random.Generator) -> tuple[
     return first, second
 
 
-def _number_distance(reference: np.ndarray, current: np.ndarray) -> float:
-    from scipy.stats import wasserstein_distance
+def _number_distance(reference: np.ndarray, current: np.ndarray, smallest: float) -> float:
+    from scipy.stats import iqr, median_abs_deviation, wasserstein_distance
 
-    # Where the reference hardly varies, the unit is a thousandth of its mean absolute value.
-    spread = max(float(reference.std()), 1e-3 * float(np.abs(reference).mean()), 1e-6)
-    return float(wasserstein_distance(reference, current)) / spread
+    # Both are a standard deviation for a normal distribution, and unlike it do not grow with a few odd photos.
+    spreads = (robust(reference, scale="normal") for robust in (median_abs_deviation, iqr))
+    return float(wasserstein_distance(reference, current)) / max(smallest, *map(float, spreads))
 
 
 def _word_distance(reference: np.ndarray, current: np.ndarray) -> float:

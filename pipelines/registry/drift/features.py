@@ -19,6 +19,18 @@ if TYPE_CHECKING:
 NUMBERS: tuple[str, ...] = ("yaw", "pitch", "brightness", "size")
 WORDS: tuple[str, ...] = ("expression", "outcome")
 EMBEDDING = "embedding"
+# What each feature is, and the smallest spread of numbers: less is of no account, and in photos of one source, such as
+# drawn ones of one size, there may be none. Yaw and pitch in degrees, mean luminance, log2 of pixels (1 is a doubling).
+SMALLEST: dict[str, float] = {"yaw": 5.0, "pitch": 5.0, "brightness": 0.05, "size": 1.0}
+MEANINGS: dict[str, str] = {
+    "embedding": "who is on the photos",
+    "yaw": "heads turned to the side",
+    "pitch": "heads turned up or down",
+    "brightness": "how bright the photos are",
+    "size": "the shorter side of the photos as they came",
+    "expression": "which expressions there are",
+    "outcome": "which photos preprocessing accepted, and why it rejected others",
+}
 FEATURES: tuple[str, ...] = (EMBEDDING, *NUMBERS, *WORDS)
 
 

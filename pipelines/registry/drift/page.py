@@ -10,7 +10,7 @@ import numpy as np
 from pipelines.core.pages import render_page
 from pipelines.evaluation.pictures import svg_uri
 from pipelines.evaluation.plots import STYLE, svg
-from pipelines.registry.drift.features import NUMBERS, WORDS, Sample
+from pipelines.registry.drift.features import EMBEDDING, MEANINGS, NUMBERS, WORDS, Sample
 from pipelines.registry.drift.verdict import Verdict
 
 _BEFORE, _NOW = "#9aa5b1", "#2563a8"
@@ -21,7 +21,8 @@ def write_page(verdict: Verdict, reference: Sample, current: Sample) -> str:
     """Return the page as HTML."""
     plots = [(name, _numbers(name, reference, current)) for name in NUMBERS]
     plots += [(name, _words(name, reference, current)) for name in WORDS]
-    return render_page(Path(__file__).with_name("drift.html.j2"), verdict=verdict, plots=plots)
+    plots.insert(0, (EMBEDDING, _people(reference, current)))
+    return render_page(Path(__file__).with_name("drift.html.j2"), verdict=verdict, plots=plots, meanings=MEANINGS)
 
 
 def _figure() -> tuple[Any, Any]:
@@ -52,6 +53,24 @@ def _numbers(name: str, reference: Sample, current: Sample) -> str:
         axes.legend(frameon=False, fontsize=7)
     axes.set_xlabel(_AXES[name])
     axes.set_ylabel("share of photos")
+    return _uri(figure)
+
+
+def _people(reference: Sample, current: Sample) -> str:
+    """Draw the embeddings along the first two principal axes of both samples; it shows nobody."""
+    from sklearn.decomposition import PCA
+
+    figure, axes = _figure()
+    parts = [one.embeddings[~np.isnan(one.embeddings[:, 0])] for one in (reference, current)]
+    both = np.concatenate(parts)
+    if len(both) > 2:
+        places = PCA(2, random_state=0).fit_transform(both)
+        for part, colour in ((places[: len(parts[0])], _BEFORE), (places[len(parts[0]) :], _NOW)):
+            axes.scatter(*part.T, s=4, color=colour, alpha=0.5, linewidths=0)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_xlabel("first principal axis of the embeddings")
+    axes.set_ylabel("second")
     return _uri(figure)
 
 

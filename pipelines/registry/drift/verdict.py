@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from pipelines.core.sections.operations import Drift, DriftLimit
 from pipelines.registry.drift.distances import Distance, distances
-from pipelines.registry.drift.features import Sample
+from pipelines.registry.drift.features import NUMBERS, WORDS, Sample
 
 State = Literal["ok", "warn", "stop"]
 WHOLE = "whole"
@@ -31,12 +31,14 @@ class FeatureDrift:
     warn: float
     stop: float
     state: State
+    words: str = ""  # what changed, in the feature's own unit
 
     def line(self) -> str:
-        """Return `feature distance > limit` with the part and the chance distance."""
+        """Return `feature distance > limit` with the part, the chance distance and what changed."""
         limit = self.stop if self.state == "stop" else self.warn
         where = "" if self.part == WHOLE else " (new photos)"
-        return f"{self.feature}{where} {self.distance:.3f} > {limit:.3f} (chance: {self.chance:.3f})"
+        words = f"; {self.words}" if self.words else ""
+        return f"{self.feature}{where} {self.distance:.3f} > {limit:.3f} (chance: {self.chance:.3f}{words})"
 
 
 @dataclass(frozen=True)
@@ -65,11 +67,47 @@ def compare(reference: Sample, current: Sample, params: Drift) -> tuple[FeatureD
     A feature has drifted where its distance exceeds both its limit and chance. New photos show a change earlier than
     the whole version, but can only warn.
     """
-    found = _findings(WHOLE, distances(reference, current, params.resamples), params.limits, "stop")
+
+    def findings(part: str, sample: Sample, worst: State) -> tuple[FeatureDrift, ...]:
+        found = _findings(part, distances(reference, sample, params.resamples), params.limits, worst)
+        return tuple(replace(one, words=change_in_words(one.feature, reference, sample)) for one in found)
+
+    found = findings(WHOLE, current, "stop")
     added = current.rows(~np.isin(current.image_ids, reference.image_ids))
     if _FEWEST <= len(added) < len(current):
-        found += _findings(ADDED, distances(reference, added, params.resamples), params.limits, "warn")
+        found += findings(ADDED, added, "warn")
     return found
+
+
+def change_in_words(feature: str, reference: Sample, current: Sample) -> str:
+    """Return how `current` differs from `reference` in the unit of the feature; "" where one of them has no value.
+
+    Numbers by their median and middle half, words by the one whose share changed most; an embedding has no words.
+    """
+    if feature in NUMBERS:
+        samples = [one.numbers[feature][~np.isnan(one.numbers[feature])] for one in (reference, current)]
+        if not all(len(values) for values in samples):
+            return ""
+        return " → ".join(_middle(feature, values) for values in samples)
+    if feature not in WORDS:
+        return ""
+    before, now = (one.words[feature][one.words[feature] != ""] for one in (reference, current))
+    shares = {
+        word: (float((before == word).mean()), float((now == word).mean()))
+        for word in (np.union1d(before, now) if len(before) and len(now) else ())
+    }
+    if not shares:
+        return ""
+    word = max(shares, key=lambda one: abs(shares[one][1] - shares[one][0]))
+    return f"{word} {shares[word][0]:.0%} → {shares[word][1]:.0%}"
+
+
+def _middle(feature: str, values: np.ndarray) -> str:
+    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
+    if feature == "size":
+        low, middle, high = (2**one for one in (low, middle, high))
+    digits, unit = {"brightness": (2, ""), "size": (0, " pixels")}.get(feature, (0, "°"))
+    return f"{middle:.{digits}f}{unit} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def state_of(findings: tuple[FeatureDrift, ...]) -> State:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from pipelines.core.sections.operations import Drift
 from pipelines.registry.drift.distances import distances
 from pipelines.registry.drift.features import Sample, read_sample
 from pipelines.registry.drift.page import write_page
-from pipelines.registry.drift.verdict import ADDED, WHOLE, Verdict, compare, state_of
+from pipelines.registry.drift.verdict import ADDED, WHOLE, Verdict, change_in_words, compare, state_of
 
 Write = Any
 
@@ -71,6 +72,39 @@ def test_what_changed_stops_and_is_named(
     assert f"> {settings.limits[feature].stop:.3f}" in line  # type: ignore[index]
 
 
+def test_a_few_photos_of_another_size_do_not_stop_where_the_champions_are_all_of_one(
+    champion: Sample, sample: Any, settings: Drift
+) -> None:
+    """Procedural photos have one size: in their standard deviation a few larger ones were far away."""
+    few = compare(champion, sample({"old": 20, "new": 2}, side=1024, changed="new"), settings)
+    assert states(few)["size"] == "ok"
+    every = compare(champion, sample({"other": 20}, side=1024), settings)
+    (size,) = [one for one in every if one.feature == "size"]
+    assert size.state == "stop"
+    assert size.distance == pytest.approx(2.0)
+    assert size.words == "256 pixels (256 to 256) → 1024 pixels (1024 to 1024)"
+    assert size.words in size.line()
+
+
+def test_one_broken_photo_hardly_changes_the_unit(champion: Sample, sample: Any) -> None:
+    current = sample({"other": 20})
+    broken = champion.numbers["yaw"].copy()
+    broken[:3] = 1e4
+    odd = replace(champion, numbers={**champion.numbers, "yaw": broken})
+    moved = replace(current, numbers={**current.numbers, "yaw": current.numbers["yaw"] + 30})
+    assert distances(odd, moved, 10)["yaw"].value > distances(champion, moved, 10)["yaw"].value
+
+
+def test_words_say_which_share_changed_most(champion: Sample, sample: Any) -> None:
+    current = sample({"other": 20}, rejected=0.5)
+    share = float((current.words["outcome"] == "ok").mean())
+    assert change_in_words("outcome", champion, current) in (
+        f"ok 100% → {share:.0%}",
+        f"no_face 0% → {1 - share:.0%}",
+    )
+    assert change_in_words("embedding", champion, current) == ""
+
+
 def test_dark_new_photos_warn_though_the_whole_version_hardly_changed(
     champion: Sample, sample: Any, settings: Drift
 ) -> None:
@@ -104,6 +138,6 @@ def test_the_page_shows_verdict_numbers_and_distributions(champion: Sample, samp
     counts = {"reference": 120, "current": 120, "reference_sample": 120, "current_sample": 120, "added": 120}
     page = write_page(Verdict("stop", "3", "faces-v1", "faces-v2", counts, findings), champion, current)
     assert "champion v3" in page
-    assert page.count("data:image/svg+xml;base64,") == 6
+    assert page.count("data:image/svg+xml;base64,") == 7
     assert 'class="stop">stop' in page
     assert "http" not in page, "the page must not fetch anything"
