@@ -54,13 +54,15 @@ def test_the_batch_is_moved_and_bad_photos_are_listed(team, promoted: dict) -> N
 
 def test_a_worse_challenger_is_refused_with_a_reason(team, promoted: dict) -> None:
     earlier = {run["dag_run_id"] for run in team.airflow.runs("dynamicid_train")}
-    # A far too high learning rate without warm-up destroys the pictures.
-    team.commit_params("train_anchoring.learning_rate=0.3", "train_anchoring.warmup_steps=0")
+    # A far too high learning rate, without warm-up and averages of the weights, destroys the pictures.
+    worse = ("learning_rate=0.3", "warmup_steps=0", "ema_decay=0")
+    team.commit_params(*(f"train_anchoring.{value}" for value in worse))
     try:
         _, version = team.ingested("second", identities=2)
         refused = _retrained(team, earlier, version)
     finally:
-        team.commit_params("train_anchoring.learning_rate=0.0003", "train_anchoring.warmup_steps=20")
+        usual = ("learning_rate=0.0003", "warmup_steps=20", "ema_decay=0.99")
+        team.commit_params(*(f"train_anchoring.{value}" for value in usual))
     print(f"refused: {refused['failed_gates']}")
     assert refused["decision"] == "refused"
     assert any(
