@@ -93,7 +93,7 @@ def promote(
         result |= {"version": move.version, "champion": move.champion, "before": move.before}
     emit(move)
     if move.already:
-        say_done(f"{move.model_name} v{move.version}: is the champion already; the decision of {by} is recorded")
+        say_done(f"{move.model_name} v{move.version}: is the champion already; its record has the decision of {by}")
         return
     champion = shown(move.champion)
     say_done(f"{move.model_name} v{move.version}: {move.decision} by {by}; champion is {champion}")
