@@ -7,9 +7,6 @@ from pathlib import Path
 from pipelines.core.chain import FACES, METRICS, PROCESSED
 from pipelines.core.errors import StageFailed
 from pipelines.core.screen import say
-from pipelines.versions.dataset_version import tag_of
-from pipelines.versions.dvc import pointed_hash
-from pipelines.versions.lock import dataset_of, differing, hashes, read_lock
 
 _STAGE_OF = {PROCESSED: "preprocess", METRICS: "evaluate"}
 
@@ -20,6 +17,11 @@ def older_than_data(root: Path, path: str | Path) -> str | None:
     None where it was not, where `path` is not the result of a stage, or where `dvc.lock` does not say what it was made
     from. `path` is relative to `root`.
     """
+    # Every command imports this module.
+    from pipelines.versions.dataset_version import tag_of
+    from pipelines.versions.dvc import pointed_hash
+    from pipelines.versions.lock import dataset_of, differing, hashes, read_lock
+
     name, pointer = str(path), root / f"{FACES}.dvc"
     stage = _STAGE_OF.get(name)
     entry = read_lock(root).get(stage) if stage else None

@@ -19,7 +19,7 @@ from pipelines.operations.audit import FILE, audited, read_audit
 from pipelines.versions.forgotten import hashed_people
 
 LOGIN = pwd.getpwuid(os.getuid()).pw_name
-MOVE = SimpleNamespace(model_name="m", version="3", decision="promoted", champion="3", before="2")
+MOVE = SimpleNamespace(model_name="m", version="3", decision="promoted", champion="3", before="2", already=False)
 
 
 @pytest.fixture
