@@ -68,6 +68,7 @@ def main() -> int:
         SINGLE_MEANINGS,
         TEXT,
         TITLES,
+        VARIANT_MEANINGS,
     )
 
     def cells(texts: dict[str, str]) -> list[tuple[str, ...]]:
@@ -77,7 +78,10 @@ def main() -> int:
         (claim, f"`{pair}`", f"`{metric}`", "> 0" if sign > 0 else "< 0") for claim, pair, metric, sign in EFFECTS
     ]
     text = HEAD
-    text += "\n## Variants\n\n" + table(("variant", "what is judged"), cells(TITLES))
+    text += "\n## Variants\n\n" + table(
+        ("variant", "in tables", "pictures"),
+        [(f"`{name}`", TITLES[name], meaning) for name, meaning in VARIANT_MEANINGS.items()],
+    )
     text += "\n## Metrics of a variant\n\n" + table(("metric", "meaning"), cells(SINGLE_MEANINGS)) + SCALE
     text += SEVERAL + table(("metric", "meaning"), cells(MULTI_MEANINGS))
     text += "\n## Headline\n\n" + HEADLINE_TEXT

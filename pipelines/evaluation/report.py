@@ -12,6 +12,7 @@ from model.face.face_prompts import EXPRESSIONS, POSES
 from pipelines.core.pages import render_page
 from pipelines.evaluation.belonging import NOT_MEASURABLE
 from pipelines.evaluation.contact_sheet import contact_sheet
+from pipelines.evaluation.headline import S_MEANING
 from pipelines.evaluation.intervals import Interval, NotMeasurable
 from pipelines.evaluation.paper import PUBLISHED, PaperResult
 from pipelines.evaluation.pictures import svg_uri
@@ -37,15 +38,16 @@ from pipelines.evaluation.variants import (
     SHIPPED,
     TEXT_ONLY,
     TITLES,
+    VARIANT_MEANINGS,
 )
 
 # The method's claims, each with the comparison and metric that test it, and the difference's sign if it holds.
 EFFECTS: tuple[tuple[str, str, str, int], ...] = (
     ("The adapter draws the person", "model_minus_text_only", "id_similarity", 1),
-    ("The gate keeps the picture closer to its text", "model_minus_without_gate", "prompt_accuracy", 1),
+    ("The attention gate keeps the picture closer to its text", "model_minus_without_gate", "prompt_accuracy", 1),
     ("The IMR improves expression", "model_minus_without_imr", "expression_accuracy", 1),
     ("The IMR improves pose", "model_minus_without_imr", "pose_accuracy", 1),
-    ("The gate costs identity similarity", "model_minus_without_gate", "id_similarity", -1),
+    ("The attention gate costs identity similarity", "model_minus_without_gate", "id_similarity", -1),
     ("The IMR costs identity similarity", "model_minus_without_imr", "id_similarity", -1),
     ("A perfect IMR would improve expression further", "true_tokens_minus_model", "expression_accuracy", 1),
     (
@@ -57,7 +59,7 @@ EFFECTS: tuple[tuple[str, str, str, int], ...] = (
     ("Of two people, each has the asked pose by the IMR", "model_minus_without_imr", "multi_pose_accuracy", 1),
     ("Two people do what they were asked, not the other", "model_minus_text_only", "binding", 1),
 )
-_SWEPT = {"scale": "identity scale λ", "threshold": "gate threshold τ", "guidance": "guidance"}
+_SWEPT = {"scale": "identity scale λ", "threshold": "attention gate's threshold τ", "guidance": "guidance"}
 _SHOWN_PEOPLE = 16
 _AT_A_GLANCE: dict[str, str] = {TEXT_ONLY: "base model", MODEL: "just trained", SHIPPED: "shipped"}
 
@@ -73,6 +75,7 @@ def write_report(
 
     `mark` is the tag that names the metrics file (`metrics_mark`), `paper` the answers to the paper's questions.
     """
+    table = _table(result)
     curves = {name: read_losses(file) for name, file in losses.items()}
     return render_page(
         Path(__file__).with_name("report.html.j2"),
@@ -83,8 +86,8 @@ def write_report(
         summary=_summary(result),
         glance=_glance(result),
         sheet=contact_sheet(result),
-        table=_table(result),
-        meanings=MEANINGS,
+        table=table,
+        meanings={row["metric"]: row["meaning"] for row in table["rows"]},
         effects=_effects(result),
         forests=_forests(result),
         people=[person_pictures(result, index) for index in range(min(len(result.questions.people), _SHOWN_PEOPLE))],
@@ -138,7 +141,7 @@ def _table(result: EvaluationResult) -> dict[str, Any]:
     rows = [
         {
             "metric": "s",
-            "meaning": "id_similarity on the scale from floor (0) to ceiling (1)",
+            "meaning": S_MEANING,
             "cells": [_cell(result.normalised.get(variant, {}).get("id_similarity"), "s") for variant in shown],
         }
     ]
@@ -151,7 +154,7 @@ def _table(result: EvaluationResult) -> dict[str, Any]:
         for metric in METRICS
         if any(metric in row for row in result.metrics.values())
     ]
-    return {"titles": [TITLES[variant] for variant in shown], "rows": rows}
+    return {"titles": [(TITLES[variant], VARIANT_MEANINGS[variant]) for variant in shown], "rows": rows}
 
 
 def _paper(paper: PaperResult) -> dict[str, Any]:
@@ -177,20 +180,17 @@ def _effects(result: EvaluationResult) -> list[dict[str, str]]:
         interval = result.comparisons[comparison].get(metric)
         if interval is None:
             continue
+        what = {"claim": claim, "metric": metric, "difference": _difference(comparison)}
         if isinstance(interval, NotMeasurable):
             cell = _cell(interval, metric) or {}
-            what = f"{metric}: {_difference(comparison)}"
-            shown.append({"claim": claim, "what": what, "verdict": NOT_MEASURABLE, "kind": "open", **cell})
+            shown.append({**what, "verdict": NOT_MEASURABLE, "kind": "open", **cell})
             continue
         kind, verdict = {
             sign: ("yes", "shown"),
             0: ("open", "not shown: the interval contains zero"),
             -sign: ("no", "the opposite is observed"),
         }[interval.sign]
-        what = f"{metric}: {_difference(comparison)}"
-        shown.append(
-            {"claim": claim, "what": what, "verdict": verdict, "kind": kind, **(_cell(interval, metric) or {})}
-        )
+        shown.append({**what, "verdict": verdict, "kind": kind, **(_cell(interval, metric) or {})})
     return shown
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from model.face.face_prompts import EXPRESSIONS, POSES
 from pipelines.evaluation.belonging import NOT_MEASURABLE
+from pipelines.evaluation.intervals import NotMeasurable
 from pipelines.evaluation.multi_scoring import ScoredPicture
 from pipelines.evaluation.pictures import data_uri, heat
 from pipelines.evaluation.protocol import EvaluationResult
 from pipelines.evaluation.results import not_measurable
 from pipelines.evaluation.variants import (
+    CEILING,
+    FLOOR,
     MODEL,
     SHIPPED,
     TEXT_ONLY,
@@ -40,16 +44,28 @@ def drawn_tile(result: EvaluationResult, variant: str, cell_number: int, title: 
     read_pose = POSES[readings.pose[picture]] if found else "no face"
     row = int(np.flatnonzero(result.scores[variant].cells == cell_number)[0])
     similarity = float(result.scores[variant].columns["id_similarity"][row])
-    unknown = any(not_measurable(f"{kind}_accuracy", result.unfit) for kind in ("expression", "pose"))
-    right = None if unknown else read_expression == cell.expression and read_pose == cell.pose
-    likeness = _likeness(result, similarity)
-    read = NOT_MEASURABLE if unknown else f"{read_expression}, {read_pose}"
-    hint = f"asked: {cell.face_prompt}; read: {read}; similarity {likeness}"
-    return _tile(result.drawn[picture].image, title, hint, likeness if found else "no face", right)
+    verdicts: list[dict[str, Any]] = [
+        {"kind": kind, "read": read.replace("_", " "), "right": read == asked}
+        for kind, read, asked in (
+            ("expression", read_expression, cell.expression),
+            ("pose", read_pose, cell.pose),
+        )
+        if not_measurable(f"{kind}_accuracy", result.unfit) is None
+    ]
+    read = ", ".join(one["read"] for one in verdicts) or NOT_MEASURABLE
+    hint = (
+        f"asked: {cell.face_prompt}; read: {read if found else 'no face'}; similarity {_likeness(result, similarity)}"
+    )
+    note = _likeness(result, similarity) if found else "no face"
+    return _tile(result.drawn[picture].image, title, hint, note, verdicts if found else ())
 
 
 def _likeness(result: EvaluationResult, similarity: float) -> str:
-    return number_text(similarity) if not_measurable("id_similarity", result.unfit) is None else NOT_MEASURABLE
+    """Return the cosine `similarity` to a person as text on the scale of s, where its judge can judge."""
+    floor, ceiling = (result.metrics[end]["id_similarity"] for end in (FLOOR, CEILING))
+    if isinstance(floor, NotMeasurable) or isinstance(ceiling, NotMeasurable):
+        return NOT_MEASURABLE
+    return f"s {(similarity - floor.value) / (ceiling.value - floor.value):.2f}".replace("-", "−")
 
 
 def photo_tile(result: EvaluationResult, image_id: str, title: str) -> dict[str, Any]:
@@ -61,8 +77,10 @@ def photo_tile(result: EvaluationResult, image_id: str, title: str) -> dict[str,
     return _tile(photo.image, title, f"real photo: {shows}", shows)
 
 
-def _tile(image: np.ndarray, title: str, hint: str, note: str, right: bool | None = None) -> dict[str, Any]:
-    return {"image": data_uri(image), "title": title, "hint": hint, "note": note, "right": right}
+def _tile(
+    image: np.ndarray, title: str, hint: str, note: str, verdicts: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
+    return {"image": data_uri(image), "title": title, "hint": hint, "note": note, "verdicts": verdicts}
 
 
 def person_pictures(result: EvaluationResult, index: int) -> dict[str, Any]:
@@ -157,9 +175,9 @@ def _face(result: EvaluationResult, picture: ScoredPicture, place: int, person: 
     """Return the verdict on the face of one person: its box, likeness, and whether expression and pose are as asked."""
     face, faces = picture.score.assigned[place], picture.faces
     if face < 0:
-        return {"person": person, "box": None, "own": "no face", "motion": []}
-    motion = [
-        {"read": names[read[face]].replace("_", " "), "right": bool(right)}
+        return {"person": person, "box": None, "own": "no face", "verdicts": []}
+    verdicts = [
+        {"kind": kind, "read": names[read[face]].replace("_", " "), "right": bool(right)}
         for kind, names, read, right in (
             ("expression", EXPRESSIONS, faces.expression, picture.score.shows[place, 0]),
             ("pose", POSES, faces.pose, picture.score.shows[place, 1]),
@@ -167,7 +185,7 @@ def _face(result: EvaluationResult, picture: ScoredPicture, place: int, person: 
         if not_measurable(f"multi_{kind}_accuracy", result.unfit) is None
     ]
     own = _likeness(result, picture.score.own[place])
-    return {"person": person, "box": _percent(*faces.boxes[face]), "own": own, "motion": motion}
+    return {"person": person, "box": _percent(*faces.boxes[face]), "own": own, "verdicts": verdicts}
 
 
 def _percent(x0: float, y0: float, x1: float, y1: float) -> str:

@@ -16,7 +16,7 @@ HEADINGS: dict[str, str] = {
     MODEL: "model",
     SHIPPED: "shipped adapter",
     TEXT_ONLY: "text only",
-    WITHOUT_GATE: "without gate",
+    WITHOUT_GATE: "without attention gate",
     WITHOUT_IMR: "without IMR",
     TRUE_TOKENS: "true tokens",
     CEILING: "ceiling",
@@ -28,6 +28,17 @@ TITLES: dict[str, str] = {
     TEXT_ONLY: "base model, text only",
     CEILING: "ceiling: real, same person",
     FLOOR: "floor: real, others",
+}
+# What the pictures of each variant are. All start from the same noise.
+VARIANT_MEANINGS: dict[str, str] = {
+    MODEL: "drawn by the adapter that is evaluated",
+    SHIPPED: "drawn by the adapter that `evaluate.shipped_adapter` names, on a part of the questions",
+    TEXT_ONLY: "drawn by the base model alone, from the text",
+    WITHOUT_GATE: "drawn without the attention gate, which limits the identity to the face",
+    WITHOUT_IMR: "drawn without the IMR: each face keeps the expression and the head pose of its reference",
+    TRUE_TOKENS: "drawn with tokens of a real photo with the asked expression and pose, as a perfect IMR gives them",
+    CEILING: "no drawings, but other photos of the same person, with the asked expression and pose",
+    FLOOR: "no drawings, but photos of other people, with the asked expression and pose",
 }
 # In every summary; the shipped adapter is evaluated only where the parameters name it.
 SUMMARISED: tuple[str, ...] = tuple(variant for variant in TITLES if variant != SHIPPED)
@@ -46,7 +57,7 @@ SINGLE_MEANINGS: dict[str, str] = {
     "face_rate": "share of pictures in which a face is found; higher is better",
     "kid": "kernel distance to real photos; lower is better",
     "diversity": "mean distance between pictures that differ only in the noise",
-    "gate_in_face": "share of the gate inside the face's box; higher is better",
+    "gate_in_face": "share of the attention gate inside the face's box; higher is better",
 }
 # Of two people; those of three and four have an ending.
 MULTI_MEANINGS: dict[str, str] = {

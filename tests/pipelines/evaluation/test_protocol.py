@@ -15,19 +15,23 @@ import cv2
 import numpy as np
 import pytest
 
+from model.face.face_prompts import EXPRESSIONS, POSES
 from pipelines.core.params import load_params
 from pipelines.core.sections.data import Rights
 from pipelines.evaluation.contact_sheet import contact_sheet, sheet_rows
 from pipelines.evaluation.evaluation_set import EvaluationSet, build_evaluation_set
+from pipelines.evaluation.headline import S_MEANING, S
+from pipelines.evaluation.intervals import Interval
 from pipelines.evaluation.photos import held_out_records, read_photos
 from pipelines.evaluation.plan import cells_of
 from pipelines.evaluation.prompts import load_prompts
 from pipelines.evaluation.protocol import EvaluationResult, Judges, run_protocol
 from pipelines.evaluation.readings import FaceReader
 from pipelines.evaluation.report import write_report
+from pipelines.evaluation.report_pictures import drawn_tile
 from pipelines.evaluation.sampling import CellRenderer
 from pipelines.evaluation.text_judge import TextJudge
-from pipelines.evaluation.variants import METRICS, MULTI_MEANINGS, PEOPLE_OF, TRUE_TOKENS, multi_metric
+from pipelines.evaluation.variants import MEANINGS, METRICS, MULTI_MEANINGS, PEOPLE_OF, TRUE_TOKENS, multi_metric
 from tests.pipelines.evaluation.conftest import LAX, SMALL
 
 
@@ -107,7 +111,7 @@ def test_the_contact_sheet_shows_people_alone_and_in_twos_beside_their_reference
     result = evaluated.result
     rows = sheet_rows(result)
     titles = [[title for _, title in tiles] for _, tiles in rows]
-    variants = ["model", "without gate", "without IMR", "text only"]
+    variants = ["model", "without attention gate", "without IMR", "text only"]
     motions = ["model: happy", "model: left"]
     assert len(rows) == 3 + 2
     for index, (asked, tiles) in enumerate(rows[:3]):
@@ -177,11 +181,13 @@ class Page(HTMLParser):
         super().__init__()
         self.people = 0
         self.addresses: list[str] = []
+        self.ids: set[str] = set()
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         named = dict(attrs)
         self.people += tag == "section" and named.get("class") == "person"
+        self.ids |= {value for key, value in attrs if key == "id" and value}
         self.addresses += [value for key, value in attrs if key in ("src", "href") and value]
 
 
@@ -189,9 +195,17 @@ def test_the_page_has_a_row_per_person_and_needs_no_other_file(evaluated: Evalua
     page = Page(evaluated.page)
     assert page.people == 4
     assert page.addresses
-    assert all(address.startswith("data:image/") for address in page.addresses)
+    assert all(address.startswith("data:image/") for address in page.addresses if not address.startswith("#"))
     person = evaluated.page.split('<section class="person">')[1].split("</section>")[0]
-    for words in ("reference", "without gate", "without IMR", "true tokens", "disgusted", "half left", "base model"):
+    for words in (
+        "reference",
+        "without attention gate",
+        "without IMR",
+        "true tokens",
+        "disgusted",
+        "half left",
+        "base model",
+    ):
         assert words in person
     # Reference, another photo, five variants, the true photo, the pair, seven expressions, five poses.
     assert person.count("<figure") == 21
@@ -200,6 +214,30 @@ def test_the_page_has_a_row_per_person_and_needs_no_other_file(evaluated: Evalua
     # A random face that is found has a verdict on expression and pose; the second person has none.
     assert all(row.count("no face") >= 1 and row.count("✓") + row.count("✗") >= 2 for row in rows)
     assert evaluated.document["evaluation_set"] in evaluated.page
+
+
+def test_every_name_of_a_metric_leads_to_its_meaning(evaluated: Evaluated) -> None:
+    page = Page(evaluated.page)
+    links = {address.removeprefix("#") for address in page.addresses if address.startswith("#")}
+    assert links <= page.ids
+    assert {f"metric-{name}" for name in ("s", "own_over_other", "expression_accuracy", "gate_in_face")} <= links
+    for name in (link.removeprefix("metric-") for link in links):
+        assert {**MEANINGS, S: S_MEANING}[name].replace("'", "&#39;") in evaluated.page
+
+
+def test_a_picture_has_its_similarity_on_the_scale_and_a_mark_for_expression_and_for_pose(evaluated: Evaluated) -> None:
+    result = evaluated.result
+    number = next(number for number, picture in result.plan.cells["model"].items() if result.readings.found[picture])
+    tile = drawn_tile(result, "model", number, "model")
+    scores, ends = result.scores["model"], [result.metrics[end]["id_similarity"] for end in ("floor", "ceiling")]
+    floor, ceiling = (end.value for end in ends if isinstance(end, Interval))
+    cosine = scores.columns["id_similarity"][scores.cells.tolist().index(number)]
+    assert tile["note"].replace("−", "-") == f"s {(cosine - floor) / (ceiling - floor):.2f}"
+    cell, picture = result.questions.cells[number], result.plan.cells["model"][number]
+    assert [(one["kind"], one["right"]) for one in tile["verdicts"]] == [
+        ("expression", EXPRESSIONS[result.readings.expression[picture]] == cell.expression),
+        ("pose", POSES[result.readings.pose[picture]] == cell.pose),
+    ]
 
 
 def test_a_rerun_gives_the_same_bytes(evaluated: Evaluated, evaluate: Callable[..., Evaluated]) -> None:
@@ -233,7 +271,7 @@ def test_judges_that_cannot_judge_leave_no_number(evaluate: Callable[..., Evalua
     page = evaluated.page
     assert "cannot judge: auc" in page
     assert page.count("not measurable") > 20
-    assert re.search(r"similarity (not measurable|−?\d)", page)[1] == "not measurable"  # type: ignore[index]
+    assert re.search(r"similarity (not measurable|s −?\d)", page)[1] == "not measurable"  # type: ignore[index]
     assert 'alt="identity against prompt' not in page
 
 
