@@ -10,6 +10,7 @@ import re
 import shutil
 import sys
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -20,6 +21,7 @@ from pipelines.core.chain import known_stages
 from pipelines.core.environment import adopt, check_places
 from pipelines.core.errors import StageFailed, UserError, leave_reason
 from pipelines.core.execution import noting
+from pipelines.core.paths import project_root
 from pipelines.core.privacy import TELEMETRY_OFF
 from pipelines.core.quiet import silence_libraries
 from pipelines.core.screen import say
@@ -106,15 +108,28 @@ app = typer.Typer(cls=LazyCommands, no_args_is_help=True, pretty_exceptions_enab
 
 def _print_version(asked: bool) -> None:
     if asked:
-        print(f"dynamicid {version('dynamicid')}")
+        print(f"dynamicid {version('dynamicid')}{_commit(project_root())}")
         raise typer.Exit
+
+
+def _commit(root: Path) -> str:
+    """Return the commit of the checkout `root` in brackets, and whether its files differ; "" without a repository."""
+    from pipelines.versions.git import run_git
+
+    if not (root / ".git").exists() or shutil.which("git") is None:
+        return ""
+    commit = run_git(root, "rev-parse", "--short=12", "HEAD")
+    if commit.code:
+        return ""
+    changed = run_git(root, "status", "--porcelain", "--untracked-files=no").text
+    return f" (commit {commit.text}{', with local changes' if changed else ''})"
 
 
 @app.callback()
 def root(
     _: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print version and commit, and exit."),
     ] = False,
 ) -> None:
     """Turn a folder of face photos into a trained, evaluated and registered DynamicID model.

@@ -47,7 +47,7 @@ def app(
     params = read_params(file, overrides)
     if importlib.util.find_spec("gradio") is None:
         raise UserError("the page needs Gradio: pip install -c constraints.txt '.[app]'")
-    from pipelines.commands.generate import default_adapter
+    from pipelines.registry.loading import default_adapter
     from pipelines.webpage.model_version import find_model
     from pipelines.webpage.server import serve_page
 

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from model.face.face_prompts import EXPRESSIONS, POSE_PHRASES, parse
 from pipelines.commands.options import DEFAULT_PARAMS, AdapterChoice, Overrides, ParamsFile, option, read_params
 from pipelines.commands.output import emit, say, warn
-from pipelines.core.chain import ADAPTER
 from pipelines.core.errors import UserError
 
 if TYPE_CHECKING:
-    from pipelines.core.params import Params
     from pipelines.serving.request import Box
 
 
@@ -52,7 +50,7 @@ def generate(
 ) -> None:
     """Generate a picture of the reference people from a prompt, with the expressions and poses of the face prompts."""
     params = read_params(file, overrides)
-    from pipelines.registry.model_uri import find_adapter
+    from pipelines.registry.loading import choose_adapter
     from pipelines.serving.generation import Generator
     from pipelines.serving.request import DrawRequest, Reference
 
@@ -79,7 +77,7 @@ def generate(
     )
     for text in request.face_prompts:
         _report_unnamed(text)
-    folder = find_adapter(adapter or default_adapter(params), Path.cwd())
+    chosen = choose_adapter(adapter, params, Path.cwd())
     for target in filter(None, (out, gate_map)):  # before the work, which would be lost
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -87,7 +85,8 @@ def generate(
             raise UserError(f"{target}: the folder {target.parent} cannot be made ({error.strerror})") from None
         if target.is_dir():
             raise UserError(f"{target}: a folder; expected the name of a picture file")
-    generator = Generator.load(folder, params)
+    say(f"generate: drawing with {chosen.origin}")
+    generator = Generator.load(chosen.folder, params)
     made = []
     for turn, one in enumerate(request.pictures(), 1):
         drawn = generator.draw(one, gate_map=gate_map is not None)
@@ -102,7 +101,8 @@ def generate(
             picture.save(file)
             shown[name] = str(file)
         made.append(shown)
-    emit({**(made[0] if number == 1 else {"pictures": made}), **generator.other_base})
+    drawn_with = {"adapter": str(chosen.folder), "adapter_origin": chosen.origin}
+    emit({**(made[0] if number == 1 else {"pictures": made}), **drawn_with, **generator.other_base})
 
 
 def split_reference(text: str) -> tuple[Path, int | None, Box | None]:
@@ -138,17 +138,6 @@ def _report_unnamed(face_prompt: str) -> None:
     ):
         if face_prompt and named is None:
             say(f"generate: {face_prompt!r} names no {part} ({', '.join(words)}): it stays that of the reference")
-
-
-def default_adapter(params: Params) -> str:
-    """Return the adapter just trained, or if there is none the one of `evaluate.shipped_adapter`, with a message."""
-    from pipelines.core.paths import resolve
-
-    shipped = params.evaluate.shipped_adapter
-    if shipped is None or (resolve(ADAPTER) / "config.json").is_file():
-        return ADAPTER
-    say(f"generate: no {ADAPTER} yet; drawing with the shipped adapter {shipped}")
-    return shipped
 
 
 def _grey(gate: Any, size: tuple[int, int]) -> Any:

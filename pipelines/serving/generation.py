@@ -138,7 +138,9 @@ class Generator:
             **multi_person_settings(settings, regions, steps),
         )
         cut = self._pipeline.cut_from(request.prompt)
-        asked = [(text, parse(text).note) for text in request.face_prompts]
+        # An adapter by published conventions reads the text of the face prompt itself.
+        verbatim = ways.target_prompt == "verbatim"
+        asked = [] if verbatim else [(text, parse(text).note) for text in request.face_prompts]
         notes = [
             *(f"face prompt {text!r}: {note}" for text, note in asked if note),
             *self._unknown_size(people, width, height),

@@ -16,7 +16,7 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from pipelines.cli import COMMANDS, PANELS, app, main
+from pipelines.cli import COMMANDS, PANELS, _commit, app, main
 from tests.processes import commit_all, dynamicid, git, run
 
 DRAW = ("generate", "--reference", "a.jpg", "--prompt", "a man", "--out", "a.png")
@@ -46,7 +46,34 @@ def test_help_lists_every_command_in_its_panel_and_imports_nothing_heavy(project
 
 
 def test_the_version_is_that_of_the_package(project: Path) -> None:
-    assert run_light("--version", cwd=project) == f"dynamicid {version('dynamicid')}\n"
+    shown = run_light("--version", cwd=project)
+    assert shown.startswith(f"dynamicid {version('dynamicid')}")
+    if (project / ".git").exists():
+        assert f"(commit {git(project, 'rev-parse', '--short=12', 'HEAD').strip()}" in shown
+
+
+def test_the_version_of_an_installed_package_names_no_commit_of_a_repository_around_it(tmp_path: Path) -> None:
+    (tmp_path / "code.py").write_text("", encoding="utf-8")
+    commit_all(tmp_path, "Another project")
+    assert _commit(tmp_path).startswith(" (commit ")
+    (tmp_path / "site-packages").mkdir()
+    assert _commit(tmp_path / "site-packages") == ""
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("generat", "'generate'"),
+        ("dataset shw", "'show'"),
+        ("generate --promt x", "--prompt"),
+        ("stack strat", "'start'"),
+        ("--verison", "--version"),
+    ],
+)
+def test_a_misspelt_command_subcommand_or_option_gets_the_nearest(typed: str, meant: str) -> None:
+    done = CliRunner().invoke(app, typed.split(), env={"COLUMNS": "200", "TERMINAL_WIDTH": "200"})
+    assert done.exit_code == 2
+    assert meant in done.output
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,10 @@ from typer.testing import CliRunner, Result
 
 from model.foundation.random_models import save_random_models
 from pipelines.cli import app
-from pipelines.commands.generate import default_adapter, split_reference
+from pipelines.commands.generate import split_reference
 from pipelines.core.errors import UserError
 from pipelines.core.params import load_params
+from pipelines.registry.loading import default_adapter
 from tests.processes import dynamicid
 
 
@@ -85,10 +86,13 @@ def test_a_registered_model_draws_the_same(
         )
     mlflow.MlflowClient().set_registered_model_alias("dynamicid", "champion", "1")
     common = ["--reference", photos[0], "--prompt", "a man", "--face-prompt", "happy"]
+    origins = []
     for out, more in (("folder.png", []), ("registry.png", ["--adapter", "models:/dynamicid@champion"])):
         done = generate(home, *common, "--out", tmp_path / out, *more)
         assert done.exit_code == 0, done.output
+        origins.append(json.loads(done.stdout)["adapter_origin"])
     assert (tmp_path / "folder.png").read_bytes() == (tmp_path / "registry.png").read_bytes()
+    assert origins == ["models/adapter, trained in this checkout", "dynamicid, version 1, the champion of the registry"]
     done = generate(home, *common, "--out", tmp_path / "x.png", "--adapter", "models:/dynamicid@missing")
     assert "models:/dynamicid@missing" in refused(done)
 
@@ -206,7 +210,13 @@ def test_no_library_prints_between_our_lines(project: Path, drawn_people: list[P
     common = ("--reference", drawn_people[0], "--prompt", "a photo of a person", "--face-prompt", "sad", "--steps", "2")
     chosen = ("--params", project / "profiles" / "tiny.yaml", "--out", tmp_path / "x.png")
     done = dynamicid("generate", *common, *chosen, cwd=tmp_path)
-    assert json.loads(done.stdout) == {"picture": str(tmp_path / "x.png"), "seed": 0}
+    shipped = "model/foundation/weights/adapter"
+    assert json.loads(done.stdout) == {
+        "picture": str(tmp_path / "x.png"),
+        "seed": 0,
+        "adapter": str(project / shipped),
+        "adapter_origin": f"{shipped}, the one that ships, as there is no models/adapter yet",
+    }
     lines = [line for line in re.split(r"[\r\n]", done.stderr) if line.strip()]
     assert [line for line in lines if not line.startswith(("generate: ", "drawing: "))] == []
     assert any("names no pose" in line for line in lines)

@@ -1,0 +1,141 @@
+"""From the name of a model to one that draws, in Python as for `dynamicid generate`.
+
+from pipelines.registry.loading import load
+
+draw = load("models:/dynamicid@champion")
+picture = draw("a photo of a person, blue background", ["me.jpg"], face_prompts=["happy"], seed=1)
+picture.image.save("me.png")
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.core.chain import ADAPTER
+from pipelines.core.errors import UserError
+from pipelines.core.params import PARAMS, Params, load_params
+from pipelines.core.paths import resolve
+from pipelines.registry.model_uri import find_adapter, is_model_uri
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from pipelines.serving.generation import GeneratedPicture, Generator
+    from pipelines.serving.request import Box
+
+
+@dataclass(frozen=True)
+class ChosenAdapter:
+    """An adapter folder, and which one it is, such as "dynamicid, version 3, the champion of the registry"."""
+
+    folder: Path
+    origin: str
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model in memory: a call draws one picture. `adapter` is the one that was loaded."""
+
+    generator: Generator
+    adapter: ChosenAdapter
+
+    def __call__(
+        self,
+        prompt: str,
+        faces: Sequence[str | Path | bytes | Image],
+        *,
+        face_prompts: Sequence[str] = (),
+        boxes: Sequence[Box] = (),
+        seed: int = 0,
+        **sampling: Any,
+    ) -> GeneratedPicture:
+        """Draw the people of `faces` and return the picture: `image` (PIL, RGB) and `note`, why it may be wrong.
+
+        `faces`: one photo a person: a file, its bytes, or a PIL picture, with one large face. `face_prompts`: none, or
+        expression and pose of each person; "" keeps those of the photo. `boxes`: none, or (y0, x0, y1, x1) of each
+        person, fractions of the picture in [0, 1]. `seed`: from 0 to 2⁶³ − 1; the same call gives the same picture.
+        `sampling`: `width` and `height` (pixels, multiples of 8), `steps` (at least 1), `guidance` (at least 0),
+        `negative_prompt`, `sampler` ("ddim" or "dpm"), `scale` (strength of the identity, 1.0); defaults are those of
+        the parameters and the base.
+
+        Raises UserError, with what to change, where `dynamicid generate` ends with exit code 2: a photo without one
+        clear face, a face prompt that contradicts itself, too many people for the base, a value out of its range.
+        """
+        from pipelines.serving.request import DrawRequest
+
+        references = tuple(_reference(photo, number) for number, photo in enumerate(faces, 1))
+        request = DrawRequest(
+            references, prompt, face_prompts=tuple(face_prompts), boxes=tuple(boxes), seed=seed, **sampling
+        )
+        return self.generator.draw(request)
+
+
+def load(model: str | Path | None = None, params: Params | str | Path = PARAMS) -> Model:
+    """Load a model once, to draw with it many times.
+
+    `model`: a registered version (`models:/dynamicid@champion`, `models:/dynamicid/3`) of the tracking server or
+    database of the current folder, or an adapter folder; None as in `choose_adapter`. `params`: the parameters, or
+    their file, which name the base and the face networks. Raises UserError where one of them is missing, or the
+    adapter was trained for another base.
+    """
+    from pipelines.serving.generation import Generator
+
+    read = params if isinstance(params, Params) else load_params(Path(params))
+    chosen = choose_adapter(None if model is None else str(model), read, Path.cwd())
+    return Model(Generator.load(chosen.folder, read), chosen)
+
+
+def choose_adapter(wanted: str | None, params: Params, root: Path) -> ChosenAdapter:
+    """Return the adapter `wanted`; for None that of this checkout's training, or before any, the one that ships.
+
+    An alias is resolved to its version first. Raises UserError where there is none.
+    """
+    if wanted is None:
+        wanted, why = _default(params)
+        return ChosenAdapter(find_adapter(wanted, root), f"{wanted}, {why}")
+    if not is_model_uri(wanted) or "@" not in wanted:
+        return ChosenAdapter(find_adapter(wanted, root), wanted)
+    from pipelines.registry.registry import find_version, open_registry
+
+    found = find_version(open_registry(root), wanted)
+    alias = wanted.partition("@")[2]
+    folder = find_adapter(f"models:/{found.name}/{found.version}", root)
+    return ChosenAdapter(folder, f"{found.name}, version {found.version}, the {alias} of the registry")
+
+
+def default_adapter(params: Params) -> str:
+    """Return the adapter just trained, or if there is none the one of `evaluate.shipped_adapter`."""
+    return _default(params)[0]
+
+
+def _default(params: Params) -> tuple[str, str]:
+    shipped = params.evaluate.shipped_adapter
+    if (resolve(ADAPTER) / "config.json").is_file():
+        return ADAPTER, "trained in this checkout"
+    if shipped is None:
+        return ADAPTER, "the default"
+    return shipped, f"the one that ships, as there is no {ADAPTER} yet"
+
+
+def _reference(photo: Any, number: int) -> Any:
+    """Return photo `number` of a call as an encoded picture with a name; raise UserError where it is none."""
+    from PIL.Image import Image
+
+    from pipelines.serving.request import Reference
+
+    name = f"face {number}"
+    if isinstance(photo, bytes):
+        return Reference(name, photo)
+    if isinstance(photo, Image):
+        buffer = io.BytesIO()
+        photo.save(buffer, format="PNG")
+        return Reference(name, buffer.getvalue())
+    if not isinstance(photo, str | Path):
+        raise UserError(f"{name}: {type(photo).__name__}; expected a file, its bytes, or a PIL picture of one person")
+    if not Path(photo).is_file():
+        raise UserError(f"{photo}: no such file; expected a photo of one person")
+    return Reference(str(photo), Path(photo).read_bytes())
