@@ -47,15 +47,14 @@ def app(
     params = read_params(file, overrides)
     if importlib.util.find_spec("gradio") is None:
         raise UserError("the page needs Gradio: pip install -c constraints.txt '.[app]'")
-    from pipelines.registry.loading import default_adapter
-    from pipelines.webpage.model_version import find_model
+    from pipelines.registry.loading import choose_adapter
     from pipelines.webpage.server import serve_page
 
-    shown = find_model(adapter or default_adapter(params), Path.cwd())
+    shown = choose_adapter(adapter, params, Path.cwd())
 
     def ready(url: str) -> None:
-        emit({"url": url, "model": shown.version})
-        say_done(f"app: {url} serves {shown.version}; Ctrl+C stops it")
+        emit({"url": url, "model": shown.origin})
+        say_done(f"app: {url} serves {shown.origin}; Ctrl+C stops it")
         if not is_loopback(host) and public_url is None:
             warn(
                 "app: passwords and photos are sent unencrypted; put a TLS proxy in front of it, and name --public-url"

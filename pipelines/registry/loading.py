@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.core.chain import ADAPTER
 from pipelines.core.errors import UserError
+from pipelines.core.files import folder_sha256
 from pipelines.core.params import PARAMS, Params, load_params
 from pipelines.core.paths import resolve
-from pipelines.registry.model_uri import find_adapter, is_model_uri
+from pipelines.registry.model_uri import adapter_folder, find_adapter, is_model_uri
+from pipelines.registry.registry import find_version, open_registry
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -30,7 +32,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ChosenAdapter:
-    """An adapter folder, and which one it is, such as "dynamicid, version 3, the champion of the registry"."""
+    """An adapter folder, and which one it is.
+
+    `origin`: such as "dynamicid, version 3, the champion of the registry" or "models/adapter, 3fa9c1d2e3f4, trained in
+    this checkout", with the start of the folder's sha256.
+    """
 
     folder: Path
     origin: str
@@ -80,7 +86,7 @@ def load(model: str | Path | None = None, params: Params | str | Path = PARAMS) 
     `model`: a registered version (`models:/dynamicid@champion`, `models:/dynamicid/3`) of the tracking server or
     database of the current folder, or an adapter folder; None as in `choose_adapter`. `params`: the parameters, or
     their file, which name the base and the face networks. Raises UserError where one of them is missing, or the
-    adapter was trained for another base.
+    adapter was trained for another base; StageFailed where it was trained with another recogniser.
     """
     from pipelines.serving.generation import Generator
 
@@ -92,32 +98,23 @@ def load(model: str | Path | None = None, params: Params | str | Path = PARAMS) 
 def choose_adapter(wanted: str | None, params: Params, root: Path) -> ChosenAdapter:
     """Return the adapter `wanted`; for None that of this checkout's training, or before any, the one that ships.
 
-    An alias is resolved to its version first. Raises UserError where there is none.
+    An alias is resolved to its version first, so that its origin stays true when the alias moves. Raises UserError
+    where there is no such version, or no adapter in the folder.
     """
-    if wanted is None:
-        wanted, why = _default(params)
-        return ChosenAdapter(find_adapter(wanted, root), f"{wanted}, {why}")
-    if not is_model_uri(wanted) or "@" not in wanted:
-        return ChosenAdapter(find_adapter(wanted, root), wanted)
-    from pipelines.registry.registry import find_version, open_registry
-
-    found = find_version(open_registry(root), wanted)
-    alias = wanted.partition("@")[2]
-    folder = find_adapter(f"models:/{found.name}/{found.version}", root)
-    return ChosenAdapter(folder, f"{found.name}, version {found.version}, the {alias} of the registry")
-
-
-def default_adapter(params: Params) -> str:
-    """Return the adapter just trained, or if there is none the one of `evaluate.shipped_adapter`."""
-    return _default(params)[0]
+    if wanted is not None and is_model_uri(wanted):
+        found = find_version(open_registry(root), wanted)
+        name, alias = f"{found.name}, version {found.version}", wanted.partition("@")[2]
+        folder = adapter_folder(f"models:/{found.name}/{found.version}", root)
+        return ChosenAdapter(folder, f"{name}, the {alias} of the registry" if alias else name)
+    wanted, why = _default(params) if wanted is None else (wanted, "")
+    folder = find_adapter(wanted, root)
+    return ChosenAdapter(folder, ", ".join(filter(None, (wanted, folder_sha256(folder)[:12], why))))
 
 
 def _default(params: Params) -> tuple[str, str]:
     shipped = params.evaluate.shipped_adapter
-    if (resolve(ADAPTER) / "config.json").is_file():
+    if shipped is None or (resolve(ADAPTER) / "config.json").is_file():
         return ADAPTER, "trained in this checkout"
-    if shipped is None:
-        return ADAPTER, "the default"
     return shipped, f"the one that ships, as there is no {ADAPTER} yet"
 
 

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
     from pipelines.core.params import Params
     from pipelines.core.sections.operations import Serve
-    from pipelines.webpage.model_version import PageModel
+    from pipelines.registry.loading import ChosenAdapter
 
 # Open connections get this long to end after SIGTERM; those of open tabs would never.
 _GRACE_SECONDS = 2
 
 
 def serve_page(
-    model: PageModel,
+    model: ChosenAdapter,
     params: Params,
     *,
     root: Path,
@@ -55,7 +55,7 @@ def serve_page(
 
         uploads = folder / UPLOADS
         uploads.mkdir()
-        renderer = Renderer(Generator.load(model.adapter, params), params, model.version, uploads)
+        renderer = Renderer(Generator.load(model.folder, params), params, model.origin, uploads)
         # Not among the uploads, which are deleted: Gradio serves copies of them.
         examples = [
             example

@@ -17,9 +17,10 @@ from model.foundation.random_models import save_random_models
 from pipelines.cli import app
 from pipelines.commands.generate import split_reference
 from pipelines.core.errors import UserError
-from pipelines.core.params import load_params
-from pipelines.registry.loading import default_adapter
+from pipelines.core.files import folder_sha256
 from tests.processes import dynamicid
+
+SHIPPED = "model/foundation/weights/adapter"
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +93,8 @@ def test_a_registered_model_draws_the_same(
         assert done.exit_code == 0, done.output
         origins.append(json.loads(done.stdout)["adapter_origin"])
     assert (tmp_path / "folder.png").read_bytes() == (tmp_path / "registry.png").read_bytes()
-    assert origins == ["models/adapter, trained in this checkout", "dynamicid, version 1, the champion of the registry"]
+    assert re.fullmatch("models/adapter, [0-9a-f]{12}, trained in this checkout", origins[0])
+    assert origins[1] == "dynamicid, version 1, the champion of the registry"
     done = generate(home, *common, "--out", tmp_path / "x.png", "--adapter", "models:/dynamicid@missing")
     assert "models:/dynamicid@missing" in refused(done)
 
@@ -175,23 +177,13 @@ def test_an_adapter_of_another_base_is_refused(home: Path, photos: list[Path], t
     assert "/sd with fingerprint" in refused(generate(home, *common, "--set", f"base.pipeline={other.pipeline}"))
 
 
-def test_before_any_training_the_shipped_adapter_is_used(
-    project: Path, drawn_people: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_shipped_adapter_draws_with_poses_and_rescaled_guidance(
+    project: Path, drawn_people: list[Path], tmp_path: Path
 ) -> None:
-    params = load_params(project / "profiles" / "tiny.yaml")
-    with monkeypatch.context() as elsewhere:
-        elsewhere.chdir(tmp_path)
-        elsewhere.setattr("pipelines.core.paths.project_root", lambda: tmp_path)
-        shipped = default_adapter(params)
-        assert shipped == params.evaluate.shipped_adapter
-        (tmp_path / "models" / "adapter").mkdir(parents=True)
-        (tmp_path / "models" / "adapter" / "config.json").write_text("{}")
-        assert default_adapter(params) == "models/adapter"
-
     def draw(name: str, face_prompt: str, *more: str) -> np.ndarray:
         prompt = "a photo of a person wearing a red shirt, blue background"
         common = ["--reference", drawn_people[0], "--prompt", prompt, "--face-prompt", face_prompt]
-        chosen = ["--adapter", shipped, "--params", project / "profiles" / "tiny.yaml", "--out", tmp_path / name]
+        chosen = ["--adapter", SHIPPED, "--params", project / "profiles" / "tiny.yaml", "--out", tmp_path / name]
         done = generate(tmp_path, *common, *chosen, *more)
         assert done.exit_code == 0, done.output
         return np.asarray(Image.open(tmp_path / name)).astype(float)
@@ -208,14 +200,13 @@ def test_before_any_training_the_shipped_adapter_is_used(
 
 def test_no_library_prints_between_our_lines(project: Path, drawn_people: list[Path], tmp_path: Path) -> None:
     common = ("--reference", drawn_people[0], "--prompt", "a photo of a person", "--face-prompt", "sad", "--steps", "2")
-    chosen = ("--params", project / "profiles" / "tiny.yaml", "--out", tmp_path / "x.png")
+    chosen = ("--adapter", SHIPPED, "--params", project / "profiles" / "tiny.yaml", "--out", tmp_path / "x.png")
     done = dynamicid("generate", *common, *chosen, cwd=tmp_path)
-    shipped = "model/foundation/weights/adapter"
     assert json.loads(done.stdout) == {
         "picture": str(tmp_path / "x.png"),
         "seed": 0,
-        "adapter": str(project / shipped),
-        "adapter_origin": f"{shipped}, the one that ships, as there is no models/adapter yet",
+        "adapter": str(project / SHIPPED),
+        "adapter_origin": f"{SHIPPED}, {folder_sha256(project / SHIPPED)[:12]}",
     }
     lines = [line for line in re.split(r"[\r\n]", done.stderr) if line.strip()]
     assert [line for line in lines if not line.startswith(("generate: ", "drawing: "))] == []

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,10 +17,23 @@ from pipelines.core.errors import UserError
 from pipelines.core.params import load_params
 from pipelines.data.preprocessing.partition import split_of
 from pipelines.registry.loading import Model, choose_adapter, load
+from pipelines.registry.tracking import connect
 from tests.guides import commands, section
 
 SHIPPED = "model/foundation/weights/adapter"
 PROMPT = "a photo of a person wearing a red t-shirt"
+
+
+class Nothing(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input, params=None):
+        return model_input
+
+
+def save_config(folder: Path, config: str) -> Path:
+    """Write the configuration of an adapter into `folder` and return it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(config, encoding="utf-8")
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +85,15 @@ def test_a_missing_model_is_named(project: Path, tmp_path: Path, monkeypatch: py
         load("nowhere", project / "profiles" / "tiny.yaml")
 
 
+def test_an_adapter_of_another_base_is_refused(project: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(project / SHIPPED, tmp_path / "adapter")
+    config = json.loads((other / "config.json").read_text())
+    config["base"]["fingerprint"] = "0" * 64
+    (other / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"fingerprint 000000000000.*base\.allow_other"):
+        load(other, project / "profiles" / "tiny.yaml")
+
+
 def test_without_a_name_the_trained_adapter_is_taken_and_before_it_the_shipped_one(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,13 +102,41 @@ def test_without_a_name_the_trained_adapter_is_taken_and_before_it_the_shipped_o
     monkeypatch.setattr("pipelines.core.paths.project_root", lambda: tmp_path)
     for folder, why in (
         (SHIPPED, "the one that ships, as there is no models/adapter yet"),
-        ("models/adapter", "trained"),
+        ("models/adapter", "trained in this checkout"),
     ):
-        (tmp_path / folder).mkdir(parents=True)
-        (tmp_path / folder / "config.json").write_text("{}", encoding="utf-8")
+        save_config(tmp_path / folder, "{}")
         chosen = choose_adapter(None, params, tmp_path)
         assert chosen.folder.resolve() == (tmp_path / folder).resolve()
-        assert chosen.origin.startswith(f"{folder}, {why}")
+        assert re.fullmatch(rf"{folder}, [0-9a-f]{{12}}, {why}", chosen.origin)
+
+
+def test_a_folder_is_named_with_its_hash(project: Path, tmp_path: Path) -> None:
+    params = load_params(project / "profiles" / "tiny.yaml")
+    first = choose_adapter(str(save_config(tmp_path / "adapter", "{}")), params, tmp_path)
+    assert first.origin.startswith(f"{tmp_path / 'adapter'}, ")
+    save_config(tmp_path / "adapter", '{"other": 1}')
+    assert choose_adapter(str(tmp_path / "adapter"), params, tmp_path).origin != first.origin
+
+
+def test_an_alias_is_named_by_its_version(project: Path, mlflow_checkout: Path, tmp_path: Path) -> None:
+    params = load_params(project / "profiles" / "tiny.yaml")
+    connect(mlflow_checkout)
+    for text in ("{}", '{"second": 1}'):
+        with mlflow.start_run():
+            mlflow.pyfunc.log_model(
+                name="model",
+                python_model=Nothing(),
+                artifacts={"adapter": str(save_config(tmp_path / "adapter", text))},
+                pip_requirements=[],
+                registered_model_name="dynamicid",
+            )
+    mlflow.MlflowClient().set_registered_model_alias("dynamicid", "champion", "2")
+    chosen = choose_adapter("models:/dynamicid@champion", params, mlflow_checkout)
+    assert chosen.origin == "dynamicid, version 2, the champion of the registry"
+    assert (chosen.folder / "config.json").read_text() == '{"second": 1}'
+    assert choose_adapter("models:/dynamicid/1", params, mlflow_checkout).origin == "dynamicid, version 1"
+    with pytest.raises(UserError, match="no such version in the registry; there are v1, v2"):
+        choose_adapter("models:/dynamicid/7", params, mlflow_checkout)
 
 
 def test_no_training_sees_the_people_of_the_readme(project: Path) -> None:
