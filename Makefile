@@ -59,7 +59,7 @@ rooms: $(READY)
 	$(BIN)/lint-imports
 
 # Figures, words, links and paths of all pages; pages that are generated from code; the site, which needs no network.
-REFERENCES := commands data metrics parameters architecture
+REFERENCES := commands data metrics parameters dags architecture
 pages: $(READY)
 	$(BIN)/python docs/scripts/prose.py
 	@for page in $(REFERENCES); do $(BIN)/python docs/scripts/$$page.py --check || exit 1; done

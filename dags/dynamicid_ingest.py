@@ -9,6 +9,7 @@ from airflow.sdk import DAG, task
 from assets import FACES
 from inbox_sensor import InboxSensor
 from stage_task import COMMON, HOME, INBOX, PYTHON, SKIP, command_task
+from task_docs import doc_of
 
 DOC = """
 ### From the inbox to a dataset version
@@ -36,6 +37,7 @@ with DAG(
 ) as dag:
     wait = InboxSensor(
         task_id="wait_for_photos",
+        doc_md=doc_of("wait_for_photos"),
         python=PYTHON,
         project=HOME,
         inbox=INBOX,
@@ -49,7 +51,7 @@ with DAG(
     validate = command_task("validate", "inbox validate", retries=0)
     publish = command_task("publish", f"inbox publish --skip-code {SKIP}", output_processor=json.loads)
 
-    @task(outlets=[FACES])
+    @task(outlets=[FACES], doc_md=doc_of("announce"))
     def announce(published: dict, *, outlet_events=None) -> str:
         """Emit the Asset with the version that was made."""
         outlet_events[FACES].extra = {"dataset_version": published["tag"], "rows": published["rows"]}

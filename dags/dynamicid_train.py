@@ -6,12 +6,12 @@ import json
 import os
 from datetime import timedelta
 
-import yaml
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import DAG, AssetOrTimeSchedule, CronTriggerTimetable, task
 from assets import FACES
 from promotion import ANSWERED, QUESTION, answer_of
-from stage_task import COMMON, HOME, PROJECT, PROMOTION, SKIP, command_task, stage_task
+from stage_task import COMMON, HOME, PROMOTION, SKIP, command_task, stage_task
+from task_docs import STAGES, doc_of, outputs_of
 from training_form import ASKED, FILLED, FORM, PLANNED, trigger_of, versions_of
 
 DOC = """
@@ -27,7 +27,6 @@ training. `save_run` keeps the run as a DVC experiment; `dynamicid workspace res
 `register` makes a version with the alias `challenger`, and `champion` if it passes the gates of `params.yaml`. With
 `human_decision` a person is asked instead (*Required Actions*), and `decide` carries out the answer.
 """
-STAGES = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
 
 with DAG(
     "dynamicid_train",
@@ -48,12 +47,7 @@ with DAG(
     ingest = command_task("ingest", "retrain configure", form=PLANNED)
     # What cannot reach its end stops here, in seconds.
     doctor = command_task("doctor", "doctor --fast", retries=0)
-    made_by = {
-        out if isinstance(out, str) else next(iter(out)): name
-        for name, stage in STAGES.items()
-        for kind in ("outs", "metrics", "plots")
-        for out in stage.get(kind, ())
-    }
+    made_by = {out: name for name, stage in STAGES.items() for out in outputs_of(stage)}
     tasks = {name: stage_task(name, execution_timeout=timedelta(days=7)) for name in STAGES}
     for name, stage in STAGES.items():
         needs = {made_by[dep] for dep in stage["deps"] if dep in made_by}
@@ -64,12 +58,12 @@ with DAG(
     save_run = command_task("save_run", "workspace save", cwd=HOME)
     register = command_task("register", "register --accept-refusal", pool=PROMOTION, output_processor=json.loads)
 
-    @task.short_circuit
+    @task.short_circuit(doc_md=doc_of("person_asked"))
     def person_asked(params: dict) -> bool:
         """Continue only if the form asks for a person's decision."""
         return bool(params["human_decision"])
 
-    ask = HITLOperator(task_id="ask_a_person", **QUESTION)
+    ask = HITLOperator(task_id="ask_a_person", doc_md=doc_of("ask_a_person"), **QUESTION)
     decide = command_task("decide", "retrain decide", form=ANSWERED, pool=PROMOTION)
     plan >> workspace >> ingest >> doctor
     tasks["evaluate"] >> save_run >> register >> person_asked() >> ask >> decide

@@ -13,6 +13,7 @@ from typing import Any
 from airflow.providers.standard.operators.bash import BashOperator
 from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 from notify import report_failure
+from task_docs import doc_of
 
 PROJECT = Path(__file__).resolve().parent.parent
 # If Airflow has its own environment, this names the interpreter that has torch and Spark.
@@ -67,6 +68,7 @@ def command_task(task_id: str, words: str, *, cwd: str = WORKSPACE, form: str | 
     """
     return CommandOperator(
         task_id=task_id,
+        doc_md=doc_of(words.partition(f" --skip-code {SKIP}")[0]),
         bash_command=f'exec "$PYTHON" -m pipelines.cli {words}',
         cwd=cwd,
         env={

@@ -55,6 +55,14 @@ profile. A stage runs again if a section that `dvc.yaml` lists for it changes. U
 {TABLE}"""
 
 
+FORM = f"""
+## The form of dynamicid_train
+
+Not in `params.yaml`: what *Trigger* asks in Airflow, and `dynamicid retrain --form` takes as JSON.
+
+{TABLE}"""
+
+
 @dataclass(frozen=True)
 class Key:
     """A key of `params.yaml` by its dotted path; `inner` is true for a section or a list of sections."""
@@ -121,6 +129,7 @@ def reference(schema: dict[str, Any]) -> str:
     """Return the page of all keys, with one table per section."""
     from pipelines.cli import COMMANDS as ALL_COMMANDS
     from pipelines.core.chain import stages
+    from pipelines.registry.training_run import Form
 
     sections = schema["$defs"]
     if wrong := set().union(*COMMANDS.values()) - set(ALL_COMMANDS):
@@ -130,8 +139,7 @@ def reference(schema: dict[str, Any]) -> str:
     for key in keys:
         name, _, rest = key.path.partition(".")
         if not key.inner:
-            row = (f"`{rest or name}`", type_of(key.schema), range_of(key.schema), key.default, key.text)
-            page.append("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n")
+            page.append(row(rest or name, key))
         elif not rest:
             running = tuple(stage.name for stage in stages() if name in stage.sections)
             readers = {"Stages": running, "Commands": COMMANDS[name]}
@@ -142,7 +150,13 @@ def reference(schema: dict[str, Any]) -> str:
                     page.append(f"* `{inner.path.partition('.')[2]}`: {' '.join(inner.text.split())}\n")
             page.append("\n" * page[-1].startswith("*"))
             page.append(TABLE)
-    return "".join(page)
+    return "".join([*page, FORM, *(row(key.path, key) for key in keys_of(Form.model_json_schema(), {}))])
+
+
+def row(name: str, key: Key) -> str:
+    """Return the line of a key in a table."""
+    cells = (f"`{name}`", type_of(key.schema), range_of(key.schema), key.default, key.text)
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
 
 
 def paragraphs(text: str) -> str:

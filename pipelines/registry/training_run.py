@@ -8,23 +8,43 @@ from pydantic import Field, ValidationError
 
 from pipelines.core.errors import UserError
 from pipelines.core.params import problems_of
+from pipelines.core.sections.evaluation import Register
+from pipelines.core.sections.operations import Retrain
 from pipelines.core.sections.section import Section
+from pipelines.core.sections.training import TrainAnchoring, TrainImr
 from pipelines.registry.retraining import SCRATCH, Plan, Trigger
+
+
+def _described(section: type[Section], key: str) -> str | None:
+    """Return what the parameter reference says of a key."""
+    return section.model_fields[key].description
 
 
 class Form(Section):
     """A user's settings for a run; a scheduled run has no form, so every field has a default."""
 
-    profile: str | None = None
-    dataset_version: str | None = None
-    identities: int = Field(100, ge=4, le=100_000)
-    start_from: Literal["parameters", "scratch", "champion"] | None = None
-    anchoring_steps: int | None = Field(None, ge=1)
-    imr_steps: int | None = Field(None, ge=1)
-    overrides: tuple[str, ...] = ()
-    accept_drift: bool = False
-    promote: bool = True
-    human_decision: bool = False
+    profile: str | None = Field(None, description="Profile to start from; empty: params.yaml.")
+    dataset_version: str | None = Field(
+        None,
+        pattern=r"^(latest|faces-v[0-9]+)$",
+        description="Dataset version, such as faces-v3, or latest; empty: procedural people.",
+    )
+    identities: int = Field(100, ge=4, le=100_000, description="Procedural people to draw without a version.")
+    start_from: Literal["parameters", "scratch", "champion"] | None = Field(
+        None, description=f"{_described(Retrain, 'start_from')} Empty: retrain.start_from."
+    )
+    anchoring_steps: int | None = Field(
+        None, ge=1, description=f"train_anchoring.steps: {_described(TrainAnchoring, 'steps')} Empty: the profile's."
+    )
+    imr_steps: int | None = Field(
+        None, ge=1, description=f"train_imr.steps: {_described(TrainImr, 'steps')} Empty: the profile's."
+    )
+    overrides: tuple[str, ...] = Field((), description="Other parameters, each section.key=value; they win.")
+    accept_drift: bool = Field(False, description="Train although the data has drifted from the champion's.")
+    promote: bool = Field(True, description=f"register.promote: {_described(Register, 'promote')}")
+    human_decision: bool = Field(
+        False, description="Ask a person to decide, showing the result of the gates; none of them promotes by itself."
+    )
 
 
 class Answer(Section):

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.core.chain import stage_names
+from pipelines.core.chain import stage_names, stages
+from pipelines.core.sections.training import Loop
 from pipelines.registry.training_run import Form
 from tests.processes import run
 
@@ -25,7 +26,10 @@ dag = bag.dags.get("dynamicid_train")
 heavy = sorted({"torch", "pyspark", "mlflow", "diffusers", "transformers", "great_expectations"} & set(sys.modules))
 print("DUMP" + json.dumps({
     "errors": bag.import_errors,
-    "params": {name: dag.params.get_param(name).schema for name in dag.params},
+    "params": {
+        name: {**dag.params.get_param(name).schema, "description": dag.params.get_param(name).description}
+        for name in dag.params
+    },
     "defaults": dag.params.validate(),
     "heavy": heavy,
     "seconds": seconds,
@@ -47,6 +51,7 @@ print("DUMP" + json.dumps({
                     "backoff": bool(task.retry_exponential_backoff),
                     "callbacks": len(task.on_failure_callback or ()),
                     "script": getattr(task, "bash_command", ""),
+                    "doc": task.doc_md or "",
                 }
                 for task in one.task_dict.values()
             },
@@ -102,6 +107,27 @@ def test_every_dag_is_documented_bounded_and_never_catches_up(dag: dict) -> None
             assert task["callbacks"] == 1, name
             # Tasks that wait for photos or a person occupy no worker and have another limit.
             assert task["timeout"] or name in ("wait_for_photos", "ask_a_person"), name
+
+
+def test_every_task_says_what_it_does_reads_and_writes_and_what_to_do_when_it_fails(dag: dict) -> None:
+    for each in dag["dags"].values():
+        for name, task in each["tasks"].items():
+            does, *rest = [part for part in task["doc"].split("\n") if part]
+            assert len(does.split()) >= 4, name
+            assert [line.partition(":")[0] for line in rest if line.startswith("* ")] == [
+                "* Reads",
+                "* Writes",
+                "* When it fails",
+            ], name
+            command = task["script"].partition("pipelines.cli ")[2].partition(" --skip-code")[0]
+            assert (f"Command: `dynamicid {command}`" in rest) is bool(command), name
+
+
+def test_the_documentation_of_a_stage_is_that_of_dvc(dag: dict) -> None:
+    for stage in stages():
+        doc = dag["dags"]["dynamicid_train"]["tasks"][stage.name]["doc"]
+        assert stage.description[1:] in doc
+        assert all(f"`{path}`" in doc for path in stage.outputs)
 
 
 def test_training_is_triggered_by_data_or_time_and_ingestion_always_waits(dag: dict) -> None:
@@ -182,6 +208,20 @@ def test_the_form_is_typed(dag: dict, project: Path) -> None:
     assert dag["params"]["start_from"]["enum"] == [None, "parameters", "scratch", "champion"]
     # A scheduled run has no form, so every value has a default, the same as on the command line.
     assert dag["defaults"] == Form().model_dump(mode="json")
+
+
+def test_the_form_says_what_the_parameter_reference_says(dag: dict, project: Path) -> None:
+    fields = Form.model_json_schema()["properties"]
+    page = (project / "docs" / "reference" / "parameters.md").read_text()
+    table = page.partition("## The form of dynamicid_train")[2]
+    for name, field in fields.items():
+        assert dag["params"][name]["description"] == field["description"]
+        assert f"| `{name}` |" in table
+        assert f"| {field['description']} |" in table
+    assert page.count(Loop.model_fields["steps"].description) >= 4
+    assert fields["anchoring_steps"]["description"].startswith(
+        f"train_anchoring.steps: {Loop.model_fields['steps'].description}"
+    )
 
 
 def test_dag_files_are_short_and_import_no_stage_code(project: Path) -> None:
