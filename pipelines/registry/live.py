@@ -161,7 +161,7 @@ class _Follower(threading.Thread):
         client.plain.set_tag(run_id, "dynamicid.reason", str(self._error)[:5000] or type(self._error).__name__)
         client.plain.set_terminated(run_id, status, end)
         if parent is not None:
-            end_parent(client, parent, status, end)
+            end_parent(client, parent, end)
 
 
 @contextmanager

@@ -7,7 +7,9 @@ as long as that has no finished run of it; else a new chain begins. So `repro`, 
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -23,8 +25,10 @@ from pipelines.registry.runs import (
     continue_run,
     create_run,
     finished_run,
+    log_tags,
     log_values,
     search_runs,
+    writer_of,
     writing,
 )
 from pipelines.registry.tracking import Tracking
@@ -64,24 +68,36 @@ def parent_of(
     return create_run(client, name, {**source_tags(root, "repro"), **known, **writer}, start)
 
 
-def end_parent(
-    client: Tracking,
-    parent: str,
-    status: str = "FINISHED",
-    end: int | None = None,
-    *,
-    params: Mapping[str, str] = {},
-    metrics: Iterable[Any] = (),
-    inputs: Iterable[Any] = (),
+def add_to_parent(
+    client: Tracking, parent: str, params: Mapping[str, str], metrics: Iterable[Any] = (), inputs: Iterable[Any] = ()
 ) -> None:
-    """End a parent and add what a stage's run has: parameters that it lacks, metrics and datasets."""
+    """Add to a parent what a stage's run has: parameters that the parent lacks, metrics and datasets."""
     with suppress(TrackingFault):  # somebody deleted it meanwhile
-        run = client.get_run(parent)
-        missing = {key: value for key, value in params.items() if key not in run.data.params}
-        log_values(client, parent, missing, list(metrics))
+        known = client.get_run(parent).data.params
+        log_values(client, parent, {key: value for key, value in params.items() if key not in known}, list(metrics))
         if datasets := list(inputs):
             client.log_inputs(parent, datasets)
-        client.set_terminated(parent, status, end)
+
+
+def end_parent(client: Tracking, parent: str, end: int | None = None) -> None:
+    """End a parent as its stages ended: by the last run of each, whichever of several processes is the last to ask.
+
+    It stays RUNNING as long as a stage does; FAILED, or KILLED, where a stage is, until another attempt of it succeeds.
+    A caller ends the run of its stage first, so that the last of two that end at once finds both. `end` is a time in
+    milliseconds since 1970, by default that of the parent, else the present.
+    """
+    children = search_runs(client, None, {PARENT: parent})
+    # Attempts of a stage follow each other, and may have the same start: that of their process.
+    children.sort(key=lambda run: math.inf if run.info.status == "RUNNING" else run.info.end_time or 0)
+    newest = {run.data.tags.get("dynamicid.stage", run.info.run_id): run for run in children}
+    states = {run.info.status: run for run in newest.values()}
+    with suppress(TrackingFault):  # somebody deleted it meanwhile
+        if "RUNNING" in states:
+            # Whoever writes that run also holds the parent: `fail_abandoned` must not take it for left alone.
+            log_tags(client, parent, writer_of(states["RUNNING"]))
+            return
+        status = next((one for one in ("FAILED", "KILLED") if one in states), "FINISHED")
+        client.set_terminated(parent, status, end or client.get_run(parent).info.end_time)
 
 
 def grouped(client: Tracking, root: Path, parent: str | None) -> dict[str, str]:
@@ -90,7 +106,7 @@ def grouped(client: Tracking, root: Path, parent: str | None) -> dict[str, str]:
         with writing(client) as writer:
             parent = parent_of(client, root, CHAIN, writer)
             if parent is not None:
-                end_parent(client, parent)
+                end_parent(client, parent, round(time.time() * 1000))
     return {} if parent is None else {PARENT: parent}
 
 

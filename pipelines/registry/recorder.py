@@ -31,7 +31,7 @@ from pipelines.registry.contents import dataset_inputs, describe_run, flatten, s
 from pipelines.registry.lineage import Lineage, lineage_of, source_tags
 from pipelines.registry.live import milliseconds, run_of
 from pipelines.registry.model_extras import write_sheet
-from pipelines.registry.parents import end_parent, parent_of
+from pipelines.registry.parents import add_to_parent, end_parent, parent_of
 from pipelines.registry.registry import open_registry, registry_lock
 from pipelines.registry.results import StageResult, result_of
 from pipelines.registry.runs import PARENT, finished_run, log_values, open_run, search_runs, writing
@@ -122,6 +122,8 @@ def record_stage(root: Path, name: str, params: Params, *, anew: bool = False) -
                 # A run id may have characters that are allowed in a tag's value but not in its name.
                 used_by = f"dynamicid.used_by.{run_name(lineage.airflow_run_id)}"
                 client.set_tag(existing, used_by, lineage.airflow_run_id)
+            if parent := client.get_run(existing).data.tags.get(PARENT):
+                end_parent(client, parent)  # the process that recorded it may have been killed before it did so
             return existing
         deleted = None if anew else finished_run(client, deleted=True, stage=name, lock_hash=lineage.lock_hash)
         if deleted is not None:
@@ -187,8 +189,9 @@ def _record(
             parent = parent or parent_of(client, root, name, writer, run.info.start_time, by_hand=result.by_hand)
             if parent is not None:
                 client.set_tag(run_id, PARENT, parent)
-                of_chain = values if name == "evaluate" else ()
-                end_parent(client, parent, end=end, params=leaves, metrics=of_chain, inputs=inputs)
+                add_to_parent(client, parent, leaves, values if name == "evaluate" else (), inputs)
+    if parent is not None:
+        end_parent(client, parent, end)
     return run_id
 
 

@@ -116,6 +116,11 @@ def writing(client: Tracking) -> Iterator[dict[str, str]]:
             lock.unlink(missing_ok=True)
 
 
+def writer_of(run: Any) -> dict[str, str]:
+    """Return the tag of the process that writes a run, if it has one."""
+    return {name: value for name, value in run.data.tags.items() if name == _WRITER}
+
+
 def create_run(client: Tracking, name: str, tags: Mapping[str, str], start: int | None = None) -> str:
     """Create a RUNNING run with `tags`, among them that of `writing`, and return its id; `start` as in `open_run`."""
     experiment = client.experiment_id()

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pipelines.core.errors import StageFailed
-from pipelines.core.execution import note_row, noting, read_execution
+from pipelines.core.execution import VARIABLE, note_row, noting, read_execution
 from pipelines.core.params import load_params
 from pipelines.operations.forgetting.registry import traces
 from pipelines.registry.lineage import AIRFLOW_RUN_VARIABLE
@@ -25,6 +25,7 @@ from pipelines.registry.runs import PARENT, search_runs
 from pipelines.versions.dvc import stage_environment
 from tests.pipelines.registry.conftest import make_result, small_chain
 from tests.processes import run as run_process
+from tests.processes import wait_until
 
 ROW = {"step": 1, "loss": 0.123456789, "probe": None}
 
@@ -145,6 +146,33 @@ def test_a_stage_that_fails_says_why_and_its_next_attempt_joins_the_chain(root: 
         repro(root, "train_imr")
     assert [one.info.run_id for one in search_runs(client, None, {"stage": "train_imr"})] == [failed.info.run_id]
     assert search_runs(client, "RUNNING", {}) == [], "nor does the parent wait for it"
+
+
+def test_a_stage_that_succeeds_later_does_not_hide_one_that_failed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two tasks of one run of a DAG end in either order, each in a process of its own."""
+    monkeypatch.setenv(AIRFLOW_RUN_VARIABLE, "dynamicid_train/manual__1")
+    client = open_registry(root)
+
+    def state(stage: str) -> str:
+        [parent] = search_runs(client, None, {"stage": "chain", "airflow_run_id": "dynamicid_train/manual__1"})
+        assert len(search_runs(client, None, {PARENT: parent.info.run_id, "stage": stage})) > 0
+        return str(parent.info.status)
+
+    def fail() -> None:
+        raise StageFailed("the loss diverged")
+
+    def first_fails() -> None:
+        wait_until(lambda: search_runs(client, "RUNNING", {"stage": "evaluate"}), 120, "no run")
+        with monkeypatch.context() as other:
+            other.delenv(VARIABLE)
+            with pytest.raises(StageFailed):
+                repro(root, "train_imr", fail)
+        assert state("train_imr") == "RUNNING", "the other stage still runs"
+
+    repro(root, "evaluate", first_fails)
+    assert state("evaluate") == "FAILED"
+    repro(root, "train_imr")
+    assert state("train_imr") == "FINISHED", "the cleared task has mended it"
 
 
 def test_pictures_of_a_run_that_was_not_completed_are_found_by_their_people(
