@@ -107,8 +107,11 @@ class _Follower(threading.Thread):
 
     def run(self) -> None:
         """Wait for the execution, then follow it; a fault of MLflow is printed once."""
-        while (execution := self._execution()) is None:
-            if self._ended.is_set():
+        while True:
+            ended = self._ended.is_set()  # asked first: a stage may begin and end after the file was read
+            if (execution := self._execution()) is not None:
+                break
+            if ended:
                 return
             self._ended.wait(_PAUSE)
         try:
@@ -161,7 +164,7 @@ class _Follower(threading.Thread):
         client.plain.set_tag(run_id, "dynamicid.reason", str(self._error)[:5000] or type(self._error).__name__)
         client.plain.set_terminated(run_id, status, end)
         if parent is not None:
-            end_parent(client, parent, end)
+            end_parent(client, parent)
 
 
 @contextmanager

@@ -22,11 +22,11 @@ from pipelines.registry.champion_metrics import figures_problem
 from pipelines.registry.faults import TrackingFault
 from pipelines.registry.model_card import model_card
 from pipelines.registry.model_extras import of_model, requirements, write_sheet
-from pipelines.registry.parents import grouped
+from pipelines.registry.parents import child_run
 from pipelines.registry.recorder import record_stage
 from pipelines.registry.registry import CHALLENGER, TRAINED_HERE, versions_of
 from pipelines.registry.results import StageResult
-from pipelines.registry.runs import PARENT, finished_run, log_values, open_run
+from pipelines.registry.runs import PARENT, finished_run, log_values
 from pipelines.registry.tracking import Tracking, ask, make
 from pipelines.versions.dataset_version import current_version, pointer_of
 
@@ -176,9 +176,9 @@ def _log(client: Tracking, params: Params, challenger: Challenger, key: dict[str
     if snapshot is not None:
         tags["dynamicid.snapshot"] = snapshot
     parent = client.get_run(key["evaluate_run"]).data.tags.get(PARENT)
-    tags |= source_tags(root, "register", now=False) | grouped(client, root, parent)
+    tags |= source_tags(root, "register", now=False)
     with (
-        open_run(client, "register", {**tags, "dynamicid.stage": "register"}) as run_id,
+        child_run(client, root, "register", {**tags, "dynamicid.stage": "register"}, parent) as run_id,
         tempfile.TemporaryDirectory() as folder,
     ):
         files = {"params": Path(folder) / "params.yaml", _CARD: Path(folder) / f"{_CARD}.md"}

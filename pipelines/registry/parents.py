@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import math
 import os
-import time
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from pipelines.registry.runs import (
     finished_run,
     log_tags,
     log_values,
+    open_run,
     search_runs,
     writer_of,
     writing,
@@ -79,12 +79,11 @@ def add_to_parent(
             client.log_inputs(parent, datasets)
 
 
-def end_parent(client: Tracking, parent: str, end: int | None = None) -> None:
-    """End a parent as its stages ended: by the last run of each, whichever of several processes is the last to ask.
+def end_parent(client: Tracking, parent: str) -> None:
+    """End a parent as and when its stages ended, by the last run of each, whichever process is the last to ask.
 
     It stays RUNNING as long as a stage does; FAILED, or KILLED, where a stage is, until another attempt of it succeeds.
-    A caller ends the run of its stage first, so that the last of two that end at once finds both. `end` is a time in
-    milliseconds since 1970, by default that of the parent, else the present.
+    A caller ends the run of its stage first, so that the last of two that end at once finds both.
     """
     children = search_runs(client, None, {PARENT: parent})
     # Attempts of a stage follow each other, and may have the same start: that of their process.
@@ -97,17 +96,33 @@ def end_parent(client: Tracking, parent: str, end: int | None = None) -> None:
             log_tags(client, parent, writer_of(states["RUNNING"]))
             return
         status = next((one for one in ("FAILED", "KILLED") if one in states), "FINISHED")
-        client.set_terminated(parent, status, end or client.get_run(parent).info.end_time)
+        client.set_terminated(parent, status, max((run.info.end_time or 0 for run in children), default=None))
 
 
-def grouped(client: Tracking, root: Path, parent: str | None) -> dict[str, str]:
-    """Return the tag of a run that belongs to `parent`; without one, to the parent of the scheduler's run, if any."""
-    if parent is None and os.environ.get(AIRFLOW_RUN_VARIABLE):
-        with writing(client) as writer:
-            parent = parent_of(client, root, CHAIN, writer)
-            if parent is not None:
-                end_parent(client, parent, round(time.time() * 1000))
-    return {} if parent is None else {PARENT: parent}
+@contextmanager
+def child_run(
+    client: Tracking, root: Path, name: str, tags: Mapping[str, str], parent: str | None = None
+) -> Iterator[str]:
+    """As `open_run`, of a run that belongs to `parent`; without one, to that of the scheduler's run, if any.
+
+    The parent of the scheduler's run is RUNNING meanwhile; that of a chain that ended before stays as it is.
+    """
+    airflow, own = os.environ.get(AIRFLOW_RUN_VARIABLE), None
+    with writing(client) as writer:
+        made_by = client.get_run(parent).data.tags.get("dynamicid.airflow_run_id") if parent else airflow
+        if airflow and made_by == airflow:
+            own = parent_of(client, root, CHAIN, writer)
+        grouped = {PARENT: found} if (found := parent or own) else {}
+        try:
+            with open_run(client, name, {**tags, **grouped}) as run_id:
+                yield run_id
+        except BaseException:
+            if own:
+                with suppress(Exception):  # one attempt, as that of `open_run`
+                    end_parent(client.plain, own)
+            raise
+        if own:
+            end_parent(client, own)
 
 
 def _describe(client: Tracking, root: Path, stage: str) -> str:

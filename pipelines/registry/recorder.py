@@ -191,7 +191,7 @@ def _record(
                 client.set_tag(run_id, PARENT, parent)
                 add_to_parent(client, parent, leaves, values if name == "evaluate" else (), inputs)
     if parent is not None:
-        end_parent(client, parent, end)
+        end_parent(client, parent)
     return run_id
 
 

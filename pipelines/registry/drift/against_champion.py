@@ -20,7 +20,7 @@ from pipelines.registry.drift.features import read_sample
 from pipelines.registry.drift.page import write_page
 from pipelines.registry.drift.verdict import ADDED, Verdict, compare, state_of
 from pipelines.registry.registry import TRAINED_HERE, champion_of, find_version, open_registry
-from pipelines.registry.runs import log_values, open_run
+from pipelines.registry.runs import log_values
 from pipelines.registry.tracking import Tracking
 from pipelines.versions.dataset_version import current_version
 from pipelines.versions.dvc import bring_objects
@@ -97,7 +97,7 @@ def _record(client: Tracking, root: Path, verdict: Verdict, out: Path) -> None:
     from mlflow.entities import Metric
 
     from pipelines.registry.lineage import AIRFLOW_RUN_VARIABLE, source_tags
-    from pipelines.registry.parents import grouped
+    from pipelines.registry.parents import child_run
 
     tags = {
         "dynamicid.stage": "drift",
@@ -110,7 +110,7 @@ def _record(client: Tracking, root: Path, verdict: Verdict, out: Path) -> None:
     values = {name: one.distance for name, one in names.items()}
     values |= {f"{name}.chance": one.chance for name, one in names.items()}
     now = time.time_ns() // 1_000_000
-    tags |= source_tags(root, "drift") | grouped(client, root, None)
-    with open_run(client, "drift", {key: value for key, value in tags.items() if value}) as run_id:
+    tags |= source_tags(root, "drift")
+    with child_run(client, root, "drift", {key: value for key, value in tags.items() if value}) as run_id:
         log_values(client, run_id, {}, [Metric(name, value, now, 0) for name, value in values.items()])
         client.log_artifacts(run_id, str(out))

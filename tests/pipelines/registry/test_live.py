@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,8 @@ from pipelines.core.execution import VARIABLE, note_row, noting, read_execution
 from pipelines.core.params import load_params
 from pipelines.operations.forgetting.registry import traces
 from pipelines.registry.lineage import AIRFLOW_RUN_VARIABLE
-from pipelines.registry.live import live_run
+from pipelines.registry.live import _Follower, live_run
+from pipelines.registry.parents import child_run
 from pipelines.registry.recorder import Discarded, record_stage
 from pipelines.registry.registry import open_registry
 from pipelines.registry.results import result_of
@@ -173,6 +176,59 @@ def test_a_stage_that_succeeds_later_does_not_hide_one_that_failed(root: Path, m
     assert state("evaluate") == "FAILED"
     repro(root, "train_imr")
     assert state("train_imr") == "FINISHED", "the cleared task has mended it"
+
+
+def test_a_stage_that_ends_before_its_file_is_read_again_is_a_run_of_its_own(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forced, it gives the same result: only the run that shows it while it runs tells it from the first one."""
+    first, ended = repro(root, "train_imr"), threading.Event()
+
+    def slow(folder: Path, stage: str) -> Any:
+        found = read_execution(folder, stage)
+        if threading.current_thread().name == f"live {stage}":
+            ended.wait(60)  # the stage begins and ends between this reading of its file and the next
+        return found
+
+    monkeypatch.setattr("pipelines.registry.live.read_execution", slow)
+    finish = _Follower.finish
+
+    def finishing(follower: _Follower, error: BaseException | None) -> None:
+        follower._ended.set()
+        ended.set()
+        finish(follower, error)
+
+    monkeypatch.setattr(_Follower, "finish", finishing)
+    assert repro(root, "train_imr").info.run_id != first.info.run_id
+
+
+def test_the_parent_of_a_schedulers_run_lasts_as_long_as_a_registration_or_drift(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = open_registry(root)
+    by_hand = repro(root, "evaluate").data.tags[PARENT]
+    ended = client.get_run(by_hand).info.end_time
+    with child_run(client, root, "register", {"dynamicid.stage": "register"}, by_hand) as run_id:
+        assert client.get_run(run_id).data.tags[PARENT] == by_hand
+        assert client.get_run(by_hand).info.status == "FINISHED", "it ended before somebody registered its adapter"
+    assert client.get_run(by_hand).info.end_time == ended
+    monkeypatch.setenv(AIRFLOW_RUN_VARIABLE, "dynamicid_train/manual__2")
+    parents = {"stage": "chain", "airflow_run_id": "dynamicid_train/manual__2"}
+
+    def attempt(fault: Exception | None) -> tuple[str, bool]:
+        given = search_runs(client, None, parents)
+        with suppress(StageFailed), child_run(client, root, "drift", {"dynamicid.stage": "drift"}, *ids(given)) as one:
+            (parent,) = search_runs(client, "RUNNING", parents)
+            if fault is not None:
+                raise fault
+        found, child = client.get_run(parent.info.run_id), client.get_run(one)
+        return found.info.status, found.info.end_time == child.info.end_time
+
+    def ids(runs: list[Any]) -> list[str]:
+        return [run.info.run_id for run in runs]
+
+    assert attempt(StageFailed("the disk is full")) == ("FAILED", True)
+    assert attempt(None) == ("FINISHED", True)
 
 
 def test_pictures_of_a_run_that_was_not_completed_are_found_by_their_people(
