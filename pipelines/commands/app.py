@@ -22,6 +22,10 @@ from pipelines.core.errors import UserError
 def app(
     *,
     adapter: AdapterChoice = None,
+    compare: Annotated[
+        str | None,
+        option("Also draw every picture with this adapter or version, side by side.", metavar="MODEL"),
+    ] = None,
     host: Annotated[str, option("Address to listen on; any but loopback needs --accounts.")] = "127.0.0.1",
     port: Annotated[int, option("Port to listen on.", min=1, max=65535)] = PAGE_PORT,
     accounts: Annotated[
@@ -50,18 +54,19 @@ def app(
     from pipelines.registry.loading import choose_adapter
     from pipelines.webpage.server import serve_page
 
-    shown = choose_adapter(adapter, params, Path.cwd())
+    models = [choose_adapter(one, params, Path.cwd()) for one in [adapter, *([compare] if compare else [])]]
+    origins = " beside ".join(model.origin for model in models)
 
     def ready(url: str) -> None:
-        emit({"url": url, "model": shown.origin})
-        say_done(f"app: {url} serves {shown.origin}; Ctrl+C stops it")
+        emit({"url": url, "model": models[0].origin, **({"compared_with": models[1].origin} if compare else {})})
+        say_done(f"app: {url} serves {origins}; Ctrl+C stops it")
         if not is_loopback(host) and public_url is None:
             warn(
                 "app: passwords and photos are sent unencrypted; put a TLS proxy in front of it, and name --public-url"
             )
 
     serve_page(
-        shown,
+        models,
         params,
         root=Path.cwd(),
         host=host,

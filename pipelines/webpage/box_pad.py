@@ -1,4 +1,4 @@
-"""A square on which the user drags a box for each person."""
+"""The picture on which the user drags a box for each person."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ _HERE = Path(__file__).parent
 
 
 def box_pad(people: int) -> Any:
-    """Return the component; its value is {"boxes": [[y0, x0, y1, x1] or None, …], "active": index of a person}."""
+    """Return the component; its value is {"boxes": [[y0, x0, y1, x1] or None, …], "active": index of a person, …}.
+
+    `aspect` is width over height of what is drawn on, `picture` a data URI of the last picture, or "".
+    """
     return gr.HTML(
         with_boxes(()),
         html_template=_HERE.joinpath("box_pad.html").read_text(encoding="utf-8"),
@@ -28,7 +31,28 @@ def box_pad(people: int) -> Any:
 
 def with_boxes(boxes: Sequence[Sequence[float]]) -> dict[str, Any]:
     """Return the value that shows `boxes` (y0, x0, y1, x1)."""
-    return {"boxes": [list(box) for box in boxes], "active": 0}
+    return {"boxes": [list(box) for box in boxes], "active": 0, "aspect": 1.0, "picture": ""}
+
+
+def with_picture(value: Any, file: Path) -> Any:
+    """Return `value` with a drawn picture under the boxes, so that they can be moved to where the faces are."""
+    import numpy as np
+    from PIL import Image
+
+    from pipelines.evaluation.pictures import data_uri
+
+    if not isinstance(value, dict):
+        return value
+    image = Image.open(file).convert("RGB")
+    return {**value, "aspect": image.width / image.height, "picture": data_uri(np.asarray(image))}
+
+
+def with_shape(value: Any, width: float | None, height: float | None) -> Any:
+    """Return `value` in the shape of the requested picture, without a picture of another shape."""
+    aspect = width / height if width and height else 1.0
+    if not isinstance(value, dict) or abs(value.get("aspect", 0.0) - aspect) < 0.01:
+        return value
+    return {**value, "aspect": aspect, "picture": ""}
 
 
 def boxes_of(value: Any, positions: Sequence[int]) -> list[Any] | None:

@@ -23,11 +23,15 @@ _HEAT_SIDE = 512
 
 @dataclass(frozen=True)
 class Drawing:
-    """A picture and its heat map as PNG files, the seconds that drawing took, without waiting, and the model's note."""
+    """A picture and its heat map as PNG files, the seconds that drawing took, without waiting, and the model's note.
+
+    `size`: width and height of the picture in pixels.
+    """
 
     picture: Path
     heat: Path
     seconds: float
+    size: tuple[int, int]
     note: str = ""
 
 
@@ -75,7 +79,7 @@ class Renderer:
             picture, heat = (folder / f"dynamicid-seed-{request.seed}{suffix}.png" for suffix in ("", "-gate"))
             drawn.image.save(picture)
             heat_map(base, drawn.gate_map).save(heat)
-        return Drawing(picture, heat, seconds, drawn.note)
+        return Drawing(picture, heat, seconds, drawn.image.size, drawn.note)
 
     def close(self) -> None:
         """End the drawing that runs and refuse further ones, so that nothing is written into the folder afterwards."""

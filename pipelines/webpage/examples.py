@@ -23,7 +23,7 @@ class Example:
 
 
 def draw_examples(folder: Path) -> list[Example]:
-    """Draw two people into `folder` and return a form with one of them and one with both."""
+    """Draw two people into `folder` and return a form with both of them and one with one."""
     photos = tuple(_portrait(folder / f"drawn-person-{index + 1}.png", index) for index in range(2))
     one = Example(
         "One drawn person",
@@ -40,7 +40,7 @@ def draw_examples(folder: Path) -> list[Example]:
         ("half_right", "half_left"),
         ((0.0, 0.0, 1.0, 0.5), (0.0, 0.5, 1.0, 1.0)),
     )
-    return [one, both]
+    return [both, one]
 
 
 def _portrait(file: Path, index: int) -> Path:

@@ -8,7 +8,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ _GRACE_SECONDS = 2
 
 
 def serve_page(
-    model: ChosenAdapter,
+    models: Sequence[ChosenAdapter],
     params: Params,
     *,
     root: Path,
@@ -39,10 +39,10 @@ def serve_page(
     public_url: str | None,
     ready: Callable[[str], None],
 ) -> None:
-    """Load the model, call `ready` with the page's address once it answers, and serve until SIGINT or SIGTERM.
+    """Load the models, call `ready` with the page's address once it answers, and serve until SIGINT or SIGTERM.
 
-    `public_url`: the address under which a proxy passes requests on, None without a proxy. Raises UserError where the
-    model cannot be loaded, the port is taken, or other machines could reach the page and there are no accounts.
+    The page draws each request by all `models`. `public_url`: the address under which a proxy passes requests on, None
+    without a proxy. Raises UserError where a model cannot be loaded, the port is taken, or other machines could reach the page and there are no accounts.
     """
     check_host(host, accounts, public_url)
     # Overrides the environment: no usage data is ever sent.
@@ -55,21 +55,22 @@ def serve_page(
 
         uploads = folder / UPLOADS
         uploads.mkdir()
-        renderer = Renderer(Generator.load(model.folder, params), params, model.origin, uploads)
+        renderers = [Renderer(Generator.load(one.folder, params), params, _shown(one), uploads) for one in models]
         # Not among the uploads, which are deleted: Gradio serves copies of them.
         examples = [
             example
             for example in draw_examples(folder / "examples")
-            if len(example.photos) <= renderer.people
-            and all(renderer.generator.shows_a_face(photo.read_bytes()) for photo in example.photos)
+            if len(example.photos) <= renderers[0].people
+            and all(renderers[0].generator.shows_a_face(photo.read_bytes()) for photo in example.photos)
         ]
-        page = build(renderer, examples)
+        page = build(renderers, examples)
         application = guarded(page, params.serve, uploads, accounts, allowed_hosts(host, public_url))
         is_proxied = public_url is not None
         try:
             _serve(application, page, listener, is_proxied=is_proxied, ready=lambda: ready(_url(host, port)))
         finally:
-            renderer.close()
+            for renderer in renderers:
+                renderer.close()
 
 
 def guarded(page: Any, limits: Serve, uploads: Path, accounts: Mapping[str, str], hosts: list[str]) -> Any:
@@ -120,8 +121,7 @@ def guarded(page: Any, limits: Serve, uploads: Path, accounts: Mapping[str, str]
         app_kwargs={"exception_handlers": {Exception: lambda _, error: detail(400, not_understood(error))}},
         auth=password_check(accounts) if accounts else None,
         max_file_size=f"{limits.max_upload_mb}mb",
-        # System fonts: the page must work without internet access.
-        theme=gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+        theme=_theme(),
         css_paths=Path(__file__).with_name("page.css"),
         footer_links=["api"],
         run_history=False,
@@ -131,6 +131,34 @@ def guarded(page: Any, limits: Serve, uploads: Path, accounts: Mapping[str, str]
         pwa=False,
         allowed_paths=[],
         show_error=True,
+    )
+
+
+def _shown(model: ChosenAdapter) -> str:
+    """Return the origin of `model` without the folders above it: no answer names a folder of the server."""
+    given, _, rest = model.origin.partition(", ")
+    return f"{Path(given).name}, {rest}" if Path(given).is_absolute() else model.origin
+
+
+def _theme() -> Any:
+    """Return the theme: system fonts, as the page must work without internet, and colours with enough contrast."""
+    import gradio as gr
+
+    theme = gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+    # Soft's are below the 4.5 : 1 that WCAG 2 asks for.
+    return theme.set(
+        body_text_color_subdued="*neutral_600",
+        block_info_text_color="*neutral_600",
+        block_label_text_color="*primary_800",
+        block_title_text_color="*primary_800",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        button_primary_background_fill_dark="*primary_600",
+        button_primary_background_fill_hover_dark="*primary_700",
+        checkbox_label_background_fill_selected="*primary_600",
+        checkbox_label_background_fill_selected_dark="*primary_600",
+        input_placeholder_color="*neutral_500",
+        link_text_color="*primary_700",
     )
 
 

@@ -20,7 +20,7 @@ from pipelines.webpage.box_pad import boxes_of, with_boxes
 from pipelines.webpage.drawing import Renderer
 from pipelines.webpage.examples import draw_examples
 from pipelines.webpage.folder import page_folder
-from pipelines.webpage.page import face_prompt
+from pipelines.webpage.form import face_prompt
 
 
 def test_two_chips_give_a_valid_face_prompt() -> None:
@@ -41,10 +41,10 @@ def test_boxes_belong_to_the_people_with_a_photo() -> None:
 
 
 def test_examples_are_drawn_people_and_the_same_every_time(tmp_path: Path) -> None:
-    alone, both = draw_examples(tmp_path / "a")
+    both, alone = draw_examples(tmp_path / "a")
     assert (len(alone.photos), len(both.photos)) == (1, 2)
     assert len(both.boxes) == len(both.expressions) == len(both.poses) == 2
-    again = draw_examples(tmp_path / "b")[1]
+    again = draw_examples(tmp_path / "b")[0]
     assert [photo.read_bytes() for photo in both.photos] == [photo.read_bytes() for photo in again.photos]
     with Image.open(both.photos[0]) as photo:
         assert photo.size == (256, 256)
