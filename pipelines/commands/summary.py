@@ -43,9 +43,9 @@ def summary(
         found |= {"older_than_data": older} if older else {}
         emit({**found, **({"paper": document["paper"]} if "paper" in document else {})})
         return
-    show(_table(rows), width=110)  # for a log file it is 80, which would cut the numbers off
+    show(_table(rows), whole=True)
     if "paper" in document:
-        show(_paper_table(document["paper"]), width=110)
+        show(_paper_table(document["paper"]), whole=True)
     for metric, reason in withheld(document).items():
         say(f"{metric}: {NOT_MEASURABLE} ({reason})")
     command = f"mlflow ui --backend-store-uri {shlex.quote(own_uri(Path.cwd()))}"
@@ -97,9 +97,9 @@ def _table(rows: dict[str, dict[str, Any]]) -> Table:
     )
     table.add_column("metric", no_wrap=True)
     for variant in rows:
-        table.add_column(HEADINGS[variant], justify="right")
+        table.add_column(HEADINGS[variant].replace(" ", "\n"), justify="right")
         if variant == "model":
-            table.add_column("95 %", justify="right", no_wrap=True)
+            table.add_column("95 %", justify="right")
     for metric in rows["model"]:
         cells = []
         for variant, row in rows.items():

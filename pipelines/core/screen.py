@@ -82,17 +82,23 @@ def say(text: str, colour: str | None = None) -> None:
         typer.secho(one_message(text), fg=colour, err=True)
 
 
-def show(renderable: RenderableType, *, width: int | None = None, **options: Any) -> None:
+# More columns than anything printed has.
+_ANY_WIDTH = 1000
+
+
+def show(renderable: RenderableType, *, whole: bool = False, **options: Any) -> None:
     """Print what rich renders, such as a table, to stderr; its texts are escaped, its styles stay.
 
-    `width`: the least number of columns; `options` are those of rich's `print`.
+    With `whole` its lines are longer than a narrow screen; else rich wraps texts and cuts numbers off. `options` are those of rich's `print`.
     """
     from rich.console import Console
+    from rich.measure import Measurement
     from rich.segment import Segment, Segments
 
     console = Console(stderr=True, highlight=False)
-    if width is not None:
-        console.width = max(console.width, width)
+    if whole:
+        unlimited = console.options.update(width=_ANY_WIDTH)
+        console.width = max(console.width, Measurement.get(console, unlimited, renderable).maximum)
     rendered = console.render(renderable, console.options)
     cleaned = [Segment(printable(part.text), part.style) for part in rendered if not part.control]
     with _styled():

@@ -52,7 +52,7 @@ def build(renderers: Sequence[Renderer], examples: Sequence[Example]) -> Any:
                 earlier = gr.Gallery(
                     label="Pictures of this visit",
                     elem_id="earlier",
-                    columns=4,
+                    columns=3,
                     fit_columns=False,
                     height="auto",
                     **shown,

@@ -42,7 +42,8 @@ def serve_page(
     """Load the models, call `ready` with the page's address once it answers, and serve until SIGINT or SIGTERM.
 
     The page draws each request by all `models`. `public_url`: the address under which a proxy passes requests on, None
-    without a proxy. Raises UserError where a model cannot be loaded, the port is taken, or other machines could reach the page and there are no accounts.
+    without a proxy. Raises UserError where a model cannot be loaded, the port is taken, or other machines could reach
+    the page and there are no accounts.
     """
     check_host(host, accounts, public_url)
     # Overrides the environment: no usage data is ever sent.

@@ -107,6 +107,19 @@ def test_a_table_keeps_its_shape_and_the_texts_in_it_are_escaped(capsys: pytest.
     assert "\x1b" not in shown
 
 
+def test_numbers_in_a_table_are_whole_on_a_narrow_screen(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    table = Table("text", *(f"column\n{number}" for number in range(8)))
+    table.add_row("several words", *(f"-0.{number}23456" for number in range(8)))
+    screen.show(table, whole=True)
+    shown = capsys.readouterr().err
+    assert all(f"-0.{number}23456" in shown for number in range(8))
+    assert "several words" in shown
+    assert "…" not in shown
+
+
 def test_a_message_is_one_line_and_what_belongs_to_it_is_indented() -> None:
     assert screen.one_message("a\nb: done") == r"a\nb: done"
     assert screen.one_message("a: does not fit\n  missing b\n") == "a: does not fit\n  missing b"

@@ -28,7 +28,7 @@ class Page:
 
 
 @contextmanager
-def _served(home: Path, *options: str) -> Iterator[Page]:
+def served(home: Path, *options: str) -> Iterator[Page]:
     port = free_port()
     command = [sys.executable, "-m", "pipelines.cli", "app", "--port", str(port), *options]
     log = home / f"app-{port}.log"
@@ -64,11 +64,11 @@ def page_home(
 
 @pytest.fixture(scope="module")
 def page(page_home: Path) -> Iterator[Page]:
-    with _served(page_home) as page:
+    with served(page_home) as page:
         yield page
 
 
 @pytest.fixture(scope="module")
 def page_with_accounts(page_home: Path) -> Iterator[Page]:
-    with _served(page_home, "--accounts", "accounts") as page:
+    with served(page_home, "--accounts", "accounts") as page:
         yield page

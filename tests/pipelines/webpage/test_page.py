@@ -16,11 +16,12 @@ from model.face.face_prompts import EXPRESSIONS, POSES, parse
 from pipelines.core.errors import UserError
 from pipelines.core.params import Params
 from pipelines.serving.request import DrawRequest, Reference
-from pipelines.webpage.box_pad import boxes_of, with_boxes
+from pipelines.webpage.box_pad import boxes_of, with_boxes, with_picture, with_shape
 from pipelines.webpage.drawing import Renderer
 from pipelines.webpage.examples import draw_examples
 from pipelines.webpage.folder import page_folder
 from pipelines.webpage.form import face_prompt
+from pipelines.webpage.history import KeptPicture, with_pictures, write_sheet
 
 
 def test_two_chips_give_a_valid_face_prompt() -> None:
@@ -38,6 +39,39 @@ def test_boxes_belong_to_the_people_with_a_photo() -> None:
     with pytest.raises(UserError, match="person 3: no box"):
         boxes_of(with_boxes((left, right)), [0, 2])
     assert boxes_of("nonsense", [0]) is None
+
+
+def test_boxes_stay_while_the_picture_below_them_changes(tmp_path: Path) -> None:
+    value = with_boxes([[0, 0, 1, 0.5]])
+    Image.new("RGB", (64, 32)).save(tmp_path / "wide.png")
+    wide = with_picture(value, tmp_path / "wide.png")
+    assert (wide["boxes"], wide["aspect"], wide["picture"][:15]) == ([[0, 0, 1, 0.5]], 2.0, "data:image/png;")
+    assert with_shape(wide, 128, 64) == wide
+    square = with_shape(wide, 0, 0)
+    assert (square["boxes"], square["aspect"], square["picture"]) == ([[0, 0, 1, 0.5]], 1.0, "")
+    assert with_shape("nonsense", 128, 64) == with_picture("nonsense", tmp_path / "wide.png") == "nonsense"
+
+
+def test_the_pictures_of_a_visit_are_kept_newest_first_and_written_on_one_page(tmp_path: Path) -> None:
+    def kept(number: int, prompt: str = "a <b>photo</b>") -> KeptPicture:
+        file = tmp_path / f"{number}.png"
+        Image.new("RGB", (64, 64), (number, 0, 0)).save(file)
+        return KeptPicture(file, "dynamicid, version 3", number, prompt, ("sad", ""), (64, 64))
+
+    assert write_sheet([], tmp_path) is None
+    visit = with_pictures([kept(1)], [kept(2)])
+    assert [one.seed for one in visit] == [2, 1]
+    assert visit[0].caption == "dynamicid, version 3 · seed 2 · sad"
+    sheet = write_sheet(visit, tmp_path)
+    assert sheet is not None
+    page = sheet.read_text(encoding="utf-8")
+    assert page.count('<img src="data:image/png') == 2
+    assert page.index("seed 2") < page.index("seed 1")
+    assert "&lt;b&gt;" in page
+    assert "<b>" not in page
+    visit[0].file.unlink()
+    assert [one.seed for one in with_pictures(visit, [])] == [1]
+    assert len(with_pictures([kept(1)] * 30, [])) == 24
 
 
 def test_examples_are_drawn_people_and_the_same_every_time(tmp_path: Path) -> None:
