@@ -9,7 +9,7 @@ import pytest
 from gradio.components.image import ImageData
 from PIL import Image, PngImagePlugin
 
-from pipelines.webpage.page import _person
+from pipelines.webpage.form import _person
 
 
 def test_an_upload_reaches_the_decoder_as_it_is(tmp_path: Path) -> None:
