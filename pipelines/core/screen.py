@@ -89,8 +89,8 @@ _ANY_WIDTH = 1000
 def show(renderable: RenderableType, *, whole: bool = False, **options: Any) -> None:
     """Print what rich renders, such as a table, to stderr; its texts are escaped, its styles stay.
 
-    With `whole` its lines are longer than a narrow screen; else rich wraps texts and cuts numbers off. `options` are those
-    of rich's `print`.
+    With `whole` its lines are longer than a narrow screen; else rich wraps texts and cuts numbers off. `options` are
+    those of rich's `print`.
     """
     from rich.console import Console
     from rich.measure import Measurement
