@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -21,7 +22,8 @@ from filelock import FileLock
 from model.formats import KEY, RECORDS
 
 _KEY = 32
-_APPEND_BYTES = 1 << 26
+# Records are appended when they are so large together, or the last append is so long ago.
+_APPEND_BYTES, _APPEND_SECONDS = 1 << 26, 30.0
 
 
 def text_keys(texts: Sequence[str]) -> np.ndarray:
@@ -162,7 +164,7 @@ def fill(
         items = content(own)
         with tqdm(total=len(own), desc=label, unit="record", disable=rank > 0) as bar:
             done: list[np.ndarray] = []
-            kept = 0
+            kept, appended = 0, time.monotonic()
             for start in range(0, len(own), batch):
                 chunk = list(islice(items, batch))
                 padded = chunk + [chunk[-1]] * (batch - len(chunk))
@@ -170,9 +172,10 @@ def fill(
                 bar.update(len(chunk))
                 reached = start + len(chunk)
                 # Every append waits for the disk: large appends are fast, but a kill must not lose much work.
-                if (reached - kept) * store.record_bytes >= _APPEND_BYTES or reached == len(own):
+                large = (reached - kept) * store.record_bytes >= _APPEND_BYTES
+                if large or time.monotonic() - appended >= _APPEND_SECONDS or reached == len(own):
                     store.append(keys[own[kept:reached]], np.concatenate(done))
-                    done, kept = [], reached
+                    done, kept, appended = [], reached, time.monotonic()
     if accelerator is not None:
         accelerator.wait_for_everyone()
     store.reload()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from model.training import cache
 from model.training.cache import RecordStore, fill, store_folder, text_keys
 
 KEYS = text_keys([f"photo {number}" for number in range(10)])
@@ -84,6 +86,37 @@ def test_only_missing_records_are_computed_in_full_batches(tmp_path: Path) -> No
     rows = fill(store, KEYS[[0, 7, 4, 7]], lambda rows: iter(rows.tolist()), encode, batch=4, label="test")
     assert batches[2:] == [[1, 1, 1, 1]]
     np.testing.assert_array_equal(store[rows][:, 0, 0], [0, 1, 4, 1])
+
+
+def test_a_slow_computation_that_is_killed_goes_on_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Small records of a slow network are appended by time: by size they would all be lost."""
+    clock = iter(range(0, 10_000, 20))
+    monkeypatch.setattr(cache, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    computed: list[int] = []
+
+    def encode(rows: list[int], dies_at: int) -> np.ndarray:
+        if dies_at in rows:
+            raise KeyboardInterrupt
+        computed.extend(rows)
+        return np.array([[row, row] for row in rows])
+
+    def run(dies_at: int) -> np.ndarray:
+        return fill(
+            RecordStore(tmp_path / "store", (2,)),
+            KEYS[:8],
+            lambda rows: iter(rows.tolist()),
+            lambda rows: encode(rows, dies_at),
+            batch=1,
+            label="test",
+        )
+
+    with pytest.raises(KeyboardInterrupt):
+        run(dies_at=6)
+    assert len(RecordStore(tmp_path / "store", (2,)).missing(KEYS[:8])) == 2
+    run(dies_at=-1)
+    assert computed == list(range(8))
 
 
 def test_another_shape_and_records_that_do_not_fit_on_the_disk_are_refused(tmp_path: Path) -> None:
