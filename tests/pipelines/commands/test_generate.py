@@ -66,6 +66,15 @@ def test_two_people_with_boxes_and_face_prompts(home: Path, photos: list[Path], 
 
 
 @pytest.mark.realdata
+def test_words_of_a_face_prompt_that_are_not_used_are_named(home: Path, photos: list[Path], tmp_path: Path) -> None:
+    given = ["--reference", photos[0], "--prompt", "a man", "--out", tmp_path / "a.png", "--face-prompt"]
+    done = generate(home, *given, "sad, looking up")
+    assert done.exit_code == 0, done.output
+    assert "not used: 'looking up'" in done.stderr
+    assert "not used" not in generate(home, *given, "sad").stderr
+
+
+@pytest.mark.realdata
 def test_a_registered_model_draws_the_same(
     home: Path, photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -188,6 +188,15 @@ def test_what_was_cut_from_a_prompt_is_in_the_answer(server: str, photos: list[b
     assert not long_cut.startswith("a photo")
 
 
+def test_words_of_a_face_prompt_that_are_not_used_are_in_the_answer(server: str, photos: list[bytes]) -> None:
+    rows = [row(photos[:1], face_prompts=[text]) for text in ("sad", "sad, looking up")]
+    status, answer = ask(server, {"dataframe_records": rows})
+    assert status == 200
+    used, unused = (prediction["note"] for prediction in answer["predictions"])
+    assert "not used" not in used
+    assert "not used: 'looking up'" in unused
+
+
 def memory_mb(server: str) -> float:
     """Return the memory of the server's processes at most, so far."""
     port = int(server.rpartition(":")[2])

@@ -39,6 +39,12 @@ def test_the_same_request_gives_the_same_bytes(client: Client, page: Page, drawn
         assert heat.size == (512, 512), "enlarged for the page"
 
 
+def test_words_of_a_face_prompt_that_are_not_used_are_named(client: Client, drawn_people: list[Path]) -> None:
+    reference = [handle_file(drawn_people[0])]
+    assert "note" not in draw(client, reference, face_prompts=["sad"])[2]
+    assert "'looking up'" in draw(client, reference, face_prompts=["sad, looking up"])[2]["note"]
+
+
 def test_two_people_in_their_boxes(client: Client, drawn_people: list[Path]) -> None:
     references = [handle_file(photo) for photo in drawn_people]
     boxes = [[0, 0, 1, 0.5], [0, 0.5, 1, 1]]
