@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-import tempfile
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow.providers.standard.operators.bash import BashOperator
-from airflow.sdk.exceptions import AirflowException, AirflowSkipException
+from command_operator import CommandOperator
 from notify import report_failure
-from task_docs import doc_of
+from task_docs import doc_of, pages_of
 
 PROJECT = Path(__file__).resolve().parent.parent
 # If Airflow has its own environment, this names the interpreter that has torch and Spark.
@@ -41,34 +38,17 @@ COMMON: dict[str, Any] = {
 }
 
 
-class CommandOperator(BashOperator):
-    """A task of one command; where it fails, the task fails with the reason that the command gives."""
-
-    def execute(self, context: Any) -> Any:
-        """Run the command; the reason is otherwise in the log alone, and no notification has it."""
-        with tempfile.TemporaryDirectory() as folder:
-            note = Path(folder) / "reason"
-            self.env = {**(self.env or {}), "DYNAMICID_REASON_FILE": str(note)}  # pipelines/core/errors.py
-            try:
-                return super().execute(context)
-            except AirflowSkipException:
-                raise
-            except AirflowException:
-                if not note.is_file():
-                    raise
-                code, reason = json.loads(note.read_text(encoding="utf-8"))
-                raise AirflowException(f"{reason} (exit {code})") from None
-
-
 def command_task(task_id: str, words: str, *, cwd: str = WORKSPACE, form: str | None = None, **options: Any):
     """Return a task that runs the command line with the constant `words`; its result is the last line of the output.
 
     Text that a user typed must not reach a shell: `form`, a template that ends with `tojson`, becomes the value of an
     environment variable.
     """
+    command = words.partition(f" --skip-code {SKIP}")[0]
     return CommandOperator(
         task_id=task_id,
-        doc_md=doc_of(words.partition(f" --skip-code {SKIP}")[0]),
+        doc_md=doc_of(command),
+        pages=pages_of(command),
         bash_command=f'exec "$PYTHON" -m pipelines.cli {words}',
         cwd=cwd,
         env={

@@ -13,6 +13,8 @@ STAGES: dict[str, Any] = yaml.safe_load((_HERE.parent / "dvc.yaml").read_text())
 # The form and the help of all commands, written by `make reference`.
 REFERENCE: dict[str, Any] = json.loads((_HERE / "reference.json").read_text(encoding="utf-8"))
 _NOTES: dict[str, Any] = yaml.safe_load((_HERE / "task_docs.yaml").read_text(encoding="utf-8"))
+# The pages of a task, which task_links links.
+_PAGES = ("docs", "report")
 _CODE = ("pipelines/", "model/face", "model/network", "model/inference", "model/training")
 
 
@@ -20,6 +22,12 @@ def outputs_of(stage: dict[str, Any]) -> list[str]:
     """Return the outputs of a stage of dvc.yaml."""
     outs = [out for kind in ("outs", "metrics", "plots") for out in stage.get(kind, ())]
     return [out if isinstance(out, str) else next(iter(out)) for out in outs]
+
+
+def pages_of(words: str) -> dict[str, str]:
+    """Return the pages that the command `words` writes, from its folder, by their kind: `docs` and `report`."""
+    notes = _NOTES.get(words.partition(" --")[0]) or {}
+    return {kind: notes[kind] for kind in _PAGES if kind in notes}
 
 
 def doc_of(words: str) -> str | None:

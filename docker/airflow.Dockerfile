@@ -8,7 +8,7 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends tini \
     && rm -rf /var/lib/apt/lists/* \
     && groupadd --gid 50000 dynamicid && useradd --create-home --uid 50000 --gid dynamicid dynamicid \
-    && install -d -o dynamicid -g dynamicid /opt/airflow /opt/airflow/logs /opt/dynamicid
+    && install -d -o dynamicid -g dynamicid /opt/airflow /opt/airflow/logs /opt/dynamicid /opt/runs
 COPY constraints.txt /tmp/constraints.txt
 RUN pip install --no-cache-dir -c /tmp/constraints.txt \
     apache-airflow==3.3.2 apache-airflow-providers-standard asyncpg psycopg2-binary pyyaml

@@ -25,7 +25,7 @@ from pipelines.core.execution import Execution, read_execution
 from pipelines.registry.lineage import AIRFLOW_RUN_VARIABLE, source_tags
 from pipelines.registry.parents import end_parent, parent_of
 from pipelines.registry.registry import open_registry, registry_lock
-from pipelines.registry.runs import PARENT, create_run, search_runs, writing
+from pipelines.registry.runs import PARENT, create_run, leave_address, search_runs, writing
 from pipelines.registry.tracking import Tracking
 
 _PAUSE = 1.0  # seconds between two looks at the file of the execution
@@ -135,6 +135,7 @@ class _Follower(threading.Thread):
                 start = milliseconds(execution.start)
                 parent = parent_of(client, self._root, self._stage, writer, start)
                 run_id = create_run(client, self._stage, {**self._tags(execution, parent), **writer}, start)
+            leave_address(client.plain, run_id)
             with _system_metrics(run_id):
                 written = 0
                 while True:

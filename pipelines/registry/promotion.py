@@ -42,6 +42,7 @@ from pipelines.registry.registry import (
     open_registry,
     registry_lock,
 )
+from pipelines.registry.runs import leave_address
 
 # Maximum number of comparisons when other runs change the champion during each one.
 _ATTEMPTS = 5
@@ -93,6 +94,7 @@ def register(params: Params, challenger: Challenger) -> Registration:
         finish_moves(client, params.register_.model_name)
         version, created = find_or_log(client, params, challenger)
         before, figures = judged_figures(version), _figures(version, params, challenger)
+    leave_address(client, version.run_id)
     for _ in range(_ATTEMPTS):
         version = client.get_model_version(version.name, version.version)
         if (decision := _valid_decision(client, version, params.register_.promote, figures)) is not None:

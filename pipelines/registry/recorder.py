@@ -34,7 +34,7 @@ from pipelines.registry.model_extras import write_sheet
 from pipelines.registry.parents import add_to_parent, end_parent, parent_of
 from pipelines.registry.registry import open_registry, registry_lock
 from pipelines.registry.results import StageResult, result_of
-from pipelines.registry.runs import PARENT, finished_run, log_values, open_run, search_runs, writing
+from pipelines.registry.runs import PARENT, finished_run, leave_address, log_values, open_run, search_runs, writing
 from pipelines.registry.tracking import Tracking
 from pipelines.versions.lock import parameters, read_lock
 from pipelines.versions.workspace import run_name
@@ -124,6 +124,7 @@ def record_stage(root: Path, name: str, params: Params, *, anew: bool = False) -
                 client.set_tag(existing, used_by, lineage.airflow_run_id)
             if parent := client.get_run(existing).data.tags.get(PARENT):
                 end_parent(client, parent)  # the process that recorded it may have been killed before it did so
+            leave_address(client, existing)
             return existing
         deleted = None if anew else finished_run(client, deleted=True, stage=name, lock_hash=lineage.lock_hash)
         if deleted is not None:
@@ -166,6 +167,7 @@ def _record(
     known = None if live is None else live.info.run_id
     opened = open_run(client, name, {**tags, "mlflow.note.content": note}, run_id=known, start=start, end=lambda: end)
     with opened as run_id:
+        leave_address(client, run_id)
         at = end or milliseconds(time.time())
         values = [Metric(key, number, at, 0) for key, number in numbers.items()]
         leaves, inputs = _parameters(root, result, params), dataset_inputs(root, result, lineage)

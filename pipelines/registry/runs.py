@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import signal
 import socket
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pipelines.core.locks import hold, is_held
 from pipelines.registry.settings import EXPERIMENT
@@ -23,6 +26,25 @@ _WRITER = "dynamicid.writer"
 PARENT = "mlflow.parentRunId"
 _PLAIN = re.compile(r"[\w .:/@+-]*", re.ASCII)
 _PAGE = 1000
+# Names a file for the address of the run on MLflow's pages, which Airflow links.
+RUN_VARIABLE = "DYNAMICID_RUN_FILE"
+# The address of MLflow's pages in a browser, where it is not the one that this process uses.
+PAGES_VARIABLE = "DYNAMICID_MLFLOW_PAGES"
+
+
+def leave_address(client: Any, run_id: str) -> None:
+    """Write the address of a run on MLflow's pages to the file that the caller named, if it named one.
+
+    Nothing is written where MLflow has no server. User and password of the address are left out.
+    """
+    file, server = os.environ.get(RUN_VARIABLE), os.environ.get(PAGES_VARIABLE) or client.tracking_uri
+    if not file or not server.startswith(("http://", "https://")):
+        return
+    parts = urlsplit(server)
+    pages = parts._replace(netloc=parts.netloc.rpartition("@")[2], path=parts.path.rstrip("/"), query="", fragment="")
+    with contextlib.suppress(Exception):  # a link is worth no failure of a stage
+        experiment = client.get_run(run_id).info.experiment_id
+        Path(file).write_text(f"{pages.geturl()}/#/experiments/{experiment}/runs/{run_id}", encoding="utf-8")
 
 
 def search_runs(

@@ -20,7 +20,7 @@ from pipelines.registry.drift.features import read_sample
 from pipelines.registry.drift.page import write_page
 from pipelines.registry.drift.verdict import ADDED, Verdict, compare, state_of
 from pipelines.registry.registry import TRAINED_HERE, champion_of, find_version, open_registry
-from pipelines.registry.runs import log_values
+from pipelines.registry.runs import leave_address, log_values
 from pipelines.registry.tracking import Tracking
 from pipelines.versions.dataset_version import current_version
 from pipelines.versions.dvc import bring_objects
@@ -114,3 +114,4 @@ def _record(client: Tracking, root: Path, verdict: Verdict, out: Path) -> None:
     with child_run(client, root, "drift", {key: value for key, value in tags.items() if value}) as run_id:
         log_values(client, run_id, {}, [Metric(name, value, now, 0) for name, value in values.items()])
         client.log_artifacts(run_id, str(out))
+    leave_address(client, run_id)

@@ -6,12 +6,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from pipelines.registry.faults import TrackingFault
 from pipelines.registry.registry import open_registry
-from pipelines.registry.runs import fail_abandoned, finished_run, open_run
+from pipelines.registry.runs import fail_abandoned, finished_run, leave_address, open_run
 from tests.processes import PROJECT, wait_until
 
 _WRITER = """
@@ -90,3 +91,24 @@ def test_runs_are_found_by_tags_with_quotes(mlflow_checkout: Path, value: str) -
         pass
     assert finished_run(client, model=value) == run_id
     assert finished_run(client, model=value, stage="none") is None
+
+
+def test_the_address_of_a_run_is_left_for_the_caller_without_passwords(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, experiment = tmp_path / "address", SimpleNamespace(info=SimpleNamespace(experiment_id="7"))
+
+    def left(server: str, pages: str = "") -> str | None:
+        file.unlink(missing_ok=True)
+        monkeypatch.setenv("DYNAMICID_MLFLOW_PAGES", pages)
+        leave_address(SimpleNamespace(tracking_uri=server, get_run=lambda run_id: experiment), "f00")
+        return file.read_text() if file.is_file() else None
+
+    assert left("http://127.0.0.1:5000") is None, "nobody asked"
+    monkeypatch.setenv("DYNAMICID_RUN_FILE", str(file))
+    assert left("http://127.0.0.1:5000") == "http://127.0.0.1:5000/#/experiments/7/runs/f00"
+    assert left("https://me:secret@there/mlflow/") == "https://there/mlflow/#/experiments/7/runs/f00"
+    assert left("http://mlflow:5000", "http://127.0.0.1:5000") == "http://127.0.0.1:5000/#/experiments/7/runs/f00"
+    assert left("sqlite:////checkout/mlflow.db") is None, "no server, no page"
+    monkeypatch.setenv("DYNAMICID_RUN_FILE", str(tmp_path / "gone" / "address"))
+    assert left("http://127.0.0.1:5000") is None, "a link is worth no failure"
