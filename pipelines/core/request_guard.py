@@ -23,6 +23,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipelines.core.errors import UserError
+from pipelines.core.server_metrics import METRICS, ServerMetrics
 
 _LOG = logging.getLogger(__name__)
 JSON = "application/json"
@@ -72,7 +73,8 @@ class RequestGuard:
     """ASGI middleware that answers with a status from 400 to 499 and one line of reason, or calls the application.
 
     `admit` gets the request, whose body must not be read, and returns the body that its route takes, None for none; it
-    raises Starlette's HTTPException to refuse. `refusal` makes the answer from status and reason.
+    raises Starlette's HTTPException to refuse. `refusal` makes the answer from status and reason. `metrics` counts the
+    requests, and answers for the application at `METRICS` where `admit` lets a request through.
     """
 
     def __init__(
@@ -82,11 +84,13 @@ class RequestGuard:
         admit: Callable[[Request], Body | None],
         refusal: Callable[[int, str], Response] = detail,
         seconds: float = _SECONDS,
+        metrics: ServerMetrics | None = None,
     ) -> None:
         self._app = app
         self._admit = admit
         self._refusal = refusal
         self._seconds = seconds
+        self._metrics = metrics
         self._large = _LargeBodies()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -97,6 +101,10 @@ class RequestGuard:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
             return
+        with contextlib.nullcontext(send) if self._metrics is None else self._metrics.request(scope, send) as counted:
+            await self._answer(scope, receive, counted)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         reader = _BodyReader(receive, self._seconds, self._large)
         started = False
 
@@ -110,8 +118,11 @@ class RequestGuard:
 
         try:
             passed_on = await self._check(scope, reader)
-            async with self._large.turn if reader.is_held and reader.complete else contextlib.nullcontext():
-                await self._app(scope, passed_on, send_and_note)
+            metrics = self._metrics
+            app = self._app if metrics is None or scope["path"] != METRICS else metrics.page
+            with contextlib.nullcontext() if metrics is None else metrics.admitted(reader.body is not None):
+                async with self._large.turn if reader.is_held and reader.complete else contextlib.nullcontext():
+                    await app(scope, passed_on, send_and_note)
         except ClientDisconnect:
             return
         except HTTPException as error:

@@ -35,11 +35,14 @@ class ChosenAdapter:
     """An adapter folder, and which one it is.
 
     `origin`: such as "dynamicid, version 3, the champion of the registry" or "models/adapter, 3fa9c1d2e3f4, trained in
-    this checkout", with the start of the folder's sha256.
+    this checkout", with the start of the folder's sha256. `name` and `version` are those of the registry, "" for a
+    folder.
     """
 
     folder: Path
     origin: str
+    name: str = ""
+    version: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,9 +106,10 @@ def choose_adapter(wanted: str | None, params: Params, root: Path) -> ChosenAdap
     """
     if wanted is not None and is_model_uri(wanted):
         found = find_version(open_registry(root), wanted)
-        name, alias = f"{found.name}, version {found.version}", wanted.partition("@")[2]
+        title, alias = f"{found.name}, version {found.version}", wanted.partition("@")[2]
         folder = adapter_folder(f"models:/{found.name}/{found.version}", root)
-        return ChosenAdapter(folder, f"{name}, the {alias} of the registry" if alias else name)
+        origin = f"{title}, the {alias} of the registry" if alias else title
+        return ChosenAdapter(folder, origin, found.name, str(found.version))
     wanted, why = _default(params) if wanted is None else (wanted, "")
     folder = find_adapter(wanted, root)
     return ChosenAdapter(folder, ", ".join(filter(None, (wanted, folder_sha256(folder)[:12], why))))

@@ -14,6 +14,7 @@ from model.network.known_pictures import KnownPictures
 from pipelines.core.errors import UserError
 from pipelines.core.params import Params
 from pipelines.core.row_schemas import OK
+from pipelines.core.server_metrics import drawing
 from pipelines.core.weights.domains import (
     DRAWN,
     PHOTOGRAPH,
@@ -89,6 +90,7 @@ class Generator:
         """Whether the adapter has an IMR; without one, expression and pose are those of the reference."""
         return bool(self._pipeline.adapter.takes_face_prompts)
 
+    @drawing()
     def draw(
         self, request: DrawRequest, *, gate_map: bool = False, on_step: Callable[[int, int], None] | None = None
     ) -> GeneratedPicture:

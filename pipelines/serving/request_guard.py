@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -22,15 +23,17 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from pipelines.core.connections import LimitedConnection
+from pipelines.core.documents import read_yaml
 from pipelines.core.errors import UserError
 from pipelines.core.request_guard import JSON, Body, RequestGuard, parse_json
 from pipelines.core.sections.operations import Serve
+from pipelines.core.server_metrics import METRICS, ServerMetrics, model_labels
 from pipelines.serving.csv_rows import CSV, read_csv
 from pipelines.serving.request import FORMER, OPTIONAL, check_columns, read_seed
 
 _SERVER = "mlflow.pyfunc.scoring_server"
 _SHAPES = ("dataframe_records", "dataframe_split", "inputs", "instances")
-_READ = ("/ping", "/health", "/version")
+_READ = ("/ping", "/health", "/version", METRICS)
 _MAX_REASON = 600
 # The value of a column that is not given.
 _DEFAULTS: dict[str, Any] = {
@@ -56,8 +59,18 @@ def install(limits: Serve, columns: Sequence[str] = FORMER) -> bool:
     if not hasattr(server.invocations, "is_guard"):
         server.invocations = with_short_errors(server.invocations)
         _limit_connections()
-        _guard_next_application(limits, columns)
+        _guard_next_application(limits, columns, ServerMetrics("model", [_served(server)]).open())
     return True
+
+
+def _served(server: Any) -> dict[str, str]:
+    """Return what the server's metrics say of its model, which MLflow has downloaded with its name and version."""
+    from mlflow.utils.file_utils import local_file_uri_to_path
+
+    folder = Path(local_file_uri_to_path(os.environ[server._SERVER_MODEL_PATH]))
+    meta, adapter = folder / "registered_model_meta", folder / "artifacts" / "adapter"
+    known = read_yaml(meta) if meta.is_file() else {}
+    return model_labels(adapter, str(known.get("model_name", "")), str(known.get("model_version", "")))
 
 
 def _read_files(server: Any, limits: Serve, columns: Sequence[str]) -> None:
@@ -104,7 +117,7 @@ def _limit_connections() -> None:
         HttpToolsProtocol.__new__ = lambda _, *args, **options: _Connection(*args, **options)  # type: ignore[method-assign, assignment]
 
 
-def _guard_next_application(limits: Serve, columns: Sequence[str]) -> None:
+def _guard_next_application(limits: Serve, columns: Sequence[str], metrics: ServerMetrics) -> None:
     """Put the guard around the FastAPI application that the server makes after the model is loaded."""
     import fastapi
 
@@ -116,12 +129,14 @@ def _guard_next_application(limits: Serve, columns: Sequence[str]) -> None:
             super().__init__(*args, **options)
 
         def build_middleware_stack(self) -> Any:
-            return guarded(super().build_middleware_stack(), limits, columns)
+            return guarded(super().build_middleware_stack(), limits, columns, metrics)
 
     fastapi.FastAPI = Guarded  # type: ignore[misc]
 
 
-def guarded(application: Any, limits: Serve, columns: Sequence[str] = OPTIONAL) -> RequestGuard:
+def guarded(
+    application: Any, limits: Serve, columns: Sequence[str] = OPTIONAL, metrics: ServerMetrics | None = None
+) -> RequestGuard:
     """Return the ASGI application of MLflow's server behind the guard."""
     check = partial(read_payload, limits=limits, columns=columns)
     body = Body(JSON, limits.max_request_mb * 2**20, check=check)
@@ -139,7 +154,7 @@ def guarded(application: Any, limits: Serve, columns: Sequence[str] = OPTIONAL) 
             return None
         raise HTTPException(404, "no such address, or not with this method; POST to /invocations")
 
-    return RequestGuard(application, admit=admit, refusal=refusal)
+    return RequestGuard(application, admit=admit, refusal=refusal, metrics=metrics)
 
 
 def _is_own(host: str) -> bool:

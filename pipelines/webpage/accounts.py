@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import contextlib
 import hmac
 import ipaddress
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from starlette.requests import Request
 
 from pipelines.core.documents import read_text
 from pipelines.core.errors import UserError
@@ -118,26 +122,43 @@ def read_accounts(file: Path) -> dict[str, str]:
     return found
 
 
-def password_check(accounts: Mapping[str, str]) -> Callable[[str, str], Awaitable[bool]]:
-    """Return the function by which Gradio checks name and password at login; HTTPException (429) after too many wrong.
+class PasswordCheck:
+    """Checks names and passwords; HTTPException (429) after too many wrong ones.
 
-    Wrong ones are counted by address (`CALLER`) and by name, so that neither many names nor many addresses help.
+    Wrong ones are counted by address (`neighbourhood`) and by name, so that neither many names nor many addresses help.
     """
-    by_caller = Budget(_WRONG_BY_CALLER, 60, "too many wrong passwords from your address")
-    by_name = Budget(_WRONG_BY_NAME, 60, "too many wrong passwords for this name")
 
-    async def check(name: str, password: str) -> bool:
-        caller = CALLER.get()
-        by_caller.check(caller)
-        by_name.check(name)
+    def __init__(self, accounts: Mapping[str, str]) -> None:
+        self._accounts = accounts
+        self._by_caller = Budget(_WRONG_BY_CALLER, 60, "too many wrong passwords from your address")
+        self._by_name = Budget(_WRONG_BY_NAME, 60, "too many wrong passwords for this name")
+
+    def is_right(self, name: str, password: str, caller: str) -> bool:
+        """Return whether this is the password of this account; `caller` is a neighbourhood."""
+        self._by_caller.check(caller)
+        self._by_name.check(name)
         # An unknown name takes as long as a wrong password.
-        right = hmac.compare_digest(accounts.get(name, "").encode(), password.encode("utf-8", "replace"))
-        if right and name in accounts:
+        right = hmac.compare_digest(self._accounts.get(name, "").encode(), password.encode("utf-8", "replace"))
+        if right and name in self._accounts:
             return True
-        by_caller.spend(caller)
-        by_name.spend(name)
+        self._by_caller.spend(caller)
+        self._by_name.spend(name)
         _LOG.warning("login refused: %.80r from %s", name, caller)
+        return False
+
+    async def at_login(self, name: str, password: str) -> bool:
+        """Check the form of the login, for Gradio; the request comes from `CALLER`."""
+        if self.is_right(name, password, CALLER.get()):
+            return True
         await asyncio.sleep(_PAUSE_SECONDS)
         return False
 
-    return check
+    def by_header(self, request: Request) -> str | None:
+        """Return the account of a program that sends `Authorization: Basic …`, as Prometheus does; None without one."""
+        kind, _, encoded = request.headers.get("authorization", "").partition(" ")
+        with contextlib.suppress(ValueError):
+            name, colon, password = base64.b64decode(encoded, validate=True).decode().partition(":")
+            caller = neighbourhood(request.client.host if request.client else "")
+            if kind.lower() == "basic" and colon and self.is_right(name, password, caller):
+                return name
+        return None

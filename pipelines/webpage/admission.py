@@ -11,6 +11,7 @@ from starlette.requests import Request
 
 from pipelines.core.request_guard import JSON, Body
 from pipelines.core.sections.operations import Serve
+from pipelines.core.server_metrics import METRICS
 from pipelines.webpage.accounts import CALLER, neighbourhood
 from pipelines.webpage.budgets import Budget
 from pipelines.webpage.page_paths import PagePaths
@@ -23,7 +24,7 @@ _OPEN = (
     *("/theme.css", f"{_API}/theme.css"),
 )
 _READ = (
-    "/config",
+    *("/config", METRICS),
     *(f"{_API}/{name}" for name in ("app_id", "call/", "file=", "heartbeat/", "info", "login_check", "queue/data")),
     *(f"{_API}/{name}" for name in ("queue/status", "startup-events", "upload_progress")),
 )
@@ -81,7 +82,8 @@ class Admission:
         address = request.client.host if request.client else ""
         user = self._user_of(request)
         if self._has_accounts and user is None and not _is_one_of(path, _OPEN):
-            raise HTTPException(401, "not logged in")
+            # At this address a program names its account with each request.
+            raise HTTPException(401, "not logged in", {"WWW-Authenticate": "Basic"} if path == METRICS else None)
         caller = user or address
         if reads:
             # A link of another site may lead to the page, and end nobody's login.

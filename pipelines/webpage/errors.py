@@ -11,6 +11,7 @@ from typing import Any
 import gradio as gr
 
 from pipelines.core.errors import UserError
+from pipelines.core.server_metrics import refused
 
 _LOG = logging.getLogger(__name__)
 _MAX_REASON = 300
@@ -22,6 +23,7 @@ def as_gradio_errors() -> Iterator[None]:
     try:
         yield
     except UserError as error:
+        refused()
         raise gr.Error(str(error), duration=None, title="This cannot be drawn", print_exception=False) from None
     except gr.Error:
         raise

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.core.errors import UserError
 from pipelines.core.privacy import TELEMETRY_OFF
-from pipelines.webpage.accounts import allowed_hosts, check_host, password_check
+from pipelines.webpage.accounts import PasswordCheck, allowed_hosts, check_host
 from pipelines.webpage.folder import UPLOADS, page_folder
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from pipelines.core.params import Params
     from pipelines.core.sections.operations import Serve
+    from pipelines.core.server_metrics import ServerMetrics
     from pipelines.registry.loading import ChosenAdapter
 
 # Open connections get this long to end after SIGTERM; those of open tabs would never.
@@ -49,6 +50,7 @@ def serve_page(
     # Overrides the environment: no usage data is ever sent.
     os.environ.update(TELEMETRY_OFF)
     with page_folder(root, port) as folder, _listening(host, port) as listener:
+        from pipelines.core.server_metrics import ServerMetrics, model_labels
         from pipelines.serving.generation import Generator
         from pipelines.webpage.drawing import Renderer
         from pipelines.webpage.examples import draw_examples
@@ -65,7 +67,9 @@ def serve_page(
             and all(renderers[0].generator.shows_a_face(photo.read_bytes()) for photo in example.photos)
         ]
         page = build(renderers, examples)
-        application = guarded(page, params.serve, uploads, accounts, allowed_hosts(host, public_url))
+        labels = [model_labels(one.folder, one.name, one.version) for one in models]
+        metrics = ServerMetrics("page", labels, lambda: len(page._queue)).open()
+        application = guarded(page, params.serve, uploads, accounts, allowed_hosts(host, public_url), metrics=metrics)
         is_proxied = public_url is not None
         try:
             _serve(application, page, listener, is_proxied=is_proxied, ready=lambda: ready(_url(host, port)))
@@ -74,7 +78,9 @@ def serve_page(
                 renderer.close()
 
 
-def guarded(page: Any, limits: Serve, uploads: Path, accounts: Mapping[str, str], hosts: list[str]) -> Any:
+def guarded(
+    page: Any, limits: Serve, uploads: Path, accounts: Mapping[str, str], hosts: list[str], *, metrics: ServerMetrics
+) -> Any:
     """Return the ASGI application: names, then guard, then Gradio, whose own rules for other sites are off."""
     import gradio as gr
     from fastapi import FastAPI
@@ -83,12 +89,17 @@ def guarded(page: Any, limits: Serve, uploads: Path, accounts: Mapping[str, str]
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     from pipelines.core.request_guard import RequestGuard, detail, not_understood
+    from pipelines.core.server_metrics import METRICS
     from pipelines.webpage.admission import Admission, limit_files
     from pipelines.webpage.answers import PageAnswers
     from pipelines.webpage.fair_queue import FairQueue
     from pipelines.webpage.page_paths import PagePaths
 
+    passwords = PasswordCheck(accounts)
+
     def user_of(request: Request) -> str | None:
+        if request.scope["path"] == METRICS:
+            return passwords.by_header(request)
         inner = application.routes[-1].app
         names = (f"access-token-{inner.cookie_id}", f"access-token-unsecure-{inner.cookie_id}")
         return next((inner.tokens[t] for t in map(request.cookies.get, names) if t in inner.tokens), None)
@@ -105,7 +116,7 @@ def guarded(page: Any, limits: Serve, uploads: Path, accounts: Mapping[str, str]
     admission = Admission(user_of, has_accounts=bool(accounts), limits=limits, paths=paths, sessions=queue.sessions)
     middleware = [
         Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False),
-        Middleware(RequestGuard, admit=admission),
+        Middleware(RequestGuard, admit=admission, metrics=metrics),
         Middleware(PageAnswers, paths=paths),
         # Permits no other site; where it is there, Gradio's own, which permits every site, is off.
         Middleware(CORSMiddleware, allow_origins=()),
@@ -120,7 +131,7 @@ def guarded(page: Any, limits: Serve, uploads: Path, accounts: Mapping[str, str]
         page,
         path="/",
         app_kwargs={"exception_handlers": {Exception: lambda _, error: detail(400, not_understood(error))}},
-        auth=password_check(accounts) if accounts else None,
+        auth=passwords.at_login if accounts else None,
         max_file_size=f"{limits.max_upload_mb}mb",
         theme=_theme(),
         css_paths=Path(__file__).with_name("page.css"),

@@ -133,6 +133,7 @@ def test_an_alias_is_named_by_its_version(project: Path, mlflow_checkout: Path, 
     mlflow.MlflowClient().set_registered_model_alias("dynamicid", "champion", "2")
     chosen = choose_adapter("models:/dynamicid@champion", params, mlflow_checkout)
     assert chosen.origin == "dynamicid, version 2, the champion of the registry"
+    assert (chosen.name, chosen.version) == ("dynamicid", "2")
     assert (chosen.folder / "config.json").read_text() == '{"second": 1}'
     assert choose_adapter("models:/dynamicid/1", params, mlflow_checkout).origin == "dynamicid, version 1"
     with pytest.raises(UserError, match="no such version in the registry; there are v1, v2"):

@@ -203,3 +203,29 @@ def memory_mb(server: str) -> float:
     listening = [link.pid for link in psutil.net_connections("tcp4") if link.laddr.port == port and link.pid]
     lines = [line for pid in set(listening) for line in Path(f"/proc/{pid}/status").read_text().splitlines()]
     return max(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def test_prometheus_gets_what_was_drawn_and_refused_and_the_version(server: str, photos: list[bytes]) -> None:
+    before = counts(server)
+    drawn(server, {"dataframe_records": [row(photos[:1]), row(photos[:1], seed=1)]})
+    assert ask(server, {"dataframe_records": [row(photos[:1], width=4096, height=4096)]})[0] == 400
+    after = counts(server)
+    more = {key: value - before[key] for key, value in after.items() if key[0].startswith("dynamicid")}
+    assert more["dynamicid_pictures_total", ("drawn", "model")] == 2
+    assert more["dynamicid_pictures_total", ("model", "refused")] == 1
+    assert more["dynamicid_drawing_seconds_count", ("model",)] == 2
+    assert more["dynamicid_requests_total", ("answered", "model")] == 1
+    assert more["dynamicid_requests_total", ("model", "refused")] == 1
+    assert more["dynamicid_refusals_total", ("invalid", "model")] == 1
+    assert after["dynamicid_waiting_requests", ("model",)] == 0
+    (info,) = (labels for name, labels in after if name == "dynamicid_model_info")
+    assert {"dynamicid", "1", "model"} < set(info)
+
+
+def counts(server: str) -> dict[tuple[str, tuple[str, ...]], float]:
+    """Return what the server counts, by name and sorted values of labels."""
+    import requests
+    from prometheus_client.parser import text_string_to_metric_families
+
+    families = text_string_to_metric_families(requests.get(f"{server}/metrics", timeout=60).text)
+    return {(one.name, tuple(sorted(one.labels.values()))): one.value for family in families for one in family.samples}

@@ -13,11 +13,11 @@ from pipelines.core.errors import UserError
 from pipelines.webpage import accounts, budgets
 from pipelines.webpage.accounts import (
     CALLER,
+    PasswordCheck,
     allowed_hosts,
     check_host,
     is_loopback,
     neighbourhood,
-    password_check,
     read_accounts,
 )
 from tests.processes import git
@@ -96,7 +96,7 @@ def test_accounts_that_git_would_commit_are_refused(tmp_path: Path) -> None:
 
 def test_only_the_right_password_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accounts, "_PAUSE_SECONDS", 0.0)
-    check = password_check({"ada": "correct horse battery"})
+    check = PasswordCheck({"ada": "correct horse battery"}).at_login
     tries = [("ada", "correct horse battery"), ("ada", "wrong"), ("eve", ""), ("", "")]
     assert [asyncio.run(check(*given)) for given in tries] == [True, False, False, False]
 
@@ -120,7 +120,7 @@ def test_many_addresses_of_one_caller_are_one(one: str, other: str, are_one: boo
 def test_guesses_are_counted_by_address_and_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accounts, "_PAUSE_SECONDS", 0.0)
     monkeypatch.setattr(budgets.time, "time", lambda: 6000.0)
-    check = password_check({"ada": "correct horse battery", "grace": "another long one"})
+    check = PasswordCheck({"ada": "correct horse battery", "grace": "another long one"}).at_login
 
     def guesses(caller: str, names: list[str], password: str = "wrong") -> list[bool | int]:
         CALLER.set(caller)
