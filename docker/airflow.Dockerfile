@@ -11,7 +11,7 @@ RUN apt-get update \
     && install -d -o dynamicid -g dynamicid /opt/airflow /opt/airflow/logs /opt/dynamicid /opt/runs
 COPY constraints.txt /tmp/constraints.txt
 RUN pip install --no-cache-dir -c /tmp/constraints.txt \
-    apache-airflow==3.3.2 apache-airflow-providers-standard asyncpg psycopg2-binary pyyaml
+    apache-airflow==3.3.2 apache-airflow-providers-apprise apache-airflow-providers-standard asyncpg psycopg2-binary pyyaml
 USER 50000:50000
 WORKDIR /opt/dynamicid
 # What DAG files read: the DAGs, the stages of dvc.yaml, the names of profiles and pools.
