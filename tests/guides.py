@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 _BLOCK = re.compile(r"^( *)```bash\n(.*?)^\1```|((?:^ {4}dynamicid .*\n(?:^ {5,}\S.*\n)*)+)", re.DOTALL | re.MULTILINE)
 
@@ -25,6 +26,23 @@ def commands(text: str) -> Iterator[str]:
                 if plain := command.strip():
                     yield plain
                 command = ""
+
+
+def check_command(words: list[str]) -> None:
+    """Fail where the words after `dynamicid` name no command, or an option that it does not have."""
+    import typer
+
+    from pipelines.cli import app
+
+    command: Any = typer.main.get_command(app)
+    while hasattr(command, "get_command") and words and not words[0].startswith("-"):
+        name, *words = words
+        found = command.get_command(command.context_class(command), name)
+        assert found is not None, f"no command {name}"
+        command = found
+    known = {option for one in command.params for option in (*one.opts, *one.secondary_opts)} | {"--json", "--help"}
+    given = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
+    assert given <= known
 
 
 def _is_closed(command: str) -> bool:

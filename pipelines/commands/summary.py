@@ -24,6 +24,7 @@ from pipelines.evaluation.belonging import (
     withheld,
 )
 from pipelines.evaluation.variants import HEADINGS, MODEL, PAPER_METRICS, PAPER_VARIANTS, SHIPPED, SUMMARISED
+from pipelines.registry.model_extras import write_sheet
 from pipelines.registry.settings import database, own_uri
 from pipelines.versions.older import warn_if_older
 
@@ -31,10 +32,13 @@ from pipelines.versions.older import warn_if_older
 def summary(
     metrics: Annotated[Path, option("Metrics file of an evaluation.")] = Path(METRICS),
     report: Annotated[Path, option("HTML report of the evaluation.")] = Path(REPORT),
+    sheet: Annotated[Path | None, option("Also write the report's contact sheet as a PNG.", metavar="FILE")] = None,
 ) -> None:
     """Print the metrics beside the baselines, and the paths of the report and the MLflow database."""
     document = _read(metrics)
     _check_belonging(document, metrics, report)
+    if sheet is not None and not (report.is_file() and write_sheet(report, sheet)):
+        raise UserError(f"{report}: no report with a contact sheet; `dynamicid repro` makes one")
     rows, file = rows_of(document), database(Path.cwd())
     older = warn_if_older(Path.cwd(), metrics)
     if json_wanted():

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from pipelines.cli import app
 from pipelines.commands.summary import rows_of, summary
 from pipelines.core.errors import UserError
-from pipelines.evaluation.variants import SUMMARISED
+from pipelines.evaluation.variants import SHIPPED, SUMMARISED
 
 
 def document() -> dict[str, Any]:
@@ -44,6 +44,16 @@ def test_the_table_shows_model_and_baselines_and_names_the_paths(
     assert printed["mlflow"] == str(tmp_path / "mlflow.db")
 
 
+def test_no_number_is_cut_off(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    longest = {"multi_expression_accuracy": {"value": -10.125, "low": -11.5, "high": -9.5}}
+    variants = [*SUMMARISED, SHIPPED]
+    (tmp_path / "metrics.json").write_text(json.dumps({"normalised": {}} | dict.fromkeys(variants, longest)))
+    summary(metrics=tmp_path / "metrics.json")
+    err = capsys.readouterr().err
+    assert err.count("-10.125") == len(variants)
+    assert "-11.50 … -9.50" in err
+
+
 def test_what_is_not_measurable_is_said_in_the_table_and_null_in_json(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -67,6 +77,17 @@ def test_s_comes_first_for_variants_on_the_scale() -> None:
     rows = rows_of(document())
     assert list(rows["model"]) == ["s", "id_similarity", "face_rate"]
     assert list(rows["ceiling"]) == ["id_similarity"]
+
+
+def test_the_contact_sheet_is_written_as_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "metrics.json").write_text(json.dumps(document()))
+    files = {"metrics": Path("metrics.json"), "report": Path("report.html"), "sheet": Path("sheet.png")}
+    with pytest.raises(UserError, match=r"report\.html: no report with a contact sheet; `dynamicid repro` makes one"):
+        summary(**files)
+    (tmp_path / "report.html").write_text('<img class="sheet" src="data:image/png;base64,UE5H" alt="">')
+    summary(**files)
+    assert (tmp_path / "sheet.png").read_bytes() == b"PNG"
 
 
 def test_missing_metrics_are_named(tmp_path: Path) -> None:
