@@ -58,8 +58,7 @@ def test_every_command_exists_with_its_options(
     notebook: Any, settings: dict[str, str], names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PATH", os.environ["PATH"])
-    monkeypatch.setenv("TQDM_MININTERVAL", "1")
+    monkeypatch.setattr(os, "environ", dict(os.environ))
     monkeypatch.setattr(os, "system", lambda command: 1)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     commands = commands_of(notebook, tmp_path, **settings)
