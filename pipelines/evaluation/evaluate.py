@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from pipelines.core.sections.evaluation import DetectorJudge, SeveralPeople
 from pipelines.core.sections.evaluation import Judges as JudgeParams
 from pipelines.core.sections.face_networks import FaceNetwork
 from pipelines.evaluation.belonging import MADE_BY, check_training_reports, metrics_mark, record_of
+from pipelines.evaluation.plan import DRAWN
 from pipelines.evaluation.plots import read_losses
 from pipelines.evaluation.seen import leave_out_seen, ledgers_of, plain
 
@@ -35,12 +36,13 @@ def evaluate(
     metrics: Path,
     report: Path,
     losses: Mapping[str, Path] | None = None,
+    variants: Collection[str] = DRAWN,
 ) -> dict[str, Any]:
     """Evaluate `adapter` on the held-out people of `processed`; write `metrics` (JSON) and `report` (HTML).
 
-    `losses` maps a training to its loss curve (CSV) for the report. Returns the contents of `metrics`. Raises UserError
-    where a model, a judge, the IMR or a loss curve is missing, or there are fewer than two usable people; StageFailed
-    where a held-out person also has photos in another split.
+    `losses` maps a training to its loss curve (CSV) for the report; `variants` is as in `run_protocol`. Returns the
+    contents of `metrics`. Raises UserError where a model, a judge, the IMR or a loss curve is missing, or there are
+    fewer than two usable people; StageFailed where a held-out person also has photos in another split.
     """
     from pipelines.core.weights.domains import check_domains, domains_of, network_domains
     from pipelines.evaluation.paper import run_paper
@@ -63,7 +65,9 @@ def evaluate(
     beyond = drawable_people(params)[1]
     for count, reason in beyond.items():
         print(f"evaluate: pictures of {count} people are left out: {reason}", file=sys.stderr)
-    result = run_protocol(questions, held_out, renderer, judges, settings, shipped=_shipped(params), beyond=beyond)
+    result = run_protocol(
+        questions, held_out, renderer, judges, settings, shipped=_shipped(params), beyond=beyond, variants=variants
+    )
     document = result.document(_conditions(params, adapter, renderer, pictures=len(result.drawn)))
     taking_part = {person.identity for person in questions.people}
     document["seen_by_shipped"] = plain(taking_part, held_out.left_out, ledgers)

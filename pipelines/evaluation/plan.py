@@ -8,7 +8,7 @@ Differences are taken over the cells that both variants have. Equal pictures are
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -152,9 +152,10 @@ def multi_spec_of(questions: EvaluationSet, tokens: TokenTable, variant: str, nu
     return replace(spec, tokens=np.concatenate(mine), boxes=cell.boxes, gate=variant != WITHOUT_GATE)
 
 
-def plan_drawing(questions: EvaluationSet, tokens: TokenTable, motions: int) -> Plan:
-    """Plan the pictures of DRAWN; `motions` as in `shared_cells`."""
-    return _plan(questions, tokens, {variant: cells_of(questions, variant, motions) for variant in DRAWN})
+def plan_drawing(questions: EvaluationSet, tokens: TokenTable, motions: int, variants: Collection[str] = DRAWN) -> Plan:
+    """Plan the pictures of the model and of those of DRAWN that are in `variants`; `motions` as in `shared_cells`."""
+    chosen = [variant for variant in DRAWN if variant == MODEL or variant in variants]
+    return _plan(questions, tokens, {variant: cells_of(questions, variant, motions) for variant in chosen})
 
 
 def plan_shipped(questions: EvaluationSet, tokens: TokenTable, motions: int) -> Plan:

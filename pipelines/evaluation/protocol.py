@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,7 @@ from pipelines.evaluation.multi_scoring import Columns, ScoredPicture, columns_o
 from pipelines.evaluation.multi_scoring import ceiling as multi_ceiling
 from pipelines.evaluation.multi_scoring import floor as multi_floor
 from pipelines.evaluation.photos import HeldOut, Photo
-from pipelines.evaluation.plan import Plan, join_plans, plan_drawing, plan_shipped
+from pipelines.evaluation.plan import DRAWN, Plan, join_plans, plan_drawing, plan_shipped
 from pipelines.evaluation.readings import FaceReader, Readings
 from pipelines.evaluation.results import (
     Measured,
@@ -145,11 +145,13 @@ def run_protocol(
     *,
     shipped: CellRenderer | None = None,
     beyond: Mapping[int, str] | None = None,
+    variants: Collection[str] = DRAWN,
 ) -> EvaluationResult:
     """Evaluate the renderer's adapter; `held_out` has every photo of the evaluation set.
 
     `shipped` draws with another adapter on the same base, for comparison. `beyond` has numbers of people that the base
-    cannot draw in one picture, with the reason: their metrics are not measurable.
+    cannot draw in one picture, with the reason: their metrics are not measurable. Of the variants only `variants` are
+    drawn, and the model.
     """
     photos = held_out.photos
     ids = questions.photo_ids()
@@ -161,7 +163,12 @@ def run_protocol(
     gallery = Gallery.of(questions, {name: real.embeddings[row] for name, row in rows.items()})
     texts = TextFeatures(questions, judges.text)
     tokens = renderer.tokens(questions, photos)
-    plan = plan_drawing(questions, tokens, params.variant_cells)
+    plan = plan_drawing(questions, tokens, params.variant_cells, variants)
+    if fewer := len(plan_drawing(questions, tokens, params.variant_cells).specs) - len(plan.specs):
+        names = ", ".join(plan.cells)
+        print(
+            f"evaluate: draws {len(plan.specs)} pictures of {names}, not the {fewer} of other variants", file=sys.stderr
+        )
     drawn = renderer.draw(plan.specs)
     if shipped is not None:
         more = plan_shipped(questions, shipped.tokens(questions, photos), params.variant_cells)
@@ -278,7 +285,7 @@ def _confusions(
     questions: EvaluationSet, plan: Plan, readings: Readings, real: Readings, rows: Mapping[str, int]
 ) -> dict[str, dict[str, np.ndarray]]:
     table = {}
-    for variant in CONFUSED:
+    for variant in (one for one in CONFUSED if one == CEILING or one in plan.cells):
         if variant == CEILING:
             photos = ceiling_and_floor.true_photos(questions)
             numbers, shown = list(photos), real.rows([rows[photo] for photo in photos.values()])

@@ -17,7 +17,7 @@ from pipelines.evaluation.intervals import Interval, NotMeasurable
 from pipelines.evaluation.paper import PUBLISHED, PaperResult
 from pipelines.evaluation.pictures import svg_uri
 from pipelines.evaluation.plots import forest, loss_curves, read_losses, sweep_plot
-from pipelines.evaluation.protocol import CONFUSED, EvaluationResult
+from pipelines.evaluation.protocol import EvaluationResult
 from pipelines.evaluation.report_pictures import (
     drawn_tile,
     gate_maps,
@@ -116,7 +116,7 @@ def _summary(result: EvaluationResult) -> dict[str, str]:
     model = result.metrics[MODEL]
     shown = {
         "s": s[MODEL]["id_similarity"],
-        "s_text": s[TEXT_ONLY]["id_similarity"],
+        "s_text": s.get(TEXT_ONLY, {}).get("id_similarity"),
         "own": model["own_over_other"],
         # Plain prompts ask for no colours.
         **{name: model.get(f"{name}_accuracy") for name in ("expression", "pose", "prompt")},
@@ -177,7 +177,7 @@ def _paper(paper: PaperResult) -> dict[str, Any]:
 def _effects(result: EvaluationResult) -> list[dict[str, str]]:
     shown = []
     for claim, comparison, metric, sign in EFFECTS:
-        interval = result.comparisons[comparison].get(metric)
+        interval = result.comparisons.get(comparison, {}).get(metric)
         if interval is None:
             continue
         what = {"claim": claim, "metric": metric, "difference": _difference(comparison)}
@@ -214,7 +214,7 @@ def _forests(result: EvaluationResult) -> list[str]:
 def _confusions(result: EvaluationResult) -> list[dict[str, Any]]:
     tables = []
     for kind, names in (("expression", EXPRESSIONS), ("pose", POSES)):
-        for variant in CONFUSED if not_measurable(f"{kind}_accuracy", result.unfit) is None else ():
+        for variant in result.confusions if not_measurable(f"{kind}_accuracy", result.unfit) is None else ():
             counts = result.confusions[variant][kind]
             total = np.maximum(counts.sum(1, keepdims=True), 1)
             rows = [

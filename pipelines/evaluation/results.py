@@ -92,7 +92,7 @@ def compare(scores: Mapping[str, Scores], several: Columns, resamples: Resamples
     people = resamples.people.shape[1]
     table: Table = {}
     for first, second in COMPARED:
-        if first not in scores:
+        if first not in scores or second not in scores:
             continue
         a, b = scores[first], scores[second]
         both = np.intersect1d(a.cells, b.cells)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from pipelines.core.params import Params
 from pipelines.core.screen import say
 from pipelines.evaluation.belonging import weights_sha256
 from pipelines.evaluation.headline import comparable_settings
+from pipelines.evaluation.plan import DRAWN
 from pipelines.registry.decisions import judged_figures
 from pipelines.registry.faults import TrackingFault
 from pipelines.registry.gates import Champion
@@ -36,15 +37,16 @@ def champion_metrics(version: Any, params: Params, processed: Path, challenger: 
     """Return the champion with its metrics under the challenger's conditions.
 
     They are read from its last evaluation, the one that it was registered with, or an earlier comparison. Where none is
-    under these conditions, or somebody removed it, its adapter is evaluated now, on its own base and the present
-    evaluation set, and the result is recorded as a separate run.
+    under these conditions and has the variants of the gates, or somebody removed it, its adapter is evaluated now, on
+    its own base and the present evaluation set, and the result is recorded as a separate run.
     """
-    client, wanted = open_registry(root), conditions(challenger)
+    client, wanted, compared = open_registry(root), conditions(challenger), _compared(params)
     tags = {"conditions": wanted, "model": version.name, "model_version": str(version.version)}
     own = dict.fromkeys((judged_figures(version).run_id, version.tags.get("dynamicid.evaluate_run")))
     for run_id in (*own, finished_run(client, **tags)):
         metrics = _document(client, run_id) if run_id else None
-        if metrics is not None and conditions(metrics) == wanted:
+        if metrics is not None and conditions(metrics) == wanted and compared <= set(metrics):
+            say(f"register: champion v{version.version} has these figures (MLflow run {run_id}), nothing is drawn")
             break
     else:
         metrics = _judge_again(version, params, processed, wanted, root)
@@ -102,6 +104,11 @@ def _document(client: Tracking, run_id: str) -> dict[str, Any] | None:
         return dict(json.loads(Path(path).read_text(encoding="utf-8")))
 
 
+def _compared(params: Params) -> set[str]:
+    """Return the variants that the gates compare, of those that an adapter draws alone."""
+    return {gate.variant for gate in params.register_.gates} & set(DRAWN)
+
+
 def _judge_again(version: Any, params: Params, processed: Path, wanted: str, root: Path) -> dict[str, Any]:
     from pipelines.core.params import load_params
     from pipelines.registry.model_uri import adapter_folder
@@ -113,10 +120,13 @@ def _judge_again(version: Any, params: Params, processed: Path, wanted: str, roo
     own = load_params(adapter.parent / "params.yaml")
     _check_comparable(own, params)
     say(
-        f"register: champion v{version.version} has no figures on this evaluation set with these settings, so its "
-        "pictures are drawn again, once; the result is kept in MLflow for later comparisons"
+        f"register: champion v{version.version} has no figures on this evaluation set with these settings, so "
+        "those of its pictures that gates compare are drawn again, once; the result is kept in MLflow for later "
+        "comparisons"
     )
-    with evaluated_alone(params.model_copy(update={"base": own.base}), processed, adapter) as alone:
+    fewer = params.evaluate.model_copy(update={"sweeps": False})
+    alike = params.model_copy(update={"base": own.base, "evaluate": fewer})
+    with evaluated_alone(alike, processed, adapter, _compared(params)) as alone:
         if conditions(alone.metrics) != wanted:
             raise StageFailed(
                 f"champion v{version.version} cannot be compared: reports/metrics.json of the challenger was made from "
@@ -168,7 +178,9 @@ def _photos_of(root: Path) -> dict[str, str]:
 
 
 @contextmanager
-def evaluated_alone(params: Params, processed: Path, adapter: Path) -> Iterator[Alone]:
+def evaluated_alone(
+    params: Params, processed: Path, adapter: Path, variants: Collection[str] = DRAWN
+) -> Iterator[Alone]:
     """Yield the evaluation of `adapter` on `processed` without another adapter beside it; raises as `evaluate`."""
     from pipelines.evaluation.evaluate import evaluate
 
@@ -176,7 +188,9 @@ def evaluated_alone(params: Params, processed: Path, adapter: Path) -> Iterator[
     settings = params.model_copy(update={"evaluate": alone})
     with tempfile.TemporaryDirectory() as folder:
         file, report = Path(folder) / "metrics.json", Path(folder) / "index.html"
-        yield Alone(evaluate(settings, processed, adapter, metrics=file, report=report), file, report)
+        yield Alone(
+            evaluate(settings, processed, adapter, metrics=file, report=report, variants=variants), file, report
+        )
 
 
 def _check_comparable(own: Params, params: Params) -> None:

@@ -123,11 +123,17 @@ def _state(client: Any, version: Any, decision: Decision) -> Registration:
         decision=decision.decision,
         failed_gates=tuple(decision.evidence.get("failed_gates", ())),
         champion=champion_number(client, version.name),
-        compared_with=decision.champion,
+        compared_with=_compared_with(version),
         by=decision.by,
         evaluate_run=judged_figures(version).run_id,
         evaluated_before=None,
     )
+
+
+def _compared_with(version: Any) -> str | None:
+    """Return the version that the gates compared this one with last; None for none, as where it was champion then."""
+    compared = [one.champion for one in decisions_of(version) if one.by == GATES and "gates" in one.evidence]
+    return compared[-1] if compared and compared[-1] != str(version.version) else None
 
 
 def _figures(version: Any, params: Params, challenger: Challenger) -> Figures:

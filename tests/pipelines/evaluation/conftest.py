@@ -180,6 +180,16 @@ def adapter_folder(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path
     return models.pipeline, models.image_encoder, folder
 
 
+def assert_close(found: Any, expected: Any) -> None:
+    """Assert that two parts of metrics.json have the same keys, and numbers that agree within half a thousandth."""
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys()
+        for key, value in expected.items():
+            assert_close(found[key], value)
+    else:
+        assert found == pytest.approx(expected, abs=5e-4)
+
+
 class CentreDetector:
     """Finds a face in the middle of every picture, or with `people` side by side in as many vertical slices."""
 

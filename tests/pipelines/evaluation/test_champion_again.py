@@ -12,9 +12,12 @@ import yaml
 
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.params import Params
+from pipelines.core.sections.evaluation import Gate
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.registry.champion_metrics import champion_metrics, conditions
+from pipelines.registry.gates import Champion, judge
 from pipelines.registry.registry import find_version, open_registry
+from tests.pipelines.evaluation.conftest import assert_close
 
 
 @pytest.mark.realdata
@@ -60,10 +63,20 @@ def test_the_champion_is_judged_on_the_challengers_set_once(
     assert count(client) == 0
     again = compare(challenger)
     assert conditions(again) == conditions(challenger)
-    assert again["model"] == challenger["model"], "the same adapter on the same set gives the same numbers"
+    gates = profile.register_.gates
+    ours, theirs = (judge(gates, challenger, Champion("1", one)) for one in (again, challenger))
+    assert [one.passed for one in ours] == [one.passed for one in theirs]
+    assert_close(again["model"], challenger["model"])  # the same adapter on the same set, in other batches
+    assert "text_only" in challenger
+    assert "text_only" not in again, "what no gate compares is not drawn"
     assert count(client) == 1
     assert compare(challenger) == again
     assert count(client) == 1, "what was judged once is taken from MLflow"
+    more = [*gates, Gate(metric="clip_t", variant="text_only", max_regression=0.1)]
+    profile = profile.model_copy(update={"register_": profile.register_.model_copy(update={"gates": more})})
+    assert "text_only" in compare(challenger), "a gate on another variant has it drawn"
+    assert "text_only" in compare(challenger)
+    assert count(client) == 2
 
     for update, named in (
         ({"base": params.base.model_copy(update={"resolution": 128})}, "base.resolution 64"),
@@ -76,7 +89,7 @@ def test_the_champion_is_judged_on_the_challengers_set_once(
     stale = {**challenger, "settings": {**challenger["settings"], "steps": 99}}
     with pytest.raises(StageFailed, match=r"champion v1 cannot be compared: .* made from other data or settings"):
         compare(stale)
-    assert count(client) == 1
+    assert count(client) == 2
 
 
 def test_results_from_before_a_setting_compare_with_those_that_leave_it_off() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
@@ -23,7 +23,7 @@ from pipelines.evaluation.evaluation_set import EvaluationSet, build_evaluation_
 from pipelines.evaluation.headline import S_MEANING, S
 from pipelines.evaluation.intervals import Interval
 from pipelines.evaluation.photos import held_out_records, read_photos
-from pipelines.evaluation.plan import cells_of
+from pipelines.evaluation.plan import DRAWN, cells_of
 from pipelines.evaluation.prompts import load_prompts
 from pipelines.evaluation.protocol import EvaluationResult, Judges, run_protocol
 from pipelines.evaluation.readings import FaceReader
@@ -32,7 +32,7 @@ from pipelines.evaluation.report_pictures import drawn_tile
 from pipelines.evaluation.sampling import CellRenderer
 from pipelines.evaluation.text_judge import TextJudge
 from pipelines.evaluation.variants import MEANINGS, METRICS, MULTI_MEANINGS, PEOPLE_OF, TRUE_TOKENS, multi_metric
-from tests.pipelines.evaluation.conftest import LAX, SMALL
+from tests.pipelines.evaluation.conftest import LAX, SMALL, assert_close
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,9 @@ def evaluate(
 ) -> Callable[..., Evaluated]:
     from model.inference.pipeline import DynamicIDPipeline
 
-    def run(*changes: str, losses: dict[str, Path] | None = None, ship: bool = False) -> Evaluated:
+    def run(
+        *changes: str, losses: dict[str, Path] | None = None, ship: bool = False, variants: Collection[str] = DRAWN
+    ) -> Evaluated:
         names = [*SMALL, LAX, *(f"evaluate.{change}" for change in changes)]
         params = load_params(project / "profiles" / "tiny.yaml", names)
         records = held_out_records(processed, Rights())
@@ -64,7 +66,8 @@ def evaluate(
             CellRenderer(DynamicIDPipeline.from_folders(*adapter_folder), params.evaluate, 64) for _ in range(2)
         )
         judges = Judges(face_reader(centre_detector()), TextJudge(clip_folder))
-        result = run_protocol(questions, held_out, renderer, judges, params.evaluate, shipped=shipped if ship else None)
+        extra: dict[str, Any] = {"shipped": shipped if ship else None, "variants": variants}
+        result = run_protocol(questions, held_out, renderer, judges, params.evaluate, **extra)
         document = result.document(
             {"profile": "tiny", "sampler": "ddim", "steps": 2, "guidance": 3.0, "resolution": 64, "pictures": 99}
         )
@@ -105,6 +108,31 @@ def test_every_metric_and_every_comparison_is_there_with_an_interval(evaluated: 
         for interval in table.values():
             assert set(interval) == {"value", "low", "high"}
             assert interval["low"] <= interval["value"] <= interval["high"]
+
+
+@pytest.mark.parametrize("batch", [64, 5])
+def test_what_is_not_drawn_changes_no_figure_of_what_is(
+    evaluate: Callable[..., Evaluated], evaluated: Evaluated, batch: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same noise for each cell, in whichever batch it is drawn; only a pixel's last bit depends on the batch."""
+    few = evaluate("several_people.three=1", f"batch_size={batch}", variants=("model", "without_gate"))
+    for variant in ("model", "without_gate"):
+        for table in ("cells", "multi"):
+            numbers, others = (getattr(one.result.plan, table)[variant] for one in (few, evaluated))
+            assert set(numbers) == set(others)
+            for cell, number in numbers.items():
+                pictures = few.result.drawn[number].image, evaluated.result.drawn[others[cell]].image
+                assert np.abs(np.subtract(*pictures, dtype=int)).max() <= 1
+        assert_close(few.document[variant], evaluated.document[variant])
+        assert_close(few.document["normalised"][variant], evaluated.document["normalised"][variant])
+    assert_close(few.document["by_unit"], evaluated.document["by_unit"])
+    assert set(few.document["comparisons"]) == {"model_minus_without_gate"}
+    assert not {"text_only", "without_imr", "true_tokens"} & set(few.document)
+    drawn, more = len(few.result.drawn), len(evaluated.result.drawn) - len(few.result.drawn)
+    assert drawn < len(evaluated.result.drawn) * 0.8
+    expected = f"evaluate: draws {drawn} pictures of model, without_gate, not the {more} of other variants"
+    assert expected in capsys.readouterr().err
+    assert "of the base model alone" not in few.page
 
 
 def test_the_contact_sheet_shows_people_alone_and_in_twos_beside_their_references(evaluated: Evaluated) -> None:

@@ -16,7 +16,7 @@ from pipelines.core.errors import StageFailed, UserError
 from pipelines.registry import moves
 from pipelines.registry.decisions import Decision, add_decision, decisions_of
 from pipelines.registry.moves import finish_moves
-from pipelines.registry.promotion import promote, refuse, rollback
+from pipelines.registry.promotion import present_state, promote, refuse, rollback
 from pipelines.registry.registry import champion_of, find_version, open_registry
 
 Make = Callable[..., Any]
@@ -50,6 +50,17 @@ def test_a_person_promotes_and_every_decision_is_kept(mlflow_checkout: Path, com
     assert promote(mlflow_checkout, "models:/dynamicid/1", by="Eve", reason="I agree").already
     assert decisions(mlflow_checkout, "1")[2:] == [("promoted", "Eve", "1")]
     assert champion(mlflow_checkout) == "1"
+
+
+def test_what_a_confirmed_champion_was_compared_with_is_not_itself(mlflow_checkout: Path, compared: Make) -> None:
+    for version, before in (("1", None), ("2", "1")):
+        compared(before)
+        for person in ("Ada", "Eve"):
+            promote(mlflow_checkout, f"models:/dynamicid/{version}", by=person)
+            client = open_registry(mlflow_checkout)
+            state = present_state(client, find_version(client, f"models:/dynamicid/{version}"))
+            assert state is not None
+            assert (state.champion, state.compared_with) == (version, before)
 
 
 def test_the_page_of_the_model_has_the_history_of_its_champion(mlflow_checkout: Path, compared: Make) -> None:
