@@ -74,9 +74,8 @@ def mean_over_people(person_means: np.ndarray) -> Statistic:
 def bootstrap(statistic: Statistic, weights: np.ndarray, units: int | None = None) -> Interval:
     """Return the value of `statistic` and its 95 % percentile interval over the resamples `weights` (B, P).
 
-    The percentiles are expanded (Hesterberg 2015, section 4): for a dozen people the usual ones are too narrow. The
-    value of a biased statistic such as `kid`, which is larger where a person is drawn twice, may be outside of them:
-    then they are moved by the bias, the distance of the resamples' median from the value.
+    The percentiles are expanded (Hesterberg 2015, section 4): for a dozen people the usual ones are too narrow. A value
+    beyond one of them is the bound. A statistic must have no bias in resamples, where people occur several times.
     `units` is the sample size for the expansion (default P). Raises ValueError where the statistic is NaN.
     """
     from scipy.stats import norm, t
@@ -89,9 +88,5 @@ def bootstrap(statistic: Statistic, weights: np.ndarray, units: int | None = Non
         return Interval(value, value, value)
     share = float(norm.cdf(math.sqrt(units / (units - 1)) * t.ppf(0.025, units - 1)))
     drawn = statistic(weights)
-    low, middle, high = np.quantile(drawn[~np.isnan(drawn)], [share, 0.5, 1 - share])
-    rounding = 1e-9 * max(1.0, abs(value))
-    if not low - rounding <= value <= high + rounding:
-        low, high = low + value - middle, high + value - middle
-    # Rounding of sums may put a bound on the wrong side of a value that all people share.
+    low, high = np.quantile(drawn[~np.isnan(drawn)], [share, 1 - share])
     return Interval(value, min(float(low), value), max(float(high), value))

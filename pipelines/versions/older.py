@@ -15,17 +15,18 @@ def older_than_data(root: Path, path: str | Path) -> str | None:
     """Return a line that says that `path`, processed photos or metrics, is not of the dataset `data/faces`.
 
     None where it was not, where `path` is not the result of a stage, or where `dvc.lock` does not say what it was made
-    from. `path` is relative to `root`.
+    from. `path` is absolute or relative to `root`; any form of the same place will do.
     """
     # Every command imports this module.
     from pipelines.versions.dataset_version import tag_of
     from pipelines.versions.dvc import pointed_hash
     from pipelines.versions.lock import dataset_of, differing, hashes, read_lock
 
-    name, pointer = str(path), root / f"{FACES}.dvc"
-    stage = _STAGE_OF.get(name)
-    entry = read_lock(root).get(stage) if stage else None
-    if stage is None or entry is None or not pointer.is_file():
+    name, pointer = _result(root, path), root / f"{FACES}.dvc"
+    if name is None or not pointer.is_file():
+        return None
+    stage = _STAGE_OF[name]
+    if (entry := read_lock(root).get(stage)) is None:
         return None
     present = pointed_hash(pointer.read_bytes())
     try:
@@ -40,6 +41,13 @@ def older_than_data(root: Path, path: str | Path) -> str | None:
     # A stage that was called by hand may have made a newer result than the lock file knows.
     own = {place: md5 for place, md5 in hashes(entry, "outs").items() if place == name}
     return None if differing(root, own) else f"{name}: {reason}"
+
+
+def _result(root: Path, path: str | Path) -> str | None:
+    """Return the result of a stage that lies at `path`, None where it is none, or is not there."""
+    place = root / path
+    there = [name for name in _STAGE_OF if (root / name).exists()]
+    return next((name for name in there if place.exists() and place.samefile(root / name)), None)
 
 
 def warn_if_older(root: Path, *paths: str | Path) -> list[str]:

@@ -14,7 +14,8 @@ def kid(
 
     It is the unbiased squared maximum mean discrepancy with a cubic kernel (Binkowski et al. 2018) of unit-norm
     features `drawn` (N, d) and `real` (M, d), each with its person (N,), (M,): about 0 where both come from the same
-    distribution. Pairs of a picture with itself, or with its copy in a resample, are left out.
+    distribution. Pairs of a picture with itself are left out. A person drawn twice into a resample is still one: pairs
+    of one person's pictures count once for each time, and pairs of two people's keep their share of all pairs.
     """
     one_drawn, one_real = np.eye(people)[drawn_person], np.eye(people)[real_person]
 
@@ -36,11 +37,18 @@ def kid(
     ]
 
     def statistic(weights: np.ndarray) -> np.ndarray:
+        size = weights.sum(1)
+        # Pairs of two people: so many there are among different people, and so many among those of the resample.
+        share = size * (size - 1) / np.maximum(size**2 - (weights**2).sum(1), 1e-12)
+
+        def over_pairs(table: np.ndarray) -> np.ndarray:
+            own = np.diag(table)
+            return weights @ own + share * ((weights @ (table - np.diag(own))) * weights).sum(1)
+
         terms = []
         for total, count in sums:
-            pairs = np.einsum("bp,pq,bq->b", weights, count, weights)
-            value = np.einsum("bp,pq,bq->b", weights, total, weights) / np.maximum(pairs, 1e-12)
-            terms.append(np.where(pairs > 0, value, np.nan))
+            pairs = over_pairs(count)
+            terms.append(np.where(pairs > 0, over_pairs(total) / np.maximum(pairs, 1e-12), np.nan))
         return terms[0] + terms[1] - 2 * terms[2]
 
     return statistic

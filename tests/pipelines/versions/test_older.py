@@ -41,6 +41,20 @@ def test_results_are_named_after_new_photos(root: Path, capsys: pytest.CaptureFi
     assert all(line in printed for line in lines)
 
 
+@pytest.mark.parametrize("form", ["./{}", "{root}/{}", "{root}/reports/../{}", "{}/", "elsewhere/../{}", "{link}/{}"])
+def test_every_form_of_the_same_place_is_known(root: Path, tmp_path: Path, form: str) -> None:
+    (root / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to(root)
+    (root / "data" / "faces" / "new.txt").write_text("one more photo")
+    make_version(root, "data/faces", "one more")
+    for name in (PROCESSED, METRICS):
+        line = older_than_data(root, form.format(name, root=root, link=tmp_path / "link"))
+        assert line is not None
+        assert line.startswith(f"{name}: made from faces-v1")
+    shutil.copytree(root / PROCESSED, root / "elsewhere" / "processed")
+    assert older_than_data(root, "elsewhere/processed") is None
+
+
 def test_a_file_that_a_stage_called_by_hand_has_written_since_is_not_named(root: Path) -> None:
     (root / "data" / "faces" / "new.txt").write_text("one more photo")
     make_version(root, "data/faces", "one more")

@@ -42,6 +42,28 @@ def test_a_person_drawn_twice_in_a_resample_is_not_compared_with_itself() -> Non
     assert twice == pytest.approx(once)
 
 
+def pictures(rng: np.random.Generator, people: int, shift: float) -> tuple[np.ndarray, ...]:
+    """Return drawn pictures, real photos and their people: those of one person resemble each other."""
+    own, moved = rng.normal(size=(people, 1, 24)), np.repeat([shift, 0.0], 12)
+    sides = [centre + own + 0.5 * rng.normal(size=(people, count, 24)) for count, centre in ((11, moved), (10, 0.0))]
+    flat = [(side / np.linalg.norm(side, axis=2, keepdims=True)).reshape(-1, 24) for side in sides]
+    return flat[0], np.repeat(np.arange(people), 11), flat[1], np.repeat(np.arange(people), 10)
+
+
+def test_resamples_of_people_scatter_around_the_distance() -> None:
+    """Also where people are drawn twice, whose pictures resemble each other; an interval is neither beside nor wide."""
+    weights, rng = resample(12, 400, 0), np.random.default_rng(3)
+    found = [kid(*pictures(rng, 12, 0.4), 12) for _ in range(100)]
+    values = [statistic(np.ones((1, 12)))[0] for statistic in found]
+    middles = [np.median(statistic(weights)) for statistic in found]
+    assert abs(np.mean(middles) - np.mean(values)) < 0.1 * np.std(values)
+    intervals = [bootstrap(statistic, weights) for statistic in found]
+    assert all(one.low < one.value < one.high for one in intervals)
+    covered = np.mean([one.low <= np.mean(values) <= one.high for one in intervals])
+    assert 0.9 <= covered <= 0.99
+    assert np.mean([one.high - one.low for one in intervals]) < 5 * np.std(values)
+
+
 def test_diversity_is_the_mean_distance_within_a_group() -> None:
     values = diversity(np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0]]), np.array([0, 0, 1, 2]))
     assert values[:2].tolist() == [1.0, 1.0]
