@@ -22,8 +22,11 @@ PLANNED = "{{ {'form': params, 'plan': ti.xcom_pull(task_ids='plan')} | tojson }
 
 
 def trigger_of(run: Any) -> str:
-    """Return what started the run: hand, schedule or data."""
-    return _TRIGGERS.get(str(getattr(run.run_type, "value", run.run_type)), "hand")
+    """Return what started the run: hand, schedule or data. A backfill without a form is what the schedule left out."""
+    kind = str(getattr(run.run_type, "value", run.run_type))
+    if kind == "backfill" and not run.conf:
+        return "schedule"
+    return _TRIGGERS.get(kind, "hand")
 
 
 def versions_of(events: Any) -> list[str]:

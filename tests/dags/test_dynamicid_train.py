@@ -16,8 +16,17 @@ from pipelines.core.sections.training import Loop
 from pipelines.registry.training_run import Form
 from tests.processes import run
 
+# How a run was started: Airflow's word, and what somebody typed.
+_STARTED = (
+    ("manual", {}),
+    ("scheduled", {}),
+    ("asset_triggered", {}),
+    ("backfill", {}),
+    ("backfill", {"identities": 8}),
+)
 _DUMP = """
 import json, sys, time
+from types import SimpleNamespace
 from airflow.dag_processing.dagbag import DagBag
 start = time.perf_counter()
 bag = DagBag(sys.argv[1])
@@ -33,6 +42,10 @@ print("DUMP" + json.dumps({
     "defaults": dag.params.validate(),
     "heavy": heavy,
     "seconds": seconds,
+    "triggers": [
+        dag.user_defined_macros["trigger_of"](SimpleNamespace(run_type=kind, conf=conf))
+        for kind, conf in json.loads(sys.argv[2])
+    ],
     "dags": {
         name: {
             "catchup": one.catchup,
@@ -67,7 +80,7 @@ def dag(tmp_path_factory: pytest.TempPathFactory) -> dict:
     home = tmp_path_factory.mktemp("airflow")
     root = Path(__file__).parents[2]
     env = {"AIRFLOW_HOME": str(home), "PYTHONPATH": str(root / "dags")}
-    done = run(sys.executable, "-c", _DUMP, root / "dags", env=env)
+    done = run(sys.executable, "-c", _DUMP, root / "dags", json.dumps(_STARTED), env=env)
     return json.loads(done.stdout.split("DUMP", 1)[1])
 
 
@@ -222,6 +235,10 @@ def test_the_form_says_what_the_parameter_reference_says(dag: dict, project: Pat
     assert fields["anchoring_steps"]["description"].startswith(
         f"train_anchoring.steps: {Loop.model_fields['steps'].description}"
     )
+
+
+def test_a_backfill_is_what_the_schedule_left_out_unless_somebody_fills_in_a_form(dag: dict) -> None:
+    assert dag["triggers"] == ["hand", "schedule", "data", "schedule", "hand"]
 
 
 def test_dag_files_are_short_and_import_no_stage_code(project: Path) -> None:
