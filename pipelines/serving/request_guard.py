@@ -64,10 +64,13 @@ def install(limits: Serve, columns: Sequence[str] = FORMER) -> bool:
 
 
 def _served(server: Any) -> dict[str, str]:
-    """Return what the server's metrics say of its model, which MLflow has downloaded with its name and version."""
+    """Return what the server's metrics say of its model, which MLflow has downloaded with its name and version.
+
+    Where another release of MLflow does not say where that is, all of it is "".
+    """
     from mlflow.utils.file_utils import local_file_uri_to_path
 
-    folder = Path(local_file_uri_to_path(os.environ[server._SERVER_MODEL_PATH]))
+    folder = Path(local_file_uri_to_path(os.environ.get(getattr(server, "_SERVER_MODEL_PATH", ""), "")))
     meta, adapter = folder / "registered_model_meta", folder / "artifacts" / "adapter"
     known = read_yaml(meta) if meta.is_file() else {}
     return model_labels(adapter, str(known.get("model_name", "")), str(known.get("model_version", "")))

@@ -8,6 +8,7 @@ import io
 import json
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -220,6 +221,23 @@ def test_prometheus_gets_what_was_drawn_and_refused_and_the_version(server: str,
     assert after["dynamicid_waiting_requests", ("model",)] == 0
     (info,) = (labels for name, labels in after if name == "dynamicid_model_info")
     assert {"dynamicid", "1", "model"} < set(info)
+
+
+def test_the_model_of_a_server_is_named_as_far_as_it_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipelines.serving.request_guard import _served
+
+    folder = tmp_path / "a model, 100 %"
+    (folder / "artifacts" / "adapter").mkdir(parents=True)
+    (folder / "artifacts" / "adapter" / "config.json").write_text("{}")
+    server = SimpleNamespace(_SERVER_MODEL_PATH="__model__")
+    monkeypatch.setenv("__model__", folder.as_uri())
+    unregistered = _served(server)
+    assert (unregistered["name"], unregistered["version"], len(unregistered["adapter"])) == ("", "", 12)
+    (folder / "registered_model_meta").write_text("model_name: dynamicid\nmodel_version: '3'\n")
+    assert _served(server) == {**unregistered, "name": "dynamicid", "version": "3"}
+    monkeypatch.chdir(tmp_path)
+    for other in (SimpleNamespace(), SimpleNamespace(_SERVER_MODEL_PATH="__renamed__")):
+        assert set(_served(other).values()) == {""}, "another release of MLflow"
 
 
 def counts(server: str) -> dict[tuple[str, tuple[str, ...]], float]:
