@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-_BLOCK = re.compile(r"^( *)```bash\n(.*?)^\1```|((?:^ {4}dynamicid .*\n(?:^ {5,}\S.*\n)*)+)", re.DOTALL | re.MULTILINE)
+_BLOCK = re.compile(r"^( *)```bash\n((?:.*\n)*?)\1```|((?:^ {4}dynamicid .*\n(?:^ {5,}\S.*\n)*)+)", re.MULTILINE)
 
 
 def section(page: Path, heading: str) -> str:
