@@ -16,6 +16,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from model.processors import PASSIVE
 from pipelines.commands.output import accepting_json
 from pipelines.core.chain import known_stages
 from pipelines.core.environment import adopt, check_places
@@ -142,7 +143,7 @@ def root(
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     adopt(restart=arguments is None)
-    for name, value in TELEMETRY_OFF.items():
+    for name, value in (TELEMETRY_OFF | PASSIVE).items():
         os.environ.setdefault(name, value)
     silence_libraries()
     try:

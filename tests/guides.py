@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from pipelines.core.params import load_params
 
 _BLOCK = re.compile(r"^( *)```bash\n((?:.*\n)*?)\1```|((?:^ {4}dynamicid .*\n(?:^ {5,}\S.*\n)*)+)", re.MULTILINE)
 
@@ -54,3 +59,39 @@ def _is_closed(command: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+PEOPLE = {
+    f"GIT_{who}_{what}": value
+    for who in ("AUTHOR", "COMMITTER")
+    for what, value in (("NAME", "test"), ("EMAIL", "test@localhost"))
+}
+
+
+class Shell:
+    """A terminal in a checkout, in which every command is typed; after each of them the parameters are read."""
+
+    def __init__(self, home: Path, replaced: dict[str, str]) -> None:
+        self.home, self.replaced = home, replaced
+
+    def type(self, command: str, code: int = 0) -> str:
+        for old, new in self.replaced.items():
+            command = command.replace(old, new)
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        # To a file: the workers of DVC's queue keep the output open for as long as they run.
+        log = self.home.parent / "output"
+        with log.open("w") as output:
+            done = subprocess.run(
+                ["bash", "-c", command],
+                cwd=self.home,
+                env={**os.environ, **PEOPLE, "PATH": path, "COLUMNS": "300"},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                check=False,
+            )
+        text = log.read_text()
+        assert done.returncode == code, f"{command}\n{text[-5000:]}"
+        if (self.home / "params.yaml").is_file() and not code:
+            load_params(self.home / "params.yaml")
+        return text

@@ -2,55 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from pipelines.core.params import load_params
-from tests.guides import commands, section
+from tests.guides import Shell, commands, section
 from tests.processes import SMALL_CHAIN, dynamicid, git, wait_until
 
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(7200)]
 GUIDE = "docs/guides/experiments.md"
 # Small values for those of the guide.
 SMALL = {"train_imr.steps=60": "train_imr.steps=3", "evaluate.people=8": "evaluate.people=3"}
-PEOPLE = {
-    f"GIT_{who}_{what}": value
-    for who in ("AUTHOR", "COMMITTER")
-    for what, value in (("NAME", "test"), ("EMAIL", "test@localhost"))
-}
 
 
-class Shell:
-    """A terminal in a checkout, in which every command is typed; after each of them the parameters are read."""
-
-    def __init__(self, home: Path, replaced: dict[str, str]) -> None:
-        self.home, self.replaced = home, replaced
-
-    def type(self, command: str, code: int = 0) -> str:
-        for old, new in self.replaced.items():
-            command = command.replace(old, new)
-        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        # To a file: the workers of DVC's queue keep the output open for as long as they run.
-        log = self.home.parent / "output"
-        with log.open("w") as output:
-            done = subprocess.run(
-                ["bash", "-c", command],
-                cwd=self.home,
-                env={**os.environ, **PEOPLE, "PATH": path, "COLUMNS": "300"},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                check=False,
-            )
-        text = log.read_text()
-        assert done.returncode == code, f"{command}\n{text[-5000:]}"
-        if (self.home / "params.yaml").is_file() and not code:
-            load_params(self.home / "params.yaml")
-        return text
+class GuideShell(Shell):
+    """A terminal in which sections of the guide are typed."""
 
     def type_section(self, heading: str) -> dict[str, str]:
         """Type the commands of a section of the guide; return what each printed, by its first three words."""
@@ -68,7 +34,7 @@ class Shell:
 
 
 @pytest.fixture(scope="module")
-def shell(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Shell:
+def shell(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> GuideShell:
     """A finished, committed chain of few steps in a fresh clone, whose origin is a bare repository."""
     folder = tmp_path_factory.mktemp("experiments")
     git(folder, "clone", "-q", "--bare", str(checkout), "origin.git")
@@ -87,10 +53,10 @@ def shell(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Shell:
         "make env": "true",
         "dynamicid repro": "python -m pipelines.cli repro --no-record",
     }
-    return Shell(home, replaced | SMALL | {"ADDRESS": str(folder / "origin.git")})
+    return GuideShell(home, replaced | SMALL | {"ADDRESS": str(folder / "origin.git")})
 
 
-def test_experiments_run_compare_and_reach_a_colleague_as_the_guide_says(shell: Shell) -> None:
+def test_experiments_run_compare_and_reach_a_colleague_as_the_guide_says(shell: GuideShell) -> None:
     shell.type_section("Try parameters with DVC")
     assert shell.type("git status --short") == ""
     before = (shell.home / "params.yaml").read_text()

@@ -12,6 +12,7 @@ from typing import Any, Self
 import torch
 
 from model.network.base import Base
+from model.processors import use_threads
 
 
 class Batch:
@@ -47,8 +48,7 @@ def make_accelerator(mixed_precision: str, base_dtype: str, *, patience: float =
         )
     if accelerator.is_main_process and started > 1:
         print(f"{started} processes on {accelerator.device.type} divide the work", file=sys.stderr)
-    if accelerator.device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // accelerator.num_processes))
+    use_threads()
     return accelerator
 
 

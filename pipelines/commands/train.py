@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
+from model.processors import cores, environment_of
 from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, option, read_params
 from pipelines.commands.output import emit_if_asked
 from pipelines.core.chain import ADAPTER, ANCHORING, PROCESSED
@@ -74,7 +75,7 @@ def divided(processes: int) -> bool:
         return False
     import torch
 
-    env = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // processes))} | dict(os.environ)
+    env = environment_of(max(1, cores() // processes)) | dict(os.environ)
     if not torch.cuda.is_available():
         env["ACCELERATE_USE_CPU"] = "true"
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]

@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from model.processors import environment_of
 from pipelines.core.environment import clean_environment, environment, own_folders, plain_path
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.files import write_atomically
@@ -281,9 +282,7 @@ def _settings(master: str, scratch: str, python_path: str) -> dict[str, str]:
         "spark.pyspark.python": sys.executable,
         "spark.python.worker.reuse": "true",
         # Every core has a worker with networks of its own: libraries must not start more threads.
-        "spark.executorEnv.OMP_NUM_THREADS": "1",
-        "spark.executorEnv.OPENBLAS_NUM_THREADS": "1",
-        "spark.executorEnv.MKL_NUM_THREADS": "1",
+        **{f"spark.executorEnv.{name}": value for name, value in environment_of(1).items()},
         "spark.executorEnv.HF_HUB_OFFLINE": "1",
     }
     if python_path:

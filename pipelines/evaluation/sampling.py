@@ -13,6 +13,7 @@ import numpy as np
 
 from model.face.conventions import OURS, Conventions
 from model.network.known_pictures import KnownPictures, known_pictures
+from model.processors import use_threads
 from pipelines.core.errors import UserError
 from pipelines.core.params import Params
 from pipelines.core.paths import refuse_pointers, resolve
@@ -52,6 +53,7 @@ def load_pipeline(params: Params, adapter: Path) -> Any:
     """
     from model.inference.pipeline import pipeline_class
 
+    use_threads()
     faces = params.preprocess
     refuse_pointers(adapter.rglob("*"))
     check_recogniser(adapter, resolve(faces.insightface_root) / "models" / faces.insightface_name)

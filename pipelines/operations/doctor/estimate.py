@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from model.processors import cores
 from pipelines.core.params import Params
 from pipelines.core.row_schemas import OK, PROCESSED_SCHEMA
 from pipelines.core.sections.data import Rights
@@ -209,12 +210,10 @@ def _is_held_out(name: str, params: Params) -> bool:
 
 
 def _workers(master: str) -> int:
-    import os
     import re
 
     match = re.fullmatch(r"local\[(\d+|\*)\]", master)
-    cores = os.cpu_count() or 1
-    return 1 if match is None else cores if match[1] == "*" else min(int(match[1]), cores)
+    return 1 if match is None else cores() if match[1] == "*" else min(int(match[1]), cores())
 
 
 def _timed(work: Callable[[], Any]) -> float:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import sys
 from pathlib import Path
 
+from model.processors import cores
 from pipelines.core.errors import UserError
 from pipelines.core.params import Params
 from pipelines.core.paths import resolve
@@ -61,7 +61,7 @@ def _memory(params: Params) -> CheckResult:
     import psutil
 
     master = re.fullmatch(r"local\[(\d+|\*)\]", params.preprocess.master)
-    workers = 0 if master is None else os.cpu_count() or 1 if master[1] == "*" else int(master[1])
+    workers = 0 if master is None else cores() if master[1] == "*" else int(master[1])
     needed = max(_JAVA_GIB + workers * _WORKER_GIB, 1.0 + 2 * _weights(params) / _GIB)
     memory = psutil.virtual_memory()
     text = f"{memory.total / _GIB:,.1f} GiB of memory, about {needed:,.1f} needed ({workers} workers of preprocess)"

@@ -1,0 +1,70 @@
+"""The guides whose commands need nothing but a finished chain, typed one after another in a fresh clone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.guides import Shell, commands
+from tests.processes import SMALL_CHAIN, commit_all, dynamicid, git
+
+pytestmark = [pytest.mark.nightly, pytest.mark.timeout(7200)]
+# What a reader puts in the place of the guides' examples, and lines that need a server or an interrupted run.
+REPLACED = {
+    "source .venv/bin/activate": "true",
+    "make stack-stop": "true",
+    "git pull && make env": "true",
+    'git commit -am "Upgrade"': "true",
+    "dynamicid train-imr --resume-from .dynamicid/resume/train_imr/<key>/step-00000400": "true",
+    "--processes 8": "--processes 2",
+    "--adapter DIR --metrics FILE --report FILE": "--adapter models/adapter --metrics m.json --report r.html",
+    "blind sheets --out DIR": "blind sheets --people 3 --out sheets",
+    "DIR ANSWERS": "sheets sheets/key.json",
+    "identity=anna": "identity=demo-00001",
+    "models:/dynamicid/3": "models:/dynamicid/1",
+    "faces-v3": "faces-v1",
+    "reproduce models:/dynamicid/1 --out DIR": "reproduce models:/dynamicid/1 --out ../again",
+    "--layout LAYOUT --out DIR": "--layout sidecars --out exported/files",
+    "--data DIR": "--data data/faces",
+    "NAME": "demo-00001",
+}
+# Nobody has the networks of `sd15` here.
+CODES = {"dynamicid doctor --profile sd15": 1}
+
+
+@pytest.fixture(scope="module")
+def shell(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Shell:
+    """A checkout with a finished chain of few steps, whose version a person made champion."""
+    home = tmp_path_factory.mktemp("guides") / "home"
+    git(home.parent, "clone", "-q", str(checkout), str(home))
+    changes = (*SMALL_CHAIN, "train_anchoring.steps=3", "train_imr.steps=4", "evaluate.shipped_adapter=null")
+    dynamicid("configure", *(part for change in changes for part in ("--set", change)), cwd=home)
+    dynamicid("synthesize", "--identities", "10", "--out", ".dynamicid/photos", cwd=home)
+    dynamicid("ingest", ".dynamicid/photos", cwd=home)
+    dynamicid("repro", cwd=home)
+    commit_all(home, "A first model")
+    dynamicid("register", "--accept-refusal", cwd=home)
+    dynamicid("promote", "models:/dynamicid/1", "--by", "a reader", "--override-gates", cwd=home)
+    image = json.loads(dynamicid("subject", "demo-00002", "--json", cwd=home).stdout)["photos"][0]["image_id"]
+    last = {"--image-id ID": f"--image-id {image}", "dynamicid ": "python -m pipelines.cli "}
+    return Shell(home, REPLACED | last)
+
+
+def test_what_the_guides_say_is_done(shell: Shell, project: Path) -> None:
+    printed: dict[str, str] = {}
+    # The last one deletes.
+    for name in ("draw", "judge", "browse", "export", "promote", "doctor", "upgrade", "train", "forget"):
+        for command in commands((project / "docs" / "guides" / f"{name}.md").read_text(encoding="utf-8")):
+            if "a.jpg" in command:
+                shell.type("cp .dynamicid/people/demo-00000/1.jpg a.jpg; cp .dynamicid/people/demo-00001/1.jpg b.jpg")
+            code = next((code for start, code in CODES.items() if command.startswith(start)), 0)
+            printed[command] = shell.type(command, code)
+    home = shell.home
+    for file in ("sad.png", "two.png", "r.html", "sheets/matching.png", "reports/browse/index.html", "page.html"):
+        assert (home / file).stat().st_size > 1000, file
+    assert (home.parent / "again" / "models" / "adapter" / "config.json").is_file()
+    assert "faces-v1" in printed["dynamicid dataset list              # names only, for programs"]
+    left = shell.type("dynamicid subject demo-00001 --json")
+    assert "demo-00001/" not in left
