@@ -121,7 +121,7 @@ def _summary(result: EvaluationResult) -> dict[str, str]:
         # Plain prompts ask for no colours.
         **{name: model.get(f"{name}_accuracy") for name in ("expression", "pose", "prompt")},
     }
-    return {name: cell["value"] for name, one in shown.items() if (cell := _cell(one, "")) is not None}
+    return {name: cell["value"] if (cell := _cell(one, "")) else "" for name, one in shown.items()}
 
 
 def _glance(result: EvaluationResult) -> dict[str, Any]:
@@ -252,7 +252,7 @@ def _sweeps(result: EvaluationResult) -> str | None:
     shown = {
         point: row
         for point, row in result.sweeps.items()
-        if all(isinstance(row[metric], Interval) for metric in ("prompt_accuracy", "id_similarity"))
+        if all(isinstance(row.get(metric), Interval) for metric in ("prompt_accuracy", "id_similarity"))
     }
     return svg_uri(sweep_plot(shown, _SWEPT)) if shown else None  # type: ignore[arg-type]
 

@@ -1,16 +1,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from model.face.face_prompts import parse
 from model.face.people_prompts import people_of, without_people
 from pipelines.core.errors import UserError
-from pipelines.evaluation.intervals import Interval
 from pipelines.evaluation.prompts import load_prompts
-from pipelines.evaluation.report import _summary
 
 
 def test_the_prompts_say_nothing_about_the_face_and_name_what_can_be_judged() -> None:
@@ -38,14 +35,6 @@ def test_plain_prompts_ask_for_nothing() -> None:
     prompts = load_prompts("plain")
     assert prompts.single[0].text == "a photo of a person"
     assert all(not prompt.asked for prompt in (*prompts.single, *prompts.several[2], *prompts.several[4]))
-
-
-def test_a_report_on_plain_prompts_has_no_share_of_colours() -> None:
-    one = Interval(0.5, 0.4, 0.6)
-    similar = {variant: {"id_similarity": one} for variant in ("model", "text_only")}
-    read = dict.fromkeys(("own_over_other", "expression_accuracy", "pose_accuracy"), one)
-    shown = _summary(SimpleNamespace(normalised=similar, metrics={"model": read}))  # type: ignore[arg-type]
-    assert set(shown) == {"s", "s_text", "own", "expression", "pose"}
 
 
 @pytest.mark.parametrize(

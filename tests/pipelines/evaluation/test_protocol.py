@@ -352,6 +352,26 @@ def test_a_shipped_adapter_is_drawn_beside_the_one_just_trained(evaluate: Callab
     assert glance.index("base model") < glance.index("just trained") < glance.index("shipped")
 
 
+def test_plain_prompts_have_a_report_without_a_share_of_colours(evaluated: Evaluated) -> None:
+    """They ask for no colours, so that nothing is measured of them."""
+    from dataclasses import replace
+
+    def without(table: Any) -> Any:
+        return {
+            name: {metric: one for metric, one in row.items() if metric != "prompt_accuracy"}
+            for name, row in table.items()
+        }
+
+    result = evaluated.result
+    names = ("metrics", "comparisons", "group_metrics", "sweeps")
+    page = write_report(
+        replace(result, **{name: without(getattr(result, name)) for name in names}), evaluated.document, {}
+    )
+    assert "have the asked colours" in evaluated.page
+    assert "have the asked colours" not in page
+    assert 'id="metric-prompt_accuracy"' not in page
+
+
 def test_names_of_people_are_escaped(evaluated: Evaluated) -> None:
     from dataclasses import replace
 
