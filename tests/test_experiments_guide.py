@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.core.params import load_params
 from tests.guides import Shell, commands, section
 from tests.processes import SMALL_CHAIN, dynamicid, git, wait_until
 
@@ -95,3 +96,5 @@ def test_experiments_run_compare_and_reach_a_colleague_as_the_guide_says(shell: 
     assert "Running stage" not in printed["repro"]
     assert (colleague.home / "models" / "adapter" / "config.json").is_file()
     assert "faster" in colleague.type("dvc exp list --all-commits")
+    assert load_params(colleague.home / "params.yaml").train_imr.learning_rate == 0.002, "applied, with its results"
+    assert (colleague.home / "models" / "adapter" / "config.json").is_file()

@@ -20,7 +20,7 @@ REPLACED = {
     "dynamicid train-imr --resume-from .dynamicid/resume/train_imr/<key>/step-00000400": "true",
     "--processes 8": "--processes 2",
     "--adapter DIR --metrics FILE --report FILE": "--adapter models/adapter --metrics m.json --report r.html",
-    "blind sheets --out DIR": "blind sheets --people 2 --out sheets",
+    "blind sheets --out DIR": "blind sheets --people 2 --each 1 --out sheets",
     "DIR ANSWERS": "sheets sheets/key.json",
     "identity=anna": "identity=demo-00001",
     "models:/dynamicid/3": "models:/dynamicid/1",

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 class ChosenAdapter:
     """An adapter folder, and which one it is.
 
-    `origin`: such as "dynamicid, version 3, the champion of the registry" or "models/adapter, 3fa9c1d2e3f4, trained in
-    this checkout", with the start of the folder's sha256. `name` and `version` are those of the registry, "" for a
+    `origin`: such as "dynamicid, version 3, the champion when it was loaded" or "models/adapter, 3fa9c1d2e3f4, trained
+    in this checkout", with the start of the folder's sha256. `name` and `version` are those of the registry, "" for a
     folder.
     """
 
@@ -76,6 +76,8 @@ class Model:
         """
         from pipelines.serving.request import DrawRequest
 
+        if isinstance(faces, str | bytes | Path) or isinstance(face_prompts, str):
+            raise UserError('faces and face_prompts are lists with an entry for each person: ["me.jpg"], ["happy"]')
         references = tuple(_reference(photo, number) for number, photo in enumerate(faces, 1))
         request = DrawRequest(
             references, prompt, face_prompts=tuple(face_prompts), boxes=tuple(boxes), seed=seed, **sampling
@@ -108,7 +110,7 @@ def choose_adapter(wanted: str | None, params: Params, root: Path) -> ChosenAdap
         found = find_version(open_registry(root), wanted)
         title, alias = f"{found.name}, version {found.version}", wanted.partition("@")[2]
         folder = adapter_folder(f"models:/{found.name}/{found.version}", root)
-        origin = f"{title}, the {alias} of the registry" if alias else title
+        origin = f"{title}, the {alias} when it was loaded" if alias else title
         return ChosenAdapter(folder, origin, found.name, str(found.version))
     wanted, why = _default(params) if wanted is None else (wanted, "")
     folder = find_adapter(wanted, root)

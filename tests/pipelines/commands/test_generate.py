@@ -103,7 +103,7 @@ def test_a_registered_model_draws_the_same(
         origins.append(json.loads(done.stdout)["adapter_origin"])
     assert (tmp_path / "folder.png").read_bytes() == (tmp_path / "registry.png").read_bytes()
     assert re.fullmatch("models/adapter, [0-9a-f]{12}, trained in this checkout", origins[0])
-    assert origins[1] == "dynamicid, version 1, the champion of the registry"
+    assert origins[1] == "dynamicid, version 1, the champion when it was loaded"
     done = generate(home, *common, "--out", tmp_path / "x.png", "--adapter", "models:/dynamicid@missing")
     assert "models:/dynamicid@missing" in refused(done)
 

@@ -64,6 +64,8 @@ def test_a_file_its_bytes_and_a_picture_draw_the_same(draw: Model, drawn_people:
         ({"face_prompts": ["happy", "sad"]}, "2 face prompts for 1 people"),
         ({"boxes": [(0, 0, 2, 1)]}, "expected y0,x0,y1,x1 between 0 and 1"),
         ({"width": 65}, "width 65: expected a multiple of 8"),
+        ({"faces": "me.jpg"}, "faces and face_prompts are lists"),
+        ({"face_prompts": "happy"}, "faces and face_prompts are lists"),
     ],
 )
 def test_what_the_command_refuses_is_refused(
@@ -132,7 +134,7 @@ def test_an_alias_is_named_by_its_version(project: Path, mlflow_checkout: Path, 
             )
     mlflow.MlflowClient().set_registered_model_alias("dynamicid", "champion", "2")
     chosen = choose_adapter("models:/dynamicid@champion", params, mlflow_checkout)
-    assert chosen.origin == "dynamicid, version 2, the champion of the registry"
+    assert chosen.origin == "dynamicid, version 2, the champion when it was loaded"
     assert (chosen.name, chosen.version) == ("dynamicid", "2")
     assert (chosen.folder / "config.json").read_text() == '{"second": 1}'
     assert choose_adapter("models:/dynamicid/1", params, mlflow_checkout).origin == "dynamicid, version 1"
