@@ -31,7 +31,7 @@ def root(tmp_path: Path, project: Path, empty_database: Path, monkeypatch: pytes
     shutil.copy2(empty_database, root / "mlflow.db")
     make_result(root, 0.5)
 
-    def evaluate(*given: Any, metrics: Path, report: Path) -> dict[str, Any]:
+    def evaluate(*given: Any, metrics: Path, report: Path, **_: Any) -> dict[str, Any]:
         value = json.loads((given[2] / "config.json").read_text())["quality"]
         interval = {"value": value, "low": value - 0.05, "high": value + 0.05}
         document = {"evaluation_set": "e" * 64, "model": {"id_similarity": interval}, "settings": {"sampler": "ddim"}}
