@@ -1,6 +1,6 @@
 """Write the page of an executed notebook: `python docs/scripts/notebook.py EXECUTED.ipynb`.
 
-It is the page "Notebook" of the log, with its pictures beside those of the other pages. Long outputs are shortened.
+The page is docs/log/notebook.md, its pictures are in docs/pictures/notebook. Long outputs are shortened.
 To run all cells: `jupyter execute notebooks/kaggle.ipynb --output=EXECUTED.ipynb --timeout=-1`.
 """
 
@@ -20,7 +20,7 @@ import nbformat
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE, PICTURES = Path("docs/log") / "notebook.md", Path("docs/pictures/notebook")
+PAGE, PICTURES = Path("docs/log/notebook.md"), Path("docs/pictures/notebook")
 # Outputs of more lines than this are shortened to so many at their start and their end; characters of a line.
 _WHOLE, _SHOWN, _WIDTH = 40, 12, 160
 # Where this machine keeps its programs.
@@ -58,6 +58,8 @@ def page_of(notebook: Any) -> tuple[str, dict[str, bytes]]:
             parts.append(f"*{seconds[cell.id]:,.0f} s*")
     title, _, first = parts[0].partition("\n")
     run = f"`notebooks/kaggle.ipynb` as it was executed, in {sum(seconds.values()) / 60:.0f} minutes."
+    if any("injected-parameters" in cell.metadata.get("tags", []) for cell in cells):
+        run += " The cell after the settings replaces some of them, so figures differ from those of a whole run."
     return "\n\n".join([title, run, first.strip(), *parts[1:]]) + "\n", pictures
 
 
