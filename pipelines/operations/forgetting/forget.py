@@ -248,12 +248,11 @@ def _forget(root: Path, locations: Locations, shown: set[str]) -> ForgettingRepo
     pictures = local.delete_files(root, locations.files)
     removed = records.clean_stores(local.record_folders(root), root / PROCESSED)
     checkpoints = local.delete_checkpoints(root)
-    reports = local.delete_reports(root) if may_show else []
+    reports = local.delete_reports(root, evaluations=may_show)
     for path in locations.workspaces:
         shutil.rmtree(path)
-    if may_show:
-        for path in all_workspaces(root):
-            reports += [str(path / page) for page in local.delete_reports(path)]
+    for path in all_workspaces(root):
+        reports += [str(path / page) for page in local.delete_reports(path, evaluations=may_show)]
     objects = stores.delete(found, set(found.tables) | cached)
     return ForgettingReport(
         photos=len(subject.image_ids),

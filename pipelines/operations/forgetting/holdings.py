@@ -16,6 +16,7 @@ from pipelines.core.pages import render_page
 from pipelines.operations.forgetting import local, stores
 from pipelines.operations.forgetting.forget import Locations, locate, located_in
 from pipelines.operations.forgetting.journal import read_journal
+from pipelines.operations.forgetting.pages import may_show
 from pipelines.operations.forgetting.registry import Traces
 from pipelines.operations.forgetting.subject import Subject
 from pipelines.versions import forgotten
@@ -127,6 +128,9 @@ def _places(root: Path, found: Locations) -> dict[str, int]:
         for store in found.found.holders[oid]:
             counts[f"DVC {store.name}"] = counts.get(f"DVC {store.name}", 0) + 1
     counts |= {f"workspace {path}": 1 for path in found.workspaces}
+    if counts:
+        shown = local.pages_with_faces(root, evaluations=may_show(found.begun.splits))
+        counts |= {f"{page.relative_to(root).as_posix()} (may show them)": 1 for page in shown}
     return dict(sorted(counts.items()))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -48,6 +49,9 @@ _INBOXES = ("inbox", "inbox_copies")
 _OTHERS = frozenset({"stack"})
 # Noted folders that are no copies of photos: they are searched or named as what they are.
 _NO_COPIES = (BASE, CACHE, DATASET, INBOX, RUNS)
+_FACES = re.compile(rb"data:image/(?!svg)")
+# Every report of an evaluation names its metrics file (pipelines/evaluation/belonging.py).
+_EVALUATION = b'<meta name="metrics"'
 _UNFINISHED = (".part", ".old", ".gone")
 
 
@@ -225,9 +229,23 @@ def bases_of(root: Path, subject: Subject) -> list[str]:
     return found
 
 
-def delete_reports(root: Path) -> list[str]:
-    """Delete the HTML files below reports/ that embed pictures; return their paths in `root`."""
-    pages = [page for page in sorted((root / "reports").rglob("*.html")) if b"data:image/" in page.read_bytes()]
+def pages_with_faces(root: Path, *, evaluations: bool) -> list[Path]:
+    """Return the HTML files below reports/ that embed pictures of people.
+
+    Reports of evaluations show people who are held out, and are left out unless `evaluations`; all others, such as
+    pages of rows, may show anybody. Plots (SVG) show nobody.
+    """
+    found = []
+    for page in sorted((root / "reports").rglob("*.html")):
+        text = page.read_bytes()
+        if _FACES.search(text) and (evaluations or _EVALUATION not in text):
+            found.append(page)
+    return found
+
+
+def delete_reports(root: Path, *, evaluations: bool) -> list[str]:
+    """Delete `pages_with_faces`; return their paths in `root`."""
+    pages = pages_with_faces(root, evaluations=evaluations)
     for page in pages:
         page.unlink()
     return [page.relative_to(root).as_posix() for page in pages]

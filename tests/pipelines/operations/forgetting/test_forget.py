@@ -20,6 +20,7 @@ import pytest
 
 from pipelines.cli import main
 from pipelines.core.row_schemas import DATASET_SCHEMA, read_rows
+from pipelines.evaluation.belonging import metrics_mark
 from pipelines.operations.forgetting.forget import forget
 from pipelines.operations.forgetting.subject import subject_of
 from pipelines.versions.dataset_version import checkout_version, current_version
@@ -374,3 +375,18 @@ def test_a_remote_that_cannot_be_reached_is_named_and_searched_by_the_next_call(
     command(home.root, "forget", "--identity", "anna")
     assert files_with([home.root, home.remote], pieces) == []
     assert "nothing is left to forget" in command(home.root, "forget", "--identity", "anna")[1]
+
+
+def test_pages_of_rows_are_deleted_also_for_people_who_are_in_training(story: Forgotten) -> None:
+    """Their pictures are encoded again, so that no search for bytes finds them."""
+    root = story.home.root
+    page, evaluation = root / "reports" / "browse" / "faces-v1-faces-v2.html", root / "reports" / "evaluation.html"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text('<img src="data:image/jpeg;base64,AA">')
+    evaluation.write_text(f'{metrics_mark(b"{}")}<img src="data:image/jpeg;base64,AA">')
+    held, _ = command(root, "subject", "bert", "--json")
+    assert "reports/browse/faces-v1-faces-v2.html (may show them)" in json.loads(held)["places"]
+    printed, _ = command(root, "forget", "--identity", "bert")
+    assert "reports/browse/faces-v1-faces-v2.html" in json.loads(printed)["reports"]
+    assert not page.exists()
+    assert evaluation.exists(), "it shows nobody who is in training"

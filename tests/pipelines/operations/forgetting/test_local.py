@@ -15,6 +15,7 @@ from filelock import FileLock
 
 from pipelines.core.errors import StageFailed
 from pipelines.core.row_schemas import DATASET_SCHEMA
+from pipelines.evaluation.belonging import metrics_mark
 from pipelines.operations.forgetting import local
 from pipelines.operations.forgetting.subject import Subject
 from pipelines.versions.workspace import RUNS_VARIABLE, workspaces
@@ -62,8 +63,13 @@ def test_pictures_with_the_bytes_and_pages_with_pictures_are_deleted(tmp_path: P
     (tmp_path / "reports" / "data_docs").mkdir(parents=True)
     (tmp_path / "reports" / "index.html").write_text('<img src="data:image/png;base64,AA">')
     (tmp_path / "reports" / "data_docs" / "index.html").write_text("<p>counts</p>")
-    assert local.delete_reports(tmp_path) == ["reports/index.html"]
-    assert (tmp_path / "reports" / "data_docs" / "index.html").exists()
+    (tmp_path / "reports" / "drift.html").write_text('<img src="data:image/svg+xml;base64,AA">')
+    mark = metrics_mark(b"{}")
+    (tmp_path / "reports" / "evaluation.html").write_text(f'{mark}<img src="data:image/jpeg;base64,AA">')
+    assert local.delete_reports(tmp_path, evaluations=False) == ["reports/index.html"], "it may show anybody"
+    assert local.delete_reports(tmp_path, evaluations=True) == ["reports/evaluation.html"]
+    left = sorted(page.relative_to(tmp_path / "reports").as_posix() for page in (tmp_path / "reports").rglob("*.html"))
+    assert left == ["data_docs/index.html", "drift.html"]
 
 
 def _hold(lock: Path, ready: object, done: object) -> None:
