@@ -111,7 +111,7 @@ nightly: $(READY) java lint
 
 # MLflow in a browser: http://127.0.0.1:5000. First the database of a checkout that was moved names the artefacts beside it.
 mlflow: $(READY)
-	@env -u MLFLOW_TRACKING_URI $(BIN)/python -c "from pathlib import Path; from pipelines.registry.tracking import connect; connect(Path.cwd())"
+	@env -u MLFLOW_TRACKING_URI $(BIN)/python -c "from pathlib import Path; import mlflow; from pipelines.registry.tracking import connect; connect(Path.cwd()); number = mlflow.get_experiment_by_name('dynamicid').experiment_id; print(f'the runs: http://127.0.0.1:5000/#/experiments/{number}/runs?workflowType=machine_learning')"
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000
 
 # A development server with every DAG: http://127.0.0.1:8080
