@@ -63,6 +63,12 @@ def register(
         warn(reason)
     else:
         champion = "there is no champion" if done.champion is None else f"champion is v{done.champion}"
+        if done.already:
+            by = "of the gates" if done.by == "gates" else f"by {done.by}"
+            say(
+                f"{name}: registered already with these figures: the decision {by} stands, and no gate was judged this "
+                "time; `dynamicid promote` decides anew"
+            )
         say_done(f"{name}: {done.decision}; {champion}")
     if done.decision == "not_asked" and not is_champion:
         uri = f"models:/{done.model_name}/{done.version}"

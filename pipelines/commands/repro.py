@@ -39,6 +39,7 @@ def repro(
         show(Rule(f"{name} ({position}/{len(names)})"))
         with live_run(root, name) if record else nullcontext():
             repro_stage(root, name, force=force, pull=pull)
+        _remove_stale_pages(name)
         runs[name] = None
         if record:
             from pipelines.registry.recorder import Discarded, record_stage
@@ -61,8 +62,22 @@ def record(stages: Annotated[list[str] | None, argument("Stages; default: all.")
     root = Path.cwd()
     params = load_params(root / DEFAULT_PARAMS)
     names = check_stages(list(stages or ()))
+    for name in names:
+        _remove_stale_pages(name)
     warn_if_older(root, *_read_by(names))
     emit({name: record_stage(root, name, params, anew=True) for name in names})
+
+
+def _remove_stale_pages(name: str) -> None:
+    """Remove Data Docs of another verdict than the present one of the stage `name`, and say how they are written."""
+    from pipelines.data.validation.data_docs import remove_stale
+    from pipelines.data.validation.verdict import VERDICT
+
+    stage = next(one for one in known_stages() if one.name == name)
+    for output in map(Path, stage.outputs):
+        if output.name == VERDICT and (docs := remove_stale(output.parent)) is not None:
+            command = name.replace("_", "-")
+            warn(f"{docs}: pages of an earlier verdict, removed; `dynamicid {command}` writes those of this one")
 
 
 def _read_by(names: list[str]) -> list[str]:

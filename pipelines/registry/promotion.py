@@ -66,6 +66,7 @@ class Registration:
     by: str
     evaluate_run: str | None
     evaluated_before: str | None
+    already: bool = False  # the decision is an earlier one: the gates were not judged this time
 
 
 @dataclass(frozen=True)
@@ -95,12 +96,13 @@ def register(params: Params, challenger: Challenger) -> Registration:
         version, created = find_or_log(client, params, challenger)
         before, figures = judged_figures(version), _figures(version, params, challenger)
     leave_address(client, version.run_id)
-    for _ in range(_ATTEMPTS):
+    for attempt in range(_ATTEMPTS):
         version = client.get_model_version(version.name, version.version)
         if (decision := _valid_decision(client, version, params.register_.promote, figures)) is not None:
             state = _state(client, version, decision)
             before_run = None if before == figures else before.run_id
-            return replace(state, created=created, evaluate_run=figures.run_id, evaluated_before=before_run)
+            state = replace(state, created=created, already=not attempt)
+            return replace(state, evaluate_run=figures.run_id, evaluated_before=before_run)
         decision = compare(client, version, params, challenger, figures)
         with registry_lock(challenger.root), contextlib.suppress(ChampionMoved):
             _decide(client, version, decision)

@@ -7,6 +7,7 @@ Great Expectations' pages load styles and scripts from public servers. Here the 
 from __future__ import annotations
 
 import errno
+import hashlib
 import html
 import os
 import re
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.files import atomic_folder
 from pipelines.data.validation.check import FAIL
+from pipelines.data.validation.verdict import VERDICT
 
 if TYPE_CHECKING:
     from pipelines.data.validation.check import Check
@@ -105,6 +107,28 @@ def write_docs(context: Any, verdict: Verdict, part: Path, docs: Path) -> None:
         page.write_text(_settled(page.read_text(encoding="utf-8"), up, verdict), encoding="utf-8")
 
 
+def _mark(verdict: bytes) -> str:
+    return f'<meta name="verdict" content="{hashlib.sha256(verdict).hexdigest()}">'
+
+
+def docs_of(report: Path) -> Path:
+    """Return the folder of Data Docs that belongs to the folder of a stage's `verdict.json`."""
+    return report.parent / "data_docs" / report.name
+
+
+def remove_stale(report: Path) -> Path | None:
+    """Remove the Data Docs of another verdict than the one in `report`; return their folder, None where they fit.
+
+    DVC brings an earlier verdict back from its cache, but not the pages, which are none of its outputs.
+    """
+    docs, verdict = docs_of(report), report / VERDICT
+    index = docs / "index.html"
+    if not index.is_file() or not verdict.is_file() or _mark(verdict.read_bytes()) in index.read_text("utf-8"):
+        return None
+    shutil.rmtree(docs)
+    return docs
+
+
 def _rows_link(name: str, pages: str) -> str:
     command = f"dynamicid dataset browse --failing {name}"
     return f'<code>{command}</code><br>writes <a href="{_TOP}{pages}/{name}.html">the page</a> of them'
@@ -123,7 +147,7 @@ def _settled(text: str, up: str, verdict: Verdict) -> str:
 
     text = _WEB_PICTURE.sub(f"{up}static/images/logo-long.png", _TAG.sub(local, text))
     text = _ICON.sub(f'href="{up}static/images/favicon.ico"', _NEWSLETTER.sub("", text)).replace(_TOP, up)
-    own = f'<link rel="stylesheet" href="{up}static/assets/data_docs.css">\n</head>'
+    own = f'{_mark(verdict.text().encode())}\n<link rel="stylesheet" href="{up}static/assets/data_docs.css">\n</head>'
     shown = "".join(
         f'<div class="alert alert-{colour}">{html.escape(line)}</div>'
         for colour, line in (("success" if verdict.success else "danger", verdict.summary()), *verdict.warning_lines())

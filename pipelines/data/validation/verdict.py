@@ -12,6 +12,8 @@ from pipelines.core.errors import StageFailed
 from pipelines.core.files import write_atomically
 from pipelines.data.validation.check import FAIL, Severity
 
+VERDICT = "verdict.json"
+
 
 @dataclass(frozen=True)
 class ExpectationResult:
@@ -80,21 +82,24 @@ class Verdict:
         """Return a line for each warning, with the word that Data Docs colour it by."""
         return [("warning", f"{self.stage}: warning: {item.describe()}") for item in self.warnings()]
 
-    def conclude(self, report: Path) -> None:
-        """Write `report`/verdict.json (equal results give equal bytes) and print the warnings.
-
-        Raises StageFailed, which names every failed expectation of severity `fail` with its observed value and bound.
-        """
-        failed = self.failures()
+    def text(self) -> str:
+        """Return the contents of `verdict.json`: equal results give equal bytes."""
         tree = {
             "success": self.success,
             "rows": self.rows,
-            "failed": [item.name for item in failed],
+            "failed": [item.name for item in self.failures()],
             "warned": [item.name for item in self.warnings()],
             "expectations": [asdict(item) for item in self.results],
         }
-        write_atomically(report / "verdict.json", json.dumps(tree, indent=2) + "\n")
+        return json.dumps(tree, indent=2) + "\n"
+
+    def conclude(self, report: Path) -> None:
+        """Write `report`/verdict.json and print the warnings.
+
+        Raises StageFailed, which names every failed expectation of severity `fail` with its observed value and bound.
+        """
+        write_atomically(report / VERDICT, self.text())
         for _, line in self.warning_lines():
             print(line, file=sys.stderr)
-        if failed:
+        if self.failures():
             raise StageFailed(self.summary())

@@ -58,7 +58,7 @@ def test_a_champion_that_cannot_be_judged_any_more_refuses_and_says_so(registere
 def test_registering_again_finds_the_version_and_its_decision(registered: Any) -> None:
     root: Path = registered.root
     again = asdict(register.run(load_params(root / "params.yaml"), register.Inputs(root)))
-    assert again == {**registered.second, "created": False}
+    assert again == {**registered.second, "created": False, "already": True}, "and no gate was judged"
     assert len(decisions_of(find_version(open_registry(root), "models:/dynamicid/2"))) == 1
 
 

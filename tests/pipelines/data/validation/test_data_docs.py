@@ -16,7 +16,7 @@ import pytest
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.params import Params
 from pipelines.core.sections.data import Rights
-from pipelines.data.validation.data_docs import ASSETS
+from pipelines.data.validation.data_docs import ASSETS, docs_of, remove_stale
 from pipelines.data.validation.dataset_suite import dataset_checks
 from pipelines.data.validation.processed_suite import processed_checks
 from pipelines.stages.validate import Inputs, Outputs, run
@@ -91,6 +91,18 @@ def test_a_warning_is_no_failure(params: Params, tmp_path: Path) -> None:
     assert "Failed</" not in text
     assert verdict.summary() in text
     assert verdict.summary() == "validate: 40 rows, 14 expectations, all required ones hold"
+
+
+def test_pages_of_another_verdict_are_removed(params: Params, tmp_path: Path) -> None:
+    """As DVC brings an earlier verdict back from its cache, without its pages."""
+    report = tmp_path / "validate"
+    faces = dataset(tmp_path / "faces", prompt=None)
+    assert remove_stale(report) is None, "no pages yet"
+    run(params, Inputs(faces), Outputs(report, docs_of(report)))
+    assert remove_stale(report) is None
+    (report / "verdict.json").write_text((report / "verdict.json").read_text().replace("true", "false", 1))
+    assert remove_stale(report) == tmp_path / "data_docs" / "validate"
+    assert not (tmp_path / "data_docs" / "validate").exists()
 
 
 def test_every_expectation_says_what_it_protects(params: Params) -> None:
