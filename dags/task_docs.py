@@ -15,7 +15,7 @@ REFERENCE: dict[str, Any] = json.loads((_HERE / "reference.json").read_text(enco
 _NOTES: dict[str, Any] = yaml.safe_load((_HERE / "task_docs.yaml").read_text(encoding="utf-8"))
 # The pages of a task, which task_links links.
 _PAGES = ("docs", "report")
-_CODE = ("pipelines/", "model/face", "model/network", "model/inference", "model/training")
+_CODE = ("pipelines/", "model/face", "model/network", "model/inference", "model/processors", "model/training")
 
 
 def outputs_of(stage: dict[str, Any]) -> list[str]:
