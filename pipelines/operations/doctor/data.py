@@ -18,31 +18,41 @@ _HOW = "`dynamicid ingest SRC`, or `dynamicid synthesize` for drawn people"
 
 @dataclass(frozen=True)
 class Photos:
-    """Numbers of photos, their bytes, photos by person, and photos by domain: stated, else of a sample."""
+    """Numbers of photos, their bytes, photos by person, and photos by domain: stated, else of a sample.
+
+    `refused`: photos that `rights` keeps from training.
+    """
 
     photos: int
     bytes: int
     people: dict[str, int]
     domains: dict[str, int]
+    refused: int = 0
 
 
 def read_photos(faces: Path, params: Params, *, fast: bool) -> Photos:
     """Return what a dataset holds; all zero where there is none. `fast`: only stated domains are read."""
     from pipelines.data.faces.domain import domains_of_dataset
+    from pipelines.data.rights import COLUMNS, refusal
 
     if not any(faces.glob("*.parquet")):
         return Photos(0, 0, {}, {})
     people: Counter[str] = Counter()
     domains: Counter[str] = Counter()
+    terms: Counter[tuple[str | None, ...]] = Counter()
     rows = size = 0
-    for batch in open_rows(faces, DATASET_SCHEMA).to_batches(columns=["identity", "n_bytes", "domain"]):
+    for batch in open_rows(faces, DATASET_SCHEMA).to_batches(columns=["identity", "n_bytes", "domain", *COLUMNS]):
         people.update(name for name in batch["identity"].to_pylist() if name)
         domains.update(value for value in batch["domain"].to_pylist() if value)
         size += sum(value or 0 for value in batch["n_bytes"].to_pylist())
+        terms.update(zip(*(batch[name].to_pylist() for name in COLUMNS), strict=True))
         rows += batch.num_rows
     if not fast and not domains:
         domains = domains_of_dataset(faces, params.preprocess.max_pixels)[1]
-    return Photos(rows, size, dict(people), dict(domains))
+    refused = sum(
+        count for values, count in terms.items() if refusal(params.rights, dict(zip(COLUMNS, values, strict=True)))
+    )
+    return Photos(rows, size, dict(people), dict(domains), refused)
 
 
 def photos(params: Params, found: Photos) -> list[CheckResult]:
@@ -52,11 +62,10 @@ def photos(params: Params, found: Photos) -> list[CheckResult]:
     if not found.photos:
         return [CheckResult("data", "stop", NO_PHOTOS, f"{_HOW}; or --data DIR")]
     text = f"{found.photos:,} photos, {found.bytes / 1e6:,.0f} MB, of {len(found.people):,} named people"
-    least = params.validate_.min_photos
-    if found.photos < least:
-        return [
-            CheckResult("data", "stop", f"{text}; validate.min_photos is {least}", "ingest more photos", ("validate",))
-        ]
+    if found.refused:
+        text += f", {found.refused:,} of them refused by the section rights"
+    if too_few := _too_few(params, found, text):
+        return [too_few]
     test, val = params.preprocess.test_share, params.preprocess.val_share
     splits = {name: split_of(name, test, val) for name in found.people}
     held_out = [name for name, split in splits.items() if split == "test"]
@@ -74,6 +83,18 @@ def photos(params: Params, found: Photos) -> list[CheckResult]:
         return [CheckResult("data", "stop", named, f"ingest more photos of each person, {mend}", ("evaluate",))]
     asked = [name for name, split in splits.items() if split == params.evaluate.split]
     return _seen(asked, params) or [CheckResult("data", "good", f"{text}, {len(held_out)} of them held out")]
+
+
+def _too_few(params: Params, found: Photos, text: str) -> CheckResult | None:
+    """Return the finding that too few photos may be used, None where there are enough."""
+    if found.refused == found.photos:
+        mend = "state consent, licence and source of the photos, or change the section rights"
+        return CheckResult("data", "stop", text, mend, ("train_anchoring", "train_imr", "evaluate"))
+    least = params.validate_.min_photos
+    if found.photos < least:
+        named = f"{text}; validate.min_photos is {least}"
+        return CheckResult("data", "stop", named, "ingest more photos", ("validate",))
+    return None
 
 
 def _seen(people: list[str], params: Params) -> list[CheckResult]:

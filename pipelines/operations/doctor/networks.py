@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
+import fnmatch
 from pathlib import Path
 
 from pipelines.core.errors import UserError
 from pipelines.core.files import sha256
 from pipelines.core.params import Params
 from pipelines.core.paths import resolve
+from pipelines.core.sections.evaluation import Licences
 from pipelines.core.weights.check import network_faults, state_of
 from pipelines.core.weights.domains import (
     DRAWN,
@@ -19,7 +22,7 @@ from pipelines.core.weights.domains import (
     main_domain,
     network_domains,
 )
-from pipelines.core.weights.licences import licence_faults, networks_at
+from pipelines.core.weights.licences import NO_COMMERCE, NO_REDISTRIBUTION, licence_faults, networks_at
 from pipelines.core.weights.lock import read_lock
 from pipelines.core.weights.manifest import SHAPING, named_paths, read_manifest
 from pipelines.operations.doctor.finding import CheckResult
@@ -79,6 +82,24 @@ def _present(paths: dict[str, str], root: Path, *, fast: bool) -> list[CheckResu
 
 
 def _licences(params: Params, paths: dict[str, str], root: Path) -> list[CheckResult]:
+    return [*_unknown_words(params.register_.licences, root), *_refused_licences(params, paths, root)]
+
+
+def _unknown_words(policy: Licences, root: Path) -> list[CheckResult]:
+    """Return a warning for every pattern of the policy that fits nothing: a misspelt one refuses nothing."""
+    known = [*read_manifest(root).licences, NO_COMMERCE, NO_REDISTRIBUTION]
+    folded = {word.casefold(): word for word in known}
+    found = []
+    for pattern in (*policy.allow, *policy.deny):
+        if not fnmatch.filter(folded, pattern.strip().casefold()):
+            near = difflib.get_close_matches(pattern.strip().casefold(), folded, 1)
+            mend = f"did you mean {folded[near[0]]}?" if near else f"the words: {', '.join(known)}"
+            text = f"register.licences: {pattern!r} is no licence of the manifest, nor what one forbids"
+            found.append(CheckResult("licences", "warning", text, mend))
+    return found
+
+
+def _refused_licences(params: Params, paths: dict[str, str], root: Path) -> list[CheckResult]:
     used = networks_at(paths, root)
     if faults := licence_faults(used, params.register_.licences):
         manifest = read_manifest(root)

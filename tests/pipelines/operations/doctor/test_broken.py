@@ -139,6 +139,23 @@ def test_a_licence_that_the_policy_refuses(root: Path, params: Callable[..., Par
         refuse_what_cannot_end(params("register.licences.deny=[Apache*]"), root, ("validate",))
 
 
+def test_a_misspelt_word_of_the_policy_which_refuses_nothing(root: Path, params: Callable[..., Params]) -> None:
+    findings = examine(params("register.licences.deny=[no-comercial-use, xyz]"), root, fast=True)
+    warned = [one for one in findings if one.subject == "licences" and one.level == "warning"]
+    assert [one.mend.split(":")[0] for one in warned] == ["did you mean no-commercial-use?", "the words"]
+    assert "'no-comercial-use' is no licence" in warned[0].text
+    assert not stops(findings)
+
+
+def test_photos_of_which_none_may_be_trained_on(root: Path, params: Callable[..., Params]) -> None:
+    changed = params("rights.licence.allow=[CC0*]")
+    found = _only(examine(changed, root, fast=True))
+    assert found.subject == "data"
+    assert "of them refused by the section rights" in found.text
+    with pytest.raises(StageFailed, match="refused by the section rights"):
+        refuse_what_cannot_end(changed, root, ("train_anchoring",))
+
+
 def test_photographs_for_networks_of_drawings(root: Path, params: Callable[..., Params]) -> None:
     shutil.rmtree(root / FACES)
     write_shards(root / FACES, DATASET_SCHEMA, [_rows(domain="photograph")])
