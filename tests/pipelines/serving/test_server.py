@@ -36,6 +36,33 @@ def drawn(server: str, payload: Any) -> list[np.ndarray]:
     return [np.asarray(Image.open(io.BytesIO(base64.b64decode(text, validate=True)))) for text in encoded]
 
 
+def counts(server: str) -> dict[tuple[str, tuple[str, ...]], float]:
+    """Return what the server counts, by name and sorted values of labels."""
+    import requests
+    from prometheus_client.parser import text_string_to_metric_families
+
+    families = text_string_to_metric_families(requests.get(f"{server}/metrics", timeout=60).text)
+    return {(one.name, tuple(sorted(one.labels.values()))): one.value for family in families for one in family.samples}
+
+
+def test_prometheus_gets_what_was_drawn_and_refused_and_the_version(server: str, photos: list[bytes]) -> None:
+    """The first test, as a server may still be drawing for what later ones sent."""
+    before = counts(server)
+    drawn(server, {"dataframe_records": [row(photos[:1]), row(photos[:1], seed=1)]})
+    assert ask(server, {"dataframe_records": [row(photos[:1], width=4096, height=4096)]})[0] == 400
+    after = counts(server)
+    more = {key: value - before[key] for key, value in after.items() if key[0].startswith("dynamicid")}
+    assert more["dynamicid_pictures_total", ("drawn", "model")] == 2
+    assert more["dynamicid_pictures_total", ("model", "refused")] == 1
+    assert more["dynamicid_drawing_seconds_count", ("model",)] == 2
+    assert more["dynamicid_requests_total", ("answered", "model")] == 1
+    assert more["dynamicid_requests_total", ("model", "refused")] == 1
+    assert more["dynamicid_refusals_total", ("invalid", "model")] == 1
+    assert after["dynamicid_waiting_requests", ("model",)] == 0
+    (info,) = (labels for name, labels in after if name == "dynamicid_model_info")
+    assert {"dynamicid", "1", "model"} < set(info)
+
+
 def test_one_picture_per_row(server: str, photos: list[bytes]) -> None:
     """Columns that are not given, or only in some rows, stand for none of it."""
     boxes = [[0.0, 0.0, 1.0, 0.5], [0.0, 0.5, 1.0, 1.0]]
@@ -206,23 +233,6 @@ def memory_mb(server: str) -> float:
     return max(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
-def test_prometheus_gets_what_was_drawn_and_refused_and_the_version(server: str, photos: list[bytes]) -> None:
-    before = counts(server)
-    drawn(server, {"dataframe_records": [row(photos[:1]), row(photos[:1], seed=1)]})
-    assert ask(server, {"dataframe_records": [row(photos[:1], width=4096, height=4096)]})[0] == 400
-    after = counts(server)
-    more = {key: value - before[key] for key, value in after.items() if key[0].startswith("dynamicid")}
-    assert more["dynamicid_pictures_total", ("drawn", "model")] == 2
-    assert more["dynamicid_pictures_total", ("model", "refused")] == 1
-    assert more["dynamicid_drawing_seconds_count", ("model",)] == 2
-    assert more["dynamicid_requests_total", ("answered", "model")] == 1
-    assert more["dynamicid_requests_total", ("model", "refused")] == 1
-    assert more["dynamicid_refusals_total", ("invalid", "model")] == 1
-    assert after["dynamicid_waiting_requests", ("model",)] == 0
-    (info,) = (labels for name, labels in after if name == "dynamicid_model_info")
-    assert {"dynamicid", "1", "model"} < set(info)
-
-
 def test_the_model_of_a_server_is_named_as_far_as_it_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from pipelines.serving.request_guard import _served
 
@@ -238,12 +248,3 @@ def test_the_model_of_a_server_is_named_as_far_as_it_is_known(tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     for other in (SimpleNamespace(), SimpleNamespace(_SERVER_MODEL_PATH="__renamed__")):
         assert set(_served(other).values()) == {""}, "another release of MLflow"
-
-
-def counts(server: str) -> dict[tuple[str, tuple[str, ...]], float]:
-    """Return what the server counts, by name and sorted values of labels."""
-    import requests
-    from prometheus_client.parser import text_string_to_metric_families
-
-    families = text_string_to_metric_families(requests.get(f"{server}/metrics", timeout=60).text)
-    return {(one.name, tuple(sorted(one.labels.values()))): one.value for family in families for one in family.samples}
