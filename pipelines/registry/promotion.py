@@ -114,7 +114,7 @@ def register(params: Params, challenger: Challenger) -> Registration:
 def present_state(client: Any, version: Any) -> Registration | None:
     """Return the state of a registered version; None where nothing was decided about it yet."""
     decision = last_decision(version)
-    return None if decision is None else _state(client, version, decision)
+    return None if decision is None else replace(_state(client, version, decision), already=True)
 
 
 def _state(client: Any, version: Any, decision: Decision) -> Registration:

@@ -94,7 +94,7 @@ def test_wherever_a_registration_is_killed_the_next_one_ends_the_same(root: Path
     assert half_made == [], "they are deleted"
     folders = {path.name for path in Path(root / "mlartifacts" / "models").iterdir() if any(path.iterdir())}
     assert folders == {model.model_id for model in models}
-    assert register(root) == done.__class__(**{**done.__dict__, "created": False})
+    assert register(root) == done.__class__(**{**done.__dict__, "created": False, "already": True})
 
 
 def test_a_version_that_somebody_deleted_is_not_registered_again(root: Path) -> None:
