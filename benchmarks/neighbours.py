@@ -1,11 +1,11 @@
-"""Time a training step of the shipped UNet alone and beside a busy process, with threads that wait asleep or in a loop.
+"""Time a training step of the shipped UNet alone and beside a busy process, with threads that wait shortly or long.
 
     python benchmarks/neighbours.py                  # on an otherwise idle machine, all cores
     python benchmarks/neighbours.py --neighbours 2
 
-How threads wait is read when torch is imported, so each way has a process of its own: `passive` as in every command
+How threads wait is read when torch is imported, so each way has a process of its own: `short` as in every command
 (model/processors.py), `active` as libraries do by themselves. The processes take turns, first alone, then beside the
-neighbours, which only count. The last line is JSON: `beside_over_alone` of both ways, `passive_over_active` alone.
+neighbours, which only count. The last line is JSON: `beside_over_alone` of both ways, `short_over_active` alone.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.measure import machine, median_ratio, print_report, rounded
-from model.processors import PASSIVE, cores
+from model.processors import SHORT_SPIN, cores
 
 _UNET = Path(__file__).resolve().parents[1] / "model" / "foundation" / "weights" / "sd" / "unet"
 _WARM_UP = 3
@@ -49,7 +49,7 @@ class Stepper:
     """A process of its own that does a step whenever it is asked."""
 
     def __init__(self, environment: dict[str, str], threads: int) -> None:
-        inherited = {name: value for name, value in os.environ.items() if name not in PASSIVE}
+        inherited = {name: value for name, value in os.environ.items() if name not in SHORT_SPIN}
         self._process = subprocess.Popen(
             [sys.executable, __file__, "--stepper"],
             env={**inherited, "OMP_NUM_THREADS": str(threads), **environment},
@@ -86,8 +86,8 @@ def busy(count: int) -> Iterator[None]:
 
 
 def measure(rounds: int, neighbours: int, threads: int) -> dict[str, dict[str, list[float]]]:
-    """Return the seconds of `rounds` steps of both ways (`passive`, `active`), `alone` and `beside` the neighbours."""
-    steppers = {"passive": Stepper(PASSIVE, threads), "active": Stepper({}, threads)}
+    """Return the seconds of `rounds` steps of both ways (`short`, `active`), `alone` and `beside` the neighbours."""
+    steppers = {"short": Stepper(SHORT_SPIN, threads), "active": Stepper({}, threads)}
     seconds: dict[str, dict[str, list[float]]] = {way: {"alone": [], "beside": []} for way in steppers}
     try:
         for one in steppers.values():
@@ -124,7 +124,7 @@ def main() -> None:
         "neighbours": options.neighbours,
         "seconds": seconds,
         "beside_over_alone": {way: median_ratio(one["beside"], one["alone"]) for way, one in seconds.items()},
-        "passive_over_active": median_ratio(seconds["passive"]["alone"], seconds["active"]["alone"]),
+        "short_over_active": median_ratio(seconds["short"]["alone"], seconds["active"]["alone"]),
     }
     print_report(rounded(report), options.out)
 

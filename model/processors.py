@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 
-# Threads of OpenMP (torch, BLAS, faiss) wait for each other in a loop. Beside another busy process, the loop takes the
-# processor from the thread that it waits for; asleep they do not (benchmarks/neighbours.py). Read as torch is imported.
-PASSIVE: dict[str, str] = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
+# Threads of OpenMP (torch, BLAS, faiss) wait for each other in a loop of some 300,000 rounds. Beside another busy
+# process it takes the processor from the thread that is waited for. After a short loop they sleep; without any, a step
+# on an idle machine takes a third longer (benchmarks/neighbours.py). Read when torch is imported.
+SHORT_SPIN: dict[str, str] = {"GOMP_SPINCOUNT": "3000"}
 _POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
 
 
@@ -19,7 +20,7 @@ def cores() -> int:
 
 def environment_of(threads: int) -> dict[str, str]:
     """Return the environment of a process whose libraries have at most so many threads each."""
-    return {**dict.fromkeys(_POOLS, str(threads)), **PASSIVE}
+    return {**dict.fromkeys(_POOLS, str(threads)), **SHORT_SPIN}
 
 
 def use_threads() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from model.processors import PASSIVE, cores, environment_of
+from model.processors import SHORT_SPIN, cores, environment_of
 
 _USED = """
 import json, cv2, torch
@@ -72,7 +72,7 @@ def test_a_process_of_one_thread_has_one_in_every_library(project: Path) -> None
 def test_every_command_lets_threads_sleep_while_they_wait(project: Path) -> None:
     """Also torch's, which reads it when it is imported."""
     code = "import os, pipelines.cli as cli\ntry: cli.main(['--help'])\nexcept SystemExit: pass\nprint(os.environ)"
-    kept = {name: value for name, value in os.environ.items() if name not in PASSIVE}
+    kept = {name: value for name, value in os.environ.items() if name not in SHORT_SPIN}
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={**kept, "PYTHONPATH": str(project)},
@@ -80,4 +80,4 @@ def test_every_command_lets_threads_sleep_while_they_wait(project: Path) -> None
         text=True,
         check=True,
     )
-    assert all(f"'{name}': '{value}'" in done.stdout for name, value in PASSIVE.items())
+    assert all(f"'{name}': '{value}'" in done.stdout for name, value in SHORT_SPIN.items())
