@@ -24,7 +24,7 @@ PAGE, PICTURES = Path("docs/log/notebook.md"), Path("docs/pictures/notebook")
 # Outputs of more lines than this are shortened to so many at their start and their end; characters of a line.
 _WHOLE, _SHOWN, _WIDTH = 40, 12, 160
 # Where this machine keeps its programs.
-_HERE = re.compile(r"(?:/home|/root|/Users|/work)/[^\s'\")]*")
+_HERE = re.compile(r"(?:/home|/root|/Users|/work|/opt)/[^\s'\")]*")
 _COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
 

@@ -6,9 +6,10 @@ import base64
 import io
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import mlflow
+import pandas as pd
 from mlflow.pyfunc import PythonModel
 
 
@@ -40,8 +41,8 @@ class DynamicIDModel(PythonModel):
         self._drawing = threading.Lock()
         install(params.serve, OPTIONAL)
 
-    # Without type hints: MLflow would derive a signature from them, although one is logged with the model, and warn.
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+    # From the hint for a frame MLflow derives no signature: one is logged with the model. Without a hint it warns.
+    def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> Any:
         """Return a frame with the columns `image` (base64 PNG), `cut` and `note`, one row per picture.
 
         `cut` is the end of a prompt that was too long for the model, `note` why the picture may be wrong all the same,
@@ -52,7 +53,6 @@ class DynamicIDModel(PythonModel):
         `width`, `height`, `number`, `sampler`. Raises MlflowException: a server's status 400 on
         invalid input in any row (no picture is returned), 500 where the drawing itself fails.
         """
-        import pandas as pd
         from mlflow.exceptions import MlflowException
         from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 
@@ -63,7 +63,7 @@ class DynamicIDModel(PythonModel):
         images, cuts, notes = [], [], []
         try:
             rows = model_input.to_dict(orient="records")
-            requests = [one for row in rows for one in read_row(row, self._limits).pictures()]
+            requests = [one for row in rows for one in read_row(cast(Any, row), self._limits).pictures()]
             if len(requests) > self._limits.max_rows:
                 raise UserError(f"{len(requests)} pictures in a request; at most {self._limits.max_rows}")
             for request in requests:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -111,3 +113,10 @@ def test_a_wrong_file_is_named_as_a_request_is(parsers: Any, tmp_path: Path) -> 
         MlflowException, match="references missing, unknown column reference; expected references, prompt"
     ):
         parsers.parse_csv_input(str(tmp_path / "rows.csv"))
+
+
+def test_the_model_is_imported_without_a_remark_of_mlflow() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import pipelines.registry.pyfunc"], capture_output=True, text=True, check=True
+    )
+    assert "type hints" not in done.stderr
