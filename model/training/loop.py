@@ -72,6 +72,17 @@ def run_loop(
     elif probe is not None:
         curve.start = probe()
     recent: list[Mapping[str, Tensor]] = []
+
+    def close_row(step: int) -> dict[str, str]:
+        measured = None
+        if probe is not None:
+            with optimisation.averages(), torch.no_grad():
+                measured = probe()
+        row = curve.close_row(step, measured)
+        if run.on_row is not None and accelerator.is_main_process:
+            run.on_row(row)
+        return {name: f"{value:.4f}" for name, value in row.items() if value and name != "step"}
+
     with tqdm(
         total=settings.steps, initial=start, desc=label, unit="step", disable=not accelerator.is_main_process
     ) as bar:
@@ -80,20 +91,15 @@ def run_loop(
             optimisation.step(scalars["loss"])
             recent.append({name: value.detach() for name, value in scalars.items()})
             bar.update()
-            last = step == settings.steps
-            if step % settings.log_every == 0 or last:
+            if step % settings.log_every == 0:
                 _collect(curve, recent, accelerator, label, step)
-                measured = None
-                if probe is not None:
-                    with optimisation.averages(), torch.no_grad():
-                        measured = probe()
-                row = curve.close_row(step, measured)
-                if run.on_row is not None and accelerator.is_main_process:
-                    run.on_row(row)
-                bar.set_postfix({name: f"{value:.4f}" for name, value in row.items() if value and name != "step"})
-            if step % settings.checkpoint_every == 0 or last:
+                bar.set_postfix(close_row(step))
+            if step % settings.checkpoint_every == 0 or step == settings.steps:
                 _collect(curve, recent, accelerator, label, step)
                 checkpoints.save(accelerator, step, curve.state_dict())
+    # After the last checkpoint: a training that is continued from there has no row here.
+    if not curve.rows or curve.rows[-1]["step"] != settings.steps:
+        close_row(settings.steps)
     optimisation.take_averages()
     return curve
 

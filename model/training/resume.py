@@ -1,6 +1,7 @@
 """Checkpoints to resume from: outside the outputs, keyed by inputs and parameters, locked, written atomically.
 
-They are accelerate's state, which contains pickles: they never leave the machine, and a stage removes them on success.
+They are accelerate's state, which contains pickles: they never leave the machine. A stage removes them on success,
+except the last one of a training that more steps would continue.
 """
 
 from __future__ import annotations
@@ -45,11 +46,17 @@ def disk_full(error: BaseException, folder: Path) -> bool:
 
 
 class Checkpoints:
-    """The checkpoints of one training: `<root>/<stage>/<key>/step-<n>`."""
+    """The checkpoints of one training: `<root>/<stage>/<key>/step-<n>`.
 
-    def __init__(self, root: Path, stage: str, key: str) -> None:
+    Those after step `most` belong to a longer training with the same key; `family` is the key without what depends on
+    the number of steps.
+    """
+
+    def __init__(self, root: Path, stage: str, key: str, *, most: int | None = None, family: str | None = None) -> None:
         self.stage = stage
         self.key = key
+        self._most = most
+        self._family = family
         self.folder = root / stage / key
         # Checkpoints that `latest` passed over, with the reason; the next `save` removes them.
         self.damaged: dict[Path, str] = {}
@@ -84,9 +91,17 @@ class Checkpoints:
             holder.unlink(missing_ok=True)
             lock.release()
 
+    def adopt(self, key: str) -> None:
+        """Take over the checkpoints that an earlier version wrote under another `key`, if there are none here."""
+        earlier = self.folder.with_name(key)
+        if earlier.is_dir() and earlier != self.folder and not self._steps(None):
+            earlier.rename(self.folder)
+
     def latest(self) -> Path | None:
         """Return the newest checkpoint that is whole, or None; `damaged` names the newer ones."""
-        for folder in sorted((path for path in self.folder.glob("step-*") if (path / PROGRESS).exists()), reverse=True):
+        for folder in reversed(self._steps(self._most)):
+            if not (folder / PROGRESS).exists():
+                continue
             if folder not in self.damaged and (problem := damage(folder)):
                 self.damaged[folder] = problem
             if folder not in self.damaged:
@@ -101,10 +116,17 @@ class Checkpoints:
             raise ValueError(f"{folder}: damaged: {problem}; resume from another checkpoint")
         progress = _progress(folder)
         if (progress["stage"], progress["key"]) != (self.stage, self.key):
+            if progress["stage"] == self.stage and self._family and progress.get("family") == self._family:
+                raise ValueError(
+                    f"{folder}: a checkpoint of this training with another number of steps, on which its learning rate "
+                    f"or noise depends; to train its adapter further, set {self.stage}.start_from"
+                )
             raise ValueError(
                 f"{folder}: a checkpoint of {progress['stage']} with other inputs or parameters "
                 f"(key {progress['key'][:8]}, this run has {self.key[:8]}); it cannot be resumed here"
             )
+        if self._most is not None and progress["step"] > self._most:
+            raise ValueError(f"{folder}: after step {progress['step']}, and {self.stage}.steps is {self._most}")
         return folder
 
     def save(self, accelerator: Any, step: int, state: Mapping[str, Any]) -> None:
@@ -129,7 +151,7 @@ class Checkpoints:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file))
             hashes = {file.relative_to(temporary).as_posix(): _sha256(file) for file in files}
             progress = {KEY: CHECKPOINT.version, "stage": self.stage, "key": self.key, "step": step, "state": state}
-            progress["files"] = hashes
+            progress |= {"family": self._family, "files": hashes}
             (temporary / PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
             for file in (*files, temporary / PROGRESS):
                 with file.open("rb") as handle:
@@ -148,7 +170,7 @@ class Checkpoints:
         self.damaged.pop(final, None)
         for old in self.damaged:
             shutil.rmtree(old, ignore_errors=True)
-        for old in sorted(self.folder.glob("step-*"))[:-_KEPT]:
+        for old in self._steps(step)[:-_KEPT]:
             shutil.rmtree(old)
 
     @staticmethod
@@ -161,9 +183,17 @@ class Checkpoints:
         accelerator.load_state(str(folder))
         return int(progress["step"]), progress["state"]
 
-    def clear(self) -> None:
-        """Remove all checkpoints."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def clear(self, *, keep_last: bool = False) -> None:
+        """Remove all checkpoints, or all but that of the most steps."""
+        if not keep_last:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        for old in self._steps(None)[:-1]:
+            shutil.rmtree(old)
+
+    def _steps(self, most: int | None) -> list[Path]:
+        """Return the folders of checkpoints up to step `most`, by step."""
+        folders = sorted(self.folder.glob("step-*"))
+        return [folder for folder in folders if most is None or int(folder.name.removeprefix("step-")) <= most]
 
 
 def damage(folder: Path) -> str | None:

@@ -37,6 +37,8 @@ _PATIENCE = 7200.0
 _START = "start-"
 # Parameters that do not change the result.
 _WITHOUT_EFFECT = {"checkpoint_every"}
+# Parameters that, where the schedules do not depend on them, change only where a training ends and what its curve has.
+_LENGTH = {"steps", "log_every"}
 
 
 @dataclass(frozen=True)
@@ -136,24 +138,31 @@ def training_run(
     """Yield the run of this training under its lock; if the block succeeds, remove the checkpoints.
 
     `hashes`: one for each thing that the training reads, by name. The main process holds the lock for all processes.
+    The last checkpoint stays where a training with more steps would continue it.
     """
     from model.training.loop import Run
     from model.training.resume import Checkpoints, resume_key
     from model.training.runtime import deterministic
 
-    parameters = settings.model_dump(mode="json", exclude=_WITHOUT_EFFECT)
     shape = {"processes": str(accelerator.num_processes), "device": accelerator.device.type}
-    checkpoints = Checkpoints(inputs.state / "resume", stage, resume_key({**hashes, **shape}, parameters))
+    exact, family = (
+        resume_key({**hashes, **shape}, settings.model_dump(mode="json", exclude=_WITHOUT_EFFECT | without))
+        for without in (set(), _LENGTH)
+    )
+    key = family if settings.can_be_continued else exact
+    checkpoints = Checkpoints(inputs.state / "resume", stage, key, most=settings.steps, family=family)
     if inputs.resume_from is not None:
         checkpoints.checked(inputs.resume_from)
     main = accelerator.is_main_process
     with checkpoints.locked(_PATIENCE) if main else nullcontext():
+        if main:
+            checkpoints.adopt(exact)
         accelerator.wait_for_everyone()
         with deterministic(accelerator.device):
             yield Run(accelerator, checkpoints, inputs.resume_from, note_row)
         accelerator.wait_for_everyone()
         if main:
-            checkpoints.clear()
+            checkpoints.clear(keep_last=settings.can_be_continued)
             for start in checkpoints.folder.parent.glob(f"{_START}*/"):
                 shutil.rmtree(start, ignore_errors=True)
 

@@ -74,6 +74,11 @@ class Loop(Section):
         False, description="Recompute the UNet's activations in the backward pass: a third more time, far less memory."
     )
 
+    @property
+    def can_be_continued(self) -> bool:
+        """Whether a training with more steps begins with exactly these steps."""
+        return self.learning_rate_decay == "none"
+
 
 class IdentityTerm(Section):
     """The identity term of anchoring: 1 − cosine of decoded prediction and photo by preprocessing's recogniser."""
@@ -106,6 +111,11 @@ class TrainAnchoring(Loop):
     probe_photos: Count = Field(32, description="Held-out photos with fixed noise for the curve `probe`.")
     identity: IdentityTerm = IdentityTerm()
     sizes: FaceEncoderSize = FaceEncoderSize()
+
+    @property
+    def can_be_continued(self) -> bool:
+        """Whether a training with more steps begins with exactly these steps; a noise shift decays over all steps."""
+        return super().can_be_continued and self.noise_shift == 1
 
     @model_validator(mode="after")
     def _shares(self) -> TrainAnchoring:

@@ -86,6 +86,45 @@ def test_a_killed_training_ends_with_the_same_bytes(
     assert files(tmp_path) == files(trained)
 
 
+def test_a_finished_training_goes_on_with_more_steps_and_ends_with_the_same_bytes(
+    training_data: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    constant = ("train_anchoring.learning_rate_decay=none", "train_anchoring.noise_shift=1")
+
+    def train(root: Path, *changes: str) -> str:
+        run(training_data.read(*constant, *changes), inputs(training_data, root), outputs(root))
+        return capsys.readouterr().err
+
+    once, again = tmp_path / "once", tmp_path / "again"
+    train(once)
+    assert [path.name for path in (once / ".dynamicid/resume").rglob("step-*")] == ["step-00000012"]
+    train(again, "train_anchoring.steps=5")  # ends between two rows of the loss curve
+    few = files(again)
+    assert "resumed at step 5 of 12" in train(again)
+    assert files(again) == files(once)
+    assert "resumed" not in train(again, "train_anchoring.steps=5"), "fewer steps begin again"
+    assert files(again) == few
+    assert "resumed at step 12 of 12" in train(again, "train_anchoring.log_every=4")
+
+
+def test_a_training_whose_rate_depends_on_its_steps_is_not_continued(
+    training_data: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    def train(*changes: str, **more: Path) -> None:
+        run(training_data.read(*changes), inputs(training_data, tmp_path, **more), outputs(tmp_path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipelines.stages.train_anchoring.write_results", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train("train_anchoring.steps=3")
+    last = max((tmp_path / ".dynamicid/resume").rglob("step-*"))
+    with pytest.raises(UserError, match=r"another number of steps, on which its learning rate.*train_anchoring\.start"):
+        train(resume_from=last)
+
+
 def test_it_starts_from_a_registered_adapter_with_a_wider_lora(
     trained: Path, training_data: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
