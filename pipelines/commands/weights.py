@@ -173,11 +173,14 @@ def _shown(row: dict[str, Any]) -> str:
         ]
         licence = f"{row['licence']} ({', '.join(allowed)})"
     facts = f"{row['name']}: {row['mb']:,.0f} MB, knows {row['domain']}, {licence}, {row['state']}"
-    source = row["source"] or {}
+    source, made = row["source"] or {}, row["made_from"] or {"release": None, "files": {}}
+    hashed = [f"{file} (sha256 {known['sha256']})" for file, known in made["files"].items()]
     lines = [facts, f"    {row['purpose']}"]
     for label, text in (
         ("in", row["path"]),
         ("from", source.get("hub") or source.get("archive") or source.get("files") or row["page"]),
+        ("converted from", ", ".join([made["release"], *hashed]) if made["release"] else None),
+        ("hashes", "not published; those of the files that were measured" if row["hashes"] == "measured" else None),
         ("needed by", ", ".join(row["profiles"])),
         ("instead", ", ".join(row["instead"])),
         ("note", row["note"]),

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -70,10 +70,18 @@ class Source(Section):
         return f"https://huggingface.co/{self.hub}" if self.hub else str(self.files or self.archive)
 
 
+class MadeFrom(Section):
+    """The published files from which those of a network were converted, and the release that holds them."""
+
+    release: str
+    files: dict[str, File] = Field(min_length=1)
+
+
 class Network(Section):
     """One network. Names of `files` may hold `*` where the source is a repository of the Hub.
 
-    `made_by`: the command that trains it here; it is not fetched.
+    `made_by`: the command that trains it here; it is not fetched. `hashes`: `measured` where nobody publishes those of
+    `files`, which are then of the files with which the project was measured.
     """
 
     purpose: str
@@ -82,6 +90,8 @@ class Network(Section):
     page: str | None = None
     shipped: bool = False
     made_by: str | None = None
+    made_from: MadeFrom | None = None
+    hashes: Literal["published", "measured"] = "published"
     licence: str | None = None
     domain: Domain
     mb: float = Field(ge=0)

@@ -54,9 +54,11 @@ def at_source(name: str, network: Network, locked: LockedNetwork | None) -> Loca
     source = network.source
     if source is None:
         where = f" ({network.page})" if network.page else ""
+        made = f", converted from {network.made_from.release}" if network.made_from else ""
+        instead = f"; may stand in for it: {', '.join(network.instead)}" if network.instead else ""
         raise UserError(
             f"{name}: no address that the program can fetch it from is in the manifest{where}; get its files "
-            f"({', '.join(network.files)}) and call `dynamicid weights fetch {name} --from DIR`"
+            f"({', '.join(network.files)}{made}) and call `dynamicid weights fetch {name} --from DIR`{instead}"
         )
     if source.hub is not None:
         return _in_hub(name, network, source, locked)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,13 @@ import pytest
 import yaml
 
 from pipelines.core.errors import UserError
-from pipelines.core.params import read_tree
+from pipelines.core.params import check_params, overridden_tree, read_tree
 from pipelines.core.weights.check import needed_by, network_faults, state_of
 from pipelines.core.weights.fetch import fetch
 from pipelines.core.weights.identify import identified, identify
 from pipelines.core.weights.lock import Lock, read_lock
 from pipelines.core.weights.manifest import OWN, named_paths, read_manifest
+from tests.guides import commands, section
 
 PROFILES = ("tiny", "showcase", "sd15", "photographs")
 
@@ -59,6 +62,37 @@ def test_every_licence_says_what_it_allows_and_where_to_read_it(project: Path) -
     assert not manifest.licences["InsightFace-non-commercial"].commercial
     without = {name for name, entry in manifest.networks.items() if entry.licence is None}
     assert without == {"dynamicid", "own-base", "own-image-encoder", "own-clip"}
+
+
+def test_every_network_says_where_it_comes_from_or_what_may_stand_in_for_it(project: Path) -> None:
+    networks = read_manifest(project).networks
+    for name, entry in networks.items():
+        if entry.shipped or entry.made_by:
+            continue
+        assert entry.source or entry.page or entry.note, name
+        if entry.source is None:
+            assert any(networks[other].source for other in entry.instead), name
+        if entry.hashes == "measured":
+            assert all(file.sha256 and len(file.sha256) == 64 for file in entry.files.values()), name
+        if entry.made_from:
+            assert all(file.sha256 for file in entry.made_from.files.values()), name
+    # The analysers of photographs: an address, or the published release that they were converted from.
+    for name in ("fer", "faceapi-expression", "fsanet", "peppa-landmarks"):
+        assert networks[name].source or networks[name].made_from, name
+
+
+@pytest.mark.parametrize("profile", ["photographs", "sd15"])
+def test_what_the_guide_takes_instead_can_be_fetched(project: Path, profile: str) -> None:
+    (command,) = commands(section(project / "docs" / "guides" / "own-photos.md", "Only what can be fetched"))
+    words = shlex.split(command)
+    changes = [value for option, value in pairwise(words) if option == "--set"]
+    tree = overridden_tree(project / "profiles" / f"{profile}.yaml", changes)
+    check_params(tree, profile)
+    manifest = read_manifest(project)
+    needed = needed_by(tree, manifest, project)
+    assert needed.unknown == {}
+    entries = {name: manifest.networks[name] for name in needed.keys}
+    assert [name for name, one in entries.items() if not (one.source or one.made_by or one.shipped)] == []
 
 
 def test_captions_that_are_not_asked_need_no_network() -> None:

