@@ -25,6 +25,7 @@ _PARTS = (
     "params.yaml",
     "calibrations.yaml",
     "expectations",
+    "fingerprints",
     "dvc.yaml",
     ".gitignore",
     ".dvc",

@@ -26,9 +26,11 @@ LOSSES_IMR = "reports/train_imr/losses.csv"
 EXPECTATIONS = "expectations"
 VERDICT = "reports/validate/verdict.json"
 VERDICT_PROCESSED = "reports/validate_processed/verdict.json"
+# Hashes of the networks that `dvc.yaml` cannot name.
+FINGERPRINTS = "fingerprints/"
 # Networks, what is known of them, a team's own expectations: dependencies in `dvc.yaml`, but neither inputs nor code
 # of a `Stage`.
-_BESIDE = ("${", "model/foundation/weights/", "calibrations.yaml", EXPECTATIONS)
+_BESIDE = ("${", "model/foundation/weights/", FINGERPRINTS, "calibrations.yaml", EXPECTATIONS)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from pipelines.versions.forgotten import refuse_forgotten
 from pipelines.versions.git import git_environment, in_repository
 from pipelines.versions.git_tags import local_origin
 from pipelines.versions.interrupted import mend_interrupted, mend_stores
+from pipelines.versions.networks import record_networks
 
 _HASH = re.compile(r"[0-9a-f]{32}(\.dir)?")
 # Lines of DVC's messages that say nothing about their reason.
@@ -265,6 +266,7 @@ def check_stages(names: list[str]) -> list[str]:
 def repro_stage(root: Path, name: str, *, force: bool = False, pull: bool = False) -> None:
     """Bring one stage up to date; raise the stage's UserError or StageFailed, or StageFailed where DVC itself fails."""
     in_repository(root)  # refuses one that git refuses; DVC would only say that it is none
+    record_networks(root, name)
     flags = [flag for flag, on in (("--force", force), ("--pull", pull)) if on]
     with tempfile.TemporaryDirectory() as folder:
         note = Path(folder) / "reason"
