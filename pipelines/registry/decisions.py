@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pipelines.registry.faults import TrackingFault
-from pipelines.registry.registry import versions_of
+from pipelines.registry.registry import made_from, versions_of
 
 Kind = Literal["promoted", "refused", "not_asked", "rolled_back", "restored"]
 GATES = "gates"
@@ -65,7 +65,7 @@ def judged_figures(version: Any) -> Figures:
     evidence = next((one.evidence for one in reversed(decisions_of(version)) if "gates" in one.evidence), {})
     tags = version.tags
     return Figures(
-        evidence.get("lock_hash") or tags.get("dynamicid.lock_hash.evaluate"),
+        evidence.get("lock_hash") or made_from(tags).stages.get("evaluate"),
         evidence.get("evaluate_run") or tags.get("dynamicid.evaluate_run"),
     )
 

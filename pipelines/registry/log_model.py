@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.core.chain import FACES, stage_names
+from pipelines.core.chain import FACES
 from pipelines.core.documents import write_yaml
 from pipelines.core.errors import StageFailed
 from pipelines.core.files import folder_sha256
 from pipelines.core.params import PARAMS, Params, read_tree
-from pipelines.core.weights.licences import licence_tags, networks_of_adapter
+from pipelines.core.weights.licences import UNKNOWN, licences_by_network, networks_of_adapter
 from pipelines.evaluation.belonging import withheld_tags
 from pipelines.registry.champion_metrics import figures_problem
 from pipelines.registry.faults import TrackingFault
@@ -24,7 +24,7 @@ from pipelines.registry.model_card import model_card
 from pipelines.registry.model_extras import of_model, requirements, write_sheet
 from pipelines.registry.parents import child_run
 from pipelines.registry.recorder import record_stage
-from pipelines.registry.registry import CHALLENGER, TRAINED_HERE, versions_of
+from pipelines.registry.registry import CHALLENGER, TRAINED_HERE, MadeFrom, versions_of
 from pipelines.registry.results import StageResult
 from pipelines.registry.runs import PARENT, finished_run, log_values
 from pipelines.registry.tracking import Tracking, ask, make
@@ -36,6 +36,8 @@ _CARD = "model_card"
 _UNFINISHED, _VERSION = "dynamicid.unfinished", "dynamicid.version"
 # Tags of a run that its version does not get.
 _OF_RUN = ("dynamicid.stage", "dynamicid.model", "dynamicid.writer", _VERSION)
+# How tags begin that only the run of a result has: of a version, `MadeFrom` has those of all results.
+_OF_RESULT = ("dynamicid.lock_hash", "dynamicid.output.")
 
 
 @dataclass(frozen=True)
@@ -160,12 +162,17 @@ def _log(client: Tracking, params: Params, challenger: Challenger, key: dict[str
     lineages = [lineage_of(root, result.stage, result) for result in challenger.results]
     tags = lineages[-1].tags() if lineages else {TRAINED_HERE: "false"}
     tags |= {f"dynamicid.{tag}": value for tag, value in key.items()}
-    # Tags of every stage, so that a version can be found by the hashes of its data and models.
-    for lineage in lineages:
-        tags[f"dynamicid.lock_hash.{lineage.stage}"] = lineage.lock_hash
-        tags |= {f"dynamicid.output.{path}": digest for path, digest in lineage.outputs.items()}
+    tags = {key: value for key, value in tags.items() if not key.startswith(_OF_RESULT)}
     networks = networks_of_adapter(challenger.adapter, root)
-    tags |= licence_tags(networks) | withheld_tags(challenger.metrics)
+    licences = licences_by_network(networks)
+    # Of every stage, so that a version can be found by the hashes of its data and models.
+    made = MadeFrom(
+        stages={one.stage: one.lock_hash for one in lineages},
+        outputs={path: digest for one in lineages for path, digest in one.outputs.items()},
+        networks=licences,
+    )
+    tags |= made.tags() | withheld_tags(challenger.metrics)
+    tags["dynamicid.licences"] = ", ".join(sorted(set(licences.values()))) or UNKNOWN
     settings = challenger.metrics.get("settings", {})
     if "base_drawn" in settings:
         tags |= {f"dynamicid.{name}": settings[name] for name in ("base", "base_drawn")}
@@ -214,7 +221,7 @@ def _create_version(client: Tracking, name: str, run_id: str) -> Any:
     run, card = client.get_run(run_id), _card_of(client, run_id)
     (output,) = run.outputs.model_outputs
     tags = {key: value for key, value in run.data.tags.items() if key.startswith("dynamicid.") and key not in _OF_RUN}
-    tags |= {"dynamicid.stage": stage_names()[-1], _UNFINISHED: "true"}
+    tags |= {_UNFINISHED: "true"}
     with contextlib.suppress(TrackingFault):  # it exists
         client.create_registered_model(name, description="DynamicID adapters; the base model is named by reference.")
 

@@ -9,10 +9,9 @@ from typing import Any
 from pipelines.core.chain import stage_names
 from pipelines.core.errors import UserError
 from pipelines.registry.decisions import decisions_of
-from pipelines.registry.registry import find_version, open_registry, versions_of
+from pipelines.registry.registry import find_version, made_from, open_registry, versions_of
 from pipelines.registry.runs import finished_run
 
-_OUTPUT = "dynamicid.output."
 _TAGS = (
     *("dataset_version", "dataset_md5", "git_commit", "snapshot"),
     *("evaluation_set", "airflow_run_id", "adapter_hash"),
@@ -51,10 +50,11 @@ def origins_of(root: Path, uri: str) -> Origins:
     client = open_registry(root)
     version = find_version(client, uri)
     tags = version.tags
+    made = made_from(tags)
     stages = {
-        name: StageOrigin(tags[key], finished_run(client, stage=name, lock_hash=tags[key]))
+        name: StageOrigin(key, finished_run(client, stage=name, lock_hash=key))
         for name in stage_names()
-        if (key := f"dynamicid.lock_hash.{name}") in tags
+        if (key := made.stages.get(name)) is not None
     }
     return Origins(
         model=f"models:/{version.name}/{version.version}",
@@ -62,7 +62,7 @@ def origins_of(root: Path, uri: str) -> Origins:
         git_dirty=tags.get("dynamicid.git_dirty") == "true",
         **{name: tags.get(f"dynamicid.{name}") for name in _TAGS},
         stages=stages,
-        outputs={key.removeprefix(_OUTPUT): value for key, value in tags.items() if key.startswith(_OUTPUT)},
+        outputs=made.outputs,
         decisions=[asdict(one) for one in decisions_of(version)],
     )
 
@@ -80,6 +80,7 @@ def versions_from(root: Path, name: str, thing: str) -> list[str]:
         tags = version.tags
         commit = tags.get("dynamicid.git_commit", "")
         values = {value for key, value in tags.items() if key.startswith("dynamicid.") and "decision" not in key}
+        values |= {*made_from(tags).stages.values(), *made_from(tags).outputs.values()}
         if thing in values or commit.startswith(thing.lower()):
             found.append(f"models:/{name}/{version.version}")
     return found

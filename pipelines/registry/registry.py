@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,40 @@ CHAMPION = "champion"
 # The tag of a version of a finished adapter (`false`): nothing here says what it was trained on.
 TRAINED_HERE = "dynamicid.trained_here"
 LOCK_SECONDS = 600.0
+# The tag with `MadeFrom`. Earlier releases wrote a tag for each hash and licence, as the runs of stages still have.
+_MADE_FROM = "dynamicid.made_from"
+_APART = {"stages": "dynamicid.lock_hash.", "outputs": "dynamicid.output.", "networks": "dynamicid.licence."}
 # What MLflow answers where there is no such model, version or alias.
 NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND", "INVALID_PARAMETER_VALUE")
 _URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[\w.-]+))")
+
+
+@dataclass(frozen=True)
+class MadeFrom:
+    """Hashes of what a version was made from: one tag, since MLflow's page of a version shows every tag in full.
+
+    `stages`: the sha256 of each stage's entry in `dvc.lock`. `outputs`: DVC's hash of each of their outputs by its
+    path. `networks`: the licence of each network that formed the adapter.
+    """
+
+    stages: dict[str, str] = field(default_factory=dict)
+    outputs: dict[str, str] = field(default_factory=dict)
+    networks: dict[str, str] = field(default_factory=dict)
+
+    def tags(self) -> dict[str, str]:
+        """Return the tag."""
+        return {_MADE_FROM: json.dumps(asdict(self), ensure_ascii=False)}
+
+
+def made_from(tags: Mapping[str, str]) -> MadeFrom:
+    """Read the tags of a version or run, also of earlier releases."""
+    if _MADE_FROM in tags:
+        return MadeFrom(**json.loads(tags[_MADE_FROM]))
+    apart = {
+        name: {key.removeprefix(start): value for key, value in tags.items() if key.startswith(start)}
+        for name, start in _APART.items()
+    }
+    return MadeFrom(**apart)
 
 
 def open_registry(root: Path) -> Tracking:

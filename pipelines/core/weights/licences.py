@@ -101,11 +101,9 @@ def _terms(manifest: Manifest, licence: str | None) -> dict[str, Any]:
     return {"licence": licence, **allowed}
 
 
-def licence_tags(networks: Iterable[Mapping[str, Any]] | None) -> dict[str, str]:
-    """Return the tags of a version: `dynamicid.licence.NETWORK`, and `dynamicid.licences` with each licence once."""
-    by_name = {str(one.get("network") or one["parameter"]): one["licence"] or UNKNOWN for one in networks or ()}
-    tags = {f"dynamicid.licence.{name}": licence for name, licence in by_name.items()}
-    return {**tags, "dynamicid.licences": ", ".join(sorted(set(by_name.values()))) or UNKNOWN}
+def licences_by_network(networks: Iterable[Mapping[str, Any]] | None) -> dict[str, str]:
+    """Return the licence of each recorded network by its name, or by its parameter where it has none."""
+    return {str(one.get("network") or one["parameter"]): one["licence"] or UNKNOWN for one in networks or ()}
 
 
 def describe(network: Mapping[str, Any]) -> str:

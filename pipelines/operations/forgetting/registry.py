@@ -16,11 +16,9 @@ from pipelines.operations.backup.locations import default_state
 from pipelines.operations.stack.settings import stack_in, was_started
 from pipelines.operations.stack.supervisor import is_running, status
 from pipelines.registry.faults import TrackingFault
-from pipelines.registry.registry import TRAINED_HERE
+from pipelines.registry.registry import TRAINED_HERE, made_from
 from pipelines.registry.settings import database, own_uri
 from pipelines.registry.tracking import ask, open_tracking
-
-_OUTPUT = "dynamicid.output."
 
 
 @dataclass(frozen=True)
@@ -167,8 +165,7 @@ def _all(search: Callable[..., Any], **wanted: Any) -> Iterator[Any]:
 
 
 def _uses(tags: dict[str, str], datasets: set[str], outputs: set[str]) -> bool:
-    made = {value for key, value in tags.items() if key.startswith(_OUTPUT)}
-    return tags.get("dynamicid.dataset_md5") in datasets or bool(made & outputs)
+    return tags.get("dynamicid.dataset_md5") in datasets or bool(outputs & set(made_from(tags).outputs.values()))
 
 
 def _shows_unknown_people(tags: dict[str, str]) -> bool:

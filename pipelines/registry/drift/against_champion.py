@@ -19,7 +19,7 @@ from pipelines.data.same_photos import check_same_photos
 from pipelines.registry.drift.features import read_sample
 from pipelines.registry.drift.page import write_page
 from pipelines.registry.drift.verdict import ADDED, Verdict, compare, state_of
-from pipelines.registry.registry import TRAINED_HERE, champion_of, find_version, open_registry
+from pipelines.registry.registry import TRAINED_HERE, champion_of, find_version, made_from, open_registry
 from pipelines.registry.runs import leave_address, log_values
 from pipelines.registry.tracking import Tracking
 from pipelines.versions.dataset_version import current_version
@@ -45,8 +45,7 @@ def run(params: Params, root: Path, out: Path, against: str | None = None) -> Ve
         verdict = Verdict("not_trained_here" if finished else "no_champion", number, None, current_version(root).tag)
         _write(out, verdict)
         return verdict
-    tags = {"faces": "dynamicid.dataset_md5", "processed": f"dynamicid.output.{PROCESSED}"}
-    objects = {name: _tag(version, key) for name, key in tags.items()}
+    objects = _training_data(version)
     size = params.drift.sample
     refuse_forgotten(root / FACES, root / PROCESSED)
     check_same_photos(root / FACES, root / PROCESSED)
@@ -76,13 +75,18 @@ def run(params: Params, root: Path, out: Path, against: str | None = None) -> Ve
     return verdict
 
 
-def _tag(version: Any, key: str) -> str:
-    if key not in version.tags:
+def _training_data(version: Any) -> dict[str, str]:
+    """Return the hashes of DVC of the dataset and the processed photos that a version was trained on."""
+    found = {
+        "faces": version.tags.get("dynamicid.dataset_md5"),
+        "processed": made_from(version.tags).outputs.get(PROCESSED),
+    }
+    if missing := [name for name, digest in found.items() if digest is None]:
         raise UserError(
-            f"models:/{version.name}/{version.version}: no tag {key}, so its training data is unknown; "
-            "register a newer version, or name one with --against"
+            f"models:/{version.name}/{version.version}: its tags have no hash of data/{missing[0]}, so its training "
+            "data is unknown; register a newer version, or name one with --against"
         )
-    return str(version.tags[key])
+    return {name: str(digest) for name, digest in found.items()}
 
 
 def _write(out: Path, verdict: Verdict, page: str | None = None) -> None:

@@ -16,7 +16,7 @@ from pipelines.core.params import load_params
 from pipelines.registry.decisions import decisions_of
 from pipelines.registry.log_model import Challenger
 from pipelines.registry.promotion import compare, promote, rollback
-from pipelines.registry.registry import find_version, open_registry
+from pipelines.registry.registry import find_version, made_from, open_registry
 from pipelines.stages import register
 from pipelines.versions.dvc import stage_environment
 from tests.processes import dynamicid, run
@@ -86,7 +86,7 @@ def test_a_version_whose_networks_forbid_commerce_is_refused(registered: Any, tm
 def test_the_licences_stand_in_the_tags_and_in_the_card(registered: Any) -> None:
     version = find_version(open_registry(registered.root), "models:/dynamicid/1")
     assert version.tags["dynamicid.licences"] == "MIT"
-    assert version.tags["dynamicid.licence.small"] == "MIT"
+    assert made_from(version.tags).networks == {"small": "MIT"}
     assert "| small | base.pipeline | MIT | allowed | allowed |" in version.description
 
 

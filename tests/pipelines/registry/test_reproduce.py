@@ -11,6 +11,7 @@ import pytest
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.registry.lineage import lineage_of
 from pipelines.registry.origins import origins_of, versions_from
+from pipelines.registry.registry import MadeFrom, find_version, made_from, open_registry
 from pipelines.registry.reproduce import reproduce
 from pipelines.versions.dvc import dvc
 from tests.processes import dynamicid, git
@@ -51,6 +52,21 @@ def test_lineage_names_the_origins_of_a_version(registered: Any) -> None:
     assert second.airflow_run_id is None
 
 
+def test_the_tags_of_a_version_fit_on_a_screen_and_those_of_earlier_releases_are_read(registered: Any) -> None:
+    """MLflow's page of a version shows every tag; there was one for each hash and licence."""
+    version = find_version(open_registry(registered.root), "models:/dynamicid/1")
+    assert len(version.tags) <= 14, sorted(version.tags)
+    made = made_from(version.tags)
+    apart = {
+        **{f"dynamicid.lock_hash.{name}": digest for name, digest in made.stages.items()},
+        **{f"dynamicid.output.{path}": digest for path, digest in made.outputs.items()},
+        **{f"dynamicid.licence.{name}": licence for name, licence in made.networks.items()},
+        "dynamicid.lock_hash": made.stages["evaluate"],
+    }
+    assert made_from(apart) == made
+    assert made_from({}) == MadeFrom()
+
+
 def test_versions_are_found_by_their_origin(registered: Any) -> None:
     root: Path = registered.root
     commit = str(origins_of(root, "models:/dynamicid/1").git_commit)
@@ -58,6 +74,9 @@ def test_versions_are_found_by_their_origin(registered: Any) -> None:
     assert versions_from(root, "dynamicid", commit[:8]) == ["models:/dynamicid/1", "models:/dynamicid/2"]
     assert versions_from(root, "dynamicid", "dynamicid_train/manual__1") == ["models:/dynamicid/1"]
     assert versions_from(root, "dynamicid", "faces-v9") == []
+    first = origins_of(root, "models:/dynamicid/1")
+    for digest in (first.outputs["models/adapter"], first.stages["preprocess"].lock_hash):
+        assert versions_from(root, "dynamicid", digest) == ["models:/dynamicid/1"]
     with pytest.raises(UserError, match="expected models:/"):
         versions_from(root, "dynamicid", "3")
 

@@ -248,3 +248,35 @@ def test_the_model_of_a_server_is_named_as_far_as_it_is_known(tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     for other in (SimpleNamespace(), SimpleNamespace(_SERVER_MODEL_PATH="__renamed__")):
         assert set(_served(other).values()) == {""}, "another release of MLflow"
+
+
+def test_pictures_of_a_request_that_got_504_are_not_begun(
+    project: Path, photos: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow answers after its time limit, but its thread goes on, and later requests would wait for it."""
+    import threading
+
+    import pandas as pd
+    from mlflow.exceptions import MlflowException
+
+    from pipelines.core.params import load_params
+    from pipelines.registry import pyfunc
+
+    clock = [0.0]
+
+    def draw(request: Any) -> SimpleNamespace:
+        clock[0] += 10
+        return SimpleNamespace(image=Image.new("RGB", (8, 8)), cut="", note="")
+
+    model = pyfunc.DynamicIDModel()
+    model._limits, model._drawing = load_params(project / "profiles" / "tiny.yaml").serve, threading.Lock()
+    model._generator = SimpleNamespace(draw=draw)
+    monkeypatch.setattr(pyfunc, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    rows = pd.DataFrame([row(photos[:1], seed=seed) for seed in range(4)])
+    monkeypatch.delenv("MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT", raising=False)
+    assert len(model.predict(None, rows)) == 4
+    clock[0] = 0.0
+    monkeypatch.setenv("MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT", "15")
+    with pytest.raises(MlflowException, match="the time limit of the request was over"):
+        model.predict(None, rows)
+    assert clock[0] == 20, "two pictures"

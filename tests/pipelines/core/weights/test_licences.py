@@ -16,7 +16,7 @@ from pipelines.core.sections.evaluation import Licences
 from pipelines.core.weights.licences import (
     check_licences,
     licence_faults,
-    licence_tags,
+    licences_by_network,
     networks_of,
     networks_of_adapter,
     recorded_networks,
@@ -155,13 +155,12 @@ def test_the_networks_of_all_trainings_are_read_once(tmp_path: Path) -> None:
     assert recorded_networks({"stage": "train_imr", "networks": [BASE], "before": {"stage": "x"}}) is None
     assert recorded_networks(None) is None
     assert networks_of_adapter(tmp_path) is None
-    assert licence_tags([BASE, FACES, OURS]) == {
-        "dynamicid.licence.stable-diffusion-v1-5": "CreativeML-OpenRAIL-M",
-        "dynamicid.licence.buffalo_l": "InsightFace-non-commercial",
-        "dynamicid.licence.base.image_encoder": "unknown",
-        "dynamicid.licences": "CreativeML-OpenRAIL-M, InsightFace-non-commercial, unknown",
+    assert licences_by_network([BASE, FACES, OURS]) == {
+        "stable-diffusion-v1-5": "CreativeML-OpenRAIL-M",
+        "buffalo_l": "InsightFace-non-commercial",
+        "base.image_encoder": "unknown",
     }
-    assert licence_tags(None) == {"dynamicid.licences": "unknown"}
+    assert licences_by_network(None) == {}
 
 
 def test_the_adapter_that_ships_is_known_by_its_content(project: Path, tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_drift_is_none_then_stops_and_is_reported_everywhere(
     same = run(params, mlflow_checkout, mlflow_checkout / "drift")
     assert (same.state, same.champion, same.reference_version) == ("ok", "1", "faces-v1")
     assert same.photos["added"] == 0
-    with pytest.raises(UserError, match=r"models:/dynamicid/2: no tag dynamicid\.dataset_md5"):
+    with pytest.raises(UserError, match=r"models:/dynamicid/2: its tags have no hash of data/faces"):
         run(params, mlflow_checkout, mlflow_checkout / "drift", "models:/dynamicid/2")
 
     shutil.rmtree(mlflow_checkout / "data" / "faces")
