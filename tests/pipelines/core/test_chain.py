@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path
+from typing import get_args
 
 import grimp
 import pytest
@@ -14,6 +15,7 @@ from pipelines.cli import COMMANDS
 from pipelines.core.chain import stage_names, stages
 from pipelines.core.errors import UserError
 from pipelines.core.params import Params, load_params
+from pipelines.core.sections.section import Section, keys_of, section_in
 from tests.processes import dvc
 
 # Imports that change no result of a stage: paths, errors, reading of parameters (DVC compares their values), reading of
@@ -111,6 +113,16 @@ def test_inputs_are_made_by_earlier_stages() -> None:
     for stage in stages():
         assert set(stage.inputs) <= made, stage.name
         made |= set(stage.outputs)
+
+
+def test_no_parameter_that_dvc_yaml_names_may_be_null(project: Path) -> None:
+    # Of null DVC says only `unexpected error`; such networks are in `fingerprints/`.
+    for key in set(re.findall(r"\$\{([^}]+)\}", (project / "dvc.yaml").read_text())):
+        *sections, last = key.split(".")
+        section: type[Section] = Params
+        for name in sections:
+            section = section_in(keys_of(section)[name].annotation) or section
+        assert type(None) not in get_args(keys_of(section)[last].annotation), key
 
 
 def test_every_stage_is_a_command_that_dvc_calls(project: Path) -> None:
