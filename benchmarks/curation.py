@@ -1,9 +1,13 @@
-"""Measure how well `dynamicid curate` groups unnamed photos by person: pairwise F1; the last line is JSON.
+"""Measure how well `dynamicid curate` groups unnamed photos by person, without any threshold given: pairwise F1.
+
+The last line is JSON.
 
     python benchmarks/curation.py [--shared ../shared] [--procedural DIR] [--identities 200]
 
-`--shared` has real photos and networks in `photos` and `weights`. Procedural people are rendered into DIR if they are
-not there yet. Only the largest face of a photo counts; a face that curation rejected is a group of one.
+`--shared` has real photos and networks in `photos`, `faces_labelled` and `weights`. Procedural people are rendered into
+DIR if they are not there yet. Only the largest face of a photo counts; a face that curation rejected is a group of one.
+`of_five_photos`: people with so many and more. `of_somebody_else`: selected photos of another person than most of their
+group.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import json
 import sys
 import tempfile
 import time
+from collections import Counter, defaultdict
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,6 +32,8 @@ from benchmarks.real_networks import SHARED, TINY, real_networks
 from pipelines.core.params import Params, load_params
 from pipelines.data.curation.build import TABLE, Inputs, Outputs, run
 from pipelines.data.synthetic.dataset import write_dataset
+
+FREQUENT = 5
 
 
 def agreement(curated: dict[str, str | None], known: dict[str, str]) -> dict[str, float]:
@@ -42,9 +49,23 @@ def agreement(curated: dict[str, str | None], known: dict[str, str]) -> dict[str
 def measure(name: str, source: Path, known: dict[str, str], params: Params, work: Path) -> dict[str, Any]:
     started = time.monotonic()
     report = run(params, Inputs(source), Outputs(work / name, work / "state"))
-    rows = pq.read_table(work / name / TABLE, columns=["file_name", "face_index", "identity"]).to_pylist()
+    columns = ["file_name", "face_index", "identity", "selected_file"]
+    rows = pq.read_table(work / name / TABLE, columns=columns).to_pylist()
     curated = {row["file_name"]: row["identity"] for row in rows if row["face_index"] == 0}
-    figures = {"photos": len(known), "people": len(set(known.values())), **agreement(curated, known)}
+    sizes = Counter(known.values())
+    frequent = {file: who for file, who in known.items() if sizes[who] >= FREQUENT}
+    selected: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        if row["selected_file"] is not None and row["file_name"] in known:
+            selected[row["identity"]].append(known[row["file_name"]])
+    figures: dict[str, Any] = {
+        "photos": len(known),
+        "people": len(sizes),
+        **agreement(curated, known),
+        "of_five_photos": agreement(curated, frequent),
+        "selected": sum(map(len, selected.values())),
+        "of_somebody_else": sum(len(group) - max(Counter(group).values()) for group in selected.values()),
+    }
     print(f"{name}: {json.dumps(figures)} in {time.monotonic() - started:.0f} s; {asdict(report)}", file=sys.stderr)
     return figures
 
@@ -54,7 +75,7 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, default=SHARED)
     parser.add_argument("--procedural", type=Path, default=Path(".dynamicid/photos-curation"))
     parser.add_argument("--identities", type=int, default=200)
-    parser.add_argument("--only", choices=("lfw10", "real", "procedural"))
+    parser.add_argument("--only", choices=("lfw10", "real", "labelled", "procedural"))
     options = parser.parse_args()
     figures = {}
     with tempfile.TemporaryDirectory(prefix="curation-") as folder:
@@ -64,10 +85,14 @@ def main() -> None:
                 known = {row["file"]: row["identity"] for row in csv.DictReader(file) if row["identity"]}
             lfw = {name.removeprefix("lfw10_krasserm/"): who for name, who in known.items() if "lfw10_" in name}
             params = load_params(TINY, real_networks(shared))
-            if options.only != "real":
+            if options.only in (None, "lfw10"):
                 figures["lfw10"] = measure("lfw10", shared / "photos/lfw10_krasserm", lfw, params, Path(folder))
-            if options.only != "lfw10":
+            if options.only in (None, "real"):
                 figures["real"] = measure("real", shared / "photos", known, params, Path(folder))
+            if options.only in (None, "labelled"):
+                with (shared / "faces_labelled/labels.csv").open(newline="") as file:
+                    named = {row["file"]: f"{row['set']} {row['person']}" for row in csv.DictReader(file)}
+                figures["labelled"] = measure("labelled", shared / "faces_labelled", named, params, Path(folder))
         if options.only in (None, "procedural"):
             write_dataset(options.identities, options.procedural)
             photos = sorted(options.procedural.glob("person_*/*.jpg"))

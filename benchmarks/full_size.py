@@ -1,6 +1,7 @@
 """The whole line on sixty photographs, at the size of Stable Diffusion 1.5: real small networks, a random base.
 
     python benchmarks/full_size.py run --work DIR [--shared ../shared] [--side 256]
+    python benchmarks/full_size.py run --work DIR --small    # every command in minutes, with a tiny base
     python benchmarks/full_size.py table DIR
 
 Clones the last commit into DIR, makes a base and an image encoder of full size with random weights, and runs the
@@ -33,6 +34,7 @@ from pipelines.core.params import load_params, read_tree
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 PROJECT = Path(__file__).resolve().parents[1]
 PEOPLE, EACH = 10, 6
+MODELS = "benchmarks.full_size_models"
 CHAIN = ("validate", "preprocess", "validate_processed", "train_anchoring", "train_imr", "evaluate")
 FEW: dict[str, Any] = {
     "base": {"pipeline": "weights/random/sd", "image_encoder": "weights/random/image_encoder", "domain": "photograph"},
@@ -65,6 +67,7 @@ def run(
     shared: Annotated[Path, typer.Option(help="Folder with photos and weights.")] = PROJECT.parent / "shared",
     side: Annotated[int, typer.Option(help="Side of the pictures in pixels, a multiple of 64.")] = 256,
     workers: Annotated[int, typer.Option(help="Processes of preprocessing.", min=1)] = 2,
+    small: Annotated[bool, typer.Option(help="A base of a few thousand parameters, to try the line itself.")] = False,
 ) -> None:
     """Run the line; write stages.json, labels.json and table.md into `work`."""
     root = work / "checkout"
@@ -76,10 +79,13 @@ def run(
     copy_photos(shared / "photos", work / "photos")
     stages = Stages(work, root)
     if not (root / "weights" / "random" / "image_encoder" / "config.json").is_file():
-        make = "from benchmarks.full_size_models import save_full_size as s; from pathlib import Path; import sys"
-        command = [sys.executable, "-c", f"{make}; s(Path(sys.argv[1]), side=int(sys.argv[2]))", "weights/random"]
-        stages.run("base", [*command, str(side)])
-    changes = [f"{key}={json.dumps(value)}" for key, value in settings(side, workers).items()]
+        save = (
+            "model.foundation.random_models import save_random_models" if small else f"{MODELS} import save_full_size"
+        )
+        size = f"sample_size={side // 4}" if small else f"side={side}"
+        make = f"from pathlib import Path; from {save} as save; save(Path('weights/random'), {size})"
+        stages.run("base", [sys.executable, "-c", make])
+    changes = [f"{key}={json.dumps(value)}" for key, value in settings(side, workers, small=small).items()]
     stages.call("configure", "--profile", "sd15", *(word for change in changes for word in ("--set", change)))
     accept = ("--accept", "InsightFace-non-commercial")
     stages.call("weights fetch", "--from", str((shared / "weights").resolve()), *accept)
@@ -124,7 +130,7 @@ class Stages:
         if process.returncode:
             raise typer.Exit(process.returncode)
         minutes = {"minutes": (time.time() - begun) / 60, "cpu_minutes": sum(used.seconds.values()) / 60}
-        self._done.append({"stage": name, **minutes, "gigabytes": used.peak / 1e9, "stdout": stdout[-4000:]})
+        self._done.append({"stage": name, **minutes, "gigabytes": used.peak / 1e9, "stdout": stdout[-20_000:]})
         self._file.write_text(json.dumps(self._done, indent=1) + "\n", encoding="utf-8")
         return stdout
 
@@ -160,14 +166,18 @@ class UseOfTree(threading.Thread):
         self.join()
 
 
-def settings(side: int, workers: int) -> dict[str, Any]:
-    """Return the changes of the profile `sd15`: small networks for photographs, few steps, pictures of this side."""
-    small = read_tree(PROJECT / "profiles" / "photographs.yaml")
-    found = {f"preprocess.{name}": small["preprocess"][name] for name in SMALL}
-    judges = small["evaluate"]["judges"]
+def settings(side: int, workers: int, *, small: bool = False) -> dict[str, Any]:
+    """Return the changes of the profile `sd15`: small networks for photographs, few steps, pictures of this side.
+
+    With a `small` base, a LoRA that fits its narrowest layers.
+    """
+    photographs = read_tree(PROJECT / "profiles" / "photographs.yaml")
+    found = {f"preprocess.{name}": photographs["preprocess"][name] for name in SMALL}
+    judges = photographs["evaluate"]["judges"]
     found |= {f"evaluate.judges.{name}": judges[name] for name in ("recogniser", "expression", "yaw", "pose")}
     found |= {"evaluate.judges.clip": None, "evaluate.judges.detector.path": "weights/detection/yunet_n_640_640.onnx"}
     found |= {f"{section}.{key}": value for section, values in FEW.items() for key, value in values.items()}
+    found |= {"train_anchoring.sizes.lora_rank": 4} if small else {}
     return found | {
         "base.resolution": side,
         "preprocess.resolution": side,
