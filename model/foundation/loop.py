@@ -58,6 +58,7 @@ class _LoopSettings:
     steps: int
     checkpoint_every: int
     log_every: int = 50
+    samples_every: int = 0
 
 
 def fit(

@@ -34,6 +34,7 @@ from model.training.photos import Photos
 from model.training.projection import pretrain_projection
 from model.training.recognition_network import RecognitionNetwork
 from model.training.runtime import Batch, offload_all_but_unet
+from model.training.samples import SampleGrid, some_of
 from model.training.seeded_draws import decayed_shift, generator, normal, positions, stratified_steps
 from model.training.settings import AnchoringSettings
 
@@ -270,9 +271,19 @@ def train_anchoring(
         run=run,
         label="anchoring",
         columns=() if model.identity_loss is None else ("noise", "identity"),
+        samples=_samples(base, adapter, probing) if settings.samples_every else None,
     )
     adapter.detach(base.unet)
     return adapter.eval(), curve
+
+
+def _samples(base: Base, adapter: Adapter, data: AnchoringData) -> SampleGrid:
+    """Return the grid of photos and of what is drawn from their own tokens."""
+    people = [rows for rows in data.photos.by_person() if len(rows)] or list(np.arange(len(data.photos))[:, None])
+    rows, device = some_of(people), base.unet.device
+    faces = data.faces.embeddings(rows).to(device), data.states.tensor(rows).to(device)
+    text, empty = data.texts.tensor(data.photos.prompt[rows]), data.texts.tensor(np.array([len(data.photos.prompts)]))
+    return SampleGrid(base, adapter, data.photos, [rows], text, empty, lambda: adapter.identity_tokens(*faces))
 
 
 def _probe_batches(data: AnchoringData, settings: AnchoringSettings, total: int) -> list[AnchoringBatch]:

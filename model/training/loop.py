@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from model.training.curve import LossCurve
 from model.training.optimisation import Optimisation
 from model.training.resume import Checkpoints
+from model.training.samples import SampleGrid
 from model.training.seeded_draws import prefetch
 from model.training.settings import LoopSettings
 
@@ -23,13 +25,15 @@ from model.training.settings import LoopSettings
 class Run:
     """The processes of a training, its checkpoints, and the checkpoint that the user chose to resume from.
 
-    `on_row` gets each row of the loss curve when it is complete, in the main process.
+    `on_row` gets each row of the loss curve when it is complete, `on_samples` the step and a grid of sample pictures,
+    (H, W, 3) uint8 RGB; both in the main process.
     """
 
     accelerator: Any
     checkpoints: Checkpoints
     resume_from: Path | None = None
     on_row: Callable[[Mapping[str, float | None]], None] | None = None
+    on_samples: Callable[[int, np.ndarray], None] | None = None
 
     @property
     def checkpoint(self) -> Path | None:
@@ -47,12 +51,14 @@ def run_loop(
     run: Run,
     label: str,
     columns: tuple[str, ...] = (),
+    samples: SampleGrid | None = None,
 ) -> LossCurve:
     """Train the module of `optimisation`, leave the averaged weights in it and return the curve.
 
     `make_batch(step)` must be a pure function; `losses(module, batch)` returns scalars by name, of which `loss` is
-    minimised; `probe()` measures the module on fixed data. Resume from `run.checkpoint` if there is one. When a row or
-    a checkpoint is due, raise FloatingPointError if a loss since the last one is NaN or infinite.
+    minimised; `probe()` measures the module on fixed data, and `samples` draws, with its averaged weights. Resume from
+    `run.checkpoint` if there is one. When a row or a checkpoint is due, raise FloatingPointError if a loss since the
+    last one is NaN or infinite.
     """
     from tqdm import tqdm
 
@@ -94,6 +100,11 @@ def run_loop(
             if step % settings.log_every == 0:
                 _collect(curve, recent, accelerator, label, step)
                 bar.set_postfix(close_row(step))
+            if samples and run.on_samples and settings.samples_every and step % settings.samples_every == 0:
+                if accelerator.is_main_process:
+                    with optimisation.averages(), accelerator.autocast():
+                        run.on_samples(step, samples.draw())
+                accelerator.wait_for_everyone()
             if step % settings.checkpoint_every == 0 or step == settings.steps:
                 _collect(curve, recent, accelerator, label, step)
                 checkpoints.save(accelerator, step, curve.state_dict())

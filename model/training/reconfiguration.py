@@ -30,6 +30,7 @@ from model.training.motion import Motion, face_prompt_states, template_bank
 from model.training.optimisation import adamw
 from model.training.photos import UNKNOWN, Photos
 from model.training.runtime import Batch, offload_all_but_unet
+from model.training.samples import SampleGrid, some_of
 from model.training.seeded_draws import generator, normal, positions, stratified_steps
 from model.training.settings import ReconfigurationSettings
 
@@ -194,6 +195,15 @@ class ReconfigurationModel(nn.Module):
         return prediction(unet, states, noised.steps, noised.text, tokens).float()
 
 
+def _samples(base: Base, adapter: Adapter, data: ReconfigurationData) -> SampleGrid:
+    """Return the grid of sources, of other photos of the same people, and of sources drawn with the motion of these."""
+    several = [rows for rows in data.photos.by_person() if len(rows) > 1]
+    sources, targets = some_of([rows[:1] for rows in several]), some_of(several, 1)
+    batch = make_batch(data, sources, targets[:, None], np.ones((len(sources), 1), bool)).to(base.unet.device)
+    text, empty = data.texts.tensor(data.photos.prompt[targets]), base.encode_text([""])[0].float().cpu()
+    return SampleGrid(base, adapter, data.photos, [sources, targets], text, empty, lambda: batch.predict(adapter))
+
+
 def initialise_from(adapter: Adapter, other: Adapter, origin: Path) -> None:
     """Set the IMR and landmark encoder of `adapter` to those of `other`.
 
@@ -281,6 +291,7 @@ def train_reconfiguration(
         run=run,
         label="reconfiguration",
         columns=("tokens", "noise"),
+        samples=_samples(base, adapter, probing or training) if settings.samples_every else None,
     )
     adapter.detach(base.unet)
     adapter.eval()

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 
 class LoopSettings(Protocol):
-    """Number of steps, and steps between two rows of the loss curve and between two checkpoints."""
+    """Number of steps; steps between two rows of the loss curve, two checkpoints, two grids of samples (0: none)."""
 
     @property
     def steps(self) -> int: ...
@@ -14,6 +14,8 @@ class LoopSettings(Protocol):
     def log_every(self) -> int: ...
     @property
     def checkpoint_every(self) -> int: ...
+    @property
+    def samples_every(self) -> int: ...
 
 
 class TrainingSettings(LoopSettings, Protocol):

@@ -10,6 +10,7 @@ import functools
 import hashlib
 import json
 import os
+import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
@@ -27,7 +28,8 @@ VARIABLE = "DYNAMICID_EXECUTION"
 class Execution:
     """One execution of a stage; times are seconds since 1970, `end` and `code` (exit code) None while it runs.
 
-    `rows` holds the rows of the loss curve with their times, `outputs` what `fingerprint` returned of its outputs.
+    `rows` holds the rows of the loss curve with their times, `samples` time, step and file of grids of sample pictures,
+    `outputs` what `fingerprint` returned of its outputs.
     """
 
     key: str
@@ -37,6 +39,7 @@ class Execution:
     code: int | None
     rows: tuple[tuple[float, dict[str, Any]], ...]
     outputs: dict[str, list[Any]]
+    samples: tuple[tuple[float, int, str], ...] = ()
 
     def made(self, root: Path) -> bool:
         """Whether the outputs that are in the checkout `root` are those of this execution."""
@@ -53,6 +56,7 @@ def noting(stage: str, outputs: Iterable[str], command: Callable[..., None]) -> 
             return command(**options)
         file, start, code = (Path(FOLDER) / f"{stage}.jsonl").absolute(), _process_start(), 1
         with suppress(OSError):
+            shutil.rmtree(file.with_suffix(""), ignore_errors=True)  # samples of an earlier one
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(_line(key=uuid.uuid4().hex, stage=stage, start=start), encoding="utf-8")
         os.environ[VARIABLE] = str(file)
@@ -77,6 +81,18 @@ def note_row(row: Mapping[str, Any]) -> None:
         _append(Path(file), time=time.time(), row=dict(row))
 
 
+def note_samples(step: int, picture: Any) -> None:
+    """Write a grid of sample pictures (H, W, 3) uint8 RGB beside the file of the execution, and note it."""
+    if file := os.environ.get(VARIABLE):
+        from PIL import Image
+
+        folder = Path(file).with_suffix("")
+        with suppress(OSError):
+            folder.mkdir(exist_ok=True)
+            Image.fromarray(picture).save(folder / f"step-{step:08d}.png")
+            _append(Path(file), time=time.time(), step=step, samples=f"step-{step:08d}.png")
+
+
 def read_execution(root: Path, stage: str) -> Execution | None:
     """Return the newest execution of `stage` in the checkout `root`, None where there is none; lines may be missing."""
     try:
@@ -90,10 +106,11 @@ def read_execution(root: Path, stage: str) -> Execution | None:
     if not (lines and isinstance(lines[0], dict) and "key" in lines[0]):
         return None
     rows = tuple((line["time"], line["row"]) for line in lines if "row" in line)
+    samples = tuple((line["time"], line["step"], line["samples"]) for line in lines if "samples" in line)
     last = lines[-1] if "end" in lines[-1] else {}
     first = lines[0]
     return Execution(
-        first["key"], stage, first["start"], last.get("end"), last.get("code"), rows, last.get("outputs", {})
+        first["key"], stage, first["start"], last.get("end"), last.get("code"), rows, last.get("outputs", {}), samples
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 import signal
 import threading
 import time
@@ -21,13 +22,16 @@ from typing import Any
 import typer
 
 from pipelines.core.errors import StageFailed, UserError
-from pipelines.core.execution import Execution, read_execution
+from pipelines.core.execution import FOLDER, Execution, read_execution
 from pipelines.registry.lineage import AIRFLOW_RUN_VARIABLE, source_tags
 from pipelines.registry.parents import end_parent, parent_of
 from pipelines.registry.registry import open_registry, registry_lock
 from pipelines.registry.runs import PARENT, create_run, leave_address, search_runs, writing
 from pipelines.registry.tracking import Tracking
+from pipelines.versions.dataset_version import current_version
 
+SAMPLES_OF = "dynamicid.samples_of"
+"""The tag with the dataset (DVC's hash) whose people the sample pictures of a run show."""
 _PAUSE = 1.0  # seconds between two looks at the file of the execution
 _PATIENCE = 30.0  # seconds that the end of a stage waits for MLflow
 
@@ -86,6 +90,25 @@ def points(execution: Execution, skip: int = 0) -> list[Any]:
     ]
 
 
+def log_samples(client: Any, root: Path, run_id: str, execution: Execution) -> None:
+    """Log the grids of sample pictures that an execution noted to its run, those that it does not have yet.
+
+    The run names the dataset first, since they show its people.
+    """
+    import numpy as np
+    from PIL import Image
+
+    if not execution.samples:
+        return
+    client.set_tag(run_id, SAMPLES_OF, current_version(root).md5 or "")
+    known = " ".join(item.path for item in client.list_artifacts(run_id, "images"))
+    for at, step, name in execution.samples:
+        if not re.search(rf"samples\D+step\D+{step}\D", known):
+            with Image.open(root / FOLDER / execution.stage / name) as picture:
+                pixels = np.asarray(picture)
+            client.log_image(run_id, pixels, key="samples", step=step, timestamp=milliseconds(at), synchronous=True)
+
+
 class _Follower(threading.Thread):
     """Reads the executions of a stage and writes them to MLflow until it is stopped."""
 
@@ -137,13 +160,18 @@ class _Follower(threading.Thread):
                 run_id = create_run(client, self._stage, {**self._tags(execution, parent), **writer}, start)
             leave_address(client.plain, run_id)
             with _system_metrics(run_id):
-                written = 0
+                written = drawn = 0
                 while True:
                     ended = self._ended.wait(_PAUSE)
                     execution = self._execution() or execution
                     with suppress(Exception):  # the server is away: the next turn, or `record_stage`, writes them
-                        client.plain.log_batch(run_id, metrics=points(execution, written)[:1000])
+                        new = points(execution, written)
+                        for start in range(0, len(new), 1000):
+                            client.plain.log_batch(run_id, metrics=new[start : start + 1000])
                         written = len(execution.rows)
+                        if len(execution.samples) > drawn:
+                            log_samples(client.plain, self._root, run_id, execution)
+                            drawn = len(execution.samples)
                     if ended:
                         break
             if self._error is not None:

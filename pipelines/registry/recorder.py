@@ -29,7 +29,7 @@ from pipelines.core.params import Params
 from pipelines.evaluation.belonging import read_document, record_of, withheld_tags
 from pipelines.registry.contents import dataset_inputs, describe_run, flatten, shown_tables, stage_metrics, tables
 from pipelines.registry.lineage import Lineage, lineage_of, source_tags
-from pipelines.registry.live import milliseconds, run_of
+from pipelines.registry.live import log_samples, milliseconds, run_of
 from pipelines.registry.model_extras import write_sheet
 from pipelines.registry.parents import add_to_parent, end_parent, parent_of
 from pipelines.registry.registry import open_registry, registry_lock
@@ -178,6 +178,8 @@ def _record(
             client.log_dict(run_id, table, file)
         if document:
             client.set_tag(run_id, "mlflow.loggedArtifacts", shown_tables(document))
+        if execution is not None:
+            log_samples(client, root, run_id, execution)
         for path in _ARTEFACTS.get(name, ()):
             if (root / path).is_file():
                 client.log_artifact(run_id, str(root / path))

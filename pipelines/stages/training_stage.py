@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.core.chain import PROCESSED
 from pipelines.core.errors import StageFailed, UserError
-from pipelines.core.execution import note_row
+from pipelines.core.execution import note_row, note_samples
 from pipelines.core.files import atomic_folder, write_atomically
 from pipelines.core.params import Params
 from pipelines.core.paths import refuse_pointers, resolve
@@ -36,7 +36,7 @@ _PATIENCE = 7200.0
 # The adapter that an unfinished training started from, beside the checkpoints.
 _START = "start-"
 # Parameters that do not change the result.
-_WITHOUT_EFFECT = {"checkpoint_every"}
+_WITHOUT_EFFECT = {"checkpoint_every", "samples_every"}
 # Parameters that, where the schedules do not depend on them, change only where a training ends and what its curve has.
 _LENGTH = {"steps", "log_every"}
 
@@ -159,7 +159,7 @@ def training_run(
             checkpoints.adopt(exact)
         accelerator.wait_for_everyone()
         with deterministic(accelerator.device):
-            yield Run(accelerator, checkpoints, inputs.resume_from, note_row)
+            yield Run(accelerator, checkpoints, inputs.resume_from, note_row, note_samples)
         accelerator.wait_for_everyone()
         if main:
             checkpoints.clear(keep_last=settings.can_be_continued)

@@ -67,6 +67,9 @@ class Loop(Section):
     ema_decay: float = Field(0.999, ge=0, lt=1, description="Share of the averaged weights that is kept at each step.")
     checkpoint_every: Count = Field(200, description="Steps between two checkpoints.")
     log_every: Count = Field(10, description="Steps between two rows of losses.csv.")
+    samples_every: int = Field(
+        0, ge=0, description="Steps between two grids of sample pictures of people of split val; 0: none."
+    )
     cache_batch: Count = Field(32, description="Photos or prompts that are encoded at once.")
     seed: int = Field(0, ge=0, description="Seed of weights, order and noise.")
     mixed_precision: Precision = Field("no", description="Data type of mixed precision; 'no' (in quotes): none.")

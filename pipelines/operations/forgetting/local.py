@@ -16,6 +16,7 @@ from pathlib import Path
 
 from pipelines.core.chain import FACES
 from pipelines.core.errors import StageFailed
+from pipelines.core.execution import FOLDER as EXECUTIONS
 from pipelines.core.locks import hold
 from pipelines.data.ingest.parquet_files import FAULTS
 from pipelines.operations.forgetting.probe import Probe
@@ -230,12 +231,12 @@ def bases_of(root: Path, subject: Subject) -> list[str]:
 
 
 def pages_with_faces(root: Path, *, evaluations: bool) -> list[Path]:
-    """Return the HTML files below reports/ that embed pictures of people.
+    """Return the HTML files below reports/ that embed pictures of people, and the sample pictures of trainings.
 
     Reports of evaluations show people who are held out, and are left out unless `evaluations`; all others, such as
     pages of rows, may show anybody. Plots (SVG) show nobody.
     """
-    found = []
+    found = sorted((root / EXECUTIONS).rglob("*.png"))
     for page in sorted((root / "reports").rglob("*.html")):
         text = page.read_bytes()
         if _FACES.search(text) and (evaluations or _EVALUATION not in text):

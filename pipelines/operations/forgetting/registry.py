@@ -16,6 +16,7 @@ from pipelines.operations.backup.locations import default_state
 from pipelines.operations.stack.settings import stack_in, was_started
 from pipelines.operations.stack.supervisor import is_running, status
 from pipelines.registry.faults import TrackingFault
+from pipelines.registry.live import SAMPLES_OF
 from pipelines.registry.registry import TRAINED_HERE, made_from
 from pipelines.registry.settings import database, own_uri
 from pipelines.registry.tracking import ask, open_tracking
@@ -37,8 +38,9 @@ class Traces:
 def traces(root: Path, datasets: set[str], outputs: set[str], splits: frozenset[str]) -> tuple[Traces, list[str]]:
     """Return the traces of runs on `datasets` or with one of `outputs` (DVC's hashes, "….dir" for folders).
 
-    Models are trained on people of the splits train and val, reports show people of the split test; for unknown splits
-    both are assumed. Returns also a message for each MLflow of this checkout that does not answer.
+    Models are trained on people of the splits train and val, whom samples of a training show; reports show people of
+    the split test; for unknown splits both are assumed. Returns also a message for each MLflow of this checkout that
+    does not answer.
     """
     found, silent = Traces([], [], []), []
     for name, variables in _trackers(root).items():
@@ -64,7 +66,7 @@ def _traces(client: Any, datasets: set[str], outputs: set[str], splits: frozense
     artefacts = [
         {"run_id": run.info.run_id, "stage": run.data.tags.get("dynamicid.stage", ""), "path": path}
         for run in (*runs, *(run for run in recorded if _shows_unknown_people(run.data.tags)))
-        if shown
+        if (trained if run.data.tags.get("dynamicid.stage", "").startswith("train_") else shown)
         for path in _pages(client, run.info.run_id)
     ]
     ids = {run.info.run_id for run in runs}
@@ -165,7 +167,8 @@ def _all(search: Callable[..., Any], **wanted: Any) -> Iterator[Any]:
 
 
 def _uses(tags: dict[str, str], datasets: set[str], outputs: set[str]) -> bool:
-    return tags.get("dynamicid.dataset_md5") in datasets or bool(outputs & set(made_from(tags).outputs.values()))
+    of_it = bool(datasets & {tags.get("dynamicid.dataset_md5"), tags.get(SAMPLES_OF)})
+    return of_it or bool(outputs & set(made_from(tags).outputs.values()))
 
 
 def _shows_unknown_people(tags: dict[str, str]) -> bool:
@@ -177,5 +180,5 @@ def _pages(client: Any, run_id: str, folder: str | None = None) -> Iterator[str]
     for item in client.list_artifacts(run_id, folder):
         if item.is_dir:
             yield from _pages(client, run_id, item.path)
-        elif item.path.endswith((".html", ".png", ".jpg", ".jpeg")):
+        elif item.path.endswith((".html", ".png", ".jpg", ".jpeg", ".webp")):
             yield item.path

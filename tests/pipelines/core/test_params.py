@@ -25,10 +25,10 @@ def tiny(project: Path) -> Path:
 # sha256 of each loaded profile as canonical JSON. All extend tiny, so one change may change all. After an intended one,
 # compare the old and the new output of `dynamicid configure --profile NAME`, and update the digests.
 LOADED = {
-    "tiny": "3a7e347ec7f567b4639abca88431801c73350dc92575c6348599ddf73b5689aa",
-    "showcase": "4d604b3aae04031ead3a13ab110145b0710ed1821abc41a8be936e20322cfa96",
-    "photographs": "871f3b9c6bb06e3e529b512677ec35ecdf38939db57eeb78b8afdf41ced523cd",
-    "sd15": "a5d7c295fac5712f38357755abf6d010b1b6f2c7322499d1d36c2d7a6149f061",
+    "tiny": "1992aae8d9303b6f64da13fcfb499d89351f00ac7ff7a9ad846b8b368a11a60f",
+    "showcase": "cb741e315e67e7833de220c503a68820cc7a1a9791b24a43de3a88e0835d9b63",
+    "photographs": "cadb98525f0f4e7a39060888f1b46e710b4f1377630892dae1445e0e039d508b",
+    "sd15": "a3414466cd1bb95e6d7e6acdbf0a809a921869a5c50b2c9bc0184fa97ea01961",
 }
 
 

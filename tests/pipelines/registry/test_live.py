@@ -12,12 +12,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pipelines.core.errors import StageFailed
-from pipelines.core.execution import VARIABLE, note_row, noting, read_execution
+from pipelines.core.execution import VARIABLE, note_row, note_samples, noting, read_execution
 from pipelines.core.params import load_params
-from pipelines.operations.forgetting.registry import traces
+from pipelines.operations.forgetting.registry import delete_artefacts, traces
 from pipelines.registry.lineage import AIRFLOW_RUN_VARIABLE
 from pipelines.registry.live import _Follower, live_run
 from pipelines.registry.parents import child_run
@@ -25,6 +26,7 @@ from pipelines.registry.recorder import Discarded, record_stage
 from pipelines.registry.registry import open_registry
 from pipelines.registry.results import result_of
 from pipelines.registry.runs import PARENT, search_runs
+from pipelines.versions.dataset_version import current_version
 from pipelines.versions.dvc import stage_environment
 from tests.pipelines.registry.conftest import make_result, small_chain
 from tests.processes import run as run_process
@@ -103,6 +105,39 @@ def test_a_stage_is_a_run_while_it_runs_with_its_own_times_and_curve(root: Path)
     assert (parent.info.run_name, parent.info.status) == ("chain faces-v1", "FINISHED")
     assert (parent.info.start_time, parent.info.end_time) == (run.info.start_time, run.info.end_time)
     assert record_stage(root, "train_imr", load_params(root / "params.yaml")) == run.info.run_id
+
+
+def test_sample_pictures_are_logged_once_and_found_by_their_people_also_of_a_killed_training(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def training() -> None:
+        for step in (4, 40):
+            note_samples(step, np.full((8, 16, 3), step, np.uint8))
+
+    def steps(run: Any) -> list[str]:
+        client, run_id = open_registry(root), run.info.run_id
+        paths = [item.path for item in client.list_artifacts(run_id, "images") if item.path.endswith(".png")]
+        return sorted(path.split("+")[2] for path in paths)
+
+    run = repro(root, "train_imr", training)
+    assert steps(run) == ["4", "40"]
+    record_stage(root, "train_imr", load_params(root / "params.yaml"))
+    assert steps(run) == ["4", "40"], "a second recording adds none"
+
+    def stop() -> None:
+        training()
+        raise StageFailed("no more disk")
+
+    with pytest.raises(StageFailed), live_run(root, "train_anchoring"):
+        execute(root, "train_anchoring", stop)
+    (killed,) = search_runs(open_registry(root), "FAILED", {"stage": "train_anchoring"})
+    dataset = current_version(root).md5
+    assert dataset is not None
+    found, _ = traces(root, {dataset}, set(), frozenset(["val"]))
+    shown = {(item["run_id"], Path(item["path"]).suffix) for item in found.artefacts}
+    assert shown == {(one.info.run_id, kind) for one in (run, killed) for kind in (".png", ".webp")}
+    delete_artefacts(root, found.artefacts)
+    assert steps(run) == steps(killed) == []
 
 
 def test_a_chain_has_one_parent_however_it_is_recorded(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,9 +9,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from PIL import Image
 
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.stages.train_anchoring import Inputs, Outputs, run
@@ -73,6 +75,22 @@ def test_checkpoints_are_removed_and_outputs_contain_no_path(trained: Path) -> N
     assert not list((trained / ".dynamicid/resume").rglob("step-*"))
     for name, body in files(trained).items():
         assert str(trained).encode() not in body, name
+
+
+def test_samples_of_the_same_people_change_nothing(
+    trained: Path, training_data: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execution = tmp_path / "executions" / "train_anchoring.jsonl"
+    execution.parent.mkdir()
+    monkeypatch.setenv("DYNAMICID_EXECUTION", str(execution))
+    run(training_data.read("train_anchoring.samples_every=6"), inputs(training_data, tmp_path), outputs(tmp_path))
+    assert files(tmp_path) == files(trained)
+    first, last = (np.array(Image.open(file)) for file in sorted(execution.with_suffix("").iterdir()))
+    photos, drawn = np.vsplit(last, 2)
+    assert last.shape == first.shape == (128, 64, 3), "one photo of the one person in split val"
+    assert np.array_equal(photos, first[:64])
+    assert not np.array_equal(drawn, first[64:])
+    assert drawn.std() > 1
 
 
 @pytest.mark.nightly

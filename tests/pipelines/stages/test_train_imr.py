@@ -6,8 +6,11 @@ import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from pipelines.core.errors import UserError
 from pipelines.core.weights.licences import networks_of_adapter
@@ -65,6 +68,20 @@ def test_losses_and_baselines_are_reported(trained: Path) -> None:
         rows = list(csv.DictReader(handle))
     assert [int(row["step"]) for row in rows] == list(range(3, 13, 3))
     assert all(float(row["noise"]) >= 0 for row in rows)
+
+
+def test_samples_show_sources_and_the_motion_that_they_are_asked_for(
+    trained: Path, stage_inputs: Callable[..., Inputs], training_data: object, tmp_path: Path, monkeypatch: Any
+) -> None:
+    execution = tmp_path / "executions" / "train_imr.jsonl"
+    execution.parent.mkdir()
+    monkeypatch.setenv("DYNAMICID_EXECUTION", str(execution))
+    run(training_data.read("train_imr.samples_every=5"), stage_inputs(tmp_path), outputs(tmp_path))
+    assert files(tmp_path) == files(trained)
+    grids = [np.array(Image.open(file)) for file in sorted(execution.with_suffix("").iterdir())]
+    source, target, drawn = np.vsplit(grids[0], 3)
+    assert source.shape == (64, 64, 3), "one person of split val has several photos"
+    assert len({one.tobytes() for one in (source, target, drawn)}) == 3
 
 
 def test_the_adapter_is_complete_and_the_anchored_parts_are_unchanged(

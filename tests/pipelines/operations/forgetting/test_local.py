@@ -8,12 +8,14 @@ import multiprocessing
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
 
 from pipelines.core.errors import StageFailed
+from pipelines.core.execution import VARIABLE, note_samples
 from pipelines.core.row_schemas import DATASET_SCHEMA
 from pipelines.evaluation.belonging import metrics_mark
 from pipelines.operations.forgetting import local
@@ -246,3 +248,12 @@ def test_archives_in_an_inbox_are_found_by_their_photos(tmp_path: Path, kind: st
     assert local.find_files(tmp_path, ANNA).shared == by_name, "labels in a zip are not read by ingest either"
     archive.write_bytes(b"7z\xbc\xaf\x27\x1c" + archive.read_bytes())
     assert local.find_files(tmp_path, ANNA).unread == {archive}
+
+
+def test_sample_pictures_of_trainings_are_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".dynamicid" / "executions").mkdir(parents=True)
+    monkeypatch.setenv(VARIABLE, str(tmp_path / ".dynamicid" / "executions" / "train_imr.jsonl"))
+    note_samples(40, np.zeros((4, 4, 3), np.uint8))
+    (picture,) = tmp_path.rglob("step-*.png")
+    assert local.delete_reports(tmp_path, evaluations=False) == [picture.relative_to(tmp_path).as_posix()]
+    assert not picture.exists()
