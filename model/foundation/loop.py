@@ -59,6 +59,7 @@ class _LoopSettings:
     checkpoint_every: int
     log_every: int = 50
     samples_every: int = 0
+    keep: str = "last"
 
 
 def fit(

@@ -16,13 +16,15 @@ class LossCurve:
     """Losses of single steps, averaged into one row every few steps.
 
     A row has `step` (steps done), `loss` (mean since the previous row), `smoothed`, the means of all other losses, and
-    `probe`, a loss on fixed data; `start` is the probe before the first step. `columns` are the other losses in the
+    `probe`, a loss on fixed data; `start` is the probe before the first step, `kept` the step whose weights the adapter
+    has, if not the last. `columns` are the other losses in the
     file; a cell is empty if its loss was not computed.
     """
 
     def __init__(self, columns: tuple[str, ...] = ()) -> None:
         self.columns = columns
         self.start: float | None = None
+        self.kept: int | None = None
         self.rows: list[dict[str, float | None]] = []
         self._pending: dict[str, list[float]] = {}
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from model.training.curve import LossCurve
-from model.training.optimisation import Optimisation
+from model.training.optimisation import BestAverages, Optimisation
 from model.training.resume import Checkpoints
 from model.training.samples import SampleGrid
 from model.training.seeded_draws import prefetch
@@ -53,7 +53,7 @@ def run_loop(
     columns: tuple[str, ...] = (),
     samples: SampleGrid | None = None,
 ) -> LossCurve:
-    """Train the module of `optimisation`, leave the averaged weights in it and return the curve.
+    """Train the module of `optimisation`, leave averaged weights in it (the last, or the best) and return the curve.
 
     `make_batch(step)` must be a pure function; `losses(module, batch)` returns scalars by name, of which `loss` is
     minimised; `probe()` measures the module on fixed data, and `samples` draws, with its averaged weights. Resume from
@@ -65,16 +65,12 @@ def run_loop(
     accelerator, checkpoints = run.accelerator, run.checkpoints
     probe = probe if accelerator.is_main_process else None
     curve = LossCurve(columns)
-    start = 0
-    checkpoint = run.checkpoint
-    for folder, problem in checkpoints.damaged.items():
-        instead = "the training begins again" if checkpoint is None else f"{checkpoint.name} is used instead"
-        accelerator.print(f"{label}: checkpoint {folder} is damaged ({problem}); {instead}", file=sys.stderr)
-    if checkpoint is not None:
-        start, state = checkpoints.load(accelerator, checkpoint)
+    best = BestAverages() if settings.keep == "best" else None
+    if best is not None:
+        accelerator.register_for_checkpointing(best)
+    start = _resume(run, curve, label, settings.steps)
+    if start is not None:
         optimisation.average.to(device=accelerator.device)
-        curve.load_state_dict(state)
-        accelerator.print(f"{label}: resumed at step {start} of {settings.steps}", file=sys.stderr)
     elif probe is not None:
         curve.start = probe()
     recent: list[Mapping[str, Tensor]] = []
@@ -84,15 +80,17 @@ def run_loop(
         if probe is not None:
             with optimisation.averages(), torch.no_grad():
                 measured = probe()
+                if best is not None:
+                    best.offer(step, measured, optimisation.averaged)
         row = curve.close_row(step, measured)
         if run.on_row is not None and accelerator.is_main_process:
             run.on_row(row)
         return {name: f"{value:.4f}" for name, value in row.items() if value and name != "step"}
 
     with tqdm(
-        total=settings.steps, initial=start, desc=label, unit="step", disable=not accelerator.is_main_process
+        total=settings.steps, initial=start or 0, desc=label, unit="step", disable=not accelerator.is_main_process
     ) as bar:
-        for step, batch in enumerate(prefetch(make_batch, start, settings.steps), start + 1):
+        for step, batch in enumerate(prefetch(make_batch, start or 0, settings.steps), (start or 0) + 1):
             scalars = losses(optimisation.ready, batch)
             optimisation.step(scalars["loss"])
             recent.append({name: value.detach() for name, value in scalars.items()})
@@ -112,7 +110,25 @@ def run_loop(
     if not curve.rows or curve.rows[-1]["step"] != settings.steps:
         close_row(settings.steps)
     optimisation.take_averages()
+    if best is not None and best.step is not None:
+        best.restore(optimisation.averaged)
+        curve.kept = best.step
+        accelerator.print(f"{label}: the weights of step {best.step} are kept, with the lowest probe", file=sys.stderr)
     return curve
+
+
+def _resume(run: Run, curve: LossCurve, label: str, steps: int) -> int | None:
+    """Load the checkpoint to resume from, and the curve; return its step, None where a training begins."""
+    accelerator, checkpoints, checkpoint = run.accelerator, run.checkpoints, run.checkpoint
+    for folder, problem in checkpoints.damaged.items():
+        instead = "the training begins again" if checkpoint is None else f"{checkpoint.name} is used instead"
+        accelerator.print(f"{label}: checkpoint {folder} is damaged ({problem}); {instead}", file=sys.stderr)
+    if checkpoint is None:
+        return None
+    start, state = checkpoints.load(accelerator, checkpoint)
+    curve.load_state_dict(state)
+    accelerator.print(f"{label}: resumed at step {start} of {steps}", file=sys.stderr)
+    return start
 
 
 def _collect(curve: LossCurve, recent: list[Mapping[str, Tensor]], accelerator: Any, label: str, step: int) -> None:

@@ -54,7 +54,7 @@ class Optimisation:
         self.schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
         self.ready, self.optimizer = accelerator.prepare(module, optimizer)
         self.average = average
-        self._averaged = averaged
+        self.averaged = averaged
         # Not passed to `prepare`: accelerate would advance the schedule once for every process.
         accelerator.register_for_checkpointing(self.schedule, average)
 
@@ -65,21 +65,49 @@ class Optimisation:
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.schedule.step()
-        self.average.step(self._averaged)
+        self.average.step(self.averaged)
 
     @contextmanager
     def averages(self) -> Iterator[None]:
         """Use the averaged weights inside the block."""
-        self.average.store(self._averaged)
+        self.average.store(self.averaged)
         self.take_averages()
         try:
             yield
         finally:
-            self.average.restore(self._averaged)
+            self.average.restore(self.averaged)
 
     def take_averages(self) -> None:
         """Replace the weights by their averages."""
-        self.average.copy_to(self._averaged)
+        self.average.copy_to(self.averaged)
+
+
+class BestAverages:
+    """The averaged weights with the lowest probe, in memory of the host; kept in checkpoints, too."""
+
+    def __init__(self) -> None:
+        self.step: int | None = None
+        self._probe = math.inf
+        self._weights: list[Tensor] = []
+
+    def offer(self, step: int, probe: float, weights: Sequence[Tensor]) -> None:
+        """Keep the `weights` after `step` where their `probe` is the lowest so far."""
+        if probe < self._probe:
+            self.step, self._probe = step, probe
+            self._weights = [one.detach().to("cpu", copy=True) for one in weights]
+
+    def restore(self, weights: Sequence[Tensor]) -> None:
+        """Replace the values of `weights` by those that are kept, if any."""
+        for one, kept in zip(weights, self._weights, strict=False):
+            one.data.copy_(kept)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
+        return {"step": self.step, "probe": self._probe, "weights": self._weights}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take what a checkpoint has kept."""
+        self.step, self._probe, self._weights = state["step"], state["probe"], state["weights"]
 
 
 def trainable(module: nn.Module) -> list[nn.Parameter]:

@@ -38,6 +38,7 @@ _TRAINING_MEANINGS = {
     "loss_final": "smoothed loss of the last row; lower is better",
     "loss_slope": "slope of the loss per 1,000 steps",
     "probe_slope": "slope of the probe per 1,000 steps",
+    "kept_step": "the step with the lowest probe, whose weights the adapter has",
 }
 _ARROW = {"int": "long", "float": "double", "double": "double", "bool": "boolean", "binary": "binary"}
 

@@ -15,6 +15,7 @@ from pipelines.stages.training_stage import (
     TrainingOutputs,
     adapter_to_start_from,
     check_base_of_start,
+    check_kept,
     curve_summary,
     load_models,
     photos_to_train_on,
@@ -70,6 +71,8 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
         photos, refused = photos_to_train_on(params, inputs.processed)
         if not len(photos["train"]):
             raise ValueError(f"{inputs.processed}: no usable photo in split train: nothing to train on")
+        held_out = len(photos["val"]) > 0
+        check_kept(NAME, section, held_out)
         base = load_models(params, accelerator)
         check_base_of_start(start, base, allow_other=params.base.allow_other)
         recogniser = _recogniser(params, photos["train"]) if section.identity.weight else None
@@ -82,7 +85,6 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
         with training_run(NAME, section, hashes, accelerator, inputs) as running:
             encoder = RecordEncoder(inputs.state / "cache", section.cache_batch, accelerator)
             training = anchoring_data(base, photos["train"], encoder, params.base.resolution)
-            held_out = len(photos["val"]) > 0
             probing = anchoring_data(base, photos["val"], encoder, params.base.resolution) if held_out else training
             adapter, curve = train_anchoring(
                 base, training, probing, section, running, start=start, recogniser=recogniser

@@ -15,6 +15,7 @@ from pipelines.stages.training_stage import (
     TrainingOutputs,
     adapter_to_start_from,
     check_base_of_start,
+    check_kept,
     curve_summary,
     load_models,
     photos_to_train_on,
@@ -65,6 +66,8 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
         accelerator = make_accelerator(section.mixed_precision, params.base.dtype)
         photos, refused = photos_to_train_on(params, inputs.processed)
         require_identities(photos["train"], f"{inputs.processed}, split train")
+        held_out = any(len(rows) > 1 for rows in photos["val"].by_person())
+        check_kept(NAME, section, held_out)
         base = load_models(params, accelerator)
         check_base_of_start(start, base, allow_other=params.base.allow_other)
         adapter = _anchored(inputs.anchoring, base, allow_other=params.base.allow_other).to(accelerator.device)
@@ -78,7 +81,7 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
             common: dict[str, Any] = {"resolution": params.base.resolution, "adapter_digest": anchoring}
             training = reconfiguration_data(base, adapter, photos["train"], encoder, **common)
             probing = None
-            if any(len(rows) > 1 for rows in photos["val"].by_person()):
+            if held_out:
                 bank = training.motion.bank
                 probing = reconfiguration_data(base, adapter, photos["val"], encoder, **common, bank=bank)
             curve, comparison = train_reconfiguration(

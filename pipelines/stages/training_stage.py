@@ -145,8 +145,10 @@ def training_run(
     from model.training.runtime import deterministic
 
     shape = {"processes": str(accelerator.num_processes), "device": accelerator.device.type}
+    # A default that came later: without it, the keys are those of earlier versions.
+    ignored = _WITHOUT_EFFECT | ({"keep"} if settings.keep == "last" else set())
     exact, family = (
-        resume_key({**hashes, **shape}, settings.model_dump(mode="json", exclude=_WITHOUT_EFFECT | without))
+        resume_key({**hashes, **shape}, settings.model_dump(mode="json", exclude=ignored | without))
         for without in (set(), _LENGTH)
     )
     key = family if settings.can_be_continued else exact
@@ -180,6 +182,15 @@ def photos_to_train_on(params: Params, processed: Path) -> tuple[dict[str, Photo
     return {split: found.photos for split, found in permitted.items()}, refused
 
 
+def check_kept(stage: str, settings: Loop, held_out: bool) -> None:
+    """Raise ValueError where the best weights are wanted and nobody is held out to choose them."""
+    if settings.keep == "best" and not held_out:
+        raise ValueError(
+            f"{stage}.keep is best, and split val has nobody to measure with (for the IMR: nobody with two photos): "
+            "raise preprocess.val_share, or keep the last weights"
+        )
+
+
 def curve_summary(curve: LossCurve) -> dict[str, float | None]:
     """Return first value, last value and slope per 1,000 steps of probe and loss; the last loss is the smoothed one."""
     return {
@@ -189,6 +200,7 @@ def curve_summary(curve: LossCurve) -> dict[str, float | None]:
         "loss_final": curve.rows[-1]["smoothed"],
         "loss_slope": curve.slope(),
         "probe_slope": curve.slope("probe"),
+        **({} if curve.kept is None else {"kept_step": float(curve.kept)}),
     }
 
 

@@ -70,6 +70,9 @@ class Loop(Section):
     samples_every: int = Field(
         0, ge=0, description="Steps between two grids of sample pictures of people of split val; 0: none."
     )
+    keep: Literal["last", "best"] = Field(
+        "last", description="Averaged weights of the adapter: the last, or those with the lowest probe on split val."
+    )
     cache_batch: Count = Field(32, description="Photos or prompts that are encoded at once.")
     seed: int = Field(0, ge=0, description="Seed of weights, order and noise.")
     mixed_precision: Precision = Field("no", description="Data type of mixed precision; 'no' (in quotes): none.")

@@ -25,10 +25,10 @@ def tiny(project: Path) -> Path:
 # sha256 of each loaded profile as canonical JSON. All extend tiny, so one change may change all. After an intended one,
 # compare the old and the new output of `dynamicid configure --profile NAME`, and update the digests.
 LOADED = {
-    "tiny": "1992aae8d9303b6f64da13fcfb499d89351f00ac7ff7a9ad846b8b368a11a60f",
-    "showcase": "cb741e315e67e7833de220c503a68820cc7a1a9791b24a43de3a88e0835d9b63",
-    "photographs": "cadb98525f0f4e7a39060888f1b46e710b4f1377630892dae1445e0e039d508b",
-    "sd15": "a3414466cd1bb95e6d7e6acdbf0a809a921869a5c50b2c9bc0184fa97ea01961",
+    "tiny": "bf3f70dd796159e6ecc400d7aa1ef3e3941df0dc128e27391dfad2fb14b04e44",
+    "showcase": "0c0cb817b26256abdb85900fd5963c35d3caa28c26460805b5a4a86138a8dfa1",
+    "photographs": "0d39bba657659abda79045cec975cc02842b5dd460566d65d9b89bc703a663bb",
+    "sd15": "d4aac04b770d01a620c45cd8a74c1e5d5465bb405eea34ae3f90cc06cdf1a9ce",
 }
 
 

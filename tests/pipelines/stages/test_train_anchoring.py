@@ -17,6 +17,7 @@ from PIL import Image
 
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.stages.train_anchoring import Inputs, Outputs, run
+from pipelines.stages.training_stage import check_kept
 from tests.processes import run as run_command
 
 
@@ -75,6 +76,39 @@ def test_checkpoints_are_removed_and_outputs_contain_no_path(trained: Path) -> N
     assert not list((trained / ".dynamicid/resume").rglob("step-*"))
     for name, body in files(trained).items():
         assert str(trained).encode() not in body, name
+
+
+def test_the_best_weights_by_people_of_split_val_are_kept(
+    training_data: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a rate that grows too high, the first rows are the best; also where a killed training resumes after them."""
+    changes = ("learning_rate=3", "learning_rate_decay=none", "noise_shift=1", "ema_decay=0", "identity.weight=0")
+    changes = (*changes, "warmup_steps=12", "checkpoint_every=3", "max_grad_norm=1000")
+
+    def train(root: Path, *more: str) -> list[float]:
+        params = training_data.read(*(f"train_anchoring.{change}" for change in (*changes, *more)))
+        run(params, inputs(training_data, root), outputs(root))
+        with (root / "reports/losses.csv").open() as handle:
+            return [float(row["probe"]) for row in csv.DictReader(handle)]
+
+    probes = train(tmp_path / "whole", "keep=best")
+    kept = json.loads((tmp_path / "whole/reports/metrics.json").read_text())["kept_step"]
+    assert probes[-1] > min(probes), "else the last ones would be the best"
+    assert kept == 3 * (1 + probes.index(min(probes)))
+    train(tmp_path / "few", f"steps={kept:.0f}")
+    adapter = "models/anchoring/adapter.safetensors"
+    assert files(tmp_path / "whole")[adapter] == files(tmp_path / "few")[adapter]
+    train(tmp_path / "again", "keep=best", "steps=9")
+    train(tmp_path / "again", "keep=best")
+    assert files(tmp_path / "again") == files(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("stage", ["train_anchoring", "train_imr"])
+def test_without_people_in_split_val_the_best_weights_are_refused(training_data: object, stage: str) -> None:
+    settings = getattr(training_data.read(f"{stage}.keep=best"), stage)
+    check_kept(stage, settings, held_out=True)
+    with pytest.raises(ValueError, match=f"{stage}.keep is best, and split val has nobody to measure with"):
+        check_kept(stage, settings, held_out=False)
 
 
 def test_samples_of_the_same_people_change_nothing(
