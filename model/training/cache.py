@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from model.formats import KEY, RECORDS
+from model.formats import KEY, RECORDS, NewerFormatError
 
 _KEY = 32
 # Records are appended when they are so large together, or the last append is so long ago.
@@ -35,7 +36,8 @@ def text_keys(texts: Sequence[str]) -> np.ndarray:
 class RecordStore:
     """Records of `shape` and `dtype` under `folder` (see `store_folder`).
 
-    Raise ValueError if the folder holds records of another shape or type, or of a newer format.
+    Records of another shape or type, and what was half written, are named and computed again. Raise NewerFormatError if
+    a newer program wrote the folder.
     """
 
     def __init__(self, folder: Path, shape: tuple[int, ...], dtype: str = "float16") -> None:
@@ -60,16 +62,26 @@ class RecordStore:
         if file.exists():
             try:
                 found = json.loads(file.read_bytes())
-                stated = found.pop(KEY, None)  # format 1 has the same files, and does not state its format
-            except (ValueError, AttributeError, TypeError):
-                found, stated = "a damaged store.json", None
-            RECORDS.check(file, stated)
-            if found != wanted:
-                raise ValueError(f"{self.folder}: holds {found}, expected {wanted}; remove the folder")
-            return
+                # Format 1 has the same files, and does not state its format.
+                RECORDS.check(file, found.pop(KEY, None))
+            except NewerFormatError:
+                raise
+            except (ValueError, AttributeError, TypeError, RecursionError):
+                found = "a damaged store.json"
+            if found == wanted:
+                sizes = self._sizes()
+                if (sizes[0] / _KEY, sizes[1] / self.record_bytes) != (self._whole(), self._whole()):
+                    self._again("half-written records at the end")
+                return
+            self._again(f"holds {found}, expected {wanted}")
+            for damaged in (self._keys_file, self._records_file):
+                damaged.unlink(missing_ok=True)
         temporary = file.with_suffix(".tmp")
         temporary.write_text(json.dumps({KEY: RECORDS.version, **wanted}) + "\n", encoding="utf-8")
         temporary.replace(file)
+
+    def _again(self, problem: str) -> None:
+        print(f"{self.folder}: {problem}; these are computed again", file=sys.stderr)
 
     def reload(self) -> None:
         """Read the keys again, including those that this or another process has appended."""
@@ -83,8 +95,12 @@ class RecordStore:
 
     def _whole(self) -> int:
         """Return the number of records that have both key and content: a full disk may have cut either file."""
-        sizes = [file.stat().st_size if file.exists() else 0 for file in (self._keys_file, self._records_file)]
-        return min(sizes[0] // _KEY, sizes[1] // self.record_bytes)
+        keys, records = self._sizes()
+        return min(keys // _KEY, records // self.record_bytes)
+
+    def _sizes(self) -> tuple[int, int]:
+        keys, records = (file.stat().st_size if file.exists() else 0 for file in (self._keys_file, self._records_file))
+        return keys, records
 
     def __len__(self) -> int:
         return len(self._sorted)

@@ -22,12 +22,14 @@ def calibrate(
     from pipelines.data.curation.calibrate import PAGE, Inputs, Outputs, run
     from pipelines.data.faces.calibration import FILE
     from pipelines.versions.forgotten import gate
+    from pipelines.versions.state import CURATE, shared_state
 
     if not data.is_dir():
         raise UserError(f"{data}: no such folder; expected data/processed, or a folder of photos with one per person")
     forgotten = gate(data)
+    state = shared_state(Path()) / CURATE
     inputs = Inputs(data, identity_depth, forgotten.reason if forgotten else None)
-    report = run(read_params(params, overrides), inputs, Outputs(out, Path.cwd()))
+    report = run(read_params(params, overrides), inputs, Outputs(out, Path.cwd(), state))
     found, measured = report.thresholds, report.thresholds["measured"]
     rates = (f"{measured[name]['value']:.2g}" for name in ("false_accepts", "true_accepts"))
     say_done(

@@ -11,15 +11,19 @@ from pipelines.core.errors import UserError
 
 
 def clean(
+    *,
     file: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,
     apply: Annotated[bool, option("Remove; without it, only list what would be removed.", "--apply")] = False,
+    dry_run: Annotated[bool, option("Only list what would be removed, as without --apply.", "--dry-run")] = False,
     unsaved: Annotated[bool, option("Also remove workspaces of runs that were never saved.", "--unsaved")] = False,
     data: Annotated[bool, option("Also remove DVC data that no tag, branch or saved run uses.", "--data")] = False,
 ) -> None:
-    """List workspaces, checkpoints and caches as JSON; with --apply remove those older than `keeping` allows."""
+    """List workspaces, checkpoints and caches as JSON; with --apply remove those beyond the limits of `keeping`."""
     if data and not apply:
         raise UserError("--data needs --apply: what DVC would remove cannot be listed before")
+    if dry_run and apply:
+        raise UserError("--dry-run and --apply: give one of them; --dry-run only lists")
     params = read_params(file, overrides)
     from pipelines.operations.retention import remove, remove_unreferenced_data, survey
 

@@ -27,6 +27,7 @@ def curate(
     from pipelines.data.curation.build import Inputs, Outputs, run
     from pipelines.versions.forgotten import gate
     from pipelines.versions.places import note_copy
+    from pipelines.versions.state import CURATE, shared_state
 
     if identity_depth is not None and not labels:
         raise UserError("--identity-depth needs --labels: it states which folders are labels")
@@ -34,5 +35,5 @@ def curate(
     forgotten = gate(source, out)
     inputs = Inputs(source, depth, forgotten.reason if forgotten else None)
     note_copy(Path.cwd(), out, "curate")
-    report = run(read_params(params, overrides), inputs, Outputs(out))
+    report = run(read_params(params, overrides), inputs, Outputs(out, shared_state(Path()) / CURATE))
     emit(report)

@@ -27,11 +27,14 @@ def preprocess(
     """Analyse every photo with Spark, one row each: face, landmarks, pose, identity embedding, captions, split."""
     from pipelines.stages.preprocess import Inputs, Outputs, run
     from pipelines.versions.places import note_outside
+    from pipelines.versions.state import PREPROCESS, shared_state
 
     # The chain's verdict concerns the chain's dataset; any other folder needs none.
     verdict = Path(VERDICT) if faces == Path(FACES) and Path(VERDICT).is_file() else None
     if master is not None:
         overrides = [*(overrides or ()), f"preprocess.master={master}"]
     note_outside(Path.cwd(), out, PROCESSED)
-    report = run(read_params(params, overrides), Inputs(faces, verdict), Outputs(out))
+    report = run(
+        read_params(params, overrides), Inputs(faces, verdict), Outputs(out, shared_state(Path()) / PREPROCESS)
+    )
     emit(report)

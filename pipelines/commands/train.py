@@ -14,6 +14,7 @@ from pipelines.commands.output import emit_if_asked
 from pipelines.core.chain import ADAPTER, ANCHORING, PROCESSED
 from pipelines.core.errors import StageFailed
 from pipelines.versions.older import warn_if_older
+from pipelines.versions.state import shared_state
 
 Processed = Annotated[Path, option("Preprocessed photos.")]
 Reports = Annotated[Path, option("Folder for losses.csv and metrics.json.")]
@@ -40,7 +41,8 @@ def train_anchoring(
     outputs = Outputs(adapter=out, losses=reports / "losses.csv", metrics=reports / "metrics.json")
     warn_if_older(Path.cwd(), processed)
     if not divided(processes):
-        run(read_params(params, overrides), Inputs(processed=processed, resume_from=resume_from), outputs)
+        inputs = Inputs(processed=processed, state=shared_state(Path()), resume_from=resume_from)
+        run(read_params(params, overrides), inputs, outputs)
     emit_if_asked(outputs)
 
 
@@ -58,10 +60,11 @@ def train_imr(
     """Train the identity-motion reconfigurator (IMR)."""
     from pipelines.stages.train_imr import Inputs, Outputs, run
 
-    inputs = Inputs(processed=processed, anchoring=anchoring, resume_from=resume_from)
     outputs = Outputs(adapter=out, losses=reports / "losses.csv", metrics=reports / "metrics.json")
     warn_if_older(Path.cwd(), processed)
     if not divided(processes):
+        state = shared_state(Path())
+        inputs = Inputs(processed=processed, state=state, anchoring=anchoring, resume_from=resume_from)
         run(read_params(params, overrides), inputs, outputs)
     emit_if_asked(outputs)
 

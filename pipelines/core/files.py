@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -24,6 +25,15 @@ def folder_sha256(folder: Path) -> str:
             digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
             digest.update(bytes.fromhex(sha256(path)))
     return digest.hexdigest()
+
+
+def mark_used(file: Path) -> None:
+    """Set the time of the last use of a cached `file`, which not every file system notes; its content keeps its time.
+
+    Raises FileNotFoundError where it is gone. Of another user's file the time stays.
+    """
+    with suppress(PermissionError):
+        os.utime(file, ns=(time.time_ns(), file.stat().st_mtime_ns))
 
 
 @contextmanager

@@ -10,32 +10,38 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipelines.core.errors import StageFailed, UserError
-from pipelines.core.locks import is_held
+from pipelines.core.formats.folders import STATE_MARKER
+from pipelines.core.locks import hold, is_held
 from pipelines.core.sections.operations import Keeping
 from pipelines.registry.relocation import unfinished_uploads
 from pipelines.versions.dvc import dvc, dvc_problem, local_stores
 from pipelines.versions.git import git
 from pipelines.versions.interrupted import unfinished_objects
+from pipelines.versions.state import CACHE, CURATE, LOCK, PREPROCESS, RESUME, STATE, shared_state
 from pipelines.versions.workspace import workspaces
 
 _DAY = 86400.0
-STATE = Path(".dynamicid")
-_CACHES = ("cache", "preprocess", "curate")
+_BUSY = "a process is using it"
 
 
 @dataclass(frozen=True)
 class Item:
-    """A folder or file: its kind, age in days, size in bytes, and why it is kept (None: it can be removed)."""
+    """A folder or file: its kind, days since its last use, bytes, and why it is kept (None: it can be removed).
+
+    `lock`: held by whoever removes it; nobody who uses it may hold it then.
+    """
 
     kind: str  # workspace, checkpoint, cache or unfinished object
     path: Path
     days: float
     size: int
     kept: str | None
+    lock: Path | None = None
 
     def plain(self) -> dict[str, object]:
         """Return the item for JSON."""
@@ -54,27 +60,39 @@ def survey(root: Path, params: Keeping, *, unsaved: bool = False, now: float | N
     return [
         *_workspaces(root, params.workspaces_days, unsaved, now),
         *_checkpoints(root, params.checkpoints_days, now),
-        *_caches(root, params.caches_days, now),
+        *_caches(shared_state(root), params, now),
         *_unfinished(root, now),
     ]
 
 
 def remove(items: Iterable[Item]) -> tuple[int, int]:
-    """Remove the items that are not kept; return their number and their bytes."""
+    """Remove the items that are not kept; return their number and their bytes.
+
+    What a process began to use meanwhile stays.
+    """
     count = size = 0
     for item in items:
         if item.kept is not None:
             continue
-        if item.path.is_dir():
-            # Renamed first: if this process is killed here, a retry does not use a partly removed workspace.
-            gone = item.path.with_name(f".{item.path.name}.gone")
-            shutil.rmtree(gone, ignore_errors=True)
-            item.path.rename(gone)
-            shutil.rmtree(gone)
-        else:
-            item.path.unlink(missing_ok=True)
-        count, size = count + 1, size + item.size
+        with suppress(_InUseError), hold(item.lock, _InUseError()) if item.lock else nullcontext():
+            _remove(item.path)
+            count, size = count + 1, size + item.size
     return count, size
+
+
+class _InUseError(Exception):
+    """A process uses what was to be removed."""
+
+
+def _remove(path: Path) -> None:
+    if not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+    # Renamed first: if this process is killed here, a retry does not use a partly removed folder.
+    gone = path.with_name(f".{path.name}.gone")
+    shutil.rmtree(gone, ignore_errors=True)
+    path.rename(gone)
+    shutil.rmtree(gone)
 
 
 def _workspaces(root: Path, days: float, unsaved: bool, now: float) -> Iterator[Item]:
@@ -87,32 +105,49 @@ def _workspaces(root: Path, days: float, unsaved: bool, now: float) -> Iterator[
         elif age < days:
             kept = f"used {age:.1f} days ago, kept for {days:g}"
         elif is_busy(path):
-            kept = "a process is using it"
+            kept = _BUSY
         elif path.name not in saved and not path.name.startswith(".") and not unsaved:
             kept = "its run was not saved; --unsaved removes it"
         yield Item("workspace", path, age, size, kept)
 
 
 def _checkpoints(root: Path, days: float, now: float) -> Iterator[Item]:
-    for path in sorted((root / STATE / "resume").glob("*/*/")):
+    for path in sorted((shared_state(root) / RESUME).glob("*/*/")):
         age, size = _measure(path, now)
         kept = None
         if age < days:
             kept = f"written {age:.1f} days ago, kept for {days:g}"
         elif is_held(path.with_suffix(".lock")):
             kept = "a process is training it"
-        yield Item("checkpoint", path, age, size, kept)
+        yield Item("checkpoint", path, age, size, kept, path.with_suffix(".lock"))
 
 
-def _caches(root: Path, days: float, now: float) -> Iterator[Item]:
-    for name in _CACHES:
-        for path in sorted((root / STATE / name).rglob("*")):
-            if path.is_symlink() or not path.is_file() or path.suffix == ".lock":
-                continue
-            info = path.stat()
-            age = (now - max(info.st_mtime, info.st_atime)) / _DAY
-            kept = f"used {age:.1f} days ago, kept for {days:g}" if age < days else None
-            yield Item("cache", path, age, info.st_size, kept)
+def _caches(state: Path, params: Keeping, now: float) -> list[Item]:
+    """Return the entries of the caches in `state`; those used last are kept, up to the limits of age and size."""
+    items = [item for name in (CACHE, PREPROCESS, CURATE) for item in _entries(state / name, now)]
+    busy = {item.lock for item in items if item.lock is not None and is_held(item.lock)}
+    most = float("inf") if params.caches_gb is None else params.caches_gb * 1e9
+    reasons: dict[Path, str | None] = {}
+    held = 0
+    for item in sorted(items, key=lambda item: item.days):
+        held += item.size
+        if item.days < params.caches_days and held <= most:
+            reasons[item.path] = f"used {item.days:.1f} days ago, kept for {params.caches_days:g}"
+        else:
+            reasons[item.path] = _BUSY if item.lock in busy else None
+            held -= item.size if reasons[item.path] is None else 0
+    return [replace(item, kept=reasons[item.path]) for item in items]
+
+
+def _entries(folder: Path, now: float) -> Iterator[Item]:
+    """Yield what is removed as one of a folder of caches: a store of records, or a file."""
+    stores = {file.parent for file in folder.rglob("store.json")}
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    others = {file for file in files if file.parent not in stores and file.name not in (LOCK, STATE_MARKER)}
+    for path in sorted(stores | others):
+        parts = [file.stat() for file in ([path] if path in others else path.iterdir())]
+        used = max(max(part.st_mtime, part.st_atime) for part in parts)
+        yield Item("cache", path, (now - used) / _DAY, sum(part.st_size for part in parts), None, folder / LOCK)
 
 
 def _unfinished(root: Path, now: float) -> Iterator[Item]:
@@ -140,7 +175,7 @@ def _measure(folder: Path, now: float) -> tuple[float, int]:
 
 def is_busy(workspace: Path) -> bool:
     """Whether DVC or a training holds a lock in a workspace."""
-    locks = [workspace / ".dvc" / "tmp" / "lock", *(workspace / STATE / "resume").glob("*/*.lock")]
+    locks = [workspace / ".dvc" / "tmp" / "lock", *(workspace / STATE / RESUME).glob("*/*.lock")]
     running = workspace / ".dvc" / "tmp" / "rwlock"
     stages = running.is_file() and running.read_text(encoding="utf-8").strip() not in ("", "{}")
     return stages or any(is_held(lock) for lock in locks)

@@ -5,8 +5,8 @@ workers read and analyse slices of the shards (no image is sent between processe
 slices. Rows depend on the photos and the parameters alone: not on the order or number of shards, slices or workers.
 
 Finished slices stay in a state folder outside the output, named by their photos and the analyser version: a killed run
-resumes from there, and of a later dataset version only the new photos are analysed. Like the output, the folder holds
-faces.
+resumes from there, and of a later dataset version only the new photos are analysed. Runs share the folder, also at the
+same time, and delete nothing in it. Like the output, it holds faces.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from pipelines.core.documents import read_object
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.files import atomic_folder
-from pipelines.core.formats.folders import STATE_MARKER, enter_state
+from pipelines.core.formats.folders import enter_state
 from pipelines.core.formats.table import SLICES
-from pipelines.core.locks import hold
+from pipelines.core.locks import hold, share
 from pipelines.core.params import Params
 from pipelines.core.paths import resolve
 from pipelines.core.row_schemas import DATASET_SCHEMA, OK, REASONS, open_rows
@@ -34,6 +34,7 @@ from pipelines.data.faces.domain import domains_of_dataset
 from pipelines.data.faces.timing import STEPS
 from pipelines.data.faces.version import analyser_version
 from pipelines.data.faces.votes import check_votes
+from pipelines.data.preprocessing.buckets import plan_buckets
 from pipelines.data.preprocessing.files import SLICE_SUFFIX, remove_parts
 from pipelines.data.preprocessing.jobs import (
     analyse_slices,
@@ -46,9 +47,7 @@ from pipelines.data.preprocessing.slices import Slice, cut_slices
 from pipelines.data.preprocessing.tasks import Job, SliceReport
 from pipelines.data.spark import check_java, spark_context
 from pipelines.versions.forgotten import refuse_forgotten
-
-STATE = Path(".dynamicid/preprocess")
-_LOCK = ".lock"
+from pipelines.versions.state import LOCK, PREPROCESS, STATE
 
 
 @dataclass(frozen=True)
@@ -61,23 +60,25 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Outputs:
-    """`processed`: the folder of buckets, replaced as a whole; `state`: where finished slices are kept."""
+    """`processed`: the folder of buckets, replaced as a whole; `state`: where finished slices and buckets are kept."""
 
     processed: Path
-    state: Path = STATE
+    state: Path = Path(STATE) / PREPROCESS
 
 
 @dataclass(frozen=True)
 class Report:
     """Rows in all, accepted, rejected by reason, and analysed by this run (the others come from earlier runs).
 
-    `seconds` is the time of analysis by step, summed over the workers.
+    `buckets_written`: files of the output that no earlier run had written. `seconds` is the time of analysis by step,
+    summed over the workers.
     """
 
     rows: int
     ok: int
     rejected: dict[str, int]
     looked_at: int
+    buckets_written: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -103,12 +104,18 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> Report:
     _check_replaceable(outputs.processed)
     check_java()
     state = outputs.state.resolve()
-    with hold(state / _LOCK, UserError(f"{state}: another preprocess run works here; wait for it to end")):
+    out = outputs.processed
+    written = UserError(f"{out}: another preprocess run writes it; wait for it to end")
+    removed = UserError(f"{state}: `forget` or `clean` is at work there; wait for it to end")
+    with (
+        # Beside the folder, not in it, since the folder's contents are versioned.
+        hold(out.with_name(f".{out.name}.lock"), written),
+        share(state / LOCK, removed, alone=lambda: remove_parts(state)),
+    ):
         enter_state(SLICES, state)
-        remove_parts(state)
         # In local mode the workers run the same files as this process; elsewhere they check that theirs are equal.
         job = Job(located, version, state, section, verified=not section.master.startswith("local"))
-        return _run(job, shards, slices, outputs.processed)
+        return _run(job, shards, slices, out)
 
 
 def _run(job: Job, shards: Sequence[Path], slices: Sequence[Slice], out: Path) -> Report:
@@ -121,10 +128,10 @@ def _run(job: Job, shards: Sequence[Path], slices: Sequence[Slice], out: Path) -
         analysed = time.monotonic()
         report = _report(reports, params.max_failed_share)
         with atomic_folder(out) as part:
-            written = write_buckets(context, sorted({item.file for item in reports}), params, part)
-            if written != report.rows:
-                raise StageFailed(f"{out}: {written} rows written of {report.rows}; nothing was kept, run it again")
-    _delete_other_slices(job.state, {Path(item.file) for item in reports})
+            rows, written = write_buckets(context, plan_buckets(reports, job), params, part)
+            if rows != report.rows:
+                raise StageFailed(f"{out}: {rows} rows written of {report.rows}; nothing was kept, run it again")
+    report = replace(report, buckets_written=written)
     _print_summary(report, ready - started, analysed - ready, time.monotonic() - analysed)
     return report
 
@@ -156,7 +163,7 @@ def _report(reports: Sequence[SliceReport], max_failed_share: float) -> Report:
             f"preprocess.max_failed_share): {counts}{detail}"
         )
     seconds = {step: round(sum(item.seconds.get(step, 0.0) for item in reports), 3) for step in STEPS}
-    return Report(rows, outcomes[OK], rejected, sum(item.analysed for item in reports), seconds)
+    return Report(rows, outcomes[OK], rejected, sum(item.analysed for item in reports), seconds=seconds)
 
 
 def _located(params: Preprocess) -> Preprocess:
@@ -191,19 +198,13 @@ def _check_replaceable(out: Path) -> None:
         raise UserError(f"{out}: would be replaced, but holds {min(others, default='a file')}; choose another --out")
 
 
-def _delete_other_slices(state: Path, used: set[Path]) -> None:
-    """Delete finished slices that this dataset version does not use: they hold faces."""
-    for file in state.iterdir():
-        if file not in used and file.name not in (_LOCK, STATE_MARKER):
-            file.unlink(missing_ok=True)
-
-
 def _print_summary(report: Report, preparing: float, analysing: float, writing: float) -> None:
     reasons = ", ".join(f"{count} {reason}" for reason, count in report.rejected.items()) or "none"
     rate = f"{report.looked_at / analysing:.1f} photos/s" if report.looked_at else "all known from before"
     print(
         f"preprocess: {report.rows} photos, {report.ok} ok, rejected: {reasons}; {rate} "
-        f"(Spark and metadata {preparing:.1f} s, photos {analysing:.1f} s, buckets {writing:.1f} s; "
+        f"(Spark and metadata {preparing:.1f} s, photos {analysing:.1f} s, {report.buckets_written} new buckets "
+        f"{writing:.1f} s; "
         f"of the workers' time {', '.join(f'{step} {took:.1f} s' for step, took in report.seconds.items())})",
         file=sys.stderr,
     )

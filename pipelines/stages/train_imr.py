@@ -60,9 +60,8 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
     from model.training.runtime import make_accelerator
 
     section = params.train_imr
-    start = adapter_to_start_from(section.start_from, NAME, inputs.state)
-    networks = check_licences(params, {f"{NAME}.start_from": start})
-    with plain_errors(NAME):
+    with plain_errors(NAME), adapter_to_start_from(section.start_from, NAME, inputs.state) as start:
+        networks = check_licences(params, {f"{NAME}.start_from": start})
         accelerator = make_accelerator(section.mixed_precision, params.base.dtype)
         photos, refused = photos_to_train_on(params, inputs.processed)
         require_identities(photos["train"], f"{inputs.processed}, split train")

@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +18,11 @@ from pipelines.core.chain import PROCESSED
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.execution import note_row, note_samples
 from pipelines.core.files import atomic_folder, write_atomically
+from pipelines.core.locks import hold, share
 from pipelines.core.params import Params
 from pipelines.core.paths import refuse_pointers, resolve
 from pipelines.core.sections.training import Loop
+from pipelines.versions.state import CACHE, LOCK, RESUME, STATE
 
 if TYPE_CHECKING:
     from model.network.adapter import Adapter
@@ -29,8 +31,6 @@ if TYPE_CHECKING:
     from model.training.loop import Run
     from model.training.photos import Photos
 
-# Caches and checkpoints, outside the outputs.
-STATE = Path(".dynamicid")
 # Seconds to wait for another process of the same training, which a killed `dvc` may have left running.
 _PATIENCE = 7200.0
 # The adapter that an unfinished training started from, beside the checkpoints.
@@ -43,10 +43,10 @@ _LENGTH = {"steps", "log_every"}
 
 @dataclass(frozen=True)
 class TrainingInputs:
-    """The processed photos, the folder of caches and checkpoints, and a checkpoint to resume from, or None."""
+    """The processed photos, the state with caches and checkpoints, and a checkpoint to resume from, or None."""
 
     processed: Path = Path(PROCESSED)
-    state: Path = STATE
+    state: Path = Path(STATE)
     resume_from: Path | None = None
 
 
@@ -92,32 +92,40 @@ def load_models(params: Params, accelerator: Any) -> Base:
     return replace(base, hair=params.base.hair)
 
 
-def adapter_to_start_from(wanted: str | None, stage: str, state: Path) -> Path | None:
-    """Return the adapter folder of a registered version or a folder; None for None. Raise UserError if it is absent.
+@contextmanager
+def adapter_to_start_from(wanted: str | None, stage: str, state: Path) -> Iterator[Path | None]:
+    """Yield the adapter folder of a registered version or a folder; None for None. Raise UserError if it is absent.
 
-    A version is copied to the checkpoints of the stage, so that a training resumes while the registry is away.
+    A version is copied to the checkpoints of the stage, so that a training resumes while the registry is away. If the
+    block succeeds, the copy is removed, unless another training uses it.
     """
     if wanted is None:
-        return None
+        yield None
+        return
     from filelock import FileLock
 
     from pipelines.registry.model_uri import find_adapter, is_model_uri
     from pipelines.registry.settings import tracking_uri
 
     root = Path.cwd()
-    if is_model_uri(wanted):
-        # In another registry, the same address is another model.
-        address = hashlib.sha256(f"{tracking_uri(root)} {wanted}".encode()).hexdigest()
-        folder = state / "resume" / stage / f"{_START}{address[:16]}"
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_suffix(".lock")):
+    if not is_model_uri(wanted):
+        folder = find_adapter(wanted, root)
+        refuse_pointers(folder.rglob("*"))
+        yield folder
+        return
+    # In another registry, the same address is another model.
+    address = hashlib.sha256(f"{tracking_uri(root)} {wanted}".encode()).hexdigest()
+    folder = state / RESUME / stage / f"{_START}{address[:16]}"
+    lock, used = folder.with_suffix(".lock"), UserError(f"{folder}: `forget` or `clean` is at work there")
+    with share(lock, used):
+        with FileLock(folder.with_suffix(".copying")):
             if not folder.is_dir():
                 with atomic_folder(folder) as part:
                     shutil.copytree(find_adapter(wanted, root), part, dirs_exist_ok=True)
-    else:
-        folder = find_adapter(wanted, root)
-    refuse_pointers(folder.rglob("*"))
-    return folder
+        refuse_pointers(folder.rglob("*"))
+        yield folder
+    with suppress(UserError), hold(lock, used):
+        shutil.rmtree(folder)
 
 
 def check_base_of_start(start: Path | None, base: Base, *, allow_other: bool) -> None:
@@ -152,11 +160,16 @@ def training_run(
         for without in (set(), _LENGTH)
     )
     key = family if settings.can_be_continued else exact
-    checkpoints = Checkpoints(inputs.state / "resume", stage, key, most=settings.steps, family=family)
+    checkpoints = Checkpoints(inputs.state / RESUME, stage, key, most=settings.steps, family=family)
     if inputs.resume_from is not None:
         checkpoints.checked(inputs.resume_from)
     main = accelerator.is_main_process
-    with checkpoints.locked(_PATIENCE) if main else nullcontext():
+    lock = inputs.state / CACHE / LOCK
+    removed = UserError(f"{lock.parent}: `forget` or `clean` is at work there; wait for it to end")
+    with (
+        checkpoints.locked(_PATIENCE) if main else nullcontext(),
+        share(lock, removed) if main else nullcontext(),
+    ):
         if main:
             checkpoints.adopt(exact)
         accelerator.wait_for_everyone()
@@ -165,8 +178,6 @@ def training_run(
         accelerator.wait_for_everyone()
         if main:
             checkpoints.clear(keep_last=settings.can_be_continued)
-            for start in checkpoints.folder.parent.glob(f"{_START}*/"):
-                shutil.rmtree(start, ignore_errors=True)
 
 
 def photos_to_train_on(params: Params, processed: Path) -> tuple[dict[str, Photos], int]:

@@ -21,7 +21,7 @@ FILE = Path(".dynamicid") / "copies.jsonl"
 # Where DVC runs the experiments of `dvc exp run --temp` and `--queue`, each in a clone of the checkout.
 EXPERIMENTS = Path(".dvc") / "tmp" / "exps"
 # What a folder is, beside exports and curated sets, which are copies of photos for other programs.
-DATASET, RUNS, RESTORED, INBOX = "dataset", "runs", "restored", "inbox"
+DATASET, RUNS, RESTORED, INBOX, SHARED = "dataset", "runs", "restored", "inbox", "state"
 # Records computed of photos, and networks trained on them.
 CACHE, BASE = "cache", "base"
 SHEETS, BACKUP, SUBJECT, ROWS = "sheets", "backup", "page of a subject", "page of rows"

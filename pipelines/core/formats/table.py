@@ -38,6 +38,7 @@ class Stored:
     older: str
 
 
+_AGAIN = "photos are analysed again; old results stay until `clean` removes them"
 TABLE = (
     Stored(
         PARAMETERS,
@@ -58,9 +59,12 @@ TABLE = (
         "read; a column that it lacks is empty. `dynamicid repro` writes it again",
     ),
     Stored(
-        SLICES, "`.dynamicid/preprocess`", "`.format.json`", "kept until `preprocess` has analysed the photos again"
+        SLICES,
+        "`.dynamicid/preprocess`",
+        "`.format.json`",
+        _AGAIN,
     ),
-    Stored(CURATION, "`.dynamicid/curate`", "`.format.json`", "kept until `curate` has analysed the photos again"),
+    Stored(CURATION, "`.dynamicid/curate`", "`.format.json`", _AGAIN),
     Stored(RECORDS, "`.dynamicid/cache/*/*`", "`store.json`", "read and extended"),
     Stored(CHECKPOINT, "`.dynamicid/resume/*/*/step-*`", "`progress.json`", "resumed from"),
     Stored(

@@ -40,6 +40,9 @@ class Keeping(Section):
     workspaces_days: float = Field(14, ge=0, description="Workspaces of runs, in days.")
     checkpoints_days: float = Field(14, ge=0, description="Checkpoints to resume from, in days.")
     caches_days: float = Field(30, ge=0, description="Caches, in days.")
+    caches_gb: float | None = Field(
+        None, gt=0, description="Maximum size of all caches, in GB; what was used last stays. null: any size."
+    )
 
 
 class Inbox(Section):

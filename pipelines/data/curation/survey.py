@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -76,16 +75,13 @@ def _content_hash(photo: FoundPhoto) -> str | None:
 
 
 def state_folder(params: Params, state: Path, source: Path) -> Path:
-    """Return the folder for a source's results by these analysers; delete its results by other analysers."""
+    """Return the folder for a source's results by these analysers; those by others stay, as a run may use them."""
     settings = params.curate.model_dump(include=_ANALYSIS_PARAMS)
     patterns = ("pipelines/data/curation/analyse.py", "model/face/face_geometry.py")
     code = [sha256(file) for pattern in patterns for file in code_files(pattern)]
     version = hashlib.sha256(f"{analyser_version(params.preprocess)} {sorted(settings.items())} {code}".encode())
-    parent = state / hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:16]
-    folder = parent / version.hexdigest()[:16]
-    for other in parent.iterdir() if parent.is_dir() else ():
-        if other.is_dir() and other != folder:
-            shutil.rmtree(other)
+    name = hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:16]
+    folder = state / name / version.hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

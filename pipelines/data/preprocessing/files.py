@@ -80,5 +80,5 @@ def write_bucket_file(rows: pa.Table, file: Path) -> None:
 
 def remove_parts(folder: Path) -> None:
     """Delete the unfinished files of killed writers, since they hold faces."""
-    for part in folder.glob(".*.part"):
+    for part in folder.rglob(".*.part"):
         part.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ import pyarrow as pa
 
 from pipelines.core.people import normal_name
 from pipelines.core.sections.data import Preprocess
+from pipelines.data.preprocessing.buckets import Bucket, BucketReport, make_bucket
 from pipelines.data.preprocessing.files import read_slice_file
 from pipelines.data.preprocessing.slice_table import ANALYSIS
 from pipelines.data.preprocessing.slices import Slice
@@ -23,7 +25,6 @@ from pipelines.data.preprocessing.tasks import (
     analyse_slice,
     finished,
     plan_slice,
-    write_bucket,
 )
 from pipelines.data.preprocessing.worker_analyser import use_own_gpu
 from pipelines.data.spark import reported, run_tasks, telling
@@ -67,13 +68,16 @@ def _earlier(one: tuple[int, tuple[str, str]], other: tuple[int, tuple[str, str]
 def find_finished(context: Any, slices: Sequence[Slice], job: Job, originals: Any) -> list[SliceReport | None]:
     """Return, for every slice, its report where an earlier run finished it, else None."""
 
-    def task(piece: Slice) -> SliceReport | None:
-        return finished(piece, job, originals.value)
+    def task(piece: Slice) -> tuple[SliceReport | None, list[str]]:
+        damaged: list[str] = []
+        return finished(piece, job, originals.value, damaged), damaged
 
     parts = -(-len(slices) // _SLICES_A_TASK)
     with reported("finding finished photos"):
-        reports: list[SliceReport | None] = context.parallelize(list(slices), parts).map(telling(task)).collect()
-    return reports
+        found = context.parallelize(list(slices), parts).map(telling(task)).collect()
+    for file in (file for _, damaged in found for file in damaged):
+        print(f"{file}: damaged, or of another version; its photos are analysed again", file=sys.stderr)
+    return [report for report, _ in found]
 
 
 def find_earlier_rows(
@@ -137,11 +141,12 @@ def analyse_slices(
     return reports
 
 
-def write_buckets(context: Any, files: Sequence[str], params: Preprocess, out: Path) -> int:
-    """Have the workers write all buckets into `out`, one task per bucket; return the number of rows written."""
-    task = partial(write_bucket, slices=list(files), params=params, out=out.resolve())
-    buckets = range(params.buckets)
-    written: list[int] = run_tasks(
+def write_buckets(context: Any, buckets: Sequence[Bucket], params: Preprocess, out: Path) -> tuple[int, int]:
+    """Have the workers make all buckets in `out`, one task each; return their rows, and how many were written."""
+    task = partial(make_bucket, params=params, out=out.resolve())
+    made: list[BucketReport] = run_tasks(
         context, buckets, task, weights=[1] * len(buckets), title="writing buckets", unit="buckets"
     )
-    return sum(written)
+    for file in (item.damaged for item in made if item.damaged):
+        print(f"{file}: damaged; it is written again", file=sys.stderr)
+    return sum(item.rows for item in made), sum(item.written for item in made)

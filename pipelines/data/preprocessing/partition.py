@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
+import numpy as np
+
 _BITS = 63
 
 
@@ -17,6 +19,14 @@ def bucket_bounds(bucket: int, buckets: int) -> tuple[int, int]:
     low = -(-(bucket << _BITS) // buckets)
     high = -(-((bucket + 1) << _BITS) // buckets) - 1
     return low, high
+
+
+def buckets_of(hashes: np.ndarray, buckets: int) -> np.ndarray:
+    """Return (buckets,) bool: which of the buckets have one of the partition `hashes` (N,) int64."""
+    lows = np.array([bucket_bounds(bucket, buckets)[0] for bucket in range(buckets)], np.int64)
+    found = np.zeros(buckets, bool)
+    found[np.searchsorted(lows, hashes, "right") - 1] = True
+    return found
 
 
 def split_of(identity: str | None, test_share: float, val_share: float) -> str:

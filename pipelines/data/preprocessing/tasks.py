@@ -1,4 +1,4 @@
-"""Analyse a slice, or put a bucket together, in a worker process."""
+"""Analyse a slice in a worker process."""
 
 from __future__ import annotations
 
@@ -6,28 +6,22 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from pipelines.core.files import mark_used
 from pipelines.core.people import normal_name
-from pipelines.core.row_schemas import OK, PROCESSED_SCHEMA, REJECTED
+from pipelines.core.row_schemas import OK, REJECTED
 from pipelines.core.sections.data import Preprocess
 from pipelines.data.faces.record import FaceRecord
 from pipelines.data.preprocessing.crashes import CRASH_DETAIL, CrashLog
-from pipelines.data.preprocessing.files import (
-    SLICE_SUFFIX,
-    read_hash_range,
-    read_slice_file,
-    write_bucket_file,
-    write_slice,
-)
-from pipelines.data.preprocessing.partition import bucket_bounds, split_of
-from pipelines.data.preprocessing.slice_table import GIVEN, STATED, analysis_key, slice_table, sort_rows, with_given
+from pipelines.data.preprocessing.files import SLICE_SUFFIX, read_slice_file, write_slice
+from pipelines.data.preprocessing.partition import buckets_of
+from pipelines.data.preprocessing.slice_table import GIVEN, HASH, analysis_key, slice_table, sort_rows, with_given
 from pipelines.data.preprocessing.slices import Slice, read_slice
 from pipelines.data.preprocessing.worker_analyser import worker_analyser
 
@@ -45,11 +39,14 @@ _METADATA = [*GIVEN, "domain", "prompt", "face_prompt"]
 class SliceReport:
     """Report on a slice: its file, rows by outcome ("ok" or the reason), and how many were analysed in this run.
 
+    `buckets` has a bit for each bucket, set where the slice has rows of it; `written` is the time of the file in ns.
     `seconds` is the time by analysis step (faces.timing), `detail` one message of an analyser that failed.
     """
 
     file: str
     outcomes: dict[str, int]
+    buckets: bytes
+    written: int
     analysed: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     detail: str = ""
@@ -85,15 +82,20 @@ class EarlierRows:
     places: np.ndarray
 
 
-def finished(piece: Slice, job: Job, originals: Originals) -> SliceReport | None:
-    """Return the report of a slice whose file an earlier run or task wrote, or None where it must be analysed."""
+def finished(piece: Slice, job: Job, originals: Originals, damaged: list[str] | None = None) -> SliceReport | None:
+    """Return the report of a slice whose file an earlier run or task wrote, or None where it must be analysed.
+
+    A file that cannot be read is added to `damaged`; it stays until it is replaced, as another run may be writing it.
+    """
     file = plan_slice(piece, job, originals).file
     try:
-        return SliceReport(str(file), _outcomes(read_slice_file(file, columns=["reason"])["reason"]))
+        mark_used(file)
+        return _report(file, read_slice_file(file, columns=["reason", HASH]), job)
     except FileNotFoundError:
         return None
-    except pa.ArrowInvalid:
-        file.unlink(missing_ok=True)  # truncated when its machine went down
+    except (pa.ArrowInvalid, KeyError):  # truncated when its machine went down, or of another version
+        if damaged is not None:
+            damaged.append(str(file))
         return None
 
 
@@ -124,26 +126,7 @@ def _analyse_slice(
     table = sort_rows(pa.concat_tables(tables))
     write_slice(table, plan.file)
     detail = next((record.detail for record in records if record.reason == "analyser_failed"), "")
-    return SliceReport(str(plan.file), _outcomes(table["reason"]), len(analysed), seconds, detail)
-
-
-def write_bucket(bucket: int, slices: list[str], params: Preprocess, out: Path) -> int:
-    """Gather the rows of a bucket from all slices and write `part-<bucket>.parquet` into `out`; return their number.
-
-    Rows are sorted by identity (unknown last), file name and image id.
-    """
-    low, high = bucket_bounds(bucket, params.buckets)
-    rows = read_hash_range([Path(file) for file in slices], low, high)
-    keys = [(name, "ascending", "at_end") for name in ("identity", "file_name", "image_id")]
-    rows = rows.take(pc.sort_indices(rows, sort_keys=keys))
-    people = rows["identity"].to_pylist()
-    splits = {name: split_of(name, params.test_share, params.val_share) for name in set(people)}
-    rows = rows.append_column("split", pa.array([splits[name] for name in people], pa.string()))
-    domain = pc.coalesce(rows[STATED], rows["domain"])
-    rows = rows.set_column(rows.schema.get_field_index("domain"), "domain", domain)
-    table = rows.select(PROCESSED_SCHEMA.names).cast(PROCESSED_SCHEMA)
-    write_bucket_file(table, out / f"part-{bucket:05d}.parquet")
-    return int(table.num_rows)
+    return replace(_report(plan.file, table, job), analysed=len(analysed), seconds=seconds, detail=detail)
 
 
 @dataclass(frozen=True)
@@ -228,5 +211,7 @@ def _read_earlier(earlier: EarlierRows) -> Iterator[tuple[list[int], pa.Table]]:
         yield earlier.rows[here].tolist(), read_slice_file(Path(file), places=earlier.places[here])
 
 
-def _outcomes(reasons: pa.ChunkedArray) -> dict[str, int]:
-    return dict(Counter(reason or OK for reason in reasons.to_pylist()))
+def _report(file: Path, rows: pa.Table, job: Job) -> SliceReport:
+    outcomes = Counter(reason or OK for reason in rows["reason"].to_pylist())
+    buckets = np.packbits(buckets_of(rows[HASH].to_numpy(), job.params.buckets)).tobytes()
+    return SliceReport(str(file), dict(outcomes), buckets, file.stat().st_mtime_ns)

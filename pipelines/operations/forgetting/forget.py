@@ -29,6 +29,7 @@ from pipelines.versions.dataset_version import DatasetVersion, current_version, 
 from pipelines.versions.dvc import cache_folder
 from pipelines.versions.git_tags import check_repository
 from pipelines.versions.places import DATASET, INBOX, UNREADABLE, Copy, noted, parts_of
+from pipelines.versions.state import shared_state, states_of
 from pipelines.versions.workspace import all_runs_folders, all_workspaces
 
 
@@ -118,7 +119,8 @@ def forget(
         else:
             report = _nothing_left(root, subject, locations, beyond)
         local_stores = [Path(store.odb.path) for store in opened if store.odb.fs.protocol == "local"]
-        outside = [*all_runs_folders(root), *local_stores, *noted(root, DATASET), *noted(root, INBOX)]
+        outside = [*all_runs_folders(root), *local_stores, *states_of(root)]
+        outside += [folder for what in (DATASET, INBOX) for folder in noted(root, what)]
         kept = [Path(copy.folder) for copy in named if not copies]
         searched = [root, root / local.DATA, *outside] if check else []
         remaining = _remaining(locations, searched, kept, root / FILE)
@@ -148,6 +150,7 @@ def located_in(root: Path, subject: Subject) -> tuple[Path, Subject]:
     if not (root / ".dvc" / "config").is_file():
         raise UserError(f"{root}: not a DVC repository; run this in the checkout that holds the dataset")
     check_repository(root)
+    shared_state(root)  # noted, also where no stage has been run with this DYNAMICID_STATE
     return root, with_listed(subject, forgotten.gate(root))
 
 
@@ -246,7 +249,8 @@ def _forget(root: Path, locations: Locations, shown: set[str]) -> ForgettingRepo
     failed: list[str] = []
     version = _new_versions(root, list(locations.tables), len(subject.image_ids), failed)
     pictures = local.delete_files(root, locations.files)
-    removed = records.clean_stores(local.record_folders(root), root / PROCESSED)
+    others = [path for path in all_workspaces(root) if path not in locations.workspaces]
+    removed = records.clean_stores(local.record_folders(root), [path / PROCESSED for path in (root, *others)])
     checkpoints = local.delete_checkpoints(root)
     reports = local.delete_reports(root, evaluations=may_show)
     for path in locations.workspaces:

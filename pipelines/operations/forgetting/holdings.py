@@ -22,6 +22,7 @@ from pipelines.operations.forgetting.subject import Subject
 from pipelines.versions import forgotten
 from pipelines.versions.dataset_version import versions_of_data
 from pipelines.versions.places import UNREADABLE, Copy
+from pipelines.versions.state import states_of
 
 PAGE = Path(__file__).with_name("holdings.html.j2")
 _COLUMNS = ("image_id", "identity", "file_name", "prompt", "face_prompt", "source", "licence", "consent")
@@ -59,7 +60,7 @@ def holdings(root: Path, subject: Subject) -> tuple[Holdings, dict[str, bytes]]:
     root, subject = located_in(root, subject)
     opened, beyond = stores.open_stores(root)
     found = locate(root, subject, opened, read_journal(root))
-    photos, pictures = _photos(found, subject)
+    photos, pictures = _photos(root, found, subject)
     held = Holdings(
         people=sorted(subject.identities),
         photos=sorted(photos.values(), key=lambda photo: str(photo["file_name"])),
@@ -85,10 +86,11 @@ def write_holdings(file: Path, held: Holdings, pictures: dict[str, bytes]) -> No
     file.write_text(render_page(PAGE, held=held, photos=shown), encoding="utf-8")
 
 
-def _photos(found: Locations, subject: Subject) -> tuple[dict[str, dict[str, Any]], dict[str, bytes]]:
+def _photos(root: Path, found: Locations, subject: Subject) -> tuple[dict[str, dict[str, Any]], dict[str, bytes]]:
     """Return the rows of the subject's photos by image id, and their pictures: of the checkout, else of the caches."""
     photos: dict[str, dict[str, Any]] = {}
     pictures: dict[str, bytes] = {}
+    states = states_of(root)
 
     def take(source: Any) -> None:
         with pq.ParquetFile(source, pre_buffer=False) as file:
@@ -103,7 +105,7 @@ def _photos(found: Locations, subject: Subject) -> tuple[dict[str, dict[str, Any
                     known["split"] = known["split"] or split
 
     for table in found.tables:
-        if table.suffix == ".parquet" and local.STATE not in table.parts:
+        if table.suffix == ".parquet" and not any(map(table.is_relative_to, states)):
             take(table)
     for oid in found.found.dataset_tables if not photos else ():
         with found.found.holders[oid][0].opened(oid) as file:

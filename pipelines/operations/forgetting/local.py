@@ -34,22 +34,24 @@ from pipelines.versions.places import (
     INBOX,
     RESTORED,
     RUNS,
+    SHARED,
     UNREADABLE,
     Copy,
     known_copies,
     noted,
     parts_of,
 )
+from pipelines.versions.state import CACHE as RECORDS
+from pipelines.versions.state import CURATE, LOCK, PREPROCESS, RESUME, STATE, states_of
 from pipelines.versions.workspace import all_runs_folders
 
-STATE = ".dynamicid"
 DATA = "data"
 # In the state folder: the checkout's own inbox, and copies of batches of an object store.
 _INBOXES = ("inbox", "inbox_copies")
 # Of other programs: servers' databases and logs are searched for bytes, but nothing in them is taken for a cache.
 _OTHERS = frozenset({"stack"})
 # Noted folders that are no copies of photos: they are searched or named as what they are.
-_NO_COPIES = (BASE, CACHE, DATASET, INBOX, RUNS)
+_NO_COPIES = (BASE, CACHE, DATASET, INBOX, RUNS, SHARED)
 _FACES = re.compile(rb"data:image/(?!svg)")
 # Every report of an evaluation names its metrics file (pipelines/evaluation/belonging.py).
 _EVALUATION = b'<meta name="metrics"'
@@ -69,12 +71,12 @@ def walk(top: Path, without: Iterable[Path] = ()) -> Iterator[Path]:
         yield from (Path(folder) / name for name in sorted(names))
 
 
-def _files(root: Path, *folders: str) -> Iterator[Path]:
+def _files(root: Path, folders: Iterable[Path]) -> Iterator[Path]:
     """Yield the files below `folders` of a checkout, without its run workspaces, which are checkouts themselves."""
     # With one runs folder for all checkouts, a workspace is inside its own runs folder.
     runs = [runs for runs in all_runs_folders(root) if runs.resolve().is_relative_to(root.resolve())]
-    for name in folders:
-        yield from walk(root / name, [*runs, *(root / STATE / other for other in _OTHERS)])
+    for folder in folders:
+        yield from walk(folder, [*runs, *(root / STATE / other for other in _OTHERS)])
 
 
 def find_tables(root: Path, subject: Subject, unread: set[Path]) -> dict[Path, SubjectRows]:
@@ -84,7 +86,9 @@ def find_tables(root: Path, subject: Subject, unread: set[Path]) -> dict[Path, S
     """
     outside = (file for folder in noted(root, DATASET) for file in walk(folder))
     inboxes = [root / STATE / name for name in _INBOXES]
-    inside = (file for file in _files(root, DATA, STATE) if not any(map(file.is_relative_to, inboxes)))
+    inside = (
+        file for file in _files(root, [root / DATA, *states_of(root)]) if not any(map(file.is_relative_to, inboxes))
+    )
     found: dict[Path, SubjectRows] = {}
     for file in filter(is_table, (*inside, *outside)):
         try:
@@ -106,8 +110,9 @@ def hold_locks(root: Path, others: Iterable[Path]) -> Iterator[None]:
         for folder in (root, *others):
             faces = folder / FACES
             locks = [faces.with_name(f".{faces.name}.lock")] if faces.parent.is_dir() else []
-            locks += [folder / STATE / name / ".lock" for name in ("preprocess", "curate")]
-            locks += sorted((folder / STATE / "resume").glob("*/*.lock"))
+            for state in states_of(folder):
+                locks += [state / name / LOCK for name in (PREPROCESS, CURATE, RECORDS)]
+                locks += sorted((state / RESUME).glob("*/*.lock"))
             for lock in locks:
                 message = (
                     f"{lock}: an ingest, preprocessing, curation or training is at work there; wait for it to end, "
@@ -120,9 +125,9 @@ def hold_locks(root: Path, others: Iterable[Path]) -> Iterator[None]:
 
 def clean_tables(root: Path, tables: Iterable[Path], subject: Subject) -> dict[str, int]:
     """Remove the subject's rows from tables of datasets; delete cached tables and those left without rows."""
-    counts = {"rewritten": 0, "deleted": 0}
+    counts, states = {"rewritten": 0, "deleted": 0}, states_of(root)
     for file in tables:
-        kept = not file.is_relative_to(root / STATE) and write_without(file, file, subject)
+        kept = not any(map(file.is_relative_to, states)) and write_without(file, file, subject)
         if not kept:
             file.unlink()
         counts["rewritten" if kept else "deleted"] += 1
@@ -140,14 +145,16 @@ def find_files(root: Path, subject: Subject) -> SubjectFiles:
         found |= listed(inbox, subject, found)
     for folder in photos:
         found |= files_of(_by_name(folder, walk(folder)), subject)
-    others = (file for file in _files(root, STATE) if not any(map(file.is_relative_to, (*inboxes, *photos))))
-    found |= files_of(_by_name(state, (file for file in others if not is_table(file))), subject, named=False)
+    for top in states_of(root):
+        others = (file for file in _files(root, [top]) if not any(map(file.is_relative_to, (*inboxes, *photos))))
+        found |= files_of(_by_name(top, (file for file in others if not is_table(file))), subject, named=False)
     return found
 
 
 def delete_files(root: Path, found: SubjectFiles) -> int:
     """Delete pictures, after what came with them, and folders that are empty then; return the number of pictures."""
-    kept = {root / STATE, *(root / STATE / name for name in (*_INBOXES, "photos", "showcase")), *noted(root, INBOX)}
+    own = (root / STATE / name for name in (*_INBOXES, "photos", "showcase"))
+    kept = {*states_of(root), *own, *noted(root, INBOX)}
     for list_, entries in found.lists.items():
         unlist(list_, entries)
     for file in (*sorted(found.beside), *sorted(found.pictures)):
@@ -185,7 +192,8 @@ def delete_unfinished(root: Path, probe: Probe) -> None:
     """
     for file in probe.among((*unfinished_objects(local_stores(root)), *unfinished_uploads(root))):
         file.unlink(missing_ok=True)
-    folders = {file.parent for file in _files(root, DATA, STATE)} | {root / DATA, root / STATE}
+    tops = [root / DATA, *states_of(root)]
+    folders = {file.parent for file in _files(root, tops)} | {*tops}
     for folder in sorted(folders):
         for path in sorted(folder.glob(".*")) if folder.is_dir() else ():
             if path.suffix in _UNFINISHED:
@@ -199,8 +207,7 @@ def has_data_of(workspace: Path, subject: Subject) -> bool:
 
 def delete_checkpoints(root: Path) -> int:
     """Delete all checkpoints of interrupted trainings, as they do not list their photos; return their number."""
-    resume = root / STATE / "resume"
-    folders = [path for path in sorted(resume.glob("*/*")) if path.is_dir()]
+    folders = [path for top in states_of(root) for path in sorted((top / RESUME).glob("*/*")) if path.is_dir()]
     for folder in folders:
         shutil.rmtree(folder)
     return len(folders)
@@ -208,7 +215,7 @@ def delete_checkpoints(root: Path) -> int:
 
 def record_folders(root: Path) -> list[Path]:
     """Return the folders of caches with records of photos: those of the trainings, and of bases of photographs."""
-    return [root / STATE / "cache", root / STATE / "foundation", *noted(root, CACHE)]
+    return [*(top / RECORDS for top in states_of(root)), root / STATE / "foundation", *noted(root, CACHE)]
 
 
 def bases_of(root: Path, subject: Subject) -> list[str]:

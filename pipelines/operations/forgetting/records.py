@@ -18,8 +18,8 @@ _KEY = 32
 _COPIED = 1 << 26
 
 
-def claimed_keys(processed: Path) -> np.ndarray:
-    """Return (N,) S32, sorted: the keys of all records that a training on `processed` would read.
+def claimed_keys(processed: Iterable[Path]) -> np.ndarray:
+    """Return (N,) S32, sorted: the keys of all records that trainings on the folders `processed` would read.
 
     A photo's key is made from its content (`pipelines.data.training_data.photo_keys`), a prompt's from its text.
     """
@@ -28,7 +28,7 @@ def claimed_keys(processed: Path) -> np.ndarray:
 
     keys: list[bytes] = []
     prompts: set[str] = {""}
-    for shard in sorted(processed.rglob("*.parquet")):
+    for shard in (shard for folder in processed for shard in sorted(folder.rglob("*.parquet"))):
         with pq.ParquetFile(shard, pre_buffer=False) as file:
             for batch in file.iter_batches(batch_size=256, columns=[*CONTENT, "status", "prompt"]):
                 usable = batch.filter(pc.equal(batch["status"], OK))
@@ -39,8 +39,8 @@ def claimed_keys(processed: Path) -> np.ndarray:
     return np.sort(np.frombuffer(b"".join(keys), f"V{_KEY}").view(f"S{_KEY}"))
 
 
-def clean_stores(caches: Iterable[Path], processed: Path) -> int:
-    """Keep the records below `caches` that a training on `processed` would read; return how many were removed."""
+def clean_stores(caches: Iterable[Path], processed: Iterable[Path]) -> int:
+    """Keep the records below `caches` that trainings on `processed` would read; return how many were removed."""
     claimed = claimed_keys(processed)
     return sum(keep_only(file.parent, claimed) for cache in caches for file in sorted(cache.rglob("store.json")))
 

@@ -37,15 +37,14 @@ from pipelines.operations.upgrade import tracking
 from pipelines.registry.settings import database
 from pipelines.versions.forgotten import LEDGER, read_ledger
 from pipelines.versions.places import known_copies
+from pipelines.versions.state import CACHE, CURATE, PREPROCESS, RESUME, shared_state
 
-STATE = ".dynamicid"
-# Files of these formats: a pattern in the checkout, and the JSON file that states the version.
+# Files of these formats: a pattern in the state, and the JSON file that states the version.
 _STATED: tuple[tuple[Format, str, str], ...] = (
-    (SLICES, f"{STATE}/preprocess", STATE_MARKER),
-    (CURATION, f"{STATE}/curate", STATE_MARKER),
-    (RECORDS, f"{STATE}/cache/*/*", "store.json"),
-    (CHECKPOINT, f"{STATE}/resume/*/*/step-*", "progress.json"),
-    (ADAPTER, "models/*", "config.json"),
+    (SLICES, PREPROCESS, STATE_MARKER),
+    (CURATION, CURATE, STATE_MARKER),
+    (RECORDS, f"{CACHE}/*/*", "store.json"),
+    (CHECKPOINT, f"{RESUME}/*/*/step-*", "progress.json"),
 )
 
 
@@ -112,12 +111,14 @@ def _rows(root: Path) -> Iterator[Item]:
 
 
 def _states(root: Path) -> Iterator[Item]:
-    for kind, pattern, marker in _STATED:
-        folders = [path for path in sorted(root.glob(pattern)) if path.is_dir() and any(path.iterdir())]
+    state = shared_state(root)
+    places = [*((state, *each) for each in _STATED), (root, ADAPTER, "models/*", "config.json")]
+    for top, kind, pattern, marker in places:
+        folders = [path for path in sorted(top.glob(pattern)) if path.is_dir() and any(path.iterdir())]
         if marker != STATE_MARKER:
             folders = [path for path in folders if (path / marker).is_file()]
         versions = Counter(stated_version(kind, path / marker) for path in folders)
-        place = root / pattern if len(folders) != 1 else folders[0]
+        place = top / pattern if len(folders) != 1 else folders[0]
         yield from (_item(root, place, kind, version, files) for version, files in sorted(versions.items()))
 
 

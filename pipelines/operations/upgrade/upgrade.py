@@ -14,9 +14,10 @@ from pipelines.core.files import atomic_folder
 from pipelines.core.locks import hold
 from pipelines.operations.backup.backup import make_backup
 from pipelines.operations.backup.locations import Addresses, checkout_locations
-from pipelines.operations.upgrade.survey import STATE, Item, survey
+from pipelines.operations.upgrade.survey import Item, survey
 from pipelines.registry.registry import registry_lock
 from pipelines.registry.settings import database
+from pipelines.versions.state import STATE
 
 BACKUPS = f"{STATE}/before_upgrade"
 FILES, DATABASES = "files", "databases"

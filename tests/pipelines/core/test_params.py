@@ -25,10 +25,10 @@ def tiny(project: Path) -> Path:
 # sha256 of each loaded profile as canonical JSON. All extend tiny, so one change may change all. After an intended one,
 # compare the old and the new output of `dynamicid configure --profile NAME`, and update the digests.
 LOADED = {
-    "tiny": "bf3f70dd796159e6ecc400d7aa1ef3e3941df0dc128e27391dfad2fb14b04e44",
-    "showcase": "0c0cb817b26256abdb85900fd5963c35d3caa28c26460805b5a4a86138a8dfa1",
-    "photographs": "0d39bba657659abda79045cec975cc02842b5dd460566d65d9b89bc703a663bb",
-    "sd15": "d4aac04b770d01a620c45cd8a74c1e5d5465bb405eea34ae3f90cc06cdf1a9ce",
+    "tiny": "ba576ff53ffc3ca907cc67082e05e819a3394655c33ffc140cd921fd2490fc0a",
+    "showcase": "ba0f292cee86a80f08162d71cad8e93f0f62a6ed33c3f8ae29164f09071b89f3",
+    "photographs": "2f808f0f1b2cb8389df68273f2026d6df045939d3e401def8c7c5af64daa474d",
+    "sd15": "a374cdd0886b8fe715a422a519cfca9e487b53b7612c2e584842d862572a1a76",
 }
 
 

@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from pipelines.core.files import mark_used
+from pipelines.core.locks import share
 from pipelines.core.sections.operations import Keeping
 from pipelines.operations.retention import Item, remove, survey
+from pipelines.versions.state import VARIABLE
 from tests.processes import dvc, git
 
 DAYS = Keeping(workspaces_days=14, checkpoints_days=14, caches_days=30)
@@ -73,14 +76,67 @@ def test_checkpoints_of_a_running_training_and_young_ones_stay(root: Path) -> No
 
 
 def test_cached_files_are_removed_by_their_last_use(root: Path) -> None:
-    for name, days in (("old.npz", 31.0), ("used.npz", 2.0)):
-        file = root / ".dynamicid" / "cache" / "latents" / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(b"1234")
-        moment = time.time() - days * 86400
-        os.utime(file, (moment, moment))
+    for name, days in (("old.arrow", 31.0), ("used.arrow", 2.0)):
+        cached(root, f"preprocess/{name}", days)
     remove(survey(root, DAYS))
-    assert [path.name for path in (root / ".dynamicid" / "cache" / "latents").iterdir()] == ["used.npz"]
+    assert [path.name for path in (root / ".dynamicid" / "preprocess").glob("*.arrow")] == ["used.arrow"]
+
+
+def cached(root: Path, name: str, days: float, size: int = 4) -> Path:
+    file = root / ".dynamicid" / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(b"1" * size)
+    age(file, days)
+    return file
+
+
+def test_a_store_of_records_goes_as_a_whole(root: Path) -> None:
+    for name, days in (("store.json", 40.0), ("keys.bin", 40.0), ("records.bin", 40.0)):
+        cached(root, f"cache/latents/old/{name}", days)
+        cached(root, f"cache/latents/used/{name}", 1.0 if name == "keys.bin" else days)
+    found = {item.path.name: item for item in survey(root, DAYS) if item.kind == "cache"}
+    assert sorted(found) == ["old", "used"]
+    assert (found["old"].size, found["old"].kept) == (12, None)
+    remove(survey(root, DAYS))
+    assert sorted(path.name for path in (root / ".dynamicid" / "cache" / "latents").rglob("*")) == [
+        "keys.bin",
+        "records.bin",
+        "store.json",
+        "used",
+    ]
+
+
+def test_above_the_limit_of_size_what_was_used_last_stays(root: Path) -> None:
+    files = [cached(root, f"preprocess/{days}.arrow", days, 400) for days in (1, 2, 3, 4)]
+    cached(root, "preprocess/.format.json", 90)
+    limited = DAYS.model_copy(update={"caches_gb": 1e-6})
+    assert [item.kept is None for item in survey(root, limited) if item.kind == "cache"] == [False, False, True, True]
+    mark_used(files[3])
+    remove(survey(root, limited))
+    left = sorted(path.name for path in (root / ".dynamicid" / "preprocess").iterdir())
+    assert left == [".format.json", ".lock", "1.arrow", "4.arrow"]
+
+
+def test_what_a_running_stage_uses_stays(root: Path) -> None:
+    file, store = cached(root, "preprocess/a.arrow", 90), cached(root, "cache/latents/a/store.json", 90)
+    listed = survey(root, DAYS)
+    assert [item.kept for item in listed if item.kind == "cache"] == [None, None]
+    with share(root / ".dynamicid" / "preprocess" / ".lock", RuntimeError()):
+        kept = {item.path.name: item.kept for item in survey(root, DAYS) if item.kind == "cache"}
+        assert kept == {"a": None, "a.arrow": "a process is using it"}
+        remove(listed)  # made before the stage started
+    assert file.exists()
+    assert not store.exists()
+
+
+def test_a_workspace_and_another_folder_of_the_state_are_cleaned_too(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "fast"))
+    (tmp_path / "fast" / "preprocess").mkdir(parents=True)
+    (tmp_path / "fast" / "preprocess" / "a.arrow").write_bytes(b"1")
+    (item,) = (item for item in survey(root, DAYS.model_copy(update={"caches_days": 0})) if item.kind == "cache")
+    assert (item.path, item.kept) == (tmp_path / "fast" / "preprocess" / "a.arrow", None)
 
 
 def test_surveying_changes_nothing(root: Path) -> None:

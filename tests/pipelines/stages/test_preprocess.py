@@ -16,6 +16,7 @@ from PIL import Image
 
 from pipelines.cli import main
 from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.locks import hold, share
 from pipelines.core.params import Params, load_params
 from pipelines.core.row_schemas import DATASET_SCHEMA, PROCESSED_SCHEMA, read_rows
 from pipelines.stages.preprocess import Inputs, Outputs, run
@@ -87,7 +88,7 @@ def test_rows_do_not_depend_on_how_the_work_was_divided(
     first, second = _bytes(tmp_path / "a" / "processed"), _bytes(tmp_path / "b")
     assert sorted(first) == [f"part-{bucket:05d}.parquet" for bucket in range(4)]
     assert first == second
-    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["processed"]
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [".processed.lock", "processed"]
 
     table = read_rows(tmp_path / "b", PROCESSED_SCHEMA)
     assert table.schema.equals(PROCESSED_SCHEMA)
@@ -126,7 +127,7 @@ def test_finished_slices_are_not_looked_at_again(
     others = params("preprocess.slice_photos=4", "preprocess.buckets=2", "preprocess.test_share=0.5")
     assert run(others, Inputs(grown), Outputs(tmp_path / "out", state)).looked_at == 4
     kept = {file.name for file in state.iterdir() if file.suffix != ".arrow"}
-    assert kept == {".lock", ".format.json"}
+    assert kept == {".lock", ".format.json", "buckets"}
     # A slice that a crash of the machine cut off is analysed again.
     victim.write_bytes(victim.read_bytes()[:1000])
     assert run(others, Inputs(grown), Outputs(tmp_path / "out", state)).looked_at == 4
@@ -141,10 +142,35 @@ def test_finished_slices_are_not_looked_at_again(
     assert (report.rows, report.looked_at, report.rejected) == (12, 1, {"duplicate": 1})
     run(mixed_params, Inputs(mixed), Outputs(tmp_path / "fresh", tmp_path / "mixed-state"))
     assert _bytes(tmp_path / "fresh") == _bytes(tmp_path / "out")
-    # Slices of removed photos are deleted, since they hold faces.
-    report = run(mixed_params, Inputs(faces), Outputs(tmp_path / "out", state))
-    assert report.looked_at == 2
-    assert len(list(state.glob("*.arrow"))) == 4
+    # What the first version needed is still there: runs delete nothing of each other.
+    report = run(small, Inputs(faces), Outputs(tmp_path / "out", state))
+    assert (report.looked_at, report.buckets_written) == (0, 0)
+
+
+def test_two_weeks_at_once_share_their_results(
+    people: list[Row], params: Callable[..., Params], tmp_path: Path
+) -> None:
+    state, lock = tmp_path / "state", UserError("taken")
+    week_one = Inputs(_write(tmp_path / "one", [people[:8]]))
+    week_two = Inputs(_write(tmp_path / "two", [people[:8], people[8:]]))
+    with share(state / ".lock", lock):  # another run
+        unfinished = state / ".another.1.part"
+        unfinished.write_bytes(b"half a slice")
+        assert run(params(), week_one, Outputs(tmp_path / "a", state)).looked_at == 8
+        assert unfinished.exists(), "the other run is writing it"
+        report = run(params(), week_two, Outputs(tmp_path / "b", state))
+        assert (report.looked_at, report.rows) == (4, 12)
+    again = run(params(), week_two, Outputs(tmp_path / "c", state))
+    assert (again.looked_at, again.buckets_written) == (0, 0)
+    assert not unfinished.exists()
+    assert run(params(), week_one, Outputs(tmp_path / "d", state)).buckets_written == 0
+    run(params(), week_two, Outputs(tmp_path / "fresh", tmp_path / "fresh-state"))
+    assert _bytes(tmp_path / "fresh") == _bytes(tmp_path / "b") == _bytes(tmp_path / "c")
+    assert _bytes(tmp_path / "d") == _bytes(tmp_path / "a")
+    with hold(state / ".lock", lock), pytest.raises(UserError, match="`forget` or `clean` is at work there"):
+        run(params(), week_one, Outputs(tmp_path / "a", state))
+    with hold(tmp_path / ".a.lock", lock), pytest.raises(UserError, match="another preprocess run writes it"):
+        run(params(), week_one, Outputs(tmp_path / "a", state))
 
 
 def test_every_awkward_file_is_one_row_with_its_reason(
@@ -270,7 +296,7 @@ def test_real_photos_are_told_apart_from_the_command_line(
     captured = capsys.readouterr()
     report = json.loads(captured.out)
     seconds = report.pop("seconds")
-    assert report == {"rows": 100, "ok": 100, "rejected": {}, "looked_at": 100}
+    assert report == {"rows": 100, "ok": 100, "rejected": {}, "looked_at": 100, "buckets_written": 4}
     assert set(seconds) == {"decode", "detect", "landmarks", "embed", "caption", "encode"}
     assert min(seconds[part] for part in ("decode", "detect", "landmarks", "embed", "encode")) > 0
     assert "photos/s" in captured.err

@@ -17,7 +17,7 @@ from PIL import Image
 
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.stages.train_anchoring import Inputs, Outputs, run
-from pipelines.stages.training_stage import check_kept
+from pipelines.stages.training_stage import adapter_to_start_from, check_kept
 from tests.processes import run as run_command
 
 
@@ -240,6 +240,18 @@ def test_a_training_goes_on_while_the_registry_of_its_start_is_away(
     assert not list((places[0].state / "resume").glob("*/*/")), "nothing is kept of a finished training"
     with pytest.raises(StageFailed, match="no answer"):
         run(params, *places)
+
+
+def test_the_copy_of_a_start_stays_while_another_training_uses_it(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, started = "pipelines.registry.model_uri.adapter_folder", ("models:/dynamicid/1", "train_anchoring", tmp_path)
+    monkeypatch.setattr(asked, lambda *_: trained / "models/anchoring")
+    with adapter_to_start_from(*started) as one:
+        with adapter_to_start_from(*started) as other:
+            assert other == one
+        assert one.is_dir()
+    assert not one.exists()
 
 
 def test_checkpoints_of_a_training_from_another_adapter_are_not_resumed(

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -19,13 +20,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.cli import main
-from pipelines.core.row_schemas import DATASET_SCHEMA, read_rows
+from pipelines.core.row_schemas import DATASET_SCHEMA, PROCESSED_SCHEMA, read_rows
 from pipelines.evaluation.belonging import metrics_mark
 from pipelines.operations.forgetting.forget import forget
 from pipelines.operations.forgetting.subject import subject_of
 from pipelines.versions.dataset_version import checkout_version, current_version
 from pipelines.versions.forgotten import read_ledger
 from pipelines.versions.places import note_copy
+from pipelines.versions.state import VARIABLE, shared_state
 from tests.pipelines.photos import dataset_row, write_shards
 from tests.processes import git
 
@@ -390,3 +392,39 @@ def test_pages_of_rows_are_deleted_also_for_people_who_are_in_training(story: Fo
     assert "reports/browse/faces-v1-faces-v2.html" in json.loads(printed)["reports"]
     assert not page.exists()
     assert evaluation.exists(), "it shows nobody who is in training"
+
+
+def test_the_state_that_workspaces_share_is_reached_wherever_it_is(
+    make: Callable[[Path], Home], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, shared = make(tmp_path), tmp_path / "fast disk"
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv(VARIABLE, str(shared))
+    run = home.root / ".dynamicid" / "runs" / "without-data"
+    for name in ("preprocess", "cache", "resume"):
+        shutil.move(home.root / ".dynamicid" / name, shared_state(run) / name)
+    bucket = shared / "preprocess" / "buckets" / "0.parquet"
+    bucket.parent.mkdir()
+    os.link(next(home.root.glob("data/processed/*.parquet")), bucket)
+    monkeypatch.delenv(VARIABLE)  # the shell in which somebody forgets has never heard of it
+    pieces = pieces_of([*home.of("anna"), *processed_of(home, "anna")])
+    assert {Path(file).name for file in files_with([shared], pieces)} >= {"anna.arrow", "0.parquet"}
+    held = json.loads(command(home.root, "subject", "anna", "--json")[0])
+    assert held["places"][str(shared / "preprocess")] == held["places"][str(bucket.parent)] == 1
+    report = json.loads(command(home.root, "forget", "--identity", "anna")[0])
+    assert files_with([home.root, home.remote, shared], pieces) == []
+    assert (report["remaining"], report["records"], report["checkpoints"]) == ([], 3 + 3 + 2 * 3, 1)
+    assert (shared / "preprocess" / "bert.arrow").is_file()
+
+
+def test_records_of_photos_that_only_a_workspace_trains_on_stay(make: Callable[[Path], Home], tmp_path: Path) -> None:
+    from model.training.cache import RecordStore
+
+    home = make(tmp_path)
+    run = home.root / ".dynamicid" / "runs" / "without-data"
+    kept = read_rows(home.root / "data" / "processed", PROCESSED_SCHEMA).to_pylist()
+    write_shards(run / "data" / "processed", PROCESSED_SCHEMA, [[row for row in kept if row["identity"] == "bert"]])
+    command(home.root, "forget", "--identity", "carl")
+    shutil.rmtree(home.root / "data" / "processed")
+    command(home.root, "forget", "--identity", "dora")
+    assert len(RecordStore(home.root / ".dynamicid" / "cache" / "faces" / "0", (512,), "float32")) == 2

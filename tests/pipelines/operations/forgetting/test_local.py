@@ -81,7 +81,14 @@ def _hold(lock: Path, ready: object, done: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "lock", ["preprocess/.lock", "curate/.lock", "resume/train_imr/0123.lock", "runs/one/.dynamicid/preprocess/.lock"]
+    "lock",
+    [
+        "preprocess/.lock",
+        "curate/.lock",
+        "cache/.lock",
+        "resume/train_imr/0123.lock",
+        "runs/one/.dynamicid/preprocess/.lock",
+    ],
 )
 def test_nothing_starts_while_another_process_writes(tmp_path: Path, lock: str) -> None:
     file = tmp_path / ".dynamicid" / lock

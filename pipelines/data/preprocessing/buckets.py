@@ -1,0 +1,111 @@
+"""Make buckets from slices. A bucket with the rows of an earlier one is a link to it, and nothing is written.
+
+A bucket is linked into the state as well, under a hash of everything that its bytes depend on. Nothing is copied: where
+a file system cannot link the two folders, every bucket is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipelines.core.files import atomic_file, mark_used, sha256
+from pipelines.core.formats.table import PROCESSED
+from pipelines.core.row_schemas import PROCESSED_SCHEMA
+from pipelines.core.sections.data import Preprocess
+from pipelines.data.faces.version import code_files
+from pipelines.data.preprocessing.files import read_hash_range, write_bucket_file
+from pipelines.data.preprocessing.partition import bucket_bounds, split_of
+from pipelines.data.preprocessing.slice_table import STATED
+from pipelines.data.preprocessing.tasks import Job, SliceReport
+
+# In the state.
+FOLDER = "buckets"
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A bucket: its number, the slices with rows of it, and its file in the state."""
+
+    number: int
+    slices: tuple[str, ...]
+    kept: Path
+
+
+@dataclass(frozen=True)
+class BucketReport:
+    """The rows of a bucket, whether it was written or linked, and its file in the state if that was damaged."""
+
+    rows: int
+    written: bool
+    damaged: str | None = None
+
+
+def plan_buckets(reports: Sequence[SliceReport], job: Job) -> list[Bucket]:
+    """Return all buckets of a dataset version, from the reports of its slices."""
+    params = job.params
+    slices = sorted({(item.file, item.written, item.buckets) for item in reports})
+    holds = np.array([np.unpackbits(np.frombuffer(bits, np.uint8), count=params.buckets) for _, _, bits in slices])
+    version = _version()
+    planned = []
+    for number in range(params.buckets):
+        here = [slices[row] for row in np.flatnonzero(holds[:, number])]
+        read = here or slices[:1]  # of a bucket without a row, any slice has none
+        # The time of a slice, as its photos may have been analysed again, with another outcome.
+        parts = [(Path(file).name, written) for file, written, _ in here]
+        settings = [*bucket_bounds(number, params.buckets), params.test_share, params.val_share]
+        digest = hashlib.sha256(json.dumps([version, settings, parts]).encode()).hexdigest()
+        planned.append(Bucket(number, tuple(file for file, _, _ in read), job.state / FOLDER / f"{digest}.parquet"))
+    return planned
+
+
+def _version() -> str:
+    """Return what the bytes of a bucket depend on, beside its slices and parameters."""
+    patterns = ("pipelines/data/preprocessing/*.py", "pipelines/core/row_schemas.py")
+    code = [sha256(file) for pattern in patterns for file in code_files(pattern)]
+    return f"{PROCESSED.version} {pa.__version__} {code}"
+
+
+def make_bucket(bucket: Bucket, params: Preprocess, out: Path) -> BucketReport:
+    """Make `part-<number>.parquet` in `out`: a link to that of an earlier run, else written from the slices."""
+    file = out / f"part-{bucket.number:05d}.parquet"
+    file.unlink(missing_ok=True)  # of a task that was lost and is repeated
+    damaged = None
+    try:
+        rows = pq.read_metadata(bucket.kept).num_rows
+        mark_used(bucket.kept)
+        os.link(bucket.kept, file)
+        return BucketReport(rows, written=False)
+    except pa.ArrowInvalid:
+        damaged = str(bucket.kept)
+    except OSError:
+        pass  # there is none, or it cannot be linked
+    table = _rows_of(bucket, params)
+    write_bucket_file(table, file)
+    with suppress(OSError), atomic_file(bucket.kept, shared=True) as part:
+        os.link(file, part)
+    return BucketReport(table.num_rows, written=True, damaged=damaged)
+
+
+def _rows_of(bucket: Bucket, params: Preprocess) -> pa.Table:
+    """Return the rows of a bucket, sorted by identity (unknown last), file name and image id."""
+    low, high = bucket_bounds(bucket.number, params.buckets)
+    rows = read_hash_range([Path(file) for file in bucket.slices], low, high)
+    keys = [(name, "ascending", "at_end") for name in ("identity", "file_name", "image_id")]
+    rows = rows.take(pc.sort_indices(rows, sort_keys=keys))
+    people = rows["identity"].to_pylist()
+    splits = {name: split_of(name, params.test_share, params.val_share) for name in set(people)}
+    rows = rows.append_column("split", pa.array([splits[name] for name in people], pa.string()))
+    domain = pc.coalesce(rows[STATED], rows["domain"])
+    rows = rows.set_column(rows.schema.get_field_index("domain"), "domain", domain)
+    return rows.select(PROCESSED_SCHEMA.names).cast(PROCESSED_SCHEMA)
