@@ -11,8 +11,17 @@ from task_docs import REFERENCE
 PROFILES = sorted(path.stem for path in (PROJECT / "profiles").glob("*.yaml"))
 _TRIGGERS = {"scheduled": "schedule", "asset_triggered": "data"}
 
-FORM = {name: Param(**field) for name, field in REFERENCE["form"].items()}
-FORM["profile"] = Param(**REFERENCE["form"]["profile"], enum=[None, *PROFILES])
+# What the form's lists show in place of "null".
+_EMPTY = {"profile": "that of params.yaml", "start_from": "what retrain.start_from says"}
+_FIELDS = {**REFERENCE["form"], "profile": {**REFERENCE["form"]["profile"], "enum": [None, *PROFILES]}}
+FORM = {
+    name: Param(
+        **field,
+        description_md=field["description"],
+        **({"values_display": {"null": _EMPTY[name]}} if name in _EMPTY else {}),
+    )
+    for name, field in _FIELDS.items()
+}
 # The JSON of a run for the command line (pipelines/registry/training_run.py).
 FILLED = "{{ {'form': params} | tojson }}"
 ASKED = (

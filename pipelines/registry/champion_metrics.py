@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -140,22 +141,28 @@ def _judge_again(version: Any, params: Params, processed: Path, wanted: str, roo
 
 @dataclass(frozen=True)
 class Alone:
-    """The evaluation of one adapter beside the chain's: its `metrics`, their `file`, and the `report`."""
+    """The evaluation of one adapter beside the chain's: its `metrics`, their `file`, the `report`, when it began.
+
+    `start` is in seconds since 1970.
+    """
 
     metrics: dict[str, Any]
     file: Path
     report: Path
+    start: float
 
     def record(self, root: Path, name: str, tags: dict[str, str]) -> str:
         """Record it in MLflow with its conditions and `tags` (without their prefix), and return the run's id.
 
         The report shows people, so it is kept only where the dataset they are from is known: `forget` finds it by that.
         """
+        from pipelines.registry.lineage import source_tags
+
         client = open_registry(root)
         every = {**tags, "conditions": conditions(self.metrics)}
         shown = _photos_of(root)
-        named = {**{f"dynamicid.{key}": value for key, value in every.items()}, **shown}
-        with open_run(client, name, named) as run_id:
+        named = {f"dynamicid.{key}": value for key, value in every.items()} | shown | source_tags(root, "register")
+        with open_run(client, name, named, start=round(self.start * 1000)) as run_id:
             client.log_artifact(run_id, str(self.file))
             if shown:
                 client.log_artifact(run_id, str(self.report))
@@ -185,12 +192,11 @@ def evaluated_alone(
     from pipelines.evaluation.evaluate import evaluate
 
     alone = params.evaluate.model_copy(update={"shipped_adapter": None, "protocol": "ours"})
-    settings = params.model_copy(update={"evaluate": alone})
+    settings, start = params.model_copy(update={"evaluate": alone}), time.time()
     with tempfile.TemporaryDirectory() as folder:
         file, report = Path(folder) / "metrics.json", Path(folder) / "index.html"
-        yield Alone(
-            evaluate(settings, processed, adapter, metrics=file, report=report, variants=variants), file, report
-        )
+        metrics = evaluate(settings, processed, adapter, metrics=file, report=report, variants=variants)
+        yield Alone(metrics, file, report, start)
 
 
 def _check_comparable(own: Params, params: Params) -> None:

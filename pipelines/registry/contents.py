@@ -14,6 +14,7 @@ from typing import Any
 
 from pipelines.core.chain import FACES, METRICS, PROCESSED, VERDICT, VERDICT_PROCESSED, stages
 from pipelines.core.documents import read_object
+from pipelines.core.pages import markdown_table
 from pipelines.evaluation.belonging import figure_text, read_document
 from pipelines.evaluation.headline import HEADLINE, figures
 from pipelines.evaluation.variants import MEANINGS, MULTI_MEANINGS, PAPER_MEANINGS, PAPER_VARIANTS, SINGLE_MEANINGS
@@ -60,8 +61,7 @@ def stage_metrics(root: Path, name: str) -> dict[str, float]:
     """
     if name == "evaluate":
         document = read_document(root / METRICS)
-        rows = {**_of_model(document), **figures(document)}
-        found: dict[str, Any] = {metric: figure["value"] for metric, figure in rows.items()}
+        found: dict[str, Any] = {metric: figure["value"] for metric, figure in _shown(document).items()}
     else:
         file = root / "reports" / name / "metrics.json"
         tree = read_object(file, f"`dynamicid repro --force {name}` writes it again") if file.is_file() else {}
@@ -96,18 +96,18 @@ def describe_run(name: str, document: dict[str, Any], values: dict[str, float], 
             "\nDVC had this result already, or it was made in another checkout: start and end are those of recording.\n"
         )
     if document:
-        text += "\n| metric | value | 95 % interval | meaning |\n|---|---|---|---|\n"
         meanings = {**MEANINGS, **PAPER_MEANINGS, **{one.name: one.meaning for one in HEADLINE}}
-        for metric, figure in {**figures(document), **_of_model(document)}.items():
+        rows = []
+        for metric, figure in _shown(document).items():
             between = "" if figure.get("low") is None else f"{figure['low']:.3f} … {figure['high']:.3f}"
             reason = "" if figure["value"] is not None else f" ({figure['reason']})"
             meaning = meanings.get(metric.removeprefix("paper.model."), "")
-            text += f"| {metric} | {figure_text(figure)}{reason} | {between} | {meaning} |\n"
+            rows.append((metric, f"{figure_text(figure)}{reason}", between, meaning))
+        text += f"\n{markdown_table(('metric', 'value', '95 % interval', 'meaning'), rows)}"
         text += f"\nEvery variant and metric: the table `{ALL_METRICS}` among the artefacts.\n"
     elif values:
-        text += "\n| metric | value | meaning |\n|---|---|---|\n"
-        for metric, value in values.items():
-            text += f"| {metric} | {value:.6g} | {_TRAINING_MEANINGS.get(metric, '')} |\n"
+        lines = [(name, f"{value:.6g}", _TRAINING_MEANINGS.get(name, "")) for name, value in values.items()]
+        text += f"\n{markdown_table(('metric', 'value', 'meaning'), lines)}"
     return text
 
 
@@ -147,6 +147,11 @@ def dataset_inputs(root: Path, result: StageResult, lineage: Lineage) -> list[An
         counts = {"people": max(people, default=None), "pictures": document.get("settings", {}).get("pictures")}
         add(f"{version} evaluation set", lineage.evaluation_set, PROCESSED, "evaluation", schema=None, counts=counts)
     return found
+
+
+def _shown(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the figures that a run has as metrics, the headline first: MLflow's page keeps their order."""
+    return {**figures(document), **_of_model(document)}
 
 
 def _of_model(document: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from pipelines.core.pages import markdown_table
 from pipelines.registry.faults import TrackingFault
 from pipelines.registry.registry import made_from, versions_of
 
@@ -88,14 +89,15 @@ def _describe(client: Any, name: str) -> None:
     """
     decided = [(one.at, str(found.version), one) for found in versions_of(client, name) for one in decisions_of(found)]
     rows = [
-        (at, f"v{number}", one.decision.replace("_", " "), one.by, _shown(one.champion), "; ".join(one.reasons))
+        (
+            *(at[:19].replace("T", " "), f"v{number}", one.decision.replace("_", " ")),
+            *(one.by, _shown(one.champion), "; ".join(one.reasons)),
+        )
         for at, number, one in sorted(decided, key=lambda row: (row[0], int(row[1])))
         if one.decision != "not_asked"
     ]
-    table = [_COLUMNS, ("---",) * len(_COLUMNS), *rows]
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in table]
     own = (client.get_registered_model(name).description or "").partition(_HISTORY)[0].rstrip()
-    client.update_registered_model(name, "\n".join([own, "", _HISTORY, "", *lines]).lstrip())
+    client.update_registered_model(name, f"{own}\n\n{_HISTORY}\n\n{markdown_table(_COLUMNS, rows)}".lstrip())
 
 
 def _shown(version: str | None) -> str:

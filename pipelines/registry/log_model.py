@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
+import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -246,11 +247,16 @@ def _complete(client: Tracking, version: Any) -> None:
     """Make a new version the challenger, unless there is a newer one, and note its number in its run."""
     if _UNFINISHED not in version.tags:
         return
+    from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
+
     name, number = version.name, str(version.version)
     if str(versions_of(client, name)[-1].version) == number:
         client.set_registered_model_alias(name, CHALLENGER, number)
     with contextlib.suppress(TrackingFault):  # somebody deleted the run
         client.set_tag(version.run_id, _VERSION, number)
+    with contextlib.suppress(TrackingFault):  # or the model
+        registered = json.dumps([{"name": name, "version": number}])
+        client.set_logged_model_tags(version.source.removeprefix("models:/"), {MLFLOW_MODEL_VERSIONS: registered})
     client.delete_model_version_tag(name, number, _UNFINISHED)
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pipelines.core.pages import markdown_table
 from pipelines.core.params import Params
 from pipelines.core.weights.licences import describe
 from pipelines.evaluation.belonging import figure_text, withheld
+from pipelines.evaluation.headline import S, figures
 
 _TEMPLATE = Path(__file__).with_name("model_card.md.j2")
 
@@ -28,18 +30,24 @@ def model_card(
     from jinja2 import Environment, StrictUndefined
 
     def shown(variant: str, metric: str) -> str:
-        interval = metrics.get(variant, {}).get(metric)
+        rows, name = (metrics["normalised"], "id_similarity") if metric == S else (metrics, metric)
+        interval = rows.get(variant, {}).get(name)
         return "–" if interval is None else figure_text(interval)
 
-    rows = [
-        {
-            "name": metric,
-            "value": shown("model", metric),
-            "interval": "–" if interval["value"] is None else f"{interval['low']:.3f} … {interval['high']:.3f}",
-            "text_only": shown("text_only", metric),
-            "ceiling": shown("ceiling", metric),
-        }
-        for metric, interval in metrics["model"].items()
+    def row(metric: str, interval: dict[str, Any]) -> tuple[str, ...]:
+        between = "–" if interval["value"] is None else f"{interval['low']:.3f} … {interval['high']:.3f}"
+        return metric, shown("model", metric), between, shown("text_only", metric), shown("ceiling", metric)
+
+    rows = [row(metric, interval) for metric, interval in metrics["model"].items()]
+    if (s := figures(metrics).get(S)) is not None:
+        rows.insert(0, row(S, s))
+    terms = {True: "allowed", False: "forbidden", None: "unknown"}
+    of_networks = [
+        (
+            *(describe(one), str(one["parameter"]), one["licence"] or "unknown"),
+            *(terms[one[use]] for use in ("commercial", "redistribution")),
+        )
+        for one in networks or ()
     ]
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
     last = lineages[-1] if lineages else None
@@ -48,9 +56,10 @@ def model_card(
         profile=params.profile,
         base=params.base.pipeline,
         trained_here=last,
-        rows=rows,
-        terms={True: "allowed", False: "forbidden", None: "unknown"},
-        networks=[{**network, "name": describe(network)} for network in networks or ()],
+        figures=markdown_table(("metric", "value", "95 % interval", "text only", "ceiling"), rows),
+        networks=markdown_table(("network", "parameter", "licence", "commercial use", "redistribution"), of_networks)
+        if of_networks
+        else None,
         paper={name: figure_text(one) for name, one in metrics.get("paper", {}).get("model", {}).items()},
         withheld=withheld(metrics),
         evaluation_set=metrics["evaluation_set"],

@@ -27,6 +27,7 @@ from pipelines.registry.runs import (
     log_tags,
     log_values,
     open_run,
+    page_of,
     search_runs,
     writer_of,
     writing,
@@ -101,7 +102,13 @@ def end_parent(client: Tracking, parent: str) -> None:
 
 @contextmanager
 def child_run(
-    client: Tracking, root: Path, name: str, tags: Mapping[str, str], parent: str | None = None
+    client: Tracking,
+    root: Path,
+    name: str,
+    tags: Mapping[str, str],
+    parent: str | None = None,
+    *,
+    start: int | None = None,
 ) -> Iterator[str]:
     """As `open_run`, of a run that belongs to `parent`; without one, to that of the scheduler's run, if any.
 
@@ -114,7 +121,7 @@ def child_run(
             own = parent_of(client, root, CHAIN, writer)
         grouped = {PARENT: found} if (found := parent or own) else {}
         try:
-            with open_run(client, name, {**tags, **grouped}) as run_id:
+            with open_run(client, name, {**tags, **grouped}, start=start) as run_id:
                 yield run_id
         except BaseException:
             if own:
@@ -132,7 +139,7 @@ def _describe(client: Tracking, root: Path, stage: str) -> str:
     for before in names[: names.index(stage)] if stage in names else ():
         run = finished_run(client, stage=before, lock_hash=lock_hash(root, before)) if before in lock else None
         if run is not None:
-            text += f"\n- {before}: [{run}](#/experiments/{client.experiment_id()}/runs/{run})"
+            text += f"\n- {before}: [{run}]({page_of(client.experiment_id(), run)})"
     return text
 
 

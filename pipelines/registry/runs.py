@@ -44,7 +44,12 @@ def leave_address(client: Any, run_id: str) -> None:
     pages = parts._replace(netloc=parts.netloc.rpartition("@")[2], path=parts.path.rstrip("/"), query="", fragment="")
     with contextlib.suppress(Exception):  # a link is worth no failure of a stage
         experiment = client.get_run(run_id).info.experiment_id
-        Path(file).write_text(f"{pages.geturl()}/#/experiments/{experiment}/runs/{run_id}", encoding="utf-8")
+        Path(file).write_text(f"{pages.geturl()}/{page_of(experiment, run_id)}", encoding="utf-8")
+
+
+def page_of(experiment: str, run_id: str) -> str:
+    """Return the page of a run below MLflow's address, in the mode for trainings; MLflow opens that for GenAI first."""
+    return f"#/experiments/{experiment}/runs/{run_id}?workflowType=machine_learning"
 
 
 def search_runs(

@@ -34,11 +34,13 @@ from pipelines.registry.settings import (
 Answer = TypeVar("Answer")
 # By this tag MLflow's page shows trainings; where it is missing, it guesses, often conversations of language models.
 _KIND = "mlflow.experimentKind"
-# MLflow's client would wait by itself, without a word; the boundary does it. It would also draw bars for every file.
+# MLflow's client would wait by itself, without a word; the boundary does it. It would also draw bars for every file and
+# print two addresses for every run that ends.
 _CLIENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 
 

@@ -27,9 +27,9 @@ class Form(Section):
     dataset_version: str | None = Field(
         None,
         pattern=r"^(latest|faces-v[0-9]+)$",
-        description="Dataset version, such as faces-v3, or latest; empty: procedural people.",
+        description="Dataset version, such as faces-v3, or latest; empty: that of the commit with procedural people.",
     )
-    identities: int = Field(100, ge=4, le=100_000, description="Procedural people to draw without a version.")
+    identities: int = Field(100, ge=4, le=100_000, description="Procedural people to draw and add without a version.")
     start_from: Literal["parameters", "scratch", "champion"] | None = Field(
         None, description=f"{_described(Retrain, 'start_from')} Empty: retrain.start_from."
     )

@@ -40,4 +40,4 @@ def described(request: DrawRequest) -> dict[str, Any]:
         {"bytes": len(one.photo), "sha256": hashlib.sha256(one.photo).hexdigest()[:_DIGITS]}
         for one in request.references
     ]
-    return {"references": photos, **asked}
+    return {**asked, "references": photos}  # the list of traces shows where this begins

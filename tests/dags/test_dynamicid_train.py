@@ -219,6 +219,8 @@ def test_the_form_is_typed(dag: dict, project: Path) -> None:
     types = {name: dag["params"][name]["type"] for name in ("identities", "promote", "human_decision")}
     assert types == {"identities": "integer", "promote": "boolean", "human_decision": "boolean"}
     assert dag["params"]["start_from"]["enum"] == [None, "parameters", "scratch", "champion"]
+    for name in ("profile", "start_from"):
+        assert "null" in dag["params"][name]["values_display"], "Airflow's form would show the word null"
     # A scheduled run has no form, so every value has a default, the same as on the command line.
     assert dag["defaults"] == Form().model_dump(mode="json")
 
@@ -229,6 +231,7 @@ def test_the_form_says_what_the_parameter_reference_says(dag: dict, project: Pat
     table = page.partition("## The form of dynamicid_train")[2]
     for name, field in fields.items():
         assert dag["params"][name]["description"] == field["description"]
+        assert dag["params"][name]["description_md"] == field["description"], "with names as code"
         assert f"| `{name}` |" in table
         assert f"| {field['description']} |" in table
     assert page.count(Loop.model_fields["steps"].description) >= 4

@@ -56,10 +56,15 @@ def shown_of(check: Check) -> list[str]:
     where = check.origin or check.parameter
     return [
         "the run stops" if check.severity == FAIL else "a warning",
-        f"<code>{html.escape(where)}</code>" if where else "",
+        f"<code>{_breakable(html.escape(where))}</code>" if where else "",
         re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(check.protects)),
         "",
     ]
+
+
+def _breakable(name: str) -> str:
+    """Return the name of a parameter or file so that a narrow column breaks it between its words."""
+    return re.sub(r"([./_])", r"\1<wbr>", name)
 
 
 @contextmanager
@@ -87,6 +92,8 @@ def write_docs(context: Any, verdict: Verdict, part: Path, docs: Path) -> None:
     result = context.validation_results_store.get(key)
     # To Great Expectations a warning is a failure.
     result.success = verdict.success
+    # Where its pages still search the name, though it is elsewhere since release 1.0.
+    result.meta["batch_kwargs"] = {"data_asset_name": verdict.stage}
     pages = os.path.relpath(PAGES.absolute(), docs.absolute())
     for item in result.results:
         if not item.success and "element_count" in item.result:
@@ -131,7 +138,7 @@ def remove_stale(report: Path) -> Path | None:
 
 def _rows_link(name: str, pages: str) -> str:
     command = f"dynamicid dataset browse --failing {name}"
-    return f'<code>{command}</code><br>writes <a href="{_TOP}{pages}/{name}.html">the page</a> of them'
+    return f'<code>{_breakable(command)}</code><br>writes <a href="{_TOP}{pages}/{name}.html">the page</a> of them'
 
 
 def _settled(text: str, up: str, verdict: Verdict) -> str:

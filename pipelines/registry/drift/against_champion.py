@@ -37,7 +37,7 @@ def run(params: Params, root: Path, out: Path, against: str | None = None) -> Ve
     Raises UserError where the version's training data is unknown or missing, StageFailed where processed photos are not
     those of the dataset beside them.
     """
-    client = open_registry(root)
+    begin, client = time.time(), open_registry(root)
     version = find_version(client, against) if against else champion_of(client, params.register_.model_name)
     finished = not against and version is not None and version.tags.get(TRAINED_HERE) == "false"
     if version is None or finished:
@@ -71,7 +71,7 @@ def run(params: Params, root: Path, out: Path, against: str | None = None) -> Ve
         findings=findings,
     )
     _write(out, verdict, write_page(verdict, reference, current))
-    _record(client, root, verdict, out)
+    _record(client, root, verdict, out, round(begin * 1000))
     return verdict
 
 
@@ -97,7 +97,7 @@ def _write(out: Path, verdict: Verdict, page: str | None = None) -> None:
         write_atomically(out / PAGE, page)
 
 
-def _record(client: Tracking, root: Path, verdict: Verdict, out: Path) -> None:
+def _record(client: Tracking, root: Path, verdict: Verdict, out: Path, start: int) -> None:
     from mlflow.entities import Metric
 
     from pipelines.registry.lineage import AIRFLOW_RUN_VARIABLE, source_tags
@@ -115,7 +115,8 @@ def _record(client: Tracking, root: Path, verdict: Verdict, out: Path) -> None:
     values |= {f"{name}.chance": one.chance for name, one in names.items()}
     now = time.time_ns() // 1_000_000
     tags |= source_tags(root, "drift")
-    with child_run(client, root, "drift", {key: value for key, value in tags.items() if value}) as run_id:
+    known = {key: value for key, value in tags.items() if value}
+    with child_run(client, root, "drift", known, start=start) as run_id:
         log_values(client, run_id, {}, [Metric(name, value, now, 0) for name, value in values.items()])
         client.log_artifacts(run_id, str(out))
     leave_address(client, run_id)

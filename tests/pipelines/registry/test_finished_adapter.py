@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +38,16 @@ def root(tmp_path: Path, project: Path, empty_database: Path, monkeypatch: pytes
         document = {"evaluation_set": "e" * 64, "model": {"id_similarity": interval}, "settings": {"sampler": "ddim"}}
         metrics.write_text(json.dumps(document))
         report.write_text("<p>pictures</p>")
-        evaluated.append(given[2])
+        evaluated.append(time.time())
         return document
 
-    evaluated: list[Path] = []
+    evaluated: list[float] = []
     monkeypatch.setattr("pipelines.evaluation.evaluate.evaluate", evaluate)
     monkeypatch.setattr("tests.pipelines.registry.test_finished_adapter.EVALUATED", evaluated)
     return root
 
 
-EVALUATED: list[Path] = []
+EVALUATED: list[float] = []  # when they ended
 
 
 def finished(folder: Path, quality: float) -> Path:
@@ -61,6 +62,9 @@ def test_it_is_the_first_champion_and_the_chains_adapter_is_compared_with_it(roo
     assert (first.decision, first.version, first.champion, first.created) == ("promoted", "1", "1", True)
     version = find_version(open_registry(root), "models:/dynamicid@champion")
     assert version.tags["dynamicid.evaluate_run"] == first.evaluate_run
+    evaluation = open_registry(root).get_run(str(first.evaluate_run))
+    assert evaluation.info.start_time / 1000 <= EVALUATED[0], "its times are those of the evaluation"
+    assert evaluation.data.tags["mlflow.source.name"] == "dynamicid register"
     assert not {"dynamicid.dataset_version", "dynamicid.snapshot", "dynamicid.git_commit"} & version.tags.keys()
     assert "**Not trained here**" in version.description
     compared = drift.run(params, root, tmp_path / "drift")

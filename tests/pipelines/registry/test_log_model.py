@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -84,6 +85,8 @@ def test_wherever_a_registration_is_killed_the_next_one_ends_the_same(root: Path
     assert not [tag for tag in version.tags if tag in ("dynamicid.unfinished", "dynamicid.moving")]
     assert figures_problem(client, version) is None
     assert version.description.startswith("# DynamicID adapter")
+    (model,) = client.search_logged_models([client.experiment_id()], f"source_run_id = '{version.run_id}'")
+    assert json.loads(model.tags["mlflow.modelVersions"]) == [{"name": "dynamicid", "version": "3"}], "on its page"
     assert search_runs(client, "RUNNING", {}) == []
     key = {"stage": "register", "adapter_hash": version.tags["dynamicid.adapter_hash"]}
     (run,) = search_runs(client, "FINISHED", key)

@@ -104,11 +104,12 @@ def test_the_address_of_a_run_is_left_for_the_caller_without_passwords(
         leave_address(SimpleNamespace(tracking_uri=server, get_run=lambda run_id: experiment), "f00")
         return file.read_text() if file.is_file() else None
 
+    run = "#/experiments/7/runs/f00?workflowType=machine_learning"  # else MLflow opens its mode for GenAI
     assert left("http://127.0.0.1:5000") is None, "nobody asked"
     monkeypatch.setenv("DYNAMICID_RUN_FILE", str(file))
-    assert left("http://127.0.0.1:5000") == "http://127.0.0.1:5000/#/experiments/7/runs/f00"
-    assert left("https://me:secret@there/mlflow/") == "https://there/mlflow/#/experiments/7/runs/f00"
-    assert left("http://mlflow:5000", "http://127.0.0.1:5000") == "http://127.0.0.1:5000/#/experiments/7/runs/f00"
+    assert left("http://127.0.0.1:5000") == f"http://127.0.0.1:5000/{run}"
+    assert left("https://me:secret@there/mlflow/") == f"https://there/mlflow/{run}"
+    assert left("http://mlflow:5000", "http://127.0.0.1:5000") == f"http://127.0.0.1:5000/{run}"
     assert left("sqlite:////checkout/mlflow.db") is None, "no server, no page"
     monkeypatch.setenv("DYNAMICID_RUN_FILE", str(tmp_path / "gone" / "address"))
     assert left("http://127.0.0.1:5000") is None, "a link is worth no failure"

@@ -31,6 +31,7 @@ def test_the_example_of_the_model_card_runs_as_pasted(
     trace = mlflow.get_trace(mlflow.get_last_active_trace_id(), flush=True)
     mine, drawn = trace.data.spans
     assert (mine.name, drawn.name) == ("mine", "draw a picture")
+    assert next(iter(drawn.inputs)) == "prompt", "MLflow's list shows the beginning"
     assert drawn.inputs["prompt"] == "a photo of a person wearing a red t-shirt, blue background"
     assert len(drawn.inputs["references"][0]["sha256"]) == 12
     assert drawn.outputs["width"] == 64

@@ -165,8 +165,11 @@ def test_the_pages_open_without_internet(failed: tuple[Path, str], browser: Any)
     row = page.locator("tbody tr").first
     expect(row).to_contain_text(f"{datetime.now(UTC):%Y-}")
     expect(page.get_by_text(printed)).to_be_visible()
+    for sign in page.locator("button i").all():
+        assert sign.evaluate("sign => getComputedStyle(sign, '::before').content") not in ("none", '""'), "a button"
     row.click()
     page.wait_for_url("**/validations/**")
+    expect(page.get_by_text("Data asset: validate")).to_be_visible()
     row = page.locator("tr", has_text="Prompts that came with the photos")
     expect(row.locator("i.fa-exclamation-triangle")).to_be_visible()
     failing = page.locator("tr", has_text="There are enough photos to train on.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,10 @@ def test_drift_is_none_then_stops_and_is_reported_everywhere(
     client.create_model_version("dynamicid", mlflow_checkout.as_uri(), tags=tags)
     client.create_model_version("dynamicid", mlflow_checkout.as_uri())
     client.set_registered_model_alias("dynamicid", "champion", "1")
+    begin = time.time()
     same = run(params, mlflow_checkout, mlflow_checkout / "drift")
+    (recorded,) = client.search_runs([client.experiment_id()], filter_string="tags.`dynamicid.stage` = 'drift'")
+    assert recorded.info.start_time / 1000 == pytest.approx(begin, abs=1), "not only the recording of the result"
     assert (same.state, same.champion, same.reference_version) == ("ok", "1", "faces-v1")
     assert same.photos["added"] == 0
     with pytest.raises(UserError, match=r"models:/dynamicid/2: its tags have no hash of data/faces"):
