@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import signal
+import subprocess
+import urllib.request
 from pathlib import Path
 
 import pytest
 
 from tests.guides import Shell, commands
-from tests.processes import SMALL_CHAIN, commit_all, dynamicid, git
+from tests.processes import SMALL_CHAIN, commit_all, dynamicid, git, link_environment, wait_until
 
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(7200)]
 # What a reader puts in the place of the guides' examples, and lines that need a server or an interrupted run.
@@ -61,3 +67,32 @@ def test_what_the_guides_say_is_done(shell: Shell, project: Path) -> None:
         assert (home / file).stat().st_size > 1000, file
     assert (home.parent / "again" / "models" / "adapter" / "config.json").is_file()
     assert "faces-v1" in printed["dynamicid dataset list              # names only, for programs"]
+
+
+def test_make_mlflow_shows_the_runs_at_the_address_that_it_prints(shell: Shell) -> None:
+    home, log = shell.home, shell.home.parent / "mlflow.log"
+    link_environment(home)
+    with log.open("w") as output:
+        server = subprocess.Popen(["make", "mlflow"], cwd=home, stdout=output, stderr=output, start_new_session=True)
+    try:
+        wait_until(lambda: _answers("http://127.0.0.1:5000/health"), 180, log.read_text)
+        address = re.search(r"the runs: (http\S+/experiments/(\d+)/\S+)", log.read_text())
+        assert address, log.read_text()
+        asked = json.dumps({"experiment_ids": [address[2]], "max_results": 100}).encode()
+        request = urllib.request.Request(
+            "http://127.0.0.1:5000/api/2.0/mlflow/runs/search", asked, {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request) as answer:
+            names = {run["info"]["run_name"] for run in json.load(answer)["runs"]}
+        assert {"chain faces-v1", "preprocess", "train_imr", "evaluate", "register"} <= names
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
+
+
+def _answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(address, timeout=5):
+            return True
+    except OSError:
+        return False

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import base64
-import functools
 import io
 import os
 import runpy
 import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ from nbclient import NotebookClient
 from PIL import Image
 
 from tests.guides import check_command
-from tests.processes import SMALL_CHAIN
+from tests.processes import SMALL_CHAIN, link_environment
 
 NOTEBOOK = "notebooks/kaggle.ipynb"
 FULL_SIZE = {"profile": "sd15", "photos": "/in/my photos", "weights": "/in/weights", "licences": "--accept MIT"}
@@ -139,7 +137,11 @@ def test_it_runs_from_clone_to_report(
     notebook.cells.insert(2, nbformat.v4.new_code_cell(lines, metadata={"tags": ["injected-parameters"]}))
     # The clone uses this environment, with its own code, instead of one that is installed for it.
     monkeypatch.setenv("PYTHONPATH", str(clone))
-    after = functools.partial(link_environment, clone)
+
+    def after(cell: Any, **_: Any) -> None:
+        if cell.id == "clone":
+            link_environment(clone)
+
     client = NotebookClient(notebook, timeout=None, on_cell_executed=after, resources={"metadata": {"path": tmp_path}})
     try:
         client.execute()
@@ -149,12 +151,3 @@ def test_it_runs_from_clone_to_report(
     assert (tmp_path / "models" / "adapter" / "config.json").is_file()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert sum(1 for one in outputs if {"image/png", "image/jpeg"} & set(one.get("data", {}))) == 9
-
-
-def link_environment(clone: Path, cell: Any, **_: Any) -> None:
-    """Give the clone this environment once the notebook has made it, so that `make env` finds it ready."""
-    if cell.id == "clone":
-        (clone / ".venv").mkdir()
-        for name in ("bin", "lib", "pyvenv.cfg"):
-            (clone / ".venv" / name).symlink_to(Path(sys.prefix) / name)
-        (clone / ".venv" / ".ready").touch()
