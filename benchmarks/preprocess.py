@@ -58,11 +58,12 @@ def varied(files: list[Path], count: int) -> Iterator[tuple[str, str, bytes]]:
         yield f"{number}.jpg", file.parent.name, buffer.getvalue()
 
 
-def procedural(count: int) -> Iterator[tuple[str, str, bytes]]:
+def procedural(count: int, drawn: int | None = None) -> Iterator[tuple[str, str, bytes]]:
+    """Yield name, person and bytes of `count` photos: `drawn` ones (None: all), then variants of them."""
     from pipelines.data.synthetic.dataset import write_dataset as draw
 
     with tempfile.TemporaryDirectory() as folder:
-        draw(max(1, count // 35), Path(folder) / "people", workers=WORKERS)
+        draw(max(1, min(count, drawn or count) // 35), Path(folder) / "people", workers=WORKERS)
         files = sorted(file for file in Path(folder).rglob("*.*") if file.suffix in (".jpg", ".png"))
         yield from varied(files[:count], count)
 

@@ -28,7 +28,7 @@ def folder_sha256(folder: Path) -> str:
 
 
 def mark_used(file: Path) -> None:
-    """Set the time of the last use of a cached `file`, which not every file system notes; its content keeps its time.
+    """Set the time of the last use of a cached `file`, which not every file system notes; that of its content stays.
 
     Raises FileNotFoundError where it is gone. Of another user's file the time stays.
     """

@@ -54,15 +54,15 @@ class BucketReport:
 def plan_buckets(reports: Sequence[SliceReport], job: Job) -> list[Bucket]:
     """Return all buckets of a dataset version, from the reports of its slices."""
     params = job.params
-    slices = sorted({(item.file, item.written, item.buckets) for item in reports})
+    slices = sorted({(item.file, item.reasons, item.buckets) for item in reports})
     holds = np.array([np.unpackbits(np.frombuffer(bits, np.uint8), count=params.buckets) for _, _, bits in slices])
     version = _version()
     planned = []
     for number in range(params.buckets):
         here = [slices[row] for row in np.flatnonzero(holds[:, number])]
         read = here or slices[:1]  # of a bucket without a row, any slice has none
-        # The time of a slice, as its photos may have been analysed again, with another outcome.
-        parts = [(Path(file).name, written) for file, written, _ in here]
+        # The outcomes, too: where photos are analysed again, one at which workers died before may be accepted.
+        parts = [(Path(file).name, reasons) for file, reasons, _ in here]
         settings = [*bucket_bounds(number, params.buckets), params.test_share, params.val_share]
         digest = hashlib.sha256(json.dumps([version, settings, parts]).encode()).hexdigest()
         planned.append(Bucket(number, tuple(file for file, _, _ in read), job.state / FOLDER / f"{digest}.parquet"))

@@ -39,14 +39,14 @@ _METADATA = [*GIVEN, "domain", "prompt", "face_prompt"]
 class SliceReport:
     """Report on a slice: its file, rows by outcome ("ok" or the reason), and how many were analysed in this run.
 
-    `buckets` has a bit for each bucket, set where the slice has rows of it; `written` is the time of the file in ns.
+    `buckets` has a bit for each bucket, set where the slice has rows of it; `reasons` is a hash of the rows' outcomes.
     `seconds` is the time by analysis step (faces.timing), `detail` one message of an analyser that failed.
     """
 
     file: str
     outcomes: dict[str, int]
     buckets: bytes
-    written: int
+    reasons: str
     analysed: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     detail: str = ""
@@ -125,6 +125,7 @@ def _analyse_slice(
         tables += [with_given(rows, plan.given(here)) for here, rows in _read_earlier(earlier)]
     table = sort_rows(pa.concat_tables(tables))
     write_slice(table, plan.file)
+    CrashLog(plan.file).delete()
     detail = next((record.detail for record in records if record.reason == "analyser_failed"), "")
     return replace(_report(plan.file, table, job), analysed=len(analysed), seconds=seconds, detail=detail)
 
@@ -192,8 +193,6 @@ def _analyse_rows(
             for row, photo in zip(here, photos, strict=True):
                 records[row] = _analyse_logged(photo, row, plan, analyser, crashes)
         at += batch.num_rows
-    if crashes is not None:
-        crashes.delete()
     return records, {step: total - before[step] for step, total in analyser.times.seconds.items()}
 
 
@@ -212,6 +211,7 @@ def _read_earlier(earlier: EarlierRows) -> Iterator[tuple[list[int], pa.Table]]:
 
 
 def _report(file: Path, rows: pa.Table, job: Job) -> SliceReport:
-    outcomes = Counter(reason or OK for reason in rows["reason"].to_pylist())
+    reasons = rows["reason"].to_pylist()
     buckets = np.packbits(buckets_of(rows[HASH].to_numpy(), job.params.buckets)).tobytes()
-    return SliceReport(str(file), dict(outcomes), buckets, file.stat().st_mtime_ns)
+    digest = hashlib.sha256(json.dumps(reasons).encode()).hexdigest()
+    return SliceReport(str(file), dict(Counter(reason or OK for reason in reasons)), buckets, digest)
