@@ -46,7 +46,7 @@ def _numbers(name: str, reference: Sample, current: Sample) -> str:
     values = [sample.numbers[name][~np.isnan(sample.numbers[name])] for sample in (reference, current)]
     both = np.concatenate(values)
     if len(both):
-        edges = np.linspace(both.min(), both.max() + 1e-9, 31)
+        edges = np.histogram_bin_edges(both, 30)  # of equal values: half a unit to both sides
         for part, colour, label in zip(values, (_BEFORE, _NOW), ("champion's version", "new version"), strict=True):
             weights = np.full(len(part), 1 / max(len(part), 1))
             axes.hist(part, edges, weights=weights, color=colour, histtype="step", linewidth=1.6, label=label)

@@ -107,7 +107,7 @@ def _middle(feature: str, values: np.ndarray) -> str:
     if feature == "size":
         low, middle, high = (2**one for one in (low, middle, high))
     digits, unit = {"brightness": (2, ""), "size": (0, " pixels")}.get(feature, (0, "°"))
-    return f"{middle:.{digits}f}{unit} ({low:.{digits}f} to {high:.{digits}f})"
+    return f"{middle:z.{digits}f}{unit} ({low:z.{digits}f} to {high:z.{digits}f})"
 
 
 def state_of(findings: tuple[FeatureDrift, ...]) -> State:

@@ -103,6 +103,8 @@ def test_words_say_which_share_changed_most(champion: Sample, sample: Any) -> No
         f"no_face 0% → {1 - share:.0%}",
     )
     assert change_in_words("embedding", champion, current) == ""
+    nearly = replace(champion, numbers={**champion.numbers, "pitch": np.full(len(champion), -0.2)})
+    assert change_in_words("pitch", nearly, nearly) == "0° (0 to 0) → 0° (0 to 0)", "no minus zero"
 
 
 def test_dark_new_photos_warn_though_the_whole_version_hardly_changed(
