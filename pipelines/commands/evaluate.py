@@ -27,6 +27,7 @@ def evaluate(
     from pipelines.evaluation.belonging import figure_text
     from pipelines.stages.evaluate import Inputs, Outputs, run
     from pipelines.versions.older import warn_if_older
+    from pipelines.versions.state import EVALUATION, shared_state
 
     warn_if_older(Path.cwd(), processed)
     inputs = Inputs(
@@ -35,6 +36,7 @@ def evaluate(
         # The chain's loss curves belong to the chain's adapter only.
         losses_anchoring=Path(LOSSES_ANCHORING) if adapter == Path(ADAPTER) else None,
         losses_imr=Path(LOSSES_IMR) if adapter == Path(ADAPTER) else None,
+        work=shared_state(Path()) / EVALUATION,
     )
     changes = [*(overrides or ()), *([] if protocol is None else [f"evaluate.protocol={protocol}"])]
     # The headline is that of the chain's metrics.

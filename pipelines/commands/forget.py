@@ -58,7 +58,8 @@ def _print_report(done: ForgettingReport, *, copies_deleted: bool) -> None:
         f"{done.photos} photos forgotten; the dataset is {done.version.tag or 'empty or without a version'}",
         f"cached objects deleted: {objects}; records of photos deleted: {done.records}",
         f"tables rewritten: {done.tables['rewritten']}, deleted: {done.tables['deleted']}; pictures: {done.pictures}",
-        f"run workspaces deleted: {', '.join(done.workspaces) or 'none'}; checkpoints: {done.checkpoints}",
+        f"run workspaces deleted: {', '.join(done.workspaces) or 'none'}; checkpoints: {done.checkpoints}; files "
+        f"of drawn pictures: {done.drawn}",
         f"reports deleted: {', '.join(done.reports) or 'none'}",
     ]
     kept = "nothing was deleted" if done.remaining or done.beyond else "nothing is left to forget"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,61 +39,71 @@ def evaluate(
     report: Path,
     losses: Mapping[str, Path] | None = None,
     variants: Collection[str] = DRAWN,
+    work: Path | None = None,
 ) -> dict[str, Any]:
     """Evaluate `adapter` on the held-out people of `processed`; write `metrics` (JSON) and `report` (HTML).
 
-    `losses` maps a training to its loss curve (CSV) for the report; `variants` is as in `run_protocol`. Returns the
+    `losses` maps a training to its loss curve (CSV) for the report; `variants` is as in `run_protocol`; `work` is the
+    folder of the pictures, from which an evaluation that was killed goes on (default: a temporary one). Returns the
     contents of `metrics`. Raises UserError where a model, a judge, the IMR or a loss curve is missing, or there are
-    fewer than two usable people; StageFailed where a held-out person also has photos in another split.
+    fewer than two usable people; StageFailed where a held-out person also has photos in another split, the disk is too
+    small or a process dies.
     """
     from pipelines.core.weights.domains import check_domains, domains_of, network_domains
+    from pipelines.evaluation.batches import BatchRunner
+    from pipelines.evaluation.division import Helpers
     from pipelines.evaluation.paper import run_paper
+    from pipelines.evaluation.picture_store import PictureStore
     from pipelines.evaluation.protocol import run_protocol
     from pipelines.evaluation.report import write_report
 
-    settings = params.evaluate
-    used = network_domains(params, ("base", "preprocess", "evaluate"))
-    check_domains(str(processed), used, measured=domains_of(processed))
-    # The judges are loaded first: this is quick, and a missing one is reported before anything is drawn.
-    judges = load_judges(params)
-    curves = _curves_of(adapter, losses or {})
-    questions, held_out, renderer = open_questions(params, processed, adapter)
-    ledgers = ledgers_of(params, adapter)
-    if len(questions.people) < settings.people:
-        print(
-            f"evaluate: {len(questions.people)} held-out people take part, evaluate.people allows {settings.people}",
-            file=sys.stderr,
-        )
-    beyond = drawable_people(params)[1]
-    for count, reason in beyond.items():
-        print(f"evaluate: pictures of {count} people are left out: {reason}", file=sys.stderr)
-    result = run_protocol(
-        questions, held_out, renderer, judges, settings, shipped=_shipped(params), beyond=beyond, variants=variants
-    )
-    document = result.document(_conditions(params, adapter, renderer, pictures=len(result.drawn)))
-    taking_part = {person.identity for person in questions.people}
-    document["seen_by_shipped"] = plain(taking_part, held_out.left_out, ledgers)
-    paper = None
-    if settings.protocol == "paper":
-        paper = run_paper(questions, held_out, renderer, judges, result.unfit)
-        document["paper"] = paper.document()
-    document[MADE_BY] = {
-        "stage": "evaluate",
-        "inputs": {"adapter": folder_sha256(adapter), "photos": held_out.digest()},
-        "params": _recorded(params),
-    }
-    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-    page = write_report(result, document, curves, metrics_mark(text.encode()), paper)
-    write_atomically(metrics, text)
-    write_atomically(report, page)
+    settings, store = params.evaluate, PictureStore(work)
+    # The photos are read at work, too: `forget` waits for whoever has read them.
+    with store.at_work(), Helpers(params, store.folder) as helpers:
+        used = network_domains(params, ("base", "preprocess", "evaluate"))
+        check_domains(str(processed), used, measured=domains_of(processed))
+        # The judges are loaded first: this is quick, and a missing one is reported before anything is drawn.
+        judges = load_judges(params)
+        runner = BatchRunner(judges, store, helpers if settings.processes > 1 else None)
+        curves = _curves_of(adapter, losses or {})
+        questions, held_out, renderer = open_questions(params, processed, adapter)
+        ledgers = ledgers_of(params, adapter)
+        if len(questions.people) < settings.people:
+            print(
+                f"evaluate: {len(questions.people)} held-out people take part, evaluate.people allows "
+                f"{settings.people}",
+                file=sys.stderr,
+            )
+        beyond = drawable_people(params)[1]
+        for count, reason in beyond.items():
+            print(f"evaluate: pictures of {count} people are left out: {reason}", file=sys.stderr)
+        extra: dict[str, Any] = {"beyond": beyond, "variants": variants, "runner": runner}
+        result = run_protocol(questions, held_out, renderer, judges, settings, shipped=_shipped(params), **extra)
+        document = result.document(_conditions(params, adapter, renderer, pictures=len(result.drawn)))
+        taking_part = {person.identity for person in questions.people}
+        document["seen_by_shipped"] = plain(taking_part, held_out.left_out, ledgers)
+        paper = None
+        if settings.protocol == "paper":
+            paper = run_paper(questions, held_out, renderer, runner, result.unfit)
+            document["paper"] = paper.document()
+        document[MADE_BY] = {
+            "stage": "evaluate",
+            "inputs": {"adapter": folder_sha256(adapter), "photos": held_out.digest()},
+            "params": _recorded(params),
+        }
+        text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+        page = write_report(result, document, curves, metrics_mark(text.encode()), paper)
+        write_atomically(metrics, text)
+        write_atomically(report, page)
     return document
 
 
 def _recorded(params: Params) -> dict[str, Any]:
-    """Return the parameters that are recorded with a result: the protocol where it is not this project's own."""
+    """Return the parameters that a result depends on: the protocol where it is not this project's own."""
     sections: dict[str, Any] = params.model_dump(
         mode="json", by_alias=True, include={"base", "preprocess", "rights", "evaluate"}
     )
+    del sections["evaluate"]["processes"]
     if params.evaluate.protocol == "ours":
         del sections["evaluate"]["protocol"]
     return sections
@@ -121,7 +133,7 @@ def photos_digest(params: Params, processed: Path) -> str:
 
 def open_questions(params: Params, processed: Path, adapter: Path) -> tuple[EvaluationSet, HeldOut, CellRenderer]:
     """Return the evaluation set, its photos, and the renderer of `adapter`; raises as `evaluate` does."""
-    return *_held_out(params, processed, adapter), _renderer(params, adapter)
+    return *_held_out(params, processed, adapter), load_renderer(params, adapter)
 
 
 def _held_out(params: Params, processed: Path, *adapters: Path) -> tuple[EvaluationSet, HeldOut]:
@@ -155,22 +167,44 @@ def drawable_people(params: Params) -> tuple[SeveralPeople, dict[int, str]]:
     return asked.model_copy(update={names[count]: 0 for count in beyond}), beyond
 
 
-def _renderer(params: Params, adapter: Path) -> CellRenderer:
+def load_renderer(params: Params, adapter: Path) -> CellRenderer:
     """Return the renderer of `adapter`; raise UserError where it does not fit the base or has no IMR yet."""
     from pipelines.evaluation.sampling import CellRenderer, known_base, load_pipeline
 
     pipe = load_pipeline(params, adapter)
     if not pipe.adapter.takes_face_prompts:
         raise UserError(f"{adapter}: this adapter has no IMR yet; run train_imr, which adds it")
-    return CellRenderer(pipe, params.evaluate, params.base.resolution, known_base(params), preprocess=params.preprocess)
+    # Names with an underscore are of the folder and the library that wrote it.
+    configs = [getattr(pipe, name).config.items() for name in ("unet", "vae", "scheduler")]
+    written = [sorted((key, repr(value)) for key, value in items if not key.startswith("_")) for items in configs]
+    made_of = [folder_sha256(adapter), pipe.base_fingerprint, params.base.dtype, written]
+    return CellRenderer(
+        pipe,
+        params.evaluate,
+        params.base.resolution,
+        known_base(params),
+        preprocess=params.preprocess,
+        adapter=adapter,
+        key=_key(made_of, "model/*.py", "model/*/*.py", "pipelines/evaluation/sampling.py"),
+    )
+
+
+def _key(made_of: object, *code: str) -> str:
+    """Return a sha256 (hex) of `made_of`, the files that match `code`, the libraries and the kind of device."""
+    from pipelines.data.faces.version import code_files
+    from pipelines.evaluation.sampling import device
+
+    files = [sha256(file) for pattern in code for file in code_files(pattern)]
+    libraries = [version(name) for name in ("torch", "diffusers", "transformers", "numpy", "onnxruntime")]
+    return hashlib.sha256(repr((made_of, files, libraries, device())).encode()).hexdigest()
 
 
 def _shipped(params: Params) -> CellRenderer | None:
-    """Return the renderer of the shipped adapter, None where it is switched off; raises as `_renderer`."""
+    """Return the renderer of the shipped adapter, None where it is switched off; raises as `load_renderer`."""
     if params.evaluate.shipped_adapter is None:
         return None
     try:
-        return _renderer(params, resolve(params.evaluate.shipped_adapter))
+        return load_renderer(params, resolve(params.evaluate.shipped_adapter))
     except UserError as error:
         raise UserError(f"{error}; evaluate.shipped_adapter=null leaves the shipped adapter out") from error
 
@@ -198,7 +232,28 @@ def load_judges(params: Params) -> Judges:
         PoseJudge(named.yaw, named.pose) if named.yaw else None,
     )
     refuse_shared(params)
-    return Judges(reader, NoTextJudge() if named.clip is None else TextJudge(resolve(named.clip), device()))
+    text = NoTextJudge() if named.clip is None else TextJudge(resolve(named.clip), device())
+    code = ("pipelines/data/faces/*.py", *(f"pipelines/evaluation/{name}*.py" for name in ("judge", "read", "text_")))
+    return Judges(reader, text, _key(_judged_by(params), *code))
+
+
+def _judged_by(params: Params) -> dict[str, Any]:
+    """Return what the judges' readings depend on: the face detector, and every judge."""
+    from model.network.base import fingerprint
+
+    judges = params.evaluate.judges
+    return {
+        "faces": {
+            "pack": {file.name: sha256(file) for file in sorted(_face_pack(params).glob("*.onnx"))},
+            "det_sizes": list(params.preprocess.det_sizes),
+            "det_threshold": params.preprocess.det_threshold,
+        },
+        "judges": {
+            **{name: _identity(network) for name, network in _face_networks(judges).items()},
+            "detector": None if judges.detector is None else _identity(judges.detector),
+            "clip": None if judges.clip is None else fingerprint(resolve(judges.clip)),
+        },
+    }
 
 
 def _face_networks(judges: JudgeParams) -> dict[str, FaceNetwork]:
@@ -240,11 +295,11 @@ def _face_pack(params: Params) -> Path:
 def _conditions(params: Params, adapter: Path, renderer: CellRenderer, *, pictures: int) -> dict[str, Any]:
     """Return `settings` of metrics.json: what must agree before two results are compared, and facts for the report."""
     from model.network.adapter_config import WEIGHTS
-    from model.network.base import fingerprint
     from pipelines.evaluation.sampling import SAMPLED, other_base
 
     settings, judges, pipe = renderer.params, params.evaluate.judges, renderer.pipe
-    shipped, ways = settings.shipped_adapter, pipe.conventions
+    shipped, ways, judged_by = settings.shipped_adapter, pipe.conventions, _judged_by(params)
+    measured = {"photos": judges.photos, "bounds": judges.bounds.model_dump(mode="json")}
     return {
         "profile": params.profile,
         "split": settings.split,
@@ -259,18 +314,8 @@ def _conditions(params: Params, adapter: Path, renderer: CellRenderer, *, pictur
         "shipped_adapter": shipped and sha256(resolve(shipped) / WEIGHTS),
         "base": pipe.adapter.base_reference.fingerprint,
         **other_base(pipe),
-        "faces": {
-            "pack": {file.name: sha256(file) for file in sorted(_face_pack(params).glob("*.onnx"))},
-            "det_sizes": list(params.preprocess.det_sizes),
-            "det_threshold": params.preprocess.det_threshold,
-        },
-        "judges": {
-            **{name: _identity(network) for name, network in _face_networks(judges).items()},
-            "detector": None if judges.detector is None else _identity(judges.detector),
-            "clip": None if judges.clip is None else fingerprint(resolve(judges.clip)),
-            "photos": judges.photos,
-            "bounds": judges.bounds.model_dump(mode="json"),
-        },
+        "faces": judged_by["faces"],
+        "judges": judged_by["judges"] | measured,
     }
 
 

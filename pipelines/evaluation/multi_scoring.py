@@ -9,7 +9,7 @@ import numpy as np
 
 from pipelines.evaluation.evaluation_set import EvaluationSet
 from pipelines.evaluation.metrics.multi_person import AskedPeople, FoundFaces, PictureScore, score_picture
-from pipelines.evaluation.readings import FaceReader, Readings
+from pipelines.evaluation.readings import Readings
 from pipelines.evaluation.scoring import Gallery
 from pipelines.evaluation.variants import MULTI_MEANINGS, multi_metric
 
@@ -27,14 +27,13 @@ class ScoredPicture:
     score: PictureScore
 
 
-def judge_pictures(
-    questions: EvaluationSet, pictures: Mapping[int, np.ndarray], reader: FaceReader, gallery: Gallery
+def score_several(
+    questions: EvaluationSet, faces: Mapping[int, Readings], gallery: Gallery
 ) -> dict[int, ScoredPicture]:
-    """Read and score `pictures` (H, W, 3), by the numbers of what was asked."""
-    read = reader.all_faces(list(pictures.values()))
+    """Score pictures by all `faces` that were read of each, by the numbers of what was asked."""
     return {
-        number: ScoredPicture(faces, score_picture(_found(faces), _asked(questions, number, gallery)))
-        for number, faces in zip(pictures, read, strict=True)
+        number: ScoredPicture(read, score_picture(_found(read), _asked(questions, number, gallery)))
+        for number, read in faces.items()
     }
 
 

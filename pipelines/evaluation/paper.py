@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from model.face.face_prompts import EXPRESSIONS, POSES, request_as_published
+from pipelines.evaluation.batches import BatchRunner
 from pipelines.evaluation.evaluation_set import Cell, EvaluationSet, noise_of
 from pipelines.evaluation.intervals import bootstrap, mean_over_people, resample
 from pipelines.evaluation.metrics.editability import correct
@@ -81,17 +82,16 @@ def paper_questions(ours: EvaluationSet, seed: int) -> EvaluationSet:
 
 
 def run_paper(
-    ours: EvaluationSet, held_out: HeldOut, renderer: CellRenderer, judges: Any, unfit: Mapping[str, str]
+    ours: EvaluationSet, held_out: HeldOut, renderer: CellRenderer, runner: BatchRunner, unfit: Mapping[str, str]
 ) -> PaperResult:
     """Draw and judge the paper's questions; metrics of the judges in `unfit` (judge → reason) have no value.
 
-    `judges` as in protocol.run_protocol. A picture without a face counts 0 for FaceSim, and as wrong.
+    A picture without a face counts 0 for FaceSim, and as wrong.
     """
-    params = renderer.params
+    params, judges = renderer.params, runner.judges
     questions = paper_questions(ours, params.seed)
     plan = plan_paper(questions, renderer.tokens(questions, held_out.photos))
-    images = [one.image for one in renderer.draw(plan.specs)]
-    readings, features = judges.faces.single(images), judges.text.pictures(images)
+    judged = runner.run(renderer, plan.specs)
     texts = TextFeatures(questions, judges.text)
     known = judges.faces.known([held_out.photos[person.reference] for person in questions.people])
     weights = resample(len(questions.people), params.bootstrap, params.seed)
@@ -101,9 +101,9 @@ def run_paper(
     metrics: Shown = {}
     for variant, drawn in plan.cells.items():
         rows = [drawn[number] for number in range(len(cells))]
-        read = readings.rows(rows)
+        read = judged.readings.rows(rows)
         columns = {
-            "CLIP-T": clip_t(features[rows], np.stack([texts.own[cell.prompt] for cell in cells])),
+            "CLIP-T": clip_t(judged.features[rows], np.stack([texts.own[cell.prompt] for cell in cells])),
             "FaceSim": similarity(read.embeddings, read.found, references),
             "Expr": correct(asked_expression(cells), read.expression, read.found, every),
             "Pose": correct(asked_pose(cells), read.pose, read.found, every),

@@ -42,19 +42,25 @@ class PhotoRecord:
 class Photo:
     """A real photo and its face.
 
-    `image` (H, W, 3) uint8 RGB; `bbox` (4,), `keypoints` (5, 2) and `landmarks` (68, 2) float32 in its pixels;
-    `embedding` (512,) float32, unit norm, of the recogniser that conditions the model; `yaw` and `pitch` in degrees, as
-    preprocessing measured them.
+    `encoded` are the bytes of its picture, decoded whenever it is read; `bbox` (4,), `keypoints` (5, 2) and `landmarks`
+    (68, 2) float32 in its pixels; `embedding` (512,) float32, unit norm, of the recogniser that conditions the model;
+    `yaw` and `pitch` in degrees, as preprocessing measured them.
     """
 
     record: PhotoRecord
-    image: np.ndarray
+    encoded: bytes
     bbox: np.ndarray
     keypoints: np.ndarray
     landmarks: np.ndarray
     embedding: np.ndarray
     yaw: float
     pitch: float | None = None
+
+    @property
+    def image(self) -> np.ndarray:
+        """The picture (H, W, 3) uint8 RGB."""
+        decoded = cv2.imdecode(np.frombuffer(self.encoded, np.uint8), cv2.IMREAD_COLOR)
+        return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
 
     def face(self, inputs: FaceInputs) -> Face:
         """Return the model's input for this face; raises as `FaceInputs.face`."""
@@ -139,10 +145,9 @@ def read_photos(processed: Path, records: Sequence[PhotoRecord], ids: Iterable[s
     where = ds.field("image_id").isin(list(wanted)) & (ds.field("status") == OK)
     photos = {}
     for row in read_rows(processed, PROCESSED_SCHEMA, columns, where).to_pylist():
-        decoded = cv2.imdecode(np.frombuffer(row["image"], np.uint8), cv2.IMREAD_COLOR)
         photos[row["image_id"]] = Photo(
             record=wanted[row["image_id"]],
-            image=cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB),
+            encoded=row["image"],
             bbox=np.asarray(row["bbox"], np.float32),
             keypoints=np.asarray(row["keypoints"], np.float32).reshape(5, 2),
             landmarks=np.asarray(row["landmarks"], np.float32).reshape(68, 2),

@@ -8,6 +8,7 @@ Differences are taken over the cells that both variants have. Equal pictures are
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -48,10 +49,11 @@ class PictureSpec:
     people: int = 1
 
     @property
-    def key(self) -> tuple[object, ...]:
-        """A value that is equal for equal pictures."""
-        tokens = None if self.tokens is None else self.tokens.tobytes()
-        return (self.prompt, self.noise, tokens, *self.settings)
+    def key(self) -> str:
+        """A sha256 (hex) that is equal for equal pictures."""
+        digest = hashlib.sha256(repr((self.prompt, self.noise, self.settings)).encode())
+        digest.update(b"" if self.tokens is None else self.tokens.tobytes())
+        return digest.hexdigest()
 
     @property
     def settings(self) -> tuple[object, ...]:
@@ -170,12 +172,13 @@ def plan_paper(questions: EvaluationSet, tokens: TokenTable) -> Plan:
 
 def _plan(questions: EvaluationSet, tokens: TokenTable, cells: Mapping[str, Sequence[int]]) -> Plan:
     """Plan the `cells` and the pictures of several people of every variant; plan equal pictures once."""
-    specs: dict[tuple[object, ...], PictureSpec] = {}
-    places: dict[tuple[object, ...], int] = {}
+    specs: dict[str, PictureSpec] = {}
+    places: dict[str, int] = {}
 
     def number(spec: PictureSpec) -> int:
-        specs.setdefault(spec.key, spec)
-        return places.setdefault(spec.key, len(places))
+        key = spec.key
+        specs.setdefault(key, spec)
+        return places.setdefault(key, len(places))
 
     answers = {
         variant: {cell: number(spec_of(questions, tokens, variant, cell)) for cell in asked}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+import uuid
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from model.face.face_prompts import EXPRESSIONS, POSES
 from pipelines.core.sections.evaluation import Evaluate
 from pipelines.core.sections.evaluation import Judges as JudgeParams
 from pipelines.evaluation import ceiling_and_floor
+from pipelines.evaluation.batches import BatchRunner
 from pipelines.evaluation.evaluation_set import EvaluationSet
 from pipelines.evaluation.groups import group_people, score_groups
 from pipelines.evaluation.intervals import Interval, NotMeasurable, bootstrap, resample
@@ -26,10 +28,11 @@ from pipelines.evaluation.judge_quality import (
 )
 from pipelines.evaluation.metrics.distribution import kid
 from pipelines.evaluation.metrics.editability import confusion
-from pipelines.evaluation.multi_scoring import Columns, ScoredPicture, columns_of, judge_pictures
+from pipelines.evaluation.multi_scoring import Columns, ScoredPicture, columns_of, score_several
 from pipelines.evaluation.multi_scoring import ceiling as multi_ceiling
 from pipelines.evaluation.multi_scoring import floor as multi_floor
 from pipelines.evaluation.photos import HeldOut, Photo
+from pipelines.evaluation.picture_store import DrawnPicture
 from pipelines.evaluation.plan import DRAWN, Plan, join_plans, plan_drawing, plan_shipped
 from pipelines.evaluation.readings import FaceReader, Readings
 from pipelines.evaluation.results import (
@@ -44,7 +47,7 @@ from pipelines.evaluation.results import (
     summarise,
     withhold,
 )
-from pipelines.evaluation.sampling import CellRenderer, DrawnPicture
+from pipelines.evaluation.sampling import CellRenderer
 from pipelines.evaluation.scoring import (
     Gallery,
     JudgedPictures,
@@ -60,21 +63,24 @@ from pipelines.evaluation.variants import CEILING, FLOOR, JUDGED_BY, METRICS, MO
 
 # Variants whose confusions are shown; those of the ceiling are the judge's errors on real photos.
 CONFUSED: tuple[str, ...] = (MODEL, WITHOUT_IMR, CEILING)
+_PHOTOS_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
 class Judges:
-    """The judges of faces and of text."""
+    """The judges of faces and of text; `key`: a hash of all that their readings depend on."""
 
     faces: FaceReader
     text: TextJudge | NoTextJudge
+    key: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
 @dataclass(frozen=True)
 class EvaluationResult:
     """The contents of `metrics.json` and of the report.
 
-    `readings` has one row per picture of `drawn`; `multi[variant][i]` belongs to picture i of several people;
+    `readings` has one row per picture of `drawn`, which are read from disk when they are asked for;
+    `multi[variant][i]` belongs to picture i of several people;
     `confusions[variant]` has the counts of "expression" (7, 8) and "pose" (5, 6).
     """
 
@@ -146,14 +152,15 @@ def run_protocol(
     shipped: CellRenderer | None = None,
     beyond: Mapping[int, str] | None = None,
     variants: Collection[str] = DRAWN,
+    runner: BatchRunner | None = None,
 ) -> EvaluationResult:
     """Evaluate the renderer's adapter; `held_out` has every photo of the evaluation set.
 
     `shipped` draws with another adapter on the same base, for comparison. `beyond` has numbers of people that the base
     cannot draw in one picture, with the reason: their metrics are not measurable. Of the variants only `variants` are
-    drawn, and the model.
+    drawn, and the model. `runner` draws and judges with the same judges (default: into a temporary folder).
     """
-    photos = held_out.photos
+    photos, runner = held_out.photos, runner or BatchRunner(judges)
     ids = questions.photo_ids()
     real = judges.faces.known([photos[name] for name in ids])
     rows = {name: row for row, name in enumerate(ids)}
@@ -169,11 +176,11 @@ def run_protocol(
         print(
             f"evaluate: draws {len(plan.specs)} pictures of {names}, not the {fewer} of other variants", file=sys.stderr
         )
-    drawn = renderer.draw(plan.specs)
+    judged, drawn = runner.run(renderer, plan.specs), runner.pictures(renderer, plan.specs)
     if shipped is not None:
         more = plan_shipped(questions, shipped.tokens(questions, photos), params.variant_cells)
-        plan, drawn = join_plans(plan, more), drawn + shipped.draw(more.specs)
-    judged = _judge(drawn, judges)
+        judged = JudgedPictures.joined([judged, runner.run(shipped, more.specs)])
+        plan, drawn = join_plans(plan, more), drawn.with_more(runner.pictures(shipped, more.specs))
     scores = {
         variant: score_pictures(questions, list(cells), judged.rows(list(cells.values())), gallery, texts)
         for variant, cells in plan.cells.items()
@@ -181,9 +188,7 @@ def run_protocol(
     scores[CEILING] = ceiling_and_floor.ceiling(questions, real, rows, gallery)
     scores[FLOOR] = ceiling_and_floor.floor(questions, gallery)
     multi = {
-        variant: judge_pictures(
-            questions, {cell: drawn[number].image for cell, number in cells.items()}, judges.faces, gallery
-        )
+        variant: score_several(questions, {cell: judged.faces[number] for cell, number in cells.items()}, gallery)
         for variant, cells in plan.multi.items()
     }
     columns = {variant: _columns(questions, found) for variant, found in multi.items()}
@@ -196,7 +201,7 @@ def run_protocol(
         },
     )
     metrics: Shown = {variant: dict(row) for variant, row in summarise(scores, columns, resamples).items()}
-    photo_features = judges.text.pictures([photos[name].image for name in _asked_photos(questions)])
+    photo_features = _photo_features([photos[name] for name in _asked_photos(questions)], judges.text)
     for variant, cells in plan.cells.items():
         found = metrics[variant] | {"kid": _distance(questions, cells, judged, photo_features, resamples.people)}
         metrics[variant] = {name: found[name] for name in METRICS if name in found}
@@ -210,7 +215,7 @@ def run_protocol(
     sweeps: dict[tuple[str, float], dict[str, Interval]] = {}
     if params.sweeps:
         sweep = plan_sweeps(questions, tokens, params.variant_cells)
-        swept = _judge(renderer.draw(sweep.specs), judges)
+        swept = runner.run(renderer, sweep.specs)
         sweeps = summarise_sweeps(score_sweeps(questions, sweep, swept, gallery, texts), resamples)
     return EvaluationResult(
         questions=questions,
@@ -253,9 +258,10 @@ def measure(
     return qualities
 
 
-def _judge(drawn: Sequence[DrawnPicture], judges: Judges) -> JudgedPictures:
-    images = [one.image for one in drawn]
-    return JudgedPictures(judges.faces.single(images), judges.text.pictures(images), [one.gate for one in drawn])
+def _photo_features(photos: Sequence[Photo], judge: TextJudge | NoTextJudge) -> np.ndarray:
+    """Return the text judge's features (N, d) of photos, of which a few are decoded at a time."""
+    parts = [photos[start : start + _PHOTOS_AT_ONCE] for start in range(0, len(photos), _PHOTOS_AT_ONCE)]
+    return np.concatenate([judge.pictures([photo.image for photo in part]) for part in parts or [photos]])
 
 
 def _columns(questions: EvaluationSet, found: Mapping[int, ScoredPicture]) -> Columns:

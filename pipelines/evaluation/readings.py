@@ -11,6 +11,8 @@ from pipelines.data.faces.protocols import Detection, FaceDetector
 from pipelines.evaluation.judges import ExpressionJudge, PoseJudge, RecogniserJudge
 from pipelines.evaluation.photos import Photo
 
+_PHOTOS_AT_ONCE = 64
+
 
 @dataclass(frozen=True)
 class Readings:
@@ -32,6 +34,13 @@ class Readings:
         """Return the readings of the pictures `index`, in that order."""
         chosen = np.asarray(index, int)
         return Readings(**{field.name: getattr(self, field.name)[chosen] for field in fields(self)})
+
+    @staticmethod
+    def joined(parts: Sequence[Readings]) -> Readings:
+        """Return the readings of all parts, at least one, in their order."""
+        return Readings(
+            **{field.name: np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Readings)}
+        )
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,11 @@ class FaceReader:
 
     def known(self, photos: Sequence[Photo]) -> Readings:
         """Read the faces of real photos, which preprocessing has found."""
+        # A few at a time: photos are decoded whenever they are read.
+        parts = [photos[start : start + _PHOTOS_AT_ONCE] for start in range(0, len(photos), _PHOTOS_AT_ONCE)]
+        return Readings.joined([self._known(part) for part in parts or [photos]])
+
+    def _known(self, photos: Sequence[Photo]) -> Readings:
         faces = [Detection(photo.bbox, photo.keypoints, 1.0) for photo in photos]
         return self.read([photo.image for photo in photos], faces)
 

@@ -60,7 +60,8 @@ EFFECTS: tuple[tuple[str, str, str, int], ...] = (
     ("Two people do what they were asked, not the other", "model_minus_text_only", "binding", 1),
 )
 _SWEPT = {"scale": "identity scale λ", "threshold": "attention gate's threshold τ", "guidance": "guidance"}
-_SHOWN_PEOPLE = 16
+# A page with everybody would not open: of many, the first are shown.
+_SHOWN_PEOPLE = _SHOWN_SEVERAL = 16
 _AT_A_GLANCE: dict[str, str] = {TEXT_ONLY: "base model", MODEL: "just trained", SHIPPED: "shipped"}
 
 
@@ -91,7 +92,8 @@ def write_report(
         effects=_effects(result),
         forests=_forests(result),
         people=[person_pictures(result, index) for index in range(min(len(result.questions.people), _SHOWN_PEOPLE))],
-        several=[several_pictures(result, number) for number in range(len(result.questions.multi_cells))],
+        several=[several_pictures(result, number) for number in _shown_several(result)],
+        several_count=len(result.questions.multi_cells),
         gates=gate_maps(result),
         losses=svg_uri(loss_curves(curves)) if curves else None,
         confusions=_confusions(result),
@@ -100,6 +102,11 @@ def write_report(
         judges=_judges(result),
         paper=None if paper is None else _paper(paper),
     )
+
+
+def _shown_several(result: EvaluationResult) -> list[int]:
+    """Return the numbers of the first pictures of two, of three and of four people."""
+    return sorted(number for people in (2, 3, 4) for number in result.questions.multi_of(people)[:_SHOWN_SEVERAL])
 
 
 def _cell(interval: Measured | None, metric: str) -> dict[str, str] | None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from model.face.conventions import OURS, Conventions
+from model.face.face import Face
 from model.network.known_pictures import KnownPictures, known_pictures
 from model.processors import use_threads
 from pipelines.core.errors import UserError
@@ -23,6 +27,7 @@ from pipelines.data.faces.face_inputs import FaceInputs
 from pipelines.evaluation.belonging import check_recogniser
 from pipelines.evaluation.evaluation_set import EvaluationSet
 from pipelines.evaluation.photos import Photo
+from pipelines.evaluation.picture_store import DrawnPicture
 from pipelines.evaluation.plan import PictureSpec, TokenTable
 
 _TOKENS_AT_ONCE = 64
@@ -30,19 +35,19 @@ _TOKENS_AT_ONCE = 64
 SAMPLED = ("sampler", "steps", "guidance", "guidance_rescale", "boost", "boost_steps", "layout_steps")
 
 
-@dataclass(frozen=True)
-class DrawnPicture:
-    """`image` (H, W, 3) uint8 RGB; `gate` (h, w) float32, the mean over steps and layers, or None."""
-
-    image: np.ndarray
-    gate: np.ndarray | None
-
-
 def device() -> str:
     """Return `cuda` where there is a CUDA device, else `cpu`."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def use_device(number: int) -> None:
+    """Let this process draw on CUDA device `number`, counted round where there are fewer."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.set_device(number % torch.cuda.device_count())
 
 
 def load_pipeline(params: Params, adapter: Path) -> Any:
@@ -165,7 +170,8 @@ class CellRenderer:
     """A pipeline with the sampling settings of the evaluation, or those that the adapter's conventions fix.
 
     `params` and `resolution` are those in use; `known`: what its base was trained on; `preprocess` names the networks
-    that some conventions need.
+    that some conventions need; `adapter`: the folder that the pipeline was loaded with; `key`: a hash of base, adapter
+    and code (default: one that no other renderer has).
     """
 
     def __init__(
@@ -176,8 +182,12 @@ class CellRenderer:
         known: KnownPictures | None = None,
         *,
         preprocess: Preprocess | None = None,
+        adapter: Path | None = None,
+        key: str | None = None,
     ) -> None:
         self.pipe = pipe
+        self.adapter = adapter
+        self.key = uuid.uuid4().hex if key is None else key
         self._conventions: Conventions = getattr(pipe, "conventions", OURS)
         self.params = sampling_of(params, self._conventions)
         self.resolution = self._conventions.resolution or resolution
@@ -194,29 +204,37 @@ class CellRenderer:
         only the true tokens, those of a perfect reconfiguration, are encoded from such photos.
         """
         inputs = FaceInputs(self.pipe.crop_size, self._conventions, self._preprocess)
-        references = [photos[person.reference].face(inputs) for person in questions.people]
-        own = self._encode(references, None)
+
+        # Photos are decoded when they are needed; the face prompts of a person follow each other.
+        @lru_cache(maxsize=_TOKENS_AT_ONCE)
+        def face(photo: str) -> Face:
+            return photos[photo].face(inputs)
+
+        references = [person.reference for person in questions.people]
+        own = self._encode(references, face, None)
         prompts = {(cell.person, cell.expression, cell.pose): cell.face_prompt for cell in questions.cells}
         for multi in questions.multi_cells:
             asked_for = zip(multi.people, multi.expressions, multi.poses, strict=True)
             prompts |= dict(zip(asked_for, multi.face_prompts, strict=True))
-        asked = self._encode([references[person] for person, _, _ in prompts], list(prompts.values()))
+        asked = self._encode([references[person] for person, _, _ in prompts], face, list(prompts.values()))
         shown = [(number, cell.true_photo) for number, cell in enumerate(questions.cells) if cell.true_photo]
-        true = self._encode([photos[photo].face(inputs) for _, photo in shown], None)
+        true = self._encode([photo for _, photo in shown], face, None)
         several = sorted({photo for multi in questions.multi_cells for photo in multi.photos or ()})
         return TokenTable(
             own=dict(enumerate(own)),
             asked=dict(zip(prompts, asked, strict=True)),
             true={number: tokens for (number, _), tokens in zip(shown, true, strict=True)},
-            multi=dict(zip(several, self._encode([photos[one].face(inputs) for one in several], None), strict=True)),
+            multi=dict(zip(several, self._encode(several, face, None), strict=True)),
         )
 
-    def _encode(self, faces: list[Any], prompts: list[str] | None) -> list[np.ndarray]:
+    def _encode(
+        self, photos: Sequence[str], face: Callable[[str], Face], prompts: list[str] | None
+    ) -> list[np.ndarray]:
         rows: list[np.ndarray] = []
-        for start in range(0, len(faces), _TOKENS_AT_ONCE):
+        for start in range(0, len(photos), _TOKENS_AT_ONCE):
             end = start + _TOKENS_AT_ONCE
             texts = None if prompts is None else [[text] for text in prompts[start:end]]
-            encoded = self.pipe.tokens_of([[face] for face in faces[start:end]], texts)
+            encoded = self.pipe.tokens_of([[face(photo)] for photo in photos[start:end]], texts)
             rows += list(encoded.float().cpu().numpy())
         return rows
 
@@ -224,23 +242,27 @@ class CellRenderer:
         """Return photos (H, W, 3) uint8 RGB as `decoded_again` does, at the evaluation's resolution."""
         return decoded_again(self.pipe.vae, images, self.resolution, self.params.batch_size)
 
+    def key_of(self, spec: PictureSpec) -> str:
+        """Return the sha256 (hex) of all that the picture depends on; equal ones may be asked for in two ways."""
+        if spec.tokens is not None and spec.threshold is None:
+            spec = replace(spec, threshold=self.pipe.adapter.gate_threshold)
+        if spec.guidance is None:
+            spec = replace(spec, guidance=self.params.guidance)
+        sampling = [getattr(self.params, name) for name in SAMPLED if name != "guidance"]
+        size = picture_size(self.resolution, spec.people, self._known)
+        return hashlib.sha256(repr((self.key, spec.key, sampling, size)).encode()).hexdigest()
+
     def draw(self, specs: Sequence[PictureSpec]) -> list[DrawnPicture]:
-        """Draw `specs`, in batches of equal settings; return the pictures in the order of `specs`."""
-        from tqdm import tqdm
+        """Draw a few pictures in batches of equal settings; return them in the order of `specs`, all in memory."""
+        from pipelines.evaluation.batches import compose
 
-        groups: dict[tuple[object, ...], list[int]] = {}
-        for number, spec in enumerate(specs):
-            groups.setdefault(spec.settings, []).append(number)
-        drawn: dict[int, DrawnPicture] = {}
-        with tqdm(total=len(specs), desc="drawing", unit="picture") as bar:
-            for numbers in groups.values():
-                for start in range(0, len(numbers), self.params.batch_size):
-                    batch = numbers[start : start + self.params.batch_size]
-                    drawn.update(zip(batch, self._batch([specs[number] for number in batch]), strict=True))
-                    bar.update(len(batch))
-        return [drawn[number] for number in range(len(specs))]
+        drawn: dict[str, DrawnPicture] = {}
+        for batch in compose({str(number): spec for number, spec in enumerate(specs)}, self.params.batch_size):
+            drawn |= zip(batch.keys, self.draw_batch(batch.specs), strict=True)
+        return [drawn[str(number)] for number in range(len(specs))]
 
-    def _batch(self, specs: list[PictureSpec]) -> list[DrawnPicture]:
+    def draw_batch(self, specs: Sequence[PictureSpec]) -> list[DrawnPicture]:
+        """Draw pictures of equal settings at once."""
         import torch
 
         first = specs[0]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
 from model.face.face_prompts import EXPRESSIONS, POSES
 from pipelines.evaluation.evaluation_set import Cell, EvaluationSet
-from pipelines.evaluation.metrics.distribution import diversity, share_in_box
+from pipelines.evaluation.metrics.distribution import diversity
 from pipelines.evaluation.metrics.editability import correct, yaw_error
 from pipelines.evaluation.metrics.identity import centroid, copy_paste, own_over_other, similarity
 from pipelines.evaluation.metrics.text import clip_t, prompt_accuracy
@@ -33,15 +33,55 @@ class Scores:
 
 @dataclass(frozen=True)
 class JudgedPictures:
-    """N drawn pictures: face `readings`, `features` (N, d) of the text judge, `gates` as maps (h, w) or None."""
+    """What the judges read of N drawn pictures, without pixels.
+
+    `readings` of the largest face of each; `features` (N, d) of the text judge; `gate_in_face` (N,), the share of the
+    gate's mass inside the face, NaN where there is no gate map. Of pictures of several people only `faces` are read:
+    all faces of each, by the picture's row.
+    """
 
     readings: Readings
     features: np.ndarray
-    gates: Sequence[np.ndarray | None]
+    gate_in_face: np.ndarray
+    faces: Mapping[int, Readings]
 
     def rows(self, index: Sequence[int]) -> JudgedPictures:
         """Return the pictures `index`, in that order."""
-        return JudgedPictures(self.readings.rows(index), self.features[list(index)], [self.gates[row] for row in index])
+        chosen = list(index)
+        faces = {row: self.faces[old] for row, old in enumerate(chosen) if old in self.faces}
+        return JudgedPictures(self.readings.rows(chosen), self.features[chosen], self.gate_in_face[chosen], faces)
+
+    @staticmethod
+    def joined(parts: Sequence[JudgedPictures]) -> JudgedPictures:
+        """Return the pictures of all parts, at least one, in their order."""
+        starts = np.cumsum([0, *(len(part.gate_in_face) for part in parts)])
+        return JudgedPictures(
+            Readings.joined([part.readings for part in parts]),
+            np.concatenate([part.features for part in parts]),
+            np.concatenate([part.gate_in_face for part in parts]),
+            {
+                int(start) + row: one
+                for start, part in zip(starts, parts, strict=False)
+                for row, one in part.faces.items()
+            },
+        )
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return all of it as named arrays, from which `of` makes it again."""
+        named = {f"face_{row}": one for row, one in self.faces.items()} | {"readings": self.readings}
+        found = {f"{name}.{key}": values for name, one in named.items() for key, values in vars(one).items()}
+        return found | {"features": self.features, "gate_in_face": self.gate_in_face}
+
+    @staticmethod
+    def of(arrays: Mapping[str, np.ndarray]) -> JudgedPictures:
+        """Return what `arrays` holds, as `arrays()` named it."""
+
+        def readings(name: str) -> Readings:
+            return Readings(**{field.name: arrays[f"{name}.{field.name}"] for field in fields(Readings)})
+
+        several = {int(key.split(".")[0].removeprefix("face_")) for key in arrays if key.startswith("face_")}
+        faces = {row: readings(f"face_{row}") for row in sorted(several)}
+        return JudgedPictures(readings("readings"), arrays["features"], arrays["gate_in_face"], faces)
 
 
 @dataclass(frozen=True)
@@ -109,18 +149,13 @@ def score_pictures(
 
     Cells that are not graded have values for diversity only.
     """
-    readings, features, gates = judged.readings, judged.features, judged.gates
+    readings, features = judged.readings, judged.features
     cells = [questions.cells[number] for number in numbers]
     columns = score_faces(questions, numbers, readings, gallery)
     columns["clip_t"] = clip_t(features, np.stack([texts.own[cell.prompt] for cell in cells]))
     columns["prompt_accuracy"] = prompt_accuracy(features, [texts.choices[cell.prompt] for cell in cells])
     columns["face_rate"] = readings.found.astype(float)
-    columns["gate_in_face"] = np.array(
-        [
-            np.nan if gate is None else share_in_box(gate, box) if found else 0.0
-            for gate, box, found in zip(gates, readings.boxes, readings.found, strict=True)
-        ]
-    )
+    columns["gate_in_face"] = judged.gate_in_face
     graded = np.array([cell.graded for cell in cells])
     columns = {name: np.where(graded, column, np.nan) for name, column in columns.items()}
     groups: dict[tuple[object, ...], int] = {}

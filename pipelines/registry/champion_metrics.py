@@ -25,6 +25,7 @@ from pipelines.registry.gates import Champion
 from pipelines.registry.registry import open_registry
 from pipelines.registry.runs import finished_run, open_run
 from pipelines.registry.tracking import Tracking
+from pipelines.versions.state import EVALUATION, shared_state
 
 
 def conditions(metrics: dict[str, Any]) -> str:
@@ -127,7 +128,7 @@ def _judge_again(version: Any, params: Params, processed: Path, wanted: str, roo
     )
     fewer = params.evaluate.model_copy(update={"sweeps": False})
     alike = params.model_copy(update={"base": own.base, "evaluate": fewer})
-    with evaluated_alone(alike, processed, adapter, _compared(params)) as alone:
+    with evaluated_alone(alike, processed, adapter, root, _compared(params)) as alone:
         if conditions(alone.metrics) != wanted:
             raise StageFailed(
                 f"champion v{version.version} cannot be compared: reports/metrics.json of the challenger was made from "
@@ -186,17 +187,21 @@ def _photos_of(root: Path) -> dict[str, str]:
 
 @contextmanager
 def evaluated_alone(
-    params: Params, processed: Path, adapter: Path, variants: Collection[str] = DRAWN
+    params: Params, processed: Path, adapter: Path, root: Path, variants: Collection[str] = DRAWN
 ) -> Iterator[Alone]:
-    """Yield the evaluation of `adapter` on `processed` without another adapter beside it; raises as `evaluate`."""
+    """Yield the evaluation of `adapter` on `processed` without another adapter beside it; raises as `evaluate`.
+
+    Pictures that `evaluate` has drawn in the checkout `root` are taken from there.
+    """
     from pipelines.evaluation.evaluate import evaluate
 
     alone = params.evaluate.model_copy(update={"shipped_adapter": None, "protocol": "ours"})
     settings, start = params.model_copy(update={"evaluate": alone}), time.time()
     with tempfile.TemporaryDirectory() as folder:
         file, report = Path(folder) / "metrics.json", Path(folder) / "index.html"
-        metrics = evaluate(settings, processed, adapter, metrics=file, report=report, variants=variants)
-        yield Alone(metrics, file, report, start)
+        files: dict[str, Any] = {"metrics": file, "report": report, "work": shared_state(root) / EVALUATION}
+        document = evaluate(settings, processed, adapter, variants=variants, **files)
+        yield Alone(document, file, report, start)
 
 
 def _check_comparable(own: Params, params: Params) -> None:

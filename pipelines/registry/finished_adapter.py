@@ -38,7 +38,7 @@ def register_finished(params: Params, root: Path, adapter: Path, processed: Path
     if known and (state := present_state(client, known[-1])) is not None:
         return state
     warn_if_older(root, processed)
-    with evaluated_alone(params, root / processed, folder) as alone:
+    with evaluated_alone(params, root / processed, folder, root) as alone:
         run_id = alone.record(root, f"evaluate {name}", {"stage": "evaluate_finished", "adapter_hash": digest})
         return register(
             params, Challenger(root, folder, alone.metrics, alone.report, root / processed, evaluate_run=run_id)

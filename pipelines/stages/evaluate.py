@@ -10,16 +10,18 @@ from typing import Any
 from pipelines.core.chain import ADAPTER, METRICS, PROCESSED, REPORT
 from pipelines.core.files import write_atomically
 from pipelines.core.params import Params
+from pipelines.versions.state import EVALUATION, STATE
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """The processed photos, the adapter, and optional loss curves of its training for the report."""
+    """The processed photos, the adapter, optional loss curves of its training, and the folder of drawn pictures."""
 
     processed: Path = Path(PROCESSED)
     adapter: Path = Path(ADAPTER)
     losses_anchoring: Path | None = None
     losses_imr: Path | None = None
+    work: Path | None = Path(STATE) / EVALUATION
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
         metrics=outputs.metrics,
         report=outputs.report,
         losses={name: file for name, file in losses.items() if file is not None},
+        work=inputs.work,
     )
     if outputs.headline is not None:
         write_atomically(outputs.headline, json.dumps(headline(document), indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""The state that all workspaces of a project share: results per photo, caches of trainings, checkpoints.
+"""The state that all workspaces of a project share: results per photo, caches, drawn pictures, checkpoints.
 
 Everything in it is named by its content and by the version of what computed it, so that the run of one week finds what
 the run of another has computed, and two runs at once can use the same entries.
@@ -15,8 +15,8 @@ from pipelines.versions.places import SHARED, note_outside, noted
 VARIABLE = "DYNAMICID_STATE"
 # The state of a checkout, unless DYNAMICID_STATE names another folder, and the folders in it that workspaces share.
 STATE = ".dynamicid"
-PREPROCESS, CURATE, CACHE, RESUME = "preprocess", "curate", "cache", "resume"
-# In each of the first three: held together by the stages that work there, alone by whoever removes something.
+PREPROCESS, CURATE, CACHE, EVALUATION, RESUME = "preprocess", "curate", "cache", "evaluation", "resume"
+# In each but the last: held together by the stages that work there, alone by whoever removes something.
 LOCK = ".lock"
 
 

@@ -110,6 +110,9 @@ class Evaluate(Section):
     )
     sampler: Literal["ddim", "dpm"] = Field("ddim", description="Sampler: DDIM or DPM-Solver++.")
     batch_size: int = Field(16, description="Pictures generated at once.")
+    processes: Count = Field(
+        1, description="Processes that draw and judge, each with its own networks; of several GPUs each takes the next."
+    )
     bootstrap: int = Field(1000, description="Number of resamples of the people for the 95 % intervals.")
     layout_steps: int = Field(0, ge=0, description="Number of first steps without LoRA, with several people.")
     boost_steps: int = Field(0, description="Number of first steps with `boost`, with several people.")

@@ -6,6 +6,8 @@ import numpy as np
 
 from pipelines.evaluation.intervals import Statistic
 
+_ROWS = 1024
+
 
 def kid(
     drawn: np.ndarray, drawn_person: np.ndarray, real: np.ndarray, real_person: np.ndarray, people: int
@@ -20,11 +22,14 @@ def kid(
     one_drawn, one_real = np.eye(people)[drawn_person], np.eye(people)[real_person]
 
     def blocks(a: np.ndarray, b: np.ndarray, ones_a: np.ndarray, ones_b: np.ndarray, same: bool) -> np.ndarray:
-        # KID uses (x·y / d + 1)³: its features have a mean square of about 1, unit-norm features of 1 / d.
-        kernel = (a.astype(float) @ b.astype(float).T + 1.0) ** 3
-        if same:
-            np.fill_diagonal(kernel, 0.0)
-        return ones_a.T @ kernel @ ones_b
+        total = np.zeros((people, people))
+        for start in range(0, len(a), _ROWS):  # so that memory does not grow with the square of the pictures
+            # KID uses (x·y / d + 1)³: its features have a mean square of about 1, unit-norm features of 1 / d.
+            kernel = (a[start : start + _ROWS].astype(float) @ b.astype(float).T + 1.0) ** 3
+            if same:
+                np.fill_diagonal(kernel[:, start:], 0.0)
+            total += ones_a[start : start + _ROWS].T @ kernel @ ones_b
+        return total
 
     def pair_counts(ones_a: np.ndarray, ones_b: np.ndarray, same: bool) -> np.ndarray:
         counts = np.outer(ones_a.sum(0), ones_b.sum(0))

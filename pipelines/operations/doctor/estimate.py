@@ -200,7 +200,8 @@ def _evaluation(params: Params, work: Path, found: Photos, photo: float) -> Esti
         pictures += people * (2 * 35 + 2)  # with the gate and without, and without IMR one of each prompt
     # Judging a face takes about as long as analysing one.
     seconds = 2 * loaded + pictures * (step * settings.steps + rest + photo)
-    return Estimate("evaluate", seconds / 3600, 0.05, f"{pictures} pictures, {step:.3g} s a step and picture")
+    disk = 0.05 + pictures * params.base.resolution**2 * 1.5e-9  # half of the pixels' bytes
+    return Estimate("evaluate", seconds / 3600, disk, f"{pictures} pictures, {step:.3g} s a step and picture")
 
 
 def _is_held_out(name: str, params: Params) -> bool:

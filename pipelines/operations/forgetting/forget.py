@@ -35,7 +35,7 @@ from pipelines.versions.workspace import all_runs_folders, all_workspaces
 
 @dataclass(frozen=True)
 class ForgettingReport:
-    """What was done: numbers of photos, records, pictures and checkpoints, and names of everything else.
+    """What was done: numbers of photos, records, pictures, checkpoints and drawn files, names of everything else.
 
     `bases`: folders of bases that were trained on them. `datasets`: old → new hash of each dataset folder (None:
     nothing was left). `objects`: deleted objects per store. `tables`: how many were rewritten and deleted. `copies`:
@@ -55,6 +55,7 @@ class ForgettingReport:
     records: int = 0
     pictures: int = 0
     checkpoints: int = 0
+    drawn: int = 0
     workspaces: list[str] = field(default_factory=list)
     reports: list[str] = field(default_factory=list)
     beyond: list[str] = field(default_factory=list)
@@ -98,7 +99,7 @@ def forget(
     all files at the end for remaining bytes. A request that was interrupted is finished, too.
 
     Raises UserError where `root` is not a DVC repository or nothing of the subject is found, StageFailed while an
-    ingest, preprocessing, curation or training is at work, which could write the same data again.
+    ingest, preprocessing, curation, training or evaluation is at work, which could write the same data again.
     """
     root, subject = located_in(root, subject)
     if (root / f"{FACES}.dvc").is_file():
@@ -252,10 +253,12 @@ def _forget(root: Path, locations: Locations, shown: set[str]) -> ForgettingRepo
     others = [path for path in all_workspaces(root) if path not in locations.workspaces]
     removed = records.clean_stores(local.record_folders(root), [path / PROCESSED for path in (root, *others)])
     checkpoints = local.delete_checkpoints(root)
+    drawn = local.delete_drawn(root)
     reports = local.delete_reports(root, evaluations=may_show)
     for path in locations.workspaces:
         shutil.rmtree(path)
     for path in all_workspaces(root):
+        drawn += local.delete_drawn(path)
         reports += [str(path / page) for page in local.delete_reports(path, evaluations=may_show)]
     objects = stores.delete(found, set(found.tables) | cached)
     return ForgettingReport(
@@ -267,6 +270,7 @@ def _forget(root: Path, locations: Locations, shown: set[str]) -> ForgettingRepo
         records=removed,
         pictures=pictures,
         checkpoints=checkpoints,
+        drawn=drawn,
         workspaces=[path.name for path in locations.workspaces],
         reports=reports,
         copies=locations.copies,

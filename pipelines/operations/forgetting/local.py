@@ -42,7 +42,7 @@ from pipelines.versions.places import (
     parts_of,
 )
 from pipelines.versions.state import CACHE as RECORDS
-from pipelines.versions.state import CURATE, LOCK, PREPROCESS, RESUME, STATE, states_of
+from pipelines.versions.state import CURATE, EVALUATION, LOCK, PREPROCESS, RESUME, STATE, states_of
 from pipelines.versions.workspace import all_runs_folders
 
 DATA = "data"
@@ -102,7 +102,7 @@ def find_tables(root: Path, subject: Subject, unread: set[Path]) -> dict[Path, S
 
 @contextmanager
 def hold_locks(root: Path, others: Iterable[Path]) -> Iterator[None]:
-    """Hold the locks of ingest, preprocessing, curation and trainings in `root` and `others` during the block.
+    """Hold the locks of all that writes faces in `root` and `others` during the block.
 
     Raises StageFailed where one of them is at work, since it could write the same data again.
     """
@@ -111,12 +111,12 @@ def hold_locks(root: Path, others: Iterable[Path]) -> Iterator[None]:
             faces = folder / FACES
             locks = [faces.with_name(f".{faces.name}.lock")] if faces.parent.is_dir() else []
             for state in states_of(folder):
-                locks += [state / name / LOCK for name in (PREPROCESS, CURATE, RECORDS)]
+                locks += [state / name / LOCK for name in (PREPROCESS, CURATE, RECORDS, EVALUATION)]
                 locks += sorted((state / RESUME).glob("*/*.lock"))
             for lock in locks:
                 message = (
-                    f"{lock}: an ingest, preprocessing, curation or training is at work there; wait for it to end, "
-                    "then forget again"
+                    f"{lock}: an ingest, preprocessing, curation, training or evaluation is at work there; wait for it "
+                    "to end, then forget again"
                 )
                 if lock.parent.is_dir():
                     stack.enter_context(hold(lock, StageFailed(message)))
@@ -211,6 +211,14 @@ def delete_checkpoints(root: Path) -> int:
     for folder in folders:
         shutil.rmtree(folder)
     return len(folders)
+
+
+def delete_drawn(root: Path) -> int:
+    """Delete all that evaluations have drawn, as it does not list whom it shows; return the number of its files."""
+    files = [file for state in states_of(root) for file in walk(state / EVALUATION) if file.name != LOCK]
+    for file in files:
+        file.unlink()
+    return len(files)
 
 
 def record_folders(root: Path) -> list[Path]:

@@ -25,10 +25,10 @@ def tiny(project: Path) -> Path:
 # sha256 of each loaded profile as canonical JSON. All extend tiny, so one change may change all. After an intended one,
 # compare the old and the new output of `dynamicid configure --profile NAME`, and update the digests.
 LOADED = {
-    "tiny": "ba576ff53ffc3ca907cc67082e05e819a3394655c33ffc140cd921fd2490fc0a",
-    "showcase": "ba0f292cee86a80f08162d71cad8e93f0f62a6ed33c3f8ae29164f09071b89f3",
-    "photographs": "2f808f0f1b2cb8389df68273f2026d6df045939d3e401def8c7c5af64daa474d",
-    "sd15": "a374cdd0886b8fe715a422a519cfca9e487b53b7612c2e584842d862572a1a76",
+    "tiny": "a98568818b3d6fc8f28f73cd10a362e95e7729654930a0d62f5c552ca743f6ae",
+    "showcase": "30fae61c603f7abcaf90f7efc47a8f15a5b932a0b8b3749165ea7cb4edbfdba5",
+    "photographs": "778f9b48ddb36de064fa9b9cb786b2df9529586a6379809d09b0ba07b6d7c462",
+    "sd15": "d7ba51b353b2071be76ca50ed105126a056ad215cbdf598f76f3984cfd89b9c1",
 }
 
 

@@ -21,9 +21,10 @@ from pipelines.core.sections.data import Rights
 from pipelines.evaluation.blind import choose_cells, make_sheets, score, write_sheets
 from pipelines.evaluation.evaluation_set import EvaluationSet, build_evaluation_set
 from pipelines.evaluation.photos import held_out_records, read_photos
+from pipelines.evaluation.picture_store import DrawnPicture
 from pipelines.evaluation.plan import PictureSpec, TokenTable
 from pipelines.evaluation.prompts import load_prompts
-from pipelines.evaluation.sampling import CellRenderer, DrawnPicture
+from pipelines.evaluation.sampling import CellRenderer
 
 Ask = Callable[..., EvaluationSet]
 

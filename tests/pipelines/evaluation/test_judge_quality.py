@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -49,7 +50,15 @@ def photo(number: int, **changes: Any) -> Photo:
     )
     unit = np.eye(512, dtype=np.float32)[number % PEOPLE]
     points = (CROP_TEMPLATE * SIDE).astype(np.float32)
-    made = Photo(record, image, BOX, points, np.zeros((68, 2), np.float32), unit, yaw_of(number))
+    made = Photo(
+        record,
+        cv2.imencode(".png", image)[1].tobytes(),
+        BOX,
+        points,
+        np.zeros((68, 2), np.float32),
+        unit,
+        yaw_of(number),
+    )
     return replace(made, **changes)
 
 

@@ -13,9 +13,11 @@ import pytest
 
 from model.face.face_prompts import EXPRESSIONS, POSES, parse
 from pipelines.core.params import Params, load_params
+from pipelines.evaluation.batches import BatchRunner
 from pipelines.evaluation.evaluate import _recorded
 from pipelines.evaluation.evaluation_set import EvaluationSet
 from pipelines.evaluation.paper import PUBLISHED, paper_questions, run_paper
+from pipelines.evaluation.picture_store import DrawnPicture
 from pipelines.evaluation.plan import TokenTable
 from pipelines.evaluation.readings import Readings
 from pipelines.evaluation.variants import PAPER_METRICS, PAPER_VARIANTS
@@ -45,6 +47,7 @@ class Painter:
 
     def __init__(self, params: Any, *, obeys: bool) -> None:
         self.params = params
+        self.resolution = 1
         self.obeys = obeys
 
     def tokens(self, questions: EvaluationSet, photos: Any) -> TokenTable:
@@ -59,8 +62,11 @@ class Painter:
             own=own, asked=asked if self.obeys else {key: own[key[0]] for key in asked}, true={}, multi={}
         )
 
-    def draw(self, specs: Sequence[Any]) -> list[Any]:
-        return [SimpleNamespace(image=np.rint(spec.tokens).astype(np.uint8)) for spec in specs]
+    def key_of(self, spec: Any) -> str:
+        return str(spec.key)
+
+    def draw_batch(self, specs: Sequence[Any]) -> list[DrawnPicture]:
+        return [DrawnPicture(np.rint(spec.tokens[None]).astype(np.uint8), None) for spec in specs]
 
 
 class Reader:
@@ -70,7 +76,7 @@ class Reader:
         self.faces = faces
 
     def single(self, images: Sequence[np.ndarray]) -> Readings:
-        person, expression, pose = np.array([image[0] for image in images]).T.astype(int)
+        person, expression, pose = np.array([image[0, 0] for image in images]).T.astype(int)
         found = np.full(len(images), self.faces)
         embeddings = np.eye(8, dtype=np.float32)[person] * found[:, None]
         return Readings(found, np.zeros((len(images), 4)), embeddings, expression, pose, np.zeros(len(images)))
@@ -104,8 +110,9 @@ def test_the_four_metrics_of_a_perfect_a_useless_and_a_faceless_model(
     ours = ask(3)
     held_out: Any = SimpleNamespace(photos={person.reference: number for number, person in enumerate(ours.people)})
     renderer: Any = Painter(params.evaluate, obeys=obeys)
-    judges = SimpleNamespace(faces=Reader(faces=faces), text=Texts())
-    found = run_paper(ours, held_out, renderer, judges, {})
+    judges: Any = SimpleNamespace(faces=Reader(faces=faces), text=Texts(), key="judges")
+    runner = BatchRunner(judges)
+    found = run_paper(ours, held_out, renderer, runner, {})
     document = found.document()
     assert {name: one["value"] for name, one in document["model"].items()} == pytest.approx(model, abs=1e-6)
     if faces:
@@ -113,14 +120,14 @@ def test_the_four_metrics_of_a_perfect_a_useless_and_a_faceless_model(
         assert document["without_imr"]["Expr"]["value"] == pytest.approx(1 / 7, abs=1e-6)
         assert abs(PUBLISHED["without_imr"]["Expr"] - 1 / 7) < 0.03
     assert document["pictures"] == found.pictures
-    withheld = run_paper(ours, held_out, renderer, judges, {"text": "no network", "pose": "yaw off by 40"}).document()
+    withheld = run_paper(ours, held_out, renderer, runner, {"text": "no network", "pose": "yaw off by 40"}).document()
     assert withheld["model"]["CLIP-T"] == {"value": None, "reason": "text: no network"}
     assert withheld["model"]["Pose"] == {"value": None, "reason": "pose: yaw off by 40"}
     assert withheld["model"]["Expr"] == document["model"]["Expr"]
 
 
 def test_a_result_of_our_protocol_records_no_other_keys(params: Params, project: Path) -> None:
-    assert "protocol" not in _recorded(params)["evaluate"]
+    assert not {"protocol", "processes"} & set(_recorded(params)["evaluate"])
     asked = load_params(project / "profiles" / "tiny.yaml", ["evaluate.protocol=paper"])
     assert _recorded(asked)["evaluate"]["protocol"] == "paper"
 

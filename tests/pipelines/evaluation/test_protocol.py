@@ -18,18 +18,21 @@ import pytest
 from model.face.face_prompts import EXPRESSIONS, POSES
 from pipelines.core.params import load_params
 from pipelines.core.sections.data import Rights
+from pipelines.evaluation.batches import BatchRunner
 from pipelines.evaluation.contact_sheet import contact_sheet, sheet_rows
 from pipelines.evaluation.evaluation_set import EvaluationSet, build_evaluation_set
 from pipelines.evaluation.headline import S_MEANING, S
 from pipelines.evaluation.intervals import Interval
 from pipelines.evaluation.photos import held_out_records, read_photos
-from pipelines.evaluation.plan import DRAWN, cells_of
+from pipelines.evaluation.picture_store import PictureStore
+from pipelines.evaluation.plan import DRAWN, cells_of, shared_cells
 from pipelines.evaluation.prompts import load_prompts
 from pipelines.evaluation.protocol import EvaluationResult, Judges, run_protocol
 from pipelines.evaluation.readings import FaceReader
 from pipelines.evaluation.report import write_report
 from pipelines.evaluation.report_pictures import drawn_tile
 from pipelines.evaluation.sampling import CellRenderer
+from pipelines.evaluation.sweeps import SWEEPS
 from pipelines.evaluation.text_judge import TextJudge
 from pipelines.evaluation.variants import MEANINGS, METRICS, MULTI_MEANINGS, PEOPLE_OF, TRUE_TOKENS, multi_metric
 from tests.pipelines.evaluation.conftest import LAX, SMALL, assert_close
@@ -55,7 +58,11 @@ def evaluate(
     from model.inference.pipeline import DynamicIDPipeline
 
     def run(
-        *changes: str, losses: dict[str, Path] | None = None, ship: bool = False, variants: Collection[str] = DRAWN
+        *changes: str,
+        losses: dict[str, Path] | None = None,
+        ship: bool = False,
+        variants: Collection[str] = DRAWN,
+        work: Path | None = None,
     ) -> Evaluated:
         names = [*SMALL, LAX, *(f"evaluate.{change}" for change in changes)]
         params = load_params(project / "profiles" / "tiny.yaml", names)
@@ -63,10 +70,12 @@ def evaluate(
         questions = build_evaluation_set(records, params.evaluate, load_prompts())
         held_out = read_photos(processed, records, questions.photo_ids())
         renderer, shipped = (
-            CellRenderer(DynamicIDPipeline.from_folders(*adapter_folder), params.evaluate, 64) for _ in range(2)
+            CellRenderer(DynamicIDPipeline.from_folders(*adapter_folder), params.evaluate, 64, key=key)
+            for key in ("trained", "shipped")
         )
-        judges = Judges(face_reader(centre_detector()), TextJudge(clip_folder))
+        judges = Judges(face_reader(centre_detector()), TextJudge(clip_folder), "judges")
         extra: dict[str, Any] = {"shipped": shipped if ship else None, "variants": variants}
+        extra["runner"] = BatchRunner(judges, PictureStore(work))
         result = run_protocol(questions, held_out, renderer, judges, params.evaluate, **extra)
         document = result.document(
             {"profile": "tiny", "sampler": "ddim", "steps": 2, "guidance": 3.0, "resolution": 64, "pictures": 99}
@@ -273,6 +282,57 @@ def test_a_rerun_gives_the_same_bytes(evaluated: Evaluated, evaluate: Callable[.
     assert json.dumps(again.document) == json.dumps(evaluated.document)
     assert again.page == evaluated.page
     assert not re.search(r"20\d\d-\d\d-\d\d", evaluated.page)
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of pictures of all batches that are drawn; a batch after `stop` others is interrupted."""
+    drawn: list[int] = []
+    draw = CellRenderer.draw_batch
+
+    def draw_batch(renderer: CellRenderer, specs: Any) -> Any:
+        if len(drawn) == STOP.get("after"):
+            raise KeyboardInterrupt
+        drawn.append(len(specs))
+        return draw(renderer, specs)
+
+    monkeypatch.setattr(CellRenderer, "draw_batch", draw_batch)
+    monkeypatch.setitem(STOP, "after", None)
+    return drawn
+
+
+STOP: dict[str, int | None] = {}
+
+
+def test_an_interrupted_evaluation_goes_on_without_drawing_again(
+    evaluate: Callable[..., Evaluated], evaluated: Evaluated, counted: list[int], tmp_path: Path
+) -> None:
+    asked = ("several_people.three=1",)
+    for after in (1, 3, 4):
+        STOP["after"] = after
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(*asked, work=tmp_path)
+    # The disk had no room for the end of one, and another lost its last bytes.
+    damaged = sorted(tmp_path.glob("*.npz"))[0]
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    STOP["after"] = None
+    again = evaluate(*asked, work=tmp_path)
+    assert json.dumps(again.document) == json.dumps(evaluated.document)
+    assert again.page == evaluated.page
+    pictures = len(evaluated.result.drawn)
+    assert pictures <= sum(counted) <= pictures + max(counted)
+    before = len(counted)
+    assert evaluate(*asked, work=tmp_path).page == evaluated.page
+    assert len(counted) == before, "all of it is there"
+
+
+def test_a_sweep_draws_no_picture_of_the_model_again(evaluate: Callable[..., Evaluated], counted: list[int]) -> None:
+    evaluated = evaluate("sweeps=true", "people=2", "variant_cells=2", "guidance=3.0")
+    points = sum(map(len, SWEEPS.values()))
+    shared = shared_cells(evaluated.result.questions, 2)
+    same = sum((3.0 in SWEEPS["guidance"], 1.0 in SWEEPS["scale"], 0.3 in SWEEPS["threshold"]))
+    assert same >= 2
+    assert sum(counted) == len(evaluated.result.drawn) + (points - same) * len(shared)
 
 
 def test_judges_that_cannot_judge_leave_no_number(evaluate: Callable[..., Evaluated]) -> None:

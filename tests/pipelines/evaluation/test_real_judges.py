@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 
@@ -60,12 +59,11 @@ def analyse(params: Params) -> Analyse:
             (record,) = analyser.analyse([(folder / row["file"]).read_bytes()], ["a photo"], [None])
             if record.image is None:
                 continue
-            image = np.asarray(cv2.imdecode(np.frombuffer(record.image, np.uint8), cv2.IMREAD_COLOR))
             known = PhotoRecord(row["file"], row[who], record.expression, record.pose, 0.0, "")
             found.append(
                 Photo(
                     record=known,
-                    image=cv2.cvtColor(image, cv2.COLOR_BGR2RGB),
+                    encoded=record.image,
                     bbox=np.asarray(record.bbox),
                     keypoints=np.asarray(record.keypoints).reshape(5, 2),
                     landmarks=np.asarray(record.landmarks).reshape(68, 2),

@@ -28,7 +28,7 @@ def test_pictures_without_a_face_count_nothing_and_every_number_is_still_there(
     # Networks that know photographs cannot judge drawn people: here they are taken as they are.
     monkeypatch.setattr("pipelines.evaluation.protocol.measure", lambda *_: {})
     outputs = Outputs(tmp_path / "reports" / "metrics.json", tmp_path / "reports" / "index.html")
-    document = run(random_params, Inputs(processed, adapter_folder[2]), outputs)
+    document = run(random_params, Inputs(processed, adapter_folder[2], work=None), outputs)
     assert json.loads(outputs.metrics.read_text()) == json.loads(json.dumps(document))
     model = document["model"]
     assert tuple(model) == tuple(name for name in METRICS if PEOPLE_OF.get(name, 2) == 2)
@@ -54,7 +54,7 @@ def test_a_missing_judge_shows_before_anything_is_drawn(processed: Path, project
     missing = [f"evaluate.judges.recogniser.path={tmp_path / 'none.onnx'}", "evaluate.shipped_adapter=null"]
     params = load_params(project / "profiles" / "tiny.yaml", missing)
     with pytest.raises(UserError, match=r"evaluate\.judges\.recogniser"):
-        run(params, Inputs(processed, tmp_path), Outputs(tmp_path / "metrics.json", tmp_path / "index.html"))
+        run(params, Inputs(processed, tmp_path, work=None), Outputs(tmp_path / "metrics.json", tmp_path / "index.html"))
     assert not (tmp_path / "metrics.json").exists()
 
 
@@ -67,13 +67,17 @@ def test_an_adapter_that_cannot_be_judged_is_named(
 
     outputs = Outputs(tmp_path / "metrics.json", tmp_path / "index.html")
     with pytest.raises(UserError, match=r"nowhere.*expected an adapter folder"):
-        run(random_params, Inputs(processed, tmp_path / "nowhere"), outputs)
+        run(random_params, Inputs(processed, tmp_path / "nowhere", work=None), outputs)
     base = load_base(adapter_folder[0], adapter_folder[1])
     sizes = json.loads((adapter_folder[2] / "config.json").read_text())["sizes"]
     anchored = tmp_path / "anchored"
     Adapter.create(base.unet, base.image_encoder, sizes, 0.3).save(anchored, base.reference("sd", "image_encoder"))
     with pytest.raises(UserError, match="no IMR yet; run train_imr"):
-        run(random_params, Inputs(processed, anchored), outputs)
+        run(random_params, Inputs(processed, anchored, work=None), outputs)
     beside = random_params.evaluate.model_copy(update={"shipped_adapter": str(anchored)})
     with pytest.raises(UserError, match=r"anchored: .* no IMR yet.*; evaluate\.shipped_adapter=null leaves"):
-        run(random_params.model_copy(update={"evaluate": beside}), Inputs(processed, adapter_folder[2]), outputs)
+        run(
+            random_params.model_copy(update={"evaluate": beside}),
+            Inputs(processed, adapter_folder[2], work=None),
+            outputs,
+        )

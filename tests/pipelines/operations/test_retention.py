@@ -75,11 +75,12 @@ def test_checkpoints_of_a_running_training_and_young_ones_stay(root: Path) -> No
     assert sorted(path.name for path in left.iterdir() if path.is_dir()) == ["fresh", "running"]
 
 
-def test_cached_files_are_removed_by_their_last_use(root: Path) -> None:
+@pytest.mark.parametrize("folder", ["preprocess", "evaluation"])
+def test_cached_files_are_removed_by_their_last_use(root: Path, folder: str) -> None:
     for name, days in (("old.arrow", 31.0), ("used.arrow", 2.0)):
-        cached(root, f"preprocess/{name}", days)
+        cached(root, f"{folder}/{name}", days)
     remove(survey(root, DAYS))
-    assert [path.name for path in (root / ".dynamicid" / "preprocess").glob("*.arrow")] == ["used.arrow"]
+    assert [path.name for path in (root / ".dynamicid" / folder).glob("*.arrow")] == ["used.arrow"]
 
 
 def cached(root: Path, name: str, days: float, size: int = 4) -> Path:

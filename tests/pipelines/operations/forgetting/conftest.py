@@ -18,10 +18,12 @@ from PIL import Image
 
 from pipelines.core.params import load_params
 from pipelines.data.preprocessing.files import SLICE_SUFFIX, write_slice
+from pipelines.evaluation.picture_store import DrawnPicture, PictureStore
 from pipelines.stages.ingest import Inputs, Outputs, run
 from pipelines.versions.dataset_version import make_version
 from pipelines.versions.forgotten import hashed_people
 from pipelines.versions.places import CACHE, note_copy
+from pipelines.versions.state import EVALUATION, STATE
 from pipelines.versions.workspace import create
 from tests.processes import commit_all, git
 
@@ -151,7 +153,9 @@ def _state(home: Home) -> None:
             shutil.copy(whole, whole.with_name(f".{number}h6Pp7s1zFXYmryzZzOBudg.tmp"))  # a transfer that was killed
     state = root / ".dynamicid"
     call(create(root, "with-data").path, "checkout", "-q")
-    create(root, "without-data")
+    for checkout in (root, create(root, "without-data").path):
+        store = PictureStore(checkout / STATE / EVALUATION)
+        store.write(["0" * 64], [DrawnPicture(np.zeros((8, 8, 3), np.uint8), None)], 1)
     photos = read_photos(root / "data" / "processed", "train")
     held_out = read_photos(root / "data" / "processed", "test")
     keys = np.concatenate([photos.keys, held_out.keys])

@@ -177,6 +177,14 @@ def test_caches_of_bases_are_cleaned_and_bases_trained_on_the_person_are_named(s
     assert "base in weights/ours was trained on them: train another" in story.stderr
 
 
+def test_all_that_evaluations_drew_is_gone_as_it_may_show_anybody(story: Forgotten) -> None:
+    folders = [path for path in story.home.root.rglob("evaluation") if path.parent.name == ".dynamicid"]
+    assert len(folders) == 2, "the checkout's and that of the workspace that stays"
+    assert [file.name for folder in folders for file in folder.iterdir() if file.name != ".lock"] == []
+    assert story.report["drawn"] == 2
+    assert "files of drawn pictures: 2" in story.stderr
+
+
 def test_no_other_data_is_lost(story: Forgotten) -> None:
     root = story.home.root
     rows = read_rows(root / "data" / "faces", DATASET_SCHEMA).to_pylist()
@@ -292,6 +300,7 @@ STEPS = (
     "local.delete_files",
     "records.clean_stores",
     "local.delete_checkpoints",
+    "local.delete_drawn",
     "stores.delete",
     "delete_artefacts",
     "end_journal",

@@ -86,6 +86,7 @@ def _hold(lock: Path, ready: object, done: object) -> None:
         "preprocess/.lock",
         "curate/.lock",
         "cache/.lock",
+        "evaluation/.lock",
         "resume/train_imr/0123.lock",
         "runs/one/.dynamicid/preprocess/.lock",
     ],
