@@ -14,7 +14,7 @@ from pipelines.registry.drift.features import EMBEDDING, MEANINGS, NUMBERS, WORD
 from pipelines.registry.drift.verdict import Verdict
 
 _BEFORE, _NOW = "#9aa5b1", "#2563a8"
-_AXES = {"yaw": "yaw, degrees", "pitch": "pitch, degrees", "brightness": "mean luminance", "size": "log2 of pixels"}
+_AXES = {"yaw": "yaw, degrees", "pitch": "pitch, degrees", "brightness": "mean luminance", "size": "pixels"}
 
 
 def write_page(verdict: Verdict, reference: Sample, current: Sample) -> str:
@@ -43,7 +43,9 @@ def _uri(figure: Any) -> str:
 
 def _numbers(name: str, reference: Sample, current: Sample) -> str:
     figure, axes = _figure()
-    values = [sample.numbers[name][~np.isnan(sample.numbers[name])] for sample in (reference, current)]
+    found = [sample.numbers[name][~np.isnan(sample.numbers[name])] for sample in (reference, current)]
+    # Sizes are kept as logarithms. Rounded: equal values must not differ by the last digits of a float.
+    values = [np.round(np.exp2(part) if name == "size" else part, 3) for part in found]
     both = np.concatenate(values)
     if len(both):
         edges = np.histogram_bin_edges(both, 30)  # of equal values: half a unit to both sides

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -143,3 +145,7 @@ def test_the_page_shows_verdict_numbers_and_distributions(champion: Sample, samp
     assert page.count("data:image/svg+xml;base64,") == 7
     assert 'class="stop">stop' in page
     assert "http" not in page, "the page must not fetch anything"
+    plots = [base64.b64decode(one).decode() for one in re.findall(r"svg\+xml;base64,([\w+/=]+)", page)]
+    (sizes,) = (plot for plot in plots if "<!-- pixels -->" in plot)
+    assert "<!-- 256.0 -->" in sizes, "photos of one size, whose logarithms differ by the last digits"
+    assert "e" not in "".join(re.findall(r"<!-- ([\d.e+−-]+) -->", sizes))
