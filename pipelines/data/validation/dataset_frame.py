@@ -15,6 +15,8 @@ from pipelines.data.rights import COLUMNS, compared, refusal_of, refused_photos
 if TYPE_CHECKING:
     import pandas as pd
 
+# Stands for any text in a column of which only that is checked.
+GIVEN = "given"
 _COLUMNS = ["image_id", "identity", "file_name", "format", "width", "height", "n_bytes", "prompt"]
 
 
@@ -67,5 +69,5 @@ def _consents(table: pa.Table, rights: Rights, refused: frozenset[str]) -> pa.Ar
 
 
 def _given(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Replace every text by "given" and keep nulls, since millions of different texts would fill the memory."""
-    return pc.if_else(pc.is_valid(column), "given", pa.scalar(None, pa.string()))
+    """Replace every text by GIVEN and keep nulls, since millions of different texts would fill the memory."""
+    return pc.if_else(pc.is_valid(column), GIVEN, pa.scalar(None, pa.string()))

@@ -21,12 +21,15 @@ from pipelines.core.documents import read_yaml
 from pipelines.core.errors import UserError
 from pipelines.core.sections.section import Section, Share
 from pipelines.data.validation.check import FAIL, Check, Severity
+from pipelines.data.validation.dataset_frame import GIVEN
 
 if TYPE_CHECKING:
     import pandas as pd
 
 STAGES = ("validate", "validate_processed")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+# Of a column without its texts, all that can be expected.
+_OF_NULLS = {"ExpectColumnValuesToBeNull", "ExpectColumnValuesToNotBeNull"}
 
 
 class OwnCheck(Section):
@@ -119,6 +122,13 @@ def _refuse_unknown(check: Check, file: Path, stage: str, frame: pd.DataFrame) -
         if column not in frame.columns:
             near = difflib.get_close_matches(str(column), map(str, frame.columns), n=3) or sorted(frame.columns)
             raise UserError(f"{file}: {check.name}: {stage} has no column {column!r}; there are {', '.join(near)}")
+        made = check.expectation
+        names = {made} if isinstance(made, str) else {one.__name__ for one in made.__mro__}
+        if not names & _OF_NULLS and set(frame[column].dropna().unique()) == {GIVEN}:
+            raise UserError(
+                f"{file}: {check.name}: of {column}, {stage} only knows which rows have one; use "
+                "ExpectColumnValuesToNotBeNull, or read the texts in a Python file that adds a column"
+            )
 
 
 def _fields(check: Check, file: Path) -> dict[str, Any]:

@@ -169,7 +169,7 @@ def test_the_pages_open_without_internet(failed: tuple[Path, str], browser: Any)
         assert sign.evaluate("sign => getComputedStyle(sign, '::before').content") not in ("none", '""'), "a button"
     row.click()
     page.wait_for_url("**/validations/**")
-    expect(page.get_by_text("Data asset: validate")).to_be_visible()
+    expect(page.get_by_text("Data asset: photos")).to_be_visible()
     row = page.locator("tr", has_text="Prompts that came with the photos")
     expect(row.locator("i.fa-exclamation-triangle")).to_be_visible()
     failing = page.locator("tr", has_text="There are enough photos to train on.")
