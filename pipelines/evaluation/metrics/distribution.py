@@ -6,7 +6,7 @@ import numpy as np
 
 from pipelines.evaluation.intervals import Statistic
 
-_ROWS = 1024
+_ROWS = 256
 
 
 def kid(

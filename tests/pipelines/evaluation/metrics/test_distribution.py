@@ -23,7 +23,9 @@ def test_the_distance_of_a_distribution_to_itself_is_about_zero_and_to_another_i
     assert far.low > 10 * abs(near.value)
 
 
-def test_the_distance_is_the_unbiased_estimate() -> None:
+@pytest.mark.parametrize("rows", [256, 4])
+def test_the_distance_is_the_unbiased_estimate(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.evaluation.metrics.distribution._ROWS", rows)
     rng = np.random.default_rng(1)
     drawn, real = features(rng, 6, 0.2), features(rng, 5, 0.5)
     kernel = (np.concatenate([drawn, real]) @ np.concatenate([drawn, real]).T + 1) ** 3
