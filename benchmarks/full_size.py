@@ -45,7 +45,8 @@ FEW: dict[str, Any] = {
     "train_anchoring": {"steps": 2, "batch_size": 1, "warmup_steps": 0, "cache_batch": 1, "probe_photos": 1},
     "train_imr": {"steps": 2, "helpers": 2, "warmup_steps": 0, "cache_batch": 1, "ldc_targets": 1},
     "evaluate": {
-        "people": 2,
+        # The judges are measured on at least 12 photos, of which each of these people has about three.
+        "people": 5,
         "steps": 2,
         "prompts": 1,
         "seeds": 1,
