@@ -28,6 +28,7 @@ REPLACED = {
     "blind sheets --out DIR": "blind sheets --people 2 --each 1 --out sheets",
     "DIR ANSWERS": "sheets sheets/key.json",
     "identity=anna": "identity=demo-00001",
+    "--where status=rejected --where reason=no_face": "--where status=ok",  # of drawn people, none is rejected
     "models:/dynamicid/3": "models:/dynamicid/1",
     "faces-v3": "faces-v1",
     "reproduce models:/dynamicid/1 --out DIR": "reproduce models:/dynamicid/1 --out ../again",

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 from pipelines.commands.options import option
 from pipelines.commands.output import emit_if_asked, say
-from pipelines.core.errors import StageFailed
+from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.words import counted, did_you_mean
 
 
 def audit(
@@ -20,9 +21,13 @@ def audit(
     last: Annotated[int, option("Number of deeds, the newest.", min=1)] = 50,
 ) -> None:
     """Print the audit log; exit 1 if a line of it is damaged or was changed or deleted."""
-    from pipelines.operations.audit import BEGUN, FILE, read_audit
+    from pipelines.operations.audit import BEGUN, DEEDS, FILE, read_audit
 
     log = read_audit(Path.cwd())
+    known = dict.fromkeys((*DEEDS, *(line["deed"] for line in log.lines)))
+    if deed is not None and deed not in known:
+        near = did_you_mean(deed, known) or f"; there are {', '.join(filter(None, known))}"
+        raise UserError(f"--deed {deed}: no such deed{near}")
     ended = {line["id"] for line in log.lines if line["state"] != BEGUN}
     lines = log.lines if identity is None else log.about(identity)
     lines = [line for line in lines if deed in (None, line["deed"])]
@@ -32,7 +37,7 @@ def audit(
         say(_describe(line))
     if log.problems:
         raise StageFailed(f"{FILE}: {'; '.join(log.problems[:5])}: the log is not as it was written")
-    say(f"{len(log.lines)} lines, none changed; the sha256 of the last is {log.head}")
+    say(f"{counted(len(log.lines), 'line')}, none changed; the sha256 of the last is {log.head}")
 
 
 def _describe(line: dict[str, Any]) -> str:

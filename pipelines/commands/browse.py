@@ -10,6 +10,7 @@ from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, ar
 from pipelines.commands.output import emit, emit_if_asked, say
 from pipelines.core.chain import EXPECTATIONS, FACES, PROCESSED
 from pipelines.core.errors import UserError
+from pipelines.core.words import counted
 
 if TYPE_CHECKING:
     from pipelines.core.params import Params
@@ -71,7 +72,7 @@ def browse(
     file = _noted(out, failing or "index")
     shown = dataset_cards(files, found.positions) if of_faces else processed_cards(files, found.positions, faces)
     write_page(file, f"Rows of {folder}", shown, of=found.of, left_out=wanted.left_out, notes=protects)
-    _report(file, f"{len(shown):,} of {found.of:,} rows", wanted.left_out)
+    _report(file, f"{len(shown):,} of {counted(found.of, 'row')}", wanted.left_out)
     emit_if_asked({"file": str(file), "rows": len(shown), "of": found.of, "left_out": dict(wanted.left_out)})
 
 

@@ -9,6 +9,7 @@ from pipelines.commands.options import DEFAULT_PARAMS, NewFolder, Overrides, Par
 from pipelines.commands.output import emit, say
 from pipelines.core.chain import FACES, PROCESSED
 from pipelines.core.people import normal_name
+from pipelines.core.words import counted
 
 
 def export(
@@ -39,5 +40,5 @@ def export(
     note_copy(Path.cwd(), out, f"export, {layout}")
     result = write(layout, Inputs(faces, processed), out, given.export, wanted)
     left_out = ", ".join(f"{count} {reason}" for reason, count in result.left_out.items())
-    say(f"{out}: {result.photos} photos as {layout}" + (f"; left out: {left_out}" if left_out else ""))
+    say(f"{out}: {counted(result.photos, 'photo')} as {layout}" + (f"; left out: {left_out}" if left_out else ""))
     emit(result)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from pipelines.commands.options import option
 from pipelines.commands.output import emit, say
 from pipelines.core.errors import StageFailed
+from pipelines.core.words import counted
 from pipelines.versions.places import UNREADABLE
 
 if TYPE_CHECKING:
@@ -45,17 +46,19 @@ def forget(
         result |= {"photos": done.photos, "version": done.version.tag, "finished": not (done.remaining or done.beyond)}
     _print_report(done, copies_deleted=delete_copies and not done.nothing_left)
     emit(done)
-    left = [f"{len(done.remaining)} files still hold bytes of them: {', '.join(done.remaining[:10])}; delete those too"]
-    left = left if done.remaining else []
+    count, some = counted(len(done.remaining), "file"), ", ".join(done.remaining[:10])
+    left = [f"bytes of them are still in {count}: {some}; delete those too"] if done.remaining else []
     left += [f"not finished: {place}" for place in done.beyond]
     if left:
         raise StageFailed(f"{'; '.join(left)}; then forget them again: until then it is not finished")
 
 
 def _print_report(done: ForgettingReport, *, copies_deleted: bool) -> None:
+    from pipelines.operations.forgetting.registry import use_of
+
     objects = ", ".join(f"{count} from {name}" for name, count in done.objects.items()) or "none"
     deleted = [
-        f"{done.photos} photos forgotten; the dataset is {done.version.tag or 'empty or without a version'}",
+        f"{counted(done.photos, 'photo')} forgotten; the dataset is {done.version.tag or 'empty or without a version'}",
         f"cached objects deleted: {objects}; records of photos deleted: {done.records}",
         f"tables rewritten: {done.tables['rewritten']}, deleted: {done.tables['deleted']}; pictures: {done.pictures}",
         f"run workspaces deleted: {', '.join(done.workspaces) or 'none'}; checkpoints: {done.checkpoints}; files "
@@ -65,9 +68,9 @@ def _print_report(done: ForgettingReport, *, copies_deleted: bool) -> None:
     kept = "nothing was deleted" if done.remaining or done.beyond else "nothing is left to forget"
     lines = [f"{kept}: {done.earlier}"] if done.nothing_left else deleted
     for model in done.traces.models:
-        uses = " and ".join(word for word in ("trained", "evaluated") if model[f"{word}_on"])
         aliases = f" ({', '.join(model['aliases'])})" if model["aliases"] else ""
-        lines.append(f"model {model['name']} version {model['version']}{aliases} was {uses} on them: train another")
+        version = f"model {model['name']} version {model['version']}{aliases}"
+        lines.append(f"{version} was {use_of(model)} on them: train another")
     lines += [f"base in {folder} was trained on them: train another, and adapters on it" for folder in done.bases]
     lines += [f"MLflow run {item['run_id']}: {item['path']} may show them" for item in done.traces.artefacts]
     lines += [

@@ -6,7 +6,6 @@ A profile (`profiles/<name>.yaml`) is a parameter file. One with `extends: <name
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +23,7 @@ from pipelines.core.sections.evaluation import Evaluate, Register
 from pipelines.core.sections.operations import Drift, Inbox, Keeping, Retrain, Serve
 from pipelines.core.sections.section import Section, keys_of, section_in
 from pipelines.core.sections.training import BaseModels, TrainAnchoring, TrainImr
+from pipelines.core.words import nearest
 
 # In a checkout; DVC and the stages read it.
 PARAMS = "params.yaml"
@@ -147,7 +147,7 @@ def _suggestion(location: tuple[int | str, ...], section: type[Section]) -> str:
         # A part that is no key is a list index or a mapping key: the section stays the same.
         if part in (keys := keys_of(section)):
             section = section_in(keys[str(part)].annotation) or section
-    near = difflib.get_close_matches(str(unknown), keys_of(section), n=1)
+    near = nearest(str(unknown), keys_of(section), 1)
     return "".join(f"; did you mean {'.'.join(map(str, (*parents, key)))}?" for key in near)
 
 

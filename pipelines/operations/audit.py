@@ -29,6 +29,7 @@ from pipelines.versions.forgotten import is_person
 
 FILE = Path(".dynamicid") / "audit.jsonl"
 BEGUN, DONE, FAILED = "begun", "done", "failed"
+DEEDS = ("register", "promote", "refuse", "rollback", "forget", "restore", "accounts")
 # The end of the log that is searched for its last line: longer than any line.
 _TAIL = 2**20
 _LONGEST = _TAIL // 2

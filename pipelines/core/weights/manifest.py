@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
@@ -20,6 +19,7 @@ from pipelines.core.formats.table import KEY, WEIGHTS, check_format
 from pipelines.core.params import problems_of, read_mapping
 from pipelines.core.paths import project_root
 from pipelines.core.sections.section import Domain, Section
+from pipelines.core.words import did_you_mean
 
 OWN = "weights.yaml"
 _MANIFEST = Path(__file__).with_name("manifest.yaml")
@@ -117,8 +117,7 @@ class Manifest(Section):
     def network(self, name: str) -> Network:
         """Return the network `name`; raise UserError, with the names that are alike, where there is none."""
         if name not in self.networks:
-            near = difflib.get_close_matches(name, self.networks, n=3)
-            hint = f"; did you mean {', '.join(near)}?" if near else "; `dynamicid weights list` names all"
+            hint = did_you_mean(name, self.networks, 3) or "; `dynamicid weights list` names all"
             raise UserError(f"{name}: no such network in the manifest{hint}")
         return self.networks[name]
 

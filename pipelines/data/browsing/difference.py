@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pipelines.core.words import counted
 from pipelines.data.export.rows import LABELS, Selection
 
 if TYPE_CHECKING:
@@ -50,9 +51,9 @@ class Difference:
         return [
             f"rows: {self.rows[0]:,} → {self.rows[1]:,}",
             f"people: {self.people[0]:,} → {self.people[1]:,}",
-            f"added: {len(self.added):,} rows{_people('new', self.people_added)}",
-            f"removed: {len(self.removed):,} rows{_people('gone', self.people_removed)}",
-            f"changed labels: {len(self.changed):,} rows" + (f" ({labels})" if labels else ""),
+            f"added: {counted(len(self.added), 'row')}{_people('new', self.people_added)}",
+            f"removed: {counted(len(self.removed), 'row')}{_people('gone', self.people_removed)}",
+            f"changed labels: {counted(len(self.changed), 'row')}" + (f" ({labels})" if labels else ""),
             *([f"not compared: {left_out}"] if left_out else []),
         ]
 

@@ -11,9 +11,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.core.errors import UserError
 from pipelines.core.people import normal_name
 from pipelines.core.row_schemas import DATASET_SCHEMA, OK, PROCESSED_SCHEMA, open_rows
 from pipelines.core.sections.data import Rights
+from pipelines.core.words import did_you_mean
 from pipelines.data.rights import refusal_of, refused_photos
 
 # The labels of a photo, exported to every layout that can hold them.
@@ -28,7 +30,8 @@ class Selection:
     """The choice of the rows to export, and counts of the other rows by reason.
 
     `rights`: only rows that may be trained on (None: all rows); `identities`: only these people (None: all people);
-    `gate`: why a row of this identity and image id is left out, or None; `refused`: photos that other rows refuse.
+    `gate`: why a row of this identity and image id is left out, or None; `refused`: photos that other rows refuse;
+    `people`: the people of the rows asked about, and whether somebody may learn their names.
     """
 
     rights: Rights | None = None
@@ -36,6 +39,7 @@ class Selection:
     gate: Callable[[str | None, str | None], str | None] = lambda identity, image_id: None
     left_out: Counter[str] = field(default_factory=Counter)
     refused: frozenset[str] = frozenset()
+    people: dict[str, bool] = field(default_factory=dict)
 
     def ask(self, folder: Path, schema: pa.Schema) -> None:
         """Ask all rows of a folder which photos they refuse: a copy of one may state another consent."""
@@ -44,7 +48,7 @@ class Selection:
 
     def takes(self, row: Row) -> bool:
         """Return whether a row is exported; count its reason where it is not."""
-        reason = self.gate(row["identity"], row["image_id"])
+        reason = self.meet(row)
         if reason is not None:
             pass
         elif self.identities is not None and normal_name(row["identity"]) not in self.identities:
@@ -54,6 +58,19 @@ class Selection:
         if reason is not None:
             self.left_out[reason] += 1
         return reason is None
+
+    def meet(self, row: Row) -> str | None:
+        """Note the person of a row; return why it is left out whatever is wanted, or None."""
+        reason = self.gate(row["identity"], row["image_id"])
+        if self.identities is not None and (name := normal_name(row["identity"])) is not None:
+            self.people[name] = reason is None
+        return reason
+
+    def check_people(self) -> None:
+        """Raise UserError where one of `identities` is nobody of whom there was a row, with the nearest names."""
+        for name in sorted((self.identities or frozenset()) - self.people.keys()):
+            near = did_you_mean(name, [one for one, known in self.people.items() if known], 3)
+            raise UserError(f"--identity {name}: no photo of such a person{near}; nothing was written")
 
 
 def dataset_rows(faces: Path, wanted: Selection) -> Iterator[Row]:
@@ -67,6 +84,7 @@ def accepted_rows(processed: Path, wanted: Selection, columns: list[str] | None 
     wanted.ask(processed, PROCESSED_SCHEMA)
     for row in _rows(processed, PROCESSED_SCHEMA, columns):
         if row["status"] != OK:
+            wanted.meet(row)
             wanted.left_out[f"rejected: {row['reason']}"] += 1
         elif wanted.takes(row):
             yield row

@@ -48,8 +48,8 @@ def export(layout: str, inputs: Inputs, out: Path, params: Export, wanted: Selec
     """Write the wanted rows into the new folder `out`, which appears when it is complete.
 
     `sidecars` and `consistentid` hold results of preprocessing, so they take accepted rows of `inputs.processed`; the
-    others take the original photos. Raises UserError on an unknown layout, a folder that is not empty or a missing
-    dataset, StageFailed where no row is left to export or the two datasets are of different versions.
+    others take the original photos. Raises UserError on an unknown layout or person, a folder that is not empty or a
+    missing dataset, StageFailed where no row is left to export or the two datasets are of different versions.
     """
     if layout not in LAYOUTS:
         raise UserError(f"layout {layout!r}: expected one of {', '.join(LAYOUTS)}")
@@ -70,6 +70,7 @@ def export(layout: str, inputs: Inputs, out: Path, params: Export, wanted: Selec
                 for row in tqdm(rows, desc="export", unit=" photos", file=sys.stderr, mininterval=0.5):
                     writer.add(row)
                     count += 1
+        wanted.check_people()
         if not count:
             reasons = ", ".join(f"{number} {reason}" for reason, number in sorted(wanted.left_out.items()))
             raise StageFailed(f"{out}: no row to export (left out: {reasons or 'nothing'})")

@@ -6,7 +6,6 @@ A shard is rewritten only where people are merged, or forgotten.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import re
 from collections.abc import Collection
 from pathlib import Path
@@ -21,6 +20,7 @@ from pipelines.core.formats.rows import stating
 from pipelines.core.formats.table import DATASET
 from pipelines.core.people import normal_name
 from pipelines.core.row_schemas import DATASET_SCHEMA, open_rows
+from pipelines.core.words import nearest
 
 _NAME = re.compile(r"faces-(\d{5,})\.parquet")
 # Small row groups let a reader take a few hundred photos at a time.
@@ -152,7 +152,7 @@ def merge_people(faces: Path, kept: str, others: Collection[str]) -> int:
     wanted = {normal_name(name) for name in others}
     for name in (kept, *others):
         if normal_name(name) not in known:
-            near = ", ".join(difflib.get_close_matches(name, map(str, known), n=3)) or "other names"
+            near = ", ".join(nearest(name, known)) or "other names"
             raise UserError(
                 f"{faces}: no photo of {name!r}; there are {near}. Where an earlier merge was interrupted, "
                 "`dynamicid dataset publish` makes the version of what it did"

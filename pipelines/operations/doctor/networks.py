@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from pipelines.core.weights.domains import (
 from pipelines.core.weights.licences import NO_COMMERCE, NO_REDISTRIBUTION, licence_faults, networks_at
 from pipelines.core.weights.lock import read_lock
 from pipelines.core.weights.manifest import SHAPING, named_paths, read_manifest
+from pipelines.core.words import counted, nearest
 from pipelines.operations.doctor.finding import CheckResult
 
 _STAGES = {
@@ -77,7 +77,7 @@ def _present(paths: dict[str, str], root: Path, *, fast: bool) -> list[CheckResu
                 found.append(CheckResult("weights", "stop", f"{name}: {checked[name][0]}", mend, stages))
     if not found:
         how = "by names and sizes" if fast else "and hashed"
-        found.append(CheckResult("weights", "good", f"{len(paths)} networks are there, {how}"))
+        found.append(CheckResult("weights", "good", f"there: {counted(len(paths), 'network')}, {how}"))
     return found
 
 
@@ -88,12 +88,12 @@ def _licences(params: Params, paths: dict[str, str], root: Path) -> list[CheckRe
 def _unknown_words(policy: Licences, root: Path) -> list[CheckResult]:
     """Return a warning for every pattern of the policy that fits nothing: a misspelt one refuses nothing."""
     known = [*read_manifest(root).licences, NO_COMMERCE, NO_REDISTRIBUTION]
-    folded = {word.casefold(): word for word in known}
+    folded = [word.casefold() for word in known]
     found = []
     for pattern in (*policy.allow, *policy.deny):
         if not fnmatch.filter(folded, pattern.strip().casefold()):
-            near = difflib.get_close_matches(pattern.strip().casefold(), folded, 1)
-            mend = f"did you mean {folded[near[0]]}?" if near else f"the words: {', '.join(known)}"
+            near = nearest(pattern.strip(), known, 1)
+            mend = f"did you mean {near[0]}?" if near else f"the words: {', '.join(known)}"
             text = f"register.licences: {pattern!r} is no licence of the manifest, nor what one forbids"
             found.append(CheckResult("licences", "warning", text, mend))
     return found

@@ -15,6 +15,8 @@ from typing import Any
 
 from pipelines.core.chain import FACES, PROCESSED
 from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.people import normal_name
+from pipelines.core.words import counted, nearest
 from pipelines.data.ingest.parquet_files import FAULTS
 from pipelines.data.ingest.photo_files import is_picture_start
 from pipelines.operations.forgetting import local, pages, records, stores
@@ -107,6 +109,7 @@ def forget(
     with local.hold_locks(root, all_workspaces(root)):
         opened, unopened = stores.open_stores(root)
         unfinished = read_journal(root)
+        refuse_strangers(root, subject, opened, unfinished)
         locations = locate(root, unfinished.added_to(subject), opened, unfinished)
         beyond = [*unopened, *locations.beyond]
         named = [copy for copy in locations.copies if copy.what not in UNREADABLE]
@@ -198,6 +201,27 @@ def locate(root: Path, subject: Subject, opened: list[stores.Store], begun: Jour
     )
 
 
+def refuse_strangers(root: Path, subject: Subject, opened: list[stores.Store], begun: Journal) -> None:
+    """Raise UserError for one of several people of whom nothing is anywhere: somebody may have misspelt the name."""
+    if len(subject.identities | subject.image_ids) < 2:
+        return  # found out by whoever searches
+    here = {normal_name(name) for name in local.people_of(root)}
+    for name in sorted(subject.identities - here - begun.identities):
+        one = with_listed(Subject(frozenset([name]), frozenset()), forgotten.gate(root))
+        if one.listed:
+            continue
+        alone = locate(root, one, opened, Journal())
+        if not (alone.anywhere or alone.files or [copy for copy in alone.copies if copy.what not in UNREADABLE]):
+            raise UserError(f"{name}: no such person here{nearest_people(root, one)}; nothing was changed")
+
+
+def nearest_people(root: Path, subject: Subject) -> str:
+    """Return "; did you mean anna?" with the people of the dataset whose names are spelt like the subject's."""
+    here = local.people_of(root) if subject.identities else set()
+    near = {one for name in subject.identities for one in nearest(name, here)}
+    return f"; did you mean {', '.join(sorted(near))}?" if near else ""
+
+
 def _remains(
     found: stores.FoundObjects, tables: list[Path], pictures: Iterable[Path], subject: Subject
 ) -> tuple[Probe, frozenset[str]]:
@@ -282,7 +306,7 @@ def _forget(root: Path, locations: Locations, shown: set[str]) -> ForgettingRepo
 
 def _new_versions(root: Path, tables: list[Path], photos: int, failed: list[str]) -> DatasetVersion:
     """Make versions of the datasets that remain; delete folder and pointer of one that is empty. Return data/faces'."""
-    message = f"Without {photos} photos that were forgotten"
+    message = f"Without {counted(photos, 'forgotten photo')}"
     made = DatasetVersion(None, None, None)
     emptied = {root / FACES, *(_dataset_of(table) for table in tables)}
     for folder in sorted(emptied | set(noted(root, DATASET))):
@@ -321,7 +345,8 @@ def _nothing_left(root: Path, subject: Subject, locations: Locations, beyond: li
         wanted = ", ".join(sorted(subject.identities | subject.image_ids)) or "nobody is in the list of the forgotten"
         unsure = f"; not searched: {'; '.join(beyond)}" if beyond else ""
         raise UserError(
-            f"{wanted}: no such person or photo in the dataset, its cache or its remotes{unsure}; nothing was changed"
+            f"{wanted}: no such person or photo in the dataset, its cache or its remotes{nearest_people(root, subject)}"
+            f"{unsure}; nothing was changed"
         )
     return ForgettingReport(
         current_version(root),

@@ -13,11 +13,12 @@ import pyarrow.parquet as pq
 
 from pipelines.core.errors import UserError
 from pipelines.core.pages import render_page
+from pipelines.core.words import counted
 from pipelines.operations.forgetting import local, stores
-from pipelines.operations.forgetting.forget import Locations, locate, located_in
+from pipelines.operations.forgetting.forget import Locations, locate, located_in, nearest_people, refuse_strangers
 from pipelines.operations.forgetting.journal import read_journal
 from pipelines.operations.forgetting.pages import may_show
-from pipelines.operations.forgetting.registry import Traces
+from pipelines.operations.forgetting.registry import Traces, use_of
 from pipelines.operations.forgetting.subject import Subject
 from pipelines.versions import forgotten
 from pipelines.versions.dataset_version import versions_of_data
@@ -59,7 +60,9 @@ def holdings(root: Path, subject: Subject) -> tuple[Holdings, dict[str, bytes]]:
     """
     root, subject = located_in(root, subject)
     opened, beyond = stores.open_stores(root)
-    found = locate(root, subject, opened, read_journal(root))
+    begun = read_journal(root)
+    refuse_strangers(root, subject, opened, begun)
+    found = locate(root, subject, opened, begun)
     photos, pictures = _photos(root, found, subject)
     held = Holdings(
         people=sorted(subject.identities),
@@ -75,7 +78,7 @@ def holdings(root: Path, subject: Subject) -> tuple[Holdings, dict[str, bytes]]:
     certain = [copy for copy in held.exports if copy.what not in UNREADABLE]
     if not (held.photos or held.places or certain or held.forgotten):
         wanted = ", ".join(sorted(subject.identities | subject.image_ids))
-        raise UserError(f"{wanted}: nothing of such a person or photo is held here")
+        raise UserError(f"{wanted}: nothing of such a person or photo is held here{nearest_people(root, subject)}")
     return held, pictures
 
 
@@ -83,7 +86,7 @@ def write_holdings(file: Path, held: Holdings, pictures: dict[str, bytes]) -> No
     """Write the page; it holds small copies of the photos."""
     shown = [{**photo, "picture": _small(pictures.get(photo["image_id"]))} for photo in held.photos]
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(render_page(PAGE, held=held, photos=shown), encoding="utf-8")
+    file.write_text(render_page(PAGE, held=held, photos=shown, counted=counted, use_of=use_of), encoding="utf-8")
 
 
 def _photos(root: Path, found: Locations, subject: Subject) -> tuple[dict[str, dict[str, Any]], dict[str, bytes]]:

@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from pipelines.core.chain import FACES
@@ -22,7 +22,7 @@ from pipelines.data.ingest.parquet_files import FAULTS
 from pipelines.operations.forgetting.probe import Probe
 from pipelines.operations.forgetting.sources import SubjectFiles, batches, files_of, listed, unlist
 from pipelines.operations.forgetting.subject import Subject
-from pipelines.operations.forgetting.tables import SubjectRows, is_table, rows_in, write_without
+from pipelines.operations.forgetting.tables import SubjectRows, is_table, names_in, rows_in, write_without
 from pipelines.registry.relocation import unfinished_uploads
 from pipelines.versions.dvc import local_stores
 from pipelines.versions.forgotten import is_person
@@ -98,6 +98,15 @@ def find_tables(root: Path, subject: Subject, unread: set[Path]) -> dict[Path, S
         else:
             found |= {file: rows} if rows is not None and rows.rows else {}
     return dict(sorted(found.items()))
+
+
+def people_of(root: Path) -> set[str]:
+    """Return the names of the people in the tables of a checkout's data; damaged tables are left out."""
+    names: set[str] = set()
+    for file in filter(is_table, _files(root, DATA)):
+        with suppress(*FAULTS):
+            names |= names_in(file)
+    return names
 
 
 @contextmanager

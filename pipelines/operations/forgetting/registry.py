@@ -26,8 +26,9 @@ from pipelines.registry.tracking import ask, open_tracking
 class Traces:
     """What MLflow has of a subject.
 
-    `models`: name, version, aliases, whether the model was trained or evaluated on the subject's photos. `artefacts`:
-    pictures that a run logged (`run_id`, `stage`, `path`). `runs`: ids of all runs on datasets with the subject.
+    `models`: name, version, aliases, whether the model was trained or evaluated on the subject's photos (None: unknown,
+    as their split is). `artefacts`: pictures that a run logged (`run_id`, `stage`, `path`). `runs`: ids of all runs on
+    datasets with the subject.
     """
 
     models: list[dict[str, Any]]
@@ -39,8 +40,8 @@ def traces(root: Path, datasets: set[str], outputs: set[str], splits: frozenset[
     """Return the traces of runs on `datasets` or with one of `outputs` (DVC's hashes, "….dir" for folders).
 
     Models are trained on people of the splits train and val, whom samples of a training show; reports show people of
-    the split test; for unknown splits both are assumed. Returns also a message for each MLflow of this checkout that
-    does not answer.
+    the split test; where `splits` is empty, which it was is unknown, and pictures are listed. Returns also a message
+    for each MLflow of this checkout that does not answer.
     """
     found, silent = Traces([], [], []), []
     for name, variables in _trackers(root).items():
@@ -58,15 +59,15 @@ def traces(root: Path, datasets: set[str], outputs: set[str], splits: frozenset[
 
 
 def _traces(client: Any, datasets: set[str], outputs: set[str], splits: frozenset[str]) -> Traces:
-    trained = not splits or bool(splits & {"train", "val"})
-    shown = not splits or "test" in splits
+    trained = bool(splits & {"train", "val"}) if splits else None
+    shown = "test" in splits if splits else None
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     recorded = list(_all(client.search_runs, experiment_ids=experiments))
     runs = [run for run in recorded if _uses(run.data.tags, datasets, outputs)]
     artefacts = [
         {"run_id": run.info.run_id, "stage": run.data.tags.get("dynamicid.stage", ""), "path": path}
         for run in (*runs, *(run for run in recorded if _shows_unknown_people(run.data.tags)))
-        if (trained if run.data.tags.get("dynamicid.stage", "").startswith("train_") else shown)
+        if (trained if run.data.tags.get("dynamicid.stage", "").startswith("train_") else shown) is not False
         for path in _pages(client, run.info.run_id)
     ]
     ids = {run.info.run_id for run in runs}
@@ -75,13 +76,21 @@ def _traces(client: Any, datasets: set[str], outputs: set[str], splits: frozense
             "name": version.name,
             "version": str(version.version),
             "aliases": sorted(client.get_model_version(version.name, version.version).aliases),
-            "trained_on": trained and version.tags.get(TRAINED_HERE) != "false",
+            "trained_on": False if version.tags.get(TRAINED_HERE) == "false" else trained,
             "evaluated_on": shown,
         }
         for version in _all(client.search_model_versions)
         if {version.run_id, version.tags.get("dynamicid.evaluate_run")} & ids or _uses(version.tags, datasets, outputs)
     ]
     return Traces(models, artefacts, sorted(ids))
+
+
+def use_of(model: dict[str, Any]) -> str:
+    """Return how one of `Traces.models` used the subject's photos: "trained and evaluated"."""
+    known, unknown = (
+        [word for word in ("trained", "evaluated") if model[f"{word}_on"] is is_so] for is_so in (True, None)
+    )
+    return f"perhaps {' or '.join(unknown)} (their split is unknown)" if unknown else " and ".join(known)
 
 
 def hashes_of(root: Path, artefacts: list[dict[str, str]]) -> set[str]:

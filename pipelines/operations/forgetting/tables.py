@@ -54,6 +54,16 @@ def rows_in(source: Any, subject: Subject) -> SubjectRows | None:
     return SubjectRows(ids, splits, "n_bytes" in names, theirs.num_rows, files)
 
 
+def names_in(source: Any) -> set[str]:
+    """Return the names of the people in a table; none of what is no table."""
+    with _opened(source) as table:
+        columns = [] if table is None else [name for name in PEOPLE if name in table.physical_schema.names]
+        if table is None or not columns:
+            return set()
+        batches = table.to_batches(columns=columns)
+        return {name for rows in batches for column in rows.columns for name in pc.unique(column).to_pylist() if name}
+
+
 def pieces_in(source: Any, subject: Subject, *, of_others: bool = False) -> Iterator[bytes]:
     """Yield the pictures, textures and embeddings of the subject's rows in a table, or of all others."""
     with _opened(source) as table:

@@ -98,6 +98,24 @@ def test_a_sample_is_named_and_filters_come_before_it(place: Path, run: Callable
     assert all(title.startswith("anna/") for title in titles(page))
 
 
+def test_a_value_that_no_row_has_is_refused_and_the_page_before_stays(place: Path, run: Callable) -> None:
+    append(place, new_entry(["carl"], [], {}))
+    run("browse")
+    page = (place / "reports/browse/index.html").read_text()
+    for where, message in (
+        (["status=rejectd"], "status=rejectd: no row has this value"),
+        (["pose=frnt"], "pose=frnt: no row has this value; did you mean front?"),
+        (["identity=Anna"], "identity=Anna: no row has this value; did you mean anna?"),
+        (["identity=Carl"], "identity=Carl: no row has this value; there are anna"),
+        (["consent=refused"], "consent=refused: no row to show (not shown: 1 consent denied)"),
+        (["identity=anna", "reason=no_face"], "identity=anna and reason=no_face: no row to show has all of these"),
+        (["statu=ok"], "statu: no column of text; did you mean status?"),
+    ):
+        code, _, shown = run("browse", *(word for one in where for word in ("--where", one)))
+        assert (code, message in shown, shown.strip().count("\n")) == (2, True, 0), shown
+    assert (place / "reports/browse/index.html").read_text() == page
+
+
 def test_forgotten_people_are_on_no_page(place: Path, run: Callable) -> None:
     append(place, new_entry(["carl"], [], {}))
     _, _, shown = run("browse")
@@ -189,8 +207,8 @@ def test_versions_are_listed_and_compared(place: Path, run: Callable) -> None:
     ]
     code, out, shown = run("diff", "faces-v1", "latest")
     assert (code, out) == (0, "")
-    assert "added: 1 rows; 2 people are new: anne, dora\nremoved: 1 rows\n" in shown
-    assert "changed labels: 1 rows (identity 1)" in shown
+    assert "added: 1 row; 2 people are new: anne, dora\nremoved: 1 row\n" in shown
+    assert "changed labels: 1 row (identity 1)" in shown
     page = (place / "reports/browse/faces-v1-faces-v2.html").read_text()
     assert sorted(titles(page)) == ["anna/0.jpg", "anna/1.jpg", "dora/1.jpg"]
     assert "anna → anne" in page

@@ -96,6 +96,13 @@ def test_a_person_is_found_by_name_and_cannot_be_listed(here: Path) -> None:
     assert len(salts) == 3, "one each, so that no list of names can be tried on all at once"
 
 
+def test_a_deed_that_does_not_exist_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for deed, code, message in (("promot", 2, "--deed promot: no such deed; did you mean promote?"), ("forget", 0, "")):
+        with pytest.raises(SystemExit) as ended:
+            main(["audit", "--deed", deed])
+        assert (ended.value.code, message in capsys.readouterr().err) == (code, True)
+
+
 @pytest.mark.parametrize(
     ("change", "problem"),
     [

@@ -59,8 +59,8 @@ def test_added_removed_changed_and_renamed_rows(tmp_path: Path) -> None:
     assert found.summary() == [
         "rows: 4 → 4",
         "people: 3 → 3",
-        "added: 1 rows; 1 person is new: d",
-        "removed: 1 rows; 1 person is gone: c",
+        "added: 1 row; 1 person is new: d",
+        "removed: 1 row; 1 person is gone: c",
         "changed labels: 2 rows (file_name 1, licence 1, prompt 1)",
         "not compared: 2 consent denied",
     ]

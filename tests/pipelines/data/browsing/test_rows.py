@@ -112,4 +112,5 @@ def test_an_older_format_lacks_columns(tmp_path: Path) -> None:
     folder = write_shards(tmp_path, older, [[{"image_id": "0" * 64, "file_name": "a.jpg"}]])
     files = [str(path) for path in folder.glob("*.parquet")]
     assert choose(files, PROCESSED_SCHEMA, Selection(), sample=1, where={"pose": ""}).positions == [0]
-    assert choose(files, PROCESSED_SCHEMA, Selection(), sample=1, where={"pose": "front"}).positions == []
+    with pytest.raises(UserError, match="pose=front: no row has this value"):
+        choose(files, PROCESSED_SCHEMA, Selection(), sample=1, where={"pose": "front"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tarfile
 from pathlib import Path
 
@@ -90,8 +91,13 @@ def test_errors_are_reported_and_leave_no_files(data: Data, tmp_path: Path) -> N
     with pytest.raises(UserError, match="is in the dataset"):
         export("variface", inputs, data.faces / "out", data.params.export, Selection())
     for layout in LAYOUTS:
-        with pytest.raises(StageFailed, match=r"no row to export .*other people"):
-            export(layout, inputs, tmp_path / "out", data.params.export, Selection(identities=frozenset(["absent"])))
+        for names, near in ((["zoe"], ""), (["Anna", "bert"], "; did you mean anna?")):
+            message = re.escape(f"--identity {names[0]}: no photo of such a person{near}; nothing was written")
+            with pytest.raises(UserError, match=message):
+                export(layout, inputs, tmp_path / "out", data.params.export, Selection(identities=frozenset(names)))
+        nobody = Selection(identities=frozenset(["anna"]), gate=lambda identity, image_id: "forgotten on request")
+        with pytest.raises(StageFailed, match=r"no row to export .*forgotten on request"):
+            export(layout, inputs, tmp_path / "out", data.params.export, nobody)
     parsing = Export(parsing=Parsing(path="missing.onnx"))
     with pytest.raises(UserError, match=r"missing\.onnx: no such file"):
         export("consistentid", inputs, tmp_path / "out", parsing, Selection())
@@ -100,7 +106,7 @@ def test_errors_are_reported_and_leave_no_files(data: Data, tmp_path: Path) -> N
     with pytest.raises(UserError, match="cannot be loaded as an ONNX network"):
         export("consistentid", inputs, tmp_path / "out", parsing, Selection())
     other = write_shards(tmp_path / "other", DATASET_SCHEMA, [ROWS[:1]])
-    with pytest.raises(StageFailed, match=r"4 photos of .* are not in .*different versions"):
+    with pytest.raises(StageFailed, match=r"4 photos of .* not in .*different versions"):
         export("consistentid", Inputs(other, data.processed), tmp_path / "out", data.params.export, Selection())
     assert sorted(path.name for path in tmp_path.iterdir() if "out" in path.name) == []
 

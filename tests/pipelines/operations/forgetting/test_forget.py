@@ -265,6 +265,27 @@ def test_a_second_call_reports_when_it_was_done(story: Forgotten) -> None:
     _, printed = command(story.home.root, "forget", "--identity", "anna")
     assert "nothing is left to forget: forgotten since: 3 photos of 1 person on 2" in printed
     assert "eve: no such person or photo" in command(story.home.root, "forget", "--identity", "eve", code=2)[1]
+    # Nobody keeps whose split she was in: neither that she was evaluated nor the contrary is stated.
+    uses = "perhaps trained or evaluated (their split is unknown)"
+    assert f"model dynamicid version 1 (champion) was {uses} on them" in printed
+
+
+def test_a_name_that_nobody_has_is_refused_with_the_nearest(story: Forgotten) -> None:
+    root = story.home.root
+    before = (root / "data" / "forgotten.jsonl").read_bytes()
+    for arguments, message in (
+        (
+            ("forget", "--identity", "Bert"),
+            "Bert: no such person or photo in the dataset, its cache or its remotes; did",
+        ),
+        (("forget", "--identity", "brt"), "did you mean bert?; nothing was changed"),
+        (("subject", "Bert"), "Bert: nothing of such a person or photo is held here; did you mean bert?"),
+        (("forget", "--identity", "bert", "--identity", "Bertt"), "Bertt: no such person here; did you mean bert?"),
+        (("subject", "bert", "Bertt"), "Bertt: no such person here; did you mean bert?"),
+    ):
+        assert message in command(root, *arguments, code=2)[1]
+    assert (root / "data" / "forgotten.jsonl").read_bytes() == before
+    assert command(root, "subject", "bert", "anna")[1], "anna was forgotten, and is known by that"
 
 
 def test_a_page_shows_a_person_what_is_held_of_them(story: Forgotten, tmp_path: Path) -> None:
@@ -362,7 +383,7 @@ def test_what_comes_back_is_refused_and_forgotten_again(make: Callable[[Path], H
     write_shards(tmp_path / "rows", DATASET_SCHEMA, [rows])
     shutil.copy(next((tmp_path / "rows").glob("*.parquet")), shard)
     _, refused = command(home.root, "dataset", "publish", code=1)
-    assert "1 photos in it were forgotten on request" in refused
+    assert "1 photo in it forgotten on request" in refused
     command(home.root, "forget", "--again")
     left = read_rows(home.root / "data" / "faces", DATASET_SCHEMA).to_pylist()
     assert {row["file_name"] for row in left if row["identity"] == "carl"} == {"carl/1.jpg", "2.jpg"}
