@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.core.chain import stages
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.files import folder_sha256
 from pipelines.core.params import Params
@@ -19,11 +20,12 @@ from pipelines.core.screen import say
 from pipelines.evaluation.belonging import weights_sha256
 from pipelines.evaluation.headline import comparable_settings
 from pipelines.evaluation.plan import DRAWN
+from pipelines.registry.contents import describe_run, evaluation_metrics, flatten, log_tables
 from pipelines.registry.decisions import judged_figures
 from pipelines.registry.faults import TrackingFault
 from pipelines.registry.gates import Champion
 from pipelines.registry.registry import open_registry
-from pipelines.registry.runs import finished_run, open_run
+from pipelines.registry.runs import finished_run, log_values, open_run
 from pipelines.registry.tracking import Tracking
 from pipelines.versions.state import EVALUATION, shared_state
 
@@ -142,28 +144,37 @@ def _judge_again(version: Any, params: Params, processed: Path, wanted: str, roo
 
 @dataclass(frozen=True)
 class Alone:
-    """The evaluation of one adapter beside the chain's: its `metrics`, their `file`, the `report`, when it began.
+    """The evaluation of one adapter beside the chain's: its `metrics`, their `file`, and the `report`.
 
-    `start` is in seconds since 1970.
+    `params`: those that it was made with; `start`: when it began, in seconds since 1970.
     """
 
     metrics: dict[str, Any]
     file: Path
     report: Path
+    params: Params
     start: float
 
     def record(self, root: Path, name: str, tags: dict[str, str]) -> str:
-        """Record it in MLflow with its conditions and `tags` (without their prefix), and return the run's id.
+        """Record it in MLflow as an evaluation, with its conditions and `tags` (without their prefix); return its id.
 
         The report shows people, so it is kept only where the dataset they are from is known: `forget` finds it by that.
         """
+        from mlflow.entities import Metric
+
         from pipelines.registry.lineage import source_tags
 
-        client = open_registry(root)
-        every = {**tags, "conditions": conditions(self.metrics)}
-        shown = _photos_of(root)
+        client, end = open_registry(root), round(time.time() * 1000)
+        every = {**tags, "conditions": conditions(self.metrics), "evaluation_set": self.metrics["evaluation_set"]}
+        shown, numbers = _photos_of(root), evaluation_metrics(self.metrics)
         named = {f"dynamicid.{key}": value for key, value in every.items()} | shown | source_tags(root, "register")
+        named["mlflow.note.content"] = describe_run("evaluate", self.metrics, numbers, restored=False)
+        given = self.params.model_dump(mode="json", by_alias=True)
+        own = next(stage.sections for stage in stages() if stage.name == "evaluate")
+        leaves = {key: str(value)[:6000] for section in own for key, value in flatten(given[section], section)}
         with open_run(client, name, named, start=round(self.start * 1000)) as run_id:
+            log_values(client, run_id, leaves, [Metric(key, value, end, 0) for key, value in numbers.items()])
+            log_tables(client, run_id, self.metrics)
             client.log_artifact(run_id, str(self.file))
             if shown:
                 client.log_artifact(run_id, str(self.report))
@@ -201,7 +212,7 @@ def evaluated_alone(
         file, report = Path(folder) / "metrics.json", Path(folder) / "index.html"
         files: dict[str, Any] = {"metrics": file, "report": report, "work": shared_state(root) / EVALUATION}
         document = evaluate(settings, processed, adapter, variants=variants, **files)
-        yield Alone(document, file, report, start)
+        yield Alone(document, file, report, settings, start)
 
 
 def _check_comparable(own: Params, params: Params) -> None:

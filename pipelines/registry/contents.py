@@ -60,14 +60,28 @@ def stage_metrics(root: Path, name: str) -> dict[str, float]:
     metric that is not measurable has no value.
     """
     if name == "evaluate":
-        document = read_document(root / METRICS)
-        found: dict[str, Any] = {metric: figure["value"] for metric, figure in _shown(document).items()}
-    else:
-        file = root / "reports" / name / "metrics.json"
-        tree = read_object(file, f"`dynamicid repro --force {name}` writes it again") if file.is_file() else {}
-        found = dict(flatten(tree))
-    numbers = {key: value for key, value in found.items() if isinstance(value, int | float)}
+        return evaluation_metrics(read_document(root / METRICS))
+    file = root / "reports" / name / "metrics.json"
+    tree = read_object(file, f"`dynamicid repro --force {name}` writes it again") if file.is_file() else {}
+    return _finite(dict(flatten(tree)))
+
+
+def evaluation_metrics(document: dict[str, Any]) -> dict[str, float]:
+    """Return the metrics of an evaluation's run, as those of `stage_metrics`, from the contents of a metrics file."""
+    return _finite({metric: figure["value"] for metric, figure in _shown(document).items()})
+
+
+def _finite(values: dict[str, Any]) -> dict[str, float]:
+    numbers = {key: value for key, value in values.items() if isinstance(value, int | float)}
     return {key: float(value) for key, value in numbers.items() if math.isfinite(value)}
+
+
+def log_tables(client: Any, run_id: str, document: dict[str, Any]) -> None:
+    """Log the tables of an evaluation to its run, and name them for MLflow's page."""
+    for file, table in tables(document).items():
+        client.log_dict(run_id, table, file)
+    shown = [{"path": file, "type": "table"} for file in tables(document)]
+    client.set_tag(run_id, "mlflow.loggedArtifacts", json.dumps(shown))
 
 
 def tables(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -81,11 +95,6 @@ def tables(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
         data = [[variant, *(one["value"] for one in row.values())] for variant, row in paper.items()]
         found[PAPER] = {"columns": columns, "data": data}
     return found
-
-
-def shown_tables(document: dict[str, Any]) -> str:
-    """Return the value of MLflow's tag that names the tables of a run."""
-    return json.dumps([{"path": file, "type": "table"} for file in tables(document)])
 
 
 def describe_run(name: str, document: dict[str, Any], values: dict[str, float], *, restored: bool) -> str:

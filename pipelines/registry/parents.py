@@ -1,8 +1,9 @@
 """The parent of a chain's runs in MLflow: one run that groups those of its stages, whoever started them.
 
 What a scheduler's run executes has one parent. Otherwise a stage joins the parent of the stages whose results it read,
-as long as that has no finished run of it; else a new chain begins. So `repro`, a stage at a time, a second attempt and
-`record` after `dvc repro` group runs in the same way. A stage that DVC skips is no new run, and makes no parent.
+as long as that has no finished run of it, of the evaluation or of a registration: a chain that has come to its end
+stays as it is. Else a new chain begins. So `repro`, a stage at a time, a second attempt and `record` after `dvc repro`
+group runs in the same way. A stage that DVC skips is no new run, and makes no parent.
 """
 
 from __future__ import annotations
@@ -34,9 +35,13 @@ from pipelines.registry.runs import (
 )
 from pipelines.registry.tracking import Tracking
 from pipelines.versions.dataset_version import current_version
-from pipelines.versions.lock import lock_hash, read_lock
+from pipelines.versions.lock import experiment_of, lock_hash, read_lock
 
 CHAIN = "chain"
+# What ends a chain: nothing but the registration of its adapter follows.
+_LAST = ("evaluate", "register")
+# The tag with the name of the experiment, as `dvc exp run --name` has it.
+_EXPERIMENT = "dynamicid.experiment"
 
 
 def parent_of(
@@ -78,6 +83,17 @@ def add_to_parent(
         log_values(client, parent, {key: value for key, value in params.items() if key not in known}, list(metrics))
         if datasets := list(inputs):
             client.log_inputs(parent, datasets)
+
+
+def name_experiment(client: Tracking, root: Path, parent: str) -> None:
+    """Name a parent by the experiment of DVC whose results are in the checkout, if they are those of one."""
+    if (experiment := experiment_of(root)) is None:
+        return
+    with suppress(TrackingFault):  # somebody deleted it meanwhile
+        run = client.get_run(parent)
+        if run.data.tags.get(_EXPERIMENT) != experiment:
+            client.set_tag(parent, _EXPERIMENT, experiment)
+            client.set_tag(parent, "mlflow.runName", f"{run.info.run_name}, {experiment}")
 
 
 def end_parent(client: Tracking, parent: str) -> None:
@@ -144,7 +160,7 @@ def _describe(client: Tracking, root: Path, stage: str) -> str:
 
 
 def _upstream(client: Tracking, root: Path, stage: str, by_hand: bool) -> str | None:
-    """Return the newest parent of the runs whose results `stage` reads that has no finished run of `stage`."""
+    """Return the newest parent, not at its end, of the runs whose results `stage` reads; without finished `stage`."""
     makers = {path: one.name for one in stages() for path in one.outputs}
     read = {makers[path] for one in stages() if one.name == stage for path in one.inputs if path in makers}
     lock, parents = read_lock(root), {}
@@ -159,7 +175,8 @@ def _upstream(client: Tracking, root: Path, stage: str, by_hand: bool) -> str | 
             with suppress(TrackingFault):
                 parents[parent] = client.get_run(parent)
     for run in sorted(parents.values(), key=lambda one: one.info.start_time, reverse=True):
-        there = search_runs(client, "FINISHED", {PARENT: run.info.run_id, "stage": stage}, 1)
-        if run.info.lifecycle_stage == "active" and not there:
+        finished = search_runs(client, "FINISHED", {PARENT: run.info.run_id})
+        ended = {stage, *_LAST} & {one.data.tags.get("dynamicid.stage") for one in finished}
+        if run.info.lifecycle_stage == "active" and not ended:
             return str(run.info.run_id)
     return None

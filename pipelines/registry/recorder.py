@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,13 @@ from pipelines.core.chain import (
 from pipelines.core.errors import StageFailed
 from pipelines.core.execution import Execution, read_execution
 from pipelines.core.params import Params
+from pipelines.core.screen import say
 from pipelines.evaluation.belonging import read_document, record_of, withheld_tags
-from pipelines.registry.contents import dataset_inputs, describe_run, flatten, shown_tables, stage_metrics, tables
+from pipelines.registry.contents import dataset_inputs, describe_run, flatten, log_tables, stage_metrics
 from pipelines.registry.lineage import Lineage, lineage_of, source_tags
 from pipelines.registry.live import log_samples, milliseconds, run_of
 from pipelines.registry.model_extras import write_sheet
-from pipelines.registry.parents import add_to_parent, end_parent, parent_of
+from pipelines.registry.parents import add_to_parent, end_parent, name_experiment, parent_of
 from pipelines.registry.registry import open_registry, registry_lock
 from pipelines.registry.results import StageResult, result_of
 from pipelines.registry.runs import PARENT, finished_run, leave_address, log_values, open_run, search_runs, writing
@@ -98,16 +100,27 @@ class Discarded(StageFailed):
     """Somebody deleted the MLflow run of a result, which is therefore not recorded again."""
 
 
-def record_stage(root: Path, name: str, params: Params, *, anew: bool = False) -> str:
+def record_results(root: Path, results: Sequence[StageResult], params: Params) -> None:
+    """Record `results` without an MLflow run, as after `dvc repro`; those whose run somebody deleted are named."""
+    for result in results:
+        try:
+            record_stage(root, result.stage, params, result=result)
+        except Discarded as discarded:
+            say(str(discarded))
+
+
+def record_stage(
+    root: Path, name: str, params: Params, *, anew: bool = False, result: StageResult | None = None
+) -> str:
     """Record the present result of stage `name` and return the MLflow run's id.
 
     The run is the one that showed the stage while it ran, else a new one with the times of its execution where they are
     known. The parameters are those that made the result; `params` only adds sections of which nothing is recorded. An
-    already recorded result gets only a tag for the Airflow run that used it. Raises UserError where the stage has not
-    been run, StageFailed where its files do not belong together, and Discarded, unless `anew`, where somebody deleted
-    the run of this result.
+    already recorded result gets only a tag for the Airflow run that used it. `result`: that of the stage, where the
+    caller knows it. Raises UserError where the stage has not been run, StageFailed where its files do not belong
+    together, and Discarded, unless `anew`, where somebody deleted the run of this result.
     """
-    result = result_of(root, name)
+    result = result or result_of(root, name)
     lineage = lineage_of(root, name, result)
     execution = read_execution(root, name)
     if execution is not None and not execution.made(root):
@@ -174,10 +187,8 @@ def _record(
         log_values(client, run_id, leaves, [*_curves(root, name, execution, start or at), *values])
         if inputs:
             client.log_inputs(run_id, inputs)
-        for file, table in tables(document).items():
-            client.log_dict(run_id, table, file)
         if document:
-            client.set_tag(run_id, "mlflow.loggedArtifacts", shown_tables(document))
+            log_tables(client, run_id, document)
         if execution is not None:
             log_samples(client, root, run_id, execution)
         for path in _ARTEFACTS.get(name, ()):
@@ -194,6 +205,7 @@ def _record(
             if parent is not None:
                 client.set_tag(run_id, PARENT, parent)
                 add_to_parent(client, parent, leaves, values if name == "evaluate" else (), inputs)
+                name_experiment(client, root, parent)
     if parent is not None:
         end_parent(client, parent)
     return run_id

@@ -15,6 +15,7 @@ from pipelines.core.params import Params
 from pipelines.evaluation.belonging import read_document
 from pipelines.registry.log_model import Challenger
 from pipelines.registry.promotion import Registration, register
+from pipelines.registry.recorder import record_results
 from pipelines.registry.results import parameters_of, results_of
 from pipelines.versions.dvc import push_data
 from pipelines.versions.older import warn_if_older
@@ -55,6 +56,8 @@ def run(params: Params, inputs: Inputs) -> Registration:
         )
     # Copy the data first: that of a registered version should be on more than one disk.
     push_data(root)
+    # After `dvc repro` no stage has a run; that of the evaluation follows with the version.
+    record_results(root, results[:-1], params)
     challenger = Challenger(
         root, root / inputs.adapter, metrics, root / inputs.report, root / inputs.processed, results
     )

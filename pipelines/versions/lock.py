@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ import yaml
 
 from pipelines.core.chain import FACES, stages
 from pipelines.core.errors import StageFailed, UserError
+from pipelines.versions.git import git, run_git
 
 LOCK = "dvc.lock"
+_EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/.")
 
 
 def read_lock(root: Path) -> dict[str, dict[str, Any]]:
@@ -116,3 +119,22 @@ def dataset_of(root: Path, stage: str) -> str | None:
             )
         dataset = dataset_of(root, maker) or dataset
     return dataset
+
+
+def experiment_of(root: Path) -> str | None:
+    """Return the name of the newest DVC experiment with the `dvc.lock` of the checkout.
+
+    None where there is no such experiment, and where that file is the one of the last commit.
+    """
+    if not (root / LOCK).is_file():
+        return None
+    listed = run_git(root, "for-each-ref", "--sort=-committerdate", "--format=%(refname)", "refs/exps").text
+    # refs/exps/<2 digits>/<38 digits of the commit that it starts from>/<name>; others are DVC's own.
+    names = {ref: ref.split("/", 4)[4] for ref in listed.splitlines() if _EXPERIMENT.match(ref)}
+    if not names:
+        return None
+    asked = "".join(f"{ref}:{LOCK}\n" for ref in ("HEAD", *names))
+    found = run_git(root, "cat-file", "--batch-check=%(objectname)", data=asked.encode()).text.splitlines()
+    present = git(root, "hash-object", LOCK)
+    same = [name for name, one in zip(("", *names.values()), found, strict=True) if one == present]
+    return same[0] or None if same else None

@@ -107,7 +107,16 @@ def test_without_a_known_dataset_no_picture_is_kept(root: Path, tmp_path: Path) 
     (root / "dvc.lock").unlink()
     done = register_finished(load_params(root / "params.yaml"), root, finished(tmp_path / "a", 0.55), PROCESSED)
     files = [item.path for item in open_registry(root).list_artifacts(done.evaluate_run)]
-    assert files == ["metrics.json"]
+    assert sorted(files) == ["all_metrics.json", "metrics.json"]
+
+
+def test_its_evaluation_is_a_run_with_figures_and_parameters(root: Path, tmp_path: Path) -> None:
+    done = register_finished(load_params(root / "params.yaml"), root, finished(tmp_path / "a", 0.55), PROCESSED)
+    run = open_registry(root).get_run(done.evaluate_run)
+    assert run.data.metrics == {"id_similarity": 0.55}
+    assert run.data.params["evaluate.steps"] == "20"
+    assert run.data.tags["dynamicid.evaluation_set"] == "e" * 64
+    assert "0.500 … 0.600" in run.data.tags["mlflow.note.content"]
 
 
 def test_one_that_fails_its_bounds_is_a_version_and_no_champion(root: Path, tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ from pipelines.registry.results import result_of
 from pipelines.registry.runs import PARENT, search_runs
 from pipelines.versions.dataset_version import current_version
 from pipelines.versions.dvc import stage_environment
+from pipelines.versions.git import git
+from pipelines.versions.lock import experiment_of
 from tests.pipelines.registry.conftest import make_result, small_chain
 from tests.processes import run as run_process
 from tests.processes import wait_until
@@ -184,6 +186,41 @@ def test_a_stage_that_fails_says_why_and_its_next_attempt_joins_the_chain(root: 
         repro(root, "train_imr")
     assert [one.info.run_id for one in search_runs(client, None, {"stage": "train_imr"})] == [failed.info.run_id]
     assert search_runs(client, "RUNNING", {}) == [], "nor does the parent wait for it"
+
+
+def test_a_chain_at_its_end_stays_as_it_is_whatever_fails_later(root: Path) -> None:
+    """Its trainings ran without MLflow, so it has no runs of them that would keep a later one out."""
+
+    def fail() -> None:
+        raise StageFailed("2765 of 2765 photos may not be trained on, by `rights`")
+
+    client = open_registry(root)
+    chain = repro(root, "preprocess").data.tags[PARENT]
+    assert repro(root, "evaluate").data.tags[PARENT] == chain
+    ended = client.get_run(chain).info.end_time
+    with pytest.raises(StageFailed), live_run(root, "train_anchoring"):
+        execute(root, "train_anchoring", fail)
+    (failed,) = search_runs(client, "FAILED", {"stage": "train_anchoring"})
+    assert failed.data.tags[PARENT] != chain
+    assert (client.get_run(chain).info.status, client.get_run(chain).info.end_time) == ("FINISHED", ended)
+
+
+def test_a_parent_has_the_name_of_the_experiment_whose_results_it_groups(root: Path) -> None:
+    params, client = load_params(root / "params.yaml"), open_registry(root)
+
+    def parent_of(stage: str) -> Any:
+        return client.get_run(client.get_run(record_stage(root, stage, params)).data.tags[PARENT])
+
+    assert parent_of("validate").info.run_name == "chain faces-v1"
+    git(root, "add", "dvc.lock")
+    commit = git(root, "commit-tree", git(root, "write-tree"), "-p", "HEAD", "-m", "results")
+    head = git(root, "rev-parse", "HEAD")
+    git(root, "update-ref", f"refs/exps/{head[:2]}/{head[2:]}/faster", commit)
+    named = parent_of("train_imr")
+    assert (named.info.run_name, named.data.tags["dynamicid.experiment"]) == ("chain faces-v1, faster", "faster")
+    assert parent_of("evaluate").info.run_name == "chain faces-v1, faster"
+    git(root, "commit", "-q", "-m", "First results")
+    assert experiment_of(root) is None, "the results are those of the commit"
 
 
 def test_a_stage_that_succeeds_later_does_not_hide_one_that_failed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 import yaml
 
+from pipelines.core.chain import stage_names
 from pipelines.core.params import load_params
 from pipelines.registry.decisions import decisions_of
 from pipelines.registry.log_model import Challenger
+from pipelines.registry.origins import origins_of
 from pipelines.registry.promotion import compare, promote, rollback
 from pipelines.registry.registry import find_version, made_from, open_registry
 from pipelines.stages import register
@@ -53,6 +55,14 @@ def test_a_champion_that_cannot_be_judged_any_more_refuses_and_says_so(registere
     assert (decision.decision, decision.champion) == ("refused", "1")
     (line,) = decision.reasons
     assert line.startswith("champion v1 cannot be evaluated on this evaluation set: ")
+
+
+def test_every_stage_has_a_run_after_a_plain_dvc_repro(registered: Any) -> None:
+    """Neither `dynamicid repro` nor `record` was called: registering records them."""
+    for number in (1, 2):
+        stages = origins_of(registered.root, f"models:/dynamicid/{number}").stages
+        assert len(stages) == len(stage_names())
+        assert [name for name, one in stages.items() if one.run_id is None] == []
 
 
 def test_registering_again_finds_the_version_and_its_decision(registered: Any) -> None:
