@@ -20,6 +20,7 @@ SMALL_CHAIN = (
     "evaluate.prompts=1",
     "evaluate.several_people.two=1",
     "evaluate.steps=2",
+    "serve.steps=2",
     "evaluate.bootstrap=20",
 )
 PROJECT = Path(__file__).resolve().parents[1]

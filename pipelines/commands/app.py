@@ -54,7 +54,8 @@ def app(
     from pipelines.registry.loading import choose_adapter
     from pipelines.webpage.server import serve_page
 
-    models = [choose_adapter(one, params, Path.cwd()) for one in [adapter, *([compare] if compare else [])]]
+    wanted = [adapter, *([compare] if compare else [])]
+    models = [choose_adapter(one, params, Path.cwd(), overrides or ()) for one in wanted]
     origins = " beside ".join(model.origin for model in models)
 
     def ready(url: str) -> None:

@@ -9,6 +9,7 @@ from model.face.face_prompts import EXPRESSIONS, POSE_PHRASES, parse
 from pipelines.commands.options import DEFAULT_PARAMS, AdapterChoice, Overrides, ParamsFile, option, read_params
 from pipelines.commands.output import emit, say, warn
 from pipelines.core.errors import UserError
+from pipelines.core.words import counted
 
 if TYPE_CHECKING:
     from pipelines.serving.request import Box
@@ -39,7 +40,7 @@ def generate(
     width: Annotated[int | None, option("Width in pixels; by default what the base knows best.", min=32)] = None,
     height: Annotated[int | None, option("Height in pixels, likewise.", min=32)] = None,
     sampler: Annotated[str | None, option("ddim, or dpm (DPM-Solver++); by default that of the base.")] = None,
-    steps: Annotated[int | None, option("Denoising steps; default: evaluate.steps.", min=1, max=1000)] = None,
+    steps: Annotated[int | None, option("Denoising steps; default: serve.steps.", min=1, max=1000)] = None,
     guidance: Annotated[float | None, option("Guidance scale; default: evaluate.guidance.", min=0)] = None,
     scale: Annotated[float, option("Strength of the identity; at 0 the references have no effect.")] = 1.0,
     gate_map: Annotated[
@@ -77,7 +78,7 @@ def generate(
     )
     for text in request.face_prompts:
         _report_unnamed(text)
-    chosen = choose_adapter(adapter, params, Path.cwd())
+    chosen = choose_adapter(adapter, params, Path.cwd(), overrides or ())
     for target in filter(None, (out, gate_map)):  # before the work, which would be lost
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -85,8 +86,9 @@ def generate(
             raise UserError(f"{target}: the folder {target.parent} cannot be made ({error.strerror})") from None
         if target.is_dir():
             raise UserError(f"{target}: a folder; expected the name of a picture file")
-    say(f"generate: drawing with {chosen.origin}")
-    generator = Generator.load(chosen.folder, params)
+    generator = Generator.load(chosen.folder, chosen.params)
+    taken = steps or generator.sampling.steps
+    say(f"generate: drawing with {chosen.origin}, in {counted(taken, 'step')}")
     made = []
     for turn, one in enumerate(request.pictures(), 1):
         drawn = generator.draw(one, gate_map=gate_map is not None)
@@ -101,7 +103,7 @@ def generate(
             picture.save(file)
             shown[name] = str(file)
         made.append(shown)
-    drawn_with = {"adapter": str(chosen.folder), "adapter_origin": chosen.origin}
+    drawn_with = {"adapter": str(chosen.folder), "adapter_origin": chosen.origin, "steps": taken}
     emit({**(made[0] if number == 1 else {"pictures": made}), **drawn_with, **generator.other_base})
 
 

@@ -20,6 +20,7 @@ from pipelines.core.errors import UserError
 from pipelines.core.files import folder_sha256
 from pipelines.core.params import PARAMS, Params, load_params
 from pipelines.core.paths import resolve
+from pipelines.core.words import did_you_mean
 from pipelines.registry.model_uri import adapter_folder, find_adapter, is_model_uri
 from pipelines.registry.registry import find_version, open_registry
 
@@ -30,17 +31,22 @@ if TYPE_CHECKING:
     from pipelines.serving.request import Box
 
 
+# What a call of a model takes beside faces, prompts, boxes and seed.
+_SAMPLING = ("width", "height", "steps", "guidance", "negative_prompt", "sampler", "scale")
+
+
 @dataclass(frozen=True)
 class ChosenAdapter:
     """An adapter folder, and which one it is.
 
     `origin`: such as "dynamicid, version 3, the champion when it was loaded" or "models/adapter, 3fa9c1d2e3f4, trained
-    in this checkout", with the start of the folder's sha256. `name` and `version` are those of the registry, "" for a
-    folder.
+    in this checkout", with the start of the folder's sha256. `params`: those to draw with. `name` and `version` are
+    those of the registry, "" for a folder.
     """
 
     folder: Path
     origin: str
+    params: Params
     name: str = ""
     version: str = ""
 
@@ -76,6 +82,10 @@ class Model:
         """
         from pipelines.serving.request import DrawRequest
 
+        for name in sampling:
+            if name not in _SAMPLING:
+                near = did_you_mean(name, _SAMPLING) or f"; there are {', '.join(_SAMPLING)}"
+                raise UserError(f"{name}: no argument of a drawing{near}")
         if isinstance(faces, str | bytes | Path) or isinstance(face_prompts, str):
             raise UserError('faces and face_prompts are lists with an entry for each person: ["me.jpg"], ["happy"]')
         references = tuple(_reference(photo, number) for number, photo in enumerate(faces, 1))
@@ -90,31 +100,52 @@ def load(model: str | Path | None = None, params: Params | str | Path = PARAMS) 
 
     `model`: a registered version (`models:/dynamicid@champion`, `models:/dynamicid/3`) of the tracking server or
     database of the current folder, or an adapter folder; None as in `choose_adapter`. `params`: the parameters, or
-    their file, which name the base and the face networks. Raises UserError where one of them is missing, or the
-    adapter was trained for another base; StageFailed where it was trained with another recogniser.
+    their file, which name the base and the face networks; a version has its own sampling. Raises UserError where one of
+    them is missing, or the adapter was trained for another base; StageFailed where it was trained with another
+    recogniser.
     """
     from pipelines.serving.generation import Generator
 
     read = params if isinstance(params, Params) else load_params(Path(params))
     chosen = choose_adapter(None if model is None else str(model), read, Path.cwd())
-    return Model(Generator.load(chosen.folder, read), chosen)
+    return Model(Generator.load(chosen.folder, chosen.params), chosen)
 
 
-def choose_adapter(wanted: str | None, params: Params, root: Path) -> ChosenAdapter:
+def choose_adapter(wanted: str | None, params: Params, root: Path, asked: Sequence[str] = ()) -> ChosenAdapter:
     """Return the adapter `wanted`; for None that of this checkout's training, or before any, the one that ships.
 
-    An alias is resolved to its version first, so that its origin stays true when the alias moves. Raises UserError
-    where there is no such version, or no adapter in the folder.
+    A registered version draws with the sampling that it was registered with, as where it is served, but for the
+    `asked` ones: changes `section.key=value`, which `params` has. An alias is resolved to its version first, so that
+    its origin stays true when the alias moves. Raises UserError where there is no such version, or no adapter in the
+    folder.
     """
     if wanted is not None and is_model_uri(wanted):
         found = find_version(open_registry(root), wanted)
         title, alias = f"{found.name}, version {found.version}", wanted.partition("@")[2]
         folder = adapter_folder(f"models:/{found.name}/{found.version}", root)
         origin = f"{title}, the {alias} when it was loaded" if alias else title
-        return ChosenAdapter(folder, origin, found.name, str(found.version))
+        own = _with_own_sampling(params, folder.parent / PARAMS, asked)
+        return ChosenAdapter(folder, origin, own, found.name, str(found.version))
     wanted, why = _default(params) if wanted is None else (wanted, "")
     folder = find_adapter(wanted, root)
-    return ChosenAdapter(folder, ", ".join(filter(None, (wanted, folder_sha256(folder)[:12], why))))
+    return ChosenAdapter(folder, ", ".join(filter(None, (wanted, folder_sha256(folder)[:12], why))), params)
+
+
+def _with_own_sampling(params: Params, file: Path, asked: Sequence[str]) -> Params:
+    """Return `params` with the sampling of a version's parameter `file`, if it has one, but for what is `asked`."""
+    from pipelines.evaluation.sampling import SAMPLED
+
+    if not file.is_file():
+        return params
+    own, keys = load_params(file), {one.partition("=")[0].strip() for one in asked}
+    evaluate = {key: getattr(own.evaluate, key) for key in SAMPLED if f"evaluate.{key}" not in keys}
+    serve = {} if "serve.steps" in keys else {"steps": own.serve.steps or own.evaluate.steps}
+    return params.model_copy(
+        update={
+            "evaluate": params.evaluate.model_copy(update=evaluate),
+            "serve": params.serve.model_copy(update=serve),
+        }
+    )
 
 
 def _default(params: Params) -> tuple[str, str]:

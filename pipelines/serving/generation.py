@@ -14,6 +14,7 @@ from model.network.known_pictures import KnownPictures
 from pipelines.core.errors import UserError
 from pipelines.core.params import Params
 from pipelines.core.row_schemas import OK
+from pipelines.core.sections.evaluation import Evaluate
 from pipelines.core.server_metrics import drawing
 from pipelines.core.weights.domains import (
     DRAWN,
@@ -24,6 +25,7 @@ from pipelines.core.weights.domains import (
     network_domains,
 )
 from pipelines.core.weights.manifest import SHAPING
+from pipelines.core.words import counted
 from pipelines.data.faces.face_inputs import FaceInputs
 from pipelines.data.faces.record import FaceRecord
 from pipelines.serving.request import Box, DrawRequest, Reference
@@ -79,6 +81,18 @@ class Generator:
         return network_domains(self._params, SHAPING)
 
     @property
+    def sampling(self) -> Evaluate:
+        """The sampling of a picture whose request names none: of conventions, `serve.steps`, and the evaluation.
+
+        Its numbers of first steps (`boost_steps`, `layout_steps`) are for `sampling.steps` in all.
+        """
+        from pipelines.evaluation.sampling import sampling_of
+
+        own = self._params.evaluate
+        given = own.model_copy(update={"steps": self._params.serve.steps or own.steps})
+        return sampling_of(given, self._pipeline.conventions)
+
+    @property
     def other_base(self) -> dict[str, str]:
         """The fingerprints of the adapter's base and of the one in use; empty where they are the same."""
         from pipelines.evaluation.sampling import other_base
@@ -102,7 +116,7 @@ class Generator:
         import torch
 
         from pipelines.data.faces.analysis import to_face
-        from pipelines.evaluation.sampling import multi_person_settings, sampling_of, with_sampler
+        from pipelines.evaluation.sampling import multi_person_settings, with_sampler
 
         if any(request.face_prompts) and not self.takes_face_prompts:
             raise UserError("a face prompt needs an adapter with an IMR: `dynamicid train-imr` adds it")
@@ -117,7 +131,7 @@ class Generator:
         records = [self._record(*one) for one in zip(request.references, meant, strict=True)]
         faces = [to_face(record, self._inputs, edited=any(request.face_prompts)) for record in records]
         ways = self._pipeline.conventions
-        settings = sampling_of(self._params.evaluate, ways)
+        settings = self.sampling
         steps = request.steps or settings.steps
         # Published code boosts the box of one person, too.
         regions = max(people, 2) if ways.boost_one_person and request.boxes else people
@@ -233,7 +247,8 @@ class Generator:
         view = self._analyser.upright(photo)
         boxes = sorted((one.bbox / view.factor for one in view.faces), key=lambda box: box[0] + box[2])
         if face > len(boxes):
-            raise UserError(f"{reference.name}: {len(boxes)} faces found; there is no number {face} from the left")
+            found = counted(len(boxes), "face")
+            raise UserError(f"{reference.name}: {found} found; there is no number {face} from the left")
         x0, y0, x1, y1 = boxes[face - 1]
         height, width = view.image.shape[:2]
         left, right = max(0, x0 - (x1 - x0)), min(width, x1 + (x1 - x0))

@@ -13,6 +13,7 @@ import gradio as gr
 from model.face.face_prompts import EXPRESSIONS, POSE_PHRASES, POSES
 from pipelines.core.errors import UserError
 from pipelines.core.params import Params
+from pipelines.core.sections.evaluation import Evaluate
 from pipelines.serving.request import MAX_GUIDANCE, MAX_SCALE, MAX_TEXT, SAMPLERS, DrawRequest, Reference, read_request
 from pipelines.webpage.box_pad import box_pad, boxes_of, with_boxes, with_shape
 from pipelines.webpage.examples import Example
@@ -60,8 +61,13 @@ class Form:
         return {*self.faces(), *(part for name, part in vars(self).items() if name not in ("people", "draw"))}
 
 
-def build_form(params: Params, people: int, *, takes_face_prompts: bool, examples: Sequence[Example]) -> Form:
-    """Return the form for up to `people` people, inside the Blocks that are being built; `examples` fill it."""
+def build_form(
+    params: Params, settings: Evaluate, people: int, *, takes_face_prompts: bool, examples: Sequence[Example]
+) -> Form:
+    """Return the form for up to `people` people, inside the Blocks that are being built; `examples` fill it.
+
+    `settings`: the sampling that it begins with.
+    """
     with gr.Row(elem_id="examples"):
         # The example of several people comes first.
         buttons = [gr.Button(f"Try {example.name.lower()}", size="sm") for example in examples]
@@ -94,7 +100,6 @@ def build_form(params: Params, people: int, *, takes_face_prompts: bool, example
         new_seed = gr.Checkbox(
             True, label="A new seed for every picture", info="Off: the same seed, the same picture.", elem_id="new-seed"
         )
-    settings = params.evaluate
     with gr.Accordion("More", open=False):
         negative = gr.Textbox(label="What the picture must not show", max_length=MAX_TEXT)
         most = params.serve.max_steps

@@ -39,6 +39,7 @@ def build(renderers: Sequence[Renderer], examples: Sequence[Example]) -> Any:
             with gr.Column(scale=6, min_width=320):
                 form = build_form(
                     renderers[0].params,
+                    renderers[0].generator.sampling,
                     min(one.people for one in renderers),
                     takes_face_prompts=all(one.generator.takes_face_prompts for one in renderers),
                     examples=examples,

@@ -58,7 +58,9 @@ def serve_page(
 
         uploads = folder / UPLOADS
         uploads.mkdir()
-        renderers = [Renderer(Generator.load(one.folder, params), params, _shown(one), uploads) for one in models]
+        renderers = [
+            Renderer(Generator.load(one.folder, one.params), one.params, _shown(one), uploads) for one in models
+        ]
         # Not among the uploads, which are deleted: Gradio serves copies of them.
         examples = [
             example

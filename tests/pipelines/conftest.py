@@ -74,6 +74,7 @@ def _write_random_home(home: Path, profile: Path, shared: Path) -> Path:
     }
     # The shipped adapter fits only the shipped base.
     tree["evaluate"] |= {"steps": 2, "shipped_adapter": None}
+    tree["serve"]["steps"] = 2
     # A quantised network passes no gradients.
     tree["train_anchoring"]["identity"]["weight"] = 0.0
     (home / "params.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")

@@ -82,7 +82,7 @@ class SeveralPeople(Section):
 
 
 class Evaluate(Section):
-    """The evaluation protocol and its sampling, which `generate` and the page share."""
+    """The evaluation protocol and its sampling, which other pictures share but for the number of steps."""
 
     protocol: Literal["ours", "paper"] = Field(
         "ours", description="What is asked: this project's questions, or also those of the paper, by its metrics."

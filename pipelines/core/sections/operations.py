@@ -63,8 +63,11 @@ class Retrain(Section):
 
 
 class Serve(Section):
-    """Limits on requests to the served model."""
+    """Pictures that people ask for, by `generate`, in Python, on the page and over HTTP, and limits on requests."""
 
+    steps: Count | None = Field(
+        None, description="Denoising steps of a picture whose request names none; null: evaluate.steps."
+    )
     max_request_mb: Count = Field(64, description="Maximum size of a request, in MB.")
     max_upload_mb: Count = Field(16, description="Maximum size of one reference photo, encoded as sent, in MB.")
     max_pixels: Count = Field(40_000_000, description="Maximum number of pixels of one reference photo.")

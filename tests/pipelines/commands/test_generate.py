@@ -18,6 +18,7 @@ from pipelines.cli import app
 from pipelines.commands.generate import split_reference
 from pipelines.core.errors import UserError
 from pipelines.core.files import folder_sha256
+from pipelines.core.params import dump_params, overridden_tree
 from tests.processes import dynamicid
 
 SHIPPED = "model/foundation/weights/adapter"
@@ -97,13 +98,20 @@ def test_a_registered_model_draws_the_same(
     mlflow.MlflowClient().set_registered_model_alias("dynamicid", "champion", "1")
     common = ["--reference", photos[0], "--prompt", "a man", "--face-prompt", "happy"]
     origins = []
-    for out, more in (("folder.png", []), ("registry.png", ["--adapter", "models:/dynamicid@champion"])):
+    # A version draws as it was registered, whatever is evaluated here now.
+    quick = tmp_path / "quick.yaml"
+    dump_params(overridden_tree(home / "params.yaml", ("serve.steps=1", "evaluate.guidance=7")), quick)
+    champion = ["--adapter", "models:/dynamicid@champion", "--params", quick]
+    for out, more in (("folder.png", []), ("registry.png", champion)):
         done = generate(home, *common, "--out", tmp_path / out, *more)
         assert done.exit_code == 0, done.output
         origins.append(json.loads(done.stdout)["adapter_origin"])
     assert (tmp_path / "folder.png").read_bytes() == (tmp_path / "registry.png").read_bytes()
     assert re.fullmatch("models/adapter, [0-9a-f]{12}, trained in this checkout", origins[0])
     assert origins[1] == "dynamicid, version 1, the champion when it was loaded"
+    assert "generate: drawing with dynamicid, version 1, the champion when it was loaded, in 2 steps" in done.stderr
+    done = generate(home, *common, "--out", tmp_path / "asked.png", *champion, "--set", "serve.steps=3")
+    assert "in 3 steps" in done.stderr
     done = generate(home, *common, "--out", tmp_path / "x.png", "--adapter", "models:/dynamicid@missing")
     assert "models:/dynamicid@missing" in refused(done)
 
@@ -216,6 +224,7 @@ def test_no_library_prints_between_our_lines(project: Path, drawn_people: list[P
         "seed": 0,
         "adapter": str(project / SHIPPED),
         "adapter_origin": f"{SHIPPED}, {folder_sha256(project / SHIPPED)[:12]}",
+        "steps": 2,
     }
     lines = [line for line in re.split(r"[\r\n]", done.stderr) if line.strip()]
     assert [line for line in lines if not line.startswith(("generate: ", "drawing: "))] == []

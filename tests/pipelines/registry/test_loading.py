@@ -14,10 +14,12 @@ import pytest
 from PIL import Image
 
 from pipelines.core.errors import UserError
-from pipelines.core.params import load_params
+from pipelines.core.params import dump_params, load_params, overridden_tree
+from pipelines.core.sections.operations import Serve
 from pipelines.data.preprocessing.partition import split_of
 from pipelines.registry.loading import Model, choose_adapter, load
 from pipelines.registry.tracking import connect
+from pipelines.serving.generation import Generator
 from tests.guides import commands, section
 
 SHIPPED = "model/foundation/weights/adapter"
@@ -61,11 +63,12 @@ def test_a_file_its_bytes_and_a_picture_draw_the_same(draw: Model, drawn_people:
         ({"faces": [Image.new("RGB", (200, 200))]}, "face 1: no face found"),
         ({"faces": []}, "no reference photo"),
         ({"face_prompts": ["happy and sad"]}, "'happy' and 'sad' are 2 expressions"),
-        ({"face_prompts": ["happy", "sad"]}, "2 face prompts for 1 people"),
+        ({"face_prompts": ["happy", "sad"]}, "2 face prompts for 1 person"),
         ({"boxes": [(0, 0, 2, 1)]}, "expected y0,x0,y1,x1 between 0 and 1"),
         ({"width": 65}, "width 65: expected a multiple of 8"),
         ({"faces": "me.jpg"}, "faces and face_prompts are lists"),
         ({"face_prompts": "happy"}, "faces and face_prompts are lists"),
+        ({"step": 4}, "step: no argument of a drawing; did you mean steps?"),
     ],
 )
 def test_what_the_command_refuses_is_refused(
@@ -74,6 +77,15 @@ def test_what_the_command_refuses_is_refused(
     given: dict[str, Any] = {"faces": drawn_people[:1], "steps": 1} | change
     with pytest.raises(UserError, match=re.escape(message)):
         draw(PROMPT, **given)
+
+
+def test_a_quick_evaluation_draws_no_other_pictures(project: Path, draw: Model) -> None:
+    quick = load_params(project / "profiles" / "tiny.yaml", ["evaluate.steps=4"])
+    generator = Generator(draw.generator._pipeline, None, quick)
+    assert generator.sampling == draw.generator.sampling
+    assert generator.sampling.steps == 20
+    older = quick.model_copy(update={"serve": Serve()})
+    assert Generator(draw.generator._pipeline, None, older).sampling.steps == 4, "of a file that has no serve.steps"
 
 
 def test_words_that_are_not_drawn_are_in_the_note(draw: Model, drawn_people: list[Path]) -> None:
@@ -123,12 +135,15 @@ def test_a_folder_is_named_with_its_hash(project: Path, tmp_path: Path) -> None:
 def test_an_alias_is_named_by_its_version(project: Path, mlflow_checkout: Path, tmp_path: Path) -> None:
     params = load_params(project / "profiles" / "tiny.yaml")
     connect(mlflow_checkout)
+    made_with = tmp_path / "params.yaml"
+    quick = ("evaluate.steps=7", "evaluate.guidance=4.5", "serve.steps=null", "base.resolution=128")
+    dump_params(overridden_tree(project / "profiles" / "tiny.yaml", quick), made_with)
     for text in ("{}", '{"second": 1}'):
         with mlflow.start_run():
             mlflow.pyfunc.log_model(
                 name="model",
                 python_model=Nothing(),
-                artifacts={"adapter": str(save_config(tmp_path / "adapter", text))},
+                artifacts={"adapter": str(save_config(tmp_path / "adapter", text)), "params": str(made_with)},
                 pip_requirements=[],
                 registered_model_name="dynamicid",
             )
@@ -137,7 +152,11 @@ def test_an_alias_is_named_by_its_version(project: Path, mlflow_checkout: Path, 
     assert chosen.origin == "dynamicid, version 2, the champion when it was loaded"
     assert (chosen.name, chosen.version) == ("dynamicid", "2")
     assert (chosen.folder / "config.json").read_text() == '{"second": 1}'
-    assert choose_adapter("models:/dynamicid/1", params, mlflow_checkout).origin == "dynamicid, version 1"
+    first = choose_adapter("models:/dynamicid/1", params, mlflow_checkout, ("evaluate.guidance=2",))
+    assert first.origin == "dynamicid, version 1"
+    drawn = [(one.params.serve.steps, one.params.evaluate.guidance) for one in (chosen, first)]
+    assert drawn == [(7, 4.5), (7, 2.0)], "as the version was registered, but for what was asked now"
+    assert chosen.params.base == params.base, "where the networks are is stated by the parameters here"
     with pytest.raises(UserError, match="no such version in the registry; there are v1, v2"):
         choose_adapter("models:/dynamicid/7", params, mlflow_checkout)
 
