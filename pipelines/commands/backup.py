@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Annotated
 
 from pipelines.commands.options import NewFolder, argument, option
-from pipelines.commands.output import emit, say, say_done
+from pipelines.commands.output import emit, say, say_done, warn
 from pipelines.core.errors import UserError
 from pipelines.core.files import sha256
+from pipelines.core.words import counted
 from pipelines.operations.audit import audited
 from pipelines.operations.backup.backup import make_backup
 from pipelines.operations.backup.contents import MANIFEST
 from pipelines.operations.backup.locations import Addresses, find_locations
 from pipelines.operations.backup.stack_restore import restore_anywhere
+from pipelines.operations.backup.uncopied import describe_uncopied
 from pipelines.registry.relocation import bring_home
 from pipelines.registry.settings import EXPERIMENT, database, own_uri
 from pipelines.versions.places import BACKUP, note_copy
@@ -64,10 +66,12 @@ def backup(
     manifest = make_backup(locations, out)
     emit(manifest)
     of_stack = "" if locations.credentials is None else f" of the stack in {locations.credentials.parent}"
-    say_done(f"{out}: {len(manifest.files)} files{of_stack}: {', '.join(manifest.contents())}")
+    say_done(f"{out}: {counted(len(manifest.files), 'file')}{of_stack}: {', '.join(manifest.contents())}")
     say(f"sha256 of its {MANIFEST}: {sha256(out / MANIFEST)}; kept elsewhere, `dynamicid restore --sha256` compares it")
     if manifest.secret:
         say(f"{out} holds passwords and keys: only you can read it (mode 700); protect copies of it likewise")
+    if uncopied := describe_uncopied(Path.cwd()):
+        warn(uncopied)
     own = database(Path.cwd())
     if locations.served and own.is_file():
         named = shlex.quote(own_uri(Path.cwd()))

@@ -155,10 +155,10 @@ def bring_data(root: Path, *pointers: str) -> str | None:
     if done.returncode and remote is not None:
         done = dvc(root, "pull", "--", *pointers, capture=True)
     if done.returncode:
-        missing = "; ".join(_missing(root, pointers or _pointers(root)))
+        missing = "; ".join(_missing(root, pointers or known_pointers(root)))
         there = "there is no DVC remote" if remote is None else f"DVC remote {remote!r}: {dvc_problem(done)}"
         return f"{missing} is missing in the DVC cache {cache_folder(root)}; {there}" if missing else dvc_problem(done)
-    folders = [root / name.removesuffix(".dvc") for name in pointers or (*_pointers(root), f"{PROCESSED}.dvc")]
+    folders = [root / name.removesuffix(".dvc") for name in pointers or (*known_pointers(root), f"{PROCESSED}.dvc")]
     try:
         refuse_forgotten(*(folder for folder in folders if folder.is_dir()))
     except StageFailed as error:
@@ -211,7 +211,7 @@ def _missing(root: Path, pointers: Sequence[str]) -> Iterator[str]:
             yield f"{pointer.removesuffix('.dvc')} ({len(gone):,} of its files)"
 
 
-def _pointers(root: Path) -> list[str]:
+def known_pointers(root: Path) -> list[str]:
     """Return the `.dvc` files of a checkout, relative to it."""
     inside = (file.relative_to(root) for file in root.rglob("*.dvc") if file.is_file())
     return sorted(file.as_posix() for file in inside if not file.parts[0].startswith("."))

@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
+from pipelines.cli import main
 from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.row_schemas import DATASET_SCHEMA
 from pipelines.operations.backup import restore as restore_module
 from pipelines.operations.backup.backup import make_backup, read_backup
 from pipelines.operations.backup.databases import dump, load
@@ -22,8 +24,11 @@ from pipelines.operations.backup.private_postgres import private_server
 from pipelines.operations.backup.restore import Restored, restore_backup
 from pipelines.operations.stack import postgres
 from pipelines.registry.settings import sqlite_uri
+from pipelines.registry.snapshot import take_snapshot
+from pipelines.versions.dataset_version import make_version
 from tests.pipelines.operations.stacks import needs_postgres, open_folder
-from tests.processes import git, run
+from tests.pipelines.photos import dataset_row, write_shards
+from tests.processes import commit_all, dvc, git, run
 
 
 def table(file: Path, *rows: str) -> str:
@@ -103,6 +108,40 @@ def test_a_backup_holds_what_a_checkout_with_an_odd_name_holds(tmp_path: Path, n
     restore(target, locations, force=True)
     assert words(locations.root / "mlflow.db") == ["v1", "v2"]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, target.name]), "nothing beside them"
+
+
+def test_versions_whose_data_no_remote_has_are_named(
+    mlflow_checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = mlflow_checkout
+    monkeypatch.chdir(root)
+    dvc(root, "init", "-q")
+    commit_all(root, "start")
+
+    def shown(name: str) -> str:
+        with pytest.raises(SystemExit) as ended:
+            main(["backup", "--out", str(tmp_path / name)])
+        assert ended.value.code == 0
+        return capsys.readouterr().err
+
+    assert "data of" not in shown("nothing"), "there are no versions"
+    write_shards(root / "data" / "faces", DATASET_SCHEMA, [[dataset_row("a.jpg", b"a", "anna")]])
+    make_version(root, "data/faces", "first")
+    (root / "model.bin").write_bytes(b"weights")
+    (root / "dvc.yaml").write_text("stages: {train: {cmd: 'true', outs: [model.bin]}}\n")
+    dvc(root, "commit", "-q", "--force")
+    model = take_snapshot(root, "a model")
+    only_here = shown("no_remote")
+    assert f"the data of faces-v1, {model} is only here: `dvc remote add --default NAME PLACE`, then" in only_here
+    dvc(root, "remote", "add", "--default", "team", str(tmp_path / "team"))
+    assert f"no DVC remote has all data of faces-v1, {model}: `dvc push --all-tags` copies it" in shown("not_pushed")
+    dvc(root, "push", "-q", "data/faces.dvc")
+    assert f"no DVC remote has all data of {model}:" in shown("half_pushed")
+    dvc(root, "push", "-q", "--all-tags")
+    assert "data of" not in shown("copied")
+    shutil.rmtree(root / ".dvc" / "cache")
+    shutil.rmtree(tmp_path / "team")
+    assert "data of" not in shown("lost"), "nobody can push what is nowhere"
 
 
 def test_a_database_without_tables_is_no_backup(locations: Locations, tmp_path: Path) -> None:
