@@ -38,14 +38,20 @@ def check_records(experiment: Any, place: str) -> None:
 def sqlite_uri(file: Path) -> str:
     """Return the SQLAlchemy address of a SQLite database.
 
-    It holds the path as it is wherever SQLAlchemy reads it back so; else with percent signs, for which MLflow makes an
-    empty folder of that name (see `tracking.connect`).
+    It holds the path as it is wherever SQLAlchemy reads it back so; else with percent signs.
     """
     from sqlalchemy.engine import URL, make_url
 
     address = URL.create("sqlite", database=str(file))
     plain = address.set(database="").render_as_string() + str(file)
-    return plain if make_url(plain) == address else address.render_as_string()
+    return plain if make_url(plain) == address else _with_driver(address.render_as_string())
+
+
+def _with_driver(uri: str) -> str:
+    """Return the address of a SQLite database with its driver: else MLflow makes a folder by its text, undecoded."""
+    path = uri.partition("?")[0].removeprefix("sqlite:///")
+    is_text = uri.startswith("sqlite:///") and (path.startswith("file:") or "%" in path)
+    return uri.replace("sqlite:", "sqlite+pysqlite:", 1) if is_text else uri
 
 
 def own_uri(root: Path) -> str:
@@ -57,7 +63,7 @@ def tracking_uri(root: Path) -> str:
     """Return MLFLOW_TRACKING_URI where the user has set it, otherwise the checkout's own database."""
     own, given = own_uri(root), os.environ.get(_URI_VARIABLE)
     # MLflow sets the variable itself, so a default of an earlier call must not count as given by the user.
-    uri = given if given and given not in _DEFAULTS else own
+    uri = _with_driver(given) if given and given not in _DEFAULTS else own
     if uri == own:
         _DEFAULTS.add(own)
     return uri

@@ -111,9 +111,6 @@ def connect(root: Path) -> str:
                 raise
     if experiment is None or experiment.lifecycle_stage == "active":
         ask(mlflow.set_experiment, EXPERIMENT)
-    if own and (encoded := Path(uri.removeprefix("sqlite:///")).parent) != database(root).parent:
-        with suppress(OSError):
-            os.removedirs(encoded)  # MLflow makes it before it decodes the address; removed only while it is empty
     return uri
 
 

@@ -211,7 +211,9 @@ def test_a_real_lock_of_half_a_minute_is_waited_for(mlflow_checkout: Path, capsy
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and shutil.which("setpriv") is None, reason="root may write everywhere")
-def test_a_database_that_may_not_be_written_is_read_and_named(mlflow_checkout: Path, compared: Any) -> None:
+def test_a_database_that_may_not_be_written_is_read_and_named(
+    mlflow_checkout: Path, compared: Any, tmp_path: Path
+) -> None:
     compared(None)
     script = f"""
 import sys
@@ -224,7 +226,12 @@ client.set_model_version_tag("dynamicid", "1", "a", "b")
     with closing(sqlite3.connect(f"file:{database(mlflow_checkout)}?mode=ro", uri=True)):
         read_only = f"sqlite:///file:{database(mlflow_checkout)}?mode=ro&uri=true"
     env = {**os.environ, "MLFLOW_TRACKING_URI": read_only, "PYTHONPATH": str(PROJECT)}
-    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=False)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=env, cwd=elsewhere, capture_output=True, text=True, check=False
+    )
     assert done.stdout == "1\n", done.stderr[-2000:]
     assert re.search(r"StageFailed|TrackingFault", done.stderr)
     assert "it cannot be written" in done.stderr.splitlines()[-1]
+    assert list(elsewhere.iterdir()) == [], "no folder by the text of the address"
