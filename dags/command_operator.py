@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow.providers.standard.operators.bash import BashOperator
-from airflow.sdk.exceptions import AirflowException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 from task_links import LINKS, ShownWhileRunning
 
 
@@ -26,6 +26,11 @@ class CommandOperator(BashOperator):
 
     def execute(self, context: Any) -> Any:
         """Run the command; the reason is otherwise in the log alone, and no notification has it."""
+        if self.cwd and not Path(self.cwd).is_dir():
+            raise AirflowFailException(  # a retry would not find it either
+                f"{self.cwd}: the workspace of this run is gone, as after `dynamicid clean`; clear the task "
+                "`workspace` with Downstream"
+            )
         with tempfile.TemporaryDirectory() as folder:
             note, address = Path(folder) / "reason", Path(folder) / "run"
             # pipelines/core/errors.py, pipelines/registry/runs.py

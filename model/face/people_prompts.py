@@ -36,7 +36,7 @@ def with_face_prompts(prompt: str, face_prompts: Sequence[str]) -> str:
     scene, people = _parts(prompt)
     if len(face_prompts) != max(len(people), 1):
         raise ValueError(
-            f"{len(face_prompts)} face prompts for {max(len(people), 1)} people in the prompt {prompt!r}; "
+            f"face prompts: {len(face_prompts)}, people in the prompt {prompt!r}: {max(len(people), 1)}; "
             "give one for each person, from the picture's left to its right"
         )
     if not people:

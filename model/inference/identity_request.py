@@ -54,7 +54,7 @@ def people_and_prompts(
         for texts, people in zip(prompts, pictures, strict=True):
             if len(texts) != len(people):
                 raise ValueError(
-                    f"{len(texts)} face prompts for {len(people)} people: expected one face prompt per person "
+                    f"face prompts: {len(texts)}, people: {len(people)}; expected one face prompt per person "
                     "(None keeps the expression and pose of the reference)"
                 )
     return pictures, prompts

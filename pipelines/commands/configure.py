@@ -9,6 +9,7 @@ from pipelines.commands.options import DEFAULT_PARAMS, Overrides, ParamsFile, op
 from pipelines.commands.output import emit_if_asked, say
 from pipelines.core.errors import UserError
 from pipelines.core.paths import project_root
+from pipelines.core.words import counted
 
 
 def configure(
@@ -24,7 +25,7 @@ def configure(
     check_params(tree, str(source))
     dump_params(tree, file)
     changes = list(overrides or ())
-    say(f"{file}: profile {profile or 'unchanged'}, {len(changes)} changes")
+    say(f"{file}: profile {profile or 'unchanged'}, {counted(len(changes), 'change')}")
     emit_if_asked({"params": str(file), "profile": profile, "changes": changes})
 
 

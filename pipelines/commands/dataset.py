@@ -11,6 +11,7 @@ from pipelines.commands.options import AcceptUnrelated, argument, command_group,
 from pipelines.commands.output import emit, say
 from pipelines.core.chain import FACES
 from pipelines.core.errors import UserError
+from pipelines.core.words import counted
 
 app = command_group("Show, list, check out and publish versions of the dataset data/faces.")
 
@@ -85,7 +86,7 @@ def merge(
     taken = UserError(f"{folder}: an ingest writes to it; wait for it to end")
     with hold(folder.with_name(f".{folder.name}.lock"), taken):
         count = merge_people(folder, kept, others)
-    say(f"{folder}: {count} photos now belong to {kept!r}; `dynamicid repro` makes the results from them")
+    say(f"{folder}: {counted(count, 'photo')} of {kept!r} now; `dynamicid repro` makes the results from them")
     emit({"photos": count, "version": publish_version(folder) if version else None})
 
 

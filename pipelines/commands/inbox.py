@@ -14,6 +14,7 @@ from pipelines.commands.output import emit, say
 from pipelines.core.chain import FACES, VERDICT
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.files import write_atomically
+from pipelines.core.words import counted
 from pipelines.operations.inbox.batches import Inbox
 
 app = command_group("Add photos from an inbox to the dataset; docs/guides/retrain.md describes the inbox.")
@@ -62,7 +63,7 @@ def take(run_id: RunId, inbox: Address, params: ParamsFile = DEFAULT_PARAMS, ski
     if not box.is_folder:
         for file in reasons:
             (_SCRATCH / file).unlink(missing_ok=True)
-    say(f"{len(names)} batches taken, {len(reasons)} photos set aside")
+    say(f"{counted(len(names), 'batch', 'batches')} taken, {counted(len(reasons), 'photo')} set aside")
     emit({"batches": names, "bad": reasons})
     if not names:
         say("no batch is ready, or another run took it")

@@ -18,6 +18,7 @@ from pipelines.commands.options import (
 from pipelines.commands.output import emit, say
 from pipelines.core.chain import FACES
 from pipelines.core.errors import UserError
+from pipelines.core.words import counted
 
 
 def ingest(
@@ -84,7 +85,8 @@ def ingest(
     if root is not None:
         if not accept_unrelated:
             check_continues(root, out.resolve().relative_to(root).as_posix())
-        message = f"{summary.rows} photos of {summary.identities} people in {summary.bytes} bytes"
+        people = counted(summary.identities, "person", "people")
+        message = f"{counted(summary.rows, 'photo')} of {people} in {summary.bytes} bytes"
         made = make_version(root, out.resolve(), message)
         say(f"version {made.tag}")
         result["version"] = asdict(made)

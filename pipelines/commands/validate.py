@@ -24,9 +24,10 @@ def validate(
     overrides: Overrides = None,
 ) -> None:
     """Check the metadata of a dataset with Great Expectations; write verdict.json and Data Docs."""
+    from pipelines.data.validation.data_docs import docs_of
     from pipelines.stages.validate import Inputs, Outputs, run
 
-    read, docs = read_params(params, overrides), out.parent / "data_docs" / "validate"
+    read, docs = read_params(params, overrides), docs_of(out)
     _report(lambda: run(read, Inputs(faces, Path(EXPECTATIONS)), Outputs(out, docs)), docs)
 
 
@@ -38,10 +39,11 @@ def validate_processed(
     overrides: Overrides = None,
 ) -> None:
     """Check preprocessed rows with Great Expectations; write verdict.json and Data Docs."""
+    from pipelines.data.validation.data_docs import docs_of
     from pipelines.stages.validate_processed import Inputs, Outputs, run
     from pipelines.versions.older import warn_if_older
 
-    read, docs = read_params(params, overrides), out.parent / "data_docs" / "validate_processed"
+    read, docs = read_params(params, overrides), docs_of(out)
     warn_if_older(Path.cwd(), processed)
     inputs = Inputs(processed, faces, Path(EXPECTATIONS))
     _report(lambda: run(read, inputs, Outputs(out, docs)), docs)

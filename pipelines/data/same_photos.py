@@ -11,6 +11,7 @@ import pyarrow as pa
 from pipelines.core.errors import StageFailed
 from pipelines.core.people import normal_name
 from pipelines.core.row_schemas import DATASET_SCHEMA, PROCESSED_SCHEMA, open_rows, read_rows
+from pipelines.core.words import counted
 
 # What preprocessing copies from a dataset: who is on a photo, and what may be done with it.
 _COPIED = ("image_id", "identity", "file_name", "source", "licence", "consent")
@@ -29,7 +30,7 @@ def check_same_photos(faces: Path, processed: Path) -> None:
         odd = np.flatnonzero(~np.isin(rows, others))
         if len(odd):
             example = str(read_rows(folder, schema, ["image_id"])["image_id"][int(odd[0])])
-            lines.append(f"{len(odd)} photos of {folder} are not in {other} (such as {example[:12]})")
+            lines.append(f"{counted(len(odd), 'photo')} of {folder} not in {other} (such as {example[:12]})")
     lines = lines or [f"{processed} and {faces} have not the same number of photos"]
     raise StageFailed(
         f"{' and '.join(lines)}, or have another person, consent or licence there: the two folders are of different "

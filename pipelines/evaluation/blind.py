@@ -40,7 +40,11 @@ def choose_cells(questions: EvaluationSet, people: int, each: int, seed: int) ->
     Raises UserError where there are too few held-out people, or too few frontal cells of an expression.
     """
     if len(questions.people) < people:
-        raise UserError(f"a sheet of {people} people: only {len(questions.people)} are held out; ask for fewer")
+        most = len(questions.people)
+        raise UserError(
+            f"a sheet of {people} people: the evaluation takes {most} of those held out; --people {most} at most, or a "
+            "larger evaluate.people (--set) if more are held out"
+        )
     rng = np.random.default_rng([seed, 0])
     graded = [number for number, cell in enumerate(questions.cells) if cell.graded and cell.seed == 0]
     by_person = {
@@ -52,7 +56,10 @@ def choose_cells(questions: EvaluationSet, people: int, each: int, seed: int) ->
     for name in EXPRESSIONS:
         mine = [n for n in graded if questions.cells[n].expression == name and questions.cells[n].pose == "front"]
         if len(mine) < each:
-            raise UserError(f"{each} faces of every expression: only {len(mine)} cells ask for {name}; ask for fewer")
+            raise UserError(
+                f"{each} faces of every expression: only {len(mine)} of the evaluation are asked to be {name} and face "
+                f"the camera; --each {len(mine)} at most, or a larger evaluate.people (--set)"
+            )
         asked += rng.choice(mine, each, replace=False).tolist()
     return matched, [int(number) for number in rng.permutation(asked)]
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from model.face.face_prompts import parse_request
 from pipelines.core.errors import UserError
 from pipelines.core.sections.operations import Serve
+from pipelines.core.words import counted
 
 Box = tuple[float, float, float, float]
 
@@ -74,9 +75,10 @@ class DrawRequest:
         people = len(self.references)
         if not people:
             raise UserError("no reference photo: give at least one")
-        for what, given in (("face prompts", self.face_prompts), ("boxes", self.boxes), ("faces", self.faces)):
+        for what, given in (("face prompt", self.face_prompts), ("box", self.boxes), ("face", self.faces)):
             if given and len(given) != people:
-                raise UserError(f"{len(given)} {what} for {people} people: give none or one per reference")
+                number = counted(len(given), what, "boxes" if what == "box" else "")
+                raise UserError(f"{number} for {counted(people, 'person', 'people')}: give none or one per reference")
         for text in filter(None, self.face_prompts):
             try:
                 parse_request(text)

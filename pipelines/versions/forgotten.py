@@ -21,6 +21,7 @@ from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.files import write_atomically
 from pipelines.core.formats.table import FORGOTTEN, KEY, check_format
 from pipelines.core.people import normal_name
+from pipelines.core.words import counted
 from pipelines.versions.git import git, in_repository
 from pipelines.versions.git_tags import origin_path, read_at
 
@@ -154,7 +155,7 @@ def refuse_forgotten(*folders: Path, content: bool = False) -> None:
             people = sorted({person for _, person in held if person is not None})
             named = ", ".join(people[:_NAMED]) or "photos without a name"
             raise StageFailed(
-                f"{folder}: {len(held)} photos in it were {REASON}: {named}, such as {held[0][0]}; "
+                f"{folder}: {counted(len(held), 'photo')} in it {REASON}: {named}, such as {held[0][0]}; "
                 "`dynamicid forget --again` removes them"
             )
 

@@ -81,6 +81,18 @@ def workspaces(tmp_path: Path) -> Path:
     return tmp_path
 
 
+_GONE = """
+import json, sys
+sys.path.insert(0, sys.argv[1] + "/dags")
+from airflow.sdk.exceptions import AirflowFailException
+from command_operator import CommandOperator
+try:
+    CommandOperator(task_id="validate", bash_command="true", cwd=sys.argv[2], pages={}).execute({})
+except AirflowFailException as error:
+    print("DUMP" + json.dumps(str(error)))
+"""
+
+
 def printed(script: str, *arguments: object, cwd: Path, **env: str) -> Any:
     """Run a script in a clean Airflow home, as Airflow reads its settings when it is imported; return what it dumps."""
     home = {"AIRFLOW_HOME": str(cwd / "airflow"), "AIRFLOW__CORE__LOAD_EXAMPLES": "False", "PATH": os.environ["PATH"]}
@@ -106,6 +118,12 @@ def test_the_links_survive_serialisation_and_hold_what_the_task_made(project: Pa
         "repro preprocess": {"MLflow run": address, "Data Docs": "", "Report": ""},
     }, "also of tasks that failed"
     assert found["pushed"] == [["_link_RunLink", address]], "while a long command runs"
+
+
+def test_a_task_whose_workspace_is_gone_says_what_to_clear(project: Path, tmp_path: Path) -> None:
+    shown = printed(_GONE, project, tmp_path / "gone", cwd=tmp_path)
+    assert shown.startswith(f"{tmp_path / 'gone'}: the workspace of this run is gone, as after `dynamicid clean`;")
+    assert shown.endswith("clear the task `workspace` with Downstream")
 
 
 def test_pages_are_for_whoever_may_see_the_dag_and_reach_nothing_of_airflow(

@@ -6,7 +6,6 @@ of `Check`, may add columns to the frame and may define classes of its own.
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import re
 import traceback
@@ -20,6 +19,7 @@ from pydantic import Field, ValidationError
 from pipelines.core.documents import read_yaml
 from pipelines.core.errors import UserError
 from pipelines.core.sections.section import Section, Share
+from pipelines.core.words import did_you_mean, nearest
 from pipelines.data.validation.check import FAIL, Check, Severity
 from pipelines.data.validation.dataset_frame import GIVEN
 
@@ -30,6 +30,9 @@ STAGES = ("validate", "validate_processed")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 # Of a column without its texts, all that can be expected.
 _OF_NULLS = {"ExpectColumnValuesToBeNull", "ExpectColumnValuesToNotBeNull"}
+# Arguments of every class: those that are set from the check itself, and those that a message need not name.
+_OURS = frozenset({"id", "meta", "notes", "severity", "rendered_content", "result_format"})
+_EVERYWHERE = frozenset({"batch_id", "catch_exceptions", "description", "windows"})
 
 
 class OwnCheck(Section):
@@ -115,12 +118,17 @@ def _of_python(file: Path, stage: str, frame: pd.DataFrame) -> list[Check]:
 def _refuse_unknown(check: Check, file: Path, stage: str, frame: pd.DataFrame) -> None:
     if not _NAME.fullmatch(check.name):
         raise UserError(f"{file}: {check.name!r}: expected a name of small letters, digits and _")
-    _fields(check, file)
+    fields = _fields(check, file)
+    for argument in check.arguments:
+        if argument not in fields or argument in _OURS:
+            own = sorted(set(fields) - _OURS - _EVERYWHERE)
+            takes = did_you_mean(argument, own) or f"; it takes {', '.join(own)}"
+            raise UserError(f"{file}: {check.name}: {_title(check)} has no argument {argument!r}{takes}")
     columns = [check.arguments[key] for key in check.arguments if key.startswith("column") and key != "column_list"]
     columns += check.arguments.get("column_list") or []
     for column in columns:
         if column not in frame.columns:
-            near = difflib.get_close_matches(str(column), map(str, frame.columns), n=3) or sorted(frame.columns)
+            near = nearest(str(column), map(str, frame.columns)) or sorted(frame.columns)
             raise UserError(f"{file}: {check.name}: {stage} has no column {column!r}; there are {', '.join(near)}")
         made = check.expectation
         names = {made} if isinstance(made, str) else {one.__name__ for one in made.__mro__}
@@ -131,6 +139,19 @@ def _refuse_unknown(check: Check, file: Path, stage: str, frame: pd.DataFrame) -
             )
 
 
+def describe_faults(check: Check, error: ValueError) -> str:
+    """Return what is wrong with the arguments of a check, as its class says it, in one line."""
+    named: Any = getattr(error, "errors", None)  # of the pydantic that Great Expectations uses
+    faults = named() if named else [{"loc": (), "msg": str(error)}]
+    where = [".".join(str(part) for part in one["loc"] if part != "__root__") for one in faults]
+    lines = [f"{place}: {one['msg']}" if place else str(one["msg"]) for place, one in zip(where, faults, strict=True)]
+    return f"{check.origin}: {check.name}: {_title(check)}: {' '.join('; '.join(lines).split())}"
+
+
+def _title(check: Check) -> str:
+    return check.expectation if isinstance(check.expectation, str) else check.expectation.__name__
+
+
 def _fields(check: Check, file: Path) -> dict[str, Any]:
     """Return the arguments of a check's class by name; raise UserError where there is no such class."""
     import great_expectations.expectations as gxe
@@ -138,7 +159,7 @@ def _fields(check: Check, file: Path) -> dict[str, Any]:
     known = {name: one for name, one in vars(gxe).items() if isinstance(one, type) and issubclass(one, gxe.Expectation)}
     made = known.get(check.expectation) if isinstance(check.expectation, str) else check.expectation
     if made is None or not issubclass(made, gxe.Expectation):
-        near = ", ".join(difflib.get_close_matches(str(check.expectation), known, n=3)) or "those of its gallery"
+        near = ", ".join(nearest(str(check.expectation), known)) or "those of its gallery"
         raise UserError(f"{file}: {check.name}: Great Expectations has no class {check.expectation}; near are {near}")
     fields: dict[str, Any] = vars(made)["__fields__"]
     return fields

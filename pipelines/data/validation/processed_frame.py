@@ -75,10 +75,15 @@ def doubtful_faces(folder: Path, bound: float | None) -> Iterator[str]:
     wanted = (ds.field("status") == OK) & (ds.field("det_score") < bound)
     rows = open_rows(folder, PROCESSED_SCHEMA).to_table(columns=["file_name", "det_score"], filter=wanted)
     for row in rows.sort_by("det_score").slice(0, _LISTED).to_pylist():
-        score = f"score {row['det_score']:.2f} < {bound:g}"
+        score = f"score {_below(row['det_score'], bound)} < {bound:g}"
         yield f"doubtful face: {row['file_name']} ({score}); a statue, a mask, a picture?"
     if rows.num_rows > _LISTED:
         yield f"and {rows.num_rows - _LISTED} more doubtful faces: `det_score` in {folder}"
+
+
+def _below(value: float, bound: float) -> str:
+    """Return a value with as many digits, two at least, as tell it from the bound above it."""
+    return next((text for digits in range(2, 9) if float(text := f"{value:.{digits}f}") < bound), f"{value:g}")
 
 
 def _part(batch: pa.RecordBatch, side: int) -> pd.DataFrame:

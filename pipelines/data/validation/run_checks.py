@@ -12,6 +12,7 @@ from pipelines.core.errors import UserError
 from pipelines.core.privacy import TELEMETRY_OFF
 from pipelines.data.validation.check import FAIL, Check
 from pipelines.data.validation.data_docs import docs_folder, shown_of, write_docs
+from pipelines.data.validation.own_checks import describe_faults
 from pipelines.data.validation.verdict import ExpectationResult, Verdict
 
 if TYPE_CHECKING:
@@ -80,8 +81,7 @@ def _expectation(check: Check) -> Any:
     except ValueError as error:  # of pydantic: an argument that the class does not know, or of another type
         if check.origin is None:
             raise
-        faults = " ".join(" ".join(str(error).splitlines()[1:]).split())
-        raise UserError(f"{check.origin}: {check.name}: {faults}") from None
+        raise UserError(describe_faults(check, error)) from None
 
 
 def _result(check: Check, result: Any) -> ExpectationResult:

@@ -10,6 +10,7 @@ from typing import Any
 
 from pipelines.core.errors import StageFailed
 from pipelines.core.files import write_atomically
+from pipelines.core.words import counted
 from pipelines.data.validation.check import FAIL, Severity
 
 VERDICT = "verdict.json"
@@ -76,7 +77,8 @@ class Verdict:
         if failed := self.failures():
             listed = "; ".join(item.describe() for item in failed)
             return f"{self.stage}: {len(failed)} of {len(self.results)} expectations failed: {listed}"
-        return f"{self.stage}: {self.rows:,} rows, {len(self.results)} expectations, all required ones hold"
+        judged = counted(len(self.results), "expectation")
+        return f"{self.stage}: {counted(self.rows, 'row')}, {judged}, all required ones hold"
 
     def warning_lines(self) -> list[tuple[str, str]]:
         """Return a line for each warning, with the word that Data Docs colour it by."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from pipelines.core.errors import UserError
 from pipelines.core.params import Params
 from pipelines.core.row_schemas import DATASET_SCHEMA, open_rows
+from pipelines.core.words import counted
 from pipelines.evaluation.seen import refuse_seen
 from pipelines.operations.doctor.finding import CheckResult
 
@@ -61,7 +62,8 @@ def photos(params: Params, found: Photos) -> list[CheckResult]:
 
     if not found.photos:
         return [CheckResult("data", "stop", NO_PHOTOS, f"{_HOW}; or --data DIR")]
-    text = f"{found.photos:,} photos, {found.bytes / 1e6:,.0f} MB, of {len(found.people):,} named people"
+    people = counted(len(found.people), "named person", "named people")
+    text = f"{counted(found.photos, 'photo')}, {found.bytes / 1e6:,.0f} MB, of {people}"
     if found.refused:
         text += f", {found.refused:,} of them refused by the section rights"
     if too_few := _too_few(params, found, text):

@@ -42,7 +42,7 @@ def test_a_prompt_without_places_is_of_one_person(prompt: str) -> None:
 
 def test_another_number_of_face_prompts_or_of_people_is_refused() -> None:
     prompt = describe_people(PEOPLE[:3], "blue background")
-    with pytest.raises(ValueError, match=r"2 face prompts for 3 people .* give one for each person"):
+    with pytest.raises(ValueError, match=r"face prompts: 2, people in the prompt .*: 3; give one for each person"):
         with_face_prompts(prompt, ["sad", "happy"])
     with pytest.raises(ValueError, match="5 people to name by place, expected 2 to 4"):
         describe_people([*PEOPLE, "a woman"], "blue background")

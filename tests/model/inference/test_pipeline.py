@@ -219,7 +219,7 @@ def test_half_precision_applies_to_the_adapter(pipe: DynamicIDPipeline, faces: l
         ({"people": 1, "boxes": [[0, 0, 1.2, 1]]}, "box 0,0,1.2,1"),
         ({"people": 1, "boxes": [[0.5, 0, 0.5, 1]]}, "box 0.5,0,0.5,1"),
         ({"people": 0}, "at least one person"),
-        ({"people": 1, "face_prompts": ["happy", "sad"]}, "2 face prompts for 1 people: expected one face prompt per"),
+        ({"people": 1, "face_prompts": ["happy", "sad"]}, "face prompts: 2, people: 1; expected one face prompt per"),
         ({"people": 1, "face_prompts": "happy"}, "a list with one entry per person"),
         ({"people": 1, "height": 100, "width": 64}, "height 100: expected a multiple of 8, for example 96 or 104"),
         ({"people": 2, "identity_scale": [1.0]}, "one for each of 2"),

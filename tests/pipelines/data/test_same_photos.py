@@ -32,10 +32,10 @@ def test_order_and_shards_do_not_matter(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "named"),
     [
-        (ROWS[:3], r"1 photos of .*faces are not in .*processed \(such as 3\)"),
-        ([*ROWS, {**ROWS[0], "image_id": "9"}], r"1 photos of .*processed are not in .*faces \(such as 9\)"),
+        (ROWS[:3], r"1 photo of .*faces not in .*processed \(such as 3\)"),
+        ([*ROWS, {**ROWS[0], "image_id": "9"}], r"1 photo of .*processed not in .*faces \(such as 9\)"),
         ([*ROWS, ROWS[0]], "have not the same number of photos"),
-        ([{**ROWS[0], "consent": "withdrawn"}, *ROWS[1:]], r"1 photos .*another person, consent or licence"),
+        ([{**ROWS[0], "consent": "withdrawn"}, *ROWS[1:]], r"1 photo .*another person, consent or licence"),
         ([{**ROWS[0], "identity": None}, *ROWS[1:]], r"such as 0.*another person"),
     ],
 )

@@ -36,7 +36,7 @@ def test_every_person_once_and_every_expression_as_often(ask: Ask) -> None:
     assert Counter(questions.cells[number].expression for number in asked) == dict.fromkeys(EXPRESSIONS, 2)
     assert choose_cells(questions, people=3, each=2, seed=0) == (matched, asked)
     assert choose_cells(questions, people=3, each=2, seed=1) != (matched, asked)
-    with pytest.raises(UserError, match="only 4 are held out"):
+    with pytest.raises(UserError, match=r"takes 4 of those held out; --people 4 at most, or a larger evaluate\.people"):
         choose_cells(questions, people=5, each=2, seed=0)
 
 
@@ -77,7 +77,7 @@ def test_the_key_names_what_was_drawn(ask: Ask, seed: int) -> None:
 
 def test_a_sheet_larger_than_the_cells_is_refused(ask: Ask) -> None:
     questions = ask(2)
-    with pytest.raises(UserError, match=r"9 faces of every expression: only \d cells ask for neutral"):
+    with pytest.raises(UserError, match=r"9 faces of every expression: only (\d) .* neutral .*; --each \1 at most"):
         choose_cells(questions, people=2, each=9, seed=0)
 
 

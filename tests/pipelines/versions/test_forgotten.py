@@ -171,7 +171,7 @@ def test_rows_are_refused_by_person_and_by_the_bytes_of_the_photo(
     hidden = {**dataset_row("hidden.jpg", b"one", None), "image_id": OTHER}
     other = dataset_row("other.jpg", b"three", "dora")
     for row, message in (
-        (named, "1 photos in it were forgotten on request .*--again"),
+        (named, "1 photo in it forgotten on request .*--again"),
         (renamed, "carl, such as old.jpg"),
         (hidden, "photos without a name, such as hidden.jpg"),
     ):

@@ -59,7 +59,7 @@ def test_two_people_in_their_boxes(client: Client, drawn_people: list[Path]) -> 
         ({"references": []}, "0 people"),
         ({"references": [0, 1, 0, 1, 0]}, "5 people"),
         ({"boxes": [[0, 0, 1, 2]]}, "between 0 and 1"),
-        ({"face_prompts": ["sad", "sad"]}, "2 face prompts for 1 people"),
+        ({"face_prompts": ["sad", "sad"]}, "2 face prompts for 1 person"),
         ({"references": "noise.png"}, "no face found"),
         ({"references": "text.jpg"}, "no picture in it"),
     ],

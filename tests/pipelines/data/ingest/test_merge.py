@@ -53,4 +53,4 @@ def test_the_command_says_how_many_and_what_is_next(faces: Path, capsys: pytest.
     assert ended.value.code == 0
     printed = capsys.readouterr()
     assert json.loads(printed.out) == {"photos": 2, "version": None}
-    assert "2 photos now belong to 'carl'; `dynamicid repro`" in printed.err
+    assert "2 photos of 'carl' now; `dynamicid repro`" in printed.err

@@ -131,7 +131,7 @@ def test_forgotten_people_and_photos_do_not_come_back(place: Path) -> None:
     write_shards(place / "other", DATASET_SCHEMA, [[dataset_row("4.jpg", b"new", "Zoe\u0308")]])
     shutil.copy(next((place / "other").glob("*.parquet")), shard)
     refused = dynamicid("dataset", "publish", cwd=place, code=1)
-    assert f"1 photos in it were {REASON}: Zoe\u0308, such as 4.jpg; `dynamicid forget --again`" in refused.stderr
+    assert f"1 photo in it {REASON}: Zoe\u0308, such as 4.jpg; `dynamicid forget --again`" in refused.stderr
     assert _cli(place, "dataset", "list")["out"].split() == ["faces-v1"]
     (place / "data" / "forgotten.jsonl").write_text('{"when": "2026-')
     for command in (("inbox", "take", *RUN), ("inbox", "add", *RUN), ("dataset", "publish"), ("ingest", "photos")):
