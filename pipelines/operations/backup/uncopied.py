@@ -18,7 +18,7 @@ from pipelines.versions.lock import LOCK
 def describe_uncopied(root: Path) -> str | None:
     """Return which versions no DVC remote of `root` has, and what to do; None where every one is copied.
 
-    Of data that is not in the cache either, as after `forget`, nothing is said: nobody can push it.
+    Of data that is not in the cache either, as after `forget`, nothing is stated: nobody can push it.
     """
     if dvc_root(root) != root.resolve() or not in_repository(root):
         return None
