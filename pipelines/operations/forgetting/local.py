@@ -103,7 +103,7 @@ def find_tables(root: Path, subject: Subject, unread: set[Path]) -> dict[Path, S
 def people_of(root: Path) -> set[str]:
     """Return the names of the people in the tables of a checkout's data; damaged tables are left out."""
     names: set[str] = set()
-    for file in filter(is_table, _files(root, DATA)):
+    for file in filter(is_table, _files(root, [root / DATA])):
         with suppress(*FAULTS):
             names |= names_in(file)
     return names
