@@ -25,10 +25,10 @@ def tiny(project: Path) -> Path:
 # sha256 of each loaded profile as canonical JSON. All extend tiny, so one change may change all. After an intended one,
 # compare the old and the new output of `dynamicid configure --profile NAME`, and update the digests.
 LOADED = {
-    "tiny": "a98568818b3d6fc8f28f73cd10a362e95e7729654930a0d62f5c552ca743f6ae",
-    "showcase": "30fae61c603f7abcaf90f7efc47a8f15a5b932a0b8b3749165ea7cb4edbfdba5",
-    "photographs": "778f9b48ddb36de064fa9b9cb786b2df9529586a6379809d09b0ba07b6d7c462",
-    "sd15": "d7ba51b353b2071be76ca50ed105126a056ad215cbdf598f76f3984cfd89b9c1",
+    "tiny": "6f0c4c44ecd317c19ef10dbda5c742a2a0f45eae26edae86d6e82d02ef888e9e",
+    "showcase": "f68ef310334b1f0c411d609884c421f49208134b004ec363359bbab1430cfd54",
+    "photographs": "1b21765d86711966cd7d0d63a7972247be5a92096a6a95d2a60d0aa26c89137f",
+    "sd15": "dc8c2ce4fa973765f8f49759f2d349ce311401630acae93ab474a20bd3e313f5",
 }
 
 
