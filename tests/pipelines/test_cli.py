@@ -115,7 +115,7 @@ def test_every_command_takes_json() -> None:
         (("inbox", "ready"), "ready"),
         (("inbox", "done", "--run-id", "one", "--inbox", "inbox"), "moved_to"),
         (("retrain", "plan", "--trigger", "schedule"), "reason"),
-        (("clean",), "items"),
+        (("clean", "--dry-run"), "items"),
         (("stack", "credentials", "--state", "state"), "credentials"),
     ],
 )
@@ -177,6 +177,7 @@ def test_configure_writes_a_profile_with_changes(tmp_path: Path) -> None:
         (("frobnicate",), "frobnicate"),
         (("evalute",), "Did you mean 'evaluate'"),
         (("dataset", "lst"), "Did you mean 'list'"),
+        (("clean", "--apply", "--dry-run"), "--dry-run and --apply: give one of them"),
     ],
 )
 def test_wrong_use_is_exit_2_and_names_it(project: Path, arguments: tuple[str, ...], named: str) -> None:
