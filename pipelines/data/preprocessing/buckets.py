@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -41,14 +42,10 @@ class Bucket:
     slices: tuple[str, ...]
     kept: Path
 
-
-@dataclass(frozen=True)
-class BucketReport:
-    """The rows of a bucket, whether it was written or linked, and its file in the state if that was damaged."""
-
-    rows: int
-    written: bool
-    damaged: str | None = None
+    @property
+    def name(self) -> str:
+        """Return the name of its file in the output."""
+        return f"part-{self.number:05d}.parquet"
 
 
 def plan_buckets(reports: Sequence[SliceReport], job: Job) -> list[Bucket]:
@@ -76,25 +73,27 @@ def _version() -> str:
     return f"{PROCESSED.version} {pa.__version__} {code}"
 
 
-def make_bucket(bucket: Bucket, params: Preprocess, out: Path) -> BucketReport:
-    """Make `part-<number>.parquet` in `out`: a link to that of an earlier run, else written from the slices."""
-    file = out / f"part-{bucket.number:05d}.parquet"
-    file.unlink(missing_ok=True)  # of a task that was lost and is repeated
-    damaged = None
+def link_bucket(bucket: Bucket, out: Path) -> int | None:
+    """Link the file of an earlier run as that of the bucket in `out`; return its rows, None where there is none."""
     try:
-        rows = pq.read_metadata(bucket.kept).num_rows
+        rows = int(pq.read_metadata(bucket.kept).num_rows)
         mark_used(bucket.kept)
-        os.link(bucket.kept, file)
-        return BucketReport(rows, written=False)
+        os.link(bucket.kept, out / bucket.name)
     except pa.ArrowInvalid:
-        damaged = str(bucket.kept)
+        print(f"{bucket.kept}: damaged; it is written again", file=sys.stderr)
+        return None
     except OSError:
-        pass  # there is none, or it cannot be linked
-    table = _rows_of(bucket, params)
+        return None  # there is none, or it cannot be linked
+    return rows
+
+
+def write_bucket(bucket: Bucket, params: Preprocess, out: Path) -> int:
+    """Write the bucket's file into `out`, and link it into the state; return the number of rows."""
+    table, file = _rows_of(bucket, params), out / bucket.name
     write_bucket_file(table, file)
     with suppress(OSError), atomic_file(bucket.kept, shared=True) as part:
         os.link(file, part)
-    return BucketReport(table.num_rows, written=True, damaged=damaged)
+    return int(table.num_rows)
 
 
 def _rows_of(bucket: Bucket, params: Preprocess) -> pa.Table:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from pipelines.core.people import normal_name
 from pipelines.core.sections.data import Preprocess
-from pipelines.data.preprocessing.buckets import Bucket, BucketReport, make_bucket
+from pipelines.data.preprocessing.buckets import Bucket, link_bucket, write_bucket
 from pipelines.data.preprocessing.files import read_slice_file
 from pipelines.data.preprocessing.slice_table import ANALYSIS
 from pipelines.data.preprocessing.slices import Slice
@@ -142,11 +142,15 @@ def analyse_slices(
 
 
 def write_buckets(context: Any, buckets: Sequence[Bucket], params: Preprocess, out: Path) -> tuple[int, int]:
-    """Have the workers make all buckets in `out`, one task each; return their rows, and how many were written."""
-    task = partial(make_bucket, params=params, out=out.resolve())
-    made: list[BucketReport] = run_tasks(
-        context, buckets, task, weights=[1] * len(buckets), title="writing buckets", unit="buckets"
-    )
-    for file in (item.damaged for item in made if item.damaged):
-        print(f"{file}: damaged; it is written again", file=sys.stderr)
-    return sum(item.rows for item in made), sum(item.written for item in made)
+    """Link the buckets of earlier runs into `out`, and have the workers write the others, one task each.
+
+    Returns the number of rows in all, and the number of buckets that were written.
+    """
+    out = out.resolve()
+    linked = [link_bucket(bucket, out) for bucket in buckets]
+    missing = [bucket for bucket, rows in zip(buckets, linked, strict=True) if rows is None]
+    written: list[int] = []
+    if missing:
+        task = partial(write_bucket, params=params, out=out)
+        written = run_tasks(context, missing, task, weights=[1] * len(missing), title="writing buckets", unit="buckets")
+    return sum(rows or 0 for rows in linked) + sum(written), len(missing)
