@@ -68,13 +68,12 @@ def plan(
 
 @app.command()
 def configure(form: FormOption, params: ParamsFile = DEFAULT_PARAMS) -> None:
-    """Write the parameters of form and plan, and provide the dataset: a version of it, or procedural people."""
+    """Write the parameters of form and plan, and provide the dataset: a version, or else procedural people."""
     from pipelines.commands.configure import configure as write
     from pipelines.commands.dataset import checkout
     from pipelines.commands.ingest import ingest
     from pipelines.commands.synthesize import synthesize
     from pipelines.core.chain import FACES
-    from pipelines.versions.dataset_version import current_version
 
     run = _read(form)
     if run.plan is None:
@@ -83,12 +82,9 @@ def configure(form: FormOption, params: ParamsFile = DEFAULT_PARAMS) -> None:
     if run.plan.dataset_version is not None:
         checkout(run.plan.dataset_version)
         return
-    if (present := current_version(Path.cwd()).tag) is not None:
-        say(f"procedural people are added to {present}; with this version, or latest, in the form it is used as it is")
     photos = Path(".dynamicid/demo")
     synthesize(identities=run.form.identities, out=photos)
-    # The form asks for these people, whatever the dataset of the checkout has.
-    ingest(photos, out=Path(FACES), accept_unrelated=True, params=params)
+    ingest(photos, out=Path(FACES), params=params)
 
 
 @app.command()

@@ -41,16 +41,16 @@ def make_plan(
 ) -> Plan:
     """Return the plan of a run; raise UserError where a dataset version is unknown.
 
-    `versions` depends on the trigger. `hand`: the chosen one (`latest`: the newest; empty: procedural people). `data`:
-    those of the events; the newest is used. `schedule`: empty; the newest of all is used, and if a registered version
-    was trained on it already, `retrain.without_new_data` decides. `start_from` is a value of `retrain.start_from`,
-    which is its default.
+    `versions` depends on the trigger. `hand`: the chosen one (`latest` or empty: the newest; where there is none, empty
+    means procedural people). `data`: those of the events; the newest is used. `schedule`: empty; the newest of all is
+    used, and if a registered version was trained on it already, `retrain.without_new_data` decides. `start_from` is a
+    value of `retrain.start_from`, which is its default.
     """
     known = known_versions(root)
     for version in versions:
         if version != LATEST and version not in known:
             raise UserError(f"dataset version {version}: there is none; there are {', '.join(known) or 'none yet'}")
-    chosen = newest(known) if LATEST in versions or trigger == "schedule" else newest(versions)
+    chosen = newest(versions) if versions and LATEST not in versions else newest(known)
     if LATEST in versions and chosen is None:
         raise UserError("the latest dataset version: there is none yet; `dynamicid ingest` makes one")
     if chosen is None and trigger != "hand":

@@ -27,9 +27,9 @@ class Form(Section):
     dataset_version: str | None = Field(
         None,
         pattern=r"^(latest|faces-v[0-9]+)$",
-        description="Dataset version, such as faces-v3, or latest; empty: that of the commit with procedural people.",
+        description="Dataset version, such as faces-v3; empty or latest: the newest. Without any, people are drawn.",
     )
-    identities: int = Field(100, ge=4, le=100_000, description="Procedural people to draw and add without a version.")
+    identities: int = Field(100, ge=4, le=100_000, description="Procedural people to draw where there is no version.")
     start_from: Literal["parameters", "scratch", "champion"] | None = Field(
         None, description=f"{_described(Retrain, 'start_from')} Empty: retrain.start_from."
     )

@@ -39,6 +39,16 @@ def _params(project: Path, *changes: str) -> Params:
     return load_params(project / "params.yaml", changes)
 
 
+def test_only_where_there_is_no_dataset_procedural_people_are_drawn(
+    root: Path, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Drawings are never added to a team's photos."""
+    monkeypatch.setattr("pipelines.registry.retraining.known_versions", lambda _: [])
+    params = _params(project, "retrain.start_from=parameters")
+    assert make_plan(root, params, "hand", []) == Plan(True, f"procedural people; from {SHIPPED}")
+    assert make_plan(root, params, "schedule", []) == Plan(False, "there is no dataset version yet")
+
+
 def test_versions_are_compared_by_number() -> None:
     assert newest(["faces-v9", "faces-v11", "faces-v10"]) == "faces-v11"
     assert newest([]) is None
@@ -53,7 +63,12 @@ def test_versions_are_compared_by_number() -> None:
             ("retrain.start_from=scratch",),
             Plan(True, "faces-v10 by data; from scratch", "faces-v10", None, "scratch"),
         ),
-        ("hand", [], ("retrain.start_from=parameters",), Plan(True, f"procedural people; from {SHIPPED}")),
+        (
+            "hand",
+            [],
+            ("retrain.start_from=parameters",),
+            Plan(True, f"faces-v11 by hand; from {SHIPPED}", "faces-v11"),
+        ),
         (
             "hand",
             [LATEST],
