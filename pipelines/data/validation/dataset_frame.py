@@ -11,12 +11,11 @@ import pyarrow.compute as pc
 from pipelines.core.row_schemas import DATASET_SCHEMA, open_rows, read_rows
 from pipelines.core.sections.data import Rights
 from pipelines.data.rights import COLUMNS, compared, refusal_of, refused_photos
+from pipelines.data.validation.own_checks import GIVEN
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# Stands for any text in a column of which only that is checked.
-GIVEN = "given"
 _COLUMNS = ["image_id", "identity", "file_name", "format", "width", "height", "n_bytes", "prompt"]
 
 

@@ -21,12 +21,13 @@ from pipelines.core.errors import UserError
 from pipelines.core.sections.section import Section, Share
 from pipelines.core.words import did_you_mean, nearest
 from pipelines.data.validation.check import FAIL, Check, Severity
-from pipelines.data.validation.dataset_frame import GIVEN
 
 if TYPE_CHECKING:
     import pandas as pd
 
 STAGES = ("validate", "validate_processed")
+# Stands for any text in a column of a frame of which only that is checked.
+GIVEN = "given"
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 # Of a column without its texts, all that can be expected.
 _OF_NULLS = {"ExpectColumnValuesToBeNull", "ExpectColumnValuesToNotBeNull"}

@@ -150,7 +150,7 @@ def test_an_adapter_without_imr_takes_no_face_prompt(home: Path, photos: list[Pa
         (["--reference", "nowhere.jpg"], "nowhere.jpg: no such file"),
         (["--reference", "nowhere.jpg@0,0,1"], "is not a box y0,x0,y1,x1"),
         (["--reference", "{0}@0,0,1.5,1"], "box 0,0,1.5,1: expected y0,x0,y1,x1 between 0 and 1"),
-        (["--reference", "{0}@0,0,1,0.5", "--reference", "{1}"], "1 boxes for 2 people"),
+        (["--reference", "{0}@0,0,1,0.5", "--reference", "{1}"], "1 box for 2 people"),
         (["--reference", "{0}", "--adapter", "nowhere"], "nowhere: no adapter here"),
         (["--reference", "{0}", "--set", "base.pipeline=nowhere"], "nowhere: no such folder"),
         (["--reference", "{0}", "--out", "x.docx"], ".docx is not a picture format"),
