@@ -16,7 +16,6 @@ from pipelines.operations.backup.backup import make_backup
 from pipelines.operations.backup.contents import MANIFEST
 from pipelines.operations.backup.locations import Addresses, find_locations
 from pipelines.operations.backup.stack_restore import restore_anywhere
-from pipelines.operations.backup.uncopied import describe_uncopied
 from pipelines.registry.relocation import bring_home
 from pipelines.registry.settings import EXPERIMENT, database, own_uri
 from pipelines.versions.places import BACKUP, note_copy
@@ -59,6 +58,8 @@ def backup(
     If a stack was started here, its databases, accounts and passwords are copied. ADDRESS is SQLAlchemy's:
     sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME; an option replaces the stack's value.
     """
+    from pipelines.operations.backup.uncopied import describe_uncopied
+
     if ledger is None:
         bring_home(database(Path.cwd()), EXPERIMENT)
     locations = find_locations(Path.cwd(), Addresses(ledger, artefacts, airflow, accounts), state)

@@ -213,7 +213,7 @@ def test_too_many_rejected_photos_fail_the_stage_and_leave_the_output(
     with pytest.raises(StageFailed, match=r"2 of 10 photos rejected \(0\.200 > 0\.100.*2 unreadable, 4 duplicate"):
         run(params("preprocess.max_failed_share=0.1"), Inputs(faces), Outputs(out, tmp_path / "state"))
     assert _bytes(out) == {"part-00000.parquet": b"what was there before"}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["faces", "out", "state"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".out.lock", "faces", "out", "state"]
     # Copies are not failures, and results of the failed run are reused.
     report = run(params("preprocess.max_failed_share=0.3"), Inputs(faces), Outputs(out, tmp_path / "state"))
     assert (report.rejected, report.looked_at) == ({"unreadable": 2, "duplicate": 4}, 0)
