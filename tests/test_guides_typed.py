@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -40,8 +41,18 @@ CODES = {"dynamicid doctor --profile sd15": 1}
 
 
 @pytest.fixture(scope="module")
-def shell(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Shell:
-    """A checkout with a finished chain of few steps, whose version a person made champion."""
+def shell(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    """A checkout with a finished chain of few steps, whose version a person made champion.
+
+    MLflow sets variables of this process, which other tests may have left.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [one for one in os.environ if one.startswith(("MLFLOW", "DYNAMICID"))]:
+            patch.delenv(name)
+        yield _shell(checkout, tmp_path_factory)
+
+
+def _shell(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Shell:
     home = tmp_path_factory.mktemp("guides") / "home"
     git(home.parent, "clone", "-q", str(checkout), str(home))
     changes = (*SMALL_CHAIN, "train_anchoring.steps=3", "train_imr.steps=4", "evaluate.shipped_adapter=null")
