@@ -95,20 +95,30 @@ class ServerMetrics:
         if scope["path"] == METRICS:
             yield send
             return
-        status = 0
+        status, is_counted = 0, False
+
+        def count() -> None:
+            nonlocal is_counted
+            if is_counted:
+                return
+            is_counted = True
+            if 400 <= status < 500 or status == 503:
+                self.refused(REASONS.get(status, OTHER))
+            self._requests[_outcome(status)].inc()
 
         async def noting(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+            elif not message.get("more_body", False):
+                # Before the end is sent: who has the whole answer finds it counted.
+                count()
             await send(message)
 
         try:
             yield noting
         finally:
-            if 400 <= status < 500 or status == 503:
-                self.refused(REASONS.get(status, OTHER))
-            self._requests[_outcome(status)].inc()
+            count()
 
     def refused(self, reason: str) -> None:
         """Count a refusal, which may be in an answer whose status does not say so."""

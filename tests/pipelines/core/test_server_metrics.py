@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import re
 import subprocess
@@ -81,6 +82,21 @@ def test_every_request_is_counted_by_its_outcome_and_a_refusal_by_its_reason(met
     }
     expected = {"no_such_address": 1, "not_logged_in": 1, OTHER: 1, "queue_full": 1, "invalid": 1}
     assert {reason: count for reason, count in reasons.items() if count} == expected
+
+
+def test_who_has_the_whole_answer_finds_it_counted(metrics: ServerMetrics) -> None:
+    seen = []
+
+    async def send(message: Any) -> None:
+        seen.append((message["type"], value(metrics, "dynamicid_requests_total", outcome="answered")))
+
+    async def answer() -> None:
+        with metrics.request({"path": "/200"}, send) as noting:
+            await Response(b"whole", status_code=200)({"type": "http"}, None, noting)  # type: ignore[arg-type]
+
+    asyncio.run(answer())
+    assert seen == [("http.response.start", 0), ("http.response.body", 1)]
+    assert value(metrics, "dynamicid_requests_total", outcome="answered") == 1
 
 
 def test_a_client_that_leaves_is_counted(metrics: ServerMetrics) -> None:
