@@ -4,10 +4,11 @@
     python benchmarks/full_size.py run --work DIR --small    # every command in minutes, with a tiny base
     python benchmarks/full_size.py table DIR
 
-Clones the last commit into DIR, makes a base and an image encoder of full size with random weights, and runs the
-profile `sd15` with the networks of `shared`/weights for analysis and judges: ingest to `register --accept-refusal`, few
-steps. The pictures are noise; what is measured is whether the line reaches its end, in which time and memory, and
-whether what it says of the photos is true. A run that was stopped continues; `table` prints the figures in Markdown.
+Clones the last commit into DIR, makes a base and an image encoder of full size with random weights, with TAESD as
+autoencoder, and runs the profile `sd15` with the networks of `shared`/weights for analysis and judges: ingest to
+`register --accept-refusal`, few steps. The pictures are noise; what is measured is whether the line reaches its end, in
+which time and memory, and whether what it says of the photos is true. A run that was stopped continues; `table` prints
+the figures in Markdown.
 """
 
 from __future__ import annotations
@@ -34,7 +35,14 @@ from pipelines.core.params import load_params, read_tree
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 PROJECT = Path(__file__).resolve().parents[1]
 PEOPLE, EACH = 10, 6
-MODELS = "benchmarks.full_size_models"
+# TAESD is the autoencoder: through a random one no face survives, so that nothing could be judged.
+FULL_BASE = """from pathlib import Path
+from benchmarks.full_size_models import save_full_size
+save_full_size(Path("weights/random"), side={side}, autoencoder=Path("weights/taesd"))"""
+SMALL_BASE = """from pathlib import Path
+from benchmarks.full_size_models import use_autoencoder
+from model.foundation.random_models import save_random_models
+use_autoencoder(save_random_models(Path("weights/random"), sample_size={side} // 8).pipeline, Path("weights/taesd"))"""
 CHAIN = ("validate", "preprocess", "validate_processed", "train_anchoring", "train_imr", "evaluate")
 FEW: dict[str, Any] = {
     "base": {"pipeline": "weights/random/sd", "image_encoder": "weights/random/image_encoder", "domain": "photograph"},
@@ -79,17 +87,12 @@ def run(
         subprocess.run(["git", "-C", str(root), "config", "user.email", "benchmark@localhost"], check=True)
     copy_photos(shared / "photos", work / "photos")
     stages = Stages(work, root)
-    if not (root / "weights" / "random" / "image_encoder" / "config.json").is_file():
-        save = (
-            "model.foundation.random_models import save_random_models" if small else f"{MODELS} import save_full_size"
-        )
-        size = f"sample_size={side // 4}" if small else f"side={side}"
-        make = f"from pathlib import Path; from {save} as save; save(Path('weights/random'), {size})"
-        stages.run("base", [sys.executable, "-c", make])
     changes = [f"{key}={json.dumps(value)}" for key, value in settings(side, workers, small=small).items()]
     stages.call("configure", "--profile", "sd15", *(word for change in changes for word in ("--set", change)))
-    accept = ("--accept", "InsightFace-non-commercial")
-    stages.call("weights fetch", "--from", str((shared / "weights").resolve()), *accept)
+    known = ("--from", str((shared / "weights").resolve()))
+    stages.call("weights fetch", *known, "--accept", "InsightFace-non-commercial")
+    stages.call("weights fetch taesd", *known)
+    stages.run("base", [sys.executable, "-c", (SMALL_BASE if small else FULL_BASE).format(side=side)])
     stages.call("ingest", str((work / "photos").resolve()), "--layout", "identity-folders", "--licence", "research")
     for name in CHAIN:
         stages.call(f"repro {name}")

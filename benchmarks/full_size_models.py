@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -79,12 +80,14 @@ def random_unet(config: dict[str, Any] | None = None, *, seed: int = 0) -> Any:
     return unet
 
 
-def save_full_size(folder: Path, *, dtype: str = "float16", seed: int = 0, side: int = 512) -> RandomModels:
+def save_full_size(
+    folder: Path, *, dtype: str = "float16", seed: int = 0, side: int = 512, autoencoder: Path | None = None
+) -> RandomModels:
     """Save a whole Stable Diffusion 1.5 pipeline and a CLIP ViT-H/14 with random weights under `folder`.
 
     In `float16` this takes 3.4 GB on disk and at most 5 GB of memory: one network is created at a time. The tokenizer
     is a real one with a small vocabulary; all networks have the published shapes, whatever the `side` of the pictures
-    is, in pixels, a multiple of 64.
+    is, in pixels, a multiple of 64. `autoencoder` is as in `use_autoencoder`.
     """
     import torch
     from diffusers import AutoencoderKL
@@ -114,7 +117,19 @@ def save_full_size(folder: Path, *, dtype: str = "float16", seed: int = 0, side:
     ddim().save_pretrained(pipeline / "scheduler")
     _write_model_index(pipeline)
     CLIPImageProcessorPil().save_pretrained(image_encoder)
+    if autoencoder is not None:
+        use_autoencoder(pipeline, autoencoder)
     return RandomModels(pipeline, image_encoder)
+
+
+def use_autoencoder(pipeline: Path, autoencoder: Path) -> None:
+    """Replace the autoencoder of a pipeline by that of another folder, so that faces survive encoding and decoding."""
+    shutil.rmtree(pipeline / "vae")
+    shutil.copytree(autoencoder, pipeline / "vae")
+    index = pipeline / "model_index.json"
+    named = json.loads((pipeline / "vae" / "config.json").read_bytes())["_class_name"]
+    parts = json.loads(index.read_bytes()) | {"vae": ["diffusers", named]}
+    index.write_text(json.dumps(parts, indent=2) + "\n", encoding="utf-8")
 
 
 def _write_model_index(pipeline: Path) -> None:
