@@ -41,8 +41,8 @@ def main(
 
     from pipelines.core.params import load_params
     from pipelines.evaluation import ceiling_and_floor
-    from pipelines.evaluation.evaluate import load_judges
     from pipelines.evaluation.evaluation_set import build_evaluation_set
+    from pipelines.evaluation.judge_loading import load_judges
     from pipelines.evaluation.photos import held_out_records, read_photos
     from pipelines.evaluation.prompts import load_prompts
     from pipelines.evaluation.scoring import Gallery, score_faces

@@ -100,7 +100,8 @@ def _help(pipe: connection.Connection, number: int, count: int, params: Params, 
     """Draw and judge every batch that comes through `pipe`, until it is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the evaluation is interrupted, and closes the pipe
     os.environ["LOCAL_WORLD_SIZE"] = str(count)  # the processes share the cores (model/processors.py)
-    from pipelines.evaluation.evaluate import load_judges, load_renderer
+    from pipelines.evaluation.evaluate import load_renderer
+    from pipelines.evaluation.judge_loading import load_judges
     from pipelines.evaluation.sampling import use_device
 
     use_device(number)

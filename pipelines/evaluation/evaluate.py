@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +13,9 @@ from pipelines.core.errors import UserError
 from pipelines.core.files import folder_sha256, sha256, write_atomically
 from pipelines.core.params import Params
 from pipelines.core.paths import resolve
-from pipelines.core.sections.evaluation import DetectorJudge, SeveralPeople
-from pipelines.core.sections.evaluation import Judges as JudgeParams
-from pipelines.core.sections.face_networks import FaceNetwork
+from pipelines.core.sections.evaluation import SeveralPeople
 from pipelines.evaluation.belonging import MADE_BY, check_training_reports, metrics_mark, record_of
+from pipelines.evaluation.judge_loading import cache_key, judged_by, load_judges
 from pipelines.evaluation.plan import DRAWN
 from pipelines.evaluation.plots import read_losses
 from pipelines.evaluation.seen import leave_out_seen, ledgers_of, plain
@@ -26,7 +23,6 @@ from pipelines.evaluation.seen import leave_out_seen, ledgers_of, plain
 if TYPE_CHECKING:
     from pipelines.evaluation.evaluation_set import EvaluationSet
     from pipelines.evaluation.photos import HeldOut
-    from pipelines.evaluation.protocol import Judges
     from pipelines.evaluation.sampling import CellRenderer
 
 
@@ -185,18 +181,8 @@ def load_renderer(params: Params, adapter: Path) -> CellRenderer:
         known_base(params),
         preprocess=params.preprocess,
         adapter=adapter,
-        key=_key(made_of, "model/*.py", "model/*/*.py", "pipelines/evaluation/sampling.py"),
+        key=cache_key(made_of, "model/*.py", "model/*/*.py", "pipelines/evaluation/sampling.py"),
     )
-
-
-def _key(made_of: object, *code: str) -> str:
-    """Return a sha256 (hex) of `made_of`, the files that match `code`, the libraries and the kind of device."""
-    from pipelines.data.faces.version import code_files
-    from pipelines.evaluation.sampling import device
-
-    files = [sha256(file) for pattern in code for file in code_files(pattern)]
-    libraries = [version(name) for name in ("torch", "diffusers", "transformers", "numpy", "onnxruntime")]
-    return hashlib.sha256(repr((made_of, files, libraries, device())).encode()).hexdigest()
 
 
 def _shipped(params: Params) -> CellRenderer | None:
@@ -209,96 +195,13 @@ def _shipped(params: Params) -> CellRenderer | None:
         raise UserError(f"{error}; evaluate.shipped_adapter=null leaves the shipped adapter out") from error
 
 
-def load_judges(params: Params) -> Judges:
-    """Return the judges that the parameters name.
-
-    Raises UserError where one is missing, has the wrong form, or is a network of preprocessing in any file: what
-    conditions the model, or labels its photos, cannot judge it.
-    """
-    from pipelines.data.faces.insightface_analyser import InsightFaceAnalyser
-    from pipelines.evaluation.judges import ExpressionJudge, PoseJudge, RecogniserJudge, YuNetDetector
-    from pipelines.evaluation.protocol import Judges
-    from pipelines.evaluation.readings import FaceReader
-    from pipelines.evaluation.sampling import device
-    from pipelines.evaluation.text_judge import NoTextJudge, TextJudge
-
-    named, faces = params.evaluate.judges, params.preprocess
-    reader = FaceReader(
-        InsightFaceAnalyser(_face_pack(params), det_sizes=faces.det_sizes, det_threshold=faces.det_threshold)
-        if named.detector is None
-        else YuNetDetector(named.detector),
-        RecogniserJudge(named.recogniser),
-        ExpressionJudge(named.expression) if named.expression else None,
-        PoseJudge(named.yaw, named.pose) if named.yaw else None,
-    )
-    refuse_shared(params)
-    text = NoTextJudge() if named.clip is None else TextJudge(resolve(named.clip), device())
-    code = ("pipelines/data/faces/*.py", *(f"pipelines/evaluation/{name}*.py" for name in ("judge", "read", "text_")))
-    return Judges(reader, text, _key(_judged_by(params), *code))
-
-
-def _judged_by(params: Params) -> dict[str, Any]:
-    """Return what the judges' readings depend on: the face detector, and every judge."""
-    from model.network.base import fingerprint
-
-    judges = params.evaluate.judges
-    return {
-        "faces": {
-            "pack": {file.name: sha256(file) for file in sorted(_face_pack(params).glob("*.onnx"))},
-            "det_sizes": list(params.preprocess.det_sizes),
-            "det_threshold": params.preprocess.det_threshold,
-        },
-        "judges": {
-            **{name: _identity(network) for name, network in _face_networks(judges).items()},
-            "detector": None if judges.detector is None else _identity(judges.detector),
-            "clip": None if judges.clip is None else fingerprint(resolve(judges.clip)),
-        },
-    }
-
-
-def _face_networks(judges: JudgeParams) -> dict[str, FaceNetwork]:
-    """Return the networks that judge faces, by their keys in the section."""
-    lists = {"expression": judges.expression, "yaw": judges.yaw}
-    several = {f"{key}.{number}": one for key, found in lists.items() for number, one in enumerate(found)}
-    return {"recogniser": judges.recogniser, **several, **({} if judges.pose is None else {"pose": judges.pose})}
-
-
-def refuse_shared(params: Params) -> None:
-    """Raise UserError where a judge of faces has the weights of a network of preprocessing."""
-    from pipelines.core.weights.identify import same_weights
-    from pipelines.core.weights.manifest import named_paths
-
-    tree = {"preprocess": params.preprocess.model_dump(mode="json", by_alias=True)}
-    shaping = {
-        file: key
-        for key, path in named_paths(tree, ("preprocess",)).items()
-        for place in (resolve(path),)
-        for file in ([place] if place.is_file() else sorted(place.glob("*.onnx")))
-        if file.suffix == ".onnx"
-    }
-    for name, network in _face_networks(params.evaluate.judges).items():
-        for file, key in shaping.items():
-            if same_weights(resolve(network.path), file):
-                raise UserError(
-                    f"evaluate.judges.{name}.path = {network.path}: it has the weights of {file.name} ({key}), which "
-                    "conditions the model or labels its photos, so it cannot judge; name a network of another training"
-                )
-
-
-def _face_pack(params: Params) -> Path:
-    """Return the folder of the face detector's pack; raise UserError where it is missing."""
-    from pipelines.data.faces.insightface_analyser import pack_folder
-
-    return pack_folder(params.preprocess.insightface_name, resolve(params.preprocess.insightface_root))
-
-
 def _conditions(params: Params, adapter: Path, renderer: CellRenderer, *, pictures: int) -> dict[str, Any]:
     """Return `settings` of metrics.json: what must agree before two results are compared, and facts for the report."""
     from model.network.adapter_config import WEIGHTS
     from pipelines.evaluation.sampling import SAMPLED, other_base
 
     settings, judges, pipe = renderer.params, params.evaluate.judges, renderer.pipe
-    shipped, ways, judged_by = settings.shipped_adapter, pipe.conventions, _judged_by(params)
+    shipped, ways, read_by = settings.shipped_adapter, pipe.conventions, judged_by(params)
     measured = {"photos": judges.photos, "bounds": judges.bounds.model_dump(mode="json")}
     return {
         "profile": params.profile,
@@ -314,11 +217,6 @@ def _conditions(params: Params, adapter: Path, renderer: CellRenderer, *, pictur
         "shipped_adapter": shipped and sha256(resolve(shipped) / WEIGHTS),
         "base": pipe.adapter.base_reference.fingerprint,
         **other_base(pipe),
-        "faces": judged_by["faces"],
-        "judges": judged_by["judges"] | measured,
+        "faces": read_by["faces"],
+        "judges": read_by["judges"] | measured,
     }
-
-
-def _identity(network: FaceNetwork | DetectorJudge) -> dict[str, Any]:
-    """Return the hash of a judge's file, and the parameters on which its figures depend."""
-    return {"sha256": sha256(resolve(network.path)), **network.model_dump(mode="json", exclude={"path"})}

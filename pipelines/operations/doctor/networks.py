@@ -161,7 +161,7 @@ def _judges(params: Params, paths: dict[str, str], *, fast: bool) -> list[CheckR
         mend = "`dynamicid weights list` names judges; docs/explanation/evaluation.md says what each must give"
         return [CheckResult("judges", "stop", f"{', '.join(missing)}: missing", mend, ("evaluate",))]
     if not fast:
-        from pipelines.evaluation.evaluate import refuse_shared
+        from pipelines.evaluation.judge_loading import refuse_shared
 
         try:
             refuse_shared(params)  # also where a file holds the same weights in another form

@@ -13,7 +13,7 @@ from model.face.face_prompts import POSES
 from pipelines.core.errors import UserError
 from pipelines.core.params import load_params
 from pipelines.core.sections.evaluation import DetectorJudge, Judges
-from pipelines.evaluation.evaluate import load_judges
+from pipelines.evaluation.judge_loading import load_judges
 from pipelines.evaluation.judges import ExpressionJudge, PoseJudge, RecogniserJudge, YuNetDetector
 from pipelines.evaluation.readings import FaceReader
 from pipelines.evaluation.text_judge import TextJudge

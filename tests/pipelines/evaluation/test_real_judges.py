@@ -15,7 +15,7 @@ from pipelines.core.params import Params, check_params, load_params, read_tree
 from pipelines.core.sections.evaluation import DetectorJudge, JudgeBounds
 from pipelines.data.faces.analysis import load_analyser
 from pipelines.data.preprocessing.partition import split_of
-from pipelines.evaluation.evaluate import load_judges
+from pipelines.evaluation.judge_loading import load_judges
 from pipelines.evaluation.judge_quality import measure_judges, refuse_conditioning, unfit
 from pipelines.evaluation.photos import Photo, PhotoRecord
 from pipelines.evaluation.sampling import decoded_again
