@@ -1,8 +1,9 @@
-"""A few held-out procedural people as processed rows, tiny judges as ONNX files, and a random CLIP."""
+"""Held-out procedural people as processed rows, tiny judges, a random CLIP, and the whole protocol on them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,21 @@ import pytest
 from model.face.face_prompts import EXPRESSIONS, POSES
 from pipelines.core.params import Params, load_params
 from pipelines.core.row_schemas import PROCESSED_SCHEMA
-from pipelines.core.sections.evaluation import Judges
+from pipelines.core.sections.data import Rights
+from pipelines.core.sections.evaluation import Judges as JudgeParams
 from pipelines.data.faces.protocols import Detection
+from pipelines.evaluation.batches import BatchRunner
 from pipelines.evaluation.evaluation_set import EvaluationSet, build_evaluation_set
 from pipelines.evaluation.judges import ExpressionJudge, PoseJudge, RecogniserJudge
-from pipelines.evaluation.photos import PhotoRecord
+from pipelines.evaluation.photos import PhotoRecord, held_out_records, read_photos
+from pipelines.evaluation.picture_store import PictureStore
+from pipelines.evaluation.plan import DRAWN
 from pipelines.evaluation.prompts import load_prompts
+from pipelines.evaluation.protocol import EvaluationResult, Judges, run_protocol
 from pipelines.evaluation.readings import FaceReader
+from pipelines.evaluation.report import write_report
+from pipelines.evaluation.sampling import CellRenderer
+from pipelines.evaluation.text_judge import TextJudge
 
 HELD_OUT = 4
 SMALL = [
@@ -138,10 +147,10 @@ def save_linear_judge(file: Path, outputs: dict[str, int], seed: int) -> None:
 
 
 @pytest.fixture(scope="session")
-def judge_params(judge_files: dict[str, Path], clip_folder: Path) -> Judges:
+def judge_params(judge_files: dict[str, Path], clip_folder: Path) -> JudgeParams:
     """The parameters of those two files, the second read as three judges, and of a random CLIP."""
     shared = {"path": str(judge_files["expression_pose"]), "crop": "face"}
-    return Judges(
+    return JudgeParams(
         recogniser={"path": str(judge_files["recogniser"]), "crop": "arcface"},
         expression=[{**shared, "output": "expression", "classes": EXPRESSIONS, "values": "logits"}],
         yaw=[{**shared, "output": "yaw", "angles": ["yaw"]}],
@@ -151,7 +160,7 @@ def judge_params(judge_files: dict[str, Path], clip_folder: Path) -> Judges:
 
 
 @pytest.fixture(scope="session")
-def face_reader(judge_params: Judges) -> Callable[[Any], FaceReader]:
+def face_reader(judge_params: JudgeParams) -> Callable[[Any], FaceReader]:
     """Return a maker of the reader with those judges and a given detector."""
     params = judge_params
     judges = RecogniserJudge(params.recogniser), ExpressionJudge(params.expression), PoseJudge(params.yaw, params.pose)
@@ -235,7 +244,7 @@ def ask(records: Callable[..., list[PhotoRecord]], params: Params) -> Callable[.
 def random_params(
     project: Path,
     adapter_folder: tuple[Path, Path, Path],
-    judge_params: Judges,
+    judge_params: JudgeParams,
     shared: Path,
 ) -> Params:
     """Parameters of the whole evaluation on the random base models, with real networks that find and know faces."""
@@ -256,3 +265,55 @@ def random_params(
     real = judge_params.recogniser.model_copy(update={"path": str(shared / "weights/judge/mobilefacenet128.onnx")})
     judges = judge_params.model_copy(update={"recogniser": real})
     return params.model_copy(update={"evaluate": params.evaluate.model_copy(update={"judges": judges})})
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    result: EvaluationResult
+    document: dict[str, Any]
+    page: str
+
+
+@pytest.fixture(scope="module")
+def evaluate(
+    *,
+    processed: Path,
+    adapter_folder: tuple[Path, Path, Path],
+    face_reader: Callable[[Any], FaceReader],
+    clip_folder: Path,
+    centre_detector: type,
+    project: Path,
+) -> Callable[..., Evaluated]:
+    from model.inference.pipeline import DynamicIDPipeline
+
+    def run(
+        *changes: str,
+        losses: dict[str, Path] | None = None,
+        ship: bool = False,
+        variants: Collection[str] = DRAWN,
+        work: Path | None = None,
+    ) -> Evaluated:
+        names = [*SMALL, LAX, *(f"evaluate.{change}" for change in changes)]
+        params = load_params(project / "profiles" / "tiny.yaml", names)
+        records = held_out_records(processed, Rights())
+        questions = build_evaluation_set(records, params.evaluate, load_prompts())
+        held_out = read_photos(processed, records, questions.photo_ids())
+        renderer, shipped = (
+            CellRenderer(DynamicIDPipeline.from_folders(*adapter_folder), params.evaluate, 64, key=key)
+            for key in ("trained", "shipped")
+        )
+        judges = Judges(face_reader(centre_detector()), TextJudge(clip_folder), "judges")
+        extra: dict[str, Any] = {"shipped": shipped if ship else None, "variants": variants}
+        extra["runner"] = BatchRunner(judges, PictureStore(work))
+        result = run_protocol(questions, held_out, renderer, judges, params.evaluate, **extra)
+        document = result.document(
+            {"profile": "tiny", "sampler": "ddim", "steps": 2, "guidance": 3.0, "resolution": 64, "pictures": 99}
+        )
+        return Evaluated(result, document, write_report(result, document, losses or {}))
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def evaluated(evaluate: Callable[..., Evaluated]) -> Evaluated:
+    return evaluate("several_people.three=1")

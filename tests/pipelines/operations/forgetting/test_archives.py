@@ -11,7 +11,7 @@ from pathlib import Path
 from pipelines.versions.places import INBOX, note_copy
 
 from .conftest import Home
-from .test_forget import command
+from .searches import command
 
 
 def test_archives_with_the_person_are_named_whenever_they_come(make: Callable[[Path], Home], tmp_path: Path) -> None:
