@@ -11,9 +11,12 @@ from airflow.providers.standard.operators.bash import BashOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 from task_links import LINKS, ShownWhileRunning
 
+# Exit code of wrong use or configuration, which no retry mends.
+_WRONG_USE = 2
+
 
 class CommandOperator(BashOperator):
-    """A task of one command; where it fails, the task fails with the reason that the command gives.
+    """A task of one command; where it fails, the task fails with the reason that the command gives, at once on exit 2.
 
     `pages` are the pages that the command writes, from its folder: `docs` and `report`.
     """
@@ -45,4 +48,5 @@ class CommandOperator(BashOperator):
                 if not note.is_file():
                     raise
                 code, reason = json.loads(note.read_text(encoding="utf-8"))
-                raise AirflowException(f"{reason} (exit {code})") from None
+                error = AirflowFailException if code == _WRONG_USE else AirflowException
+                raise error(f"{reason} (exit {code})") from None

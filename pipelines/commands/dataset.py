@@ -10,7 +10,7 @@ from pipelines.commands.browse import browse, diff
 from pipelines.commands.options import AcceptUnrelated, argument, command_group, option
 from pipelines.commands.output import emit, say
 from pipelines.core.chain import FACES
-from pipelines.core.errors import UserError
+from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.words import counted
 
 app = command_group("Show, list, check out and publish versions of the dataset data/faces.")
@@ -83,7 +83,7 @@ def merge(
     from pipelines.core.locks import hold
     from pipelines.data.ingest.shards import merge_people
 
-    taken = UserError(f"{folder}: an ingest writes to it; wait for it to end")
+    taken = StageFailed(f"{folder}: an ingest writes to it; wait for it to end")
     with hold(folder.with_name(f".{folder.name}.lock"), taken):
         count = merge_people(folder, kept, others)
     say(f"{folder}: {counted(count, 'photo')} of {kept!r} now; `dynamicid repro` makes the results from them")

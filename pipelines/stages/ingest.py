@@ -60,9 +60,9 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> Summary:
     """Add the photos of `inputs.source` that `outputs.faces` does not hold yet, as new shards.
 
     A photo is identified by its file name and bytes. Forgotten people and photos are left out. Raises UserError where
-    the source has no known layout, the dataset or the list of the forgotten cannot be read, or another ingest writes to
-    the dataset; StageFailed where there is nothing to ingest; UnmatchedLabels where labels of the source reach no row.
-    In each case nothing is added.
+    the source has no known layout, or the dataset or the list of the forgotten cannot be read; StageFailed where there
+    is nothing to ingest or another ingest writes to the dataset; UnmatchedLabels where labels of the source reach no
+    row. In each case nothing is added.
     """
     source = open_source(inputs.source, inputs.layout, inputs.identity_depth)
     faces = outputs.faces
@@ -70,7 +70,7 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> Summary:
         raise UserError(f"{faces}: is in the source {inputs.source}; choose a dataset folder outside of it")
     if faces.exists() and not faces.is_dir():
         raise UserError(f"{faces}: is a file; expected a folder for the shards")
-    taken = UserError(f"{faces}: another ingest writes to it; wait for it to end")
+    taken = StageFailed(f"{faces}: another ingest writes to it; wait for it to end")
     # The lock is beside the folder, not in it, since the folder's contents are versioned.
     with hold(faces.with_name(f".{faces.name}.lock"), taken):
         return _Addition(params, source, faces, gate(faces, source.root), inputs).run()

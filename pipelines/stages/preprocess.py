@@ -105,8 +105,8 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> Report:
     check_java()
     state = outputs.state.resolve()
     out = outputs.processed
-    written = UserError(f"{out}: another preprocess run writes it; wait for it to end")
-    removed = UserError(f"{state}: `forget` or `clean` is at work there; wait for it to end")
+    written = StageFailed(f"{out}: another preprocess run writes it; wait for it to end")
+    removed = StageFailed(f"{state}: `forget` or `clean` is at work there; wait for it to end")
     with (
         # Beside the folder, not in it, since the folder's contents are versioned.
         hold(out.with_name(f".{out.name}.lock"), written),

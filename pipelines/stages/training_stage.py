@@ -116,7 +116,7 @@ def adapter_to_start_from(wanted: str | None, stage: str, state: Path) -> Iterat
     # In another registry, the same address is another model.
     address = hashlib.sha256(f"{tracking_uri(root)} {wanted}".encode()).hexdigest()
     folder = state / RESUME / stage / f"{_START}{address[:16]}"
-    lock, used = folder.with_suffix(".lock"), UserError(f"{folder}: `forget` or `clean` is at work there")
+    lock, used = folder.with_suffix(".lock"), StageFailed(f"{folder}: `forget` or `clean` is at work there")
     with share(lock, used):
         with FileLock(folder.with_suffix(".copying")):
             if not folder.is_dir():
@@ -124,7 +124,7 @@ def adapter_to_start_from(wanted: str | None, stage: str, state: Path) -> Iterat
                     shutil.copytree(find_adapter(wanted, root), part, dirs_exist_ok=True)
         refuse_pointers(folder.rglob("*"))
         yield folder
-    with suppress(UserError), hold(lock, used):
+    with suppress(StageFailed), hold(lock, used):
         shutil.rmtree(folder)
 
 
@@ -165,7 +165,7 @@ def training_run(
         checkpoints.checked(inputs.resume_from)
     main = accelerator.is_main_process
     lock = inputs.state / CACHE / LOCK
-    removed = UserError(f"{lock.parent}: `forget` or `clean` is at work there; wait for it to end")
+    removed = StageFailed(f"{lock.parent}: `forget` or `clean` is at work there; wait for it to end")
     with (
         checkpoints.locked(_PATIENCE) if main else nullcontext(),
         share(lock, removed) if main else nullcontext(),

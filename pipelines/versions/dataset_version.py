@@ -18,7 +18,7 @@ from pipelines.core.chain import FACES
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.files import write_atomically
 from pipelines.core.row_schemas import DATASET_SCHEMA, open_rows
-from pipelines.versions.dvc import bring_data, dvc, dvc_problem, home_of, pointed_hash, push_data
+from pipelines.versions.dvc import bring_data, dvc, dvc_problem, home_of, not_brought, pointed_hash, push_data
 from pipelines.versions.forgotten import LEDGER, describe_entries, gate, refuse_forgotten
 from pipelines.versions.git import git, in_repository
 from pipelines.versions.git_tags import (
@@ -150,7 +150,7 @@ def checkout_version(root: Path, tag: str, folder: str = FACES) -> DatasetVersio
         else:
             write_atomically(pointer, before)
             bring_data(root, f"{folder}.dvc")
-        raise UserError(f"version {tag}: its data cannot be brought to {folder}: {problem}")
+        raise not_brought(root)(f"version {tag}: its data cannot be brought to {folder}: {problem}")
     md5 = _md5(root, folder)
     whole = md5 == pointed_hash(read_at(root, [tag], f"{folder}.dvc")[tag])
     return DatasetVersion(tag, md5, rows_of(root, tag) if whole else _count(root / folder))
@@ -176,7 +176,7 @@ def restore_present(root: Path, folder: str = FACES) -> None:
     """Restore `folder` where only its `.dvc` file exists, so that an ingest adds to the data it had."""
     missing = (root / f"{folder}.dvc").is_file() and not (root / folder).exists()
     if missing and (problem := bring_data(root, f"{folder}.dvc")):
-        raise UserError(
+        raise not_brought(root)(
             f"{folder}.dvc names data that is not here and cannot be brought back ({problem}); fetch it with "
             f"`dvc pull`, or delete {folder}.dvc to begin a new dataset"
         )

@@ -212,15 +212,23 @@ def _missing(root: Path, pointers: Sequence[str]) -> Iterator[str]:
 
 
 def known_pointers(root: Path) -> list[str]:
-    """Return the `.dvc` files of a checkout, relative to it."""
-    inside = (file.relative_to(root) for file in root.rglob("*.dvc") if file.is_file())
-    return sorted(file.as_posix() for file in inside if not file.parts[0].startswith("."))
+    """Return the `.dvc` files of a checkout, relative to it; no hidden folder and no environment of Python is read."""
+    found: list[Path] = []
+    for folder, below, names in os.walk(root):
+        below[:] = [name for name in below if name[0] != "." and not (Path(folder) / name / "pyvenv.cfg").is_file()]
+        found += [Path(folder, name).relative_to(root) for name in names if name.endswith(".dvc")]
+    return sorted(file.as_posix() for file in found)
+
+
+def not_brought(root: Path) -> type[Exception]:
+    """Return the error where data of `root` is missing: StageFailed where there is a remote, which may answer later."""
+    return UserError if default_remote(root) is None else StageFailed
 
 
 def bring_objects(root: Path, objects: Mapping[str, str], target: Path) -> None:
     """Put folders or files into the new folder `target`; `objects`: name → DVC hash (`….dir` for a folder).
 
-    Raises UserError where one of them is in neither the cache of `root` nor its default remote.
+    Raises `not_brought` where one of them is in neither the cache of `root` nor its default remote.
     """
     settings = target / ".dvc"
     settings.mkdir(parents=True)
@@ -230,7 +238,7 @@ def bring_objects(root: Path, objects: Mapping[str, str], target: Path) -> None:
         out = {"md5": digest, "hash": "md5", "path": name}
         (target / f"{name}.dvc").write_text(yaml.safe_dump({"outs": [out]}), encoding="utf-8")
     if bring_data(target) is not None:
-        raise UserError(
+        raise not_brought(root)(
             f"{json.dumps(dict(objects))}: neither the DVC cache of {root} nor a remote has this data; "
             "`dvc remote add -d` names a remote that does"
         )

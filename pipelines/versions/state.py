@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from pipelines.core.errors import UserError
 from pipelines.versions.dvc import home_of
 from pipelines.versions.places import SHARED, note_outside, noted
 
@@ -24,9 +25,16 @@ def shared_state(root: Path) -> Path:
     """Return the folder of the state of the checkout or workspace `root`: `.dynamicid` of its checkout.
 
     DYNAMICID_STATE names another folder, a relative one in the checkout. It is noted there, so that `forget` knows it.
+    Raises UserError for the address of an object store, in which nobody can hold a lock, map a file or link one.
     """
     home = home_of(root) or root
-    state = home / (os.environ.get(VARIABLE) or STATE)
+    named = os.environ.get(VARIABLE) or STATE
+    if "://" in named:
+        raise UserError(
+            f"{VARIABLE}={named}: expected a folder, which may be on a disk that machines share; data and models go to "
+            "an object store as a DVC remote"
+        )
+    state = home / named
     note_outside(home, state, STATE, SHARED)
     return state
 

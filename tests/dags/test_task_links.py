@@ -126,6 +126,27 @@ def test_a_task_whose_workspace_is_gone_says_what_to_clear(project: Path, tmp_pa
     assert shown.endswith("clear the task `workspace` with Downstream")
 
 
+_CODES = """
+import json, sys
+sys.path.insert(0, sys.argv[1] + "/dags")
+from airflow.sdk.exceptions import AirflowException
+from command_operator import CommandOperator
+found = []
+for code in (1, 2):
+    words = f"echo '[{code}, \\"why\\"]' > \\"$DYNAMICID_REASON_FILE\\"; exit {code}"
+    try:
+        CommandOperator(task_id="one", bash_command=words, append_env=True, pages={}).execute({})
+    except AirflowException as error:
+        found.append([type(error).__name__, str(error)])
+print("DUMP" + json.dumps(found))
+"""
+
+
+def test_bad_input_is_not_tried_again(project: Path, tmp_path: Path) -> None:
+    found = printed(_CODES, project, cwd=tmp_path)
+    assert found == [["AirflowException", "why (exit 1)"], ["AirflowFailException", "why (exit 2)"]]
+
+
 def test_pages_are_for_whoever_may_see_the_dag_and_reach_nothing_of_airflow(
     project: Path, workspaces: Path, airflow_home: Callable[[Path], dict[str, str]]
 ) -> None:

@@ -12,6 +12,8 @@ from pipelines.core.errors import UserError
 from pipelines.core.params import Params
 from pipelines.core.paths import resolve
 from pipelines.operations.doctor.finding import CheckResult
+from pipelines.versions.dvc import cache_folder
+from pipelines.versions.state import shared_state
 
 _GIB = 2**30
 _TRAININGS = ("train_anchoring", "train_imr", "evaluate")
@@ -24,7 +26,7 @@ _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 def machine(params: Params, root: Path, dataset_bytes: int) -> list[CheckResult]:
     """Return the findings about this machine; `dataset_bytes` of photos will be processed. Nothing is loaded."""
-    return [_python(), _java(), _disk(root, dataset_bytes), _memory(params), _gpu(params)]
+    return [_python(), _java(), *_disks(root, dataset_bytes), _memory(params), _gpu(params)]
 
 
 def _python() -> CheckResult:
@@ -45,11 +47,22 @@ def _java() -> CheckResult:
     return CheckResult("java", "good", "Java 17 or later")
 
 
-def _disk(root: Path, dataset_bytes: int) -> CheckResult:
-    free = shutil.disk_usage(root).free
-    # Photos become slices and rows, both in the cache of DVC as well; models and their checkpoints come on top.
-    needed = 2 * dataset_bytes + _GIB // 4
-    text = f"{free / _GIB:,.1f} GiB free on the disk of {root}, about {needed / _GIB:,.1f} GiB needed"
+def _disks(root: Path, dataset_bytes: int) -> list[CheckResult]:
+    """Return a finding for each file system on which the checkout, its state and the cache of DVC are."""
+    # Photos become slices in the state, which may be on another disk, and rows, which are also in the cache of DVC;
+    # models and their checkpoints come on top.
+    cache = cache_folder(root) if (root / ".dvc" / "config").is_file() else root
+    needed: dict[int, tuple[Path, int]] = {}
+    for place, size in ((root, _GIB // 4), (shared_state(root), dataset_bytes), (cache, dataset_bytes)):
+        there = next(folder for folder in (place, *place.parents) if folder.is_dir())
+        first, before = needed.get(there.stat().st_dev, (there, 0))
+        needed[there.stat().st_dev] = (first, before + size)
+    return [_disk(folder, size) for folder, size in needed.values()]
+
+
+def _disk(folder: Path, needed: int) -> CheckResult:
+    free = shutil.disk_usage(folder).free
+    text = f"{free / _GIB:,.1f} GiB free on the disk of {folder}, about {needed / _GIB:,.1f} GiB needed"
     if free < needed:
         return CheckResult(
             "disk", "stop", text, "free some space (`dynamicid clean` lists what can go), or work elsewhere"

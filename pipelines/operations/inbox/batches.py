@@ -80,21 +80,24 @@ class Inbox:
     def batches(self, now: float | None = None) -> list[Batch]:
         """Return every batch, ready or waiting, sorted by name; none where the inbox does not exist yet.
 
-        `now` is in seconds since the epoch.
+        Folders of runs are not read, however much is in them. `now` is in seconds since the epoch.
         """
         now = time.time() if now is None else now
         self.fs.invalidate_cache()
         if not self.fs.isdir(self.root):
             return []
         found: dict[str, dict[str, Any]] = {}
-        for path, info in self.fs.find(self.root, detail=True).items():
-            name = path[len(self.root) :].strip("/")
-            top = name.split("/", 1)[0]
-            # An object's name with ".." would lead out of the folder that it is copied to.
-            ignored = top.startswith(".") or top in (TAKEN, DONE, BAD) or ".." in name.split("/")
-            if ignored or info["type"] != "file":
+        for entry in self.fs.ls(self.root, detail=True):
+            top = entry["name"][len(self.root) :].strip("/")
+            if not top or top.startswith(".") or top in (TAKEN, DONE, BAD):
                 continue
-            found.setdefault(top if "/" in name else LOOSE, {})[name] = info
+            folder = entry["type"] == "directory"
+            below = self.fs.find(self.path(top), detail=True) if folder else {entry["name"]: entry}
+            for path, info in below.items():
+                name = path[len(self.root) :].strip("/")
+                # An object's name with ".." would lead out of the folder that it is copied to.
+                if info["type"] == "file" and ".." not in name.split("/"):
+                    found.setdefault(top if folder else LOOSE, {})[name] = info
         return [
             self._batch(name, files, now)
             for name, files in sorted(found.items())

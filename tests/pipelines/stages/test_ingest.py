@@ -188,7 +188,7 @@ def test_two_ingests_at_once_into_one_folder_are_refused(params: Params, tmp_pat
     from filelock import FileLock
 
     source = people(tmp_path / "photos", 1)
-    with FileLock(tmp_path / ".faces.lock"), pytest.raises(UserError, match="another ingest"):
+    with FileLock(tmp_path / ".faces.lock"), pytest.raises(StageFailed, match="another ingest"):
         run(params, Inputs(source), Outputs(tmp_path / "faces"))
 
 

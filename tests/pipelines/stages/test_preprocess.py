@@ -167,9 +167,9 @@ def test_two_weeks_at_once_share_their_results(
     run(params(), week_two, Outputs(tmp_path / "fresh", tmp_path / "fresh-state"))
     assert _bytes(tmp_path / "fresh") == _bytes(tmp_path / "b") == _bytes(tmp_path / "c")
     assert _bytes(tmp_path / "d") == _bytes(tmp_path / "a")
-    with hold(state / ".lock", lock), pytest.raises(UserError, match="`forget` or `clean` is at work there"):
+    with hold(state / ".lock", lock), pytest.raises(StageFailed, match="`forget` or `clean` is at work there"):
         run(params(), week_one, Outputs(tmp_path / "a", state))
-    with hold(tmp_path / ".a.lock", lock), pytest.raises(UserError, match="another preprocess run writes it"):
+    with hold(tmp_path / ".a.lock", lock), pytest.raises(StageFailed, match="another preprocess run writes it"):
         run(params(), week_one, Outputs(tmp_path / "a", state))
 
 

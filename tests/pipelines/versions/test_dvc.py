@@ -10,7 +10,7 @@ import pytest
 
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.versions.dataset_version import checkout_version, make_version
-from pipelines.versions.dvc import bring_objects, cache_folder, default_remote, repro_stage
+from pipelines.versions.dvc import bring_objects, cache_folder, default_remote, known_pointers, repro_stage
 from pipelines.versions.git_tags import numbered_tags
 from pipelines.versions.workspace import create
 from tests.pipelines.object_store import BUCKET, objects, s3_server
@@ -104,3 +104,11 @@ cli.main([])
     (home / "dvc.yaml").write_text("stages: {train_imr: {cmd: python step.py, deps: [step.py], outs: [out.txt]}}\n")
     with pytest.raises(raised, match=f"stage train_imr failed under DVC {line}"):
         repro_stage(home, "train_imr")
+
+
+def test_pointers_of_hidden_folders_and_environments_are_not_the_checkouts(tmp_path: Path) -> None:
+    for name in ("data/faces.dvc", "venv/lib/one.dvc", ".venv/two.dvc", "data/.old/three.dvc"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "venv" / "pyvenv.cfg").touch()
+    assert known_pointers(tmp_path) == ["data/faces.dvc"]

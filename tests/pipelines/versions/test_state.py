@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.core.errors import UserError
 from pipelines.versions.dvc import dvc
 from pipelines.versions.places import SHARED, noted
 from pipelines.versions.state import VARIABLE, shared_state, states_of
@@ -49,3 +50,10 @@ def test_another_folder_is_remembered_by_the_checkout_alone(
     monkeypatch.delenv(VARIABLE)
     assert states_of(home) == [home / ".dynamicid", tmp_path / "fast"]
     assert noted(run, SHARED) == [], "what is in it is not the workspace's, which `forget` would delete"
+
+
+def test_the_address_of_an_object_store_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "s3://bucket/state")
+    with pytest.raises(UserError, match=r"^DYNAMICID_STATE=s3://bucket/state: expected a folder.* DVC remote$"):
+        shared_state(home)
+    assert not (home / "s3:").exists()

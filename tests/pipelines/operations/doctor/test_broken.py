@@ -76,6 +76,24 @@ def test_no_java(root: Path, params: Callable[..., Params], monkeypatch: pytest.
     refuse_what_cannot_end(params(), root, ("train_anchoring",))
 
 
+def test_a_full_disk_of_the_state(
+    root: Path, params: Callable[..., Params], tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = tmp_path_factory.mktemp("disk") / "state"
+    monkeypatch.setenv("DYNAMICID_STATE", str(state))
+    device = Path.stat
+
+    def stat(path: Path, **options: bool) -> object:
+        there = device(path, **options)
+        return SimpleNamespace(st_dev=-1, st_mode=there.st_mode) if path == state.parent else there
+
+    monkeypatch.setattr(Path, "stat", stat)
+    free = {state.parent: 0}
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free.get(path, 2**40)))
+    found = _only(examine(params(), root, fast=True))
+    assert (found.subject, f"on the disk of {state.parent}" in found.text) == ("disk", True)
+
+
 def test_a_full_disk(root: Path, params: Callable[..., Params], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=2**20))
     found = _only(examine(params(), root, fast=True))

@@ -51,6 +51,27 @@ def test_a_missing_inbox_is_empty(inbox: Inbox) -> None:
     assert inbox.take(RUN) == []
 
 
+def test_a_poll_does_not_read_what_runs_have_finished(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = {f"{top}/run-{run}/monday/1.jpg": b"1" for top in ("_done", "_bad", "_taken") for run in range(9)}
+    _put(inbox, archive | {"monday/anna/1.jpg": b"1", "monday/_READY": b"", "2.jpg": b"2"})
+    read: list[str] = []
+
+    def noting(method: str) -> None:
+        done = getattr(inbox.fs, method)
+
+        def reading(path: str, *more: object, **options: object) -> object:
+            read.append(path)
+            return done(path, *more, **options)
+
+        monkeypatch.setattr(inbox.fs, method, reading)
+
+    noting("ls")
+    noting("find")
+    assert [batch.name for batch in inbox.batches()] == ["loose", "monday"]
+    assert {path[len(inbox.root) :].strip("/").partition("/")[0] for path in read} == {"", "monday"}
+    assert len(read) < 9
+
+
 def test_a_batch_waits_until_it_has_not_changed_for_a_while(inbox: Inbox) -> None:
     _put(inbox, {"monday/anna/1.jpg": b"1"})
     waiting = inbox.batches()
