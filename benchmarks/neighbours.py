@@ -1,11 +1,12 @@
-"""Time a training step of the shipped UNet alone and beside a busy process, with threads that wait shortly or long.
+"""Time a training step of the shipped UNet, alone and beside a busy process, by how threads wait.
 
     python benchmarks/neighbours.py                  # on an otherwise idle machine, all cores
     python benchmarks/neighbours.py --neighbours 2
 
-How threads wait is read when torch is imported, so each way has a process of its own: `short` as in every command
-(model/processors.py), `active` as libraries do by themselves. The processes take turns, first alone, then beside the
-neighbours, which only count. The last line is JSON: `beside_over_alone` of both ways, `short_over_active` alone.
+How threads wait is read when torch is imported, so each way has a process of its own: `ours` as in every command
+(`waiting` in model/processors.py), `active` as libraries do by themselves. The processes take turns, first alone, then
+beside the neighbours, which only count; there, `ours` is a process that began beside them, `before` the one that was
+alone. The last line is JSON: `beside_over_alone` of the three, and `ours_over_active` alone.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.measure import machine, median_ratio, print_report, rounded
-from model.processors import SHORT_SPIN, cores
+from model.processors import cores, waiting
 
 _UNET = Path(__file__).resolve().parents[1] / "model" / "foundation" / "weights" / "sd" / "unet"
 _WARM_UP = 3
+_SETTLED = 0.5  # seconds until the neighbours run
 
 
 def stepper() -> None:
@@ -49,7 +51,7 @@ class Stepper:
     """A process of its own that does a step whenever it is asked."""
 
     def __init__(self, environment: dict[str, str], threads: int) -> None:
-        inherited = {name: value for name, value in os.environ.items() if name not in SHORT_SPIN}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("GOMP_")}
         self._process = subprocess.Popen(
             [sys.executable, __file__, "--stepper"],
             env={**inherited, "OMP_NUM_THREADS": str(threads), **environment},
@@ -57,6 +59,8 @@ class Stepper:
             stdout=subprocess.PIPE,
             text=True,
         )
+        for _ in range(_WARM_UP):
+            self.seconds()
 
     def seconds(self) -> float:
         """Return the seconds of one step; raise RuntimeError where the process has ended."""
@@ -86,21 +90,24 @@ def busy(count: int) -> Iterator[None]:
 
 
 def measure(rounds: int, neighbours: int, threads: int) -> dict[str, dict[str, list[float]]]:
-    """Return the seconds of `rounds` steps of both ways (`short`, `active`), `alone` and `beside` the neighbours."""
-    steppers = {"short": Stepper(SHORT_SPIN, threads), "active": Stepper({}, threads)}
-    seconds: dict[str, dict[str, list[float]]] = {way: {"alone": [], "beside": []} for way in steppers}
-    try:
-        for one in steppers.values():
-            for _ in range(_WARM_UP):
-                one.seconds()
-        for where, count in (("alone", 0), ("beside", neighbours)):
-            with busy(count):
-                for _ in range(rounds):
-                    for way, one in steppers.items():
-                        seconds[way][where].append(one.seconds())
-    finally:
-        for one in steppers.values():
-            one.close()
+    """Return the seconds of `rounds` steps of each way, `alone` and `beside` the neighbours."""
+    steppers = {"active": Stepper({}, threads), "ours": Stepper(waiting(), threads)}
+    alone = _turns(steppers, rounds)
+    with busy(neighbours):
+        time.sleep(_SETTLED)
+        steppers |= {"before": steppers["ours"], "ours": Stepper(waiting(), threads)}
+        beside = _turns(steppers, rounds)
+    for one in steppers.values():
+        one.close()
+    alone["before"] = alone["ours"]
+    return {way: {"alone": alone[way], "beside": beside[way]} for way in steppers}
+
+
+def _turns(steppers: dict[str, Stepper], rounds: int) -> dict[str, list[float]]:
+    seconds: dict[str, list[float]] = {way: [] for way in steppers}
+    for _ in range(rounds):
+        for way, one in steppers.items():
+            seconds[way].append(one.seconds())
     return seconds
 
 
@@ -124,7 +131,7 @@ def main() -> None:
         "neighbours": options.neighbours,
         "seconds": seconds,
         "beside_over_alone": {way: median_ratio(one["beside"], one["alone"]) for way, one in seconds.items()},
-        "short_over_active": median_ratio(seconds["short"]["alone"], seconds["active"]["alone"]),
+        "ours_over_active": median_ratio(seconds["ours"]["alone"], seconds["active"]["alone"]),
     }
     print_report(rounded(report), options.out)
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from model.processors import SHORT_SPIN
+from model.processors import waiting
 from pipelines.commands.output import accepting_json
 from pipelines.core.chain import known_stages
 from pipelines.core.environment import adopt, check_places
@@ -143,7 +143,7 @@ def root(
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     adopt(restart=arguments is None)
-    for name, value in (TELEMETRY_OFF | SHORT_SPIN).items():
+    for name, value in (TELEMETRY_OFF | waiting()).items():
         os.environ.setdefault(name, value)
     silence_libraries()
     try:

@@ -24,6 +24,7 @@ from model.foundation.export import export_onnx, milliseconds
 from model.foundation.layers import Residual, conv
 from model.foundation.loop import has_bfloat16
 from model.foundation.people import Array, People
+from model.processors import session_options
 
 BATCH = 48
 RATE = 3e-3
@@ -174,13 +175,10 @@ def export(detector: Detector, file: Path) -> None:
 
 def open_analysis(pack: Path, det_size: Any = None, threshold: float = 0.5, modules: Any = None) -> Any:
     """Return a single-threaded FaceAnalysis of an insightface model folder; `det_size` None: its default sizes."""
-    import onnxruntime
     from insightface.app import FaceAnalysis
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
     analysis = FaceAnalysis(
-        str(pack), allowed_modules=modules, providers=["CPUExecutionProvider"], sess_options=options
+        str(pack), allowed_modules=modules, providers=["CPUExecutionProvider"], sess_options=session_options()
     )
     analysis.prepare(ctx_id=-1, det_thresh=threshold, det_size=det_size)
     return analysis

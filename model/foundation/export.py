@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from model.processors import session_options
+
 OPSET = 18
 
 
@@ -121,10 +123,7 @@ def open_session(file: Path) -> Any:
     """Return an onnxruntime session with one thread."""
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(str(file), session_options(), providers=["CPUExecutionProvider"])
 
 
 def milliseconds(file: Path, shape: Sequence[int], repeats: int = 50) -> float:

@@ -30,6 +30,7 @@ from model.foundation.people import (
     first_held_out,
     open_people,
 )
+from model.processors import use_one_thread
 
 _MOTIONS = [(expression, pose) for expression in EXPRESSIONS for pose in POSES]
 _PAIRS = "group"
@@ -176,9 +177,7 @@ def _group_spec(people: int, seed: int, one: _Set, row: int) -> PhotoSpec:
 
 
 def _draw_chunk(task: tuple[Draw, _Chunk]) -> tuple[_Chunk, list[RenderedPhoto]]:
-    import cv2
-
-    cv2.setNumThreads(1)
+    use_one_thread()
     draw, chunk = task
     return chunk, [draw(spec) for spec in chunk.specs]
 

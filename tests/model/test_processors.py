@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from model.processors import SHORT_SPIN, cores, environment_of
+from model import processors
+from model.processors import cores, environment_of, waiting
 
 _USED = """
 import json, cv2, torch
@@ -69,15 +71,54 @@ def test_a_process_of_one_thread_has_one_in_every_library(project: Path) -> None
     assert used(project, **environment_of(1)) == [1, 1]
 
 
-def test_every_command_lets_threads_sleep_while_they_wait(project: Path) -> None:
-    """Also torch's, which reads it when it is imported."""
-    code = "import os, pipelines.cli as cli\ntry: cli.main(['--help'])\nexcept SystemExit: pass\nprint(os.environ)"
-    kept = {name: value for name, value in os.environ.items() if name not in SHORT_SPIN}
+def _running(monkeypatch: pytest.MonkeyPatch, file: Path, threads: int) -> str:
+    """Return how threads wait on a machine of four processors on which so many threads of others run."""
+    file.write_text(f"0.10 0.10 0.10 {threads + 1}/200 4711\n")
+    monkeypatch.setattr(processors, "_RUNNING", file)
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    return waiting()["GOMP_SPINCOUNT"]
+
+
+def test_threads_wait_more_shortly_where_others_need_their_processors(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "loadavg"
+    monkeypatch.setattr(processors, "cores", lambda: 4)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert int(_running(monkeypatch, file, 0)) > int(_running(monkeypatch, file, 1))
+    for given, others, shared in (("3", 1, False), ("3", 2, True), ("three", 0, False), ("three", 1, True)):
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+        assert (_running(monkeypatch, file, others) != _running(monkeypatch, file, 0)) is shared, (given, others)
+    file.unlink()
+    assert _running(monkeypatch, tmp_path / "loadavg", 0) == waiting()["GOMP_SPINCOUNT"]
+
+
+def test_processes_of_one_training_do_not_count_as_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(processors, "cores", lambda: 4)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    alone, beside = (_running(monkeypatch, tmp_path / "loadavg", others) for others in (3, 4))
+    assert alone != beside
+
+
+def test_threads_are_set_in_one_place(project: Path) -> None:
+    called = re.compile(r"set_num(_interop)?_threads\(|setNumThreads\(|(intra|inter)_op_num_threads|KMP_|OMP_WAIT")
+    files = [file for room in ("model", "pipelines", "dags") for file in (project / room).rglob("*.py")]
+    found = [file.relative_to(project).as_posix() for file in files if called.search(file.read_text())]
+    assert sorted(found) == ["model/processors.py", "pipelines/data/curation/neighbourhood.py"], "faiss, for one call"
+
+
+@pytest.mark.parametrize("given", [None, "77"])
+def test_every_command_lets_threads_sleep_while_they_wait(project: Path, given: str | None) -> None:
+    """Also torch's, which reads it when it is imported; a user's own setting stays."""
+    code = "import os, pipelines.cli as cli\ntry: cli.main(['--help'])\nexcept SystemExit: pass\n"
+    code += "print(os.environ['GOMP_SPINCOUNT'])"
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GOMP_")}
     done = subprocess.run(
         [sys.executable, "-c", code],
-        env={**kept, "PYTHONPATH": str(project)},
+        env={**kept, "PYTHONPATH": str(project), **({} if given is None else {"GOMP_SPINCOUNT": given})},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert all(f"'{name}': '{value}'" in done.stdout for name, value in SHORT_SPIN.items())
+    assert done.stdout.split()[-1] in (("300", "3000") if given is None else (given,))

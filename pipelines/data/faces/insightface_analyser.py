@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from model.processors import session_options
 from pipelines.core.environment import plain_folder
 from pipelines.core.errors import UserError
-from pipelines.data.faces.networks import Batches, providers, session_options
+from pipelines.data.faces.networks import Batches, providers
 from pipelines.data.faces.pose import angles
 from pipelines.data.faces.protocols import Detection, Pose
 

@@ -8,20 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from model.processors import session_options
 from pipelines.core.errors import UserError
 
 BATCH = 16
-
-
-def session_options() -> Any:
-    """Return options for one thread: under Spark every core has a worker, and sums then always have the same order."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return options
 
 
 def providers() -> list[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from model.processors import use_one_thread
 from pipelines.core.errors import UserError
 from pipelines.core.sections.data import Preprocess
 
@@ -45,12 +46,10 @@ def _json(params: Preprocess) -> str:
 
 @lru_cache(maxsize=1)
 def _load(params: str, given: str | None, version: str | None) -> Analyser:
-    import cv2
-
     from pipelines.data.faces.analysis import load_analyser
     from pipelines.data.faces.version import analyser_version
 
-    cv2.setNumThreads(1)
+    use_one_thread()
     settings = Preprocess.model_validate_json(params)
     try:
         here = analyser_version(settings) if version is not None else None

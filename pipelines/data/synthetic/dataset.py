@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 from model.face.face_prompts import EXPRESSIONS, POSES
+from model.processors import use_one_thread
 from pipelines.core.errors import UserError
 from pipelines.core.files import atomic_file, atomic_folder, write_atomically
 from pipelines.data.synthetic.person import NAMESPACES, Person, stream
@@ -118,13 +119,12 @@ def _run(jobs: list[tuple[str, int, int, int, int, str]], workers: int) -> None:
 
 
 def _draw_person(job: tuple[str, int, int, int, int, str]) -> None:
-    import cv2
     from PIL import Image
 
     from pipelines.data.synthetic.draw import render
 
     folder, index, photos, seed, size, namespace = job
-    cv2.setNumThreads(1)  # each worker process has one core
+    use_one_thread()
     person = Person.sample(namespace, seed, index)
     scenes = person_scenes(seed, index, namespace)
     with atomic_folder(Path(folder) / identity_name(index, namespace)) as part:
