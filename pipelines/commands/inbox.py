@@ -14,6 +14,7 @@ from pipelines.commands.output import emit, say
 from pipelines.core.chain import FACES, VERDICT
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.files import write_atomically
+from pipelines.core.locks import hold_everywhere
 from pipelines.core.words import counted
 from pipelines.operations.inbox.batches import Inbox
 
@@ -25,6 +26,8 @@ Address = Annotated[
 _OWN = ".dynamicid/inbox"
 # Copies of batches of an object store; not in the inbox of this checkout, since it is removed.
 _SCRATCH = Path(".dynamicid/inbox_copies")
+# An object store moves no file in one step: two runs that took the same batch would both copy it.
+_TAKING, _TAKE_SECONDS = Path(".dynamicid/inbox.lock"), 600.0
 # What the reason of a batch that cannot be added begins with.
 _REFUSED = "refused: "
 # The published version is recorded beside the data: a retry prints the version that an earlier attempt made.
@@ -41,9 +44,13 @@ def ready(inbox: Address = _OWN, params: ParamsFile = DEFAULT_PARAMS) -> None:
 
 @app.command()
 def take(run_id: RunId, inbox: Address, params: ParamsFile = DEFAULT_PARAMS, skip_code: SkipCode = 0) -> None:
-    """Move every ready batch to _taken for a run, unreadable and forgotten photos to _bad; print both as JSON."""
+    """Move every ready batch to _taken for a run, unreadable and forgotten photos to _bad; print their list's path.
+
+    Their names are not printed: a scheduler keeps what a task prints in its database.
+    """
     from pipelines.core.params import load_params
     from pipelines.operations.inbox.reading import local_batches, too_large, unusable
+    from pipelines.registry.settings import tracking_root
     from pipelines.versions.forgotten import gate
     from pipelines.versions.places import INBOX, note_outside
 
@@ -51,7 +58,9 @@ def take(run_id: RunId, inbox: Address, params: ParamsFile = DEFAULT_PARAMS, ski
     box = _existing(inbox, params)
     if box.is_folder:
         note_outside(Path.cwd(), Path(box.root), _OWN, INBOX)
-    names = box.take(run_id)
+    taken = StageFailed(f"inbox {inbox}: another run has been taking batches for {_TAKE_SECONDS:.0f} s; run again")
+    with hold_everywhere(tracking_root(Path.cwd()) / _TAKING, _TAKE_SECONDS, taken):
+        names = box.take(run_id)
     given = load_params(params)
     reasons = too_large(box, run_id, given.ingest.max_file_mb * 2**20)
     box.set_aside(run_id, reasons)
@@ -64,7 +73,7 @@ def take(run_id: RunId, inbox: Address, params: ParamsFile = DEFAULT_PARAMS, ski
         for file in reasons:
             (_SCRATCH / file).unlink(missing_ok=True)
     say(f"{counted(len(names), 'batch', 'batches')} taken, {counted(len(reasons), 'photo')} set aside")
-    emit({"batches": names, "bad": reasons})
+    emit({"batches": names, "bad": len(box.bad(run_id)), "list": box.list_of(run_id)})
     if not names:
         say("no batch is ready, or another run took it")
         raise typer.Exit(skip_code)

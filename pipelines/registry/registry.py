@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.locks import hold_everywhere
 from pipelines.registry.faults import TrackingFault
 from pipelines.registry.settings import tracking_root
 from pipelines.registry.tracking import Tracking, open_tracking
@@ -65,20 +66,14 @@ def open_registry(root: Path) -> Tracking:
 def registry_lock(root: Path, timeout: float = LOCK_SECONDS, name: str = "register") -> Iterator[None]:
     """Hold a lock, by default that for changing aliases and decisions; raise StageFailed after `timeout` seconds.
 
-    It is a file in the checkout, for the processes of one machine. Runs on several machines that share an MLflow server
-    are serialised by the scheduler's single-slot pool.
+    With DYNAMICID_LOCKS it holds on all machines, else for the processes of this one.
     """
-    from filelock import FileLock, Timeout
-
     file = tracking_root(root) / ".dynamicid" / f"{name}.lock"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(file, timeout=timeout):
-            yield
-    except Timeout:
-        raise StageFailed(
-            f"{file}: another process has been changing the registry for {timeout:.0f} s; wait for it, then run again"
-        ) from None
+    taken = StageFailed(
+        f"{file}: another process has been changing the registry for {timeout:.0f} s; wait for it, then run again"
+    )
+    with hold_everywhere(file, timeout, taken):
+        yield
 
 
 def find_version(client: Any, uri: str) -> Any:

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.locks import advisory
 from pipelines.registry.server import patiently, place_of
 from pipelines.registry.settings import sqlite_uri
 
 LOCK_SECONDS = 600.0
-# PostgreSQL: the key of the advisory lock that a first writer holds; any number that no other program uses.
-_ADVISORY = 0x64796E69
 
 
 def prepare(uri: str) -> None:
@@ -70,20 +69,19 @@ def _is_unfinished(uri: str) -> bool:
 def _first(uri: str) -> Iterator[None]:
     """Hold the lock of the first writer: a file beside SQLite's, which stays; an advisory lock of PostgreSQL."""
     from filelock import FileLock, Timeout
-    from sqlalchemy import text
 
     file = _file(uri)
+    taken = StageFailed(f"{file or place_of(uri)}: another process has been making its tables for {LOCK_SECONDS:.0f} s")
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(f"{file}.lock", timeout=LOCK_SECONDS):
                 yield
         except Timeout:
-            raise StageFailed(f"{file}: another process has been making its tables for {LOCK_SECONDS:.0f} s") from None
+            raise taken from None
     elif uri.startswith("postgresql"):
-        with _engine(uri).connect() as connection:
-            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _ADVISORY})
-            yield  # the lock ends with the connection
+        with advisory(uri, "mlflow-tables", LOCK_SECONDS, taken):
+            yield
     else:
         yield
 

@@ -145,9 +145,13 @@ class Inbox:
             if self.fs.exists(self.path(TAKEN, run, file)):
                 self._move(f"{TAKEN}/{run}/{file}", BAD, run, file)
 
+    def list_of(self, run_id: str) -> str:
+        """Return the path of the list of the files that a run set aside, in the inbox's file system."""
+        return self.path(BAD, f"{run_name(run_id)}.json")
+
     def bad(self, run_id: str) -> dict[str, str]:
         """Return {file: reason} of the files that a run set aside."""
-        file = self.path(BAD, f"{run_name(run_id)}.json")
+        file = self.list_of(run_id)
         if not self.fs.exists(file):
             return {}
         listed: Any = None
