@@ -53,7 +53,7 @@ FEW: dict[str, Any] = {
     "train_anchoring": {"steps": 2, "batch_size": 1, "warmup_steps": 0, "cache_batch": 1, "probe_photos": 1},
     "train_imr": {"steps": 2, "helpers": 2, "warmup_steps": 0, "cache_batch": 1, "ldc_targets": 1},
     "evaluate": {
-        # The judges are measured on at least 12 photos, of which each of these people has about three.
+        # The judges are measured on the photos of these people: half of them have an expression, and it takes twelve.
         "people": 5,
         "steps": 2,
         "prompts": 1,
@@ -63,7 +63,6 @@ FEW: dict[str, Any] = {
         "several_people": {"two": 1, "three": 0, "four": 0},
     }
     | {"batch_size": 1, "bootstrap": 100, "boost_steps": 1, "sweeps": False},
-    "evaluate.judges": {"photos": 12},
 }
 # What the profile `photographs` names small published networks for.
 SMALL = ("insightface_name", "landmarker", "expression", "captions")

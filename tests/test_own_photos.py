@@ -105,7 +105,7 @@ def test_on_a_laptop(project: Path, root: Path, typed: Reader) -> None:
         if "configure" in line:
             for fewer in commands(section(project / "docs" / "guides" / "own-photos.md", "Fewer photos")):
                 typed(fewer)
-            small = few("train_anchoring", "train_imr", "evaluate", "evaluate.judges")
+            small = few("train_anchoring", "train_imr", "evaluate")
             dynamicid("configure", *small, "--set", "train_anchoring.projection_steps=2", cwd=root)
         if "register" in line:
             registered(printed, root)

@@ -27,7 +27,7 @@ def tiny(project: Path) -> Path:
 LOADED = {
     "tiny": "6f0c4c44ecd317c19ef10dbda5c742a2a0f45eae26edae86d6e82d02ef888e9e",
     "showcase": "f68ef310334b1f0c411d609884c421f49208134b004ec363359bbab1430cfd54",
-    "photographs": "1b21765d86711966cd7d0d63a7972247be5a92096a6a95d2a60d0aa26c89137f",
+    "photographs": "20e09fbf4e6193de995d41f8390828915c25492766bc678ac35c8c986b30ff53",
     "sd15": "dc8c2ce4fa973765f8f49759f2d349ce311401630acae93ab474a20bd3e313f5",
 }
 
