@@ -26,6 +26,7 @@ MEANINGS: dict[str, str] = {
     "licence": "licence under which it is used",
     "consent": "what the person agreed to",
     "domain": "drawn, photograph or unknown: what the source states; if it states nothing, what the pixels show",
+    "photo_key": "sha256 of picture, box, points and embedding, hex: the photo's key in the caches of training",
     "split": "train, val or test; all photos of a person are in one",
     "status": "ok or rejected",
     "reason": "why it was rejected (list below); null: ok",

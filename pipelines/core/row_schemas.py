@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -70,13 +71,20 @@ PROCESSED_SCHEMA = pa.schema(
         ("licence", pa.string()),
         ("consent", pa.string()),
         ("domain", pa.string()),  # drawn, photograph or unknown: as stated, else by its pixels
+        ("photo_key", pa.string()),  # hex of `photo_keys`; null when rejected
     ]
 )
 
 # Columns that came later: in rows of an older format they are read as null.
 LATER_COLUMNS: frozenset[str] = frozenset(
-    {"turned", "domain", "expression_confidence", "expression_source", "pose", "pose_spread", "pose_source"}
+    {
+        *("turned", "domain", "expression_confidence", "expression_source", "pose", "pose_spread", "pose_source"),
+        "photo_key",
+    }
 )
+
+# The columns of a photo's content that training reads and `photo_keys` hashes.
+CONTENT: tuple[str, ...] = ("image", "bbox", "keypoints", "landmarks", "embedding")
 
 OK = "ok"
 REJECTED = "rejected"
@@ -96,6 +104,18 @@ REASONS: dict[str, str] = {
     "no_caption": "no caption could be made",
     "analyser_failed": "an analyser raised an error on this picture",
 }
+
+
+def photo_keys(rows: pa.RecordBatch | pa.Table) -> list[bytes]:
+    """Return for each accepted photo the sha256 (32 bytes) of its columns CONTENT: the photo's key in every cache."""
+    if not rows.num_rows:
+        return []
+    columns = [pc.list_flatten(rows[name]).to_numpy().reshape(rows.num_rows, -1) for name in CONTENT[1:]]
+    numbers = np.concatenate(columns, axis=1).astype("<f4")
+    return [
+        hashlib.sha256(b"".join((image.as_py(), row.tobytes()))).digest()
+        for image, row in zip(rows["image"], numbers, strict=True)
+    ]
 
 
 def list_matrix(column: pa.Array | pa.ChunkedArray, width: int) -> np.ndarray:

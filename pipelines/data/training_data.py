@@ -1,13 +1,17 @@
-"""Read `data/processed` for `model.training`: labels and keys in one pass, pixels when they are needed."""
+"""Read `data/processed` for `model.training`: labels and keys in one pass, pixels when they are needed.
+
+The start of a training reads no picture: preprocessing has written the key of every photo (column `photo_key`). Rows of
+an older format have none; there, every picture is read once more to compute it.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import sys
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter, OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import cv2
@@ -19,15 +23,16 @@ import pyarrow.parquet as pq
 from model.face.face_prompts import EXPRESSIONS, POSES
 from model.training.photos import UNKNOWN, PhotoContent, Photos
 from pipelines.core.errors import StageFailed
-from pipelines.core.row_schemas import OK, PROCESSED_SCHEMA, open_rows
+from pipelines.core.row_schemas import CONTENT, OK, PROCESSED_SCHEMA, open_rows, photo_keys
 from pipelines.core.sections.data import Rights
 from pipelines.data.motion_labels import MOTION, motion_of
 from pipelines.data.rights import COLUMNS, describe_left_out, refusal_of, refused_photos
 
-# The columns of a photo's content that training reads and `photo_keys` hashes.
-CONTENT = ("image", "bbox", "keypoints", "landmarks", "embedding")
-_LABELS = ("identity", "prompt", *MOTION[1:])
+_LABELS = ("identity", "prompt", *MOTION)
+_COLUMNS = tuple(dict.fromkeys(("split", "status", "photo_key", *COLUMNS, *_LABELS)))
 _ROWS_AT_ONCE = 512
+# Photos whose content stays in memory, since latents, face crop and geometry of a photo are computed one after another.
+_RECENT = 64
 
 
 @dataclass(frozen=True)
@@ -43,19 +48,20 @@ class Permitted:
         return sum(self.left_out.values())
 
 
-def permitted_photos(processed: Path, split: str, rights: Rights) -> Permitted:
-    """Return the usable photos of a split that `rights` permits training on; print how many are left out.
+def permitted_photos(processed: Path, splits: Sequence[str], rights: Rights) -> dict[str, Permitted]:
+    """Return the usable photos of each split that `rights` permits training on; print how many are left out.
 
     Raises what `read_photos` raises, and StageFailed where `rights` permits no photo of split train.
     """
-    left_out: Counter[str] = Counter()
-    photos = _read(processed, split, rights, left_out)
-    if left_out:
-        line = f"{processed}, split {split}: {describe_left_out(left_out, len(photos))}"
-        if split == "train" and not len(photos):
-            raise StageFailed(f"{line}; change the policy, or add consent and licence to the rows")
-        print(line, file=sys.stderr)
-    return Permitted(photos, dict(sorted(left_out.items())))
+    found = _read(processed, splits, rights)
+    for split, permitted in found.items():
+        if permitted.left_out:
+            kept = len(permitted.photos)
+            line = f"{processed}, split {split}: {describe_left_out(permitted.left_out, kept)}"
+            if split == "train" and not kept:
+                raise StageFailed(f"{line}; change the policy, or add consent and licence to the rows")
+            print(line, file=sys.stderr)
+    return found
 
 
 def read_photos(processed: Path, split: str) -> Photos:
@@ -64,7 +70,7 @@ def read_photos(processed: Path, split: str) -> Photos:
     Expression and pose are UNKNOWN where preprocessing left them open; a photo without a prompt has the empty text.
     Raises UserError where there are no shards, or an expression or pose is none of the words.
     """
-    return _read(processed, split, None, Counter())
+    return _read(processed, (split,), None)[split].photos
 
 
 def permitted_terms(processed: Path, split: str, rights: Rights) -> dict[str, dict[str, int]]:
@@ -73,100 +79,157 @@ def permitted_terms(processed: Path, split: str, rights: Rights) -> dict[str, di
     refused = refused_photos(shards, rights)
     counts: dict[str, Counter[str]] = {column: Counter() for column in COLUMNS}
     for shard in shards:
-        for _, batch in _batches(shard, ("image_id", "split", "status", *COLUMNS)):
-            for row in batch.to_pylist():
-                if (row["status"], row["split"]) == (OK, split) and refusal_of(rights, row, refused) is None:
-                    for column in COLUMNS:
-                        counts[column][row[column] or ""] += 1
+        for row in _table(shard, ("image_id", "split", "status", *COLUMNS)).to_pylist():
+            if (row["status"], row["split"]) == (OK, split) and refusal_of(rights, row, refused) is None:
+                for column in COLUMNS:
+                    counts[column][row[column] or ""] += 1
     return {column: dict(sorted(found.items())) for column, found in counts.items()}
 
 
-def _read(processed: Path, split: str, rights: Rights | None, left_out: Counter[str]) -> Photos:
+def _read(processed: Path, splits: Sequence[str], rights: Rights | None) -> dict[str, Permitted]:
     shards = open_rows(processed, PROCESSED_SCHEMA).files
-    refused = frozenset() if rights is None else refused_photos(shards, rights)
-    # Distinct texts → number, in the order of their first occurrence.
-    people: dict[str, int] = {}
-    prompts: dict[str, int] = {}
-    keys: list[bytes] = []
-    labels: list[tuple[int, int, int, int]] = []
-    places: list[tuple[int, int]] = []
+    policy = None if rights is None else _Policy(rights, refused_photos(shards, rights))
+    pictures = _Pictures(shards)
+    found = {split: _Split() for split in splits}
     for number, shard in enumerate(shards):
-        columns = ("image_id", "split", "status", *COLUMNS, *CONTENT, *_LABELS)
-        for start, batch in _batches(shard, columns):
-            wanted = pc.and_(pc.equal(batch["status"], OK), pc.equal(batch["split"], split))
-            rows = np.flatnonzero(wanted.fill_null(False).to_numpy(zero_copy_only=False))
-            if rights is not None and len(rows):
-                rows = _permitted_rows(batch, rows, rights, refused, left_out)
-            if not len(rows):
-                continue
-            usable = batch.take(pa.array(rows))
-            keys += photo_keys(usable)
-            # Files of an older format lack columns that came later.
-            there = [name for name in ("image_id", *_LABELS) if name in usable.schema.names]
-            for row in usable.select(there).to_pylist():
-                person = people.setdefault(row["identity"], len(people)) if row["identity"] else UNKNOWN
-                labels.append((person, prompts.setdefault(row["prompt"] or "", len(prompts)), *_motion(row)))
-            places += [(number, start + int(row)) for row in rows]
-    table = np.array(labels, np.int32).reshape(-1, 4)
-    located = np.array(places, np.int64).reshape(-1, 2)
-    return Photos(
-        keys=np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 32),
-        person=table[:, 0],
-        people=list(people),
-        prompt=table[:, 1],
-        prompts=list(prompts),
-        expression=table[:, 2].astype(np.int8),
-        pose=table[:, 3].astype(np.int8),
-        content=lambda positions: _content(shards, located[positions]),
-    )
+        table = _table(shard, _COLUMNS)
+        usable = pc.equal(table["status"], OK).fill_null(False)
+        for split, photos in found.items():
+            wanted = pc.and_(usable, pc.equal(table["split"], split).fill_null(False))
+            rows = np.flatnonzero(wanted.to_numpy())
+            if policy is not None and len(rows):
+                rows = policy.permitted(table, rows, photos.left_out)
+            if len(rows):
+                photos.add(table.take(pa.array(rows)), pictures, number, rows)
+    return {split: photos.permitted(pictures) for split, photos in found.items()}
 
 
-def _permitted_rows(
-    batch: pa.RecordBatch, rows: np.ndarray, rights: Rights, refused: frozenset[str], left_out: Counter[str]
-) -> np.ndarray:
-    """Return the `rows` that may be trained on; count the others by reason."""
-    labels = batch.select(["image_id", *COLUMNS]).take(pa.array(rows)).to_pylist()
-    refusals = [refusal_of(rights, row, refused) for row in labels]
-    left_out.update(reason for reason in refusals if reason is not None)
-    return rows[[reason is None for reason in refusals]]
+@dataclass(frozen=True)
+class _Policy:
+    """`rights`, the photos whose consent another row refuses, and the refusal of each combination of terms."""
+
+    rights: Rights
+    refused: frozenset[str]
+    known: dict[tuple[str | None, ...], str | None] = field(default_factory=dict)
+
+    def permitted(self, table: pa.Table, rows: np.ndarray, left_out: Counter[str]) -> np.ndarray:
+        """Return the `rows` that may be trained on; count the others by reason."""
+        there = table.select(["image_id", *COLUMNS]).take(pa.array(rows))
+        kept = []
+        for image_id, *terms in zip(*(column.to_pylist() for column in there.columns), strict=True):
+            key = (*terms, image_id if image_id in self.refused else None)
+            if key not in self.known:
+                row = {"image_id": image_id, **dict(zip(COLUMNS, terms, strict=True))}
+                self.known[key] = refusal_of(self.rights, row, self.refused)
+            reason = self.known[key]
+            kept.append(reason is None)
+            if reason is not None:
+                left_out[reason] += 1
+        return rows[kept]
 
 
-def _batches(shard: str, columns: tuple[str, ...]) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """Yield batches of the rows of a shard in order, each with the number of its first row."""
-    start = 0
+@dataclass
+class _Split:
+    """What is known of the photos of a split; texts are numbered in the order of their first occurrence."""
+
+    people: dict[str, int] = field(default_factory=dict)
+    prompts: dict[str, int] = field(default_factory=dict)
+    motions: dict[tuple[str | None, ...], tuple[int, int]] = field(default_factory=dict)
+    keys: list[bytes] = field(default_factory=list)
+    labels: list[tuple[int, int, int, int]] = field(default_factory=list)
+    places: list[np.ndarray] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def add(self, usable: pa.Table, pictures: _Pictures, shard: int, rows: np.ndarray) -> None:
+        """Add the photos in `rows` of a shard, whose labels are in the table `usable`."""
+        place = np.stack([np.full(len(rows), shard), rows], axis=1)
+        self.places.append(place)
+        written = usable["photo_key"].to_pylist() if "photo_key" in usable.schema.names else [None]
+        self.keys += pictures.keys(place) if None in written else map(bytes.fromhex, written)
+        # Files of an older format lack columns that came later.
+        there = [name for name in _LABELS if name in usable.schema.names]
+        for row in usable.select(there).to_pylist():
+            person = self.people.setdefault(row["identity"], len(self.people)) if row["identity"] else UNKNOWN
+            prompt = self.prompts.setdefault(row["prompt"] or "", len(self.prompts))
+            self.labels.append((person, prompt, *self._motion(row)))
+
+    def _motion(self, row: Mapping[str, Any]) -> tuple[int, int]:
+        """Return the indices of a photo's expression and pose in EXPRESSIONS and POSES, UNKNOWN where they are open."""
+        key = (row["expression"], row.get("pose"), row.get("pose_source"))
+        if key in self.motions:
+            return self.motions[key]
+        expression, pose = motion_of(row)
+        found = (
+            UNKNOWN if expression is None else EXPRESSIONS.index(expression),
+            UNKNOWN if pose is None else POSES.index(pose),
+        )
+        if any(key[1:]):  # else the pose depends on other columns
+            self.motions[key] = found
+        return found
+
+    def permitted(self, pictures: _Pictures) -> Permitted:
+        """Return the photos, and how many were left out."""
+        table = np.array(self.labels, np.int32).reshape(-1, 4)
+        located = np.concatenate([np.empty((0, 2), np.int64), *self.places])
+        photos = Photos(
+            keys=np.frombuffer(b"".join(self.keys), np.uint8).reshape(-1, 32),
+            person=table[:, 0],
+            people=list(self.people),
+            prompt=table[:, 1],
+            prompts=list(self.prompts),
+            expression=table[:, 2].astype(np.int8),
+            pose=table[:, 3].astype(np.int8),
+            content=lambda positions: pictures.content(located[positions]),
+        )
+        return Permitted(photos, dict(sorted(self.left_out.items())))
+
+
+def _table(shard: str, columns: Sequence[str]) -> pa.Table:
+    """Return `columns` of a shard, those that it has."""
     with pq.ParquetFile(shard) as file:
-        for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=list(columns)):
-            yield start, batch
-            start += batch.num_rows
+        return file.read(columns=[name for name in columns if name in file.schema_arrow.names])
 
 
-def photo_keys(batch: pa.RecordBatch) -> list[bytes]:
-    """Return for each accepted photo the sha256 (32 bytes) of its columns CONTENT: the photo's key in every cache."""
-    columns = [batch[name].flatten().to_numpy().reshape(batch.num_rows, -1) for name in CONTENT[1:]]
-    numbers = np.concatenate(columns, axis=1).astype("<f4")
-    return [
-        hashlib.sha256(b"".join((image.as_py(), row.tobytes()))).digest()
-        for image, row in zip(batch["image"], numbers, strict=True)
-    ]
+class _Pictures:
+    """Read rows of shards by their places (N, 2), ascending pairs of shard and row; nothing is open meanwhile."""
 
+    def __init__(self, shards: Sequence[str]) -> None:
+        self._shards = shards
+        self._recent: OrderedDict[tuple[int, int], PhotoContent] = OrderedDict()
+        self._lock = Lock()
 
-def _motion(row: dict[str, Any]) -> tuple[int, int]:
-    """Return the indices of a photo's expression and pose in EXPRESSIONS and POSES, UNKNOWN where they are open."""
-    expression, pose = motion_of(row)
-    return (
-        UNKNOWN if expression is None else EXPRESSIONS.index(expression),
-        UNKNOWN if pose is None else POSES.index(pose),
-    )
+    def keys(self, places: np.ndarray) -> list[bytes]:
+        """Return the keys of rows of one shard, made from their content."""
+        return [key for rows in self._rows(places) for key in photo_keys(rows)]
 
+    def content(self, places: np.ndarray) -> Iterator[PhotoContent]:
+        """Yield the photos at `places`; those read last are still in memory."""
+        wanted = [(int(shard), int(row)) for shard, row in places]
+        with self._lock:
+            known = {place: self._recent[place] for place in wanted if place in self._recent}
+        absent = places[[place not in known for place in wanted]]
+        read = (_photo(row) for rows in self._rows(absent) for row in rows.to_pylist())
+        for place in wanted:
+            photo = known.get(place) or next(read)
+            with self._lock:
+                self._recent[place] = photo
+                while len(self._recent) > _RECENT:
+                    self._recent.popitem(last=False)
+            yield photo
 
-def _content(shards: list[str], located: np.ndarray) -> Iterator[PhotoContent]:
-    """Yield the photos at `located` (N, 2), ascending pairs of shard and row; open only the shards named there."""
-    for number in np.unique(located[:, 0]):
-        rows = located[located[:, 0] == number, 1]
-        for start, batch in _batches(shards[number], CONTENT):
-            here = rows[(rows >= start) & (rows < start + batch.num_rows)] - start
-            for row in batch.take(pa.array(here)).to_pylist():
-                yield _photo(row)
+    def _rows(self, places: np.ndarray) -> Iterator[pa.RecordBatch]:
+        """Yield the rows at `places` in their order; read only the row groups that they are in."""
+        for number in np.unique(places[:, 0]):
+            rows = places[places[:, 0] == number, 1]
+            with pq.ParquetFile(self._shards[number]) as file:
+                ends = np.cumsum([file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)])
+                for group in np.unique(np.searchsorted(ends, rows, "right")):
+                    start = int(ends[group]) - file.metadata.row_group(int(group)).num_rows
+                    for batch in file.iter_batches(_ROWS_AT_ONCE, row_groups=[int(group)], columns=list(CONTENT)):
+                        here = rows[(rows >= start) & (rows < start + batch.num_rows)] - start
+                        start += batch.num_rows
+                        if len(here):
+                            yield batch.take(pa.array(here))
 
 
 def _photo(row: dict[str, Any]) -> PhotoContent:

@@ -180,8 +180,9 @@ def _check_photos(root: Path, stage: str, record: dict[str, Any]) -> None:
 
     result_of(root, "preprocess")
     rights = Rights.model_validate(record["params"]["rights"])
-    for split in ("train", "val"):
-        present = permitted_photos(root / PROCESSED, split, rights).photos.digest()
+    photos = permitted_photos(root / PROCESSED, ("train", "val"), rights)
+    for split in photos:
+        present = photos[split].photos.digest()
         if present != record["inputs"][split]:
             raise StageFailed(
                 f"{stage} was run on photos {record['inputs'][split][:12]} of split {split}, {PROCESSED} has "

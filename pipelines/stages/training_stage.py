@@ -188,7 +188,7 @@ def photos_to_train_on(params: Params, processed: Path) -> tuple[dict[str, Photo
 
     refuse_forgotten(processed)
     check_domains(str(processed), network_domains(params, ("base",)), measured=domains_of(processed))
-    permitted = {split: permitted_photos(processed, split, params.rights) for split in ("train", "val")}
+    permitted = permitted_photos(processed, ("train", "val"), params.rights)
     refused = sum(found.refused for found in permitted.values())
     return {split: found.photos for split, found in permitted.items()}, refused
 

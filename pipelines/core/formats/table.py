@@ -15,7 +15,7 @@ __all__ = ["KEY"]
 
 PARAMETERS = Format("parameters", 5)
 DATASET = Format("a dataset", 3)
-PROCESSED = Format("processed rows", 3)
+PROCESSED = Format("processed rows", 4)
 SLICES = Format("results of preprocessing", 2)
 CURATION = Format("results of curation", 2)
 EXPORT = Format("an export", 2)

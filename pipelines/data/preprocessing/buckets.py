@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from pipelines.core.files import atomic_file, mark_used, sha256
 from pipelines.core.formats.table import PROCESSED
-from pipelines.core.row_schemas import PROCESSED_SCHEMA
+from pipelines.core.row_schemas import CONTENT, OK, PROCESSED_SCHEMA, photo_keys
 from pipelines.core.sections.data import Preprocess
 from pipelines.data.faces.version import code_files
 from pipelines.data.preprocessing.files import read_hash_range, write_bucket_file
@@ -107,4 +107,8 @@ def _rows_of(bucket: Bucket, params: Preprocess) -> pa.Table:
     rows = rows.append_column("split", pa.array([splits[name] for name in people], pa.string()))
     domain = pc.coalesce(rows[STATED], rows["domain"])
     rows = rows.set_column(rows.schema.get_field_index("domain"), "domain", domain)
+    accepted = pc.equal(rows["status"], OK)
+    found = iter(photo_keys(rows.select(CONTENT).filter(accepted)))
+    written = [next(found).hex() if there else None for there in accepted.to_pylist()]
+    rows = rows.append_column("photo_key", pa.array(written, pa.string()))
     return rows.select(PROCESSED_SCHEMA.names).cast(PROCESSED_SCHEMA)

@@ -21,7 +21,8 @@ from pipelines.data.preprocessing.slice_table import HASH
 SLICE_SUFFIX = ".arrow"
 # Slices mapped at once: the system limits how many files a process may map.
 _MAPPED = 1024
-_ROW_GROUP = 256
+# Trainings read a few photos at a time, and nothing less than a row group can be read.
+_ROW_GROUP = 64
 _LABELS = ("expression", "expression_source", "pose", "pose_source")
 _REPEATING = ["identity", "split", "status", "reason", *_LABELS, "prompt", "face_prompt", "domain"]
 _TEXTS = ("image_id", "file_name", "source", "licence", "consent", *_REPEATING)

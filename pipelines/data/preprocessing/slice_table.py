@@ -24,7 +24,7 @@ STATED = "stated_domain"
 # without analysing any photo again. ANALYSIS is the row's `analysis_key`, null where the photo is a duplicate.
 SLICE_SCHEMA = pa.schema(
     [
-        *(column for column in PROCESSED_SCHEMA if column.name != "split"),
+        *(column for column in PROCESSED_SCHEMA if column.name not in ("split", "photo_key")),
         (STATED, pa.string()),
         (HASH, pa.int64()),
         (ANALYSIS, pa.string()),

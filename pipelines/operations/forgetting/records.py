@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock
 
 from pipelines.core.files import atomic_file, write_atomically
-from pipelines.core.row_schemas import OK
+from pipelines.core.row_schemas import CONTENT, OK, photo_keys
 
 _KEY = 32
 _COPIED = 1 << 26
@@ -21,10 +21,9 @@ _COPIED = 1 << 26
 def claimed_keys(processed: Iterable[Path]) -> np.ndarray:
     """Return (N,) S32, sorted: the keys of all records that trainings on the folders `processed` would read.
 
-    A photo's key is made from its content (`pipelines.data.training_data.photo_keys`), a prompt's from its text.
+    A photo's key is made from its content (`pipelines.core.row_schemas.photo_keys`), a prompt's from its text.
     """
     from model.training.cache import text_keys
-    from pipelines.data.training_data import CONTENT, photo_keys
 
     keys: list[bytes] = []
     prompts: set[str] = {""}
@@ -32,9 +31,8 @@ def claimed_keys(processed: Iterable[Path]) -> np.ndarray:
         with pq.ParquetFile(shard, pre_buffer=False) as file:
             for batch in file.iter_batches(batch_size=256, columns=[*CONTENT, "status", "prompt"]):
                 usable = batch.filter(pc.equal(batch["status"], OK))
-                if usable.num_rows:
-                    keys += photo_keys(usable)
-                    prompts.update(text or "" for text in usable["prompt"].to_pylist())
+                keys += photo_keys(usable)
+                prompts.update(text or "" for text in usable["prompt"].to_pylist())
     keys += [row.tobytes() for row in text_keys(sorted(prompts))]
     return np.sort(np.frombuffer(b"".join(keys), f"V{_KEY}").view(f"S{_KEY}"))
 
