@@ -54,6 +54,6 @@ def read_object(file: Path, advice: str) -> dict[str, Any]:
     return content
 
 
-ADAPTER = Format("an adapter", 2)
+ADAPTER = Format("an adapter", 3)
 CHECKPOINT = Format("a training checkpoint", 2)
 RECORDS = Format("a cache of records", 2)

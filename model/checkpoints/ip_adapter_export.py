@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from model.checkpoints.published_files import CheckpointError
+from model.network.methods import DYNAMICID
 
 # diffusers always builds this projection with four tokens and four layers.
 _TOKENS = 4
@@ -57,6 +58,8 @@ def write_ip_adapter(config: Mapping[str, Any], state: Mapping[str, Tensor], fil
     """Write the export to `file` (.safetensors) with the lost parts in its metadata; return the lost parts."""
     from safetensors.torch import save_file
 
+    if (method := config.get("method", DYNAMICID.name)) != DYNAMICID.name:
+        raise CheckpointError(f"an adapter of {method}: `to-published` writes the layout of its own published files")
     lost = {name: text for name, text in LOST.items() if name != "imr" or config["reconfigurator"] is not None}
     metadata = {
         "format": "pt",

@@ -2,7 +2,8 @@
 
 The parts that published files do not have (null tokens, landmark templates, τ, the fingerprint of the base) are in a
 fourth file, `rest.safetensors`, so that converting back gives the same bytes. Without this file, the null tokens are
-those of published code: the face encoder's output for a zero embedding and an empty picture.
+those of published code: the face encoder's output for a zero embedding and an empty picture. Files of other methods
+(IP-Adapter-FaceID, ConsistentID) are read and written by the same functions.
 """
 
 from __future__ import annotations
@@ -19,10 +20,13 @@ from torch import Tensor
 
 from model.checkpoints.published_files import (
     FILE_NAMES,
+    KINDS,
     PREFIXES,
     CheckpointError,
     compare,
     kind_of,
+    method_of,
+    of_kind,
     read_tensors,
     to_adapter_keys,
     to_published_keys,
@@ -31,7 +35,8 @@ from model.checkpoints.published_files import (
 from model.face.face_prompts import EXPRESSIONS, POSES
 from model.formats import ADAPTER, KEY
 from model.network.adapter import EMBEDDING, Adapter
-from model.network.adapter_config import CONFIG, WEIGHTS, check_config, check_weights, read_config
+from model.network.adapter_config import CONFIG, WEIGHTS, check_config, check_weights, method_in, read_config
+from model.network.methods import DYNAMICID, Method
 from model.network.quantisation import dequantise
 
 REST = "rest.safetensors"
@@ -39,22 +44,33 @@ REST = "rest.safetensors"
 
 @dataclass(frozen=True)
 class PublishedFiles:
-    """The paths of the published files; IMR and landmark encoder are given both or not at all."""
+    """The paths of the published files of one method; IMR and landmark encoder are given both or not at all."""
 
-    saa: Path
+    saa: Path | None = None
     imr: Path | None = None
     landmark_encoder: Path | None = None
     rest: Path | None = None
+    ip_adapter: Path | None = None
+    consistentid: Path | None = None
 
     def __post_init__(self) -> None:
+        if len({kinds for kinds in KINDS.values() if any(kind in self.kinds() for kind in kinds)}) != 1:
+            raise CheckpointError("expected the files of one method: SAA, IP-Adapter-FaceID or ConsistentID")
+        if self.main not in self.kinds():
+            raise CheckpointError(f"files without {FILE_NAMES[self.main]}: expected this one, too")
         if (self.imr is None) != (self.landmark_encoder is None):
             given, lacking = ("IMR", "landmark encoder") if self.imr else ("landmark encoder", "IMR")
             raise CheckpointError(f"{given} without {lacking}: give both files, or neither")
 
     def kinds(self) -> dict[str, Path]:
         """Return the given files by kind."""
-        given = {"saa": self.saa, "imr": self.imr, "landmark_encoder": self.landmark_encoder}
+        given = {kind: getattr(self, kind) for kind in FILE_NAMES}
         return {kind: file for kind, file in given.items() if file is not None}
+
+    @property
+    def main(self) -> str:
+        """The kind of the file that holds face encoder and processors."""
+        return next(kinds[0] for kinds in KINDS.values() if any(kind in self.kinds() for kind in kinds))
 
 
 @dataclass(frozen=True)
@@ -72,6 +88,8 @@ class AdapterShapes:
     residual: bool = False
     imr: bool = False
     templates: bool = False
+    method: Method = DYNAMICID
+    shortcut: float | None = None
 
     @classmethod
     def of(cls, config: Mapping[str, Any], unet: Path) -> AdapterShapes:
@@ -85,6 +103,8 @@ class AdapterShapes:
             residual=bool(imr and imr["residual"]),
             imr=imr is not None,
             templates=config["templates"],
+            method=method_in(config, CONFIG),
+            shortcut=config.get("shortcut"),
         )
 
     def build(self) -> Adapter:
@@ -93,7 +113,8 @@ class AdapterShapes:
 
         with torch.device("meta"):
             unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(self.unet, local_files_only=True))
-            adapter = Adapter(unet, self.image_width, self.sizes, self.gate_threshold)
+            adapter = Adapter(unet, self.image_width, self.sizes, self.gate_threshold, self.method)
+            adapter.shortcut = self.shortcut
             if self.imr:
                 adapter.add_reconfigurator(residual=self.residual)
             if self.templates:
@@ -110,10 +131,20 @@ class Published:
     rest: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] | None = None
 
+    @property
+    def main(self) -> Mapping[str, Any]:
+        """The tensors of face encoder and processors."""
+        return self.tensors[self.files.main]
+
+    @property
+    def method(self) -> Method:
+        """The method of the files."""
+        return method_of(self.files.main, self.main)
+
 
 def read_published(files: PublishedFiles) -> Published:
     """Read every file; raise CheckpointError if one is missing, unreadable or of another kind."""
-    tensors = {kind: read_tensors(file) for kind, file in files.kinds().items()}
+    tensors = {kind: of_kind(kind, read_tensors(file)) for kind, file in files.kinds().items()}
     for kind, file in files.kinds().items():
         found = kind_of(tensors[kind])
         if found not in (None, kind):
@@ -149,13 +180,20 @@ def sizes_of(published: Published, width: int, given: Mapping[str, int]) -> dict
     reports the tensor. Raise CheckpointError if the heads do not divide the width of the IMR.
     """
     sizes = dict(given)
-    saa = published.tensors["saa"]
     ranks = Counter(
-        len(value) for key, value in saa.items() if key.endswith("_lora.down.weight") and isinstance(value, Tensor)
+        len(value)
+        for key, value in published.main.items()
+        if key.endswith("_lora.down.weight") and isinstance(value, Tensor)
     )
     if ranks:
         sizes["lora_rank"] = ranks.most_common(1)[0][0]
-    _read(sizes, "tokens", saa, "proj_module.proj.2.weight", divided_by=width)
+    main = to_adapter_keys(published.files.main, published.main)
+    _read(sizes, "tokens", main, "face_encoder.proj.2.weight", divided_by=width)
+    if published.method.facial_parts:
+        _read(sizes, "parts_width", main, "facial_encoder.visual_projection.proj_in.weight")
+        layers = "facial_encoder.visual_projection.layers."
+        depth = len({key.removeprefix(layers).split(".")[0] for key in main if key.startswith(layers)})
+        sizes |= {"parts_depth": depth} if depth else {}
     imr, landmark_encoder = published.tensors.get("imr", {}), published.tensors.get("landmark_encoder", {})
     _read(sizes, "reconfigurator_width", imr, "proj_in.weight")
     depth = len({key.split(".")[1] for key in imr if key.startswith("entangleNet.")})
@@ -234,7 +272,7 @@ def write_all(config: Mapping[str, Any], state: Mapping[str, Tensor], folder: Pa
     """Write an adapter into an existing folder, as published files and the rest file; return the files."""
     from safetensors.torch import save_file
 
-    kinds = [kind for kind in FILE_NAMES if to_published_keys(kind, state)]
+    kinds = [kind for kind in KINDS[method_in(config, CONFIG).name] if to_published_keys(kind, state)]
     files = [write_published(folder, kind, to_published_keys(kind, state)) for kind in kinds]
     rest = {key: value.contiguous() for key, value in _rest_of(state).items()}
     save_file(rest, folder / REST, {"format": "pt", "config": json.dumps(config)})
@@ -249,10 +287,9 @@ def encoded_null_tokens(published: Published, shapes: AdapterShapes, image_encod
     vision model, for a picture that is zero after normalisation.
     """
     encoder = shapes.build().face_encoder.to_empty(device="cpu").float().eval()
-    prefix = "proj_module."
-    found = published.tensors["saa"]
+    prefix, found = "face_encoder.", to_adapter_keys(published.files.main, published.main)
     encoder.load_state_dict({key.removeprefix(prefix): x for key, x in found.items() if key.startswith(prefix)})
     side = image_encoder.config.image_size
     picture = torch.zeros(1, 3, side, side, dtype=image_encoder.dtype)
     states = image_encoder(picture, output_hidden_states=True).hidden_states[-2]
-    return encoder(torch.zeros(1, EMBEDDING), states.float())
+    return encoder(torch.zeros(1, EMBEDDING), states.float(), shapes.shortcut)

@@ -1,7 +1,8 @@
 """Read the files of published checkpoints without executing pickles, write them, and compare keys.
 
-A published model consists of three files written by torch.save: SAA, a dict `{"proj_module": face encoder,
+All are written by torch.save. A published DynamicID consists of three files: SAA, a dict `{"proj_module": face encoder,
 "SAA_module": processors in the order of unet.attn_processors}`, and the state dicts of IMR and landmark encoder.
+IP-Adapter-FaceID and ConsistentID are one file each, a dict of the state dicts of their parts.
 """
 
 from __future__ import annotations
@@ -15,13 +16,36 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from model.network.methods import CONSISTENTID, DYNAMICID, IP_ADAPTER_FACEID, IP_ADAPTER_FACEID_PLUS, Method
+
 # By kind of file: its published name; and for each prefix of its keys, the prefix of the adapter's keys.
-FILE_NAMES = {"saa": "SAA.bin", "imr": "IMR.bin", "landmark_encoder": "key_point_encoder.bin"}
+FILE_NAMES = {
+    "saa": "SAA.bin",
+    "imr": "IMR.bin",
+    "landmark_encoder": "key_point_encoder.bin",
+    "ip_adapter": "ip-adapter-faceid.bin",
+    "consistentid": "ConsistentID-v1.bin",
+}
 PREFIXES: dict[str, dict[str, str]] = {
     "saa": {"proj_module.": "face_encoder.", "SAA_module.": "processors."},
     "imr": {"": "reconfigurator."},
     "landmark_encoder": {"": "landmark_encoder."},
+    "ip_adapter": {"image_proj.": "face_encoder.", "ip_adapter.": "processors."},
+    "consistentid": {
+        "image_proj.": "face_encoder.",
+        "adapter_modules.": "processors.",
+        "FacialEncoder.": "facial_encoder.",
+    },
 }
+# The kinds of files of a method; the first one is always there.
+KINDS: dict[str, tuple[str, ...]] = {
+    DYNAMICID.name: ("saa", "imr", "landmark_encoder"),
+    IP_ADAPTER_FACEID.name: ("ip_adapter",),
+    IP_ADAPTER_FACEID_PLUS.name: ("ip_adapter",),
+    CONSISTENTID.name: ("consistentid",),
+}
+# Some published code writes, and reads, another name.
+_OTHER_NAMES = {"image_proj_model.": "image_proj."}
 
 
 class CheckpointError(ValueError):
@@ -127,6 +151,19 @@ def _flattened(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str,
             yield f"{prefix}{key}", value
 
 
+def of_kind(kind: str, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of a file of `kind` with the names of its parts that this project writes."""
+    return {_renamed(key, _OTHER_NAMES) if kind == "consistentid" else key: value for key, value in found.items()}
+
+
+def method_of(kind: str, found: Mapping[str, Any]) -> Method:
+    """Return the method of a published file of `kind` with the tensors `found`."""
+    if kind == "ip_adapter":
+        plus = any(key.startswith("image_proj.perceiver_resampler.") for key in found)
+        return IP_ADAPTER_FACEID_PLUS if plus else IP_ADAPTER_FACEID
+    return CONSISTENTID if kind == "consistentid" else DYNAMICID
+
+
 def to_adapter_keys(kind: str, found: Mapping[str, Any]) -> dict[str, Any]:
     """Rename the keys of a published file of `kind` to an adapter's keys; unknown keys stay."""
     return {_renamed(key, PREFIXES[kind]): value for key, value in found.items()}
@@ -149,7 +186,7 @@ def write_published(folder: Path, kind: str, tensors: Mapping[str, Tensor]) -> P
     """Write `tensors` into `folder` as a published file of `kind`, nested like the original; return its path."""
     own = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}
     content: dict[str, Any] = own
-    if kind == "saa":
+    if "" not in PREFIXES[kind]:
         content = {
             prefix.removesuffix("."): {
                 key.removeprefix(prefix): tensor for key, tensor in own.items() if key.startswith(prefix)
@@ -164,6 +201,7 @@ def write_published(folder: Path, kind: str, tensors: Mapping[str, Tensor]) -> P
 def kind_of(found: Mapping[str, Any]) -> str | None:
     """Return the kind of a published file (a key of FILE_NAMES) by the keys of its tensors, or None if unknown."""
     marks = {"saa": "SAA_module.", "imr": "entangleNet.", "landmark_encoder": "blocks."}
+    marks |= {"ip_adapter": "ip_adapter.", "consistentid": "FacialEncoder."}
     for kind, mark in marks.items():
         if any(key.startswith(mark) for key in found):
             return kind

@@ -154,3 +154,11 @@ PUBLISHED = Conventions(
     resolution=768,
 )
 NAMED: dict[str, Conventions] = {"published": PUBLISHED, "ours": OURS}
+_FACES = OURS.with_values({"hair": True, "clip_pixels": "openai"})
+# Of the published files of each method: docs/reference/published.md names what ours cannot follow.
+PUBLISHED_OF: dict[str, Conventions] = {
+    "dynamicid": PUBLISHED,
+    "ip_adapter_faceid": _FACES,
+    "ip_adapter_faceid_plus": _FACES,
+    "consistentid": _FACES.with_values({"crop": "photo", "steps": 50, "guidance": 5.0}),
+}

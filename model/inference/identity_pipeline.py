@@ -115,6 +115,11 @@ class IdentityPipeline(DiffusionPipeline):
     def set_adapter(self, adapter: Adapter) -> None:
         """Attach an adapter, replacing any other; raise ValueError under sequential CPU offload."""
         self._require_weights()
+        if adapter.method.facial_parts:
+            raise ValueError(
+                f"an adapter of {adapter.method.name}: pictures of facial parts are not made for drawing yet; "
+                "`dynamicid convert to-published` writes its own file"
+            )
         self.unload_adapter()
         adapter.to(self.unet.device, self.unet.dtype).eval()
         adapter.attach(self.unet)
@@ -249,6 +254,8 @@ class IdentityPipeline(DiffusionPipeline):
                 raise ValueError("face_prompts, boxes, masks and return_gate_maps need faces or identity_tokens")
             return self._run(None, None, prompt, arguments)
         adapter = self._require_adapter()
+        if return_gate_maps and not adapter.method.gate:
+            raise ValueError(f"no gate maps: an adapter of {adapter.method.name} has no gate")
         if boxes is not None and masks is not None:
             raise ValueError("boxes and masks: give one of the two")
         if identity_tokens is None:

@@ -1,4 +1,4 @@
-"""All trained networks as one module and one folder, with a reference to the base model (paper section 3)."""
+"""All trained networks of a method as one module and one folder, with a reference to the base model."""
 
 from __future__ import annotations
 
@@ -15,20 +15,24 @@ from model.face.face_prompts import EXPRESSIONS, POSES
 from model.formats import KEY
 from model.network.adapter_config import (
     CONFIG,
-    SIZES,
     WEIGHTS,
     check_config,
     check_weights,
     conventions_in,
+    method_in,
     read_config,
+    sizes_for,
     stated_conventions,
+    stated_method,
     write_config,
 )
 from model.network.attention import processor_for
 from model.network.base import BaseReference
 from model.network.face_encoder import FaceEncoder
+from model.network.facial_encoder import FacialEncoder
 from model.network.folding import FoldedLoRA
 from model.network.landmark_encoder import LandmarkEncoder
+from model.network.methods import DYNAMICID, Method
 from model.network.quantisation import dequantise
 from model.network.reconfigurator import Reconfigurator
 
@@ -36,20 +40,24 @@ EMBEDDING = 512
 
 
 class Adapter(nn.Module):
-    """Face encoder, SAA processors and, once they are trained, IMR, landmark encoder and landmark templates.
+    """Face encoder, attention processors and, once they are trained, IMR, landmark encoder and landmark templates.
 
-    `face_encoder`; `null_tokens` (1, tokens, D), learned tokens that stand for no identity; `processors` in the order
-    of `unet.attn_processors`; `reconfigurator`, `landmark_encoder` and `templates` (7, 5, 68, 2), which are None before
-    the reconfiguration stage. Parameters are in float32 unless moved; everything in `state_dict()` is saved.
-    `made_by` (JSON) is what the training that made the adapter recorded about itself, None where nothing did;
-    `conventions` say how its inputs are prepared.
+    `face_encoder`; `null_tokens` (1, tokens, D), tokens that stand for no identity; `processors` in the order of
+    `unet.attn_processors`; `facial_encoder`, None in methods without facial parts; `reconfigurator`, `landmark_encoder`
+    and `templates` (7, 5, 68, 2), which are None before the reconfiguration stage. Parameters are in float32 unless
+    moved; everything in `state_dict()` is saved. `made_by` (JSON) is what the training that made the adapter recorded
+    about itself, None where nothing did; `conventions` say how its inputs are prepared. `shortcut`: as in FaceEncoder.
     """
 
     templates: Tensor | None
 
-    def __init__(self, unet: Any, image_width: int, sizes: Any, gate_threshold: float) -> None:
+    def __init__(
+        self, unet: Any, image_width: int, sizes: Any, gate_threshold: float, method: Method = DYNAMICID
+    ) -> None:
         super().__init__()
-        self.sizes = _read_sizes(sizes)
+        self.method = method
+        self.shortcut: float | None = None
+        self.sizes = sizes_for(method, sizes)
         self.gate_threshold = float(gate_threshold)
         self.image_width = int(image_width)
         self.width = _width(unet)
@@ -59,29 +67,41 @@ class Adapter(nn.Module):
         self._replaced: dict[str, Any] = {}
         self._folded: FoldedLoRA | None = None
         tokens = self.sizes["tokens"]
-        self.face_encoder = FaceEncoder(self.width, self.image_width, tokens, EMBEDDING)
+        depth = 4 if method.image_states else 0
+        self.face_encoder = FaceEncoder(self.width, self.image_width, tokens, EMBEDDING, depth)
         # Not zero: with zero tokens the gate would be 0 everywhere and have no gradient.
         self.null_tokens = nn.Parameter(torch.randn(1, tokens, self.width) * 0.02)
         self.processors = nn.ModuleList(
-            processor_for(layer, self.sizes["lora_rank"], tokens, self.gate_threshold)
+            processor_for(layer, self.sizes["lora_rank"], tokens, self.gate_threshold, gated=method.gate)
             for layer in _attention_layers(unet).values()
         )
+        self.facial_encoder: FacialEncoder | None = None
+        if method.facial_parts:
+            parts = self.sizes["parts_width"], self.sizes["parts_depth"]
+            self.facial_encoder = FacialEncoder(self.width, self.image_width, *parts)
         self.reconfigurator: Reconfigurator | None = None
         self.landmark_encoder: LandmarkEncoder | None = None
         self.register_buffer("templates", None)
 
     @classmethod
-    def create(cls, unet: Any, image_encoder: Any, sizes: Any, gate_threshold: float = 0.3) -> Adapter:
-        """Return an untrained adapter for `unet`.
+    def create(
+        cls, unet: Any, image_encoder: Any, sizes: Any, gate_threshold: float = 0.3, method: Method = DYNAMICID
+    ) -> Adapter:
+        """Return an untrained adapter of a method for `unet`.
 
         LoRA is zero, and `k'`, `v'` are copies of the text's k, v in `unet`. `image_encoder` is the CLIP vision model,
         of which only the width is read. `sizes` is an object or mapping with any of the names in `SIZES`; a missing
         size has the value given there.
         """
-        return cls(unet, image_encoder.config.hidden_size, sizes, gate_threshold)
+        return cls(unet, image_encoder.config.hidden_size, sizes, gate_threshold, method)
 
     def add_reconfigurator(self, *, residual: bool = True) -> None:
-        """Add an untrained IMR and landmark encoder; with `residual` the IMR predicts a change, initially zero."""
+        """Add an untrained IMR and landmark encoder; with `residual` the IMR predicts a change, initially zero.
+
+        Raise ValueError for a method that has none.
+        """
+        if not self.method.motion:
+            raise ValueError(f"an adapter of {self.method.name} has no IMR: a reference keeps its expression and pose")
         sizes, device = self.sizes, self.null_tokens.device
         self.reconfigurator = Reconfigurator(
             self.width,
@@ -142,7 +162,7 @@ class Adapter(nn.Module):
 
     def encoders_to(self, device: torch.device) -> None:
         """Move the networks that compute identity tokens to `device`; the processors stay with the UNet."""
-        for part in (self.face_encoder, self.reconfigurator, self.landmark_encoder):
+        for part in (self.face_encoder, self.facial_encoder, self.reconfigurator, self.landmark_encoder):
             if part is not None:
                 part.to(device)
         self.null_tokens.data = self.null_tokens.data.to(device)
@@ -184,7 +204,17 @@ class Adapter(nn.Module):
     def identity_tokens(self, embeddings: Tensor, clip_states: Tensor) -> Tensor:
         """Return identity tokens (B, tokens, D) from unit embeddings (B, 512) and CLIP states of crops (B, T, W)."""
         like = self.null_tokens
-        return self.face_encoder(embeddings.to(like), clip_states.to(like))
+        return self.face_encoder(embeddings.to(like), clip_states.to(like), self.shortcut)
+
+    @torch.no_grad()
+    def encode_null_tokens(self, empty_states: Tensor) -> None:
+        """Set the null tokens to those of no face; `empty_states` (1, T, W): CLIP's of a picture of zeros.
+
+        A method that learns its null tokens keeps them.
+        """
+        if not self.method.learned_null:
+            nobody = self.null_tokens.new_zeros(1, EMBEDDING)
+            self.null_tokens.copy_(self.identity_tokens(nobody, empty_states.to(nobody)))
 
     def reconfigure(
         self,
@@ -209,7 +239,7 @@ class Adapter(nn.Module):
 
     def config(self, base_reference: BaseReference) -> dict[str, Any]:
         """Return the content of `config.json`."""
-        stated = stated_conventions(self.conventions)
+        stated = stated_method(self.method, self.shortcut, self.conventions) or stated_conventions(self.conventions)
         return {
             KEY: stated.pop(KEY),
             "sizes": self.sizes,
@@ -267,12 +297,14 @@ class Adapter(nn.Module):
         adapter.base_reference = BaseReference(**config["base"])
         adapter.made_by = config.get("made_by")
         adapter.conventions = conventions_in(config, folder / CONFIG)
+        adapter.shortcut = config.get("shortcut")
         return adapter.eval()
 
     @classmethod
     def _empty(cls, unet: Any, config: Mapping[str, Any]) -> Adapter:
         """Return an adapter with the networks that `config` names, whose weights are still to be read."""
-        adapter = cls(unet, config["image_width"], config["sizes"], config["gate_threshold"])
+        method = method_in(config, CONFIG)
+        adapter = cls(unet, config["image_width"], config["sizes"], config["gate_threshold"], method)
         if config["reconfigurator"] is not None:
             adapter.add_reconfigurator(residual=config["reconfigurator"]["residual"])
         if config["templates"]:
@@ -299,13 +331,6 @@ def _attention_layers(unet: Any) -> dict[str, Any]:
     """Return the attention layers by name, in the order of `unet.attn_processors`."""
     names = [name.removesuffix(".processor") for name in unet.attn_processors]
     return {name: unet.get_submodule(name) for name in names}
-
-
-def _read_sizes(sizes: Any) -> dict[str, int]:
-    def value(name: str, default: int) -> Any:
-        return sizes.get(name, default) if isinstance(sizes, Mapping) else getattr(sizes, name, default)
-
-    return {name: int(value(name, default)) for name, default in SIZES.items()}
 
 
 def _check_shapes(module: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:

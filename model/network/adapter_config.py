@@ -13,6 +13,7 @@ from typing import Any
 from model.face.conventions import OURS, Conventions, read_conventions
 from model.formats import ADAPTER, KEY, read_object
 from model.network.base import BaseReference
+from model.network.methods import DYNAMICID, Method, method_named
 
 WEIGHTS = "adapter.safetensors"
 CONFIG = "config.json"
@@ -26,6 +27,10 @@ SIZES: dict[str, int] = {
     "landmark_features": 768,
     "landmark_width": 16,
 }
+# Those of the facial encoder, in methods with facial parts (ConsistentID, section 3.2).
+PART_SIZES: dict[str, int] = {"parts_width": 1024, "parts_depth": 8}
+# The first format with conventions, and the first that names a method.
+_CONVENTIONS, _METHODS = 2, 3
 _MOST = 2**16
 # A layer is a Python object of its own, whatever its width.
 _MOST_LAYERS = 256
@@ -51,6 +56,7 @@ def check_config(config: Mapping[str, Any], origin: object) -> None:
     """Raise ValueError, beginning with `origin`, where a value cannot be an adapter's: before it is built."""
     if wrong := list(_wrong_values(config)):
         raise ValueError(f"{origin}: damaged: {', '.join(wrong)} missing or not a value of an adapter; copy it again")
+    method_in(config, origin)
     conventions_in(config, origin)
 
 
@@ -68,7 +74,33 @@ def stated_conventions(conventions: Conventions) -> dict[str, Any]:
     """Return what `config.json` states of conventions, with its format: a reader of format 1 knows only ours."""
     if conventions.are_ours:
         return {KEY: 1, **({"hair": True} if conventions.hair else {})}
-    return {KEY: ADAPTER.version, "conventions": conventions.model_dump()}
+    return {KEY: _CONVENTIONS, "conventions": conventions.model_dump()}
+
+
+def method_in(config: Mapping[str, Any], origin: object) -> Method:
+    """Return the method of an adapter: DynamicID where none is named; raise ValueError for an unknown one."""
+    return method_named(config.get("method", DYNAMICID.name), origin)
+
+
+def stated_method(method: Method, shortcut: float | None, conventions: Conventions) -> dict[str, Any]:
+    """Return what `config.json` states of another method than DynamicID, with its format; empty for DynamicID.
+
+    Readers of earlier formats know no other method, and would draw with a gate.
+    """
+    if method == DYNAMICID:
+        return {}
+    given = {} if shortcut is None else {"shortcut": shortcut}
+    return {KEY: _METHODS, "method": method.name, **given, "conventions": conventions.model_dump()}
+
+
+def sizes_for(method: Method, sizes: Any) -> dict[str, int]:
+    """Return the sizes of an adapter from an object or mapping; those that it lacks have their defaults."""
+
+    def value(name: str, default: int) -> Any:
+        return sizes.get(name, default) if isinstance(sizes, Mapping) else getattr(sizes, name, default)
+
+    wanted = SIZES | (PART_SIZES if method.facial_parts else {})
+    return {name: int(value(name, default)) for name, default in wanted.items()}
 
 
 def _wrong_values(config: Mapping[str, Any]) -> Iterator[str]:
@@ -76,8 +108,9 @@ def _wrong_values(config: Mapping[str, Any]) -> Iterator[str]:
     if not isinstance(sizes, dict):
         yield "sizes"
     else:
-        most = {"reconfigurator_depth": _MOST_LAYERS}
-        yield from (f"sizes.{name}" for name in SIZES if not _whole(sizes.get(name, 1), most.get(name, _MOST)))
+        most = {"reconfigurator_depth": _MOST_LAYERS, "parts_depth": _MOST_LAYERS}
+        known = SIZES | PART_SIZES
+        yield from (f"sizes.{name}" for name in known if not _whole(sizes.get(name, 1), most.get(name, _MOST)))
     if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not math.isfinite(threshold):
         yield "gate_threshold"
     yield from (name for name in ("cross_attention_width", "image_width") if not _whole(config.get(name), _MOST))
@@ -85,6 +118,9 @@ def _wrong_values(config: Mapping[str, Any]) -> Iterator[str]:
         yield "reconfigurator"
     if not isinstance(config.get("templates"), bool):
         yield "templates"
+    shortcut = config.get("shortcut", 1.0)
+    if isinstance(shortcut, bool) or not isinstance(shortcut, int | float) or not math.isfinite(shortcut):
+        yield "shortcut"
     if not isinstance(config.get("hair", False), bool):
         yield "hair"
     names, base = {field.name for field in fields(BaseReference)}, config.get("base")

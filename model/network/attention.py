@@ -109,14 +109,18 @@ class SemanticActivatedAttention(LoRAAttention):
     """Processor of a cross-attention: text attention with LoRA, plus the gated identity branch.
 
     `hidden` is the width of the layer, `context` that of text and identity tokens, `rank` the rank of the LoRA,
-    `tokens` the number of identity tokens per person, `threshold` the gate's τ unless the state has one.
+    `tokens` the number of identity tokens per person, `threshold` the gate's τ unless the state has one. Not `gated`,
+    it is the decoupled cross-attention of IP-Adapter, whatever the state asks for.
     """
 
     # Not k and v: the cache of a call keeps them, so folding would save almost nothing.
     foldable = ("to_q", "to_out")
 
-    def __init__(self, hidden: int, context: int, rank: int, tokens: int = 4, threshold: float = 0.3) -> None:
+    def __init__(
+        self, hidden: int, context: int, rank: int, tokens: int = 4, threshold: float = 0.3, *, gated: bool = True
+    ) -> None:
         super().__init__(hidden, context, rank)
+        self.gated = gated
         self.tokens = tokens
         self.threshold = threshold
         self.to_k_ip = nn.Linear(context, hidden, bias=False)
@@ -195,7 +199,7 @@ class SemanticActivatedAttention(LoRAAttention):
 
     def _gate(self, logits: Tensor, people: int, identity: IdentityState) -> Tensor | None:
         """Return the gate w (B, N) in float32, or None if it is off (w = 1)."""
-        if not identity.gate:
+        if not (self.gated and identity.gate):
             return None
         activation = logits.sum(dim=-1)
         low = activation.amin(dim=1, keepdim=True)
@@ -229,7 +233,7 @@ def _block_diagonal(states: Tensor, heads: int) -> Tensor:
     return (split * identity).flatten(3).flatten(1, 2)
 
 
-def processor_for(attn: Attention, rank: int, tokens: int, threshold: float) -> LoRAAttention:
+def processor_for(attn: Attention, rank: int, tokens: int, threshold: float, *, gated: bool = True) -> LoRAAttention:
     """Return a new processor for a layer of the base model; k', v' are copies of the text's k, v, and LoRA is zero.
 
     Raise ValueError for attention variants that Stable Diffusion's UNet does not have.
@@ -248,7 +252,7 @@ def processor_for(attn: Attention, rank: int, tokens: int, threshold: float) -> 
     hidden = attn.to_q.out_features
     if not attn.is_cross_attention:
         return SelfAttentionLoRA(hidden, rank)
-    processor = SemanticActivatedAttention(hidden, attn.to_k.in_features, rank, tokens, threshold)
+    processor = SemanticActivatedAttention(hidden, attn.to_k.in_features, rank, tokens, threshold, gated=gated)
     with torch.no_grad():
         processor.to_k_ip.weight.copy_(attn.to_k.weight)
         processor.to_v_ip.weight.copy_(attn.to_v.weight)

@@ -45,20 +45,26 @@ def feed_forward(width: int, ratio: int = 4) -> nn.Sequential:
 
 
 class FacePerceiverResampler(nn.Module):
-    """`depth` layers in which tokens attend to CLIP's image features, each followed by a feed-forward layer."""
+    """`depth` layers in which tokens attend to CLIP's image features, each followed by a feed-forward layer.
 
-    def __init__(self, width: int, image_width: int, depth: int = 4, head_width: int = 64) -> None:
+    `output` is the width of the result, by default that of the tokens.
+    """
+
+    def __init__(
+        self, width: int, image_width: int, depth: int = 4, head_width: int = 64, output: int | None = None
+    ) -> None:
         super().__init__()
+        output = output or width
         self.proj_in = nn.Linear(image_width, width)
-        self.proj_out = nn.Linear(width, width)
-        self.norm_out = nn.LayerNorm(width)
+        self.proj_out = nn.Linear(width, output)
+        self.norm_out = nn.LayerNorm(output)
         self.layers = nn.ModuleList(
             nn.ModuleList([PerceiverAttention(width, width // head_width, head_width), feed_forward(width)])
             for _ in range(depth)
         )
 
     def forward(self, tokens: Tensor, clip_states: Tensor) -> Tensor:
-        """Map tokens (B, K, width) and CLIP states (B, T, image_width) to (B, K, width)."""
+        """Map tokens (B, K, width) and CLIP states (B, T, image_width) to (B, K, output)."""
         context = self.proj_in(clip_states)
         for attention, forward in self.layers:
             tokens = attention(context, tokens) + tokens
@@ -70,12 +76,13 @@ class FaceEncoder(nn.Module):
     """Compute identity tokens (B, tokens, width) from embeddings (B, 512) and CLIP states of crops (B, T, image_width).
 
     `width` is the cross-attention width of the UNet; raise ValueError if it is not a multiple of 64. The embedding is
-    projected to tokens; the result is the output of the resampler for them.
+    projected to tokens; the result is the output of the resampler for them, or with `depth` 0, which has no resampler,
+    these tokens.
     """
 
     def __init__(self, width: int, image_width: int, tokens: int = 4, embedding: int = 512, depth: int = 4) -> None:
         super().__init__()
-        if width % 64:
+        if depth and width % 64:
             raise ValueError(f"cross-attention width {width}: the face encoder needs a multiple of 64")
         self.tokens = tokens
         self.width = width
@@ -83,10 +90,12 @@ class FaceEncoder(nn.Module):
             nn.Linear(embedding, 2 * embedding), nn.GELU(), nn.Linear(2 * embedding, tokens * width)
         )
         self.norm = nn.LayerNorm(width)
-        self.perceiver_resampler = FacePerceiverResampler(width, image_width, depth)
+        self.perceiver_resampler = FacePerceiverResampler(width, image_width, depth) if depth else None
 
     def forward(self, embeddings: Tensor, clip_states: Tensor, shortcut: float | None = None) -> Tensor:
         """Return the tokens, or with `shortcut` s, as some published checkpoints, projected embedding + s · tokens."""
         projected = self.norm(self.proj(embeddings).unflatten(-1, (self.tokens, self.width)))
+        if self.perceiver_resampler is None:
+            return projected
         tokens = self.perceiver_resampler(projected, clip_states)
         return tokens if shortcut is None else projected + shortcut * tokens

@@ -171,14 +171,19 @@ def initialise_from(adapter: Adapter, other: Adapter, origin: Path) -> None:
     If this LoRA has the higher rank, it keeps the other's directions, and the added ones have no effect at first.
     """
     rank = adapter.sizes["lora_rank"]
-    found = {**other.sizes, "image_width": other.image_width, "width": other.width}
-    wanted = {**adapter.sizes, "image_width": adapter.image_width, "width": adapter.width}
+    found, wanted = (
+        {"method": one.method.name, **one.sizes, "image_width": one.image_width, "width": one.width}
+        for one in (other, adapter)
+    )
     if other.sizes["lora_rank"] <= rank:
         found["lora_rank"] = rank
-    differing = [f"{name} {found[name]}, here {value}" for name, value in wanted.items() if found[name] != value]
+    differing = [
+        f"{name} {found.get(name)}, here {value}" for name, value in wanted.items() if found.get(name) != value
+    ]
     if differing:
         raise ValueError(
-            f"{origin}: this adapter has other sizes ({'; '.join(differing)}); start from scratch, or use its sizes"
+            f"{origin}: this adapter has another method or sizes ({'; '.join(differing)}); "
+            "start from scratch, or use the same"
         )
     adapter.face_encoder.load_state_dict(other.face_encoder.state_dict())
     adapter.processors.load_state_dict(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,12 +37,14 @@ AdapterFolder = Annotated[Path, argument("Adapter folder, such as models/adapter
 @app.command("from-published")
 def from_published(
     *,
-    saa: Annotated[Path, option("File of face encoder and attention processors.", metavar="FILE")],
     out: NewFolder,
+    saa: Annotated[Path | None, option("DynamicID's file of face encoder and attention.", metavar="FILE")] = None,
     imr: Annotated[Path | None, option("File of the IMR; needs --landmark-encoder.", metavar="FILE")] = None,
     landmark_encoder: Annotated[
         Path | None, option("File of the landmark encoder; needs --imr.", metavar="FILE")
     ] = None,
+    ip_adapter: Annotated[Path | None, option("File of IP-Adapter-FaceID or -Plus, alone.", metavar="FILE")] = None,
+    consistentid: Annotated[Path | None, option("File of ConsistentID, alone.", metavar="FILE")] = None,
     rest: Annotated[
         Path | None, option("rest.safetensors of `to-published`: what the other files cannot hold.", metavar="FILE")
     ] = None,
@@ -51,6 +54,10 @@ def from_published(
     residual: Annotated[
         bool | None, option("Add the IMR's output to the source's tokens; default: no, as published.")
     ] = None,
+    shortcut: Annotated[
+        float | None,
+        option("Add the face encoder's output so many times to the projected embedding: 1 for FaceID-Plus V2."),
+    ] = None,
     file: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,
 ) -> None:
@@ -59,13 +66,16 @@ def from_published(
     from model.checkpoints.published import PublishedFiles, read_published, to_adapter, verify
     from model.network.base import BaseReference
 
-    if rest is not None and (residual is not None or templates_of is not None):
-        raise UserError("--rest already states --residual and --templates-of: give it alone")
+    if rest is not None and (residual is not None or templates_of is not None or shortcut is not None):
+        raise UserError("--rest already states --residual, --templates-of and --shortcut: give it alone")
     _check_free(out)
-    refuse_pointers(file for file in (saa, imr, landmark_encoder, rest) if file is not None)
+    refuse_pointers(file for file in (saa, imr, landmark_encoder, rest, ip_adapter, consistentid) if file is not None)
     with wrong_use(ValueError, OSError):
-        published = read_published(PublishedFiles(saa, imr, landmark_encoder, rest))
+        published = read_published(PublishedFiles(saa, imr, landmark_encoder, rest, ip_adapter, consistentid))
+        for name in _of_dynamicid(published, residual=residual, templates_of=templates_of, shortcut=shortcut):
+            raise UserError(f"{name}: not a value of {published.method.name}; leave it out")
         shapes = _shapes(published, params, residual=bool(residual), templates=templates_of is not None)
+        shapes = shapes if shortcut is None else replace(shapes, shortcut=shortcut)
         verify(published, shapes)
         if published.config is not None:
             reference, others = BaseReference(**published.config["base"]), published.rest
@@ -81,7 +91,8 @@ def from_published(
     if not adapter.conventions.are_ours:
         say("it draws by conventions of its own: `conventions` in its config.json")
     tensors, ways = len(adapter.state_dict()), adapter.conventions.model_dump()
-    emit({"adapter": str(out), "tensors": tensors, "sizes": adapter.sizes, "imr": shapes.imr, "conventions": ways})
+    found = {"method": adapter.method.name, "sizes": adapter.sizes, "imr": shapes.imr, "conventions": ways}
+    emit({"adapter": str(out), "tensors": tensors, **found})
 
 
 @app.command("to-published")
@@ -91,7 +102,7 @@ def to_published(
     """Convert an adapter to published files, bit for bit; what they cannot hold goes to rest.safetensors."""
     params = read_params(file, overrides)
     from model.checkpoints.published import read_adapter, write_all
-    from model.network.adapter_config import conventions_in
+    from model.network.adapter_config import conventions_in, method_in
 
     _check_free(out)
     refuse_pointers(adapter.rglob("*"))
@@ -99,11 +110,15 @@ def to_published(
         config, state = read_adapter(adapter, _unet(params))
         with atomic_folder(out) as folder:
             names = [written.name for written in write_all(config, state, folder)]
+    method = method_in(config, adapter)
     if conventions_in(config, adapter).are_ours:
         say("published code prepares other inputs than those that this adapter knows: docs/reference/published.md")
     if config["reconfigurator"] and config["reconfigurator"]["residual"]:
         say("this IMR adds to the source's tokens (residual); published code must do so too, or its faces are wrong")
-    say("published files cannot hold null tokens, templates and τ: they are in rest.safetensors")
+    if (shortcut := config.get("shortcut")) is not None:
+        say(f"published code needs the shortcut {shortcut:g} of the face encoder, which its files cannot hold")
+    lost = "null tokens, templates and τ" if method.motion else "null tokens"
+    say(f"published files cannot hold {lost}: they are in rest.safetensors")
     emit({"folder": str(out), "files": names})
 
 
@@ -143,7 +158,7 @@ def _shapes(published: Published, params: Params, *, residual: bool, templates: 
     sizes = sizes_of(published, width, params.train_anchoring.sizes.model_dump())
     image_width = int(_config(resolve(params.base.image_encoder))["hidden_size"])
     threshold = params.train_anchoring.gate_threshold
-    return AdapterShapes(unet, image_width, sizes, threshold, residual=residual, imr=imr, templates=templates)
+    return AdapterShapes(unet, image_width, sizes, threshold, residual, imr, templates, published.method)
 
 
 def _base_and_rest(
@@ -174,12 +189,24 @@ def _base_and_rest(
 
 def _conventions(published: Published, params: Params) -> Conventions:
     """Return how the inputs of the converted adapter are prepared: as it was recorded, or as the parameters say."""
-    from model.face.conventions import NAMED
+    from model.face.conventions import OURS, PUBLISHED_OF
     from model.network.adapter_config import conventions_in
 
     if published.config is not None:
         return conventions_in(published.config, published.files.rest)
-    return NAMED[params.conventions.like].with_values(params.conventions.values())
+    own = OURS if params.conventions.like == "ours" else PUBLISHED_OF[published.method.name]
+    return own.with_values(params.conventions.values())
+
+
+def _of_dynamicid(
+    published: Published, *, residual: bool | None, templates_of: Path | None, shortcut: float | None
+) -> list[str]:
+    """Return the options that do not belong to the method of the files."""
+    method = published.method
+    given: dict[str, Any] = {"--residual": residual, "--templates-of": templates_of} if not method.motion else {}
+    # A shortcut adds to the resampler's output.
+    given |= {"--shortcut": shortcut} if method.gate or not method.image_states else {}
+    return [name for name, value in given.items() if value is not None]
 
 
 def _record(published: Published, params: Params) -> Any:

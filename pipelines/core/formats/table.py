@@ -71,7 +71,7 @@ TABLE = (
         ADAPTER,
         "`models/adapter`, a registered version",
         "`config.json`",
-        "read, its conventions being this project's own; an adapter with these still is of format 1",
+        "read; format 1: by this project's own conventions, 2: by others, 3: of another method than DynamicID",
     ),
     Stored(
         TRACKING,

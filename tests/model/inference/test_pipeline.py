@@ -30,6 +30,7 @@ from model.inference.gate_maps import heat_map
 from model.inference.pipeline import DynamicIDPipeline
 from model.network.adapter import Adapter
 from model.network.base import Base, BaseReference, load_base
+from model.network.methods import METHODS
 from tests.model.inference.pictures import HALVES, draw, quiet
 
 
@@ -355,3 +356,21 @@ def test_meta_weights_are_refused(pipe: DynamicIDPipeline, base: Base, tmp_path:
     for attach in (lambda: pipe.load_adapter(tmp_path), lambda: pipe.set_adapter(adapter)):
         with pytest.raises(ValueError, match="load it first, then offload"):
             attach()
+
+
+def test_an_adapter_without_a_gate_refuses_gate_maps_and_one_with_parts_is_not_drawn_with(base: Base) -> None:
+    sizes = {"lora_rank": 2, "parts_width": 64, "parts_depth": 1}
+    names = "ip_adapter_faceid", "consistentid"
+    plain, parts = (Adapter.create(base.unet, base.image_encoder, sizes, method=METHODS[name]) for name in names)
+    pipe = DynamicIDPipeline.from_base(base, plain)
+    pipe.set_progress_bar_config(disable=True)
+    common = {"identity_tokens": torch.randn(1, 4, 64), "num_inference_steps": 1, "output_type": "latent"}
+    drawn = [
+        pipe("a photo", **common, gate=gate, generator=torch.Generator().manual_seed(0)).images
+        for gate in (True, False)
+    ]
+    assert torch.equal(*drawn)
+    with pytest.raises(ValueError, match="no gate maps: an adapter of ip_adapter_faceid has no gate"):
+        pipe("a photo", **common, return_gate_maps=True)
+    with pytest.raises(ValueError, match="consistentid: pictures of facial parts are not made for drawing yet"):
+        pipe.set_adapter(parts)

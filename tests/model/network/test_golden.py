@@ -8,81 +8,20 @@ are read from the shapes of the tensors; the number of attention heads, which no
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 import torch
 from diffusers.models.attention_processor import Attention
-from safetensors import safe_open
 
 from model.network.attention import IdentityState, LoRAAttention, SelfAttentionLoRA, SemanticActivatedAttention
 from model.network.face_encoder import FaceEncoder
 from model.network.folding import FoldedLoRA
 from model.network.landmark_encoder import LandmarkEncoder
 from model.network.reconfigurator import Reconfigurator
+from tests.model.network.golden import TOLERANCE, Golden, golden_file
 
 pytestmark = pytest.mark.realdata
-TOLERANCE = 1e-4
-HEADS = 4
 TOKENS = 4
-
-
-class Golden:
-    """One file of vectors; `check` compares a computed tensor with one of them, and records the error."""
-
-    def __init__(self, file: Path, errors: dict[str, float]) -> None:
-        self.name = file.stem
-        self.errors = errors
-        with safe_open(file, "pt") as opened:
-            self.metadata = opened.metadata() or {}
-            self.tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-        self.heads = int(self.metadata.get("heads", HEADS))
-
-    def __getitem__(self, name: str) -> torch.Tensor:
-        return self.tensors[name]
-
-    def size(self, name: str, axis: int = 0) -> int:
-        return self.tensors[name].shape[axis]
-
-    def count(self, start: str) -> int:
-        """Return the number of modules in the list `start`."""
-        return len({name.removeprefix(start).split(".")[0] for name in self.tensors if name.startswith(start)})
-
-    def load_into(self, module: torch.nn.Module, prefix: str = "weights.") -> None:
-        state = {name.removeprefix(prefix): value for name, value in self.tensors.items() if name.startswith(prefix)}
-        module.load_state_dict({name: x.float() if x.is_floating_point() else x for name, x in state.items()})
-        module.eval()
-
-    def check(self, found: torch.Tensor, name: str, case: str = "") -> None:
-        error = float((found - self[name]).abs().max())
-        self.errors[self.name] = max(error, self.errors.get(self.name, 0.0))
-        assert found.dtype == torch.float32
-        assert found.shape == self[name].shape
-        assert error <= TOLERANCE, f"{self.name}, {name} {case}: largest error {error:.1e} > {TOLERANCE}"
-
-
-@pytest.fixture(scope="module")
-def errors(request: pytest.FixtureRequest) -> Iterator[dict[str, float]]:
-    """The largest error per file, printed after all cases even if output is captured."""
-    largest: dict[str, float] = {}
-    yield largest
-    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
-    with request.config.pluginmanager.get_plugin("capturemanager").global_and_fixture_disabled():
-        reporter.write_line("")
-        for name, error in largest.items():
-            reporter.write_line(f"{name}: largest error {error:.1e} (allowed {TOLERANCE:.0e})")
-
-
-@pytest.fixture
-def golden(shared: Path, errors: dict[str, float], request: pytest.FixtureRequest) -> Golden:
-    folder = Path(request.config.getoption("--golden") or shared / "golden")
-    return Golden(folder / f"{request.param}.safetensors", errors)
-
-
-def golden_file(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Parametrize a test with the file `name`."""
-    return pytest.mark.parametrize("golden", [name], indirect=True, ids=[name])
 
 
 @golden_file("face_encoder")

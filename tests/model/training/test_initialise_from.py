@@ -11,6 +11,7 @@ import torch
 from model.network.adapter import Adapter
 from model.network.attention import LoRA
 from model.network.base import Base
+from model.network.methods import IP_ADAPTER_FACEID_PLUS
 from model.training.anchoring import initialise_from
 
 
@@ -55,5 +56,16 @@ def test_other_sizes_are_named(base: Base, make_adapter: Callable[..., Adapter],
     sizes = {**make_adapter(base).sizes, **changed}
     other = Adapter.create(base.unet, base.image_encoder, sizes, 0.3)
     ((name, value),) = changed.items()
-    with pytest.raises(ValueError, match=rf"champion: this adapter has other sizes \({name} {value}, here .*scratch"):
+    with pytest.raises(
+        ValueError, match=rf"champion: this adapter has another method or sizes \({name} {value}, here .*scratch"
+    ):
         initialise_from(make_adapter(base, imr=False), other, Path("champion"))
+
+
+def test_an_adapter_of_another_method_is_refused(base: Base, make_adapter: Callable[..., Adapter]) -> None:
+    """The tensors of both have the same names and shapes."""
+    adapter = make_adapter(base, imr=False)
+    plus = Adapter.create(base.unet, base.image_encoder, adapter.sizes, method=IP_ADAPTER_FACEID_PLUS)
+    assert plus.state_dict().keys() == adapter.state_dict().keys()
+    with pytest.raises(ValueError, match=r"champion: .*method ip_adapter_faceid_plus, here dynamicid"):
+        initialise_from(adapter, plus, Path("champion"))
