@@ -81,11 +81,13 @@ class Report:
 class NetworkThresholds:
     """Thresholds of the face pack's networks.
 
-    From the cosine `similarity` on two groups are one person, below `copies` no two pictures are copies; a face with a
-    score below `doubtful` may be none (None: not known).
+    From the cosine `similarity` on two groups are one person; a face is surely one of a group if its cosine to the mean
+    of the others is at least `sure`; below `copies` no two pictures are copies; a face with a score below `doubtful`
+    may be none (None: not known).
     """
 
     similarity: float
+    sure: float
     copies: float
     doubtful: float | None
 
@@ -146,7 +148,10 @@ def _run(
 def _thresholds(params: Params, recogniser: Recogniser) -> NetworkThresholds:
     similarity = recogniser.similarity(params.curate.similarity, "curate.similarity")
     copies = recogniser.known.copies if recogniser.known else (1 + similarity) / 2
-    return NetworkThresholds(similarity, copies, pack_traits(params.preprocess).doubtful)
+    # The mean of a group is nearer to a stranger than its single photos are: its chance differences cancel out.
+    typical = recogniser.known.same if recogniser.known else similarity
+    sure = max(similarity, (similarity + typical) / 2)
+    return NetworkThresholds(similarity, sure, copies, pack_traits(params.preprocess).doubtful)
 
 
 def decide(
@@ -159,7 +164,7 @@ def decide(
         faces.rows["label"] = [source.photos[name].labels.identity for name in faces.rows["file_name"]]
     leave_out_repeats(faces)
     leave_out_poor(faces, section)
-    find_identities(faces, section, thresholds.similarity)
+    find_identities(faces, section, thresholds.similarity, thresholds.sure)
     leave_out_near_duplicates(faces, section, thresholds.copies)
     faces.rows["cut"] = _cuts(faces)
     return faces, choose(faces, section)

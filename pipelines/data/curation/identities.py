@@ -14,14 +14,15 @@ from pipelines.data.curation.faces import Faces
 _UNSAFE = re.compile(r"[^\w.-]+")
 
 
-def find_identities(faces: Faces, params: Curate, similarity: float) -> None:
+def find_identities(faces: Faces, params: Curate, similarity: float, sure: float) -> None:
     """Set `cluster`, `identity` and `similarity` (cosine to the mean of the cluster's other faces) of every candidate.
 
-    `similarity` is the recogniser's cosine from which two groups of faces are one person.
+    `similarity` is the recogniser's cosine from which two groups of faces are one person, `sure` the cosine to the mean
+    of the cluster's other faces that a face must have to be selected.
 
     Where rows have a `label`, the cluster with most photos of a label is the label's home and is named after it; photos
     without a face in their label's home are left out as disputed. Faces that are not similar enough to their cluster
-    are left out, too; so are all but the most similar of several faces of a cluster in one photo.
+    are left out, too (they stay in it); so are all but the most similar of several faces of a cluster in one photo.
     """
     rows = faces.rows
     members = np.flatnonzero(faces.candidates)
@@ -36,8 +37,8 @@ def find_identities(faces: Faces, params: Curate, similarity: float) -> None:
     _dispute(faces, homes)
     for group in groups:
         _keep_one_per_photo(faces, group)
-        unlike = [row for row in group if faces.candidates[row] and rows.at[row, "similarity"] < similarity]
-        texts = [f"similarity {rows.at[row, 'similarity']:.2f} < {similarity:g}" for row in unlike]
+        unlike = [row for row in group if faces.candidates[row] and rows.at[row, "similarity"] < sure]
+        texts = [f"similarity {rows.at[row, 'similarity']:.2f} < {sure:g}" for row in unlike]
         faces.leave_out(unlike, "unlike_identity", texts)
 
 

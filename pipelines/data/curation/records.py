@@ -84,7 +84,7 @@ REASONS: dict[str, str] = {
     "turned_away": "the head is turned further than curate.max_yaw or curate.max_pitch",
     "cut_off": "the face extends beyond the border of the photo",
     "label_disputed": "the face does not resemble the other photos of the person named by its folder",
-    "unlike_identity": "the similarity to the identity's other faces is below the recogniser's threshold",
+    "unlike_identity": "the face is not similar enough to the mean of the identity's other faces to be sure",
     "twice_in_photo": "another face of the photo is more similar to this identity",
     "crowded": "every square around the face contains part of another face",
     "near_duplicate": "a better, nearly identical picture of the face is kept",
