@@ -25,20 +25,15 @@ class CommandOperator(BashOperator):
 
     def __init__(self, *, pages: dict[str, str], **options: Any) -> None:
         super().__init__(**options)
-        self.pages, self.run_address = pages, ""
+        self.pages, self.run_address, self.workspace = pages, "", ""
 
     def execute(self, context: Any) -> Any:
         """Run the command; the reason is otherwise in the log alone, and no notification has it."""
-        if self.cwd and not Path(self.cwd).is_dir():
-            raise AirflowFailException(  # a retry would not find it either
-                f"{self.cwd}: the workspace of this run is gone, as after `dynamicid clean`; clear the task "
-                "`workspace` with Downstream"
-            )
         with tempfile.TemporaryDirectory() as folder:
-            note, address = Path(folder) / "reason", Path(folder) / "run"
-            # pipelines/core/errors.py, pipelines/registry/runs.py
-            notes = {"DYNAMICID_REASON_FILE": str(note), "DYNAMICID_RUN_FILE": str(address)}
-            self.env = {**(self.env or {}), **notes}
+            note, address, place = (Path(folder) / name for name in ("reason", "run", "workspace"))
+            # pipelines/core/errors.py, pipelines/registry/runs.py, pipelines/commands/workspace.py
+            notes = {"REASON": str(note), "RUN": str(address), "WORKSPACE": str(place)}
+            self.env = {**(self.env or {}), **{f"DYNAMICID_{name}_FILE": file for name, file in notes.items()}}
             try:
                 with ShownWhileRunning(self, context.get("ti"), address):
                     return super().execute(context)
@@ -50,3 +45,5 @@ class CommandOperator(BashOperator):
                 code, reason = json.loads(note.read_text(encoding="utf-8"))
                 error = AirflowFailException if code == _WRONG_USE else AirflowException
                 raise error(f"{reason} (exit {code})") from None
+            finally:
+                self.workspace = place.read_text(encoding="utf-8") if place.is_file() else ""

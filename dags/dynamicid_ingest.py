@@ -9,7 +9,7 @@ from airflow.sdk import DAG, task
 from assets import FACES
 from inbox_sensor import InboxSensor
 from stage_task import COMMON, HOME, INBOX, PYTHON, SKIP, command_task
-from task_docs import doc_of
+from task_docs import DATASET, doc_of
 
 DOC = """
 ### From the inbox to a dataset version
@@ -45,11 +45,12 @@ with DAG(
         patience=timedelta(hours=12),
         execution_timeout=None,
     )
-    workspace = command_task("workspace", "workspace create", cwd=HOME)
+    workspace = command_task("workspace", "workspace create", at_home=True)
     take = command_task("take", f"inbox take --skip-code {SKIP}")
-    ingest = command_task("ingest", "inbox add --latest")
-    validate = command_task("validate", "inbox validate", retries=0)
-    publish = command_task("publish", f"inbox publish --skip-code {SKIP}", output_processor=json.loads)
+    ingest = command_task("ingest", "inbox add --latest", keep=[DATASET])
+    validate = command_task("validate", "inbox validate", bring=[DATASET], retries=0)
+    publishing = {"bring": [DATASET], "output_processor": json.loads}
+    publish = command_task("publish", f"inbox publish --skip-code {SKIP}", **publishing)
 
     @task(outlets=[FACES], doc_md=doc_of("announce"))
     def announce(published: dict, *, outlet_events=None) -> str:

@@ -10,8 +10,8 @@ from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import DAG, AssetOrTimeSchedule, CronTriggerTimetable, task
 from assets import FACES
 from promotion import ANSWERED, QUESTION, answer_of
-from stage_task import COMMON, HOME, PROMOTION, SKIP, command_task, stage_task
-from task_docs import STAGES, doc_of, outputs_of
+from stage_task import COMMON, PROMOTION, SKIP, command_task, stage_task
+from task_docs import DATASET, EVERYTHING, PROCESSED, STAGES, doc_of, outputs_of
 from training_form import ASKED, FILLED, FORM, PLANNED, trigger_of, versions_of
 
 DOC = """
@@ -42,21 +42,23 @@ with DAG(
     user_defined_macros={"trigger_of": trigger_of, "versions_of": versions_of, "answer_of": answer_of},
     **COMMON,
 ) as dag:
-    plan = command_task("plan", f"retrain plan --skip-code {SKIP}", form=ASKED, cwd=HOME, output_processor=json.loads)
-    workspace = command_task("workspace", "workspace create", cwd=HOME)
+    planning = {"form": ASKED, "at_home": True, "output_processor": json.loads}
+    plan = command_task("plan", f"retrain plan --skip-code {SKIP}", **planning)
+    workspace = command_task("workspace", "workspace create", at_home=True)
     ingest = command_task("ingest", "retrain configure", form=PLANNED)
     # What cannot reach its end stops here, in seconds.
-    doctor = command_task("doctor", "doctor --fast", retries=0)
+    doctor = command_task("doctor", "doctor --fast", bring=[DATASET], retries=0)
     made_by = {out: name for name, stage in STAGES.items() for out in outputs_of(stage)}
     tasks = {name: stage_task(name, execution_timeout=timedelta(days=7)) for name in STAGES}
     for name, stage in STAGES.items():
         needs = {made_by[dep] for dep in stage["deps"] if dep in made_by}
         [tasks[need] for need in sorted(needs)] >> tasks[name] if needs else doctor >> tasks[name]
     # Data that has drifted from the champion's stops the run before hours of training, unless the form accepts it.
-    drift = command_task("drift", "retrain drift", form=FILLED, retries=1)
+    drift = command_task("drift", "retrain drift", bring=[DATASET, PROCESSED], form=FILLED, retries=1)
     tasks["validate_processed"] >> drift >> tasks["train_anchoring"]
-    save_run = command_task("save_run", "workspace save", cwd=HOME)
-    register = command_task("register", "register --accept-refusal", pool=PROMOTION, output_processor=json.loads)
+    save_run = command_task("save_run", "workspace save", at_home=True)
+    registering = {"bring": [EVERYTHING], "pool": PROMOTION, "output_processor": json.loads}
+    register = command_task("register", "register --accept-refusal", **registering)
 
     @task.short_circuit(doc_md=doc_of("person_asked"))
     def person_asked(params: dict) -> bool:

@@ -13,6 +13,8 @@ STAGES: dict[str, Any] = yaml.safe_load((_HERE.parent / "dvc.yaml").read_text())
 # The form and the help of all commands, written by `make reference`.
 REFERENCE: dict[str, Any] = json.loads((_HERE / "reference.json").read_text(encoding="utf-8"))
 _NOTES: dict[str, Any] = yaml.safe_load((_HERE / "task_docs.yaml").read_text(encoding="utf-8"))
+# What tasks read beside the stages; a dot stands for all data of the run.
+DATASET, PROCESSED, EVERYTHING = "data/faces", "data/processed", "."
 # The pages of a task, which task_links links.
 _PAGES = ("docs", "report")
 _CODE = ("pipelines/", "model/face", "model/network", "model/inference", "model/processors", "model/training")
@@ -22,6 +24,12 @@ def outputs_of(stage: dict[str, Any]) -> list[str]:
     """Return the outputs of a stage of dvc.yaml."""
     outs = [out for kind in ("outs", "metrics", "plots") for out in stage.get(kind, ())]
     return [out if isinstance(out, str) else next(iter(out)) for out in outs]
+
+
+def data_of(stage: dict[str, Any]) -> list[str]:
+    """Return what a stage reads of what DVC keeps: the dataset, and outputs of other stages."""
+    kept = {DATASET, *(out for one in STAGES.values() for out in outputs_of(one))}
+    return [path for path in stage["deps"] if path in kept]
 
 
 def pages_of(words: str) -> dict[str, str]:

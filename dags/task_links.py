@@ -35,10 +35,11 @@ class DocsLink(BaseOperatorLink):
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
         """Return the address, or an empty text where there is no page."""
         path = operator.pages.get(self.page)
-        if path is None or not (Path(operator.cwd) / path).is_file():
+        workspace = Path(getattr(operator, "workspace", ""))
+        if path is None or not (workspace / path).is_file():
             return ""
         base = conf.get("api", "base_url", fallback="http://localhost:8080").rstrip("/")
-        return f"{base}/{_PAGES}/{quote(ti_key.dag_id)}/{quote(Path(operator.cwd).name)}/{path}"
+        return f"{base}/{_PAGES}/{quote(ti_key.dag_id)}/{quote(workspace.name)}/{path}"
 
 
 class ReportLink(DocsLink):

@@ -61,9 +61,10 @@ app.command()(diff)
 def checkout(tag: Annotated[str, argument("A version such as faces-v3, or latest.", metavar="TAG")]) -> None:
     """Restore version TAG of the dataset into data/faces."""
     from pipelines.registry.retraining import LATEST, newest
-    from pipelines.versions.dataset_version import checkout_version, known_versions
+    from pipelines.versions.dataset_version import checkout_version, fetch_versions, known_versions
 
     if tag == LATEST:
+        fetch_versions(Path.cwd())
         tag = newest(known_versions(Path.cwd())) or ""
         if not tag:
             raise UserError("latest: there is no dataset version yet; `dynamicid ingest` makes one")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -96,14 +96,16 @@ def add(
     from pipelines.operations.inbox.reading import local_batches
     from pipelines.registry.retraining import LATEST
     from pipelines.stages.ingest import Inputs, Outputs, run
-    from pipelines.versions.dataset_version import known_versions
+    from pipelines.versions.dataset_version import fetch_versions, known_versions
     from pipelines.versions.forgotten import REASON
 
     given = load_params(params)
     if latest:
         shutil.rmtree(out, ignore_errors=True)
+        fetch_versions(Path.cwd())
         if known_versions(Path.cwd()):
             checkout(LATEST)
+    _begin()
     counts = {}
     box = _open(inbox, params)
     bad = box.bad(run_id)
@@ -147,13 +149,8 @@ def validate(run_id: RunId, inbox: Address, params: ParamsFile = DEFAULT_PARAMS)
 def publish(skip_code: SkipCode = 0) -> None:
     """Make a version of the dataset and print it as JSON; a retry prints the version already made."""
     from pipelines.commands.dataset import publish_version
-    from pipelines.versions.dataset_version import known_versions
 
-    begun = json.loads((_PUBLISHED.is_file() and _PUBLISHED.read_text(encoding="utf-8")) or "{}")
-    if "before" not in begun:
-        # Written first: if this process is killed, the version that it made is new for a retry, too.
-        begun = {"before": known_versions(Path.cwd()), "last": begun}
-        write_atomically(_PUBLISHED, json.dumps(begun))
+    begun = _begin()
     made = publish_version(Path(FACES))
     same = begun["last"].get("md5") == made["md5"]
     published = begun["last"] if same else {**made, "new": made["tag"] not in begun["before"]}
@@ -183,6 +180,21 @@ def refuse(
     """Move the batches of a run to _bad, with the reason."""
     place = _open(inbox, params).finish(run_id, refused=reason)
     emit({"moved_to": place}, place)
+
+
+def _begin() -> dict[str, Any]:
+    """Write which versions there are before this run makes one: if it is killed, its version is new for a retry, too.
+
+    `add` does it, so that also a retry on another machine knows them.
+    """
+    from pipelines.versions.dataset_version import fetch_versions, known_versions
+
+    begun: dict[str, Any] = json.loads((_PUBLISHED.is_file() and _PUBLISHED.read_text(encoding="utf-8")) or "{}")
+    if "before" not in begun:
+        fetch_versions(Path.cwd())
+        begun = {"before": known_versions(Path.cwd()), "last": begun}
+        write_atomically(_PUBLISHED, json.dumps(begun))
+    return begun
 
 
 def _open(address: str, params: Path) -> Inbox:

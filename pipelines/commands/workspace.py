@@ -2,28 +2,70 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Annotated
 
+import typer
+
 from pipelines.commands.options import NewFolder, RunId, argument, command_group, option
 from pipelines.commands.output import emit
+from pipelines.versions import handover
 from pipelines.versions import workspace as workspaces
+from pipelines.versions.git_tags import is_remote
 
 app = command_group("Create, save and restore the clone of the repository in which one run works.")
 
 Home = Annotated[Path, option("Checkout to clone.", metavar="DIR", envvar="DYNAMICID_HOME")]
+# Names a file for the path of the workspace, whose pages Airflow links.
+_NOTE = "DYNAMICID_WORKSPACE_FILE"
 
 
 @app.command()
 def create(run_id: RunId, home: Home = Path()) -> None:
     """Create the workspace of a run, or find it; print its path as the last line."""
-    folder = str(workspaces.create(home, run_id).path)
+    folder = str(handover.begin(home, run_id).path)
     emit({"workspace": folder}, folder)
+
+
+@app.command()
+def run(
+    words: Annotated[list[str], argument("Command of dynamicid and its options, after `--`.")],
+    run_id: RunId,
+    home: Home = Path(),
+    bring: Annotated[
+        list[str] | None, option("Input to pull on another machine; `.`: all. Repeatable.", metavar="PATH")
+    ] = None,
+    keep: Annotated[list[str] | None, option("Folder to hand to other machines; repeatable.", metavar="PATH")] = None,
+) -> None:
+    """Run a command in the workspace of a run; one of several machines brings its inputs and hands over its results."""
+    work = handover.enter(home, run_id)
+    handover.bring(work, bring or ())
+    if note := os.environ.get(_NOTE):
+        Path(note).write_text(str(work.path), encoding="utf-8")
+    command = [sys.executable, "-m", "pipelines.cli", *words]  # the code of the run, in the workspace
+    environment = {**os.environ, **work.environment()}
+    if not is_remote(work.home):
+        sys.stdout.flush()
+        os.chdir(work.path)
+        os.execve(command[0], command, environment)
+    # A scheduler sends the signal to the whole group: the command ends by it, and then this process.
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    code = subprocess.run(command, cwd=work.path, env=environment, check=False).returncode
+    signal.signal(signal.SIGTERM, before)
+    if code:
+        raise typer.Exit(code if code > 0 else 128 - code)
+    handover.hand_over(work, keep or ())
 
 
 @app.command()
 def save(run_id: RunId, home: Home = Path()) -> None:
     """Save the run as a DVC experiment of the checkout; print its name as the last line."""
+    if is_remote(home):
+        handover.bring(handover.enter(home, run_id), (handover.ALL,))
     name = workspaces.save(home, run_id)
     emit({"experiment": name}, name)
 

@@ -10,7 +10,7 @@ from typing import Literal
 from pipelines.core.errors import UserError
 from pipelines.core.params import Params
 from pipelines.registry.registry import champion_number, open_registry, versions_of
-from pipelines.versions.dataset_version import known_versions
+from pipelines.versions.dataset_version import fetch_versions, known_versions
 
 Trigger = Literal["hand", "schedule", "data"]
 LATEST = "latest"
@@ -46,6 +46,7 @@ def make_plan(
     used, and if a registered version was trained on it already, `retrain.without_new_data` decides. `start_from` is a
     value of `retrain.start_from`, which is its default.
     """
+    fetch_versions(root)
     known = known_versions(root)
     for version in versions:
         if version != LATEST and version not in known:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pipelines.core.errors import StageFailed
 from pipelines.versions.git import git, has_commit, run_git
-from pipelines.versions.git_tags import commit_index, index_of_head, local_origin, push_tag
+from pipelines.versions.git_tags import MACHINES, commit_index, index_of_head, is_remote, local_origin, push_tag
 
 PREFIX = "model-"
 # Untracked files that reproducing the result may need.
@@ -35,9 +35,14 @@ def take_snapshot(root: Path, message: str, files: Mapping[str, bytes] | None = 
         commit = commit_index(root, index, files or {}, message)
     tag = f"{PREFIX}{commit[:12]}"
     git(root, "update-ref", f"refs/tags/{tag}", commit)
-    if local_origin(root) is not None:
-        push_tag(root, tag)
+    for place in _places(root):
+        push_tag(root, tag, place)
     return tag
+
+
+def _places(root: Path) -> list[str]:
+    """Return the git remotes that keep snapshots: the repository that all machines reach, and a local origin."""
+    return [*([MACHINES] if is_remote(root) else []), *(["origin"] if local_origin(root) is not None else [])]
 
 
 def fetch_snapshot(root: Path, tag: str) -> None:
@@ -45,8 +50,11 @@ def fetch_snapshot(root: Path, tag: str) -> None:
     known = f"refs/tags/{tag}"
     if run_git(root, "rev-parse", "--verify", "--quiet", known).code == 0:
         return
-    done = run_git(root, "fetch", "--quiet", "--no-tags", "origin", f"{known}:{known}")
-    if done.code:
+    for place in _places(root) or ["origin"]:
+        done = run_git(root, "fetch", "--quiet", "--no-tags", place, f"{known}:{known}")
+        if done.code == 0:
+            break
+    else:
         raise StageFailed(
             f"{tag}: the snapshot of this version is neither here nor at origin ({done.problem}); "
             "`dynamicid restore` brings back the tags of a backup"

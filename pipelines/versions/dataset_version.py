@@ -22,10 +22,12 @@ from pipelines.versions.dvc import bring_data, dvc, dvc_problem, home_of, not_br
 from pipelines.versions.forgotten import LEDGER, describe_entries, gate, refuse_forgotten
 from pipelines.versions.git import git, in_repository
 from pipelines.versions.git_tags import (
+    MACHINES,
     check_repository,
     claim_tag,
     commit_files,
     fetch_tags,
+    is_remote,
     numbered_tags,
     push_tag,
     read_at,
@@ -49,6 +51,17 @@ class DatasetVersion:
 def known_versions(root: Path, folder: str = FACES) -> list[str]:
     """Return the tags of all versions of `folder`, the oldest first."""
     return [name for _, name in numbered_tags(root, _prefix(folder))]
+
+
+def fetch_versions(root: Path, folder: str = FACES) -> None:
+    """Fetch the versions that were made elsewhere: in the checkout of a workspace, or on other machines."""
+    for place in _places(root):
+        fetch_tags(root, _prefix(folder), place)
+
+
+def _places(root: Path) -> list[str]:
+    """Return the git remotes at which versions are made, the one that all machines reach first."""
+    return [*([MACHINES] if is_remote(root) else []), *(["origin"] if home_of(root) is not None else [])]
 
 
 def current_version(root: Path, folder: str = FACES) -> DatasetVersion:
@@ -90,7 +103,7 @@ def make_version(root: Path, folder: Path | str, message: str) -> DatasetVersion
     name = target.relative_to(root).as_posix()
     mend_interrupted(root, name)
     refuse_forgotten(target, content=True)
-    _add(root, name)
+    track(root, name)
     version = publish_version(root, name, message)
     push_data(root, f"{name}.dvc")
     return version
@@ -100,29 +113,33 @@ def publish_version(root: Path, folder: str, message: str) -> DatasetVersion:
     """Tag the version that the `.dvc` file of `folder` describes.
 
     A clone that shares the DVC cache of its local origin, such as the workspace of a run, also pushes the tag to that
-    origin, which has the data. Clones that publish at the same time get different numbers for different data.
+    origin, which has the data. So does a checkout of one of several machines, to the repository that they share. Clones
+    that publish at the same time get different numbers for different data.
     """
     md5 = _md5(root, folder)
     if md5 is None:
         raise UserError(f"{root / folder}.dvc: no such file; `dvc add {folder}` writes it")
     prefix = _prefix(folder)
-    shared = home_of(root) is not None
+    places = _places(root)
     rows = _count(root / folder)
     text = f"{message.strip()}\n\nRows: {rows}" if rows is not None else message.strip()
 
     def claim() -> str:
-        if shared:
-            fetch_tags(root, prefix)
+        for place in places:
+            fetch_tags(root, prefix, place)
         if tag := tag_of(root, md5, folder):
-            if shared:
-                push_tag(root, tag)
+            for place in places:
+                push_tag(root, tag, place)
             return tag
         pointer = Path(f"{folder}.dvc")
         ignore = pointer.parent / ".gitignore"
         # Every version holds the list of the forgotten: a clone that checks out an older one needs it.
         kept = (pointer, ignore, Path(LEDGER))
         files = {path.as_posix(): (root / path).read_bytes() for path in kept if (root / path).is_file()}
-        return claim_tag(root, prefix, commit_files(root, files, text), text, push=shared)
+        tag = claim_tag(root, prefix, commit_files(root, files, text), text, push=next(iter(places), None))
+        for place in places[1:]:
+            push_tag(root, tag, place)
+        return tag
 
     return DatasetVersion(retry_claim(claim), md5, rows)
 
@@ -134,8 +151,7 @@ def checkout_version(root: Path, tag: str, folder: str = FACES) -> DatasetVersio
     """
     root = root.resolve()
     check_repository(root)
-    if home_of(root) is not None:
-        fetch_tags(root, _prefix(folder))
+    fetch_versions(root, folder)
     known = known_versions(root, folder)
     pointer = root / f"{folder}.dvc"
     content = read_at(root, [tag], f"{folder}.dvc").get(tag) if tag in known else None
@@ -192,7 +208,8 @@ def require_dataset(root: Path, folder: str = FACES) -> None:
         )
 
 
-def _add(root: Path, folder: str) -> None:
+def track(root: Path, folder: str) -> None:
+    """Add a folder to DVC: its data to the cache, its hash to `<folder>.dvc`."""
     from tenacity import Retrying, retry_if_result, stop_after_attempt, wait_fixed
 
     # Another DVC command may hold the lock of this repository.

@@ -144,16 +144,17 @@ def use_data_of(root: Path, other: Path) -> None:
     config.write()
 
 
-def bring_data(root: Path, *pointers: str) -> str | None:
-    """Check out the data of `pointers` (`.dvc` files; default: all), pulled from the default remote if necessary.
+def bring_data(root: Path, *pointers: str, force: bool = False) -> str | None:
+    """Check out the data of `pointers` (`.dvc` files, outputs; default: all), pulled from the default remote if needed.
 
-    Returns the error message, which names what is missing, or None on success. Data with photos of the forgotten is an
-    error, and does not stay.
+    With `force` it replaces what is there and in no cache, as a killed stage leaves it. Returns the error message,
+    which names what is missing, or None on success. Data with photos of the forgotten is an error, and does not stay.
     """
-    done = dvc(root, "checkout", "--", *pointers, capture=True)
+    over = ("--force",) if force else ()
+    done = dvc(root, "checkout", *over, "--", *pointers, capture=True)
     remote = default_remote(root)
     if done.returncode and remote is not None:
-        done = dvc(root, "pull", "--", *pointers, capture=True)
+        done = dvc(root, "pull", *over, "--", *pointers, capture=True)
     if done.returncode:
         missing = "; ".join(_missing(root, pointers or known_pointers(root)))
         there = "there is no DVC remote" if remote is None else f"DVC remote {remote!r}: {dvc_problem(done)}"

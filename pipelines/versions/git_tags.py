@@ -14,6 +14,8 @@ from pipelines.core.errors import StageFailed, UserError
 from pipelines.versions.git import GitRun, git, has_commit, in_repository, run_git
 
 _ATTEMPTS = 30
+# The git remote of a checkout that is one of several machines: the repository that all of them reach.
+MACHINES = "machines"
 DEFAULT_IDENTITY = {"user.name": "dynamicid", "user.email": "dynamicid@localhost"}
 
 
@@ -95,30 +97,35 @@ def origin_path(root: Path) -> Path | None:
     return (root / path).resolve()
 
 
-def fetch_tags(root: Path, prefix: str) -> None:
-    """Fetch the tags `<prefix>*` of a local origin; raise StageFailed where that fails, as when a local tag differs."""
-    done = run_git(root, "fetch", "--quiet", "--no-tags", "origin", f"refs/tags/{prefix}*:refs/tags/{prefix}*")
+def is_remote(root: Path, name: str = MACHINES) -> bool:
+    """Whether the repository has a git remote `name`; by default, whether it is that of one of several machines."""
+    return run_git(root, "remote", "get-url", name).code == 0
+
+
+def fetch_tags(root: Path, prefix: str, place: str = "origin") -> None:
+    """Fetch the tags `<prefix>*` of a git remote; raise StageFailed where that fails, as when a local tag differs."""
+    done = run_git(root, "fetch", "--quiet", "--no-tags", place, f"refs/tags/{prefix}*:refs/tags/{prefix}*")
     if done.code:
         raise StageFailed(
-            f"{root}: the tags {prefix}* of origin cannot be fetched ({done.problem}); if a tag here differs "
-            "from that of origin, delete the wrong one with `git tag -d`"
+            f"{root}: the tags {prefix}* of {place} cannot be fetched ({done.problem}); if a tag here differs "
+            f"from that of {place}, delete the wrong one with `git tag -d`"
         )
 
 
-def push_tag(root: Path, tag: str) -> None:
-    """Push `tag` to a local origin."""
-    git(root, "push", "--quiet", "origin", f"refs/tags/{tag}")
+def push_tag(root: Path, tag: str, place: str = "origin") -> None:
+    """Push `tag` to a git remote."""
+    git(root, "push", "--quiet", place, f"refs/tags/{tag}")
 
 
 class NotClaimed(Exception):
     """Another run took the number first, or is about to; the message is git's reason."""
 
 
-def claim_tag(root: Path, prefix: str, commit: str, message: str, *, push: bool) -> str:
+def claim_tag(root: Path, prefix: str, commit: str, message: str, *, push: str | None = None) -> str:
     """Give `commit` the next annotated tag `<prefix><number>`; raise NotClaimed where another run took the number.
 
-    With `push` the tag is made at origin first: only one clone gets the number, and a run that is killed before it has
-    the tag here loses nothing. Raises StageFailed where no tag can be made, here or at origin, whatever its number.
+    The tag is made at the git remote `push` first: only one clone gets the number, and a run that is killed before it
+    has the tag here loses nothing. Raises StageFailed where no tag can be made, here or there, whatever its number.
     """
     taken = numbered_tags(root, prefix)
     name = f"{prefix}{taken[-1][0] + 1 if taken else 1}"
@@ -127,10 +134,10 @@ def claim_tag(root: Path, prefix: str, commit: str, message: str, *, push: bool)
     made = git(root, "mktag", data=body.encode())
     tag = f"refs/tags/{name}"
     if push:
-        pushed = run_git(root, "push", "--quiet", "origin", f"{made}:{tag}")
+        pushed = run_git(root, "push", "--quiet", push, f"{made}:{tag}")
         if pushed.code:
-            is_there = run_git(root, "ls-remote", "--exit-code", "origin", tag).code == 0
-            raise _refused(pushed, is_there, f"{root}: the tag {name} cannot be pushed to origin")
+            is_there = run_git(root, "ls-remote", "--exit-code", push, tag).code == 0
+            raise _refused(pushed, is_there, f"{root}: the tag {name} cannot be pushed to {push}")
     # With zeros as the old value git does not overwrite a tag that exists.
     done = run_git(root, "update-ref", tag, made, "0" * len(made))
     if done.code:

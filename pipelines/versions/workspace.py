@@ -19,11 +19,11 @@ from pipelines.core.files import atomic_folder, write_atomically
 from pipelines.versions.dvc import cache_folder, dvc, dvc_problem, use_data_of
 from pipelines.versions.forgotten import describe_entries, gate, refuse_forgotten
 from pipelines.versions.git import git, run_git
-from pipelines.versions.git_tags import DEFAULT_IDENTITY, origin_path
+from pipelines.versions.git_tags import DEFAULT_IDENTITY, MACHINES, is_remote, origin_path
 from pipelines.versions.places import EXPERIMENTS, RESTORED, RUNS, note_copy, noted
 
 RUNS_VARIABLE = "DYNAMICID_RUNS"
-_READY = ".dynamicid/workspace.json"
+READY = ".dynamicid/workspace.json"
 # Folders outside git that a workspace links to: weights of the full-size profile.
 _LINKED = ("weights",)
 # Characters of a run's name, of which the last are digits of a hash.
@@ -103,6 +103,9 @@ def _attach(path: Path, home: Path) -> None:
     git(path, "remote", "set-url", "origin", str(home))
     cache_folder(home).mkdir(parents=True, exist_ok=True)
     use_data_of(home, path)
+    if is_remote(home):
+        shared = git(home, "remote", "get-url", MACHINES)
+        git(path, "remote", "set-url" if is_remote(path) else "add", MACHINES, shared)
     for name in _LINKED:
         link = path / name
         if link.is_symlink():
@@ -116,13 +119,13 @@ def create(home: Path, run_id: str) -> Workspace:
     home = home.resolve()
     name = run_name(run_id)
     path = runs_folder(home) / name
-    if not (path / _READY).is_file():
+    if not (path / READY).is_file():
         if path.exists():
             shutil.rmtree(path)
         if os.environ.get(RUNS_VARIABLE):
             note_copy(home, runs_folder(home), RUNS)
         clone_of(home, path)
-        marker = path / _READY
+        marker = path / READY
         write_atomically(marker, json.dumps({"run": name, "run_id": run_id}))
     elif origin_path(path) != home:
         _attach(path, home)  # the checkout was moved or copied, and the workspace with it
@@ -134,15 +137,19 @@ def save(home: Path, run_id: str) -> str:
 
     Raises UserError where the run has no workspace, StageFailed where DVC cannot save it.
     """
-    if not (runs_folder(home) / run_name(run_id) / _READY).is_file():
+    if not (runs_folder(home) / run_name(run_id) / READY).is_file():
         raise UserError(f"run {run_id}: it has no workspace in {home}; `dynamicid workspace create` makes one")
     work = create(home, run_id)
     # The .dvc file of a dataset that the run added is untracked.
     new = git(work.path, "ls-files", "-z", "--others", "--exclude-standard", "--", "*.dvc").split("\0")
     untracked = [f"--include-untracked={file}" for file in new if file]
+    places = ["origin", *([MACHINES] if is_remote(home) else [])]
     for arguments, remedy in (
         (("exp", "save", "--force", "--name", work.run, *untracked), "a run is saved when all its stages have run"),
-        (("exp", "push", "--no-cache", "--force", "origin", work.run), "run again when it can be reached"),
+        *(
+            (("exp", "push", "--no-cache", "--force", place, work.run), "run again when it can be reached")
+            for place in places
+        ),
     ):
         done = dvc(work.path, *arguments, capture=True)
         if done.returncode:
@@ -156,11 +163,15 @@ def restore(home: Path, run: str, target: Path) -> Path:
     if target.exists():
         raise UserError(f"{target}: it exists; give a folder that does not exist")
     note_copy(home, target, RESTORED)
-    saved = {ref.rsplit("/", 1)[1] for ref in git(home, "for-each-ref", "--format=%(refname)", "refs/exps").split()}
+    # Of several machines, another one may have saved the run, and only the remote has all of its data.
+    shared = is_remote(home)
+    listed = ("ls-remote", MACHINES, "refs/exps/*") if shared else ("for-each-ref", "--format=%(refname)", "refs/exps")
+    saved = {word.rsplit("/", 1)[1] for word in git(home, *listed).split() if word.startswith("refs/")}
+    place, fill = (MACHINES, "pull") if shared else ("origin", "checkout")
     name = next((one for one in (run_name(run), _plain_name(run)) if one in saved), run_name(run))
     with atomic_folder(target) as part:
         clone_of(home, part)
-        for arguments in (("exp", "pull", "--no-cache", "origin", name), ("exp", "apply", name), ("checkout",)):
+        for arguments in (("exp", "pull", "--no-cache", place, name), ("exp", "apply", name), (fill,)):
             done = dvc(part, *arguments, capture=True)
             if done.returncode:
                 forgotten = _forgotten(home, part)

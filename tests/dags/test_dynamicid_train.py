@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.core.chain import stage_names, stages
+from pipelines.core.chain import FACES, stage_names, stages
 from pipelines.core.sections.training import Loop
 from pipelines.registry.training_run import Form
 from tests.processes import run
@@ -133,6 +133,7 @@ def test_every_task_says_what_it_does_reads_and_writes_and_what_to_do_when_it_fa
                 "* When it fails",
             ], name
             command = task["script"].partition("pipelines.cli ")[2].partition(" --skip-code")[0]
+            command = command.rpartition(" -- ")[2]  # after the one that enters the workspace
             assert (f"Command: `dynamicid {command}`" in rest) is bool(command), name
 
 
@@ -189,7 +190,7 @@ def test_ingest_comes_first_and_a_person_decides_after_register(dag: dict) -> No
 def test_each_stage_runs_through_dvc_and_retries(dag: dict) -> None:
     tasks = dag["dags"]["dynamicid_train"]["tasks"]
     for name in stage_names():
-        assert tasks[name]["script"].endswith(f"pipelines.cli repro {name}")
+        assert tasks[name]["script"].endswith(f" -- repro {name}")
         assert tasks[name]["retries"] >= 1
 
 
@@ -197,7 +198,17 @@ def test_every_command_is_one_fixed_call_of_the_command_line(dag: dict) -> None:
     scripts = [task["script"] for each in dag["dags"].values() for task in each["tasks"].values() if task["script"]]
     assert len(scripts) == 20
     for script in scripts:
-        assert re.fullmatch(r'exec "\$PYTHON" -m pipelines\.cli( [a-z0-9_-]+)+', script), script
+        assert re.fullmatch(r'exec "\$PYTHON" -m pipelines\.cli( [a-z0-9_./-]+)+', script), script
+        assert "xcom" not in script, "keys, not paths: another machine may run it"
+
+
+def test_a_stage_brings_what_dvc_keeps_of_its_inputs(dag: dict) -> None:
+    scripts = {name: task["script"] for name, task in dag["dags"]["dynamicid_train"]["tasks"].items()}
+    for stage in stages():
+        kept = [path for path in stage.inputs if path == FACES or any(path in one.outputs for one in stages())]
+        assert scripts[stage.name].count("--bring") == len(kept) > 0
+        assert all(f"--bring {path} " in scripts[stage.name] for path in kept)
+    assert "--bring data/processed --bring models/anchoring --" in scripts["train_imr"]
 
 
 @pytest.mark.nightly

@@ -138,7 +138,7 @@ from airflow.sdk.exceptions import AirflowException
 from stage_task import command_task
 for words in ("configure --profile none --params x.yaml", "--no-such-option"):
     try:
-        command_task("configure", words, cwd=sys.argv[1]).execute({})
+        command_task("configure", words, at_home=True).execute({})
     except AirflowException as error:
         print(error)
 """

@@ -25,10 +25,11 @@ BACKFILL = {"from_date": "2026-03-01T00:00:00Z", "to_date": "2026-03-09T00:00:00
 # Notes the run, the number of a mapped task and the words; the plan is the document that it got.
 _COMMAND = """#!/bin/sh
 shift 2
-echo "$DYNAMICID_AIRFLOW_RUN_ID|$PWD|$PART|$*" >> "$NOTES/commands"
+place=home
+case "$*" in "workspace run"*) place="$DYNAMICID_AIRFLOW_RUN_ID"; until test "$1" = --; do shift; done; shift ;; esac
+echo "$DYNAMICID_AIRFLOW_RUN_ID|$place|$PART|$*" >> "$NOTES/commands"
 case "$*" in
   "retrain plan"*) echo "$DYNAMICID_FORM" ;;
-  "workspace create") run="$NOTES/$(basename "$DYNAMICID_AIRFLOW_RUN_ID")"; mkdir -p "$run"; echo "$run" ;;
   register*) echo '{}' ;;
   "repro evaluate"|"repro part") echo "http://mlflow/$PART" > "$DYNAMICID_RUN_FILE"; test ! -e "$NOTES/broken$PART" ;;
 esac

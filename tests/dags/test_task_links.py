@@ -30,7 +30,7 @@ key = SimpleNamespace(dag_id="dynamicid_train", xcom_push=lambda key, value: pus
 
 def ended(words, code, seconds):
     os.environ["STEP"] = f"{code} {seconds}"
-    task = stage_task.command_task("one", words, cwd=str(Path.cwd() / "dynamicid-train-manual-1"))
+    task = stage_task.command_task("one", words)
     try:
         task.execute({"ti": key})
     except AirflowException:
@@ -47,6 +47,7 @@ print("DUMP" + json.dumps({"links": links, "answers": answers, "pushed": pushed}
 _COMMAND = """#!/bin/sh
 set -- $STEP
 echo http://mlflow/#/experiments/1/runs/2 > "$DYNAMICID_RUN_FILE"
+printf %s "$RUNS/dynamicid-train-manual-1" > "$DYNAMICID_WORKSPACE_FILE"
 sleep "$2"
 exit "$1"
 """
@@ -81,18 +82,6 @@ def workspaces(tmp_path: Path) -> Path:
     return tmp_path
 
 
-_GONE = """
-import json, sys
-sys.path.insert(0, sys.argv[1] + "/dags")
-from airflow.sdk.exceptions import AirflowFailException
-from command_operator import CommandOperator
-try:
-    CommandOperator(task_id="validate", bash_command="true", cwd=sys.argv[2], pages={}).execute({})
-except AirflowFailException as error:
-    print("DUMP" + json.dumps(str(error)))
-"""
-
-
 def printed(script: str, *arguments: object, cwd: Path, **env: str) -> Any:
     """Run a script in a clean Airflow home, as Airflow reads its settings when it is imported; return what it dumps."""
     home = {"AIRFLOW_HOME": str(cwd / "airflow"), "AIRFLOW__CORE__LOAD_EXAMPLES": "False", "PATH": os.environ["PATH"]}
@@ -105,7 +94,8 @@ def test_the_links_survive_serialisation_and_hold_what_the_task_made(project: Pa
     command.write_text(_COMMAND)
     command.chmod(0o755)
     base = "http://airflow:8080/base"
-    found = printed(_LINKS, project, cwd=workspaces, DYNAMICID_PYTHON=str(command), AIRFLOW__API__BASE_URL=f"{base}/")
+    settings = {"RUNS": str(workspaces), "DYNAMICID_PYTHON": str(command), "AIRFLOW__API__BASE_URL": f"{base}/"}
+    found = printed(_LINKS, project, cwd=workspaces, **settings)
     links = {"MLflow run": "_link_RunLink", "Data Docs": "_link_DocsLink", "Report": "_link_ReportLink"}
     assert found["links"]["validate"] == found["links"]["register"] == links
     assert found["links"]["person_asked"] == {}, "no command"
@@ -118,12 +108,6 @@ def test_the_links_survive_serialisation_and_hold_what_the_task_made(project: Pa
         "repro preprocess": {"MLflow run": address, "Data Docs": "", "Report": ""},
     }, "also of tasks that failed"
     assert found["pushed"] == [["_link_RunLink", address]], "while a long command runs"
-
-
-def test_a_task_whose_workspace_is_gone_says_what_to_clear(project: Path, tmp_path: Path) -> None:
-    shown = printed(_GONE, project, tmp_path / "gone", cwd=tmp_path)
-    assert shown.startswith(f"{tmp_path / 'gone'}: the workspace of this run is gone, as after `dynamicid clean`;")
-    assert shown.endswith("clear the task `workspace` with Downstream")
 
 
 _CODES = """

@@ -26,7 +26,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     git(folder, "commit", "--allow-empty", "-qm", "start")
     commit = git(folder, "rev-parse", "HEAD").strip()
     for number in range(1, 12):
-        assert claim_tag(folder, "faces-v", commit, "photos", push=False) == f"faces-v{number}"
+        assert claim_tag(folder, "faces-v", commit, "photos") == f"faces-v{number}"
     client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
     client.create_registered_model("dynamicid")
     tags = {"dynamicid.dataset_version": "faces-v11"}

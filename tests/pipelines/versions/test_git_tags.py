@@ -27,7 +27,7 @@ def clone(tmp_path: Path) -> Path:
 def claim(clone: Path) -> str:
     """Claim the next number of this clone as a run does."""
     head = git(clone, "rev-parse", "HEAD").strip()
-    return retry_claim(lambda: claim_tag(clone, "faces-v", head, "photos", push=True))
+    return retry_claim(lambda: claim_tag(clone, "faces-v", head, "photos", push="origin"))
 
 
 def refused(clone: Path) -> str:
@@ -45,7 +45,7 @@ def test_a_number_that_another_run_took_is_not_an_error(clone: Path) -> None:
     git(home, "tag", "faces-v1")
     head = git(clone, "rev-parse", "HEAD").strip()
     with pytest.raises(NotClaimed):
-        claim_tag(clone, "faces-v", head, "photos", push=True)
+        claim_tag(clone, "faces-v", head, "photos", push="origin")
     git(clone, "fetch", "-q", "--tags")
     assert claim(clone) == "faces-v2"
     assert git(home, "tag").split() == ["faces-v1", "faces-v2"]
@@ -71,4 +71,4 @@ def test_a_tag_that_cannot_be_written_here_is_an_error_at_once(clone: Path) -> N
     tags.write_text("")
     head = git(clone, "rev-parse", "HEAD").strip()
     with pytest.raises(StageFailed, match="the tag faces-v1 cannot be made: fatal: "):
-        claim_tag(clone, "faces-v", head, "photos", push=False)
+        claim_tag(clone, "faces-v", head, "photos")
