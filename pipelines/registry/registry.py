@@ -22,7 +22,7 @@ CHAMPION = "champion"
 TRAINED_HERE = "dynamicid.trained_here"
 LOCK_SECONDS = 600.0
 # The tag with `MadeFrom`. Earlier releases wrote a tag for each hash and licence, as the runs of stages still have.
-_MADE_FROM = "dynamicid.made_from"
+MADE_FROM = "dynamicid.made_from"
 _APART = {"stages": "dynamicid.lock_hash.", "outputs": "dynamicid.output.", "networks": "dynamicid.licence."}
 # What MLflow answers where there is no such model, version or alias.
 NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND", "INVALID_PARAMETER_VALUE")
@@ -43,13 +43,13 @@ class MadeFrom:
 
     def tags(self) -> dict[str, str]:
         """Return the tag."""
-        return {_MADE_FROM: json.dumps(asdict(self), ensure_ascii=False)}
+        return {MADE_FROM: json.dumps(asdict(self), ensure_ascii=False)}
 
 
 def made_from(tags: Mapping[str, str]) -> MadeFrom:
     """Read the tags of a version or run, also of earlier releases."""
-    if _MADE_FROM in tags:
-        return MadeFrom(**json.loads(tags[_MADE_FROM]))
+    if MADE_FROM in tags:
+        return MadeFrom(**json.loads(tags[MADE_FROM]))
     apart = {
         name: {key.removeprefix(start): value for key, value in tags.items() if key.startswith(start)}
         for name, start in _APART.items()

@@ -24,7 +24,10 @@ _COLUMNS = {
     "runs": ("artifact_uri",),
     "logged_models": ("artifact_location",),
     "model_versions": ("source", "storage_location"),
+    "trace_tags": ("value",),
 }
+# Where only some rows of a table hold addresses: a column, and its value in those rows.
+_ROWS = {"trace_tags": ("key", "mlflow.artifactLocation")}
 
 
 def unfinished_uploads(root: Path) -> list[Path]:
@@ -60,11 +63,11 @@ def readdress(connection: Any, old: Path, new: Path) -> int:
     from sqlalchemy import func, literal, or_, update
 
     changed = 0
-    for holder, place in _present_columns(connection):
+    for holder, place, here in _present_columns(connection):
         for first, second in ((old.as_uri(), new.as_uri()), (str(old), str(new))):
             within = or_(place == first, func.substr(place, 1, len(first) + 1) == f"{first}/")
             moved = literal(second).concat(func.substr(place, len(first) + 1))
-            changed += connection.execute(update(holder).where(within).values({place.name: moved})).rowcount
+            changed += connection.execute(update(holder).where(here, within).values({place.name: moved})).rowcount
     connection.commit()
     return changed
 
@@ -93,7 +96,7 @@ def _folder_of(connection: Any, experiment: str) -> Path | None:
     """Return the local folder of an experiment's artefacts; None without the experiment or where it is not local."""
     from sqlalchemy import column, select
 
-    for holder, place in _present_columns(connection):
+    for holder, place, _ in _present_columns(connection):
         if holder.name == "experiments":
             found = connection.scalar(select(place).select_from(holder).where(column("name") == experiment))
             return None if found is None else _local_path(found)
@@ -123,21 +126,27 @@ def _places(connection: Any) -> Iterator[Path]:
     """Yield the local path of each address of artefacts."""
     from sqlalchemy import select
 
-    for holder, place in _present_columns(connection):
-        for address in connection.scalars(select(place).select_from(holder).where(place.is_not(None))):
+    for holder, place, here in _present_columns(connection):
+        for address in connection.scalars(select(place).select_from(holder).where(here, place.is_not(None))):
             if (path := _local_path(address)) is not None:
                 yield path
 
 
-def _present_columns(connection: Any) -> list[tuple[Any, Any]]:
-    """Return SQLAlchemy's table and column of those of _COLUMNS that this version of MLflow has."""
-    from sqlalchemy import column, inspect, table
+def _present_columns(connection: Any) -> list[tuple[Any, Any, Any]]:
+    """Return SQLAlchemy's table, column and condition of those of _COLUMNS that this version of MLflow has."""
+    from sqlalchemy import column, inspect, table, true
 
     inspector = inspect(connection)
     known = {
         name: {one["name"] for one in inspector.get_columns(name)} for name in _COLUMNS if inspector.has_table(name)
     }
-    return [(table(name, column(one)), column(one)) for name in known for one in _COLUMNS[name] if one in known[name]]
+    rows = {name: column(_ROWS[name][0]) == _ROWS[name][1] if name in _ROWS else true() for name in known}
+    return [
+        (table(name, column(one)), column(one), rows[name])
+        for name in known
+        for one in _COLUMNS[name]
+        if one in known[name]
+    ]
 
 
 def _local_path(address: str) -> Path | None:

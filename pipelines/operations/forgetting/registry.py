@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.core.chain import FACES, known_stages
 from pipelines.core.errors import StageFailed
 from pipelines.core.files import sha256
 from pipelines.operations.backup.locations import default_state
@@ -17,7 +18,7 @@ from pipelines.operations.stack.settings import stack_in, was_started
 from pipelines.operations.stack.supervisor import is_running, status
 from pipelines.registry.faults import TrackingFault
 from pipelines.registry.live import SAMPLES_OF
-from pipelines.registry.registry import TRAINED_HERE, made_from
+from pipelines.registry.registry import MADE_FROM, TRAINED_HERE, made_from
 from pipelines.registry.settings import database, own_uri
 from pipelines.registry.tracking import ask, open_tracking
 
@@ -61,12 +62,11 @@ def traces(root: Path, datasets: set[str], outputs: set[str], splits: frozenset[
 def _traces(client: Any, datasets: set[str], outputs: set[str], splits: frozenset[str]) -> Traces:
     trained = bool(splits & {"train", "val"}) if splits else None
     shown = "test" in splits if splits else None
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    recorded = list(_all(client.search_runs, experiment_ids=experiments))
-    runs = [run for run in recorded if _uses(run.data.tags, datasets, outputs)]
+    runs = _runs(client, lambda tags: _uses(tags, datasets, outputs), _filters(datasets, outputs))
+    unknown = _runs(client, _shows_unknown_people, ["tags.`dynamicid.stage` = 'evaluate_champion'"])
     artefacts = [
         {"run_id": run.info.run_id, "stage": run.data.tags.get("dynamicid.stage", ""), "path": path}
-        for run in (*runs, *(run for run in recorded if _shows_unknown_people(run.data.tags)))
+        for run in (*runs, *unknown)
         if (trained if run.data.tags.get("dynamicid.stage", "").startswith("train_") else shown) is not False
         for path in _pages(client, run.info.run_id)
     ]
@@ -83,6 +83,27 @@ def _traces(client: Any, datasets: set[str], outputs: set[str], splits: frozense
         if {version.run_id, version.tags.get("dynamicid.evaluate_run")} & ids or _uses(version.tags, datasets, outputs)
     ]
     return Traces(models, artefacts, sorted(ids))
+
+
+def _filters(datasets: set[str], outputs: set[str]) -> list[str]:
+    """Return filters of MLflow, each an alternative, that find every run that `_uses` accepts."""
+    places = {FACES, *(path for stage in known_stages() for path in stage.outputs)}
+    tags = [*((name, one) for one in sorted(datasets) for name in ("dynamicid.dataset_md5", SAMPLES_OF))]
+    tags += [(f"dynamicid.output.{path}", one) for one in sorted(outputs) for path in sorted(places)]
+    within = [f"tags.`{MADE_FROM}` LIKE '%{one}%'" for one in sorted(outputs)]
+    return [*(f"tags.`{name}` = '{value}'" for name, value in tags), *within]
+
+
+def _runs(client: Any, wanted: Callable[[dict[str, str]], bool], filters: list[str]) -> list[Any]:
+    """Return the runs of all experiments that one of `filters` finds and whose tags are `wanted`, newest first."""
+    experiments = [experiment.experiment_id for experiment in _all(client.search_experiments)]
+    found = {
+        run.info.run_id: run
+        for one in filters
+        for run in _all(client.search_runs, experiment_ids=experiments, filter_string=one)
+        if wanted(run.data.tags)
+    }
+    return sorted(found.values(), key=lambda run: -run.info.start_time)
 
 
 def use_of(model: dict[str, Any]) -> str:

@@ -82,6 +82,27 @@ def test_old_and_new_artefacts_are_in_the_new_place(
     assert open_registry(new).get_experiment("0").artifact_location == default(new), "of MLflow's first one, too"
 
 
+@pytest.mark.parametrize("way", [moved, copied])
+def test_traces_of_drawn_pictures_come_along(
+    mlflow_checkout: Path, tmp_path: Path, way: Callable[[Path, Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+
+    monkeypatch.setenv("MLFLOW_ENABLE_ASYNC_TRACE_LOGGING", "false")
+    open_registry(mlflow_checkout)
+    with mlflow.start_span("draw a picture") as span:
+        mlflow.set_trace_tag(span.trace_id, "asked", str(mlflow_checkout))
+    new = tmp_path / "new façes"
+    way(mlflow_checkout, new)
+    client = open_registry(new)
+    shutil.rmtree(mlflow_checkout, ignore_errors=True)
+    trace = client.get_trace(span.trace_id)
+    assert [one.name for one in trace.data.spans] == ["draw a picture"]
+    assert trace.info.tags["mlflow.artifactLocation"].startswith((new / "mlartifacts").as_uri())
+    assert trace.info.tags["asked"] == str(mlflow_checkout), "a text of somebody's own is no address"
+    assert artefacts_elsewhere(database(new), new / "mlartifacts") == []
+
+
 def test_what_earlier_releases_wrote_at_the_old_place_is_brought_here_and_backed_up(
     mlflow_checkout: Path, tmp_path: Path
 ) -> None:
