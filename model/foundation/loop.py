@@ -60,6 +60,7 @@ class _LoopSettings:
     log_every: int = 50
     samples_every: int = 0
     keep: str = "last"
+    determinism: str = "bitwise"
 
 
 def fit(

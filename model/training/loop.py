@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from model.training.curve import LossCurve
 from model.training.optimisation import BestAverages, Optimisation
 from model.training.resume import Checkpoints
+from model.training.runtime import fast
 from model.training.samples import SampleGrid
 from model.training.seeded_draws import prefetch
 from model.training.settings import LoopSettings
@@ -26,7 +28,8 @@ class Run:
     """The processes of a training, its checkpoints, and the checkpoint that the user chose to resume from.
 
     `on_row` gets each row of the loss curve when it is complete, `on_samples` the step and a grid of sample pictures,
-    (H, W, 3) uint8 RGB; both in the main process.
+    (H, W, 3) uint8 RGB; both in the main process. `inexact`: operations that were met so far and have no deterministic
+    algorithm.
     """
 
     accelerator: Any
@@ -34,6 +37,7 @@ class Run:
     resume_from: Path | None = None
     on_row: Callable[[Mapping[str, float | None]], None] | None = None
     on_samples: Callable[[int, np.ndarray], None] | None = None
+    inexact: set[str] = field(default_factory=set)
 
     @property
     def checkpoint(self) -> Path | None:
@@ -87,9 +91,12 @@ def run_loop(
             run.on_row(row)
         return {name: f"{value:.4f}" for name, value in row.items() if value and name != "step"}
 
-    with tqdm(
-        total=settings.steps, initial=start or 0, desc=label, unit="step", disable=not accelerator.is_main_process
-    ) as bar:
+    with (
+        fast() if settings.determinism == "fast" else nullcontext(),
+        tqdm(
+            total=settings.steps, initial=start or 0, desc=label, unit="step", disable=not accelerator.is_main_process
+        ) as bar,
+    ):
         for step, batch in enumerate(prefetch(make_batch, start or 0, settings.steps), (start or 0) + 1):
             scalars = losses(optimisation.ready, batch)
             optimisation.step(scalars["loss"])

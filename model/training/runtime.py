@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -67,13 +69,51 @@ def offload_all_but_unet(base: Base, *, gradient_checkpointing: bool) -> None:
         base.unet.disable_gradient_checkpointing()
 
 
+_NO_ALGORITHM = re.compile(r"(\S+) does not have a deterministic implementation")
+
+
 @contextmanager
-def deterministic(device: torch.device) -> Iterator[None]:
-    """Use deterministic algorithms inside the block; on a GPU, operations that have none only cause a warning."""
-    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+def deterministic(device: torch.device) -> Iterator[set[str]]:
+    """Compute so that the same inputs give the same bytes, inside the block.
+
+    Yield the names of operations that have no such algorithm, as they are met: on a GPU they are computed nevertheless,
+    on a CPU torch raises an error.
+    """
+    met: set[str] = set()
+
+    def note(message: Warning | str, *rest: Any, **named: Any) -> None:
+        if (found := _NO_ALGORITHM.search(str(message))) is not None:
+            met.add(found[1])
+        shown(message, *rest, **named)
+
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=device.type != "cpu")
+    with warnings.catch_warnings(), _restored():
+        warnings.filterwarnings("once", message=f".*{_NO_ALGORITHM.pattern}")
+        shown, warnings.showwarning = warnings.showwarning, note
+        torch.use_deterministic_algorithms(True, warn_only=device.type != "cpu")
+        torch.backends.cudnn.benchmark = False
+        yield met
+
+
+@contextmanager
+def fast() -> Iterator[None]:
+    """Let torch choose the fastest algorithms, also in TF32, inside the block: results differ in their last bits."""
+    with _restored():
+        torch.use_deterministic_algorithms(False)
+        torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
+        yield
+
+
+@contextmanager
+def _restored() -> Iterator[None]:
+    """Set torch's switches after the block as they were before."""
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    exact = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    before = cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.use_deterministic_algorithms(exact, warn_only=warn_only)
+        cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = before

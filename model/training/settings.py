@@ -6,7 +6,10 @@ from typing import Any, Protocol
 
 
 class LoopSettings(Protocol):
-    """Number of steps; steps between two rows of the loss curve, two checkpoints, two grids of samples (0: none)."""
+    """Number of steps; steps between two rows of the loss curve, two checkpoints, two grids of samples (0: none).
+
+    `keep`: "last" or "best"; `determinism`: "bitwise" or "fast".
+    """
 
     @property
     def steps(self) -> int: ...
@@ -18,6 +21,8 @@ class LoopSettings(Protocol):
     def samples_every(self) -> int: ...
     @property
     def keep(self) -> str: ...
+    @property
+    def determinism(self) -> str: ...
 
 
 class TrainingSettings(LoopSettings, Protocol):

@@ -61,9 +61,18 @@ def stage_metrics(root: Path, name: str) -> dict[str, float]:
     """
     if name == "evaluate":
         return evaluation_metrics(read_document(root / METRICS))
+    return _finite(dict(flatten(_measured(root, name))))
+
+
+def determinism_tag(root: Path, name: str) -> dict[str, str]:
+    """Return the tag that says how exactly a training repeats, from its metrics file; empty for other stages."""
+    found = _measured(root, name).get("determinism")
+    return {"dynamicid.determinism": found} if isinstance(found, str) else {}
+
+
+def _measured(root: Path, name: str) -> dict[str, Any]:
     file = root / "reports" / name / "metrics.json"
-    tree = read_object(file, f"`dynamicid repro --force {name}` writes it again") if file.is_file() else {}
-    return _finite(dict(flatten(tree)))
+    return read_object(file, f"`dynamicid repro --force {name}` writes it again") if file.is_file() else {}
 
 
 def evaluation_metrics(document: dict[str, Any]) -> dict[str, float]:

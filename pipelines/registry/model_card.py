@@ -56,6 +56,7 @@ def model_card(
         profile=params.profile,
         base=params.base.pipeline,
         trained_here=last,
+        determinism=(params.train_anchoring.determinism, params.train_imr.determinism),
         figures=markdown_table(("metric", "value", "95 % interval", "text only", "ceiling"), rows),
         networks=markdown_table(("network", "parameter", "licence", "commercial use", "redistribution"), of_networks)
         if of_networks

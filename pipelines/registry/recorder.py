@@ -29,7 +29,14 @@ from pipelines.core.execution import Execution, read_execution
 from pipelines.core.params import Params
 from pipelines.core.screen import say
 from pipelines.evaluation.belonging import read_document, record_of, withheld_tags
-from pipelines.registry.contents import dataset_inputs, describe_run, flatten, log_tables, stage_metrics
+from pipelines.registry.contents import (
+    dataset_inputs,
+    describe_run,
+    determinism_tag,
+    flatten,
+    log_tables,
+    stage_metrics,
+)
 from pipelines.registry.lineage import Lineage, lineage_of, source_tags
 from pipelines.registry.live import log_samples, milliseconds, run_of
 from pipelines.registry.model_extras import write_sheet
@@ -170,7 +177,7 @@ def _record(
     start = None if execution is None else milliseconds(execution.start)
     end = None if execution is None or execution.end is None else milliseconds(execution.end)
     document = read_document(root / METRICS) if name == "evaluate" else {}
-    tags = {**lineage.tags(), **withheld_tags(document)} if document else lineage.tags()
+    tags = {**lineage.tags(), **(withheld_tags(document) if document else determinism_tag(root, name))}
     if execution is not None:
         tags["dynamicid.execution"] = execution.key
     if live is None:

@@ -17,6 +17,7 @@ from pipelines.stages.training_stage import (
     check_base_of_start,
     check_kept,
     curve_summary,
+    determinism_of,
     load_models,
     photos_to_train_on,
     plain_errors,
@@ -93,6 +94,7 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
                 "people": len(photos["train"].people),
                 "photos_not_permitted": refused,
                 "probe_held_out": held_out,
+                "determinism": determinism_of(section, running),
                 **curve_summary(curve),
             }
             if accelerator.is_main_process:

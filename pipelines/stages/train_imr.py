@@ -17,6 +17,7 @@ from pipelines.stages.training_stage import (
     check_base_of_start,
     check_kept,
     curve_summary,
+    determinism_of,
     load_models,
     photos_to_train_on,
     plain_errors,
@@ -92,6 +93,7 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
                 "people": len(photos["train"].people),
                 "photos_not_permitted": refused,
                 "people_held_out": 0 if probing is None else len(photos["val"].people),
+                "determinism": determinism_of(section, running),
                 **curve_summary(curve),
             }
             if accelerator.is_main_process:

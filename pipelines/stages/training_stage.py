@@ -37,6 +37,8 @@ _PATIENCE = 7200.0
 _START = "start-"
 # Parameters that do not change the result.
 _WITHOUT_EFFECT = {"checkpoint_every", "samples_every"}
+# Defaults that came later: without them, the keys are those of earlier versions.
+_LATER = {"keep": "last", "determinism": "bitwise"}
 # Parameters that, where the schedules do not depend on them, change only where a training ends and what its curve has.
 _LENGTH = {"steps", "log_every"}
 
@@ -153,8 +155,7 @@ def training_run(
     from model.training.runtime import deterministic
 
     shape = {"processes": str(accelerator.num_processes), "device": accelerator.device.type}
-    # A default that came later: without it, the keys are those of earlier versions.
-    ignored = _WITHOUT_EFFECT | ({"keep"} if settings.keep == "last" else set())
+    ignored = _WITHOUT_EFFECT | {name for name, value in _LATER.items() if getattr(settings, name) == value}
     exact, family = (
         resume_key({**hashes, **shape}, settings.model_dump(mode="json", exclude=ignored | without))
         for without in (set(), _LENGTH)
@@ -173,8 +174,8 @@ def training_run(
         if main:
             checkpoints.adopt(exact)
         accelerator.wait_for_everyone()
-        with deterministic(accelerator.device):
-            yield Run(accelerator, checkpoints, inputs.resume_from, note_row, note_samples)
+        with deterministic(accelerator.device) as inexact:
+            yield Run(accelerator, checkpoints, inputs.resume_from, note_row, note_samples, inexact)
         accelerator.wait_for_everyone()
         if main:
             checkpoints.clear(keep_last=settings.can_be_continued)
@@ -200,6 +201,12 @@ def check_kept(stage: str, settings: Loop, held_out: bool) -> None:
             f"{stage}.keep is best, and split val has nobody to measure with (for the IMR: nobody with two photos): "
             "raise preprocess.val_share, or keep the last weights"
         )
+
+
+def determinism_of(settings: Loop, run: Run) -> str:
+    """Return how exactly a training repeats: `fast`, or `bitwise` with the operations that do not, as some on GPUs."""
+    besides = f" except {', '.join(sorted(run.inexact))}" if run.inexact and settings.determinism == "bitwise" else ""
+    return f"{settings.determinism}{besides}"
 
 
 def curve_summary(curve: LossCurve) -> dict[str, float | None]:

@@ -71,6 +71,7 @@ class Captions(Section):
         "below it nothing is stated. 0: the likeliest words always are.",
     )
     internvl_path: str | None = Field(None, description="Folder of an InternVL model, in the layout of transformers.")
+    internvl_batch: int = Field(8, ge=1, le=16, description="Photos that InternVL describes at once.")
 
 
 class Preprocess(Section):

@@ -73,6 +73,9 @@ class Loop(Section):
     keep: Literal["last", "best"] = Field(
         "last", description="Averaged weights of the adapter: the last, or those with the lowest probe on split val."
     )
+    determinism: Literal["bitwise", "fast"] = Field(
+        "bitwise", description="Same bytes from the same inputs, or the fastest algorithms and TF32 in the steps."
+    )
     cache_batch: Count = Field(32, description="Photos or prompts that are encoded at once.")
     seed: int = Field(0, ge=0, description="Seed of weights, order and noise.")
     mixed_precision: Precision = Field("no", description="Data type of mixed precision; 'no' (in quotes): none.")

@@ -87,7 +87,7 @@ def load_captions(params: Captions, *, prompts_only: bool = False) -> CaptionCha
         else:
             from pipelines.data.faces.internvl_captions import InternVLCaptions
 
-            sources.append(InternVLCaptions(_folder("internvl", params.internvl_path)))
+            sources.append(InternVLCaptions(_folder("internvl", params.internvl_path), params.internvl_batch))
     return CaptionChain(sources, prompts_only=prompts_only)
 
 

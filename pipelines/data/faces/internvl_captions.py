@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ QUESTION = (
     "Describe this photo in one short sentence: the person, the clothes and the background. "
     "Do not mention the facial expression or where the head is turned."
 )
-_BATCH = 8
 _MAX_NEW_TOKENS = 48
 _SENTENCE = re.compile(r"^(.+?)(?:[.!?](?:\s|$)|$)", re.DOTALL)
 
@@ -23,30 +23,42 @@ _SENTENCE = re.compile(r"^(.+?)(?:[.!?](?:\s|$)|$)", re.DOTALL)
 class InternVLCaptions:
     """CaptionSource of pipelines.data.faces.protocols on an InternVLForConditionalGeneration folder.
 
-    It provides prompts, but no expressions. Where a photo has no answer after two attempts, its caption is failed.
+    It provides prompts, but no expressions. Where a photo has no answer after two attempts, its caption is failed. At
+    most `batch` photos are described at once, and fewer where memory does not suffice. On a GPU all batches have the
+    same size, so that a caption does not depend on how many other photos are asked for.
     """
 
     names_expression = False
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, batch: int = 8) -> None:
+        self._folder, self._batch = folder, batch
+        self._filled = False
         self._model: Any = None
 
     def describe(self, requests: Sequence[CaptionRequest]) -> list[Caption]:
         """Return a one-sentence prompt for every request, or a failed caption."""
         self._open()
-        captions: list[Caption] = []
-        for start in range(0, len(requests), _BATCH):
-            images = [request.image for request in requests[start : start + _BATCH]]
-            captions += [Caption(prompt=sentence, failed=sentence is None) for sentence in self._sentences(images)]
-        return captions
+        images = [request.image for request in requests]
+        sentences: list[str | None] = []
+        while len(sentences) < len(images):
+            sentences += self._sentences(images[len(sentences) :][: self._batch])
+        return [Caption(prompt=sentence, failed=sentence is None) for sentence in sentences]
 
     def _sentences(self, images: list[np.ndarray]) -> list[str | None]:
+        """Return a sentence for each image, or none where memory was short and the next batch is smaller."""
+        import torch
+
+        sentences: list[str | None] = [None] * len(images)
         try:
             sentences = [one_sentence(text) for text in self._generate(images, least=1)]
+        except torch.OutOfMemoryError:
+            if self._batch > 1:
+                self._batch //= 2
+                torch.cuda.empty_cache()
+                print(f"captions: too little memory, {self._batch} photos at once from now on", file=sys.stderr)
+                return []
         except RuntimeError:
-            # Mostly out of memory: each photo of a failed batch is tried alone.
-            sentences = [None] * len(images)
+            pass  # each photo of a failed batch is tried alone
         return [sentence or self._retry(image) for image, sentence in zip(images, sentences, strict=True)]
 
     def _retry(self, image: np.ndarray) -> str | None:
@@ -63,10 +75,12 @@ class InternVLCaptions:
         from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 
         cuda = torch.cuda.is_available()
+        half = torch.bfloat16 if cuda and torch.cuda.is_bf16_supported() else torch.float16
         self._model = InternVLForConditionalGeneration.from_pretrained(
-            self._folder, local_files_only=True, dtype=torch.bfloat16 if cuda else torch.float32
+            self._folder, local_files_only=True, dtype=half if cuda else torch.float32
         )
         self._model.eval().to("cuda" if cuda else "cpu")
+        self._filled = cuda
         self._tokenizer: Any = AutoTokenizer.from_pretrained(self._folder, local_files_only=True, padding_side="left")
         # The model's default processor needs torchvision; this one does the same with Pillow.
         self._processor: Any = GotOcr2ImageProcessorPil.from_pretrained(self._folder, local_files_only=True)
@@ -91,9 +105,10 @@ class InternVLCaptions:
         import torch
         from PIL import Image
 
-        pictures = [Image.fromarray(image) for image in images]
+        missing = self._batch - len(images) if self._filled else 0
+        pictures = [Image.fromarray(image) for image in images + missing * images[-1:]]
         pixels = self._processor(images=pictures, crop_to_patches=False, return_tensors="pt")["pixel_values"]
-        tokens = self._tokenizer([self._text] * len(images), return_tensors="pt")
+        tokens = self._tokenizer([self._text] * len(pictures), return_tensors="pt")
         device, dtype = self._model.device, self._model.dtype
         with torch.inference_mode():
             answer = self._model.generate(
@@ -104,9 +119,8 @@ class InternVLCaptions:
                 min_new_tokens=least,
                 max_new_tokens=_MAX_NEW_TOKENS,
             )
-        texts: list[str] = self._tokenizer.batch_decode(
-            answer[:, tokens["input_ids"].shape[1] :], skip_special_tokens=True
-        )
+        new = answer[: len(images), tokens["input_ids"].shape[1] :]
+        texts: list[str] = self._tokenizer.batch_decode(new, skip_special_tokens=True)
         return texts
 
 

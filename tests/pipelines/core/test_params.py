@@ -25,10 +25,10 @@ def tiny(project: Path) -> Path:
 # sha256 of each loaded profile as canonical JSON. All extend tiny, so one change may change all. After an intended one,
 # compare the old and the new output of `dynamicid configure --profile NAME`, and update the digests.
 LOADED = {
-    "tiny": "6f0c4c44ecd317c19ef10dbda5c742a2a0f45eae26edae86d6e82d02ef888e9e",
-    "showcase": "f68ef310334b1f0c411d609884c421f49208134b004ec363359bbab1430cfd54",
-    "photographs": "20e09fbf4e6193de995d41f8390828915c25492766bc678ac35c8c986b30ff53",
-    "sd15": "dc8c2ce4fa973765f8f49759f2d349ce311401630acae93ab474a20bd3e313f5",
+    "tiny": "6283cd3af21fb69a1401d77f8ff79bec6080a5f5d2f2fe96fb21b83f49e885a7",
+    "showcase": "36064563e7b2aff4b9129832e665e53f1aeaf72a20a8b097270068fbc3b8f837",
+    "photographs": "99bcc0e28e7050ae26b15659450c32d1dd2bec0b2d4fc9ef454357780aa21d3b",
+    "sd15": "91e1eed80d08999b34b55a7574ba2135237cf0d24899dfc817b22171fb5ac331",
 }
 
 

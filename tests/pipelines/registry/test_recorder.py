@@ -32,7 +32,9 @@ def root(tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     (tmp_path / "params.yaml").write_text((project / "profiles" / "tiny.yaml").read_text())
     (tmp_path / "reports" / "train_imr").mkdir(parents=True)
     (tmp_path / "reports" / "train_imr" / "losses.csv").write_text("step,loss,ldc\n1,0.5,\n2,0.25,0.125\n")
-    (tmp_path / "reports" / "train_imr" / "metrics.json").write_text(json.dumps({"imr": 0.05, "copy_source": 0.07}))
+    (tmp_path / "reports" / "train_imr" / "metrics.json").write_text(
+        json.dumps({"imr": 0.05, "copy_source": 0.07, "determinism": "fast"})
+    )
     metrics = {
         "evaluation_set": "e" * 64,
         "model": {"id_similarity": interval(0.5)},
@@ -81,6 +83,7 @@ def test_a_stage_is_recorded_once_with_everything(root: Path) -> None:
     assert [point.value for point in client.get_metric_history(first, "loss")] == [0.5, 0.25]
     assert [point.step for point in client.get_metric_history(first, "ldc")] == [2]
     assert {file.path for file in client.list_artifacts(first)} >= {"losses.csv", "metrics.json"}
+    assert client.get_run(first).data.tags["dynamicid.determinism"] == "fast"
     assert str(root / "mlartifacts") in run.info.artifact_uri
     assert RUN_ID in {value for key, value in run.data.tags.items() if key.startswith("dynamicid.used_by.")}
 

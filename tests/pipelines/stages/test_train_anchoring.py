@@ -6,7 +6,7 @@ import csv
 import json
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 from accelerate.state import AcceleratorState
 from PIL import Image
 
+from model.training.resume import resume_key
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.stages.train_anchoring import Inputs, Outputs, run
 from pipelines.stages.training_stage import adapter_to_start_from, check_kept
@@ -101,6 +102,32 @@ def test_the_best_weights_by_people_of_split_val_are_kept(
     train(tmp_path / "again", "keep=best", "steps=9")
     train(tmp_path / "again", "keep=best")
     assert files(tmp_path / "again") == files(tmp_path / "whole")
+
+
+def test_a_fast_training_says_so_and_has_checkpoints_of_its_own(
+    trained: Path, training_data: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact: list[bool] = []
+    keys: list[Mapping[str, object]] = []
+
+    def key(hashes: Mapping[str, str], settings: Mapping[str, object]) -> str:
+        keys.append(settings)
+        return resume_key(hashes, settings)
+
+    monkeypatch.setattr("model.training.resume.resume_key", key)
+    monkeypatch.setattr(
+        "pipelines.stages.training_stage.note_row",
+        lambda _: exact.append(torch.are_deterministic_algorithms_enabled()),
+    )
+    changes = ("train_anchoring.steps=3", "train_anchoring.projection_steps=0")
+    for kind in ("bitwise", "fast"):
+        params = training_data.read(f"train_anchoring.determinism={kind}", *changes)
+        run(params, inputs(training_data, tmp_path), outputs(tmp_path))
+        assert json.loads((tmp_path / "reports/metrics.json").read_text())["determinism"] == kind
+        config = json.loads((tmp_path / "models/anchoring/config.json").read_text())
+        assert config["made_by"]["params"]["train_anchoring"]["determinism"] == kind
+    assert exact == [True, False]
+    assert [settings.get("determinism") for settings in keys] == [None, None, "fast", "fast"], "None: as before"
 
 
 @pytest.mark.parametrize("stage", ["train_anchoring", "train_imr"])

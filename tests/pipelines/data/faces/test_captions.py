@@ -151,6 +151,47 @@ def test_internvl_answers_in_one_sentence_and_in_batches(tmp_path: Path) -> None
     assert source.describe(requests[3:4]) == captions[3:4]
 
 
+@pytest.mark.parametrize("filled", [False, True], ids=["processor", "gpu"])
+def test_internvl_gives_the_same_captions_in_batches_of_any_size(tmp_path: Path, filled: bool) -> None:
+    folder = _save_internvl(tmp_path / "internvl")
+    requests = [_request(seed=seed) for seed in range(5)]
+    alone = InternVLCaptions(folder, 1).describe(requests)
+    assert len({caption.prompt for caption in alone}) > 1
+    for batch in (2, 4):
+        source, sizes = InternVLCaptions(folder, batch), []
+        source._open()
+        source._filled = filled
+        generate = source._model.generate
+        source._model.generate = lambda generate=generate, sizes=sizes, **given: (
+            sizes.append(len(given["pixel_values"])),
+            generate(**given),
+        )[1]
+        assert source.describe(requests) == alone
+        assert max(sizes) == batch
+        assert set(sizes) == {batch} if filled else set(sizes) >= {batch, 1}
+
+
+def test_internvl_takes_smaller_batches_where_memory_is_short(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+
+    source = InternVLCaptions(_save_internvl(tmp_path / "internvl"))
+    asked: list[int] = []
+
+    def fits_three(images: list[np.ndarray], *, least: int) -> list[str]:
+        asked.append(len(images))
+        if len(images) > 3:
+            raise torch.OutOfMemoryError
+        return ["A person."] * len(images)
+
+    source._generate = fits_three
+    for _ in range(2):
+        assert source.describe([_request(seed=seed) for seed in range(9)]) == [Caption("A person")] * 9
+    assert asked == [8, 4, *[2, 2, 2, 2, 1] * 2], "the smaller size is kept"
+    assert "2 photos at once" in capsys.readouterr().err
+
+
 def test_internvl_is_asked_again_and_then_recorded_as_failed(tmp_path: Path) -> None:
     source = InternVLCaptions(_save_internvl(tmp_path / "internvl"))
     asked: list[int] = []
