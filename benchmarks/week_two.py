@@ -1,10 +1,12 @@
 """What a week of new photos costs: each version is preprocessed in a workspace of its own, as runs of Airflow do it.
 
-    python benchmarks/week_two.py --photos 20000 --new 100
+    python benchmarks/week_two.py --photos 20000 --new 100 --airflow
 
 Week one has `--photos` procedural photos (variants of 350 drawn ones), week two `--new` more, of new people. Then week
-two is preprocessed again, and last of all two further weeks at the same time. The code is that of the last commit. The
-last line is JSON: for each run the photos, those that were analysed, buckets written, and seconds.
+two is preprocessed again, and last of all two further weeks at the same time. The code is that of the last commit. With
+`--airflow`, each run is one of the DAG dynamicid_train in an Airflow home of its own, up to the task `preprocess`. The
+last line is JSON: for each run the photos, those that were analysed, buckets written, and seconds. Where DVC brings a
+result back, nothing is analysed.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -21,6 +24,8 @@ from itertools import islice
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import pyarrow.parquet as pq
 
 from benchmarks.preprocess import procedural
 from benchmarks.real_networks import PROJECT, dataset_row
@@ -54,6 +59,64 @@ def publish(home: Path, photos: list[tuple[str, str, bytes]]) -> None:
     subprocess.run(["git", "commit", "-qm", "photos of a week"], cwd=home, check=True)
 
 
+# Runs the DAG of a checkout up to a task, with a form, and prints the states of its tasks.
+_DAG_RUN = """
+import json, sys
+from airflow.dag_processing.dagbag import DagBag
+
+dag = DagBag(sys.argv[1]).dags["dynamicid_train"].partial_subset(["preprocess"], include_upstream=True)
+for task in dag.task_dict.values():
+    task.retries = 0
+run = dag.test(run_conf=json.loads(sys.argv[2]))
+states = {task.task_id: str(task.state).rsplit(".", 1)[-1].lower() for task in run.get_task_instances()}
+sys.exit(0 if set(states.values()) == {"success"} else f"{states}")
+"""
+_REPORT = re.compile(r'\{"rows": .*"seconds": \{[^}]*\}\}')
+
+
+class DagRun:
+    """A run of dynamicid_train, up to preprocessing, on the newest version."""
+
+    def __init__(self, home: Path, name: str, options: list[str]) -> None:
+        self._home, self._rows = home, sum(len(pq.read_table(file)) for file in (home / FACES).glob("*.parquet"))
+        self._log = home.parent / f"{name}.log"
+        environment = airflow_environment(home)
+        form = json.dumps({"overrides": ["preprocess.max_failed_share=1.0", *options]})
+        self._started = time.perf_counter()
+        command = [sys.executable, "-c", _DAG_RUN, str(home / "dags"), form]
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(command, cwd=home, env=environment, stdout=log, stderr=subprocess.STDOUT)
+
+    def result(self) -> dict[str, float]:
+        """Wait for the end of the run; return photos, photos analysed, buckets written, and seconds."""
+        code = self._process.wait()
+        seconds = round(time.perf_counter() - self._started, 1)
+        log = self._log.read_text(encoding="utf-8")
+        if code:
+            raise SystemExit(f"{self._log}: the run failed: {log[-3000:]}")
+        found = _REPORT.search(log)
+        report = json.loads(found[0]) if found else {"rows": self._rows, "looked_at": 0, "buckets_written": 0}
+        return {**{name: report[name] for name in ("rows", "looked_at", "buckets_written")}, "seconds": seconds}
+
+
+def airflow_environment(home: Path) -> dict[str, str]:
+    """Return the environment of an Airflow with the DAGs of the checkout `home`; its database is made first."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("AIRFLOW", "MLFLOW", "DYNAMICID"))}
+    environment = {
+        **kept,
+        "AIRFLOW_HOME": str(home.parent / "airflow"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(home / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+        "PYTHONPATH": os.pathsep.join([str(home), str(home / "dags")]),
+        "OMP_NUM_THREADS": "1",
+    }
+    if not (home.parent / "airflow").is_dir():
+        command = [sys.executable, "-m", "airflow", "db", "migrate"]
+        subprocess.run(command, env=environment, check=True, capture_output=True)
+    return environment
+
+
 class Run:
     """A run that preprocesses the newest version in a workspace of its own."""
 
@@ -77,8 +140,10 @@ class Run:
         return {**{name: report[name] for name in ("rows", "looked_at", "buckets_written")}, "seconds": seconds}
 
 
-def measure(folder: Path, photos: int, new: int, options: list[str]) -> dict[str, dict[str, float]]:
-    """Return the results of all runs by name; everything is written below `folder`."""
+def measure(
+    folder: Path, photos: int, new: int, options: list[str], kind: type[Run] | type[DagRun] = Run
+) -> dict[str, dict[str, float]]:
+    """Return the results of all runs by name, each one of a `kind`; everything is written below `folder`."""
     home = folder / "home"
     subprocess.run(["git", "clone", "-q", str(PROJECT), str(home)], check=True)
     subprocess.run(["git", "remote", "remove", "origin"], cwd=home, check=True)
@@ -87,11 +152,11 @@ def measure(folder: Path, photos: int, new: int, options: list[str]) -> dict[str
     for name in ("week one", "week two", "nothing new"):
         if name != "nothing new":
             publish(home, next(each))
-        results[name] = Run(home, name, options).result()
+        results[name] = kind(home, name, options).result()
     started = {}
     for name in ("week three", "week four"):
         publish(home, next(each))
-        started[name] = Run(home, name, options)
+        started[name] = kind(home, name, options)
     return results | {name: run.result() for name, run in started.items()}
 
 
@@ -100,9 +165,11 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=2000)
     parser.add_argument("--new", type=int, default=100)
     parser.add_argument("--set", action="append", default=[], dest="changes", metavar="SECTION.KEY=VALUE")
+    parser.add_argument("--airflow", action="store_true", help="by the DAG dynamicid_train")
     options = parser.parse_args()
+    kind = DagRun if options.airflow else Run
     with tempfile.TemporaryDirectory(prefix="dynamicid-weeks-") as folder:
-        print(json.dumps(measure(Path(folder), options.photos, options.new, options.changes)))
+        print(json.dumps(measure(Path(folder), options.photos, options.new, options.changes, kind)))
 
 
 if __name__ == "__main__":

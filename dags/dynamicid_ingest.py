@@ -19,7 +19,8 @@ prefix). A batch is taken when it holds a file `_READY`, or when nothing in it h
 
 It is added to the newest dataset version, which is **validated before it is published**: a refused batch never becomes
 a version. Finished batches move to `_done`; unreadable photos and refused batches to `_bad`, listed with reasons in
-`_bad/<run>.json`. A task that failed for another reason can be cleared: its batch is still in `_taken/<run>`.
+`_bad/<run>.json`. A task that failed for another reason can be cleared: its batch is still in `_taken/<run>`. The
+workspace of a run that ended well is removed.
 
 The event of the Asset `faces` carries `dataset_version`; `dynamicid_train` is triggered by it.
 """
@@ -45,7 +46,7 @@ with DAG(
         patience=timedelta(hours=12),
         execution_timeout=None,
     )
-    workspace = command_task("workspace", "workspace create", at_home=True)
+    workspace = command_task("workspace", "workspace create --temporary", at_home=True)
     take = command_task("take", f"inbox take --skip-code {SKIP}")
     ingest = command_task("ingest", "inbox add --latest", keep=[DATASET])
     validate = command_task("validate", "inbox validate", bring=[DATASET], retries=0)
@@ -62,3 +63,6 @@ with DAG(
     done = command_task("done", "inbox done", trigger_rule="none_failed_min_one_success")
     wait >> workspace >> take >> ingest >> validate >> publish >> announce(publish.output) >> done
     validate >> done
+    # Its version is in the checkout. Of a run that failed, `clean` removes the workspace after a while.
+    rule = "none_failed_min_one_success"
+    [workspace, done] >> command_task("remove_workspace", "workspace remove", at_home=True, trigger_rule=rule)

@@ -71,6 +71,8 @@ def command_task(
             "DYNAMICID_HOME": HOME,
             "DYNAMICID_INBOX": INBOX,
             "DYNAMICID_AIRFLOW_RUN_ID": "{{ dag_run.dag_id }}/{{ run_id }}",
+            # In tasks Airflow sets it to the address of no database; `backup` would take that for its.
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "",
             **({"DYNAMICID_FORM": form} if form else {}),
         },
         append_env=True,

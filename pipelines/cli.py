@@ -22,6 +22,7 @@ from pipelines.core.chain import known_stages
 from pipelines.core.environment import adopt, check_places
 from pipelines.core.errors import StageFailed, UserError, leave_reason
 from pipelines.core.execution import noting
+from pipelines.core.locks import staying
 from pipelines.core.paths import project_root
 from pipelines.core.privacy import TELEMETRY_OFF
 from pipelines.core.quiet import silence_libraries
@@ -148,7 +149,8 @@ def main(arguments: list[str] | None = None) -> None:
     silence_libraries()
     try:
         check_places()
-        app(args=arguments, prog_name="dynamicid")
+        with staying(Path()):
+            app(args=arguments, prog_name="dynamicid")
     except (UserError, StageFailed) as error:
         _end(str(error), error.exit_code)
     except OSError as error:

@@ -34,7 +34,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "evaluate": ("register", "generate", "app", "blind", "foundation"),
     "register": ("register", "drift", "retrain"),
     "drift": ("drift",),
-    "keeping": ("clean",),
+    "keeping": ("clean", "inbox", "backup"),
     "inbox": ("inbox",),
     "retrain": ("retrain",),
     "export": ("export",),

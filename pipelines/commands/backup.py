@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import shlex
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
-from pipelines.commands.options import NewFolder, argument, option
+import typer
+
+from pipelines.commands.options import DEFAULT_PARAMS, NewFolder, ParamsFile, SkipCode, argument, option, read_params
 from pipelines.commands.output import emit, say, say_done, warn
 from pipelines.core.errors import UserError
 from pipelines.core.files import sha256
 from pipelines.core.words import counted
 from pipelines.operations.audit import audited
-from pipelines.operations.backup.backup import make_backup
+from pipelines.operations.backup.backup import TIMED, make_backup, remove_older
 from pipelines.operations.backup.contents import MANIFEST
 from pipelines.operations.backup.locations import Addresses, find_locations
 from pipelines.operations.backup.stack_restore import restore_anywhere
@@ -46,7 +49,17 @@ State = Annotated[
 
 def backup(
     *,
-    out: NewFolder,
+    out: NewFolder | None = None,
+    into: Annotated[
+        Path | None,
+        option(
+            "Without --out: folder for a new backup with the time as its name; older ones than `keeping.backups` go.",
+            metavar="DIR",
+            envvar="DYNAMICID_BACKUPS",
+        ),
+    ] = None,
+    file: ParamsFile = DEFAULT_PARAMS,
+    skip_code: SkipCode = 0,
     ledger: Ledger = None,
     artefacts: Artefacts = None,
     airflow: Airflow = None,
@@ -60,11 +73,21 @@ def backup(
     """
     from pipelines.operations.backup.uncopied import describe_uncopied
 
+    kept = None
+    if out is None:
+        if into is None and skip_code:
+            say("DYNAMICID_BACKUPS names no folder for backups; nothing was copied")
+            raise typer.Exit(skip_code)
+        if into is None:
+            raise UserError("--out or --into is missing: the folder of the backup, or the one for backups by time")
+        kept, out = read_params(file, None).keeping.backups, into / datetime.now(UTC).strftime(TIMED)
     if ledger is None:
         bring_home(database(Path.cwd()), EXPERIMENT)
     locations = find_locations(Path.cwd(), Addresses(ledger, artefacts, airflow, accounts), state)
     note_copy(Path.cwd(), out, BACKUP)
     manifest = make_backup(locations, out)
+    for gone, size in [] if kept is None else remove_older(out.parent, kept):
+        say(f"{gone}: removed, {size} bytes: keeping.backups is {kept}")
     emit(manifest)
     of_stack = "" if locations.credentials is None else f" of the stack in {locations.credentials.parent}"
     say_done(f"{out}: {counted(len(manifest.files), 'file')}{of_stack}: {', '.join(manifest.contents())}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -125,7 +126,7 @@ def add(
             raise
         counts[name] = summary.new_rows
         left_out = summary.skipped.get(REASON, 0)
-        say(f"{name}: {counts[name]} new photos" + (f"; {left_out} left out: {REASON}" if left_out else ""))
+        say(f"{name}: {counted(counts[name], 'new photo')}" + (f"; {left_out} left out: {REASON}" if left_out else ""))
     emit(counts)
 
 
@@ -168,6 +169,27 @@ def done(run_id: RunId, inbox: Address, params: ParamsFile = DEFAULT_PARAMS) -> 
     emit({"moved_to": place}, place)
     shutil.rmtree(_SCRATCH, ignore_errors=True)
     _PUBLISHED.unlink(missing_ok=True)
+
+
+@app.command()
+def clean(
+    inbox: Address = _OWN,
+    apply: Annotated[bool, option("Remove; without it, only list what would be removed.", "--apply")] = False,
+    params: ParamsFile = DEFAULT_PARAMS,
+) -> None:
+    """List batches in _done that are older than `keeping.inbox_days`; with --apply remove them. Prints JSON."""
+    from pipelines.core.params import load_params
+
+    days = load_params(params).keeping.inbox_days
+    box = _existing(inbox, params)
+    old = [] if days is None else box.finished_before(time.time() - days * 86400)
+    for run, size in old:
+        if apply:
+            box.remove_finished(run)
+        say(f"_done/{run}: {size} bytes {'removed' if apply else 'would go'}")
+    if days is None:
+        say("keeping.inbox_days is null: every finished batch stays")
+    emit({"applied": apply, "runs": [run for run, _ in old], "bytes": sum(size for _, size in old)})
 
 
 @app.command()

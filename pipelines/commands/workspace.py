@@ -12,12 +12,13 @@ from typing import Annotated
 import typer
 
 from pipelines.commands.options import NewFolder, RunId, argument, command_group, option
-from pipelines.commands.output import emit
+from pipelines.commands.output import emit, say
+from pipelines.core.errors import StageFailed
 from pipelines.versions import handover
 from pipelines.versions import workspace as workspaces
 from pipelines.versions.git_tags import is_remote
 
-app = command_group("Create, save and restore the clone of the repository in which one run works.")
+app = command_group("Create, save, restore and remove the clone of the repository in which one run works.")
 
 Home = Annotated[Path, option("Checkout to clone.", metavar="DIR", envvar="DYNAMICID_HOME")]
 # Names a file for the path of the workspace, whose pages Airflow links.
@@ -25,9 +26,13 @@ _NOTE = "DYNAMICID_WORKSPACE_FILE"
 
 
 @app.command()
-def create(run_id: RunId, home: Home = Path()) -> None:
+def create(
+    run_id: RunId,
+    home: Home = Path(),
+    temporary: Annotated[bool, option("Nothing of it is kept; `clean` removes it by age.", "--temporary")] = False,
+) -> None:
     """Create the workspace of a run, or find it; print its path as the last line."""
-    folder = str(handover.begin(home, run_id).path)
+    folder = str(handover.begin(home, run_id, temporary=temporary).path)
     emit({"workspace": folder}, folder)
 
 
@@ -59,6 +64,22 @@ def run(
     if code:
         raise typer.Exit(code if code > 0 else 128 - code)
     handover.hand_over(work, keep or ())
+
+
+@app.command()
+def remove(run_id: RunId, home: Home = Path()) -> None:
+    """Remove the workspace of a run, unless a process is using it; print the bytes as JSON."""
+    from pipelines.operations.retention import remove as remove_items
+    from pipelines.operations.retention import workspace_item
+
+    folder = workspaces.workspace_of(home.resolve(), run_id)
+    count = size = 0
+    if folder.is_dir():
+        count, size = remove_items([workspace_item(folder)])
+        if not count:
+            raise StageFailed(f"{folder}: a process is using it; wait for it to end")
+    say(f"{folder}: removed, {size} bytes" if count else f"{folder}: there is none")
+    emit({"removed": count, "bytes": size})
 
 
 @app.command()

@@ -1,4 +1,7 @@
-"""Locks between processes: held alone, or together with others, on one machine or on all that share PostgreSQL."""
+"""Locks between processes: held alone, or together with others, on one machine or on all that share PostgreSQL.
+
+Every command that works in the workspace of a run holds its lock together with others, so that nobody removes it.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,6 +24,8 @@ _ALIVE = "-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepali
 _CONNECT = 10  # seconds
 # PostgreSQL's code of a lock that was not free within `lock_timeout`.
 _NOT_FREE = "55P03"
+# In the workspace of a run: the mark of one that is whole, and the lock of whoever works in it.
+WORKSPACE, IN_USE = ".dynamicid/workspace.json", ".dynamicid/workspace.lock"
 # Seconds within which whoever holds a lock for a moment has let it go.
 _MOMENT, _POLL = 5.0, 0.02
 
@@ -52,6 +57,20 @@ def share(lock: Path, taken: Exception, alone: Callable[[], object] | None = Non
             if time.monotonic() > until:
                 raise taken
             time.sleep(_POLL)
+        yield
+
+
+@contextmanager
+def staying(folder: Path) -> Iterator[None]:
+    """Keep others from removing `folder` during the block, where it is the workspace of a run and can be written to.
+
+    Raises StageFailed while it is being removed.
+    """
+    with ExitStack() as stack:
+        if (folder / WORKSPACE).is_file():
+            removed = StageFailed(f"{folder.resolve()}: `dynamicid clean` is removing this workspace")
+            with suppress(PermissionError):
+                stack.enter_context(share(folder / IN_USE, removed))
         yield
 
 

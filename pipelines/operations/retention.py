@@ -16,14 +16,14 @@ from pathlib import Path
 
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.formats.folders import STATE_MARKER
-from pipelines.core.locks import hold, is_held
+from pipelines.core.locks import IN_USE, WORKSPACE, hold, is_held
 from pipelines.core.sections.operations import Keeping
 from pipelines.registry.relocation import unfinished_uploads
 from pipelines.versions.dvc import dvc, dvc_problem, local_stores
 from pipelines.versions.git import git
 from pipelines.versions.interrupted import unfinished_objects
 from pipelines.versions.state import CACHE, CURATE, EVALUATION, LOCK, PREPROCESS, RESUME, STATE, shared_state
-from pipelines.versions.workspace import workspaces
+from pipelines.versions.workspace import is_temporary, workspaces
 
 _DAY = 86400.0
 _BUSY = "a process is using it"
@@ -98,17 +98,22 @@ def _remove(path: Path) -> None:
 def _workspaces(root: Path, days: float, unsaved: bool, now: float) -> Iterator[Item]:
     saved = {ref.rsplit("/", 1)[-1] for ref in git(root, "for-each-ref", "--format=%(refname)", "refs/exps").split()}
     for path in workspaces(root):
-        age, size = _measure(path, now)
-        kept = None
+        item = workspace_item(path, now)
         if path.name.startswith(".") and path.name.endswith(".gone"):
-            pass  # left by a clean-up that was killed
-        elif age < days:
-            kept = f"used {age:.1f} days ago, kept for {days:g}"
-        elif is_busy(path):
-            kept = _BUSY
-        elif path.name not in saved and not path.name.startswith(".") and not unsaved:
-            kept = "its run was not saved; --unsaved removes it"
-        yield Item("workspace", path, age, size, kept)
+            yield replace(item, kept=None)  # left by a clean-up that was killed
+        elif item.days < days:
+            yield replace(item, kept=f"used {item.days:.1f} days ago, kept for {days:g}")
+        elif item.kept or unsaved or path.name in saved or path.name.startswith(".") or is_temporary(path):
+            yield item
+        else:
+            yield replace(item, kept="its run was not saved; --unsaved removes it")
+
+
+def workspace_item(path: Path, now: float | None = None) -> Item:
+    """Return a workspace as what is removed unless a process is using it; `now` is in seconds since the epoch."""
+    days, size = _measure(path, time.time() if now is None else now)
+    lock = path / IN_USE if (path / WORKSPACE).is_file() else None
+    return Item("workspace", path, days, size, _BUSY if is_busy(path) else None, lock)
 
 
 def _checkpoints(root: Path, days: float, now: float) -> Iterator[Item]:
@@ -174,8 +179,8 @@ def _measure(folder: Path, now: float) -> tuple[float, int]:
 
 
 def is_busy(workspace: Path) -> bool:
-    """Whether DVC or a training holds a lock in a workspace."""
-    locks = [workspace / ".dvc" / "tmp" / "lock", *(workspace / STATE / RESUME).glob("*/*.lock")]
+    """Whether a command, DVC or a training holds a lock in a workspace."""
+    locks = [workspace / IN_USE, workspace / ".dvc" / "tmp" / "lock", *(workspace / STATE / RESUME).glob("*/*.lock")]
     running = workspace / ".dvc" / "tmp" / "rwlock"
     stages = running.is_file() and running.read_text(encoding="utf-8").strip() not in ("", "{}")
     return stages or any(is_held(lock) for lock in locks)

@@ -53,11 +53,11 @@ def enter(home: Path, run_id: str) -> Workspace:
     return work
 
 
-def begin(home: Path, run_id: str) -> Workspace:
+def begin(home: Path, run_id: str, *, temporary: bool = False) -> Workspace:
     """Return the workspace of a run; the first machine to make it settles which commit all others work with."""
     if is_remote(home):
         _check(home)
-    work = create(home, run_id)
+    work = create(home, run_id, temporary=temporary)
     if is_remote(home) and not _take(work):
         hand_over(work)
     return work

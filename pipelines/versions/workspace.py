@@ -16,6 +16,7 @@ from pathlib import Path
 
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.files import atomic_folder, write_atomically
+from pipelines.core.locks import WORKSPACE as READY
 from pipelines.versions.dvc import cache_folder, dvc, dvc_problem, use_data_of
 from pipelines.versions.forgotten import describe_entries, gate, refuse_forgotten
 from pipelines.versions.git import git, run_git
@@ -23,7 +24,6 @@ from pipelines.versions.git_tags import DEFAULT_IDENTITY, MACHINES, is_remote, o
 from pipelines.versions.places import EXPERIMENTS, RESTORED, RUNS, note_copy, noted
 
 RUNS_VARIABLE = "DYNAMICID_RUNS"
-READY = ".dynamicid/workspace.json"
 # Folders outside git that a workspace links to: weights of the full-size profile.
 _LINKED = ("weights",)
 # Characters of a run's name, of which the last are digits of a hash.
@@ -114,22 +114,38 @@ def _attach(path: Path, home: Path) -> None:
             link.symlink_to(home / name)
 
 
-def create(home: Path, run_id: str) -> Workspace:
-    """Return the workspace of `run_id`; make it only where it is missing, so that a retry finds earlier work."""
+def create(home: Path, run_id: str, *, temporary: bool = False) -> Workspace:
+    """Return the workspace of `run_id`; make it only where it is missing, so that a retry finds earlier work.
+
+    Nothing of a `temporary` one is kept: its run is never saved.
+    """
     home = home.resolve()
-    name = run_name(run_id)
-    path = runs_folder(home) / name
+    path = workspace_of(home, run_id)
+    name = path.name
     if not (path / READY).is_file():
         if path.exists():
             shutil.rmtree(path)
         if os.environ.get(RUNS_VARIABLE):
             note_copy(home, runs_folder(home), RUNS)
         clone_of(home, path)
-        marker = path / READY
-        write_atomically(marker, json.dumps({"run": name, "run_id": run_id}))
+        marker = {"run": name, "run_id": run_id, **({"temporary": True} if temporary else {})}
+        write_atomically(path / READY, json.dumps(marker))
     elif origin_path(path) != home:
         _attach(path, home)  # the checkout was moved or copied, and the workspace with it
     return Workspace(name, home, path)
+
+
+def workspace_of(home: Path, run_id: str) -> Path:
+    """Return the folder of the workspace of a run, whether or not it exists."""
+    return runs_folder(home) / run_name(run_id)
+
+
+def is_temporary(workspace: Path) -> bool:
+    """Whether nothing in a workspace is to be kept."""
+    try:
+        return bool(json.loads((workspace / READY).read_bytes()).get("temporary"))
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def save(home: Path, run_id: str) -> str:
@@ -137,7 +153,7 @@ def save(home: Path, run_id: str) -> str:
 
     Raises UserError where the run has no workspace, StageFailed where DVC cannot save it.
     """
-    if not (runs_folder(home) / run_name(run_id) / READY).is_file():
+    if not (workspace_of(home, run_id) / READY).is_file():
         raise UserError(f"run {run_id}: it has no workspace in {home}; `dynamicid workspace create` makes one")
     work = create(home, run_id)
     # The .dvc file of a dataset that the run added is untracked.

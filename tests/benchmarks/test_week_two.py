@@ -6,17 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.week_two import measure
+from benchmarks.week_two import DagRun, Run, measure
+from tests.processes import SMALL_CHAIN
 
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(1800)]
 
 
-def test_week_two_looks_at_what_is_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", [Run, DagRun], ids=["commands", "airflow"])
+def test_week_two_looks_at_what_is_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Run] | type[DagRun]
+) -> None:
     for name in ("DYNAMICID_HOME", "DYNAMICID_STATE", "DYNAMICID_RUNS"):
         monkeypatch.delenv(name, raising=False)
-    found = measure(tmp_path, 70, 10, ["preprocess.buckets=64"])
-    assert [found[name]["looked_at"] for name in ("week one", "week two", "nothing new")] == [70, 10, 0]
-    assert [found[name]["rows"] for name in found] == [70, 80, 80, 90, 100]
+    found = measure(tmp_path, 200, 10, ["preprocess.buckets=64", *(SMALL_CHAIN if kind is DagRun else ())], kind)
+    assert [found[name]["looked_at"] for name in ("week one", "week two", "nothing new")] == [200, 10, 0]
+    assert [found[name]["rows"] for name in found] == [200, 210, 210, 220, 230]
     assert found["week one"]["buckets_written"] == 64
     assert 0 < found["week two"]["buckets_written"] <= 10
     assert found["nothing new"]["buckets_written"] == 0

@@ -52,6 +52,7 @@ print("DUMP" + json.dumps({
             "max_active_runs": one.max_active_runs,
             "tags": sorted(one.tags),
             "doc": one.doc_md,
+            "paused": one.is_paused_upon_creation,
             "timetable": type(one.timetable).__name__,
             "start_date": one.start_date and one.start_date.isoformat(),
             "edges": [[up, down] for up, task in one.task_dict.items() for down in task.downstream_task_ids],
@@ -59,6 +60,7 @@ print("DUMP" + json.dumps({
                 task.task_id: {
                     "owner": task.owner,
                     "pool": task.pool,
+                    "rule": str(getattr(task.trigger_rule, "value", task.trigger_rule)),
                     "retries": task.retries,
                     "timeout": task.execution_timeout and task.execution_timeout.total_seconds(),
                     "backoff": bool(task.retry_exponential_backoff),
@@ -108,7 +110,7 @@ def test_the_folder_is_parsed_cleanly_lightly_and_within_two_seconds(dag: dict) 
 
 
 def test_every_dag_is_documented_bounded_and_never_catches_up(dag: dict) -> None:
-    assert set(dag["dags"]) == {"dynamicid_ingest", "dynamicid_train"}
+    assert set(dag["dags"]) == {"dynamicid_ingest", "dynamicid_maintenance", "dynamicid_train"}
     for each in dag["dags"].values():
         assert each["catchup"] is False
         assert 1 <= each["max_active_runs"] <= 4
@@ -165,7 +167,22 @@ def test_scarce_resources_have_pools_and_promotion_has_one_slot(dag: dict, proje
 def test_ingestion_validates_before_it_publishes(dag: dict) -> None:
     edges = _edges(dag, "dynamicid_ingest")
     order = ["wait_for_photos", "workspace", "take", "ingest", "validate", "publish", "announce", "done"]
-    assert {*itertools.pairwise(order), ("validate", "done")} <= edges
+    assert {*itertools.pairwise(order), ("validate", "done"), ("done", "remove_workspace")} <= edges
+
+
+def test_housekeeping_runs_by_itself_and_goes_on_after_a_failed_backup(dag: dict) -> None:
+    found = dag["dags"]["dynamicid_maintenance"]
+    assert (found["timetable"], found["max_active_runs"], found["paused"]) == ("CronTriggerTimetable", 1, False)
+    rules = {name: task["rule"] for name, task in found["tasks"].items()}
+    assert rules == {
+        "backup": "all_success",
+        "clean": "all_done",
+        "clean_inbox": "all_success",
+        "clean_airflow": "all_done",
+        "outcome": "one_failed",
+    }
+    ends = {(name, "outcome") for name in rules if name != "outcome"}
+    assert _edges(dag, "dynamicid_maintenance") == {("backup", "clean"), ("backup", "clean_airflow"), *ends}
 
 
 def test_stages_have_the_edges_of_dvc(dag: dict, dvc_edges: set[tuple[str, str]]) -> None:
@@ -195,8 +212,10 @@ def test_each_stage_runs_through_dvc_and_retries(dag: dict) -> None:
 
 
 def test_every_command_is_one_fixed_call_of_the_command_line(dag: dict) -> None:
-    scripts = [task["script"] for each in dag["dags"].values() for task in each["tasks"].values() if task["script"]]
-    assert len(scripts) == 20
+    tasks = {name: task["script"] for each in dag["dags"].values() for name, task in each["tasks"].items()}
+    assert "airflow db clean" in tasks.pop("clean_airflow")
+    scripts = [script for script in tasks.values() if script]
+    assert len(scripts) >= 20
     for script in scripts:
         assert re.fullmatch(r'exec "\$PYTHON" -m pipelines\.cli( [a-z0-9_./-]+)+', script), script
         assert "xcom" not in script, "keys, not paths: another machine may run it"

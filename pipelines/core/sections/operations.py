@@ -43,6 +43,12 @@ class Keeping(Section):
     caches_gb: float | None = Field(
         None, gt=0, description="Maximum size of all caches, in GB; what was used last stays. null: any size."
     )
+    runs_days: float | None = Field(
+        None, ge=0, description="MLflow's runs of which no registered version was made, in days. null: all."
+    )
+    deleted_runs_days: float = Field(30, ge=0, description="MLflow's runs that were deleted, in days.")
+    inbox_days: float | None = Field(None, ge=0, description="Batches in the inbox's _done, in days. null: all.")
+    backups: Count = Field(7, description="Number of backups that a schedule makes; older ones go.")
 
 
 class Inbox(Section):

@@ -15,6 +15,7 @@ from pipelines.core.people import normal_name
 from pipelines.core.row_schemas import DATASET_SCHEMA, open_rows
 from pipelines.core.screen import say, show
 from pipelines.core.sections.data import Rights
+from pipelines.core.words import counted
 from pipelines.data.ingest.photo_files import Labels, Skipped, Unmatched
 from pipelines.data.rights import COLUMNS, photos_refused, refusal
 
@@ -138,7 +139,7 @@ def print_summary(summary: Summary, folder: Path) -> None:
     lines: list[tuple[str, str]] = [
         ("photos", f"{summary.rows:,} ({summary.new_rows:,} new in {summary.new_shards} shards)"),
         ("bytes", f"{summary.bytes:,}"),
-        ("people", f"{summary.identities:,} ({summary.without_identity:,} photos without a name)"),
+        ("people", f"{summary.identities:,} ({counted(summary.without_identity, 'photo')} without a name)"),
         ("formats", ", ".join(f"{name} {count:,}" for name, count in summary.formats.items())),
         ("unreadable headers", f"{summary.unreadable_headers:,}"),
         ("repeated photos", f"{summary.duplicates:,}"),

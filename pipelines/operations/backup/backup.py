@@ -10,7 +10,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import re
 import shutil
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,6 +40,10 @@ from pipelines.versions.git import git
 
 # Tags and saved runs (refs/exps/<2>/<38 digits>/<name>); a bundle of all refs would include every branch.
 REFS = ("refs/tags", "refs/exps/*/*/*")
+
+
+# The name of a backup that a schedule makes, in UTC.
+TIMED, _TIMED = "%Y%m%dT%H%M%SZ", re.compile(r"\d{8}T\d{6}Z")
 
 
 @dataclass(frozen=True)
@@ -124,6 +130,19 @@ def make_backup(locations: Locations, target: Path, *, with_artefacts: bool = Tr
         (part / MANIFEST).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         _check_new(target)
     return manifest
+
+
+def remove_older(folder: Path, keep: int) -> Iterator[tuple[Path, int]]:
+    """Remove all but the newest `keep` backups that are named by their time, and parts that killed ones left.
+
+    Yields each folder and its bytes, after it was removed. Other folders stay.
+    """
+    whole = [path for path in sorted(folder.iterdir()) if _TIMED.fullmatch(path.name) and (path / MANIFEST).is_file()]
+    parts = [path for path in sorted(folder.glob(".*.part")) if _TIMED.fullmatch(path.name[1:-5])]
+    for path in (*whole[:-keep], *parts):
+        size = sum((path / name).stat().st_size for name in files_in(path))
+        shutil.rmtree(path)
+        yield path, size
 
 
 def _check_artefacts(database: Path, folder: Path | None) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 from pipelines.core.environment import clean_environment
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.files import atomic_file, sha256
+from pipelines.core.words import counted
 from pipelines.operations.programs import run_program
 from pipelines.operations.stack.postgres import find_programs
 from pipelines.registry.relocation import folders_elsewhere, readdress
@@ -60,8 +61,8 @@ def _check_same(expected: dict[str, int], found: dict[str, int], what: str) -> N
     """Raise StageFailed naming the first table that is missing or has another number of rows."""
     for table, rows in expected.items():
         if found.get(table) != rows:
-            has = f"{found[table]} rows" if table in found else "no such table"
-            raise StageFailed(f"{what} is not complete: table {table}: {has}, expected {rows} rows")
+            has = counted(found[table], "row") if table in found else "no such table"
+            raise StageFailed(f"{what} is not complete: table {table}: {has}, expected {counted(rows, 'row')}")
 
 
 def check_kind(file: Path, uri: str) -> None:
@@ -243,6 +244,8 @@ def _dump_sqlite(address: Any, target: Path) -> tuple[dict[str, int], dict[str, 
             with closing(sqlite3.connect(file)) as copy:
                 source.connection.driver_connection.backup(copy)
                 problem = copy.execute("pragma integrity_check").fetchone()[0]
+                # The copy of a database with a write-ahead log, as Airflow's, would have one beside it when it is read.
+                copy.execute("pragma journal_mode=delete")
         except sqlite3.Error as error:
             raise StageFailed(f"{database}: it cannot be copied: {error}") from None
     if problem != "ok":

@@ -70,7 +70,8 @@ class ForgettingReport:
 class Locations:
     """Where a subject's data is: objects of the stores, tables and other files of the checkout, workspaces, copies.
 
-    `begun`: what must be remembered of it until everything is deleted. `beyond`: stores that could not be searched.
+    `begun`: what must be remembered of it until everything is deleted. `beyond`: places that could not be searched.
+    `damaged`: tables of caches that cannot be read, so that they may hold the subject; they are made again.
     """
 
     subject: Subject
@@ -83,6 +84,12 @@ class Locations:
     bases: list[str]
     begun: Journal
     beyond: list[str]
+    damaged: list[Path]
+
+    @property
+    def unread(self) -> list[str]:
+        """Return a message for each damaged table, for whoever does not delete it."""
+        return [f"{file}: damaged, so that it cannot be searched; delete it: it is made again" for file in self.damaged]
 
     @property
     def anywhere(self) -> bool:
@@ -121,6 +128,7 @@ def forget(
                 shutil.rmtree(part)
             delete_artefacts(root, shown)
         else:
+            beyond += locations.unread
             report = _nothing_left(root, subject, locations, beyond)
         local_stores = [Path(store.odb.path) for store in opened if store.odb.fs.protocol == "local"]
         outside = [*all_runs_folders(root), *local_stores, *states_of(root)]
@@ -185,6 +193,8 @@ def locate(root: Path, subject: Subject, opened: list[stores.Store], begun: Jour
         frozenset(found.folders_with(set(found.tables) - found.dataset_tables)),
         frozenset(pages.folders_shown(found)),
     )
+    damaged = sorted(file for file in unread if any(map(file.is_relative_to, local.table_caches(root))))
+    unsearched = sorted(files.unread | unread.difference(damaged))
     recorded, silent = traces(root, set(begun.datasets), set(begun.outputs), begun.splits)
     return Locations(
         subject=subject,
@@ -197,7 +207,8 @@ def locate(root: Path, subject: Subject, opened: list[stores.Store], begun: Jour
         traces=recorded,
         bases=local.bases_of(root, subject),
         begun=begun,
-        beyond=[*beyond, *silent, *(f"{file}: it cannot be searched" for file in sorted(files.unread | unread))],
+        beyond=[*beyond, *silent, *(f"{file}: it cannot be searched; mend or delete it" for file in unsearched)],
+        damaged=damaged,
     )
 
 
@@ -271,6 +282,9 @@ def _forget(root: Path, locations: Locations, shown: set[str]) -> ForgettingRepo
     forgotten.append(root, entry)
     local.delete_unfinished(root, locations.begun.probe())
     tables = local.clean_tables(root, locations.tables, subject)
+    for file in locations.damaged:
+        file.unlink(missing_ok=True)
+    tables["deleted"] += len(locations.damaged)
     failed: list[str] = []
     version = _new_versions(root, list(locations.tables), len(subject.image_ids), failed)
     pictures = local.delete_files(root, locations.files)

@@ -73,7 +73,7 @@ def holdings(root: Path, subject: Subject) -> tuple[Holdings, dict[str, bytes]]:
         exports=found.copies,
         places=_places(root, found),
         forgotten=forgotten.describe_entries(subject.listed.entries),
-        beyond=[*beyond, *found.beyond],
+        beyond=[*beyond, *found.beyond, *found.unread],
     )
     certain = [copy for copy in held.exports if copy.what not in UNREADABLE]
     if not (held.photos or held.places or certain or held.forgotten):

@@ -100,6 +100,11 @@ def find_tables(root: Path, subject: Subject, unread: set[Path]) -> dict[Path, S
     return dict(sorted(found.items()))
 
 
+def table_caches(root: Path) -> list[Path]:
+    """Return the folders of the state in which every table is made again where it is missing or damaged."""
+    return [top / name for top in states_of(root) for name in (PREPROCESS, CURATE)]
+
+
 def people_of(root: Path) -> set[str]:
     """Return the names of the people in the tables of a checkout's data; damaged tables are left out."""
     names: set[str] = set()

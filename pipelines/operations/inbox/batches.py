@@ -175,6 +175,26 @@ class Inbox:
             self.fs.rm(source, recursive=True)
         return self.path(target, run)
 
+    def finished_before(self, moment: float) -> list[tuple[str, int]]:
+        """Return name and bytes of the runs in _done of which no file came or changed since `moment` (since 1970)."""
+        self.fs.invalidate_cache()
+        folder = self.path(DONE)
+        runs = self.fs.ls(folder, detail=True) if self.fs.isdir(folder) else []
+        found = []
+        for name in sorted(run["name"].rstrip("/").rsplit("/", 1)[1] for run in runs if run["type"] == "directory"):
+            files = list(self.fs.find(self.path(DONE, name), detail=True).values())
+            if max((_changed(info) for info in files), default=0) < moment:
+                found.append((name, sum(info["size"] for info in files)))
+        return found
+
+    def remove_finished(self, run: str) -> None:
+        """Remove what is in _done of a run, by its name."""
+        for file in self.files(DONE, run):
+            self.fs.rm_file(self.path(DONE, run, file))  # not rm, which takes `*` in a name for a pattern
+        if self.is_folder:
+            self._writable(DONE, run, "")
+            self.fs.rm(self.path(DONE, run), recursive=True)
+
     def _list(self, run_id: str, reasons: dict[str, str]) -> None:
         """Add to the list of a run's bad files atomically, so that it survives if this process is killed."""
         listed = json.dumps({**self.bad(run_id), **reasons}, indent=1, ensure_ascii=False)

@@ -9,7 +9,7 @@ import pytest
 
 from pipelines.core import locks
 from pipelines.core.errors import StageFailed, UserError
-from pipelines.core.locks import LOCKS_VARIABLE, hold, hold_everywhere, is_held, share
+from pipelines.core.locks import IN_USE, LOCKS_VARIABLE, WORKSPACE, hold, hold_everywhere, is_held, share, staying
 from pipelines.operations.backup.private_postgres import private_server
 from pipelines.operations.stack import postgres
 from tests.pipelines.operations.stacks import needs_postgres, open_folder
@@ -29,6 +29,21 @@ def test_several_share_a_lock_and_keep_others_from_holding_it_alone(tmp_path: Pa
     assert first == ["one"], "only who finds nobody there may remove what killed writers left"
     assert not is_held(lock)
     with hold(lock, TAKEN):
+        pass
+
+
+def test_a_command_in_a_workspace_keeps_others_from_removing_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "_MOMENT", 0.05)
+    with staying(tmp_path):
+        assert list(tmp_path.iterdir()) == [], "a checkout is none"
+    (tmp_path / WORKSPACE).parent.mkdir()
+    (tmp_path / WORKSPACE).touch()
+    with staying(tmp_path), staying(tmp_path):
+        assert is_held(tmp_path / IN_USE)
+    removing = hold(tmp_path / IN_USE, TAKEN)
+    with removing, pytest.raises(StageFailed, match="`dynamicid clean` is removing this workspace"), staying(tmp_path):
         pass
 
 

@@ -25,10 +25,10 @@ def tiny(project: Path) -> Path:
 # sha256 of each loaded profile as canonical JSON. All extend tiny, so one change may change all. After an intended one,
 # compare the old and the new output of `dynamicid configure --profile NAME`, and update the digests.
 LOADED = {
-    "tiny": "6283cd3af21fb69a1401d77f8ff79bec6080a5f5d2f2fe96fb21b83f49e885a7",
-    "showcase": "36064563e7b2aff4b9129832e665e53f1aeaf72a20a8b097270068fbc3b8f837",
-    "photographs": "99bcc0e28e7050ae26b15659450c32d1dd2bec0b2d4fc9ef454357780aa21d3b",
-    "sd15": "91e1eed80d08999b34b55a7574ba2135237cf0d24899dfc817b22171fb5ac331",
+    "tiny": "1bc6da9db2e5af410c48c6cf3fbe2c443755f5f24f9059b4ac0a07118abc27a6",
+    "showcase": "e2b4fba2b36fbeee473fca670194cb64c74fda24fe966fbb370586a9f0f99dfb",
+    "photographs": "18fe0108483cef2498596baf1517e1e31e75e3361fe49345e672d9016242cf9c",
+    "sd15": "96e2cfe6014fc5e2d5013aaf7fd4e5fa817d1d281aefe2d87b86da5590511601",
 }
 
 

@@ -11,7 +11,7 @@ import pytest
 from filelock import FileLock
 
 from pipelines.core.files import mark_used
-from pipelines.core.locks import share
+from pipelines.core.locks import IN_USE, share, staying
 from pipelines.core.sections.operations import Keeping
 from pipelines.operations.retention import Item, remove, survey
 from pipelines.versions.state import VARIABLE
@@ -57,6 +57,29 @@ def test_old_saved_idle_workspaces_are_removed(root: Path) -> None:
         count, size = remove(survey(root, DAYS))
     assert (count, size >= 1000) == (1, True)
     assert sorted(path.name for path in (root / ".dynamicid" / "runs").iterdir()) == ["busy", "unsaved", "young"]
+
+
+def test_a_workspace_in_which_a_command_works_stays_whatever_its_state_is(root: Path) -> None:
+    runs = root / ".dynamicid" / "runs"
+    listed = survey(root, DAYS)
+    with staying(runs / "saved"):
+        age(runs / "saved", 40)
+        assert named(survey(root, DAYS))["saved"] == "a process is using it"
+        remove(item for item in listed if item.path.name == "saved")  # listed before the command began
+        assert (runs / "saved" / "result.txt").is_file()
+    (runs / "saved" / IN_USE).unlink()
+    remove(listed)
+    assert not (runs / "saved").exists()
+
+
+def test_a_temporary_workspace_is_removed_by_its_age_alone(root: Path) -> None:
+    for run in ("unsaved", "young"):
+        folder = root / ".dynamicid" / "runs" / run
+        (folder / ".dynamicid" / "workspace.json").write_text(json.dumps({"run": run, "temporary": True}))
+        age(folder, 1 if run == "young" else 40)
+    found = named(survey(root, DAYS))
+    assert found["unsaved"] is None
+    assert found["young"] is not None
 
 
 def test_checkpoints_of_a_running_training_and_young_ones_stay(root: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -15,10 +16,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pipelines.core.errors import StageFailed, UserError
+from pipelines.core.locks import staying
 from pipelines.versions import workspace
 from pipelines.versions.dvc import cache_folder, dvc, stage_environment
 from pipelines.versions.workspace import all_workspaces, create, restore, run_name, save
-from tests.processes import commit_all, git
+from tests.processes import commit_all, dynamicid, git
 
 _DVC_YAML = """
 stages:
@@ -117,6 +119,17 @@ def test_a_retry_finds_the_same_workspace_and_its_work(home: Path) -> None:
     again = create(home, "manual__2026-01-01T00:00:00+00:00")
     assert again == first
     assert (again.path / "half-done").read_text() == "kept"
+
+
+def test_a_run_that_ended_removes_its_workspace_unless_a_command_is_at_work_there(home: Path) -> None:
+    env = {"DYNAMICID_HOME": str(home)}
+    words = ("workspace", "remove", "--run-id", "dynamicid_ingest/one")
+    path = create(home, "dynamicid_ingest/one", temporary=True).path
+    with staying(path):
+        assert "a process is using it; wait" in dynamicid(*words, cwd=home, env=env, code=1).stderr
+    assert json.loads(dynamicid(*words, cwd=home, env=env).stdout)["removed"] == 1
+    assert not path.exists()
+    assert json.loads(dynamicid(*words, cwd=home, env=env).stdout) == {"removed": 0, "bytes": 0}
 
 
 def test_an_interrupted_clone_is_made_again(home: Path) -> None:

@@ -17,7 +17,7 @@ from pipelines.cli import main
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.row_schemas import DATASET_SCHEMA
 from pipelines.operations.backup import restore as restore_module
-from pipelines.operations.backup.backup import make_backup, read_backup
+from pipelines.operations.backup.backup import make_backup, read_backup, remove_older
 from pipelines.operations.backup.databases import dump, load
 from pipelines.operations.backup.locations import Locations
 from pipelines.operations.backup.private_postgres import private_server
@@ -110,6 +110,31 @@ def test_a_backup_holds_what_a_checkout_with_an_odd_name_holds(tmp_path: Path, n
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, target.name]), "nothing beside them"
 
 
+def test_a_database_with_a_write_ahead_log_is_copied_to_one_file_while_it_is_written(tmp_path: Path) -> None:
+    file = tmp_path / "airflow.db"
+    (tmp_path / "copy").mkdir()
+    with closing(sqlite3.connect(file)) as writer:
+        writer.execute("pragma journal_mode=wal")
+        writer.execute("create table t (x)")
+        writer.execute("insert into t values (1)")
+        writer.commit()
+        assert dump(sqlite_uri(file), tmp_path / "copy" / "airflow") == {"t": 1}
+    assert [path.name for path in (tmp_path / "copy").iterdir()] == ["airflow.sqlite"]
+
+
+def test_of_backups_by_time_the_newest_stay(tmp_path: Path) -> None:
+    for name in ("20260101T010000Z", "20260102T010000Z", "20260103T010000Z", "by hand", ".20260104T010000Z.part"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "manifest.json").write_text("{}")
+    (tmp_path / "20260105T010000Z").mkdir()  # none of ours
+    assert [(path.name, size) for path, size in remove_older(tmp_path, 2)] == [
+        ("20260101T010000Z", 2),
+        (".20260104T010000Z.part", 2),
+    ]
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == ["20260102T010000Z", "20260103T010000Z", "20260105T010000Z", "by hand"]
+
+
 def test_versions_whose_data_no_remote_has_are_named(
     mlflow_checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -158,7 +183,7 @@ def test_a_backup_with_fewer_rows_than_it_says_is_not_restored(locations: Locati
     with pytest.raises(StageFailed, match=r"mlflow\.db: the copy is not complete: table t: 2 rows, expected 3 rows"):
         restore_backup(tmp_path / "copy", more, locations, force=True)
     table(locations.root / "mlflow.db", "newer")
-    with pytest.raises(StageFailed, match="table u: no such table, expected 1 rows"):
+    with pytest.raises(StageFailed, match="table u: no such table, expected 1 row"):
         restore_backup(tmp_path / "copy", replace(manifest, rows={"mlflow": {"u": 1}}), locations, force=True)
     assert words(locations.root / "mlflow.db") == ["newer"]
 

@@ -40,11 +40,13 @@ class Forgotten:
 @pytest.fixture(scope="module")
 def story(make: Callable[[Path], Home], tmp_path_factory: pytest.TempPathFactory) -> Forgotten:
     home = make(tmp_path_factory.mktemp("forget"))
+    damaged = home.root / ".dynamicid" / "preprocess" / "damaged.arrow"
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.delenv("DYNAMICID_HOME", raising=False)
         found = Forgotten(home, runs=record(home))
     found.pieces = pieces_of([*home.of("anna"), *processed_of(home, "anna")])
+    damaged.write_bytes(b"ARROW1\0\0 damaged")
     found.before = files_with([home.root, home.remote], found.pieces)
     printed, found.stderr = command(home.root, "forget", "--identity", "anna", "--delete-artefacts")
     found.report = json.loads(printed)
@@ -70,6 +72,12 @@ def test_the_data_was_in_every_place_before(story: Forgotten) -> None:
 def test_the_bytes_are_in_no_file_of_project_cache_and_remote(story: Forgotten) -> None:
     assert files_with([story.home.root, story.home.remote], story.pieces) == []
     assert story.report["remaining"] == []
+
+
+def test_a_damaged_slice_that_might_hold_the_person_is_deleted_as_it_is_made_again(story: Forgotten) -> None:
+    assert not (story.home.root / ".dynamicid" / "preprocess" / "damaged.arrow").exists()
+    assert "damaged.arrow" not in story.stderr
+    assert story.report["finished"] is True
 
 
 def test_embeddings_and_texts_are_gone_from_the_caches(story: Forgotten) -> None:

@@ -72,6 +72,18 @@ def test_a_poll_does_not_read_what_runs_have_finished(inbox: Inbox, monkeypatch:
     assert len(read) < 9
 
 
+def test_finished_batches_are_removed_by_age(inbox: Inbox) -> None:
+    _put(
+        inbox,
+        {"_done/one*/monday/1.jpg": b"123", "_done/one*/2.jpg": b"1", "_done/two/1.jpg": b"1", "_bad/x.json": b""},
+    )
+    assert inbox.finished_before(time.time() - 60) == []
+    assert inbox.finished_before(time.time() + 60) == [("one*", 4), ("two", 1)]
+    inbox.remove_finished("one*")
+    assert inbox.finished_before(time.time() + 60) == [("two", 1)]
+    assert inbox.files("_bad") == ["x.json"]
+
+
 def test_a_batch_waits_until_it_has_not_changed_for_a_while(inbox: Inbox) -> None:
     _put(inbox, {"monday/anna/1.jpg": b"1"})
     waiting = inbox.batches()

@@ -129,7 +129,7 @@ def test_forgotten_people_and_photos_do_not_come_back(place: Path) -> None:
     assert (place / "inbox" / "_bad" / NAME / "monday" / "bert" / "1.jpg").is_file()
     done = dynamicid("inbox", "add", *RUN, "--inbox", place / "inbox", cwd=place)
     assert json.loads(done.stdout) == {"monday": 1}
-    assert f"monday: 1 new photos; 1 left out: {REASON}" in done.stderr
+    assert f"monday: 1 new photo; 1 left out: {REASON}" in done.stderr
     assert _cli(place, "inbox", "publish")["rows"] == 1
 
     shard = place / "data" / "faces" / "faces-00001.parquet"
