@@ -35,7 +35,7 @@ from model.training.projection import pretrain_projection
 from model.training.recognition_network import RecognitionNetwork
 from model.training.runtime import Batch, offload_all_but_unet
 from model.training.samples import SampleGrid, some_of
-from model.training.seeded_draws import decayed_shift, generator, normal, positions, stratified_steps
+from model.training.seeded_draws import decayed_shift, generator, normal, positions, share_of, stratified_steps
 from model.training.settings import AnchoringSettings
 
 _PROBE_SEED = 20230
@@ -81,12 +81,22 @@ class AnchoringBatch(Batch):
 
 
 def make_batch(
-    data: AnchoringData, rows: np.ndarray, rng: np.random.Generator, steps: np.ndarray, drops: tuple[float, ...]
+    data: AnchoringData,
+    rows: np.ndarray,
+    rng: np.random.Generator,
+    steps: np.ndarray,
+    drops: tuple[float, ...],
+    *,
+    part: slice = slice(None),
 ) -> AnchoringBatch:
-    """Return photos `rows` with noise for `steps`; `drops`: the shares without text, without identity, without both."""
-    latents = data.latents.tensor(rows)
-    noise = torch.from_numpy(normal(rng, tuple(latents.shape)))
-    chance = rng.random(len(rows))
+    """Return photos `rows` with noise for `steps`; `drops`: the shares without text, without identity, without both.
+
+    `part` is what one of several processes takes of them: all draw the same numbers, and each reads its own photos.
+    """
+    latents = data.latents.tensor(rows[part])
+    noise = torch.from_numpy(normal(rng, (len(rows), *latents.shape[1:]))[part])
+    chance = rng.random(len(rows))[part]
+    rows, steps = rows[part], steps[part]
     text, identity, both = np.cumsum(drops)
     without_text = (chance < text) | ((chance >= identity) & (chance < both))
     without_identity = (chance >= text) & (chance < both)
@@ -251,13 +261,13 @@ def train_anchoring(
     model = AnchoringModel(adapter, base, settings, recogniser)
     total = int(base.scheduler.config.num_train_timesteps)
     drops = (settings.drop_text, settings.drop_identity, settings.drop_both)
-    rank, world = accelerator.process_index, accelerator.num_processes
+    part = share_of(settings.batch_size, accelerator.process_index)
 
     def batch_of(step: int) -> AnchoringBatch:
-        rows = positions(settings.seed, step, settings.batch_size, count, rank=rank, world=world)
-        rng = generator(settings.seed, "anchoring", step, rank)
+        rows = positions(settings.seed, step, settings.batch_size * accelerator.num_processes, count)
+        rng = generator(settings.seed, "anchoring", step)
         shift = decayed_shift(settings.noise_shift, step, settings.steps)
-        return make_batch(training, rows, rng, stratified_steps(rng, len(rows), total, shift), drops)
+        return make_batch(training, rows, rng, stratified_steps(rng, len(rows), total, shift), drops, part=part)
 
     probes = _probe_batches(probing, settings, total)
 

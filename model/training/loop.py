@@ -131,6 +131,9 @@ def _resume(run: Run, curve: LossCurve, label: str, steps: int) -> int | None:
         instead = "the training begins again" if checkpoint is None else f"{checkpoint.name} is used instead"
         accelerator.print(f"{label}: checkpoint {folder} is damaged ({problem}); {instead}", file=sys.stderr)
     if checkpoint is None:
+        if accelerator.is_main_process and (other := checkpoints.otherwise_divided()) is not None:
+            begun = f"{label}: {other[0]} is of this training with {other[1]}, which is not continued: it begins again"
+            accelerator.print(begun, file=sys.stderr)
         return None
     start, state = checkpoints.load(accelerator, checkpoint)
     curve.load_state_dict(state)

@@ -31,7 +31,7 @@ from model.training.optimisation import adamw
 from model.training.photos import UNKNOWN, Photos
 from model.training.runtime import Batch, offload_all_but_unet
 from model.training.samples import SampleGrid, some_of
-from model.training.seeded_draws import generator, normal, positions, stratified_steps
+from model.training.seeded_draws import generator, normal, positions, share_of, stratified_steps
 from model.training.settings import ReconfigurationSettings
 
 _VERSION = 1
@@ -135,19 +135,25 @@ class Sampler:
         self.people = [rows for rows in data.photos.by_person() if len(rows) > 1]
 
     def __call__(self, step: int) -> tuple[ReconfigurationBatch, NoiseTermBatch | None]:
-        """Return the batch of a step and that of its noise term, or None: pure functions of seed, step and process."""
+        """Return the batch of a step and that of its noise term, or None: pure functions of seed, step and process.
+
+        Several processes draw the people and targets of the whole step alike, and the noise term of each its own.
+        """
         settings = self.settings
-        rng = generator(settings.seed, "reconfiguration", step, self.rank)
-        chosen = positions(settings.seed, step, settings.batch_size, len(self.people), rank=self.rank, world=self.world)
+        rng = generator(settings.seed, "reconfiguration", step)
+        chosen = positions(settings.seed, step, settings.batch_size * self.world, len(self.people))
         shuffled = [rng.permutation(self.people[person]) for person in chosen]
         # The person with the fewest photos limits the number of targets for all sources of the step.
         helpers = min(settings.helpers, *(len(rows) - 1 for rows in shuffled))
         sources = np.array([rows[0] for rows in shuffled])
         targets = np.stack([rows[1 : helpers + 1] for rows in shuffled])
-        batch = make_batch(self.data, sources, targets, rng.random(targets.shape) < settings.template_share)
+        templates = rng.random(targets.shape) < settings.template_share
+        part = share_of(settings.batch_size, self.rank)
+        batch = make_batch(self.data, sources[part], targets[part], templates[part])
         if settings.ldc_weight == 0 or step % settings.ldc_every:
             return batch, None
-        return batch, self._noised(rng, targets.reshape(-1))
+        own = rng if self.world == 1 else generator(settings.seed, "noise term", step, self.rank)
+        return batch, self._noised(own, targets[part].reshape(-1))
 
     def _noised(self, rng: np.random.Generator, targets: np.ndarray) -> NoiseTermBatch:
         count = min(self.settings.ldc_targets, len(targets))

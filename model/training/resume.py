@@ -14,7 +14,7 @@ import shutil
 import sys
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,14 +49,25 @@ class Checkpoints:
     """The checkpoints of one training: `<root>/<stage>/<key>/step-<n>`.
 
     Those after step `most` belong to a longer training with the same key; `family` is the key without what depends on
-    the number of steps.
+    the number of steps. `shape` says how the work is divided, such as 2 processes; `work` is the key without that.
     """
 
-    def __init__(self, root: Path, stage: str, key: str, *, most: int | None = None, family: str | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        stage: str,
+        key: str,
+        *,
+        most: int | None = None,
+        family: str | None = None,
+        shape: str = "",
+        work: str | None = None,
+    ) -> None:
         self.stage = stage
         self.key = key
         self._most = most
         self._family = family
+        self._shape, self._work = shape, work
         self.folder = root / stage / key
         # Checkpoints that `latest` passed over, with the reason; the next `save` removes them.
         self.damaged: dict[Path, str] = {}
@@ -108,6 +119,15 @@ class Checkpoints:
                 return folder
         return None
 
+    def otherwise_divided(self) -> tuple[Path, str] | None:
+        """Return a checkpoint of this training whose work was divided otherwise, and how; None where there is none."""
+        for file in sorted(self.folder.parent.glob(f"*/step-*/{PROGRESS}")) if self._work else ():
+            with suppress(ValueError, OSError):  # cut, or of a newer program
+                progress = _progress(file.parent)
+                if file.parent.parent != self.folder and progress.get("work") == self._work:
+                    return file.parent, str(progress["shape"])
+        return None
+
     def checked(self, folder: Path) -> Path:
         """Return `folder` if it is a checkpoint of this training, else raise ValueError."""
         if not (folder / PROGRESS).is_file():
@@ -120,6 +140,11 @@ class Checkpoints:
                 raise ValueError(
                     f"{folder}: a checkpoint of this training with another number of steps, on which its learning rate "
                     f"or noise depends; to train its adapter further, set {self.stage}.start_from"
+                )
+            if progress["stage"] == self.stage and self._work and progress.get("work") == self._work:
+                raise ValueError(
+                    f"{folder}: a checkpoint of this training with {progress['shape']}, and this is one with "
+                    f"{self._shape}, whose steps have other photos; resume with {progress['shape']}"
                 )
             raise ValueError(
                 f"{folder}: a checkpoint of {progress['stage']} with other inputs or parameters "
@@ -151,7 +176,7 @@ class Checkpoints:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file))
             hashes = {file.relative_to(temporary).as_posix(): _sha256(file) for file in files}
             progress = {KEY: CHECKPOINT.version, "stage": self.stage, "key": self.key, "step": step, "state": state}
-            progress |= {"family": self._family, "files": hashes}
+            progress |= {"family": self._family, "shape": self._shape, "work": self._work, "files": hashes}
             (temporary / PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
             for file in (*files, temporary / PROGRESS):
                 with file.open("rb") as handle:

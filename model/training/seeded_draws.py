@@ -1,6 +1,7 @@
-"""Draw the photos and all random numbers of a step, as pure functions of the seed, the step and the process.
+"""Draw the photos and all random numbers of a step, as pure functions of the seed and the step.
 
-So a killed training resumes exactly: the number of its last step suffices.
+So a killed training resumes exactly: the number of its last step suffices. Of several processes each draws the numbers
+of the whole step and takes its part, so that N processes train as one does with N times the batch.
 """
 
 from __future__ import annotations
@@ -16,17 +17,21 @@ import numpy as np
 Batch = TypeVar("Batch")
 
 
-def positions(seed: int, step: int, batch: int, count: int, *, rank: int = 0, world: int = 1) -> np.ndarray:
-    """Return the indices (batch,) int64, below `count`, of the items that process `rank` of `world` takes at `step`.
+def positions(seed: int, step: int, batch: int, count: int) -> np.ndarray:
+    """Return the indices (batch,) int64, below `count`, of the items of `step`, for all processes together.
 
-    Steps run through one shuffled epoch after another; the processes take neighbouring parts of every step.
+    Steps run through one shuffled epoch after another.
     """
-    first = (step * world + rank) * batch
-    index = np.arange(first, first + batch)
+    index = np.arange(step * batch, (step + 1) * batch)
     epochs, places = index // count, index % count
     return np.array(
         [_shuffled(seed, int(epoch), count)[place] for epoch, place in zip(epochs, places, strict=True)], np.int64
     )
+
+
+def share_of(batch: int, rank: int) -> slice:
+    """Return which items of a step process `rank` takes: processes take neighbouring parts of `batch` items each."""
+    return slice(rank * batch, (rank + 1) * batch)
 
 
 @lru_cache(maxsize=2)

@@ -22,6 +22,7 @@ from pipelines.core.locks import hold, share
 from pipelines.core.params import Params
 from pipelines.core.paths import refuse_pointers, resolve
 from pipelines.core.sections.training import Loop
+from pipelines.core.words import counted
 from pipelines.versions.state import CACHE, LOCK, RESUME, STATE
 
 if TYPE_CHECKING:
@@ -161,7 +162,16 @@ def training_run(
         for without in (set(), _LENGTH)
     )
     key = family if settings.can_be_continued else exact
-    checkpoints = Checkpoints(inputs.state / RESUME, stage, key, most=settings.steps, family=family)
+    left_out = ignored | (_LENGTH if settings.can_be_continued else set())
+    checkpoints = Checkpoints(
+        inputs.state / RESUME,
+        stage,
+        key,
+        most=settings.steps,
+        family=family,
+        shape=f"{counted(accelerator.num_processes, 'process', 'processes')} on {shape['device']}",
+        work=resume_key(hashes, settings.model_dump(mode="json", exclude=left_out)),
+    )
     if inputs.resume_from is not None:
         checkpoints.checked(inputs.resume_from)
     main = accelerator.is_main_process

@@ -18,7 +18,7 @@ from model.training.anchoring import AnchoringBatch, AnchoringData, AnchoringMod
 from model.training.loop import Run
 from model.training.optimisation import adamw
 from model.training.runtime import offload_all_but_unet
-from model.training.seeded_draws import generator, stratified_steps
+from model.training.seeded_draws import generator, share_of, stratified_steps
 from pipelines.core.sections.training import FaceEncoderSize, TrainAnchoring
 
 # The section of the parameter file itself, so that missing parameters fail here.
@@ -43,6 +43,16 @@ def batch_of(data: AnchoringData) -> AnchoringBatch:
     rng = generator(0, "test", 1)
     batch = make_batch(data, np.arange(4), rng, np.array([50, 300, 600, 900]), (0.0, 0.0, 0.0))
     return replace(batch, dropped=torch.tensor([False, True, False, False]))
+
+
+def test_two_processes_take_the_halves_of_the_batch_of_one(data: AnchoringData) -> None:
+    rows, steps = np.arange(4), np.array([50, 300, 600, 900])
+    whole, *parts = (
+        make_batch(data, rows, generator(0, "test", 1), steps, (0.2, 0.2, 0.2), part=part)
+        for part in (slice(None), share_of(2, 0), share_of(2, 1))
+    )
+    for name, value in vars(whole).items():
+        torch.testing.assert_close(torch.cat([getattr(part, name) for part in parts]), value, atol=0, rtol=0, msg=name)
 
 
 def model_on(base: Base, make_adapter: Callable[..., Adapter], *, checkpointing: bool = False) -> AnchoringModel:

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from model.training.seeded_draws import decayed_shift, generator, normal, positions, prefetch, stratified_steps
+from model.training.seeded_draws import (
+    decayed_shift,
+    generator,
+    normal,
+    positions,
+    prefetch,
+    share_of,
+    stratified_steps,
+)
 
 
 def test_an_epoch_takes_every_item_once_over_all_processes() -> None:
-    taken = [positions(3, step, 4, 24, rank=rank, world=2) for step in range(3) for rank in range(2)]
+    taken = [positions(3, step, 8, 24)[share_of(4, rank)] for step in range(3) for rank in range(2)]
     assert sorted(np.concatenate(taken)) == list(range(24))
-    following = [positions(3, step, 4, 24, rank=rank, world=2) for step in range(3, 6) for rank in range(2)]
+    following = [positions(3, step, 8, 24) for step in range(3, 6)]
     assert sorted(np.concatenate(following)) == list(range(24))
     assert not np.array_equal(np.concatenate(taken), np.concatenate(following))
 
@@ -19,11 +27,6 @@ def test_a_batch_may_be_larger_than_the_data() -> None:
     rows = positions(0, 5, 7, 3)
     assert rows.shape == (7,)
     assert set(rows) <= {0, 1, 2}
-
-
-def test_two_processes_are_one_with_twice_the_batch() -> None:
-    parts = [positions(1, 6, 4, 100, rank=rank, world=2) for rank in range(2)]
-    np.testing.assert_array_equal(np.concatenate(parts), positions(1, 6, 8, 100))
 
 
 def test_numbers_depend_on_seed_purpose_step_and_process() -> None:

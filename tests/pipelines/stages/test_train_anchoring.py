@@ -372,16 +372,71 @@ def test_photos_of_unknown_people_are_trained_on(
     assert values["people"] == 0
 
 
-def test_two_processes_divide_the_work(training_data: object, tmp_path: Path, project: Path) -> None:
-    settings = ("train_anchoring.steps=2", "train_anchoring.batch_size=4", "train_anchoring.log_every=1")
-    command = [sys.executable, "-m", "pipelines.cli", "train-anchoring", "--processes", "2"]
-    command += ["--processed", str(training_data.processed), "--params", str(training_data.params)]
-    command += ["--reports", "reports", *(word for each in settings for word in ("--set", each))]
-    done = run_command(*command, cwd=tmp_path, env={"PYTHONPATH": str(project)})
-    assert "2 processes on cpu divide the work" in done.stderr
-    assert (tmp_path / "models/anchoring/adapter.safetensors").is_file()
-    with (tmp_path / "reports/losses.csv").open() as handle:
-        assert [row["step"] for row in csv.DictReader(handle)] == ["1", "2"]
+def divided(data: object, root: Path, project: Path, processes: int, *settings: str, **options: int) -> str:
+    """Train with `processes` processes and a batch of four in all; return what they print."""
+    root.mkdir(exist_ok=True)
+    given = (
+        "train_anchoring.identity.weight=0",
+        "train_anchoring.log_every=1",
+        f"train_anchoring.batch_size={4 // processes}",
+        *settings,
+    )
+    command = [sys.executable, "-m", "pipelines.cli", "train-anchoring", "--processes", str(processes)]
+    command += ["--processed", str(data.processed), "--params", str(data.params), "--reports", "reports"]
+    command += [word for each in given for word in ("--set", each)]
+    return run_command(*command, cwd=root, env={"PYTHONPATH": str(project), "OMP_NUM_THREADS": "1"}, **options).stderr
+
+
+def curve(root: Path) -> list[tuple[str, float]]:
+    """Return step and loss of every row."""
+    with (root / "reports/losses.csv").open() as handle:
+        return [(row["step"], float(row["loss"])) for row in csv.DictReader(handle)]
+
+
+def test_two_processes_divide_the_work_and_lose_as_one_with_the_whole_batch(
+    training_data: object, tmp_path: Path, project: Path
+) -> None:
+    printed = divided(training_data, tmp_path / "two", project, 2, "train_anchoring.steps=3")
+    assert "2 processes on cpu divide the work" in printed
+    assert (tmp_path / "two/models/anchoring/adapter.safetensors").is_file()
+    divided(training_data, tmp_path / "one", project, 1, "train_anchoring.steps=3")
+    assert [step for step, _ in curve(tmp_path / "two")] == ["1", "2", "3"]
+    for (_, loss), (_, expected) in zip(curve(tmp_path / "two"), curve(tmp_path / "one"), strict=True):
+        assert loss == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(1800)
+def test_four_processes_resume_to_the_same_bytes_and_no_other_number_goes_on(
+    training_data: object, tmp_path: Path, project: Path
+) -> None:
+    settings = ("train_anchoring.learning_rate_decay=none", "train_anchoring.noise_shift=1")
+    for steps in (2, 4):
+        printed = divided(training_data, tmp_path / "four", project, 4, *settings, f"train_anchoring.steps={steps}")
+    assert "anchoring: resumed at step 2 of 4" in printed
+    divided(training_data, tmp_path / "whole", project, 4, *settings, "train_anchoring.steps=4")
+    assert files(tmp_path / "four") == files(tmp_path / "whole")
+    divided(training_data, tmp_path / "one", project, 1, *settings, "train_anchoring.steps=4")
+    for (_, loss), (_, expected) in zip(curve(tmp_path / "four"), curve(tmp_path / "one"), strict=True):
+        assert loss == pytest.approx(expected, rel=1e-3)
+
+
+def test_another_number_of_processes_is_refused_by_name(training_data: object, tmp_path: Path) -> None:
+    from model.training.resume import PROGRESS, Checkpoints
+
+    def of(shape: str) -> Checkpoints:
+        return Checkpoints(tmp_path, "train_anchoring", f"key of {shape}", shape=shape, work="work")
+
+    left = tmp_path / "train_anchoring" / "key of 8 processes on cuda" / "step-00000100"
+    left.mkdir(parents=True)
+    progress = {"format": 1, "stage": "train_anchoring", "key": "key of 8 processes on cuda", "step": 100, "files": {}}
+    (left / PROGRESS).write_text(json.dumps({**progress, "shape": "8 processes on cuda", "work": "work"}))
+    four = of("4 processes on cuda")
+    assert four.latest() is None
+    assert four.otherwise_divided() == (left, "8 processes on cuda")
+    with pytest.raises(ValueError, match="with 8 processes on cuda, and this is one with 4 processes on cuda"):
+        four.checked(left)
+    assert of("8 processes on cuda").otherwise_divided() is None
 
 
 def test_processes_that_would_train_alone_are_refused(training_data: object, tmp_path: Path, project: Path) -> None:
