@@ -11,16 +11,19 @@ import sys
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from model.processors import environment_of
 from pipelines.core.environment import clean_environment, environment, own_folders, plain_path
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.files import write_atomically
 from pipelines.core.paths import project_root
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 # The secret that a cluster's master, workers and applications share; without it nobody can run anything there.
 SECRET_VARIABLE = "DYNAMICID_SPARK_SECRET"
@@ -220,6 +223,40 @@ def run_tasks(
     return [result for _, result in sorted(results, key=lambda pair: pair[0])]
 
 
+def collect_rows(
+    context: Any, items: Sequence[Any], read: Callable[[Any], pa.Table], schema: pa.Schema, tasks: int
+) -> pa.Table:
+    """Return the rows (`schema`) that `read` returns in the workers for every item, in the order of `items`."""
+    import pyarrow as pa
+
+    def packed(item: Any) -> bytes:
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, schema) as stream:
+            stream.write_table(telling(read)(item))
+        return sink.getvalue().to_pybytes()
+
+    parts = context.parallelize(list(items), tasks).map(packed).collect()
+    return pa.concat_tables([schema.empty_table(), *(pa.ipc.open_stream(part).read_all() for part in parts)])
+
+
+def data_frame(
+    context: Any, items: Sequence[Any], read: Callable[[Any], pa.Table], schema: pa.Schema, tasks: int
+) -> Any:
+    """Return the rows of `collect_rows`, in no certain order, as a DataFrame of Spark, which may not fit in memory.
+
+    The files are read by `read`, not by Spark, which takes some characters of paths for patterns.
+    """
+    from pyspark.sql import SparkSession
+    from pyspark.sql.pandas.types import from_arrow_schema
+
+    def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for number in (number for batch in batches for number in batch["id"].to_pylist()):
+            yield from telling(read)(items[number]).to_batches()
+
+    session = SparkSession(context)
+    return session.range(0, len(items), 1, tasks).mapInArrow(rows, from_arrow_schema(schema))
+
+
 class WorkerError(Exception):
     """What a task raised in a worker, between marks: Spark passes errors on only as text among traces."""
 
@@ -293,5 +330,6 @@ def _settings(master: str, scratch: str, python_path: str) -> dict[str, str]:
             "spark.driver.bindAddress": "127.0.0.1",
             "spark.driver.memory": "1g",
             "spark.local.dir": scratch,
+            "spark.sql.warehouse.dir": scratch,
         }
     return settings

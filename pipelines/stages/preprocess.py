@@ -36,13 +36,8 @@ from pipelines.data.faces.version import analyser_version
 from pipelines.data.faces.votes import check_votes
 from pipelines.data.preprocessing.buckets import plan_buckets
 from pipelines.data.preprocessing.files import SLICE_SUFFIX, remove_parts
-from pipelines.data.preprocessing.jobs import (
-    analyse_slices,
-    find_earlier_rows,
-    find_finished,
-    find_originals,
-    write_buckets,
-)
+from pipelines.data.preprocessing.jobs import analyse_slices, find_finished, write_buckets
+from pipelines.data.preprocessing.matches import find_earlier_rows, find_originals
 from pipelines.data.preprocessing.slices import Slice, cut_slices
 from pipelines.data.preprocessing.tasks import Job, SliceReport
 from pipelines.data.spark import check_java, spark_context
