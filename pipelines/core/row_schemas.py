@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -118,12 +119,18 @@ def photo_keys(rows: pa.RecordBatch | pa.Table) -> list[bytes]:
     ]
 
 
-def list_matrix(column: pa.Array | pa.ChunkedArray, width: int) -> np.ndarray:
-    """Return a column of lists of numbers as (N, width) float64; rows that are null or of another length are NaN."""
-    fits = pc.equal(pc.list_value_length(column), width).fill_null(False)
-    matrix = np.full((len(column), width), np.nan)
-    flat = pc.list_flatten(column.filter(fits)).to_numpy(zero_copy_only=False)
-    matrix[fits.to_numpy(zero_copy_only=False)] = flat.reshape(-1, width)
+def list_matrix(column: pa.Array | pa.ChunkedArray, width: int, kind: Any = np.float64) -> np.ndarray:
+    """Return a column of lists of numbers as (N, width) `kind`; rows that are null or of another length are NaN.
+
+    Beside the matrix, one chunk of the column is in memory.
+    """
+    matrix = np.full((len(column), width), np.nan, kind)
+    at = 0
+    for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
+        fits = pc.equal(pc.list_value_length(chunk), width).fill_null(False)
+        flat = pc.list_flatten(chunk.filter(fits)).to_numpy(zero_copy_only=False)
+        matrix[at : at + len(chunk)][fits.to_numpy(zero_copy_only=False)] = flat.reshape(-1, width)
+        at += len(chunk)
     return matrix
 
 

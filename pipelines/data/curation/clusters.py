@@ -44,7 +44,7 @@ Pairs = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class _Groups:
-    """G groups of N faces: `means` (G, D) of their vectors, `sizes` (G,), and the group `labels` (N,) of every face."""
+    """G groups of N faces: `means` (G, D) float32, `sizes` (G,), and the group `labels` (N,) of every face."""
 
     means: np.ndarray
     sizes: np.ndarray
@@ -52,10 +52,12 @@ class _Groups:
 
     def joined(self, groups: np.ndarray) -> _Groups:
         """Merge the groups that have the same number in `groups` (G,)."""
+        from scipy.sparse import csr_matrix
+
         sizes = np.bincount(groups, self.sizes)
-        summed = np.zeros((len(sizes), self.means.shape[1]))
-        np.add.at(summed, groups, self.means * self.sizes[:, None])
-        return _Groups(summed / sizes[:, None], sizes, groups[self.labels])
+        shares = (self.sizes / sizes[groups]).astype(np.float32)
+        member = csr_matrix((shares, (groups, np.arange(len(groups)))), (len(sizes), len(groups)))
+        return _Groups(member @ self.means, sizes, groups[self.labels])
 
 
 def cluster(embeddings: np.ndarray, similarity: float, count: int, likeness: float) -> np.ndarray:
@@ -69,7 +71,7 @@ def cluster(embeddings: np.ndarray, similarity: float, count: int, likeness: flo
     if len(embeddings) < 2:
         return labels
     graph = mutual(embeddings, count, similarity)
-    groups = _Groups(np.asarray(embeddings, np.float64), np.ones(len(embeddings)), labels)
+    groups = _Groups(np.asarray(embeddings, np.float32), np.ones(len(embeddings)), labels)
     groups = _join_all(groups, lambda groups: _by_shared_neighbours(groups, graph, likeness))
     groups = _join_all(groups, lambda groups: _by_cosine(groups, embeddings, count, similarity))
     _, first, numbers = np.unique(groups.labels, return_index=True, return_inverse=True)

@@ -27,9 +27,9 @@ class Faces:
     def __init__(self, analysed: pa.Table) -> None:
         # The stubs of DataFrame do not have the types of its columns.
         self.rows: Any = analysed.drop_columns(list(_LISTS)).to_pandas()
-        self.embeddings = list_matrix(analysed["embedding"], _EMBEDDING).astype(np.float32)
-        self.landmarks = list_matrix(analysed["landmarks"], _POINTS).astype(np.float32).reshape(-1, 68, 2)
-        self.boxes = list_matrix(analysed["bbox"], 4).astype(np.float32)
+        self.embeddings = list_matrix(analysed["embedding"], _EMBEDDING, np.float32)
+        self.landmarks = list_matrix(analysed["landmarks"], _POINTS, np.float32).reshape(-1, 68, 2)
+        self.boxes = list_matrix(analysed["bbox"], 4, np.float32)
         self.thumbnails: list[bytes | None] = analysed["thumbnail"].to_pylist()
         self.textures = _textures(analysed["texture"].to_pylist())
         for name in ("label", "identity", "selected_file", "prompt", "face_prompt"):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics.cluster import pair_confusion_matrix
 
-from pipelines.data.curation import clusters
+from pipelines.data.curation import clusters, neighbourhood
 from pipelines.data.curation.clusters import cluster
 from tests.pipelines.data.curation.rows import embedding
 
@@ -95,3 +95,20 @@ def test_unusual_photos_of_a_person_with_many_photos_join_and_strangers_do_not()
     found = cluster(embeddings.astype(np.float32), 0.5, 16, LIKENESS)
     assert (found[:90] == found[0]).mean() >= 0.9
     assert not (found[90:] == found[0]).any()
+
+
+def test_exact_and_approximate_neighbours_find_the_same_people(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five thousand photos of 250 people of 25 families, whose members are alike, and one tenth strangers."""
+    rng = np.random.default_rng(0)
+    families, people = rng.normal(size=(25, 128)), rng.normal(size=(250, 128))
+    known = np.concatenate([rng.integers(0, 250, 4500), np.arange(250, 750)])
+    centres = np.vstack([people + 0.7 * families[np.arange(250) % 25], rng.normal(size=(500, 128)) * 1.2])
+    embeddings = centres[known] + rng.uniform(0.5, 1.2, (5000, 1)) * rng.normal(size=(5000, 128))
+    embeddings = (embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)).astype(np.float32)
+    exact = cluster(embeddings, 0.45, 30, LIKENESS)
+    assert f1(exact, known) > 0.95
+    monkeypatch.setattr(neighbourhood, "EXACT_ROWS", 1000)
+    monkeypatch.setattr(neighbourhood, "PART_ROWS", 2000)
+    approximate = cluster(embeddings, 0.45, 30, LIKENESS)
+    assert f1(approximate, exact) >= 0.999
+    assert (cluster(embeddings, 0.45, 30, LIKENESS) == approximate).all()
