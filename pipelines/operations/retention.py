@@ -22,7 +22,7 @@ from pipelines.registry.relocation import unfinished_uploads
 from pipelines.versions.dvc import dvc, dvc_problem, local_stores
 from pipelines.versions.git import git
 from pipelines.versions.interrupted import unfinished_objects
-from pipelines.versions.state import CACHE, CURATE, EVALUATION, LOCK, PREPROCESS, RESUME, STATE, shared_state
+from pipelines.versions.state import CACHE, CURATE, DRIFT, EVALUATION, LOCK, PREPROCESS, RESUME, STATE, shared_state
 from pipelines.versions.workspace import is_temporary, workspaces
 
 _DAY = 86400.0
@@ -129,7 +129,7 @@ def _checkpoints(root: Path, days: float, now: float) -> Iterator[Item]:
 
 def _caches(state: Path, params: Keeping, now: float) -> list[Item]:
     """Return the entries of the caches in `state`; those used last are kept, up to the limits of age and size."""
-    items = [item for name in (CACHE, PREPROCESS, CURATE, EVALUATION) for item in _entries(state / name, now)]
+    items = [item for name in (CACHE, PREPROCESS, CURATE, EVALUATION, DRIFT) for item in _entries(state / name, now)]
     busy = {item.lock for item in items if item.lock is not None and is_held(item.lock)}
     most = float("inf") if params.caches_gb is None else params.caches_gb * 1e9
     reasons: dict[Path, str | None] = {}

@@ -42,7 +42,7 @@ from pipelines.versions.places import (
     parts_of,
 )
 from pipelines.versions.state import CACHE as RECORDS
-from pipelines.versions.state import CURATE, EVALUATION, LOCK, PREPROCESS, RESUME, STATE, states_of
+from pipelines.versions.state import CURATE, DRIFT, EVALUATION, LOCK, PREPROCESS, RESUME, STATE, states_of
 from pipelines.versions.workspace import all_runs_folders
 
 DATA = "data"
@@ -125,7 +125,7 @@ def hold_locks(root: Path, others: Iterable[Path]) -> Iterator[None]:
             faces = folder / FACES
             locks = [faces.with_name(f".{faces.name}.lock")] if faces.parent.is_dir() else []
             for state in states_of(folder):
-                locks += [state / name / LOCK for name in (PREPROCESS, CURATE, RECORDS, EVALUATION)]
+                locks += [state / name / LOCK for name in (PREPROCESS, CURATE, RECORDS, EVALUATION, DRIFT)]
                 locks += sorted((state / RESUME).glob("*/*.lock"))
             for lock in locks:
                 message = (

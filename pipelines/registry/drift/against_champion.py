@@ -12,14 +12,16 @@ from typing import Any
 import numpy as np
 
 from pipelines.core.chain import FACES, PROCESSED
-from pipelines.core.errors import UserError
+from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.files import write_atomically
 from pipelines.core.params import Params
 from pipelines.data.same_photos import check_same_photos
-from pipelines.registry.drift.features import read_sample
+from pipelines.registry.drift.features import Sample, read_sample
+from pipelines.registry.drift.kept import keep_sample, kept_sample
 from pipelines.registry.drift.page import write_page
 from pipelines.registry.drift.verdict import ADDED, Verdict, compare, state_of
 from pipelines.registry.registry import TRAINED_HERE, champion_of, find_version, made_from, open_registry
+from pipelines.registry.results import result_of
 from pipelines.registry.runs import leave_address, log_values
 from pipelines.registry.tracking import Tracking
 from pipelines.versions.dataset_version import current_version
@@ -50,11 +52,9 @@ def run(params: Params, root: Path, out: Path, against: str | None = None) -> Ve
     refuse_forgotten(root / FACES, root / PROCESSED)
     check_same_photos(root / FACES, root / PROCESSED)
     current = read_sample(root / FACES, root / PROCESSED, size)
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder) / "reference"
-        bring_objects(root, objects, place)
-        check_same_photos(place / "faces", place / "processed")
-        reference = read_sample(place / "faces", place / "processed", size)
+    if (present := _present_data(root)) is not None:
+        keep_sample(root, present, size, current)  # of the version that may be the next champion's
+    reference = kept_sample(root, objects, size) or _brought_sample(root, objects, size)
     findings = compare(reference, current, params.drift)
     verdict = Verdict(
         state=state_of(findings),
@@ -73,6 +73,27 @@ def run(params: Params, root: Path, out: Path, against: str | None = None) -> Ve
     _write(out, verdict, write_page(verdict, reference, current))
     _record(client, root, verdict, out, round(begin * 1000))
     return verdict
+
+
+def _brought_sample(root: Path, objects: dict[str, str], size: int) -> Sample:
+    """Return the sample of a version whose data is brought from DVC's cache or remote for it, and keep it."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "reference"
+        bring_objects(root, objects, place)
+        check_same_photos(place / "faces", place / "processed")
+        sample = read_sample(place / "faces", place / "processed", size)
+    keep_sample(root, objects, size, sample)
+    return sample
+
+
+def _present_data(root: Path) -> dict[str, str] | None:
+    """Return DVC's hashes of the present dataset and processed photos; None where `dvc.lock` has others, or none."""
+    try:
+        result = result_of(root, "preprocess")
+    except (UserError, StageFailed):
+        return None
+    found = {"faces": result.dataset_md5, "processed": result.outputs.get(PROCESSED)}
+    return {name: digest for name, digest in found.items() if digest is not None} if all(found.values()) else None
 
 
 def _training_data(version: Any) -> dict[str, str]:

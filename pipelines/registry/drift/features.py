@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipelines.core.errors import StageFailed
-from pipelines.core.row_schemas import DATASET_SCHEMA, OK, PROCESSED_SCHEMA, read_rows
+from pipelines.core.row_schemas import DATASET_SCHEMA, OK, PROCESSED_SCHEMA, open_rows, read_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,10 +72,9 @@ def read_sample(faces: Path, processed: Path, size: int) -> Sample:
     Ids are hashes, so the first ids in order are a random sample, and samples of versions with common photos overlap.
     Raises UserError where a folder has no shards, StageFailed where `processed` has no rows or photos not in `faces`.
     """
-    ids = np.array(read_rows(processed, PROCESSED_SCHEMA, ["image_id"])["image_id"].to_pylist())
-    if not len(ids):
+    chosen, photos = _first_ids(processed, size)
+    if not photos:
         raise StageFailed(f"{processed}: no rows to compare; run preprocess")
-    chosen = np.unique(ids)[:size]
     rows = _of(processed, PROCESSED_SCHEMA, chosen, _COLUMNS)
     sizes = _of(faces, DATASET_SCHEMA, chosen, ["image_id", "width", "height"])
     if len(missing := rows.index.difference(sizes.index)):
@@ -96,18 +95,30 @@ def read_sample(faces: Path, processed: Path, size: int) -> Sample:
         "outcome": outcome.to_numpy(str),
     }
     people = rows["identity"].fillna(rows.index.to_series())
-    return Sample(rows.index.to_numpy(str), people.to_numpy(str), numbers, words, embeddings, len(ids))
+    return Sample(rows.index.to_numpy(str), people.to_numpy(str), numbers, words, embeddings, photos)
 
 
 _COLUMNS = ["image_id", "identity", "status", "reason", "image", "yaw", "pitch", "expression", "embedding"]
 
 
-def _of(folder: Path, schema: pa.Schema, ids: np.ndarray, columns: list[str]) -> pd.DataFrame:
-    """Return the rows of the photos `ids`, indexed and sorted by image id, one row per id."""
+def _first_ids(folder: Path, size: int) -> tuple[pa.Array, int]:
+    """Return the first `size` image ids of a folder in order, each once, and the number of rows."""
     import pyarrow as pa
+    import pyarrow.compute as pc
+
+    first, count = pa.array([], pa.string()), 0
+    for batch in open_rows(folder, PROCESSED_SCHEMA).to_batches(columns=["image_id"]):
+        count += batch.num_rows
+        known = pc.unique(pa.concat_arrays([first, batch.column("image_id")]))
+        first = known.take(pc.select_k_unstable(known, size, [("", "ascending")]))
+    return first.sort(), count
+
+
+def _of(folder: Path, schema: pa.Schema, ids: pa.Array, columns: list[str]) -> pd.DataFrame:
+    """Return the rows of the photos `ids`, indexed and sorted by image id, one row per id."""
     import pyarrow.dataset as ds
 
-    rows = read_rows(folder, schema, columns, ds.field("image_id").isin(pa.array(ids.tolist()))).to_pandas()
+    rows = read_rows(folder, schema, columns, ds.field("image_id").isin(ids)).to_pandas()
     # Photos with the same bytes have further rows, which are rejected as duplicates.
     return rows.sort_values("image_id", kind="stable").drop_duplicates("image_id").set_index("image_id")
 

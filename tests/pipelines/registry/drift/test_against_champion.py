@@ -8,12 +8,17 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
 from pipelines.core.errors import UserError
 from pipelines.core.params import Params, load_params
+from pipelines.operations.forgetting.subject import Subject
+from pipelines.operations.forgetting.tables import rows_in
 from pipelines.registry.drift.against_champion import run
+from pipelines.registry.drift.features import read_sample
+from pipelines.registry.drift.kept import keep_sample, kept_sample
 from pipelines.registry.registry import open_registry
 from pipelines.versions.dvc import dvc
 from tests.processes import dynamicid
@@ -58,6 +63,10 @@ def test_drift_is_none_then_stops_and_is_reported_everywhere(
     with pytest.raises(UserError, match=r"models:/dynamicid/2: its tags have no hash of data/faces"):
         run(params, mlflow_checkout, mlflow_checkout / "drift", "models:/dynamicid/2")
 
+    # The champion's sample is kept: its data is not brought again, not even when no cache has it.
+    shutil.rmtree(mlflow_checkout / ".dvc" / "cache")
+    again = run(params, mlflow_checkout, mlflow_checkout / "drift")
+    assert (again.findings, again.photos) == (same.findings, same.photos)
     shutil.rmtree(mlflow_checkout / "data" / "faces")
     shutil.rmtree(mlflow_checkout / "data" / "processed")
     write_version(mlflow_checkout / "data", {"old": 4, "dark": 16}, brightness=0.1, changed="dark")
@@ -72,5 +81,32 @@ def test_drift_is_none_then_stops_and_is_reported_everywhere(
 
     experiment = client.get_experiment_by_name("dynamicid").experiment_id
     recorded = client.search_runs([experiment], filter_string="tags.`dynamicid.stage` = 'drift'")
-    assert [one.data.tags["dynamicid.drift"] for one in recorded] == ["stop", "ok"]
+    assert [one.data.tags["dynamicid.drift"] for one in recorded] == ["stop", "ok", "ok"]
     assert recorded[0].data.metrics["drift.brightness"] > params.drift.limits["brightness"].stop
+
+
+def test_a_kept_sample_is_the_same_and_a_damaged_one_is_measured_again(tmp_path: Path, write_version: Any) -> None:
+    write_version(tmp_path / "data", {"some": 5}, rejected=0.3)
+    faces, processed = tmp_path / "data" / "faces", tmp_path / "data" / "processed"
+    objects = {"faces": "a.dir", "processed": "b.dir"}
+    sample = read_sample(faces, processed, 20)
+    assert kept_sample(tmp_path, objects, 20) is None
+    keep_sample(tmp_path, objects, 20, sample)
+    kept = kept_sample(tmp_path, objects, 20)
+    assert kept is not None
+    for one, other in ((sample, kept), (sample.rows(np.arange(3)), kept.rows(np.arange(3)))):
+        for name in ("image_ids", "person", "embeddings"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+            assert getattr(one, name).dtype == getattr(other, name).dtype
+        for name in ("numbers", "words"):
+            for key, values in getattr(one, name).items():
+                np.testing.assert_array_equal(values, getattr(other, name)[key])
+    assert kept.photos == sample.photos == 30
+    assert kept_sample(tmp_path, objects, 10) is None
+    assert kept_sample(tmp_path, {**objects, "faces": "c.dir"}, 20) is None
+    (file,) = (tmp_path / ".dynamicid" / "drift").glob("*.parquet")
+    found = rows_in(file, Subject(frozenset({"some-1"}), frozenset()))
+    assert found is not None
+    assert found.rows, "`forget` finds a person in it"
+    file.write_bytes(file.read_bytes()[:200])
+    assert kept_sample(tmp_path, objects, 20) is None
