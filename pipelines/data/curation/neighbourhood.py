@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-# So many rows are compared exactly, which is faster below (benchmarks/scale.py --curation; docs/log/scaling.md).
+# So many rows are compared exactly, which is faster below (benchmarks/scale.py --faces; docs/log/scaling.md).
 EXACT_ROWS = 300_000
 # More rows are searched in parts of this many, whose graphs are built at the same time, one thread each.
 PART_ROWS = 250_000
