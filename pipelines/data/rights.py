@@ -14,6 +14,7 @@ from pipelines.core.sections.data import Rights
 
 if TYPE_CHECKING:
     import numpy as np
+    import pyarrow as pa
 
 # The columns that the policy checks, in this order.
 COLUMNS: tuple[str, ...] = ("consent", "licence", "source")
@@ -52,6 +53,28 @@ def refusal(rights: Rights, row: Mapping[str, object]) -> str | None:
         elif allow and not _fits_any(allow)(text):
             return f"{column} not allowed"
     return None
+
+
+def refusals(rights: Rights, rows: pa.Table) -> pa.Array:
+    """Return the `refusal` of each row of a table with COLUMNS; each combination of values is judged once."""
+    import numpy as np
+    import pyarrow as pa
+
+    columns = [rows[name].combine_chunks().dictionary_encode() for name in COLUMNS]
+    codes = np.zeros(rows.num_rows, np.int64)
+    for column in columns:
+        codes = codes * (len(column.dictionary) + 1) + column.indices.fill_null(-1).to_numpy() + 1
+    _, first, combination = np.unique(codes, return_index=True, return_inverse=True)
+    found = [refusal(rights, row) for row in rows.select(COLUMNS).take(first).to_pylist()]
+    return pa.array(found, pa.string()).take(pa.array(combination))
+
+
+def refuses_photo(reasons: pa.Array) -> pa.Array:
+    """Return whether each of `refusals` holds for every row of the photo: that of a consent which is given does."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return pc.is_in(reasons, pa.array(_REFUSED))
 
 
 def compared(value: object) -> str:

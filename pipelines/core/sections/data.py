@@ -10,6 +10,8 @@ from pydantic import Field, field_validator, model_validator
 from pipelines.core.sections.face_networks import Expression, HeadPose
 from pipelines.core.sections.section import ChannelOrder, Count, Domain, Section, Share
 
+Engine = Literal["auto", "pandas", "spark"]
+
 
 class Ingest(Section):
     """How files become rows of `data/faces`."""
@@ -27,6 +29,10 @@ class Ingest(Section):
 class Validate(Section):
     """What the metadata of a dataset version must satisfy before it is preprocessed."""
 
+    engine: Engine = Field(
+        "auto",
+        description="What Great Expectations runs on: `spark` above two million rows with `auto`, else `pandas`.",
+    )
     min_photos: Count = Field(1, description="Minimum number of photos.")
     min_side: Count = Field(32, description="A photo whose shorter side has fewer pixels is small.")
     max_small_share: Share = Field(0.1, description="Maximum share of small photos.")

@@ -95,7 +95,8 @@ def dataset_checks(params: Validate, rights: Rights) -> list[Check]:
             "consent_of_permitted",
             PERMITTED,
             parameter="rights.consent",
-            regex_list=[translate(compared(pattern)) for pattern in consents_allowed(rights)],
+            # From its beginning: Great Expectations searches for the pattern anywhere in the text.
+            regex_list=[rf"\A{translate(compared(pattern))}" for pattern in consents_allowed(rights)],
             match_on="any",
         ),
         present(

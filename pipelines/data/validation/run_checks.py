@@ -1,4 +1,4 @@
-"""Run checks with Great Expectations on a data frame."""
+"""Run checks with Great Expectations on a data frame, of pandas or of Spark."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.core.errors import UserError
 from pipelines.core.privacy import TELEMETRY_OFF
+from pipelines.core.sections.data import Engine
 from pipelines.data.validation.check import FAIL, Check
 from pipelines.data.validation.data_docs import docs_folder, shown_of, write_docs
 from pipelines.data.validation.own_checks import describe_faults
@@ -20,15 +21,27 @@ if TYPE_CHECKING:
 
 # Counts only: examples of offending values would put people's identities into a report.
 _COUNTS = {"result_format": "BASIC", "partial_unexpected_count": 0}
+# `auto`: a frame of pandas needs about 1 GB a million rows (docs/log/scaling.md).
+ROWS_IN_MEMORY = 2_000_000
 
 
-def run_checks(stage: str, checks: Sequence[Check], frame: pd.DataFrame, docs: Path | None) -> Verdict:
+def runs_on_spark(engine: Engine, rows: int) -> bool:
+    """Return whether so many rows are checked by Spark, by `validate.engine`."""
+    return engine == "spark" or (engine == "auto" and rows > ROWS_IN_MEMORY)
+
+
+def run_checks(stage: str, checks: Sequence[Check], frame: Any, docs: Path | None) -> Verdict:
     """Return the verdict on `frame` (one row per photo, metadata only), in the order of `checks`.
+
+    `frame` is one of pandas, or one of Spark without NaN, which Spark would not take for null.
 
     Where `docs` is a folder, Data Docs (`index.html`) are written there and replace its content. Raises UserError where
     they cannot be, or where a team's own check cannot be evaluated.
     """
-    gx, context, batch = _context(stage)
+    import pandas as pd
+
+    in_memory = isinstance(frame, pd.DataFrame)
+    gx, context, batch = _context(stage, on_spark=not in_memory)
     suite = gx.ExpectationSuite(name=stage, expectations=[_expectation(check) for check in checks])
     definition = context.validation_definitions.add(
         gx.ValidationDefinition(name=stage, data=batch, suite=context.suites.add(suite))
@@ -38,7 +51,11 @@ def run_checks(stage: str, checks: Sequence[Check], frame: pd.DataFrame, docs: P
             batch_parameters={"dataframe": frame}, result_format=_COUNTS, run_id=gx.RunIdentifier(run_name=stage)
         )
         by_name = {item.expectation_config.meta["name"]: item for item in run.results}
-        verdict = Verdict(stage, len(frame), tuple(_result(check, by_name[check.name]) for check in checks))
+        verdict = Verdict(
+            stage,
+            len(frame) if in_memory else frame.count(),
+            tuple(_result(check, by_name[check.name]) for check in checks),
+        )
         if docs is not None:
             write_docs(context, verdict, folder, docs)
     return verdict
@@ -58,7 +75,7 @@ def failing_rows(stage: str, check: Check, frame: pd.DataFrame) -> list[int]:
     return sorted(result.result.get("unexpected_index_list") or [])
 
 
-def _context(stage: str) -> tuple[Any, Any, Any]:
+def _context(stage: str, *, on_spark: bool = False) -> tuple[Any, Any, Any]:
     """Return Great Expectations, a context in memory and a definition of batches that are whole data frames."""
     for key, value in TELEMETRY_OFF.items():
         os.environ.setdefault(key, value)
@@ -66,8 +83,9 @@ def _context(stage: str) -> tuple[Any, Any, Any]:
 
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
-    asset = context.data_sources.add_pandas("photos").add_dataframe_asset(stage)
-    return gx, context, asset.add_batch_definition_whole_dataframe("all")
+    sources = context.data_sources
+    source = sources.add_spark("photos") if on_spark else sources.add_pandas("photos")
+    return gx, context, source.add_dataframe_asset(stage).add_batch_definition_whole_dataframe("all")
 
 
 def _expectation(check: Check) -> Any:

@@ -25,10 +25,10 @@ def tiny(project: Path) -> Path:
 # sha256 of each loaded profile as canonical JSON. All extend tiny, so one change may change all. After an intended one,
 # compare the old and the new output of `dynamicid configure --profile NAME`, and update the digests.
 LOADED = {
-    "tiny": "1bc6da9db2e5af410c48c6cf3fbe2c443755f5f24f9059b4ac0a07118abc27a6",
-    "showcase": "e2b4fba2b36fbeee473fca670194cb64c74fda24fe966fbb370586a9f0f99dfb",
-    "photographs": "18fe0108483cef2498596baf1517e1e31e75e3361fe49345e672d9016242cf9c",
-    "sd15": "96e2cfe6014fc5e2d5013aaf7fd4e5fa817d1d281aefe2d87b86da5590511601",
+    "tiny": "329059c24ce41915b75e2d920987b597f2f8d58d12553d79593794ec6c144c75",
+    "showcase": "929b9869a1c450a6f0080446447b341c7481d5908f94abb46ecc2b6906c1a2c3",
+    "photographs": "76130504e3597ead0e2e139849d40466fb59acf0d322e4537c95398651407136",
+    "sd15": "046fadf2ab11285bfe78e8e38e5e02288303c790d5e9d3849036b9cb588167a4",
 }
 
 

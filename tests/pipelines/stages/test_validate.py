@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import json
+import random
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
+import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.params import Params
 from pipelines.core.row_schemas import DATASET_SCHEMA
-from pipelines.core.sections.data import Consent, Rights
+from pipelines.core.sections.data import Consent, Rights, Term
+from pipelines.data.rights import COLUMNS, refusal, refusals
 from pipelines.data.validation import dataset_frame
+from pipelines.data.validation.dataset_suite import dataset_checks
+from pipelines.data.validation.run_checks import run_checks
 from pipelines.stages import ingest
 from pipelines.stages.validate import Inputs, Outputs, run
 from tests.pipelines.photos import write_shards
+
+TEXTS = pa.schema([(name, pa.string()) for name in COLUMNS])
 
 
 def dataset(folder: Path, count: int = 40, each: Sequence[dict] = (), **changes: object) -> Path:
@@ -106,7 +117,7 @@ def test_what_the_policy_permits_agrees_with_the_consents(
     assert failed() == []
     pages = [page.read_text() for page in (tmp_path / "docs").rglob("*.html")]
     assert any("has a consent that is a clear yes" in page for page in pages)
-    monkeypatch.setattr(dataset_frame, "refusal_of", lambda *_: None)
+    monkeypatch.setattr(dataset_frame, "refusals", lambda _, rows: pa.nulls(rows.num_rows, pa.string()))
     assert failed() == ["permitted_without_consent"], "a policy that lets everything pass"
 
 
@@ -117,7 +128,7 @@ def test_a_refusal_in_another_row_of_a_permitted_photo_is_found(
     each[7] = {"image_id": each[6]["image_id"], "consent": "withdrawn"}
     faces = dataset(tmp_path / "faces", each=each)
     assert run(params, Inputs(faces), Outputs(tmp_path / "report")).success
-    monkeypatch.setattr(dataset_frame, "refused_photos", lambda *_: frozenset())
+    monkeypatch.setattr(dataset_frame, "refuses_photo", lambda reasons: pa.array([False] * len(reasons)))
     with pytest.raises(StageFailed, match=r"permitted_without_consent .*\(rights\.consent\)"):
         run(params, Inputs(faces), Outputs(tmp_path / "report"))
 
@@ -141,3 +152,77 @@ def test_real_photos_pass(params: Params, shared: Path, tmp_path: Path) -> None:
     ingest.run(params, ingest.Inputs(photos), ingest.Outputs(tmp_path / "faces"))
     verdict = run(params, Inputs(tmp_path / "faces"), Outputs(tmp_path / "report"))
     assert [item.name for item in verdict.warnings()] == ["without_prompt_share"]
+
+
+@pytest.mark.nightly
+def test_both_engines_give_the_same_verdict_and_pages(params: Params, tmp_path: Path) -> None:
+    """Two thousand rows with every fault: copies of refused photos, nulls, several forms of a consent."""
+    chance = random.Random(0)
+    rows = [
+        {
+            "image_id": chance.choice([f"{chance.randrange(1500):064x}", f"{number:064x}", "short", None]),
+            "identity": chance.choice([f"p{number // 7}", None]),
+            "file_name": chance.choice([f"{number}.jpg", f"{number}.jpg", None]),
+            "format": chance.choice(["JPEG", "PNG", "JPEG", None, "XBM"]),
+            "width": chance.choice([200, 20, 20_000, None]),
+            "height": chance.choice([100, 10_000]),
+            "n_bytes": chance.choice([0, 1, 10]),
+            "prompt": chance.choice(["a person", None]),
+            "consent": chance.choice(["granted", " Granted\n", "yes", "not granted", "no", None, None]),
+            "licence": chance.choice(["CC0", "all rights reserved", None]),
+        }
+        for number in range(2000)
+    ]
+    faces = write_shards(tmp_path / "faces [1] {a}", DATASET_SCHEMA, [rows[:1200], rows[1200:]])
+    own = tmp_path / "expectations"
+    own.mkdir()
+    (own / "team.yaml").write_text(
+        "validate:\n  team_longest:\n    expectation: ExpectColumnValueLengthsToBeBetween\n    column: identity\n"
+        "    protects: names\n    arguments: {max_value: 3}\n"
+    )
+    license_only = params.model_copy(update={"rights": Rights(licence=Term(allow=("cc*",)))})
+    found = {}
+    for engine in ("pandas", "spark"):
+        section = license_only.validate_.model_copy(update={"engine": engine})
+        update = license_only.model_copy(update={"validate_": section})
+        with pytest.raises(StageFailed):
+            run(update, Inputs(faces, own), Outputs(tmp_path / engine, tmp_path / f"{engine}_docs"))
+        pages = (tmp_path / f"{engine}_docs").rglob("validations/**/*.html")
+        text = "".join(page.read_text() for page in pages)
+        for varies in (
+            r"\d{4}-?\d\d-?\d\dT[\d:.+Z]*",
+            r"\d\d:\d\d:\d\d(\.\d+)?",
+            r"[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}",
+            r"<tr>(?:(?!</tr>).)*-collapse-item-(?:(?!</tr>).)*</tr>",  # on the run and its data, hidden
+        ):
+            text = re.sub(varies, "", text, flags=re.DOTALL)
+        found[engine] = ((tmp_path / engine / "verdict.json").read_text(), re.sub(r">\s+<", "><", text))
+    assert found["pandas"][0] == found["spark"][0]
+    assert found["pandas"][1] == found["spark"][1]
+
+
+def test_python_expectations_are_not_run_on_spark(params: Params, tmp_path: Path) -> None:
+    own = tmp_path / "expectations"
+    own.mkdir()
+    (own / "team.py").write_text("def checks(stage, frame):\n    return []\n")
+    on_spark = params.model_copy(update={"validate_": params.validate_.model_copy(update={"engine": "spark"})})
+    with pytest.raises(UserError, match=r"team.py: needs a frame of pandas.*validate.engine"):
+        run(on_spark, Inputs(dataset(tmp_path / "faces"), own), Outputs(tmp_path / "report"))
+
+
+@pytest.mark.parametrize(("consent", "success"), [("granted", True), ("not granted", False)])
+def test_a_consent_is_matched_as_a_whole(params: Params, consent: str, success: bool) -> None:
+    """Great Expectations searches for a pattern anywhere in a text."""
+    checks = [
+        check for check in dataset_checks(params.validate_, Rights()) if check.name == "permitted_without_consent"
+    ]
+    frame = pd.DataFrame({"consent_of_permitted": [consent]})
+    assert run_checks("validate", checks, frame, None).success is success
+
+
+@settings(derandomize=True, deadline=None, max_examples=100)
+@given(st.lists(st.tuples(*[st.sampled_from([None, "", " ", "yes", "no", "granted", "CC0", "x"])] * 3)))
+def test_refusals_of_a_table_are_those_of_its_rows(rows: list[tuple[str | None, ...]]) -> None:
+    rights = Rights(consent=Consent(unknown="deny"), licence=Term(allow=("cc*",)), source=Term(deny=("x",)))
+    table = pa.table(dict(zip(COLUMNS, zip(*rows, strict=True), strict=True)) if rows else [[]] * 3, schema=TEXTS)
+    assert refusals(rights, table).to_pylist() == [refusal(rights, row) for row in table.to_pylist()]
