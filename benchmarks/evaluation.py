@@ -5,7 +5,8 @@
 
 Held-out people are drawn (64 px), the networks are those that ship, with two denoising steps and one thread a process.
 Peak memory is that of the evaluation's process, as the kernel counts it. Then the first evaluation is killed at so many
-moments, each time with more pictures on disk, and its metrics and report are compared with those of one that was not.
+random moments, with more pictures on disk each time, and its metrics and report are compared with those of one that was
+not.
 The speed is that of batches on disk, without loading networks. The last line is JSON.
 """
 
@@ -21,6 +22,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -92,8 +94,8 @@ def write_people(people: int, file: Path) -> None:
             writer.write_table(pa.Table.from_pylist(rows, PROCESSED_SCHEMA))
 
 
-def evaluate(folder: Path, people: int, *, processes: int = 1, kill_at: int | None = None) -> Run:
-    """Evaluate in `folder`, in which `processed` is; `kill_at`: end it when so many batches are on disk."""
+def evaluate(folder: Path, people: int, *, processes: int = 1, kill_at: int | None = None, later: float = 0.0) -> Run:
+    """Evaluate in `folder`, in which `processed` is; `kill_at`: end it so many seconds `later` than batch `kill_at`."""
     changes = {"people": people, "steps": 2, "layout_steps": 1, "boost_steps": 1, "processes": processes}
     changes["several_people.two"] = max(1, people // 12)
     command: list[str | Path] = [
@@ -114,6 +116,7 @@ def evaluate(folder: Path, people: int, *, processes: int = 1, kill_at: int | No
     while kill_at is not None and child.poll() is None and len(batches(folder)) < kill_at:
         time.sleep(0.01)
     if kill_at is not None:
+        time.sleep(later)
         child.kill()
     _, status, used = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
@@ -133,6 +136,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--pictures", type=int, nargs="+", default=[500, 2000], help="about so many pictures each")
     parser.add_argument("--kills", type=int, default=5, help="moments at which the first evaluation is killed")
+    parser.add_argument("--seed", type=int, default=0, help="of those moments")
     parser.add_argument("--no-speed", action="store_true", help="leave out two processes against one")
     parser.add_argument("--work", type=Path, help="where the folders are made; default: the system's temporary folder")
     parser.add_argument("--out", type=Path, help="also write the JSON, indented, to this file")
@@ -159,8 +163,10 @@ def main() -> None:
         people, whole = runs[0]
         count = len(batches(whole.folder))
         again = copy(whole.folder, "killed")
-        for number in range(options.kills):
-            evaluate(again, people, kill_at=round(count * (number + 1) / (options.kills + 1)))
+        random = Random(options.seed)
+        for moment in sorted(random.uniform(0, count) for _ in range(options.kills)):
+            # While networks are loaded, a batch is drawn or judged, or its file is written.
+            evaluate(again, people, kill_at=int(moment), later=moment % 1 / max(whole.rate, 0.1))
         report["kills"], report["same_bytes"] = options.kills, evaluate(again, people).result == whole.result
         print(f"killed {options.kills} times: same metrics and report: {report['same_bytes']}", flush=True)
         if not options.no_speed:

@@ -45,7 +45,16 @@ class BatchRunner:
         self._helpers = helpers
 
     def run(self, renderer: CellRenderer, specs: Sequence[PictureSpec]) -> JudgedPictures:
-        """Draw what is missing of `specs`, judge all of it, and return what was read, in the order of `specs`.
+        """Draw and judge what is missing of `specs`, and return what was read, in the order of `specs`."""
+        self.draw(renderer, specs)
+        return self.judged(self.pictures(renderer, specs))
+
+    def judged(self, pictures: StoredPictures) -> JudgedPictures:
+        """Return what the judges read of pictures that are drawn."""
+        return self.store.judged(pictures.keys, self.judges.key)
+
+    def draw(self, renderer: CellRenderer, specs: Sequence[PictureSpec]) -> None:
+        """Draw what is missing of `specs`, and judge all of it.
 
         Raises StageFailed where the disk has no room for the pictures, or a process dies.
         """
@@ -62,10 +71,9 @@ class BatchRunner:
             for batch in self._work(renderer, batches):
                 self.store.add(batch.keys)
                 bar.update(len(batch.specs))
-        return self.store.judged(list(map(renderer.key_of, specs)), self.judges.key)
 
     def pictures(self, renderer: CellRenderer, specs: Sequence[PictureSpec]) -> StoredPictures:
-        """Return the pictures of `specs`, which `run` has drawn."""
+        """Return the pictures of `specs`, which are drawn."""
         return StoredPictures(self.store, [renderer.key_of(spec) for spec in specs])
 
     def _work(self, renderer: CellRenderer, batches: Iterable[Batch]) -> Iterator[Batch]:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from pipelines.evaluation.photos import HeldOut
     from pipelines.evaluation.sampling import CellRenderer
 
+# The folder of pages of people, with the pictures that they show.
+_PEOPLE = "people"
+
 
 def evaluate(
     params: Params,
@@ -51,7 +54,7 @@ def evaluate(
     from pipelines.evaluation.paper import run_paper
     from pipelines.evaluation.picture_store import PictureStore
     from pipelines.evaluation.protocol import run_protocol
-    from pipelines.evaluation.report import write_report
+    from pipelines.evaluation.report import write_people, write_report
 
     settings, store = params.evaluate, PictureStore(work)
     # The photos are read at work, too: `forget` waits for whoever has read them.
@@ -88,9 +91,12 @@ def evaluate(
             "params": _recorded(params),
         }
         text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-        page = write_report(result, document, curves, metrics_mark(text.encode()), paper)
+        mark = metrics_mark(text.encode())
+        page = write_report(result, document, curves, mark, paper)
         write_atomically(metrics, text)
         write_atomically(report, page)
+        if work is not None and write_people(result, work / _PEOPLE, mark):
+            print(f"evaluate: pages of the people whom the report does not show: {work / _PEOPLE}", file=sys.stderr)
     return document
 
 

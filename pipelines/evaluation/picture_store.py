@@ -12,10 +12,10 @@ import json
 import sys
 import zipfile
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any, overload
 
 import cv2
@@ -29,6 +29,8 @@ from pipelines.versions.state import LOCK
 
 _PICTURES, _JUDGED = ".pictures.npz", ".judged.npz"
 _LAST = "last.json"
+# Wider rows (embeddings, features) are not kept in memory.
+_NARROW = 8
 _FAULTS = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile)
 
 
@@ -120,15 +122,32 @@ class PictureStore:
         return True
 
     def judged(self, keys: Sequence[str], judges: str) -> JudgedPictures:
-        """Return what these judges read of the pictures `keys`, in their order."""
-        parts, rows, count = [], dict[str, int](), 0
-        for batch in self.batches(keys):
-            with np.load(self._judged_file(batch, judges)) as stored:
-                parts.append(JudgedPictures.of(stored))
-            mark_used(self._judged_file(batch, judges))
-            rows |= {key: count + row for row, key in enumerate(batch) if key not in rows}
-            count += len(batch)
-        return JudgedPictures.joined(parts).rows([rows[key] for key in keys])
+        """Return what these judges read of the pictures `keys`, in their order; embeddings and features stay on disk.
+
+        One batch at a time is in memory.
+        """
+        rows: dict[str, list[int]] = {}
+        for row, key in enumerate(keys):
+            rows.setdefault(key, []).append(row)
+        columns: dict[str, _Column] = {}
+        faces: dict[str, np.ndarray] = {}
+        with ExitStack() as files:
+            for batch in self.batches(keys):
+                with np.load(self._judged_file(batch, judges)) as stored:
+                    read = {name: stored[name] for name in stored.files}
+                mark_used(self._judged_file(batch, judges))
+                pairs = [(old, row) for old, key in enumerate(batch) for row in rows.pop(key, ())]
+                for name, values in read.items():
+                    place, _, field = name.partition(".")
+                    if place.startswith("face_"):
+                        faces |= {f"face_{row}.{field}": values for old, row in pairs if place == f"face_{old}"}
+                        continue
+                    if name not in columns:
+                        wide = values.ndim > 1 and values.shape[1] > _NARROW
+                        file = files.enter_context(TemporaryFile(dir=self.folder)) if wide else None
+                        columns[name] = _Column(values, len(keys), file)
+                    columns[name].put(pairs, values)
+            return JudgedPictures.of({name: column.array() for name, column in columns.items()} | faces)
 
     def _judged_file(self, keys: Sequence[str], judges: str) -> Path:
         return self.folder / f"{self.file_of(keys).name.removesuffix(_PICTURES)}.{judges[:32]}{_JUDGED}"
@@ -178,9 +197,38 @@ class StoredPictures(Sequence[DrawnPicture]):
     def __len__(self) -> int:
         return len(self._keys)
 
+    @property
+    def keys(self) -> list[str]:
+        """The key of each picture."""
+        return list(self._keys)
+
     def with_more(self, others: StoredPictures) -> StoredPictures:
         """Return these pictures and after them those of `others`, of the same store."""
         return StoredPictures(self._store, [*self._keys, *others._keys])
+
+
+class _Column:
+    """So many rows like those of `values`, put in any order, in `file` where there is one."""
+
+    def __init__(self, values: np.ndarray, count: int, file: Any | None) -> None:
+        self._shape, self._kind, self._file = (count, *values.shape[1:]), values.dtype, file
+        self._values = np.empty(self._shape if file is None else 0, self._kind)
+
+    def put(self, pairs: Sequence[tuple[int, int]], values: np.ndarray) -> None:
+        """Put row `old` of `values` at `row`, for each pair (old, row)."""
+        for old, row in pairs:
+            if self._file is None:
+                self._values[row] = values[old]
+            else:
+                self._file.seek(row * values[old].nbytes)
+                self._file.write(values[old].tobytes())
+
+    def array(self) -> np.ndarray:
+        """Return all rows; those of a file are read when they are used, also after it is closed."""
+        if self._file is None:
+            return self._values
+        self._file.flush()
+        return np.asarray(np.memmap(self._file, self._kind, "r", shape=self._shape))
 
 
 def _picture(stored: Any, row: int) -> DrawnPicture:

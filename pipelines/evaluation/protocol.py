@@ -176,14 +176,15 @@ def run_protocol(
         print(
             f"evaluate: draws {len(plan.specs)} pictures of {names}, not the {fewer} of other variants", file=sys.stderr
         )
-    judged, drawn = runner.run(renderer, plan.specs), runner.pictures(renderer, plan.specs)
+    runner.draw(renderer, plan.specs)
+    drawn = runner.pictures(renderer, plan.specs)
     if shipped is not None:
         more = plan_shipped(questions, shipped.tokens(questions, photos), params.variant_cells)
-        judged = JudgedPictures.joined([judged, runner.run(shipped, more.specs)])
+        runner.draw(shipped, more.specs)
         plan, drawn = join_plans(plan, more), drawn.with_more(runner.pictures(shipped, more.specs))
+    judged = runner.judged(drawn)
     scores = {
-        variant: score_pictures(questions, list(cells), judged.rows(list(cells.values())), gallery, texts)
-        for variant, cells in plan.cells.items()
+        variant: score_pictures(questions, cells, judged, gallery, texts) for variant, cells in plan.cells.items()
     }
     scores[CEILING] = ceiling_and_floor.ceiling(questions, real, rows, gallery)
     scores[FLOOR] = ceiling_and_floor.floor(questions, gallery)
@@ -294,16 +295,18 @@ def _confusions(
     for variant in (one for one in CONFUSED if one == CEILING or one in plan.cells):
         if variant == CEILING:
             photos = ceiling_and_floor.true_photos(questions)
-            numbers, shown = list(photos), real.rows([rows[photo] for photo in photos.values()])
+            read, shown = real, {number: rows[photo] for number, photo in photos.items()}
         else:
-            numbers = [number for number in plan.cells[variant] if questions.cells[number].graded]
-            shown = readings.rows([plan.cells[variant][number] for number in numbers])
-        cells = [questions.cells[number] for number in numbers]
-        frontal = [row for row, cell in enumerate(cells) if cell.asks_expression]
-        neutral = [row for row, cell in enumerate(cells) if cell.asks_pose]
-        faces, turns = shown.rows(frontal), shown.rows(neutral)
+            cells = plan.cells[variant]
+            read, shown = readings, {number: cells[number] for number in cells if questions.cells[number].graded}
+        frontal = [number for number in shown if questions.cells[number].asks_expression]
+        neutral = [number for number in shown if questions.cells[number].asks_pose]
+        faces, turns = ([shown[number] for number in numbers] for numbers in (frontal, neutral))
+        expression, pose = ([questions.cells[number] for number in numbers] for numbers in (frontal, neutral))
         table[variant] = {
-            "expression": confusion(asked_expression(cells)[frontal], faces.expression, faces.found, len(EXPRESSIONS)),
-            "pose": confusion(asked_pose(cells)[neutral], turns.pose, turns.found, len(POSES)),
+            "expression": confusion(
+                asked_expression(expression), read.expression[faces], read.found[faces], len(EXPRESSIONS)
+            ),
+            "pose": confusion(asked_pose(pose), read.pose[turns], read.found[turns], len(POSES)),
         }
     return table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from model.face.face_prompts import EXPRESSIONS, POSES
+from pipelines.core.files import atomic_folder
 from pipelines.core.pages import render_page
 from pipelines.evaluation.belonging import NOT_MEASURABLE
 from pipelines.evaluation.contact_sheet import contact_sheet
@@ -62,6 +64,7 @@ EFFECTS: tuple[tuple[str, str, str, int], ...] = (
 _SWEPT = {"scale": "identity scale λ", "threshold": "attention gate's threshold τ", "guidance": "guidance"}
 # A page with everybody would not open: of many, the first are shown.
 _SHOWN_PEOPLE = _SHOWN_SEVERAL = 16
+_PEOPLE_TEMPLATE = Path(__file__).with_name("people.html.j2")
 _AT_A_GLANCE: dict[str, str] = {TEXT_ONLY: "base model", MODEL: "just trained", SHIPPED: "shipped"}
 
 
@@ -102,6 +105,26 @@ def write_report(
         judges=_judges(result),
         paper=None if paper is None else _paper(paper),
     )
+
+
+def write_people(result: EvaluationResult, folder: Path, mark: str) -> bool:
+    """Write pages of the people whom the report does not show into `folder`, which is replaced; False where it has all.
+
+    A page is written before the next one is made, so that memory does not grow with the people.
+    """
+    count = len(result.questions.people)
+    if count <= _SHOWN_PEOPLE:
+        shutil.rmtree(folder, ignore_errors=True)  # those of another evaluation
+        return False
+    spans = [(start, min(start + _SHOWN_PEOPLE, count)) for start in range(_SHOWN_PEOPLE, count, _SHOWN_PEOPLE)]
+    pages = [(f"{start + 1:04d}-{end:04d}.html", f"{start + 1} to {end}") for start, end in spans]
+    with atomic_folder(folder) as part:
+        for (start, end), (name, _) in zip(spans, pages, strict=True):
+            people = [person_pictures(result, index) for index in range(start, end)]
+            where = {"first": start + 1, "last": end, "people_count": count, "page": name, "pages": pages}
+            page = render_page(_PEOPLE_TEMPLATE, mark=mark, people=people, **where)
+            (part / name).write_text(page, encoding="utf-8")
+    return True
 
 
 def _shown_several(result: EvaluationResult) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -15,6 +15,9 @@ from pipelines.evaluation.metrics.identity import centroid, copy_paste, own_over
 from pipelines.evaluation.metrics.text import clip_t, prompt_accuracy
 from pipelines.evaluation.readings import Readings
 from pipelines.evaluation.text_judge import NoTextJudge, TextJudge
+
+# Pictures that are scored at once.
+_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
@@ -50,21 +53,6 @@ class JudgedPictures:
         chosen = list(index)
         faces = {row: self.faces[old] for row, old in enumerate(chosen) if old in self.faces}
         return JudgedPictures(self.readings.rows(chosen), self.features[chosen], self.gate_in_face[chosen], faces)
-
-    @staticmethod
-    def joined(parts: Sequence[JudgedPictures]) -> JudgedPictures:
-        """Return the pictures of all parts, at least one, in their order."""
-        starts = np.cumsum([0, *(len(part.gate_in_face) for part in parts)])
-        return JudgedPictures(
-            Readings.joined([part.readings for part in parts]),
-            np.concatenate([part.features for part in parts]),
-            np.concatenate([part.gate_in_face for part in parts]),
-            {
-                int(start) + row: one
-                for start, part in zip(starts, parts, strict=False)
-                for row, one in part.faces.items()
-            },
-        )
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return all of it as named arrays, from which `of` makes it again."""
@@ -143,12 +131,40 @@ def score_faces(
 
 
 def score_pictures(
-    questions: EvaluationSet, numbers: Sequence[int], judged: JudgedPictures, gallery: Gallery, texts: TextFeatures
+    questions: EvaluationSet, pictures: Mapping[int, int], judged: JudgedPictures, gallery: Gallery, texts: TextFeatures
 ) -> Scores:
-    """Score the drawn pictures of one variant, `judged` in the order of the cells `numbers`.
+    """Score the drawn pictures of one variant: `pictures` has the row of `judged` for each cell's number.
 
-    Cells that are not graded have values for diversity only.
+    Cells that are not graded have values for diversity only. The pictures of some people at once are in memory.
     """
+    numbers, columns = list(pictures), dict[str, np.ndarray]()
+    for block in _blocks(questions, numbers):
+        mine = [numbers[place] for place in block]
+        found = _score_block(questions, mine, judged.rows([pictures[number] for number in mine]), gallery, texts)
+        for name, values in found.items():
+            columns.setdefault(name, np.full(len(numbers), np.nan, values.dtype))[block] = values
+    return Scores.of(questions, numbers, {name: one for name, one in columns.items() if not np.isnan(one).all()})
+
+
+def _blocks(questions: EvaluationSet, numbers: Sequence[int]) -> Iterator[list[int]]:
+    """Yield the places in `numbers`, about _AT_ONCE at a time, all of a person together."""
+    people: dict[int, list[int]] = {}
+    for place, number in enumerate(numbers):
+        people.setdefault(questions.cells[number].person, []).append(place)
+    block: list[int] = []
+    for places in people.values():
+        if block and len(block) + len(places) > _AT_ONCE:
+            yield sorted(block)
+            block = []
+        block += places
+    if block:
+        yield sorted(block)
+
+
+def _score_block(
+    questions: EvaluationSet, numbers: Sequence[int], judged: JudgedPictures, gallery: Gallery, texts: TextFeatures
+) -> dict[str, np.ndarray]:
+    """Return every column of the cells `numbers`; `judged` is in their order."""
     readings, features = judged.readings, judged.features
     cells = [questions.cells[number] for number in numbers]
     columns = score_faces(questions, numbers, readings, gallery)
@@ -162,8 +178,7 @@ def score_pictures(
     # The pictures of a group differ only in their noise.
     same = [groups.setdefault((cell.person, cell.expression, cell.pose, cell.prompt), len(groups)) for cell in cells]
     columns["diversity"] = diversity(features, np.array(same, int))
-    columns = {name: column for name, column in columns.items() if not np.isnan(column).all()}
-    return Scores.of(questions, numbers, columns)
+    return columns
 
 
 def asked_expression(cells: Sequence[Cell]) -> np.ndarray:

@@ -55,7 +55,7 @@ def score_sweeps(
 ) -> dict[tuple[str, float], Scores]:
     """Score every point; `judged` is in the order of `plan.specs`."""
     return {
-        point: score_pictures(questions, plan.cells, judged.rows(numbers), gallery, texts)
+        point: score_pictures(questions, dict(zip(plan.cells, numbers, strict=True)), judged, gallery, texts)
         for point, numbers in plan.points.items()
     }
 

@@ -6,7 +6,8 @@ import numpy as np
 
 from pipelines.evaluation.intervals import Statistic
 
-_ROWS = 256
+# Pairs of pictures at once.
+_ROWS, _COLUMNS = 256, 4096
 
 
 def kid(
@@ -19,26 +20,30 @@ def kid(
     distribution. Pairs of a picture with itself are left out. A person drawn twice into a resample is still one: pairs
     of one person's pictures count once for each time, and pairs of two people's keep their share of all pairs.
     """
-    one_drawn, one_real = np.eye(people)[drawn_person], np.eye(people)[real_person]
+    people_of = np.eye(people)
 
-    def blocks(a: np.ndarray, b: np.ndarray, ones_a: np.ndarray, ones_b: np.ndarray, same: bool) -> np.ndarray:
+    def blocks(a: np.ndarray, b: np.ndarray, person_a: np.ndarray, person_b: np.ndarray, same: bool) -> np.ndarray:
         total = np.zeros((people, people))
-        for start in range(0, len(a), _ROWS):  # so that memory does not grow with the square of the pictures
-            # KID uses (x·y / d + 1)³: its features have a mean square of about 1, unit-norm features of 1 / d.
-            kernel = (a[start : start + _ROWS].astype(float) @ b.astype(float).T + 1.0) ** 3
-            if same:
-                np.fill_diagonal(kernel[:, start:], 0.0)
-            total += ones_a[start : start + _ROWS].T @ kernel @ ones_b
+        for start in range(0, len(a), _ROWS):  # so that memory does not grow with the pictures
+            some = slice(start, start + _ROWS)
+            for first in range(0, len(b), _COLUMNS):
+                others = slice(first, first + _COLUMNS)
+                # KID uses (x·y / d + 1)³: its features have a mean square of about 1, unit-norm features of 1 / d.
+                kernel = (a[some].astype(float) @ b[others].astype(float).T + 1.0) ** 3
+                if same:
+                    kernel[np.arange(len(a))[some, None] == np.arange(len(b))[others]] = 0.0
+                total += people_of[person_a[some]].T @ kernel @ people_of[person_b[others]]
         return total
 
-    def pair_counts(ones_a: np.ndarray, ones_b: np.ndarray, same: bool) -> np.ndarray:
-        counts = np.outer(ones_a.sum(0), ones_b.sum(0))
-        return counts - np.diag(ones_a.sum(0)) if same else counts
+    def pair_counts(person_a: np.ndarray, person_b: np.ndarray, same: bool) -> np.ndarray:
+        count_a, count_b = (np.bincount(one, minlength=people).astype(float) for one in (person_a, person_b))
+        counts = np.outer(count_a, count_b)
+        return counts - np.diag(count_a) if same else counts
 
     sums = [
-        (blocks(drawn, drawn, one_drawn, one_drawn, True), pair_counts(one_drawn, one_drawn, True)),
-        (blocks(real, real, one_real, one_real, True), pair_counts(one_real, one_real, True)),
-        (blocks(drawn, real, one_drawn, one_real, False), pair_counts(one_drawn, one_real, False)),
+        (blocks(drawn, drawn, drawn_person, drawn_person, True), pair_counts(drawn_person, drawn_person, True)),
+        (blocks(real, real, real_person, real_person, True), pair_counts(real_person, real_person, True)),
+        (blocks(drawn, real, drawn_person, real_person, False), pair_counts(drawn_person, real_person, False)),
     ]
 
     def statistic(weights: np.ndarray) -> np.ndarray:

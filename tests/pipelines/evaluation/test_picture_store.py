@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -89,13 +91,39 @@ def test_what_was_read_comes_back_in_any_order_with_all_faces(tmp_path: Path) ->
         assert store.is_judged(keys, "judges")
         assert not store.is_judged(keys, "others")
     found = store.judged([KEYS[4], KEYS[0], KEYS[2]], "judges")
-    expected = JudgedPictures.joined(parts).rows([4, 0, 2])
-    assert same(found.readings, expected.readings)
+    assert same(found.readings, Readings.joined([part.readings for part in parts]).rows([4, 0, 2]))
     assert set(found.faces) == {0, 2}
     assert same(found.faces[2], parts[1].faces[0])
     assert len(found.faces[0].found) == 0
     np.testing.assert_array_equal(found.features, [[1, 1], [1, 0], [1, 1]])
     np.testing.assert_array_equal(found.gate_in_face, [np.nan, 0.5, np.nan])
+
+
+def _evaluated(folder: Path, count: int) -> int:
+    """Read what was read of so many pictures back from the store; return the memory that took at most, in bytes."""
+    folder.mkdir()
+    store, rng = PictureStore(folder), np.random.default_rng(0)
+    keys = [f"{number:064d}" for number in range(count)]
+    for start in range(0, count, 8):
+        batch = keys[start : start + 8]
+        store.write(batch, [DrawnPicture(np.zeros((8, 8, 3), np.uint8), None)] * len(batch), 1)
+        part = replace(readings(len(batch), start), embeddings=rng.random((len(batch), 512), np.float32))
+        judged = JudgedPictures(part, rng.random((len(batch), 512), np.float32), np.full(len(batch), np.nan), {})
+        store.write_judged(batch, "judges", judged)
+        store.add(batch)
+    tracemalloc.start()
+    try:
+        found = store.judged(keys, "judges")
+        assert found.features.shape == found.readings.embeddings.shape == (count, 512)
+        assert float(found.features.sum(dtype=float)) == pytest.approx(count * 256, rel=0.05)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_does_not_grow_with_what_was_read(tmp_path: Path) -> None:
+    few, many = (_evaluated(tmp_path / str(count), count) for count in (200, 2000))
+    assert many - few < 0.15 * 1800 * 2 * 512 * 4, "numbers and keys of pictures; no embeddings, no features"
 
 
 def test_the_last_evaluation_stays_and_unfinished_ones_do(tmp_path: Path) -> None:

@@ -11,12 +11,13 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pytest
 
 from model.face.face_prompts import EXPRESSIONS, POSES
 from pipelines.evaluation.contact_sheet import contact_sheet, sheet_rows
 from pipelines.evaluation.headline import S_MEANING, S
 from pipelines.evaluation.intervals import Interval
-from pipelines.evaluation.report import write_report
+from pipelines.evaluation.report import write_people, write_report
 from pipelines.evaluation.report_pictures import drawn_tile
 from pipelines.evaluation.variants import MEANINGS
 from tests.pipelines.evaluation.conftest import Evaluated
@@ -86,6 +87,28 @@ def test_the_page_has_a_row_per_person_and_needs_no_other_file(evaluated: Evalua
     # A random face that is found has a verdict on expression and pose; the second person has none.
     assert all(row.count("no face") >= 1 and row.count("✓") + row.count("✗") >= 2 for row in rows)
     assert evaluated.document["evaluation_set"] in evaluated.page
+
+
+def test_people_beyond_the_first_have_pages_of_their_own(
+    evaluated: Evaluated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "people"
+    for shown, names in ((1, ["0002-0002.html", "0003-0003.html", "0004-0004.html"]), (3, ["0004-0004.html"])):
+        monkeypatch.setattr("pipelines.evaluation.report._SHOWN_PEOPLE", shown)
+        assert write_people(evaluated.result, folder, "<!-- mark -->")
+        assert sorted(file.name for file in folder.iterdir()) == names, "those of another evaluation are gone"
+        for file in folder.iterdir():
+            text = file.read_text(encoding="utf-8")
+            page = Page(text)
+            assert page.people == 1
+            assert text.count("<figure") == 21
+            assert "<!-- mark -->" in text
+            assert {name for name in page.addresses if not name.startswith("data:image/")} == {*names} - {file.name}
+        assert "evaluation/people" in write_report(evaluated.result, evaluated.document, {})
+    monkeypatch.setattr("pipelines.evaluation.report._SHOWN_PEOPLE", 4)
+    assert not write_people(evaluated.result, folder, "")
+    assert not folder.exists()
+    assert "evaluation/people" not in write_report(evaluated.result, evaluated.document, {})
 
 
 def test_every_name_of_a_metric_leads_to_its_meaning(evaluated: Evaluated) -> None:

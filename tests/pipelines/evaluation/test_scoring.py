@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from pipelines.evaluation.evaluation_set import EvaluationSet
 from pipelines.evaluation.intervals import resample
 from pipelines.evaluation.readings import Readings
 from pipelines.evaluation.results import Resamples, compare, normalise, summarise
-from pipelines.evaluation.scoring import Gallery, Scores, score_faces
+from pipelines.evaluation.scoring import Gallery, JudgedPictures, Scores, score_faces, score_pictures
 
 PEOPLE = 4
 
@@ -118,3 +119,23 @@ def test_real_photos_of_the_person_and_of_others_are_the_ends_of_the_scale(
     assert gap["own_over_other"].value == 1.0
     assert gap["id_similarity"].low > 0.5
     assert gap["expression_accuracy"].value == 0.0
+
+
+def test_scores_do_not_depend_on_how_many_pictures_are_scored_at_once(
+    questions: EvaluationSet, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers, rng = list(range(len(questions.cells))), np.random.default_rng(1)
+    vectors = rng.normal(size=(3, len(numbers), 16))
+    features, embeddings, prompts = vectors / np.linalg.norm(vectors, axis=2, keepdims=True)
+    read = readings_of(questions, numbers, embeddings, rng.random(len(numbers)) > 0.2)
+    judged = JudgedPictures(read, features, rng.random(len(numbers)), {})
+    texts = SimpleNamespace(own=prompts, choices=[[(prompts[:3], 1)]] * len(numbers))
+    pictures = dict(zip(rng.permutation(numbers).tolist(), numbers, strict=True))
+    whole = score_pictures(questions, pictures, judged, gallery, texts)
+    monkeypatch.setattr("pipelines.evaluation.scoring._AT_ONCE", 5)
+    parts = score_pictures(questions, pictures, judged, gallery, texts)
+    assert parts.cells.tolist() == whole.cells.tolist() == list(pictures)
+    assert list(parts.columns) == list(whole.columns)
+    for name, values in whole.columns.items():
+        assert parts.columns[name].dtype == values.dtype
+        np.testing.assert_allclose(parts.columns[name], values, rtol=1e-9, err_msg=name)

@@ -23,9 +23,10 @@ def test_the_distance_of_a_distribution_to_itself_is_about_zero_and_to_another_i
     assert far.low > 10 * abs(near.value)
 
 
-@pytest.mark.parametrize("rows", [256, 4])
-def test_the_distance_is_the_unbiased_estimate(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("rows", "columns"), [(256, 4096), (4, 4096), (2, 3)])
+def test_the_distance_is_the_unbiased_estimate(rows: int, columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipelines.evaluation.metrics.distribution._ROWS", rows)
+    monkeypatch.setattr("pipelines.evaluation.metrics.distribution._COLUMNS", columns)
     rng = np.random.default_rng(1)
     drawn, real = features(rng, 6, 0.2), features(rng, 5, 0.5)
     kernel = (np.concatenate([drawn, real]) @ np.concatenate([drawn, real]).T + 1) ** 3
