@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "preprocess": ("curate", "inbox", "register", "generate", "app"),
     "validate_processed": (),
     "rights": ("export",),
+    "caches": (),
     "train_anchoring": ("retrain", "convert", "foundation"),
     "train_imr": ("foundation",),
     "conventions": ("convert",),

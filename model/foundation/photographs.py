@@ -27,8 +27,9 @@ from model.foundation.pictures import as_tensor
 from model.foundation.train import scaled, train_part
 from model.network.base import encode_pixels, fingerprint, fingerprint_of_base, load_autoencoder
 from model.training.cache import RecordStore, store_folder
-from model.training.encode import FaceRecords, RecordEncoder, Records, folder_digest
+from model.training.encode import RecordEncoder, folder_digest
 from model.training.photos import UNKNOWN, PhotoContent, Photos
+from model.training.records import FaceRecords, Records
 
 SUBJECT = "a photo of a person"
 """The prompt of a photograph that has none."""
@@ -107,7 +108,9 @@ class PhotographContext(PartContext):
             found = encoder.fill(stored, photos.keys, photos.content, latents, "latents")
         stored = store("pixels", (2, side, side, 3), "uint8", side, *(("hair",) if self.hair else ()))
         shown = encoder.fill(stored, photos.keys, photos.content, pixels, "pictures")
-        return PhotographData(photos, found, shown, encoder.faces(photos))
+        faces = encoder.faces(photos)
+        faces.records.complete()
+        return PhotographData(photos, found, shown, faces)
 
 
 def _of_size(image: np.ndarray, size: int) -> np.ndarray:

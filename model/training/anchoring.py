@@ -17,7 +17,7 @@ from model.face.conventions import OURS
 from model.network.adapter import Adapter
 from model.network.base import Base
 from model.training.curve import LossCurve
-from model.training.encode import FaceRecords, RecordEncoder, Records
+from model.training.encode import RecordEncoder
 from model.training.identity_loss import IdentityLoss
 from model.training.loop import Run, run_loop
 from model.training.losses import (
@@ -33,6 +33,7 @@ from model.training.optimisation import adamw
 from model.training.photos import Photos
 from model.training.projection import pretrain_projection
 from model.training.recognition_network import RecognitionNetwork
+from model.training.records import FaceRecords, Records
 from model.training.runtime import Batch, offload_all_but_unet
 from model.training.samples import SampleGrid, some_of
 from model.training.seeded_draws import decayed_shift, generator, normal, positions, share_of, stratified_steps
@@ -43,7 +44,7 @@ _PROBE_SEED = 20230
 
 @dataclass(frozen=True)
 class AnchoringData:
-    """Precomputed outputs of the frozen models for the photos of one split."""
+    """Outputs of the frozen models for the photos of one split, computed once or whenever they are drawn."""
 
     photos: Photos
     latents: Records
@@ -51,18 +52,26 @@ class AnchoringData:
     faces: FaceRecords
     texts: Records
 
+    @property
+    def networks(self) -> set[str]:
+        """The base models that are needed to compute records."""
+        return {name for records in (self.latents, self.states, self.texts) for name in records.networks}
+
 
 def anchoring_data(base: Base, photos: Photos, encoder: RecordEncoder, resolution: int) -> AnchoringData:
-    """Return the data of `photos`, computing what is not in the cache yet; the last text is the empty prompt."""
-    # By far the largest records first: if the disk has no room for them, no other work is lost.
-    states = encoder.clip_states(base, photos)
-    return AnchoringData(
+    """Return the data of `photos`; the last text is the empty prompt.
+
+    What is not in the cache is computed when it is drawn. Raise ValueError if the disk has no room for all of it.
+    """
+    data = AnchoringData(
         photos,
         encoder.latents(base, photos, resolution),
-        states,
+        encoder.clip_states(base, photos),
         encoder.faces(photos),
         encoder.texts(base, [*photos.prompts, ""]),
     )
+    encoder.require_space(data.states, data.latents, data.texts, data.faces.records)
+    return data
 
 
 @dataclass(frozen=True)
@@ -257,7 +266,8 @@ def train_anchoring(
             accelerator=accelerator,
         )
     adapter.attach(base.unet)
-    offload_all_but_unet(base, gradient_checkpointing=settings.gradient_checkpointing)
+    needed = training.networks | probing.networks
+    offload_all_but_unet(base, gradient_checkpointing=settings.gradient_checkpointing, needed=needed)
     model = AnchoringModel(adapter, base, settings, recogniser)
     total = int(base.scheduler.config.num_train_timesteps)
     drops = (settings.drop_text, settings.drop_identity, settings.drop_both)

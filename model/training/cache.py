@@ -1,18 +1,20 @@
 """Store fixed-size records on disk under 32-byte keys, so that each is computed once per photo or prompt.
 
 A store only grows: for a hundred new photos among ten million, a hundred records are computed. Only the keys are in
-memory. A process killed while appending leaves at most records without a key, which the next append overwrites.
+memory. A process killed while appending leaves at most records without a key, which the next append overwrites. Several
+processes may append to a store while others read it.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,10 +23,12 @@ import numpy as np
 from filelock import FileLock
 
 from model.formats import KEY, RECORDS, NewerFormatError
+from model.training import eight_bits
 
 _KEY = 32
 # Records are appended when they are so large together, or the last append is so long ago.
-_APPEND_BYTES, _APPEND_SECONDS = 1 << 26, 30.0
+APPEND_BYTES, APPEND_SECONDS = 1 << 28, 30.0
+EIGHT_BITS = "int8"
 
 
 def text_keys(texts: Sequence[str]) -> np.ndarray:
@@ -34,7 +38,7 @@ def text_keys(texts: Sequence[str]) -> np.ndarray:
 
 
 class RecordStore:
-    """Records of `shape` and `dtype` under `folder` (see `store_folder`).
+    """Records of `shape` and `dtype` under `folder` (see `store_folder`); int8 stands for float32 in eight bits.
 
     Records of another shape or type, and what was half written, are named and computed again. Raise NewerFormatError if
     a newer program wrote the folder.
@@ -43,8 +47,13 @@ class RecordStore:
     def __init__(self, folder: Path, shape: tuple[int, ...], dtype: str = "float16") -> None:
         self.folder = folder
         self.shape = tuple(shape)
-        self.dtype = np.dtype(dtype)
-        self.record_bytes = int(np.prod(self.shape)) * self.dtype.itemsize
+        self._count = int(np.prod(self.shape))
+        self._quantised = dtype == EIGHT_BITS
+        # As `append` takes them and reading returns them, and as they are in the file.
+        self.dtype = np.dtype("float32" if self._quantised else dtype)
+        self._file_shape = (eight_bits.packed_bytes(self._count),) if self._quantised else self.shape
+        self._file_dtype = np.dtype(np.uint8) if self._quantised else self.dtype
+        self.record_bytes = int(np.prod(self._file_shape)) * self._file_dtype.itemsize
         folder.mkdir(parents=True, exist_ok=True)
         self._keys_file = folder / "keys.bin"
         self._records_file = folder / "records.bin"
@@ -58,7 +67,7 @@ class RecordStore:
 
     def _describe(self) -> None:
         file = self.folder / "store.json"
-        wanted = {"shape": list(self.shape), "dtype": self.dtype.name}
+        wanted = {"shape": list(self._file_shape), "dtype": self._file_dtype.name}
         if file.exists():
             try:
                 found = json.loads(file.read_bytes())
@@ -89,9 +98,11 @@ class RecordStore:
         keys = keys[: self._whole() * _KEY].view(f"S{_KEY}")
         self._order = np.argsort(keys, kind="stable")
         self._sorted = keys[self._order]
-        self._records = (
-            np.memmap(self._records_file, self.dtype, "r", shape=(len(keys), *self.shape)) if len(keys) else None
-        )
+        self._map(len(keys))
+
+    def _map(self, count: int) -> None:
+        shape = (count, *self._file_shape)
+        self._records = np.memmap(self._records_file, self._file_dtype, "r", shape=shape) if count else None
 
     def _whole(self) -> int:
         """Return the number of records that have both key and content: a full disk may have cut either file."""
@@ -117,39 +128,89 @@ class RecordStore:
         place = np.minimum(np.searchsorted(self._sorted, flat), len(self._sorted) - 1)
         return self._sorted[place] == flat
 
-    def rows(self, keys: np.ndarray) -> np.ndarray:
-        """Return the record number of each of `keys` (N, 32); raise KeyError if any has no record."""
+    def find(self, keys: np.ndarray) -> np.ndarray:
+        """Return the record number of each of `keys` (N, 32), -1 where there is no record."""
         flat = _flat(keys)
         found = self._has_record(flat)
-        if not found.all():
-            raise KeyError(f"{self.folder}: {int((~found).sum())} of {len(flat)} records are missing")
-        return self._order[np.searchsorted(self._sorted, flat)] if len(flat) else np.empty(0, np.int64)
+        rows = np.full(len(flat), -1)
+        rows[found] = self._order[np.searchsorted(self._sorted, flat[found])]
+        return rows
+
+    def rows(self, keys: np.ndarray) -> np.ndarray:
+        """Return the record number of each of `keys` (N, 32); raise KeyError if any has no record."""
+        rows = self.find(keys)
+        if (rows < 0).any():
+            raise KeyError(f"{self.folder}: {int((rows < 0).sum())} of {len(rows)} records are missing")
+        return rows
+
+    def grown(self) -> bool:
+        """Whether others have appended records since `reload`."""
+        return self._whole() != len(self._sorted)
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
         """Return a copy of the records with the numbers `rows`, (…, *shape)."""
         if self._records is None:
             raise KeyError(f"{self.folder}: no records yet")
-        return np.asarray(self._records[rows])
+        return self.unpacked(np.asarray(self._records[rows]))
+
+    def packed(self, values: np.ndarray) -> np.ndarray:
+        """Return records (N, *shape) as they are in the file, with its rounding."""
+        values = np.asarray(values)
+        if values.shape[1:] != self.shape:
+            raise ValueError(f"{self.folder}: records of shape {values.shape}, expected (N, *{self.shape})")
+        if self._quantised:
+            return eight_bits.pack(values.reshape(len(values), self._count))
+        return np.ascontiguousarray(values, self.dtype)
+
+    def unpacked(self, packed: np.ndarray) -> np.ndarray:
+        """Return records (…, *shape) as they are read, from those as in the file."""
+        if not self._quantised:
+            return packed
+        flat = eight_bits.unpack(packed.reshape(-1, self.record_bytes), self._count)
+        return flat.reshape(*packed.shape[:-1], *self.shape)
 
     def append(self, keys: np.ndarray, values: np.ndarray) -> None:
         """Add records (N, *shape) under `keys` (N, 32); they are visible after `reload`."""
-        values = np.ascontiguousarray(values, self.dtype)
-        if values.shape != (len(keys), *self.shape):
-            raise ValueError(f"{self.folder}: records of shape {values.shape}, expected ({len(keys)}, *{self.shape})")
+        if len(values) != len(keys):
+            raise ValueError(f"{self.folder}: {len(values)} records for {len(keys)} keys")
         with self._lock:
-            count = self._whole()
+            self._append(keys, self.packed(values))
+
+    def append_absent(self, keys: np.ndarray, packed: np.ndarray) -> None:
+        """Add those of the records `packed` (N, …), as in the file, whose keys (N, 32) have none yet, and `reload`."""
+        with self._lock:
+            if self.grown():
+                self.reload()
+            new = self.missing(keys)
+            self._append(keys[new], packed[new])
+            self.reload()
+
+    def _append(self, keys: np.ndarray, packed: np.ndarray) -> None:
+        count = self._whole()
+        try:
             # Records reach the disk before their keys, so every key has a whole record.
-            _write_at(self._records_file, count * self.record_bytes, values.tobytes())
+            _write_at(self._records_file, count * self.record_bytes, packed.tobytes())
             _write_at(self._keys_file, count * _KEY, np.ascontiguousarray(keys, np.uint8).tobytes())
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            size = f"{packed.nbytes / 1e9:.2f} GB of records"
+            raise OSError(error.errno, f"{os.strerror(error.errno)}: {size}", str(self._records_file)) from error
 
     def require_space(self, records: int) -> None:
         """Raise ValueError if `records` more records would not fit on the disk."""
-        needed, free = records * self.record_bytes, shutil.disk_usage(self.folder).free
-        if needed > free:
-            raise ValueError(
-                f"{self.folder}: {records} records need {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; make room "
-                "or train on fewer photos"
-            )
+        require_space(self.folder, {f"{records} records": records * self.record_bytes}, "")
+
+
+def require_space(folder: Path, planned: Mapping[str, int], advice: str) -> None:
+    """Raise ValueError, which names what needs how many bytes, if all that is `planned` does not fit on the disk."""
+    needed, free = sum(planned.values()), shutil.disk_usage(folder).free
+    if needed > free:
+        parts = ", ".join(f"{name} {size / 1e9:.1f} GB" for name, size in planned.items() if size)
+        raise ValueError(
+            f"{folder}: {needed / 1e9:.1f} GB are needed ({parts}), {free / 1e9:.1f} GB are free; make room or train "
+            f"on fewer photos{advice}"
+        )
 
 
 def fill(
@@ -188,8 +249,8 @@ def fill(
                 bar.update(len(chunk))
                 reached = start + len(chunk)
                 # Every append waits for the disk: large appends are fast, but a kill must not lose much work.
-                large = (reached - kept) * store.record_bytes >= _APPEND_BYTES
-                if large or time.monotonic() - appended >= _APPEND_SECONDS or reached == len(own):
+                large = (reached - kept) * store.record_bytes >= APPEND_BYTES
+                if large or time.monotonic() - appended >= APPEND_SECONDS or reached == len(own):
                     store.append(keys[own[kept:reached]], np.concatenate(done))
                     done, kept, appended = [], reached, time.monotonic()
     if accelerator is not None:

@@ -1,67 +1,32 @@
-"""Compute the frozen base models' outputs for photos and prompts once, and store them in half precision."""
+"""The frozen base models' outputs for photos and prompts: what they are, and in which form they are kept."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from model.face.face_geometry import crop_landmarks, face_crop
 from model.network.base import Base, digest_of_files
 from model.training.alignment import alignment, normalised_keypoints
-from model.training.cache import RecordStore, fill, store_folder, text_keys
+from model.training.cache import RecordStore, fill, require_space, store_folder, text_keys
 from model.training.photos import PhotoContent, Photos
+from model.training.records import EMBEDDING, POINTS, FaceRecords, Records, Source
 
 # Increase these when the content of a record, or its computation, changes.
 _VERSION = 1
 _FACES_VERSION = 2
-_EMBEDDING, _POINTS = 512, 68
-
-
-@dataclass(frozen=True)
-class Records:
-    """A store, and `rows`, the record number of each photo or prompt."""
-
-    store: RecordStore
-    rows: np.ndarray
-
-    def __getitem__(self, positions: np.ndarray) -> np.ndarray:
-        """Return the records at `positions`, as stored."""
-        return self.store[self.rows[positions]]
-
-    def tensor(self, positions: np.ndarray) -> Tensor:
-        """Return the records at `positions` as a float32 tensor on the host."""
-        return torch.from_numpy(self[positions].astype(np.float32))
-
-
-@dataclass(frozen=True)
-class FaceRecords:
-    """Embedding and face geometry of photos, one record each."""
-
-    records: Records
-
-    def embeddings(self, positions: np.ndarray) -> Tensor:
-        """Return (B, 512) float32, unit norm."""
-        return self.records.tensor(positions)[:, :_EMBEDDING]
-
-    def landmarks(self, positions: np.ndarray) -> np.ndarray:
-        """Return (B, 68, 2) float32 in the unit crop frame."""
-        return self.records[positions][:, _EMBEDDING : _EMBEDDING + 2 * _POINTS].reshape(-1, _POINTS, 2)
-
-    def boxes(self, positions: np.ndarray) -> Tensor:
-        """Return face boxes (B, 4): x0 y0 x1 y1 in 0 … 1 of the photo."""
-        return self.records.tensor(positions)[:, _EMBEDDING + 2 * _POINTS :][:, :4]
-
-    def alignments(self, positions: np.ndarray) -> Tensor:
-        """Return the matrices (B, 2, 3) that map the aligned faces to the photos (see `alignment`)."""
-        return self.records.tensor(positions)[:, _EMBEDDING + 2 * _POINTS + 4 :].reshape(-1, 2, 3)
+# What is kept of each kind where nothing else is chosen, and of a kind that is computed whenever it is drawn.
+FORMATS: dict[str, str] = {"latents": "float16", "clip": "float16", "text": "float16", "identity_tokens": "float32"}
+NONE = "none"
+_FOLDERS = {"clip": "clip_states", "text": "text_states"}
 
 
 @cache
@@ -80,51 +45,99 @@ def base_digest(base: Base) -> str:
 
 @dataclass(frozen=True)
 class RecordEncoder:
-    """Encode photos and prompts into stores under `root`, `batch` at a time, on the processes of `accelerator`."""
+    """Encode photos and prompts, `batch` at a time, on the processes of `accelerator`; keep the records under `root`.
+
+    `formats`: what is kept of each kind, where it is not what FORMATS says. As a context, it appends to the stores what
+    was computed last.
+    """
 
     root: Path
     batch: int
     accelerator: Any
+    formats: Mapping[str, str] = field(default_factory=dict)
+    _records: list[Records] = field(default_factory=list)
+    _planned: dict[str, int] = field(default_factory=dict)
+
+    def __enter__(self) -> RecordEncoder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for records in self._records:
+            records.flush()
+
+    def format_of(self, kind: str) -> str:
+        """Return what is kept of a kind."""
+        return self.formats.get(kind, FORMATS[kind])
 
     def fill(
         self, store: RecordStore, keys: np.ndarray, content: Callable[..., Any], encode: Callable[..., Any], label: str
     ) -> Records:
-        """Compute the missing records of `keys` and return all of them (see `cache.fill`)."""
-        rows = fill(store, keys, content, encode, batch=self.batch, label=label, accelerator=self.accelerator)
-        return Records(store, rows)
+        """Compute the missing records of `keys` at once and return all of them (see `cache.fill`)."""
+        fill(store, keys, content, encode, batch=self.batch, label=label, accelerator=self.accelerator)
+        return Records(label, keys, Source(content, encode, self.batch), store.shape, store)
+
+    def records(
+        self, kind: str, parts: Sequence[object], keys: np.ndarray, shape: tuple[int, ...], source: Source
+    ) -> Records:
+        """Return records of a `kind` (of FORMATS) that are computed when they are drawn.
+
+        `parts`: what they depend on beside `keys`. What was the format of all earlier versions is not in the name of
+        its folder, so that their records stay.
+        """
+        chosen, store = self.format_of(kind), None
+        if chosen != NONE:
+            others = () if chosen == FORMATS[kind] else (chosen,)
+            folder = store_folder(self.root, _FOLDERS.get(kind, kind), _VERSION, *parts, *others)
+            store = RecordStore(folder, shape, chosen)
+        return self._remembered(Records(kind, keys, source, shape, store))
+
+    def _remembered(self, records: Records) -> Records:
+        self._records.append(records)
+        return records
+
+    def require_space(self, *needed: Records) -> None:
+        """Print what has to be computed; raise ValueError, naming it, unless it fits on the disk with all before it."""
+        for records in needed:
+            if not records.missing:
+                continue
+            size = 0 if records.store is None else records.missing * records.store.record_bytes
+            self._planned[records.name] = self._planned.get(records.name, 0) + size
+            if self.accelerator is None or self.accelerator.is_main_process:
+                kept = "nothing is kept" if records.store is None else f"{size / 1e9:.2f} GB"
+                text = f"{records.missing} of {len(records)} are computed when they are drawn, {kept}"
+                print(f"{records.name}: {text}", file=sys.stderr)
+        self.root.mkdir(parents=True, exist_ok=True)
+        require_space(self.root, self._planned, ", or keep less (`caches` in the parameters)")
 
     def latents(self, base: Base, photos: Photos, resolution: int) -> Records:
         """Return scaled latents (C, h, w), modes of the posterior; raise ValueError if a photo has another size."""
 
-        def encode(items: list[PhotoContent]) -> np.ndarray:
+        def encode(items: list[PhotoContent]) -> Tensor:
             for item in items:
-                if item.image.shape != (resolution, resolution, 3):
-                    height, width = item.image.shape[:2]
-                    raise ValueError(
-                        f"a photo of {width}x{height} pixels, base.resolution is {resolution}: set "
-                        "preprocess.resolution to the same and run preprocess again"
-                    )
-            return _half(base.encode_images(np.stack([item.image for item in items])))
+                _check_size(item, resolution)
+            return base.encode_images(np.stack([item.image for item in items])).float().cpu()
 
         side = resolution // 2 ** (len(base.vae.config.block_out_channels) - 1)
         shape = (int(base.vae.config.latent_channels), side, side)
         parts = folder_digest(base.pipeline_folder / "vae"), resolution, base.dtype
-        store = RecordStore(store_folder(self.root, "latents", _VERSION, *parts), shape)
-        return self.fill(store, photos.keys, photos.content, encode, "latents")
+        found = self.records("latents", parts, photos.keys, shape, self._source(photos.content, encode, "vae"))
+        if found.missing:
+            # One by one, they are checked when they are drawn.
+            _check_size(next(iter(photos.content(np.zeros(1, np.int64)))), resolution)
+        return found
 
     def clip_states(self, base: Base, photos: Photos) -> Records:
         """Return penultimate CLIP states (T, W) of the photos' face crops, without background and clothes."""
         size = base.crop_size
 
-        def encode(items: list[PhotoContent]) -> np.ndarray:
+        def encode(items: list[PhotoContent]) -> Tensor:
             crops = [face_crop(item.image, item.keypoints, item.landmarks, size, base.hair) for item in items]
-            return _half(base.encode_crops(np.stack(crops)))
+            return base.encode_crops(np.stack(crops)).float().cpu()
 
         config = base.image_encoder.config
         shape = ((config.image_size // config.patch_size) ** 2 + 1, int(config.hidden_size))
         parts = folder_digest(base.image_encoder_folder), size, base.dtype, *(("hair",) if base.hair else ())
-        store = RecordStore(store_folder(self.root, "clip_states", _VERSION, *parts), shape)
-        return self.fill(store, photos.keys, photos.content, encode, "face crops")
+        return self.records("clip", parts, photos.keys, shape, self._source(photos.content, encode, "image_encoder"))
 
     def faces(self, photos: Photos) -> FaceRecords:
         """Return embeddings, landmarks in the crop frame, face boxes and alignments of the photos, in float32."""
@@ -139,22 +152,30 @@ class RecordEncoder:
                 rows.append(np.concatenate([item.embedding, points.reshape(-1), box, matrix.reshape(-1)]))
             return np.stack(rows)
 
-        store = RecordStore(
-            store_folder(self.root, "faces", _FACES_VERSION), (_EMBEDDING + 2 * _POINTS + 4 + 6,), "float32"
-        )
-        return FaceRecords(self.fill(store, photos.keys, photos.content, encode, "faces"))
+        shape = (EMBEDDING + 2 * POINTS + 4 + 6,)
+        store = RecordStore(store_folder(self.root, "faces", _FACES_VERSION), shape, "float32")
+        source = Source(photos.content, encode, self.batch)
+        return FaceRecords(self._remembered(Records("faces", photos.keys, source, shape, store)))
 
     def texts(self, base: Base, prompts: Sequence[str]) -> Records:
         """Return text states (77, D) of distinct prompts."""
         parts = [folder_digest(base.pipeline_folder / name) for name in ("text_encoder", "tokenizer")]
         shape = (int(base.tokenizer.model_max_length), int(base.text_encoder.config.hidden_size))
-        store = RecordStore(store_folder(self.root, "text_states", _VERSION, *parts, base.dtype), shape)
 
-        def encode(texts: list[str]) -> np.ndarray:
-            return _half(base.encode_text(texts)[0])
+        def encode(texts: list[str]) -> Tensor:
+            return base.encode_text(texts)[0].float().cpu()
 
-        return self.fill(store, text_keys(prompts), lambda rows: (prompts[row] for row in rows), encode, "prompts")
+        source = self._source(lambda rows: (prompts[row] for row in rows), encode, "text_encoder", "text_encoder_2")
+        return self.records("text", (*parts, base.dtype), text_keys(prompts), shape, source)
+
+    def _source(self, content: Callable[..., Any], encode: Callable[..., Tensor], *networks: str) -> Source:
+        return Source(content, lambda items: encode(items).numpy(), self.batch, networks)
 
 
-def _half(values: Tensor) -> np.ndarray:
-    return values.float().cpu().numpy().astype(np.float16)
+def _check_size(photo: PhotoContent, resolution: int) -> None:
+    if photo.image.shape != (resolution, resolution, 3):
+        height, width = photo.image.shape[:2]
+        raise ValueError(
+            f"a photo of {width}x{height} pixels, base.resolution is {resolution}: set preprocess.resolution to the "
+            "same and run preprocess again"
+        )

@@ -17,8 +17,8 @@ from model.face.face_geometry import landmark_picture
 from model.face.face_prompts import EXPRESSIONS, POSES, compose
 from model.network.base import Base
 from model.network.templates import build_bank, retarget
-from model.training.encode import FaceRecords
 from model.training.photos import UNKNOWN, Photos
+from model.training.records import FaceRecords
 
 # More photos give no better mean shapes.
 _BANK_PHOTOS = 50_000

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.network.face_encoder import FaceEncoder
-from model.training.encode import FaceRecords, Records
+from model.training.records import FaceRecords, Records
 from model.training.seeded_draws import generator, positions
 
 BATCH = 256
@@ -54,7 +54,7 @@ def pretrain_projection(
     """
     from tqdm import tqdm
 
-    device, width, count = accelerator.device, encoder.proj[0].in_features, len(training[0].rows)
+    device, width, count = accelerator.device, encoder.proj[0].in_features, len(training[0])
     with torch.no_grad():
         encoder.proj[0].weight.mul_(width**0.5)
     targets = _targets(training, _sample_rows(count))
@@ -81,7 +81,7 @@ def pretrain_projection(
             rate.step()
             bar.update()
         with torch.no_grad():
-            rows = _sample_rows(len(probing[0].rows))
+            rows = _sample_rows(len(probing[0]))
             wrong, whole = error(probing, rows, probing[1].embeddings(rows))
             explained = float(1 - wrong.sum() / whole.sum())
         bar.set_postfix(explained=f"{explained:.3f}")

@@ -21,20 +21,18 @@ from model.network.base import Base
 from model.network.landmark_encoder import LandmarkEncoder
 from model.network.reconfigurator import Reconfigurator
 from model.training.baselines import ReconfigurationBatch, baseline_batches, compare_with_baselines
-from model.training.cache import RecordStore, store_folder
 from model.training.curve import LossCurve
-from model.training.encode import RecordEncoder, Records, base_digest
+from model.training.encode import FORMATS, RecordEncoder, base_digest
 from model.training.loop import Run, run_loop
 from model.training.losses import prediction
 from model.training.motion import Motion, face_prompt_states, template_bank
 from model.training.optimisation import adamw
 from model.training.photos import UNKNOWN, Photos
+from model.training.records import Records, Source
 from model.training.runtime import Batch, offload_all_but_unet
 from model.training.samples import SampleGrid, some_of
 from model.training.seeded_draws import generator, normal, positions, share_of, stratified_steps
 from model.training.settings import ReconfigurationSettings
-
-_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -46,6 +44,11 @@ class ReconfigurationData:
     motion: Motion
     latents: Records
     texts: Records
+
+    @property
+    def networks(self) -> set[str]:
+        """The base models that are needed to compute records."""
+        return {name for records in (self.tokens, self.latents, self.texts) for name in records.networks}
 
 
 def require_identities(photos: Photos, origin: str) -> None:
@@ -70,7 +73,10 @@ def reconfiguration_data(
     adapter_digest: str,
     bank: np.ndarray | None = None,
 ) -> ReconfigurationData:
-    """Return the data of `photos`, computing what is not in the cache; without `bank`, build templates from them."""
+    """Return the data of `photos`; without `bank`, build templates from them.
+
+    What is not in the cache is computed when it is drawn. Raise ValueError if the disk has no room for all of it.
+    """
     states, faces = encoder.clip_states(base, photos), encoder.faces(photos)
 
     @torch.no_grad()
@@ -80,18 +86,16 @@ def reconfiguration_data(
         tokens = adapter.identity_tokens(faces.embeddings(chosen).to(device), states.tensor(chosen).to(device))
         return tokens.float().cpu().numpy()
 
-    shape = (adapter.sizes["tokens"], adapter.width)
-    folder = store_folder(encoder.root, "identity_tokens", _VERSION, adapter_digest, base_digest(base))
-    store = RecordStore(folder, shape, "float32")
-    tokens = encoder.fill(store, photos.keys, lambda rows: iter(rows.tolist()), encode, "identity tokens")
+    # Tokens have the rounding of the states that they are made from.
+    rounding = encoder.format_of("clip")
+    parts = adapter_digest, base_digest(base), *(() if rounding == FORMATS["clip"] else (rounding,))
+    source = Source(lambda rows: iter(rows.tolist()), encode, encoder.batch, states.source.networks)
+    tokens = encoder.records("identity_tokens", parts, photos.keys, (adapter.sizes["tokens"], adapter.width), source)
+    latents, texts = encoder.latents(base, photos, resolution), encoder.texts(base, photos.prompts)
+    needed = (states, tokens, latents, texts, faces.records) if tokens.missing else (latents, texts, faces.records)
+    encoder.require_space(*needed)
     bank = template_bank(photos, faces) if bank is None else bank
-    return ReconfigurationData(
-        photos,
-        tokens,
-        Motion(photos, faces, face_prompt_states(base), bank),
-        encoder.latents(base, photos, resolution),
-        encoder.texts(base, photos.prompts),
-    )
+    return ReconfigurationData(photos, tokens, Motion(photos, faces, face_prompt_states(base), bank), latents, texts)
 
 
 @dataclass(frozen=True)
@@ -267,7 +271,8 @@ def train_reconfiguration(
     adapter.templates = torch.from_numpy(training.motion.bank).to(device)
     adapter.eval()
     adapter.attach(base.unet)
-    offload_all_but_unet(base, gradient_checkpointing=settings.gradient_checkpointing)
+    needed = training.networks | (set() if probing is None else probing.networks)
+    offload_all_but_unet(base, gradient_checkpointing=settings.gradient_checkpointing, needed=needed)
     model = ReconfigurationModel(adapter, base, settings)
     sampler = Sampler(
         training,

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Self
@@ -54,14 +54,15 @@ def make_accelerator(mixed_precision: str, base_dtype: str, *, patience: float =
     return accelerator
 
 
-def offload_all_but_unet(base: Base, *, gradient_checkpointing: bool) -> None:
+def offload_all_but_unet(base: Base, *, gradient_checkpointing: bool, needed: Container[str] = ()) -> None:
     """Move all base models except the UNet to the CPU, and switch the UNet's gradient checkpointing on or off.
 
-    The caches hold the outputs of the other models, which would take 1.8 GB of GPU memory (half precision, full size).
+    Those that are `needed` stay: their outputs are not all in the caches. All take 1.8 GB of GPU memory (half
+    precision, full size).
     """
     for name in ("vae", "text_encoder", "text_encoder_2", "image_encoder"):
         network = getattr(base, name, None)
-        if network is not None:
+        if network is not None and name not in needed:
             network.to("cpu")
     if gradient_checkpointing:
         base.unet.enable_gradient_checkpointing()

@@ -22,7 +22,7 @@ from pipelines.core.sections.data import Curate, Export, Ingest, Preprocess, Rig
 from pipelines.core.sections.evaluation import Evaluate, Register
 from pipelines.core.sections.operations import Drift, Inbox, Keeping, Retrain, Serve
 from pipelines.core.sections.section import Section, keys_of, section_in
-from pipelines.core.sections.training import BaseModels, TrainAnchoring, TrainImr
+from pipelines.core.sections.training import BaseModels, Caches, TrainAnchoring, TrainImr
 from pipelines.core.words import nearest
 
 # In a checkout; DVC and the stages read it.
@@ -41,6 +41,7 @@ class Params(Section):
     preprocess: Preprocess
     validate_processed: ValidateProcessed = ValidateProcessed()
     rights: Rights = Rights()
+    caches: Caches = Caches()
     train_anchoring: TrainAnchoring
     train_imr: TrainImr
     conventions: Conventions = Conventions()

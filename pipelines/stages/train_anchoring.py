@@ -16,11 +16,13 @@ from pipelines.stages.training_stage import (
     adapter_to_start_from,
     check_base_of_start,
     check_kept,
+    chosen_formats,
     curve_summary,
     determinism_of,
     load_models,
     photos_to_train_on,
     plain_errors,
+    record_encoder,
     training_run,
     write_results,
 )
@@ -61,7 +63,7 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
     loss diverges or another process is still training.
     """
     from model.training.anchoring import anchoring_data, train_anchoring
-    from model.training.encode import RecordEncoder, base_digest, folder_digest
+    from model.training.encode import base_digest, folder_digest
     from model.training.runtime import make_accelerator
 
     section = params.train_anchoring
@@ -82,8 +84,11 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
         if start is not None:
             # Hash the weights, not the address: in another registry, the same address is another model.
             hashes["start"] = folder_digest(start)
-        with training_run(NAME, section, hashes, accelerator, inputs) as running:
-            encoder = RecordEncoder(inputs.state / "cache", section.cache_batch, accelerator)
+        hashes |= chosen_formats(params)
+        with (
+            training_run(NAME, section, hashes, accelerator, inputs) as running,
+            record_encoder(params, section, accelerator, inputs) as encoder,
+        ):
             training = anchoring_data(base, photos["train"], encoder, params.base.resolution)
             probing = anchoring_data(base, photos["val"], encoder, params.base.resolution) if held_out else training
             adapter, curve = train_anchoring(

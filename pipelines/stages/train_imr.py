@@ -16,11 +16,13 @@ from pipelines.stages.training_stage import (
     adapter_to_start_from,
     check_base_of_start,
     check_kept,
+    chosen_formats,
     curve_summary,
     determinism_of,
     load_models,
     photos_to_train_on,
     plain_errors,
+    record_encoder,
     training_run,
     write_results,
 )
@@ -56,7 +58,7 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
     last checkpoint and ends with the same bytes. Raise UserError if photos have no identity or a model does not fit,
     StageFailed if the loss diverges or another process is still training.
     """
-    from model.training.encode import RecordEncoder, base_digest, folder_digest
+    from model.training.encode import base_digest, folder_digest
     from model.training.reconfiguration import reconfiguration_data, require_identities, train_reconfiguration
     from model.training.runtime import make_accelerator
 
@@ -76,8 +78,11 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
         hashes |= {split: part.digest() for split, part in photos.items()}
         if start is not None:
             hashes["start"] = folder_digest(start)
-        with training_run(NAME, section, hashes, accelerator, inputs) as running:
-            encoder = RecordEncoder(inputs.state / "cache", section.cache_batch, accelerator)
+        hashes |= chosen_formats(params)
+        with (
+            training_run(NAME, section, hashes, accelerator, inputs) as running,
+            record_encoder(params, section, accelerator, inputs) as encoder,
+        ):
             common: dict[str, Any] = {"resolution": params.base.resolution, "adapter_digest": anchoring}
             training = reconfiguration_data(base, adapter, photos["train"], encoder, **common)
             probing = None

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from model.network.adapter import Adapter
     from model.network.base import Base
     from model.training.curve import LossCurve
+    from model.training.encode import RecordEncoder
     from model.training.loop import Run
     from model.training.photos import Photos
 
@@ -204,6 +205,19 @@ def photos_to_train_on(params: Params, processed: Path) -> tuple[dict[str, Photo
     return {split: found.photos for split, found in permitted.items()}, refused
 
 
+def record_encoder(params: Params, section: Loop, accelerator: Any, inputs: TrainingInputs) -> RecordEncoder:
+    """Return the encoder of photos and prompts, with the formats of `caches`."""
+    from model.training.encode import RecordEncoder
+
+    return RecordEncoder(inputs.state / CACHE, section.cache_batch, accelerator, params.caches.model_dump())
+
+
+def chosen_formats(params: Params) -> dict[str, str]:
+    """Return, as an input of a training, what `caches` has other than by default: rounding changes the results."""
+    chosen = params.caches.model_dump(exclude_defaults=True)
+    return {"caches": json.dumps(chosen, sort_keys=True)} if chosen else {}
+
+
 def check_kept(stage: str, settings: Loop, held_out: bool) -> None:
     """Raise ValueError where the best weights are wanted and nobody is held out to choose them."""
     if settings.keep == "best" and not held_out:
@@ -255,7 +269,8 @@ def write_results(
 
     folder, losses, metrics = outputs.adapter, outputs.losses, outputs.metrics
     reports = {losses: curve.csv(), metrics: json.dumps(rounded(values), indent=2) + "\n"}
-    sections = params.model_dump(mode="json", by_alias=True, include={"base", "rights", stage})
+    recorded = {"base", "rights", stage} | ({"caches"} if chosen_formats(params) else set())
+    sections = params.model_dump(mode="json", by_alias=True, include=recorded)
     sections[stage] = {key: value for key, value in sections[stage].items() if key not in _WITHOUT_EFFECT}
     adapter.made_by = {
         "stage": stage,

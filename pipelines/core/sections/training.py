@@ -20,6 +20,7 @@ def _numbered(value: str | None) -> str | None:
     return value or None
 
 
+CacheFormat = Literal["none", "float32", "float16", "int8"]
 StartFrom = Annotated[str | None, AfterValidator(_numbered)]
 
 
@@ -39,6 +40,18 @@ class BaseModels(Section):
     allow_other: bool = Field(
         False, description="Also use an adapter that was trained on another base of the same architecture."
     )
+
+
+class Caches(Section):
+    """What trainings keep on the disk of the frozen networks' outputs; a changed format is computed anew.
+
+    float32, float16, int8 (eight bits, with a scale for every 64 numbers) or none: computed whenever it is drawn.
+    """
+
+    latents: CacheFormat = Field("float16", description="Latents of photos.")
+    clip: CacheFormat = Field("float16", description="CLIP states of face crops, by far the largest.")
+    text: CacheFormat = Field("float16", description="Text states of prompts.")
+    identity_tokens: CacheFormat = Field("float32", description="Identity tokens of photos, for train_imr.")
 
 
 class FaceEncoderSize(Section):

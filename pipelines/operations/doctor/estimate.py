@@ -138,7 +138,7 @@ def _write(rows: list[dict[str, Any]], folder: Path, found: Photos) -> None:
 
 
 def _training(stage: str, params: Params, work: Path, found: Photos) -> Estimate:
-    """Run a training three times: with new photos, with cached ones, and with some steps more."""
+    """Run a training four times: with new photos, and with cached ones for a few steps and for some more."""
     import importlib
 
     module = importlib.import_module(f"pipelines.stages.{stage}")
@@ -156,16 +156,24 @@ def _training(stage: str, params: Params, work: Path, found: Photos) -> Estimate
             inputs["anchoring"] = work / "train_anchoring"
         return _timed(lambda: module.run(changed, module.Inputs(**inputs), module.Outputs(**kept)))
 
-    first, again = run(2), run(2)
-    longer = run(2 + more)
+    cache = work / "state" / "cache"
+
+    def encoded() -> int:
+        """Return the number of photos of which anything is in the caches: those that were drawn."""
+        return sum(file.stat().st_size // 32 for file in cache.glob("faces/*/keys.bin"))
+
+    before = encoded()
+    first, new = run(2), encoded() - before
+    run(2 + more)  # draws more photos
+    again, longer = run(2), run(2 + more)
     step = max(1e-4, (longer - again) / more)
-    photo = max(0.0, (first - again) / 48)
+    photo = max(0.0, (first - again) / max(1, new))
     fixed = max(0.0, again - 2 * step)
-    cache = sum(file.stat().st_size for file in (work / "state" / "cache").rglob("*") if file.is_file()) / 48
+    size = sum(file.stat().st_size for file in cache.rglob("*") if file.is_file()) / max(1, encoded())
     adapter = sum(file.stat().st_size for file in (work / stage).rglob("*") if file.is_file())
     hours = (fixed + photo * found.photos + step * section.steps) / 3600
     basis = f"{step:.3g} s a step, {photo:.3g} s a photo"
-    return Estimate(stage, hours, (cache * found.photos + _COPIES * adapter) / 1e9, basis)
+    return Estimate(stage, hours, (size * found.photos + _COPIES * adapter) / 1e9, basis)
 
 
 def _evaluation(params: Params, work: Path, found: Photos, photo: float) -> Estimate:

@@ -53,7 +53,11 @@ def make_photos() -> Callable[..., Photos]:
 
 @pytest.fixture
 def data(base: Base, tmp_path: Path, make_photos: Callable[..., Photos]) -> AnchoringData:
-    return anchoring_data(base, make_photos(1, 2, 3, 4), RecordEncoder(tmp_path / "cache", 4, None), 64)
+    """Data that is all in the cache."""
+    found = anchoring_data(base, make_photos(1, 2, 3, 4), RecordEncoder(tmp_path / "cache", 4, None), 64)
+    for records in (found.latents, found.states, found.texts, found.faces.records):
+        records.complete()
+    return found
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ NAMES = ("validate", "preprocess", "validate_processed", "train_anchoring", "tra
 def test_the_chain_is_read_from_dvc_yaml() -> None:
     assert stage_names() == NAMES
     anchoring = next(stage for stage in stages() if stage.name == "train_anchoring")
-    assert anchoring.sections == ("base", "rights", "train_anchoring")
+    assert anchoring.sections == ("base", "caches", "rights", "train_anchoring")
     assert anchoring.inputs == ("data/processed", "reports/validate_processed/verdict.json")
     assert anchoring.outputs == (
         "models/anchoring",

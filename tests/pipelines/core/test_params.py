@@ -25,10 +25,10 @@ def tiny(project: Path) -> Path:
 # sha256 of each loaded profile as canonical JSON. All extend tiny, so one change may change all. After an intended one,
 # compare the old and the new output of `dynamicid configure --profile NAME`, and update the digests.
 LOADED = {
-    "tiny": "329059c24ce41915b75e2d920987b597f2f8d58d12553d79593794ec6c144c75",
-    "showcase": "929b9869a1c450a6f0080446447b341c7481d5908f94abb46ecc2b6906c1a2c3",
-    "photographs": "76130504e3597ead0e2e139849d40466fb59acf0d322e4537c95398651407136",
-    "sd15": "046fadf2ab11285bfe78e8e38e5e02288303c790d5e9d3849036b9cb588167a4",
+    "tiny": "30b39aa2db0ad2d775959da37a09fa5205d1e67b9c56bd6dfc141e735e81032a",
+    "showcase": "2dd2505d37088b2a7949b1eed5b0154c0136c270c01634da68f884e11ea209e8",
+    "photographs": "fdf7537ab761eb0c08ce6d8250b1957dea791f78ddeb32ac555eb13b818af918",
+    "sd15": "f40e8269c47c8559674912ddf32d8d7762b515e3f59b00d28b9d622c523f9cf4",
 }
 
 

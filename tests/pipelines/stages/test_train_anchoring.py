@@ -15,6 +15,7 @@ import torch
 from accelerate.state import AcceleratorState
 from PIL import Image
 
+from model.network.adapter_config import read_config
 from model.training.resume import resume_key
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.stages.train_anchoring import Inputs, Outputs, run
@@ -216,6 +217,21 @@ def test_it_starts_from_a_registered_adapter_with_a_wider_lora(
     assert metrics["probe_initial"] == pytest.approx(before["probe_final"], rel=1e-4)
     config = json.loads((tmp_path / "models/anchoring/config.json").read_text())
     assert config["sizes"]["lora_rank"] == rank + 2
+
+
+def test_the_formats_of_the_caches_are_inputs_of_a_training(
+    trained: Path, training_data: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    formats = ("caches.clip=none", "caches.latents=int8", "caches.text=none")
+    run(training_data.read(*formats, "train_anchoring.steps=2"), inputs(training_data, tmp_path), outputs(tmp_path))
+    caches = tmp_path / ".dynamicid" / "cache"
+    assert {folder.name for folder in caches.iterdir() if folder.is_dir()} == {"faces", "latents"}
+    assert "are computed when they are drawn, nothing is kept" in capsys.readouterr().err
+    made_by = read_config(outputs(tmp_path).adapter)["made_by"]
+    assert json.loads(made_by["inputs"]["caches"]) == {"clip": "none", "latents": "int8", "text": "none"}
+    assert made_by["params"]["caches"]["clip"] == "none"
+    # Where nothing else is chosen, an adapter records what it always did.
+    assert "caches" not in read_config(outputs(trained).adapter)["made_by"]["inputs"]
 
 
 def test_it_starts_from_a_folder_too(trained: Path, training_data: object, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from model.training.cache import RecordStore, text_keys
 from pipelines.operations.forgetting.records import keep_only
@@ -12,6 +13,22 @@ from pipelines.operations.forgetting.records import keep_only
 
 def sorted_keys(keys: np.ndarray) -> np.ndarray:
     return np.sort(np.ascontiguousarray(keys).view("S32").reshape(-1))
+
+
+@pytest.mark.parametrize("kept", ["float16", "int8"])
+def test_no_byte_of_a_removed_record_stays_in_any_format(tmp_path: Path, kept: str) -> None:
+    keys, values = text_keys(["a", "b"]), np.random.default_rng(0).normal(size=(2, 3, 100))
+    store = RecordStore(tmp_path / "clip_states" / "0", (3, 100), kept)
+    store.append(keys, values)
+    store.reload()
+    other = store[store.rows(keys[1:])]
+    removed = store.packed(values[:1]).tobytes()
+    assert removed in (store.folder / "records.bin").read_bytes()
+    assert keep_only(store.folder, sorted_keys(keys[1:])) == 1
+    left = (store.folder / "records.bin").read_bytes()
+    assert not any(removed[start : start + 8] in left for start in range(0, len(removed), 8))
+    again = RecordStore(store.folder, (3, 100), kept)
+    np.testing.assert_array_equal(again[again.rows(keys[1:])], other)
 
 
 def test_other_records_are_unchanged(tmp_path: Path) -> None:
