@@ -12,6 +12,9 @@ RUN apt-get update \
 COPY constraints.txt /tmp/constraints.txt
 RUN pip install --no-cache-dir -c /tmp/constraints.txt \
     apache-airflow==3.3.2 apache-airflow-providers-apprise apache-airflow-providers-standard asyncpg psycopg2-binary pyyaml
+ARG EXECUTOR=local
+RUN if [ "$EXECUTOR" = celery ]; then pip install --no-cache-dir -c /tmp/constraints.txt \
+    apache-airflow-providers-celery==3.26.0 redis==8.1.0; fi
 USER 50000:50000
 WORKDIR /opt/dynamicid
 # What DAG files read: the DAGs, the stages of dvc.yaml, the names of profiles and pools.

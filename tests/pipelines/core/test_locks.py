@@ -10,9 +10,8 @@ import pytest
 from pipelines.core import locks
 from pipelines.core.errors import StageFailed, UserError
 from pipelines.core.locks import IN_USE, LOCKS_VARIABLE, WORKSPACE, hold, hold_everywhere, is_held, share, staying
-from pipelines.operations.backup.private_postgres import private_server
 from pipelines.operations.stack import postgres
-from tests.pipelines.operations.stacks import needs_postgres, open_folder
+from tests.pipelines.operations.stacks import needs_postgres, own_database
 from tests.processes import run
 
 TAKEN = RuntimeError("taken")
@@ -91,13 +90,9 @@ def test_a_server_that_does_not_answer_is_named_without_its_password(
 
 @pytest.fixture(scope="module")
 def database(project: Path) -> Iterator[tuple[str, postgres.Postgres, dict[str, str]]]:
-    """Yield the address of a database, its programs, and the variables by which they reach it."""
-    with open_folder() as folder:
-        server = postgres.configure(folder)
-        postgres.initialise(server, project / "docker" / "postgres" / "postgresql.conf", "password")
-        with private_server(server) as variables:
-            host, port = variables["PGHOST"], variables["PGPORT"]
-            yield f"postgresql://postgres@/postgres?host={host}&port={port}", server, variables
+    """Yield the address of a database, its server, and the variables by which its programs reach it."""
+    with own_database(project) as made:
+        yield made
 
 
 @needs_postgres

@@ -22,9 +22,46 @@ def compose(project: Path) -> dict:
     return yaml.safe_load((project / "docker" / "compose.yaml").read_text())
 
 
-def test_compose_file_is_valid(project: Path) -> None:
+OVERRIDES = ("compose.gpu.yaml", "compose.cluster.yaml")
+
+
+def test_compose_files_are_valid(project: Path) -> None:
     check = (sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec")
-    run(*check, "docker/compose.yaml", cwd=project)
+    run(*check, *(f"docker/{name}" for name in ("compose.yaml", *OVERRIDES, "compose.worker.yaml")), cwd=project)
+
+
+@pytest.mark.parametrize("name", OVERRIDES)
+def test_an_override_changes_services_that_there_are(project: Path, compose: dict, name: str) -> None:
+    override = yaml.safe_load((project / "docker" / name).read_text())["services"]
+    assert set(override) - set(compose["services"]) <= {"redis"}
+    for service, changed in override.items():
+        for network in changed.get("networks", ()):
+            assert network in compose["networks"], service
+        for port in changed.get("ports", ()):
+            assert port.startswith("${CLUSTER_ADDRESS:?"), "an address must be given: never all of a machine's"
+
+
+def test_workers_elsewhere_run_the_same_airflow_by_the_same_broker(project: Path, compose: dict) -> None:
+    folder = project / "docker"
+    cluster, worker = (
+        yaml.safe_load((folder / f"compose.{name}.yaml").read_text())["services"] for name in ("cluster", "worker")
+    )
+    here, there = cluster["airflow-scheduler"]["environment"], worker["worker"]["environment"]
+    for name in ("AIRFLOW__CORE__EXECUTOR", "AIRFLOW__CELERY__RESULT_BACKEND"):
+        assert here[name] == there[name]
+    assert {key for key in compose["services"]["airflow-scheduler"]["environment"] if key.startswith("AIRFLOW")} <= {
+        *there,
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE",  # of the API server and its pages
+        "AIRFLOW__API__BASE_URL",
+        "AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK",
+    }
+    pinned = {
+        name: re.findall(r"(?:celery|redis|onnxruntime-gpu)==\S+", (folder / name).read_text().replace(";", " "))
+        for name in ("Dockerfile", "airflow.Dockerfile")
+    }
+    assert set(pinned["airflow.Dockerfile"]) < set(pinned["Dockerfile"])
+    version = re.search(r"^onnxruntime==(\S+)$", (project / "constraints.txt").read_text(), re.MULTILINE)[1]
+    assert f"onnxruntime-gpu=={version}" in pinned["Dockerfile"]
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -69,8 +106,9 @@ def test_no_password_has_a_default(project: Path, compose: dict) -> None:
 def test_every_variable_is_generated(project: Path, tmp_path: Path) -> None:
     from pipelines.operations.stack.credentials import credentials
 
-    wanted = set(re.findall(r"(?<!\$)\$\{(\w+):\?", (project / "docker" / "compose.yaml").read_text()))
-    assert wanted <= set(credentials(tmp_path))
+    files = (project / "docker").glob("compose*.yaml")
+    wanted = {name for file in files for name in re.findall(r"(?<!\$)\$\{(\w+):\?", file.read_text())}
+    assert wanted - {"CLUSTER_ADDRESS", "DYNAMICID_INBOX"} <= set(credentials(tmp_path))
 
 
 # The secrets that each service needs, and no others.
