@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from array import array
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -93,7 +94,7 @@ class _Addition:
         self._accepted, self._absent = inputs.accept_unmatched, Absent(inputs.absent)
         self._known = known_rows(faces)
         self._tally = Tally()
-        self._added: list[int] = []
+        self._added = array("Q")  # eight bytes a photo
 
     def run(self) -> Summary:
         """Read the labels of all photos, which are kept meanwhile, and then their bytes: nothing is read twice."""

@@ -13,6 +13,8 @@ EXACT_ROWS = 300_000
 # More rows are searched in parts of this many, whose graphs are built at the same time, one thread each.
 PART_ROWS = 250_000
 _LINKS, _EFFORT, _SEARCH = 32, 128, 64
+# Rows that one thread compares with all others at once.
+_BLOCK = 1024
 
 
 def neighbours(vectors: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -35,8 +37,16 @@ def neighbours(vectors: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]
 def _exact(rows: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     import faiss
 
-    cosines, found = faiss.knn(rows, rows, count, metric=faiss.METRIC_INNER_PRODUCT)
-    return cosines, found
+    def searched(start: int) -> tuple[np.ndarray, np.ndarray]:
+        # Of the calling thread only: products of several threads differ in their last bits from those of one.
+        faiss.omp_set_num_threads(1)
+        some = rows[start : start + _BLOCK]
+        cosines, found = faiss.knn(some, rows, count, metric=faiss.METRIC_INNER_PRODUCT)
+        return cosines, found
+
+    with ThreadPoolExecutor(faiss.omp_get_max_threads()) as pool:
+        cosines, found = zip(*pool.map(searched, range(0, len(rows), _BLOCK)), strict=True)
+    return np.concatenate(cosines), np.concatenate(found)
 
 
 def _approximate(rows: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import faiss
 import numpy as np
 import pytest
 from sklearn.metrics.cluster import pair_confusion_matrix
@@ -111,4 +112,22 @@ def test_exact_and_approximate_neighbours_find_the_same_people(monkeypatch: pyte
     monkeypatch.setattr(neighbourhood, "PART_ROWS", 2000)
     approximate = cluster(embeddings, 0.45, 30, LIKENESS)
     assert f1(approximate, exact) >= 0.999
-    assert (cluster(embeddings, 0.45, 30, LIKENESS) == approximate).all()
+
+
+@pytest.mark.parametrize("exact_rows", [2000, 0])
+def test_the_number_of_threads_changes_no_neighbour(exact_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbourhood, "EXACT_ROWS", exact_rows)
+    monkeypatch.setattr(neighbourhood, "PART_ROWS", 700)
+    rows = np.random.default_rng(0).normal(size=(2000, 128)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    before, found = faiss.omp_get_max_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            faiss.omp_set_num_threads(threads)
+            found.append(neighbourhood.neighbours(rows, 10))
+            assert faiss.omp_get_max_threads() == threads
+    finally:
+        faiss.omp_set_num_threads(before)
+    for others, cosines in found[1:]:
+        np.testing.assert_array_equal(others, found[0][0])
+        np.testing.assert_array_equal(cosines, found[0][1])
