@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import sys
 import zipfile
 from collections.abc import Collection, Iterator, Sequence
@@ -175,8 +176,11 @@ class PictureStore:
         self._remove(".*.part")  # of killed processes
 
     def _remove(self, pattern: str) -> None:
-        for file in self.folder.glob(pattern):
-            file.unlink(missing_ok=True)
+        for found in self.folder.glob(pattern):
+            if found.is_dir():  # pages of people
+                shutil.rmtree(found, ignore_errors=True)
+            else:
+                found.unlink(missing_ok=True)
 
 
 class StoredPictures(Sequence[DrawnPicture]):

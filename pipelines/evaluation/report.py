@@ -110,8 +110,16 @@ def write_report(
 def write_people(result: EvaluationResult, folder: Path, mark: str) -> bool:
     """Write pages of the people whom the report does not show into `folder`, which is replaced; False where it has all.
 
-    A page is written before the next one is made, so that memory does not grow with the people.
+    A page is written before the next one is made, so that memory does not grow with the people. Evaluations that end at
+    once wait for each other: those of the last one stay.
     """
+    from filelock import FileLock
+
+    with FileLock(folder.with_suffix(".lock")):
+        return _write_people(result, folder, mark)
+
+
+def _write_people(result: EvaluationResult, folder: Path, mark: str) -> bool:
     count = len(result.questions.people)
     if count <= _SHOWN_PEOPLE:
         shutil.rmtree(folder, ignore_errors=True)  # those of another evaluation

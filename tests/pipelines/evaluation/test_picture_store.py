@@ -133,6 +133,8 @@ def test_the_last_evaluation_stays_and_unfinished_ones_do(tmp_path: Path) -> Non
         store.find(second)
         raise KeyboardInterrupt
     (tmp_path / ".0.pictures.npz.7.part").write_bytes(b"half")
+    (tmp_path / ".people.part").mkdir()
+    (tmp_path / ".people.part" / "0017-0032.html").write_text("half")
     for used, left in ((first, 2), (second, 1)):
         store = PictureStore(tmp_path)
         with store.at_work():
