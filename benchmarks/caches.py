@@ -137,7 +137,7 @@ def measured(rounds: int, batch: int, folder: Path) -> dict[str, dict[str, float
 
     def data_of(name: str, formats: dict[str, str]) -> AnchoringData:
         data = anchoring_data(base, photos, RecordEncoder(folder / name, batch, None, formats), base.resolution)
-        for records in (data.latents, data.states, data.texts, data.faces.records):
+        for records in (*data.encoded, data.faces.records):
             if records.store is not None:
                 records.complete()
         return data

@@ -36,6 +36,7 @@ from model.face.face_prompts import EXPRESSIONS, POSES
 from model.formats import ADAPTER, KEY
 from model.network.adapter import EMBEDDING, Adapter
 from model.network.adapter_config import CONFIG, WEIGHTS, check_config, check_weights, method_in, read_config
+from model.network.base import empty_states
 from model.network.methods import DYNAMICID, Method
 from model.network.quantisation import dequantise
 
@@ -289,7 +290,4 @@ def encoded_null_tokens(published: Published, shapes: AdapterShapes, image_encod
     encoder = shapes.build().face_encoder.to_empty(device="cpu").float().eval()
     prefix, found = "face_encoder.", to_adapter_keys(published.files.main, published.main)
     encoder.load_state_dict({key.removeprefix(prefix): x for key, x in found.items() if key.startswith(prefix)})
-    side = image_encoder.config.image_size
-    picture = torch.zeros(1, 3, side, side, dtype=image_encoder.dtype)
-    states = image_encoder(picture, output_hidden_states=True).hidden_states[-2]
-    return encoder(torch.zeros(1, EMBEDDING), states.float(), shapes.shortcut)
+    return encoder(torch.zeros(1, EMBEDDING), empty_states(image_encoder), shapes.shortcut)

@@ -207,14 +207,14 @@ class Adapter(nn.Module):
         return self.face_encoder(embeddings.to(like), clip_states.to(like), self.shortcut)
 
     @torch.no_grad()
-    def encode_null_tokens(self, empty_states: Tensor) -> None:
-        """Set the null tokens to those of no face; `empty_states` (1, T, W): CLIP's of a picture of zeros.
+    def encode_null_tokens(self, empty: Tensor | None) -> None:
+        """Set the null tokens to those of no face; `empty` (1, T, W): CLIP states of no picture, if they are read.
 
         A method that learns its null tokens keeps them.
         """
         if not self.method.learned_null:
             nobody = self.null_tokens.new_zeros(1, EMBEDDING)
-            self.null_tokens.copy_(self.identity_tokens(nobody, empty_states.to(nobody)))
+            self.null_tokens.copy_(self.identity_tokens(nobody, nobody if empty is None else empty))
 
     def reconfigure(
         self,

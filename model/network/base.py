@@ -263,6 +263,17 @@ def encode_crops(
     return image_encoder(pixel_values=pixels, output_hidden_states=True).hidden_states[-2]
 
 
+@torch.no_grad()
+def empty_states(image_encoder: Any) -> Tensor:
+    """Return the penultimate states (1, T, W) float32 of a CLIP image encoder for a picture that is zero for it.
+
+    It is zero after normalisation: published code encodes it where there is no face.
+    """
+    side, device = image_encoder.config.image_size, image_encoder.device
+    picture = torch.zeros(1, 3, side, side, dtype=image_encoder.dtype, device=device)
+    return image_encoder(picture, output_hidden_states=True).hidden_states[-2].float()
+
+
 def encode_pixels(vae: Any, pixels: Tensor) -> Tensor:
     """Return scaled latents (B, C, h, w) of pixels (B, 3, H, W) in −1 … 1.
 

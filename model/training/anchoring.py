@@ -1,7 +1,8 @@
 """Anchoring: face encoder, null tokens and SAA learn ordinary noise prediction (paper section 3.4).
 
 The reference is the face crop of the target photo itself, and the text never names expression or pose, so the tokens
-have to carry identity and motion. The next stage separates the two.
+have to carry identity and motion. The next stage separates the two. The adapters of other methods are trained here,
+too, by the same loss.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from torch import Tensor, nn
 
 from model.face.conventions import OURS
 from model.network.adapter import Adapter
-from model.network.base import Base
+from model.network.base import Base, empty_states
+from model.network.methods import DYNAMICID, Method, method_named
 from model.training.curve import LossCurve
 from model.training.encode import RecordEncoder
 from model.training.identity_loss import IdentityLoss
@@ -48,29 +50,36 @@ class AnchoringData:
 
     photos: Photos
     latents: Records
-    states: Records
+    states: Records | None
     faces: FaceRecords
     texts: Records
 
     @property
     def networks(self) -> set[str]:
         """The base models that are needed to compute records."""
-        return {name for records in (self.latents, self.states, self.texts) for name in records.networks}
+        return {name for records in self.encoded for name in records.networks}
+
+    @property
+    def encoded(self) -> list[Records]:
+        """What the base models compute; no states for a method that does not read them."""
+        return [records for records in (self.states, self.latents, self.texts) if records is not None]
 
 
-def anchoring_data(base: Base, photos: Photos, encoder: RecordEncoder, resolution: int) -> AnchoringData:
-    """Return the data of `photos`; the last text is the empty prompt.
+def anchoring_data(
+    base: Base, photos: Photos, encoder: RecordEncoder, resolution: int, method: Method = DYNAMICID
+) -> AnchoringData:
+    """Return the data of `photos` for a method; the last text is the empty prompt.
 
     What is not in the cache is computed when it is drawn. Raise ValueError if the disk has no room for all of it.
     """
     data = AnchoringData(
         photos,
         encoder.latents(base, photos, resolution),
-        encoder.clip_states(base, photos),
+        encoder.clip_states(base, photos) if method.image_states else None,
         encoder.faces(photos),
         encoder.texts(base, [*photos.prompts, ""]),
     )
-    encoder.require_space(data.states, data.latents, data.texts, data.faces.records)
+    encoder.require_space(*data.encoded, data.faces.records)
     return data
 
 
@@ -115,7 +124,7 @@ def make_batch(
         noise,
         torch.from_numpy(steps),
         data.texts.tensor(np.where(without_text, empty, data.photos.prompt[rows])),
-        data.states.tensor(rows),
+        torch.zeros(len(rows), 0) if data.states is None else data.states.tensor(rows),
         data.faces.embeddings(rows),
         data.faces.boxes(rows),
         data.faces.alignments(rows),
@@ -124,7 +133,10 @@ def make_batch(
 
 
 class AnchoringModel(nn.Module):
-    """The trainable parts; the frozen UNet is not registered, so that no checkpoint contains it."""
+    """The trainable parts; the frozen UNet is not registered, so that no checkpoint contains it.
+
+    `empty`: CLIP states of no picture, for a method whose null tokens are not learned (see base.empty_states).
+    """
 
     def __init__(
         self,
@@ -132,12 +144,15 @@ class AnchoringModel(nn.Module):
         base: Base,
         settings: AnchoringSettings,
         recogniser: RecognitionNetwork | None = None,
+        empty: Tensor | None = None,
     ) -> None:
         super().__init__()
         from diffusers import DDPMScheduler
 
         self.face_encoder = adapter.face_encoder
-        self.null_tokens = adapter.null_tokens
+        if adapter.method.learned_null:
+            self.null_tokens = adapter.null_tokens
+        self.empty = empty
         self.processors = adapter.processors
         scheduler = DDPMScheduler.from_config(base.scheduler.config)
         self.frozen = (adapter, base.unet, scheduler)
@@ -168,10 +183,23 @@ class AnchoringModel(nn.Module):
     def _predict(self, batch: AnchoringBatch) -> tuple[Tensor, Tensor]:
         """Return the noised latents and what the UNet predicts for them."""
         adapter, unet, scheduler = self.frozen
-        tokens = adapter.identity_tokens(batch.embeddings, batch.states)
-        tokens = torch.where(batch.dropped[:, None, None], adapter.null_tokens, tokens)
+        tokens = self._tokens(adapter, batch)
         noised = scheduler.add_noise(batch.latents, batch.noise, batch.steps)
         return noised, prediction(unet, noised, batch.steps, batch.text, tokens)
+
+    def _tokens(self, adapter: Adapter, batch: AnchoringBatch) -> Tensor:
+        """Return the identity tokens of a batch, those of no identity where it was dropped."""
+        if adapter.method.learned_null:
+            tokens = adapter.identity_tokens(batch.embeddings, batch.states)
+            return torch.where(batch.dropped[:, None, None], adapter.null_tokens, tokens)
+        states = batch.states
+        if self.empty is not None:
+            states = torch.where(batch.dropped[:, None, None], self.empty.to(states), states)
+        return adapter.identity_tokens(batch.embeddings * ~batch.dropped[:, None], states)
+
+    def update_null_tokens(self) -> None:
+        """Set null tokens that are not learned to those of the present weights."""
+        self.frozen[0].encode_null_tokens(self.empty)
 
     def _noise_loss(self, batch: AnchoringBatch, predicted: Tensor) -> Tensor:
         settings, scheduler = self.settings, self.frozen[2]
@@ -249,7 +277,8 @@ def train_anchoring(
     if not count:
         raise ValueError("no photo to train on: expected rows with status ok in split train")
     set_seed(settings.seed)
-    adapter = Adapter.create(base.unet, base.image_encoder, settings.sizes, settings.gate_threshold)
+    method = method_named(settings.method, "train_anchoring")
+    adapter = Adapter.create(base.unet, base.image_encoder, settings.sizes, settings.gate_threshold, method)
     adapter.conventions = OURS.with_values({"hair": base.hair})
     if start is not None:
         trained = Adapter.load(start, base.unet)
@@ -266,9 +295,11 @@ def train_anchoring(
             accelerator=accelerator,
         )
     adapter.attach(base.unet)
+    encoded = method.image_states and not method.learned_null
+    empty = empty_states(base.image_encoder) if encoded else None
     needed = training.networks | probing.networks
     offload_all_but_unet(base, gradient_checkpointing=settings.gradient_checkpointing, needed=needed)
-    model = AnchoringModel(adapter, base, settings, recogniser)
+    model = AnchoringModel(adapter, base, settings, recogniser, empty)
     total = int(base.scheduler.config.num_train_timesteps)
     drops = (settings.drop_text, settings.drop_identity, settings.drop_both)
     part = share_of(settings.batch_size, accelerator.process_index)
@@ -296,19 +327,27 @@ def train_anchoring(
         run=run,
         label="anchoring",
         columns=() if model.identity_loss is None else ("noise", "identity"),
-        samples=_samples(base, adapter, probing) if settings.samples_every else None,
+        samples=_samples(base, model, probing) if settings.samples_every else None,
     )
+    model.update_null_tokens()
     adapter.detach(base.unet)
     return adapter.eval(), curve
 
 
-def _samples(base: Base, adapter: Adapter, data: AnchoringData) -> SampleGrid:
+def _samples(base: Base, model: AnchoringModel, data: AnchoringData) -> SampleGrid:
     """Return the grid of photos and of what is drawn from their own tokens."""
+    adapter: Adapter = model.frozen[0]
     people = [rows for rows in data.photos.by_person() if len(rows)] or list(np.arange(len(data.photos))[:, None])
     rows, device = some_of(people), base.unet.device
-    faces = data.faces.embeddings(rows).to(device), data.states.tensor(rows).to(device)
+    states = torch.zeros(len(rows), 0) if data.states is None else data.states.tensor(rows)
+    faces = data.faces.embeddings(rows).to(device), states.to(device)
     text, empty = data.texts.tensor(data.photos.prompt[rows]), data.texts.tensor(np.array([len(data.photos.prompts)]))
-    return SampleGrid(base, adapter, data.photos, [rows], text, empty, lambda: adapter.identity_tokens(*faces))
+
+    def tokens() -> Tensor:
+        model.update_null_tokens()
+        return adapter.identity_tokens(*faces)
+
+    return SampleGrid(base, adapter, data.photos, [rows], text, empty, tokens)
 
 
 def _probe_batches(data: AnchoringData, settings: AnchoringSettings, total: int) -> list[AnchoringBatch]:

@@ -17,8 +17,7 @@ class LossCurve:
 
     A row has `step` (steps done), `loss` (mean since the previous row), `smoothed`, the means of all other losses, and
     `probe`, a loss on fixed data; `start` is the probe before the first step, `kept` the step whose weights the adapter
-    has, if not the last. `columns` are the other losses in the
-    file; a cell is empty if its loss was not computed.
+    has, if not the last. `columns` are the other losses in the file; a cell is empty if its loss was not computed.
     """
 
     def __init__(self, columns: tuple[str, ...] = ()) -> None:
@@ -27,6 +26,13 @@ class LossCurve:
         self.kept: int | None = None
         self.rows: list[dict[str, float | None]] = []
         self._pending: dict[str, list[float]] = {}
+
+    @classmethod
+    def of_no_step(cls) -> LossCurve:
+        """Return the curve of a stage that had nothing to train: step 0, without losses."""
+        curve = cls()
+        curve.rows.append({"step": 0, **dict.fromkeys(("loss", "smoothed", "probe"))})
+        return curve
 
     def add(self, values: Mapping[str, float]) -> None:
         """Add the losses of one step; `loss` must be among them."""

@@ -58,8 +58,10 @@ class IdentityTermSettings(Protocol):
 
 
 class AnchoringSettings(TrainingSettings, Protocol):
-    """The parameters of anchoring; `sizes` as in Adapter.create."""
+    """The parameters of anchoring; `method` is a name of methods.METHODS, `sizes` as in Adapter.create."""
 
+    @property
+    def method(self) -> str: ...
     @property
     def drop_text(self) -> float: ...
     @property

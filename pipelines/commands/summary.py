@@ -73,7 +73,7 @@ def rows_of(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def shown_in(document: dict[str, Any]) -> list[str]:
     """Return the variants of the table: the shipped adapter, where it was evaluated, beside the model."""
-    shown = list(SUMMARISED)
+    shown = [variant for variant in SUMMARISED if variant in document]
     if SHIPPED in document:
         shown.insert(shown.index(MODEL) + 1, SHIPPED)
     return shown
@@ -88,8 +88,14 @@ def _check_belonging(document: dict[str, Any], metrics: Path, report: Path) -> N
 
 
 def _read(metrics: Path) -> dict[str, Any]:
+    from model.network.methods import DYNAMICID, METHODS
+    from pipelines.evaluation.plan import variants_of
+
     document = read_document(metrics)
-    missing = [key for key in (*SUMMARISED, "normalised") if not isinstance(document.get(key), dict)]
+    method = METHODS.get(document.get(MADE_BY, {}).get("method"), DYNAMICID)
+    lacking = set(variants_of(DYNAMICID)) - set(variants_of(method))
+    expected = [*(variant for variant in SUMMARISED if variant not in lacking), "normalised"]
+    missing = [key for key in expected if not isinstance(document.get(key), dict)]
     if missing:
         raise UserError(f"{metrics}: {', '.join(missing)} missing; expected the metrics of the stage evaluate")
     return document

@@ -9,6 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from model.network.methods import DYNAMICID
 from pipelines.core.errors import UserError
 from pipelines.core.files import folder_sha256, sha256, write_atomically
 from pipelines.core.params import Params
@@ -16,7 +19,7 @@ from pipelines.core.paths import resolve
 from pipelines.core.sections.evaluation import SeveralPeople
 from pipelines.evaluation.belonging import MADE_BY, check_training_reports, metrics_mark, record_of
 from pipelines.evaluation.judge_loading import cache_key, judged_by, load_judges
-from pipelines.evaluation.plan import DRAWN
+from pipelines.evaluation.plan import DRAWN, variants_of
 from pipelines.evaluation.plots import read_losses
 from pipelines.evaluation.seen import leave_out_seen, ledgers_of, plain
 
@@ -67,6 +70,7 @@ def evaluate(
         curves = _curves_of(adapter, losses or {})
         questions, held_out, renderer = open_questions(params, processed, adapter)
         ledgers = ledgers_of(params, adapter)
+        drawn = _variants(params, renderer, variants)
         if len(questions.people) < settings.people:
             print(
                 f"evaluate: {len(questions.people)} held-out people take part, evaluate.people allows "
@@ -76,7 +80,7 @@ def evaluate(
         beyond = drawable_people(params)[1]
         for count, reason in beyond.items():
             print(f"evaluate: pictures of {count} people are left out: {reason}", file=sys.stderr)
-        extra: dict[str, Any] = {"beyond": beyond, "variants": variants, "runner": runner}
+        extra: dict[str, Any] = {"beyond": beyond, "variants": drawn, "runner": runner}
         result = run_protocol(questions, held_out, renderer, judges, settings, shipped=_shipped(params), **extra)
         document = result.document(_conditions(params, adapter, renderer, pictures=len(result.drawn)))
         taking_part = {person.identity for person in questions.people}
@@ -89,6 +93,7 @@ def evaluate(
             "stage": "evaluate",
             "inputs": {"adapter": folder_sha256(adapter), "photos": held_out.digest()},
             "params": _recorded(params),
+            **({} if (method := renderer.pipe.adapter.method) == DYNAMICID else {"method": method.name}),
         }
         text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
         mark = metrics_mark(text.encode())
@@ -98,6 +103,21 @@ def evaluate(
         if work is not None and write_people(result, work / _PEOPLE, mark):
             print(f"evaluate: pages of the people whom the report does not show: {work / _PEOPLE}", file=sys.stderr)
     return document
+
+
+def _variants(params: Params, renderer: CellRenderer, wanted: Collection[str]) -> tuple[str, ...]:
+    """Return the variants that the method of the adapter can draw; name the others.
+
+    Raises UserError where the parameters ask for comparisons of parts that it lacks.
+    """
+    method, settings = renderer.pipe.adapter.method, params.evaluate
+    drawn = variants_of(method, wanted)
+    if left_out := [variant for variant in variants_of(DYNAMICID, wanted) if variant not in drawn]:
+        print(f"evaluate: {method.name} has no part that {', '.join(left_out)} leaves out: not drawn", file=sys.stderr)
+    for asked, name in ((settings.protocol == "paper", "protocol=paper"), (settings.sweeps, "sweeps=true")):
+        if asked and left_out:
+            raise UserError(f"evaluate.{name} compares the gate and the IMR of DynamicID; {method.name} has neither")
+    return drawn
 
 
 def _recorded(params: Params) -> dict[str, Any]:
@@ -119,7 +139,8 @@ def _curves_of(adapter: Path, losses: Mapping[str, Path]) -> dict[str, Path]:
     stages = {"anchoring": "train_anchoring", "reconfiguration": "train_imr"}
     shown = {}
     for name, file in losses.items():
-        read_losses(file)
+        if not np.isfinite(read_losses(file)["loss"]).any():
+            continue  # nothing was trained
         if record_of(adapter, stages[name]) is None:
             print(f"evaluate: {adapter} has no record of {stages[name]}: {file} is left out", file=sys.stderr)
             continue
@@ -174,7 +195,7 @@ def load_renderer(params: Params, adapter: Path) -> CellRenderer:
     from pipelines.evaluation.sampling import CellRenderer, known_base, load_pipeline
 
     pipe = load_pipeline(params, adapter)
-    if not pipe.adapter.takes_face_prompts:
+    if pipe.adapter.method.motion and not pipe.adapter.takes_face_prompts:
         raise UserError(f"{adapter}: this adapter has no IMR yet; run train_imr, which adds it")
     # Names with an underscore are of the folder and the library that wrote it.
     configs = [getattr(pipe, name).config.items() for name in ("unet", "vae", "scheduler")]

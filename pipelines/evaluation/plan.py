@@ -1,9 +1,10 @@
 """The pictures that each variant draws, from the same noise.
 
-The model draws every cell. Without the IMR, one picture serves all cells of a person, prompt and seed. Other variants
-and the shipped adapter draw some motions (pairs of expression and pose) of every person, each motion about equally
-often. All of them draw every picture of several people, `true_tokens` those for which everybody has a true photo.
-Differences are taken over the cells that both variants have. Equal pictures are drawn once.
+The model draws every cell; a method without an IMR reads the face prompt as a part of the text. Without the IMR, one
+picture serves all cells of a person, prompt and seed. Other variants and the shipped adapter draw some motions (pairs
+of expression and pose) of every person, each motion about equally often. All of them draw every picture of several
+people, `true_tokens` those for which everybody has a true photo. Differences are taken over the cells that both
+variants have. Equal pictures are drawn once.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 
 from model.face.face_prompts import EXPRESSIONS, POSES
 from model.face.people_prompts import people_of, with_face_prompts
+from model.network.methods import DYNAMICID, Method
 from pipelines.evaluation.evaluation_set import MOTIONS, EvaluationSet
 from pipelines.evaluation.variants import (
     MODEL,
@@ -28,6 +30,12 @@ from pipelines.evaluation.variants import (
 )
 
 DRAWN: tuple[str, ...] = (MODEL, TEXT_ONLY, WITHOUT_GATE, WITHOUT_IMR, TRUE_TOKENS)
+
+
+def variants_of(method: Method, wanted: Collection[str] = DRAWN) -> tuple[str, ...]:
+    """Return those of the `wanted` variants that an adapter of `method` can draw: a part that it lacks has none."""
+    lacking = {WITHOUT_GATE: not method.gate, WITHOUT_IMR: not method.motion, TRUE_TOKENS: not method.motion}
+    return tuple(variant for variant in DRAWN if variant in wanted and not lacking.get(variant))
 
 
 @dataclass(frozen=True)
@@ -64,7 +72,7 @@ class PictureSpec:
 
 @dataclass(frozen=True)
 class TokenTable:
-    """Identity tokens (4, D) float32.
+    """Identity tokens (4, D) float32 by an adapter of `method`.
 
     `own`: of each person's reference; `asked`: of the reference reconfigured by the IMR, by (person, expression,
     pose); `true`: of each cell's true photo; `multi`: of the true photos of several people, by image id.
@@ -74,6 +82,7 @@ class TokenTable:
     asked: Mapping[tuple[int, str, str], np.ndarray]
     true: Mapping[int, np.ndarray]
     multi: Mapping[str, np.ndarray]
+    method: Method = DYNAMICID
 
 
 @dataclass(frozen=True)
@@ -120,14 +129,16 @@ def spec_of(questions: EvaluationSet, tokens: TokenTable, variant: str, number: 
     """Return what `variant` draws for cell `number`."""
     cell = questions.cells[number]
     spec = PictureSpec(questions.prompt_of(cell).text, cell.noise)
+    if variant == TEXT_ONLY or not tokens.method.motion:
+        spec = replace(spec, prompt=f"{spec.prompt}, {cell.face_prompt}")
     if variant == TEXT_ONLY:
-        return replace(spec, prompt=f"{spec.prompt}, {cell.face_prompt}")
+        return spec
     if variant == WITHOUT_IMR:
         return replace(spec, tokens=tokens.own[cell.person])
     if variant == TRUE_TOKENS:
         return replace(spec, tokens=tokens.true[number])
     asked = tokens.asked[cell.person, cell.expression, cell.pose]
-    return replace(spec, tokens=asked, gate=variant != WITHOUT_GATE)
+    return replace(spec, tokens=asked, gate=tokens.method.gate and variant != WITHOUT_GATE)
 
 
 def multi_cells_of(questions: EvaluationSet, variant: str) -> list[int]:
@@ -141,17 +152,20 @@ def multi_spec_of(questions: EvaluationSet, tokens: TokenTable, variant: str, nu
     """Return what `variant` draws for picture `number` of several people."""
     cell = questions.multi_cells[number]
     spec = PictureSpec(questions.multi_prompt_of(cell).text, cell.noise, people=len(cell.people))
-    if variant == TEXT_ONLY:
+    if variant == TEXT_ONLY or not tokens.method.motion:
         # A prompt that does not name people by place states what somebody does, not who.
         named = with_face_prompts(spec.prompt, cell.face_prompts) if people_of(spec.prompt) else None
-        return replace(spec, prompt=named or ", ".join((spec.prompt, *cell.face_prompts)))
+        spec = replace(spec, prompt=named or ", ".join((spec.prompt, *cell.face_prompts)))
+    if variant == TEXT_ONLY:
+        return spec
     if variant == WITHOUT_IMR:
         mine = [tokens.own[person] for person in cell.people]
     elif variant == TRUE_TOKENS:
         mine = [tokens.multi[photo] for photo in cell.photos or ()]
     else:
         mine = [tokens.asked[key] for key in zip(cell.people, cell.expressions, cell.poses, strict=True)]
-    return replace(spec, tokens=np.concatenate(mine), boxes=cell.boxes, gate=variant != WITHOUT_GATE)
+    gate = tokens.method.gate and variant != WITHOUT_GATE
+    return replace(spec, tokens=np.concatenate(mine), boxes=cell.boxes, gate=gate)
 
 
 def plan_drawing(questions: EvaluationSet, tokens: TokenTable, motions: int, variants: Collection[str] = DRAWN) -> Plan:

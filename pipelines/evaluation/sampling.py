@@ -216,7 +216,11 @@ class CellRenderer:
         for multi in questions.multi_cells:
             asked_for = zip(multi.people, multi.expressions, multi.poses, strict=True)
             prompts |= dict(zip(asked_for, multi.face_prompts, strict=True))
-        asked = self._encode([references[person] for person, _, _ in prompts], face, list(prompts.values()))
+        method = self.pipe.adapter.method
+        if method.motion:
+            asked = self._encode([references[person] for person, _, _ in prompts], face, list(prompts.values()))
+        else:
+            asked = [own[person] for person, _, _ in prompts]
         shown = [(number, cell.true_photo) for number, cell in enumerate(questions.cells) if cell.true_photo]
         true = self._encode([photo for _, photo in shown], face, None)
         several = sorted({photo for multi in questions.multi_cells for photo in multi.photos or ()})
@@ -225,6 +229,7 @@ class CellRenderer:
             asked=dict(zip(prompts, asked, strict=True)),
             true={number: tokens for (number, _), tokens in zip(shown, true, strict=True)},
             multi=dict(zip(several, self._encode(several, face, None), strict=True)),
+            method=method,
         )
 
     def _encode(

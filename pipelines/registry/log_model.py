@@ -18,7 +18,7 @@ from pipelines.core.errors import StageFailed
 from pipelines.core.files import folder_sha256
 from pipelines.core.params import PARAMS, Params, read_tree
 from pipelines.core.weights.licences import UNKNOWN, licences_by_network, networks_of_adapter
-from pipelines.evaluation.belonging import withheld_tags
+from pipelines.evaluation.belonging import MADE_BY, withheld_tags
 from pipelines.registry.champion_metrics import figures_problem
 from pipelines.registry.faults import TrackingFault
 from pipelines.registry.model_card import model_card
@@ -59,8 +59,11 @@ class Challenger:
     evaluate_run: str | None = None
 
 
-def input_example() -> dict[str, list[Any]]:
-    """Return one example request, with a procedural person as the reference instead of a real one."""
+def input_example(*, face_prompts: bool = True) -> dict[str, list[Any]]:
+    """Return one example request, with a procedural person as the reference instead of a real one.
+
+    Without `face_prompts` it has none, for a model of a method that takes none.
+    """
     from PIL import Image
 
     from pipelines.data.synthetic.sheet import portrait
@@ -70,7 +73,7 @@ def input_example() -> dict[str, list[Any]]:
     return {
         "references": [[base64.b64encode(buffer.getvalue()).decode()]],
         "prompt": ["a photo of a person wearing a red t-shirt, blue background"],
-        "face_prompts": [["happy, slightly turned to the left"]],
+        **({"face_prompts": [["happy, slightly turned to the left"]]} if face_prompts else {}),
         "boxes": [[[0.0, 0.0, 1.0, 1.0]]],
         "seed": [0],
     }
@@ -205,7 +208,8 @@ def _log(client: Tracking, params: Params, challenger: Challenger, key: dict[str
             # Addresses, not paths: MLflow would decode a path with a percent sign or cut one at a question mark.
             artifacts={key: path.absolute().as_uri() for key, path in {"adapter": challenger.adapter, **files}.items()},
             signature=signature(),
-            input_example=pd.DataFrame(input_example()),
+            # Only metrics of another method than DynamicID name it.
+            input_example=pd.DataFrame(input_example(face_prompts="method" not in challenger.metrics.get(MADE_BY, {}))),
             pip_requirements=requirements(),
         )
         log_values(client, run_id, {}, of_model(challenger.metrics, model.model_id))

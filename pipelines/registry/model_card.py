@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from model.network.methods import METHODS
 from pipelines.core.pages import markdown_table
 from pipelines.core.params import Params
 from pipelines.core.weights.licences import describe
-from pipelines.evaluation.belonging import figure_text, withheld
+from pipelines.evaluation.belonging import MADE_BY, figure_text, withheld
 from pipelines.evaluation.headline import S, figures
 
 _TEMPLATE = Path(__file__).with_name("model_card.md.j2")
@@ -54,6 +55,7 @@ def model_card(
     commit = None if last is None else last.git_commit
     return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
         profile=params.profile,
+        method=METHODS.get(metrics.get(MADE_BY, {}).get("method")),
         base=params.base.pipeline,
         trained_here=last,
         determinism=(params.train_anchoring.determinism, params.train_imr.determinism),

@@ -170,7 +170,10 @@ def _trained_by_hand(root: Path, stage: str) -> StageResult:
                 "result; `dynamicid train-imr` or `dynamicid repro train_imr` trains on this one"
             )
     paths = [_TRAINED[stage], *(file.relative_to(root).as_posix() for file in reports.values())]
-    return _by_hand(root, stage, record, record["profile"], paths)
+    result = _by_hand(root, stage, record, record["profile"], paths)
+    # A record names the method only where it is not DynamicID.
+    named = {"method": "dynamicid"} if stage == "train_anchoring" else {}
+    return replace(result, params={**result.params, stage: named | result.params[stage]})
 
 
 def _check_photos(root: Path, stage: str, record: dict[str, Any]) -> None:

@@ -104,6 +104,11 @@ class Generator:
         """Whether the adapter has an IMR; without one, expression and pose are those of the reference."""
         return bool(self._pipeline.adapter.takes_face_prompts)
 
+    @property
+    def has_gate(self) -> bool:
+        """Whether the adapter has a gate, of which a map can be drawn."""
+        return bool(self._pipeline.adapter.method.gate)
+
     @drawing()
     def draw(
         self, request: DrawRequest, *, gate_map: bool = False, on_step: Callable[[int, int], None] | None = None
@@ -118,8 +123,12 @@ class Generator:
         from pipelines.data.faces.analysis import to_face
         from pipelines.evaluation.sampling import multi_person_settings, with_sampler
 
+        method = self._pipeline.adapter.method
         if any(request.face_prompts) and not self.takes_face_prompts:
-            raise UserError("a face prompt needs an adapter with an IMR: `dynamicid train-imr` adds it")
+            how = "`dynamicid train-imr` adds it" if method.motion else f"{method.name} has none: say it in the prompt"
+            raise UserError(f"a face prompt needs an adapter with an IMR: {how}")
+        if gate_map and not self.has_gate:
+            raise UserError(f"a gate map needs an adapter with a gate: {method.name} has none")
         people = len(request.references)
         if self.known is not None and people > self.known.most_people:
             raise UserError(

@@ -62,6 +62,7 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
     split val, or of split train if val is empty. Raise UserError if a model or photo does not fit, StageFailed if the
     loss diverges or another process is still training.
     """
+    from model.network.methods import method_named
     from model.training.anchoring import anchoring_data, train_anchoring
     from model.training.encode import base_digest, folder_digest
     from model.training.runtime import make_accelerator
@@ -89,8 +90,9 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
             training_run(NAME, section, hashes, accelerator, inputs) as running,
             record_encoder(params, section, accelerator, inputs) as encoder,
         ):
-            training = anchoring_data(base, photos["train"], encoder, params.base.resolution)
-            probing = anchoring_data(base, photos["val"], encoder, params.base.resolution) if held_out else training
+            wanted = params.base.resolution, method_named(section.method, NAME)
+            training = anchoring_data(base, photos["train"], encoder, *wanted)
+            probing = anchoring_data(base, photos["val"], encoder, *wanted) if held_out else training
             adapter, curve = train_anchoring(
                 base, training, probing, section, running, start=start, recogniser=recogniser
             )

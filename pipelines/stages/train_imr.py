@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,7 +58,10 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
     template landmarks; these metrics are missing if no held-out person has two photos. A killed run resumes from its
     last checkpoint and ends with the same bytes. Raise UserError if photos have no identity or a model does not fit,
     StageFailed if the loss diverges or another process is still training.
+
+    An adapter of a method without an IMR is passed on as it is: 0 steps, and a curve without losses.
     """
+    from model.training.curve import LossCurve
     from model.training.encode import base_digest, folder_digest
     from model.training.reconfiguration import reconfiguration_data, require_identities, train_reconfiguration
     from model.training.runtime import make_accelerator
@@ -67,15 +71,24 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
         networks = check_licences(params, {f"{NAME}.start_from": start})
         accelerator = make_accelerator(section.mixed_precision, params.base.dtype)
         photos, refused = photos_to_train_on(params, inputs.processed)
-        require_identities(photos["train"], f"{inputs.processed}, split train")
         held_out = any(len(rows) > 1 for rows in photos["val"].by_person())
-        check_kept(NAME, section, held_out)
+        if trains := _takes_motion(inputs.anchoring):
+            require_identities(photos["train"], f"{inputs.processed}, split train")
+            check_kept(NAME, section, held_out)
         base = load_models(params, accelerator)
-        check_base_of_start(start, base, allow_other=params.base.allow_other)
+        if trains:
+            check_base_of_start(start, base, allow_other=params.base.allow_other)
         adapter = _anchored(inputs.anchoring, base, allow_other=params.base.allow_other).to(accelerator.device)
         anchoring = folder_digest(inputs.anchoring)
         hashes = {"base": base_digest(base), "anchoring": anchoring, **_other_base(adapter, base)}
         hashes |= {split: part.digest() for split, part in photos.items()}
+        if not trains:
+            print(f"{NAME}: {adapter.method.name} has no IMR: {inputs.anchoring} is passed on", file=sys.stderr)
+            untrained = {"steps": 0, "photos_not_permitted": refused}
+            if accelerator.is_main_process:
+                passed: dict[str, Any] = {"hashes": hashes, "networks": networks, "values": untrained}
+                write_results(NAME, adapter, base, params, outputs, **passed, curve=LossCurve.of_no_step())
+            return untrained
         if start is not None:
             hashes["start"] = folder_digest(start)
         hashes |= chosen_formats(params)
@@ -107,6 +120,14 @@ def run(params: Params, inputs: Inputs, outputs: Outputs) -> dict[str, Any]:
     return values
 
 
+def _takes_motion(folder: Path) -> bool:
+    """Return whether the method of an adapter has an IMR; raise ValueError if the adapter is missing or damaged."""
+    from model.network.adapter_config import CONFIG, method_in, read_config
+
+    refuse_pointers(folder.rglob("*"))
+    return method_in(read_config(folder), folder / CONFIG).motion
+
+
 def _other_base(adapter: Adapter, base: Base) -> dict[str, str]:
     """Return the fingerprint of the base that the adapter was anchored on; empty where it is `base`."""
     reference = adapter.base_reference
@@ -119,7 +140,6 @@ def _anchored(folder: Path, base: Base, *, allow_other: bool) -> Adapter:
     """Load the adapter of train_anchoring; raise ValueError if it is missing, has an IMR or has another base model."""
     from model.network.adapter import Adapter
 
-    refuse_pointers(folder.rglob("*"))
     adapter = Adapter.load(folder, base.unet)
     reference = adapter.base_reference
     if reference is None or (reference.fingerprint != base.fingerprint() and not allow_other):

@@ -39,8 +39,8 @@ _PATIENCE = 7200.0
 _START = "start-"
 # Parameters that do not change the result.
 _WITHOUT_EFFECT = {"checkpoint_every", "samples_every"}
-# Defaults that came later: without them, the keys are those of earlier versions.
-_LATER = {"keep": "last", "determinism": "bitwise"}
+# Parameters that came later, with the values that do what was done before.
+_LATER = {"keep": "last", "determinism": "bitwise", "method": "dynamicid"}
 # Parameters that, where the schedules do not depend on them, change only where a training ends and what its curve has.
 _LENGTH = {"steps", "log_every"}
 
@@ -157,7 +157,8 @@ def training_run(
     from model.training.runtime import deterministic
 
     shape = {"processes": str(accelerator.num_processes), "device": accelerator.device.type}
-    ignored = _WITHOUT_EFFECT | {name for name, value in _LATER.items() if getattr(settings, name) == value}
+    # Without defaults that came later, the keys are those of earlier versions.
+    ignored = _WITHOUT_EFFECT | {name for name, value in _LATER.items() if getattr(settings, name, None) == value}
     exact, family = (
         resume_key({**hashes, **shape}, settings.model_dump(mode="json", exclude=ignored | without))
         for without in (set(), _LENGTH)
@@ -271,7 +272,12 @@ def write_results(
     reports = {losses: curve.csv(), metrics: json.dumps(rounded(values), indent=2) + "\n"}
     recorded = {"base", "rights", stage} | ({"caches"} if chosen_formats(params) else set())
     sections = params.model_dump(mode="json", by_alias=True, include=recorded)
-    sections[stage] = {key: value for key, value in sections[stage].items() if key not in _WITHOUT_EFFECT}
+    sections[stage] = {
+        key: value
+        for key, value in sections[stage].items()
+        # Records of DynamicID stay as those of earlier versions.
+        if key not in _WITHOUT_EFFECT and (key, value) != ("method", _LATER["method"])
+    }
     adapter.made_by = {
         "stage": stage,
         "profile": params.profile,

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from pipelines.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -68,7 +70,7 @@ class Renderer:
         with self._drawing:
             step(0, 1)
             begun = time.monotonic()
-            drawn = self.generator.draw(request, gate_map=True, on_step=step)
+            drawn = self.generator.draw(request, gate_map=self.generator.has_gate, on_step=step)
             seconds = time.monotonic() - begun
             # The name cannot be guessed, since the server also has other people's pictures.
             folder = self.folder / secrets.token_urlsafe(16)
@@ -78,7 +80,9 @@ class Renderer:
                 base = ImageOps.contain(base, (_HEAT_SIDE, _HEAT_SIDE), Image.Resampling.BICUBIC)
             picture, heat = (folder / f"dynamicid-seed-{request.seed}{suffix}.png" for suffix in ("", "-gate"))
             drawn.image.save(picture)
-            heat_map(base, drawn.gate_map).save(heat)
+            # Without a gate, the identity acts everywhere.
+            open_everywhere = np.ones((1, 1), np.float32)
+            heat_map(base, open_everywhere if drawn.gate_map is None else drawn.gate_map).save(heat)
         return Drawing(picture, heat, seconds, drawn.image.size, drawn.note)
 
     def close(self) -> None:

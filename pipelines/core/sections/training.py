@@ -112,6 +112,11 @@ class IdentityTerm(Section):
 class TrainAnchoring(Loop):
     """The anchoring stage (paper section 3.4): face encoder and SAA on single-person pictures."""
 
+    method: Literal["dynamicid", "ip_adapter_faceid", "ip_adapter_faceid_plus"] = Field(
+        "dynamicid",
+        description="Method whose adapter is trained, by the same loss. Those of IP-Adapter have no gate and no IMR: "
+        "`train_imr` passes them on, and expression and pose are asked for in words.",
+    )
     start_from: StartFrom = Field(
         None,
         description="models:/NAME/NUMBER or adapter folder to continue from, with the same sizes or a narrower LoRA; "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ import torch
 
 from model.foundation.random_models import RandomModels
 from model.network.adapter import Adapter
-from model.network.base import Base, load_base
+from model.network.base import Base, BaseReference, empty_states, load_base
+from model.network.methods import METHODS
 from model.training import anchoring
 from model.training.anchoring import AnchoringBatch, AnchoringData, AnchoringModel, make_batch, train_anchoring
 from model.training.loop import Run
@@ -173,3 +175,54 @@ def test_half_precision_trains_and_probes(
     _, curve = train_anchoring(half, data, data, SETTINGS, start("bf16"))
     assert curve.start is not None
     assert np.isfinite([curve.start, *(row["probe"] for row in curve.rows)]).all()
+
+
+OTHERS = ("ip_adapter_faceid", "ip_adapter_faceid_plus")
+
+
+def of(method: str, **changes: Any) -> TrainAnchoring:
+    return SETTINGS.model_copy(update={"method": method, **changes})
+
+
+def only_embeddings(data: AnchoringData, method: str) -> AnchoringData:
+    return data if METHODS[method].image_states else replace(data, states=None)
+
+
+@pytest.mark.parametrize("method", OTHERS)
+def test_other_methods_train_without_gate_and_encode_their_null_tokens(
+    base: Base, data: AnchoringData, start: Callable[..., Run], method: str
+) -> None:
+    """The null tokens are those of the last weights for an embedding of zeros and no picture."""
+    shown = only_embeddings(data, method)
+    adapter, curve = train_anchoring(base, shown, shown, of(method, drop_identity=0.9, drop_both=0.1), start())
+    assert adapter.method.name == method
+    assert [row["step"] for row in curve.rows] == [1, 2]
+    states = empty_states(base.image_encoder)
+    torch.testing.assert_close(adapter.null_tokens, adapter.identity_tokens(torch.zeros(1, 512), states))
+    untrained = Adapter.create(base.unet, base.image_encoder, SETTINGS.sizes, method=METHODS[method])
+    torch.manual_seed(SETTINGS.seed)
+    changed = {name for name, value in adapter.state_dict().items() if value.abs().sum() and ".up." in name}
+    assert len(changed) == sum(".up." in name for name in untrained.state_dict())
+
+
+@pytest.mark.parametrize("method", OTHERS)
+def test_dropped_rows_have_the_tokens_of_no_face(base: Base, data: AnchoringData, method: str) -> None:
+    adapter = Adapter.create(base.unet, base.image_encoder, SETTINGS.sizes, method=METHODS[method])
+    encoded = METHODS[method].image_states
+    model = AnchoringModel(adapter, base, of(method), empty=empty_states(base.image_encoder) if encoded else None)
+    assert not any(name.startswith("null_tokens") for name, _ in model.named_parameters())
+    batch = batch_of(only_embeddings(data, method))
+    found = model._tokens(adapter, batch)
+    model.update_null_tokens()
+    torch.testing.assert_close(found[1:2], adapter.null_tokens, atol=1e-6, rtol=1e-5)
+    own = adapter.identity_tokens(batch.embeddings, batch.states)
+    torch.testing.assert_close(found[[0, 2, 3]], own[[0, 2, 3]], atol=1e-6, rtol=1e-5)
+
+
+def test_another_methods_adapter_is_no_start(
+    base: Base, data: AnchoringData, start: Callable[..., Run], tmp_path: Path
+) -> None:
+    plus = Adapter.create(base.unet, base.image_encoder, SETTINGS.sizes, method=METHODS["ip_adapter_faceid_plus"])
+    plus.save(tmp_path / "plus", BaseReference("sd", "clip", "0" * 64))
+    with pytest.raises(ValueError, match=r"plus: .*method ip_adapter_faceid_plus, here dynamicid.*start from scratch"):
+        train_anchoring(base, data, data, SETTINGS, start(), start=tmp_path / "plus")

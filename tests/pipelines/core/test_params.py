@@ -25,10 +25,10 @@ def tiny(project: Path) -> Path:
 # sha256 of each loaded profile as canonical JSON. All extend tiny, so one change may change all. After an intended one,
 # compare the old and the new output of `dynamicid configure --profile NAME`, and update the digests.
 LOADED = {
-    "tiny": "30b39aa2db0ad2d775959da37a09fa5205d1e67b9c56bd6dfc141e735e81032a",
-    "showcase": "2dd2505d37088b2a7949b1eed5b0154c0136c270c01634da68f884e11ea209e8",
-    "photographs": "fdf7537ab761eb0c08ce6d8250b1957dea791f78ddeb32ac555eb13b818af918",
-    "sd15": "f40e8269c47c8559674912ddf32d8d7762b515e3f59b00d28b9d622c523f9cf4",
+    "tiny": "36a3dddaa657a19781b8eaf70b3973d4a1252a764b428dd04cba8bd0914b04fc",
+    "showcase": "38b2e678461474eff57a8ecacec4221218d81c2da1564369a2e3f3620aececb4",
+    "photographs": "9332f2f7d83007a6aacb15784da0a8624a7157b58219fb773b7eaa78d117bf62",
+    "sd15": "6b0391fcf8b46b106fe3a63c51bfe75b0d2ddb821ab841b7a51b6c9104644fd3",
 }
 
 

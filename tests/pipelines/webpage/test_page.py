@@ -112,7 +112,7 @@ def test_the_end_of_the_page_ends_a_drawing(tmp_path: Path, params: Params) -> N
         renderer._ending.wait()
         on_step(1, 2)
 
-    renderer = Renderer(SimpleNamespace(draw=draw), params, "a model", tmp_path)
+    renderer = Renderer(SimpleNamespace(draw=draw, has_gate=True), params, "a model", tmp_path)
     request = DrawRequest((Reference("photo", b""),), "a photo")
     for _ in range(2):
         with pytest.raises(UserError, match="the page is ending"):
