@@ -28,13 +28,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import pyarrow.parquet as pq
 
 from benchmarks.preprocess import procedural
-from benchmarks.real_networks import PROJECT, dataset_row
-from pipelines.data.ingest.shards import ShardWriter
+from benchmarks.real_networks import PROJECT
+from pipelines.core.params import load_params
+from pipelines.stages.ingest import Inputs, Outputs
+from pipelines.stages.ingest import run as ingest
 from pipelines.versions.dataset_version import make_version
 from pipelines.versions.workspace import create
 
 FACES = "data/faces"
-_SHARD_BYTES = 64 * 2**20
 _DRAWN = 350
 
 
@@ -50,10 +51,11 @@ def weeks(photos: int, new: int) -> Iterator[list[tuple[str, str, bytes]]]:
 
 def publish(home: Path, photos: list[tuple[str, str, bytes]]) -> None:
     """Add photos to the dataset of the checkout, and commit its next version."""
-    writer = ShardWriter(home / FACES, _SHARD_BYTES)
-    for name, person, data in photos:
-        writer.add(dataset_row(f"{person}/{name}", data, person))
-    writer.close()
+    with tempfile.TemporaryDirectory() as folder:
+        for name, person, data in photos:
+            (Path(folder) / person).mkdir(exist_ok=True)
+            (Path(folder) / person / name).write_bytes(data)
+        ingest(load_params(home / "params.yaml"), Inputs(Path(folder)), Outputs(home / FACES))
     make_version(home, FACES, "photos of a week")
     subprocess.run(["git", "add", f"{FACES}.dvc"], cwd=home, check=True)
     subprocess.run(["git", "commit", "-qm", "photos of a week"], cwd=home, check=True)

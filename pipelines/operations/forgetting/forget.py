@@ -25,7 +25,7 @@ from pipelines.operations.forgetting.probe import Probe
 from pipelines.operations.forgetting.registry import Traces, delete_artefacts, hashes_of, traces
 from pipelines.operations.forgetting.sources import SubjectFiles
 from pipelines.operations.forgetting.subject import Subject, with_listed
-from pipelines.operations.forgetting.tables import SubjectRows, pieces_in
+from pipelines.operations.forgetting.tables import SubjectRows, is_damaged, pieces_in
 from pipelines.versions import forgotten
 from pipelines.versions.dataset_version import DatasetVersion, current_version, make_version, restore_present
 from pipelines.versions.dvc import cache_folder
@@ -193,7 +193,8 @@ def locate(root: Path, subject: Subject, opened: list[stores.Store], begun: Jour
         frozenset(found.folders_with(set(found.tables) - found.dataset_tables)),
         frozenset(pages.folders_shown(found)),
     )
-    damaged = sorted(file for file in unread if any(map(file.is_relative_to, local.table_caches(root))))
+    cached = (file for folder in local.table_caches(root) for file in local.walk(folder))
+    damaged = sorted(file for file in cached if file in unread or is_damaged(file))
     unsearched = sorted(files.unread | unread.difference(damaged))
     recorded, silent = traces(root, set(begun.datasets), set(begun.outputs), begun.splits)
     return Locations(

@@ -115,6 +115,14 @@ def is_table(file: Path) -> bool:
         return False
 
 
+def is_damaged(file: Path) -> bool:
+    """Whether a file begins as a table and is none, as where its end is missing."""
+    if not is_table(file):
+        return False
+    with _opened(file) as table:
+        return table is None
+
+
 @contextmanager
 def _opened(source: Any) -> Iterator[ds.Fragment | None]:
     """Yield the table in a file (path or open file); None where it is none, or is damaged."""

@@ -183,7 +183,7 @@ class Inbox:
         found = []
         for name in sorted(run["name"].rstrip("/").rsplit("/", 1)[1] for run in runs if run["type"] == "directory"):
             files = list(self.fs.find(self.path(DONE, name), detail=True).values())
-            if max((_changed(info) for info in files), default=0) < moment:
+            if files and max(_changed(info) for info in files) < moment:
                 found.append((name, sum(info["size"] for info in files)))
         return found
 
