@@ -40,7 +40,7 @@ PHOTOS_OF_PERSON, COPIES, ROWS_OF_SHARD = 35, 0.05, 50_000
 STEPS = ("validate", "copies", "split", "drift")
 
 
-def measured(command: list[str], folder: Path) -> dict[str, Any]:
+def measured(name: str, command: list[str], folder: Path) -> dict[str, Any]:
     """Run a command in `folder`; return its seconds, processor seconds and peak memory in MB, with what it printed."""
     started = time.perf_counter()
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
@@ -58,7 +58,7 @@ def measured(command: list[str], folder: Path) -> dict[str, Any]:
         "processor_seconds": round(sum(used.values()), 1),
         "peak_mb": round(peak / 1e6),
     }
-    print(f"{command[-4:]}: {figures}", file=sys.stderr)
+    print(f"{name}: {figures}", file=sys.stderr)
     printed = process.stdout.read().strip().splitlines() if process.stdout else []
     return {**figures, "printed": printed[-1] if printed else ""}
 
@@ -90,7 +90,7 @@ def of_photos(folder: Path, photos: int, drawn: int, changes: list[str]) -> dict
     }
     report = {}
     for name, words in stages.items():
-        report[name] = measured([sys.executable, "-m", "pipelines.cli", *words, *options], folder)
+        report[name] = measured(name, [sys.executable, "-m", "pipelines.cli", *words, *options], folder)
         report[name].pop("printed")
         report[name]["ms_a_photo"] = round(report[name]["processor_seconds"] / photos * 1000, 3)
     return report
@@ -190,7 +190,7 @@ def of_rows(folder: Path, rows: int, steps: list[str]) -> dict[str, Any]:
                 "--folder",
                 str(folder / str(count)),
             ]
-            figures = measured(command, folder)
+            figures = measured(f"{name}, {count} rows", command, folder)
             figures["seconds_without_start"] = float(figures.pop("printed"))
             report.setdefault(name, {})[str(count)] = figures
     for name, found in report.items():
