@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import redirect_stderr
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -145,7 +145,7 @@ def _training(stage: str, params: Params, work: Path, found: Photos) -> Estimate
     section = getattr(params, stage)
     more = max(_STEPS, getattr(section, "ldc_every", 1))
 
-    def run(steps: int) -> float:
+    def run(steps: int) -> None:
         few: dict[str, Any] = {"steps": steps, "warmup_steps": 0, "checkpoint_every": 10**9, "log_every": 10**9}
         few["start_from"] = None
         # Whether these rows may be trained on is not the question here.
@@ -154,7 +154,7 @@ def _training(stage: str, params: Params, work: Path, found: Photos) -> Estimate
         inputs: dict[str, Any] = {"processed": work / "processed", "state": work / "state"}
         if stage == "train_imr":
             inputs["anchoring"] = work / "train_anchoring"
-        return _timed(lambda: module.run(changed, module.Inputs(**inputs), module.Outputs(**kept)))
+        module.run(changed, module.Inputs(**inputs), module.Outputs(**kept))
 
     cache = work / "state" / "cache"
 
@@ -162,10 +162,15 @@ def _training(stage: str, params: Params, work: Path, found: Photos) -> Estimate
         """Return the number of photos of which anything is in the caches: those that were drawn."""
         return sum(file.stat().st_size // 32 for file in cache.glob("faces/*/keys.bin"))
 
-    before = encoded()
-    first, new = run(2), encoded() - before
-    run(2 + more)  # draws more photos
-    again, longer = run(2), run(2 + more)
+    counts = [encoded()]
+
+    def counted(steps: int) -> None:
+        run(steps)
+        counts.append(encoded())
+
+    # The second run draws more photos.
+    first, _, again, longer = _compared(counted, (2, 2 + more, 2, 2 + more))
+    new = counts[1] - counts[0]
     step = max(1e-4, (longer - again) / more)
     photo = max(0.0, (first - again) / max(1, new))
     fixed = max(0.0, again - 2 * step)
@@ -189,12 +194,12 @@ def _evaluation(params: Params, work: Path, found: Photos, photo: float) -> Esti
     tokens = np.zeros((params.train_anchoring.sizes.tokens, pipe.unet.config.cross_attention_dim), np.float32)
     specs = [PictureSpec("a photo of a person", number, tokens) for number in range(batch)]
 
-    def draw(steps: int) -> float:
+    def draw(steps: int) -> None:
         renderer = CellRenderer(pipe, settings.model_copy(update={"steps": steps}), params.base.resolution)
-        return _timed(lambda: renderer.draw(specs))
+        renderer.draw(specs)
 
     draw(1)
-    short, longer = draw(2), draw(6)
+    short, longer = _compared(draw, (2, 6))
     step = max(1e-5, (longer - short) / 4 / batch)
     rest = max(0.0, short / batch - 2 * step)
     held_out = sum(count >= 3 for name, count in found.people.items() if _is_held_out(name, params))
@@ -223,6 +228,25 @@ def _workers(master: str) -> int:
 
     match = re.fullmatch(r"local\[(\d+|\*)\]", master)
     return 1 if match is None else cores() if match[1] == "*" else min(int(match[1]), cores())
+
+
+def _compared(work: Callable[[int], Any], arguments: Iterable[int]) -> list[float]:
+    """Return the seconds of each call of `work`, for differences between them.
+
+    Without a GPU they are processor seconds, times the seconds that one of them takes by the clock in all calls
+    together: other programs come and go between the calls, and would be counted as differences of the work.
+    """
+    import torch
+
+    spent = []
+    for argument in arguments:
+        begun = time.perf_counter(), time.process_time()
+        work(argument)
+        spent.append((time.perf_counter() - begun[0], time.process_time() - begun[1]))
+    by_clock, of_processor = zip(*spent, strict=True)
+    if torch.cuda.is_available() or not sum(of_processor):
+        return list(by_clock)
+    return [one * sum(by_clock) / sum(of_processor) for one in of_processor]
 
 
 def _timed(work: Callable[[], Any]) -> float:

@@ -21,7 +21,7 @@ from pipelines.evaluation.photos import Photo, PhotoRecord
 from pipelines.evaluation.sampling import decoded_again
 from pipelines.evaluation.text_judge import NoTextJudge
 
-pytestmark = [pytest.mark.realdata, pytest.mark.nightly, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.realdata, pytest.mark.nightly, pytest.mark.timeout(1800)]
 SIDE = 128
 LABELLED = 100
 Analyse = Callable[[Path, list[dict[str, str]], str], list[Photo]]
