@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from threading import Lock
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 
 from model.training.cache import APPEND_BYTES, APPEND_SECONDS, RecordStore
+from model.training.runtime import exact
 
 EMBEDDING, POINTS = 512, 68
 _PART = 1024
@@ -117,7 +119,8 @@ class Records:
         items, batch = self.source.content(wanted), self.source.batch
         for start in range(0, len(wanted), batch):
             chunk = list(islice(items, batch))
-            values = self.source.encode(chunk + [chunk[-1]] * (batch - len(chunk)))[: len(chunk)]
+            with nullcontext() if self.store is None else exact():
+                values = self.source.encode(chunk + [chunk[-1]] * (batch - len(chunk)))[: len(chunk)]
             packed = np.asarray(values, np.float32) if self.store is None else self.store.packed(values)
             self._made.update(zip(wanted[start : start + batch].tolist(), packed, strict=True))
 

@@ -107,6 +107,18 @@ def fast() -> Iterator[None]:
 
 
 @contextmanager
+def exact() -> Iterator[None]:
+    """Compute inside the block, within a block of `fast`, what other trainings will read: as if that were not there."""
+    if not torch.backends.cudnn.benchmark:
+        yield
+        return
+    with _restored():
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.backends.cudnn.benchmark = torch.backends.cuda.matmul.allow_tf32 = False
+        yield
+
+
+@contextmanager
 def _restored() -> Iterator[None]:
     """Set torch's switches after the block as they were before."""
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul

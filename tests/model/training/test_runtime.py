@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import warnings
 from contextlib import suppress
+from pathlib import Path
 
+import numpy as np
 import torch
 
-from model.training.runtime import deterministic, fast
+from model.training.cache import RecordStore, text_keys
+from model.training.records import Records, Source
+from model.training.runtime import deterministic, exact, fast
 
 CPU = torch.device("cpu")
 
@@ -32,6 +36,27 @@ def test_switches_are_set_inside_and_restored_after_also_of_a_failed_block() -> 
         raise ZeroDivisionError
     assert switches() == before
     assert warnings.showwarning is shown
+
+
+def test_what_is_kept_is_computed_exactly_also_by_a_fast_training(tmp_path: Path) -> None:
+    seen: dict[str, tuple[bool, ...]] = {}
+
+    def records(name: str, store: RecordStore | None) -> Records:
+        def encode(items: list[float]) -> np.ndarray:
+            seen[name] = switches()
+            return np.array(items, np.float32)[:, None]
+
+        source = Source(lambda places: (float(place) for place in places), encode, 2)
+        return Records(name, text_keys(["a", "b", "c"]), source, (1,), store)
+
+    before = switches()
+    with fast():
+        for name, store in (("kept", RecordStore(tmp_path, (1,))), ("not kept", None)):
+            assert records(name, store)[np.array([2, 0])].tolist() == [[2], [0]]
+        assert switches() == (False, False, True, True, True)
+    assert seen == {"kept": (True, True, False, True, False), "not kept": (False, False, True, True, True)}
+    with exact():
+        assert switches() == before
 
 
 def test_operations_without_a_deterministic_algorithm_are_named() -> None:
