@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from model.network.adapter import Adapter
 from model.network.base import Base
+from model.training import reconfiguration
 from model.training.baselines import ReconfigurationBatch, compare_with_baselines
-from model.training.reconfiguration import NoiseTermBatch, ReconfigurationModel
+from model.training.reconfiguration import NoiseTermBatch, ReconfigurationModel, Sampler
 from pipelines.core.sections.training import TrainImr
 
 
@@ -106,3 +110,16 @@ def test_gradient_checkpointing_changes_no_gradient(model: ReconfigurationModel)
     assert len(found[0]) > 10
     for plain, checkpointed in zip(*found, strict=True):
         torch.testing.assert_close(checkpointed, plain, atol=1e-7, rtol=1e-5)
+
+
+def test_two_processes_take_the_people_and_targets_of_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconfiguration, "make_batch", lambda _, *drawn: drawn)
+    people = [np.arange(5 * person, 5 * person + 3 + person % 2) for person in range(6)]
+    data: Any = SimpleNamespace(photos=SimpleNamespace(by_person=lambda: people))
+
+    def drawn(batch: int, rank: int, world: int) -> Any:
+        settings = TrainImr(steps=10, ldc_weight=0.0, batch_size=batch)
+        return Sampler(data, settings, total=1000, rank=rank, world=world)(3)[0]
+
+    for whole, first, second in zip(drawn(4, 0, 1), drawn(2, 0, 2), drawn(2, 1, 2), strict=True):
+        np.testing.assert_array_equal(np.concatenate([first, second]), whole)
