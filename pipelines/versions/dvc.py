@@ -151,10 +151,13 @@ def bring_data(root: Path, *pointers: str, force: bool = False) -> str | None:
     which names what is missing, or None on success. Data with photos of the forgotten is an error, and does not stay.
     """
     over = ("--force",) if force else ()
-    done = dvc(root, "checkout", *over, "--", *pointers, capture=True)
     remote = default_remote(root)
-    if done.returncode and remote is not None:
-        done = dvc(root, "pull", *over, "--", *pointers, capture=True)
+    for one in _one_by_one(pointers):
+        done = dvc(root, "checkout", *over, "--", *one, capture=True)
+        if done.returncode and remote is not None:
+            done = dvc(root, "pull", *over, "--", *one, capture=True)
+        if done.returncode:
+            break
     if done.returncode:
         missing = "; ".join(_missing(root, pointers or known_pointers(root)))
         there = "there is no DVC remote" if remote is None else f"DVC remote {remote!r}: {dvc_problem(done)}"
@@ -167,6 +170,11 @@ def bring_data(root: Path, *pointers: str, force: bool = False) -> str | None:
             shutil.rmtree(folder, ignore_errors=True)
         return str(error)
     return None
+
+
+def _one_by_one(targets: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return targets of DVC each alone: of several, as a pointer and an output, it ends well without the second."""
+    return [(target,) for target in targets] or [()]
 
 
 def is_cached(root: Path, md5: str) -> bool:
@@ -254,12 +262,13 @@ def push_data(root: Path, *targets: str) -> str | None:
     remote = default_remote(root)
     if remote is None:
         return None
-    done = dvc(root, "push", "--", *targets, capture=True)
-    if done.returncode:
-        raise StageFailed(
-            f"{' '.join(targets) or root}: kept here, but not copied to the DVC remote {remote!r}: "
-            f"{dvc_problem(done)}; run again when it can be reached"
-        )
+    for one in _one_by_one(targets):
+        done = dvc(root, "push", "--", *one, capture=True)
+        if done.returncode:
+            raise StageFailed(
+                f"{' '.join(one) or root}: kept here, but not copied to the DVC remote {remote!r}: "
+                f"{dvc_problem(done)}; run again when it can be reached"
+            )
     return remote
 
 

@@ -86,7 +86,7 @@ def test_tasks_of_one_run_are_done_on_two_machines_in_turn(machines: tuple[Path,
     again = enter(first, RUN)
     assert again.path == begun.path
     assert "double" in (again.path / "dvc.lock").read_text()
-    bring(again, ["result.txt"])
+    bring(again, ["data/number", "result.txt"])
     assert (again.path / "result.txt").read_text() == "63"
 
     bring(enter(second, RUN), [ALL])
