@@ -26,6 +26,7 @@ from model.foundation.random_models import save_random_models
 from model.training.recognition_network import RecognitionNetwork
 from pipelines.core.params import Params, load_params
 from pipelines.core.row_schemas import PROCESSED_SCHEMA
+from tests.pipelines.stages.anchoring_places import inputs, outputs
 
 SIZE = 64
 _RECOGNISER = Path(__file__).parents[3] / "model/foundation/weights/insightface/models/tiny_faces/rec.onnx"
@@ -148,3 +149,13 @@ def kill_and_count(project: Path) -> Callable[[list[str], Path], int]:
         return newest(folder / ".dynamicid")
 
     return kill
+
+
+@pytest.fixture(scope="module")
+def trained(training_data: object, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the outputs of one uninterrupted run."""
+    from pipelines.stages.train_anchoring import run
+
+    root = tmp_path_factory.mktemp("anchoring")
+    run(training_data.read(), inputs(training_data, root), outputs(root))
+    return root

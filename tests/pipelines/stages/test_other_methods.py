@@ -12,7 +12,7 @@ from model.network.adapter import Adapter
 from model.network.base import load_base
 from pipelines.core.errors import UserError
 from pipelines.stages import train_anchoring, train_imr
-from tests.pipelines.stages.test_train_anchoring import files, inputs, outputs
+from tests.pipelines.stages.anchoring_places import files, inputs, outputs
 
 METHODS = ("ip_adapter_faceid", "ip_adapter_faceid_plus")
 
