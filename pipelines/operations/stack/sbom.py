@@ -66,8 +66,11 @@ def python_packages(requirements: Iterable[str]) -> dict[str, tuple[str, set[str
 
 
 def installed_by(dockerfile: str) -> tuple[list[str], list[str]]:
-    """Return the packages of Debian and the requirements of pip that a Dockerfile installs."""
-    text = dockerfile.replace("\\\n", " ")
+    """Return the packages of Debian and the requirements of pip that a Dockerfile installs by default.
+
+    What it installs only for another value of an argument (`RUN if …`) is not in the image that is built.
+    """
+    text = re.sub(r"^RUN if .*$", "", dockerfile.replace("\\\n", " "), flags=re.MULTILINE)
     debian = [word for part in re.findall(r"apt-get install ([^&\n]+)", text) for word in shlex.split(part)]
     words = [word for part in re.findall(r"pip install ([^&\n]+)", text) for word in shlex.split(part)]
     python = [

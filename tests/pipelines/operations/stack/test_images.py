@@ -77,7 +77,7 @@ def lock(root: Path, **images: tuple[str, str]) -> Path:
 
 def test_the_projects_lock_has_the_tags_of_the_files_that_use_them(project: Path) -> None:
     texts = [path.read_text() for path in (project / "docker").iterdir() if path.is_file() and path.suffix != ".json"]
-    used = {pair for text in texts for pair in re.findall(r"\$\{(\w+_IMAGE):-([^}]+)\}|ARG (\w+)=(\S+)", text)}
+    used = {pair for text in texts for pair in re.findall(r"\$\{(\w+_IMAGE):-([^}]+)\}|ARG (\w+_IMAGE)=(\S+)", text)}
     named = {(first or third, second or fourth) for first, second, third, fourth in used}
     assert named == {(image.variable, image.tag) for image in read_lock(project)}
     froms = [line for text in texts for line in re.findall(r"^FROM (.+)$", text, re.MULTILINE)]
@@ -174,6 +174,7 @@ def test_bills_of_materials_are_valid_and_name_what_is_installed(project: Path, 
     assert "openjdk-17-jre-headless" in parts["worker"]
     assert "apache-airflow-core" in parts["airflow"], "also what is needed by what is installed"
     assert "torch" not in parts["airflow"]
+    assert "celery" not in parts["airflow"], "only with another executor"
     assert "boto3" in parts["mlflow"]
     needs = {one["ref"]: one.get("dependsOn", []) for one in json.loads(files["mlflow"])["dependencies"]}
     assert "pypi/botocore" in needs["pypi/boto3"]
