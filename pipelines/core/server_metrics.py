@@ -95,30 +95,26 @@ class ServerMetrics:
         if scope["path"] == METRICS:
             yield send
             return
-        status, is_counted = 0, False
+        is_counted = False
 
-        def count() -> None:
+        def count(status: int) -> None:
             nonlocal is_counted
-            if is_counted:
-                return
             is_counted = True
             if 400 <= status < 500 or status == 503:
                 self.refused(REASONS.get(status, OTHER))
             self._requests[_outcome(status)].inc()
 
         async def noting(message: Message) -> None:
-            nonlocal status
+            # Before anything is sent: who has the answer finds it counted.
             if message["type"] == "http.response.start":
-                status = message["status"]
-            elif not message.get("more_body", False):
-                # Before the end is sent: who has the whole answer finds it counted.
-                count()
+                count(message["status"])
             await send(message)
 
         try:
             yield noting
         finally:
-            count()
+            if not is_counted:
+                count(0)
 
     def refused(self, reason: str) -> None:
         """Count a refusal, which may be in an answer whose status does not say so."""

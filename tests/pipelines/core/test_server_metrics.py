@@ -84,7 +84,7 @@ def test_every_request_is_counted_by_its_outcome_and_a_refusal_by_its_reason(met
     assert {reason: count for reason, count in reasons.items() if count} == expected
 
 
-def test_who_has_the_whole_answer_finds_it_counted(metrics: ServerMetrics) -> None:
+def test_who_has_the_answer_finds_it_counted(metrics: ServerMetrics) -> None:
     seen = []
 
     async def send(message: Any) -> None:
@@ -95,7 +95,7 @@ def test_who_has_the_whole_answer_finds_it_counted(metrics: ServerMetrics) -> No
             await Response(b"whole", status_code=200)({"type": "http"}, None, noting)  # type: ignore[arg-type]
 
     asyncio.run(answer())
-    assert seen == [("http.response.start", 0), ("http.response.body", 1)]
+    assert seen == [("http.response.start", 1), ("http.response.body", 1)]
     assert value(metrics, "dynamicid_requests_total", outcome="answered") == 1
 
 
