@@ -17,6 +17,7 @@ import numpy as np
 from model.face.conventions import OURS, Conventions
 from model.face.face import Face
 from model.network.known_pictures import KnownPictures, known_pictures
+from model.network.methods import DYNAMICID
 from model.processors import use_threads
 from pipelines.core.errors import UserError
 from pipelines.core.params import Params
@@ -283,7 +284,8 @@ class CellRenderer:
         }
         if self._conventions.negative_prompt:
             arguments["negative_prompt"] = [self._conventions.negative_prompt] * len(specs)
-        shows_gate = first.tokens is not None and first.gate and first.scale != 0
+        has_gate = first.tokens is not None and first.gate and first.scale != 0
+        shows_gate = has_gate and getattr(getattr(self.pipe, "adapter", None), "method", DYNAMICID).gate
         if first.tokens is not None:
             tokens = np.stack([spec.tokens for spec in specs if spec.tokens is not None])
             arguments |= {

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipelines.core.errors import UserError
 from pipelines.core.params import Params, load_params
+from pipelines.evaluation.evaluate import load_renderer
+from pipelines.evaluation.plan import PictureSpec
 from pipelines.evaluation.variants import METRICS, PEOPLE_OF
 from pipelines.stages.evaluate import Inputs, Outputs, run
 
@@ -113,6 +116,8 @@ def test_another_method_is_asked_in_words_and_compared_with_the_text_alone(
     assert "clip_t" in document["model"]
     assert "without attention gate" not in outputs.report.read_text()
     summary(metrics=outputs.metrics, report=outputs.report)
+    spec = PictureSpec("a photo", 1, np.zeros((4, 64), np.float32))
+    assert load_renderer(random_params, tmp_path / "plus").draw([spec])[0].gate is None, "as doctor's estimate draws"
     for change in ({"protocol": "paper"}, {"sweeps": True}):
         asked = random_params.model_copy(update={"evaluate": random_params.evaluate.model_copy(update=change)})
         with pytest.raises(UserError, match=r"compares the gate and the IMR of DynamicID; ip_adapter_faceid_plus has"):
