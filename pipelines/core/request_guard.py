@@ -108,9 +108,13 @@ class RequestGuard:
         reader = _BodyReader(receive, self._seconds, self._large)
         started = False
 
+        def answered() -> None:
+            """Nothing counts."""
+
         async def send_and_note(message: Message) -> None:
             nonlocal started
             started = True
+            answered()
             if message["type"] == "http.response.start" and not reader.complete:
                 # Otherwise the server would read the rest of the body, however long.
                 MutableHeaders(scope=message)["Connection"] = "close"
@@ -120,7 +124,10 @@ class RequestGuard:
             passed_on = await self._check(scope, reader)
             metrics = self._metrics
             app = self._app if metrics is None or scope["path"] != METRICS else metrics.page
-            with contextlib.nullcontext() if metrics is None else metrics.admitted(reader.body is not None):
+            admitted = (
+                contextlib.nullcontext(answered) if metrics is None else metrics.admitted(reader.body is not None)
+            )
+            with admitted as answered:
                 async with self._large.turn if reader.is_held and reader.complete else contextlib.nullcontext():
                     await app(scope, passed_on, send_and_note)
         except ClientDisconnect:

@@ -121,13 +121,21 @@ class ServerMetrics:
         self._refusals[reason].inc()
 
     @contextlib.contextmanager
-    def admitted(self, has_body: bool) -> Iterator[None]:
-        """Count a request with a body as waiting, until it is answered."""
+    def admitted(self, has_body: bool) -> Iterator[Callable[[], None]]:
+        """Count a request with a body as waiting; yields what is called when its answer begins, else it is at the end."""
+        waits = has_body
+
+        def answered() -> None:
+            nonlocal waits
+            if waits:
+                waits = False
+                self._change(admitted=-1)
+
         self._change(admitted=has_body)
         try:
-            yield
+            yield answered
         finally:
-            self._change(admitted=-has_body)
+            answered()
 
     @contextlib.contextmanager
     def drawing(self) -> Iterator[None]:

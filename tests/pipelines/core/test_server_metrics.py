@@ -129,6 +129,10 @@ def test_requests_that_wait_are_those_that_are_not_drawn(metrics: ServerMetrics)
     assert value(metrics, "dynamicid_waiting_requests") == 0
     with drawing():
         assert value(metrics, "dynamicid_waiting_requests") == 0, "its client has left"
+    with metrics.admitted(True) as answered:
+        answered()
+        assert value(metrics, "dynamicid_waiting_requests") == 0, "who has the answer does not wait"
+    assert value(metrics, "dynamicid_waiting_requests") == 0
 
 
 def test_the_page_asks_its_queue() -> None:

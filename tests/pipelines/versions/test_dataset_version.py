@@ -222,7 +222,7 @@ def test_data_that_cannot_be_had_is_named(root: Path) -> None:
     shutil.rmtree(root / ".dvc" / "cache")
     assert dvc(root, "remote", "add", "-d", "team", str(root.parent / "team"), capture=True).returncode == 0
     missing = rf"data/faces \({made.md5[:12]}\) is missing in .*cache; DVC remote 'team': .*data/faces"
-    with pytest.raises(UserError, match=missing):
+    with pytest.raises(StageFailed, match=missing):
         require_dataset(root)
 
 
