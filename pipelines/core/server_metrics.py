@@ -122,7 +122,7 @@ class ServerMetrics:
 
     @contextlib.contextmanager
     def admitted(self, has_body: bool) -> Iterator[Callable[[], None]]:
-        """Count a request with a body as waiting; yields what is called when its answer begins, else it is at the end."""
+        """Count a request with a body as waiting, until what is yielded is called as its answer begins, or to the end."""
         waits = has_body
 
         def answered() -> None:
