@@ -122,7 +122,7 @@ class ServerMetrics:
 
     @contextlib.contextmanager
     def admitted(self, has_body: bool) -> Iterator[Callable[[], None]]:
-        """Count a request with a body as waiting, until what is yielded is called as its answer begins, or to the end."""
+        """Count a request with a body as waiting, until its answer begins: then what is yielded is called."""
         waits = has_body
 
         def answered() -> None:
