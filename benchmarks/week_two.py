@@ -32,7 +32,7 @@ from benchmarks.real_networks import PROJECT
 from pipelines.core.params import load_params
 from pipelines.stages.ingest import Inputs, Outputs
 from pipelines.stages.ingest import run as ingest
-from pipelines.versions.dataset_version import make_version
+from pipelines.versions.dataset_version import current_version, make_version
 from pipelines.versions.workspace import create
 
 FACES = "data/faces"
@@ -83,7 +83,9 @@ class DagRun:
         self._home, self._rows = home, sum(len(pq.read_table(file)) for file in (home / FACES).glob("*.parquet"))
         self._log = home.parent / f"{name}.log"
         environment = airflow_environment(home)
-        form = json.dumps({"overrides": ["preprocess.max_failed_share=1.0", *options]})
+        # By its name: while the run plans, another week may have been published.
+        version = current_version(home).tag
+        form = json.dumps({"dataset_version": version, "overrides": ["preprocess.max_failed_share=1.0", *options]})
         self._started = time.perf_counter()
         command = [sys.executable, "-c", _DAG_RUN, str(home / "dags"), form]
         with self._log.open("w") as log:
