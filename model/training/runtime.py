@@ -32,15 +32,18 @@ def make_accelerator(mixed_precision: str, base_dtype: str, *, patience: float =
     would silently replace, for half-precision base models with 'no', which would not train, and where the processes
     would not work together.
     """
-    from accelerate import Accelerator, InitProcessGroupKwargs
+    from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 
     if mixed_precision == "fp16" and not torch.cuda.is_available():
         raise ValueError("mixed_precision 'fp16' needs a GPU and there is none: set it to 'bf16' or 'no'")
     if base_dtype != "float32" and mixed_precision == "no":
         raise ValueError(f"base.dtype {base_dtype!r} with mixed_precision 'no': set it to 'bf16' or 'fp16'")
+    # Otherwise torch orders the gradients anew after the first step, also after that of a resumed training: of more
+    # than two processes the sums then have other last bits.
+    same_order = DistributedDataParallelKwargs(find_unused_parameters=True)
     accelerator = Accelerator(
         mixed_precision=mixed_precision,
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(seconds=patience))],
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(seconds=patience)), same_order],
     )
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if accelerator.num_processes != started:
