@@ -22,7 +22,7 @@ from model.foundation.augment import normalised
 from model.foundation.canvases import SIDE, Canvases, canvases
 from model.foundation.export import export_onnx, milliseconds
 from model.foundation.layers import Residual, conv
-from model.foundation.loop import has_bfloat16
+from model.foundation.loop import bfloat16_is_faster
 from model.foundation.people import Array, People
 from model.processors import session_options
 
@@ -161,7 +161,7 @@ def losses(
 ) -> dict[str, Tensor]:
     """Return the loss of a batch of canvases, and its parts."""
     drawn = canvases(people, batch, rng)
-    with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16()):
+    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16_is_faster()):
         levels = detector.raw(normalised(drawn.images, 127.5, 128.0))
     return _losses([(a.float(), b.float(), c.float()) for a, b, c in levels], drawn)
 

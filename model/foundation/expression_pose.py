@@ -12,7 +12,7 @@ from model.face.face_geometry import crop_matrix
 from model.face.face_prompts import EXPRESSIONS, POSES
 from model.foundation.augment import degraded, held_out, jittered, normalised
 from model.foundation.layers import Residual, conv
-from model.foundation.loop import has_bfloat16
+from model.foundation.loop import bfloat16_is_faster
 from model.foundation.people import Array, People
 
 SIZE = 112
@@ -67,7 +67,7 @@ def losses(
     """Return the loss and the expression accuracy of a batch."""
     chosen = rng.choice(people.train, batch, replace=False)
     crops = [crop(degraded(people.photos[row], rng), jittered(people.keypoints[row], rng)) for row in chosen]
-    with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16()):
+    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16_is_faster()):
         answers = network(normalised(np.stack(crops)))
     expression, pose, yaw = (answer.float() for answer in answers)
     true = torch.from_numpy(np.asarray(people.expression[chosen], np.int64))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from model.foundation.augment import degraded, jittered, normalised
 from model.foundation.layers import conv
-from model.foundation.loop import has_bfloat16
+from model.foundation.loop import bfloat16_is_faster
 from model.foundation.people import Array, People
 from model.foundation.recogniser import SIZE, MarginLoss, aligned, measure  # noqa: F401 -- measured in the same way
 
@@ -57,8 +57,8 @@ class AngularMargin(MarginLoss):
     """A loss with the margin added to the angle to the true person's centre."""
 
     def embed(self, images: Tensor) -> Tensor:
-        """Return the network's embeddings, computed in bfloat16 where the CPU has it."""
-        with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16()):
+        """Return the network's embeddings, computed in bfloat16 where that is faster."""
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16_is_faster()):
             return self.network(images).float()
 
     def with_margin(self, cosine: Tensor, identity: Tensor, margin: float) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -20,9 +21,22 @@ from model.training.resume import Checkpoints
 Losses = Callable[[int, np.random.Generator], Mapping[str, Tensor]]
 
 
-def has_bfloat16() -> bool:
-    """Return whether the CPU has bfloat16 instructions; emulation under autocast is ten times slower."""
-    return bool(torch.cpu._is_avx512_bf16_supported())
+@functools.cache
+def bfloat16_is_faster() -> bool:
+    """Return whether training in bfloat16 is faster than in float32 on this CPU.
+
+    Steps of the UNet of photographs: 1.4 times as fast on an AMD EPYC with AVX-512 BF16, 0.6 times on an Intel Xeon
+    that has these instructions without AMX, a tenth where they are emulated.
+    """
+    if torch.cpu._is_amx_tile_supported():
+        return True
+    return bool(torch.cpu._is_avx512_bf16_supported()) and "AuthenticAMD" in _processors()
+
+
+def _processors() -> str:
+    """Return what Linux says of the processors, nothing on other systems."""
+    file = Path("/proc/cpuinfo")
+    return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
 
 
 def training_device() -> torch.device:
@@ -80,7 +94,7 @@ def fit(
 
     `losses(number, rng)` returns scalars by name, of which `loss` is minimised and the others are only shown. `rng` and
     torch's generator depend on `seed` and the step number alone, so that a resumed training gives the same result.
-    `bf16` uses autocast where the CPU has bfloat16 instructions, 1.4 times faster. Checkpoints are written into
+    `bf16` uses autocast where bfloat16 is faster, on every GPU. Checkpoints are written into
     `folder`/state every `every` steps. `module` is trained on the device that it is on. Raises FloatingPointError where
     the loss is NaN or infinite.
     """
@@ -107,7 +121,7 @@ def fit(
 
     def seeded(_: nn.Module, number: int) -> Mapping[str, Tensor]:
         torch.manual_seed(seed * 1_000_003 + number)
-        with torch.autocast(kind, torch.bfloat16, enabled=bf16 and (kind != "cpu" or has_bfloat16())):
+        with torch.autocast(kind, torch.bfloat16, enabled=bf16 and (kind != "cpu" or bfloat16_is_faster())):
             return losses(number, np.random.default_rng([seed, number]))
 
     run_loop(

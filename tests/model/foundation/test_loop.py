@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from model.foundation.loop import fit, learning_rate
+from model.foundation import loop
+from model.foundation.loop import bfloat16_is_faster, fit, learning_rate
 
 
 def problem(limit: int | None = None):
@@ -70,3 +71,21 @@ def test_the_rate_warms_up_and_falls() -> None:
     assert rates[0] < 0.02
     assert max(rates) == pytest.approx(1.0)
     assert rates[-1] < 0.03
+
+
+@pytest.mark.parametrize(
+    ("amx", "instructions", "vendor", "faster"),
+    [
+        (True, True, "GenuineIntel", True),
+        (False, True, "GenuineIntel", False),
+        (False, True, "AuthenticAMD", True),
+        (False, False, "AuthenticAMD", False),
+    ],
+)
+def test_bfloat16_is_taken_where_it_is_faster(
+    amx: bool, instructions: bool, vendor: str, faster: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: instructions)
+    monkeypatch.setattr(loop, "_processors", lambda: f"vendor_id\t: {vendor}\n")
+    assert bfloat16_is_faster.__wrapped__() is faster
